@@ -1,0 +1,56 @@
+# LVM-AI: every command of the project. `make env` is incremental; everything else goes through it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK ?= requirements-cpu.txt
+STAMP := $(VENV)/.installed-$(LOCK)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: env demo check format lint types test check-slow bench-score lock clean
+
+env: $(STAMP)
+
+$(STAMP): $(LOCK) setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r $(LOCK)
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: env
+	$(BIN)/lvm-ai demo demo-output --overwrite
+
+check: lint types test
+
+format: env
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: env
+	$(BIN)/mypy
+
+test: env
+	$(BIN)/python -m pytest -m "not slow and not benchmark"
+
+check-slow: env
+	$(BIN)/python -m pytest -m slow
+
+bench-score: env
+	$(BIN)/python -m tests.benchmarks.bench_score
+
+# Writes both files of pins anew. One file cannot hold both: tensorflow and tensorflow-cpu own the
+# same files.
+lock: env
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
+	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --extra cpu --extra dev -o requirements-cpu.txt setup.py
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
+	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --extra gpu -o requirements-gpu.txt setup.py
+
+clean:
+	rm -rf demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache

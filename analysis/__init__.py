@@ -1,0 +1,1 @@
+"""From predictions to estimates: pandas, DuckDB, lifelines; no TensorFlow, no Beam."""

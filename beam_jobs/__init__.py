@@ -1,0 +1,1 @@
+"""The Apache Beam jobs: ingest and score."""

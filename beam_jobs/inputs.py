@@ -1,0 +1,253 @@
+"""What was given as input: files, records in files and archives, their keys, what is ignored.
+
+The record is the unit of account: one XML file, one WFDB header with its signal files, one row of
+a Parquet file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from beam_jobs import archives
+from beam_jobs.storage import FileEntry, Storage, join
+from lvm_core.errors import EcgRejected, RejectReason, UsageError
+from lvm_core.formats.wfdb import signal_files
+
+IGNORED_PATTERNS: Final = (
+    ".*", "_*", "README*", "LICENSE*", "LICENCE*", "CHANGELOG*", "RECORDS*", "ANNOTATORS*",
+    "SHA256SUMS*", "MD5SUMS*", "MANIFEST*", "Thumbs.db", "desktop.ini", "*.md", "*.html", "*.pdf",
+)  # fmt: skip
+"""Names of files that are no ECG; case does not matter. They are counted, never read."""
+
+ID_PRESETS: Final = {
+    # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml
+    "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.xml$",
+}
+_NOT_WFDB_PARTS: Final = (".xml", ".parquet", ".hea", ".dcm", ".scp", ".csv", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class IdRule:
+    """How a record's keys follow from its path.
+
+    Attributes:
+        pattern: regular expression with the named groups `ecg_id` and, optionally,
+            `participant_id`, searched in the path below the input root (`archive!member` in
+            archives); a name of `ID_PRESETS`; or None: the path without its extension.
+
+    Raises:
+        UsageError: the pattern is not a regular expression or lacks the group `ecg_id`.
+    """
+
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pattern is None:
+            return
+        try:
+            groups = re.compile(self._regex).groupindex
+        except re.error as error:
+            raise UsageError(
+                f"--id-pattern {self.pattern!r} is not a regular expression ({error}); expected "
+                f"one with a named group (?P<ecg_id>...), or a preset: {', '.join(ID_PRESETS)}"
+            ) from error
+        if "ecg_id" not in groups:
+            raise UsageError(
+                f"--id-pattern {self.pattern!r} has no group (?P<ecg_id>...); found groups "
+                f"{sorted(groups)}. Presets: {', '.join(ID_PRESETS)}"
+            )
+
+    @property
+    def _regex(self) -> str:
+        assert self.pattern is not None
+        return ID_PRESETS.get(self.pattern, self.pattern)
+
+    def keys(self, path: str) -> tuple[str | None, str | None]:
+        """Return (ecg_id, participant_id); ecg_id is None when the pattern does not match."""
+        if self.pattern is None:
+            return path_without_extension(path), None
+        match = re.search(self._regex, path)
+        if match is None:
+            return None, None
+        return match["ecg_id"], match.groupdict().get("participant_id")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFiles:
+    """The files of one record: the main one first, paths relative to the root or archive."""
+
+    main: str
+    parts: tuple[str, ...]
+    size: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The main file and its parts."""
+        return (self.main, *self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveListing:
+    """What is in one archive, or why it cannot be read."""
+
+    entry: FileEntry
+    records: tuple[RecordFiles, ...]
+    refused: tuple[archives.Member, ...]
+    n_ignored: int
+    damage: EcgRejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputListing:
+    """Everything below one root.
+
+    Attributes:
+        folder: what relative paths are relative to.
+        parquet: Parquet files.
+        records: records of loose files.
+        archives: archives with their records.
+        n_ignored: files that are no ECG by `IGNORED_PATTERNS`, in archives too.
+    """
+
+    folder: str
+    parquet: tuple[FileEntry, ...]
+    records: tuple[RecordFiles, ...]
+    archives: tuple[ArchiveListing, ...]
+    n_ignored: int
+
+
+def path_without_extension(path: str) -> str:
+    """Drop the extension of the last component: `a/b.c.hea` is `a/b.c`."""
+    head, slash, name = path.rpartition("/")
+    bang = name.rfind("!") + 1
+    stem = name[bang:].rpartition(".")[0] or name[bang:]
+    return f"{head}{slash}{name[:bang]}{stem}"
+
+
+def is_ignored(path: str) -> bool:
+    """Tell whether a file is no ECG by its name, or lies in a hidden folder."""
+    parts = PurePosixPath(path).parts
+    name = parts[-1].lower()
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
+    return (
+        hidden
+        or "__MACOSX" in parts
+        or any(fnmatch.fnmatchcase(name, p.lower()) for p in IGNORED_PATTERNS)
+    )
+
+
+def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:
+    """Sort the files of one root into Parquet, records and archives.
+
+    Args:
+        storage: where they are; archives and, for signal files named otherwise than their header,
+            WFDB headers are read.
+        root: folder that the entries' relative paths start from.
+        entries: the files.
+    """
+    parquet, loose, packed = [], [], []
+    n_ignored = 0
+    for entry in entries:
+        if is_ignored(entry.relative):
+            n_ignored += 1
+        elif entry.relative.lower().endswith((".parquet", ".pq")):
+            parquet.append(entry)
+        elif archives.is_archive(entry.relative):
+            packed.append(_list_archive(storage, entry))
+        else:
+            loose.append((entry.relative, entry.size))
+    records = group_records(loose, lambda path: storage.read_bytes(join(root, path)))
+    return InputListing(
+        root,
+        tuple(parquet),
+        tuple(records),
+        tuple(packed),
+        n_ignored + sum(listing.n_ignored for listing in packed),
+    )
+
+
+def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
+    try:
+        members = archives.list_members(storage, entry.uri)
+    except EcgRejected as damage:
+        return ArchiveListing(entry, (), (), 0, damage)
+    kept = [m for m in members if not is_ignored(m.name)]
+    refused = tuple(m for m in kept if m.refused)
+    files = [(m.name, m.size) for m in kept if not m.refused]
+
+    def read(name: str) -> bytes:
+        for _, data in archives.read_members(storage, entry.uri, [name]):
+            return data if isinstance(data, bytes) else b""
+        return b""
+
+    records = tuple(group_records(files, read))
+    return ArchiveListing(entry, records, refused, len(members) - len(kept))
+
+
+def group_records(
+    files: Iterable[tuple[str, int]], read: Callable[[str], bytes]
+) -> list[RecordFiles]:
+    """Group files into records: a WFDB header takes its signal files, others stand alone.
+
+    Args:
+        files: (path, bytes) of each file.
+        read: returns a file's content. Called only for headers in a folder with files that share
+            no header's name, which may be signal files that a header names.
+
+    Returns:
+        The records sorted by path.
+    """
+    sizes = dict(files)
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in sizes:
+        folders[path.rpartition("/")[0]].append(path)
+    owner: dict[str, str] = {}
+    for paths in folders.values():
+        owner.update(_owners_in_folder(paths, read))
+    parts: dict[str, list[str]] = defaultdict(list)
+    for path, header in owner.items():
+        parts[header].append(path)
+    records = []
+    for path in sorted(sizes):
+        if path not in owner:
+            mine = tuple(sorted(parts[path])) if path in parts else ()
+            records.append(RecordFiles(path, mine, sizes[path] + sum(sizes[p] for p in mine)))
+    return records
+
+
+def _owners_in_folder(paths: Sequence[str], read: Callable[[str], bytes]) -> dict[str, str]:
+    """Map each signal file of one folder to the header it belongs to."""
+    headers = {path[: -len(".hea")]: path for path in paths if path.lower().endswith(".hea")}
+    if not headers:
+        return {}
+    owner, orphans = {}, []
+    for path in paths:
+        if path.lower().endswith(_NOT_WFDB_PARTS):
+            continue
+        stem = path_without_extension(path)
+        if stem in headers:
+            owner[path] = headers[stem]
+        else:
+            orphans.append(path)
+    if orphans:
+        named = {
+            join(folder, name) if (folder := header.rpartition("/")[0]) else name: header
+            for header in sorted(headers.values(), reverse=True)
+            for name in signal_files(read(header))
+        }
+        owner.update({path: named[path] for path in orphans if path in named})
+    return owner
+
+
+def unmatched_id(path: str, rule: IdRule) -> EcgRejected:
+    """Return the reject of a record whose path the id pattern does not match."""
+    return EcgRejected(
+        RejectReason.NOT_AN_ECG,
+        f"path does not match --id-pattern {rule.pattern!r}, so it has no ecg_id",
+    )

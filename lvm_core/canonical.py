@@ -1,0 +1,207 @@
+"""The stored form of a recording: 10 s at 500 Hz as int16 counts, never padded silently."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvm_core.ecg import N_LEADS, Ecg
+from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.quality import QualityFlag, check_finite
+from lvm_core.resample import (
+    TARGET_RATE_HZ,
+    filter_reach_samples,
+    resample_to_500_hz,
+    supported_rate_hz,
+)
+
+DURATION_S: Final = 10
+N_SAMPLES: Final = DURATION_S * TARGET_RATE_HZ
+
+# 4990 of 5000 samples: devices that count 9.98 to 10 s as ten seconds exist (facts sheet,
+# section 10), and 20 ms of a repeated last sample carry no beat.
+MIN_DURATION_S: Final = 9.98
+
+# Below the noise of an ECG amplifier; a quarter of the usual 5 uV step.
+RESAMPLED_STEP_UV: Final = 1.25
+
+# The finest step for samples whose own step is not known: 1/16 uV, a power of two, so that
+# quantising loses nothing that matters and float32 holds the step exactly.
+FINEST_STEP_UV: Final = 0.0625
+
+# What still rounds to the last int16 count: 32767, or -32768 on the negative side.
+_MAX_COUNT: Final = 32767.4
+_MIN_COUNT: Final = -32768.4
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalEcg:
+    """One recording as the ECG table stores it.
+
+    Attributes:
+        counts: (12, 5000) int16, rows in `LEADS_12` order, 500 Hz.
+        uv_per_count: microvolts of one count; exactly a float32.
+        quality_flags: members of `QualityFlag`, each once: those of the device, then ours.
+        signal_sha256: of `signal_sha256(counts, uv_per_count)`.
+        source_sampling_rate_hz: rate of the source.
+    """
+
+    counts: NDArray[np.int16]
+    uv_per_count: float
+    quality_flags: tuple[str, ...]
+    signal_sha256: str
+    source_sampling_rate_hz: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedBlock:
+    """Float samples turned into counts.
+
+    Attributes:
+        counts: (n, 12, n_samples) int16; all 0 for a recording with a non-finite sample.
+        uv_per_count: (n,) float32, microvolts; NaN for a recording with a non-finite sample, so
+            that it cannot be scored by mistake.
+        n_non_finite: (n, 12) int64, samples of each lead that are NaN or infinite.
+    """
+
+    counts: NDArray[np.int16]
+    uv_per_count: NDArray[np.float32]
+    n_non_finite: NDArray[np.int64]
+
+
+def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
+    """Return the SHA-256 of a signal, by which identical recordings are found.
+
+    Args:
+        counts: (12, 5000) int16, rows in `LEADS_12` order.
+        uv_per_count: microvolts of one count; hashed as float32.
+
+    Returns:
+        64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
+        little-endian float32 bytes of `uv_per_count`.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2"))
+    digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def finest_step_uv(
+    max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV
+) -> NDArray[np.float64]:
+    """Return the step, doubled until nothing overflows int16.
+
+    Args:
+        max_abs_uv: array of any shape, largest magnitude of each recording, microvolts, finite.
+        step_uv: the step to begin with, microvolts; 1/16 uV holds up to 2047.9 uV.
+
+    Returns:
+        Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
+    """
+    overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
+    mantissa, exponent = np.frexp(overflow)  # overflow = mantissa * 2**exponent, 0.5 <= mantissa
+    doublings = np.maximum(exponent - (mantissa == 0.5), 0)
+    return np.ldexp(step_uv, doublings)
+
+
+def quantise_block(leads_uv: NDArray[np.float32]) -> QuantisedBlock:
+    """Return float recordings of unknown step as counts of at least 1/16 uV.
+
+    A value differs from the original by half a step at most. Recordings are handled one by one,
+    so memory is the result's plus a few copies of one recording.
+
+    Args:
+        leads_uv: (n, 12, n_samples) float32, microvolts, leads in `LEADS_12` order.
+
+    Raises:
+        ValueError: the shape is not what is stated above.
+    """
+    if leads_uv.ndim != 3 or leads_uv.shape[1] != N_LEADS:
+        raise ValueError(f"leads_uv has shape {leads_uv.shape}, expected (n, 12, n_samples)")
+    n_ecgs = len(leads_uv)
+    counts = np.zeros(leads_uv.shape, dtype=np.int16)
+    uv_per_count = np.full(n_ecgs, np.nan, dtype=np.float32)
+    n_non_finite = np.zeros((n_ecgs, N_LEADS), dtype=np.int64)
+    for index, ecg_uv in enumerate(leads_uv):
+        max_abs_uv = np.abs(ecg_uv).max(initial=0.0)  # NaN and Inf survive the maximum
+        if np.isfinite(max_abs_uv):
+            uv_per_count[index] = finest_step_uv(max_abs_uv)
+            counts[index] = np.rint(ecg_uv / uv_per_count[index])
+        else:
+            n_non_finite[index] = np.count_nonzero(~np.isfinite(ecg_uv), axis=1)
+    return QuantisedBlock(counts, uv_per_count, n_non_finite)
+
+
+def canonicalise(ecg: Ecg) -> CanonicalEcg:
+    """Return a recording in its stored form.
+
+    The first 10 s are taken, brought to 500 Hz, completed when a few samples are missing at the
+    end, and rounded to counts. The stored step is that of the source, halved when leads were
+    derived (half counts stay exact), 1.25 uV when resampled, doubled until nothing overflows.
+
+    Raises:
+        EcgRejected: `unsupported_rate`; `too_short`, less than 9.98 s; `non_finite`, a sample of
+            the first 10 s is missing.
+    """
+    rate_hz = supported_rate_hz(ecg.sampling_rate_hz)
+    if ecg.duration_s < MIN_DURATION_S:
+        raise EcgRejected(
+            RejectReason.TOO_SHORT,
+            f"recording lasts {ecg.duration_s:.4g} s ({ecg.n_samples} samples at {rate_hz} Hz), "
+            f"expected {DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
+        )
+    leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
+    counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
+    n_missing = N_SAMPLES - counts.shape[1]
+    counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
+    assert counts.shape == (N_LEADS, N_SAMPLES)
+    return CanonicalEcg(
+        counts=counts,
+        uv_per_count=step_uv,
+        quality_flags=_flags(ecg, n_missing),
+        signal_sha256=signal_sha256(counts, step_uv),
+        source_sampling_rate_hz=ecg.sampling_rate_hz,
+    )
+
+
+def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+    """Return the first 10 s at 500 Hz, and perhaps a little more."""
+    n_needed = DURATION_S * rate_hz
+    check_finite(leads_uv[:n_needed])
+    # What follows the 10 s is real signal for the filter, as long as it was recorded.
+    margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
+    n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
+    return resample_to_500_hz(leads_uv[: n_needed + n_margin], rate_hz)
+
+
+def _source_step_uv(ecg: Ecg) -> float:
+    if ecg.sampling_rate_hz != TARGET_RATE_HZ:
+        return RESAMPLED_STEP_UV
+    return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
+
+
+def _to_counts(
+    leads_uv: NDArray[np.float32], source_step_uv: float
+) -> tuple[NDArray[np.int16], float]:
+    """Return (12, n_samples) counts and their step, exactly a float32."""
+    low_uv, high_uv = float(leads_uv.min()), float(leads_uv.max())
+    # int16 reaches one count further down than up: a source at its lower limit stays exact.
+    max_abs_uv = np.asarray(max(high_uv, low_uv * _MAX_COUNT / _MIN_COUNT))
+    step_uv = float(np.float32(finest_step_uv(max_abs_uv, float(np.float32(source_step_uv)))))
+    counts = np.rint(leads_uv.T.astype(np.float64) / step_uv)
+    return np.ascontiguousarray(counts, dtype=np.int16), step_uv
+
+
+def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
+    ours = {
+        QualityFlag.SATURATED: bool(ecg.saturated_leads),
+        QualityFlag.LEADS_DERIVED: ecg.leads_derived,
+        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
+        QualityFlag.END_REPEATED: n_missing > 0,
+        QualityFlag.CROPPED: ecg.duration_s > DURATION_S,
+    }
+    flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
+    return tuple(dict.fromkeys(flags))

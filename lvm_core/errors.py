@@ -1,0 +1,60 @@
+"""Errors of the project, and the closed list of reasons for which an ECG is rejected."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RejectReason(StrEnum):
+    """Why an ECG was not ingested or not scored; the value is what the rejects table holds.
+
+    The list is closed: adding a member is a decision record and a changelog entry.
+    """
+
+    NOT_AN_ECG = "not_an_ecg"
+    UNREADABLE = "unreadable"
+    TRUNCATED = "truncated"
+    MISSING_LEAD = "missing_lead"
+    UNKNOWN_UNIT = "unknown_unit"
+    TOO_SHORT = "too_short"
+    UNSUPPORTED_RATE = "unsupported_rate"
+    DUPLICATE_ECG_ID = "duplicate_ecg_id"
+    LEAD_FLAT = "lead_flat"
+    LEAD_ALL_ZERO = "lead_all_zero"
+    NON_FINITE = "non_finite"
+    LEAD_STANDARDISED = "lead_standardised"
+    PARTICIPANT_MISSING = "participant_missing"
+    AGE_MISSING = "age_missing"
+    AGE_OUT_OF_RANGE = "age_out_of_range"
+    SEX_UNKNOWN = "sex_unknown"
+    BMI_MISSING = "bmi_missing"
+    BMI_OUT_OF_RANGE = "bmi_out_of_range"
+    EXCLUDED = "excluded"
+
+
+class LvmError(Exception):
+    """Root of the project's errors: something the user can read and act on.
+
+    The message says what is wrong with its value, what was expected, and how to fix it.
+    """
+
+
+class UsageError(LvmError):
+    """The command or a file of settings is wrong; the command line exits with 2."""
+
+
+class EcgRejected(LvmError):
+    """One recording cannot be used, for a reason that real cohorts contain.
+
+    Attributes:
+        reason: member of `RejectReason`.
+        message: what is wrong with its value and unit; no personal data.
+    """
+
+    def __init__(self, reason: RejectReason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.reason.value}: {self.message}"

@@ -1,0 +1,153 @@
+"""From the channels of a device file to the twelve leads in microvolts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
+
+INT16_LIMITS: Final = (-32768, 32767)
+INDEPENDENT_LEADS: Final = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One lead as stored.
+
+    Attributes:
+        counts: (n_samples,) integers as stored.
+        uv_per_count: microvolts of one count, above 0.
+        zero_count: the count that means 0 microvolts.
+        missing_count: the count that marks a missing sample; None when the format has none.
+        limits: smallest and largest count that the source can hold.
+    """
+
+    counts: NDArray[np.integer]
+    uv_per_count: float
+    zero_count: int = 0
+    missing_count: int | None = None
+    limits: tuple[int, int] = INT16_LIMITS
+
+    def microvolts(self) -> NDArray[np.float64]:
+        """Return the signal, (n_samples,) float64, microvolts; NaN where a sample is missing."""
+        microvolts = (self.counts.astype(np.float64) - self.zero_count) * self.uv_per_count
+        if self.missing_count is not None:
+            microvolts[self.counts == self.missing_count] = np.nan
+        return microvolts
+
+    def is_saturated(self) -> bool:
+        """Return True when a sample lies on or beyond a limit of the source."""
+        valid = self.counts
+        if self.missing_count is not None:
+            valid = valid[valid != self.missing_count]
+        low, high = self.limits
+        return bool(np.any(valid <= low) or np.any(valid >= high))
+
+
+@dataclass(frozen=True, slots=True)
+class TwelveLeads:
+    """What `assemble` makes of the channels.
+
+    Attributes:
+        leads_uv: (n_samples, 12) float32, microvolts, columns in `LEADS_12` order.
+        step_uv: the smallest microvolts per count of the channels that were used.
+        derived: True when one of III, aVR, aVL, aVF was computed from I and II.
+        saturated: names of stored leads that touch the limits of the source.
+    """
+
+    leads_uv: NDArray[np.float32]
+    step_uv: float
+    derived: bool
+    saturated: tuple[str, ...]
+
+
+def require_leads(found: Mapping[str, object], needed: tuple[str, ...], where: str) -> None:
+    """Check that all the `needed` leads were found.
+
+    Args:
+        found: what was found, by canonical lead name.
+        needed: canonical lead names.
+        where: the part of the file that was read, for the message.
+
+    Raises:
+        EcgRejected: `missing_lead`, naming what is missing.
+    """
+    missing = [lead for lead in needed if lead not in found]
+    if missing:
+        held = ", ".join(lead for lead in LEADS_12 if lead in found) or "none of the twelve"
+        raise EcgRejected(
+            RejectReason.MISSING_LEAD,
+            f"lead {', '.join(missing)} is missing from {where}, which holds {held}; "
+            f"expected {', '.join(needed)}",
+        )
+
+
+def require_equal_lengths(channels: Mapping[str, Channel], where: str) -> None:
+    """Check that every channel has the same number of samples, and at least one.
+
+    Raises:
+        EcgRejected: `truncated`, with the lengths.
+    """
+    lengths = {lead: int(channel.counts.size) for lead, channel in channels.items()}
+    if len(set(lengths.values())) != 1:
+        told = ", ".join(f"{lead} {n}" for lead, n in lengths.items())
+        raise EcgRejected(
+            RejectReason.TRUNCATED,
+            f"leads of {where} have different numbers of samples ({told}); expected one length",
+        )
+    if not next(iter(lengths.values())):
+        raise EcgRejected(
+            RejectReason.TRUNCATED, f"leads of {where} hold 0 samples; expected 10 s of signal"
+        )
+
+
+def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
+    """Put the channels together as twelve leads in microvolts.
+
+    The arithmetic is float64 and is rounded once, to float32.
+
+    Args:
+        channels: by canonical lead name; the eight independent leads at least. III, aVR, aVL and
+            aVF are used as stored where they are there, and derived from I and II otherwise.
+        where: the part of the file that was read, for messages.
+
+    Raises:
+        EcgRejected: `missing_lead` or `truncated`.
+    """
+    require_leads(channels, INDEPENDENT_LEADS, where)
+    require_equal_lengths(channels, where)
+    microvolts = {lead: channel.microvolts() for lead, channel in channels.items()}
+    absent = [lead for lead in DERIVED_FROM_I_AND_II if lead not in channels]
+    if absent:
+        derived = derive_limb_leads(microvolts["I"], microvolts["II"])
+        microvolts.update({lead: derived[lead].astype(np.float64) for lead in absent})
+    return TwelveLeads(
+        leads_uv=np.column_stack([microvolts[lead] for lead in LEADS_12]).astype(np.float32),
+        step_uv=min(channel.uv_per_count for channel in channels.values()),
+        derived=bool(absent),
+        saturated=tuple(
+            lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()
+        ),
+    )
+
+
+def local_datetime(
+    date: tuple[int, int, int], time_of_day: tuple[int, int, int] = (0, 0, 0)
+) -> dt.datetime | None:
+    """Return a local date and time without a zone, or None when there is no such moment.
+
+    Args:
+        date: year, month, day.
+        time_of_day: hour, minute, second; midnight where the file gives a date alone.
+    """
+    try:
+        return dt.datetime(*date, *time_of_day)
+    except (ValueError, OverflowError):
+        return None

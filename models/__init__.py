@@ -1,0 +1,1 @@
+"""TensorFlow side of LVM-AI: catalogue, loading, prediction; no Beam."""

@@ -1,0 +1,222 @@
+"""The known models, and how an id or a path becomes one that can be loaded."""
+
+from __future__ import annotations
+
+import lzma
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from lvm_core.errors import LvmError
+from models.file_check import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file
+from models.inspection import read_interface
+from models.spec import (
+    INPUT_AGE,
+    INPUT_BMI,
+    INPUT_ECG,
+    INPUT_SEX,
+    OUTPUT_LVH,
+    OUTPUT_MASS,
+    ModelOrigin,
+    ModelSpec,
+)
+
+_PUBLISHED_LICENCE: Final = (
+    f"published in the GPL-3.0 repository {UPSTREAM_REPOSITORY} without a licence of its own; "
+    "not part of this project, do not redistribute"
+)
+_PUBLISHED_DESCRIPTION: Final = (
+    f"repository {UPSTREAM_REPOSITORY}, folder {UPSTREAM_FOLDER}, in Git LFS; "
+    "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
+)
+_STANDIN_LICENCE: Final = "made for this project, may be redistributed with it"
+_STANDIN_WARNING: Final = (
+    "NOT CLINICAL: stand-in model, its weights mean nothing and neither do its predictions"
+)
+_STANDIN_DESCRIPTION: Final = (
+    "the published architecture, written by TensorFlow 2.1.0, with arbitrary weights"
+)
+_FILE_WARNING: Final = "model outside the catalogue: its origin and meaning are not known here"
+
+_FULL_INPUTS: Final = (INPUT_ECG, INPUT_AGE, INPUT_SEX, INPUT_BMI)
+_ECG_INPUTS: Final = (INPUT_ECG,)
+
+PUBLISHED_MODELS: Final = (
+    ModelSpec(
+        model_id="lvm-ai-full-asymmetric",
+        title="LVM-AI, ECG with age, sex and BMI, asymmetric loss",
+        file_name="ecg_rest_raw_age_sex_bmi_lvm_asymmetric_loss.h5",
+        sha256="0764989632149590ff47f86e665cec31da592b7b6f2275f3c9ac9f949ccce017",
+        size_bytes=14_870_648,
+        inputs=_FULL_INPUTS,
+        outputs=(OUTPUT_MASS, OUTPUT_LVH),
+        origin=ModelOrigin.PUBLISHED,
+        clinical=True,
+        licence=_PUBLISHED_LICENCE,
+        description=_PUBLISHED_DESCRIPTION,
+    ),
+    ModelSpec(
+        model_id="lvm-ai-ecg-asymmetric",
+        title="LVM-AI, ECG only, asymmetric loss",
+        file_name="ecg_rest_raw_lvm_asymmetric_loss.h5",
+        sha256="236619e5a99e6e44bd37f35b88ff86a5d5ea4ca3f98dff437cdb0dd7f636015c",
+        size_bytes=12_720_392,
+        inputs=_ECG_INPUTS,
+        outputs=(OUTPUT_MASS,),
+        origin=ModelOrigin.PUBLISHED,
+        clinical=True,
+        licence=_PUBLISHED_LICENCE,
+        description=_PUBLISHED_DESCRIPTION,
+    ),
+    ModelSpec(
+        model_id="lvm-ai-ecg-symmetric",
+        title="LVM-AI, ECG only, symmetric loss",
+        file_name="ecg_rest_raw_lvm_symmetric_loss.h5",
+        sha256="370f9f672bdbd4e61ce1f439b9a58b3150ed7b8cc9a04f49e2923f297c3e1491",
+        size_bytes=12_720_392,
+        inputs=_ECG_INPUTS,
+        outputs=(OUTPUT_MASS,),
+        origin=ModelOrigin.PUBLISHED,
+        clinical=True,
+        licence=_PUBLISHED_LICENCE,
+        description=_PUBLISHED_DESCRIPTION,
+    ),
+)
+
+EMBEDDED_MODELS: Final = (
+    ModelSpec(
+        model_id="demo-standin",
+        title="stand-in of the full model, weights mean nothing",
+        file_name="lvm_ai_age_sex_bmi_tf21.h5",
+        sha256="ed002ebc853d42e5b31b93be89416ef8a945967711b3ececa366f738ccf1618d",
+        size_bytes=14_870_648,
+        inputs=_FULL_INPUTS,
+        outputs=(OUTPUT_MASS, OUTPUT_LVH),
+        origin=ModelOrigin.EMBEDDED,
+        clinical=False,
+        licence=_STANDIN_LICENCE,
+        description=_STANDIN_DESCRIPTION,
+        warning=_STANDIN_WARNING,
+    ),
+    ModelSpec(
+        model_id="demo-standin-ecg-only",
+        title="stand-in of the ECG-only model, weights mean nothing",
+        file_name="lvm_ai_ecg_only_tf21.h5",
+        sha256="d61e029e3d28620363774fc9ea7bd8caf5a816fa3fbd46dc700795c68b2522b5",
+        size_bytes=12_721_064,
+        inputs=_ECG_INPUTS,
+        outputs=(OUTPUT_MASS,),
+        origin=ModelOrigin.EMBEDDED,
+        clinical=False,
+        licence=_STANDIN_LICENCE,
+        description=_STANDIN_DESCRIPTION,
+        warning=_STANDIN_WARNING,
+    ),
+)
+
+KNOWN_MODELS: Final = PUBLISHED_MODELS + EMBEDDED_MODELS
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model and where its bytes are.
+
+    Attributes:
+        spec: identity and interface.
+        path: the model file; None for an embedded model.
+    """
+
+    spec: ModelSpec
+    path: Path | None
+
+    def read_bytes(self) -> bytes:
+        """Return the model file, uncompressed."""
+        if self.path is not None:
+            return self.path.read_bytes()
+        packed = resources.files("models").joinpath("demo", f"{self.spec.file_name}.xz")
+        return lzma.decompress(packed.read_bytes())
+
+
+def default_model_dir() -> Path:
+    """Return the folder in which fetched models are kept unless another one is given."""
+    return Path.home() / ".lvm-ai" / "models"
+
+
+def find_spec(name: str) -> ModelSpec | None:
+    """Return the catalogue's model of that id or file name; None when there is none."""
+    return next((spec for spec in KNOWN_MODELS if name in (spec.model_id, spec.file_name)), None)
+
+
+def resolve_model(id_or_path: str, model_dir: Path | None = None) -> ModelSource:
+    """Return the model that an id, a published file name or a path means.
+
+    An id or file name of the catalogue wins over a file of that name in the current folder;
+    write `./NAME` for the latter. A file whose SHA-256 is in the catalogue is that model; any
+    other model file gets its stem as id.
+
+    Args:
+        id_or_path: for example `lvm-ai-ecg-asymmetric`, `demo-standin` or `/data/mine.keras`.
+        model_dir: folder of the fetched models; None for `default_model_dir()`.
+
+    Raises:
+        LvmError: unknown, not fetched, damaged, or not a model; the message says what to do.
+    """
+    spec = find_spec(id_or_path)
+    if spec is None:
+        return _resolve_path(Path(id_or_path))
+    if spec.origin is ModelOrigin.EMBEDDED:
+        return ModelSource(spec, None)
+    return _resolve_published(spec, model_dir or default_model_dir())
+
+
+def _resolve_published(spec: ModelSpec, model_dir: Path) -> ModelSource:
+    path = model_dir / spec.file_name
+    if not path.is_file():
+        raise LvmError(
+            f"model {spec.model_id} is not fetched: {path} does not exist. Run "
+            f"`lvm-ai models fetch {spec.model_id} --from SOURCE --model-dir {model_dir}`, or name "
+            "the folder that holds the file with --model-dir"
+        )
+    _require_usable(diagnose_file(path, KNOWN_MODELS, expected=spec))
+    return ModelSource(spec, path)
+
+
+def _resolve_path(path: Path) -> ModelSource:
+    if not path.exists():
+        ids = ", ".join(spec.model_id for spec in KNOWN_MODELS)
+        raise LvmError(
+            f"model {str(path)!r} is neither a known id nor a file; expected one of {ids}, or the "
+            "path of an .h5 or .keras file"
+        )
+    report = _require_usable(diagnose_file(path, KNOWN_MODELS))
+    return ModelSource(report.spec or _file_spec(path, report), path)
+
+
+def _require_usable(report: FileReport) -> FileReport:
+    if not report.usable:
+        raise LvmError(report.message)
+    return report
+
+
+def _file_spec(path: Path, report: FileReport) -> ModelSpec:
+    if find_spec(path.stem) is not None:
+        raise LvmError(
+            f"{path} would get the id {path.stem!r} of another model in the catalogue; "
+            "rename the file"
+        )
+    interface = read_interface(path)
+    return ModelSpec(
+        model_id=path.stem,
+        title=f"model file {path.name}",
+        file_name=path.name,
+        sha256=str(report.sha256),
+        size_bytes=int(report.size_bytes or 0),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
+        origin=ModelOrigin.FILE,
+        clinical=False,
+        licence="not known here",
+        description="a file of the user's",
+        warning=_FILE_WARNING,
+    )

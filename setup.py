@@ -1,0 +1,67 @@
+"""Packaging of LVM-AI: distribution `lvm-ai`, console script `lvm-ai`."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+DEV = [
+    # checks
+    "ruff",
+    "mypy",
+    "pandas-stubs<3",
+    "types-PyYAML",
+    "types-defusedxml",
+    "types-psutil",
+    "pre-commit",
+    # tests
+    "pytest",
+    "pytest-cov",
+    "pytest-timeout",
+    "hypothesis",
+    "psutil",
+    # independent readers, and real servers of object stores
+    "wfdb",
+    "ecgdatakit",
+    "moto[server]",
+    "gcp-storage-emulator",
+    "boto3",
+    # locks, and the editable install without build isolation
+    "pip-tools",
+    "setuptools",
+    "wheel",
+]
+
+setup(
+    name="lvm-ai",
+    version="0.1.0",
+    description="Left ventricular mass from 12-lead ECGs, at biobank scale. Research only.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=["lvm_core", "lvm_core.formats", "models", "models.demo", "beam_jobs", "analysis"],
+    py_modules=["lvm_ai"],
+    package_data={"models.demo": ["*.h5.xz", "*.md"]},
+    install_requires=[
+        "apache-beam>=2.77,<3",
+        "numpy>=2",
+        "scipy>=1.15",
+        "pyarrow>=25",
+        "pandas>=2.3,<3",
+        "lifelines>=0.30",
+        "keras>=3.3",
+        "h5py",  # legacy Keras files
+        "pydantic>=2",  # settings files are checked before any work
+        "PyYAML",  # settings files
+        "defusedxml",  # vendor XML is not to be trusted
+        "rich",  # progress bars
+    ],
+    extras_require={
+        "cpu": ["tensorflow-cpu>=2.21"],
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        "dev": DEV,
+    },
+    entry_points={"console_scripts": ["lvm-ai=lvm_ai:main"]},
+)
