@@ -17,7 +17,7 @@ from typing import Final
 from beam_jobs import archives
 from beam_jobs.storage import FileEntry, Storage, join
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
-from lvm_core.formats.wfdb import signal_files
+from lvm_core.formats.wfdb_header import parse_header
 
 IGNORED_PATTERNS: Final = (
     ".*", "_*", "README*", "LICENSE*", "LICENCE*", "CHANGELOG*", "RECORDS*", "ANNOTATORS*",
@@ -239,10 +239,18 @@ def _owners_in_folder(paths: Sequence[str], read: Callable[[str], bytes]) -> dic
         named = {
             join(folder, name) if (folder := header.rpartition("/")[0]) else name: header
             for header in sorted(headers.values(), reverse=True)
-            for name in signal_files(read(header))
+            for name in named_signal_files(read(header))
         }
         owner.update({path: named[path] for path in orphans if path in named})
     return owner
+
+
+def named_signal_files(header: bytes) -> tuple[str, ...]:
+    """Return the signal files that a WFDB header names; none when it cannot be understood."""
+    try:
+        return tuple(dict.fromkeys(s.file_name for s in parse_header(header).signals))
+    except EcgRejected:
+        return ()
 
 
 def unmatched_id(path: str, rule: IdRule) -> EcgRejected:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
+from beam_jobs import archives
 from lvm_core.quality import AmplitudeHistogram
 
 RESULTS_VERSION: Final = 1
@@ -66,7 +67,13 @@ class Piece:
     @property
     def archive(self) -> str | None:
         """Path of the archive that holds the record; None for a loose file."""
-        return self.path.partition("!")[0] if "!" in self.path and not self.is_parquet else None
+        before, bang, _ = self.path.partition("!")
+        return before if bang and archives.is_archive(before) and not self.is_parquet else None
+
+    @property
+    def main_file(self) -> str:
+        """Path of the record's main file, inside its archive where it is in one."""
+        return self.path if self.archive is None else self.path.partition("!")[2]
 
     def identity(self) -> list[Any]:
         """Return what enters the fingerprint: never a time, an absolute path or a person."""
@@ -222,7 +229,7 @@ def _inseparable(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     from_stream: list[Piece] = []
     for piece in pieces:
         archive = piece.archive
-        streamed = archive is not None and archive.lower().endswith((".tar.gz", ".tgz"))
+        streamed = archive is not None and archives.is_streamed(archive)
         if from_stream and (not streamed or archive != from_stream[0].archive):
             yield from_stream
             from_stream = []

@@ -51,9 +51,12 @@ def body_surface_area_m2(
     """
     _check_positive("height_cm", "cm", height_cm)
     _check_positive("weight_kg", "kg", weight_kg)
+    bsa_m2: Quantity
     if Bsa(formula) is Bsa.MOSTELLER:
-        return (height_cm * weight_kg / 3600.0) ** 0.5
-    return 0.007184 * height_cm**0.725 * weight_kg**0.425
+        bsa_m2 = (height_cm * weight_kg / 3600.0) ** 0.5
+    else:
+        bsa_m2 = 0.007184 * height_cm**0.725 * weight_kg**0.425
+    return bsa_m2
 
 
 def bmi_kg_m2(height_cm: Quantity, weight_kg: Quantity) -> Quantity:

@@ -84,7 +84,7 @@ def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
         64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
         little-endian float32 bytes of `uv_per_count`.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2"))
+    digest = hashlib.sha256(counts.astype("<i2", copy=False).tobytes())
     digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
     return digest.hexdigest()
 
@@ -104,7 +104,7 @@ def finest_step_uv(
     overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
     mantissa, exponent = np.frexp(overflow)  # overflow = mantissa * 2**exponent, 0.5 <= mantissa
     doublings = np.maximum(exponent - (mantissa == 0.5), 0)
-    return np.ldexp(step_uv, doublings)
+    return np.asarray(np.ldexp(step_uv, doublings))
 
 
 def quantise_block(leads_uv: NDArray[np.float32]) -> QuantisedBlock:

@@ -61,8 +61,8 @@ def sokolow_lyon_uv(s_v1_uv: Quantity, r_v5_uv: Quantity, r_v6_uv: Quantity) -> 
         r_v6_uv: microvolts; NaN where not measured.
 
     Returns:
-        Microvolts, same shape; NaN when any of the three is, also when the two others alone exceed the
-        limit: a maximum of which one part is unknown is not a measurement.
+        Microvolts, same shape; NaN when any of the three is, also when the two others alone
+        exceed the limit: a maximum of which one part is unknown is not a measurement.
 
     Raises:
         ValueError: a value is negative or infinite.
@@ -72,7 +72,8 @@ def sokolow_lyon_uv(s_v1_uv: Quantity, r_v5_uv: Quantity, r_v6_uv: Quantity) -> 
     """
     for name, value in (("s_v1_uv", s_v1_uv), ("r_v5_uv", r_v5_uv), ("r_v6_uv", r_v6_uv)):
         _check_magnitudes(name, "uV", value)
-    return s_v1_uv + np.maximum(r_v5_uv, r_v6_uv)
+    voltage_uv: Quantity = s_v1_uv + np.maximum(r_v5_uv, r_v6_uv)
+    return voltage_uv
 
 
 def cornell_voltage_uv(r_avl_uv: Quantity, s_v3_uv: Quantity) -> Quantity:

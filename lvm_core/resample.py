@@ -44,8 +44,10 @@ def supported_rate_hz(sampling_rate_hz: float) -> int:
 
 def filter_reach_samples(sampling_rate_hz: int) -> int:
     """Return how many source samples on either side of an instant its new value depends on."""
+    if sampling_rate_hz == TARGET_RATE_HZ:
+        return 0
     up, _ = _up_down(sampling_rate_hz)
-    return 0 if sampling_rate_hz == TARGET_RATE_HZ else len(_filter(sampling_rate_hz)) // 2 // up + 1
+    return len(_filter(sampling_rate_hz)) // 2 // up + 1
 
 
 def resample_to_500_hz(

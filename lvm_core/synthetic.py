@@ -39,7 +39,7 @@ _MATRIX: Final = np.array(list(_LEAD_MATRIX.values()))
 # P, septal, main and basal part of QRS, T: moments in microvolts (X, Y, Z), and time of the centre
 # from the R peak and width (standard deviation), seconds, at a cycle of 1 s.
 _MOMENTS_UV: Final = np.array(
-    [[50, 110, -20], [-150, -60, -250], [1050, 800, 250], [-100, -200, 550], [260, 210, -170]]
+    [[45, 95, -20], [-140, -60, -230], [950, 680, 230], [-90, -180, 500], [240, 190, -160]]
 )
 _CENTRES_S: Final = np.array([-0.16, -0.028, 0.0, 0.026, 0.29])
 _WIDTHS_S: Final = np.array([0.022, 0.009, 0.011, 0.012, 0.045])

@@ -106,7 +106,11 @@ def diagnose_file(
 
 
 def _judge(
-    head: bytes, size_bytes: int, sha256: str, known: Sequence[ModelSpec], expected: ModelSpec | None
+    head: bytes,
+    size_bytes: int,
+    sha256: str,
+    known: Sequence[ModelSpec],
+    expected: ModelSpec | None,
 ) -> tuple[FileState, str, ModelSpec | None]:
     """Return the finding, its text without the file's name, and the model it is about."""
     same = next((spec for spec in known if spec.sha256 == sha256), None)

@@ -38,7 +38,7 @@ def read_interface(path: Path) -> ModelInterface:
 
 
 def _hdf5_config(path: Path) -> str:
-    import h5py  # noqa: PLC0415 - a tenth of a second that only custom files need
+    import h5py  # here: it takes a quarter of a second that only files of the user need
 
     try:
         with h5py.File(path, "r") as file:

@@ -173,10 +173,13 @@ def _check_counts(scope: list[Element], n_samples: int) -> None:
 
 def _recorded_at(element: Element | None) -> dt.datetime | None:
     """Return `ObservationDateTime`; a missing time of day is taken as midnight."""
-    date = [whole_number_of(element, tag) for tag in ("Year", "Month", "Day")]
-    time = [whole_number_of(element, tag) for tag in ("Hour", "Minute", "Second")]
-    year, month, day = date
+    year, month, day = (whole_number_of(element, tag) for tag in ("Year", "Month", "Day"))
+    hour, minute, second = (
+        whole_number_of(element, tag) if text_of(element, tag) else 0
+        for tag in ("Hour", "Minute", "Second")
+    )
     if year is None or month is None or day is None:
         return None
-    hour, minute, second = (part or 0 for part in time)
+    if hour is None or minute is None or second is None:
+        return None
     return local_datetime((year, month, day), (hour, minute, second))

@@ -133,14 +133,20 @@ def _check_waveform(waveform: Element, elements: dict[str, Element]) -> None:
 def _channel(element: Element, lead: str) -> Channel:
     _check_sample_size(element, lead)
     raw = _decode_samples(element, lead)
-    low = whole_number_of(element, "LeadLowLimit")
-    high = whole_number_of(element, "LeadHighLimit")
-    stated = low is not None and high is not None and low < 0 < high
     return Channel(
         counts=np.frombuffer(raw, dtype="<i2"),
         uv_per_count=_uv_per_count(element, lead),
-        limits=(low or 0, high or 0) if stated else INT16_LIMITS,
+        limits=_limits(element),
     )
+
+
+def _limits(element: Element) -> tuple[int, int]:
+    """Return the limits that the file states for a lead; those of int16 when it does not."""
+    low = whole_number_of(element, "LeadLowLimit")
+    high = whole_number_of(element, "LeadHighLimit")
+    if low is None or high is None or not low < 0 < high:
+        return INT16_LIMITS
+    return low, high
 
 
 def _check_sample_size(element: Element, lead: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Final
 
@@ -84,12 +85,12 @@ def _root_name(data: bytes) -> str | None:
 
 
 def _is_wfdb_header(data: bytes) -> bool:
-    head = data[:_TEXT_HEAD_BYTES]
+    head = data[:_TEXT_HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
     if b"\0" in head:
         return False
     lines = [line.strip() for line in head.decode("latin-1").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    record = _RECORD_LINE.fullmatch(lines[0].removeprefix("ï»¿")) if lines else None
+    record = _RECORD_LINE.fullmatch(lines[0]) if lines else None
     if record is None or int(record["n_signals"]) < 1:
         return False
     if record["segments"]:

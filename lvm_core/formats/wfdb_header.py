@@ -6,6 +6,7 @@ Source:
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import re
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def parse_header(data: bytes) -> Header:
             segments; `unsupported_rate` when it states no rate; `truncated` when signal lines are
             missing.
     """
-    text = data.decode("latin-1").removeprefix("ï»¿")
+    text = data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None

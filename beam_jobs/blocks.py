@@ -1,0 +1,162 @@
+"""What travels inside a unit: blocks of decoded ECGs and rows of the rejects table."""
+
+from __future__ import annotations
+
+import datetime as dt
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvm_core import schemas
+from lvm_core.canonical import CanonicalEcg
+from lvm_core.ecg import Ecg
+from lvm_core.errors import EcgRejected
+
+T = TypeVar("T")
+
+AMPLITUDES: Final = tuple(c.name for c in schemas.MEASUREMENTS if c.name != "measured_by")
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row of the rejects table, without its stage."""
+
+    reason: str
+    detail: str | None
+    source_uri: str | None = None
+    row: int | None = None
+    ecg_id: str | None = None
+    participant_id: str | None = None
+    n_ecgs: int | None = 1
+
+    @property
+    def weight(self) -> int:
+        """ECGs it stands for, an unknown number taken as 1."""
+        return 1 if self.n_ecgs is None else self.n_ecgs
+
+
+@dataclass(frozen=True, slots=True)
+class EcgRow:
+    """One decoded ECG with everything the tables hold beside it."""
+
+    ecg_id: str
+    counts: NDArray[np.int16]
+    uv_per_count: float
+    source_uri: str
+    row: int | None = None
+    participant_id: str | None = None
+    recorded_at: dt.datetime | None = None
+    amplitudes: tuple[float, ...] = (np.nan,) * len(AMPLITUDES)
+    measured_by: str | None = None
+    quality_flags: tuple[str, ...] = ()
+    source_format: str | None = None
+    source_sampling_rate_hz: float | None = None
+
+    def rejected(self, reason: str, detail: str) -> Reject:
+        """Return the reject row of this ECG."""
+        return Reject(
+            reason, detail, self.source_uri, self.row, self.ecg_id, self.participant_id
+        )
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A part of a unit as it comes out of the reader.
+
+    Invariant: `n_read` is the ECGs in `rows` plus the weights of `rejects`.
+    """
+
+    rows: list[EcgRow] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    n_read: int = 0
+
+
+def row_of(
+    ecg: Ecg,
+    canonical: CanonicalEcg,
+    *,
+    ecg_id: str,
+    participant_id: str | None,
+    source_uri: str,
+    row: int | None = None,
+) -> EcgRow:
+    """Return the row of a recording that a device file or a layout gave."""
+    measured = ecg.measurements
+    amplitudes = tuple(
+        np.nan if (value := getattr(measured, name)) is None else value for name in AMPLITUDES
+    )
+    return EcgRow(
+        ecg_id=ecg_id,
+        counts=canonical.counts,
+        uv_per_count=canonical.uv_per_count,
+        source_uri=source_uri,
+        row=row,
+        participant_id=participant_id,
+        recorded_at=ecg.recorded_at,
+        amplitudes=amplitudes,
+        measured_by=measured.measured_by,
+        quality_flags=canonical.quality_flags,
+        source_format=ecg.source_format,
+        source_sampling_rate_hz=canonical.source_sampling_rate_hz,
+    )
+
+
+def reject_of(
+    error: EcgRejected,
+    source_uri: str | None,
+    *,
+    row: int | None = None,
+    ecg_id: str | None = None,
+    participant_id: str | None = None,
+    n_ecgs: int | None = 1,
+) -> Reject:
+    """Return the reject row of an `EcgRejected`."""
+    return Reject(
+        error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs
+    )
+
+
+def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Iterate in a thread of its own, at most `depth` items ahead; errors come out here.
+
+    When the consumer stops early the thread ends too.
+    """
+    ready: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: tuple[str, T | BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
+            put(("error", error))
+
+    thread = threading.Thread(target=run, name="lvm-reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = ready.get()
+            if kind == "end":
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,129 @@
+"""The files of a unit: rejects first, then the result file, which is the commit mark."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.blocks import Reject
+from beam_jobs.parquet_input import read_footer
+from beam_jobs.storage import FileMissing, Storage, join
+from beam_jobs.units import Unit, UnitSummary
+from lvm_core import schemas
+from lvm_core.errors import EcgRejected, LvmError
+from lvm_core.quality import AmplitudeHistogram
+
+FOOTER_KEY: Final = b"lvm_ai"
+RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}
+REJECTS_FOLDER: Final = "rejects"
+
+
+@dataclass(frozen=True)
+class UnitFiles:
+    """Where the files of one unit are."""
+
+    result: str
+    rejects: str
+
+
+def unit_files(output: str, kind: str, unit_name: str) -> UnitFiles:
+    """Return the URIs of a unit's two files in a run folder."""
+    name = f"{unit_name}.parquet"
+    return UnitFiles(
+        join(output, RESULT_FOLDERS[kind], name), join(output, REJECTS_FOLDER, name)
+    )
+
+
+def rejects_table(rejects: Sequence[Reject], stage: str) -> pa.Table:
+    """Return the rejects table of a unit."""
+    rows = [{**asdict(reject), "stage": stage} for reject in rejects]
+    return pa.Table.from_pylist(rows, schema=schemas.REJECTS.arrow)
+
+
+def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any]) -> bytes:
+    """Return what the footers of a unit's files say: no time, no host, no absolute path."""
+    content = {
+        "unit": unit.number,
+        "fingerprint": unit.fingerprint,
+        "n_read": summary.n_read,
+        "n_done": summary.n_done,
+        "rejected": dict(sorted(summary.rejected.items())),
+        "amplitudes": summary.amplitudes.to_list(),
+        "provenance": dict(provenance),
+    }
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def parquet_bytes(table: pa.Table, content: bytes) -> bytes:
+    """Return a table as a Parquet file with page checksums and our footer."""
+    sink = io.BytesIO()
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: content}
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        write_page_checksum=True,
+    )
+    return sink.getvalue()
+
+
+def commit_unit(
+    storage: Storage,
+    files: UnitFiles,
+    rejects: pa.Table,
+    result: bytes,
+    content: bytes,
+) -> None:
+    """Write a unit's files: the rejects first, none if empty, then the result, always.
+
+    A rejects file that an earlier try left and that this one has no rows for is removed, so that
+    it cannot outlive its unit.
+    """
+    if rejects.num_rows:
+        storage.write_atomic(files.rejects, parquet_bytes(rejects, content))
+    else:
+        storage.delete(files.rejects)
+    storage.write_atomic(files.result, result)
+
+
+def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:
+    """Return our footer of a file; None where the file is not there, damaged or not ours."""
+    try:
+        metadata = read_footer(storage, uri).metadata.metadata or {}
+    except (EcgRejected, FileMissing):
+        return None
+    content = metadata.get(FOOTER_KEY)
+    return None if content is None else dict(json.loads(content))
+
+
+def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary | None:
+    """Return the summary of a unit from its committed file; None when it is not finished."""
+    content = read_footer_json(storage, files.result)
+    if content is None or content["fingerprint"] != unit.fingerprint:
+        return None
+    return UnitSummary(
+        unit.number,
+        content["n_read"],
+        content["n_done"],
+        content["rejected"],
+        AmplitudeHistogram.from_list(content["amplitudes"]),
+    )
+
+
+def check_reconciles(summary: UnitSummary) -> None:
+    """Refuse a summary that lost or invented an ECG.
+
+    Raises:
+        LvmError: read is not done + rejected; a bug, never the data's fault.
+    """
+    if summary.n_read != summary.n_done + summary.n_rejected:
+        raise LvmError(
+            f"unit {summary.number}: {summary.n_read} ECGs read, but {summary.n_done} done and "
+            f"{summary.n_rejected} rejected; nothing was committed. Please report this"
+        )

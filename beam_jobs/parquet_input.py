@@ -1,0 +1,440 @@
+"""Reading ECGs out of Parquet: footers, key columns, row groups; canonical or through a layout."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from beam_jobs.blocks import AMPLITUDES, Chunk, EcgRow, Reject, reject_of, row_of
+from beam_jobs.layout import Layout
+from beam_jobs.storage import Storage
+from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
+from lvm_core import schemas
+from lvm_core.canonical import FINEST_STEP_UV, canonicalise
+from lvm_core.ecg import Ecg, Measurements
+from lvm_core.errors import EcgRejected, LvmError, RejectReason
+from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
+
+READ_ROWS: Final = 64
+_STREAM_BUFFER_BYTES: Final = 1 << 20
+_MAX_FOOTER_BYTES: Final = 1 << 30
+# Arrow raises OSError for damaged pages; reading itself never does (see storage.RetryingFile).
+DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
+_UV_PER_UNIT: Final = {"mV": 1e3, "uV": 1.0}
+
+
+@dataclass(frozen=True)
+class Footer:
+    """A Parquet file's footer: its digest and what it says."""
+
+    sha256: str
+    metadata: pq.FileMetaData
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema."""
+        return self.metadata.schema.to_arrow_schema()
+
+    @property
+    def row_group_rows(self) -> list[int]:
+        """Rows of each row group."""
+        return [self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups)]
+
+
+def read_footer(storage: Storage, uri: str) -> Footer:
+    """Read the footer of a Parquet file.
+
+    Raises:
+        EcgRejected: `truncated` or `unreadable`, the file is no intact Parquet file.
+    """
+    with storage.open(uri) as stream:
+        if stream.size() < 12:
+            raise EcgRejected(
+                RejectReason.TRUNCATED, f"file has {stream.size()} bytes, too few for Parquet"
+            )
+        stream.seek(-8, io.SEEK_END)
+        tail = stream.read(8)
+        n_bytes = int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or n_bytes + 8 > min(stream.size(), _MAX_FOOTER_BYTES):
+            raise EcgRejected(
+                RejectReason.TRUNCATED,
+                "file does not end as a Parquet file does; was it written or copied completely?",
+            )
+        stream.seek(-8 - n_bytes, io.SEEK_END)
+        footer = stream.read(n_bytes)
+    try:
+        metadata = pq.read_metadata(io.BytesIO(b"PAR1" + footer + tail))
+        metadata.schema.to_arrow_schema()
+    except DAMAGE as error:
+        raise EcgRejected(
+            RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_short(error)})"
+        ) from error
+    return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata)
+
+
+def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list[list[Any]]:
+    """Return whole columns as lists; a None or an absent column gives an empty list.
+
+    Raises:
+        EcgRejected: `unreadable`, the columns cannot be decoded.
+    """
+    try:
+        with storage.open(uri) as stream:
+            file = pq.ParquetFile(stream)
+            present = [c for c in columns if c is not None and c in file.schema_arrow.names]
+            table = file.read(columns=present)
+    except DAMAGE as error:
+        raise EcgRejected(
+            RejectReason.UNREADABLE, f"key columns cannot be decoded ({_short(error)})"
+        ) from error
+    return [table[c].to_pylist() if c in present else [] for c in columns]
+
+
+def missing_columns(schema: pa.Schema, layout: Layout | None) -> list[str]:
+    """Return the columns that are missing, with their canonical types where they are wrong."""
+    if layout is not None:
+        return [name for name in layout.needed_columns if name not in schema.names]
+    problems = [name for name in schemas.ECG_REQUIRED if name not in schema.names]
+    for lead in LEADS_12:
+        if lead in schema.names and not _is_int16_list(schema.field(lead).type):
+            problems.append(f"{lead} (is {schema.field(lead).type}, expected a list of int16)")
+    return problems
+
+
+def _is_int16_list(kind: pa.DataType) -> bool:
+    is_list = (
+        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    )
+    return is_list and kind.value_type == pa.int16()
+
+
+class ParquetReader:
+    """Reads spans of Parquet files into chunks.
+
+    Args:
+        storage: where the files are.
+        layout: how to read them; None for the canonical ECG table.
+    """
+
+    def __init__(self, storage: Storage, layout: Layout | None) -> None:
+        self._storage = storage
+        self._layout = layout
+        self._decode = _canonical_rows if layout is None else _LayoutDecoder(layout)
+
+    def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
+        """Yield the rows of a span; damage becomes rejects that stand for the rows it took."""
+        footer = read_footer(self._storage, uri)
+        if footer.sha256 != piece.content_sha256:
+            raise LvmError(f"{piece.path} changed while the job ran; plan the run anew")
+        rows = footer.row_group_rows
+        first_row = piece.first_row
+        with self._storage.open(uri) as stream:
+            for group in range(piece.row_group_start, piece.row_group_stop):
+                yield from self._read_group(stream, footer, group, piece, first_row)
+                first_row += rows[group]
+
+    def _read_group(
+        self, stream: Any, footer: Footer, group: int, piece: Piece, first_row: int
+    ) -> Iterator[Chunk]:
+        n_rows = footer.row_group_rows[group]
+        done = 0
+        batches = self._batches(stream, footer, group, n_rows)
+        while True:
+            try:
+                batch = next(batches, None)
+            except DAMAGE as error:
+                lost = n_rows - done
+                detail = f"row group {group} cannot be decoded ({_short(error)})"
+                reason = RejectReason.UNREADABLE.value
+                reject = Reject(reason, detail, piece.path, first_row + done, n_ecgs=lost)
+                yield Chunk(rejects=[reject], n_read=lost)
+                return
+            if batch is None:
+                return
+            yield self._chunk(batch, piece, first_row + done)
+            done += batch.num_rows
+
+    def _batches(
+        self, stream: Any, footer: Footer, group: int, n_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        file = pq.ParquetFile(
+            stream,
+            metadata=footer.metadata,
+            buffer_size=_STREAM_BUFFER_BYTES if n_rows > MAX_ROW_GROUP_ROWS else 0,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        columns = self._columns(footer.schema)
+        yield from file.iter_batches(READ_ROWS, [group], columns, use_threads=False)
+
+    def _columns(self, schema: pa.Schema) -> list[str]:
+        if self._layout is not None:
+            return list(self._layout.needed_columns)
+        return [name for name in schemas.ECGS.names if name in schema.names]
+
+    def _chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
+        duplicates = set(piece.duplicate_rows)
+        chunk = Chunk(n_read=batch.num_rows)
+        decoded = self._decode(batch, piece.path, first_row)
+        for row, result in enumerate(decoded, start=first_row):
+            if row in duplicates:
+                chunk.rejects.append(_duplicate(result, piece.path, row))
+            elif isinstance(result, EcgRow):
+                chunk.rows.append(result)
+            else:
+                chunk.rejects.append(result)
+        return chunk
+
+
+DUPLICATE_DETAIL: Final = "ecg_id occurs earlier in the inputs; the first recording is kept"
+
+
+def _duplicate(result: EcgRow | Reject, path: str, row: int) -> Reject:
+    return Reject(
+        RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, path, row,
+        result.ecg_id, result.participant_id,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Keys and remarks of the rows of a batch."""
+
+    ecg_id: list[str | None]
+    participant_id: list[str | None]
+    recorded_at: list[dt.datetime | None]
+    amplitudes: NDArray[np.float64]
+    measured_by: list[str | None]
+    problem: list[EcgRejected | None]
+
+
+def _keys(batch: pa.RecordBatch, name_of: Callable[[str], str | None]) -> _Keys:
+    n = batch.num_rows
+
+    def column(name: str) -> list[Any]:
+        source = name_of(name)
+        return [None] * n if source is None else batch.column(source).to_pylist()
+
+    amplitudes = np.full((n, len(AMPLITUDES)), np.nan)
+    for i, name in enumerate(AMPLITUDES):
+        source = name_of(name)
+        if source is not None:
+            values = pc.cast(batch.column(source), pa.float64())
+            amplitudes[:, i] = np.abs(np.asarray(pc.fill_null(values, np.nan)))
+    times: list[dt.datetime | None] = []
+    problems: list[EcgRejected | None] = []
+    for value in column("recorded_at"):
+        time, problem = _local_time(value)
+        times.append(time)
+        problems.append(problem)
+    return _Keys(
+        [_text(v) for v in column("ecg_id")],
+        [_text(v) for v in column("participant_id")],
+        times,
+        amplitudes,
+        [_text(v) for v in column("measured_by")],
+        problems,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or str(value).strip() == "" else str(value)
+
+
+def _local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
+    """Read a stored time as local (a zone is dropped, not converted), or say why it is none."""
+    if isinstance(value, str):
+        try:
+            value = dt.datetime.fromisoformat(value)
+        except ValueError:
+            detail = f"recorded_at is {value!r}, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+            return None, EcgRejected(RejectReason.UNREADABLE, detail)
+    if isinstance(value, dt.datetime):
+        return value.replace(tzinfo=None), None
+    if isinstance(value, dt.date):
+        return dt.datetime.combine(value, dt.time()), None
+    return None, None
+
+
+def _no_id(path: str, row: int) -> Reject:
+    return Reject(RejectReason.UNREADABLE.value, "ecg_id is null or empty", path, row)
+
+
+def _canonical_rows(
+    batch: pa.RecordBatch, path: str, first_row: int
+) -> Iterator[EcgRow | Reject]:
+    names = set(batch.schema.names)
+    keys = _keys(batch, lambda name: name if name in names else None)
+    flags = batch.column("quality_flags").to_pylist() if "quality_flags" in names else []
+    steps = np.asarray(
+        pc.fill_null(pc.cast(batch.column("uv_per_count"), pa.float32()), np.nan), np.float32
+    )
+    counts, problems = _lead_counts(batch)
+    for i, ecg_id in enumerate(keys.ecg_id):
+        where = {"row": first_row + i, "ecg_id": ecg_id, "participant_id": keys.participant_id[i]}
+        if ecg_id is None:
+            yield _no_id(path, first_row + i)
+        elif (problem := keys.problem[i] or problems[i]) is not None:
+            yield reject_of(problem, path, **where)
+        else:
+            yield EcgRow(
+                ecg_id, counts[i], float(steps[i]), path, first_row + i, keys.participant_id[i],
+                keys.recorded_at[i], tuple(keys.amplitudes[i]), keys.measured_by[i],
+                tuple(flags[i] or ()) if flags else (),
+            )  # fmt: skip
+
+
+def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgRejected | None]]:
+    """Return (n, 12, 5000) counts and, for each row, why it has none."""
+    n = batch.num_rows
+    counts = np.zeros((n, len(LEADS_12), schemas.N_SAMPLES), dtype=np.int16)
+    problems: list[EcgRejected | None] = [None] * n
+    for k, lead in enumerate(LEADS_12):
+        column = batch.column(lead)
+        kind = column.type
+        if column.null_count == 0 and pa.types.is_fixed_size_list(kind):
+            values = column.flatten()
+            if kind.list_size == schemas.N_SAMPLES and values.null_count == 0:
+                counts[:, k] = values.to_numpy().reshape(n, schemas.N_SAMPLES)
+                continue
+        for i in range(n):
+            try:
+                counts[i, k] = _lead_of_row(column, i, lead)
+            except EcgRejected as problem:
+                problems[i] = problems[i] or problem
+    return counts, problems
+
+
+def _lead_of_row(column: pa.Array, i: int, lead: str) -> NDArray[np.int16]:
+    values = column[i].values
+    if values is None:
+        raise EcgRejected(RejectReason.MISSING_LEAD, f"lead {lead} is null, expected 5000 samples")
+    if len(values) != schemas.N_SAMPLES:
+        raise EcgRejected(
+            RejectReason.TOO_SHORT,
+            f"lead {lead} has {len(values)} samples, expected {schemas.N_SAMPLES}",
+        )
+    if values.null_count:
+        raise EcgRejected(
+            RejectReason.NON_FINITE,
+            f"lead {lead} has {values.null_count} missing samples, expected none",
+        )
+    return np.asarray(values.to_numpy(), dtype=np.int16)
+
+
+class _LayoutDecoder:
+    """Turns rows of other people's Parquet into canonical ECGs."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._names = {
+            "ecg_id": layout.ecg_id,
+            "participant_id": layout.participant_id,
+            "recorded_at": layout.recorded_at,
+            **layout.measurements,
+        }
+
+    def __call__(
+        self, batch: pa.RecordBatch, path: str, first_row: int
+    ) -> Iterator[EcgRow | Reject]:
+        keys = _keys(batch, self._names.get)
+        for i, ecg_id in enumerate(keys.ecg_id):
+            row = first_row + i
+            person = keys.participant_id[i]
+            if ecg_id is None:
+                yield _no_id(path, row)
+                continue
+            try:
+                if (problem := keys.problem[i]) is not None:
+                    raise problem
+                ecg = self._ecg(batch, i, keys)
+                yield row_of(
+                    ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person,
+                    source_uri=path, row=row,
+                )  # fmt: skip
+            except EcgRejected as error:
+                yield reject_of(error, path, row=row, ecg_id=ecg_id, participant_id=person)
+
+    def _ecg(self, batch: pa.RecordBatch, i: int, keys: _Keys) -> Ecg:
+        signal = self._layout.signal
+        uv_per_count = self._row_value(batch, i, signal.uv_per_count, RejectReason.UNKNOWN_UNIT)
+        rate_hz = self._row_value(batch, i, signal.sampling_rate_hz, RejectReason.UNSUPPORTED_RATE)
+        factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
+        samples = self._samples(batch, i)
+        leads_uv = {lead: values * factor for lead, values in samples.items()}
+        derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
+        if derived:
+            leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}
+        amplitudes = {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(AMPLITUDES, keys.amplitudes[i], strict=True)
+        }
+        return Ecg(
+            leads_uv=np.stack([leads_uv[lead] for lead in LEADS_12], axis=1).astype(np.float32),
+            sampling_rate_hz=rate_hz,
+            step_uv=uv_per_count if signal.unit == "counts" else FINEST_STEP_UV,
+            source_format="parquet",
+            leads_derived=derived,
+            recorded_at=keys.recorded_at[i],
+            measurements=Measurements(**amplitudes, measured_by=keys.measured_by[i]),
+        )
+
+    def _row_value(
+        self, batch: pa.RecordBatch, i: int, value: float | str | None, reason: RejectReason
+    ) -> float:
+        if value is None:
+            return float("nan")
+        number = batch.column(value)[i].as_py() if isinstance(value, str) else value
+        if number is None or not (np.isfinite(number) and number > 0):
+            raise EcgRejected(reason, f"column {value} holds {number}, expected a value above 0")
+        return float(number)
+
+    def _samples(self, batch: pa.RecordBatch, i: int) -> dict[str, NDArray[np.float64]]:
+        signal = self._layout.signal
+        if signal.columns is not None:
+            samples = {
+                lead: _flat(batch.column(name), i, name) for lead, name in signal.columns.items()
+            }
+            lengths = {lead: len(values) for lead, values in samples.items()}
+            if len(set(lengths.values())) > 1:
+                raise EcgRejected(
+                    RejectReason.TRUNCATED, f"leads have different numbers of samples: {lengths}"
+                )
+            return samples
+        assert signal.column is not None
+        flat = _flat(batch.column(signal.column), i, signal.column)
+        n_leads = len(signal.lead_names)
+        if len(flat) % n_leads:
+            raise EcgRejected(
+                RejectReason.TRUNCATED,
+                f"column {signal.column} has {len(flat)} values, which {n_leads} leads of equal "
+                "length do not give",
+            )
+        lead_major = signal.order == "lead_major"
+        grid = flat.reshape(n_leads, -1) if lead_major else flat.reshape(-1, n_leads).T
+        return dict(zip(signal.lead_names, grid, strict=True))
+
+
+def _flat(column: pa.Array, i: int, name: str) -> NDArray[np.float64]:
+    """Return the numbers of one cell, lists of lists flattened; a null sample is NaN."""
+    values = column[i].values if column[i].is_valid else None
+    while values is not None and hasattr(values.type, "value_type"):
+        values = values.flatten()
+    if values is None or len(values) == 0:
+        raise EcgRejected(RejectReason.MISSING_LEAD, f"column {name} is null or empty")
+    return np.asarray(pc.fill_null(pc.cast(values, pa.float64()), np.nan))
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

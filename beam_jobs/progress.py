@@ -1,0 +1,97 @@
+"""How far a run is: a bar on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+_LINE_EVERY_S: Final = 30.0
+
+
+class Counter:
+    """ECGs done in this process; workers of other processes are seen in the run folder."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n = 0
+
+    def advance(self, n: int) -> None:
+        """Add ECGs."""
+        with self._lock:
+            self._n += n
+
+    def reset(self) -> None:
+        """Start from 0."""
+        with self._lock:
+            self._n = 0
+
+    @property
+    def n(self) -> int:
+        """ECGs so far."""
+        return self._n
+
+
+PROGRESS: Final = Counter()
+
+
+def say(message: str) -> None:
+    """Write a line for the user to standard error."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("- ECG/s" if not task.speed else f"{task.speed:.1f} ECG/s")
+
+
+@contextmanager
+def showing(total: int, label: str) -> Iterator[None]:
+    """Show progress over `total` ECGs while the block runs."""
+    PROGRESS.reset()
+    stop = threading.Event()
+    target = _bar if sys.stderr.isatty() else _lines
+    thread = threading.Thread(target=target, args=(total, label, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _bar(total: int, label: str, stop: threading.Event) -> None:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as progress:
+        task = progress.add_task(label, total=total)
+        while not stop.wait(0.5):
+            progress.update(task, completed=PROGRESS.n)
+        progress.update(task, completed=PROGRESS.n)
+
+
+def _lines(total: int, label: str, stop: threading.Event) -> None:
+    started = time.monotonic()
+    while not stop.wait(_LINE_EVERY_S):
+        n, seconds = PROGRESS.n, time.monotonic() - started
+        rate = n / seconds
+        left = f"{(total - n) / rate / 60:.0f} min left" if rate > 0 else "time left not known"
+        say(f"{label}: {n} of {total} ECGs, {rate:.1f} ECG/s, {left}")

@@ -1,0 +1,200 @@
+"""Reading raw records: loose files and archive members, decoded and brought to the stored form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from typing import Final
+
+from beam_jobs import archives
+from beam_jobs.blocks import Chunk, Reject, reject_of, row_of
+from beam_jobs.inputs import named_signal_files
+from beam_jobs.parquet_input import DUPLICATE_DETAIL
+from beam_jobs.storage import FileMissing, Storage, join
+from beam_jobs.units import Piece
+from lvm_core.canonical import canonicalise
+from lvm_core.errors import EcgRejected, LvmError, RejectReason
+from lvm_core.formats.read import read_ecg
+from lvm_core.formats.sniff import sniff
+
+_READ_AHEAD: Final = 8
+_CHUNK_ROWS: Final = 32
+
+Files = dict[str, bytes]
+
+
+class RawReader:
+    """Reads raw records of one unit into chunks.
+
+    Args:
+        storage: where the files are.
+        formats: formats to accept; empty for all.
+        id_from_header: take the person from the file's own header where the path gives none.
+
+    Attributes:
+        content_sha256: digest of all bytes read so far, in order.
+    """
+
+    def __init__(self, storage: Storage, formats: Sequence[str], *, id_from_header: bool) -> None:
+        self._storage = storage
+        self._formats = tuple(formats)
+        self._id_from_header = id_from_header
+        self._content = hashlib.sha256()
+
+    @property
+    def content_sha256(self) -> str:
+        """Digest of the content that was read, for provenance."""
+        return self._content.hexdigest()
+
+    def read(self, pieces: Sequence[Piece], roots: Sequence[str]) -> Iterator[Chunk]:
+        """Yield the records of consecutive pieces; pieces of one archive are read in one go."""
+        chunk = Chunk()
+        for key, group in groupby(pieces, key=lambda piece: (piece.root, piece.archive)):
+            root, archive = roots[key[0]], key[1]
+            items = list(group)
+            source = (
+                self._loose(items, root)
+                if archive is None
+                else self._packed(items, join(root, archive))
+            )
+            for piece, files in source:
+                self._add(chunk, piece, files)
+                if chunk.n_read >= _CHUNK_ROWS:
+                    yield chunk
+                    chunk = Chunk()
+        if chunk.n_read:
+            yield chunk
+
+    def _loose(
+        self, pieces: Sequence[Piece], root: str
+    ) -> Iterator[tuple[Piece, Files | EcgRejected]]:
+        """Read the files of records a few ahead, because a store answers slowly."""
+        waiting: list[tuple[Piece, Future[Files]]] = []
+        with ThreadPoolExecutor(_READ_AHEAD) as pool:
+            for piece in pieces:
+                waiting.append((piece, pool.submit(self._load, piece, root)))
+                if len(waiting) >= _READ_AHEAD:
+                    ready, future = waiting.pop(0)
+                    yield ready, future.result()
+            for ready, future in waiting:
+                yield ready, future.result()
+
+    def _load(self, piece: Piece, root: str) -> Files:
+        if _is_settled(piece):
+            return {}
+        main = self._read(piece.path, root)
+        files = {piece.path: main}
+        wanted = set(named_signal_files(main)) if piece.parts and sniff(main) == "wfdb" else set()
+        for part in piece.parts:
+            if part.rpartition("/")[2] in wanted:
+                files[part] = self._read(part, root)
+        return files
+
+    def _read(self, path: str, root: str) -> bytes:
+        try:
+            return self._storage.read_bytes(join(root, path))
+        except FileMissing as error:
+            raise LvmError(
+                f"{path} was there when the run was planned and is gone now; put it back, or plan "
+                "anew with --overwrite"
+            ) from error
+
+    def _packed(
+        self, pieces: Sequence[Piece], uri: str
+    ) -> Iterator[tuple[Piece, Files | EcgRejected]]:
+        """Read an archive once, from its start; a record is ready when its last file is there."""
+        missing: dict[str, set[str]] = {}
+        owner: dict[str, Piece] = {}
+        for piece in pieces:
+            if _is_settled(piece):
+                yield piece, {}
+                continue
+            names = [piece.main_file, *piece.parts]
+            missing[piece.path] = set(names)
+            owner.update(dict.fromkeys(names, piece))
+        held: dict[str, dict[str, bytes | EcgRejected]] = {path: {} for path in missing}
+        for name, data in archives.read_members(self._storage, uri, owner.keys()):
+            piece = owner[name]
+            held[piece.path][name] = data
+            missing[piece.path].discard(name)
+            if not missing[piece.path]:
+                del missing[piece.path]
+                yield piece, _complete(held.pop(piece.path))
+        for path, names in missing.items():
+            piece = next(p for p in pieces if p.path == path)
+            detail = f"archive breaks off before {len(names)} of the record's files"
+            yield piece, EcgRejected(RejectReason.TRUNCATED, detail)
+
+    def _add(self, chunk: Chunk, piece: Piece, files: Files | EcgRejected) -> None:
+        chunk.n_read += 1 if piece.n_ecgs is None else piece.n_ecgs
+        settled = _settled_reject(piece)
+        if settled is not None:
+            chunk.rejects.append(settled)
+            return
+        assert piece.ecg_id is not None
+        person = piece.participant_id
+        try:
+            if isinstance(files, EcgRejected):
+                raise files
+            for name in sorted(files):
+                self._content.update(hashlib.sha256(files[name]).digest())
+            self._check_format(files[piece.main_file])
+            ecg = read_ecg(files, piece.main_file)
+            if person is None and self._id_from_header:
+                person = ecg.header_participant_id
+            chunk.rows.append(
+                row_of(
+                    ecg, canonicalise(ecg), ecg_id=piece.ecg_id, participant_id=person,
+                    source_uri=piece.path,
+                )  # fmt: skip
+            )
+        except EcgRejected as error:
+            chunk.rejects.append(
+                reject_of(error, piece.path, ecg_id=piece.ecg_id, participant_id=person)
+            )
+
+    def _check_format(self, main: bytes) -> None:
+        found = sniff(main)
+        if self._formats and found is not None and found not in self._formats:
+            raise EcgRejected(
+                RejectReason.NOT_AN_ECG,
+                f"file is {found}, but --format asked for {', '.join(self._formats)}",
+            )
+
+
+def _complete(held: dict[str, bytes | EcgRejected]) -> Files | EcgRejected:
+    """Return a record's files, or the first refusal among them."""
+    files: Files = {}
+    for name, data in held.items():
+        if isinstance(data, EcgRejected):
+            return data
+        files[name] = data
+    return files
+
+
+def _is_settled(piece: Piece) -> bool:
+    return piece.excluded or piece.reason is not None or bool(piece.duplicate_rows)
+
+
+def _settled_reject(piece: Piece) -> Reject | None:
+    """Return the reject of a piece whose fate was decided at planning."""
+    if piece.excluded:
+        return excluded_reject()
+    if piece.reason is not None:
+        return Reject(
+            piece.reason, piece.detail, piece.path, None, piece.ecg_id, piece.participant_id,
+            piece.n_ecgs,
+        )  # fmt: skip
+    if piece.duplicate_rows:
+        return Reject(
+            RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, piece.path, None,
+            piece.ecg_id, piece.participant_id,
+        )  # fmt: skip
+    return None
+
+
+def excluded_reject() -> Reject:
+    """Return the row of an excluded person's ECG: it names neither the person nor the file."""
+    return Reject(RejectReason.EXCLUDED.value, "person is excluded at the custodian's request")

@@ -1,0 +1,275 @@
+"""Scoring one unit, without Beam: read, check, predict in fixed batches, write."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_jobs.blocks import Chunk, EcgRow, Reject, prefetch
+from beam_jobs.commit import (
+    check_reconciles,
+    commit_unit,
+    footer,
+    parquet_bytes,
+    read_commit,
+    rejects_table,
+    unit_files,
+)
+from beam_jobs.exclusions import Exclusions
+from beam_jobs.participants import Demographics, ParticipantTable, unknown_demographics
+from beam_jobs.prediction_table import ScoredRow, predictions_table
+from beam_jobs.progress import PROGRESS
+from beam_jobs.raw_input import excluded_reject
+from beam_jobs.storage import Storage
+from beam_jobs.unit_reader import UnitReader
+from beam_jobs.units import Unit, UnitSummary
+from lvm_core.body import Bsa
+from lvm_core.errors import RejectReason
+from lvm_core.leads import LEADS_12
+from lvm_core.lvh import LvhPreset
+from lvm_core.quality import (
+    AmplitudeHistogram,
+    check_age_years,
+    check_bmi_kg_m2,
+    qrs_amplitude_uv,
+    scorable,
+)
+from models.interface import EcgPredictor, Predictions
+
+_PREFETCH_CHUNKS: Final = 2
+_LEAD_II: Final = LEADS_12.index("II")
+
+
+@dataclass
+class ScoreContext:
+    """What scoring a unit needs beside the unit; made once per process.
+
+    Attributes:
+        storage: where inputs and outputs are.
+        output: the run folder.
+        reader: reads units.
+        predictors: the model, then the fallback model if there is one.
+        executor: runs batches, one thread per core.
+        n_in_flight: batches submitted at most before a unit waits.
+        participants: the joined table, or None.
+        exclusions: people who are not scored.
+        bsa: formula of the body surface area.
+        lvh_preset: thresholds of the index.
+        provenance: what the footers of all units say.
+    """
+
+    storage: Storage
+    output: str
+    reader: UnitReader
+    predictors: Sequence[EcgPredictor]
+    executor: ThreadPoolExecutor
+    n_in_flight: int
+    participants: ParticipantTable | None
+    exclusions: Exclusions
+    bsa: Bsa
+    lvh_preset: LvhPreset
+    provenance: Mapping[str, Any]
+
+
+def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
+    """Score a unit and commit its files; return at once what a committed unit says.
+
+    Invariant: `n_read == n_done + n_rejected`.
+    """
+    files = unit_files(context.output, "score", unit.name)
+    done = read_commit(context.storage, files, unit)
+    if done is not None:
+        PROGRESS.advance(done.n_read)
+        return done
+    work = _UnitWork(context)
+    started = time.monotonic()
+    with context.reader.open(unit) as chunks:
+        for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
+            work.add(chunk)
+            PROGRESS.advance(chunk.n_read)
+    scored = work.finish()
+    summary = UnitSummary(
+        unit.number, work.n_read, len(scored), work.reasons(), work.amplitudes, None, work.stage_s
+    )
+    check_reconciles(summary)
+    content = footer(unit, summary, context.provenance)
+    writing = time.monotonic()
+    table = predictions_table(scored, context.bsa, context.lvh_preset)
+    rejects = rejects_table(work.rejects, "score")
+    commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
+    work.stage_s["writer_wait"] = time.monotonic() - writing
+    work.stage_s["total"] = time.monotonic() - started
+    return summary
+
+
+def _timed(chunks: Iterator[Chunk], stage_s: dict[str, float], stage: str) -> Iterator[Chunk]:
+    """Pass chunks on and add up the seconds waited for each."""
+    while True:
+        started = time.monotonic()
+        chunk = next(chunks, None)
+        stage_s[stage] += time.monotonic() - started
+        if chunk is None:
+            return
+        yield chunk
+
+
+@dataclass
+class _Batch:
+    """A batch being filled: its rows' places in the unit, and its arrays."""
+
+    places: list[int]
+    counts: NDArray[np.int16]
+    uv_per_count: NDArray[np.float32]
+    age_years: NDArray[np.float32]
+    sex: NDArray[np.int8]
+    bmi_kg_m2: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, size: int, n_samples: int) -> _Batch:
+        return cls(
+            [],
+            np.empty((size, len(LEADS_12), n_samples), dtype=np.int16),
+            np.empty(size, dtype=np.float32),
+            np.empty(size, dtype=np.float32),
+            np.empty(size, dtype=np.int8),
+            np.empty(size, dtype=np.float32),
+        )
+
+
+@dataclass
+class _UnitWork:
+    """The state of one unit: rows accepted, batches under way, rejects."""
+
+    context: ScoreContext
+    n_read: int = 0
+    scored: list[ScoredRow] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
+    filling: dict[int, _Batch] = field(default_factory=dict)
+    pending: dict[Future[Predictions], list[int]] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(
+        default_factory=lambda: {"reader_wait": 0.0, "engine_wait": 0.0, "writer_wait": 0.0}
+    )
+
+    def add(self, chunk: Chunk) -> None:
+        """Check the ECGs of a chunk and send those that may be scored to their models."""
+        self.n_read += chunk.n_read
+        chunk = self.context.exclusions.of_chunk(chunk)
+        self.rejects.extend(chunk.rejects)
+        if not chunk.rows:
+            return
+        counts = np.stack([row.counts for row in chunk.rows])
+        steps = np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
+        problems = scorable(counts, steps)
+        good = np.array([problem is None for problem in problems])
+        self.amplitudes = self.amplitudes.add(
+            qrs_amplitude_uv(counts[good, _LEAD_II], steps[good])
+        )
+        people = self._demographics(chunk.rows)
+        for i, row in enumerate(chunk.rows):
+            problem = problems[i]
+            if self.context.exclusions.hits(row.ecg_id, people.participant_id[i]):
+                self.rejects.append(excluded_reject())
+            elif problem is not None:
+                self.rejects.append(row.rejected(problem.reason.value, problem.message))
+            else:
+                self._route(row, people, i)
+
+    def _demographics(self, rows: Sequence[EcgRow]) -> Demographics:
+        ids = [row.participant_id for row in rows]
+        if self.context.participants is None:
+            return unknown_demographics(ids)
+        keys = [row.ecg_id for row in rows]
+        return self.context.participants.join(keys, ids, [row.recorded_at for row in rows])
+
+    def _route(self, row: EcgRow, people: Demographics, i: int) -> None:
+        """Give an ECG to the first model that can score it, or reject it."""
+        refusal: tuple[str, str] | None = None
+        for k, predictor in enumerate(self.context.predictors):
+            problem = demographics_problem(people, i) if predictor.needs_demographics else None
+            if problem is None:
+                self._enqueue(k, row, people, i)
+                return
+            refusal = refusal or problem
+        assert refusal is not None
+        self.rejects.append(row.rejected(*refusal))
+
+    def _enqueue(self, k: int, row: EcgRow, people: Demographics, i: int) -> None:
+        predictor = self.context.predictors[k]
+        batch = self.filling.get(k)
+        if batch is None:
+            batch = _Batch.empty(predictor.batch_size, row.counts.shape[1])
+            self.filling[k] = batch
+        slot = len(batch.places)
+        batch.places.append(len(self.scored))
+        batch.counts[slot] = row.counts
+        batch.uv_per_count[slot] = row.uv_per_count
+        batch.age_years[slot] = people.age_years[i]
+        batch.sex[slot] = people.sex_code[i]
+        batch.bmi_kg_m2[slot] = people.bmi_kg_m2[i]
+        self.scored.append(ScoredRow.of(row, people, i, predictor.spec.model_id))
+        if slot + 1 == predictor.batch_size:
+            self._submit(k)
+
+    def _submit(self, k: int) -> None:
+        batch = self.filling.pop(k)
+        n = len(batch.places)
+        predictor = self.context.predictors[k]
+        demographics = (
+            (batch.age_years[:n], batch.sex[:n], batch.bmi_kg_m2[:n])
+            if predictor.needs_demographics
+            else ()
+        )
+        future = self.context.executor.submit(
+            predictor.predict_batch, batch.counts[:n], batch.uv_per_count[:n], *demographics
+        )
+        self.pending[future] = batch.places
+        while len(self.pending) >= self.context.n_in_flight:
+            self._collect()
+
+    def _collect(self) -> None:
+        started = time.monotonic()
+        done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
+        self.stage_s["engine_wait"] += time.monotonic() - started
+        for future in done:
+            predictions = future.result()
+            for j, place in enumerate(self.pending.pop(future)):
+                row = self.scored[place]
+                row.lvm_pred_g = float(predictions.lvm_pred_g[j])
+                row.lvh_score = float(predictions.lvh_score[j])
+
+    def finish(self) -> list[ScoredRow]:
+        """Predict what is left, in padded batches, and return all rows with their results."""
+        for k in sorted(self.filling):
+            self._submit(k)
+        while self.pending:
+            self._collect()
+        return self.scored
+
+    def reasons(self) -> dict[str, int]:
+        """Return the rejected ECGs by reason."""
+        counter: Counter[str] = Counter()
+        for reject in self.rejects:
+            counter[reject.reason] += reject.weight
+        return dict(sorted(counter.items()))
+
+
+def demographics_problem(people: Demographics, i: int) -> tuple[str, str] | None:
+    """Return why a model that needs age, sex and BMI cannot score an ECG; None when it can."""
+    if not people.found[i]:
+        detail = "no row of the participant table has its ecg_id or participant_id"
+        return RejectReason.PARTICIPANT_MISSING.value, detail
+    age = check_age_years(float(people.age_years[i]))
+    if age is not None:
+        return age.reason.value, age.message
+    if people.sex_code[i] < 0:
+        return RejectReason.SEX_UNKNOWN.value, "sex is not known, and the model needs it"
+    bmi = check_bmi_kg_m2(float(people.bmi_kg_m2[i]))
+    return None if bmi is None else (bmi.reason.value, bmi.message)

@@ -1,0 +1,51 @@
+"""Reading a unit, whatever its pieces are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+from beam_jobs.blocks import Chunk
+from beam_jobs.layout import Layout
+from beam_jobs.parquet_input import ParquetReader
+from beam_jobs.raw_input import RawReader
+from beam_jobs.storage import Storage, join
+from beam_jobs.units import Unit
+
+
+@dataclass(frozen=True)
+class UnitReader:
+    """Reads units into chunks of decoded ECGs and rejects.
+
+    Attributes:
+        storage: where inputs are.
+        roots: folders that the pieces' paths start from.
+        layout: of other people's Parquet; None for the canonical table.
+        formats: raw formats to accept; empty for all.
+        id_from_header: take the person from a raw file's header.
+    """
+
+    storage: Storage
+    roots: tuple[str, ...]
+    layout: Layout | None = None
+    formats: tuple[str, ...] = ()
+    id_from_header: bool = False
+
+    @contextmanager
+    def open(self, unit: Unit) -> Iterator[Iterator[Chunk]]:
+        """Give the chunks of a unit; what is open is closed afterwards."""
+        with closing(self.chunks(unit)) as chunks:
+            yield chunks
+
+    def chunks(self, unit: Unit) -> Iterator[Chunk]:
+        """Yield the chunks of a unit in order."""
+        parquet = ParquetReader(self.storage, self.layout)
+        for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):
+            if is_parquet:
+                for piece in group:
+                    yield from parquet.read(piece, join(self.roots[piece.root], piece.path))
+            else:
+                raw = RawReader(self.storage, self.formats, id_from_header=self.id_from_header)
+                yield from raw.read(list(group), self.roots)

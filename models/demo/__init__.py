@@ -1,0 +1,1 @@
+"""Data only: the embedded stand-in models, whose weights mean nothing."""

@@ -1,0 +1,31 @@
+import pickle
+
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError
+
+
+def test_ecg_rejected__says_reason_and_message() -> None:
+    error = EcgRejected(RejectReason.LEAD_FLAT, "lead V3 is constant")
+    assert str(error) == "lead_flat: lead V3 is constant"
+
+
+def test_ecg_rejected__travels_between_workers() -> None:
+    error = EcgRejected(RejectReason.TOO_SHORT, "recording lasts 7.3 s")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.reason, copy.message) == (RejectReason.TOO_SHORT, "recording lasts 7.3 s")
+
+
+def test_errors__share_one_root() -> None:
+    assert issubclass(EcgRejected, LvmError)
+    assert issubclass(UsageError, LvmError)
+
+
+def test_reject_reason__is_the_closed_list_of_the_design() -> None:
+    at_ingest = (
+        "not_an_ecg unreadable truncated missing_lead unknown_unit too_short unsupported_rate "
+        "duplicate_ecg_id"
+    )
+    at_score = (
+        "lead_flat lead_all_zero non_finite lead_standardised participant_missing age_missing "
+        "age_out_of_range sex_unknown bmi_missing bmi_out_of_range excluded"
+    )
+    assert {reason.value for reason in RejectReason} == set(f"{at_ingest} {at_score}".split())

@@ -1,0 +1,27 @@
+import pytest
+
+from lvm_core.errors import EcgRejected
+from lvm_core.units import uv_per_unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "uv"),
+    [
+        ("uV", 1.0),
+        (" MICROVOLTS ", 1.0),
+        ("\u00b5V", 1.0),
+        ("\u03bcV", 1.0),
+        ("mv", 1000.0),
+        ("mV", 1000.0),
+        ("nV", 0.001),
+        ("V", 1e6),
+    ],
+)
+def test_uv_per_unit__known_spellings(unit: str, uv: float) -> None:
+    assert uv_per_unit(unit) == uv
+
+
+@pytest.mark.parametrize("unit", ["", "mmHg", "adu"])
+def test_uv_per_unit__refuses_what_is_no_voltage(unit: str) -> None:
+    with pytest.raises(EcgRejected, match=f"unknown_unit: unit '{unit}' is not a known voltage"):
+        uv_per_unit(unit)
