@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
@@ -32,21 +31,12 @@ class RawReader:
         storage: where the files are.
         formats: formats to accept; empty for all.
         id_from_header: take the person from the file's own header where the path gives none.
-
-    Attributes:
-        content_sha256: digest of all bytes read so far, in order.
     """
 
     def __init__(self, storage: Storage, formats: Sequence[str], *, id_from_header: bool) -> None:
         self._storage = storage
         self._formats = tuple(formats)
         self._id_from_header = id_from_header
-        self._content = hashlib.sha256()
-
-    @property
-    def content_sha256(self) -> str:
-        """Digest of the content that was read, for provenance."""
-        return self._content.hexdigest()
 
     def read(self, pieces: Sequence[Piece], roots: Sequence[str]) -> Iterator[Chunk]:
         """Yield the records of consecutive pieces; pieces of one archive are read in one go."""
@@ -138,8 +128,6 @@ class RawReader:
         try:
             if isinstance(files, EcgRejected):
                 raise files
-            for name in sorted(files):
-                self._content.update(hashlib.sha256(files[name]).digest())
             self._check_format(files[piece.main_file])
             ecg = read_ecg(files, piece.main_file)
             if person is None and self._id_from_header:

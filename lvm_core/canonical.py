@@ -102,9 +102,8 @@ def finest_step_uv(
         Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
     """
     overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
-    mantissa, exponent = np.frexp(overflow)  # overflow = mantissa * 2**exponent, 0.5 <= mantissa
-    doublings = np.maximum(exponent - (mantissa == 0.5), 0)
-    return np.asarray(np.ldexp(step_uv, doublings))
+    _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
+    return np.asarray(np.ldexp(step_uv, np.maximum(exponent, 0)))
 
 
 def quantise_block(leads_uv: NDArray[np.float32]) -> QuantisedBlock:

@@ -28,17 +28,17 @@ def supported_rate_hz(sampling_rate_hz: float) -> int:
         EcgRejected: `unsupported_rate`, the rate is not a whole number from 200 to 2000 Hz.
     """
     if sampling_rate_hz < MIN_RATE_HZ:
-        problem = "too low: a recording at 100 Hz lacks the high frequencies of the QRS complex"
+        problem = "too low (100 Hz lacks the high frequencies of the QRS complex)"
     elif sampling_rate_hz > MAX_RATE_HZ:
-        problem = "too high for an ECG of 12 leads; is the header right?"
+        problem = "too high for a 12-lead ECG"
     elif not float(sampling_rate_hz).is_integer():
-        problem = "not a whole number; is the header right?"
+        problem = "not a whole number"
     else:
         return int(sampling_rate_hz)
     raise EcgRejected(
         RejectReason.UNSUPPORTED_RATE,
-        f"sampling rate is {sampling_rate_hz:g} Hz, {problem} "
-        f"Expected a whole number from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",
+        f"sampling rate is {sampling_rate_hz:g} Hz, {problem}; expected a whole number from "
+        f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz as the file states it",
     )
 
 
@@ -56,7 +56,7 @@ def resample_to_500_hz(
     """Return the recording at 500 Hz, sample 0 at the same instant.
 
     A linear-phase low-pass filter (Kaiser window; flat to 80 % of the lower of the two Nyquist
-    frequencies, at least 60 dB down from that Nyquist frequency on) in polyphase form. Before
+    frequencies, about 60 dB down from that Nyquist frequency on) in polyphase form. Before
     filtering the recording is continued at both ends by its point reflection about the end sample
     (2 * end - mirrored), which keeps value and slope, so that neither a baseline offset nor a drift
     rings there. Each polyphase branch sums to 1: a constant stays that constant.

@@ -26,7 +26,8 @@ from models.spec import (
     lvm_g_from_z,
 )
 
-DEFAULT_BATCH_SIZE: Final = 32
+# Batches of 8 and 16 on two threads were equally fast, 32 a few per cent slower.
+DEFAULT_BATCH_SIZE: Final = 16
 
 
 class Precision(StrEnum):

@@ -11,7 +11,13 @@ import numpy as np
 from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.cardiosoft_measurements import read_measurements
-from lvm_core.formats.channels import Channel, assemble, local_datetime, require_leads
+from lvm_core.formats.channels import (
+    HIGHEST_RATE_HZ,
+    Channel,
+    assemble,
+    local_datetime,
+    require_leads,
+)
 from lvm_core.formats.xml import (
     mentions_poor_quality,
     number_of,
@@ -146,7 +152,7 @@ def _sampling_rate_hz(scope: list[Element]) -> float:
     rate = _first(scope, "SampleRate")
     value = number_of(rate, ".")
     units = "" if rate is None else rate.get("units", "Hz").strip()
-    if value is None or value <= 0 or units.lower() != "hz":
+    if value is None or not 0 < value < HIGHEST_RATE_HZ or units.lower() != "hz":
         told = "absent" if rate is None else f"{(rate.text or '').strip()!r} {units}"
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,

@@ -14,6 +14,9 @@ from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
 
 INT16_LIMITS: Final = (-32768, 32767)
+HIGHEST_RATE_HZ: Final = 1e6
+_SMALLEST_STEP_UV: Final = 1e-6
+_LARGEST_STEP_UV: Final = 1e6
 INDEPENDENT_LEADS: Final = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
 
 
@@ -119,10 +122,11 @@ def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
         where: the part of the file that was read, for messages.
 
     Raises:
-        EcgRejected: `missing_lead` or `truncated`.
+        EcgRejected: `missing_lead`, `truncated` or `unknown_unit`.
     """
     require_leads(channels, INDEPENDENT_LEADS, where)
     require_equal_lengths(channels, where)
+    _check_steps(channels, where)
     microvolts = {lead: channel.microvolts() for lead, channel in channels.items()}
     absent = [lead for lead in DERIVED_FROM_I_AND_II if lead not in channels]
     if absent:
@@ -136,6 +140,16 @@ def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
             lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()
         ),
     )
+
+
+def _check_steps(channels: Mapping[str, Channel], where: str) -> None:
+    for lead, channel in channels.items():
+        if not _SMALLEST_STEP_UV <= channel.uv_per_count <= _LARGEST_STEP_UV:
+            raise EcgRejected(
+                RejectReason.UNKNOWN_UNIT,
+                f"one count of lead {lead} in {where} is {channel.uv_per_count:g} uV; "
+                "expected 1e-06 to 1e+06 uV. The scale in the file cannot be right",
+            )
 
 
 def local_datetime(

@@ -15,6 +15,7 @@ import numpy as np
 from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.channels import (
+    HIGHEST_RATE_HZ,
     INDEPENDENT_LEADS,
     INT16_LIMITS,
     Channel,
@@ -217,13 +218,15 @@ def _sampling_rate_hz(waveform: Element) -> float:
     base = number_of(waveform, "SampleBase")
     exponent_text = text_of(waveform, "SampleExponent")
     exponent = whole_number_of(waveform, "SampleExponent") if exponent_text else 0
-    if base is None or base <= 0 or exponent is None or abs(exponent) > 6:
+    usable = base is not None and exponent is not None and abs(exponent) <= 6
+    rate_hz = (base or 0.0) * 10.0 ** (exponent or 0) if usable else 0.0
+    if not 0 < rate_hz < HIGHEST_RATE_HZ:
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
             f"SampleBase of {_WHERE} is {text_of(waveform, 'SampleBase')} and SampleExponent "
             f"{exponent_text}; expected for example 500 and 0. The rate is never guessed",
         )
-    return float(base * 10.0**exponent)
+    return rate_hz
 
 
 def _recorded_at(root: Element) -> dt.datetime | None:

@@ -40,7 +40,7 @@ _FOREIGN_BY_MAGIC: Final = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
 _RECORD_LINE: Final = re.compile(
-    r"[^\s/#<>,;]+(?P<segments>/\d+)?[ \t]+(?P<n_signals>\d+)"
+    r"[^\s/#<>,;]+(?P<segments>/\d{1,9})?[ \t]+(?P<n_signals>\d{1,9})"
     r"(?P<rest>(?:[ \t]+\d[\d.eE+]*(?:/[\d.eE+]+)?(?:\(-?[\d.eE+]+\))?(?:[ \t]+.*)?)?)",
     re.ASCII,
 )

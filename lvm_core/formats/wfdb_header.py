@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.formats.channels import local_datetime
+from lvm_core.formats.channels import HIGHEST_RATE_HZ, local_datetime
 
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD: Final = re.compile(
-    rf"(?P<name>[^\s/]+)(?:/(?P<segments>\d+))?\s+(?P<n_signals>\d+)"
+    rf"(?P<name>[^\s/]+)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<n_signals>\d{{1,9}})"
     rf"(?:\s+(?P<rate>{_NUMBER})(?:/{_NUMBER})?(?:\({_NUMBER}\))?"
-    r"(?:\s+(?P<n_samples>\d+)(?:\s+(?P<time>\S+)(?:\s+(?P<date>\S+))?.*)?)?)?",
+    r"(?:\s+(?P<n_samples>\d{1,12})(?:\s+(?P<time>\S+)(?:\s+(?P<date>\S+))?.*)?)?)?",
     re.ASCII,
 )
 _FORMAT: Final = re.compile(
-    r"(?P<format>\d+)(?:x(?P<per_frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?", re.ASCII
+    r"(?P<format>\d{1,9})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?"
+    r"(?:\+(?P<offset>\d{1,9}))?",
+    re.ASCII,
 )
 _GAIN: Final = re.compile(
-    rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d+)\))?(?:/(?P<unit>\S+))?", re.ASCII
+    rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}})\))?(?:/(?P<unit>\S+))?", re.ASCII
 )
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d*)?)?", re.ASCII)
 _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
@@ -123,7 +125,7 @@ def parse_header(data: bytes) -> Header:
 
 def _rate_hz(text: str | None) -> float:
     rate_hz = float(text or 0)
-    if not 0 < rate_hz < 1e6:
+    if not 0 < rate_hz < HIGHEST_RATE_HZ:
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
             f"WFDB header states a sampling rate of {text} Hz; expected a number above 0. "
@@ -148,8 +150,8 @@ def _signal(line: str, number: int) -> Signal:
     try:
         adc_bits, adc_zero = int(fields[3] or 0), int(fields[4] or 0)
         initial_value, checksum = (int(text) if text else None for text in fields[5:7])
-        if layout is None or gain is None:
-            raise ValueError("format or gain")
+        if layout is None or gain is None or abs(adc_zero) >= 2**31:
+            raise ValueError("format, gain or zero of the converter")
     except ValueError as error:
         raise EcgRejected(
             RejectReason.UNREADABLE,

@@ -19,7 +19,7 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_DECLARATION: Final = re.compile(r"\s*<\?xml\s[^>]*?\?>", re.ASCII)
+_DECLARATION: Final = re.compile(r"\s*<\?xml\s[^>]*\?>", re.ASCII)
 _DECLARED_ENCODING: Final = re.compile(
     rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][\w.\-]*)["']"""
 )
@@ -84,7 +84,9 @@ def parse_xml(data: bytes) -> Element:
         EcgRejected: `truncated` when the document ends before its root element does;
             `unreadable` when it is malformed, defines entities or refers to external ones.
     """
-    text = _DECLARATION.sub("", decode_xml(data), count=1)
+    text = decode_xml(data)
+    declaration = _DECLARATION.match(text)
+    text = text[declaration.end() :] if declaration else text
     try:
         root: Element = SafeElementTree.fromstring(
             text.encode("utf-8", "replace"), forbid_dtd=False

@@ -52,7 +52,7 @@ def test_body_surface_area_m2__refuses_an_impossible_weight_in_an_array(bad: flo
 
 def test_body_surface_area_m2__refuses_an_unknown_formula() -> None:
     with pytest.raises(ValueError, match="'haycock' is not a valid Bsa"):
-        body_surface_area_m2(170.0, 70.0, "haycock")  # type: ignore[type-var]
+        body_surface_area_m2(170.0, 70.0, "haycock")  # type: ignore[arg-type]
 
 
 def test_bmi_kg_m2__worked_example() -> None:

@@ -14,7 +14,7 @@ from lvm_core.ecg_rules import (
 from lvm_core.lvh import Sex, ThreeValued, sex_codes
 
 
-def _rules(sex: Sex | None = Sex.MALE, **amplitudes_uv: float) -> EcgRules:
+def _rules(sex: Sex | None = Sex.MALE, /, **amplitudes_uv: float) -> EcgRules:
     """Return the rules of one ECG whose amplitudes are 0 unless given."""
     names = ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv")
     values = {name: np.array([amplitudes_uv.get(name, 0.0)]) for name in names}
@@ -91,10 +91,8 @@ def test_any_rule__truth_table() -> None:
             ThreeValued(np.array([answer is True]), np.array([answer is not None]))
             for answer in answers
         ]
-        if True in answers:
-            expected = True
-        else:
-            expected = None if None in answers else False
+        all_false = False if None not in answers else None
+        expected = True if True in answers else all_false
         assert _answer(any_rule(*arrays)) is expected, answers
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -42,6 +42,7 @@ def test_order_indices__clinical_to_model_order() -> None:
 
 
 @given(order=st.permutations(LEADS_12))
+@settings(deadline=None)
 def test_order_indices__there_and_back_is_the_identity(order: list[str]) -> None:
     there, back = order_indices(LEADS_12, order), order_indices(order, LEADS_12)
     assert np.array(LEADS_12)[there][back].tolist() == list(LEADS_12)
@@ -72,11 +73,13 @@ def test_derive_limb_leads__worked_example() -> None:
 
 
 @given(pair=_LEAD_PAIR)
+@settings(deadline=None)
 def test_derive_limb_leads__obeys_einthoven(pair: np.ndarray) -> None:
     np.testing.assert_array_equal(derive_limb_leads(*pair)["III"], pair[1] - pair[0])
 
 
 @given(pair=_LEAD_PAIR)
+@settings(deadline=None)
 def test_derive_limb_leads__augmented_leads_sum_to_zero(pair: np.ndarray) -> None:
     derived = derive_limb_leads(*pair)
     np.testing.assert_array_equal(derived["aVR"] + derived["aVL"] + derived["aVF"], 0.0)

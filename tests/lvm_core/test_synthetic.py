@@ -25,8 +25,10 @@ def _lead(cohort: SyntheticEcgs, lead: str) -> np.ndarray:
 
 
 def test_synthetic_ecgs__shapes_and_dtypes(cohort: SyntheticEcgs) -> None:
-    assert (cohort.counts.shape, cohort.counts.dtype) == ((200, 12, 5000), np.int16)
-    assert (cohort.uv_per_count.shape, cohort.uv_per_count.dtype) == ((200,), np.float32)
+    assert cohort.counts.shape == (200, 12, 5000)
+    assert cohort.counts.dtype == np.int16
+    assert cohort.uv_per_count.shape == (200,)
+    assert cohort.uv_per_count.dtype == np.float32
     assert len(set(cohort.ecg_id)) == len(set(cohort.participant_id)) == 200
 
 

@@ -1,0 +1,273 @@
+"""Options of the jobs: parsed once into frozen values that check themselves."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from beam_jobs.inputs import ID_PRESETS, IdRule
+from beam_jobs.storage import Storage
+from lvm_core.body import Bsa
+from lvm_core.errors import UsageError
+from lvm_core.lvh import LvhPreset
+from models.spec import InputConvention
+
+DEFAULT_UNIT_ECGS: Final = 1024
+DEFAULT_BATCH: Final = 32
+DEFAULT_MAX_REJECTED_SHARE: Final = 0.05
+RUNNERS: Final = ("local",)
+FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options that both jobs have.
+
+    Attributes:
+        inputs: files, folders or globs, local or in stores.
+        output: the run folder.
+        storage: how to reach stores.
+        id_rule: how keys follow from paths.
+        id_from_header: take the person from a raw file's header.
+        unit_ecgs: ECGs of a unit, 1 or more.
+        shard: (i, n), 1 <= i <= n: every n-th unit is done here.
+        exclude: URI of a list of people to exclude, or None.
+        max_rejected_share: largest rejected / read of a run that counts as done, 0 to 1.
+        runner: one of `RUNNERS`.
+        threads: batches computed at once.
+        overwrite: remove what an earlier run left.
+        dry_run: print the plan and stop.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    storage: Storage = field(default_factory=Storage)
+    id_rule: IdRule = field(default_factory=IdRule)
+    id_from_header: bool = False
+    unit_ecgs: int = DEFAULT_UNIT_ECGS
+    shard: tuple[int, int] = (1, 1)
+    exclude: str | None = None
+    max_rejected_share: float = DEFAULT_MAX_REJECTED_SHARE
+    runner: str = "local"
+    threads: int = 1
+    overwrite: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.unit_ecgs >= 1, "--unit-ecgs", self.unit_ecgs, "1 or more")
+        _check(self.threads >= 1, "--threads", self.threads, "1 or more")
+        share = self.max_rejected_share
+        _check(0 <= share <= 1, "--max-rejected-share", share, "0 to 1, for example 0.05")
+        index, count = self.shard
+        _check(1 <= index <= count, "--shard", f"{index}/{count}", "i/n with 1 <= i <= n")
+
+
+@dataclass(frozen=True)
+class ScoreOptions(RunOptions):
+    """Options of `lvm-ai score`.
+
+    Attributes:
+        model: catalogue id or path.
+        fallback_model: ECG-only model for rows that `model` cannot score, or None.
+        model_dir: folder of fetched models, or None for the default.
+        layout: URI of a layout file, or None for the canonical table.
+        participants: URI of the participant table, or None.
+        batch: ECGs computed together, 1 or more.
+        input_convention: how microvolts become the network's input.
+        bsa: formula of the body surface area.
+        lvh_preset: thresholds of the LV mass index.
+        accept_scale: go on although the scale looks wrong.
+    """
+
+    model: str = ""
+    fallback_model: str | None = None
+    model_dir: Path | None = None
+    layout: str | None = None
+    participants: str | None = None
+    batch: int = DEFAULT_BATCH
+    input_convention: InputConvention = InputConvention.UKB_COUNTS
+    bsa: Bsa = Bsa.DUBOIS
+    lvh_preset: LvhPreset = LvhPreset.KHURSHID2021
+    accept_scale: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.batch >= 1, "--batch", self.batch, "1 or more")
+
+
+@dataclass(frozen=True)
+class IngestOptions(RunOptions):
+    """Options of `lvm-ai ingest`.
+
+    Attributes:
+        formats: formats to accept; empty for all.
+    """
+
+    formats: tuple[str, ...] = ()
+
+
+def _check(good: bool, name: str, value: Any, expected: str) -> None:
+    if not good:
+        raise UsageError(f"{name} is {value}, expected {expected}")
+
+
+def default_threads() -> int:
+    """Return the cores of this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_score(argv: Sequence[str]) -> ScoreOptions:
+    """Parse the arguments of `lvm-ai score`; exits with 2 on wrong usage."""
+    parser = _parser("score", "Score ECGs: LV mass, its index, LVH and the ECG rules, to Parquet.")
+    _common(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", required=True, help="catalogue id (lvm-ai models list) or a file")
+    model.add_argument(
+        "--fallback-model", help="ECG-only model for ECGs without age, sex or BMI; else rejected"
+    )
+    model.add_argument("--model-dir", type=Path, help="folder of fetched models")
+    model.add_argument("--batch", type=int, default=DEFAULT_BATCH, help="ECGs computed together")
+    model.add_argument(
+        "--input-convention",
+        choices=[c.value for c in InputConvention],
+        default=InputConvention.UKB_COUNTS.value,
+        help="how microvolts become the network's input (default: %(default)s)",
+    )
+    people = parser.add_argument_group("people and rules")
+    people.add_argument("--participants", help="CSV or Parquet with age, sex and body size")
+    people.add_argument(
+        "--bsa", choices=[b.value for b in Bsa], default=Bsa.DUBOIS.value,
+        help="formula of the body surface area (default: %(default)s)",
+    )  # fmt: skip
+    people.add_argument(
+        "--lvh-preset", choices=[p.value for p in LvhPreset],
+        default=LvhPreset.KHURSHID2021.value,
+        help="thresholds of the LV mass index (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
+    parser.add_argument(
+        "--accept-scale", action="store_true", help="go on although the voltages look wrong"
+    )
+    args = parser.parse_args(argv)
+    return ScoreOptions(
+        **_common_values(args),
+        model=args.model,
+        fallback_model=args.fallback_model,
+        model_dir=args.model_dir,
+        layout=args.layout,
+        participants=args.participants,
+        batch=args.batch,
+        input_convention=InputConvention(args.input_convention),
+        bsa=Bsa(args.bsa),
+        lvh_preset=LvhPreset(args.lvh_preset),
+        accept_scale=args.accept_scale,
+    )
+
+
+def parse_ingest(argv: Sequence[str]) -> IngestOptions:
+    """Parse the arguments of `lvm-ai ingest`; exits with 2 on wrong usage."""
+    parser = _parser("ingest", "Turn ECG files of devices into checked ECG Parquet at 500 Hz.")
+    _common(parser)
+    parser.add_argument(
+        "--format", action="append", choices=["auto", *FORMATS], default=None,
+        help="accept only this format, told from content; may be repeated (default: auto, all)",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    chosen = [] if args.format is None or "auto" in args.format else args.format
+    return IngestOptions(**_common_values(args), formats=tuple(FORMATS[name] for name in chosen))
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"lvm-ai {name}",
+        description=f"{description} Research software, not for clinical use.",
+        epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many "
+        "rejects, 2 wrong usage.",
+    )
+
+
+def add_storage_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says how stores are reached."""
+    parser.add_argument(
+        "--storage-option", action="append", default=[], metavar="KEY=VALUE",
+        help="for stores, for example s3.endpoint_override=HOST:PORT; may be repeated",
+    )  # fmt: skip
+
+
+def storage_of(values: Sequence[str]) -> Storage:
+    """Return the storage that `--storage-option` values describe."""
+    pairs = []
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise UsageError(f"--storage-option {value!r} is not KEY=VALUE")
+        pairs.append((key, text))
+    return Storage(tuple(pairs))
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input", action="append", nargs="+", required=True, metavar="URI",
+        help="files, folders or quoted globs, local, s3:// or gs://; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--output", required=True, help="run folder, local, s3:// or gs://")
+    add_storage_option(parser)
+    keys = parser.add_argument_group("keys of raw files")
+    keys.add_argument(
+        "--id-pattern",
+        help="regular expression with groups ecg_id and participant_id, or a preset: "
+        f"{', '.join(ID_PRESETS)} (default: path without extension, no participant)",
+    )
+    keys.add_argument(
+        "--id-from-header", action="store_true",
+        help="take the participant from the file's own header where the path gives none",
+    )  # fmt: skip
+    run = parser.add_argument_group("run")
+    run.add_argument("--exclude-participants", metavar="F", help="list of people to exclude")
+    run.add_argument("--unit-ecgs", type=int, default=DEFAULT_UNIT_ECGS, help="ECGs of a unit")
+    run.add_argument("--shard", default="1/1", metavar="I/N", help="do every N-th unit only")
+    run.add_argument("--threads", type=int, default=None, help="cores to use (default: all)")
+    run.add_argument("--runner", choices=RUNNERS, default="local", help="default: %(default)s")
+    run.add_argument(
+        "--max-rejected-share", type=float, default=DEFAULT_MAX_REJECTED_SHARE, metavar="X",
+        help="fail when more of the ECGs are rejected (default: %(default)s)",
+    )  # fmt: skip
+    run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    run.add_argument("--overwrite", action="store_true", help="remove an earlier run's files")
+
+
+def _common_values(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "inputs": tuple(uri for group in args.input for uri in group),
+        "output": args.output.rstrip("/") or "/",
+        "storage": storage_of(args.storage_option),
+        "id_rule": IdRule(args.id_pattern),
+        "id_from_header": args.id_from_header,
+        "unit_ecgs": args.unit_ecgs,
+        "shard": parse_shard(args.shard),
+        "exclude": args.exclude_participants,
+        "max_rejected_share": args.max_rejected_share,
+        "runner": args.runner,
+        "threads": args.threads if args.threads is not None else default_threads(),
+        "overwrite": args.overwrite,
+        "dry_run": args.dry_run,
+    }
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse `i/n`.
+
+    Raises:
+        UsageError: it is not two whole numbers.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise UsageError(f"--shard is {text!r}, expected i/n, for example 3/100")
+    return int(index), int(count)

@@ -1,0 +1,343 @@
+"""Planning: from the inputs to pieces with keys, duplicates found, people excluded."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from beam_jobs.exclusions import Exclusions
+from beam_jobs.inputs import (
+    ArchiveListing,
+    IdRule,
+    InputListing,
+    RecordFiles,
+    list_input,
+    unmatched_id,
+)
+from beam_jobs.layout import Layout
+from beam_jobs.parquet_input import Footer, missing_columns, read_footer, read_keys
+from beam_jobs.plan import PLAN_NAME, Plan
+from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
+from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
+from lvm_core.errors import EcgRejected, RejectReason, UsageError
+
+_READERS: Final = 16
+
+
+@dataclass
+class Inputs:
+    """What planning found.
+
+    Attributes:
+        roots: folders that pieces' paths start from, one per `--input`.
+        pieces: in plan order, without keys of Parquet rows.
+        n_ignored: files that are no ECG by their names.
+        n_files: files that belong to pieces.
+        warnings: what the user should know.
+    """
+
+    roots: tuple[str, ...]
+    pieces: list[Piece] = field(default_factory=list)
+    n_ignored: int = 0
+    n_files: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What planning needs to know beside the inputs.
+
+    Attributes:
+        unit_ecgs: ECGs of a unit.
+        id_rule: how keys follow from paths.
+        layout: of other people's Parquet.
+        parquet_allowed: False for ingest, which makes Parquet from other files.
+        person_of: person of an ECG by the participant table, where the path does not tell.
+    """
+
+    unit_ecgs: int
+    id_rule: IdRule
+    layout: Layout | None = None
+    parquet_allowed: bool = True
+    person_of: Callable[[str], str | None] = lambda ecg_id: None
+
+
+def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions) -> Inputs:
+    """List all inputs and turn them into pieces.
+
+    Raises:
+        UsageError: nothing is there, or Parquet that is no ECG table.
+    """
+    found = Inputs(tuple(_root_of(storage, uri) for uri in uris))
+    seen: set[str] = set()
+    for index, uri in enumerate(uris):
+        entries = [e for e in _entries(storage, uri) if e.uri not in seen]
+        seen.update(entry.uri for entry in entries)
+        listing = list_input(storage, found.roots[index], entries)
+        found.n_ignored += listing.n_ignored
+        found.n_files += len(entries) - listing.n_ignored
+        found.pieces.extend(_sorted_pieces(storage, index, listing, options, found.warnings))
+    if not found.pieces:
+        raise UsageError(
+            f"no ECG found in {', '.join(uris)} ({found.n_ignored} files ignored by name)"
+        )
+    _refuse_foreign_parquet(found, options)
+    return found
+
+
+def _root_of(storage: Storage, uri: str) -> str:
+    """Return the folder that relative paths of an input start from."""
+    if is_glob(uri):
+        return split_glob(uri)[0]
+    folder = uri.rstrip("/") or "/"
+    if storage.is_file(uri):
+        return folder.rpartition("/")[0] or ("." if "/" not in folder else "/")
+    # The folder of an ingest run: its ECGs are below it, beside reports and rejects.
+    return join(folder, "ecg") if _is_ingest_run(storage, folder) else folder
+
+
+def _is_ingest_run(storage: Storage, folder: str) -> bool:
+    plan = join(folder, PLAN_NAME)
+    if not storage.is_file(plan):
+        return False
+    if Plan.from_bytes(storage.read_bytes(plan)).kind != "ingest":
+        raise UsageError(f"--input {folder} is the run folder of a scoring; expected ECGs")
+    if not storage.is_file(join(folder, "_SUCCESS")):
+        raise UsageError(
+            f"--input {folder} is an ingest that is not finished; run the same `lvm-ai ingest` "
+            "command again until it is done"
+        )
+    return True
+
+
+def _entries(storage: Storage, uri: str) -> list[FileEntry]:
+    try:
+        if not is_glob(uri) and not storage.is_file(uri) and _is_ingest_run(storage, uri):
+            return storage.list_files(join(uri, "ecg"))
+        return storage.list_files(uri)
+    except FileMissing as error:
+        raise UsageError(str(error)) from error
+
+
+def _sorted_pieces(
+    storage: Storage,
+    root: int,
+    listing: InputListing,
+    options: PlanningOptions,
+    warnings: list[str],
+) -> list[Piece]:
+    """Return the pieces of one root in the order of their paths."""
+    groups: list[tuple[str, list[Piece]]] = []
+    for record in listing.records:
+        groups.append((record.main, [_record_piece(root, record, None, options)]))
+    for archive in listing.archives:
+        groups.append((archive.entry.relative, list(_archive_pieces(root, archive, options))))
+    if listing.parquet and not options.parquet_allowed:
+        for entry in listing.parquet:
+            detail = "file is Parquet; lvm-ai score reads it directly"
+            reject = EcgRejected(RejectReason.NOT_AN_ECG, detail)
+            groups.append((entry.relative, [_broken(root, entry, reject)]))
+    else:
+        with ThreadPoolExecutor(_READERS) as pool:
+            spans = pool.map(
+                lambda entry: _parquet_pieces(storage, root, entry, options), listing.parquet
+            )
+            for entry, (pieces, warning) in zip(listing.parquet, spans, strict=True):
+                groups.append((entry.relative, pieces))
+                warnings.extend([warning] if warning else [])
+    groups.sort(key=lambda group: group[0])
+    return [piece for _, pieces in groups for piece in pieces]
+
+
+def _record_piece(
+    root: int, record: RecordFiles, archive: FileEntry | None, options: PlanningOptions
+) -> Piece:
+    path = record.main if archive is None else f"{archive.relative}!{record.main}"
+    ecg_id, person = options.id_rule.keys(path)
+    if ecg_id is not None and person is None:
+        person = options.person_of(ecg_id)
+    piece = Piece(
+        root, path, path_digest(root, path), record.size,
+        parts=record.parts, ecg_id=ecg_id, participant_id=person,
+    )  # fmt: skip
+    if ecg_id is None:
+        problem = unmatched_id(path, options.id_rule)
+        return replace(piece, reason=problem.reason.value, detail=problem.message)
+    return piece
+
+
+def _archive_pieces(
+    root: int, archive: ArchiveListing, options: PlanningOptions
+) -> Iterator[Piece]:
+    entry = archive.entry
+    if archive.damage is not None:
+        yield _broken(root, entry, archive.damage)
+        return
+    for member in archive.refused:
+        path = f"{entry.relative}!{member.name}"
+        yield Piece(
+            root, path, path_digest(root, path), member.size,
+            reason=RejectReason.UNREADABLE.value, detail=member.refused,
+        )  # fmt: skip
+    for record in archive.records:
+        yield _record_piece(root, record, entry, options)
+
+
+def _broken(root: int, entry: FileEntry, problem: EcgRejected) -> Piece:
+    return Piece(
+        root, entry.relative, path_digest(root, entry.relative), entry.size,
+        n_ecgs=None, reason=problem.reason.value, detail=problem.message,
+    )  # fmt: skip
+
+
+def _parquet_pieces(
+    storage: Storage, root: int, entry: FileEntry, options: PlanningOptions
+) -> tuple[list[Piece], str | None]:
+    """Cut a Parquet file into spans of row groups; also return a warning about its row groups."""
+    try:
+        footer = read_footer(storage, entry.uri)
+    except EcgRejected as problem:
+        return [_broken(root, entry, problem)], None
+    missing = missing_columns(footer.schema, options.layout)
+    if missing:
+        detail = f"columns are missing: {', '.join(missing)}"
+        reason = RejectReason.MISSING_LEAD
+        piece = _broken(root, entry, EcgRejected(reason, detail))
+        return [replace(piece, n_ecgs=footer.metadata.num_rows)], None
+    pieces = list(_spans(root, entry, footer, options.unit_ecgs))
+    largest = max(footer.row_group_rows, default=0)
+    if largest <= MAX_ROW_GROUP_ROWS:
+        return pieces, None
+    return pieces, (
+        f"{entry.relative} has row groups of up to {largest} rows, read as a stream and not in "
+        "parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
+    )
+
+
+def _spans(root: int, entry: FileEntry, footer: Footer, unit_ecgs: int) -> Iterator[Piece]:
+    rows = footer.row_group_rows
+    start = first_row = 0
+    while start < len(rows):
+        stop, n_rows = start + 1, rows[start]
+        while stop < len(rows) and n_rows + rows[stop] <= unit_ecgs:
+            n_rows, stop = n_rows + rows[stop], stop + 1
+        yield Piece(
+            root, entry.relative, path_digest(root, entry.relative), entry.size,
+            content_sha256=footer.sha256, row_group_start=start, row_group_stop=stop,
+            first_row=first_row, n_ecgs=n_rows,
+        )  # fmt: skip
+        start, first_row = stop, first_row + n_rows
+
+
+def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
+    """Stop when no Parquet file at all has the needed columns: that is a mistake, not damage."""
+    parquet = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq"))]
+    wrong = [p for p in parquet if p.reason == RejectReason.MISSING_LEAD.value]
+    if options.parquet_allowed and parquet and len(wrong) == len(parquet) == len(found.pieces):
+        what = "the canonical ECG table" if options.layout is None else "the layout"
+        raise UsageError(
+            f"{wrong[0].path}: {wrong[0].detail}; expected {what}. Other people's Parquet is read "
+            "with --layout FILE (docs/layouts.md); device files become Parquet with lvm-ai ingest"
+        )
+
+
+@dataclass
+class Keys:
+    """Keys of all inputs, as far as planning needs them.
+
+    Attributes:
+        seen: ecg_id of everything so far.
+        dates: earliest and latest recording of each participant_id.
+        n_duplicates: ECGs whose ecg_id came earlier.
+    """
+
+    seen: set[str] = field(default_factory=set)
+    dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
+    n_duplicates: int = 0
+
+
+def mark_duplicates(
+    storage: Storage,
+    roots: Sequence[str],
+    pieces: Sequence[Piece],
+    layout: Layout | None,
+    keys: Keys,
+) -> list[Piece]:
+    """Return the pieces with the rows marked whose ecg_id came earlier, in plan order.
+
+    Args:
+        storage: where inputs are.
+        roots: folders that paths start from.
+        pieces: in plan order.
+        layout: of other people's Parquet.
+        keys: what is known of earlier inputs; added to.
+    """
+    marked: list[Piece] = []
+    columns: dict[tuple[int, str], list[list[object]]] = {}
+    for piece in pieces:
+        if piece.is_parquet:
+            key = (piece.root, piece.path)
+            if key not in columns:
+                columns = {key: _key_columns(storage, roots, piece, layout)}
+            marked.append(_mark_span(piece, columns[key], keys))
+        elif piece.ecg_id is not None and piece.reason is None:
+            duplicate = piece.ecg_id in keys.seen
+            keys.seen.add(piece.ecg_id)
+            keys.n_duplicates += duplicate
+            marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
+        else:
+            marked.append(piece)
+    return marked
+
+
+def _key_columns(
+    storage: Storage, roots: Sequence[str], piece: Piece, layout: Layout | None
+) -> list[list[object]]:
+    names: tuple[str | None, ...] = ("ecg_id", "participant_id", "recorded_at")
+    if layout is not None:
+        names = (layout.ecg_id, layout.participant_id, layout.recorded_at)
+    try:
+        return read_keys(storage, join(roots[piece.root], piece.path), names)
+    except EcgRejected:
+        # Damaged key columns: the unit that reads the file rejects the rows it cannot decode.
+        return [[], [], []]
+
+
+def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
+    duplicates = []
+    ids, people, times = columns
+    stop = piece.first_row + (piece.n_ecgs or 0)
+    for row in range(piece.first_row, min(stop, len(ids))):
+        ecg_id = None if ids[row] is None else str(ids[row])
+        if ecg_id is not None and ecg_id in keys.seen:
+            duplicates.append(row)
+        elif ecg_id is not None:
+            keys.seen.add(ecg_id)
+        if people and times and isinstance(times[row], dt.datetime) and people[row] is not None:
+            _widen(keys.dates, str(people[row]), times[row].replace(tzinfo=None))
+    keys.n_duplicates += len(duplicates)
+    return replace(piece, duplicate_rows=tuple(duplicates))
+
+
+def _widen(
+    dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime
+) -> None:
+    first, last = dates.get(person, (time, time))
+    dates[person] = min(first, time), max(last, time)
+
+
+def redact_excluded(pieces: Sequence[Piece], exclusions: Exclusions) -> list[Piece]:
+    """Return the pieces with raw records of excluded people reduced to a digest of their path."""
+    return [
+        piece.redacted()
+        if not piece.is_parquet
+        and (
+            exclusions.hits(piece.ecg_id, piece.participant_id)
+            or (piece.n_ecgs == 1 and exclusions.hits_path(piece.path))
+        )
+        else piece
+        for piece in pieces
+    ]

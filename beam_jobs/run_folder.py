@@ -1,0 +1,172 @@
+"""The run folder: what is finished, what is written at the end, what a run reports."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from beam_jobs.commit import RESULT_FOLDERS, UnitFiles, read_commit, unit_files
+from beam_jobs.plan import PLAN_NAME, Plan
+from beam_jobs.storage import Storage, join
+from beam_jobs.units import Unit, UnitSummary, merge_summaries
+from lvm_core import schemas
+from lvm_core.errors import LvmError, UsageError
+
+SUCCESS_NAME: Final = "_SUCCESS"
+REPORT_NAME: Final = "run_report.json"
+REPORTS_FOLDER: Final = "reports"
+PARTICIPANTS_NAME: Final = "participants.parquet"
+DUPLICATES_NAME: Final = "duplicates.parquet"
+_FOLDERS: Final = (*RESULT_FOLDERS.values(), "rejects", REPORTS_FOLDER)
+_FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, PLAN_NAME)
+_READERS: Final = 16
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder and how to reach it."""
+
+    storage: Storage
+    uri: str
+
+    def path(self, *names: str) -> str:
+        """Return the URI of something in the folder."""
+        return join(self.uri, *names)
+
+    def load_plan(self) -> Plan | None:
+        """Return the plan; None where there is none."""
+        if not self.storage.is_file(self.path(PLAN_NAME)):
+            return None
+        return Plan.from_bytes(self.storage.read_bytes(self.path(PLAN_NAME)))
+
+    def require_plan(self) -> Plan:
+        """Return the plan.
+
+        Raises:
+            UsageError: the folder is no run folder.
+        """
+        plan = self.load_plan()
+        if plan is None:
+            raise UsageError(
+                f"{self.uri} is no run folder (no {PLAN_NAME}); expected the --output of lvm-ai "
+                "score or lvm-ai ingest"
+            )
+        return plan
+
+    @property
+    def is_finished(self) -> bool:
+        """True when the run's last step was done."""
+        return self.storage.is_file(self.path(SUCCESS_NAME))
+
+    def files(self, plan: Plan, unit: Unit) -> UnitFiles:
+        """Return where a unit's files are."""
+        return unit_files(self.uri, plan.kind, unit.name)
+
+    def committed(self, plan: Plan) -> dict[int, UnitSummary]:
+        """Return the summaries of all finished units by number, read from their footers."""
+        names = set(self.storage.names(self.path(RESULT_FOLDERS[plan.kind])))
+        there = [unit for unit in plan.units if f"{unit.name}.parquet" in names]
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(
+                lambda unit: read_commit(self.storage, self.files(plan, unit), unit), there
+            )
+            return {s.number: s for s in found if s is not None}
+
+    def prepare(self, *, overwrite: bool) -> None:
+        """Make the folder ready: remove an earlier run where asked, sweep orphaned files.
+
+        Raises:
+            UsageError: the folder holds other things than a run.
+        """
+        if self.storage.exists(self.uri) and self.load_plan_or_foreign():
+            raise UsageError(
+                f"--output {self.uri} is not empty and holds no run; expected a new or empty "
+                "folder, or one that an earlier run made"
+            )
+        if overwrite:
+            for name in _FILES:
+                self.storage.delete(self.path(name))
+            for name in _FOLDERS:
+                self.storage.delete_folder(self.path(name))
+        for name in (*_FOLDERS, ""):
+            self.storage.sweep_orphans(self.path(name) if name else self.uri)
+
+    def load_plan_or_foreign(self) -> bool:
+        """Tell whether the folder holds files but no plan."""
+        if self.storage.is_file(self.path(PLAN_NAME)):
+            return False
+        names = [n for n in self.storage.names(self.uri) if not n.startswith(".")]
+        return bool(set(names) - set(_FILES))
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file atomically."""
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        self.storage.write_atomic(self.path(*name.split("/")), text.encode())
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Read a JSON file; None where there is none."""
+        uri = self.path(*name.split("/"))
+        if not self.storage.is_file(uri):
+            return None
+        return dict(json.loads(self.storage.read_bytes(uri)))
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """Return the reports of all shards by file name."""
+        names = self.storage.names(self.path(REPORTS_FOLDER))
+        found = {n: self.read_json(f"{REPORTS_FOLDER}/{n}") for n in names if n.endswith(".json")}
+        return {name: report for name, report in found.items() if report is not None}
+
+    def read_result_columns(
+        self, plan: Plan, columns: Sequence[str], units: Iterable[Unit] | None = None
+    ) -> pa.Table:
+        """Return columns of the result files of units, in plan order."""
+        wanted = [self.files(plan, unit).result for unit in units or plan.units]
+
+        def read(uri: str) -> pa.Table:
+            data = self.storage.open(uri)
+            with data:
+                return pq.read_table(data, columns=list(columns))
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            return pa.concat_tables(pool.map(read, wanted))
+
+
+def write_duplicates(folder: RunFolder, plan: Plan) -> int:
+    """Write duplicates.parquet, the recordings whose signals are identical; return how many."""
+    names = [*schemas.DUPLICATES.names]
+    table = folder.read_result_columns(plan, names).select(names)
+    hashes = table["signal_sha256"].combine_chunks()
+    counts = pc.value_counts(hashes)
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    same = table.filter(pc.is_in(table["signal_sha256"], value_set=repeated))
+    same = same.sort_by([("signal_sha256", "ascending"), ("ecg_id", "ascending")])
+    sink = io.BytesIO()
+    pq.write_table(same.cast(schemas.DUPLICATES.arrow), sink, compression="zstd")
+    folder.storage.write_atomic(folder.path(DUPLICATES_NAME), sink.getvalue())
+    return int(same.num_rows)
+
+
+def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:
+    """Add up the units of a finished run.
+
+    Raises:
+        LvmError: a unit is missing, or an ECG is lost.
+    """
+    missing = [unit.number for unit in plan.units if unit.number not in summaries]
+    if missing:
+        raise LvmError(f"{len(missing)} units are not finished, the first is {missing[0]}")
+    total = merge_summaries(summaries.values())
+    if total.n_read != total.n_done + total.n_rejected:
+        raise LvmError(
+            f"counts do not reconcile: {total.n_read} read, {total.n_done} done, "
+            f"{total.n_rejected} rejected. Run lvm-ai verify to find the unit"
+        )
+    return total

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lvm_core.errors import RejectReason
+from lvm_core.formats.cardiosoft import read_cardiosoft
+from lvm_core.leads import LEADS_12
+from tests.file_builders import cardiosoft_xml, random_counts
+from tests.lvm_core.formats.helpers import (
+    SHARED_ECG,
+    assert_rejected,
+    lead_uv,
+    needs_real_files,
+)
+
+COUNTS = random_counts(n_samples=200)
+
+
+def test_read_cardiosoft__strip_not_median_in_microvolts() -> None:
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS))
+    assert ecg.leads_uv.shape == (200, 12)
+    for lead in LEADS_12:
+        np.testing.assert_array_equal(lead_uv(ecg, lead), COUNTS[lead] * 5.0)
+    assert (ecg.sampling_rate_hz, ecg.step_uv, ecg.leads_derived) == (500.0, 5.0, False)
+    assert ecg.source_format == "cardiosoft_xml"
+    assert ecg.saturated_leads == ()
+    assert ecg.quality_flags == ()
+
+
+@given(
+    hnp.arrays(np.int16, (12, 7)),
+    st.permutations(LEADS_12),
+    st.sampled_from(["ISO-8859-1", "utf-8", "utf-16"]),
+)
+def test_read_cardiosoft__decodes_what_was_encoded(
+    array: np.ndarray, order: list[str], encoding: str
+) -> None:
+    counts = dict(zip(order, array, strict=True))
+    ecg = read_cardiosoft(cardiosoft_xml(counts, encoding=encoding))
+    for lead in LEADS_12:
+        np.testing.assert_array_equal(lead_uv(ecg, lead), counts[lead] * np.float64(5))
+
+
+def test_read_cardiosoft__upper_case_lead_names() -> None:
+    counts = {lead.upper(): values for lead, values in COUNTS.items()}
+    ecg = read_cardiosoft(cardiosoft_xml(counts))
+    np.testing.assert_array_equal(lead_uv(ecg, "aVL"), COUNTS["aVL"] * 5.0)
+
+
+@pytest.mark.parametrize("path", ["StripData", "Strip/StripData", "StripData/Strip"])
+@pytest.mark.parametrize("head_in_outer", [False, True])
+def test_read_cardiosoft__every_place_of_the_strip(path: str, head_in_outer: bool) -> None:
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS, strip_path=path, head_in_outer=head_in_outer))
+    np.testing.assert_array_equal(lead_uv(ecg, "V3"), COUNTS["V3"] * 5.0)
+
+
+def test_read_cardiosoft__other_leads_are_ignored() -> None:
+    ecg = read_cardiosoft(cardiosoft_xml({**COUNTS, "V4R": COUNTS["V4"]}))
+    assert ecg.leads_uv.shape == (200, 12)
+
+
+def test_read_cardiosoft__comma_at_the_end_is_fine() -> None:
+    data = cardiosoft_xml(COUNTS).replace(b"</WaveformData>", b", </WaveformData>")
+    assert read_cardiosoft(data).n_samples == 200
+
+
+def test_read_cardiosoft__resolution_in_other_units() -> None:
+    ecg = read_cardiosoft(
+        cardiosoft_xml(COUNTS, resolution='<Resolution units="nVperLsb">2500</Resolution>')
+    )
+    assert ecg.step_uv == 2.5
+    np.testing.assert_array_equal(lead_uv(ecg, "II"), COUNTS["II"] * 2.5)
+
+
+def test_read_cardiosoft__rate_of_the_file_is_used() -> None:
+    rate = '<SampleRate units="Hz">1000</SampleRate>'
+    assert read_cardiosoft(cardiosoft_xml(COUNTS, rate=rate)).sampling_rate_hz == 1000.0
+    assert (
+        read_cardiosoft(cardiosoft_xml(COUNTS, rate="<SampleRate>250</SampleRate>")).duration_s
+        == 0.8
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (None, "absent"),
+        ('<SampleRate units="Hz"></SampleRate>', "'' Hz"),
+        ('<SampleRate units="Hz">0</SampleRate>', "'0' Hz"),
+        ('<SampleRate units="kHz">1</SampleRate>', "'1' kHz"),
+        ('<SampleRate units="Hz">1e6</SampleRate>', "'1e6' Hz"),
+    ],
+)
+def test_read_cardiosoft__rate_is_never_guessed(rate: str | None, told: str) -> None:
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(COUNTS, rate=rate)),
+        RejectReason.UNSUPPORTED_RATE,
+        f"SampleRate of the CardioSoft rhythm strip is {told}; expected a number of Hz",
+    )
+
+
+@pytest.mark.parametrize(
+    ("resolution", "told"),
+    [
+        (None, "'' with units ''"),
+        ("<Resolution>5</Resolution>", "'5' with units ''"),
+        ('<Resolution units="uVperLsb">0</Resolution>', "'0' with units 'uVperLsb'"),
+        ('<Resolution units="uV">5</Resolution>', "'5' with units 'uV'"),
+    ],
+)
+def test_read_cardiosoft__resolution_is_never_guessed(resolution: str | None, told: str) -> None:
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(COUNTS, resolution=resolution)),
+        RejectReason.UNKNOWN_UNIT,
+        f"Resolution of the CardioSoft rhythm strip is {told}; expected",
+    )
+
+
+def test_read_cardiosoft__resolution_of_another_quantity() -> None:
+    resolution = '<Resolution units="mmHgperLsb">5</Resolution>'
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(COUNTS, resolution=resolution)),
+        RejectReason.UNKNOWN_UNIT,
+        "unit 'mmHg' is not a known voltage",
+    )
+
+
+@pytest.mark.parametrize("lead", ["III", "V6"])
+def test_read_cardiosoft__missing_lead_is_named(lead: str) -> None:
+    counts = {name: values for name, values in COUNTS.items() if name != lead}
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(counts)),
+        RejectReason.MISSING_LEAD,
+        f"lead {lead} is missing from the CardioSoft rhythm strip",
+    )
+
+
+def test_read_cardiosoft__lead_given_twice() -> None:
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml({**COUNTS, "AVR": COUNTS["aVR"]})),
+        RejectReason.UNREADABLE,
+        "lead aVR is twice in the CardioSoft rhythm strip",
+    )
+
+
+def test_read_cardiosoft__unequal_lengths() -> None:
+    counts = {**COUNTS, "V6": COUNTS["V6"][:-1]}
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(counts)), RejectReason.TRUNCATED, "V5 200, V6 199"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"n_leads": 15}, "NumberOfLeads of .* is 15, but the strip holds 12"),
+        ({"n_samples": 5000}, "ChannelSampleCountTotal of .* is 5000, but the strip holds 200"),
+    ],
+)
+def test_read_cardiosoft__declared_counts_are_checked(changes: dict[str, int], match: str) -> None:
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(COUNTS, **changes)),  # type: ignore[arg-type]
+        RejectReason.TRUNCATED,
+        match,
+    )
+
+
+def test_read_cardiosoft__cut_file_is_truncated() -> None:
+    data = cardiosoft_xml(COUNTS)
+    assert_rejected(lambda: read_cardiosoft(data[:-400]), RejectReason.TRUNCATED, "XML ends at")
+
+
+@pytest.mark.parametrize("samples", ["1,x,3", "1,,3", "1.5,2", "1_0,2", "9" * 30 + ",1"])
+def test_read_cardiosoft__samples_that_are_no_numbers(samples: str) -> None:
+    data = re.sub(
+        rb'(?s)(<StripData>.*<WaveformData lead="II">)[^<]*',
+        rb"\g<1>" + samples.encode(),
+        cardiosoft_xml(COUNTS),
+    )
+    assert_rejected(
+        lambda: read_cardiosoft(data),
+        RejectReason.UNREADABLE,
+        "samples of lead II in the CardioSoft rhythm strip are not all whole numbers",
+    )
+
+
+def test_read_cardiosoft__no_samples() -> None:
+    counts = {lead: np.zeros(0, dtype=np.int16) for lead in LEADS_12}
+    assert_rejected(
+        lambda: read_cardiosoft(cardiosoft_xml(counts)), RejectReason.TRUNCATED, "hold 0 samples"
+    )
+
+
+def test_read_cardiosoft__median_alone_is_too_short() -> None:
+    data = re.sub(rb"(?s)<StripData>.*</StripData>", b"", cardiosoft_xml(COUNTS))
+    assert b"MedianSamples" in data
+    assert_rejected(
+        lambda: read_cardiosoft(data), RejectReason.TOO_SHORT, "CardioSoft file has no rhythm strip"
+    )
+
+
+def test_read_cardiosoft__two_strips_are_refused() -> None:
+    data = cardiosoft_xml(COUNTS)
+    strip = re.search(rb"(?s)<StripData>.*</StripData>", data)
+    assert strip is not None
+    assert_rejected(
+        lambda: read_cardiosoft(data.replace(b"</CardiologyXML>", strip[0] + b"</CardiologyXML>")),
+        RejectReason.UNREADABLE,
+        "CardioSoft file has 2 rhythm strips",
+    )
+
+
+def test_read_cardiosoft__int16_limits_are_saturation() -> None:
+    counts = {lead: values.copy() for lead, values in COUNTS.items()}
+    counts["V2"][7], counts["aVF"][3], counts["I"][0] = 32767, -32768, 32766
+    assert read_cardiosoft(cardiosoft_xml(counts)).saturated_leads == ("aVF", "V2")
+
+
+def test_read_cardiosoft__poor_quality_statement() -> None:
+    data = cardiosoft_xml(COUNTS, diagnosis="*** Poor data quality, interpretation may be wrong")
+    assert read_cardiosoft(data).quality_flags == ("poor_data_quality",)
+
+
+def test_read_cardiosoft__participant_and_time() -> None:
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS, participant_id=" 42 "))
+    assert ecg.header_participant_id == "42"
+    assert ecg.recorded_at == dt.datetime(2018, 7, 19, 14, 19, 39)
+    assert read_cardiosoft(cardiosoft_xml(COUNTS, participant_id="")).header_participant_id is None
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        (("2018", "2", "30"), ("1", "2", "3"), None),
+        (("2018", "2", ""), ("1", "2", "3"), None),
+        (("2018", "2", "3"), ("25", "2", "3"), None),
+        (("2018", "2", "3"), ("x", "2", "3"), None),
+        (("2018", "2", "3"), ("", "", ""), dt.datetime(2018, 2, 3)),
+    ],
+)
+def test_read_cardiosoft__odd_dates(
+    date: tuple[str, str, str], time: tuple[str, str, str], expected: dt.datetime | None
+) -> None:
+    assert read_cardiosoft(cardiosoft_xml(COUNTS, date=date, time=time)).recorded_at == expected
+
+
+@needs_real_files
+def test_read_cardiosoft__real_file_agrees_with_a_decoding_by_text_search() -> None:
+    """No reader of this format is at hand, so the strip is cut out of the text."""
+    data = (SHARED_ECG / "cardiosoft_xml" / "ecgprocess_example-XML1.xml").read_bytes()
+    ecg = read_cardiosoft(data)
+    strip = data[data.index(b"<StripData>") : data.index(b"</StripData>")].decode("latin-1")
+    found = dict(re.findall(r'<WaveformData lead="(\w+)">([^<]*)<', strip))
+    assert sorted(found) == sorted(LEADS_12)
+    for lead, text in found.items():
+        expected_uv = 5.0 * np.array(text.split(","), dtype=np.float64)
+        np.testing.assert_allclose(lead_uv(ecg, lead), expected_uv, rtol=0, atol=0)
+    # Einthoven's law holds exactly in the counts of this file (its manifest).
+    np.testing.assert_array_equal(lead_uv(ecg, "III"), lead_uv(ecg, "II") - lead_uv(ecg, "I"))
+    assert (ecg.n_samples, ecg.sampling_rate_hz) == (5000, 500.0)
+    assert ecg.recorded_at == dt.datetime(2018, 7, 19, 14, 19, 39)
+    assert ecg.quality_flags == ()

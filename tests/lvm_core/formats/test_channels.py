@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pytest
+
+from lvm_core.errors import RejectReason
+from lvm_core.formats.channels import Channel, assemble, local_datetime, require_leads
+from lvm_core.leads import LEADS_12
+from tests.file_builders import random_counts
+from tests.lvm_core.formats.helpers import assert_rejected
+
+
+def _channels(n_samples: int = 20, uv_per_count: float = 5.0) -> dict[str, Channel]:
+    counts = random_counts(n_samples=n_samples)
+    return {lead: Channel(values, uv_per_count) for lead, values in counts.items()}
+
+
+def test_microvolts__subtracts_the_zero_before_scaling() -> None:
+    channel = Channel(np.array([100, 101, 98], dtype=np.int16), 2.5, zero_count=100)
+    np.testing.assert_array_equal(channel.microvolts(), [0.0, 2.5, -5.0])
+
+
+def test_microvolts__missing_sample_is_nan_even_with_a_zero() -> None:
+    channel = Channel(np.array([-32768, 0], dtype=np.int16), 1.0, 7, missing_count=-32768)
+    np.testing.assert_array_equal(channel.microvolts(), [np.nan, -7.0])
+
+
+def test_microvolts__no_overflow_of_int16() -> None:
+    channel = Channel(np.array([32767, -32768], dtype=np.int16), 1.0, zero_count=-10)
+    np.testing.assert_array_equal(channel.microvolts(), [32777.0, -32758.0])
+
+
+def test_is_saturated__both_sides_of_each_limit() -> None:
+    def touches(value: int) -> bool:
+        return Channel(np.array([0, value]), 1.0, limits=(-2048, 2047)).is_saturated()
+
+    assert [touches(v) for v in (-2048, -2047, 2046, 2047)] == [True, False, False, True]
+
+
+def test_is_saturated__missing_sample_is_not_saturation() -> None:
+    channel = Channel(np.array([-32768, 5]), 1.0, missing_count=-32768)
+    assert not channel.is_saturated()
+
+
+def test_assemble__order_of_the_mapping_does_not_matter() -> None:
+    channels = _channels()
+    backwards = dict(reversed(channels.items()))
+    np.testing.assert_array_equal(
+        assemble(backwards, "x").leads_uv, assemble(channels, "x").leads_uv
+    )
+
+
+def test_assemble__stored_derived_leads_are_kept() -> None:
+    channels = _channels()
+    twelve = assemble(channels, "x")
+    assert not twelve.derived
+    np.testing.assert_array_equal(
+        twelve.leads_uv[:, LEADS_12.index("III")], channels["III"].counts * 5.0
+    )
+
+
+def test_assemble__only_the_absent_derived_leads_are_derived() -> None:
+    channels = _channels()
+    del channels["aVL"]
+    twelve = assemble(channels, "x")
+    assert twelve.derived
+    expected = channels["I"].counts * 5.0 - channels["II"].counts * 2.5
+    np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("aVL")], expected)
+    np.testing.assert_array_equal(
+        twelve.leads_uv[:, LEADS_12.index("aVF")], channels["aVF"].counts * 5.0
+    )
+
+
+def test_assemble__step_is_the_smallest() -> None:
+    channels = _channels() | {"V2": Channel(np.zeros(20, dtype=np.int16), 1.25)}
+    assert assemble(channels, "x").step_uv == 1.25
+
+
+def test_assemble__names_saturated_leads_in_order() -> None:
+    full = Channel(np.array([32767] * 20, dtype=np.int16), 5.0)
+    assert assemble(_channels() | {"V6": full, "II": full}, "x").saturated == ("II", "V6")
+
+
+def test_assemble__rounds_once() -> None:
+    channels = _channels(uv_per_count=4.88)
+    expected = (channels["V1"].counts.astype(np.float64) * 4.88).astype(np.float32)
+    np.testing.assert_array_equal(assemble(channels, "x").leads_uv[:, 6], expected)
+
+
+def test_assemble__unequal_lengths_are_truncated() -> None:
+    channels = _channels() | {"V6": Channel(np.zeros(19, dtype=np.int16), 5.0)}
+    assert_rejected(
+        lambda: assemble(channels, "the strip"),
+        RejectReason.TRUNCATED,
+        "leads of the strip have different numbers of samples .*V5 20, V6 19",
+    )
+
+
+def test_assemble__no_samples_are_truncated() -> None:
+    assert_rejected(lambda: assemble(_channels(0), "x"), RejectReason.TRUNCATED, "hold 0 samples")
+
+
+def test_assemble__missing_independent_lead_is_named() -> None:
+    channels = _channels()
+    del channels["V4"]
+    assert_rejected(
+        lambda: assemble(channels, "the strip"),
+        RejectReason.MISSING_LEAD,
+        "lead V4 is missing from the strip, which holds I, II",
+    )
+
+
+@pytest.mark.parametrize("step_uv", [9e-7, 1.1e6, float("inf"), float("nan"), 0.0])
+def test_assemble__impossible_step_is_refused(step_uv: float) -> None:
+    channels = _channels() | {"V2": Channel(np.zeros(20, dtype=np.int16), step_uv)}
+    assert_rejected(
+        lambda: assemble(channels, "the strip"),
+        RejectReason.UNKNOWN_UNIT,
+        "one count of lead V2 in the strip is .* uV; expected 1e-06 to",
+    )
+
+
+@pytest.mark.parametrize("step_uv", [1e-6, 1e6])
+def test_assemble__extreme_steps_are_taken(step_uv: float) -> None:
+    channels = {lead: Channel(c.counts, step_uv) for lead, c in _channels().items()}
+    assert assemble(channels, "x").step_uv == step_uv
+
+
+def test_require_leads__nothing_found_is_said() -> None:
+    assert_rejected(
+        lambda: require_leads({}, ("I", "II"), "the strip"),
+        RejectReason.MISSING_LEAD,
+        "lead I, II is missing from the strip, which holds none of the twelve",
+    )
+
+
+def test_local_datetime__valid_and_impossible() -> None:
+    assert local_datetime((2020, 2, 29), (23, 59, 59)) == dt.datetime(2020, 2, 29, 23, 59, 59)
+    assert local_datetime((2021, 2, 29)) is None
+    assert local_datetime((2021, 2, 28), (24, 0, 0)) is None
+    assert local_datetime((10**30, 1, 1)) is None

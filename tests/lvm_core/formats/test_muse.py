@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import zlib
+
+import numpy as np
+import pytest
+from ecgdatakit import FileParser
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lvm_core.errors import RejectReason
+from lvm_core.formats.muse import read_muse
+from lvm_core.leads import LEADS_12
+from tests.file_builders import (
+    MUSE_LEADS,
+    muse_document,
+    muse_lead,
+    muse_waveform,
+    muse_xml,
+    random_counts,
+)
+from tests.lvm_core.formats.helpers import (
+    SHARED_ECG,
+    assert_rejected,
+    lead_uv,
+    needs_real_files,
+)
+
+EIGHT = random_counts(n_samples=200, leads=MUSE_LEADS)
+TWELVE = random_counts(seed=2, n_samples=200)
+
+
+def test_read_muse__rhythm_not_median_in_microvolts() -> None:
+    ecg = read_muse(muse_xml(EIGHT))
+    assert ecg.leads_uv.shape == (200, 12)
+    for lead in MUSE_LEADS:
+        expected_uv = (EIGHT[lead].astype(np.float64) * 4.88).astype(np.float32)
+        np.testing.assert_array_equal(lead_uv(ecg, lead), expected_uv)
+    assert (ecg.sampling_rate_hz, ecg.step_uv, ecg.source_format) == (500.0, 4.88, "muse_xml")
+    assert ecg.quality_flags == ()
+    assert ecg.saturated_leads == ()
+
+
+def test_read_muse__four_leads_are_derived() -> None:
+    ecg = read_muse(muse_xml(EIGHT))
+    i, ii = (EIGHT[lead].astype(np.float64) * 4.88 for lead in ("I", "II"))
+    assert ecg.leads_derived
+    expected_uv = {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
+    for lead, values in expected_uv.items():
+        np.testing.assert_allclose(lead_uv(ecg, lead), values, rtol=1e-6, atol=1e-4)
+
+
+def test_read_muse__twelve_stored_leads_are_used_as_stored() -> None:
+    ecg = read_muse(muse_xml(TWELVE))
+    assert not ecg.leads_derived
+    np.testing.assert_array_equal(
+        lead_uv(ecg, "aVR"), (TWELVE["aVR"].astype(np.float64) * 4.88).astype(np.float32)
+    )
+
+
+@given(hnp.arrays(np.int16, (8, 5)), st.permutations(MUSE_LEADS))
+def test_read_muse__decodes_what_was_encoded(array: np.ndarray, order: list[str]) -> None:
+    counts = dict(zip(order, array, strict=True))
+    ecg = read_muse(muse_xml(counts, median_first=False, LeadAmplitudeUnitsPerBit="5"))
+    for lead in MUSE_LEADS:
+        np.testing.assert_array_equal(lead_uv(ecg, lead), counts[lead] * np.float64(5))
+
+
+def test_read_muse__units_of_each_lead() -> None:
+    leads = [
+        muse_lead(lead, EIGHT[lead], LeadAmplitudeUnitsPerBit="2.5" if lead == "V2" else "4.88")
+        for lead in MUSE_LEADS
+    ]
+    ecg = read_muse(muse_document(muse_waveform("Rhythm", leads)))
+    assert ecg.step_uv == 2.5
+    np.testing.assert_array_equal(lead_uv(ecg, "V2"), EIGHT["V2"] * 2.5)
+
+
+def test_read_muse__millivolts() -> None:
+    changes = {"LeadAmplitudeUnits": "MILLIVOLTS", "LeadAmplitudeUnitsPerBit": "0.005"}
+    assert read_muse(muse_xml(EIGHT, **changes)).step_uv == 5.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent", "expected"),
+    [
+        ("500", "0", 500.0),
+        ("250", "0", 250.0),
+        ("5", "2", 500.0),
+        ("2500", "-1", 250.0),
+        ("500", "", 500.0),
+    ],
+)
+def test_read_muse__rate(base: str, exponent: str, expected: float) -> None:
+    ecg = read_muse(muse_xml(EIGHT, base=base, exponent=exponent))
+    assert ecg.sampling_rate_hz == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent"),
+    [
+        ("", "0"),
+        ("0", "0"),
+        ("-500", "0"),
+        ("500", "x"),
+        ("500", "7"),
+        ("5", "0.5"),
+        ("1e308", "6"),
+        ("1", "6"),
+    ],
+)
+def test_read_muse__rate_is_never_guessed(base: str, exponent: str) -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, base=base, exponent=exponent)),
+        RejectReason.UNSUPPORTED_RATE,
+        f"SampleBase of the MUSE rhythm waveform is {base or None} and SampleExponent {exponent}",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"LeadAmplitudeUnits": None},
+        {"LeadAmplitudeUnitsPerBit": None},
+        {"LeadAmplitudeUnitsPerBit": "0"},
+        {"LeadAmplitudeUnitsPerBit": "x"},
+    ],
+)
+def test_read_muse__scale_is_never_guessed(changes: dict[str, str | None]) -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, **changes)),  # type: ignore[arg-type]
+        RejectReason.UNKNOWN_UNIT,
+        "LeadAmplitudeUnitsPerBit of lead I is .* with units",
+    )
+
+
+def test_read_muse__unknown_unit() -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, LeadAmplitudeUnits="FURLONGS")),
+        RejectReason.UNKNOWN_UNIT,
+        "unit 'FURLONGS' is not a known voltage",
+    )
+
+
+def test_read_muse__missing_lead_is_named() -> None:
+    counts = {lead: values for lead, values in EIGHT.items() if lead != "V4"}
+    assert_rejected(
+        lambda: read_muse(muse_xml(counts)),
+        RejectReason.MISSING_LEAD,
+        "lead V4 is missing from the MUSE rhythm waveform, which holds I, II, V1, V2, V3, V5, V6",
+    )
+
+
+def test_read_muse__lead_given_twice() -> None:
+    leads = [muse_lead(lead, EIGHT[lead]) for lead in (*MUSE_LEADS, "V1")]
+    data = muse_document(muse_waveform("Rhythm", leads))
+    assert_rejected(lambda: read_muse(data), RejectReason.UNREADABLE, "lead V1 is twice in")
+
+
+def test_read_muse__other_leads_are_ignored() -> None:
+    assert read_muse(muse_xml({**EIGHT, "V3R": EIGHT["V3"]})).leads_uv.shape == (200, 12)
+
+
+def test_read_muse__unequal_lengths() -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml({**EIGHT, "V6": EIGHT["V6"][:-1]})),
+        RejectReason.TRUNCATED,
+        "V5 200, V6 199",
+    )
+
+
+def test_read_muse__single_rhythm_waveform() -> None:
+    assert read_muse(muse_xml(EIGHT, median_first=False)).n_samples == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "held"),
+    [
+        (muse_waveform("Median", [muse_lead("I", EIGHT["I"])]), "Median"),
+        (muse_waveform(None, [muse_lead("I", EIGHT["I"])]), "without a type"),
+        ("", "none"),
+    ],
+)
+def test_read_muse__median_alone_is_too_short(body: str, held: str) -> None:
+    assert_rejected(
+        lambda: read_muse(muse_document(body)),
+        RejectReason.TOO_SHORT,
+        f"MUSE file has no waveform of type Rhythm, it has: {held}; expected",
+    )
+
+
+def test_read_muse__two_rhythms_are_refused() -> None:
+    rhythm = muse_waveform("Rhythm", [muse_lead(lead, EIGHT[lead]) for lead in MUSE_LEADS])
+    assert_rejected(
+        lambda: read_muse(muse_document(rhythm * 2)),
+        RejectReason.UNREADABLE,
+        "MUSE file has 2 waveforms of type Rhythm",
+    )
+
+
+def test_read_muse__signed_spelling_of_the_crc() -> None:
+    seen = set()
+    leads = []
+    for lead in MUSE_LEADS:
+        crc = zlib.crc32(EIGHT[lead].astype("<i2").tobytes())
+        signed = crc - 2**32 if crc >= 2**31 else crc
+        seen.add(signed < 0)
+        leads.append(muse_lead(lead, EIGHT[lead], LeadDataCRC32=str(signed)))
+    assert seen == {True, False}
+    assert read_muse(muse_document(muse_waveform("Rhythm", leads))).n_samples == 200
+
+
+def test_read_muse__absent_crc_is_fine() -> None:
+    assert read_muse(muse_xml(EIGHT, LeadDataCRC32=None)).n_samples == 200
+
+
+@pytest.mark.parametrize("stated", ["1", "x"])
+def test_read_muse__wrong_crc_is_unreadable(stated: str) -> None:
+    found = zlib.crc32(EIGHT["I"].astype("<i2").tobytes())
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, LeadDataCRC32=stated)),
+        RejectReason.UNREADABLE,
+        f"LeadDataCRC32 of lead I in the MUSE rhythm waveform is '{stated}', "
+        f"but the samples give {found}",
+    )
+
+
+@pytest.mark.parametrize("text", ["AAA", "AA!A", "ÄÄÄÄ"])
+def test_read_muse__damaged_base64_is_unreadable(text: str) -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, WaveFormData=text)),
+        RejectReason.UNREADABLE,
+        "WaveFormData of lead I in the MUSE rhythm waveform is not valid base64",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"LeadSampleCountTotal": "201"},
+            "LeadSampleCountTotal of lead I .* is 201, but 400 bytes",
+        ),
+        ({"LeadByteCountTotal": "399"}, "LeadByteCountTotal of lead I .* is 399, but 400 bytes"),
+        (
+            {
+                "LeadByteCountTotal": None,
+                "LeadSampleCountTotal": None,
+                "WaveFormData": base64.b64encode(b"abc").decode(),
+            },
+            "lead I in the MUSE rhythm waveform has 3 bytes; expected two for each sample",
+        ),
+        ({"n_leads": 12}, "NumberofLeads of the MUSE rhythm waveform is 12, but it holds 8"),
+    ],
+)
+def test_read_muse__declared_counts_are_checked(changes: dict[str, str | None], match: str) -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, **changes)),  # type: ignore[arg-type]
+        RejectReason.TRUNCATED,
+        match,
+    )
+
+
+def test_read_muse__no_samples() -> None:
+    empty = {lead: np.zeros(0, dtype=np.int16) for lead in MUSE_LEADS}
+    assert_rejected(lambda: read_muse(muse_xml(empty)), RejectReason.TRUNCATED, "hold 0 samples")
+
+
+def test_read_muse__sample_size_other_than_two_bytes() -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT, LeadSampleSize="4")),
+        RejectReason.UNREADABLE,
+        "LeadSampleSize of lead I is 4 bytes; expected 2",
+    )
+
+
+def test_read_muse__leads_that_do_not_start_together() -> None:
+    leads = [
+        muse_lead(lead, EIGHT[lead], LeadTimeOffset="2500" if lead == "V6" else "0")
+        for lead in MUSE_LEADS
+    ]
+    assert_rejected(
+        lambda: read_muse(muse_document(muse_waveform("Rhythm", leads))),
+        RejectReason.UNREADABLE,
+        "leads of the MUSE rhythm waveform start at 2 different times",
+    )
+
+
+def test_read_muse__cut_file_is_truncated() -> None:
+    assert_rejected(
+        lambda: read_muse(muse_xml(EIGHT)[:-300]), RejectReason.TRUNCATED, "XML ends at line"
+    )
+
+
+def test_read_muse__stated_limits_are_saturation() -> None:
+    counts = {lead: np.clip(values, -400, 399) for lead, values in EIGHT.items()}
+    counts["V2"][5], counts["I"][5] = 400, -401
+    changes = {"LeadHighLimit": "400", "LeadLowLimit": "-401"}
+    assert read_muse(muse_xml(counts, **changes)).saturated_leads == ("I", "V2")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"LeadHighLimit": None}, {"LeadLowLimit": "5"}, {"LeadHighLimit": "0"}]
+)
+def test_read_muse__without_usable_limits_those_of_int16(changes: dict[str, str | None]) -> None:
+    counts = {lead: values.copy() for lead, values in EIGHT.items()}
+    counts["V2"][5], counts["V3"][5], counts["V4"][5] = 32767, -32768, 32766
+    assert read_muse(muse_xml(counts, **changes)).saturated_leads == ("V2", "V3")  # type: ignore[arg-type]
+
+
+def test_read_muse__poor_quality_statement() -> None:
+    data = muse_xml(EIGHT, statement="Poor data quality, interpretation may be adversely affected")
+    assert read_muse(data).quality_flags == ("poor_data_quality",)
+
+
+def test_read_muse__participant() -> None:
+    assert read_muse(muse_xml(EIGHT, participant_id="0042")).header_participant_id == "0042"
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        ("07-19-2018", "14:19:39", dt.datetime(2018, 7, 19, 14, 19, 39)),
+        ("03-04-2018", "14:19", dt.datetime(2018, 3, 4, 14, 19)),
+        ("07/19/2018", "14:19:39.5", dt.datetime(2018, 7, 19, 14, 19, 39)),
+        ("07-19-2018", "", dt.datetime(2018, 7, 19)),
+        ("19-07-2018", "14:19:39", None),
+        ("2018-07-19", "14:19:39", None),
+        ("07-19-2018", "25:00:00", None),
+        ("07-19-2018", "noon", None),
+        ("", "14:19:39", None),
+    ],
+)
+def test_read_muse__dates_are_month_day_year(
+    date: str, time: str, expected: dt.datetime | None
+) -> None:
+    assert read_muse(muse_xml(EIGHT, date=date, time=time)).recorded_at == expected
+
+
+@needs_real_files
+@pytest.mark.parametrize("name", ["braveheart_example1.xml", "braveheart_example2.xml"])
+def test_read_muse__real_file_agrees_with_ecgdatakit(name: str) -> None:
+    path = SHARED_ECG / "muse_xml" / name
+    ecg = read_muse(path.read_bytes())
+    record = FileParser().parse(path)
+    stored = {lead.label: lead for lead in record.leads}
+    assert sorted(stored) == sorted(MUSE_LEADS)
+    for label, lead in stored.items():
+        assert lead.units == "mV"
+        np.testing.assert_allclose(lead_uv(ecg, label), lead.samples * 1e3, rtol=0, atol=4.88 / 2)
+    assert (ecg.n_samples, ecg.sampling_rate_hz) == (5000, 500.0)
+    assert ecg.leads_derived
+    assert len(LEADS_12) == ecg.leads_uv.shape[1]

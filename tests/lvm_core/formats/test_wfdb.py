@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+from ecgdatakit import FileParser
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lvm_core.ecg import Ecg
+from lvm_core.errors import RejectReason
+from lvm_core.formats.wfdb import read_wfdb
+from lvm_core.leads import LEADS_12
+from tests.file_builders import random_counts, wfdb_record
+from tests.lvm_core.formats.helpers import (
+    SHARED_ECG,
+    assert_rejected,
+    lead_uv,
+    needs_real_files,
+)
+
+COUNTS = random_counts(n_samples=200)
+REAL_HEADERS = sorted((SHARED_ECG / "wfdb").glob("*/*.hea"))
+
+
+def _read(record: dict[str, bytes], main: str = "rec1.hea") -> Ecg:
+    return read_wfdb(record, main)
+
+
+def _changed(**changes: str | int | None) -> Ecg:
+    return _read(wfdb_record(COUNTS, **changes))  # type: ignore[arg-type]
+
+
+def test_read_wfdb__counts_become_microvolts() -> None:
+    ecg = _read(wfdb_record(COUNTS))
+    for lead in LEADS_12:
+        np.testing.assert_array_equal(lead_uv(ecg, lead), COUNTS[lead].astype(np.float32))
+    assert (ecg.sampling_rate_hz, ecg.step_uv, ecg.source_format) == (500.0, 1.0, "wfdb")
+    assert (ecg.leads_derived, ecg.saturated_leads, ecg.quality_flags) == (False, (), ())
+    assert ecg.header_participant_id is None
+    assert ecg.recorded_at is None
+
+
+@given(
+    hnp.arrays(np.int16, (12, 6)).filter(lambda a: bool((a != -32768).all())),
+    st.permutations(LEADS_12),
+    st.sampled_from([0, 24]),
+)
+def test_read_wfdb__decodes_what_was_encoded(
+    array: np.ndarray, order: list[str], offset: int
+) -> None:
+    counts = dict(zip(order, array, strict=True))
+    ecg = _read(wfdb_record(counts, offset=offset))
+    for lead in LEADS_12:
+        np.testing.assert_array_equal(lead_uv(ecg, lead), counts[lead].astype(np.float32))
+
+
+def test_read_wfdb__order_of_mimic_iv() -> None:
+    order = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")
+    ecg = _read(wfdb_record({lead: COUNTS[lead] for lead in order}, gain="200.0(0)/mV"))
+    assert ecg.step_uv == 5.0
+    np.testing.assert_array_equal(lead_uv(ecg, "aVL"), COUNTS["aVL"] * 5.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "adc", "scale", "zero"),
+    [
+        ("200.0(0)/mV", "16 0", 5.0, 0),
+        ("200(10)/mV", "16 0", 5.0, 10),
+        ("200(-7)/mv", "16 3", 5.0, -7),
+        ("2000", "16 0", 0.5, 0),
+        ("200", "16 12", 5.0, 12),
+        ("200(0)", "16 12", 5.0, 0),
+        ("0.2/uV", "16 0", 5.0, 0),
+        ("2e2/mV", "16 0", 5.0, 0),
+    ],
+)
+def test_read_wfdb__gain_baseline_and_unit(gain: str, adc: str, scale: float, zero: int) -> None:
+    ecg = _changed(gain=gain, adc=adc)
+    expected_uv = (COUNTS["V1"].astype(np.float64) - zero) * scale
+    np.testing.assert_allclose(lead_uv(ecg, "V1"), expected_uv, rtol=1e-6, atol=0)
+    assert ecg.step_uv == pytest.approx(scale, rel=1e-12)
+
+
+@pytest.mark.parametrize("gain", ["0", "0(0)/mV", "-200/mV"])
+def test_read_wfdb__uncalibrated_signal_is_refused(gain: str) -> None:
+    assert_rejected(
+        lambda: _changed(gain=gain),
+        RejectReason.UNKNOWN_UNIT,
+        "gain of lead I in the WFDB record is -?[0-9]+: not calibrated",
+    )
+
+
+def test_read_wfdb__absent_gain_is_not_calibrated() -> None:
+    lines = ["rec1 12 500 200"] + ["rec1.dat 16"] * 12
+    record = {**wfdb_record(COUNTS), "rec1.hea": "\n".join(lines).encode()}
+    assert_rejected(lambda: _read(record), RejectReason.MISSING_LEAD, "holds none of the twelve")
+    named = [f"rec1.dat 16 0 16 0 0 0 0 {lead}" for lead in LEADS_12]
+    record["rec1.hea"] = "\n".join([lines[0], *named]).encode()
+    assert_rejected(lambda: _read(record), RejectReason.UNKNOWN_UNIT, "not calibrated")
+
+
+def test_read_wfdb__unknown_unit() -> None:
+    assert_rejected(
+        lambda: _changed(gain="200/mmHg"), RejectReason.UNKNOWN_UNIT, "unit 'mmHg' is not a known"
+    )
+
+
+def test_read_wfdb__missing_samples_are_nan() -> None:
+    counts = {lead: values.copy() for lead, values in COUNTS.items()}
+    counts["V2"][[3, 150]] = -32768
+    ecg = _read(wfdb_record(counts))
+    assert np.flatnonzero(np.isnan(lead_uv(ecg, "V2"))).tolist() == [3, 150]
+    assert int(np.isnan(ecg.leads_uv).sum()) == 2
+    assert ecg.saturated_leads == ()
+
+
+def test_read_wfdb__int16_limits_are_saturation() -> None:
+    counts = {lead: values.copy() for lead, values in COUNTS.items()}
+    counts["V2"][3], counts["I"][3], counts["V1"][3] = 32767, -32767, 32766
+    assert _read(wfdb_record(counts)).saturated_leads == ("I", "V2")
+
+
+def test_read_wfdb__limits_of_the_converter_are_saturation() -> None:
+    counts = {lead: np.clip(values, -400, 400) for lead, values in COUNTS.items()}
+    counts["V2"][3], counts["I"][3], counts["V1"][3] = 612, -411, 611
+    ecg = _read(wfdb_record(counts, adc="10 101"))
+    assert ecg.saturated_leads == ("I", "V2")
+
+
+@pytest.mark.parametrize("adc", ["8 0", "0 0"])
+def test_read_wfdb__converter_limits_that_the_samples_contradict(adc: str) -> None:
+    assert _changed(adc=adc).saturated_leads == ()
+
+
+def test_read_wfdb__several_signal_files_and_frank_leads() -> None:
+    counts = random_counts(n_samples=200, leads=(*LEADS_12, "vx", "vy", "vz"))
+    files = {"a.dat": LEADS_12[:5], "b.dat": (*LEADS_12[5:], "vx"), "c.xyz": ("vy", "vz")}
+    record = wfdb_record(counts, files=files)
+    ecg = _read(record)
+    for lead in LEADS_12:
+        np.testing.assert_array_equal(lead_uv(ecg, lead), counts[lead].astype(np.float32))
+    del record["c.xyz"]
+    np.testing.assert_array_equal(_read(record).leads_uv, ecg.leads_uv)
+
+
+def test_read_wfdb__signal_file_beside_the_header() -> None:
+    record = {f"p10/s1/{name}": data for name, data in wfdb_record(COUNTS).items()}
+    assert _read(record, "p10/s1/rec1.hea").n_samples == 200
+
+
+def test_read_wfdb__signal_file_missing_is_named() -> None:
+    record = wfdb_record(COUNTS)
+    del record["rec1.dat"]
+    assert_rejected(
+        lambda: _read(record), RejectReason.TRUNCATED, "signal file 'rec1.dat' .* is missing"
+    )
+
+
+def test_read_wfdb__record_name_with_a_dot() -> None:
+    assert _read(wfdb_record(COUNTS, name="s1.2_re"), "s1.2_re.hea").n_samples == 200
+
+
+def test_read_wfdb__comments_hold_no_identifier() -> None:
+    record = wfdb_record(COUNTS, comments="# patient id: 12345\n#Name: X\n")
+    assert _read(record).header_participant_id is None
+
+
+def test_read_wfdb__missing_lead_is_named() -> None:
+    counts = {lead: values for lead, values in COUNTS.items() if lead != "aVF"}
+    assert_rejected(
+        lambda: _read(wfdb_record(counts)),
+        RejectReason.MISSING_LEAD,
+        "lead aVF is missing from the WFDB record",
+    )
+
+
+def test_read_wfdb__lead_given_twice() -> None:
+    record = wfdb_record({**COUNTS, "avr": COUNTS["aVR"]})
+    assert_rejected(lambda: _read(record), RejectReason.UNREADABLE, "lead aVR is twice")
+
+
+def test_read_wfdb__short_signal_file_is_truncated() -> None:
+    record = wfdb_record(COUNTS)
+    record["rec1.dat"] = record["rec1.dat"][:-1]
+    assert_rejected(
+        lambda: _read(record),
+        RejectReason.TRUNCATED,
+        "holds 4799 bytes of samples; expected 200 samples of 24 bytes",
+    )
+
+
+def test_read_wfdb__samples_beyond_the_stated_ones_are_left() -> None:
+    record = wfdb_record(COUNTS)
+    record["rec1.dat"] += bytes(24)
+    np.testing.assert_array_equal(_read(record).leads_uv, _read(wfdb_record(COUNTS)).leads_uv)
+
+
+@pytest.mark.parametrize("line", ["rec1 12 500", "rec1 12 500 0"])
+def test_read_wfdb__length_not_stated(line: str) -> None:
+    record = wfdb_record(COUNTS, record_line=line)
+    assert _read(record).n_samples == 200
+    record["rec1.dat"] += b"x"
+    assert_rejected(
+        lambda: _read(record), RejectReason.TRUNCATED, "expected a whole number of samples"
+    )
+
+
+def test_read_wfdb__no_samples_at_all() -> None:
+    record = wfdb_record(COUNTS, record_line="rec1 12 500") | {"rec1.dat": b""}
+    assert_rejected(lambda: _read(record), RejectReason.TRUNCATED, "hold 0 samples")
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        ("212", "format 212x1, skew 0"),
+        ("16x2", "format 16x2, skew 0"),
+        ("16:3", "format 16x1, skew 3"),
+        ("61", "format 61x1, skew 0"),
+    ],
+)
+def test_read_wfdb__other_storage_is_refused(layout: str, told: str) -> None:
+    assert_rejected(
+        lambda: _changed(layout=layout),
+        RejectReason.UNREADABLE,
+        f"signal file 'rec1.dat' of the WFDB record has {told}; only format 16",
+    )
+
+
+def test_read_wfdb__byte_offsets_that_differ() -> None:
+    record = wfdb_record(COUNTS, offset=24)
+    record["rec1.hea"] = record["rec1.hea"].replace(b"16x1+24", b"16x1+26", 1)
+    assert_rejected(
+        lambda: _read(record), RejectReason.UNREADABLE, "signals of 'rec1.dat' state different byte"
+    )
+
+
+def test_read_wfdb__wrong_checksum_is_unreadable() -> None:
+    record = wfdb_record(COUNTS)
+    damaged = bytearray(record["rec1.dat"])
+    damaged[2] ^= 1
+    assert_rejected(
+        lambda: _read({**record, "rec1.dat": bytes(damaged)}),
+        RejectReason.UNREADABLE,
+        r"checksum of lead II in the WFDB record is \d+, but the samples give \d+",
+    )
+
+
+def test_read_wfdb__unsigned_checksum() -> None:
+    sums = {lead: int(values.astype(np.int64).sum()) % 2**16 for lead, values in COUNTS.items()}
+    record = wfdb_record(COUNTS)
+    lines = record["rec1.hea"].decode().splitlines()
+    for number, lead in enumerate(LEADS_12, start=1):
+        fields = lines[number].split()
+        fields[6] = str(sums[lead])
+        lines[number] = " ".join(fields)
+    assert max(sums.values()) > 2**15
+    assert _read({**record, "rec1.hea": "\n".join(lines).encode()}).n_samples == 200
+
+
+def test_read_wfdb__placeholder_checksum_is_not_compared() -> None:
+    assert int(COUNTS["I"][0]) != 0
+    assert _changed(initial_value=0, checksum=0).n_samples == 200
+
+
+def test_read_wfdb__zero_checksum_beside_a_true_first_sample_is_compared() -> None:
+    assert_rejected(
+        lambda: _changed(checksum=0), RejectReason.UNREADABLE, "checksum of lead I .* is 0, but"
+    )
+
+
+def test_read_wfdb__checksum_not_stated() -> None:
+    record = wfdb_record(COUNTS)
+    lines = record["rec1.hea"].decode().splitlines()
+    assert lines[12].endswith("V6")
+    # Leads are named in the last field, so a line without a checksum has no name either: the
+    # three signals beyond the twelve may be like that.
+    lines[0] = "rec1 13 500 200"
+    lines.insert(13, "rec1.xyz 16 200")
+    assert _read({**record, "rec1.hea": "\n".join(lines).encode()}).n_samples == 200
+
+
+def test_read_wfdb__rate_and_time_of_the_record_line() -> None:
+    line = "rec1 12 1000/500(0) 200 09:05:07.250 20/03/2180"
+    ecg = _read(wfdb_record(COUNTS, record_line=line))
+    assert ecg.sampling_rate_hz == 1000.0
+    assert ecg.recorded_at == dt.datetime(2180, 3, 20, 9, 5, 7)
+
+
+@needs_real_files
+@pytest.mark.parametrize("path", REAL_HEADERS, ids=lambda path: path.stem)
+def test_read_wfdb__real_record_agrees_with_the_wfdb_package(path: Path) -> None:
+    files = {file.name: file.read_bytes() for file in path.parent.glob(f"{path.stem}.*")}
+    ecg = read_wfdb(files, path.name)
+    theirs = wfdb.rdrecord(str(path.with_suffix("")))
+    assert ecg.sampling_rate_hz == theirs.fs
+    columns = {name.upper(): column for column, name in enumerate(theirs.sig_name)}
+    for lead in LEADS_12:
+        column = columns[lead.upper()]
+        assert theirs.units[column].lower() == "mv"
+        half_count_uv = 500 / theirs.adc_gain[column]
+        np.testing.assert_allclose(
+            lead_uv(ecg, lead), theirs.p_signal[:, column] * 1e3, rtol=0, atol=half_count_uv
+        )
+
+
+@needs_real_files
+@pytest.mark.filterwarnings("ignore:WFDB signals .* give no physical unit:UserWarning")
+@pytest.mark.parametrize("path", REAL_HEADERS, ids=lambda path: path.stem)
+def test_read_wfdb__real_record_agrees_with_ecgdatakit(path: Path) -> None:
+    files = {file.name: file.read_bytes() for file in path.parent.glob(f"{path.stem}.*")}
+    ecg = read_wfdb(files, path.name)
+    theirs = {lead.label: lead for lead in FileParser().parse(path).leads}
+    for lead in LEADS_12:
+        assert theirs[lead].units.lower() == "mv"
+        np.testing.assert_allclose(
+            lead_uv(ecg, lead), theirs[lead].samples * 1e3, rtol=0, atol=ecg.step_uv / 2
+        )

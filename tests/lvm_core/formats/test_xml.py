@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import codecs
+
+import pytest
+
+from lvm_core.errors import RejectReason
+from lvm_core.formats.xml import (
+    decode_xml,
+    mentions_poor_quality,
+    number_of,
+    parse_xml,
+    root_name,
+    text_of,
+    walk,
+    whole_number_of,
+)
+from tests.lvm_core.formats.helpers import assert_rejected
+
+BODY = "<r><name>Säyn\u00e4</name></r>"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f'<?xml version="1.0" encoding="ISO-8859-1"?>{BODY}'.encode("latin-1"),
+        f'<?xml version="1.0" encoding="ISO8859-1"?>{BODY}'.encode("latin-1"),
+        f'<?xml version="1.0" encoding="windows-1252"?>{BODY}'.encode("cp1252"),
+        f"<?xml version='1.0' encoding='utf-8'?>{BODY}".encode(),
+        BODY.encode(),
+        codecs.BOM_UTF8 + BODY.encode(),
+        codecs.BOM_UTF8 + f'<?xml version="1.0" encoding="ISO-8859-1"?>{BODY}'.encode(),
+        f'<?xml version="1.0" encoding="UTF-16"?>{BODY}'.encode("utf-16"),
+        f'<?xml version="1.0" encoding="UTF-8"?>{BODY}'.encode("utf-16"),
+        BODY.encode("utf-16"),
+        codecs.BOM_UTF16_BE + BODY.encode("utf-16-be"),
+        BODY.encode("utf-16-le"),
+        BODY.encode("utf-16-be"),
+        f'<?xml version="1.0" encoding="UTF-16"?>{BODY}'.encode(),
+        f'\n <?xml version="1.0" encoding="UTF-8"?>\n{BODY}'.encode(),
+    ],
+)
+def test_parse_xml__every_encoding_gives_the_same_text(data: bytes) -> None:
+    assert text_of(parse_xml(data), "name") == "Säynä"
+
+
+def test_parse_xml__bytes_that_do_not_fit_spoil_only_their_text() -> None:
+    root = parse_xml(b"<r><name>S\xe4yn\xe4</name><v>1,2</v></r>")
+    assert text_of(root, "name") == "S\ufffdyn\ufffd"
+    assert text_of(root, "v") == "1,2"
+
+
+@pytest.mark.parametrize("encoding", ["no-such-encoding", "hex", "undefined"])
+def test_decode_xml__unknown_encoding_is_unreadable(encoding: str) -> None:
+    data = f'<?xml version="1.0" encoding="{encoding}"?><r/>'.encode()
+    assert_rejected(
+        lambda: decode_xml(data),
+        RejectReason.UNREADABLE,
+        f"XML declares the encoding '{encoding}', which is not known",
+    )
+
+
+def test_parse_xml__doctype_alone_is_accepted() -> None:
+    assert parse_xml(b'<!DOCTYPE RestingECG SYSTEM "restecg.dtd"><RestingECG/>').tag == "RestingECG"
+
+
+@pytest.mark.parametrize(
+    "doctype",
+    [
+        '<!DOCTYPE r [<!ENTITY a "aaaa">]>',
+        '<!DOCTYPE r [<!ENTITY a "aa"><!ENTITY b "&a;&a;">]>',
+        '<!DOCTYPE r [<!ENTITY a SYSTEM "file:///etc/hostname">]>',
+        '<!DOCTYPE r [<!ENTITY % a SYSTEM "http://127.0.0.1/x.dtd"> %a;]>',
+    ],
+)
+def test_parse_xml__entities_are_refused(doctype: str) -> None:
+    assert_rejected(
+        lambda: parse_xml(f"{doctype}<r>&a;</r>".encode()),
+        RejectReason.UNREADABLE,
+        "XML defines entities or refers to external ones",
+    )
+
+
+def test_parse_xml__undefined_entity_is_unreadable() -> None:
+    data = b'<!DOCTYPE r SYSTEM "r.dtd"><r>&secret;</r>'
+    assert_rejected(lambda: parse_xml(data), RejectReason.UNREADABLE, "malformed at line 1")
+
+
+@pytest.mark.parametrize("kept", [4, 8, 20, 60, 75])
+def test_parse_xml__cut_document_is_truncated(kept: int) -> None:
+    whole = b"<root>\n<a>" + b"1," * 20 + b"</a><b x='1'>z</b><![CDATA[xx]]></root>"
+    assert len(whole) > 75
+    assert_rejected(
+        lambda: parse_xml(whole[:kept]), RejectReason.TRUNCATED, "XML ends at line . before its"
+    )
+
+
+@pytest.mark.parametrize(
+    "data", [b"<r><a></b></r>", b"<r a=1/>", b"<r/><s/>", b"<r>\x01</r>", b"<x:r/>"]
+)
+def test_parse_xml__malformed_document_is_unreadable(data: bytes) -> None:
+    assert_rejected(
+        lambda: parse_xml(data),
+        RejectReason.UNREADABLE,
+        r"XML is malformed at line 1, column \d+ \(expat error \d+\)",
+    )
+
+
+def test_parse_xml__namespaces_are_dropped() -> None:
+    root = parse_xml(b'<q:r xmlns:q="urn:q" xmlns="urn:d"><a><q:b>7</q:b></a></q:r>')
+    assert root.tag == "r"
+    assert text_of(root, "a/b") == "7"
+
+
+def test_walk__document_order_at_any_depth() -> None:
+    assert [e.tag for e in walk(parse_xml(b"<r><a><b/></a><c/></r>"))] == ["r", "a", "b", "c"]
+    depth = 5000
+    deep = parse_xml(b"<a>" * depth + b"</a>" * depth)
+    assert sum(1 for _ in walk(deep)) == depth
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<?xml version='1.0'?><r/>", "r"),
+        ("<!-- <s/> --><?pi x?>\n<!DOCTYPE r SYSTEM 'r.dtd'><n:r a='1'>", "r"),
+        ("<!DOCTYPE r [ <!ENTITY a '<s>'> ]> <r>", "r"),
+        ("<!-- never closed <r>", None),
+        ("plain <r>", None),
+        ("<r", None),
+        ("", None),
+    ],
+)
+def test_root_name__looks_past_the_prolog(text: str, expected: str | None) -> None:
+    assert root_name(text) == expected
+
+
+def test_text_and_numbers__absent_blank_and_wrong_are_none() -> None:
+    root = parse_xml(b"<r><a> 2.5 </a><b> </b><c>x</c><d>nan</d><e>3.0</e><f>1e999</f></r>")
+    assert text_of(root, "a") == "2.5"
+    assert [text_of(root, tag) for tag in ("b", "z")] == [None, None]
+    assert text_of(None, "a") is None
+    assert number_of(root, "a") == 2.5
+    assert [number_of(root, tag) for tag in ("b", "c", "d", "f", "z")] == [None] * 5
+    assert whole_number_of(root, "e") == 3
+    assert [whole_number_of(root, tag) for tag in ("a", "c")] == [None, None]
+
+
+def test_mentions_poor_quality__only_in_the_named_elements() -> None:
+    root = parse_xml(b"<r><D>x</D><D>*** POOR  data\nquality, check</D><E/></r>")
+    assert mentions_poor_quality(root, frozenset({"D"}))
+    assert not mentions_poor_quality(root, frozenset({"E"}))
