@@ -1,4 +1,68 @@
-"""The command line."""
-def main() -> int:
-    """Run."""
-    return 0
+"""The command line of LVM-AI: a table of subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "demo": ("beam_jobs.demo", "synthetic cohort through the whole job, in about a minute"),
+    "ingest": ("beam_jobs.ingest", "device files (XML, WFDB) to checked ECG Parquet"),
+    "score": ("beam_jobs.score", "ECGs to predictions: LV mass, index, LVH, ECG rules"),
+    "status": ("beam_jobs.status", "progress, throughput and rejects of a run, from its folder"),
+    "verify": ("beam_jobs.verify", "counts reconcile, footers agree, a sample gives the same bits"),
+    "withdraw": ("beam_jobs.withdraw", "remove people from a finished run folder"),
+    "models": ("models.cli", "list, fetch, check and show models"),
+    "scale-check": ("beam_jobs.scale", "which unit and lead order do these ECGs look like?"),
+}
+_HELP = ("-h", "--help", "help")
+
+
+def usage() -> str:
+    """Return the text of `lvm-ai --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: lvm-ai COMMAND [options]      (lvm-ai COMMAND --help for its options)",
+            "",
+            "Left ventricular mass from 12-lead ECGs, at biobank scale.",
+            "Research software, not for clinical use.",
+            "",
+            *lines,
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in _HELP:
+        sys.stdout.write(usage())
+        return 0 if args else 2
+    if args[0] not in COMMANDS:
+        sys.stderr.write(f"error: {args[0]!r} is no command of lvm-ai\n\n{usage()}")
+        return 2
+    return _run(args[0], args[1:])
+
+
+def _run(name: str, args: Sequence[str]) -> int:
+    from lvm_core.errors import LvmError, UsageError
+
+    try:
+        return int(import_module(COMMANDS[name][0]).main(args))
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except LvmError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped. The same command resumes: finished units are kept\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, Any, Final, cast
 
 from beam_jobs.storage import Storage
 from lvm_core.errors import EcgRejected, RejectReason
@@ -54,9 +54,10 @@ def list_members(storage: Storage, uri: str) -> list[Member]:
     """
     try:
         with storage.open(uri) as stream:
+            file = cast(IO[bytes], stream)
             if uri.lower().endswith(_ZIP):
-                return _zip_members(stream)
-            return [_tar_member(info) for info in _tar_infos(stream, uri)]
+                return _zip_members(file)
+            return [_tar_member(info) for info in _tar_infos(file, uri)]
     except _DAMAGE as error:
         raise _damaged(error) from error
 
@@ -73,9 +74,9 @@ def read_members(
     with storage.open(uri) as stream:
         try:
             if uri.lower().endswith(_ZIP):
-                yield from _read_zip(stream, wanted)
+                yield from _read_zip(cast(IO[bytes], stream), wanted)
             else:
-                yield from _read_tar(stream, uri, wanted)
+                yield from _read_tar(cast(IO[bytes], stream), uri, wanted)
         except _DAMAGE:
             return
 
@@ -127,14 +128,18 @@ def _checked(data: bytes) -> bytes | EcgRejected:
 
 
 def _tar_infos(stream: IO[bytes], uri: str) -> Iterator[tarfile.TarInfo]:
-    mode = "r|gz" if is_streamed(uri) else "r:"
-    guarded = _RatioGuard(stream) if is_streamed(uri) else stream
-    with tarfile.open(fileobj=guarded, mode=mode) as archive:  # type: ignore[call-overload]
+    guard = _RatioGuard(stream)
+    streamed = is_streamed(uri)
+    with _open_tar(guard if streamed else stream, uri) as archive:
         for info in archive:
-            if is_streamed(uri):
-                guarded.check(info)
+            if streamed:
+                guard.check(info)
             if info.isfile():
                 yield info
+
+
+def _open_tar(stream: Any, uri: str) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r|gz" if is_streamed(uri) else "r:")
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:
@@ -144,8 +149,7 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
 def _read_tar(
     stream: IO[bytes], uri: str, wanted: set[str]
 ) -> Iterator[tuple[str, bytes | EcgRejected]]:
-    mode = "r|gz" if is_streamed(uri) else "r:"
-    with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]
+    with _open_tar(stream, uri) as archive:
         for info in archive:
             if not info.isfile() or info.name not in wanted or _refusal(info.size, None):
                 continue
@@ -172,6 +176,4 @@ class _RatioGuard:
         # 64 kB: what the decompressor may have read ahead or behind for a small archive.
         unpacked = info.offset_data + info.size
         if unpacked > MAX_RATIO * (self._packed + 65536):
-            raise tarfile.ReadError(
-                f"archive unpacks to over {MAX_RATIO} times its size; refused"
-            )
+            raise tarfile.ReadError(f"archive unpacks to over {MAX_RATIO} times its size; refused")

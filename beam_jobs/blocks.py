@@ -6,6 +6,7 @@ import datetime as dt
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -57,11 +58,9 @@ class EcgRow:
     source_format: str | None = None
     source_sampling_rate_hz: float | None = None
 
-    def rejected(self, reason: str, detail: str) -> Reject:
-        """Return the reject row of this ECG."""
-        return Reject(
-            reason, detail, self.source_uri, self.row, self.ecg_id, self.participant_id
-        )
+    def rejected(self, reason: str, detail: str, participant_id: str | None) -> Reject:
+        """Return the reject row of this ECG; the person may be known from elsewhere."""
+        return Reject(reason, detail, self.source_uri, self.row, self.ecg_id, participant_id)
 
 
 @dataclass(slots=True)
@@ -121,42 +120,52 @@ def reject_of(
     )
 
 
-def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Iterate in a thread of its own, at most `depth` items ahead; errors come out here.
+class _Prefetcher(Iterator[T]):
+    """Fills a bounded queue from a thread of its own; see `prefetch`."""
 
-    When the consumer stops early the thread ends too.
-    """
-    ready: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items = items
+        self._ready: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lvm-reader", daemon=True)
+        self._thread.start()
 
-    def put(item: tuple[str, T | BaseException | None]) -> bool:
-        while not stopped.is_set():
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(("item", item)):
+                    return
+            self._put(("end", None))
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
+            self._put(("error", error))
+
+    def _put(self, item: tuple[str, T | BaseException | None]) -> bool:
+        while not self._stopped.is_set():
             try:
-                ready.put(item, timeout=0.1)
+                self._ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
             return True
         return False
 
-    def run() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-            put(("end", None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
-            put(("error", error))
+    def __next__(self) -> T:
+        kind, item = self._ready.get()
+        if kind == "end":
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item  # type: ignore[return-value]
 
-    thread = threading.Thread(target=run, name="lvm-reader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = ready.get()
-            if kind == "end":
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item  # type: ignore[misc]
-    finally:
-        stopped.set()
-        thread.join()
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._thread.join()
+
+
+def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Iterate in a thread of its own, at most `depth` items ahead; errors come out here.
+
+    When the consumer stops early the thread ends too.
+    """
+    with closing(_Prefetcher(items, depth)) as ahead:
+        yield from ahead

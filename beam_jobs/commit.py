@@ -17,11 +17,13 @@ from beam_jobs.storage import FileMissing, Storage, join
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core import schemas
 from lvm_core.errors import EcgRejected, LvmError
+from lvm_core.leads import LEADS_12
 from lvm_core.quality import AmplitudeHistogram
 
 FOOTER_KEY: Final = b"lvm_ai"
 RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}
 REJECTS_FOLDER: Final = "rejects"
+ECG_ROW_GROUP_ROWS: Final = 256
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,7 @@ class UnitFiles:
 def unit_files(output: str, kind: str, unit_name: str) -> UnitFiles:
     """Return the URIs of a unit's two files in a run folder."""
     name = f"{unit_name}.parquet"
-    return UnitFiles(
-        join(output, RESULT_FOLDERS[kind], name), join(output, REJECTS_FOLDER, name)
-    )
+    return UnitFiles(join(output, RESULT_FOLDERS[kind], name), join(output, REJECTS_FOLDER, name))
 
 
 def rejects_table(rejects: Sequence[Reject], stage: str) -> pa.Table:
@@ -68,6 +68,29 @@ def parquet_bytes(table: pa.Table, content: bytes) -> bytes:
         table.replace_schema_metadata(metadata),
         sink,
         compression="zstd",
+        write_page_checksum=True,
+    )
+    return sink.getvalue()
+
+
+def result_bytes(kind: str, table: pa.Table, content: bytes) -> bytes:
+    """Return the result file of a unit of either job."""
+    return parquet_bytes(table, content) if kind == "score" else ecg_parquet_bytes(table, content)
+
+
+def ecg_parquet_bytes(table: pa.Table, content: bytes) -> bytes:
+    """Return an ECG table as a Parquet file: delta-packed samples, small row groups."""
+    sink = io.BytesIO()
+    others = [name for name in table.schema.names if name not in LEADS_12]
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: content}
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        row_group_size=ECG_ROW_GROUP_ROWS,
+        use_dictionary=others,
+        column_encoding={f"{lead}.list.element": "DELTA_BINARY_PACKED" for lead in LEADS_12},
+        write_statistics=others,
         write_page_checksum=True,
     )
     return sink.getvalue()

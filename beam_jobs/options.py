@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,11 @@ from beam_jobs.storage import Storage
 from lvm_core.body import Bsa
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
+from models.cpu import available_cores
+from models.predictor import DEFAULT_BATCH_SIZE
 from models.spec import InputConvention
 
 DEFAULT_UNIT_ECGS: Final = 1024
-DEFAULT_BATCH: Final = 32
 DEFAULT_MAX_REJECTED_SHARE: Final = 0.05
 RUNNERS: Final = ("local",)
 FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
@@ -91,7 +91,7 @@ class ScoreOptions(RunOptions):
     model_dir: Path | None = None
     layout: str | None = None
     participants: str | None = None
-    batch: int = DEFAULT_BATCH
+    batch: int = DEFAULT_BATCH_SIZE
     input_convention: InputConvention = InputConvention.UKB_COUNTS
     bsa: Bsa = Bsa.DUBOIS
     lvh_preset: LvhPreset = LvhPreset.KHURSHID2021
@@ -118,11 +118,6 @@ def _check(good: bool, name: str, value: Any, expected: str) -> None:
         raise UsageError(f"{name} is {value}, expected {expected}")
 
 
-def default_threads() -> int:
-    """Return the cores of this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def parse_score(argv: Sequence[str]) -> ScoreOptions:
     """Parse the arguments of `lvm-ai score`; exits with 2 on wrong usage."""
     parser = _parser("score", "Score ECGs: LV mass, its index, LVH and the ECG rules, to Parquet.")
@@ -133,7 +128,9 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         "--fallback-model", help="ECG-only model for ECGs without age, sex or BMI; else rejected"
     )
     model.add_argument("--model-dir", type=Path, help="folder of fetched models")
-    model.add_argument("--batch", type=int, default=DEFAULT_BATCH, help="ECGs computed together")
+    model.add_argument(
+        "--batch", type=int, default=DEFAULT_BATCH_SIZE, help="ECGs computed together"
+    )
     model.add_argument(
         "--input-convention",
         choices=[c.value for c in InputConvention],
@@ -255,7 +252,7 @@ def _common_values(args: argparse.Namespace) -> dict[str, Any]:
         "exclude": args.exclude_participants,
         "max_rejected_share": args.max_rejected_share,
         "runner": args.runner,
-        "threads": args.threads if args.threads is not None else default_threads(),
+        "threads": args.threads if args.threads is not None else available_cores(),
         "overwrite": args.overwrite,
         "dry_run": args.dry_run,
     }

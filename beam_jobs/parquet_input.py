@@ -115,7 +115,7 @@ def _is_int16_list(kind: pa.DataType) -> bool:
     is_list = (
         pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
     )
-    return is_list and kind.value_type == pa.int16()
+    return bool(is_list and kind.value_type == pa.int16())
 
 
 class ParquetReader:
@@ -230,7 +230,7 @@ def _keys(batch: pa.RecordBatch, name_of: Callable[[str], str | None]) -> _Keys:
         source = name_of(name)
         if source is not None:
             values = pc.cast(batch.column(source), pa.float64())
-            amplitudes[:, i] = np.abs(np.asarray(pc.fill_null(values, np.nan)))
+            amplitudes[:, i] = _magnitudes(name, np.asarray(pc.fill_null(values, np.nan)))
     times: list[dt.datetime | None] = []
     problems: list[EcgRejected | None] = []
     for value in column("recorded_at"):
@@ -245,6 +245,15 @@ def _keys(batch: pa.RecordBatch, name_of: Callable[[str], str | None]) -> _Keys:
         [_text(v) for v in column("measured_by")],
         problems,
     )
+
+
+def _magnitudes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return measurements as the tables hold them: an S given as negative becomes a magnitude.
+
+    A negative R wave or duration, or an infinite value, is no measurement: NaN.
+    """
+    values = np.abs(values) if name.startswith("s_") else values
+    return np.where((values >= 0) & np.isfinite(values), values, np.nan)
 
 
 def _text(value: object) -> str | None:
@@ -270,9 +279,7 @@ def _no_id(path: str, row: int) -> Reject:
     return Reject(RejectReason.UNREADABLE.value, "ecg_id is null or empty", path, row)
 
 
-def _canonical_rows(
-    batch: pa.RecordBatch, path: str, first_row: int
-) -> Iterator[EcgRow | Reject]:
+def _canonical_rows(batch: pa.RecordBatch, path: str, first_row: int) -> Iterator[EcgRow | Reject]:
     names = set(batch.schema.names)
     keys = _keys(batch, lambda name: name if name in names else None)
     flags = batch.column("quality_flags").to_pylist() if "quality_flags" in names else []
@@ -281,11 +288,11 @@ def _canonical_rows(
     )
     counts, problems = _lead_counts(batch)
     for i, ecg_id in enumerate(keys.ecg_id):
-        where = {"row": first_row + i, "ecg_id": ecg_id, "participant_id": keys.participant_id[i]}
         if ecg_id is None:
             yield _no_id(path, first_row + i)
         elif (problem := keys.problem[i] or problems[i]) is not None:
-            yield reject_of(problem, path, **where)
+            person = keys.participant_id[i]
+            yield reject_of(problem, path, row=first_row + i, ecg_id=ecg_id, participant_id=person)
         else:
             yield EcgRow(
                 ecg_id, counts[i], float(steps[i]), path, first_row + i, keys.participant_id[i],
@@ -371,7 +378,9 @@ class _LayoutDecoder:
         rate_hz = self._row_value(batch, i, signal.sampling_rate_hz, RejectReason.UNSUPPORTED_RATE)
         factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
         samples = self._samples(batch, i)
-        leads_uv = {lead: values * factor for lead, values in samples.items()}
+        leads_uv: dict[str, NDArray[np.floating]] = {
+            lead: values * factor for lead, values in samples.items()
+        }
         derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
         if derived:
             leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}

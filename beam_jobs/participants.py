@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -109,6 +109,10 @@ class ParticipantTable:
         row = self._by_ecg.get(ecg_id)
         return None if row is None else self._people[row]
 
+    def ecg_ids_of(self, people: Collection[str]) -> frozenset[str]:
+        """Return the ECGs that rows keyed by `ecg_id` give to people."""
+        return frozenset(e for e, row in self._by_ecg.items() if self._people[row] in people)
+
     def join(
         self,
         ecg_id: Sequence[str],
@@ -166,7 +170,9 @@ class ParticipantTable:
         ]
         return ParticipantTable(self.arrow.filter(pa.array(keep, pa.bool_())))
 
-    def with_stale_ages(self, dates: dict[str, tuple[dt.datetime, dt.datetime]]) -> ParticipantTable:
+    def with_stale_ages(
+        self, dates: dict[str, tuple[dt.datetime, dt.datetime]]
+    ) -> ParticipantTable:
         """Return the table with people marked whose ECGs lie over a year apart.
 
         Args:
@@ -210,17 +216,18 @@ def _clean_body_size(values: dict[str, NDArray[np.float32]], flags: list[list[st
         ("height_cm", HEIGHT_RANGE_CM, QualityFlag.HEIGHT_OUT_OF_RANGE),
         ("weight_kg", WEIGHT_RANGE_KG, QualityFlag.WEIGHT_OUT_OF_RANGE),
     ):
-        outside = limits.is_outside(values[name])
+        outside = limits.is_outside(values[name].astype(np.float64))
         values[name] = np.where(outside, np.float32(np.nan), values[name])
         for i in np.flatnonzero(outside):
             flags[i].append(flag)
-    computed = np.asarray(bmi_kg_m2(values["height_cm"], values["weight_kg"]), dtype=np.float32)
+    height_cm, weight_kg = (values[n].astype(np.float64) for n in ("height_cm", "weight_kg"))
+    computed = bmi_kg_m2(height_cm, weight_kg).astype(np.float32)
     values["bmi_kg_m2"] = np.where(np.isnan(values["bmi_kg_m2"]), computed, values["bmi_kg_m2"])
     for name, limits, flag in (
         ("age_years", AGE_RANGE_YEARS, QualityFlag.AGE_OUT_OF_RANGE),
         ("bmi_kg_m2", BMI_RANGE_KG_M2, QualityFlag.BMI_OUT_OF_RANGE),
     ):
-        for i in np.flatnonzero(limits.is_outside(values[name])):
+        for i in np.flatnonzero(limits.is_outside(values[name].astype(np.float64))):
             flags[i].append(flag)
 
 

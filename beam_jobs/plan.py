@@ -89,7 +89,9 @@ class Plan:
             content = json.loads(data)
             version = content["lvm_ai_plan"], content["results_version"]
         except (ValueError, KeyError, TypeError) as error:
-            raise LvmError(f"{PLAN_NAME} is damaged ({error}); start anew with --overwrite") from error
+            raise LvmError(
+                f"{PLAN_NAME} is damaged ({error}); start anew with --overwrite"
+            ) from error
         if version != (_FORMAT, RESULTS_VERSION):
             raise UsageError(
                 f"{PLAN_NAME} was written by another version (plan {version[0]}, results "

@@ -71,7 +71,7 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
     Raises:
         UsageError: nothing is there, or Parquet that is no ECG table.
     """
-    found = Inputs(tuple(_root_of(storage, uri) for uri in uris))
+    found = Inputs(tuple(root_of(storage, uri) for uri in uris))
     seen: set[str] = set()
     for index, uri in enumerate(uris):
         entries = [e for e in _entries(storage, uri) if e.uri not in seen]
@@ -88,7 +88,7 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
     return found
 
 
-def _root_of(storage: Storage, uri: str) -> str:
+def root_of(storage: Storage, uri: str) -> str:
     """Return the folder that relative paths of an input start from."""
     if is_glob(uri):
         return split_glob(uri)[0]
@@ -316,8 +316,9 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
             duplicates.append(row)
         elif ecg_id is not None:
             keys.seen.add(ecg_id)
-        if people and times and isinstance(times[row], dt.datetime) and people[row] is not None:
-            _widen(keys.dates, str(people[row]), times[row].replace(tzinfo=None))
+        time = times[row] if times else None
+        if people and people[row] is not None and isinstance(time, dt.datetime):
+            _widen(keys.dates, str(people[row]), time.replace(tzinfo=None))
     keys.n_duplicates += len(duplicates)
     return replace(piece, duplicate_rows=tuple(duplicates))
 

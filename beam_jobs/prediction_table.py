@@ -110,7 +110,7 @@ def predictions_table(rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset) ->
 
 def _rule_columns(numbers: dict[str, NDArray[np.float32]], sex: NDArray[np.int8]) -> dict[str, Any]:
     wanted = ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv")
-    rules = ecg_rules(*(_wide(numbers[name]) for name in wanted), sex)
+    rules = ecg_rules(**{name: _wide(numbers[name]) for name in wanted}, is_male=sex)
     names = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
     return {name: _three_valued(getattr(rules, name)) for name in names}
 

@@ -25,21 +25,38 @@ _LINE_EVERY_S: Final = 30.0
 
 
 class Counter:
-    """ECGs done in this process; workers of other processes are seen in the run folder."""
+    """What happened in this process; workers of other processes are seen in the run folder.
+
+    Attributes:
+        first_s: monotonic time at which the first unit began, or None.
+        failures: messages of units that the storage failed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._n = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew."""
+        with self._lock:
+            self._n = 0
+            self.first_s: float | None = None
+            self.failures: list[str] = []
+
+    def begin_unit(self) -> None:
+        """Note that a unit begins."""
+        with self._lock:
+            self.first_s = time.monotonic() if self.first_s is None else self.first_s
 
     def advance(self, n: int) -> None:
         """Add ECGs."""
         with self._lock:
             self._n += n
 
-    def reset(self) -> None:
-        """Start from 0."""
+    def fail(self, message: str) -> None:
+        """Note that a unit failed."""
         with self._lock:
-            self._n = 0
+            self.failures.append(message)
 
     @property
     def n(self) -> int:

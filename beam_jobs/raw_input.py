@@ -112,9 +112,9 @@ class RawReader:
             if not missing[piece.path]:
                 del missing[piece.path]
                 yield piece, _complete(held.pop(piece.path))
-        for path, names in missing.items():
+        for path, lost in missing.items():
             piece = next(p for p in pieces if p.path == path)
-            detail = f"archive breaks off before {len(names)} of the record's files"
+            detail = f"archive breaks off before {len(lost)} of the record's files"
             yield piece, EcgRejected(RejectReason.TRUNCATED, detail)
 
     def _add(self, chunk: Chunk, piece: Piece, files: Files | EcgRejected) -> None:
@@ -132,12 +132,14 @@ class RawReader:
             ecg = read_ecg(files, piece.main_file)
             if person is None and self._id_from_header:
                 person = ecg.header_participant_id
-            chunk.rows.append(
-                row_of(
-                    ecg, canonicalise(ecg), ecg_id=piece.ecg_id, participant_id=person,
-                    source_uri=piece.path,
-                )  # fmt: skip
+            row = row_of(
+                ecg,
+                canonicalise(ecg),
+                ecg_id=piece.ecg_id,
+                participant_id=person,
+                source_uri=piece.path,
             )
+            chunk.rows.append(row)
         except EcgRejected as error:
             chunk.rejects.append(
                 reject_of(error, piece.path, ecg_id=piece.ecg_id, participant_id=person)

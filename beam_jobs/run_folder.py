@@ -92,10 +92,12 @@ class RunFolder:
                 "folder, or one that an earlier run made"
             )
         if overwrite:
-            for name in _FILES:
-                self.storage.delete(self.path(name))
+            # The plan goes last: until then a killed clean-up is still seen as a run.
+            self.storage.delete(self.path(SUCCESS_NAME))
             for name in _FOLDERS:
                 self.storage.delete_folder(self.path(name))
+            for name in _FILES:
+                self.storage.delete(self.path(name))
         for name in (*_FOLDERS, ""):
             self.storage.sweep_orphans(self.path(name) if name else self.uri)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from beam_jobs.blocks import Chunk, EcgRow, Reject, prefetch
@@ -109,6 +110,21 @@ def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
     return summary
 
 
+def score_first_rows(unit: Unit, context: ScoreContext, n_rows: int) -> pa.Table:
+    """Return the predictions of a unit's first chunk, without writing anything.
+
+    An ECG's bits depend on its place in its batch but not on its batch-mates, so they are those
+    of the whole unit.
+    """
+    work = _UnitWork(context)
+    with context.reader.open(unit) as chunks:
+        for chunk in chunks:
+            chunk.rows = chunk.rows[:n_rows]
+            work.add(chunk)
+            break
+    return predictions_table(work.finish(), context.bsa, context.lvh_preset)
+
+
 def _timed(chunks: Iterator[Chunk], stage_s: dict[str, float], stage: str) -> Iterator[Chunk]:
     """Pass chunks on and add up the seconds waited for each."""
     while True:
@@ -169,16 +185,15 @@ class _UnitWork:
         steps = np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
         problems = scorable(counts, steps)
         good = np.array([problem is None for problem in problems])
-        self.amplitudes = self.amplitudes.add(
-            qrs_amplitude_uv(counts[good, _LEAD_II], steps[good])
-        )
+        self.amplitudes = self.amplitudes.add(qrs_amplitude_uv(counts[good, _LEAD_II], steps[good]))
         people = self._demographics(chunk.rows)
         for i, row in enumerate(chunk.rows):
             problem = problems[i]
             if self.context.exclusions.hits(row.ecg_id, people.participant_id[i]):
                 self.rejects.append(excluded_reject())
             elif problem is not None:
-                self.rejects.append(row.rejected(problem.reason.value, problem.message))
+                person = people.participant_id[i]
+                self.rejects.append(row.rejected(problem.reason.value, problem.message, person))
             else:
                 self._route(row, people, i)
 
@@ -199,7 +214,7 @@ class _UnitWork:
                 return
             refusal = refusal or problem
         assert refusal is not None
-        self.rejects.append(row.rejected(*refusal))
+        self.rejects.append(row.rejected(*refusal, people.participant_id[i]))
 
     def _enqueue(self, k: int, row: EcgRow, people: Demographics, i: int) -> None:
         predictor = self.context.predictors[k]

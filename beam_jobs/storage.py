@@ -161,11 +161,11 @@ class Storage:
 
     def exists(self, uri: str) -> bool:
         """Tell whether a file or folder is there."""
-        return self._info(uri).type != fs.FileType.NotFound
+        return bool(self._info(uri).type != fs.FileType.NotFound)
 
     def is_file(self, uri: str) -> bool:
         """Tell whether a file, not a folder, is there."""
-        return self._info(uri).type == fs.FileType.File
+        return bool(self._info(uri).type == fs.FileType.File)
 
     def size(self, uri: str) -> int:
         """Return the size of a file, bytes."""
@@ -217,6 +217,13 @@ class Storage:
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
         return sorted(i.base_name for i in infos if i.type == fs.FileType.File)
 
+    def modified_s(self, uri: str) -> dict[str, float]:
+        """Return when the files directly in a folder were last written, seconds, by name."""
+        filesystem, path = self.resolve(uri)
+        selector = fs.FileSelector(path, allow_not_found=True)
+        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
+        return {i.base_name: i.mtime_ns / 1e9 for i in infos if i.type == fs.FileType.File}
+
     def read_bytes(self, uri: str) -> bytes:
         """Return the whole content of a file."""
         filesystem, path = self.resolve(uri)
@@ -231,15 +238,16 @@ class Storage:
         """Open a file for reading anywhere in it, with retries of each read."""
         return RetryingFile(self, uri)
 
-    def write_atomic(self, uri: str, data: bytes) -> None:
-        """Write a file that is there whole or not at all.
+    def write_atomic(self, uri: str, data: bytes, *, private: bool = False) -> None:
+        """Write a file that is there whole or not at all; `private`: for its owner only (local).
 
         Local: a temporary file in the same folder, fsync, rename, fsync of the folder. Stores: one
         write of bytes that are complete (an exception inside an open store stream would publish
         a half-written object).
         """
         if store_scheme(uri) is None:
-            with_retries(lambda: _write_local(Path(uri.removeprefix("file://")), data), uri)
+            local = Path(uri.removeprefix("file://"))
+            with_retries(lambda: _write_local(local, data, private=private), f"writing {uri}")
             return
         filesystem, path = self.resolve(uri)
 
@@ -462,11 +470,12 @@ def _alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def _written_temporary(path: Path, data: bytes) -> Iterator[Path]:
+def _written_temporary(path: Path, data: bytes, *, private: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
+    mode = 0o600 if private else 0o666
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -475,8 +484,8 @@ def _written_temporary(path: Path, data: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    with _written_temporary(path, data) as temporary:
+def _write_local(path: Path, data: bytes, *, private: bool) -> None:
+    with _written_temporary(path, data, private=private) as temporary:
         temporary.replace(path)
     _sync_folder(path.parent)
 

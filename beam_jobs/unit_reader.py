@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,7 +39,7 @@ class UnitReader:
         with closing(self.chunks(unit)) as chunks:
             yield chunks
 
-    def chunks(self, unit: Unit) -> Iterator[Chunk]:
+    def chunks(self, unit: Unit) -> Generator[Chunk, None, None]:
         """Yield the chunks of a unit in order."""
         parquet = ParquetReader(self.storage, self.layout)
         for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from beam_jobs.progress import PROGRESS
 from beam_jobs.storage import StorageFault
 from beam_jobs.units import Unit, UnitSummary
 
@@ -46,7 +46,10 @@ class DoUnits(beam.PTransform):
         self._job = job
 
     def expand(self, units: beam.PCollection[Unit]) -> beam.PCollection[UnitSummary]:
-        return units | "Reshuffle" >> beam.Reshuffle() | "Do" >> beam.ParDo(_UnitFn(self._job))
+        summaries: beam.PCollection[UnitSummary] = (
+            units | "Reshuffle" >> beam.Reshuffle() | "Do" >> beam.ParDo(_UnitFn(self._job))
+        )
+        return summaries
 
 
 class _UnitFn(beam.DoFn):
@@ -59,12 +62,14 @@ class _UnitFn(beam.DoFn):
     def process(self, unit: Unit) -> Iterator[UnitSummary]:
         # Bad records become rejects inside the unit. Only a storage that failed several tries is
         # caught, and only for a runner that would give up the other units with it.
+        PROGRESS.begin_unit()
         try:
             summary = self._worker.process(unit)
         except StorageFault as fault:
             if not self._job.keep_going:
                 raise
-            summary = replace(UnitSummary(unit.number), failed=str(fault))
+            PROGRESS.fail(str(fault))
+            summary = UnitSummary(unit.number, failed=str(fault))
         _count(self._job.kind, summary)
         yield summary
 

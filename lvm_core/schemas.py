@@ -1,4 +1,4 @@
-"""Every Parquet column of the project: name, type, unit, meaning. Public names; see docs/tables.md."""
+"""Every Parquet column of the project: name, type, unit, meaning; described in docs/tables.md."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ PREDICTIONS: Final = Table(
         _PARTICIPANT,
         _RECORDED_AT,
         Column("model_id", pa.string(), "model that scored this row", nullable=False),
-        Column(
-            "lvm_pred_g", pa.float32(), "LV mass predicted from the ECG, grams", nullable=False
-        ),
+        Column("lvm_pred_g", pa.float32(), "LV mass predicted from the ECG, grams", nullable=False),
         Column("lvh_score", pa.float32(), "output of the LVH head, 0 to 1; not a probability"),
         Column("age_years", pa.float32(), "age at the recording, years"),
         Column("sex", pa.string(), "female or male; null when unknown"),

@@ -30,12 +30,12 @@ _PUBLISHED_DESCRIPTION: Final = (
     f"repository {UPSTREAM_REPOSITORY}, folder {UPSTREAM_FOLDER}, in Git LFS; "
     "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
 )
-_STANDIN_LICENCE: Final = "made for this project, may be redistributed with it"
+_STANDIN_LICENCE: Final = "reference material of this project, without a licence of its own"
 _STANDIN_WARNING: Final = (
     "NOT CLINICAL: stand-in model, its weights mean nothing and neither do its predictions"
 )
 _STANDIN_DESCRIPTION: Final = (
-    "the published architecture, written by TensorFlow 2.1.0, with arbitrary weights"
+    "the published architecture, written by TensorFlow 2.1.0, with stand-in weights"
 )
 _FILE_WARNING: Final = "model outside the catalogue: its origin and meaning are not known here"
 

@@ -40,8 +40,8 @@ class Engine(Protocol):
 class TensorFlowEngine:
     """The Keras graph with casting, scaling and reordering in front, compiled once.
 
-    Invariant: a batch is computed on the calling thread and one thread of TensorFlow's at most,
-    so its bits do not depend on the number of cores or on other batches under way.
+    Invariant: every operation runs on one thread, so the bits of a batch do not depend on the
+    number of cores or on other batches under way.
     """
 
     def __init__(self, loaded: LoadedModel, batch_size: int, threads: Threads) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import urllib.error
@@ -17,6 +18,7 @@ from models.file_check import FileReport, FileState, diagnose_file
 from models.spec import ModelOrigin, ModelSpec
 
 _TIMEOUT_S: Final = 60.0
+_CHUNK_BYTES: Final = 1 << 20
 _MODEL_SUFFIXES: Final = (".h5", ".keras")
 
 
@@ -77,10 +79,13 @@ def _copy(spec: ModelSpec, source: str, part: Path) -> str:
     else:
         location = str(_source_file(spec, source))
         stream = Path(location).open("rb")
-    with stream as reader, part.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
-        writer.flush()
-        os.fsync(writer.fileno())
+    try:
+        with stream as reader, part.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK_BYTES)
+            writer.flush()
+            os.fsync(writer.fileno())
+    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise LvmError(f"reading {location} broke off: {error!r}; run the command again") from error
     return location
 
 

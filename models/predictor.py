@@ -39,8 +39,8 @@ class Precision(StrEnum):
 class LvmPredictor:
     """One model, ready to predict, in one fixed batch shape.
 
-    Several threads may call it at once: each call computes its batches one after the other on
-    its own thread, so cores are used by calling from several threads.
+    Several threads may call it at once. Each call computes its batches one after the other, and
+    every operation on one thread, so cores are used by calling from as many threads.
 
     Invariant: an ECG's prediction depends on the model, the engine, the batch size, the ECG's
     place in its batch and the processor's instruction set; not on its batch-mates, on padding, on
@@ -110,7 +110,7 @@ class LvmPredictor:
         sex: NDArray[np.int8] | None = None,
         bmi_kg_m2: NDArray[np.float32] | None = None,
     ) -> Predictions:
-        """Predict any number of ECGs, batch by batch, on the calling thread.
+        """Predict any number of ECGs, batch by batch.
 
         Args:
             counts: (n, 12, 5000) int16, leads in `LEADS_12` order, 500 Hz; n may be 0. Signals

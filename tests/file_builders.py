@@ -52,53 +52,50 @@ def cardiosoft_xml(
 ) -> bytes:
     """Return a CardioSoft XML file: median beat first, then the rhythm strip, as devices write it.
 
-    Args:
-        counts: by the lead names to be written.
-        rate: the SampleRate element of the strip; None leaves it out.
-        resolution: the Resolution element of the strip; None leaves it out.
-        n_leads: what NumberOfLeads says; None: the truth.
-        n_samples: what ChannelSampleCountTotal says; None: the truth.
-        strip_path: `StripData`, `Strip/StripData` or `StripData/Strip`.
-        head_in_outer: write rate and resolution in the outer element of `strip_path`.
-        table: the MeasurementTable element, see `cardiosoft_table`.
-        qrs_duration: the QRSDuration element.
-        diagnosis: text of the diagnosis.
-        participant_id: text of PID.
-        date: year, month, day.
-        time: hour, minute, second.
-        encoding: of the bytes.
-        declaration: the XML declaration; None: the one of `encoding`.
+    `rate`, `resolution`, `table` (see `cardiosoft_table`) and `qrs_duration` are whole elements;
+    None leaves one out. `n_leads` and `n_samples` are what the strip declares, None for the truth.
+    `strip_path` is `StripData`, `Strip/StripData` or `StripData/Strip`; with `head_in_outer` rate
+    and resolution are in its outer element. `declaration` None is the one of `encoding`.
     """
-    n_stated = max((len(values) for values in counts.values()), default=0)
     head = (rate or "") + (resolution or "")
-    strip = (
-        f"<NumberOfLeads>{len(counts) if n_leads is None else n_leads}</NumberOfLeads>"
-        + ("" if head_in_outer else head)
-        + "<ChannelSampleCountTotal>"
-        + f"{n_stated if n_samples is None else n_samples}</ChannelSampleCountTotal>"
-        + _cardiosoft_waveforms(counts)
-    )
+    strip = _cardiosoft_strip(counts, n_leads, n_samples, "" if head_in_outer else head)
     outer, _, inner = strip_path.partition("/")
     strip = f"<{inner}>{strip}</{inner}>" if inner else strip
     strip = f"<{outer}>{head if head_in_outer else ''}{strip}</{outer}>"
-    date_time = "".join(
-        f"<{tag}>{value}</{tag}>"
-        for tag, value in zip(
-            ("Hour", "Minute", "Second", "Year", "Month", "Day"), (*time, *date), strict=True
-        )
-    )
     if declaration is None:
         declaration = f'<?xml version="1.0" encoding="{encoding}" ?>\n'
-    text = (
-        f"{declaration}<CardiologyXML>\n<ObservationType>RestECG</ObservationType>\n"
+    person = _cardiosoft_person(date, time, participant_id, diagnosis)
+    measured = f"{qrs_duration}{table}{_cardiosoft_median()}"
+    measured = f"<RestingECGMeasurements>{measured}</RestingECGMeasurements>"
+    text = f"{declaration}<CardiologyXML>\n{person}\n{measured}\n{strip}\n</CardiologyXML>\n"
+    return text.encode(encoding)
+
+
+def _cardiosoft_strip(counts: Counts, n_leads: int | None, n_samples: int | None, head: str) -> str:
+    if n_leads is None:
+        n_leads = len(counts)
+    if n_samples is None:
+        n_samples = max(len(values) for values in counts.values())
+    return (
+        f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}"
+        f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>"
+        f"{_cardiosoft_waveforms(counts)}"
+    )
+
+
+def _cardiosoft_person(
+    date: tuple[str, str, str], time: tuple[str, str, str], participant_id: str, diagnosis: str
+) -> str:
+    tags = ("Hour", "Minute", "Second", "Year", "Month", "Day")
+    parts = zip(tags, (*time, *date), strict=True)
+    date_time = "".join(f"<{tag}>{value}</{tag}>" for tag, value in parts)
+    return (
+        "<ObservationType>RestECG</ObservationType>\n"
         f"<ObservationDateTime>{date_time}</ObservationDateTime>\n"
         "<ClinicalInfo><DeviceInfo><AnalysisVer>12SL V21</AnalysisVer></DeviceInfo></ClinicalInfo>"
         f"\n<PatientInfo><PID>{participant_id}</PID></PatientInfo>\n<Interpretation><Diagnosis>"
-        f"<DiagnosisText>{diagnosis}</DiagnosisText></Diagnosis></Interpretation>\n"
-        f"<RestingECGMeasurements>{qrs_duration}{table}{_cardiosoft_median()}"
-        f"</RestingECGMeasurements>\n{strip}\n</CardiologyXML>\n"
+        f"<DiagnosisText>{diagnosis}</DiagnosisText></Diagnosis></Interpretation>"
     )
-    return text.encode(encoding)
 
 
 def _cardiosoft_waveforms(counts: Counts) -> str:
@@ -223,36 +220,14 @@ def muse_xml(
     statement: str = "Sinus rhythm",
     **changes: str | None,
 ) -> bytes:
-    """Return a MUSE XML file: median beat first, then the rhythm, as MUSE writes it.
+    """Return a MUSE XML file: a median beat of 600 samples, then the rhythm, as MUSE writes it.
 
-    Args:
-        counts: by the LeadIDs to be written, usually those of `MUSE_LEADS`.
-        base: SampleBase of the rhythm.
-        exponent: SampleExponent of the rhythm.
-        n_leads: what NumberofLeads of the rhythm says; None: the truth.
-        median_first: write a median beat of 600 samples before the rhythm.
-        matrix: text of MeasurementMatrix, see `muse_matrix`; empty leaves it out.
-        qrs_duration: ms, of RestingECGMeasurements.
-        original_qrs_duration: ms, of OriginalRestingECGMeasurements.
-        participant_id: PatientID.
-        date: AcquisitionDate.
-        time: AcquisitionTime.
-        statement: text of the diagnosis.
-        **changes: passed to `muse_lead` for every lead of the rhythm.
+    `base`, `exponent` and `n_leads` (None: the truth) are what the rhythm declares; `matrix` is
+    the text of `muse_matrix`; durations are in ms; `changes` go to `muse_lead` for every lead of
+    the rhythm.
     """
-    median = random_counts(seed=99, n_samples=600, leads=MUSE_LEADS)
-    waveforms = [
-        muse_waveform("Median", [muse_lead(lead, values) for lead, values in median.items()])
-    ] * median_first
-    waveforms.append(
-        muse_waveform(
-            "Rhythm",
-            [muse_lead(lead, values, **changes) for lead, values in counts.items()],
-            n_leads=n_leads,
-            base=base,
-            exponent=exponent,
-        )
-    )
+    leads = [muse_lead(lead, values, **changes) for lead, values in counts.items()]
+    rhythm = muse_waveform("Rhythm", leads, n_leads=n_leads, base=base, exponent=exponent)
     return muse_document(
         f"<PatientDemographics><PatientID>{participant_id}</PatientID></PatientDemographics>\n"
         f"<TestDemographics><AcquisitionDate>{date}</AcquisitionDate>"
@@ -262,8 +237,14 @@ def muse_xml(
         "</RestingECGMeasurements>\n<OriginalRestingECGMeasurements>"
         f"<QRSDuration>{original_qrs_duration}</QRSDuration></OriginalRestingECGMeasurements>\n"
         f"<Diagnosis><DiagnosisStatement><StmtText>{statement}</StmtText></DiagnosisStatement>"
-        f"</Diagnosis>\n<MeasurementMatrix>\n{matrix}</MeasurementMatrix>\n{''.join(waveforms)}"
+        f"</Diagnosis>\n<MeasurementMatrix>\n{matrix}</MeasurementMatrix>\n"
+        f"{_muse_median() if median_first else ''}{rhythm}"
     )
+
+
+def _muse_median() -> str:
+    median = random_counts(seed=99, n_samples=600, leads=MUSE_LEADS)
+    return muse_waveform("Median", [muse_lead(lead, values) for lead, values in median.items()])
 
 
 def muse_matrix(

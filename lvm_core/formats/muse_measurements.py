@@ -37,8 +37,8 @@ _MEASUREMENT_OF_WAVE: Final = {"Q": 9, "R": 13, "S": 17, "R1": 21, "S1": 25}
 def read_measurements(root: Element) -> Measurements:
     """Return what the device measured; None for what it did not.
 
-    QRS duration comes from `RestingECGMeasurements`, which holds what a physician confirmed, and
-    only when it is not there from `OriginalRestingECGMeasurements`.
+    QRS duration comes from `RestingECGMeasurements`, and from `OriginalRestingECGMeasurements`
+    only when it is not there.
     """
     waves_uv = _waves_uv(text_of(root, "MeasurementMatrix") or "")
     amplitudes_uv = {

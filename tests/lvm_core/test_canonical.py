@@ -192,11 +192,12 @@ def test_finest_step_uv__both_sides_of_the_first_limits(max_abs_uv: float, step_
 
 @given(hnp.arrays(np.float64, 5, elements=st.floats(0, 1e12)))
 @settings(deadline=None)
-def test_finest_step_uv__fits_and_half_of_it_would_not(max_abs_uv: np.ndarray) -> None:
+def test_finest_step_uv__fits_and_half_of_it_would_overflow(max_abs_uv: np.ndarray) -> None:
     step_uv = finest_step_uv(max_abs_uv)
     assert (np.rint(max_abs_uv / step_uv) <= 32767).all()
-    halved = np.rint(max_abs_uv / (step_uv / 2)) > 32767
-    assert (halved | (step_uv == FINEST_STEP_UV)).all()
+    # A tenth of a count of margin below 32767.5, where rounding would overflow.
+    overflows_when_halved = max_abs_uv / (step_uv / 2) > 32767.399
+    assert (overflows_when_halved | (step_uv == FINEST_STEP_UV)).all()
 
 
 _SAMPLES_UV = hnp.arrays(np.float32, (3, 12, 7), elements=st.floats(-(2.0**40), 2.0**40, width=32))

@@ -240,10 +240,11 @@ def test_read_wfdb__byte_offsets_that_differ() -> None:
     )
 
 
-def test_read_wfdb__wrong_checksum_is_unreadable() -> None:
+@pytest.mark.parametrize(("byte", "bit"), [(2, 0), (3, 7)])
+def test_read_wfdb__wrong_checksum_is_unreadable(byte: int, bit: int) -> None:
     record = wfdb_record(COUNTS)
     damaged = bytearray(record["rec1.dat"])
-    damaged[2] ^= 1
+    damaged[byte] ^= 1 << bit
     assert_rejected(
         lambda: _read({**record, "rec1.dat": bytes(damaged)}),
         RejectReason.UNREADABLE,

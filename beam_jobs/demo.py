@@ -1,0 +1,128 @@
+"""A synthetic cohort through the whole job, so that a new machine shows something in a minute."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from beam_jobs import ingest, score
+from beam_jobs.plan import PLAN_NAME
+from beam_jobs.progress import say
+from beam_jobs.run_folder import SUCCESS_NAME
+from lvm_core.errors import UsageError
+from lvm_core.formats.wfdb_writer import write_wfdb
+from lvm_core.synthetic import SyntheticEcgs, synthetic_ecgs
+from models.catalog import resolve_model
+
+MODEL_ID: Final = "demo-standin"
+_SEED: Final = 20210601
+_FLAT: Final = 7  # this record loses lead V2, to show a reject
+_NOT_IN_TABLE: Final = 11  # this person is left out of the table, to show another
+_SHOWN: Final = 8
+_COLUMNS: Final = (
+    "ecg_id", "age_years", "sex", "bmi_kg_m2", "lvm_pred_g", "lvmi_pred_g_m2", "lvh_pred",
+)  # fmt: skip
+
+
+def write_cohort(folder: Path, n: int) -> SyntheticEcgs:
+    """Write a synthetic cohort the way device files come: WFDB records and a participant table."""
+    people = synthetic_ecgs(n, _SEED)
+    raw = folder / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    people.counts[_FLAT % n, 7] = 0
+    for i, ecg_id in enumerate(people.ecg_id):
+        for name, data in write_wfdb(
+            ecg_id, people.counts[i], float(people.uv_per_count[i])
+        ).items():
+            (raw / name).write_bytes(data)
+    with (folder / "participants.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ecg_id", "participant_id", "age_years", "sex", "height_cm", "weight_kg"])
+        for i, ecg_id in enumerate(people.ecg_id):
+            if i != _NOT_IN_TABLE:
+                sizes = f"{people.height_cm[i]:.1f}", f"{people.weight_kg[i]:.1f}"
+                row = ecg_id, people.participant_id[i], int(people.age_years[i]), people.sex[i]
+                writer.writerow([*row, *sizes])
+    return people
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai demo`."""
+    parser = argparse.ArgumentParser(
+        prog="lvm-ai demo",
+        description="Score a synthetic cohort with the embedded model. Means nothing clinically.",
+    )
+    parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument("--ecgs", type=int, default=200, help="size of the cohort")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+    args = parser.parse_args(argv)
+    if args.ecgs < 1:
+        raise UsageError(f"--ecgs is {args.ecgs}, expected 1 or more")
+    folder: Path = args.output
+    _refuse_foreign(folder, overwrite=args.overwrite)
+    say(f"making {args.ecgs} synthetic ECGs in {folder / 'raw'}")
+    write_cohort(folder, args.ecgs)
+    again = ["--overwrite"] if args.overwrite else []
+    shares = ["--max-rejected-share", "0.5"]  # two of the records are damaged on purpose
+    steps: list[tuple[Any, list[str]]] = [
+        (ingest.main, ["--input", str(folder / "raw"), "--output", str(folder / "ecg")]),
+        (
+            score.main,
+            [
+                "--input", str(folder / "ecg"), "--participants", str(folder / "participants.csv"),
+                "--model", MODEL_ID, "--output", str(folder / "scored"), *shares,
+            ],
+        ),
+    ]  # fmt: skip
+    for step, arguments in steps:
+        code = step([*arguments, *again])
+        if code:
+            return int(code)
+    sys.stdout.write(_shown(folder / "scored"))
+    return 0
+
+
+def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    is_demo = (folder / "ecg" / PLAN_NAME).is_file() or (folder / "raw").is_dir()
+    if not is_demo:
+        raise UsageError(f"{folder} is not empty and no earlier demo; choose a new folder")
+    if not overwrite and (folder / "scored" / SUCCESS_NAME).is_file():
+        raise UsageError(f"{folder} holds a finished demo; add --overwrite to replace it")
+
+
+def _shown(scored: Path) -> str:
+    files = sorted((scored / "predictions").glob("*.parquet"))
+    rows = [row for f in files for row in pq.read_table(f, columns=list(_COLUMNS)).to_pylist()]
+    lines = [[_text(row[name]) for name in _COLUMNS] for row in rows[:_SHOWN]]
+    widths = [max(len(c) for c in column) for column in zip(_COLUMNS, *lines, strict=True)]
+    table = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (list(_COLUMNS), *lines)
+    ]
+    return "\n".join(
+        [
+            "",
+            *table,
+            "",
+            f"predictions  {scored / 'predictions'}  ({len(rows)} rows)",
+            f"rejects      {scored / 'rejects'}",
+            f"report       {scored / 'run_report.json'}",
+            "",
+            f"Synthetic ECGs, model {MODEL_ID}: {resolve_model(MODEL_ID).spec.warning}.",
+            "",
+        ]
+    )
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

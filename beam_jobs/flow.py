@@ -1,0 +1,330 @@
+"""The flow of a job, the same for ingest and score: plan, do what is missing, close the run."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import apache_beam as beam
+
+from beam_jobs.exclusions import Exclusions, load_exclusions
+from beam_jobs.options import RunOptions
+from beam_jobs.plan import PLAN_NAME, Plan, new_pieces, refuse_other_settings
+from beam_jobs.planner import (
+    Inputs,
+    Keys,
+    PlanningOptions,
+    find_inputs,
+    mark_duplicates,
+    redact_excluded,
+)
+from beam_jobs.progress import PROGRESS, say, showing
+from beam_jobs.report import final_report, options_for_report, shard_report
+from beam_jobs.run_folder import (
+    REPORT_NAME,
+    REPORTS_FOLDER,
+    SUCCESS_NAME,
+    RunFolder,
+    reconcile,
+    write_duplicates,
+)
+from beam_jobs.runners import make_runner, run_pipeline
+from beam_jobs.units import Unit, UnitSummary, cut_units, merge_summaries
+from beam_jobs.units_transform import UnitJob, build
+from beam_jobs.withdraw import remove_people
+from lvm_core.errors import LvmError
+from lvm_core.quality import scale_verdict
+
+DONE: Final = 0
+FAILED: Final = 1
+_IMPORTED_S: Final = time.monotonic()
+
+
+class JobKind(Protocol):
+    """What differs between ingest and score."""
+
+    kind: str
+
+    def planning(self) -> PlanningOptions:
+        """Return what planning needs to know."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return every option that can move a number, resolved."""
+
+    def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
+        """Return the list extended by the ECGs that the participant table gives these people."""
+
+    def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
+        """Look at the amplitudes before the first unit; stop when they cannot be right."""
+
+    def write_side_files(
+        self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
+    ) -> None:
+        """Write what workers read beside the inputs."""
+
+    def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
+        """Return the job as it travels to workers."""
+
+    def describe(self, plan: Plan) -> list[str]:
+        """Return lines for --dry-run: memory, models."""
+
+
+@dataclass
+class _Planned:
+    """A plan and how it came about."""
+
+    plan: Plan
+    inputs: Inputs
+    is_new: bool
+    keys: Keys | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def run_job(job: JobKind, options: RunOptions) -> int:
+    """Run a job from its options to its exit code.
+
+    Raises:
+        LvmError: the run cannot start or go on; the message says what to do.
+    """
+    folder = RunFolder(options.storage, options.output)
+    exclusions = (
+        load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
+    )
+    exclusions = job.with_their_ecgs(exclusions)
+    if options.dry_run:
+        planned = _plan(job, options, folder, exclusions, reuse=not options.overwrite)
+        _print_plan(job, planned, options)
+        return DONE
+    folder.prepare(overwrite=options.overwrite)
+    planned = _plan(job, options, folder, exclusions, reuse=True)
+    for warning in planned.warnings:
+        say(f"warning: {warning}")
+    _store_plan(job, planned, folder, exclusions)
+    return _Run(job, options, folder, planned.plan, planned.inputs, exclusions).run()
+
+
+def _plan(
+    job: JobKind, options: RunOptions, folder: RunFolder, exclusions: Exclusions, *, reuse: bool
+) -> _Planned:
+    """Make the plan, or extend the one in the folder by inputs that were added."""
+    planning, settings = job.planning(), job.settings()
+    old = folder.load_plan() if reuse else None
+    if old is not None:
+        refuse_other_settings(old, job.kind, settings)
+    say("planning: listing the inputs")
+    inputs = find_inputs(options.storage, options.inputs, planning)
+    added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces
+    if old is not None and not added:
+        return _Planned(old, inputs, False)
+    keys = Keys()
+    if old is not None:
+        mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
+        keys.n_duplicates = 0
+    marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
+    marked = redact_excluded(marked, exclusions)
+    base = old or Plan(job.kind, settings, (), inputs.n_ignored)
+    new_units = list(
+        cut_units(
+            marked,
+            unit_ecgs=options.unit_ecgs,
+            first_number=len(base.units),
+            settings_sha256=base.settings_sha256,
+        )
+    )
+    plan = base.with_units([*base.units, *new_units])
+    scale = base.scale or job.scale(base.with_units(new_units), inputs.roots)
+    plan = Plan(plan.kind, plan.settings, plan.units, inputs.n_ignored, scale)
+    if old is not None:
+        say(f"{len(added)} inputs were added since the run was planned")
+    return _Planned(plan, inputs, True, keys, inputs.warnings)
+
+
+def _store_plan(job: JobKind, planned: _Planned, folder: RunFolder, exclusions: Exclusions) -> None:
+    """Write the plan and what goes with it; another shard may have been first."""
+    if not planned.is_new:
+        return
+    job.write_side_files(folder, planned.keys, exclusions)
+    data = planned.plan.to_bytes()
+    if folder.storage.create_exclusive(folder.path(PLAN_NAME), data):
+        return
+    there = folder.require_plan()
+    if there.fingerprint == planned.plan.fingerprint:
+        return
+    refuse_other_settings(there, planned.plan.kind, planned.plan.settings)
+    known = [unit.fingerprint for unit in there.units]
+    if [unit.fingerprint for unit in planned.plan.units[: len(known)]] != known:
+        raise LvmError(
+            "another process planned this run differently in the same moment; run the command again"
+        )
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.storage.write_atomic(folder.path(PLAN_NAME), data)
+
+
+def _print_plan(job: JobKind, planned: _Planned, options: RunOptions) -> None:
+    plan, inputs = planned.plan, planned.inputs
+    n_broken = sum(piece.reason is not None for piece in plan.pieces)
+    n_duplicates = sum(len(piece.duplicate_rows) for piece in plan.pieces)
+    lines = [
+        f"files: {inputs.n_files} (ignored by name: {inputs.n_ignored})",
+        f"ECGs: {plan.n_ecgs} (duplicate ids: {n_duplicates}; unreadable inputs: {n_broken})",
+        f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
+        f"this shard {options.shard[0]}/{options.shard[1]}: "
+        f"{len(plan.shard_units(*options.shard))} units",
+        *job.describe(plan),
+        *(f"warning: {warning}" for warning in planned.warnings),
+        "nothing was written (--dry-run)",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@dataclass
+class _Run:
+    """One run of a command over a plan that is stored."""
+
+    kind: JobKind
+    options: RunOptions
+    folder: RunFolder
+    plan: Plan
+    inputs: Inputs
+    exclusions: Exclusions
+
+    def run(self) -> int:
+        """Do the units of this shard that are missing, then close the run if all are done."""
+        mine = self.plan.shard_units(*self.options.shard)
+        done = self.folder.committed(self.plan)
+        if self.exclusions.ids and done:
+            removed = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
+            if removed:
+                say(f"removed {removed} ECGs of excluded people from finished units")
+                self.folder.storage.delete(self.folder.path(SUCCESS_NAME))
+                done = self.folder.committed(self.plan)
+        todo = [unit for unit in mine if unit.number not in done]
+        if not todo and self.folder.is_finished:
+            say(f"finished already: {self.folder.uri}")
+            return DONE
+        failures = self._do(todo, len(mine)) if todo else []
+        done = self.folder.committed(self.plan)
+        unfinished = [unit for unit in mine if unit.number not in done]
+        if unfinished:
+            for failure in failures[:5]:
+                say(f"error: {failure}")
+            say(
+                f"{len(unfinished)} of {len(mine)} units are not finished. Run the same command "
+                "again to resume: finished units are kept"
+            )
+            return FAILED
+        if len(done) < len(self.plan.units):
+            say(f"this shard is done; {len(self.plan.units) - len(done)} units of others are not")
+            return DONE
+        return self._close(done)
+
+    def _do(self, todo: Sequence[Unit], n_mine: int) -> list[str]:
+        """Run the pipeline over units; return the messages of those that failed."""
+        n_ecgs = sum(unit.n_ecgs for unit in todo)
+        if len(todo) < n_mine:
+            say(f"resuming: {n_mine - len(todo)} of {n_mine} units are finished")
+        say(f"{self.plan.kind}: {n_ecgs} ECGs in {len(todo)} units")
+        runner, beam_options = make_runner(self.options.runner)
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
+        job = self.kind.job(self.plan, self.inputs.roots, self.exclusions)
+        build(pipeline, job, todo)
+        started_s = time.monotonic()
+        with showing(n_ecgs, self.plan.kind):
+            counters = run_pipeline(pipeline)
+        self._report(todo, started_s, counters)
+        return list(PROGRESS.failures)
+
+    def _report(self, todo: Sequence[Unit], started_s: float, counters: Mapping[str, int]) -> None:
+        first_s, last_s = PROGRESS.first_s or started_s, time.monotonic()
+        done = self.folder.committed(self.plan)
+        total = merge_summaries(done[u.number] for u in todo if u.number in done)
+        name = "shard-{}-of-{}.json".format(*self.options.shard)
+        content = shard_report(
+            self.plan.kind,
+            total,
+            startup_s=first_s - process_start_s(),
+            scoring_s=last_s - first_s,
+            peak_rss_mb=peak_rss_mb(),
+            counters=counters,
+            options=options_for_report(self.options),
+            warnings=self.inputs.warnings,
+        )
+        content["exclusions"] = {"n": len(self.exclusions), "sha256": self.exclusions.sha256}
+        earlier = self.folder.read_json(f"{REPORTS_FOLDER}/{name}")
+        content["earlier_runs"] = (
+            [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
+        )
+        self.folder.write_json(f"{REPORTS_FOLDER}/{name}", content)
+
+    def _close(self, done: Mapping[int, UnitSummary]) -> int:
+        """Check the whole run and write what says that it is done."""
+        total = reconcile(self.plan, done)
+        say("closing: looking for identical signals")
+        n_identical = write_duplicates(self.folder, self.plan)
+        report = final_report(self.plan, total, self.folder.reports(), n_identical)
+        problems = self._problems(total)
+        report["problems"] = problems
+        self.folder.write_json(REPORT_NAME, report)
+        for line in _summary_lines(self.plan, total, n_identical):
+            say(line)
+        if problems:
+            for problem in problems:
+                say(f"error: {problem}")
+            return FAILED
+        self.folder.storage.write_atomic(self.folder.path(SUCCESS_NAME), b"")
+        return DONE
+
+    def _problems(self, total: UnitSummary) -> list[str]:
+        """Return why the run must not count as done."""
+        problems = []
+        share = total.n_rejected / total.n_read if total.n_read else 0.0
+        if share > self.options.max_rejected_share:
+            worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
+            problems.append(
+                f"{total.n_rejected} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
+                f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
+                f"{self.folder.path('rejects')}; where this is right, run the same command with a "
+                "larger share"
+            )
+        verdict = scale_verdict(total.amplitudes.median_uv())
+        if verdict.plausible is False and not getattr(self.options, "accept_scale", True):
+            problems.append(f"scale of the whole run: {verdict.message}")
+        return problems
+
+
+def _by_number(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str]:
+    what = "predicted" if plan.kind == "score" else "ingested"
+    lines = [f"{total.n_read} ECGs read = {total.n_done} {what} + {total.n_rejected} rejected"]
+    lines += [f"  {n} {reason}" for reason, n in _by_number(total.rejected)]
+    if n_identical:
+        lines.append(
+            f"{n_identical} recordings share their signal with another: duplicates.parquet"
+        )
+    return lines
+
+
+def process_start_s() -> float:
+    """Return when this process began, on the monotonic clock; Linux tells, else this import."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return _IMPORTED_S
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.monotonic() - age_s
+
+
+def peak_rss_mb() -> float:
+    """Return the largest resident memory of this process and its children, MB."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return float(max(own, children)) / 1024

@@ -1,0 +1,188 @@
+"""The ingest job: files of devices in, checked ECG Parquet at 500 Hz out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, prefetch
+from beam_jobs.commit import (
+    check_reconciles,
+    commit_unit,
+    ecg_parquet_bytes,
+    footer,
+    read_commit,
+    rejects_table,
+    unit_files,
+)
+from beam_jobs.exclusions import Exclusions
+from beam_jobs.flow import run_job
+from beam_jobs.options import IngestOptions, parse_ingest
+from beam_jobs.plan import Plan
+from beam_jobs.planner import Keys, PlanningOptions
+from beam_jobs.progress import PROGRESS
+from beam_jobs.report import software_versions
+from beam_jobs.run_folder import RunFolder
+from beam_jobs.storage import Storage
+from beam_jobs.unit_reader import UnitReader
+from beam_jobs.units import Unit, UnitSummary
+from lvm_core import schemas
+from lvm_core.canonical import signal_sha256
+from lvm_core.leads import LEADS_12
+from lvm_core.quality import AmplitudeHistogram, qrs_amplitude_uv
+
+
+@dataclass(frozen=True)
+class IngestJob:
+    """The ingest job as it travels to workers, and as it does units.
+
+    Attributes:
+        storage: where inputs and the run folder are.
+        output: the run folder.
+        reader: reads units.
+        exclusions: people who are not ingested.
+        settings: of the plan, for the footers.
+        keep_going: finish the other units when the storage fails one.
+    """
+
+    storage: Storage
+    output: str
+    reader: UnitReader
+    exclusions: Exclusions
+    settings: dict[str, Any]
+    keep_going: bool = True
+    kind: str = "ingest"
+
+    def make_worker(self) -> IngestJob:
+        """Return itself: nothing is to be opened."""
+        return self
+
+    def process(self, unit: Unit) -> UnitSummary:
+        """Ingest one unit and commit its files."""
+        return ingest_unit(unit, self)
+
+
+def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
+    """Ingest a unit and commit its files; return at once what a committed unit says.
+
+    Invariant: `n_read == n_done + n_rejected`.
+    """
+    files = unit_files(job.output, "ingest", unit.name)
+    done = read_commit(job.storage, files, unit)
+    if done is not None:
+        PROGRESS.advance(done.n_read)
+        return done
+    n_read = 0
+    rejects: list[Reject] = []
+    tables: list[pa.Table] = []
+    amplitudes = AmplitudeHistogram()
+    with job.reader.open(unit) as chunks:
+        for chunk in prefetch(chunks, 2):
+            n_read += chunk.n_read
+            kept = job.exclusions.of_chunk(chunk)
+            rejects.extend(kept.rejects)
+            if kept.rows:
+                tables.append(ecg_table(kept.rows))
+                amplitudes = amplitudes.add(_amplitudes_uv(kept.rows))
+            PROGRESS.advance(chunk.n_read)
+    table = pa.concat_tables(tables) if tables else schemas.ECGS.arrow.empty_table()
+    reasons: Counter[str] = Counter()
+    for reject in rejects:
+        reasons[reject.reason] += reject.weight
+    summary = UnitSummary(unit.number, n_read, table.num_rows, dict(reasons), amplitudes)
+    check_reconciles(summary)
+    provenance = {"settings": job.settings, "versions": software_versions()}
+    content = footer(unit, summary, provenance)
+    result = ecg_parquet_bytes(table, content)
+    commit_unit(job.storage, files, rejects_table(rejects, "ingest"), result, content)
+    return summary
+
+
+def _amplitudes_uv(rows: Sequence[EcgRow]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    lead_ii = np.stack([row.counts[LEADS_12.index("II")] for row in rows])
+    steps = np.array([row.uv_per_count for row in rows], dtype=np.float32)
+    return qrs_amplitude_uv(lead_ii, steps)
+
+
+def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:
+    """Return decoded ECGs as the canonical ECG table."""
+    schema = schemas.ECGS.arrow
+    counts = np.stack([row.counts for row in rows])
+    columns: dict[str, Any] = {
+        lead: pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(counts[:, k]).reshape(-1)), type=schemas.LEAD_TYPE
+        )
+        for k, lead in enumerate(LEADS_12)
+    }
+    amplitudes = np.array([row.amplitudes for row in rows], dtype=np.float32)
+    for i, name in enumerate(AMPLITUDES):
+        columns[name] = pa.array(amplitudes[:, i], mask=np.isnan(amplitudes[:, i]))
+    columns["signal_sha256"] = [signal_sha256(row.counts, row.uv_per_count) for row in rows]
+    for name in schema.names:
+        if name not in columns:
+            columns[name] = [getattr(row, name) for row in rows]
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, schema.field(name).type)
+        for name, column in ((name, columns[name]) for name in schema.names)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+class IngestKind:
+    """What the ingest job adds to the flow of a run."""
+
+    kind = "ingest"
+
+    def __init__(self, options: IngestOptions) -> None:
+        self._options = options
+
+    def planning(self) -> PlanningOptions:
+        """Return what planning needs to know."""
+        return PlanningOptions(
+            self._options.unit_ecgs, self._options.id_rule, parquet_allowed=False
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return every option that can move a number, resolved."""
+        options = self._options
+        return {
+            "formats": list(options.formats),
+            "unit_ecgs": options.unit_ecgs,
+            "id_pattern": options.id_rule.pattern,
+            "id_from_header": options.id_from_header,
+        }
+
+    def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
+        """Return the list as it is: there is no participant table here."""
+        return exclusions
+
+    def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
+        """Return nothing: what a device file states is taken over, and judged before scoring."""
+        return {}
+
+    def write_side_files(
+        self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
+    ) -> None:
+        """Write nothing: workers read the inputs alone."""
+
+    def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
+        """Return the job as it travels to workers."""
+        options = self._options
+        reader = UnitReader(options.storage, roots, None, options.formats, options.id_from_header)
+        return IngestJob(options.storage, options.output, reader, exclusions, dict(plan.settings))
+
+    def describe(self, plan: Plan) -> list[str]:
+        """Return lines for --dry-run."""
+        memory_mb = 300 + 0.3 * self._options.unit_ecgs
+        return [f"expected memory: about {memory_mb / 1000:.1f} GB a process"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai ingest`."""
+    options = parse_ingest(argv)
+    return run_job(IngestKind(options), options)

@@ -1,0 +1,270 @@
+"""The score job: ECGs in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from beam_jobs.exclusions import Exclusions
+from beam_jobs.flow import run_job
+from beam_jobs.layout import Layout, load_layout
+from beam_jobs.options import ScoreOptions, parse_score
+from beam_jobs.participants import ParticipantTable, load_participants, read_participants_parquet
+from beam_jobs.plan import Plan
+from beam_jobs.planner import Keys, PlanningOptions
+from beam_jobs.progress import say
+from beam_jobs.report import software_versions
+from beam_jobs.run_folder import PARTICIPANTS_NAME, RunFolder
+from beam_jobs.scale import sample_scale
+from beam_jobs.score_unit import ScoreContext, score_unit
+from beam_jobs.storage import Storage
+from beam_jobs.unit_reader import UnitReader
+from beam_jobs.units import Unit, UnitSummary
+from lvm_core.body import Bsa
+from lvm_core.errors import LvmError, UsageError
+from lvm_core.lvh import LvhPreset
+from models.catalog import ModelSource, resolve_model
+from models.predictor import Precision, shared_predictor
+
+_BASE_MB = 900
+_PER_BATCH_ECG_MB = 8.0
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """The score job as it travels to workers.
+
+    Attributes:
+        storage: where inputs and the run folder are.
+        output: the run folder.
+        reader: reads units.
+        models: the model, then the fallback model if there is one.
+        batch: ECGs computed together.
+        input_convention: how microvolts become the network's input.
+        threads: batches computed at once in a process.
+        has_participants: the run folder holds a participant table.
+        exclusions: people who are not scored.
+        bsa: formula of the body surface area.
+        lvh_preset: thresholds of the index.
+        settings: of the plan, for the footers.
+        keep_going: finish the other units when the storage fails one.
+    """
+
+    storage: Storage
+    output: str
+    reader: UnitReader
+    models: tuple[ModelSource, ...]
+    batch: int
+    input_convention: str
+    threads: int
+    has_participants: bool
+    exclusions: Exclusions
+    bsa: Bsa
+    lvh_preset: LvhPreset
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keep_going: bool = True
+    kind: str = "score"
+
+    def make_worker(self) -> ScoreWorker:
+        """Load models and the participant table."""
+        return ScoreWorker(self.make_context())
+
+    def make_context(self) -> ScoreContext:
+        """Return what scoring units in this process needs."""
+        predictors = [
+            shared_predictor(
+                model,
+                batch_size=self.batch,
+                input_convention=self.input_convention,
+                cores=self.threads,
+            )
+            for model in self.models
+        ]
+        participants = None
+        if self.has_participants:
+            uri = RunFolder(self.storage, self.output).path(PARTICIPANTS_NAME)
+            participants = read_participants_parquet(self.storage.read_bytes(uri))
+        return ScoreContext(
+            storage=self.storage,
+            output=self.output,
+            reader=self.reader,
+            predictors=predictors,
+            executor=_executor(self.threads),
+            # One batch more than threads, so that none waits for the next to be filled.
+            n_in_flight=self.threads + 1,
+            participants=participants,
+            exclusions=self.exclusions,
+            bsa=self.bsa,
+            lvh_preset=self.lvh_preset,
+            provenance={
+                "settings": dict(self.settings),
+                "engine": predictors[0].engine_description(),
+                "versions": software_versions(),
+            },
+        )
+
+
+@cache
+def _executor(threads: int) -> ThreadPoolExecutor:
+    """Return the process's threads for batches; units that run at once share them."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="lvm-engine")
+
+
+@dataclass(frozen=True)
+class ScoreWorker:
+    """Does units of the score job in one process."""
+
+    context: ScoreContext
+
+    def process(self, unit: Unit) -> UnitSummary:
+        """Score one unit and commit its files."""
+        return score_unit(unit, self.context)
+
+
+class ScoreKind:
+    """What the score job adds to the flow of a run."""
+
+    kind = "score"
+
+    def __init__(self, options: ScoreOptions) -> None:
+        self._options = options
+        storage = options.storage
+        self._models = _resolve_models(options)
+        self._layout: Layout | None = (
+            load_layout(storage, options.layout) if options.layout else None
+        )
+        self._participants: ParticipantTable | None = (
+            load_participants(storage, options.participants) if options.participants else None
+        )
+        for model in self._models:
+            if model.spec.warning:
+                say(f"warning: {model.spec.model_id}: {model.spec.warning}")
+
+    def planning(self) -> PlanningOptions:
+        """Return what planning needs to know."""
+        table = self._participants
+        person_of = (lambda ecg_id: None) if table is None else table.person_of
+        return PlanningOptions(
+            self._options.unit_ecgs, self._options.id_rule, self._layout, True, person_of
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return every option that can move a number, resolved."""
+        options = self._options
+        return {
+            "models": [
+                {"model_id": m.spec.model_id, "sha256": m.spec.sha256} for m in self._models
+            ],
+            "engine": "tensorflow",
+            "precision": Precision.FLOAT32.value,
+            "batch": options.batch,
+            "input_convention": options.input_convention.value,
+            "bsa": options.bsa.value,
+            "lvh_preset": options.lvh_preset.value,
+            "unit_ecgs": options.unit_ecgs,
+            "id_pattern": options.id_rule.pattern,
+            "id_from_header": options.id_from_header,
+            "layout": None if self._layout is None else self._layout.model_dump(mode="json"),
+            "participants_sha256": (
+                None if self._participants is None else self._participants.content_sha256
+            ),
+        }
+
+    def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
+        """Return the list extended by the ECGs that the participant table gives these people."""
+        if self._participants is None:
+            return exclusions
+        return Exclusions(exclusions.ids | self._participants.ecg_ids_of(exclusions.ids))
+
+    def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
+        """Look at the amplitudes before the first unit; stop when they cannot be right.
+
+        Raises:
+            LvmError: the scale looks wrong and --accept-scale was not given.
+        """
+        sample = sample_scale(self._reader(tuple(roots)), plan.units)
+        verdict = sample.verdict
+        if verdict.plausible is False:
+            if not self._options.accept_scale:
+                raise LvmError(
+                    f"{verdict.message} ({sample.n_ecgs} ECGs looked at; nothing was scored). "
+                    "Correct the unit or the layout (lvm-ai scale-check --input ... looks again), "
+                    "or go on with --accept-scale"
+                )
+            say(f"warning: {verdict.message} (accepted)")
+        median_uv = None if sample.n_ecgs == 0 else round(sample.median_uv, 1)
+        return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
+
+    def write_side_files(
+        self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
+    ) -> None:
+        """Write the participant table that workers join."""
+        if self._participants is None:
+            return
+        table = self._participants.without(exclusions.hits)
+        if keys is not None:
+            table = table.with_stale_ages(keys.dates)
+        folder.storage.write_atomic(
+            folder.path(PARTICIPANTS_NAME), table.to_parquet(), private=True
+        )
+
+    def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> ScoreJob:
+        """Return the job as it travels to workers."""
+        options = self._options
+        return ScoreJob(
+            storage=options.storage,
+            output=options.output,
+            reader=self._reader(roots),
+            models=self._models,
+            batch=options.batch,
+            input_convention=options.input_convention.value,
+            threads=options.threads,
+            has_participants=self._participants is not None,
+            exclusions=exclusions,
+            bsa=options.bsa,
+            lvh_preset=options.lvh_preset,
+            settings=plan.settings,
+        )
+
+    def _reader(self, roots: tuple[str, ...]) -> UnitReader:
+        options = self._options
+        return UnitReader(
+            options.storage, roots, self._layout, id_from_header=options.id_from_header
+        )
+
+    def describe(self, plan: Plan) -> list[str]:
+        """Return lines for --dry-run."""
+        options = self._options
+        memory_mb = _BASE_MB + _PER_BATCH_ECG_MB * options.batch * options.threads
+        models = ", ".join(m.spec.model_id for m in self._models)
+        return [
+            f"models: {models}; batch {options.batch}; {options.threads} threads",
+            f"expected memory: about {memory_mb / 1000:.1f} GB a process",
+            f"median lead II amplitude: {plan.scale.get('median_lead_ii_amplitude_uv')} uV",
+        ]
+
+
+def _resolve_models(options: ScoreOptions) -> tuple[ModelSource, ...]:
+    names = [options.model, *([options.fallback_model] if options.fallback_model else [])]
+    sources = tuple(resolve_model(name, options.model_dir) for name in names)
+    if len(sources) == 2 and sources[1].spec.needs_demographics:
+        raise UsageError(
+            f"--fallback-model {options.fallback_model} needs age, sex and BMI itself; expected "
+            "an ECG-only model"
+        )
+    if sources[0].spec.needs_demographics and not options.participants and len(sources) == 1:
+        raise UsageError(
+            f"model {sources[0].spec.model_id} needs age, sex and BMI, and no --participants is "
+            "given: give a table, add --fallback-model, or choose an ECG-only model "
+            "(lvm-ai models list)"
+        )
+    return sources
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai score`."""
+    options = parse_score(argv)
+    return run_job(ScoreKind(options), options)

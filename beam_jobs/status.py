@@ -1,0 +1,133 @@
+"""Where a run stands, from its folder alone, whatever runs it and wherever."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from beam_jobs.commit import RESULT_FOLDERS
+from beam_jobs.options import add_storage_option, storage_of
+from beam_jobs.run_folder import REPORT_NAME, RunFolder
+from beam_jobs.units import merge_summaries
+
+_RECENT_UNITS = 20
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands.
+
+    Attributes:
+        kind: `score` or `ingest`.
+        finished: the run is closed.
+        units_done: committed units.
+        units: of the plan.
+        n_read: ECGs of committed units.
+        n_ecgs: ECGs of the plan.
+        n_done: predictions, or ECGs ingested.
+        rejected: ECGs by reason.
+        ecg_per_s: over the most recent units, by the times of their files; None when unknown.
+        left_s: seconds left at that rate; None when unknown.
+        last_commit_s: seconds since the last unit was committed; None when there is none.
+        problems: why the run does not count as done, from its report.
+    """
+
+    kind: str
+    finished: bool
+    units_done: int
+    units: int
+    n_read: int
+    n_ecgs: int
+    n_done: int
+    rejected: dict[str, int]
+    ecg_per_s: float | None
+    left_s: float | None
+    last_commit_s: float | None
+    problems: list[str]
+
+
+def read_status(folder: RunFolder, now_s: float) -> Status:
+    """Read where a run stands.
+
+    Args:
+        folder: the run folder.
+        now_s: the present, seconds since the epoch.
+    """
+    plan = folder.require_plan()
+    done = folder.committed(plan)
+    total = merge_summaries(done.values())
+    times = folder.storage.modified_s(folder.path(RESULT_FOLDERS[plan.kind]))
+    stamps = sorted(
+        (times[name], done[unit.number].n_read)
+        for unit in plan.units
+        if unit.number in done and (name := f"{unit.name}.parquet") in times
+    )
+    rate = _rate(stamps[-_RECENT_UNITS:])
+    report = folder.read_json(REPORT_NAME) or {}
+    return Status(
+        kind=plan.kind,
+        finished=folder.is_finished,
+        units_done=len(done),
+        units=len(plan.units),
+        n_read=total.n_read,
+        n_ecgs=plan.n_ecgs,
+        n_done=total.n_done,
+        rejected=dict(total.rejected),
+        ecg_per_s=rate,
+        left_s=None if not rate else max(0, plan.n_ecgs - total.n_read) / rate,
+        last_commit_s=now_s - stamps[-1][0] if stamps else None,
+        problems=list(report.get("problems", [])),
+    )
+
+
+def _rate(stamps: Sequence[tuple[float, int]]) -> float | None:
+    """Return ECGs per second between the first and the last of some commits."""
+    if len(stamps) < 2 or stamps[-1][0] <= stamps[0][0]:
+        return None
+    return sum(n for _, n in stamps[1:]) / (stamps[-1][0] - stamps[0][0])
+
+
+def status_lines(status: Status) -> list[str]:
+    """Return the status for people."""
+    share = status.n_read / status.n_ecgs if status.n_ecgs else 1.0
+    what = "predicted" if status.kind == "score" else "ingested"
+    state = "finished" if status.finished else "not finished"
+    lines = [
+        f"{status.kind}: {state}, {status.units_done} of {status.units} units, "
+        f"{status.n_read} of {status.n_ecgs} ECGs ({share:.1%})",
+        f"{what}: {status.n_done}; rejected: {sum(status.rejected.values())}",
+        *(f"  {n} {reason}" for reason, n in sorted(status.rejected.items(), key=lambda i: -i[1])),
+    ]
+    if status.last_commit_s is not None and not status.finished:
+        lines.append(f"last unit committed {_duration(status.last_commit_s)} ago")
+    if status.ecg_per_s is not None and not status.finished:
+        left = "" if status.left_s is None else f", about {_duration(status.left_s)} left"
+        lines.append(f"{status.ecg_per_s:.1f} ECG/s over the last units{left}")
+    return [*lines, *(f"problem: {problem}" for problem in status.problems)]
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai status`."""
+    parser = argparse.ArgumentParser(
+        prog="lvm-ai status", description="Progress, throughput and rejects of a run."
+    )
+    parser.add_argument("output", help="run folder")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_storage_option(parser)
+    args = parser.parse_args(argv)
+    folder = RunFolder(storage_of(args.storage_option), args.output.rstrip("/"))
+    status = read_status(folder, time.time())
+    text = json.dumps(asdict(status), indent=2) if args.json else "\n".join(status_lines(status))
+    sys.stdout.write(f"{text}\n")
+    return 0

@@ -1,0 +1,265 @@
+"""Is a run folder what it claims? Counts, footers, tables, and a sample computed again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.commit import read_footer_json
+from beam_jobs.exclusions import Exclusions
+from beam_jobs.layout import Layout
+from beam_jobs.options import add_storage_option, storage_of
+from beam_jobs.parquet_input import DAMAGE
+from beam_jobs.plan import Plan
+from beam_jobs.planner import root_of
+from beam_jobs.run_folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
+from beam_jobs.score import ScoreJob
+from beam_jobs.score_unit import score_first_rows
+from beam_jobs.unit_reader import UnitReader
+from beam_jobs.units import Unit
+from lvm_core import schemas
+from lvm_core.body import Bsa
+from lvm_core.canonical import signal_sha256
+from lvm_core.errors import LvmError, UsageError
+from lvm_core.lvh import LvhPreset
+from models.catalog import resolve_model
+from models.cpu import available_cores
+
+_SAMPLED_UNITS: Final = 8
+_ROWS_PER_UNIT: Final = 8
+TOLERANCE_G: Final = 1e-3
+_COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
+
+
+@dataclass
+class Verification:
+    """What was found.
+
+    Attributes:
+        problems: what is wrong; empty when all is well.
+        notes: what was looked at.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
+    """Check every unit's files against their footers, and the run report against both."""
+    ids: set[str] = set()
+    schema = (schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS).arrow
+    for unit in plan.units:
+        for problem in _unit_problems(folder, plan, unit, schema, ids):
+            found.problems.append(f"unit {unit.number}: {problem}")
+    try:
+        total = reconcile(plan, folder.committed(plan))
+    except LvmError as error:
+        found.problems.append(str(error))
+        return
+    report = folder.read_json(REPORT_NAME)
+    if report is None:
+        found.problems.append(f"{REPORT_NAME} is missing; run the same command again to close")
+        return
+    stated = report["counts"]
+    done_name = "predicted" if plan.kind == "score" else "ingested"
+    actual = {"read": total.n_read, done_name: total.n_done, "rejected": dict(total.rejected)}
+    if stated != actual:
+        found.problems.append(f"{REPORT_NAME} states {stated}, the units say {actual}")
+    found.notes.append(
+        f"{total.n_read} ECGs read = {total.n_done} {done_name} + {total.n_rejected} rejected, "
+        f"in {len(plan.units)} units"
+    )
+
+
+def _unit_problems(
+    folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema, ids: set[str]
+) -> Iterator[str]:
+    files = folder.files(plan, unit)
+    content = read_footer_json(folder.storage, files.result)
+    if content is None or content["fingerprint"] != unit.fingerprint:
+        yield "its result file is missing, damaged or of another plan"
+        return
+    try:
+        with folder.storage.open(files.result) as stream:
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            columns = ["ecg_id"] if plan.kind == "ingest" else None
+            table = file.read(columns=columns)
+            found_schema = file.schema_arrow
+    except DAMAGE as error:
+        yield f"its result file cannot be read ({error})"
+        return
+    if not found_schema.remove_metadata().equals(schema):
+        yield "its result file has other columns than this version writes"
+    if table.num_rows != content["n_done"]:
+        yield f"its footer says {content['n_done']} rows, it has {table.num_rows}"
+    mine = table["ecg_id"].to_pylist()
+    if len(set(mine)) != len(mine) or not ids.isdisjoint(mine):
+        yield "an ecg_id occurs twice in the run"
+    ids.update(mine)
+    if plan.kind == "score" and not np.isfinite(table["lvm_pred_g"].to_numpy()).all():
+        yield "a predicted mass is not finite"
+    rejected = _rejected(folder, files.rejects)
+    if rejected != content["rejected"]:
+        yield f"its footer says rejects {content['rejected']}, the file has {rejected}"
+    if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
+        yield "read is not done + rejected"
+
+
+def _rejected(folder: RunFolder, uri: str) -> dict[str, int]:
+    if not folder.storage.is_file(uri):
+        return {}
+    with folder.storage.open(uri) as stream:
+        rows = pq.read_table(stream, columns=["reason", "n_ecgs"]).to_pylist()
+    found: dict[str, int] = {}
+    for row in rows:
+        n = 1 if row["n_ecgs"] is None else row["n_ecgs"]
+        found[row["reason"]] = found.get(row["reason"], 0) + n
+    return found
+
+
+def verify_sample(
+    folder: RunFolder,
+    plan: Plan,
+    inputs: Sequence[str],
+    model_files: Sequence[str],
+    found: Verification,
+) -> None:
+    """Compute the first rows of some units again and compare with what is stored."""
+    reader = _reader(folder, plan, inputs)
+    units = [u for u in plan.units if not any(piece.excluded for piece in u.pieces)]
+    chosen = [units[i * len(units) // _SAMPLED_UNITS] for i in range(_SAMPLED_UNITS)]
+    chosen = list(dict.fromkeys(chosen)) if len(units) > _SAMPLED_UNITS else units
+    report = folder.read_json(REPORT_NAME) or {}
+    moved = bool(report.get("withdrawn_people") or (report.get("exclusions") or {}).get("n"))
+    n_compared = 0
+    job = _score_job(folder, plan, reader, model_files) if plan.kind == "score" else None
+    for unit in chosen:
+        again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit)
+        with folder.storage.open(folder.files(plan, unit).result) as stream:
+            names = ["ecg_id", *(_COMPARED if job is not None else ("signal_sha256",))]
+            stored = {r["ecg_id"]: r for r in pq.read_table(stream, columns=names).to_pylist()}
+        for ecg_id, row in again.items():
+            if ecg_id in stored:
+                n_compared += 1
+                if not _same(row, stored[ecg_id], moved=moved):
+                    found.problems.append(
+                        f"unit {unit.number}: computed again, an ECG gives {row}, stored is "
+                        f"{ {name: stored[ecg_id][name] for name in row} }"
+                    )
+                    break
+    how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
+    found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
+
+
+def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> bool:
+    """Compare bits; within a tolerance where a removal moved ECGs to other places in batches."""
+    for name, value in row.items():
+        other = stored[name]
+        if isinstance(value, float) and other is not None and moved:
+            if abs(value - other) > TOLERANCE_G:
+                return False
+        elif value != other:
+            return False
+    return True
+
+
+def _reader(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> UnitReader:
+    settings = plan.settings
+    layout = settings.get("layout")
+    return UnitReader(
+        folder.storage,
+        tuple(root_of(folder.storage, uri) for uri in inputs),
+        None if layout is None else Layout.model_validate(layout),
+        tuple(settings.get("formats", ())),
+        bool(settings["id_from_header"]),
+    )
+
+
+def _score_job(
+    folder: RunFolder, plan: Plan, reader: UnitReader, model_files: Sequence[str]
+) -> ScoreJob:
+    settings = plan.settings
+    names = list(model_files) or [m["model_id"] for m in settings["models"]]
+    models = tuple(resolve_model(name) for name in names)
+    for model, wanted in zip(models, settings["models"], strict=True):
+        if model.spec.sha256 != wanted["sha256"]:
+            raise UsageError(
+                f"model {model.spec.model_id} has another SHA-256 than the run used; give the "
+                "file of the run with --model"
+            )
+    return ScoreJob(
+        storage=folder.storage,
+        output=folder.uri,
+        reader=reader,
+        models=models,
+        batch=settings["batch"],
+        input_convention=settings["input_convention"],
+        threads=available_cores(),
+        has_participants=folder.storage.is_file(folder.path(PARTICIPANTS_NAME)),
+        exclusions=Exclusions(),
+        bsa=Bsa(settings["bsa"]),
+        lvh_preset=LvhPreset(settings["lvh_preset"]),
+        settings=settings,
+    )
+
+
+def _score_rows(job: ScoreJob, unit: Unit) -> dict[str, dict[str, Any]]:
+    table = score_first_rows(unit, job.make_context(), _ROWS_PER_UNIT)
+    return {
+        row["ecg_id"]: {name: row[name] for name in _COMPARED}
+        for row in table.select(["ecg_id", *_COMPARED]).to_pylist()
+    }
+
+
+def _ingest_rows(reader: UnitReader, unit: Unit) -> dict[str, dict[str, Any]]:
+    with reader.open(unit) as chunks:
+        first = next(chunks, None)
+    rows = [] if first is None else first.rows[:_ROWS_PER_UNIT]
+    return {
+        row.ecg_id: {"signal_sha256": signal_sha256(row.counts, row.uv_per_count)} for row in rows
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai verify`."""
+    parser = argparse.ArgumentParser(
+        prog="lvm-ai verify",
+        description="Check that counts reconcile and footers agree, and compute a sample again.",
+    )
+    parser.add_argument("output", help="run folder")
+    parser.add_argument(
+        "--input", action="append", nargs="+", metavar="URI",
+        help="where the run's inputs are now (default: where they were)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", action="append", default=[], help="model file of the run, where it is no id"
+    )
+    parser.add_argument("--no-sample", action="store_true", help="compute nothing again")
+    add_storage_option(parser)
+    args = parser.parse_args(argv)
+    storage = storage_of(args.storage_option)
+    folder = RunFolder(storage, args.output.rstrip("/") or str(Path("/")))
+    plan = folder.require_plan()
+    found = Verification()
+    verify_files(folder, plan, found)
+    if not args.no_sample and not found.problems:
+        given = [uri for group in args.input or [] for uri in group]
+        verify_sample(folder, plan, given or _recorded_inputs(folder), args.model, found)
+    for note in found.notes:
+        sys.stdout.write(f"ok: {note}\n")
+    for problem in found.problems:
+        sys.stdout.write(f"problem: {problem}\n")
+    return 1 if found.problems else 0
+
+
+def _recorded_inputs(folder: RunFolder) -> list[str]:
+    options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
+    return list(options.get("inputs", []))

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.architectures import build_age_sex_bmi, build_ecg_only
+from models.catalog import resolve_model
+from models.loading import bind_model, load_model
+from models.spec import (
+    AGE_YEARS,
+    BMI_21001_KG_M2,
+    INPUT_AGE,
+    INPUT_BMI,
+    INPUT_ECG,
+    INPUT_SEX,
+    OUTPUT_LVH,
+    OUTPUT_MASS,
+)
+from tests.models.golden import load_golden
+
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
+
+
+def test_build_ecg_only__published_number_of_parameters() -> None:
+    assert build_ecg_only().count_params() == 1_047_497
+
+
+def test_build_age_sex_bmi__published_number_of_parameters() -> None:
+    assert build_age_sex_bmi().count_params() == 1_222_851
+
+
+def test_build_age_sex_bmi__published_names() -> None:
+    model = build_age_sex_bmi()
+    assert [tensor.name for tensor in model.inputs] == [INPUT_ECG, INPUT_AGE, INPUT_SEX, INPUT_BMI]
+    assert model.output_names == [OUTPUT_MASS, OUTPUT_LVH]
+
+
+@pytest.mark.parametrize(
+    ("build", "model_id"),
+    [(build_ecg_only, "demo-standin-ecg-only"), (build_age_sex_bmi, "demo-standin")],
+    ids=["ecg_only", "age_sex_bmi"],
+)
+def test_builders__graph_equals_the_tensorflow_2_1_file(
+    build: Callable[[], Any], model_id: str
+) -> None:
+    golden = load_golden()
+    feeds = {
+        INPUT_ECG: golden.tensor_counts[:4].astype(np.float32) / 2000,
+        INPUT_AGE: AGE_YEARS.standardise(golden.age_years)[:4, None],
+        INPUT_SEX: np.eye(2, dtype=np.float32)[golden.sex[:4]],
+        INPUT_BMI: BMI_21001_KG_M2.standardise(golden.bmi_kg_m2)[:4, None],
+    }
+    reference = load_model(resolve_model(model_id))
+    built = bind_model(build(), reference.spec)
+    built.keras_model.set_weights(reference.keras_model.get_weights())
+    expected, actual = reference.call_by_name(feeds), built.call_by_name(feeds)
+    assert set(actual) == set(expected)
+    for name in expected:
+        np.testing.assert_array_equal(actual[name].numpy(), expected[name].numpy())
