@@ -6,7 +6,7 @@ LOCK ?= requirements-cpu.txt
 STAMP := $(VENV)/.installed-$(LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env demo check format lint types test check-slow bench-score lock clean
+.PHONY: env demo check format lint types test check-slow bench-score docs lock clean
 
 env: $(STAMP)
 
@@ -41,6 +41,9 @@ check-slow: env
 
 bench-score: env
 	$(BIN)/python -m tests.benchmarks.bench_score
+
+docs: env
+	$(BIN)/python -m tests.generated_docs
 
 # Writes both files of pins anew. One file cannot hold both: tensorflow and tensorflow-cpu own the
 # same files.

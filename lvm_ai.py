@@ -49,8 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, args: Sequence[str]) -> int:
+    import logging
+
     from lvm_core.errors import LvmError, UsageError
 
+    # Beam says at its import that clients of a service are missing which nothing here uses.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         return int(import_module(COMMANDS[name][0]).main(args))
     except UsageError as error:

@@ -23,6 +23,7 @@ from beam_jobs.planner import (
     find_inputs,
     mark_duplicates,
     redact_excluded,
+    refuse_overlap,
 )
 from beam_jobs.progress import PROGRESS, say, showing
 from beam_jobs.report import final_report, options_for_report, shard_report
@@ -92,6 +93,7 @@ def run_job(job: JobKind, options: RunOptions) -> int:
     Raises:
         LvmError: the run cannot start or go on; the message says what to do.
     """
+    refuse_overlap(options.storage, options.inputs, options.output)
     folder = RunFolder(options.storage, options.output)
     exclusions = (
         load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
@@ -101,7 +103,7 @@ def run_job(job: JobKind, options: RunOptions) -> int:
         planned = _plan(job, options, folder, exclusions, reuse=not options.overwrite)
         _print_plan(job, planned, options)
         return DONE
-    folder.prepare(overwrite=options.overwrite)
+    folder.prepare(job.kind, overwrite=options.overwrite)
     planned = _plan(job, options, folder, exclusions, reuse=True)
     for warning in planned.warnings:
         say(f"warning: {warning}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import AMPLITUDES, Chunk, EcgRow, Reject, reject_of, row_of
 from beam_jobs.layout import Layout
-from beam_jobs.storage import Storage
+from beam_jobs.storage import RetryingFile, Storage
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core import schemas
 from lvm_core.canonical import FINEST_STEP_UV, canonicalise
@@ -82,6 +82,28 @@ def read_footer(storage: Storage, uri: str) -> Footer:
     return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata)
 
 
+def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 0) -> Any:
+    """Open a Parquet file over a stream of ours, verifying page checksums.
+
+    Nothing is read ahead: Arrow's own threads would hold the Python stream beyond the end of the
+    interpreter, and abort it. For the same reason every read says `use_threads=False`.
+    """
+    return pq.ParquetFile(
+        stream,
+        metadata=metadata,
+        buffer_size=buffer_size,
+        pre_buffer=False,
+        page_checksum_verification=True,
+    )
+
+
+def read_table(storage: Storage, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns, in the order of the file."""
+    with storage.open(uri) as stream:
+        wanted = None if columns is None else list(columns)
+        return open_parquet(stream).read(columns=wanted, use_threads=False)
+
+
 def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list[list[Any]]:
     """Return whole columns as lists; a None or an absent column gives an empty list.
 
@@ -90,9 +112,9 @@ def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list
     """
     try:
         with storage.open(uri) as stream:
-            file = pq.ParquetFile(stream)
+            file = open_parquet(stream)
             present = [c for c in columns if c is not None and c in file.schema_arrow.names]
-            table = file.read(columns=present)
+            table = file.read(columns=present, use_threads=False)
     except DAMAGE as error:
         raise EcgRejected(
             RejectReason.UNREADABLE, f"key columns cannot be decoded ({_short(error)})"
@@ -167,13 +189,8 @@ class ParquetReader:
     def _batches(
         self, stream: Any, footer: Footer, group: int, n_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        file = pq.ParquetFile(
-            stream,
-            metadata=footer.metadata,
-            buffer_size=_STREAM_BUFFER_BYTES if n_rows > MAX_ROW_GROUP_ROWS else 0,
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
+        buffered = _STREAM_BUFFER_BYTES if n_rows > MAX_ROW_GROUP_ROWS else 0
+        file = open_parquet(stream, footer.metadata, buffered)
         columns = self._columns(footer.schema)
         yield from file.iter_batches(READ_ROWS, [group], columns, use_threads=False)
 

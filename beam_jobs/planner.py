@@ -88,6 +88,22 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
     return found
 
 
+def refuse_overlap(storage: Storage, uris: Sequence[str], output: str) -> None:
+    """Refuse an output inside an input or the other way round: a run would read its own files.
+
+    Raises:
+        UsageError: an input and the output overlap.
+    """
+    for uri in uris:
+        folder = split_glob(uri)[0] if is_glob(uri) else uri
+        deep = not is_glob(uri) or "**" in uri
+        if storage.contains(output, folder) or (deep and storage.contains(folder, output)):
+            raise UsageError(
+                f"--output {output} and --input {uri} overlap; expected an output folder beside "
+                "the inputs, so that a run neither reads nor removes its own files"
+            )
+
+
 def root_of(storage: Storage, uri: str) -> str:
     """Return the folder that relative paths of an input start from."""
     if is_glob(uri):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.commit import RESULT_FOLDERS, UnitFiles, read_commit, unit_files
+from beam_jobs.parquet_input import read_table
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import Storage, join
 from beam_jobs.units import Unit, UnitSummary, merge_summaries
@@ -80,33 +81,44 @@ class RunFolder:
             )
             return {s.number: s for s in found if s is not None}
 
-    def prepare(self, *, overwrite: bool) -> None:
+    def prepare(self, kind: str, *, overwrite: bool) -> None:
         """Make the folder ready: remove an earlier run where asked, sweep orphaned files.
 
-        Raises:
-            UsageError: the folder holds other things than a run.
-        """
-        if self.storage.exists(self.uri) and self.load_plan_or_foreign():
-            raise UsageError(
-                f"--output {self.uri} is not empty and holds no run; expected a new or empty "
-                "folder, or one that an earlier run made"
-            )
-        if overwrite:
-            # The plan goes last: until then a killed clean-up is still seen as a run.
-            self.storage.delete(self.path(SUCCESS_NAME))
-            for name in _FOLDERS:
-                self.storage.delete_folder(self.path(name))
-            for name in _FILES:
-                self.storage.delete(self.path(name))
-        for name in (*_FOLDERS, ""):
-            self.storage.sweep_orphans(self.path(name) if name else self.uri)
+        Args:
+            kind: of the run that begins, `score` or `ingest`.
+            overwrite: remove an earlier run of this kind. Nothing is removed from a folder
+                without a plan.
 
-    def load_plan_or_foreign(self) -> bool:
-        """Tell whether the folder holds files but no plan."""
-        if self.storage.is_file(self.path(PLAN_NAME)):
-            return False
-        names = [n for n in self.storage.names(self.uri) if not n.startswith(".")]
-        return bool(set(names) - set(_FILES))
+        Raises:
+            UsageError: the folder holds other things than a run of this kind.
+        """
+        there = [name for name in self.storage.entries(self.uri) if not name.startswith(".")]
+        has_plan = PLAN_NAME in there
+        # The participant table is written before the plan: a killed start may leave it alone.
+        if not has_plan and set(there) - {PARTICIPANTS_NAME}:
+            raise UsageError(
+                f"--output {self.uri} is not empty and holds no run ({', '.join(there[:3])}); "
+                "expected a new or empty folder, or one that an earlier run made"
+            )
+        if has_plan and overwrite:
+            self._remove_run(kind)
+        for name in _FOLDERS:
+            self.storage.sweep_orphans(self.path(name))
+        self.storage.sweep_orphans(self.uri)
+
+    def _remove_run(self, kind: str) -> None:
+        there = json.loads(self.storage.read_bytes(self.path(PLAN_NAME))).get("kind")
+        if there != kind:
+            raise UsageError(
+                f"--output {self.uri} holds a run of {there}, which --overwrite of {kind} does not "
+                "remove; choose another folder, or remove it yourself"
+            )
+        # The plan goes last: until then a killed clean-up is still seen as a run.
+        self.storage.delete(self.path(SUCCESS_NAME))
+        for name in _FOLDERS:
+            self.storage.delete_folder(self.path(name))
+        for name in _FILES:
+            self.storage.delete(self.path(name))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file atomically."""
@@ -132,13 +144,9 @@ class RunFolder:
         """Return columns of the result files of units, in plan order."""
         wanted = [self.files(plan, unit).result for unit in units or plan.units]
 
-        def read(uri: str) -> pa.Table:
-            data = self.storage.open(uri)
-            with data:
-                return pq.read_table(data, columns=list(columns))
-
         with ThreadPoolExecutor(_READERS) as pool:
-            return pa.concat_tables(pool.map(read, wanted))
+            tables = pool.map(lambda uri: read_table(self.storage, uri, columns), wanted)
+            return pa.concat_tables(tables)
 
 
 def write_duplicates(folder: RunFolder, plan: Plan) -> int:

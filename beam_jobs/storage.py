@@ -10,11 +10,10 @@ import contextlib
 import datetime as dt
 import errno
 import io
-import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Final, TypeVar
 
 from pyarrow import fs
 
+from beam_jobs import local_files
 from lvm_core.errors import LvmError, UsageError
 
 T = TypeVar("T")
@@ -217,6 +217,24 @@ class Storage:
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
         return sorted(i.base_name for i in infos if i.type == fs.FileType.File)
 
+    def entries(self, uri: str) -> list[str]:
+        """Return the names of files and folders directly in a folder; empty where there is none."""
+        filesystem, path = self.resolve(uri)
+        selector = fs.FileSelector(path, allow_not_found=True)
+        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
+        return sorted(info.base_name for info in infos)
+
+    def contains(self, folder: str, uri: str) -> bool:
+        """Tell whether `uri` is `folder` or lies below it, links resolved."""
+        if store_scheme(folder) != store_scheme(uri):
+            return False
+        outer, inner = (self._normal(u) for u in (folder, uri))
+        return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+    def _normal(self, uri: str) -> str:
+        path = self.resolve(uri)[1]
+        return path if store_scheme(uri) is not None else str(Path(path).resolve())
+
     def modified_s(self, uri: str) -> dict[str, float]:
         """Return when the files directly in a folder were last written, seconds, by name."""
         filesystem, path = self.resolve(uri)
@@ -247,7 +265,9 @@ class Storage:
         """
         if store_scheme(uri) is None:
             local = Path(uri.removeprefix("file://"))
-            with_retries(lambda: _write_local(local, data, private=private), f"writing {uri}")
+            with_retries(
+                lambda: local_files.write_whole(local, data, private=private), f"writing {uri}"
+            )
             return
         filesystem, path = self.resolve(uri)
 
@@ -265,7 +285,7 @@ class Storage:
         """
         if store_scheme(uri) is None:
             path = Path(uri.removeprefix("file://"))
-            return with_retries(lambda: _create_local(path, data), f"writing {uri}")
+            return with_retries(lambda: local_files.create_whole(path, data), f"writing {uri}")
         if self.exists(uri):
             return False
         self.write_atomic(uri, data)
@@ -283,23 +303,11 @@ class Storage:
         with contextlib.suppress(FileMissing):
             with_retries(lambda: filesystem.delete_dir(path), f"deleting {uri}")
 
-    def sweep_orphans(self, uri: str, *, older_than_s: float = 3600.0) -> int:
-        """Delete temporary files that a killed process left in a local folder; return how many.
-
-        A temporary file of a process that still runs on this machine is kept, and so is a young
-        one, which may belong to another node on a shared file system.
-        """
+    def sweep_orphans(self, uri: str) -> int:
+        """Delete temporary files that killed processes left in a local folder; return how many."""
         if store_scheme(uri) is not None:
             return 0
-        folder, now, swept = Path(uri.removeprefix("file://")), time.time(), 0
-        for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-            pid = path.name.rsplit(".", 2)[-2]
-            with contextlib.suppress(FileNotFoundError):
-                dead = pid.isdigit() and not _alive(int(pid))
-                if (dead and _is_local_pid(path)) or now - path.stat().st_mtime > older_than_s:
-                    path.unlink()
-                    swept += 1
-        return swept
+        return local_files.sweep_orphans(Path(uri.removeprefix("file://")))
 
 
 class RetryingFile(io.RawIOBase):
@@ -445,71 +453,3 @@ def _store(scheme: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
     values.pop("region", None)
     limit = dt.timedelta(seconds=_GCS_RETRY_LIMIT_S)
     return fs.GcsFileSystem(**values, retry_time_limit=limit)
-
-
-def _temporary(path: Path) -> Path:
-    return path.parent / f".{path.name}.{_host_tag()}.{os.getpid()}.tmp"
-
-
-def _host_tag() -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)
-
-
-def _is_local_pid(path: Path) -> bool:
-    return f".{_host_tag()}." in path.name
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextlib.contextmanager
-def _written_temporary(path: Path, data: bytes, *, private: bool = False) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    mode = 0o600 if private else 0o666
-    try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_local(path: Path, data: bytes, *, private: bool) -> None:
-    with _written_temporary(path, data, private=private) as temporary:
-        temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _create_local(path: Path, data: bytes) -> bool:
-    with _written_temporary(path, data) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV):
-                raise
-            # A file system without hard links: nearly as good, a reader may see it half written.
-            if path.exists():
-                return False
-            temporary.replace(path)
-    _sync_folder(path.parent)
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,13 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_jobs.commit import read_footer_json
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.layout import Layout
 from beam_jobs.options import add_storage_option, storage_of
-from beam_jobs.parquet_input import DAMAGE
+from beam_jobs.parquet_input import DAMAGE, read_footer, read_table
 from beam_jobs.plan import Plan
 from beam_jobs.planner import root_of
 from beam_jobs.run_folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
@@ -88,11 +87,9 @@ def _unit_problems(
         yield "its result file is missing, damaged or of another plan"
         return
     try:
-        with folder.storage.open(files.result) as stream:
-            file = pq.ParquetFile(stream, page_checksum_verification=True)
-            columns = ["ecg_id"] if plan.kind == "ingest" else None
-            table = file.read(columns=columns)
-            found_schema = file.schema_arrow
+        columns = ["ecg_id"] if plan.kind == "ingest" else None
+        table = read_table(folder.storage, files.result, columns)
+        found_schema = read_footer(folder.storage, files.result).schema
     except DAMAGE as error:
         yield f"its result file cannot be read ({error})"
         return
@@ -116,8 +113,7 @@ def _unit_problems(
 def _rejected(folder: RunFolder, uri: str) -> dict[str, int]:
     if not folder.storage.is_file(uri):
         return {}
-    with folder.storage.open(uri) as stream:
-        rows = pq.read_table(stream, columns=["reason", "n_ecgs"]).to_pylist()
+    rows = read_table(folder.storage, uri, ["reason", "n_ecgs"]).to_pylist()
     found: dict[str, int] = {}
     for row in rows:
         n = 1 if row["n_ecgs"] is None else row["n_ecgs"]
@@ -143,9 +139,9 @@ def verify_sample(
     job = _score_job(folder, plan, reader, model_files) if plan.kind == "score" else None
     for unit in chosen:
         again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit)
-        with folder.storage.open(folder.files(plan, unit).result) as stream:
-            names = ["ecg_id", *(_COMPARED if job is not None else ("signal_sha256",))]
-            stored = {r["ecg_id"]: r for r in pq.read_table(stream, columns=names).to_pylist()}
+        names = ["ecg_id", *(_COMPARED if job is not None else ("signal_sha256",))]
+        table = read_table(folder.storage, folder.files(plan, unit).result, names)
+        stored = {row["ecg_id"]: row for row in table.to_pylist()}
         for ecg_id, row in again.items():
             if ecg_id in stored:
                 n_compared += 1

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_jobs.blocks import Reject
 from beam_jobs.commit import commit_unit, footer, read_footer_json, rejects_table, result_bytes
 from beam_jobs.exclusions import Exclusions, load_exclusions
 from beam_jobs.options import add_storage_option, storage_of
+from beam_jobs.parquet_input import read_table
 from beam_jobs.participants import read_participants_parquet
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.progress import say
@@ -78,9 +77,7 @@ def remove_people(
 def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> int:
     files = folder.files(plan, unit)
     storage = folder.storage
-    keys = pq.read_table(
-        io.BytesIO(storage.read_bytes(files.result)), columns=["ecg_id", "participant_id"]
-    )
+    keys = read_table(storage, files.result, ["ecg_id", "participant_id"])
     gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys.to_pylist()]
     rejects = _read_rejects(storage, files.rejects)
     kept = [r for r in rejects if not _names_person(r, exclusions)]
@@ -88,7 +85,7 @@ def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exc
         return 0
     content = read_footer_json(storage, files.result)
     assert content is not None
-    table = pq.read_table(io.BytesIO(storage.read_bytes(files.result)))
+    table = read_table(storage, files.result)
     table = table.filter(pa.array([not g for g in gone], pa.bool_()))
     kept = [r for r in kept if r.reason != RejectReason.EXCLUDED.value]
     n_excluded = content["n_read"] - table.num_rows - sum(r.weight for r in kept)
@@ -110,7 +107,7 @@ def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exc
 def _read_rejects(storage: Storage, uri: str) -> list[Reject]:
     if not storage.is_file(uri):
         return []
-    rows = pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()
+    rows = read_table(storage, uri).to_pylist()
     return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in rows]
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +17,9 @@ INTRA_OP_THREADS: Final = 1
 """Threads inside one operation. One, so that results do not depend on the number of cores."""
 
 _QUIET: Final = "1"  # hides TensorFlow's INFO lines; warnings and errors still show
+
+_STDERR: Final = 2
+_CHATTER: Final = (b"absl::InitializeLog()", b"oneDNN custom operations are on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,32 @@ def import_tensorflow() -> Any:
     already set is kept).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET)
-    import tensorflow
+    if "tensorflow" not in sys.modules:
+        with _without_chatter():
+            import tensorflow
+    return sys.modules["tensorflow"]
 
-    return tensorflow
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Drop the lines that TensorFlow's libraries write about themselves, and pass on all others.
+
+    They come from C++ before any log level counts, so the descriptor itself is held back for the
+    seconds of the import.
+    """
+    sys.stderr.flush()
+    kept = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not any(mark in line for mark in _CHATTER):
+                    os.write(_STDERR, line)
 
 
 def import_keras() -> Any:

@@ -1,0 +1,98 @@
+"""Local files that are there whole or not at all, and the temporary files behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:
+    """Delete temporary files that a killed process left in a folder; return how many.
+
+    A temporary file of a process that still runs on this machine is kept, and so is a young one,
+    which may belong to another node on a shared file system.
+    """
+    now, swept = time.time(), 0
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        pid = path.name.rsplit(".", 2)[-2]
+        with contextlib.suppress(FileNotFoundError):
+            dead = pid.isdigit() and not _alive(int(pid))
+            if (dead and _is_local_pid(path)) or now - path.stat().st_mtime > older_than_s:
+                path.unlink()
+                swept += 1
+    return swept
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.name}.{_host_tag()}.{os.getpid()}.tmp"
+
+
+def _host_tag() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)
+
+
+def _is_local_pid(path: Path) -> bool:
+    return f".{_host_tag()}." in path.name
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _written_temporary(path: Path, data: bytes, *, private: bool = False) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    mode = 0o600 if private else 0o666
+    try:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes, *, private: bool) -> None:
+    """Write a file that is there whole or not at all; `private`: for its owner only."""
+    with _written_temporary(path, data, private=private) as temporary:
+        temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def create_whole(path: Path, data: bytes) -> bool:
+    """Write a whole file unless it is there; return whether this call made it."""
+    with _written_temporary(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV):
+                raise
+            # A file system without hard links: nearly as good, a reader may see it half written.
+            if path.exists():
+                return False
+            temporary.replace(path)
+    _sync_folder(path.parent)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,521 @@
+"""Retries, reading anywhere in a file, listing and globs, on a local disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from beam_jobs import storage as storage_module
+from beam_jobs.storage import (
+    MAX_PAUSE_S,
+    FileMissing,
+    Storage,
+    StorageDenied,
+    StorageFault,
+    classify,
+    is_glob,
+    join,
+    split_glob,
+    store_scheme,
+    with_retries,
+)
+from lvm_core.errors import LvmError, UsageError
+
+STORAGE = Storage()
+PASSING = (
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    OSError(errno.ETIMEDOUT, "timed out"),
+    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    ConnectionResetError(),
+    OSError("AWS Error SLOW_DOWN during GetObject operation: please reduce your request rate"),
+    OSError("google::cloud::Status(UNAVAILABLE: Connection reset by peer)"),
+)
+DENIED = (
+    PermissionError(errno.EACCES, "Permission denied"),
+    PermissionError(errno.EPERM, "Operation not permitted"),
+    OSError("AWS Error ACCESS_DENIED during PutObject operation: Access Denied"),
+    OSError("google::cloud::Status(PERMISSION_DENIED: no storage.objects.get access)"),
+    OSError("When reading information for key: HTTP status 403"),
+    OSError("AWS Error UNKNOWN (HTTP status 401)"),
+)
+MISSING = (
+    FileNotFoundError(errno.ENOENT, "No such file or directory"),
+    OSError("AWS Error NO_SUCH_BUCKET during ListObjectsV2 operation"),
+    OSError("google::cloud::Status(NOT_FOUND: object not found)"),
+)
+OTHER = (OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EISDIR, "Is a directory"))
+
+
+class Failing:
+    """An operation that raises the given errors, one per call, and then answers."""
+
+    def __init__(self, *errors: OSError) -> None:
+        self.errors = list(errors)
+        self.n_calls = 0
+
+    def __call__(self) -> str:
+        self.n_calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let storage retry without waiting; what it would have waited is in the list."""
+    pauses: list[float] = []
+    quick = partial(with_retries, sleep=pauses.append)
+    monkeypatch.setattr(storage_module, "with_retries", quick)
+    return pauses
+
+
+# Retries
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [(PASSING, StorageFault), (DENIED, StorageDenied), (MISSING, FileMissing), (OTHER, LvmError)],
+)
+def test_classify__tells_passing_from_final_errors(
+    errors: tuple[OSError, ...], kind: type[LvmError]
+) -> None:
+    assert [classify(error) for error in errors] == [kind] * len(errors)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=str)
+def test_with_retries__passing_error_is_tried_again(error: OSError) -> None:
+    operation = Failing(error, error)
+    assert with_retries(operation, "reading x", sleep=lambda s: None) == "answer"
+    assert operation.n_calls == 3
+
+
+@pytest.mark.parametrize("error", [*DENIED, *MISSING, *OTHER], ids=str)
+def test_with_retries__final_error_is_not_tried_again(error: OSError) -> None:
+    operation = Failing(error)
+    pauses: list[float] = []
+    with pytest.raises(LvmError, match=r"^reading x: "):
+        with_retries(operation, "reading x", sleep=pauses.append)
+    assert (operation.n_calls, pauses) == (1, [])
+
+
+def test_with_retries__gives_up_after_five_tries_and_says_how_to_resume() -> None:
+    operation = Failing(*[OSError(errno.EIO, "Input/output error")] * 9)
+    pauses: list[float] = []
+    with pytest.raises(
+        StorageFault,
+        match=r"reading x failed 5 times, last with: Input/output error\. Run the same command",
+    ):
+        with_retries(operation, "reading x", sleep=pauses.append)
+    assert operation.n_calls == 5
+    assert len(pauses) == 4
+
+
+def test_with_retries__fourth_failure_is_forgiven() -> None:
+    operation = Failing(*[OSError(errno.EIO, "Input/output error")] * 4)
+    assert with_retries(operation, "reading x", sleep=lambda s: None) == "answer"
+    assert operation.n_calls == 5
+
+
+def test_with_retries__pauses_grow_with_jitter_of_at_most_half() -> None:
+    seen: list[list[float]] = []
+    for _ in range(50):
+        pauses: list[float] = []
+        with_retries(Failing(*[ConnectionResetError()] * 4), "x", sleep=pauses.append)
+        seen.append(pauses)
+    for nominal_s, column in zip((1.0, 2.0, 4.0, 8.0), zip(*seen, strict=True), strict=True):
+        assert all(nominal_s / 2 <= pause_s <= nominal_s for pause_s in column)
+        assert len(set(column)) > 1
+
+
+def test_with_retries__pauses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_module, "MAX_TRIES", 20)
+    pauses: list[float] = []
+    with_retries(Failing(*[ConnectionResetError()] * 19), "x", sleep=pauses.append)
+    assert max(pauses) <= MAX_PAUSE_S == 60.0
+    assert pauses[-1] >= 30.0
+
+
+def test_with_retries__denied_says_what_to_check() -> None:
+    with pytest.raises(StorageDenied, match=r"access denied .*Check permissions and credentials"):
+        with_retries(Failing(PermissionError(errno.EACCES, "Permission denied")), "writing y")
+
+
+def test_with_retries__error_that_is_not_of_the_storage_passes() -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        with_retries(broken, "reading x")
+
+
+# Where things are
+
+
+@pytest.mark.parametrize(
+    ("uri", "scheme"),
+    [("a/b", None), ("/a/b", None), ("file:///a", None), ("s3://b/k", "s3"), ("gs://b/k", "gs")],
+)
+def test_store_scheme__tells_stores_from_paths(uri: str, scheme: str | None) -> None:
+    assert store_scheme(uri) == scheme
+
+
+def test_store_scheme__other_scheme_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"storage abfss:// is not known; expected a local path"):
+        store_scheme("abfss://container/x")
+
+
+@pytest.mark.parametrize("key", ["endpoint_override", "az.scheme", "s3.secret_key", "s3."])
+def test_storage__unknown_option_is_refused(key: str) -> None:
+    with pytest.raises(UsageError, match=f"--storage-option {re.escape(repr(key))} is not known"):
+        Storage(((key, "x"),))
+
+
+def test_storage__file_scheme_and_plain_path_are_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert STORAGE.read_bytes(f"file://{tmp_path}/a") == STORAGE.read_bytes(f"{tmp_path}/a")
+
+
+def test_join__ignores_trailing_slashes() -> None:
+    assert join("s3://b/k/", "x", "y") == "s3://b/k/x/y"
+
+
+def test_storage__missing_file_is_named(tmp_path: Path) -> None:
+    for operation in (STORAGE.read_bytes, STORAGE.open, STORAGE.size):
+        with pytest.raises(FileMissing, match=r"nothing-here.*: no such file"):
+            operation(f"{tmp_path}/nothing-here")
+
+
+def test_storage__tells_files_from_folders(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert (STORAGE.exists(str(tmp_path)), STORAGE.is_file(str(tmp_path))) == (True, False)
+    assert (STORAGE.exists(f"{tmp_path}/f"), STORAGE.is_file(f"{tmp_path}/f")) == (True, True)
+    assert not STORAGE.exists(f"{tmp_path}/g")
+    assert STORAGE.size(f"{tmp_path}/f") == 3
+
+
+def test_storage__compressed_name_is_not_decompressed(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(b"not gzip at all")
+    assert STORAGE.read_bytes(f"{tmp_path}/x.gz") == b"not gzip at all"
+
+
+def test_delete__nothing_there_is_no_error(tmp_path: Path) -> None:
+    STORAGE.delete(f"{tmp_path}/nothing")
+    STORAGE.delete_folder(f"{tmp_path}/nothing")
+
+
+def test_delete__removes_file_and_folder(tmp_path: Path) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "e" / "f").write_bytes(b"")
+    (tmp_path / "g").write_bytes(b"")
+    STORAGE.delete(f"{tmp_path}/g")
+    STORAGE.delete_folder(f"{tmp_path}/d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names__are_files_directly_in_the_folder(tmp_path: Path) -> None:
+    for name in ("b", "a", ".c"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "deep").write_bytes(b"")
+    assert STORAGE.names(str(tmp_path)) == [".c", "a", "b"]
+    assert STORAGE.names(f"{tmp_path}/absent") == []
+    assert set(STORAGE.modified_s(str(tmp_path))) == {".c", "a", "b"}
+    assert STORAGE.modified_s(str(tmp_path))["a"] == pytest.approx(
+        (tmp_path / "a").stat().st_mtime, abs=1e-3
+    )
+
+
+# Reading anywhere in a file
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    data=st.binary(max_size=300),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["read", "readinto", "set", "cur", "end"]), st.integers(-40, 330)
+        ),
+        max_size=25,
+    ),
+)
+def test_retrying_file__reads_as_a_plain_file(
+    tmp_path: Path, data: bytes, steps: list[tuple[str, int]]
+) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    plain = io.BytesIO(data)
+    with STORAGE.open(str(path)) as ours:
+        assert ours.size() == len(data)
+        assert ours.readable()
+        assert ours.seekable()
+        for what, n in steps:
+            if what == "read":
+                assert ours.read(n) == plain.read(n)
+            elif what == "readinto":
+                mine, theirs = bytearray(max(0, n)), bytearray(max(0, n))
+                assert ours.readinto(mine) == plain.readinto(theirs)
+                assert mine == theirs
+            else:
+                target = {"set": 0, "cur": plain.tell(), "end": len(data)}[what] + n
+                whence = {"set": io.SEEK_SET, "cur": io.SEEK_CUR, "end": io.SEEK_END}[what]
+                assert ours.seek(n, whence) == plain.seek(max(0, target))
+            assert ours.tell() == plain.tell()
+        assert ours.read() == plain.read()
+
+
+class _FlakyHandle:
+    """A native file whose handle breaks at its first read, and stays broken."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+
+    def size(self) -> int:
+        return int(self._native.size())
+
+    def read_at(self, size: int, position: int) -> bytes:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    def close(self) -> None:
+        self._native.close()
+
+
+class _FlakySystem:
+    """A file system of which the first `n_broken` handles are broken."""
+
+    def __init__(self, n_broken: int) -> None:
+        self.n_opened = 0
+        self._n_broken = n_broken
+
+    def open_input_file(self, path: str) -> Any:
+        self.n_opened += 1
+        native = storage_module.fs.LocalFileSystem().open_input_file(path)
+        return _FlakyHandle(native) if self.n_opened <= self._n_broken else native
+
+
+class _FlakyStorage(Storage):
+    system: _FlakySystem
+
+    def resolve(self, uri: str) -> Any:
+        return self.system, uri
+
+
+def _flaky(n_broken: int) -> _FlakyStorage:
+    storage = _FlakyStorage()
+    object.__setattr__(storage, "system", _FlakySystem(n_broken))
+    return storage
+
+
+def test_retrying_file__broken_handle_is_replaced(tmp_path: Path, no_pauses: list[float]) -> None:
+    (tmp_path / "f").write_bytes(b"0123456789")
+    storage = _flaky(1)
+    with storage.open(f"{tmp_path}/f") as stream:
+        stream.seek(3)
+        assert stream.read(4) == b"3456"
+        assert stream.read() == b"789"
+    assert storage.system.n_opened == 2
+    assert len(no_pauses) == 1
+
+
+def test_retrying_file__storage_that_stays_broken_is_a_fault(
+    tmp_path: Path, no_pauses: list[float]
+) -> None:
+    (tmp_path / "f").write_bytes(b"0123456789")
+    with (
+        _flaky(99).open(f"{tmp_path}/f") as stream,
+        pytest.raises(StorageFault, match=r"reading .* failed 5 times"),
+    ):
+        stream.read(1)
+
+
+# Listing and globs
+
+
+def _make(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def test_list_files__folder_is_listed_deeply_in_the_order_of_paths(tmp_path: Path) -> None:
+    names = ["b.xml", "a/z.xml", "a.xml", "a/b/c.xml", "A.xml", "a-1.xml"]
+    _make(tmp_path, *names)
+    for uri in (str(tmp_path), f"{tmp_path}/"):
+        entries = STORAGE.list_files(uri)
+        assert [entry.relative for entry in entries] == sorted(names)
+        assert [entry.size for entry in entries] == [len(name) for name in sorted(names)]
+        assert [entry.uri for entry in entries] == [f"{tmp_path}/{name}" for name in sorted(names)]
+
+
+def test_list_files__single_file_is_relative_to_its_folder(tmp_path: Path) -> None:
+    _make(tmp_path, "a/b.xml")
+    (entry,) = STORAGE.list_files(f"{tmp_path}/a/b.xml")
+    assert (entry.relative, entry.uri) == ("b.xml", f"{tmp_path}/a/b.xml")
+
+
+def test_list_files__nothing_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match="expected a file, a folder or a glob"):
+        STORAGE.list_files(f"{tmp_path}/absent")
+
+
+def test_list_files__relative_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make(tmp_path, "in/a.xml")
+    monkeypatch.chdir(tmp_path)
+    assert [e.relative for e in STORAGE.list_files("in")] == ["a.xml"]
+    assert [e.relative for e in STORAGE.list_files("in/*.xml")] == ["a.xml"]
+    assert STORAGE.read_bytes(STORAGE.list_files("in/*.xml")[0].uri) == b"in/a.xml"
+
+
+def test_is_glob__existing_file_with_brackets_is_a_file(tmp_path: Path) -> None:
+    _make(tmp_path, "x[1].xml")
+    assert not is_glob(f"{tmp_path}/x[1].xml")
+    assert is_glob(f"{tmp_path}/y[1].xml")
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("/data/a*/b.xml", ("/data", "a*/b.xml")),
+        ("*.xml", (".", "*.xml")),
+        ("/*.xml", ("/", "*.xml")),
+        ("s3://bucket/k/**/x?.xml", ("s3://bucket/k", "**/x?.xml")),
+        ("s3://bucket/*", ("s3://bucket", "*")),
+    ],
+)
+def test_split_glob__cuts_before_the_first_wildcard(uri: str, parts: tuple[str, str]) -> None:
+    assert split_glob(uri) == parts
+
+
+TREE = (
+    "a.xml", "ab.xml", "a1.xml", "b/a.xml", "b/ab.xml", "b/c/a.xml", "b/c/d/a1.hea", "c.hea",
+    ".hidden/a.xml", "b/.dot.xml", "a-b.xml", "b+c.xml", "b/(x).xml",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree")
+    _make(folder, *TREE)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*.xml", "*/*.xml", "**/*.xml", "**/a.xml", "b/**/*.hea", "b/**/a*.xml", "a?.xml", "?.xml",
+        "?/?.xml", "[ab].xml", "a[0-9].xml", "[!a]*.xml", "a[!0-9].xml", "*.[xh]*", "b+*.xml",
+        "b/(?).xml", "**/c/*", "**/*", "b/*/a.xml", "z*.xml", ".*/*.xml", "[a-c]*.hea",
+    ],
+)  # fmt: skip
+def test_list_files__glob_finds_what_pathlib_finds(tree: Path, pattern: str) -> None:
+    expected = sorted(str(p.relative_to(tree)) for p in tree.glob(pattern) if p.is_file())
+    assert [e.uri for e in STORAGE.list_files(f"{tree}/{pattern}")] == [
+        f"{tree}/{name}" for name in expected
+    ]
+
+
+WORDS = st.sampled_from(["a", "b", "1", "*", "?", "[ab]", "[!a]", ".", "a*", "**/", "/"])
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(words=st.lists(WORDS, min_size=1, max_size=6))
+def test_glob__finds_what_pathlib_finds_for_any_pattern(tree: Path, words: list[str]) -> None:
+    pattern = re.sub(r"/+", "/", "".join(words)).strip("/")
+    parts = pattern.split("/")
+    if not any(c in pattern for c in "*?[") or any("**" in p and p != "**" for p in parts):
+        return
+    if parts[-1] == "**" or any(p in ("", ".", "..") for p in parts):
+        return
+    expected = sorted(str(p.relative_to(tree)) for p in tree.glob(pattern) if p.is_file())
+    base = pattern[: min(pattern.find(c) for c in "*?[" if c in pattern)].rpartition("/")[0]
+    if not (tree / base).is_dir():
+        return
+    found = [e.uri.removeprefix(f"{tree}/") for e in STORAGE.list_files(f"{tree}/{pattern}")]
+    assert found == expected
+
+
+def test_glob__negated_set_stays_within_one_folder(tmp_path: Path) -> None:
+    _make(tmp_path, "a/b", "a-b")
+    found = [e.relative for e in STORAGE.list_files(f"{tmp_path}/a[!x]b")]
+    assert found == ["a-b"]
+
+
+def test_glob__unclosed_bracket_is_itself(tmp_path: Path) -> None:
+    _make(tmp_path, "x[1.xml", "x1.xml")
+    assert [e.relative for e in STORAGE.list_files(f"{tmp_path}/x[*.xml")] == ["x[1.xml"]
+
+
+def test_glob__relative_paths_start_before_the_first_wildcard(tmp_path: Path) -> None:
+    _make(tmp_path, "in/p1/a.xml", "in/p2/a.xml", "in/q/a.xml")
+    entries = STORAGE.list_files(f"{tmp_path}/in/p*/a.xml")
+    assert [entry.relative for entry in entries] == ["p1/a.xml", "p2/a.xml"]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "f").write_bytes(b"x")
+    (folder / "f").chmod(0o000)
+    yield folder / "f"
+    (folder / "f").chmod(0o600)
+
+
+def test_read_bytes__file_without_permission_is_denied_at_once(
+    read_only: Path, no_pauses: list[float]
+) -> None:
+    try:
+        read_only.read_bytes()
+    except PermissionError:
+        with pytest.raises(StorageDenied, match=r"reading .*access denied"):
+            STORAGE.read_bytes(str(read_only))
+        assert no_pauses == []
+    else:
+        pytest.skip("this user may read every file")
+
+
+OPERATIONS: tuple[Callable[[str], object], ...] = (STORAGE.read_bytes, STORAGE.list_files)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_storage__retries_what_it_reads(
+    tmp_path: Path,
+    no_pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    operation: Callable[[str], object],
+) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    failing = Failing(*[OSError(errno.EIO, "Input/output error")] * 2)
+    real = Storage.resolve
+
+    class System:
+        def __init__(self, system: Any) -> None:
+            self._system = system
+
+        def __getattr__(self, name: str) -> Any:
+            failing()
+            return getattr(self._system, name)
+
+    def resolve(self: Storage, uri: str) -> Any:
+        system, path = real(self, uri)
+        return System(system), path
+
+    monkeypatch.setattr(Storage, "resolve", resolve)
+    operation(f"{tmp_path}/f")
+    assert len(no_pauses) == 2

@@ -1,0 +1,116 @@
+"""Who may import whom, how long files are, and that nothing heavy is imported early."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = ("lvm_core", "models", "beam_jobs", "analysis")
+MAY_IMPORT = {
+    "lvm_core": set(),
+    "models": {"lvm_core"},
+    "beam_jobs": {"lvm_core", "models"},
+    "analysis": {"lvm_core"},
+}
+MUST_NOT_IMPORT = {
+    "lvm_core": {"tensorflow", "keras", "apache_beam", "pandas", "requests", "urllib", "socket"},
+    "models": {"apache_beam", "pandas"},
+    "beam_jobs": {"pandas", "lifelines", "tensorflow", "keras"},
+    "analysis": {"tensorflow", "keras", "apache_beam"},
+}
+FILES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
+LAZY = {
+    # TensorFlow takes seconds to import, which commands that predict nothing must not pay.
+    "models": {"tensorflow", "keras", "h5py"},
+}
+
+
+def _imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield (top-level module, inside a function) of every import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module]
+        for name in names:
+            yield name.partition(".")[0], id(node) in inside
+
+
+def _package(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_imports__follow_the_table(path: Path) -> None:
+    package = _package(path)
+    modules = {module for module, _ in _imports(path)}
+    assert modules & (set(OURS) - {package}) <= MAY_IMPORT[package]
+    allowed_late = LAZY.get(package, set())
+    assert not modules & (MUST_NOT_IMPORT[package] - allowed_late)
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_imports__inside_functions_only_where_import_is_slow(path: Path) -> None:
+    late = {module for module, inside in _imports(path) if inside}
+    assert late <= LAZY.get(_package(path), set())
+
+
+def test_pyarrow__in_the_core_only_in_schemas() -> None:
+    users = [p.name for p in FILES if _package(p) == "lvm_core" and "pyarrow" in dict(_imports(p))]
+    assert users == ["schemas.py"]
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "lvm_ai.py"], ids=_name)
+def test_files__are_at_most_500_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "lvm_ai.py"], ids=_name)
+def test_functions__are_at_most_40_lines_beside_their_docstring(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            doc = ast.get_docstring(node, clean=False)
+            length = (node.end_lineno or 0) - node.lineno + 1
+            length -= len(doc.splitlines()) + 1 if doc else 0
+            assert length <= 40 or _is_a_parser(node), f"{node.name} has {length} lines"
+
+
+def _is_a_parser(node: ast.FunctionDef) -> bool:
+    """A list of options is as long as there are options."""
+    calls = [n.func.attr for n in ast.walk(node) if isinstance(n, ast.Call) and _has_attr(n)]
+    return calls.count("add_argument") > 5
+
+
+def _has_attr(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Attribute)
+
+
+def test_every_folder_of_tests__has_an_init() -> None:
+    folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    assert not [str(folder) for folder in folders if not (folder / "__init__.py").exists()]
+
+
+def test_models_and_score__import_no_tensorflow() -> None:
+    code = (
+        "import sys, models.predictor, models.cli, beam_jobs.score, beam_jobs.ingest;"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
