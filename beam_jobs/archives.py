@@ -6,10 +6,12 @@ compressed TAR only from its start to its end.
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Final, cast
 
@@ -138,8 +140,46 @@ def _tar_infos(stream: IO[bytes], uri: str) -> Iterator[tarfile.TarInfo]:
                 yield info
 
 
-def _open_tar(stream: Any, uri: str) -> tarfile.TarFile:
-    return tarfile.open(fileobj=stream, mode="r|gz" if is_streamed(uri) else "r:")
+@contextmanager
+def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
+    """Open a TAR; leaving it normally checks that it ended with its end mark.
+
+    `tarfile` takes an archive that breaks off, or goes on with a damaged header, for a complete
+    one.
+    """
+    if is_streamed(uri):
+        with gzip.GzipFile(fileobj=stream) as unpacked:
+            blocks = _LastBlock(cast(IO[bytes], unpacked))
+            stream_of_blocks = cast(IO[bytes], blocks)
+            with tarfile.open(fileobj=stream_of_blocks, mode="r|", bufsize=512) as archive:
+                yield archive
+            _require_end_mark(blocks.last)
+            while rest := unpacked.read(1 << 20):  # to the end, where its checksum is
+                if any(rest):
+                    raise tarfile.ReadError("data after the end mark")
+        return
+    with tarfile.open(fileobj=stream, mode="r:") as archive:
+        yield archive
+        stream.seek(archive.offset)
+        _require_end_mark(stream.read(tarfile.BLOCKSIZE))
+
+
+def _require_end_mark(block: bytes) -> None:
+    if block != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("archive has no end mark where it ends; broken off or damaged")
+
+
+class _LastBlock:
+    """Passes reads on and keeps what the last one gave."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes."""
+        self.last = self._stream.read(size)
+        return self.last
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:
@@ -168,11 +208,13 @@ class _RatioGuard:
         self._packed = 0
 
     def read(self, size: int = -1) -> bytes:
+        """Read compressed bytes."""
         data = self._stream.read(size)
         self._packed += len(data)
         return data
 
     def check(self, info: tarfile.TarInfo) -> None:
+        """Refuse a member whose header promises far more than was packed so far."""
         # 64 kB: what the decompressor may have read ahead or behind for a small archive.
         unpacked = info.offset_data + info.size
         if unpacked > MAX_RATIO * (self._packed + 65536):

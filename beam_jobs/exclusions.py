@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
-import pyarrow.csv as pa_csv
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.blocks import Chunk, EcgRow, Reject
@@ -16,6 +20,8 @@ from beam_jobs.units import digest
 from lvm_core.errors import UsageError
 
 _KEYS = ("participant_id", "ecg_id", "eid", "f.eid")
+MIN_PATH_ID: Final = 6
+_REDACTED: Final = "(withdrawn)"
 _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -38,21 +44,50 @@ class Exclusions:
         return digest(sorted(self.ids))
 
     def hits(self, ecg_id: str | None, participant_id: str | None) -> bool:
-        """Tell whether an ECG belongs to an excluded person, or is excluded itself."""
-        return ecg_id in self.ids or participant_id in self.ids
+        """Tell whether an ECG belongs to an excluded person, or is excluded itself.
+
+        Where the person is not known, an ecg_id that holds the identifier as a word is theirs:
+        `1000015_20205_2_0` is of 1000015.
+        """
+        if ecg_id in self.ids or participant_id in self.ids:
+            return True
+        return participant_id is None and self.hits_path(ecg_id)
 
     def hits_path(self, path: str | None) -> bool:
-        """Tell whether an excluded identifier stands in a path as a word of its own."""
-        if not path or not self.ids:
+        """Tell whether an excluded identifier stands in a path as a word of its own.
+
+        Only identifiers of at least `MIN_PATH_ID` characters count: a short one is a word of many
+        paths that have nothing to do with the person.
+        """
+        if not path or not self._long:
             return False
-        return not self.ids.isdisjoint(_WORD.findall(path)) or any(
+        return not self._long.isdisjoint(_WORD.findall(path)) or any(
             re.search(rf"(?<![A-Za-z0-9]){re.escape(i)}(?![A-Za-z0-9])", path)
             for i in self._compound
         )
 
-    @property
+    @cached_property
+    def _long(self) -> frozenset[str]:
+        return frozenset(i for i in self.ids if len(i) >= MIN_PATH_ID)
+
+    @cached_property
     def _compound(self) -> tuple[str, ...]:
-        return tuple(i for i in self.ids if not _WORD.fullmatch(i))
+        return tuple(i for i in self._long if not _WORD.fullmatch(i))
+
+    def names(self, reject: Reject) -> bool:
+        """Tell whether a reject row of one ECG is an excluded person's."""
+        if self.hits(reject.ecg_id, reject.participant_id):
+            return True
+        texts = (reject.source_uri, reject.detail)
+        return reject.weight == 1 and any(self.hits_path(text) for text in texts)
+
+    def scrubbed(self, value: Any) -> Any:
+        """Return JSON content with every text replaced that names one of the people."""
+        if isinstance(value, dict):
+            return {key: self.scrubbed(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.scrubbed(item) for item in value]
+        return _REDACTED if isinstance(value, str) and self.hits_path(value) else value
 
     def of_chunk(self, chunk: Chunk) -> Chunk:
         """Return the chunk with excluded people's ECGs as anonymous rejects."""
@@ -65,13 +100,7 @@ class Exclusions:
                 rejects.append(excluded_reject())
             else:
                 kept.append(row)
-        for reject in chunk.rejects:
-            named = self.hits(reject.ecg_id, reject.participant_id)
-            whole_file = reject.ecg_id is None and self.hits_path(reject.source_uri)
-            if (named or whole_file) and reject.weight == 1:
-                rejects.append(excluded_reject())
-            else:
-                rejects.append(reject)
+        rejects += [excluded_reject() if self.names(r) else r for r in chunk.rejects]
         return Chunk(kept, rejects, chunk.n_read)
 
 
@@ -81,38 +110,52 @@ def load_exclusions(storage: Storage, uri: str) -> Exclusions:
     The key column is participant_id, ecg_id or eid; a file with one column needs no header.
 
     Raises:
-        UsageError: several columns and none of them a key.
+        UsageError: the file cannot be read, has several columns and none of them a key, or an
+            identifier that cannot be one. Never a silent miss: somebody's withdrawal hangs on it.
     """
     data = storage.read_bytes(uri)
     if uri.lower().endswith((".parquet", ".pq")):
-        table = pq.read_table(io.BytesIO(data))
-        return Exclusions(_ids(_key_column(table.column_names, uri, table.to_pydict())))
-    if not data.strip():
+        try:
+            table = pq.read_table(io.BytesIO(data))
+        except (pa.ArrowException, OSError) as error:
+            raise UsageError(f"{uri} cannot be read as Parquet: {error}") from error
+        return Exclusions(_ids(_key_values(table, uri), uri))
+    try:
+        lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{uri} is not UTF-8 text ({error}); save it as UTF-8") from error
+    if not lines:
         return Exclusions()
-    text = data.decode("utf-8-sig")
-    first = text.splitlines()[0]
-    names = [name.strip().strip('"') for name in re.split(r"[,\t]", first)]
-    if len(names) == 1:
-        lines = [line.strip().strip('"') for line in text.splitlines()]
-        return Exclusions(_ids(lines[1:] if names[0].lower() in _KEYS else lines))
-    delimiter = "\t" if "\t" in first else ","
-    table = pa_csv.read_csv(
-        io.BytesIO(text.encode()),
-        parse_options=pa_csv.ParseOptions(delimiter=delimiter),
-        convert_options=pa_csv.ConvertOptions(
-            column_types=dict.fromkeys(names, "string"), strings_can_be_null=False
-        ),
-    )
-    return Exclusions(_ids(_key_column(table.column_names, uri, table.to_pydict())))
+    delimiter = next((d for d in ",\t;" if d in lines[0]), None)
+    rows = list(csv.reader(lines, delimiter=delimiter or ","))
+    header = [name.strip() for name in rows[0]]
+    if delimiter is None:
+        values = [",".join(row) for row in rows]
+        return Exclusions(_ids(values[1:] if header[0].lower() in _KEYS else values, uri))
+    ragged = [i for i, row in enumerate(rows, start=1) if len(row) != len(header)]
+    if ragged:
+        raise UsageError(f"{uri}: rows {ragged[:5]} do not have {len(header)} columns like row 1")
+    columns = {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
+    return Exclusions(_ids(_key_values(pa.table(columns), uri), uri))
 
 
-def _key_column(names: list[str], uri: str, columns: dict[str, list[object]]) -> list[object]:
-    found = [name for name in names if name.lower() in _KEYS]
+def _key_values(table: pa.Table, uri: str) -> list[object]:
+    found = [name for name in table.column_names if name.lower() in _KEYS]
     if not found:
-        raise UsageError(f"{uri} has columns {names}; expected one of {', '.join(_KEYS)}")
-    return [value for name in found for value in columns[name]]
+        raise UsageError(
+            f"{uri} has columns {table.column_names}; expected one of {', '.join(_KEYS)}"
+        )
+    return [value for name in found for value in table[name].to_pylist()]
 
 
-def _ids(values: list[object] | list[str]) -> frozenset[str]:
-    texts = (str(value).strip() for value in values if value is not None)
+def _ids(values: Sequence[object], uri: str) -> frozenset[str]:
+    texts = [str(value).strip() for value in values if value is not None]
+    decimal = [text for text in texts if re.fullmatch(r"\d+\.0*", text)]
+    odd = [text for text in texts if re.search(r"[,;\t]", text)]
+    if decimal or odd:
+        problem = "decimal numbers" if decimal else "several columns in one"
+        raise UsageError(
+            f"{uri} holds {problem} ({len(decimal or odd)} values) where identifiers are expected. "
+            "An integer column with gaps becomes decimal in pandas: convert it to text first"
+        )
     return frozenset(text for text in texts if text)

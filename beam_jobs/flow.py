@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -39,7 +39,7 @@ from beam_jobs.runners import make_runner, run_pipeline
 from beam_jobs.units import Unit, UnitSummary, cut_units, merge_summaries
 from beam_jobs.units_transform import UnitJob, build
 from beam_jobs.withdraw import remove_people
-from lvm_core.errors import LvmError
+from lvm_core.errors import LvmError, RejectReason
 from lvm_core.quality import scale_verdict
 
 DONE: Final = 0
@@ -129,7 +129,6 @@ def _plan(
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
         keys.n_duplicates = 0
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
-    marked = redact_excluded(marked, exclusions)
     base = old or Plan(job.kind, settings, (), inputs.n_ignored)
     new_units = list(
         cut_units(
@@ -139,8 +138,12 @@ def _plan(
             settings_sha256=base.settings_sha256,
         )
     )
-    plan = base.with_units([*base.units, *new_units])
     scale = base.scale or job.scale(base.with_units(new_units), inputs.roots)
+    # Redacted only now: which unit a piece is in must not depend on who is excluded.
+    new_units = [
+        replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units
+    ]
+    plan = base.with_units([*base.units, *new_units])
     plan = Plan(plan.kind, plan.settings, plan.units, inputs.n_ignored, scale)
     if old is not None:
         say(f"{len(added)} inputs were added since the run was planned")
@@ -200,8 +203,9 @@ class _Run:
         """Do the units of this shard that are missing, then close the run if all are done."""
         mine = self.plan.shard_units(*self.options.shard)
         done = self.folder.committed(self.plan)
-        if self.exclusions.ids and done:
+        if self.exclusions.ids:
             removed = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
+            self.plan = self.folder.require_plan()
             if removed:
                 say(f"removed {removed} ECGs of excluded people from finished units")
                 self.folder.storage.delete(self.folder.path(SUCCESS_NAME))
@@ -262,17 +266,25 @@ class _Run:
         content["earlier_runs"] = (
             [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
         )
-        self.folder.write_json(f"{REPORTS_FOLDER}/{name}", content)
+        self.folder.write_json(f"{REPORTS_FOLDER}/{name}", self.exclusions.scrubbed(content))
 
     def _close(self, done: Mapping[int, UnitSummary]) -> int:
         """Check the whole run and write what says that it is done."""
         total = reconcile(self.plan, done)
+        if self.exclusions.ids:
+            # Paths of shared files that name a person were needed until now.
+            remove_people(self.folder, self.plan, self.exclusions, sorted(done))
         say("closing: looking for identical signals")
         n_identical = write_duplicates(self.folder, self.plan)
         report = final_report(self.plan, total, self.folder.reports(), n_identical)
         problems = self._problems(total)
         report["problems"] = problems
-        self.folder.write_json(REPORT_NAME, report)
+        if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):
+            say(
+                f"warning: none of the {len(self.exclusions)} listed identifiers is in this run; "
+                "are they participant_id or ecg_id as in the inputs?"
+            )
+        self.folder.write_json(REPORT_NAME, self.exclusions.scrubbed(report))
         for line in _summary_lines(self.plan, total, n_identical):
             say(line)
         if problems:

@@ -110,6 +110,12 @@ class Layout(_Strict):
         return measurements
 
     @property
+    def names(self) -> dict[str, str | None]:
+        """Column of each of our names beside the signal."""
+        keys = {"ecg_id": self.ecg_id, "participant_id": self.participant_id}
+        return {**keys, "recorded_at": self.recorded_at, **self.measurements}
+
+    @property
     def needed_columns(self) -> tuple[str, ...]:
         """Columns that a file must have."""
         signal = self.signal

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,25 +20,31 @@ def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:
     """
     now, swept = time.time(), 0
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        pid = path.name.rsplit(".", 2)[-2]
         with contextlib.suppress(FileNotFoundError):
-            dead = pid.isdigit() and not _alive(int(pid))
-            if (dead and _is_local_pid(path)) or now - path.stat().st_mtime > older_than_s:
+            pid = _local_pid(path)
+            old = now - path.stat().st_mtime > older_than_s
+            if old if pid is None else not _alive(pid):
                 path.unlink()
                 swept += 1
     return swept
 
 
 def _temporary(path: Path) -> Path:
-    return path.parent / f".{path.name}.{_host_tag()}.{os.getpid()}.tmp"
+    # The thread too: two of them may write the same bytes to the same name.
+    tag = f"{_host_tag()}.{threading.get_ident()}.{os.getpid()}"
+    return path.parent / f".{path.name}.{tag}.tmp"
 
 
 def _host_tag() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)
 
 
-def _is_local_pid(path: Path) -> bool:
-    return f".{_host_tag()}." in path.name
+def _local_pid(path: Path) -> int | None:
+    """Return the process that a temporary file belongs to; None when of another machine."""
+    parts = path.name.split(".")
+    if len(parts) < 5 or parts[-4] != _host_tag() or not parts[-2].isdigit():
+        return None
+    return int(parts[-2])
 
 
 def _alive(pid: int) -> bool:

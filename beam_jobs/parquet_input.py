@@ -105,39 +105,105 @@ def read_table(storage: Storage, uri: str, columns: Sequence[str] | None = None)
 
 
 def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list[list[Any]]:
-    """Return whole columns as lists; a None or an absent column gives an empty list.
+    """Return whole columns as lists, one value per row of the file.
 
-    Raises:
-        EcgRejected: `unreadable`, the columns cannot be decoded.
+    An absent column, or one that cannot be decoded in a row group, gives None there: the unit
+    that reads the row group rejects the rows it cannot decode.
     """
+    with storage.open(uri) as stream:
+        file = open_parquet(stream)
+        names = set(file.schema_arrow.names)
+        found: list[list[Any]] = [[] for _ in columns]
+        for group in range(file.metadata.num_row_groups):
+            n_rows = file.metadata.row_group(group).num_rows
+            for values, column in zip(found, columns, strict=True):
+                values.extend(_key_values(file, group, column if column in names else None, n_rows))
+    return found
+
+
+def _key_values(file: Any, group: int, column: str | None, n_rows: int) -> list[Any]:
+    if column is None:
+        return [None] * n_rows
     try:
-        with storage.open(uri) as stream:
-            file = open_parquet(stream)
-            present = [c for c in columns if c is not None and c in file.schema_arrow.names]
-            table = file.read(columns=present, use_threads=False)
-    except DAMAGE as error:
-        raise EcgRejected(
-            RejectReason.UNREADABLE, f"key columns cannot be decoded ({_short(error)})"
-        ) from error
-    return [table[c].to_pylist() if c in present else [] for c in columns]
+        table = file.read_row_group(group, columns=[column], use_threads=False)
+        return list(table[column].to_pylist())
+    except DAMAGE:
+        return [None] * n_rows
 
 
-def missing_columns(schema: pa.Schema, layout: Layout | None) -> list[str]:
-    """Return the columns that are missing, with their canonical types where they are wrong."""
-    if layout is not None:
-        return [name for name in layout.needed_columns if name not in schema.names]
-    problems = [name for name in schemas.ECG_REQUIRED if name not in schema.names]
-    for lead in LEADS_12:
-        if lead in schema.names and not _is_int16_list(schema.field(lead).type):
-            problems.append(f"{lead} (is {schema.field(lead).type}, expected a list of int16)")
-    return problems
+def column_problems(schema: pa.Schema, layout: Layout | None) -> tuple[RejectReason, str] | None:
+    """Return why a file's columns cannot be read, or None when they can."""
+    needed = schemas.ECG_REQUIRED if layout is None else layout.needed_columns
+    leads = LEADS_12 if layout is None else layout.signal.signal_columns
+    missing = [name for name in needed if name not in schema.names]
+    wrong = [
+        f"{name} (is {schema.field(name).type}, expected {expected})"
+        for name, fits, expected in _expected_types(layout)
+        if name in schema.names and not fits(schema.field(name).type)
+    ]
+    if not missing and not wrong:
+        return None
+    lead_problem = any(text.split(" ")[0] in leads for text in (*missing, *wrong))
+    reason = RejectReason.MISSING_LEAD if lead_problem else RejectReason.UNREADABLE
+    parts = [f"columns are missing: {', '.join(missing)}"] if missing else []
+    parts += [f"columns of another type: {', '.join(wrong)}"] if wrong else []
+    return reason, "; ".join(parts)
+
+
+def _expected_types(
+    layout: Layout | None,
+) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:
+    """Yield (column, whether a type fits, what fits in words) of every column with a meaning."""
+    name_of = {name: name for name in schemas.ECGS.names} if layout is None else layout.names
+    for key in ("ecg_id", "participant_id"):
+        # A decimal number is no key: 1000003 would be read as 1000003.0, another person.
+        yield name_of.get(key) or "", _is_key, "text or whole numbers"
+    yield name_of.get("recorded_at") or "", _is_time, "a timestamp, a date or text"
+    for name in AMPLITUDES:
+        yield name_of.get(name) or "", _is_number, "numbers"
+    if layout is None:
+        yield "uv_per_count", _is_number, "numbers"
+        for lead in LEADS_12:
+            yield lead, _is_int16_list, "a list of int16"
+        return
+    for by_row in (layout.signal.uv_per_count, layout.signal.sampling_rate_hz):
+        if isinstance(by_row, str):
+            yield by_row, _is_number, "numbers"
+    for name in layout.signal.signal_columns:
+        yield name, _is_number_list, "a list of numbers"
+
+
+def _is_key(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(text or pa.types.is_string_view(kind) or pa.types.is_integer(kind))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    zone_free = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return bool(zone_free or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    )
+
+
+def _is_number_list(kind: pa.DataType) -> bool:
+    while _is_list(kind):
+        kind = kind.value_type
+        if _is_number(kind):
+            return True
+    return False
 
 
 def _is_int16_list(kind: pa.DataType) -> bool:
-    is_list = (
-        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    )
-    return bool(is_list and kind.value_type == pa.int16())
+    return _is_list(kind) and bool(kind.value_type == pa.int16())
 
 
 class ParquetReader:
@@ -361,12 +427,7 @@ class _LayoutDecoder:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._names = {
-            "ecg_id": layout.ecg_id,
-            "participant_id": layout.participant_id,
-            "recorded_at": layout.recorded_at,
-            **layout.measurements,
-        }
+        self._names = layout.names
 
     def __call__(
         self, batch: pa.RecordBatch, path: str, first_row: int

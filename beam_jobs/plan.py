@@ -89,22 +89,26 @@ class Plan:
             content = json.loads(data)
             version = content["lvm_ai_plan"], content["results_version"]
         except (ValueError, KeyError, TypeError) as error:
-            raise LvmError(
-                f"{PLAN_NAME} is damaged ({error}); start anew with --overwrite"
-            ) from error
+            raise _damaged(error) from error
         if version != (_FORMAT, RESULTS_VERSION):
             raise UsageError(
                 f"{PLAN_NAME} was written by another version (plan {version[0]}, results "
                 f"{version[1]}; this one: {_FORMAT}, {RESULTS_VERSION}). Finish the run with that "
                 "version, or start anew with --overwrite"
             )
-        units = tuple(
-            Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
-            for i, u in enumerate(content["units"])
-        )
-        return cls(
-            content["kind"], content["settings"], units, content["ignored"], content["scale"]
-        )
+        try:
+            units = tuple(
+                Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
+                for i, u in enumerate(content["units"])
+            )
+            ignored, scale = content["ignored"], content["scale"]
+            return cls(content["kind"], content["settings"], units, ignored, scale)
+        except (KeyError, TypeError) as error:
+            raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> LvmError:
+    return LvmError(f"{PLAN_NAME} is damaged ({error}); start anew with --overwrite")
 
 
 def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> None:
@@ -140,10 +144,13 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
         UsageError: an input of the old plan changed or is gone, by name.
     """
     known = {_key(piece): _state(piece) for piece in old.pieces}
-    names = {_key(piece): piece.path or "(a withdrawn person's file)" for piece in old.pieces}
+    names = {_key(piece): piece.path for piece in old.pieces}
     now = {_key(piece): _state(piece) for piece in pieces}
-    changed = [names[key] for key, state in known.items() if key in now and now[key] != state]
-    gone = [names[key] for key in known if key not in now]
+    changed_keys = [key for key, state in known.items() if key in now and now[key] != state]
+    # Whoever withdrew may be gone from the inputs too: their records are not read again.
+    left_out = {_key(piece) for piece in old.pieces if piece.excluded}
+    changed = [names[key] for key in changed_keys if key not in left_out]
+    gone = [names[key] for key in known if key not in now and key not in left_out]
     if changed or gone:
         parts = [
             f"{len(paths)} inputs {what}: {', '.join(paths[:_SHOWN])}"

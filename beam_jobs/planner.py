@@ -18,7 +18,7 @@ from beam_jobs.inputs import (
     unmatched_id,
 )
 from beam_jobs.layout import Layout
-from beam_jobs.parquet_input import Footer, missing_columns, read_footer, read_keys
+from beam_jobs.parquet_input import Footer, column_problems, read_footer, read_keys
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
@@ -217,11 +217,9 @@ def _parquet_pieces(
         footer = read_footer(storage, entry.uri)
     except EcgRejected as problem:
         return [_broken(root, entry, problem)], None
-    missing = missing_columns(footer.schema, options.layout)
-    if missing:
-        detail = f"columns are missing: {', '.join(missing)}"
-        reason = RejectReason.MISSING_LEAD
-        piece = _broken(root, entry, EcgRejected(reason, detail))
+    unfit = column_problems(footer.schema, options.layout)
+    if unfit is not None:
+        piece = _broken(root, entry, EcgRejected(*unfit))
         return [replace(piece, n_ecgs=footer.metadata.num_rows)], None
     pieces = list(_spans(root, entry, footer, options.unit_ecgs))
     largest = max(footer.row_group_rows, default=0)
@@ -251,8 +249,8 @@ def _spans(root: int, entry: FileEntry, footer: Footer, unit_ecgs: int) -> Itera
 def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
     """Stop when no Parquet file at all has the needed columns: that is a mistake, not damage."""
     parquet = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq"))]
-    wrong = [p for p in parquet if p.reason == RejectReason.MISSING_LEAD.value]
-    if options.parquet_allowed and parquet and len(wrong) == len(parquet) == len(found.pieces):
+    wrong = [p for p in parquet if (p.detail or "").startswith("columns ")]
+    if options.parquet_allowed and wrong and len(wrong) == len(parquet):
         what = "the canonical ECG table" if options.layout is None else "the layout"
         raise UsageError(
             f"{wrong[0].path}: {wrong[0].detail}; expected {what}. Other people's Parquet is read "
@@ -315,11 +313,7 @@ def _key_columns(
     names: tuple[str | None, ...] = ("ecg_id", "participant_id", "recorded_at")
     if layout is not None:
         names = (layout.ecg_id, layout.participant_id, layout.recorded_at)
-    try:
-        return read_keys(storage, join(roots[piece.root], piece.path), names)
-    except EcgRejected:
-        # Damaged key columns: the unit that reads the file rejects the rows it cannot decode.
-        return [[], [], []]
+    return read_keys(storage, join(roots[piece.root], piece.path), names)
 
 
 def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
@@ -346,15 +340,26 @@ def _widen(
     dates[person] = min(first, time), max(last, time)
 
 
-def redact_excluded(pieces: Sequence[Piece], exclusions: Exclusions) -> list[Piece]:
-    """Return the pieces with raw records of excluded people reduced to a digest of their path."""
+def redact_excluded(
+    pieces: Sequence[Piece], exclusions: Exclusions, *, finished: bool = False
+) -> list[Piece]:
+    """Return the pieces with those of excluded people reduced to a digest of their path.
+
+    Args:
+        pieces: of a plan, in order.
+        exclusions: whom to remove.
+        finished: the unit is done, so that a path of a shared file is not needed any more.
+    """
     return [
-        piece.redacted()
-        if not piece.is_parquet
-        and (
-            exclusions.hits(piece.ecg_id, piece.participant_id)
-            or (piece.n_ecgs == 1 and exclusions.hits_path(piece.path))
-        )
-        else piece
+        piece.redacted() if _must_go(piece, exclusions, finished=finished) else piece
         for piece in pieces
     ]
+
+
+def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
+    if exclusions.hits(piece.ecg_id, piece.participant_id):
+        return True
+    one_record = not piece.is_parquet and piece.n_ecgs == 1
+    return (finished or one_record) and any(
+        exclusions.hits_path(text) for text in (piece.path, *piece.parts)
+    )

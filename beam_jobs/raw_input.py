@@ -41,7 +41,11 @@ class RawReader:
     def read(self, pieces: Sequence[Piece], roots: Sequence[str]) -> Iterator[Chunk]:
         """Yield the records of consecutive pieces; pieces of one archive are read in one go."""
         chunk = Chunk()
-        for key, group in groupby(pieces, key=lambda piece: (piece.root, piece.archive)):
+        for piece in pieces:
+            if _is_settled(piece):
+                self._add(chunk, piece, {})
+        to_read = [piece for piece in pieces if not _is_settled(piece)]
+        for key, group in groupby(to_read, key=lambda piece: (piece.root, piece.archive)):
             root, archive = roots[key[0]], key[1]
             items = list(group)
             source = (
@@ -72,8 +76,6 @@ class RawReader:
                 yield ready, future.result()
 
     def _load(self, piece: Piece, root: str) -> Files:
-        if _is_settled(piece):
-            return {}
         main = self._read(piece.path, root)
         files = {piece.path: main}
         wanted = set(named_signal_files(main)) if piece.parts and sniff(main) == "wfdb" else set()
@@ -98,9 +100,6 @@ class RawReader:
         missing: dict[str, set[str]] = {}
         owner: dict[str, Piece] = {}
         for piece in pieces:
-            if _is_settled(piece):
-                yield piece, {}
-                continue
             names = [piece.main_file, *piece.parts]
             missing[piece.path] = set(names)
             owner.update(dict.fromkeys(names, piece))

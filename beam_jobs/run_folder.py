@@ -102,6 +102,10 @@ class RunFolder:
             )
         if has_plan and overwrite:
             self._remove_run(kind)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete temporary files that killed processes left."""
         for name in _FOLDERS:
             self.storage.sweep_orphans(self.path(name))
         self.storage.sweep_orphans(self.uri)

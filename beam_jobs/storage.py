@@ -432,7 +432,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
         else:
             group = re.match(r"\[(!?)([^\]/]+)\]", rest)
             piece = group[0] if group else rest[0]
-            negated = "^" if group and group[1] else ""
+            negated = "^/" if group and group[1] else ""
             out += f"[{negated}{group[2]}]" if group else re.escape(piece)
             rest = rest[len(piece) :]
     return re.compile(out)

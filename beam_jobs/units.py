@@ -67,13 +67,20 @@ class Piece:
     @property
     def archive(self) -> str | None:
         """Path of the archive that holds the record; None for a loose file."""
-        before, bang, _ = self.path.partition("!")
-        return before if bang and archives.is_archive(before) and not self.is_parquet else None
+        return None if self._archive_end is None else self.path[: self._archive_end]
 
     @property
     def main_file(self) -> str:
         """Path of the record's main file, inside its archive where it is in one."""
-        return self.path if self.archive is None else self.path.partition("!")[2]
+        return self.path if self._archive_end is None else self.path[self._archive_end + 1 :]
+
+    @property
+    def _archive_end(self) -> int | None:
+        """Place of the `!` that ends the archive's path; folders may hold a `!` too."""
+        if self.is_parquet:
+            return None
+        places = (i for i, character in enumerate(self.path) if character == "!")
+        return next((i for i in places if archives.is_archive(self.path[:i])), None)
 
     def identity(self) -> list[Any]:
         """Return what enters the fingerprint: never a time, an absolute path or a person."""

@@ -27,7 +27,7 @@ from beam_jobs.units import Unit
 from lvm_core import schemas
 from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
-from lvm_core.errors import LvmError, UsageError
+from lvm_core.errors import LvmError, RejectReason, UsageError
 from lvm_core.lvh import LvhPreset
 from models.catalog import resolve_model
 from models.cpu import available_cores
@@ -130,11 +130,10 @@ def verify_sample(
 ) -> None:
     """Compute the first rows of some units again and compare with what is stored."""
     reader = _reader(folder, plan, inputs)
-    units = [u for u in plan.units if not any(piece.excluded for piece in u.pieces)]
-    chosen = [units[i * len(units) // _SAMPLED_UNITS] for i in range(_SAMPLED_UNITS)]
-    chosen = list(dict.fromkeys(chosen)) if len(units) > _SAMPLED_UNITS else units
-    report = folder.read_json(REPORT_NAME) or {}
-    moved = bool(report.get("withdrawn_people") or (report.get("exclusions") or {}).get("n"))
+    units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
+    step = max(1, -(-len(units) // _SAMPLED_UNITS))
+    chosen = units[::step]
+    moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
     n_compared = 0
     job = _score_job(folder, plan, reader, model_files) if plan.kind == "score" else None
     for unit in chosen:
@@ -153,6 +152,11 @@ def verify_sample(
                     break
     how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
+
+
+def stated_rejects(folder: RunFolder) -> dict[str, int]:
+    """Return the rejects by reason as the run report states them."""
+    return dict((folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {}))
 
 
 def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +16,7 @@ from beam_jobs.options import add_storage_option, storage_of
 from beam_jobs.parquet_input import read_table
 from beam_jobs.participants import read_participants_parquet
 from beam_jobs.plan import PLAN_NAME, Plan
+from beam_jobs.planner import redact_excluded
 from beam_jobs.progress import say
 from beam_jobs.raw_input import excluded_reject
 from beam_jobs.report import counts
@@ -32,8 +32,6 @@ from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.errors import RejectReason, UsageError
 from lvm_core.quality import AmplitudeHistogram
-
-_REDACTED = "(withdrawn)"
 
 
 def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
@@ -64,13 +62,13 @@ def remove_people(
     """
     exclusions = with_their_ecgs(folder, exclusions)
     removed = sum(_remove_from_unit(folder, plan, plan.units[n], exclusions) for n in units)
-    _redact_plan(folder, exclusions)
+    _redact_plan(folder, exclusions, set(units))
     _remove_from_participants(folder, exclusions)
     names = [f"{REPORTS_FOLDER}/{name}" for name in folder.reports()]
     for name in [*names, REPORT_NAME]:
         content = folder.read_json(name)
-        if content is not None and _scrubbed(content, exclusions) != content:
-            folder.write_json(name, _scrubbed(content, exclusions))
+        if content is not None and exclusions.scrubbed(content) != content:
+            folder.write_json(name, exclusions.scrubbed(content))
     return removed
 
 
@@ -80,8 +78,8 @@ def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exc
     keys = read_table(storage, files.result, ["ecg_id", "participant_id"])
     gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys.to_pylist()]
     rejects = _read_rejects(storage, files.rejects)
-    kept = [r for r in rejects if not _names_person(r, exclusions)]
-    if not any(gone) and len(kept) == len(rejects):
+    kept = [_without_names(r, exclusions) for r in rejects if not exclusions.names(r)]
+    if not any(gone) and kept == rejects:
         return 0
     content = read_footer_json(storage, files.result)
     assert content is not None
@@ -111,26 +109,19 @@ def _read_rejects(storage: Storage, uri: str) -> list[Reject]:
     return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in rows]
 
 
-def _names_person(reject: Reject, exclusions: Exclusions) -> bool:
-    return exclusions.hits(reject.ecg_id, reject.participant_id) or (
-        reject.weight == 1
-        and (exclusions.hits_path(reject.source_uri) or exclusions.hits_path(reject.detail))
-    )
+def _without_names(reject: Reject, exclusions: Exclusions) -> Reject:
+    """Return the row of a whole damaged file without a path that names an excluded person."""
+    if exclusions.hits_path(reject.source_uri) or exclusions.hits_path(reject.detail):
+        return replace(reject, source_uri=None, detail=None)
+    return reject
 
 
-def _redact_plan(folder: RunFolder, exclusions: Exclusions) -> None:
+def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection[int]) -> None:
     plan = folder.require_plan()
     units = [
-        replace(
-            unit,
-            pieces=tuple(
-                piece.redacted()
-                if exclusions.hits(piece.ecg_id, piece.participant_id)
-                or any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))
-                else piece
-                for piece in unit.pieces
-            ),
-        )
+        replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions, finished=True)))
+        if unit.number in finished
+        else replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions)))
         for unit in plan.units
     ]
     if tuple(units) != plan.units:
@@ -144,15 +135,6 @@ def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> None
         smaller = table.without(exclusions.hits)
         if len(smaller) < len(table):
             folder.storage.write_atomic(uri, smaller.to_parquet(), private=True)
-
-
-def _scrubbed(value: Any, exclusions: Exclusions) -> Any:
-    """Return JSON content with every text replaced that names one of the people."""
-    if isinstance(value, dict):
-        return {key: _scrubbed(item, exclusions) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_scrubbed(item, exclusions) for item in value]
-    return _REDACTED if isinstance(value, str) and exclusions.hits_path(value) else value
 
 
 def main(argv: Sequence[str]) -> int:
@@ -173,6 +155,7 @@ def main(argv: Sequence[str]) -> int:
             f"{folder.uri} is not finished; finish it with the same command and "
             "--exclude-participants, which removes people from finished units too"
         )
+    folder.sweep()
     exclusions = load_exclusions(storage, args.participants)
     removed = remove_people(folder, plan, exclusions, range(len(plan.units)))
     plan = folder.require_plan()
@@ -181,7 +164,8 @@ def main(argv: Sequence[str]) -> int:
     report = folder.read_json(REPORT_NAME) or {}
     report["counts"] = counts(plan.kind, total)
     report["identical_signals"] = n_identical
-    report["withdrawn_people"] = report.get("withdrawn_people", 0) + len(exclusions)
     folder.write_json(REPORT_NAME, report)
+    if not removed:
+        say("warning: no prediction of the listed people was in this run; is the list right?")
     say(f"removed {removed} ECGs of {len(exclusions)} listed people; run_report.json is updated")
     return 0

@@ -63,7 +63,7 @@ def test_write_atomic__failure_leaves_the_old_state(
     if there:
         target.write_bytes(OLD)
     monkeypatch.setattr(step, _disk_full)
-    with pytest.raises(LvmError, match="writing .*f: No space left on device"):
+    with pytest.raises(LvmError, match=r"writing .*f: No space left on device"):
         STORAGE.write_atomic(str(target), NEW)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == ({"f": OLD} if there else {})
 

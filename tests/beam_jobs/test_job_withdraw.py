@@ -1,0 +1,563 @@
+"""People who must not be in a run: excluded when it is made, or withdrawn from it later."""
+
+import dataclasses
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from lvm_core.synthetic import SyntheticEcgs
+from tests.beam_jobs.conftest import Finish
+from tests.beam_jobs.job_helpers import (
+    CLINICAL_LEADS,
+    FULL,
+    SMALL,
+    assert_reconciles,
+    counts,
+    everything,
+    fake_mass_g,
+    lvm,
+    masses,
+    people,
+    people_table,
+    predictions,
+    reject_counts,
+    rejects,
+    result_files,
+    score,
+    score_argv,
+    write_parquet,
+    write_participants,
+)
+from tests.file_builders import cardiosoft_xml
+
+pytestmark = pytest.mark.usefixtures("fake")
+
+ACCEPT = ("--max-rejected-share", 0.9)
+N_ECGS = 24
+LEAD_V3 = CLINICAL_LEADS.index("V3")
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield every text and number in nested JSON or rows, keys too."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from texts_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_of(item)
+    else:
+        yield str(value)
+
+
+def assert_nowhere(output: Path, *identifiers: str) -> None:
+    """Check that identifiers are in no file name, raw byte, Parquet cell, footer or JSON text."""
+    for path in [p for p in output.rglob("*") if p.is_file()]:
+        data = path.read_bytes()
+        content: list[Any] = [str(path.relative_to(output))]
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            content += [table.to_pylist(), str(table.schema.metadata), str(pq.read_metadata(path))]
+        elif path.suffix == ".json":
+            content.append(json.loads(data))
+        for identifier in identifiers:
+            assert identifier.encode() not in data, f"{identifier} in the bytes of {path}"
+            found = [text for text in texts_of(content) if identifier in text]
+            assert not found, f"{identifier} in {path}: {found[:2]}"
+
+
+def exclusion_list(path: Path, *identifiers: str) -> Path:
+    path.write_text("".join(f"{i}\n" for i in identifiers))
+    return path
+
+
+def flat_in(made: SyntheticEcgs, *rows: int) -> SyntheticEcgs:
+    signals = made.counts.copy()
+    signals[list(rows), LEAD_V3] = 7
+    return dataclasses.replace(made, counts=signals)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Return 24 ECGs in 3 units; those of rows 4 and 10 have a flat lead."""
+    made = flat_in(people(N_ECGS), 4, 10)
+    return write_parquet(tmp_path / "in" / "a.parquet", people_table(made))
+
+
+@pytest.fixture
+def run(cohort: Path, tmp_path: Path) -> Path:
+    assert score(cohort, tmp_path / "out", *ACCEPT) == 0
+    return tmp_path / "out"
+
+
+def ids_of(*rows: int) -> list[str]:
+    made = people(N_ECGS)
+    return [made.ecg_id[r] for r in rows] + [made.participant_id[r] for r in rows]
+
+
+def test_exclude__person_of_a_parquet_input_is_nowhere(cohort: Path, tmp_path: Path) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)])
+    output = tmp_path / "out"
+    assert score(cohort, output, *ACCEPT, "--exclude-participants", gone) == 0
+    assert_nowhere(output, *ids_of(2, 9))
+    assert reject_counts(output) == {"excluded": 2, "lead_flat": 2}
+    assert_reconciles(output, N_ECGS)
+    assert lvm("verify", output) == 0
+
+
+def test_exclude__others_keep_their_predictions(cohort: Path, tmp_path: Path) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    assert score(cohort, tmp_path / "out", *ACCEPT, "--exclude-participants", gone) == 0
+    expected = fake_mass_g(people(N_ECGS))
+    for row in (2, 4, 10):
+        del expected[people(N_ECGS).ecg_id[row]]
+    assert masses(tmp_path / "out") == expected
+
+
+def test_exclude__rejected_ecg_of_the_person_is_anonymous_too(cohort: Path, tmp_path: Path) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[4])
+    output = tmp_path / "out"
+    assert score(cohort, output, *ACCEPT, "--exclude-participants", gone) == 0
+    assert_nowhere(output, *ids_of(4))
+    assert reject_counts(output) == {"excluded": 1, "lead_flat": 1}
+    row = next(r for r in rejects(output) if r["reason"] == "excluded")
+    assert (row["source_uri"], row["row"], row["ecg_id"], row["participant_id"]) == (None,) * 4
+
+
+def test_exclude__header_of_the_list_may_name_its_column(cohort: Path, tmp_path: Path) -> None:
+    made = people(N_ECGS)
+    (tmp_path / "gone.csv").write_text(f"eid,date\n{made.participant_id[2]},2020-01-01\n")
+    output = tmp_path / "out"
+    assert score(cohort, output, *ACCEPT, "--exclude-participants", tmp_path / "gone.csv") == 0
+    assert_nowhere(output, *ids_of(2))
+
+
+def test_exclude__single_ecg_leaves_its_person(tmp_path: Path) -> None:
+    made = people(8)
+    same_person = dataclasses.replace(made, participant_id=("person-1",) * 8)
+    write_parquet(tmp_path / "in" / "a.parquet", people_table(same_person))
+    gone = exclusion_list(tmp_path / "gone.txt", made.ecg_id[3])
+    output = tmp_path / "out"
+    assert score(tmp_path / "in", output, *ACCEPT, "--exclude-participants", gone) == 0
+    assert_nowhere(output, made.ecg_id[3])
+    assert len(predictions(output)) == 7
+
+
+def test_withdraw__person_is_nowhere_and_counts_follow(run: Path, tmp_path: Path) -> None:
+    before = counts(run)
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)])
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    assert_nowhere(run, *ids_of(2, 9))
+    after = counts(run)
+    assert after["read"] == before["read"] == N_ECGS
+    assert after["predicted"] == before["predicted"] - 2
+    assert after["rejected"] == {"excluded": 2, "lead_flat": 2}
+    assert_reconciles(run, N_ECGS)
+    assert lvm("verify", run) == 0
+
+
+def test_withdraw__others_keep_their_rows(run: Path, tmp_path: Path) -> None:
+    gone_id = people(N_ECGS).participant_id[2]
+    kept = [row for row in predictions(run) if row["participant_id"] != gone_id]
+    gone = exclusion_list(tmp_path / "gone.txt", gone_id)
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    assert predictions(run) == kept
+
+
+def test_withdraw__units_without_the_person_stay_untouched(run: Path, tmp_path: Path) -> None:
+    before = everything(run / "predictions")
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    after = everything(run / "predictions")
+    assert [path for path in before if before[path] != after[path]] == [
+        path for path in before if "unit-000000" in path
+    ]
+
+
+def test_withdraw__rejected_ecg_of_the_person_becomes_anonymous(run: Path, tmp_path: Path) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[4])
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    assert_nowhere(run, *ids_of(4))
+    assert reject_counts(run) == {"excluded": 1, "lead_flat": 1}
+    assert_reconciles(run, N_ECGS)
+    assert lvm("verify", run) == 0
+
+
+def test_withdraw__somebody_who_is_not_in_the_run_changes_no_result(
+    run: Path, tmp_path: Path
+) -> None:
+    before = result_files(run)
+    gone = exclusion_list(tmp_path / "gone.txt", "nobody-77")
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    assert result_files(run) == before
+    assert_nowhere(run, "nobody-77")
+
+
+def test_withdraw__twice_is_the_same_as_once(run: Path, tmp_path: Path) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4)])
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    once = {path: content for path, (_, content) in everything(run).items()}
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    assert {path: content for path, (_, content) in everything(run).items()} == once
+    assert lvm("verify", run) == 0
+
+
+def test_withdraw__one_after_the_other_adds_up(run: Path, tmp_path: Path) -> None:
+    for row in (2, 3):
+        gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[row])
+        assert lvm("withdraw", run, "--participants", gone) == 0
+    assert_nowhere(run, *ids_of(2, 3))
+    assert reject_counts(run)["excluded"] == 2
+    assert_reconciles(run, N_ECGS)
+
+
+def test_withdraw__same_score_command_then_says_finished(
+    run: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    assert lvm("withdraw", run, "--participants", gone) == 0
+    before = everything(run)
+    capsys.readouterr()
+    assert score(cohort, run, *ACCEPT) == 0
+    assert "finished already" in capsys.readouterr().err
+    assert everything(run) == before
+
+
+def test_withdraw__unfinished_run_is_refused(
+    cohort: Path, tmp_path: Path, finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert finish(score_argv(cohort, output, *ACCEPT), kill_at_fsync=5) == -9
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    assert lvm("withdraw", output, "--participants", gone) == 2
+    assert "--exclude-participants" in capsys.readouterr().err
+
+
+def test_withdraw__identical_signals_are_no_longer_listed(tmp_path: Path) -> None:
+    made = people(8)
+    signals = made.counts.copy()
+    signals[6] = signals[1]
+    write_parquet(
+        tmp_path / "in" / "a.parquet", people_table(dataclasses.replace(made, counts=signals))
+    )
+    output = tmp_path / "out"
+    assert score(tmp_path / "in", output) == 0
+    gone = exclusion_list(tmp_path / "gone.txt", made.participant_id[6])
+    assert lvm("withdraw", output, "--participants", gone) == 0
+    assert_nowhere(output, made.ecg_id[6], made.participant_id[6])
+    assert pq.read_table(output / "duplicates.parquet").num_rows == 0
+
+
+# The syncs of a withdrawal of a scored and a rejected ECG in two units: 2 of each file: rejects and
+# result of both units, duplicates, run report; one more pair for good measure.
+WITHDRAW_MOMENTS = range(1, 13)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, finish: Finish) -> Path:
+    """Return a folder with an input and a finished run over it, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    made = flat_in(people(N_ECGS), 4, 10)
+    write_parquet(folder / "in" / "a.parquet", people_table(made))
+    table = write_participants(folder / "people.csv", made)
+    more = (*ACCEPT, "--participants", table)
+    assert finish(score_argv(folder / "in", folder / "out", *more)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("moment", WITHDRAW_MOMENTS)
+def test_withdraw_killed__again_ends_as_if_it_had_not_been(
+    moment: int, finished: Path, tmp_path: Path, finish: Finish
+) -> None:
+    run = tmp_path / "out"
+    shutil.copytree(finished / "out", run)
+    # Row 2: scored, unit 0. Row 4: rejected, unit 0. Row 10: rejected, unit 1, where nothing else
+    # of the listed people is.
+    gone = exclusion_list(
+        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 10)]
+    )
+    argv = ["withdraw", str(run), "--participants", str(gone)]
+    assert finish(argv, kill_at_fsync=moment) == -9
+    assert lvm(*argv) == 0
+    assert_nowhere(run, *ids_of(2, 4, 10))
+    assert reject_counts(run) == {"excluded": 3}
+    assert_reconciles(run, N_ECGS)
+    assert not list(run.rglob("*.tmp"))
+    assert lvm("verify", run) == 0
+
+
+def test_longer_list__removes_people_from_finished_units_too(
+    run: Path, cohort: Path, tmp_path: Path
+) -> None:
+    gone = exclusion_list(
+        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 23)]
+    )
+    assert score(cohort, run, *ACCEPT, "--exclude-participants", gone) == 0
+    assert_nowhere(run, *ids_of(2, 4, 23))
+    assert reject_counts(run) == {"excluded": 3, "lead_flat": 1}
+    assert (run / "_SUCCESS").is_file()
+    assert_reconciles(run, N_ECGS)
+    assert lvm("verify", run) == 0
+
+
+def test_longer_list__equals_a_run_that_had_it_from_the_start(
+    run: Path, cohort: Path, tmp_path: Path
+) -> None:
+    made = people(N_ECGS)
+    gone = exclusion_list(tmp_path / "gone.txt", made.participant_id[2], made.participant_id[3])
+    assert score(cohort, run, *ACCEPT, "--exclude-participants", gone) == 0
+    direct = tmp_path / "direct"
+    assert score(cohort, direct, *ACCEPT, "--exclude-participants", gone) == 0
+    assert predictions(run) == predictions(direct)
+    assert reject_counts(run) == reject_counts(direct)
+
+
+@pytest.mark.parametrize("moment", [3, 5, 7])
+def test_longer_list__on_a_killed_run_leaves_nobody(
+    moment: int, cohort: Path, tmp_path: Path, finish: Finish
+) -> None:
+    output = tmp_path / "out"
+    table = write_participants(tmp_path / "people.csv", people(N_ECGS))
+    more = (*ACCEPT, "--participants", table)
+    assert finish(score_argv(cohort, output, *more), kill_at_fsync=moment) == -9
+    rows = (2, 4, 23)
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in rows])
+    assert score(cohort, output, *more, "--exclude-participants", gone) == 0
+    assert_nowhere(output, *ids_of(*rows))
+    assert_reconciles(output, N_ECGS)
+
+
+def test_participants_table__excluded_people_are_left_out_of_the_copy(
+    cohort: Path, tmp_path: Path
+) -> None:
+    table = write_participants(tmp_path / "people.csv", people(N_ECGS))
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    output = tmp_path / "out"
+    more = ("--participants", table, "--exclude-participants", gone)
+    assert score(cohort, output, *ACCEPT, *more, model=FULL) == 0
+    assert_nowhere(output, *ids_of(2))
+    assert pq.read_metadata(output / "participants.parquet").num_rows == N_ECGS - 1
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> tuple[Path, Path]:
+    """Return ECGs without participant_id, and a table that gives their people by ecg_id."""
+    made = flat_in(people(N_ECGS), 4, 10)
+    path = tmp_path / "in" / "a.parquet"
+    write_parquet(path, people_table(made).drop_columns(["participant_id"]))
+    return path, write_participants(tmp_path / "people.csv", made, key="both")
+
+
+@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
+def test_person_known_from_the_participant_table_only__is_nowhere(
+    when: str, keyed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ecgs, table = keyed
+    output = tmp_path / "out"
+    gone = exclusion_list(
+        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 23)]
+    )
+    exclude = ("--exclude-participants", gone)
+    more = (*ACCEPT, "--participants", table, *(exclude if when == "at the run" else ()))
+    assert score(ecgs, output, *more, model=FULL) == 0
+    if when == "withdrawn":
+        assert lvm("withdraw", output, "--participants", gone) == 0
+    elif when == "longer list":
+        assert score(ecgs, output, *more, *exclude, model=FULL) == 0
+    assert_nowhere(output, *ids_of(2, 4, 23))
+    assert reject_counts(output) == {"excluded": 3, "lead_flat": 1}
+    assert_reconciles(output, N_ECGS)
+    assert lvm("verify", output) == 0
+
+
+def test_withdraw__short_id_does_not_hit_other_peoples_rows_by_the_file_name(
+    tmp_path: Path,
+) -> None:
+    made = flat_in(people(16), 4, 10)
+    numbered = dataclasses.replace(made, participant_id=tuple(str(i) for i in range(16)))
+    write_parquet(tmp_path / "in" / "part-1.parquet", people_table(numbered))
+    output = tmp_path / "out"
+    assert score(tmp_path / "in", output, *ACCEPT) == 0
+    gone = exclusion_list(tmp_path / "gone.txt", "1")
+    assert lvm("withdraw", output, "--participants", gone) == 0
+    assert len(predictions(output)) == 13
+    assert reject_counts(output) == {"excluded": 1, "lead_flat": 2}
+    assert_reconciles(output, 16)
+
+
+def test_longer_list__short_id_in_a_file_name_leaves_the_rest_of_the_plan_readable(
+    tmp_path: Path, finish: Finish
+) -> None:
+    made = people(24)
+    numbered = dataclasses.replace(made, participant_id=tuple(str(i) for i in range(24)))
+    write_parquet(tmp_path / "in" / "part-1.parquet", people_table(numbered))
+    output = tmp_path / "out"
+    gone = exclusion_list(tmp_path / "gone.txt", "1")
+    assert finish(score_argv(tmp_path / "in", output, *ACCEPT), kill_at_fsync=6) == -9
+    argv = score_argv(tmp_path / "in", output, *ACCEPT, "--exclude-participants", gone)
+    assert finish(argv, kill_at_fsync=12) == -9
+    assert lvm(*argv) == 0
+    assert len(predictions(output)) == 23
+    assert_reconciles(output, 24)
+
+
+# Raw files with UK Biobank's names: EID_20205_INSTANCE_ARRAY.xml.
+EIDS = [str(1000001 + 7 * i) for i in range(10)]
+GONE = [EIDS[2], EIDS[5], EIDS[7]]
+
+
+def ukb_files() -> dict[str, bytes]:
+    """Return 11 files of 10 people: EIDS[5] has a flat lead, EIDS[7] a file cut in half, EIDS[2]
+    a second visit.
+    """
+    made = flat_in(people(11), 5)
+    files = {}
+    for i, eid in enumerate([*EIDS, EIDS[2]]):
+        leads = dict(zip(CLINICAL_LEADS, made.counts[i], strict=True))
+        name = f"{eid}_20205_{3 if i == 10 else 2}_0.xml"
+        files[name] = cardiosoft_xml(leads, participant_id=eid)
+    broken = f"{EIDS[7]}_20205_2_0.xml"
+    files[broken] = files[broken][: len(files[broken]) // 2]
+    return files
+
+
+def write_ukb(folder: Path, how: str) -> Path:
+    """Write the files loose, or into a .zip or .tar.gz."""
+    folder.mkdir(parents=True)
+    files = ukb_files()
+    if how == "loose":
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    elif how == "zip":
+        with zipfile.ZipFile(folder / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(folder / "all.tar.gz", "w:gz") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(f"deep/{name}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return folder
+
+
+UKB = ("--id-pattern", "ukb-20205", *ACCEPT)
+
+
+@pytest.mark.parametrize("how", ["loose", "zip", "tar.gz"])
+@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
+def test_ukb_files__person_is_nowhere(how: str, when: str, tmp_path: Path) -> None:
+    raw = write_ukb(tmp_path / "raw", how)
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    exclude = ("--exclude-participants", gone)
+    output = tmp_path / "out"
+    assert score(raw, output, *UKB, *(exclude if when == "at the run" else ())) == 0
+    if when == "withdrawn":
+        assert lvm("withdraw", output, "--participants", gone) == 0
+    elif when == "longer list":
+        assert score(raw, output, *UKB, *exclude) == 0
+    assert_nowhere(output, *GONE)
+    assert reject_counts(output) == {"excluded": 4}
+    kept = [eid for eid in EIDS if eid not in GONE]
+    assert [row["participant_id"] for row in predictions(output)] == kept
+    assert [row["ecg_id"] for row in predictions(output)] == [f"{e}_20205_2_0" for e in kept]
+    assert_reconciles(output, 11)
+    assert lvm("verify", output) == 0
+
+
+@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
+def test_ukb_files__person_is_nowhere_in_an_ingest_run(when: str, tmp_path: Path) -> None:
+    raw = write_ukb(tmp_path / "raw", "loose")
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    exclude = ("--exclude-participants", gone)
+    output = tmp_path / "ecg"
+    argv = ["ingest", "--input", raw, "--output", output, "--unit-ecgs", 4, *UKB]
+    assert lvm(*argv, *(exclude if when == "at the run" else ())) == 0
+    if when == "withdrawn":
+        assert lvm("withdraw", output, "--participants", gone) == 0
+    elif when == "longer list":
+        assert lvm(*argv, *exclude) == 0
+    assert_nowhere(output, *GONE)
+    assert reject_counts(output) == {"excluded": 4}
+    assert_reconciles(output, 11)
+    assert lvm("verify", output) == 0
+
+
+@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
+def test_ukb_files__listed_one_by_one_on_the_command_line(when: str, tmp_path: Path) -> None:
+    # As a shell expands --input ukb/*.xml: every file name stands in the options.
+    raw = write_ukb(tmp_path / "raw", "loose")
+    names = sorted(raw.iterdir())
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    exclude = ("--exclude-participants", gone)
+    output = tmp_path / "out"
+    argv = ["score", "--input", *names, "--output", output, "--model", "demo-standin-ecg-only"]
+    argv += [*SMALL, *UKB]
+    assert lvm(*argv, *(exclude if when == "at the run" else ())) == 0
+    if when == "withdrawn":
+        assert lvm("withdraw", output, "--participants", gone) == 0
+    elif when == "longer list":
+        assert lvm(*argv, *exclude) == 0
+    assert_nowhere(output, *GONE)
+    assert_reconciles(output, 11)
+
+
+def test_ukb_files__list_given_before_the_first_unit_is_done(
+    tmp_path: Path, finish: Finish
+) -> None:
+    raw = write_ukb(tmp_path / "raw", "loose")
+    output = tmp_path / "out"
+    # Killed when the plan is there and no unit is.
+    assert finish(score_argv(raw, output, *UKB), kill_at_fsync=3) == -9
+    assert (output / "plan.json").is_file()
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    assert score(raw, output, *UKB, "--exclude-participants", gone) == 0
+    assert_nowhere(output, *GONE)
+    assert_reconciles(output, 11)
+
+
+def test_ukb_files__withdrawn_from_score_of_an_ingest(tmp_path: Path) -> None:
+    raw = write_ukb(tmp_path / "raw", "zip")
+    ecgs, output = tmp_path / "ecg", tmp_path / "out"
+    argv = ["ingest", "--input", raw, "--output", ecgs, "--unit-ecgs", 4, *UKB]
+    assert lvm(*argv) == 0
+    assert score(ecgs, output, *ACCEPT) == 0
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    for folder in (ecgs, output):
+        assert lvm("withdraw", folder, "--participants", gone) == 0
+        assert_nowhere(folder, *GONE)
+    assert lvm("verify", ecgs) == 0
+
+
+def test_ukb_files__same_command_after_a_withdrawal_says_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_ukb(tmp_path / "raw", "loose")
+    output = tmp_path / "out"
+    assert score(raw, output, *UKB) == 0
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    assert lvm("withdraw", output, "--participants", gone) == 0
+    before = everything(output)
+    capsys.readouterr()
+    assert score(raw, output, *UKB) == 0
+    assert "finished already" in capsys.readouterr().err
+    assert everything(output) == before
+
+
+def test_progress_lines__name_nobody_who_is_excluded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_ukb(tmp_path / "raw", "loose")
+    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
+    capsys.readouterr()
+    assert score(raw, tmp_path / "out", *UKB, "--exclude-participants", gone) == 0
+    shown = capsys.readouterr()
+    assert not [eid for eid in EIDS if eid in shown.out + shown.err]
