@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -38,6 +39,14 @@ def unit_files(output: str, kind: str, unit_name: str) -> UnitFiles:
     """Return the URIs of a unit's two files in a run folder."""
     name = f"{unit_name}.parquet"
     return UnitFiles(join(output, RESULT_FOLDERS[kind], name), join(output, REJECTS_FOLDER, name))
+
+
+def reasons_of(rejects: Iterable[Reject]) -> dict[str, int]:
+    """Return the rejected ECGs by reason."""
+    counter: Counter[str] = Counter()
+    for reject in rejects:
+        counter[reject.reason] += reject.weight
+    return dict(sorted(counter.items()))
 
 
 def rejects_table(rejects: Sequence[Reject], stage: str) -> pa.Table:
@@ -80,20 +89,53 @@ def result_bytes(kind: str, table: pa.Table, content: bytes) -> bytes:
 
 def ecg_parquet_bytes(table: pa.Table, content: bytes) -> bytes:
     """Return an ECG table as a Parquet file: delta-packed samples, small row groups."""
-    sink = io.BytesIO()
-    others = [name for name in table.schema.names if name not in LEADS_12]
-    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: content}
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        sink,
-        compression="zstd",
-        row_group_size=ECG_ROW_GROUP_ROWS,
-        use_dictionary=others,
-        column_encoding={f"{lead}.list.element": "DELTA_BINARY_PACKED" for lead in LEADS_12},
-        write_statistics=others,
-        write_page_checksum=True,
-    )
-    return sink.getvalue()
+    writer = EcgParquetWriter()
+    writer.write(table)
+    return writer.close(content)
+
+
+class EcgParquetWriter:
+    """Makes the bytes of an ECG Parquet file from tables as they come.
+
+    Memory is that of the packed file and of one row group.
+    """
+
+    def __init__(self) -> None:
+        self._sink = io.BytesIO()
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+        schema = schemas.ECGS.arrow
+        others = [name for name in schema.names if name not in LEADS_12]
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression="zstd",
+            use_dictionary=others,
+            column_encoding={f"{lead}.list.element": "DELTA_BINARY_PACKED" for lead in LEADS_12},
+            write_statistics=others,
+            write_page_checksum=True,
+        )
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows of the ECG table."""
+        self._waiting.append(table)
+        self._n_waiting += table.num_rows
+        if self._n_waiting >= ECG_ROW_GROUP_ROWS:
+            self._flush(self._n_waiting // ECG_ROW_GROUP_ROWS * ECG_ROW_GROUP_ROWS)
+
+    def _flush(self, n_rows: int) -> None:
+        table = pa.concat_tables(self._waiting)
+        self._writer.write_table(table.slice(0, n_rows), row_group_size=ECG_ROW_GROUP_ROWS)
+        self._waiting = [table.slice(n_rows)]
+        self._n_waiting -= n_rows
+
+    def close(self, content: bytes) -> bytes:
+        """Return the file, with `content` as our footer."""
+        if self._n_waiting:
+            self._flush(self._n_waiting)
+        self._writer.add_key_value_metadata({FOOTER_KEY: content})
+        self._writer.close()
+        return self._sink.getvalue()
 
 
 def commit_unit(

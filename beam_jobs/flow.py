@@ -204,11 +204,10 @@ class _Run:
         mine = self.plan.shard_units(*self.options.shard)
         done = self.folder.committed(self.plan)
         if self.exclusions.ids:
-            removed = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
-            self.plan = self.folder.require_plan()
-            if removed:
-                say(f"removed {removed} ECGs of excluded people from finished units")
-                self.folder.storage.delete(self.folder.path(SUCCESS_NAME))
+            removal = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
+            if removal.changed:
+                say(f"removed {removal.n_ecgs} ECGs of excluded people from finished units")
+                self.plan = self.folder.require_plan()
                 done = self.folder.committed(self.plan)
         todo = [unit for unit in mine if unit.number not in done]
         if not todo and self.folder.is_finished:
@@ -277,6 +276,7 @@ class _Run:
         say("closing: looking for identical signals")
         n_identical = write_duplicates(self.folder, self.plan)
         report = final_report(self.plan, total, self.folder.reports(), n_identical)
+        report["options"] = options_for_report(self.options)
         problems = self._problems(total)
         report["problems"] = problems
         if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,12 @@ import pyarrow as pa
 
 from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, prefetch
 from beam_jobs.commit import (
+    EcgParquetWriter,
     check_reconciles,
     commit_unit,
-    ecg_parquet_bytes,
     footer,
     read_commit,
+    reasons_of,
     rejects_table,
     unit_files,
 )
@@ -35,6 +35,9 @@ from lvm_core import schemas
 from lvm_core.canonical import signal_sha256
 from lvm_core.leads import LEADS_12
 from lvm_core.quality import AmplitudeHistogram, qrs_amplitude_uv
+
+_BASE_MB = 350
+_PER_ECG_MB = 0.1  # the packed file, twice while it is written
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
         return done
     n_read = 0
     rejects: list[Reject] = []
-    tables: list[pa.Table] = []
+    writer = EcgParquetWriter()
+    n_done = 0
     amplitudes = AmplitudeHistogram()
     with job.reader.open(unit) as chunks:
         for chunk in prefetch(chunks, 2):
@@ -87,18 +91,15 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             kept = job.exclusions.of_chunk(chunk)
             rejects.extend(kept.rejects)
             if kept.rows:
-                tables.append(ecg_table(kept.rows))
+                writer.write(ecg_table(kept.rows))
+                n_done += len(kept.rows)
                 amplitudes = amplitudes.add(_amplitudes_uv(kept.rows))
             PROGRESS.advance(chunk.n_read)
-    table = pa.concat_tables(tables) if tables else schemas.ECGS.arrow.empty_table()
-    reasons: Counter[str] = Counter()
-    for reject in rejects:
-        reasons[reject.reason] += reject.weight
-    summary = UnitSummary(unit.number, n_read, table.num_rows, dict(reasons), amplitudes)
+    summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes)
     check_reconciles(summary)
     provenance = {"settings": job.settings, "versions": software_versions()}
     content = footer(unit, summary, provenance)
-    result = ecg_parquet_bytes(table, content)
+    result = writer.close(content)
     commit_unit(job.storage, files, rejects_table(rejects, "ingest"), result, content)
     return summary
 
@@ -178,7 +179,8 @@ class IngestKind:
 
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
-        memory_mb = 300 + 0.3 * self._options.unit_ecgs
+        largest = max((unit.n_ecgs for unit in plan.units), default=0)
+        memory_mb = _BASE_MB + _PER_ECG_MB * largest
         return [f"expected memory: about {memory_mb / 1000:.1f} GB a process"]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -113,6 +113,7 @@ class InputListing:
         records: records of loose files.
         archives: archives with their records.
         n_ignored: files that are no ECG by `IGNORED_PATTERNS`, in archives too.
+        broken: links that lead nowhere.
     """
 
     folder: str
@@ -120,6 +121,7 @@ class InputListing:
     records: tuple[RecordFiles, ...]
     archives: tuple[ArchiveListing, ...]
     n_ignored: int
+    broken: tuple[FileEntry, ...] = ()
 
 
 def path_without_extension(path: str) -> str:
@@ -151,11 +153,13 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
         root: folder that the entries' relative paths start from.
         entries: the files.
     """
-    parquet, loose, packed = [], [], []
+    parquet, loose, packed, broken = [], [], [], []
     n_ignored = 0
     for entry in entries:
         if is_ignored(entry.relative):
             n_ignored += 1
+        elif entry.size < 0:
+            broken.append(entry)
         elif entry.relative.lower().endswith((".parquet", ".pq")):
             parquet.append(entry)
         elif archives.is_archive(entry.relative):
@@ -169,6 +173,7 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
         tuple(records),
         tuple(packed),
         n_ignored + sum(listing.n_ignored for listing in packed),
+        tuple(broken),
     )
 
 
@@ -177,7 +182,7 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
         members = archives.list_members(storage, entry.uri)
     except EcgRejected as damage:
         return ArchiveListing(entry, (), (), 0, damage)
-    kept = [m for m in members if not is_ignored(m.name)]
+    kept = list(_told_apart(m for m in members if not is_ignored(m.name)))
     refused = tuple(m for m in kept if m.refused)
     files = [(m.name, m.size) for m in kept if not m.refused]
 
@@ -188,6 +193,18 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
 
     records = tuple(group_records(files, read))
     return ArchiveListing(entry, records, refused, len(members) - len(kept))
+
+
+def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
+    """Refuse members whose name came before, so that each is accounted for."""
+    seen: Counter[str] = Counter()
+    for member in members:
+        seen[member.name] += 1
+        if (n := seen[member.name]) > 1:
+            why = "archive holds several members of this name; the first is read"
+            yield archives.Member(f"{member.name} ({n})", member.size, why)
+        else:
+            yield member
 
 
 def group_records(

@@ -11,6 +11,47 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lvm_core.errors import UsageError
+
+
+def walk(folder: Path) -> list[tuple[str, int]]:
+    """List the files below a folder: (relative path, bytes), sorted.
+
+    Links are followed, but not into a folder that is being listed already. A link that leads
+    nowhere has -1 bytes, so that it is accounted for.
+
+    Raises:
+        UsageError: a name is not UTF-8.
+    """
+    found: list[tuple[str, int]] = []
+
+    def visit(path: Path, prefix: str, above: frozenset[str]) -> None:
+        real = os.path.realpath(path)
+        if real in above:
+            return
+        for entry in os.scandir(path):
+            relative = f"{prefix}{entry.name}"
+            if not _is_utf8(entry.name):
+                raise UsageError(f"file name {os.fsencode(relative)!r} is not UTF-8; rename it")
+            if entry.is_dir():
+                visit(Path(entry.path), f"{relative}/", above | {real})
+            else:
+                found.append((relative, _size(entry)))
+
+    visit(folder, "", frozenset())
+    return sorted(found)
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in name)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return -1
+
 
 def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:
     """Delete temporary files that a killed process left in a folder; return how many.

@@ -178,9 +178,15 @@ class ParticipantTable:
         Args:
             dates: earliest and latest recording of each participant_id.
         """
+        ages = self._numbers["age_years"]
         stale = [
-            p in dates and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS and e is None
-            for e, p in zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)
+            e is None
+            and p in dates
+            and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS
+            and not np.isnan(ages[i])
+            for i, (e, p) in enumerate(
+                zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)
+            )
         ]
         index = self.arrow.schema.get_field_index(_STALE)
         return ParticipantTable(
@@ -260,12 +266,15 @@ def read_participants_parquet(data: bytes) -> ParticipantTable:
 def _read_table(storage: Storage, uri: str) -> pa.Table:
     data = storage.read_bytes(uri)
     if uri.lower().endswith((".parquet", ".pq")):
-        return pq.read_table(io.BytesIO(data))
+        try:
+            return _without_repeats(pq.read_table(io.BytesIO(data)), uri)
+        except (pa.ArrowException, OSError) as error:
+            raise UsageError(f"{uri} cannot be read as Parquet: {error}") from error
     delimiter = "\t" if uri.lower().endswith((".tsv", ".tab")) else ","
     try:
         header = data.split(b"\n", 1)[0].decode("utf-8-sig").strip().split(delimiter)
         names = [name.strip().strip('"') for name in header]
-        return pa_csv.read_csv(
+        table = pa_csv.read_csv(
             io.BytesIO(data),
             read_options=pa_csv.ReadOptions(column_names=names, skip_rows=1),
             parse_options=pa_csv.ParseOptions(delimiter=delimiter),
@@ -276,6 +285,16 @@ def _read_table(storage: Storage, uri: str) -> pa.Table:
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UsageError(f"{uri} cannot be read as CSV: {error}") from error
+    return _without_repeats(table, uri)
+
+
+def _without_repeats(table: pa.Table, uri: str) -> pa.Table:
+    """Return the table when no column name that is used stands twice."""
+    names = table.column_names
+    twice = sorted({n for n in schemas.PARTICIPANTS.names if names.count(n) > 1})
+    if twice:
+        raise UsageError(f"{uri} has column {', '.join(twice)} twice; expected each once")
+    return table
 
 
 def _column(raw: pa.Table, name: str, uri: str) -> pa.Array:
@@ -288,7 +307,8 @@ def _column(raw: pa.Table, name: str, uri: str) -> pa.Array:
     if name == "birth_date" and pa.types.is_temporal(column.type):
         return pc.cast(column, pa.date32())
     if name in _NUMBERS and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        return pc.cast(column, pa.float32(), safe=False)
+        numbers = pc.cast(column, pa.float32(), safe=False)
+        return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(None, pa.float32()))
     parse = {"sex": _sex, "birth_date": dt.date.fromisoformat}.get(name, _number)
     texts = [None if v is None else str(v).strip() for v in column.to_pylist()]
     return pa.array(_parse_all(texts, parse, name, uri), target)

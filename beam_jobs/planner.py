@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from beam_jobs import archives
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.inputs import (
     ArchiveListing,
@@ -149,7 +150,16 @@ def _sorted_pieces(
     groups: list[tuple[str, list[Piece]]] = []
     for record in listing.records:
         groups.append((record.main, [_record_piece(root, record, None, options)]))
+    for entry in listing.broken:
+        dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
+        groups.append((entry.relative, [_broken(root, entry, dead)]))
     for archive in listing.archives:
+        n_records = len(archive.records)
+        if archives.is_streamed(archive.entry.relative) and n_records > 4 * options.unit_ecgs:
+            warnings.append(
+                f"{archive.entry.relative} holds {n_records} records, and a compressed TAR is one "
+                "unit: it is not done in parallel and needs memory; a .zip or .tar would be cut"
+            )
         groups.append((archive.entry.relative, list(_archive_pieces(root, archive, options))))
     if listing.parquet and not options.parquet_allowed:
         for entry in listing.parquet:

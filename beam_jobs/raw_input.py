@@ -106,6 +106,8 @@ class RawReader:
         held: dict[str, dict[str, bytes | EcgRejected]] = {path: {} for path in missing}
         for name, data in archives.read_members(self._storage, uri, owner.keys()):
             piece = owner[name]
+            if piece.path not in missing:  # a name that the archive holds twice
+                continue
             held[piece.path][name] = data
             missing[piece.path].discard(name)
             if not missing[piece.path]:

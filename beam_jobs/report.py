@@ -116,7 +116,6 @@ def final_report(
         "peak_rss_mb": max((run["peak_rss_mb"] for run in runs), default=None),
         "n_processes": len(runs),
         "settings": dict(plan.settings),
-        "options": last.get("options"),
         "versions": last.get("versions", software_versions()),
         "exclusions": last.get("exclusions"),
     }

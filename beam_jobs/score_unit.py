@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from beam_jobs.commit import (
     footer,
     parquet_bytes,
     read_commit,
+    reasons_of,
     rejects_table,
     unit_files,
 )
@@ -97,7 +97,13 @@ def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
             PROGRESS.advance(chunk.n_read)
     scored = work.finish()
     summary = UnitSummary(
-        unit.number, work.n_read, len(scored), work.reasons(), work.amplitudes, None, work.stage_s
+        unit.number,
+        work.n_read,
+        len(scored),
+        reasons_of(work.rejects),
+        work.amplitudes,
+        None,
+        work.stage_s,
     )
     check_reconciles(summary)
     content = footer(unit, summary, context.provenance)
@@ -267,13 +273,6 @@ class _UnitWork:
         while self.pending:
             self._collect()
         return self.scored
-
-    def reasons(self) -> dict[str, int]:
-        """Return the rejected ECGs by reason."""
-        counter: Counter[str] = Counter()
-        for reject in self.rejects:
-            counter[reject.reason] += reject.weight
-        return dict(sorted(counter.items()))
 
 
 def demographics_problem(people: Demographics, i: int) -> tuple[str, str] | None:

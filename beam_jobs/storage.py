@@ -43,7 +43,7 @@ _DENIED = re.compile(
     r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId"
     r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential",
 )
-_MISSING = re.compile(r"NO_SUCH|NoSuch|NOT_FOUND|HTTP status 404|does not exist|Path does not")
+_MISSING = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
 
 
 class StorageFault(LvmError):
@@ -121,7 +121,10 @@ def _first_line(error: OSError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One listed file: its URI, its path relative to the root it was listed under, its bytes."""
+    """One listed file: its URI, its path relative to the root it was listed under, its bytes.
+
+    `size` is -1 for a link that leads nowhere.
+    """
 
     uri: str
     relative: str
@@ -199,6 +202,10 @@ class Storage:
         return self._list_folder(uri)
 
     def _list_folder(self, uri: str) -> list[FileEntry]:
+        if store_scheme(uri) is None:
+            found = with_retries(lambda: local_files.walk(Path(_path(uri))), f"listing {uri}")
+            base = uri.rstrip("/")
+            return [FileEntry(f"{base}/{relative}", relative, size) for relative, size in found]
         filesystem, path = self.resolve(uri)
         selector = fs.FileSelector(path, recursive=True)
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
@@ -398,6 +405,10 @@ def store_scheme(uri: str) -> str | None:
             f"{uri!r}: storage {match[1]}:// is not known; expected a local path, s3:// or gs://"
         )
     return match[1]
+
+
+def _path(uri: str) -> str:
+    return uri.removeprefix("file://")
 
 
 def join(folder: str, *names: str) -> str:

@@ -13,6 +13,7 @@ from beam_jobs.parquet_input import ParquetReader
 from beam_jobs.raw_input import RawReader
 from beam_jobs.storage import Storage, join
 from beam_jobs.units import Unit
+from lvm_core.errors import LvmError
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class UnitReader:
         for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):
             if is_parquet:
                 for piece in group:
+                    if not piece.path:
+                        raise LvmError(
+                            f"unit {unit.number} cannot be done again: the path of its input was "
+                            "removed with a person who withdrew; start anew with --overwrite"
+                        )
                     yield from parquet.read(piece, join(self.roots[piece.root], piece.path))
             else:
                 raw = RawReader(self.storage, self.formats, id_from_header=self.id_from_header)

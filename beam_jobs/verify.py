@@ -29,7 +29,7 @@ from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
 from lvm_core.errors import LvmError, RejectReason, UsageError
 from lvm_core.lvh import LvhPreset
-from models.catalog import resolve_model
+from models.catalog import ModelSource, find_spec, resolve_model
 from models.cpu import available_cores
 
 _SAMPLED_UNITS: Final = 8
@@ -103,7 +103,11 @@ def _unit_problems(
     ids.update(mine)
     if plan.kind == "score" and not np.isfinite(table["lvm_pred_g"].to_numpy()).all():
         yield "a predicted mass is not finite"
-    rejected = _rejected(folder, files.rejects)
+    try:
+        rejected = _rejected(folder, files.rejects)
+    except DAMAGE as error:
+        yield f"its rejects file cannot be read ({error})"
+        return
     if rejected != content["rejected"]:
         yield f"its footer says rejects {content['rejected']}, the file has {rejected}"
     if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
@@ -125,8 +129,10 @@ def verify_sample(
     folder: RunFolder,
     plan: Plan,
     inputs: Sequence[str],
-    model_files: Sequence[str],
     found: Verification,
+    *,
+    model_files: Sequence[str] = (),
+    model_dir: Path | None = None,
 ) -> None:
     """Compute the first rows of some units again and compare with what is stored."""
     reader = _reader(folder, plan, inputs)
@@ -135,7 +141,7 @@ def verify_sample(
     chosen = units[::step]
     moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
     n_compared = 0
-    job = _score_job(folder, plan, reader, model_files) if plan.kind == "score" else None
+    job = _score_job(folder, plan, reader, model_files, model_dir) if plan.kind == "score" else None
     for unit in chosen:
         again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit)
         names = ["ecg_id", *(_COMPARED if job is not None else ("signal_sha256",))]
@@ -184,17 +190,15 @@ def _reader(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> UnitReader:
 
 
 def _score_job(
-    folder: RunFolder, plan: Plan, reader: UnitReader, model_files: Sequence[str]
+    folder: RunFolder,
+    plan: Plan,
+    reader: UnitReader,
+    model_files: Sequence[str],
+    model_dir: Path | None,
 ) -> ScoreJob:
     settings = plan.settings
-    names = list(model_files) or [m["model_id"] for m in settings["models"]]
-    models = tuple(resolve_model(name) for name in names)
-    for model, wanted in zip(models, settings["models"], strict=True):
-        if model.spec.sha256 != wanted["sha256"]:
-            raise UsageError(
-                f"model {model.spec.model_id} has another SHA-256 than the run used; give the "
-                "file of the run with --model"
-            )
+    given = [resolve_model(name) for name in model_files]
+    models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings["models"])
     return ScoreJob(
         storage=folder.storage,
         output=folder.uri,
@@ -208,6 +212,24 @@ def _score_job(
         bsa=Bsa(settings["bsa"]),
         lvh_preset=LvhPreset(settings["lvh_preset"]),
         settings=settings,
+    )
+
+
+def _model_of_run(
+    wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None
+) -> ModelSource:
+    """Return a model that the run used, told by its SHA-256."""
+    for source in given:
+        if source.spec.sha256 == wanted["sha256"]:
+            return source
+    model_id = wanted["model_id"]
+    if find_spec(model_id) is not None:
+        known = resolve_model(model_id, model_dir)
+        if known.spec.sha256 == wanted["sha256"]:
+            return known
+    raise UsageError(
+        f"the run used model {model_id} with SHA-256 {wanted['sha256'][:16]}..., which is not in "
+        "the catalogue; give its file with --model"
     )
 
 
@@ -242,6 +264,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--model", action="append", default=[], help="model file of the run, where it is no id"
     )
+    parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
     parser.add_argument("--no-sample", action="store_true", help="compute nothing again")
     add_storage_option(parser)
     args = parser.parse_args(argv)
@@ -252,7 +275,11 @@ def main(argv: Sequence[str]) -> int:
     verify_files(folder, plan, found)
     if not args.no_sample and not found.problems:
         given = [uri for group in args.input or [] for uri in group]
-        verify_sample(folder, plan, given or _recorded_inputs(folder), args.model, found)
+        inputs = given or _recorded_inputs(folder)
+        n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
+        if len(inputs) < n_roots:
+            raise UsageError(f"the run had {n_roots} inputs; name them, in order, with --input")
+        verify_sample(folder, plan, inputs, found, model_files=args.model, model_dir=args.model_dir)
     for note in found.notes:
         sys.stdout.write(f"ok: {note}\n")
     for problem in found.problems:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from beam_jobs.blocks import Reject
-from beam_jobs.commit import commit_unit, footer, read_footer_json, rejects_table, result_bytes
+from beam_jobs.commit import (
+    UnitFiles,
+    commit_unit,
+    footer,
+    read_footer_json,
+    reasons_of,
+    rejects_table,
+    result_bytes,
+)
 from beam_jobs.exclusions import Exclusions, load_exclusions
 from beam_jobs.options import add_storage_option, storage_of
 from beam_jobs.parquet_input import read_table
@@ -24,6 +31,7 @@ from beam_jobs.run_folder import (
     PARTICIPANTS_NAME,
     REPORT_NAME,
     REPORTS_FOLDER,
+    SUCCESS_NAME,
     RunFolder,
     reconcile,
     write_duplicates,
@@ -43,63 +51,93 @@ def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
     return Exclusions(exclusions.ids | table.ecg_ids_of(exclusions.ids))
 
 
+@dataclass(frozen=True)
+class Removal:
+    """What removing people changed.
+
+    Attributes:
+        n_ecgs: ECGs removed from the results.
+        changed: anything in the folder was rewritten.
+    """
+
+    n_ecgs: int = 0
+    changed: bool = False
+
+
 def remove_people(
     folder: RunFolder, plan: Plan, exclusions: Exclusions, units: Sequence[int]
-) -> int:
+) -> Removal:
     """Remove people from finished units, the plan, the participant table and the reports.
 
     Each file is replaced atomically, and doing it again does no harm: the number of anonymous
-    `excluded` rows of a unit follows from what it read, not from what is there.
+    `excluded` rows of a unit follows from what it read, not from what is there. Before the first
+    change `_SUCCESS` goes, so that a killed removal is not taken for a finished run.
 
     Args:
         folder: the run folder.
         plan: of the run.
         exclusions: whom to remove.
         units: numbers of finished units.
-
-    Returns:
-        ECGs removed from the results.
     """
     exclusions = with_their_ecgs(folder, exclusions)
-    removed = sum(_remove_from_unit(folder, plan, plan.units[n], exclusions) for n in units)
-    _redact_plan(folder, exclusions, set(units))
-    _remove_from_participants(folder, exclusions)
+    removal = Removal()
+    for number in units:
+        rewrite = _rewrite_of(folder, plan, plan.units[number], exclusions)
+        if rewrite is not None:
+            folder.storage.delete(folder.path(SUCCESS_NAME))
+            rewrite.commit(folder.storage)
+            removal = Removal(removal.n_ecgs + rewrite.n_removed, True)
+    changed = _redact_plan(folder, exclusions, set(units))
+    changed |= _remove_from_participants(folder, exclusions)
     names = [f"{REPORTS_FOLDER}/{name}" for name in folder.reports()]
     for name in [*names, REPORT_NAME]:
         content = folder.read_json(name)
         if content is not None and exclusions.scrubbed(content) != content:
             folder.write_json(name, exclusions.scrubbed(content))
-    return removed
+    return replace(removal, changed=removal.changed or changed)
 
 
-def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> int:
+@dataclass(frozen=True)
+class _Rewrite:
+    """The new content of a unit's files."""
+
+    files: UnitFiles
+    n_removed: int
+    rejects: pa.Table
+    result: bytes
+    content: bytes
+
+    def commit(self, storage: Storage) -> None:
+        commit_unit(storage, self.files, self.rejects, self.result, self.content)
+
+
+def _rewrite_of(
+    folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions
+) -> _Rewrite | None:
+    """Return what a unit's files become without some people; None when they stay as they are."""
     files = folder.files(plan, unit)
     storage = folder.storage
-    keys = read_table(storage, files.result, ["ecg_id", "participant_id"])
-    gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys.to_pylist()]
-    rejects = _read_rejects(storage, files.rejects)
-    kept = [_without_names(r, exclusions) for r in rejects if not exclusions.names(r)]
-    if not any(gone) and kept == rejects:
-        return 0
     content = read_footer_json(storage, files.result)
     assert content is not None
+    keys = read_table(storage, files.result, ["ecg_id", "participant_id"]).to_pylist()
+    gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys]
+    rejects = _read_rejects(storage, files.rejects)
+    kept = [_without_names(r, exclusions) for r in rejects if not exclusions.names(r)]
+    # The third: a removal that was killed between the unit's two files.
+    if not any(gone) and kept == rejects and reasons_of(rejects) == content["rejected"]:
+        return None
     table = read_table(storage, files.result)
     table = table.filter(pa.array([not g for g in gone], pa.bool_()))
     kept = [r for r in kept if r.reason != RejectReason.EXCLUDED.value]
     n_excluded = content["n_read"] - table.num_rows - sum(r.weight for r in kept)
     kept += [excluded_reject()] * n_excluded
-    reasons: Counter[str] = Counter()
-    for reject in kept:
-        reasons[reject.reason] += reject.weight
+    histogram = AmplitudeHistogram.from_list(content["amplitudes"])
     summary = UnitSummary(
-        unit.number, content["n_read"], table.num_rows, dict(reasons),
-        AmplitudeHistogram.from_list(content["amplitudes"]),
-    )  # fmt: skip
+        unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram
+    )
     new = footer(unit, summary, content["provenance"])
-    stage = "score" if plan.kind == "score" else "ingest"
-    result = result_bytes(plan.kind, table, new)
-    commit_unit(storage, files, rejects_table(kept, stage), result, new)
-    return sum(gone)
+    rejects_now = rejects_table(kept, plan.kind)
+    return _Rewrite(files, sum(gone), rejects_now, result_bytes(plan.kind, table, new), new)
 
 
 def _read_rejects(storage: Storage, uri: str) -> list[Reject]:
@@ -116,7 +154,7 @@ def _without_names(reject: Reject, exclusions: Exclusions) -> Reject:
     return reject
 
 
-def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection[int]) -> None:
+def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection[int]) -> bool:
     plan = folder.require_plan()
     units = [
         replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions, finished=True)))
@@ -124,17 +162,24 @@ def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection
         else replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions)))
         for unit in plan.units
     ]
-    if tuple(units) != plan.units:
-        folder.storage.write_atomic(folder.path(PLAN_NAME), plan.with_units(units).to_bytes())
+    if tuple(units) == plan.units:
+        return False
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.storage.write_atomic(folder.path(PLAN_NAME), plan.with_units(units).to_bytes())
+    return True
 
 
-def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> None:
+def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool:
     uri = folder.path(PARTICIPANTS_NAME)
-    if folder.storage.is_file(uri):
-        table = read_participants_parquet(folder.storage.read_bytes(uri))
-        smaller = table.without(exclusions.hits)
-        if len(smaller) < len(table):
-            folder.storage.write_atomic(uri, smaller.to_parquet(), private=True)
+    if not folder.storage.is_file(uri):
+        return False
+    table = read_participants_parquet(folder.storage.read_bytes(uri))
+    smaller = table.without(exclusions.hits)
+    if len(smaller) == len(table):
+        return False
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.storage.write_atomic(uri, smaller.to_parquet(), private=True)
+    return True
 
 
 def main(argv: Sequence[str]) -> int:
@@ -150,22 +195,29 @@ def main(argv: Sequence[str]) -> int:
     storage = storage_of(args.storage_option)
     folder = RunFolder(storage, args.output.rstrip("/"))
     plan = folder.require_plan()
-    if not folder.is_finished:
+    done = folder.committed(plan)
+    if len(done) < len(plan.units):
         raise UsageError(
-            f"{folder.uri} is not finished; finish it with the same command and "
-            "--exclude-participants, which removes people from finished units too"
+            f"{folder.uri} is not finished ({len(done)} of {len(plan.units)} units); finish it "
+            "with the same command and --exclude-participants, which removes people from finished "
+            "units too"
         )
     folder.sweep()
     exclusions = load_exclusions(storage, args.participants)
-    removed = remove_people(folder, plan, exclusions, range(len(plan.units)))
+    was_finished = folder.is_finished
+    removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
     plan = folder.require_plan()
     total = reconcile(plan, folder.committed(plan))
-    n_identical = write_duplicates(folder, plan)
     report = folder.read_json(REPORT_NAME) or {}
     report["counts"] = counts(plan.kind, total)
-    report["identical_signals"] = n_identical
+    report["identical_signals"] = write_duplicates(folder, plan)
     folder.write_json(REPORT_NAME, report)
-    if not removed:
-        say("warning: no prediction of the listed people was in this run; is the list right?")
-    say(f"removed {removed} ECGs of {len(exclusions)} listed people; run_report.json is updated")
+    if was_finished or not report.get("problems"):
+        folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
+    if not removal.n_ecgs:
+        say("warning: no result of the listed people was in this run; is the list right?")
+    say(
+        f"removed {removal.n_ecgs} ECGs of {len(exclusions)} listed people; "
+        f"{REPORT_NAME} is updated"
+    )
     return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ def assert_reconciles(output: Path, n_read: int) -> None:
 
 
 def fake_mass_g(made: SyntheticEcgs, uv_per_count: float = 5.0) -> dict[str, float]:
-    """Return what the fake ECG-only predictor says of synthetic people, by its documented formula."""
+    """Return the mass that the fake ECG-only predictor gives, by its documented formula."""
     totals = np.abs(made.counts.astype(np.int64)).sum(axis=(1, 2))
     grams = 60 + totals % 1000 / 10 + 1000 * uv_per_count % 7
     return dict(zip(made.ecg_id, grams.astype(np.float32).tolist(), strict=True))
@@ -224,3 +225,45 @@ def state(paths: Iterable[Path]) -> dict[str, tuple[int, bytes]]:
 def everything(output: Path) -> dict[str, tuple[int, bytes]]:
     """Return time of change and content of all files of a run folder."""
     return state(output.rglob("*"))
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield every text and number in nested JSON or rows, keys too."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from texts_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_of(item)
+    else:
+        yield str(value)
+
+
+def assert_nowhere(output: Path, *identifiers: str) -> None:
+    """Check that identifiers are in no file name, raw byte, Parquet cell, footer or JSON text."""
+    for path in [p for p in output.rglob("*") if p.is_file()]:
+        data = path.read_bytes()
+        content: list[Any] = [str(path.relative_to(output))]
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            content += [table.to_pylist(), str(table.schema.metadata), str(pq.read_metadata(path))]
+        elif path.suffix == ".json":
+            content.append(json.loads(data))
+        for identifier in identifiers:
+            assert identifier.encode() not in data, f"{identifier} in the bytes of {path}"
+            found = [text for text in texts_of(content) if identifier in text]
+            assert not found, f"{identifier} in {path}: {found[:2]}"
+
+
+def exclusion_list(path: Path, *identifiers: str) -> Path:
+    """Write a list of people, one a line."""
+    path.write_text("".join(f"{i}\n" for i in identifiers))
+    return path
+
+
+def flat_in(made: SyntheticEcgs, *rows: int) -> SyntheticEcgs:
+    """Return synthetic people with lead V3 constant in some rows."""
+    signals = made.counts.copy()
+    signals[list(rows), CLINICAL_LEADS.index("V3")] = 7
+    return dataclasses.replace(made, counts=signals)

@@ -210,9 +210,7 @@ def test_shards__one_with_another_setting_is_refused(
     assert "batch: was 4, is 2" in log.read_text()
 
 
-def test_threads__bytes_do_not_depend_on_them(
-    whole: Whole, tmp_path: Path, finish: Finish
-) -> None:
+def test_threads__bytes_do_not_depend_on_them(whole: Whole, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     assert finish(score_argv(whole.inputs, output, *ACCEPT, "--threads", 4)) == 0
     assert result_files(output) == whole.files

@@ -1,28 +1,22 @@
 """People who must not be in a run: excluded when it is made, or withdrawn from it later."""
 
 import dataclasses
-import io
-import json
 import shutil
-import tarfile
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from lvm_core.synthetic import SyntheticEcgs
 from tests.beam_jobs.conftest import Finish
 from tests.beam_jobs.job_helpers import (
-    CLINICAL_LEADS,
     FULL,
-    SMALL,
+    assert_nowhere,
     assert_reconciles,
     counts,
     everything,
+    exclusion_list,
     fake_mass_g,
+    flat_in,
     lvm,
     masses,
     people,
@@ -36,53 +30,11 @@ from tests.beam_jobs.job_helpers import (
     write_parquet,
     write_participants,
 )
-from tests.file_builders import cardiosoft_xml
 
 pytestmark = pytest.mark.usefixtures("fake")
 
 ACCEPT = ("--max-rejected-share", 0.9)
 N_ECGS = 24
-LEAD_V3 = CLINICAL_LEADS.index("V3")
-
-
-def texts_of(value: Any) -> Iterator[str]:
-    """Yield every text and number in nested JSON or rows, keys too."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield str(key)
-            yield from texts_of(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from texts_of(item)
-    else:
-        yield str(value)
-
-
-def assert_nowhere(output: Path, *identifiers: str) -> None:
-    """Check that identifiers are in no file name, raw byte, Parquet cell, footer or JSON text."""
-    for path in [p for p in output.rglob("*") if p.is_file()]:
-        data = path.read_bytes()
-        content: list[Any] = [str(path.relative_to(output))]
-        if path.suffix == ".parquet":
-            table = pq.read_table(path)
-            content += [table.to_pylist(), str(table.schema.metadata), str(pq.read_metadata(path))]
-        elif path.suffix == ".json":
-            content.append(json.loads(data))
-        for identifier in identifiers:
-            assert identifier.encode() not in data, f"{identifier} in the bytes of {path}"
-            found = [text for text in texts_of(content) if identifier in text]
-            assert not found, f"{identifier} in {path}: {found[:2]}"
-
-
-def exclusion_list(path: Path, *identifiers: str) -> Path:
-    path.write_text("".join(f"{i}\n" for i in identifiers))
-    return path
-
-
-def flat_in(made: SyntheticEcgs, *rows: int) -> SyntheticEcgs:
-    signals = made.counts.copy()
-    signals[list(rows), LEAD_V3] = 7
-    return dataclasses.replace(made, counts=signals)
 
 
 @pytest.fixture
@@ -104,7 +56,9 @@ def ids_of(*rows: int) -> list[str]:
 
 
 def test_exclude__person_of_a_parquet_input_is_nowhere(cohort: Path, tmp_path: Path) -> None:
-    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)])
+    gone = exclusion_list(
+        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)]
+    )
     output = tmp_path / "out"
     assert score(cohort, output, *ACCEPT, "--exclude-participants", gone) == 0
     assert_nowhere(output, *ids_of(2, 9))
@@ -153,7 +107,9 @@ def test_exclude__single_ecg_leaves_its_person(tmp_path: Path) -> None:
 
 def test_withdraw__person_is_nowhere_and_counts_follow(run: Path, tmp_path: Path) -> None:
     before = counts(run)
-    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)])
+    gone = exclusion_list(
+        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)]
+    )
     assert lvm("withdraw", run, "--participants", gone) == 0
     assert_nowhere(run, *ids_of(2, 9))
     after = counts(run)
@@ -202,7 +158,9 @@ def test_withdraw__somebody_who_is_not_in_the_run_changes_no_result(
 
 
 def test_withdraw__twice_is_the_same_as_once(run: Path, tmp_path: Path) -> None:
-    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4)])
+    gone = exclusion_list(
+        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4)]
+    )
     assert lvm("withdraw", run, "--participants", gone) == 0
     once = {path: content for path, (_, content) in everything(run).items()}
     assert lvm("withdraw", run, "--participants", gone) == 0
@@ -407,157 +365,3 @@ def test_longer_list__short_id_in_a_file_name_leaves_the_rest_of_the_plan_readab
     assert lvm(*argv) == 0
     assert len(predictions(output)) == 23
     assert_reconciles(output, 24)
-
-
-# Raw files with UK Biobank's names: EID_20205_INSTANCE_ARRAY.xml.
-EIDS = [str(1000001 + 7 * i) for i in range(10)]
-GONE = [EIDS[2], EIDS[5], EIDS[7]]
-
-
-def ukb_files() -> dict[str, bytes]:
-    """Return 11 files of 10 people: EIDS[5] has a flat lead, EIDS[7] a file cut in half, EIDS[2]
-    a second visit.
-    """
-    made = flat_in(people(11), 5)
-    files = {}
-    for i, eid in enumerate([*EIDS, EIDS[2]]):
-        leads = dict(zip(CLINICAL_LEADS, made.counts[i], strict=True))
-        name = f"{eid}_20205_{3 if i == 10 else 2}_0.xml"
-        files[name] = cardiosoft_xml(leads, participant_id=eid)
-    broken = f"{EIDS[7]}_20205_2_0.xml"
-    files[broken] = files[broken][: len(files[broken]) // 2]
-    return files
-
-
-def write_ukb(folder: Path, how: str) -> Path:
-    """Write the files loose, or into a .zip or .tar.gz."""
-    folder.mkdir(parents=True)
-    files = ukb_files()
-    if how == "loose":
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-    elif how == "zip":
-        with zipfile.ZipFile(folder / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
-                archive.writestr(name, data)
-    else:
-        with tarfile.open(folder / "all.tar.gz", "w:gz") as archive:
-            for name, data in files.items():
-                info = tarfile.TarInfo(f"deep/{name}")
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-    return folder
-
-
-UKB = ("--id-pattern", "ukb-20205", *ACCEPT)
-
-
-@pytest.mark.parametrize("how", ["loose", "zip", "tar.gz"])
-@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
-def test_ukb_files__person_is_nowhere(how: str, when: str, tmp_path: Path) -> None:
-    raw = write_ukb(tmp_path / "raw", how)
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    exclude = ("--exclude-participants", gone)
-    output = tmp_path / "out"
-    assert score(raw, output, *UKB, *(exclude if when == "at the run" else ())) == 0
-    if when == "withdrawn":
-        assert lvm("withdraw", output, "--participants", gone) == 0
-    elif when == "longer list":
-        assert score(raw, output, *UKB, *exclude) == 0
-    assert_nowhere(output, *GONE)
-    assert reject_counts(output) == {"excluded": 4}
-    kept = [eid for eid in EIDS if eid not in GONE]
-    assert [row["participant_id"] for row in predictions(output)] == kept
-    assert [row["ecg_id"] for row in predictions(output)] == [f"{e}_20205_2_0" for e in kept]
-    assert_reconciles(output, 11)
-    assert lvm("verify", output) == 0
-
-
-@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
-def test_ukb_files__person_is_nowhere_in_an_ingest_run(when: str, tmp_path: Path) -> None:
-    raw = write_ukb(tmp_path / "raw", "loose")
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    exclude = ("--exclude-participants", gone)
-    output = tmp_path / "ecg"
-    argv = ["ingest", "--input", raw, "--output", output, "--unit-ecgs", 4, *UKB]
-    assert lvm(*argv, *(exclude if when == "at the run" else ())) == 0
-    if when == "withdrawn":
-        assert lvm("withdraw", output, "--participants", gone) == 0
-    elif when == "longer list":
-        assert lvm(*argv, *exclude) == 0
-    assert_nowhere(output, *GONE)
-    assert reject_counts(output) == {"excluded": 4}
-    assert_reconciles(output, 11)
-    assert lvm("verify", output) == 0
-
-
-@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
-def test_ukb_files__listed_one_by_one_on_the_command_line(when: str, tmp_path: Path) -> None:
-    # As a shell expands --input ukb/*.xml: every file name stands in the options.
-    raw = write_ukb(tmp_path / "raw", "loose")
-    names = sorted(raw.iterdir())
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    exclude = ("--exclude-participants", gone)
-    output = tmp_path / "out"
-    argv = ["score", "--input", *names, "--output", output, "--model", "demo-standin-ecg-only"]
-    argv += [*SMALL, *UKB]
-    assert lvm(*argv, *(exclude if when == "at the run" else ())) == 0
-    if when == "withdrawn":
-        assert lvm("withdraw", output, "--participants", gone) == 0
-    elif when == "longer list":
-        assert lvm(*argv, *exclude) == 0
-    assert_nowhere(output, *GONE)
-    assert_reconciles(output, 11)
-
-
-def test_ukb_files__list_given_before_the_first_unit_is_done(
-    tmp_path: Path, finish: Finish
-) -> None:
-    raw = write_ukb(tmp_path / "raw", "loose")
-    output = tmp_path / "out"
-    # Killed when the plan is there and no unit is.
-    assert finish(score_argv(raw, output, *UKB), kill_at_fsync=3) == -9
-    assert (output / "plan.json").is_file()
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    assert score(raw, output, *UKB, "--exclude-participants", gone) == 0
-    assert_nowhere(output, *GONE)
-    assert_reconciles(output, 11)
-
-
-def test_ukb_files__withdrawn_from_score_of_an_ingest(tmp_path: Path) -> None:
-    raw = write_ukb(tmp_path / "raw", "zip")
-    ecgs, output = tmp_path / "ecg", tmp_path / "out"
-    argv = ["ingest", "--input", raw, "--output", ecgs, "--unit-ecgs", 4, *UKB]
-    assert lvm(*argv) == 0
-    assert score(ecgs, output, *ACCEPT) == 0
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    for folder in (ecgs, output):
-        assert lvm("withdraw", folder, "--participants", gone) == 0
-        assert_nowhere(folder, *GONE)
-    assert lvm("verify", ecgs) == 0
-
-
-def test_ukb_files__same_command_after_a_withdrawal_says_finished(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    raw = write_ukb(tmp_path / "raw", "loose")
-    output = tmp_path / "out"
-    assert score(raw, output, *UKB) == 0
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    assert lvm("withdraw", output, "--participants", gone) == 0
-    before = everything(output)
-    capsys.readouterr()
-    assert score(raw, output, *UKB) == 0
-    assert "finished already" in capsys.readouterr().err
-    assert everything(output) == before
-
-
-def test_progress_lines__name_nobody_who_is_excluded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    raw = write_ukb(tmp_path / "raw", "loose")
-    gone = exclusion_list(tmp_path / "gone.txt", *GONE)
-    capsys.readouterr()
-    assert score(raw, tmp_path / "out", *UKB, "--exclude-participants", gone) == 0
-    shown = capsys.readouterr()
-    assert not [eid for eid in EIDS if eid in shown.out + shown.err]

@@ -1,4 +1,4 @@
-"""Canonical ECG Parquet: what is accepted, and what becomes of damage. Every row is accounted for."""
+"""Canonical ECG Parquet: what is accepted, what becomes of damage; no row is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from beam_jobs.blocks import EcgRow, Reject
 from beam_jobs.inputs import IdRule
 from beam_jobs.parquet_input import (
     ParquetReader,
-    missing_columns,
+    column_problems,
     read_footer,
     read_keys,
     read_table,
@@ -24,7 +24,7 @@ from beam_jobs.parquet_input import (
 from beam_jobs.planner import Inputs, PlanningOptions, find_inputs
 from beam_jobs.storage import Storage, join
 from lvm_core import schemas
-from lvm_core.errors import EcgRejected, LvmError, UsageError
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError
 from lvm_core.leads import LEADS_12
 from tests.beam_jobs.helpers import (
     ecg_counts,
@@ -248,29 +248,30 @@ def test_find_inputs__one_foreign_file_among_ours_is_a_reject_of_its_rows(tmp_pa
         ("aVL", pa.list_(pa.list_(pa.int16()))),
     ],
 )  # fmt: skip
-def test_missing_columns__names_a_lead_of_a_wrong_type(column: str, kind: pa.DataType) -> None:
+def test_column_problems__names_a_lead_of_a_wrong_type(column: str, kind: pa.DataType) -> None:
     schema = schemas.ECGS.arrow
-    index = schema.get_field_index(column)
-    wrong = schema.set(index, pa.field(column, kind))
-    assert missing_columns(schema, None) == []
-    assert missing_columns(wrong, None) == [f"{column} (is {kind}, expected a list of int16)"]
+    wrong = schema.set(schema.get_field_index(column), pa.field(column, kind))
+    assert column_problems(schema, None) is None
+    problem = column_problems(wrong, None)
+    assert problem is not None
+    assert problem[0] == RejectReason.MISSING_LEAD
+    assert f"{column} (is {kind}, expected a list of int16)" in problem[1]
 
 
 @pytest.mark.parametrize(
-    "columns",
-    [{"uv_per_count": ["5 uV", "5 uV"]}, {"r_avl_uv": ["high", "low"]}],
-    ids=["uv_per_count", "r_avl_uv"],
-)
-def test_parquet__text_where_a_number_belongs_is_a_stop_or_a_reject(
-    tmp_path: Path, columns: dict[str, Any]
+    ("name", "values"),
+    [
+        ("ecg_id", [1000001.0, 1000002.0]), ("participant_id", [1.0, None]),
+        ("uv_per_count", ["5 uV", "5 uV"]), ("r_avl_uv", ["high", "low"]),
+        ("recorded_at", [20200101, 20200102]),
+    ],
+)  # fmt: skip
+def test_find_inputs__column_of_a_wrong_type_stops_the_run(
+    tmp_path: Path, name: str, values: Any
 ) -> None:
-    write_ecg_parquet(tmp_path / "x.parquet", 2, **columns)
-    try:
-        _, rejects, n_read = _read(tmp_path)
-    except LvmError:
-        return
-    assert n_read == 2
-    assert len(rejects) == 2
+    write_ecg_parquet(tmp_path / "x.parquet", 2, **{name: values})
+    with pytest.raises(UsageError, match=rf"x\.parquet: .*{name} \(is .*, expected "):
+        _plan(tmp_path)
 
 
 def test_find_inputs__damaged_files_are_rejects_of_unknown_size(tmp_path: Path) -> None:
@@ -309,13 +310,14 @@ def test_read_footer__no_parquet_is_rejected(tmp_path: Path) -> None:
 
 
 def _flip_data_page(path: Path, column: str, row_group: int) -> None:
-    """Flip bytes in the middle of a column chunk, past its page header."""
+    """Flip bytes at the end of a column chunk, in its last data page."""
     metadata = pq.read_metadata(path).row_group(row_group)
     chunks = [metadata.column(i) for i in range(metadata.num_columns)]
     (chunk,) = [c for c in chunks if c.path_in_schema.partition(".")[0] == column]
-    middle = chunk.data_page_offset + chunk.total_compressed_size * 3 // 4
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    end = start + chunk.total_compressed_size
     data = bytearray(path.read_bytes())
-    data[middle : middle + 8] = bytes(b ^ 0xFF for b in data[middle : middle + 8])
+    data[end - 4 : end] = bytes(b ^ 0xFF for b in data[end - 4 : end])
     path.write_bytes(data)
 
 
@@ -364,16 +366,18 @@ def test_parquet_reader__duplicate_rows_are_rejects_with_their_keys(tmp_path: Pa
 # Whole columns and tables
 
 
-def test_read_keys__absent_and_unasked_columns_are_empty(tmp_path: Path) -> None:
+def test_read_keys__absent_and_unasked_columns_are_none(tmp_path: Path) -> None:
     path = str(write_ecg_parquet(tmp_path / "x.parquet", 3, row_group_rows=2))
-    assert read_keys(STORAGE, path, ("ecg_id", None, "recorded_at")) == [ecg_ids(3), [], []]
+    nothing = [None] * 3
+    found = read_keys(STORAGE, path, ("ecg_id", None, "recorded_at"))
+    assert found == [ecg_ids(3), nothing, nothing]
 
 
-def test_read_keys__damage_is_a_reject(tmp_path: Path) -> None:
-    path = write_ecg_parquet(tmp_path / "x.parquet", 3)
-    _flip_data_page(path, "ecg_id", 0)
-    with pytest.raises(EcgRejected, match="unreadable: key columns cannot be decoded"):
-        read_keys(STORAGE, str(path), ("ecg_id",))
+def test_read_keys__damaged_row_group_is_none_and_the_others_are_read(tmp_path: Path) -> None:
+    path = write_ecg_parquet(tmp_path / "x.parquet", 5, row_group_rows=2)
+    _flip_data_page(path, "ecg_id", 1)
+    (found,) = read_keys(STORAGE, str(path), ("ecg_id",))
+    assert found == ["e0000", "e0001", None, None, "e0004"]
 
 
 def test_read_table__is_the_table(tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.exclusions import Exclusions
-from beam_jobs.planner import redact_excluded
 from beam_jobs.units import (
     Piece,
     Unit,
@@ -196,13 +194,9 @@ def test_cut_units__compressed_tar_is_never_divided(
         assert len([u for u in units if any(p.archive == folder for p in u.pieces)]) == 1
 
 
-def test_cut_units__excluded_people_do_not_move_the_cuts() -> None:
-    pieces = [_member(f"{i}.xml") for i in range(6)]
-    excluded = Exclusions(frozenset({"x.tar.gz!2.xml"}))
-    redacted = redact_excluded(pieces, excluded)
-    assert [p.excluded for p in redacted] == [False, False, True, False, False, False]
-    plain, cut = _cut(pieces, 4), _cut(redacted, 4)
-    assert [u.fingerprint for u in cut] == [u.fingerprint for u in plain]
+def test_piece__redaction_keeps_its_identity() -> None:
+    for piece in (SPAN, RECORD, BROKEN):
+        assert piece.redacted().identity() == piece.identity()
 
 
 # Summaries

@@ -1,0 +1,178 @@
+"""Lists of people to leave out: read in any form, matched as whole identifiers, never silently."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.blocks import Chunk, EcgRow, Reject
+from beam_jobs.exclusions import Exclusions, load_exclusions
+from beam_jobs.storage import FileMissing, Storage
+from lvm_core.errors import UsageError
+
+STORAGE = Storage()
+LISTED = Exclusions(frozenset({"1000001", "site-01/P7"}))
+
+
+def _load(folder: Path, content: str | bytes, name: str = "list.csv") -> frozenset[str]:
+    data = content if isinstance(content, bytes) else content.encode()
+    (folder / name).write_bytes(data)
+    return load_exclusions(STORAGE, f"{folder}/{name}").ids
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1000001\n1000002\n", "1000001\r\n1000002", "participant_id\n1000001\n1000002\n",
+        "eid\n1000001\n1000002", "f.eid\n1000001\n\n1000002\n\n", '"1000001"\n"1000002"\n',
+        "\ufeffparticipant_id\n1000001\n1000002\n", " 1000001 \n 1000002 \n",
+        "participant_id,why\n1000001,withdrawn\n1000002,\n",
+        "why\teid\nx\t1000001\ny\t1000002\n", "eid;why\n1000001;x\n1000002;y\n",
+        "\n1000001\n1000002\n", "PARTICIPANT_ID,why\n1000001,x\n1000002,y\n",
+    ],
+)  # fmt: skip
+def test_load_exclusions__list_or_table(tmp_path: Path, text: str) -> None:
+    assert _load(tmp_path, text) == {"1000001", "1000002"}
+
+
+def test_load_exclusions__leading_zeros_are_kept(tmp_path: Path) -> None:
+    assert _load(tmp_path, "007\n") == {"007"}
+    assert _load(tmp_path, "eid,x\n007,1\n") == {"007"}
+
+
+def test_load_exclusions__both_keys_of_a_table_count(tmp_path: Path) -> None:
+    assert _load(tmp_path, "ecg_id,participant_id\ne1,\n,p2\n") == {"e1", "p2"}
+
+
+def test_load_exclusions__empty_list_excludes_nobody(tmp_path: Path) -> None:
+    for text in ("", "\n\n", "participant_id\n"):
+        assert _load(tmp_path, text) == frozenset()
+
+
+def test_load_exclusions__parquet(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"why": ["x", "y"], "eid": [1000001, 1000002]}), path)
+    assert load_exclusions(STORAGE, str(path)).ids == {"1000001", "1000002"}
+
+
+def test_load_exclusions__decimal_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"participant_id": [1000001.0, None]}), path)
+    with pytest.raises(UsageError, match="holds decimal numbers"):
+        load_exclusions(STORAGE, str(path))
+    with pytest.raises(UsageError, match="holds decimal numbers"):
+        _load(tmp_path, "1000001.0\n1000002.0\n")
+
+
+def test_load_exclusions__table_without_a_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected one of participant_id, ecg_id, eid"):
+        _load(tmp_path, "name,why\nx,y\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"PAR1 and no more", "list.parquet"), (b"\xff\xfe1\x000\x00", "list.txt"),
+        (b"participant_id,why\n1,a,b\n", "list.csv"), (b"participant_id,why\n1\n", "list.csv"),
+    ],
+)  # fmt: skip
+def test_load_exclusions__damaged_list_is_refused(
+    tmp_path: Path, content: bytes, name: str
+) -> None:
+    with pytest.raises(UsageError, match=name):
+        _load(tmp_path, content, name)
+
+
+def test_load_exclusions__missing_list_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match=r"list\.csv: no such file"):
+        load_exclusions(STORAGE, f"{tmp_path}/list.csv")
+
+
+# Matching
+
+
+@pytest.mark.parametrize(
+    ("ecg_id", "participant_id", "hit"),
+    [
+        ("e1", "1000001", True), ("1000001", None, True), ("e1", "10000011", False),
+        ("e1", None, False), (None, None, False), ("1000001_20205_2_0", None, True),
+        ("11000001_20205_2_0", None, False),
+    ],
+)  # fmt: skip
+def test_hits__whole_identifiers(ecg_id: str | None, participant_id: str | None, hit: bool) -> None:
+    assert LISTED.hits(ecg_id, participant_id) == hit
+
+
+def test_hits__nobody_is_excluded_by_an_empty_list() -> None:
+    assert not Exclusions().hits("e1", "p1")
+    assert not Exclusions().hits_path("a/b")
+
+
+@pytest.mark.parametrize(
+    ("path", "hit"),
+    [
+        ("1000001.xml", True), ("1000001_20205_2_0.xml", True), ("a/1000001/b.xml", True),
+        ("x.zip!1000001-1.xml", True), ("10000012.xml", False), ("21000001.xml", False),
+        ("a1000001.xml", False), ("1000001a.xml", False), ("site-01/P7/e.xml", True),
+        ("xsite-01/P7/e.xml", False), ("site-01/P77/e.xml", False), ("site-01/Q7", False),
+        ("", False), (None, False),
+    ],
+)  # fmt: skip
+def test_hits_path__identifier_is_a_word_of_its_own(path: str | None, hit: bool) -> None:
+    assert LISTED.hits_path(path) == hit
+
+
+def test_sha256__tells_lists_apart_and_names_nobody() -> None:
+    one, same = Exclusions(frozenset({"b", "a"})), Exclusions(frozenset({"a", "b"}))
+    assert one.sha256 == same.sha256 == hashlib.sha256(b'["a","b"]').hexdigest()
+    assert Exclusions(frozenset({"a"})).sha256 != one.sha256
+    assert len(one) == 2
+
+
+# Chunks
+
+
+def _row(ecg_id: str, participant_id: str | None) -> EcgRow:
+    counts = np.zeros((12, 5000), dtype=np.int16)
+    return EcgRow(ecg_id, counts, 5.0, "a.parquet", 0, participant_id)
+
+
+def test_of_chunk__accounts_for_every_ecg_and_names_nobody() -> None:
+    whole_file = Reject("unreadable", "row group 0 cannot be decoded", "b.parquet", 0, n_ecgs=40)
+    chunk = Chunk(
+        [_row("e1", "1000001"), _row("e2", "p2"), _row("1000001", None)],
+        [
+            Reject("lead_flat", "V1", "a.parquet", 1, "e3", "1000001"),
+            Reject("lead_flat", "V1", "a.parquet", 1, "e4", "p4"),
+            Reject("truncated", "x", "1000001.xml"),
+            Reject("unreadable", "x", "1000001.zip", n_ecgs=None),
+            whole_file,
+        ],
+        n_read=47,
+    )
+    kept = LISTED.of_chunk(chunk)
+    assert [row.ecg_id for row in kept.rows] == ["e2"]
+    assert sorted(r.reason for r in kept.rejects) == [
+        *["excluded"] * 5, "lead_flat", "unreadable",
+    ]  # fmt: skip
+    assert kept.n_read == 47 == len(kept.rows) + sum(r.weight for r in kept.rejects)
+    assert "1000001" not in repr(kept)
+    assert whole_file in kept.rejects
+
+
+def test_of_chunk__rows_of_a_shared_file_stay() -> None:
+    shared = Reject("unreadable", "x", "1000001/all.parquet", 0, n_ecgs=40)
+    assert LISTED.of_chunk(Chunk([], [shared], 40)).rejects == [shared]
+
+
+def test_of_chunk__empty_list_changes_nothing() -> None:
+    chunk = Chunk([_row("e1", "p1")], [], 1)
+    assert Exclusions().of_chunk(chunk) is chunk

@@ -1,0 +1,160 @@
+"""The sample files of real devices, end to end: ingested, scored, or rejected with their reason."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.runtime import Threads, configure_threads, import_tensorflow
+from tests.beam_jobs.job_helpers import (
+    ECG_ONLY,
+    SHARED,
+    assert_reconciles,
+    lvm,
+    masses,
+    predictions,
+    reject_counts,
+    rejects,
+    report,
+    rows_of,
+)
+
+FOLDER = SHARED / "ecg"
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason=f"{FOLDER} is not there: real sample files are not part of the code"
+)
+
+# From MANIFEST.tsv: 1 CardioSoft, 2 MUSE, 21 WFDB records are ours; 7 are of other formats.
+FLAT = {f"wfdb/torch_ecg_chapman_ningbo/{name}" for name in ("JS20004", "JS20008")}
+OTHER_FORMATS = {
+    "dicom/ecgprocess_example-DICOM1.dcm": "dicom",
+    "dicom/marcodebe_anonymous_ecg.dcm": "dicom",
+    "hl7_aecg/cvrg_TemplateExample1.xml": "aecg",
+    "hl7_aecg/fda_subject1_0.xml": "aecg",
+    "philips_sierra/129DYPRG.XML": "philips",
+    "philips_sierra/cvrg_Philips103Example01.xml": "philips",
+    "scp/ecgtoolkit_Example.scp": "scp",
+}
+N_OURS = 24
+N_ALL = N_OURS + len(OTHER_FORMATS)
+# Two signal files, one named otherwise than its header, belong to the last record.
+RESAMPLED = "wfdb/wfdbpy_ptb/s0010_re"
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("real") / "ecg"
+    argv = ["--input", FOLDER, "--output", output, "--unit-ecgs", 8, "--max-rejected-share", 0.3]
+    assert lvm("ingest", *argv) == 0
+    return output
+
+
+def test_ingest__takes_every_record_of_the_three_formats(ingested: Path) -> None:
+    formats: dict[str, int] = {}
+    for row in rows_of(ingested / "ecg"):
+        formats[row["source_format"]] = formats.get(row["source_format"], 0) + 1
+    assert formats == {"cardiosoft_xml": 1, "muse_xml": 2, "wfdb": 21}
+    assert_reconciles(ingested, N_ALL)
+
+
+def test_ingest__rejects_files_of_other_formats_and_names_them(ingested: Path) -> None:
+    found = {row["source_uri"]: row for row in rejects(ingested)}
+    assert set(found) == set(OTHER_FORMATS)
+    for path, name in OTHER_FORMATS.items():
+        assert found[path]["reason"] == "not_an_ecg"
+        assert name in found[path]["detail"].lower().replace(" ", "")
+
+
+def test_ingest__ignores_the_manifest_by_its_name(ingested: Path) -> None:
+    assert report(ingested)["ignored_files"] == 1
+    assert reject_counts(ingested) == {"not_an_ecg": len(OTHER_FORMATS)}
+
+
+def test_ingest__keys_are_paths_without_extension_and_nobody_is_named(ingested: Path) -> None:
+    rows = {row["ecg_id"]: row for row in rows_of(ingested / "ecg")}
+    assert FLAT <= set(rows)
+    assert "cardiosoft_xml/ecgprocess_example-XML1" in rows
+    assert {row["participant_id"] for row in rows.values()} == {None}
+    for ecg_id, row in rows.items():
+        assert row["source_uri"].rpartition(".")[0] == ecg_id
+
+
+def test_ingest__resamples_and_crops_only_the_record_that_needs_it(ingested: Path) -> None:
+    rows = {row["ecg_id"]: row for row in rows_of(ingested / "ecg")}
+    flags = {"resampled", "cropped"}
+    assert {e for e, row in rows.items() if flags & set(row["quality_flags"])} == {RESAMPLED}
+    assert flags <= set(rows[RESAMPLED]["quality_flags"])
+    assert rows[RESAMPLED]["source_sampling_rate_hz"] == 1000
+    assert {row["source_sampling_rate_hz"] for e, row in rows.items() if e != RESAMPLED} == {500}
+    assert all(len(row["V6"]) == 5000 for row in rows.values())
+
+
+def test_ingest__derives_limb_leads_of_muse_in_half_counts(ingested: Path) -> None:
+    muse = [row for row in rows_of(ingested / "ecg") if row["source_format"] == "muse_xml"]
+    for row in muse:
+        assert row["uv_per_count"] == pytest.approx(4.88 / 2, rel=1e-6)
+        assert "leads_derived" in row["quality_flags"]
+        i, ii, avl = (row[lead][1000] for lead in ("I", "II", "aVL"))
+        assert avl == i - ii / 2
+
+
+def test_ingest__run_is_verified(ingested: Path) -> None:
+    assert lvm("verify", ingested) == 0
+
+
+@pytest.fixture(scope="module")
+def tensorflow() -> Threads:
+    threads = configure_threads()
+    import_tensorflow().constant(0)
+    return threads
+
+
+@pytest.fixture(scope="module")
+def scored(
+    ingested: Path, tensorflow: Threads, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Return runs of the ECG-only stand-in: over the ingested ECGs, and over the files directly."""
+    folder = tmp_path_factory.mktemp("scored")
+    common = ["--model", ECG_ONLY, "--threads", tensorflow.inter_op]
+    for name, inputs in (("parquet", ingested), ("raw", FOLDER)):
+        argv = ["--input", inputs, "--output", folder / name, "--max-rejected-share", 0.5]
+        assert lvm("score", *argv, *common) == 0
+    return {name: folder / name for name in ("parquet", "raw")}
+
+
+@pytest.mark.tf
+def test_score__flat_leads_are_rejects_and_all_others_predictions(scored: dict[str, Path]) -> None:
+    output = scored["parquet"]
+    assert len(predictions(output)) == N_OURS - len(FLAT)
+    assert {r["ecg_id"]: r["reason"] for r in rejects(output)} == dict.fromkeys(FLAT, "lead_flat")
+    assert all("V2" in r["detail"] for r in rejects(output))
+    assert {row["model_id"] for row in predictions(output)} == {ECG_ONLY}
+    assert_reconciles(output, N_OURS)
+
+
+@pytest.mark.tf
+def test_score__files_directly_give_the_bits_of_ingest_and_score(scored: dict[str, Path]) -> None:
+    assert masses(scored["raw"]) == masses(scored["parquet"])
+    assert reject_counts(scored["raw"]) == {"lead_flat": 2, "not_an_ecg": len(OTHER_FORMATS)}
+    assert_reconciles(scored["raw"], N_ALL)
+
+
+@pytest.mark.tf
+def test_score__files_directly_give_the_other_columns_too(scored: dict[str, Path]) -> None:
+    def by_id(output: Path) -> dict[str, dict[str, Any]]:
+        return {row["ecg_id"]: row for row in predictions(output)}
+
+    assert by_id(scored["raw"]) == by_id(scored["parquet"])
+
+
+@pytest.mark.tf
+def test_score__rules_are_known_only_where_the_device_measured(scored: dict[str, Path]) -> None:
+    rows = {row["ecg_id"]: row for row in predictions(scored["parquet"])}
+    wfdb = [row for ecg_id, row in rows.items() if ecg_id.startswith("wfdb/")]
+    assert {row["any_ecg_rule"] for row in wfdb} == {None}
+    assert rows["cardiosoft_xml/ecgprocess_example-XML1"]["rule_sokolow_lyon"] is not None
+
+
+@pytest.mark.tf
+def test_score__run_over_real_files_is_verified(scored: dict[str, Path]) -> None:
+    assert lvm("verify", scored["raw"]) == 0
