@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ def write_cohort(folder: Path, n: int) -> SyntheticEcgs:
     """Write a synthetic cohort the way device files come: WFDB records and a participant table."""
     people = synthetic_ecgs(n, _SEED)
     raw = folder / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(raw, ignore_errors=True)
+    raw.mkdir(parents=True)
     people.counts[_FLAT % n, 7] = 0
     for i, ecg_id in enumerate(people.ecg_id):
         for name, data in write_wfdb(

@@ -67,6 +67,11 @@ class RunOptions:
         _check(0 <= share <= 1, "--max-rejected-share", share, "0 to 1, for example 0.05")
         index, count = self.shard
         _check(1 <= index <= count, "--shard", f"{index}/{count}", "i/n with 1 <= i <= n")
+        if self.overwrite and count > 1:
+            raise UsageError(
+                "--overwrite with --shard would remove what other shards have done; remove "
+                f"{self.output} once, then start the shards without --overwrite"
+            )
 
 
 @dataclass(frozen=True)

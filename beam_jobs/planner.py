@@ -19,7 +19,9 @@ from beam_jobs.inputs import (
     unmatched_id,
 )
 from beam_jobs.layout import Layout
-from beam_jobs.parquet_input import Footer, column_problems, read_footer, read_keys
+from beam_jobs.parquet_columns import column_problems
+from beam_jobs.parquet_input import Footer, read_footer, read_keys
+from beam_jobs.participants import PLACEHOLDER_DATES
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
@@ -97,7 +99,7 @@ def refuse_overlap(storage: Storage, uris: Sequence[str], output: str) -> None:
     """
     for uri in uris:
         folder = split_glob(uri)[0] if is_glob(uri) else uri
-        deep = not is_glob(uri) or "**" in uri
+        deep = not is_glob(uri) or any(mark in split_glob(uri)[1] for mark in ("/", "**"))
         if storage.contains(output, folder) or (deep and storage.contains(folder, output)):
             raise UsageError(
                 f"--output {output} and --input {uri} overlap; expected an output folder beside "
@@ -302,7 +304,9 @@ def mark_duplicates(
     marked: list[Piece] = []
     columns: dict[tuple[int, str], list[list[object]]] = {}
     for piece in pieces:
-        if piece.is_parquet:
+        if piece.is_parquet and not piece.path:
+            marked.append(piece)  # finished, and its path removed with a person who withdrew
+        elif piece.is_parquet:
             key = (piece.root, piece.path)
             if key not in columns:
                 columns = {key: _key_columns(storage, roots, piece, layout)}
@@ -346,6 +350,8 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
 def _widen(
     dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime
 ) -> None:
+    if time.date() in PLACEHOLDER_DATES:
+        return
     first, last = dates.get(person, (time, time))
     dates[person] = min(first, time), max(last, time)
 

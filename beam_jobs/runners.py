@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import apache_beam as beam
@@ -9,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
-from lvm_core.errors import UsageError
+from lvm_core.errors import LvmError, UsageError
 
 
 def make_runner(name: str) -> tuple[PipelineRunner, PipelineOptions]:
@@ -23,13 +24,36 @@ def make_runner(name: str) -> tuple[PipelineRunner, PipelineOptions]:
     """
     if name != "local":
         raise UsageError(f"--runner is {name!r}, expected local")
+    # Beam logs each error with its traceback and then raises it: once is enough.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     # An empty list: Beam would otherwise read the arguments of our own command line.
     return FnApiRunner(), PipelineOptions([])
 
 
 def run_pipeline(pipeline: beam.Pipeline) -> Mapping[str, int]:
-    """Run a pipeline to its end and return its counters by name."""
-    result = pipeline.run()
-    result.wait_until_finish()
+    """Run a pipeline to its end and return its counters by name.
+
+    Raises:
+        LvmError: what a unit raised, without the wrapping that Beam puts around it.
+        KeyboardInterrupt: likewise.
+    """
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except Exception as error:
+        ours = _cause(error)
+        if ours is None:
+            raise
+        raise ours from None
     counters = result.metrics().query()["counters"]
     return {metric.key.metric.name: int(metric.committed or 0) for metric in counters}
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """Return our own error, or the user's interrupt, behind what a runner raised."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, LvmError | KeyboardInterrupt):
+            return link
+        link = link.__cause__ or link.__context__
+    return None

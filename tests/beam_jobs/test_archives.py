@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import struct
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -257,3 +259,33 @@ def test_list_members__links_in_a_tar_are_not_files(tmp_path: Path) -> None:
         archive.addfile(link)
     assert list_members(STORAGE, str(path)) == []
     assert _read(path, "passwd.xml") == {}
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_list_members__archive_of_the_tar_program(tmp_path: Path, suffix: str) -> None:
+    program = shutil.which("tar")
+    if program is None:
+        pytest.skip("there is no tar program on this machine")
+    folder = tmp_path / "in"
+    names = ["a.xml", f"{'long' * 30}/{'name' * 30}.xml", "p/q.hea"]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(_noise(700 * number, number))
+    path = tmp_path / f"x{suffix}"
+    flags = "-czf" if suffix == ".tar.gz" else "-cf"
+    subprocess.run([program, flags, str(path), "-C", str(folder), *names], check=True)
+    assert [m.name for m in list_members(STORAGE, str(path))] == names
+    assert _read(path, *names) == {n: _noise(700 * i, i) for i, n in enumerate(names)}
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_list_members__archive_appended_to_another_hides_nothing(
+    tmp_path: Path, suffix: str
+) -> None:
+    parts = [
+        make_archive(tmp_path / f"{i}{suffix}", {f"{i}.xml": _noise(900, i)}) for i in range(2)
+    ]
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(EcgRejected, match="unreadable"):
+        list_members(STORAGE, str(path))

@@ -137,6 +137,22 @@ def test_sha256__tells_lists_apart_and_names_nobody() -> None:
     assert len(one) == 2
 
 
+def test_hits_path__short_identifiers_are_not_looked_for_in_paths() -> None:
+    short = Exclusions(frozenset({"2", "12345", "123456"}))
+    assert not short.hits_path("x_2_12345.xml")
+    assert short.hits_path("x_2_123456.xml")
+    assert short.hits(None, "2")
+
+
+def test_scrubbed__replaces_every_text_that_names_one_of_them() -> None:
+    content = {
+        "inputs": ["data/1000001.xml", "data"], "n": 1000001, "deep": [{"x": "1000001", "y": None}],
+    }  # fmt: skip
+    assert LISTED.scrubbed(content) == {
+        "inputs": ["(withdrawn)", "data"], "n": 1000001, "deep": [{"x": "(withdrawn)", "y": None}],
+    }  # fmt: skip
+
+
 # Chunks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,28 @@ def test_list_input__refused_members_are_kept_apart(
     (archive,) = _listed(tmp_path).archives
     assert [m.name for m in archive.refused] == ["big.xml"]
     assert [r.main for r in archive.records] == ["ok.xml"]
+
+
+def test_list_input__link_that_leads_nowhere_is_kept_apart(tmp_path: Path) -> None:
+    _write(tmp_path, {"a.xml": b"<x/>"})
+    (tmp_path / "b.xml").symlink_to(tmp_path / "gone.xml")
+    listing = _listed(tmp_path)
+    assert [r.main for r in listing.records] == ["a.xml"]
+    assert [entry.relative for entry in listing.broken] == ["b.xml"]
+
+
+def test_list_input__member_name_given_twice_is_accounted_for(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as packed:
+        for data in (b"<x/>", b"<x/>", b"<longer/>"):
+            info = tarfile.TarInfo("a.xml")
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+    (archive,) = _listed(tmp_path).archives
+    assert [r.main for r in archive.records] == ["a.xml"]
+    assert len(archive.refused) == 2
+    assert {m.refused for m in archive.refused} == {
+        "archive holds several members of this name; the first is read"
+    }
 
 
 # Keys

@@ -180,6 +180,17 @@ def test_shards_at_once__one_is_killed_and_the_others_go_on(
     assert result_files(output) == whole.files
 
 
+def test_same_command_twice_at_once__does_no_harm(
+    whole: Whole, tmp_path: Path, spawn: Spawn
+) -> None:
+    output = tmp_path / "out"
+    argv = score_argv(whole.inputs, output, *ACCEPT)
+    running = [spawn(argv, sleep_s=0.02) for _ in range(2)]
+    assert [ended(process) for process in running] == [0, 0]
+    assert result_files(output) == whole.files
+    assert_reconciles(output, N_ECGS)
+
+
 def test_shards__more_than_units_end_with_nothing_to_do(
     whole: Whole, tmp_path: Path, finish: Finish
 ) -> None:

@@ -322,7 +322,7 @@ def test_ingest__unfinished_run_is_refused_as_input(
     assert not (tmp_path / "out" / "plan.json").exists()
 
 
-@pytest.mark.parametrize("moment", [2, 3, 4, 5, 6, 9])
+@pytest.mark.parametrize("moment", [3, 4, 5])
 def test_ingest__killed_run_resumes_with_the_same_bytes(
     moment: int, tmp_path: Path, finish: Finish
 ) -> None:

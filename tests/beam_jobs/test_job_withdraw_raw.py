@@ -73,8 +73,18 @@ def write_ukb(folder: Path, how: str) -> Path:
 UKB = ("--id-pattern", "ukb-20205", *ACCEPT)
 
 
-@pytest.mark.parametrize("how", ["loose", "zip", "tar.gz"])
-@pytest.mark.parametrize("when", ["at the run", "withdrawn", "longer list"])
+@pytest.mark.parametrize(
+    ("how", "when"),
+    [
+        ("loose", "at the run"),
+        ("loose", "withdrawn"),
+        ("loose", "longer list"),
+        ("zip", "at the run"),
+        ("zip", "withdrawn"),
+        ("tar.gz", "at the run"),
+        ("tar.gz", "longer list"),
+    ],
+)
 def test_ukb_files__person_is_nowhere(how: str, when: str, tmp_path: Path) -> None:
     raw = write_ukb(tmp_path / "raw", how)
     gone = exclusion_list(tmp_path / "gone.txt", *GONE)

@@ -197,14 +197,17 @@ def test_parquet_reader__damaged_lead_is_a_reject_and_its_neighbours_are_read(
     assert _counts_of(rows) == expected
 
 
-def test_parquet_reader__null_in_a_fixed_size_list_is_a_reject(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("whole_lead", "reason"), [(True, "missing_lead"), (False, "non_finite")])
+def test_parquet_reader__null_in_a_fixed_size_list_is_a_reject_of_its_row_alone(
+    tmp_path: Path, whole_lead: bool, reason: str
+) -> None:
     samples = ecg_counts(1)[0, 0].tolist()
-    kind = pa.list_(pa.int16(), 5000)
-    column = pa.array([samples, None, [None, *samples[1:]]], kind)
+    damaged = None if whole_lead else [None, *samples[1:]]
+    column = pa.array([samples, damaged, samples], pa.list_(pa.int16(), 5000))
     write_ecg_parquet(tmp_path / "x.parquet", 3, I=column)
     rows, rejects, n_read = _read(tmp_path)
-    assert [row.ecg_id for row in rows] == ["e0000"]
-    assert [(r.row, r.reason) for r in rejects] == [(1, "missing_lead"), (2, "non_finite")]
+    assert [(r.row, r.reason, r.n_ecgs) for r in rejects] == [(1, reason, 1)]
+    assert [row.ecg_id for row in rows] == ["e0000", "e0002"]
     assert n_read == 3
 
 

@@ -21,6 +21,7 @@ from beam_jobs.planner import (
     find_inputs,
     mark_duplicates,
     redact_excluded,
+    refuse_overlap,
     root_of,
 )
 from beam_jobs.storage import Storage
@@ -128,6 +129,45 @@ def test_find_inputs__large_row_groups_are_read_all_the_same(
     reader = parquet_input.ParquetReader(STORAGE, None)
     chunks = list(reader.read(piece, str(path)))
     assert [row.ecg_id for chunk in chunks for row in chunk.rows] == [f"e000{i}" for i in range(4)]
+
+
+def test_find_inputs__link_that_leads_nowhere_is_a_reject(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.xml")
+    (tmp_path / "b.xml").symlink_to(tmp_path / "gone.xml")
+    good, dead = _find(tmp_path).pieces
+    assert good.reason is None
+    assert (dead.path, dead.reason) == ("b.xml", "unreadable")
+
+
+@pytest.mark.parametrize(("n_records", "n_warnings"), [(8, 0), (9, 1)])
+def test_find_inputs__large_compressed_tar_is_warned_of(
+    tmp_path: Path, n_records: int, n_warnings: int
+) -> None:
+    make_archive(tmp_path / "x.tar.gz", {f"{i}.xml": b"<x/>" for i in range(n_records)})
+    warnings = _find(tmp_path, unit_ecgs=2).warnings
+    assert len(warnings) == n_warnings
+    assert all("x.tar.gz holds 9 records, and a compressed TAR is one unit" in w for w in warnings)
+
+
+@pytest.mark.parametrize(
+    ("uri", "output", "overlap"),
+    [
+        ("in", "in", True), ("in", "in/out", True), ("in/deep", "in", True), ("in", "out", False),
+        ("in", "in-out", False), ("in/*.xml", "in/out", False), ("in/**/*.xml", "in/out", True),
+        ("in/*.xml", "in", True), ("out/a.xml", "out", True), ("in/a.xml", "out", False),
+    ],
+)  # fmt: skip
+def test_refuse_overlap__run_that_would_read_its_own_files(
+    tmp_path: Path, uri: str, output: str, overlap: bool
+) -> None:
+    def check() -> None:
+        refuse_overlap(STORAGE, ["s3://elsewhere/x", f"{tmp_path}/{uri}"], f"{tmp_path}/{output}")
+
+    if overlap:
+        with pytest.raises(UsageError, match=r"--output .* and --input .* overlap; expected an"):
+            check()
+    else:
+        check()
 
 
 # Roots

@@ -22,9 +22,7 @@ from beam_jobs.storage import (
     StorageDenied,
     StorageFault,
     classify,
-    is_glob,
     join,
-    split_glob,
     store_scheme,
     with_retries,
 )
@@ -337,134 +335,6 @@ def test_retrying_file__storage_that_stays_broken_is_a_fault(
         pytest.raises(StorageFault, match=r"reading .* failed 5 times"),
     ):
         stream.read(1)
-
-
-# Listing and globs
-
-
-def _make(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-
-
-def test_list_files__folder_is_listed_deeply_in_the_order_of_paths(tmp_path: Path) -> None:
-    names = ["b.xml", "a/z.xml", "a.xml", "a/b/c.xml", "A.xml", "a-1.xml"]
-    _make(tmp_path, *names)
-    for uri in (str(tmp_path), f"{tmp_path}/"):
-        entries = STORAGE.list_files(uri)
-        assert [entry.relative for entry in entries] == sorted(names)
-        assert [entry.size for entry in entries] == [len(name) for name in sorted(names)]
-        assert [entry.uri for entry in entries] == [f"{tmp_path}/{name}" for name in sorted(names)]
-
-
-def test_list_files__single_file_is_relative_to_its_folder(tmp_path: Path) -> None:
-    _make(tmp_path, "a/b.xml")
-    (entry,) = STORAGE.list_files(f"{tmp_path}/a/b.xml")
-    assert (entry.relative, entry.uri) == ("b.xml", f"{tmp_path}/a/b.xml")
-
-
-def test_list_files__nothing_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileMissing, match="expected a file, a folder or a glob"):
-        STORAGE.list_files(f"{tmp_path}/absent")
-
-
-def test_list_files__relative_folder_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _make(tmp_path, "in/a.xml")
-    monkeypatch.chdir(tmp_path)
-    assert [e.relative for e in STORAGE.list_files("in")] == ["a.xml"]
-    assert [e.relative for e in STORAGE.list_files("in/*.xml")] == ["a.xml"]
-    assert STORAGE.read_bytes(STORAGE.list_files("in/*.xml")[0].uri) == b"in/a.xml"
-
-
-def test_is_glob__existing_file_with_brackets_is_a_file(tmp_path: Path) -> None:
-    _make(tmp_path, "x[1].xml")
-    assert not is_glob(f"{tmp_path}/x[1].xml")
-    assert is_glob(f"{tmp_path}/y[1].xml")
-
-
-@pytest.mark.parametrize(
-    ("uri", "parts"),
-    [
-        ("/data/a*/b.xml", ("/data", "a*/b.xml")),
-        ("*.xml", (".", "*.xml")),
-        ("/*.xml", ("/", "*.xml")),
-        ("s3://bucket/k/**/x?.xml", ("s3://bucket/k", "**/x?.xml")),
-        ("s3://bucket/*", ("s3://bucket", "*")),
-    ],
-)
-def test_split_glob__cuts_before_the_first_wildcard(uri: str, parts: tuple[str, str]) -> None:
-    assert split_glob(uri) == parts
-
-
-TREE = (
-    "a.xml", "ab.xml", "a1.xml", "b/a.xml", "b/ab.xml", "b/c/a.xml", "b/c/d/a1.hea", "c.hea",
-    ".hidden/a.xml", "b/.dot.xml", "a-b.xml", "b+c.xml", "b/(x).xml",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tree")
-    _make(folder, *TREE)
-    return folder
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "*.xml", "*/*.xml", "**/*.xml", "**/a.xml", "b/**/*.hea", "b/**/a*.xml", "a?.xml", "?.xml",
-        "?/?.xml", "[ab].xml", "a[0-9].xml", "[!a]*.xml", "a[!0-9].xml", "*.[xh]*", "b+*.xml",
-        "b/(?).xml", "**/c/*", "**/*", "b/*/a.xml", "z*.xml", ".*/*.xml", "[a-c]*.hea",
-    ],
-)  # fmt: skip
-def test_list_files__glob_finds_what_pathlib_finds(tree: Path, pattern: str) -> None:
-    expected = sorted(str(p.relative_to(tree)) for p in tree.glob(pattern) if p.is_file())
-    assert [e.uri for e in STORAGE.list_files(f"{tree}/{pattern}")] == [
-        f"{tree}/{name}" for name in expected
-    ]
-
-
-WORDS = st.sampled_from(["a", "b", "1", "*", "?", "[ab]", "[!a]", ".", "a*", "**/", "/"])
-
-
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(words=st.lists(WORDS, min_size=1, max_size=6))
-def test_glob__finds_what_pathlib_finds_for_any_pattern(tree: Path, words: list[str]) -> None:
-    pattern = re.sub(r"/+", "/", "".join(words)).strip("/")
-    parts = pattern.split("/")
-    if not any(c in pattern for c in "*?[") or any("**" in p and p != "**" for p in parts):
-        return
-    if parts[-1] == "**" or any(p in ("", ".", "..") for p in parts):
-        return
-    expected = sorted(str(p.relative_to(tree)) for p in tree.glob(pattern) if p.is_file())
-    base = pattern[: min(pattern.find(c) for c in "*?[" if c in pattern)].rpartition("/")[0]
-    if not (tree / base).is_dir():
-        return
-    found = [e.uri.removeprefix(f"{tree}/") for e in STORAGE.list_files(f"{tree}/{pattern}")]
-    assert found == expected
-
-
-def test_glob__negated_set_stays_within_one_folder(tmp_path: Path) -> None:
-    _make(tmp_path, "a/b", "a-b")
-    found = [e.relative for e in STORAGE.list_files(f"{tmp_path}/a[!x]b")]
-    assert found == ["a-b"]
-
-
-def test_glob__unclosed_bracket_is_itself(tmp_path: Path) -> None:
-    _make(tmp_path, "x[1.xml", "x1.xml")
-    assert [e.relative for e in STORAGE.list_files(f"{tmp_path}/x[*.xml")] == ["x[1.xml"]
-
-
-def test_glob__relative_paths_start_before_the_first_wildcard(tmp_path: Path) -> None:
-    _make(tmp_path, "in/p1/a.xml", "in/p2/a.xml", "in/q/a.xml")
-    entries = STORAGE.list_files(f"{tmp_path}/in/p*/a.xml")
-    assert [entry.relative for entry in entries] == ["p1/a.xml", "p2/a.xml"]
 
 
 @pytest.fixture
