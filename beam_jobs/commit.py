@@ -172,6 +172,8 @@ def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary |
     content = read_footer_json(storage, files.result)
     if content is None or content["fingerprint"] != unit.fingerprint:
         return None
+    if content["rejected"] and not storage.is_file(files.rejects):
+        return None  # its rejects were lost: done again, the unit writes them again
     return UnitSummary(
         unit.number,
         content["n_read"],

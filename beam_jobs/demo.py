@@ -91,6 +91,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; expected a folder to make")
     if not folder.exists() or not any(folder.iterdir()):
         return
     is_demo = (folder / "ecg" / PLAN_NAME).is_file() or (folder / "raw").is_dir()

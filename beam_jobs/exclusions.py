@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -25,33 +25,65 @@ _REDACTED: Final = "(withdrawn)"
 _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
+def id_digest(identifier: str) -> str:
+    """Return what stands for an identifier that must be recognised but not kept."""
+    return digest(["lvm-ai withdrawn", identifier])
+
+
 @dataclass(frozen=True)
 class Exclusions:
     """Identifiers of people, or of single ECGs, that must not be scored or kept.
 
     Attributes:
         ids: values of participant_id or ecg_id.
+        digests: of identifiers that were withdrawn from the run earlier and are not kept.
     """
 
     ids: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.digests)
+
     @property
     def sha256(self) -> str:
         """Digest that tells two lists apart without naming anybody."""
-        return digest(sorted(self.ids))
+        return digest([sorted(self.ids), sorted(self.digests)])
+
+    def has(self, identifier: str | None) -> bool:
+        """Tell whether an identifier is on the list."""
+        if identifier is None:
+            return False
+        return identifier in self.ids or (
+            bool(self.digests) and id_digest(identifier) in self.digests
+        )
+
+    def with_ids(self, ids: Iterable[str]) -> Exclusions:
+        """Return the list extended."""
+        return replace(self, ids=self.ids | frozenset(ids))
+
+    def with_digests(self, digests: Iterable[str]) -> Exclusions:
+        """Return the list extended by people who withdrew earlier."""
+        return replace(self, digests=self.digests | frozenset(digests))
+
+    def all_digests(self) -> list[str]:
+        """Return the digests of everybody on the list."""
+        return sorted(self.digests | {id_digest(i) for i in self.ids})
 
     def hits(self, ecg_id: str | None, participant_id: str | None) -> bool:
         """Tell whether an ECG belongs to an excluded person, or is excluded itself.
 
-        Where the person is not known, an ecg_id that holds the identifier as a word is theirs:
-        `1000015_20205_2_0` is of 1000015.
+        Where the person is not known, an ecg_id is theirs that ends in the identifier as its
+        last folder or file, or holds it as a word: `a/17`, `1000015_20205_2_0`.
         """
-        if ecg_id in self.ids or participant_id in self.ids:
+        if self.has(ecg_id) or self.has(participant_id):
             return True
-        return participant_id is None and self.hits_path(ecg_id)
+        if participant_id is not None or ecg_id is None:
+            return False
+        return self.has(re.split(r"[/!]", ecg_id)[-1]) or self.hits_path(ecg_id)
 
     def hits_path(self, path: str | None) -> bool:
         """Tell whether an excluded identifier stands in a path as a word of its own.
@@ -59,20 +91,17 @@ class Exclusions:
         Only identifiers of at least `MIN_PATH_ID` characters count: a short one is a word of many
         paths that have nothing to do with the person.
         """
-        if not path or not self._long:
+        if not path or not self:
             return False
-        return not self._long.isdisjoint(_WORD.findall(path)) or any(
+        words = [word for word in _WORD.findall(path) if len(word) >= MIN_PATH_ID]
+        return any(self.has(word) for word in words) or any(
             re.search(rf"(?<![A-Za-z0-9]){re.escape(i)}(?![A-Za-z0-9])", path)
             for i in self._compound
         )
 
     @cached_property
-    def _long(self) -> frozenset[str]:
-        return frozenset(i for i in self.ids if len(i) >= MIN_PATH_ID)
-
-    @cached_property
     def _compound(self) -> tuple[str, ...]:
-        return tuple(i for i in self._long if not _WORD.fullmatch(i))
+        return tuple(i for i in self.ids if len(i) >= MIN_PATH_ID and not _WORD.fullmatch(i))
 
     def names(self, reject: Reject) -> bool:
         """Tell whether a reject row of one ECG is an excluded person's."""
@@ -91,7 +120,7 @@ class Exclusions:
 
     def of_chunk(self, chunk: Chunk) -> Chunk:
         """Return the chunk with excluded people's ECGs as anonymous rejects."""
-        if not self.ids:
+        if not self:
             return chunk
         kept: list[EcgRow] = []
         rejects: list[Reject] = []

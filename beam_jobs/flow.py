@@ -98,6 +98,8 @@ def run_job(job: JobKind, options: RunOptions) -> int:
     exclusions = (
         load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
     )
+    if not options.overwrite:
+        exclusions = exclusions.with_digests(folder.withdrawn())
     exclusions = job.with_their_ecgs(exclusions)
     if options.dry_run:
         planned = _plan(job, options, folder, exclusions, reuse=not options.overwrite)
@@ -203,7 +205,7 @@ class _Run:
         """Do the units of this shard that are missing, then close the run if all are done."""
         mine = self.plan.shard_units(*self.options.shard)
         done = self.folder.committed(self.plan)
-        if self.exclusions.ids:
+        if self.exclusions:
             removal = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
             if removal.changed:
                 say(f"removed {removal.n_ecgs} ECGs of excluded people from finished units")
@@ -270,7 +272,7 @@ class _Run:
     def _close(self, done: Mapping[int, UnitSummary]) -> int:
         """Check the whole run and write what says that it is done."""
         total = reconcile(self.plan, done)
-        if self.exclusions.ids:
+        if self.exclusions:
             # Paths of shared files that name a person were needed until now.
             remove_people(self.folder, self.plan, self.exclusions, sorted(done))
         say("closing: looking for identical signals")
@@ -305,6 +307,12 @@ class _Run:
                 f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
                 f"{self.folder.path('rejects')}; where this is right, run the same command with a "
                 "larger share"
+            )
+        foreign = self.folder.foreign_files(self.plan)
+        if foreign:
+            problems.append(
+                f"{len(foreign)} files are not of this run and would be read as such: "
+                f"{', '.join(foreign[:3])}; move them away, then run the same command again"
             )
         verdict = scale_verdict(total.amplitudes.median_uv())
         if verdict.plausible is False and not getattr(self.options, "accept_scale", True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,3 +189,9 @@ def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai ingest`."""
     options = parse_ingest(argv)
     return run_job(IngestKind(options), options)
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.main(["ingest", *sys.argv[1:]]))

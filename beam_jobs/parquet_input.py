@@ -335,8 +335,9 @@ def _lead_of_row(column: pa.Array, i: int, lead: str) -> NDArray[np.int16]:
     if values is None:
         raise EcgRejected(RejectReason.MISSING_LEAD, f"lead {lead} is null, expected 5000 samples")
     if len(values) != schemas.N_SAMPLES:
+        short = len(values) < schemas.N_SAMPLES
         raise EcgRejected(
-            RejectReason.TOO_SHORT,
+            RejectReason.TOO_SHORT if short else RejectReason.UNREADABLE,
             f"lead {lead} has {len(values)} samples, expected {schemas.N_SAMPLES}",
         )
     if values.null_count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,7 @@ PLACEHOLDER_DATES: Final = frozenset(
 AGE_STALE_DAYS: Final = 365
 _KEYS: Final = ("ecg_id", "participant_id")
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
+_VALUES: Final = ("birth_date", "age_years", "sex", "bmi_kg_m2", "height_cm", "weight_kg")
 _UNKNOWN_TEXT: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "unknown", "missing"})
 _STALE: Final = "age_not_at_recording"
 
@@ -98,6 +99,18 @@ class ParticipantTable:
         return int(self.arrow.num_rows)
 
     @property
+    def unknown_throughout(self) -> list[str]:
+        """What a full model needs and nobody in the table has: age, sex or BMI."""
+        known = {name: self.arrow[name].null_count < len(self) for name in _VALUES}
+        needs = {
+            "age (age_years or birth_date)": known["age_years"] or known["birth_date"],
+            "sex": known["sex"],
+            "BMI (bmi_kg_m2, or height_cm and weight_kg)": known["bmi_kg_m2"]
+            or (known["height_cm"] and known["weight_kg"]),
+        }
+        return [name for name, there in needs.items() if not there]
+
+    @property
     def content_sha256(self) -> str:
         """Digest of the content, whatever the order of rows and the file format."""
         columns = [name for name in self.arrow.column_names if name != _STALE]
@@ -109,9 +122,9 @@ class ParticipantTable:
         row = self._by_ecg.get(ecg_id)
         return None if row is None else self._people[row]
 
-    def ecg_ids_of(self, people: Collection[str]) -> frozenset[str]:
-        """Return the ECGs that rows keyed by `ecg_id` give to people."""
-        return frozenset(e for e, row in self._by_ecg.items() if self._people[row] in people)
+    def ecg_ids_of(self, is_excluded: Callable[[str | None], bool]) -> frozenset[str]:
+        """Return the ECGs that rows keyed by `ecg_id` give to excluded people."""
+        return frozenset(e for e, row in self._by_ecg.items() if is_excluded(self._people[row]))
 
     def join(
         self,
@@ -251,11 +264,22 @@ def load_participants(storage: Storage, uri: str) -> ParticipantTable:
             "participant_id beside birth_date or age_years, sex, bmi_kg_m2, height_cm, weight_kg"
         )
     names = [n for n in schemas.PARTICIPANTS.names if n != _STALE]
+    _check_content(raw, names, uri)
     columns = {name: _column(raw, name, uri) for name in names}
     columns[_STALE] = pa.array([False] * raw.num_rows)
     table = pa.table(columns, schema=schemas.PARTICIPANTS.arrow)
     _refuse_duplicate_keys(table, uri)
     return ParticipantTable(table)
+
+
+def _check_content(raw: pa.Table, names: Sequence[str], uri: str) -> None:
+    """Refuse a table that says nothing about anybody: mostly one with other column names."""
+    values = [name for name in names if name not in _KEYS]
+    if raw.num_rows == 0 or not set(values) & set(raw.column_names):
+        raise UsageError(
+            f"{uri} has {raw.num_rows} rows and columns {raw.column_names}; expected rows with "
+            f"some of {', '.join(values)}"
+        )
 
 
 def read_participants_parquet(data: bytes) -> ParticipantTable:

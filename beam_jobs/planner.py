@@ -88,7 +88,20 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
             f"no ECG found in {', '.join(uris)} ({found.n_ignored} files ignored by name)"
         )
     _refuse_foreign_parquet(found, options)
+    _refuse_useless_pattern(found, options)
+    if options.layout is not None and not any(piece.is_parquet for piece in found.pieces):
+        found.warnings.append("--layout is given, but no Parquet is among the inputs")
     return found
+
+
+def _refuse_useless_pattern(found: Inputs, options: PlanningOptions) -> None:
+    """Stop when the pattern gives no record an id: that is a mistake, not damage."""
+    raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
+    if options.id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
+        raise UsageError(
+            f"--id-pattern {options.id_rule.pattern!r} matches none of the {len(raw)} paths, for "
+            f"example {raw[0].path!r}; it is searched in the path below --input"
+        )
 
 
 def refuse_overlap(storage: Storage, uris: Sequence[str], output: str) -> None:

@@ -26,8 +26,11 @@ REPORT_NAME: Final = "run_report.json"
 REPORTS_FOLDER: Final = "reports"
 PARTICIPANTS_NAME: Final = "participants.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
+WITHDRAWN_NAME: Final = "withdrawn.json"
 _FOLDERS: Final = (*RESULT_FOLDERS.values(), "rejects", REPORTS_FOLDER)
-_FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, PLAN_NAME)
+_FILES: Final = (
+    SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME,
+)  # fmt: skip
 _READERS: Final = 16
 
 
@@ -92,6 +95,8 @@ class RunFolder:
         Raises:
             UsageError: the folder holds other things than a run of this kind.
         """
+        if self.storage.is_file(self.uri):
+            raise UsageError(f"--output {self.uri} is a file; expected a folder to make")
         there = [name for name in self.storage.entries(self.uri) if not name.startswith(".")]
         has_plan = PLAN_NAME in there
         # The participant table is written before the plan: a killed start may leave it alone.
@@ -135,6 +140,21 @@ class RunFolder:
         if not self.storage.is_file(uri):
             return None
         return dict(json.loads(self.storage.read_bytes(uri)))
+
+    def withdrawn(self) -> list[str]:
+        """Return the digests of people who withdrew from this run: they must not come back."""
+        content = self.read_json(WITHDRAWN_NAME) or {}
+        return list(content.get("id_sha256", []))
+
+    def foreign_files(self, plan: Plan) -> list[str]:
+        """Return files beside the units' own, which a reader of the folder would take for data."""
+        own = {f"{unit.name}.parquet" for unit in plan.units}
+        return [
+            f"{name}/{file}"
+            for name in (RESULT_FOLDERS[plan.kind], "rejects")
+            for file in self.storage.names(self.path(name))
+            if not file.startswith(".") and file not in own
+        ]
 
     def reports(self) -> dict[str, dict[str, Any]]:
         """Return the reports of all shards by file name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -139,6 +140,9 @@ class ScoreKind:
         self._participants: ParticipantTable | None = (
             load_participants(storage, options.participants) if options.participants else None
         )
+        if self._participants is not None and self._models[0].spec.needs_demographics:
+            for name in self._participants.unknown_throughout:
+                say(f"warning: {options.participants} has no known {name}; is a column misnamed?")
         for model in self._models:
             if model.spec.warning:
                 say(f"warning: {model.spec.model_id}: {model.spec.warning}")
@@ -177,7 +181,7 @@ class ScoreKind:
         """Return the list extended by the ECGs that the participant table gives these people."""
         if self._participants is None:
             return exclusions
-        return Exclusions(exclusions.ids | self._participants.ecg_ids_of(exclusions.ids))
+        return exclusions.with_ids(self._participants.ecg_ids_of(exclusions.has))
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at the amplitudes before the first unit; stop when they cannot be right.
@@ -249,7 +253,10 @@ class ScoreKind:
 
 def _resolve_models(options: ScoreOptions) -> tuple[ModelSource, ...]:
     names = [options.model, *([options.fallback_model] if options.fallback_model else [])]
-    sources = tuple(resolve_model(name, options.model_dir) for name in names)
+    try:
+        sources = tuple(resolve_model(name, options.model_dir) for name in names)
+    except LvmError as error:
+        raise UsageError(str(error)) from error
     if len(sources) == 2 and sources[1].spec.needs_demographics:
         raise UsageError(
             f"--fallback-model {options.fallback_model} needs age, sex and BMI itself; expected "
@@ -268,3 +275,9 @@ def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai score`."""
     options = parse_score(argv)
     return run_job(ScoreKind(options), options)
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.main(["score", *sys.argv[1:]]))

@@ -58,6 +58,8 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     for unit in plan.units:
         for problem in _unit_problems(folder, plan, unit, schema, ids):
             found.problems.append(f"unit {unit.number}: {problem}")
+    for name in folder.foreign_files(plan):
+        found.problems.append(f"{name} is not of this run; whoever reads the folder reads it too")
     try:
         total = reconcile(plan, folder.committed(plan))
     except LvmError as error:

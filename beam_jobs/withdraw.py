@@ -32,6 +32,7 @@ from beam_jobs.run_folder import (
     REPORT_NAME,
     REPORTS_FOLDER,
     SUCCESS_NAME,
+    WITHDRAWN_NAME,
     RunFolder,
     reconcile,
     write_duplicates,
@@ -48,7 +49,7 @@ def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
     if not folder.storage.is_file(uri):
         return exclusions
     table = read_participants_parquet(folder.storage.read_bytes(uri))
-    return Exclusions(exclusions.ids | table.ecg_ids_of(exclusions.ids))
+    return exclusions.with_ids(table.ecg_ids_of(exclusions.has))
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,8 @@ def main(argv: Sequence[str]) -> int:
     folder.sweep()
     exclusions = load_exclusions(storage, args.participants)
     was_finished = folder.is_finished
+    known = exclusions.with_digests(folder.withdrawn())
+    folder.write_json(WITHDRAWN_NAME, {"id_sha256": known.all_digests()})
     removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
     plan = folder.require_plan()
     total = reconcile(plan, folder.committed(plan))

@@ -57,22 +57,6 @@ class CanonicalEcg:
     source_sampling_rate_hz: float
 
 
-@dataclass(frozen=True, slots=True)
-class QuantisedBlock:
-    """Float samples turned into counts.
-
-    Attributes:
-        counts: (n, 12, n_samples) int16; all 0 for a recording with a non-finite sample.
-        uv_per_count: (n,) float32, microvolts; NaN for a recording with a non-finite sample, so
-            that it cannot be scored by mistake.
-        n_non_finite: (n, 12) int64, samples of each lead that are NaN or infinite.
-    """
-
-    counts: NDArray[np.int16]
-    uv_per_count: NDArray[np.float32]
-    n_non_finite: NDArray[np.int64]
-
-
 def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
     """Return the SHA-256 of a signal, by which identical recordings are found.
 
@@ -104,34 +88,6 @@ def finest_step_uv(
     overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
     _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
     return np.asarray(np.ldexp(step_uv, np.maximum(exponent, 0)))
-
-
-def quantise_block(leads_uv: NDArray[np.float32]) -> QuantisedBlock:
-    """Return float recordings of unknown step as counts of at least 1/16 uV.
-
-    A value differs from the original by half a step at most. Recordings are handled one by one,
-    so memory is the result's plus a few copies of one recording.
-
-    Args:
-        leads_uv: (n, 12, n_samples) float32, microvolts, leads in `LEADS_12` order.
-
-    Raises:
-        ValueError: the shape is not what is stated above.
-    """
-    if leads_uv.ndim != 3 or leads_uv.shape[1] != N_LEADS:
-        raise ValueError(f"leads_uv has shape {leads_uv.shape}, expected (n, 12, n_samples)")
-    n_ecgs = len(leads_uv)
-    counts = np.zeros(leads_uv.shape, dtype=np.int16)
-    uv_per_count = np.full(n_ecgs, np.nan, dtype=np.float32)
-    n_non_finite = np.zeros((n_ecgs, N_LEADS), dtype=np.int64)
-    for index, ecg_uv in enumerate(leads_uv):
-        max_abs_uv = np.abs(ecg_uv).max(initial=0.0)  # NaN and Inf survive the maximum
-        if np.isfinite(max_abs_uv):
-            uv_per_count[index] = finest_step_uv(max_abs_uv)
-            counts[index] = np.rint(ecg_uv / uv_per_count[index])
-        else:
-            n_non_finite[index] = np.count_nonzero(~np.isfinite(ecg_uv), axis=1)
-    return QuantisedBlock(counts, uv_per_count, n_non_finite)
 
 
 def canonicalise(ecg: Ecg) -> CanonicalEcg:

@@ -40,7 +40,7 @@ def import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET)
     if "tensorflow" not in sys.modules:
         with _without_chatter():
-            import tensorflow
+            pass
     return sys.modules["tensorflow"]
 
 

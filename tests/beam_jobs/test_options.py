@@ -51,7 +51,7 @@ def test_parse_score__everything_given() -> None:
             "--bsa", "mosteller", "--lvh-preset", "petersen2017", "--accept-scale", "--shard",
             "3/7", "--unit-ecgs", "64", "--max-rejected-share", "0.5", "--threads", "2",
             "--exclude-participants", "w.csv", "--id-pattern", "ukb-20205", "--id-from-header",
-            "--dry-run", "--overwrite", "--storage-option", "s3.region=eu-west-1",
+            "--dry-run", "--storage-option", "s3.region=eu-west-1",
         ]
     )  # fmt: skip
     assert options == ScoreOptions(
@@ -60,7 +60,7 @@ def test_parse_score__everything_given() -> None:
         input_convention=InputConvention.MICROVOLTS_OVER_2000, bsa=Bsa.MOSTELLER,
         lvh_preset=LvhPreset.PETERSEN2017, accept_scale=True, shard=(3, 7), unit_ecgs=64,
         max_rejected_share=0.5, threads=2, exclude="w.csv", id_rule=options.id_rule,
-        id_from_header=True, dry_run=True, overwrite=True,
+        id_from_header=True, dry_run=True,
         storage=storage_of(["s3.region=eu-west-1"]),
     )  # fmt: skip
     assert options.id_rule.pattern == "ukb-20205"
@@ -127,6 +127,12 @@ def test_run_options__value_outside_its_range_is_refused(
 def test_run_options__value_at_its_limit_is_accepted(changes: dict[str, Any]) -> None:
     options = RunOptions(("in",), "out", **changes)
     assert all(getattr(options, name) == value for name, value in changes.items())
+
+
+def test_run_options__overwrite_is_for_a_run_in_one_shard() -> None:
+    assert RunOptions(("in",), "out", overwrite=True, shard=(1, 1)).overwrite
+    with pytest.raises(UsageError, match="--overwrite with --shard would remove what other shards"):
+        RunOptions(("in",), "out", overwrite=True, shard=(1, 2))
 
 
 def test_score_options__batch_is_one_or_more() -> None:

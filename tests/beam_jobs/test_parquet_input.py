@@ -14,9 +14,9 @@ import pytest
 
 from beam_jobs.blocks import EcgRow, Reject
 from beam_jobs.inputs import IdRule
+from beam_jobs.parquet_columns import column_problems
 from beam_jobs.parquet_input import (
     ParquetReader,
-    column_problems,
     read_footer,
     read_keys,
     read_table,

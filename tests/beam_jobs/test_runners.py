@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.runners import make_runner, run_pipeline
+from beam_jobs.storage import StorageFault
 from lvm_core.errors import UsageError
 
 
@@ -41,6 +42,18 @@ def test_run_pipeline__returns_the_counters() -> None:
     pipeline = beam.Pipeline(runner=runner, options=options)
     _ = pipeline | beam.Create([1, 2, 3]) | beam.Map(_count)
     assert run_pipeline(pipeline)["seen"] == 6
+
+
+def _storage_down(number: int) -> int:
+    raise StorageFault("the store is down")
+
+
+def test_run_pipeline__error_of_ours_comes_out_as_itself() -> None:
+    runner, options = make_runner("local")
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = pipeline | beam.Create([1]) | beam.Map(_storage_down)
+    with pytest.raises(StorageFault, match=r"^the store is down$"):
+        run_pipeline(pipeline)
 
 
 def _fail(number: int) -> int:

@@ -12,7 +12,6 @@ from lvm_core.canonical import (
     CanonicalEcg,
     canonicalise,
     finest_step_uv,
-    quantise_block,
     signal_sha256,
 )
 from lvm_core.errors import EcgRejected, RejectReason
@@ -198,44 +197,3 @@ def test_finest_step_uv__fits_and_half_of_it_would_overflow(max_abs_uv: np.ndarr
     # A tenth of a count of margin below 32767.5, where rounding would overflow.
     overflows_when_halved = max_abs_uv / (step_uv / 2) > 32767.399
     assert (overflows_when_halved | (step_uv == FINEST_STEP_UV)).all()
-
-
-_SAMPLES_UV = hnp.arrays(np.float32, (3, 12, 7), elements=st.floats(-(2.0**40), 2.0**40, width=32))
-
-
-@given(leads_uv=_SAMPLES_UV)
-@settings(max_examples=50, deadline=None)
-def test_quantise_block__round_trip_is_within_half_a_step(leads_uv: np.ndarray) -> None:
-    block = quantise_block(leads_uv)
-    step_uv = block.uv_per_count.astype(np.float64)[:, None, None]
-    assert (np.abs(block.counts * step_uv - leads_uv) <= step_uv / 2).all()
-    assert not block.n_non_finite.any()
-
-
-def test_quantise_block__keeps_the_dtypes_of_the_table() -> None:
-    block = quantise_block(builders.counts_block(2).astype(np.float32))
-    assert block.counts.dtype == np.int16
-    assert block.uv_per_count.dtype == np.float32
-
-
-def test_quantise_block__whole_microvolts_are_exact() -> None:
-    counts = builders.counts_block(2)
-    block = quantise_block(counts.astype(np.float32))
-    step_uv = block.uv_per_count[:, None, None]
-    np.testing.assert_array_equal(block.counts * step_uv, counts)
-
-
-def test_quantise_block__reports_non_finite_samples_and_keeps_the_others() -> None:
-    leads_uv = builders.counts_block(3).astype(np.float32)
-    leads_uv[1, 2, :4] = np.nan
-    leads_uv[1, 5, 9] = -np.inf
-    block = quantise_block(leads_uv)
-    assert block.n_non_finite.tolist() == [[0] * 12, [0, 0, 4, 0, 0, 1] + [0] * 6, [0] * 12]
-    assert np.isnan(block.uv_per_count).tolist() == [False, True, False]
-    assert block.counts.any(axis=(1, 2)).tolist() == [True, False, True]
-
-
-@pytest.mark.parametrize("shape", [(12, 5000), (1, 5000, 12)])
-def test_quantise_block__refuses_another_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"leads_uv has shape .*, expected \(n, 12, n_samples\)"):
-        quantise_block(np.zeros(shape, dtype=np.float32))
