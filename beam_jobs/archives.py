@@ -153,20 +153,21 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
             stream_of_blocks = cast(IO[bytes], blocks)
             with tarfile.open(fileobj=stream_of_blocks, mode="r|", bufsize=512) as archive:
                 yield archive
-            _require_end_mark(blocks.last)
-            while rest := unpacked.read(1 << 20):  # to the end, where its checksum is
-                if any(rest):
-                    raise tarfile.ReadError("data after the end mark")
+            _require_end_mark(blocks.last, unpacked)
         return
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         yield archive
         stream.seek(archive.offset)
-        _require_end_mark(stream.read(tarfile.BLOCKSIZE))
+        _require_end_mark(stream.read(tarfile.BLOCKSIZE), stream)
 
 
-def _require_end_mark(block: bytes) -> None:
+def _require_end_mark(block: bytes, rest: Any) -> None:
+    """Refuse an archive that does not end in a block of zeros, or goes on after it."""
     if block != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("archive has no end mark where it ends; broken off or damaged")
+    while data := rest.read(1 << 20):  # to the end: a compressed one has its checksum there
+        if any(data):
+            raise tarfile.ReadError("data after the end mark")
 
 
 class _LastBlock:

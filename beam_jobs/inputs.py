@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -29,6 +30,7 @@ ID_PRESETS: Final = {
     # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml
     "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.xml$",
 }
+_READERS: Final = 16
 _NOT_WFDB_PARTS: Final = (".xml", ".parquet", ".hea", ".dcm", ".scp", ".csv", ".json")
 
 
@@ -166,7 +168,13 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
             packed.append(_list_archive(storage, entry))
         else:
             loose.append((entry.relative, entry.size))
-    records = group_records(loose, lambda path: storage.read_bytes(join(root, path)))
+
+    def read_loose(paths: Collection[str]) -> dict[str, bytes]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            contents = pool.map(lambda path: storage.read_bytes(join(root, path)), paths)
+            return dict(zip(paths, contents, strict=True))
+
+    records = group_records(loose, read_loose)
     return InputListing(
         root,
         tuple(parquet),
@@ -186,10 +194,9 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
     refused = tuple(m for m in kept if m.refused)
     files = [(m.name, m.size) for m in kept if not m.refused]
 
-    def read(name: str) -> bytes:
-        for _, data in archives.read_members(storage, entry.uri, [name]):
-            return data if isinstance(data, bytes) else b""
-        return b""
+    def read(names: Collection[str]) -> dict[str, bytes]:
+        found = archives.read_members(storage, entry.uri, names)
+        return {name: data for name, data in found if isinstance(data, bytes)}
 
     records = tuple(group_records(files, read))
     return ArchiveListing(entry, records, refused, len(members) - len(kept))
@@ -208,14 +215,14 @@ def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]
 
 
 def group_records(
-    files: Iterable[tuple[str, int]], read: Callable[[str], bytes]
+    files: Iterable[tuple[str, int]], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> list[RecordFiles]:
     """Group files into records: a WFDB header takes its signal files, others stand alone.
 
     Args:
         files: (path, bytes) of each file.
-        read: returns a file's content. Called only for headers in a folder with files that share
-            no header's name, which may be signal files that a header names.
+        read: returns the content of files, by path. Called once, and only for headers in folders
+            with files that share no header's name, which may be signal files that a header names.
 
     Returns:
         The records sorted by path.
@@ -225,8 +232,14 @@ def group_records(
     for path in sizes:
         folders[path.rpartition("/")[0]].append(path)
     owner: dict[str, str] = {}
-    for paths in folders.values():
-        owner.update(_owners_in_folder(paths, read))
+    orphans: dict[str, list[str]] = {}
+    for folder, paths in folders.items():
+        owned, alone = _owners_in_folder(paths)
+        owner.update(owned)
+        if alone and any(path.lower().endswith(".hea") for path in paths):
+            orphans[folder] = alone
+    if orphans:
+        owner.update(_named_by_headers(folders, orphans, read))
     parts: dict[str, list[str]] = defaultdict(list)
     for path, header in owner.items():
         parts[header].append(path)
@@ -238,12 +251,10 @@ def group_records(
     return records
 
 
-def _owners_in_folder(paths: Sequence[str], read: Callable[[str], bytes]) -> dict[str, str]:
-    """Map each signal file of one folder to the header it belongs to."""
+def _owners_in_folder(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Map signal files of one folder to the header of the same stem; also return the others."""
     headers = {path[: -len(".hea")]: path for path in paths if path.lower().endswith(".hea")}
-    if not headers:
-        return {}
-    owner, orphans = {}, []
+    owner, alone = {}, []
     for path in paths:
         if path.lower().endswith(_NOT_WFDB_PARTS):
             continue
@@ -251,15 +262,27 @@ def _owners_in_folder(paths: Sequence[str], read: Callable[[str], bytes]) -> dic
         if stem in headers:
             owner[path] = headers[stem]
         else:
-            orphans.append(path)
-    if orphans:
-        named = {
-            join(folder, name) if (folder := header.rpartition("/")[0]) else name: header
-            for header in sorted(headers.values(), reverse=True)
-            for name in named_signal_files(read(header))
-        }
-        owner.update({path: named[path] for path in orphans if path in named})
-    return owner
+            alone.append(path)
+    return owner, alone
+
+
+def _named_by_headers(
+    folders: Mapping[str, Sequence[str]],
+    orphans: Mapping[str, Sequence[str]],
+    read: Callable[[Collection[str]], dict[str, bytes]],
+) -> dict[str, str]:
+    """Map files without a header of their stem to a header of their folder that names them."""
+    headers = sorted(
+        path for folder in orphans for path in folders[folder] if path.lower().endswith(".hea")
+    )
+    contents = read(headers)
+    named: dict[str, str] = {}
+    for header in reversed(headers):  # the first header that names a file has it
+        folder = header.rpartition("/")[0]
+        for name in named_signal_files(contents.get(header, b"")):
+            named[join(folder, name) if folder else name] = header
+    alone = (path for paths in orphans.values() for path in paths)
+    return {path: named[path] for path in alone if path in named}
 
 
 def named_signal_files(header: bytes) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ class RunOptions:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
+        empty = [name for name in (*self.inputs, self.output) if not name.strip()]
+        _check(not empty, "an --input or --output", "empty", "a path; is a shell variable unset?")
         _check(self.unit_ecgs >= 1, "--unit-ecgs", self.unit_ecgs, "1 or more")
         _check(self.threads >= 1, "--threads", self.threads, "1 or more")
         share = self.max_rejected_share
@@ -248,7 +250,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def _common_values(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "inputs": tuple(uri for group in args.input for uri in group),
-        "output": args.output.rstrip("/") or "/",
+        "output": args.output.rstrip("/") or args.output,
         "storage": storage_of(args.storage_option),
         "id_rule": IdRule(args.id_pattern),
         "id_from_header": args.id_from_header,

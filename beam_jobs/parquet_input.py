@@ -30,6 +30,7 @@ _STREAM_BUFFER_BYTES: Final = 1 << 20
 _MAX_FOOTER_BYTES: Final = 1 << 30
 # Arrow raises OSError for damaged pages; reading itself never does (see storage.RetryingFile).
 DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
+_NULL_LIST: Final = "Expected all lists to be of size"
 _UV_PER_UNIT: Final = {"mV": 1e3, "uV": 1.0}
 
 
@@ -39,11 +40,20 @@ class Footer:
 
     sha256: str
     metadata: pq.FileMetaData
+    raw: bytes
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema."""
         return self.metadata.schema.to_arrow_schema()
+
+    def with_plain_lists(self) -> pq.FileMetaData:
+        """Return the metadata without Arrow's own schema, so that lists are read as plain lists.
+
+        Arrow cannot read a fixed-size list column that holds a null list: it fails the whole row
+        group. Read as plain lists, only the rows with the null are lost.
+        """
+        return pq.read_metadata(io.BytesIO(self.raw.replace(b"ARROW:schema", b"ARROW-schema")))
 
     @property
     def row_group_rows(self) -> list[int]:
@@ -73,13 +83,14 @@ def read_footer(storage: Storage, uri: str) -> Footer:
         stream.seek(-8 - n_bytes, io.SEEK_END)
         footer = stream.read(n_bytes)
     try:
-        metadata = pq.read_metadata(io.BytesIO(b"PAR1" + footer + tail))
+        raw = b"PAR1" + footer + tail
+        metadata = pq.read_metadata(io.BytesIO(raw))
         metadata.schema.to_arrow_schema()
     except DAMAGE as error:
         raise EcgRejected(
             RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_short(error)})"
         ) from error
-    return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata)
+    return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata, raw)
 
 
 def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 0) -> Any:
@@ -161,29 +172,36 @@ class ParquetReader:
     ) -> Iterator[Chunk]:
         n_rows = footer.row_group_rows[group]
         done = 0
-        batches = self._batches(stream, footer, group, n_rows)
-        while True:
+        batches = self._batches(stream, footer, group, footer.metadata)
+        plain = False
+        while done < n_rows:
             try:
-                batch = next(batches, None)
+                batch = next(batches)
+            except StopIteration:
+                return
             except DAMAGE as error:
+                if not plain and _NULL_LIST in str(error) and done == 0:
+                    batches, plain = self._plain_batches(stream, footer, group), True
+                    continue
                 lost = n_rows - done
                 detail = f"row group {group} cannot be decoded ({_short(error)})"
                 reason = RejectReason.UNREADABLE.value
                 reject = Reject(reason, detail, piece.path, first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
-            if batch is None:
-                return
             yield self._chunk(batch, piece, first_row + done)
             done += batch.num_rows
 
     def _batches(
-        self, stream: Any, footer: Footer, group: int, n_rows: int
+        self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData
     ) -> Iterator[pa.RecordBatch]:
-        buffered = _STREAM_BUFFER_BYTES if n_rows > MAX_ROW_GROUP_ROWS else 0
-        file = open_parquet(stream, footer.metadata, buffered)
+        large = footer.row_group_rows[group] > MAX_ROW_GROUP_ROWS
+        file = open_parquet(stream, metadata, _STREAM_BUFFER_BYTES if large else 0)
         columns = self._columns(footer.schema)
         yield from file.iter_batches(READ_ROWS, [group], columns, use_threads=False)
+
+    def _plain_batches(self, stream: Any, footer: Footer, group: int) -> Iterator[pa.RecordBatch]:
+        return self._batches(stream, footer, group, footer.with_plain_lists())
 
     def _columns(self, schema: pa.Schema) -> list[str]:
         if self._layout is not None:
@@ -242,15 +260,15 @@ def _keys(batch: pa.RecordBatch, name_of: Callable[[str], str | None]) -> _Keys:
     times: list[dt.datetime | None] = []
     problems: list[EcgRejected | None] = []
     for value in column("recorded_at"):
-        time, problem = _local_time(value)
+        time, problem = local_time(value)
         times.append(time)
         problems.append(problem)
     return _Keys(
-        [_text(v) for v in column("ecg_id")],
-        [_text(v) for v in column("participant_id")],
+        [key_text(v) for v in column("ecg_id")],
+        [key_text(v) for v in column("participant_id")],
         times,
         amplitudes,
-        [_text(v) for v in column("measured_by")],
+        [key_text(v) for v in column("measured_by")],
         problems,
     )
 
@@ -264,11 +282,12 @@ def _magnitudes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where((values >= 0) & np.isfinite(values), values, np.nan)
 
 
-def _text(value: object) -> str | None:
+def key_text(value: object) -> str | None:
+    """Return a key as text; None for null and for blanks."""
     return None if value is None or str(value).strip() == "" else str(value)
 
 
-def _local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
+def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
     """Read a stored time as local (a zone is dropped, not converted), or say why it is none."""
     if isinstance(value, str):
         try:

@@ -274,11 +274,11 @@ def load_participants(storage: Storage, uri: str) -> ParticipantTable:
 
 def _check_content(raw: pa.Table, names: Sequence[str], uri: str) -> None:
     """Refuse a table that says nothing about anybody: mostly one with other column names."""
-    values = [name for name in names if name not in _KEYS]
-    if raw.num_rows == 0 or not set(values) & set(raw.column_names):
+    known = [name for name in names if name in raw.column_names]
+    if raw.num_rows == 0 or len(known) < 2:
         raise UsageError(
-            f"{uri} has {raw.num_rows} rows and columns {raw.column_names}; expected rows with "
-            f"some of {', '.join(values)}"
+            f"{uri} has {raw.num_rows} rows and columns {raw.column_names}; expected rows with a "
+            f"key and some of {', '.join(names)}"
         )
 
 

@@ -20,7 +20,7 @@ from beam_jobs.inputs import (
 )
 from beam_jobs.layout import Layout
 from beam_jobs.parquet_columns import column_problems
-from beam_jobs.parquet_input import Footer, read_footer, read_keys
+from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
 from beam_jobs.participants import PLACEHOLDER_DATES
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
@@ -77,9 +77,12 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
     seen: set[str] = set()
     for index, uri in enumerate(uris):
+        is_folder = not is_glob(uri) and not storage.is_file(uri)
         entries = [e for e in _entries(storage, uri) if e.uri not in seen]
         seen.update(entry.uri for entry in entries)
         listing = list_input(storage, found.roots[index], entries)
+        if not is_folder:
+            _refuse_headers_alone(uri, listing)
         found.n_ignored += listing.n_ignored
         found.n_files += len(entries) - listing.n_ignored
         found.pieces.extend(_sorted_pieces(storage, index, listing, options, found.warnings))
@@ -92,6 +95,16 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
     if options.layout is not None and not any(piece.is_parquet for piece in found.pieces):
         found.warnings.append("--layout is given, but no Parquet is among the inputs")
     return found
+
+
+def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
+    """Stop when a glob names WFDB headers without their signal files."""
+    headers = [r for r in listing.records if r.main.lower().endswith(".hea")]
+    if headers and not any(record.parts for record in headers):
+        raise UsageError(
+            f"--input {uri} names {len(headers)} WFDB headers without their signal files; give the "
+            "folder, or a glob that takes both"
+        )
 
 
 def _refuse_useless_pattern(found: Inputs, options: PlanningOptions) -> None:
@@ -348,14 +361,14 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
     ids, people, times = columns
     stop = piece.first_row + (piece.n_ecgs or 0)
     for row in range(piece.first_row, min(stop, len(ids))):
-        ecg_id = None if ids[row] is None else str(ids[row])
+        ecg_id = key_text(ids[row])
         if ecg_id is not None and ecg_id in keys.seen:
             duplicates.append(row)
         elif ecg_id is not None:
             keys.seen.add(ecg_id)
-        time = times[row] if times else None
-        if people and people[row] is not None and isinstance(time, dt.datetime):
-            _widen(keys.dates, str(people[row]), time.replace(tzinfo=None))
+        person, time = key_text(people[row]), local_time(times[row])[0]
+        if person is not None and time is not None:
+            _widen(keys.dates, person, time)
     keys.n_duplicates += len(duplicates)
     return replace(piece, duplicate_rows=tuple(duplicates))
 

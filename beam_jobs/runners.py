@@ -50,10 +50,17 @@ def run_pipeline(pipeline: beam.Pipeline) -> Mapping[str, int]:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """Return our own error, or the user's interrupt, behind what a runner raised."""
+    """Return our own error, or the user's interrupt, behind what a runner raised.
+
+    Beam raises a copy of the error with the step's name appended, and keeps the original behind.
+    """
     link: BaseException | None = error
+    found: BaseException | None = None
     while link is not None:
         if isinstance(link, LvmError | KeyboardInterrupt):
-            return link
+            is_copy = found is not None and type(link) is type(found)
+            if found is not None and not (is_copy and str(found).startswith(str(link))):
+                break
+            found = link
         link = link.__cause__ or link.__context__
-    return None
+    return found

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from lvm_core.errors import LvmError
@@ -38,10 +39,10 @@ def import_tensorflow() -> Any:
     already set is kept).
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET)
-    if "tensorflow" not in sys.modules:
-        with _without_chatter():
-            pass
-    return sys.modules["tensorflow"]
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    with _without_chatter():
+        return import_module("tensorflow")
 
 
 @contextmanager

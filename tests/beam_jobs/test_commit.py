@@ -162,7 +162,15 @@ def test_footer__does_not_depend_on_the_order_of_reasons() -> None:
 def test_read_commit__gives_the_summary_back(tmp_path: Path) -> None:
     files = _files(tmp_path)
     STORAGE.write_atomic(files.result, RESULT)
+    STORAGE.write_atomic(files.rejects, b"there")
     assert read_commit(STORAGE, files, UNIT) == SUMMARY
+
+
+def test_read_commit__lost_rejects_file_means_not_finished(tmp_path: Path) -> None:
+    files = _files(tmp_path)
+    STORAGE.write_atomic(files.result, RESULT)
+    assert SUMMARY.rejected
+    assert read_commit(STORAGE, files, UNIT) is None
 
 
 def test_read_commit__other_unit_damage_and_absence_are_not_finished(tmp_path: Path) -> None:

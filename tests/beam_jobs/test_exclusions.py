@@ -132,7 +132,7 @@ def test_hits_path__identifier_is_a_word_of_its_own(path: str | None, hit: bool)
 
 def test_sha256__tells_lists_apart_and_names_nobody() -> None:
     one, same = Exclusions(frozenset({"b", "a"})), Exclusions(frozenset({"a", "b"}))
-    assert one.sha256 == same.sha256 == hashlib.sha256(b'["a","b"]').hexdigest()
+    assert one.sha256 == same.sha256 == hashlib.sha256(b'[["a","b"],[]]').hexdigest()
     assert Exclusions(frozenset({"a"})).sha256 != one.sha256
     assert len(one) == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def _header(*signal_files: str, name: str = "rec") -> bytes:
 
 
 def _group(files: dict[str, bytes]) -> list[RecordFiles]:
-    return group_records([(path, len(data)) for path, data in files.items()], files.__getitem__)
+    sizes = [(path, len(data)) for path, data in files.items()]
+    return group_records(sizes, lambda paths: {path: files[path] for path in paths})
 
 
 def _listed(folder: Path) -> InputListing:
@@ -57,11 +59,23 @@ def test_group_records__header_takes_the_signal_file_of_its_stem() -> None:
 
 
 def test_group_records__headers_are_not_read_where_stems_tell() -> None:
-    def read(path: str) -> bytes:
-        raise AssertionError(f"{path} was read")
+    def read(paths: Collection[str]) -> dict[str, bytes]:
+        raise AssertionError(f"{paths} were read")
 
     (record,) = group_records([("a.hea", 1), ("a.dat", 2)], read)
     assert record.files == ("a.hea", "a.dat")
+
+
+def test_group_records__headers_are_read_in_one_go() -> None:
+    files = {"a.hea": _header("x.dat"), "b.hea": _header("y.dat"), "notes.txt": b"", "c/d.hea": b""}
+    asked: list[list[str]] = []
+
+    def read(paths: Collection[str]) -> dict[str, bytes]:
+        asked.append(list(paths))
+        return {path: files[path] for path in paths}
+
+    group_records([(path, len(data)) for path, data in files.items()], read)
+    assert asked == [["a.hea", "b.hea"]]
 
 
 def test_group_records__signal_files_named_otherwise_are_found_in_the_header() -> None:

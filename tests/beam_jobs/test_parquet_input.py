@@ -179,7 +179,7 @@ def _cells(lead: str, row: int, value: Any) -> dict[str, Any]:
     [
         (None, "missing_lead", "lead V3 is null, expected 5000 samples"),
         ([1] * 4999, "too_short", "lead V3 has 4999 samples, expected 5000"),
-        ([1] * 5001, "too_short", "lead V3 has 5001 samples, expected 5000"),
+        ([1] * 5001, "unreadable", "lead V3 has 5001 samples, expected 5000"),
         ([], "too_short", "lead V3 has 0 samples, expected 5000"),
         ([1] * 4998 + [None, None], "non_finite", "lead V3 has 2 missing samples, expected none"),
     ],
