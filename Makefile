@@ -34,7 +34,7 @@ types: env
 	$(BIN)/mypy
 
 test: env
-	$(BIN)/python -m pytest -m "not slow and not benchmark"
+	$(BIN)/python -m pytest -m "not slow and not benchmark" --cov=lvm_core --cov-report=term:skip-covered --cov-fail-under=100
 
 check-slow: env
 	$(BIN)/python -m pytest -m slow

@@ -64,6 +64,9 @@ class JobKind(Protocol):
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at the amplitudes before the first unit; stop when they cannot be right."""
 
+    def stops_at_wrong_scale(self) -> bool:
+        """Tell whether amplitudes that cannot be right make the whole run fail."""
+
     def write_side_files(
         self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
     ) -> None:
@@ -226,6 +229,9 @@ class _Run:
                 "again to resume: finished units are kept"
             )
             return FAILED
+        if len(self.folder.require_plan().units) != len(self.plan.units):
+            say("inputs were added by another process meanwhile; run the same command again")
+            return DONE
         if len(done) < len(self.plan.units):
             say(f"this shard is done; {len(self.plan.units) - len(done)} units of others are not")
             return DONE
@@ -315,8 +321,12 @@ class _Run:
                 f"{', '.join(foreign[:3])}; move them away, then run the same command again"
             )
         verdict = scale_verdict(total.amplitudes.median_uv())
-        if verdict.plausible is False and not getattr(self.options, "accept_scale", True):
-            problems.append(f"scale of the whole run: {verdict.message}")
+        if verdict.plausible is False:
+            message = f"scale of the whole run: {verdict.message}"
+            if self.kind.stops_at_wrong_scale():
+                problems.append(message)
+            else:
+                say(f"warning: {message}")
         return problems
 
 

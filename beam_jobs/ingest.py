@@ -167,6 +167,10 @@ class IngestKind:
         """Return nothing: what a device file states is taken over, and judged before scoring."""
         return {}
 
+    def stops_at_wrong_scale(self) -> bool:
+        """Return False: ingest warns, scoring stops."""
+        return False
+
     def write_side_files(
         self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
     ) -> None:

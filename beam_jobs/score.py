@@ -202,6 +202,10 @@ class ScoreKind:
         median_uv = None if sample.n_ecgs == 0 else round(sample.median_uv, 1)
         return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
 
+    def stops_at_wrong_scale(self) -> bool:
+        """Tell whether amplitudes that cannot be right make the whole run fail."""
+        return not self._options.accept_scale
+
     def write_side_files(
         self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
     ) -> None:
