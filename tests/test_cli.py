@@ -163,11 +163,11 @@ def test_wrong_options__are_2(argv: list[str], capsys: pytest.CaptureFixture[str
     assert "usage: lvm-ai" in capsys.readouterr().err
 
 
-def test_unknown_model__is_1_and_names_the_known_ones(
+def test_unknown_model__is_2_and_names_the_known_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["score", "--input", tmp_path, "--output", tmp_path / "out", "--model", "lvm-ia"]
-    assert lvm(*argv) == 1
+    assert lvm(*argv) == 2
     message = capsys.readouterr().err
     assert "lvm-ia" in message
     assert "demo-standin-ecg-only" in message
