@@ -202,7 +202,13 @@ def test_list_that_matches_nobody__is_said(
 def test_interrupt__ends_with_one_line_and_code_130(cohort: Path, tmp_path: Path) -> None:
     runner = [sys.executable, "-m", "tests.beam_jobs.job_runner", "--sleep-s", "0.5", "--"]
     command = [*runner, *score_argv(cohort, tmp_path / "out")]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(  # a background shell hands its children an ignored SIGINT
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob("predictions/unit-*.parquet")):
         assert time.monotonic() < deadline
