@@ -32,6 +32,7 @@ from beam_jobs.run_folder import (
     REPORTS_FOLDER,
     SUCCESS_NAME,
     RunFolder,
+    count_flags,
     reconcile,
     write_duplicates,
 )
@@ -63,6 +64,9 @@ class JobKind(Protocol):
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at the amplitudes before the first unit; stop when they cannot be right."""
+
+    def check_keys(self, keys: Keys) -> None:
+        """Refuse keys of the inputs that fit nothing they are joined to."""
 
     def stops_at_wrong_scale(self) -> bool:
         """Tell whether amplitudes that cannot be right make the whole run fail."""
@@ -134,6 +138,8 @@ def _plan(
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
         keys.n_duplicates = 0
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
+    if old is None:
+        job.check_keys(keys)
     base = old or Plan(job.kind, settings, (), inputs.n_ignored)
     new_units = list(
         cut_units(
@@ -285,6 +291,8 @@ class _Run:
         n_identical = write_duplicates(self.folder, self.plan)
         report = final_report(self.plan, total, self.folder.reports(), n_identical)
         report["options"] = options_for_report(self.options)
+        flags = count_flags(self.folder, self.plan)
+        report["quality_flags"] = flags
         problems = self._problems(total)
         report["problems"] = problems
         if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):
@@ -295,6 +303,8 @@ class _Run:
         self.folder.write_json(REPORT_NAME, self.exclusions.scrubbed(report))
         for line in _summary_lines(self.plan, total, n_identical):
             say(line)
+        for flag, n in flags.items():
+            say(f"  {n} flagged {flag}")
         if problems:
             for problem in problems:
                 say(f"error: {problem}")
@@ -305,11 +315,13 @@ class _Run:
     def _problems(self, total: UnitSummary) -> list[str]:
         """Return why the run must not count as done."""
         problems = []
-        share = total.n_rejected / total.n_read if total.n_read else 0.0
+        # Whoever was excluded on purpose says nothing about the data's quality.
+        n_bad = total.n_rejected - total.rejected.get(RejectReason.EXCLUDED.value, 0)
+        share = n_bad / total.n_read if total.n_read else 0.0
         if share > self.options.max_rejected_share:
             worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
             problems.append(
-                f"{total.n_rejected} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
+                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
                 f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
                 f"{self.folder.path('rejects')}; where this is right, run the same command with a "
                 "larger share"

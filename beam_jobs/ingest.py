@@ -167,6 +167,9 @@ class IngestKind:
         """Return nothing: what a device file states is taken over, and judged before scoring."""
         return {}
 
+    def check_keys(self, keys: Keys) -> None:
+        """Accept any keys: nothing is joined here."""
+
     def stops_at_wrong_scale(self) -> bool:
         """Return False: ingest warns, scoring stops."""
         return False

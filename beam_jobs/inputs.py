@@ -27,8 +27,8 @@ IGNORED_PATTERNS: Final = (
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
 
 ID_PRESETS: Final = {
-    # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml
-    "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.xml$",
+    # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml, or converted to another format
+    "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.[^./!]+$",
 }
 _READERS: Final = 16
 _NOT_WFDB_PARTS: Final = (".xml", ".parquet", ".hea", ".dcm", ".scp", ".csv", ".json")
@@ -53,7 +53,7 @@ class IdRule:
         if self.pattern is None:
             return
         try:
-            groups = re.compile(self._regex).groupindex
+            groups = re.compile(self.regex).groupindex
         except re.error as error:
             raise UsageError(
                 f"--id-pattern {self.pattern!r} is not a regular expression ({error}); expected "
@@ -66,7 +66,8 @@ class IdRule:
             )
 
     @property
-    def _regex(self) -> str:
+    def regex(self) -> str:
+        """The regular expression, a preset spelled out."""
         assert self.pattern is not None
         return ID_PRESETS.get(self.pattern, self.pattern)
 
@@ -74,7 +75,7 @@ class IdRule:
         """Return (ecg_id, participant_id); ecg_id is None when the pattern does not match."""
         if self.pattern is None:
             return path_without_extension(path), None
-        match = re.search(self._regex, path)
+        match = re.search(self.regex, path)
         if match is None:
             return None, None
         return match["ecg_id"], match.groupdict().get("participant_id")

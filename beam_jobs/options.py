@@ -157,7 +157,7 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
     )  # fmt: skip
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
     parser.add_argument(
-        "--accept-scale", action="store_true", help="go on although the voltages look wrong"
+        "--accept-scale", action="store_true", help="go on although voltages or leads look wrong"
     )
     args = parser.parse_args(argv)
     return ScoreOptions(
@@ -219,7 +219,7 @@ def storage_of(values: Sequence[str]) -> Storage:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", action="append", nargs="+", required=True, metavar="URI",
-        help="files, folders or quoted globs, local, s3:// or gs://; may be repeated",
+        help="files, folders, .zip or .tar(.gz) archives, quoted globs; local, s3:// or gs://",
     )  # fmt: skip
     parser.add_argument("--output", required=True, help="run folder, local, s3:// or gs://")
     add_storage_option(parser)

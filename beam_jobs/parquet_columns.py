@@ -39,7 +39,7 @@ def _expected_types(
     name_of = {name: name for name in schemas.ECGS.names} if layout is None else layout.names
     for key in ("ecg_id", "participant_id"):
         # A decimal number is no key: 1000003 would be read as 1000003.0, another person.
-        yield name_of.get(key) or "", _is_key, "text or whole numbers"
+        yield name_of.get(key) or "", _is_key, "text or whole numbers: cast it"
     yield name_of.get("recorded_at") or "", _is_time, "a timestamp, a date or text"
     for name in AMPLITUDES:
         yield name_of.get(name) or "", _is_number, "numbers"

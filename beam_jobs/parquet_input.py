@@ -159,7 +159,9 @@ class ParquetReader:
         """Yield the rows of a span; damage becomes rejects that stand for the rows it took."""
         footer = read_footer(self._storage, uri)
         if footer.sha256 != piece.content_sha256:
-            raise LvmError(f"{piece.path} changed while the job ran; plan the run anew")
+            raise LvmError(
+                f"{piece.path} changed since the run was planned, so it cannot be read for it"
+            )
         rows = footer.row_group_rows
         first_row = piece.first_row
         with self._storage.open(uri) as stream:

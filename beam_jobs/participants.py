@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,6 +97,15 @@ class ParticipantTable:
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
+
+    def knows_any(self, ecg_ids: Collection[str], people: Collection[str]) -> bool:
+        """Tell whether any of these ECGs or people has a row."""
+        return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
+
+    @property
+    def first_key(self) -> str | None:
+        """A key of the table, to show how it writes them."""
+        return next(iter((*self._by_ecg, *self._by_person)), None)
 
     @property
     def unknown_throughout(self) -> list[str]:
@@ -345,6 +354,12 @@ def _key_column(column: pa.Array, name: str, uri: str) -> pa.Array:
             "An integer column with gaps becomes decimal in pandas: convert it to text first"
         )
     texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+    decimal = pc.sum(pc.match_substring_regex(texts, r"^\d+\.0+$")).as_py() or 0
+    if decimal:
+        raise UsageError(
+            f"{uri}: column {name} holds {decimal} decimal numbers like 1000037.0; expected text "
+            "or whole numbers. Convert the column to text before it is written"
+        )
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 

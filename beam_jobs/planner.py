@@ -113,7 +113,8 @@ def _refuse_useless_pattern(found: Inputs, options: PlanningOptions) -> None:
     if options.id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
         raise UsageError(
             f"--id-pattern {options.id_rule.pattern!r} matches none of the {len(raw)} paths, for "
-            f"example {raw[0].path!r}; it is searched in the path below --input"
+            f"example {raw[0].path!r}; it is searched in the path below --input as the regular "
+            f"expression {options.id_rule.regex}"
         )
 
 
@@ -302,11 +303,13 @@ class Keys:
 
     Attributes:
         seen: ecg_id of everything so far.
+        people: participant_id of everything so far.
         dates: earliest and latest recording of each participant_id.
         n_duplicates: ECGs whose ecg_id came earlier.
     """
 
     seen: set[str] = field(default_factory=set)
+    people: set[str] = field(default_factory=set)
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
     n_duplicates: int = 0
 
@@ -340,6 +343,7 @@ def mark_duplicates(
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
             keys.seen.add(piece.ecg_id)
+            keys.people.update([piece.participant_id] if piece.participant_id else [])
             keys.n_duplicates += duplicate
             marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
         else:
@@ -367,6 +371,7 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
         elif ecg_id is not None:
             keys.seen.add(ecg_id)
         person, time = key_text(people[row]), local_time(times[row])[0]
+        keys.people.update([person] if person else [])
         if person is not None and time is not None:
             _widen(keys.dates, person, time)
     keys.n_duplicates += len(duplicates)

@@ -188,6 +188,17 @@ def write_duplicates(folder: RunFolder, plan: Plan) -> int:
     return int(same.num_rows)
 
 
+def count_flags(folder: RunFolder, plan: Plan) -> dict[str, int]:
+    """Return how many results have each quality flag, and how many have no LV mass index."""
+    columns = ["quality_flags", *(["lvmi_pred_g_m2"] if plan.kind == "score" else [])]
+    table = folder.read_result_columns(plan, columns)
+    counts = pc.value_counts(pc.list_flatten(table["quality_flags"].combine_chunks()))
+    found = {item["values"]: item["counts"] for item in counts.to_pylist()}
+    if plan.kind == "score" and (unknown := table["lvmi_pred_g_m2"].null_count):
+        found["index_unknown"] = unknown
+    return dict(sorted(found.items()))
+
+
 def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:
     """Add up the units of a finished run.
 

@@ -48,6 +48,24 @@ class ScaleSample:
         """Whether the amplitude can be right."""
         return scale_verdict(self.median_uv)
 
+    @property
+    def problem(self) -> str | None:
+        """What cannot be right: the amplitude, else the leads; None when nothing is seen."""
+        if self.verdict.plausible is False:
+            return self.verdict.message
+        return self.leads_problem
+
+    @property
+    def leads_problem(self) -> str | None:
+        """Why the leads cannot be what their names say; None when nothing is seen."""
+        if not self.odd_leads:
+            return None
+        named = ", ".join(f"{lead} ({value:.0%})" for lead, value in self.odd_leads.items())
+        return (
+            f"leads {named} do not follow from I and II; are leads swapped, is the order of "
+            "samples another, or are leads scaled one by one?"
+        )
+
 
 def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     """Look at about 200 ECGs spread evenly over units."""
@@ -118,18 +136,17 @@ def main(argv: Sequence[str]) -> int:
     )
     sample = sample_scale(UnitReader(storage, inputs.roots, layout), units)
     sys.stdout.write("\n".join(_lines(sample)) + "\n")
-    return 0 if sample.verdict.plausible and not sample.odd_leads else 1
+    return 0 if sample.verdict.plausible and sample.problem is None else 1
 
 
 def _lines(sample: ScaleSample) -> list[str]:
     lines = [f"ECGs looked at: {sample.n_ecgs}"]
     lines += [f"  not usable: {n} {reason}" for reason, n in sample.rejected.items()]
     lines.append(f"scale: {sample.verdict.message}")
-    if sample.odd_leads:
-        named = ", ".join(f"{lead} ({value:.0%})" for lead, value in sample.odd_leads.items())
-        lines.append(
-            f"leads: {named} do not follow from I and II; are leads swapped, or scaled one by one?"
-        )
+    if sample.verdict.plausible is False:
+        return lines
+    if sample.leads_problem is not None:
+        lines.append(f"leads: {sample.leads_problem}")
     elif sample.n_ecgs:
         lines.append("leads: III, aVR, aVL and aVF follow from I and II, as they should")
     return lines

@@ -184,23 +184,40 @@ class ScoreKind:
         return exclusions.with_ids(self._participants.ecg_ids_of(exclusions.has))
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
-        """Look at the amplitudes before the first unit; stop when they cannot be right.
+        """Look at amplitudes and leads before the first unit; stop when they cannot be right.
 
         Raises:
-            LvmError: the scale looks wrong and --accept-scale was not given.
+            LvmError: the scale or the order of leads looks wrong and --accept-scale was not given.
         """
         sample = sample_scale(self._reader(tuple(roots)), plan.units)
-        verdict = sample.verdict
-        if verdict.plausible is False:
+        if sample.problem is not None:
             if not self._options.accept_scale:
                 raise LvmError(
-                    f"{verdict.message} ({sample.n_ecgs} ECGs looked at; nothing was scored). "
-                    "Correct the unit or the layout (lvm-ai scale-check --input ... looks again), "
-                    "or go on with --accept-scale"
+                    f"{sample.problem} ({sample.n_ecgs} ECGs looked at; nothing was scored). "
+                    "Correct the unit, the leads or the layout (lvm-ai scale-check --input ... "
+                    "looks again), or go on with --accept-scale"
                 )
-            say(f"warning: {verdict.message} (accepted)")
+            say(f"warning: {sample.problem} (accepted)")
         median_uv = None if sample.n_ecgs == 0 else round(sample.median_uv, 1)
         return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
+
+    def check_keys(self, keys: Keys) -> None:
+        """Refuse a participant table of which nobody is in the inputs.
+
+        Raises:
+            UsageError: no key of the table is among the keys of the inputs.
+        """
+        table = self._participants
+        known_late = self._options.id_from_header or not keys.seen
+        if table is None or known_late or table.knows_any(keys.seen, keys.people):
+            return
+        shown = next(iter(sorted(keys.seen)), None), next(iter(sorted(keys.people)), None)
+        raise UsageError(
+            f"nobody of {self._options.participants} is in the inputs: an ECG has ecg_id "
+            f"{shown[0]!r} and participant_id {shown[1]!r}, the table has key "
+            f"{table.first_key!r}. Are ids written alike? For raw files --id-pattern tells the "
+            "participant"
+        )
 
     def stops_at_wrong_scale(self) -> bool:
         """Tell whether amplitudes that cannot be right make the whole run fail."""

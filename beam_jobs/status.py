@@ -96,6 +96,8 @@ def status_lines(status: Status) -> list[str]:
     share = status.n_read / status.n_ecgs if status.n_ecgs else 1.0
     what = "predicted" if status.kind == "score" else "ingested"
     state = "finished" if status.finished else "not finished"
+    if status.problems and not status.finished and status.units_done == status.units:
+        state = "all units done, but NOT accepted"
     lines = [
         f"{status.kind}: {state}, {status.units_done} of {status.units} units, "
         f"{status.n_read} of {status.n_ecgs} ECGs ({share:.1%})",

@@ -27,13 +27,14 @@ from beam_jobs.units import Unit
 from lvm_core import schemas
 from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
-from lvm_core.errors import LvmError, RejectReason, UsageError
+from lvm_core.errors import RejectReason, UsageError
 from lvm_core.lvh import LvhPreset
 from models.catalog import ModelSource, find_spec, resolve_model
 from models.cpu import available_cores
 
 _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8
+_SHOWN_LOST: Final = 5
 TOLERANCE_G: Final = 1e-3
 _COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
 
@@ -54,17 +55,27 @@ class Verification:
 def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     """Check every unit's files against their footers, and the run report against both."""
     ids: set[str] = set()
+    done = folder.committed(plan)
+    if len(done) < len(plan.units):
+        n_missing = len(plan.units) - len(done)
+        found.problems.append(
+            f"not finished: {n_missing} of {len(plan.units)} units are missing or damaged, the "
+            f"first is {next(u.number for u in plan.units if u.number not in done)}; run the same "
+            "command again"
+        )
+    elif not folder.is_finished:
+        found.problems.append("the run is not closed (no _SUCCESS); see lvm-ai status")
     schema = (schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS).arrow
-    for unit in plan.units:
+    lost = [unit.number for unit in plan.units if unit.number not in done]
+    looked_at = {*done, *lost[:_SHOWN_LOST]}
+    for unit in (unit for unit in plan.units if unit.number in looked_at):
         for problem in _unit_problems(folder, plan, unit, schema, ids):
             found.problems.append(f"unit {unit.number}: {problem}")
     for name in folder.foreign_files(plan):
         found.problems.append(f"{name} is not of this run; whoever reads the folder reads it too")
-    try:
-        total = reconcile(plan, folder.committed(plan))
-    except LvmError as error:
-        found.problems.append(str(error))
+    if len(done) < len(plan.units):
         return
+    total = reconcile(plan, done)
     report = folder.read_json(REPORT_NAME)
     if report is None:
         found.problems.append(f"{REPORT_NAME} is missing; run the same command again to close")

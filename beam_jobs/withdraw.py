@@ -34,6 +34,7 @@ from beam_jobs.run_folder import (
     SUCCESS_NAME,
     WITHDRAWN_NAME,
     RunFolder,
+    count_flags,
     reconcile,
     write_duplicates,
 )
@@ -58,10 +59,12 @@ class Removal:
 
     Attributes:
         n_ecgs: ECGs removed from the results.
+        n_rejects: rows of the rejects that named them.
         changed: anything in the folder was rewritten.
     """
 
     n_ecgs: int = 0
+    n_rejects: int = 0
     changed: bool = False
 
 
@@ -87,7 +90,9 @@ def remove_people(
         if rewrite is not None:
             folder.storage.delete(folder.path(SUCCESS_NAME))
             rewrite.commit(folder.storage)
-            removal = Removal(removal.n_ecgs + rewrite.n_removed, True)
+            removal = Removal(
+                removal.n_ecgs + rewrite.n_removed, removal.n_rejects + rewrite.n_rejects, True
+            )
     changed = _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
     names = [f"{REPORTS_FOLDER}/{name}" for name in folder.reports()]
@@ -104,6 +109,7 @@ class _Rewrite:
 
     files: UnitFiles
     n_removed: int
+    n_rejects: int
     rejects: pa.Table
     result: bytes
     content: bytes
@@ -138,7 +144,9 @@ def _rewrite_of(
     )
     new = footer(unit, summary, content["provenance"])
     rejects_now = rejects_table(kept, plan.kind)
-    return _Rewrite(files, sum(gone), rejects_now, result_bytes(plan.kind, table, new), new)
+    n_rejects = sum(exclusions.names(reject) for reject in rejects)
+    result = result_bytes(plan.kind, table, new)
+    return _Rewrite(files, sum(gone), n_rejects, rejects_now, result, new)
 
 
 def _read_rejects(storage: Storage, uri: str) -> list[Reject]:
@@ -183,6 +191,25 @@ def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool
     return True
 
 
+def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Removal:
+    """Remove people from a run whose units are all done, remember them, and update its report."""
+    folder.sweep()
+    was_finished = folder.is_finished
+    known = exclusions.with_digests(folder.withdrawn())
+    folder.write_json(WITHDRAWN_NAME, {"id_sha256": known.all_digests()})
+    removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
+    plan = folder.require_plan()
+    total = reconcile(plan, folder.committed(plan))
+    report = folder.read_json(REPORT_NAME) or {}
+    report["counts"] = counts(plan.kind, total)
+    report["identical_signals"] = write_duplicates(folder, plan)
+    report["quality_flags"] = count_flags(folder, plan)
+    folder.write_json(REPORT_NAME, report)
+    if was_finished or not report.get("problems"):
+        folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
+    return removal
+
+
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai withdraw`."""
     parser = argparse.ArgumentParser(
@@ -203,24 +230,14 @@ def main(argv: Sequence[str]) -> int:
             "with the same command and --exclude-participants, which removes people from finished "
             "units too"
         )
-    folder.sweep()
     exclusions = load_exclusions(storage, args.participants)
-    was_finished = folder.is_finished
-    known = exclusions.with_digests(folder.withdrawn())
-    folder.write_json(WITHDRAWN_NAME, {"id_sha256": known.all_digests()})
-    removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
-    plan = folder.require_plan()
-    total = reconcile(plan, folder.committed(plan))
-    report = folder.read_json(REPORT_NAME) or {}
-    report["counts"] = counts(plan.kind, total)
-    report["identical_signals"] = write_duplicates(folder, plan)
-    folder.write_json(REPORT_NAME, report)
-    if was_finished or not report.get("problems"):
-        folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
-    if not removal.n_ecgs:
-        say("warning: no result of the listed people was in this run; is the list right?")
+    if not exclusions:
+        raise UsageError(f"{args.participants} names nobody; expected one identifier a line")
+    removal = withdraw(folder, plan, exclusions)
+    if not removal.changed:
+        say("warning: nobody of the list was in this run, or all were removed before")
     say(
-        f"removed {removal.n_ecgs} ECGs of {len(exclusions)} listed people; "
-        f"{REPORT_NAME} is updated"
+        f"removed {removal.n_ecgs} results and {removal.n_rejects} rejects of {len(exclusions)} "
+        f"listed people; {REPORT_NAME} is updated"
     )
     return 0

@@ -280,7 +280,7 @@ def test_status__run_with_too_many_rejects_says_why(
     capsys.readouterr()
     assert lvm("status", tmp_path / "out") == 0
     out = capsys.readouterr().out
-    assert "not finished" in out
+    assert "all units done, but NOT accepted" in out
     assert "--max-rejected-share" in out
 
 

@@ -350,7 +350,7 @@ def test_parquet_reader__file_that_changed_since_planning_is_a_stop(tmp_path: Pa
     path = write_ecg_parquet(tmp_path / "x.parquet", 2)
     found = _plan(tmp_path)
     write_ecg_parquet(path, 2, start=9)
-    with pytest.raises(LvmError, match=r"x\.parquet changed while the job ran; plan the run anew"):
+    with pytest.raises(LvmError, match=r"x\.parquet changed since the run was planned"):
         _read(tmp_path, found)
 
 
