@@ -136,7 +136,6 @@ def _plan(
     keys = Keys()
     if old is not None:
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
-        keys.n_duplicates = 0
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
     if old is None:
         job.check_keys(keys)

@@ -305,13 +305,11 @@ class Keys:
         seen: ecg_id of everything so far.
         people: participant_id of everything so far.
         dates: earliest and latest recording of each participant_id.
-        n_duplicates: ECGs whose ecg_id came earlier.
     """
 
     seen: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
-    n_duplicates: int = 0
 
 
 def mark_duplicates(
@@ -344,7 +342,6 @@ def mark_duplicates(
             duplicate = piece.ecg_id in keys.seen
             keys.seen.add(piece.ecg_id)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
-            keys.n_duplicates += duplicate
             marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
         else:
             marked.append(piece)
@@ -374,7 +371,6 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
         keys.people.update([person] if person else [])
         if person is not None and time is not None:
             _widen(keys.dates, person, time)
-    keys.n_duplicates += len(duplicates)
     return replace(piece, duplicate_rows=tuple(duplicates))
 
 
