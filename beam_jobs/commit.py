@@ -183,14 +183,25 @@ def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary |
     )
 
 
-def check_reconciles(summary: UnitSummary) -> None:
+def check_reconciles(unit: Unit, summary: UnitSummary) -> None:
     """Refuse a summary that lost or invented an ECG.
 
     Raises:
-        LvmError: read is not done + rejected; a bug, never the data's fault.
+        LvmError: read is not what was planned, or not done + rejected; a bug, never the data's
+            fault.
     """
-    if summary.n_read != summary.n_done + summary.n_rejected:
+    if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
         raise LvmError(
-            f"unit {summary.number}: {summary.n_read} ECGs read, but {summary.n_done} done and "
-            f"{summary.n_rejected} rejected; nothing was committed. Please report this"
+            f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, "
+            f"{summary.n_done} done and {summary.n_rejected} rejected; nothing was committed. "
+            "Please report this"
         )
+
+
+def table_of(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
+    """Return a table of a schema; columns are Arrow arrays or lists, in any order."""
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, schema.field(name).type)
+        for name, column in ((name, columns[name]) for name in schema.names)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)

@@ -26,7 +26,7 @@ from beam_jobs.planner import (
     refuse_overlap,
 )
 from beam_jobs.progress import PROGRESS, say, showing
-from beam_jobs.report import final_report, options_for_report, shard_report
+from beam_jobs.report import DONE_NAMES, final_report, options_for_report, shard_report
 from beam_jobs.run_folder import (
     REPORT_NAME,
     REPORTS_FOLDER,
@@ -346,7 +346,7 @@ def _by_number(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str]:
-    what = "predicted" if plan.kind == "score" else "ingested"
+    what = DONE_NAMES[plan.kind]
     lines = [f"{total.n_read} ECGs read = {total.n_done} {what} + {total.n_rejected} rejected"]
     lines += [f"  {n} {reason}" for reason, n in _by_number(total.rejected)]
     if n_identical:

@@ -19,6 +19,7 @@ from beam_jobs.commit import (
     read_commit,
     reasons_of,
     rejects_table,
+    table_of,
     unit_files,
 )
 from beam_jobs.exclusions import Exclusions
@@ -97,7 +98,7 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
                 amplitudes = amplitudes.add(_amplitudes_uv(kept.rows))
             PROGRESS.advance(chunk.n_read)
     summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes)
-    check_reconciles(summary)
+    check_reconciles(unit, summary)
     provenance = {"settings": job.settings, "versions": software_versions()}
     content = footer(unit, summary, provenance)
     result = writer.close(content)
@@ -128,11 +129,7 @@ def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:
     for name in schema.names:
         if name not in columns:
             columns[name] = [getattr(row, name) for row in rows]
-    arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, schema.field(name).type)
-        for name, column in ((name, columns[name]) for name in schema.names)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return table_of(schema, columns)
 
 
 class IngestKind:

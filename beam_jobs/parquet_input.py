@@ -178,9 +178,9 @@ class ParquetReader:
         plain = False
         while done < n_rows:
             try:
-                batch = next(batches)
-            except StopIteration:
-                return
+                batch = next(batches, None)
+                if batch is None:
+                    raise pa.ArrowInvalid(f"ends after {done} of {n_rows} rows")
             except DAMAGE as error:
                 if not plain and _NULL_LIST in str(error) and done == 0:
                     batches, plain = self._plain_batches(stream, footer, group), True

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from beam_jobs.blocks import AMPLITUDES, EcgRow
+from beam_jobs.commit import table_of
 from beam_jobs.participants import Demographics
 from lvm_core import schemas
 from lvm_core.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
@@ -100,12 +101,7 @@ def predictions_table(rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset) ->
         "signal_sha256",
     ):  # fmt: skip
         columns[name] = [getattr(row, name) for row in rows]
-    schema = schemas.PREDICTIONS.arrow
-    arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, schema.field(name).type)
-        for name, column in ((name, columns[name]) for name in schema.names)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return table_of(schemas.PREDICTIONS.arrow, columns)
 
 
 def _rule_columns(numbers: dict[str, NDArray[np.float32]], sex: NDArray[np.int8]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from beam_jobs.units import RESULTS_VERSION, UnitSummary
 from lvm_core.quality import scale_verdict
 
 _DISTRIBUTIONS: Final = ("lvm-ai", "apache-beam", "pyarrow", "numpy", "scipy", "keras")
-_DONE_NAMES: Final = {"score": "predicted", "ingest": "ingested"}
+DONE_NAMES: Final = {"score": "predicted", "ingest": "ingested"}
 
 
 def software_versions() -> dict[str, str]:
@@ -41,7 +41,7 @@ def counts(kind: str, total: UnitSummary) -> dict[str, Any]:
     """Return the counts of a summary as reports hold them."""
     return {
         "read": total.n_read,
-        _DONE_NAMES[kind]: total.n_done,
+        DONE_NAMES[kind]: total.n_done,
         "rejected": dict(sorted(total.rejected.items())),
     }
 

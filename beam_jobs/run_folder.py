@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -162,12 +162,9 @@ class RunFolder:
         found = {n: self.read_json(f"{REPORTS_FOLDER}/{n}") for n in names if n.endswith(".json")}
         return {name: report for name, report in found.items() if report is not None}
 
-    def read_result_columns(
-        self, plan: Plan, columns: Sequence[str], units: Iterable[Unit] | None = None
-    ) -> pa.Table:
-        """Return columns of the result files of units, in plan order."""
-        wanted = [self.files(plan, unit).result for unit in units or plan.units]
-
+    def read_result_columns(self, plan: Plan, columns: Sequence[str]) -> pa.Table:
+        """Return columns of the result files of all units, in plan order."""
+        wanted = [self.files(plan, unit).result for unit in plan.units]
         with ThreadPoolExecutor(_READERS) as pool:
             tables = pool.map(lambda uri: read_table(self.storage, uri, columns), wanted)
             return pa.concat_tables(tables)

@@ -105,7 +105,7 @@ def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
         None,
         work.stage_s,
     )
-    check_reconciles(summary)
+    check_reconciles(unit, summary)
     content = footer(unit, summary, context.provenance)
     writing = time.monotonic()
     table = predictions_table(scored, context.bsa, context.lvh_preset)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from beam_jobs.commit import RESULT_FOLDERS
 from beam_jobs.options import add_storage_option, storage_of
+from beam_jobs.report import DONE_NAMES
 from beam_jobs.run_folder import REPORT_NAME, RunFolder
 from beam_jobs.units import merge_summaries
 
@@ -94,7 +95,7 @@ def _rate(stamps: Sequence[tuple[float, int]]) -> float | None:
 def status_lines(status: Status) -> list[str]:
     """Return the status for people."""
     share = status.n_read / status.n_ecgs if status.n_ecgs else 1.0
-    what = "predicted" if status.kind == "score" else "ingested"
+    what = DONE_NAMES[status.kind]
     state = "finished" if status.finished else "not finished"
     if status.problems and not status.finished and status.units_done == status.units:
         state = "all units done, but NOT accepted"

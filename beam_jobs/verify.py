@@ -19,6 +19,7 @@ from beam_jobs.options import add_storage_option, storage_of
 from beam_jobs.parquet_input import DAMAGE, read_footer, read_table
 from beam_jobs.plan import Plan
 from beam_jobs.planner import root_of
+from beam_jobs.report import DONE_NAMES, counts
 from beam_jobs.run_folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
 from beam_jobs.score import ScoreJob
 from beam_jobs.score_unit import score_first_rows
@@ -80,14 +81,12 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     if report is None:
         found.problems.append(f"{REPORT_NAME} is missing; run the same command again to close")
         return
-    stated = report["counts"]
-    done_name = "predicted" if plan.kind == "score" else "ingested"
-    actual = {"read": total.n_read, done_name: total.n_done, "rejected": dict(total.rejected)}
+    stated, actual = report["counts"], counts(plan.kind, total)
     if stated != actual:
         found.problems.append(f"{REPORT_NAME} states {stated}, the units say {actual}")
     found.notes.append(
-        f"{total.n_read} ECGs read = {total.n_done} {done_name} + {total.n_rejected} rejected, "
-        f"in {len(plan.units)} units"
+        f"{total.n_read} ECGs read = {total.n_done} {DONE_NAMES[plan.kind]} + "
+        f"{total.n_rejected} rejected, in {len(plan.units)} units"
     )
 
 

@@ -40,6 +40,7 @@ from tests.beam_jobs.helpers import ecg_counts, ecg_table
 
 STORAGE = Storage()
 UNIT = Unit(7, "0123456789abcdef" * 4, (Piece(0, "a.xml", "ab", 1),))
+TEN_PLANNED = Unit(3, "f" * 64, (Piece(0, "a.parquet", "ab", 1, n_ecgs=10),))
 AMPLITUDES_UV = np.array([900.0, 1100.0, 5.0])
 SUMMARY = UnitSummary(
     7, 10, 7, {"lead_flat": 1, "excluded": 2}, AmplitudeHistogram().add(AMPLITUDES_UV)
@@ -274,11 +275,19 @@ def test_check_reconciles__lost_or_invented_ecg_is_an_error(
     n_read: int, n_done: int, rejected: dict[str, Any]
 ) -> None:
     with pytest.raises(LvmError, match=r"unit 3: 10 ECGs read, but .*nothing was committed"):
-        check_reconciles(UnitSummary(3, n_read, n_done, rejected))
+        check_reconciles(TEN_PLANNED, UnitSummary(3, n_read, n_done, rejected))
+
+
+@pytest.mark.parametrize("n_read", [9, 11])
+def test_check_reconciles__reader_that_gives_another_number_than_planned_is_an_error(
+    n_read: int,
+) -> None:
+    with pytest.raises(LvmError, match=rf"unit 3: {n_read} ECGs read, but 10 planned"):
+        check_reconciles(TEN_PLANNED, UnitSummary(3, n_read, n_read, {}))
 
 
 def test_check_reconciles__nothing_lost_passes() -> None:
-    check_reconciles(SUMMARY)
+    check_reconciles(TEN_PLANNED, SUMMARY)
 
 
 def test_reasons_of__counts_ecgs_and_not_rows() -> None:

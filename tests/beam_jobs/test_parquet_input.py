@@ -387,3 +387,19 @@ def test_read_table__is_the_table(tmp_path: Path) -> None:
     path = write_ecg_parquet(tmp_path / "x.parquet", 3, row_group_rows=2)
     assert read_table(STORAGE, str(path)).equals(pq.read_table(path))
     assert read_table(STORAGE, str(path), ["uv_per_count"]).column_names == ["uv_per_count"]
+
+
+def test_parquet_reader__row_group_that_ends_early_is_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ecg_parquet(tmp_path / "x.parquet", 4)
+    whole = ParquetReader._batches
+
+    def cut(*args: Any) -> Any:
+        return (batch.slice(0, 3) for batch in whole(*args))
+
+    monkeypatch.setattr(ParquetReader, "_batches", cut)
+    rows, (reject,), n_read = _read(tmp_path)
+    assert (len(rows), n_read) == (3, 4)
+    assert (reject.reason, reject.n_ecgs, reject.row) == ("unreadable", 1, 3)
+    assert "ends after 3 of 4 rows" in (reject.detail or "")
