@@ -6,7 +6,8 @@ LOCK ?= requirements-cpu.txt
 STAMP := $(VENV)/.installed-$(LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env demo check format lint types test check-slow bench-score docs lock clean
+.PHONY: env demo check format lint types test check-slow bench-score train-demo demo-model-card \
+  docs lock clean
 
 env: $(STAMP)
 
@@ -41,6 +42,22 @@ check-slow: env
 
 bench-score: env
 	$(BIN)/python -m tests.benchmarks.bench_score
+
+# About an hour on two cores. Keeps what is there: the same command goes on after an interruption.
+train-demo: env
+	test -f demo-training/cohort/truth.parquet || $(BIN)/lvm-ai simulate --participants 8000 \
+	  --seed 20210601 --parquet --output demo-training/cohort
+	for model in demo-synthetic demo-synthetic-symmetric demo-synthetic-ecg-only; do \
+	  $(BIN)/lvm-ai train --config models/demo/$$model.yaml || exit 1; done
+	rm -f models/demo/*.keras.xz
+	$(BIN)/lvm-ai models convert demo-training/asymmetric/model.keras --storage float16 \
+	  --name demo-synthetic --output models/demo/demo-synthetic.keras.xz
+	$(BIN)/lvm-ai models convert demo-training/ecg-only/model.keras --storage float16 \
+	  --name demo-synthetic-ecg-only --output models/demo/demo-synthetic-ecg-only.keras.xz
+
+demo-model-card: env
+	$(BIN)/python -m models.demo.model_card --asymmetric demo-training/asymmetric \
+	  --symmetric demo-training/symmetric
 
 docs: env
 	$(BIN)/python -m tests.generated_docs

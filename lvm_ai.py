@@ -14,6 +14,10 @@ COMMANDS = {
     "verify": ("beam_jobs.verify", "counts reconcile, footers agree, a sample gives the same bits"),
     "withdraw": ("beam_jobs.withdraw", "remove people from a finished run folder"),
     "models": ("models.cli", "list, fetch, check and show models"),
+    "simulate": ("beam_jobs.simulate", "a synthetic cohort with its truth"),
+    "train": ("models.training", "train a model on ECGs with CMR"),
+    "recalibrate": ("analysis.recalibrate", "recalibrate predictions on a CMR subset"),
+    "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
     "scale-check": ("beam_jobs.scale", "which unit and lead order do these ECGs look like?"),
 }
 _HELP = ("-h", "--help", "help")

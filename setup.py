@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.11",
     packages=["lvm_core", "lvm_core.formats", "models", "models.demo", "beam_jobs", "analysis"],
     py_modules=["lvm_ai"],
-    package_data={"models.demo": ["*.h5.xz", "*.md"]},
+    package_data={"models.demo": ["*.keras.xz", "*.md", "*.yaml"]},
     install_requires=[
         "apache-beam>=2.77,<3",
         "numpy>=2",
@@ -51,6 +51,7 @@ setup(
         "pyarrow>=25",
         "pandas>=2.3,<3",
         "lifelines>=0.30",
+        "matplotlib>=3.9",  # pictures
         "keras>=3.3",
         "h5py",  # legacy Keras files
         "pydantic>=2",  # settings files are checked before any work

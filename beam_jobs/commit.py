@@ -21,7 +21,6 @@ from lvm_core.errors import EcgRejected, LvmError
 from lvm_core.leads import LEADS_12
 from lvm_core.quality import AmplitudeHistogram
 
-FOOTER_KEY: Final = b"lvm_ai"
 RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}
 REJECTS_FOLDER: Final = "rejects"
 ECG_ROW_GROUP_ROWS: Final = 256
@@ -72,7 +71,7 @@ def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any]) -> b
 def parquet_bytes(table: pa.Table, content: bytes) -> bytes:
     """Return a table as a Parquet file with page checksums and our footer."""
     sink = io.BytesIO()
-    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: content}
+    metadata = {**(table.schema.metadata or {}), schemas.FOOTER_KEY: content}
     pq.write_table(
         table.replace_schema_metadata(metadata),
         sink,
@@ -133,7 +132,7 @@ class EcgParquetWriter:
         """Return the file, with `content` as our footer."""
         if self._n_waiting:
             self._flush(self._n_waiting)
-        self._writer.add_key_value_metadata({FOOTER_KEY: content})
+        self._writer.add_key_value_metadata({schemas.FOOTER_KEY: content})
         self._writer.close()
         return self._sink.getvalue()
 
@@ -163,7 +162,7 @@ def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:
         metadata = read_footer(storage, uri).metadata.metadata or {}
     except (EcgRejected, FileMissing):
         return None
-    content = metadata.get(FOOTER_KEY)
+    content = metadata.get(schemas.FOOTER_KEY)
     return None if content is None else dict(json.loads(content))
 
 

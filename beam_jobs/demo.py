@@ -10,19 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from beam_jobs import ingest, score
+from beam_jobs.demo_figure import Comparison, write_figure
 from beam_jobs.plan import PLAN_NAME
 from beam_jobs.progress import say
 from beam_jobs.run_folder import SUCCESS_NAME
 from lvm_core.errors import UsageError
 from lvm_core.formats.wfdb_writer import write_wfdb
-from lvm_core.synthetic import SyntheticEcgs, synthetic_ecgs
+from lvm_core.synthetic import SyntheticEcgs, ecgs_of
+from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
 from models.catalog import resolve_model
 
-MODEL_ID: Final = "demo-standin"
-_SEED: Final = 20210601
+MODEL_ID: Final = "demo-synthetic"
+FIGURE_NAME: Final = "predicted_against_true.png"
+# Not the seed of the people whom the embedded model was trained on.
+_SEED: Final = 1628
 _FLAT: Final = 7  # this record loses lead V2, to show a reject
 _NOT_IN_TABLE: Final = 11  # this person is left out of the table, to show another
 _SHOWN: Final = 8
@@ -31,9 +36,10 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def write_cohort(folder: Path, n: int) -> SyntheticEcgs:
-    """Write a synthetic cohort the way device files come: WFDB records and a participant table."""
-    people = synthetic_ecgs(n, _SEED)
+def write_cohort(folder: Path, truth: SyntheticPeople) -> SyntheticEcgs:
+    """Write the ECGs of people the way device files come: WFDB records and a participant table."""
+    people = ecgs_of(truth)
+    n = len(truth)
     raw = folder / "raw"
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir(parents=True)
@@ -69,7 +75,8 @@ def main(argv: Sequence[str]) -> int:
     folder: Path = args.output
     _refuse_foreign(folder, overwrite=args.overwrite)
     say(f"making {args.ecgs} synthetic ECGs in {folder / 'raw'}")
-    write_cohort(folder, args.ecgs)
+    truth = synthetic_people(args.ecgs, _SEED)
+    made = write_cohort(folder, truth)
     again = ["--overwrite"] if args.overwrite else []
     shares = ["--max-rejected-share", "0.5"]  # two of the records are damaged on purpose
     steps: list[tuple[Any, list[str]]] = [
@@ -86,8 +93,24 @@ def main(argv: Sequence[str]) -> int:
         code = step([*arguments, *again])
         if code:
             return int(code)
-    sys.stdout.write(_shown(folder / "scored"))
+    rows = _predictions(folder / "scored")
+    comparison = compare_with_truth(rows, made, truth)
+    write_figure(comparison, MODEL_ID, folder / FIGURE_NAME)
+    sys.stdout.write(_shown(folder, rows, comparison))
     return 0
+
+
+def compare_with_truth(
+    rows: Sequence[dict[str, Any]], made: SyntheticEcgs, truth: SyntheticPeople
+) -> Comparison:
+    """Return predicted and true mass of the people who were scored, in the order of `rows`."""
+    place = {ecg_id: i for i, ecg_id in enumerate(made.ecg_id)}
+    order = np.array([place[row["ecg_id"]] for row in rows], dtype=np.intp)
+    return Comparison(
+        lvm_pred_g=np.array([row["lvm_pred_g"] for row in rows], dtype=np.float64),
+        lvm_true_g=truth.lvm_true_g[order],
+        is_male=truth.sex_code[order] == 1,
+    )
 
 
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
@@ -102,20 +125,27 @@ def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{folder} holds a finished demo; add --overwrite to replace it")
 
 
-def _shown(scored: Path) -> str:
+def _predictions(scored: Path) -> list[dict[str, Any]]:
     files = sorted((scored / "predictions").glob("*.parquet"))
-    rows = [row for f in files for row in pq.read_table(f, columns=list(_COLUMNS)).to_pylist()]
+    return [row for f in files for row in pq.read_table(f, columns=list(_COLUMNS)).to_pylist()]
+
+
+def _shown(folder: Path, rows: Sequence[dict[str, Any]], comparison: Comparison) -> str:
     lines = [[_text(row[name]) for name in _COLUMNS] for row in rows[:_SHOWN]]
     widths = [max(len(c) for c in column) for column in zip(_COLUMNS, *lines, strict=True)]
     table = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in (list(_COLUMNS), *lines)
     ]
+    scored = folder / "scored"
     return "\n".join(
         [
             "",
             *table,
             "",
+            f"predicted against true mass: {comparison.summary()}",
+            "",
+            f"picture      {folder / FIGURE_NAME}",
             f"predictions  {scored / 'predictions'}  ({len(rows)} rows)",
             f"rejects      {scored / 'rejects'}",
             f"report       {scored / 'run_report.json'}",

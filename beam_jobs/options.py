@@ -91,6 +91,7 @@ class ScoreOptions(RunOptions):
         bsa: formula of the body surface area.
         lvh_preset: thresholds of the LV mass index.
         accept_scale: go on although the scale looks wrong.
+        recalibration: URI of a file of `lvm-ai recalibrate`, or None.
     """
 
     model: str = ""
@@ -103,6 +104,7 @@ class ScoreOptions(RunOptions):
     bsa: Bsa = Bsa.DUBOIS
     lvh_preset: LvhPreset = LvhPreset.KHURSHID2021
     accept_scale: bool = False
+    recalibration: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,6 +157,9 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         default=LvhPreset.KHURSHID2021.value,
         help="thresholds of the LV mass index (default: %(default)s)",
     )  # fmt: skip
+    people.add_argument(
+        "--recalibration", metavar="F", help="file of lvm-ai recalibrate: adds recalibrated columns"
+    )
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
     parser.add_argument(
         "--accept-scale", action="store_true", help="go on although voltages or leads look wrong"
@@ -172,6 +177,7 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         bsa=Bsa(args.bsa),
         lvh_preset=LvhPreset(args.lvh_preset),
         accept_scale=args.accept_scale,
+        recalibration=args.recalibration,
     )
 
 

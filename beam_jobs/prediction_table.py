@@ -20,6 +20,7 @@ from lvm_core.canonical import signal_sha256
 from lvm_core.ecg_rules import ecg_rules
 from lvm_core.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
 from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
+from lvm_core.recalibration import Recalibration
 
 _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 
@@ -69,13 +70,19 @@ def _inside(limits: Any, value: np.float32) -> float:
     return float("nan") if limits.is_outside(float(value)) else float(value)
 
 
-def predictions_table(rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset) -> pa.Table:
+def predictions_table(
+    rows: Sequence[ScoredRow],
+    bsa: Bsa,
+    preset: LvhPreset,
+    recalibration: Recalibration | None = None,
+) -> pa.Table:
     """Return the predictions table.
 
     Args:
         rows: with results, in the order of the unit.
         bsa: formula of the body surface area.
         preset: thresholds of the LV mass index.
+        recalibration: adds its columns, null for rows of another model than the one it is for.
     """
     numbers = {
         name: np.array([getattr(row, name) for row in rows], dtype=np.float32)
@@ -101,7 +108,33 @@ def predictions_table(rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset) ->
         "signal_sha256",
     ):  # fmt: skip
         columns[name] = [getattr(row, name) for row in rows]
-    return table_of(schemas.PREDICTIONS.arrow, columns)
+    if recalibration is not None:
+        is_its_model = np.array(
+            [row.model_id == recalibration.model_id for row in rows], dtype=bool
+        )
+        columns.update(_recalibrated(numbers, sex, is_its_model, preset, recalibration))
+    schema = schemas.predictions_schema(recalibrated=recalibration is not None)
+    return table_of(schema, columns)
+
+
+def _recalibrated(
+    numbers: dict[str, NDArray[np.float32]],
+    sex: NDArray[np.int8],
+    is_its_model: NDArray[np.bool_],
+    preset: LvhPreset,
+    recalibration: Recalibration,
+) -> dict[str, Any]:
+    """Return the columns of `schemas.RECALIBRATED`."""
+    made = recalibration.apply(_wide(numbers["lvm_pred_g"]), sex, _wide(numbers["lvh_score"]))
+    names = ("lvm_recal_g", "lvm_lo_g", "lvm_hi_g", "lvh_probability")
+    wide = {name: np.where(is_its_model, getattr(made, name), np.nan) for name in names}
+    index = np.asarray(lv_mass_index_g_m2(wide["lvm_recal_g"], _wide(numbers["bsa_m2"])))
+    wide["lvmi_recal_g_m2"] = index
+    narrow = {name: values.astype(np.float32) for name, values in wide.items()}
+    lvh = lvh_arrays(_wide(narrow["lvmi_recal_g_m2"]), sex, preset)
+    return {name: _nullable(values) for name, values in narrow.items()} | {
+        "lvh_recal": _three_valued(lvh)
+    }
 
 
 def _rule_columns(numbers: dict[str, NDArray[np.float32]], sex: NDArray[np.int8]) -> dict[str, Any]:

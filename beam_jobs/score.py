@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from beam_jobs.flow import run_job
 from beam_jobs.layout import Layout, load_layout
 from beam_jobs.options import ScoreOptions, parse_score
 from beam_jobs.participants import ParticipantTable, load_participants, read_participants_parquet
-from beam_jobs.plan import Plan
+from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.planner import Keys, PlanningOptions
 from beam_jobs.progress import say
 from beam_jobs.report import software_versions
@@ -27,9 +28,11 @@ from beam_jobs.units import Unit, UnitSummary
 from lvm_core.body import Bsa
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.lvh import LvhPreset
+from lvm_core.recalibration import Recalibration
 from models.catalog import ModelSource, resolve_model
 from models.predictor import Precision, shared_predictor
 
+RECALIBRATION = "recalibration"
 _BASE_MB = 900
 _PER_BATCH_ECG_MB = 8.0
 
@@ -50,6 +53,7 @@ class ScoreJob:
         exclusions: people who are not scored.
         bsa: formula of the body surface area.
         lvh_preset: thresholds of the index.
+        recalibration: adds columns to the predictions, or None.
         settings: of the plan, for the footers.
         keep_going: finish the other units when the storage fails one.
     """
@@ -65,6 +69,7 @@ class ScoreJob:
     exclusions: Exclusions
     bsa: Bsa
     lvh_preset: LvhPreset
+    recalibration: Recalibration | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     keep_going: bool = True
     kind: str = "score"
@@ -105,6 +110,7 @@ class ScoreJob:
                 "engine": predictors[0].engine_description(),
                 "versions": software_versions(),
             },
+            recalibration=self.recalibration,
         )
 
 
@@ -140,6 +146,7 @@ class ScoreKind:
         self._participants: ParticipantTable | None = (
             load_participants(storage, options.participants) if options.participants else None
         )
+        self._recalibration = _recalibration_of(options, self._models[0])
         if self._participants is not None and self._models[0].spec.needs_demographics:
             for name in self._participants.unknown_throughout:
                 say(f"warning: {options.participants} has no known {name}; is a column misnamed?")
@@ -158,6 +165,7 @@ class ScoreKind:
     def settings(self) -> dict[str, Any]:
         """Return every option that can move a number, resolved."""
         options = self._options
+        recalibration = self._recalibration
         return {
             "models": [
                 {"model_id": m.spec.model_id, "sha256": m.spec.sha256} for m in self._models
@@ -175,6 +183,7 @@ class ScoreKind:
             "participants_sha256": (
                 None if self._participants is None else self._participants.content_sha256
             ),
+            **({} if recalibration is None else {RECALIBRATION: recalibration.to_dict()}),
         }
 
     def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
@@ -251,6 +260,7 @@ class ScoreKind:
             exclusions=exclusions,
             bsa=options.bsa,
             lvh_preset=options.lvh_preset,
+            recalibration=planned_recalibration(plan.settings),
             settings=plan.settings,
         )
 
@@ -270,6 +280,40 @@ class ScoreKind:
             f"expected memory: about {memory_mb / 1000:.1f} GB a process",
             f"median lead II amplitude: {plan.scale.get('median_lead_ii_amplitude_uv')} uV",
         ]
+
+
+def planned_recalibration(settings: Mapping[str, Any]) -> Recalibration | None:
+    """Return the recalibration that a plan's settings hold; None without one."""
+    content = settings.get(RECALIBRATION)
+    return None if content is None else Recalibration.from_dict(content, PLAN_NAME)
+
+
+def _recalibration_of(options: ScoreOptions, model: ModelSource) -> Recalibration | None:
+    """Read the file of --recalibration and refuse one that was fitted for something else."""
+    uri = options.recalibration
+    if uri is None:
+        return None
+    try:
+        content = json.loads(options.storage.read_bytes(uri))
+        recalibration = Recalibration.from_dict(content, uri)
+    except (ValueError, LvmError) as error:
+        raise UsageError(
+            f"--recalibration {uri} cannot be used: {error}; expected a file that lvm-ai "
+            "recalibrate wrote"
+        ) from error
+    fitted = {
+        "model": (recalibration.model_sha256, model.spec.sha256),
+        "input convention": (recalibration.input_convention, options.input_convention.value),
+        "body surface area": (recalibration.bsa, options.bsa.value),
+        "LVH preset": (recalibration.lvh_preset, options.lvh_preset.value),
+    }
+    for name, (its, ours) in fitted.items():
+        if its != ours:
+            raise UsageError(
+                f"--recalibration {uri} was fitted for {name} {its}, this run has {ours}; "
+                "score a CMR subset with these settings and run lvm-ai recalibrate on it"
+            )
+    return recalibration
 
 
 def _resolve_models(options: ScoreOptions) -> tuple[ModelSource, ...]:

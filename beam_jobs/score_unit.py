@@ -42,6 +42,7 @@ from lvm_core.quality import (
     qrs_amplitude_uv,
     scorable,
 )
+from lvm_core.recalibration import Recalibration
 from models.interface import EcgPredictor, Predictions
 
 _PREFETCH_CHUNKS: Final = 2
@@ -64,6 +65,7 @@ class ScoreContext:
         bsa: formula of the body surface area.
         lvh_preset: thresholds of the index.
         provenance: what the footers of all units say.
+        recalibration: adds columns to the predictions, or None.
     """
 
     storage: Storage
@@ -77,6 +79,11 @@ class ScoreContext:
     bsa: Bsa
     lvh_preset: LvhPreset
     provenance: Mapping[str, Any]
+    recalibration: Recalibration | None = None
+
+    def table(self, rows: Sequence[ScoredRow]) -> pa.Table:
+        """Return the predictions table of scored rows."""
+        return predictions_table(rows, self.bsa, self.lvh_preset, self.recalibration)
 
 
 def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
@@ -108,7 +115,7 @@ def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
     check_reconciles(unit, summary)
     content = footer(unit, summary, context.provenance)
     writing = time.monotonic()
-    table = predictions_table(scored, context.bsa, context.lvh_preset)
+    table = context.table(scored)
     rejects = rejects_table(work.rejects, "score")
     commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
     work.stage_s["writer_wait"] = time.monotonic() - writing
@@ -128,7 +135,7 @@ def score_first_rows(unit: Unit, context: ScoreContext, n_rows: int) -> pa.Table
             chunk.rows = chunk.rows[:n_rows]
             work.add(chunk)
             break
-    return predictions_table(work.finish(), context.bsa, context.lvh_preset)
+    return context.table(work.finish())
 
 
 def _timed(chunks: Iterator[Chunk], stage_s: dict[str, float], stage: str) -> Iterator[Chunk]:

@@ -21,7 +21,7 @@ from beam_jobs.plan import Plan
 from beam_jobs.planner import root_of
 from beam_jobs.report import DONE_NAMES, counts
 from beam_jobs.run_folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
-from beam_jobs.score import ScoreJob
+from beam_jobs.score import RECALIBRATION, ScoreJob, planned_recalibration
 from beam_jobs.score_unit import score_first_rows
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit
@@ -66,7 +66,7 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
         )
     elif not folder.is_finished:
         found.problems.append("the run is not closed (no _SUCCESS); see lvm-ai status")
-    schema = (schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS).arrow
+    schema = _schema_of(plan)
     lost = [unit.number for unit in plan.units if unit.number not in done]
     looked_at = {*done, *lost[:_SHOWN_LOST]}
     for unit in (unit for unit in plan.units if unit.number in looked_at):
@@ -154,10 +154,10 @@ def verify_sample(
     moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
     n_compared = 0
     job = _score_job(folder, plan, reader, model_files, model_dir) if plan.kind == "score" else None
+    names = _compared_columns(job, moved=moved)
     for unit in chosen:
-        again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit)
-        names = ["ecg_id", *(_COMPARED if job is not None else ("signal_sha256",))]
-        table = read_table(folder.storage, folder.files(plan, unit).result, names)
+        again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit, names)
+        table = read_table(folder.storage, folder.files(plan, unit).result, ["ecg_id", *names])
         stored = {row["ecg_id"]: row for row in table.to_pylist()}
         for ecg_id, row in again.items():
             if ecg_id in stored:
@@ -170,6 +170,15 @@ def verify_sample(
                     break
     how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
+
+
+def _compared_columns(job: ScoreJob | None, *, moved: bool) -> tuple[str, ...]:
+    """Return the columns to compute again; after a removal not those that amplify a difference."""
+    if job is None:
+        return ("signal_sha256",)
+    if job.recalibration is None or moved:
+        return _COMPARED
+    return (*_COMPARED, *schemas.RECALIBRATED.names)
 
 
 def stated_rejects(folder: RunFolder) -> dict[str, int]:
@@ -223,8 +232,15 @@ def _score_job(
         exclusions=Exclusions(),
         bsa=Bsa(settings["bsa"]),
         lvh_preset=LvhPreset(settings["lvh_preset"]),
+        recalibration=planned_recalibration(settings),
         settings=settings,
     )
+
+
+def _schema_of(plan: Plan) -> pa.Schema:
+    if plan.kind != "score":
+        return schemas.ECGS.arrow
+    return schemas.predictions_schema(recalibrated=RECALIBRATION in plan.settings)
 
 
 def _model_of_run(
@@ -245,11 +261,11 @@ def _model_of_run(
     )
 
 
-def _score_rows(job: ScoreJob, unit: Unit) -> dict[str, dict[str, Any]]:
+def _score_rows(job: ScoreJob, unit: Unit, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     table = score_first_rows(unit, job.make_context(), _ROWS_PER_UNIT)
     return {
-        row["ecg_id"]: {name: row[name] for name in _COMPARED}
-        for row in table.select(["ecg_id", *_COMPARED]).to_pylist()
+        row["ecg_id"]: {name: row[name] for name in names}
+        for row in table.select(["ecg_id", *names]).to_pylist()
     }
 
 

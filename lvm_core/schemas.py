@@ -11,6 +11,8 @@ from lvm_core.leads import LEADS_12
 
 N_SAMPLES: Final = 5000
 SAMPLING_RATE_HZ: Final = 500
+FOOTER_KEY: Final = b"lvm_ai"
+"""Key of the JSON in the footers of our files: counts, provenance, unit and fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,20 @@ PREDICTIONS: Final = Table(
     ),
 )
 
+RECALIBRATED: Final = Table(
+    "Predictions, added by --recalibration",
+    (
+        Column("lvm_recal_g", pa.float32(), "predicted LV mass recalibrated to CMR, grams"),
+        Column("lvmi_recal_g_m2", pa.float32(), "lvm_recal_g / bsa_m2, g/m2"),
+        Column("lvh_recal", pa.bool_(), "recalibrated index beyond the limit for the sex"),
+        Column("lvm_lo_g", pa.float32(), "lower end of the interval for a CMR measurement, grams"),
+        Column("lvm_hi_g", pa.float32(), "upper end of that interval, grams"),
+        Column(
+            "lvh_probability", pa.float32(), "recalibrated lvh_score: probability of LVH by CMR"
+        ),
+    ),
+)
+
 REJECTS: Final = Table(
     "Rejects",
     (
@@ -172,4 +188,11 @@ DUPLICATES: Final = Table(
     ),
 )
 
-TABLES: Final = (ECGS, PREDICTIONS, REJECTS, PARTICIPANTS, DUPLICATES)
+
+def predictions_schema(*, recalibrated: bool) -> pa.Schema:
+    """Return the Arrow schema of predictions, with the columns of --recalibration or without."""
+    extra = RECALIBRATED.columns if recalibrated else ()
+    return pa.schema([column.field() for column in (*PREDICTIONS.columns, *extra)])
+
+
+TABLES: Final = (ECGS, PREDICTIONS, RECALIBRATED, REJECTS, PARTICIPANTS, DUPLICATES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import lzma
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +12,7 @@ from typing import Final
 from lvm_core.errors import LvmError
 from models.file_check import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file
 from models.inspection import read_interface
+from models.saved_model import ModelCard, read_card
 from models.spec import (
     INPUT_AGE,
     INPUT_BMI,
@@ -29,6 +31,14 @@ _PUBLISHED_LICENCE: Final = (
 _PUBLISHED_DESCRIPTION: Final = (
     f"repository {UPSTREAM_REPOSITORY}, folder {UPSTREAM_FOLDER}, in Git LFS; "
     "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
+)
+_DEMO_LICENCE: Final = "Apache-2.0, part of this project"
+_DEMO_WARNING: Final = (
+    "NOT CLINICAL: trained on synthetic ECGs, its predictions mean nothing for real patients"
+)
+_DEMO_DESCRIPTION: Final = (
+    "the published architecture, trained by this project on about 4,800 synthetic people with the "
+    "asymmetric loss, weights stored as float16; docs/demo_model.md"
 )
 _STANDIN_LICENCE: Final = "reference material of this project, without a licence of its own"
 _STANDIN_WARNING: Final = (
@@ -86,18 +96,18 @@ PUBLISHED_MODELS: Final = (
 
 EMBEDDED_MODELS: Final = (
     ModelSpec(
-        model_id="demo-standin",
-        title="stand-in of the full model, weights mean nothing",
-        file_name="lvm_ai_age_sex_bmi_tf21.h5",
-        sha256="ed002ebc853d42e5b31b93be89416ef8a945967711b3ececa366f738ccf1618d",
-        size_bytes=14_870_648,
+        model_id="demo-synthetic",
+        title="demonstration model, ECG with age, sex and BMI, trained on synthetic people",
+        file_name="demo-synthetic.keras",
+        sha256="2b1c8cbbf123126ccf63b952157c48a1ca2cbe80ee43c4161852a8340dcc9656",
+        size_bytes=2_595_839,
         inputs=_FULL_INPUTS,
         outputs=(OUTPUT_MASS, OUTPUT_LVH),
         origin=ModelOrigin.EMBEDDED,
         clinical=False,
-        licence=_STANDIN_LICENCE,
-        description=_STANDIN_DESCRIPTION,
-        warning=_STANDIN_WARNING,
+        licence=_DEMO_LICENCE,
+        description=_DEMO_DESCRIPTION,
+        warning=_DEMO_WARNING,
     ),
     ModelSpec(
         model_id="demo-standin-ecg-only",
@@ -153,10 +163,11 @@ def resolve_model(id_or_path: str, model_dir: Path | None = None) -> ModelSource
 
     An id or file name of the catalogue wins over a file of that name in the current folder;
     write `./NAME` for the latter. A file whose SHA-256 is in the catalogue is that model; any
-    other model file gets its stem as id.
+    other model file gets its stem as id, or the id that it states itself when it was written by
+    `lvm-ai train` or `lvm-ai models convert`.
 
     Args:
-        id_or_path: for example `lvm-ai-ecg-asymmetric`, `demo-standin` or `/data/mine.keras`.
+        id_or_path: for example `lvm-ai-ecg-asymmetric`, `demo-synthetic` or `/data/mine.keras`.
         model_dir: folder of the fetched models; None for `default_model_dir()`.
 
     Raises:
@@ -200,13 +211,14 @@ def _require_usable(report: FileReport) -> FileReport:
 
 
 def _file_spec(path: Path, report: FileReport) -> ModelSpec:
-    if find_spec(path.stem) is not None:
+    card = read_card(path)
+    if card is None and find_spec(path.stem) is not None:
         raise LvmError(
             f"{path} would get the id {path.stem!r} of another model in the catalogue; "
             "rename the file"
         )
     interface = read_interface(path)
-    return ModelSpec(
+    plain = ModelSpec(
         model_id=path.stem,
         title=f"model file {path.name}",
         file_name=path.name,
@@ -219,4 +231,23 @@ def _file_spec(path: Path, report: FileReport) -> ModelSpec:
         licence="not known here",
         description="a file of the user's",
         warning=_FILE_WARNING,
+    )
+    return plain if card is None else _with_card(plain, card)
+
+
+def _with_card(plain: ModelSpec, card: ModelCard) -> ModelSpec:
+    """Return the spec of a file that says itself what it is.
+
+    The id is the card's; where the catalogue has another model of that id, digits of the checksum
+    tell the two apart.
+    """
+    taken = find_spec(card.model_id) is not None
+    return dataclasses.replace(
+        plain,
+        model_id=f"{card.model_id}-{plain.sha256[:8]}" if taken else card.model_id,
+        title=card.title,
+        licence=card.licence,
+        description=card.description,
+        warning=card.warning or _FILE_WARNING,
+        constants=card.constants,
     )

@@ -1,4 +1,4 @@
-"""The command `lvm-ai models`: list, fetch, check and show models."""
+"""The command `lvm-ai models`: list, fetch, check, show and convert models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from lvm_core.errors import LvmError, UsageError
 from models.catalog import default_model_dir, resolve_model
+from models.convert import convert_model
 from models.describe import catalogue_lines, catalogue_rows, model_lines
 from models.fetching import check_model, fetch_model
 from models.loading import load_model
+from models.saved_model import Storage
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,6 +47,9 @@ def _run(options: argparse.Namespace) -> int:
         _echo([f"{fetch_model(options.model, options.source, model_dir)} is verified"])
     elif options.action == "show":
         _echo(model_lines(load_model(resolve_model(options.model, model_dir))))
+    elif options.action == "convert":
+        source = resolve_model(options.model, model_dir)
+        _echo(convert_model(source, options.output, options.storage, options.name).lines())
     else:
         return _check(options.files)
     return 0
@@ -84,7 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     show = actions.add_parser("show", parents=[shared], help="inputs, scaling, outputs, layers")
     show.add_argument("model", help="id, or path of an .h5 or .keras file")
+    _add_convert(actions.add_parser("convert", parents=[shared], help="rewrite as .keras"))
     return parser
+
+
+def _add_convert(convert: argparse.ArgumentParser) -> None:
+    convert.add_argument("model", help="id, or path of an .h5 or .keras file")
+    convert.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="file to write, .keras, or .keras.xz for a packed one",
+    )
+    convert.add_argument(
+        "--storage",
+        choices=[storage.value for storage in Storage],
+        default=Storage.FLOAT32.value,
+        help="of the weights; float16 halves the file, its effect is printed (default: float32)",
+    )
+    convert.add_argument(
+        "--name", metavar="ID", help="id that the file states (default: the stem of OUT)"
+    )
 
 
 def _echo(lines: Iterable[str]) -> None:

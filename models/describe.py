@@ -12,15 +12,13 @@ from models.fetching import check_model
 from models.file_check import FileState
 from models.loading import LoadedModel
 from models.spec import (
-    AGE_YEARS,
-    LVM_G,
     OUTPUT_LVH,
     OUTPUT_MASS,
     InputConvention,
     InputRole,
+    ModelConstants,
     ModelOrigin,
     ModelSpec,
-    bmi_standardisation,
     input_role,
 )
 
@@ -77,8 +75,9 @@ def model_lines(loaded: LoadedModel) -> list[str]:
     ]
     if spec.warning:
         lines.insert(1, f"WARNING     {spec.warning}")
-    lines += [f"input       {name}: {_input_text(name)}" for name in loaded.input_order]
-    lines += [f"output      {name}: {_output_text(name)}" for name in loaded.outputs]
+    constants = spec.constants
+    lines += [f"input       {name}: {_input_text(name, constants)}" for name in loaded.input_order]
+    lines += [f"output      {name}: {_output_text(name, constants)}" for name in loaded.outputs]
     return [*lines, "layers", *_layer_lines(loaded.keras_model)]
 
 
@@ -91,7 +90,7 @@ def _state(spec: ModelSpec, model_dir: Path) -> str:
     return "fetched" if state is FileState.KNOWN else f"damaged ({state.value})"
 
 
-def _input_text(name: str) -> str:
+def _input_text(name: str, constants: ModelConstants) -> str:
     role = input_role(name)
     if role is InputRole.ECG:
         choices = "; ".join(
@@ -101,13 +100,13 @@ def _input_text(name: str) -> str:
         return f"5000 samples x 12 leads at 500 Hz, {choices}"
     if role is InputRole.SEX:
         return "one-hot [female, male]"
-    scale = AGE_YEARS if role is InputRole.AGE else bmi_standardisation(name)
+    scale = constants.age_years if role is InputRole.AGE else constants.bmi_of(name)
     return f"(value - {scale.mean!r}) / {scale.sd!r}, {scale.unit}"
 
 
-def _output_text(name: str) -> str:
+def _output_text(name: str, constants: ModelConstants) -> str:
     if name == OUTPUT_MASS:
-        return f"grams = {LVM_G.sd:.2f} * z + {LVM_G.mean:.2f}"
+        return f"grams = {constants.lvm_g.sd:.2f} * z + {constants.lvm_g.mean:.2f}"
     if name == OUTPUT_LVH:
         return "softmax, second value is the LVH score; not a calibrated probability"
     return "not used"

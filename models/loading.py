@@ -13,6 +13,7 @@ from lvm_core.ecg import N_LEADS
 from lvm_core.errors import LvmError
 from models.catalog import ModelSource
 from models.runtime import import_keras
+from models.saved_model import CARD_MEMBER, ModelCard, read_card, weights_digest
 from models.spec import (
     INPUT_WIDTHS,
     N_SAMPLES,
@@ -61,8 +62,9 @@ def load_model(source: ModelSource) -> LoadedModel:
     """Load a model, without its training configuration, and check its inputs and outputs.
 
     Raises:
-        LvmError: the bytes are not those of `source.spec`, Keras cannot read them, or the inputs
-            or outputs are not those of an LV mass model.
+        LvmError: the bytes are not those of `source.spec`, Keras cannot read them, the inputs or
+            outputs are not those of an LV mass model, or the weights or constants are not those
+            that the file's own card states.
     """
     content = source.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -75,7 +77,10 @@ def load_model(source: ModelSource) -> LoadedModel:
     with tempfile.TemporaryDirectory(prefix="lvm-ai-") as folder:
         path = Path(folder) / f"model{suffix}"
         path.write_bytes(content)
+        card = read_card(path)
         keras_model = _read_keras(path, source.spec)
+    if card is not None:
+        _check_card(card, keras_model, source.spec)
     return bind_model(keras_model, source.spec)
 
 
@@ -95,7 +100,9 @@ def bind_model(keras_model: Any, spec: ModelSpec) -> LoadedModel:
     _check_input_shapes(keras_model, names, roles)
     outputs = tuple(str(name) for name in keras_model.output_names)
     _check_outputs(keras_model, outputs)
-    as_lists = import_keras().Model(list(keras_model.inputs), list(keras_model.outputs))
+    as_lists = import_keras().Model(
+        list(keras_model.inputs), list(keras_model.outputs), name=keras_model.name
+    )
     return LoadedModel(spec, as_lists, roles, names, outputs)
 
 
@@ -109,6 +116,21 @@ def _read_keras(path: Path, spec: ModelSpec) -> Any:
             f"{keras.__version__}: {error}; expected a functional model without custom layers, "
             "as .h5 or .keras. Legacy .h5 files need Keras 3.3 or later"
         ) from error
+
+
+def _check_card(card: ModelCard, keras_model: Any, spec: ModelSpec) -> None:
+    if card.constants != spec.constants:
+        raise LvmError(
+            f"model {spec.model_id} states the constants {card.constants}, but is to be used with "
+            f"{spec.constants}; expected the same, choose the model by the path of its file"
+        )
+    digest = weights_digest(keras_model.get_weights())
+    if digest != card.weights_sha256:
+        raise LvmError(
+            f"the weights of {spec.file_name} have SHA-256 {digest}, its {CARD_MEMBER} states "
+            f"{card.weights_sha256}; the file was changed after training, save it anew with "
+            "`lvm-ai train` or `lvm-ai models convert`"
+        )
 
 
 def _check_input_shapes(

@@ -17,14 +17,7 @@ from models.engine import Engine, TensorFlowEngine
 from models.interface import Predictions, PredictorInputs
 from models.loading import LoadedModel, load_model
 from models.runtime import configure_threads
-from models.spec import (
-    AGE_YEARS,
-    InputConvention,
-    InputRole,
-    ModelSpec,
-    bmi_standardisation,
-    lvm_g_from_z,
-)
+from models.spec import InputConvention, InputRole, ModelSpec, lvm_g_from_z
 
 # Batches of 8 and 16 on two threads were equally fast, 32 a few per cent slower.
 DEFAULT_BATCH_SIZE: Final = 16
@@ -199,17 +192,19 @@ class LvmPredictor:
             raise LvmError(self._not_finite("LVH score"))
         if not np.isfinite(lvm_z[:n_ecgs]).all():
             raise LvmError(self._not_finite("LV mass"))
-        return Predictions(lvm_g_from_z(lvm_z[:n_ecgs]), lvh_score[:n_ecgs].copy())
+        lvm_pred_g = lvm_g_from_z(lvm_z[:n_ecgs], self._spec.constants.lvm_g)
+        return Predictions(lvm_pred_g, lvh_score[:n_ecgs].copy())
 
     def _features(self, inputs: PredictorInputs) -> dict[InputRole, NDArray[np.float32]]:
         """Return the standardised demographics that the model takes, padded to the batch."""
+        constants = self._spec.constants
         features: dict[InputRole, NDArray[np.float32]] = {}
         if InputRole.AGE in self._inputs and inputs.age_years is not None:
-            features[InputRole.AGE] = AGE_YEARS.standardise(inputs.age_years)[:, None]
+            features[InputRole.AGE] = constants.age_years.standardise(inputs.age_years)[:, None]
         if InputRole.SEX in self._inputs and inputs.sex is not None:
             features[InputRole.SEX] = np.eye(2, dtype=np.float32)[inputs.sex]
         if InputRole.BMI in self._inputs and inputs.bmi_kg_m2 is not None:
-            bmi = bmi_standardisation(self._inputs[InputRole.BMI])
+            bmi = constants.bmi_of(self._inputs[InputRole.BMI])
             features[InputRole.BMI] = bmi.standardise(inputs.bmi_kg_m2)[:, None]
         return {role: _padded(rows, self._batch_size, 0) for role, rows in features.items()}
 

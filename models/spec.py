@@ -155,18 +155,41 @@ def bmi_standardisation(layer_name: str) -> Standardisation:
     return BMI_23104_KG_M2 if "23104" in layer_name else BMI_21001_KG_M2
 
 
-def lvm_g_from_z(lvm_z: NDArray[np.float32]) -> NDArray[np.float32]:
+@dataclass(frozen=True, slots=True)
+class ModelConstants:
+    """The constants of one model's inputs and output.
+
+    Attributes:
+        age_years: of the age.
+        bmi_kg_m2: of the BMI; None takes the published ones of the input layer's name.
+        lvm_g: of the LV mass.
+    """
+
+    age_years: Standardisation = AGE_YEARS
+    bmi_kg_m2: Standardisation | None = None
+    lvm_g: Standardisation = LVM_G
+
+    def bmi_of(self, layer_name: str) -> Standardisation:
+        """Return the constants of BMI for an input layer."""
+        return self.bmi_kg_m2 or bmi_standardisation(layer_name)
+
+
+PUBLISHED_CONSTANTS: Final = ModelConstants()
+
+
+def lvm_g_from_z(lvm_z: NDArray[np.float32], scale: Standardisation = LVM_G) -> NDArray[np.float32]:
     """Return LV mass in grams from the standardised output.
 
     Args:
         lvm_z: (n,) float32, dimensionless output of the mass head.
+        scale: the model's own constants of LV mass, grams.
 
     Returns:
-        (n,) float32, grams: 24.80 * z + 89.70, a float32 product and then a float32 sum in
-        numpy, so that every engine and processor rounds in the same way.
+        (n,) float32, grams: 24.80 * z + 89.70 with the published constants, a float32 product and
+        then a float32 sum in numpy, so that every engine and processor rounds in the same way.
     """
-    scaled = lvm_z.astype(np.float32) * np.float32(LVM_G.sd)
-    return (scaled + np.float32(LVM_G.mean)).astype(np.float32)
+    scaled = lvm_z.astype(np.float32) * np.float32(scale.sd)
+    return (scaled + np.float32(scale.mean)).astype(np.float32)
 
 
 class ModelOrigin(StrEnum):
@@ -196,6 +219,7 @@ class ModelSpec:
         licence: what is known about the right to use and to pass on the weights.
         description: where the weights come from, in words.
         warning: what to show wherever the model's numbers appear; empty when there is nothing.
+        constants: by which age and BMI are standardised and the output becomes grams.
     """
 
     model_id: str
@@ -210,6 +234,7 @@ class ModelSpec:
     licence: str
     description: str
     warning: str = ""
+    constants: ModelConstants = PUBLISHED_CONSTANTS
 
     @property
     def needs_demographics(self) -> bool:

@@ -22,7 +22,7 @@ from lvm_core.synthetic import SyntheticEcgs, synthetic_ecgs
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY / ".." / "shared"
 ECG_ONLY = "demo-standin-ecg-only"
-FULL = "demo-standin"
+FULL = "demo-synthetic"
 
 # Written out here, not imported, so that a slip in the package's order would show.
 CLINICAL_LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]

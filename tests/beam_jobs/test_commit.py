@@ -16,7 +16,6 @@ import pytest
 
 from beam_jobs.blocks import Reject
 from beam_jobs.commit import (
-    FOOTER_KEY,
     EcgParquetWriter,
     UnitFiles,
     check_reconciles,
@@ -238,7 +237,7 @@ def test_ecg_parquet_bytes__samples_survive_and_are_delta_packed() -> None:
     assert len(leads) == 12
     assert all("DELTA_BINARY_PACKED" in c.encodings for c in leads)
     assert {c.compression for c in leads} == {"ZSTD"}
-    assert file.metadata.metadata[FOOTER_KEY] == CONTENT
+    assert file.metadata.metadata[schemas.FOOTER_KEY] == CONTENT
 
 
 def test_ecg_parquet_writer__row_groups_hold_256_ecgs_however_they_come() -> None:
@@ -258,7 +257,7 @@ def test_ecg_parquet_writer__row_groups_hold_256_ecgs_however_they_come() -> Non
 def test_ecg_parquet_bytes__of_nothing_is_a_table_without_rows() -> None:
     data = ecg_parquet_bytes(schemas.ECGS.arrow.empty_table(), CONTENT)
     assert pq.read_table(io.BytesIO(data)).num_rows == 0
-    assert pq.read_metadata(io.BytesIO(data)).metadata[FOOTER_KEY] == CONTENT
+    assert pq.read_metadata(io.BytesIO(data)).metadata[schemas.FOOTER_KEY] == CONTENT
 
 
 def test_parquet_bytes__damage_is_noticed_by_checksums() -> None:

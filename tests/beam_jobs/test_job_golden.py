@@ -8,15 +8,13 @@ from numpy.typing import NDArray
 
 from models.runtime import Threads, configure_threads, import_tensorflow
 from tests.beam_jobs.job_helpers import (
-    ECG_ONLY,
-    FULL,
     ecg_table,
     lvm,
     predictions,
     write_csv,
     write_parquet,
 )
-from tests.models.golden import FOLDER, load_golden
+from tests.models.golden import ECG_ONLY, FOLDER, FULL, golden_model, load_golden
 
 pytestmark = pytest.mark.tf
 
@@ -50,7 +48,16 @@ def write_golden(folder: Path) -> tuple[Path, Path]:
 
 def score_golden(folder: Path, model: str, threads: Threads) -> dict[str, dict[str, float]]:
     ecgs, people = write_golden(folder)
-    argv = ["--input", ecgs, "--participants", people, "--model", model, "--output", folder / "out"]
+    argv = [
+        "--input",
+        ecgs,
+        "--participants",
+        people,
+        "--model",
+        golden_model(model),
+        "--output",
+        folder / "out",
+    ]
     more = ["--unit-ecgs", 5, "--batch", 4, "--threads", threads.inter_op, "--accept-scale"]
     assert lvm("score", *argv, *more) == 0
     return {row["ecg_id"]: row for row in predictions(folder / "out")}

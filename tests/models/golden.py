@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import lzma
+import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.leads import LEADS_12
+from models.catalog import ModelSource, resolve_model
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tf21"
 
@@ -34,6 +40,25 @@ class Golden:
 
     def demographics(self) -> dict[str, Any]:
         return {"age_years": self.age_years, "sex": self.sex, "bmi_kg_m2": self.bmi_kg_m2}
+
+
+FULL = "lvm_ai_age_sex_bmi_tf21"
+ECG_ONLY = "lvm_ai_ecg_only_tf21"
+
+
+@cache
+def golden_model(name: str) -> Path:
+    """Return the unpacked .h5 file of one of the two models, `FULL` or `ECG_ONLY`."""
+    folder = Path(tempfile.mkdtemp(prefix="lvm-ai-golden-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / f"{name}.h5"
+    path.write_bytes(lzma.decompress((FOLDER / f"{path.name}.xz").read_bytes()))
+    return path
+
+
+def golden_source(name: str) -> ModelSource:
+    """Return one of the two models as the catalogue gives it."""
+    return resolve_model(str(golden_model(name)))
 
 
 def load_golden() -> Golden:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from models.architectures import build_age_sex_bmi, build_ecg_only
-from models.catalog import resolve_model
 from models.loading import bind_model, load_model
 from models.spec import (
     AGE_YEARS,
@@ -17,7 +16,7 @@ from models.spec import (
     OUTPUT_LVH,
     OUTPUT_MASS,
 )
-from tests.models.golden import load_golden
+from tests.models.golden import ECG_ONLY, FULL, golden_source, load_golden
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 
@@ -37,12 +36,12 @@ def test_build_age_sex_bmi__published_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "model_id"),
-    [(build_ecg_only, "demo-standin-ecg-only"), (build_age_sex_bmi, "demo-standin")],
+    ("build", "name"),
+    [(build_ecg_only, ECG_ONLY), (build_age_sex_bmi, FULL)],
     ids=["ecg_only", "age_sex_bmi"],
 )
 def test_builders__graph_equals_the_tensorflow_2_1_file(
-    build: Callable[[], Any], model_id: str
+    build: Callable[[], Any], name: str
 ) -> None:
     golden = load_golden()
     feeds = {
@@ -51,7 +50,7 @@ def test_builders__graph_equals_the_tensorflow_2_1_file(
         INPUT_SEX: np.eye(2, dtype=np.float32)[golden.sex[:4]],
         INPUT_BMI: BMI_21001_KG_M2.standardise(golden.bmi_kg_m2)[:4, None],
     }
-    reference = load_model(resolve_model(model_id))
+    reference = load_model(golden_source(name))
     built = bind_model(build(), reference.spec)
     built.keras_model.set_weights(reference.keras_model.get_weights())
     expected, actual = reference.call_by_name(feeds), built.call_by_name(feeds)

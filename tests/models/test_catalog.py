@@ -84,7 +84,7 @@ def test_resolve_model__damaged_published_file_is_refused(tmp_path: Path) -> Non
 
 
 def test_resolve_model__unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(LvmError, match=r"'absent\.h5' is neither.*demo-standin"):
+    with pytest.raises(LvmError, match=r"'absent\.h5' is neither.*demo-synthetic"):
         resolve_model("absent.h5")
 
 

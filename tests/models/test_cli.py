@@ -23,7 +23,7 @@ def test_list__shows_every_model_its_state_and_the_warnings(
     states = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert "damaged (lfs_pointer)" in states["lvm-ai-full-asymmetric"]
     assert "not fetched" in states["lvm-ai-ecg-asymmetric"]
-    assert "embedded" in states["demo-standin"]
+    assert "embedded" in states["demo-synthetic"]
     assert "NOT CLINICAL" in out
     assert "do not redistribute" in out
 
@@ -33,7 +33,7 @@ def test_check__pointer_fails_and_model_passes(
 ) -> None:
     pointer, model = tmp_path / "pointer.h5", tmp_path / "model.h5"
     pointer.write_bytes(POINTER)
-    model.write_bytes(resolve_model("demo-standin").read_bytes())
+    model.write_bytes(resolve_model("demo-synthetic").read_bytes())
     assert main(["check", str(model)]) == 0
     assert capsys.readouterr().out.startswith("known:")
     assert main(["check", str(model), str(pointer)]) == 1
@@ -52,7 +52,7 @@ def test_fetch__failure_is_one_line_without_traceback(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["absent"], ["fetch", "demo-standin"], ["fetch", "demo-standin", "--from", "x"]],
+    [[], ["absent"], ["fetch", "demo-synthetic"], ["fetch", "demo-synthetic", "--from", "x"]],
 )
 def test_main__wrong_usage_is_2(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -70,7 +70,7 @@ def test_main__help_is_0(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.tf
 @pytest.mark.usefixtures("tensorflow_threads")
 def test_show__tells_scaling_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "demo-standin"]) == 0
+    assert main(["show", "demo-synthetic"]) == 0
     out = capsys.readouterr().out
     assert "NOT CLINICAL" in out
     assert "1,222,851" in out

@@ -178,7 +178,7 @@ def test_fetch_model__address_of_another_kind(spec: ModelSpec, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("model_id", "message"),
-    [("absent", "is not known"), ("demo-standin", "comes with the package")],
+    [("absent", "is not known"), ("demo-synthetic", "comes with the package")],
 )
 def test_fetch_model__only_published_models(model_id: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
@@ -187,7 +187,7 @@ def test_fetch_model__only_published_models(model_id: str, message: str, tmp_pat
 
 def test_check_model__knows_the_embedded_bytes(tmp_path: Path) -> None:
     path = tmp_path / "any.h5"
-    path.write_bytes(catalog.resolve_model("demo-standin").read_bytes())
+    path.write_bytes(catalog.resolve_model("demo-synthetic").read_bytes())
     report = check_model(path)
     assert report.state is FileState.KNOWN
-    assert "is demo-standin" in report.message
+    assert "is demo-synthetic" in report.message

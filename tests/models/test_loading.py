@@ -20,6 +20,7 @@ from models.spec import (
     InputRole,
     ModelSpec,
 )
+from tests.models.golden import ECG_ONLY, FULL, golden_source
 
 pytestmark = [
     pytest.mark.tf,
@@ -54,7 +55,7 @@ def _file_source(path: Path, spec: ModelSpec = SPEC) -> ModelSource:
 
 
 def test_load_model__inputs_and_outputs_by_name() -> None:
-    loaded = load_model(resolve_model("demo-standin"))
+    loaded = load_model(golden_source(FULL))
     assert loaded.inputs == {
         InputRole.ECG: INPUT_ECG,
         InputRole.AGE: INPUT_AGE,
@@ -66,7 +67,7 @@ def test_load_model__inputs_and_outputs_by_name() -> None:
 
 
 def test_load_model__ecg_only_has_no_lvh_head() -> None:
-    loaded = load_model(resolve_model("demo-standin-ecg-only"))
+    loaded = load_model(golden_source(ECG_ONLY))
     assert set(loaded.inputs) == {InputRole.ECG}
     assert not loaded.has_lvh_head
 

@@ -9,13 +9,20 @@ import pytest
 from lvm_core.errors import LvmError
 from lvm_core.leads import LEADS_12
 from models.architectures import build_age_sex_bmi, build_ecg_only
-from models.catalog import find_spec, resolve_model
+from models.catalog import resolve_model
 from models.interface import Predictions
 from models.loading import bind_model, load_model
 from models.predictor import LvmPredictor, shared_predictor
 from models.runtime import import_keras
 from models.spec import InputConvention
-from tests.models.golden import Golden, load_golden
+from tests.models.golden import (
+    ECG_ONLY,
+    FULL,
+    Golden,
+    golden_model,
+    golden_source,
+    load_golden,
+)
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 
@@ -31,12 +38,12 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="module")
 def full() -> LvmPredictor:
-    return LvmPredictor(resolve_model("demo-standin"), batch_size=BATCH)
+    return LvmPredictor(golden_source(FULL), batch_size=BATCH)
 
 
 @pytest.fixture(scope="module")
 def ecg_only() -> LvmPredictor:
-    return LvmPredictor(resolve_model("demo-standin-ecg-only"), batch_size=BATCH)
+    return LvmPredictor(golden_source(ECG_ONLY), batch_size=BATCH)
 
 
 def _take(golden: Golden, rows: Any) -> dict[str, Any]:
@@ -143,19 +150,21 @@ def test_predict__every_lead_has_its_own_place(ecg_only: LvmPredictor, golden: G
 
 
 def test_predict__step_and_counts_trade_off(ecg_only: LvmPredictor, golden: Golden) -> None:
-    halves = ecg_only.predict(golden.counts[:3] * np.int16(2), golden.uv_per_count[:3] / 2)
+    halves = ecg_only.predict(
+        golden.counts[:3] * np.int16(2), golden.uv_per_count[:3] / np.float32(2)
+    )
     whole = ecg_only.predict(golden.counts[:3], golden.uv_per_count[:3])
     _assert_same_bits(halves, whole)
 
 
 def test_input_convention__microvolts_over_2000_is_five_times_larger(golden: Golden) -> None:
     wide = LvmPredictor(
-        resolve_model("demo-standin-ecg-only"),
+        golden_source(ECG_ONLY),
         batch_size=BATCH,
         input_convention="microvolts_over_2000",
     )
     assert wide.input_convention is InputConvention.MICROVOLTS_OVER_2000
-    usual = shared_predictor("demo-standin-ecg-only", batch_size=BATCH)
+    usual = shared_predictor(str(golden_model(ECG_ONLY)), batch_size=BATCH)
     assert usual.input_convention is InputConvention.UKB_COUNTS
     five_times = usual.predict(golden.counts[:3], golden.uv_per_count[:3] * np.float32(5))
     actual = wide.predict(golden.counts[:3], golden.uv_per_count[:3])
@@ -166,7 +175,7 @@ def test_input_convention__microvolts_over_2000_is_five_times_larger(golden: Gol
 
 def test_predict__inputs_listed_in_another_order_give_the_same_masses(golden: Golden) -> None:
     """Age and BMI are both (n, 1): feeding by position would swap them silently."""
-    loaded = load_model(resolve_model("demo-standin"))
+    loaded = load_model(golden_source(FULL))
     model = loaded.keras_model
     shuffled = import_keras().Model(model.inputs[::-1], model.outputs[::-1])
     predictor = LvmPredictor(bind_model(shuffled, loaded.spec), batch_size=BATCH)
@@ -192,7 +201,7 @@ def test_predict__missing_demographics_are_refused(
     missing: str, full: LvmPredictor, golden: Golden
 ) -> None:
     inputs = {**_take(golden, slice(0, 1)), missing: None}
-    with pytest.raises(ValueError, match=f"{missing} not given, but model demo-standin takes"):
+    with pytest.raises(ValueError, match=f"{missing} not given, but model {FULL} takes"):
         full.predict(**inputs)
 
 
@@ -217,7 +226,7 @@ def test_predict__nan_cannot_enter(full: LvmPredictor, golden: Golden) -> None:
 
 @pytest.mark.parametrize("output", ["output_adjusted_myocardium", "output_lvh"])
 def test_predict__model_that_gives_nan_is_refused(output: str, golden: Golden) -> None:
-    spec = dataclasses.replace(find_spec("demo-standin"), model_id="broken")
+    spec = dataclasses.replace(golden_source(FULL).spec, model_id="broken")
     model = build_age_sex_bmi()
     for layer in model.layers:
         if layer.name.startswith(output):
@@ -243,11 +252,11 @@ def test_predict_batch__only_one_batch(n_ecgs: int, ecg_only: LvmPredictor, gold
 )
 def test_predictor__wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LvmPredictor(resolve_model("demo-standin"), **options)
+        LvmPredictor(golden_source(FULL), **options)
 
 
 def test_predictor__model_in_memory() -> None:
-    spec = dataclasses.replace(find_spec("demo-standin-ecg-only"), model_id="trained-here")
+    spec = dataclasses.replace(golden_source(ECG_ONLY).spec, model_id="trained-here")
     predictor = LvmPredictor(bind_model(build_ecg_only(), spec), batch_size=2)
     assert predictor.spec.model_id == "trained-here"
     zeros = np.zeros((1, 12, 5000), dtype=np.int16)
@@ -259,7 +268,9 @@ def test_predictor__model_in_memory() -> None:
 def test_shared_predictor__one_per_set_of_arguments() -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(
-            pool.map(lambda _: shared_predictor("demo-standin-ecg-only", batch_size=3), range(4))
+            pool.map(
+                lambda _: shared_predictor(str(golden_model(ECG_ONLY)), batch_size=3), range(4)
+            )
         )
     assert all(predictor is made[0] for predictor in made)
     source = resolve_model("lvm_ai_ecg_only_tf21.h5")

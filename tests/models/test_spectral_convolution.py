@@ -21,7 +21,7 @@ def _in_float64(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarr
     taps = kernel.shape[0]
     padded = np.pad(x, [(0, 0), ((taps - 1) // 2, taps // 2), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=1)
-    return np.einsum("ntck,kcd->ntd", windows, kernel.astype(np.float64)) + bias
+    return np.asarray(np.einsum("ntck,kcd->ntd", windows, kernel.astype(np.float64)) + bias)
 
 
 @pytest.mark.parametrize(("length", "taps"), [(125, 71), (625, 71), (250, 8), (250, 1)])

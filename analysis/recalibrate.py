@@ -1,0 +1,297 @@
+"""The command `lvm-ai recalibrate`: fit predictions to the CMR of a part of the cohort."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from analysis.cmr import pair_with_cmr, read_cmr
+from analysis.recalibrate_figure import write_figure
+from lvm_core import schemas
+from lvm_core.body import lv_mass_index_g_m2
+from lvm_core.errors import UsageError
+from lvm_core.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
+from lvm_core.recalibration import (
+    CmrSubset,
+    Recalibrated,
+    Recalibration,
+    cross_fitted,
+    fit_recalibration,
+)
+
+_COLUMNS: Final = (
+    "ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "lvh_score", "sex",
+    "bsa_m2",
+)  # fmt: skip
+_IDENTITY: Final = ("model_sha256", "input_convention", "bsa", "lvh_preset")
+_N_QUINTILES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Predictions of one model, and what their footers say.
+
+    Attributes:
+        table: columns of `_COLUMNS`, one row an ECG.
+        identity: model_id, model_sha256, input_convention, bsa and lvh_preset.
+    """
+
+    table: pd.DataFrame
+    identity: dict[str, str]
+
+
+def read_predictions(paths: Sequence[Path]) -> Scored:
+    """Read predictions of `lvm-ai score`.
+
+    Args:
+        paths: run folders, or Parquet files of predictions.
+
+    Raises:
+        UsageError: a file is not there or not of `lvm-ai score`, or the predictions were made with
+            more than one model, input convention, BSA formula or LVH preset.
+    """
+    files = [file for path in paths for file in _files(path)]
+    tables, identities = [], set()
+    for file in files:
+        try:
+            metadata = pq.read_metadata(file).metadata or {}
+            settings = json.loads(metadata[schemas.FOOTER_KEY])["provenance"]["settings"]
+            tables.append(pq.read_table(file, columns=list(_COLUMNS)).to_pandas())
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise UsageError(
+                f"{file} cannot be read as predictions ({error}); expected a file of lvm-ai score"
+            ) from error
+        models = {model["model_id"]: model["sha256"] for model in settings["models"]}
+        shared = tuple(str(settings[name]) for name in _IDENTITY[1:])
+        identities |= {(name, models[name], *shared) for name in set(tables[-1]["model_id"])}
+    if len(identities) != 1:
+        found = "; ".join(", ".join(identity) for identity in sorted(identities)) or "none"
+        raise UsageError(
+            f"the predictions have {len(identities)} kinds of model, checksum, input convention, "
+            f"BSA formula and LVH preset ({found}); expected one: score without --fallback-model"
+        )
+    identity = dict(zip(("model_id", *_IDENTITY), identities.pop(), strict=True))
+    return Scored(pd.concat(tables, ignore_index=True), identity)
+
+
+def _files(path: Path) -> list[Path]:
+    folder = path / "predictions" if (path / "predictions").is_dir() else path
+    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder]
+    if not files or not files[0].is_file():
+        raise UsageError(f"{path} holds no predictions; expected a run folder or Parquet files")
+    return files
+
+
+def cmr_subset(paired: pd.DataFrame, preset: LvhPreset) -> CmrSubset:
+    """Return people with a prediction, a CMR mass and a known sex, in order of participant_id."""
+    known = paired[paired["sex"].notna()].sort_values("participant_id", kind="stable")
+    sex_code = sex_codes([parse_sex(text) for text in known["sex"]])
+    lvm_cmr_g = known["lvm_cmr_g"].to_numpy(np.float64)
+    index = np.asarray(lv_mass_index_g_m2(lvm_cmr_g, known["bsa_m2"].to_numpy(np.float64)))
+    lvh = lvh_arrays(index, sex_code, preset)
+    return CmrSubset(
+        known["participant_id"].tolist(),
+        known["lvm_pred_g"].to_numpy(np.float64),
+        known["lvh_score"].to_numpy(np.float64),
+        lvm_cmr_g,
+        sex_code,
+        lvh.value & lvh.known,
+        lvh.known,
+    )
+
+
+def cross_fitted_table(people: CmrSubset, made: Recalibrated) -> pd.DataFrame:
+    """Return errors and coverage of people by fits that have not seen them.
+
+    Args:
+        people: with CMR.
+        made: of `cross_fitted`.
+
+    Returns:
+        Columns group, n, mae_before_g, mae_after_g, slope_before, slope_after (CMR on predicted)
+        and coverage; one row for everybody, each sex, each fifth of the prediction, and LVH by
+        CMR, where intervals are expected to miss more.
+    """
+    fifth = pd.qcut(people.lvm_pred_g, _N_QUINTILES, labels=False, duplicates="drop")
+    groups: list[tuple[str, NDArray[np.bool_]]] = [
+        ("all", np.ones(len(people), dtype=bool)),
+        ("women", people.sex_code == 0),
+        ("men", people.sex_code == 1),
+        *((f"fifth {k + 1} of the prediction", fifth == k) for k in range(_N_QUINTILES)),
+        ("LVH by CMR", people.lvh_cmr),
+    ]
+    return pd.DataFrame([_group(name, chosen, people, made) for name, chosen in groups])
+
+
+def _group(
+    name: str, chosen: NDArray[np.bool_], people: CmrSubset, made: Recalibrated
+) -> dict[str, Any]:
+    cmr_g, before_g = people.lvm_cmr_g[chosen], people.lvm_pred_g[chosen]
+    after_g = made.lvm_recal_g[chosen]
+    inside = (made.lvm_lo_g[chosen] <= cmr_g) & (cmr_g <= made.lvm_hi_g[chosen])
+    return {
+        "group": name,
+        "n": int(chosen.sum()),
+        "mae_before_g": _mean(np.abs(before_g - cmr_g)),
+        "mae_after_g": _mean(np.abs(after_g - cmr_g)),
+        "slope_before": _slope(before_g, cmr_g),
+        "slope_after": _slope(after_g, cmr_g),
+        "coverage": _mean(inside.astype(np.float64)),
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    if x.size < 3 or np.ptp(x) == 0:
+        return float("nan")
+    return float(np.cov(x, y)[0, 1] / np.var(x, ddof=1))
+
+
+def recalibrate(
+    scored: Scored, cmr: pd.DataFrame, *, alpha: float, by_sex: bool, max_days: int | None
+) -> tuple[Recalibration, pd.DataFrame, tuple[str, ...], CmrSubset, Recalibrated]:
+    """Fit a recalibration and measure it.
+
+    Args:
+        scored: predictions.
+        cmr: of `read_cmr`.
+        alpha: share of CMR measurements that intervals are to miss.
+        by_sex: fit a line for each sex.
+        max_days: largest distance of ECG and CMR; None only where CMR has no dates.
+
+    Returns:
+        The recalibration, the table of `cross_fitted_table`, warnings, and the people with their
+        cross-fitted values.
+
+    Raises:
+        LvmError: too few people with CMR.
+        UsageError: dates are known and `max_days` is not given.
+    """
+    paired = pair_with_cmr(scored.table, cmr, max_days=max_days)
+    people = cmr_subset(paired, LvhPreset(scored.identity["lvh_preset"]))
+    if not len(people):
+        raise UsageError(
+            f"nobody of {scored.table['participant_id'].nunique()} people with predictions has a "
+            f"CMR mass within the days allowed ({len(cmr)} rows of CMR); are ids written alike?"
+        )
+    fitted = fit_recalibration(people, alpha=alpha, by_sex=by_sex)
+    provenance = {
+        "n_people": len(people),
+        "n_women": int((people.sex_code == 0).sum()),
+        "n_men": int((people.sex_code == 1).sum()),
+        "n_lvh": int(people.lvh_cmr.sum()),
+        "max_days": max_days,
+        "data_sha256": _digest(people),
+        "versions": {"numpy": np.__version__, "pandas": pd.__version__},
+        "meaning": "intervals cover a CMR measurement, not the true mass",
+    }
+    recalibration = fitted.named(**scored.identity, provenance=provenance)
+    made = cross_fitted(people, alpha=alpha, by_sex=by_sex)
+    return recalibration, cross_fitted_table(people, made), fitted.warnings, people, made
+
+
+def _digest(people: CmrSubset) -> str:
+    digest = hashlib.sha256("\0".join(people.participant_id).encode())
+    for column in (people.lvm_pred_g, people.lvm_cmr_g, people.sex_code):
+        digest.update(column.tobytes())
+    return digest.hexdigest()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai recalibrate`."""
+    args = _parser().parse_args(argv)
+    if not 0 < args.alpha < 1:
+        raise UsageError(f"--alpha is {args.alpha}, expected between 0 and 1, for example 0.1")
+    if args.output.exists() and not args.overwrite:
+        raise UsageError(f"{args.output} exists; choose another name, or add --overwrite")
+    scored = read_predictions(args.predictions)
+    recalibration, table, warnings, people, made = recalibrate(
+        scored,
+        read_cmr(args.cmr),
+        alpha=args.alpha,
+        by_sex=args.by_sex,
+        max_days=args.max_days,
+    )
+    partial = args.output.with_name(f".{args.output.name}.{os.getpid()}.tmp")
+    partial.write_text(json.dumps(recalibration.to_dict(), indent=1) + "\n", encoding="utf-8")
+    partial.replace(args.output)
+    if args.figure is not None:
+        write_figure(people, made, recalibration.model_id, args.figure)
+    for warning in warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    sys.stdout.write(_text(recalibration, table, args.output))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lvm-ai recalibrate",
+        description="Fit predictions to the CMR of a part of the cohort: a line for the mass, a "
+        "curve for the LVH score, intervals by sex. Research software, not for clinical use.",
+    )
+    parser.add_argument(
+        "--predictions", nargs="+", type=Path, required=True, help="run folder of lvm-ai score"
+    )
+    parser.add_argument(
+        "--cmr",
+        type=Path,
+        required=True,
+        help="CSV or Parquet: participant_id, cmr_date, lvm_cmr_g",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument(
+        "--max-days", type=int, default=None, help="largest distance of ECG and CMR, in days"
+    )
+    parser.add_argument("--by-sex", action="store_true", help="fit a line for each sex")
+    parser.add_argument(
+        "--alpha", type=float, default=0.1,
+        help="share of CMR measurements that intervals may miss (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--figure", type=Path, default=None, help="PNG file to draw")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+    return parser
+
+
+def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> str:
+    lines = [f"CMR mass = {_line(recalibration)}"]
+    if recalibration.lvh_slope is not None:
+        lines.append(
+            f"logit P(LVH by CMR) = {recalibration.lvh_intercept:.3f} + "
+            f"{recalibration.lvh_slope:.3f} logit(lvh_score)"
+        )
+    widths = ", ".join(f"{sex} +-{g:.1f} g" for sex, g in recalibration.half_width_g.items())
+    lines += [
+        f"{1 - recalibration.alpha:.0%} intervals for a CMR measurement, not the true mass: "
+        f"{widths}",
+        "",
+        "Cross-fitted: each person by fits that have not seen the person",
+        table.to_string(index=False, float_format=lambda value: f"{value:.2f}"),
+        "",
+        f"{output}  (use: lvm-ai score ... --recalibration {output}). Describes single people: "
+        "keep it where the data are",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(recalibration: Recalibration) -> str:
+    return "; ".join(
+        f"{recalibration.intercept_g[name]:.2f} g + {slope:.3f} x predicted mass ({name})"
+        for name, slope in recalibration.slope.items()
+    )

@@ -1,0 +1,286 @@
+"""Tables of a synthetic cohort: participants, events, deaths, CMR, and the truth beside them."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from beam_jobs import local_files
+from beam_jobs.simulated_ecgs import ecg_id
+from lvm_core import schemas
+from lvm_core.lvh import lvh_arrays
+from lvm_core.synthetic_codes import CODE_SYSTEMS, CODE_TEXTS
+from lvm_core.synthetic_outcomes import (
+    DEATH,
+    DISEASES,
+    OUTCOMES_TRUTH,
+    SyntheticOutcomes,
+    synthetic_outcomes,
+)
+from lvm_core.synthetic_people import (
+    CONDUCTIONS,
+    MISPLACEMENTS,
+    REGIONS,
+    RHYTHMS,
+    SyntheticPeople,
+    synthetic_people,
+)
+from lvm_core.synthetic_predictions import drawn_predictions
+from lvm_core.synthetic_records import (
+    FOLLOW_UP_ENDS,
+    SOURCES,
+    registered_deaths,
+    synthetic_moves,
+    synthetic_records,
+)
+
+_SLAB: Final = 64 * 1024  # people at once: a few hundred MB
+_TEXTS: Final = {"rhythm": RHYTHMS, "conduction": CONDUCTIONS, "misplacement": MISPLACEMENTS}
+_SEXES: Final = ("female", "male")
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """What the tables depend on.
+
+    Attributes:
+        n: number of people.
+        seed: of the cohort.
+        other_records: mean number of records of other diseases for each person.
+        drawn_r: write drawn predictions with this correlation with the truth; None: none.
+    """
+
+    n: int
+    seed: int
+    other_records: float
+    drawn_r: float | None
+
+
+def write_tables(folder: Path, options: TableOptions) -> dict[str, int]:
+    """Write every table of a cohort; return how many rows and cases there are, by name."""
+    sinks: dict[str, _Csv | _Parquet] = {}
+    counts: Counter[str] = Counter()
+    for tables, cases in _slabs(options):
+        for name, table in tables.items():
+            if name not in sinks:
+                sinks[name] = (_Csv if name.endswith(".csv") else _Parquet)(table.schema)
+            sinks[name].write(table)
+            counts[name] += table.num_rows
+        counts.update(cases)
+    for name, sink in sinks.items():
+        local_files.write_whole(folder / name, sink.close(), private=False)
+    ends = follow_up_ends_table()
+    sink = _Csv(ends.schema)
+    sink.write(ends)
+    local_files.write_whole(folder / "follow_up_ends.csv", sink.close(), private=False)
+    return dict(counts)
+
+
+def _slabs(options: TableOptions) -> Iterator[tuple[dict[str, pa.Table], dict[str, int]]]:
+    for start in range(0, options.n, _SLAB):
+        people = synthetic_people(min(_SLAB, options.n - start), options.seed, start)
+        outcomes = synthetic_outcomes(people)
+        tables = {
+            "participants.csv": participants_table(people),
+            "events.csv": events_table(people, options.other_records),
+            "deaths.csv": deaths_table(people, outcomes),
+            "cmr.csv": cmr_table(people),
+            "truth.parquet": truth_table(people, outcomes),
+        }
+        if options.drawn_r is not None:
+            drawn = drawn_table(people, options.seed, options.drawn_r)
+            tables["predictions_drawn.parquet"] = drawn
+        yield tables, _cases(people, outcomes)
+
+
+def _cases(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> dict[str, int]:
+    """Return true cases of each disease before and after the index ECG, however far after."""
+    index_date = people.recorded_at.astype("datetime64[D]")
+    cases = {}
+    for name in DISEASES:
+        happens, before = outcomes.happens(name), outcomes.date[name] <= index_date
+        cases[f"{name}_prevalent"] = int((happens & before).sum())
+        cases[f"{name}_later"] = int((happens & ~before).sum())
+    return cases
+
+
+def participants_table(people: SyntheticPeople) -> pa.Table:
+    """Return what a cohort knows about its people at the index visit."""
+    return pa.table(
+        {
+            "participant_id": list(people.participant_id),
+            "sex": _take(_SEXES, people.sex_code),
+            "birth_date": pa.array(people.birth_date),
+            "height_cm": people.height_cm,
+            "weight_kg": people.weight_kg,
+            "body_size_date": pa.array(people.recorded_at.astype("datetime64[D]")),
+            "region": people.region.tolist(),
+            "sbp_mmhg": people.sbp_mmhg,
+            "antihypertensives": people.antihypertensives,
+            "diabetes": people.diabetes,
+            "smoking": people.smoking,
+        }
+    )
+
+
+def events_table(people: SyntheticPeople, other_records: float) -> pa.Table:
+    """Return the coded events, in no order within a person."""
+    records = synthetic_records(people, other_records)
+    row = np.searchsorted(people.index, records.index)
+    return pa.table(
+        {
+            "participant_id": pa.array(people.participant_id, pa.string()).take(pa.array(row)),
+            "date": pa.array(records.date),
+            "code": _take(CODE_TEXTS, records.code),
+            "system": _take(CODE_SYSTEMS, records.code),
+            "source": _take(SOURCES, records.source),
+        }
+    )
+
+
+def deaths_table(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
+    """Return registered deaths and losses, of those who have one."""
+    death_date, ltfu_date = registered_deaths(people, outcomes)
+    rows = np.flatnonzero(~np.isnat(death_date) | ~np.isnat(ltfu_date))
+    return pa.table(
+        {
+            "participant_id": [people.participant_id[i] for i in rows],
+            "death_date": pa.array(death_date[rows]),
+            "ltfu_date": pa.array(ltfu_date[rows]),
+        },
+        schema=pa.schema(
+            [
+                ("participant_id", pa.string()),
+                ("death_date", pa.date32()),
+                ("ltfu_date", pa.date32()),
+            ]
+        ),
+    )
+
+
+def cmr_table(people: SyntheticPeople) -> pa.Table:
+    """Return the CMR examinations."""
+    rows = np.flatnonzero(people.has_cmr)
+    return pa.table(
+        {
+            "participant_id": pa.array([people.participant_id[i] for i in rows], pa.string()),
+            "cmr_date": pa.array(people.cmr_date[rows]),
+            "lvm_cmr_g": people.lvm_cmr_g[rows],
+        }
+    )
+
+
+def follow_up_ends_table() -> pa.Table:
+    """Return the last day of records of each source in each nation."""
+    keys = list(FOLLOW_UP_ENDS)
+    return pa.table(
+        {
+            "region": [region for region, _ in keys],
+            "source": [source for _, source in keys],
+            "end_date": pa.array([FOLLOW_UP_ENDS[key].item() for key in keys], pa.date32()),
+            "release": ["synthetic-1"] * len(keys),
+        }
+    )
+
+
+def truth_table(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
+    """Return everything that is true of each person, also what no register knows.
+
+    Ages are attained ages in exact years; null for a disease that death comes before.
+    """
+    columns: dict[str, Any] = {}
+    for name in (field.name for field in fields(people)):
+        values = getattr(people, name)
+        if name == "sex_code":
+            columns["sex"] = _take(_SEXES, values)
+        elif name in _TEXTS:
+            columns[name] = _take(_TEXTS[name], values)
+        elif name != "seed":
+            columns[name] = pa.array(list(values) if isinstance(values, tuple) else values)
+    columns["index_age_years"] = outcomes.index_age_years
+    for name in OUTCOMES_TRUTH:
+        never = ~outcomes.happens(name) if name != DEATH else None
+        columns[f"{name}_age_years"] = pa.array(outcomes.age_years[name], mask=never)
+        columns[f"{name}_date"] = pa.array(outcomes.date[name], mask=never)
+    moves = synthetic_moves(people)
+    columns["ltfu_date"] = pa.array(outcomes.ltfu_date)
+    columns["move_date"] = pa.array(moves.date)
+    columns["region_after_move"] = _take(REGIONS, moves.region)
+    return pa.table(columns)
+
+
+def drawn_table(people: SyntheticPeople, seed: int, r: float) -> pa.Table:
+    """Return predictions that no model made, as a table of predictions: one ECG a person."""
+    lvm_pred_g = drawn_predictions(people, seed, r)
+    lvmi_pred_g_m2 = lvm_pred_g / people.bsa_m2
+    n = len(people)
+    known: dict[str, Any] = {
+        "ecg_id": [ecg_id(person, 0) for person in people.participant_id],
+        "participant_id": list(people.participant_id),
+        "recorded_at": pa.array(people.recorded_at).cast(pa.timestamp("us")),
+        "model_id": [f"drawn-r{r:g}"] * n,
+        "lvm_pred_g": lvm_pred_g,
+        "age_years": people.age_years,
+        "sex": _take(_SEXES, people.sex_code),
+        "bmi_kg_m2": people.bmi_kg_m2,
+        "height_cm": people.height_cm,
+        "weight_kg": people.weight_kg,
+        "bsa_m2": people.bsa_m2,
+        "lvmi_pred_g_m2": lvmi_pred_g_m2,
+        "lvh_pred": lvh_arrays(lvmi_pred_g_m2, people.sex_code).value,
+        "quality_flags": [[]] * n,
+    }
+    schema = schemas.PREDICTIONS.arrow
+    arrays = [_typed(known.get(field.name), field.type, n) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _typed(values: Any, kind: pa.DataType, n: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(n, kind)
+    return pa.array(values).cast(kind) if isinstance(values, np.ndarray) else pa.array(values, kind)
+
+
+def _take(texts: tuple[str, ...], places: NDArray[Any]) -> pa.Array:
+    return pa.array(texts, pa.string()).take(pa.array(places.astype(np.int64)))
+
+
+class _Csv:
+    """Makes the bytes of a CSV file; a value that is null is empty."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = io.BytesIO(f"{','.join(schema.names)}\n".encode())
+        self._sink.seek(0, io.SEEK_END)
+        # None of our texts holds a comma or a quote; writing one would be refused.
+        self._options = pc.WriteOptions(include_header=False, quoting_style="none")
+
+    def write(self, table: pa.Table) -> None:
+        pc.write_csv(table, self._sink, self._options)
+
+    def close(self) -> bytes:
+        return self._sink.getvalue()
+
+
+class _Parquet:
+    """Makes the bytes of a Parquet file."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = io.BytesIO()
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+
+    def close(self) -> bytes:
+        self._writer.close()
+        return self._sink.getvalue()

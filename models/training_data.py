@@ -1,0 +1,346 @@
+"""ECG Parquet, participants and CMR as one training set in memory or in a memory map."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lvm_core.body import bmi_kg_m2, body_surface_area_m2, lv_mass_index_g_m2
+from lvm_core.ecg import N_LEADS
+from lvm_core.errors import LvmError, UsageError
+from lvm_core.leads import LEADS_12
+from lvm_core.lvh import LvhPreset, lvh_arrays
+from lvm_core.quality import (
+    AGE_RANGE_YEARS,
+    BMI_RANGE_KG_M2,
+    HEIGHT_RANGE_CM,
+    WEIGHT_RANGE_KG,
+    PlausibleRange,
+    scorable,
+)
+from models.spec import N_SAMPLES
+from models.training_config import TrainingConfig
+from models.training_split import Part, part_of
+from models.training_tables import CmrTable, People, read_cmr, read_people
+
+LVH_PRESET: Final = LvhPreset.KHURSHID2021
+_SIGNALS_FILE: Final = "signals.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """ECGs with the LV mass of the same person's CMR, in order of ecg_id.
+
+    Attributes:
+        ecg_id: (n,) str.
+        participant_id: (n,) str.
+        part: (n,) str, `train`, `valid` or `test`; all ECGs of a person on one side.
+        counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
+        uv_per_count: (n,) float32, microvolts of one count.
+        age_years: (n,) float64, NaN where unknown.
+        sex_code: (n,) int8, 1 male, 0 female, -1 unknown.
+        bmi_kg_m2: (n,) float64, NaN where unknown.
+        lvm_cmr_g: (n,) float64, grams.
+        lvh: (n,) bool, CMR index above the limit of the sex; False where unknown.
+        lvh_known: (n,) bool.
+        excluded: ECGs that were left out, by reason.
+    """
+
+    ecg_id: NDArray[np.str_]
+    participant_id: NDArray[np.str_]
+    part: NDArray[np.str_]
+    counts: NDArray[np.int16]
+    uv_per_count: NDArray[np.float32]
+    age_years: NDArray[np.float64]
+    sex_code: NDArray[np.int8]
+    bmi_kg_m2: NDArray[np.float64]
+    lvm_cmr_g: NDArray[np.float64]
+    lvh: NDArray[np.bool_]
+    lvh_known: NDArray[np.bool_]
+    excluded: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ecg_id)
+
+    def rows_of(self, part: Part) -> NDArray[np.intp]:
+        """Return the rows of a side of the split."""
+        return np.flatnonzero(self.part == part.value)
+
+    def n_by_part(self) -> dict[str, int]:
+        """Return the number of ECGs of each side."""
+        return {part.value: int((self.part == part.value).sum()) for part in Part}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an ECG is, and whose it is."""
+
+    file: Path
+    row_group: int
+    row: int
+    ecg_id: str
+    participant_id: str
+    uv_per_count: float
+    day: np.datetime64
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """An ECG, the CMR examination it is paired with, and the days between; -1 where unknown."""
+
+    place: _Place
+    cmr_row: int
+    days: int
+
+
+def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
+    """Read, pair, check and split the data of a run.
+
+    An ECG is used when its participant_id has a CMR mass (and one within `max_days`, where asked)
+    and, for the model with age, sex and BMI, when these are known and plausible, and when the
+    signal would be accepted for scoring.
+
+    Args:
+        config: of the run.
+        folder: in which the memory map goes when `config.signals` is `file`.
+
+    Raises:
+        UsageError: a table or file is not what is expected.
+        LvmError: a side of the split has no ECG.
+    """
+    people, cmr = read_people(config.participants), read_cmr(config.cmr)
+    excluded: Counter[str] = Counter()
+    pairs = _pairs(_unique(_places(config.ecgs), excluded), cmr, config, excluded)
+    table = _columns(pairs, people, cmr)
+    keep = _usable(table, config, excluded)
+    pairs = [pair for pair, good in zip(pairs, keep, strict=True) if good]
+    counts = _read_signals([pair.place for pair in pairs], _allocate(len(pairs), config, folder))
+    data = TrainingSet(
+        counts=counts, excluded={}, **{name: column[keep] for name, column in table.items()}
+    )
+    data = _without_bad_signals(data, excluded)
+    parts = [part_of(key, config.split).value for key in data.participant_id.tolist()]
+    data = dataclasses.replace(
+        data,
+        part=np.array(parts, dtype=np.str_),
+        excluded={k: excluded[k] for k in sorted(+excluded)},
+    )
+    _require_parts(data, config)
+    return data
+
+
+def _files(root: Path) -> list[Path]:
+    files = [root] if root.is_file() else sorted(root.rglob("*.parquet"))
+    if not files:
+        raise UsageError(f"{root} holds no .parquet file, expected ECG Parquet of `lvm-ai ingest`")
+    return files
+
+
+def _places(root: Path) -> Iterator[_Place]:
+    names = ["ecg_id", "participant_id", "uv_per_count", "recorded_at"]
+    for path in _files(root):
+        file = _open(path)
+        there = [name for name in names if name in file.schema_arrow.names]
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=there).to_pylist()
+            for row, record in enumerate(rows):
+                when = record.get("recorded_at")
+                yield _Place(
+                    path,
+                    group,
+                    row,
+                    str(record["ecg_id"]),
+                    str(record["participant_id"] or ""),
+                    float(record["uv_per_count"]),
+                    np.datetime64("NaT" if when is None else when.date(), "D"),
+                )
+
+
+def _open(path: Path) -> Any:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
+    needed = ("ecg_id", "participant_id", "uv_per_count", *LEADS_12)
+    missing = [name for name in needed if name not in file.schema_arrow.names]
+    if missing:
+        raise UsageError(
+            f"{path} has no column {', '.join(missing)}; expected ECG Parquet with participant_id. "
+            "Write it with `lvm-ai ingest`, with an --id-pattern that names the participant"
+        )
+    return file
+
+
+def _unique(places: Iterator[_Place], excluded: Counter[str]) -> list[_Place]:
+    seen: dict[str, _Place] = {}
+    for place in places:
+        if place.ecg_id in seen:
+            excluded["duplicate_ecg_id"] += 1
+        elif not place.participant_id:
+            excluded["participant_unknown"] += 1
+        else:
+            seen[place.ecg_id] = place
+    return [seen[key] for key in sorted(seen)]
+
+
+def _pairs(
+    places: list[_Place], cmr: CmrTable, config: TrainingConfig, excluded: Counter[str]
+) -> list[_Pair]:
+    """Return each ECG with the nearest CMR of its person; the first one where dates are unknown."""
+    pairs = []
+    for place in places:
+        rows = cmr.rows_of.get(place.participant_id)
+        if rows is None:
+            excluded["no_cmr"] += 1
+            continue
+        pair = min((_pair(place, row, cmr) for row in rows), key=_distance)
+        if config.max_days is not None and not 0 <= pair.days <= config.max_days:
+            excluded["cmr_too_far"] += 1
+            continue
+        pairs.append(pair)
+    if not config.one_ecg_per_person:
+        return pairs
+    nearest: dict[str, _Pair] = {}
+    for pair in pairs:
+        key = pair.place.participant_id
+        if key not in nearest or _distance(pair) < _distance(nearest[key]):
+            nearest[key] = pair
+    excluded["another_ecg_of_the_person"] += len(pairs) - len(nearest)
+    return sorted(nearest.values(), key=lambda pair: pair.place.ecg_id)
+
+
+def _pair(place: _Place, cmr_row: int, cmr: CmrTable) -> _Pair:
+    gap = abs(place.day - cmr.date[cmr_row])
+    return _Pair(place, cmr_row, -1 if np.isnat(gap) else int(gap.astype(int)))
+
+
+def _distance(pair: _Pair) -> float:
+    return np.inf if pair.days < 0 else pair.days
+
+
+def _columns(pairs: list[_Pair], people: People, cmr: CmrTable) -> dict[str, Any]:
+    places = [pair.place for pair in pairs]
+    # One row beyond the table stands for a person whom it does not know.
+    rows = np.array(
+        [people.row_of.get(p.participant_id, len(people.row_of)) for p in places], dtype=np.intp
+    )
+    numbers = {name: np.append(column, np.nan)[rows] for name, column in people.numbers.items()}
+    births = np.append(people.birth_date, np.datetime64("NaT", "D"))[rows]
+    days = np.array([p.day for p in places], dtype="datetime64[D]")
+    age = _completed_years(births, days)
+    height_cm = _plausible(numbers["height_cm"], HEIGHT_RANGE_CM)
+    weight_kg = _plausible(numbers["weight_kg"], WEIGHT_RANGE_KG)
+    bmi = numbers["bmi_kg_m2"]
+    sex_code = np.append(people.sex_code, np.int8(-1))[rows].astype(np.int8)
+    mass_g = cmr.lvm_cmr_g[[pair.cmr_row for pair in pairs]]
+    bsa_m2 = body_surface_area_m2(height_cm, weight_kg)
+    lvh = lvh_arrays(lv_mass_index_g_m2(mass_g, bsa_m2), sex_code, LVH_PRESET)
+    return {
+        "ecg_id": np.array([p.ecg_id for p in places], dtype=np.str_),
+        "participant_id": np.array([p.participant_id for p in places], dtype=np.str_),
+        "part": np.full(len(places), "", dtype="<U5"),
+        "uv_per_count": np.array([p.uv_per_count for p in places], dtype=np.float32),
+        "age_years": np.where(np.isnan(age), numbers["age_years"], age),
+        "sex_code": sex_code,
+        "bmi_kg_m2": np.where(np.isnan(bmi), bmi_kg_m2(height_cm, weight_kg), bmi),
+        "lvm_cmr_g": mass_g,
+        "lvh": lvh.value,
+        "lvh_known": lvh.known,
+    }
+
+
+def _plausible(values: NDArray[np.float64], limits: PlausibleRange) -> NDArray[np.float64]:
+    return np.where(limits.is_outside(values), np.nan, values)
+
+
+def _completed_years(
+    birth: NDArray[np.datetime64], on: NDArray[np.datetime64]
+) -> NDArray[np.float64]:
+    """Return the age in completed years; NaN where a date is unknown or before the birth."""
+    birth_month, on_month = birth.astype("datetime64[M]"), on.astype("datetime64[M]")
+    months = (on_month - birth_month).astype(np.float64)
+    early = (on - on_month.astype("datetime64[D]")) < (birth - birth_month.astype("datetime64[D]"))
+    years = np.floor((months - early) / 12)
+    return np.where(np.isnat(birth) | np.isnat(on) | (years < 0), np.nan, years)
+
+
+def _usable(
+    table: dict[str, Any], config: TrainingConfig, excluded: Counter[str]
+) -> NDArray[np.bool_]:
+    keep = np.ones(len(table["ecg_id"]), dtype=np.bool_)
+    if not config.has_lvh_head:
+        return keep
+    for reason, bad in (
+        ("sex_unknown", table["sex_code"] < 0),
+        ("age_missing", np.isnan(table["age_years"])),
+        ("age_out_of_range", AGE_RANGE_YEARS.is_outside(table["age_years"])),
+        ("bmi_missing", np.isnan(table["bmi_kg_m2"])),
+        ("bmi_out_of_range", BMI_RANGE_KG_M2.is_outside(table["bmi_kg_m2"])),
+    ):
+        excluded[reason] += int((keep & bad).sum())
+        keep &= ~bad
+    return keep
+
+
+def _allocate(n: int, config: TrainingConfig, folder: Path) -> NDArray[np.int16]:
+    shape = (n, N_LEADS, N_SAMPLES)
+    if config.signals == "memory" or n == 0:
+        return np.empty(shape, dtype=np.int16)
+    path = folder / _SIGNALS_FILE
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape)
+
+
+def _read_signals(places: list[_Place], counts: NDArray[np.int16]) -> NDArray[np.int16]:
+    groups: dict[tuple[Path, int], list[int]] = {}
+    for target, place in enumerate(places):
+        groups.setdefault((place.file, place.row_group), []).append(target)
+    for (path, group), targets in groups.items():
+        table = _open(path).read_row_group(group, columns=list(LEADS_12))
+        rows = np.array([places[target].row for target in targets])
+        for column, lead in enumerate(LEADS_12):
+            samples = table[lead].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            if samples.size != table.num_rows * N_SAMPLES or samples.dtype != np.int16:
+                raise UsageError(
+                    f"{path}: lead {lead} holds {samples.size} samples of {samples.dtype} for "
+                    f"{table.num_rows} ECGs, expected {N_SAMPLES} of int16 each, none of them null"
+                )
+            counts[targets, column] = samples.reshape(-1, N_SAMPLES)[rows]
+    return counts
+
+
+def _without_bad_signals(data: TrainingSet, excluded: Counter[str]) -> TrainingSet:
+    findings = scorable(data.counts, data.uv_per_count)
+    excluded.update(finding.reason.value for finding in findings if finding is not None)
+    good = np.array([finding is None for finding in findings], dtype=np.bool_)
+    for target, source in enumerate(np.flatnonzero(good)):
+        if target != source:  # moved in place: a selection would copy all signals into memory
+            data.counts[target] = data.counts[source]
+    columns = {
+        field.name: getattr(data, field.name)[good]
+        for field in dataclasses.fields(data)
+        if field.name not in ("counts", "excluded")
+    }
+    return TrainingSet(counts=data.counts[: good.sum()], excluded={}, **columns)
+
+
+def _require_parts(data: TrainingSet, config: TrainingConfig) -> None:
+    empty = [
+        part.value
+        for part in Part
+        if getattr(config.split, part.value) > 0 and not data.rows_of(part).size
+    ]
+    if empty:
+        raise LvmError(
+            f"{len(data)} ECGs with a CMR mass leave none for {', '.join(empty)}; left out were "
+            f"{data.excluded or 'none'}. Expected the same participant_id in the ECGs, "
+            f"{config.cmr} and {config.participants}"
+        )
