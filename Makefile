@@ -47,7 +47,7 @@ bench-score: env
 train-demo: env
 	test -f demo-training/cohort/truth.parquet || $(BIN)/lvm-ai simulate --participants 8000 \
 	  --seed 20210601 --parquet --output demo-training/cohort
-	for model in demo-synthetic demo-synthetic-symmetric demo-synthetic-ecg-only; do \
+	for model in demo-synthetic demo-synthetic-ecg-only demo-synthetic-ecg-only-symmetric; do \
 	  $(BIN)/lvm-ai train --config models/demo/$$model.yaml || exit 1; done
 	rm -f models/demo/*.keras.xz
 	$(BIN)/lvm-ai models convert demo-training/asymmetric/model.keras --storage float16 \
@@ -56,8 +56,8 @@ train-demo: env
 	  --name demo-synthetic-ecg-only --output models/demo/demo-synthetic-ecg-only.keras.xz
 
 demo-model-card: env
-	$(BIN)/python -m models.demo.model_card --asymmetric demo-training/asymmetric \
-	  --symmetric demo-training/symmetric
+	$(BIN)/python -m models.demo.model_card --full demo-training/asymmetric \
+	  --asymmetric demo-training/ecg-only --symmetric demo-training/ecg-only-symmetric
 
 docs: env
 	$(BIN)/python -m tests.generated_docs

@@ -49,6 +49,7 @@ def read_cmr(path: Path) -> pd.DataFrame:
     dates = table["cmr_date"] if "cmr_date" in table.columns else pd.Series(pd.NaT, table.index)
     parsed = pd.to_datetime(dates, format="ISO8601", errors="coerce")
     _refuse(path, parsed.isna() & dates.notna(), "cmr_date is no ISO date (YYYY-MM-DD)")
+    _refuse(path, table["participant_id"].isna(), "participant_id is missing")
     made = pd.DataFrame(
         {
             "participant_id": table["participant_id"].astype(str),
@@ -80,16 +81,23 @@ def pair_with_cmr(
         max_days: largest distance in whole days, either way.
 
     Returns:
-        The columns of both and days_ecg_cmr; ties go to the earlier ECG, then to the ecg_id.
+        The columns of both and days_ecg_cmr; ties go to the earlier ECG, the ecg_id, the earlier
+        CMR. A CMR or ECG without a date pairs only where the CMR table has no dates at all.
 
     Raises:
-        UsageError: CMR has dates and `max_days` is None, or it is negative.
+        UsageError: CMR has dates and `max_days` is None, it has none and `max_days` is given, or
+            `max_days` is negative.
     """
     dated = bool(cmr["cmr_date"].notna().any())
     if dated and max_days is None:
         raise UsageError(
             "--max-days is missing: the CMR table has dates, so say how far from the ECG a CMR may "
             "be, for example --max-days 365"
+        )
+    if not dated and max_days is not None:
+        raise UsageError(
+            f"--max-days is {max_days}, but the CMR table has no cmr_date; add that column, "
+            "or leave the option out: people are then paired with their first ECG"
         )
     if max_days is not None and max_days < 0:
         raise UsageError(f"--max-days is {max_days}, expected 0 or more")
@@ -101,6 +109,6 @@ def pair_with_cmr(
     if max_days is not None:
         pairs = pairs[pairs["days_ecg_cmr"] <= max_days]
     ordered = pairs.sort_values(
-        ["participant_id", "days_ecg_cmr", "recorded_at", "ecg_id"], kind="stable"
+        ["participant_id", "days_ecg_cmr", "recorded_at", "ecg_id", "cmr_date"], kind="stable"
     )
     return ordered.drop_duplicates("participant_id").reset_index(drop=True)

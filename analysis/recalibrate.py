@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,14 +192,21 @@ def recalibrate(
             f"CMR mass within the days allowed ({len(cmr)} rows of CMR); are ids written alike?"
         )
     fitted = fit_recalibration(people, alpha=alpha, by_sex=by_sex)
+    dates = paired["cmr_date"].dropna().dt.strftime("%Y-%m-%d")
     provenance = {
         "n_people": len(people),
         "n_women": int((people.sex_code == 0).sum()),
         "n_men": int((people.sex_code == 1).sum()),
         "n_lvh": int(people.lvh_cmr.sum()),
         "max_days": max_days,
+        "cmr_dates": [dates.min(), dates.max()] if len(dates) else None,
         "data_sha256": _digest(people),
-        "versions": {"numpy": np.__version__, "pandas": pd.__version__},
+        "versions": {
+            "numpy": np.__version__,
+            "pandas": pd.__version__,
+            "python": platform.python_version(),
+        },
+        "warnings": list(fitted.warnings),
         "meaning": "intervals cover a CMR measurement, not the true mass",
     }
     recalibration = fitted.named(**scored.identity, provenance=provenance)
@@ -218,8 +226,11 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     if not 0 < args.alpha < 1:
         raise UsageError(f"--alpha is {args.alpha}, expected between 0 and 1, for example 0.1")
-    if args.output.exists() and not args.overwrite:
-        raise UsageError(f"{args.output} exists; choose another name, or add --overwrite")
+    for path in filter(None, (args.output, args.figure)):
+        if path.exists() and not args.overwrite:
+            raise UsageError(f"{path} exists; choose another name, or add --overwrite")
+        if not path.parent.is_dir():
+            raise UsageError(f"the folder of {path} does not exist; make it first")
     scored = read_predictions(args.predictions)
     recalibration, table, warnings, people, made = recalibrate(
         scored,
@@ -258,7 +269,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-days", type=int, default=None, help="largest distance of ECG and CMR, in days"
     )
-    parser.add_argument("--by-sex", action="store_true", help="fit a line for each sex")
+    line = parser.add_mutually_exclusive_group()
+    line.add_argument("--by-sex", action="store_true", help="fit a line for each sex")
+    line.add_argument(
+        "--overall", action="store_true", help="fit one line for everybody (the default)"
+    )
     parser.add_argument(
         "--alpha", type=float, default=0.1,
         help="share of CMR measurements that intervals may miss (default: %(default)s)",
@@ -282,6 +297,8 @@ def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> st
         "",
         "Cross-fitted: each person by fits that have not seen the person",
         table.to_string(index=False, float_format=lambda value: f"{value:.2f}"),
+        "Coverage holds over all people of a sex. Among LVH by CMR it is expected to be poor:",
+        "those hearts were picked for being large, often larger than their prediction.",
         "",
         f"{output}  (use: lvm-ai score ... --recalibration {output}). Describes single people: "
         "keep it where the data are",

@@ -72,7 +72,7 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     amplitudes: list[float] = []
     differences: list[dict[str, float]] = []
     rejected: dict[str, int] = {}
-    for row in _spread_rows(reader, units):
+    for row in spread_rows(reader, units, SAMPLE_ECGS):
         counts = row.counts[None]
         step = np.array([row.uv_per_count], dtype=np.float32)
         problem = scorable(counts, step)[0]
@@ -90,10 +90,11 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     return ScaleSample(len(amplitudes), median_uv, odd, dict(sorted(rejected.items())))
 
 
-def _spread_rows(reader: UnitReader, units: Sequence[Unit]) -> Iterator[EcgRow]:
+def spread_rows(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[EcgRow]:
+    """Yield about `n_ecgs` ECGs, the first ones of at most 20 units spread evenly."""
     n_units = min(len(units), 20)
     chosen = [units[i * len(units) // n_units] for i in range(n_units)]
-    quota = -(-SAMPLE_ECGS // max(1, n_units))
+    quota = -(-n_ecgs // max(1, n_units))
     for unit in chosen:
         with reader.open(unit) as chunks:
             yield from islice((row for chunk in chunks for row in chunk.rows), quota)

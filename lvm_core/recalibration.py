@@ -239,10 +239,13 @@ def conformal_half_width_g(residual_g: Floats, alpha: float) -> float:
 
     Raises:
         LvmError: fewer people than ceil(1 / alpha) - 1: no interval of finite width exists.
+        ValueError: `alpha` is not between 0 and 1.
 
     Source:
         Lei J et al., J Am Stat Assoc 2018;113:1094-1111, algorithm 2.
     """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha:g}, expected a share between 0 and 1, such as 0.1")
     n = len(residual_g)
     exact = Fraction(str(alpha))  # 0.1 is not quite 1/10 in binary, and a rank is a whole number
     needed = math.ceil(1 / exact) - 1
@@ -263,7 +266,8 @@ def logistic_recalibration(lvh_score: Floats, is_lvh: NDArray[np.bool_]) -> tupl
         is_lvh: (n,) LVH by CMR.
 
     Raises:
-        LvmError: nobody or everybody has LVH, or the score separates them without a mistake.
+        LvmError: nobody or everybody has LVH, the score is the same for all, or it separates the
+            two without a mistake.
 
     Source:
         Cox DR, Biometrika 1958;45:562-565; maximum likelihood by Newton's method. R:
@@ -275,6 +279,11 @@ def logistic_recalibration(lvh_score: Floats, is_lvh: NDArray[np.bool_]) -> tupl
         raise LvmError(
             f"{with_lvh.size} of {x.size} people have LVH by CMR, expected some with and some "
             "without to recalibrate the score"
+        )
+    if np.ptp(x) == 0:
+        raise LvmError(
+            f"the LVH score is the same for all {x.size} people, expected different scores to "
+            "recalibrate it"
         )
     # In one dimension a finite estimate exists exactly where the two overlap.
     if not (with_lvh.min() < without.max() and without.min() < with_lvh.max()):
@@ -401,6 +410,12 @@ def fit_recalibration(people: CmrSubset, *, alpha: float, by_sex: bool) -> Fitte
             lvh_slope, lvh_intercept = logistic_recalibration(usable.lvh_score, usable.lvh_cmr)
         except LvmError as error:
             warnings = (*warnings, f"no lvh_probability: {error}")
+        if lvh_slope is not None and lvh_slope <= 0:
+            warnings = (
+                *warnings,
+                f"the slope of LVH on the logit of lvh_score is {lvh_slope:.3g}, expected above 0: "
+                "lvh_probability falls as the score rises",
+            )
     return Fitted(by_sex, alpha, slope, intercept_g, widths, lvh_slope, lvh_intercept, warnings)
 
 

@@ -40,13 +40,6 @@ _DEMO_DESCRIPTION: Final = (
     "the published architecture, trained by this project on about 4,800 synthetic people with the "
     "asymmetric loss, weights stored as float16; docs/demo_model.md"
 )
-_STANDIN_LICENCE: Final = "reference material of this project, without a licence of its own"
-_STANDIN_WARNING: Final = (
-    "NOT CLINICAL: stand-in model, its weights mean nothing and neither do its predictions"
-)
-_STANDIN_DESCRIPTION: Final = (
-    "the published architecture, written by TensorFlow 2.1.0, with stand-in weights"
-)
 _FILE_WARNING: Final = "model outside the catalogue: its origin and meaning are not known here"
 
 _FULL_INPUTS: Final = (INPUT_ECG, INPUT_AGE, INPUT_SEX, INPUT_BMI)
@@ -110,18 +103,18 @@ EMBEDDED_MODELS: Final = (
         warning=_DEMO_WARNING,
     ),
     ModelSpec(
-        model_id="demo-standin-ecg-only",
-        title="stand-in of the ECG-only model, weights mean nothing",
-        file_name="lvm_ai_ecg_only_tf21.h5",
-        sha256="d61e029e3d28620363774fc9ea7bd8caf5a816fa3fbd46dc700795c68b2522b5",
-        size_bytes=12_721_064,
+        model_id="demo-synthetic-ecg-only",
+        title="demonstration model, ECG only, trained on synthetic people",
+        file_name="demo-synthetic-ecg-only.keras",
+        sha256="a27ea869b2d2ffff6bb2f125c3e02c77c3b90ed81988022694e6b7a753e409d1",
+        size_bytes=2_212_188,
         inputs=_ECG_INPUTS,
         outputs=(OUTPUT_MASS,),
         origin=ModelOrigin.EMBEDDED,
         clinical=False,
-        licence=_STANDIN_LICENCE,
-        description=_STANDIN_DESCRIPTION,
-        warning=_STANDIN_WARNING,
+        licence=_DEMO_LICENCE,
+        description=_DEMO_DESCRIPTION,
+        warning=_DEMO_WARNING,
     ),
 )
 

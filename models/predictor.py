@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,13 @@ from models.engine import Engine, TensorFlowEngine
 from models.interface import Predictions, PredictorInputs
 from models.loading import LoadedModel, load_model
 from models.runtime import configure_threads
-from models.spec import InputConvention, InputRole, ModelSpec, lvm_g_from_z
+from models.spec import (
+    InputConvention,
+    InputRole,
+    ModelConstants,
+    ModelSpec,
+    lvm_g_from_z,
+)
 
 # Batches of 8 and 16 on two threads were equally fast, 32 a few per cent slower.
 DEFAULT_BATCH_SIZE: Final = 16
@@ -197,15 +204,7 @@ class LvmPredictor:
 
     def _features(self, inputs: PredictorInputs) -> dict[InputRole, NDArray[np.float32]]:
         """Return the standardised demographics that the model takes, padded to the batch."""
-        constants = self._spec.constants
-        features: dict[InputRole, NDArray[np.float32]] = {}
-        if InputRole.AGE in self._inputs and inputs.age_years is not None:
-            features[InputRole.AGE] = constants.age_years.standardise(inputs.age_years)[:, None]
-        if InputRole.SEX in self._inputs and inputs.sex is not None:
-            features[InputRole.SEX] = np.eye(2, dtype=np.float32)[inputs.sex]
-        if InputRole.BMI in self._inputs and inputs.bmi_kg_m2 is not None:
-            bmi = constants.bmi_of(self._inputs[InputRole.BMI])
-            features[InputRole.BMI] = bmi.standardise(inputs.bmi_kg_m2)[:, None]
+        features = standardised_features(inputs, self._inputs, self._spec.constants)
         return {role: _padded(rows, self._batch_size, 0) for role, rows in features.items()}
 
     def _not_finite(self, what: str) -> str:
@@ -213,6 +212,27 @@ class LvmPredictor:
             f"model {self._spec.model_id} gave a {what} that is not finite for finite inputs; "
             "expected finite weights. Fetch or train the model again"
         )
+
+
+def standardised_features(
+    inputs: PredictorInputs, layers: Mapping[InputRole, str], constants: ModelConstants
+) -> dict[InputRole, NDArray[np.float32]]:
+    """Return the demographics that a model takes, (n, 1) or for sex (n, 2) one-hot.
+
+    Args:
+        inputs: of n ECGs, with what the model needs.
+        layers: input layer of each role of the model.
+        constants: of the model.
+    """
+    features: dict[InputRole, NDArray[np.float32]] = {}
+    if InputRole.AGE in layers and inputs.age_years is not None:
+        features[InputRole.AGE] = constants.age_years.standardise(inputs.age_years)[:, None]
+    if InputRole.SEX in layers and inputs.sex is not None:
+        features[InputRole.SEX] = np.eye(2, dtype=np.float32)[inputs.sex]
+    if InputRole.BMI in layers and inputs.bmi_kg_m2 is not None:
+        bmi = constants.bmi_of(layers[InputRole.BMI])
+        features[InputRole.BMI] = bmi.standardise(inputs.bmi_kg_m2)[:, None]
+    return features
 
 
 def _padded(rows: NDArray[Any], batch_size: int, value: int) -> NDArray[Any]:

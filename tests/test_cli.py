@@ -97,7 +97,7 @@ def test_help_of_a_command__tells_exit_codes_and_clinical_use(
     [
         ([], "usage: lvm-ai"),
         (["scroe"], "'scroe' is no command"),
-        (["score", "--input", "x", "--output", "y", "--model", "demo-standin-ecg-only"], "'x'"),
+        (["score", "--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only"], "'x'"),
         (
             ["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "4/3"],
             "--shard is 4/3",
@@ -170,7 +170,7 @@ def test_unknown_model__is_2_and_names_the_known_ones(
     assert lvm(*argv) == 2
     message = capsys.readouterr().err
     assert "lvm-ia" in message
-    assert "demo-standin-ecg-only" in message
+    assert "demo-synthetic-ecg-only" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -180,7 +180,7 @@ def test_file_that_is_not_there__is_a_clear_stop(
 ) -> None:
     write_parquet(tmp_path / "in" / "a.parquet", people_table(people(4)))
     argv = ["score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--model"]
-    argv += ["demo-standin-ecg-only", f"--{name}", tmp_path / "nothing.csv"]
+    argv += ["demo-synthetic-ecg-only", f"--{name}", tmp_path / "nothing.csv"]
     assert lvm(*argv) in (1, 2)
     shown = capsys.readouterr()
     assert "nothing.csv: no such file" in shown.err
@@ -193,7 +193,7 @@ def test_parquet_of_something_else__is_2_and_names_the_layout_option(
     table = people_table(people(4)).drop_columns(["V3"])
     write_parquet(tmp_path / "in" / "a.parquet", table)
     argv = ["score", "--input", tmp_path / "in", "--output", tmp_path / "out"]
-    assert lvm(*argv, "--model", "demo-standin-ecg-only") == 2
+    assert lvm(*argv, "--model", "demo-synthetic-ecg-only") == 2
     message = capsys.readouterr().err
     assert "V3" in message
     assert "--layout" in message

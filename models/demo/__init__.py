@@ -1,1 +1,1 @@
-"""Data only: the embedded stand-in models, whose weights mean nothing."""
+"""The embedded demonstration models, and what measures them. They mean nothing for patients."""

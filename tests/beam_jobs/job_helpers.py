@@ -21,7 +21,7 @@ from lvm_core.synthetic import SyntheticEcgs, synthetic_ecgs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY / ".." / "shared"
-ECG_ONLY = "demo-standin-ecg-only"
+ECG_ONLY = "demo-synthetic-ecg-only"
 FULL = "demo-synthetic"
 
 # Written out here, not imported, so that a slip in the package's order would show.

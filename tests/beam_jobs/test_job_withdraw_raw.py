@@ -130,7 +130,7 @@ def test_ukb_files__listed_one_by_one_on_the_command_line(when: str, tmp_path: P
     gone = exclusion_list(tmp_path / "gone.txt", *GONE)
     exclude = ("--exclude-participants", gone)
     output = tmp_path / "out"
-    argv = ["score", "--input", *names, "--output", output, "--model", "demo-standin-ecg-only"]
+    argv = ["score", "--input", *names, "--output", output, "--model", "demo-synthetic-ecg-only"]
     argv += [*SMALL, *UKB]
     assert lvm(*argv, *(exclude if when == "at the run" else ())) == 0
     if when == "withdrawn":

@@ -28,7 +28,7 @@ from beam_jobs.ingest import ecg_table
 from lvm_core.synthetic import synthetic_ecgs
 from models.catalog import resolve_model
 
-MODEL = "demo-standin-ecg-only"
+MODEL = "demo-synthetic-ecg-only"
 SEED = 1
 FILE_ROWS = 1024
 

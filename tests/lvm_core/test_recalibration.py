@@ -49,7 +49,7 @@ def people(n: int, seed: int = 1, *, error_g: float = 12.0) -> CmrSubset:
 
 
 def test_linear_recalibration__three_points_by_hand() -> None:
-    # Means 2 and 5; slope (1 * 2 + 0 * 1 + 1 * 3) ... sum dx dy = (-1)(-2) + 0(-1) + 1 * 3 = 5; / 2.
+    # Means 2 and 5: sum dx dy = (-1)(-2) + 0 (-1) + 1 * 3 = 5, sum dx^2 = 2; 5 - 2.5 * 2 = 0.
     slope, intercept_g = linear_recalibration(np.array([1.0, 2.0, 3.0]), np.array([3.0, 4.0, 8.0]))
     assert slope == pytest.approx(2.5, rel=1e-12)
     assert intercept_g == pytest.approx(0.0, abs=1e-12)
@@ -83,7 +83,8 @@ def test_linear_recalibration__refuses(
     [(9, 0.1, 9), (19, 0.1, 18), (9, 0.2, 8), (19, 0.05, 19)],
 )
 def test_conformal_half_width__is_the_stated_rank(n: int, alpha: float, rank: int) -> None:
-    residual_g = np.random.default_rng(2).permutation(np.arange(1.0, n + 1)) * (-1) ** np.arange(n)
+    order = np.random.default_rng(2).permutation(n)
+    residual_g = np.arange(1.0, n + 1)[order] * np.where(order % 2 == 0, 1.0, -1.0)
     assert conformal_half_width_g(residual_g, alpha) == rank
 
 
@@ -94,6 +95,12 @@ def test_conformal_half_width__refuses_fewer_than_a_finite_interval_needs(
     assert conformal_half_width_g(np.arange(float(needed)), alpha) == needed - 1
     with pytest.raises(LvmError, match=f"{needed - 1} people .* at least {needed}"):
         conformal_half_width_g(np.arange(needed - 1.0), alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, float("nan")])
+def test_conformal_half_width__refuses_a_share_outside_0_to_1(alpha: float) -> None:
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        conformal_half_width_g(np.arange(50.0), alpha)
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(30, 0.1), (99, 0.2)])
@@ -110,17 +117,19 @@ def test_conformal_half_width__covers_as_the_theory_says(n: int, alpha: float) -
 
 
 def test_intervals__cover_cmr_of_new_people_on_average_over_200_calibration_draws() -> None:
-    fresh = people(4000, seed=999)
-    coverage = []
-    for draw in range(200):
-        fitted = fit_recalibration(people(240, seed=draw), alpha=0.1, by_sex=bool(draw % 2))
+    coverage, excess = [], []
+    for draw in range(250):
+        known, fresh = people(240, seed=draw), people(1000, seed=10_000 + draw)
+        fitted = fit_recalibration(known, alpha=0.1, by_sex=bool(draw % 2))
         made = fitted.named(**NAMED).apply(fresh.lvm_pred_g, fresh.sex_code, fresh.lvh_score)
         inside = (made.lvm_lo_g <= fresh.lvm_cmr_g) & (fresh.lvm_cmr_g <= made.lvm_hi_g)
         coverage.append([inside[fresh.sex_code == code].mean() for code in (0, 1)])
-    # About 60 people of a sex in the conformal half: 0.9 to 0.9 + 1 / 61.
-    mean, error = np.mean(coverage, axis=0), np.std(coverage, axis=0) / np.sqrt(200)
-    assert (mean > 0.9 - 3 * error - 0.005).all()
-    assert (mean < 0.9 + 1 / 50 + 3 * error + 0.005).all()
+        second = np.array([person_share(name) >= 0.5 for name in known.participant_id])
+        excess.append([1 / (1 + (second & (known.sex_code == code)).sum()) for code in (0, 1)])
+    mean, error = np.mean(coverage, axis=0), np.std(coverage, axis=0) / np.sqrt(250)
+    assert (error < 0.004).all()
+    assert (mean > 0.9 - 3 * error).all()
+    assert (mean < 0.9 + np.mean(excess, axis=0) + 3 * error).all()
 
 
 def test_logistic_recalibration__equals_the_largest_likelihood_found_by_another_way() -> None:
@@ -170,6 +179,11 @@ def test_logistic_recalibration__rare_lvh_converges() -> None:
 def test_logistic_recalibration__refuses(is_lvh: list[bool], message: str) -> None:
     with pytest.raises(LvmError, match=message):
         logistic_recalibration(np.array([0.1, 0.2, 0.3, 0.4]), np.array(is_lvh))
+
+
+def test_logistic_recalibration__refuses_one_score_for_all() -> None:
+    with pytest.raises(LvmError, match="the same for all 4 people"):
+        logistic_recalibration(np.full(4, 0.3), np.array([True, False, True, False]))
 
 
 def test_apply__by_hand_and_unknown_stays_unknown() -> None:
@@ -252,6 +266,15 @@ def test_fit_recalibration__no_lvh_leaves_the_mass() -> None:
     assert fitted.warnings[0].startswith("no lvh_probability: 0 of")
     no_head = dataclasses.replace(drawn, lvh_score=np.full(2000, np.nan))
     assert fit_recalibration(no_head, alpha=0.1, by_sex=False).warnings == ()
+
+
+def test_fit_recalibration__a_score_that_points_the_wrong_way_is_warned_of() -> None:
+    drawn = people(2000)
+    reversed_score = dataclasses.replace(drawn, lvh_score=1 - drawn.lvh_score)
+    fitted = fit_recalibration(reversed_score, alpha=0.1, by_sex=False)
+    assert fitted.lvh_slope is not None
+    assert fitted.lvh_slope < 0
+    assert [w for w in fitted.warnings if "lvh_probability falls as the score rises" in w]
 
 
 def test_fit_recalibration__too_few_people_of_a_sex_are_named() -> None:

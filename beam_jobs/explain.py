@@ -1,0 +1,287 @@
+"""The command `lvm-ai explain`: which part of an ECG moves the predicted mass."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beam_jobs.blocks import EcgRow
+from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
+from beam_jobs.inputs import IdRule
+from beam_jobs.layout import load_layout
+from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
+from beam_jobs.participants import Demographics, load_participants, unknown_demographics
+from beam_jobs.planner import PlanningOptions, find_inputs
+from beam_jobs.progress import say
+from beam_jobs.scale import spread_rows
+from beam_jobs.score_unit import demographics_problem
+from beam_jobs.unit_reader import UnitReader
+from beam_jobs.units import Unit, cut_units
+from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
+from lvm_core.errors import LvmError, UsageError
+from lvm_core.leads import LEADS_12
+from lvm_core.quality import scorable
+from models.catalog import resolve_model
+from models.interface import PredictorInputs
+from models.saliency import DEFAULT_STEPS, Saliency
+from models.spec import SAMPLING_RATE_HZ, InputConvention
+
+METHODS: Final = ("gradient", "integrated")
+N_BEFORE: Final = 150
+N_AFTER: Final = 250
+"""Samples around R in the pictures: 0.3 s before and 0.5 s after."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """ECGs to explain and what is known about their people."""
+
+    rows: list[EcgRow]
+    people: Demographics
+
+
+def explain(saliency: Saliency, chosen: Chosen, method: str, n_steps: int) -> list[Explained]:
+    """Return what moves the predicted mass of each ECG.
+
+    Args:
+        saliency: of the model.
+        chosen: ECGs that may be scored.
+        method: one of `METHODS`.
+        n_steps: of integrated gradients.
+    """
+    inputs = _inputs(chosen, needs_demographics=saliency.needs_demographics)
+    mass_g = saliency.lvm_pred_g(inputs)
+    values = (
+        saliency.gradient_g_per_uv(inputs)
+        if method == "gradient"
+        else saliency.integrated_gradients_g(inputs, n_steps)
+    )
+    made = []
+    for i, row in enumerate(chosen.rows):
+        leads_uv = row.counts.astype(np.float64) * row.uv_per_count
+        peaks = r_peaks(leads_uv, SAMPLING_RATE_HZ)
+        made.append(Explained(row.ecg_id, float(mass_g[i]), method, leads_uv, values[i], peaks))
+    return made
+
+
+def _inputs(chosen: Chosen, *, needs_demographics: bool) -> PredictorInputs:
+    counts = np.stack([row.counts for row in chosen.rows])
+    steps = np.array([row.uv_per_count for row in chosen.rows], dtype=np.float32)
+    if not needs_demographics:
+        return PredictorInputs(counts, steps)
+    people = chosen.people
+    return PredictorInputs(counts, steps, people.age_years, people.sex_code, people.bmi_kg_m2)
+
+
+def shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
+    """Return (12, 5): the share of |saliency| by lead and phase, the mean over ECGs; sums to 1.
+
+    Raises:
+        LvmError: no ECG has an R peak, or the model does not depend on any of them.
+    """
+    parts = []
+    for one in explained:
+        size = np.abs(one.saliency.astype(np.float64))
+        if not one.peaks.size or size.sum() == 0:
+            continue
+        phase = phase_of_samples(one.peaks, size.shape[1], SAMPLING_RATE_HZ)
+        by_phase = [size[:, phase == k].sum(axis=1) for k in range(len(PHASES))]
+        parts.append(np.stack(by_phase, axis=1) / size.sum())
+    if not parts:
+        raise LvmError(
+            f"none of {len(explained)} ECGs has a QRS complex and a saliency other than 0; is the "
+            "model trained, and are these ECGs?"
+        )
+    return np.asarray(np.mean(parts, axis=0))
+
+
+def time_shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
+    """Return (5,): the share of samples in each phase, over ECGs with R peaks."""
+    counted = [
+        np.bincount(
+            phase_of_samples(one.peaks, one.leads_uv.shape[1], SAMPLING_RATE_HZ),
+            minlength=len(PHASES),
+        )
+        for one in explained
+        if one.peaks.size
+    ]
+    total = np.sum(counted, axis=0)
+    return np.asarray(total / total.sum())
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `lvm-ai explain`."""
+    args = _parser().parse_args(argv)
+    if args.steps < 1:
+        raise UsageError(f"--steps is {args.steps}, expected 1 or more")
+    if args.sample is not None and args.sample < 1:
+        raise UsageError(f"--sample is {args.sample}, expected 1 or more")
+    try:
+        source = resolve_model(args.model, args.model_dir)
+    except LvmError as error:
+        raise UsageError(str(error)) from error
+    if source.spec.needs_demographics and not args.participants:
+        raise UsageError(
+            f"model {source.spec.model_id} needs age, sex and BMI, and no --participants is given: "
+            "give a table, or choose an ECG-only model"
+        )
+    if source.spec.warning:
+        say(f"warning: {source.spec.model_id}: {source.spec.warning}")
+    chosen = _choose(args, needs_demographics=source.spec.needs_demographics)
+    args.output.mkdir(parents=True, exist_ok=True)
+    say(f"{len(chosen.rows)} ECGs, {args.method}")
+    explained = explain(Saliency(source, args.input_convention), chosen, args.method, args.steps)
+    label = f"{source.spec.model_id}. {source.spec.warning or 'Not for clinical use'}"
+    files = (
+        _write_shares(explained, label, args.output)
+        if args.sample is not None
+        else [f for one in explained for f in _write_one(one, label, args.output)]
+    )
+    sys.stdout.write("".join(f"{path}\n" for path in files))
+    return 0
+
+
+def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
+    """Read the ECGs that were asked for; refuse those that must not be scored."""
+    storage = storage_of(args.storage_option)
+    layout = load_layout(storage, args.layout) if args.layout else None
+    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout)
+    found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
+    units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
+    reader = UnitReader(storage, found.roots, layout)
+    table = load_participants(storage, args.participants) if args.participants else None
+
+    def joined(rows: Sequence[EcgRow]) -> Demographics:
+        ids = [row.participant_id for row in rows]
+        if table is None:
+            return unknown_demographics(ids)
+        return table.join([r.ecg_id for r in rows], ids, [r.recorded_at for r in rows])
+
+    if args.sample is None:
+        rows = _by_id(reader, units, args.ecg_id)
+        problems = _problems(rows, joined(rows), needs_demographics=needs_demographics)
+        wrong = [f"{r.ecg_id}: {p}" for r, p in zip(rows, problems, strict=True) if p]
+        if wrong:
+            raise UsageError("; ".join(wrong))
+        return Chosen(rows, joined(rows))
+    rng = np.random.default_rng(args.seed)
+    shuffled = [units[i] for i in rng.permutation(len(units))]
+    rows = list(spread_rows(reader, shuffled, args.sample))[: args.sample]
+    problems = _problems(rows, joined(rows), needs_demographics=needs_demographics)
+    good = [row for row, problem in zip(rows, problems, strict=True) if problem is None]
+    if len(good) < len(rows):
+        reasons = sorted({problem for problem in problems if problem})
+        say(f"left out {len(rows) - len(good)} of {len(rows)}: {'; '.join(reasons[:3])}")
+    if not good:
+        raise UsageError("no ECG of the sample may be scored; see lvm-ai score for the reasons")
+    return Chosen(good, joined(good))
+
+
+def _by_id(reader: UnitReader, units: Iterable[Unit], wanted: Sequence[str]) -> list[EcgRow]:
+    found: dict[str, EcgRow] = {}
+    for row in _rows(reader, units):
+        if row.ecg_id in wanted:
+            found.setdefault(row.ecg_id, row)
+            if len(found) == len(set(wanted)):
+                break
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise UsageError(f"--ecg-id {', '.join(missing)} not found in the inputs")
+    return [found[name] for name in dict.fromkeys(wanted)]
+
+
+def _rows(reader: UnitReader, units: Iterable[Unit]) -> Iterator[EcgRow]:
+    for unit in units:
+        with reader.open(unit) as chunks:
+            for chunk in chunks:
+                yield from chunk.rows
+
+
+def _problems(
+    rows: Sequence[EcgRow], people: Demographics, *, needs_demographics: bool
+) -> list[str | None]:
+    """Return for each ECG why it must not be scored; None where it may."""
+    problems: list[str | None] = []
+    for i, row in enumerate(rows):
+        refused = scorable(row.counts[None], np.array([row.uv_per_count], dtype=np.float32))[0]
+        if refused is not None:
+            problems.append(refused.message)
+            continue
+        unknown = demographics_problem(people, i) if needs_demographics else None
+        problems.append(None if unknown is None else unknown[1])
+    return problems
+
+
+def _write_one(one: Explained, label: str, folder: Path) -> list[Path]:
+    if not one.peaks.size:
+        raise LvmError(f"{one.ecg_id}: no QRS complex stands out, so no beat can be averaged")
+    stem = folder / one.ecg_id.replace("/", "_")
+    trace_uv = average_beat(one.leads_uv, one.peaks, N_BEFORE, N_AFTER)
+    saliency = average_beat(one.saliency, one.peaks, N_BEFORE, N_AFTER)
+    figure = beat_figure(one, trace_uv, saliency, N_BEFORE, label)
+    files = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg", ".csv")]
+    figure.savefig(files[0], dpi=130)
+    figure.savefig(files[1], metadata={"Date": None})
+    with files[2].open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        unit = "saliency_g_per_uv" if one.method == "gradient" else "contribution_g"
+        writer.writerow(["lead", "time_from_r_ms", "average_uv", unit])
+        for lead, trace, values in zip(LEADS_12, trace_uv, saliency, strict=True):
+            for k, (uv, value) in enumerate(zip(trace, values, strict=True)):
+                time_ms = (k - N_BEFORE) * 1000 / SAMPLING_RATE_HZ
+                writer.writerow([lead, f"{time_ms:.0f}", f"{uv:.1f}", f"{value:.6g}"])
+    return files
+
+
+def _write_shares(explained: Sequence[Explained], label: str, folder: Path) -> list[Path]:
+    table, time = shares(explained), time_shares(explained)
+    files = [folder / name for name in ("shares.csv", "shares.png", "shares.svg")]
+    with files[0].open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["lead", "phase", "share_of_saliency", "share_of_time", "n_ecgs"])
+        for lead, row in zip(LEADS_12, table, strict=True):
+            for phase, share, of_time in zip(PHASES, row, time, strict=True):
+                values = f"{share:.6f}", f"{of_time:.6f}", len(explained)
+                writer.writerow([lead, phase, *values])
+    figure = shares_figure(table, time, len(explained), explained[0].method, label)
+    figure.savefig(files[1], dpi=130)
+    figure.savefig(files[2], metadata={"Date": None})
+    return files
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lvm-ai explain",
+        description="Which part of an ECG moves the predicted mass? Pictures and tables of the "
+        "network's gradients; what it uses, not what causes a large heart. Research software, not "
+        "for clinical use.",
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--ecg-id", nargs="+", metavar="X", help="ECGs to draw, one picture each")
+    which.add_argument("--sample", type=int, metavar="N", help="shares over about N ECGs instead")
+    parser.add_argument("--input", action="append", nargs="+", required=True, metavar="URI")
+    parser.add_argument("--participants", help="CSV or Parquet with age, sex and body size")
+    parser.add_argument("--model", required=True, help="catalogue id or a file")
+    parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
+    parser.add_argument("--output", type=Path, required=True, help="folder for pictures and tables")
+    parser.add_argument("--method", choices=METHODS, default="gradient", help="default: gradient")
+    parser.add_argument(
+        "--steps", type=int, default=DEFAULT_STEPS, help="of integrated gradients: %(default)s"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    parser.add_argument(
+        "--input-convention", choices=[c.value for c in InputConvention],
+        default=InputConvention.UKB_COUNTS.value, help="default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
+    parser.add_argument("--id-pattern", help="as for lvm-ai score")
+    add_storage_option(parser)
+    return parser
