@@ -23,7 +23,7 @@ RUN_OPTIONS = [
 OPTIONS = {
     "score": [
         *RUN_OPTIONS, "--layout", "--participants", "--model", "--fallback-model", "--batch",
-        "--accept-scale", "--input-convention", "--bsa", "--lvh-preset",
+        "--accept-scale", "--input-convention", "--bsa", "--lvh-preset", "--recalibration",
     ],
     "ingest": [*RUN_OPTIONS, "--format"],
     "status": ["--json", "--storage-option", "--help"],
@@ -32,6 +32,20 @@ OPTIONS = {
     "scale-check": ["--input", "--layout", "--storage-option", "--help"],
     "demo": ["--ecgs", "--overwrite", "--help"],
     "models": ["--help"],
+    "simulate": [
+        "--participants", "--seed", "--output", "--parquet", "--formats", "--no-ecgs",
+        "--drawn-correlation", "--other-records", "--threads", "--overwrite", "--help",
+    ],
+    "train": ["--config", "--help"],
+    "recalibrate": [
+        "--predictions", "--cmr", "--output", "--max-days", "--by-sex", "--overall", "--alpha",
+        "--figure", "--overwrite", "--help",
+    ],
+    "explain": [
+        "--ecg-id", "--sample", "--seed", "--input", "--participants", "--model", "--model-dir",
+        "--output", "--method", "--steps", "--input-convention", "--layout", "--id-pattern",
+        "--storage-option", "--help",
+    ],
 }  # fmt: skip
 CHOICES = {
     "score": ["ukb_counts", "microvolts_over_2000", "dubois", "mosteller", "khurshid2021",

@@ -193,7 +193,8 @@ _TEMPLATE: Final = """# The embedded models
 `demo-synthetic-ecg-only` that of the published ECG-only models. Both were trained with the
 asymmetric loss on synthetic ECGs. **They mean nothing for real patients:** the synthetic heart is a
 few dipoles whose size follows a made-up mass. They are there so that every command runs on a new
-machine without the published weights, and so that answers can be compared with a known truth.
+machine without the published weights, and so that answers can be compared with a known truth. The
+synthetic signal is easier than a real one: expect nothing of the sort from patients' ECGs.
 
 On {n} synthetic people whom no model has seen, against their true mass (`make demo-model-card`
 writes this page; the packed files hold float16 weights, which moves a mass by at most 0.03 g):

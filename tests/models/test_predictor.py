@@ -9,7 +9,6 @@ import pytest
 from lvm_core.errors import LvmError
 from lvm_core.leads import LEADS_12
 from models.architectures import build_age_sex_bmi, build_ecg_only
-from models.catalog import resolve_model
 from models.interface import Predictions
 from models.loading import bind_model, load_model
 from models.predictor import LvmPredictor, shared_predictor
@@ -273,7 +272,7 @@ def test_shared_predictor__one_per_set_of_arguments() -> None:
             )
         )
     assert all(predictor is made[0] for predictor in made)
-    source = resolve_model("lvm_ai_ecg_only_tf21.h5")
+    source = golden_source(ECG_ONLY)
     assert shared_predictor(source, batch_size=3) is made[0]
     assert shared_predictor(source, batch_size=4) is not made[0]
 
