@@ -24,9 +24,7 @@ from numpy.typing import NDArray
 from lvm_core.errors import LvmError
 from lvm_core.leads import MODEL_LEADS
 from models.spec import (
-    LVM_G,
     N_SAMPLES,
-    PUBLISHED_CONSTANTS,
     SAMPLING_RATE_HZ,
     InputConvention,
     ModelConstants,
@@ -236,12 +234,3 @@ def _check_fixed(content: dict[str, Any], where: str) -> None:
             f"{where}: {CARD_MEMBER} states version, input convention, lead order and samples "
             f"{found}, expected {expected}; use the version of lvm-ai that wrote it"
         )
-
-
-def constants_text(constants: ModelConstants) -> str:
-    """Return in words where a model's constants come from."""
-    if constants == PUBLISHED_CONSTANTS:
-        return "published constants"
-    return f"constants of its training set: grams = {constants.lvm_g.sd:g} * z + " + (
-        f"{constants.lvm_g.mean:g} (published: {LVM_G.sd:g} and {LVM_G.mean:g})"
-    )

@@ -14,7 +14,6 @@ from models.runtime import import_keras
 from models.saved_model import (
     CARD_MEMBER,
     ModelCard,
-    constants_text,
     read_card,
     rounded,
     save_model,
@@ -207,8 +206,3 @@ def test_weights_digest__knows_values_and_shapes() -> None:
     digests = {weights_digest([a]) for a in (array, array.reshape(2, 3), array + 1e-6 * array)}
     assert len(digests) == 3
     assert weights_digest([array]) == weights_digest([array.astype(np.float64)])
-
-
-def test_constants_text__says_whose_they_are() -> None:
-    assert constants_text(PUBLISHED_CONSTANTS) == "published constants"
-    assert "grams = 30 * z + 100" in constants_text(OWN)
