@@ -18,7 +18,7 @@ from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
 from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
-from beam_jobs.participants import Demographics, load_participants, unknown_demographics
+from beam_jobs.participants import Demographics, demographics_of, load_participants
 from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.progress import say
 from beam_jobs.scale import spread_rows
@@ -159,30 +159,26 @@ def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     reader = UnitReader(storage, found.roots, layout)
     table = load_participants(storage, args.participants) if args.participants else None
 
-    def joined(rows: Sequence[EcgRow]) -> Demographics:
-        ids = [row.participant_id for row in rows]
-        if table is None:
-            return unknown_demographics(ids)
-        return table.join([r.ecg_id for r in rows], ids, [r.recorded_at for r in rows])
-
     if args.sample is None:
         rows = _by_id(reader, units, args.ecg_id)
-        problems = _problems(rows, joined(rows), needs_demographics=needs_demographics)
+        people = demographics_of(table, rows)
+        problems = _problems(rows, people, needs_demographics=needs_demographics)
         wrong = [f"{r.ecg_id}: {p}" for r, p in zip(rows, problems, strict=True) if p]
         if wrong:
             raise UsageError("; ".join(wrong))
-        return Chosen(rows, joined(rows))
+        return Chosen(rows, people)
     rng = np.random.default_rng(args.seed)
     shuffled = [units[i] for i in rng.permutation(len(units))]
     rows = list(spread_rows(reader, shuffled, args.sample))[: args.sample]
-    problems = _problems(rows, joined(rows), needs_demographics=needs_demographics)
+    people = demographics_of(table, rows)
+    problems = _problems(rows, people, needs_demographics=needs_demographics)
     good = [row for row, problem in zip(rows, problems, strict=True) if problem is None]
     if len(good) < len(rows):
         reasons = sorted({problem for problem in problems if problem})
         say(f"left out {len(rows) - len(good)} of {len(rows)}: {'; '.join(reasons[:3])}")
     if not good:
         raise UsageError("no ECG of the sample may be scored; see lvm-ai score for the reasons")
-    return Chosen(good, joined(good))
+    return Chosen(good, demographics_of(table, good))
 
 
 def _by_id(reader: UnitReader, units: Iterable[Unit], wanted: Sequence[str]) -> list[EcgRow]:

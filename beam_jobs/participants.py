@@ -15,6 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from beam_jobs.blocks import EcgRow
 from beam_jobs.storage import Storage
 from beam_jobs.units import digest
 from lvm_core import schemas
@@ -28,19 +29,12 @@ from lvm_core.quality import (
     WEIGHT_RANGE_KG,
     QualityFlag,
 )
+from lvm_core.unknowns import PLACEHOLDER_DATES, UNKNOWN_TEXTS
 
-# UK Biobank's special dates, data-coding 272 and 819: they stand for "unknown" here.
-PLACEHOLDER_DATES: Final = frozenset(
-    dt.date.fromisoformat(text)
-    for text in (
-        "1900-01-01", "1901-01-01", "1902-02-02", "1903-03-03", "1909-09-09", "2037-07-07",
-    )
-)  # fmt: skip
 AGE_STALE_DAYS: Final = 365
 _KEYS: Final = ("ecg_id", "participant_id")
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
 _VALUES: Final = ("birth_date", "age_years", "sex", "bmi_kg_m2", "height_cm", "weight_kg")
-_UNKNOWN_TEXT: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "unknown", "missing"})
 _STALE: Final = "age_not_at_recording"
 
 
@@ -222,6 +216,14 @@ class ParticipantTable:
         return sink.getvalue()
 
 
+def demographics_of(table: ParticipantTable | None, rows: Sequence[EcgRow]) -> Demographics:
+    """Return what a participant table says of the people of ECGs; all unknown without a table."""
+    people = [row.participant_id for row in rows]
+    if table is None:
+        return unknown_demographics(people)
+    return table.join([row.ecg_id for row in rows], people, [row.recorded_at for row in rows])
+
+
 def unknown_demographics(participant_id: Sequence[str | None]) -> Demographics:
     """Return demographics for a run without a participant table."""
     n = len(participant_id)
@@ -383,7 +385,7 @@ def _parse_all(
     values: list[object] = []
     bad: list[str] = []
     for row, text in enumerate(texts, start=1):
-        if text is None or text.lower() in _UNKNOWN_TEXT:
+        if text is None or text.lower() in UNKNOWN_TEXTS:
             values.append(None)
             continue
         try:

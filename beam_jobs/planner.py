@@ -21,11 +21,11 @@ from beam_jobs.inputs import (
 from beam_jobs.layout import Layout
 from beam_jobs.parquet_columns import column_problems
 from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
-from beam_jobs.participants import PLACEHOLDER_DATES
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
+from lvm_core.unknowns import PLACEHOLDER_DATES
 
 _READERS: Final = 16
 

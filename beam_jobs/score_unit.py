@@ -24,7 +24,7 @@ from beam_jobs.commit import (
     unit_files,
 )
 from beam_jobs.exclusions import Exclusions
-from beam_jobs.participants import Demographics, ParticipantTable, unknown_demographics
+from beam_jobs.participants import Demographics, ParticipantTable, demographics_of
 from beam_jobs.prediction_table import ScoredRow, predictions_table
 from beam_jobs.progress import PROGRESS
 from beam_jobs.raw_input import excluded_reject
@@ -199,7 +199,7 @@ class _UnitWork:
         problems = scorable(counts, steps)
         good = np.array([problem is None for problem in problems])
         self.amplitudes = self.amplitudes.add(qrs_amplitude_uv(counts[good, _LEAD_II], steps[good]))
-        people = self._demographics(chunk.rows)
+        people = demographics_of(self.context.participants, chunk.rows)
         for i, row in enumerate(chunk.rows):
             problem = problems[i]
             if self.context.exclusions.hits(row.ecg_id, people.participant_id[i]):
@@ -209,13 +209,6 @@ class _UnitWork:
                 self.rejects.append(row.rejected(problem.reason.value, problem.message, person))
             else:
                 self._route(row, people, i)
-
-    def _demographics(self, rows: Sequence[EcgRow]) -> Demographics:
-        ids = [row.participant_id for row in rows]
-        if self.context.participants is None:
-            return unknown_demographics(ids)
-        keys = [row.ecg_id for row in rows]
-        return self.context.participants.join(keys, ids, [row.recorded_at for row in rows])
 
     def _route(self, row: EcgRow, people: Demographics, i: int) -> None:
         """Give an ECG to the first model that can score it, or reject it."""

@@ -36,6 +36,7 @@ from lvm_core.synthetic_outcomes import (
     synthetic_outcomes,
 )
 from lvm_core.synthetic_people import REGIONS, SyntheticPeople, synthetic_people
+from lvm_core.unknowns import PLACEHOLDER_DATES
 
 SOURCES: Final = ("hes", "death", "self_report")
 _HES, _DEATH, _SELF = range(len(SOURCES))
@@ -53,11 +54,6 @@ FOLLOW_UP_ENDS: Final = {
     for row, region in enumerate(REGIONS)
     for source in (_HES, _DEATH)
 }
-# Facts sheet, section 9.
-PLACEHOLDER_DATES: Final = np.array(
-    ["1900-01-01", "1901-01-01", "1902-02-02", "1903-03-03", "1909-09-09", "2037-07-07"],
-    dtype="datetime64[D]",
-)
 DEFAULT_OTHER_RECORDS: Final = 6.0
 
 _ICD10_FROM: Final = np.datetime64("1996-04-01")
@@ -274,7 +270,7 @@ def _with_placeholders(rng: Generator, rows: _Rows) -> _Rows:
     """Return the rows with some dates replaced by placeholders, or removed."""
     date = rows.date.copy()
     chance = rng.random(len(date))
-    placeholder = rng.choice(PLACEHOLDER_DATES, len(date))
+    placeholder = rng.choice(np.array(PLACEHOLDER_DATES, dtype="datetime64[D]"), len(date))
     unknown = chance < _PLACEHOLDER_SHARE
     date[unknown] = placeholder[unknown]
     date[chance > 1.0 - _UNDATED_SHARE] = _NO_DATE

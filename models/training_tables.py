@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import UsageError
 from lvm_core.lvh import SEX_UNKNOWN_CODE, parse_sex, sex_codes
+from lvm_core.unknowns import UNKNOWN_TEXTS
 
-_UNKNOWN_TEXT: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "unknown", "missing"})
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
 
 
@@ -126,7 +126,7 @@ def _read_columns(path: Path, needed: tuple[str, ...]) -> dict[str, list[Any]]:
 
 def _text(value: Any) -> str | None:
     text = "" if value is None else str(value).strip()
-    return None if text.lower() in _UNKNOWN_TEXT else text
+    return None if text.lower() in UNKNOWN_TEXTS else text
 
 
 def _numbers(values: list[Any], name: str, path: Path) -> NDArray[np.float64]:
