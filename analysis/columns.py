@@ -157,7 +157,8 @@ class Columns:
             return codes.astype(np.int64), [_plain(label) for label in labels]
         grouped = self.table.groupby(list(names), sort=True, observed=True)
         keys: list[Hashable] = grouped.size().index.tolist()
-        return grouped.ngroup().to_numpy(dtype=np.int64), keys
+        codes = np.asarray(grouped.ngroup().to_numpy(), dtype=np.int64)
+        return codes, keys
 
 
 def used_columns(
@@ -194,7 +195,7 @@ def used_columns(
             f"no row of {len(table)} is complete in {', '.join(wanted)}; expected at least one"
         )
     n_dropped = int((~keep).sum())
-    taken = table[wanted] if n_dropped == 0 else table.loc[keep, wanted]
+    taken = table[wanted] if n_dropped == 0 else table[wanted][pd.Series(keep, table.index)]
     return Columns(taken, np.flatnonzero(keep), n_dropped)
 
 
