@@ -56,7 +56,7 @@ def count_risk_sets(
     size = len(times)
     weight = np.ones(len(exits)) if weights is None else weights
     cells = np.bincount(place * (n_causes + 1) + statuses, weight, size * (n_causes + 1))
-    table = cells.reshape(size, n_causes + 1)
+    table = cells.reshape(size, n_causes + 1).astype(np.float64)
     at_risk = np.cumsum(table.sum(axis=1)[::-1])[::-1]
     if entries is not None:
         first = np.searchsorted(times, entries, side="right")  # first time at which it is at risk
