@@ -19,7 +19,7 @@ from analysis.cox_fit import (
     few_events,
     sandwich,
 )
-from analysis.cox_likelihood import Ties, risk_ranges, score_residuals
+from analysis.cox_likelihood import Likelihood, RiskRanges, Ties, risk_ranges, score_residuals
 from analysis.cox_solver import Maximum, Separated, find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
 from analysis.follow_up import split_follow_up
@@ -84,16 +84,12 @@ def fit_cox(
         R: `coxph(Surv(entry, duration, event) ~ covariates + strata(...), table, weights, ties,
         robust, cluster)`.
     """
-    if ties not in ("efron", "breslow"):
-        raise ValueError(f"ties is {ties!r}, expected 'efron' or 'breslow'")
+    _check_ties(ties)
     wanted = as_covariates(covariates)
     layers = (strata,) if isinstance(strata, str) else tuple(strata)
     names = [duration, event, entry, cluster, weights, *layers, *(c.column for c in wanted)]
     columns = used_columns(table, names, missing=missing)
-    exits = columns.times(duration)
-    events = columns.flags(event)
-    if not events.any():
-        raise TableRefused(f"column {event!r} has no event in {columns.n} rows, expected some")
+    exits, events = _outcome(columns, duration, event)
     case_weights = columns.weights(weights)
     design, matrix = resolve_design(wanted, columns)
     codes, labels = columns.groups(layers)
@@ -113,6 +109,18 @@ def fit_cox(
         robust=robust or cluster is not None or not _whole(case_weights),
     )
     return _fit(data)
+
+
+def _check_ties(ties: str) -> None:
+    if ties not in ("efron", "breslow"):
+        raise ValueError(f"ties is {ties!r}, expected 'efron' or 'breslow'")
+
+
+def _outcome(columns: Columns, duration: str, event: str) -> tuple[Floats, NDArray[np.bool_]]:
+    exits, events = columns.times(duration), columns.flags(event)
+    if not events.any():
+        raise TableRefused(f"column {event!r} has no event in {columns.n} rows, expected some")
+    return exits, events
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,30 +153,41 @@ def _fit(data: _Data) -> CoxFit:
     )  # fmt: skip
     means = np.average(kept.x, axis=1, weights=kept.weights)
     x = kept.x - means[:, None]
-    estimated = ~separated.terms
-    best = maximise(
-        ranges, x, [t for t, known in zip(data.design.terms, estimated, strict=True) if known]
-    )
+    terms = np.array(data.design.terms)[~separated.terms]
+    best = maximise(ranges, x, terms.tolist())
     covariance = best.covariance
     if kept.robust:
         influence = score_residuals(ranges, x, best.at) @ covariance
         covariance = sandwich(influence, kept.clusters)
-    state = FitState(
+    state = _state(data, kept, separated, ranges=ranges, x=x, means=means, at=best.at)
+    return _result(data, state, best, covariance, separated.messages)
+
+
+def _state(
+    data: _Data,
+    kept: _Data,
+    separated: Separated,
+    *,
+    ranges: RiskRanges,
+    x: Floats,
+    means: Floats,
+    at: Likelihood,
+) -> FitState:
+    return FitState(
         ranges=ranges,
         x=x,
         means=means,
-        at=best.at,
+        at=at,
         exits=kept.exits,
         entries=kept.entries,
         events=kept.events,
-        estimated=estimated,
-        fixed_values=data.x[:, ~separated.rows][~estimated][:, 0],
+        estimated=~separated.terms,
+        fixed_values=data.x[:, ~separated.rows][separated.terms][:, 0],
         strata=data.strata,
         stratum_labels=data.stratum_labels,
         clusters=kept.clusters,
         rows=data.columns.row_numbers[~separated.rows],
     )
-    return _result(data, state, best, covariance, separated.messages)
 
 
 def _result(

@@ -230,6 +230,27 @@ class CoxFit:
             )
         return _survival_frame(at, hazard, error)
 
+    def hazard_steps(self, table: pd.DataFrame, times: Floats) -> Floats:
+        """Return the steps of each row's cumulative hazard.
+
+        Args:
+            table: rows with the covariates and strata of the fit, complete.
+            times: (T,) ascending times that include all event times of the fit.
+
+        Returns:
+            (n, T) steps, 0 where the row's stratum has no event.
+        """
+        columns = used_columns(table, [*self.design.columns, *self.state.strata])
+        risk = np.exp(ordered_product(self._centred(columns).T, self.coefficients))
+        strata = self._strata_of(columns)
+        steps = np.zeros((columns.n, len(times)))
+        baselines = baseline_hazards(self.state.ranges, self.state.at)
+        for code in np.unique(strata):
+            rows = np.flatnonzero(strata == code)
+            places = np.searchsorted(times, baselines[code].times)
+            steps[np.ix_(rows, places)] = np.outer(risk[rows], baselines[code].steps)
+        return steps
+
     def likelihood_ratio_test(self, other: CoxFit) -> ChiSquareTest:
         """Test a model against one nested in it, on the same rows.
 
