@@ -56,6 +56,8 @@ def estimate_table(
         term, coef, se, se_model, z, p, hr, hr_lo, hr_hi.
     """
     z = coef / se
+    with np.errstate(over="ignore"):  # per unit of a tiny covariate the ratio may be infinite
+        hr, lo, hi = np.exp(coef), np.exp(coef - Z95 * se), np.exp(coef + Z95 * se)
     return pd.DataFrame(
         {
             "term": list(terms),
@@ -64,9 +66,9 @@ def estimate_table(
             "se_model": se_model,
             "z": z,
             "p": 2 * stats.norm.sf(np.abs(z)),
-            "hr": np.exp(coef),
-            "hr_lo": np.exp(coef - Z95 * se),
-            "hr_hi": np.exp(coef + Z95 * se),
+            "hr": hr,
+            "hr_lo": lo,
+            "hr_hi": hi,
         }
     )
 
