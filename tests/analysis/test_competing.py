@@ -1,0 +1,87 @@
+"""Absolute risks from all causes against riskRegression::CSC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.competing import cumulative_incidence, predict_cumulative_incidence
+from analysis.cox import CoxFit, fit_cox
+from tests.analysis.references import close, expected, mgus2, ties
+
+
+def _by_cause(table: pd.DataFrame, event: str, **arguments: Any) -> dict[int, CoxFit]:
+    fits = {}
+    for cause in (1, 2):
+        table = table.assign(**{f"cause_{cause}": table[event] == cause})
+        fits[cause] = fit_cox(table, event=f"cause_{cause}", **arguments)
+    return fits
+
+
+@pytest.mark.parametrize(
+    ("key", "table", "event", "duration", "covariates"),
+    [
+        ("mgus2_csc", mgus2(complete=True), "ev", "etime", ["age", "male", "mspike", "hgb"]),
+        ("ties_csc", ties(), "status", "time", ["x", "z"]),
+    ],
+)
+def test_predict_cumulative_incidence__equals_csc(
+    key: str, table: pd.DataFrame, event: str, duration: str, covariates: list[str]
+) -> None:
+    wanted = expected("cox")[key]
+    fits = _by_cause(table, event, duration=duration, covariates=covariates)
+    got = predict_cumulative_incidence(fits, pd.DataFrame(wanted["new"]), wanted["times"])
+    for cause in (1, 2):
+        mine = got[got["cause"] == cause]["cumulative_incidence"].to_numpy()
+        close(mine.reshape(-1, 3), wanted[f"cause_{cause}"], rtol=1e-8)
+
+
+def test_predict_cumulative_incidence__causes_and_survival_add_up_to_1() -> None:
+    fits = _by_cause(ties(), "status", duration="time", covariates=["x", "z"])
+    got = predict_cumulative_incidence(fits, ties().head(20), [0, 1, 5, 1000])
+    totals = got.groupby(["row", "time"])["cumulative_incidence"].sum().unstack()
+    assert (totals[0] == 0).all()
+    assert ((totals.diff(axis=1).iloc[:, 1:] >= 0) & (totals.iloc[:, 1:] <= 1 + 1e-12)).all(
+        axis=None
+    )
+
+
+def test_predict_cumulative_incidence__at_null_coefficients_is_near_aalen_johansen() -> None:
+    """A covariate of noise leaves the marginal incidence; Efron's hazard differs in ties only."""
+    rng = np.random.default_rng(2)
+    table = ties().assign(
+        time=lambda t: t["time"] + rng.random(len(t)) / 2, noise=rng.normal(size=400) * 1e-6
+    )
+    fits = _by_cause(table, "status", duration="time", covariates=["noise"])
+    person = pd.DataFrame({"noise": [table["noise"].mean()]})
+    got = predict_cumulative_incidence(fits, person, [2.0, 5.0, 10.0])
+    curve = cumulative_incidence(table, duration="time", event="status").at([2.0, 5.0, 10.0])
+    for cause in (1, 2):
+        mine = got[got["cause"] == cause]["cumulative_incidence"]
+        theirs = curve[curve["cause"] == cause]["cumulative_incidence"]
+        close(mine, theirs, rtol=0.01)
+
+
+def test_predict_cumulative_incidence__in_pieces_of_rows_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
+    whole = predict_cumulative_incidence(fits, ties(), [2, 5])
+    monkeypatch.setattr("analysis.competing._CHUNK", 100)
+    pd.testing.assert_frame_equal(predict_cumulative_incidence(fits, ties(), [2, 5]), whole)
+
+
+def test_predict_cumulative_incidence__refuses() -> None:
+    fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
+    with pytest.raises(ValueError, match="1 fit given, expected one for each of two causes"):
+        predict_cumulative_incidence({1: fits[1]}, ties(), [1])
+    with pytest.raises(ValueError, match="a row has the event of two causes"):
+        predict_cumulative_incidence({1: fits[1], 2: fits[1]}, ties(), [1])
+    other = _by_cause(ties().iloc[1:], "status", duration="time", covariates=["x"])
+    with pytest.raises(ValueError, match="400 and 399 rows that are not the same"):
+        predict_cumulative_incidence({1: fits[1], 2: other[2]}, ties(), [1])
+    with pytest.raises(ValueError, match="times are"):
+        predict_cumulative_incidence(fits, ties(), [np.nan])
