@@ -6,7 +6,7 @@ LOCK ?= requirements-cpu.txt
 STAMP := $(VENV)/.installed-$(LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env demo check format lint types test check-slow bench-score train-demo demo-model-card \
+.PHONY: env demo check format lint types test check-slow bench-score bench-statistics train-demo demo-model-card \
   docs lock clean
 
 env: $(STAMP)
@@ -42,6 +42,9 @@ check-slow: env
 
 bench-score: env
 	$(BIN)/python -m tests.benchmarks.bench_score
+
+bench-statistics: env
+	$(BIN)/python -m tests.benchmarks.bench_statistics
 
 # About an hour on two cores. Keeps what is there: the same command goes on after an interruption.
 train-demo: env

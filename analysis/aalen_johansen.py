@@ -12,23 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.columns import Columns, Missing, used_columns
 from analysis.curves import (
-    CiKind,
     as_counts,
-    check_ci,
-    confidence_limits,
     counts_between,
     emptied_early,
-    label_columns,
-    named_columns,
     next_values,
-    normal_quantile,
     reading_times,
     remaining_weight,
-    rows_by_group,
-    rows_by_key,
-    stack_groups,
 )
+from analysis.groups import named_columns, rows_by_group, rows_by_key, stack_groups
 from analysis.influence import Integral, People, influence_squares
+from analysis.limits import CiKind, check_ci, confidence_limits, normal_quantile
 from analysis.risk_sets import RiskSets, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
@@ -39,9 +32,8 @@ class CumulativeIncidence:
     """Cumulative incidence of each cause, and the probability of none, by group.
 
     Attributes:
-        curve: one row for each group, cause and distinct exit time: `group` (or with several
-            columns in `by` one column each), `cause`, `time`, `n_at_risk`, `n_events` of the
-            cause, `cumulative_incidence`, `se`, `lo`, `hi`.
+        curve: one row for each group, cause and distinct exit time: the columns of `by`, `cause`,
+            `time`, `n_at_risk`, `n_events` of the cause, `cumulative_incidence`, `se`, `lo`, `hi`.
         event_free: one row for each group and distinct exit time: `time`, `n_at_risk`,
             `n_events` of any cause, `n_censored`, `probability`, `se`, `lo`, `hi`. The
             probability and the cumulative incidences of all causes add up to 1.
@@ -81,7 +73,7 @@ class CumulativeIncidence:
         R:
             `summary(survfit(...), times = times, extend = TRUE)`
         """
-        return _read(self.curve, [*label_columns(self.by), "cause"], reading_times(times))
+        return _read(self.curve, [*self.by, "cause"], reading_times(times))
 
     def event_free_at(self, times: ArrayLike) -> pd.DataFrame:
         """Return the probability of no event at given times.
@@ -98,7 +90,7 @@ class CumulativeIncidence:
         R:
             `summary(survfit(...), times = times, extend = TRUE)`
         """
-        return _read(self.event_free, label_columns(self.by), reading_times(times))
+        return _read(self.event_free, self.by, reading_times(times))
 
 
 def cumulative_incidence(

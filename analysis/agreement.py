@@ -13,7 +13,8 @@ from scipy import stats
 
 from analysis.columns import Missing, TableRefused, used_columns
 from analysis.deming import StructuralLine, deming_regression
-from analysis.markers import names_of, normal_quantile, split_groups, tidy_frame
+from analysis.groups import named_columns, split_groups, tidy_frame
+from analysis.limits import normal_quantile
 from analysis.passing_bablok import passing_bablok
 
 __all__ = [
@@ -152,7 +153,7 @@ def agreement(
         R: as above.
     """
     normal_quantile(confidence)
-    by = names_of(by, "by")
+    by = named_columns(by, "by")
     _check_roles(predicted, reference, by)
     columns = used_columns(table, [predicted, reference, *by], missing=missing)
     if columns.n < FEWEST_ROWS:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.cox_fit import Z95, CoxFit
+from analysis.cox_fit import CoxFit
 from analysis.cox_likelihood import ordered_product
+from analysis.limits import Z95
 from analysis.pair_counts import PairCounts, count_pairs
 from analysis.risk_sets import count_risk_sets, step_values
 

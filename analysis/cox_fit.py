@@ -15,9 +15,9 @@ from analysis.columns import Columns, TableRefused, used_columns
 from analysis.cox_baseline import baseline_hazards, cumulative_hazards
 from analysis.cox_likelihood import Likelihood, RiskRanges, Ties, ordered_product
 from analysis.design import Design
+from analysis.limits import Z95
 
 Floats = NDArray[np.float64]
-Z95: Final = float(stats.norm.ppf(0.975))
 _EVENTS_PER_PARAMETER: Final = 10
 
 

@@ -11,16 +11,9 @@ import pandas as pd
 from scipy import stats
 
 from analysis.columns import Missing, TableRefused, used_columns
-from analysis.markers import (
-    Flags,
-    Floats,
-    check_roles,
-    names_of,
-    normal_quantile,
-    split_groups,
-    tidy_frame,
-    two_class_label,
-)
+from analysis.groups import named_columns, split_groups, tidy_frame
+from analysis.limits import normal_quantile
+from analysis.markers import Flags, Floats, check_roles, two_class_label
 
 Within = Literal["all", "positive", "negative"]
 McnemarMethod = Literal["exact", "chi-square", "chi-square corrected"]
@@ -128,7 +121,7 @@ def diagnostic_accuracy(
         at x = 1 and x = n - 1); epiR::epi.tests for the ratios.
     """
     z = normal_quantile(confidence)
-    by = names_of(by, "by")
+    by = named_columns(by, "by")
     check_roles(label, [marker], by)
     columns = used_columns(table, [label, marker, *by], missing=missing)
     positive, found = two_class_label(columns, label), columns.flags(marker)

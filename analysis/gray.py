@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.aalen_johansen import cause_codes, checked_causes
 from analysis.columns import TableRefused, used_columns
-from analysis.curves import at_least_two, named_columns
+from analysis.groups import at_least_two, named_columns
 from analysis.risk_sets import count_risk_sets
 
 Floats = NDArray[np.float64]

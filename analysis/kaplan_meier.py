@@ -12,23 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.columns import Columns, Missing, used_columns
 from analysis.curves import (
-    CiKind,
     as_counts,
-    check_ci,
-    confidence_limits,
     counts_between,
     emptied_early,
-    label_columns,
-    named_columns,
     next_values,
-    normal_quantile,
     reading_times,
     remaining_weight,
-    rows_by_group,
-    rows_by_key,
-    stack_groups,
 )
+from analysis.groups import named_columns, rows_by_group, rows_by_key, stack_groups
 from analysis.influence import Integral, People, influence_squares
+from analysis.limits import CiKind, check_ci, confidence_limits, normal_quantile
 from analysis.logrank import LogRankTest, logrank_test
 from analysis.risk_sets import count_risk_sets, step_values
 
@@ -45,9 +38,9 @@ class SurvivalCurve:
     """Survival over time by group.
 
     Attributes:
-        curve: one row for each group and distinct exit time: `group` (or with several columns in
-            `by` one column each), `time`, `n_at_risk` just before it, `n_events`, `n_censored`,
-            `survival`, `se`, `survival_lo`, `survival_hi`.
+        curve: one row for each group and distinct exit time: the columns of `by`, `time`,
+            `n_at_risk` just before it, `n_events`, `n_censored`, `survival`, `se`, `survival_lo`,
+            `survival_hi`.
         by: columns that make the groups.
         ci: scale of the limits.
         confidence: of the limits, 0.95 for 95 %.
@@ -160,21 +153,22 @@ class SurvivalCurve:
             raise ValueError(f"tau is {tau}, expected a finite time above 0")
         z = normal_quantile(self.confidence)
         parts = []
-        for rows, part in self._groups():
-            mean, se = _area(part, self._moments[rows], float(tau))
+        for label, (rows, part) in zip(self._labels(), self._groups(), strict=True):
+            mean, se = _area(part, self._moments[rows], float(tau), label)
             limits = {"restricted_mean_lo": mean - z * se, "restricted_mean_hi": mean + z * se}
             values = {"restricted_mean": mean, "se": se, **limits}
             parts.append({name: np.array([value]) for name, value in values.items()})
         return stack_groups(self.by, self._labels(), parts)
 
     def _groups(self) -> list[tuple[NDArray[np.int64], pd.DataFrame]]:
-        rows = rows_by_key(self.curve, label_columns(self.by))
+        rows = rows_by_key(self.curve, self.by)
         return [(places, self.curve.iloc[places]) for places in rows]
 
     def _labels(self) -> list[Hashable]:
-        names = label_columns(self.by)
-        keys = [tuple(part[name].iloc[0] for name in names) for _, part in self._groups()]
-        return [key if len(names) > 1 else key[0] for key in keys]
+        if not self.by:
+            return ["all"]
+        keys = [tuple(part[name].iloc[0] for name in self.by) for _, part in self._groups()]
+        return [key if len(self.by) > 1 else key[0] for key in keys]
 
 
 _READ: Final = {"survival": 1.0, "se": 0.0, "survival_lo": 1.0, "survival_hi": 1.0}
@@ -398,13 +392,13 @@ def _falls_to(times: Floats, curve: Floats, levels: Floats) -> Floats:
     return np.where(rests, (padded[first] + end) / 2, padded[first])
 
 
-def _area(part: pd.DataFrame, moments: Floats, tau: float) -> tuple[float, float]:
+def _area(part: pd.DataFrame, moments: Floats, tau: float, label: Hashable) -> tuple[float, float]:
     """Area under one group's curve up to tau, and its error."""
     times, survival = part["time"].to_numpy(), part["survival"].to_numpy()
     if tau > times[-1] and survival[-1] > 0:
         raise ValueError(
             f"tau is {tau:g}, expected at most {times[-1]:g}, the last exit of group "
-            f"{part.iloc[0, 0]!r}, where survival is still {survival[-1]:.3g}"
+            f"{label!r}, where survival is still {survival[-1]:.3g}"
         )
     reached = int(np.searchsorted(times, tau, side="right"))
     widths = np.diff(np.concatenate([[0.0], times[:reached], [tau]]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.columns import Missing, TableRefused, used_columns
-from analysis.curves import at_least_two, named_columns, one_row_each, rows_by_group, stack_groups
+from analysis.groups import at_least_two, named_columns, one_row_each, rows_by_group, stack_groups
 from analysis.risk_sets import count_risk_sets
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import Columns, Missing, used_columns
-from analysis.markers import Flags, Floats, check_roles, names_of, normal_quantile, two_class_label
+from analysis.groups import named_columns
+from analysis.limits import normal_quantile
+from analysis.markers import Flags, Floats, check_roles, two_class_label
 
 TREAT_ALL: Final = "treat_all"
 TREAT_NONE: Final = "treat_none"
@@ -77,7 +79,7 @@ def net_benefit(
         b = (risk >= t) * (label - (1 - label) * t / (1 - t)).
     """
     z = normal_quantile(confidence)
-    risks = names_of([risk] if isinstance(risk, str) else risk, "risk", at_least=1)
+    risks = named_columns([risk] if isinstance(risk, str) else risk, "risk", at_least=1)
     check_roles(label, risks)
     taken = sorted({TREAT_ALL, TREAT_NONE} & set(risks))
     if taken:

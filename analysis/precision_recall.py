@@ -10,7 +10,8 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from analysis.columns import Missing, used_columns
-from analysis.markers import DIRECTION, Flags, Floats, check_roles, normal_quantile, two_class_label
+from analysis.limits import normal_quantile
+from analysis.markers import DIRECTION, Flags, Floats, check_roles, two_class_label
 
 LOGIT_INTERVAL: Final = "logit"
 

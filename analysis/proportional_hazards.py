@@ -66,6 +66,9 @@ def scaled_schoenfeld(fit: CoxFit, *, transform: Transform = "km") -> pd.DataFra
         One row an event and term: row (number in the table), time, transformed_time, term, value;
         a smooth of value against time shows how the log hazard ratio changes.
 
+    Raises:
+        ValueError: the transform is another word.
+
     Source:
         Grambsch and Therneau 1994, section 2. R: `cox.zph(fit, transform, terms = FALSE)$y`.
     """

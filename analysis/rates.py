@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.columns import Missing, TableRefused, used_columns
-from analysis.curves import named_columns, normal_quantile, one_row_each, stack_groups
+from analysis.groups import named_columns, one_row_each, stack_groups
+from analysis.limits import normal_quantile
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +23,7 @@ class IncidenceRates:
     """Incidence rates by group.
 
     Attributes:
-        rates: one row a group: `group` (or with several columns in `by` one column each), `n`,
+        rates: one row a group: the columns of `by`, `n`,
             `n_events`, `person_time` in the unit of the durations, `rate`, `rate_lo`, `rate_hi`
             per `per` of that unit.
         ratios: one row for each group but the reference: the label, `rate_ratio`,

@@ -17,18 +17,9 @@ from scipy import stats
 
 from analysis.columns import Columns, Missing, used_columns
 from analysis.diagnostic import DiagnosticAccuracy, McnemarTest, diagnostic_accuracy, mcnemar_test
-from analysis.markers import (
-    DIRECTION,
-    Flags,
-    Floats,
-    check_roles,
-    delong,
-    names_of,
-    normal_quantile,
-    split_groups,
-    tidy_frame,
-    two_class_label,
-)
+from analysis.groups import named_columns, split_groups, tidy_frame
+from analysis.limits import normal_quantile
+from analysis.markers import DIRECTION, Flags, Floats, check_roles, delong, two_class_label
 from analysis.net_benefit import NetBenefit, net_benefit
 from analysis.precision_recall import AveragePrecision, average_precision
 
@@ -336,7 +327,7 @@ def _by_group(
     yes_no: bool,
 ) -> Discrimination:
     z = normal_quantile(confidence)
-    by = names_of(by, "by")
+    by = named_columns(by, "by")
     check_roles(label, [marker], by)
     columns = used_columns(table, [label, marker, *by], missing=missing)
     positive = two_class_label(columns, label)
@@ -422,7 +413,7 @@ def _compare(
     yes_no: bool,
 ) -> DiscriminationComparison:
     z = normal_quantile(confidence)
-    markers = names_of(markers, "markers", at_least=2)
+    markers = named_columns(markers, "markers", at_least=2)
     check_roles(label, markers)
     columns = used_columns(table, [label, *markers], missing=missing)
     positive = two_class_label(columns, label)

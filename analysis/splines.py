@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import Columns, TableRefused, used_columns
-from analysis.cox_fit import Z95, ChiSquareTest, CoxFit
+from analysis.cox_fit import ChiSquareTest, CoxFit
+from analysis.limits import Z95
 
 Floats = NDArray[np.float64]
 

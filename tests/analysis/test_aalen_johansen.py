@@ -78,7 +78,7 @@ def test_cumulative_incidence__mgus2_is_equal_to_cuminc() -> None:
     read = found.at(expected["times"])
     for row, values in zip(expected["rows"], expected["est"], strict=True):
         sex, cause = row.split()
-        own = read[(read["group"] == sex) & (read["cause"] == int(cause))]
+        own = read[(read["sex"] == sex) & (read["cause"] == int(cause))]
         _close(own["cumulative_incidence"], values)
 
 

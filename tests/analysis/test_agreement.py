@@ -230,5 +230,5 @@ def test_agreement__refuses_wrong_arguments() -> None:
         _agreement(PEOPLE, confidence=95)
     with pytest.raises(ValueError, match="'reference' and 'reference' by none: a column is given"):
         agreement(PEOPLE, predicted="reference", reference="reference")
-    with pytest.raises(TypeError, match="by is the text 'sex'"):
-        _agreement(PEOPLE, by="sex")
+    with pytest.raises(TypeError, match="by is a int, expected a column or a list of them"):
+        _agreement(PEOPLE, by=3)

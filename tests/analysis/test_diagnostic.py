@@ -121,7 +121,7 @@ def test_diagnostic_accuracy__refuses_by_column() -> None:
 
 
 def test_diagnostic_accuracy__wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="confidence is 0, expected a share"):
+    with pytest.raises(ValueError, match="confidence is 0, expected above 0 and below 1"):
         diagnostic_accuracy(PEOPLE, label="lvh", marker="rule_a", confidence=0)
     with pytest.raises(ValueError, match="'lvh' is given in two roles"):
         diagnostic_accuracy(PEOPLE, label="lvh", marker="lvh")

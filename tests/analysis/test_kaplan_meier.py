@@ -11,8 +11,9 @@ from lifelines import KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 
 from analysis.columns import TableRefused
-from analysis.curves import confidence_limits, named_columns
+from analysis.groups import named_columns
 from analysis.kaplan_meier import follow_up_curve, logrank_test, survival_curve
+from analysis.limits import confidence_limits
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SURVIVAL = json.loads((GOLDEN / "survival" / "expected.json").read_text())

@@ -99,10 +99,10 @@ def test_net_benefit__score_in_place_of_a_risk_is_refused() -> None:
         ({"thresholds": [float("nan")]}, "thresholds has nan, expected"),
         ({"thresholds": []}, "expected a list of at least one risk"),
         ({"thresholds": [0.1, 0.1]}, "thresholds has a risk twice"),
-        ({"risk": []}, "risk names 0 columns, expected at least 1"),
+        ({"risk": []}, r"risk is \[\], expected at least 1 columns"),
         ({"risk": "treat_all"}, "risk names 'treat_all', which is a strategy"),
         ({"risk": ["risk_a", "lvh"]}, "'lvh' is given in two roles"),
-        ({"confidence": 1}, "confidence is 1, expected a share"),
+        ({"confidence": 1}, "confidence is 1, expected above 0 and below 1"),
     ],
 )
 def test_net_benefit__wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

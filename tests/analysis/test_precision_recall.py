@@ -83,7 +83,7 @@ def test_average_precision__refuses_by_column_and_counts_what_it_drops() -> None
         average_precision(PEOPLE[PEOPLE["lvh"] == 0], label="lvh", marker="marker_a")
     with pytest.raises(ValueError, match="'lvh' is given in two roles"):
         average_precision(PEOPLE, label="lvh", marker="lvh")
-    with pytest.raises(ValueError, match="confidence is 2, expected a share"):
+    with pytest.raises(ValueError, match="confidence is 2, expected above 0 and below 1"):
         average_precision(PEOPLE, label="lvh", marker="marker_a", confidence=2)
     table = PEOPLE.astype({"marker_a": float})
     table.loc[2, "marker_a"] = np.nan

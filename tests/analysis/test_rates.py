@@ -38,7 +38,7 @@ def test_incidence_rates__lung_is_equal_to_r() -> None:
     lung = lung.assign(years=lung["time"] / 365.25, event=lung["status"] == 2)
     rates = incidence_rates(lung, duration="years", event="event", by="sex").rates
     for name, of_r in {
-        "group": "sex",
+        "sex": "sex",
         "n_events": "events",
         "person_time": "py",
         "rate": "rate1000",
@@ -68,7 +68,7 @@ def test_incidence_rates__worked_example() -> None:
     # Breslow and Day: 100 events in 1,000 person-years; exact limits 81.4 to 121.6.
     table = pd.DataFrame({"years": [10.0] * 100, "event": [1] * 100})
     rates = incidence_rates(table, duration="years", event="event").rates
-    assert rates["group"].tolist() == ["all"]
+    assert list(rates.columns)[:2] == ["n", "n_events"]
     assert rates["rate"].tolist() == [100]
     np.testing.assert_allclose(
         rates[["rate_lo", "rate_hi"]].to_numpy(), [[81.364, 121.627]], rtol=1e-5, atol=0
@@ -82,12 +82,12 @@ def test_incidence_rates__delayed_entry_shortens_person_time() -> None:
     assert found.rates["person_time"].tolist() == [8.5, 9.0]
     _close(found.rates["rate"], [100 / 8.5, 200 / 9])
     assert found.ratios.empty
-    assert list(found.ratios.columns)[:2] == ["group", "rate_ratio"]
+    assert list(found.ratios.columns)[:2] == ["arm", "rate_ratio"]
 
 
 def test_incidence_rates__ratios_to_the_stated_reference() -> None:
     found = incidence_rates(_table(), duration="years", event="event", by="arm", reference="low")
-    assert found.ratios["group"].tolist() == ["high"]
+    assert found.ratios["arm"].tolist() == ["high"]
     _close(found.ratios["rate_ratio"], [(1 / 10) / (2 / 10)])
     turned = incidence_rates(_table(), duration="years", event="event", by="arm", reference="high")
     _close(turned.ratios["rate_ratio"], 1 / found.ratios["rate_ratio"])

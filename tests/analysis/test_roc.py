@@ -394,11 +394,15 @@ def test_marker__text_or_infinity_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"markers": "marker_a"}, TypeError, "markers is the text 'marker_a'"),
-        ({"markers": ["marker_a"]}, ValueError, "markers names 1 columns, expected at least 2"),
-        ({"markers": ["rule_a", "rule_a"]}, ValueError, "markers names rule_a twice"),
+        ({"markers": {"marker_a"}}, TypeError, "markers is a set, expected a column or a list"),
+        ({"markers": ["marker_a"]}, ValueError, r"\['marker_a'\], expected at least 2 columns"),
+        ({"markers": ["rule_a", "rule_a"]}, ValueError, "expected each column once"),
         ({"markers": ["rule_a", "lvh"]}, ValueError, "'lvh' is given in two roles"),
-        ({"markers": RULES, "confidence": 95}, ValueError, "confidence is 95, expected a share"),
+        (
+            {"markers": RULES, "confidence": 95},
+            ValueError,
+            "confidence is 95, expected above 0 and below 1",
+        ),
         ({"markers": RULES, "missing": "omit"}, ValueError, "missing is 'omit'"),
     ],
 )
@@ -410,8 +414,8 @@ def test_compare_auroc__wrong_arguments_are_named(
 
 
 def test_auroc__wrong_groupings_are_named() -> None:
-    with pytest.raises(TypeError, match="by is the text 'sex'"):
-        auroc(PEOPLE, label="lvh", marker="marker_a", by="sex")
+    with pytest.raises(TypeError, match="by is a dict, expected a column or a list of them"):
+        auroc(PEOPLE, label="lvh", marker="marker_a", by={"sex": 1})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="by names 'auc', which the result has itself"):
         auroc(PEOPLE.assign(auc=1), label="lvh", marker="marker_a", by=["auc"])
 

@@ -1,0 +1,70 @@
+"""Confidence limits: normal quantiles, and limits of a probability on several scales."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+CiKind = Literal["log-log", "log", "plain"]
+Floats = NDArray[np.float64]
+
+Z95: Final = float(stats.norm.ppf(0.975))
+_CI_KINDS: Final = ("log-log", "log", "plain")
+
+
+def normal_quantile(confidence: float) -> float:
+    """Return the normal quantile of a two-sided interval, 1.96 for 0.95.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1.
+    """
+    if not (0 < confidence < 1 and math.isfinite(confidence)):
+        raise ValueError(f"confidence is {confidence}, expected above 0 and below 1, as in 0.95")
+    return float(stats.norm.ppf((1 + confidence) / 2))
+
+
+def check_ci(ci: str) -> None:
+    """Refuse an unknown kind of confidence limits.
+
+    Raises:
+        ValueError: another word.
+    """
+    if ci not in _CI_KINDS:
+        raise ValueError(f"ci is {ci!r}, expected one of {', '.join(map(repr, _CI_KINDS))}")
+
+
+def confidence_limits(
+    probability: Floats, se: Floats, *, ci: CiKind, confidence: float
+) -> tuple[Floats, Floats]:
+    """Return pointwise confidence limits of a probability, within 0 and 1.
+
+    Args:
+        probability: (J,) estimates.
+        se: (J,) their standard errors.
+        ci: scale on which the interval is symmetric: log(-log), log, or the probability.
+        confidence: 0.95 for 95 %.
+
+    Returns:
+        Lower and upper limits; NaN for a probability of 0 or 1 (log-log) or of 0 (log), where the
+        scale has no value.
+
+    Source:
+        Kalbfleisch JD, Prentice RL, The Statistical Analysis of Failure Time Data, 2002, 1.4.
+
+    R:
+        `survfit(..., conf.type = ci)`
+    """
+    z = normal_quantile(confidence)
+    if ci == "plain":
+        return np.clip(probability - z * se, 0, None), np.clip(probability + z * se, None, 1)
+    open_low = probability > 0 if ci == "log" else (probability > 0) & (probability < 1)
+    inside = np.where(open_low, probability, np.nan)
+    width = z * se / inside
+    if ci == "log":
+        return inside * np.exp(-width), np.minimum(inside * np.exp(width), 1)
+    factor = np.exp(-width / np.log(inside))
+    return inside**factor, inside ** (1 / factor)
