@@ -1,12 +1,11 @@
 """Where lifelines gives R's numbers and where not, shown on the classic data sets.
 
 Prints the table of docs/decisions/0012-own-statistics.md: `python -m
-tests.benchmarks.lifelines_differences`. `--timing` adds how the time of robust errors grows.
+tests.benchmarks.lifelines_differences`.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
@@ -204,10 +203,7 @@ def growth(sizes: tuple[int, ...] = (4_000, 8_000, 16_000)) -> list[tuple[int, f
     return rows
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--timing", action="store_true")
-    arguments = parser.parse_args(argv)
+def main() -> int:
     lines = ["| lifelines | right | its number | R's | off |", "|---|---|---|---|---|"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -215,11 +211,10 @@ def main(argv: list[str] | None = None) -> int:
             numbers = f"{claim.lifelines:.6g} | {claim.r:.6g} | {claim.off:.2g}"
             lines.append(f"| {claim.name} | {'yes' if claim.right else 'no'} | {numbers} |")
         lines += [f"| {name} | has none | | | |" for name, missing in absent().items() if missing]
-        if arguments.timing:
-            lines += [
-                f"| robust errors, {n:,} rows | {robust:.2f} s, {plain:.2f} s without | | | |"
-                for n, plain, robust in growth()
-            ]
+        lines += [
+            f"| robust errors, {n:,} rows | {robust:.2f} s, {plain:.2f} s without | | | |"
+            for n, plain, robust in growth()
+        ]
     print("\n".join(lines))  # noqa: T201 - the result
     return 0
 
