@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cox_likelihood import Likelihood, RiskRanges
+from analysis.cox_likelihood import Likelihood, RiskRanges, sums_of_means
 from analysis.risk_sets import step_values
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ def baseline_hazards(ranges: RiskRanges, at: Likelihood) -> tuple[Baseline, ...]
     """
     steps = ranges.sums_of_events(at.hazard)
     variances = ranges.sums_of_events(at.hazard / at.risk_sum)
-    means = np.column_stack([ranges.sums_of_events(at.hazard * m) for m in at.mean])
+    means = sums_of_means(ranges, at, at.hazard).T
     bounds = zip(ranges.strata_ends[:-1], ranges.strata_ends[1:], strict=True)
     return tuple(
         Baseline(ranges.times[a:b], steps[a:b], variances[a:b], means[a:b]) for a, b in bounds

@@ -190,16 +190,18 @@ class Likelihood:
     Attributes:
         log_likelihood: its logarithm.
         risk: (n,) exp(linear predictor).
+        risk_sum: (E,) weighted risk sum at each event, less Efron's share of the tied events.
         hazard: (E,) step of the baseline hazard for each event: mean weight over risk sum.
-        risk_sum: (E,) weighted risk sum, less Efron's share of the tied events.
-        mean: (p, E) weighted mean of the covariates over the same risk set.
+        sums: (p, J) sums of the covariates over the risk sets, with weights and risks.
+        tied_sums: (p, J) the same over the events of each time, or None where none share.
     """
 
     log_likelihood: float
     risk: Floats
-    hazard: Floats
     risk_sum: Floats
-    mean: Floats
+    hazard: Floats
+    sums: Floats
+    tied_sums: Floats | None
 
 
 def likelihood(ranges: RiskRanges, x: Floats, coefficients: Floats) -> Likelihood:
@@ -211,19 +213,25 @@ def likelihood(ranges: RiskRanges, x: Floats, coefficients: Floats) -> Likelihoo
         coefficients: (p,).
 
     Returns:
-        Its logarithm and the risk sums and means behind it.
+        Its logarithm, and the risk sums behind it.
     """
     predictor = ordered_product(x, coefficients)
     risk = np.exp(predictor)
     weighted = ranges.weights * risk
-    risk_sum = _risk_sums(ranges, weighted)
-    mean = np.empty((len(x), len(ranges.events)))
+    risk_sum = _at_risk(ranges, weighted)[ranges.place]
+    events = weighted[ranges.events]
+    sums = np.empty((len(x), ranges.n_times))
+    tied_sums = np.empty_like(sums) if ranges.tied else None
+    if tied_sums is not None:
+        risk_sum = risk_sum - ranges.fraction * ranges.sums_of_events(events)[ranges.place]
     for index, row in enumerate(x):
-        mean[index] = _risk_sums(ranges, weighted * row) / risk_sum
-    own = ranges.weights[ranges.events] * predictor[ranges.events]
-    log_likelihood = own.sum() - (ranges.mean_weight * np.log(risk_sum)).sum()
+        sums[index] = _at_risk(ranges, weighted * row)
+        if tied_sums is not None:
+            tied_sums[index] = ranges.sums_of_events(events * row[ranges.events])
+    own = ranges.weights[ranges.events] @ predictor[ranges.events]
+    log_likelihood = float(own - ranges.mean_weight @ np.log(risk_sum))
     hazard = ranges.mean_weight / risk_sum
-    return Likelihood(float(log_likelihood), risk, hazard, risk_sum, mean)
+    return Likelihood(log_likelihood, risk, risk_sum, hazard, sums, tied_sums)
 
 
 def ordered_product(x: Floats, coefficients: Floats) -> Floats:
@@ -238,18 +246,32 @@ def ordered_product(x: Floats, coefficients: Floats) -> Floats:
     return total
 
 
-def _risk_sums(ranges: RiskRanges, values: Floats) -> Floats:
-    """Sums over the risk set of each event, with Efron's share of the tied events taken off."""
+def _at_risk(ranges: RiskRanges, values: Floats) -> Floats:
+    """Sums over the whole risk set at each event time."""
     total = ranges.sums_at_risk(values)
-    if ranges.tail is not None:
-        tail = ranges.tail
-        late = np.bincount(tail.first, values[tail.rows] * tail.inverse, ranges.n_times + 1)
-        total = total + tail.free * np.cumsum(late[:-1])
-    per_event = total[ranges.place]
-    if ranges.tied:
-        tied = ranges.sums_of_events(values[ranges.events])
-        per_event = per_event - ranges.fraction * tied[ranges.place]
-    return np.asarray(per_event)
+    if ranges.tail is None:
+        return total
+    tail = ranges.tail
+    late = np.bincount(tail.first, values[tail.rows] * tail.inverse, ranges.n_times + 1)
+    return np.asarray(total + tail.free * np.cumsum(late[:-1]))
+
+
+def sums_of_means(ranges: RiskRanges, at: Likelihood, factors: Floats) -> Floats:
+    """Sum, at each event time, a factor times the mean covariates of the event's risk set.
+
+    Args:
+        ranges: who is at risk when.
+        at: the likelihood.
+        factors: (E,) one an event.
+
+    Returns:
+        (p, J) sums.
+    """
+    shares = factors / at.risk_sum
+    total = at.sums * ranges.sums_of_events(shares)
+    if at.tied_sums is not None:
+        total -= at.tied_sums * ranges.sums_of_events(shares * ranges.fraction)
+    return np.asarray(total)
 
 
 def score(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = None) -> Floats:
@@ -267,7 +289,8 @@ def score(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = 
     factor = 1.0 if steps is None else steps[ranges.place]
     own = np.zeros(x.shape[1])
     own[ranges.events] = ranges.weights[ranges.events] * factor
-    return np.asarray(x @ own - at.mean @ (ranges.mean_weight * factor))
+    means = sums_of_means(ranges, at, ranges.mean_weight * factor)
+    return np.asarray(x @ own - means.sum(axis=1))
 
 
 def information(
@@ -284,25 +307,51 @@ def information(
     Returns:
         (p, p): the sum over events of the covariance of the covariates in the risk set.
     """
-    factor = np.ones(len(ranges.place)) if steps is None else steps[ranges.place]
-    exposure = _exposure(ranges, at.hazard * factor)
-    weighted = x * (ranges.weights * at.risk * exposure)
-    means = at.mean * (ranges.mean_weight * factor)
-    return np.asarray(weighted @ x.T - means @ at.mean.T)
+    hazard = at.hazard if steps is None else at.hazard * steps[ranges.place]
+    exposure = _exposure(ranges, *_steps_and_shares(ranges, hazard))
+    second = (x * (ranges.weights * at.risk * exposure)) @ x.T
+    squares = hazard / at.risk_sum
+    products = (at.sums * ranges.sums_of_events(squares)) @ at.sums.T
+    if at.tied_sums is not None:
+        squares = squares * ranges.fraction
+        cross = (at.sums * ranges.sums_of_events(squares)) @ at.tied_sums.T
+        tied = (at.tied_sums * ranges.sums_of_events(squares * ranges.fraction)) @ at.tied_sums.T
+        products += tied - cross - cross.T
+    return np.asarray(second - products)
 
 
-def _exposure(ranges: RiskRanges, hazard: Floats) -> Floats:
-    """Sum of steps (one an event) that each row meets while at risk, with its weight there."""
-    steps = ranges.sums_of_events(hazard)
+def _steps_and_shares(ranges: RiskRanges, hazard: Floats) -> tuple[Floats, Floats | None]:
+    """Add up the steps at each time, and the shares in them that tied events do not meet."""
+    shares = ranges.sums_of_events(hazard * ranges.fraction) if ranges.tied else None
+    return ranges.sums_of_events(hazard), shares
+
+
+def _exposure(ranges: RiskRanges, steps: Floats, shares: Floats | None) -> Floats:
+    """Sum the steps that each row meets while at risk, with its weight there.
+
+    Args:
+        ranges: who is at risk when.
+        steps: (J,).
+        shares: (J,) part of the steps that the events of a time do not meet, or None.
+
+    Returns:
+        (n,) sums.
+    """
     exposure = ranges.over_range(steps)
-    if ranges.tied:
-        shares = ranges.sums_of_events(hazard * ranges.fraction)
+    if shares is not None:
         exposure[ranges.events] -= shares[ranges.place]
     if ranges.tail is not None:
         tail = ranges.tail
         cumulative = np.concatenate([[0.0], np.cumsum(tail.free * steps)])
         exposure[tail.rows] += tail.inverse * (cumulative[-1] - cumulative[tail.first])
     return exposure
+
+
+def mean_at_event(ranges: RiskRanges, at: Likelihood) -> Floats:
+    """Return (p, E) mean covariates of each event's risk set, averaged over tied events."""
+    counts = np.bincount(ranges.place)
+    means = sums_of_means(ranges, at, np.ones(len(ranges.place))) / counts
+    return np.asarray(means[:, ranges.place])
 
 
 def score_residuals(ranges: RiskRanges, x: Floats, at: Likelihood) -> Floats:
@@ -316,15 +365,15 @@ def score_residuals(ranges: RiskRanges, x: Floats, at: Likelihood) -> Floats:
     Returns:
         (n, p) residuals; they add up to the score.
     """
-    exposure = _exposure(ranges, at.hazard)
-    residuals = np.empty((x.shape[1], len(x)))
+    exposure = _exposure(ranges, *_steps_and_shares(ranges, at.hazard))
+    steps = sums_of_means(ranges, at, at.hazard)
+    shares = sums_of_means(ranges, at, at.hazard * ranges.fraction) if ranges.tied else None
+    means = mean_at_event(ranges, at)
+    residuals = np.empty(x.shape)
     rows = ranges.events
-    counts = np.bincount(ranges.place)
     for index, row in enumerate(x):
-        mean = at.mean[index]
-        compensator = row * exposure - _exposure(ranges, at.hazard * mean)
-        column = -at.risk * compensator
-        average = ranges.sums_of_events(mean) / counts
-        column[rows] += row[rows] - average[ranges.place]
-        residuals[:, index] = column * ranges.weights
-    return residuals
+        own_shares = None if shares is None else shares[index]
+        column = at.risk * (_exposure(ranges, steps[index], own_shares) - row * exposure)
+        column[rows] += row[rows] - means[index]
+        residuals[index] = column * ranges.weights
+    return np.asarray(residuals.T)

@@ -79,7 +79,8 @@ def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
     else:
         raise ArithmeticError(f"the likelihood has no maximum after {_MAX_STEPS} steps")
     covariance = linalg.inv(matrix, assume_a="pos") / np.outer(scale, scale)
-    at = replace(at, mean=at.mean * scale[:, None])
+    tied = None if at.tied_sums is None else at.tied_sums * scale[:, None]
+    at = replace(at, sums=at.sums * scale[:, None], tied_sums=tied)
     return Maximum(coefficients / scale, covariance, null, at)
 
 

@@ -25,6 +25,7 @@ from analysis.cox_likelihood import (
     ordered_product,
     risk_ranges,
     score_residuals,
+    sums_of_means,
 )
 from analysis.cox_solver import find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
@@ -184,7 +185,7 @@ def _fit(columns: Columns, design: Design, outcome: _Outcome, x: Floats) -> Fine
     best = maximise(ranges, x, design.terms)
     influence = score_residuals(ranges, x, best.at)
     if outcome.convention == "crr":
-        influence += _influence_of_weights(ranges, x, best.at, censoring, status)
+        influence = influence + _influence_of_weights(ranges, x, best.at, censoring, status)
     covariance = sandwich(influence @ best.covariance, clusters)
     se, se_model = (np.sqrt(np.diagonal(matrix)) for matrix in (covariance, best.covariance))
     base = baseline_hazards(ranges, best.at)[0]
@@ -275,11 +276,12 @@ def _influence_of_weights(
     before = censoring.place[tail.rows]
     carried = at.risk[tail.rows] * tail.inverse
     steps = tail.free * ranges.sums_of_events(at.hazard)
-    influence = np.empty((x.shape[1], len(x)))
+    means = sums_of_means(ranges, at, at.hazard)
+    influence = np.empty(x.shape)
     total = _sum_before(before, carried, size)
     hazard_from = _sum_from(steps)[from_first]
     for index, row in enumerate(x):
-        mean_from = _sum_from(tail.free * ranges.sums_of_events(at.hazard * at.mean[index]))
+        mean_from = _sum_from(tail.free * means[index])
         own = _sum_before(before, carried * row[tail.rows], size)
         pull = own * hazard_from - total * mean_from[from_first]
         per_person = np.divide(
@@ -289,8 +291,8 @@ def _influence_of_weights(
         column = -compensator[censoring.place]
         censored = status == 0
         column[censored] += per_person[censoring.place[censored]]
-        influence[:, index] = column
-    return influence
+        influence[index] = column
+    return np.asarray(influence.T)
 
 
 def _sum_before(place: NDArray[np.int64], values: Floats, size: int) -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import linalg, stats
 
 from analysis.cox_fit import ChiSquareTest, CoxFit, chi_square_test
-from analysis.cox_likelihood import information, score
+from analysis.cox_likelihood import information, mean_at_event, score
 from analysis.risk_sets import count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
@@ -74,11 +74,7 @@ def scaled_schoenfeld(fit: CoxFit, *, transform: Transform = "km") -> pd.DataFra
     """
     state, ranges = fit.state, fit.state.ranges
     steps = _transformed(fit, transform, centred=False)
-    counts = np.bincount(ranges.place)
-    averages = np.column_stack([ranges.sums_of_events(mean) / counts for mean in state.at.mean])[
-        ranges.place
-    ]
-    residuals = state.x[:, ranges.events].T - averages
+    residuals = (state.x[:, ranges.events] - mean_at_event(ranges, state.at)).T
     variance = information(ranges, state.x, state.at) / len(ranges.events)
     scaled = linalg.solve(variance, residuals.T, assume_a="pos").T + fit.coefficients
     terms = fit.estimates["term"].to_numpy()[state.estimated]
