@@ -102,7 +102,8 @@ def _move(
     slack = 1e-12 * abs(at.log_likelihood)
     for _ in range(_MAX_HALVINGS):
         moved = coefficients + step
-        there = likelihood(ranges, x, moved)
+        with np.errstate(over="ignore", invalid="ignore"):  # too far: the step is halved below
+            there = likelihood(ranges, x, moved)
         if there.log_likelihood >= at.log_likelihood - slack:
             return moved, there
         step = step / 2

@@ -37,13 +37,19 @@ def proportional_hazards_test(
         term, chi2, df, p: one row a covariate, and GLOBAL.
 
     Raises:
-        ValueError: the transform is another word.
+        ValueError: the transform is another word, or all events are at one time, so that nothing
+            can change with it.
 
     Source:
         Grambsch and Therneau 1994. R (survival >= 3): `cox.zph(fit, transform, terms =
         !by_level)`. Robust errors do not enter, as there.
     """
     steps = _transformed(fit, transform)
+    if np.ptp(steps) == 0:
+        raise ValueError(
+            f"all {fit.n_events} events are at one value of the transform {transform!r} of time, "
+            "expected events at two times or more"
+        )
     gradient, matrix = _extended(fit, steps)
     size = len(gradient)
     tests: list[tuple[str, ChiSquareTest]] = []
@@ -144,4 +150,4 @@ def _score_test(gradient: Floats, matrix: Floats, places: NDArray[np.int64]) -> 
     keep = np.concatenate([np.arange(size), places + size])
     values = np.concatenate([np.zeros(size), gradient[places]])
     part = matrix[np.ix_(keep, keep)]
-    return chi_square_test(float(values @ linalg.solve(part, values)), len(places))
+    return chi_square_test(float(values @ np.linalg.solve(part, values)), len(places))

@@ -140,3 +140,12 @@ def test_many_strata__matched_sets_equal_conditional_logistic_counts() -> None:
     fit = fit_cox(table, duration="time", event="event", covariates=["x"], strata=["set"])
     assert fit.estimates["hr"][0] == pytest.approx(30 / 12, rel=1e-9)
     assert fit.estimates["se"][0] == pytest.approx((1 / 30 + 1 / 12) ** 0.5, rel=1e-9)
+
+
+def test_outlier_far_away__is_fitted_without_a_word_on_the_console() -> None:
+    """Full steps of Newton's method overflow here; halved ones arrive. Warnings are errors."""
+    table = _people(1, n=60)
+    table.loc[0, "x"] = 5e4
+    fit = _fit(table)
+    gradient = scaled_schoenfeld(fit).groupby("term", sort=False)["value"].mean()
+    close(gradient, fit.estimates["coef"], rtol=1e-6, atol=1e-7)

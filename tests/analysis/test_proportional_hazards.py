@@ -78,6 +78,13 @@ def test_proportional_hazards_test__refuses_another_word() -> None:
         proportional_hazards_test(fit_cox(lung(), **LUNG), transform="sqrt")  # type: ignore[arg-type]
 
 
+def test_proportional_hazards_test__refuses_events_at_one_time() -> None:
+    table = pd.DataFrame({"time": [3, 3, 3, 5, 6], "event": [1, 1, 1, 0, 0], "x": [1, 3, 2, 2, 1]})
+    fit = fit_cox(table, duration="time", event="event", covariates=["x"])
+    with pytest.raises(ValueError, match="all 3 events are at one value of the transform 'km'"):
+        proportional_hazards_test(fit)
+
+
 def test_scaled_schoenfeld__equals_r() -> None:
     wanted = expected("cox")["lung_schoenfeld"]
     got = scaled_schoenfeld(fit_cox(lung(), **LUNG))
