@@ -80,12 +80,13 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
         raise ValueError(f"{len(fits)} fit given, expected one for each of two causes or more")
     first, *others = fits.values()
     for other in others:
-        if not np.array_equal(first.state.rows, other.state.rows):
+        if not np.array_equal(np.sort(first.state.rows), np.sort(other.state.rows)):
             raise ValueError(
                 f"the fits are of {first.n} and {other.n} rows that are not the same; drop rows "
                 "with missing values before all of them"
             )
-    if (np.sum([fit.state.events for fit in fits.values()], axis=0) > 1).any():
+    events = [fit.state.in_table_order(fit.state.events) for fit in fits.values()]
+    if (np.sum(events, axis=0) > 1).any():
         raise ValueError("a row has the event of two causes; expected each cause to have its own")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.cox_fit import CoxFit
+from analysis.cox_fit import CoxFit, FitState
 from analysis.cox_likelihood import ordered_product
 from analysis.limits import Z95
 from analysis.pair_counts import PairCounts, count_pairs
@@ -140,10 +141,10 @@ def delta_concordance(fit_a: CoxFit, fit_b: CoxFit) -> ConcordanceDifference:
     a, b = concordance(fit_a), concordance(fit_b)
     first, second = fit_a.state, fit_b.state
     same = (
-        np.array_equal(first.rows, second.rows)
-        and np.array_equal(first.exits, second.exits)
-        and np.array_equal(first.events, second.events)
-        and _same(first.clusters, second.clusters)
+        _same(np.sort(first.rows), np.sort(second.rows))
+        and _same(first.in_table_order(first.exits), second.in_table_order(second.exits))
+        and _same(first.in_table_order(first.events), second.in_table_order(second.events))
+        and _same(_clusters(first), _clusters(second))
     )
     if not same:
         raise ValueError(
@@ -191,7 +192,7 @@ def _influence(fit: CoxFit, pairs: PairCounts, n_pairs: float, c: float) -> Floa
     good = pairs.concordant + pairs.tied_risk / 2
     influence = fit.state.ranges.weights * (good - c * in_pairs) / n_pairs
     if fit.state.clusters is None:
-        return np.asarray(influence)
+        return fit.state.in_table_order(influence)
     return np.bincount(fit.state.clusters, influence).astype(np.float64)
 
 
@@ -209,7 +210,11 @@ def _uncensored(fit: CoxFit, rows: NDArray[np.bool_]) -> Floats:
     return step_values(sets.times, np.cumprod(1 - hazard), exits, start=1.0, left=True)
 
 
-def _same(a: NDArray[np.int64] | None, b: NDArray[np.int64] | None) -> bool:
+def _clusters(state: FitState) -> NDArray[np.int64] | None:
+    return None if state.clusters is None else state.in_table_order(state.clusters)
+
+
+def _same(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
     if a is None or b is None:
         return a is b
     return bool(np.array_equal(a, b))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,12 @@ from analysis.cox_fit import (
     few_events,
     sandwich,
 )
-from analysis.cox_likelihood import Likelihood, RiskRanges, Ties, risk_ranges, score_residuals
+from analysis.cox_likelihood import Likelihood, score_residuals
 from analysis.cox_solver import Maximum, Separated, find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
 from analysis.follow_up import split_follow_up
 from analysis.proportional_hazards import proportional_hazards_test, scaled_schoenfeld
+from analysis.risk_ranges import RiskRanges, Ties, risk_order, risk_ranges
 
 __all__ = [
     "ChiSquareTest",
@@ -94,7 +96,8 @@ def fit_cox(
     design, matrix = resolve_design(wanted, columns)
     codes, labels = columns.groups(layers)
     data = _Data(
-        columns=columns,
+        n_dropped_missing=columns.n_dropped_missing,
+        row_numbers=columns.row_numbers,
         design=design,
         x=np.ascontiguousarray(matrix.T),
         exits=exits,
@@ -127,7 +130,8 @@ def _outcome(columns: Columns, duration: str, event: str) -> tuple[Floats, NDArr
 class _Data:
     """Checked columns; arrays of (n,), and x of (p, n)."""
 
-    columns: Columns
+    n_dropped_missing: int
+    row_numbers: NDArray[np.int64]
     design: Design
     x: Floats
     exits: Floats
@@ -146,7 +150,9 @@ def _fit(data: _Data) -> CoxFit:
     separated = find_separated(data.design, data.x, data.events)
     if separated.terms.all():
         raise TableRefused("; ".join(separated.messages) + "; no covariate has an estimate")
-    kept = _without(data, separated)
+    order = risk_order(data.exits, data.events, data.stratum)
+    order = order[~separated.rows[order]] if separated.rows.any() else order
+    kept = _taken(data, order, ~separated.terms)
     ranges = risk_ranges(
         kept.exits, kept.events, entries=kept.entries, stratum=kept.stratum,
         n_strata=len(kept.stratum_labels), weights=kept.weights, ties=kept.ties,
@@ -186,7 +192,7 @@ def _state(
         strata=data.strata,
         stratum_labels=data.stratum_labels,
         clusters=kept.clusters,
-        rows=data.columns.row_numbers[~separated.rows],
+        rows=kept.row_numbers,
     )
 
 
@@ -205,10 +211,10 @@ def _result(
         estimates=estimate_table(data.design.terms, coef, np.sqrt(np.diagonal(full)), model),
         covariance=pd.DataFrame(full, terms, terms),
         log_likelihood=LogLikelihood(best.log_likelihood_null, best.at.log_likelihood),
-        n=data.columns.n,
+        n=len(data.exits),
         n_events=n_events,
         n_clusters=None if data.clusters is None else len(np.unique(data.clusters)),
-        n_dropped_missing=data.columns.n_dropped_missing,
+        n_dropped_missing=data.n_dropped_missing,
         ties=data.ties,
         robust=data.robust,
         warnings=(*messages, *few_events(n_events, len(best.coefficients))),
@@ -217,20 +223,22 @@ def _result(
     )
 
 
-def _without(data: _Data, separated: Separated) -> _Data:
-    """Leave out terms without an estimate, and the people who are why."""
-    if not separated.terms.any():
-        return data
-    keep = ~separated.rows
+def _taken(data: _Data, rows: NDArray[np.int64], terms: NDArray[np.bool_]) -> _Data:
+    """Take rows in a given order, and the terms that have an estimate."""
+
+    def of(values: NDArray[Any] | None) -> Any:
+        return None if values is None else values[rows]
+
     return replace(
         data,
-        x=np.ascontiguousarray(data.x[~separated.terms][:, keep]),
-        exits=data.exits[keep],
-        entries=None if data.entries is None else data.entries[keep],
-        events=data.events[keep],
-        weights=None if data.weights is None else data.weights[keep],
-        stratum=data.stratum[keep],
-        clusters=None if data.clusters is None else data.clusters[keep],
+        x=np.stack([values[rows] for values in data.x[terms]]),
+        exits=of(data.exits),
+        entries=of(data.entries),
+        events=of(data.events),
+        weights=of(data.weights),
+        stratum=of(data.stratum),
+        clusters=of(data.clusters),
+        row_numbers=of(data.row_numbers),
     )
 
 

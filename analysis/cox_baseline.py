@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cox_likelihood import Likelihood, RiskRanges, sums_of_means
+from analysis.cox_likelihood import Likelihood, sums_of_means
+from analysis.risk_ranges import RiskRanges
 from analysis.risk_sets import step_values
 
 Floats = NDArray[np.float64]

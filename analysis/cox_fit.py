@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,10 @@ from scipy import linalg, stats
 
 from analysis.columns import Columns, TableRefused, used_columns
 from analysis.cox_baseline import baseline_hazards, cumulative_hazards
-from analysis.cox_likelihood import Likelihood, RiskRanges, Ties, ordered_product
+from analysis.cox_likelihood import Likelihood, ordered_product
 from analysis.design import Design
 from analysis.limits import Z95
+from analysis.risk_ranges import RiskRanges, Ties
 
 Floats = NDArray[np.float64]
 _EVENTS_PER_PARAMETER: Final = 10
@@ -102,6 +103,9 @@ def few_events(n_events: int, n_parameters: int) -> tuple[str, ...]:
 class FitState:
     """What later computations need of the data of a fit.
 
+    Rows are in the order of `risk_order`, which depends on event and strata; `in_table_order`
+    makes rows of two fits comparable.
+
     Attributes:
         ranges: who is at risk when.
         x: (p, n) covariates of the estimated terms, less `means`.
@@ -131,6 +135,10 @@ class FitState:
     stratum_labels: tuple[object, ...]
     clusters: NDArray[np.int64] | None
     rows: NDArray[np.int64]
+
+    def in_table_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return (n,) values in the order of the table's rows."""
+        return values[np.argsort(self.rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +288,7 @@ class CoxFit:
         same = (
             small.ties == large.ties
             and small.n_events == large.n_events
-            and np.array_equal(small.state.rows, large.state.rows)
+            and np.array_equal(np.sort(small.state.rows), np.sort(large.state.rows))
             and np.isclose(small.log_likelihood.null, large.log_likelihood.null, rtol=1e-10, atol=0)
         )
         if not same:

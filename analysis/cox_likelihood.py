@@ -12,176 +12,15 @@ Wei, J Am Stat Assoc 1989;84:1074.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.risk_ranges import RiskRanges
+
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Ties = Literal["efron", "breslow"]
 _PIECE: Final = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Rows that stay in the risk sets after their own competing event (Fine and Gray).
-
-    Such a row has the weight `free[time] / free_at_exit` at each event time after its exit.
-
-    Attributes:
-        rows: (m,) rows with a competing event.
-        first: (m,) index of the first event time after the exit of each.
-        inverse: (m,) 1 / probability to be uncensored just before the exit of each.
-        free: (J,) probability to be uncensored just before each event time.
-    """
-
-    rows: Integers
-    first: Integers
-    inverse: Floats
-    free: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class RiskRanges:
-    """When each row is at risk, in terms of the distinct event times of its stratum.
-
-    Attributes:
-        times: (J,) distinct event times, ascending within each stratum, strata after each other.
-        strata_ends: (S + 1,) where the times of each stratum begin; the last is J.
-        stratum: (n,) codes.
-        first, stop: (n,) the row is at risk at times[first:stop].
-        events: (E,) rows with an event, ordered by event time.
-        place: (E,) index of the event time of each.
-        fraction: (E,) share of the tied events that is taken off the risk set (Efron); all 0 under
-            Breslow.
-        weights: (n,) case weights.
-        mean_weight: (E,) mean weight of the events tied with each.
-        tail: rows that remain at risk with a weight, or None.
-        delayed: whether any row enters after the first event time of its stratum.
-    """
-
-    times: Floats
-    strata_ends: Integers
-    stratum: Integers
-    first: Integers
-    stop: Integers
-    events: Integers
-    place: Integers
-    fraction: Floats
-    weights: Floats
-    mean_weight: Floats
-    tail: Tail | None
-    delayed: bool
-
-    @property
-    def tied(self) -> bool:
-        """Whether tied events share the risk set, which only Efron's method lets them."""
-        return bool(self.fraction.any())
-
-    @property
-    def n_times(self) -> int:
-        """Number of distinct event times over all strata."""
-        return len(self.times)
-
-    def sums_at_risk(self, values: Floats) -> Floats:
-        """Sum values over the risk set at every event time.
-
-        Args:
-            values: (n,) one number a row.
-
-        Returns:
-            (J,) sums.
-        """
-        remaining = self._beyond(self.stop, values)
-        return remaining - self._beyond(self.first, values) if self.delayed else remaining
-
-    def _beyond(self, bounds: Integers, values: Floats) -> Floats:
-        """Sum within each stratum over the rows whose bound lies after each time."""
-        # One more slot for each stratum: its end must not be the begin of the next.
-        slots = bounds + self.stratum if len(self.strata_ends) > 2 else bounds
-        collected = np.bincount(slots, values, self.n_times + len(self.strata_ends) - 1)
-        sums = np.empty(self.n_times)
-        bounds_of_strata = zip(self.strata_ends[:-1], self.strata_ends[1:], strict=True)
-        for code, (begin, end) in enumerate(bounds_of_strata):
-            own = collected[begin + code + 1 : end + code + 1]
-            sums[begin:end] = np.cumsum(own[::-1])[::-1]
-        return sums
-
-    def sums_of_events(self, values: Floats) -> Floats:
-        """Sum values of the events, given in their order, at each event time."""
-        return np.asarray(np.bincount(self.place, values, self.n_times), dtype=np.float64)
-
-    def over_range(self, steps: Floats) -> Floats:
-        """Sum steps at the event times at which each row is at risk.
-
-        Args:
-            steps: (J,) one number an event time.
-
-        Returns:
-            (n,) sums; rows of a competing event beyond their exit are not included.
-        """
-        cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-        return np.asarray(cumulative[self.stop] - cumulative[self.first])
-
-
-def risk_ranges(
-    exits: Floats,
-    events: NDArray[np.bool_],
-    *,
-    entries: Floats | None,
-    stratum: Integers,
-    n_strata: int,
-    weights: Floats | None,
-    ties: Ties,
-) -> RiskRanges:
-    """Find the event times and where each row is at risk.
-
-    Args:
-        exits: (n,) end of follow-up.
-        events: (n,) whether it is an event.
-        entries: (n,) start of follow-up, or None; a row is at risk over (entry, exit].
-        stratum: (n,) codes from 0.
-        n_strata: number of codes.
-        weights: (n,) case weights, or None.
-        ties: "efron" or "breslow".
-
-    Returns:
-        The ranges.
-    """
-    weight = np.ones(len(exits)) if weights is None else weights
-    rows = np.flatnonzero(events)
-    rows = rows[np.lexsort((exits[rows], stratum[rows]))]
-    new = np.ones(len(rows), dtype=bool)
-    new[1:] = (np.diff(exits[rows]) > 0) | (np.diff(stratum[rows]) > 0)
-    place = np.cumsum(new) - 1
-    times = exits[rows][new]
-    ends = np.searchsorted(stratum[rows][new], np.arange(n_strata + 1))
-    stop = _places(times, ends, stratum, exits)
-    first = ends[stratum] if entries is None else _places(times, ends, stratum, entries)
-    counts = np.bincount(place)
-    rank = np.arange(len(rows)) - np.flatnonzero(new)[place]
-    fraction = rank / counts[place] if ties == "efron" else np.zeros(len(rows))
-    mean_weight = (np.bincount(place, weight[rows]) / counts)[place]
-    delayed = entries is not None and bool((first > ends[stratum]).any())
-    return RiskRanges(
-        times, ends.astype(np.int64), stratum, first, stop, rows, place, fraction, weight,
-        mean_weight, None, delayed,
-    )  # fmt: skip
-
-
-def _places(times: Floats, ends: Integers, stratum: Integers, values: Floats) -> Integers:
-    """Index of the first event time of the own stratum that is later than each value."""
-    if len(ends) == 2:
-        return np.searchsorted(times, values, side="right").astype(np.int64)
-    order = np.argsort(stratum, kind="stable")
-    bounds = np.searchsorted(stratum[order], np.arange(len(ends)))
-    found = np.empty(len(values), dtype=np.int64)
-    for code in range(len(ends) - 1):
-        rows = order[bounds[code] : bounds[code + 1]]
-        own = times[ends[code] : ends[code + 1]]
-        found[rows] = ends[code] + np.searchsorted(own, values[rows], side="right")
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,18 +58,18 @@ def likelihood(ranges: RiskRanges, x: Floats, coefficients: Floats) -> Likelihoo
     predictor = ordered_product(x, coefficients)
     risk = np.exp(predictor)
     weighted = ranges.weights * risk
-    risk_sum = _at_risk(ranges, weighted)[ranges.place]
-    events = weighted[ranges.events]
-    sums = np.empty((len(x), ranges.n_times))
+    at_risk, tied = ranges.sums(weighted)
+    risk_sum = at_risk[ranges.place]
+    sums = np.empty((len(x), len(ranges.times)))
     tied_sums = np.empty_like(sums) if ranges.tied else None
     if tied_sums is not None:
-        risk_sum = risk_sum - ranges.fraction * ranges.sums_of_events(events)[ranges.place]
+        risk_sum = risk_sum - ranges.fraction * tied[ranges.place]
     product = np.empty_like(weighted)
     for index, row in enumerate(x):
         np.multiply(weighted, row, out=product)
-        sums[index] = _at_risk(ranges, product)
+        sums[index], tied = ranges.sums(product)
         if tied_sums is not None:
-            tied_sums[index] = ranges.sums_of_events(product[ranges.events])
+            tied_sums[index] = tied
     own = ranges.weights[ranges.events] @ predictor[ranges.events]
     log_likelihood = float(own - ranges.mean_weight @ np.log(risk_sum))
     hazard = ranges.mean_weight / risk_sum
@@ -248,16 +87,6 @@ def ordered_product(x: Floats, coefficients: Floats) -> Floats:
     for coefficient, row in zip(coefficients, x, strict=True):
         total += np.multiply(coefficient, row, out=product)
     return total
-
-
-def _at_risk(ranges: RiskRanges, values: Floats) -> Floats:
-    """Sums over the whole risk set at each event time."""
-    total = ranges.sums_at_risk(values)
-    if ranges.tail is None:
-        return total
-    tail = ranges.tail
-    late = np.bincount(tail.first, values[tail.rows] * tail.inverse, ranges.n_times + 1)
-    return np.asarray(total + tail.free * np.cumsum(late[:-1]))
 
 
 def sums_of_means(ranges: RiskRanges, at: Likelihood, factors: Floats) -> Floats:
@@ -365,8 +194,7 @@ def _exposure(ranges: RiskRanges, steps: Floats, shares: Floats | None) -> Float
 
 def mean_at_event(ranges: RiskRanges, at: Likelihood) -> Floats:
     """Return (p, E) mean covariates of each event's risk set, averaged over tied events."""
-    counts = np.bincount(ranges.place)
-    means = sums_of_means(ranges, at, np.ones(len(ranges.place))) / counts
+    means = sums_of_means(ranges, at, np.ones(len(ranges.place))) / ranges.counts
     return np.asarray(means[:, ranges.place])
 
 

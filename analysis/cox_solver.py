@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from analysis.columns import TableRefused
-from analysis.cox_likelihood import Likelihood, RiskRanges, information, likelihood, score
+from analysis.cox_likelihood import Likelihood, information, likelihood, score
 from analysis.design import Design, refuse_dependent
+from analysis.risk_ranges import RiskRanges
 
 Floats = NDArray[np.float64]
 _MAX_STEPS: Final = 50

@@ -18,17 +18,10 @@ from numpy.typing import NDArray
 from analysis.columns import Columns, Missing, TableRefused, used_columns
 from analysis.cox_baseline import baseline_hazards
 from analysis.cox_fit import LogLikelihood, estimate_table, few_events, sandwich
-from analysis.cox_likelihood import (
-    Likelihood,
-    RiskRanges,
-    Tail,
-    ordered_product,
-    risk_ranges,
-    score_residuals,
-    sums_of_means,
-)
+from analysis.cox_likelihood import Likelihood, ordered_product, score_residuals, sums_of_means
 from analysis.cox_solver import find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
+from analysis.risk_ranges import RiskRanges, Tail, risk_order, risk_ranges
 from analysis.risk_sets import count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
@@ -163,12 +156,16 @@ def fit_fine_gray(
     if separated.messages:
         raise TableRefused("; ".join(separated.messages) + "; leave it out, or join levels")
     clusters = None if cluster is None else columns.groups([cluster])[0]
-    return _fit(columns, design, _Outcome(exits, status, clusters, convention), x)
+    order = risk_order(exits, status == 1, np.zeros(columns.n, dtype=np.int64))
+    outcome = _Outcome(
+        exits[order], status[order], None if clusters is None else clusters[order], convention
+    )
+    return _fit(columns, design, outcome, np.stack([values[order] for values in x]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What happened; status 1 is the event of interest and 2 any other."""
+    """What happened, in `risk_order`; status 1 is the event of interest and 2 any other."""
 
     exits: Floats
     status: NDArray[np.int64]

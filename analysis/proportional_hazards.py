@@ -119,7 +119,7 @@ def _transformed(fit: CoxFit, transform: Transform, *, centred: bool = True) -> 
         values = np.log(times)
     elif transform == "rank":
         ranks = stats.rankdata(state.exits)
-        values = ranks[state.ranges.events][_first_of_each(state.ranges.place)]
+        values = ranks[state.ranges.events[state.ranges.begins]]
     elif transform == "km":
         sets = count_risk_sets(
             state.exits, state.events.astype(np.int64), n_causes=1, entries=state.entries
@@ -129,10 +129,6 @@ def _transformed(fit: CoxFit, transform: Transform, *, centred: bool = True) -> 
     else:
         raise ValueError(f"transform is {transform!r}, expected km, rank, identity or log")
     return values - values[state.ranges.place].mean() if centred else values
-
-
-def _first_of_each(place: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.flatnonzero(np.diff(place, prepend=-1))
 
 
 def _extended(fit: CoxFit, steps: Floats) -> tuple[Floats, Floats]:
