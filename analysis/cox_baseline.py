@@ -7,15 +7,18 @@ Data, Springer 2000, section 10.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cox_likelihood import Likelihood, sums_of_means
+from analysis.columns import TableRefused
+from analysis.cox_likelihood import Likelihood, ordered_product, sums_of_means
 from analysis.risk_ranges import RiskRanges
 from analysis.risk_sets import step_values
 
 Floats = NDArray[np.float64]
+_HIGHEST: Final = 700.0  # exp of more is infinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,30 @@ def baseline_hazards(ranges: RiskRanges, at: Likelihood) -> tuple[Baseline, ...]
     )
 
 
+def relative_risk(x: Floats, coefficients: Floats) -> Floats:
+    """Return exp(linear predictor).
+
+    Args:
+        x: (n, p) covariates, less the means of the fit.
+        coefficients: (p,).
+
+    Returns:
+        (n,) hazard ratios against a person at the means.
+
+    Raises:
+        TableRefused: one of them is beyond the range of numbers.
+    """
+    predictor = ordered_product(x.T, coefficients)
+    far = np.flatnonzero(predictor > _HIGHEST)
+    if len(far):
+        raise TableRefused(
+            f"{len(far)} rows (the first: {far[0]}) have covariates so far from those of the fit "
+            f"that the log hazard ratio is {predictor[far[0]]:.3g}; expected values in the range "
+            "of the fit and in the same unit"
+        )
+    return np.exp(predictor)
+
+
 def cumulative_hazards(
     baseline: Baseline, x: Floats, coefficients: Floats, covariance: Floats, times: Floats
 ) -> tuple[Floats, Floats]:
@@ -76,7 +103,7 @@ def cumulative_hazards(
     hazard = read(baseline.steps)
     variance = read(baseline.variances)
     means = np.column_stack([read(column) for column in baseline.means.T])
-    risk = np.exp(x @ coefficients)
+    risk = relative_risk(x, coefficients)
     error = np.empty((len(x), len(times)))
     for index in range(len(times)):
         pull = means[index] - x * hazard[index]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import linalg, stats
 
 from analysis.columns import Columns, TableRefused, used_columns
-from analysis.cox_baseline import baseline_hazards, cumulative_hazards
+from analysis.cox_baseline import baseline_hazards, cumulative_hazards, relative_risk
 from analysis.cox_likelihood import Likelihood, ordered_product
 from analysis.design import Design
 from analysis.limits import Z95
@@ -217,7 +217,8 @@ class CoxFit:
             a row together.
 
         Raises:
-            TableRefused: a column cannot be used, or a stratum was not in the fit.
+            TableRefused: a column cannot be used, a stratum was not in the fit, or a row is so far
+                from the fit that its hazard ratio is no number.
             ValueError: the times are negative or not finite.
 
         Source:
@@ -251,7 +252,7 @@ class CoxFit:
             (n, T) steps, 0 where the row's stratum has no event.
         """
         columns = used_columns(table, [*self.design.columns, *self.state.strata])
-        risk = np.exp(ordered_product(self._centred(columns).T, self.coefficients))
+        risk = relative_risk(self._centred(columns), self.coefficients)
         strata = self._strata_of(columns)
         steps = np.zeros((columns.n, len(times)))
         baselines = baseline_hazards(self.state.ranges, self.state.at)
@@ -357,8 +358,9 @@ class CoxFit:
 
 def _survival_frame(times: Floats, hazard: Floats, error: Floats) -> pd.DataFrame:
     survival = np.exp(-hazard)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(hazard > 0, Z95 * error / hazard, 0.0)
+    ratio = np.divide(Z95 * error, hazard, out=np.zeros_like(hazard), where=hazard > 0)
+    with np.errstate(over="ignore"):  # where next to nothing is known the lower limit is 0
+        lo, hi = np.exp(-hazard * np.exp(ratio)), np.exp(-hazard * np.exp(-ratio))
     n, size = hazard.shape
     return pd.DataFrame(
         {
@@ -366,7 +368,7 @@ def _survival_frame(times: Floats, hazard: Floats, error: Floats) -> pd.DataFram
             "time": np.tile(times, n),
             "survival": survival.ravel(),
             "se": (survival * error).ravel(),
-            "survival_lo": np.exp(-hazard * np.exp(ratio)).ravel(),
-            "survival_hi": np.exp(-hazard * np.exp(-ratio)).ravel(),
+            "survival_lo": lo.ravel(),
+            "survival_hi": hi.ravel(),
         }
     )

@@ -24,6 +24,8 @@ _DECREMENT: Final = 1e-10
 # deviations of its covariate a step, it moves without end.
 _MOVING: Final = 0.1
 _FLAT_GAIN: Final = 1e-6
+_VANISHED: Final = 1e-12
+_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
             break
     else:
         raise ArithmeticError(f"the likelihood has no maximum after {_MAX_STEPS} steps")
-    covariance = linalg.inv(matrix, assume_a="pos") / np.outer(scale, scale)
+    covariance = _inverse(matrix, terms) / np.outer(scale, scale)
     tied = None if at.tied_sums is None else at.tied_sums * scale[:, None]
     at = replace(at, sums=at.sums * scale[:, None], tied_sums=tied)
     return Maximum(coefficients / scale, covariance, null, at)
@@ -94,6 +96,14 @@ def _refuse_endless(moving: NDArray[np.bool_], terms: Sequence[str]) -> None:
             f"covariate {names} separates rows with an event from the others at risk, so that its "
             "coefficient grows without end and has no estimate; leave it out, or group its values"
         )
+
+
+def _inverse(information_matrix: Floats, terms: Sequence[str]) -> Floats:
+    """Invert the information, unless it has vanished along a direction that has no maximum."""
+    values, vectors = linalg.eigh(information_matrix)
+    if values[0] <= _VANISHED * max(values[-1], 1.0):
+        _refuse_endless(np.abs(vectors[:, 0]) > _SHARE, terms)
+    return np.asarray((vectors / values) @ vectors.T)
 
 
 def _move(

@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import Columns, Missing, TableRefused, used_columns
-from analysis.cox_baseline import baseline_hazards
+from analysis.cox_baseline import baseline_hazards, relative_risk
 from analysis.cox_fit import LogLikelihood, estimate_table, few_events, sandwich
-from analysis.cox_likelihood import Likelihood, ordered_product, score_residuals, sums_of_means
+from analysis.cox_likelihood import Likelihood, score_residuals, sums_of_means
 from analysis.cox_solver import find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
 from analysis.risk_ranges import RiskRanges, Tail, risk_order, risk_ranges
@@ -82,7 +82,7 @@ class FineGrayFit:
         at = np.asarray(times, dtype=np.float64)
         columns = used_columns(table, self.design.columns)
         x = self.design.matrix(columns) - self.means
-        risk = np.exp(ordered_product(x.T, self.estimates["coef"].to_numpy()))
+        risk = relative_risk(x, self.estimates["coef"].to_numpy())
         hazard = step_values(
             self.baseline["time"].to_numpy(), self.baseline["cumulative_hazard"].to_numpy(), at,
             start=0.0,

@@ -289,6 +289,16 @@ def test_fit_cox__separation_by_a_number_is_refused() -> None:
         fit_cox(table, duration="time", event="event", covariates=["age", "x"])
 
 
+def test_fit_cox__separation_by_two_covariates_together_is_refused() -> None:
+    """Neither separates alone: the one with the event has the greatest sum of both at risk."""
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame({"x": rng.integers(0, 9, 30), "z": rng.integers(0, 9, 30)})
+    total = table["x"] + table["z"] + rng.uniform(0, 0.5, 30)
+    table = table.assign(event=True, time=(-total).rank())
+    with pytest.raises(TableRefused, match="covariate 'x', 'z' separates rows with an event"):
+        fit_cox(table, duration="time", event="event", covariates=["x", "z"])
+
+
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
@@ -335,3 +345,16 @@ def test_fit_cox__refuses_other_words() -> None:
         fit_cox(lung(), **LUNG, missing="keep")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="times are "):
         fit_cox(lung(), **LUNG).predict_survival(lung(), [-1])
+
+
+def test_predict_survival__refuses_a_row_that_is_far_from_the_fit() -> None:
+    person = pd.DataFrame({"age": [60, 70_000], "sex": 1, "ph.ecog": 1})
+    with pytest.raises(TableRefused, match=r"1 rows \(the first: 1\) .* log hazard ratio is 786"):
+        fit_cox(lung(), **LUNG).predict_survival(person, [100])
+
+
+def test_predict_survival__of_next_to_nothing_has_limits_of_0_and_1() -> None:
+    """Warnings are errors here: no overflow on the console."""
+    person = pd.DataFrame({"age": [-20_000], "sex": 1, "ph.ecog": 1})
+    row = fit_cox(lung(), **LUNG).predict_survival(person, [100]).iloc[0]
+    assert (row["survival"], row["survival_lo"], row["survival_hi"]) == (1, 0, 1)
