@@ -73,10 +73,12 @@ def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
         gradient = score(ranges, unit, at)
         step = linalg.lstsq(matrix, gradient)[0]
         moved, gained = _move(ranges, unit, coefficients, step, at)
-        if abs(gained.log_likelihood - at.log_likelihood) < _FLAT_GAIN:
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = information(ranges, unit, gained)
+        flat = abs(gained.log_likelihood - at.log_likelihood) < _FLAT_GAIN
+        if flat or not np.isfinite(matrix).all():
             _refuse_endless(np.abs(moved - coefficients) > _MOVING, terms)
         coefficients, at = moved, gained
-        matrix = information(ranges, unit, at)
         if gradient @ step < _DECREMENT:
             break
     else:

@@ -289,6 +289,23 @@ def test_fit_cox__separation_by_a_number_is_refused() -> None:
         fit_cox(table, duration="time", event="event", covariates=["age", "x"])
 
 
+def test_fit_cox__separation_that_runs_out_of_numbers_is_refused_without_a_warning() -> None:
+    """Found by comparing random data with R, which does not converge here."""
+    table = pd.DataFrame(
+        {
+            "time": [0.61, 0.81, 3.95, 8.75, 9.65, 10.15, 11.88, 14.2, 15.83, 17.24, 17.81, 24.18,
+                     26.93, 28.19, 44.56],
+            "event": [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1],
+            "x": [-1.075643, -0.373596, -0.960723, -1.070612, -0.233183, -0.874497, 1.036868,
+                  -0.6383, 0.344253, -0.915986, -0.692537, 0.3524, -0.137271, 1.011469, 1.635601],
+            "y": [0, 0, 1, 1, 1, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0],
+            "z": [0, 2.5, 1, 0, 2.5, 1, 1, -1, -1, 1, 1, 2.5, -1, 0, -1],
+        }
+    )  # fmt: skip
+    with pytest.raises(TableRefused, match="separates rows with an event"):
+        fit_cox(table, duration="time", event="event", covariates=["x", "y", "z"], ties="breslow")
+
+
 def test_fit_cox__separation_by_two_covariates_together_is_refused() -> None:
     """Neither separates alone: the one with the event has the greatest sum of both at risk."""
     rng = np.random.default_rng(4)
