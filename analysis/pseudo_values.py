@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,11 +61,18 @@ def pseudo_values(
         columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
         causes=causes,
     )  # fmt: skip
-    return pd.Series(jackknife(outcome), columns.table.index, name="pseudo_value")
+    return pd.Series(jackknife(outcome).values, columns.table.index, name="pseudo_value")
 
 
-def jackknife(outcome: Outcome) -> Floats:
-    """Return pseudo-values of an outcome; at least one person, the value itself for one.
+class Jackknife(NamedTuple):
+    """An estimate, and the pseudo-value of each person."""
+
+    estimate: float
+    values: Floats
+
+
+def jackknife(outcome: Outcome) -> Jackknife:
+    """Return the cumulative incidence at the horizon, and the pseudo-value of each person.
 
     Leaving out somebody who goes at time u takes one from those at risk at each time up to u,
     changes the event at u, and nothing after it. So the estimate without is made of the curve of
@@ -91,5 +99,5 @@ def jackknife(outcome: Outcome) -> Floats:
     step = np.where(alone, 0.0, (own_left + stay * later[place]) / fewer[place])
     left_out = np.full(len(outcome.exits), without[steps])
     left_out[gone] = without[place] + free_without[place] * step
-    n, whole = len(outcome.exits), incidence[-1] if steps else 0.0
-    return np.asarray(whole + (n - 1) * (whole - left_out))
+    n, whole = len(outcome.exits), float(incidence[-1]) if steps else 0.0
+    return Jackknife(whole, np.asarray(whole + (n - 1) * (whole - left_out)))

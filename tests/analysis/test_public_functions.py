@@ -28,6 +28,16 @@ CONTRACT = {
     "missing": ["pool_rubin", "pool_scalar"],
     "agreement": ["agreement", "deming_regression", "passing_bablok"],
     "measurement_error": ["calibrate_exposure"],
+    "risk": [
+        "auc_at",
+        "brier_score",
+        "calibration_by_group",
+        "category_nri",
+        "e_value",
+        "observed_expected",
+        "pseudo_values",
+        "smooth_calibration",
+    ],
     "roc": [
         "auroc",
         "average_precision",

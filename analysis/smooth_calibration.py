@@ -1,0 +1,183 @@
+"""A smooth calibration curve of predicted risks, and how far it is from the diagonal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.columns import Columns, Missing, used_columns
+from analysis.limits import normal_quantile
+from analysis.pseudo_values import jackknife
+from analysis.risk_outcome import read_outcome, read_risk, risk_names
+from analysis.splines import restricted_cubic_spline
+
+Floats = NDArray[np.float64]
+
+SMOOTHER: Final = (
+    "least squares of jackknife pseudo-values of the Aalen-Johansen cumulative incidence on a "
+    "restricted cubic spline of log(-log(1 - risk)), limited to 0 and 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothCalibration:
+    """A calibration curve, and how far it is from the diagonal.
+
+    Attributes:
+        curve: one row a model and grid point: `model`, `risk`, `observed`, `se`, `observed_lo`,
+            `observed_hi`.
+        indices: one row a model: `model`, `ici`, `e50`, `e90`, `emax`: mean, median, 90 % quantile
+            and maximum over people of |observed - predicted|.
+        knots: one row a model: `model`, `knots` (predicted risks at the knots, a tuple).
+        smoother: how the curve was made.
+        at: the horizon.
+        n: people.
+        confidence: of the limits.
+        n_dropped_missing: rows left out because a used column was missing.
+        warnings: what to know before use.
+    """
+
+    curve: pd.DataFrame
+    indices: pd.DataFrame
+    knots: pd.DataFrame
+    smoother: str
+    at: float
+    n: int
+    confidence: float
+    n_dropped_missing: int
+    warnings: tuple[str, ...]
+
+
+def smooth_calibration(
+    table: pd.DataFrame,
+    *,
+    duration: str,
+    event: str,
+    risk: str | Sequence[str],
+    at: float,
+    event_of_interest: int = 1,
+    causes: Sequence[int] = (1, 2),
+    n_knots: int = 4,
+    n_grid: int = 100,
+    confidence: float = 0.95,
+    missing: Missing = "refuse",
+) -> SmoothCalibration:
+    """Estimate a smooth calibration curve, and ICI, E50, E90 and Emax from it.
+
+    The smoother: pseudo-values of the cumulative incidence at the horizon are fitted by least
+    squares to a restricted cubic spline of log(-log(1 - risk)), knots at Harrell's quantiles. What
+    falls below 0 or above 1 is set to 0 or 1, which is counted in the warnings. Pointwise limits
+    are those of the fit, errors robust (sandwich), as if pseudo-values were independent; that is a
+    little cautious. The indices have no interval; bootstrap the call for one.
+
+    Args:
+        table: one row a person.
+        duration: column of the exit time, above 0.
+        event: column of 0 for censored, else one of the causes.
+        risk: column of predicted risks above 0 and below 1, not scores, or several.
+        at: the horizon, in the unit of `duration`.
+        event_of_interest: one of the causes.
+        causes: codes of the events; `(1,)` without competing events.
+        n_knots: 3 to 7.
+        n_grid: points of the curve, evenly from the 1 % to the 99 % quantile of the risk.
+        confidence: of the limits.
+        missing: "refuse" or "drop".
+
+    Returns:
+        Curves and indices. The quantiles of E50 and E90 are linear between values.
+
+    Raises:
+        TableRefused: a column cannot be used, a risk is not above 0 and below 1, or has too few
+            distinct values for the knots, or nobody is followed to the horizon.
+        ValueError: an argument is outside its values.
+
+    Source:
+        Austin PC, Steyerberg EW, Stat Med 2019;38:4051-4065 (indices). Pseudo-values for
+        calibration: Gerds TA et al., Stat Med 2014;33:3191-3203; van Geloven N et al., BMJ
+        2022;377:e069249. Errors: Andersen PK, Perme MP, Stat Methods Med Res 2010;19:71-99.
+
+    R:
+        `pv <- prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`;
+        `o <- fitted(lm(pv ~ Hmisc::rcspline.eval(log(-log(1 - risk)), nk = 4, inclx = TRUE)))`;
+        `mean(abs(o - risk)); quantile(abs(o - risk), c(.5, .9, 1))`
+    """
+    z = normal_quantile(confidence)
+    if isinstance(n_grid, bool) or not isinstance(n_grid, int) or n_grid < 2:
+        raise ValueError(f"n_grid is {n_grid!r}, expected a whole number of 2 or more")
+    names = risk_names(risk, duration, event)
+    columns = used_columns(table, [duration, event, *names], missing=missing)
+    outcome = read_outcome(
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
+        causes=causes,
+    )  # fmt: skip
+    pseudo = jackknife(outcome).values
+    fits = [_smooth(columns, name, pseudo, n_knots, n_grid, z) for name in names]
+    return SmoothCalibration(
+        curve=pd.concat([fit.curve for fit in fits], ignore_index=True),
+        indices=pd.DataFrame([fit.indices for fit in fits]),
+        knots=pd.DataFrame(
+            [{"model": n, "knots": f.knots} for n, f in zip(names, fits, strict=True)]
+        ),
+        smoother=SMOOTHER,
+        at=outcome.at,
+        n=columns.n,
+        confidence=confidence,
+        n_dropped_missing=columns.n_dropped_missing,
+        warnings=outcome.warnings() + tuple(text for fit in fits for text in fit.warnings),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Smooth:
+    curve: pd.DataFrame
+    indices: dict[str, Any]
+    knots: tuple[float, ...]
+    warnings: tuple[str, ...]
+
+
+def _smooth(
+    columns: Columns, name: str, pseudo: Floats, n_knots: int, n_grid: int, z: float
+) -> _Smooth:
+    risk = read_risk(columns, name)
+    columns.refuse(
+        name, (risk <= 0) | (risk >= 1), "risks of exactly 0 or 1",
+        "risks above 0 and below 1, for log(-log(1 - risk)); leave these rows out and count them",
+    )  # fmt: skip
+    columns.varying_numbers(name)
+    scaled, label = _cloglog(risk), f"log(-log(1 - {name}))"
+    spline = restricted_cubic_spline(pd.DataFrame({label: scaled}), column=label, n_knots=n_knots)
+    x = np.column_stack([np.ones(columns.n), spline.basis(scaled)])
+    bread = np.linalg.inv(x.T @ x)
+    coefficients = bread @ (x.T @ pseudo)
+    fitted = x @ coefficients
+    residual = (pseudo - fitted)[:, None] * x
+    covariance = bread @ (residual.T @ residual) @ bread
+    low, high = np.quantile(risk, [0.01, 0.99])
+    grid = np.linspace(low, high, n_grid)
+    points = np.column_stack([np.ones(n_grid), spline.basis(_cloglog(grid))])
+    observed = points @ coefficients
+    se = np.sqrt(np.einsum("ij,jk,ik->i", points, covariance, points))
+    outside = int(((fitted < 0) | (fitted > 1)).sum())
+    away = np.abs(np.clip(fitted, 0, 1) - risk)
+    half, most = np.quantile(away, [0.5, 0.9])
+    curve = {
+        "model": name, "risk": grid, "observed": np.clip(observed, 0, 1), "se": se,
+        "observed_lo": np.clip(observed - z * se, 0, 1),
+        "observed_hi": np.clip(observed + z * se, 0, 1),
+    }  # fmt: skip
+    text = f"column {name!r}: the curve leaves 0 to 1 for {outside} people and is cut off there"
+    return _Smooth(
+        pd.DataFrame(curve),
+        {"model": name, "ici": away.mean(), "e50": half, "e90": most, "emax": away.max()},
+        tuple(float(knot) for knot in -np.expm1(-np.exp(spline.knots))),
+        (text,) if outside else (),
+    )
+
+
+def _cloglog(risk: Floats) -> Floats:
+    return np.asarray(np.log(-np.log1p(-risk)))
