@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.risk_outcome import Outcome
-from analysis.risk_sets import count_risk_sets, step_values
+from analysis.risk_sets import censoring_curve, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 
@@ -85,11 +85,10 @@ def censoring_weights(outcome: Outcome) -> CensoringWeights:
     risk = count_risk_sets(exits, outcome.statuses, n_causes=2)
     used = (risk.n_censored > 0) & (risk.times <= outcome.at)
     times, censored = risk.times[used], risk.n_censored[used]
-    n_events = risk.n_events.sum(axis=1)[used]
     at_risk = risk.n_at_risk[used]
-    free = np.asarray(np.cumprod(1 - censored / (at_risk - n_events)), dtype=np.float64)
     known = outcome.cases | outcome.others | outcome.beyond
-    read = step_values(times, free, exits, start=1.0, left=True)
+    uncensored = censoring_curve(risk).uncensored[used]
+    read = step_values(times, uncensored, exits, start=1.0, left=True)
     gone = ~known
     own = np.full(len(exits), -1, dtype=np.int64)
     own[gone] = np.searchsorted(times, exits[gone])

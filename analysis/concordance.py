@@ -13,7 +13,7 @@ from analysis.cox_fit import CoxFit, FitState
 from analysis.cox_likelihood import ordered_product
 from analysis.limits import Z95
 from analysis.pair_counts import PairCounts, count_pairs
-from analysis.risk_sets import count_risk_sets, step_values
+from analysis.risk_sets import censoring_curve, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 
@@ -203,11 +203,8 @@ def _uncensored(fit: CoxFit, rows: NDArray[np.bool_]) -> Floats:
     sets = count_risk_sets(
         exits, state.events[rows].astype(np.int64), n_causes=1, weights=state.ranges.weights[rows]
     )
-    at_risk = sets.n_at_risk - sets.n_events[:, 0]
-    hazard = np.divide(
-        sets.n_censored, at_risk, out=np.zeros_like(at_risk), where=sets.n_censored > 0
-    )
-    return step_values(sets.times, np.cumprod(1 - hazard), exits, start=1.0, left=True)
+    curve = censoring_curve(sets)
+    return step_values(sets.times, curve.uncensored, exits, start=1.0, left=True)
 
 
 def _clusters(state: FitState) -> NDArray[np.int64] | None:

@@ -22,7 +22,7 @@ from analysis.cox_likelihood import Likelihood, score_residuals, sums_of_means
 from analysis.cox_solver import find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
 from analysis.risk_ranges import RiskRanges, Tail, risk_order, risk_ranges
-from analysis.risk_sets import count_risk_sets, step_values
+from analysis.risk_sets import CensoringCurve, censoring_curve, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 Convention = Literal["survival", "crr"]
@@ -212,29 +212,21 @@ class _Censoring:
     Attributes:
         times: (J,) distinct exit times.
         place: (n,) index of each row's exit.
-        hazard: (J,) of censoring at each.
-        n_at_risk: (J,) of being censored at each.
+        curve: at each time.
         free: (J,) probability to be uncensored just before each.
     """
 
     times: Floats
     place: NDArray[np.int64]
-    hazard: Floats
-    n_at_risk: Floats
+    curve: CensoringCurve
     free: Floats
 
 
 def _censoring(outcome: _Outcome) -> _Censoring:
-    """Kaplan-Meier of being censored; survival takes events off the risk set first, cmprsk not."""
     sets = count_risk_sets(outcome.exits, outcome.status, n_causes=2)
-    at_risk = sets.n_at_risk
-    if outcome.convention == "survival":
-        at_risk = at_risk - sets.n_events.sum(axis=1)
-    hazard = np.divide(
-        sets.n_censored, at_risk, out=np.zeros_like(at_risk), where=sets.n_censored > 0
-    )
-    free = np.concatenate([[1.0], np.cumprod(1 - hazard)[:-1]])
-    return _Censoring(sets.times, sets.place, hazard, at_risk, free)
+    curve = censoring_curve(sets, events_first=outcome.convention == "survival")
+    free = np.concatenate([[1.0], curve.uncensored[:-1]])
+    return _Censoring(sets.times, sets.place, curve, free)
 
 
 def _ranges(outcome: _Outcome, censoring: _Censoring) -> RiskRanges:
@@ -281,10 +273,9 @@ def _influence_of_weights(
         mean_from = _sum_from(tail.free * means[index])
         own = _sum_before(before, carried * row[tail.rows], size)
         pull = own * hazard_from - total * mean_from[from_first]
-        per_person = np.divide(
-            pull, censoring.n_at_risk, out=np.zeros(size), where=censoring.n_at_risk > 0
-        )
-        compensator = np.cumsum(per_person * censoring.hazard)
+        n_at_risk = censoring.curve.n_at_risk
+        per_person = np.divide(pull, n_at_risk, out=np.zeros(size), where=n_at_risk > 0)
+        compensator = np.cumsum(per_person * censoring.curve.hazard)
         column = -compensator[censoring.place]
         censored = status == 0
         column[censored] += per_person[censoring.place[censored]]

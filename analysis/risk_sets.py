@@ -65,6 +65,39 @@ def count_risk_sets(
     return RiskSets(times, at_risk, table[:, 1:], table[:, 0], place.astype(np.int64))
 
 
+@dataclass(frozen=True, slots=True)
+class CensoringCurve:
+    """Kaplan-Meier's curve of the time to being censored.
+
+    Attributes:
+        n_at_risk: (J,) weight of those who can be censored at each exit time.
+        hazard: (J,) share of them who are.
+        uncensored: (J,) probability not to be censored up to and with each time.
+    """
+
+    n_at_risk: Floats
+    hazard: Floats
+    uncensored: Floats
+
+
+def censoring_curve(sets: RiskSets, *, events_first: bool = True) -> CensoringCurve:
+    """Estimate the distribution of censoring.
+
+    Args:
+        sets: the risk sets.
+        events_first: people with an event at a time are no longer at risk of being censored at
+            it, as in R's survival; otherwise they still are, as in cmprsk.
+
+    Returns:
+        The curve, at each exit time.
+    """
+    at_risk = sets.n_at_risk - sets.n_events.sum(axis=1) * events_first
+    hazard = np.divide(
+        sets.n_censored, at_risk, out=np.zeros_like(at_risk), where=sets.n_censored > 0
+    )
+    return CensoringCurve(at_risk, hazard, np.cumprod(1 - hazard, dtype=np.float64))
+
+
 def step_values(
     times: Floats, values: Floats, at: Floats, *, start: float, left: bool = False
 ) -> Floats:

@@ -23,7 +23,9 @@ def test_lifelines__is_right_where_we_take_it_as_a_second_opinion() -> None:
 
 def test_lifelines__is_still_not_right_where_we_have_our_own() -> None:
     for claim in wrong_claims():
-        assert claim.off > 1e-4, claim
+        # Two runs differ by chance: by how much is chance too.
+        least = 0.0 if "run again" in claim.name else 1e-4
+        assert claim.off > least, claim
     assert all(absent().values())
 
 
