@@ -23,7 +23,7 @@ from analysis.cox_fit import (
 from analysis.cox_likelihood import Likelihood, score_residuals
 from analysis.cox_solver import Maximum, Separated, find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
-from analysis.follow_up import split_follow_up
+from analysis.periods import split_follow_up
 from analysis.proportional_hazards import proportional_hazards_test, scaled_schoenfeld
 from analysis.risk_ranges import RiskRanges, Ties, risk_order, risk_ranges
 
