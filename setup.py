@@ -52,6 +52,7 @@ setup(
         "pandas>=2.3,<3",
         "lifelines>=0.30",
         "matplotlib>=3.9",  # pictures
+        "duckdb>=2",  # joins of millions of coded records in seconds; MIT, alive
         "keras>=3.3",
         "h5py",  # legacy Keras files
         "pydantic>=2",  # settings files are checked before any work
