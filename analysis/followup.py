@@ -153,6 +153,7 @@ def build_follow_up(
     ends: pd.DataFrame | Path,
     code_list: pd.DataFrame,
     rules: FollowUpRules,
+    deaths: pd.DataFrame | Path | None = None,
     withdrawn: Sequence[str] = (),
     excluded: Sequence[str] = (),
     date_formats: Mapping[str, str] | None = None,
@@ -162,12 +163,13 @@ def build_follow_up(
     Args:
         predictions: participant_id, ecg_id, recorded_at, lvm_pred_g, the exposure, and
             quality_flags where they are excluded. A table, or a CSV or Parquet file.
-        persons: participant_id, region, and death_date and ltfu_date where known.
+        persons: participant_id, region, and death_date and ltfu_date unless there are `deaths`.
         events: participant_id, date, code, system, source, and reported_date where an undated
             self-report has the date at which it was made.
         ends: region, source, end_date: the last day of records.
         code_list: of `read_code_list`.
         rules: index ECG, outcomes, latency.
+        deaths: participant_id, death_date, ltfu_date of those who have one.
         withdrawn: people who withdrew.
         excluded: people to leave out, such as those whom the model was trained on.
         date_formats: for each table whose dates are not ISO their one strptime format.
@@ -190,7 +192,7 @@ def build_follow_up(
             f"outcome {unknown[0]!r} is not in the code list, which has {', '.join(sorted(known))}"
         )
     with duckdb.connect() as connection:
-        tables = RecordTables(predictions, persons, events, ends, dict(date_formats or {}))
+        tables = RecordTables(predictions, persons, events, ends, deaths, dict(date_formats or {}))
         read_tables(connection, tables, rules.exposure, rules.exclude_flags)
         _register_lists(connection, code_list, withdrawn, excluded)
         _refuse_missing_ends(connection, rules)

@@ -26,6 +26,7 @@ class RecordTables:
         persons: one row a person.
         events: one row a record.
         ends: one row a region and source.
+        deaths: one row for those who died or were lost; None where `persons` has these columns.
         date_formats: strptime format of a table whose dates are not ISO, by its name.
     """
 
@@ -33,6 +34,7 @@ class RecordTables:
     persons: pd.DataFrame | Path
     events: pd.DataFrame | Path
     ends: pd.DataFrame | Path
+    deaths: pd.DataFrame | Path | None = None
     date_formats: dict[str, str] = field(default_factory=dict)
 
 
@@ -54,6 +56,9 @@ _KINDS: Final = {
         ("reported_date",),
     ),
     "ends": _Kind(("end_date",), ("region", "source")),
+    "deaths": _Kind(
+        ("death_date", "ltfu_date"), ("participant_id",), ("death_date", "ltfu_date")
+    ),
 }  # fmt: skip
 
 
@@ -75,20 +80,23 @@ def read_tables(
 
     Raises:
         TableRefused: a file cannot be read, a column is missing, a date is of another format, an
-            id is a fraction or missing, or a person is there twice.
+            id is a fraction or missing, a person is there twice, or deaths are in two tables.
     """
     for name in ("persons", "events", "ends"):
-        kind = _KINDS[name]
-        found = _load(connection, name, getattr(tables, name), [*kind.texts, *kind.dates], kind)
-        texts = [f"trim({column}::VARCHAR) AS {column}" for column in kind.texts]
-        dates = [
-            _dates(connection, name, column, found.get(column), tables.date_formats.get(name))
-            for column in kind.dates
-        ]
-        connection.execute(
-            f"CREATE TEMP TABLE {name} AS SELECT {', '.join([*texts, *dates])} FROM raw_{name}"
-        )
-        connection.execute(f"DROP TABLE raw_{name}")
+        _read(connection, name, getattr(tables, name), tables.date_formats.get(name))
+    _refuse_repeated(connection, "persons", "participant_id")
+    if tables.deaths is not None:
+        _read(connection, "deaths", tables.deaths, tables.date_formats.get("deaths"))
+        _refuse_repeated(connection, "deaths", "participant_id")
+        known = connection.execute(
+            "SELECT count(*) FROM persons WHERE death_date IS NOT NULL OR ltfu_date IS NOT NULL"
+        ).fetchone()
+        if known and known[0]:
+            raise TableRefused(
+                f"table persons has dates of death or loss in {known[0]} rows, and so has table "
+                "deaths; expected them in one of the two"
+            )
+        connection.execute(_WITH_DEATHS)
     connection.execute(
         "UPDATE events SET code = upper(regexp_replace(code, '[.\\s]', '', 'g')), "
         "system = lower(regexp_replace(system, '[\\s.\\-]', '', 'g'))"
@@ -96,9 +104,33 @@ def read_tables(
     connection.execute(
         "CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events"
     )
-    _refuse_repeated(connection, "persons", "participant_id")
     _refuse_repeated(connection, "ends", "region || ' ' || source")
     _read_ecgs(connection, tables, exposure, exclude_flags)
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: pd.DataFrame | Path,
+    date_format: str | None,
+) -> None:
+    kind = _KINDS[name]
+    found = _load(connection, name, source, [*kind.texts, *kind.dates], kind)
+    texts = [f"trim({column}::VARCHAR) AS {column}" for column in kind.texts]
+    dates = [
+        _dates(connection, name, column, found.get(column), date_format) for column in kind.dates
+    ]
+    connection.execute(
+        f"CREATE TEMP TABLE {name} AS SELECT {', '.join([*texts, *dates])} FROM raw_{name}"
+    )
+    connection.execute(f"DROP TABLE raw_{name}")
+
+
+_WITH_DEATHS: Final = """
+CREATE OR REPLACE TEMP TABLE persons AS
+SELECT p.participant_id, p.region, d.death_date, d.ltfu_date
+FROM persons p LEFT JOIN deaths d USING (participant_id)
+"""
 
 
 def _read_ecgs(

@@ -191,6 +191,18 @@ def test_time_and_status__each_by_its_rule(
     assert (row["excluded"], row["time_days"], row["status"]) == (None, time_days, status)
 
 
+def test_deaths__may_be_a_table_of_their_own_but_not_in_two() -> None:
+    deaths = pd.DataFrame(
+        {"participant_id": ["a"], "death_date": ["2017-01-01"], "ltfu_date": [None]}
+    )
+    row = _row(deaths=deaths)
+    assert (row["time_days"], row["status"]) == (366, 2)
+    with pytest.raises(
+        TableRefused, match="has dates of death or loss in 1 rows, and so has table"
+    ):
+        _row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
+
+
 def test_outcome_after_death__is_flagged_and_death_stands() -> None:
     row = _row(person={"death_date": "2017-01-01"}, events=[_hes("2017-01-02")])
     assert (row["status"], row["time_days"], row["event_after_death"]) == (2, 366, True)
