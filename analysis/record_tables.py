@@ -146,15 +146,18 @@ def _read_ecgs(
         connection, "ecgs", "recorded_at", found["recorded_at"],
         tables.date_formats.get("predictions"),
     )  # fmt: skip
-    flagged = " OR ".join(
-        f"contains(quality_flags::VARCHAR, '{flag.replace(chr(39), '')}')" for flag in exclude_flags
-    )
+    connection.register("excluded_flags", pd.DataFrame({"flag": list(exclude_flags)}, dtype=str))
+    flags = "quality_flags"
+    if not found.get(flags, "").endswith("[]"):
+        flags = r"string_split(regexp_replace(quality_flags::VARCHAR, '\s', '', 'g'), ',')"
+    flagged = f"list_has_any({flags}, (SELECT list(flag) FROM excluded_flags))"
     connection.execute(
         f"CREATE TEMP TABLE all_ecgs AS SELECT trim(participant_id::VARCHAR) AS participant_id, "
         f"trim(ecg_id::VARCHAR) AS ecg_id, {day}, "
         f"coalesce(try_cast(lvm_pred_g AS DOUBLE), 'nan'::DOUBLE) AS mass, "
-        f"isfinite(coalesce(try_cast({exposure} AS DOUBLE), 'nan'::DOUBLE)) AS has_exposure, "
-        f"{f'coalesce({flagged}, false)' if flagged else 'false'} AS flagged FROM raw_ecgs"
+        f"isfinite(coalesce(try_cast({_quoted(exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
+        f"AS has_exposure, "
+        f"{f'coalesce({flagged}, false)' if exclude_flags else 'false'} AS flagged FROM raw_ecgs"
     )
     _refuse_repeated(connection, "all_ecgs", "ecg_id")
     connection.execute(
@@ -191,13 +194,17 @@ def _load(
         raise TableRefused(
             f"table {name} has no column {', '.join(missing)}; it has {', '.join(types)}"
         )
-    taken = [f'"{c}"' if c in types else f"NULL::DATE AS {c}" for c in dict.fromkeys(columns)]
+    taken = [_quoted(c) if c in types else f"NULL::DATE AS {c}" for c in dict.fromkeys(columns)]
     connection.execute(
         f"CREATE TEMP TABLE raw_{name} AS "
         f"SELECT row_number() OVER () AS row_number, {', '.join(taken)} FROM {origin}"
     )
     _check_ids(connection, name, types)
     return {c: types.get(c, "DATE") for c in columns}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _check_ids(connection: duckdb.DuckDBPyConnection, name: str, types: dict[str, str]) -> None:

@@ -298,11 +298,15 @@ def test_index_rule_all__each_ecg_has_its_own_follow_up() -> None:
     assert people.loc["2", "excluded"] == "prevalent"
 
 
-def test_exposure_and_flags__decide_whether_an_ecg_is_used() -> None:
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("noise, pacing", "pacing_spikes"), (["noise", "pacing"], ["pacing_spikes"])],
+)
+def test_exposure_and_flags__decide_whether_an_ecg_is_used(first: Any, second: Any) -> None:
     rules = FollowUpRules((AF,), exposure="lvmi_pred_g_m2", exclude_flags=("pacing",))
     ecgs = [
-        {"ecg_id": "1", "lvmi_pred_g_m2": 50.0, "quality_flags": "noise,pacing"},
-        {"ecg_id": "2", "lvmi_pred_g_m2": None, "quality_flags": "noise"},
+        {"ecg_id": "1", "lvmi_pred_g_m2": 50.0, "quality_flags": first},
+        {"ecg_id": "2", "lvmi_pred_g_m2": None, "quality_flags": second},
     ]
     row = _row(ecgs=ecgs, rules=rules)
     assert (row["ecg_id"], row["excluded"]) == ("2", "missing_exposure")
