@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.aalen_johansen import CumulativeIncidence, cumulative_incidence
 from analysis.cox_fit import CoxFit
@@ -27,7 +27,7 @@ _CHUNK = 1 << 22
 
 
 def predict_cumulative_incidence(
-    fits_by_cause: Mapping[int, CoxFit], table: pd.DataFrame, times: Sequence[float]
+    fits_by_cause: Mapping[int, CoxFit], table: pd.DataFrame, times: ArrayLike
 ) -> pd.DataFrame:
     """Predict the probability of each cause by given times from cause-specific Cox fits.
 
@@ -53,9 +53,9 @@ def predict_cumulative_incidence(
         Benichou J, Gail MH, Biometrics 1990;46:813. R: `predict(riskRegression::CSC(...), newdata,
         times, cause, product.limit = TRUE)`.
     """
-    at = np.asarray(times, dtype=np.float64)
+    at = np.atleast_1d(np.asarray(times, dtype=np.float64))
     if at.ndim != 1 or not len(at) or not (np.isfinite(at) & (at >= 0)).all():
-        raise ValueError(f"times are {times}, expected finite times of 0 or above")
+        raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
     _check_fits(fits_by_cause)
     grid = np.unique(np.concatenate([f.state.ranges.times for f in fits_by_cause.values()]))
     size = max(1, _CHUNK // (len(grid) * len(fits_by_cause)))

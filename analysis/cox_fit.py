@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, stats
 
 from analysis.columns import Columns, TableRefused, used_columns
@@ -202,7 +202,7 @@ class CoxFit:
         columns = used_columns(table, self.design.columns)
         return ordered_product(self._centred(columns).T, self.coefficients)
 
-    def predict_survival(self, table: pd.DataFrame, times: Sequence[float]) -> pd.DataFrame:
+    def predict_survival(self, table: pd.DataFrame, times: ArrayLike) -> pd.DataFrame:
         """Predict survival of people at given times, with 95 % log-log limits.
 
         Beyond the last event the curve stays where it is. With competing events this is no
@@ -225,9 +225,9 @@ class CoxFit:
             Hazard with Efron's or Breslow's ties as in the fit, variance by Tsiatis AA, Ann Stat
             1981;9:93. R: `summary(survfit(fit, newdata, conf.type = "log-log"), times)`.
         """
-        at = np.asarray(times, dtype=np.float64)
+        at = np.atleast_1d(np.asarray(times, dtype=np.float64))
         if at.ndim != 1 or not len(at) or not (np.isfinite(at) & (at >= 0)).all():
-            raise ValueError(f"times are {times}, expected finite times of 0 or above")
+            raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
         columns = used_columns(table, [*self.design.columns, *self.state.strata])
         x = self._centred(columns)
         hazard = np.empty((columns.n, len(at)))

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.columns import Columns, Missing, TableRefused, used_columns
 from analysis.cox_baseline import baseline_hazards, relative_risk
@@ -64,7 +64,7 @@ class FineGrayFit:
     baseline: pd.DataFrame = field(repr=False)
 
     def predict_cumulative_incidence(
-        self, table: pd.DataFrame, *, times: Sequence[float]
+        self, table: pd.DataFrame, *, times: ArrayLike
     ) -> pd.DataFrame:
         """Predict the probability of the event of interest by given times.
 
@@ -75,11 +75,17 @@ class FineGrayFit:
         Returns:
             row (from 0), time, cumulative_incidence; without limits: resample people for them.
 
+        Raises:
+            TableRefused: a column cannot be used, or a row is far from the fit.
+            ValueError: the times are negative or not finite.
+
         Source:
             Fine and Gray 1999, section 4. R: `1 - summary(survfit(fit, newdata), times)$surv` of
             a coxph fit to `finegray` data.
         """
-        at = np.asarray(times, dtype=np.float64)
+        at = np.atleast_1d(np.asarray(times, dtype=np.float64))
+        if not len(at) or not (np.isfinite(at) & (at >= 0)).all():
+            raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
         columns = used_columns(table, self.design.columns)
         x = self.design.matrix(columns) - self.means
         risk = relative_risk(x, self.estimates["coef"].to_numpy())

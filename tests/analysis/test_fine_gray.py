@@ -136,3 +136,10 @@ def test_fit_fine_gray__other_codes_are_named_by_causes() -> None:
     fit = fit_fine_gray(table, causes=(7, 9), **(TIES | {"event_of_interest": 7}))
     same = fit_fine_gray(ties(), **TIES)
     pd.testing.assert_frame_equal(fit.estimates, same.estimates, rtol=0, atol=0)
+
+
+def test_predict_cumulative_incidence__of_a_fit_refuses_times_that_are_none() -> None:
+    fit = fit_fine_gray(ties(), **TIES)
+    assert len(fit.predict_cumulative_incidence(ties().head(3), times=5)) == 3
+    with pytest.raises(ValueError, match="times are -1, expected finite times of 0 or above"):
+        fit.predict_cumulative_incidence(ties(), times=-1)
