@@ -24,8 +24,8 @@ ASSUMPTIONS: Final = (
     "the predicted exposure says nothing about the outcome beyond the measured one and covariates",
     "the measured exposure is linear in the predicted one and the covariates",
     "events are rare or the hazard ratio small, as the expected exposure stands for the measured",
-    "the measured exposure spreads as much at high predictions as at low ones; where it spreads more "
-    "at high ones, as among hypertrophic hearts, the calibrated hazard ratio is too high",
+    "the measured exposure spreads as much at high predictions as at low ones; where it spreads "
+    "more, as among hypertrophic hearts, the calibrated hazard ratio is too high",
 )
 _FITTED: Final = "calibrated exposure"
 _WEIGHT: Final = "times drawn"
