@@ -6,10 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvm_core.errors import UsageError
+from lvm_core.settings_text import parse_settings
 from models.losses import MassLoss
 
 _SHARE_TOLERANCE: Final = 1e-9
@@ -196,29 +196,10 @@ def load_config(path: Path) -> TrainingConfig:
             all mistakes at once.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} holds {type(content).__name__}, expected `name: value` lines")
-    try:
-        config = TrainingConfig.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path} is not a training configuration:\n{_mistakes(error)}") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    config = parse_settings(text, TrainingConfig, str(path))
     folder = path.resolve().parent
     names = ("ecgs", "participants", "cmr", "output")
     return config.model_copy(update={name: folder / getattr(config, name) for name in names})
-
-
-def _mistakes(error: ValidationError) -> str:
-    lines = []
-    for mistake in error.errors(include_url=False):
-        where = ".".join(str(part) for part in mistake["loc"]) or "the file"
-        if mistake["type"] == "extra_forbidden":
-            known = ", ".join(TrainingConfig.model_fields)
-            lines.append(f"  {where} is no setting; expected some of {known}")
-        elif mistake["type"] == "missing":
-            lines.append(f"  {where} is missing")
-        else:
-            lines.append(f"  {where} is {mistake['input']!r}: {mistake['msg']}")
-    return "\n".join(lines)

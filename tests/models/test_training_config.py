@@ -58,7 +58,7 @@ def test_load_config__not_settings(tmp_path: Path, text: str) -> None:
 
 
 def test_load_config__no_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read as YAML"):
+    with pytest.raises(UsageError, match=r"absent\.yaml cannot be read"):
         load_config(tmp_path / "absent.yaml")
 
 
