@@ -157,6 +157,7 @@ def build_follow_up(
     withdrawn: Sequence[str] = (),
     excluded: Sequence[str] = (),
     date_formats: Mapping[str, str] | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> FollowUp:
     """Build the follow-up table of a study.
 
@@ -173,6 +174,7 @@ def build_follow_up(
         withdrawn: people who withdrew.
         excluded: people to leave out, such as those whom the model was trained on.
         date_formats: for each table whose dates are not ISO their one strptime format.
+        columns: for each table the names of its own that differ, as {"region": "nation"}.
 
     Returns:
         Follow-up of each person and outcome, and the flow.
@@ -192,7 +194,9 @@ def build_follow_up(
             f"outcome {unknown[0]!r} is not in the code list, which has {', '.join(sorted(known))}"
         )
     with duckdb.connect() as connection:
-        tables = RecordTables(predictions, persons, events, ends, deaths, dict(date_formats or {}))
+        tables = RecordTables(
+            predictions, persons, events, ends, deaths, date_formats or {}, columns or {}
+        )
         read_tables(connection, tables, rules.exposure, rules.exclude_flags)
         _register_lists(connection, code_list, withdrawn, excluded)
         _refuse_missing_ends(connection, rules)

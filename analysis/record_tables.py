@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ class RecordTables:
         ends: one row a region and source.
         deaths: one row for those who died or were lost; None where `persons` has these columns.
         date_formats: strptime format of a table whose dates are not ISO, by its name.
+        columns: by table, the table's own name of a column that has another one.
     """
 
     predictions: pd.DataFrame | Path
@@ -35,7 +36,8 @@ class RecordTables:
     events: pd.DataFrame | Path
     ends: pd.DataFrame | Path
     deaths: pd.DataFrame | Path | None = None
-    date_formats: dict[str, str] = field(default_factory=dict)
+    date_formats: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,10 @@ def read_tables(
             id is a fraction or missing, a person is there twice, or deaths are in two tables.
     """
     for name in ("persons", "events", "ends"):
-        _read(connection, name, getattr(tables, name), tables.date_formats.get(name))
+        _read(connection, name, getattr(tables, name), tables)
     _refuse_repeated(connection, "persons", "participant_id")
     if tables.deaths is not None:
-        _read(connection, "deaths", tables.deaths, tables.date_formats.get("deaths"))
+        _read(connection, "deaths", tables.deaths, tables)
         _refuse_repeated(connection, "deaths", "participant_id")
         known = connection.execute(
             "SELECT count(*) FROM persons WHERE death_date IS NOT NULL OR ltfu_date IS NOT NULL"
@@ -112,10 +114,11 @@ def _read(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     source: pd.DataFrame | Path,
-    date_format: str | None,
+    tables: RecordTables,
 ) -> None:
-    kind = _KINDS[name]
-    found = _load(connection, name, source, [*kind.texts, *kind.dates], kind)
+    kind, date_format = _KINDS[name], tables.date_formats.get(name)
+    own = tables.columns.get(name, {})
+    found = _load(connection, name, source, [*kind.texts, *kind.dates], kind, own)
     texts = [f"trim({column}::VARCHAR) AS {column}" for column in kind.texts]
     dates = [
         _dates(connection, name, column, found.get(column), date_format) for column in kind.dates
@@ -141,7 +144,9 @@ def _read_ecgs(
 ) -> None:
     needed = ["participant_id", "ecg_id", "recorded_at", "lvm_pred_g", exposure]
     needed += ["quality_flags"] if exclude_flags else []
-    found = _load(connection, "ecgs", tables.predictions, needed, _Kind(("recorded_at",), ()))
+    own = tables.columns.get("predictions", {})
+    kind = _Kind(("recorded_at",), ())
+    found = _load(connection, "ecgs", tables.predictions, needed, kind, own)
     day = _dates(
         connection, "ecgs", "recorded_at", found["recorded_at"],
         tables.date_formats.get("predictions"),
@@ -173,6 +178,7 @@ def _load(
     source: pd.DataFrame | Path,
     columns: Sequence[str],
     kind: _Kind,
+    own: Mapping[str, str],
 ) -> dict[str, str]:
     """Make raw_<name> with the rows numbered from 1; return the type of each column found."""
     view = f"given_{name}"
@@ -188,13 +194,18 @@ def _load(
         described = connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()
     except duckdb.Error as error:
         raise TableRefused(f"table {name} ({source}) cannot be read: {error}") from error
-    types = {row[0]: row[1] for row in described}
-    missing = [c for c in columns if c not in types and c not in kind.optional]
+    there = {row[0]: row[1] for row in described}
+    called = {c: own.get(c, c) for c in columns}
+    missing = [its for c, its in called.items() if its not in there and c not in kind.optional]
     if missing:
         raise TableRefused(
-            f"table {name} has no column {', '.join(missing)}; it has {', '.join(types)}"
+            f"table {name} has no column {', '.join(missing)}; it has {', '.join(there)}"
         )
-    taken = [_quoted(c) if c in types else f"NULL::DATE AS {c}" for c in dict.fromkeys(columns)]
+    types = {c: there[its] for c, its in called.items() if its in there}
+    taken = [
+        f"{_quoted(its)} AS {_quoted(c)}" if c in types else f"NULL::DATE AS {c}"
+        for c, its in called.items()
+    ]
     connection.execute(
         f"CREATE TEMP TABLE raw_{name} AS "
         f"SELECT row_number() OVER () AS row_number, {', '.join(taken)} FROM {origin}"

@@ -41,6 +41,7 @@ OPTIONS = {
         "--predictions", "--cmr", "--output", "--max-days", "--by-sex", "--overall", "--alpha",
         "--figure", "--overwrite", "--help",
     ],
+    "analyse": ["--check", "--output", "--overwrite", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--help"],
     "explain": [
         "--ecg-id", "--sample", "--seed", "--input", "--participants", "--model", "--model-dir",
