@@ -18,7 +18,7 @@ COMMANDS = {
     "train": ("models.training", "train a model on ECGs with CMR"),
     "recalibrate": ("analysis.recalibrate", "recalibrate predictions on a CMR subset"),
     "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
-    "analyse": ("analysis.analyse", "a study file to its follow-up"),
+    "analyse": ("analysis.analyse", "a study file to its follow-up and hazard ratios"),
     "query": ("analysis.query", "SQL over the tables of a run"),
     "scale-check": ("beam_jobs.scale", "which unit and lead order do these ECGs look like?"),
 }

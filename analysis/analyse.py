@@ -1,4 +1,4 @@
-"""The command `lvm-ai analyse`: a study file to its follow-up; tables and report are to come."""
+"""The command `lvm-ai analyse`: from a study file to follow-up and hazard ratios."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Final
 import pandas as pd
 
 from analysis.followup import FollowUp
-from analysis.study import Study, follow_up_of, load_study
+from analysis.outcome_models import Contrast, analysed_sd, hazard_ratios
+from analysis.study import Study, exposures_of, follow_up_of, load_study
 from lvm_core.errors import UsageError
 
 _FEWEST: Final = 10
@@ -61,18 +62,45 @@ def main(argv: Sequence[str]) -> int:
         f"{_BASE})\n\n{preview(found).to_string(index_names=False)}\n"
     )
     if args.output is not None:
-        _write(args.output, study, found)
-        sys.stdout.write(f"\n{args.output}/restricted: follow-up by person, flow, settings\n")
+        _write(args.output, study, found, results_of(study, found))
+        sys.stdout.write(
+            f"\n{args.output}/restricted: follow-up by person, flow, hazard ratios, settings\n"
+        )
     return 0
 
 
-def _write(folder: Path, study: Study, found: FollowUp) -> None:
+def results_of(study: Study, found: FollowUp) -> pd.DataFrame:
+    """Return the hazard ratios of a study: per SD, per 10 of the unit, and with LVH.
+
+    Raises:
+        UsageError: a column of the predictions is missing, or they are of several models.
+    """
+    if not study.hazard_ratios:
+        return pd.DataFrame()
+    people = found.people.merge(
+        exposures_of(study), on="ecg_id", how="left", validate="many_to_one"
+    )
+    sd = analysed_sd(people, study.exposure)
+    contrasts = (
+        Contrast(study.exposure, "per SD", "SD", sd),
+        Contrast(study.exposure, "per 10", "of the exposure", 10.0),
+        Contrast("lvh_pred", "LVH", "yes against no", 1.0),
+    )
+    return hazard_ratios(
+        people, contrasts, primary_outcome=study.primary_outcome,
+        repeated=study.index.rule == "all",
+    )  # fmt: skip
+
+
+def _write(folder: Path, study: Study, found: FollowUp, results: pd.DataFrame) -> None:
     partial = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     restricted = partial / "restricted"
     restricted.mkdir(parents=True)
     found.people.to_parquet(restricted / "follow_up.parquet", index=False)
     found.flow.to_csv(restricted / "flow.csv", index=False)
+    if len(results):
+        results.to_csv(restricted / "hazard_ratios.csv", index=False)
     settings = {
         "study": study.model_dump(mode="json"),
         "versions": {name: version(name) for name in _PACKAGES}
@@ -89,10 +117,10 @@ def _write(folder: Path, study: Study, found: FollowUp) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lvm-ai analyse",
-        description="Check a study file and build its follow-up: index ECG, exclusions, time and "
-        "status for each outcome. Tables, figures and the report are to come. What it writes "
-        "describes single people: keep it where the data are. Research software, not for clinical "
-        "use.",
+        description="Check a study file, build its follow-up (index ECG, exclusions, time and "
+        "status for each outcome) and fit its Cox models. Figures, masked tables and the report "
+        "are to come: what it writes is not masked, keep it where the data are. Research software, "
+        "not for clinical use.",
     )
     parser.add_argument("study", type=Path, help="YAML file, see docs/follow_up.md")
     parser.add_argument("--check", action="store_true", help="show masked counts and write nothing")

@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
+import duckdb
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +16,9 @@ from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
 
 _ID_COLUMNS: Final = ("participant_id", "eid")
+_OF_ECGS: Final = (
+    "ecg_id", "model_id", "lvh_pred", "age_years", "sex", "height_cm", "weight_kg",
+)  # fmt: skip
 _Days = Annotated[int, Field(ge=0)]
 _Table = Literal["predictions", "persons", "events", "ends", "deaths"]
 
@@ -96,6 +100,7 @@ class Study(_Strict):
         primary_outcome: one of them.
         prevalent_window_days: how far back an outcome counts as prevalent; null for all history.
         latency_days: landmark.
+        hazard_ratios: fit Cox models of the exposure, per SD and per 10 of its unit, and of LVH.
     """
 
     name: str
@@ -111,6 +116,7 @@ class Study(_Strict):
     primary_outcome: str
     prevalent_window_days: _Days | None = None
     latency_days: _Days = 0
+    hazard_ratios: bool = True
 
     @model_validator(mode="after")
     def _primary_is_there(self) -> Self:
@@ -166,6 +172,15 @@ def load_study(path: Path) -> Study:
     return study.model_copy(update={"inputs": inputs})
 
 
+def predictions_of(study: Study) -> Path:
+    """Return the table of predictions, or the pattern of its files in a run folder."""
+    given = study.inputs.predictions
+    if not given.is_dir():
+        return given
+    inner = given / "predictions"
+    return (inner if inner.is_dir() else given) / "*.parquet"
+
+
 def follow_up_of(study: Study) -> FollowUp:
     """Build the follow-up table of a study.
 
@@ -174,12 +189,8 @@ def follow_up_of(study: Study) -> FollowUp:
         UsageError: a list of people cannot be read.
     """
     inputs = study.inputs
-    predictions = inputs.predictions
-    if predictions.is_dir():
-        inner = predictions / "predictions"
-        predictions = (inner if inner.is_dir() else predictions) / "*.parquet"
     return build_follow_up(
-        predictions=predictions,
+        predictions=predictions_of(study),
         persons=inputs.participants,
         events=inputs.events,
         ends=inputs.follow_up_ends,
@@ -191,6 +202,37 @@ def follow_up_of(study: Study) -> FollowUp:
         date_formats={str(name): text for name, text in study.date_formats.items()},
         columns={str(name): names for name, names in study.columns.items()},
     )
+
+
+def exposures_of(study: Study) -> pd.DataFrame:
+    """Read what Cox models need of each ECG.
+
+    Returns:
+        ecg_id, the exposure, lvh_pred, age_years, sex, height_cm, weight_kg.
+
+    Raises:
+        UsageError: a column is missing, or the predictions are of several models.
+    """
+    own = study.columns.get("predictions", {})
+    path = predictions_of(study)
+    reader = "read_parquet" if path.suffix == ".parquet" else "read_csv"
+    with duckdb.connect() as connection:
+        source = connection.sql(f"SELECT * FROM {reader}($path)", params={"path": str(path)})
+        called = {own.get(name, name): name for name in (study.exposure, *_OF_ECGS)}
+        missing = [name for name in called if name not in source.columns]
+        if missing:
+            raise UsageError(
+                f"predictions have no column {', '.join(missing)}, which hazard ratios need; "
+                "expected those of lvm-ai score, or `hazard_ratios: false`"
+            )
+        table = source.project(", ".join(f'"{name}"' for name in called)).df()
+    table = table.rename(columns=called)
+    models = sorted(table["model_id"].dropna().unique())
+    if len(models) > 1:
+        raise UsageError(
+            f"predictions are of {len(models)} models ({', '.join(map(str, models))}), expected one"
+        )
+    return pd.DataFrame(table.drop(columns="model_id").assign(ecg_id=table["ecg_id"].astype(str)))
 
 
 def _people(path: Path | None) -> list[str]:

@@ -24,6 +24,7 @@ inputs:
   follow_up_ends: ends.csv
   code_list: codes.csv
 exposure: lvm_pred_g
+hazard_ratios: false
 outcomes:
 - name: af
   incident_sources: [hes, death]
@@ -96,11 +97,11 @@ def test_follow_up_of__a_run_folder_is_read_like_a_table(folder: Path) -> None:
     [
         ("name: cases", "nam: cases", r"(?s)line 1: name is missing.*line 1: nam is no setting"),
         ("  events: e", "  evnts: e", "line 5: inputs.evnts is no setting; expected some of pred"),
-        ("[hes, death]", "[]", "line 11: outcomes.0.incident_sources is"),
+        ("[hes, death]", "[]", "line 12: outcomes.0.incident_sources is"),
         (LAST, "primary_outcome: mi", "primary_outcome is 'mi', expected one of af"),
-        (LAST, f"{LAST}\nindex: {{rule: last}}", "line 13: index.rule is 'last'"),
-        (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 13: index is .*needs a date"),
-        (LAST, f"{LAST}\nlatency_days: -3", "line 13: latency_days is -3"),
+        (LAST, f"{LAST}\nindex: {{rule: last}}", "line 14: index.rule is 'last'"),
+        (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 14: index is .*needs a date"),
+        (LAST, f"{LAST}\nlatency_days: -3", "line 14: latency_days is -3"),
         (LAST, f"- name: af\n  incident_sources: [hes]\n{LAST}", "are af, af, expected each once"),
         ("persons.csv", "nobody.csv", "inputs of .* do not exist: participants: .*nobody.csv"),
     ],
