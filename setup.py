@@ -43,7 +43,7 @@ setup(
     python_requires=">=3.11",
     packages=["lvm_core", "lvm_core.formats", "models", "models.demo", "beam_jobs", "analysis"],
     py_modules=["lvm_ai"],
-    package_data={"models.demo": ["*.keras.xz", "*.md", "*.yaml"]},
+    package_data={"models.demo": ["*.keras.xz", "*.md", "*.yaml"], "analysis": ["check.R"]},
     install_requires=[
         "apache-beam>=2.77,<3",
         "numpy>=2",

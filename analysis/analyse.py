@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -62,24 +63,16 @@ def main(argv: Sequence[str]) -> int:
         f"{_BASE})\n\n{preview(found).to_string(index_names=False)}\n"
     )
     if args.output is not None:
-        _write(args.output, study, found, results_of(study, found))
+        _write(args.output, study, found)
         sys.stdout.write(
-            f"\n{args.output}/restricted: follow-up by person, flow, hazard ratios, settings\n"
+            f"\n{args.output}/restricted: follow-up by person, flow, settings"
+            f"{', hazard ratios (check.R refits them)' if study.hazard_ratios else ''}\n"
         )
     return 0
 
 
-def results_of(study: Study, found: FollowUp) -> pd.DataFrame:
-    """Return the hazard ratios of a study: per SD, per 10 of the unit, and with LVH.
-
-    Raises:
-        UsageError: a column of the predictions is missing, or they are of several models.
-    """
-    if not study.hazard_ratios:
-        return pd.DataFrame()
-    people = found.people.merge(
-        exposures_of(study), on="ecg_id", how="left", validate="many_to_one"
-    )
+def _hazard_ratios(study: Study, people: pd.DataFrame) -> pd.DataFrame:
+    """Hazard ratios per SD, per 10 of the unit, and with LVH."""
     sd = analysed_sd(people, study.exposure)
     contrasts = (
         Contrast(study.exposure, "per SD", "SD", sd),
@@ -92,26 +85,57 @@ def results_of(study: Study, found: FollowUp) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _write(folder: Path, study: Study, found: FollowUp, results: pd.DataFrame) -> None:
+def _analysis_data(people: pd.DataFrame, exposure: str) -> pd.DataFrame:
+    """What Cox models read, for check.R: analysed rows, people as numbers."""
+    own = people[people["excluded"].isna()]
+    names = ["outcome", "time_days", "status", exposure, "lvh_pred"]
+    names += ["age_years", "sex", "height_cm", "weight_kg"]
+    data = own[list(dict.fromkeys(names))].astype({exposure: float})
+    data["lvh_pred"] = data["lvh_pred"].astype("boolean").astype("Int64")
+    return data.assign(person=pd.factorize(own["participant_id"])[0])
+
+
+def _write_models(partial: Path, study: Study, found: FollowUp) -> None:
+    people = found.people.merge(
+        exposures_of(study), on="ecg_id", how="left", validate="many_to_one"
+    )
+    restricted = partial / "restricted"
+    _hazard_ratios(study, people).to_csv(restricted / "hazard_ratios.csv", index=False)
+    _analysis_data(people, study.exposure).to_csv(restricted / "analysis_data.csv", index=False)
+    script = files("analysis").joinpath("check.R").read_text(encoding="utf-8")
+    (partial / "check.R").write_text(script, encoding="utf-8")
+
+
+def _write(folder: Path, study: Study, found: FollowUp) -> None:
+    """Write everything beside the folder first, so that it appears whole or not at all."""
     partial = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write_restricted(partial, study, found)
+        if folder.exists():
+            if not (folder / "restricted" / "study.json").exists():
+                raise UsageError(
+                    f"{folder} is not the output of a study; --overwrite leaves it alone"
+                )
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_restricted(partial: Path, study: Study, found: FollowUp) -> None:
     restricted = partial / "restricted"
     restricted.mkdir(parents=True)
     found.people.to_parquet(restricted / "follow_up.parquet", index=False)
     found.flow.to_csv(restricted / "flow.csv", index=False)
-    if len(results):
-        results.to_csv(restricted / "hazard_ratios.csv", index=False)
+    if study.hazard_ratios:
+        _write_models(partial, study, found)
     settings = {
         "study": study.model_dump(mode="json"),
         "versions": {name: version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
     }
     (restricted / "study.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():
-        if not (folder / "restricted" / "study.json").exists():
-            raise UsageError(f"{folder} is not the output of a study; --overwrite leaves it alone")
-        shutil.rmtree(folder)
-    partial.replace(folder)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,22 @@ def test_estimates__equal_a_fit_by_hand_and_are_near_the_truth(
     assert 0 < np.log(row["estimate"]) < OUTCOMES_TRUTH["af"].lvmi_per_10_g_m2 + 2 * row["se"]
 
 
+@pytest.mark.parametrize("rule", ["first", "all"])
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+def test_check_r__refits_every_hazard_ratio(folder: Path, tmp_path: Path, rule: str) -> None:
+    (folder / "r.yaml").write_text(f"{STUDY}index: {{rule: {rule}}}\n")
+    assert lvm_ai.main(["analyse", str(folder / "r.yaml"), "--output", str(tmp_path / "out")]) == 0
+    command = ["Rscript", "check.R"]
+    done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "18 hazard ratios, 0 without an estimate left out" in done.stdout
+    results = tmp_path / "out" / "restricted" / "hazard_ratios.csv"
+    wrong = pd.read_csv(results)
+    wrong.loc[3, "estimate"] *= 1.0001
+    wrong.to_csv(results, index=False)
+    assert subprocess.run(command, cwd=tmp_path / "out", capture_output=True).returncode == 1
+
+
 def test_q_values__of_the_outcomes_that_are_not_primary(results: pd.DataFrame) -> None:
     assert results.loc[results["primary"], "q"].isna().all()
     others = results[~results["primary"]]
@@ -183,4 +201,4 @@ def test_command__refuses_predictions_without_what_it_needs(
     command = ["analyse", str(folder / "other.yaml"), "--output", str(tmp_path / "out")]
     assert lvm_ai.main(command) == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
