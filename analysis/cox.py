@@ -188,7 +188,7 @@ def _state(
         entries=kept.entries,
         events=kept.events,
         estimated=~separated.terms,
-        fixed_values=data.x[:, ~separated.rows][separated.terms][:, 0],
+        fixed_values=data.x[separated.terms][:, np.argmin(separated.rows)],
         strata=data.strata,
         stratum_labels=data.stratum_labels,
         clusters=kept.clusters,
