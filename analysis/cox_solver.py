@@ -24,7 +24,8 @@ _DECREMENT: Final = 1e-10
 # deviations of its covariate a step, it moves without end.
 _MOVING: Final = 0.1
 _FLAT_GAIN: Final = 1e-6
-_VANISHED: Final = 1e-12
+_SHORTER: Final = 0.5
+_VANISHED: Final = 1e-15
 _SHARE: Final = 0.1
 
 
@@ -58,8 +59,7 @@ def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
 
     Raises:
         TableRefused: the covariates are dependent in the risk sets, or the likelihood grows
-            without end along one of them.
-        ArithmeticError: no maximum in 50 steps, which only broken numbers bring about.
+            without end along one of them, or has no maximum after 50 steps.
     """
     scale = x.std(axis=1)
     scale[scale == 0] = 1.0
@@ -69,20 +69,24 @@ def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
     null = at.log_likelihood
     matrix = information(ranges, unit, at)
     refuse_dependent(matrix, terms)
+    before = np.inf
     for _ in range(_MAX_STEPS):
         gradient = score(ranges, unit, at)
         step = linalg.lstsq(matrix, gradient)[0]
         moved, gained = _move(ranges, unit, coefficients, step, at)
         with np.errstate(over="ignore", invalid="ignore"):
             matrix = information(ranges, unit, gained)
+        length = np.abs(moved - coefficients).max()
         flat = abs(gained.log_likelihood - at.log_likelihood) < _FLAT_GAIN
-        if flat or not np.isfinite(matrix).all():
+        # On the way to a maximum each step is far shorter than the last; an endless one is not.
+        if (flat and length > _SHORTER * before) or not np.isfinite(matrix).all():
             _refuse_endless(np.abs(moved - coefficients) > _MOVING, terms)
-        coefficients, at = moved, gained
+        coefficients, at, before = moved, gained, length
         if gradient @ step < _DECREMENT:
             break
     else:
-        raise ArithmeticError(f"the likelihood has no maximum after {_MAX_STEPS} steps")
+        # Numbers run out before the likelihood flattens, as R then "ran out of iterations".
+        _refuse_endless(np.abs(coefficients) >= _SHARE * np.abs(coefficients).max(), terms)
     covariance = _inverse(matrix, terms) / np.outer(scale, scale)
     tied = None if at.tied_sums is None else at.tied_sums * scale[:, None]
     at = replace(at, sums=at.sums * scale[:, None], tied_sums=tied)
@@ -115,9 +119,10 @@ def _move(
     slack = 1e-12 * abs(at.log_likelihood)
     for _ in range(_MAX_HALVINGS):
         moved = coefficients + step
-        with np.errstate(over="ignore", invalid="ignore"):  # too far: the step is halved below
+        # Too far, and numbers run out: the step is halved.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             there = likelihood(ranges, x, moved)
-        if there.log_likelihood >= at.log_likelihood - slack:
+        if np.isfinite(there.log_likelihood) and there.log_likelihood >= at.log_likelihood - slack:
             return moved, there
         step = step / 2
     return coefficients, at

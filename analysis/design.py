@@ -13,7 +13,8 @@ from scipy import linalg
 
 from analysis.columns import Columns, TableRefused
 
-_DEPENDENT: Final = 1e-9
+_FLAT: Final = 1e-9
+_DEPENDENT: Final = 1e-12
 
 
 @runtime_checkable
@@ -182,7 +183,7 @@ def refuse_dependent(information: NDArray[np.float64], terms: Sequence[str]) -> 
         TableRefused: the matrix is singular; names the term that the earlier ones determine.
     """
     scale = np.sqrt(np.clip(np.diagonal(information), 0, None))
-    flat = scale <= _DEPENDENT * max(scale.max(), 1e-300)
+    flat = scale <= _FLAT * max(scale.max(), 1e-300)
     if flat.any():
         name = terms[int(np.flatnonzero(flat)[0])]
         raise TableRefused(

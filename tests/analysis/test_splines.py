@@ -82,6 +82,25 @@ def test_proportional_hazards_test__takes_the_terms_of_a_spline_together() -> No
     assert rows["df"].tolist() == [3, 1, 4]
 
 
+@pytest.mark.parametrize("seed", [1, 3, 5])
+def test_fit_cox__a_spline_of_a_heavy_tail_is_not_taken_for_separation(seed: int) -> None:
+    """Its terms are nearly dependent; the same space spanned by others has the same likelihood."""
+    rng = np.random.default_rng(seed)
+    x = np.exp(rng.normal(2, 1.6, 400))
+    event, censored = rng.exponential(10, 400) / (1 + x) ** 0.1, rng.uniform(1, 12, 400)
+    table = pd.DataFrame({"x": x, "time": np.minimum(event, censored), "event": event <= censored})
+    spline = restricted_cubic_spline(table, column="x", n_knots=5)
+    basis = spline.basis(x) - spline.basis(x).mean(axis=0)
+    spanning = np.linalg.qr(basis / basis.std(axis=0))[0]
+    names = [f"q{place}" for place in range(4)]
+    table[names] = spanning
+    arguments: dict[str, Any] = {"duration": "time", "event": "event"}
+    ours = fit_cox(table, covariates=[spline], **arguments)
+    other = fit_cox(table, covariates=names, **arguments)
+    close(ours.log_likelihood, other.log_likelihood, rtol=1e-9)
+    close(nonlinearity_test(ours, spline=spline).df, 3, rtol=0)
+
+
 def test_spline__predicts_for_other_tables_with_the_knots_of_the_fit() -> None:
     fit, spline = _fit()
     new = pd.DataFrame({"age": [45.0, 80.0], "sex": [1, 1]})

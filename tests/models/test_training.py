@@ -209,7 +209,7 @@ def test_main__usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert training.main([]) == 2
     assert training.main(["--help"]) == 0
     assert training.main(["--config", str(tmp_path / "absent.yaml")]) == 2
-    assert "cannot be read as YAML" in capsys.readouterr().err
+    assert "absent.yaml cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.slow
