@@ -1,4 +1,8 @@
-"""The command line of LVM-AI: a table of subcommands, each imported only when it is called."""
+"""The command line of LVM-AI: a table of subcommands, each imported only when it is called.
+
+A command of several modules runs them one after the other with the same arguments: jobs and
+analysis import nothing of each other.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {
-    "demo": ("beam_jobs.demo", "synthetic cohort through the whole job, in about a minute"),
+    "demo": ("beam_jobs.demo analysis.demo", "synthetic cohort through everything, to a report"),
     "ingest": ("beam_jobs.ingest", "device files (XML, WFDB) to checked ECG Parquet"),
     "score": ("beam_jobs.score", "ECGs to predictions: LV mass, index, LVH, ECG rules"),
     "status": ("beam_jobs.status", "progress, throughput and rejects of a run, from its folder"),
@@ -18,7 +22,7 @@ COMMANDS = {
     "train": ("models.training", "train a model on ECGs with CMR"),
     "recalibrate": ("analysis.recalibrate", "recalibrate predictions on a CMR subset"),
     "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
-    "analyse": ("analysis.analyse", "a study file to its follow-up and hazard ratios"),
+    "analyse": ("analysis.analyse", "a study file to tables, figures and a report"),
     "query": ("analysis.query", "SQL over the tables of a run"),
     "scale-check": ("beam_jobs.scale", "which unit and lead order do these ECGs look like?"),
 }
@@ -62,7 +66,11 @@ def _run(name: str, args: Sequence[str]) -> int:
     # Beam says at its import that clients of a service are missing which nothing here uses.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
-        return int(import_module(COMMANDS[name][0]).main(args))
+        for module in COMMANDS[name][0].split():
+            code = int(import_module(module).main(args))
+            if code:
+                return code
+        return 0
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -41,9 +41,17 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["lvm_core", "lvm_core.formats", "models", "models.demo", "beam_jobs", "analysis"],
+    packages=[
+        *("lvm_core", "lvm_core.formats", "models", "models.demo", "beam_jobs"),
+        *("analysis", "analysis.report", "studies"),
+    ],
     py_modules=["lvm_ai"],
-    package_data={"models.demo": ["*.keras.xz", "*.md", "*.yaml"], "analysis": ["check.R"]},
+    package_data={
+        "models.demo": ["*.keras.xz", "*.md", "*.yaml"],
+        "analysis": ["check.R"],
+        "analysis.report": ["templates/*", "checklist_items/*.csv"],
+        "studies": ["*.yaml", "*.md", "code_lists/*.csv"],
+    },
     install_requires=[
         "apache-beam>=2.77,<3",
         "numpy>=2",
@@ -53,6 +61,8 @@ setup(
         "lifelines>=0.30",
         "matplotlib>=3.9",  # pictures
         "duckdb>=2",  # joins of millions of coded records in seconds; MIT, alive
+        "jinja2>=3.1",  # the report page, with escaping; BSD, alive
+        "python-docx>=1.2",  # tables for Word; MIT, alive
         "keras>=3.3",
         "h5py",  # legacy Keras files
         "pydantic>=2",  # settings files are checked before any work

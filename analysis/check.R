@@ -1,26 +1,49 @@
-# Refits the hazard ratios of a study in R, so that a statistician can check them.
-# Run in the output folder of lvm-ai analyse: Rscript check.R
-# Needs the package survival. Reads restricted/, writes nothing; exits with 1 on a difference.
+# Refits the main hazard ratios of a study in R, so that a statistician can check them.
+# Rscript export/check.R (from anywhere). Needs the package survival. Reads restricted/ beside
+# export/, writes nothing; exits with 1 on a difference.
 suppressMessages(library(survival))
-people <- read.csv(file.path("restricted", "analysis_data.csv"))
-ours <- read.csv(file.path("restricted", "hazard_ratios.csv"))
-people$sex <- relevel(factor(people$sex), ref = "female")
-covariates <- list(character(0), c("age_years", "sex"),
-                   c("age_years", "sex", "height_cm", "weight_kg"))
-all_covariates <- covariates[[3]]
+own_file <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
+restricted <- file.path(dirname(dirname(normalizePath(own_file))), "restricted")
+read <- function(name) read.csv(file.path(restricted, name), stringsAsFactors = FALSE)
+people <- read("analysis_data.csv")
+ours <- read("hazard_ratios.csv")
+terms <- read("models.csv")
+for (name in unique(terms$term[terms$kind == "category"])) {
+  reference <- terms$reference[terms$term == name][1]
+  people[[name]] <- relevel(factor(people[[name]]), ref = reference)
+}
+people$quartile_factor <- factor(people$quartile)
+attained <- "entry_age_days" %in% names(people)
+
+# The column of a contrast, and the term of the fit that belongs to it.
+column_of <- function(contrast) {
+  if (grepl("^quartile", contrast)) return("quartile_factor")
+  if (grepl("^trend", contrast)) return("quartile_median")
+  c("per SD" = "exposure", "per 10" = "exposure", "LVH" = "lvh",
+    "per SD of the own sex" = "exposure_in_sd_of_sex")[[contrast]]
+}
 
 refit <- function(row) {
   own <- people[people$outcome == row$outcome, ]
-  own <- own[complete.cases(own[, c(row$exposure, all_covariates)]), ]
-  terms <- c(row$exposure, covariates[[row$model]])
-  formula <- reformulate(terms, "Surv(time_days, status == 1)")
+  if (!is.na(row$level) && row$level != "") own <- own[own$model_id == row$level, ]
+  column <- column_of(row$contrast)
+  needed <- c(if (column == "quartile_median") "quartile" else column, terms$term)
+  own <- own[complete.cases(own[, unique(needed)]), ]
+  if (column == "quartile_median")
+    own$quartile_median <- ave(own$exposure, own$quartile, FUN = median)
+  covariates <- terms$term[terms$model == row$model]
+  left <- if (attained) "Surv(entry_age_days, exit_age_days, status == 1)"
+          else "Surv(time_days, status == 1)"
   control <- coxph.control(eps = 1e-12, toler.chol = 1e-13, iter.max = 60)
   # Named by value: coxph looks its arguments up where the formula was made.
-  call <- list(formula, data = own, ties = "efron", control = control)
+  call <- list(reformulate(c(column, covariates), left), data = own, ties = "efron",
+               control = control)
   if (row$se_type == "by person") call$cluster <- own$person
   fit <- do.call(coxph, call)
-  c(log_hr = unname(coef(fit)[1]) * row$unit_value,
-    se = sqrt(vcov(fit)[1, 1]) * row$unit_value, n = fit$n, events = fit$nevent)
+  term <- if (column == "quartile_factor")
+    paste0(column, sub("^quartile (.) .*", "\\1", row$contrast)) else column
+  c(log_hr = coef(fit)[[term]] * row$unit_value,
+    se = sqrt(vcov(fit)[term, term]) * row$unit_value, n = fit$n, events = fit$nevent)
 }
 
 known <- ours[!is.na(ours$estimate), ]

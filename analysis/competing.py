@@ -58,6 +58,7 @@ def predict_cumulative_incidence(
         raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
     _check_fits(fits_by_cause)
     grid = np.unique(np.concatenate([f.state.ranges.times for f in fits_by_cause.values()]))
+    grid = grid[grid <= at.max()] if len(at) else grid[:0]
     size = max(1, _CHUNK // (len(grid) * len(fits_by_cause)))
     parts = [
         _incidences(fits_by_cause, table.iloc[begin : begin + size], grid, at)

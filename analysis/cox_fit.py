@@ -246,7 +246,7 @@ class CoxFit:
 
         Args:
             table: rows with the covariates and strata of the fit, complete.
-            times: (T,) ascending times that include all event times of the fit.
+            times: (T,) ascending times that include all event times of the fit up to the last.
 
         Returns:
             (n, T) steps, 0 where the row's stratum has no event.
@@ -258,8 +258,9 @@ class CoxFit:
         baselines = baseline_hazards(self.state.ranges, self.state.at)
         for code in np.unique(strata):
             rows = np.flatnonzero(strata == code)
-            places = np.searchsorted(times, baselines[code].times)
-            steps[np.ix_(rows, places)] = np.outer(risk[rows], baselines[code].steps)
+            within = np.searchsorted(baselines[code].times, times[-1:], side="right").sum()
+            places = np.searchsorted(times, baselines[code].times[:within])
+            steps[np.ix_(rows, places)] = np.outer(risk[rows], baselines[code].steps[:within])
         return steps
 
     def likelihood_ratio_test(self, other: CoxFit) -> ChiSquareTest:

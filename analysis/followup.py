@@ -6,10 +6,8 @@ records take seconds; the order of rows in any input does not matter.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -18,114 +16,18 @@ import pandas as pd
 
 from analysis.code_lists import code_key, system_key
 from analysis.columns import TableRefused
+from analysis.followup_rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
+from analysis.index_ecgs import body_sizes, choose_index_ecgs, eligibility
 from analysis.record_tables import RecordTables, read_tables
-from lvm_core.unknowns import PLACEHOLDER_DATES
 
-
-class Exclusion(StrEnum):
-    """Why somebody is not followed for an outcome, in the order in which reasons are looked for.
-
-    The list is closed; the first that holds is the one that is counted. The last three are of one
-    outcome's codes.
-    """
-
-    NOT_IN_COHORT = "not_in_cohort"
-    WITHDRAWN = "withdrawn"
-    EXCLUDED_BY_LIST = "excluded_by_list"
-    NO_USABLE_ECG = "no_usable_ecg"
-    MISSING_EXPOSURE = "missing_exposure"
-    UNKNOWN_REGION = "unknown_region"
-    DEATH_BEFORE_INDEX = "death_before_index"
-    INDEX_AFTER_ADMIN_END = "index_after_admin_end"
-    LOST_BEFORE_INDEX = "lost_before_index"
-    PREVALENT = "prevalent"
-    UNKNOWN_EVENT_DATE = "unknown_event_date"
-    NO_FOLLOW_UP_TIME = "no_follow_up_time"
-
-
-@dataclass(frozen=True, slots=True)
-class IndexRule:
-    """Which ECG opens follow-up.
-
-    A plain last ECG, or the nearest to a date on either side, uses the future and cannot be asked
-    for.
-
-    Attributes:
-        kind: "first" (on or after `date`, if given), "last_on_or_before" a `date`, or "all": each
-            usable ECG opens a follow-up of its own.
-        date: bound of the kinds that have one.
-        max_days: for "last_on_or_before": how long before the date at most.
-    """
-
-    kind: str = "first"
-    date: dt.date | None = None
-    max_days: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("first", "last_on_or_before", "all"):
-            raise ValueError(
-                f"index ECG is {self.kind!r}, expected first, last_on_or_before or all; a plain "
-                "last or a nearest ECG uses the future"
-            )
-        if self.kind == "last_on_or_before" and self.date is None:
-            raise ValueError("index ECG last_on_or_before needs a date")
-        if self.max_days is not None and (self.kind != "last_on_or_before" or self.max_days < 0):
-            raise ValueError(
-                f"max_days is {self.max_days} for {self.kind}, expected 0 or more days before the "
-                "date of last_on_or_before"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomeRule:
-    """What counts as an outcome.
-
-    Attributes:
-        name: in the `outcome` column of the code list.
-        incident_sources: sources whose dates open an event during follow-up.
-        prevalent_sources: further sources that count for disease at the index only.
-    """
-
-    name: str
-    incident_sources: tuple[str, ...]
-    prevalent_sources: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.incident_sources:
-            raise ValueError(f"outcome {self.name!r} has no incident source, expected one or more")
-
-
-@dataclass(frozen=True, slots=True)
-class FollowUpRules:
-    """Everything that decides a follow-up table.
-
-    Attributes:
-        outcomes: one or more.
-        index: which ECG opens follow-up.
-        exposure: column of the predictions that must be known on the index ECG.
-        exclude_flags: quality flags with which an ECG is not usable.
-        prevalent_window_days: how far back an outcome counts as prevalent; None for all history.
-        latency_days: landmark L: events, deaths and ends up to L days drop the person, and the
-            clock starts at L.
-    """
-
-    outcomes: tuple[OutcomeRule, ...]
-    index: IndexRule = IndexRule()
-    exposure: str = "lvm_pred_g"
-    exclude_flags: tuple[str, ...] = ()
-    prevalent_window_days: int | None = None
-    latency_days: int = 0
-
-    def __post_init__(self) -> None:
-        names = [outcome.name for outcome in self.outcomes]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"outcomes are {names}, expected one or more, each once")
-        if self.latency_days < 0:
-            raise ValueError(f"latency_days is {self.latency_days}, expected 0 or more")
-        if self.prevalent_window_days is not None and self.prevalent_window_days < 0:
-            raise ValueError(
-                f"prevalent_window_days is {self.prevalent_window_days}, expected 0 or more"
-            )
+__all__ = [
+    "Exclusion",
+    "FollowUp",
+    "FollowUpRules",
+    "IndexRule",
+    "OutcomeRule",
+    "build_follow_up",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +37,26 @@ class FollowUp:
     Attributes:
         people: one row a person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
             index_date, outcome, excluded (a reason or null), status (0 censored, 1 outcome, 2
-            death), time_days from the clock's start, exit_date, placeholder_date, event_after_death
-            (the record is not counted, death stands).
+            death), end_reason (outcome, death, lost, administrative_end), time_days from the
+            clock's start, exit_date, placeholder_date, event_after_death (the record is not
+            counted, death stands), body_size_far (height and weight are further from the index ECG
+            than allowed, or of an unknown day), history_days (observed before the index; null if
+            unknown), entry_age_days and exit_age_days (of the analysed where attained age is the
+            time scale and the birth is known).
         flow: outcome, reason ("all", each exclusion in order, "analysed"), n_people, n_rows; the
-            people and rows of the exclusions and of "analysed" add up to "all".
+            rows of the exclusions and of "analysed" add up to "all", and so do the people where each
+            has one index ECG.
+        eligibility: of `index_ecgs.eligibility`: how people come to be without a usable ECG.
+        body_size: of `index_ecgs.body_sizes`: index ECGs with height and weight near, far, of an
+            unknown day.
+        code_hits: the code list with n_records and n_people of the cohort that each code found.
     """
 
     people: pd.DataFrame
     flow: pd.DataFrame
+    eligibility: pd.DataFrame
+    body_size: pd.DataFrame
+    code_hits: pd.DataFrame
 
 
 def build_follow_up(
@@ -154,6 +68,8 @@ def build_follow_up(
     code_list: pd.DataFrame,
     rules: FollowUpRules,
     deaths: pd.DataFrame | Path | None = None,
+    encounters: pd.DataFrame | Path | None = None,
+    history_starts: pd.DataFrame | Path | None = None,
     withdrawn: Sequence[str] = (),
     excluded: Sequence[str] = (),
     date_formats: Mapping[str, str] | None = None,
@@ -163,14 +79,19 @@ def build_follow_up(
 
     Args:
         predictions: participant_id, ecg_id, recorded_at, lvm_pred_g, the exposure, and
-            quality_flags where they are excluded. A table, or a CSV or Parquet file.
-        persons: participant_id, region, and death_date and ltfu_date unless there are `deaths`.
+            quality_flags where they are excluded, af_on_ecg (yes or no) where an outcome asks for
+            it. A table, or a CSV or Parquet file.
+        persons: participant_id, region, death_date and ltfu_date unless there are `deaths`,
+            body_size_date and birth_date where the rules need them.
         events: participant_id, date, code, system, source, and reported_date where an undated
             self-report has the date at which it was made.
         ends: region, source, end_date: the last day of records.
         code_list: of `read_code_list`.
         rules: index ECG, outcomes, latency.
         deaths: participant_id, death_date, ltfu_date of those who have one.
+        encounters: participant_id, date, of hospital cohorts: follow-up then ends with the last one
+            and `grace_days`, in place of ltfu_date.
+        history_starts: participant_id, start_date: the first day of each person's records.
         withdrawn: people who withdrew.
         excluded: people to leave out, such as those whom the model was trained on.
         date_formats: for each table whose dates are not ISO their one strptime format.
@@ -181,7 +102,8 @@ def build_follow_up(
 
     Raises:
         TableRefused: a column is missing, a date is of another format, a person is there twice,
-            a source that an outcome needs has no end of records.
+            a source that an outcome needs has no end of records, a rule needs a table or column
+            that is not there, an ECG is from before its person's birth.
         ValueError: an outcome is not in the code list.
 
     Source:
@@ -193,18 +115,63 @@ def build_follow_up(
         raise ValueError(
             f"outcome {unknown[0]!r} is not in the code list, which has {', '.join(sorted(known))}"
         )
+    tables = RecordTables(
+        predictions, persons, events, ends, deaths, encounters, history_starts,
+        date_formats or {}, columns or {},
+    )  # fmt: skip
+    _refuse_missing_tables(tables, rules)
     with duckdb.connect() as connection:
-        tables = RecordTables(
-            predictions, persons, events, ends, deaths, date_formats or {}, columns or {}
-        )
-        read_tables(connection, tables, rules.exposure, rules.exclude_flags)
+        read_tables(connection, tables, rules)
         _register_lists(connection, code_list, withdrawn, excluded)
         _refuse_missing_ends(connection, rules)
-        connection.execute(_index_sql(rules.index))
+        choose_index_ecgs(connection, rules, has_starts=history_starts is not None)
+        _refuse_ecgs_before_birth(connection)
+        connection.execute(_CODE_MATCHES)
         connection.execute(_MATCHED)
-        parts = [_of_outcome(connection, outcome, rules) for outcome in rules.outcomes]
-        people = pd.concat(parts, ignore_index=True)
-    return FollowUp(people, _flow(people, [outcome.name for outcome in rules.outcomes]))
+        return _followed(connection, rules, code_list, is_hospital=encounters is not None)
+
+
+def _followed(
+    connection: duckdb.DuckDBPyConnection,
+    rules: FollowUpRules,
+    code_list: pd.DataFrame,
+    *,
+    is_hospital: bool,
+) -> FollowUp:
+    parts = [_of_outcome(connection, one, rules, is_hospital=is_hospital) for one in rules.outcomes]
+    people = pd.concat(parts, ignore_index=True)
+    return FollowUp(
+        people=people,
+        flow=_flow(people, [outcome.name for outcome in rules.outcomes]),
+        eligibility=eligibility(connection),
+        body_size=body_sizes(connection),
+        code_hits=_code_hits(connection, code_list),
+    )
+
+
+def _refuse_missing_tables(tables: RecordTables, rules: FollowUpRules) -> None:
+    """Refuse rules about encounters or history without a table that can tell."""
+    hospital = {"min_encounters": rules.min_encounters, "grace_days": rules.grace_days}
+    asked = [f"{name} is {value}" for name, value in hospital.items() if value]
+    if asked and tables.encounters is None:
+        raise TableRefused(f"{' and '.join(asked)}, but there is no table encounters")
+    if rules.min_history_days and tables.history_starts is None and tables.encounters is None:
+        # With events alone, only those who have been ill would have a history.
+        raise TableRefused(
+            f"min_history_days is {rules.min_history_days}, but there is neither a table "
+            "history_starts nor encounters; first events tell it of the ill only"
+        )
+
+
+def _refuse_ecgs_before_birth(connection: duckdb.DuckDBPyConnection) -> None:
+    found = connection.execute(
+        "SELECT count(*) FROM index_ecgs JOIN persons USING (participant_id) "
+        "WHERE birth_date > index_date"
+    ).fetchone()
+    if found and found[0]:
+        raise TableRefused(
+            f"{found[0]} index ECGs are from before their person's birth_date, expected none"
+        )
 
 
 def _refuse_missing_ends(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> None:
@@ -233,45 +200,42 @@ def _register_lists(
     codes = code_list.assign(
         code=code_key(code_list["code"]), system=system_key(code_list["system"])
     )
-    connection.register("code_list", codes[["code", "system", "match", "outcome"]])
+    codes = codes[["code", "system", "match", "outcome"]].assign(list_row=range(len(codes)))
+    connection.register("code_list", codes)
     for name, ids in (("withdrawn", withdrawn), ("excluded", excluded)):
         frame = pd.DataFrame({"participant_id": pd.Series(list(ids), dtype=str)}).drop_duplicates()
         connection.register(name, frame)
-    placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
-    connection.register("placeholders", placeholders)
-
-
-def _index_sql(rule: IndexRule) -> str:
-    """The index ECGs: one a person, or with "all" every usable one."""
-    bounds = {"first": ">=", "all": ">=", "last_on_or_before": "<="}
-    where = f"WHERE index_date {bounds[rule.kind]} DATE '{rule.date}'" if rule.date else ""
-    if rule.max_days is not None:
-        where += f" AND index_date >= DATE '{rule.date}' - {rule.max_days}"
-    pick = {
-        "first": "QUALIFY row_number() OVER (PARTITION BY participant_id "
-        "ORDER BY index_date, ecg_id) = 1",
-        "last_on_or_before": "QUALIFY row_number() OVER (PARTITION BY participant_id "
-        "ORDER BY index_date DESC, ecg_id) = 1",
-        "all": "",
-    }[rule.kind]
-    return f"CREATE TEMP TABLE index_ecgs AS SELECT * FROM usable_ecgs {where} {pick}"
 
 
 # Codes are compared once for each distinct one, not for each record.
+_CODE_MATCHES: Final = """
+CREATE TEMP TABLE code_matches AS
+WITH distinct_codes AS (SELECT DISTINCT system, code FROM events)
+SELECT l.list_row, l.outcome, d.system, d.code
+FROM distinct_codes d JOIN code_list l ON l.system = d.system AND (
+    (l.match = 'exact' AND d.code = l.code)
+    OR (l.match = 'prefix' AND starts_with(d.code, l.code))
+)
+"""
+
 _MATCHED: Final = """
 CREATE TEMP TABLE matched AS
-WITH distinct_codes AS (SELECT DISTINCT system, code FROM events),
-hits AS (
-    SELECT DISTINCT d.system, d.code, l.outcome
-    FROM distinct_codes d JOIN code_list l ON l.system = d.system AND (
-        (l.match = 'exact' AND d.code = l.code)
-        OR (l.match = 'prefix' AND starts_with(d.code, l.code))
-    )
-)
+WITH hits AS (SELECT DISTINCT system, code, outcome FROM code_matches)
 SELECT DISTINCT e.participant_id, h.outcome, e.source, e.reported_date,
     CASE WHEN e.date IN (SELECT date FROM placeholders) THEN NULL ELSE e.date END AS date,
     coalesce(e.date IN (SELECT date FROM placeholders), false) AS is_placeholder
 FROM events e JOIN hits h ON h.system = e.system AND h.code = e.code
+"""
+
+_CODE_HITS: Final = """
+WITH found AS (
+    SELECT DISTINCT m.list_row, e.*
+    FROM events e JOIN code_matches m ON m.system = e.system AND m.code = e.code
+    SEMI JOIN persons p ON p.participant_id = e.participant_id
+)
+SELECT l.list_row, count(f.list_row) AS n_records, count(DISTINCT f.participant_id) AS n_people
+FROM code_list l LEFT JOIN found f ON f.list_row = l.list_row
+GROUP BY l.list_row ORDER BY l.list_row
 """
 
 _OF_OUTCOME: Final = """
@@ -283,11 +247,20 @@ everybody AS (
     SELECT participant_id FROM persons UNION SELECT participant_id FROM all_ecgs
     UNION SELECT participant_id FROM event_people
 ),
+last_seen AS (
+    SELECT participant_id, max(date) + $grace::INTEGER AS last_date FROM encounters
+    WHERE date NOT IN (SELECT date FROM placeholders) GROUP BY participant_id
+),
 base AS (
-    SELECT b.participant_id, i.ecg_id, i.index_date, i.has_exposure,
-        p.participant_id IS NOT NULL AS in_cohort, a.admin_end, p.death_date, p.ltfu_date
+    SELECT b.participant_id, i.ecg_id, i.index_date, i.has_exposure, i.history_days,
+        coalesce(i.body_size IN ('far', 'unknown_date'), false) AS body_size_far,
+        $af AND coalesce(i.af_on_ecg, false) AS has_af_on_ecg,
+        p.participant_id IS NOT NULL AS in_cohort, p.birth_date, a.admin_end, p.death_date,
+        CASE WHEN $is_hospital THEN s.last_date ELSE p.ltfu_date END AS ltfu_date,
+        $is_hospital AND s.last_date IS NULL AS never_seen
     FROM everybody b LEFT JOIN persons p USING (participant_id)
     LEFT JOIN index_ecgs i USING (participant_id) LEFT JOIN admin a ON a.region = p.region
+    LEFT JOIN last_seen s USING (participant_id)
 ),
 own AS (
     SELECT b.participant_id, b.ecg_id,
@@ -320,39 +293,63 @@ SELECT participant_id, ecg_id, index_date, $outcome AS outcome,
         WHEN participant_id IN (SELECT participant_id FROM withdrawn) THEN 'withdrawn'
         WHEN participant_id IN (SELECT participant_id FROM excluded) THEN 'excluded_by_list'
         WHEN ecg_id IS NULL THEN 'no_usable_ecg'
-        WHEN NOT has_exposure THEN 'missing_exposure'
+        WHEN NOT has_exposure OR (body_size_far AND $exposure_is_index) THEN 'missing_exposure'
         WHEN admin_end IS NULL THEN 'unknown_region'
         WHEN death_date < index_date THEN 'death_before_index'
         WHEN admin_end < index_date THEN 'index_after_admin_end'
-        WHEN ltfu_date < index_date THEN 'lost_before_index'
-        WHEN prevalent THEN 'prevalent'
+        WHEN ltfu_date < index_date OR never_seen THEN 'lost_before_index'
+        WHEN prevalent OR has_af_on_ecg THEN 'prevalent'
         WHEN undated THEN 'unknown_event_date'
         WHEN date_diff('day', index_date, exit_date) <= $latency THEN 'no_follow_up_time'
     END AS excluded,
     CASE WHEN has_event THEN 1 WHEN death_date = exit_date THEN 2 ELSE 0 END AS status,
+    CASE WHEN has_event THEN 'outcome' WHEN death_date = exit_date THEN 'death'
+        WHEN ltfu_date = exit_date THEN 'lost' ELSE 'administrative_end' END AS end_reason,
     date_diff('day', index_date, exit_date) - $latency AS time_days,
     exit_date, coalesce(placeholder_date, false) AS placeholder_date,
-    coalesce(event_date > death_date, false) AS event_after_death
+    coalesce(event_date > death_date, false) AS event_after_death,
+    body_size_far, history_days,
+    date_diff('day', birth_date, index_date) + $latency AS entry_age_days,
+    date_diff('day', birth_date, exit_date) AS exit_age_days
 FROM happened ORDER BY participant_id, index_date, ecg_id
 """
 
 
+_OF_ANALYSED: Final = ("status", "time_days", "entry_age_days", "exit_age_days")
+
+
 def _of_outcome(
-    connection: duckdb.DuckDBPyConnection, outcome: OutcomeRule, rules: FollowUpRules
+    connection: duckdb.DuckDBPyConnection,
+    outcome: OutcomeRule,
+    rules: FollowUpRules,
+    *,
+    is_hospital: bool,
 ) -> pd.DataFrame:
-    prevalent = sorted({*outcome.incident_sources, *outcome.prevalent_sources})
     arguments = {
         "incident": list(outcome.incident_sources),
-        "prevalent": prevalent,
+        "prevalent": sorted({*outcome.incident_sources, *outcome.prevalent_sources}),
         "outcome": outcome.name,
+        "af": outcome.af_on_ecg,
         "window": rules.prevalent_window_days,
         "latency": rules.latency_days,
+        "exposure_is_index": rules.exposure_is_index,
+        "is_hospital": is_hospital,
+        "grace": rules.grace_days,
     }
     found = connection.execute(_OF_OUTCOME, arguments).df()
     out = found["excluded"].notna()
-    found["status"] = found["status"].astype("Int64").mask(out)
-    found["time_days"] = found["time_days"].astype("Int64").mask(out)
+    for name in _OF_ANALYSED:
+        found[name] = found[name].astype("Int64").mask(out)
+    found["end_reason"] = found["end_reason"].mask(out)
+    found["history_days"] = found["history_days"].astype("Int64")
     return found
+
+
+def _code_hits(connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame) -> pd.DataFrame:
+    """The code list in its order, with what each code found; a repeated record counts once."""
+    found = connection.execute(_CODE_HITS).df()
+    counts = {name: found[name].to_numpy() for name in ("n_records", "n_people")}
+    return code_list.reset_index(drop=True).assign(**counts)
 
 
 def _flow(people: pd.DataFrame, outcomes: Sequence[str]) -> pd.DataFrame:

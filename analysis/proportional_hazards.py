@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
+from analysis.columns import TableRefused
 from analysis.cox_fit import ChiSquareTest, CoxFit, chi_square_test
 from analysis.cox_likelihood import information, mean_at_event, score
 from analysis.risk_sets import count_risk_sets, step_values
@@ -37,8 +38,8 @@ def proportional_hazards_test(
         term, chi2, df, p: one row a covariate, and GLOBAL.
 
     Raises:
-        ValueError: the transform is another word, or all events are at one time, so that nothing
-            can change with it.
+        ValueError: the transform is another word.
+        TableRefused: all events are at one time, so that nothing can change with it.
 
     Source:
         Grambsch and Therneau 1994. R (survival >= 3): `cox.zph(fit, transform, terms =
@@ -46,7 +47,7 @@ def proportional_hazards_test(
     """
     steps = _transformed(fit, transform)
     if np.ptp(steps) == 0:
-        raise ValueError(
+        raise TableRefused(
             f"all {fit.n_events} events are at one value of the transform {transform!r} of time, "
             "expected events at two times or more"
         )

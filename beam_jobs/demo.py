@@ -18,6 +18,7 @@ from beam_jobs.demo_figure import Comparison, write_figure
 from beam_jobs.plan import PLAN_NAME
 from beam_jobs.progress import say
 from beam_jobs.run_folder import SUCCESS_NAME
+from beam_jobs.simulate import SimulateOptions, simulate
 from lvm_core.errors import UsageError
 from lvm_core.formats.wfdb_writer import write_wfdb
 from lvm_core.synthetic import SyntheticEcgs, ecgs_of
@@ -25,6 +26,7 @@ from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
 from models.catalog import resolve_model
 
 MODEL_ID: Final = "demo-synthetic"
+COHORT_NAME: Final = "cohort"
 FIGURE_NAME: Final = "predicted_against_true.png"
 # Not the seed of the people whom the embedded model was trained on.
 _SEED: Final = 1628
@@ -61,23 +63,57 @@ def write_cohort(folder: Path, truth: SyntheticPeople) -> SyntheticEcgs:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai demo`."""
-    parser = argparse.ArgumentParser(
-        prog="lvm-ai demo",
-        description="Score a synthetic cohort with the embedded model. Means nothing clinically.",
-    )
-    parser.add_argument("output", type=Path, help="folder to make")
-    parser.add_argument("--ecgs", type=int, default=200, help="size of the cohort")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
-    args = parser.parse_args(argv)
-    if args.ecgs < 1:
-        raise UsageError(f"--ecgs is {args.ecgs}, expected 1 or more")
+    """Run the first half of `lvm-ai demo`: score ECGs, and simulate the people of the report."""
+    args = _parse(argv)
     folder: Path = args.output
     _refuse_foreign(folder, overwrite=args.overwrite)
     say(f"making {args.ecgs} synthetic ECGs in {folder / 'raw'}")
     truth = synthetic_people(args.ecgs, _SEED)
     made = write_cohort(folder, truth)
-    again = ["--overwrite"] if args.overwrite else []
+    code = _score(folder, again=args.overwrite)
+    if code:
+        return code
+    simulate(
+        SimulateOptions(
+            participants=args.people,
+            seed=_SEED,
+            output=folder / COHORT_NAME,
+            no_ecgs=True,
+            overwrite=True,
+        )
+    )
+    rows = _predictions(folder / "scored")
+    comparison = compare_with_truth(rows, made, truth)
+    write_figure(comparison, MODEL_ID, folder / FIGURE_NAME)
+    sys.stdout.write(_shown(folder, rows, comparison))
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="lvm-ai demo",
+        description="Score synthetic ECGs with the embedded model, then analyse simulated people "
+        "whose predictions are drawn, to a report. Means nothing clinically.",
+    )
+    parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument(
+        "--ecgs", type=int, default=200, help="ECGs to score (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--people", type=int, default=20_000,
+        help="simulated people of the report, whose predictions are drawn (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+    args = parser.parse_args(argv)
+    for name, least in (("ecgs", 1), ("people", 1000)):
+        if getattr(args, name) < least:
+            raise UsageError(f"--{name} is {getattr(args, name)}, expected {least} or more")
+    return args
+
+
+def _score(folder: Path, *, again: bool) -> int:
+    """Turn the records into Parquet and score them; return the exit code of what failed, or 0."""
+    more = ["--overwrite"] if again else []
     shares = ["--max-rejected-share", "0.5"]  # two of the records are damaged on purpose
     steps: list[tuple[Any, list[str]]] = [
         (ingest.main, ["--input", str(folder / "raw"), "--output", str(folder / "ecg")]),
@@ -90,13 +126,9 @@ def main(argv: Sequence[str]) -> int:
         ),
     ]  # fmt: skip
     for step, arguments in steps:
-        code = step([*arguments, *again])
+        code = step([*arguments, *more])
         if code:
             return int(code)
-    rows = _predictions(folder / "scored")
-    comparison = compare_with_truth(rows, made, truth)
-    write_figure(comparison, MODEL_ID, folder / FIGURE_NAME)
-    sys.stdout.write(_shown(folder, rows, comparison))
     return 0
 
 

@@ -46,7 +46,7 @@ def tables() -> str:
 def help_of(arguments: list[str]) -> str:
     """Return what a command prints for --help, 100 columns wide."""
     out = io.StringIO()
-    module = import_module(lvm_ai.COMMANDS[arguments[0]][0])
+    module = import_module(lvm_ai.COMMANDS[arguments[0]][0].split()[0])
     with (
         mock.patch.dict(os.environ, {"COLUMNS": "100"}),
         contextlib.redirect_stdout(out),

@@ -30,7 +30,7 @@ OPTIONS = {
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
     "withdraw": ["--participants", "--storage-option", "--help"],
     "scale-check": ["--input", "--layout", "--storage-option", "--help"],
-    "demo": ["--ecgs", "--overwrite", "--help"],
+    "demo": ["--ecgs", "--people", "--overwrite", "--help"],
     "models": ["--help"],
     "simulate": [
         "--participants", "--seed", "--output", "--parquet", "--formats", "--no-ecgs",

@@ -12,28 +12,15 @@ import pytest
 from analysis.columns import TableRefused
 from analysis.followup import (
     Exclusion,
-    FollowUp,
     FollowUpRules,
     IndexRule,
     OutcomeRule,
     build_follow_up,
 )
+from tests.analysis.one_person import AF, CODES, END, INDEX, RULES, build, hes, the_row
 from tests.analysis.references import GOLDEN, expected
 
 FOLDER = GOLDEN / "followup"
-CODES = pd.DataFrame(
-    [
-        ("I48", "icd10", "prefix", "af"),
-        ("427.3", "ICD-9", "prefix", "af"),
-        ("I21", "icd10", "prefix", "mi"),
-        ("1471", "self-report", "exact", "af"),
-    ],
-    columns=["code", "system", "match", "outcome"],
-)
-AF = OutcomeRule("af", ("hes", "death"), ("self",))
-RULES = FollowUpRules((AF,))
-INDEX = "2016-01-01"
-END = "2022-10-31"
 
 
 def _given(order: int | None) -> dict[str, Any]:
@@ -81,47 +68,6 @@ def test_build_follow_up__mixed_dates_are_refused_with_row_numbers() -> None:
         build_follow_up(**tables, ends=_given_ends(), code_list=CODES, rules=RULES)
 
 
-def _build(
-    *,
-    events: list[tuple[str, ...]] = (),  # type: ignore[assignment]
-    rules: FollowUpRules = RULES,
-    ecgs: list[dict[str, Any]] | None = None,
-    **changes: Any,
-) -> FollowUp:
-    """One person, a, with one ECG on 2016-01-01, unless said otherwise."""
-    person = {"participant_id": "a", "region": "England", "death_date": None, "ltfu_date": None}
-    ecg = {
-        "participant_id": "a",
-        "ecg_id": "1",
-        "recorded_at": f"{INDEX}T23:59:59",
-        "lvm_pred_g": 100.0,
-    }
-    ends = [("England", source, END) for source in ("hes", "death")]
-    columns = ["participant_id", "date", "code", "system", "source", "reported_date"]
-    records = pd.DataFrame([(*e, None) if len(e) == 5 else e for e in events], columns=columns)
-    return build_follow_up(
-        predictions=pd.DataFrame([ecg | row for row in ecgs or [{}]]),
-        persons=pd.DataFrame([person | changes.pop("person", {})]).astype(object),
-        events=records.astype(object),
-        ends=changes.pop("ends", pd.DataFrame(ends, columns=["region", "source", "end_date"])),
-        code_list=CODES,
-        rules=rules,
-        **changes,
-    )
-
-
-def _row(**arguments: Any) -> pd.Series:
-    people = _build(**arguments).people
-    assert len(people) == 1
-    return people.iloc[0]
-
-
-def _hes(
-    date: str | None, code: str = "I48", system: str = "icd10", source: str = "hes"
-) -> tuple[Any, ...]:
-    return ("a", date, code, system, source)
-
-
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -137,57 +83,57 @@ def _hes(
         ({"person": {"ltfu_date": INDEX}}, "no_follow_up_time"),
         ({"ecgs": [{"recorded_at": "2022-11-01"}]}, "index_after_admin_end"),
         ({"ecgs": [{"recorded_at": END}]}, "no_follow_up_time"),
-        ({"events": [_hes("2015-12-31")]}, "prevalent"),
-        ({"events": [_hes(INDEX)]}, "prevalent"),
-        ({"events": [_hes(INDEX, "1471", "Self Report", "self")]}, "prevalent"),
-        ({"events": [_hes(None)]}, "unknown_event_date"),
-        ({"events": [_hes("unknown")]}, "unknown_event_date"),
-        ({"events": [_hes("1900-01-01")]}, "unknown_event_date"),
-        ({"events": [_hes("1902-02-02"), _hes("2018-01-01")]}, "unknown_event_date"),
-        ({"events": [_hes("1902-02-02"), _hes("2015-01-01")]}, "prevalent"),
+        ({"events": [hes("2015-12-31")]}, "prevalent"),
+        ({"events": [hes(INDEX)]}, "prevalent"),
+        ({"events": [hes(INDEX, "1471", "Self Report", "self")]}, "prevalent"),
+        ({"events": [hes(None)]}, "unknown_event_date"),
+        ({"events": [hes("unknown")]}, "unknown_event_date"),
+        ({"events": [hes("1900-01-01")]}, "unknown_event_date"),
+        ({"events": [hes("1902-02-02"), hes("2018-01-01")]}, "unknown_event_date"),
+        ({"events": [hes("1902-02-02"), hes("2015-01-01")]}, "prevalent"),
         # Dead before the index and prevalent: the first reason in the list counts.
         (
-            {"events": [_hes("2010-01-01")], "person": {"death_date": "2015-01-01"}},
+            {"events": [hes("2010-01-01")], "person": {"death_date": "2015-01-01"}},
             "death_before_index",
         ),
     ],
 )
 def test_exclusions__each_by_its_rule(arguments: dict[str, Any], reason: str) -> None:
-    assert _row(**arguments)["excluded"] == reason
+    assert the_row(**arguments)["excluded"] == reason
 
 
 @pytest.mark.parametrize(
     ("arguments", "time_days", "status"),
     [
         ({}, 2495, 0),
-        ({"events": [_hes("2016-01-02")]}, 1, 1),
-        ({"events": [_hes(END)]}, 2495, 1),
-        ({"events": [_hes("2022-11-01")]}, 2495, 0),
+        ({"events": [hes("2016-01-02")]}, 1, 1),
+        ({"events": [hes(END)]}, 2495, 1),
+        ({"events": [hes("2022-11-01")]}, 2495, 0),
         ({"person": {"death_date": "2017-01-01"}}, 366, 2),
         ({"person": {"death_date": END}}, 2495, 2),
         ({"person": {"death_date": "2022-11-01"}}, 2495, 0),
         ({"person": {"ltfu_date": "2017-01-01"}}, 366, 0),
         ({"person": {"ltfu_date": "2017-01-01", "death_date": "2017-01-01"}}, 366, 2),
         ({"person": {"ltfu_date": "2017-01-01", "death_date": "2018-01-01"}}, 366, 0),
-        ({"person": {"death_date": "2017-01-01"}, "events": [_hes("2017-01-01")]}, 366, 1),
+        ({"person": {"death_date": "2017-01-01"}, "events": [hes("2017-01-01")]}, 366, 1),
         # Only the codes of the outcome count, in their own system; case and dots do not.
-        ({"events": [_hes("2017-01-01", "i48.0")]}, 366, 1),
-        ({"events": [_hes("2017-01-01", "I4")]}, 2495, 0),
-        ({"events": [_hes("2017-01-01", "I21")]}, 2495, 0),
-        ({"events": [_hes("2010-01-01", "I21")]}, 2495, 0),
-        ({"events": [_hes("2017-01-01", "I48", "icd9")]}, 2495, 0),
-        ({"events": [_hes("2017-01-01", "4273", "ICD9")]}, 366, 1),
+        ({"events": [hes("2017-01-01", "i48.0")]}, 366, 1),
+        ({"events": [hes("2017-01-01", "I4")]}, 2495, 0),
+        ({"events": [hes("2017-01-01", "I21")]}, 2495, 0),
+        ({"events": [hes("2010-01-01", "I21")]}, 2495, 0),
+        ({"events": [hes("2017-01-01", "I48", "icd9")]}, 2495, 0),
+        ({"events": [hes("2017-01-01", "4273", "ICD9")]}, 366, 1),
         # Self-report counts for disease at the index, not for an event after it.
-        ({"events": [_hes("2017-01-01", "1471", "self-report", "self")]}, 2495, 0),
-        ({"events": [_hes("2017-01-01", "14710", "self-report", "hes")]}, 2495, 0),
+        ({"events": [hes("2017-01-01", "1471", "self-report", "self")]}, 2495, 0),
+        ({"events": [hes("2017-01-01", "14710", "self-report", "hes")]}, 2495, 0),
         # A source that no outcome names is not read.
-        ({"events": [_hes("2010-01-01", source="gp")]}, 2495, 0),
+        ({"events": [hes("2010-01-01", source="gp")]}, 2495, 0),
     ],
 )
 def test_time_and_status__each_by_its_rule(
     arguments: dict[str, Any], time_days: int, status: int
 ) -> None:
-    row = _row(**arguments)
+    row = the_row(**arguments)
     assert (row["excluded"], row["time_days"], row["status"]) == (None, time_days, status)
 
 
@@ -195,22 +141,22 @@ def test_deaths__may_be_a_table_of_their_own_but_not_in_two() -> None:
     deaths = pd.DataFrame(
         {"participant_id": ["a"], "death_date": ["2017-01-01"], "ltfu_date": [None]}
     )
-    row = _row(deaths=deaths)
+    row = the_row(deaths=deaths)
     assert (row["time_days"], row["status"]) == (366, 2)
     with pytest.raises(
         TableRefused, match="has dates of death or loss in 1 rows, and so has table"
     ):
-        _row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
+        the_row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
 
 
 def test_outcome_after_death__is_flagged_and_death_stands() -> None:
-    row = _row(person={"death_date": "2017-01-01"}, events=[_hes("2017-01-02")])
+    row = the_row(person={"death_date": "2017-01-01"}, events=[hes("2017-01-02")])
     assert (row["status"], row["time_days"], row["event_after_death"]) == (2, 366, True)
 
 
 def test_undated_self_report__made_by_the_index_is_prevalent_and_later_unknown() -> None:
     def reported(day: str) -> pd.Series:
-        return _row(events=[(*_hes(None, "1471", "self-report", "self"), day)])
+        return the_row(events=[(*hes(None, "1471", "self-report", "self"), day)])
 
     assert reported(INDEX)["excluded"] == "prevalent"
     assert reported("2016-01-02")["excluded"] == "unknown_event_date"
@@ -225,13 +171,13 @@ def test_admin_end__is_the_earliest_of_the_sources_that_the_outcome_needs() -> N
         ],
         columns=["region", "source", "end_date"],
     )
-    assert _row(ends=ends)["exit_date"] == pd.Timestamp("2020-01-01")
+    assert the_row(ends=ends)["exit_date"] == pd.Timestamp("2020-01-01")
     death = FollowUpRules((OutcomeRule("af", ("death",)),))
-    assert _row(ends=ends, rules=death)["exit_date"] == pd.Timestamp(END)
+    assert the_row(ends=ends, rules=death)["exit_date"] == pd.Timestamp(END)
     with pytest.raises(
         TableRefused, match="no last day of records of source 'hes' in region 'England'"
     ):
-        _row(ends=ends[1:])
+        the_row(ends=ends[1:])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +192,7 @@ def test_prevalent_window__counts_back_from_the_index(
     window: int | None, event: str, reason: str | None
 ) -> None:
     rules = FollowUpRules((AF,), prevalent_window_days=window)
-    assert _row(events=[_hes(event)], rules=rules)["excluded"] == reason
+    assert the_row(events=[hes(event)], rules=rules)["excluded"] == reason
 
 
 @pytest.mark.parametrize(
@@ -261,7 +207,7 @@ def test_latency__drops_up_to_the_landmark_and_starts_the_clock_there(
     day: str | None, expected_row: tuple[Any, ...]
 ) -> None:
     rules = FollowUpRules((AF,), latency_days=30)
-    row = _row(events=[_hes(day)] if day else [], rules=rules)
+    row = the_row(events=[hes(day)] if day else [], rules=rules)
     got = (row["excluded"], row["time_days"], row["status"])
     assert [str(value) for value in got] == [str(value) for value in expected_row]
 
@@ -287,13 +233,13 @@ THREE = [
     ],
 )
 def test_index_rule__picks_by_date_and_then_by_ecg_id(index: IndexRule, ecg_ids: list[Any]) -> None:
-    found = _build(ecgs=THREE, rules=FollowUpRules((AF,), index=index))
+    found = build(ecgs=THREE, rules=FollowUpRules((AF,), index=index))
     assert found.people["ecg_id"].tolist() == ecg_ids
 
 
 def test_index_rule_all__each_ecg_has_its_own_follow_up() -> None:
     rules = FollowUpRules((AF,), index=IndexRule("all"))
-    people = _build(ecgs=THREE, rules=rules, events=[_hes("2017-01-01")]).people.set_index("ecg_id")
+    people = build(ecgs=THREE, rules=rules, events=[hes("2017-01-01")]).people.set_index("ecg_id")
     assert people.loc["1a", ["time_days", "status"]].tolist() == [366, 1]
     assert people.loc["2", "excluded"] == "prevalent"
 
@@ -308,14 +254,14 @@ def test_exposure_and_flags__decide_whether_an_ecg_is_used(first: Any, second: A
         {"ecg_id": "1", "lvmi_pred_g_m2": 50.0, "quality_flags": first},
         {"ecg_id": "2", "lvmi_pred_g_m2": None, "quality_flags": second},
     ]
-    row = _row(ecgs=ecgs, rules=rules)
+    row = the_row(ecgs=ecgs, rules=rules)
     assert (row["ecg_id"], row["excluded"]) == ("2", "missing_exposure")
 
 
 def test_flow__adds_up_in_the_order_of_the_list_for_each_outcome() -> None:
     rules = FollowUpRules((AF, OutcomeRule("mi", ("hes",))))
-    found = _build(
-        rules=rules, events=[_hes("2010-01-01"), ("x", "2017-01-01", "I48", "icd10", "hes")]
+    found = build(
+        rules=rules, events=[hes("2010-01-01"), ("x", "2017-01-01", "I48", "icd10", "hes")]
     )
     flow = found.flow.set_index(["outcome", "reason"])["n_people"]
     for outcome in ("af", "mi"):
@@ -341,12 +287,12 @@ def test_tables__parquet_csv_and_frames_are_the_same(tmp_path: Path) -> None:
 
 
 def test_dates__of_one_other_format_are_read_when_named() -> None:
-    row = _row(events=[_hes("31/12/2016")], date_formats={"events": "%d/%m/%Y"})
+    row = the_row(events=[hes("31/12/2016")], date_formats={"events": "%d/%m/%Y"})
     assert (row["time_days"], row["status"]) == (365, 1)
     with pytest.raises(TableRefused, match="expected dates as %d/%m/%Y in the whole file"):
-        _row(events=[_hes("2016-12-31")], date_formats={"events": "%d/%m/%Y"})
+        the_row(events=[hes("2016-12-31")], date_formats={"events": "%d/%m/%Y"})
     with pytest.raises(TableRefused, match="date of another format in 1 rows"):
-        _row(events=[_hes("2016-02-30")])
+        the_row(events=[hes("2016-02-30")])
 
 
 @pytest.mark.parametrize(
@@ -388,7 +334,7 @@ def test_tables__are_refused_with_the_reason(change: dict[str, Any], message: st
         (lambda: FollowUpRules((AF,), latency_days=-1), "latency_days is -1"),
         (lambda: FollowUpRules((AF,), prevalent_window_days=-1), "prevalent_window_days is -1"),
         (
-            lambda: _build(rules=FollowUpRules((OutcomeRule("hf", ("hes",)),))),
+            lambda: build(rules=FollowUpRules((OutcomeRule("hf", ("hes",)),))),
             "outcome 'hf' is not in the code list, which has af, mi",
         ),
     ],

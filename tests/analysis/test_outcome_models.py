@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 
 import lvm_ai
 from analysis.cox import fit_cox
-from analysis.outcome_models import Contrast, analysed_sd, hazard_ratios
+from analysis.outcome_models import Contrast, Model, complete_rows, estimate, models_of
+from analysis.report.restricted import check_script
+from analysis.study_settings import Study
 from lvm_core.synthetic_outcomes import OUTCOMES_TRUTH
 from tests.analysis.references import close
 
@@ -30,6 +33,13 @@ outcomes:
 - {name: af, incident_sources: [hes, death], prevalent_sources: [self_report]}
 - {name: mi, incident_sources: [hes, death]}
 primary_outcome: af
+report: false
+"""
+MODEL_4 = """\
+covariates:
+- {name: sbp_mmhg, kind: number}
+- {name: diabetes, kind: yes_no}
+- {name: region, kind: category, reference: England}
 """
 CODES = """\
 code,system,match,outcome,source,comment
@@ -64,7 +74,10 @@ def results(folder: Path) -> pd.DataFrame:
 
 
 def test_rows__every_outcome_contrast_and_model_once(results: pd.DataFrame) -> None:
-    assert len(results) == 2 * 3 * 3
+    contrasts = {"per SD", "per 10", "LVH", "trend over quartiles"}
+    contrasts |= {f"quartile {q} against 1" for q in (2, 3, 4)}
+    assert set(results["contrast"]) == contrasts
+    assert len(results) == 2 * len(contrasts) * 3
     assert not results.duplicated(["outcome", "contrast", "model"]).any()
     assert results["estimate"].between(results["lo"], results["hi"]).all()
     same_rows = results.groupby(["outcome", "contrast"])[["n_people", "n_events", "person_years"]]
@@ -103,20 +116,34 @@ def test_estimates__equal_a_fit_by_hand_and_are_near_the_truth(
     assert 0 < np.log(row["estimate"]) < OUTCOMES_TRUTH["af"].lvmi_per_10_g_m2 + 2 * row["se"]
 
 
-@pytest.mark.parametrize("rule", ["first", "all"])
+@pytest.mark.parametrize(
+    ("more", "n"),
+    [
+        ("", 42),
+        ("index: {rule: all}\n", 42),
+        (MODEL_4, 56),
+        (f"time_scale: attained_age\n{MODEL_4}", 56),
+        ("sd: by_sex\nlatency_days: 30\n", 42),
+    ],
+)
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
-def test_check_r__refits_every_hazard_ratio(folder: Path, tmp_path: Path, rule: str) -> None:
-    (folder / "r.yaml").write_text(f"{STUDY}index: {{rule: {rule}}}\n")
-    assert lvm_ai.main(["analyse", str(folder / "r.yaml"), "--output", str(tmp_path / "out")]) == 0
-    command = ["Rscript", "check.R"]
-    done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
+def test_check_r__refits_every_hazard_ratio(
+    folder: Path, tmp_path: Path, more: str, n: int
+) -> None:
+    (folder / "r.yaml").write_text(f"{STUDY}{more}")
+    out = tmp_path / "out"
+    assert lvm_ai.main(["analyse", str(folder / "r.yaml"), "--output", str(out)]) == 0
+    (out / "export").mkdir()
+    (out / "export" / "check.R").write_text(check_script())
+    command = ["Rscript", str(out / "export" / "check.R")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "18 hazard ratios, 0 without an estimate left out" in done.stdout
-    results = tmp_path / "out" / "restricted" / "hazard_ratios.csv"
+    assert f"{n} hazard ratios, 0 without an estimate left out" in done.stdout
+    results = out / "restricted" / "hazard_ratios.csv"
     wrong = pd.read_csv(results)
     wrong.loc[3, "estimate"] *= 1.0001
     wrong.to_csv(results, index=False)
-    assert subprocess.run(command, cwd=tmp_path / "out", capture_output=True).returncode == 1
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 1
 
 
 def test_q_values__of_the_outcomes_that_are_not_primary(results: pd.DataFrame) -> None:
@@ -125,17 +152,40 @@ def test_q_values__of_the_outcomes_that_are_not_primary(results: pd.DataFrame) -
     close(others["q"], others["p"], rtol=1e-12)  # one outcome beside the primary one
 
 
+def test_quartiles__are_cut_within_sex_over_everybody_with_an_index_ecg(folder: Path) -> None:
+    data = pd.read_csv(folder / "out" / "restricted" / "analysis_data.csv")
+    drawn = pd.read_parquet(folder / "cohort" / "predictions_drawn.parquet")
+    for sex, own in drawn.groupby("sex"):
+        bounds = own["lvmi_pred_g_m2"].astype(float).quantile([0.25, 0.5, 0.75])
+        theirs = data[data["sex"] == sex]
+        for quartile, part in theirs.groupby("quartile"):
+            low = -np.inf if quartile == 1 else bounds.iloc[int(quartile) - 2]
+            high = np.inf if quartile == 4 else bounds.iloc[int(quartile) - 1]
+            assert part["exposure"].between(low - 1e-5, high + 1e-5).all()
+
+
+def test_negative_control_and_latency__follow_the_same_people(folder: Path) -> None:
+    """A landmark of 365 days drops who has an event, dies or ends by then; the clock moves."""
+    (folder / "late.yaml").write_text(f"{STUDY}latency_days: 365\n")
+    command = ["analyse", str(folder / "late.yaml"), "--output", str(folder / "late")]
+    assert lvm_ai.main(command) == 0
+    whole, late = (
+        pd.read_csv(folder / name / "restricted" / "analysis_data.csv") for name in ("out", "late")
+    )
+    own = whole[(whole["outcome"] == "af") & (whole["time_days"] > 365)]
+    theirs = late[late["outcome"] == "af"]
+    assert sorted(theirs["time_days"]) == sorted(own["time_days"] - 365)
+    assert theirs["status"].eq(1).sum() == own["status"].eq(1).sum()
+
+
 def _people(n: int = 200) -> pd.DataFrame:
     rng = np.random.default_rng(1)
+    status = rng.integers(0, 3, n)
     return pd.DataFrame(
         {
             "participant_id": [str(i // 2) for i in range(n)],
-            "ecg_id": [str(i) for i in range(n)],
-            "index_date": pd.Timestamp("2016-01-01"),
-            "outcome": "af",
-            "excluded": None,
-            "status": rng.integers(0, 3, n),
-            "time_days": rng.integers(1, 900, n),
+            "event": status == 1,
+            "time_days": rng.integers(1, 900, n).astype(float),
             "x": rng.normal(size=n),
             "age_years": rng.uniform(50, 70, n),
             "sex": rng.choice(["female", "male"], n),
@@ -145,46 +195,57 @@ def _people(n: int = 200) -> pd.DataFrame:
     )
 
 
-def test_hazard_ratios__repeated_ecgs_have_errors_by_person() -> None:
-    contrasts = [Contrast("x", "per 1", "1", 1.0)]
-    once = hazard_ratios(_people(), contrasts, primary_outcome="af", repeated=False)
-    again = hazard_ratios(_people(), contrasts, primary_outcome="af", repeated=True)
-    assert (once["estimate"] == again["estimate"]).all()
-    assert (once["se"] != again["se"]).all()
-    assert again.loc[0, ["n_people", "n_ecgs", "se_type"]].tolist() == [100, 200, "by person"]
-
-
-def test_hazard_ratios__what_has_no_estimate_says_why() -> None:
-    table = _people().assign(x=lambda t: (t["status"] == 1).astype(float))
-    rows = hazard_ratios(
-        table, [Contrast("x", "yes", "1", 1.0)], primary_outcome="af", repeated=False
+def _study(**settings: Any) -> Study:
+    inputs = dict.fromkeys(
+        ("predictions", "participants", "events", "follow_up_ends", "code_list"), "x"
     )
-    assert rows["estimate"].isna().all()
-    assert rows["warnings"].str.contains("'x': none of the .* has an event").all()
-    assert (rows["n_events"] == (table["status"] == 1).sum()).all()
+    outcome = {"name": "af", "incident_sources": ["hes"]}
+    return Study.model_validate(
+        {"name": "s", "inputs": inputs, "outcomes": [outcome], "primary_outcome": "af", **settings}
+    )
 
 
-def test_hazard_ratios__all_models_take_the_rows_that_the_largest_can() -> None:
+PER_1 = Contrast("x", "x", "per 1", "1", 1.0)
+MODEL_2 = models_of(_study())[1]
+
+
+def test_estimate__repeated_ecgs_have_errors_by_person() -> None:
+    once = estimate(_people(), _study(), PER_1, MODEL_2)
+    again = estimate(_people(), _study(index={"rule": "all"}), PER_1, MODEL_2)
+    assert once["estimate"] == again["estimate"]
+    assert once["se"] != again["se"]
+    assert (again["n_people"], again["n_ecgs"], again["se_type"]) == (100, 200, "by person")
+
+
+def test_estimate__what_has_none_says_why() -> None:
+    table = _people().assign(x=lambda t: t["event"].astype(float))
+    row = estimate(table, _study(), Contrast("x", "x", "yes", "1", 1.0, yes_no=True), MODEL_2)
+    assert "estimate" not in row
+    assert re.search("'x': none of the .* has an event", row["warnings"])
+    assert row["n_events"] == table["event"].sum()
+    assert row["n_events_fewest"] == table["event"].sum()  # the other arm has none to hide
+
+
+def test_estimate__a_single_event_has_no_test_of_proportional_hazards() -> None:
+    table = _people().assign(event=lambda t: t.index == 3)
+    row = estimate(table, _study(), PER_1, Model(1, "unadjusted", ()))
+    assert "p_ph" not in row
+
+
+def test_complete_rows__are_those_that_the_largest_model_can_take() -> None:
     table = _people()
     table.loc[:9, "weight_kg"] = np.nan
-    rows = hazard_ratios(
-        table, [Contrast("x", "per 1", "1", 1.0)], primary_outcome="af", repeated=False
-    )
-    assert (rows["n_ecgs"] == 190).all()
-    assert (rows["n_dropped_missing"] == 10).all()
-
-
-def test_analysed_sd__takes_one_row_a_person_and_the_prevalent_too() -> None:
-    table = _people(8).assign(x=[1.0, 50, 2, 50, 3, 50, 4, 50])
-    table["excluded"] = ["prevalent", None, None, None, None, None, "withdrawn", None]
-    table.loc[7, "excluded"] = "withdrawn"
-    assert analysed_sd(table, "x") == pytest.approx(np.std([1, 2, 3], ddof=1))
+    assert len(complete_rows(table, ["x"], models_of(_study()))) == 190
+    assert len(complete_rows(table, ["x"], [MODEL_2])) == 200
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop(columns="sex"), "predictions have no column sex, which hazard ratios"),
+        (
+            lambda t: t.drop(columns="sex"),
+            "predictions have no column sex, which the analysis needs",
+        ),
         (
             lambda t: t.assign(model_id=["a", "b"] * (len(t) // 2)),
             "of 2 models (a, b), expected one",

@@ -24,6 +24,7 @@ CONTRACT = {
     ],
     "concordance": ["concordance", "uno_concordance", "delta_concordance"],
     "rates": ["incidence_rates"],
+    "repeatability": ["repeatability"],
     "splines": ["restricted_cubic_spline", "nonlinearity_test", "spline_contrast"],
     "missing": ["pool_rubin", "pool_scalar"],
     "agreement": ["agreement", "deming_regression", "passing_bablok"],

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from lvm_core.lvh import LvhPreset, Sex, lvh_arrays, lvh_from_index, parse_sex, sex_codes
+from lvm_core.lvh import (
+    LvhPreset,
+    Sex,
+    lvh_arrays,
+    lvh_from_index,
+    lvh_limit_g_m2,
+    parse_sex,
+    sex_codes,
+)
 
 
 @pytest.mark.parametrize("text", ["female", "FEMALE", "Female", "F", "f", " female "])
@@ -75,3 +83,11 @@ def test_lvh_arrays__refuses_other_codes(code: int) -> None:
 def test_lvh_arrays__refuses_an_unknown_preset() -> None:
     with pytest.raises(ValueError, match="'echo' is not a valid LvhPreset"):
         lvh_arrays(np.array([60.0]), np.array([1], dtype=np.int8), "echo")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preset", list(LvhPreset))
+@pytest.mark.parametrize("sex", list(Sex))
+def test_lvh_limit_g_m2__is_where_hypertrophy_begins(preset: LvhPreset, sex: Sex) -> None:
+    limit_g_m2 = lvh_limit_g_m2(sex, preset)
+    assert lvh_from_index(limit_g_m2 + 1e-9, sex, preset) is True
+    assert lvh_from_index(limit_g_m2 - 1e-9, sex, preset) is False

@@ -1,0 +1,160 @@
+"""The rules of follow-up as data: index ECG, outcomes, exclusions. What they mean: follow_up.md."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+_LATEST_ON_OR_BEFORE: Final = ("last_on_or_before", "nearest_on_or_before")
+_KINDS: Final = ("first", *_LATEST_ON_OR_BEFORE, "all")
+_TIME_SCALES: Final = ("follow_up", "attained_age")
+
+
+class Exclusion(StrEnum):
+    """Why somebody is not followed for an outcome, in the order in which reasons are looked for.
+
+    The list is closed; the first that holds is the one that is counted. The last three are of one
+    outcome's codes.
+    """
+
+    NOT_IN_COHORT = "not_in_cohort"
+    WITHDRAWN = "withdrawn"
+    EXCLUDED_BY_LIST = "excluded_by_list"
+    NO_USABLE_ECG = "no_usable_ecg"
+    MISSING_EXPOSURE = "missing_exposure"
+    UNKNOWN_REGION = "unknown_region"
+    DEATH_BEFORE_INDEX = "death_before_index"
+    INDEX_AFTER_ADMIN_END = "index_after_admin_end"
+    LOST_BEFORE_INDEX = "lost_before_index"
+    PREVALENT = "prevalent"
+    UNKNOWN_EVENT_DATE = "unknown_event_date"
+    NO_FOLLOW_UP_TIME = "no_follow_up_time"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRule:
+    """Which ECG opens follow-up.
+
+    A plain last ECG, or the nearest to a date on either side, uses the future and cannot be asked
+    for.
+
+    Attributes:
+        kind: "first" (on or after `date`, if given), "last_on_or_before" a `date`,
+            "nearest_on_or_before" a `date` within `max_days`, or "all": each usable ECG (on or
+            after `date`, if given) opens a follow-up of its own.
+        date: bound of the kinds that have one.
+        max_days: how long before the date at most; "nearest_on_or_before" needs it.
+    """
+
+    kind: str = "first"
+    date: dt.date | None = None
+    max_days: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(
+                f"index ECG is {self.kind!r}, expected {', '.join(_KINDS[:-1])} or all; a plain "
+                "last ECG or the nearest on either side of a date uses the future"
+            )
+        if self.is_latest and self.date is None:
+            raise ValueError(f"index ECG {self.kind} needs a date")
+        if self.kind == "nearest_on_or_before" and self.max_days is None:
+            raise ValueError(
+                "index ECG nearest_on_or_before needs max_days, how long before the date at most; "
+                "without such a limit ask for last_on_or_before"
+            )
+        if self.max_days is not None and (not self.is_latest or self.max_days < 0):
+            raise ValueError(
+                f"max_days is {self.max_days} for {self.kind}, expected 0 or more days before the "
+                f"date of {' or '.join(_LATEST_ON_OR_BEFORE)}"
+            )
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether the latest ECG on or before the date is taken, and not the earliest."""
+        return self.kind in _LATEST_ON_OR_BEFORE
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRule:
+    """What counts as an outcome.
+
+    Attributes:
+        name: in the `outcome` column of the code list.
+        incident_sources: sources whose dates open an event during follow-up.
+        prevalent_sources: further sources that count for disease at the index only.
+        af_on_ecg: atrial fibrillation that the device stated on the index ECG (`af_on_ecg` of the
+            predictions) counts as prevalent.
+    """
+
+    name: str
+    incident_sources: tuple[str, ...]
+    prevalent_sources: tuple[str, ...] = ()
+    af_on_ecg: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.incident_sources:
+            raise ValueError(f"outcome {self.name!r} has no incident source, expected one or more")
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpRules:
+    """Everything that decides a follow-up table.
+
+    Attributes:
+        outcomes: one or more.
+        index: which ECG opens follow-up.
+        exposure: column of the predictions that must be known on the index ECG.
+        exclude_flags: quality flags with which an ECG is not usable.
+        prevalent_window_days: how far back an outcome counts as prevalent; None for all history.
+        latency_days: landmark L: events, deaths and ends up to L days drop the person, and the
+            clock starts at L.
+        max_days_body_size: how far height and weight may be from the index ECG; None: not looked
+            at.
+        min_history_days: records must reach back this far before an ECG for it to be the index.
+        min_encounters: days with an encounter that must come before an ECG for it to be the index.
+        grace_days: of hospital cohorts: follow-up ends this long after the last encounter.
+        time_scale: "follow_up", or "attained_age": then birth dates are read and must be exact.
+    """
+
+    outcomes: tuple[OutcomeRule, ...]
+    index: IndexRule = IndexRule()
+    exposure: str = "lvm_pred_g"
+    exclude_flags: tuple[str, ...] = ()
+    prevalent_window_days: int | None = None
+    latency_days: int = 0
+    max_days_body_size: int | None = None
+    min_history_days: int = 0
+    min_encounters: int = 0
+    grace_days: int = 0
+    time_scale: str = "follow_up"
+
+    def __post_init__(self) -> None:
+        names = [outcome.name for outcome in self.outcomes]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"outcomes are {names}, expected one or more, each once")
+        if self.time_scale not in _TIME_SCALES:
+            raise ValueError(f"time_scale is {self.time_scale!r}, expected {_TIME_SCALES}")
+        numbers = {
+            "latency_days": self.latency_days,
+            "prevalent_window_days": self.prevalent_window_days,
+            "max_days_body_size": self.max_days_body_size,
+            "min_history_days": self.min_history_days,
+            "min_encounters": self.min_encounters,
+            "grace_days": self.grace_days,
+        }
+        for name, value in numbers.items():
+            if value is not None and value < 0:
+                raise ValueError(f"{name} is {value}, expected 0 or more")
+
+    @property
+    def exposure_is_index(self) -> bool:
+        """Whether the exposure is a mass index (g/m2), which needs height and weight."""
+        return self.exposure.endswith("_g_m2")
+
+    @property
+    def incident_sources(self) -> tuple[str, ...]:
+        """The incident sources of all outcomes, each once."""
+        return tuple(sorted({one for outcome in self.outcomes for one in outcome.incident_sources}))

@@ -1,0 +1,1 @@
+"""What a study publishes: tables, figures and one page, from masked aggregates."""

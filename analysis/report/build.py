@@ -1,0 +1,127 @@
+"""From the people of a study to its masked tables and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.report import (
+    topic_absolute_risk,
+    topic_added_value,
+    topic_baseline,
+    topic_calibrated,
+    topic_cmr,
+    topic_codes,
+    topic_competing,
+    topic_dose_response,
+    topic_flow,
+    topic_follow_up,
+    topic_hazard_ratios,
+    topic_negative_control,
+    topic_proportional_hazards,
+    topic_rates,
+    topic_repeats,
+    topic_sensitivity,
+    topic_standardised,
+)
+from analysis.report.aggregates import Aggregate
+from analysis.report.document import Section
+from analysis.report.masking import Masked, MaskingRule, mask_all
+from analysis.report.methods import banners, methods, warnings
+from analysis.report.page import Report
+from analysis.report.study_data import StudyData
+
+_ALWAYS: Final = (topic_flow, topic_baseline, topic_follow_up)
+_OF_OUTCOMES: Final = (
+    topic_rates, topic_hazard_ratios, topic_dose_response, topic_added_value, topic_competing,
+    topic_proportional_hazards, topic_sensitivity, topic_absolute_risk, topic_standardised,
+    topic_calibrated, topic_negative_control,
+)  # fmt: skip
+_OF_ECGS: Final = (topic_cmr, topic_repeats, topic_codes)
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What a study found.
+
+    Attributes:
+        aggregates: exact; they stay restricted.
+        masked: by key; all that may leave.
+        report: drawn from `masked`.
+    """
+
+    aggregates: Sequence[Aggregate]
+    masked: Mapping[str, Masked]
+    report: Report
+
+
+def topics_of(data: StudyData) -> tuple[Any, ...]:
+    """Return the topics of a study, in the order of its report."""
+    if not data.study.report:
+        return (topic_hazard_ratios,)
+    outcomes = _OF_OUTCOMES if data.study.hazard_ratios else (topic_rates,)
+    return (*_ALWAYS, *outcomes, *_OF_ECGS)
+
+
+def topic_name(topic: Any) -> str:
+    """Return a topic's name in words."""
+    return str(topic.__name__).rpartition("topic_")[2].replace("_", " ")
+
+
+def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
+    """Compute, mask, and only then draw.
+
+    Args:
+        data: of the study.
+        on_topic: called with the name of each step before it.
+    """
+    exact: list[Aggregate] = []
+    topics = topics_of(data)
+    for topic in topics:
+        on_topic(topic_name(topic))
+        exact += topic.aggregates(data)
+    rule = MaskingRule(data.study.masking.k, data.study.masking.base)
+    masked = mask_all(exact, rule)
+    if len(masked) != len(exact):
+        raise AssertionError("two aggregates have one key")
+    on_topic("tables and figures")
+    shown = topics if data.study.report else ()
+    found = [topic.present(masked, data.about) for topic in shown]
+    sections = tuple(section for section in found if section is not None)
+    return Analysis(exact, masked, _report(data, masked, sections))
+
+
+def _report(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]) -> Report:
+    told = [*warnings(data), *(text for section in sections for text in section.warnings)]
+    return Report(
+        title=data.study.name,
+        about=data.about,
+        sections=sections,
+        methods=methods(data, masked),
+        warnings=tuple(dict.fromkeys(told)),
+        versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
+        checksums={k: v for k, v in data.provenance.items() if "sha256" in k},
+        banners=banners(data),
+    )
+
+
+def results_of(aggregates: Sequence[Aggregate]) -> pd.DataFrame:
+    """Return the exact results of all topics as one table; restricted."""
+    tables = [one.rows for one in aggregates if one.key.startswith("results_") and len(one.rows)]
+    return pd.concat([table.astype(object) for table in tables], ignore_index=True)
+
+
+def constants_of(data: StudyData) -> dict[str, str]:
+    """Return what is the same for every row of the results."""
+    versions = [f"{k} {v}" for k, v in data.provenance.items() if k in ("lvm-ai", "python")]
+    return {
+        "study": data.study.name,
+        "cohort": data.study.cohort,
+        "training_overlap": data.study.training.overlap,
+        "model_id": data.about.model_id,
+        "versions": ", ".join(versions),
+        "data_hash": data.provenance["sha256 of ids and masses"],
+    }

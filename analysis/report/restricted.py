@@ -1,0 +1,93 @@
+"""What stays where the data are: follow-up by person, exact results, and what check.R reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from analysis.design import Category
+from analysis.outcome_models import columns_of, models_of
+from analysis.report.aggregates import Aggregate
+from analysis.report.build import results_of
+from analysis.report.study_data import StudyData
+from analysis.study_settings import Study
+
+NOTICE: Final = """\
+RESTRICTED: rows of single people and exact counts. Nothing of this folder may leave where the data
+are; what may leave is in ../export. ../export/check.R reads it.
+"""
+
+
+def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggregate]) -> None:
+    """Write `restricted/`.
+
+    Args:
+        folder: to make.
+        data: of the study.
+        aggregates: exact.
+    """
+    known = {"provenance": dict(data.provenance), "sd": dict(data.sd)}
+    write_follow_up(folder, data.study, data.follow_up, data.flow, known)
+    results_of(aggregates).to_csv(folder / "results.csv", index=False)
+    if data.study.hazard_ratios:
+        ratios = next(one.rows for one in aggregates if one.key == "results_hazard_ratios")
+        ratios.to_csv(folder / "hazard_ratios.csv", index=False)
+        _analysis_data(data).to_csv(folder / "analysis_data.csv", index=False)
+        _model_terms(data).to_csv(folder / "models.csv", index=False)
+
+
+def write_follow_up(
+    folder: Path,
+    study: Study,
+    people: pd.DataFrame,
+    flow: pd.DataFrame,
+    known: Mapping[str, object] | None = None,
+) -> None:
+    """Write follow-up by person, its flow, and the settings.
+
+    Args:
+        folder: to make.
+        study: settings.
+        people: of `FollowUp`.
+        flow: of `FollowUp`.
+        known: what else study.json says.
+    """
+    folder.mkdir(parents=True)
+    (folder / "README.txt").write_text(NOTICE, encoding="utf-8")
+    people.to_parquet(folder / "follow_up.parquet", index=False)
+    flow.to_csv(folder / "flow.csv", index=False)
+    settings = {"study": study.model_dump(mode="json"), **(known or {})}
+    (folder / "study.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def check_script() -> str:
+    """Return check.R."""
+    return files("analysis").joinpath("check.R").read_text(encoding="utf-8")
+
+
+def _analysis_data(data: StudyData) -> pd.DataFrame:
+    """What the Cox models read: analysed rows of all outcomes, people as numbers."""
+    covariates = [name for model in models_of(data.study) for name in columns_of(model.covariates)]
+    own = pd.concat([data.analysed(one.name) for one in data.study.outcomes], ignore_index=True)
+    names = ["outcome", "time_days", "status", "exposure", "exposure_in_sd_of_sex", "lvh"]
+    names += ["quartile", "model_id", *covariates]
+    if data.study.time_scale == "attained_age":
+        names += ["entry_age_days", "exit_age_days"]
+    table = own[list(dict.fromkeys(names))]
+    return table.assign(person=pd.factorize(own["participant_id"])[0])
+
+
+def _model_terms(data: StudyData) -> pd.DataFrame:
+    rows = [
+        {"model": model.number, "term": one if isinstance(one, str) else one.column,
+         "kind": "category" if isinstance(one, Category) else "number",
+         "reference": one.reference if isinstance(one, Category) else ""}
+        for model in models_of(data.study)
+        for one in model.covariates
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["model", "term", "kind", "reference"])

@@ -1,0 +1,170 @@
+"""Pairs of an ECG and a CMR examination, one a person, with everything they are compared in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.cmr import pair_with_cmr
+from analysis.report.aggregates import Aggregate, RowsAddUp, count, label
+from analysis.report.study_data import StudyData
+from lvm_core.ecg_rules import CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV
+from lvm_core.lvh import Sex, lvh_arrays, lvh_limit_g_m2, sex_codes
+
+RULES: Final = ("rule_avl", "rule_sokolow_lyon", "rule_cornell")
+ANY_RULE: Final = "any_ecg_rule"
+STRATA: Final = {
+    "sex": "Sex",
+    "age_band": "Age, years",
+    "bmi_class": "Body mass index, kg/m2",
+    "ethnicity": "Ethnicity",
+    "imaged": "Date of CMR",
+}
+FEWEST_OF_ETHNICITY: Final = 30
+"""People of an ethnic group below which it is put together with others of that size."""
+
+WITH_CMR: Final = "people with CMR"
+NO_ECG: Final = "no usable ECG"
+NOT_IN_TIME: Final = "no ECG close enough in time"
+NO_LABEL: Final = "paired, but body surface area or sex is unknown"
+NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
+COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
+
+_AGE: Final = {"<50": (0, 50), "50-59": (50, 60), "60-69": (60, 70), "70+": (70, np.inf)}
+_BMI: Final = {"<25": (0, 25), "25-29.9": (25, 30), "30+": (30, np.inf)}
+_NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv",
+                   "s_v3_uv", *RULES)  # fmt: skip
+
+
+def level_order(strata: str, level: str) -> tuple[int, int, str]:
+    """Return a key that sorts classifications, and their groups from low to high."""
+    bands = [*_AGE, *_BMI]
+    place = bands.index(level) if level in bands else len(bands)
+    return list(STRATA).index(strata) if strata in STRATA else -1, place, level
+
+
+def cmr_pairs(data: StudyData) -> pd.DataFrame:
+    """Return one row a person with CMR and an ECG close enough in time.
+
+    Args:
+        data: of a study with CMR.
+
+    Returns:
+        participant_id, sex ("female", "male" or missing), age_years, bmi_kg_m2, height_cm; mass_g
+        and mass_cmr_g in g, index_g_m2 and index_cmr_g_m2 in g/m2, both with the body surface area
+        of the prediction; lvh and lvh_cmr (1, 0 or NaN); RULES (1, 0 or NaN), and any_ecg_rule,
+        here known only where all three are;
+        relative_index and relative_cornell, each divided by the limit of the sex; lvh_score;
+        all_three: whether prediction, label and all three rules are known; and the columns of
+        STRATA as text, missing where unknown.
+
+    Raises:
+        UsageError: see `pair_with_cmr`.
+    """
+    if data.cmr is None or data.study.cmr is None:
+        raise ValueError("the study has no CMR")
+    study = data.study
+    pairs = pair_with_cmr(data.predictions, data.cmr, max_days=data.study.cmr.max_days_ecg_cmr)
+    sex = pairs["sex"].astype(object).where(pairs["sex"].isin(["female", "male"]))
+    made = pd.DataFrame({"participant_id": pairs["participant_id"], "sex": sex})
+    for name in _NUMBERS:
+        made[name] = _floats(pairs, name)
+    made["mass_g"] = _floats(pairs, study.mass_column)
+    made["mass_cmr_g"] = pairs["lvm_cmr_g"].astype(float)
+    made["index_g_m2"] = _floats(pairs, study.index_column)
+    made["index_cmr_g_m2"] = made["mass_cmr_g"] / made["bsa_m2"]
+    made["lvh"] = _floats(pairs, study.lvh_column)
+    return _with_strata(_with_lvh(made, data), pairs, data)
+
+
+def _floats(table: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """A column as floats, NaN where missing, all NaN where the table has none."""
+    if name not in table:
+        return pd.Series(np.nan, table.index)
+    return table[name].astype("Float64").astype("float64").replace([np.inf, -np.inf], np.nan)
+
+
+def _with_lvh(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
+    preset = data.study.lvh_preset
+    codes = sex_codes([None if pd.isna(one) else Sex(one) for one in made["sex"]])
+    found = lvh_arrays(made["index_cmr_g_m2"].to_numpy(dtype=float), codes, preset)
+    lvh_cmr = np.where(found.known, found.value.astype(float), np.nan)
+    limit = made["sex"].map({sex.value: lvh_limit_g_m2(sex, preset) for sex in Sex}).astype(float)
+    cornell = made["sex"].map({"female": CORNELL_LIMIT_WOMEN_UV, "male": CORNELL_LIMIT_MEN_UV})
+    made = made.assign(
+        lvh_cmr=lvh_cmr,
+        relative_index=made["index_g_m2"] / limit,
+        relative_cornell=(made["r_avl_uv"] + made["s_v3_uv"]) / cornell.astype(float),
+    )
+    rules = made[list(RULES)]
+    measured = rules.notna().all(axis=1)
+    return made.assign(
+        any_ecg_rule=rules.max(axis=1).where(measured),
+        all_three=measured & made["lvh"].notna() & made["lvh_cmr"].notna(),
+    )
+
+
+def _with_strata(made: pd.DataFrame, pairs: pd.DataFrame, data: StudyData) -> pd.DataFrame:
+    made = made.assign(
+        age_band=_banded(made["age_years"], _AGE), bmi_class=_banded(made["bmi_kg_m2"], _BMI),
+        ethnicity=_ethnicity(made, data), imaged=None,
+    )  # fmt: skip
+    date = data.study.training.exclude_imaged_before
+    if date is not None:
+        before = pairs["cmr_date"] < pd.Timestamp(date)
+        words = np.where(before, f"before {date}", f"on or after {date}")
+        imaged = pd.Series(words, made.index, dtype=object)
+        made["imaged"] = imaged.where(pairs["cmr_date"].notna())
+    return made
+
+
+def _banded(values: pd.Series[Any], bands: Mapping[str, tuple[float, float]]) -> pd.Series[Any]:
+    named = pd.Series(None, values.index, dtype=object)
+    for name, (lo, hi) in bands.items():
+        named[(values >= lo) & (values < hi)] = name
+    return named
+
+
+def _ethnicity(made: pd.DataFrame, data: StudyData) -> pd.Series[Any]:
+    """Ethnic group of each person; small groups together, or one would hide all the others."""
+    if "ethnicity" not in data.persons:
+        return pd.Series(None, made.index, dtype=object)
+    known = data.persons.drop_duplicates("participant_id").set_index("participant_id")["ethnicity"]
+    words = made["participant_id"].map(known).astype("string").str.strip()
+    known_words = words.notna() & (words != "").fillna(False)
+    groups: pd.Series[Any] = words.astype(object).where(known_words.astype(bool))
+    fewest = max(FEWEST_OF_ETHNICITY, data.study.masking.k)
+    return groups.mask(groups.isin(_too_small(groups.value_counts(), fewest)), "other groups")
+
+
+def _too_small(sizes: pd.Series[Any], fewest: int) -> list[Any]:
+    """Groups below a size, and the next larger ones until they have that size together."""
+    ordered = sizes.sort_index().sort_values(kind="stable")
+    before = ordered.cumsum() - ordered
+    taken = (ordered < fewest) | ((before > 0) & (before < fewest))
+    return list(ordered.index[taken])
+
+
+def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
+    """Return how many people with CMR are left out, and why; the parts add up to all of them."""
+    if data.cmr is None:
+        raise ValueError("the study has no CMR")
+    with_cmr = set(data.cmr["participant_id"]) & set(data.persons["participant_id"])
+    with_mass = data.predictions.loc[data.predictions["lvm_pred_g"].notna(), "participant_id"]
+    with_ecg = with_cmr & set(with_mass.dropna())
+    labelled = pairs["lvh_cmr"].notna() & pairs["lvh"].notna()
+    n_complete = int(pairs["all_three"].sum())
+    rows = {
+        WITH_CMR: len(with_cmr),
+        NO_ECG: len(with_cmr) - len(with_ecg),
+        NOT_IN_TIME: len(with_ecg) - len(pairs),
+        NO_LABEL: int((~labelled).sum()),
+        NO_RULES: int(labelled.sum()) - n_complete,
+        COMPLETE: n_complete,
+    }
+    columns = (label("step", "where people end"), count("n_people", "people"))
+    table = pd.DataFrame({"step": list(rows), "n_people": list(rows.values())})
+    return Aggregate("cmr_flow", table, columns, (RowsAddUp(("n_people",), "step", WITH_CMR),))

@@ -1,0 +1,102 @@
+"""Repeat ECGs: how much the predicted mass of one person varies from one ECG to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.columns import TableRefused
+from analysis.repeatability import repeatability
+from analysis.report.aggregates import Aggregate, count, label, result, results
+from analysis.report.document import About, ReadTable, Section
+from analysis.report.masking import Masked
+from analysis.report.study_data import StudyData
+from analysis.report.words import estimate_texts, side_by_side
+
+ICC: Final = "ICC(1,1)"
+WITHIN: Final = "within-person SD"
+REPEATABILITY: Final = "repeatability coefficient"
+EVERY_ECG: Final = "all ECGs"
+_GAPS_YEARS: Final = {
+    "first and second, under 1 year apart": (0, 1),
+    "first and second, 1 to 5 years apart": (1, 5),
+    "first and second, 5 years or more apart": (5, 1000),
+}
+
+
+def aggregates(data: StudyData) -> list[Aggregate]:
+    """Return the repeatability of mass and index over all ECGs, and of pairs by time between."""
+    rows: list[dict[str, Any]] = []
+    table = data.predictions.sort_values(["participant_id", "recorded_at", "ecg_id"])
+    columns = {data.study.mass_column: "g", data.study.index_column: "g/m2"}
+    for column, unit in columns.items():
+        if column not in table:
+            continue
+        known = table.dropna(subset=[column])
+        rows += _of(known, column, unit, EVERY_ECG)
+        rows += [row for words, own in _pairs(known) for row in _of(own, column, unit, words)]
+    ecgs = data.predictions.groupby("participant_id").size()
+    spread = ecgs.clip(upper=3).value_counts().reindex([1, 2, 3], fill_value=0)
+    numbers = pd.DataFrame({"n_ecgs": ["1", "2", "3 or more"], "n_people": spread.to_numpy()})
+    shape = (label("n_ecgs", "usable ECGs of a person"), count("n_people", "people"))
+    return [results("repeats", rows), Aggregate("repeats", numbers, shape)]
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The first two ECGs of each person, by the time between them."""
+    rank = table.groupby("participant_id").cumcount()
+    first_two = table[rank < 2]
+    both = first_two[first_two.groupby("participant_id")["ecg_id"].transform("size") == 2]
+    dates = pd.to_datetime(both["recorded_at"]).dt.normalize()
+    of_person = dates.groupby(both["participant_id"])
+    years = (of_person.transform("max") - of_person.transform("min")).dt.days / 365.25
+    return [
+        (words, both[(years >= low) & (years < high)]) for words, (low, high) in _GAPS_YEARS.items()
+    ]
+
+
+def _of(table: pd.DataFrame, column: str, unit: str, words: str) -> list[dict[str, Any]]:
+    """Three rows, or none where fewer than two people have two ECGs."""
+    known: dict[str, Any] = {"exposure": column, "contrast": words}
+    try:
+        found = repeatability(table, value=column, person="participant_id")
+    except TableRefused:
+        return []
+    known |= {"n_people": found.n_people, "n_ecgs": found.n_values}
+    values = {
+        ICC: (found.icc, found.icc_lo, found.icc_hi, ""),
+        WITHIN: (found.within_sd, found.within_sd_lo, found.within_sd_hi, unit),
+        REPEATABILITY: (found.repeatability, None, None, unit),
+    }
+    return [
+        result("repeats", measure, **known, estimate=value, lo=lo, hi=hi, unit=own)
+        for measure, (value, lo, hi, own) in values.items()
+    ]
+
+
+def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return one table, or one sentence where nobody has two ECGs."""
+    found, numbers = masked.get("results_repeats"), masked.get("repeats")
+    if found is None or numbers is None:
+        return None
+    people = pd.DataFrame({"Usable ECGs": numbers.rows["n_ecgs"],
+                           "People": numbers.shown("n_people")})  # fmt: skip
+    items = [ReadTable("repeats_people", "Usable ECGs of a person", people)]
+    if not len(found.rows):
+        told = "Too few people have two usable ECGs to tell how well they repeat."
+        return Section("repeats", "Repeat ECGs", (told,), tuple(items))
+    rows = found.rows.assign(
+        text=estimate_texts(found), People=found.shown("n_people"), ECGs=found.shown("n_ecgs"),
+        Quantity=found.rows["exposure"], Pairs=found.rows["contrast"],
+    )  # fmt: skip
+    cells = side_by_side(rows, by=["Quantity", "Pairs", "People", "ECGs"], over="measure",
+                         values=["text"])  # fmt: skip
+    notes = (
+        "One-way random effects (Shrout and Fleiss 1979); SD and coefficient in the unit of the "
+        "quantity. 95 % of the differences of two ECGs of a person lie within the coefficient "
+        "(Bland and Altman 1996). Over years hearts change too.",
+    )
+    items.append(ReadTable("repeats", "Repeatability of the prediction", cells, 2, notes))
+    return Section("repeats", "Repeat ECGs", items=tuple(items))

@@ -1,0 +1,133 @@
+"""Standardised cumulative incidence: the risk were everybody, or nobody, to have predicted LVH."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.columns import TableRefused
+from analysis.competing import predict_cumulative_incidence
+from analysis.cox import fit_cox
+from analysis.limits import Z95
+from analysis.outcome_models import SEX, fewest, followed
+from analysis.report.aggregates import Aggregate, result, results
+from analysis.report.document import About, ReadTable, Section
+from analysis.report.masking import Masked
+from analysis.report.study_data import StudyData
+from analysis.report.topic_absolute_risk import horizon_years
+from analysis.report.words import estimate_texts
+
+AVERAGED: Final = 4_000
+_ROWS_OF_ALL_DRAWS: Final = 25_000_000
+_FEWEST_DRAWS: Final = 50
+_MEASURES: Final = ("risk if all had LVH", "risk if none had LVH", "risk difference", "risk ratio")
+
+
+def aggregates(data: StudyData) -> list[Aggregate]:
+    """Return the standardised risks of the primary outcome, with bootstrapped errors."""
+    study, outcome = data.study, data.study.primary_outcome
+    table = data.analysed(outcome).drop_duplicates("participant_id")
+    complete = table.dropna(subset=["lvh", "age_years", "sex"]).reset_index(drop=True)
+    at = horizon_years(complete, study.horizon_years)
+    arms = complete.groupby("lvh")["event"].sum().reindex([0.0, 1.0], fill_value=0)
+    known = followed(complete, study) | {
+        "outcome": outcome, "primary": True, "exposure": study.lvh_column, "contrast": "LVH",
+        "adjustment": "age, sex", "unit": "years", "unit_value": at, "ties": "",
+        "n_events_fewest": fewest(arms), "n_dropped_missing": len(table) - len(complete),
+        "time_scale": "days since the index ECG", "se_type": "bootstrap by person",
+    }  # fmt: skip
+    try:
+        draws = study.bootstrap if arms.min() >= study.masking.k else 0  # it would be hidden
+        estimate, errors, n_draws = _standardised(complete, at, draws, study.seed)
+    except TableRefused as error:
+        return [results("standardised", [result("standardised", _MEASURES[0], **known,
+                                                warnings=str(error))])]  # fmt: skip
+    rows = []
+    for place, measure in enumerate(_MEASURES):
+        value, se = float(estimate[place]), float(errors[place])
+        half = Z95 * se
+        limits = (value * np.exp(-half), value * np.exp(half)) if place != 2 else (
+            value - half, value + half)  # fmt: skip
+        drawn = {"se": se, "lo": float(limits[0]), "hi": float(limits[1])} if n_draws else {}
+        told = f"{n_draws} bootstrap samples"
+        rows.append(result("standardised", measure, **known, estimate=value, **drawn,
+                           level=told))  # fmt: skip
+    return [results("standardised", rows)]
+
+
+def _standardised(table: pd.DataFrame, at: float, draws: int, seed: int) -> tuple[Any, Any, int]:
+    """Risks if all and if none had LVH, difference, ratio; errors (of logarithms but the third)."""
+    if at <= 0:
+        raise TableRefused("fewer than 50 people are followed, expected more for absolute risks")
+    rng = np.random.default_rng(seed)
+    sample = rng.permutation(len(table))[:AVERAGED]
+    value = _risks(table, table.iloc[sample], at)
+    n_draws = min(draws, max(_FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // len(table))) if draws else 0
+    found = []
+    for _ in range(n_draws):
+        drawn = table.iloc[rng.integers(0, len(table), len(table))].reset_index(drop=True)
+        again = table.iloc[rng.choice(sample, len(sample))]
+        try:
+            found.append(_risks(drawn, again, at))
+        except TableRefused:
+            continue  # a sample without events in an arm; counted below
+    if n_draws and len(found) < 0.95 * n_draws:
+        raise TableRefused(
+            f"{n_draws - len(found)} of {n_draws} bootstrap samples have no estimate, expected "
+            "5 % at most; there are too few events in an arm"
+        )
+    scaled = [[np.log(a), np.log(b), a - b, np.log(a / b)] for a, b in found]
+    errors = np.std(scaled, axis=0, ddof=1) if found else np.full(4, np.nan)
+    return np.array([*value, value[0] - value[1], value[0] / value[1]]), errors, len(found)
+
+
+def _risks(table: pd.DataFrame, people: pd.DataFrame, at: float) -> tuple[float, float]:
+    fits = {
+        cause: fit_cox(
+            table.assign(event=table["status_code"] == cause), duration="years", event="event",
+            covariates=["lvh", "age_years", SEX],
+        )
+        for cause in (1, 2)
+    }  # fmt: skip
+    if any(fit.estimates["coef"].isna().any() for fit in fits.values()):
+        raise TableRefused("an arm has no event, expected events with and without LVH")
+    risks = []
+    for lvh in (1.0, 0.0):
+        own = people.assign(lvh=lvh).reset_index(drop=True)
+        found = predict_cumulative_incidence(fits, own, [at])
+        risks.append(float(found.loc[found["cause"] == 1, "cumulative_incidence"].mean()))
+    return risks[0], risks[1]
+
+
+def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return one table."""
+    found = masked.get("results_standardised")
+    if found is None or not len(found.rows):
+        return None
+    rows = found.rows
+    cells = pd.DataFrame(
+        {
+            "Outcome": rows["outcome"].map(about.outcomes),
+            "Measure": rows["measure"],
+            "Horizon, years": [f"{value:.3g}" for value in rows["unit_value"]],
+            "Estimate (95 % interval)": estimate_texts(found, 4),
+            "People": found.shown("n_people"),
+            "Events": found.shown("n_events"),
+        }
+    ).reset_index(drop=True)
+    notes = (
+        "g-formula: cause-specific Cox models of the outcome and of death with LVH, age and sex, "
+        "their predicted incidence averaged over the age and sex of the people analysed (at most "
+        f"{AVERAGED:,}, drawn at random). Intervals from {rows['level'].iloc[0] or 'no samples'}, "
+        "normal on the logarithm (difference: as it is).",
+    )
+    table = ReadTable("standardised", "Standardised cumulative incidence by predicted LVH", cells,
+                      2, notes)  # fmt: skip
+    paragraph = (
+        "What the incidence would be were everybody, or nobody, to have predicted LVH, age and sex "
+        "staying as they are. Read as a description unless confounding can be excluded."
+    )
+    return Section("standardised", "Standardised risk", (paragraph,), (table,))

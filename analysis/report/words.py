@@ -1,0 +1,98 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
+
+MODEL_WORDS: Final = {1: "Model 1", 2: "Model 2", 3: "Model 3", 4: "Model 4"}
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def levels_in_order(levels: Iterable[Any]) -> list[str]:
+    """Return the levels of a classification in order: "<50" stands before "50-59"."""
+    return sorted((str(one) for one in levels), key=lambda text: (not text.startswith("<"), text))
+
+
+def p_text(p: float) -> str:
+    """Return a P value: "0.03", "0.45", "< 0.001"."""
+    if p is None or pd.isna(p):
+        return NOT_APPLICABLE
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def number_text(value: float, digits: int = 2, *, hidden: bool = False) -> str:
+    """Return a number with decimals, `HIDDEN`, or a dash where there is none."""
+    if hidden:
+        return HIDDEN
+    return NOT_APPLICABLE if pd.isna(value) or not np.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def interval_text(row: Mapping[Any, Any], digits: int = 2, *, hidden: bool = False) -> str:
+    """Return an estimate with its limits: "1.53 (1.27 to 1.84)"."""
+    if hidden:
+        return HIDDEN
+    if pd.isna(row["estimate"]):
+        return NOT_APPLICABLE
+    middle = number_text(row["estimate"], digits)
+    if pd.isna(row["lo"]) or pd.isna(row["hi"]):
+        return middle
+    return f"{middle} ({number_text(row['lo'], digits)} to {number_text(row['hi'], digits)})"
+
+
+def estimate_texts(masked: Masked, digits: int = 2) -> pd.Series[Any]:
+    """Return the estimates of results with their limits, one text a row."""
+    texts = [
+        interval_text(row, digits, hidden=hidden)
+        for row, hidden in zip(
+            masked.rows[["estimate", "lo", "hi"]].to_dict("records"),
+            masked.hidden["estimate"],
+            strict=True,
+        )
+    ]
+    return pd.Series(texts, index=masked.rows.index, dtype=object)
+
+
+def p_texts(masked: Masked, column: str = "p") -> pd.Series[Any]:
+    """Return P values of results as text."""
+    values, hidden = masked.rows[column], masked.hidden[column]
+    texts = [HIDDEN if h else p_text(v) for v, h in zip(values, hidden, strict=True)]
+    return pd.Series(texts, index=values.index, dtype=object)
+
+
+def percent_texts(parts: pd.Series[Any], wholes: pd.Series[Any], digits: int = 1) -> pd.Series[Any]:
+    """Return the percentages of masked counts; `HIDDEN` where either is missing."""
+    texts = [
+        HIDDEN if pd.isna(part) or pd.isna(whole)
+        else NOT_APPLICABLE if not whole
+        else f"{100 * min(part / whole, 1):.{digits}f} %"
+        for part, whole in zip(parts, wholes, strict=True)
+    ]  # fmt: skip
+    return pd.Series(texts, index=parts.index, dtype=object)
+
+
+def side_by_side(
+    rows: pd.DataFrame, *, by: Sequence[str], over: str, values: Sequence[str]
+) -> pd.DataFrame:
+    """Return text cells with one block of columns for each value of a column, order kept."""
+    order = list(dict.fromkeys(rows[over]))
+    index = list(dict.fromkeys(rows[list(by)].itertuples(index=False, name=None)))
+    keyed = rows.set_index([*by, over])
+    cells: dict[str, list[str]] = {name: [str(key[i]) for key in index] for i, name in
+                                   enumerate(by)}  # fmt: skip
+    for level in order:
+        for value in values:
+            title = f"{level}" if len(values) == 1 else f"{level}: {value}"
+            cells[title] = [str(keyed[value].get((*key, level), NOT_APPLICABLE)) for key in index]
+    return pd.DataFrame(cells)

@@ -1,0 +1,243 @@
+"""The folder that may leave: page, tables, figures, results and a list of their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.report.aggregates import RESULT_COLUMNS, Column, Kind
+from analysis.report.document import About, ReadTable
+from analysis.report.figures import save
+from analysis.report.masking import HIDDEN, Masked
+from analysis.report.page import Report, render, render_table
+from analysis.report.word import write_word
+
+MANIFEST: Final = "MANIFEST"
+# It decides what is hidden and stands in no sum, so it is not safe to show even when masked.
+_NEVER: Final = "n_events_fewest"
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d.])")
+_RESULTS: Final = "results_"
+_META_COLUMNS: Final = (
+    "cohort", "analysis", "outcome", "exposure", "contrast", "model", "adjustment", "strata",
+    "level", "log_hr", "se", "sd_used", "unit", "n_people", "n_events", "warnings",
+)  # fmt: skip
+_BOOLEANS: Final = frozenset({"primary"})
+_FLOATS: Final = frozenset({"unit_value"})
+
+
+def write_export(
+    folder: Path,
+    report: Report,
+    masked: Mapping[str, Masked],
+    *,
+    constants: Mapping[str, str],
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Write everything of a study that may leave.
+
+    Args:
+        folder: new, or empty.
+        report: drawn from `masked`.
+        masked: masked aggregates by key.
+        constants: columns that every row of the results gets, as `training_overlap`, `model_id`,
+            `versions`, `data_hash`; `cohort` names the study in the table for meta-analyses.
+        texts: further files by name, such as a script, that hold nothing of people.
+
+    Raises:
+        ValueError: the folder holds files, or a key cannot be the name of a file.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; expected a new folder")
+    tables, figures = report.tables(), report.figures()
+    _check_names([*(one.key for one in tables), *(one.key for one in figures), *masked])
+    for name in ("tables", "figures", "data"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        _write_table(folder / "tables", table, report.about)
+    if tables:
+        write_word(tables, report.about, folder / "tables.docx")
+    for figure in figures:
+        path = folder / "figures" / figure.key
+        save(
+            figure.canvas, path.with_name(f"{figure.key}.svg"), path.with_name(f"{figure.key}.png")
+        )
+    (folder / "report.html").write_text(render(report), encoding="utf-8")
+    _write_data(folder, masked)
+    _write_results(folder, masked, constants, report.about)
+    for name, text in (texts or {}).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    _write_manifest(folder)
+
+
+def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) -> pd.DataFrame:
+    """Return the results of all topics as one table.
+
+    Args:
+        masked: masked aggregates by key; those that begin with `results_` are taken.
+        constants: columns that every row gets.
+
+    Returns:
+        The columns of RESULT_COLUMNS but `n_events_fewest`; `masked`, which names the columns that
+        masking hides in a row; and the constants.
+    """
+    columns = _result_columns()
+    parts = [one for key, one in masked.items() if key.startswith(_RESULTS) and len(one.rows)]
+    made = pd.DataFrame({column.name: _joined(parts, column) for column in columns})
+    hidden = [
+        " ".join(column.name for column in columns if one.hidden.at[place, column.name])
+        for one in parts
+        for place in one.rows.index
+    ]
+    made["masked"] = pd.Series(hidden, index=made.index, dtype=object)
+    return made.assign(**{name: str(value) for name, value in constants.items()})
+
+
+def meta_analysis_table(results: pd.DataFrame, cohort: str) -> pd.DataFrame:
+    """Return log hazard ratios and their standard errors, for pooling with other cohorts.
+
+    Args:
+        results: of `results_table`.
+        cohort: name of this one.
+
+    Returns:
+        A row a hazard ratio that is not hidden. `sd_used` is the size of one step of the exposure,
+        in its unit: cohorts differ in it, so ratios per SD are only comparable after rescaling.
+    """
+    known = (results["measure"] == "hazard ratio") & (results["estimate"] > 0)
+    rows = results[known].reset_index(drop=True)
+    ratios = rows["estimate"].to_numpy(dtype=float)
+    made = rows.assign(cohort=cohort, log_hr=np.log(ratios), sd_used=rows["unit_value"])
+    return made[list(_META_COLUMNS)]
+
+
+def tidy(masked: Masked) -> pd.DataFrame:
+    """Return a masked aggregate as text: `HIDDEN` where hidden, empty where not applicable."""
+    return pd.DataFrame(
+        {
+            column.name: [
+                HIDDEN if hidden else "" if pd.isna(value) else _text(value, column.kind)
+                for value, hidden in zip(
+                    masked.rows[column.name], masked.hidden[column.name], strict=True
+                )
+            ]
+            for column in _shown(masked.columns)
+        },
+        index=masked.rows.index,
+    )
+
+
+def _shown(columns: tuple[Column, ...]) -> list[Column]:
+    return [column for column in columns if column.name != _NEVER]
+
+
+def _result_columns() -> list[Column]:
+    return _shown(RESULT_COLUMNS)
+
+
+def _text(value: Any, kind: Kind) -> str:
+    if kind == Kind.COUNT:
+        return str(int(value))
+    if kind in (Kind.LABEL, Kind.NOTE) and isinstance(value, str):
+        return no_formula(value)
+    # repr of a float is the shortest text that reads back as the same number.
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def no_formula(text: str) -> str:
+    """Return text that a spreadsheet does not run: a quote is put before "=", "@" and the like."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _joined(parts: list[Masked], column: Column) -> pd.Series[Any]:
+    values = [value for one in parts for value in one.rows[column.name]]
+    if column.kind == Kind.COUNT:
+        return pd.Series(values, dtype="Int64")
+    if column.name in _BOOLEANS:
+        return pd.Series([None if value == "" else bool(value) for value in values], dtype=object)
+    if column.kind not in (Kind.LABEL, Kind.NOTE) or column.name in _FLOATS:
+        return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").astype(float)
+    return pd.Series(["" if pd.isna(value) else str(value) for value in values], dtype=object)
+
+
+def _check_names(keys: list[str]) -> None:
+    bad = sorted({key for key in keys if not _FILE_NAME.fullmatch(key)})
+    if bad:
+        raise ValueError(
+            f"{bad} cannot be names of files; expected letters, digits, '_', '-' and '.', "
+            "not '.' at first, at most 100 of them"
+        )
+
+
+def _write_table(folder: Path, table: ReadTable, about: About) -> None:
+    safe = table.cells.astype(str).map(no_formula)
+    # The mark at the beginning tells spreadsheets that it is UTF-8, or dashes come out wrong.
+    safe.to_csv(folder / f"{table.key}.csv", index=False, encoding="utf-8-sig")
+    (folder / f"{table.key}.html").write_text(render_table(table, about), encoding="utf-8")
+    write_word([table], about, folder / f"{table.key}.docx")
+
+
+def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:
+    meanings = []
+    for key, one in masked.items():
+        tidy(one).to_csv(folder / "data" / f"{key}.csv", index=False, encoding="utf-8")
+        meanings += [
+            {"file": f"data/{key}.csv", "column": column.name, "kind": column.kind.value,
+             "meaning": column.meaning}
+            for column in _shown(one.columns)
+        ]  # fmt: skip
+    names = ["file", "column", "kind", "meaning"]
+    pd.DataFrame(meanings, columns=names).to_csv(folder / "columns.csv", index=False)
+
+
+def _write_results(
+    folder: Path, masked: Mapping[str, Masked], constants: Mapping[str, str], about: About
+) -> None:
+    made = results_table(masked, constants)
+    table = pa.Table.from_pandas(made, schema=_schema(constants), preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(None), folder / "results.parquet")
+    texts = made.select_dtypes(object).columns
+    safe = made.assign(**{name: made[name].map(_safe) for name in texts})
+    safe.to_csv(folder / "results.csv", index=False)
+    pooled = meta_analysis_table(safe, constants.get("cohort", about.name))
+    pooled.to_csv(folder / "results_for_meta_analysis.csv", index=False)
+
+
+def _safe(value: object) -> object:
+    return no_formula(value) if isinstance(value, str) else value
+
+
+def _schema(constants: Mapping[str, str]) -> pa.Schema:
+    fields = [pa.field(c.name, _type(c), metadata={"meaning": c.meaning}) for c in
+              _result_columns()]  # fmt: skip
+    told = "columns that masking hides in this row, with a space between them"
+    fields.append(pa.field("masked", pa.string(), metadata={"meaning": told}))
+    same = {"meaning": "the same in every row"}
+    return pa.schema([*fields, *(pa.field(name, pa.string(), metadata=same) for name in constants)])
+
+
+def _type(column: Column) -> pa.DataType:
+    if column.kind == Kind.COUNT:
+        return pa.int64()
+    if column.name in _BOOLEANS:
+        return pa.bool_()
+    is_text = column.kind in (Kind.LABEL, Kind.NOTE) and column.name not in _FLOATS
+    return pa.string() if is_text else pa.float64()
+
+
+def _write_manifest(folder: Path) -> None:
+    """Write checksums as `sha256sum --check` reads them."""
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
+                   if path.is_file())  # fmt: skip
+    lines = [
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in paths
+    ]
+    (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Study files and code lists to begin with; data, no code."""

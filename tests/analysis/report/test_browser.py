@@ -1,0 +1,196 @@
+"""The report in a real browser, as wide as a phone and as a laptop."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from analysis.report.page import render, render_table
+from tests.analysis.report.sample_report import ABOUT, sample_report
+from tests.browser import CHROMIUM, MISSING, Browser, Page
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
+WIDTHS = (390, 1280)
+
+_FIGURES = """[...document.querySelectorAll('figure svg')].map(one => {
+  const box = one.getBoundingClientRect();
+  return [box.left, box.top + scrollY, box.width, box.height];
+})"""
+_DEAD_LINKS = """[...document.querySelectorAll('nav a, .skip, header a, table a')].filter(link => {
+  const target = document.querySelector(link.getAttribute('href'));
+  if (target === null || !link.innerText.trim()) return true;
+  scrollTo(0, 0);
+  link.click();
+  const top = target.getBoundingClientRect().top, end = document.documentElement.scrollHeight;
+  const isAtEnd = scrollY + innerHeight >= end - 2;
+  return !(Math.abs(top) < 2 || (isAtEnd && top > 0 && top < innerHeight));
+}).map(link => link.getAttribute('href'))"""
+_HEADINGS = """[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(
+  one => Number(one.tagName[1]))"""
+_TOO_PALE = """(() => {
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(value => value / 255).map(
+    v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4
+  ).reduce((sum, v, place) => sum + v * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = one => {
+    for (let node = one; node; node = node.parentElement) {
+      const colour = parse(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = new Set();
+  while (texts.nextNode()) {
+    const one = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || one.closest('svg')) continue;
+    const pair = [parse(getComputedStyle(one).color), behind(one)].map(light);
+    pair.sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5) found.add(`${one.tagName}.${one.className}: ${ratio.toFixed(2)}`);
+  }
+  return [...found];
+})()"""
+_CUT_OFF = """[...document.querySelectorAll('body *')].filter(one => {
+  const box = one.getBoundingClientRect();
+  return box.right > innerWidth + 1 && !one.closest('.scroll') && !one.closest('svg *');
+}).map(one => `${one.tagName}.${one.className}`)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(render(sample_report()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"{width}px")
+def page(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Page:
+    return browser.open(report, request.param)
+
+
+def _pixels(page: Page, path: Path, top: float, height: float) -> np.ndarray:
+    page.screenshot(path, top=top, height=height)
+    return np.asarray(matplotlib.image.imread(io.BytesIO(path.read_bytes())))
+
+
+def test_report__console_is_silent(page: Page) -> None:
+    assert page.console == []
+
+
+def test_report__asks_for_nothing_but_itself(page: Page, report: Path) -> None:
+    # What an SVG holds as data: is inside the file already.
+    assert [one for one in page.requests if not one.startswith("data:")] == [report.as_uri()]
+
+
+def test_report__does_not_scroll_sideways(page: Page) -> None:
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= seen
+    assert page.evaluate(_CUT_OFF) == []
+
+
+def test_report__every_figure_is_drawn_inside_the_page(page: Page, tmp_path: Path) -> None:
+    boxes = page.evaluate(_FIGURES)
+    assert len(boxes) == len(sample_report().figures())
+    for place, (left, top, width, height) in enumerate(boxes):
+        assert left >= 0
+        assert left + width <= page.width
+        assert width >= 200
+        assert height >= 80
+        pixels = _pixels(page, tmp_path / f"figure_{place}.png", top, height)
+        assert (pixels[..., :3].min(axis=2) < 0.5).mean() > 0.001, "nothing dark is drawn"
+
+
+def test_report__every_link_leads_to_its_target(page: Page) -> None:
+    assert page.evaluate("document.querySelectorAll('nav a').length") >= 20
+    assert page.evaluate(_DEAD_LINKS) == []
+
+
+def test_report__headings_are_in_order(page: Page) -> None:
+    levels = page.evaluate(_HEADINGS)
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_report__everything_that_is_seen_has_a_name(page: Page) -> None:
+    nodes = page.command("Accessibility.getFullAXTree")["nodes"]
+    named = {"image", "img", "link", "heading", "region", "navigation", "table"}
+    found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes
+             if not node["ignored"] and node.get("role", {}).get("value") in named]  # fmt: skip
+    roles = [role for role, _ in found]
+    assert roles.count("image") + roles.count("img") == len(sample_report().figures())
+    assert [role for role, name in found if not name.strip()] == []
+
+
+def test_report__text_stands_out_from_what_is_behind(page: Page) -> None:
+    assert page.evaluate(_TOO_PALE) == []
+
+
+def test_report__screenshots_are_made(page: Page, tmp_path: Path) -> None:
+    pixels = _pixels(page, tmp_path / f"report_{page.width}.png", 0, 1200)
+    assert pixels.shape[:2] == (1200, page.width)
+
+
+def test_report__prints_without_contents_and_with_repeated_heads(
+    browser: Browser, report: Path, tmp_path: Path
+) -> None:
+    page = browser.open(report, 1280)
+    page.command("Emulation.setEmulatedMedia", media="print")
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    assert page.evaluate(style.format("nav", "display")) == "none"
+    assert page.evaluate(style.format("thead", "display")) == "table-header-group"
+    assert page.evaluate(style.format(".scroll", "overflowX")) == "visible"
+    page.pdf(tmp_path / "report.pdf")
+    made = (tmp_path / "report.pdf").read_bytes()
+    sizes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", made)
+    # Wide tables lie on their side, everything else stands.
+    assert {float(width) > float(height) for width, height in sizes} == {True, False}
+
+
+def test_report__may_not_reach_the_network(browser: Browser, report: Path) -> None:
+    page = browser.open(report, 1280)
+    asked = "fetch('https://example.org/').then(() => 'reached', () => 'refused')"
+    assert page.evaluate(asked) == "refused"
+    assert any("Content Security Policy" in text for text in page.console)
+
+
+def test_table_page__is_silent_and_fits(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "table.html"
+    path.write_text(render_table(sample_report().tables()[2], ABOUT), encoding="utf-8")
+    page = browser.open(path, 390)
+    assert page.console == []
+    assert page.requests == [path.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(_TOO_PALE) == []
+
+
+def test_browser__sees_what_is_wrong_with_a_page(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<!DOCTYPE html><title>bad</title><h1 style='color:#bbb;width:900px'>pale</h1>"
+        "<nav><a href='#none'>lost</a></nav><img src='missing.png'>"
+        "<script>console.warn('seen'); undefined_function()</script>",
+        encoding="utf-8",
+    )
+    page = browser.open(path, 390)
+    told = "\n".join(page.console)
+    assert "warning: seen" in told
+    assert "undefined_function" in told
+    assert (tmp_path / "missing.png").as_uri() in page.requests
+    assert page.evaluate(_DEAD_LINKS) == ["#none"]
+    assert page.evaluate(_TOO_PALE) == ["H1.: 1.92"]
+    assert page.evaluate("document.documentElement.scrollWidth") > 390

@@ -1,0 +1,263 @@
+"""What leaves a study does not tell what it hides: three cohorts, a hunter, and planted leaks."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import lvm_ai
+from analysis.report.aggregates import Kind
+from analysis.report.build import Analysis, analyse, constants_of
+from analysis.report.load import read_study_data
+from analysis.report.masking import Masked, MaskingRule, mask
+from analysis.report.study_data import StudyData
+from analysis.report.write import write_export
+from analysis.study import load_study
+from tests.analysis.report.hunt import Hunter, hunt
+
+# As many values or fewer that a hidden count can have, and it is found.
+FOUND = 3
+OFF = MaskingRule(0, 1)
+STUDY = """\
+name: hunted
+inputs:
+  predictions: predictions.parquet
+  participants: cohort/participants.csv
+  deaths: cohort/deaths.csv
+  events: cohort/events.csv
+  follow_up_ends: cohort/follow_up_ends.csv
+  code_list: codes.csv
+  cmr: cohort/cmr.csv
+outcomes:
+- {name: af, incident_sources: [hes, death], prevalent_sources: [self_report]}
+- {name: heart_failure, incident_sources: [hes, death], prevalent_sources: [self_report]}
+- {name: ventricular_arrhythmia, incident_sources: [hes, death]}
+primary_outcome: af
+covariates:
+- {name: diabetes, kind: yes_no}
+- {name: sbp_mmhg, kind: number}
+cmr: {max_days_ecg_cmr: 365}
+bootstrap: 0
+"""
+CODES = """\
+code,system,match,outcome,source,comment
+I48,icd10,prefix,af,hand,
+4273,icd9,prefix,af,hand,
+1471,self-report,prefix,af,hand,
+I50,icd10,prefix,heart_failure,hand,
+I110,icd10,prefix,heart_failure,hand,
+428,icd9,prefix,heart_failure,hand,
+I472,icd10,prefix,ventricular_arrhythmia,hand,
+I490,icd10,prefix,ventricular_arrhythmia,hand,
+"""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A synthetic cohort of some shape."""
+
+    n: int
+    seed: int
+    change: Callable[[pd.DataFrame], pd.DataFrame]
+    more: str = ""
+
+
+def _as_it_is(drawn: pd.DataFrame) -> pd.DataFrame:
+    return drawn
+
+
+def _few_large_hearts(drawn: pd.DataFrame) -> pd.DataFrame:
+    """LVH in a dozen people, unknown in three, and a tenth without an ECG of use."""
+    rng = np.random.default_rng(1)
+    large = drawn["lvh_pred"].astype(bool) & (drawn["lvmi_pred_g_m2"].rank(ascending=False) > 14)
+    drawn["lvh_pred"] = drawn["lvh_pred"].astype("boolean")
+    drawn.loc[large, "lvh_pred"] = False
+    drawn.loc[[5, 17, 99], "lvh_pred"] = None
+    return drawn[rng.random(len(drawn)) > 0.1]
+
+
+def _repeats(drawn: pd.DataFrame) -> pd.DataFrame:
+    """A second ECG of every third person; seven people without an index."""
+    again = drawn.iloc[::3].assign(
+        ecg_id=lambda t: t["ecg_id"] + "-again",
+        recorded_at=lambda t: t["recorded_at"] + pd.Timedelta(days=400),
+        lvm_pred_g=lambda t: t["lvm_pred_g"] + 2.5,
+        lvmi_pred_g_m2=lambda t: t["lvmi_pred_g_m2"] + 1.3,
+    )
+    both = pd.concat([drawn, again], ignore_index=True)
+    both.loc[10:16, "lvmi_pred_g_m2"] = np.nan
+    return both
+
+
+COHORTS = {
+    "ordinary": Cohort(5000, 11, _as_it_is),
+    "few large hearts": Cohort(2500, 12, _few_large_hearts, "latency_days: 30\n"),
+    "repeats": Cohort(3500, 13, _repeats, "index: {rule: all}\n"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cohort analysed."""
+
+    data: StudyData
+    found: Analysis
+    export: Path
+
+
+@pytest.fixture(scope="module", params=list(COHORTS))
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    shape = COHORTS[request.param]
+    folder = tmp_path_factory.mktemp("hunted")
+    people = ["--participants", str(shape.n), "--seed", str(shape.seed), "--no-ecgs"]
+    assert lvm_ai.main(["simulate", *people, "--output", str(folder / "cohort")]) == 0
+    drawn = pd.read_parquet(folder / "cohort" / "predictions_drawn.parquet")
+    shape.change(drawn).to_parquet(folder / "predictions.parquet")
+    (folder / "codes.csv").write_text(CODES)
+    (folder / "study.yaml").write_text(STUDY + shape.more)
+    data = read_study_data(load_study(folder / "study.yaml"))
+    found = analyse(data, lambda _: None)
+    write_export(folder / "export", found.report, found.masked, constants=constants_of(data))
+    return Run(data, found, folder / "export")
+
+
+def _write(run: Run, folder: Path, masked: Mapping[str, Masked]) -> None:
+    """The data of an export, without its page, tables and figures."""
+    report = replace(run.found.report, sections=())
+    write_export(folder, report, masked, constants=constants_of(run.data))
+
+
+def small_counts(run: Run) -> dict[tuple[Any, ...], int]:
+    """The counts of 1 to 9 that the hunter looks for, by its names for them."""
+    exact = {one.key: one.rows for one in run.found.aggregates}
+    found: dict[tuple[Any, ...], int] = {}
+    places = {
+        "flow": ("flow", ["outcome", "reason"], ["n_people", "n_ecgs"]),
+        "baseline_counts": ("baseline_counts", ["variable", "level", "group"], ["n_people"]),
+        "rates": ("rates", ["outcome", "classification", "group"],
+                  ["n_people", "n_events", "n_deaths"]),
+        "incidence_at_risk": ("risk", ["outcome", "classification", "group", "years"],
+                              ["n_at_risk", "n_censored", "n_events", "n_deaths"]),
+    }  # fmt: skip
+    for key, (name, labels, counts) in places.items():
+        for row in exact[key].to_dict("records"):
+            for column in counts:
+                place = (name, *(str(row[label]) for label in labels), column)
+                found[place] = int(row[column])
+    for row in exact["follow_up_ends"].to_dict("records"):
+        found["end", row["outcome"], row["classification"], row["group"], row["end"]] = row[
+            "n_people"
+        ]
+    for row in exact["events_by_period"].to_dict("records"):
+        found["period", row["outcome"], row["period"], row["region"]] = row["n_events"]
+    return {key: n for key, n in found.items() if 0 < n < 10}
+
+
+def caught(hunter: Hunter, small: dict[tuple[Any, ...], int]) -> list[tuple[Any, ...]]:
+    return [
+        key for key, n in small.items()
+        if hunter.candidates(key) <= FOUND and hunter.low[key] <= n <= hunter.high[key]
+    ]  # fmt: skip
+
+
+def test_hunt__finds_no_hidden_count(run: Run) -> None:
+    small = small_counts(run)
+    assert len(small) > 50
+    hunter = hunt(run.export, base=5)
+    assert hunter.contradictions() == []
+    assert caught(hunter, small) == []
+
+
+def test_hunt__finds_what_is_shown_when_masking_is_off(run: Run, tmp_path: Path) -> None:
+    _write(run, tmp_path / "open", {one.key: mask(one, OFF) for one in run.found.aggregates})
+    small = small_counts(run)
+    hunter = hunt(tmp_path / "open", base=1)
+    assert hunter.contradictions() == []
+    assert len(caught(hunter, small)) == len(small)
+
+
+def test_hunt__finds_counts_that_only_the_rounding_or_the_partner_would_hide(
+    run: Run, tmp_path: Path
+) -> None:
+    """Planted: exact totals, and no second count hidden with the first."""
+    naive = {
+        one.key: mask(replace(one, sums=()), MaskingRule(10, 1)) for one in run.found.aggregates
+    }
+    _write(run, tmp_path / "naive", naive)
+    hunter = hunt(tmp_path / "naive", base=1)
+    assert hunter.contradictions() == []
+    assert caught(hunter, small_counts(run))
+
+
+def test_estimates__are_not_there_where_an_arm_has_fewer_than_ten(run: Run) -> None:
+    exported = pd.read_csv(run.export / "results.csv", dtype=str, keep_default_na=False)
+    exact = pd.concat(
+        [one.rows.astype(object) for one in run.found.aggregates if one.key.startswith("results_")],
+        ignore_index=True,
+    )
+    assert len(exact) == len(exported)
+    counts = exact[["n_people", "n_events", "n_events_fewest"]].apply(pd.to_numeric)
+    few = ((counts > 0) & (counts < 10)).any(axis=1)
+    assert few.any()
+    numbers = exported.loc[few, ["estimate", "se", "lo", "hi", "p", "p_ph", "q"]]
+    assert (numbers == "").all(axis=None)
+
+
+def test_rates_and_percentages__tell_no_more_than_the_counts_beside_them(run: Run) -> None:
+    table = pd.read_csv(run.export / "tables" / "rates.csv", dtype=str, keep_default_na=False)
+    for events, years, text in table.iloc[:, [4, 6, 7]].itertuples(index=False):
+        if text not in ("*", "–"):
+            rate = 1000 * float(events.replace(",", "")) / float(years.replace(",", ""))
+            assert text.startswith(f"{rate:.2f} (")
+    for name in ("baseline", "follow_up_ends"):
+        cells = pd.read_csv(run.export / "tables" / f"{name}.csv", dtype=str).to_numpy().ravel()
+        shares = [cell for cell in cells if isinstance(cell, str) and cell.endswith(" %)")]
+        assert shares
+        assert all(int(cell.split(" (")[0].replace(",", "")) % 5 == 0 for cell in shares)
+
+
+def test_curves__move_in_steps_of_ten_events_also_in_the_picture(run: Run) -> None:
+    curves = run.found.masked["incidence_curves"]
+    exact = next(one for one in run.found.aggregates if one.key == "incidence_curves").rows
+    keys = ["outcome", "classification", "group"]
+    for place, own in curves.rows.groupby(keys):
+        events = exact[(exact[keys] == list(place)).all(axis=1)]["n_events"].max()
+        assert len(own) <= 1 + events // 10
+    for path in (run.export / "figures").glob("incidence_*.svg"):
+        outcome = path.stem.removeprefix("incidence_").rpartition("_")[0]
+        drawn = curves.rows[(curves.rows["outcome"] == outcome) & curves.rows["incidence"].notna()]
+        lines = re.findall(
+            r'<path d="(M [^"]*)"[^>]*style="fill: none; stroke: #', path.read_text()
+        )
+        longest = max(len(re.findall("[ML] ", line)) for line in lines)
+        assert longest <= 2 * drawn.groupby(keys).size().max() + 4
+
+
+def test_export__holds_no_identifier(run: Run) -> None:
+    ids = set(run.data.ecgs["participant_id"]) | set(run.data.ecgs["ecg_id"])
+    pattern = re.compile(r"S1[123]-\d{7}")
+    assert all(pattern.match(one) for one in ids)
+    for path in run.export.rglob("*"):
+        if path.is_dir():
+            continue
+        content = path.read_bytes()
+        if path.suffix == ".docx":
+            with zipfile.ZipFile(path) as archive:
+                content = b"".join(archive.read(name) for name in archive.namelist())
+        assert not pattern.search(content.decode("latin-1")), path.name
+
+
+def test_every_number__is_masked_by_a_count_or_of_everybody(run: Run) -> None:
+    """An estimate that needs no count would leave whatever it rests on."""
+    for one in run.found.aggregates:
+        for column in one.columns:
+            if column.kind == Kind.NUMBER:
+                assert column.needs, (one.key, column.name)
