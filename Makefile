@@ -6,10 +6,18 @@ LOCK ?= requirements-cpu.txt
 STAMP := $(VENV)/.installed-$(LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env demo check format lint types test check-slow bench-score bench-statistics train-demo demo-model-card \
+.PHONY: env browser demo check format lint types test check-slow bench-score bench-statistics train-demo demo-model-card \
   docs lock clean
 
-env: $(STAMP)
+env: $(STAMP) browser
+
+# Tests look at the report in Chromium and skip without it; it is installed where that is allowed.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	  { command -v apt-get >/dev/null 2>&1 && test "$$(id -u)" = 0 && { \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	    >/dev/null 2>&1 || echo "chromium could not be installed: tests of the report will skip"; }; } \
+	  || true
 
 $(STAMP): $(LOCK) setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

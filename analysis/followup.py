@@ -44,8 +44,8 @@ class FollowUp:
             unknown), entry_age_days and exit_age_days (of the analysed where attained age is the
             time scale and the birth is known).
         flow: outcome, reason ("all", each exclusion in order, "analysed"), n_people, n_rows; the
-            rows of the exclusions and of "analysed" add up to "all", and so do the people where each
-            has one index ECG.
+            rows of the exclusions and of "analysed" add up to "all", and so do the people where
+            each has one index ECG.
         eligibility: of `index_ecgs.eligibility`: how people come to be without a usable ECG.
         body_size: of `index_ecgs.body_sizes`: index ECGs with height and weight near, far, of an
             unknown day.

@@ -12,7 +12,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from analysis.report.page import render, render_table
+from analysis.report.build import analyse
+from analysis.report.page import Report, render, render_table
+from tests.analysis.report.builders import study_data
 from tests.analysis.report.sample_report import ABOUT, sample_report
 from tests.browser import CHROMIUM, MISSING, Browser, Page
 
@@ -70,10 +72,18 @@ def browser() -> Iterator[Browser]:
         yield made
 
 
+@pytest.fixture(scope="module", params=["sample", "study"])
+def made(request: pytest.FixtureRequest) -> Report:
+    """A report that is difficult to show, and that of a drawn study with every topic."""
+    if request.param == "sample":
+        return sample_report()
+    return analyse(study_data(n=4000, seed=3), lambda _: None).report
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(made: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(sample_report()), encoding="utf-8")
+    path.write_text(render(made), encoding="utf-8")
     return path
 
 
@@ -102,9 +112,11 @@ def test_report__does_not_scroll_sideways(page: Page) -> None:
     assert page.evaluate(_CUT_OFF) == []
 
 
-def test_report__every_figure_is_drawn_inside_the_page(page: Page, tmp_path: Path) -> None:
+def test_report__every_figure_is_drawn_inside_the_page(
+    page: Page, made: Report, tmp_path: Path
+) -> None:
     boxes = page.evaluate(_FIGURES)
-    assert len(boxes) == len(sample_report().figures())
+    assert len(boxes) == len(made.figures()) > 5
     for place, (left, top, width, height) in enumerate(boxes):
         assert left >= 0
         assert left + width <= page.width
@@ -126,13 +138,13 @@ def test_report__headings_are_in_order(page: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_report__everything_that_is_seen_has_a_name(page: Page) -> None:
+def test_report__everything_that_is_seen_has_a_name(page: Page, made: Report) -> None:
     nodes = page.command("Accessibility.getFullAXTree")["nodes"]
     named = {"image", "img", "link", "heading", "region", "navigation", "table"}
     found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes
              if not node["ignored"] and node.get("role", {}).get("value") in named]  # fmt: skip
     roles = [role for role, _ in found]
-    assert roles.count("image") + roles.count("img") == len(sample_report().figures())
+    assert roles.count("image") + roles.count("img") == len(made.figures())
     assert [role for role, name in found if not name.strip()] == []
 
 
