@@ -50,7 +50,7 @@ setup(
         "models.demo": ["*.keras.xz", "*.md", "*.yaml"],
         "analysis": ["check.R"],
         "analysis.report": ["templates/*", "checklist_items/*.csv"],
-        "studies": ["*.yaml", "*.md", "code_lists/*.csv"],
+        "studies": ["*.yaml", "*.json", "*.md", "code_lists/*.csv"],
     },
     install_requires=[
         "apache-beam>=2.77,<3",

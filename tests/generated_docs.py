@@ -66,7 +66,15 @@ def commands() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"tables.md": tables, "commands.md": commands}
+def schema() -> str:
+    """Return the content of studies/study.schema.json."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        lvm_ai.main(["analyse", "--schema"])
+    return out.getvalue()
+
+
+PAGES = {"tables.md": tables, "commands.md": commands, "../studies/study.schema.json": schema}
 
 
 if __name__ == "__main__":
