@@ -52,7 +52,8 @@ def _drawn_hexagons(canvas: Figure, axes: Axes, rows: pd.DataFrame) -> None:
     axes.add_collection(drawn)
     axes.set_axisbelow(True)
     bar = canvas.colorbar(drawn, ax=axes, label="People in a hexagon", shrink=0.8, pad=0.02)
-    bar.solids.set_rasterized(False)  # no picture inside the SVG
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)  # no picture inside the SVG
     use_round_steps(bar.ax.yaxis, 6)
 
 

@@ -40,6 +40,7 @@ _NEEDED: Final = ("ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pr
 _TEXTS: Final = ("ecg_id", "participant_id", "model_id", "sex", "measured_by", "signal_sha256")
 _FLAGS: Final = ("lvh_pred", "lvh_recal", "rule_avl", "rule_sokolow_lyon", "rule_cornell",
                  "any_ecg_rule")  # fmt: skip
+_SHOWN: Final = 12
 _AGE_BANDS: Final = {"<50": (0, 50), "50-59": (50, 60), "60-69": (60, 70), "70+": (70, 200)}
 _PACKAGES: Final = ("lvm-ai", "duckdb", "pandas", "numpy", "scipy", "matplotlib")
 _EXPOSURES: Final = {
@@ -216,9 +217,15 @@ def _typed(values: pd.Series[Any], covariate: StudyCovariate) -> pd.Series[Any]:
     known = values.notna() & (values.astype("string").str.strip() != "").fillna(False)
     if covariate.kind == "category":
         texts = values.astype("string").str.strip()
-        return pd.Series(
-            [t if k else None for t, k in zip(texts, known, strict=True)], values.index
-        )
+        levels = sorted(texts[known].unique())
+        if covariate.reference not in levels:
+            raise UsageError(
+                f"covariate {covariate.name} has the reference {covariate.reference!r}, expected "
+                f"one of its levels: {', '.join(levels[:_SHOWN])}"
+                f"{' ...' if len(levels) > _SHOWN else ''}"
+            )
+        kept = [text if is_known else None for text, is_known in zip(texts, known, strict=True)]
+        return pd.Series(kept, values.index)
     if covariate.kind == "yes_no":
         words = values.astype("string").str.strip().str.lower()
         made = words.map({"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no": 0.0,

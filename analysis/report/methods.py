@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from analysis.outcome_models import models_of
+from analysis.report.aggregates import EVERYBODY
 from analysis.report.masking import HIDDEN, Masked
 from analysis.report.study_data import StudyData
 from analysis.study_settings import Study
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
-_RULES = {
+_RULES: Final = {
     "first": "the first usable ECG",
     "last_on_or_before": "the last usable ECG on or before",
     "nearest_on_or_before": "the usable ECG nearest to, and not after,",
     "all": "every usable ECG, each with a follow-up of its own",
 }
+_KNOWN: Final = (
+    "All statistics are computed by LVM-AI's own functions, each compared with R (survival, "
+    "cmprsk, riskRegression, pROC and others) in its tests. The code lists, hazard ratios and "
+    "errors in grams of Khurshid et al. 2021 are not known here, and which of the three "
+    "published files gave its figures is not stated."
+)
 
 
 def methods(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
@@ -29,8 +37,9 @@ def methods(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
         _models(data),
         _risks(study),
         *_cmr(study),
+        *_analysed(data, masked),
         _masking(study),
-        _known(masked),
+        _KNOWN,
     )
 
 
@@ -151,13 +160,20 @@ def _masking(study: Study) -> str:
     )
 
 
-def _known(masked: Mapping[str, Masked]) -> str:
-    return (
-        "All statistics are computed by LVM-AI's own functions, each compared with R (survival, "
-        "cmprsk, riskRegression, pROC and others) in its tests. The code lists, hazard ratios and "
-        "errors in grams of Khurshid et al. 2021 are not known here, and which of the three "
-        "published files gave its figures is not stated."
-    )
+def _analysed(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
+    """How many people, events and person-years each outcome has, as the rates table shows them."""
+    rates = masked.get("rates")
+    if rates is None:
+        return ()
+    whole = (rates.rows["classification"] == EVERYBODY) & (rates.rows["group"] == EVERYBODY)
+    shown = [rates.shown(name)[whole] for name in ("n_people", "n_events", "person_years")]
+    told = [
+        f"{people} people for {data.about.outcomes[outcome]} ({events} events in {years} "
+        "person-years)"
+        for outcome, people, events, years in zip(rates.rows.loc[whole, "outcome"], *shown,
+                                                  strict=True)
+    ]  # fmt: skip
+    return (f"Analysed were {', '.join(told)}.",)
 
 
 def banners(data: StudyData) -> tuple[str, ...]:
@@ -184,6 +200,11 @@ def warnings(data: StudyData) -> tuple[str, ...]:
     told = [f"The {data.about.exposure_name} is not calibrated to CMR of this cohort."]
     if data.study.recalibrated:
         told = []
+    if data.study.model_strata:
+        told.append(
+            "Predictions of several models are allowed: SD and main hazard ratios are per model, "
+            "everything else is of all of them together."
+        )
     if data.study.masking.k > 1:
         told.append("Small counts are hidden and all counts rounded.")
     return tuple(told)

@@ -1,0 +1,164 @@
+"""What a study reads: covariates by their types, models and conventions that cannot be mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import lvm_ai
+from analysis.report.load import read_study_data
+from analysis.report.study_data import StudyData
+from analysis.study import load_study
+from lvm_core import schemas
+from lvm_core.errors import UsageError
+
+STUDY = """\
+name: read
+inputs:
+  predictions: predictions.parquet
+  participants: participants.csv
+  deaths: cohort/deaths.csv
+  events: cohort/events.csv
+  follow_up_ends: cohort/follow_up_ends.csv
+  code_list: codes.csv
+outcomes:
+- {name: af, incident_sources: [hes]}
+primary_outcome: af
+"""
+CODES = "code,system,match,outcome,source,comment\nI48,icd10,prefix,af,hand,\n"
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("read") / "cohort"
+    people = ["--participants", "1500", "--seed", "4", "--no-ecgs"]
+    assert lvm_ai.main(["simulate", *people, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(cohort: Path, tmp_path: Path) -> Path:
+    (tmp_path / "cohort").symlink_to(cohort)
+    drawn = pd.read_parquet(cohort / "predictions_drawn.parquet")
+    drawn.to_parquet(tmp_path / "predictions.parquet")
+    pd.read_csv(cohort / "participants.csv", dtype=str).to_csv(
+        tmp_path / "participants.csv", index=False
+    )
+    (tmp_path / "codes.csv").write_text(CODES)
+    return tmp_path
+
+
+def read(folder: Path, more: str = "") -> StudyData:
+    (folder / "study.yaml").write_text(STUDY + more)
+    return read_study_data(load_study(folder / "study.yaml"))
+
+
+def change(folder: Path, name: str, **columns: object) -> None:
+    table = pd.read_csv(folder / name, dtype=str)
+    table.assign(**columns).to_csv(folder / name, index=False)
+
+
+def test_covariates__become_numbers_flags_and_texts(folder: Path) -> None:
+    table = pd.read_csv(folder / "participants.csv", dtype=str)
+    table["smoking"] = ["yes", "no", "", "TRUE", "0"] * (len(table) // 5)
+    table["site"] = ["a", "b", " a ", "", "b"] * (len(table) // 5)
+    table.loc[0, "sbp_mmhg"] = ""
+    table.to_csv(folder / "participants.csv", index=False)
+    more = """\
+covariates:
+- {name: sbp_mmhg, kind: number}
+- {name: smoking, kind: yes_no}
+- {name: site, kind: category, reference: a}
+"""
+    persons = read(folder, more).persons.set_index("participant_id").loc[table["participant_id"]]
+    assert pd.isna(persons["sbp_mmhg"].iloc[0])
+    assert persons["smoking"].head(5).fillna(-1).tolist() == [1, 0, -1, 1, 0]
+    assert persons["site"].head(5).fillna("?").tolist() == ["a", "b", "a", "?", "b"]
+
+
+@pytest.mark.parametrize(
+    ("covariate", "message"),
+    [
+        ("{name: sbp, kind: number}", "participants have no column sbp, which covariates name"),
+        ("{name: region, kind: number}", "1500 values that are no number, as 'England'"),
+        ("{name: sbp_mmhg, kind: yes_no}", r"no yes_no, as '\d+'; expected yes or no"),
+        ("{name: region, kind: category, reference: Englnd}",
+         "reference 'Englnd', expected one of its levels: England, Scotland, Wales"),
+    ],
+)  # fmt: skip
+def test_covariates__that_are_not_what_they_are_said_to_be_are_refused(
+    folder: Path, covariate: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        read(folder, f"covariates: [{covariate}]\n")
+
+
+def with_footer(folder: Path, part: str, rows: slice, **settings: str) -> None:
+    made = {"input_convention": "ukb_counts", "bsa": "dubois", "lvh_preset": "khurshid2021",
+            "models": [{"model_id": "m", "sha256": "abc"}], **settings}  # fmt: skip
+    content = json.dumps({"provenance": {"settings": made}}).encode()
+    drawn = pd.read_parquet(folder / "predictions.parquet").iloc[rows]
+    table = pa.Table.from_pandas(drawn, preserve_index=False)
+    table = table.replace_schema_metadata({schemas.FOOTER_KEY: content})
+    (folder / "scored" / "predictions").mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / "scored" / "predictions" / part)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        ("input_convention", "microvolts_over_2000", "several input_convention: micro.*, ukb_c"),
+        ("bsa", "mosteller", "several bsa: dubois, mosteller"),
+        ("lvh_preset", "petersen2017", "several lvh_preset"),
+    ],
+)
+def test_predictions__of_several_conventions_are_refused(
+    folder: Path, name: str, other: str, message: str
+) -> None:
+    with_footer(folder, "0.parquet", slice(0, 700))
+    with_footer(folder, "1.parquet", slice(700, None), **{name: other})
+    (folder / "study.yaml").write_text(STUDY.replace("predictions.parquet", "scored"))
+    with pytest.raises(UsageError, match=message):
+        read_study_data(load_study(folder / "study.yaml"))
+
+
+def test_predictions__of_another_convention_than_the_study_states_are_refused(folder: Path) -> None:
+    with_footer(folder, "0.parquet", slice(None), bsa="mosteller")
+    text = STUDY.replace("predictions.parquet", "scored")
+    (folder / "study.yaml").write_text(text)
+    with pytest.raises(UsageError, match="write `bsa_formula: mosteller`, or score them anew"):
+        read_study_data(load_study(folder / "study.yaml"))
+    (folder / "study.yaml").write_text(f"{text}bsa_formula: mosteller\n")
+    data = read_study_data(load_study(folder / "study.yaml"))
+    assert data.provenance["bsa"] == "mosteller"
+    assert data.provenance["model_sha256"] == "abc"
+
+
+def test_model_strata__have_an_sd_each(folder: Path) -> None:
+    drawn = pd.read_parquet(folder / "predictions.parquet")
+    drawn["model_id"] = ["one", "two"] * (len(drawn) // 2)
+    drawn.loc[drawn["model_id"] == "two", "lvmi_pred_g_m2"] *= 2
+    drawn.to_parquet(folder / "predictions.parquet")
+    with pytest.raises(UsageError, match=r"of 2 models \(one, two\), expected one; or set `model"):
+        read(folder)
+    sd = read(folder, "model_strata: true\n").sd
+    assert sd["exposure, two"] == pytest.approx(2 * sd["exposure, one"], rel=0.1)
+
+
+def test_ecg_only__is_joined_by_ecg(folder: Path) -> None:
+    drawn = pd.read_parquet(folder / "predictions.parquet")
+    other = drawn[["ecg_id", "lvm_pred_g"]].assign(lvm_pred_g=drawn["lvm_pred_g"] + 7)
+    other.sample(frac=1, random_state=1).to_parquet(folder / "only.parquet")
+    text = STUDY.replace("  deaths:", "  predictions_ecg_only: only.parquet\n  deaths:")
+    (folder / "study.yaml").write_text(text)
+    ecgs = read_study_data(load_study(folder / "study.yaml")).ecgs
+    assert (ecgs["lvm_ecg_only_g"] - ecgs["lvm_pred_g"]).round(3).eq(7).all()
+
+
+def test_fixed_sd__is_the_one_that_is_stated(folder: Path) -> None:
+    assert read(folder, "sd: 9.5\n").sd["exposure"] == 9.5
