@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from beam_jobs import local_files
 from beam_jobs.simulated_ecgs import ecg_id
 from lvm_core import schemas
+from lvm_core.ecg_rules import ecg_rules
 from lvm_core.lvh import lvh_arrays
 from lvm_core.synthetic_codes import CODE_SYSTEMS, CODE_TEXTS
 from lvm_core.synthetic_outcomes import (
@@ -35,7 +36,7 @@ from lvm_core.synthetic_people import (
     SyntheticPeople,
     synthetic_people,
 )
-from lvm_core.synthetic_predictions import drawn_predictions
+from lvm_core.synthetic_predictions import drawn_amplitudes_uv, drawn_predictions
 from lvm_core.synthetic_records import (
     FOLLOW_UP_ENDS,
     SOURCES,
@@ -47,6 +48,7 @@ from lvm_core.synthetic_records import (
 _SLAB: Final = 64 * 1024  # people at once: a few hundred MB
 _TEXTS: Final = {"rhythm": RHYTHMS, "conduction": CONDUCTIONS, "misplacement": MISPLACEMENTS}
 _SEXES: Final = ("female", "male")
+_RULES: Final = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,11 @@ def drawn_table(people: SyntheticPeople, seed: int, r: float) -> pa.Table:
         "lvmi_pred_g_m2": lvmi_pred_g_m2,
         "lvh_pred": lvh_arrays(lvmi_pred_g_m2, people.sex_code).value,
         "quality_flags": [[]] * n,
+        "measured_by": ["drawn"] * n,
     }
+    amplitudes_uv = drawn_amplitudes_uv(people, seed)
+    rules = ecg_rules(**amplitudes_uv, is_male=people.sex_code)
+    known |= amplitudes_uv | {name: getattr(rules, name).value for name in _RULES}
     schema = schemas.PREDICTIONS.arrow
     arrays = [_typed(known.get(field.name), field.type, n) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)

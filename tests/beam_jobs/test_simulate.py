@@ -205,6 +205,11 @@ def test_simulate__without_ecgs_predictions_are_drawn(raw: Path, tmp_path: Path)
     np.testing.assert_allclose(drawn["lvmi_pred_g_m2"].to_numpy(), index_g_m2, rtol=1e-6)
     limit_g_m2 = np.where(people.sex_code == 1, 72.0, 55.0)
     assert drawn["lvh_pred"].to_pylist() == (index_g_m2 > limit_g_m2).tolist()
+    avl, cornell = (drawn[name].to_numpy() for name in ("r_avl_uv", "s_v3_uv"))
+    assert drawn["rule_avl"].to_pylist() == (avl > 1100).tolist()
+    limit_uv = np.where(people.sex_code == 1, 2800.0, 2000.0)
+    assert drawn["rule_cornell"].to_pylist() == (avl + cornell > limit_uv).tolist()
+    assert 0.02 < np.mean(drawn["any_ecg_rule"].to_pylist()) < 0.3
     assert drawn["recorded_at"][0].as_py() == people.recorded_at[0].item()
     assert isinstance(drawn["recorded_at"][0].as_py(), dt.datetime)
     # The people of a larger cohort are those of the smaller one, and then more.

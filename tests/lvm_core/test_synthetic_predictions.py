@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
-from lvm_core.synthetic_predictions import drawn_predictions, lowest_correlation, mass_given_body
+from lvm_core.synthetic_predictions import (
+    drawn_amplitudes_uv,
+    drawn_predictions,
+    lowest_correlation,
+    mass_given_body,
+)
 
 SEED = 8
 
@@ -60,3 +65,21 @@ def test_drawn_predictions__refuse_what_cannot_be(people: SyntheticPeople, r: fl
 def test_drawn_predictions__refuse_a_negative_seed(people: SyntheticPeople) -> None:
     with pytest.raises(ValueError, match="seed is -1; expected 0 or more"):
         drawn_predictions(people, -1, 0.8)
+
+
+def test_drawn_amplitudes__tell_a_little_of_the_true_index_in_either_sex(
+    people: SyntheticPeople,
+) -> None:
+    for values_uv in drawn_amplitudes_uv(people, 1).values():
+        assert (values_uv > 0).all()
+        for sex_code in (0, 1):
+            own = people.sex_code == sex_code
+            r = np.corrcoef(np.log(values_uv[own]), people.lvmi_true_g_m2[own])[0, 1]
+            assert r == pytest.approx(0.4, abs=0.06)
+
+
+def test_drawn_amplitudes__of_a_slice_are_those_of_the_whole(people: SyntheticPeople) -> None:
+    whole = drawn_amplitudes_uv(people, 1)
+    part = drawn_amplitudes_uv(synthetic_people(30, people.seed, 1010), 1)
+    for name, values_uv in part.items():
+        np.testing.assert_array_equal(values_uv, whole[name][1010:1040])

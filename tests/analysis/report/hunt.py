@@ -111,7 +111,7 @@ def hunt(folder: Path, base: int) -> Hunter:
     hunter = Hunter(base)
     for read_table in (
         _flow, _baseline, _means, _rates, _at_risk, _curves, _ends, _calendar, _results,
-        _calibration,
+        _calibration, _lvh_by_cmr,
     ):  # fmt: skip
         read_table(hunter, folder)
     hunter.think()
@@ -337,3 +337,32 @@ def _calibration(hunter: Hunter, folder: Path) -> None:
     for outcome, own in table.groupby("outcome"):
         hunter.adds_up(("judged", outcome, "n_events"),
                        [("tenth", outcome, g, "n_events") for g in own["group"]])  # fmt: skip
+
+
+def _lvh_by_cmr(hunter: Hunter, folder: Path) -> None:
+    """Tables of two by two, whose margins several markers and subgroups share."""
+    table = read(folder, "cmr_lvh")
+    if not len(table):
+        return
+    counts = [name for name in table.columns if name.startswith("n_") or len(name) == 2]
+    sums = {
+        "n_people": [("n_lvh", "n_no_lvh"), ("n_positive", "n_negative")],
+        "n_lvh": [("tp", "fn")], "n_no_lvh": [("fp", "tn")],
+        "n_positive": [("tp", "fp")], "n_negative": [("fn", "tn")],
+    }  # fmt: skip
+    for row in table.to_dict("records"):
+        place = tuple(row[name] for name in ("marker", "population", "strata", "level"))
+        for name in counts:
+            hunter.see(("lvh", *place, name), row[name])
+        for total, parts in sums.items():
+            for pair in parts:
+                hunter.adds_up(("lvh", *place, total), [("lvh", *place, one) for one in pair])
+        for name in ("n_people", "n_lvh", "n_no_lvh"):
+            hunter.same(("lvh", *place, name), ("lvh of all", *place[1:], name))
+    for (marker, population, strata), own in table.groupby(["marker", "population", "strata"]):
+        if strata:
+            for name in counts:
+                hunter.adds_up(
+                    ("lvh", marker, population, "", "", name),
+                    [("lvh", marker, population, strata, level, name) for level in own["level"]],
+                )

@@ -70,7 +70,14 @@ class Cohort:
     more: str = ""
 
 
-def _as_it_is(drawn: pd.DataFrame) -> pd.DataFrame:
+def _with_rules(drawn: pd.DataFrame) -> pd.DataFrame:
+    """ECG rules that are positive in few, more often where the predicted index is large."""
+    rng = np.random.default_rng(2)
+    index = drawn["lvmi_pred_g_m2"].to_numpy(dtype=float)
+    names = ["rule_avl", "rule_sokolow_lyon", "rule_cornell"]
+    for name in names:
+        drawn[name] = rng.random(len(drawn)) < np.clip((index - 45) / 300, 0.004, 1)
+    drawn["any_ecg_rule"] = drawn[names].any(axis=1)
     return drawn
 
 
@@ -98,7 +105,7 @@ def _repeats(drawn: pd.DataFrame) -> pd.DataFrame:
 
 
 COHORTS = {
-    "ordinary": Cohort(5000, 11, _as_it_is),
+    "ordinary": Cohort(5000, 11, _with_rules),
     "few large hearts": Cohort(2500, 12, _few_large_hearts, "latency_days: 30\n"),
     "repeats": Cohort(3500, 13, _repeats, "index: {rule: all}\n"),
 }
@@ -174,6 +181,20 @@ def test_hunt__finds_no_hidden_count(run: Run) -> None:
     hunter = hunt(run.export, base=5)
     assert hunter.contradictions() == []
     assert caught(hunter, small) == []
+
+
+def test_hunt__finds_no_cell_of_a_two_by_two_table(run: Run) -> None:
+    hunter = hunt(run.export, base=5)
+    table = pd.read_csv(run.export / "data" / "cmr_lvh.csv", dtype=str, keep_default_na=False)
+    hidden = [
+        ("lvh", row["marker"], row["population"], row["strata"], row["level"], name)
+        for row in table.to_dict("records")
+        for name in table.columns[4:]
+        if row[name] in ("*", "")
+    ]
+    assert hidden
+    found = [key for key in hidden if 1 <= hunter.low[key] and hunter.candidates(key) <= FOUND]
+    assert [key for key in found if hunter.high[key] < 10] == []
 
 
 def test_hunt__finds_what_is_shown_when_masking_is_off(run: Run, tmp_path: Path) -> None:
