@@ -252,8 +252,11 @@ class Study(_Strict):
                 "inputs.cmr and cmr (with max_days_ecg_cmr) are needed together: how far an ECG "
                 "may be from its CMR is part of the study"
             )
-        if self.hospital is not None and self.inputs.encounters is None:
-            raise ValueError("hospital needs inputs.encounters")
+        if (self.hospital is None) != (self.inputs.encounters is None):
+            raise ValueError(
+                "hospital and inputs.encounters are needed together: follow-up then ends with the "
+                "last encounter, and the grace after it is part of the study"
+            )
         if self.max_days_body_size is not None and self.exposure.endswith("_g"):
             raise ValueError("max_days_body_size is about the index, but the exposure is the mass")
         if self.index.rule == "all" and self.time_scale == "attained_age":

@@ -121,7 +121,7 @@ _AMPLITUDES_UV: Final = {
     "r_v5_uv": (1150.0, 1350.0), "r_v6_uv": (950.0, 1100.0),
 }  # fmt: skip
 _AMPLITUDE_LOG_SD: Final = 0.42
-_AMPLITUDE_LOADING: Final = 0.3
+_AMPLITUDE_LOADING: Final = 0.15
 
 
 def drawn_amplitudes_uv(people: SyntheticPeople, seed: int) -> dict[str, NDArray[np.float64]]:
@@ -135,7 +135,7 @@ def drawn_amplitudes_uv(people: SyntheticPeople, seed: int) -> dict[str, NDArray
 
     Returns:
         r_avl_uv, s_v1_uv, s_v3_uv, r_v5_uv, r_v6_uv: (n,) microvolts, magnitudes; their logarithms
-        are normal and correlate with the true index within the sex by about 0.4.
+        are normal and correlate with the true index within the sex by about 0.2.
     """
     normal = of_blocks(people, _AMPLITUDE_STREAM, _draw_amplitudes, seed)["normal"]
     middle_g_m2 = np.where(people.sex_code == 1, 53.0, 42.0)

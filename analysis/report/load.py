@@ -104,7 +104,9 @@ def _predictions(study: Study, members: pd.Index[Any]) -> pd.DataFrame:
     if study.exclude_flags:
         excluded = set(study.exclude_flags)
         usable &= [not excluded & set(_flags(value)) for value in table["quality_flags"]]
-    table = table[usable].assign(recorded_at=pd.to_datetime(table["recorded_at"]))
+    date_format = study.date_formats.get("predictions", "ISO8601")
+    recorded_at = pd.to_datetime(table.loc[usable, "recorded_at"], format=date_format)
+    table = table[usable].assign(recorded_at=recorded_at)
     for name in set(_FLAGS) & set(table.columns):
         table[name] = table[name].astype("boolean")
     if study.inputs.predictions_ecg_only is not None:

@@ -162,3 +162,17 @@ def test_ecg_only__is_joined_by_ecg(folder: Path) -> None:
 
 def test_fixed_sd__is_the_one_that_is_stated(folder: Path) -> None:
     assert read(folder, "sd: 9.5\n").sd["exposure"] == 9.5
+
+
+def test_dates__of_the_predictions_are_of_the_format_that_the_study_names(folder: Path) -> None:
+    """The third of April must not become the fourth of March."""
+    drawn = pd.read_parquet(folder / "predictions.parquet").drop(columns="quality_flags")
+    drawn["recorded_at"] = drawn["recorded_at"].dt.strftime("%d/%m/%Y")
+    drawn.to_csv(folder / "predictions.csv", index=False)
+    (folder / "study.yaml").write_text(
+        STUDY.replace("predictions.parquet", "predictions.csv")
+        + 'date_formats: {predictions: "%d/%m/%Y"}\n'
+    )
+    found = read_study_data(load_study(folder / "study.yaml")).predictions.set_index("ecg_id")
+    for ecg_id, text in drawn.set_index("ecg_id")["recorded_at"].head(50).items():
+        assert found.loc[ecg_id, "recorded_at"].strftime("%d/%m/%Y") == text

@@ -170,6 +170,29 @@ def test_masking__a_small_cell_hides_c_and_the_tests() -> None:
     assert (cells.cells.iloc[0, 3:] == HIDDEN).all()
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("lvh", [True, False])
+def test_masking__few_of_a_combination_hide_what_would_tell_it(place: int, lvh: bool) -> None:
+    # Found by both, by the prediction alone, by a rule alone, by neither. No cell of one marker is
+    # small: from a paired error or P value the 4 people could be found all the same.
+    combinations = [{**FOUND, **RULE}, FOUND, RULE, {}]
+    people = []
+    for base, is_lvh in ((LVH, True), (NO_LVH, False)):
+        numbers = [20, 25, 30, 60]
+        if is_lvh == lvh:
+            numbers[place] = 4
+        people += [{**base, **one} for one, n in zip(combinations, numbers, strict=True)
+                   for _ in range(n)]  # fmt: skip
+    masked = masked_of(hand_data(people), MaskingRule(10, 5))
+    assert np.isfinite(_row(masked, C, YES_NO["lvh"], ALL_THREE)["estimate"])
+    assert np.isfinite(_row(masked, C, YES_NO["any_ecg_rule"], ALL_THREE)["estimate"])
+    difference = _row(masked, C_DIFFERENCE, AGAINST_RULES, ALL_THREE)
+    assert np.isnan([difference[name] for name in ("estimate", "se", "lo", "hi", "p")]).all()
+    hidden = [np.isnan(_row(masked, name, AGAINST_RULES, ALL_THREE)["p"])
+              for name in (SENSITIVITY_TEST, SPECIFICITY_TEST)]  # fmt: skip
+    assert hidden == [lvh, not lvh]
+
+
 def test_masking__a_small_cell_of_one_group_hides_those_of_the_other() -> None:
     men: dict[str, Any] = {"sex": "male", "lvm_pred_g": 100.0}
     people = [{**LVH, **FOUND}] * 20 + [LVH] * 20 + [NO_LVH] * 30 + [{**NO_LVH, **FOUND}] * 12

@@ -35,6 +35,7 @@ from analysis.report.build import analyse, results_of
 from analysis.report.document import ReadTable, Section
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.study_data import StudyData
+from analysis.study_settings import Training
 from lvm_core.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
 
@@ -195,6 +196,17 @@ def test_sensitivity__variants_change_one_thing(data: StudyData) -> None:
     found = math.log(own.loc["body surface area by mosteller", "estimate"])
     assert_allclose(found, data.sd["exposure"] * fit.estimates.loc[0, "coef"], rtol=1e-7)
     assert topic_sensitivity.MAIN in own.index
+
+
+def test_sensitivity__before_and_after_the_training_date_are_everybody(data: StudyData) -> None:
+    middle = pd.Timestamp(data.ecgs["index_date"].quantile(0.5)).normalize()
+    training = Training(is_uk_biobank=True, exclude_imaged_before=middle.date())
+    study = data.study.model_copy(update={"training": training})
+    rows = rows_of(topic_sensitivity, replace(data, study=study), "sensitivity")
+    own = rows[(rows["outcome"] == "af") & (rows["contrast"] == "per SD")].set_index("level")
+    parts = own.filter(like="index ECG", axis=0)
+    assert len(parts) == 2
+    assert parts["n_people"].sum() == own.loc[topic_sensitivity.MAIN, "n_people"]
 
 
 def test_dose_response__a_straight_line_is_straight(data: StudyData) -> None:
