@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +15,19 @@ _REQUIRED: Final = ("participant_id", "lvm_cmr_g")
 _SHOWN: Final = 5
 
 
-def read_cmr(path: Path) -> pd.DataFrame:
+def read_cmr(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    date_format: str | None = None,
+) -> pd.DataFrame:
     """Read a CMR table.
 
     Args:
         path: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date (ISO) where
             known.
+        columns: the table's own names of these columns, where they differ.
+        date_format: strptime format of cmr_date, where it is not ISO.
 
     Returns:
         participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0).
@@ -36,6 +44,7 @@ def read_cmr(path: Path) -> pd.DataFrame:
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"--cmr {path} cannot be read: {error}") from error
+    table = table.rename(columns={its: name for name, its in (columns or {}).items()})
     missing = [name for name in _REQUIRED if name not in table.columns]
     if missing:
         raise UsageError(
@@ -47,8 +56,9 @@ def read_cmr(path: Path) -> pd.DataFrame:
         path, ~mass_g.between(0, np.inf, inclusive="neither"), "lvm_cmr_g is no number above 0 g"
     )
     dates = table["cmr_date"] if "cmr_date" in table.columns else pd.Series(pd.NaT, table.index)
-    parsed = pd.to_datetime(dates, format="ISO8601", errors="coerce")
-    _refuse(path, parsed.isna() & dates.notna(), "cmr_date is no ISO date (YYYY-MM-DD)")
+    parsed = pd.to_datetime(dates, format=date_format or "ISO8601", errors="coerce")
+    wanted = f"date as {date_format}" if date_format else "ISO date (YYYY-MM-DD)"
+    _refuse(path, parsed.isna() & dates.notna(), f"cmr_date is no {wanted}")
     _refuse(path, table["participant_id"].isna(), "participant_id is missing")
     made = pd.DataFrame(
         {

@@ -14,7 +14,9 @@ from lvm_core.body import Bsa
 from lvm_core.lvh import LvhPreset
 
 _Days = Annotated[int, Field(ge=0)]
-_Table = Literal["predictions", "persons", "events", "ends", "deaths"]
+_Table = Literal[
+    "predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"
+]
 _RECALIBRATED: Final = frozenset(column.name for column in schemas.RECALIBRATED.columns)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from analysis.cmr import read_cmr
 from analysis.followup import FollowUp
+from analysis.report.bands import AGE_BANDS_YEARS, banded
 from analysis.report.document import About
 from analysis.report.study_data import StudyData
 from analysis.study import follow_up_of, prediction_files, predictions_of
@@ -40,8 +41,8 @@ _NEEDED: Final = ("ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pr
 _TEXTS: Final = ("ecg_id", "participant_id", "model_id", "sex", "measured_by", "signal_sha256")
 _FLAGS: Final = ("lvh_pred", "lvh_recal", "rule_avl", "rule_sokolow_lyon", "rule_cornell",
                  "any_ecg_rule")  # fmt: skip
+_OF_BODY_SIZE: Final = ("bsa_m2", "lvmi_pred_g_m2", "lvmi_recal_g_m2", "lvh_pred", "lvh_recal")
 _SHOWN: Final = 12
-_AGE_BANDS: Final = {"<50": (0, 50), "50-59": (50, 60), "60-69": (60, 70), "70+": (70, 200)}
 _PACKAGES: Final = ("lvm-ai", "duckdb", "pandas", "numpy", "scipy", "matplotlib")
 _EXPOSURES: Final = {
     "lvm_pred_g": ("predicted LV mass", "g"),
@@ -66,6 +67,7 @@ def read_study_data(study: Study) -> StudyData:
     predictions = _predictions(study, members)
     _refuse_several_models(study, predictions)
     persons = _persons(study, members)
+    predictions = _without_far_body_size(study, predictions, persons)
     indexed = _index_ecgs(study, found, predictions, persons)
     sd = _standard_deviations(study, indexed)
     indexed = _with_sd_of_sex(indexed, sd)
@@ -77,7 +79,7 @@ def read_study_data(study: Study) -> StudyData:
         follow_up=found.people,
         ecgs=eligible,
         predictions=predictions,
-        cmr=None if study.inputs.cmr is None else read_cmr(study.inputs.cmr),
+        cmr=_cmr(study),
         persons=persons,
         code_hits=found.code_hits,
         eligibility=found.eligibility,
@@ -194,6 +196,31 @@ def _footers(study: Study) -> dict[str, str]:
     return {name: ", ".join(sorted(values)) for name, values in made.items()}
 
 
+def _cmr(study: Study) -> pd.DataFrame | None:
+    if study.inputs.cmr is None:
+        return None
+    own, date_format = study.columns.get("cmr"), study.date_formats.get("cmr")
+    return read_cmr(study.inputs.cmr, columns=own, date_format=date_format)
+
+
+def _without_far_body_size(
+    study: Study, predictions: pd.DataFrame, persons: pd.DataFrame
+) -> pd.DataFrame:
+    """Make unknown what rests on height and weight of ECGs that are too far from them.
+
+    Also where the day of height and weight is not known. Follow-up counts the index ECGs.
+    """
+    if study.max_days_body_size is None:
+        return predictions
+    date_format = study.date_formats.get("persons", "ISO8601")
+    dates = pd.to_datetime(persons["body_size_date"], format=date_format, errors="coerce")
+    measured = predictions["participant_id"].map(dates.set_axis(persons["participant_id"]))
+    apart = (predictions["recorded_at"].dt.normalize() - measured).abs().dt.days
+    far = ~(apart <= study.max_days_body_size)
+    there = [name for name in _OF_BODY_SIZE if name in predictions]
+    return predictions.assign(**{name: predictions[name].mask(far) for name in there})
+
+
 def _persons(study: Study, members: pd.Index[Any]) -> pd.DataFrame:
     """One row a person with region, sex where known, and the covariates as the study types them."""
     own = study.columns.get("persons", {})
@@ -205,7 +232,7 @@ def _persons(study: Study, members: pd.Index[Any]) -> pd.DataFrame:
             f"participants have no column {', '.join(missing)}, which covariates name; they have "
             f"{', '.join(map(str, table.columns))}"
         )
-    kept = ["participant_id", "region", "sex", "ethnicity"]
+    kept = ["participant_id", "region", "sex", "ethnicity", "body_size_date"]
     kept += [one.name for one in study.covariates]
     table = table[[name for name in dict.fromkeys(kept) if name in table.columns]]
     table = table[table["participant_id"].isin(members)].reset_index(drop=True)
@@ -253,19 +280,14 @@ def _index_ecgs(
     people = found.people
     chosen = people[people["ecg_id"].notna() & ~people["excluded"].isin(BEFORE_INDEX)]
     eligible = ~chosen["excluded"].isin(BEFORE_OUTCOMES)
-    extra = [name for name in ("body_size_far", "history_days", "entry_age_days") if name in chosen]
+    extra = [name for name in ("history_days", "entry_age_days") if name in chosen]
     rows = chosen.assign(eligible=eligible).groupby("ecg_id", sort=True).agg(
         participant_id=("participant_id", "first"), index_date=("index_date", "first"),
         eligible=("eligible", "any"), **{name: (name, "first") for name in extra},
     ).reset_index()  # fmt: skip
     table = rows.merge(predictions.drop(columns="participant_id"), on="ecg_id", validate="1:1")
-    other = persons.drop(columns="sex", errors="ignore")
+    other = persons.drop(columns=["sex", "body_size_date"], errors="ignore")
     table = table.merge(other, on="participant_id", how="left", validate="m:1", suffixes=("", "_"))
-    if "body_size_far" in table:
-        far = table["body_size_far"].astype("boolean").fillna(False).astype(bool)
-        for name in ("lvmi_pred_g_m2", "lvmi_recal_g_m2", "lvh_pred", "lvh_recal", "bsa_m2"):
-            if name in table:
-                table[name] = table[name].mask(far)
     return _grouped(study, table).sort_values(["participant_id", "index_date", "ecg_id"])
 
 
@@ -274,8 +296,6 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     for name in (study.mass_column, study.index_column, study.lvh_column):
         if name not in table:
             table[name] = np.nan
-    age = pd.to_numeric(table["age_years"])
-    bands = [(age >= lo) & (age < hi) for lo, hi in _AGE_BANDS.values()]
     lvh = table[study.lvh_column].astype("Float64").astype(float)
     return table.assign(
         exposure=table[study.exposure].astype(float),
@@ -283,7 +303,7 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         index_g_m2=table[study.index_column].astype(float),
         lvh=lvh,
         lvh_group=lvh.map({1.0: "LVH", 0.0: "no LVH"}).astype(object),
-        age_band=np.select(bands, list(_AGE_BANDS), default=""),
+        age_band=banded(pd.to_numeric(table["age_years"]), AGE_BANDS_YEARS),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from analysis.columns import TableRefused
@@ -16,6 +17,7 @@ from analysis.report.aggregates import (
     label,
     result,
 )
+from analysis.report.masking import MaskingRule
 from analysis.report.study_data import StudyData
 from analysis.report.topic_cmr_agreement import strata_of
 from analysis.report.topic_cmr_pairs import ANY_RULE, level_order
@@ -52,6 +54,9 @@ SPECIFICITY_TEST: Final = "McNemar's test of specificity"
 AGAINST_RULES: Final = f"{YES_NO[PREDICTED]} against any ECG rule"
 AGAINST_CORNELL: Final = f"{RELATIVE_INDEX} against {RELATIVE_CORNELL}"
 
+FROM_ROUNDED: Final = "computed from rounded counts"
+
+_ONE_CLASS: Final = "not estimated: all have LVH by CMR, or nobody"
 _CELLS: Final = ("tp", "fn", "fp", "tn")
 # What is a function of counts alone is rounded more, so that it tells no more than they do.
 _DECIMALS: Final = 3
@@ -146,13 +151,15 @@ def lvh_rows(data: StudyData, pairs: pd.DataFrame) -> list[dict[str, Any]]:
         data: of the study.
         pairs: of `cmr_pairs`.
     """
-    column = data.study.lvh_column
-    rows = [
-        row
-        for strata, known in strata_of(_labelled(pairs, PREDICTED))
-        for row in _c_rows(known, PREDICTED, column, strata, strata)
-    ]
+    column, rounding = data.study.lvh_column, MaskingRule(0, data.study.masking.base)
     complete = pairs[pairs["all_three"]]
+    rows = []
+    for strata, known in strata_of(_labelled(pairs, PREDICTED)):
+        # Only one population has exact values: a few people in whom two differ, as those without
+        # rules or of unknown group, could be found by subtracting.
+        is_main = not strata and not len(complete)
+        own = None if is_main else rounding
+        rows += _c_rows(known, PREDICTED, column, strata, strata, own)
     if len(complete):
         for marker in YES_NO:
             exposure = column if marker == PREDICTED else marker
@@ -167,9 +174,12 @@ def _fewest(*counts: int) -> int:
 
 
 def _c_rows(
-    known: pd.DataFrame, marker: str, exposure: str, by: str, strata: str
-) -> list[dict[str, Any]]:
+    known: pd.DataFrame, marker: str, exposure: str, by: str, strata: str,
+    rounding: MaskingRule | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Binary c-statistics; `strata` is what the results call the classification or the people.
+
+    With `rounding` they are those of the rounded counts.
 
     People with LVH of each group are told in `lvh_counts` alone, where they are masked together.
     """
@@ -184,15 +194,27 @@ def _c_rows(
             "n_events_fewest": _fewest(*(counts[name] for name in _CELLS)),
             "se_type": "DeLong", "unit": "1",
         }  # fmt: skip
+        if rounding is not None and rounding.on:
+            own = _people_of(counts, marker, rounding)
+            told["warnings"] = FROM_ROUNDED
         rows.append(_c_row(own, marker, told))
     return rows
+
+
+def _people_of(counts: dict[str, int], marker: str, rounding: MaskingRule) -> pd.DataFrame:
+    """Label and marker of as many people as the rounded counts have."""
+    numbers = rounding.rounded(pd.Series([counts[name] for name in _CELLS])).to_numpy(dtype=int)
+    return pd.DataFrame(
+        {LABEL: np.repeat([1.0, 1.0, 0.0, 0.0], numbers),
+         marker: np.repeat([1.0, 0.0, 1.0, 0.0], numbers)}
+    )  # fmt: skip
 
 
 def _c_row(own: pd.DataFrame, marker: str, told: dict[str, Any]) -> dict[str, Any]:
     try:
         found = binary_c_statistic(own, label=LABEL, marker=marker).estimates.iloc[0]
     except TableRefused:
-        return result("cmr", C, **told, warnings="not estimated: all have LVH by CMR, or nobody")
+        return result("cmr", C, **(told | {"warnings": _ONE_CLASS}))
     return result("cmr", C, **told, **_rounded(found, {"estimate": "c", "se": "se", "lo": "c_lo",
                                                         "hi": "c_hi"}))  # fmt: skip
 
@@ -272,7 +294,7 @@ def _areas(known: pd.DataFrame, marker: str, told: dict[str, Any]) -> list[dict[
             more |= {"estimate": found["auc"], "se": found["se"], "lo": found["auc_lo"],
                      "hi": found["auc_hi"]}  # fmt: skip
         except TableRefused:
-            more["warnings"] = "not estimated: all have LVH by CMR, or nobody"
+            more["warnings"] = _ONE_CLASS
         rows.append(result("cmr", AUROC, **told, **more))
     return rows
 

@@ -27,6 +27,7 @@ from analysis.report.topic_cmr_lvh import (
     AUROC,
     AUROC_DIFFERENCE,
     C_DIFFERENCE,
+    FROM_ROUNDED,
     PREDICTED,
     RAW_INDEX,
     RELATIVE_CORNELL,
@@ -151,12 +152,23 @@ def _c_statistics(found: Masked) -> list[ReadTable]:
     notes = (
         "Binary c-statistic = (sensitivity + specificity) / 2 of a yes/no marker; interval and "
         "paired test by DeLong. It is not to be compared with an AUROC of a continuous marker.",
+        *_rounding_note(found),
         "McNemar's test is exact: sensitivity among people with LVH by CMR, specificity among the "
         "others. What only a few people decide is hidden.",
     )
     heads = ["Marker", "Group", "Level", "People", "Binary c-statistic", "P"]
     return [ReadTable("cmr_c_statistic", "Binary c-statistics of LVH",
                       pd.DataFrame(lines, columns=heads), 3, notes)]  # fmt: skip
+
+
+def _rounding_note(found: Masked) -> tuple[str, ...]:
+    if not (found.rows["warnings"] == FROM_ROUNDED).any():
+        return ()
+    return (
+        "Exact values are those of people with all three ECG rules, or of everybody where nobody "
+        "has them; the others are computed from rounded counts, so that the few people in whom two "
+        "groups differ cannot be found by subtracting.",
+    )
 
 
 def _estimate_line(found: Masked, measure: str, words: str, strata: str, level: str) -> list[str]:

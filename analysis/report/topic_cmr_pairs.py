@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 
 from analysis.cmr import pair_with_cmr
 from analysis.report.aggregates import Aggregate, RowsAddUp, count, label
+from analysis.report.bands import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
 from analysis.report.study_data import StudyData
 from lvm_core.ecg_rules import CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV
 from lvm_core.lvh import Sex, lvh_arrays, lvh_limit_g_m2, sex_codes
@@ -33,15 +33,13 @@ NO_LABEL: Final = "paired, but body surface area or sex is unknown"
 NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
 COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
 
-_AGE: Final = {"<50": (0, 50), "50-59": (50, 60), "60-69": (60, 70), "70+": (70, np.inf)}
-_BMI: Final = {"<25": (0, 25), "25-29.9": (25, 30), "30+": (30, np.inf)}
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv",
                    "s_v3_uv", *RULES)  # fmt: skip
 
 
 def level_order(strata: str, level: str) -> tuple[int, int, str]:
     """Return a key that sorts classifications, and their groups from low to high."""
-    bands = [*_AGE, *_BMI]
+    bands = [*AGE_BANDS_YEARS, *BMI_CLASSES_KG_M2]
     place = bands.index(level) if level in bands else len(bands)
     return list(STRATA).index(strata) if strata in STRATA else -1, place, level
 
@@ -109,9 +107,11 @@ def _with_lvh(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
 
 def _with_strata(made: pd.DataFrame, pairs: pd.DataFrame, data: StudyData) -> pd.DataFrame:
     made = made.assign(
-        age_band=_banded(made["age_years"], _AGE), bmi_class=_banded(made["bmi_kg_m2"], _BMI),
-        ethnicity=_ethnicity(made, data), imaged=None,
-    )  # fmt: skip
+        age_band=banded(made["age_years"], AGE_BANDS_YEARS),
+        bmi_class=banded(made["bmi_kg_m2"], BMI_CLASSES_KG_M2),
+        ethnicity=_ethnicity(made, data),
+        imaged=None,
+    )
     date = data.study.training.exclude_imaged_before
     if date is not None:
         before = pairs["cmr_date"] < pd.Timestamp(date)
@@ -119,13 +119,6 @@ def _with_strata(made: pd.DataFrame, pairs: pd.DataFrame, data: StudyData) -> pd
         imaged = pd.Series(words, made.index, dtype=object)
         made["imaged"] = imaged.where(pairs["cmr_date"].notna())
     return made
-
-
-def _banded(values: pd.Series[Any], bands: Mapping[str, tuple[float, float]]) -> pd.Series[Any]:
-    named = pd.Series(None, values.index, dtype=object)
-    for name, (lo, hi) in bands.items():
-        named[(values >= lo) & (values < hi)] = name
-    return named
 
 
 def _ethnicity(made: pd.DataFrame, data: StudyData) -> pd.Series[Any]:

@@ -27,6 +27,7 @@ from analysis.outcome_models import (
     with_q,
 )
 from analysis.report.aggregates import Aggregate, result, results
+from analysis.report.bands import BMI_CLASSES_KG_M2, banded
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_forest import forest, forest_alt
 from analysis.report.masking import Masked
@@ -43,7 +44,6 @@ from analysis.report.words import (
 
 HAZARD_RATIO: Final = "hazard ratio"
 INTERACTION: Final = "interaction, chi-square"
-_BMI_CLASSES: Final = {"<25": (0, 25), "25-29.9": (25, 30), "30+": (30, 200)}
 _SUBGROUPS: Final = {"sex": "Sex", "age_band": "Age, years", "bmi_class": "BMI, kg/m2"}
 
 
@@ -144,7 +144,7 @@ def _subgroups(data: StudyData) -> list[dict[str, Any]]:
         known = {"outcome": outcome, "primary": outcome == study.primary_outcome}
         table = _with_bmi_class(complete_rows(data.analysed(outcome), [contrast.column], [model]))
         for column, words in _SUBGROUPS.items():
-            parts = table[table[column] != ""]
+            parts = table[table[column].notna()]
             levels = levels_in_order(parts[column].unique())
             if len(levels) < 2:
                 continue
@@ -159,8 +159,7 @@ def _subgroups(data: StudyData) -> list[dict[str, Any]]:
 
 def _with_bmi_class(table: pd.DataFrame) -> pd.DataFrame:
     bmi = table.get("bmi_kg_m2", pd.Series(np.nan, table.index))
-    inside = [(bmi >= lo) & (bmi < hi) for lo, hi in _BMI_CLASSES.values()]
-    return table.assign(bmi_class=np.select(inside, list(_BMI_CLASSES), default=""))
+    return table.assign(bmi_class=banded(bmi, BMI_CLASSES_KG_M2))
 
 
 def _without(model: Model, column: str) -> Model:

@@ -60,7 +60,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
         table = grouped(data.analysed(outcome))
         rates.append(_counts(table, outcome, EVERYBODY, EVERYBODY))
         for column, words in CLASSIFICATIONS.items():
-            known = table[table[column].notna() & (table[column] != "")]
+            known = table[table[column].notna()]
             levels = levels_in_order(known[column].unique())
             rates += [_counts(known[known[column] == one], outcome, words, one) for one in levels]
             if column in _DRAWN and len(levels) > 1:

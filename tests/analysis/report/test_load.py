@@ -176,3 +176,37 @@ def test_dates__of_the_predictions_are_of_the_format_that_the_study_names(folder
     found = read_study_data(load_study(folder / "study.yaml")).predictions.set_index("ecg_id")
     for ecg_id, text in drawn.set_index("ecg_id")["recorded_at"].head(50).items():
         assert found.loc[ecg_id, "recorded_at"].strftime("%d/%m/%Y") == text
+
+
+def test_body_size__too_far_from_an_ecg_leaves_its_index_unknown(folder: Path) -> None:
+    change(folder, "participants.csv", body_size_date="2010-01-01")
+    people = pd.read_csv(folder / "participants.csv", dtype=str)
+    recorded = pd.read_parquet(folder / "predictions.parquet").set_index("participant_id")
+    near = people["participant_id"].iloc[:700]
+    days = recorded.loc[near, "recorded_at"].dt.strftime("%Y-%m-%d").to_numpy()
+    people.loc[:699, "body_size_date"] = days
+    people.loc[0, "body_size_date"] = ""
+    people.to_csv(folder / "participants.csv", index=False)
+    data = read(folder, "max_days_body_size: 30\n")
+    known = data.predictions.set_index("participant_id")["lvmi_pred_g_m2"].notna()
+    assert known.sum() == 699
+    assert not known[near.iloc[0]]
+    assert data.predictions["lvm_pred_g"].notna().all()
+    assert set(data.ecgs["participant_id"]) <= set(near)
+
+
+def test_cmr__may_have_names_and_dates_of_its_own(folder: Path) -> None:
+    cmr = pd.read_csv(folder / "cohort" / "cmr.csv", dtype=str)
+    expected = pd.to_datetime(cmr["cmr_date"])
+    cmr["cmr_date"] = expected.dt.strftime("%d.%m.%Y")
+    cmr.rename(columns={"participant_id": "eid"}).to_csv(folder / "cmr.csv", index=False)
+    text = STUDY.replace("  deaths:", "  cmr: cmr.csv\n  deaths:")
+    more = """\
+cmr: {max_days_ecg_cmr: 365}
+columns: {cmr: {participant_id: eid}}
+date_formats: {cmr: "%d.%m.%Y"}
+"""
+    (folder / "study.yaml").write_text(text + more)
+    found = read_study_data(load_study(folder / "study.yaml")).cmr
+    assert found is not None
+    assert found["cmr_date"].tolist() == expected.tolist()

@@ -18,6 +18,7 @@ from analysis.report.topic_cmr_lvh import (
     ALL_THREE,
     AUROC,
     C_DIFFERENCE,
+    FROM_ROUNDED,
     RAW_INDEX,
     RELATIVE_CORNELL,
     RELATIVE_INDEX,
@@ -191,6 +192,23 @@ def test_masking__few_of_a_combination_hide_what_would_tell_it(place: int, lvh: 
     hidden = [np.isnan(_row(masked, name, AGAINST_RULES, ALL_THREE)["p"])
               for name in (SENSITIVITY_TEST, SPECIFICITY_TEST)]  # fmt: skip
     assert hidden == [lvh, not lvh]
+
+
+def test_masking__only_one_population_has_a_c_of_exact_counts() -> None:
+    cells = [({**LVH, **FOUND}, 22), (LVH, 31), ({**NO_LVH, **FOUND}, 13), (NO_LVH, 54)]
+    people = [one for one, n in cells for _ in range(n)]
+    few = [{**LVH, **FOUND, "rule_avl": None}] * 3
+    rounded = Masking(k=10, base=5)
+    masked = masked_of(hand_data(people + few, masking=rounded), MaskingRule(10, 5))
+    exact = _row(masked, C, YES_NO["lvh"], ALL_THREE)
+    assert exact["estimate"] == pytest.approx((22 / 53 + 54 / 67) / 2, abs=6e-4)
+    # 25, 31, 13 and 54 are shown as 25, 30, 15 and 55; it tells no more than these.
+    everybody = _row(masked, C, YES_NO["lvh"])
+    assert everybody["estimate"] == pytest.approx((25 / 55 + 55 / 70) / 2, abs=6e-4)
+    assert everybody["warnings"] == FROM_ROUNDED
+    # Without rules nothing is subtracted from everybody.
+    bare = masked_of(hand_data([{**one, "rule_avl": None} for one in people], masking=rounded))
+    assert _row(bare, C, YES_NO["lvh"])["estimate"] == exact["estimate"]
 
 
 def test_masking__a_small_cell_of_one_group_hides_those_of_the_other() -> None:
