@@ -115,7 +115,8 @@ def calendar_alt(rows: pd.DataFrame, *, outcome_name: str) -> str:
         most = known.iloc[int(np.argmax(floats(known, "n_events")))] if len(known) else None
         peak = (
             f"at most {count_text(most['n_events'])} events, in {_texts(known.loc[[most.name]])[0]}"
-            if most is not None else "no period is shown"
+            if most is not None and most["n_events"] > 0
+            else "no shown period has events" if most is not None else "no period is shown"
         )  # fmt: skip
         told.append(f"{region}: {peak}" + (f", periods hidden: {n_hidden}" if n_hidden else ""))
     span = f"{periods[0]} to {periods[-1]}" if periods else "no period"

@@ -23,6 +23,7 @@ from analysis.report.figures import (
     series_style,
     use_round_steps,
 )
+from analysis.report.words import number_text
 
 _HEX_HEIGHT_IN: Final = 5.4
 _ROC_SIZE_IN: Final = (5.2, 5.8)
@@ -143,7 +144,7 @@ def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float)
         for limit in (lower, upper):
             axes.axhline(limit, color=colour, linewidth=1.4, linestyle=_DASHED)
         handles += [
-            Line2D([], [], color=colour, linewidth=2.0, label=f"bias {bias:.1f} g"),
+            Line2D([], [], color=colour, linewidth=2.0, label=f"bias {number_text(bias, 1)} g"),
             Line2D([], [], color=colour, linewidth=1.4, linestyle=_DASHED,
                    label=f"95 % limits of agreement {lower:.1f} and {upper:.1f} g"),
         ]  # fmt: skip
@@ -159,7 +160,9 @@ def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float)
 def bland_altman_alt(rows: pd.DataFrame, *, bias: float, lower: float, upper: float) -> str:
     """Return what `bland_altman` shows, for who cannot see it; same arguments."""
     known = np.isfinite([bias, lower, upper]).all()
-    lines = f"Bias {bias:.1f} g, limits {lower:.1f} and {upper:.1f} g." if known else "No limits."
+    lines = "No limits."
+    if known:
+        lines = f"Bias {number_text(bias, 1)} g, limits {lower:.1f} and {upper:.1f} g."
     return (
         f"Difference of predicted and CMR mass against their mean, in {_bins(rows)}. "
         f"{_fullest(rows, 'difference')} {lines}"

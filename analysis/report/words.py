@@ -36,7 +36,9 @@ def number_text(value: float, digits: int = 2, *, hidden: bool = False) -> str:
     """Return a number with decimals, `HIDDEN`, or a dash where there is none."""
     if hidden:
         return HIDDEN
-    return NOT_APPLICABLE if pd.isna(value) or not np.isfinite(value) else f"{value:,.{digits}f}"
+    if pd.isna(value) or not np.isfinite(value):
+        return NOT_APPLICABLE
+    return f"{round(float(value), digits) + 0.0:,.{digits}f}"  # no "-0.0"
 
 
 def interval_text(row: Mapping[Any, Any], digits: int = 2, *, hidden: bool = False) -> str:
