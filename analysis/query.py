@@ -13,6 +13,7 @@ import pandas as pd
 
 from lvm_core.errors import UsageError
 
+_REPORT: Final = "report.html"  # the folder that may leave a study holds no row of a person
 _NOTICE: Final = (
     "rows of single people are restricted data: keep what this prints or writes where they are\n"
 )
@@ -95,7 +96,8 @@ def main(argv: Sequence[str]) -> int:
     if args.output is not None and args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists; choose another name, or add --overwrite")
     rows = query(args.run, args.sql)
-    sys.stderr.write(_NOTICE)
+    if not (args.run / _REPORT).is_file():
+        sys.stderr.write(_NOTICE)
     if args.output is None:
         sys.stdout.write(rows.head(args.rows).to_string(index=False) + "\n")
         if len(rows) > args.rows:

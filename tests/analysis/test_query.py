@@ -76,3 +76,11 @@ def test_query__changes_nothing_in_the_folder(run: Path) -> None:
     with pytest.raises(UsageError, match="cannot be run"):
         query(run, "DELETE FROM predictions")
     assert {path: path.read_bytes() for path in run.rglob("*.parquet")} == before
+
+
+def test_command__what_may_leave_is_not_called_restricted(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "report.html").touch()
+    assert lvm_ai.main(["query", "SELECT count(*) AS n FROM tables", "--run", str(run)]) == 0
+    assert "restricted" not in capsys.readouterr().err
