@@ -13,11 +13,13 @@ env: $(STAMP) browser
 
 # Tests look at the report in Chromium and skip without it; it is installed where that is allowed.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
-	  { command -v apt-get >/dev/null 2>&1 && test "$$(id -u)" = 0 && { \
-	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
-	    >/dev/null 2>&1 || echo "chromium could not be installed: tests of the report will skip"; }; } \
-	  || true
+	@for name in chromium chromium-browser google-chrome; do \
+	  command -v $$name >/dev/null 2>&1 && exit 0; done; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1; then \
+	  echo "installing chromium for the tests of the report"; \
+	  timeout 300 sh -c "apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	    chromium" >/dev/null 2>&1 || echo "chromium could not be installed: these tests will skip"; \
+	fi
 
 $(STAMP): $(LOCK) setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
