@@ -58,6 +58,7 @@ def write_follow_up(
         known: what else study.json says.
     """
     folder.mkdir(parents=True)
+    folder.chmod(0o700)  # rows of people: for who ran the study alone
     (folder / "README.txt").write_text(NOTICE, encoding="utf-8")
     people.to_parquet(folder / "follow_up.parquet", index=False)
     flow.to_csv(folder / "flow.csv", index=False)
