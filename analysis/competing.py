@@ -59,7 +59,7 @@ def predict_cumulative_incidence(
     _check_fits(fits_by_cause)
     grid = np.unique(np.concatenate([f.state.ranges.times for f in fits_by_cause.values()]))
     grid = grid[grid <= at.max()] if len(at) else grid[:0]
-    size = max(1, _CHUNK // (len(grid) * len(fits_by_cause)))
+    size = max(1, _CHUNK // max(1, len(grid) * len(fits_by_cause)))
     parts = [
         _incidences(fits_by_cause, table.iloc[begin : begin + size], grid, at)
         for begin in range(0, len(table), size)

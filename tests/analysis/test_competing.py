@@ -49,6 +49,23 @@ def test_predict_cumulative_incidence__causes_and_survival_add_up_to_1() -> None
     )
 
 
+def test_predict_cumulative_incidence__before_the_first_event_is_0() -> None:
+    fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
+    for times in ([0], [0, 1e-6]):
+        got = predict_cumulative_incidence(fits, ties().head(3), times)
+        assert (got["cumulative_incidence"] == 0).all()
+        assert len(got) == 3 * 2 * len(times)
+
+
+def test_predict_cumulative_incidence__later_times_do_not_change_earlier_ones() -> None:
+    fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
+    short, long = (
+        predict_cumulative_incidence(fits, ties().head(9), times) for times in ([2], [2, 1000])
+    )
+    first = long[long["time"] == 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(short, first)
+
+
 def test_predict_cumulative_incidence__at_null_coefficients_is_near_aalen_johansen() -> None:
     """A covariate of noise leaves the marginal incidence; Efron's hazard differs in ties only."""
     rng = np.random.default_rng(2)
