@@ -87,8 +87,7 @@ def wide_ukb_records(path: Path) -> pd.DataFrame:
 
     Args:
         path: CSV, TSV or Parquet. Columns may also be called f.41270.0.0, X41270.0.0 or
-            p20002_i0_a0;
-            the person is eid, f.eid or participant_id.
+            p20002_i0_a0; the person is eid, f.eid or participant_id.
 
     Returns:
         participant_id, date, code, system (icd10, icd9, opcs4, self-report), source, reported_date.
