@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -17,8 +17,12 @@ from lvm_core import schemas
 from lvm_core.canonical import CanonicalEcg
 from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected
+from lvm_core.leads import LEADS_12
+from lvm_core.quality import qrs_amplitude_uv
 
 T = TypeVar("T")
+
+_LEAD_II: Final = LEADS_12.index("II")
 
 AMPLITUDES: Final = tuple(c.name for c in schemas.MEASUREMENTS if c.name != "measured_by")
 
@@ -73,6 +77,15 @@ class Chunk:
     rows: list[EcgRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     n_read: int = 0
+
+
+def amplitudes_uv(rows: Sequence[EcgRow]) -> NDArray[np.float64]:
+    """Return the QRS amplitude of each ECG, (n,) microvolts, as `lvm_core.quality` measures it."""
+    if not rows:
+        return np.empty(0)
+    lead_ii = np.stack([row.counts[_LEAD_II] for row in rows])
+    steps = np.array([row.uv_per_count for row in rows], dtype=np.float32)
+    return qrs_amplitude_uv(lead_ii, steps)
 
 
 def row_of(

@@ -28,7 +28,7 @@ from beam_jobs.units import Unit, cut_units
 from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
-from lvm_core.quality import scorable
+from lvm_core.quality import unscorable
 from models.catalog import resolve_model
 from models.interface import PredictorInputs
 from models.saliency import DEFAULT_STEPS, Saliency
@@ -207,7 +207,7 @@ def _problems(
     """Return for each ECG why it must not be scored; None where it may."""
     problems: list[str | None] = []
     for i, row in enumerate(rows):
-        refused = scorable(row.counts[None], np.array([row.uv_per_count], dtype=np.float32))[0]
+        refused = unscorable(row.counts, row.uv_per_count)
         if refused is not None:
             problems.append(refused.message)
             continue

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, prefetch
+from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, prefetch
 from beam_jobs.commit import (
     EcgParquetWriter,
     check_reconciles,
@@ -36,7 +36,7 @@ from beam_jobs.units import Unit, UnitSummary
 from lvm_core import schemas
 from lvm_core.canonical import signal_sha256
 from lvm_core.leads import LEADS_12
-from lvm_core.quality import AmplitudeHistogram, qrs_amplitude_uv
+from lvm_core.quality import AmplitudeHistogram
 
 _BASE_MB = 350
 _PER_ECG_MB = 0.1  # the packed file, twice while it is written
@@ -95,7 +95,7 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             if kept.rows:
                 writer.write(ecg_table(kept.rows))
                 n_done += len(kept.rows)
-                amplitudes = amplitudes.add(_amplitudes_uv(kept.rows))
+                amplitudes = amplitudes.add(amplitudes_uv(kept.rows))
             PROGRESS.advance(chunk.n_read)
     summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes)
     check_reconciles(unit, summary)
@@ -104,12 +104,6 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
     result = writer.close(content)
     commit_unit(job.storage, files, rejects_table(rejects, "ingest"), result, content)
     return summary
-
-
-def _amplitudes_uv(rows: Sequence[EcgRow]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    lead_ii = np.stack([row.counts[LEADS_12.index("II")] for row in rows])
-    steps = np.array([row.uv_per_count for row in rows], dtype=np.float32)
-    return qrs_amplitude_uv(lead_ii, steps)
 
 
 def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:

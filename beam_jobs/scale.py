@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_jobs.blocks import EcgRow
+from beam_jobs.blocks import EcgRow, amplitudes_uv
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
 from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
@@ -20,7 +20,7 @@ from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, cut_units
 from lvm_core.leads import LEADS_12, derive_limb_leads
-from lvm_core.quality import ScaleVerdict, qrs_amplitude_uv, scale_verdict, scorable
+from lvm_core.quality import ScaleVerdict, scale_verdict, unscorable
 
 SAMPLE_ECGS: Final = 200
 _EINTHOVEN_TOLERANCE: Final = 0.15
@@ -73,13 +73,11 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     differences: list[dict[str, float]] = []
     rejected: dict[str, int] = {}
     for row in spread_rows(reader, units, SAMPLE_ECGS):
-        counts = row.counts[None]
-        step = np.array([row.uv_per_count], dtype=np.float32)
-        problem = scorable(counts, step)[0]
+        problem = unscorable(row.counts, row.uv_per_count)
         if problem is not None:
             rejected[problem.reason.value] = rejected.get(problem.reason.value, 0) + 1
             continue
-        amplitudes.append(float(qrs_amplitude_uv(counts[:, LEADS_12.index("II")], step)[0]))
+        amplitudes.append(float(amplitudes_uv([row])[0]))
         differences.append(limb_lead_differences(row.counts))
     medians = {
         lead: float(np.median([d[lead] for d in differences]))

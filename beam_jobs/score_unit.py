@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from beam_jobs.blocks import Chunk, EcgRow, Reject, prefetch
+from beam_jobs.blocks import Chunk, EcgRow, Reject, amplitudes_uv, prefetch
 from beam_jobs.commit import (
     check_reconciles,
     commit_unit,
@@ -39,14 +39,12 @@ from lvm_core.quality import (
     AmplitudeHistogram,
     check_age_years,
     check_bmi_kg_m2,
-    qrs_amplitude_uv,
-    scorable,
+    unscorable,
 )
 from lvm_core.recalibration import Recalibration
 from models.interface import EcgPredictor, Predictions
 
 _PREFETCH_CHUNKS: Final = 2
-_LEAD_II: Final = LEADS_12.index("II")
 
 
 @dataclass
@@ -149,10 +147,11 @@ def _timed(chunks: Iterator[Chunk], stage_s: dict[str, float], stage: str) -> It
         yield chunk
 
 
-@dataclass
+@dataclass(eq=False)
 class _Batch:
-    """A batch being filled: its rows' places in the unit, and its arrays."""
+    """A batch being filled: its model, its rows' places in the unit, and its arrays."""
 
+    model: int
     places: list[int]
     counts: NDArray[np.int16]
     uv_per_count: NDArray[np.float32]
@@ -161,8 +160,9 @@ class _Batch:
     bmi_kg_m2: NDArray[np.float32]
 
     @classmethod
-    def empty(cls, size: int, n_samples: int) -> _Batch:
+    def empty(cls, model: int, size: int, n_samples: int) -> _Batch:
         return cls(
+            model,
             [],
             np.empty((size, len(LEADS_12), n_samples), dtype=np.int16),
             np.empty(size, dtype=np.float32),
@@ -182,7 +182,8 @@ class _UnitWork:
     rejects: list[Reject] = field(default_factory=list)
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
     filling: dict[int, _Batch] = field(default_factory=dict)
-    pending: dict[Future[Predictions], list[int]] = field(default_factory=dict)
+    pending: dict[Future[Predictions], _Batch] = field(default_factory=dict)
+    spare: dict[int, list[_Batch]] = field(default_factory=dict)
     stage_s: dict[str, float] = field(
         default_factory=lambda: {"reader_wait": 0.0, "engine_wait": 0.0, "writer_wait": 0.0}
     )
@@ -194,11 +195,9 @@ class _UnitWork:
         self.rejects.extend(chunk.rejects)
         if not chunk.rows:
             return
-        counts = np.stack([row.counts for row in chunk.rows])
-        steps = np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
-        problems = scorable(counts, steps)
-        good = np.array([problem is None for problem in problems])
-        self.amplitudes = self.amplitudes.add(qrs_amplitude_uv(counts[good, _LEAD_II], steps[good]))
+        problems = [unscorable(row.counts, row.uv_per_count) for row in chunk.rows]
+        good = [row for row, bad in zip(chunk.rows, problems, strict=True) if bad is None]
+        self.amplitudes = self.amplitudes.add(amplitudes_uv(good))
         people = demographics_of(self.context.participants, chunk.rows)
         for i, row in enumerate(chunk.rows):
             problem = problems[i]
@@ -226,7 +225,9 @@ class _UnitWork:
         predictor = self.context.predictors[k]
         batch = self.filling.get(k)
         if batch is None:
-            batch = _Batch.empty(predictor.batch_size, row.counts.shape[1])
+            spare = self.spare.get(k)
+            size, n_samples = predictor.batch_size, row.counts.shape[1]
+            batch = spare.pop() if spare else _Batch.empty(k, size, n_samples)
             self.filling[k] = batch
         slot = len(batch.places)
         batch.places.append(len(self.scored))
@@ -251,7 +252,7 @@ class _UnitWork:
         future = self.context.executor.submit(
             predictor.predict_batch, batch.counts[:n], batch.uv_per_count[:n], *demographics
         )
-        self.pending[future] = batch.places
+        self.pending[future] = batch
         while len(self.pending) >= self.context.n_in_flight:
             self._collect()
 
@@ -261,10 +262,14 @@ class _UnitWork:
         self.stage_s["engine_wait"] += time.monotonic() - started
         for future in done:
             predictions = future.result()
-            for j, place in enumerate(self.pending.pop(future)):
+            batch = self.pending.pop(future)
+            for j, place in enumerate(batch.places):
                 row = self.scored[place]
                 row.lvm_pred_g = float(predictions.lvm_pred_g[j])
                 row.lvh_score = float(predictions.lvh_score[j])
+            # Its arrays are filled again: fresh ones cost more than what is written into them.
+            batch.places = []
+            self.spare.setdefault(batch.model, []).append(batch)
 
     def finish(self) -> list[ScoredRow]:
         """Predict what is left, in padded batches, and return all rows with their results."""
