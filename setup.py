@@ -33,6 +33,9 @@ DEV = [
     "wheel",
 ]
 
+# Peers of `make bench`: how others score a model over Parquet. Nothing else uses them.
+BENCH = ["ray[data]", "onnx", "onnxruntime", "openvino", "tensorflow-hub", "psutil"]
+
 setup(
     name="lvm-ai",
     version="0.1.0",
@@ -56,6 +59,7 @@ setup(
         "apache-beam>=2.77,<3",
         "numpy>=2",
         "scipy>=1.15",
+        "threadpoolctl>=3.5",  # one BLAS thread beside threads of our own; BSD, alive, one file
         "pyarrow>=25",
         "pandas>=2.3,<3",
         "lifelines>=0.30",
@@ -74,6 +78,7 @@ setup(
         "cpu": ["tensorflow-cpu>=2.21"],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
         "dev": DEV,
+        "bench": BENCH,
     },
     entry_points={"console_scripts": ["lvm-ai=lvm_ai:main"]},
 )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.ecg import N_LEADS
+from lvm_core.errors import LvmError
 from lvm_core.leads import LEADS_12, MODEL_LEADS, order_indices
 from models.loading import LoadedModel
 from models.runtime import Threads, import_keras, import_tensorflow, onednn_enabled
@@ -23,6 +24,10 @@ from models.spec import (
 
 Features = Mapping[InputRole, NDArray[np.float32]]
 """(batch, width) float32, dimensionless, for each demographic input of the model."""
+
+
+class OutOfMemoryError(LvmError):
+    """The device has too little memory for a batch."""
 
 
 class Engine(Protocol):
@@ -58,6 +63,8 @@ class TensorFlowEngine:
         # TensorFloat-32 would round the inputs of convolutions to 10 bits on recent GPUs.
         tf.config.experimental.enable_tensor_float_32_execution(False)
         self._roles = tuple(role for role in loaded.inputs if role is not InputRole.ECG)
+        self._batch_size = batch_size
+        self._out_of_memory = tf.errors.ResourceExhaustedError
         self._graph = _compile(tf, loaded, batch_size, self._roles)
 
     def compute(
@@ -73,9 +80,19 @@ class TensorFlowEngine:
 
         Returns:
             (batch,) float32 z of LV mass; (batch,) float32 LVH score, or None without that head.
+
+        Raises:
+            OutOfMemoryError: the device has too little memory for the batch.
         """
-        tensors = self._graph(counts, counts_per_unit, *(features[role] for role in self._roles))
-        arrays = [tensor.numpy() for tensor in tensors]
+        given = (features[role] for role in self._roles)
+        try:
+            arrays = [tensor.numpy() for tensor in self._graph(counts, counts_per_unit, *given)]
+        except self._out_of_memory as error:
+            raise OutOfMemoryError(
+                f"the device is out of memory with {self._batch_size} ECGs in a batch; start anew "
+                "with a smaller --batch (the batch is part of what fixes the bits, so it is not "
+                "changed within a run)"
+            ) from error
         return arrays[0], (arrays[1] if self._loaded.has_lvh_head else None)
 
     def description(self) -> dict[str, Any]:

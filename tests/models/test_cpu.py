@@ -1,9 +1,15 @@
 import os
 import platform
+from pathlib import Path
 
 import pytest
 
-from models.cpu import available_cores, instruction_set, instruction_set_from
+from models.cpu import (
+    available_cores,
+    available_memory_mb,
+    instruction_set,
+    instruction_set_from,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +43,42 @@ def test_available_cores__without_affinity_counts_all(monkeypatch: pytest.Monkey
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores() == 1
+
+
+def _cgroup(folder: Path, **limits: str) -> tuple[Path, Path]:
+    own, inside = folder / "cgroup", folder / "sys" / "job" / "step"
+    inside.mkdir(parents=True)
+    own.write_text("12:cpu:/elsewhere\n0::/job/step\n")
+    for name, text in limits.items():
+        where, _, limit = name.partition("__")
+        target = inside.parent if where == "outer" else inside
+        (target / limit.replace("_", ".")).write_text(text + "\n")
+    return own, folder / "sys"
+
+
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [
+        ({"inner__cpu_max": "max 100000"}, 8),
+        ({"inner__cpu_max": "250000 100000"}, 3),
+        ({"inner__cpu_max": "50000 100000"}, 1),
+        ({"outer__cpu_max": "200000 100000", "inner__cpu_max": "max 100000"}, 2),
+        ({"outer__cpu_max": "200000 100000", "inner__cpu_max": "400000 100000"}, 2),
+        ({}, 8),
+    ],
+)
+def test_available_cores__within_the_control_groups(
+    limits: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores(*_cgroup(tmp_path, **limits)) == cores
+
+
+def test_available_memory_mb__the_smallest_limit(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 32000000 kB\nMemAvailable: 2000000 kB\n")
+    nowhere = tmp_path / "nowhere"
+    assert available_memory_mb(meminfo, nowhere, nowhere) == pytest.approx(2048)
+    groups = _cgroup(tmp_path, outer__memory_max="1500000000", inner__memory_max="max")
+    assert available_memory_mb(meminfo, *groups) == 1500
+    assert available_memory_mb(nowhere, nowhere, nowhere) is None
