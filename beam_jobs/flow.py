@@ -25,12 +25,15 @@ from beam_jobs.planner import (
     redact_excluded,
     refuse_overlap,
 )
-from beam_jobs.progress import PROGRESS, say, showing
+from beam_jobs.processes import run_processes
+from beam_jobs.progress import PROGRESS, every, say, showing
 from beam_jobs.report import DONE_NAMES, final_report, options_for_report, shard_report
 from beam_jobs.run_folder import (
     REPORT_NAME,
     REPORTS_FOLDER,
+    SHARD_PREFIX,
     SUCCESS_NAME,
+    UNDER_WAY_PREFIX,
     RunFolder,
     count_flags,
     reconcile,
@@ -42,10 +45,12 @@ from beam_jobs.units_transform import UnitJob, build
 from beam_jobs.withdraw import remove_people
 from lvm_core.errors import LvmError, RejectReason
 from lvm_core.quality import scale_verdict
+from models.cpu import available_cores
 
 DONE: Final = 0
 FAILED: Final = 1
 _IMPORTED_S: Final = time.monotonic()
+_NOTE_EVERY_S: Final = 30.0
 
 
 class JobKind(Protocol):
@@ -56,8 +61,13 @@ class JobKind(Protocol):
     def planning(self) -> PlanningOptions:
         """Return what planning needs to know."""
 
-    def settings(self) -> dict[str, Any]:
-        """Return every option that can move a number, resolved."""
+    def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return every option that can move a number, resolved.
+
+        Args:
+            planned: settings of the plan that is gone on with, which stand where the command
+                leaves a choice; None for a new plan.
+        """
 
     def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
         """Return the list extended by the ECGs that the participant table gives these people."""
@@ -79,6 +89,9 @@ class JobKind(Protocol):
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
         """Return the job as it travels to workers."""
 
+    def n_gpus(self, plan: Plan) -> int:
+        """Return the GPUs that the run computes on and that are visible here; 0 on CPUs."""
+
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run: memory, models."""
 
@@ -94,8 +107,13 @@ class _Planned:
     warnings: list[str] = field(default_factory=list)
 
 
-def run_job(job: JobKind, options: RunOptions) -> int:
+def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
     """Run a job from its options to its exit code.
+
+    Args:
+        job: what to do.
+        options: of the command.
+        argv: its arguments, for further processes where several work on the run.
 
     Raises:
         LvmError: the run cannot start or go on; the message says what to do.
@@ -117,6 +135,15 @@ def run_job(job: JobKind, options: RunOptions) -> int:
     for warning in planned.warnings:
         say(f"warning: {warning}")
     _store_plan(job, planned, folder, exclusions)
+    n_gpus = job.n_gpus(planned.plan)
+    n_processes = options.processes or max(1, n_gpus)
+    if n_processes > 1:
+        say(f"{n_processes} processes" + (f" on {n_gpus} GPUs" if n_gpus else ""))
+        return run_processes(
+            job.kind, argv, options.shard, n_processes=n_processes,
+            threads=options.threads or available_cores(),
+            n_gpus=n_gpus,
+        )  # fmt: skip
     return _Run(job, options, folder, planned.plan, planned.inputs, exclusions).run()
 
 
@@ -124,8 +151,10 @@ def _plan(
     job: JobKind, options: RunOptions, folder: RunFolder, exclusions: Exclusions, *, reuse: bool
 ) -> _Planned:
     """Make the plan, or extend the one in the folder by inputs that were added."""
-    planning, settings = job.planning(), job.settings()
+    planning = job.planning()
     old = folder.load_plan() if reuse else None
+    of_same_kind = old is not None and old.kind == job.kind
+    settings = job.settings(old.settings if old is not None and of_same_kind else None)
     if old is not None:
         refuse_other_settings(old, job.kind, settings)
     say("planning: listing the inputs")
@@ -248,26 +277,38 @@ class _Run:
         if len(todo) < n_mine:
             say(f"resuming: {n_mine - len(todo)} of {n_mine} units are finished")
         say(f"{self.plan.kind}: {n_ecgs} ECGs in {len(todo)} units")
-        runner, beam_options = make_runner(self.options.runner)
-        pipeline = beam.Pipeline(runner=runner, options=beam_options)
         job = self.kind.job(self.plan, self.inputs.roots, self.exclusions)
+        runner, beam_options = make_runner(self.options.runner, job.units_at_once)
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
         build(pipeline, job, todo)
         started_s = time.monotonic()
-        with showing(n_ecgs, self.plan.kind):
+        with showing(n_ecgs, self.plan.kind), every(_NOTE_EVERY_S, self._note):
             counters = run_pipeline(pipeline)
         self._report(todo, started_s, counters)
+        self.folder.storage.delete(self.folder.path(REPORTS_FOLDER, self._name(UNDER_WAY_PREFIX)))
         return list(PROGRESS.failures)
+
+    def _name(self, prefix: str) -> str:
+        index, count = self.options.shard
+        return f"{prefix}{index}-of-{count}.json"
+
+    def _note(self) -> None:
+        """Write what `lvm-ai status` shows of a run under way and no unit can tell."""
+        self.folder.write_json(
+            f"{REPORTS_FOLDER}/{self._name(UNDER_WAY_PREFIX)}", {"stages_s": PROGRESS.stages_s}
+        )
 
     def _report(self, todo: Sequence[Unit], started_s: float, counters: Mapping[str, int]) -> None:
         first_s, last_s = PROGRESS.first_s or started_s, time.monotonic()
         done = self.folder.committed(self.plan)
         total = merge_summaries(done[u.number] for u in todo if u.number in done)
-        name = "shard-{}-of-{}.json".format(*self.options.shard)
+        name = self._name(SHARD_PREFIX)
         content = shard_report(
             self.plan.kind,
             total,
             startup_s=first_s - process_start_s(),
             scoring_s=last_s - first_s,
+            cpu_s=time.process_time() - PROGRESS.first_cpu_s,
             peak_rss_mb=peak_rss_mb(),
             counters=counters,
             options=options_for_report(self.options),
@@ -367,7 +408,13 @@ def process_start_s() -> float:
 
 
 def peak_rss_mb() -> float:
-    """Return the largest resident memory of this process and its children, MB."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return float(max(own, children)) / 1024
+    """Return the largest resident memory of this process, MB.
+
+    From the kernel's own account where there is one: `getrusage` begins with what the process had
+    that started this one.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    kib = found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib * 1024 / 1e6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ class IngestJob:
     settings: dict[str, Any]
     keep_going: bool = True
     kind: str = "ingest"
+    units_at_once: int = 1
 
     def make_worker(self) -> IngestJob:
         """Return itself: nothing is to be opened."""
@@ -140,8 +141,8 @@ class IngestKind:
             self._options.unit_ecgs, self._options.id_rule, parquet_allowed=False
         )
 
-    def settings(self) -> dict[str, Any]:
-        """Return every option that can move a number, resolved."""
+    def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return every option that can move a number; none is left to choose."""
         options = self._options
         return {
             "formats": list(options.formats),
@@ -176,6 +177,10 @@ class IngestKind:
         reader = UnitReader(options.storage, roots, None, options.formats, options.id_from_header)
         return IngestJob(options.storage, options.output, reader, exclusions, dict(plan.settings))
 
+    def n_gpus(self, plan: Plan) -> int:
+        """Return 0: decoding needs none."""
+        return 0
+
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
         largest = max((unit.n_ecgs for unit in plan.units), default=0)
@@ -186,7 +191,7 @@ class IngestKind:
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai ingest`."""
     options = parse_ingest(argv)
-    return run_job(IngestKind(options), options)
+    return run_job(IngestKind(options), options, argv)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ from beam_jobs.storage import Storage
 from lvm_core.body import Bsa
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
-from models.cpu import available_cores
-from models.predictor import DEFAULT_BATCH_SIZE
+from models.devices import Device
+from models.engines import EngineName, Precision
 from models.spec import InputConvention
 
 DEFAULT_UNIT_ECGS: Final = 1024
 DEFAULT_MAX_REJECTED_SHARE: Final = 0.05
 RUNNERS: Final = ("local",)
+AUTO: Final = "auto"
 FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
 
 
@@ -38,7 +39,8 @@ class RunOptions:
         exclude: URI of a list of people to exclude, or None.
         max_rejected_share: largest rejected / read of a run that counts as done, 0 to 1.
         runner: one of `RUNNERS`.
-        threads: batches computed at once.
+        threads: batches computed at once; None for one a core, fewer where memory is short.
+        processes: that share the work on this machine; None for one, or one for each GPU.
         overwrite: remove what an earlier run left.
         dry_run: print the plan and stop.
 
@@ -56,7 +58,8 @@ class RunOptions:
     exclude: str | None = None
     max_rejected_share: float = DEFAULT_MAX_REJECTED_SHARE
     runner: str = "local"
-    threads: int = 1
+    threads: int | None = None
+    processes: int | None = None
     overwrite: bool = False
     dry_run: bool = False
 
@@ -64,7 +67,13 @@ class RunOptions:
         empty = [name for name in (*self.inputs, self.output) if not name.strip()]
         _check(not empty, "an --input or --output", "empty", "a path; is a shell variable unset?")
         _check(self.unit_ecgs >= 1, "--unit-ecgs", self.unit_ecgs, "1 or more")
-        _check(self.threads >= 1, "--threads", self.threads, "1 or more")
+        _check(self.threads is None or self.threads >= 1, "--threads", self.threads, "1 or more")
+        _check(
+            self.processes is None or self.processes >= 1,
+            "--processes",
+            self.processes,
+            "1 or more",
+        )
         share = self.max_rejected_share
         _check(0 <= share <= 1, "--max-rejected-share", share, "0 to 1, for example 0.05")
         index, count = self.shard
@@ -86,7 +95,10 @@ class ScoreOptions(RunOptions):
         model_dir: folder of fetched models, or None for the default.
         layout: URI of a layout file, or None for the canonical table.
         participants: URI of the participant table, or None.
-        batch: ECGs computed together, 1 or more.
+        engine: what computes; None for the one that was planned, or the fastest here.
+        precision: of the arithmetic; None for the planned one, or float32.
+        device: where it is computed; None for the planned one, or a GPU if there is one.
+        batch: ECGs computed together, 1 or more; None for the planned one, or a choice.
         input_convention: how microvolts become the network's input.
         bsa: formula of the body surface area.
         lvh_preset: thresholds of the LV mass index.
@@ -99,7 +111,10 @@ class ScoreOptions(RunOptions):
     model_dir: Path | None = None
     layout: str | None = None
     participants: str | None = None
-    batch: int = DEFAULT_BATCH_SIZE
+    engine: EngineName | None = None
+    precision: Precision | None = None
+    device: Device | None = None
+    batch: int | None = None
     input_convention: InputConvention = InputConvention.UKB_COUNTS
     bsa: Bsa = Bsa.DUBOIS
     lvh_preset: LvhPreset = LvhPreset.KHURSHID2021
@@ -108,7 +123,7 @@ class ScoreOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self.batch >= 1, "--batch", self.batch, "1 or more")
+        _check(self.batch is None or self.batch >= 1, "--batch", self.batch, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -137,9 +152,7 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         "--fallback-model", help="ECG-only model for ECGs without age, sex or BMI; else rejected"
     )
     model.add_argument("--model-dir", type=Path, help="folder of fetched models")
-    model.add_argument(
-        "--batch", type=int, default=DEFAULT_BATCH_SIZE, help="ECGs computed together"
-    )
+    _computing(parser)
     model.add_argument(
         "--input-convention",
         choices=[c.value for c in InputConvention],
@@ -172,6 +185,9 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         model_dir=args.model_dir,
         layout=args.layout,
         participants=args.participants,
+        engine=None if args.engine == AUTO else EngineName(args.engine),
+        precision=None if args.precision is None else Precision(args.precision),
+        device=None if args.device == AUTO else Device(args.device),
         batch=args.batch,
         input_convention=InputConvention(args.input_convention),
         bsa=Bsa(args.bsa),
@@ -179,6 +195,29 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         accept_scale=args.accept_scale,
         recalibration=args.recalibration,
     )
+
+
+def _computing(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "computing", "Chosen once, when a run is planned, and kept when it is resumed."
+    )
+    group.add_argument(
+        "--engine", choices=[AUTO, *EngineName], default=AUTO,
+        help="auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it "
+        "agrees with the model's own graph",
+    )  # fmt: skip
+    group.add_argument(
+        "--device", choices=[AUTO, *Device], default=AUTO,
+        help="auto: a GPU if there is one; gpu never falls back to the CPU",
+    )  # fmt: skip
+    group.add_argument(
+        "--precision", choices=list(Precision), default=None,
+        help="default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch", type=int, default=None,
+        help="ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
+    )  # fmt: skip
 
 
 def parse_ingest(argv: Sequence[str]) -> IngestOptions:
@@ -243,7 +282,13 @@ def _common(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--exclude-participants", metavar="F", help="list of people to exclude")
     run.add_argument("--unit-ecgs", type=int, default=DEFAULT_UNIT_ECGS, help="ECGs of a unit")
     run.add_argument("--shard", default="1/1", metavar="I/N", help="do every N-th unit only")
-    run.add_argument("--threads", type=int, default=None, help="cores to use (default: all)")
+    run.add_argument(
+        "--threads", type=int, default=None, help="cores to use (default: all that memory allows)"
+    )
+    run.add_argument(
+        "--processes", type=int, default=None,
+        help="processes that share the work here (default: one, or one for each GPU)",
+    )  # fmt: skip
     run.add_argument("--runner", choices=RUNNERS, default="local", help="default: %(default)s")
     run.add_argument(
         "--max-rejected-share", type=float, default=DEFAULT_MAX_REJECTED_SHARE, metavar="X",
@@ -265,7 +310,8 @@ def _common_values(args: argparse.Namespace) -> dict[str, Any]:
         "exclude": args.exclude_participants,
         "max_rejected_share": args.max_rejected_share,
         "runner": args.runner,
-        "threads": args.threads if args.threads is not None else available_cores(),
+        "threads": args.threads,
+        "processes": args.processes,
         "overwrite": args.overwrite,
         "dry_run": args.dry_run,
     }

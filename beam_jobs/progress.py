@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter as Totals
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,6 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lvm_core.errors import LvmError
+
 _LINE_EVERY_S: Final = 30.0
 
 
@@ -29,7 +32,9 @@ class Counter:
 
     Attributes:
         first_s: monotonic time at which the first unit began, or None.
+        first_cpu_s: processor time of this process until then.
         failures: messages of units that the storage failed.
+        stages_s: seconds that finished units spent in each stage.
     """
 
     def __init__(self) -> None:
@@ -41,17 +46,25 @@ class Counter:
         with self._lock:
             self._n = 0
             self.first_s: float | None = None
+            self.first_cpu_s = 0.0
             self.failures: list[str] = []
+            self.stages_s: Totals[str] = Totals()
 
     def begin_unit(self) -> None:
         """Note that a unit begins."""
         with self._lock:
-            self.first_s = time.monotonic() if self.first_s is None else self.first_s
+            if self.first_s is None:
+                self.first_s, self.first_cpu_s = time.monotonic(), time.process_time()
 
     def advance(self, n: int) -> None:
         """Add ECGs."""
         with self._lock:
             self._n += n
+
+    def add_stages(self, stages_s: Mapping[str, float]) -> None:
+        """Add the seconds of a finished unit."""
+        with self._lock:
+            self.stages_s.update(stages_s)
 
     def fail(self, message: str) -> None:
         """Note that a unit failed."""
@@ -85,6 +98,33 @@ def showing(total: int, label: str) -> Iterator[None]:
     stop = threading.Event()
     target = _bar if sys.stderr.isatty() else _lines
     thread = threading.Thread(target=target, args=(total, label, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+    """Call something again and again while the block runs, in a thread of its own.
+
+    Args:
+        seconds: between two calls; the first is after as many.
+        call: an error in it is told once, and ends the calls.
+    """
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(seconds):
+            try:
+                call()
+            except LvmError as error:
+                say(f"warning: {error}")
+                return
+
+    thread = threading.Thread(target=run, name="lvm-ticker", daemon=True)
     thread.start()
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from beam_jobs.units import RESULTS_VERSION, UnitSummary
 from lvm_core.quality import scale_verdict
 
 _DISTRIBUTIONS: Final = ("lvm-ai", "apache-beam", "pyarrow", "numpy", "scipy", "keras")
+WAITS: Final = ("reader_wait", "engine_wait", "writer_wait")
 DONE_NAMES: Final = {"score": "predicted", "ingest": "ingested"}
 
 
@@ -46,12 +48,28 @@ def counts(kind: str, total: UnitSummary) -> dict[str, Any]:
     }
 
 
+def stage_shares(stages_s: Mapping[str, float]) -> dict[str, float] | None:
+    """Return the share of the units' time that was spent waiting, and checking; None without any.
+
+    Args:
+        stages_s: seconds of `reader_wait`, `engine_wait`, `writer_wait` and of all (`total`), added
+            up over units. A unit waits for one thing at a time; what is left are its own checks.
+    """
+    total_s = stages_s.get("total", 0.0)
+    if total_s <= 0:
+        return None
+    waits = {name: stages_s.get(name, 0.0) / total_s for name in WAITS}
+    shares = {**waits, "checks": max(0.0, 1 - sum(waits.values()))}
+    return {name: round(share, 4) for name, share in shares.items()}
+
+
 def shard_report(
     kind: str,
     total: UnitSummary,
     *,
     startup_s: float,
     scoring_s: float,
+    cpu_s: float,
     peak_rss_mb: float,
     counters: Mapping[str, int],
     options: Mapping[str, Any],
@@ -64,6 +82,7 @@ def shard_report(
         total: sum over its units.
         startup_s: from the start of the process to the first unit, seconds.
         scoring_s: from the first unit to the last, seconds.
+        cpu_s: processor time of the process in that time, seconds.
         peak_rss_mb: largest resident memory, MB.
         counters: Beam's counters.
         options: of the command.
@@ -76,14 +95,20 @@ def shard_report(
     }
     return {
         "counts": counts(kind, total),
-        "timing_s": {"startup": round(startup_s, 3), "scoring": round(scoring_s, 3)},
+        "timing_s": _timing(startup_s, scoring_s, cpu_s),
         "stages_s": stages,
+        "stage_shares": stage_shares(stages),
         "ecg_per_s": round(total.n_read / scoring_s, 2) if scoring_s > 0 else None,
         "peak_rss_mb": round(peak_rss_mb, 1),
         "versions": software_versions(),
         "options": dict(options),
         "warnings": warnings,
     }
+
+
+def _timing(startup_s: float, scoring_s: float, cpu_s: float) -> dict[str, float]:
+    seconds = {"startup": startup_s, "scoring": scoring_s, "scoring_cpu": cpu_s}
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
 def final_report(
@@ -95,8 +120,14 @@ def final_report(
     added up over processes, so the rate is that of one process.
     """
     runs = [run for report in shards.values() for run in (report, *report["earlier_runs"])]
-    scoring_s = sum(run["timing_s"]["scoring"] for run in runs)
+    spent_s: Counter[str] = Counter()
+    for run in runs:
+        spent_s.update(run["timing_s"])
+    scoring_s = spent_s["scoring"]
     n_read = sum(run["counts"]["read"] for run in runs)
+    stages_s: Counter[str] = Counter()
+    for run in runs:
+        stages_s.update(run["stages_s"])
     last = runs[0] if runs else {}
     verdict = scale_verdict(total.amplitudes.median_uv())
     return {
@@ -108,10 +139,9 @@ def final_report(
         "ignored_files": plan.n_ignored,
         "identical_signals": n_identical,
         "scale": {**plan.scale, "whole_run": verdict.message},
-        "timing_s": {
-            "startup": round(sum(run["timing_s"]["startup"] for run in runs), 3),
-            "scoring": round(scoring_s, 3),
-        },
+        "timing_s": _timing(spent_s["startup"], scoring_s, spent_s["scoring_cpu"]),
+        "stages_s": {name: round(seconds, 3) for name, seconds in sorted(stages_s.items())},
+        "stage_shares": stage_shares(stages_s),
         "ecg_per_s": round(n_read / scoring_s, 2) if scoring_s > 0 else None,
         "peak_rss_mb": max((run["peak_rss_mb"] for run in runs), default=None),
         "n_processes": len(runs),

@@ -24,6 +24,8 @@ from lvm_core.errors import LvmError, UsageError
 SUCCESS_NAME: Final = "_SUCCESS"
 REPORT_NAME: Final = "run_report.json"
 REPORTS_FOLDER: Final = "reports"
+SHARD_PREFIX: Final = "shard-"
+UNDER_WAY_PREFIX: Final = "under-way-"
 PARTICIPANTS_NAME: Final = "participants.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
 WITHDRAWN_NAME: Final = "withdrawn.json"
@@ -156,10 +158,11 @@ class RunFolder:
             if not file.startswith(".") and file not in own
         ]
 
-    def reports(self) -> dict[str, dict[str, Any]]:
-        """Return the reports of all shards by file name."""
+    def reports(self, prefix: str = SHARD_PREFIX) -> dict[str, dict[str, Any]]:
+        """Return the reports of all shards by file name, or what those under way have noted."""
         names = self.storage.names(self.path(REPORTS_FOLDER))
-        found = {n: self.read_json(f"{REPORTS_FOLDER}/{n}") for n in names if n.endswith(".json")}
+        wanted = [n for n in names if n.startswith(prefix) and n.endswith(".json")]
+        found = {name: self.read_json(f"{REPORTS_FOLDER}/{name}") for name in wanted}
         return {name: report for name, report in found.items() if report is not None}
 
     def read_result_columns(self, plan: Plan, columns: Sequence[str]) -> pa.Table:

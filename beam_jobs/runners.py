@@ -13,11 +13,12 @@ from apache_beam.runners.runner import PipelineRunner
 from lvm_core.errors import LvmError, UsageError
 
 
-def make_runner(name: str) -> tuple[PipelineRunner, PipelineOptions]:
+def make_runner(name: str, units_at_once: int = 1) -> tuple[PipelineRunner, PipelineOptions]:
     """Return a runner and its options.
 
     Args:
         name: `local`: Beam's own in-memory runner in this process.
+        units_at_once: units that are done at the same time, each in a thread of its own.
 
     Raises:
         UsageError: another name.
@@ -26,8 +27,9 @@ def make_runner(name: str) -> tuple[PipelineRunner, PipelineOptions]:
         raise UsageError(f"--runner is {name!r}, expected local")
     # Beam logs each error with its traceback and then raises it: once is enough.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    # An empty list: Beam would otherwise read the arguments of our own command line.
-    return FnApiRunner(), PipelineOptions([])
+    # A list of our own: Beam would otherwise read the arguments of our command line.
+    threads = [f"--direct_num_workers={units_at_once}", "--direct_running_mode=multi_threading"]
+    return FnApiRunner(), PipelineOptions(threads if units_at_once > 1 else [])
 
 
 def run_pipeline(pipeline: beam.Pipeline) -> Mapping[str, int]:

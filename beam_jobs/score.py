@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from beam_jobs.computing import Computing, choose_computing
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.flow import run_job
 from beam_jobs.layout import Layout, load_layout
+from beam_jobs.memory import expected_memory_mb, threads_that_fit
 from beam_jobs.options import ScoreOptions, parse_score
 from beam_jobs.participants import ParticipantTable, load_participants, read_participants_parquet
 from beam_jobs.plan import PLAN_NAME, Plan
@@ -30,11 +32,13 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.lvh import LvhPreset
 from lvm_core.recalibration import Recalibration
 from models.catalog import ModelSource, resolve_model
-from models.predictor import Precision, shared_predictor
+from models.devices import Device, visible_gpus
+from models.gpu_batch import IN_FLIGHT
+from models.predictor import shared_predictor
 
 RECALIBRATION = "recalibration"
-_BASE_MB = 900
-_PER_BATCH_ECG_MB = 8.0
+# One unit at a time fed an H100 with 1,860 ECG/s, four fed it with 3,890 of the 4,750 it could do.
+_UNITS_TO_FEED_GPU = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class ScoreJob:
         output: the run folder.
         reader: reads units.
         models: the model, then the fallback model if there is one.
-        batch: ECGs computed together.
+        computing: how batches are computed.
         input_convention: how microvolts become the network's input.
         threads: batches computed at once in a process.
         has_participants: the run folder holds a participant table.
@@ -62,7 +66,7 @@ class ScoreJob:
     output: str
     reader: UnitReader
     models: tuple[ModelSource, ...]
-    batch: int
+    computing: Computing
     input_convention: str
     threads: int
     has_participants: bool
@@ -74,6 +78,12 @@ class ScoreJob:
     keep_going: bool = True
     kind: str = "score"
 
+    @property
+    def units_at_once(self) -> int:
+        """Units done at the same time: one keeps CPUs busy, several are needed to feed a GPU."""
+        on_gpu = self.computing.engine.device is Device.GPU
+        return min(_UNITS_TO_FEED_GPU, self.threads) if on_gpu else 1
+
     def make_worker(self) -> ScoreWorker:
         """Load models and the participant table."""
         return ScoreWorker(self.make_context())
@@ -83,12 +93,14 @@ class ScoreJob:
         predictors = [
             shared_predictor(
                 model,
-                batch_size=self.batch,
+                batch_size=self.computing.batch,
                 input_convention=self.input_convention,
+                engine=self.computing.engine,
                 cores=self.threads,
             )
             for model in self.models
         ]
+        n_callers = IN_FLIGHT if self.computing.engine.device is Device.GPU else self.threads
         participants = None
         if self.has_participants:
             uri = RunFolder(self.storage, self.output).path(PARTICIPANTS_NAME)
@@ -98,9 +110,9 @@ class ScoreJob:
             output=self.output,
             reader=self.reader,
             predictors=predictors,
-            executor=_executor(self.threads),
-            # One batch more than threads, so that none waits for the next to be filled.
-            n_in_flight=self.threads + 1,
+            executor=_executor(n_callers),
+            # One batch more than callers, so that none waits for the next to be filled.
+            n_in_flight=n_callers + 1,
             participants=participants,
             exclusions=self.exclusions,
             bsa=self.bsa,
@@ -162,17 +174,16 @@ class ScoreKind:
             self._options.unit_ecgs, self._options.id_rule, self._layout, True, person_of
         )
 
-    def settings(self) -> dict[str, Any]:
-        """Return every option that can move a number, resolved."""
+    def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return every option that can move a number, resolved; the plan's own where it may be."""
         options = self._options
+        computing = choose_computing(options, self._models, planned)
         recalibration = self._recalibration
         return {
             "models": [
                 {"model_id": m.spec.model_id, "sha256": m.spec.sha256} for m in self._models
             ],
-            "engine": "tensorflow",
-            "precision": Precision.FLOAT32.value,
-            "batch": options.batch,
+            **computing.settings(),
             "input_convention": options.input_convention.value,
             "bsa": options.bsa.value,
             "lvh_preset": options.lvh_preset.value,
@@ -248,14 +259,17 @@ class ScoreKind:
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> ScoreJob:
         """Return the job as it travels to workers."""
         options = self._options
+        computing = Computing.from_settings(plan.settings)
+        threads = self._threads(plan)
+        say(f"computing: {computing.line()}; threads: {threads}")
         return ScoreJob(
             storage=options.storage,
             output=options.output,
             reader=self._reader(roots),
             models=self._models,
-            batch=options.batch,
+            computing=computing,
             input_convention=options.input_convention.value,
-            threads=options.threads,
+            threads=threads,
             has_participants=self._participants is not None,
             exclusions=exclusions,
             bsa=options.bsa,
@@ -264,20 +278,30 @@ class ScoreKind:
             settings=plan.settings,
         )
 
+    def _threads(self, plan: Plan) -> int:
+        computing = Computing.from_settings(plan.settings)
+        return self._options.threads or threads_that_fit(computing, self._models, plan.pieces)
+
     def _reader(self, roots: tuple[str, ...]) -> UnitReader:
         options = self._options
         return UnitReader(
             options.storage, roots, self._layout, id_from_header=options.id_from_header
         )
 
+    def n_gpus(self, plan: Plan) -> int:
+        """Return the GPUs that the run computes on and that are visible here; 0 on CPUs."""
+        on_gpu = Computing.from_settings(plan.settings).engine.device is Device.GPU
+        return len(visible_gpus()) if on_gpu else 0
+
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
-        options = self._options
-        memory_mb = _BASE_MB + _PER_BATCH_ECG_MB * options.batch * options.threads
+        computing, threads = Computing.from_settings(plan.settings), self._threads(plan)
+        memory_mb = expected_memory_mb(computing, self._models, threads, plan.pieces)
         models = ", ".join(m.spec.model_id for m in self._models)
         return [
-            f"models: {models}; batch {options.batch}; {options.threads} threads",
-            f"expected memory: about {memory_mb / 1000:.1f} GB a process",
+            f"models: {models}",
+            f"computing: {computing.line()}; threads: {threads}",
+            f"expected memory: about {memory_mb / 1000:.2f} GB a process",
             f"median lead II amplitude: {plan.scale.get('median_lead_ii_amplitude_uv')} uV",
         ]
 
@@ -339,7 +363,7 @@ def _resolve_models(options: ScoreOptions) -> tuple[ModelSource, ...]:
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai score`."""
     options = parse_score(argv)
-    return run_job(ScoreKind(options), options)
+    return run_job(ScoreKind(options), options, argv)
 
 
 if __name__ == "__main__":

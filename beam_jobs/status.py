@@ -6,16 +6,23 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from beam_jobs.commit import RESULT_FOLDERS
 from beam_jobs.options import add_storage_option, storage_of
-from beam_jobs.report import DONE_NAMES
-from beam_jobs.run_folder import REPORT_NAME, RunFolder
+from beam_jobs.report import DONE_NAMES, stage_shares
+from beam_jobs.run_folder import REPORT_NAME, UNDER_WAY_PREFIX, RunFolder
 from beam_jobs.units import merge_summaries
 
 _RECENT_UNITS = 20
+_STAGES = {
+    "reader_wait": "waiting for the reader",
+    "engine_wait": "for the engine",
+    "writer_wait": "for the writer",
+    "checks": "checking",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Status:
         ecg_per_s: over the most recent units, by the times of their files; None when unknown.
         left_s: seconds left at that rate; None when unknown.
         last_commit_s: seconds since the last unit was committed; None when there is none.
+        shares: of the units' time, as `report.stage_shares` tells them; None when unknown. Of a
+            run under way, what its processes on this folder noted in the last half minute.
         problems: why the run does not count as done, from its report.
     """
 
@@ -48,6 +57,7 @@ class Status:
     ecg_per_s: float | None
     left_s: float | None
     last_commit_s: float | None
+    shares: dict[str, float] | None
     problems: list[str]
 
 
@@ -81,8 +91,18 @@ def read_status(folder: RunFolder, now_s: float) -> Status:
         ecg_per_s=rate,
         left_s=None if not rate else max(0, plan.n_ecgs - total.n_read) / rate,
         last_commit_s=now_s - stamps[-1][0] if stamps else None,
+        shares=_shares(folder),
         problems=list(report.get("problems", [])),
     )
+
+
+def _shares(folder: RunFolder) -> dict[str, float] | None:
+    reports = folder.reports().values()
+    runs = [run for report in reports for run in (report, *report.get("earlier_runs", []))]
+    stages_s: Counter[str] = Counter()
+    for run in [*runs, *folder.reports(UNDER_WAY_PREFIX).values()]:
+        stages_s.update(run["stages_s"])
+    return stage_shares(stages_s)
 
 
 def _rate(stamps: Sequence[tuple[float, int]]) -> float | None:
@@ -110,6 +130,9 @@ def status_lines(status: Status) -> list[str]:
     if status.ecg_per_s is not None and not status.finished:
         left = "" if status.left_s is None else f", about {_duration(status.left_s)} left"
         lines.append(f"{status.ecg_per_s:.1f} ECG/s over the last units{left}")
+    if status.shares is not None:
+        told = ", ".join(f"{share:.1%} {_STAGES[name]}" for name, share in status.shares.items())
+        lines.append(f"time of the units: {told}")
     return [*lines, *(f"problem: {problem}" for problem in status.problems)]
 
 

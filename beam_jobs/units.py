@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from beam_jobs import archives
 from lvm_core.quality import AmplitudeHistogram
 
-RESULTS_VERSION: Final = 1
+RESULTS_VERSION: Final = 2
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
 
 DEFAULT_UNIT_ECGS: Final = 1024

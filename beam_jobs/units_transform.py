@@ -31,6 +31,10 @@ class UnitJob(Protocol):
     def keep_going(self) -> bool:
         """Finish the other units when the storage fails one (a runner that retries nothing)."""
 
+    @property
+    def units_at_once(self) -> int:
+        """Units that a process does at the same time, 1 or more."""
+
     def make_worker(self) -> UnitWorker:
         """Open models and files; called on the worker."""
 
@@ -70,6 +74,7 @@ class _UnitFn(beam.DoFn):
                 raise
             PROGRESS.fail(str(fault))
             summary = UnitSummary(unit.number, failed=str(fault))
+        PROGRESS.add_stages(summary.stage_s)
         _count(self._job.kind, summary)
         yield summary
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.commit import read_footer_json
+from beam_jobs.computing import Computing
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.layout import Layout
 from beam_jobs.options import add_storage_option, storage_of
@@ -32,6 +33,7 @@ from lvm_core.errors import RejectReason, UsageError
 from lvm_core.lvh import LvhPreset
 from models.catalog import ModelSource, find_spec, resolve_model
 from models.cpu import available_cores
+from models.devices import Device, visible_gpus
 
 _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8
@@ -218,6 +220,12 @@ def _score_job(
     model_dir: Path | None,
 ) -> ScoreJob:
     settings = plan.settings
+    computing = Computing.from_settings(settings)
+    if computing.engine.device is Device.GPU and not visible_gpus():
+        raise UsageError(
+            "the run was computed on a GPU, and none is visible here, so its bits cannot be "
+            "compared; verify it where a GPU is, or add --no-sample"
+        )
     given = [resolve_model(name) for name in model_files]
     models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings["models"])
     return ScoreJob(
@@ -225,7 +233,7 @@ def _score_job(
         output=folder.uri,
         reader=reader,
         models=models,
-        batch=settings["batch"],
+        computing=computing,
         input_convention=settings["input_convention"],
         threads=available_cores(),
         has_participants=folder.storage.is_file(folder.path(PARTICIPANTS_NAME)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 from lvm_core.errors import LvmError
 from models.catalog import ModelSource, resolve_model
 from models.cpu import instruction_set
-from models.engine import Engine, TensorFlowEngine
+from models.engines import EngineSettings, make_engine
 from models.interface import Predictions, PredictorInputs
-from models.loading import LoadedModel, load_model
-from models.runtime import configure_threads
+from models.loading import LoadedModel
 from models.spec import (
     InputConvention,
     InputRole,
@@ -28,12 +26,7 @@ from models.spec import (
 
 # Batches of 8 and 16 on two threads were equally fast, 32 a few per cent slower.
 DEFAULT_BATCH_SIZE: Final = 16
-
-
-class Precision(StrEnum):
-    """Arithmetic of the network. Only float32: fp16 moves a mass by 0.2 g, bf16 by 1.2 g."""
-
-    FLOAT32 = "float32"
+_TENSORFLOW: Final = EngineSettings()
 
 
 class LvmPredictor:
@@ -53,34 +46,33 @@ class LvmPredictor:
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
         input_convention: InputConvention | str = InputConvention.UKB_COUNTS,
-        precision: Precision | str = Precision.FLOAT32,
+        engine: EngineSettings = _TENSORFLOW,
         cores: int | None = None,
+        network_dir: Path | None = None,
     ) -> None:
-        """Load the model and compile it; takes seconds.
+        """Load the model; takes seconds with TensorFlow, a few tenths with the spectral engine.
 
         Args:
             model: from `resolve_model`, or a model in memory from `models.loading.bind_model`.
             batch_size: ECGs computed together, 1 or more; part of what fixes the bits.
             input_convention: how microvolts become the numbers that the network sees.
-            precision: `float32`.
+            engine: what computes it, in which precision and where.
             cores: batches that will be computed at once; None for the cores of this process.
+            network_dir: where the spectral engine keeps networks; None for the default.
 
         Raises:
-            ValueError: a batch size below 1, or an unknown convention or precision.
-            LvmError: the model cannot be loaded, or TensorFlow has already started with other
-                threads: call `models.runtime.configure_threads` first where something else, for
-                example a model in memory, starts it.
+            ValueError: a batch size below 1, or an unknown convention.
+            LvmError: the model cannot be loaded, the engine cannot compute it, or TensorFlow has
+                already started with other threads: call `models.runtime.configure_threads` first
+                where something else, for example a model in memory, starts it.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size} ECGs, expected 1 or more")
         self._batch_size = batch_size
         self._convention = InputConvention(input_convention)
-        self._precision = Precision(precision)
-        threads = configure_threads(cores)  # before loading, which starts TensorFlow
-        loaded = load_model(model) if isinstance(model, ModelSource) else model
-        self._spec = loaded.spec
-        self._inputs = dict(loaded.inputs)
-        self._engine: Engine = TensorFlowEngine(loaded, batch_size, threads)
+        self._settings = engine
+        made = make_engine(model, engine, batch_size, cores=cores, network_dir=network_dir)
+        self._spec, self._inputs, self._engine = made.spec, dict(made.inputs), made.engine
 
     @property
     def spec(self) -> ModelSpec:
@@ -165,7 +157,8 @@ class LvmPredictor:
         return {
             **self._engine.description(),
             "numpy": np.__version__,
-            "precision": self._precision.value,
+            "precision": self._settings.precision.value,
+            "device": self._settings.device.value,
             "batch_size": self._batch_size,
             "input_convention": self._convention.value,
             "instruction_set": instruction_set(),
@@ -255,7 +248,7 @@ def shared_predictor(
     model_dir: Path | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     input_convention: InputConvention | str = InputConvention.UKB_COUNTS,
-    precision: Precision | str = Precision.FLOAT32,
+    engine: EngineSettings = _TENSORFLOW,
     cores: int | None = None,
 ) -> LvmPredictor:
     """Return this process's predictor for these arguments, made by the first call.
@@ -265,19 +258,19 @@ def shared_predictor(
         model_dir: folder of the fetched models; None for the default one.
         batch_size: as for `LvmPredictor`, like the others.
         input_convention: as above.
-        precision: as above.
+        engine: as above.
         cores: as above.
     """
     source = resolve_model(model, model_dir) if isinstance(model, str) else model
-    convention, exactness = InputConvention(input_convention), Precision(precision)
-    key = (source.spec, batch_size, convention, exactness, cores)
+    convention = InputConvention(input_convention)
+    key = (source.spec, batch_size, convention, engine, cores)
     with _shared_lock:
         if key not in _shared:
             _shared[key] = LvmPredictor(
                 source,
                 batch_size=batch_size,
                 input_convention=convention,
-                precision=exactness,
+                engine=engine,
                 cores=cores,
             )
         return _shared[key]

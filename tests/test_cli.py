@@ -17,13 +17,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RUN_OPTIONS = [
     "--input", "--output", "--storage-option", "--id-pattern", "--id-from-header",
     "--exclude-participants", "--unit-ecgs", "--shard", "--threads", "--runner",
-    "--max-rejected-share", "--dry-run", "--overwrite", "--help",
+    "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--help",
 ]  # fmt: skip
 # Written out from the design, not taken from the parsers.
 OPTIONS = {
     "score": [
         *RUN_OPTIONS, "--layout", "--participants", "--model", "--fallback-model", "--batch",
-        "--accept-scale", "--input-convention", "--bsa", "--lvh-preset", "--recalibration",
+        "--engine", "--device", "--precision", "--accept-scale", "--input-convention", "--bsa",
+        "--lvh-preset", "--recalibration",
     ],
     "ingest": [*RUN_OPTIONS, "--format"],
     "status": ["--json", "--storage-option", "--help"],
@@ -51,7 +52,8 @@ OPTIONS = {
 }  # fmt: skip
 CHOICES = {
     "score": ["ukb_counts", "microvolts_over_2000", "dubois", "mosteller", "khurshid2021",
-              "petersen2017", "local", "ukb-20205"],
+              "petersen2017", "local", "ukb-20205", "auto", "tensorflow", "spectral", "cpu", "gpu",
+              "float32", "mixed"],
     "ingest": ["auto", "cardiosoft", "muse", "wfdb", "local", "ukb-20205"],
 }  # fmt: skip
 

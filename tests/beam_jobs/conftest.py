@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,20 @@ Finish = Callable[..., int]
 END_S = 120
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give this process and those that it starts a home of their own: networks are kept there."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace TensorFlow by the fake predictor in jobs that run in this process."""
     monkeypatch.setattr("beam_jobs.score.shared_predictor", job_runner.fake_shared_predictor())
+    monkeypatch.setattr("beam_jobs.computing.choose_engine", job_runner.fake_choice)
 
 
 @pytest.fixture(scope="session")

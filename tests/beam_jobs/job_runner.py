@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import beam_jobs.computing
 import beam_jobs.ingest
 import beam_jobs.score
 import beam_jobs.verify
@@ -24,6 +25,8 @@ import beam_jobs.withdraw
 import lvm_ai
 from beam_jobs.storage import Storage
 from models.catalog import ModelSource
+from models.devices import Device
+from models.engines import EngineChoice, EngineName
 from models.interface import Predictions
 from tests.fakes import FakePredictor
 
@@ -68,6 +71,11 @@ def fake_shared_predictor(sleep_s: float = 0.0) -> Callable[..., FakePredictor]:
     return make
 
 
+def fake_choice(models: Sequence[ModelSource], **_: object) -> EngineChoice:
+    """Stand in for `models.engines.choose_engine`: nothing is loaded to see what is fastest."""
+    return EngineChoice(EngineName.TENSORFLOW, Device.CPU)
+
+
 def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
@@ -109,6 +117,7 @@ def run(argv: Sequence[str], hooks: Hooks) -> None:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
     beam_jobs.score.shared_predictor = fake_shared_predictor(hooks.sleep_s)  # type: ignore[assignment]
+    beam_jobs.computing.choose_engine = fake_choice  # type: ignore[assignment]
     if hooks.kill_at_fsync:
         _hook_fsync(hooks.kill_at_fsync)
     _hook_writes(hooks.kill_at_write, hooks.writes)

@@ -46,7 +46,9 @@ def write_golden(folder: Path) -> tuple[Path, Path]:
     return ecgs, write_csv(folder / "people.csv", rows)
 
 
-def score_golden(folder: Path, model: str, threads: Threads) -> dict[str, dict[str, float]]:
+def score_golden(
+    folder: Path, model: str, threads: Threads, engine: str
+) -> dict[str, dict[str, float]]:
     ecgs, people = write_golden(folder)
     argv = [
         "--input",
@@ -59,7 +61,7 @@ def score_golden(folder: Path, model: str, threads: Threads) -> dict[str, dict[s
         folder / "out",
     ]
     more = ["--unit-ecgs", 5, "--batch", 4, "--threads", threads.inter_op, "--accept-scale"]
-    assert lvm("score", *argv, *more) == 0
+    assert lvm("score", *argv, *more, "--engine", engine) == 0
     return {row["ecg_id"]: row for row in predictions(folder / "out")}
 
 
@@ -69,11 +71,12 @@ def expected(name: str) -> NDArray[np.float64]:
         return np.asarray(data[name], dtype=np.float64)
 
 
+@pytest.mark.parametrize("engine", ["tensorflow", "spectral"])
 @pytest.mark.parametrize(("model", "prefix"), [(FULL, "full"), (ECG_ONLY, "ecg_only")])
 def test_golden__command_line_gives_the_masses_of_tf_2_1(
-    model: str, prefix: str, tmp_path: Path, tensorflow: Threads
+    model: str, prefix: str, engine: str, tmp_path: Path, tensorflow: Threads
 ) -> None:
-    rows = score_golden(tmp_path, model, tensorflow)
+    rows = score_golden(tmp_path, model, tensorflow, engine)
     assert sorted(rows) == IDS
     grams = [rows[ecg_id]["lvm_pred_g"] for ecg_id in IDS]
     np.testing.assert_allclose(grams, expected(f"{prefix}_lvm_g"), rtol=0, atol=1e-3)
@@ -82,9 +85,10 @@ def test_golden__command_line_gives_the_masses_of_tf_2_1(
     np.testing.assert_allclose(grams, z_g, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("engine", ["tensorflow", "spectral"])
 def test_golden__command_line_gives_the_lvh_scores_of_tf_2_1(
-    tmp_path: Path, tensorflow: Threads
+    engine: str, tmp_path: Path, tensorflow: Threads
 ) -> None:
-    rows = score_golden(tmp_path, FULL, tensorflow)
+    rows = score_golden(tmp_path, FULL, tensorflow, engine)
     scores = [rows[ecg_id]["lvh_score"] for ecg_id in IDS]
     np.testing.assert_allclose(scores, expected("full_p_lvh"), rtol=0, atol=1e-5)

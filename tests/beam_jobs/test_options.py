@@ -33,7 +33,8 @@ def test_parse_score__defaults() -> None:
     assert options.shard == (1, 1)
     assert options.max_rejected_share == 0.05
     assert options.runner == "local"
-    assert options.threads >= 1
+    assert options.threads is None
+    assert (options.engine, options.device, options.precision, options.batch) == (None,) * 4
     assert options.input_convention is InputConvention.UKB_COUNTS
     assert (options.bsa, options.lvh_preset) == (Bsa.DUBOIS, LvhPreset.KHURSHID2021)
     assert (options.overwrite, options.dry_run, options.accept_scale) == (False,) * 3

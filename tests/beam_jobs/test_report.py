@@ -34,7 +34,8 @@ TOTAL = UnitSummary(
 
 def _shard(n_read: int = 100, scoring_s: float = 20.0, **changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
-        "startup_s": 1.5, "scoring_s": scoring_s, "peak_rss_mb": 812.34, "options": {"batch": 64},
+        "startup_s": 1.5, "scoring_s": scoring_s, "cpu_s": 2 * scoring_s, "peak_rss_mb": 812.34,
+        "options": {"batch": 64},
         "counters": {"reader_wait_ms": 1500, "total_ms": 20_000, "read": 100}, "warnings": ["w"],
     }  # fmt: skip
     return shard_report("score", replace(TOTAL, n_read=n_read), **(given | changes))
@@ -85,7 +86,7 @@ def test_options_for_report__of_ingest() -> None:
 def test_shard_report__rate_is_of_scoring_alone() -> None:
     found = _shard()
     assert found["counts"] == counts("score", TOTAL)
-    assert found["timing_s"] == {"startup": 1.5, "scoring": 20.0}
+    assert found["timing_s"] == {"startup": 1.5, "scoring": 20.0, "scoring_cpu": 40.0}
     assert found["ecg_per_s"] == 5.0
     assert found["peak_rss_mb"] == 812.3
     assert found["stages_s"] == {"reader_wait": 1.5, "total": 20.0}
@@ -104,7 +105,7 @@ def test_final_report__adds_seconds_over_processes() -> None:
     }
     found = final_report(_plan(), TOTAL, shards, 4)
     assert found["n_processes"] == 3
-    assert found["timing_s"] == {"startup": 4.5, "scoring": 100.0}
+    assert found["timing_s"] == {"startup": 4.5, "scoring": 100.0, "scoring_cpu": 200.0}
     assert found["ecg_per_s"] == 3.0
     assert found["peak_rss_mb"] == 900.0
     assert found["counts"] == counts("score", TOTAL)

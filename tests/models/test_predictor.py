@@ -246,7 +246,6 @@ def test_predict_batch__only_one_batch(n_ecgs: int, ecg_only: LvmPredictor, gold
     [
         ({"batch_size": 0}, "batch_size is 0 ECGs"),
         ({"input_convention": "millivolts"}, "'millivolts' is not a valid InputConvention"),
-        ({"precision": "float16"}, "'float16' is not a valid Precision"),
     ],
 )
 def test_predictor__wrong_options_are_refused(options: dict[str, Any], message: str) -> None:

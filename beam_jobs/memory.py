@@ -1,0 +1,84 @@
+"""How much memory a scoring process will take, told before it takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from beam_jobs.computing import Computing
+from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
+from models.catalog import ModelSource
+from models.cpu import available_cores, available_memory_mb
+from models.engines import EngineName, spectral_memory_bytes
+from models.spec import N_SAMPLES
+
+# Measured, resident, in MB: Python with Beam, pyarrow and numpy; ECGs between file and batch (some
+# chunks of 64 ECGs, once as Arrow decodes them and once as arrays); TensorFlow, and what it needs
+# for each ECG of a batch under way.
+_LIBRARIES_MB: Final = 270.0
+_READING_MB: Final = 150.0
+_TENSORFLOW_MB: Final = 460.0
+_TENSORFLOW_PER_ECG_MB: Final = 8.0
+_PER_PLANNED_ECG_MB: Final = 0.0005
+_ECG_MB: Final = 12 * N_SAMPLES * 2 / 1e6
+_LEAST_FREE_SHARE: Final = 0.8
+"""Of the memory that is there, at most that much is planned with."""
+
+
+def expected_memory_mb(
+    computing: Computing, models: Sequence[ModelSource], threads: int, pieces: Iterable[Piece]
+) -> float:
+    """Return the memory that a process will take at most, MB; within a quarter on a CPU.
+
+    Args:
+        computing: how the run computes.
+        models: of the run.
+        threads: batches computed at once.
+        pieces: of the plan.
+    """
+    return (
+        _LIBRARIES_MB
+        + _READING_MB
+        + _fixed_mb(computing, models)
+        + threads * _per_thread_mb(computing, models)
+        + _of_pieces_mb(pieces)
+    )
+
+
+def threads_that_fit(
+    computing: Computing, models: Sequence[ModelSource], pieces: Iterable[Piece]
+) -> int:
+    """Return the threads for this machine: one a core, fewer where memory is short; 1 or more."""
+    cores, free_mb = available_cores(), available_memory_mb()
+    if free_mb is None:
+        return cores
+    without_mb = expected_memory_mb(computing, models, 0, pieces)
+    room_mb = _LEAST_FREE_SHARE * free_mb - without_mb
+    return max(1, min(cores, int(room_mb / _per_thread_mb(computing, models))))
+
+
+def _fixed_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
+    if computing.engine.name is EngineName.TENSORFLOW:
+        return _TENSORFLOW_MB
+    return sum(spectral_memory_bytes(model, computing.batch)[0] for model in models) / 1e6
+
+
+def _per_thread_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
+    waiting_mb = computing.batch * _ECG_MB
+    if computing.engine.name is EngineName.TENSORFLOW:
+        return waiting_mb + computing.batch * _TENSORFLOW_PER_ECG_MB
+    spectral = sum(spectral_memory_bytes(model, computing.batch)[1] for model in models)
+    return waiting_mb + spectral / 1e6
+
+
+def _of_pieces_mb(pieces: Iterable[Piece]) -> float:
+    """Return what the plan's keys take, and the largest row group, which is read packed."""
+    n_ecgs, largest_mb = 0, 0.0
+    for piece in pieces:
+        n = piece.n_ecgs or 1
+        n_ecgs += n
+        n_groups = piece.row_group_stop - piece.row_group_start
+        if piece.is_parquet and n / n_groups <= MAX_ROW_GROUP_ROWS:
+            # The file may hold other spans: its size is an upper bound for a group of this one.
+            largest_mb = max(largest_mb, min(piece.size / 1e6 / n_groups, n / n_groups * _ECG_MB))
+    return largest_mb + n_ecgs * _PER_PLANNED_ECG_MB
