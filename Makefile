@@ -6,10 +6,12 @@ LOCK ?= requirements-cpu.txt
 STAMP := $(VENV)/.installed-$(LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env browser demo check format lint types test check-slow bench-score bench-statistics train-demo demo-model-card \
-  docs lock clean
+.PHONY: env install browser demo check format lint types test check-slow bench bench-statistics \
+  train-demo demo-model-card docs lock clean
 
-env: $(STAMP) browser
+env: install browser
+
+install: $(STAMP)
 
 # Tests look at the report in Chromium and skip without it; it is installed where that is allowed.
 browser:
@@ -53,8 +55,11 @@ test: env
 check-slow: env
 	$(BIN)/python -m pytest -m slow
 
-bench-score: env
-	$(BIN)/python -m tests.benchmarks.bench_score
+# About an hour on two cores; the peers are installed into an environment of their own. Writes
+# docs/benchmarks.md and its picture.
+bench:
+	$(MAKE) install VENV=.venv-bench LOCK=requirements-bench.txt
+	.venv-bench/bin/python -m tests.benchmarks.bench
 
 bench-statistics: env
 	$(BIN)/python -m tests.benchmarks.bench_statistics
@@ -78,8 +83,8 @@ demo-model-card: env
 docs: env
 	$(BIN)/python -m tests.generated_docs
 
-# Writes both files of pins anew. One file cannot hold both: tensorflow and tensorflow-cpu own the
-# same files.
+# Writes the files of pins anew. One file cannot hold both of the first two: tensorflow and
+# tensorflow-cpu own the same files.
 lock: env
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
 	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
@@ -87,6 +92,10 @@ lock: env
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
 	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host --extra gpu -o requirements-gpu.txt setup.py
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
+	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --extra cpu --extra bench -c requirements-cpu.txt \
+	  -o requirements-bench.txt setup.py
 
 clean:
 	rm -rf demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,221 @@
+"""docs/benchmarks.md and its picture, from what `bench` saw."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+HEAD = """# Benchmarks
+
+`make bench` measures all of this anew, in about an hour on two cores, and writes this page. Every
+measurement is a process of its own, they take turns, and the medians of {rounds} rounds stand
+here. **Ratios first**: the bare TensorFlow graph (one caller, batch {batch}, TensorFlow's own
+threads, tensors ready in memory) is 1. Start-up is apart. Synthetic ECGs, embedded models; the
+speed does not depend on the weights.
+
+Machine: {processor}, {cores} cores, {memory} GB, {isa}; Python {python}, {packages}.
+"""
+NAMES = {
+    "bare_ecg_only": "bare graph, one caller, TensorFlow's threads",
+    "bare_callers_ecg_only": "bare graph, one caller a core, one thread each",
+    "spectral_ecg_only": "**our spectral engine alone**",
+    "tensorflow_engine": "our TensorFlow engine alone",
+    "job_spectral": "**our job, spectral engine**",
+    "job_tensorflow": "our job, TensorFlow engine",
+    "loop": "`model.predict`, one ECG at a time",
+    "tf_data": "`model.predict` over tf.data, batch 64",
+    "run_inference": "Beam RunInference, stock TensorFlow handler",
+    "ray_data": "Ray Data, one actor a core, batch 64",
+    "onnxruntime": "onnxruntime, plain loop, batch 32",
+    "openvino": "OpenVINO (float32), plain loop, batch 32",
+}
+TRIED = ("loop", "tf_data", "run_inference", "ray_data", "onnxruntime", "openvino", "job_spectral")
+PICTURE = "images/benchmarks.png"
+# Prices differ between clouds and change; this one is a round number to multiply with.
+PRICE_PER_CORE_HOUR = 0.05
+
+
+def write_page(results: Mapping[str, Any], docs: Path) -> None:
+    """Write the page and its picture into a folder of documents."""
+    median = {name: _median(rounds) for name, rounds in results["rounds"].items()}
+    about = results["machine"]
+    head = HEAD.format(
+        rounds=len(next(iter(results["rounds"].values()))), batch=32,
+        processor=about["processor"], cores=about["cores"], memory=about["memory_gb"],
+        isa=about["instruction_set"], python=about["python"],
+        packages=", ".join(f"{name} {one}" for name, one in about["packages"].items()),
+    )  # fmt: skip
+    parts = [
+        head,
+        f"![ECGs per second beside the bare graph]({PICTURE})\n",
+        _rates(median),
+        _claims(results, median),
+        _behaviour(results["behaviour"]),
+        _growth(results, median),
+        (docs / "benchmarks_gpu.md.part").read_text()
+        if (docs / "benchmarks_gpu.md.part").exists()
+        else "",
+    ]
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    _draw(median, docs / PICTURE)
+    (docs / "benchmarks.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
+
+
+def _median(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _rates(median: Mapping[str, Mapping[str, float]]) -> str:
+    bare = median["bare_ecg_only"]["ecg_per_s"]
+    listed = sorted(NAMES, key=lambda name: -median[name]["ecg_per_s"])
+    rows = [
+        [
+            NAMES[name], f"{one['ecg_per_s'] / bare:.2f}", f"{one['ecg_per_s']:.0f}",
+            f"{1000 * one['cpu_s_per_ecg']:.1f}", f"{one['peak_mb']:.0f}",
+            f"{one['startup_s']:.1f}", f"{one['n']:.0f}",
+        ]
+        for name in listed
+        for one in [median[name]]
+    ]  # fmt: skip
+    head = ("ECG-only model", "ratio", "ECG/s", "CPU ms per ECG", "peak MB", "start-up s", "ECGs")
+    note = (
+        "Peers read the same Parquet and write ids and masses. RunInference and Ray Data load the "
+        "model within their run: a run over 64 ECGs is taken off, and is their start-up. Peak is "
+        "that of all processes together. OpenVINO computes in bfloat16 by default where the "
+        "processor can, which moves masses by 0.2 g; here it is told not to.\n"
+    )
+    return f"## Beside others\n\n{_table(head, rows)}\n{note}"
+
+
+def _claims(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]]) -> str:
+    def rate(name: str) -> float:
+        return median[name]["ecg_per_s"]
+
+    peers = [name for name in TRIED if name != "job_spectral"]
+    best = max(peers, key=rate)
+    asked = [
+        ("spectral engine / bare graph, ECG-only model", "spectral_ecg_only", "bare_ecg_only", 6),
+        ("spectral engine / bare graph, full model", "spectral_full", "bare_full", 5),
+        ("whole job / spectral engine alone", "job_spectral", "spectral_ecg_only", 0.9),
+        ("whole job / bare graph", "job_spectral", "bare_ecg_only", 4),
+        ("whole job / one ECG at a time", "job_spectral", "loop", 25),
+        (f"whole job / fastest peer, {NAMES[best]}", "job_spectral", best, 1),
+    ]
+    rows = [[words, f"{rate(one) / rate(of):.2f}", str(least)] for words, one, of, least in asked]
+    alone = results["alone"]
+    note = (
+        f"The spectral engine alone over {alone['n']:.0f} ECGs: {alone['ecg_per_s']:.0f} ECG/s, "
+        f"{alone['peak_mb']:.0f} MB with the ECGs in memory.\n"
+    )
+    return (
+        f"## What is asked of it\n\n{_table(('ratio of medians', 'seen', 'asked'), rows)}\n{note}"
+    )
+
+
+def _behaviour(tried: Mapping[str, Mapping[str, Any]]) -> str:
+    def yes(value: bool) -> str:
+        return "yes" if value else "no"
+
+    rows = []
+    for name in TRIED:
+        one = tried[name]
+        rows.append(
+            [
+                NAMES[name], yes(one["goes_on"]), yes(one["told"]), yes(not one["flat_scored"]),
+                yes(one["kept"] > 0), yes(one["resumed"]), yes(one["exact"]),
+            ]
+        )  # fmt: skip
+    head = (
+        "tried", "goes on after a record without V3", "says which and why",
+        "gives no mass to a flat ECG", "keeps something after kill -9", "same command resumes",
+        "afterwards each ECG once",
+    )  # fmt: skip
+    return f"## A bad record, and a kill in the middle\n\n{_table(head, rows)}\n"
+
+
+def _growth(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]]) -> str:
+    grown = results["growth"]
+    ecgs = [
+        [f"{one['n']:.0f}", f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"]
+        for one in grown["ecgs"].values()
+    ]
+    cores = [
+        [str(n), f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"]
+        for n, one in grown["cores"].items()
+    ]
+    groups = [[str(n), f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"]
+              for n, one in grown["row_groups"].items()]  # fmt: skip
+    plans = [[str(n), f"{one['s']:.1f}"] for n, one in grown["plan"].items()]
+    starts = [
+        [
+            name, f"{statistics.median(one['startup_s'] for one in seen):.1f}",
+            f"{statistics.median(one['peak_mb'] for one in seen):.0f}",
+        ]
+        for name, seen in grown["startup"].items()
+    ]  # fmt: skip
+    job = median["job_spectral"]
+    core_hours = job["cpu_s_per_ecg"] * 1e6 / 3600
+    wall_hours = 1e6 / job["ecg_per_s"] / 3600
+    shares = ", ".join(
+        f"{100 * job[f'share_{name}']:.1f} % {words}"
+        for name, words in (
+            ("reader_wait", "waiting for the reader"), ("engine_wait", "for the engine"),
+            ("writer_wait", "for the writer"), ("checks", "checking"),
+        )
+    )  # fmt: skip
+    return "\n".join(
+        [
+            "## How cost grows (our job, spectral engine)\n",
+            f"Time of the units of the run above: {shares}.\n",
+            _table(("ECGs", "ECG/s", "peak MB"), ecgs),
+            _table(("cores", "ECG/s", "peak MB"), cores),
+            _table(("rows of a row group", "ECG/s", "peak MB"), groups),
+            _table(("files to plan (device files)", "whole --dry-run, s"), plans),
+            _table(("a process with", "ready after s", "peak MB"), starts),
+            f"A million ECGs take {core_hours:.1f} core-hours, {wall_hours:.1f} hours on this "
+            f"machine; at {PRICE_PER_CORE_HOUR:.2f} a core-hour (a round number, not a quote) that "
+            f"is {core_hours * PRICE_PER_CORE_HOUR:.2f}.\n",
+        ]
+    )
+
+
+def _draw(median: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Draw the rates beside the bare graph as bars on a logarithmic axis."""
+    mpl.rcParams["font.size"] = 9
+    bare = median["bare_ecg_only"]["ecg_per_s"]
+    listed = sorted(NAMES, key=lambda name: median[name]["ecg_per_s"])
+    ratios = [median[name]["ecg_per_s"] / bare for name in listed]
+    figure = Figure(figsize=(8.5, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    ours = [name.startswith(("spectral", "job", "tensorflow_engine")) for name in listed]
+    colours = ["#0072B2" if own else "#999999" for own in ours]
+    axes.barh(
+        [NAMES[name].replace("*", "").replace("`", "") for name in listed], ratios, color=colours
+    )
+    axes.set_xscale("log")
+    axes.set_xlim(min(ratios) / 1.6, max(ratios) * 1.9)
+    axes.axvline(1, color="black", linewidth=0.8)
+    for place, ratio in enumerate(ratios):
+        axes.text(ratio * 1.05, place, f"{ratio:.2f}", va="center")
+    ticks = [
+        tick
+        for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10)
+        if min(ratios) / 1.6 < tick < max(ratios) * 1.9
+    ]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(
+        "ECGs per second, bare TensorFlow graph = 1 (ECG-only model; blue: this project)"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
