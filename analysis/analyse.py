@@ -12,7 +12,6 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.followup import FollowUp
 from analysis.report.build import analyse, constants_of, topics_of
 from analysis.report.load import read_study_data
 from analysis.report.masking import MaskingRule, mask
@@ -27,11 +26,25 @@ from lvm_core.errors import UsageError
 _MARK: Final = Path("restricted") / "study.json"
 
 
-def preview(study: Study, found: FollowUp) -> pd.DataFrame:
-    """Return the masked flow: a row a reason, a column an outcome."""
+def preview(study: Study) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read and check everything that an analysis reads, as far as can be told before fitting.
+
+    Returns:
+        The masked flow, a row a reason and a column an outcome; and what to know of the inputs.
+
+    Raises:
+        TableRefused: a table cannot be used.
+        UsageError: a column, a covariate or a list cannot be used, or predictions are a mixture.
+    """
+    if study.report or study.hazard_ratios:
+        data = read_study_data(study)
+        people, eligibility, notes = data.follow_up, data.eligibility, data.notes
+    else:
+        found = follow_up_of(study)
+        people, eligibility, notes = found.people, found.eligibility, found.notes
     rule = MaskingRule(study.masking.k, study.masking.base)
     words = {one.name: one.words for one in study.all_outcomes}
-    return flow_cells(mask(flow_aggregate(found.people, found.eligibility), rule), words)
+    return flow_cells(mask(flow_aggregate(people, eligibility), rule), words), notes
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,12 +68,17 @@ def main(argv: Sequence[str]) -> int:
         _refuse_foreign(args.output, overwrite=args.overwrite)
     study = load_study(args.study)
     if args.check:
-        cells = preview(study, follow_up_of(study))
+        cells, notes = preview(study)
         sys.stdout.write(f"{study.name}: people by reason{_masked(study)}\n\n")
         sys.stdout.write(f"{cells.to_string(index=False)}\n")
+        _warn(notes)
         return 0
     _run(args.output, study)
     return 0
+
+
+def _warn(notes: Sequence[str]) -> None:
+    sys.stderr.write("".join(f"warning: {text}\n" for text in notes))
 
 
 def _masked(study: Study) -> str:
@@ -81,9 +99,10 @@ def _run(folder: Path, study: Study) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         if study.report or study.hazard_ratios:
-            _analyse(partial, study)
+            notes = _analyse(partial, study)
         else:
             found = follow_up_of(study)
+            notes = found.notes
             write_follow_up(partial / "restricted", study, found.people, found.flow)
         if folder.exists():
             shutil.rmtree(folder)
@@ -91,9 +110,11 @@ def _run(folder: Path, study: Study) -> None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     sys.stdout.write(_told(folder, study))
+    _warn(notes)
 
 
-def _analyse(partial: Path, study: Study) -> None:
+def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
+    """Write everything; return what to know of the inputs."""
     with Steps() as steps:
         steps.start("reading and following up")
         data = read_study_data(study)
@@ -102,12 +123,13 @@ def _analyse(partial: Path, study: Study) -> None:
         steps.start("writing")
         write_restricted(partial / "restricted", data, found.aggregates)
         if not study.report:
-            return
+            return data.notes
         texts = {"check.R": check_script()} if study.hazard_ratios else {}
         write_export(
             partial / "export", found.report, found.masked, constants=constants_of(data),
             texts=texts,
         )  # fmt: skip
+    return data.notes
 
 
 def _told(folder: Path, study: Study) -> str:
@@ -134,7 +156,10 @@ def _parser() -> argparse.ArgumentParser:
         "Research software, not for clinical use.",
     )
     parser.add_argument("study", type=Path, nargs="?", help="YAML file, see docs/methods.md")
-    parser.add_argument("--check", action="store_true", help="show masked counts and write nothing")
+    parser.add_argument(
+        "--check", action="store_true",
+        help="read and check everything, show masked counts and write nothing",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, default=None, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
     parser.add_argument(

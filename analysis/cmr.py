@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import numpy as np
+import duckdb
 import pandas as pd
 
+from analysis.columns import TableRefused
+from analysis.identifiers import identifier
+from analysis.record_reading import dates, is_placeholder, load, refuse_rows
 from lvm_core.errors import UsageError
 
-_REQUIRED: Final = ("participant_id", "lvm_cmr_g")
-_SHOWN: Final = 5
+_NAME: Final = "cmr"
+_COLUMNS: Final = ("participant_id", "lvm_cmr_g", "cmr_date")
 
 
 def read_cmr(
@@ -20,6 +23,7 @@ def read_cmr(
     *,
     columns: Mapping[str, str] | None = None,
     date_format: str | None = None,
+    called: str = "--cmr",
 ) -> pd.DataFrame:
     """Read a CMR table.
 
@@ -28,55 +32,50 @@ def read_cmr(
             known.
         columns: the table's own names of these columns, where they differ.
         date_format: strptime format of cmr_date, where it is not ISO.
+        called: what names the table, for messages.
 
     Returns:
-        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0).
+        participant_id (text, as `identifiers.identifier` reads it), cmr_date (NaT where unknown,
+        also where it is a placeholder such as 1900-01-01), lvm_cmr_g (grams, above 0).
 
     Raises:
         UsageError: it cannot be read, a column is missing, a person is there twice on one date, or
             a value is no mass or no date; with row numbers, counted from 1 without the header.
     """
     try:
-        table = (
-            pd.read_parquet(path)
-            if path.suffix == ".parquet"
-            else pd.read_csv(path, dtype=str, keep_default_na=True)
-        )
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--cmr {path} cannot be read: {error}") from error
-    table = table.rename(columns={its: name for name, its in (columns or {}).items()})
-    missing = [name for name in _REQUIRED if name not in table.columns]
-    if missing:
-        raise UsageError(
-            f"--cmr {path} has no column {', '.join(missing)}; expected participant_id, lvm_cmr_g "
-            f"and cmr_date, found {', '.join(map(str, table.columns))}"
-        )
-    mass_g = pd.to_numeric(table["lvm_cmr_g"], errors="coerce").astype(float)
-    _refuse(
-        path, ~mass_g.between(0, np.inf, inclusive="neither"), "lvm_cmr_g is no number above 0 g"
-    )
-    dates = table["cmr_date"] if "cmr_date" in table.columns else pd.Series(pd.NaT, table.index)
-    parsed = pd.to_datetime(dates, format=date_format or "ISO8601", errors="coerce")
-    wanted = f"date as {date_format}" if date_format else "ISO date (YYYY-MM-DD)"
-    _refuse(path, parsed.isna() & dates.notna(), f"cmr_date is no {wanted}")
-    _refuse(path, table["participant_id"].isna(), "participant_id is missing")
-    made = pd.DataFrame(
-        {
-            "participant_id": table["participant_id"].astype(str),
-            "cmr_date": parsed,
-            "lvm_cmr_g": mass_g,
-        }
-    )
-    repeated = made.duplicated(["participant_id", "cmr_date"], keep=False)
-    _refuse(path, repeated, "participant_id and cmr_date are there more than once")
-    return made
+        with duckdb.connect() as connection:
+            return _read(connection, path, columns or {}, date_format)
+    except TableRefused as error:
+        raise UsageError(f"{called} {path}: {error}") from error
 
 
-def _refuse(path: Path, wrong: pd.Series, what: str) -> None:
-    rows = np.flatnonzero(wrong.to_numpy(dtype=bool)) + 1
-    if rows.size:
-        shown = ", ".join(map(str, rows[:_SHOWN]))
-        raise UsageError(f"--cmr {path}: {what} in {rows.size} rows, the first: {shown}")
+def _read(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    own: Mapping[str, str],
+    date_format: str | None,
+) -> pd.DataFrame:
+    types = load(connection, _NAME, path, _COLUMNS, ("cmr_date",), own)
+    person = identifier(connection, f"raw_{_NAME}", "participant_id", types["participant_id"],
+                        called=_NAME)  # fmt: skip
+    mass = "try_cast(lvm_cmr_g AS DOUBLE)"
+    refuse_rows(
+        connection, _NAME, f"NOT coalesce({mass} > 0 AND isfinite({mass}), false)",
+        "lvm_cmr_g that is no number above 0 g", "grams", shown="lvm_cmr_g",
+    )  # fmt: skip
+    day = dates(connection, _NAME, "cmr_date", types["cmr_date"], date_format)
+    connection.execute(
+        f"CREATE TEMP TABLE cmr AS SELECT row_number, {person} AS participant_id, "
+        f"CASE WHEN NOT {is_placeholder(day)} THEN {day} END AS cmr_date, {mass} AS lvm_cmr_g "
+        f"FROM raw_{_NAME}"
+    )
+    twice = (
+        "row_number IN (SELECT row_number FROM cmr "
+        "QUALIFY count(*) OVER (PARTITION BY participant_id, cmr_date) > 1)"
+    )
+    refuse_rows(connection, _NAME, twice, "one person on one cmr_date more than once", "once")
+    table = connection.execute("SELECT * EXCLUDE (row_number) FROM cmr ORDER BY row_number").df()
+    return table.assign(cmr_date=pd.to_datetime(table["cmr_date"]))
 
 
 def pair_with_cmr(

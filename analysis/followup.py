@@ -18,6 +18,12 @@ from analysis.code_lists import code_key, system_key
 from analysis.columns import TableRefused
 from analysis.followup_rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
 from analysis.index_ecgs import body_sizes, choose_index_ecgs, eligibility
+from analysis.record_checks import (
+    names_never_seen,
+    refuse_unrelated_tables,
+    releases,
+    unknown_dates,
+)
 from analysis.record_tables import RecordTables, read_tables
 
 __all__ = [
@@ -50,6 +56,10 @@ class FollowUp:
         body_size: of `index_ecgs.body_sizes`: index ECGs with height and weight near, far, of an
             unknown day.
         code_hits: the code list with n_records and n_people of the cohort that each code found.
+        usable_ecgs: identifiers of the usable ECGs of the cohort, in order.
+        unknown_dates: of `record_checks.unknown_dates`: ECGs and births at an unknown day.
+        releases: labels of the release that the ends of records are of.
+        notes: sentences about the inputs that a reader must see; no numbers and no people.
     """
 
     people: pd.DataFrame
@@ -57,6 +67,10 @@ class FollowUp:
     eligibility: pd.DataFrame
     body_size: pd.DataFrame
     code_hits: pd.DataFrame
+    usable_ecgs: pd.Series[str]
+    unknown_dates: pd.DataFrame
+    releases: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def build_follow_up(
@@ -85,7 +99,7 @@ def build_follow_up(
             body_size_date and birth_date where the rules need them.
         events: participant_id, date, code, system, source, and reported_date where an undated
             self-report has the date at which it was made.
-        ends: region, source, end_date: the last day of records.
+        ends: region, source, end_date: the last day of records; release, a label, where known.
         code_list: of `read_code_list`.
         rules: index ECG, outcomes, latency.
         deaths: participant_id, death_date, ltfu_date of those who have one.
@@ -103,7 +117,8 @@ def build_follow_up(
     Raises:
         TableRefused: a column is missing, a date is of another format, a person is there twice,
             a source that an outcome needs has no end of records, a rule needs a table or column
-            that is not there, an ECG is from before its person's birth.
+            that is not there, an ECG is from before its person's birth, two tables have nobody in
+            common, a death, a loss or an end of records is at a placeholder date.
         ValueError: an outcome is not in the code list.
 
     Source:
@@ -122,6 +137,7 @@ def build_follow_up(
     _refuse_missing_tables(tables, rules)
     with duckdb.connect() as connection:
         read_tables(connection, tables, rules)
+        refuse_unrelated_tables(connection)
         _register_lists(connection, code_list, withdrawn, excluded)
         _refuse_missing_ends(connection, rules)
         choose_index_ecgs(connection, rules, has_starts=history_starts is not None)
@@ -146,6 +162,10 @@ def _followed(
         eligibility=eligibility(connection),
         body_size=body_sizes(connection),
         code_hits=_code_hits(connection, code_list),
+        usable_ecgs=_usable_ecgs(connection),
+        unknown_dates=unknown_dates(connection, rules),
+        releases=releases(connection),
+        notes=tuple(names_never_seen(connection, rules)),
     )
 
 
@@ -166,7 +186,7 @@ def _refuse_missing_tables(tables: RecordTables, rules: FollowUpRules) -> None:
 def _refuse_ecgs_before_birth(connection: duckdb.DuckDBPyConnection) -> None:
     found = connection.execute(
         "SELECT count(*) FROM index_ecgs JOIN persons USING (participant_id) "
-        "WHERE birth_date > index_date"
+        "SEMI JOIN cohort USING (participant_id) WHERE birth_date > index_date"
     ).fetchone()
     if found and found[0]:
         raise TableRefused(
@@ -231,7 +251,7 @@ _CODE_HITS: Final = """
 WITH found AS (
     SELECT DISTINCT m.list_row, e.*
     FROM events e JOIN code_matches m ON m.system = e.system AND m.code = e.code
-    SEMI JOIN persons p ON p.participant_id = e.participant_id
+    SEMI JOIN cohort c ON c.participant_id = e.participant_id
 )
 SELECT l.list_row, count(f.list_row) AS n_records, count(DISTINCT f.participant_id) AS n_people
 FROM code_list l LEFT JOIN found f ON f.list_row = l.list_row
@@ -343,6 +363,11 @@ def _of_outcome(
     found["end_reason"] = found["end_reason"].mask(out)
     found["history_days"] = found["history_days"].astype("Int64")
     return found
+
+
+def _usable_ecgs(connection: duckdb.DuckDBPyConnection) -> pd.Series[str]:
+    query = "SELECT ecg_id FROM usable_ecgs SEMI JOIN cohort USING (participant_id) ORDER BY ecg_id"
+    return pd.Series(connection.execute(query).df()["ecg_id"])
 
 
 def _code_hits(connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame) -> pd.DataFrame:

@@ -10,11 +10,13 @@ import duckdb
 import pandas as pd
 
 from analysis.columns import TableRefused
-from lvm_core.unknowns import UNKNOWN_TEXTS
+from lvm_core.unknowns import PLACEHOLDER_DATES, UNKNOWN_TEXTS
 
 _SHOWN: Final = 5
 _ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ].*)?$"
 _UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
+_PLACEHOLDERS: Final = ", ".join(f"DATE '{day}'" for day in PLACEHOLDER_DATES)
+_MID_MONTHS: Final = ", ".join(f"DATE '{day.replace(day=15)}'" for day in PLACEHOLDER_DATES)
 _YES: Final = "'true', 'yes', '1', '1.0'"
 _NO: Final = "'false', 'no', '0', '0.0'"
 _WHY: Final = {
@@ -49,18 +51,7 @@ def load(
         TableRefused: it cannot be read, a column is missing, an id is a fraction or missing.
     """
     own = own or {}
-    if isinstance(source, pd.DataFrame):
-        origin = f"given_{name}"
-        connection.register(origin, source)
-    else:
-        path = str(source).replace("'", "''")
-        is_parquet = source.suffix == ".parquet"
-        origin = f"read_parquet('{path}')" if is_parquet else as_text(path)
-    try:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()
-    except duckdb.Error as error:
-        raise TableRefused(f"table {name} ({source}) cannot be read: {error}") from error
-    there = {row[0]: row[1] for row in described}
+    origin, there = described(connection, name, source)
     called = {c: own.get(c, c) for c in columns}
     _refuse_missing(name, {c: i for c, i in called.items() if c not in optional}, list(there))
     types = {c: there[its] for c, its in called.items() if its in there}
@@ -74,6 +65,33 @@ def load(
     )
     _check_ids(connection, name, types)
     return {c: types.get(c, "DATE") for c in columns}
+
+
+def described(
+    connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFrame | Path
+) -> tuple[str, dict[str, str]]:
+    """Return how SQL calls a table, and the DuckDB types of its columns.
+
+    Args:
+        connection: to DuckDB.
+        name: of the table.
+        source: the table, or a CSV or Parquet file, or the pattern of several.
+
+    Raises:
+        TableRefused: it cannot be read.
+    """
+    if isinstance(source, pd.DataFrame):
+        origin = f"given_{name}"
+        connection.register(origin, source)
+    else:
+        path = str(source).replace("'", "''")
+        is_parquet = source.suffix == ".parquet"
+        origin = f"read_parquet('{path}', union_by_name = true)" if is_parquet else as_text(path)
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()
+    except duckdb.Error as error:
+        raise TableRefused(f"table {name} ({source}) cannot be read: {error}") from error
+    return origin, {row[0]: row[1] for row in rows}
 
 
 def as_text(path: str) -> str:
@@ -102,6 +120,9 @@ def dates(
         kind: its DuckDB type.
         date_format: strptime format of the file where it is not ISO.
 
+    Returns:
+        SQL; null where the date is unknown by its text, but not where it is a placeholder.
+
     Raises:
         TableRefused: a date is of another format, or has a time zone.
     """
@@ -111,7 +132,7 @@ def dates(
             "local dates or times without one"
         )
     if not kind.startswith("VARCHAR"):
-        return f"try_cast({column} AS DATE) AS {column}"
+        return f"try_cast({column} AS DATE)"
     text = f"trim({column})"
     expected = "ISO dates (YYYY-MM-DD) in the whole file, or its one format in date_formats"
     if date_format is not None:
@@ -119,7 +140,30 @@ def dates(
     parsed = _parsed(text, date_format)
     bad = f"{parsed} IS NULL AND lower({text}) NOT IN ({_UNKNOWN})"
     refuse_rows(connection, name, bad, f"{column} of another format", expected, shown=column)
-    return f"{parsed} AS {column}"
+    return parsed
+
+
+def moments(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    column: str,
+    kind: str,
+    date_format: str | None,
+) -> str:
+    """Return the expression of a column of local dates and times; arguments as `dates` has them.
+
+    A date alone is its midnight; a time zone that a text names is left out, not converted.
+
+    Raises:
+        TableRefused: see `dates`.
+    """
+    day = dates(connection, name, column, kind, date_format)
+    if not kind.startswith("VARCHAR"):
+        return f"try_cast({column} AS TIMESTAMP)"
+    text = f"trim({column})"
+    if date_format is not None:
+        return f"try_strptime({text}, '{date_format}')"
+    return f"coalesce(try_cast(substr({text}, 1, 19) AS TIMESTAMP), {day}::TIMESTAMP)"
 
 
 def births(connection: duckdb.DuckDBPyConnection, kind: str, date_format: str | None) -> str:
@@ -156,7 +200,38 @@ def births(connection: duckdb.DuckDBPyConnection, kind: str, date_format: str | 
     expected = f"{date_format or 'YYYY-MM-DD'} or YYYY-MM"
     what = "birth_date of another format"
     refuse_rows(connection, "persons", bad, what, expected, shown="birth_date")
-    return f"{either} AS birth_date"
+    return either
+
+
+def is_placeholder(day: str, *, mid_month: bool = False) -> str:
+    """Return the condition that a date stands for "unknown", as 1900-01-01 does.
+
+    Args:
+        day: expression of the date.
+        mid_month: the 15th of such a month instead, as which month and year alone are read.
+    """
+    return f"coalesce({day} IN ({_MID_MONTHS if mid_month else _PLACEHOLDERS}), false)"
+
+
+def refuse_placeholders(
+    connection: duckdb.DuckDBPyConnection, name: str, column: str, day: str
+) -> None:
+    """Refuse dates that stand for "unknown" where nothing can be decided without the date.
+
+    Args:
+        connection: to DuckDB.
+        name: of the table.
+        column: of dates.
+        day: their expression, of `dates`.
+
+    Raises:
+        TableRefused: there is such a date.
+    """
+    what = f"{column} that stands for an unknown day"
+    expected = (
+        "the day, or an empty cell where there is none: without the day nobody can be followed"
+    )
+    refuse_rows(connection, name, is_placeholder(day), what, expected, shown=column)
 
 
 def yes_no(connection: duckdb.DuckDBPyConnection, name: str, column: str) -> str:
@@ -170,6 +245,43 @@ def yes_no(connection: duckdb.DuckDBPyConnection, name: str, column: str) -> str
     what, expected = f"{column} that is neither yes nor no", "true, false, yes, no, 1 or 0"
     refuse_rows(connection, name, bad, what, expected, shown=column)
     return f"CASE WHEN {text} IN ({_YES}) THEN true WHEN {text} IN ({_NO}) THEN false END"
+
+
+def numbers(connection: duckdb.DuckDBPyConnection, name: str, column: str, kind: str) -> str:
+    """Return the expression of a column of numbers of raw_<name>; null where it is unknown.
+
+    Raises:
+        TableRefused: a text is neither a number nor one that stands for unknown.
+    """
+    number = f"try_cast({quoted(column)} AS DOUBLE)"
+    if kind.startswith("VARCHAR"):
+        bad = f"{number} IS NULL AND lower(trim({quoted(column)})) NOT IN ({_UNKNOWN})"
+        what, expected = f"{column} that is no number", "a number, or an empty cell"
+        refuse_rows(connection, name, bad, what, expected, shown=quoted(column))
+    return number
+
+
+def words(
+    connection: duckdb.DuckDBPyConnection, name: str, column: str, known: Mapping[str, str]
+) -> str:
+    """Return the expression of a column of a few words, in any case; null where it is unknown.
+
+    Args:
+        connection: to DuckDB.
+        name: of the table.
+        column: of words.
+        known: what each word, in lower case, is read as.
+
+    Raises:
+        TableRefused: a text is neither one of the words nor one that stands for unknown.
+    """
+    text = f"lower(trim({column}::VARCHAR))"
+    listed = ", ".join(f"'{word}'" for word in known)
+    what, expected = f"{column} of another word", f"{', '.join(known)}, or an empty cell"
+    bad = f"{text} NOT IN ({listed}, {_UNKNOWN})"
+    refuse_rows(connection, name, bad, what, expected, shown=column)
+    cases = " ".join(f"WHEN '{word}' THEN '{meaning}'" for word, meaning in known.items())
+    return f"CASE {text} {cases} END"
 
 
 def refuse_rows(
@@ -249,14 +361,16 @@ def _refuse_missing(name: str, called: Mapping[str, str], there: Sequence[str]) 
 
 
 def _check_ids(connection: duckdb.DuckDBPyConnection, name: str, types: dict[str, str]) -> None:
+    if types.get("code") in ("DOUBLE", "FLOAT"):
+        raise TableRefused(
+            f"table {name}: code holds numbers with a point, so that leading zeros and dots of "
+            "codes are lost; expected text. Read the column as text"
+        )
     for column in ("participant_id", "ecg_id", "region", "source"):
         if column not in types or (name == "persons" and column == "region"):
             continue
-        if types[column] in ("DOUBLE", "FLOAT"):
-            raise TableRefused(
-                f"table {name}: {column} holds fractions, as ids do that were read with gaps; "
-                "expected text or whole numbers. Read the column as text"
-            )
         if column in ("participant_id", "ecg_id") or name == "ends":
-            condition = f"{column} IS NULL OR trim({column}::VARCHAR) = ''"
+            is_float = types[column] in ("DOUBLE", "FLOAT")
+            blank = f"NOT isfinite({column})" if is_float else f"trim({column}::VARCHAR) = ''"
+            condition = f"{column} IS NULL OR {blank}"
             refuse_rows(connection, name, condition, f"no {column}", "one in each row")

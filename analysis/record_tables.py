@@ -12,7 +12,18 @@ import pandas as pd
 
 from analysis.columns import TableRefused
 from analysis.followup_rules import FollowUpRules
-from analysis.record_reading import births, dates, load, quoted, refuse_repeated, yes_no
+from analysis.identifiers import identifier
+from analysis.record_reading import (
+    births,
+    dates,
+    is_placeholder,
+    load,
+    quoted,
+    refuse_placeholders,
+    refuse_repeated,
+    yes_no,
+)
+from lvm_core.quality import QualityFlag
 from lvm_core.unknowns import PLACEHOLDER_DATES
 
 _Source = pd.DataFrame | Path
@@ -47,23 +58,33 @@ class RecordTables:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Columns of a table; `optional` ones are null where they are not there."""
+    """Columns of a table; `optional` ones are null where they are not there.
+
+    Without the `needed` dates nobody can be followed: those that are placeholders are refused.
+    """
 
     dates: tuple[str, ...]
     texts: tuple[str, ...]
     optional: tuple[str, ...] = ()
     key: str | None = None
+    needed: tuple[str, ...] = ()
 
 
 _PERSON: Final = "participant_id"
 _ENDED: Final = ("death_date", "ltfu_date")
 _KINDS: Final = {
-    "persons": _Kind(_ENDED, (_PERSON, "region"), _ENDED, key=_PERSON),
+    "persons": _Kind(_ENDED, (_PERSON, "region"), _ENDED, _PERSON, _ENDED),
     "events": _Kind(
         ("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)
     ),
-    "ends": _Kind(("end_date",), ("region", "source"), key="region || ' ' || source"),
-    "deaths": _Kind(_ENDED, (_PERSON,), _ENDED, key=_PERSON),
+    "ends": _Kind(
+        ("end_date",),
+        ("region", "source", "release"),
+        ("release",),
+        "region || ' ' || source",
+        ("end_date",),
+    ),
+    "deaths": _Kind(_ENDED, (_PERSON,), _ENDED, _PERSON, _ENDED),
     "encounters": _Kind(("date",), (_PERSON,)),
     "history_starts": _Kind(("start_date",), (_PERSON,), key=_PERSON),
 }
@@ -106,11 +127,14 @@ def read_tables(
     _read_ecgs(connection, tables, rules)
 
 
-_TRIMMED: Final = "trim({0}::VARCHAR) AS {0}"
 _COMPARABLE: Final = {
-    "code": "upper(regexp_replace({0}::VARCHAR, '[.\\s]', '', 'g')) AS {0}",
-    "system": "lower(regexp_replace({0}::VARCHAR, '[\\s.\\-]', '', 'g')) AS {0}",
+    "code": "upper(regexp_replace(code::VARCHAR, '[.\\s]', '', 'g'))",
+    "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
+    "release": "trim(release::VARCHAR)",
 }
+_UNREAD: Final = {
+    "body_size_date": "NULL::DATE", "birth_date": "NULL::DATE", "birth_is_placeholder": "false",
+}  # fmt: skip
 _EMPTY: Final = {
     "encounters": "CREATE TEMP TABLE encounters (participant_id VARCHAR, date DATE)",
     "history_starts": "CREATE TEMP TABLE history_starts (participant_id VARCHAR, start_date DATE)",
@@ -131,16 +155,37 @@ def _read(
         extra += ["birth_date"] if rules.time_scale == "attained_age" else []
     own = tables.columns.get(name, {})
     found = load(connection, name, source, [*kind.texts, *days, *extra], kind.optional, own)
-    taken = [_COMPARABLE.get(column, _TRIMMED).format(column) for column in kind.texts]
-    taken += [dates(connection, name, column, found[column], date_format) for column in days]
-    taken += [births(connection, found[column], date_format) for column in extra]
+    taken = {c: _text(connection, name, c, found[c]) for c in kind.texts}
+    for column in days:
+        taken[column] = dates(connection, name, column, found[column], date_format)
+        if column in kind.needed:
+            refuse_placeholders(connection, name, column, taken[column])
     if name == "persons":
-        unread = {"body_size_date", "birth_date"} - {*days, *extra}
-        taken += [f"NULL::DATE AS {column}" for column in sorted(unread)]
-    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {', '.join(taken)} FROM raw_{name}")
+        taken = _UNREAD | taken | (_births(connection, found, date_format) if extra else {})
+    chosen = ", ".join(f"{expression} AS {column}" for column, expression in taken.items())
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {chosen} FROM raw_{name}")
     connection.execute(f"DROP TABLE raw_{name}")
     if kind.key is not None:
         refuse_repeated(connection, name, kind.key)
+
+
+def _text(connection: duckdb.DuckDBPyConnection, name: str, column: str, kind: str) -> str:
+    if column in _COMPARABLE:
+        return _COMPARABLE[column]
+    return identifier(connection, f"raw_{name}", column, kind, called=name)
+
+
+def _births(
+    connection: duckdb.DuckDBPyConnection, found: Mapping[str, str], date_format: str | None
+) -> dict[str, str]:
+    """Births; null, and told apart, where the date stands for an unknown one."""
+    born = births(connection, found["birth_date"], date_format)
+    # 1900-01 is read as the 15th of that month.
+    unknown = f"({is_placeholder(born)} OR {is_placeholder(born, mid_month=True)})"
+    return {
+        "birth_date": f"CASE WHEN NOT {unknown} THEN {born} END",
+        "birth_is_placeholder": unknown,
+    }
 
 
 def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
@@ -168,12 +213,13 @@ def _read_ecgs(
     own, date_format = tables.columns.get("predictions", {}), tables.date_formats.get("predictions")
     found = load(connection, "ecgs", tables.predictions, needed, (), own)
     day = dates(connection, "ecgs", "recorded_at", found["recorded_at"], date_format)
+    ids = [f"{_text(connection, 'ecgs', c, found[c])} AS {c}" for c in ("participant_id", "ecg_id")]
     flagged = "false"
     if rules.exclude_flags:
         flagged = _flagged(connection, found["quality_flags"], rules.exclude_flags)
     connection.execute(
-        f"CREATE TEMP TABLE all_ecgs AS SELECT trim(participant_id::VARCHAR) AS participant_id, "
-        f"trim(ecg_id::VARCHAR) AS ecg_id, {day}, "
+        f"CREATE TEMP TABLE all_ecgs AS SELECT {', '.join(ids)}, {day} AS recorded_at, "
+        f"{is_placeholder(day)} AS date_is_placeholder, "
         f"coalesce(try_cast(lvm_pred_g AS DOUBLE), 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
         f"AS has_exposure, {yes_no(connection, 'ecgs', 'af_on_ecg') if af else 'NULL::BOOLEAN'} "
@@ -182,15 +228,29 @@ def _read_ecgs(
     refuse_repeated(connection, "all_ecgs", "ecg_id")
     connection.execute(
         "CREATE TEMP TABLE usable_ecgs AS SELECT participant_id, ecg_id, recorded_at AS "
-        "index_date, has_exposure, af_on_ecg FROM all_ecgs "
-        "WHERE isfinite(mass) AND NOT flagged AND recorded_at IS NOT NULL"
+        "index_date, has_exposure, af_on_ecg FROM all_ecgs WHERE isfinite(mass) AND NOT flagged "
+        "AND recorded_at IS NOT NULL AND NOT date_is_placeholder"
     )
 
 
 def _flagged(connection: duckdb.DuckDBPyConnection, kind: str, flags: tuple[str, ...]) -> str:
-    """Return the expression that tells whether an ECG has one of the flags."""
+    """Return the expression that tells whether an ECG has one of the flags.
+
+    Raises:
+        TableRefused: a flag is neither one of ours nor there in the table.
+    """
     connection.register("excluded_flags", pd.DataFrame({"flag": list(flags)}, dtype=str))
     own = "quality_flags"
     if not kind.endswith("[]"):
-        own = r"string_split(regexp_replace(quality_flags::VARCHAR, '\s', '', 'g'), ',')"
+        own = r"string_split(regexp_replace(quality_flags::VARCHAR, '[\s\[\]'']', '', 'g'), ',')"
+    seen = connection.execute(
+        f"SELECT DISTINCT unnest({own}) AS flag FROM raw_ecgs WHERE quality_flags IS NOT NULL"
+    ).fetchall()
+    known = sorted({*map(str, QualityFlag), *(row[0] for row in seen if row[0])})
+    unknown = [flag for flag in flags if flag not in known]
+    if unknown:
+        raise TableRefused(
+            f"exclude_flags names {', '.join(unknown)}, which no ECG has and which is no flag of "
+            f"lvm-ai score; expected some of {', '.join(known)}"
+        )
     return f"coalesce(list_has_any({own}, (SELECT list(flag) FROM excluded_flags)), false)"

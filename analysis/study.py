@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from analysis.code_lists import read_code_list
 from analysis.followup import FollowUp, build_follow_up
+from analysis.identifiers import identifiers_of
 from analysis.study_settings import Study
 from analysis.wide_records import event_records
 from lvm_core.errors import UsageError
@@ -66,10 +68,18 @@ def follow_up_of(study: Study) -> FollowUp:
 
     Raises:
         TableRefused: a table cannot be used.
-        UsageError: a list of people cannot be read.
+        UsageError: a list of people cannot be read, or an outcome is not in the code list.
     """
     inputs = study.inputs
-    return build_follow_up(
+    lists = {
+        "inputs.withdrawn": inputs.withdrawn, "inputs.excluded": inputs.excluded,
+        "training.exclude_ids": study.training.exclude_ids,
+    }  # fmt: skip
+    code_list = read_code_list(inputs.code_list)
+    _refuse_unlisted(study, set(code_list["outcome"]))
+    people = {name: _people(path) for name, path in lists.items() if path is not None}
+    left_out = [people.get(name, []) for name in ("inputs.excluded", "training.exclude_ids")]
+    found = build_follow_up(
         predictions=predictions_of(study),
         persons=inputs.participants,
         events=event_records(inputs.events, study.events_format),
@@ -77,25 +87,48 @@ def follow_up_of(study: Study) -> FollowUp:
         deaths=inputs.deaths,
         encounters=inputs.encounters,
         history_starts=inputs.history_starts,
-        code_list=read_code_list(inputs.code_list),
+        code_list=code_list,
         rules=study.rules(),
-        withdrawn=_people(inputs.withdrawn),
-        excluded=[*_people(inputs.excluded), *_people(study.training.exclude_ids)],
+        withdrawn=people.get("inputs.withdrawn", []),
+        excluded=[person for own in left_out for person in own],
         date_formats={str(name): text for name, text in study.date_formats.items()},
         columns={str(name): names for name, names in study.columns.items()},
     )
+    everybody = set(found.people["participant_id"])
+    told = [text for name, ids in people.items() for text in _idle(name, ids, everybody)]
+    return replace(found, notes=(*found.notes, *told))
 
 
-def _people(path: Path | None) -> list[str]:
-    """Identifiers: one a line, or a table with participant_id or eid."""
-    if path is None:
-        return []
+def _refuse_unlisted(study: Study, listed: set[str]) -> None:
+    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
+    if unlisted:
+        raise UsageError(
+            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
+            f"the outcomes {', '.join(sorted(listed))}"
+        )
+
+
+def _idle(name: str, ids: list[str], everybody: set[str]) -> list[str]:
+    """What to say of a list that leaves nobody out: it may be right, or of another application."""
+    if not ids:
+        return [f"{name} is an empty list: it leaves nobody out"]
+    if everybody.isdisjoint(ids):
+        return [f"nobody of {name} is in any table: it leaves nobody out. Are ids written alike?"]
+    return []
+
+
+def _people(path: Path) -> list[str]:
+    """Identifiers: one a line, or a table with participant_id or eid; [] of an empty file."""
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
+        elif not path.read_text(encoding="utf-8-sig").strip():
+            return []
         else:
-            table = pd.read_csv(path, dtype=str, header=None, keep_default_na=False)
-            first = [str(value) for value in table.iloc[0]]
+            table = pd.read_csv(
+                path, dtype=str, header=None, keep_default_na=False, encoding="utf-8-sig"
+            )
+            first = [str(value).strip() for value in table.iloc[0]]
             if set(first) & set(_ID_COLUMNS):
                 table = table.iloc[1:].set_axis(first, axis=1)
     except (OSError, ValueError) as error:
@@ -104,4 +137,4 @@ def _people(path: Path | None) -> list[str]:
     if not named and table.shape[1] != 1:
         raise UsageError(f"{path} has {table.shape[1]} columns, expected participant_id or one")
     column = table[named[0]] if named else table.iloc[:, 0]
-    return [text for text in column.astype(str).str.strip() if text]
+    return identifiers_of(column, called=path.name)

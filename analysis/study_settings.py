@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from analysis.followup import FollowUpRules, IndexRule, OutcomeRule
+from analysis.study_names import COLUMNS, FILE_NAME, is_taken
 from lvm_core import schemas
 from lvm_core.body import Bsa
 from lvm_core.lvh import LvhPreset
@@ -36,7 +38,7 @@ class Inputs(_Strict):
     events: Path
     """participant_id, date, code, system, source."""
     follow_up_ends: Path
-    """region, source, end_date."""
+    """region, source, end_date, and release: the label of the data release."""
     code_list: Path
     """CSV of codes and outcomes."""
     deaths: Path | None = None
@@ -74,7 +76,8 @@ class Outcome(_Strict):
     """An outcome of the code list."""
 
     name: str
-    """As in the code list."""
+    """As in the code list; letters without accents, digits, "_", "-" and ".", since files have it
+    in their names."""
     label: str | None = None
     """In words, for tables; without it the name with blanks."""
     incident_sources: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -83,6 +86,17 @@ class Outcome(_Strict):
     """Further sources that count for disease at the index only."""
     af_on_ecg: bool = False
     """AF stated by the device on the index ECG counts as prevalent (column `af_on_ecg`)."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        if not re.fullmatch(FILE_NAME, name):
+            raise ValueError(
+                "files are named after outcomes: expected at most 60 letters without accents, "
+                "digits, '_', '-' and '.', not '.' or '-' at first. Rename it here and in the code "
+                "list, and write it in words as its `label`"
+            )
+        return name
 
     @property
     def words(self) -> str:
@@ -110,6 +124,18 @@ class StudyCovariate(_Strict):
         """The covariate in words."""
         return self.label or self.name.replace("_", " ")
 
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if is_taken(name):
+            raise ValueError(
+                f"{name} is a name of the predictions or of this analysis, whose values would "
+                "stand in place of the participants'; give the column another name, as in "
+                f"`columns: {{persons: {{my_{name}: {name}}}}}`. Age, sex, height and weight are "
+                "in models 2 and 3 already"
+            )
+        return name
+
     @model_validator(mode="after")
     def _has_reference(self) -> Self:
         if (self.kind == "category") != (self.reference is not None):
@@ -136,7 +162,9 @@ class Training(_Strict):
     exclude_ids: Path | None = None
     """People of the training set; they are left out as `excluded_by_list`."""
     exclude_imaged_before: dt.date | None = None
-    """People with a CMR before this date may be of the training set: shown before and after it."""
+    """People with a CMR before this date may be of the training set: results against CMR are of
+    people imaged on or after it, with those before it beside them; hazard ratios are shown before
+    and after. Needs `inputs.cmr` with dates."""
 
     @property
     def overlap(self) -> str:
@@ -146,7 +174,8 @@ class Training(_Strict):
         if self.exclude_ids is not None:
             return "excluded by list"
         if self.exclude_imaged_before is not None:
-            return f"shown before and after {self.exclude_imaged_before}"
+            date = self.exclude_imaged_before
+            return f"against CMR imaged on or after {date} only; outcomes shown before and after"
         return "unknown"
 
 
@@ -197,6 +226,9 @@ class Study(_Strict):
     """An outcome that LV mass should have nothing to do with."""
     covariates: tuple[StudyCovariate, ...] = ()
     """Of model 4."""
+    household: str | None = None
+    """Column of the participants that names the household: errors of Cox models are then by
+    household. Who has none is a household alone."""
     prevalent_window_days: _Days | None = None
     """How far back an outcome counts as prevalent; null for all history."""
     min_history_days: _Days = 0
@@ -237,7 +269,7 @@ class Study(_Strict):
     @model_validator(mode="after")
     def _primary_is_there(self) -> Self:
         names = [outcome.name for outcome in self.outcomes]
-        if len(set(names)) != len(names):
+        if len({name.casefold() for name in names}) != len(names):
             raise ValueError(f"outcomes are {', '.join(names)}, expected each once")
         if self.primary_outcome not in names:
             raise ValueError(
@@ -263,9 +295,27 @@ class Study(_Strict):
             raise ValueError("max_days_body_size is about the index, but the exposure is the mass")
         if self.index.rule == "all" and self.time_scale == "attained_age":
             raise ValueError("index rule all goes with time_scale follow_up only")
+        if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
+            raise ValueError(
+                "training.exclude_imaged_before needs inputs.cmr, whose dates tell who was imaged "
+                "when"
+            )
         names = [covariate.name for covariate in self.covariates]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        own = {"persons": {one.name for one in self.covariates}}
+        for table, names in self.columns.items():
+            known = COLUMNS[table] | own.get(table, set())
+            unknown = sorted(set(names) - known)
+            if unknown:
+                raise ValueError(
+                    f"columns of {table} has {', '.join(unknown)}, which is not read; expected "
+                    f"some of {', '.join(sorted(known))}, each with the table's own name of it"
+                )
         return self
 
     @property

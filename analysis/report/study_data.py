@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 import pandas as pd
 
 from analysis.report.document import About
 from analysis.study_settings import Study
+
+RELEASE: Final = "release of the follow-up ends"
+"""In `StudyData.provenance`, where the table states one."""
+
+
+def sd_name(model: str = "", sex: str = "") -> str:
+    """Return the name in `StudyData.sd` of the exposure's SD, of one prediction model and one sex.
+
+    Args:
+        model: of several that the predictions are of; empty for all together.
+        sex: female or male; empty for both together.
+    """
+    return ", ".join(filter(None, ("exposure", model, sex)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +41,9 @@ class StudyData:
             "female"/"male", bmi_kg_m2, height_cm, weight_kg, bsa_m2, lvm_pred_g, lvmi_pred_g_m2,
             lvh_pred, lvh_score, rule_* ...), the study's covariates, and by names of their own what
             topics use: exposure, mass_g, index_g_m2 (floats), lvh (1, 0 or NaN), lvh_group ("LVH",
-            "no LVH" or NaN), quartile (1 to 4, cut within sex), exposure_in_sd_of_sex, age_band.
-            Missing is NaN or NA.
+            "no LVH" or NaN), quartile (1 to 4, cut within sex), exposure_in_sd_of_sex, age_band,
+            and household_id (text, never missing) where the study names households. Missing is NaN
+            or NA.
         predictions: a row a usable ECG of everybody in the cohort, with the columns of predictions
             and recorded_at: for repeats and for pairs with CMR.
         cmr: of `analysis.cmr.read_cmr`, or None.
@@ -37,8 +52,11 @@ class StudyData:
             n_people of the cohort that it found.
         eligibility: how people come to be without a usable ECG, of `FollowUp`.
         body_size: index ECGs with height and weight near, far or of an unknown day, of `FollowUp`.
-        sd: standard deviation of each exposure that "per SD" means, in its unit.
-        provenance: checksums, versions, model, conventions; text.
+        sd: standard deviation of each exposure that "per SD" means, in its unit; of the exposure by
+            `sd_name`.
+        provenance: checksums, versions, model, conventions, release of the follow-up ends; text.
+        unknown_dates: ECGs and births at an unknown day, of `FollowUp`.
+        notes: sentences about the inputs that a reader must see; no numbers, no people.
     """
 
     study: Study
@@ -54,6 +72,8 @@ class StudyData:
     body_size: pd.DataFrame
     sd: Mapping[str, float]
     provenance: Mapping[str, str]
+    unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: tuple[str, ...] = ()
 
     def analysed(self, outcome: str) -> pd.DataFrame:
         """Return who is followed for an outcome: follow-up joined with their index ECG.

@@ -64,11 +64,20 @@ _ECG_WORDS: Final = {
     "eligible": "Eligible for the index rule",
 }
 _COUNTS: Final = ("n_people", "n_ecgs")
+_UNKNOWN_WORDS: Final = {
+    ("recorded_at", "placeholder"): "Date of the ECG is a placeholder, such as 1900-01-01",
+    ("recorded_at", "missing"): "Date of the ECG is missing",
+    ("birth_date", "placeholder"): "Date of birth is a placeholder",
+    ("birth_date", "missing"): "Date of birth is missing",
+}
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
-    """Return the flow of people, and which ECGs the index rule chooses from."""
-    return [flow_aggregate(data.follow_up, data.eligibility), *_eligible_ecgs(data.eligibility)]
+    """Return the flow of people, which ECGs the index rule chooses from, and unknown dates."""
+    return [
+        flow_aggregate(data.follow_up, data.eligibility), *_eligible_ecgs(data.eligibility),
+        *_unknown_dates(data.unknown_dates),
+    ]  # fmt: skip
 
 
 def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None) -> Aggregate:
@@ -181,6 +190,25 @@ def _eligible_ecgs(eligibility: pd.DataFrame) -> list[Aggregate]:
     return [Aggregate("eligible_ecgs", table, columns, (RowsAddUp(("n_ecgs",), "step", None),))]
 
 
+def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
+    """How many of the cohort have an ECG or a birth at an unknown day, if any.
+
+    Not those of events, deaths and losses: the former stand in the flow, the latter are refused.
+    """
+    if not len(found) or not found["n_rows"].any():
+        return []
+    ecgs = found["n_rows"].astype("Int64").where(found["column"] == "recorded_at")
+    columns = (
+        label("column", "of the table"),
+        label("why", "placeholder or missing"),
+        count("n_people", "people of the cohort"),
+        count("n_ecgs", "ECGs of them"),
+    )
+    table = found[["column", "why", "n_people"]].assign(n_ecgs=ecgs).reset_index(drop=True)
+    # Both counts of a row are hidden, or none.
+    return [Aggregate("unknown_dates", table, columns, (ColumnsAddUp("n_ecgs", ("n_people",)),))]
+
+
 def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
     """Return the masked flow as people read it: a row a reason, a column an outcome.
 
@@ -237,6 +265,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     ]
     if "eligible_ecgs" in masked:
         items.append(_ecg_table(masked["eligible_ecgs"]))
+    if "unknown_dates" in masked:
+        items.append(_date_table(masked["unknown_dates"]))
     return Section("flow", "Who is analysed", items=tuple(items))
 
 
@@ -258,3 +288,15 @@ def _ecg_table(eligible: Masked) -> ReadTable:
         {"": eligible.rows["step"].map(_ECG_WORDS), "ECGs": eligible.shown("n_ecgs")}
     )
     return ReadTable("eligible_ecgs", "ECGs that the index rule chooses from", cells)
+
+
+def _date_table(unknown: Masked) -> ReadTable:
+    keys = zip(unknown.rows["column"], unknown.rows["why"], strict=True)
+    words = [_UNKNOWN_WORDS[key] for key in keys]
+    counts = {"People": unknown.shown("n_people"), "ECGs": unknown.shown("n_ecgs")}
+    cells = pd.DataFrame({"": words, **counts})
+    notes = (
+        "Of the cohort. Such ECGs are not usable. Who has no date of birth has no attained age, "
+        "and is in no Cox model on that scale.",
+    )
+    return ReadTable("unknown_dates", "ECGs and births at an unknown day", cells, 1, notes)

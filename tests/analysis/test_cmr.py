@@ -16,10 +16,10 @@ from lvm_core.errors import UsageError
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,2016-01-01,0\n", "no number above 0 g in 1 rows, the first: 1"),
+        ("a,2016-01-01,0\n", r"no number above 0 g in 1 rows \(row 1: 0,"),
         ("a,2016-01-01,\n", "no number above 0 g"),
         ("a,2016-01-01,inf\n", "no number above 0 g"),
-        ("a,2016-01-01,90\n,2016-01-01,90\n", "participant_id is missing in 1 rows, the first: 2"),
+        ("a,2016-01-01,90\n,2016-01-01,90\n", r"no participant_id in 1 rows \(row 2,"),
     ],
 )
 def test_read_cmr__refuses_with_row_numbers(tmp_path: Path, rows: str, message: str) -> None:

@@ -307,8 +307,8 @@ def test_dates__of_one_other_format_are_read_when_named() -> None:
             "table persons has 1 keys more than once",
         ),
         (
-            {"persons": pd.DataFrame({"participant_id": [1.0, 2.0], "region": "x"})},
-            "persons: participant_id holds fractions",
+            {"persons": pd.DataFrame({"participant_id": [1.0, 2.5], "region": "x"})},
+            "persons: participant_id holds fractions in 1 rows",
         ),
         (
             {"persons": pd.DataFrame({"participant_id": ["1", ""], "region": "x"})},

@@ -41,7 +41,8 @@ def test_exclusions__the_first_that_holds_is_counted(
 
 
 def test_exclusions__not_in_the_cohort_comes_before_withdrawn() -> None:
-    people = build(events=[NOBODY], withdrawn=["x"]).people.set_index("participant_id")
+    records = [NOBODY, hes("2017-01-01")]
+    people = build(events=records, withdrawn=["x"]).people.set_index("participant_id")
     assert people.loc["x", "excluded"] == "not_in_cohort"
 
 
@@ -173,6 +174,20 @@ def test_code_hits__are_of_the_cohort_and_zero_for_codes_never_seen() -> None:
     assert hits["code"].tolist() == CODES["code"].tolist()
     assert hits["n_records"].tolist() == [0, 2, 0, 0]
     assert hits["n_people"].tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("lists", [{"withdrawn": ["a"]}, {"excluded": ["a"]}])
+def test_code_hits__leave_out_who_withdrew_or_is_excluded(lists: dict[str, list[str]]) -> None:
+    hits = build(events=[hes("2017-01-01")], **lists).code_hits
+    assert hits[["n_records", "n_people"]].to_numpy().sum() == 0
+
+
+def test_releases__are_the_labels_of_the_ends_each_once() -> None:
+    rows = [("England", "hes", END, "v2"), ("England", "death", END, " v2 "),
+            ("Wales", "hes", END, "v1"), ("Wales", "death", END, None)]  # fmt: skip
+    ends = pd.DataFrame(rows, columns=["region", "source", "end_date", "release"])
+    assert build(ends=ends).releases == ("v1", "v2")
+    assert build().releases == ()
 
 
 @pytest.mark.parametrize(

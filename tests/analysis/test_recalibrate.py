@@ -171,11 +171,14 @@ def test_pair_with_cmr__the_closest_pair_of_each_person() -> None:
     ("text", "message"),
     [
         ("participant_id,mass\np,1\n", "has no column lvm_cmr_g"),
-        ("participant_id,lvm_cmr_g\np,90\nq,-1\nr,x\n", "above 0 g in 2 rows, the first: 2, 3"),
-        ("participant_id,cmr_date,lvm_cmr_g\np,01/02/2020,90\n", "no ISO date .* first: 1"),
+        ("participant_id,lvm_cmr_g\np,90\nq,-1\nr,x\n", r"above 0 g in 2 rows \(row 2: -1, 3: x"),
+        (
+            "participant_id,cmr_date,lvm_cmr_g\np,01/02/2020,90\n",
+            r"cmr_date of another format in 1 rows \(row 1: 01/02/2020",
+        ),
         (
             "participant_id,lvm_cmr_g\np,90\nq,80\np,91\n",
-            "more than once .*first: 1, 3",
+            r"more than once in 2 rows \(row 1, 3",
         ),
     ],
 )

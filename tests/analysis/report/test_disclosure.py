@@ -21,6 +21,7 @@ from analysis.report.masking import Masked, MaskingRule, mask
 from analysis.report.study_data import StudyData
 from analysis.report.write import write_export
 from analysis.study import load_study
+from tests.analysis.report.drawn_predictions import derived
 from tests.analysis.report.hunt import Hunter, hunt
 
 # As many values or fewer that a hidden count can have, and it is found.
@@ -85,9 +86,11 @@ def _few_large_hearts(drawn: pd.DataFrame) -> pd.DataFrame:
     """LVH in a dozen people, unknown in three, and a tenth without an ECG of use."""
     rng = np.random.default_rng(1)
     large = drawn["lvh_pred"].astype(bool) & (drawn["lvmi_pred_g_m2"].rank(ascending=False) > 14)
+    limit = drawn["sex"].map({"female": 54.0, "male": 71.0})
+    drawn.loc[large, "lvm_pred_g"] = (limit * drawn["bsa_m2"])[large]
     drawn["lvh_pred"] = drawn["lvh_pred"].astype("boolean")
-    drawn.loc[large, "lvh_pred"] = False
     drawn.loc[[5, 17, 99], "lvh_pred"] = None
+    drawn = derived(drawn)
     return drawn[rng.random(len(drawn)) > 0.1]
 
 
@@ -97,11 +100,10 @@ def _repeats(drawn: pd.DataFrame) -> pd.DataFrame:
         ecg_id=lambda t: t["ecg_id"] + "-again",
         recorded_at=lambda t: t["recorded_at"] + pd.Timedelta(days=400),
         lvm_pred_g=lambda t: t["lvm_pred_g"] + 2.5,
-        lvmi_pred_g_m2=lambda t: t["lvmi_pred_g_m2"] + 1.3,
     )
     both = pd.concat([drawn, again], ignore_index=True)
     both.loc[10:16, "lvmi_pred_g_m2"] = np.nan
-    return both
+    return derived(both)
 
 
 COHORTS = {

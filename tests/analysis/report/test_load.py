@@ -15,7 +15,9 @@ from analysis.report.load import read_study_data
 from analysis.report.study_data import StudyData
 from analysis.study import load_study
 from lvm_core import schemas
+from lvm_core.body import Bsa
 from lvm_core.errors import UsageError
+from tests.analysis.report.drawn_predictions import derived
 
 STUDY = """\
 name: read
@@ -84,7 +86,7 @@ covariates:
 @pytest.mark.parametrize(
     ("covariate", "message"),
     [
-        ("{name: sbp, kind: number}", "participants have no column sbp, which covariates name"),
+        ("{name: sbp, kind: number}", "participants have no column sbp, which covariates, "),
         ("{name: region, kind: number}", "1500 values that are no number, as 'England'"),
         ("{name: sbp_mmhg, kind: yes_no}", r"no yes_no, as '\d+'; expected yes or no"),
         ("{name: region, kind: category, reference: Englnd}",
@@ -128,6 +130,8 @@ def test_predictions__of_several_conventions_are_refused(
 
 
 def test_predictions__of_another_convention_than_the_study_states_are_refused(folder: Path) -> None:
+    drawn = pd.read_parquet(folder / "predictions.parquet")
+    derived(drawn, Bsa.MOSTELLER).to_parquet(folder / "predictions.parquet")
     with_footer(folder, "0.parquet", slice(None), bsa="mosteller")
     text = STUDY.replace("predictions.parquet", "scored")
     (folder / "study.yaml").write_text(text)
@@ -142,8 +146,8 @@ def test_predictions__of_another_convention_than_the_study_states_are_refused(fo
 def test_model_strata__have_an_sd_each(folder: Path) -> None:
     drawn = pd.read_parquet(folder / "predictions.parquet")
     drawn["model_id"] = ["one", "two"] * (len(drawn) // 2)
-    drawn.loc[drawn["model_id"] == "two", "lvmi_pred_g_m2"] *= 2
-    drawn.to_parquet(folder / "predictions.parquet")
+    drawn.loc[drawn["model_id"] == "two", "lvm_pred_g"] *= 2
+    derived(drawn).to_parquet(folder / "predictions.parquet")
     with pytest.raises(UsageError, match=r"of 2 models \(one, two\), expected one; or set `model"):
         read(folder)
     sd = read(folder, "model_strata: true\n").sd

@@ -56,7 +56,7 @@ def test_methods__tell_each_choice(data: StudyData, changes: dict[str, Any], sai
         (Training(is_uk_biobank=True), "unknown"),
         (
             Training(is_uk_biobank=True, exclude_imaged_before="2020-01-01"),  # type: ignore[arg-type]
-            "shown before and after 2020-01-01",
+            "against CMR imaged on or after 2020-01-01 only; outcomes shown before and after",
         ),
     ],
 )

@@ -1,0 +1,84 @@
+"""What the tables of a study say of each other: people in common, names never seen, unknown dates.
+
+Each function looks at the tables of `analysis.record_tables` in DuckDB, and at nobody who is
+withdrawn or excluded unless it says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import duckdb
+import pandas as pd
+
+from analysis.followup_rules import FollowUpRules
+from analysis.identifiers import refuse_strangers
+
+_TABLES: Final = {
+    "all_ecgs": "predictions", "event_people": "events", "deaths": "deaths",
+    "encounters": "encounters", "history_starts": "history_starts",
+}  # fmt: skip
+_UNKNOWN_DATES: Final = {
+    ("recorded_at", "placeholder"): "all_ecgs WHERE date_is_placeholder",
+    ("recorded_at", "missing"): "all_ecgs WHERE recorded_at IS NULL",
+    ("birth_date", "placeholder"): "persons WHERE birth_is_placeholder",
+    ("birth_date", "missing"): "persons WHERE birth_date IS NULL AND NOT birth_is_placeholder",
+}
+_SOURCES: Final = {"incident_sources": "event", "prevalent_sources": "disease at the index"}
+
+
+def refuse_unrelated_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Refuse a table whose people are all others than the participants, excluded ones included.
+
+    Raises:
+        TableRefused: ids of the two are written in different ways, or are of different people.
+    """
+    there = {row[0] for row in connection.execute("SHOW TABLES").fetchall()}
+    for table, called in _TABLES.items():
+        if table in there:
+            refuse_strangers(connection, table, "persons", called=called, calls="participants")
+
+
+def unknown_dates(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> pd.DataFrame:
+    """Return how many people of the cohort have dates that are not known, apart from events.
+
+    Returns:
+        column ("recorded_at", and "birth_date" where age is the time scale), why ("placeholder",
+        "missing"), n_people, n_rows.
+    """
+    rows = []
+    for (column, why), source in _UNKNOWN_DATES.items():
+        if column == "birth_date" and rules.time_scale != "attained_age":
+            continue
+        found = connection.execute(
+            f"SELECT count(DISTINCT participant_id), count(*) FROM (FROM {source}) "
+            "SEMI JOIN cohort USING (participant_id)"
+        ).fetchall()
+        rows.append((column, why, *found[0]))
+    return pd.DataFrame(rows, columns=["column", "why", "n_people", "n_rows"])
+
+
+def names_never_seen(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> list[str]:
+    """Return a sentence for each source of the rules that no record has.
+
+    A source without a record may be one that nobody has, or a name that is written otherwise.
+    """
+    seen = [row[0] for row in connection.execute("SELECT DISTINCT source FROM events").fetchall()]
+    there = ", ".join(sorted(filter(None, seen))) or "none"
+    told = []
+    for setting in _SOURCES:
+        named = sorted({one for outcome in rules.outcomes for one in getattr(outcome, setting)})
+        told += [
+            f"no record has the source {name!r} of {setting}: nobody has such an "
+            f"{_SOURCES[setting]} unless it is written otherwise (sources of the records: {there})"
+            for name in named if name not in seen
+        ]  # fmt: skip
+    return told
+
+
+def releases(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    """Return the release labels of the follow-up ends, each once; () where none is given."""
+    rows = connection.execute(
+        "SELECT DISTINCT release FROM ends WHERE release IS NOT NULL AND release <> '' ORDER BY 1"
+    ).fetchall()
+    return tuple(row[0] for row in rows)

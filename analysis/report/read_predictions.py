@@ -1,0 +1,174 @@
+"""The predictions of a study: usable ECGs, columns by their types; mixtures are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+
+from analysis.identifiers import identifier
+from analysis.record_reading import described, load, moments, numbers, quoted, words, yes_no
+from analysis.report.check_predictions import refuse_contradictions
+from analysis.study import prediction_files, predictions_of
+from analysis.study_names import PREDICTED
+from analysis.study_settings import Study
+from lvm_core import schemas
+from lvm_core.errors import UsageError
+from lvm_core.lvh import Sex
+
+_NEEDED: Final = ("ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "age_years",
+                  "sex", "height_cm", "weight_kg")  # fmt: skip
+_IDS: Final = ("ecg_id", "participant_id")
+_TEXTS: Final = ("model_id", "measured_by")
+_FLAGS: Final = ("lvh_pred", "lvh_recal", "rule_avl", "rule_sokolow_lyon", "rule_cornell",
+                 "any_ecg_rule")  # fmt: skip
+_NOT_READ: Final = frozenset({"quality_flags", "signal_sha256"})
+_SEXES: Final = {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
+_CONVENTIONS: Final = ("input_convention", "bsa", "lvh_preset")
+_STATED: Final = {"bsa": "bsa_formula", "lvh_preset": "lvh_preset"}
+
+
+def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
+    """Return the usable ECGs of the cohort.
+
+    Args:
+        study: settings.
+        usable: of `FollowUp`: their identifiers.
+
+    Returns:
+        A row an ECG, by ecg_id: the columns of predictions that are there, recorded_at as a local
+        time, numbers as floats, yes/no as nullable booleans, sex as female or male; lvm_ecg_only_g
+        where the study has predictions of the model that sees the ECG alone.
+
+    Raises:
+        TableRefused: a value is not of the type of its column.
+        UsageError: a column is missing, predictions are of several models or conventions, of
+            others than the study states, or contradict themselves.
+    """
+    own = study.columns.get("predictions", {})
+    path, date_format = predictions_of(study), study.date_formats.get("predictions")
+    table = _read(path, own, date_format, PREDICTED - _NOT_READ)
+    missing = [name for name in (*_NEEDED, study.exposure) if name not in table.columns]
+    if missing:
+        raise UsageError(
+            f"predictions have no column {', '.join(missing)}, which the analysis needs; expected "
+            "those of lvm-ai score, other names in columns: predictions, or `report: false` and "
+            "`hazard_ratios: false` for follow-up alone"
+        )
+    table = table[table["ecg_id"].isin(usable)]
+    for name in set(_FLAGS) & set(table.columns):
+        table[name] = table[name].astype("boolean")
+    _refuse_several_models(study, table)
+    refuse_contradictions(study, table)
+    if study.inputs.predictions_ecg_only is not None:
+        table = table.merge(_ecg_only(study.inputs.predictions_ecg_only), on="ecg_id", how="left")
+    return pd.DataFrame(table.sort_values("ecg_id").reset_index(drop=True))
+
+
+def _read(
+    path: Path, own: dict[str, str], date_format: str | None, names: frozenset[str]
+) -> pd.DataFrame:
+    """Those of some columns that a table has, each as its kind."""
+    with duckdb.connect() as connection:
+        _, there = described(connection, "predictions", path)
+        wanted = sorted(name for name in names if own.get(name, name) in there)
+        types = load(connection, "predictions", path, wanted, (), own)
+        taken = [
+            f"{_typed(connection, name, types[name], date_format)} AS {quoted(name)}"
+            for name in wanted
+        ]
+        return pd.DataFrame(connection.sql(f"SELECT {', '.join(taken)} FROM raw_predictions").df())
+
+
+def _typed(
+    connection: duckdb.DuckDBPyConnection, name: str, kind: str, date_format: str | None
+) -> str:
+    table = "predictions"
+    if name in _IDS:
+        return identifier(connection, f"raw_{table}", name, kind, called=table)
+    if name in _TEXTS:
+        return f"trim({name}::VARCHAR)"
+    if name == "recorded_at":
+        return moments(connection, table, name, kind, date_format)
+    if name == "sex":
+        return words(connection, table, name, _SEXES)
+    if name in _FLAGS:
+        return yes_no(connection, table, name)
+    return numbers(connection, table, name, kind)
+
+
+def _ecg_only(given: Path) -> pd.DataFrame:
+    """The masses of the ECG-only model, by ECG."""
+    table = _read(
+        prediction_files(given), {}, None, frozenset({"ecg_id", "lvm_pred_g", "model_id"})
+    )
+    problems = [f"no column {name}" for name in ("ecg_id", "lvm_pred_g") if name not in table]
+    if not problems and table["ecg_id"].duplicated().any():
+        problems = ["an ecg_id twice"]
+    if not problems and "model_id" in table and table["model_id"].nunique() > 1:
+        problems = [f"several models ({', '.join(sorted(table['model_id'].dropna().unique()))})"]
+    if problems:
+        raise UsageError(
+            f"predictions_ecg_only {given} has {', '.join(problems)}; expected one row an ECG, of "
+            "one model"
+        )
+    return table[["ecg_id", "lvm_pred_g"]].rename(columns={"lvm_pred_g": "lvm_ecg_only_g"})
+
+
+def _refuse_several_models(study: Study, predictions: pd.DataFrame) -> None:
+    models = sorted(predictions["model_id"].dropna().unique())
+    if len(models) > 1 and not study.model_strata:
+        raise UsageError(
+            f"predictions are of {len(models)} models ({', '.join(map(str, models))}), expected "
+            "one; or set `model_strata: true`, and SD and hazard ratios are per model"
+        )
+
+
+def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what the footers of the predictions say of how they were made, and what they do not.
+
+    Returns:
+        input_convention, bsa, lvh_preset and model_sha256 where a footer states them; and a
+        sentence where files have no footer, so that nothing tells their input convention.
+
+    Raises:
+        UsageError: predictions of a mixture, or of others than the study states.
+    """
+    pattern = predictions_of(study)
+    paths = sorted(pattern.parent.glob(pattern.name)) if pattern.suffix == ".parquet" else []
+    contents = [(pq.read_metadata(path).metadata or {}).get(schemas.FOOTER_KEY) for path in paths]
+    made: dict[str, set[str]] = {}
+    for content in filter(None, contents):
+        settings = json.loads(content)["provenance"]["settings"]
+        for name in _CONVENTIONS:
+            made.setdefault(name, set()).add(str(settings[name]))
+        checksums = ", ".join(model["sha256"] for model in settings["models"])
+        made.setdefault("model_sha256", set()).add(checksums)
+    for name, values in made.items():
+        _refuse_others(study, name, values)
+    silent: tuple[str, ...] = ()
+    if not contents or None in contents:
+        some = "some of the predictions do" if made else "the predictions do"
+        silent = (
+            f"{some} not record how they were made: that all ECGs were scored with one input "
+            "convention cannot be checked; body surface area and LVH were recomputed",
+        )
+    return {name: ", ".join(sorted(values)) for name, values in made.items()}, silent
+
+
+def _refuse_others(study: Study, name: str, values: set[str]) -> None:
+    if len(values) > 1 and not (name == "model_sha256" and study.model_strata):
+        raise UsageError(
+            f"predictions were made with several {name}: {', '.join(sorted(values))}; "
+            "expected one. Score them alike"
+        )
+    stated: Any = getattr(study, _STATED[name]).value if name in _STATED else None
+    if stated is not None and values != {stated}:
+        raise UsageError(
+            f"predictions were made with {name} {min(values)}, but the study states "
+            f"{stated}; write `{_STATED[name]}: {min(values)}`, or score them anew"
+        )

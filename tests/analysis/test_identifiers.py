@@ -1,0 +1,123 @@
+"""Identifiers of people: blanks, whole numbers as floats, and tables of other people."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.columns import TableRefused
+from analysis.identifiers import identifiers_of
+from tests.analysis.one_person import build
+from tests.analysis.report.small_study import IDS, change, cmr, persons, predictions, read, write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([" 7", "8 ", "9"], ["7", "8", "9"]),
+        (["007", "7"], ["007", "7"]),
+        ([1000001, 7], ["1000001", "7"]),
+        ([1000001.0, np.nan, 7.0], ["1000001", "7"]),
+        (["1000001.0", " 7.0 "], ["1000001", "7"]),
+        # One that does not end in .0 tells that points belong to these identifiers.
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+        ([Decimal("1000001.00"), Decimal("7.00")], ["1000001", "7"]),
+        (["", "  ", None], []),
+    ],
+)
+def test_identifiers__are_text_without_blanks_and_whole_numbers_have_no_point(
+    given: list[Any], expected: list[str]
+) -> None:
+    assert identifiers_of(pd.Series(given), called="list") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([1.5, 2.0], "id holds fractions in 1 rows; expected text or whole numbers"),
+        ([2.0**53 + 2], "id holds numbers above 9,007,199,254,740,992 in 1 rows, which floats"),
+    ],
+)
+def test_identifiers__that_floats_have_spoilt_are_refused(given: list[Any], message: str) -> None:
+    with pytest.raises(TableRefused, match=message):
+        identifiers_of(pd.Series(given), called="list")
+
+
+def test_identifiers__of_all_tables_may_be_written_in_different_ways(folder: Path) -> None:
+    """Floats in Parquet, blanks, numbers and texts: the same people in each table."""
+    whole = read(folder)
+    scored = predictions()
+    floats = scored["participant_id"].astype(float)
+    scored.assign(participant_id=floats).to_parquet(folder / "predictions.parquet")
+    change(folder, "participants.csv", participant_id=[f" {one} " for one in IDS])
+    change(folder, "events.csv", participant_id=[f"{one}.0" for one in IDS[:8]])
+    table = cmr()
+    table.assign(participant_id=table["participant_id"].astype(float)).to_parquet(
+        folder / "cmr.parquet"
+    )
+    (folder / "gone.txt").write_text("1000040.0\n1000039.0\n")
+    data = read(folder, cmr="cmr.parquet", withdrawn="gone.txt")
+    assert sorted(data.ecgs["participant_id"]) == sorted(whole.ecgs["participant_id"])[:-2]
+    assert data.cmr is not None
+    assert len(data.cmr) == 38
+    assert (data.analysed("af")["event"].sum(), len(data.analysed("af"))) == (8, 38)
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [("events.csv", "events"), ("deaths.csv", "deaths"), ("cmr.csv", "cmr")],
+)
+def test_tables__of_other_people_are_refused_with_an_id_of_each(
+    folder: Path, name: str, called: str
+) -> None:
+    table = pd.read_csv(folder / name, dtype=str, keep_default_na=False)
+    change(folder, name, participant_id=["A" + one for one in table["participant_id"]])
+    message = (
+        f"tables {called} and participants have no participant_id in common: the former has for "
+        "example 'A10000..', the latter '1000001'"
+    )
+    with pytest.raises(TableRefused, match=message):
+        read(folder)
+
+
+def test_tables__predictions_of_other_people_are_refused(folder: Path) -> None:
+    scored = predictions()
+    scored.assign(participant_id="0" + scored["participant_id"]).to_parquet(
+        folder / "predictions.parquet"
+    )
+    with pytest.raises(TableRefused, match="'01000001', the latter '1000001'"):
+        read(folder)
+
+
+def test_tables__an_empty_one_has_nothing_in_common_and_is_no_mistake() -> None:
+    assert build(events=[]).people["excluded"].tolist() == [None]
+
+
+def test_codes__that_went_through_numbers_are_refused() -> None:
+    message = "code holds numbers with a point"
+    with pytest.raises(TableRefused, match=message):
+        build(events=[("a", "2017-01-01", 427.3, "icd9", "hes")])
+
+
+def test_household__is_text_and_who_has_none_is_alone(folder: Path) -> None:
+    table = persons().assign(home=np.where(np.arange(40) < 36, np.arange(40) // 2 + 10.0, np.nan))
+    table.loc[[4, 5], "home"] = np.nan
+    table.to_parquet(folder / "participants.parquet")
+    data = read(folder, "household: home\n", participants="participants.parquet")
+    homes = data.ecgs.set_index("participant_id")["household_id"]
+    assert homes[IDS[0]] == homes[IDS[1]] == "household 10"
+    assert homes.notna().all()
+    assert homes[IDS[4]] != homes[IDS[5]]
+    # 36 people in pairs but for the third pair, and six alone.
+    assert homes.nunique() == 17 + 2 + 4
