@@ -8,8 +8,8 @@ from typing import Final
 from analysis.outcome_models import models_of
 from analysis.report.aggregates import EVERYBODY
 from analysis.report.masking import HIDDEN, Masked
-from analysis.report.study_data import StudyData
-from analysis.study_settings import Study
+from analysis.report.study_data import RELEASE, StudyData, sd_name
+from analysis.study_settings import Outcome, Study
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
 _RULES: Final = {
@@ -17,6 +17,11 @@ _RULES: Final = {
     "last_on_or_before": "the last usable ECG on or before",
     "nearest_on_or_before": "the usable ECG nearest to, and not after,",
     "all": "every usable ECG, each with a follow-up of its own",
+}
+_EVENTS: Final = {
+    "records": "one row a record",
+    "ukb_wide": "UK Biobank's wide fields",
+    "ml4h": "ml4h's disease tables, of which only the dates are read",
 }
 _KNOWN: Final = (
     "All statistics are computed by LVM-AI's own functions, each compared with R (survival, "
@@ -31,12 +36,14 @@ def methods(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
     study = data.study
     return (
         _exposure(data),
+        _people(study),
         _index(study),
         _outcomes(study),
-        _follow_up(study),
+        _follow_up(data),
         _models(data),
-        _risks(study),
+        _risks(data, masked),
         *_cmr(study),
+        _training(study),
         *_analysed(data, masked),
         _masking(study),
         _KNOWN,
@@ -48,104 +55,198 @@ def _exposure(data: StudyData) -> str:
     preset = LvhPreset(study.lvh_preset)
     limits = [f"{lvh_limit_g_m2(sex, preset):g} g/m2 ({sex.value})" for sex in Sex]
     convention = data.provenance.get("input_convention", "not recorded with the predictions")
+    strata = " Predictions of several models are allowed." if study.model_strata else ""
+    alone = (
+        " Predictions of the model that sees the ECG alone stand beside it."
+        if study.inputs.predictions_ecg_only is not None else ""
+    )  # fmt: skip
     return (
         f"The exposure is {about.exposure_name} ({study.exposure}, {about.exposure_unit}) from "
         f"12-lead ECGs by model {about.model_id}; input convention: {convention}. Body surface "
         f"area is by the formula of {study.bsa_formula.value}. LVH is an index above "
         f"{' and '.join(limits)} (preset {preset.value}). ECGs with the flags "
-        f"{', '.join(study.exclude_flags) or 'none'} are not used."
+        f"{', '.join(study.exclude_flags) or 'none'} are not used.{strata}{alone}"
+    )
+
+
+def _people(study: Study) -> str:
+    lists = {
+        "who withdrew": study.inputs.withdrawn, "to leave out": study.inputs.excluded,
+        "of the training set": study.training.exclude_ids,
+    }  # fmt: skip
+    given = [words for words, path in lists.items() if path is not None]
+    told = f"Lists of people {' and '.join(given)} were" if given else (
+        "No list of people who withdrew or are to be left out was"
+    )  # fmt: skip
+    formats = "; ".join(f"{table} {text}" for table, text in study.date_formats.items())
+    return (
+        f"{told} given. Events are read as {_EVENTS[study.events_format]}, dates as "
+        f"{f'YYYY-MM-DD but for {formats}' if formats else 'YYYY-MM-DD'}."
     )
 
 
 def _index(study: Study) -> str:
     rule = _RULES[study.index.rule]
-    bound = f" {study.index.date}" if study.index.rule.endswith("before") else ""
-    since = f" on or after {study.index.date}" if study.index.rule == "first" and (
-        study.index.date) else ""  # fmt: skip
-    within = f", at most {study.index.max_days} days before" if study.index.max_days else ""
-    history = (
-        f" Records must reach back {study.min_history_days} days." if study.min_history_days else ""
+    bound = ""
+    if study.index.date is not None:
+        is_latest = study.index.rule.endswith("before")
+        bound = f" {study.index.date}" if is_latest else f", on or after {study.index.date}"
+    within = (
+        f", at most {study.index.max_days} days before" if study.index.max_days is not None else ""
     )
+    begin = "with the days of inputs.history_starts"
+    if study.inputs.history_starts is None:
+        begin = "with the first event or encounter"
+    history = (
+        f" Records must reach back {study.min_history_days} days; they begin {begin}."
+        if study.min_history_days else ""
+    )  # fmt: skip
     size = (
         f" Height and weight more than {study.max_days_body_size} days from the ECG leave the "
-        "index unknown." if study.max_days_body_size is not None else ""
+        "index unknown." if study.max_days_body_size is not None else
+        " How far height and weight are from the ECG is not looked at."
     )  # fmt: skip
-    return (
-        f"The index ECG is {rule}{bound}{since}{within}; ties go by its identifier.{history}{size}"
-    )
+    return f"The index ECG is {rule}{bound}{within}; ties go by its identifier.{history}{size}"
 
 
 def _outcomes(study: Study) -> str:
-    told = [
-        f"{one.words} (incident: {', '.join(one.incident_sources)}; prevalent also: "
-        f"{', '.join(one.prevalent_sources) or 'no others'})"
-        for one in study.outcomes
-    ]
     primary = next(one.words for one in study.outcomes if one.name == study.primary_outcome)
+    control = study.negative_control
     window = (
         "all history" if study.prevalent_window_days is None
         else f"{study.prevalent_window_days} days"
     )  # fmt: skip
     return (
-        f"Outcomes are {'; '.join(told)}. The primary outcome is {primary}. People with the "
-        f"outcome on or before the index date (window: {window}) are left out for it, as are those "
-        "with an "
-        "outcome date that is missing or a placeholder, even where a later date is known, since "
-        "the first may have been earlier (our convention)."
+        f"Outcomes are {'; '.join(map(_outcome, study.outcomes))}. The primary outcome is "
+        f"{primary}. The negative control is {_outcome(control) if control else 'none'}. People "
+        f"with the outcome on or before the index date (window: {window}) are left out for it, as "
+        "are those with an outcome date that is missing or a placeholder, even where a later date "
+        "is known, since the first may have been earlier (our convention)."
     )
 
 
-def _follow_up(study: Study) -> str:
-    hospital = (
-        f" Follow-up ends {study.hospital.grace_days} days after the last encounter at the latest."
-        if study.hospital else ""
+def _outcome(one: Outcome) -> str:
+    on_ecg = "; AF stated on the index ECG is prevalent" if one.af_on_ecg else ""
+    return (
+        f"{one.words} (incident: {', '.join(one.incident_sources)}; prevalent also: "
+        f"{', '.join(one.prevalent_sources) or 'no others'}{on_ecg})"
+    )
+
+
+def _follow_up(data: StudyData) -> str:
+    study, hospital = data.study, data.study.hospital
+    seen = (
+        f" Follow-up ends {hospital.grace_days} days after the last encounter at the latest; "
+        f"{hospital.min_encounters} encounters must come before the index ECG."
+        if hospital else ""
     )  # fmt: skip
+    release = data.provenance.get(RELEASE, "not stated")
     return (
         "Follow-up ends at the outcome, death, loss, or the last day of records of the region over "
-        "the sources that the outcome needs, that day included; on one day the outcome comes "
-        f"before death. The clock starts {study.latency_days} days after the ECG.{hospital} Death "
-        "competes."
+        f"the sources that the outcome needs (release of the ends: {release}), that day included; "
+        "on one day the outcome comes before death. The clock starts "
+        f"{study.latency_days} days after the ECG.{seen} Death competes."
     )
 
 
 def _models(data: StudyData) -> str:
     study = data.study
+    if not study.hazard_ratios:
+        return "No Cox models are fitted."
     models = "; ".join(f"{one.number} {one.adjustment}" for one in models_of(study))
     scale = "attained age, with delayed entry" if study.time_scale == "attained_age" else (
         "time since the index ECG")  # fmt: skip
-    errors = "robust, by person" if study.index.rule == "all" else "from the model"
+    errors = "from the model"
+    if study.household is not None:
+        errors = f"robust, by household ({study.household})"
+    elif study.index.rule == "all":
+        errors = "robust, by person"
+    cut = "sex and prediction model" if study.model_strata else "sex"
     return (
         f"Cause-specific Cox models on {scale}, Efron's ties, errors {errors}; models: {models}. "
-        f"One SD is {data.sd['exposure']:.3g} {data.about.exposure_unit} "
-        f"({_sd_words(study)}). Quartiles are cut within sex. Q-values are Benjamini and "
-        "Hochberg's over the outcomes that are not primary."
+        f"{_covariates(study)} One SD is {_sd_text(data)}. Quartiles are cut within {cut}. "
+        "Q-values are Benjamini and Hochberg's over the outcomes that are not primary."
     )
 
 
-def _sd_words(study: Study) -> str:
-    return {
-        "cohort": "n - 1, both sexes, one row a person, before outcomes",
-        "by_sex": "hazard ratios use that of each sex",
-    }.get(str(study.sd), "fixed in the study file")
+def _covariates(study: Study) -> str:
+    """Types, reference levels and mediators of the study's covariates."""
+    levels = ["female", *(f"{one.reference} ({one.words})" for one in study.covariates
+                          if one.reference is not None)]  # fmt: skip
+    linear = [one.words for one in study.covariates if one.kind == "number"]
+    mediators = [one.words for one in study.covariates if one.mediator]
+    told = [f"Reference levels are {', '.join(levels)}, no LVH and quartile 1."]
+    if linear:
+        told.append(f"Linear are {', '.join(linear)}.")
+    if mediators:
+        told.append(f"Likely mediators are {', '.join(mediators)}.")
+    return " ".join(told)
 
 
-def _risks(study: Study) -> str:
+def _sd_text(data: StudyData) -> str:
+    """Every SD that hazard ratios use: over all, by sex, by prediction model, or as stated."""
+    study, unit = data.study, data.about.exposure_unit
+    if isinstance(study.sd, float | int):
+        return f"{study.sd:g} {unit} (fixed in the study file)"
+    models = sorted(data.ecgs["model_id"].dropna().unique()) if study.model_strata else [""]
+    sexes = [sex.value for sex in Sex] if study.sd == "by_sex" else [""]
+    found = [
+        f"{data.sd[sd_name(model, sex)]:.3g} {unit}"
+        + (f" ({', '.join(filter(None, (model, sex)))})" if model or sex else "")
+        for model in models for sex in sexes if sd_name(model, sex) in data.sd
+    ]  # fmt: skip
+    whose = "hazard ratios use that of each sex" if study.sd == "by_sex" else "both sexes"
+    return f"{' and '.join(found)} (n - 1, one row a person, before outcomes; {whose})"
+
+
+def _risks(data: StudyData, masked: Mapping[str, Masked]) -> str:
+    study = data.study
+    incidence = "Cumulative incidence is Aalen and Johansen's"
+    if not study.hazard_ratios:
+        return f"{incidence}. Random draws have the seed {study.seed}."
+    draws = f"at most {study.bootstrap} draws" if study.bootstrap else "none: they are left out"
     return (
-        "Cumulative incidence is Aalen and Johansen's, the subdistribution Fine and Gray's; "
+        f"{incidence}, the subdistribution Fine and Gray's; "
         f"absolute risks have a horizon of {study.horizon_years:g} years, shortened to where at "
-        f"least 50 people and 10 % are at risk. Random draws have the seed {study.seed}."
+        f"least 50 people and 10 % are at risk{_horizons(data, masked)}. Standardised risks and "
+        "the correction for the error of the prediction are bootstrapped "
+        f"({draws}). Random draws have the seed {study.seed}."
     )
+
+
+def _horizons(data: StudyData, masked: Mapping[str, Masked]) -> str:
+    """The horizons that absolute risks have in the end, where they are not the wanted one."""
+    found = masked.get("results_absolute_risk")
+    if found is None:
+        return ""
+    used = found.rows.groupby("outcome", sort=False)["unit_value"].first()
+    told = [
+        f"{float(years):.3g} years for {data.about.outcomes[str(outcome)]}"
+        for outcome, years in used.items() if float(years) != data.study.horizon_years
+    ]  # fmt: skip
+    return f": {', '.join(told)}" if told else ", which is nowhere the case"
 
 
 def _cmr(study: Study) -> tuple[str, ...]:
     if study.cmr is None:
         return ()
-    apart = study.cmr.max_days_ecg_cmr
+    apart, date = study.cmr.max_days_ecg_cmr, study.training.exclude_imaged_before
     within = "CMR has no dates" if apart is None else f"at most {apart} days apart"
+    whom = (
+        f" Results are of people whose first CMR is on or after {date}; before and after stand "
+        "beside them." if date is not None else ""
+    )  # fmt: skip
     return (
-        f"Each person has one pair of ECG and CMR ({within}), the nearest. Difference is predicted "
-        "less CMR; calibration is the regression of CMR on predicted. Overlap with the people whom "
-        f"the model was trained on: {study.training.overlap}.",
+        f"Each person has one pair of ECG and CMR ({within}), the nearest.{whom} Difference is "
+        "predicted less CMR; calibration is the regression of CMR on predicted.",
+    )
+
+
+def _training(study: Study) -> str:
+    where = "in UK Biobank" if study.training.is_uk_biobank else "outside UK Biobank"
+    return (
+        f"The study is {where}; overlap with the people whom the model was trained on: "
+        f"{study.training.overlap}."
     )
 
 
@@ -197,9 +298,9 @@ def banners(data: StudyData) -> tuple[str, ...]:
 
 def warnings(data: StudyData) -> tuple[str, ...]:
     """Return warnings that come from settings; those of sections come with them."""
-    told = [f"The {data.about.exposure_name} is not calibrated to CMR of this cohort."]
-    if data.study.recalibrated:
-        told = []
+    told = [f"Inputs: {note}." for note in data.notes]
+    if not data.study.recalibrated:
+        told.append(f"The {data.about.exposure_name} is not calibrated to CMR of this cohort.")
     if data.study.model_strata:
         told.append(
             "Predictions of several models are allowed: SD and main hazard ratios are per model, "

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis.report import topic_rates
+from analysis.report.aggregates import result, results
 from analysis.report.build import constants_of
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.methods import banners, methods, warnings
-from analysis.report.study_data import StudyData
-from analysis.study_settings import Masking, Training
+from analysis.report.study_data import RELEASE, StudyData
+from analysis.study_settings import (
+    CmrSettings,
+    Hospital,
+    Index,
+    Masking,
+    Outcome,
+    Study,
+    StudyCovariate,
+    Training,
+)
 from tests.analysis.report.builders import study, study_data
 
 
@@ -35,18 +48,115 @@ def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> No
     assert "Counts of 1 to 9 are hidden" in text
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"latency_days": 30}, "The clock starts 30 days after the ECG"),
-        ({"time_scale": "attained_age"}, "attained age, with delayed entry"),
-        ({"prevalent_window_days": 365}, "(window: 365 days)"),
-        ({"masking": Masking(k=0, base=1)}, "Masking is off"),
-        ({"exclude_flags": ("saturated",)}, "ECGs with the flags saturated are not used"),
-    ],
-)
-def test_methods__tell_each_choice(data: StudyData, changes: dict[str, Any], said: str) -> None:
-    assert said in " ".join(methods(with_study(data, **changes), {}))
+# A change of each setting, and what Methods then say; None where a setting is no choice of method.
+CHOICES: dict[str, tuple[Any, str] | None] = {
+    "name": None, "cohort": None, "inputs": None, "columns": None, "report": None,
+    "events_format": ("ukb_wide", "Events are read as UK Biobank's wide fields"),
+    "date_formats": ({"events": "%d/%m/%Y"}, "dates as YYYY-MM-DD but for events %d/%m/%Y"),
+    "index": (Index(rule="all", date=dt.date(2015, 5, 1)),
+              "every usable ECG, each with a follow-up of its own, on or after 2015-05-01"),
+    "exposure": ("lvm_pred_g", "(lvm_pred_g, g/m2)"),
+    "exclude_flags": (("saturated",), "ECGs with the flags saturated are not used"),
+    "outcomes": ((Outcome(name="af", incident_sources=("hes",), af_on_ecg=True),),
+                 "af (incident: hes; prevalent also: no others; AF stated on the index ECG is"),
+    "primary_outcome": ("heart_failure", "The primary outcome is heart failure"),
+    "negative_control": (Outcome(name="cataract", incident_sources=("hes",)),
+                         "The negative control is cataract (incident: hes;"),
+    "covariates": ((StudyCovariate(name="smoking", kind="category", reference="former"),),
+                   "Reference levels are female, former (smoking), no LVH and quartile 1."),
+    "household": ("home", "errors robust, by household (home)"),
+    "prevalent_window_days": (365, "(window: 365 days)"),
+    "min_history_days": (90, "must reach back 90 days"),
+    "max_days_body_size": (0, "Height and weight more than 0 days from the ECG leave"),
+    "latency_days": (30, "The clock starts 30 days after the ECG"),
+    "time_scale": ("attained_age", "attained age, with delayed entry"),
+    "hospital": (Hospital(grace_days=5, min_encounters=3),
+                 "ends 5 days after the last encounter at the latest; 3 encounters must come bef"),
+    "sd": (7.5, "One SD is 7.5 g/m2 (fixed in the study file)"),
+    "horizon_years": (7.0, "absolute risks have a horizon of 7 years"),
+    "cmr": (CmrSettings(max_days_ecg_cmr=7), "(at most 7 days apart)"),
+    "training": (Training(is_uk_biobank=True, exclude_imaged_before=dt.date(2020, 1, 1)),
+                 "people whose first CMR is on or after 2020-01-01; before and after stand beside"),
+    "lvh_preset": ("petersen2017", "above 55 g/m2 (female) and 70 g/m2 (male)"),
+    "bsa_formula": ("mosteller", "by the formula of mosteller"),
+    "model_strata": (True, "Quartiles are cut within sex and prediction model."),
+    "masking": (Masking(k=0, base=1), "Masking is off"),
+    "bootstrap": (77, "(at most 77 draws)"),
+    "seed": (5, "Random draws have the seed 5"),
+    "hazard_ratios": (False, "No Cox models are fitted"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", Study.model_fields)
+def test_methods__tell_every_setting(data: StudyData, setting: str) -> None:
+    assert setting in CHOICES
+    choice = CHOICES[setting]
+    if choice is None:
+        return
+    changes: dict[str, Any] = {setting: choice[0]}
+    if setting == "hospital":
+        changes["inputs"] = study().inputs.model_copy(update={"encounters": Path("e.csv")})
+    before = " ".join(methods(data, {}))
+    changed = " ".join(methods(with_study(data, **changes), {}))
+    assert choice[1] in changed
+    assert choice[1] not in before
+
+
+def test_methods__tell_the_lists_and_tables_that_were_used(data: StudyData) -> None:
+    assert "No list of people who withdrew or are to be left out was given" in " ".join(
+        methods(data, {})
+    )
+    given = {"withdrawn": Path("w"), "predictions_ecg_only": Path("p"), "history_starts": Path("h")}
+    inputs = study().inputs.model_copy(update=given)
+    training = Training(is_uk_biobank=True, exclude_ids=Path("t"))
+    changed = with_study(data, inputs=inputs, training=training, min_history_days=9)
+    text = " ".join(methods(changed, {}))
+    assert "Lists of people who withdrew and of the training set were given" in text
+    assert "must reach back 9 days; they begin with the days of inputs.history_starts" in text
+    assert "Predictions of the model that sees the ECG alone stand beside it" in text
+
+
+def test_methods__tell_the_sd_of_each_sex_and_of_each_model(data: StudyData) -> None:
+    sd = {"exposure": 11.0, "exposure, female": 8.41, "exposure, male": 13.52}
+    text = " ".join(methods(replace(with_study(data, sd="by_sex"), sd=sd), {}))
+    assert "One SD is 8.41 g/m2 (female) and 13.5 g/m2 (male) (n - 1" in text
+    of_models = {"exposure": 11.0, "exposure, one": 9.0, "exposure, two": 12.25}
+    models = np.where(np.arange(len(data.ecgs)) % 2, "one", "two")
+    changed = replace(with_study(data, model_strata=True), sd=of_models,
+                      ecgs=data.ecgs.assign(model_id=models))  # fmt: skip
+    assert "One SD is 9 g/m2 (one) and 12.2 g/m2 (two) (n - 1" in " ".join(methods(changed, {}))
+
+
+def test_methods__tell_the_horizon_that_was_used(data: StudyData) -> None:
+    rows = [
+        result("absolute_risk", "AUC", outcome=name, unit="years", unit_value=years)
+        for name, years in (("af", 7.77), ("heart_failure", 20.0))
+    ]
+    masked = mask_all([results("absolute_risk", rows)], MaskingRule(10, 5))
+    text = " ".join(methods(with_study(data, horizon_years=20.0), masked))
+    assert (
+        "a horizon of 20 years, shortened to where at least 50 people and 10 % are at risk: "
+        in (text)
+    )
+    assert "at risk: 7.77 years for atrial fibrillation." in text
+
+
+def test_methods__tell_the_release_of_the_follow_up_ends(data: StudyData) -> None:
+    assert "(release of the ends: not stated)" in " ".join(methods(data, {}))
+    stated = replace(data, provenance={**data.provenance, RELEASE: "v19"})
+    assert "(release of the ends: v19)" in " ".join(methods(stated, {}))
+
+
+def test_training_overlap__is_told_without_cmr(data: StudyData) -> None:
+    training, inputs = Training(is_uk_biobank=True), study().inputs
+    bare = study(cmr=None, inputs=inputs.model_copy(update={"cmr": None}), training=training)
+    text = " ".join(methods(replace(data, study=bare), {}))
+    assert "overlap with the people whom the model was trained on: unknown" in text
+
+
+def test_warnings__tell_what_was_found_in_the_inputs(data: StudyData) -> None:
+    noted = replace(data, notes=("inputs.withdrawn is an empty list: it leaves nobody out",))
+    assert "Inputs: inputs.withdrawn is an empty list: it leaves nobody out." in warnings(noted)
 
 
 @pytest.mark.parametrize(
