@@ -14,6 +14,9 @@ import pandas as pd
 from analysis.followup_rules import FollowUpRules
 from analysis.identifiers import refuse_strangers
 
+RELEASE: Final = "release of the follow-up ends"
+"""What reports call the labels of `releases`."""
+
 _TABLES: Final = {
     "all_ecgs": "predictions", "event_people": "events", "deaths": "deaths",
     "encounters": "encounters", "history_starts": "history_starts",

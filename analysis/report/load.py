@@ -13,11 +13,12 @@ import pandas as pd
 from analysis.cmr import read_cmr
 from analysis.followup import FollowUp
 from analysis.identifiers import refuse_other_people
+from analysis.record_checks import RELEASE
 from analysis.report.bands import AGE_BANDS_YEARS, banded
 from analysis.report.document import About
 from analysis.report.read_persons import read_persons
 from analysis.report.read_predictions import footers_of, read_predictions
-from analysis.report.study_data import RELEASE, StudyData, sd_name
+from analysis.report.study_data import StudyData
 from analysis.study import follow_up_of
 from analysis.study_settings import Study
 from lvm_core.errors import UsageError
@@ -59,7 +60,7 @@ def read_study_data(study: Study) -> StudyData:
     predictions = _without_far_body_size(study, predictions, persons)
     indexed = _index_ecgs(study, found, predictions, persons)
     sd = _standard_deviations(study, indexed)
-    indexed = _scaled(study, indexed, sd)
+    indexed = _with_sd_of_sex(indexed, sd)
     eligible = indexed[indexed["eligible"]].drop(columns="eligible").reset_index(drop=True)
     return StudyData(
         study=study,
@@ -156,39 +157,30 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]:
-    """SD with n - 1, both sexes, one row a person, after the index ECG is chosen.
-
-    Where predictions are of several models, each model has its own, over all its people and by sex.
-    """
+    """SD with n - 1, both sexes, one row a person, after the index ECG is chosen."""
     first = indexed.drop_duplicates("participant_id")
     known = {name: first[name].std(ddof=1) for name in ("exposure", "mass_g", "index_g_m2")}
     for sex, theirs in first.groupby("sex"):
-        known[sd_name(sex=str(sex))] = theirs["exposure"].std(ddof=1)
+        known[f"exposure, {sex}"] = theirs["exposure"].std(ddof=1)
     if study.model_strata:
         for model, theirs in indexed.groupby("model_id"):
             own = theirs.drop_duplicates("participant_id")
-            known[sd_name(str(model))] = own["exposure"].std(ddof=1)
-            for sex, part in own.groupby("sex"):
-                known[sd_name(str(model), str(sex))] = part["exposure"].std(ddof=1)
+            known[f"exposure, {model}"] = own["exposure"].std(ddof=1)
     if isinstance(study.sd, float | int):
-        whole = {sd_name(), *map(sd_name, indexed["model_id"].unique())} & set(known)
-        known |= dict.fromkeys(whole, float(study.sd))
+        known["exposure"] = float(study.sd)
     return {name: float(value) for name, value in known.items()}
 
 
-def _scaled(study: Study, ecgs: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:
-    """Add the exposure in SD of the own sex, and quartiles cut within sex.
-
-    Where predictions are of several models, both are of the own model too.
-    """
-    model = ecgs["model_id"] if study.model_strata else pd.Series("", ecgs.index)
-    own = [sd.get(sd_name(one, sex), np.nan) for one, sex in zip(model, ecgs["sex"], strict=True)]
+def _with_sd_of_sex(ecgs: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:
+    """Add the exposure in SD of the own sex, and quartiles cut within sex."""
+    own = ecgs["sex"].map(lambda sex: sd.get(f"exposure, {sex}", np.nan))
+    first = ecgs.drop_duplicates("participant_id")
+    cuts = first.groupby("sex")["exposure"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     quartile = pd.Series(np.nan, ecgs.index)
-    for _, theirs in ecgs[ecgs["exposure"].notna()].groupby([model, "sex"]):
-        first = theirs.drop_duplicates("participant_id")["exposure"]
-        bounds = first.quantile([0.25, 0.5, 0.75]).to_numpy()
-        place = np.searchsorted(bounds, theirs["exposure"].to_numpy(), side="left")
-        quartile[theirs.index] = 1.0 + place
+    for sex, bounds in cuts.iterrows():
+        theirs = (ecgs["sex"] == sex) & ecgs["exposure"].notna()
+        values = ecgs.loc[theirs, "exposure"].to_numpy()
+        quartile[theirs] = 1.0 + np.searchsorted(bounds.to_numpy(), values, side="left")
     return ecgs.assign(exposure_in_sd_of_sex=ecgs["exposure"] / own, quartile=quartile)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from analysis.outcome_models import models_of
+from analysis.record_checks import RELEASE
 from analysis.report.aggregates import EVERYBODY
 from analysis.report.masking import HIDDEN, Masked
-from analysis.report.study_data import RELEASE, StudyData, sd_name
+from analysis.report.study_data import StudyData
 from analysis.study_settings import Outcome, Study
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
@@ -190,13 +191,14 @@ def _sd_text(data: StudyData) -> str:
         return f"{study.sd:g} {unit} (fixed in the study file)"
     models = sorted(data.ecgs["model_id"].dropna().unique()) if study.model_strata else [""]
     sexes = [sex.value for sex in Sex] if study.sd == "by_sex" else [""]
-    found = [
-        f"{data.sd[sd_name(model, sex)]:.3g} {unit}"
-        + (f" ({', '.join(filter(None, (model, sex)))})" if model or sex else "")
-        for model in models for sex in sexes if sd_name(model, sex) in data.sd
-    ]  # fmt: skip
-    whose = "hazard ratios use that of each sex" if study.sd == "by_sex" else "both sexes"
-    return f"{' and '.join(found)} (n - 1, one row a person, before outcomes; {whose})"
+    found = []
+    for parts in ((model, sex) for model in models for sex in sexes):
+        key = ", ".join(filter(None, ("exposure", *parts)))
+        whose = ", ".join(filter(None, parts))
+        if key in data.sd:
+            found.append(f"{data.sd[key]:.3g} {unit}{f' ({whose})' if whose else ''}")
+    used = "hazard ratios use that of each sex" if study.sd == "by_sex" else "both sexes"
+    return f"{' and '.join(found)} (n - 1, one row a person, before outcomes; {used})"
 
 
 def _risks(data: StudyData, masked: Mapping[str, Masked]) -> str:

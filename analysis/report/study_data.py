@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import pandas as pd
 
 from analysis.report.document import About
 from analysis.study_settings import Study
-
-RELEASE: Final = "release of the follow-up ends"
-"""In `StudyData.provenance`, where the table states one."""
-
-
-def sd_name(model: str = "", sex: str = "") -> str:
-    """Return the name in `StudyData.sd` of the exposure's SD, of one prediction model and one sex.
-
-    Args:
-        model: of several that the predictions are of; empty for all together.
-        sex: female or male; empty for both together.
-    """
-    return ", ".join(filter(None, ("exposure", model, sex)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +38,7 @@ class StudyData:
             n_people of the cohort that it found.
         eligibility: how people come to be without a usable ECG, of `FollowUp`.
         body_size: index ECGs with height and weight near, far or of an unknown day, of `FollowUp`.
-        sd: standard deviation of each exposure that "per SD" means, in its unit; of the exposure by
-            `sd_name`.
+        sd: standard deviation of each exposure that "per SD" means, in its unit.
         provenance: checksums, versions, model, conventions, release of the follow-up ends; text.
         unknown_dates: ECGs and births at an unknown day, of `FollowUp`.
         notes: sentences about the inputs that a reader must see; no numbers, no people.

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.record_checks import RELEASE
 from analysis.report import topic_rates
 from analysis.report.aggregates import result, results
 from analysis.report.build import constants_of
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.methods import banners, methods, warnings
-from analysis.report.study_data import RELEASE, StudyData
+from analysis.report.study_data import StudyData
 from analysis.study_settings import (
     CmrSettings,
     Hospital,
