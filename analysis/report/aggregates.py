@@ -110,6 +110,9 @@ class Aggregate:
         thinned: for curves.
         identities: for count columns, what the count of each row is, in words, or ""; counts of one
             identity and value in several tables are hidden in all of them or in none.
+        coarse: of the rows of `rows`, values that stand in place of the exact ones as soon as
+            anything is masked; missing where the exact ones stay. For what follows from counts
+            alone, and would tell more than the rounded counts beside it.
     """
 
     key: str
@@ -120,6 +123,7 @@ class Aggregate:
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None
     identities: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    coarse: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

@@ -10,7 +10,7 @@ is to be computed from masked counts, by whoever shows it. All hidden cells look
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -113,11 +113,20 @@ def mask_all(aggregates: Sequence[Aggregate], rule: MaskingRule) -> dict[str, Ma
     Returns:
         By key, without the rows that `small="drop"` or thinning takes away.
     """
-    tables = [Table(one, *_kept(one, rule)) for one in aggregates]
+    tables = [Table(one, *_kept(one, rule)) for one in (_coarse(one, rule) for one in aggregates)]
     hidden = hide_partners(tables, rule.k)
     return {
         one.aggregate.key: _masked(one, own, rule) for one, own in zip(tables, hidden, strict=True)
     }
+
+
+def _coarse(aggregate: Aggregate, rule: MaskingRule) -> Aggregate:
+    if aggregate.coarse is None or not rule.on:
+        return aggregate
+    rows = aggregate.rows.copy()
+    for name, values in aggregate.coarse.items():
+        rows[name] = rows[name].where(values.isna(), values)
+    return replace(aggregate, rows=rows)
 
 
 def _kept(aggregate: Aggregate, rule: MaskingRule) -> tuple[pd.DataFrame, pd.DataFrame]:

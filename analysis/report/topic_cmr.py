@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -27,15 +28,33 @@ from analysis.report.topic_cmr_agreement import (
     estimate_of,
 )
 from analysis.report.topic_cmr_body_size import body_size_rows, body_size_tables
+from analysis.report.topic_cmr_discrimination import C, discrimination
 from analysis.report.topic_cmr_drawn import (
     BLAND_ALTMAN,
     PREDICTED_MEASURED,
     hexagons,
     roc_aggregate,
 )
-from analysis.report.topic_cmr_lvh import ALL_PAIRS, ALL_THREE, lvh_counts, lvh_rows
+from analysis.report.topic_cmr_lvh import (
+    ALL_PAIRS,
+    ALL_THREE,
+    PEOPLE,
+    WITH_LVH,
+    lvh_counts,
+    lvh_identity,
+)
 from analysis.report.topic_cmr_lvh_tables import lvh_tables, paper_table
-from analysis.report.topic_cmr_pairs import cmr_pairs, flow_aggregate
+from analysis.report.topic_cmr_pairs import (
+    ANY_DATE,
+    BEFORE,
+    IMAGED,
+    Group,
+    cmr_pairs,
+    flow_aggregate,
+    groups_of,
+    main_pairs,
+    pairs_identity,
+)
 
 FEW_WITH_LVH: Final = 100
 NO_RULES: Final = (
@@ -48,11 +67,39 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     if data.cmr is None or data.study.cmr is None:
         return []
     pairs = cmr_pairs(data)
-    rows = agreement_rows(data, pairs) + body_size_rows(data, pairs) + lvh_rows(data, pairs)
+    groups, main = groups_of(data, pairs), main_pairs(data, pairs)
     return [
-        flow_aggregate(data, pairs), lvh_counts(data, pairs), hexagons(data, pairs),
-        roc_aggregate(data, pairs), results("cmr", rows),
+        flow_aggregate(data, pairs), lvh_counts(data, groups), hexagons(data, main),
+        roc_aggregate(data, main), _results(data, groups),
     ]  # fmt: skip
+
+
+def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
+    rows = agreement_rows(data, groups) + body_size_rows(data, groups)
+    found = discrimination(data, groups)
+    coarse = pd.DataFrame([{}] * len(rows) + [one.shown for one in found], dtype=object)
+    rows += [one.row for one in found]
+    identities = {
+        "n_people": [_identity(row, PEOPLE) for row in rows],
+        "n_events": [_identity(row, WITH_LVH) if row["n_events"] is not None else ""
+                     for row in rows],
+    }  # fmt: skip
+    return replace(results("cmr", rows), identities=identities, coarse=coarse)
+
+
+def _identity(row: Mapping[str, Any], what: str) -> str:
+    """What a count of a row is, where other tables have it too."""
+    strata, level = row["strata"], row["level"]
+    if row["contrast"] == MASS:
+        return pairs_identity(strata, level)
+    if row["measure"] != C:
+        return ""
+    population = ALL_PAIRS
+    if strata.endswith(ALL_THREE):
+        population, strata = ALL_THREE, strata.removesuffix(ALL_THREE).removesuffix(", ")
+    if strata == IMAGED:
+        population += ANY_DATE
+    return lvh_identity(what, population, strata, level)
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -81,11 +128,17 @@ def _flow_table(flow: Masked) -> ReadTable:
 
 def _paragraphs(masked: Mapping[str, Masked], about: About) -> tuple[str, ...]:
     rules = "" if _has_rules(masked) else f" {NO_RULES}"
+    first = (
+        "Results are of people whose first CMR is on or after the date that the study gives: those "
+        "imaged before it may be of the training set, for whom predictions are too good. Both "
+        'stand beside one another as groups of "First CMR".'
+    )
     return (
         "Each person with CMR is paired with the ECG closest in time. LVH by CMR is a CMR mass, "
         "divided by the body surface area that the prediction uses, above the limit of the sex "
         f"({about.lvh_preset}); predicted LVH is the predicted index above the same limit, and not "
         f"the model's LVH score above 0.5.{rules}",
+        *([first] if (masked["cmr_flow"].rows["step"] == BEFORE).any() else []),
     )
 
 

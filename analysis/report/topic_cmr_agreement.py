@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ import pandas as pd
 from analysis.agreement import (
     MEASURES,
     PROPORTIONAL_BIAS_REMARK,
-    StructuralLine,
     agreement,
     deming_regression,
     passing_bablok,
@@ -21,7 +20,7 @@ from analysis.report.aggregates import result
 from analysis.report.document import ReadTable
 from analysis.report.masking import NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr_pairs import STRATA, level_order
+from analysis.report.topic_cmr_pairs import STRATA, Group, level_order
 from analysis.report.words import interval_text, p_text
 
 MASS: Final = "LV mass"
@@ -31,7 +30,7 @@ MOST_FOR_PASSING_BABLOK: Final = 20_000
 """Pairs above which Passing and Bablok's line takes more than a second or two."""
 
 _COLUMNS: Final = {MASS: ("mass_g", "mass_cmr_g"), INDEX: ("index_g_m2", "index_cmr_g_m2")}
-_NOT_DEFINED: Final = "not estimated: too few people, or a column is constant"
+NOT_DEFINED: Final = "not estimated: too few people, or a column is constant"
 _ERRORS: Final = {
     "bias": ("Bias, predicted - CMR", 1),
     "sd_of_differences": ("SD of differences", 1),
@@ -80,33 +79,26 @@ def quantities(data: StudyData) -> tuple[Quantity, Quantity]:
     )
 
 
-def strata_of(pairs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield everybody under "", and for each classification those whose group is known."""
-    yield "", pairs
-    for name in STRATA:
-        known = pairs[pairs[name].notna()]
-        if len(known):
-            yield name, known
-
-
-def agreement_rows(data: StudyData, pairs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the measures of agreement as results, overall and by group, and structural lines.
+def agreement_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return the measures of agreement and structural lines as results, overall and by group.
 
     Args:
         data: of the study.
-        pairs: of `cmr_pairs`.
+        groups: of `groups_of`.
     """
     rows: list[dict[str, Any]] = []
     for one in quantities(data):
-        for strata, known in strata_of(pairs):
-            rows += _agreement(one, known, strata)
-        rows += _structural(one, pairs)
+        for group in groups:
+            rows += _agreement(one, group)
+        for group in groups:
+            for level, people in group.levels():
+                rows += _structural(one, people, group.strata, level)
     return rows
 
 
-def _agreement(one: Quantity, known: pd.DataFrame, strata: str) -> list[dict[str, Any]]:
-    by = [strata] if strata else []
-    table = known[[one.predicted, one.measured, *by]].dropna()
+def _agreement(one: Quantity, group: Group) -> list[dict[str, Any]]:
+    by = [group.strata] if group.strata else []
+    table = group.people[[one.predicted, one.measured, *by]].dropna()
     try:
         found = agreement(
             table, predicted=one.predicted, reference=one.measured, by=by, unit=one.unit
@@ -116,37 +108,52 @@ def _agreement(one: Quantity, known: pd.DataFrame, strata: str) -> list[dict[str
     return [
         result(
             "cmr", row["measure"], exposure=one.exposure, contrast=one.words, unit=row["unit"],
-            strata=strata, level=row[strata] if strata else "", n_people=int(row["n"]),
+            strata=group.strata, level=row[group.strata] if by else "", n_people=int(row["n"]),
             n_ecgs=int(row["n"]), estimate=row["estimate"], se=row["se"], lo=row["lo"],
-            hi=row["hi"], p=row["p"], warnings=_NOT_DEFINED if pd.isna(row["estimate"]) else "",
+            hi=row["hi"], p=row["p"], warnings=NOT_DEFINED if pd.isna(row["estimate"]) else "",
         )
         for row in found.estimates.to_dict("records") if row["measure"] in MEASURES
     ]  # fmt: skip
 
 
-def _structural(one: Quantity, pairs: pd.DataFrame) -> list[dict[str, Any]]:
-    table = pairs[[one.predicted, one.measured]].dropna()
-    x, y = one.predicted, one.measured
+def _structural(
+    one: Quantity, people: pd.DataFrame, strata: str, level: str
+) -> list[dict[str, Any]]:
+    """Lines of one group; a group that is too small for them has rows without an estimate.
+
+    Else the group that lacks a row, among others that have one, would be known to be small.
+    """
+    table = people[[one.predicted, one.measured]].dropna()
+    x, y, n = one.predicted, one.measured, len(table)
+    known = {"exposure": one.exposure, "contrast": one.words, "strata": strata, "level": level,
+             "n_people": n, "n_ecgs": n}  # fmt: skip
+    rows = []
+    for method in _STRUCTURAL:
+        if method == "passing-bablok" and n > MOST_FOR_PASSING_BABLOK:
+            continue
+        found = _line(method, table, x, y)
+        for term, unit in (("intercept", one.unit), ("slope", "1")):
+            own = found.get(term, {"warnings": NOT_DEFINED})
+            rows.append(result("cmr", f"{method} {term}", unit=unit, **known, **own))
+    return rows
+
+
+def _line(method: str, table: pd.DataFrame, x: str, y: str) -> dict[str, dict[str, Any]]:
+    """What the results say of intercept and slope; {} where there is no line."""
     try:
-        lines = [deming_regression(table, x=x, y=y, variance_ratio=1.0)]
-        if len(table) <= MOST_FOR_PASSING_BABLOK:
-            lines.append(passing_bablok(table, x=x, y=y))
+        if method == "passing-bablok":
+            line, se_type = passing_bablok(table, x=x, y=y), ""
+        else:
+            line, se_type = deming_regression(table, x=x, y=y, variance_ratio=1.0), "jackknife"
     except TableRefused:
-        return []
-    return [row for line in lines for row in _line_rows(one, line)]
-
-
-def _line_rows(one: Quantity, line: StructuralLine) -> list[dict[str, Any]]:
-    return [
-        result(
-            "cmr", f"{line.method} {row['term']}", exposure=one.exposure, contrast=one.words,
-            unit=one.unit if row["term"] == "intercept" else "1", n_people=line.n, n_ecgs=line.n,
-            estimate=row["estimate"], se=row["se"], lo=row["lo"], hi=row["hi"],
-            se_type="jackknife" if line.method == "deming" else "",
-            warnings="not for recalibration",
-        )
+        return {}
+    return {
+        row["term"]: {
+            "estimate": row["estimate"], "se": row["se"], "lo": row["lo"], "hi": row["hi"],
+            "se_type": se_type, "warnings": "not for recalibration",
+        }
         for row in line.estimates.to_dict("records")
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def estimate_of(
@@ -237,21 +244,26 @@ def _cells(found: Masked, words: str, wanted: Mapping[str, tuple[str, int]]) -> 
 
 
 def _structural_table(found: Masked) -> list[ReadTable]:
+    """A row a quantity, group and method."""
     lines = []
     for words, unit in UNITS.items():
-        for method, name in _STRUCTURAL.items():
-            slope = estimate_of(found, f"{method} slope", words)
-            if slope is not None:
-                intercept = estimate_of(found, f"{method} intercept", words)
-                lines.append([f"{words}, {unit}", name, slope["people"],
-                              estimate_cell(intercept, 1), estimate_cell(slope, 3)])  # fmt: skip
+        for strata, level in levels_of(found, words, "deming slope"):
+            for method, name in _STRUCTURAL.items():
+                slope = estimate_of(found, f"{method} slope", words, strata, level)
+                intercept = estimate_of(found, f"{method} intercept", words, strata, level)
+                if slope is not None:
+                    lines.append(
+                        [f"{words}, {unit}", STRATA.get(strata, "Everybody"), level, name,
+                         slope["people"], estimate_cell(intercept, 1), estimate_cell(slope, 3)]
+                    )  # fmt: skip
     if not lines:
         return []
-    cells = pd.DataFrame(lines, columns=["Quantity", "Method", "People", "Intercept", "Slope"])
+    heads = ["Quantity", "Group", "Level", "Method", "People", "Intercept", "Slope"]
+    cells = pd.DataFrame(lines, columns=heads)
     notes = (
         "CMR against prediction, as if both were measurements with error; Deming's variance ratio "
         "of 1 is an assumption. Neither line is used to recalibrate.",
         "Passing and Bablok's line is computed up to "
         f"{MOST_FOR_PASSING_BABLOK:,} pairs; above, it takes too long and is left out.",
     )
-    return [ReadTable("cmr_lines", "Structural lines between prediction and CMR", cells, 2, notes)]
+    return [ReadTable("cmr_lines", "Structural lines between prediction and CMR", cells, 4, notes)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,14 @@ from analysis.report.aggregates import result
 from analysis.report.document import ReadTable
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr_agreement import estimate_cell, estimate_of, p_cell
+from analysis.report.topic_cmr_agreement import (
+    NOT_DEFINED,
+    estimate_cell,
+    estimate_of,
+    levels_of,
+    p_cell,
+)
+from analysis.report.topic_cmr_pairs import IMAGED, STRATA, Group
 
 PARTIAL: Final = "partial correlation"
 DIFFERENCE: Final = "difference in mean absolute error"
@@ -28,44 +36,69 @@ FEWEST_PEOPLE: Final = 50
 """People below which no linear model is cross-fitted."""
 
 _ADJUSTED: Final = "age, sex, BMI, height"
+_COVARIATES: Final = ("male", "age_years", "bmi_kg_m2", "height_cm")
+_FEWEST_FOR_T: Final = 3
 
 Floats = NDArray[np.float64]
 
 
-def body_size_rows(data: StudyData, pairs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the partial correlation and the errors with and without ECG as results.
+def body_size_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return the partial correlation and the errors with and without ECG as results, by group.
+
+    The lines are cross-fitted to everybody, and judged in each group; for people by their first
+    CMR, who are others, they are fitted to these.
 
     Args:
         data: of the study; its seed makes the folds.
-        pairs: of `cmr_pairs`; people without one of the covariates are left out and counted.
+        groups: of `groups_of`; people without one of the covariates are left out.
     """
+    rows: list[dict[str, Any]] = []
+    fitted = _fitted(groups[0].people, data.study.seed)
+    for group in groups:
+        own = fitted
+        if group.strata == IMAGED:
+            own = _fitted(group.people, data.study.seed)
+        if not len(own):
+            continue
+        for level, people in group.levels():
+            part = own.loc[own.index.intersection(people.index)]
+            told = {"exposure": data.study.mass_column, "adjustment": _ADJUSTED,
+                    "strata": group.strata, "level": level, "n_people": len(part),
+                    "n_ecgs": len(part)}  # fmt: skip
+            if not group.strata:
+                told["n_dropped_missing"] = len(people) - len(part)
+            rows += _rows_of(part, told)
+    return rows
+
+
+def _fitted(pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Prediction, truth, covariates and cross-fitted lines of who has them all, by pair."""
     names = ["mass_g", "mass_cmr_g", "age_years", "bmi_kg_m2", "height_cm", "sex"]
-    whole = pairs[["participant_id", *names]]
-    table = whole.dropna().sort_values("participant_id")
+    table = pairs[["participant_id", *names]].dropna().sort_values("participant_id")
     if len(table) < FEWEST_PEOPLE:
-        return []
-    male = (table["sex"] == "male").to_numpy(dtype=float)
-    numbers = table[["age_years", "bmi_kg_m2", "height_cm"]].to_numpy(dtype=float)
-    covariates = np.column_stack([male, numbers])
-    made = table["mass_g"].to_numpy(dtype=float)
+        return table[:0]
+    table = table.assign(male=(table["sex"] == "male").astype(float))
+    made, truth = (table[name].to_numpy(dtype=float) for name in ("mass_g", "mass_cmr_g"))
+    folds = fold_of(len(table), seed)
+    covariates = table[list(_COVARIATES)].to_numpy(dtype=float)
+    return table.assign(
+        **{
+            PREDICTION: made,
+            CALIBRATED: cross_fitted(made[:, None], truth, folds),
+            DEMOGRAPHICS: cross_fitted(covariates, truth, folds),
+        }
+    )
+
+
+def _rows_of(table: pd.DataFrame, told: dict[str, Any]) -> list[dict[str, Any]]:
     truth = table["mass_cmr_g"].to_numpy(dtype=float)
-    told: dict[str, Any] = {
-        "exposure": data.study.mass_column, "adjustment": _ADJUSTED, "n_people": len(table),
-        "n_ecgs": len(table), "n_dropped_missing": len(whole) - len(table),
-    }  # fmt: skip
-    folds = fold_of(len(table), data.study.seed)
-    predictors = {
-        PREDICTION: made,
-        CALIBRATED: cross_fitted(made[:, None], truth, folds),
-        DEMOGRAPHICS: cross_fitted(covariates, truth, folds),
-    }
-    rows = [_partial_row(made, truth, covariates, told)]
-    rows += [row for name, own in predictors.items() for row in _error_rows(name, own, truth, told)]
-    without = np.abs(predictors[DEMOGRAPHICS] - truth)
-    rows += [
-        _difference_row(name, np.abs(predictors[name] - truth) - without, told)
-        for name in (PREDICTION, CALIBRATED)
-    ]
+    rows = [_partial_row(table, told)]
+    for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS):
+        rows += _error_rows(name, table[name].to_numpy(dtype=float), truth, told)
+    without = np.abs(table[DEMOGRAPHICS].to_numpy(dtype=float) - truth)
+    for name in (PREDICTION, CALIBRATED):
+        off = np.abs(table[name].to_numpy(dtype=float) - truth)
+        rows.append(_difference_row(name, off - without, told))
     return rows
 
 
@@ -120,44 +153,55 @@ def partial_correlation(x: Floats, y: Floats, given: Floats) -> dict[str, float]
     return {"estimate": r, "lo": float(lo), "hi": float(hi), "p": p}
 
 
-def _partial_row(
-    made: Floats, truth: Floats, covariates: Floats, told: dict[str, Any]
-) -> dict[str, Any]:
-    found = partial_correlation(made, truth, covariates)
+def _partial_row(table: pd.DataFrame, told: dict[str, Any]) -> dict[str, Any]:
+    made, truth = (table[name].to_numpy(dtype=float) for name in ("mass_g", "mass_cmr_g"))
+    found = partial_correlation(made, truth, table[list(_COVARIATES)].to_numpy(dtype=float))
     return result("cmr", PARTIAL, contrast=PREDICTION, unit="1", **found, **told)
 
 
 def _error_rows(
     name: str, made: Floats, truth: Floats, told: dict[str, Any]
 ) -> list[dict[str, Any]]:
+    """Mean absolute error and correlation; rows without them where people are too few."""
     table = pd.DataFrame({"made": made, "truth": truth})
     try:
         found = agreement(table, predicted="made", reference="truth", unit="g").estimates
     except TableRefused:
-        return []
-    return [
-        result("cmr", row["measure"], contrast=name, unit=row["unit"], estimate=row["estimate"],
-               se=row["se"], lo=row["lo"], hi=row["hi"], **told)
-        for row in found.to_dict("records") if row["measure"] in ("mae", "pearson")
-    ]  # fmt: skip
+        found = pd.DataFrame()
+    known = {row["measure"]: row for row in found.to_dict("records")}
+    rows = []
+    for measure, unit in (("mae", "g"), ("pearson", "1")):
+        row = known.get(measure)
+        numbers = {"warnings": NOT_DEFINED} if row is None else {
+            key: row[key] for key in ("estimate", "se", "lo", "hi")
+        }  # fmt: skip
+        rows.append(result("cmr", measure, contrast=name, unit=unit, **numbers, **told))
+    return rows
 
 
 def _difference_row(name: str, differences: Floats, told: dict[str, Any]) -> dict[str, Any]:
     """The paired t interval and test of the mean difference of absolute errors."""
+    known = {"contrast": f"{name} against {DEMOGRAPHICS}", "unit": "g", **told}
+    if len(differences) < _FEWEST_FOR_T:
+        return result("cmr", DIFFERENCE, **known, warnings=NOT_DEFINED)
     found = stats.ttest_1samp(differences, 0.0)
     lo, hi = found.confidence_interval(0.95)
     return result(
-        "cmr", DIFFERENCE, contrast=f"{name} against {DEMOGRAPHICS}", unit="g",
-        estimate=float(differences.mean()), se=float(stats.sem(differences)), lo=float(lo),
-        hi=float(hi), p=float(found.pvalue), **told,
+        "cmr", DIFFERENCE, **known, estimate=float(differences.mean()),
+        se=float(stats.sem(differences)), lo=float(lo), hi=float(hi), p=float(found.pvalue),
     )  # fmt: skip
 
 
 def body_size_tables(found: Masked) -> list[ReadTable]:
-    """Return the table of errors with and without ECG, if there are such results."""
-    partial = estimate_of(found, PARTIAL, PREDICTION)
-    if partial is None:
+    """Return the tables of errors with and without ECG, of everybody and by group."""
+    if estimate_of(found, PARTIAL, PREDICTION) is None:
         return []
+    return [_of_everybody(found), *_by_group(found)]
+
+
+def _of_everybody(found: Masked) -> ReadTable:
+    partial = estimate_of(found, PARTIAL, PREDICTION)
+    assert partial is not None
     lines = []
     for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS):
         difference = estimate_of(found, DIFFERENCE, f"{name} against {DEMOGRAPHICS}")
@@ -180,4 +224,34 @@ def body_size_tables(found: Masked) -> list[ReadTable]:
         "prediction knows of the mass beyond them and height.",
     )
     cells = pd.DataFrame(lines, columns=heads)
-    return [ReadTable("cmr_body_size", "What the ECG adds against CMR", cells, 1, notes)]
+    return ReadTable("cmr_body_size", "What the ECG adds against CMR", cells, 1, notes)
+
+
+def _by_group(found: Masked) -> list[ReadTable]:
+    """A row a group: partial correlation, and errors of the calibrated line and without ECG."""
+    lines = []
+    for strata, level in levels_of(found, PREDICTION, PARTIAL):
+        if strata:
+            where = (strata, level)
+            partial = estimate_of(found, PARTIAL, PREDICTION, *where)
+            difference = estimate_of(
+                found, DIFFERENCE, f"{CALIBRATED} against {DEMOGRAPHICS}", *where
+            )
+            assert partial is not None
+            lines.append(
+                [STRATA[strata], level, partial["people"], estimate_cell(partial, 3),
+                 *(estimate_cell(estimate_of(found, "mae", name, *where), 2)
+                   for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS)),
+                 estimate_cell(difference, 2), p_cell(difference)]
+            )  # fmt: skip
+    if not lines:
+        return []
+    heads = ["Group", "Level", "People", f"Partial r given {_ADJUSTED}",
+             "Mean absolute error, g", "Of the calibrated line, g", "Without ECG, g",
+             "Calibrated less without ECG, g", "P"]  # fmt: skip
+    notes = (
+        "The lines are those of everybody, fitted to all groups together and judged in each. "
+        "Within a sex the partial correlation is given the other three.",
+    )
+    return [ReadTable("cmr_body_size_groups", "What the ECG adds against CMR, by group",
+                      pd.DataFrame(lines, columns=heads), 2, notes)]  # fmt: skip

@@ -19,26 +19,29 @@ from analysis.report.topic_cmr_agreement import (
     levels_of,
     p_cell,
 )
-from analysis.report.topic_cmr_lvh import (
+from analysis.report.topic_cmr_discrimination import (
     AGAINST_CORNELL,
     AGAINST_RULES,
-    ALL_PAIRS,
-    ALL_THREE,
     AUROC,
     AUROC_DIFFERENCE,
     C_DIFFERENCE,
     FROM_ROUNDED,
+    SENSITIVITY_TEST,
+    SPECIFICITY_TEST,
+    C,
+    on_all_three,
+)
+from analysis.report.topic_cmr_lvh import (
+    ALL_PAIRS,
+    ALL_THREE,
     PREDICTED,
     RAW_INDEX,
     RELATIVE_CORNELL,
     RELATIVE_INDEX,
     SCORE,
-    SENSITIVITY_TEST,
-    SPECIFICITY_TEST,
     YES_NO,
-    C,
 )
-from analysis.report.topic_cmr_pairs import ANY_RULE, STRATA
+from analysis.report.topic_cmr_pairs import ANY_DATE, ANY_RULE, STRATA
 
 _WILSON: Final = (
     "Shares and their Wilson limits are computed from the counts as shown, which are rounded."
@@ -119,10 +122,11 @@ def _accuracy(counts: Masked) -> list[ReadTable]:
 
 
 def _of_population(counts: Masked, population: str) -> pd.DataFrame:
-    """Rows of some pairs, with each count as text under its name and `_shown`."""
+    """Rows of some pairs, also by their first CMR, with each count as text by name and `_shown`."""
     names = [column.name for column in counts.columns if column.kind == Kind.COUNT]
     texts = {f"{name}_shown": counts.shown(name).replace(NOT_APPLICABLE, HIDDEN) for name in names}
-    return counts.rows.assign(**texts)[counts.rows["population"] == population]
+    wanted = counts.rows["population"].isin([population, f"{population}{ANY_DATE}"])
+    return counts.rows.assign(**texts)[wanted]
 
 
 def _accuracy_line(row: Mapping[Any, Any]) -> list[str]:
@@ -136,7 +140,7 @@ def _accuracy_line(row: Mapping[Any, Any]) -> list[str]:
 def _c_statistics(found: Masked) -> list[ReadTable]:
     lines = []
     for strata, level in levels_of(found, YES_NO[PREDICTED], C):
-        if strata != ALL_THREE:
+        if not strata.endswith(ALL_THREE):
             lines.append(_estimate_line(found, C, YES_NO[PREDICTED], strata, level))
     for words in YES_NO.values():
         if estimate_of(found, C, words, ALL_THREE) is not None:
@@ -149,16 +153,47 @@ def _c_statistics(found: Masked) -> list[ReadTable]:
             lines.append([words, *line[1:]])
     if not lines:
         return []
-    notes = (
-        "Binary c-statistic = (sensitivity + specificity) / 2 of a yes/no marker; interval and "
-        "paired test by DeLong. It is not to be compared with an AUROC of a continuous marker.",
-        *_rounding_note(found),
-        "McNemar's test is exact: sensitivity among people with LVH by CMR, specificity among the "
-        "others. What only a few people decide is hidden.",
-    )
+    notes = (*_C_NOTES, *_rounding_note(found), _MCNEMAR_NOTE)
     heads = ["Marker", "Group", "Level", "People", "Binary c-statistic", "P"]
-    return [ReadTable("cmr_c_statistic", "Binary c-statistics of LVH",
-                      pd.DataFrame(lines, columns=heads), 3, notes)]  # fmt: skip
+    table = ReadTable("cmr_c_statistic", "Binary c-statistics of LVH",
+                      pd.DataFrame(lines, columns=heads), 3, notes)  # fmt: skip
+    return [table, *_rules_by_group(found)]
+
+
+def _rules_by_group(found: Masked) -> list[ReadTable]:
+    """A row a group: the c-statistic of each marker, and the prediction against any rule."""
+    lines = []
+    for strata in STRATA:
+        named = on_all_three(strata)
+        levels = [level for one, level in levels_of(found, YES_NO[PREDICTED], C) if one == named]
+        for level in levels:
+            markers = [estimate_of(found, C, words, named, level) for words in YES_NO.values()]
+            first = markers[0]
+            assert first is not None
+            tests = [estimate_of(found, measure, AGAINST_RULES, named, level)
+                     for measure in (C_DIFFERENCE, SENSITIVITY_TEST, SPECIFICITY_TEST)]  # fmt: skip
+            lines.append(
+                [STRATA[strata], level, first["people"],
+                 *(estimate_cell(one, 3) for one in markers), estimate_cell(tests[0], 3),
+                 *map(p_cell, tests)]
+            )  # fmt: skip
+    if not lines:
+        return []
+    heads = ["Group", "Level", "People", *YES_NO.values(), "Predicted LVH less any rule", "P",
+             "P of sensitivity", "P of specificity"]  # fmt: skip
+    notes = (*_C_NOTES, *_rounding_note(found), _MCNEMAR_NOTE)
+    return [ReadTable("cmr_rules_by_group", "Binary c-statistics of LVH and the ECG rules by group",
+                      pd.DataFrame(lines, columns=heads), 2, notes)]  # fmt: skip
+
+
+_C_NOTES: Final = (
+    "Binary c-statistic = (sensitivity + specificity) / 2 of a yes/no marker; interval and paired "
+    "test by DeLong. It is not to be compared with an AUROC of a continuous marker.",
+)
+_MCNEMAR_NOTE: Final = (
+    "McNemar's test is exact: sensitivity among people with LVH by CMR, specificity among the "
+    "others. What only a few people decide is hidden."
+)
 
 
 def _rounding_note(found: Masked) -> tuple[str, ...]:
@@ -175,9 +210,10 @@ def _estimate_line(found: Masked, measure: str, words: str, strata: str, level: 
     row = estimate_of(found, measure, words, strata, level)
     if row is None:
         raise KeyError(measure)
-    group = f"{strata[0].upper()}{strata[1:]}" if strata == ALL_THREE else STRATA.get(
-        strata, "Everybody"
-    )  # fmt: skip
+    base = strata.removesuffix(ALL_THREE).removesuffix(", ")
+    group = STRATA.get(base, "Everybody")
+    if strata.endswith(ALL_THREE):
+        group = f"{group}, {ALL_THREE}" if base else f"{ALL_THREE[0].upper()}{ALL_THREE[1:]}"
     return [words[0].upper() + words[1:], group, level, row["people"], estimate_cell(row, 3),
             p_cell(row)]  # fmt: skip
 
@@ -188,14 +224,18 @@ def _aurocs(found: Masked) -> list[ReadTable]:
         for words in (RELATIVE_INDEX, RAW_INDEX, SCORE, RELATIVE_CORNELL)
         for strata, level in levels_of(found, words, AUROC)
     ]
-    if estimate_of(found, AUROC_DIFFERENCE, AGAINST_CORNELL) is not None:
-        line = _estimate_line(found, AUROC_DIFFERENCE, AGAINST_CORNELL, "", "")
-        lines.append([f"Difference: {AGAINST_CORNELL}", *line[1:]])
+    for strata in ("", *STRATA):
+        named = on_all_three(strata)
+        for one, level in levels_of(found, AGAINST_CORNELL, AUROC_DIFFERENCE):
+            if one == named:
+                line = _estimate_line(found, AUROC_DIFFERENCE, AGAINST_CORNELL, named, level)
+                lines.append([f"Difference: {AGAINST_CORNELL}", *line[1:]])
     if not lines:
         return []
     notes = (
         "Areas under the ROC curve of continuous markers with DeLong's interval, each on the "
-        "people who have the marker. An area of raw g/m2 over both sexes would mix them, since "
+        "people who have the marker; differences on those who have all three ECG rules, as the ROC "
+        "curves. An area of raw g/m2 over both sexes would mix them, since "
         "limits differ: it is given within each sex only, where it ranks as the relative one does.",
     )
     heads = ["Continuous marker", "Group", "Level", "People", "AUROC", "P"]

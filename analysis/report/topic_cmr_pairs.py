@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,14 +23,22 @@ STRATA: Final = {
     "age_band": "Age, years",
     "bmi_class": "Body mass index, kg/m2",
     "ethnicity": "Ethnicity",
-    "imaged": "Date of CMR",
+    "imaged": "First CMR",
 }
+IMAGED: Final = "imaged"
+"""The classification that is no part of the main results, but stands beside them."""
+ANY_DATE: Final = ", imaged at any date"
+"""Behind the name of a population that has people imaged before the training set's date too."""
 FEWEST_OF_ETHNICITY: Final = 30
 """People of an ethnic group below which it is put together with others of that size."""
 
 WITH_CMR: Final = "people with CMR"
 NO_ECG: Final = "no usable ECG"
 NOT_IN_TIME: Final = "no ECG close enough in time"
+BEFORE: Final = "paired, but imaged before the date of the training set: apart"
+UNDATED: Final = (
+    "paired, but a CMR is of unknown date: whether before the training set's is unknown"
+)
 NO_LABEL: Final = "paired, but body surface area or sex is unknown"
 NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
 COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
@@ -37,11 +47,103 @@ _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score",
                    "s_v3_uv", *RULES)  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """People of one classification.
+
+    Attributes:
+        strata: of STRATA, or "" for everybody.
+        people: pairs of those whose group is known.
+    """
+
+    strata: str
+    people: pd.DataFrame
+
+    def levels(self, of: pd.DataFrame | None = None) -> list[tuple[str, pd.DataFrame]]:
+        """Return the people of each group, from low to high; all of them where there is none.
+
+        Args:
+            of: some of the people, instead of all.
+        """
+        own = self.people if of is None else of
+        if not self.strata:
+            return [("", own)]
+        found = [(str(level), part) for level, part in own.groupby(self.strata)]
+        return sorted(found, key=lambda one: level_order(self.strata, one[0]))
+
+
 def level_order(strata: str, level: str) -> tuple[int, int, str]:
     """Return a key that sorts classifications, and their groups from low to high."""
     bands = [*AGE_BANDS_YEARS, *BMI_CLASSES_KG_M2]
     place = bands.index(level) if level in bands else len(bands)
     return list(STRATA).index(strata) if strata in STRATA else -1, place, level
+
+
+def main_pairs(data: StudyData, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs that the results are of: without people who may be of the training set.
+
+    Where the study gives a date of imaging, they are people whose first CMR is on or after it.
+
+    Args:
+        data: of the study.
+        pairs: of `cmr_pairs`.
+    """
+    date = data.study.training.exclude_imaged_before
+    return pairs if date is None else pairs[pairs[IMAGED] == on_or_after(date)]
+
+
+def groups_of(data: StudyData, pairs: pd.DataFrame) -> list[Group]:
+    """Return everybody, each classification of the main pairs, and people by their first CMR.
+
+    Args:
+        data: of the study.
+        pairs: of `cmr_pairs`.
+    """
+    main = main_pairs(data, pairs)
+    made = [Group("", main)]
+    for name in STRATA:
+        own = pairs if name == IMAGED else main
+        known = own[own[name].notna()]
+        if len(known):
+            made.append(Group(name, known))
+    return made
+
+
+def on_or_after(date: dt.date) -> str:
+    """Return the group of people whose first CMR is on or after a date."""
+    return f"on or after {date}"
+
+
+def before(date: dt.date) -> str:
+    """Return the group of people whose first CMR is before a date."""
+    return f"before {date}"
+
+
+def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
+    """Return for each person whether the first CMR is before the date of the training set.
+
+    Args:
+        data: of a study with `training.exclude_imaged_before`.
+        people: participant_id.
+
+    Returns:
+        `before` or `on_or_after` the date; missing for who has no CMR, and where one that may be
+        the first is of unknown date.
+    """
+    date = data.study.training.exclude_imaged_before
+    if date is None or data.cmr is None:
+        return pd.Series(None, people.index, dtype=object)
+    days = data.cmr.groupby("participant_id")["cmr_date"]
+    first, is_whole = days.min(), days.count() == days.size()
+    group = pd.Series(np.where(first < pd.Timestamp(date), before(date), on_or_after(date)),
+                      first.index, dtype=object)  # fmt: skip
+    known = (first < pd.Timestamp(date)) | is_whole
+    return people.map(group.where(known & first.notna()))
+
+
+def pairs_identity(strata: str, level: str) -> str:
+    """Return what a count of pairs is, the same in the flow and in the results."""
+    return f"pairs with CMR | {strata} | {level}"
 
 
 def cmr_pairs(data: StudyData) -> pd.DataFrame:
@@ -75,7 +177,7 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
     made["index_g_m2"] = _floats(pairs, study.index_column)
     made["index_cmr_g_m2"] = made["mass_cmr_g"] / made["bsa_m2"]
     made["lvh"] = _floats(pairs, study.lvh_column)
-    return _with_strata(_with_lvh(made, data), pairs, data)
+    return _with_strata(_with_lvh(made, data), data)
 
 
 def _floats(table: pd.DataFrame, name: str) -> pd.Series[Any]:
@@ -105,20 +207,13 @@ def _with_lvh(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
     )
 
 
-def _with_strata(made: pd.DataFrame, pairs: pd.DataFrame, data: StudyData) -> pd.DataFrame:
-    made = made.assign(
+def _with_strata(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
+    return made.assign(
         age_band=banded(made["age_years"], AGE_BANDS_YEARS),
         bmi_class=banded(made["bmi_kg_m2"], BMI_CLASSES_KG_M2),
         ethnicity=_ethnicity(made, data),
-        imaged=None,
+        imaged=imaged_of(data, made["participant_id"]),
     )
-    date = data.study.training.exclude_imaged_before
-    if date is not None:
-        before = pairs["cmr_date"] < pd.Timestamp(date)
-        words = np.where(before, f"before {date}", f"on or after {date}")
-        imaged = pd.Series(words, made.index, dtype=object)
-        made["imaged"] = imaged.where(pairs["cmr_date"].notna())
-    return made
 
 
 def _ethnicity(made: pd.DataFrame, data: StudyData) -> pd.Series[Any]:
@@ -148,16 +243,26 @@ def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     with_cmr = set(data.cmr["participant_id"]) & set(data.persons["participant_id"])
     with_mass = data.predictions.loc[data.predictions["lvm_pred_g"].notna(), "participant_id"]
     with_ecg = with_cmr & set(with_mass.dropna())
-    labelled = pairs["lvh_cmr"].notna() & pairs["lvh"].notna()
-    n_complete = int(pairs["all_three"].sum())
+    main, date = main_pairs(data, pairs), data.study.training.exclude_imaged_before
+    labelled = main["lvh_cmr"].notna() & main["lvh"].notna()
+    n_complete = int(main["all_three"].sum())
+    apart = {} if date is None else {
+        BEFORE: int((pairs[IMAGED] == before(date)).sum()),
+        UNDATED: int(pairs[IMAGED].isna().sum()),
+    }  # fmt: skip
     rows = {
         WITH_CMR: len(with_cmr),
         NO_ECG: len(with_cmr) - len(with_ecg),
         NOT_IN_TIME: len(with_ecg) - len(pairs),
+        **apart,
         NO_LABEL: int((~labelled).sum()),
         NO_RULES: int(labelled.sum()) - n_complete,
         COMPLETE: n_complete,
     }
     columns = (label("step", "where people end"), count("n_people", "people"))
     table = pd.DataFrame({"step": list(rows), "n_people": list(rows.values())})
-    return Aggregate("cmr_flow", table, columns, (RowsAddUp(("n_people",), "step", WITH_CMR),))
+    known = {BEFORE: pairs_identity(IMAGED, "" if date is None else before(date))}
+    return Aggregate(
+        "cmr_flow", table, columns, (RowsAddUp(("n_people",), "step", WITH_CMR),),
+        identities={"n_people": [known.get(step, "") for step in rows]},
+    )  # fmt: skip

@@ -14,12 +14,14 @@ from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
+from analysis.report.topic_cmr_pairs import before, imaged_of, on_or_after
 from analysis.report.topic_hazard_ratios import HAZARD_RATIO
 from analysis.report.words import estimate_texts, side_by_side
 from lvm_core.body import Bsa, body_surface_area_m2
 from lvm_core.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
 
 MAIN: Final = "main analysis"
+NOT_IMAGED: Final = "never imaged, or at an unknown date"
 _LATENCIES_DAYS: Final = (30, 365)
 _OTHER_VALUES: Final = {
     "lvmi_pred_g_m2": "lvmi_recal_g_m2", "lvm_pred_g": "lvm_recal_g",
@@ -88,17 +90,23 @@ def variants(data: StudyData) -> list[Variant]:
         made.append(Variant(words, _replaced(other), exposure=other))
     date = data.study.training.exclude_imaged_before
     if date is not None:
-        bound = pd.Timestamp(date)
-        made += [
-            Variant(f"index ECG before {date}", lambda t: t[t["index_date"] < bound]),
-            Variant(f"index ECG on or after {date}", lambda t: t[t["index_date"] >= bound]),
-        ]
+        made += _imaged(data, {before(date): f"imaged before {date}", on_or_after(date):
+                               f"imaged on or after {date}", "": NOT_IMAGED})  # fmt: skip
     if "lvm_ecg_only_g" in data.ecgs:
         first = data.ecgs.drop_duplicates("participant_id")["lvm_ecg_only_g"]
         made.append(Variant("LV mass of the ECG-only model, per SD of it",
                             _replaced("lvm_ecg_only_g"), size=float(first.std(ddof=1)),
                             exposure="lvm_ecg_only_g"))  # fmt: skip
     return made
+
+
+def _imaged(data: StudyData, words: Mapping[str, str]) -> list[Variant]:
+    """People by their first CMR; those before the date may be of the training set."""
+
+    def of(group: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+        return lambda t: t[imaged_of(data, t["participant_id"]).fillna("") == group]
+
+    return [Variant(text, of(group)) for group, text in words.items()]
 
 
 def _as_it_is(table: pd.DataFrame) -> pd.DataFrame:

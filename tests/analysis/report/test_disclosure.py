@@ -87,7 +87,7 @@ def _few_large_hearts(drawn: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng(1)
     large = drawn["lvh_pred"].astype(bool) & (drawn["lvmi_pred_g_m2"].rank(ascending=False) > 14)
     limit = drawn["sex"].map({"female": 54.0, "male": 71.0})
-    drawn.loc[large, "lvm_pred_g"] = (limit * drawn["bsa_m2"])[large]
+    drawn["lvm_pred_g"] = drawn["lvm_pred_g"].mask(large, limit * drawn["bsa_m2"])
     drawn["lvh_pred"] = drawn["lvh_pred"].astype("boolean")
     drawn.loc[[5, 17, 99], "lvh_pred"] = None
     drawn = derived(drawn)

@@ -245,7 +245,8 @@ def test_section__has_every_part_and_the_figures_of_the_paper(drawn: StudyData) 
     assert [one.key for one in section.items] == [
         "cmr_flow", "cmr_paper", "cmr_errors_mass", "cmr_correlation_mass", "cmr_errors_index",
         "cmr_correlation_index", "cmr_lines", "cmr_mass", "cmr_bland_altman", "cmr_body_size",
-        "cmr_prevalence", "cmr_accuracy", "cmr_rules", "cmr_c_statistic", "cmr_auroc", "cmr_roc",
+        "cmr_body_size_groups", "cmr_prevalence", "cmr_accuracy", "cmr_rules", "cmr_c_statistic",
+        "cmr_rules_by_group", "cmr_auroc", "cmr_roc",
     ]  # fmt: skip
     paper = _table(section, "cmr_paper")
     assert paper.cells.iloc[:4, 1].tolist() == [

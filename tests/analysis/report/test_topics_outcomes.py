@@ -204,8 +204,8 @@ def test_sensitivity__before_and_after_the_training_date_are_everybody(data: Stu
     study = data.study.model_copy(update={"training": training})
     rows = rows_of(topic_sensitivity, replace(data, study=study), "sensitivity")
     own = rows[(rows["outcome"] == "af") & (rows["contrast"] == "per SD")].set_index("level")
-    parts = own.filter(like="index ECG", axis=0)
-    assert len(parts) == 2
+    parts = own.filter(like="imaged", axis=0)
+    assert len(parts) == 3
     assert parts["n_people"].sum() == own.loc[topic_sensitivity.MAIN, "n_people"]
 
 
