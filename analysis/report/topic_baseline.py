@@ -1,8 +1,9 @@
-"""Table 1: who the people are, by LVH, with missing values and standardised differences."""
+"""Table 1: who the people are, by LVH and by quartile, with missing values and differences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,28 @@ from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
 
-_GROUPS: Final = ("no LVH", "LVH", "LVH unknown")
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One of the tables.
+
+    Attributes:
+        key: of its aggregates and files.
+        groups: in the order of its columns; the last is of those whose group is unknown.
+        compared: the two of the standardised difference.
+    """
+
+    key: str
+    groups: tuple[str, ...]
+    compared: tuple[str, str]
+
+
+_BY_LVH: Final = _Table("baseline", ("no LVH", "LVH", "LVH unknown"), ("LVH", "no LVH"))
+_BY_QUARTILE: Final = _Table(
+    "baseline_quartile",
+    (*(f"quartile {number}" for number in (1, 2, 3, 4)), "quartile unknown"),
+    ("quartile 4", "quartile 1"),
+)
 _NUMBERS: Final = {
     "age_years": "Age, years",
     "bmi_kg_m2": "Body mass index, kg/m2",
@@ -34,21 +56,33 @@ _MISSING: Final = "missing"
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
-    """Return means and counts of one index ECG a person, everybody and by LVH."""
+    """Return means and counts of one index ECG a person: everybody, by LVH and by quartile."""
     people = data.ecgs.drop_duplicates("participant_id")
-    people = people.assign(group=people["lvh_group"].fillna("LVH unknown"))
+    quartile = people["quartile"].map(lambda q: f"quartile {q:.0f}", na_action="ignore")
+    grouped = {
+        _BY_LVH: people["lvh_group"].fillna(_BY_LVH.groups[-1]),
+        _BY_QUARTILE: quartile.astype(object).fillna(_BY_QUARTILE.groups[-1]),
+    }
+    return [
+        one
+        for table, group in grouped.items()
+        for one in _aggregates(data, people.assign(group=group), table)
+    ]
+
+
+def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Aggregate]:
     own = {one.name: one for one in data.study.covariates}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
     rows, counts = [], []
-    for group in (EVERYBODY, *_GROUPS):
+    for group in (EVERYBODY, *table.groups):
         part = people if group == EVERYBODY else people[people["group"] == group]
         rows += [_number(part, group, name, words) for name, words in numbers.items()
                  if name in people]  # fmt: skip
         for name, words in categories.items():
             if name in people:
                 counts += _levels(people[name], part[name], group, words)
-    return [_numbers_aggregate(rows), _counts_aggregate(counts)]
+    return [_numbers_aggregate(rows, table.key), _counts_aggregate(counts, table.key)]
 
 
 def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, Any]:
@@ -85,7 +119,16 @@ def _words(values: pd.Series[Any]) -> pd.Series[Any]:
     return texts.astype(object).replace("", _MISSING)
 
 
-def _numbers_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+def _of_everybody(table: pd.DataFrame, what: str, *labels: str) -> list[str]:
+    """Identities of counts of everybody, which stand in the tables of all classifications."""
+    keys = [" | ".join(map(str, row)) for row in table[list(labels)].itertuples(index=False)]
+    return [
+        f"Table 1, {what} | {key}" if group == EVERYBODY else ""
+        for group, key in zip(table["group"], keys, strict=True)
+    ]
+
+
+def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
     statistics = {
         "mean": "mean", "sd": "standard deviation, n - 1", "p5": "5th percentile",
         "q1": "25th percentile", "median": "median", "q3": "75th percentile",
@@ -93,7 +136,7 @@ def _numbers_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
     }  # fmt: skip
     columns = (
         label("variable", "with its unit"),
-        label("group", "everybody, or by LVH"),
+        label("group", "everybody, or of the classification"),
         count("n_people", "people of the group"),
         count("n_known", "people with a value"),
         count("n_missing", "people without a value"),
@@ -101,14 +144,16 @@ def _numbers_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
     )
     sums = (RowsAddUp(("n_people", "n_known", "n_missing"), "group", EVERYBODY, ("variable",)),)
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("baseline_numbers", table, columns, sums)
+    known = {name: _of_everybody(table, name, "variable")
+             for name in ("n_people", "n_known", "n_missing")}  # fmt: skip
+    return Aggregate(f"{key}_numbers", table, columns, sums, identities=known)
 
 
-def _counts_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+def _counts_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
     columns = (
         label("variable", "a category"),
         label("level", "of it"),
-        label("group", "everybody, or by LVH"),
+        label("group", "everybody, or of the classification"),
         count("n_group", "people of the group"),
         count("n_people", "people of the group with the level"),
     )
@@ -118,28 +163,48 @@ def _counts_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         RowsAddUp(("n_group",), "group", EVERYBODY, ("variable", "level")),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("baseline_counts", table, columns, sums)
+    known = {name: _of_everybody(table, name, "variable", "level")
+             for name in ("n_group", "n_people")}  # fmt: skip
+    return Aggregate(f"{key}_counts", table, columns, sums, identities=known)
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return Table 1."""
-    numbers, counts = masked.get("baseline_numbers"), masked.get("baseline_counts")
-    if numbers is None or counts is None:
+    """Return Table 1, by LVH and by quartile."""
+    if "baseline_numbers" not in masked or "baseline_counts" not in masked:
         return None
-    groups = [g for g in (EVERYBODY, *_GROUPS) if _is_there(numbers, g)]
+    lvh = f"LVH: predicted index above the limit of the sex ({about.lvh_preset})."
+    cut = (
+        f"Quartiles of the {about.exposure_name} are cut within sex; otherwise a quartile would "
+        "mostly be a sex."
+    )
+    titles = {
+        _BY_LVH: ("People by predicted LVH", lvh),
+        _BY_QUARTILE: (f"People by quartile of the {about.exposure_name}, cut within sex", cut),
+    }
+    items = tuple(
+        _read_table(masked, table, title, note)
+        for table, (title, note) in titles.items() if f"{table.key}_numbers" in masked
+    )  # fmt: skip
+    return Section("baseline", "Who they are", items=items)
+
+
+def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: str) -> ReadTable:
+    numbers, counts = masked[f"{table.key}_numbers"], masked[f"{table.key}_counts"]
+    groups = [g for g in (EVERYBODY, *table.groups) if _is_there(numbers, g)]
     head = _head(numbers, groups)
-    lines = [*_number_lines(numbers, groups), *_count_lines(counts, groups)]
+    lines = [*_number_lines(numbers, groups, table.compared),
+             *_count_lines(counts, groups, table.compared)]  # fmt: skip
     titles = ["Characteristic", "", *(head[g] for g in groups), "Standardised difference"]
     cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
     cells.columns = pd.Index(titles)
     notes = (
         "Numbers: mean (SD), median [quartiles]; categories: people (per cent of the group).",
-        "One index ECG a person. Standardised difference: LVH against no LVH, difference of means "
-        "or shares over the root of the mean variance (Austin PC, Stat Med 2009;28:3083).",
-        f"LVH: predicted index above the limit of the sex ({about.lvh_preset}).",
+        "One index ECG a person. Standardised difference: "
+        f"{table.compared[0]} against {table.compared[1]}, difference of means or shares over the "
+        "root of the mean variance (Austin PC, Stat Med 2009;28:3083).",
+        note,
     )
-    table = ReadTable("baseline", "People by predicted LVH", cells, 2, notes)
-    return Section("baseline", "Who they are", items=(table,))
+    return ReadTable(table.key, title, cells, 2, notes)
 
 
 def _is_there(numbers: Masked, group: str) -> bool:
@@ -154,7 +219,7 @@ def _head(numbers: Masked, groups: list[str]) -> dict[str, str]:
     return {group: f"{group[0].upper()}{group[1:]} (n = {n})" for group, n in first.items()}
 
 
-def _number_lines(numbers: Masked, groups: list[str]) -> list[list[str]]:
+def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
     lines = []
     missing = numbers.shown("n_missing")
     for variable in dict.fromkeys(numbers.rows["variable"]):
@@ -163,7 +228,8 @@ def _number_lines(numbers: Masked, groups: list[str]) -> list[list[str]]:
         means = [HIDDEN if hidden.loc[g, "mean"] else _spread(own.loc[g]) for g in groups]
         middles = [HIDDEN if hidden.loc[g, "median"] else _middle(own.loc[g]) for g in groups]
         blank = missing[numbers.rows["variable"] == variable].set_axis(own.index)
-        lines.append([sentence(variable), "mean (SD)", *means, _difference_of_means(own, hidden)])
+        lines.append([sentence(variable), "mean (SD)", *means,
+                      _difference_of_means(own, hidden, compared)])  # fmt: skip
         lines.append(["", "median [quartiles]", *middles, ""])
         if any(blank[g] != "0" for g in groups):
             lines.append(["", "missing", *(blank[g] for g in groups), ""])
@@ -190,17 +256,17 @@ def _digits(row: pd.Series[Any]) -> int:
     return 2 if row["sd"] < 1 else 1
 
 
-def _difference_of_means(own: pd.DataFrame, hidden: pd.DataFrame) -> str:
-    if hidden.loc[["LVH", "no LVH"], "mean"].any():
+def _difference_of_means(own: pd.DataFrame, hidden: pd.DataFrame, compared: tuple[str, str]) -> str:
+    if hidden.loc[list(compared), "mean"].any():
         return HIDDEN
-    yes, no = own.loc["LVH"], own.loc["no LVH"]
+    yes, no = (own.loc[group] for group in compared)
     spread = np.sqrt((yes["sd"] ** 2 + no["sd"] ** 2) / 2)
     if not spread > 0:
         return NOT_APPLICABLE
     return number_text((yes["mean"] - no["mean"]) / spread, 2)
 
 
-def _count_lines(counts: Masked, groups: list[str]) -> list[list[str]]:
+def _count_lines(counts: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
     lines = []
     shown = counts.shown("n_people")
     shares = percent_texts(counts.rows["n_people"], counts.rows["n_group"])
@@ -212,7 +278,7 @@ def _count_lines(counts: Masked, groups: list[str]) -> list[list[str]]:
             cells = [_share(shown[places[g]], shares[places[g]]) for g in groups]
             if level == _MISSING and all(cell.startswith("0") for cell in cells):
                 continue
-            difference = "" if level == _MISSING else _difference_of_shares(rows)
+            difference = "" if level == _MISSING else _difference_of_shares(rows, compared)
             lines.append(["" if place else sentence(variable), level, *cells, difference])
     return lines
 
@@ -221,13 +287,13 @@ def _share(shown: str, share: str) -> str:
     return shown if share in (HIDDEN, NOT_APPLICABLE) else f"{shown} ({share})"
 
 
-def _difference_of_shares(rows: pd.DataFrame) -> str:
+def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> str:
     keyed = rows.set_index("group")
-    parts, wholes = keyed["n_people"], keyed["n_group"]
-    if parts.loc[["LVH", "no LVH"]].isna().any() or wholes.loc[["LVH", "no LVH"]].isna().any():
+    parts, wholes = (keyed.loc[list(compared), name] for name in ("n_people", "n_group"))
+    if parts.isna().any() or wholes.isna().any():
         return HIDDEN
-    if not (wholes["LVH"] and wholes["no LVH"]):
+    if not wholes.all():
         return NOT_APPLICABLE
-    yes, no = (min(float(parts[g]) / float(wholes[g]), 1.0) for g in ("LVH", "no LVH"))
+    yes, no = (min(float(parts[g]) / float(wholes[g]), 1.0) for g in compared)
     spread = np.sqrt((yes * (1 - yes) + no * (1 - no)) / 2)
     return number_text((yes - no) / spread, 2) if spread > 0 else NOT_APPLICABLE
