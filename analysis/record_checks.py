@@ -27,7 +27,6 @@ _UNKNOWN_DATES: Final = {
     ("birth_date", "placeholder"): "persons WHERE birth_is_placeholder",
     ("birth_date", "missing"): "persons WHERE birth_date IS NULL AND NOT birth_is_placeholder",
 }
-_SOURCES: Final = {"incident_sources": "event", "prevalent_sources": "disease at the index"}
 
 
 def refuse_unrelated_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -69,11 +68,11 @@ def names_never_seen(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules
     seen = [row[0] for row in connection.execute("SELECT DISTINCT source FROM events").fetchall()]
     there = ", ".join(sorted(filter(None, seen))) or "none"
     told = []
-    for setting in _SOURCES:
+    for setting in ("incident_sources", "prevalent_sources"):
         named = sorted({one for outcome in rules.outcomes for one in getattr(outcome, setting)})
         told += [
-            f"no record has the source {name!r} of {setting}: nobody has such an "
-            f"{_SOURCES[setting]} unless it is written otherwise (sources of the records: {there})"
+            f"no record has the source {name!r} of {setting}, so that it finds nobody; is it "
+            f"written alike? Sources of the records: {there}"
             for name in named if name not in seen
         ]  # fmt: skip
     return told

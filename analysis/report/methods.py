@@ -24,6 +24,7 @@ _EVENTS: Final = {
     "ukb_wide": "UK Biobank's wide fields",
     "ml4h": "ml4h's disease tables, of which only the dates are read",
 }
+_FEWEST_DRAWS: Final = 100
 _KNOWN: Final = (
     "All statistics are computed by LVM-AI's own functions, each compared with R (survival, "
     "cmprsk, riskRegression, pROC and others) in its tests. The code lists, hazard ratios and "
@@ -206,13 +207,15 @@ def _risks(data: StudyData, masked: Mapping[str, Masked]) -> str:
     incidence = "Cumulative incidence is Aalen and Johansen's"
     if not study.hazard_ratios:
         return f"{incidence}. Random draws have the seed {study.seed}."
-    draws = f"at most {study.bootstrap} draws" if study.bootstrap else "none: they are left out"
+    draws = f"with at most {study.bootstrap} draws"
+    if study.bootstrap < _FEWEST_DRAWS:
+        draws += ", too few for the latter" if study.bootstrap else ": neither is given"
     return (
         f"{incidence}, the subdistribution Fine and Gray's; "
         f"absolute risks have a horizon of {study.horizon_years:g} years, shortened to where at "
-        f"least 50 people and 10 % are at risk{_horizons(data, masked)}. Standardised risks and "
-        "the correction for the error of the prediction are bootstrapped "
-        f"({draws}). Random draws have the seed {study.seed}."
+        f"least 50 people and 10 % are at risk{_horizons(data, masked)}. The limits "
+        "of standardised risks and the correction for the error of the prediction are bootstrapped "
+        f"{draws}. Random draws have the seed {study.seed}."
     )
 
 
@@ -226,7 +229,7 @@ def _horizons(data: StudyData, masked: Mapping[str, Masked]) -> str:
         f"{float(years):.3g} years for {data.about.outcomes[str(outcome)]}"
         for outcome, years in used.items() if float(years) != data.study.horizon_years
     ]  # fmt: skip
-    return f": {', '.join(told)}" if told else ", which is nowhere the case"
+    return f": {', '.join(told)}" if told else ", which was not needed"
 
 
 def _cmr(study: Study) -> tuple[str, ...]:

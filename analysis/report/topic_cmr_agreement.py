@@ -48,7 +48,7 @@ _LINES: Final = {
     "slope_of_difference_on_mean": ("Slope of difference on mean", 3),
     "slope_of_difference_if_calibrated": ("The same, were it calibrated", 3),
 }
-_STRUCTURAL: Final = {"deming": "Deming, variance ratio 1", "passing-bablok": "Passing and Bablok"}
+_STRUCTURAL: Final = {"deming": "Deming", "passing-bablok": "Passing and Bablok"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,26 +244,29 @@ def _cells(found: Masked, words: str, wanted: Mapping[str, tuple[str, int]]) -> 
 
 
 def _structural_table(found: Masked) -> list[ReadTable]:
-    """A row a quantity, group and method."""
+    """A row a quantity and group; intercept and slope of each method."""
     lines = []
     for words, unit in UNITS.items():
         for strata, level in levels_of(found, words, "deming slope"):
-            for method, name in _STRUCTURAL.items():
-                slope = estimate_of(found, f"{method} slope", words, strata, level)
-                intercept = estimate_of(found, f"{method} intercept", words, strata, level)
-                if slope is not None:
-                    lines.append(
-                        [f"{words}, {unit}", STRATA.get(strata, "Everybody"), level, name,
-                         slope["people"], estimate_cell(intercept, 1), estimate_cell(slope, 3)]
-                    )  # fmt: skip
+            rows = {
+                (method, term): estimate_of(found, f"{method} {term}", words, strata, level)
+                for method in _STRUCTURAL for term in ("intercept", "slope")
+            }  # fmt: skip
+            slope = rows["deming", "slope"]
+            assert slope is not None
+            lines.append(
+                [f"{words}, {unit}", STRATA.get(strata, "Everybody"), level, slope["people"],
+                 *(estimate_cell(row, 1 if term == "intercept" else 3)
+                   for (_, term), row in rows.items())]
+            )  # fmt: skip
     if not lines:
         return []
-    heads = ["Quantity", "Group", "Level", "Method", "People", "Intercept", "Slope"]
-    cells = pd.DataFrame(lines, columns=heads)
+    terms = [f"{name}: {term}" for name in _STRUCTURAL.values() for term in ("intercept", "slope")]
+    cells = pd.DataFrame(lines, columns=["Quantity", "Group", "Level", "People", *terms])
     notes = (
         "CMR against prediction, as if both were measurements with error; Deming's variance ratio "
         "of 1 is an assumption. Neither line is used to recalibrate.",
         "Passing and Bablok's line is computed up to "
         f"{MOST_FOR_PASSING_BABLOK:,} pairs; above, it takes too long and is left out.",
     )
-    return [ReadTable("cmr_lines", "Structural lines between prediction and CMR", cells, 4, notes)]
+    return [ReadTable("cmr_lines", "Structural lines between prediction and CMR", cells, 3, notes)]

@@ -35,10 +35,8 @@ FEWEST_OF_ETHNICITY: Final = 30
 WITH_CMR: Final = "people with CMR"
 NO_ECG: Final = "no usable ECG"
 NOT_IN_TIME: Final = "no ECG close enough in time"
-BEFORE: Final = "paired, but imaged before the date of the training set: apart"
-UNDATED: Final = (
-    "paired, but a CMR is of unknown date: whether before the training set's is unknown"
-)
+BEFORE: Final = "paired, but first imaged before the date of the training set: shown apart"
+UNDATED: Final = "paired, but it is not known whether first imaged before that date"
 NO_LABEL: Final = "paired, but body surface area or sex is unknown"
 NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
 COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"

@@ -167,7 +167,7 @@ def test_sources__that_no_record_has_are_told(folder: Path) -> None:
     assert told["self_report"] == []
     assert len(told["selfreport"]) == 1
     assert "no record has the source 'selfreport' of prevalent_sources" in told["selfreport"][0]
-    assert "(sources of the records: hes, self_report)" in told["selfreport"][0]
+    assert "Sources of the records: hes, self_report" in told["selfreport"][0]
 
 
 def _with_prevalent(name: str) -> str:

@@ -82,7 +82,7 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
     "bsa_formula": ("mosteller", "by the formula of mosteller"),
     "model_strata": (True, "Quartiles are cut within sex and prediction model."),
     "masking": (Masking(k=0, base=1), "Masking is off"),
-    "bootstrap": (77, "(at most 77 draws)"),
+    "bootstrap": (77, "are bootstrapped with at most 77 draws, too few for the latter."),
     "seed": (5, "Random draws have the seed 5"),
     "hazard_ratios": (False, "No Cox models are fitted"),
 }  # fmt: skip
