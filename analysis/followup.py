@@ -23,6 +23,7 @@ from analysis.record_checks import (
     refuse_unrelated_tables,
     releases,
     unknown_dates,
+    unknown_regions,
 )
 from analysis.record_tables import RecordTables, read_tables
 
@@ -165,7 +166,7 @@ def _followed(
         usable_ecgs=_usable_ecgs(connection),
         unknown_dates=unknown_dates(connection, rules),
         releases=releases(connection),
-        notes=tuple(names_never_seen(connection, rules)),
+        notes=(*names_never_seen(connection, rules), *unknown_regions(connection)),
     )
 
 

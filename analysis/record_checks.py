@@ -78,6 +78,23 @@ def names_never_seen(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules
     return told
 
 
+def unknown_regions(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return a sentence where no participant is of a region that has an end of records."""
+    listed = [
+        {row[0] for row in connection.execute(f"SELECT DISTINCT region FROM {table}").fetchall()}
+        - {None, ""}
+        for table in ("persons", "ends")
+    ]
+    ours, ends = listed
+    if not ours or ours & ends:
+        return []
+    return [
+        "no participant is of a region with an end of records, so that nobody is followed; are "
+        "regions written alike? Participants have "
+        f"{min(ours)!r}, the ends {min(ends, default='')!r}"
+    ]
+
+
 def releases(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
     """Return the release labels of the follow-up ends, each once; () where none is given."""
     rows = connection.execute(

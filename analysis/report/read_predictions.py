@@ -65,7 +65,9 @@ def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
     _refuse_several_models(study, table)
     refuse_contradictions(study, table)
     if study.inputs.predictions_ecg_only is not None:
-        table = table.merge(_ecg_only(study.inputs.predictions_ecg_only), on="ecg_id", how="left")
+        only = _ecg_only(study.inputs.predictions_ecg_only)
+        _refuse_other_ecgs(table["ecg_id"], only["ecg_id"])
+        table = table.merge(only, on="ecg_id", how="left")
     return pd.DataFrame(table.sort_values("ecg_id").reset_index(drop=True))
 
 
@@ -117,6 +119,14 @@ def _ecg_only(given: Path) -> pd.DataFrame:
             "one model"
         )
     return table[["ecg_id", "lvm_pred_g"]].rename(columns={"lvm_pred_g": "lvm_ecg_only_g"})
+
+
+def _refuse_other_ecgs(ours: pd.Series[str], theirs: pd.Series[str]) -> None:
+    if len(ours) and len(theirs) and not ours.isin(theirs).any():
+        raise UsageError(
+            "predictions and predictions_ecg_only have no ecg_id in common: the former have for "
+            f"example {ours.min()!r}, the latter {theirs.min()!r}; expected the same ECGs"
+        )
 
 
 def _refuse_several_models(study: Study, predictions: pd.DataFrame) -> None:

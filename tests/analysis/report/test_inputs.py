@@ -295,6 +295,22 @@ def test_check__shows_counts_and_then_what_to_know_of_the_inputs(
     assert "warning: inputs.withdrawn is an empty list: it leaves nobody out\n" in shown.err
 
 
+def test_ecg_only__of_other_ecgs_is_refused_with_an_id_of_each(folder: Path) -> None:
+    other = predictions()
+    other.assign(ecg_id="x" + other["ecg_id"]).to_parquet(folder / "only.parquet")
+    with pytest.raises(UsageError, match=r"example '1000001_0', the latter 'x1000001_0'"):
+        read(folder, predictions_ecg_only="only.parquet")
+
+
+def test_regions__that_no_end_of_records_has_are_told(folder: Path) -> None:
+    change(folder, "participants.csv", region="england")
+    told = [note for note in read(folder).notes if "region" in note]
+    assert len(told) == 1
+    assert "Participants have 'england', the ends 'England'" in told[0]
+    change(folder, "participants.csv", region="England")
+    assert not any("region" in note for note in read(folder).notes)
+
+
 def test_ecg_only__of_several_models_is_refused(folder: Path) -> None:
     other = predictions().assign(model_id=["one", "two"] * 20)
     other.to_parquet(folder / "only.parquet")
