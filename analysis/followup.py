@@ -19,6 +19,7 @@ from analysis.columns import TableRefused
 from analysis.followup_rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
 from analysis.index_ecgs import body_sizes, choose_index_ecgs, eligibility
 from analysis.record_checks import (
+    deaths_of_others,
     names_never_seen,
     refuse_unrelated_tables,
     releases,
@@ -166,7 +167,11 @@ def _followed(
         usable_ecgs=_usable_ecgs(connection),
         unknown_dates=unknown_dates(connection, rules),
         releases=releases(connection),
-        notes=(*names_never_seen(connection, rules), *unknown_regions(connection)),
+        notes=(
+            *names_never_seen(connection, rules),
+            *unknown_regions(connection),
+            *deaths_of_others(connection),
+        ),
     )
 
 

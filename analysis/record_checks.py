@@ -17,9 +17,10 @@ from analysis.identifiers import refuse_strangers
 RELEASE: Final = "release of the follow-up ends"
 """What reports call the labels of `releases`."""
 
+# Not the deaths: in a small cohort nobody may have died.
 _TABLES: Final = {
-    "all_ecgs": "predictions", "event_people": "events", "deaths": "deaths",
-    "encounters": "encounters", "history_starts": "history_starts",
+    "all_ecgs": "predictions", "event_people": "events", "encounters": "encounters",
+    "history_starts": "history_starts",
 }  # fmt: skip
 _UNKNOWN_DATES: Final = {
     ("recorded_at", "placeholder"): "all_ecgs WHERE date_is_placeholder",
@@ -92,6 +93,24 @@ def unknown_regions(connection: duckdb.DuckDBPyConnection) -> list[str]:
         "no participant is of a region with an end of records, so that nobody is followed; are "
         "regions written alike? Participants have "
         f"{min(ours)!r}, the ends {min(ends, default='')!r}"
+    ]
+
+
+def deaths_of_others(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return a sentence where a table of deaths has rows, and none of a participant."""
+    there = {row[0] for row in connection.execute("SHOW TABLES").fetchall()}
+    if "deaths" not in there:
+        return []
+    found = connection.execute(
+        "SELECT count(*), count(p.participant_id) FROM deaths AS d "
+        "LEFT JOIN persons AS p USING (participant_id)"
+    ).fetchall()
+    n_rows, n_ours = found[0]
+    if n_rows == 0 or n_ours > 0:
+        return []
+    return [
+        "no participant is in the table of deaths, so that nobody dies or is lost; are identifiers "
+        "written alike?"
     ]
 
 
