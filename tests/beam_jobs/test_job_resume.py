@@ -362,7 +362,7 @@ def test_result_files__do_not_depend_on_where_and_when_they_are_made(
 def test_run_report__has_the_promised_keys(run: Path) -> None:
     made = report(run)
     assert made["counts"] == {"read": 20, "predicted": 20, "rejected": {}}
-    assert set(made["timing_s"]) == {"startup", "scoring"}
+    assert set(made["timing_s"]) == {"startup", "scoring", "scoring_cpu"}
     assert made["ecg_per_s"] > 0
     assert made["peak_rss_mb"] > 0
     assert made["versions"]["pyarrow"]
