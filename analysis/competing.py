@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-_CHUNK = 1 << 22
+# Steps of people that are computed together, few enough for the processor's cache.
+_CHUNK: Final = 1 << 18
 
 
 def predict_cumulative_incidence(
@@ -54,17 +56,7 @@ def predict_cumulative_incidence(
         times, cause, product.limit = TRUE)`.
     """
     at = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    if at.ndim != 1 or not len(at) or not (np.isfinite(at) & (at >= 0)).all():
-        raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
-    _check_fits(fits_by_cause)
-    grid = np.unique(np.concatenate([f.state.ranges.times for f in fits_by_cause.values()]))
-    grid = grid[grid <= at.max()] if len(at) else grid[:0]
-    size = max(1, _CHUNK // max(1, len(grid) * len(fits_by_cause)))
-    parts = [
-        _incidences(fits_by_cause, table.iloc[begin : begin + size], grid, at)
-        for begin in range(0, len(table), size)
-    ]
-    values = np.concatenate(parts, axis=1)
+    values = cumulative_incidences(fits_by_cause, table, at)
     causes = list(fits_by_cause)
     return pd.DataFrame(
         {
@@ -74,6 +66,42 @@ def predict_cumulative_incidence(
             "cumulative_incidence": values.transpose(1, 0, 2).ravel(),
         }
     )
+
+
+def cumulative_incidences(
+    fits_by_cause: Mapping[int, CoxFit], table: pd.DataFrame, times: ArrayLike
+) -> Floats:
+    """Return what `predict_cumulative_incidence` does, as an array of causes, rows and times.
+
+    Raises:
+        TableRefused: a column cannot be used.
+        ValueError: as there.
+    """
+    at = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if at.ndim != 1 or not len(at) or not (np.isfinite(at) & (at >= 0)).all():
+        raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
+    _check_fits(fits_by_cause)
+    fits = list(fits_by_cause.values())
+    grid = np.unique(np.concatenate([fit.state.ranges.times for fit in fits]))
+    grid = grid[grid <= at.max()]
+    parts = [fit.relative_risks(table) for fit in fits]
+    # Rows that are alike are computed once, so that their risks are equal to the last bit, which
+    # ties in an AUC need and a matrix product does not promise.
+    keys = np.stack([values for part in parts for values in part])
+    alike, place = np.unique(keys, axis=1, return_inverse=True)
+    risks, strata = alike[::2], alike[1::2].astype(np.int64)
+    baselines = [fit.baseline_steps(grid) for fit in fits]
+    size = max(1, _CHUNK // max(1, len(grid)))
+    values = np.empty((len(fits), alike.shape[1], len(at)))
+    for codes in np.unique(strata, axis=1).T:
+        steps = np.stack([own[code] for own, code in zip(baselines, codes, strict=True)])
+        rows = np.flatnonzero((strata == codes[:, None]).all(axis=0))
+        for begin in range(0, len(rows), size):
+            chosen = rows[begin : begin + size]
+            values[:, chosen] = _incidences(
+                np.asarray(risks[:, chosen]), steps, grid[:, None] <= at
+            )
+    return np.asarray(values[:, place.ravel()])
 
 
 def _check_fits(fits: Mapping[int, CoxFit]) -> None:
@@ -91,15 +119,23 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
         raise ValueError("a row has the event of two causes; expected each cause to have its own")
 
 
-def _incidences(
-    fits: Mapping[int, CoxFit], table: pd.DataFrame, grid: Floats, at: Floats
-) -> Floats:
-    """Return (causes, rows, times) cumulative incidences."""
-    steps = np.stack([fit.hazard_steps(table, grid) for fit in fits.values()])
-    steps /= np.maximum(steps.sum(axis=0), 1.0)
-    survival = np.cumprod(np.clip(1 - steps.sum(axis=0), 0, None), axis=1)
-    before = np.concatenate([np.ones((len(table), 1)), survival[:, :-1]], axis=1)
-    incidence = np.concatenate(
-        [np.zeros((len(steps), len(table), 1)), np.cumsum(before * steps, axis=2)], axis=2
-    )
-    return np.asarray(incidence[:, :, np.searchsorted(grid, at, side="right")])
+def _incidences(risks: Floats, steps: Floats, within: NDArray[np.bool_]) -> Floats:
+    """Return cumulative incidences of rows that share their baseline hazards.
+
+    Args:
+        risks: (causes, rows) hazard ratios.
+        steps: (causes, T) of the baseline hazards.
+        within: (T, times) whether each step is by the time.
+
+    Returns:
+        (causes, rows, times).
+    """
+    total = risks.T @ steps
+    # Hazards of all causes that add up to more than 1 share it.
+    share = 1 / np.maximum(total, 1.0) if total.size and total.max() > 1 else None
+    free = np.ones((total.shape[0], total.shape[1] + 1))
+    np.clip(1 - total, 0, None, out=free[:, 1:])
+    np.cumprod(free, axis=1, out=free)
+    before = free[:, :-1] if share is None else free[:, :-1] * share
+    found = [before @ (own[:, None] * within) for own in steps]
+    return np.stack(found) * risks[:, :, None]

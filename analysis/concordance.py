@@ -121,12 +121,15 @@ def uno_concordance(fit: CoxFit, *, tau: float | None = None) -> Concordance:
     return _concordance(fit, weights)
 
 
-def delta_concordance(fit_a: CoxFit, fit_b: CoxFit) -> ConcordanceDifference:
+def delta_concordance(
+    fit_a: CoxFit, fit_b: CoxFit, *, known: tuple[Concordance, Concordance] | None = None
+) -> ConcordanceDifference:
     """Return the difference of two concordances on the same people, with its error.
 
     Args:
         fit_a: a fitted Cox model.
         fit_b: another, of the same rows.
+        known: their concordances, where they were computed already.
 
     Returns:
         The difference. For nested models use `CoxFit.likelihood_ratio_test` as the test.
@@ -138,7 +141,7 @@ def delta_concordance(fit_a: CoxFit, fit_b: CoxFit) -> ConcordanceDifference:
         Therneau and Watson 2015. R: `concordance(fit_a, fit_b)`, with
         `c(1, -1) %*% vcov %*% c(1, -1)` as the variance.
     """
-    a, b = concordance(fit_a), concordance(fit_b)
+    a, b = known or (concordance(fit_a), concordance(fit_b))
     first, second = fit_a.state, fit_b.state
     same = (
         _same(np.sort(first.rows), np.sort(second.rows))

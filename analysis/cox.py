@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from analysis.columns import Columns, Missing, TableRefused, used_columns
-from analysis.cox_fit import (
-    ChiSquareTest,
-    CoxFit,
-    FitState,
-    LogLikelihood,
-    estimate_table,
-    few_events,
-    sandwich,
-)
-from analysis.cox_likelihood import Likelihood, score_residuals
-from analysis.cox_solver import Maximum, Separated, find_separated, maximise
-from analysis.design import Covariate, Design, as_covariates, resolve_design
+from analysis.columns import Missing
+from analysis.cox_fit import ChiSquareTest, CoxFit, LogLikelihood
+from analysis.cox_rows import checked_rows, fit_rows
+from analysis.design import Covariate
 from analysis.periods import split_follow_up
 from analysis.proportional_hazards import proportional_hazards_test, scaled_schoenfeld
-from analysis.risk_ranges import RiskRanges, Ties, risk_order, risk_ranges
+from analysis.risk_ranges import Ties
 
 __all__ = [
     "ChiSquareTest",
@@ -36,8 +23,6 @@ __all__ = [
     "scaled_schoenfeld",
     "split_follow_up",
 ]
-
-Floats = NDArray[np.float64]
 
 
 def fit_cox(
@@ -86,161 +71,8 @@ def fit_cox(
         R: `coxph(Surv(entry, duration, event) ~ covariates + strata(...), table, weights, ties,
         robust, cluster)`.
     """
-    _check_ties(ties)
-    wanted = as_covariates(covariates)
-    layers = (strata,) if isinstance(strata, str) else tuple(strata)
-    names = [duration, event, entry, cluster, weights, *layers, *(c.column for c in wanted)]
-    columns = used_columns(table, names, missing=missing)
-    exits, events = _outcome(columns, duration, event)
-    case_weights = columns.weights(weights)
-    design, matrix = resolve_design(wanted, columns)
-    codes, labels = columns.groups(layers)
-    data = _Data(
-        n_dropped_missing=columns.n_dropped_missing,
-        row_numbers=columns.row_numbers,
-        design=design,
-        x=np.ascontiguousarray(matrix.T),
-        exits=exits,
-        entries=columns.entries(entry, duration=duration, exits=exits),
-        events=events,
-        weights=case_weights,
-        stratum=codes,
-        strata=layers,
-        stratum_labels=tuple(labels),
-        clusters=None if cluster is None else columns.groups([cluster])[0],
-        ties=ties,
-        robust=robust or cluster is not None or not _whole(case_weights),
-    )
-    return _fit(data)
-
-
-def _check_ties(ties: str) -> None:
-    if ties not in ("efron", "breslow"):
-        raise ValueError(f"ties is {ties!r}, expected 'efron' or 'breslow'")
-
-
-def _outcome(columns: Columns, duration: str, event: str) -> tuple[Floats, NDArray[np.bool_]]:
-    exits, events = columns.times(duration), columns.flags(event)
-    if not events.any():
-        raise TableRefused(f"column {event!r} has no event in {columns.n} rows, expected some")
-    return exits, events
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """Checked columns; arrays of (n,), and x of (p, n)."""
-
-    n_dropped_missing: int
-    row_numbers: NDArray[np.int64]
-    design: Design
-    x: Floats
-    exits: Floats
-    entries: Floats | None
-    events: NDArray[np.bool_]
-    weights: Floats | None
-    stratum: NDArray[np.int64]
-    strata: tuple[str, ...]
-    stratum_labels: tuple[object, ...]
-    clusters: NDArray[np.int64] | None
-    ties: Ties
-    robust: bool
-
-
-def _fit(data: _Data) -> CoxFit:
-    separated = find_separated(data.design, data.x, data.events)
-    if separated.terms.all():
-        raise TableRefused("; ".join(separated.messages) + "; no covariate has an estimate")
-    order = risk_order(data.exits, data.events, data.stratum)
-    order = order[~separated.rows[order]] if separated.rows.any() else order
-    kept = _taken(data, order, ~separated.terms)
-    ranges = risk_ranges(
-        kept.exits, kept.events, entries=kept.entries, stratum=kept.stratum,
-        n_strata=len(kept.stratum_labels), weights=kept.weights, ties=kept.ties,
+    rows = checked_rows(
+        table, duration=duration, event=event, covariates=covariates, entry=entry, strata=strata,
+        cluster=cluster, weights=weights, ties=ties, robust=robust, missing=missing,
     )  # fmt: skip
-    means = np.average(kept.x, axis=1, weights=kept.weights)
-    x = kept.x - means[:, None]
-    terms = np.array(data.design.terms)[~separated.terms]
-    best = maximise(ranges, x, terms.tolist())
-    covariance = best.covariance
-    if kept.robust:
-        influence = score_residuals(ranges, x, best.at) @ covariance
-        covariance = sandwich(influence, kept.clusters)
-    state = _state(data, kept, separated, ranges=ranges, x=x, means=means, at=best.at)
-    return _result(data, state, best, covariance, separated.messages)
-
-
-def _state(
-    data: _Data,
-    kept: _Data,
-    separated: Separated,
-    *,
-    ranges: RiskRanges,
-    x: Floats,
-    means: Floats,
-    at: Likelihood,
-) -> FitState:
-    return FitState(
-        ranges=ranges,
-        x=x,
-        means=means,
-        at=at,
-        exits=kept.exits,
-        entries=kept.entries,
-        events=kept.events,
-        estimated=~separated.terms,
-        fixed_values=data.x[separated.terms][:, np.argmin(separated.rows)],
-        strata=data.strata,
-        stratum_labels=data.stratum_labels,
-        clusters=kept.clusters,
-        rows=kept.row_numbers,
-    )
-
-
-def _result(
-    data: _Data, state: FitState, best: Maximum, covariance: Floats, messages: tuple[str, ...]
-) -> CoxFit:
-    terms = pd.Index(data.design.terms)
-    size = len(terms)
-    full = np.full((size, size), np.nan)
-    full[np.ix_(state.estimated, state.estimated)] = covariance
-    coef, model = np.full(size, np.nan), np.full(size, np.nan)
-    coef[state.estimated] = best.coefficients
-    model[state.estimated] = np.sqrt(np.diagonal(best.covariance))
-    n_events = int(data.events.sum())
-    return CoxFit(
-        estimates=estimate_table(data.design.terms, coef, np.sqrt(np.diagonal(full)), model),
-        covariance=pd.DataFrame(full, terms, terms),
-        log_likelihood=LogLikelihood(best.log_likelihood_null, best.at.log_likelihood),
-        n=len(data.exits),
-        n_events=n_events,
-        n_clusters=None if data.clusters is None else len(np.unique(data.clusters)),
-        n_dropped_missing=data.n_dropped_missing,
-        ties=data.ties,
-        robust=data.robust,
-        warnings=(*messages, *few_events(n_events, len(best.coefficients))),
-        design=data.design,
-        state=state,
-    )
-
-
-def _taken(data: _Data, rows: NDArray[np.int64], terms: NDArray[np.bool_]) -> _Data:
-    """Take rows in a given order, and the terms that have an estimate."""
-
-    def of(values: NDArray[Any] | None) -> Any:
-        return None if values is None else values[rows]
-
-    return replace(
-        data,
-        x=np.stack([values[rows] for values in data.x[terms]]),
-        exits=of(data.exits),
-        entries=of(data.entries),
-        events=of(data.events),
-        weights=of(data.weights),
-        stratum=of(data.stratum),
-        clusters=of(data.clusters),
-        row_numbers=of(data.row_numbers),
-    )
-
-
-def _whole(weights: Floats | None) -> bool:
-    return weights is None or bool((weights == np.round(weights)).all())
+    return fit_rows(rows.in_risk_order())

@@ -241,26 +241,35 @@ class CoxFit:
             )
         return _survival_frame(at, hazard, error)
 
-    def hazard_steps(self, table: pd.DataFrame, times: Floats) -> Floats:
-        """Return the steps of each row's cumulative hazard.
+    def relative_risks(self, table: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
+        """Return the hazard ratio of each row against a person at the means, and its stratum.
 
         Args:
             table: rows with the covariates and strata of the fit, complete.
+
+        Returns:
+            (n,) hazard ratios, and (n,) codes of strata: rows of `baseline_steps`.
+        """
+        columns = used_columns(table, [*self.design.columns, *self.state.strata])
+        return (
+            relative_risk(self._centred(columns), self.coefficients),
+            self._strata_of(columns),
+        )
+
+    def baseline_steps(self, times: Floats) -> Floats:
+        """Return the steps of the cumulative hazard of a person at the means.
+
+        Args:
             times: (T,) ascending times that include all event times of the fit up to the last.
 
         Returns:
-            (n, T) steps, 0 where the row's stratum has no event.
+            (strata, T) steps, 0 where the stratum has no event.
         """
-        columns = used_columns(table, [*self.design.columns, *self.state.strata])
-        risk = relative_risk(self._centred(columns), self.coefficients)
-        strata = self._strata_of(columns)
-        steps = np.zeros((columns.n, len(times)))
         baselines = baseline_hazards(self.state.ranges, self.state.at)
-        for code in np.unique(strata):
-            rows = np.flatnonzero(strata == code)
-            within = np.searchsorted(baselines[code].times, times[-1:], side="right").sum()
-            places = np.searchsorted(times, baselines[code].times[:within])
-            steps[np.ix_(rows, places)] = np.outer(risk[rows], baselines[code].steps[:within])
+        steps = np.zeros((len(baselines), len(times)))
+        for own, baseline in zip(steps, baselines, strict=True):
+            within = np.searchsorted(baseline.times, times[-1:], side="right").sum()
+            own[np.searchsorted(times, baseline.times[:within])] = baseline.steps[:within]
         return steps
 
     def likelihood_ratio_test(self, other: CoxFit) -> ChiSquareTest:

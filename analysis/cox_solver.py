@@ -164,7 +164,7 @@ def find_separated(design: Design, x: Floats, events: NDArray[np.bool_]) -> Sepa
     terms = np.zeros(len(x), dtype=bool)
     rows = np.zeros(x.shape[1], dtype=bool)
     messages: list[str] = []
-    binary = [i for i, values in enumerate(x) if np.isin(values, (0.0, 1.0)).all()]
+    binary = [i for i, values in enumerate(x) if ((values == 0.0) | (values == 1.0)).all()]
     again = True
     while again:
         again = False

@@ -92,10 +92,16 @@ class Category:
     def expanded(self, columns: Columns) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """Return one 0/1 column for each level but the reference."""
         self._refuse_others(columns, self.levels)
-        values = columns.table[self.column].to_numpy()
+        values = columns.table[self.column]
         others = [level for level in self.levels if level != self.reference]
         names = tuple(f"{self.column}={level}" for level in others)
-        return names, np.column_stack([values == level for level in others]).astype(np.float64)
+        if isinstance(values.dtype, pd.CategoricalDtype):  # whole numbers compare faster than text
+            codes, known = values.cat.codes.to_numpy(), values.cat.categories
+            places = known.get_indexer(pd.Index(others))
+            found = [codes == place for place in places]
+        else:
+            found = [values.to_numpy() == level for level in others]
+        return names, np.column_stack(found).astype(np.float64)
 
     def _refuse_others(self, columns: Columns, levels: Sequence[Hashable]) -> None:
         strange = ~columns.table[self.column].isin(list(levels)).to_numpy()

@@ -14,6 +14,7 @@ from scipy import linalg
 from analysis.columns import Columns, TableRefused, used_columns
 from analysis.cox import fit_cox
 from analysis.cox_fit import CoxFit
+from analysis.cox_samples import CoxSamples
 from analysis.design import Covariate, Design, as_covariates, resolve_design
 
 Floats = NDArray[np.float64]
@@ -188,6 +189,31 @@ class _Problem:
             cluster=self.person if once else None,
         )  # fmt: skip
 
+    def samples(self) -> CoxSamples:
+        """Return the Cox model for many samples; its first covariate is to be replaced."""
+        return CoxSamples.of(
+            self.table, duration=self.duration, event=self.event,
+            covariates=[self.exposure, *self.covariates], entry=self.entry, strata=self.strata,
+        )  # fmt: skip
+
+    def refitted(self, models: CoxSamples, drawn: Integers) -> CoxFit:
+        """Fit both steps to rows drawn so many times."""
+        expected = self.expected(drawn)
+        if self._has_absent_level(models, drawn):
+            return self.cox(_FITTED, expected, drawn)  # it leaves the level out
+        return models.weighted(drawn, expected)
+
+    def _has_absent_level(self, models: CoxSamples, drawn: Integers) -> bool:
+        times = drawn[models.rows.row_numbers]
+        levels = [
+            place
+            for covariate, (_, places) in zip(self.design.covariates, self.design.groups,
+                                              strict=True)
+            if hasattr(covariate, "reference")
+            for place in places
+        ]  # fmt: skip
+        return any(not times[models.rows.x[place] != 0].any() for place in levels)
+
 
 def _bootstrap(
     problem: _Problem,
@@ -204,14 +230,14 @@ def _bootstrap(
     has = np.bincount(people, np.isfinite(problem.measured)) > 0
     generator = np.random.default_rng(seed)
     samples = np.full(n_bootstrap, np.nan)
+    models = problem.samples()
     for index in range(n_bootstrap):
         times = np.zeros(len(has), dtype=np.int64)
         for group in (np.flatnonzero(has), np.flatnonzero(~has)):
             drawn = generator.integers(0, len(group), len(group)) if len(group) else group
             times[group] = np.bincount(drawn, minlength=len(group))
         try:
-            fit = problem.cox(_FITTED, problem.expected(times[people]), times[people])
-            samples[index] = fit.estimates["coef"].iloc[0]
+            samples[index] = problem.refitted(models, times[people]).estimates["coef"].iloc[0]
         except TableRefused:
             pass  # counted by the caller, who refuses more than a few
         if on_sample is not None:

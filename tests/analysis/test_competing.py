@@ -102,3 +102,14 @@ def test_predict_cumulative_incidence__refuses() -> None:
         predict_cumulative_incidence({1: fits[1], 2: other[2]}, ties(), [1])
     with pytest.raises(ValueError, match="times are"):
         predict_cumulative_incidence(fits, ties(), [np.nan])
+
+
+def test_predict_cumulative_incidence__people_alike_have_the_same_risk_to_the_last_bit() -> None:
+    """Ties in an AUC count half; rounding that differs from row to row would break them."""
+    fits = _by_cause(ties(), "status", duration="time", covariates=["x", "z"])
+    rng = np.random.default_rng(3)
+    people = ties()[["x", "z"]].head(7)
+    many = people.iloc[rng.integers(0, 7, 5000)].reset_index(drop=True)
+    got = predict_cumulative_incidence(fits, many, [5.0])
+    risks = got.loc[got["cause"] == 1, "cumulative_incidence"].to_numpy()
+    assert len(np.unique(risks)) == len(people.drop_duplicates())

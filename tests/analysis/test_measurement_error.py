@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.columns import TableRefused
+from analysis.design import Category
 from analysis.measurement_error import ASSUMPTIONS, calibrate_exposure
 from tests.analysis.references import GOLDEN, close, expected
 
@@ -115,3 +116,13 @@ def test_calibrate_exposure__refuses_when_many_samples_have_no_estimate() -> Non
     table = people().assign(rare=lambda t: t.index == t.index[t["event"] == 1][0])
     with pytest.raises(TableRefused, match="of 100 bootstrap samples have no estimate"):
         calibrate_exposure(table, n_bootstrap=100, **(ARGUMENTS | {"covariates": ["age", "rare"]}))
+
+
+def test_calibrate_exposure__a_level_that_is_not_drawn_is_left_out_of_its_sample() -> None:
+    """One person without an event has a level to himself, and is in 63 % of the samples."""
+    alone = people().index == people().index[people()["event"] == 0][0]
+    others = np.where(np.arange(len(alone)) % 2, "a", "c")
+    table = people().assign(site=np.where(alone, "b", others))
+    arguments = ARGUMENTS | {"covariates": ["age", Category("site", reference="a")]}
+    found = calibrate_exposure(table, n_bootstrap=100, **arguments)
+    assert found.n_failed == 0
