@@ -4,11 +4,17 @@
 suppressMessages(library(survival))
 own_file <- sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE))
 restricted <- file.path(dirname(dirname(normalizePath(own_file))), "restricted")
-read <- function(name) read.csv(file.path(restricted, name), stringsAsFactors = FALSE)
-people <- read("analysis_data.csv")
-ours <- read("hazard_ratios.csv")
-terms <- read("models.csv")
-for (name in unique(terms$term[terms$kind == "category"])) {
+# An empty cell is missing, and "NA" may be the name of a level; categories stay text.
+read <- function(name, texts = character()) {
+  kinds <- if (length(texts)) setNames(rep("character", length(texts)), texts) else NA
+  read.csv(file.path(restricted, name), stringsAsFactors = FALSE, na.strings = "",
+           colClasses = kinds, encoding = "UTF-8", check.names = FALSE)
+}
+terms <- read("models.csv", c("term", "kind", "reference"))
+categories <- unique(terms$term[terms$kind == "category"])
+people <- read("analysis_data.csv", c("outcome", "model_id", categories))
+ours <- read("hazard_ratios.csv", c("outcome", "contrast", "model_id", "se_type"))
+for (name in categories) {
   reference <- terms$reference[terms$term == name][1]
   people[[name]] <- relevel(factor(people[[name]]), ref = reference)
 }
@@ -25,25 +31,30 @@ column_of <- function(contrast) {
 
 refit <- function(row) {
   own <- people[people$outcome == row$outcome, ]
-  if (!is.na(row$level) && row$level != "") own <- own[own$model_id == row$level, ]
+  if (!is.na(row$model_id)) own <- own[own$model_id == row$model_id, ]
   column <- column_of(row$contrast)
-  needed <- c(if (column == "quartile_median") "quartile" else column, terms$term)
+  times <- if (attained) c("entry_age_days", "exit_age_days") else "time_days"
+  needed <- c(if (column == "quartile_median") "quartile" else column, times, terms$term)
   own <- own[complete.cases(own[, unique(needed)]), ]
   if (column == "quartile_median")
     own$quartile_median <- ave(own$exposure, own$quartile, FUN = median)
   covariates <- terms$term[terms$model == row$model]
+  # In people of one sex there is nothing to adjust for.
+  covariates <- covariates[covariates != "sex" | length(unique(own$sex)) > 1]
   left <- if (attained) "Surv(entry_age_days, exit_age_days, status == 1)"
           else "Surv(time_days, status == 1)"
   control <- coxph.control(eps = 1e-12, toler.chol = 1e-13, iter.max = 60)
   # Named by value: coxph looks its arguments up where the formula was made.
-  call <- list(reformulate(c(column, covariates), left), data = own, ties = "efron",
-               control = control)
-  if (row$se_type == "by person") call$cluster <- own$person
+  call <- list(reformulate(c(column, sprintf("`%s`", covariates)), left), data = own,
+               ties = "efron", control = control)
+  # By person, or by household in which people are nested.
+  if (row$se_type != "model") call$cluster <- own$error_cluster
   fit <- do.call(coxph, call)
   term <- if (column == "quartile_factor")
     paste0(column, sub("^quartile (.) .*", "\\1", row$contrast)) else column
   c(log_hr = coef(fit)[[term]] * row$unit_value,
-    se = sqrt(vcov(fit)[term, term]) * row$unit_value, n = fit$n, events = fit$nevent)
+    se = sqrt(vcov(fit)[term, term]) * row$unit_value, n = fit$n,
+    events = length(unique(own$person[own$status == 1])))
 }
 
 known <- ours[!is.na(ours$estimate), ]

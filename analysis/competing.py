@@ -108,14 +108,18 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
     if len(fits) < 2:
         raise ValueError(f"{len(fits)} fit given, expected one for each of two causes or more")
     first, *others = fits.values()
+    # A row may be there several times, in samples drawn with replacement.
+    times = np.bincount(first.state.rows)
     for other in others:
-        if not np.array_equal(np.sort(first.state.rows), np.sort(other.state.rows)):
+        if not np.array_equal(times, np.bincount(other.state.rows)):
             raise ValueError(
                 f"the fits are of {first.n} and {other.n} rows that are not the same; drop rows "
                 "with missing values before all of them"
             )
-    events = [fit.state.in_table_order(fit.state.events) for fit in fits.values()]
-    if (np.sum(events, axis=0) > 1).any():
+    causes = np.zeros(len(times), dtype=np.int64)
+    for fit in fits.values():
+        causes[np.unique(fit.state.rows[fit.state.events])] += 1
+    if (causes > 1).any():
         raise ValueError("a row has the event of two causes; expected each cause to have its own")
 
 

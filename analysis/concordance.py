@@ -144,7 +144,7 @@ def delta_concordance(
     a, b = known or (concordance(fit_a), concordance(fit_b))
     first, second = fit_a.state, fit_b.state
     same = (
-        _same(np.sort(first.rows), np.sort(second.rows))
+        _same(first.in_table_order(first.rows), second.in_table_order(second.rows))
         and _same(first.in_table_order(first.exits), second.in_table_order(second.exits))
         and _same(first.in_table_order(first.events), second.in_table_order(second.events))
         and _same(_clusters(first), _clusters(second))

@@ -138,7 +138,12 @@ class FitState:
 
     def in_table_order(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return (n,) values in the order of the table's rows."""
-        return values[np.argsort(self.rows)]
+        place = np.full(self.rows.max() + 1, -1)
+        place[self.rows] = np.arange(len(self.rows))
+        order = place[place >= 0]
+        if len(order) < len(self.rows):  # a row is there several times
+            order = np.argsort(self.rows, kind="stable")
+        return values[order]
 
 
 @dataclass(frozen=True, slots=True)

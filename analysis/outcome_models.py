@@ -1,23 +1,19 @@
-"""Cox models of a study: each outcome, contrast and model as a row of one table."""
+"""What the Cox models of a study compare and adjust for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
-from analysis.columns import TableRefused
-from analysis.cox import CoxFit, fit_cox, proportional_hazards_test
 from analysis.design import Category, Covariate
 from analysis.study_settings import Study
 
-DAYS_PER_YEAR: Final = 365.25
 SEX: Final = Category("sex", reference="female")
-_SCALES: Final = {"follow_up": "days since the index ECG", "attained_age": "attained age, days"}
+# The unit of steps of another size in each sex.
+SD_OF_SEX: Final = "SD of the sex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,150 +93,15 @@ def columns_of(covariates: Iterable[str | Covariate]) -> list[str]:
     return [one if isinstance(one, str) else one.column for one in covariates]
 
 
-def complete_rows(
-    table: pd.DataFrame, columns: Sequence[str], models: Sequence[Model]
-) -> pd.DataFrame:
-    """Return the rows that are complete in some columns and in the covariates of all models."""
-    covariates = [name for model in models for name in columns_of(model.covariates)]
-    return table.dropna(subset=list(dict.fromkeys([*columns, *covariates])))
-
-
-def fit_model(
-    table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate], **options: Any
-) -> CoxFit:
-    """Fit a cause-specific Cox model on the study's time scale, with its errors.
-
-    Args:
-        table: of `StudyData.analysed`, complete.
-        study: time scale and index rule.
-        covariates: exposure first.
-        **options: of `fit_cox`.
-
-    Raises:
-        TableRefused: the model cannot be fitted to these rows.
-    """
-    own: dict[str, Any] = {"duration": "time_days", "event": "event"}
-    if study.time_scale == "attained_age":
-        own |= {"duration": "exit_age_days", "entry": "entry_age_days"}
-    if study.index.rule == "all":
-        own["cluster"] = "participant_id"
-    return fit_cox(table, covariates=list(covariates), **(own | options))
-
-
 def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Contrast, ...]:
     """Return per SD, per 10 of the unit, and LVH yes against no."""
     per_sd = Contrast(study.exposure, "exposure", "per SD", unit, sd["exposure"])
     if study.sd == "by_sex":
         per_sd = Contrast(
-            study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", "SD of the sex", 1.0
+            study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0
         )
     ten = Contrast(study.exposure, "exposure", "per 10", unit, 10.0)
     return per_sd, ten, Contrast(study.lvh_column, "lvh", "LVH", "yes against no", 1.0, yes_no=True)
-
-
-def fewest(arms: pd.Series[Any]) -> int:
-    """Return the events of the arm that has fewest but some; an arm without any hides nothing."""
-    some = arms[arms > 0]
-    return int(some.min()) if len(some) else 0
-
-
-def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
-    """Return what the results say of the rows of a model."""
-    return {
-        "n_people": table["participant_id"].nunique(),
-        "n_ecgs": len(table),
-        "n_events": int(table["event"].sum()),
-        "person_years": float(table["time_days"].sum() / DAYS_PER_YEAR),
-        "ties": "efron",
-        "se_type": "by person" if study.index.rule == "all" else "model",
-        "time_scale": _SCALES[study.time_scale],
-    }
-
-
-def estimates(
-    table: pd.DataFrame, study: Study, contrasts: Sequence[Contrast], models: Sequence[Model]
-) -> list[dict[str, Any]]:
-    """Fit contrasts under models; contrasts of one column share their fits.
-
-    Args:
-        table: rows of one outcome.
-        study: time scale, index rule.
-        contrasts: of exposures.
-        models: all on the rows that are complete for all of them.
-
-    Returns:
-        Rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
-    """
-    rows: list[dict[str, Any]] = []
-    fitted: dict[tuple[str, int], dict[str, Any]] = {}
-    for contrast in contrasts:
-        complete = complete_rows(table, [contrast.column], models)
-        for model in models:
-            key = contrast.column, model.number
-            if key not in fitted:
-                dropped = {"n_dropped_missing": len(table) - len(complete)}
-                fitted[key] = estimate(complete, study, contrast, model) | dropped
-            rows.append(rescaled(fitted[key], contrast, model))
-    return rows
-
-
-def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
-    """Fit one contrast under one model.
-
-    Args:
-        table: complete rows of one outcome.
-        study: time scale, index rule.
-        contrast: of the exposure.
-        model: its covariates.
-
-    Returns:
-        Columns of the results: n_people to n_dropped_missing without the latter, estimate (hazard
-        ratio), se of its logarithm, lo, hi, p, p_ph (of the exposure), warnings. What has no
-        estimate says why in warnings.
-    """
-    row = followed(table, study) | named(contrast, model)
-    if contrast.yes_no:
-        arms = table.groupby(contrast.column)["event"].sum().reindex([0.0, 1.0], fill_value=0)
-        row["n_events_fewest"] = fewest(arms)
-    try:
-        fit = fit_model(table, study, [contrast.column, *model.covariates])
-    except TableRefused as error:
-        return row | {"warnings": str(error)}
-    warnings = "; ".join((*fit.warnings, *model.warnings))
-    first = fit.estimates.iloc[0]
-    if np.isnan(first["coef"]):
-        return row | {"warnings": warnings}
-    return (
-        row
-        | _p_ph(fit, contrast)
-        | {
-            "estimate": float(np.exp(first["coef"] * contrast.size)),
-            "se": float(first["se"] * contrast.size),
-            "lo": float(first["hr_lo"] ** contrast.size),
-            "hi": float(first["hr_hi"] ** contrast.size),
-            "p": float(first["p"]),
-            "warnings": warnings,
-        }
-    )
-
-
-def _p_ph(fit: CoxFit, contrast: Contrast) -> dict[str, float]:
-    """P for proportional hazards of the exposure; nothing where all events are at one time."""
-    try:
-        tests = proportional_hazards_test(fit)
-    except TableRefused:
-        return {}
-    return {"p_ph": float(tests.set_index("term")["p"][contrast.column])}
-
-
-def rescaled(row: dict[str, Any], contrast: Contrast, model: Model) -> dict[str, Any]:
-    """Return an estimate of the same column in steps of another size, without another fit."""
-    factor = contrast.size / row["unit_value"]
-    made = row | named(contrast, model)
-    if row.get("estimate") is not None:
-        made |= {name: row[name] ** factor for name in ("estimate", "lo", "hi")}
-        made["se"] = row["se"] * factor
-    return made
 
 
 def named(contrast: Contrast, model: Model) -> dict[str, Any]:
@@ -255,27 +116,24 @@ def named(contrast: Contrast, model: Model) -> dict[str, Any]:
     }
 
 
-def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add Benjamini and Hochberg's q over the outcomes that are not the primary one.
-
-    One family for each exposure, contrast and model. R: `p.adjust(p, "BH")`.
-
-    Source:
-        Benjamini Y, Hochberg Y, J R Stat Soc B 1995;57:289.
-    """
-    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        if not row["primary"] and row.get("p") is not None:
-            family = row["exposure"], row["contrast"], row["model"]
-            families.setdefault(family, []).append(row)
-    for own in families.values():
-        p = [row["p"] for row in own]
-        for row, q in zip(own, stats.false_discovery_control(p, method="bh"), strict=True):
-            row["q"] = float(q)
-    return rows
-
-
 def with_covariates(model: Model, *more: str | Covariate, words: str = "") -> Model:
     """Return a model with further covariates."""
     adjustment = f"{model.adjustment}{words}"
     return replace(model, covariates=(*model.covariates, *more), adjustment=adjustment)
+
+
+def without_constant_sex(model: Model, table: pd.DataFrame) -> Model:
+    """Return the model without sex where everybody is of one sex, and say so in `adjustment`.
+
+    A cohort of one sex, or one stratum of it, would have no adjusted estimate otherwise.
+    """
+    if SEX not in model.covariates:
+        return model
+    found = table["sex"].unique()
+    if len(found) != 1:
+        return model
+    return replace(
+        model,
+        covariates=tuple(one for one in model.covariates if one != SEX),
+        adjustment=f"{model.adjustment} (sex is left out: all are {found[0]})",
+    )

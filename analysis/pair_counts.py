@@ -114,7 +114,7 @@ class _Points:
 
     @classmethod
     def of(cls, first: Integers, second: Integers, weights: Floats) -> _Points:
-        order = np.argsort(first, kind="stable")
+        order = _ascending(first)
         return cls(first[order], second[order], weights[order])
 
     def compare(self, first: Integers, second: Integers) -> Floats:
@@ -138,6 +138,16 @@ class _Points:
         begin = np.searchsorted(keys, second * span, side="left")
         end = np.searchsorted(keys, second * span + (first - low), side="left")
         return np.asarray(sums[end] - sums[begin])
+
+
+def _ascending(values: Integers) -> Integers:
+    """Return the places of values in ascending order, at once where they come in order."""
+    steps = np.diff(values)
+    if (steps >= 0).all():
+        return np.arange(len(values))
+    if (steps <= 0).all():
+        return np.arange(len(values))[::-1]
+    return np.argsort(values, kind="stable")
 
 
 def sums_below(ranks: Integers, values: Floats, prefix: Integers, limits: Integers) -> Floats:

@@ -187,9 +187,9 @@ RESULT_COLUMNS: Final = (
     label("level", "of strata, as female, 30 days"),
     count("n_people", "people analysed"),
     count("n_ecgs", "ECGs analysed"),
-    count("n_events", "events, or people who have what is classified"),
-    count("n_events_fewest", "events in the arm that has fewest; never exported"),
-    person_years("person_years", "follow-up, years", "n_people"),
+    count("n_events", "people with the event, however many ECGs, or with what is classified"),
+    count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
+    person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
     number("estimate", "value of the measure", "n_people", "n_events", "n_events_fewest"),
     number("se", "standard error, of the logarithm for ratios", "n_people", "n_events",
            "n_events_fewest"),
@@ -204,14 +204,20 @@ RESULT_COLUMNS: Final = (
     label("se_type", "model, robust, by person, bootstrap, DeLong ..."),
     label("time_scale", "days since the index ECG, or attained age"),
     count("n_dropped_missing", "rows left out because a covariate is missing"),
+    label("model_id", "of the predictions; where they are of several and are not apart, all"),
     Column("warnings", Kind.NOTE, "what to know before quoting it"),
 )  # fmt: skip
 _RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
 # Rows of one such group differ in their subgroup only: all are hidden as soon as one is.
 _RESULT_GROUP: Final = (
-    "analysis", "measure", "outcome", "exposure", "contrast", "model", "strata",
+    "analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id",
 )  # fmt: skip
-_LEVELS_ADD_UP: Final = RowsAddUp(("n_people", "n_ecgs", "n_events"), "level", None, _RESULT_GROUP)
+_RESULT_COUNTS: Final = ("n_people", "n_ecgs", "n_events")
+_LEVELS_ADD_UP: Final = RowsAddUp(_RESULT_COUNTS, "level", None, _RESULT_GROUP)
+# People of several models of the predictions are those of the tables of everybody.
+_MODELS_ADD_UP: Final = RowsAddUp(
+    _RESULT_COUNTS, "model_id", None, (*_RESULT_GROUP[:-1], "level", "adjustment")
+)
 _TEXTS: Final = tuple(
     column.name for column in RESULT_COLUMNS if column.kind in (Kind.LABEL, Kind.NOTE)
 )
@@ -240,14 +246,16 @@ def results(key: str, rows: list[dict[str, Any]]) -> Aggregate:
     """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added."""
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
     groups = [
-        (row["outcome"], row["strata"] or EVERYBODY, row["level"] or EVERYBODY) for row in rows
-    ]
+        (row["outcome"], "; ".join(filter(None, (row["model_id"], row["strata"]))) or EVERYBODY,
+         row["level"] or EVERYBODY)
+        for row in rows
+    ]  # fmt: skip
     identities = {
         "n_people": [followed_identity("people", *group) for group in groups],
         "n_events": [followed_identity("outcome", *group) for group in groups],
     }
     return Aggregate(
-        f"results_{key}", table, RESULT_COLUMNS, (_LEVELS_ADD_UP,), _RESULT_GROUP,
+        f"results_{key}", table, RESULT_COLUMNS, (_LEVELS_ADD_UP, _MODELS_ADD_UP), _RESULT_GROUP,
         identities=identities,
     )  # fmt: skip
 

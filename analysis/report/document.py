@@ -103,6 +103,9 @@ class About:
         base: counts are rounded to it; 1 when masking is off.
         is_demo: predictions are of a demonstration model or drawn.
         choices: every setting of the study, in words, for the Methods paragraph.
+        several_ecgs: people may have several index ECGs.
+        several_models: predictions are of several models, kept apart.
+        time_scale: of the Cox models, "follow_up" or "attained_age".
     """
 
     name: str
@@ -117,3 +120,6 @@ class About:
     base: int
     is_demo: bool
     choices: Mapping[str, str] = field(default_factory=dict)
+    several_ecgs: bool = False
+    several_models: bool = False
+    time_scale: str = "follow_up"

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from numpy.typing import NDArray
 
 from analysis.report.figures import (
     BAND_ALPHA,
@@ -37,6 +38,7 @@ def schoenfeld(
     hi_log: float,
     exposure_name: str,
     outcome_name: str,
+    is_age: bool = False,
 ) -> Figure:
     """Return mean residuals by time beside the log hazard ratio of the Cox model.
 
@@ -48,6 +50,7 @@ def schoenfeld(
         hi_log: its upper 95 % limit.
         exposure_name: with its step, as "predicted LV mass index, per SD".
         outcome_name: in words.
+        is_age: `years` are attained age, and not time since the index ECG.
     """
     canvas = new_canvas(WIDTH_IN, _HEIGHT_IN, "constrained")
     axes = canvas.subplots()
@@ -60,13 +63,24 @@ def schoenfeld(
         axes.axhline(hr_log, color=orange, linestyle=SERIES[1].dashes)
     axes.vlines(years, floats(known, "lo"), floats(known, "hi"), color=blue, linewidth=1.2)
     axes.plot(years, beta, color=blue, linestyle="none", marker="o", markersize=5)
-    axes.set_xlim(left=0, right=float(years.max()) * 1.05 if len(years) else 1)
+    _time_axis(axes, years, is_age=is_age)
     axes.margins(y=0.08)
-    axes.set_xlabel("Years since the index ECG")
     axes.set_ylabel(wrapped(f"Log hazard ratio of {outcome_name}", 2.6))
     _ratio_axis(axes)
     legend_above(canvas, _handles(), sentence(exposure_name))
     return canvas
+
+
+def _time_axis(axes: Axes, years: NDArray[np.float64], *, is_age: bool) -> None:
+    """From the index ECG on; an axis of ages has no reason to begin at birth."""
+    if is_age:
+        room = 0.05 * float(np.ptp(years)) + 0.5 if len(years) else 0.5
+        low, high = (float(years.min()), float(years.max())) if len(years) else (40.0, 90.0)
+        axes.set_xlim(low - room, high + room)
+        axes.set_xlabel("Attained age, years")
+    else:
+        axes.set_xlim(left=0, right=float(years.max()) * 1.05 if len(years) else 1)
+        axes.set_xlabel("Years since the index ECG")
 
 
 def _ratio_axis(axes: Axes) -> None:
@@ -100,11 +114,13 @@ def schoenfeld_alt(
     hi_log: float,
     exposure_name: str,
     outcome_name: str,
+    is_age: bool = False,
 ) -> str:
     """Return what `schoenfeld` shows, for who cannot see it; same arguments."""
     known = rows[np.isfinite(floats(rows, "beta"))]
+    at = "age {years:.1f}" if is_age else "{years:.1f} years"
     told = [
-        f"{row['beta']:.2f} at {row['years']:.1f} years"
+        f"{row['beta']:.2f} at {at.format(years=row['years'])}"
         for row in known.iloc[sorted({0, len(known) - 1}) if len(known) else []].to_dict("records")
     ]
     cox = (
@@ -113,6 +129,6 @@ def schoenfeld_alt(
     )  # fmt: skip
     return (
         f"Mean scaled Schoenfeld residuals of {exposure_name} for {outcome_name} in {len(known)} "
-        f"bins of events over time, first and last: {'; '.join(told) or 'not shown'}. The log "
-        f"hazard ratio of the Cox model is {cox}."
+        f"bins of events over {'attained age' if is_age else 'time'}, first and last: "
+        f"{'; '.join(told) or 'not shown'}. The log hazard ratio of the Cox model is {cox}."
     )

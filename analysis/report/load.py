@@ -16,6 +16,7 @@ from analysis.identifiers import refuse_other_people
 from analysis.record_checks import RELEASE
 from analysis.report.bands import AGE_BANDS_YEARS, banded
 from analysis.report.document import About
+from analysis.report.exposure_scale import standard_deviations, with_scale
 from analysis.report.read_persons import read_persons
 from analysis.report.read_predictions import footers_of, read_predictions
 from analysis.report.study_data import StudyData
@@ -59,14 +60,15 @@ def read_study_data(study: Study) -> StudyData:
     cmr = _cmr(study, persons)
     predictions = _without_far_body_size(study, predictions, persons)
     indexed = _index_ecgs(study, found, predictions, persons)
-    sd = _standard_deviations(study, indexed)
-    indexed = _with_sd_of_sex(indexed, sd)
+    sd = standard_deviations(study, indexed)
+    indexed = with_scale(study, indexed, sd)
     eligible = indexed[indexed["eligible"]].drop(columns="eligible").reset_index(drop=True)
     return StudyData(
         study=study,
         about=_about(study, predictions),
         flow=found.flow,
         follow_up=found.people,
+        follow_up_from_index=_from_index(study),
         ecgs=eligible,
         predictions=predictions,
         cmr=cmr,
@@ -79,6 +81,13 @@ def read_study_data(study: Study) -> StudyData:
         unknown_dates=found.unknown_dates,
         notes=(*found.notes, *silent),
     )
+
+
+def _from_index(study: Study) -> pd.DataFrame | None:
+    """Follow-up without the landmark of the study, for the landmarks of sensitivity analyses."""
+    if not (study.latency_days and study.report and study.hazard_ratios):
+        return None
+    return follow_up_of(study.model_copy(update={"latency_days": 0})).people
 
 
 def _cmr(study: Study, persons: pd.DataFrame) -> pd.DataFrame | None:
@@ -156,34 +165,6 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]:
-    """SD with n - 1, both sexes, one row a person, after the index ECG is chosen."""
-    first = indexed.drop_duplicates("participant_id")
-    known = {name: first[name].std(ddof=1) for name in ("exposure", "mass_g", "index_g_m2")}
-    for sex, theirs in first.groupby("sex"):
-        known[f"exposure, {sex}"] = theirs["exposure"].std(ddof=1)
-    if study.model_strata:
-        for model, theirs in indexed.groupby("model_id"):
-            own = theirs.drop_duplicates("participant_id")
-            known[f"exposure, {model}"] = own["exposure"].std(ddof=1)
-    if isinstance(study.sd, float | int):
-        known["exposure"] = float(study.sd)
-    return {name: float(value) for name, value in known.items()}
-
-
-def _with_sd_of_sex(ecgs: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:
-    """Add the exposure in SD of the own sex, and quartiles cut within sex."""
-    own = ecgs["sex"].map(lambda sex: sd.get(f"exposure, {sex}", np.nan))
-    first = ecgs.drop_duplicates("participant_id")
-    cuts = first.groupby("sex")["exposure"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
-    quartile = pd.Series(np.nan, ecgs.index)
-    for sex, bounds in cuts.iterrows():
-        theirs = (ecgs["sex"] == sex) & ecgs["exposure"].notna()
-        values = ecgs.loc[theirs, "exposure"].to_numpy()
-        quartile[theirs] = 1.0 + np.searchsorted(bounds.to_numpy(), values, side="left")
-    return ecgs.assign(exposure_in_sd_of_sex=ecgs["exposure"] / own, quartile=quartile)
-
-
 def _about(study: Study, predictions: pd.DataFrame) -> About:
     names = {one.name: one.words for one in study.outcomes}
     first = study.primary_outcome
@@ -202,6 +183,9 @@ def _about(study: Study, predictions: pd.DataFrame) -> About:
         k=study.masking.k,
         base=study.masking.base,
         is_demo=any(model.startswith(("demo-", "drawn-")) for model in models),
+        several_ecgs=study.index.rule == "all",
+        several_models=study.model_strata and len(models) > 1,
+        time_scale=study.time_scale,
     )
 
 

@@ -308,8 +308,9 @@ def warnings(data: StudyData) -> tuple[str, ...]:
         told.append(f"The {data.about.exposure_name} is not calibrated to CMR of this cohort.")
     if data.study.model_strata:
         told.append(
-            "Predictions of several models are allowed: SD and main hazard ratios are per model, "
-            "everything else is of all of them together."
+            "Predictions of several models are allowed: SD, quartiles and every estimate about "
+            "outcomes are by model; counts of people, rates, curves, comparisons with CMR and "
+            "repeats are of all of them together."
         )
     if data.study.masking.k > 1:
         told.append("Small counts are hidden and all counts rounded.")

@@ -18,9 +18,13 @@ from analysis.report.masking import HIDDEN
 NOT_CLINICAL: Final = "Research software, not for clinical use."
 # A table with more columns is printed on a page turned on its side.
 WIDE_COLUMNS: Final = 8
-# Labels that long or shorter are not broken into lines.
+# A wide table with more letters across than fit beside the contents at 1,280 px is set smaller.
+_TIGHT_LETTERS: Final = 138
+_GAP_LETTERS: Final = 2
+# Labels and numbers that long or shorter are not broken into lines.
 _SHORT_LETTERS: Final = 12
 _NUMBER: Final = re.compile(r"\s*([-−+<>≥≤]?\s*[\d.]|\*|–|$)")
+_INTERVAL: Final = re.compile(r"([^()]+) (\([^()]+\))")
 _OWN_SECTIONS: Final = {"methods": "Methods", "versions": "Versions and checksums"}
 _ENVIRONMENT: Final = Environment(
     loader=PackageLoader("analysis.report"),
@@ -79,9 +83,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
+    """A cell; `interval` is the part in brackets that may go to a second line, as a whole."""
+
     text: str
     is_head: bool
     classes: str
+    interval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ class _Table:
     rows: list[list[_Cell]]
     notes: tuple[str, ...]
     is_wide: bool
+    is_tight: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +258,25 @@ def _table(table: ReadTable, label: str) -> _Table:
     for texts in cells.itertuples(index=False, name=None):
         rows.append(_row(texts, before, kinds))
         before = list(texts)
-    return _Table(slug("table", table.key), label, table.title, heads, rows, table.notes,
-                  n_columns > WIDE_COLUMNS)  # fmt: skip
+    is_wide = n_columns > WIDE_COLUMNS
+    return _Table(slug("table", table.key), label, table.title, heads, rows, table.notes, is_wide,
+                  is_wide and _narrowest(table) > _TIGHT_LETTERS)  # fmt: skip
+
+
+def _narrowest(table: ReadTable) -> int:
+    """Letters across when every column is as narrow as its longest word; intervals are words."""
+    cells = table.cells.astype(str)
+    heads = [max(map(len, str(name).split()), default=0) for name in cells]
+    longest = [
+        max((len(word) for text in cells.iloc[:, place] for word in _words(text)), default=0)
+        for place in range(cells.shape[1])
+    ]
+    return sum(max(pair) + _GAP_LETTERS for pair in zip(heads, longest, strict=True))
+
+
+def _words(text: str) -> list[str]:
+    split = _INTERVAL.fullmatch(text)
+    return [*split[1].split(), split[2]] if split else text.split()
 
 
 def _row(texts: tuple[str, ...], before: list[str | None], kinds: list[str]) -> list[_Cell]:
@@ -260,7 +285,11 @@ def _row(texts: tuple[str, ...], before: list[str | None], kinds: list[str]) -> 
     for text, last, kind in zip(texts, before, kinds, strict=True):
         is_label = kind.startswith("label")
         same = same and is_label and text == last
-        cells.append(_Cell(text, is_label, f"{kind} again" if same else kind))
+        split = None if is_label else _INTERVAL.fullmatch(text)
+        before_it, interval = split.groups() if split else (text, "")
+        is_long = not is_label and (bool(interval) or len(text) > _SHORT_LETTERS)
+        more = " again" if same else " split" if is_long else ""
+        cells.append(_Cell(before_it, is_label, f"{kind}{more}", interval))
     return cells
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.design import Category
 from analysis.outcome_models import columns_of, models_of
+from analysis.outcome_rows import CLUSTER, time_columns
 from analysis.report.aggregates import Aggregate
 from analysis.report.build import results_of
 from analysis.report.study_data import StudyData
@@ -33,7 +34,9 @@ def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggrega
     """
     known = {"provenance": dict(data.provenance), "sd": dict(data.sd)}
     write_follow_up(folder, data.study, data.follow_up, data.flow, known)
-    results_of(aggregates).to_csv(folder / "results.csv", index=False)
+    rows = results_of(aggregates)
+    own = rows["model_id"].where(rows["model_id"] != "", data.about.model_id)
+    rows.assign(model_id=own).to_csv(folder / "results.csv", index=False)
     if data.study.hazard_ratios:
         ratios = next(one.rows for one in aggregates if one.key == "results_hazard_ratios")
         ratios.to_csv(folder / "hazard_ratios.csv", index=False)
@@ -72,15 +75,16 @@ def check_script() -> str:
 
 
 def _analysis_data(data: StudyData) -> pd.DataFrame:
-    """What the Cox models read: analysed rows of all outcomes, people as numbers."""
+    """What the Cox models read: analysed rows of all outcomes, people and clusters as numbers."""
     covariates = [name for model in models_of(data.study) for name in columns_of(model.covariates)]
-    own = pd.concat([data.analysed(one.name) for one in data.study.outcomes], ignore_index=True)
-    names = ["outcome", "time_days", "status", "exposure", "exposure_in_sd_of_sex", "lvh"]
-    names += ["quartile", "model_id", *covariates]
-    if data.study.time_scale == "attained_age":
-        names += ["entry_age_days", "exit_age_days"]
-    table = own[list(dict.fromkeys(names))]
-    return table.assign(person=pd.factorize(own["participant_id"])[0])
+    names = ["outcome", "participant_id", "time_days", "status", "exposure"]
+    names += ["exposure_in_sd_of_sex", "lvh", "quartile", "model_id", *covariates]
+    wanted = list(dict.fromkeys([*names, *time_columns(data.study).values(), CLUSTER]))
+    parts = [data.analysed(one.name) for one in data.study.outcomes]
+    own = pd.concat([part[[name for name in wanted if name in part]] for part in parts],
+                    ignore_index=True)  # fmt: skip
+    person = pd.factorize(own["participant_id"])[0]
+    return own.drop(columns="participant_id").assign(person=person)
 
 
 def _model_terms(data: StudyData) -> pd.DataFrame:

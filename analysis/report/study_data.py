@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.outcome_rows import CLUSTER, HOUSEHOLD
 from analysis.report.document import About
+from analysis.report.exposure_scale import SEXES, sd_key
 from analysis.study_settings import Study
 
 
@@ -38,10 +42,13 @@ class StudyData:
             n_people of the cohort that it found.
         eligibility: how people come to be without a usable ECG, of `FollowUp`.
         body_size: index ECGs with height and weight near, far or of an unknown day, of `FollowUp`.
-        sd: standard deviation of each exposure that "per SD" means, in its unit.
+        sd: standard deviation of each exposure that "per SD" means, in its unit, by `sd_key`.
         provenance: checksums, versions, model, conventions, release of the follow-up ends; text.
         unknown_dates: ECGs and births at an unknown day, of `FollowUp`.
         notes: sentences about the inputs that a reader must see; no numbers, no people.
+        follow_up_from_index: `follow_up` with the clock starting at the index ECG, where the study
+            has a landmark.
+        model_id: of the predictions where these are one model's of several, else "".
     """
 
     study: Study
@@ -59,21 +66,100 @@ class StudyData:
     provenance: Mapping[str, str]
     unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: tuple[str, ...] = ()
+    follow_up_from_index: pd.DataFrame | None = None
+    model_id: str = ""
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def analysed(self, outcome: str) -> pd.DataFrame:
+    def analysed(self, outcome: str, *, from_index: bool = False) -> pd.DataFrame:
         """Return who is followed for an outcome: follow-up joined with their index ECG.
 
+        Args:
+            outcome: of the code list.
+            from_index: with the clock starting at the index ECG, whatever the study's landmark.
+
         Returns:
-            A row an ECG: the columns of `follow_up` and of `ecgs`, and years = time_days / 365.25,
-            status_code as whole numbers, event = status is 1; sorted by participant_id, index_date,
-            ecg_id.
+            A row an ECG, not to be changed: the columns of `follow_up` and of `ecgs`, and years =
+            time_days / 365.25, status_code as whole numbers, event = status is 1; where rows are
+            not independent, error_cluster (whole numbers: the person, or the household, in which
+            people are nested); sorted by participant_id, index_date, ecg_id.
         """
-        own = self.follow_up
-        own = own[(own["outcome"] == outcome) & own["excluded"].isna()]
+        from_index = from_index and self.follow_up_from_index is not None
+        key = f"analysed {outcome} {from_index}"
+        if key not in self._made:
+            self._made[key] = self._analysed(outcome, from_index=from_index)
+        made: pd.DataFrame = self._made[key]
+        return made
+
+    def _analysed(self, outcome: str, *, from_index: bool) -> pd.DataFrame:
+        rows = self.follow_up_from_index if from_index else self.follow_up
+        assert rows is not None
+        own = rows[(rows["outcome"] == outcome) & rows["excluded"].isna()]
+        # By place and not by a join: a join of half a million texts takes seconds.
+        places = self._ecg_places().get_indexer(pd.Index(own["ecg_id"]))
+        own, places = own[places >= 0].reset_index(drop=True), places[places >= 0]
         new = [name for name in self.ecgs.columns if name not in own.columns]
-        joined = own.merge(self.ecgs[["ecg_id", *new]], on="ecg_id", validate="one_to_one")
-        days = joined["time_days"].astype(float)
-        status = joined["status"].astype(int)
-        return joined.assign(
-            time_days=days, years=days / 365.25, status_code=status, event=status == 1
+        ecgs = self.ecgs[new].take(places).reset_index(drop=True)
+        days = own["time_days"].astype(float)
+        status = own["status"].astype(int)
+        made: dict[str, Any] = {"time_days": days, "years": days / 365.25, "status_code": status}
+        joined = pd.concat([own.drop(columns="time_days"), ecgs], axis=1)
+        return joined.assign(**made, event=status == 1, **self._clusters(own["participant_id"]))
+
+    def _ecg_places(self) -> pd.Index[Any]:
+        if "places" not in self._made:
+            self._made["places"] = pd.Index(self.ecgs["ecg_id"])
+        made: pd.Index[Any] = self._made["places"]
+        return made
+
+    def _clusters(self, people: pd.Series[Any]) -> dict[str, Any]:
+        """Whose rows belong together: of a household where known, else of a person."""
+        codes = pd.factorize(people)[0]
+        if HOUSEHOLD not in self.persons:
+            return {CLUSTER: codes} if self.study.index.rule == "all" else {}
+        own = self.persons.set_index("participant_id")[HOUSEHOLD]
+        households = people.map(own.mask(own.astype("string").str.strip() == ""))
+        shared = pd.factorize(households)[0]
+        alone = shared < 0  # a household that is not known is one of its own
+        return {
+            CLUSTER: np.where(alone, shared.max(initial=0) + 1 + codes, shared),
+            HOUSEHOLD: households,
+        }
+
+    def keys(self, outcome: str) -> dict[str, Any]:
+        """Return what tells the rows of results of an outcome from those of others."""
+        return {
+            "outcome": outcome,
+            "primary": outcome == self.study.primary_outcome,
+            "model_id": self.model_id,
+        }
+
+    def by_prediction_model(self) -> tuple[StudyData, ...]:
+        """Return the study of each model of the predictions by itself, or this one if one only.
+
+        Each has the ECGs of its model, its own SD, and quartiles cut among them; its rows of
+        results say which model they are of.
+        """
+        if not self.study.model_strata:
+            return (self,)
+        models = sorted(map(str, self.ecgs["model_id"].dropna().unique()))
+        if len(models) < 2:
+            return (self,)
+        if "models" not in self._made:
+            self._made["models"] = tuple(self._of_model(model) for model in models)
+        made: tuple[StudyData, ...] = self._made["models"]
+        return made
+
+    def _of_model(self, model: str) -> StudyData:
+        keys = (sd_key(), *(sd_key(sex=sex) for sex in SEXES))
+        own = (sd_key(model=model), *(sd_key(model=model, sex=sex) for sex in SEXES))
+        sd = {key: self.sd[theirs] for key, theirs in zip(keys, own, strict=True)
+              if theirs in self.sd}  # fmt: skip
+        return replace(
+            self,
+            study=self.study.model_copy(update={"model_strata": False}),
+            about=replace(self.about, model_id=model),
+            ecgs=self.ecgs[self.ecgs["model_id"] == model].reset_index(drop=True),
+            predictions=self.predictions[self.predictions["model_id"] == model],
+            sd=sd,
+            model_id=model,
         )

@@ -10,19 +10,27 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import TableRefused
-from analysis.concordance import concordance, delta_concordance
+from analysis.concordance import Concordance, concordance, delta_concordance
 from analysis.cox import CoxFit
 from analysis.design import Covariate
-from analysis.outcome_models import SEX, columns_of, fit_model, followed
+from analysis.outcome_estimates import added_terms_test, fit_model
+from analysis.outcome_models import SEX, Model, columns_of, without_constant_sex
+from analysis.outcome_rows import CLUSTER, HOUSEHOLD, followed, time_columns
 from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
+from analysis.report.exposure_sds import ECG_ONLY
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import estimate_texts, p_texts
+from analysis.report.words import estimate_texts, p_texts, row_counts, row_labels
 
 C: Final = "Harrell's C, cause-specific"
 DELTA: Final = "difference in C"
 LIKELIHOOD: Final = "likelihood-ratio chi-square"
+WALD: Final = "Wald chi-square"  # in its place where people or households repeat
+_WITHOUT: Final = "without the ECG"
+_JACKKNIFE: Final = "infinitesimal jackknife"
+_NOTHING: Final = "there is no covariate that the marker could be added to"
+_WALD_WORDS: Final = "Wald's with errors that allow for repeated people or households"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,41 +38,55 @@ class _Comparison:
     """A marker added to a model without it."""
 
     words: str
-    base_words: str
     marker: str
-    base: tuple[str | Covariate, ...]
+    base: Model
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A fit with its concordance, which takes longer than the fit."""
+
+    fit: CoxFit
+    c: Concordance
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
     """Return C of each model, and difference and test for each comparison."""
     rows = []
-    comparisons = _comparisons(data)
-    columns = [c.marker for c in comparisons]
-    columns += [name for c in comparisons for name in columns_of(c.base)]
     for outcome in (one.name for one in data.study.outcomes):
-        table = _with_demographics_only(data.analysed(outcome))
-        complete = table.dropna(subset=list(dict.fromkeys(columns)))
-        known = followed(complete, data.study) | {
-            "outcome": outcome, "primary": outcome == data.study.primary_outcome,
-            "exposure": data.study.exposure, "n_dropped_missing": len(table) - len(complete),
-        }  # fmt: skip
-        rows += _compared(complete, data, comparisons, known)
+        for part in data.by_prediction_model():
+            known = part.keys(outcome) | {"exposure": data.study.exposure}
+            rows += [result("added_value", **row, **known) for row in _rows(part, outcome)]
     return [results("added_value", rows)]
+
+
+def _rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
+    comparisons = _comparisons(data)
+    times = time_columns(data.study).values()
+    columns = [*times, *(one.marker for one in comparisons)]
+    columns += [name for one in comparisons for name in columns_of(one.base.covariates)]
+    table = data.analysed(outcome)
+    needed = {*columns, "participant_id", "event", "time_days", "mass_g", "bsa_m2", "bmi_kg_m2",
+              "age_years", "sex", CLUSTER, HOUSEHOLD}  # fmt: skip
+    own = _with_demographics_only(table[[name for name in table.columns if name in needed]])
+    complete = own.dropna(subset=list(dict.fromkeys(columns))).astype({"sex": "category"})
+    known = followed(complete, data.study) | {"n_dropped_missing": len(table) - len(complete)}
+    return [known | row for row in _compared(complete, data, comparisons)]
 
 
 def _comparisons(data: StudyData) -> list[_Comparison]:
     age = ("age_years",) if data.study.time_scale == "follow_up" else ()
-    small, large = (*age, SEX), (*age, SEX, "bmi_kg_m2", "height_cm")
     words, more = ("age, sex", "age, sex, BMI, height") if age else ("sex", "sex, BMI, height")
+    small = Model(0, words, (*age, SEX))
+    large = Model(0, more, (*age, SEX, "bmi_kg_m2", "height_cm"))
     made = [
-        _Comparison(data.about.exposure_name, words, "exposure", small),
-        _Comparison(data.about.exposure_name, more, "exposure", large),
-        _Comparison("LV mass, not the index", more, "mass_g", large),
-        _Comparison("index without any ECG (negative control)", words,
-                    "demographics_only_g_m2", small),
-    ]  # fmt: skip
-    if "lvm_ecg_only_g" in data.ecgs:
-        made.append(_Comparison("LV mass of the ECG-only model", more, "lvm_ecg_only_g", large))
+        _Comparison(data.about.exposure_name, "exposure", small),
+        _Comparison(data.about.exposure_name, "exposure", large),
+        _Comparison("LV mass, not the index", "mass_g", large),
+        _Comparison("index without any ECG (negative control)", "demographics_only_g_m2", small),
+    ]
+    if ECG_ONLY in data.ecgs:
+        made.append(_Comparison("LV mass of the ECG-only model", ECG_ONLY, large))
     return made
 
 
@@ -84,49 +106,51 @@ def _with_demographics_only(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compared(
-    table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Comparison], known: dict[str, Any]
+    table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Comparison]
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    bases: dict[str, CoxFit] = {}
+    bases: dict[str, _Fitted] = {}
     for one in comparisons:
-        told = known | {"contrast": one.words, "adjustment": one.base_words}
+        base = without_constant_sex(one.base, table)
+        told = {"contrast": one.words, "adjustment": base.adjustment}
+        if not base.covariates:
+            rows.append({"measure": DELTA} | told | {"warnings": _NOTHING})
+            continue
         try:
-            if one.base_words not in bases:
-                bases[one.base_words] = fit_model(table, data.study, one.base)
-                own = told | {"contrast": "without the ECG"}
-                rows.append(_of_c(bases[one.base_words], own))
-            fit = fit_model(table, data.study, [one.marker, *one.base])
-            base = bases[one.base_words]
-            rows.append(_of_c(fit, told))
-            rows += [_delta(fit, base, told), _test(fit, base, told)]
+            if base.adjustment not in bases:
+                bases[base.adjustment] = _fitted(table, data, base.covariates)
+                rows.append(_of_c(bases[base.adjustment]) | told | {"contrast": _WITHOUT})
+            smaller = bases[base.adjustment]
+            larger = _fitted(table, data, (one.marker, *base.covariates))
+            found = (_of_c(larger), _delta(larger, smaller), _test(larger, smaller, one.marker))
+            rows += [row | told for row in found]
         except TableRefused as error:
-            rows.append(result("added_value", DELTA, **told, warnings=str(error)))
+            rows.append({"measure": DELTA} | told | {"warnings": str(error)})
     return rows
 
 
-def _of_c(fit: CoxFit, told: dict[str, Any]) -> dict[str, Any]:
-    found = concordance(fit)
-    more = {"estimate": found.c, "se": found.se, "lo": found.lo, "hi": found.hi,
-            "se_type": "infinitesimal jackknife"}  # fmt: skip
-    return result("added_value", C, **(told | more))
+def _fitted(table: pd.DataFrame, data: StudyData, covariates: Sequence[str | Covariate]) -> _Fitted:
+    fit = fit_model(table, data.study, covariates)
+    return _Fitted(fit, concordance(fit))
 
 
-def _delta(fit: CoxFit, base: CoxFit, told: dict[str, Any]) -> dict[str, Any]:
-    found = delta_concordance(fit, base)
-    more = {"estimate": found.difference, "se": found.se, "lo": found.lo, "hi": found.hi,
-            "se_type": "infinitesimal jackknife"}  # fmt: skip
-    return result("added_value", DELTA, **(told | more))
+def _of_c(fitted: _Fitted) -> dict[str, Any]:
+    found = fitted.c
+    return {"measure": C, "estimate": found.c, "se": found.se, "lo": found.lo, "hi": found.hi,
+            "se_type": _JACKKNIFE}  # fmt: skip
 
 
-def _test(fit: CoxFit, base: CoxFit, told: dict[str, Any]) -> dict[str, Any]:
-    if told["se_type"] != "model":
-        # With repeated people the likelihood is not one: the Wald test with robust errors.
-        first = fit.estimates.iloc[0]
-        more = {"estimate": float(first["z"] ** 2), "p": float(first["p"]), "unit": "1 df, Wald"}
-        return result("added_value", LIKELIHOOD, **(told | more))
-    test = fit.likelihood_ratio_test(base)
-    more = {"estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
-    return result("added_value", LIKELIHOOD, **(told | more))
+def _delta(larger: _Fitted, smaller: _Fitted) -> dict[str, Any]:
+    found = delta_concordance(larger.fit, smaller.fit, known=(larger.c, smaller.c))
+    return {"measure": DELTA, "estimate": found.difference, "se": found.se, "lo": found.lo,
+            "hi": found.hi, "se_type": _JACKKNIFE}  # fmt: skip
+
+
+def _test(larger: _Fitted, smaller: _Fitted, marker: str) -> dict[str, Any]:
+    test = added_terms_test(larger.fit, smaller.fit, [marker])
+    measure = WALD if larger.fit.robust else LIKELIHOOD
+    return {"measure": measure, "estimate": float(test.chi2), "p": float(test.p),
+            "unit": f"{test.df} df"}  # fmt: skip
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -134,32 +158,16 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     found = masked.get("results_added_value")
     if found is None or not len(found.rows):
         return None
-    rows = found.rows.assign(
-        text=estimate_texts(found, 3), P=p_texts(found),
-        Events=found.shown("n_events"),
-    )  # fmt: skip
-    keys = ["outcome", "contrast", "adjustment"]
-    keyed = {m: rows[rows["measure"] == m].set_index(keys) for m in (C, LIKELIHOOD)}
-    lines = []
-    differences = rows[rows["measure"] == DELTA]
-    for row in differences.to_dict("records"):
-        outcome, contrast, base = key = row["outcome"], row["contrast"], row["adjustment"]
-        without = keyed[C]["text"].get((outcome, "without the ECG", base), "–")
-        with_it = keyed[C]["text"].get(key, "–")
-        p = keyed[LIKELIHOOD]["P"].get(key, "–")
-        lines.append([about.outcomes[outcome], contrast, base, row["Events"], without, with_it,
-                      row["text"], p])  # fmt: skip
-    titles = ["Outcome", "Added", "To", "Events", "C without", "C with", "Difference in C",
-              "P (likelihood ratio)"]  # fmt: skip
+    cells, is_wald = _cells(found, about)
     notes = (
         "Harrell's C of cause-specific models; intervals by the infinitesimal jackknife. For "
-        "nested models the likelihood-ratio test is the test and the difference in C an effect "
-        "size without a P value of its own.",
+        f"nested models {_WALD_WORDS if is_wald else 'the likelihood-ratio test'} is the test and "
+        "the difference in C an effect size without a P value of its own.",
         "Negative control: predicted mass regressed on age, sex and BMI, divided by body surface "
         "area; what it adds, body size and age add without any ECG.",
     )
-    table = ReadTable("added_value", "What the ECG adds", pd.DataFrame(lines, columns=titles), 3,
-                      notes)  # fmt: skip
+    n_labels = len(row_labels(found, about)) + 2
+    table = ReadTable("added_value", "What the ECG adds", cells, n_labels, notes)
     paragraphs = (
         "The full model is given age, sex and BMI besides the ECG, and the index divides by body "
         "surface area. So an association of the index is not yet one of the ECG: the table adds "
@@ -167,3 +175,29 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "them alone as a negative control.",
     )
     return Section("added_value", "What the ECG adds", paragraphs, (table,))
+
+
+def _cells(found: Masked, about: About) -> tuple[pd.DataFrame, bool]:
+    """One row a comparison, and whether the test is Wald's."""
+    labels, counts = row_labels(found, about), row_counts(found, about)
+    rows = found.rows.assign(
+        **labels, **counts, text=estimate_texts(found, 3), P=p_texts(found)
+    )  # fmt: skip
+    is_wald = bool((rows["measure"] == WALD).any())
+    keys = [*labels, "contrast", "adjustment"]
+    keyed = {
+        measure: rows[rows["measure"] == measure].set_index(keys)
+        for measure in (C, WALD if is_wald else LIKELIHOOD)
+    }
+    lines = []
+    for row in rows[rows["measure"] == DELTA].to_dict("records"):
+        key = tuple(row[name] for name in keys)
+        without = (*key[:-2], _WITHOUT, key[-1])
+        lines.append(
+            [*key, *(row[name] for name in counts), keyed[C]["text"].get(without, "–"),
+             keyed[C]["text"].get(key, "–"), row["text"],
+             keyed[WALD if is_wald else LIKELIHOOD]["P"].get(key, "–")]
+        )  # fmt: skip
+    test = "P (Wald)" if is_wald else "P (likelihood ratio)"
+    titles = [*labels, "Added", "To", *counts, "C without", "C with", "Difference in C", test]
+    return pd.DataFrame(lines, columns=titles), is_wald

@@ -9,14 +9,26 @@ import pandas as pd
 
 from analysis.cmr import pair_with_cmr
 from analysis.columns import TableRefused
-from analysis.measurement_error import calibrate_exposure
-from analysis.outcome_models import columns_of, followed, models_of
-from analysis.report.aggregates import Aggregate, label, result, results
+from analysis.measurement_error import CalibratedExposure, calibrate_exposure
+from analysis.outcome_models import models_of, without_constant_sex
+from analysis.outcome_rows import cluster_of, complete_rows, followed, time_columns
+from analysis.report.aggregates import (
+    EVERYBODY,
+    Aggregate,
+    ColumnsAddUp,
+    count,
+    followed_identity,
+    label,
+    result,
+    results,
+)
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import estimate_texts
+from analysis.report.words import estimate_texts, row_counts, row_labels
 
+_NAIVE: Final = "hazard ratio, naive"
+_CALIBRATED: Final = "hazard ratio, calibrated"
 _FEWEST_DRAWS: Final = 100
 _ROWS_OF_ALL_DRAWS: Final = 50_000_000
 
@@ -28,36 +40,81 @@ def aggregates(data: StudyData) -> list[Aggregate]:
         return []
     if study.bootstrap < _FEWEST_DRAWS:
         return []
-    outcome, model = study.primary_outcome, models_of(study)[1]
+    rows: list[dict[str, Any]] = []
+    people: list[dict[str, Any]] = []
+    assumptions: tuple[str, ...] = ()
+    for part in data.by_prediction_model():
+        found, with_cmr, told = _calibrated(part)
+        rows += found
+        people.append(with_cmr)
+        assumptions = told or assumptions
+    notes = pd.DataFrame({"assumption": list(assumptions)})
+    return [
+        results("calibrated", rows),
+        _people_aggregate(people),
+        Aggregate("calibrated", notes, (label("assumption", "what must hold"),)),
+    ]
+
+
+def _calibrated(
+    data: StudyData,
+) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[str, ...]]:
+    """Both hazard ratios, how many people have a CMR, and the assumptions."""
+    study, outcome = data.study, data.study.primary_outcome
     table = _with_cmr(data, data.analysed(outcome))
-    complete = table.dropna(subset=["exposure", *columns_of(model.covariates)])
+    complete = complete_rows(table, study, ["exposure"], kept=["lvmi_cmr_g_m2"])
     complete = complete.reset_index(drop=True)
+    model = without_constant_sex(models_of(study)[1], complete)
     known = followed(complete, study) | {
-        "outcome": outcome, "primary": True, "exposure": study.exposure, "contrast": "per 10",
+        **data.keys(outcome), "exposure": study.exposure, "contrast": "per 10",
         "unit": "g/m2", "unit_value": 10.0, "model": 2, "adjustment": model.adjustment,
-        "se_type": "bootstrap by person", "n_dropped_missing": len(table) - len(complete),
+        "n_dropped_missing": len(table) - len(complete),
+    }  # fmt: skip
+    measured = complete.loc[complete["lvmi_cmr_g_m2"].notna(), "participant_id"].nunique()
+    people = {
+        "outcome": outcome, "model_id": data.model_id, "n_people": known["n_people"],
+        "n_cmr": measured, "n_no_cmr": known["n_people"] - measured,
     }  # fmt: skip
     draws = min(study.bootstrap, max(_FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // max(len(complete), 1)))
-    attained = study.time_scale == "attained_age"
     try:
         found = calibrate_exposure(
-            complete, exposure="exposure", reference="lvmi_cmr_g_m2",
-            duration="exit_age_days" if attained else "time_days", event="event", seed=study.seed,
-            covariates=list(model.covariates), unit=10.0, n_bootstrap=draws,
-            entry="entry_age_days" if attained else None,
-            person="participant_id" if study.index.rule == "all" else None,
+            complete, exposure="exposure", reference="lvmi_cmr_g_m2", event="event",
+            seed=study.seed, covariates=list(model.covariates), unit=10.0, n_bootstrap=draws,
+            person=cluster_of(complete, study), **time_columns(study),
         )  # fmt: skip
     except TableRefused as error:
-        return [results("calibrated", [result("calibrated", "hazard ratio, calibrated", **known,
-                                              warnings=str(error))])]  # fmt: skip
-    rows = [
-        result("calibrated", f"hazard ratio, {row['exposure']}", **known, estimate=row["hr"],
-               se=row["se"], lo=row["hr_lo"], hi=row["hr_hi"], p=row.get("p"))
-        for row in found.estimates.to_dict("records")
-    ]  # fmt: skip
-    told = pd.DataFrame({"assumption": list(found.assumptions)})
-    notes = Aggregate("calibrated", told, (label("assumption", "what must hold"),))
-    return [results("calibrated", rows), notes]
+        empty = result("calibrated", _CALIBRATED, **known, warnings=str(error))
+        return [empty], people, ()
+    return _rows(found, known), people, found.assumptions
+
+
+def _rows(found: CalibratedExposure, known: dict[str, Any]) -> list[dict[str, Any]]:
+    errors = known["se_type"]
+    bootstrap = f"bootstrap {'by person' if errors == 'model' else errors}"
+    rows = []
+    for row in found.estimates.to_dict("records"):
+        # The naive errors are the Cox model's, the others of the bootstrap.
+        own = known | {"se_type": errors if row["exposure"] == "naive" else bootstrap}
+        rows.append(result("calibrated", f"hazard ratio, {row['exposure']}", **own,
+                           estimate=row["hr"], se=row["se"], lo=row["hr_lo"],
+                           hi=row["hr_hi"]))  # fmt: skip
+    return rows
+
+
+def _people_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+    columns = (
+        label("outcome", "of the code list"),
+        label("model_id", "of the predictions where they are of several"),
+        count("n_people", "people in the Cox model"),
+        count("n_cmr", "of them, people with a CMR near enough to the index ECG"),
+        count("n_no_cmr", "people without"),
+    )
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    sums = (ColumnsAddUp("n_people", ("n_cmr", "n_no_cmr")),)
+    groups = zip(table["outcome"], table["model_id"], strict=True)
+    known = [followed_identity("people", outcome, model or EVERYBODY, EVERYBODY)
+             for outcome, model in groups]  # fmt: skip
+    return Aggregate("calibrated_people", table, columns, sums, identities={"n_people": known})
 
 
 def _with_cmr(data: StudyData, table: pd.DataFrame) -> pd.DataFrame:
@@ -75,25 +132,24 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     found = masked.get("results_calibrated")
     if found is None or not len(found.rows):
         return None
-    rows = found.rows
-    cells: dict[str, Any] = {
-        "Outcome": rows["outcome"].map(about.outcomes),
+    people = masked["calibrated_people"]
+    with_cmr = dict(zip(people.rows["model_id"], people.shown("n_cmr"), strict=True))
+    labels, rows = row_labels(found, about), found.rows
+    cells: dict[str, Any] = labels | {
         "Exposure": rows["measure"].map(
-            {
-                "hazard ratio, naive": "predicted index, as it is",
-                "hazard ratio, calibrated": "CMR index expected from it",
-            }
+            {_NAIVE: "predicted index, as it is", _CALIBRATED: "CMR index expected from it"}
         ),
         "Hazard ratio per 10 g/m2 (95 % interval)": estimate_texts(found),
-        "People": found.shown("n_people"),
-        "Events": found.shown("n_events"),
+        **row_counts(found, about),
+        "People with CMR": rows["model_id"].map(with_cmr),
     }
     notes = masked["calibrated"].rows["assumption"].tolist() if "calibrated" in masked else []
     table = ReadTable("calibrated", "Hazard ratio corrected for the error of the prediction",
-                      pd.DataFrame(cells).reset_index(drop=True), 2, tuple(notes))  # fmt: skip
+                      pd.DataFrame(cells).reset_index(drop=True), len(labels) + 1,
+                      tuple(notes))  # fmt: skip
     paragraph = (
         "Regression calibration: CMR index regressed on predicted index and the same covariates "
         "where both are known, expected for everybody, and the Cox model fitted to that; both "
-        "steps bootstrapped by person."
+        "steps bootstrapped by person (by household where households are known)."
     )
     return Section("calibrated", "Error of the prediction", (paragraph,), (table,))

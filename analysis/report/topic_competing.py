@@ -10,50 +10,63 @@ import pandas as pd
 
 from analysis.columns import TableRefused
 from analysis.competing import fit_fine_gray
+from analysis.cox_fit import few_events
+from analysis.outcome_estimates import estimates, ratio_of, rescaled
 from analysis.outcome_models import (
     SEX,
     Contrast,
     Model,
-    complete_rows,
     contrasts_of,
-    estimates,
-    fewest,
-    followed,
     models_of,
     named,
-    rescaled,
+    without_constant_sex,
+)
+from analysis.outcome_rows import (
+    FOLLOW_UP_TIME,
+    cluster_of,
+    complete_rows,
+    fewest_with_event,
+    followed,
+    people_with_event,
+    read_columns,
+    se_type_of,
 )
 from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import estimate_texts, side_by_side
+from analysis.report.words import estimate_texts, row_counts, row_labels, side_by_side
 
 CAUSE_SPECIFIC: Final = "cause-specific hazard ratio"
 SUBDISTRIBUTION: Final = "subdistribution hazard ratio"
 DEATH: Final = "cause-specific hazard ratio of death without the outcome"
 # Fine and Gray's hazard runs from the index ECG, so age is a covariate on either time scale.
 _AGE_SEX: Final = Model(2, "age, sex", ("age_years", SEX))
-_AGE_SEX_COLUMNS: Final = ["age_years", "sex"]
+_MORE: Final = ("age_years",)
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
     """Return the three hazard ratios of each outcome and contrast, model 2, on the same rows."""
     rows = []
+    for outcome in (one.name for one in data.study.outcomes):
+        for part in data.by_prediction_model():
+            rows += [result("competing", **row, **part.keys(outcome))
+                     for row in _rows(part, outcome)]  # fmt: skip
+    return [results("competing", rows)]
+
+
+def _rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     study, model = data.study, models_of(data.study)[1]
     contrasts = contrasts_of(study, data.sd, data.about.exposure_unit)
-    for outcome in (one.name for one in study.outcomes):
-        table = data.analysed(outcome).dropna(subset=_AGE_SEX_COLUMNS)
-        known = {"outcome": outcome, "primary": outcome == study.primary_outcome}
-        dead = table.assign(event=table["status_code"] == 2)
-        found = {
-            CAUSE_SPECIFIC: estimates(table, study, contrasts, [model]),
-            SUBDISTRIBUTION: _fine_gray_rows(table, data, contrasts),
-            DEATH: estimates(dead, study, contrasts, [model]),
-        }
-        rows += [result("competing", measure, **known, **row) for measure, own in found.items()
-                 for row in own]  # fmt: skip
-    return [results("competing", rows)]
+    columns = [*(one.column for one in contrasts), *_MORE]
+    table = read_columns(data.analysed(outcome), study, columns)
+    dead = table.assign(event=table["status_code"] == 2)
+    found = {
+        CAUSE_SPECIFIC: estimates(table, study, contrasts, [model], more=_MORE),
+        SUBDISTRIBUTION: _fine_gray_rows(table, data, contrasts),
+        DEATH: estimates(dead, study, contrasts, [model], more=_MORE),
+    }
+    return [row | {"measure": measure} for measure, own in found.items() for row in own]
 
 
 def _fine_gray_rows(
@@ -63,39 +76,31 @@ def _fine_gray_rows(
     fitted: dict[str, dict[str, Any]] = {}
     for contrast in contrasts:
         if contrast.column not in fitted:
-            complete = complete_rows(table, [contrast.column], [_AGE_SEX])
+            complete = complete_rows(table, data.study, [contrast.column, *_MORE])
             dropped = {"n_dropped_missing": len(table) - len(complete)}
             fitted[contrast.column] = _fine_gray(complete, data, contrast) | dropped
-        rows.append(rescaled(fitted[contrast.column], contrast, _AGE_SEX))
+        rows.append(rescaled(fitted[contrast.column], contrast))
     return rows
 
 
 def _fine_gray(table: pd.DataFrame, data: StudyData, contrast: Contrast) -> dict[str, Any]:
-    repeated = data.study.index.rule == "all"
-    row = followed(table, data.study) | named(contrast, _AGE_SEX)
-    row |= {"se_type": "robust by person", "time_scale": "days since the index ECG"}
+    study, model = data.study, without_constant_sex(_AGE_SEX, table)
+    row = followed(table, study) | named(contrast, model)
+    own = se_type_of(table, study)
+    errors = "robust by person" if own == "model" else f"robust {own}"
+    row |= {"se_type": errors, "time_scale": FOLLOW_UP_TIME}
     if contrast.yes_no:
-        arms = table.groupby(contrast.column)["event"].sum().reindex([0.0, 1.0], fill_value=0)
-        row["n_events_fewest"] = fewest(arms)
+        row["n_events_fewest"] = fewest_with_event(table, study, contrast.column)
     try:
         fit = fit_fine_gray(
             table, duration="time_days", event="status_code", event_of_interest=1,
-            covariates=[contrast.column, *_AGE_SEX.covariates],
-            cluster="participant_id" if repeated else None,
+            covariates=[contrast.column, *model.covariates], cluster=cluster_of(table, study),
         )  # fmt: skip
     except TableRefused as error:
         return row | {"warnings": str(error)}
     first = fit.estimates.iloc[0]
-    if np.isnan(first["coef"]):
-        return row | {"warnings": "; ".join(fit.warnings)}
-    return row | {
-        "estimate": float(np.exp(first["coef"] * contrast.size)),
-        "se": float(first["se"] * contrast.size),
-        "lo": float(first["hr_lo"] ** contrast.size),
-        "hi": float(first["hr_hi"] ** contrast.size),
-        "p": float(first["p"]),
-        "warnings": "; ".join(fit.warnings),
-    }
+    row["warnings"] = "; ".join(few_events(people_with_event(table, study), len(fit.estimates)))
+    return row if np.isnan(first["coef"]) else row | ratio_of(first, contrast.size)
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -105,17 +110,24 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     titles = {CAUSE_SPECIFIC: "Cause-specific", SUBDISTRIBUTION: "Subdistribution (Fine-Gray)",
               DEATH: "Death without the outcome"}  # fmt: skip
+    labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(
-        text=estimate_texts(found), Outcome=found.rows["outcome"].map(about.outcomes),
-        Contrast=found.rows["contrast"], kind=found.rows["measure"].map(titles),
+        **labels, **counts, text=estimate_texts(found), Contrast=found.rows["contrast"],
+        kind=found.rows["measure"].map(titles),
     )  # fmt: skip
-    cells = side_by_side(rows, by=["Outcome", "Contrast"], over="kind", values=["text"])
+    keys = [*labels, "Contrast"]
+    by = [*keys, *(name for name in counts if name != "Events")]
+    cells = side_by_side(rows, by=by, over="kind", values=["text", "Events"])
+    dead, cause = titles[DEATH], titles[CAUSE_SPECIFIC]
+    shown = {f"{cause}: Events": "Events", f"{dead}: Events": "Deaths"}
+    shown |= {f"{title}: text": title for title in titles.values()}
+    cells = cells[[*by, *shown]].rename(columns=shown)
     notes = (
-        "Adjusted for age and sex. Fine-Gray: convention of survival::finegray with coxph (Efron's "
-        "ties, errors robust by person), time since the index ECG.",
+        "Adjusted for age and sex, on the people of the main analysis. Fine-Gray: convention of "
+        "survival::finegray with coxph (Efron's ties, robust errors), time since the index ECG.",
     )
-    table = ReadTable("competing", "Cause-specific and subdistribution hazard ratios", cells, 2,
-                      notes)  # fmt: skip
+    table = ReadTable("competing", "Cause-specific and subdistribution hazard ratios", cells,
+                      len(keys), notes)  # fmt: skip
     paragraphs = (
         "For aetiology read the cause-specific hazard ratio: the rate among those still at risk. "
         "For prediction read the subdistribution hazard ratio: the effect on cumulative incidence, "

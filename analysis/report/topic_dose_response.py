@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.columns import TableRefused
-from analysis.outcome_models import complete_rows, fit_model, followed, models_of
+from analysis.outcome_estimates import fit_model
+from analysis.outcome_models import models_of, without_constant_sex
+from analysis.outcome_rows import complete_rows, followed, people_with_event
 from analysis.report.aggregates import (
     Aggregate,
     RowsAddUp,
@@ -23,7 +25,7 @@ from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_dose_response import dose_response, dose_response_alt
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import p_texts
+from analysis.report.words import models_in, of_model, p_texts, row_counts, row_labels
 from analysis.splines import nonlinearity_test, restricted_cubic_spline, spline_contrast
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
@@ -31,43 +33,65 @@ NONLINEAR: Final = "nonlinearity, chi-square"
 _KNOTS: Final = 4
 _POINTS: Final = 81
 _BINS: Final = 30
+_MASKED_SHARE: Final = 0.05
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
     """Return the curve of each outcome, the histogram, and tests of nonlinearity."""
     curves: list[pd.DataFrame] = []
     tests: list[dict[str, Any]] = []
-    model = models_of(data.study)[1]
     for outcome in (one.name for one in data.study.outcomes):
-        table = complete_rows(data.analysed(outcome), ["exposure"], [model])
-        row = followed(table, data.study) | {
-            "outcome": outcome, "primary": outcome == data.study.primary_outcome,
-            "exposure": data.study.exposure, "contrast": "restricted cubic spline, 4 knots",
-            "model": 2, "adjustment": model.adjustment,
-        }  # fmt: skip
-        try:
-            spline = restricted_cubic_spline(table, column="exposure", n_knots=_KNOTS)
-            fit = fit_model(table, data.study, [spline, *model.covariates])
-            test = nonlinearity_test(fit, spline=spline)
-            curves.append(_curve(table, outcome, fit, spline))
-        except TableRefused as error:
-            tests.append(result("dose_response", NONLINEAR, **row, warnings=str(error)))
-            continue
-        more = {"estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
-        tests.append(result("dose_response", NONLINEAR, **(row | more)))
+        for part in data.by_prediction_model():
+            row, curve = _fitted(part, outcome)
+            tests.append(result("dose_response", NONLINEAR, **row, **part.keys(outcome)))
+            curves += curve
     return [_curves_aggregate(curves), _histogram(data), results("dose_response", tests)]
 
 
-def _curve(table: pd.DataFrame, outcome: str, fit: Any, spline: Any) -> pd.DataFrame:
-    low, middle, high = np.quantile(table["exposure"], [0.01, 0.5, 0.99])
+def _fitted(data: StudyData, outcome: str) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+    """The test of nonlinearity and the curve, or why there is none."""
+    table = data.analysed(outcome)
+    complete = complete_rows(table, data.study, ["exposure"])
+    model = without_constant_sex(models_of(data.study)[1], complete)
+    row = followed(complete, data.study) | {
+        "exposure": data.study.exposure, "contrast": "restricted cubic spline, 4 knots",
+        "model": 2, "adjustment": model.adjustment,
+        "n_dropped_missing": len(table) - len(complete),
+    }  # fmt: skip
+    try:
+        spline = restricted_cubic_spline(complete, column="exposure", n_knots=_KNOTS)
+        fit = fit_model(complete, data.study, [spline, *model.covariates])
+        test = nonlinearity_test(fit, spline=spline)
+        curve = _curve(complete, data, fit, spline).assign(outcome=outcome)
+    except TableRefused as error:
+        return row | {"warnings": str(error)}, []
+    more = {"estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
+    return row | more, [curve]
+
+
+def _range(data: StudyData, values: pd.Series[Any], share: float) -> tuple[float, float]:
+    """The range that is shown, without that share of people at either end.
+
+    With masking on the 5th to the 95th percentile, to four digits: what lies beyond is of few
+    people, and near the smallest and largest value of a small cohort.
+    """
+    masked = data.study.masking.k > 1
+    low, high = np.quantile(values, [_MASKED_SHARE, 1 - _MASKED_SHARE] if masked else
+                            [share, 1 - share])  # fmt: skip
+    return (float(f"{low:.4g}"), float(f"{high:.4g}")) if masked else (float(low), float(high))
+
+
+def _curve(table: pd.DataFrame, data: StudyData, fit: Any, spline: Any) -> pd.DataFrame:
+    low, high = _range(data, table["exposure"], 0.01)
+    middle = float(np.quantile(table["exposure"], 0.5))
     values = np.linspace(low, high, _POINTS)
-    found = spline_contrast(fit, spline=spline, values=values.tolist(), reference=float(middle))
+    found = spline_contrast(fit, spline=spline, values=values.tolist(), reference=middle)
     return pd.DataFrame(
         {
-            "outcome": outcome, "value": values, "hr": found["hr"].to_numpy(),
+            "model_id": data.model_id, "value": values, "hr": found["hr"].to_numpy(),
             "lo": found["hr_lo"].to_numpy(), "hi": found["hr_hi"].to_numpy(),
-            "reference": float(middle), "knots": " ".join(f"{knot:.4g}" for knot in spline.knots),
-            "n_events": int(table["event"].sum()),
+            "reference": middle, "knots": " ".join(f"{knot:.4g}" for knot in spline.knots),
+            "n_events": people_with_event(table, data.study),
         }
     )  # fmt: skip
 
@@ -75,13 +99,14 @@ def _curve(table: pd.DataFrame, outcome: str, fit: Any, spline: Any) -> pd.DataF
 def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
-        number("value", "of the exposure, 1st to 99th percentile", "n_events"),
+        label("model_id", "of the predictions where they are of several"),
+        number("value", "of the exposure, 1st to 99th percentile; masked: 5th to 95th", "n_events"),
         number("hr", "hazard ratio against the reference, adjusted for age and sex", "n_events"),
         number("lo", "lower 95 % limit", "n_events"),
         number("hi", "upper 95 % limit", "n_events"),
         number("reference", "median of the exposure", "n_events"),
         label("knots", "in the unit of the exposure, at Harrell's quantiles"),
-        count("n_events", "events of the model"),
+        count("n_events", "people with the event"),
     )
     names = [column.name for column in columns]
     table = pd.concat(curves)[names] if curves else pd.DataFrame(columns=names)
@@ -89,17 +114,24 @@ def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
 
 
 def _histogram(data: StudyData) -> Aggregate:
-    values = data.ecgs.drop_duplicates("participant_id")["exposure"].dropna()
-    low, high = np.quantile(values, [0.005, 0.995]) if len(values) else (0.0, 1.0)
-    counts, edges = np.histogram(values, np.linspace(float(low), float(high), _BINS + 1))
-    rows = pd.DataFrame({"left": edges[:-1], "right": edges[1:], "n_people": counts})
+    parts = [_bins_of(part) for part in data.by_prediction_model()]
     columns = (
+        label("model_id", "of the predictions where they are of several"),
         label("left", "lower bound of the bin"),
         label("right", "upper bound of the bin"),
         count("n_people", "people in the bin"),
     )
-    return Aggregate("exposure_histogram", rows, columns,
-                     (RowsAddUp(("n_people",), "left", None),), small="drop")  # fmt: skip
+    return Aggregate("exposure_histogram", pd.concat(parts, ignore_index=True), columns,
+                     (RowsAddUp(("n_people",), "left", None, ("model_id",)),),
+                     small="drop")  # fmt: skip
+
+
+def _bins_of(data: StudyData) -> pd.DataFrame:
+    values = data.ecgs.drop_duplicates("participant_id")["exposure"].dropna()
+    low, high = _range(data, values, 0.005) if len(values) else (0.0, 1.0)
+    counts, edges = np.histogram(values, np.linspace(low, high, _BINS + 1))
+    return pd.DataFrame({"model_id": data.model_id, "left": edges[:-1], "right": edges[1:],
+                         "n_people": counts})  # fmt: skip
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -107,27 +139,31 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     curves, tests = masked.get("dose_response"), masked.get("results_dose_response")
     if curves is None or tests is None or not len(tests.rows):
         return None
-    rows = tests.rows
+    labels = row_labels(tests, about)
     cells = pd.DataFrame(
-        {
-            "Outcome": rows["outcome"].map(about.outcomes),
-            "People": tests.shown("n_people"),
-            "Events": tests.shown("n_events"),
-            "P for nonlinearity": p_texts(tests),
-        }
+        labels | row_counts(tests, about) | {"P for nonlinearity": p_texts(tests)}
     ).reset_index(drop=True)
-    table = ReadTable("nonlinearity", "Is the dose-response a straight line?", cells)
-    figures = [f for name in about.outcomes if (f := _figure(masked, about, name)) is not None]
+    table = ReadTable("nonlinearity", "Is the dose-response a straight line?", cells, len(labels))
+    figures = [
+        figure
+        for name in about.outcomes
+        for place, model in enumerate(models_in(curves))
+        if (figure := _figure(masked, about, name, model, place)) is not None
+    ]
+    ends = "5th to the 95th" if about.k > 1 else "1st to the 99th"
     paragraph = (
         "Restricted cubic splines with four knots at Harrell's quantiles, adjusted for age and "
-        "sex, against the median; from the 1st to the 99th percentile."
+        f"sex, against the median; from the {ends} percentile."
     )
     return Section("dose_response", "Dose-response", (paragraph,), (table, *figures))
 
 
-def _figure(masked: Mapping[str, Masked], about: About, outcome: str) -> ReadFigure | None:
+def _figure(
+    masked: Mapping[str, Masked], about: About, outcome: str, model: str, place: int
+) -> ReadFigure | None:
     found = masked["dose_response"].rows
-    rows = found[found["outcome"] == outcome].reset_index(drop=True)
+    is_own = (found["outcome"] == outcome) & (found["model_id"] == model)
+    rows = found[is_own].reset_index(drop=True)
     if not len(rows) or rows["hr"].isna().all():
         return None
     preset = LvhPreset(about.lvh_preset)
@@ -140,8 +176,9 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str) -> ReadFig
         "exposure_name": about.exposure_name, "exposure_unit": about.exposure_unit,
         "outcome_name": words,
     }  # fmt: skip
-    histogram = masked["exposure_histogram"].rows
-    title = f"Hazard ratio of {words} by {about.exposure_name}"
-    return ReadFigure(f"dose_response_{outcome}", title,
-                      dose_response_alt(rows, histogram, **options),
+    bins = masked["exposure_histogram"].rows
+    histogram = bins[bins["model_id"] == model].reset_index(drop=True)
+    title = f"Hazard ratio of {words} by {about.exposure_name}{of_model(model)}"
+    key = f"dose_response_{outcome}" + (f"_{place + 1}" if model else "")
+    return ReadFigure(key, title, dose_response_alt(rows, histogram, **options),
                       dose_response(rows, histogram, **options))  # fmt: skip

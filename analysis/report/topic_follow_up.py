@@ -23,7 +23,12 @@ from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_calendar import calendar, calendar_alt
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_rates import CLASSIFICATIONS, grouped, identities_of
+from analysis.report.topic_rates import (
+    CLASSIFICATIONS,
+    grouped,
+    identities_of,
+    pooled_text,
+)
 from analysis.report.words import number_text, percent_texts
 
 # Of FollowUp.people, in words.
@@ -221,7 +226,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     items: list[ReadTable | ReadFigure] = [
         _duration_table(durations, about), _ends_table(masked["follow_up_ends"], about),
     ]  # fmt: skip
-    few = []
+    few = [pooled_text(about)] if about.several_models else []
     for name, words in about.outcomes.items():
         figure = _calendar(masked["events_by_period"], about, name)
         if figure is None:

@@ -2,208 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis.columns import TableRefused
-from analysis.cox_fit import ChiSquareTest
 from analysis.design import Category
+from analysis.outcome_estimates import (
+    estimate,
+    estimates,
+    fit_model,
+    ratio_of,
+    warnings_of,
+    with_q,
+)
 from analysis.outcome_models import (
     Contrast,
     Model,
-    complete_rows,
     contrasts_of,
-    estimate,
-    estimates,
-    fewest,
-    fit_model,
-    followed,
     models_of,
     named,
-    with_covariates,
-    with_q,
+    without_constant_sex,
 )
+from analysis.outcome_rows import complete_rows, fewest_with_event, followed
+from analysis.report import exposure_sds
 from analysis.report.aggregates import Aggregate, result, results
-from analysis.report.bands import BMI_CLASSES_KG_M2, banded
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_forest import forest, forest_alt
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
+from analysis.report.subgroups import HAZARD_RATIO, INTERACTION, subgroup_rows
 from analysis.report.words import (
     MODEL_WORDS,
     estimate_texts,
-    levels_in_order,
-    number_text,
+    models_in,
+    of_model,
     p_text,
     p_texts,
+    row_counts,
+    row_labels,
     side_by_side,
 )
 
-HAZARD_RATIO: Final = "hazard ratio"
-INTERACTION: Final = "interaction, chi-square"
-_SUBGROUPS: Final = {"sex": "Sex", "age_band": "Age, years", "bmi_class": "BMI, kg/m2"}
+_PER_SD: Final = "per SD"
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
-    """Return the main hazard ratios and those of subgroups."""
-    return [results("hazard_ratios", main_rows(data)), results("subgroups", _subgroups(data))]
+    """Return the main hazard ratios, those of subgroups, and what one SD is."""
+    subgroups = [row for part in data.by_prediction_model() for row in subgroup_rows(part)]
+    return [
+        results("hazard_ratios", main_rows(data)),
+        results("subgroups", subgroups),
+        exposure_sds.exposure_sds(data),
+    ]
 
 
 def main_rows(data: StudyData) -> list[dict[str, Any]]:
     """Return every outcome, contrast and model, all models on the same complete rows."""
     rows = []
     for outcome in (one.name for one in data.study.outcomes):
-        rows += outcome_rows(data, outcome)
+        for part in data.by_prediction_model():
+            rows += outcome_rows(part, outcome)
     return with_q(rows)
 
 
 def outcome_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
-    """Return the rows of one outcome: per SD, per 10, LVH, quartiles and their trend."""
+    """Return the rows of one outcome: per SD, per 10, LVH, quartiles and their trend.
+
+    Args:
+        data: of one model of the predictions.
+        outcome: of the code list.
+    """
     study, models = data.study, models_of(data.study)
     table = data.analysed(outcome)
-    known: dict[str, Any] = {
-        "analysis": "hazard_ratios", "measure": HAZARD_RATIO, "outcome": outcome,
-        "primary": outcome == study.primary_outcome,
-    }  # fmt: skip
-    rows = []
-    for part, sd, labels in _models_apart(data, table):
-        contrasts = contrasts_of(study, sd, data.about.exposure_unit)
-        rows += [
-            result(**known, **labels, **row) for row in estimates(part, study, contrasts, models)
-        ]
-    complete = complete_rows(table, ["quartile"], models)
-    dropped: dict[str, Any] = {"n_dropped_missing": len(table) - len(complete)}
-    for model in models:
-        rows += [result(**known, **row, **dropped) for row in _quartiles(complete, data, model)]
-    return rows
+    contrasts = contrasts_of(study, data.sd, data.about.exposure_unit)
+    rows = estimates(table, study, contrasts, models) + _quartiles(table, data, models)
+    return [result("hazard_ratios", HAZARD_RATIO, **row, **data.keys(outcome)) for row in rows]
 
 
-def _models_apart(
-    data: StudyData, table: pd.DataFrame
-) -> list[tuple[pd.DataFrame, Mapping[str, float], dict[str, str]]]:
-    """All rows; or, where predictions are of several models, those of each model with its SD."""
-    if not data.study.model_strata:
-        return [(table, data.sd, {})]
+def _quartiles(
+    table: pd.DataFrame, data: StudyData, models: Sequence[Model]
+) -> list[dict[str, Any]]:
+    """Quartiles 2 to 4 against 1, and the trend on the medians of the quartiles, by model."""
+    complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"])
+    medians = complete.groupby("quartile")["exposure"].median()
+    complete = complete.assign(quartile_median=complete["quartile"].map(medians))
+    more = {
+        "n_dropped_missing": len(table) - len(complete),
+        "n_events_fewest": fewest_with_event(complete, data.study, "quartile"),
+    }
     return [
-        (own, {"exposure": data.sd[f"exposure, {model}"]},
-         {"strata": "prediction model", "level": str(model)})
-        for model, own in table.groupby("model_id")
-    ]  # fmt: skip
+        row | more
+        for model in models
+        for row in _of_quartiles(complete, data, without_constant_sex(model, complete))
+    ]
 
 
-def _quartiles(table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
-    """Quartiles 2 to 4 against 1, and the trend on the medians of the quartiles."""
-    study = data.study
-    name = f"{data.study.exposure}, quartile within sex"
-    counts = table.groupby("quartile")["event"].sum().reindex([1.0, 2.0, 3.0, 4.0], fill_value=0)
-    base = followed(table, study) | {"n_events_fewest": fewest(counts)}
-    medians = table.groupby("quartile")["exposure"].median()
-    trend = Contrast(
-        name, "quartile_median", "trend over quartiles", data.about.exposure_unit, 10.0
-    )
-    made = [estimate(table.assign(quartile_median=table["quartile"].map(medians)), study, trend,
-                     model)]  # fmt: skip
-    made[0]["n_events_fewest"] = fewest(counts)
+def _of_quartiles(table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
+    study, name = data.study, f"{data.study.exposure}, quartile within sex"
+    unit = data.about.exposure_unit
+    trend = Contrast(name, "quartile_median", "trend over quartiles", unit, 10.0)
+    last = estimate(table, study, trend, model)
     contrasts = [Contrast(name, "quartile", f"quartile {q} against 1", "", 1.0) for q in (2, 3, 4)]
+    base = followed(table, study)
     try:
         fit = fit_model(table, study, [Category("quartile", reference=1.0), *model.covariates])
     except TableRefused as error:
         empty = {"warnings": str(error)}
-        return [base | named(one, model) | empty for one in contrasts] + made
+        return [*(base | named(one, model) | empty for one in contrasts), last]
     terms = fit.estimates.set_index("term")
-    return [
-        base
-        | named(one, model)
-        | _of_term(terms, f"quartile={q}", (*fit.warnings, *model.warnings))
+    told = {"warnings": "; ".join((*warnings_of(fit, table, study), *model.warnings))}
+    rows = [
+        base | named(one, model) | told | _of_term(terms, f"quartile={q}")
         for one, q in zip(contrasts, (2.0, 3.0, 4.0), strict=True)
-    ] + made
+    ]
+    return [*rows, last]
 
 
-def _of_term(terms: pd.DataFrame, term: str, warnings: tuple[str, ...]) -> dict[str, Any]:
-    told = {"warnings": "; ".join(warnings)}
-    if term not in terms.index:
-        return told
-    row = terms.loc[term]
-    if np.isnan(row["coef"]):
-        return told
-    return told | {
-        "estimate": float(row["hr"]), "se": float(row["se"]), "lo": float(row["hr_lo"]),
-        "hi": float(row["hr_hi"]), "p": float(row["p"]),
-    }  # fmt: skip
-
-
-def _subgroups(data: StudyData) -> list[dict[str, Any]]:
-    """Hazard ratios per SD under model 2 in subgroups, and the test of the interaction."""
-    study, model = data.study, models_of(data.study)[1]
-    contrast = contrasts_of(study, data.sd, data.about.exposure_unit)[0]
-    rows = []
-    for outcome in (one.name for one in study.outcomes):
-        known = {"outcome": outcome, "primary": outcome == study.primary_outcome}
-        table = _with_bmi_class(complete_rows(data.analysed(outcome), [contrast.column], [model]))
-        for column, words in _SUBGROUPS.items():
-            parts = table[table[column].notna()]
-            levels = levels_in_order(parts[column].unique())
-            if len(levels) < 2:
-                continue
-            for level in levels:
-                own = parts[parts[column] == level]
-                fitted = estimate(own, study, contrast, _without(model, column))
-                told = known | {"strata": words, "level": str(level)}
-                rows.append(result("subgroups", HAZARD_RATIO, **fitted, **told))
-            rows.append(_interaction(parts, column, words, data, contrast, model) | known)
-    return rows
-
-
-def _with_bmi_class(table: pd.DataFrame) -> pd.DataFrame:
-    bmi = table.get("bmi_kg_m2", pd.Series(np.nan, table.index))
-    return table.assign(bmi_class=banded(bmi, BMI_CLASSES_KG_M2))
-
-
-def _without(model: Model, column: str) -> Model:
-    """The model without the covariate that makes the subgroups."""
-    if column != "sex":
-        return model
-    kept = tuple(one for one in model.covariates if getattr(one, "column", one) != "sex")
-    return Model(model.number, model.adjustment, kept)
-
-
-def _interaction(
-    table: pd.DataFrame, column: str, words: str, data: StudyData, contrast: Contrast, model: Model
-) -> dict[str, Any]:
-    """Likelihood-ratio test of products of the exposure with the levels, levels in both models."""
-    levels = levels_in_order(table[column].unique())[1:]
-    apart = table.assign(
-        **{f"product_{i}": (table[column] == one) * table[contrast.column] for i, one in
-           enumerate(levels)},
-        **{f"level_{i}": (table[column] == one).astype(float) for i, one in enumerate(levels)},
-    )  # fmt: skip
-    own = _without(model, column)
-    main = with_covariates(own, *(f"level_{i}" for i in range(len(levels))))
-    both = with_covariates(main, *(f"product_{i}" for i in range(len(levels))))
-    events = table.groupby(column)["event"].sum()
-    row = followed(table, data.study) | named(contrast, own)
-    row |= {"strata": words, "level": "interaction", "n_events_fewest": fewest(events)}
-    try:
-        test = _test_of(apart, data, contrast, (both, main), len(levels))
-    except TableRefused as error:
-        return result("subgroups", INTERACTION, **row, warnings=str(error))
-    more = {"estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
-    return result("subgroups", INTERACTION, **(row | more))
-
-
-def _test_of(
-    table: pd.DataFrame, data: StudyData, contrast: Contrast, models: tuple[Model, Model], n: int
-) -> ChiSquareTest:
-    """The likelihood-ratio test of the products; Wald's where people repeat: errors are robust."""
-    larger = fit_model(table, data.study, [contrast.column, *models[0].covariates])
-    if data.study.index.rule == "all":
-        return larger.wald_test([f"product_{i}" for i in range(n)])
-    return larger.likelihood_ratio_test(
-        fit_model(table, data.study, [contrast.column, *models[1].covariates])
-    )
+def _of_term(terms: pd.DataFrame, term: str) -> dict[str, float]:
+    own = terms[(terms.index == term) & terms["coef"].notna()]
+    return ratio_of(own.iloc[0], 1.0) if len(own) else {}
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -211,13 +130,15 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     found = masked.get("results_hazard_ratios")
     if found is None or not len(found.rows):
         return None
+    sd = exposure_sds.sd_note(masked[exposure_sds.KEY], about.exposure)
     notes = (
-        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows.",
-        f"One SD is {_sd_text(found, about)}, of everybody with an index ECG. Model 1 unadjusted; "
-        + "; ".join(_adjustments(found)) + ".",
+        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows."
+        + _errors(found, about),
+        f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
-    )  # fmt: skip
-    table = ReadTable("hazard_ratios", "Hazard ratios", _cells(found, about), 4, notes)
+    )
+    n_labels = len(row_labels(found, about)) + 1
+    table = ReadTable("hazard_ratios", "Hazard ratios", _cells(found, about), n_labels, notes)
     figures = [_by_outcome(found, about), *_by_subgroup(masked["results_subgroups"], about)]
     return Section(
         "hazard_ratios", "Hazard ratios", _paragraphs(about),
@@ -233,10 +154,16 @@ def _paragraphs(about: About) -> tuple[str, ...]:
     )
 
 
-def _sd_text(found: Masked, about: About) -> str:
-    own = found.rows[found.rows["contrast"].str.startswith("per SD")]
-    size = float(own["unit_value"].iloc[0])
-    return f"{number_text(size, 1)} {own['unit'].iloc[0]}"
+def _errors(found: Masked, about: About) -> str:
+    """What errors allow for, where rows are not independent."""
+    told = ""
+    if "by household" in set(found.rows["se_type"]):
+        told = " Errors are clustered by household, people nested in it."
+    elif about.several_ecgs:
+        told = " Errors are clustered by person."
+    if about.several_ecgs:
+        told += " Events are people with the event, however many ECGs they have."
+    return told
 
 
 def _adjustments(found: Masked) -> list[str]:
@@ -245,15 +172,13 @@ def _adjustments(found: Masked) -> list[str]:
 
 
 def _cells(found: Masked, about: About) -> pd.DataFrame:
+    labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(
-        text=estimate_texts(found), Outcome=found.rows["outcome"].map(about.outcomes),
-        Contrast=found.rows["contrast"].where(found.rows["level"] == "",
-                                              found.rows["contrast"] + ", " + found.rows["level"]),
-        People=found.shown("n_people"), Events=found.shown("n_events"),
+        **labels, **counts, Contrast=found.rows["contrast"], text=estimate_texts(found),
         model_name=found.rows["model"].map(MODEL_WORDS), p_text=p_texts(found),
         q_text=p_texts(found, "q"), ph_text=p_texts(found, "p_ph"),
     )  # fmt: skip
-    cells = side_by_side(rows, by=["Outcome", "Contrast", "People", "Events"], over="model_name",
+    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name",
                          values=["text"])  # fmt: skip
     second = rows[rows["model"] == 2]
     cells["P, model 2"] = list(second["p_text"])
@@ -275,7 +200,8 @@ def _by_outcome(found: Masked, about: About) -> ReadFigure | None:
     own = found.rows[(found.rows["model"] == 2) & (found.rows["level"] == "")]
     own = own[~own["contrast"].str.startswith(("quartile", "trend"))]
     own = own.assign(contrast=own["contrast"].replace("per 10", f"per 10 {about.exposure_unit}"))
-    rows = _forest_rows(own, group="contrast", name=own["outcome"].map(about.outcomes))
+    names = own["outcome"].map(about.outcomes) + own["model_id"].map(of_model)
+    rows = _forest_rows(own, group="contrast", name=names)
     if rows["estimate"].isna().all():
         return None
     title = f"Hazard ratios of {about.exposure_name} by outcome, adjusted for age and sex"
@@ -288,23 +214,32 @@ def _by_outcome(found: Masked, about: About) -> ReadFigure | None:
 def _by_subgroup(found: Masked, about: About) -> list[ReadFigure]:
     figures = []
     for outcome, words in about.outcomes.items():
-        own = found.rows[found.rows["outcome"] == outcome]
-        tested = own[(own["measure"] == INTERACTION) & own["p"].notna()]
-        tests = tested.set_index("strata")["p"].map(p_text)
-        ratios = own[own["measure"] == HAZARD_RATIO]
-        rows = _forest_rows(ratios, group="strata", name=ratios["level"])
-        rows["p_interaction_text"] = [
-            f"P interaction {tests[strata]}" if strata in tests and not again else ""
-            for strata, again in zip(rows["group"], rows["group"].duplicated(), strict=True)
-        ]
-        if not len(rows) or rows["estimate"].isna().all():
-            continue
-        title = f"Hazard ratio per SD for {words} by subgroup, adjusted for age and sex"
-        figures.append(ReadFigure(f"forest_subgroups_{outcome}", title,
-                                  forest_alt(rows, measure_name="hazard ratio"),
-                                  forest(rows, measure_name="Hazard ratio per SD (95 % interval)",
-                                         title="")))  # fmt: skip
+        for place, model in enumerate(models_in(found)):
+            is_own = (found.rows["outcome"] == outcome) & (found.rows["model_id"] == model)
+            own = found.rows[is_own & found.rows["contrast"].str.startswith(_PER_SD)]
+            rows = _subgroup_forest(own)
+            if not len(rows) or rows["estimate"].isna().all():
+                continue
+            title = (f"Hazard ratio per SD for {words}{of_model(model)} by subgroup, adjusted for "
+                     "age and sex")  # fmt: skip
+            key = f"forest_subgroups_{outcome}" + (f"_{place + 1}" if model else "")
+            canvas = forest(rows, measure_name="Hazard ratio per SD (95 % interval)", title="")
+            figures.append(
+                ReadFigure(key, title, forest_alt(rows, measure_name="hazard ratio"), canvas)
+            )
     return figures
+
+
+def _subgroup_forest(own: pd.DataFrame) -> pd.DataFrame:
+    tested = own[(own["measure"] == INTERACTION) & own["p"].notna()]
+    tests = tested.set_index("strata")["p"].map(p_text)
+    ratios = own[own["measure"] == HAZARD_RATIO]
+    rows = _forest_rows(ratios, group="strata", name=ratios["level"])
+    rows["p_interaction_text"] = [
+        f"P interaction {tests[strata]}" if strata in tests and not again else ""
+        for strata, again in zip(rows["group"], rows["group"].duplicated(), strict=True)
+    ]
+    return rows
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:

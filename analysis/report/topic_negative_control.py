@@ -6,13 +6,20 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.outcome_models import contrasts_of, estimates, models_of
+from analysis.outcome_estimates import estimates
+from analysis.outcome_models import contrasts_of, models_of
 from analysis.report.aggregates import Aggregate, label, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_hazard_ratios import HAZARD_RATIO
-from analysis.report.words import MODEL_WORDS, estimate_texts, side_by_side
+from analysis.report.subgroups import HAZARD_RATIO
+from analysis.report.words import (
+    MODEL_WORDS,
+    estimate_texts,
+    row_counts,
+    row_labels,
+    side_by_side,
+)
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
@@ -20,10 +27,12 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     control = data.study.negative_control
     if control is None:
         return []
-    contrasts = contrasts_of(data.study, data.sd, data.about.exposure_unit)
-    found = estimates(data.analysed(control.name), data.study, contrasts, models_of(data.study))
-    known = {"outcome": control.name, "primary": False}
-    rows = [result("negative_control", HAZARD_RATIO, **known, **row) for row in found]
+    rows = []
+    for part in data.by_prediction_model():
+        contrasts = contrasts_of(part.study, part.sd, part.about.exposure_unit)
+        found = estimates(part.analysed(control.name), part.study, contrasts, models_of(part.study))
+        known = part.keys(control.name)
+        rows += [result("negative_control", HAZARD_RATIO, **row, **known) for row in found]
     name = pd.DataFrame({"outcome": [control.name], "words": [control.words]})
     columns = (label("outcome", "of the code list"), label("words", "the outcome in words"))
     return [results("negative_control", rows), Aggregate("negative_control", name, columns)]
@@ -35,14 +44,16 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     if found is None or name is None:
         return None
     words = str(name.rows["words"].iloc[0])
+    labels = [label for label in row_labels(found, about) if label != "Outcome"]
+    counts = row_counts(found, about)
     rows = found.rows.assign(
-        text=estimate_texts(found), Contrast=found.rows["contrast"],
-        People=found.shown("n_people"), Events=found.shown("n_events"),
-        model_name=found.rows["model"].map(MODEL_WORDS),
+        **row_labels(found, about), **counts, Contrast=found.rows["contrast"],
+        text=estimate_texts(found), model_name=found.rows["model"].map(MODEL_WORDS),
     )  # fmt: skip
-    cells = side_by_side(rows, by=["Contrast", "People", "Events"], over="model_name",
+    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name",
                          values=["text"])  # fmt: skip
-    table = ReadTable("negative_control", f"Hazard ratios of {words} (negative control)", cells)
+    table = ReadTable("negative_control", f"Hazard ratios of {words} (negative control)", cells,
+                      len(labels) + 1)  # fmt: skip
     paragraph = (
         f"LV mass should have nothing to do with {words}. A hazard ratio away from 1 points to "
         "confounding or to a bias of selection or recording that the other outcomes share."

@@ -11,22 +11,23 @@ import pandas as pd
 from analysis.columns import TableRefused
 from analysis.cox import CoxFit, proportional_hazards_test, scaled_schoenfeld
 from analysis.limits import Z95
-from analysis.outcome_models import (
-    Contrast,
-    Model,
-    complete_rows,
-    contrasts_of,
-    estimate,
-    fit_model,
-    followed,
-    models_of,
-)
+from analysis.outcome_estimates import estimates, fit_model
+from analysis.outcome_models import Model, contrasts_of, models_of, without_constant_sex
+from analysis.outcome_rows import complete_rows, followed, read_columns
 from analysis.report.aggregates import Aggregate, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_schoenfeld import schoenfeld, schoenfeld_alt
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import estimate_texts, p_texts, side_by_side
+from analysis.report.words import (
+    estimate_texts,
+    models_in,
+    of_model,
+    p_texts,
+    row_counts,
+    row_labels,
+    sorted_as_met,
+)
 
 PERIODS: Final = ((0.0, 2.0), (2.0, 5.0), (5.0, np.inf))  # years, study rules section 4
 PERIOD_RATIO: Final = "hazard ratio in a period"
@@ -39,89 +40,100 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     """Return tests, hazard ratios by period, and binned scaled Schoenfeld residuals."""
     rows: list[dict[str, Any]] = []
     bins: list[pd.DataFrame] = []
-    model = models_of(data.study)[1]
-    contrasts = contrasts_of(data.study, data.sd, data.about.exposure_unit)
     for outcome in (one.name for one in data.study.outcomes):
-        table = data.analysed(outcome)
-        known = {"outcome": outcome, "primary": outcome == data.study.primary_outcome}
-        for contrast in (contrasts[0], contrasts[2]):
-            complete = complete_rows(table, [contrast.column], [model])
-            rows += [
-                result("proportional_hazards", PERIOD_RATIO, **(row | known))
-                for row in _by_period(complete, data, contrast, model)
-            ]
-        complete = complete_rows(table, ["exposure"], [model])
-        try:
-            fit = fit_model(complete, data.study, ["exposure", *model.covariates])
-        except TableRefused:
-            continue  # the reason stands in the results of the hazard ratios
-        if fit.estimates["coef"].isna().any():
-            continue
-        rows += _tests(fit, complete, data, known)
-        bins.append(_binned(fit, data, outcome))
+        for part in data.by_prediction_model():
+            tests, own = _tested(part, outcome)
+            rows += [result("proportional_hazards", **row, **part.keys(outcome))
+                     for row in (*_by_period(part, outcome), *tests)]  # fmt: skip
+            bins += own
     return [results("proportional_hazards", rows), _bins_aggregate(bins)]
 
 
-def _by_period(
-    table: pd.DataFrame, data: StudyData, contrast: Contrast, model: Model
-) -> list[dict[str, Any]]:
+def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     """A fit for each period of follow-up: at risk from its start, censored at its end.
 
     R: `coxph(Surv(tstart, tstop, event) ~ ..., subset = period == i)` after `survSplit`.
     """
+    study = data.study
+    contrasts = contrasts_of(study, data.sd, data.about.exposure_unit)
+    table = read_columns(data.analysed(outcome), study, [one.column for one in contrasts])
     rows = []
     for start, end in PERIODS:
-        own = table[table["years"] > start]
-        beyond = own["years"] > end
-        days = own["time_days"].where(~beyond, end * 365.25)
-        own = own.assign(time_days=days, event=own["event"] & ~beyond)
         words = f"{start:g}+ years" if np.isinf(end) else f"{start:g} to {end:g} years"
-        if not len(own):
-            continue
-        shifted = own.assign(time_days=own["time_days"] - start * 365.25)
-        if data.study.time_scale == "attained_age":
-            first = own["entry_age_days"] + start * 365.25
-            last = first + shifted["time_days"]
-            shifted = shifted.assign(entry_age_days=first, exit_age_days=last)
-        rows.append(estimate(shifted, data.study, contrast, model)
-                    | {"strata": "period", "level": words})  # fmt: skip
+        own = _in_period(table, data, start, end)
+        if len(own):
+            told = {"measure": PERIOD_RATIO, "strata": "period", "level": words}
+            rows += [row | told for row in estimates(own, study, contrasts, [models_of(study)[1]])]
     return rows
 
 
-def _tests(
-    fit: CoxFit, table: pd.DataFrame, data: StudyData, known: dict[str, Any]
-) -> list[dict[str, Any]]:
-    base = followed(table, data.study) | known | {"model": 2, "adjustment": "age, sex",
-                                                  "exposure": data.study.exposure}  # fmt: skip
+def _in_period(table: pd.DataFrame, data: StudyData, start: float, end: float) -> pd.DataFrame:
+    own = table[table["years"] > start]
+    beyond = own["years"] > end
+    days = own["time_days"].where(~beyond, end * 365.25) - start * 365.25
+    own = own.assign(time_days=days, event=own["event"] & ~beyond)
+    if data.study.time_scale == "attained_age":
+        first = own["entry_age_days"] + start * 365.25
+        own = own.assign(entry_age_days=first, exit_age_days=first + days)
+    return own
+
+
+def _tested(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """The tests of model 2, and its residuals; none where it cannot be fitted."""
+    table = data.analysed(outcome)
+    complete = complete_rows(table, data.study, ["exposure"])
+    model = without_constant_sex(models_of(data.study)[1], complete)
+    try:
+        fit = fit_model(complete, data.study, ["exposure", *model.covariates])
+    except TableRefused:
+        return [], []  # the reason stands in the results of the hazard ratios
+    if fit.estimates["coef"].isna().any():
+        return [], []
+    dropped = {"n_dropped_missing": len(table) - len(complete)}
+    tests = [row | dropped for row in _tests(fit, complete, data, model)]
+    return tests, [_binned(fit, complete, data, outcome)]
+
+
+def _tests(fit: CoxFit, table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
+    base = {"measure": TEST} | followed(table, data.study) | {
+        "model": 2, "adjustment": model.adjustment, "exposure": data.study.exposure,
+    }  # fmt: skip
     try:
         tested = proportional_hazards_test(fit)
     except TableRefused as error:
-        return [result("proportional_hazards", TEST, **base, warnings=str(error))]
+        return [base | {"warnings": str(error)}]
     return [
-        result("proportional_hazards", TEST, **base, contrast=row["term"], unit=f"{row['df']} df",
-               estimate=float(row["chi2"]), p=float(row["p"]))
+        base | {"contrast": row["term"], "unit": f"{row['df']} df",
+                "estimate": float(row["chi2"]), "p": float(row["p"])}
         for _, row in tested.iterrows()
     ]  # fmt: skip
 
 
-def _binned(fit: CoxFit, data: StudyData, outcome: str) -> pd.DataFrame:
-    """Mean scaled residual of the exposure in bins of equally many events, per SD."""
+def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> pd.DataFrame:
+    """Mean scaled residual of the exposure in bins of equally many events, per SD.
+
+    Events of a bin are people: several ECGs of one person are one.
+    """
     own = scaled_schoenfeld(fit)
     own = own[own["term"] == "exposure"].sort_values("time", kind="stable")
+    people = table["participant_id"].to_numpy()[own["row"]]
     fewest = max(_FEWEST_IN_BIN, data.about.k)
-    n_bins = int(np.clip(len(own) // fewest, 1, _MOST_BINS))
+    n_bins = int(np.clip(len(set(people)) // fewest, 1, _MOST_BINS))
     bins = np.arange(len(own)) * n_bins // max(len(own), 1)
     size = data.sd["exposure"]
-    grouped = own.assign(beta=own["value"] * size, years=own["time"] / 365.25).groupby(bins)
+    grouped = own.assign(
+        beta=own["value"] * size, years=own["time"] / 365.25, person=people
+    ).groupby(bins)
     mean, n = grouped["beta"].mean(), grouped.size()
     half: pd.Series[Any] = Z95 * grouped["beta"].std(ddof=1) / np.sqrt(n)
     first = fit.estimates.iloc[0]
     return pd.DataFrame(
         {
-            "outcome": outcome, "years": grouped["years"].mean(), "beta": mean, "lo": mean - half,
-            "hi": mean + half, "hr_log": first["coef"] * size,
+            "outcome": outcome, "model_id": data.model_id, "years": grouped["years"].mean(),
+            "beta": mean, "lo": mean - half, "hi": mean + half, "hr_log": first["coef"] * size,
             "lo_log": (first["coef"] - Z95 * first["se"]) * size,
-            "hi_log": (first["coef"] + Z95 * first["se"]) * size, "n_events": n,
+            "hi_log": (first["coef"] + Z95 * first["se"]) * size,
+            "n_events": grouped["person"].nunique(),
         }
     ).reset_index(drop=True)  # fmt: skip
 
@@ -129,14 +141,15 @@ def _binned(fit: CoxFit, data: StudyData, outcome: str) -> pd.DataFrame:
 def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
-        number("years", "mean time of the events of the bin", "n_events"),
+        label("model_id", "of the predictions where they are of several"),
+        number("years", "mean time of the events of the bin, or their mean age", "n_events"),
         number("beta", "mean scaled Schoenfeld residual, log hazard ratio per SD", "n_events"),
         number("lo", "lower 95 % limit of the mean", "n_events"),
         number("hi", "upper 95 % limit of the mean", "n_events"),
         number("hr_log", "log hazard ratio per SD over all follow-up", "n_events"),
         number("lo_log", "its lower 95 % limit", "n_events"),
         number("hi_log", "its upper 95 % limit", "n_events"),
-        count("n_events", "events of the bin"),
+        count("n_events", "people with an event in the bin"),
     )
     names = [column.name for column in columns]
     table = pd.concat(bins)[names] if bins else pd.DataFrame(columns=names)
@@ -148,43 +161,59 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     found = masked.get("results_proportional_hazards")
     if found is None or not len(found.rows):
         return None
-    rows = found.rows.assign(
-        text=estimate_texts(found), P=p_texts(found), Events=found.shown("n_events"),
-        Outcome=found.rows["outcome"].map(about.outcomes), Contrast=found.rows["contrast"],
-    )  # fmt: skip
-    periods = side_by_side(rows[rows["measure"] == PERIOD_RATIO], by=["Outcome", "Contrast"],
-                           over="level", values=["text", "Events"])  # fmt: skip
-    periods.columns = periods.columns.str.replace(": text", "").str.replace(": Events", ", events")
-    tests = rows[rows["measure"] == TEST].assign(
-        Term=lambda t: t["contrast"].replace({"exposure": about.exposure_name, "GLOBAL": "all"}),
-        Statistic=lambda t: t["text"] + " (" + t["unit"] + ")",
-    )  # fmt: skip
-    tables = [
-        ReadTable("periods", "Hazard ratios by period of follow-up, adjusted for age and sex",
-                  periods, 2),
-        ReadTable("ph_tests", "Tests of proportional hazards (scaled Schoenfeld residuals)",
-                  tests[["Outcome", "Term", "Statistic", "P"]].reset_index(drop=True), 2),
-    ]  # fmt: skip
     paragraphs = (
         "Tests and plots are shown for the reader; no model is changed because of them. A hazard "
         "ratio over all follow-up is an average over time; the periods say how it moves. "
         "People differ more and more between later periods, which can change a ratio by itself.",
     )
-    figures = [f for name in about.outcomes if (f := _figure(masked["schoenfeld"], about, name))]
+    bins = masked["schoenfeld"]
+    figures = [
+        figure
+        for outcome in about.outcomes
+        for place, model in enumerate(models_in(bins))
+        if (figure := _figure(bins, about, outcome, model, place)) is not None
+    ]
     return Section("proportional_hazards", "Proportional hazards", paragraphs,
-                   (*tables, *figures))  # fmt: skip
+                   (*_tables(found, about), *figures))  # fmt: skip
 
 
-def _figure(bins: Masked, about: About, outcome: str) -> ReadFigure | None:
-    rows = bins.rows[bins.rows["outcome"] == outcome].reset_index(drop=True)
+def _tables(found: Masked, about: About) -> list[ReadTable]:
+    labels, rows = row_labels(found, about), found.rows
+    is_period = rows["measure"] == PERIOD_RATIO
+    periods = pd.DataFrame(
+        labels
+        | {"Contrast": rows["contrast"], "Period": rows["level"]}
+        | row_counts(found, about)
+        | {"Hazard ratio (95 % interval)": estimate_texts(found)}
+    )[is_period]
+    terms = rows["contrast"].replace({"exposure": about.exposure_name, "GLOBAL": "all"})
+    statistics = estimate_texts(found) + " (" + rows["unit"] + ")"
+    tests = pd.DataFrame(
+        labels | {"Term": terms, "Statistic": statistics, "P": p_texts(found)}
+    )[rows["measure"] == TEST]  # fmt: skip
+    ordered = sorted_as_met(periods, [*labels, "Contrast"])
+    n_labels = len(labels)
+    return [
+        ReadTable("periods", "Hazard ratios by period of follow-up, adjusted for age and sex",
+                  ordered, n_labels + 2),
+        ReadTable("ph_tests", "Tests of proportional hazards (scaled Schoenfeld residuals)",
+                  tests.reset_index(drop=True), n_labels + 1),
+    ]  # fmt: skip
+
+
+def _figure(bins: Masked, about: About, outcome: str, model: str, place: int) -> ReadFigure | None:
+    rows = bins.rows[(bins.rows["outcome"] == outcome) & (bins.rows["model_id"] == model)]
+    rows = rows.reset_index(drop=True)
     if len(rows) < 2:
         return None
     first, words = rows.iloc[0], about.outcomes[outcome]
     options: dict[str, Any] = {
         "hr_log": float(first["hr_log"]), "lo_log": float(first["lo_log"]),
         "hi_log": float(first["hi_log"]), "exposure_name": f"{about.exposure_name}, per SD",
-        "outcome_name": words,
+        "outcome_name": words, "is_age": about.time_scale == "attained_age",
     }  # fmt: skip
-    title = f"Log hazard ratio per SD over time for {words}: scaled Schoenfeld residuals, binned"
-    return ReadFigure(f"schoenfeld_{outcome}", title, schoenfeld_alt(rows, **options),
-                      schoenfeld(rows, **options))  # fmt: skip
+    over = "attained age" if options["is_age"] else "time"
+    title = (f"Log hazard ratio per SD over {over} for {words}{of_model(model)}: scaled "
+             "Schoenfeld residuals, binned")  # fmt: skip
+    key = f"schoenfeld_{outcome}" + (f"_{place + 1}" if model else "")
+    return ReadFigure(key, title, schoenfeld_alt(rows, **options), schoenfeld(rows, **options))

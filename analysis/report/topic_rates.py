@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.competing import cumulative_incidence, gray_test
-from analysis.outcome_models import fewest
+from analysis.outcome_rows import FOLLOW_UP_TIME, fewest
 from analysis.rates import poisson_limits
 from analysis.report.aggregates import (
     EVERYBODY,
@@ -30,7 +30,7 @@ from analysis.report.figure_incidence import cumulative_incidence as draw_incide
 from analysis.report.figure_incidence import cumulative_incidence_alt
 from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import levels_in_order, p_texts
+from analysis.report.words import levels_in_order, p_texts, row_labels
 
 CLASSIFICATIONS: Final = {
     "lvh_group": "Predicted LVH",
@@ -43,9 +43,15 @@ _PER: Final = 1000.0
 _ENDS: Final = {"n_people": "people", "n_events": "outcome", "n_deaths": "death"}
 
 
+_READ: Final = (
+    "participant_id", "region", "time_days", "years", "status", "status_code", "event",
+    "end_reason", "exit_date", "lvh_group", "quartile", "sex", "age_band",
+)  # fmt: skip
+
+
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one ECG a person with the groups as text."""
-    first = table.drop_duplicates("participant_id")
+    """Return one ECG a person with the groups as text, and what describes follow-up."""
+    first = table[[name for name in _READ if name in table]].drop_duplicates("participant_id")
     names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
     return first.assign(quartile_group=first["quartile"].map(names).astype(object))
 
@@ -66,7 +72,8 @@ def aggregates(data: StudyData) -> list[Aggregate]:
             if column in _DRAWN and len(levels) > 1:
                 curves.append(_curves(known, outcome, column, words))
                 at_risk += _at_risk(known, outcome, column, words)
-                tests += _gray(known, outcome, column, words, data)
+        for part in data.by_prediction_model():
+            tests += _tests(part, outcome)
     return [_rates_aggregate(rates), *_curve_aggregates(curves, at_risk), results("rates", tests)]
 
 
@@ -124,23 +131,28 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list
     return rows
 
 
-def _gray(
-    table: pd.DataFrame, outcome: str, column: str, words: str, data: StudyData
-) -> list[dict[str, Any]]:
-    events = table.groupby(column)["event"].sum()
-    if events.min() == 0:
-        return []
-    tested = gray_test(table, duration="time_days", event="status_code", by=column)
-    own = tested[tested["cause"] == 1].iloc[0]
-    return [
-        result(
-            "rates", "Gray's test, chi-square", outcome=outcome,
-            primary=outcome == data.study.primary_outcome, exposure=data.study.exposure,
-            contrast=words, unit=f"{own['df']:.0f} df", n_people=len(table), n_ecgs=len(table),
-            n_events=int(events.sum()), n_events_fewest=fewest(events),
-            estimate=float(own["chi2"]), p=float(own["p"]),
-        )
-    ]  # fmt: skip
+def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
+    """Gray's tests, in people of one model of the predictions."""
+    table = grouped(data.analysed(outcome))
+    rows = []
+    for column in _DRAWN:
+        known = table[table[column].notna()]
+        events = known.groupby(column)["event"].sum()
+        if len(events) < 2 or events.min() == 0:
+            continue
+        tested = gray_test(known, duration="time_days", event="status_code", by=column)
+        own = tested[tested["cause"] == 1].iloc[0]
+        rows.append(
+            result(
+                "rates", "Gray's test, chi-square", **data.keys(outcome),
+                exposure=data.study.exposure, contrast=CLASSIFICATIONS[column],
+                unit=f"{own['df']:.0f} df",
+                n_people=len(known), n_ecgs=len(known), n_events=int(events.sum()),
+                n_events_fewest=fewest(events), time_scale=FOLLOW_UP_TIME,
+                estimate=float(own["chi2"]), p=float(own["p"]),
+            )
+        )  # fmt: skip
+    return rows
 
 
 def _rates_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
@@ -238,15 +250,38 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         for words in (CLASSIFICATIONS[name] for name in _DRAWN)
         if (figure := _figure(masked, about, outcome, words)) is not None
     ]
-    paragraph = (
+    paragraphs = (
         "Cumulative incidence is Aalen and Johansen's, death competing. A curve moves only when "
         f"{max(about.k, 1)} more events have come, and lies up to that many events below the full "
         "one; where a group has fewer events in all, none of its classification is drawn. "
-        f"Quartiles are those of {about.exposure_name}."
+        f"Quartiles are those of {about.exposure_name}.",
+        *_told(about),
     )
     tests = _test_table(masked["results_rates"], about)
     return Section(
-        "rates", "Events and cumulative incidence", (paragraph,), (table, *tests, *figures)
+        "rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures)
+    )
+
+
+def _told(about: About) -> list[str]:
+    """What these tables and curves are not: by ECG, on the scale of age, by model."""
+    told = []
+    if about.several_ecgs:
+        told.append("People count once here, with the first of their index ECGs.")
+    if about.time_scale == "attained_age":
+        told.append("Rates and curves are of time since the index ECG; no curve is drawn on "
+                    "attained age, the scale of the Cox models.")  # fmt: skip
+    if about.several_models:
+        told.append(pooled_text(about))
+    return told
+
+
+def pooled_text(about: About) -> str:
+    """Return that people of several models of the predictions are counted together."""
+    return (
+        f"Predictions are of several models ({about.model_id}). People of all of them are counted "
+        "together here, each with LVH and the quartile by the model of the own ECG; every "
+        "estimate about outcomes is by model."
     )
 
 
@@ -285,9 +320,10 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
     rows = tests.rows
     if not len(rows):
         return []
+    labels = row_labels(tests, about)
     cells = pd.DataFrame(
-        {
-            "Outcome": rows["outcome"].map(lambda name: about.outcomes.get(name, name)),
+        labels
+        | {
             "Groups": rows["contrast"],
             "Chi-square": ["*" if hidden else f"{value:.1f}" for value, hidden in
                            zip(rows["estimate"], tests.hidden["estimate"], strict=True)],
@@ -295,7 +331,8 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
             "P": p_texts(tests),
         }
     )  # fmt: skip
-    return [ReadTable("gray", "Equality of cumulative incidence (Gray's test)", cells, 2)]
+    return [ReadTable("gray", "Equality of cumulative incidence (Gray's test)", cells,
+                      len(labels) + 1)]  # fmt: skip
 
 
 def _figure(

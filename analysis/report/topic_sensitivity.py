@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.outcome_models import Contrast, complete_rows, contrasts_of, estimate, models_of
-from analysis.report.aggregates import Aggregate, result, results
+from analysis.outcome_estimates import estimates
+from analysis.outcome_models import Contrast, contrasts_of, models_of
+from analysis.outcome_rows import read_columns
+from analysis.report.aggregates import Aggregate, RowsAddUp, result, results
 from analysis.report.document import About, ReadTable, Section
+from analysis.report.exposure_scale import SEXES, sd_key
+from analysis.report.exposure_sds import ECG_ONLY, ecg_only_sd
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
+from analysis.report.subgroups import HAZARD_RATIO
 from analysis.report.topic_cmr_pairs import before, imaged_of, on_or_after
-from analysis.report.topic_hazard_ratios import HAZARD_RATIO
-from analysis.report.words import estimate_texts, side_by_side
+from analysis.report.words import estimate_texts, row_counts, row_labels, sorted_as_met
 from lvm_core.body import Bsa, body_surface_area_m2
 from lvm_core.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
 
 MAIN: Final = "main analysis"
 NOT_IMAGED: Final = "never imaged, or at an unknown date"
-_LATENCIES_DAYS: Final = (30, 365)
+_LATENCIES_DAYS: Final = (0, 30, 365)
 _OTHER_VALUES: Final = {
     "lvmi_pred_g_m2": "lvmi_recal_g_m2", "lvm_pred_g": "lvm_recal_g",
     "lvmi_recal_g_m2": "lvmi_pred_g_m2", "lvm_recal_g": "lvm_pred_g",
 }  # fmt: skip
+
+# Of StudyData.analysed: what variants read, where it is there.
+_READ: Final = (
+    "exposure", "exposure_in_sd_of_sex", "lvh", "mass_g", "index_g_m2", "index_date", ECG_ONLY,
+    *_OTHER_VALUES,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +47,65 @@ class Variant:
         words: what is changed.
         change: from the rows of an outcome to those of the variant; `exposure` and `lvh` are the
             columns that are analysed.
-        contrast: "per SD" or "LVH".
-        size: of one step where it is not that of the main analysis.
+        is_lvh: whether LVH is compared, and not steps of the exposure.
+        sd: what one SD is, by `sd_key`, where it is not that of the main analysis.
         exposure: name in the results where it is another one.
+        unit: of the exposure where it is another one.
+        from_index: whether it changes rows whose clock starts at the index ECG.
     """
 
     words: str
     change: Callable[[pd.DataFrame], pd.DataFrame]
-    contrast: str = "per SD"
-    size: float | None = None
+    is_lvh: bool = False
+    sd: Mapping[str, float] | None = None
     exposure: str | None = None
+    unit: str | None = None
+    from_index: bool = False
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
-    """Return the main estimate and each variant for every outcome, model 2."""
-    model = models_of(data.study)[1]
-    main = contrasts_of(data.study, data.sd, data.about.exposure_unit)
-    by_name = {"per SD": main[0], "LVH": main[2]}
+    """Return the main estimates and each variant for every outcome, model 2."""
     rows = []
     for outcome in (one.name for one in data.study.outcomes):
-        table = data.analysed(outcome)
-        for variant in variants(data):
-            contrast = _of(by_name[variant.contrast], variant)
-            changed = variant.change(table)
-            complete = complete_rows(changed, [contrast.column], [model])
-            rows.append(
-                result(
-                    "sensitivity", HAZARD_RATIO, **estimate(complete, data.study, contrast, model),
-                    outcome=outcome, primary=outcome == data.study.primary_outcome,
-                    strata="variant", level=variant.words,
-                    n_dropped_missing=len(changed) - len(complete),
-                )
-            )  # fmt: skip
-    return [replace(results("sensitivity", rows), sums=(), together=None)]
+        for part in data.by_prediction_model():
+            rows += [
+                result("sensitivity", HAZARD_RATIO, **row, **part.keys(outcome))
+                for variant in variants(part)
+                for row in _rows(part, outcome, variant)
+            ]
+    made = results("sensitivity", rows)
+    # People of one variant are not parts of anything; those of several models are.
+    sums = tuple(one for one in made.sums if isinstance(one, RowsAddUp) and one.over == "model_id")
+    return [replace(made, sums=sums, together=None)]  # fmt: skip
 
 
-def _of(contrast: Contrast, variant: Variant) -> Contrast:
-    return replace(
-        contrast,
-        size=variant.size or contrast.size,
-        exposure=variant.exposure or contrast.exposure,
-    )
+def _rows(data: StudyData, outcome: str, variant: Variant) -> list[dict[str, Any]]:
+    """Per SD and per 10 of the exposure, or LVH, on the complete rows of all models."""
+    study, sd = data.study, variant.sd or data.sd
+    table = data.analysed(outcome, from_index=variant.from_index)
+    changed = variant.change(read_columns(table, study, _READ))
+    if study.sd == "by_sex":
+        own = changed["sex"].map({sex: sd.get(sd_key(sex=sex), np.nan) for sex in SEXES})
+        changed = changed.assign(exposure_in_sd_of_sex=changed["exposure"] / own)
+    found = estimates(changed, study, _contrasts(data, variant, sd), [models_of(study)[1]])
+    return [row | {"strata": "variant", "level": variant.words} for row in found]
+
+
+def _contrasts(data: StudyData, variant: Variant, sd: Mapping[str, float]) -> Sequence[Contrast]:
+    *steps, lvh = contrasts_of(data.study, sd, variant.unit or data.about.exposure_unit)
+    if variant.is_lvh:
+        return (lvh,)
+    return [replace(one, exposure=variant.exposure or one.exposure) for one in steps]
 
 
 def variants(data: StudyData) -> list[Variant]:
-    """Return the variants that the study's data allow; the main analysis first."""
-    made = [Variant(MAIN, _as_it_is), Variant(MAIN, _as_it_is, "LVH"),
-            *_latencies(data.study.latency_days), *_body_size(data), *_presets(data)]  # fmt: skip
+    """Return the variants that the study's data allow; the main analysis first.
+
+    Args:
+        data: of one model of the predictions.
+    """
+    made = [Variant(MAIN, _as_it_is), Variant(MAIN, _as_it_is, is_lvh=True),
+            *_latencies(data), *_body_size(data), *_presets(data)]  # fmt: skip
     other = _OTHER_VALUES.get(data.study.exposure)
     if other is not None and other in data.ecgs and data.ecgs[other].notna().any():
         words = "raw prediction" if data.study.recalibrated else "recalibrated prediction"
@@ -92,11 +114,9 @@ def variants(data: StudyData) -> list[Variant]:
     if date is not None:
         made += _imaged(data, {before(date): f"imaged before {date}", on_or_after(date):
                                f"imaged on or after {date}", "": NOT_IMAGED})  # fmt: skip
-    if "lvm_ecg_only_g" in data.ecgs:
-        first = data.ecgs.drop_duplicates("participant_id")["lvm_ecg_only_g"]
-        made.append(Variant("LV mass of the ECG-only model, per SD of it",
-                            _replaced("lvm_ecg_only_g"), size=float(first.std(ddof=1)),
-                            exposure="lvm_ecg_only_g"))  # fmt: skip
+    if ECG_ONLY in data.ecgs:
+        made.append(Variant("LV mass of the ECG-only model, per SD of it", _replaced(ECG_ONLY),
+                            sd=ecg_only_sd(data), exposure=ECG_ONLY, unit="g"))  # fmt: skip
     return made
 
 
@@ -117,25 +137,35 @@ def _replaced(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     return lambda table: table.assign(exposure=table[column].astype(float))
 
 
-def _latencies(base_days: int) -> list[Variant]:
-    """Landmarks: who has an event, dies or ends within L days is left out, the clock starts at L.
+def _latencies(data: StudyData) -> list[Variant]:
+    """Landmarks of 0, 30 and 365 days but the study's own.
+
+    Later ones follow from the rows as they are; earlier ones need who ended before the study's.
+    """
+    base, made = data.study.latency_days, []
+    for days in _LATENCIES_DAYS:
+        words = f"clock starts {days} days after the ECG" if days else "clock starts at the ECG"
+        if days > base:
+            made.append(Variant(words, _after(days - base)))
+        elif days < base and data.follow_up_from_index is not None:
+            made.append(Variant(words, _after(days), from_index=True))
+    return made
+
+
+def _after(days: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Leave out who has an event, dies or ends within so many days; the clock starts then.
 
     `exit_age_days` and `entry_age_days` of the scale of attained age: only the entry moves.
     """
 
-    def after(days: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
-        def change(table: pd.DataFrame) -> pd.DataFrame:
-            later = days - base_days
-            own = table[table["time_days"] > later]
-            own = own.assign(time_days=own["time_days"] - later)
-            if "entry_age_days" in own:
-                own = own.assign(entry_age_days=own["entry_age_days"] + later)
-            return own
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        own = table[table["time_days"] > days]
+        own = own.assign(time_days=own["time_days"] - days)
+        if "entry_age_days" in own:
+            own = own.assign(entry_age_days=own["entry_age_days"] + days)
+        return own
 
-        return change
-
-    later = [days for days in _LATENCIES_DAYS if days > base_days]
-    return [Variant(f"clock starts {days} days after the ECG", after(days)) for days in later]
+    return change
 
 
 def _body_size(data: StudyData) -> list[Variant]:
@@ -159,31 +189,33 @@ def _presets(data: StudyData) -> list[Variant]:
 
     def by(preset: LvhPreset) -> Callable[[pd.DataFrame], pd.DataFrame]:
         def change(table: pd.DataFrame) -> pd.DataFrame:
-            is_male = sex_codes(parse_sex(text) for text in table["sex"])
-            found = lvh_arrays(table["index_g_m2"].to_numpy(float), is_male, preset)
+            codes, texts = pd.factorize(table["sex"])
+            known = sex_codes([*map(parse_sex, texts), None])  # the last is for -1, unknown
+            found = lvh_arrays(table["index_g_m2"].to_numpy(float), known[codes], preset)
             return table.assign(lvh=np.where(found.known, found.value.astype(float), np.nan))
 
         return change
 
-    return [Variant(f"LVH by {preset.value}", by(preset), "LVH") for preset in others]
+    return [Variant(f"LVH by {preset.value}", by(preset), is_lvh=True) for preset in others]
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return one table: a row a variant, a column an outcome."""
+    """Return one table: a row an outcome, contrast and variant."""
     found = masked.get("results_sensitivity")
     if found is None or not len(found.rows):
         return None
-    rows = found.rows.assign(
-        text=estimate_texts(found), Events=found.shown("n_events"), Analysis=found.rows["level"],
-        Contrast=found.rows["contrast"], name=found.rows["outcome"].map(about.outcomes),
-    )  # fmt: skip
-    cells = side_by_side(rows, by=["Contrast", "Analysis"], over="name", values=["text", "Events"])
-    cells.columns = cells.columns.str.replace(": text", "").str.replace(": Events", ", events")
-    ordered = cells.sort_values("Contrast", key=lambda c: c != "per SD", kind="stable")
+    labels, rows = row_labels(found, about), found.rows
+    cells = pd.DataFrame(
+        labels
+        | {"Contrast": rows["contrast"], "Analysis": rows["level"]}
+        | row_counts(found, about)
+        | {"Hazard ratio (95 % interval)": estimate_texts(found)}
+    )
+    by = [*labels, "Contrast"]
     notes = (
         "Hazard ratios adjusted for age and sex, one change of the main analysis at a time; the SD "
         "is that of the main analysis unless said otherwise.",
     )
-    table = ReadTable("sensitivity", "Sensitivity analyses", ordered.reset_index(drop=True), 2,
+    table = ReadTable("sensitivity", "Sensitivity analyses", sorted_as_met(cells, by), len(by) + 1,
                       notes)  # fmt: skip
     return Section("sensitivity", "Sensitivity analyses", items=(table,))

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.report.document import About
 from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
 
 MODEL_WORDS: Final = {1: "Model 1", 2: "Model 2", 3: "Model 3", 4: "Model 4"}
@@ -82,6 +83,47 @@ def percent_texts(parts: pd.Series[Any], wholes: pd.Series[Any], digits: int = 1
         for part, whole in zip(parts, wholes, strict=True)
     ]  # fmt: skip
     return pd.Series(texts, index=parts.index, dtype=object)
+
+
+def row_labels(found: Masked, about: About) -> dict[str, pd.Series[Any]]:
+    """Return what names a row: its outcome, and its model where predictions are of several."""
+    rows = found.rows
+    made: dict[str, pd.Series[Any]] = {"Outcome": rows["outcome"].map(about.outcomes)}
+    if len(models_in(found)) > 1:
+        made["Prediction model"] = rows["model_id"]
+    return made
+
+
+def row_counts(
+    found: Masked, about: About, *, events: str | None = "Events"
+) -> dict[str, pd.Series[Any]]:
+    """Return people, ECGs where people may have several, and people with the event, as text."""
+    made = {"People": found.shown("n_people")}
+    if about.several_ecgs:
+        made["ECGs"] = found.shown("n_ecgs")
+    return made | ({events: found.shown("n_events")} if events else {})
+
+
+def models_in(found: Masked) -> list[str]:
+    """Return the models of the predictions that rows are of; "" where these are of one model."""
+    return list(dict.fromkeys(map(str, found.rows["model_id"])))
+
+
+def of_model(model: str, words: str = "model") -> str:
+    """Return what is added to a title: ", model khurshid", or nothing where there is one model."""
+    return f", {words} {model}" if model else ""
+
+
+def sorted_as_met(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return rows sorted by columns, the values of each in the order in which they come first."""
+    places = {
+        name: {value: place for place, value in enumerate(dict.fromkeys(cells[name]))}
+        for name in by
+    }
+    ordered = cells.sort_values(
+        list(by), key=lambda column: column.map(places[str(column.name)]), kind="stable"
+    )
+    return ordered.reset_index(drop=True)
 
 
 def side_by_side(

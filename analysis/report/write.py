@@ -13,8 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.outcome_models import SD_OF_SEX
 from analysis.report.aggregates import RESULT_COLUMNS, Column, Kind
 from analysis.report.document import About, ReadTable
+from analysis.report.exposure_sds import KEY as SDS
+from analysis.report.exposure_sds import sd_by_sex_text
 from analysis.report.figures import save
 from analysis.report.masking import HIDDEN, Masked
 from analysis.report.page import Report, render, render_table
@@ -26,10 +29,30 @@ _NEVER: Final = "n_events_fewest"
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d.])")
 _RESULTS: Final = "results_"
-_META_COLUMNS: Final = (
-    "cohort", "analysis", "outcome", "exposure", "contrast", "model", "adjustment", "strata",
-    "level", "log_hr", "se", "sd_used", "unit", "n_people", "n_events", "warnings",
-)  # fmt: skip
+_META: Final = "results_for_meta_analysis.csv"
+_META_COLUMNS: Final = {
+    "cohort": "name of the cohort in the study file",
+    "analysis": "topic",
+    "outcome": "of the code list",
+    "exposure": "column of the predictions",
+    "contrast": "step of the exposure, or what is compared",
+    "model": "number of the model",
+    "adjustment": "covariates of the model",
+    "strata": "classification or variant; empty for everybody",
+    "level": "of strata",
+    "log_hr": "logarithm of the hazard ratio",
+    "se": "its standard error",
+    "sd_used": "size of one step of the exposure, in the unit; empty where it differs by sex",
+    "sd_by_sex": "size of one step in each sex, where it differs by sex",
+    "unit": "of the exposure",
+    "n_people": "people analysed",
+    "n_ecgs": "ECGs analysed",
+    "n_events": "people with the event",
+    "se_type": "what the error allows for",
+    "model_id": "of the predictions",
+    "warnings": "what to know before quoting it",
+}
+_MODEL_ID: Final = "model_id"
 _BOOLEANS: Final = frozenset({"primary"})
 _FLOATS: Final = frozenset({"unit_value"})
 
@@ -87,7 +110,8 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
 
     Returns:
         The columns of RESULT_COLUMNS but `n_events_fewest`; `masked`, which names the columns that
-        masking hides in a row; and the constants.
+        masking hides in a row; and the constants. A row that is not of one model of several has
+        the constant `model_id`.
     """
     columns = _result_columns()
     parts = [one for key, one in masked.items() if key.startswith(_RESULTS) and len(one.rows)]
@@ -98,24 +122,40 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
         for place in one.rows.index
     ]
     made["masked"] = pd.Series(hidden, index=made.index, dtype=object)
-    return made.assign(**{name: str(value) for name, value in constants.items()})
+    own = made[_MODEL_ID].where(made[_MODEL_ID] != "", str(constants.get(_MODEL_ID, "")))
+    others = {name: str(value) for name, value in constants.items() if name != _MODEL_ID}
+    return made.assign(**others, model_id=own)
 
 
-def meta_analysis_table(results: pd.DataFrame, cohort: str) -> pd.DataFrame:
+def meta_analysis_table(
+    results: pd.DataFrame, cohort: str, sds: Masked | None = None
+) -> pd.DataFrame:
     """Return log hazard ratios and their standard errors, for pooling with other cohorts.
 
     Args:
         results: of `results_table`.
         cohort: name of this one.
+        sds: masked table of `exposure_sds`, for steps that differ by sex.
 
     Returns:
         A row a hazard ratio that is not hidden. `sd_used` is the size of one step of the exposure,
         in its unit: cohorts differ in it, so ratios per SD are only comparable after rescaling.
+        Where it differs by sex it is missing, and `sd_by_sex` has both as text.
     """
     known = (results["measure"] == "hazard ratio") & (results["estimate"] > 0)
     rows = results[known].reset_index(drop=True)
     ratios = rows["estimate"].to_numpy(dtype=float)
-    made = rows.assign(cohort=cohort, log_hr=np.log(ratios), sd_used=rows["unit_value"])
+    by_sex = rows["unit"] == SD_OF_SEX
+    told = [
+        sd_by_sex_text(sds, exposure, model) if is_by_sex else ""
+        for exposure, model, is_by_sex in zip(
+            rows["exposure"], rows[_MODEL_ID], by_sex, strict=True
+        )
+    ]
+    made = rows.assign(
+        cohort=cohort, log_hr=np.log(ratios), sd_used=rows["unit_value"].mask(by_sex),
+        sd_by_sex=pd.Series(told, index=rows.index, dtype=object),
+    )  # fmt: skip
     return made[list(_META_COLUMNS)]
 
 
@@ -194,6 +234,10 @@ def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:
              "meaning": column.meaning}
             for column in _shown(one.columns)
         ]  # fmt: skip
+    meanings += [
+        {"file": _META, "column": name, "kind": "", "meaning": meaning}
+        for name, meaning in _META_COLUMNS.items()
+    ]
     names = ["file", "column", "kind", "meaning"]
     pd.DataFrame(meanings, columns=names).to_csv(folder / "columns.csv", index=False)
 
@@ -207,8 +251,8 @@ def _write_results(
     texts = made.select_dtypes(object).columns
     safe = made.assign(**{name: made[name].map(_safe) for name in texts})
     safe.to_csv(folder / "results.csv", index=False)
-    pooled = meta_analysis_table(safe, constants.get("cohort", about.name))
-    pooled.to_csv(folder / "results_for_meta_analysis.csv", index=False)
+    pooled = meta_analysis_table(safe, constants.get("cohort", about.name), masked.get(SDS))
+    pooled.to_csv(folder / _META, index=False)
 
 
 def _safe(value: object) -> object:
@@ -221,7 +265,8 @@ def _schema(constants: Mapping[str, str]) -> pa.Schema:
     told = "columns that masking hides in this row, with a space between them"
     fields.append(pa.field("masked", pa.string(), metadata={"meaning": told}))
     same = {"meaning": "the same in every row"}
-    return pa.schema([*fields, *(pa.field(name, pa.string(), metadata=same) for name in constants)])
+    others = [name for name in constants if name != _MODEL_ID]
+    return pa.schema([*fields, *(pa.field(name, pa.string(), metadata=same) for name in others)])
 
 
 def _type(column: Column) -> pa.DataType:

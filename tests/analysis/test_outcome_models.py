@@ -14,7 +14,15 @@ import pytest
 
 import lvm_ai
 from analysis.cox import fit_cox
-from analysis.outcome_models import Contrast, Model, complete_rows, estimate, models_of
+from analysis.outcome_estimates import estimate
+from analysis.outcome_models import (
+    Contrast,
+    Model,
+    columns_of,
+    models_of,
+    without_constant_sex,
+)
+from analysis.outcome_rows import complete_rows, fewest_with_event, people_with_event
 from analysis.report.restricted import check_script
 from analysis.study_settings import Study
 from lvm_core.synthetic_outcomes import OUTCOMES_TRUTH
@@ -120,8 +128,6 @@ def test_estimates__equal_a_fit_by_hand_and_are_near_the_truth(
     ("more", "n"),
     [
         ("", 42),
-        ("index: {rule: all}\n", 42),
-        (MODEL_4, 56),
         (f"time_scale: attained_age\n{MODEL_4}", 56),
         ("sd: by_sex\nlatency_days: 30\n", 42),
     ],
@@ -235,8 +241,40 @@ def test_estimate__a_single_event_has_no_test_of_proportional_hazards() -> None:
 def test_complete_rows__are_those_that_the_largest_model_can_take() -> None:
     table = _people()
     table.loc[:9, "weight_kg"] = np.nan
-    assert len(complete_rows(table, ["x"], models_of(_study()))) == 190
-    assert len(complete_rows(table, ["x"], [MODEL_2])) == 200
+    found = complete_rows(table, _study(), ["x"])
+    assert len(found) == 190
+    assert found["sex"].dtype == "category"
+    assert set(found) == {"participant_id", "event", "time_days", "x", *columns_of(
+        one for model in models_of(_study()) for one in model.covariates)}  # fmt: skip
+
+
+def test_complete_rows__need_both_ages_on_the_scale_of_age() -> None:
+    table = _people().assign(entry_age_days=20_000.0, exit_age_days=21_000.0)
+    table.loc[:4, "entry_age_days"] = None
+    table.loc[5:7, "exit_age_days"] = None
+    study = _study(time_scale="attained_age")
+    assert len(complete_rows(table, study, ["x"])) == 192
+    assert len(complete_rows(table, _study(), ["x"])) == 200
+
+
+def test_counts__of_events_are_people_where_they_have_several_ecgs() -> None:
+    """Two rows a person: by hand, of 100 people."""
+    table = _people().assign(arm=lambda t: (t["x"] > 0).astype(float))
+    every = _study(index={"rule": "all"})
+    people = {one for one, event in zip(table["participant_id"], table["event"], strict=True)
+              if event}  # fmt: skip
+    assert people_with_event(table, every) == len(people) < table["event"].sum()
+    assert people_with_event(table, _study()) == table["event"].sum()
+    arms = [set(table.loc[table["event"] & (table["arm"] == arm), "participant_id"])
+            for arm in (0, 1)]  # fmt: skip
+    assert fewest_with_event(table, every, "arm") == min(map(len, arms))
+
+
+def test_without_constant_sex__only_where_all_are_of_one() -> None:
+    assert without_constant_sex(MODEL_2, _people()) == MODEL_2
+    made = without_constant_sex(MODEL_2, _people().assign(sex="male"))
+    assert made.covariates == ("age_years",)
+    assert made.adjustment == "age, sex (sex is left out: all are male)"
 
 
 @pytest.mark.parametrize(

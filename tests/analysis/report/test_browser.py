@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 
 from analysis.report.build import analyse
+from analysis.report.document import Section
 from analysis.report.page import Report, render, render_table
 from tests.analysis.report.builders import study_data
+from tests.analysis.report.outcome_rows import section_of, table_of
 from tests.analysis.report.sample_report import ABOUT, sample_report
+from tests.analysis.report.variations import repeated_ecgs, two_models
 from tests.browser import CHROMIUM, MISSING, Browser, Page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
@@ -60,6 +64,14 @@ _TOO_PALE = """(() => {
   }
   return [...found];
 })()"""
+# Tables that must be scrolled, or that are wider than the paper.
+_SCROLLED = """[...document.querySelectorAll('.scroll')].filter(
+  one => one.scrollWidth > one.clientWidth).map(one => one.parentElement.id)"""
+_OFF_PAPER = """[...document.querySelectorAll('%s')].filter(one =>
+  one.querySelector('table').getBoundingClientRect().width > one.clientWidth + 1).map(
+  one => one.id)"""
+# A4 within the margins of the style sheet, in CSS pixels: lying, for wide tables, and standing.
+_PAPER = {".table.wide": 1017, ".table:not(.wide)": 688}
 _CUT_OFF = """[...document.querySelectorAll('body *')].filter(one => {
   const box = one.getBoundingClientRect();
   return box.right > innerWidth + 1 && !one.closest('.scroll') && !one.closest('svg *');
@@ -171,6 +183,31 @@ def test_report__prints_without_contents_and_with_repeated_heads(
     sizes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", made)
     # Wide tables lie on their side, everything else stands.
     assert {float(width) > float(height) for width, height in sizes} == {True, False}
+
+
+def _hard_to_fit() -> Report:
+    """The widest tables of outcomes with their most columns: ECGs beside people, two models."""
+    told: list[Section] = []
+    for data in (repeated_ecgs(n=700), two_models(n=1000)):
+        for key in ("hazard_ratios", "added_value", "competing", "absolute_risk"):
+            name = f"{key}_{len(told)}"
+            table = replace(table_of(section_of(data, key), key), key=name)
+            told.append(Section(name, key, items=(table,)))
+    return Report("Hard", ABOUT, tuple(told), ())
+
+
+def test_report__no_table_is_scrolled_on_a_laptop_or_cut_on_paper(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = tmp_path / "hard.html"
+    path.write_text(render(_hard_to_fit()), encoding="utf-8")
+    page = browser.open(path, 1280)
+    assert page.evaluate("document.querySelectorAll('.table.tight').length") > 0
+    assert page.evaluate(_SCROLLED) == []
+    for tables, width in _PAPER.items():
+        page = browser.open(path, width)
+        page.command("Emulation.setEmulatedMedia", media="print")
+        assert page.evaluate(_OFF_PAPER % tables) == []
 
 
 def test_report__may_not_reach_the_network(browser: Browser, report: Path) -> None:

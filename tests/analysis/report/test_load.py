@@ -214,3 +214,19 @@ date_formats: {cmr: "%d.%m.%Y"}
     found = read_study_data(load_study(folder / "study.yaml")).cmr
     assert found is not None
     assert found["cmr_date"].tolist() == expected.tolist()
+
+
+def test_landmark__the_follow_up_without_it_is_read_too(folder: Path) -> None:
+    """For the landmarks of sensitivity analyses that come before the study's."""
+    plain, late = read(folder), read(folder, "latency_days: 30\n")
+    assert plain.follow_up_from_index is None
+    assert late.follow_up_from_index is not None
+    pd.testing.assert_frame_equal(late.follow_up_from_index, plain.follow_up)
+    assert late.follow_up["time_days"].sum() < plain.follow_up["time_days"].sum()
+    unreported = read(folder, "latency_days: 30\nreport: false\n")
+    assert unreported.follow_up_from_index is None
+
+
+def test_about__says_what_tables_must_know(folder: Path) -> None:
+    about = read(folder, "index: {rule: all}\n").about
+    assert (about.several_ecgs, about.several_models, about.time_scale) == (True, False, "follow_up")

@@ -213,6 +213,28 @@ def test_table__numbers_go_right_and_words_left() -> None:
     assert '<td class="number">*</td><td class="number">–</td><td class="text">1</td>' in page
 
 
+def test_table__an_interval_may_go_to_a_second_line_as_a_whole() -> None:
+    cells = pd.DataFrame({"name": ["1.2 (3)"], "hr": ["1.53 (1.27 to 1.84)"], "p": ["< 0.001"]})
+    page = render_table(ReadTable("t", "T", cells), ABOUT)
+    whole = '1.53 <span class="interval">(1.27 to 1.84)</span>'
+    assert f'<td class="number split">{whole}</td><td class="number">&lt; 0.001</td>' in page
+    assert page.count('class="interval"') == 1  # labels stay as they are
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "text", "classes"),
+    [
+        (8, "1.53 (1.27 to 1.84)", "table"),
+        (9, "1.53 (1 to 2)", "table wide"),
+        (9, "1.53 (1.27 to 1.84)", "table wide tight"),
+    ],
+)
+def test_table__of_many_columns_is_set_smaller(n_columns: int, text: str, classes: str) -> None:
+    cells = pd.DataFrame({f"c{i}": [text] for i in range(n_columns)})
+    page = render_table(ReadTable("t", "T", cells), ABOUT)
+    assert f'<div class="{classes}" id="table-t">' in page
+
+
 def test_checklists__have_all_items_of_the_published_lists() -> None:
     n_items = {one.key: len(one.items) for one in checklists()}
     # 22 items of STROBE with their letters; 13 of RECORD; STARD 30, four of them in two parts;

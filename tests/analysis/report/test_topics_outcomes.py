@@ -16,6 +16,7 @@ from analysis.competing import cumulative_incidence, fit_fine_gray
 from analysis.concordance import delta_concordance
 from analysis.cox import fit_cox, split_follow_up
 from analysis.design import Category
+from analysis.kaplan_meier import survival_curve
 from analysis.rates import incidence_rates
 from analysis.report import (
     topic_absolute_risk,
@@ -35,7 +36,7 @@ from analysis.report.build import analyse, results_of
 from analysis.report.document import ReadTable, Section
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.study_data import StudyData
-from analysis.study_settings import Training
+from analysis.study_settings import Masking, Training
 from lvm_core.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
 
@@ -71,15 +72,18 @@ def one(rows: pd.DataFrame, **values: Any) -> pd.Series:
     return own.iloc[0]
 
 
+COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
+
+
 def af(data: StudyData) -> pd.DataFrame:
+    """The rows of the main analysis: complete for all models."""
     table = data.analysed("af")
-    return table.dropna(subset=["exposure", "age_years", "sex"])
+    return table.dropna(subset=["exposure", "age_years", "sex", *COVARIATES])
 
 
 def test_hazard_ratios__per_sd_is_the_fit_of_the_exposure_over_its_sd(data: StudyData) -> None:
     rows = rows_of(topic_hazard_ratios, data, "hazard_ratios")
-    covariates = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
-    table = af(data).dropna(subset=covariates)
+    table = af(data)
     table = table.assign(x=table["exposure"] / data.sd["exposure"])
     fit = fit_cox(table, duration="time_days", event="event", covariates=["x", "age_years", SEX])
     found = one(rows, outcome="af", contrast="per SD", model=2)
@@ -92,6 +96,7 @@ def test_hazard_ratios__per_sd_is_the_fit_of_the_exposure_over_its_sd(data: Stud
 def test_hazard_ratios__subgroups_hold_everybody_once(data: StudyData) -> None:
     rows = rows_of(topic_hazard_ratios, data, "subgroups")
     own = rows[(rows["outcome"] == "af") & (rows["strata"] == "Sex")]
+    own = own[own["contrast"] == "per SD"]
     assert own["level"].tolist() == ["female", "male", "interaction"]
     counts = own.set_index("level")["n_events"]
     assert counts["female"] + counts["male"] == counts["interaction"] == af(data)["event"].sum()
@@ -103,7 +108,8 @@ def test_hazard_ratios__a_planted_interaction_is_found(data: StudyData) -> None:
     changed = replace(data, ecgs=data.ecgs.assign(exposure=turned))
     rows = rows_of(topic_hazard_ratios, changed, "subgroups")
     assert one(rows, outcome="af", strata="Sex", level="interaction")["p"] < 1e-3
-    ratios = rows[(rows["outcome"] == "af") & (rows["strata"] == "Sex")].set_index("level")
+    ratios = rows[(rows["outcome"] == "af") & (rows["strata"] == "Sex")]
+    ratios = ratios[ratios["contrast"] == "per SD"].set_index("level")
     assert ratios.loc["female", "estimate"] > 1 > ratios.loc["male", "estimate"]
 
 
@@ -218,6 +224,56 @@ def test_dose_response__a_straight_line_is_straight(data: StudyData) -> None:
     middle = own[own["value"].between(*own["value"].quantile([0.25, 0.75]))]
     slope = np.polyfit(middle["value"], np.log(middle["hr"]), 1)[0]
     assert 10 * slope == pytest.approx(0.35, abs=0.2)
+
+
+def _ends(data: StudyData) -> tuple[pd.Series, pd.Series]:
+    found = {a.key: a.rows for a in topic_dose_response.aggregates(data)}
+    curve, bins = found["dose_response"], found["exposure_histogram"]
+    own = curve[curve["outcome"] == "af"]["value"]
+    ends = pd.Series({"low": own.min(), "high": own.max()})
+    return ends, pd.Series({"low": bins["left"].min(), "high": bins["right"].max()})
+
+
+def test_dose_response__shows_nothing_beyond_the_5th_and_95th_percentile_when_masked(
+    data: StudyData,
+) -> None:
+    """To four digits, as every number; in full, from 1 and from 0.5 %, with masking off."""
+    people = data.ecgs["exposure"].quantile([0.05, 0.95, 0.005, 0.995])
+    complete = af(data)["exposure"].quantile([0.05, 0.95, 0.01, 0.99])
+    curve, bins = _ends(data)
+    assert_allclose(curve, complete.iloc[:2], rtol=1e-3)
+    assert_allclose(bins, people.iloc[:2], rtol=1e-3)
+    for value in (*curve, *bins):
+        assert value == float(f"{value:.4g}")
+    section = section_of(topic_dose_response, data, MaskingRule(10, 5))
+    off = data.study.model_copy(update={"masking": Masking(k=0, base=1)})
+    curve, bins = _ends(replace(data, study=off))
+    assert_allclose(curve, complete.iloc[2:], rtol=1e-12)
+    assert_allclose(bins, people.iloc[2:], rtol=1e-12)
+    assert "from the 5th to the 95th percentile" in section.paragraphs[0]
+
+
+def test_absolute_risk__differences_of_nested_models_have_no_p_value(data: StudyData) -> None:
+    rows = rows_of(topic_absolute_risk, data, "absolute_risk")
+    gains = rows[rows["adjustment"] == "difference"]
+    assert len(gains) == 4
+    assert gains["estimate"].notna().all()
+    assert rows["p"].isna().all()
+    section = section_of(topic_absolute_risk, data)
+    shown = cells(section, "absolute_risk")
+    assert not [name for name in shown if str(name) == "P" or str(name).startswith("P ")]
+
+
+def test_rates__are_not_one_minus_kaplan_meier(data: StudyData) -> None:
+    """Where death competes, the curve stays below what treats the dead as still at risk."""
+    curves = {a.key: a.rows for a in topic_rates.aggregates(data)}["incidence_curves"]
+    table = data.analysed("af").drop_duplicates("participant_id")
+    for group, own in curves[
+        (curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")
+    ].groupby("group"):
+        theirs = table[table["lvh_group"] == group]
+        curve = survival_curve(theirs, duration="time_days", event="event").at([3000.0])
+        assert own["incidence"].max() < 1 - float(curve["survival"].iloc[0]) - 1e-3
 
 
 def test_absolute_risk__held_out_risks_are_calibrated_and_the_horizon_is_shortened(

@@ -52,3 +52,14 @@ def test_side_by_side__keeps_the_order_of_rows_and_of_columns() -> None:
     rows = pd.DataFrame({"a": ["y", "y", "x"], "m": ["two", "one", "two"], "text": ["1", "2", "3"]})
     cells = side_by_side(rows, by=["a"], over="m", values=["text"])
     assert cells.to_dict("list") == {"a": ["y", "x"], "two": ["1", "3"], "one": ["2", "–"]}
+
+
+def test_sorted_as_met__keeps_the_order_in_which_values_come_first() -> None:
+    cells = pd.DataFrame({"a": ["y", "x", "y", "x"], "b": ["2", "1", "1", "2"], "n": [0, 1, 2, 3]})
+    assert sorted_as_met(cells, ["a"])["n"].tolist() == [0, 2, 1, 3]
+    assert sorted_as_met(cells, ["a", "b"])["n"].tolist() == [0, 2, 3, 1]
+
+
+def test_of_model__is_nothing_where_there_is_one() -> None:
+    assert of_model("") == ""
+    assert of_model("khurshid") == ", model khurshid"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +13,13 @@ import pytest
 
 from analysis.report.aggregates import Aggregate, count, label, number, result, results
 from analysis.report.document import ReadTable, Section
-from analysis.report.masking import Masked, MaskingRule, mask
+from analysis.report.exposure_sds import exposure_sds, sd_note
+from analysis.report.masking import Masked, MaskingRule, mask, mask_all
 from analysis.report.page import Report
 from analysis.report.write import meta_analysis_table, results_table, tidy, write_export
+from tests.analysis.report.builders import study_data
 from tests.analysis.report.sample_report import ABOUT, sample_report
+from tests.analysis.report.variations import with_study
 
 CONSTANTS = {"cohort": "invented", "training_overlap": "unknown", "model_id": "demo-synthetic"}
 RULE = MaskingRule(k=10, base=5)
@@ -187,3 +191,43 @@ def test_write_export__a_folder_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_text("a\n")
     with pytest.raises(ValueError, match="is not empty"):
         write_export(tmp_path, sample_report(), {}, constants=CONSTANTS)
+
+
+def _by_sex() -> dict[str, Masked]:
+    row = result("hazard_ratios", "hazard ratio", outcome="af", exposure="lvmi_pred_g_m2",
+                 contrast="per SD of the own sex", unit="SD of the sex", unit_value=1.0, model=2,
+                 n_people=1000, n_ecgs=1000, n_events=100, estimate=2.0, se=0.25)  # fmt: skip
+    ten = row | {"contrast": "per 10", "unit": "g/m2", "unit_value": 10.0}
+    sds = pd.DataFrame(
+        {"model_id": "", "exposure": "lvmi_pred_g_m2", "sex": ["female", "male"],
+         "sd": [8.41234, 9.5], "unit": "g/m2", "kind": "of everybody with an index ECG",
+         "n_events_fewest": [500, 500]}
+    )  # fmt: skip
+    columns = exposure_sds(study_data(n=300)).columns
+    made = [results("hazard_ratios", [row, ten]), Aggregate("exposure_sd", sds, columns)]
+    return mask_all(made, MaskingRule(10, 5))
+
+
+def test_meta_analysis_table__has_both_sds_where_they_differ_by_sex(tmp_path: Path) -> None:
+    write_export(tmp_path / "e", Report("R", ABOUT, (), ()), _by_sex(), constants=CONSTANTS)
+    made = pd.read_csv(tmp_path / "e" / "results_for_meta_analysis.csv")
+    assert made["sd_by_sex"].fillna("").tolist() == ["female 8.412 g/m2; male 9.5 g/m2", ""]
+    assert made["sd_used"].fillna(0).tolist() == [0, 10]
+    assert made["model_id"].tolist() == [CONSTANTS["model_id"]] * 2
+    told = pd.read_csv(tmp_path / "e" / "columns.csv")
+    own = told[told["file"] == "results_for_meta_analysis.csv"]
+    assert own["column"].tolist() == list(made.columns)
+    assert own["meaning"].str.len().gt(3).all()
+    sds = pd.read_csv(tmp_path / "e" / "data" / "exposure_sd.csv")
+    assert "n_events_fewest" not in sds
+
+
+def test_sd_note__names_both_sexes_or_a_fixed_value() -> None:
+    found = _by_sex()["exposure_sd"]
+    assert sd_note(found, "lvmi_pred_g_m2") == (
+        "One SD is 8.4 g/m2 in women and 9.5 g/m2 in men, of everybody with an index ECG."
+    )
+    data = with_study(study_data(n=300), sd=7.5)
+    fixed = mask_all([exposure_sds(replace(data, sd={"exposure": 7.5}))], MaskingRule(0, 1))
+    note = sd_note(fixed["exposure_sd"], "lvmi_pred_g_m2")
+    assert note == "One SD is 7.5 g/m2, fixed in the study file."

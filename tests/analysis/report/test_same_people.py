@@ -1,0 +1,87 @@
+"""Everything beside the main table is of the same people, and says who is not among them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.report import topic_competing, topic_proportional_hazards, topic_sensitivity
+from analysis.report.study_data import StudyData
+from analysis.report.subgroups import HAZARD_RATIO, INTERACTION
+from tests.analysis.report.builders import study_data
+from tests.analysis.report.outcome_rows import COMPLETE, one, rows_of
+from tests.analysis.report.variations import with_study
+
+
+@pytest.fixture(scope="module")
+def data() -> StudyData:
+    """Covariates of model 4 are missing in some 5 % of the people; BMI in a few more."""
+    made = with_study(study_data(n=1500, seed=9), bootstrap=100)
+    ecgs = made.ecgs.copy()
+    ecgs.loc[::50, "bmi_kg_m2"] = np.nan
+    return replace(made, ecgs=ecgs)
+
+
+def test_main_estimate__is_the_same_wherever_it_stands(data: StudyData) -> None:
+    main = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per SD", model=2)
+    again = [
+        one(rows_of(data, "sensitivity"), outcome="af", contrast="per SD",
+            level=topic_sensitivity.MAIN),
+        one(rows_of(data, "competing"), outcome="af", contrast="per SD",
+            measure=topic_competing.CAUSE_SPECIFIC),
+    ]  # fmt: skip
+    for row in again:
+        assert row[["n_people", "n_events", "estimate", "se", "n_dropped_missing"]].tolist() == (
+            main[["n_people", "n_events", "estimate", "se", "n_dropped_missing"]].tolist()
+        )
+    ten = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per 10", model=2)
+    naive = one(rows_of(data, "calibrated"), measure="hazard ratio, naive")
+    assert naive["estimate"] == pytest.approx(ten["estimate"], rel=1e-9)
+    assert naive["n_people"] == ten["n_people"]
+
+
+def test_n_dropped_missing__and_people_are_everybody_followed(data: StudyData) -> None:
+    """Of subgroups and periods: everybody of the level who is followed."""
+    table = data.analysed("af")
+    n, complete = len(table), table.dropna(subset=COMPLETE)
+    for key in ("hazard_ratios", "sensitivity", "competing", "dose_response", "calibrated"):
+        rows = rows_of(data, key)
+        own = rows[(rows["outcome"] == "af") & ~rows["level"].str.startswith("clock")]
+        total = own["n_people"] + own["n_dropped_missing"]
+        assert total.tolist() == [n] * len(own), key
+    rows = rows_of(data, "subgroups")
+    women = one(rows, outcome="af", level="female", contrast="per SD")
+    assert women["n_people"] == (complete["sex"] == "female").sum()
+    assert women["n_dropped_missing"] == (table["sex"] == "female").sum() - women["n_people"]
+    tested = one(rows, outcome="af", strata="BMI, kg/m2", measure=INTERACTION)
+    assert tested["n_people"] == complete["bmi_kg_m2"].notna().sum()
+    assert tested["n_dropped_missing"] == n - tested["n_people"]
+    rows = rows_of(data, "proportional_hazards")
+    later = one(rows, outcome="af", level="2 to 5 years", contrast="per SD")
+    assert later["n_people"] == (complete["years"] > 2).sum()
+    assert later["n_dropped_missing"] == (table["years"] > 2).sum() - later["n_people"]
+    tests = rows[rows["measure"] == topic_proportional_hazards.TEST]
+    assert (tests["n_dropped_missing"] > 0).all()
+
+
+def test_subgroups_and_periods__are_also_per_10(data: StudyData) -> None:
+    for key in ("subgroups", "proportional_hazards"):
+        rows = rows_of(data, key)
+        ratios = rows[rows["measure"].isin([HAZARD_RATIO, topic_proportional_hazards.PERIOD_RATIO])]
+        names = ["outcome", "strata", "level"]
+        steps = ratios[ratios["contrast"] != "LVH"].pivot(
+            index=names, columns="contrast", values="estimate"
+        )
+        assert list(steps.columns) == ["per 10", "per SD"]
+        known = steps.dropna().astype(float)
+        power = 10 / data.sd["exposure"]
+        assert np.allclose(known["per 10"], known["per SD"] ** power, rtol=1e-9)
+
+
+def test_mediators__are_warned_of_in_the_results_of_model_4(data: StudyData) -> None:
+    rows = rows_of(data, "hazard_ratios")
+    told = rows["warnings"].str.contains("systolic pressure, mmHg may lie between LV mass and the")
+    assert set(rows.loc[told, "model"]) == {4}
+    assert told[rows["model"] == 4].all()

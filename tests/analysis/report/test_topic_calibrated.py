@@ -1,0 +1,90 @@
+"""Error of the prediction: regression calibration of the primary outcome from a CMR subset."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.cmr import pair_with_cmr
+from analysis.cox import fit_cox
+from analysis.design import Category
+from analysis.measurement_error import ASSUMPTIONS
+from analysis.report import topic_calibrated
+from analysis.report.masking import MaskingRule, mask_all
+from analysis.report.study_data import StudyData
+from tests.analysis.report.builders import study_data
+from tests.analysis.report.outcome_rows import COMPLETE, rows_of, section_of, table_of
+from tests.analysis.report.variations import with_study
+
+SEX = Category("sex", reference="female")
+
+
+@pytest.fixture(scope="module")
+def data() -> StudyData:
+    return with_study(study_data(n=1500, seed=12), bootstrap=100)
+
+
+def _table(data: StudyData) -> pd.DataFrame:
+    """The main analysis's rows with the CMR index where the CMR is near enough."""
+    assert data.cmr is not None
+    ecgs = data.ecgs[["ecg_id", "participant_id", "recorded_at", "lvm_pred_g"]]
+    mass = pair_with_cmr(ecgs, data.cmr, max_days=90).set_index("ecg_id")["lvm_cmr_g"]
+    table = data.analysed("af").dropna(subset=COMPLETE)
+    return table.assign(cmr=table["ecg_id"].map(mass) / table["bsa_m2"])
+
+
+def test_ratios__are_of_the_prediction_and_of_what_a_regression_expects_from_it(
+    data: StudyData,
+) -> None:
+    table = _table(data)
+    male = (table["sex"] == "male").astype(float)
+    x = np.column_stack([np.ones(len(table)), table["exposure"], table["age_years"], male])
+    known = table["cmr"].notna().to_numpy()
+    slopes = np.linalg.lstsq(x[known], table["cmr"][known], rcond=None)[0]
+    options = {"duration": "time_days", "event": "event"}
+    rows = rows_of(data, "calibrated").set_index("measure")
+    for name, values in (("naive", table["exposure"]), ("calibrated", x @ slopes)):
+        covariates = ["x", "age_years", SEX]
+        fit = fit_cox(table.assign(x=values), covariates=covariates, **options)
+        found = rows.loc[f"hazard ratio, {name}"]
+        assert math.log(found["estimate"]) == pytest.approx(10 * fit.estimates["coef"][0])
+        if name == "naive":
+            assert found["se"] == pytest.approx(10 * fit.estimates["se"][0])
+    assert rows["se_type"].tolist() == ["model", "bootstrap by person"]
+
+
+def test_table__has_the_people_with_a_cmr_and_the_assumptions(data: StudyData) -> None:
+    section = section_of(data, "calibrated")
+    table = table_of(section, "calibrated")
+    n = int(_table(data)["cmr"].notna().sum())
+    assert table.cells["People with CMR"].tolist() == [f"{n:,}"] * 2
+    assert table.notes == ASSUMPTIONS
+
+
+def test_few_people_with_a_cmr__are_hidden(data: StudyData) -> None:
+    """Also few without: their number would follow from that of the others."""
+    aggregates = {a.key: a for a in topic_calibrated.aggregates(data)}
+    people = aggregates["calibrated_people"]
+    for n_cmr in (7, int(people.rows["n_people"].iloc[0]) - 7):
+        rows = people.rows.assign(n_cmr=n_cmr, n_no_cmr=people.rows["n_people"] - n_cmr)
+        masked = mask_all([replace(people, rows=rows)], MaskingRule(10, 5))["calibrated_people"]
+        assert masked.hidden[["n_cmr", "n_no_cmr"]].all(axis=None)
+
+
+@pytest.mark.parametrize("change", [{"bootstrap": 99}, {"cmr": None}])
+def test_topic__is_left_out_without_cmr_or_draws(
+    data: StudyData, change: dict[str, object]
+) -> None:
+    assert topic_calibrated.aggregates(with_study(data, **change)) == []
+
+
+def test_too_few_measurements__are_told(data: StudyData) -> None:
+    assert data.cmr is not None
+    few = replace(data, cmr=data.cmr.head(30))
+    rows = rows_of(few, "calibrated")
+    assert rows["estimate"].isna().all()
+    assert "measurements for 4 parameters of the calibration" in rows["warnings"].iloc[0]
