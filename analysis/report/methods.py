@@ -8,6 +8,7 @@ from typing import Final
 from analysis.outcome_models import models_of
 from analysis.record_checks import RELEASE
 from analysis.report.aggregates import EVERYBODY
+from analysis.report.exposure_scale import sd_key
 from analysis.report.masking import HIDDEN, Masked
 from analysis.report.study_data import StudyData
 from analysis.study_settings import Outcome, Study
@@ -194,7 +195,7 @@ def _sd_text(data: StudyData) -> str:
     sexes = [sex.value for sex in Sex] if study.sd == "by_sex" else [""]
     found = []
     for parts in ((model, sex) for model in models for sex in sexes):
-        key = ", ".join(filter(None, ("exposure", *parts)))
+        key = sd_key(model=parts[0], sex=parts[1])
         whose = ", ".join(filter(None, parts))
         if key in data.sd:
             found.append(f"{data.sd[key]:.3g} {unit}{f' ({whose})' if whose else ''}")

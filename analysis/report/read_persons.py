@@ -8,12 +8,12 @@ import duckdb
 import pandas as pd
 
 from analysis.identifiers import identifier
+from analysis.outcome_rows import HOUSEHOLD
 from analysis.record_reading import dates, described, load, quoted
 from analysis.study_settings import Study, StudyCovariate
 from lvm_core.errors import UsageError
 from lvm_core.unknowns import UNKNOWN_TEXTS
 
-HOUSEHOLD: Final = "household_id"
 _READ: Final = ("participant_id", "region", "sex", "ethnicity")
 _BODY_SIZE: Final = "body_size_date"
 _SHOWN: Final = 12

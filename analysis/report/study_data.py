@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.outcome_rows import CLUSTER, HOUSEHOLD
@@ -112,18 +111,12 @@ class StudyData:
         return made
 
     def _clusters(self, people: pd.Series[Any]) -> dict[str, Any]:
-        """Whose rows belong together: of a household where known, else of a person."""
-        codes = pd.factorize(people)[0]
-        if HOUSEHOLD not in self.persons:
-            return {CLUSTER: codes} if self.study.index.rule == "all" else {}
-        own = self.persons.set_index("participant_id")[HOUSEHOLD]
-        households = people.map(own.mask(own.astype("string").str.strip() == ""))
-        shared = pd.factorize(households)[0]
-        alone = shared < 0  # a household that is not known is one of its own
-        return {
-            CLUSTER: np.where(alone, shared.max(initial=0) + 1 + codes, shared),
-            HOUSEHOLD: households,
-        }
+        """Whose rows belong together: of a household, or of a person."""
+        if HOUSEHOLD in self.persons:
+            own = self.persons.set_index("participant_id")[HOUSEHOLD]
+            households = people.map(own)
+            return {CLUSTER: pd.factorize(households)[0], HOUSEHOLD: households}
+        return {CLUSTER: pd.factorize(people)[0]} if self.study.index.rule == "all" else {}
 
     def keys(self, outcome: str) -> dict[str, Any]:
         """Return what tells the rows of results of an outcome from those of others."""

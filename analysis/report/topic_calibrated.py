@@ -25,6 +25,7 @@ from analysis.report.aggregates import (
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
+from analysis.report.topic_cmr_pairs import imaged_of, on_or_after
 from analysis.report.words import estimate_texts, row_counts, row_labels
 
 _NAIVE: Final = "hazard ratio, naive"
@@ -118,11 +119,17 @@ def _people_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
 
 
 def _with_cmr(data: StudyData, table: pd.DataFrame) -> pd.DataFrame:
-    """Add the CMR index of the people whose index ECG has a CMR near enough."""
+    """Add the CMR index of the people whose index ECG has a CMR near enough.
+
+    Not of people who may be of the training set: there the prediction errs less.
+    """
     assert data.cmr is not None
     assert data.study.cmr is not None
     ecgs = data.ecgs[["ecg_id", "participant_id", "recorded_at", "lvm_pred_g"]]
     pairs = pair_with_cmr(ecgs, data.cmr, max_days=data.study.cmr.max_days_ecg_cmr)
+    date = data.study.training.exclude_imaged_before
+    if date is not None:
+        pairs = pairs[imaged_of(data, pairs["participant_id"]) == on_or_after(date)]
     measured = pairs.set_index("ecg_id")["lvm_cmr_g"]
     return table.assign(lvmi_cmr_g_m2=table["ecg_id"].map(measured) / table["bsa_m2"])
 

@@ -25,9 +25,9 @@ SEX = Category("sex", reference="female")
 
 
 def _clusters(data: StudyData, table: pd.DataFrame) -> pd.Series:
-    """The household by hand; who has none is alone."""
+    """The household by hand."""
     households = data.persons.set_index("participant_id")["household_id"]
-    return table["participant_id"].map(households).fillna("alone " + table["participant_id"])
+    return table["participant_id"].map(households)
 
 
 @pytest.mark.parametrize("repeats", [False, True])

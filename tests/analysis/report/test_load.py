@@ -229,4 +229,8 @@ def test_landmark__the_follow_up_without_it_is_read_too(folder: Path) -> None:
 
 def test_about__says_what_tables_must_know(folder: Path) -> None:
     about = read(folder, "index: {rule: all}\n").about
-    assert (about.several_ecgs, about.several_models, about.time_scale) == (True, False, "follow_up")
+    assert (about.several_ecgs, about.several_models, about.time_scale) == (
+        True,
+        False,
+        "follow_up",
+    )

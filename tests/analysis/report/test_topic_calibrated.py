@@ -88,3 +88,25 @@ def test_too_few_measurements__are_told(data: StudyData) -> None:
     rows = rows_of(few, "calibrated")
     assert rows["estimate"].isna().all()
     assert "measurements for 4 parameters of the calibration" in rows["warnings"].iloc[0]
+
+
+def test_people_imaged_before_the_date_of_training__are_no_measurements(data: StudyData) -> None:
+    """By hand: an early CMR of 1 g is one that the calibration must not see."""
+    assert data.cmr is not None
+    paired = _table(data).dropna(subset=["cmr"])["participant_id"]
+    early = data.cmr["participant_id"].isin(paired.iloc[::2])
+    date = data.cmr["cmr_date"].min() - pd.Timedelta(days=1)
+    days = data.cmr["cmr_date"].mask(early, date - pd.Timedelta(days=1))
+    training = data.study.training.model_copy(update={"exclude_imaged_before": date.date()})
+    ecgs = data.ecgs.assign(
+        recorded_at=data.ecgs["recorded_at"].mask(
+            data.ecgs["participant_id"].isin(paired[::2]), date
+        )
+    )
+    cmr = data.cmr.assign(cmr_date=days, lvm_cmr_g=data.cmr["lvm_cmr_g"].mask(early, 1.0))
+    made = with_study(replace(data, cmr=cmr, ecgs=ecgs), training=training)
+    expected = rows_of(replace(data, cmr=data.cmr[~early]), "calibrated")
+    found = rows_of(made, "calibrated")
+    assert found["estimate"].tolist() == expected["estimate"].tolist()
+    table = table_of(section_of(made, "calibrated"), "calibrated")
+    assert set(table.cells["People with CMR"]) == {f"{len(paired) - len(paired[::2]):,}"}

@@ -10,9 +10,11 @@ from analysis.report.words import (
     interval_text,
     levels_in_order,
     number_text,
+    of_model,
     p_text,
     percent_texts,
     side_by_side,
+    sorted_as_met,
 )
 
 

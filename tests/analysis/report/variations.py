@@ -70,9 +70,9 @@ def only(data: StudyData, keep: Any) -> StudyData:
 
 
 def with_households(data: StudyData, size: int = 3) -> StudyData:
-    """Return the data with people in households; of every tenth person none is known."""
+    """Return the data with people in households; every tenth person is alone."""
     people = data.persons["participant_id"]
     numbers = pd.Series([f"H{place // size}" for place in range(len(people))])
-    return replace(
-        data, persons=data.persons.assign(household_id=numbers.mask(numbers.index % 10 == 0))
-    )
+    alone = numbers.index % 10 == 0
+    homes = numbers.mask(alone, "person " + people.reset_index(drop=True))
+    return replace(data, persons=data.persons.assign(household_id=homes.to_numpy()))
