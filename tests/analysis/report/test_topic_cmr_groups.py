@@ -45,6 +45,7 @@ from analysis.roc import binary_c_statistic, compare_auroc, compare_binary_c_sta
 from analysis.study_settings import Masking, Training
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import hand_data, masked_of
+from tests.analysis.report.outcome_rows import COMPLETE
 
 STRATA = {"sex": "female", "age_band": "60-69", "bmi_class": "25-29.9", "ethnicity": "White"}
 DATE = dt.date(2016, 1, 1)
@@ -295,7 +296,7 @@ def test_training__outcomes_are_split_by_first_cmr_and_who_has_none_is_told() ->
     assert data.cmr is not None
     rows = topic_sensitivity.aggregates(data)[0].rows
     own = rows[(rows["outcome"] == "af") & rows["level"].str.contains("imaged")]
-    followed = set(data.analysed("af")["participant_id"])
+    followed = set(data.analysed("af").dropna(subset=COMPLETE)["participant_id"])
     first = data.cmr.set_index("participant_id")["cmr_date"]
     known = first[first.index.isin(followed)]
     sizes = [(known < "2016-01-01").sum(), (known >= "2016-01-01").sum(),
