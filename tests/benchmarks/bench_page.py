@@ -57,13 +57,11 @@ def write_page(results: Mapping[str, Any], docs: Path) -> None:
         _claims(results, median),
         _behaviour(results["behaviour"]),
         _growth(results, median),
-        (docs / "benchmarks_gpu.md.part").read_text()
-        if (docs / "benchmarks_gpu.md.part").exists()
-        else "",
+        "On a GPU: [benchmarks_gpu.md](benchmarks_gpu.md).\n",
     ]
     (docs / "images").mkdir(parents=True, exist_ok=True)
     _draw(median, docs / PICTURE)
-    (docs / "benchmarks.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    (docs / "benchmarks.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 def _median(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
