@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.aalen_johansen import CumulativeIncidence, cumulative_incidence
+from analysis.columns import TableRefused
 from analysis.cox_fit import CoxFit
 from analysis.fine_gray import FineGrayFit, fit_fine_gray
 from analysis.gray import gray_test
@@ -47,7 +48,7 @@ def predict_cumulative_incidence(
         resample people for them.
 
     Raises:
-        TableRefused: a column cannot be used.
+        TableRefused: a column cannot be used, or a covariate has an estimate for some causes only.
         ValueError: fewer than two causes, fits of other rows or with events in common, or times
             that are negative or not finite.
 
@@ -74,7 +75,7 @@ def cumulative_incidences(
     """Return what `predict_cumulative_incidence` does, as an array of causes, rows and times.
 
     Raises:
-        TableRefused: a column cannot be used.
+        TableRefused: as there.
         ValueError: as there.
     """
     at = np.atleast_1d(np.asarray(times, dtype=np.float64))
@@ -112,6 +113,7 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
     times = np.bincount(first.state.rows)
     for other in others:
         if not np.array_equal(times, np.bincount(other.state.rows)):
+            _refuse_separated(fits)
             raise ValueError(
                 f"the fits are of {first.n} and {other.n} rows that are not the same; drop rows "
                 "with missing values before all of them"
@@ -121,6 +123,13 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
         causes[np.unique(fit.state.rows[fit.state.events])] += 1
     if (causes > 1).any():
         raise ValueError("a row has the event of two causes; expected each cause to have its own")
+
+
+def _refuse_separated(fits: Mapping[int, CoxFit]) -> None:
+    """Refuse a cause that nobody of some level has: its fit leaves their rows out."""
+    for cause, fit in fits.items():
+        if not fit.state.estimated.all():
+            raise TableRefused(f"cause {cause}: {fit.warnings[0]}")
 
 
 def _incidences(risks: Floats, steps: Floats, within: NDArray[np.bool_]) -> Floats:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.columns import TableRefused
 from analysis.competing import cumulative_incidence, predict_cumulative_incidence
 from analysis.cox import CoxFit, fit_cox
 from tests.analysis.references import close, expected, mgus2, ties
@@ -102,6 +103,15 @@ def test_predict_cumulative_incidence__refuses() -> None:
         predict_cumulative_incidence({1: fits[1], 2: other[2]}, ties(), [1])
     with pytest.raises(ValueError, match="times are"):
         predict_cumulative_incidence(fits, ties(), [np.nan])
+
+
+def test_predict_cumulative_incidence__level_without_one_cause_is_refused() -> None:
+    """As where no woman died: the fit of death leaves women out, and that of the outcome not."""
+    table = ties()
+    table = table.assign(woman=(table["status"] == 1) & (np.arange(len(table)) % 2 == 0))
+    fits = _by_cause(table, "status", duration="time", covariates=["x", "woman"])
+    with pytest.raises(TableRefused, match="cause 2: covariate 'woman': none of the"):
+        predict_cumulative_incidence(fits, table, [1])
 
 
 def test_predict_cumulative_incidence__people_alike_have_the_same_risk_to_the_last_bit() -> None:
