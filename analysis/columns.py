@@ -88,7 +88,7 @@ class Columns:
         if values.min() == values.max():
             raise TableRefused(
                 f"column {name!r} is constant at {values[0]:g} over {self.n} rows, expected at "
-                "least two values; leave it out"
+                "least two values: leave it out"
             )
         return values
 

@@ -100,7 +100,7 @@ def _refuse_endless(moving: NDArray[np.bool_], terms: Sequence[str]) -> None:
         )
         raise TableRefused(
             f"covariate {names} separates rows with an event from the others at risk, so that its "
-            "coefficient grows without end and has no estimate; leave it out, or group its values"
+            "coefficient grows without end and has no estimate: leave it out, or group its values"
         )
 
 
@@ -177,7 +177,7 @@ def find_separated(design: Design, x: Floats, events: NDArray[np.bool_]) -> Sepa
                     messages.append(
                         f"covariate {design.terms[index]!r}: none of the {people.sum()} rows with "
                         f"the value {side:g} has an event, so that the hazard ratio has no "
-                        "estimate; they are left out of the likelihood"
+                        "estimate, and they are left out of the likelihood"
                     )
     return Separated(terms, rows, tuple(messages))
 
@@ -191,6 +191,6 @@ def _refuse_reference_without_events(design: Design, x: Floats, events: NDArray[
         if not (people & events).any():
             raise TableRefused(
                 f"covariate {name!r}: none of the {people.sum()} rows with the reference "
-                f"{reference!r} has an event, so that no level can be compared with it; choose a "
+                f"{reference!r} has an event, so that no level can be compared with it: choose a "
                 "reference with events"
             )

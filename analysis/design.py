@@ -80,12 +80,12 @@ class Category:
         if absent:
             raise TableRefused(
                 f"column {self.column!r} has no row with {absent[0]!r}, expected the reference and "
-                f"every level to occur; found {', '.join(map(repr, found))}"
+                f"every level to occur, found {', '.join(map(repr, found))}"
             )
         if len(found) < 2:
             raise TableRefused(
                 f"column {self.column!r} is constant at {found[0]!r} over {columns.n} rows, "
-                "expected at least two levels; leave it out"
+                "expected at least two levels: leave it out"
             )
         return Category(self.column, self.reference, tuple(levels))
 
@@ -194,7 +194,7 @@ def refuse_dependent(information: NDArray[np.float64], terms: Sequence[str]) -> 
         name = terms[int(np.flatnonzero(flat)[0])]
         raise TableRefused(
             f"covariate {name!r} does not vary among people at risk at the same time (in the same "
-            "stratum), expected it to; leave it out, or do not stratify by it"
+            "stratum), expected it to: leave it out, or do not stratify by it"
         )
     correlation = information / np.outer(scale, scale)
     for size in range(2, len(terms) + 1):
@@ -202,7 +202,7 @@ def refuse_dependent(information: NDArray[np.float64], terms: Sequence[str]) -> 
         if last < _DEPENDENT:
             raise TableRefused(
                 f"covariate {terms[size - 1]!r} is a linear combination of "
-                f"{', '.join(map(repr, terms[: size - 1]))}; leave one of them out"
+                f"{', '.join(map(repr, terms[: size - 1]))}: leave one of them out"
             )
 
 

@@ -160,7 +160,7 @@ def fit_fine_gray(
     x = np.ascontiguousarray(matrix.T)
     separated = find_separated(design, x, status == 1)
     if separated.messages:
-        raise TableRefused("; ".join(separated.messages) + "; leave it out, or join levels")
+        raise TableRefused("; ".join(separated.messages) + ". Leave it out, or join levels")
     clusters = None if cluster is None else columns.groups([cluster])[0]
     order = risk_order(exits, status == 1, np.zeros(columns.n, dtype=np.int64))
     outcome = _Outcome(

@@ -75,6 +75,16 @@ def one(rows: pd.DataFrame, **values: Any) -> pd.Series:
 COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
 
 
+def test_hazard_ratios__each_warning_is_a_sentence_of_its_own(data: StudyData) -> None:
+    nobody = data.ecgs.assign(lvh=(np.arange(len(data.ecgs)) == 0).astype(float), quartile=1.0)
+    section = section_of(topic_hazard_ratios, replace(data, ecgs=nobody))
+    subjects = ("covariate '", "column '", "no covariate has an estimate")
+    told = [text.split(": ", 1)[1] for text in section.warnings]
+    assert any("left out of the likelihood" in text for text in told)
+    assert all(text.startswith(subjects) or "events for" in text or "may lie between" in text
+               for text in told)  # fmt: skip
+
+
 def af(data: StudyData) -> pd.DataFrame:
     """The rows of the main analysis: complete for all models."""
     table = data.analysed("af")
