@@ -11,6 +11,7 @@ from analysis.report.aggregates import EVERYBODY
 from analysis.report.exposure_scale import sd_key
 from analysis.report.masking import HIDDEN, Masked
 from analysis.report.study_data import StudyData
+from analysis.report.words import of_model
 from analysis.study_settings import Outcome, Study
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
@@ -225,11 +226,13 @@ def _horizons(data: StudyData, masked: Mapping[str, Masked]) -> str:
     found = masked.get("results_absolute_risk")
     if found is None:
         return ""
-    used = found.rows.groupby("outcome", sort=False)["unit_value"].first()
+    used = found.rows[["outcome", "model_id", "unit_value"]].drop_duplicates()
     told = [
-        f"{float(years):.3g} years for {data.about.outcomes[str(outcome)]}"
-        for outcome, years in used.items() if float(years) != data.study.horizon_years
-    ]  # fmt: skip
+        f"{f'{float(years):.3g} years' if years else 'none'} for {data.about.outcomes[outcome]}"
+        f"{of_model(model)}"
+        for outcome, model, years in used.itertuples(index=False)
+        if float(years) != data.study.horizon_years
+    ]
     return f": {', '.join(told)}" if told else ", which was not needed"
 
 

@@ -17,7 +17,7 @@ from analysis.outcome_rows import FOLLOW_UP_TIME, followed
 from analysis.report.aggregates import Aggregate, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_calibration import calibration, calibration_alt
-from analysis.report.masking import Masked
+from analysis.report.masking import NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import (
     estimate_texts,
@@ -198,7 +198,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     rows = found.rows.assign(
         **labels, text=estimate_texts(found, 4), People=found.shown("n_people"),
         Events=found.shown("n_events"), Measure=found.rows["measure"].str.removesuffix(_GAIN),
-        Horizon=[f"{value:.3g}" for value in found.rows["unit_value"]],
+        Horizon=[f"{value:.3g}" if value else NOT_APPLICABLE for value in found.rows["unit_value"]],
         Model=found.rows["adjustment"].str.replace("exposure", about.exposure_name),
     )  # fmt: skip
     cells = side_by_side(rows, by=[*labels, "Horizon", "People", "Events", "Measure"],

@@ -17,7 +17,7 @@ from analysis.outcome_models import SEX, Model, without_constant_sex
 from analysis.outcome_rows import CLUSTER, FOLLOW_UP_TIME, HOUSEHOLD, fewest, followed
 from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
-from analysis.report.masking import Masked
+from analysis.report.masking import NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
 from analysis.report.topic_absolute_risk import horizon_years
 from analysis.report.words import estimate_texts, row_labels
@@ -139,7 +139,9 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         labels
         | {
             "Measure": rows["measure"],
-            "Horizon, years": [f"{value:.3g}" for value in rows["unit_value"]],
+            "Horizon, years": [
+                f"{value:.3g}" if value else NOT_APPLICABLE for value in rows["unit_value"]
+            ],
             "Estimate (95 % interval)": estimate_texts(found, 4),
             "People": found.shown("n_people"),
             "Events": found.shown("n_events"),

@@ -142,6 +142,18 @@ def test_methods__tell_the_horizon_that_was_used(data: StudyData) -> None:
     assert "at risk: 7.77 years for atrial fibrillation." in text
 
 
+def test_methods__tell_the_horizon_of_each_model_and_that_there_is_none(data: StudyData) -> None:
+    rows = [
+        result("absolute_risk", "AUC", outcome="af", unit="years", unit_value=years, model_id=model)
+        for model, years in (("one", 4.5), ("two", 0.0))
+    ]
+    text = " ".join(methods(data, mask_all([results("absolute_risk", rows)], MaskingRule(10, 5))))
+    assert (
+        "at risk: 4.5 years for atrial fibrillation, model one, none for atrial fibrillation, "
+        "model two." in text
+    )
+
+
 def test_methods__tell_the_release_of_the_follow_up_ends(data: StudyData) -> None:
     assert "(release of the ends: not stated)" in " ".join(methods(data, {}))
     stated = replace(data, provenance={**data.provenance, RELEASE: "v19"})
