@@ -147,10 +147,11 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
             "Events": found.shown("n_events"),
         }
     ).reset_index(drop=True)
+    drawn = ", ".join(dict.fromkeys(filter(None, rows["level"])))
     notes = (
         "g-formula: cause-specific Cox models of the outcome and of death with LVH, age and sex, "
         "their predicted incidence averaged over the age and sex of the people analysed (at most "
-        f"{AVERAGED:,}, drawn at random). Intervals from {rows['level'].iloc[0] or 'no samples'}, "
+        f"{AVERAGED:,}, drawn at random). Intervals from {drawn or 'no samples'}, "
         "normal on the logarithm (difference: as it is).",
     )
     table = ReadTable("standardised", "Standardised cumulative incidence by predicted LVH", cells,

@@ -75,6 +75,16 @@ def one(rows: pd.DataFrame, **values: Any) -> pd.Series:
 COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
 
 
+def test_standardised__samples_are_told_where_the_first_model_has_none(data: StudyData) -> None:
+    (found,) = topic_standardised.aggregates(data)
+    rows = found.rows.assign(model_id="b")
+    rows.loc[0, ["model_id", "level"]] = ["a", ""]
+    made = mask_all([replace(found, rows=rows, identities={})], OFF)
+    section = topic_standardised.present(made, data.about)
+    assert section is not None
+    assert f"Intervals from {found.rows['level'].iloc[0]}, " in section.items[0].notes[0]
+
+
 def test_hazard_ratios__each_warning_is_a_sentence_of_its_own(data: StudyData) -> None:
     nobody = data.ecgs.assign(lvh=(np.arange(len(data.ecgs)) == 0).astype(float), quartile=1.0)
     section = section_of(topic_hazard_ratios, replace(data, ecgs=nobody))
