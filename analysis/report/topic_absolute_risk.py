@@ -207,7 +207,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     notes = (
         "Risks combine cause-specific Cox models of the outcome and of death (Benichou and Gail "
         "1990), fitted to one half of the people and judged on the other, both ways. At most "
-        f"{MOST_PEOPLE:,} people, drawn at random, are judged.",
+        f"{MOST_PEOPLE:,} people, drawn at random, are judged, whether other covariates are known "
+        "or not.",
         "Cases have the outcome by the horizon; everybody else without censoring is a control, "
         "competing events included; weights for censoring. Observed risk is Aalen and Johansen's.",
         "Differences have no P value: one model is nested in the other, and the test is under "

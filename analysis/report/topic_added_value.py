@@ -15,7 +15,7 @@ from analysis.cox import CoxFit
 from analysis.design import Covariate
 from analysis.outcome_estimates import added_terms_test, fit_model
 from analysis.outcome_models import SEX, Model, columns_of, without_constant_sex
-from analysis.outcome_rows import CLUSTER, HOUSEHOLD, followed, time_columns
+from analysis.outcome_rows import complete_rows, followed, read_columns, time_columns
 from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.exposure_sds import ECG_ONLY
@@ -28,6 +28,7 @@ DELTA: Final = "difference in C"
 LIKELIHOOD: Final = "likelihood-ratio chi-square"
 WALD: Final = "Wald chi-square"  # in its place where people or households repeat
 _WITHOUT: Final = "without the ECG"
+_OF_DEMOGRAPHICS: Final = ("mass_g", "bsa_m2", "bmi_kg_m2", "age_years", "sex")
 _JACKKNIFE: Final = "infinitesimal jackknife"
 _NOTHING: Final = "there is no covariate that the marker could be added to"
 _WALD_WORDS: Final = "Wald's with errors that allow for repeated people or households"
@@ -66,10 +67,8 @@ def _rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     columns = [*times, *(one.marker for one in comparisons)]
     columns += [name for one in comparisons for name in columns_of(one.base.covariates)]
     table = data.analysed(outcome)
-    needed = {*columns, "participant_id", "event", "time_days", "mass_g", "bsa_m2", "bmi_kg_m2",
-              "age_years", "sex", CLUSTER, HOUSEHOLD}  # fmt: skip
-    own = _with_demographics_only(table[[name for name in table.columns if name in needed]])
-    complete = own.dropna(subset=list(dict.fromkeys(columns))).astype({"sex": "category"})
+    own = read_columns(table, data.study, [*columns, *_OF_DEMOGRAPHICS])
+    complete = complete_rows(_with_demographics_only(own), data.study, columns)
     known = followed(complete, data.study) | {"n_dropped_missing": len(table) - len(complete)}
     return [known | row for row in _compared(complete, data, comparisons)]
 
@@ -160,6 +159,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     cells, is_wald = _cells(found, about)
     notes = (
+        "On the people of the main analysis of whom BMI and the markers are known. "
         "Harrell's C of cause-specific models; intervals by the infinitesimal jackknife. For "
         f"nested models {_WALD_WORDS if is_wald else 'the likelihood-ratio test'} is the test and "
         "the difference in C an effect size without a P value of its own.",

@@ -66,6 +66,16 @@ def test_n_dropped_missing__and_people_are_everybody_followed(data: StudyData) -
     assert (tests["n_dropped_missing"] > 0).all()
 
 
+def test_added_value__is_of_the_people_of_the_main_analysis(data: StudyData) -> None:
+    table = data.analysed("af")
+    complete = table.dropna(subset=[*COMPLETE, "bmi_kg_m2"])
+    rows = rows_of(data, "added_value")
+    own = rows[rows["outcome"] == "af"]
+    assert set(own["n_people"]) == {len(complete)}
+    assert set(own["n_events"]) == {complete["event"].sum()}
+    assert set(own["n_dropped_missing"]) == {len(table) - len(complete)}
+
+
 def test_subgroups_and_periods__are_also_per_10(data: StudyData) -> None:
     for key in ("subgroups", "proportional_hazards"):
         rows = rows_of(data, key)

@@ -159,7 +159,7 @@ def test_rates__curves_are_aalen_johansens_and_rows_at_risk_add_up(data: StudyDa
 
 def test_added_value__is_the_difference_of_two_fits(data: StudyData) -> None:
     rows = rows_of(topic_added_value, data, "added_value")
-    columns = ["exposure", "age_years", "sex", "bmi_kg_m2", "height_cm", "mass_g", "bsa_m2"]
+    columns = ["exposure", "age_years", "sex", "bmi_kg_m2", "mass_g", "bsa_m2", *COVARIATES]
     table = data.analysed("af").dropna(subset=columns)
     options: dict[str, Any] = {"duration": "time_days", "event": "event"}
     small = fit_cox(table, covariates=["age_years", SEX], **options)
