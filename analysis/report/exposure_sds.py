@@ -81,10 +81,16 @@ def sd_note(found: Masked, exposure: str) -> str:
 
 
 def sd_by_sex_text(found: Masked | None, exposure: str, model_id: str) -> str:
-    """Return the SDs of both sexes of an exposure as text, as "female 8.41 g/m2; male 9.3 g/m2"."""
-    if found is None:
+    """Return the SDs of both sexes of an exposure as text, as "female 8.41 g/m2; male 9.3 g/m2".
+
+    A variant of the exposure, as the raw prediction, is in SDs of the main analysis, which stand
+    first.
+    """
+    if found is None or not len(found.rows):
         return ""
     rows = found.rows
+    if exposure not in set(rows["exposure"]):
+        exposure = rows["exposure"].iloc[0]
     own = rows[(rows["exposure"] == exposure) & rows["model_id"].isin(["", model_id])]
     return "; ".join(_texts(found, own[own["sex"] != BOTH], None))
 

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.report.aggregates import Aggregate, count, label, number, result, results
 from analysis.report.document import ReadTable, Section
-from analysis.report.exposure_sds import exposure_sds, sd_note
+from analysis.report.exposure_sds import exposure_sds, sd_by_sex_text, sd_note
 from analysis.report.masking import Masked, MaskingRule, mask, mask_all
 from analysis.report.page import Report
 from analysis.report.write import meta_analysis_table, results_table, tidy, write_export
@@ -220,6 +220,13 @@ def test_meta_analysis_table__has_both_sds_where_they_differ_by_sex(tmp_path: Pa
     assert own["meaning"].str.len().gt(3).all()
     sds = pd.read_csv(tmp_path / "e" / "data" / "exposure_sd.csv")
     assert "n_events_fewest" not in sds
+
+
+def test_sd_by_sex_text__of_a_variant_is_that_of_the_main_analysis() -> None:
+    found = _by_sex()["exposure_sd"]
+    main = sd_by_sex_text(found, "lvmi_pred_g_m2", "one")
+    assert main
+    assert sd_by_sex_text(found, "lvmi_recal_g_m2", "one") == main
 
 
 def test_sd_note__names_both_sexes_or_a_fixed_value() -> None:
