@@ -103,7 +103,7 @@ def pair_with_cmr(
             "--max-days is missing: the CMR table has dates, so say how far from the ECG a CMR may "
             "be, for example --max-days 365"
         )
-    if not dated and max_days is not None:
+    if len(cmr) and not dated and max_days is not None:
         raise UsageError(
             f"--max-days is {max_days}, but the CMR table has no cmr_date; add that column, "
             "or leave the option out: people are then paired with their first ECG"

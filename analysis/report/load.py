@@ -57,7 +57,7 @@ def read_study_data(study: Study) -> StudyData:
     members = pd.Index(found.people.loc[~outside, "participant_id"].unique())
     predictions = read_predictions(study, found.usable_ecgs)
     persons = read_persons(study, members)
-    cmr = _cmr(study, persons)
+    cmr = _cmr(study, persons, found.people[found.people["excluded"] != BEFORE_INDEX[0]])
     predictions = _without_far_body_size(study, predictions, persons)
     indexed = _index_ecgs(study, found, predictions, persons)
     sd = standard_deviations(study, indexed)
@@ -90,15 +90,18 @@ def _from_index(study: Study) -> pd.DataFrame | None:
     return follow_up_of(study.model_copy(update={"latency_days": 0})).people
 
 
-def _cmr(study: Study, persons: pd.DataFrame) -> pd.DataFrame | None:
-    """The CMR of the cohort; some of its people must be ours, and dates there where needed."""
+def _cmr(study: Study, persons: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame | None:
+    """The CMR of the cohort; some of its people must be ours, and dates there where needed.
+
+    Lists may leave out everybody who has one, as the whole training set: then there is none.
+    """
     if study.inputs.cmr is None or study.cmr is None:
         return None
     table = read_cmr(
         study.inputs.cmr, columns=study.columns.get("cmr"),
         date_format=study.date_formats.get("cmr"), called="inputs.cmr",
     )  # fmt: skip
-    refuse_other_people(table, persons, called="cmr", calls="participants")
+    refuse_other_people(table, participants, called="cmr", calls="participants")
     dated, apart = bool(table["cmr_date"].notna().any()), study.cmr.max_days_ecg_cmr
     if dated == (apart is None):
         raise UsageError(

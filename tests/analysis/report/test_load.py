@@ -13,6 +13,7 @@ import pytest
 import lvm_ai
 from analysis.report.load import read_study_data
 from analysis.report.study_data import StudyData
+from analysis.report.topic_cmr_pairs import cmr_pairs
 from analysis.study import load_study
 from lvm_core import schemas
 from lvm_core.body import Bsa
@@ -197,6 +198,19 @@ def test_body_size__too_far_from_an_ecg_leaves_its_index_unknown(folder: Path) -
     assert not known[near.iloc[0]]
     assert data.predictions["lvm_pred_g"].notna().all()
     assert set(data.ecgs["participant_id"]) <= set(near)
+
+
+def test_cmr__of_people_who_are_all_left_out_is_no_cmr(folder: Path) -> None:
+    """As where everybody imaged may be of the training set; their identifiers are right."""
+    imaged = pd.read_csv(folder / "cohort" / "cmr.csv", dtype=str)["participant_id"]
+    (folder / "training.txt").write_text("\n".join(imaged.unique()) + "\n")
+    text = STUDY.replace("  deaths:", "  cmr: cohort/cmr.csv\n  deaths:")
+    more = "cmr: {max_days_ecg_cmr: 365}\ntraining: {exclude_ids: training.txt}\n"
+    (folder / "study.yaml").write_text(text + more)
+    data = read_study_data(load_study(folder / "study.yaml"))
+    assert data.cmr is not None
+    assert len(data.cmr) == 0
+    assert len(cmr_pairs(data)) == 0
 
 
 def test_cmr__may_have_names_and_dates_of_its_own(folder: Path) -> None:
