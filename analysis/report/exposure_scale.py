@@ -11,7 +11,10 @@ import pandas as pd
 from analysis.study_settings import Study
 
 SEXES: Final = ("female", "male")
-_MEASURES: Final = ("exposure", "mass_g", "index_g_m2")
+ECG_ONLY: Final = "lvm_ecg_only_g"
+"""The mass of the model that sees the ECG alone."""
+BY_SEX: Final = ("exposure", ECG_ONLY)
+_MEASURES: Final = (*BY_SEX, "mass_g", "index_g_m2")
 _CUTS: Final = (0.25, 0.5, 0.75)
 
 
@@ -28,7 +31,8 @@ def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]
 
     Args:
         study: how its SD is chosen, and whether models are kept apart.
-        indexed: a row an index ECG with the exposure, sex and model_id.
+        indexed: a row an index ECG with the exposure, sex and model_id, and the ECG-only model's
+            mass where there is one.
 
     Returns:
         By `sd_key`.
@@ -36,19 +40,14 @@ def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]
     known: dict[str, float] = {}
     for model, rows in _by_model(study, indexed):
         first = rows.drop_duplicates("participant_id")
-        for name in _MEASURES:
+        for name in (one for one in _MEASURES if one in first):
             known[sd_key(name, model=model)] = float(first[name].std(ddof=1))
         if isinstance(study.sd, float | int):
             known[sd_key(model=model)] = float(study.sd)
-        for sex, value in sd_by_sex(first, "exposure").items():
-            known[sd_key(model=model, sex=sex)] = value
+        for name in (one for one in BY_SEX if one in first):
+            for sex, value in first.groupby("sex", observed=True)[name].std(ddof=1).items():
+                known[sd_key(name, model=model, sex=str(sex))] = float(value)
     return known
-
-
-def sd_by_sex(first: pd.DataFrame, column: str) -> dict[str, float]:
-    """Return the SD of a column in each sex; one row a person."""
-    found = first.groupby("sex", observed=True)[column].std(ddof=1)
-    return {str(sex): float(value) for sex, value in found.items()}
 
 
 def with_scale(study: Study, indexed: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:

@@ -8,14 +8,13 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.report.aggregates import Aggregate, RowsAddUp, count, label, number
-from analysis.report.exposure_scale import SEXES, sd_by_sex, sd_key
+from analysis.report.exposure_scale import ECG_ONLY, SEXES, sd_key
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import models_in, number_text
 from analysis.study_settings import Study
 
 KEY: Final = "exposure_sd"
-ECG_ONLY: Final = "lvm_ecg_only_g"
 BOTH: Final = "both"
 _FIXED: Final = "fixed in the study file"
 _OF_EVERYBODY: Final = "of everybody with an index ECG"
@@ -23,9 +22,8 @@ _OF_EVERYBODY: Final = "of everybody with an index ECG"
 
 def ecg_only_sd(data: StudyData) -> dict[str, float]:
     """Return the SD of the ECG-only model's mass by `sd_key`, of both sexes and of each."""
-    first = data.ecgs.drop_duplicates("participant_id")
-    made = {sd_key(): float(first[ECG_ONLY].std(ddof=1))}
-    return made | {sd_key(sex=sex): sd for sex, sd in sd_by_sex(first, ECG_ONLY).items()}
+    keys = {sd_key(sex=sex): sd_key(ECG_ONLY, sex=sex) for sex in ("", *SEXES)}
+    return {key: data.sd[theirs] for key, theirs in keys.items() if theirs in data.sd}
 
 
 def exposure_sds(data: StudyData) -> Aggregate:

@@ -73,7 +73,7 @@ def cumulative_incidence(
     canvas = new_canvas(WIDTH_IN, height_in, "constrained")
     axes = canvas.subplots()
     ticks = np.unique(floats(at_risk, "years"))
-    end = float(max([*ticks, *floats(points, "years"), horizon_years if not len(ticks) else 0.0]))
+    end = float(ticks.max(initial=0.0)) or float(max([*floats(points, "years"), horizon_years]))
     for place, group in enumerate(groups):
         _draw_group(axes, place, points[points["group"].astype(str) == group],
                     _last_known(at_risk, group, end))  # fmt: skip
@@ -97,15 +97,18 @@ def _table_in(labels: dict[str, str]) -> float:
 
 
 def _last_known(at_risk: pd.DataFrame, group: str, end: float) -> float:
-    """The last time to which a curve goes on: its last tick with anybody at risk."""
+    """The time to which a curve is drawn: its last tick with people at risk, of any number.
+
+    Beyond it too few are left for a step to mean much. The end where no tick but 0 is there.
+    """
     own = at_risk[at_risk["group"].astype(str) == group]
     followed = floats(own, "years")[floats(own, "n_at_risk") > 0]
-    return float(followed.max()) if len(followed) else (0.0 if len(own) else end)
+    return float(followed.max(initial=0.0)) or end
 
 
 def _draw_group(axes: Axes, place: int, rows: pd.DataFrame, last: float) -> None:
     style = series_style(place)
-    rows = rows[floats(rows, "incidence") >= 0]
+    rows = rows[(floats(rows, "incidence") >= 0) & (floats(rows, "years") <= last)]
     if not len(rows):
         return
     years, incidence = floats(rows, "years"), 100 * floats(rows, "incidence")
@@ -115,7 +118,7 @@ def _draw_group(axes: Axes, place: int, rows: pd.DataFrame, last: float) -> None
     years, incidence, lo, hi = (
         np.append(column, value)
         for column, value in (
-            (years, max(last, years[-1])), (incidence, incidence[-1]), (lo, lo[-1]), (hi, hi[-1]),
+            (years, last), (incidence, incidence[-1]), (lo, lo[-1]), (hi, hi[-1]),
         )
     )  # fmt: skip
     axes.plot(years, incidence, color=style.colour, linestyle=style.dashes, drawstyle="steps-post")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.outcome_rows import CLUSTER, HOUSEHOLD
 from analysis.report.document import About
-from analysis.report.exposure_scale import SEXES, sd_key
+from analysis.report.exposure_scale import BY_SEX, SEXES, sd_key
 from analysis.study_settings import Study
 
 
@@ -143,10 +143,9 @@ class StudyData:
         return made
 
     def _of_model(self, model: str) -> StudyData:
-        keys = (sd_key(), *(sd_key(sex=sex) for sex in SEXES))
-        own = (sd_key(model=model), *(sd_key(model=model, sex=sex) for sex in SEXES))
-        sd = {key: self.sd[theirs] for key, theirs in zip(keys, own, strict=True)
-              if theirs in self.sd}  # fmt: skip
+        keys = {sd_key(name, sex=sex): sd_key(name, model=model, sex=sex)
+                for name in BY_SEX for sex in ("", *SEXES)}  # fmt: skip
+        sd = {key: self.sd[theirs] for key, theirs in keys.items() if theirs in self.sd}
         return replace(
             self,
             study=self.study.model_copy(update={"model_strata": False}),

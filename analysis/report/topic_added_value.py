@@ -18,7 +18,7 @@ from analysis.outcome_models import SEX, Model, columns_of, without_constant_sex
 from analysis.outcome_rows import complete_rows, followed, read_columns, time_columns
 from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
-from analysis.report.exposure_sds import ECG_ONLY
+from analysis.report.exposure_scale import ECG_ONLY
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import estimate_texts, p_texts, row_counts, row_labels

@@ -188,6 +188,9 @@ def _tables(found: Masked, about: About) -> list[ReadTable]:
     )[is_period]
     terms = rows["contrast"].replace({"exposure": about.exposure_name, "GLOBAL": "all"})
     statistics = estimate_texts(found) + " (" + rows["unit"] + ")"
+    notes = (
+        "A person's events are counted in each period that one of the ECGs reaches.",
+    ) if about.several_ecgs else ()  # fmt: skip
     tests = pd.DataFrame(
         labels | {"Term": terms, "Statistic": statistics, "P": p_texts(found)}
     )[rows["measure"] == TEST]  # fmt: skip
@@ -195,7 +198,7 @@ def _tables(found: Masked, about: About) -> list[ReadTable]:
     n_labels = len(labels)
     return [
         ReadTable("periods", "Hazard ratios by period of follow-up, adjusted for age and sex",
-                  ordered, n_labels + 2),
+                  ordered, n_labels + 2, notes),
         ReadTable("ph_tests", "Tests of proportional hazards (scaled Schoenfeld residuals)",
                   tests.reset_index(drop=True), n_labels + 1),
     ]  # fmt: skip

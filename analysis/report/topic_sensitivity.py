@@ -14,8 +14,8 @@ from analysis.outcome_models import Contrast, contrasts_of, models_of
 from analysis.outcome_rows import read_columns
 from analysis.report.aggregates import Aggregate, RowsAddUp, result, results
 from analysis.report.document import About, ReadTable, Section
-from analysis.report.exposure_scale import SEXES, sd_key
-from analysis.report.exposure_sds import ECG_ONLY, ecg_only_sd
+from analysis.report.exposure_scale import ECG_ONLY, SEXES, sd_key
+from analysis.report.exposure_sds import ecg_only_sd
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.subgroups import HAZARD_RATIO

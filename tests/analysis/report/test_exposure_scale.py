@@ -46,6 +46,17 @@ def test_sd__of_each_model_and_sex(indexed: pd.DataFrame) -> None:
     assert "exposure, b" not in standard_deviations(study(), indexed)
 
 
+def test_sd__of_the_ecg_only_model_is_there_where_its_masses_are(indexed: pd.DataFrame) -> None:
+    sd = standard_deviations(
+        study(model_strata=True), indexed.assign(lvm_ecg_only_g=indexed["mass_g"])
+    )
+    for part in ("", "female", "a, male"):
+        key = ", ".join(filter(None, ("exposure", part)))
+        assert sd[key.replace("exposure", "lvm_ecg_only_g")] == pytest.approx(2 * sd[key])
+    without = standard_deviations(study(), indexed)
+    assert not [key for key in without if "ecg_only" in key]
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_scale__is_within_sex_and_model(indexed: pd.DataFrame, apart: bool) -> None:
     settings = study(model_strata=apart)

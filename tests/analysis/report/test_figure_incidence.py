@@ -146,3 +146,24 @@ def test_cumulative_incidence_alt__horizon_beyond_follow_up_is_not_named() -> No
     options = _OPTIONS | {"horizon_years": 20.0}
     told = cumulative_incidence_alt(_points(["a"]), _at_risk(["a"]), **options)
     assert "At 8 years: a 4.0 % (3.2 to 5.2)." in told
+
+
+def _ends(figure: Figure) -> list[float]:
+    return [float(np.asarray(line.get_xdata())[-1]) for line in figure.axes[0].get_lines()[:2]]
+
+
+def test_cumulative_incidence__curves_end_at_the_last_tick_with_people_at_risk() -> None:
+    """Of the last step at 6.5 years nobody is told how few were left."""
+    groups = ["no LVH", "LVH"]
+    at_risk = _at_risk(groups, last=6)
+    nobody = (at_risk["group"] == "LVH") & (at_risk["years"] > 4)
+    at_risk.loc[nobody, "n_at_risk"] = 0
+    figure = cumulative_incidence(_points(groups), at_risk, **_OPTIONS)
+    assert _ends(figure) == [6.0, 4.0]
+    assert figure.axes[0].get_xlim() == (0, 6)
+    heights = [np.asarray(line.get_ydata()).max() for line in figure.axes[0].get_lines()[:2]]
+    assert heights == pytest.approx([3.0, 6.0])  # per cent, of the step at 4 years
+
+
+def test_cumulative_incidence__with_no_tick_but_0_is_drawn_to_its_end() -> None:
+    assert _ends(_draw(["no LVH", "LVH"], last=0)) == [6.5, 6.5]

@@ -161,8 +161,12 @@ def test_ecg_only__is_joined_by_ecg(folder: Path) -> None:
     other.sample(frac=1, random_state=1).to_parquet(folder / "only.parquet")
     text = STUDY.replace("  deaths:", "  predictions_ecg_only: only.parquet\n  deaths:")
     (folder / "study.yaml").write_text(text)
-    ecgs = read_study_data(load_study(folder / "study.yaml")).ecgs
-    assert (ecgs["lvm_ecg_only_g"] - ecgs["lvm_pred_g"]).round(3).eq(7).all()
+    data = read_study_data(load_study(folder / "study.yaml"))
+    assert (data.ecgs["lvm_ecg_only_g"] - data.ecgs["lvm_pred_g"]).round(3).eq(7).all()
+    # One SD is that of everybody with an index ECG, as for the exposure, before anybody is left out
+    # for what the region's records or a death say.
+    assert data.sd["lvm_ecg_only_g"] == pytest.approx(data.sd["mass_g"])
+    assert data.sd["lvm_ecg_only_g"] != pytest.approx(data.ecgs["lvm_ecg_only_g"].std())
 
 
 def test_fixed_sd__is_the_one_that_is_stated(folder: Path) -> None:

@@ -133,3 +133,13 @@ def test_people__count_once_in_rates_table_1_and_absolute_risk(data: StudyData) 
     known = known.dropna(subset=["exposure", "age_years", "sex"])
     assert pd.Series(rows["n_people"]).tolist() == [len(known)] * len(rows)
     assert (rows["n_ecgs"] == rows["n_people"]).all()
+
+
+def test_periods__tell_that_an_event_is_counted_where_an_ecg_reaches_it(data: StudyData) -> None:
+    rows = rows_of(data, "proportional_hazards")
+    own = rows[(rows["outcome"] == "af") & (rows["contrast"] == "per SD") & (rows["strata"] != "")]
+    analysed = data.analysed("af").dropna(subset=COMPLETE)
+    people = analysed.loc[analysed["event"], "participant_id"].nunique()
+    assert own["n_events"].sum() > people
+    notes = table_of(section_of(data, "proportional_hazards"), "periods").notes
+    assert notes == ("A person's events are counted in each period that one of the ECGs reaches.",)

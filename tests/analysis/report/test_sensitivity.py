@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from analysis.cox import fit_cox
 from analysis.design import Category
 from analysis.report import topic_sensitivity
+from analysis.report.exposure_scale import standard_deviations
 from analysis.report.study_data import StudyData
 from lvm_core.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
@@ -31,7 +32,7 @@ def data() -> StudyData:
     only = made.ecgs["mass_g"] * 1.4 + rng.normal(0, 25, len(made.ecgs))
     recalibrated = 12 + 1.3 * made.ecgs["exposure"] - 0.2 * made.ecgs["age_years"]
     ecgs = made.ecgs.assign(lvm_ecg_only_g=only, lvmi_recal_g_m2=recalibrated)
-    return replace(made, ecgs=ecgs)
+    return replace(made, ecgs=ecgs, sd=standard_deviations(made.study, ecgs))
 
 
 def _log_hr(table: pd.DataFrame, values: pd.Series | np.ndarray) -> float:
