@@ -13,6 +13,9 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
+from analysis.report.counts import Count
+from analysis.report.relations import Relation
+
 EVERYBODY: Final = "everybody"
 
 
@@ -22,8 +25,10 @@ class Kind(StrEnum):
     LABEL: text, or a number that tells nothing about people (a bound, a time, a unit).
     COUNT: people, ECGs or events; masked and rounded.
     PERSON_YEARS: rounded; hidden where a count that it needs is hidden.
-    NUMBER: an estimate; hidden where a count that it needs is small, rounded to a few digits.
-    NOTE: free text, which may hold exact counts or values; replaced where it has digits.
+    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that it tells
+        no count more finely than that is shown.
+    NOTE: free text, which may hold exact counts or values; hidden where a count that it needs is
+        hidden, else replaced where it has digits.
     """
 
     LABEL = "label"
@@ -31,6 +36,23 @@ class Kind(StrEnum):
     PERSON_YEARS = "person_years"
     NUMBER = "number"
     NOTE = "note"
+
+
+class Told(StrEnum):
+    """How finely a NUMBER may be told; see `analysis.report.precision`.
+
+    DIGITS: three significant digits, two where few people or events are behind it.
+    MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
+    SHARE: of people: in steps of as many people as counts are rounded to.
+    P: two digits, 0.001 at least.
+    TIME: tenths of a year.
+    """
+
+    DIGITS = "digits"
+    MEAN = "mean"
+    SHARE = "share"
+    P = "p"
+    TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +63,19 @@ class Column:
         name: with its unit, as in `mean_g_m2`.
         kind: how it is masked.
         meaning: one line, for the list of columns.
-        needs: count columns of the same row that must be 0 or large enough for it to be shown.
+        needs: count columns of the same row, none of which may be hidden for it to be shown; the
+            first is what it is told by.
+        told: how finely it is told.
+        quantile: share of the people below it, where it is a quantile of theirs; it is shown only
+            if k people lie on either side.
     """
 
     name: str
     kind: Kind
     meaning: str
     needs: tuple[str, ...] = ()
+    told: Told = Told.DIGITS
+    quantile: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +123,19 @@ class Thinned:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks:
+    """Rows that are shown together or not at all.
+
+    Attributes:
+        within: label columns that the rows of one block share.
+        count: the block is left out as soon as this count is small in one of its rows.
+    """
+
+    within: tuple[str, ...]
+    count: str
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate:
     """A table of counts and estimates before masking.
 
@@ -102,17 +143,19 @@ class Aggregate:
         key: its name, also of its file.
         rows: the values; counts are whole numbers, 0 or more, or missing where not applicable.
         columns: of `rows`, in order.
-        sums: what adds up.
+        sums: what adds up in the columns that `counts` does not describe.
         together: label columns: of the rows that share them, all numbers are hidden as soon as
             one row's are, since totals and the other rows would tell it. None: each row alone.
         small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
             hexagons).
         thinned: for curves.
-        identities: for count columns, what the count of each row is, in words, or ""; counts of one
-            identity and value in several tables are hidden in all of them or in none.
+        blocks: rows that are shown together or not at all.
         coarse: of the rows of `rows`, values that stand in place of the exact ones as soon as
             anything is masked; missing where the exact ones stay. For what follows from counts
             alone, and would tell more than the rounded counts beside it.
+        counts: for columns of counts and person-years, what is counted in each row, or None where
+            nothing else can be related to it. It says what adds up with what, also in other tables.
+        related: how counts are related beyond what follows from what they are.
     """
 
     key: str
@@ -122,8 +165,10 @@ class Aggregate:
     together: tuple[str, ...] | None = None
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None
-    identities: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    blocks: Blocks | None = None
     coarse: pd.DataFrame | None = None
+    counts: Mapping[str, Sequence[Count | None]] = field(default_factory=dict)
+    related: tuple[Relation, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -131,9 +176,13 @@ class Aggregate:
             raise ValueError(
                 f"aggregate {self.key!r} has columns {list(self.rows.columns)}, expected {names}"
             )
-        if self.identities and (self.thinned is not None or self.small == "drop"):
-            raise ValueError(f"aggregate {self.key!r} loses rows, so its counts have no identities")
         counts = set(self.names(Kind.COUNT))
+        for name, described in self.counts.items():
+            if name not in names or len(described) != len(self.rows):
+                raise ValueError(
+                    f"aggregate {self.key!r} describes {len(described)} counts of {name!r}, "
+                    f"expected one for each of {len(self.rows)} rows"
+                )
         for column in self.columns:
             unknown = set(column.needs) - counts
             if unknown:
@@ -161,15 +210,22 @@ def count(name: str, meaning: str) -> Column:
     return Column(name, Kind.COUNT, meaning)
 
 
-def number(name: str, meaning: str, *needs: str) -> Column:
+def number(
+    name: str, meaning: str, *needs: str, told: Told = Told.DIGITS, quantile: float | None = None
+) -> Column:
     """Return a column of estimates that need counts of the same row."""
-    return Column(name, Kind.NUMBER, meaning, needs)
+    return Column(name, Kind.NUMBER, meaning, needs, told, quantile)
 
 
 def person_years(name: str, meaning: str, *needs: str) -> Column:
     """Return a column of person-years."""
     return Column(name, Kind.PERSON_YEARS, meaning, needs)
 
+
+_ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest", "n_events_exposed",
+                     "n_events_reference")  # fmt: skip
+# They decide what is hidden and how finely it is told, and are never exported.
+NEVER: Final = frozenset({*_ESTIMATED[2:], "precision"})
 
 # One row per estimate; every topic's estimates together are results.parquet.
 RESULT_COLUMNS: Final = (
@@ -180,7 +236,7 @@ RESULT_COLUMNS: Final = (
     label("exposure", "column of the predictions"),
     label("contrast", "as per SD, per 10, LVH, quartile 4 against 1"),
     label("unit", "unit of the contrast"),
-    label("unit_value", "size of one step in the exposure's unit"),
+    number("unit_value", "size of one step in the exposure's unit", "n_people"),
     label("model", "number of the model, or empty"),
     label("adjustment", "covariates of the model"),
     label("strata", "classification or variant, as sex, latency; empty for everybody"),
@@ -189,23 +245,24 @@ RESULT_COLUMNS: Final = (
     count("n_ecgs", "ECGs analysed"),
     count("n_events", "people with the event, however many ECGs, or with what is classified"),
     count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
+    count("n_events_exposed", "events in the arm that is compared; never exported"),
+    count("n_events_reference", "events in the arm that it is compared with; never exported"),
+    label("precision", "how the estimate hangs on counts, see precision.py; never exported"),
     person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
-    number("estimate", "value of the measure", "n_people", "n_events", "n_events_fewest"),
-    number("se", "standard error, of the logarithm for ratios", "n_people", "n_events",
-           "n_events_fewest"),
-    number("lo", "lower 95 % limit", "n_people", "n_events", "n_events_fewest"),
-    number("hi", "upper 95 % limit", "n_people", "n_events", "n_events_fewest"),
-    number("p", "P value", "n_people", "n_events", "n_events_fewest"),
-    number("p_ph", "P value for proportional hazards of the exposure", "n_people", "n_events",
-           "n_events_fewest"),
-    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", "n_people", "n_events",
-           "n_events_fewest"),
+    number("estimate", "value of the measure", *_ESTIMATED),
+    number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
+    number("lo", "lower 95 % limit", *_ESTIMATED),
+    number("hi", "upper 95 % limit", *_ESTIMATED),
+    number("p", "P value; 0.001 stands for what is less", *_ESTIMATED, told=Told.P),
+    number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, told=Told.P),
+    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED,
+           told=Told.P),
     label("ties", "efron, or empty"),
     label("se_type", "model, robust, by person, bootstrap, DeLong ..."),
     label("time_scale", "days since the index ECG, or attained age"),
     count("n_dropped_missing", "rows left out because a covariate is missing"),
     label("model_id", "of the predictions; where they are of several and are not apart, all"),
-    Column("warnings", Kind.NOTE, "what to know before quoting it"),
+    Column("warnings", Kind.NOTE, "what to know before quoting it", _ESTIMATED),
 )  # fmt: skip
 _RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
 # Rows of one such group differ in their subgroup only: all are hidden as soon as one is.
@@ -242,31 +299,24 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
     return empty | {"analysis": analysis, "measure": measure} | values
 
 
-def results(key: str, rows: list[dict[str, Any]]) -> Aggregate:
-    """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added."""
+def results(
+    key: str,
+    rows: list[dict[str, Any]],
+    counts: Mapping[str, Sequence[Count | None]] | None = None,
+) -> Aggregate:
+    """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added.
+
+    Args:
+        key: of the topic.
+        rows: of `result`.
+        counts: of the aggregate.
+    """
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
-    groups = [
-        (row["outcome"], "; ".join(filter(None, (row["model_id"], row["strata"]))) or EVERYBODY,
-         row["level"] or EVERYBODY)
-        for row in rows
-    ]  # fmt: skip
-    identities = {
-        "n_people": [followed_identity("people", *group) for group in groups],
-        "n_events": [followed_identity("outcome", *group) for group in groups],
-    }
     return Aggregate(
-        f"results_{key}", table, RESULT_COLUMNS, (_LEVELS_ADD_UP, _MODELS_ADD_UP), _RESULT_GROUP,
-        identities=identities,
+        f"results_{key}", table, RESULT_COLUMNS, (_LEVELS_ADD_UP,), _RESULT_GROUP,
+        counts=counts or {},
     )  # fmt: skip
 
 
-def followed_identity(what: str, outcome: str, classification: str, group: str) -> str:
-    """Return the identity of a count of those followed for an outcome.
-
-    Args:
-        what: "people", or what ended their follow-up: "outcome", "death" ...
-        outcome: of the code list; "" has no identity.
-        classification: in words, or EVERYBODY.
-        group: of it, or EVERYBODY.
-    """
-    return f"{what} | {outcome} | {classification} | {group}" if outcome else ""
+def followed_identity(*_: str) -> str:  # until topics say what they count
+    return ""

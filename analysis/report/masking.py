@@ -1,32 +1,35 @@
-"""Small numbers: counts that may leave, with secondary suppression; all else follows them.
+"""Small numbers: what may leave, of all tables of a study together.
 
-Study rules, section 8; k and base are the data custodian's. A count of 1 to k - 1 is hidden. Where
-counts add up and one is hidden, others are hidden too (the smallest first), or it could be found.
-Counts that are shown are rounded to `base`, 0 stays 0. Estimates are hidden where a count that they
-need is small, and rounded to four digits; what is a function of counts alone (a rate, a percentage)
-is to be computed from masked counts, by whoever shows it. All hidden cells look the same.
+Study rules, section 8; k and base are the data custodian's. A count of 1 to k - 1 is hidden. Others
+are rounded to `base`, 0 stays 0; and where a hidden count could be found from what is shown, in any
+table, more is rounded to a coarser base or hidden (`analysis.report.audit`). Estimates are hidden
+where a count that they need is, and told no more finely than their counts
+(`analysis.report.precision`); what is a function of counts alone (a rate, a percentage) is to be
+computed from masked counts, by whoever shows it. All hidden cells look the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.report.aggregates import Aggregate, Column, Kind
-from analysis.report.suppression import Table, hide_partners
+from analysis.report.audit import Promise
+from analysis.report.precision import Known, may_be_told, number_told, result_told, to_digits
+from analysis.report.suppression import Suppressed, Table, suppressed
 
 HIDDEN: Final = "*"
 NOT_APPLICABLE: Final = "–"
-_DIGITS: Final = 4
 _FEW: Final = (
     "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
 )
 _ELSEWHERE: Final = "a message with exact numbers stands in restricted/results.csv"
 _PERSON_YEARS_BASE: Final = 10.0
+_DIGITS_OF_SIZES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Masked:
         key: of the aggregate.
         rows: counts as Int64 and numbers as float64, missing where hidden or not applicable.
         hidden: of the same shape, True where masking took the value away.
+        bases: of its counts: what each is rounded to, 0 where hidden.
         columns: of the aggregate.
         rule: that was applied.
     """
@@ -82,17 +86,25 @@ class Masked:
     key: str
     rows: pd.DataFrame
     hidden: pd.DataFrame
+    bases: pd.DataFrame
     columns: tuple[Column, ...]
     rule: MaskingRule
 
     def shown(self, column: str) -> pd.Series:
-        """Return counts or person-years as text: "1,235", `HIDDEN`, or a dash."""
+        """Return counts or person-years as text: "1,235", "1,240±20", `HIDDEN`, or a dash."""
         values, hidden = self.rows[column], self.hidden[column]
         texts = [
-            HIDDEN if h else NOT_APPLICABLE if pd.isna(v) else f"{v:,.0f}"
-            for v, h in zip(values, hidden, strict=True)
+            HIDDEN if h else NOT_APPLICABLE if pd.isna(v) else f"{v:,.0f}{more}"
+            for v, h, more in zip(values, hidden, self.coarse(column), strict=True)
         ]
         return pd.Series(texts, index=values.index, dtype=object)
+
+    def coarse(self, column: str) -> list[str]:
+        """Return "±20" for counts that are rounded more than others, else ""."""
+        kinds = {one.name: one.kind for one in self.columns}
+        if column not in self.bases or kinds[column] != Kind.COUNT:
+            return [""] * len(self.rows)
+        return [f"±{base / 2:.0f}" if base > self.rule.base else "" for base in self.bases[column]]
 
 
 def mask(aggregate: Aggregate, rule: MaskingRule) -> Masked:
@@ -100,27 +112,49 @@ def mask(aggregate: Aggregate, rule: MaskingRule) -> Masked:
     return mask_all([aggregate], rule)[aggregate.key]
 
 
-def mask_all(aggregates: Sequence[Aggregate], rule: MaskingRule) -> dict[str, Masked]:
+def mask_all(
+    aggregates: Sequence[Aggregate],
+    rule: MaskingRule,
+    longest_years: Mapping[str, float] | None = None,
+) -> dict[str, Masked]:
     """Return the aggregates of a study as they may leave together.
 
-    A count that stands in several tables is hidden in all of them or in none, and the partner that
-    one table needs is hidden everywhere: otherwise one table tells what another hides.
+    What one table hides, the others must not tell: all counts are looked at together.
 
     Args:
         aggregates: exact, of different keys.
         rule: of the custodian.
+        longest_years: the longest follow-up of anybody, by outcome.
 
     Returns:
-        By key, without the rows that `small="drop"` or thinning takes away.
+        By key, without the rows that `small="drop"`, `blocks` or thinning take away.
+
+    Raises:
+        UsageError: a small count could be found whatever is hidden.
     """
-    tables = [Table(one, *_kept(one, rule)) for one in (_coarse(one, rule) for one in aggregates)]
-    hidden = hide_partners(tables, rule.k)
+    tables = [_kept(_in_place(one, rule), rule) for one in aggregates]
+    found = audited(tables, rule, longest_years)
     return {
-        one.aggregate.key: _masked(one, own, rule) for one, own in zip(tables, hidden, strict=True)
+        table.aggregate.key: _masked(table, bases, rule)
+        for table, bases in zip(tables, found.bases, strict=True)
     }
 
 
-def _coarse(aggregate: Aggregate, rule: MaskingRule) -> Aggregate:
+def audited(
+    tables: Sequence[Table], rule: MaskingRule, longest_years: Mapping[str, float] | None = None
+) -> Suppressed:
+    """Return what is done to the counts of tables."""
+    if rule.k > 1:
+        return suppressed(tables, Promise(rule.k, rule.base), longest_years or {})
+    bases = [
+        table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base
+        for table in tables
+    ]
+    return Suppressed(bases, [], 0)
+
+
+def _in_place(aggregate: Aggregate, rule: MaskingRule) -> Aggregate:
+    """The aggregate with its coarse values where it has some."""
     if aggregate.coarse is None or not rule.on:
         return aggregate
     rows = aggregate.rows.copy()
@@ -129,47 +163,127 @@ def _coarse(aggregate: Aggregate, rule: MaskingRule) -> Aggregate:
     return replace(aggregate, rows=rows)
 
 
-def _kept(aggregate: Aggregate, rule: MaskingRule) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows that may stay, and where their counts are small."""
-    rows = _thinned(aggregate, rule)
-    counts = aggregate.names(Kind.COUNT)
-    small = pd.DataFrame(
-        {name: rule.is_small(rows[name]).fillna(False) for name in counts}, rows.index, dtype=bool
-    )
+def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
+    """The rows that may stay."""
+    rows = aggregate.rows.reset_index(drop=True)
+    keep = _steps_of_curves(aggregate, rows, rule)
+    keep &= ~_small_blocks(aggregate, rows, rule)
+    lost = np.zeros(len(rows), dtype=bool)
     if aggregate.small == "drop":
-        kept = ~small.any(axis=1) if counts else pd.Series(True, rows.index)
-        rows, small = rows[kept].reset_index(drop=True), small[kept].reset_index(drop=True)
-    return rows, small
+        for name in aggregate.names(Kind.COUNT):
+            lost |= rule.is_small(rows[name]).fillna(False).to_numpy(dtype=bool)
+    places = np.flatnonzero(keep & ~lost)
+    kept = rows.loc[places].reset_index(drop=True)
+    return Table(aggregate, kept, places.tolist(), np.flatnonzero(keep & lost).tolist())
 
 
-def _masked(table: Table, hidden_counts: pd.DataFrame, rule: MaskingRule) -> Masked:
-    aggregate, rows, small = table.aggregate, table.rows, table.small
-    hidden = pd.DataFrame(False, rows.index, rows.columns)
-    hidden[list(small.columns)] = hidden_counts
+def _masked(table: Table, bases: pd.DataFrame, rule: MaskingRule) -> Masked:
+    aggregate, rows = table.aggregate, table.rows
+    hidden = _together(aggregate, rows, _hidden(aggregate, rows, bases))
+    values = rows.copy()
+    for name in aggregate.names(Kind.COUNT):
+        values[name] = _rounded(rows[name], bases[name])
     for column in aggregate.columns:
-        if column.kind in (Kind.NUMBER, Kind.PERSON_YEARS) and column.needs:
-            lacking = small if column.kind == Kind.NUMBER else hidden
-            hidden[column.name] = lacking[list(column.needs)].any(axis=1)
-    hidden = _together(aggregate, rows, hidden)
-    shown = {c.name: _shown(rows[c.name], hidden[c.name], c.kind, rule) for c in aggregate.columns}
-    hidden &= rows.notna()
-    values = pd.DataFrame(shown, index=rows.index)
-    return Masked(aggregate.key, values, hidden, aggregate.columns, rule)
+        if column.kind in (Kind.PERSON_YEARS, Kind.NOTE):
+            told, empty = (
+                _other(column, rows, bases, rule),
+                "" if column.kind == Kind.NOTE else None,
+            )
+            values[column.name] = told.mask(hidden[column.name], empty)
+    for name, told in _numbers(aggregate, rows, values, bases, rule).items():
+        values[name] = told.mask(hidden[name])
+        hidden[name] |= told.isna() & rows[name].notna()
+    return Masked(aggregate.key, values, hidden, bases, aggregate.columns, rule)
 
 
-def _shown(values: pd.Series, hidden: pd.Series, kind: Kind, rule: MaskingRule) -> pd.Series:
-    if kind == Kind.LABEL:
-        return values
-    if kind == Kind.NOTE:
-        return values.map(_without_values) if rule.on else values
-    if kind == Kind.COUNT:
-        return rule.rounded(values).mask(hidden)
-    numbers = pd.to_numeric(values).astype(float).mask(hidden)
+def _hidden(aggregate: Aggregate, rows: pd.DataFrame, bases: pd.DataFrame) -> pd.DataFrame:
+    """Where something is hidden, whether there is anything or not.
+
+    Blank beside hidden would tell that there are too few people even for an estimate.
+    """
+    hidden = pd.DataFrame(False, rows.index, rows.columns)
+    for name in bases:
+        hidden[name] = bases[name] == 0
+    for column in aggregate.columns:
+        if column.kind not in (Kind.LABEL, Kind.COUNT) and column.needs:
+            hidden[column.name] |= hidden[list(column.needs)].any(axis=1)
+    return hidden
+
+
+def _rounded(counts: pd.Series[Any], bases: pd.Series[Any]) -> pd.Series[Any]:
+    """Counts to the nearest multiple of their bases, halves up, missing where hidden."""
+    values, base = pd.to_numeric(counts).astype(float), bases.mask(bases == 0)
+    made = np.floor(values / base + 0.5) * base
+    made = made.mask((values > 0) & (made == 0), base)
+    return pd.Series(made, counts.index).astype("Int64")
+
+
+def _other(
+    column: Column, rows: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule
+) -> pd.Series[Any]:
+    """Person-years and notes."""
+    own = rows[column.name]
+    if column.kind == Kind.NOTE:
+        return own.map(_without_values) if rule.on else own
+    years = pd.to_numeric(own).astype(float)
     if not rule.on:
-        return numbers
-    if kind == Kind.PERSON_YEARS:
-        return (numbers / _PERSON_YEARS_BASE).round() * _PERSON_YEARS_BASE
-    return numbers.map(_to_digits)
+        return years
+    base = bases[column.name].replace(0.0, np.nan) if column.name in bases else _PERSON_YEARS_BASE
+    return (years / base).astype(float).round() * base
+
+
+def _numbers(
+    aggregate: Aggregate, rows: pd.DataFrame, shown: pd.DataFrame, bases: pd.DataFrame,
+    rule: MaskingRule,
+) -> dict[str, pd.Series[Any]]:  # fmt: skip
+    """The estimates as they are told; missing where they may not be."""
+    columns = {c.name: c for c in aggregate.columns if c.kind == Kind.NUMBER}
+    exact = rows[list(columns)].apply(pd.to_numeric).astype(float)
+    if not rule.on or not len(rows):
+        return {name: exact[name] for name in columns}
+    counts = {
+        name: [
+            Known(*one)
+            for one in zip(
+                pd.to_numeric(rows[name]).astype(float),
+                shown[name].astype("Float64").astype(float), bases[name], strict=True,
+            )
+        ]
+        for name in aggregate.names(Kind.COUNT)
+    }  # fmt: skip
+    if "precision" in rows:
+        return _numbers_of_results(rows, exact, counts)
+    sd = exact["sd"] if "sd" in exact else pd.Series(np.nan, rows.index)
+    return {
+        name: pd.Series(
+            [
+                number_told(value, column, known, spread)
+                if may_be_told(column, known, rule.k) else np.nan
+                for value, known, spread in zip(
+                    exact[name], counts[column.needs[0]], sd, strict=True
+                )
+            ],
+            rows.index, dtype=float,
+        )
+        for name, column in columns.items()
+    }  # fmt: skip
+
+
+def _numbers_of_results(
+    rows: pd.DataFrame, exact: pd.DataFrame, counts: dict[str, list[Known]]
+) -> dict[str, pd.Series[Any]]:
+    made = [
+        result_told(
+            numbers,
+            rows["precision"].iloc[place],
+            {name: known[place] for name, known in counts.items()},
+            is_chi_square="chi-square" in rows["measure"].iloc[place],
+        )
+        for place, numbers in enumerate(exact.drop(columns="unit_value").to_dict("records"))
+    ]
+    told = pd.DataFrame(made, index=rows.index, columns=exact.columns.drop("unit_value"))
+    size = exact["unit_value"].map(lambda value: to_digits(value, _DIGITS_OF_SIZES))
+    return {"unit_value": size} | {str(name): told[name] for name in told}
 
 
 def _without_values(text: str) -> str:
@@ -181,15 +295,11 @@ def _without_values(text: str) -> str:
     return "; ".join(dict.fromkeys(told))
 
 
-def _to_digits(value: float) -> float:
-    return float(f"{value:.{_DIGITS - 1}e}") if np.isfinite(value) else value
-
-
-def _thinned(aggregate: Aggregate, rule: MaskingRule) -> pd.DataFrame:
-    """Keep of each curve its first row, and then a row whenever k more events have come."""
-    thinned, rows = aggregate.thinned, aggregate.rows.reset_index(drop=True)
+def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
+    """Of each curve its first row, and then a row whenever k more events have come."""
+    thinned = aggregate.thinned
     if thinned is None or rule.k < 2:
-        return rows
+        return np.ones(len(rows), dtype=bool)
     keep = np.zeros(len(rows), dtype=bool)
     groups = rows.groupby(list(thinned.within), sort=False, dropna=False) if thinned.within else [
         ((), rows)
@@ -199,14 +309,24 @@ def _thinned(aggregate: Aggregate, rule: MaskingRule) -> pd.DataFrame:
         for place, events in zip(curve.index, curve[thinned.events], strict=True):
             if last is None or events >= last + rule.k:
                 keep[place], last = True, events
-    return rows[keep].reset_index(drop=True)
+    return keep
+
+
+def _small_blocks(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
+    """Rows of blocks in which a count is small."""
+    blocks = aggregate.blocks
+    if blocks is None or not len(rows):
+        return np.zeros(len(rows), dtype=bool)
+    small = rule.is_small(rows[blocks.count]).fillna(False).astype(bool)
+    by = [rows[name] for name in blocks.within]
+    return small.groupby(by, sort=False, dropna=False).transform("any").to_numpy(dtype=bool)
 
 
 def _together(aggregate: Aggregate, rows: pd.DataFrame, hidden: pd.DataFrame) -> pd.DataFrame:
     """Hide the numbers of all rows of a classification as soon as those of one are hidden."""
     if aggregate.together is None or not len(rows):
         return hidden
-    names = aggregate.names(Kind.NUMBER)
+    names = [*aggregate.names(Kind.NUMBER), *aggregate.names(Kind.NOTE)]
     by = [rows[name] for name in aggregate.together] or [pd.Series(0, rows.index)]
     groups = rows.groupby(by, sort=False, dropna=False).ngroup()
     hidden[names] = hidden[names].groupby(groups).transform("any")

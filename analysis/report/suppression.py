@@ -1,124 +1,275 @@
-"""Secondary suppression: hide more counts until no sum tells one that is hidden."""
+"""Which counts of all tables are hidden or rounded more, so that no small one can be found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from analysis.report.aggregates import Aggregate, ColumnsAddUp, RowsAddUp
+from analysis.report.aggregates import Aggregate, ColumnsAddUp, Kind, RowsAddUp
+from analysis.report.audit import Audit, Cell, Promise
+from analysis.report.counts import PEOPLE, YEARS, Count
+from analysis.report.programme import holds
+from analysis.report.relations import Relation, parts_of, relations_of
+from lvm_core.errors import UsageError
 
-Cells = NDArray[np.intp]
+_FEWEST_YEARS: Final = 10.0
+_NICE: Final = (1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An aggregate whose small counts are known.
+    """An aggregate and those of its rows that may stay.
 
     Attributes:
-        aggregate: with its sums and the identity of its counts.
+        aggregate: whole.
         rows: those that may stay, numbered from 0.
-        small: of the count columns, True where a count is to be hidden.
+        places: of these rows in the aggregate.
+        lost: places of rows that are left out because their counts are small.
     """
 
     aggregate: Aggregate
     rows: pd.DataFrame
-    small: pd.DataFrame
+    places: Sequence[int]
+    lost: Sequence[int]
+
+    def counted(self) -> list[str]:
+        """Return the columns of counts, and of person-years that are described."""
+        names = self.aggregate.names(Kind.COUNT)
+        return names + [
+            name
+            for name in self.aggregate.names(Kind.PERSON_YEARS)
+            if name in self.aggregate.counts
+        ]
+
+    def what(self, column: str, place: int) -> Count | None:
+        """Return what a row of the aggregate counts in a column."""
+        described = self.aggregate.counts.get(column)
+        return described[place] if described is not None else None
 
 
-def hide_partners(tables: Sequence[Table], k: int) -> list[pd.DataFrame]:
-    """Hide counts until every sum has no hidden part, or several that are not few together.
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """What masking does to counts.
 
-    What the hidden parts of a sum are together follows from the shown ones, nearly: that must not
-    be a small count either. The next part to be hidden is the smallest that is not 0. Counts of
-    one identity and one value are one count, wherever they stand.
+    Attributes:
+        bases: for each table, of its `counted` columns: what a count is rounded to; 0 where it is
+            hidden, NaN where there is none.
+        wrong: relations that the exact counts do not meet, or counts that differ between tables,
+            so that what the tables say of them cannot be right.
+        n_solved: linear programmes solved.
+    """
+
+    bases: list[pd.DataFrame]
+    wrong: list[str]
+    n_solved: int
+
+
+def nice(value: float) -> float:
+    """Return the smallest of 1, 2 and 5 times a power of ten that is not below a number above 0."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in _NICE if step * power >= value * (1 - 1e-9))
+
+
+def suppressed(
+    tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]
+) -> Suppressed:
+    """Hide small counts, and round or hide others until no small one can be found.
 
     Args:
-        tables: whose small counts are known.
-        k: fewest people or events that may be known.
+        tables: rows that may stay.
+        promise: what may not be found out.
+        longest_years: the longest follow-up of anybody, by outcome.
 
-    Returns:
-        For each table, of the shape of `small`, True where a count is hidden.
+    Raises:
+        UsageError: a small count can be found whatever is taken away.
     """
-    starts = np.cumsum([0, *(table.small.size for table in tables)])
-    values = np.concatenate([np.zeros(0), *(_values(table) for table in tables)])
-    small = [table.small.to_numpy(dtype=bool).ravel() for table in tables]
-    hidden = np.concatenate([np.zeros(0, dtype=bool), *small])
-    same = _same_counts(tables, starts, values)
-    sums = [
-        start + cells
-        for table, start in zip(tables, starts[:-1], strict=True)
-        for cells in _sums(table)
-    ]
-    changed = True
-    while changed:
-        before = hidden.sum()
-        for cells in same:
-            hidden[cells] = hidden[cells].any()
-        for cells in sums:
-            _hide_partners_of(cells, values, hidden, k)
-        changed = hidden.sum() > before
-    return [
-        pd.DataFrame(
-            hidden[start : start + table.small.size].reshape(table.small.shape),
-            table.small.index, table.small.columns,
-        )
-        for table, start in zip(tables, starts[:-1], strict=True)
+    cells: dict[Count, Cell] = {}
+    wrong: list[str] = []
+    names = [_named(table, cells, promise, wrong) for table in tables]
+    for count, cell in cells.items():
+        people = cells.get(count.of(PEOPLE)) if count.unit == YEARS else None
+        if people is not None and not people.base:
+            cell.base = 0.0
+    unseen = {
+        count: float(table.aggregate.rows[column].iloc[place])
+        for table in tables
+        for column in table.counted()
+        for place in table.lost
+        if (count := table.what(column, place)) is not None and count not in cells
+    }
+    found = relations_of([*cells, *unseen], longest_years)
+    found += [one for table in tables for one in table.aggregate.related]
+    found += [one for table, own in zip(tables, names, strict=True) for one in _sums(table, own)]
+    found += [
+        one for table in tables if table.aggregate.thinned is not None
+        for one in _steps(table, list(cells), promise.k)
     ]  # fmt: skip
+    same, related = _same(cells, found)
+    audit = Audit({same.get(c, c): cells[same.get(c, c)] for c in cells}, related, promise, unseen)
+    audit.run()
+    if audit.unsafe:
+        raise UsageError(
+            f"{len(audit.unsafe)} counts below {promise.k} could be found from the others, as: "
+            f"{audit.unsafe[0]}; expected that all can be hidden. Raise masking.k or masking.base, "
+            "or leave out outcomes or covariates"
+        )
+    wrong += [" ".join(f"{w:+g} [{c}]" for c, w in one.terms) for one in audit.left_out]
+    bases = [
+        own.map(lambda c: cells[same.get(c, c)].base if isinstance(c, Count) else math.nan)
+        for own in names
+    ]
+    return Suppressed(bases, wrong, audit.n_solved)
 
 
-def _hide_partners_of(
-    cells: Cells, values: NDArray[np.float64], hidden: NDArray[np.bool_], k: int
-) -> None:
-    parts = cells[values[cells] > 0]
-    away = hidden[parts]
-    n_away, together = int(away.sum()), float(values[parts[away]].sum())
-    for part in sorted(parts[~away], key=lambda cell: float(values[cell])):
-        if not n_away or (n_away > 1 and together >= k):
-            return
-        hidden[part] = True
-        n_away, together = n_away + 1, together + float(values[part])
+def _named(
+    table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]
+) -> pd.DataFrame:
+    """What each cell counts, None where there is no count; cells are added."""
+    made: dict[str, list[Count | None]] = {}
+    for column in table.counted():
+        needing = _needing(table, column)
+        values = pd.to_numeric(table.rows[column]).astype(float)
+        made[column] = [
+            None if math.isnan(value)
+            else _with_cell(table, column, row, value, int(needing[row]), cells, promise, wrong)
+            for row, value in enumerate(values)
+        ]  # fmt: skip
+    return pd.DataFrame(made, index=table.rows.index, dtype=object)
 
 
-def _values(table: Table) -> NDArray[np.float64]:
-    counts = table.rows[list(table.small.columns)].apply(pd.to_numeric)
-    return np.asarray(counts.to_numpy(dtype=float, na_value=np.nan).ravel())
+def _with_cell(
+    table: Table, column: str, row: int, value: float, needing: int, cells: dict[Count, Cell],
+    promise: Promise, wrong: list[str],
+) -> Count:  # fmt: skip
+    own = Count(f"{table.aggregate.key}.{column}.{row}")
+    count = table.what(column, table.places[row]) or own
+    is_whole = count.unit != YEARS
+    if count in cells and abs(cells[count].value - value) > 1e-6:
+        wrong.append(f"{count} is {cells[count].value:g}, and {value:g} in {own.unit}")
+        count = own
+    if count not in cells:
+        base = float(promise.base) if is_whole else _base_of_years(table, row, value, promise.base)
+        is_small = is_whole and 0 < value < promise.k
+        cells[count] = Cell(value, 0.0 if is_small else base, 0, is_whole)
+    cells[count].needed += needing
+    return count
 
 
-def _same_counts(
-    tables: Sequence[Table], starts: NDArray[np.intp], values: NDArray[np.float64]
-) -> list[Cells]:
-    """The cells of each count that stands in several places."""
-    places: dict[tuple[str, float], list[int]] = {}
-    for table, start in zip(tables, starts[:-1], strict=True):
-        n_columns = table.small.shape[1]
-        for name, identities in table.aggregate.identities.items():
-            column = list(table.small.columns).index(name)
-            for row, identity in enumerate(identities):
-                cell = int(start) + row * n_columns + column
-                if identity and values[cell] > 0:
-                    places.setdefault((identity, float(values[cell])), []).append(cell)
-    return [np.array(cells) for cells in places.values() if len(cells) > 1]
+def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
+    """Person-years are rounded to what `base` average people contribute."""
+    people = next(c for c in table.aggregate.columns if c.kind == Kind.PERSON_YEARS).needs
+    n = float(table.rows[people[0]].iloc[row]) if people else math.nan
+    return max(nice(base * years / n) if n > 0 and years > 0 else 0.0, _FEWEST_YEARS)
 
 
-def _sums(table: Table) -> list[Cells]:
-    """The cells that each sum of a table ties together, its total among them."""
-    names = list(table.small.columns)
-    made = []
+def _needing(table: Table, column: str) -> Any:
+    """How many estimates of each row are hidden with a count."""
+    needing = [c.name for c in table.aggregate.columns if column in c.needs]
+    return table.rows[needing].notna().any(axis=1).to_numpy(dtype=int)
+
+
+def _sums(table: Table, names: pd.DataFrame) -> Iterator[Relation]:
+    """Sums that a table declares, of columns whose counts it does not describe."""
     for one in table.aggregate.sums:
         if isinstance(one, ColumnsAddUp):
-            columns = [names.index(name) for name in (one.total, *one.parts)]
-            made += [np.array(columns) + row * len(names) for row in range(len(table.rows))]
+            columns = [one.total, *one.parts]
+            if not set(columns) <= set(table.aggregate.counts):
+                for row in names[columns].itertuples(index=False, name=None):
+                    if all(isinstance(c, Count) for c in row):
+                        yield Relation(((row[0], 1.0), *((c, -1.0) for c in row[1:])))
         else:
-            made += _of_rows(table, one, names)
-    return made
+            yield from _sums_of_rows(table, one, names)
 
 
-def _of_rows(table: Table, one: RowsAddUp, names: list[str]) -> list[Cells]:
+def _sums_of_rows(table: Table, one: RowsAddUp, names: pd.DataFrame) -> Iterator[Relation]:
     by = [table.rows[name] for name in one.within] or [pd.Series(0, table.rows.index)]
-    groups = table.rows.groupby(by, sort=False, dropna=False).indices.values()
-    columns = [names.index(name) for name in one.counts]
-    return [np.asarray(rows) * len(names) + column for rows in groups for column in columns]
+    groups = table.rows.groupby(by, sort=False, dropna=False).indices
+    for column in set(one.counts) - set(table.aggregate.counts):
+        for rows in groups.values():
+            own = [c for c in names[column].iloc[rows] if isinstance(c, Count)]
+            of = table.rows[one.over].iloc[rows]
+            total = [c for c, v in zip(names[column].iloc[rows], of, strict=True) if v == one.total]
+            if total and total[0] is not None:
+                parts = [c for c in own if c != total[0]]
+                yield Relation(((total[0], 1.0), *((c, -1.0) for c in parts)))
+
+
+def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
+    """Between two steps of a curve fewer than k events happen."""
+    thinned = table.aggregate.thinned
+    assert thinned is not None
+    curves: dict[Count, list[Count]] = defaultdict(list)
+    for place in table.places:
+        count = table.what(thinned.events, place)
+        if count is not None and count.ended is not None:
+            curves[replace(count, ended=None)].append(count)
+    ticks: dict[Count, list[Count]] = defaultdict(list)
+    for count in counts:
+        if count.ended is not None and count.ended[1] == count.ended[2]:
+            ticks[replace(count, ended=None)].append(count)
+    for context, steps in curves.items():
+        for tick in ticks.get(context, ()):
+            time = (tick.ended or ("", 0.0))[1]
+            ends = [step.ended or ("", 0.0, 0.0) for step in steps]
+            past = [i for i, end in enumerate(ends) if end[2] <= time]
+            if past and all(end[1] >= time for end in ends[past[-1] + 1 :]):
+                yield Relation(((tick, 1.0), (steps[past[-1]], -1.0)), -np.inf, k - 1.0)
+
+
+def _same(
+    cells: dict[Count, Cell], relations: Sequence[Relation]
+) -> tuple[dict[Count, Count], list[Relation]]:
+    """Counts that differ by a shown 0 are one count, and shown alike.
+
+    Returns:
+        For such counts the one that stands for them all; relations between those alone.
+    """
+    small = [count for count, cell in cells.items() if not cell.base]
+    hidden_zeros = parts_of(small, relations)
+    nothing = {c for c, cell in cells.items() if cell.value == 0 and c not in hidden_zeros}
+    exact = {count: cell.value for count, cell in cells.items()}
+    same: dict[Count, Count] = {}
+    for one in relations:
+        left = [(c, w) for c, w in one.terms if c not in nothing]
+        is_sum = one.low == one.high == 0 and len(left) == 2 and left[0][1] == -left[1][1]
+        if is_sum and holds(one, exact):
+            _join(left[0][0], left[1][0], cells, same)
+    return {count: _root(count, same) for count in same}, _between_roots(relations, same, exact)
+
+
+def _root(count: Count, same: Mapping[Count, Count]) -> Count:
+    while count in same:
+        count = same[count]
+    return count
+
+
+def _join(a: Count, b: Count, cells: Mapping[Count, Cell], same: dict[Count, Count]) -> None:
+    """Let one count stand for another; one that a table shows for one that none does."""
+    a, b = _root(a, same), _root(b, same)
+    if a == b:
+        return
+    if a not in cells:
+        a, b = b, a
+    same[b] = a
+    if a in cells and b in cells:
+        cells[a].needed += cells[b].needed
+
+
+def _between_roots(
+    relations: Sequence[Relation], same: Mapping[Count, Count], exact: Mapping[Count, float]
+) -> list[Relation]:
+    made: dict[tuple[Any, ...], Relation] = {}
+    for one in relations:
+        terms: dict[Count, float] = defaultdict(float)
+        for count, weight in one.terms:
+            terms[_root(count, same)] += weight
+        kept = tuple((count, weight) for count, weight in terms.items() if weight)
+        if len(kept) > 1 or (kept and holds(one, exact)):
+            made[kept, one.low, one.high] = Relation(kept, one.low, one.high)
+    return list(made.values())

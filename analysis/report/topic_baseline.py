@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.report.aggregates import EVERYBODY, Aggregate, RowsAddUp, count, label, number
+from analysis.report import meanings
+from analysis.report.aggregates import EVERYBODY, Aggregate, Told, count, label, number
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
@@ -53,6 +54,7 @@ _CATEGORIES: Final = {
     "ethnicity": "Ethnicity",
 }
 _MISSING: Final = "missing"
+_QUANTILES: Final = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95}
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:

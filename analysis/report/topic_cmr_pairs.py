@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.cmr import pair_with_cmr
-from analysis.report.aggregates import Aggregate, RowsAddUp, count, label
+from analysis.report import meanings
+from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.bands import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
 from analysis.report.study_data import StudyData
 from lvm_core.ecg_rules import CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV
@@ -40,6 +41,10 @@ UNDATED: Final = "paired, but it is not known whether first imaged before that d
 NO_LABEL: Final = "paired, but body surface area or sex is unknown"
 NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
 COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
+_STEPS: Final = {
+    WITH_CMR: "all", NO_ECG: "no ECG", NOT_IN_TIME: "not in time", NO_LABEL: "no label",
+    NO_RULES: "no rules", COMPLETE: "complete",
+}  # fmt: skip
 
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv",
                    "s_v3_uv", *RULES)  # fmt: skip

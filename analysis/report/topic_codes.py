@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from analysis.report import meanings
 from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
@@ -35,7 +36,8 @@ def aggregates(data: StudyData) -> list[Aggregate]:
         count("n_people", "people of the cohort with such a record, at any time"),
     )
     names = [column.name for column in columns]
-    return [Aggregate("code_hits", data.code_hits[names].reset_index(drop=True), columns)]
+    table = data.code_hits[names].reset_index(drop=True)
+    return [Aggregate("code_hits", table, columns, counts=meanings.code_hits(table))]
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

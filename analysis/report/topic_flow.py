@@ -8,15 +8,8 @@ from typing import Final
 import pandas as pd
 
 from analysis.followup import Exclusion
-from analysis.report.aggregates import (
-    EVERYBODY,
-    Aggregate,
-    ColumnsAddUp,
-    RowsAddUp,
-    count,
-    followed_identity,
-    label,
-)
+from analysis.report import meanings
+from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_flow import flow_diagram, flow_diagram_alt
 from analysis.report.masking import HIDDEN, Masked
@@ -102,21 +95,9 @@ def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None
         count("n_ecgs", "index ECGs, and one for each person who has none"),
     )
     table = pd.DataFrame(_rows(people, eligibility), columns=[column.name for column in columns])
-    # First another reason, or everybody, is hidden with a lone one: not those left, who stand in
-    # the block of every outcome. The last relation hides both counts of a row or none.
-    sums = (
-        RowsAddUp(_COUNTS, "reason", None, ("outcome", "early")),
-        RowsAddUp(_COUNTS, "reason", None, ("outcome",)),
-        ColumnsAddUp("n_ecgs", ("n_people",)),
-    )
-    known = [
-        followed_identity("people", outcome, EVERYBODY, EVERYBODY)
-        if reason == ANALYSED else "everybody left" if reason == LEFT else ""
-        for outcome, reason in zip(table["outcome"], table["reason"], strict=True)
-    ]  # fmt: skip
-    ecgs = ["ECGs left" if reason == LEFT else "" for reason in table["reason"]]
-    identities = {"n_people": known, "n_ecgs": ecgs}
-    return Aggregate("flow", table, columns, sums, identities=identities)
+    one_ecg_each = bool((table["n_people"] == table["n_ecgs"]).all())
+    counts = meanings.flow(table, one_ecg_each=one_ecg_each)
+    return Aggregate("flow", table, columns, counts=counts)
 
 
 def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[object, ...]]:
@@ -187,7 +168,8 @@ def _eligible_ecgs(eligibility: pd.DataFrame) -> list[Aggregate]:
             ("eligible", left["min_encounters"])]  # fmt: skip
     columns = (label("step", "towards the index ECG"), count("n_ecgs", "ECGs of the cohort"))
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return [Aggregate("eligible_ecgs", table, columns, (RowsAddUp(("n_ecgs",), "step", None),))]
+    counts = meanings.eligible_ecgs(table)
+    return [Aggregate("eligible_ecgs", table, columns, counts=counts)]
 
 
 def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:

@@ -12,6 +12,7 @@ from analysis.repeatability import repeatability
 from analysis.report.aggregates import Aggregate, count, label, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
+from analysis.report.meanings import Analysed, repeated, repeats, several_ecgs, with_ecgs
 from analysis.report.study_data import StudyData
 from analysis.report.words import estimate_texts, side_by_side
 
@@ -19,6 +20,7 @@ ICC: Final = "ICC(1,1)"
 WITHIN: Final = "within-person SD"
 REPEATABILITY: Final = "repeatability coefficient"
 EVERY_ECG: Final = "all ECGs"
+_MEASURES: Final = (ICC, WITHIN, REPEATABILITY)
 _GAPS_YEARS: Final = {
     "first and second, under 1 year apart": (0, 1),
     "first and second, 1 to 5 years apart": (1, 5),
@@ -29,19 +31,32 @@ _GAPS_YEARS: Final = {
 def aggregates(data: StudyData) -> list[Aggregate]:
     """Return the repeatability of mass and index over all ECGs, and of pairs by time between."""
     rows: list[dict[str, Any]] = []
+    counts: list[Analysed] = []
     table = data.predictions.sort_values(["participant_id", "recorded_at", "ecg_id"])
     columns = {data.study.mass_column: "g", data.study.index_column: "g/m2"}
     for column, unit in columns.items():
         if column not in table:
             continue
         known = table.dropna(subset=[column])
-        rows += _of(known, column, unit, EVERY_ECG)
-        rows += [row for words, own in _pairs(known) for row in _of(own, column, unit, words)]
+        for words, own in ((EVERY_ECG, _several(known)), *_pairs(known)):
+            rows += _of(own, column, unit, words)
+            gap = "" if words == EVERY_ECG else words
+            counts += [Analysed(repeated(column, gap), end="")] * len(_MEASURES)
     ecgs = data.predictions.groupby("participant_id").size()
     spread = ecgs.clip(upper=3).value_counts().reindex([1, 2, 3], fill_value=0)
     numbers = pd.DataFrame({"n_ecgs": ["1", "2", "3 or more"], "n_people": spread.to_numpy()})
     shape = (label("n_ecgs", "usable ECGs of a person"), count("n_people", "people"))
-    return [results("repeats", rows), Aggregate("repeats", numbers, shape)]
+    spread_of = [with_ecgs("one"), with_ecgs("several", "two"), with_ecgs("several", "more")]
+    return [
+        results("repeats", rows, repeats(counts)),
+        Aggregate("repeats", numbers, shape, counts={"n_people": spread_of},
+                  related=several_ecgs(data.study.mass_column)),
+    ]  # fmt: skip
+
+
+def _several(table: pd.DataFrame) -> pd.DataFrame:
+    """The ECGs of who has two or more."""
+    return table[table.groupby("participant_id")["ecg_id"].transform("size") > 1]
 
 
 def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -58,21 +73,28 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _of(table: pd.DataFrame, column: str, unit: str, words: str) -> list[dict[str, Any]]:
-    """Three rows, or none where fewer than two people have two ECGs."""
-    known: dict[str, Any] = {"exposure": column, "contrast": words}
+    """A row a measure, whether there are enough people to estimate it or not.
+
+    Of pairs the number of ECGs is not told: it is twice that of people.
+    """
+    known: dict[str, Any] = {
+        "exposure": column, "contrast": words, "n_people": table["participant_id"].nunique(),
+        "n_ecgs": len(table) if words == EVERY_ECG else None,
+    }  # fmt: skip
     try:
         found = repeatability(table, value=column, person="participant_id")
-    except TableRefused:
-        return []
-    known |= {"n_people": found.n_people, "n_ecgs": found.n_values}
-    values = {
-        ICC: (found.icc, found.icc_lo, found.icc_hi, ""),
-        WITHIN: (found.within_sd, found.within_sd_lo, found.within_sd_hi, unit),
-        REPEATABILITY: (found.repeatability, None, None, unit),
-    }
+    except TableRefused as error:
+        units = ("", unit, unit)
+        return [result("repeats", measure, **known, unit=own, warnings=str(error))
+                for measure, own in zip(_MEASURES, units, strict=True)]  # fmt: skip
+    values = (
+        (found.icc, found.icc_lo, found.icc_hi, ""),
+        (found.within_sd, found.within_sd_lo, found.within_sd_hi, unit),
+        (found.repeatability, None, None, unit),
+    )
     return [
         result("repeats", measure, **known, estimate=value, lo=lo, hi=hi, unit=own)
-        for measure, (value, lo, hi, own) in values.items()
+        for measure, (value, lo, hi, own) in zip(_MEASURES, values, strict=True)
     ]
 
 
@@ -84,11 +106,11 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     people = pd.DataFrame({"Usable ECGs": numbers.rows["n_ecgs"],
                            "People": numbers.shown("n_people")})  # fmt: skip
     items = [ReadTable("repeats_people", "Usable ECGs of a person", people)]
-    if not len(found.rows):
+    if not found.rows["estimate"].notna().any():
         told = "Too few people have two usable ECGs to tell how well they repeat."
         return Section("repeats", "Repeat ECGs", (told,), tuple(items))
     rows = found.rows.assign(
-        text=estimate_texts(found), People=found.shown("n_people"), ECGs=found.shown("n_ecgs"),
+        text=estimate_texts(found), People=found.shown("n_people"), ECGs=_ecgs(found),
         Quantity=found.rows["exposure"], Pairs=found.rows["contrast"],
     )  # fmt: skip
     cells = side_by_side(rows, by=["Quantity", "Pairs", "People", "ECGs"], over="measure",
@@ -100,3 +122,10 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     )
     items.append(ReadTable("repeats", "Repeatability of the prediction", cells, 2, notes))
     return Section("repeats", "Repeat ECGs", items=tuple(items))
+
+
+def _ecgs(found: Masked) -> list[str]:
+    """Numbers of ECGs; of pairs that is known."""
+    pairs = found.rows["contrast"] != EVERY_ECG
+    return ["two each" if pair else text for pair, text in
+            zip(pairs, found.shown("n_ecgs"), strict=True)]  # fmt: skip

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.outcome_models import SD_OF_SEX
-from analysis.report.aggregates import RESULT_COLUMNS, Column, Kind
+from analysis.report.aggregates import NEVER, RESULT_COLUMNS, Column, Kind
 from analysis.report.document import About, ReadTable
 from analysis.report.exposure_sds import KEY as SDS
 from analysis.report.exposure_sds import sd_by_sex_text
@@ -24,8 +24,6 @@ from analysis.report.page import Report, render, render_table
 from analysis.report.word import write_word
 
 MANIFEST: Final = "MANIFEST"
-# It decides what is hidden and stands in no sum, so it is not safe to show even when masked.
-_NEVER: Final = "n_events_fewest"
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d.])")
 _RESULTS: Final = "results_"
@@ -109,9 +107,9 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
         constants: columns that every row gets.
 
     Returns:
-        The columns of RESULT_COLUMNS but `n_events_fewest`; `masked`, which names the columns that
-        masking hides in a row; and the constants. A row that is not of one model of several has
-        the constant `model_id`.
+        The columns of RESULT_COLUMNS but NEVER; `masked`, which names the columns that masking
+        hides in a row; `coarse`, which counts are rounded more than others; and the constants. A
+        row that is not of one model of several has the constant `model_id`.
     """
     columns = _result_columns()
     parts = [one for key, one in masked.items() if key.startswith(_RESULTS) and len(one.rows)]
@@ -122,9 +120,21 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
         for place in one.rows.index
     ]
     made["masked"] = pd.Series(hidden, index=made.index, dtype=object)
+    told = [text for one in parts for text in _coarse(one)]
+    made["coarse"] = pd.Series(told, index=made.index, dtype=object)
     own = made[_MODEL_ID].where(made[_MODEL_ID] != "", str(constants.get(_MODEL_ID, "")))
     others = {name: str(value) for name, value in constants.items() if name != _MODEL_ID}
     return made.assign(**others, model_id=own)
+
+
+def _coarse(one: Masked) -> list[str]:
+    """The counts of each row that are rounded more than others."""
+    names = [column.name for column in _result_columns() if column.kind == Kind.COUNT]
+    texts = {name: one.coarse(name) for name in names}
+    return [
+        " ".join(f"{name}{own[place]}" for name, own in texts.items() if own[place])
+        for place in range(len(one.rows))
+    ]
 
 
 def meta_analysis_table(
@@ -164,9 +174,12 @@ def tidy(masked: Masked) -> pd.DataFrame:
     return pd.DataFrame(
         {
             column.name: [
-                HIDDEN if hidden else "" if pd.isna(value) else _text(value, column.kind)
-                for value, hidden in zip(
-                    masked.rows[column.name], masked.hidden[column.name], strict=True
+                HIDDEN if hidden else "" if pd.isna(value) else _text(value, column.kind) + more
+                for value, hidden, more in zip(
+                    masked.rows[column.name],
+                    masked.hidden[column.name],
+                    masked.coarse(column.name),
+                    strict=True,
                 )
             ]
             for column in _shown(masked.columns)
@@ -176,7 +189,7 @@ def tidy(masked: Masked) -> pd.DataFrame:
 
 
 def _shown(columns: tuple[Column, ...]) -> list[Column]:
-    return [column for column in columns if column.name != _NEVER]
+    return [column for column in columns if column.name not in NEVER]
 
 
 def _result_columns() -> list[Column]:
@@ -264,6 +277,8 @@ def _schema(constants: Mapping[str, str]) -> pa.Schema:
               _result_columns()]  # fmt: skip
     told = "columns that masking hides in this row, with a space between them"
     fields.append(pa.field("masked", pa.string(), metadata={"meaning": told}))
+    told = "counts that are rounded more than others in this row, and how far they may be off"
+    fields.append(pa.field("coarse", pa.string(), metadata={"meaning": told}))
     same = {"meaning": "the same in every row"}
     others = [name for name in constants if name != _MODEL_ID]
     return pa.schema([*fields, *(pa.field(name, pa.string(), metadata=same) for name in others)])

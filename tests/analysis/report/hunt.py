@@ -1,24 +1,24 @@
 """Somebody who has an export and tries to find the counts that it hides.
 
-The hunter knows the rules (counts are rounded to 5, "*" is hidden), reads every table as intervals,
-and tightens them by everything that adds up: totals and parts, rows of a curve, differences
-between outcomes, periods, subgroups and analyses, means of groups against the mean of all, and
-incidences times people at risk. It does not use the relations that the code under test declares.
+The hunter knows the rules (counts are rounded, "*" is hidden, "760±20" is rounded more), reads
+every file as intervals, writes down everything that adds up, is at most something else or follows
+from an estimate, and asks linear programmes for the least and the greatest value of a hidden count.
+Nothing of this uses the code under test: `hunt_tables` says in its own words what the files mean.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
+from scipy.optimize import linprog, milp
+from scipy.sparse import coo_array
 
 Key = tuple[Any, ...]
-INFINITY = 10**9
+FAR = 1e6
 
 
 @dataclass
@@ -26,343 +26,178 @@ class Hunter:
     """What is known of each count, and what adds up.
 
     Attributes:
+        k: counts of 1 to k - 1 are hidden.
         base: counts are rounded to its multiples; 1 when they are exact.
         low, high: bounds of each count.
-        sums: total and parts.
+        hidden: counts that a file shows as "*".
+        sums: weights of counts, and between what their sum lies.
+        wholes: for each count, those that it is part of.
     """
 
+    k: int
     base: int
-    low: dict[Key, int] = field(default_factory=lambda: defaultdict(int))
-    high: dict[Key, int] = field(default_factory=lambda: defaultdict(lambda: INFINITY))
-    sums: list[tuple[Key, tuple[Key, ...]]] = field(default_factory=list)
-    ascending: list[tuple[Key, Key]] = field(default_factory=list)
+    low: dict[Key, float] = field(default_factory=dict)
+    high: dict[Key, float] = field(default_factory=dict)
+    hidden: dict[Key, None] = field(default_factory=dict)
+    sums: list[tuple[dict[Key, float], float, float]] = field(default_factory=list)
+    wholes: dict[Key, set[Key]] = field(default_factory=dict)
+    fractions: set[Key] = field(default_factory=set)
+
+    def between(self, key: Key, low: float, high: float) -> None:
+        """A count lies between two values."""
+        self.low[key] = max(self.low.get(key, 0.0), low)
+        self.high[key] = min(self.high.get(key, FAR), high)
 
     def see(self, key: Key, text: str) -> None:
-        """Learn from a shown cell."""
-        if text == "":
-            return
+        """Learn from a cell: a count, "*", "760±20", or nothing."""
+        self.between(key, 0.0, FAR)
         if text == "*":
-            self.at_least(key, 1)
-            return
-        value, half = int(text), self.base // 2
-        self.at_least(key, value - half if value else 0)
-        self.at_most(key, value + half if value else 0)
+            self.hidden[key] = None
+        elif text:
+            value, _, off = text.partition("±")
+            n, base = float(value), 2 * float(off) if off else float(self.base)
+            if n == 0:
+                self.between(key, 0.0, 0.0)
+            else:
+                least = 1.0 if n == base else math.ceil(n - base / 2)
+                self.between(key, max(least, self.k, 1.0), math.ceil(n + base / 2) - 1.0)
 
-    def at_least(self, key: Key, value: float) -> None:
-        self.low[key] = max(self.low[key], math.ceil(value - 1e-9))
-
-    def at_most(self, key: Key, value: float) -> None:
-        self.high[key] = min(self.high[key], math.floor(value + 1e-9))
+    def weighted(self, weights: Mapping[Key, float], low: float, high: float) -> None:
+        """A weighted sum of counts lies between two values."""
+        for key in weights:
+            self.between(key, 0.0, FAR)
+        self.sums.append((dict(weights), low, high))
 
     def adds_up(self, total: Key, parts: Iterable[Key]) -> None:
-        found = tuple(parts)
-        if found:
-            self.sums.append((total, found))
+        """Parts add up to a total."""
+        weights: dict[Key, float] = {total: 1.0}
+        for part in parts:
+            weights[part] = weights.get(part, 0.0) - 1.0
+            self.wholes.setdefault(part, set()).add(total)
+        if len(weights) > 1:
+            self.weighted(weights, 0.0, 0.0)
 
     def same(self, a: Key, b: Key) -> None:
-        self.adds_up(a, [b])
+        """Two names of one count."""
+        if a != b:
+            self.adds_up(a, [b])
+            self.adds_up(b, [a])
 
-    def rises(self, a: Key, b: Key) -> None:
-        """The first is at most the second."""
-        self.ascending.append((a, b))
+    def at_most(self, a: Key, b: Key) -> None:
+        """The first is part of the second."""
+        if a != b:
+            self.weighted({b: 1.0, a: -1.0}, 0.0, math.inf)
+            self.wholes.setdefault(a, set()).add(b)
 
-    def think(self) -> None:
-        """Tighten all bounds until nothing changes."""
-        changed = True
-        while changed:
-            before = dict(self.low), dict(self.high)
-            for total, parts in self.sums:
-                self._tighten(total, parts)
-            for a, b in self.ascending:
-                self.at_most(a, self.high[b])
-                self.at_least(b, self.low[a])
-            changed = before != (dict(self.low), dict(self.high)) and not self.contradictions()
+    def think(self) -> Thoughts:
+        """Set up the programmes."""
+        for key in self.hidden:
+            # A part of something hidden may be 0 and hidden with it; all else is not 0.
+            if not self._is_part_of_hidden(key):
+                self.between(key, 1.0, FAR)
+        return Thoughts(self)
 
-    def _tighten(self, total: Key, parts: tuple[Key, ...]) -> None:
-        lows, highs = [self.low[p] for p in parts], [self.high[p] for p in parts]
-        self.at_least(total, sum(lows))
-        self.at_most(total, min(sum(highs), INFINITY))
-        for part, low, high in zip(parts, lows, highs, strict=True):
-            if self.high[total] < INFINITY:
-                self.at_most(part, self.high[total] - (sum(lows) - low))
-            others = sum(highs) - high
-            if others < INFINITY:
-                self.at_least(part, self.low[total] - others)
-
-    def candidates(self, key: Key) -> int:
-        """How many values a count may have."""
-        return self.high[key] - self.low[key] + 1
-
-    def contradictions(self) -> list[Key]:
-        """Counts that cannot be, which means that the hunter reads the export wrongly."""
-        return [key for key in self.low if self.low[key] > self.high[key]]
+    def _is_part_of_hidden(self, key: Key) -> bool:
+        seen, todo = {key}, [key]
+        while todo:
+            for whole in self.wholes.get(todo.pop(), ()):
+                if whole not in seen:
+                    if whole in self.hidden:
+                        return True
+                    seen.add(whole)
+                    todo.append(whole)
+        return False
 
 
-def read(folder: Path, name: str) -> pd.DataFrame:
-    """A table of the export as text; empty if it is not there."""
-    path = folder / "data" / f"{name}.csv"
-    if not path.exists():
-        return pd.DataFrame()
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+class Thoughts:
+    """The programmes of a hunter.
 
+    Attributes:
+        least, most: smallest and largest value of each count in the solutions seen so far.
+    """
 
-def hunt(folder: Path, base: int) -> Hunter:
-    """Read an export and think."""
-    hunter = Hunter(base)
-    for read_table in (
-        _flow, _baseline, _means, _rates, _at_risk, _curves, _ends, _calendar, _results,
-        _calibration, _lvh_by_cmr,
-    ):  # fmt: skip
-        read_table(hunter, folder)
-    hunter.think()
-    return hunter
+    def __init__(self, hunter: Hunter) -> None:
+        self._hunter = hunter
+        self._keys = list(hunter.low)
+        self.place = {key: i for i, key in enumerate(self._keys)}
+        n = len(self._keys)
+        self._bounds = np.array([(hunter.low[k], hunter.high[k]) for k in self._keys])
+        equal = [one for one in hunter.sums if one[1] == one[2]]
+        upper = [one for one in hunter.sums if one[1] != one[2] and one[2] < math.inf]
+        lower = [one for one in hunter.sums if one[1] != one[2] and one[1] > -math.inf]
+        minus = [({k: -w for k, w in one[0].items()}, 0.0, -one[1]) for one in lower]
+        self._equal = self._matrix(equal, n), np.array([one[1] for one in equal])
+        self._limit = self._matrix([*upper, *minus], n), np.array([o[2] for o in [*upper, *minus]])
+        self.least, self.most = np.full(n, np.inf), np.full(n, -np.inf)
 
+    def _matrix(self, sums: list[Any], n: int) -> Any:
+        rows, columns, values = [], [], []
+        for row, (weights, _, _) in enumerate(sums):
+            for key, weight in weights.items():
+                rows.append(row)
+                columns.append(self.place[key])
+                values.append(weight)
+        return coo_array((values, (rows, columns)), shape=(len(sums), n)).tocsr()
 
-def _one_ecg_each(folder: Path) -> bool:
-    table = read(folder, "flow")
-    return bool((table["n_people"] == table["n_ecgs"]).all())
+    def is_possible(self) -> bool:
+        """Whether the hunter has read the export without a contradiction."""
+        return self._solve(np.zeros(len(self._keys))) is not None
 
+    def _solve(self, goal: Any) -> float | None:
+        found = linprog(
+            goal, A_ub=self._limit[0], b_ub=self._limit[1], A_eq=self._equal[0],
+            b_eq=self._equal[1], bounds=self._bounds, method="highs-ds",
+            options={"presolve": False},
+        )  # fmt: skip
+        if found.status != 0:
+            return None
+        self.least, self.most = np.minimum(self.least, found.x), np.maximum(self.most, found.x)
+        return float(found.fun)
 
-def _is_whole(folder: Path, classification: str) -> bool:
-    """Whether everybody belongs to a group of a classification."""
-    table = read(folder, "baseline_numbers")
-    unknown = table.loc[table["group"] == "LVH unknown", "n_people"]
-    return classification != "Predicted LVH" or bool((unknown == "0").all())
+    def range(self, key: Key) -> tuple[int, int]:
+        """The least and the greatest whole number that a count can be."""
+        goal = np.zeros(len(self._keys))
+        goal[self.place[key]] = 1.0
+        low, high = self._solve(goal), self._solve(-goal)
+        assert low is not None
+        assert high is not None
+        return math.ceil(low - 1e-6), math.floor(-high + 1e-6)
 
+    def whole_range(self, key: Key) -> tuple[int, int]:
+        """The same where all counts are whole numbers, which is slow."""
+        n = len(self._keys)
+        whole = np.array([key not in self._hunter.fractions for key in self._keys], dtype=int)
+        found = []
+        for sign in (1.0, -1.0):
+            goal = np.zeros(n)
+            goal[self.place[key]] = sign
+            made = milp(
+                goal, integrality=whole, bounds=(self._bounds[:, 0], self._bounds[:, 1]),
+                constraints=[(self._equal[0], self._equal[1], self._equal[1]),
+                             (self._limit[0], -np.inf, self._limit[1])],
+                options={"time_limit": 20},
+            )  # fmt: skip
+            found.append(sign * made.fun)
+        return round(found[0]), round(found[1])
 
-def _flow(hunter: Hunter, folder: Path) -> None:
-    table = read(folder, "flow")
-    for row in table.itertuples():
-        for column in ("n_people", "n_ecgs"):
-            hunter.see(("flow", row.outcome, row.reason, column), getattr(row, column))
-    # Where people have several ECGs, one of them can be left out while another is analysed.
-    additive = ["n_ecgs", "n_people"] if _one_ecg_each(folder) else ["n_ecgs"]
-    for column in additive:
-        shared = table.loc[table["outcome"] == "", "reason"].tolist()
-        hunter.adds_up(("flow", "", "all", column),
-                       [("flow", "", reason, column) for reason in shared[1:]])  # fmt: skip
-        for outcome in set(table["outcome"]) - {""}:
-            own = table.loc[table["outcome"] == outcome, "reason"].tolist()
-            keys = [("flow", outcome, reason, column) for reason in own]
-            hunter.adds_up(keys[0], keys[1:])
-            hunter.same(keys[0], ("flow", "", "left", column))
+    def narrowed(self, keys: Iterable[Key], k: int, seed: int = 0) -> dict[Key, tuple[int, int]]:
+        """Of hidden counts those that cannot have every value of 1 to k - 1, with their ranges."""
+        todo = list(keys)
+        rng = np.random.default_rng(seed)
+        for sign in (1.0, -1.0, 1.0, -1.0):
+            goal = np.zeros(len(self._keys))
+            for key in todo:
+                goal[self.place[key]] = sign * rng.uniform(0.1, 1.0)
+            self._solve(goal)
+            todo = [key for key in todo if not self._is_wide(key, k)]
+        found = {}
+        for key in todo:
+            if not self._is_wide(key, k):
+                low, high = self.range(key)
+                if low > 1 or high < k - 1:
+                    found[key] = low, high
+        return found
 
-
-def _baseline(hunter: Hunter, folder: Path) -> None:
-    for name, label in (("baseline_counts", "level"), ("baseline_numbers", "variable")):
-        table = read(folder, name)
-        for row in table.itertuples():
-            place = (row.variable, getattr(row, label), row.group)
-            for column in table.columns.intersection(
-                ["n_group", "n_people", "n_known", "n_missing"]
-            ):
-                hunter.see((name, *place, column), getattr(row, column))
-            if name == "baseline_numbers":
-                hunter.adds_up((name, *place, "n_people"),
-                               [(name, *place, c) for c in ("n_known", "n_missing")])  # fmt: skip
-                hunter.same((name, *place, "n_people"), ("group", row.group))
-            else:
-                hunter.same((name, *place, "n_group"), ("group", row.group))
-        for (variable, level), own in table.groupby(["variable", label]):
-            for column in table.columns.intersection(
-                ["n_group", "n_people", "n_known", "n_missing"]
-            ):
-                keys = {g: (name, variable, level, g, column) for g in own["group"]}
-                everybody = keys.pop("everybody")
-                hunter.adds_up(everybody, keys.values())
-        if name == "baseline_counts":
-            for (variable, group), own in table.groupby(["variable", "group"]):
-                hunter.adds_up(
-                    ("group", group),
-                    [(name, variable, level, group, "n_people") for level in own["level"]],
-                )
-    if _one_ecg_each(folder):
-        hunter.same(("group", "everybody"), ("flow", "", "left", "n_people"))
-
-
-def _means(hunter: Hunter, folder: Path) -> None:
-    """Two groups: their shares follow from the mean of all between the means of the groups."""
-    table = read(folder, "baseline_numbers")
-    for variable, own in table.groupby("variable"):
-        mean = dict(zip(own["group"], own["mean"], strict=True))
-        known = [mean.get(group, "*") for group in ("everybody", "no LVH", "LVH")]
-        unknown = own.loc[own["group"] == "LVH unknown", "n_known"]
-        if "*" in known or "" in known or (unknown != "0").any():
-            continue
-        everybody, no, yes = map(float, known)
-        total = ("baseline_numbers", variable, variable, "everybody", "n_known")
-        part = ("baseline_numbers", variable, variable, "LVH", "n_known")
-        if yes == no or hunter.high[total] >= INFINITY:
-            continue
-        # Each mean has four digits: half a unit of the fourth either way.
-        half = 0.5 * 10.0 ** (math.floor(math.log10(max(map(abs, (everybody, no, yes))))) - 3)
-        ends = [
-            (everybody + a - no - b) / (yes + c - no - b)
-            for a in (-half, half) for b in (-half, half) for c in (-half, half)
-            if abs(yes + c - no - b) > half
-        ]  # fmt: skip
-        if ends and abs(yes - no) > 4 * half:
-            hunter.at_least(part, min(ends) * hunter.low[total])
-            hunter.at_most(part, max(ends) * hunter.high[total])
-
-
-def _rates(hunter: Hunter, folder: Path) -> None:
-    table = read(folder, "rates")
-    columns = ("n_people", "n_events", "n_deaths")
-    for row in table.itertuples():
-        for column in columns:
-            key = ("rates", row.outcome, row.classification, row.group, column)
-            hunter.see(key, getattr(row, column))
-    for (outcome, classification), own in table.groupby(["outcome", "classification"]):
-        for column in columns:
-            total = ("rates", outcome, "everybody", "everybody", column)
-            if classification != "everybody" and _is_whole(folder, classification):
-                hunter.adds_up(
-                    total, [("rates", outcome, classification, g, column) for g in own["group"]]
-                )
-            if classification == "everybody" and column == "n_people" and _one_ecg_each(folder):
-                hunter.same(total, ("flow", outcome, "analysed", "n_people"))
-
-
-def _at_risk(hunter: Hunter, folder: Path) -> None:
-    table = read(folder, "incidence_at_risk")
-    columns = ("n_at_risk", "n_censored", "n_events", "n_deaths")
-    last: dict[Key, Key] = {}
-    for row in table.itertuples():
-        place = (row.outcome, row.classification, row.group)
-        at = {c: ("risk", *place, row.years, c) for c in (*columns, "n_people")}
-        for column, key in at.items():
-            hunter.see(key, getattr(row, column))
-        hunter.adds_up(at["n_people"], [at[column] for column in columns])
-        hunter.same(at["n_people"], ("rates", *place, "n_people"))
-        for column in ("n_events", "n_deaths", "n_censored"):
-            if (*place, column) in last:
-                hunter.rises(last[*place, column], at[column])
-            last[*place, column] = at[column]
-            if column != "n_censored":
-                hunter.rises(at[column], ("rates", *place, column))
-    for (outcome, classification, years), own in table.groupby(
-        ["outcome", "classification", "years"]
-    ):
-        if not _is_whole(folder, classification):
-            continue
-        for column in columns:
-            hunter.adds_up(
-                ("risk of all", outcome, years, column),
-                [("risk", outcome, classification, g, years, column) for g in own["group"]],
-            )
-
-
-def _curves(hunter: Hunter, folder: Path) -> None:
-    """Incidence is at least events over people, and at most events over those still followed."""
-    table = read(folder, "incidence_curves")
-    at_risk = read(folder, "incidence_at_risk")
-    for place, own in table.groupby(["outcome", "classification", "group"]):
-        ticks = at_risk[
-            (at_risk[["outcome", "classification", "group"]] == list(place)).all(axis=1)
-        ]
-        people = ("rates", *place, "n_people")
-        for row in own.itertuples():
-            if row.incidence in ("*", "", "0.0"):
-                continue
-            later = ticks[ticks["years"].astype(float) >= float(row.years) + 0.03]
-            if not len(later) or hunter.high[people] >= INFINITY:
-                continue
-            tick = later["years"].iloc[0]
-            # By the next tick at least as many events as the curve shows here.
-            still = ("risk", *place, tick, "n_at_risk")
-            fewest = float(row.incidence) * 0.9999 * hunter.low[still]
-            hunter.at_least(("risk", *place, tick, "n_events"), fewest)
-
-
-def _ends(hunter: Hunter, folder: Path) -> None:
-    table = read(folder, "follow_up_ends")
-    for row in table.itertuples():
-        place = (row.outcome, row.classification, row.group)
-        hunter.see(("end", *place, row.end), row.n_people)
-        hunter.see(("rates", *place, "n_people"), row.n_group)
-        if row.end in ("outcome", "death"):
-            column = {"outcome": "n_events", "death": "n_deaths"}[row.end]
-            hunter.same(("end", *place, row.end), ("rates", *place, column))
-    for place, own in table.groupby(["outcome", "classification", "group"]):
-        hunter.adds_up(("rates", *place, "n_people"), [("end", *place, e) for e in own["end"]])
-    for (outcome, classification, end), own in table.groupby(["outcome", "classification", "end"]):
-        if classification != "everybody" and _is_whole(folder, classification):
-            hunter.adds_up(
-                ("end", outcome, "everybody", "everybody", end),
-                [("end", outcome, classification, g, end) for g in own["group"]],
-            )
-
-
-def _calendar(hunter: Hunter, folder: Path) -> None:
-    table = read(folder, "events_by_period")
-    for row in table.itertuples():
-        hunter.see(("period", row.outcome, row.period, row.region), row.n_events)
-    for outcome, own in table.groupby("outcome"):
-        keys = [("period", outcome, r.period, r.region) for r in own.itertuples()]
-        hunter.adds_up(("rates", outcome, "everybody", "everybody", "n_events"), keys)
-
-
-def _results(hunter: Hunter, folder: Path) -> None:
-    table = pd.read_csv(folder / "results.csv", dtype=str, keep_default_na=False)
-    if not _one_ecg_each(folder):
-        return  # events and rows are of ECGs there, and of people elsewhere
-    names = ["analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "level"]
-    for row in table.to_dict("records"):
-        place = tuple(row[name] for name in names)
-        hidden = row["masked"].split()
-        for column in ("n_people", "n_events", "n_dropped_missing"):
-            hunter.see(("result", *place, column), "*" if column in hidden else row[column])
-        if row["strata"] == "" and row["analysis"] == "hazard_ratios":
-            total = ("rates", row["outcome"], "everybody", "everybody", "n_people")
-            hunter.adds_up(total, [("result", *place, c) for c in
-                                   ("n_people", "n_dropped_missing")])  # fmt: skip
-    for place, own in table.groupby(names[:-1]):
-        *_, outcome, _, contrast, _, strata = place
-        if contrast == "LVH" and not _is_whole(folder, "Predicted LVH"):
-            continue
-        if strata in ("period", "Sex", "Age, years", "BMI, kg/m2"):
-            levels = [level for level in own["level"] if level != "interaction"]
-            hunter.adds_up(
-                ("rates", outcome, "everybody", "everybody", "n_events"),
-                [("result", *place, level, "n_events") for level in levels],
-            )
-
-
-def _calibration(hunter: Hunter, folder: Path) -> None:
-    table = read(folder, "calibration")
-    for row in table.itertuples():
-        for column in ("n_people", "n_events"):
-            hunter.see(("tenth", row.outcome, row.group, column), getattr(row, column))
-    for outcome, own in table.groupby("outcome"):
-        hunter.adds_up(("judged", outcome, "n_events"),
-                       [("tenth", outcome, g, "n_events") for g in own["group"]])  # fmt: skip
-
-
-def _lvh_by_cmr(hunter: Hunter, folder: Path) -> None:
-    """Tables of two by two, whose margins several markers and subgroups share."""
-    table = read(folder, "cmr_lvh")
-    if not len(table):
-        return
-    counts = [name for name in table.columns if name.startswith("n_") or len(name) == 2]
-    sums = {
-        "n_people": [("n_lvh", "n_no_lvh"), ("n_positive", "n_negative")],
-        "n_lvh": [("tp", "fn")], "n_no_lvh": [("fp", "tn")],
-        "n_positive": [("tp", "fp")], "n_negative": [("fn", "tn")],
-    }  # fmt: skip
-    for row in table.to_dict("records"):
-        place = tuple(row[name] for name in ("marker", "population", "strata", "level"))
-        for name in counts:
-            hunter.see(("lvh", *place, name), row[name])
-        for total, parts in sums.items():
-            for pair in parts:
-                hunter.adds_up(("lvh", *place, total), [("lvh", *place, one) for one in pair])
-        for name in ("n_people", "n_lvh", "n_no_lvh"):
-            hunter.same(("lvh", *place, name), ("lvh of all", *place[1:], name))
-    for (marker, population, strata), own in table.groupby(["marker", "population", "strata"]):
-        if strata:
-            for name in counts:
-                hunter.adds_up(
-                    ("lvh", marker, population, "", "", name),
-                    [("lvh", marker, population, strata, level, name) for level in own["level"]],
-                )
+    def _is_wide(self, key: Key, k: int) -> bool:
+        i = self.place[key]
+        return bool(self.least[i] <= 1 + 1e-6 and self.most[i] >= k - 1 - 1e-6)

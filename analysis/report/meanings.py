@@ -1,0 +1,379 @@
+"""What the counts of each table count: the registry from which all that adds up follows.
+
+A topic says here, for each count column and row, who is counted; nothing else about sums, partners
+or other tables. `tests/analysis/report/test_meanings.py` asks that each count column of each table
+is described, and that what follows from it is true.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import pandas as pd
+
+from analysis.report.counts import ECGS, PEOPLE, YEARS, Count
+from analysis.report.relations import Relation
+
+Counts = dict[str, Sequence[Count | None]]
+Row = Mapping[str, Any]
+
+ALL: Final = Count()
+LEFT: Final = ALL.at(("left out", "left"))
+"""People who are left by every exclusion that comes before outcomes."""
+WITH_CMR: Final = Count("people with CMR")
+PAIRED: Final = WITH_CMR.at(("pairing", "paired"))
+LABELLED: Final = PAIRED.at(("label", "known"))
+_EVERYBODY: Final = "everybody"
+# Classifications by what is known or not; several words for one thing.
+_NAMES: Final = {
+    "Predicted LVH": "lvh", "Quartile within sex": "quartile", "Sex": "sex",
+    "Age, years": "age_years", "Age band, years": "age_years", "BMI, kg/m2": "bmi_kg_m2",
+    "Body mass index, kg/m2": "bmi_kg_m2", "Height, cm": "height_cm", "Weight, kg": "weight_kg",
+    "Body surface area, m2": "bsa_m2", "LV mass from the ECG, g": "mass_g",
+    "LV mass index from the ECG, g/m2": "index_g_m2", "Region": "region", "Ethnicity": "ethnicity",
+}  # fmt: skip
+_ENDS: Final = {
+    "outcome": (("status", "outcome"),),
+    "death": (("status", "death"),),
+    "censored": (("status", "censored"),),
+    "lost": (("status", "censored"), ("end", "lost")),
+    "administrative_end": (("status", "censored"), ("end", "administrative end")),
+}
+
+
+def followed(outcome: str, classification: str = _EVERYBODY, group: str = _EVERYBODY) -> Count:
+    """Return the count of those followed for an outcome, by one ECG a person.
+
+    Args:
+        outcome: of the code list.
+        classification: in words, or "everybody".
+        group: of it; "everybody" are those whose group is known.
+    """
+    whole = LEFT.at((outcome, "analysed"))
+    if classification == _EVERYBODY:
+        return whole
+    name = name_of(classification)
+    return whole.complete(name) if group == _EVERYBODY else whole.level(name, group)
+
+
+def name_of(words: str) -> str:
+    """Return the name of a classification or covariate by its words."""
+    return _NAMES.get(words, words.replace(" ", "_"))
+
+
+def ended(who: Count, end: str) -> Count:
+    """Return the count of those whose follow-up ended so: "outcome", "death", "censored" ..."""
+    return who.at(*_ENDS[end])
+
+
+def _each(rows: pd.DataFrame, what: Callable[[Row], Count | None]) -> list[Count | None]:
+    return [what({str(k): v for k, v in row.items()}) for row in rows.to_dict("records")]
+
+
+def flow(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
+    """Describe people and ECGs by reason: columns outcome ("": whatever the outcome), reason."""
+
+    def of(row: Row) -> Count:
+        outcome, reason = row["outcome"], row["reason"]
+        if reason == "all":
+            return ALL
+        if reason == "left":
+            return LEFT
+        return LEFT.at((outcome, reason)) if outcome else ALL.at(("left out", reason))
+
+    people = _each(rows, of)
+    ecgs = [one and one.of(PEOPLE if one_ecg_each else ECGS) for one in people]
+    # One of somebody's ECGs can be left out and another analysed: people do not add up then.
+    alone = [one if one_ecg_each or one in (ALL, LEFT) or row["reason"] == "analysed" else None
+             for one, row in zip(people, rows.to_dict("records"), strict=True)]  # fmt: skip
+    return {"n_people": alone, "n_ecgs": ecgs}
+
+
+def baseline_numbers(rows: pd.DataFrame) -> Counts:
+    """Describe Table 1: columns variable, group."""
+    groups = _each(rows, lambda row: _lvh_group(row["group"]))
+    names = [name_of(words) for words in rows["variable"]]
+    pairs = [(one or LEFT, name) for one, name in zip(groups, names, strict=True)]
+    return {
+        "n_people": groups,
+        "n_known": [one.complete(name) for one, name in pairs],
+        "n_missing": [one.lacking(name) for one, name in pairs],
+    }
+
+
+def baseline_counts(rows: pd.DataFrame) -> Counts:
+    """Describe Table 1: columns variable, level, group."""
+    return {
+        "n_group": _each(rows, lambda row: _lvh_group(row["group"])),
+        "n_people": _each(
+            rows,
+            lambda row: _lvh_group(row["group"]).level(name_of(row["variable"]), row["level"]),
+        ),
+    }
+
+
+def _lvh_group(group: str) -> Count:
+    if group == _EVERYBODY:
+        return LEFT
+    return LEFT.lacking("lvh") if group == "LVH unknown" else LEFT.level("lvh", group)
+
+
+def by_group(rows: pd.DataFrame, columns: Mapping[str, str]) -> Counts:
+    """Describe counts by outcome, classification and group.
+
+    Args:
+        rows: with these columns.
+        columns: what each column counts: "people", "person-years", or what ended follow-up.
+    """
+    who = _each(rows, lambda row: followed(row["outcome"], row["classification"], row["group"]))
+    made: Counts = {}
+    for name, what in columns.items():
+        if what == "people":
+            made[name] = who
+        elif what == "person-years":
+            made[name] = [one and one.of(YEARS) for one in who]
+        else:
+            made[name] = [one and ended(one, what) for one in who]
+    return made
+
+
+def ends(rows: pd.DataFrame) -> Counts:
+    """Describe what ended follow-up: columns outcome, classification, group, end."""
+    who = by_group(rows, {"n_group": "people"})["n_group"]
+    return {
+        "n_group": who,
+        "n_people": [one and ended(one, end) for one, end in zip(who, rows["end"], strict=True)],
+    }
+
+
+def at_risk(rows: pd.DataFrame) -> Counts:
+    """Describe numbers below a curve: columns outcome, classification, group, years."""
+    who = by_group(rows, {"n_people": "people"})["n_people"]
+    pairs = [(one or LEFT, float(years)) for one, years in zip(who, rows["years"], strict=True)]
+    made: Counts = {
+        "n_people": who,
+        # At the beginning everybody is at risk, and nothing has happened.
+        "n_at_risk": [one.after(years) if years else one for one, years in pairs],
+    }
+    for name, end in (("n_censored", "censored"), ("n_events", "outcome"), ("n_deaths", "death")):
+        made[name] = [ended(one, end).by(years) if years else None for one, years in pairs]
+    return made
+
+
+def curves(rows: pd.DataFrame, fuzz: float) -> Counts:
+    """Describe events so far along curves, whose times are rounded by `fuzz` years either way."""
+    who = by_group(rows, {"n_people": "people"})["n_people"]
+    pairs = [(one or LEFT, float(years)) for one, years in zip(who, rows["years"], strict=True)]
+    made: Counts = {
+        "n_events": [ended(one, "outcome").by(years, fuzz) if years else None
+                     for one, years in pairs]
+    }  # fmt: skip
+    return made | ({"n_people": who} if "n_people" in rows else {})
+
+
+def events_by_period(rows: pd.DataFrame) -> Counts:
+    """Describe events by calendar time: columns outcome, period, region."""
+
+    def of(row: Row) -> Count:
+        events = ended(followed(row["outcome"]), "outcome")
+        return events.part(f"period of {row['outcome']}", row["period"]).level(
+            "region", row["region"]
+        )
+
+    return {"n_events": _each(rows, of)}
+
+
+def index_years(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
+    """Describe index ECGs by year: column year."""
+    people = _each(rows, lambda row: LEFT.part("index year", row["year"]))
+    if one_ecg_each:
+        return {"n_people": people, "n_ecgs": people}
+    return {"n_ecgs": [one and one.of(ECGS) for one in people]}
+
+
+def history(*, one_ecg_each: bool) -> Counts:
+    """Describe the one row of observed history."""
+    whole = LEFT.of(PEOPLE if one_ecg_each else ECGS)
+    return {
+        "n_ecgs": [whole],
+        "n_known": [whole.complete("history")],
+        "n_unknown": [whole.lacking("history")],
+    }
+
+
+def eligible_ecgs(rows: pd.DataFrame) -> Counts:
+    """Describe which ECGs the index rule chooses from: column step; all are in usable_ecg."""
+    whole = Count("usable ECGs of the cohort")
+    steps = (whole if step == "usable_ecg" else whole.at(("step", step)) for step in rows["step"])
+    return {"n_ecgs": list(steps)}
+
+
+def bins(rows: pd.DataFrame, name: str, who: Count) -> Counts:
+    """Describe a histogram: each row is a bin of its own; some may lie in none."""
+    return {"n_people": [who.level(name, place) for place in range(len(rows))]}
+
+
+def calibration(rows: pd.DataFrame, complete_in: Sequence[str]) -> Counts:
+    """Describe tenths of predicted risk: columns outcome, group, horizon_years."""
+
+    def of(row: Row) -> Count:
+        judged = followed(row["outcome"]).complete(*complete_in)
+        return judged.part("judged", "yes").part("tenth of risk", row["group"])
+
+    tenths = _each(rows, of)
+    horizons = rows["horizon_years"].astype(float)
+    return {
+        "n_people": tenths,
+        "n_events": [one and ended(one, "outcome").by(at)
+                     for one, at in zip(tenths, horizons, strict=True)],
+    }  # fmt: skip
+
+
+def code_hits(rows: pd.DataFrame) -> Counts:
+    """Describe people with each code: columns outcome, system, code, match."""
+
+    def of(row: Row) -> Count:
+        words = " ".join(str(row[name]) for name in ("outcome", "system", "code", "match"))
+        return Count(f"{PEOPLE} with {words}")
+
+    return {"n_people": _each(rows, of)}
+
+
+def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
+    """Describe where people with CMR end.
+
+    Args:
+        rows: column step.
+        steps: what each step is: "all", "no ECG", "not in time", "no label", "no rules" or
+            "complete".
+    """
+    known = {
+        "all": WITH_CMR,
+        "no ECG": WITH_CMR.at(("pairing", "no ECG")),
+        "not in time": WITH_CMR.at(("pairing", "not in time")),
+        "no label": PAIRED.at(("label", "unknown")),
+        "no rules": LABELLED.at(("rules", "not all")),
+        "complete": LABELLED.at(("rules", "all three")),
+    }
+    return {"n_people": _each(rows, lambda row: known[steps[row["step"]]])}
+
+
+def paired(strata: str, level: str, *, labelled: bool = False, with_rules: bool = False) -> Count:
+    """Return the count of pairs of a group; by one pair a person."""
+    who = LABELLED.at(("rules", "all three")) if with_rules else LABELLED if labelled else PAIRED
+    return who.level(f"CMR {strata}", level) if strata else who
+
+
+def two_by_two(rows: pd.DataFrame, with_rules: str) -> Counts:
+    """Describe yes/no markers against LVH by CMR: columns marker, population, strata, level.
+
+    Args:
+        rows: of the table.
+        with_rules: the population that has all three rules.
+    """
+    who = _each(
+        rows,
+        lambda row: paired(
+            row["strata"], row["level"], labelled=True, with_rules=row["population"] == with_rules
+        ),
+    )
+    pairs = [(one or PAIRED, f"marker {marker}") for one, marker in
+             zip(who, rows["marker"], strict=True)]  # fmt: skip
+    yes, no = ("LVH by CMR", "yes"), ("LVH by CMR", "no")
+    return {
+        "n_people": who,
+        "n_lvh": [one.part(*yes) for one, _ in pairs],
+        "n_no_lvh": [one.part(*no) for one, _ in pairs],
+        "n_positive": [one.part(name, "yes") for one, name in pairs],
+        "n_negative": [one.part(name, "no") for one, name in pairs],
+        "tp": [one.part(*yes).part(name, "yes") for one, name in pairs],
+        "fn": [one.part(*yes).part(name, "no") for one, name in pairs],
+        "fp": [one.part(*no).part(name, "yes") for one, name in pairs],
+        "tn": [one.part(*no).part(name, "no") for one, name in pairs],
+    }
+
+
+def with_ecgs(*how_many: str) -> Count:
+    """Return the count of people of the cohort by their usable ECGs: one, or several: two, more."""
+    names = ("usable ECGs", "two or more")
+    return Count("people with ECGs").at(*zip(names, how_many, strict=False))
+
+
+def repeated(column: str, gap: str = "") -> Count:
+    """Return the count of people with several ECGs of which a column is known, by the time between.
+
+    Args:
+        column: of the predictions.
+        gap: between the first two; "" for any.
+    """
+    who = with_ecgs("several").complete(column)
+    return who.part("years between", gap) if gap else who
+
+
+def repeats(rows: Sequence[Analysed]) -> Counts:
+    """Describe the results of repeat ECGs, whose pairs have no number of ECGs."""
+    made = results(rows, one_ecg_each=False)
+    return {name: made[name] for name in ("n_people", "n_ecgs")}
+
+
+def several_ecgs(column: str) -> tuple[Relation, ...]:
+    """Return how many ECGs people with several have at least; a mass is known of all of them."""
+    who = repeated(column)
+    two, more = with_ecgs("several", "two"), with_ecgs("several", "more")
+    return (
+        Relation(((who, 1.0), (two, -1.0), (more, -1.0))),
+        Relation(((who.of(ECGS), 1.0), (two, -2.0), (more, -3.0)), 0.0, math.inf),
+    )
+
+
+class Analysed(NamedTuple):
+    """Whom a row of the results is about.
+
+    Attributes:
+        who: everybody whom it could be about.
+        complete_in: what has to be known of them; the others are dropped.
+        end: what its events are: "outcome", "death"; "" where it has none.
+        by: years by which they have happened; None: at any time.
+        arms: levels of a classification that are compared, and its name: ("lvh", "LVH", "no LVH").
+    """
+
+    who: Count
+    complete_in: tuple[str, ...] = ()
+    end: str = "outcome"
+    by: float | None = None
+    arms: tuple[str, str, str] | None = None
+
+
+def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
+    """Describe the counts of results.
+
+    Args:
+        rows: whom each row is about; None where nothing is known of it.
+        one_ecg_each: whether people and ECGs are the same.
+    """
+    made: dict[str, list[Count | None]] = {name: [] for name in _RESULT_COUNTS}
+    for row in rows:
+        if row is None:
+            for own in made.values():
+                own.append(None)
+            continue
+        people = row.who.complete(*row.complete_in) if row.complete_in else row.who
+        events = ended(people, row.end) if row.end else None
+        if events is not None and row.by is not None:
+            events = events.by(row.by)
+        made["n_people"].append(people)
+        made["n_ecgs"].append(people if one_ecg_each else people.of(ECGS))
+        made["n_events"].append(events)
+        made["person_years"].append(people.of(YEARS))
+        made["n_dropped_missing"].append(row.who.lacking(*row.complete_in) if row.complete_in
+                                         else None)  # fmt: skip
+        for column, place in (("n_events_exposed", 1), ("n_events_reference", 2)):
+            arm = events.level(row.arms[0], row.arms[place]) if events and row.arms else None
+            made[column].append(arm)
+    return dict(made)
+
+
+_RESULT_COUNTS: Final = ("n_people", "n_ecgs", "n_events", "person_years", "n_dropped_missing",
+                         "n_events_exposed", "n_events_reference")  # fmt: skip

@@ -1,0 +1,299 @@
+"""How counts are related, found from what they count: what adds up, and what is at most what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from analysis.report.counts import ECGS, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count, Time
+
+_OVERLAP: Final = frozenset({PEOPLE_OF_ECGS})
+_DAY: Final = 1 / 365.25  # years
+Way = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Numbers that a weighted sum of counts can have.
+
+    Attributes:
+        terms: counts with their weights.
+        low: least.
+        high: most.
+    """
+
+    terms: tuple[tuple[Count, float], ...]
+    low: float = 0.0
+    high: float = 0.0
+
+
+class _Wholes:
+    """Which wholes counts are parts of, and their other parts."""
+
+    def __init__(self, published: Collection[Count]) -> None:
+        self._values: dict[Way, set[str]] = defaultdict(set)
+        for one in published:
+            for place, (name, value) in enumerate(one.path):
+                self._values["path", one.path[:place], name].add(value)
+            for kind in ("parts", "levels"):
+                for name, value in getattr(one, kind):
+                    self._values[kind, name].add(value)
+
+    def of(self, one: Count) -> Iterator[tuple[Count, Way]]:
+        """Yield each whole that a count is part of, and what divides it."""
+        if one.path:
+            yield replace(one, path=one.path[:-1]), ("path", one.path[:-1], one.path[-1][0])
+        for pair in one.parts:
+            yield replace(one, parts=one.parts - {pair}), ("parts", pair[0])
+        for pair in one.levels:
+            rest = replace(one, levels=one.levels - {pair})
+            yield rest.complete(pair[0]), ("levels", pair[0])
+        if one.known:
+            yield replace(one, known=frozenset()), ("known", one.known)
+        for names in one.unknown:
+            yield replace(one, unknown=one.unknown - {names}), ("known", names)
+        if one.ended and one.ended[1] == one.ended[2]:
+            yield replace(one, ended=None), ("time", one.ended)
+        if one.followed:
+            yield replace(one, followed=None), ("time", one.followed)
+
+    def parts(self, whole: Count, way: Way) -> list[Count]:
+        """Return all parts of a whole."""
+        kind = way[0]
+        if kind == "path":
+            return [whole.at((way[2], value)) for value in sorted(self._values[way])]
+        if kind == "parts":
+            return [whole.part(way[1], value) for value in sorted(self._values[way])]
+        if kind == "levels":
+            return [whole.level(way[1], value) for value in sorted(self._values[way])]
+        if kind == "known":
+            return [whole.complete(*way[1]), whole.lacking(*way[1])]
+        return [replace(whole, ended=way[1]), replace(whole, followed=way[1])]
+
+
+def relations_of(
+    published: Collection[Count], longest_years: Mapping[str, float] | None = None
+) -> list[Relation]:
+    """Return how counts are related by what they count.
+
+    Args:
+        published: counts that stand in some table.
+        longest_years: the longest follow-up of anybody, by outcome.
+
+    Returns:
+        Sums over the parts of every whole that two published counts at least belong to; at most,
+        for counts whose conditions include those of others; of ECGs and people; and of people and
+        their years. Counts that are not published occur where they link published ones.
+    """
+    wholes = _Wholes(published)
+    made = _divided(wholes, published)
+    counts = set(published) | set(made)
+    sums = []
+    for whole, ways in made.items():
+        for way in sorted(ways, key=str):
+            parts = wholes.parts(whole, way)
+            counts.update(parts)
+            sums.append(_sum(whole, parts))
+    sums += _chains(counts)
+    at_most = _at_most(counts, sums)
+    return [*sums, *at_most, *_of_units(counts), *_of_years(counts, longest_years or {})]
+
+
+def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[Count]:
+    """Return counts that are part of some, or of their parts, by how they are related."""
+    parts: dict[Count, list[Count]] = defaultdict(list)
+    for one in relations:
+        (whole, weight), *others = one.terms
+        if weight == 1 and one.low == 0 and all(w == -1 for _, w in others):
+            parts[whole] += [count for count, _ in others]
+    todo, found = list(counts), set[Count]()
+    while todo:
+        new = [count for count in parts.get(todo.pop(), ()) if count not in found]
+        found.update(new)
+        todo += new
+    return found
+
+
+def _divided(wholes: _Wholes, published: Collection[Count]) -> dict[Count, set[Way]]:
+    """The wholes that link two published counts at least, and what divides each."""
+    found: dict[Count, dict[Way, set[Count]]] = defaultdict(lambda: defaultdict(set))
+    there = set(published)
+    for one in there:
+        for whole, way in wholes.of(one):
+            found[whole][way].add(one)
+    kept = {
+        whole: set(ways)
+        for whole, ways in found.items()
+        if len({part for parts in ways.values() for part in parts}) + (whole in there) > 1
+    }
+    # Those whose level is known are themselves part of a whole.
+    for whole in list(kept):
+        if whole.known:
+            rest = replace(whole, known=frozenset())
+            if rest in there or rest in kept:
+                kept.setdefault(rest, set()).add(("known", whole.known))
+    return kept
+
+
+def _sum(whole: Count, parts: list[Count]) -> Relation:
+    terms = ((whole, 1.0), *((part, -1.0) for part in parts))
+    # Somebody can be in several parts by several ECGs.
+    return Relation(terms, -np.inf if whole.unit in _OVERLAP else 0.0, 0.0)
+
+
+def _chains(counts: Collection[Count]) -> list[Relation]:
+    """What has happened by a time has happened by each later one."""
+    rows: dict[Count, list[Count]] = defaultdict(list)
+    for one in counts:
+        if one.ended and not one.followed:
+            rows[replace(one, ended=None)].append(one)
+    made = []
+    for own in rows.values():
+        own.sort(key=lambda one: one.ended or ())
+        for a, b in pairwise(own):
+            assert a.ended
+            assert b.ended
+            if a.ended[1] == a.ended[2] and b.ended[1] == b.ended[2]:
+                between = replace(b, followed=a.ended)
+                made.append(Relation(((b, 1.0), (a, -1.0), (between, -1.0))))
+            elif a.ended[2] <= b.ended[1]:
+                made.append(Relation(((b, 1.0), (a, -1.0)), 0.0, np.inf))
+    return made
+
+
+def _at_most(counts: Collection[Count], sums: Collection[Relation]) -> list[Relation]:
+    """A count is at most each that has fewer or weaker conditions, if none lies between.
+
+    Not where that follows from sums, since no part of them is negative.
+    """
+    wider = _Wider(counts)
+    wholes: dict[Count, set[Count]] = defaultdict(set)
+    for relation in sums:
+        for count, _ in relation.terms[1:]:
+            wholes[count].add(relation.terms[0][0])
+    made = []
+    for one in counts:
+        found = set(wider.nearest(one)) - wholes[one]
+        between = found | wholes[one]
+        for more in found:
+            if not any(is_part(less, more) for less in between if less != more):
+                made.append(Relation(((more, 1.0), (one, -1.0)), 0.0, np.inf))
+    return made
+
+
+def is_part(one: Count, whole: Count) -> bool:
+    """Return whether the conditions of one count include those of another."""
+    names = one.known | {name for name, _ in one.levels}
+    return (
+        one.unit == whole.unit
+        and one.path[: len(whole.path)] == whole.path
+        and whole.parts <= one.parts
+        and whole.levels <= one.levels
+        and whole.known <= names
+        and all(any(less <= names for less in one.unknown) for names in whole.unknown)
+        and (whole.ended is None or _is_by(one.ended, whole.ended))
+        and (whole.followed is None or _is_by(whole.followed, one.followed))
+    )
+
+
+def _is_by(sooner: Time | None, later: Time | None) -> bool:
+    """Whether what happened by a time happened by another one."""
+    if sooner is None or later is None:
+        return False
+    return sooner == later or (sooner[0] == later[0] and sooner[2] <= later[1])
+
+
+class _Wider:
+    """Counts with fewer or weaker conditions than others."""
+
+    def __init__(self, counts: Collection[Count]) -> None:
+        self._there = set(counts)
+        self._ended = sorted({one.ended for one in counts if one.ended})
+        self._followed = sorted({one.followed for one in counts if one.followed}, reverse=True)
+        self._known = sorted({one.known for one in counts if one.known}, key=len, reverse=True)
+        self._unknown = sorted({names for one in counts for names in one.unknown}, key=len)
+
+    def nearest(self, one: Count) -> Iterator[Count]:
+        """Yield the counts that one is part of, without those that lie behind them."""
+        seen, todo = {one}, [one]
+        while todo:
+            for more in self._steps(todo.pop()):
+                if more in seen:
+                    continue
+                seen.add(more)
+                if more in self._there:
+                    yield more
+                else:
+                    todo.append(more)
+
+    def _steps(self, one: Count) -> Iterator[Count]:
+        """Yield counts with one condition weakened by one step."""
+        if one.path:
+            yield replace(one, path=one.path[:-1])
+        for pair in one.parts:
+            yield replace(one, parts=one.parts - {pair})
+        for pair in one.levels:
+            yield replace(one, levels=one.levels - {pair}).complete(pair[0])
+        yield from self._knowing_less(one)
+        for names in one.unknown:
+            rest = one.unknown - {names}
+            for more in self._unknown:
+                if more > names:
+                    yield replace(one, unknown=rest | {more})
+            yield replace(one, unknown=rest)
+        yield from self._at_other_times(one)
+
+    def _knowing_less(self, one: Count) -> Iterator[Count]:
+        """Counts of whom less is known; not of whom less is known than of another such."""
+        found: list[frozenset[str]] = []
+        for names in self._known if one.known else ():
+            if names < one.known and not any(names < more for more in found):
+                less = replace(one, known=names)
+                if less in self._there:
+                    found.append(names)
+                yield less
+        if one.known:
+            yield replace(one, known=frozenset())
+
+    def _at_other_times(self, one: Count) -> Iterator[Count]:
+        if one.ended:
+            name, _, high = one.ended
+            later = next((t for t in self._ended if t[0] == name and t[1] >= high
+                          and t != one.ended), None)  # fmt: skip
+            yield replace(one, ended=later)
+        if one.followed:
+            name, low, _ = one.followed
+            sooner = next((t for t in self._followed if t[0] == name and t[2] <= low
+                           and t != one.followed), None)  # fmt: skip
+            yield replace(one, followed=sooner)
+
+
+def _of_units(counts: Collection[Count]) -> list[Relation]:
+    there = set(counts)
+    return [
+        Relation(((one.of(ECGS), 1.0), (one, -1.0)), 0.0, np.inf)
+        for one in there
+        if one.unit in (PEOPLE, PEOPLE_OF_ECGS) and one.of(ECGS) in there
+    ]
+
+
+def _of_years(counts: Collection[Count], longest: Mapping[str, float]) -> list[Relation]:
+    """Who is followed contributes a day at least, and no more than the longest follow-up."""
+    there = set(counts)
+    made = []
+    for years in there:
+        most = longest.get(years.path[1][0]) if len(years.path) > 1 else None
+        if years.unit != YEARS or most is None:
+            continue
+        for unit in (PEOPLE, ECGS):
+            who = years.of(unit)
+            if who in there:
+                made.append(Relation(((who, most), (years, -1.0)), 0.0, np.inf))
+                made.append(Relation(((years, 1.0), (who, -_DAY)), 0.0, np.inf))
+                break
+    return made

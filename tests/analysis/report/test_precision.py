@@ -1,0 +1,171 @@
+"""Numbers tell no more of n than its rounded value: the same numbers for every n that rounds so."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.report.aggregates import Column, Kind, Told
+from analysis.report.precision import (
+    Known,
+    may_be_told,
+    number_told,
+    p_value,
+    result_told,
+    to_digits,
+    to_step,
+)
+
+BASE = 5
+NAMES = ("n_people", "n_events", "n_events_fewest", "n_events_exposed", "n_events_reference")
+Z = 1.959964
+
+
+def known(n: float) -> Known:
+    return Known(n, float(np.floor(n / BASE + 0.5) * BASE), BASE)
+
+
+def told(row: dict[str, float], how: str = "", *, chi: bool = False, **counts: int) -> Any:
+    full = dict.fromkeys(("estimate", "se", "lo", "hi", "p", "p_ph", "q"), math.nan) | row
+    return result_told(
+        full, how, {name: known(counts.get(name, math.nan)) for name in NAMES}, is_chi_square=chi
+    )
+
+
+def row(estimate: float, se: float, *, scale: str = "") -> dict[str, float]:
+    to = {"": float, "log": math.log}[scale]
+    back = {"": float, "log": math.exp}[scale]
+    middle = to(estimate)
+    p = float(2 * stats.norm.sf(abs(middle) / se))
+    return {"estimate": estimate, "se": se, "lo": back(middle - Z * se),
+            "hi": back(middle + Z * se), "p": p}  # fmt: skip
+
+
+def same(rows: list[dict[str, float]]) -> bool:
+    return len({str(one) for one in rows}) == 1
+
+
+@pytest.mark.parametrize("n", [1200, 45, 20])
+def test_mean__the_same_for_all_n_that_are_rounded_to_one(n: int) -> None:
+    sd = 11.37
+    rows = [told(row(-2.345, sd / math.sqrt(m)), "mean", n_people=m) for m in range(n - 2, n + 3)]
+    assert same(rows)
+    assert (sd / rows[0]["se"]) ** 2 == pytest.approx(n, rel=0.12)
+
+
+@pytest.mark.parametrize("n", [1200, 45, 20])
+def test_correlation__the_same_for_all_n_that_are_rounded_to_one(n: int) -> None:
+    def of(m: int) -> dict[str, float]:
+        half = Z / math.sqrt(m - 3)
+        z = math.atanh(0.612) * math.sqrt(m - 3)
+        return {"estimate": 0.612, "lo": math.tanh(math.atanh(0.612) - half),
+                "hi": math.tanh(math.atanh(0.612) + half), "p": float(2 * stats.norm.sf(z))}  # fmt: skip
+
+    rows = [told(of(m), n_people=m) for m in range(n - 2, n + 3)]
+    assert same(rows)
+
+
+@pytest.mark.parametrize("n", [1200, 45, 20])
+def test_sd__the_same_for_all_n_that_are_rounded_to_one(n: int) -> None:
+    def of(m: int) -> dict[str, float]:
+        q = stats.chi2.ppf([0.975, 0.025], m - 1)
+        lo, hi = 11.37 * np.sqrt((m - 1) / q)
+        return {"estimate": 11.37, "lo": float(lo), "hi": float(hi)}
+
+    rows = [told(of(m), n_people=m) for m in range(n - 2, n + 3)]
+    assert len({str(one) for one in rows}) <= 2
+
+
+@pytest.mark.parametrize("events", [15, 60, 1000])
+def test_hazard_ratio__the_same_for_all_events_that_are_rounded_to_one(events: int) -> None:
+    rows = [told(row(1.283, 1 / math.sqrt(d), scale="log"), n_people=5000, n_events=d)
+            for d in range(events - 2, events + 3)]  # fmt: skip
+    assert same(rows)
+    assert rows[0]["estimate"] == pytest.approx(1.283, abs=0.003)
+
+
+@pytest.mark.parametrize(("d1", "d0"), [(15, 200), (25, 25), (400, 4000)])
+def test_arms__the_same_for_all_events_that_are_rounded_to_one(d1: int, d0: int) -> None:
+    """Rates as they are, with the same person-years: ratio and error are functions of events."""
+    rows = []
+    for a in range(d1 - 2, d1 + 3):
+        for b in range(d0 - 2, d0 + 3):
+            made = row((a / 700) / (b / 9000), math.sqrt(1 / a + 1 / b), scale="log")
+            rows.append(told(made, "arms", n_people=9700, n_events=a + b, n_events_exposed=a,
+                             n_events_reference=b, n_events_fewest=min(a, b)))  # fmt: skip
+    assert same(rows)
+    assert rows[0]["estimate"] == pytest.approx((d1 / 700) / (d0 / 9000), rel=0.005)
+
+
+@pytest.mark.parametrize("n", [120, 2000])
+def test_share__in_steps_of_the_rounded_people(n: int) -> None:
+    """A first step of ten events: ten over n."""
+    column = Column("incidence", Kind.NUMBER, "", ("n_people",), Told.SHARE)
+    made = [number_told(10 / m, column, known(m), math.nan) for m in range(n - 2, n + 3)]
+    assert len(set(made)) == 1
+    share = told({"estimate": 10 / n, "se": 0.01, "lo": 0.001, "hi": 0.2}, "share", n_people=n)
+    assert share["estimate"] == pytest.approx(made[0])
+    assert share["lo"] * n / BASE == pytest.approx(round(share["lo"] * n / BASE))
+
+
+def test_means__do_not_tell_the_shares_of_two_groups() -> None:
+    """(all - no) / (yes - no) is the share of those who are yes; it is blurred by a few people."""
+    column = Column("mean", Kind.NUMBER, "", ("n",), Told.MEAN)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        yes, no = rng.normal(65, 8, 101), rng.normal(50, 8, 1899)
+        every = np.concatenate([yes, no])
+        shown = [number_told(v.mean(), column, known(len(v)), v.std(ddof=1))
+                 for v in (every, yes, no)]  # fmt: skip
+        steps = [BASE * v.std(ddof=1) / len(v) for v in (every, yes, no)]
+        fuzz = 2000 * steps[0] / (shown[1] - shown[2])
+        assert fuzz > BASE / 2  # the mean of all alone leaves that many people open
+        assert abs(shown[0] - every.mean()) < 4 * steps[0]
+        assert abs(shown[1] - yes.mean()) < yes.std() / math.sqrt(101)
+
+
+def test_chi_square__grows_with_n() -> None:
+    rows = [told({"estimate": 9.0 * d / 60, "p": 0.0027}, n_people=900, n_events=d, chi=True)
+            for d in range(58, 63)]  # fmt: skip
+    assert len({one["estimate"] for one in rows}) == 1
+
+
+def test_p__has_two_digits_and_a_floor() -> None:
+    assert p_value(2.152e-122) == 0.001
+    assert p_value(0.03456) == 0.035
+    assert p_value(0.03456, 1) == 0.03
+    assert math.isnan(p_value(math.nan))
+    assert told({"q": 0.0212, "p_ph": 0.43219}, n_people=50)["q"] == 0.02
+
+
+def test_large__estimates_stay_what_they_are() -> None:
+    made = told(row(1.2834, 0.0123, scale="log"), n_people=500_000, n_events=6600)
+    assert made["estimate"] == 1.283
+    assert made["se"] == pytest.approx(0.0123, rel=1e-3)
+    assert made["lo"] == pytest.approx(1.2834 * math.exp(-Z * 0.0123), rel=1e-3)
+
+
+def test_quantile__has_k_people_on_either_side() -> None:
+    column = Column("p5", Kind.NUMBER, "", ("n",), Told.MEAN, 0.05)
+    assert not may_be_told(column, known(195), 10)
+    assert may_be_told(column, known(200), 10)
+    assert not may_be_told(Column("p95", Kind.NUMBER, "", ("n",), Told.MEAN, 0.95), known(150), 10)
+    assert not may_be_told(column, Known(500, math.nan, 0), 10)
+
+
+def test_limits__of_nothing_are_nothing() -> None:
+    made = told({"estimate": 1.5}, n_people=100)
+    assert made["estimate"] == 1.5
+    assert math.isnan(made["lo"])
+    assert told({"estimate": 2.0, "lo": 2.0, "hi": 2.0}, n_people=100)["hi"] == 2.0
+
+
+def test_rounding() -> None:
+    assert to_step(0.0123, 0.005) == 0.01
+    assert to_step(math.inf, 1.0) == math.inf
+    assert to_digits(123_456.0, 3) == 123_000.0
+    assert to_step(54.3, 0.5) == 54.5
