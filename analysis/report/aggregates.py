@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from analysis.report.counts import Count
+from analysis.report.meanings import of_outcomes
 from analysis.report.relations import Relation
 
 EVERYBODY: Final = "everybody"
@@ -222,10 +223,9 @@ def person_years(name: str, meaning: str, *needs: str) -> Column:
     return Column(name, Kind.PERSON_YEARS, meaning, needs)
 
 
-_ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest", "n_events_exposed",
-                     "n_events_reference")  # fmt: skip
+_ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest")
 # They decide what is hidden and how finely it is told, and are never exported.
-NEVER: Final = frozenset({*_ESTIMATED[2:], "precision"})
+NEVER: Final = frozenset({"n_events_fewest", "precision"})
 
 # One row per estimate; every topic's estimates together are results.parquet.
 RESULT_COLUMNS: Final = (
@@ -245,8 +245,6 @@ RESULT_COLUMNS: Final = (
     count("n_ecgs", "ECGs analysed"),
     count("n_events", "people with the event, however many ECGs, or with what is classified"),
     count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
-    count("n_events_exposed", "events in the arm that is compared; never exported"),
-    count("n_events_reference", "events in the arm that it is compared with; never exported"),
     label("precision", "how the estimate hangs on counts, see precision.py; never exported"),
     person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
     number("estimate", "value of the measure", *_ESTIMATED),
@@ -269,12 +267,6 @@ _RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
 _RESULT_GROUP: Final = (
     "analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id",
 )  # fmt: skip
-_RESULT_COUNTS: Final = ("n_people", "n_ecgs", "n_events")
-_LEVELS_ADD_UP: Final = RowsAddUp(_RESULT_COUNTS, "level", None, _RESULT_GROUP)
-# People of several models of the predictions are those of the tables of everybody.
-_MODELS_ADD_UP: Final = RowsAddUp(
-    _RESULT_COUNTS, "model_id", None, (*_RESULT_GROUP[:-1], "level", "adjustment")
-)
 _TEXTS: Final = tuple(
     column.name for column in RESULT_COLUMNS if column.kind in (Kind.LABEL, Kind.NOTE)
 )
@@ -309,14 +301,9 @@ def results(
     Args:
         key: of the topic.
         rows: of `result`.
-        counts: of the aggregate.
+        counts: of the aggregate; without them rows are described by outcome, strata and level.
     """
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
-    return Aggregate(
-        f"results_{key}", table, RESULT_COLUMNS, (_LEVELS_ADD_UP,), _RESULT_GROUP,
-        counts=counts or {},
-    )  # fmt: skip
-
-
-def followed_identity(*_: str) -> str:  # until topics say what they count
-    return ""
+    described = of_outcomes(rows) if counts is None else counts
+    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP,
+                     counts=described)  # fmt: skip

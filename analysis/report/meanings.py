@@ -8,6 +8,7 @@ is described, and that what follows from it is true.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,9 @@ LEFT: Final = ALL.at(("left out", "left"))
 """People who are left by every exclusion that comes before outcomes."""
 WITH_CMR: Final = Count("people with CMR")
 PAIRED: Final = WITH_CMR.at(("pairing", "paired"))
-LABELLED: Final = PAIRED.at(("label", "known"))
+COMPARED: Final = PAIRED.at(("imaged", "compared"))
+"""Pairs that the main results are of."""
+LABELLED: Final = COMPARED.at(("label", "known"))
 _EVERYBODY: Final = "everybody"
 # Classifications by what is known or not; several words for one thing.
 _NAMES: Final = {
@@ -34,6 +37,10 @@ _NAMES: Final = {
     "Body surface area, m2": "bsa_m2", "LV mass from the ECG, g": "mass_g",
     "LV mass index from the ECG, g/m2": "index_g_m2", "Region": "region", "Ethnicity": "ethnicity",
 }  # fmt: skip
+DAYS_PER_YEAR: Final = 365.25
+# Analyses that need more than the models of the hazard ratios.
+_OTHER_NEEDS: Final = frozenset({"added_value", "competing", "dose_response", "absolute_risk"})
+_LATER: Final = re.compile(r"clock starts ([0-9]+) days after the ECG")
 _ENDS: Final = {
     "outcome": (("status", "outcome"),),
     "death": (("status", "death"),),
@@ -93,7 +100,7 @@ def flow(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
 
 def baseline_numbers(rows: pd.DataFrame) -> Counts:
     """Describe Table 1: columns variable, group."""
-    groups = _each(rows, lambda row: _lvh_group(row["group"]))
+    groups = _each(rows, lambda row: _group_of_table_1(row["group"]))
     names = [name_of(words) for words in rows["variable"]]
     pairs = [(one or LEFT, name) for one, name in zip(groups, names, strict=True)]
     return {
@@ -106,18 +113,19 @@ def baseline_numbers(rows: pd.DataFrame) -> Counts:
 def baseline_counts(rows: pd.DataFrame) -> Counts:
     """Describe Table 1: columns variable, level, group."""
     return {
-        "n_group": _each(rows, lambda row: _lvh_group(row["group"])),
+        "n_group": _each(rows, lambda row: _group_of_table_1(row["group"])),
         "n_people": _each(
             rows,
-            lambda row: _lvh_group(row["group"]).level(name_of(row["variable"]), row["level"]),
+            lambda row: _group_of_table_1(row["group"]).level(name_of(row["variable"]), row["level"]),
         ),
     }
 
 
-def _lvh_group(group: str) -> Count:
+def _group_of_table_1(group: str) -> Count:
     if group == _EVERYBODY:
         return LEFT
-    return LEFT.lacking("lvh") if group == "LVH unknown" else LEFT.level("lvh", group)
+    name = "quartile" if group.startswith("quartile") else "lvh"
+    return LEFT.lacking(name) if group.endswith("unknown") else LEFT.level(name, group.replace("quartile ", "Q"))
 
 
 def by_group(rows: pd.DataFrame, columns: Mapping[str, str]) -> Counts:
@@ -246,44 +254,57 @@ def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
 
     Args:
         rows: column step.
-        steps: what each step is: "all", "no ECG", "not in time", "no label", "no rules" or
-            "complete".
+        steps: what each step is: "all", "no ECG", "not in time", "before", "undated", "no label",
+            "no rules" or "complete".
     """
     known = {
         "all": WITH_CMR,
         "no ECG": WITH_CMR.at(("pairing", "no ECG")),
         "not in time": WITH_CMR.at(("pairing", "not in time")),
-        "no label": PAIRED.at(("label", "unknown")),
+        "before": PAIRED.at(("imaged", "before")),
+        "undated": PAIRED.at(("imaged", "unknown")),
+        "no label": COMPARED.at(("label", "unknown")),
         "no rules": LABELLED.at(("rules", "not all")),
         "complete": LABELLED.at(("rules", "all three")),
     }
     return {"n_people": _each(rows, lambda row: known[steps[row["step"]]])}
 
 
-def paired(strata: str, level: str, *, labelled: bool = False, with_rules: bool = False) -> Count:
-    """Return the count of pairs of a group; by one pair a person."""
-    who = LABELLED.at(("rules", "all three")) if with_rules else LABELLED if labelled else PAIRED
-    return who.level(f"CMR {strata}", level) if strata else who
-
-
-def two_by_two(rows: pd.DataFrame, with_rules: str) -> Counts:
-    """Describe yes/no markers against LVH by CMR: columns marker, population, strata, level.
+def paired(
+    strata: str, level: str, *, labelled: bool = False, with_rules: bool = False,
+    is_before: bool | None = None,
+) -> Count:  # fmt: skip
+    """Return the count of pairs of a group; by one pair a person.
 
     Args:
-        rows: of the table.
-        with_rules: the population that has all three rules.
+        strata: classification; "" for all.
+        level: of it.
+        labelled: whether LVH by CMR and by prediction is known of them.
+        with_rules: whether all three ECG rules are.
+        is_before: for people by their first CMR, whether it was before the date of the training
+            set; None for all other groups.
     """
-    who = _each(
-        rows,
-        lambda row: paired(
-            row["strata"], row["level"], labelled=True, with_rules=row["population"] == with_rules
-        ),
-    )
-    pairs = [(one or PAIRED, f"marker {marker}") for one, marker in
-             zip(who, rows["marker"], strict=True)]  # fmt: skip
+    if is_before:
+        who = PAIRED.at(("imaged", "before"))
+        who = who.at(("label", "known")) if labelled or with_rules else who
+        return who.at(("rules", "all three")) if with_rules else who
+    who = LABELLED if labelled or with_rules else COMPARED
+    who = who.at(("rules", "all three")) if with_rules else who
+    return who.level(f"CMR {strata}", level) if strata and is_before is None else who
+
+
+def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
+    """Describe yes/no markers against LVH by CMR.
+
+    Args:
+        rows: of the table: column marker.
+        people: of whom each row is.
+    """
+    pairs = [(who, f"marker {marker}") for who, marker in
+             zip(people, rows["marker"], strict=True)]  # fmt: skip
     yes, no = ("LVH by CMR", "yes"), ("LVH by CMR", "no")
     return {
-        "n_people": who,
+        "n_people": list(people),
         "n_lvh": [one.part(*yes) for one, _ in pairs],
         "n_no_lvh": [one.part(*no) for one, _ in pairs],
         "n_positive": [one.part(name, "yes") for one, name in pairs],
@@ -293,6 +314,11 @@ def two_by_two(rows: pd.DataFrame, with_rules: str) -> Counts:
         "fp": [one.part(*no).part(name, "yes") for one, name in pairs],
         "tn": [one.part(*no).part(name, "no") for one, name in pairs],
     }
+
+
+def with_lvh(who: Count) -> Count:
+    """Return the count of pairs with LVH by CMR."""
+    return who.part("LVH by CMR", "yes")
 
 
 def with_ecgs(*how_many: str) -> Count:
@@ -336,14 +362,14 @@ class Analysed(NamedTuple):
         complete_in: what has to be known of them; the others are dropped.
         end: what its events are: "outcome", "death"; "" where it has none.
         by: years by which they have happened; None: at any time.
-        arms: levels of a classification that are compared, and its name: ("lvh", "LVH", "no LVH").
+        of_them: what else is known of those who are not dropped.
     """
 
     who: Count
     complete_in: tuple[str, ...] = ()
     end: str = "outcome"
     by: float | None = None
-    arms: tuple[str, str, str] | None = None
+    of_them: tuple[str, ...] = ()
 
 
 def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
@@ -359,7 +385,7 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
             for own in made.values():
                 own.append(None)
             continue
-        people = row.who.complete(*row.complete_in) if row.complete_in else row.who
+        people = row.who.complete(*row.complete_in, *row.of_them)
         events = ended(people, row.end) if row.end else None
         if events is not None and row.by is not None:
             events = events.by(row.by)
@@ -369,11 +395,58 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
         made["person_years"].append(people.of(YEARS))
         made["n_dropped_missing"].append(row.who.lacking(*row.complete_in) if row.complete_in
                                          else None)  # fmt: skip
-        for column, place in (("n_events_exposed", 1), ("n_events_reference", 2)):
-            arm = events.level(row.arms[0], row.arms[place]) if events and row.arms else None
-            made[column].append(arm)
     return dict(made)
 
 
-_RESULT_COUNTS: Final = ("n_people", "n_ecgs", "n_events", "person_years", "n_dropped_missing",
-                         "n_events_exposed", "n_events_reference")  # fmt: skip
+_RESULT_COUNTS: Final = ("n_people", "n_ecgs", "n_events", "person_years", "n_dropped_missing")
+
+
+def of_outcomes(rows: Sequence[Row]) -> Counts:
+    """Describe the counts of results about outcomes by their outcome, strata and level.
+
+    Args:
+        rows: of `aggregates.result`.
+    """
+    one_ecg_each = all(row["n_ecgs"] in (None, row["n_people"]) for row in rows)
+    return results([_analysed(row) for row in rows], one_ecg_each=one_ecg_each)
+
+
+def _analysed(row: Row) -> Analysed | None:
+    outcome, analysis, strata = row["outcome"], row["analysis"], row["strata"]
+    if not outcome:
+        return None
+    who, by = followed(outcome), None
+    if strata == "variant":
+        who = _variant(who, row["level"])
+    elif strata == "period":
+        start, by = _period(row["level"])
+        who = who.after(start) if start else who
+    elif strata:
+        name = name_of(strata)
+        is_of_all = row["level"] == "interaction"
+        who = who.complete(name) if is_of_all else who.level(name, row["level"])
+    elif analysis == "rates":
+        who = who.complete(name_of(row["contrast"]))
+    needed = ("model", *((analysis,) if analysis in _OTHER_NEEDS else ()))
+    is_judged = analysis == "absolute_risk" and row["estimate"] is not None
+    return Analysed(
+        who, needed if row["n_dropped_missing"] is not None else (),
+        "death" if "of death" in row["measure"] else "outcome",
+        row["unit_value"] if is_judged else by, ("judged",) if is_judged else (),
+    )  # fmt: skip
+
+
+def _variant(who: Count, words: str) -> Count:
+    """A variant of the main analysis: the same people, later or fewer ones."""
+    if words == "main analysis":
+        return who
+    later = _LATER.fullmatch(words)
+    if later:
+        return who.after(int(later[1]) / DAYS_PER_YEAR)
+    return who.part("imaged", words) if "imaged" in words else who.complete(words)
+
+
+def _period(words: str) -> tuple[float, float | None]:
+    """Years from and to of "2 to 5 years" and "5+ years"."""
+    bounds = [float(number) for number in re.findall(r"[0-9.]+", words)]
+    return bounds[0], bounds[1] if len(bounds) > 1 else None

@@ -121,15 +121,6 @@ def _words(values: pd.Series[Any]) -> pd.Series[Any]:
     return texts.astype(object).replace("", _MISSING)
 
 
-def _of_everybody(table: pd.DataFrame, what: str, *labels: str) -> list[str]:
-    """Identities of counts of everybody, which stand in the tables of all classifications."""
-    keys = [" | ".join(map(str, row)) for row in table[list(labels)].itertuples(index=False)]
-    return [
-        f"Table 1, {what} | {key}" if group == EVERYBODY else ""
-        for group, key in zip(table["group"], keys, strict=True)
-    ]
-
-
 def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
     statistics = {
         "mean": "mean", "sd": "standard deviation, n - 1", "p5": "5th percentile",
@@ -142,13 +133,11 @@ def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
         count("n_people", "people of the group"),
         count("n_known", "people with a value"),
         count("n_missing", "people without a value"),
-        *(number(name, text, "n_known") for name, text in statistics.items()),
-    )
-    sums = (RowsAddUp(("n_people", "n_known", "n_missing"), "group", EVERYBODY, ("variable",)),)
+        *(number(name, text, "n_known", told=Told.MEAN, quantile=_QUANTILES.get(name))
+          for name, text in statistics.items()),
+    )  # fmt: skip
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    known = {name: _of_everybody(table, name, "variable")
-             for name in ("n_people", "n_known", "n_missing")}  # fmt: skip
-    return Aggregate(f"{key}_numbers", table, columns, sums, identities=known)
+    return Aggregate(f"{key}_numbers", table, columns, counts=meanings.baseline_numbers(table))
 
 
 def _counts_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
@@ -159,15 +148,8 @@ def _counts_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
         count("n_group", "people of the group"),
         count("n_people", "people of the group with the level"),
     )
-    sums = (
-        RowsAddUp(("n_people",), "group", EVERYBODY, ("variable", "level")),
-        RowsAddUp(("n_people",), "level", None, ("variable", "group")),
-        RowsAddUp(("n_group",), "group", EVERYBODY, ("variable", "level")),
-    )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    known = {name: _of_everybody(table, name, "variable", "level")
-             for name in ("n_group", "n_people")}  # fmt: skip
-    return Aggregate(f"{key}_counts", table, columns, sums, identities=known)
+    return Aggregate(f"{key}_counts", table, columns, counts=meanings.baseline_counts(table))
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

@@ -36,24 +36,18 @@ from analysis.report.topic_cmr_drawn import (
     roc_aggregate,
 )
 from analysis.report.topic_cmr_lvh import (
-    ALL_PAIRS,
     ALL_THREE,
-    PEOPLE,
-    WITH_LVH,
     lvh_counts,
-    lvh_identity,
 )
 from analysis.report.topic_cmr_lvh_tables import lvh_tables, paper_table
 from analysis.report.topic_cmr_pairs import (
-    ANY_DATE,
     BEFORE,
-    IMAGED,
     Group,
     cmr_pairs,
     flow_aggregate,
     groups_of,
     main_pairs,
-    pairs_identity,
+    people_of,
 )
 
 FEW_WITH_LVH: Final = 100
@@ -79,27 +73,30 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     found = discrimination(data, groups)
     coarse = pd.DataFrame([{}] * len(rows) + [one.shown for one in found], dtype=object)
     rows += [one.row for one in found]
-    identities = {
-        "n_people": [_identity(row, PEOPLE) for row in rows],
-        "n_events": [_identity(row, WITH_LVH) if row["n_events"] is not None else ""
-                     for row in rows],
-    }  # fmt: skip
-    return replace(results("cmr", rows), identities=identities, coarse=coarse)
+    people = [_people(row) for row in rows]
+    described = [
+        Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="") for who, row in
+        zip(people, rows, strict=True)
+    ]  # fmt: skip
+    with_lvh = [meanings.with_lvh(who) if row["n_events"] is not None else None
+                for who, row in zip(people, rows, strict=True)]  # fmt: skip
+    counts = meanings.results(described, one_ecg_each=True) | {"n_events": with_lvh}
+    return replace(results("cmr", rows, counts), coarse=coarse)
 
 
-def _identity(row: Mapping[str, Any], what: str) -> str:
-    """What a count of a row is, where other tables have it too."""
+def _people(row: Mapping[str, Any]) -> Count:
+    """Whom a row is about."""
     strata, level = row["strata"], row["level"]
-    if row["contrast"] == MASS:
-        return pairs_identity(strata, level)
-    if row["measure"] != C:
-        return ""
-    population = ALL_PAIRS
-    if strata.endswith(ALL_THREE):
-        population, strata = ALL_THREE, strata.removesuffix(ALL_THREE).removesuffix(", ")
-    if strata == IMAGED:
-        population += ANY_DATE
-    return lvh_identity(what, population, strata, level)
+    if row["contrast"] in (MASS, INDEX):
+        who = people_of(strata, level)
+        return who.complete("index of mass") if row["contrast"] == INDEX else who
+    if row["adjustment"]:
+        return people_of(strata, level)
+    on_rules = strata.endswith(ALL_THREE)
+    group = strata.removesuffix(ALL_THREE).removesuffix(", ") if on_rules else strata
+    who = people_of(group, level, labelled=True, with_rules=on_rules)
+    is_known = row["measure"] == C or row["contrast"] == AGAINST_RULES
+    return who if is_known else who.complete(row["contrast"])
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

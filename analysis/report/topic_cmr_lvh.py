@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.report.aggregates import Aggregate, ColumnsAddUp, RowsAddUp, count, label
+from analysis.report import meanings
+from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr_pairs import ANY_DATE, ANY_RULE, IMAGED, Group
+from analysis.report.topic_cmr_pairs import ANY_DATE, ANY_RULE, IMAGED, Group, people_of
 
 LABEL: Final = "lvh_cmr"
 PREDICTED: Final = "lvh"
@@ -27,9 +28,6 @@ SCORE: Final = "LVH score of the model"
 ALL_PAIRS: Final = "all pairs"
 ALL_THREE: Final = "all three ECG rules measured"
 
-PEOPLE: Final = "people"
-WITH_LVH: Final = "people with LVH by CMR"
-WITHOUT_LVH: Final = "people without LVH by CMR"
 CELLS: Final = ("tp", "fn", "fp", "tn")
 
 
@@ -68,34 +66,13 @@ def lvh_counts(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     )
     names = [column.name for column in columns]
     table = _without_small(pd.DataFrame(rows, columns=names), data.study.masking.k)
-    sums = (
-        ColumnsAddUp("n_people", ("n_lvh", "n_no_lvh")),
-        ColumnsAddUp("n_people", ("n_positive", "n_negative")),
-        ColumnsAddUp("n_lvh", ("tp", "fn")),
-        ColumnsAddUp("n_no_lvh", ("fp", "tn")),
-        ColumnsAddUp("n_positive", ("tp", "fp")),
-        ColumnsAddUp("n_negative", ("fn", "tn")),
-        RowsAddUp(tuple(names[4:]), "level", None, ("marker", "population", "strata")),
-    )
-    # The people of a population are the same for each marker.
-    places = list(zip(table["population"], table["strata"], table["level"], strict=True))
-    shared = {
-        name: [lvh_identity(what, *place) for place in places]
-        for name, what in (("n_people", PEOPLE), ("n_lvh", WITH_LVH), ("n_no_lvh", WITHOUT_LVH))
-    }
-    return Aggregate("cmr_lvh", table, columns, sums, identities=shared)
-
-
-def lvh_identity(what: str, population: str, strata: str, level: str) -> str:
-    """Return what a count of people with known LVH is, the same in counts and in results.
-
-    Args:
-        what: PEOPLE, WITH_LVH or WITHOUT_LVH.
-        population: of the pairs.
-        strata: of STRATA, or "".
-        level: of it.
-    """
-    return f"{what}, LVH known | {population} | {strata} | {level}"
+    people = [
+        people_of(strata, level, labelled=True, with_rules=population.startswith(ALL_THREE))
+        for population, strata, level in zip(
+            table["population"], table["strata"], table["level"], strict=True
+        )
+    ]
+    return Aggregate("cmr_lvh", table, columns, counts=meanings.two_by_two(table, people))
 
 
 def _without_small(table: pd.DataFrame, k: int) -> pd.DataFrame:

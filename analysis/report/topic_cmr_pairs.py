@@ -13,6 +13,7 @@ from analysis.cmr import pair_with_cmr
 from analysis.report import meanings
 from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.bands import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
+from analysis.report.counts import Count
 from analysis.report.study_data import StudyData
 from lvm_core.ecg_rules import CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV
 from lvm_core.lvh import Sex, lvh_arrays, lvh_limit_g_m2, sex_codes
@@ -42,8 +43,8 @@ NO_LABEL: Final = "paired, but body surface area or sex is unknown"
 NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
 COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
 _STEPS: Final = {
-    WITH_CMR: "all", NO_ECG: "no ECG", NOT_IN_TIME: "not in time", NO_LABEL: "no label",
-    NO_RULES: "no rules", COMPLETE: "complete",
+    WITH_CMR: "all", NO_ECG: "no ECG", NOT_IN_TIME: "not in time", BEFORE: "before",
+    UNDATED: "undated", NO_LABEL: "no label", NO_RULES: "no rules", COMPLETE: "complete",
 }  # fmt: skip
 
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv",
@@ -144,9 +145,21 @@ def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
     return people.map(group.where(known & first.notna()))
 
 
-def pairs_identity(strata: str, level: str) -> str:
-    """Return what a count of pairs is, the same in the flow and in the results."""
-    return f"pairs with CMR | {strata} | {level}"
+def people_of(
+    strata: str, level: str, *, labelled: bool = False, with_rules: bool = False
+) -> Count:
+    """Return the count of pairs of a group, the same in the flow, in counts and in results.
+
+    Args:
+        strata: of STRATA, or "".
+        level: of it.
+        labelled: whether LVH by CMR and by prediction is known of them.
+        with_rules: whether all three ECG rules are, too.
+    """
+    is_before = level.startswith("before ") if strata == IMAGED else None
+    return meanings.paired(
+        strata, level, labelled=labelled, with_rules=with_rules, is_before=is_before
+    )
 
 
 def cmr_pairs(data: StudyData) -> pd.DataFrame:
@@ -264,8 +277,5 @@ def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     }
     columns = (label("step", "where people end"), count("n_people", "people"))
     table = pd.DataFrame({"step": list(rows), "n_people": list(rows.values())})
-    known = {BEFORE: pairs_identity(IMAGED, "" if date is None else before(date))}
-    return Aggregate(
-        "cmr_flow", table, columns, (RowsAddUp(("n_people",), "step", WITH_CMR),),
-        identities={"n_people": [known.get(step, "") for step in rows]},
-    )  # fmt: skip
+    counts = meanings.cmr_flow(table, _STEPS)
+    return Aggregate("cmr_flow", table, columns, counts=counts)
