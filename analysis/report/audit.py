@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from analysis.report.counts import Count
+from analysis.report.counts import YEARS, Count
 from analysis.report.programme import TINY, Floats, Programme, holds, solved
 from analysis.report.relations import Relation, parts_of
 
@@ -183,9 +183,11 @@ class Audit:
         made = []
         for count, i in self._programme.place.items():
             cell, value = self.cells.get(count), self._exact.get(count, 0.0)
-            if (cell is None or not cell.base) and TINY < value < self._promise.k - TINY:
+            is_whole = count.unit != YEARS if cell is None else cell.is_whole
+            is_hidden = cell is None or not cell.base
+            if is_whole and is_hidden and TINY < value < self._promise.k - TINY:
                 made.append(i)
-        return [i for i in made if self._programme.names[i].unit != "person-years"]
+        return made
 
     def _is_shown(self, i: int) -> bool:
         return self._programme.names[i] in self.cells

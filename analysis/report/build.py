@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report import (
     topic_absolute_risk,
     topic_added_value,
@@ -41,6 +42,12 @@ _OF_OUTCOMES: Final = (
     topic_calibrated, topic_negative_control,
 )  # fmt: skip
 _OF_ECGS: Final = (topic_cmr, topic_repeats, topic_codes)
+
+
+_LISTS_OF_PEOPLE: Final = (
+    "participants", "events", "deaths", "cmr", "encounters", "history_starts", "withdrawn",
+    "excluded",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
         on_topic(topic_name(topic))
         exact += topic.aggregates(data)
     rule = MaskingRule(data.study.masking.k, data.study.masking.base)
-    masked = mask_all(exact, rule)
+    masked = mask_all(exact, rule, _longest_years(data))
     if len(masked) != len(exact):
         raise AssertionError("two aggregates have one key")
     on_topic("tables and figures")
@@ -103,9 +110,29 @@ def _report(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Secti
         methods=methods(data, masked),
         warnings=tuple(dict.fromkeys(told)),
         versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
-        checksums={k: v for k, v in data.provenance.items() if "sha256" in k},
+        checksums=checksums_told(data.provenance),
         banners=banners(data),
     )
+
+
+def _longest_years(data: StudyData) -> dict[str, float]:
+    """The longest follow-up of anybody, by outcome; the ticks below the curves tell about it."""
+    analysed = data.follow_up[data.follow_up["excluded"].isna()]
+    longest = analysed.groupby("outcome")["time_days"].max().dropna() / DAYS_PER_YEAR
+    return {str(name): float(years) for name, years in longest.items()}
+
+
+def checksums_told(provenance: Mapping[str, str]) -> dict[str, str]:
+    """Return the checksums that may leave: none of a list of people, which could be guessed.
+
+    Whoever tries all lists of one or two people finds the one that has a checksum. The others
+    stand in restricted/study.json.
+
+    Args:
+        provenance: of the study.
+    """
+    kept = {f"sha256 {name}" for name in _LISTS_OF_PEOPLE}
+    return {k: v for k, v in provenance.items() if "sha256" in k and k not in kept}
 
 
 def results_of(aggregates: Sequence[Aggregate]) -> pd.DataFrame:

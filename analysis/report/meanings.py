@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
+from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report.counts import ECGS, PEOPLE, YEARS, Count
 from analysis.report.relations import Relation
 
@@ -37,10 +38,15 @@ _NAMES: Final = {
     "Body surface area, m2": "bsa_m2", "LV mass from the ECG, g": "mass_g",
     "LV mass index from the ECG, g/m2": "index_g_m2", "Region": "region", "Ethnicity": "ethnicity",
 }  # fmt: skip
-DAYS_PER_YEAR: Final = 365.25
 # Analyses that need more than the models of the hazard ratios.
-_OTHER_NEEDS: Final = frozenset({"added_value", "competing", "dose_response", "absolute_risk"})
-_LATER: Final = re.compile(r"clock starts ([0-9]+) days after the ECG")
+_OF_MODELS: Final = "what models need"
+_OF_RISKS: Final = "what risks need"
+_JUDGED: Final = "whether judged"
+_OTHER_NEEDS: Final = {
+    "added_value": (_OF_MODELS, "what is added"), "competing": (_OF_MODELS, "what hazards need"),
+    "absolute_risk": (_OF_RISKS,), "standardised": ("what standardising needs",),
+}  # fmt: skip
+_LATER: Final = re.compile(r"clock starts (?:([0-9]+) days after|at) the ECG")
 _ENDS: Final = {
     "outcome": (("status", "outcome"),),
     "death": (("status", "death"),),
@@ -112,12 +118,11 @@ def baseline_numbers(rows: pd.DataFrame) -> Counts:
 
 def baseline_counts(rows: pd.DataFrame) -> Counts:
     """Describe Table 1: columns variable, level, group."""
+    groups = _each(rows, lambda row: _group_of_table_1(row["group"]))
+    levels = zip(groups, rows["variable"], rows["level"], strict=True)
     return {
-        "n_group": _each(rows, lambda row: _group_of_table_1(row["group"])),
-        "n_people": _each(
-            rows,
-            lambda row: _group_of_table_1(row["group"]).level(name_of(row["variable"]), row["level"]),
-        ),
+        "n_group": groups,
+        "n_people": [who and who.level(name_of(words), level) for who, words, level in levels],
     }
 
 
@@ -125,7 +130,8 @@ def _group_of_table_1(group: str) -> Count:
     if group == _EVERYBODY:
         return LEFT
     name = "quartile" if group.startswith("quartile") else "lvh"
-    return LEFT.lacking(name) if group.endswith("unknown") else LEFT.level(name, group.replace("quartile ", "Q"))
+    level = group.replace("quartile ", "Q")
+    return LEFT.lacking(name) if group.endswith("unknown") else LEFT.level(name, level)
 
 
 def by_group(rows: pd.DataFrame, columns: Mapping[str, str]) -> Counts:
@@ -218,17 +224,47 @@ def eligible_ecgs(rows: pd.DataFrame) -> Counts:
     return {"n_ecgs": list(steps)}
 
 
-def bins(rows: pd.DataFrame, name: str, who: Count) -> Counts:
-    """Describe a histogram: each row is a bin of its own; some may lie in none."""
-    return {"n_people": [who.level(name, place) for place in range(len(rows))]}
+def unknown_dates(rows: pd.DataFrame) -> Counts:
+    """Describe people and ECGs without a date: columns column, why."""
+    people = [ALL.level(f"date {column}", why) for column, why in
+              zip(rows["column"], rows["why"], strict=True)]  # fmt: skip
+    return {"n_people": people, "n_ecgs": [one.of(ECGS) for one in people]}
 
 
-def calibration(rows: pd.DataFrame, complete_in: Sequence[str]) -> Counts:
-    """Describe tenths of predicted risk: columns outcome, group, horizon_years."""
+def bins(rows: pd.DataFrame) -> Counts:
+    """Describe a histogram: each row is a bin of its own, some people lie in none: model_id."""
+    models = [of_model(LEFT, row) for row in rows.to_dict("records")]
+    return {"n_people": [who.level("bin", place) for place, who in enumerate(models)]}
+
+
+def of_model(who: Count, row: Mapping[Any, Any]) -> Count:
+    """Return the count of those by one model of the predictions, where a row has one."""
+    return who.part("model of predictions", row["model_id"]) if row["model_id"] else who
+
+
+def curve_of_doses(rows: pd.DataFrame) -> Counts:
+    """Describe curves of hazard ratios: columns outcome, model_id."""
+    who = _each(rows, lambda row: of_model(followed(row["outcome"]), row).complete(_OF_MODELS))
+    return {"n_events": [one and ended(one, "outcome") for one in who]}
+
+
+def calibrated_people(rows: pd.DataFrame) -> Counts:
+    """Describe who of the calibrated model has a CMR: columns outcome, model_id."""
+    who = [of_model(followed(row["outcome"]), row).complete(_OF_MODELS) for row in
+           rows.to_dict("records")]  # fmt: skip
+    return {
+        "n_people": who,
+        "n_cmr": [one.part("CMR near the ECG", "yes") for one in who],
+        "n_no_cmr": [one.part("CMR near the ECG", "no") for one in who],
+    }
+
+
+def calibration(rows: pd.DataFrame) -> Counts:
+    """Describe tenths of predicted risk: columns outcome, model_id, group, horizon_years."""
 
     def of(row: Row) -> Count:
-        judged = followed(row["outcome"]).complete(*complete_in)
-        return judged.part("judged", "yes").part("tenth of risk", row["group"])
+        judged = of_model(followed(row["outcome"]), row).complete(_OF_RISKS, _JUDGED)
+        return judged.part("tenth of risk", row["group"])
 
     tenths = _each(rows, of)
     horizons = rows["horizon_years"].astype(float)
@@ -316,9 +352,9 @@ def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
     }
 
 
-def with_lvh(who: Count) -> Count:
-    """Return the count of pairs with LVH by CMR."""
-    return who.part("LVH by CMR", "yes")
+def with_lvh(who: Count, answer: str = "yes") -> Count:
+    """Return the count of pairs with LVH by CMR, or without it for "no"."""
+    return who.part("LVH by CMR", answer)
 
 
 def with_ecgs(*how_many: str) -> Count:
@@ -363,6 +399,7 @@ class Analysed(NamedTuple):
         end: what its events are: "outcome", "death"; "" where it has none.
         by: years by which they have happened; None: at any time.
         of_them: what else is known of those who are not dropped.
+        has_own_clock: whether its person-years are not all that people were followed.
     """
 
     who: Count
@@ -370,6 +407,7 @@ class Analysed(NamedTuple):
     end: str = "outcome"
     by: float | None = None
     of_them: tuple[str, ...] = ()
+    has_own_clock: bool = False
 
 
 def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
@@ -392,7 +430,8 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
         made["n_people"].append(people)
         made["n_ecgs"].append(people if one_ecg_each else people.of(ECGS))
         made["n_events"].append(events)
-        made["person_years"].append(people.of(YEARS))
+        is_all = one_ecg_each and not row.has_own_clock
+        made["person_years"].append(people.of(YEARS) if is_all else None)
         made["n_dropped_missing"].append(row.who.lacking(*row.complete_in) if row.complete_in
                                          else None)  # fmt: skip
     return dict(made)
@@ -401,23 +440,27 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
 _RESULT_COUNTS: Final = ("n_people", "n_ecgs", "n_events", "person_years", "n_dropped_missing")
 
 
-def of_outcomes(rows: Sequence[Row]) -> Counts:
+def of_outcomes(rows: Sequence[Row], latency_days: int = 0) -> Counts:
     """Describe the counts of results about outcomes by their outcome, strata and level.
 
     Args:
         rows: of `aggregates.result`.
+        latency_days: days after the index ECG when the clock of the study starts.
     """
     one_ecg_each = all(row["n_ecgs"] in (None, row["n_people"]) for row in rows)
-    return results([_analysed(row) for row in rows], one_ecg_each=one_ecg_each)
+    return results([_analysed(row, latency_days) for row in rows], one_ecg_each=one_ecg_each)
 
 
-def _analysed(row: Row) -> Analysed | None:
+def _analysed(row: Row, latency_days: int) -> Analysed | None:
     outcome, analysis, strata = row["outcome"], row["analysis"], row["strata"]
     if not outcome:
         return None
-    who, by = followed(outcome), None
+    who, by = of_model(followed(outcome), row), None
     if strata == "variant":
-        who = _variant(who, row["level"])
+        later = _variant(who, row["level"], latency_days)
+        if later is None:
+            return None
+        who = later
     elif strata == "period":
         start, by = _period(row["level"])
         who = who.after(start) if start else who
@@ -427,22 +470,24 @@ def _analysed(row: Row) -> Analysed | None:
         who = who.complete(name) if is_of_all else who.level(name, row["level"])
     elif analysis == "rates":
         who = who.complete(name_of(row["contrast"]))
-    needed = ("model", *((analysis,) if analysis in _OTHER_NEEDS else ()))
+    needed = _OTHER_NEEDS.get(analysis, (_OF_MODELS,))
     is_judged = analysis == "absolute_risk" and row["estimate"] is not None
     return Analysed(
         who, needed if row["n_dropped_missing"] is not None else (),
         "death" if "of death" in row["measure"] else "outcome",
-        row["unit_value"] if is_judged else by, ("judged",) if is_judged else (),
+        row["unit_value"] if is_judged else by, (_JUDGED,) if is_judged else (),
+        has_own_clock=strata in ("variant", "period") and row["level"] != "main analysis",
     )  # fmt: skip
 
 
-def _variant(who: Count, words: str) -> Count:
-    """A variant of the main analysis: the same people, later or fewer ones."""
+def _variant(who: Count, words: str, latency_days: int) -> Count | None:
+    """A variant of the main analysis: the same people, later or fewer ones; None if earlier."""
     if words == "main analysis":
         return who
     later = _LATER.fullmatch(words)
     if later:
-        return who.after(int(later[1]) / DAYS_PER_YEAR)
+        days = int(later[1] or 0) - latency_days
+        return who.after(days / DAYS_PER_YEAR) if days > 0 else None
     return who.part("imaged", words) if "imaged" in words else who.complete(words)
 
 

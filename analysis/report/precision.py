@@ -1,8 +1,8 @@
 """How finely numbers are told: no more finely than the counts beside them.
 
 An estimate tells how many people it rests on: a standard error is a standard deviation over the
-root of n; the mean of all lies between those of two groups as their sizes do; a cumulative incidence
-is events over people. Counts are rounded to `base`, so the numbers are, too:
+root of n; the mean of all lies between those of two groups as their sizes do; a cumulative
+incidence is events over people. Counts are rounded to `base`, so the numbers are, too:
 
 - An interval is as wide as it would be were the counts as shown: se, limits and z are scaled by the
   root of n over the rounded n (of events, where there are some; of two arms with d1 and d0 events,

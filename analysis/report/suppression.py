@@ -149,7 +149,7 @@ def _with_cell(
 ) -> Count:  # fmt: skip
     own = Count(f"{table.aggregate.key}.{column}.{row}")
     count = table.what(column, table.places[row]) or own
-    is_whole = count.unit != YEARS
+    is_whole = column not in table.aggregate.names(Kind.PERSON_YEARS)
     if count in cells and abs(cells[count].value - value) > 1e-6:
         wrong.append(f"{count} is {cells[count].value:g}, and {value:g} in {own.unit}")
         count = own

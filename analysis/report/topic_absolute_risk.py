@@ -14,7 +14,8 @@ from analysis.cox import fit_cox
 from analysis.design import Covariate
 from analysis.outcome_models import SEX, Model, without_constant_sex
 from analysis.outcome_rows import FOLLOW_UP_TIME, followed
-from analysis.report.aggregates import Aggregate, count, label, number, result, results
+from analysis.report import meanings
+from analysis.report.aggregates import Aggregate, Told, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_calibration import calibration, calibration_alt
 from analysis.report.masking import NOT_APPLICABLE, Masked
@@ -180,13 +181,20 @@ def _tenths_aggregate(tenths: list[pd.DataFrame]) -> Aggregate:
         count("n_people", "people of the tenth"),
         count("n_events", "with the outcome by the horizon"),
         number("predicted", "mean predicted risk, 0 to 1", "n_people", "n_events"),
-        number("observed", "cumulative incidence (Aalen-Johansen)", "n_people", "n_events"),
-        number("lo", "lower 95 % limit", "n_people", "n_events"),
-        number("hi", "upper 95 % limit", "n_people", "n_events"),
+        *(
+            number(name, text, "n_people", "n_events", told=Told.SHARE)
+            for name, text in (
+                ("observed", "cumulative incidence (Aalen-Johansen)"),
+                ("lo", "lower 95 % limit"),
+                ("hi", "upper 95 % limit"),
+            )
+        ),
     )
     names = [column.name for column in columns]
     table = pd.concat(tenths)[names] if tenths else pd.DataFrame(columns=names)
-    return Aggregate("calibration", table.reset_index(drop=True), columns)
+    table = table.reset_index(drop=True)
+    return Aggregate("calibration", table, columns, together=("outcome", "model_id"),
+                     counts=meanings.calibration(table))  # fmt: skip
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

@@ -12,12 +12,10 @@ from analysis.columns import TableRefused
 from analysis.measurement_error import CalibratedExposure, calibrate_exposure
 from analysis.outcome_models import models_of, without_constant_sex
 from analysis.outcome_rows import cluster_of, complete_rows, followed, time_columns
+from analysis.report import meanings
 from analysis.report.aggregates import (
-    EVERYBODY,
     Aggregate,
-    ColumnsAddUp,
     count,
-    followed_identity,
     label,
     result,
     results,
@@ -111,11 +109,7 @@ def _people_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         count("n_no_cmr", "people without"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    sums = (ColumnsAddUp("n_people", ("n_cmr", "n_no_cmr")),)
-    groups = zip(table["outcome"], table["model_id"], strict=True)
-    known = [followed_identity("people", outcome, model or EVERYBODY, EVERYBODY)
-             for outcome, model in groups]  # fmt: skip
-    return Aggregate("calibrated_people", table, columns, sums, identities={"n_people": known})
+    return Aggregate("calibrated_people", table, columns, counts=meanings.calibrated_people(table))
 
 
 def _with_cmr(data: StudyData, table: pd.DataFrame) -> pd.DataFrame:

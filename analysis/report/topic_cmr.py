@@ -9,7 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.report import meanings
 from analysis.report.aggregates import Aggregate, results
+from analysis.report.counts import Count
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figures_cmr import (
     bland_altman,
@@ -22,13 +24,14 @@ from analysis.report.figures_cmr import (
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.topic_cmr_agreement import (
+    INDEX,
     MASS,
     agreement_rows,
     agreement_tables,
     estimate_of,
 )
 from analysis.report.topic_cmr_body_size import body_size_rows, body_size_tables
-from analysis.report.topic_cmr_discrimination import C, discrimination
+from analysis.report.topic_cmr_discrimination import AGAINST_RULES, C, discrimination
 from analysis.report.topic_cmr_drawn import (
     BLAND_ALTMAN,
     PREDICTED_MEASURED,
@@ -36,6 +39,7 @@ from analysis.report.topic_cmr_drawn import (
     roc_aggregate,
 )
 from analysis.report.topic_cmr_lvh import (
+    ALL_PAIRS,
     ALL_THREE,
     lvh_counts,
 )
@@ -75,8 +79,8 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     rows += [one.row for one in found]
     people = [_people(row) for row in rows]
     described = [
-        Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="") for who, row in
-        zip(people, rows, strict=True)
+        meanings.Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="")
+        for who, row in zip(people, rows, strict=True)
     ]  # fmt: skip
     with_lvh = [meanings.with_lvh(who) if row["n_events"] is not None else None
                 for who, row in zip(people, rows, strict=True)]  # fmt: skip

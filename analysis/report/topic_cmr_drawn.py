@@ -9,8 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.report.aggregates import Aggregate, ColumnsAddUp, count, label
+from analysis.report.counts import Count
+from analysis.report.meanings import with_lvh
 from analysis.report.study_data import StudyData
+from analysis.report.topic_cmr_discrimination import AGAINST_CORNELL
 from analysis.report.topic_cmr_lvh import LABEL, RELATIVE_CORNELL, RELATIVE_INDEX
+from analysis.report.topic_cmr_pairs import people_of
 from analysis.roc import roc_curve
 
 PREDICTED_MEASURED: Final = "predicted against measured"
@@ -147,4 +151,12 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     )
     names = [column.name for column in columns]
     sums = (ColumnsAddUp("n_lvh", ("tp", "fn")), ColumnsAddUp("n_no_lvh", ("fp", "tn")))
-    return Aggregate("cmr_roc", pd.DataFrame(rows, columns=names), columns, sums)
+    table = pd.DataFrame(rows, columns=names)
+    return Aggregate("cmr_roc", table, columns, sums, counts=_margins(table))
+
+
+def _margins(table: pd.DataFrame) -> dict[str, list[Count | None]]:
+    """What the people with and without LVH are, who are those of the paired test too."""
+    who = people_of("", "", labelled=True, with_rules=True).complete(AGAINST_CORNELL)
+    lvh = [with_lvh(who), with_lvh(who, "no")]
+    return {"n_lvh": [lvh[0]] * len(table), "n_no_lvh": [lvh[1]] * len(table)}

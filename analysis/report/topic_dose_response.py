@@ -12,9 +12,9 @@ from analysis.columns import TableRefused
 from analysis.outcome_estimates import fit_model
 from analysis.outcome_models import models_of, without_constant_sex
 from analysis.outcome_rows import complete_rows, followed, people_with_event
+from analysis.report import meanings
 from analysis.report.aggregates import (
     Aggregate,
-    RowsAddUp,
     count,
     label,
     number,
@@ -110,7 +110,8 @@ def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
     )
     names = [column.name for column in columns]
     table = pd.concat(curves)[names] if curves else pd.DataFrame(columns=names)
-    return Aggregate("dose_response", table.reset_index(drop=True), columns)
+    table = table.reset_index(drop=True)
+    return Aggregate("dose_response", table, columns, counts=meanings.curve_of_doses(table))
 
 
 def _histogram(data: StudyData) -> Aggregate:
@@ -121,9 +122,9 @@ def _histogram(data: StudyData) -> Aggregate:
         label("right", "upper bound of the bin"),
         count("n_people", "people in the bin"),
     )
-    return Aggregate("exposure_histogram", pd.concat(parts, ignore_index=True), columns,
-                     (RowsAddUp(("n_people",), "left", None, ("model_id",)),),
-                     small="drop")  # fmt: skip
+    table = pd.concat(parts, ignore_index=True)
+    return Aggregate("exposure_histogram", table, columns,
+                     small="drop", counts=meanings.bins(table))  # fmt: skip
 
 
 def _bins_of(data: StudyData) -> pd.DataFrame:

@@ -187,8 +187,7 @@ def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
         count("n_ecgs", "ECGs of them"),
     )
     table = found[["column", "why", "n_people"]].assign(n_ecgs=ecgs).reset_index(drop=True)
-    # Both counts of a row are hidden, or none.
-    return [Aggregate("unknown_dates", table, columns, (ColumnsAddUp("n_ecgs", ("n_people",)),))]
+    return [Aggregate("unknown_dates", table, columns, counts=meanings.unknown_dates(table))]
 
 
 def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:

@@ -9,26 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.kaplan_meier import follow_up_curve
-from analysis.report.aggregates import (
-    EVERYBODY,
-    Aggregate,
-    ColumnsAddUp,
-    RowsAddUp,
-    count,
-    followed_identity,
-    label,
-    number,
-)
+from analysis.report import meanings
+from analysis.report.aggregates import EVERYBODY, Aggregate, count, label, number
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_calendar import calendar, calendar_alt
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_rates import (
-    CLASSIFICATIONS,
-    grouped,
-    identities_of,
-    pooled_text,
-)
+from analysis.report.topic_rates import CLASSIFICATIONS, grouped, pooled_text
 from analysis.report.words import number_text, percent_texts
 
 # Of FollowUp.people, in words.
@@ -39,6 +26,7 @@ END_REASONS: Final = {
     "administrative_end": "End of records",
 }
 _STATUS: Final = {"outcome": "1", "death": "2"}
+_COUNTED: Final = {"n_people": "people", "n_events": "outcome", "n_events_fewest": "censored"}
 _GROUPS: Final = ("lvh_group", "quartile_group")
 _LARGEST_SPARSE: Final = (
     2.0  # times k: fewer events a period in the middle are joined to longer ones
@@ -132,9 +120,7 @@ def _durations_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
           (("q1", "first quartile"), ("median", "median"), ("q3", "third quartile"))),
     )  # fmt: skip
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    sums = (RowsAddUp(("n_people", "n_events"), "group", None, ("outcome", "classification")),)
-    known = identities_of(table, {"n_people": "people", "n_events": "outcome"})
-    return Aggregate("follow_up_years", table, columns, sums, identities=known)
+    return Aggregate("follow_up_years", table, columns, counts=meanings.by_group(table, _COUNTED))
 
 
 def _ends_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
@@ -148,18 +134,7 @@ def _ends_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         count("n_people", "people whose follow-up ended so"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    # First one of the two ways of being censored is hidden with the other, not the deaths, which
-    # are in the table of rates too.
-    sums = (
-        RowsAddUp(("n_people",), "end", None, ("outcome", "classification", "group", "status")),
-        RowsAddUp(("n_people",), "end", None, ("outcome", "classification", "group")),
-        RowsAddUp(("n_people",), "group", None, ("outcome", "classification", "end")),
-        RowsAddUp(("n_group",), "group", None, ("outcome", "classification", "end")),
-    )
-    known = identities_of(table, {"n_group": "people"})
-    ends = zip(table["end"], table["outcome"], table["classification"], table["group"], strict=True)
-    known["n_people"] = [followed_identity(*one) for one in ends]
-    return Aggregate("follow_up_ends", table, columns, sums, identities=known)
+    return Aggregate("follow_up_ends", table, columns, counts=meanings.ends(table))
 
 
 def _events_aggregate(events: list[pd.DataFrame]) -> Aggregate:
@@ -171,9 +146,7 @@ def _events_aggregate(events: list[pd.DataFrame]) -> Aggregate:
     )
     names = [column.name for column in columns]
     table = pd.concat([one[names] for one in events], ignore_index=True)
-    # No table shows the events of a period in all regions.
-    sums = (RowsAddUp(("n_events",), "period", None, ("outcome", "region")),)
-    return Aggregate("events_by_period", table, columns, sums)
+    return Aggregate("events_by_period", table, columns, counts=meanings.events_by_period(table))
 
 
 def _years(data: StudyData) -> Aggregate:
@@ -186,12 +159,14 @@ def _years(data: StudyData) -> Aggregate:
         count("n_people", "people with an index ECG"),
         count("n_ecgs", "index ECGs"),
     )
-    # The second relation hides both counts of a year or none.
-    sums = (
-        RowsAddUp(("n_people", "n_ecgs"), "year", None),
-        ColumnsAddUp("n_ecgs", ("n_people",)),
-    )
-    return Aggregate("index_years", found.reset_index(), columns, sums)
+    table = found.reset_index()
+    one_ecg_each = _one_ecg_each(data.ecgs)
+    counts = meanings.index_years(table, one_ecg_each=one_ecg_each)
+    return Aggregate("index_years", table, columns, counts=counts)
+
+
+def _one_ecg_each(ecgs: pd.DataFrame) -> bool:
+    return not ecgs["participant_id"].duplicated().any()
 
 
 def _history(data: StudyData) -> list[Aggregate]:
@@ -214,8 +189,8 @@ def _history(data: StudyData) -> list[Aggregate]:
                  "n_known") for name in names),
     )  # fmt: skip
     table = pd.DataFrame([row], columns=[column.name for column in columns])
-    sums = (ColumnsAddUp("n_ecgs", ("n_known", "n_unknown")),)
-    return [Aggregate("history", table, columns, sums, identities={"n_ecgs": ["ECGs left"]})]
+    counts = meanings.history(one_ecg_each=_one_ecg_each(data.ecgs))
+    return [Aggregate("history", table, columns, counts=counts)]
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

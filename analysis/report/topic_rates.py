@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -11,14 +11,13 @@ import pandas as pd
 from analysis.competing import cumulative_incidence, gray_test
 from analysis.outcome_rows import FOLLOW_UP_TIME, fewest
 from analysis.rates import poisson_limits
+from analysis.report import meanings
 from analysis.report.aggregates import (
     EVERYBODY,
     Aggregate,
-    ColumnsAddUp,
-    RowsAddUp,
     Thinned,
+    Told,
     count,
-    followed_identity,
     label,
     number,
     person_years,
@@ -40,7 +39,11 @@ CLASSIFICATIONS: Final = {
 }
 _DRAWN: Final = ("lvh_group", "quartile_group")
 _PER: Final = 1000.0
-_ENDS: Final = {"n_people": "people", "n_events": "outcome", "n_deaths": "death"}
+_COUNTED: Final = {
+    "n_people": "people", "n_events": "outcome", "n_deaths": "death",
+    "person_years": "person-years",
+}  # fmt: skip
+_STEP_YEARS: Final = 0.05  # curves do not tell the day of an event, but 18 days about it
 
 
 _READ: Final = (
@@ -95,17 +98,17 @@ def _curves(table: pd.DataFrame, outcome: str, column: str, words: str) -> pd.Da
             "outcome": outcome, "classification": words, "group": curve[column],
             "years": curve["time"] / 365.25, "incidence": curve["cumulative_incidence"],
             "lo": curve["lo"], "hi": curve["hi"],
+            "n_people": curve[column].map(table[column].value_counts()),
             "n_events": curve.groupby(column)["n_events"].cumsum(),
         }
     )  # fmt: skip
     first = [
         {"outcome": outcome, "classification": words, "group": group, "years": 0.0,
-         "incidence": 0.0, "n_events": 0}
+         "incidence": 0.0, "n_people": int((table[column] == group).sum()), "n_events": 0}
         for group in sorted(made["group"].unique())
     ]  # fmt: skip
     made = pd.concat([pd.DataFrame(first), made]).sort_values(["group", "years"], kind="stable")
-    # Not the day of an event: the twentieth of a year, 18 days.
-    made["years"] = (made["years"] * 20).round() / 20
+    made["years"] = (made["years"] / _STEP_YEARS).round() * _STEP_YEARS
     least = fewest(made.groupby("group")["n_events"].max())
     return made.assign(n_events_fewest=least)
 
@@ -165,22 +168,8 @@ def _rates_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         count("n_deaths", "people who died without it"),
         person_years("person_years", "follow-up, years", "n_people"),
     )
-    # The number of the censored is left out: with it, events and deaths of a row would add up too.
-    counts = ("n_people", "n_events", "n_deaths")
-    sums = (RowsAddUp(counts, "group", None, ("outcome", "classification")),)
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("rates", table, columns, sums, identities=identities_of(table, _ENDS))
-
-
-def identities_of(table: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the identities of counts of people by outcome, classification and group.
-
-    Args:
-        table: with these columns.
-        columns: what each count column counts: "people", or what ended follow-up.
-    """
-    keys = list(zip(table["outcome"], table["classification"], table["group"], strict=True))
-    return {name: [followed_identity(what, *key) for key in keys] for name, what in columns.items()}
+    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED))
 
 
 def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]]) -> list[Aggregate]:
@@ -192,9 +181,10 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     )
     columns = (
         *keys,
-        *(number(name, text, "n_events_fewest") for name, text in (
+        *(number(name, text, "n_people", "n_events_fewest", told=Told.SHARE) for name, text in (
             ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
             ("lo", "lower 95 % limit"), ("hi", "upper 95 % limit"))),
+        count("n_people", "people at the start"),
         count("n_events", "events so far"),
         count("n_events_fewest", "events of the group that has fewest"),
     )  # fmt: skip
@@ -209,27 +199,14 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     names = [column.name for column in columns]
     points = pd.concat(curves)[names] if curves else pd.DataFrame(columns=names)
     risk = pd.DataFrame(at_risk, columns=[column.name for column in risk_columns])
-    counts = ("n_at_risk", "n_censored", "n_events", "n_deaths")
-    sums = (
-        RowsAddUp(counts, "group", None, ("outcome", "classification", "years")),
-        ColumnsAddUp("n_people", counts),
-    )
     group = ("outcome", "classification")
+    points = points.reset_index(drop=True)
     return [
-        Aggregate("incidence_curves", points.reset_index(drop=True), columns, together=group,
-                  thinned=Thinned("n_events", (*group, "group"))),
-        Aggregate("incidence_at_risk", risk, risk_columns, sums,
-                  identities=_at_risk_identities(risk, counts)),
+        Aggregate("incidence_curves", points, columns, together=group,
+                  thinned=Thinned("n_events", (*group, "group")),
+                  counts=meanings.curves(points, _STEP_YEARS / 2)),
+        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk)),
     ]  # fmt: skip
-
-
-def _at_risk_identities(risk: pd.DataFrame, counts: Sequence[str]) -> dict[str, list[str]]:
-    """Everybody at a time is the same in each classification, and at the start as in the rates."""
-    made = identities_of(risk, {"n_people": "people"})
-    everybody = risk["group"] == EVERYBODY
-    times = zip(risk["outcome"], risk["years"], everybody, strict=True)
-    keys = [f"{outcome} | {years}" if one else "" for outcome, years, one in times]
-    return made | {name: [f"{name} | {key}" if key else "" for key in keys] for name in counts}
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

@@ -12,11 +12,12 @@ import pandas as pd
 from analysis.outcome_estimates import estimates
 from analysis.outcome_models import Contrast, contrasts_of, models_of
 from analysis.outcome_rows import read_columns
-from analysis.report.aggregates import Aggregate, RowsAddUp, result, results
+from analysis.report.aggregates import Aggregate, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.exposure_scale import ECG_ONLY, SEXES, sd_key
 from analysis.report.exposure_sds import ecg_only_sd
 from analysis.report.masking import Masked
+from analysis.report.meanings import of_outcomes
 from analysis.report.study_data import StudyData
 from analysis.report.subgroups import HAZARD_RATIO
 from analysis.report.topic_cmr_pairs import before, imaged_of, on_or_after
@@ -73,10 +74,8 @@ def aggregates(data: StudyData) -> list[Aggregate]:
                 for variant in variants(part)
                 for row in _rows(part, outcome, variant)
             ]
-    made = results("sensitivity", rows)
-    # People of one variant are not parts of anything; those of several models are.
-    sums = tuple(one for one in made.sums if isinstance(one, RowsAddUp) and one.over == "model_id")
-    return [replace(made, sums=sums, together=None)]  # fmt: skip
+    counts = of_outcomes(rows, data.study.latency_days)
+    return [replace(results("sensitivity", rows, counts), together=None)]
 
 
 def _rows(data: StudyData, outcome: str, variant: Variant) -> list[dict[str, Any]]:
