@@ -16,13 +16,14 @@ from typing import Final
 import numpy as np
 
 from analysis.report.counts import YEARS, Count
-from analysis.report.programme import TINY, Floats, Programme, holds, solved
+from analysis.report.programme import TINY, Floats, Programme, contradicting, holds, solved
 from analysis.report.relations import Relation, parts_of
 
 _STEPS: Final = (1, 2, 5, 10)  # times twice k, how much counts are rounded in place of `base`
 _MOST: Final = 0.2  # of a count: how much it may be rounded before it is hidden instead
 _DRAWS: Final = 6
 _HOPS: Final = 2
+_MANY: Final = 60  # small counts that can be found, so that large ones are rounded more at once
 
 
 @dataclass(slots=True)
@@ -113,8 +114,10 @@ class Audit:
         self._promise = promise
         exact = {count: cell.value for count, cell in cells.items()} | dict(unseen)
         self._exact = solved(relations, exact)
-        self.left_out = [one for one in relations if not holds(one, self._exact)]
         kept = [one for one in relations if holds(one, self._exact)]
+        wrong = set(contradicting(kept, self._exact))
+        self.left_out = [one for one in relations if one in wrong or not holds(one, self._exact)]
+        kept = [one for one in kept if one not in wrong]
         names = dict.fromkeys([*cells, *(count for one in kept for count, _ in one.terms)])
         far = max((cell.value for cell in cells.values()), default=0.0)
         self._programme = Programme(list(names), kept, far)
@@ -162,16 +165,42 @@ class Audit:
     def run(self) -> None:
         """Take away until the promise holds."""
         todo = self._open(self._small())
+        self._look_around(todo, _DRAWS)
+        if len(self._open(todo)) > _MANY:
+            self._round_all_more()
         # What the counts nearby tell is found fast, and a part of the truth.
         for nearby in (True, False):
-            self._look_around(todo)
+            self._look_around(todo, _DRAWS)
             unsafe = self._open(todo)
             while unsafe:
-                worst = {i: self._worst(i, nearby=nearby) for i in self._open(unsafe)}
-                unsafe = [i for i, j in worst.items() if j is not None]
-                for j in sorted({j for j in worst.values() if j is not None}):
-                    self._take_away(j)
+                unsafe = self._pass(unsafe, nearby=nearby)
+                self._look_around(unsafe, 1)
         self.unsafe = [self._programme.names[i] for i in self._open(todo)]
+
+    def _round_all_more(self) -> None:
+        """Round all large counts more: of a few hundred people nearly every sum tells something."""
+        for count, cell in self.cells.items():
+            if cell.is_whole and cell.base and self._promise.coarser(cell):
+                self._take_away(self._programme.place[count])
+
+    def _pass(self, places: Sequence[int], *, nearby: bool) -> list[int]:
+        """Take away one count for each small one, if none beside it was taken away already.
+
+        Returns:
+            Those that may still be found.
+        """
+        touched: set[int] = set()
+        left = []
+        for i in self._open(places):
+            if not touched.isdisjoint(self._programme.near(i, 1)):
+                left.append(i)
+                continue
+            j = self._worst(i, nearby=nearby)
+            if j is not None:
+                self._take_away(j)
+                touched.update(self._programme.near(j, 1))
+                left.append(i)
+        return left
 
     def range_of(self, count: Count) -> tuple[float, float]:
         """Return the least and the greatest value that a count can have."""
@@ -200,9 +229,9 @@ class Audit:
             if not self._promise.keeps(p.least[i], p.most[i], is_shown=self._is_shown(i))
         ]  # fmt: skip
 
-    def _look_around(self, todo: Sequence[int]) -> None:
+    def _look_around(self, todo: Sequence[int], draws: int) -> None:
         rng = np.random.default_rng(0)
-        for _ in range(_DRAWS):
+        for _ in range(draws):
             todo = self._open(todo)
             if not todo:
                 return

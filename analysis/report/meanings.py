@@ -43,7 +43,7 @@ _OF_MODELS: Final = "what models need"
 _OF_RISKS: Final = "what risks need"
 _JUDGED: Final = "whether judged"
 _OTHER_NEEDS: Final = {
-    "added_value": (_OF_MODELS, "what is added"), "competing": (_OF_MODELS, "what hazards need"),
+    "added_value": ("what is added needs",), "competing": (_OF_MODELS, "what hazards need"),
     "absolute_risk": (_OF_RISKS,), "standardised": ("what standardising needs",),
 }  # fmt: skip
 _LATER: Final = re.compile(r"clock starts (?:([0-9]+) days after|at) the ECG")

@@ -17,6 +17,10 @@ from analysis.report.relations import Relation
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 TINY: Final = 1e-6
+# Without presolve the fastest; now and then it loses itself in numbers of different sizes.
+_SOLVERS: Final[Sequence[tuple[str, dict[str, bool]]]] = (
+    ("highs-ds", {"presolve": False}), ("highs-ds", {}), ("highs-ipm", {}),
+)  # fmt: skip
 _FAR: Final = 4.0  # times the largest count: what no count exceeds
 _NEARBY: Final = 300  # counts
 _HUB: Final = 40  # relations of a count that most others are related to
@@ -105,12 +109,15 @@ class Programme:
         own = part or _Part(
             np.arange(len(goal)), self._equal, self._sums, self._limits, self._limit
         )
-        found = linprog(
-            goal, A_ub=own.limits, b_ub=own.limit, A_eq=own.equal, b_eq=own.sums,
-            bounds=np.column_stack([self.low[own.places], self.high[own.places]]),
-            method="highs-ds", options={"presolve": False},
-        )  # fmt: skip
-        if found.status != 0:
+        for method, options in _SOLVERS:
+            found = linprog(
+                goal, A_ub=own.limits, b_ub=own.limit, A_eq=own.equal, b_eq=own.sums,
+                bounds=np.column_stack([self.low[own.places], self.high[own.places]]),
+                method=method, options=options,
+            )  # fmt: skip
+            if found.status == 0:
+                break
+        else:
             raise AssertionError(f"the counts contradict one another: {found.message}")
         if part is None:
             self._see(found.x)
@@ -203,6 +210,40 @@ def solved(relations: Sequence[Relation], exact: Mapping[Count, float]) -> dict[
         if len(rest) == len(sums):
             return made
         sums = rest
+
+
+def contradicting(
+    relations: Sequence[Relation], exact: Mapping[Count, float]
+) -> list[Relation]:
+    """Return relations that cannot hold all together, whatever the counts are that are not known.
+
+    Args:
+        relations: each of which can hold by itself.
+        exact: values of known counts.
+    """
+    open_ones = [one for one in relations if any(c not in exact for c, _ in one.terms)]
+    unknown = dict.fromkeys(c for one in open_ones for c, _ in one.terms if c not in exact)
+    place = {count: i for i, count in enumerate(unknown)}
+    n, m = len(place), len(open_ones)
+    if not m:
+        return []
+    terms = [(row, place[c], w) for row, one in enumerate(open_ones) for c, w in one.terms
+             if c not in exact]  # fmt: skip
+    rows, columns, weights = zip(*terms, strict=True)
+    sums = csr_array((weights, (rows, columns)), (m, n))
+    known = np.array([sum(w * exact[c] for c, w in one.terms if c in exact) for one in open_ones])
+    low = np.array([one.low for one in open_ones]) - known
+    high = np.array([one.high for one in open_ones]) - known
+    has_low, has_high = np.flatnonzero(low > -np.inf), np.flatnonzero(high < np.inf)
+    each = identity(m, format="csr")
+    limits = vstack([hstack([-sums[has_low], -each[has_low]]),
+                     hstack([sums[has_high], -each[has_high]])])  # fmt: skip
+    found = linprog(
+        np.concatenate([np.zeros(n), np.ones(m)]), A_ub=limits,
+        b_ub=np.concatenate([-low[has_low], high[has_high]]), method="highs-ds",
+    )  # fmt: skip
+    assert found.status == 0
+    return [open_ones[i] for i in np.flatnonzero(found.x[n:] > TINY)]
 
 
 def holds(one: Relation, exact: Mapping[Count, float]) -> bool:

@@ -46,16 +46,16 @@ class _Wholes:
 
     def of(self, one: Count) -> Iterator[tuple[Count, Way]]:
         """Yield each whole that a count is part of, and what divides it."""
-        if one.path:
+        if _has_wider_path(one):
             yield replace(one, path=one.path[:-1]), ("path", one.path[:-1], one.path[-1][0])
-        for pair in one.parts:
+        for pair in sorted(one.parts):
             yield replace(one, parts=one.parts - {pair}), ("parts", pair[0])
-        for pair in one.levels:
+        for pair in sorted(one.levels):
             rest = replace(one, levels=one.levels - {pair})
             yield rest.complete(pair[0]), ("levels", pair[0])
         if one.known:
             yield replace(one, known=frozenset()), ("known", one.known)
-        for names in one.unknown:
+        for names in sorted(one.unknown, key=sorted):
             yield replace(one, unknown=one.unknown - {names}), ("known", names)
         if one.ended and one.ended[1] == one.ended[2]:
             yield replace(one, ended=None), ("time", one.ended)
@@ -92,12 +92,12 @@ def relations_of(
     """
     wholes = _Wholes(published)
     made = _divided(wholes, published)
-    counts = set(published) | set(made)
+    counts = dict.fromkeys([*published, *made])
     sums = []
     for whole, ways in made.items():
         for way in sorted(ways, key=str):
             parts = wholes.parts(whole, way)
-            counts.update(parts)
+            counts.update(dict.fromkeys(parts))
             sums.append(_sum(whole, parts))
     sums += _chains(counts)
     at_most = _at_most(counts, sums)
@@ -122,7 +122,7 @@ def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[
 def _divided(wholes: _Wholes, published: Collection[Count]) -> dict[Count, set[Way]]:
     """The wholes that link two published counts at least, and what divides each."""
     found: dict[Count, dict[Way, set[Count]]] = defaultdict(lambda: defaultdict(set))
-    there = set(published)
+    there = dict.fromkeys(published)
     for one in there:
         for whole, way in wholes.of(one):
             found[whole][way].add(one)
@@ -178,8 +178,8 @@ def _at_most(counts: Collection[Count], sums: Collection[Relation]) -> list[Rela
             wholes[count].add(relation.terms[0][0])
     made = []
     for one in counts:
-        found = set(wider.nearest(one)) - wholes[one]
-        between = found | wholes[one]
+        found = [more for more in wider.nearest(one) if more not in wholes[one]]
+        between = [*found, *wholes[one]]
         for more in found:
             if not any(is_part(less, more) for less in between if less != more):
                 made.append(Relation(((more, 1.0), (one, -1.0)), 0.0, np.inf))
@@ -201,6 +201,11 @@ def is_part(one: Count, whole: Count) -> bool:
     )
 
 
+def _has_wider_path(one: Count) -> bool:
+    """Whether a path can be cut; the years of people are those followed for one outcome."""
+    return len(one.path) > (2 if one.unit == YEARS else 0)
+
+
 def _is_by(sooner: Time | None, later: Time | None) -> bool:
     """Whether what happened by a time happened by another one."""
     if sooner is None or later is None:
@@ -215,8 +220,10 @@ class _Wider:
         self._there = set(counts)
         self._ended = sorted({one.ended for one in counts if one.ended})
         self._followed = sorted({one.followed for one in counts if one.followed}, reverse=True)
-        self._known = sorted({one.known for one in counts if one.known}, key=len, reverse=True)
-        self._unknown = sorted({names for one in counts for names in one.unknown}, key=len)
+        known = sorted({one.known for one in counts if one.known}, key=sorted)
+        self._known = sorted(known, key=len, reverse=True)
+        unknown = sorted({names for one in counts for names in one.unknown}, key=sorted)
+        self._unknown = sorted(unknown, key=len)
 
     def nearest(self, one: Count) -> Iterator[Count]:
         """Yield the counts that one is part of, without those that lie behind them."""
@@ -233,14 +240,14 @@ class _Wider:
 
     def _steps(self, one: Count) -> Iterator[Count]:
         """Yield counts with one condition weakened by one step."""
-        if one.path:
+        if _has_wider_path(one):
             yield replace(one, path=one.path[:-1])
-        for pair in one.parts:
+        for pair in sorted(one.parts):
             yield replace(one, parts=one.parts - {pair})
-        for pair in one.levels:
+        for pair in sorted(one.levels):
             yield replace(one, levels=one.levels - {pair}).complete(pair[0])
         yield from self._knowing_less(one)
-        for names in one.unknown:
+        for names in sorted(one.unknown, key=sorted):
             rest = one.unknown - {names}
             for more in self._unknown:
                 if more > names:
@@ -274,7 +281,7 @@ class _Wider:
 
 
 def _of_units(counts: Collection[Count]) -> list[Relation]:
-    there = set(counts)
+    there = dict.fromkeys(counts)
     return [
         Relation(((one.of(ECGS), 1.0), (one, -1.0)), 0.0, np.inf)
         for one in there
@@ -284,7 +291,7 @@ def _of_units(counts: Collection[Count]) -> list[Relation]:
 
 def _of_years(counts: Collection[Count], longest: Mapping[str, float]) -> list[Relation]:
     """Who is followed contributes a day at least, and no more than the longest follow-up."""
-    there = set(counts)
+    there = dict.fromkeys(counts)
     made = []
     for years in there:
         most = longest.get(years.path[1][0]) if len(years.path) > 1 else None
