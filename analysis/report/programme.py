@@ -212,9 +212,7 @@ def solved(relations: Sequence[Relation], exact: Mapping[Count, float]) -> dict[
         sums = rest
 
 
-def contradicting(
-    relations: Sequence[Relation], exact: Mapping[Count, float]
-) -> list[Relation]:
+def contradicting(relations: Sequence[Relation], exact: Mapping[Count, float]) -> list[Relation]:
     """Return relations that cannot hold all together, whatever the counts are that are not known.
 
     Args:
