@@ -5,9 +5,8 @@ root of n; the mean of all lies between those of two groups as their sizes do; a
 incidence is events over people. Counts are rounded to `base`, so the numbers are, too:
 
 - An interval is as wide as it would be were the counts as shown: se, limits and z are scaled by the
-  root of n over the rounded n (of events, where there are some; of two arms with d1 and d0 events,
-  of d1 * d0 / (d1 + d0)). What follows from them is the rounded count.
-- A ratio between two arms is multiplied by what rounding does to the ratio of their events.
+  root of n over the rounded n: of events, where there are some; of two arms, of those of the arm
+  that has fewest. What follows from them is the rounded count.
 - One person moves a mean by about se / sqrt(n), of a mean's standard error se. A mean is rounded
   to what `base` people move it, base * se / sqrt(n), to 1, 2 or 5 times a power of ten. So are
   quantiles and standard deviations.
@@ -120,11 +119,13 @@ def result_told(
 
     Args:
         row: estimate, se, lo, hi, p, p_ph, q, exact; NaN where there is none.
-        how: "" as most; "arms" for a ratio of two arms, "mean" for what is a mean over people,
-            "share" for a share of people.
+        how: "" as most; "mean" for what is a mean over people, "share" for a share of people,
+            "rounded" for what was computed from rounded counts, and stays as it is.
         counts: by column of the results.
         is_chi_square: whether the estimate is a test statistic, which grows with n.
     """
+    if how == "rounded":
+        return dict(row)
     widening, behind, is_of_people = _behind(counts)
     estimate = row["estimate"]
     se = row["se"] * widening
@@ -132,8 +133,6 @@ def result_told(
     step = _step(how, row, widening, counts["n_people"])
     if is_chi_square:
         estimate /= widening**2
-    elif how == "arms":
-        estimate *= _ratio_of_arms(counts)
     if step:
         estimate = to_step(estimate, step)
     digits = _digits(behind, is_of_people=is_of_people)
@@ -147,8 +146,6 @@ def result_told(
         for value in (limits.lo, limits.hi)
     )
     z = stats.norm.isf(row["p"] / 2) / limits.widening
-    if how == "arms" and se > 0 and estimate > 0:
-        z = abs(math.log(estimate)) / se
     made["p"] = p_value(float(2 * stats.norm.sf(z)))
     made["p_ph"], made["q"] = p_value(row["p_ph"]), p_value(row["q"], 1)
     return made
@@ -156,24 +153,11 @@ def result_told(
 
 def _behind(counts: Mapping[str, Known]) -> tuple[float, Known, bool]:
     """How much wider intervals are with the shown counts, the count that decides it, and whose."""
-    exposed, reference = counts["n_events_exposed"], counts["n_events_reference"]
-    if exposed.is_there and reference.is_there:
-        both = [1 / (1 / a + 1 / b) for a, b in ((exposed.exact, reference.exact),
-                                                 (exposed.shown, reference.shown))]  # fmt: skip
-        fewer = min(exposed, reference, key=lambda one: one.exact)
-        return math.sqrt(both[0] / both[1]), fewer, False
     for name in ("n_events_fewest", "n_events", "n_people"):
         known = counts[name]
         if known.is_there:
             return math.sqrt(known.exact / known.shown), known, name == "n_people"
     return 1.0, Known(), True
-
-
-def _ratio_of_arms(counts: Mapping[str, Known]) -> float:
-    exposed, reference = counts["n_events_exposed"], counts["n_events_reference"]
-    if not (exposed.is_there and reference.is_there):
-        return 1.0
-    return (exposed.shown / exposed.exact) * (reference.exact / reference.shown)
 
 
 def _step(how: str, row: Mapping[str, float], widening: float, people: Known) -> float:

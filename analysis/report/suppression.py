@@ -92,8 +92,8 @@ def suppressed(
     cells: dict[Count, Cell] = {}
     wrong: list[str] = []
     names = [_named(table, cells, promise, wrong) for table in tables]
-    for count, cell in cells.items():
-        people = cells.get(count.of(PEOPLE)) if count.unit == YEARS else None
+    for named, cell in cells.items():
+        people = cells.get(named.of(PEOPLE)) if named.unit == YEARS else None
         if people is not None and not people.base:
             cell.base = 0.0
     unseen = {
@@ -191,7 +191,7 @@ def _sums_of_rows(table: Table, one: RowsAddUp, names: pd.DataFrame) -> Iterator
     by = [table.rows[name] for name in one.within] or [pd.Series(0, table.rows.index)]
     groups = table.rows.groupby(by, sort=False, dropna=False).indices
     for column in set(one.counts) - set(table.aggregate.counts):
-        for rows in groups.values():
+        for rows in map(np.asarray, groups.values()):
             own = [c for c in names[column].iloc[rows] if isinstance(c, Count)]
             of = table.rows[one.over].iloc[rows]
             total = [c for c, v in zip(names[column].iloc[rows], of, strict=True) if v == one.total]

@@ -151,7 +151,7 @@ def _accuracy(
     first = ratio.estimates.iloc[0]
     values = {"estimate": first["observed"], "se": first["observed_se"],
               "lo": first["observed_lo"], "hi": first["observed_hi"]}  # fmt: skip
-    return [*rows, _row(_INCIDENCE, "", known, values)]
+    return [*rows, _row(_INCIDENCE, "", known | {"precision": "share"}, values)]
 
 
 def _row(measure: str, model: str, known: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

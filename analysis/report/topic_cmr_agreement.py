@@ -48,6 +48,10 @@ _LINES: Final = {
     "slope_of_difference_on_mean": ("Slope of difference on mean", 3),
     "slope_of_difference_if_calibrated": ("The same, were it calibrated", 3),
 }
+# Measures that one person moves as a mean.
+_MEANS: Final = frozenset(
+    {"bias", "lower_limit_of_agreement", "upper_limit_of_agreement", "mae"}
+)
 _STRUCTURAL: Final = {"deming": "Deming", "passing-bablok": "Passing and Bablok"}
 
 
@@ -111,6 +115,7 @@ def _agreement(one: Quantity, group: Group) -> list[dict[str, Any]]:
             strata=group.strata, level=row[group.strata] if by else "", n_people=int(row["n"]),
             n_ecgs=int(row["n"]), estimate=row["estimate"], se=row["se"], lo=row["lo"],
             hi=row["hi"], p=row["p"], warnings=NOT_DEFINED if pd.isna(row["estimate"]) else "",
+            precision="mean" if row["measure"] in _MEANS else "",
         )
         for row in found.estimates.to_dict("records") if row["measure"] in MEASURES
     ]  # fmt: skip

@@ -133,7 +133,7 @@ def _c_rows(
         shown = exact
         if rounding is not None and rounding.on:
             shown = _c_of(_people_of([counts[name] for name in CELLS], [marker], rounding), marker)
-            shown |= {"warnings": FROM_ROUNDED}
+            shown |= _told_rounded(rounding)
         made.append(Estimate(result("cmr", C, **told, **exact), _coarse(shown)))
     return made
 
@@ -210,7 +210,8 @@ def _paired_rows(
 
 
 def _told_rounded(rounding: MaskingRule | None) -> dict[str, str]:
-    return {"warnings": FROM_ROUNDED} if rounding is not None and rounding.on else {}
+    is_rounded = rounding is not None and rounding.on
+    return {"warnings": FROM_ROUNDED, "precision": "rounded"} if is_rounded else {}
 
 
 def _combinations(people: pd.DataFrame) -> list[int]:

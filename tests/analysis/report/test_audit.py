@@ -63,7 +63,7 @@ def test_audit__takes_nothing_where_rounding_is_enough() -> None:
 
 @pytest.mark.parametrize(("total", "part"), [(107, 100), (113, 104), (122, 113)])
 def test_audit__takes_what_rounding_leaves(total: int, part: int) -> None:
-    """Shown as 105 and 100, the difference could be told from 1 to 9; as 115 and 105 it could not."""
+    """Shown as 105 and 100, the difference can be 1 to 9; as 115 and 105 it cannot be 1."""
     audit({"all": total, "a": part, "b": total - part}, ["all a b"], base=5)
 
 

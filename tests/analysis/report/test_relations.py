@@ -92,7 +92,8 @@ def drawn(seed: int, n: int = 60) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
         {
-            "sex": rng.choice(["female", "male", ""], n), "age": rng.choice(["old", "young", ""], n),
+            "sex": rng.choice(["female", "male", ""], n),
+            "age": rng.choice(["old", "young", ""], n),
             "af": rng.choice(["analysed", "prevalent"], n, p=[0.8, 0.2]),
             "status": rng.choice(["outcome", "death", "censored"], n), "year": rng.choice(3, n),
             "years": rng.uniform(0.01, 8, n).round(2),
