@@ -46,7 +46,7 @@ class Told(StrEnum):
     MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
     SHARE: of people: in steps of as many people as counts are rounded to.
     P: two digits, 0.001 at least.
-    TIME: tenths of a year.
+    TIME: half years.
     """
 
     DIGITS = "digits"

@@ -279,11 +279,16 @@ def _numbers_of_results(
             {name: known[place] for name, known in counts.items()},
             is_chi_square="chi-square" in rows["measure"].iloc[place],
         )
-        for place, numbers in enumerate(exact.drop(columns="unit_value").to_dict("records"))
+        for place, numbers in enumerate(_records(exact.drop(columns="unit_value")))
     ]
     told = pd.DataFrame(made, index=rows.index, columns=exact.columns.drop("unit_value"))
     size = exact["unit_value"].map(lambda value: to_digits(value, _DIGITS_OF_SIZES))
     return {"unit_value": size} | {str(name): told[name] for name in told}
+
+
+def _records(numbers: pd.DataFrame) -> list[dict[str, float]]:
+    return [{str(name): float(value) for name, value in row.items()}
+            for row in numbers.to_dict("records")]  # fmt: skip
 
 
 def _without_values(text: str) -> str:

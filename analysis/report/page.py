@@ -175,6 +175,8 @@ def hidden_text(about: About) -> str:
         )
     if about.base > 1:
         parts.append(f"Other counts are rounded to multiples of {about.base}.")
+    if about.k > 1:
+        parts.append("±20 stands beside one that is rounded more, and tells how far it may be off.")
     return " ".join(parts)
 
 

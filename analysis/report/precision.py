@@ -32,7 +32,7 @@ from analysis.report.suppression import nice
 FEW: Final = 20
 MANY: Final = 100
 LEAST_P: Final = 0.001
-_TENTH_OF_A_YEAR: Final = 0.1
+_HALF_A_YEAR: Final = 0.5
 _Z95: Final = 1.959964
 _SYMMETRIC: Final = 1e-5
 
@@ -88,7 +88,7 @@ def number_told(value: float, column: Column, known: Known, sd: float) -> float:
     if column.told == Told.P:
         return p_value(value)
     if column.told == Told.TIME:
-        return to_step(value, _TENTH_OF_A_YEAR)
+        return to_step(value, _HALF_A_YEAR)
     if not known.is_there:
         return to_digits(value, _digits(known, is_of_people=True))
     if column.told == Told.SHARE:

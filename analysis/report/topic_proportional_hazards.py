@@ -14,7 +14,7 @@ from analysis.limits import Z95
 from analysis.outcome_estimates import estimates, fit_model
 from analysis.outcome_models import Model, contrasts_of, models_of, without_constant_sex
 from analysis.outcome_rows import complete_rows, followed, read_columns
-from analysis.report.aggregates import Aggregate, count, label, number, result, results
+from analysis.report.aggregates import Aggregate, Told, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_schoenfeld import schoenfeld, schoenfeld_alt
 from analysis.report.masking import Masked
@@ -127,7 +127,7 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
     mean, n = grouped["beta"].mean(), grouped.size()
     half: pd.Series[Any] = Z95 * grouped["beta"].std(ddof=1) / np.sqrt(n)
     first = fit.estimates.iloc[0]
-    return pd.DataFrame(
+    made = pd.DataFrame(
         {
             "outcome": outcome, "model_id": data.model_id, "years": grouped["years"].mean(),
             "beta": mean, "lo": mean - half, "hi": mean + half, "hr_log": first["coef"] * size,
@@ -135,14 +135,17 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
             "hi_log": (first["coef"] + Z95 * first["se"]) * size,
             "n_events": grouped["person"].nunique(),
         }
-    ).reset_index(drop=True)  # fmt: skip
+    )  # fmt: skip
+    # The mean time of the first bin bounds how many events there are early on.
+    return made[data.about.k > 1 :].reset_index(drop=True)
 
 
 def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
         label("model_id", "of the predictions where they are of several"),
-        number("years", "mean time of the events of the bin, or their mean age", "n_events"),
+        number("years", "mean time of the events of the bin, or their mean age", "n_events",
+               told=Told.TIME),
         number("beta", "mean scaled Schoenfeld residual, log hazard ratio per SD", "n_events"),
         number("lo", "lower 95 % limit of the mean", "n_events"),
         number("hi", "upper 95 % limit of the mean", "n_events"),
