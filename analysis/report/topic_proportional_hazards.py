@@ -137,7 +137,7 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
         }
     )  # fmt: skip
     # The mean time of the first bin bounds how many events there are early on.
-    return made[data.about.k > 1 :].reset_index(drop=True)
+    return made.iloc[int(data.about.k > 1) :].reset_index(drop=True)
 
 
 def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:

@@ -62,8 +62,12 @@ def test_correlation__the_same_for_all_n_that_are_rounded_to_one(n: int) -> None
     def of(m: int) -> dict[str, float]:
         half = Z / math.sqrt(m - 3)
         z = math.atanh(0.612) * math.sqrt(m - 3)
-        return {"estimate": 0.612, "lo": math.tanh(math.atanh(0.612) - half),
-                "hi": math.tanh(math.atanh(0.612) + half), "p": float(2 * stats.norm.sf(z))}
+        return {
+            "estimate": 0.612,
+            "lo": math.tanh(math.atanh(0.612) - half),
+            "hi": math.tanh(math.atanh(0.612) + half),
+            "p": float(2 * stats.norm.sf(z)),
+        }
 
     rows = [told(of(m), n_people=m) for m in range(n - 2, n + 3)]
     assert same(rows)
