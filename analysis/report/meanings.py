@@ -471,6 +471,7 @@ def _analysed(row: Row, latency_days: int) -> Analysed | None:
     elif analysis == "rates":
         who = who.complete(name_of(row["contrast"]))
     needed = _OTHER_NEEDS.get(analysis, (_OF_MODELS,))
+    needed += ("lvh",) if row["contrast"] == "LVH" else ()
     is_judged = analysis == "absolute_risk" and row["estimate"] is not None
     return Analysed(
         who, needed if row["n_dropped_missing"] is not None else (),

@@ -204,7 +204,9 @@ def solved(relations: Sequence[Relation], exact: Mapping[Count, float]) -> dict[
             lacking = [(c, w) for c, w in one.terms if c not in made]
             if len(lacking) == 1:
                 others = sum(w * made[c] for c, w in one.terms if c in made)
-                made[lacking[0][0]] = (one.low - others) / lacking[0][1]
+                value = (one.low - others) / lacking[0][1]
+                if value > -TINY:  # else a relation is wrong, which `contradicting` finds
+                    made[lacking[0][0]] = value
             elif lacking:
                 rest.append(one)
         if len(rest) == len(sums):

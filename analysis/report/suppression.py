@@ -233,6 +233,7 @@ def _same(
     small = [count for count, cell in cells.items() if not cell.base]
     hidden_zeros = parts_of(small, relations)
     nothing = {c for c, cell in cells.items() if cell.value == 0 and c not in hidden_zeros}
+    nothing |= parts_of(list(nothing), relations) - cells.keys()
     exact = {count: cell.value for count, cell in cells.items()}
     same: dict[Count, Count] = {}
     for one in relations:

@@ -31,7 +31,7 @@ from analysis.report.topic_cmr_agreement import (
     estimate_of,
 )
 from analysis.report.topic_cmr_body_size import body_size_rows, body_size_tables
-from analysis.report.topic_cmr_discrimination import AGAINST_RULES, C, discrimination
+from analysis.report.topic_cmr_discrimination import AGAINST_CORNELL, AUROC, discrimination
 from analysis.report.topic_cmr_drawn import (
     BLAND_ALTMAN,
     PREDICTED_MEASURED,
@@ -98,8 +98,11 @@ def _people(row: Mapping[str, Any]) -> Count:
         return people_of(strata, level)
     on_rules = strata.endswith(ALL_THREE)
     group = strata.removesuffix(ALL_THREE).removesuffix(", ") if on_rules else strata
+    if row["measure"] == AUROC:
+        # Of whom LVH by CMR and the marker are known, whatever else is.
+        return people_of(group, level).complete("LVH by CMR", row["contrast"])
     who = people_of(group, level, labelled=True, with_rules=on_rules)
-    is_known = row["measure"] == C or row["contrast"] == AGAINST_RULES
+    is_known = row["contrast"] != AGAINST_CORNELL
     return who if is_known else who.complete(row["contrast"])
 
 

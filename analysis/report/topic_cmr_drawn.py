@@ -157,6 +157,7 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
 
 def _margins(table: pd.DataFrame) -> dict[str, list[Count | None]]:
     """What the people with and without LVH are, who are those of the paired test too."""
-    who = people_of("", "", labelled=True, with_rules=True).complete(AGAINST_CORNELL)
-    lvh = [with_lvh(who), with_lvh(who, "no")]
-    return {"n_lvh": [lvh[0]] * len(table), "n_no_lvh": [lvh[1]] * len(table)}
+    who = [people_of("", "", labelled=True, with_rules=True).complete(marker)
+           for marker in table["marker"]]  # fmt: skip
+    return {"n_lvh": [with_lvh(one) for one in who],
+            "n_no_lvh": [with_lvh(one, "no") for one in who]}  # fmt: skip
