@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 
 from analysis.outcome_rows import DAYS_PER_YEAR
-from analysis.report.counts import ECGS, PEOPLE, YEARS, Count
+from analysis.report.counts import ECGS, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.report.relations import Relation
 
 Counts = dict[str, Sequence[Count | None]]
@@ -424,6 +424,8 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
                 own.append(None)
             continue
         people = row.who.complete(*row.complete_in, *row.of_them)
+        if not one_ecg_each and people != row.who and people.unit == PEOPLE:
+            people = people.of(PEOPLE_OF_ECGS)
         events = ended(people, row.end) if row.end else None
         if events is not None and row.by is not None:
             events = events.by(row.by)
@@ -432,7 +434,9 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
         made["n_events"].append(events)
         is_all = one_ecg_each and not row.has_own_clock
         made["person_years"].append(people.of(YEARS) if is_all else None)
-        made["n_dropped_missing"].append(row.who.lacking(*row.complete_in) if row.complete_in
+        # Rows are dropped, which are ECGs.
+        dropped = row.who if one_ecg_each else row.who.of(ECGS)
+        made["n_dropped_missing"].append(dropped.lacking(*row.complete_in) if row.complete_in
                                          else None)  # fmt: skip
     return dict(made)
 
@@ -471,7 +475,8 @@ def _analysed(row: Row, latency_days: int) -> Analysed | None:
     elif analysis == "rates":
         who = who.complete(name_of(row["contrast"]))
     needed = _OTHER_NEEDS.get(analysis, (_OF_MODELS,))
-    needed += ("lvh",) if row["contrast"] == "LVH" else ()
+    # A variant of the limits has an LVH of its own.
+    needed += ("lvh",) if row["contrast"] == "LVH" and "LVH" not in row["level"] else ()
     is_judged = analysis == "absolute_risk" and row["estimate"] is not None
     return Analysed(
         who, needed if row["n_dropped_missing"] is not None else (),

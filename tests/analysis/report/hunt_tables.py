@@ -268,7 +268,9 @@ def _curves(hunter: Hunter, export: Export) -> None:
     """A step is a row: by then k events more have happened, before it fewer."""
     rows = read_data(export.folder, "incidence_curves")
     ticks = by(read_data(export.folder, "incidence_at_risk"), "outcome", "classification", "group")
-    k = max(hunter.k, 1)
+    k = hunter.k
+    if k < 2:
+        return  # a step is no number of events without masking
     for place, own in by(rows, "outcome", "classification", "group").items():
         times = [float(row["years"]) for row in own[1:]]
         for row in ticks.get(place, []):

@@ -8,7 +8,7 @@ import pytest
 from analysis.report import meanings
 from analysis.report.aggregates import result
 from analysis.report.build import checksums_told
-from analysis.report.counts import ECGS, PEOPLE, YEARS, Count
+from analysis.report.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.report.meanings import LEFT, followed
 
 AF = followed("af")
@@ -54,7 +54,8 @@ def test_of_outcomes__deaths_and_several_ecgs() -> None:
     dead = described("competing", "cause-specific hazard ratio of death without the outcome")
     assert ("status", "death") in dead["n_events"].path
     several = described("hazard_ratios", n_ecgs=120)
-    assert (several["n_people"].unit, several["n_ecgs"].unit) == (PEOPLE, ECGS)
+    assert (several["n_people"].unit, several["n_ecgs"].unit) == (PEOPLE_OF_ECGS, ECGS)
+    assert several["n_dropped_missing"] == AF.of(ECGS).lacking(_NEEDS)
     assert "person_years" not in several  # they are added over ECGs
 
 
