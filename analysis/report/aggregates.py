@@ -124,19 +124,6 @@ class Thinned:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
-    """Rows that are shown together or not at all.
-
-    Attributes:
-        within: label columns that the rows of one block share.
-        count: the block is left out as soon as this count is small in one of its rows.
-    """
-
-    within: tuple[str, ...]
-    count: str
-
-
-@dataclass(frozen=True, slots=True)
 class Aggregate:
     """A table of counts and estimates before masking.
 
@@ -150,7 +137,6 @@ class Aggregate:
         small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
             hexagons).
         thinned: for curves.
-        blocks: rows that are shown together or not at all.
         coarse: of the rows of `rows`, values that stand in place of the exact ones as soon as
             anything is masked; missing where the exact ones stay. For what follows from counts
             alone, and would tell more than the rounded counts beside it.
@@ -166,7 +152,6 @@ class Aggregate:
     together: tuple[str, ...] | None = None
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None
-    blocks: Blocks | None = None
     coarse: pd.DataFrame | None = None
     counts: Mapping[str, Sequence[Count | None]] = field(default_factory=dict)
     related: tuple[Relation, ...] = ()

@@ -127,7 +127,7 @@ def mask_all(
         longest_years: the longest follow-up of anybody, by outcome.
 
     Returns:
-        By key, without the rows that `small="drop"`, `blocks` or thinning take away.
+        By key, without the rows that `small="drop"` or thinning take away.
 
     Raises:
         UsageError: a small count could be found whatever is hidden.
@@ -167,7 +167,6 @@ def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
     """The rows that may stay."""
     rows = aggregate.rows.reset_index(drop=True)
     keep = _steps_of_curves(aggregate, rows, rule)
-    keep &= ~_small_blocks(aggregate, rows, rule)
     lost = np.zeros(len(rows), dtype=bool)
     if aggregate.small == "drop":
         for name in aggregate.names(Kind.COUNT):
@@ -315,16 +314,6 @@ def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule
             if last is None or events >= last + rule.k:
                 keep[place], last = True, events
     return keep
-
-
-def _small_blocks(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
-    """Rows of blocks in which a count is small."""
-    blocks = aggregate.blocks
-    if blocks is None or not len(rows):
-        return np.zeros(len(rows), dtype=bool)
-    small = rule.is_small(rows[blocks.count]).fillna(False).astype(bool)
-    by = [rows[name] for name in blocks.within]
-    return small.groupby(by, sort=False, dropna=False).transform("any").to_numpy(dtype=bool)
 
 
 def _together(aggregate: Aggregate, rows: pd.DataFrame, hidden: pd.DataFrame) -> pd.DataFrame:

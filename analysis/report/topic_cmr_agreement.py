@@ -49,9 +49,7 @@ _LINES: Final = {
     "slope_of_difference_if_calibrated": ("The same, were it calibrated", 3),
 }
 # Measures that one person moves as a mean.
-_MEANS: Final = frozenset(
-    {"bias", "lower_limit_of_agreement", "upper_limit_of_agreement", "mae"}
-)
+_MEANS: Final = frozenset({"bias", "lower_limit_of_agreement", "upper_limit_of_agreement", "mae"})
 _STRUCTURAL: Final = {"deming": "Deming", "passing-bablok": "Passing and Bablok"}
 
 

@@ -144,8 +144,12 @@ def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
         label("model_id", "of the predictions where they are of several"),
-        number("years", "mean time of the events of the bin, or their mean age", "n_events",
-               told=Told.TIME),
+        number(
+            "years",
+            "mean time of the events of the bin, or their mean age",
+            "n_events",
+            told=Told.TIME,
+        ),
         number("beta", "mean scaled Schoenfeld residual, log hazard ratio per SD", "n_events"),
         number("lo", "lower 95 % limit of the mean", "n_events"),
         number("hi", "upper 95 % limit of the mean", "n_events"),

@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from tests.analysis.report.hunt import FAR, Hunter, Key
+from tests.analysis.report.hunt import FAR, Hunter
 
 Row = dict[str, str]
 Place = tuple[str, str, str]

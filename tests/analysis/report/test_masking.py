@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from analysis.report.aggregates import (
     Aggregate,
-    Blocks,
     ColumnsAddUp,
     RowsAddUp,
     Thinned,
@@ -185,12 +184,6 @@ def test_mask__a_curve_moves_in_steps_of_k_events() -> None:
     thinned = Thinned("n_events", ("group",))
     masked = mask(table(*rows, thinned=thinned), RULE)  # type: ignore[arg-type]
     assert masked.rows["estimate"].tolist() == [0.0, 0.02, 0.042, 0.08]
-
-
-def test_mask__rows_of_a_block_are_shown_together_or_not_at_all() -> None:
-    rows = [("a", 500, 30, 0, 1.5), ("a", 400, 3, 0, 1.5), ("b", 500, 30, 0, 1.2)]
-    masked = mask(table(*rows, blocks=Blocks(("group",), "n_events")), RULE)  # type: ignore[arg-type]
-    assert masked.rows["group"].tolist() == ["b"]
 
 
 def test_mask__a_curve_is_whole_with_masking_off() -> None:
