@@ -265,8 +265,8 @@ def _masking(study: Study) -> str:
         return "Masking is off: counts are exact. Such a report must not leave where the data are."
     return (
         f"Counts of 1 to {rule.k - 1} are hidden ({HIDDEN}); others are rounded to {rule.base}, "
-        "and more (±) or hidden where a hidden count could be found from them. Rates and percentages "
-        "are of the rounded counts. Estimates that rest on a hidden count are hidden."
+        "and more (±) or hidden where a hidden count could be found from them. Rates and "
+        "percentages are of the rounded counts. Estimates that rest on a hidden count are hidden."
     )
 
 

@@ -218,7 +218,9 @@ class _Wider:
 
     def __init__(self, counts: Collection[Count]) -> None:
         self._there = set(counts)
-        self._ended = sorted({one.ended for one in counts if one.ended})
+        # Times of curves, which no two counts share, are left to `_chains`.
+        ends = {one.ended for one in counts if one.ended}
+        self._ended = sorted(time for time in ends if time[1] == time[2])
         self._followed = sorted({one.followed for one in counts if one.followed}, reverse=True)
         known = sorted({one.known for one in counts if one.known}, key=sorted)
         self._known = sorted(known, key=len, reverse=True)
