@@ -201,7 +201,7 @@ def _sums_of_rows(table: Table, one: RowsAddUp, names: pd.DataFrame) -> Iterator
 
 
 def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
-    """Between two steps of a curve fewer than k events happen."""
+    """At each step of a curve k more events have happened, and fewer than k between two steps."""
     thinned = table.aggregate.thinned
     assert thinned is not None
     curves: dict[Count, list[Count]] = defaultdict(list)
@@ -214,6 +214,8 @@ def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
         if count.ended is not None and count.ended[1] == count.ended[2]:
             ticks[replace(count, ended=None)].append(count)
     for context, steps in curves.items():
+        for number, step in enumerate(steps, 1):
+            yield Relation(((step, 1.0),), float(number * k), math.inf)
         for tick in ticks.get(context, ()):
             time = (tick.ended or ("", 0.0))[1]
             ends = [step.ended or ("", 0.0, 0.0) for step in steps]
