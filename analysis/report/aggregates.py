@@ -45,7 +45,7 @@ class Told(StrEnum):
     DIGITS: three significant digits, two where few people or events are behind it.
     MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
     SHARE: of people: in steps of as many people as counts are rounded to.
-    P: two digits, 0.001 at least.
+    P: two digits from 0.001 on.
     TIME: half years.
     """
 
@@ -236,7 +236,7 @@ RESULT_COLUMNS: Final = (
     number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
     number("lo", "lower 95 % limit", *_ESTIMATED),
     number("hi", "upper 95 % limit", *_ESTIMATED),
-    number("p", "P value; 0.001 stands for what is less", *_ESTIMATED, told=Told.P),
+    number("p", "P value; 0.0009 stands for all below 0.001", *_ESTIMATED, told=Told.P),
     number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, told=Told.P),
     number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED,
            told=Told.P),

@@ -4,16 +4,19 @@ An estimate tells how many people it rests on: a standard error is a standard de
 root of n; the mean of all lies between those of two groups as their sizes do; a cumulative
 incidence is events over people. Counts are rounded to `base`, so the numbers are, too:
 
-- An interval is as wide as it would be were the counts as shown: se, limits and z are scaled by the
-  root of n over the rounded n: of events, where there are some; of two arms, of those of the arm
-  that has fewest. What follows from them is the rounded count.
+- The interval of a mean, a share, a correlation or another estimate of people without events is as
+  wide as it would be were the counts as shown: se, limits and z are scaled by the root of n over
+  the rounded n. What follows from them is the rounded count.
+- Estimates from models of events stay what they are: their errors hang on the spread of the
+  covariates too. Between two arms they hang on the events of the smaller one: where that has fewer
+  than FEW * base, its interval is that of the rounded events, too.
 - One person moves a mean by about se / sqrt(n), of a mean's standard error se. A mean is rounded
   to what `base` people move it, base * se / sqrt(n), to 1, 2 or 5 times a power of ten. So are
   quantiles and standard deviations.
 - A share of n people is told in steps of base / n.
 - All else has three significant digits; two where it is of fewer than FEW * base people, so that
   nothing is read from the shape of an interval; four from MANY * base events or people.
-- P values have two digits, and 0.001 stands for what is less.
+- P values have two digits, and 0.0009 stands for all below 0.001.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from analysis.report.suppression import nice
 FEW: Final = 20
 MANY: Final = 100
 LEAST_P: Final = 0.001
+LESS: Final = 0.0009
+"""What is told of all P values below LEAST_P."""
 _HALF_A_YEAR: Final = 0.5
 _Z95: Final = 1.959964
 _SYMMETRIC: Final = 1e-5
@@ -71,7 +76,7 @@ def to_step(value: float, step: float) -> float:
 
 def p_value(p: float, digits: int = 2) -> float:
     """Return a P value as it is told."""
-    return to_digits(max(p, LEAST_P), digits) if np.isfinite(p) else p
+    return LESS if p < LEAST_P else to_digits(p, digits)
 
 
 def number_told(value: float, column: Column, known: Known, sd: float) -> float:
@@ -126,7 +131,10 @@ def result_told(
     """
     if how == "rounded":
         return dict(row)
-    widening, behind, is_of_people = _behind(counts)
+    basis = _basis(counts)
+    behind, is_of_people = basis.known, basis.kind == _PEOPLE
+    is_small_arm = basis.kind == _ARM and behind.shown < FEW * behind.base
+    widening = basis.widening if how or is_of_people or is_small_arm else 1.0
     estimate = row["estimate"]
     se = row["se"] * widening
     made = dict(row)
@@ -136,10 +144,10 @@ def result_told(
     if step:
         estimate = to_step(estimate, step)
     digits = _digits(behind, is_of_people=is_of_people)
-    limits = _limits(row, estimate, widening, behind)
+    limits = _limits(row, estimate, widening, behind if is_of_people else None)
+    made["estimate"] = estimate if step else to_digits(estimate, digits)
     if not limits.is_symmetric and behind.shown < MANY * behind.base:
         digits = 2
-    made["estimate"] = estimate if step else to_digits(estimate, digits)
     made["se"] = to_digits(se, digits)
     made["lo"], made["hi"] = (
         to_step(value, step) if how == "share" else to_digits(value, digits)
@@ -151,13 +159,34 @@ def result_told(
     return made
 
 
-def _behind(counts: Mapping[str, Known]) -> tuple[float, Known, bool]:
-    """How much wider intervals are with the shown counts, the count that decides it, and whose."""
-    for name in ("n_events_fewest", "n_events", "n_people"):
-        known = counts[name]
+_PEOPLE: Final = "people"
+_EVENTS: Final = "events"
+_ARM: Final = "events of the smaller arm"
+
+
+class _Basis(NamedTuple):
+    """The count that decides how wide intervals are.
+
+    Attributes:
+        widening: how much wider they are with the shown count than with the exact one.
+        known: the count.
+        kind: whose it is.
+    """
+
+    widening: float
+    known: Known
+    kind: str
+
+
+def _basis(counts: Mapping[str, Known]) -> _Basis:
+    fewest, events = counts["n_events_fewest"], counts["n_events"]
+    is_arm = fewest.is_there and not fewest.exact >= events.exact
+    for known, kind in (
+        (fewest if is_arm else Known(), _ARM), (events, _EVENTS), (counts["n_people"], _PEOPLE),
+    ):  # fmt: skip
         if known.is_there:
-            return math.sqrt(known.exact / known.shown), known, name == "n_people"
-    return 1.0, Known(), True
+            return _Basis(math.sqrt(known.exact / known.shown), known, kind)
+    return _Basis(1.0, Known(), _PEOPLE)
 
 
 def _step(how: str, row: Mapping[str, float], widening: float, people: Known) -> float:
@@ -196,10 +225,13 @@ class _Limits(NamedTuple):
     widening: float
 
 
-def _limits(row: Mapping[str, float], estimate: float, widening: float, behind: Known) -> _Limits:
+def _limits(
+    row: Mapping[str, float], estimate: float, widening: float, people: Known | None
+) -> _Limits:
     """Limits around the estimate as it is told.
 
-    They are moved and widened on the scale on which they lie symmetrically around the exact one.
+    They are moved and widened on the scale on which they lie symmetrically around the exact one;
+    of a correlation of `people` by what Fisher's z makes of their number.
     """
     exact = row["lo"], row["estimate"], row["hi"]
     if not all(map(math.isfinite, exact)):
@@ -212,8 +244,8 @@ def _limits(row: Mapping[str, float], estimate: float, widening: float, behind: 
         lo, middle, hi = map(to, exact)
         if abs((hi - middle) - (middle - lo)) > _SYMMETRIC * (hi - lo):
             continue
-        if to is math.atanh:
-            widening = _widening_of_z((hi - lo) / 2, behind)
+        if to is math.atanh and people is not None:
+            widening = _widening_of_z((hi - lo) / 2, people)
         half, around = widening * (hi - lo) / 2, to(estimate)
         return _Limits(back(around - half), back(around + half), True, widening)
     to, back, *_ = _SCALES[1] if min(*exact, estimate) > 0 else _SCALES[0]
