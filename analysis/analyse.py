@@ -118,7 +118,7 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
     with Steps() as steps:
         steps.start("reading and following up")
         data = read_study_data(study)
-        steps.expect(len(topics_of(data)) + 3)
+        steps.expect(len(topics_of(data)) + 4)
         found = analyse(data, steps.start)
         steps.start("writing")
         write_restricted(partial / "restricted", data, found.aggregates)

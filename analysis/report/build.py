@@ -90,6 +90,7 @@ def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
     for topic in topics:
         on_topic(topic_name(topic))
         exact += topic.aggregates(data)
+    on_topic("masking")
     rule = MaskingRule(data.study.masking.k, data.study.masking.base)
     masked = mask_all(exact, rule, _longest_years(data))
     if len(masked) != len(exact):

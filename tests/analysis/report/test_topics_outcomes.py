@@ -79,7 +79,7 @@ def test_standardised__samples_are_told_where_the_first_model_has_none(data: Stu
     (found,) = topic_standardised.aggregates(data)
     rows = found.rows.assign(model_id="b")
     rows.loc[0, ["model_id", "level"]] = ["a", ""]
-    made = mask_all([replace(found, rows=rows, identities={})], OFF)
+    made = mask_all([replace(found, rows=rows, counts={})], OFF)
     section = topic_standardised.present(made, data.about)
     assert section is not None
     assert f"Intervals from {found.rows['level'].iloc[0]}, " in section.items[0].notes[0]
