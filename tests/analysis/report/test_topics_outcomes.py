@@ -39,6 +39,7 @@ from analysis.report.study_data import StudyData
 from analysis.study_settings import Masking, Training
 from lvm_core.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
+from tests.analysis.report.outcome_rows import one
 
 OFF = MaskingRule(0, 1)
 SEX = Category("sex", reference="female")
@@ -62,14 +63,6 @@ def section_of(topic: ModuleType, data: StudyData, rule: MaskingRule = OFF) -> S
 
 def cells(section: Section, key: str) -> pd.DataFrame:
     return next(one.cells for one in section.items if one.key == key and isinstance(one, ReadTable))
-
-
-def one(rows: pd.DataFrame, **values: Any) -> pd.Series:
-    own = rows
-    for name, value in values.items():
-        own = own[own[name] == value]
-    assert len(own) == 1, (values, len(own))
-    return own.iloc[0]
 
 
 COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
