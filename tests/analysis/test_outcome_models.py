@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from analysis.outcome_rows import complete_rows, fewest_with_event, people_with_
 from analysis.report.restricted import check_script
 from analysis.study_settings import Study
 from lvm_core.synthetic_outcomes import OUTCOMES_TRUTH
+from tests.analysis.r_packages import lacking
 from tests.analysis.references import close
 
 STUDY = """\
@@ -132,7 +132,7 @@ def test_estimates__equal_a_fit_by_hand_and_are_near_the_truth(
         ("sd: by_sex\nlatency_days: 30\n", 42),
     ],
 )
-@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+@pytest.mark.skipif(lacking("survival") != "", reason=lacking("survival"))
 def test_check_r__refits_every_hazard_ratio(
     folder: Path, tmp_path: Path, more: str, n: int
 ) -> None:

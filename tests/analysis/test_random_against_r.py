@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ import pytest
 from analysis.competing import fit_fine_gray, gray_test
 from analysis.concordance import concordance, uno_concordance
 from analysis.cox import CoxFit, fit_cox, proportional_hazards_test
+from tests.analysis.r_packages import lacking
 from tests.analysis.references import GOLDEN, close
 
+PACKAGES = ("survival", "cmprsk", "jsonlite")
 N_CASES = 120
 COVARIATES = ["x1", "x2", "x3"]
 COMPETING: dict[str, Any] = {
@@ -107,7 +108,7 @@ def _compare(case: dict[str, Any], table: pd.DataFrame, wanted: dict[str, Any]) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+@pytest.mark.skipif(lacking(*PACKAGES) != "", reason=lacking(*PACKAGES))
 def test_random_data__give_the_numbers_of_r(tmp_path: Path) -> None:
     cases = _cases(tmp_path)
     script = GOLDEN / "random" / "compare.R"

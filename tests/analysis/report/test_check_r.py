@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from analysis.report import topic_hazard_ratios
 from analysis.report.restricted import check_script, write_restricted
 from analysis.report.study_data import StudyData
 from analysis.study_settings import StudyCovariate
+from tests.analysis.r_packages import lacking
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.variations import (
     only,
@@ -65,7 +65,7 @@ COHORTS: dict[str, Callable[[], StudyData]] = {
 
 
 @pytest.mark.parametrize("cohort", list(COHORTS))
-@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+@pytest.mark.skipif(lacking("survival") != "", reason=lacking("survival"))
 def test_check_r__agrees(cohort: str, tmp_path: Path) -> None:
     data = COHORTS[cohort]()
     aggregates = topic_hazard_ratios.aggregates(data)
