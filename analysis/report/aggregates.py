@@ -117,10 +117,12 @@ class Thinned:
     Attributes:
         events: count column: events so far, which never falls along a curve.
         within: label columns of one curve.
+        ends: for each row what the events of its curve are at the end; () where nobody knows.
     """
 
     events: str
     within: tuple[str, ...]
+    ends: Sequence[Count | None] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from analysis.report.counts import YEARS, Count
 from analysis.report.programme import TINY, Floats, Programme, contradicting, holds, solved
-from analysis.report.relations import Relation, parts_of
+from analysis.report.relations import Relation, hidden_parts
 
 _STEPS: Final = (1, 2, 5, 10)  # times twice k, how much counts are rounded in place of `base`
 _MOST: Final = 0.2  # of a count: how much it may be rounded before it is hidden instead
@@ -131,12 +131,10 @@ class Audit:
         return self._programme.n_solved
 
     def _hide_parts(self, relations: Sequence[Relation]) -> set[Count]:
-        """Hide the parts of hidden small counts also where they are 0; return all such parts.
-
-        A part that is shown as 0 would tell that the others are not, and so how many there are.
-        """
+        """Hide the parts of hidden small counts also where they are 0; return all such parts."""
         small = [count for count, cell in self.cells.items() if not cell.base and cell.is_whole]
-        within = parts_of(small, relations)
+        zeros = [count for count, cell in self.cells.items() if cell.base and not cell.value]
+        within = hidden_parts(small, zeros, relations)
         for count in within & self.cells.keys():
             self.cells[count].base = 0
         return within

@@ -85,9 +85,25 @@ def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
         data: of the study.
         on_topic: called with the name of each step before it.
     """
+    exact, masked = computed(data, on_topic)
+    on_topic("tables and figures")
+    shown = topics_of(data) if data.study.report else ()
+    found = [topic.present(masked, data.about) for topic in shown]
+    sections = tuple(section for section in found if section is not None)
+    return Analysis(exact, masked, report_of(data, masked, sections))
+
+
+def computed(
+    data: StudyData, on_topic: Callable[[str], None]
+) -> tuple[list[Aggregate], dict[str, Masked]]:
+    """Return the exact aggregates of a study, and the masked ones by key.
+
+    Args:
+        data: of the study.
+        on_topic: called with the name of each topic before it.
+    """
     exact: list[Aggregate] = []
-    topics = topics_of(data)
-    for topic in topics:
+    for topic in topics_of(data):
         on_topic(topic_name(topic))
         exact += topic.aggregates(data)
     on_topic("masking")
@@ -95,14 +111,13 @@ def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
     masked = mask_all(exact, rule, _longest_years(data))
     if len(masked) != len(exact):
         raise AssertionError("two aggregates have one key")
-    on_topic("tables and figures")
-    shown = topics if data.study.report else ()
-    found = [topic.present(masked, data.about) for topic in shown]
-    sections = tuple(section for section in found if section is not None)
-    return Analysis(exact, masked, _report(data, masked, sections))
+    return exact, masked
 
 
-def _report(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]) -> Report:
+def report_of(
+    data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]
+) -> Report:
+    """Return the report of a study with these sections."""
     told = [*warnings(data), *(text for section in sections for text in section.warnings)]
     return Report(
         title=data.study.name,

@@ -119,6 +119,23 @@ def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[
     return found
 
 
+def hidden_parts(
+    small: Collection[Count], zeros: Collection[Count], relations: Collection[Relation]
+) -> set[Count]:
+    """Return parts of hidden small counts, which are hidden also where they are 0.
+
+    A part that is shown as 0 would tell that the others are not, and so how many there are. What
+    is part of a 0 that stays shown as well is known to be 0, and shown, too.
+
+    Args:
+        small: counts that are hidden.
+        zeros: counts of nobody that a table shows.
+        relations: between all of them.
+    """
+    found = parts_of(small, relations)
+    return found - parts_of([zero for zero in zeros if zero not in found], relations)
+
+
 def _divided(wholes: _Wholes, published: Collection[Count]) -> dict[Count, set[Way]]:
     """The wholes that link two published counts at least, and what divides each."""
     found: dict[Count, dict[Way, set[Count]]] = defaultdict(lambda: defaultdict(set))
@@ -218,6 +235,7 @@ class _Wider:
 
     def __init__(self, counts: Collection[Count]) -> None:
         self._there = set(counts)
+        self._nearest: dict[Count, dict[Count, None]] = {}
         # Times of curves, which no two counts share, are left to `_chains`.
         ends = {one.ended for one in counts if one.ended}
         self._ended = sorted(time for time in ends if time[1] == time[2])
@@ -227,18 +245,14 @@ class _Wider:
         unknown = sorted({names for one in counts for names in one.unknown}, key=sorted)
         self._unknown = sorted(unknown, key=len)
 
-    def nearest(self, one: Count) -> Iterator[Count]:
-        """Yield the counts that one is part of, without those that lie behind them."""
-        seen, todo = {one}, [one]
-        while todo:
-            for more in self._steps(todo.pop()):
-                if more in seen:
-                    continue
-                seen.add(more)
-                if more in self._there:
-                    yield more
-                else:
-                    todo.append(more)
+    def nearest(self, one: Count) -> Collection[Count]:
+        """Return the counts that one is part of, without those that lie behind them."""
+        if one not in self._nearest:
+            found: dict[Count, None] = {}
+            for more in self._steps(one):
+                found.update({more: None} if more in self._there else self.nearest(more))
+            self._nearest[one] = found
+        return self._nearest[one]
 
     def _steps(self, one: Count) -> Iterator[Count]:
         """Yield counts with one condition weakened by one step."""

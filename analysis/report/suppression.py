@@ -15,7 +15,7 @@ from analysis.report.aggregates import Aggregate, ColumnsAddUp, Kind, RowsAddUp
 from analysis.report.audit import Audit, Cell, Promise
 from analysis.report.counts import PEOPLE, YEARS, Count
 from analysis.report.programme import holds
-from analysis.report.relations import Relation, parts_of, relations_of
+from analysis.report.relations import Relation, hidden_parts, parts_of, relations_of
 from lvm_core.errors import UsageError
 
 _FEWEST_YEARS: Final = 10.0
@@ -201,27 +201,37 @@ def _sums_of_rows(table: Table, one: RowsAddUp, names: pd.DataFrame) -> Iterator
 
 
 def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
-    """At each step of a curve k more events have happened, and fewer than k between two steps."""
+    """At each step of a curve k more events have happened, and fewer than k after it.
+
+    Before the first step there were fewer than k, and after the last.
+    """
     thinned = table.aggregate.thinned
     assert thinned is not None
-    curves: dict[Count, list[Count]] = defaultdict(list)
-    for place in table.places:
-        count = table.what(thinned.events, place)
-        if count is not None and count.ended is not None:
-            curves[replace(count, ended=None)].append(count)
-    ticks: dict[Count, list[Count]] = defaultdict(list)
+    curves: dict[Count, list[Count]] = {}
+    for place in table.places if thinned.ends else ():
+        whole, step = thinned.ends[place], table.what(thinned.events, place)
+        if whole is not None:
+            curves.setdefault(whole, []).extend([step] if step is not None else [])
+    times: dict[Count, list[tuple[float, Count]]] = defaultdict(list)
     for count in counts:
-        if count.ended is not None and count.ended[1] == count.ended[2]:
-            ticks[replace(count, ended=None)].append(count)
-    for context, steps in curves.items():
+        if count.ended is None:
+            times[count].append((math.inf, count))
+        elif count.ended[1] == count.ended[2]:
+            times[replace(count, ended=None)].append((count.ended[1], count))
+    for whole, steps in curves.items():
         for number, step in enumerate(steps, 1):
             yield Relation(((step, 1.0),), float(number * k), math.inf)
-        for tick in ticks.get(context, ()):
-            time = (tick.ended or ("", 0.0))[1]
-            ends = [step.ended or ("", 0.0, 0.0) for step in steps]
-            past = [i for i, end in enumerate(ends) if end[2] <= time]
-            if past and all(end[1] >= time for end in ends[past[-1] + 1 :]):
-                yield Relation(((tick, 1.0), (steps[past[-1]], -1.0)), -np.inf, k - 1.0)
+        for time, count in times[whole]:
+            yield from _since_step(time, count, steps, k)
+
+
+def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> Iterator[Relation]:
+    """Fewer than k events since the last step before a time, unless a step may be just there."""
+    between = [(step.ended or ("", 0.0, 0.0))[1:] for step in steps]
+    past = sum(latest <= time for _, latest in between)
+    if all(earliest >= time for earliest, _ in between[past:]):
+        since = ((steps[past - 1], -1.0),) if past else ()
+        yield Relation(((count, 1.0), *since), -math.inf, k - 1.0)
 
 
 def _same(
@@ -233,8 +243,8 @@ def _same(
         For such counts the one that stands for them all; relations between those alone.
     """
     small = [count for count, cell in cells.items() if not cell.base]
-    hidden_zeros = parts_of(small, relations)
-    nothing = {c for c, cell in cells.items() if cell.value == 0 and c not in hidden_zeros}
+    zeros = [count for count, cell in cells.items() if not cell.value]
+    nothing = set(zeros) - hidden_parts(small, zeros, relations)
     nothing |= parts_of(list(nothing), relations) - cells.keys()
     exact = {count: cell.value for count, cell in cells.items()}
     same: dict[Count, Count] = {}

@@ -201,9 +201,10 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     risk = pd.DataFrame(at_risk, columns=[column.name for column in risk_columns])
     group = ("outcome", "classification")
     points = points.reset_index(drop=True)
+    ends = meanings.by_group(points, {"n_events": "outcome"})["n_events"]
     return [
         Aggregate("incidence_curves", points, columns, together=group,
-                  thinned=Thinned("n_events", (*group, "group")),
+                  thinned=Thinned("n_events", (*group, "group"), ends),
                   counts=meanings.curves(points, _STEP_YEARS / 2)),
         Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk)),
     ]  # fmt: skip

@@ -180,8 +180,13 @@ class Thoughts:
             found.append(sign * made.fun)
         return round(found[0]), round(found[1])
 
-    def narrowed(self, keys: Iterable[Key], k: int, seed: int = 0) -> dict[Key, tuple[int, int]]:
-        """Of hidden counts those that cannot have every value of 1 to k - 1, with their ranges."""
+    def narrowed(
+        self, keys: Iterable[Key], k: int, enough: float = math.inf, seed: int = 0
+    ) -> dict[Key, tuple[int, int]]:
+        """Of hidden counts those that cannot have every value of 1 to k - 1, with their ranges.
+
+        No more than `enough` of them.
+        """
         todo = list(keys)
         rng = np.random.default_rng(seed)
         for sign in (1.0, -1.0, 1.0, -1.0):
@@ -192,7 +197,7 @@ class Thoughts:
             todo = [key for key in todo if not self._is_wide(key, k)]
         found = {}
         for key in todo:
-            if not self._is_wide(key, k):
+            if len(found) < enough and not self._is_wide(key, k):
                 low, high = self.range(key)
                 if low > 1 or high < k - 1:
                     found[key] = low, high

@@ -280,7 +280,8 @@ def _curves(hunter: Hunter, export: Export) -> None:
             # Two events on the day of a step may make it one larger.
             hunter.between(("e", *place, year), float(k * surely),
                            float(k * (perhaps + 1) - 1 + 2 * perhaps))  # fmt: skip
-        hunter.between(("E", *place), float(k * len(times)), FAR)
+        most = k * (len(times) + 1) - 1 + 2 * len(times)
+        hunter.between(("E", *place), float(k * len(times)), float(most))
 
 
 def _calendar(hunter: Hunter, export: Export) -> None:

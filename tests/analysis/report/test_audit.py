@@ -83,6 +83,13 @@ def test_audit__parts_of_nobody_are_hidden_within_a_small_count() -> None:
     assert cells["c"].base == 1
 
 
+def test_audit__parts_of_nobody_are_shown_where_a_shown_zero_tells_them() -> None:
+    """Nobody died: so nobody did by the second year, when few died of all."""
+    cells = audit({"all": 6, "a": 0, "b": 6, "none": 0, "c": 0}, ["all a b", "none a c"])
+    assert [cells[name].base for name in ("a", "none", "c")] == [1, 1, 1]
+    assert cells["b"].base == 0
+
+
 def test_audit__what_is_shown_nowhere_has_several_values() -> None:
     cells = audit({"all": 1974, "later": 1973}, ["all later gone"], unseen={"gone": 1})
     assert cells["all"].base > 1 or cells["later"].base > 1
