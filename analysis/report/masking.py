@@ -20,7 +20,7 @@ import pandas as pd
 from analysis.report.aggregates import Aggregate, Column, Kind
 from analysis.report.audit import Promise
 from analysis.report.precision import Known, may_be_told, number_told, result_told, to_digits
-from analysis.report.suppression import Suppressed, Table, suppressed
+from analysis.report.suppression import FEWEST_YEARS, Suppressed, Table, suppressed
 
 HIDDEN: Final = "*"
 NOT_APPLICABLE: Final = "–"
@@ -28,7 +28,6 @@ _FEW: Final = (
     "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
 )
 _ELSEWHERE: Final = "a message with exact numbers stands in restricted/results.csv"
-_PERSON_YEARS_BASE: Final = 10.0
 _DIGITS_OF_SIZES: Final = 4
 
 
@@ -100,11 +99,13 @@ class Masked:
         return pd.Series(texts, index=values.index, dtype=object)
 
     def coarse(self, column: str) -> list[str]:
-        """Return "±20" for counts that are rounded more than others, else ""."""
+        """Return "±20" for counts and person-years that are rounded more than others, else ""."""
         kinds = {one.name: one.kind for one in self.columns}
-        if column not in self.bases or kinds[column] != Kind.COUNT:
+        usual = {Kind.COUNT: float(self.rule.base), Kind.PERSON_YEARS: FEWEST_YEARS}
+        if column not in self.bases or kinds[column] not in usual:
             return [""] * len(self.rows)
-        return [f"±{base / 2:.0f}" if base > self.rule.base else "" for base in self.bases[column]]
+        least = usual[kinds[column]]
+        return [f"±{base / 2:.0f}" if base > least else "" for base in self.bases[column]]
 
 
 def mask(aggregate: Aggregate, rule: MaskingRule) -> Masked:
@@ -227,7 +228,7 @@ def _other(
     years = pd.to_numeric(own).astype(float)
     if not rule.on:
         return years
-    base = bases[column.name].replace(0.0, np.nan) if column.name in bases else _PERSON_YEARS_BASE
+    base = bases[column.name].replace(0.0, np.nan) if column.name in bases else FEWEST_YEARS
     return (years / base).astype(float).round() * base
 
 

@@ -141,15 +141,17 @@ def by_group(rows: pd.DataFrame, columns: Mapping[str, str]) -> Counts:
         rows: with these columns.
         columns: what each column counts: "people", "person-years", or what ended follow-up.
     """
-    who = _each(rows, lambda row: followed(row["outcome"], row["classification"], row["group"]))
+    places = list(zip(rows["outcome"], rows["classification"], rows["group"], strict=True))
+    who = {place: followed(*place) for place in dict.fromkeys(places)}
     made: Counts = {}
     for name, what in columns.items():
         if what == "people":
-            made[name] = who
+            own = who
         elif what == "person-years":
-            made[name] = [one and one.of(YEARS) for one in who]
+            own = {place: one.of(YEARS) for place, one in who.items()}
         else:
-            made[name] = [one and ended(one, what) for one in who]
+            own = {place: ended(one, what) for place, one in who.items()}
+        made[name] = [own[place] for place in places]
     return made
 
 

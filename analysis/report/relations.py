@@ -250,7 +250,7 @@ class _Wider:
         if one not in self._nearest:
             found: dict[Count, None] = {}
             for more in self._steps(one):
-                found.update({more: None} if more in self._there else self.nearest(more))
+                found |= dict.fromkeys([more] if more in self._there else self.nearest(more))
             self._nearest[one] = found
         return self._nearest[one]
 

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.report.aggregates import Aggregate, ColumnsAddUp, Kind, RowsAddUp
-from analysis.report.audit import Audit, Cell, Promise
+from analysis.report.audit import Audit, Cell, Promise, rounded
 from analysis.report.counts import PEOPLE, YEARS, Count
 from analysis.report.programme import holds
 from analysis.report.relations import Relation, hidden_parts, parts_of, relations_of
 from lvm_core.errors import UsageError
 
-_FEWEST_YEARS: Final = 10.0
+FEWEST_YEARS: Final = 10.0
+"""What person-years are rounded to at least."""
 _NICE: Final = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -162,10 +163,13 @@ def _with_cell(
 
 
 def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
-    """Person-years are rounded to what `base` average people contribute."""
+    """Person-years are rounded to what `base` average people contribute, by the rounded counts."""
     people = next(c for c in table.aggregate.columns if c.kind == Kind.PERSON_YEARS).needs
     n = float(table.rows[people[0]].iloc[row]) if people else math.nan
-    return max(nice(base * years / n) if n > 0 and years > 0 else 0.0, _FEWEST_YEARS)
+    if not (n > 0 and years > 0):
+        return FEWEST_YEARS
+    each = rounded(years, FEWEST_YEARS) / rounded(n, base)
+    return max(nice(base * each), FEWEST_YEARS)
 
 
 def _needing(table: Table, column: str) -> Any:

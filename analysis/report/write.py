@@ -128,8 +128,9 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
 
 
 def _coarse(one: Masked) -> list[str]:
-    """The counts of each row that are rounded more than others."""
-    names = [column.name for column in _result_columns() if column.kind == Kind.COUNT]
+    """The counts and person-years of each row that are rounded more than others."""
+    kinds = (Kind.COUNT, Kind.PERSON_YEARS)
+    names = [column.name for column in _result_columns() if column.kind in kinds]
     texts = {name: one.coarse(name) for name in names}
     return [
         " ".join(f"{name}{own[place]}" for name, own in texts.items() if own[place])
@@ -277,7 +278,7 @@ def _schema(constants: Mapping[str, str]) -> pa.Schema:
               _result_columns()]  # fmt: skip
     told = "columns that masking hides in this row, with a space between them"
     fields.append(pa.field("masked", pa.string(), metadata={"meaning": told}))
-    told = "counts that are rounded more than others in this row, and how far they may be off"
+    told = "what is rounded more than others in this row, and how far it may be off"
     fields.append(pa.field("coarse", pa.string(), metadata={"meaning": told}))
     same = {"meaning": "the same in every row"}
     others = [name for name in constants if name != _MODEL_ID]

@@ -205,25 +205,16 @@ def _rates(hunter: Hunter, export: Export) -> None:
 
 def years(hunter: Hunter, key: tuple[str, ...], row: Row, people: tuple[str, ...],
           export: Export) -> None:  # fmt: skip
-    """Each contributes a day to the longest follow-up; years are rounded."""
+    """Each contributes a day to the longest follow-up; years are rounded to tens, or more."""
     hunter.fractions.add(key)
     hunter.between(key, 0.0, FAR)
     if row["person_years"] not in ("", "*"):
-        value, half = float(row["person_years"]), half_of_years(row, hunter.base)
-        hunter.between(key, value - half, value + half)
+        value, _, off = row["person_years"].partition("±")
+        half = float(off or 5)
+        hunter.between(key, float(value) - half, float(value) + half)
     most = export.longest_years[row["outcome"]]
     hunter.weighted({key: 1.0, people: -most}, -math.inf, 0.0)
     hunter.weighted({key: 1.0, people: -_DAY}, 0.0, math.inf)
-
-
-def half_of_years(row: Row, base: int) -> float:
-    """Half of what person-years are rounded to: 10, or what a few people contribute, if more."""
-    people, value = row["n_people"].partition("±")[0], float(row["person_years"])
-    if not people.isdigit() or int(people) == 0 or value <= 0:
-        return 5.0
-    each = base * value / int(people)
-    power = 10.0 ** math.floor(math.log10(each))
-    return max(5.0, next(s * power for s in (1, 2, 5, 10) if s * power >= 0.999 * each) / 2)
 
 
 def _ends(hunter: Hunter, export: Export) -> None:

@@ -96,7 +96,7 @@ def test_mask__person_years_are_rounded_and_hidden_with_their_people() -> None:
 def test_mask__person_years_are_rounded_to_what_a_few_people_contribute() -> None:
     one = table(("b", 5000, 100, 40_123.0, 1.0))
     masked = mask(replace(one, counts={"person_years": [Count("x").of(YEARS)]}), RULE)
-    assert masked.shown("person_years").tolist() == ["40,100"]  # five people for eight years each
+    assert masked.shown("person_years").tolist() == ["40,100±25"]  # five people, eight years each
 
 
 def test_mask__off_shows_everything_as_it_is() -> None:
