@@ -20,7 +20,8 @@ from analysis.report.programme import TINY, Floats, Programme, contradicting, ho
 from analysis.report.relations import Relation, hidden_parts
 
 _STEPS: Final = (1, 2, 5, 10)  # times twice k, how much counts are rounded in place of `base`
-_MOST: Final = 0.2  # of a count: how much it may be rounded before it is hidden instead
+_MOST_OF_ALL: Final = 0.2  # the same where all counts are rounded more at once
+_MOST: Final = 0.4  # of a count: how much it may be rounded before it is hidden instead
 _DRAWS: Final = 6
 _HOPS: Final = 2
 _MANY: Final = 60  # small counts that can be found, so that large ones are rounded more at once
@@ -64,11 +65,11 @@ class Promise:
     k: int
     base: int
 
-    def coarser(self, cell: Cell) -> float:
-        """Return the next larger base of a count, or 0: hide it."""
+    def coarser(self, cell: Cell, most: float = _MOST) -> float:
+        """Return the next larger base of a count, at most a share of it, or 0: hide it."""
         first = math.ceil(2 * self.k / self.base) * self.base
         for step in _STEPS:
-            if first * step > cell.base and first * step <= _MOST * cell.value:
+            if first * step > cell.base and first * step <= most * cell.value:
                 return float(first * step)
         return 0.0
 
@@ -178,7 +179,7 @@ class Audit:
     def _round_all_more(self) -> None:
         """Round all large counts more: of a few hundred people nearly every sum tells something."""
         for count, cell in self.cells.items():
-            if cell.is_whole and cell.base and self._promise.coarser(cell):
+            if cell.is_whole and cell.base and self._promise.coarser(cell, _MOST_OF_ALL):
                 self._take_away(self._programme.place[count])
 
     def _pass(self, places: Sequence[int], *, nearby: bool) -> list[int]:

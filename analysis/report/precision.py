@@ -7,9 +7,8 @@ incidence is events over people. Counts are rounded to `base`, so the numbers ar
 - The interval of a mean, a share, a correlation or another estimate of people without events is as
   wide as it would be were the counts as shown: se, limits and z are scaled by the root of n over
   the rounded n. What follows from them is the rounded count.
-- Estimates from models of events stay what they are: their errors hang on the spread of the
-  covariates too. Between two arms they hang on the events of the smaller one: where that has fewer
-  than FEW * base, its interval is that of the rounded events, too.
+- Estimates from models of events stay what they are: people publish them, and a P value must not
+  move. Their errors tell the events of a smaller arm within a few per cent, which are k or more.
 - One person moves a mean by about se / sqrt(n), of a mean's standard error se. A mean is rounded
   to what `base` people move it, base * se / sqrt(n), to 1, 2 or 5 times a power of ten. So are
   quantiles and standard deviations.
@@ -131,10 +130,10 @@ def result_told(
     """
     if how == "rounded":
         return dict(row)
-    basis = _basis(counts)
-    behind, is_of_people = basis.known, basis.kind == _PEOPLE
-    is_small_arm = basis.kind == _ARM and behind.shown < FEW * behind.base
-    widening = basis.widening if how or is_of_people or is_small_arm else 1.0
+    behind, is_of_people = _behind(counts)
+    widening = 1.0
+    if behind.is_there and (how or is_of_people):
+        widening = math.sqrt(behind.exact / behind.shown)
     estimate = row["estimate"]
     se = row["se"] * widening
     made = dict(row)
@@ -159,34 +158,12 @@ def result_told(
     return made
 
 
-_PEOPLE: Final = "people"
-_EVENTS: Final = "events"
-_ARM: Final = "events of the smaller arm"
-
-
-class _Basis(NamedTuple):
-    """The count that decides how wide intervals are.
-
-    Attributes:
-        widening: how much wider they are with the shown count than with the exact one.
-        known: the count.
-        kind: whose it is.
-    """
-
-    widening: float
-    known: Known
-    kind: str
-
-
-def _basis(counts: Mapping[str, Known]) -> _Basis:
-    fewest, events = counts["n_events_fewest"], counts["n_events"]
-    is_arm = fewest.is_there and not fewest.exact >= events.exact
-    for known, kind in (
-        (fewest if is_arm else Known(), _ARM), (events, _EVENTS), (counts["n_people"], _PEOPLE),
-    ):  # fmt: skip
-        if known.is_there:
-            return _Basis(math.sqrt(known.exact / known.shown), known, kind)
-    return _Basis(1.0, Known(), _PEOPLE)
+def _behind(counts: Mapping[str, Known]) -> tuple[Known, bool]:
+    """The count that decides how wide intervals are, and whether it is of people."""
+    for name in ("n_events_fewest", "n_events", "n_people"):
+        if counts[name].is_there:
+            return counts[name], name == "n_people"
+    return Known(), True
 
 
 def _step(how: str, row: Mapping[str, float], widening: float, people: Known) -> float:
