@@ -15,7 +15,8 @@ incidence is events over people. Counts are rounded to `base`, so the numbers ar
 - A share of n people is told in steps of base / n.
 - All else has three significant digits; two where it is of fewer than FEW * base people, so that
   nothing is read from the shape of an interval; four from MANY * base events or people.
-- P values have two digits, and 0.0009 stands for all below 0.001.
+- P values have two digits. But for models of events 0.0009 stands for all below 0.001: with an
+  estimate a very small one tells n.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ def to_step(value: float, step: float) -> float:
     return to_digits(round(value / step) * step, 12)
 
 
-def p_value(p: float, digits: int = 2) -> float:
-    """Return a P value as it is told."""
-    return LESS if p < LEAST_P else to_digits(p, digits)
+def p_value(p: float) -> float:
+    """Return a P value as it is told: two digits, LESS where it is below LEAST_P."""
+    return LESS if p < LEAST_P else to_digits(p, 2)
 
 
 def number_told(value: float, column: Column, known: Known, sd: float) -> float:
@@ -152,9 +153,11 @@ def result_told(
         to_step(value, step) if how == "share" else to_digits(value, digits)
         for value in (limits.lo, limits.hi)
     )
+    if behind.is_there and not is_of_people and not how:
+        return made | {name: to_digits(row[name], 2) for name in ("p", "p_ph", "q")}
     z = stats.norm.isf(row["p"] / 2) / limits.widening
     made["p"] = p_value(float(2 * stats.norm.sf(z)))
-    made["p_ph"], made["q"] = p_value(row["p_ph"]), p_value(row["q"], 1)
+    made["p_ph"], made["q"] = p_value(row["p_ph"]), p_value(row["q"])
     return made
 
 
