@@ -99,15 +99,17 @@ def spoiled(source: Path, target: Path, *, missing_lead: bool) -> Path:
 
 
 def linked_files(folder: Path, n: int) -> Path:
-    """Return a folder with n device files that are one file on the disk."""
-    target = folder / f"files-{n}"
+    """Return a folder with n device files, a thousand of which are one file on the disk."""
+    target, content = folder / f"files-{n}", cardiosoft_xml(random_counts())
     if not target.exists():
-        original = folder / "one.xml"
-        original.write_bytes(cardiosoft_xml(random_counts()))
         for k in range(n):
             path = target / f"{k // 1000:03d}" / f"{k:06d}.xml"
+            first = path.with_name(f"{k // 1000 * 1000:06d}.xml")
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.link(original, path)
+            if path == first:
+                path.write_bytes(content)
+            else:
+                os.link(first, path)  # not all to one: file systems have a limit
     return target
 
 
