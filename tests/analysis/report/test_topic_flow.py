@@ -147,7 +147,7 @@ early_counts = st.fixed_dictionaries(dict.fromkeys(EARLY, numbers))
 late_counts = st.fixed_dictionaries(dict.fromkeys(LATE, numbers))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     early_counts, st.lists(late_counts, min_size=1, max_size=4), st.sampled_from([0, 5, 12, 200])
 )
