@@ -52,6 +52,11 @@ def _told(mistake: dict[str, Any], tree: yaml.Node, model: type[BaseModel]) -> s
         return f"{line} is no setting; expected some of {', '.join(_known(model, place[:-1]))}"
     if mistake["type"] == "missing":
         return f"{line} is missing"
+    if isinstance(mistake["input"], dict):
+        # Of several settings together: the message names them, the first tells the line.
+        text = mistake["msg"].removeprefix("Value error, ")
+        named = (*place, *text.partition(" ")[0].split("."))
+        return f"  line {_line(tree, named)}: {f'{where}: ' if place else ''}{text}"
     return f"{line} is {mistake['input']!r}: {mistake['msg']}"
 
 

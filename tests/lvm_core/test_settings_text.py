@@ -1,7 +1,9 @@
 """Settings files: every mistake at once, with its line and what is allowed."""
 
+from typing import Self
+
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
@@ -65,3 +67,41 @@ def test_parse_settings__tells_every_mistake_with_its_line() -> None:
 def test_parse_settings__refuses_what_is_no_mapping(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("[", r"\[")):
         parse_settings(text, Whole, "s.yaml")
+
+
+class Days(BaseModel):
+    least: int
+    most: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.most < self.least:
+            raise ValueError(f"most is {self.most}, expected {self.least} or more")
+        return self
+
+
+class Both(BaseModel):
+    days: Days
+    end: int = 0
+
+    @model_validator(mode="after")
+    def _after_days(self) -> Self:
+        if self.end > 9:
+            raise ValueError(f"end is {self.end}, expected 9 or less")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("days:\n  least: 3\n  most: 2\n", "line 3: days: most is 2, expected 3 or more"),
+        ("days:\n  least: 3\n  most: 4\nend: 10\n", "line 4: end is 10, expected 9 or less"),
+        ("end: 3\ndays: {most: 5, least: 6}\n", "line 2: days: most is 5, expected 6 or more"),
+    ],
+)
+def test_parse_settings__a_mistake_of_several_settings_is_told_without_all_of_them(
+    text: str, line: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_settings(text, Both, "s.yaml")
+    assert str(refused.value).splitlines()[1:] == [f"  {line}"]
