@@ -105,7 +105,7 @@ def test_follow_up_of__a_run_folder_is_read_like_a_table(folder: Path) -> None:
         (LAST, f"{LAST}\ncovariates: [{{name: a, kind: category}}]", "line 15: covariates.0 is .*"
          "a category needs its reference"),
         (LAST, f"{LAST}\nmasking: {{k: -1}}", "line 15: masking.k is -1"),
-        (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 15: index is .*needs a date"),
+        (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 15: index: .*needs a date"),
         (LAST, f"{LAST}\nlatency_days: -3", "line 15: latency_days is -3"),
         (LAST, f"- name: af\n  incident_sources: [hes]\n{LAST}", "are af, af, expected each once"),
         ("persons.csv", "nobody.csv", "inputs of .* do not exist: participants: .*nobody.csv"),
