@@ -102,7 +102,7 @@ def test_follow_up_of__a_run_folder_is_read_like_a_table(folder: Path) -> None:
         (LAST, f"{LAST}\nindex: {{rule: last}}", "line 15: index.rule is 'last'"),
         (LAST, f"{LAST}\ncmr: {{max_days_ecg_cmr: 30}}", "inputs.cmr and cmr .* are needed"),
         (LAST, f"{LAST}\nhospital: {{grace_days: 30}}", "hospital and inputs.encounters are"),
-        (LAST, f"{LAST}\ncovariates: [{{name: a, kind: category}}]", "line 15: covariates.0 is .*"
+        (LAST, f"{LAST}\ncovariates: [{{name: a, kind: category}}]", "line 15: covariates.0: .*"
          "a category needs its reference"),
         (LAST, f"{LAST}\nmasking: {{k: -1}}", "line 15: masking.k is -1"),
         (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 15: index: .*needs a date"),
