@@ -112,6 +112,7 @@ class Audit:
         """
         self.cells = cells
         self.unsafe: list[Count] = []
+        self._n_taken = 0
         self._promise = promise
         exact = {count: cell.value for count, cell in cells.items()} | dict(unseen)
         self._exact = solved(relations, exact)
@@ -167,13 +168,16 @@ class Audit:
         self._look_around(todo, _DRAWS)
         if len(self._open(todo)) > _MANY:
             self._round_all_more()
-        # What the counts nearby tell is found fast, and a part of the truth.
-        for nearby in (True, False):
-            self._look_around(todo, _DRAWS)
-            unsafe = self._open(todo)
-            while unsafe:
-                unsafe = self._pass(unsafe, nearby=nearby)
-                self._look_around(unsafe, 1)
+        n_taken = -1
+        while self._open(todo) and self._n_taken > n_taken:
+            n_taken = self._n_taken
+            # What the counts nearby tell is found fast, and a part of the truth.
+            for nearby in (True, False):
+                self._look_around(todo, _DRAWS)
+                unsafe = self._open(todo)
+                while unsafe:
+                    unsafe = self._pass(unsafe, nearby=nearby)
+                    self._look_around(unsafe, 1)
         self.unsafe = [self._programme.names[i] for i in self._open(todo)]
 
     def _round_all_more(self) -> None:
@@ -280,6 +284,7 @@ class Audit:
         return min(shown, key=lambda j: (self.cells[names[j]].value, j), default=None)
 
     def _take_away(self, j: int) -> None:
+        self._n_taken += 1
         count = self._programme.names[j]
         self.cells[count].base = self._promise.coarser(self.cells[count])
         self._set_bounds(count)

@@ -24,11 +24,6 @@ Row = Mapping[str, Any]
 ALL: Final = Count()
 LEFT: Final = ALL.at(("left out", "left"))
 """People who are left by every exclusion that comes before outcomes."""
-WITH_CMR: Final = Count("people with CMR")
-PAIRED: Final = WITH_CMR.at(("pairing", "paired"))
-COMPARED: Final = PAIRED.at(("imaged", "compared"))
-"""Pairs that the main results are of."""
-LABELLED: Final = COMPARED.at(("label", "known"))
 _EVERYBODY: Final = "everybody"
 # Classifications by what is known or not; several words for one thing.
 _NAMES: Final = {
@@ -81,7 +76,8 @@ def ended(who: Count, end: str) -> Count:
     return who.at(*_ENDS[end])
 
 
-def _each(rows: pd.DataFrame, what: Callable[[Row], Count | None]) -> list[Count | None]:
+def each(rows: pd.DataFrame, what: Callable[[Row], Count | None]) -> list[Count | None]:
+    """Return what each row counts."""
     return [what({str(k): v for k, v in row.items()}) for row in rows.to_dict("records")]
 
 
@@ -96,7 +92,7 @@ def flow(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
             return LEFT
         return LEFT.at((outcome, reason)) if outcome else ALL.at(("left out", reason))
 
-    people = _each(rows, of)
+    people = each(rows, of)
     ecgs = [one and one.of(PEOPLE if one_ecg_each else ECGS) for one in people]
     # One of somebody's ECGs can be left out and another analysed: people do not add up then.
     alone = [one if one_ecg_each or one in (ALL, LEFT) or row["reason"] == "analysed" else None
@@ -106,7 +102,7 @@ def flow(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
 
 def baseline_numbers(rows: pd.DataFrame) -> Counts:
     """Describe Table 1: columns variable, group."""
-    groups = _each(rows, lambda row: _group_of_table_1(row["group"]))
+    groups = each(rows, lambda row: _group_of_table_1(row["group"]))
     names = [name_of(words) for words in rows["variable"]]
     pairs = [(one or LEFT, name) for one, name in zip(groups, names, strict=True)]
     return {
@@ -118,7 +114,7 @@ def baseline_numbers(rows: pd.DataFrame) -> Counts:
 
 def baseline_counts(rows: pd.DataFrame) -> Counts:
     """Describe Table 1: columns variable, level, group."""
-    groups = _each(rows, lambda row: _group_of_table_1(row["group"]))
+    groups = each(rows, lambda row: _group_of_table_1(row["group"]))
     levels = zip(groups, rows["variable"], rows["level"], strict=True)
     return {
         "n_group": groups,
@@ -198,12 +194,12 @@ def events_by_period(rows: pd.DataFrame) -> Counts:
             "region", row["region"]
         )
 
-    return {"n_events": _each(rows, of)}
+    return {"n_events": each(rows, of)}
 
 
 def index_years(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
     """Describe index ECGs by year: column year."""
-    people = _each(rows, lambda row: LEFT.part("index year", row["year"]))
+    people = each(rows, lambda row: LEFT.part("index year", row["year"]))
     if one_ecg_each:
         return {"n_people": people, "n_ecgs": people}
     return {"n_ecgs": [one and one.of(ECGS) for one in people]}
@@ -246,7 +242,7 @@ def of_model(who: Count, row: Mapping[Any, Any]) -> Count:
 
 def curve_of_doses(rows: pd.DataFrame) -> Counts:
     """Describe curves of hazard ratios: columns outcome, model_id."""
-    who = _each(rows, lambda row: of_model(followed(row["outcome"]), row).complete(_OF_MODELS))
+    who = each(rows, lambda row: of_model(followed(row["outcome"]), row).complete(_OF_MODELS))
     return {"n_events": [one and ended(one, "outcome") for one in who]}
 
 
@@ -268,7 +264,7 @@ def calibration(rows: pd.DataFrame) -> Counts:
         judged = of_model(followed(row["outcome"]), row).complete(_OF_RISKS, _JUDGED)
         return judged.part("tenth of risk", row["group"])
 
-    tenths = _each(rows, of)
+    tenths = each(rows, of)
     horizons = rows["horizon_years"].astype(float)
     return {
         "n_people": tenths,
@@ -284,79 +280,7 @@ def code_hits(rows: pd.DataFrame) -> Counts:
         words = " ".join(str(row[name]) for name in ("outcome", "system", "code", "match"))
         return Count(f"{PEOPLE} with {words}")
 
-    return {"n_people": _each(rows, of)}
-
-
-def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
-    """Describe where people with CMR end.
-
-    Args:
-        rows: column step.
-        steps: what each step is: "all", "no ECG", "not in time", "before", "undated", "no label",
-            "no rules" or "complete".
-    """
-    known = {
-        "all": WITH_CMR,
-        "no ECG": WITH_CMR.at(("pairing", "no ECG")),
-        "not in time": WITH_CMR.at(("pairing", "not in time")),
-        "before": PAIRED.at(("imaged", "before")),
-        "undated": PAIRED.at(("imaged", "unknown")),
-        "no label": COMPARED.at(("label", "unknown")),
-        "no rules": LABELLED.at(("rules", "not all")),
-        "complete": LABELLED.at(("rules", "all three")),
-    }
-    return {"n_people": _each(rows, lambda row: known[steps[row["step"]]])}
-
-
-def paired(
-    strata: str, level: str, *, labelled: bool = False, with_rules: bool = False,
-    is_before: bool | None = None,
-) -> Count:  # fmt: skip
-    """Return the count of pairs of a group; by one pair a person.
-
-    Args:
-        strata: classification; "" for all.
-        level: of it.
-        labelled: whether LVH by CMR and by prediction is known of them.
-        with_rules: whether all three ECG rules are.
-        is_before: for people by their first CMR, whether it was before the date of the training
-            set; None for all other groups.
-    """
-    if is_before:
-        who = PAIRED.at(("imaged", "before"))
-        who = who.at(("label", "known")) if labelled or with_rules else who
-        return who.at(("rules", "all three")) if with_rules else who
-    who = LABELLED if labelled or with_rules else COMPARED
-    who = who.at(("rules", "all three")) if with_rules else who
-    return who.level(f"CMR {strata}", level) if strata and is_before is None else who
-
-
-def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
-    """Describe yes/no markers against LVH by CMR.
-
-    Args:
-        rows: of the table: column marker.
-        people: of whom each row is.
-    """
-    pairs = [(who, f"marker {marker}") for who, marker in
-             zip(people, rows["marker"], strict=True)]  # fmt: skip
-    yes, no = ("LVH by CMR", "yes"), ("LVH by CMR", "no")
-    return {
-        "n_people": list(people),
-        "n_lvh": [one.part(*yes) for one, _ in pairs],
-        "n_no_lvh": [one.part(*no) for one, _ in pairs],
-        "n_positive": [one.part(name, "yes") for one, name in pairs],
-        "n_negative": [one.part(name, "no") for one, name in pairs],
-        "tp": [one.part(*yes).part(name, "yes") for one, name in pairs],
-        "fn": [one.part(*yes).part(name, "no") for one, name in pairs],
-        "fp": [one.part(*no).part(name, "yes") for one, name in pairs],
-        "tn": [one.part(*no).part(name, "no") for one, name in pairs],
-    }
-
-
-def with_lvh(who: Count, answer: str = "yes") -> Count:
-    """Return the count of pairs with LVH by CMR, or without it for "no"."""
-    return who.part("LVH by CMR", answer)
+    return {"n_people": each(rows, of)}
 
 
 def with_ecgs(*how_many: str) -> Count:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.report import meanings
+from analysis.report import meanings, meanings_cmr
 from analysis.report.aggregates import Aggregate, results
 from analysis.report.counts import Count
 from analysis.report.document import About, ReadFigure, ReadTable, Section
@@ -82,7 +82,7 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
         meanings.Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="")
         for who, row in zip(people, rows, strict=True)
     ]  # fmt: skip
-    with_lvh = [meanings.with_lvh(who) if row["n_events"] is not None else None
+    with_lvh = [meanings_cmr.with_lvh(who) if row["n_events"] is not None else None
                 for who, row in zip(people, rows, strict=True)]  # fmt: skip
     counts = meanings.results(described, one_ecg_each=True) | {"n_events": with_lvh}
     return replace(results("cmr", rows, counts), coarse=coarse)

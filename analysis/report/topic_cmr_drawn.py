@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.report.aggregates import Aggregate, ColumnsAddUp, count, label
 from analysis.report.counts import Count
-from analysis.report.meanings import with_lvh
+from analysis.report.meanings_cmr import with_lvh
 from analysis.report.study_data import StudyData
 from analysis.report.topic_cmr_lvh import LABEL, RELATIVE_CORNELL, RELATIVE_INDEX
 from analysis.report.topic_cmr_pairs import people_of

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.report import meanings
+from analysis.report import meanings_cmr
 from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.study_data import StudyData
 from analysis.report.topic_cmr_pairs import ANY_DATE, ANY_RULE, IMAGED, Group, people_of
@@ -72,7 +72,7 @@ def lvh_counts(data: StudyData, groups: Sequence[Group]) -> Aggregate:
             table["population"], table["strata"], table["level"], strict=True
         )
     ]
-    return Aggregate("cmr_lvh", table, columns, counts=meanings.two_by_two(table, people))
+    return Aggregate("cmr_lvh", table, columns, counts=meanings_cmr.two_by_two(table, people))
 
 
 def _without_small(table: pd.DataFrame, k: int) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cmr import pair_with_cmr
-from analysis.report import meanings
+from analysis.report import meanings_cmr
 from analysis.report.aggregates import Aggregate, count, label
 from analysis.report.bands import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
 from analysis.report.counts import Count
@@ -157,7 +157,7 @@ def people_of(
         with_rules: whether all three ECG rules are, too.
     """
     is_before = level.startswith("before ") if strata == IMAGED else None
-    return meanings.paired(
+    return meanings_cmr.paired(
         strata, level, labelled=labelled, with_rules=with_rules, is_before=is_before
     )
 
@@ -277,5 +277,5 @@ def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     }
     columns = (label("step", "where people end"), count("n_people", "people"))
     table = pd.DataFrame({"step": list(rows), "n_people": list(rows.values())})
-    counts = meanings.cmr_flow(table, _STEPS)
+    counts = meanings_cmr.cmr_flow(table, _STEPS)
     return Aggregate("cmr_flow", table, columns, counts=counts)

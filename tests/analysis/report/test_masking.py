@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analysis.report.aggregates import (
@@ -233,6 +233,8 @@ def test_aggregate__refuses_what_is_no_count(value: float) -> None:
     ),
     st.sampled_from([1, 5]),
 )  # fmt: skip
+@example([[0, 1, 2], [3, 17, 47]], 5)
+@example([[0, 1, 0], [13, 7, 47]], 5)
 def test_mask__no_small_cell_of_a_table_can_be_found(counts: list[list[int]], base: int) -> None:
     """Every value of 1 to 9 is possible for each; by whole numbers now and then one or two less."""
     parts = pd.DataFrame(counts, columns=["x", "y", "z"])
