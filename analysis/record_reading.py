@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -92,6 +92,32 @@ def described(
     except duckdb.Error as error:
         raise TableRefused(f"table {name} ({source}) cannot be read: {error}") from error
     return origin, {row[0]: row[1] for row in rows}
+
+
+def selected(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Path,
+    columns: Sequence[str],
+    own: Mapping[str, str],
+    expression: Callable[[str, str], str],
+) -> pd.DataFrame:
+    """Return columns of a table, each as the expression of its kind makes it.
+
+    Args:
+        connection: to DuckDB.
+        name: of the table, as messages call it.
+        source: a CSV or Parquet file, or the pattern of several.
+        columns: to take, all of which are there.
+        own: the table's own names of columns.
+        expression: SQL of a column of raw_<name>, from its name and DuckDB type.
+
+    Raises:
+        TableRefused: as `load`, or what an expression refuses.
+    """
+    types = load(connection, name, source, columns, (), own)
+    taken = [f"{expression(column, types[column])} AS {quoted(column)}" for column in columns]
+    return pd.DataFrame(connection.sql(f"SELECT {', '.join(taken)} FROM raw_{name}").df())
 
 
 def as_text(path: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.identifiers import identifier
 from analysis.outcome_rows import HOUSEHOLD
-from analysis.record_reading import dates, described, load, quoted
+from analysis.record_reading import dates, described, quoted, selected
 from analysis.study_settings import Study, StudyCovariate
 from lvm_core.errors import UsageError
 from lvm_core.unknowns import UNKNOWN_TEXTS
@@ -62,13 +62,11 @@ def _read(study: Study, own: dict[str, str], asked: list[str]) -> pd.DataFrame:
         _, there = described(connection, "persons", path)
         _refuse_missing({name: own.get(name, name) for name in [*asked, *own]}, list(there))
         wanted = [n for n in dict.fromkeys([*_READ, *asked]) if own.get(n, n) in there]
-        types = load(connection, "persons", path, wanted, (), own)
         date_format = study.date_formats.get("persons")
-        taken = [
-            f"{_expression(connection, name, types[name], date_format)} AS {quoted(name)}"
-            for name in wanted
-        ]
-        return pd.DataFrame(connection.sql(f"SELECT {', '.join(taken)} FROM raw_persons").df())
+        return selected(
+            connection, "persons", path, wanted, own,
+            lambda name, kind: _expression(connection, name, kind, date_format),
+        )  # fmt: skip
 
 
 def _expression(

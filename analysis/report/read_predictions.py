@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from analysis.identifiers import identifier
-from analysis.record_reading import described, load, moments, numbers, quoted, words, yes_no
+from analysis.record_reading import described, moments, numbers, selected, words, yes_no
 from analysis.report.check_predictions import refuse_contradictions
 from analysis.study import prediction_files, predictions_of
 from analysis.study_names import PREDICTED
@@ -78,12 +78,10 @@ def _read(
     with duckdb.connect() as connection:
         _, there = described(connection, "predictions", path)
         wanted = sorted(name for name in names if own.get(name, name) in there)
-        types = load(connection, "predictions", path, wanted, (), own)
-        taken = [
-            f"{_typed(connection, name, types[name], date_format)} AS {quoted(name)}"
-            for name in wanted
-        ]
-        return pd.DataFrame(connection.sql(f"SELECT {', '.join(taken)} FROM raw_predictions").df())
+        return selected(
+            connection, "predictions", path, wanted, own,
+            lambda name, kind: _typed(connection, name, kind, date_format),
+        )  # fmt: skip
 
 
 def _typed(
