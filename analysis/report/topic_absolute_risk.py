@@ -22,8 +22,8 @@ from analysis.report.masking import NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import (
     estimate_texts,
-    models_in,
     of_model,
+    outcomes_and_models,
     row_labels,
     side_by_side,
 )
@@ -228,16 +228,13 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     tenths = masked["calibration"]
     figures = [
         figure
-        for name in about.outcomes
-        for place, model in enumerate(models_in(tenths))
-        if (figure := _figure(tenths, about, name, model, place)) is not None
+        for one in outcomes_and_models(tenths, about)
+        if (figure := _figure(tenths, about, *one)) is not None
     ]
     return Section("absolute_risk", "Absolute risk", (), (table, *figures))
 
 
-def _figure(
-    tenths: Masked, about: About, outcome: str, model: str, place: int
-) -> ReadFigure | None:
+def _figure(tenths: Masked, about: About, outcome: str, model: str, key: str) -> ReadFigure | None:
     is_own = (tenths.rows["outcome"] == outcome) & (tenths.rows["model_id"] == model)
     rows = tenths.rows[is_own].reset_index(drop=True)
     if not len(rows) or rows["observed"].isna().all():
@@ -246,7 +243,6 @@ def _figure(
     words = f"{about.outcomes[outcome]}{of_model(model)}"
     title = f"Calibration of the {at:.3g}-year risk of {words}, held-out people"
     options: dict[str, Any] = {"horizon_years": at, "title": ""}
-    key = f"calibration_{outcome}" + (f"_{place + 1}" if model else "")
-    return ReadFigure(key, title, calibration_alt(rows, **options),
+    return ReadFigure(f"calibration{key}", title, calibration_alt(rows, **options),
                       calibration(rows, **options),
                       ("Tenths of predicted risk; those with few events are hidden.",))  # fmt: skip

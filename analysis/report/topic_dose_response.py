@@ -25,7 +25,7 @@ from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_dose_response import dose_response, dose_response_alt
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import models_in, of_model, p_texts, row_counts, row_labels
+from analysis.report.words import of_model, outcomes_and_models, p_texts, row_counts, row_labels
 from analysis.splines import nonlinearity_test, restricted_cubic_spline, spline_contrast
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
@@ -147,9 +147,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     table = ReadTable("nonlinearity", "Is the dose-response a straight line?", cells, len(labels))
     figures = [
         figure
-        for name in about.outcomes
-        for place, model in enumerate(models_in(curves))
-        if (figure := _figure(masked, about, name, model, place)) is not None
+        for one in outcomes_and_models(curves, about)
+        if (figure := _figure(masked, about, *one)) is not None
     ]
     ends = "5th to the 95th" if about.k > 1 else "1st to the 99th"
     paragraph = (
@@ -160,7 +159,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 
 
 def _figure(
-    masked: Mapping[str, Masked], about: About, outcome: str, model: str, place: int
+    masked: Mapping[str, Masked], about: About, outcome: str, model: str, key: str
 ) -> ReadFigure | None:
     found = masked["dose_response"].rows
     is_own = (found["outcome"] == outcome) & (found["model_id"] == model)
@@ -180,6 +179,5 @@ def _figure(
     bins = masked["exposure_histogram"].rows
     histogram = bins[bins["model_id"] == model].reset_index(drop=True)
     title = f"Hazard ratio of {words} by {about.exposure_name}{of_model(model)}"
-    key = f"dose_response_{outcome}" + (f"_{place + 1}" if model else "")
-    return ReadFigure(key, title, dose_response_alt(rows, histogram, **options),
+    return ReadFigure(f"dose_response{key}", title, dose_response_alt(rows, histogram, **options),
                       dose_response(rows, histogram, **options))  # fmt: skip

@@ -36,8 +36,8 @@ from analysis.report.subgroups import HAZARD_RATIO, INTERACTION, subgroup_rows
 from analysis.report.words import (
     MODEL_WORDS,
     estimate_texts,
-    models_in,
     of_model,
+    outcomes_and_models,
     p_text,
     p_texts,
     row_counts,
@@ -213,20 +213,17 @@ def _by_outcome(found: Masked, about: About) -> ReadFigure | None:
 
 def _by_subgroup(found: Masked, about: About) -> list[ReadFigure]:
     figures = []
-    for outcome, words in about.outcomes.items():
-        for place, model in enumerate(models_in(found)):
-            is_own = (found.rows["outcome"] == outcome) & (found.rows["model_id"] == model)
-            own = found.rows[is_own & found.rows["contrast"].str.startswith(_PER_SD)]
-            rows = _subgroup_forest(own)
-            if not len(rows) or rows["estimate"].isna().all():
-                continue
-            title = (f"Hazard ratio per SD for {words}{of_model(model)} by subgroup, adjusted for "
-                     "age and sex")  # fmt: skip
-            key = f"forest_subgroups_{outcome}" + (f"_{place + 1}" if model else "")
-            canvas = forest(rows, measure_name="Hazard ratio per SD (95 % interval)", title="")
-            figures.append(
-                ReadFigure(key, title, forest_alt(rows, measure_name="hazard ratio"), canvas)
-            )
+    for outcome, model, key in outcomes_and_models(found, about):
+        is_own = (found.rows["outcome"] == outcome) & (found.rows["model_id"] == model)
+        own = found.rows[is_own & found.rows["contrast"].str.startswith(_PER_SD)]
+        rows = _subgroup_forest(own)
+        if not len(rows) or rows["estimate"].isna().all():
+            continue
+        words = f"{about.outcomes[outcome]}{of_model(model)}"
+        title = f"Hazard ratio per SD for {words} by subgroup, adjusted for age and sex"
+        canvas = forest(rows, measure_name="Hazard ratio per SD (95 % interval)", title="")
+        alt = forest_alt(rows, measure_name="hazard ratio")
+        figures.append(ReadFigure(f"forest_subgroups{key}", title, alt, canvas))
     return figures
 
 

@@ -21,8 +21,8 @@ from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import (
     estimate_texts,
-    models_in,
     of_model,
+    outcomes_and_models,
     p_texts,
     row_counts,
     row_labels,
@@ -176,9 +176,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     bins = masked["schoenfeld"]
     figures = [
         figure
-        for outcome in about.outcomes
-        for place, model in enumerate(models_in(bins))
-        if (figure := _figure(bins, about, outcome, model, place)) is not None
+        for one in outcomes_and_models(bins, about)
+        if (figure := _figure(bins, about, *one)) is not None
     ]
     return Section("proportional_hazards", "Proportional hazards", paragraphs,
                    (*_tables(found, about), *figures))  # fmt: skip
@@ -211,7 +210,7 @@ def _tables(found: Masked, about: About) -> list[ReadTable]:
     ]  # fmt: skip
 
 
-def _figure(bins: Masked, about: About, outcome: str, model: str, place: int) -> ReadFigure | None:
+def _figure(bins: Masked, about: About, outcome: str, model: str, key: str) -> ReadFigure | None:
     rows = bins.rows[(bins.rows["outcome"] == outcome) & (bins.rows["model_id"] == model)]
     rows = rows.reset_index(drop=True)
     if len(rows) < 2:
@@ -225,5 +224,6 @@ def _figure(bins: Masked, about: About, outcome: str, model: str, place: int) ->
     over = "attained age" if options["is_age"] else "time"
     title = (f"Log hazard ratio per SD over {over} for {words}{of_model(model)}: scaled "
              "Schoenfeld residuals, binned")  # fmt: skip
-    key = f"schoenfeld_{outcome}" + (f"_{place + 1}" if model else "")
-    return ReadFigure(key, title, schoenfeld_alt(rows, **options), schoenfeld(rows, **options))
+    return ReadFigure(
+        f"schoenfeld{key}", title, schoenfeld_alt(rows, **options), schoenfeld(rows, **options)
+    )

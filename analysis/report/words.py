@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -107,6 +107,16 @@ def row_counts(
 def models_in(found: Masked) -> list[str]:
     """Return the models of the predictions that rows are of; "" where these are of one model."""
     return list(dict.fromkeys(map(str, found.rows["model_id"])))
+
+
+def outcomes_and_models(found: Masked, about: About) -> Iterator[tuple[str, str, str]]:
+    """Yield each outcome with each model of the predictions, and the end of its figure's key.
+
+    "af", "", "_af" where there is one model; "af", "khurshid", "_af_2" where it is the second.
+    """
+    for outcome in about.outcomes:
+        for place, model in enumerate(models_in(found), 1):
+            yield outcome, model, f"_{outcome}_{place}" if model else f"_{outcome}"
 
 
 def of_model(model: str, words: str = "model") -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from analysis.report.masking import HIDDEN, NOT_APPLICABLE
+from analysis.report.aggregates import Aggregate, count, label
+from analysis.report.masking import HIDDEN, NOT_APPLICABLE, mask
 from analysis.report.words import (
     interval_text,
     levels_in_order,
     number_text,
     of_model,
+    outcomes_and_models,
     p_text,
     percent_texts,
     side_by_side,
     sorted_as_met,
 )
+from tests.analysis.report.outcome_rows import OFF
+from tests.analysis.report.sample_report import ABOUT
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,23 @@ def test_sorted_as_met__keeps_the_order_in_which_values_come_first() -> None:
 def test_of_model__is_nothing_where_there_is_one() -> None:
     assert of_model("") == ""
     assert of_model("khurshid") == ", model khurshid"
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ([""], [("af", "", "_af"), ("mi", "", "_mi")]),
+        (
+            ["narrow", "wide", "narrow"],
+            [("af", "narrow", "_af_1"), ("af", "wide", "_af_2"), ("mi", "narrow", "_mi_1"),
+             ("mi", "wide", "_mi_2")],
+        ),
+    ],
+)  # fmt: skip
+def test_outcomes_and_models__each_has_a_key_of_its_own(
+    models: list[str], expected: list[tuple[str, str, str]]
+) -> None:
+    rows = pd.DataFrame({"model_id": models, "n": [10] * len(models)})
+    found = mask(Aggregate("t", rows, (label("model_id", ""), count("n", ""))), OFF)
+    about = replace(ABOUT, outcomes={"af": "atrial fibrillation", "mi": "myocardial infarction"})
+    assert list(outcomes_and_models(found, about)) == expected
