@@ -95,15 +95,9 @@ class _Rate(ProgressColumn):
 def showing(total: int, label: str) -> Iterator[None]:
     """Show progress over `total` ECGs while the block runs."""
     PROGRESS.reset()
-    stop = threading.Event()
-    target = _bar if sys.stderr.isatty() else _lines
-    thread = threading.Thread(target=target, args=(total, label, stop), daemon=True)
-    thread.start()
-    try:
+    show = _bar if sys.stderr.isatty() else _lines
+    with _beside(lambda stop: show(total, label, stop), "lvm-progress"):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager
@@ -114,9 +108,8 @@ def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
         seconds: between two calls; the first is after as many.
         call: an error in it is told once, and ends the calls.
     """
-    stop = threading.Event()
 
-    def run() -> None:
+    def run(stop: threading.Event) -> None:
         while not stop.wait(seconds):
             try:
                 call()
@@ -124,7 +117,15 @@ def every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
                 say(f"warning: {error}")
                 return
 
-    thread = threading.Thread(target=run, name="lvm-ticker", daemon=True)
+    with _beside(run, "lvm-ticker"):
+        yield
+
+
+@contextmanager
+def _beside(run: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+    """Run something in a thread of its own until the block ends, which sets the event."""
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(stop,), name=name, daemon=True)
     thread.start()
     try:
         yield
