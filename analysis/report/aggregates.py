@@ -17,8 +17,6 @@ from analysis.report.counts import Count
 from analysis.report.meanings import of_outcomes
 from analysis.report.relations import Relation
 
-EVERYBODY: Final = "everybody"
-
 
 class Kind(StrEnum):
     """What a column holds, which decides how it is masked.

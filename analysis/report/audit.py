@@ -127,11 +127,6 @@ class Audit:
         for count in cells:
             self._set_bounds(count)
 
-    @property
-    def n_solved(self) -> int:
-        """Linear programmes solved so far."""
-        return self._programme.n_solved
-
     def _hide_parts(self, relations: Sequence[Relation]) -> set[Count]:
         """Hide the parts of hidden small counts also where they are 0; return all such parts."""
         small = [count for count, cell in self.cells.items() if not cell.base and cell.is_whole]

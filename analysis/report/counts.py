@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+EVERYBODY: Final = "everybody"
+"""The group, and the classification, of all."""
 PEOPLE: Final = "people"
 ECGS: Final = "ECGs"
 PEOPLE_OF_ECGS: Final = "people of ECGs"

@@ -151,7 +151,7 @@ def audited(
         table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base
         for table in tables
     ]
-    return Suppressed(bases, [], 0)
+    return Suppressed(bases, [])
 
 
 def _in_place(aggregate: Aggregate, rule: MaskingRule) -> Aggregate:

@@ -1,8 +1,8 @@
 """What the counts of each table count: the registry from which all that adds up follows.
 
 A topic says here, for each count column and row, who is counted; nothing else about sums, partners
-or other tables. `tests/analysis/report/test_meanings.py` asks that each count column of each table
-is described, and that what follows from it is true.
+or other tables. Tests ask that each count column of each table that hides small counts is
+described or declared to add up, and that what follows from the descriptions is true.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 
 from analysis.outcome_rows import DAYS_PER_YEAR
-from analysis.report.counts import ECGS, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count
+from analysis.report.counts import ECGS, EVERYBODY, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.report.relations import Relation
 
 Counts = dict[str, Sequence[Count | None]]
@@ -24,7 +24,6 @@ Row = Mapping[str, Any]
 ALL: Final = Count()
 LEFT: Final = ALL.at(("left out", "left"))
 """People who are left by every exclusion that comes before outcomes."""
-_EVERYBODY: Final = "everybody"
 # Classifications by what is known or not; several words for one thing.
 _NAMES: Final = {
     "Predicted LVH": "lvh", "Quartile within sex": "quartile", "Sex": "sex",
@@ -51,7 +50,7 @@ _ENDS: Final = {
 }
 
 
-def followed(outcome: str, classification: str = _EVERYBODY, group: str = _EVERYBODY) -> Count:
+def followed(outcome: str, classification: str = EVERYBODY, group: str = EVERYBODY) -> Count:
     """Return the count of those followed for an outcome, by one ECG a person.
 
     Args:
@@ -60,10 +59,10 @@ def followed(outcome: str, classification: str = _EVERYBODY, group: str = _EVERY
         group: of it; "everybody" are those whose group is known.
     """
     whole = LEFT.at((outcome, "analysed"))
-    if classification == _EVERYBODY:
+    if classification == EVERYBODY:
         return whole
     name = name_of(classification)
-    return whole.complete(name) if group == _EVERYBODY else whole.level(name, group)
+    return whole.complete(name) if group == EVERYBODY else whole.level(name, group)
 
 
 def name_of(words: str) -> str:
@@ -123,7 +122,7 @@ def baseline_counts(rows: pd.DataFrame) -> Counts:
 
 
 def _group_of_table_1(group: str) -> Count:
-    if group == _EVERYBODY:
+    if group == EVERYBODY:
         return LEFT
     name = "quartile" if group.startswith("quartile") else "lvh"
     level = group.replace("quartile ", "Q")

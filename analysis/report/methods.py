@@ -7,10 +7,11 @@ from typing import Final
 
 from analysis.outcome_models import models_of
 from analysis.record_checks import RELEASE
-from analysis.report.aggregates import EVERYBODY
+from analysis.report.counts import EVERYBODY
 from analysis.report.exposure_scale import sd_key
 from analysis.report.masking import HIDDEN, Masked
 from analysis.report.study_data import StudyData
+from analysis.report.topic_calibrated import FEWEST_DRAWS
 from analysis.report.words import of_model
 from analysis.study_settings import Outcome, Study
 from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
@@ -26,7 +27,6 @@ _EVENTS: Final = {
     "ukb_wide": "UK Biobank's wide fields",
     "ml4h": "ml4h's disease tables, of which only the dates are read",
 }
-_FEWEST_DRAWS: Final = 100
 _KNOWN: Final = (
     "All statistics are computed by LVM-AI's own functions, each compared with R (survival, "
     "cmprsk, riskRegression, pROC and others) in its tests. The code lists, hazard ratios and "
@@ -210,7 +210,7 @@ def _risks(data: StudyData, masked: Mapping[str, Masked]) -> str:
     if not study.hazard_ratios:
         return f"{incidence}. Random draws have the seed {study.seed}."
     draws = f"with at most {study.bootstrap} draws"
-    if study.bootstrap < _FEWEST_DRAWS:
+    if study.bootstrap < FEWEST_DRAWS:
         draws += ", too few for the latter" if study.bootstrap else ": neither is given"
     return (
         f"{incidence}, the subdistribution Fine and Gray's; "

@@ -123,7 +123,7 @@ def result_told(
     """Return the numbers of one row of the results as they are told.
 
     Args:
-        row: estimate, se, lo, hi, p, p_ph, q, exact; NaN where there is none.
+        row: estimate, se, lo, hi, p, p_ph, q, as they are; NaN where there is none.
         how: "" as most; "mean" for what is a mean over people, "share" for a share of people,
             "rounded" for what was computed from rounded counts, and stays as it is.
         counts: by column of the results.

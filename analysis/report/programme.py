@@ -45,7 +45,6 @@ class Programme:
         place: of each count.
         low, high: bounds of each count.
         least, most: the smallest and largest value of each count in any solution seen so far.
-        n_solved: linear programmes solved.
     """
 
     def __init__(self, names: Sequence[Count], relations: Sequence[Relation], far: float) -> None:
@@ -55,7 +54,6 @@ class Programme:
         self.low, self.high = np.zeros(n), np.full(n, _FAR * far + 1000.0)
         self._solutions: list[Floats] = []
         self.least, self.most = np.full(n, np.inf), np.full(n, -np.inf)
-        self.n_solved = 0
         equal = [one for one in relations if one.low == one.high]
         self._equal, self._sums = self._matrix(equal), np.array([one.low for one in equal])
         self._limits, self._limit = self._at_most([r for r in relations if r.low != r.high])
@@ -116,7 +114,6 @@ class Programme:
         return sign * found.fun, weights
 
     def _solve(self, goal: Floats, part: _Part | None = None) -> Any:
-        self.n_solved += part is None
         own = part or _Part(
             np.arange(len(goal)), self._equal, self._sums, self._limits, self._limit
         )
@@ -178,7 +175,6 @@ class Programme:
     def look_up(self, places: Sequence[int], weights: Floats, enough: float) -> None:
         """See a solution in which many counts are large at once, each rewarded up to a value."""
         n, m = len(self.names), len(places)
-        self.n_solved += 1
         pick = csr_array((np.ones(m), (np.arange(m), list(places))), (m, n))
         limits = vstack([
             hstack([self._limits, csr_array((self._limits.shape[0], m))]),

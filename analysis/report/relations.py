@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report.counts import ECGS, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count, Time
 
 _OVERLAP: Final = frozenset({PEOPLE_OF_ECGS})
-_DAY: Final = 1 / 365.25  # years
 Way = tuple[Any, ...]
 
 
@@ -317,6 +317,6 @@ def _of_years(counts: Collection[Count], longest: Mapping[str, float]) -> list[R
             who = years.of(unit)
             if who in there:
                 made.append(Relation(((who, most), (years, -1.0)), 0.0, np.inf))
-                made.append(Relation(((years, 1.0), (who, -_DAY)), 0.0, np.inf))
+                made.append(Relation(((years, 1.0), (who, -1 / DAYS_PER_YEAR)), 0.0, np.inf))
                 break
     return made

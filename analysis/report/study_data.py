@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.outcome_rows import CLUSTER, HOUSEHOLD
+from analysis.outcome_rows import CLUSTER, DAYS_PER_YEAR, HOUSEHOLD
 from analysis.report.document import About
 from analysis.report.exposure_scale import BY_SEX, SEXES, sd_key
 from analysis.study_settings import Study
@@ -100,7 +100,11 @@ class StudyData:
         ecgs = self.ecgs[new].take(places).reset_index(drop=True)
         days = own["time_days"].astype(float)
         status = own["status"].astype(int)
-        made: dict[str, Any] = {"time_days": days, "years": days / 365.25, "status_code": status}
+        made: dict[str, Any] = {
+            "time_days": days,
+            "years": days / DAYS_PER_YEAR,
+            "status_code": status,
+        }
         joined = pd.concat([own.drop(columns="time_days"), ecgs], axis=1)
         return joined.assign(**made, event=status == 1, **self._clusters(own["participant_id"]))
 

@@ -63,12 +63,10 @@ class Suppressed:
             hidden, NaN where there is none.
         wrong: relations that the exact counts do not meet, or counts that differ between tables,
             so that what the tables say of them cannot be right.
-        n_solved: linear programmes solved.
     """
 
     bases: list[pd.DataFrame]
     wrong: list[str]
-    n_solved: int
 
 
 def nice(value: float) -> float:
@@ -125,7 +123,7 @@ def suppressed(
         own.map(lambda c: cells[same.get(c, c)].base if isinstance(c, Count) else math.nan)
         for own in names
     ]
-    return Suppressed(bases, wrong, audit.n_solved)
+    return Suppressed(bases, wrong)
 
 
 def _named(

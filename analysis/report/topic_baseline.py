@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.report import meanings
-from analysis.report.aggregates import EVERYBODY, Aggregate, Told, count, label, number
+from analysis.report.aggregates import Aggregate, Told, count, label, number
+from analysis.report.counts import EVERYBODY
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData

@@ -28,7 +28,7 @@ from analysis.report.words import estimate_texts, row_counts, row_labels
 
 _NAIVE: Final = "hazard ratio, naive"
 _CALIBRATED: Final = "hazard ratio, calibrated"
-_FEWEST_DRAWS: Final = 100
+FEWEST_DRAWS: Final = 100
 _ROWS_OF_ALL_DRAWS: Final = 50_000_000
 
 
@@ -37,7 +37,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     study = data.study
     if data.cmr is None or study.cmr is None or study.exposure != study.index_column:
         return []
-    if study.bootstrap < _FEWEST_DRAWS:
+    if study.bootstrap < FEWEST_DRAWS:
         return []
     rows: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ def _calibrated(
         "outcome": outcome, "model_id": data.model_id, "n_people": known["n_people"],
         "n_cmr": measured, "n_no_cmr": known["n_people"] - measured,
     }  # fmt: skip
-    draws = min(study.bootstrap, max(_FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // max(len(complete), 1)))
+    draws = min(study.bootstrap, max(FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // max(len(complete), 1)))
     try:
         found = calibrate_exposure(
             complete, exposure="exposure", reference="lvmi_cmr_g_m2", event="event",

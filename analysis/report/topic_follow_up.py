@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.kaplan_meier import follow_up_curve
+from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report import meanings
-from analysis.report.aggregates import EVERYBODY, Aggregate, count, label, number
+from analysis.report.aggregates import Aggregate, count, label, number
+from analysis.report.counts import EVERYBODY
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_calendar import calendar, calendar_alt
 from analysis.report.masking import Masked
@@ -172,7 +174,7 @@ def _one_ecg_each(ecgs: pd.DataFrame) -> bool:
 def _history(data: StudyData) -> list[Aggregate]:
     if "history_days" not in data.ecgs:
         return []
-    known = data.ecgs["history_days"].astype("Float64").astype(float).dropna() / 365.25
+    known = data.ecgs["history_days"].astype("Float64").astype(float).dropna() / DAYS_PER_YEAR
     everybody = len(data.ecgs)
     row: dict[str, Any] = {
         "n_ecgs": everybody, "n_known": len(known), "n_unknown": everybody - len(known),

@@ -13,7 +13,7 @@ from analysis.cox import CoxFit, proportional_hazards_test, scaled_schoenfeld
 from analysis.limits import Z95
 from analysis.outcome_estimates import estimates, fit_model
 from analysis.outcome_models import Model, contrasts_of, models_of, without_constant_sex
-from analysis.outcome_rows import complete_rows, followed, read_columns
+from analysis.outcome_rows import DAYS_PER_YEAR, complete_rows, followed, read_columns
 from analysis.report.aggregates import Aggregate, Told, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_schoenfeld import schoenfeld, schoenfeld_alt
@@ -70,10 +70,10 @@ def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
 def _in_period(table: pd.DataFrame, data: StudyData, start: float, end: float) -> pd.DataFrame:
     own = table[table["years"] > start]
     beyond = own["years"] > end
-    days = own["time_days"].where(~beyond, end * 365.25) - start * 365.25
+    days = own["time_days"].where(~beyond, end * DAYS_PER_YEAR) - start * DAYS_PER_YEAR
     own = own.assign(time_days=days, event=own["event"] & ~beyond)
     if data.study.time_scale == "attained_age":
-        first = own["entry_age_days"] + start * 365.25
+        first = own["entry_age_days"] + start * DAYS_PER_YEAR
         own = own.assign(entry_age_days=first, exit_age_days=first + days)
     return own
 
@@ -122,7 +122,7 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
     bins = np.arange(len(own)) * n_bins // max(len(own), 1)
     size = data.sd["exposure"]
     grouped = own.assign(
-        beta=own["value"] * size, years=own["time"] / 365.25, person=people
+        beta=own["value"] * size, years=own["time"] / DAYS_PER_YEAR, person=people
     ).groupby(bins)
     mean, n = grouped["beta"].mean(), grouped.size()
     half: pd.Series[Any] = Z95 * grouped["beta"].std(ddof=1) / np.sqrt(n)

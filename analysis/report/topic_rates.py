@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.competing import cumulative_incidence, gray_test
-from analysis.outcome_rows import FOLLOW_UP_TIME, fewest
+from analysis.outcome_rows import DAYS_PER_YEAR, FOLLOW_UP_TIME, fewest
 from analysis.rates import poisson_limits
 from analysis.report import meanings
 from analysis.report.aggregates import (
-    EVERYBODY,
     Aggregate,
     Thinned,
     Told,
@@ -24,6 +23,7 @@ from analysis.report.aggregates import (
     result,
     results,
 )
+from analysis.report.counts import EVERYBODY
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_incidence import cumulative_incidence as draw_incidence
 from analysis.report.figure_incidence import cumulative_incidence_alt
@@ -96,7 +96,7 @@ def _curves(table: pd.DataFrame, outcome: str, column: str, words: str) -> pd.Da
     made = pd.DataFrame(
         {
             "outcome": outcome, "classification": words, "group": curve[column],
-            "years": curve["time"] / 365.25, "incidence": curve["cumulative_incidence"],
+            "years": curve["time"] / DAYS_PER_YEAR, "incidence": curve["cumulative_incidence"],
             "lo": curve["lo"], "hi": curve["hi"],
             "n_people": curve[column].map(table[column].value_counts()),
             "n_events": curve.groupby(column)["n_events"].cumsum(),
@@ -121,7 +121,7 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list
         status = own["status"].astype(int)
         for year in range(0, last + 1, step):
             # A person whose follow-up ends on the day of a tick is no longer at risk after it.
-            gone = own["time_days"] <= year * 365.25 if year else pd.Series(False, own.index)
+            gone = own["time_days"] <= year * DAYS_PER_YEAR if year else pd.Series(False, own.index)
             rows.append(
                 {
                     "outcome": outcome, "classification": words, "group": group,

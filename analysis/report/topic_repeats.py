@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.columns import TableRefused
+from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.repeatability import repeatability
 from analysis.report.aggregates import Aggregate, count, label, result, results
 from analysis.report.document import About, ReadTable, Section
@@ -66,7 +67,7 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     both = first_two[first_two.groupby("participant_id")["ecg_id"].transform("size") == 2]
     dates = pd.to_datetime(both["recorded_at"]).dt.normalize()
     of_person = dates.groupby(both["participant_id"])
-    years = (of_person.transform("max") - of_person.transform("min")).dt.days / 365.25
+    years = (of_person.transform("max") - of_person.transform("min")).dt.days / DAYS_PER_YEAR
     return [
         (words, both[(years >= low) & (years < high)]) for words, (low, high) in _GAPS_YEARS.items()
     ]

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from analysis.report import meanings, meanings_cmr
-from analysis.report.aggregates import result
-from analysis.report.build import checksums_told
+from analysis.report.aggregates import NEVER, ColumnsAddUp, Kind, RowsAddUp, result
+from analysis.report.build import checksums_told, topics_of
 from analysis.report.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.report.meanings import LEFT, followed
+from tests.analysis.report.builders import study_data
 
 AF = followed("af")
 _NEEDS = "what models need"
@@ -123,3 +124,25 @@ def test_checksums__none_of_a_list_of_people() -> None:
     told = {"sha256 predictions": "a", "sha256 of ids and masses": "b", "model_sha256": "c"}
     lists = {"sha256 withdrawn": "d", "sha256 deaths": "e", "sha256 participants": "f"}
     assert checksums_told(told | lists | {"python": "3"}) == told
+
+
+# Of records, to which nothing else is related.
+_ALONE = {("code_hits", "n_records")}
+
+
+def test_counts__of_every_table_are_described_or_add_up() -> None:
+    """But those of tables that leave small rows out, and what is never exported."""
+    data = study_data(n=900)
+    seen = 0
+    for one in (a for topic in topics_of(data) for a in topic.aggregates(data)):
+        added = {name for sums in one.sums for name in columns_that_add_up(sums)}
+        for name in one.names(Kind.COUNT):
+            is_open = name not in NEVER and one.rows[name].notna().any() and one.small == "hide"
+            if is_open and (one.key, name) not in _ALONE:
+                assert name in one.counts or name in added, (one.key, name)
+                seen += 1
+    assert seen > 60
+
+
+def columns_that_add_up(sums: RowsAddUp | ColumnsAddUp) -> tuple[str, ...]:
+    return sums.counts if isinstance(sums, RowsAddUp) else (sums.total, *sums.parts)

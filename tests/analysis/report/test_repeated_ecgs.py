@@ -11,7 +11,7 @@ import pytest
 from analysis.cox import fit_cox
 from analysis.design import Category
 from analysis.report import topic_added_value, topic_baseline, topic_rates
-from analysis.report.aggregates import EVERYBODY
+from analysis.report.counts import EVERYBODY
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.study_data import StudyData
 from tests.analysis.report.outcome_rows import (
