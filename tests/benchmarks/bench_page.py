@@ -111,12 +111,12 @@ def _claims(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]
     ]
     rows = [[words, f"{rate(one) / rate(of):.2f}", str(least)] for words, one, of, least in asked]
     alone = results["alone"]
+    cpu_ms = [1000 * median[one]["cpu_s_per_ecg"] for one in ("job_spectral", "spectral_ecg_only")]
     note = (
         f"The spectral engine alone over {alone['n']:.0f} ECGs: {alone['ecg_per_s']:.0f} ECG/s, "
-        f"{alone['peak_mb']:.0f} MB with the ECGs in memory. Beside its 4.5 ms of CPU an ECG, "
-        "reading, checking and writing take 0.5 (half of it decoding Parquet), and between units a "
-        "core waits: 0.9 is about the most that the whole job can be of it, 0.86 the most that was "
-        "seen. What else runs on the machine costs the job more than its engine.\n"
+        f"{alone['peak_mb']:.0f} MB with the ECGs in memory. Of CPU an ECG takes {cpu_ms[0]:.1f} ms "
+        f"in the whole job and {cpu_ms[1]:.1f} ms in the engine alone; the rest is reading, checking "
+        "and writing, and what these cost the engine.\n"
     )
     return (
         f"## What is asked of it\n\n{_table(('ratio of medians', 'seen', 'asked'), rows)}\n{note}"
