@@ -114,9 +114,9 @@ def _claims(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]
     cpu_ms = [1000 * median[one]["cpu_s_per_ecg"] for one in ("job_spectral", "spectral_ecg_only")]
     note = (
         f"The spectral engine alone over {alone['n']:.0f} ECGs: {alone['ecg_per_s']:.0f} ECG/s, "
-        f"{alone['peak_mb']:.0f} MB with the ECGs in memory. Of CPU an ECG takes {cpu_ms[0]:.1f} ms "
-        f"in the whole job and {cpu_ms[1]:.1f} ms in the engine alone; the rest is reading, checking "
-        "and writing, and what these cost the engine.\n"
+        f"{alone['peak_mb']:.0f} MB with the ECGs in memory. Of CPU an ECG takes "
+        f"{cpu_ms[0]:.1f} ms in the whole job and {cpu_ms[1]:.1f} ms in the engine alone; the rest "
+        "is reading, checking and writing, and what these cost the engine.\n"
     )
     return (
         f"## What is asked of it\n\n{_table(('ratio of medians', 'seen', 'asked'), rows)}\n{note}"
