@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +68,10 @@ class IngestJob:
         """Return itself: nothing is to be opened."""
         return self
 
-    def process(self, unit: Unit) -> UnitSummary:
-        """Ingest one unit and commit its files."""
-        return ingest_unit(unit, self)
+    def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
+        """Ingest one unit and commit its files: there is no engine to be kept busy."""
+        summary = ingest_unit(unit, self)
+        return lambda: summary
 
 
 def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:

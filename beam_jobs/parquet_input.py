@@ -333,7 +333,7 @@ def _canonical_rows(batch: pa.RecordBatch, path: str, first_row: int) -> Iterato
 def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgRejected | None]]:
     """Return (n, 12, 5000) counts and, for each row, why it has none."""
     n = batch.num_rows
-    counts = np.zeros((n, len(LEADS_12), schemas.N_SAMPLES), dtype=np.int16)
+    counts = np.empty((n, len(LEADS_12), schemas.N_SAMPLES), dtype=np.int16)
     problems: list[EcgRejected | None] = [None] * n
     for k, lead in enumerate(LEADS_12):
         column = batch.column(lead)

@@ -16,7 +16,6 @@ from beam_jobs.commit import table_of
 from beam_jobs.participants import Demographics
 from lvm_core import schemas
 from lvm_core.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
-from lvm_core.canonical import signal_sha256
 from lvm_core.ecg_rules import ecg_rules
 from lvm_core.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
 from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
@@ -27,7 +26,7 @@ _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 
 @dataclass(slots=True)
 class ScoredRow:
-    """One accepted ECG; the two results are filled in when its batch is done."""
+    """One accepted ECG; its hash and results are filled in when its batch is done."""
 
     ecg_id: str
     participant_id: str | None
@@ -41,7 +40,7 @@ class ScoredRow:
     quality_flags: tuple[str, ...]
     amplitudes: tuple[float, ...]
     measured_by: str | None
-    signal_sha256: str
+    signal_sha256: str = ""
     lvm_pred_g: float = float("nan")
     lvh_score: float = float("nan")
 
@@ -61,7 +60,6 @@ class ScoredRow:
             (*row.quality_flags, *people.flags[i]),
             row.amplitudes,
             row.measured_by,
-            signal_sha256(row.counts, row.uv_per_count),
         )
 
 

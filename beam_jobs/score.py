@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,7 +23,7 @@ from beam_jobs.progress import say
 from beam_jobs.report import software_versions
 from beam_jobs.run_folder import PARTICIPANTS_NAME, RunFolder
 from beam_jobs.scale import sample_scale
-from beam_jobs.score_unit import ScoreContext, score_unit
+from beam_jobs.score_unit import ScoreContext, begin_unit
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
@@ -100,7 +100,8 @@ class ScoreJob:
             )
             for model in self.models
         ]
-        n_callers = IN_FLIGHT if self.computing.engine.device is Device.GPU else self.threads
+        on_gpu = self.computing.engine.device is Device.GPU
+        n_callers = IN_FLIGHT if on_gpu else self.threads
         participants = None
         if self.has_participants:
             uri = RunFolder(self.storage, self.output).path(PARTICIPANTS_NAME)
@@ -111,8 +112,9 @@ class ScoreJob:
             reader=self.reader,
             predictors=predictors,
             executor=_executor(n_callers),
-            # One batch more than callers, so that none waits for the next to be filled.
-            n_in_flight=n_callers + 1,
+            # One batch more than callers, so that none waits for the next to be filled. On CPUs,
+            # where they are small, as many more: they bridge the beginning of the next unit.
+            n_in_flight=n_callers + 1 if on_gpu else 2 * n_callers,
             participants=participants,
             exclusions=self.exclusions,
             bsa=self.bsa,
@@ -138,9 +140,9 @@ class ScoreWorker:
 
     context: ScoreContext
 
-    def process(self, unit: Unit) -> UnitSummary:
-        """Score one unit and commit its files."""
-        return score_unit(unit, self.context)
+    def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
+        """Begin to score a unit, and return what ends it and commits its files."""
+        return begin_unit(unit, self.context, meanwhile)
 
 
 class ScoreKind:

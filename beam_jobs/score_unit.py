@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import Chunk, EcgRow, Reject, amplitudes_uv, prefetch
 from beam_jobs.commit import (
+    UnitFiles,
     check_reconciles,
     commit_unit,
     footer,
@@ -32,6 +34,7 @@ from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.body import Bsa
+from lvm_core.canonical import signal_sha256
 from lvm_core.errors import RejectReason
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset
@@ -39,12 +42,13 @@ from lvm_core.quality import (
     AmplitudeHistogram,
     check_age_years,
     check_bmi_kg_m2,
-    unscorable,
+    scorable,
 )
 from lvm_core.recalibration import Recalibration
 from models.interface import EcgPredictor, Predictions
 
 _PREFETCH_CHUNKS: Final = 2
+_STAGES: Final = ("reader_wait", "engine_wait", "writer_wait", "total")
 
 
 @dataclass
@@ -89,35 +93,57 @@ def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
 
     Invariant: `n_read == n_done + n_rejected`.
     """
+    return begin_unit(unit, context)()
+
+
+def begin_unit(
+    unit: Unit, context: ScoreContext, meanwhile: Callable[[], None] = lambda: None
+) -> Callable[[], UnitSummary]:
+    """Read and check a unit and give all of it to the engine; return what does the rest.
+
+    The rest waits for the last batches and commits the unit: done while the next unit begins, it
+    leaves the engine no gap between the two.
+
+    Args:
+        unit: what to score.
+        context: of this process.
+        meanwhile: called whenever the engine has enough to do, before waiting for it.
+    """
     files = unit_files(context.output, "score", unit.name)
     done = read_commit(context.storage, files, unit)
     if done is not None:
         PROGRESS.advance(done.n_read)
-        return done
-    work = _UnitWork(context)
-    started = time.monotonic()
-    with context.reader.open(unit) as chunks:
+        return lambda: done
+    work = _UnitWork(context, meanwhile)
+    with _adding_to(work.stage_s, "total"), context.reader.open(unit) as chunks:
         for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
             work.add(chunk)
             PROGRESS.advance(chunk.n_read)
-    scored = work.finish()
-    summary = UnitSummary(
-        unit.number,
-        work.n_read,
-        len(scored),
-        reasons_of(work.rejects),
-        work.amplitudes,
-        None,
-        work.stage_s,
-    )
-    check_reconciles(unit, summary)
-    content = footer(unit, summary, context.provenance)
-    writing = time.monotonic()
-    table = context.table(scored)
-    rejects = rejects_table(work.rejects, "score")
-    commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
-    work.stage_s["writer_wait"] = time.monotonic() - writing
-    work.stage_s["total"] = time.monotonic() - started
+        work.submit_rest()
+    work.stage_s["total"] -= work.elsewhere_s
+    return lambda: _finish_unit(unit, context, files, work)
+
+
+def _finish_unit(
+    unit: Unit, context: ScoreContext, files: UnitFiles, work: _UnitWork
+) -> UnitSummary:
+    with _adding_to(work.stage_s, "total"):
+        scored = work.finish()
+        summary = UnitSummary(
+            unit.number,
+            work.n_read,
+            len(scored),
+            reasons_of(work.rejects),
+            work.amplitudes,
+            None,
+            work.stage_s,
+        )
+        check_reconciles(unit, summary)
+        content = footer(unit, summary, context.provenance)
+        with _adding_to(work.stage_s, "writer_wait"):
+            table = context.table(scored)
+            rejects = rejects_table(work.rejects, "score")
+            commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
     return summary
 
 
@@ -133,25 +159,36 @@ def score_first_rows(unit: Unit, context: ScoreContext, n_rows: int) -> pa.Table
             chunk.rows = chunk.rows[:n_rows]
             work.add(chunk)
             break
+    work.submit_rest()
     return context.table(work.finish())
 
 
 def _timed(chunks: Iterator[Chunk], stage_s: dict[str, float], stage: str) -> Iterator[Chunk]:
     """Pass chunks on and add up the seconds waited for each."""
     while True:
-        started = time.monotonic()
-        chunk = next(chunks, None)
-        stage_s[stage] += time.monotonic() - started
+        with _adding_to(stage_s, stage):
+            chunk = next(chunks, None)
         if chunk is None:
             return
         yield chunk
 
 
+@contextmanager
+def _adding_to(stage_s: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds of the block to those of a stage."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        stage_s[stage] += time.monotonic() - started
+
+
 @dataclass(eq=False)
 class _Batch:
-    """A batch being filled: its model, its rows' places in the unit, and its arrays."""
+    """A batch being filled: its model, its rows, their places in the unit, and its arrays."""
 
     model: int
+    rows: list[EcgRow]
     places: list[int]
     counts: NDArray[np.int16]
     uv_per_count: NDArray[np.float32]
@@ -164,6 +201,7 @@ class _Batch:
         return cls(
             model,
             [],
+            [],
             np.empty((size, len(LEADS_12), n_samples), dtype=np.int16),
             np.empty(size, dtype=np.float32),
             np.empty(size, dtype=np.float32),
@@ -171,22 +209,43 @@ class _Batch:
             np.empty(size, dtype=np.float32),
         )
 
+    def compute(self, predictor: EcgPredictor) -> tuple[Predictions, list[str]]:
+        """Return the predictions and the hash of each signal; runs in a thread of the engine.
+
+        Whatever reads all samples is done here together: they are in this core's cache then.
+        """
+        n = len(self.rows)
+        for own, row in zip(self.counts, self.rows, strict=False):
+            own[:] = row.counts
+        hashes = [signal_sha256(row.counts, row.uv_per_count) for row in self.rows]
+        demographics = (
+            (self.age_years[:n], self.sex[:n], self.bmi_kg_m2[:n])
+            if predictor.needs_demographics
+            else ()
+        )
+        predictions = predictor.predict_batch(self.counts[:n], self.uv_per_count[:n], *demographics)
+        return predictions, hashes
+
+    def clear(self) -> None:
+        """Forget its rows; its arrays stay, because fresh ones cost more than filling them."""
+        self.rows, self.places = [], []
+
 
 @dataclass
 class _UnitWork:
     """The state of one unit: rows accepted, batches under way, rejects."""
 
     context: ScoreContext
+    meanwhile: Callable[[], None] = lambda: None
     n_read: int = 0
     scored: list[ScoredRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
     filling: dict[int, _Batch] = field(default_factory=dict)
-    pending: dict[Future[Predictions], _Batch] = field(default_factory=dict)
+    pending: dict[Future[tuple[Predictions, list[str]]], _Batch] = field(default_factory=dict)
     spare: dict[int, list[_Batch]] = field(default_factory=dict)
-    stage_s: dict[str, float] = field(
-        default_factory=lambda: {"reader_wait": 0.0, "engine_wait": 0.0, "writer_wait": 0.0}
-    )
+    elsewhere_s: float = 0.0
+    stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
     def add(self, chunk: Chunk) -> None:
         """Check the ECGs of a chunk and send those that may be scored to their models."""
@@ -195,7 +254,10 @@ class _UnitWork:
         self.rejects.extend(chunk.rejects)
         if not chunk.rows:
             return
-        problems = [unscorable(row.counts, row.uv_per_count) for row in chunk.rows]
+        problems = scorable(
+            np.stack([row.counts for row in chunk.rows]),
+            np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32),
+        )
         good = [row for row, bad in zip(chunk.rows, problems, strict=True) if bad is None]
         self.amplitudes = self.amplitudes.add(amplitudes_uv(good))
         people = demographics_of(self.context.participants, chunk.rows)
@@ -229,9 +291,9 @@ class _UnitWork:
             size, n_samples = predictor.batch_size, row.counts.shape[1]
             batch = spare.pop() if spare else _Batch.empty(k, size, n_samples)
             self.filling[k] = batch
-        slot = len(batch.places)
+        slot = len(batch.rows)
+        batch.rows.append(row)
         batch.places.append(len(self.scored))
-        batch.counts[slot] = row.counts
         batch.uv_per_count[slot] = row.uv_per_count
         batch.age_years[slot] = people.age_years[i]
         batch.sex[slot] = people.sex_code[i]
@@ -242,39 +304,35 @@ class _UnitWork:
 
     def _submit(self, k: int) -> None:
         batch = self.filling.pop(k)
-        n = len(batch.places)
-        predictor = self.context.predictors[k]
-        demographics = (
-            (batch.age_years[:n], batch.sex[:n], batch.bmi_kg_m2[:n])
-            if predictor.needs_demographics
-            else ()
-        )
-        future = self.context.executor.submit(
-            predictor.predict_batch, batch.counts[:n], batch.uv_per_count[:n], *demographics
-        )
+        future = self.context.executor.submit(batch.compute, self.context.predictors[k])
         self.pending[future] = batch
         while len(self.pending) >= self.context.n_in_flight:
+            started = time.monotonic()
+            self.meanwhile()
+            self.elsewhere_s += time.monotonic() - started
             self._collect()
 
     def _collect(self) -> None:
-        started = time.monotonic()
-        done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
-        self.stage_s["engine_wait"] += time.monotonic() - started
+        with _adding_to(self.stage_s, "engine_wait"):
+            done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
         for future in done:
-            predictions = future.result()
+            predictions, hashes = future.result()
             batch = self.pending.pop(future)
             for j, place in enumerate(batch.places):
                 row = self.scored[place]
                 row.lvm_pred_g = float(predictions.lvm_pred_g[j])
                 row.lvh_score = float(predictions.lvh_score[j])
-            # Its arrays are filled again: fresh ones cost more than what is written into them.
-            batch.places = []
+                row.signal_sha256 = hashes[j]
+            batch.clear()
             self.spare.setdefault(batch.model, []).append(batch)
 
-    def finish(self) -> list[ScoredRow]:
-        """Predict what is left, in padded batches, and return all rows with their results."""
+    def submit_rest(self) -> None:
+        """Send what is left to its models, in padded batches."""
         for k in sorted(self.filling):
             self._submit(k)
+
+    def finish(self) -> list[ScoredRow]:
+        """Wait for the last batches and return all rows with their results."""
         while self.pending:
             self._collect()
         return self.scored

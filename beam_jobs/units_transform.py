@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.progress import PROGRESS
 from beam_jobs.storage import StorageFault
 from beam_jobs.units import Unit, UnitSummary
 
+T = TypeVar("T")
+
 
 class UnitWorker(Protocol):
     """Does units; made from the job's settings, once per process."""
 
-    def process(self, unit: Unit) -> UnitSummary:
-        """Do one unit and commit its files."""
+    def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
+        """Begin a unit, and return what ends it and commits its files, if it is not yet.
+
+        Args:
+            unit: what to do.
+            meanwhile: to be called before waiting: ends the unit that was begun before.
+        """
 
 
 class UnitJob(Protocol):
@@ -57,26 +66,62 @@ class DoUnits(beam.PTransform):
 
 
 class _UnitFn(beam.DoFn):
+    """Does units, each ended while the next begins, or with the bundle."""
+
     def __init__(self, job: UnitJob) -> None:
         self._job = job
 
     def setup(self) -> None:
         self._worker = self._job.make_worker()
 
+    def start_bundle(self) -> None:
+        self._last: tuple[Unit, Callable[[], UnitSummary]] | None = None
+        self._done: list[UnitSummary] = []
+
     def process(self, unit: Unit) -> Iterator[UnitSummary]:
-        # Bad records become rejects inside the unit. Only a storage that failed several tries is
-        # caught, and only for a runner that would give up the other units with it.
         PROGRESS.begin_unit()
         try:
-            summary = self._worker.process(unit)
+            end = self._try(unit, lambda: self._worker.begin(unit, self._end_last))
+        finally:
+            self._end_last()
+        if isinstance(end, UnitSummary):
+            self._done.append(end)
+        else:
+            self._last = unit, end
+        yield from self._told()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        self._end_last()
+        for summary in self._told():
+            yield GlobalWindows.windowed_value(summary)
+
+    def _end_last(self) -> None:
+        """End the unit that was begun before, if one was and has not ended."""
+        if self._last is None:
+            return
+        (unit, end), self._last = self._last, None
+        self._done.append(self._try(unit, end))
+
+    def _try(self, unit: Unit, step: Callable[[], T]) -> T | UnitSummary:
+        """Take a step of a unit; bad records become rejects in it.
+
+        Only a storage that failed several tries is caught, and only for a runner that would give
+        up the other units with it.
+        """
+        try:
+            return step()
         except StorageFault as fault:
             if not self._job.keep_going:
                 raise
             PROGRESS.fail(str(fault))
-            summary = UnitSummary(unit.number, failed=str(fault))
-        PROGRESS.add_stages(summary.stage_s)
-        _count(self._job.kind, summary)
-        yield summary
+            return UnitSummary(unit.number, failed=str(fault))
+
+    def _told(self) -> Iterator[UnitSummary]:
+        done, self._done = self._done, []
+        for summary in done:
+            PROGRESS.add_stages(summary.stage_s)
+            _count(self._job.kind, summary)
+            yield summary
 
 
 def _count(kind: str, summary: UnitSummary) -> None:

@@ -68,7 +68,7 @@ def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
         64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
         little-endian float32 bytes of `uv_per_count`.
     """
-    digest = hashlib.sha256(counts.astype("<i2", copy=False).tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2").data)
     digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
     return digest.hexdigest()
 

@@ -55,61 +55,40 @@ def _constant_lead_message(counts: NDArray[np.int16], uv: float, constant: Seque
     return f"leads {', '.join(parts)} are constant over {n_samples} samples"
 
 
-def _standard_deviation_ratio(counts: NDArray[np.int16]) -> float:
-    """Return the largest of the leads' standard deviations over the smallest; none is 0."""
+def _standard_deviation_ratio(counts: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return the largest of the leads' standard deviations over the smallest; none is 0.
+
+    Args:
+        counts: (n, leads, n_samples).
+    """
     # Sums as matrix products: half the time, and this is done for every ECG.
     centred = counts.astype(np.float32)
-    ones = np.ones(counts.shape[1], dtype=np.float32)
-    centred -= (centred @ ones / np.float32(counts.shape[1]))[:, None]
+    ones = np.ones(counts.shape[2], dtype=np.float32)
+    centred -= (centred @ ones / np.float32(counts.shape[2]))[:, :, None]
     variance = np.vecdot(centred, centred)
-    return float(np.sqrt(variance.max() / variance.min()))
+    return np.asarray(np.sqrt(variance.max(axis=1) / variance.min(axis=1)), dtype=np.float32)
 
 
 def unscorable(counts: NDArray[np.int16], uv_per_count: float) -> Rejection | None:
-    """Return why an ECG must not be scored, or None when it may be.
-
-    In this order: the step is not a finite value above 0 (`non_finite`); all samples of all leads
-    are 0 (`lead_all_zero`); a lead is constant at any value (`lead_flat`; only exact constants, as
-    a lead that fell off is, because a threshold on small signals would reject real low voltage);
-    the standard deviations of the leads agree within 1 % (`lead_standardised`).
+    """Return why an ECG must not be scored, or None when it may be; see `scorable`.
 
     Args:
         counts: (12, n_samples) int16, leads in `LEADS_12` order.
         uv_per_count: microvolts of one count.
     """
-    if not (np.isfinite(uv_per_count) and uv_per_count > 0):
-        return Rejection(
-            RejectReason.NON_FINITE,
-            f"uv_per_count is {uv_per_count:g} uV, expected a finite value above 0",
-        )
-    low, high = counts.min(axis=1), counts.max(axis=1)
-    if not (low.any() or high.any()):
-        return Rejection(
-            RejectReason.LEAD_ALL_ZERO,
-            f"all twelve leads are 0 uV over {counts.shape[1]} samples; no signal was recorded",
-        )
-    constant = np.flatnonzero(low == high).tolist()
-    if constant:
-        message = _constant_lead_message(counts, uv_per_count, constant)
-        return Rejection(RejectReason.LEAD_FLAT, message)
-    ranges = high.astype(np.int32) - low
-    two = counts[[ranges.argmin(), ranges.argmax()]]  # they differ most, nearly always enough
-    if _standard_deviation_ratio(two) > STANDARDISED_MAX_SD_RATIO:
-        return None
-    ratio = _standard_deviation_ratio(counts)
-    if ratio <= STANDARDISED_MAX_SD_RATIO:
-        return Rejection(
-            RejectReason.LEAD_STANDARDISED,
-            f"the standard deviations of the twelve leads agree within {100 * (ratio - 1):.2g} %; "
-            "the leads were scaled one by one, expected microvolts or counts as recorded",
-        )
-    return None
+    (problem,) = scorable(counts[None], np.array([uv_per_count], dtype=np.float32))
+    return problem
 
 
 def scorable(
     counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]
 ) -> list[Rejection | None]:
-    """Return for each ECG of an array what `unscorable` says.
+    """Return for each ECG why it must not be scored, or None when it may be.
+
+    In this order: the step is not a finite value above 0 (`non_finite`); all samples of all leads
+    are 0 (`lead_all_zero`); a lead is constant at any value (`lead_flat`; only exact constants, as
+    a lead that fell off is, because a threshold on small signals would reject real low voltage);
+    the standard deviations of the leads agree within 1 % (`lead_standardised`).
 
     Args:
         counts: (n, 12, n_samples) int16, leads in `LEADS_12` order.
@@ -124,7 +103,46 @@ def scorable(
         raise ValueError(f"counts is {counts.dtype}, expected int16")
     if uv_per_count.shape != (len(counts),):
         raise ValueError(f"uv_per_count has shape {uv_per_count.shape}, expected ({len(counts)},)")
-    return [unscorable(ecg, float(uv)) for ecg, uv in zip(counts, uv_per_count, strict=True)]
+    low, high = counts.min(axis=2), counts.max(axis=2)
+    stepped = np.isfinite(uv_per_count) & (uv_per_count > 0)
+    moving = np.flatnonzero(stepped & (low != high).all(axis=1))
+    ranges = high[moving].astype(np.int32) - low[moving]
+    # Of each ECG the two leads that differ most, nearly always enough.
+    two = np.stack([ranges.argmin(axis=1), ranges.argmax(axis=1)], axis=1)
+    ratio = _standard_deviation_ratio(counts[moving[:, None], two])
+    clear = np.zeros(len(counts), dtype=np.bool_)
+    clear[moving] = ratio > STANDARDISED_MAX_SD_RATIO
+    problems: list[Rejection | None] = [None] * len(counts)
+    for i in np.flatnonzero(~clear).tolist():
+        problems[i] = _rejection(counts[i], float(uv_per_count[i]), low[i], high[i])
+    return problems
+
+
+def _rejection(
+    counts: NDArray[np.int16], uv: float, low: NDArray[np.int16], high: NDArray[np.int16]
+) -> Rejection | None:
+    """Return what is wrong with one ECG, of which the smallest and largest counts are known."""
+    if not (np.isfinite(uv) and uv > 0):
+        return Rejection(
+            RejectReason.NON_FINITE,
+            f"uv_per_count is {uv:g} uV, expected a finite value above 0",
+        )
+    if not (low.any() or high.any()):
+        return Rejection(
+            RejectReason.LEAD_ALL_ZERO,
+            f"all twelve leads are 0 uV over {counts.shape[1]} samples; no signal was recorded",
+        )
+    constant = np.flatnonzero(low == high).tolist()
+    if constant:
+        return Rejection(RejectReason.LEAD_FLAT, _constant_lead_message(counts, uv, constant))
+    ratio = float(_standard_deviation_ratio(counts[None])[0])
+    if ratio <= STANDARDISED_MAX_SD_RATIO:
+        return Rejection(
+            RejectReason.LEAD_STANDARDISED,
+            f"the standard deviations of the twelve leads agree within {100 * (ratio - 1):.2g} %; "
+            "the leads were scaled one by one, expected microvolts or counts as recorded",
+        )
+    return None
 
 
 def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_samples: int) -> str:

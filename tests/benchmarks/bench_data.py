@@ -38,7 +38,7 @@ def simulated(folder: Path, people: int) -> Path:
 def first_rows(
     source: Path, target: Path, n: int, *, row_group: int = 256, copies: int = 1
 ) -> Path:
-    """Write the first n ECGs of a folder, in files of 1024 rows at most, and return the folder.
+    """Write the first n ECGs of a folder, in files of 1024 as ingest makes, and return the folder.
 
     Args:
         source: folder of Parquet.
@@ -52,15 +52,17 @@ def first_rows(
     partial = target.with_name(target.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     done = 0
+    rest: pa.Table | None = None
     for copy, path in product(range(copies), sorted(source.glob("*.parquet"))):
-        table = pq.read_table(path).slice(0, n - done)
+        table = pq.read_table(path)
         if copy:
             ids = [f"{one}-{copy}" for one in table["ecg_id"].to_pylist()]
             table = table.set_column(0, table.schema.field("ecg_id"), pa.array(ids))
-        for start in range(0, table.num_rows, _FILE_ROWS):
-            part = table.slice(start, _FILE_ROWS)
+        rest = table if rest is None else pa.concat_tables([rest, table])
+        while done < n and rest.num_rows >= min(_FILE_ROWS, n - done):
+            part = rest.slice(0, min(_FILE_ROWS, n - done))
             _write(part, partial / f"part-{done:07d}.parquet", row_group)
-            done += part.num_rows
+            rest, done = rest.slice(part.num_rows), done + part.num_rows
         if done == n:
             partial.rename(target)
             return target
