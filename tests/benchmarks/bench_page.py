@@ -182,7 +182,8 @@ def _growth(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]
     return "\n".join(
         [
             "## How cost grows (our job, spectral engine)\n",
-            f"Time of the units of the run above: {shares}.\n",
+            f"Time of the units of the run above: {shares}. Each line below is one run: its rate "
+            "goes with what the machine did meanwhile, its memory does not.\n",
             _table(("ECGs", "ECG/s", "peak MB"), ecgs),
             _table(("cores", "ECG/s", "peak MB"), cores),
             _table(("rows of a row group", "ECG/s", "peak MB"), groups),
