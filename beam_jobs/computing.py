@@ -33,6 +33,14 @@ class Computing:
     batch: int
     note: str = ""
 
+    @property
+    def batches_per_thread(self) -> int:
+        """Batches under way for each thread: on CPUs, where they are small, another waits.
+
+        It bridges the beginning of the next unit.
+        """
+        return 2 if self.engine.device is Device.CPU else 1
+
     def settings(self) -> dict[str, Any]:
         """Return it as settings of a plan."""
         return {

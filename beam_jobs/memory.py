@@ -64,7 +64,7 @@ def _fixed_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
 
 
 def _per_thread_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
-    waiting_mb = 2 * computing.batch * _ECG_MB
+    waiting_mb = computing.batches_per_thread * computing.batch * _ECG_MB
     if computing.engine.name is EngineName.TENSORFLOW:
         return waiting_mb + computing.batch * _TENSORFLOW_PER_ECG_MB
     spectral = sum(spectral_memory_bytes(model, computing.batch)[1] for model in models)

@@ -100,8 +100,7 @@ class ScoreJob:
             )
             for model in self.models
         ]
-        on_gpu = self.computing.engine.device is Device.GPU
-        n_callers = IN_FLIGHT if on_gpu else self.threads
+        n_callers = IN_FLIGHT if self.computing.engine.device is Device.GPU else self.threads
         participants = None
         if self.has_participants:
             uri = RunFolder(self.storage, self.output).path(PARTICIPANTS_NAME)
@@ -112,9 +111,8 @@ class ScoreJob:
             reader=self.reader,
             predictors=predictors,
             executor=_executor(n_callers),
-            # One batch more than callers, so that none waits for the next to be filled. On CPUs,
-            # where they are small, as many more: they bridge the beginning of the next unit.
-            n_in_flight=n_callers + 1 if on_gpu else 2 * n_callers,
+            # One batch more than callers at least, so that none waits for the next to be filled.
+            n_in_flight=max(n_callers + 1, self.computing.batches_per_thread * n_callers),
             participants=participants,
             exclusions=self.exclusions,
             bsa=self.bsa,

@@ -30,6 +30,7 @@ from beam_jobs.participants import Demographics, ParticipantTable, demographics_
 from beam_jobs.prediction_table import ScoredRow, predictions_table
 from beam_jobs.progress import PROGRESS
 from beam_jobs.raw_input import excluded_reject
+from beam_jobs.report import WAITS
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
@@ -48,7 +49,7 @@ from lvm_core.recalibration import Recalibration
 from models.interface import EcgPredictor, Predictions
 
 _PREFETCH_CHUNKS: Final = 2
-_STAGES: Final = ("reader_wait", "engine_wait", "writer_wait", "total")
+_STAGES: Final = (*WAITS, "total")
 
 
 @dataclass
@@ -88,21 +89,15 @@ class ScoreContext:
         return predictions_table(rows, self.bsa, self.lvh_preset, self.recalibration)
 
 
-def score_unit(unit: Unit, context: ScoreContext) -> UnitSummary:
-    """Score a unit and commit its files; return at once what a committed unit says.
-
-    Invariant: `n_read == n_done + n_rejected`.
-    """
-    return begin_unit(unit, context)()
-
-
 def begin_unit(
     unit: Unit, context: ScoreContext, meanwhile: Callable[[], None] = lambda: None
 ) -> Callable[[], UnitSummary]:
     """Read and check a unit and give all of it to the engine; return what does the rest.
 
     The rest waits for the last batches and commits the unit: done while the next unit begins, it
-    leaves the engine no gap between the two.
+    leaves the engine no gap between the two. Of a committed unit it is what that says.
+
+    Invariant: `n_read == n_done + n_rejected`.
 
     Args:
         unit: what to score.
@@ -120,7 +115,6 @@ def begin_unit(
             work.add(chunk)
             PROGRESS.advance(chunk.n_read)
         work.submit_rest()
-    work.stage_s["total"] -= work.elsewhere_s
     return lambda: _finish_unit(unit, context, files, work)
 
 
@@ -174,13 +168,13 @@ def _timed(chunks: Iterator[Chunk], stage_s: dict[str, float], stage: str) -> It
 
 
 @contextmanager
-def _adding_to(stage_s: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds of the block to those of a stage."""
+def _adding_to(stage_s: dict[str, float], stage: str, sign: int = 1) -> Iterator[None]:
+    """Add the seconds of the block to those of a stage, or take them off."""
     started = time.monotonic()
     try:
         yield
     finally:
-        stage_s[stage] += time.monotonic() - started
+        stage_s[stage] += sign * (time.monotonic() - started)
 
 
 @dataclass(eq=False)
@@ -244,7 +238,6 @@ class _UnitWork:
     filling: dict[int, _Batch] = field(default_factory=dict)
     pending: dict[Future[tuple[Predictions, list[str]]], _Batch] = field(default_factory=dict)
     spare: dict[int, list[_Batch]] = field(default_factory=dict)
-    elsewhere_s: float = 0.0
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
     def add(self, chunk: Chunk) -> None:
@@ -307,9 +300,8 @@ class _UnitWork:
         future = self.context.executor.submit(batch.compute, self.context.predictors[k])
         self.pending[future] = batch
         while len(self.pending) >= self.context.n_in_flight:
-            started = time.monotonic()
-            self.meanwhile()
-            self.elsewhere_s += time.monotonic() - started
+            with _adding_to(self.stage_s, "total", -1):  # what is done there is another unit's time
+                self.meanwhile()
             self._collect()
 
     def _collect(self) -> None:

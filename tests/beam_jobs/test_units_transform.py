@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from beam_jobs.exclusions import Exclusions
-from beam_jobs.layout import Layout
 from beam_jobs.options import IdRule
 from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.progress import PROGRESS
@@ -154,10 +153,9 @@ def test_score__begins_a_unit_without_waiting_for_the_engine(tmp_path: Path) -> 
     for name in ("predictions", "rejects"):
         (tmp_path / "run" / name).mkdir(parents=True)
     gate = Event()
-    layout: Layout | None = None
     with ThreadPoolExecutor(1) as executor:
         context = ScoreContext(
-            Storage(), str(tmp_path / "run"), UnitReader(Storage(), roots, layout),
+            Storage(), str(tmp_path / "run"), UnitReader(Storage(), roots),
             [_Held(gate)], executor, 3, None, Exclusions(), Bsa.DUBOIS,
             LvhPreset.KHURSHID2021, {},
         )  # fmt: skip

@@ -27,7 +27,7 @@ import models.runtime
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.inputs import IdRule
 from beam_jobs.planner import PlanningOptions, find_inputs
-from beam_jobs.score_unit import ScoreContext, score_unit
+from beam_jobs.score_unit import ScoreContext, begin_unit
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import cut_units
@@ -217,7 +217,7 @@ def fed(engine: BackendEngine, data: Path, batch: int, units_at_once: int) -> di
         )  # fmt: skip
         started = time.perf_counter()
         with ThreadPoolExecutor(units_at_once) as pool:
-            summaries = list(pool.map(lambda unit: score_unit(unit, context), units))
+            summaries = list(pool.map(lambda unit: begin_unit(unit, context)(), units))
         elapsed_s = time.perf_counter() - started
     stages = {
         stage: round(sum(one.stage_s[stage] for one in summaries) / units_at_once / elapsed_s, 3)
