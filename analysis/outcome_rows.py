@@ -11,8 +11,8 @@ import pandas as pd
 from analysis.design import Category
 from analysis.outcome_models import columns_of, models_of
 from analysis.study_settings import Study
+from lvm_core.units import DAYS_PER_YEAR
 
-DAYS_PER_YEAR: Final = 365.25
 # Of StudyData.analysed: whose rows belong together; by household where there are households.
 CLUSTER: Final = "error_cluster"
 HOUSEHOLD: Final = "household_id"

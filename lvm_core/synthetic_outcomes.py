@@ -17,10 +17,10 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from lvm_core.synthetic_people import SyntheticPeople
+from lvm_core.units import DAYS_PER_YEAR
 
 FIRST_AGE_YEARS: Final = 40.0
 DEATH: Final = "death"
-_DAYS_PER_YEAR: Final = 365.25
 BLOCK: Final = 1024  # people whose draws come from one generator
 # Third number of the seeds here and in synthetic_records: the other generators have none or 0, 1.
 _STREAM: Final = 11
@@ -141,7 +141,7 @@ def synthetic_outcomes(people: SyntheticPeople) -> SyntheticOutcomes:
     """
     index_date = people.recorded_at.astype("datetime64[D]")
     index_days = (index_date - people.birth_date).astype(np.int64)
-    index_age_years = index_days / _DAYS_PER_YEAR
+    index_age_years = index_days / DAYS_PER_YEAR
     drawn = of_blocks(people, _STREAM, _draw)
     age_years, date = {}, {}
     for number, (name, hazard) in enumerate(OUTCOMES_TRUTH.items()):
@@ -151,7 +151,7 @@ def synthetic_outcomes(people: SyntheticPeople) -> SyntheticOutcomes:
             hazard, log_relative_hazard(hazard, people), start_years, exponential
         )
         # The day that ends at or after that age: prevalent if and only if not after the index.
-        days = np.ceil(age_years[name] * _DAYS_PER_YEAR).astype(np.int64)
+        days = np.ceil(age_years[name] * DAYS_PER_YEAR).astype(np.int64)
         if name == DEATH:
             days = np.maximum(days, index_days + 1)
         date[name] = people.birth_date + days
@@ -165,7 +165,7 @@ def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
     """Return the draws of one block; what is drawn, and its order, is fixed."""
     exponential = rng.standard_exponential((BLOCK, len(OUTCOMES_TRUTH)))
     lost_years = rng.standard_exponential(BLOCK) / _LOSS_PER_YEAR
-    lost_days = np.ceil(lost_years * _DAYS_PER_YEAR).astype(np.int64)
+    lost_days = np.ceil(lost_years * DAYS_PER_YEAR).astype(np.int64)
     lost_days[lost_years > 30.0] = _NEVER_DAYS
     before = rng.random(BLOCK) < _LOST_BEFORE_INDEX_SHARE
     lost_days[before] = -rng.integers(1, 1500, BLOCK)[before]

@@ -14,6 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lvm_core.body import bmi_kg_m2, body_surface_area_m2, lv_mass_index_g_m2
+from lvm_core.units import DAYS_PER_YEAR
 
 REGIONS: Final = ("England", "Scotland", "Wales")
 RHYTHMS: Final = ("sinus", "atrial fibrillation")
@@ -34,7 +35,6 @@ _CMR_SHARE: Final = 0.6
 _BLOCK: Final = 1024
 _FIRST_DAY: Final = np.datetime64("2014-05-01")
 _N_DAYS: Final = 2130
-_DAYS_PER_YEAR: Final = 365.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _dates(rng: Generator) -> dict[str, Any]:
     days = _FIRST_DAY + rng.integers(0, _N_DAYS, _BLOCK)
     recorded_at = days.astype("datetime64[s]") + rng.integers(8 * 3600, 18 * 3600, _BLOCK)
     aged_years = np.clip(64.0 + 8.0 * rng.standard_normal(_BLOCK), 45.01, 82.9)
-    birth_date = days - np.rint(aged_years * _DAYS_PER_YEAR).astype(np.int64)
+    birth_date = days - np.rint(aged_years * DAYS_PER_YEAR).astype(np.int64)
     return {
         "birth_date": birth_date,
         "recorded_at": recorded_at,

@@ -1,4 +1,4 @@
-"""Voltages and their units."""
+"""Units of voltage and time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from lvm_core.errors import EcgRejected, RejectReason
 
+DAYS_PER_YEAR: Final = 365.25
 _UV_PER_UNIT: Final = {
     "uv": 1.0,
     "microvolt": 1.0,

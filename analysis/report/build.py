@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report import (
     topic_absolute_risk,
     topic_added_value,
@@ -34,6 +33,7 @@ from analysis.report.masking import Masked, MaskingRule, mask_all
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.page import Report
 from analysis.report.study_data import StudyData
+from lvm_core.units import DAYS_PER_YEAR
 
 _ALWAYS: Final = (topic_flow, topic_baseline, topic_follow_up)
 _OF_OUTCOMES: Final = (

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
-from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report.counts import ECGS, EVERYBODY, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.report.relations import Relation
+from lvm_core.units import DAYS_PER_YEAR
 
 Counts = dict[str, Sequence[Count | None]]
 Row = Mapping[str, Any]

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report.counts import ECGS, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count, Time
+from lvm_core.units import DAYS_PER_YEAR
 
 _OVERLAP: Final = frozenset({PEOPLE_OF_ECGS})
 Way = tuple[Any, ...]

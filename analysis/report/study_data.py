@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.outcome_rows import CLUSTER, DAYS_PER_YEAR, HOUSEHOLD
+from analysis.outcome_rows import CLUSTER, HOUSEHOLD
 from analysis.report.document import About
 from analysis.report.exposure_scale import BY_SEX, SEXES, sd_key
 from analysis.study_settings import Study
+from lvm_core.units import DAYS_PER_YEAR
 
 
 @dataclass(frozen=True, slots=True)

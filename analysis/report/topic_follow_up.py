@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.kaplan_meier import follow_up_curve
-from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.report import meanings
 from analysis.report.aggregates import Aggregate, count, label, number
 from analysis.report.counts import EVERYBODY
@@ -19,6 +18,7 @@ from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.topic_rates import CLASSIFICATIONS, grouped, pooled_text
 from analysis.report.words import number_text, percent_texts
+from lvm_core.units import DAYS_PER_YEAR
 
 # Of FollowUp.people, in words.
 END_REASONS: Final = {

@@ -13,7 +13,7 @@ from analysis.cox import CoxFit, proportional_hazards_test, scaled_schoenfeld
 from analysis.limits import Z95
 from analysis.outcome_estimates import estimates, fit_model
 from analysis.outcome_models import Model, contrasts_of, models_of, without_constant_sex
-from analysis.outcome_rows import DAYS_PER_YEAR, complete_rows, followed, read_columns
+from analysis.outcome_rows import complete_rows, followed, read_columns
 from analysis.report.aggregates import Aggregate, Told, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_schoenfeld import schoenfeld, schoenfeld_alt
@@ -28,6 +28,7 @@ from analysis.report.words import (
     row_labels,
     sorted_as_met,
 )
+from lvm_core.units import DAYS_PER_YEAR
 
 PERIODS: Final = ((0.0, 2.0), (2.0, 5.0), (5.0, np.inf))  # years, study rules section 4
 PERIOD_RATIO: Final = "hazard ratio in a period"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.competing import cumulative_incidence, gray_test
-from analysis.outcome_rows import DAYS_PER_YEAR, FOLLOW_UP_TIME, fewest
+from analysis.outcome_rows import FOLLOW_UP_TIME, fewest
 from analysis.rates import poisson_limits
 from analysis.report import meanings
 from analysis.report.aggregates import (
@@ -30,6 +30,7 @@ from analysis.report.figure_incidence import cumulative_incidence_alt
 from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
 from analysis.report.words import levels_in_order, p_texts, row_labels
+from lvm_core.units import DAYS_PER_YEAR
 
 CLASSIFICATIONS: Final = {
     "lvh_group": "Predicted LVH",

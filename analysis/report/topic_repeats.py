@@ -8,7 +8,6 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.columns import TableRefused
-from analysis.outcome_rows import DAYS_PER_YEAR
 from analysis.repeatability import repeatability
 from analysis.report.aggregates import Aggregate, count, label, result, results
 from analysis.report.document import About, ReadTable, Section
@@ -16,6 +15,7 @@ from analysis.report.masking import Masked
 from analysis.report.meanings import Analysed, repeated, repeats, several_ecgs, with_ecgs
 from analysis.report.study_data import StudyData
 from analysis.report.words import estimate_texts, side_by_side
+from lvm_core.units import DAYS_PER_YEAR
 
 ICC: Final = "ICC(1,1)"
 WITHIN: Final = "within-person SD"
