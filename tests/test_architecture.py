@@ -73,24 +73,25 @@ def test_imports__inside_functions_only_where_import_is_slow(path: Path) -> None
     assert late <= LAZY.get(_package(path), set())
 
 
-def test_pyarrow__in_the_core_only_in_schemas() -> None:
-    users = [p.name for p in FILES if _package(p) == "lvm_core" and "pyarrow" in dict(_imports(p))]
-    assert users == ["schemas.py"]
+def test_pyarrow__in_the_core_only_where_tables_are_described_and_read() -> None:
+    users = {p for p in FILES if _package(p) == "lvm_core" and "pyarrow" in dict(_imports(p))}
+    core = ROOT / "lvm_core"
+    assert all(path == core / "schemas.py" or path.parent == core / "tables" for path in users)
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "lvm_ai.py"], ids=_name)
-def test_files__are_at_most_500_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+def test_files__are_at_most_800_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 800
 
 
 @pytest.mark.parametrize("path", [*FILES, ROOT / "lvm_ai.py"], ids=_name)
-def test_functions__are_at_most_40_lines_beside_their_docstring(path: Path) -> None:
+def test_functions__are_at_most_60_lines_beside_their_docstring(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef):
             doc = ast.get_docstring(node, clean=False)
             length = (node.end_lineno or 0) - node.lineno + 1
             length -= len(doc.splitlines()) + 1 if doc else 0
-            assert length <= 40 or _is_a_parser(node), f"{node.name} has {length} lines"
+            assert length <= 60 or _is_a_parser(node), f"{node.name} has {length} lines"
 
 
 def _is_a_parser(node: ast.FunctionDef) -> bool:
