@@ -45,7 +45,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[
-        *("lvm_core", "lvm_core.formats", "models", "models.demo", "beam_jobs"),
+        *("lvm_core", "lvm_core.formats", "lvm_core.tables", "models", "models.demo", "beam_jobs"),
         *("analysis", "analysis.report", "studies"),
     ],
     py_modules=["lvm_ai"],

@@ -10,7 +10,7 @@ import duckdb
 import pandas as pd
 
 from analysis.columns import TableRefused
-from lvm_core.unknowns import PLACEHOLDER_DATES, UNKNOWN_TEXTS
+from lvm_core.tables.values import PLACEHOLDER_DATES, UNKNOWN_TEXTS
 
 _SHOWN: Final = 5
 _ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ].*)?$"

@@ -24,7 +24,7 @@ from analysis.record_reading import (
     yes_no,
 )
 from lvm_core.quality import QualityFlag
-from lvm_core.unknowns import PLACEHOLDER_DATES
+from lvm_core.tables.values import PLACEHOLDER_DATES
 
 _Source = pd.DataFrame | Path
 

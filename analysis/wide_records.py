@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.columns import TableRefused
 from analysis.record_reading import as_text, quoted
-from lvm_core.unknowns import UNKNOWN_TEXTS
+from lvm_core.tables.values import UNKNOWN_TEXTS
 
 EVENTS_FORMATS: Final = ("records", "ukb_wide", "ml4h")
 

@@ -29,7 +29,7 @@ from lvm_core.quality import (
     WEIGHT_RANGE_KG,
     QualityFlag,
 )
-from lvm_core.unknowns import PLACEHOLDER_DATES, UNKNOWN_TEXTS
+from lvm_core.tables.values import PLACEHOLDER_DATES, UNKNOWN_TEXTS
 
 AGE_STALE_DAYS: Final = 365
 _KEYS: Final = ("ecg_id", "participant_id")

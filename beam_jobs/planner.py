@@ -25,7 +25,7 @@ from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
-from lvm_core.unknowns import PLACEHOLDER_DATES
+from lvm_core.tables.values import PLACEHOLDER_DATES
 
 _READERS: Final = 16
 

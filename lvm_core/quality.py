@@ -28,6 +28,7 @@ class QualityFlag(StrEnum):
     END_REPEATED = "end_repeated"  # at least 9.98 s, completed by repeating the last sample
     CROPPED = "cropped"  # longer than 10 s: the first 10 s are used
     AGE_NOT_AT_RECORDING = "age_not_at_recording"  # one age for ECGs over a year apart
+    BIRTH_DAY_ASSUMED = "birth_day_assumed"  # age from a birth of which month and year are known
     AGE_OUT_OF_RANGE = "age_out_of_range"  # given, but implausible: not used
     BMI_OUT_OF_RANGE = "bmi_out_of_range"
     HEIGHT_OUT_OF_RANGE = "height_out_of_range"

@@ -171,6 +171,11 @@ PARTICIPANTS: Final = Table(
         Column("height_cm", pa.float32(), "height, cm"),
         Column("weight_kg", pa.float32(), "weight, kg"),
         Column(
+            "birth_day_assumed",
+            pa.bool_(),
+            "birth_date is the 15th of a month because its day is not known",
+        ),
+        Column(
             "age_not_at_recording",
             pa.bool_(),
             "set by the planner: one age for ECGs that lie over a year apart",

@@ -36,7 +36,7 @@ from lvm_core.synthetic_outcomes import (
     synthetic_outcomes,
 )
 from lvm_core.synthetic_people import REGIONS, SyntheticPeople, synthetic_people
-from lvm_core.unknowns import PLACEHOLDER_DATES
+from lvm_core.tables.values import PLACEHOLDER_DATES
 
 SOURCES: Final = ("hes", "death", "self_report")
 _HES, _DEATH, _SELF = range(len(SOURCES))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import UsageError
 from lvm_core.lvh import SEX_UNKNOWN_CODE, parse_sex, sex_codes
-from lvm_core.unknowns import UNKNOWN_TEXTS
+from lvm_core.tables.values import UNKNOWN_TEXTS
 
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
 

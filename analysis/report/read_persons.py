@@ -12,7 +12,7 @@ from analysis.outcome_rows import HOUSEHOLD
 from analysis.record_reading import dates, described, quoted, selected
 from analysis.study_settings import Study, StudyCovariate
 from lvm_core.errors import UsageError
-from lvm_core.unknowns import UNKNOWN_TEXTS
+from lvm_core.tables.values import UNKNOWN_TEXTS
 
 _READ: Final = ("participant_id", "region", "sex", "ethnicity")
 _BODY_SIZE: Final = "body_size_date"

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.columns import TableRefused
 from analysis.followup import FollowUpRules, IndexRule, OutcomeRule, build_follow_up
-from lvm_core.unknowns import PLACEHOLDER_DATES
+from lvm_core.tables.values import PLACEHOLDER_DATES
 from tests.analysis.one_person import AF, CODES, END, INDEX, build, hes, the_row
 
 MI = OutcomeRule("mi", ("hes",))

@@ -12,7 +12,7 @@ from analysis.columns import TableRefused
 from analysis.followup import FollowUpRules
 from analysis.report import topic_flow
 from analysis.report.masking import MaskingRule, mask
-from lvm_core.unknowns import PLACEHOLDER_DATES
+from lvm_core.tables.values import PLACEHOLDER_DATES
 from tests.analysis.one_person import AF, END, build, the_row
 from tests.analysis.report.small_study import IDS, change, predictions, read, write
 

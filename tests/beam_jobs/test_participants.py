@@ -23,7 +23,7 @@ from beam_jobs.participants import (
 )
 from beam_jobs.storage import Storage
 from lvm_core.errors import UsageError
-from lvm_core.unknowns import PLACEHOLDER_DATES
+from lvm_core.tables.values import PLACEHOLDER_DATES
 
 STORAGE = Storage()
 NOON = dt.datetime(2020, 6, 15, 12, 0)

@@ -1,0 +1,46 @@
+"""Tables of people: one reader and one set of rules for every command.
+
+`read_people` reads participants, `read_cmr_table` CMR examinations, `read_people_list` lists of
+people, `read_code_table` code lists; `ParticipantTable` joins participants to ECGs and
+`judge_people` looks at a table as a whole. docs/people_tables.md states the rules.
+"""
+
+from lvm_core.tables.cmr import CmrExaminations, read_cmr_table
+from lvm_core.tables.codes import code_key, read_code_table, system_key
+from lvm_core.tables.judge import TableJudgement, judge_people
+from lvm_core.tables.layout import PRESETS, ParticipantsLayout, parse_layout, preset_layout
+from lvm_core.tables.lists import PeopleList, read_people_list
+from lvm_core.tables.participants import (
+    Demographics,
+    ParticipantTable,
+    completed_years,
+    demographics_problem,
+    unknown_demographics,
+)
+from lvm_core.tables.people import People, read_people
+from lvm_core.tables.values import PLACEHOLDER_DATES, UNKNOWN_TEXTS
+
+__all__ = [
+    "PLACEHOLDER_DATES",
+    "PRESETS",
+    "UNKNOWN_TEXTS",
+    "CmrExaminations",
+    "Demographics",
+    "ParticipantTable",
+    "ParticipantsLayout",
+    "People",
+    "PeopleList",
+    "TableJudgement",
+    "code_key",
+    "completed_years",
+    "demographics_problem",
+    "judge_people",
+    "parse_layout",
+    "preset_layout",
+    "read_cmr_table",
+    "read_code_table",
+    "read_people",
+    "read_people_list",
+    "system_key",
+    "unknown_demographics",
+]

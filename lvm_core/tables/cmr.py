@@ -1,0 +1,141 @@
+"""The table of CMR examinations, read by one set of rules for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lvm_core.errors import UsageError
+from lvm_core.tables.raw import RawTable, read_raw
+from lvm_core.tables.values import (
+    PLACEHOLDER_DATES,
+    date_meaning,
+    identifiers,
+    number_meaning,
+    parse_column,
+)
+
+COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
+_NEEDED: Final = ("participant_id", "lvm_cmr_g")
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class CmrExaminations:
+    """CMR examinations with a mass.
+
+    Attributes:
+        table: participant_id (string), cmr_date (date32, null where unknown), lvm_cmr_g (float64,
+            grams, above 0); a row an examination, in the order of the file.
+        n_without_mass: rows that were left out because their mass is unknown.
+        notes: what a user should know of how it was read.
+    """
+
+    table: pa.Table
+    n_without_mass: int
+    notes: tuple[str, ...] = ()
+
+
+def read_cmr_table(
+    data: bytes,
+    name: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    date_format: str | None = None,
+) -> CmrExaminations:
+    """Read a table of CMR examinations.
+
+    A row without a mass is no examination: it is left out and counted. A placeholder date such as
+    1900-01-01 is an unknown date.
+
+    Args:
+        data: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date where known.
+        name: of the table, for messages.
+        columns: the table's own names of these columns, where they differ.
+        date_format: strptime format of cmr_date, where it is not ISO.
+
+    Raises:
+        UsageError: it cannot be read, a column is missing, a row has no participant_id, a person
+            is there twice on one date, or a value is no mass or no date; the first row is 1.
+    """
+    raw = read_raw(data, name)
+    own = {column: (columns or {}).get(column, column) for column in COLUMNS}
+    found = {column: raw.find(its) for column, its in own.items()}
+    _refuse_missing(raw, own, found, columns or {})
+    people, note = identifiers(
+        found["participant_id"], column_name=own["participant_id"], table=name
+    )
+    mass = parse_column(
+        found["lvm_cmr_g"],
+        number_meaning(decimal_comma=raw.decimal_comma),
+        column_name=own["lvm_cmr_g"],
+        table=name,
+    )
+    days = _days(raw, found["cmr_date"], own["cmr_date"], date_format)
+    _refuse_rows(name, pc.is_null(people), f"no {own['participant_id']}", "one in each row")
+    not_positive = pc.fill_null(pc.less_equal(mass, 0.0), False)
+    _refuse_rows(name, not_positive, f"{own['lvm_cmr_g']} of 0 g or less", "grams above 0")
+    table = pa.table({"participant_id": people, "cmr_date": days, "lvm_cmr_g": mass})
+    known = pc.is_valid(mass)
+    _refuse_twice(name, table, known)
+    kept = table.filter(known)
+    n_without = table.num_rows - kept.num_rows
+    notes = [*raw.notes, *([note] if note else [])]
+    if n_without:
+        notes.append(f"{name}: {n_without} rows without {own['lvm_cmr_g']} were left out")
+    return CmrExaminations(kept, n_without, tuple(notes))
+
+
+def _refuse_missing(
+    raw: RawTable,
+    own: Mapping[str, str],
+    found: Mapping[str, pa.Array | None],
+    named: Mapping[str, str],
+) -> None:
+    needed = {*_NEEDED, *(column for column in COLUMNS if column in named)}
+    absent = [own[column] for column in COLUMNS if column in needed and found[column] is None]
+    if absent:
+        raise UsageError(f"{raw.described()}; expected {', '.join(absent)} among them")
+
+
+def _days(
+    raw: RawTable, column: pa.Array | None, column_name: str, date_format: str | None
+) -> pa.Array:
+    if column is None:
+        return pa.nulls(raw.n_rows, pa.date32())
+    days = parse_column(column, date_meaning(date_format), column_name=column_name, table=raw.name)
+    placeholders = pa.array(PLACEHOLDER_DATES, pa.date32())
+    return pc.if_else(pc.is_in(days, placeholders), pa.scalar(None, pa.date32()), days)
+
+
+def _refuse_rows(name: str, bad: pa.Array, what: str, expected: str) -> None:
+    rows = np.flatnonzero(np.asarray(bad)) + 1
+    if len(rows):
+        shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
+        raise UsageError(
+            f"{name} has {what} in {len(rows)} rows (row {shown}, counted from 1 without the "
+            f"header); expected {expected}"
+        )
+
+
+def _refuse_twice(name: str, table: pa.Table, known: pa.Array) -> None:
+    seen: set[tuple[str, object]] = set()
+    repeated = []
+    rows = zip(
+        table["participant_id"].to_pylist(),
+        table["cmr_date"].to_pylist(),
+        known.to_pylist(),
+        strict=True,
+    )
+    for person, day, has_mass in rows:
+        repeated.append(has_mass and (person, day) in seen)
+        if has_mass:
+            seen.add((person, day))
+    _refuse_rows(
+        name, pa.array(repeated, pa.bool_()), "one person on one cmr_date more than once", "once"
+    )

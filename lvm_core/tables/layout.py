@@ -1,0 +1,216 @@
+"""Layouts of participant tables: names, codes, units and dates of other people's tables.
+
+Nothing in here is guessed from the data. What a table means that does not follow our own names and
+units is written into a small file, or chosen by the name of a preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lvm_core.errors import UsageError
+from lvm_core.settings_text import parse_settings
+
+KEYS: Final = ("ecg_id", "participant_id")
+NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
+BIRTH_PARTS: Final = ("birth_year", "birth_month", "birth_day")
+READ: Final = (*KEYS, "birth_date", *BIRTH_PARTS, "sex", *NUMBERS)
+"""Columns of a participant table that every command reads, by our names."""
+OF_STUDIES: Final = ("region", "ethnicity", "death_date", "ltfu_date", "body_size_date")
+"""Columns that only studies read."""
+
+HeightUnit = Literal["cm", "m", "in"]
+WeightUnit = Literal["kg", "lb"]
+# International yard and pound agreement of 1959: 1 in = 2.54 cm, 1 lb = 0.45359237 kg, both exact.
+CM_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"cm": 1.0, "m": 100.0, "in": 2.54})
+KG_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"kg": 1.0, "lb": 0.45359237})
+_INSTANCE: Final = "{instance}"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Units(_Strict):
+    """Units of body size."""
+
+    height: HeightUnit = "cm"
+    """Of `height_cm`: cm, m or in."""
+    weight: WeightUnit = "kg"
+    """Of `weight_kg`: kg or lb."""
+
+
+class ParticipantsLayout(_Strict):
+    """What a participant table means where it does not follow our names and units."""
+
+    preset: Literal["ukb", "ukb-rap", "omop"] | None = None
+    """Begin with a preset; what else is given replaces its settings, column by column."""
+    columns: dict[str, tuple[str, ...]] = {}
+    """The table's own name of each of our columns, or several names of which the first that is
+    there is read. Other names than ours are columns for studies, such as covariates."""
+    sex: dict[str, Literal["female", "male"]] = {}
+    """What the codes of the sex mean, as `{0: female, 1: male}`."""
+    units: Units = Units()
+    """Units of body size."""
+    date_format: str | None = None
+    """strptime format of the dates, as `%d/%m/%Y`; without it YYYY-MM-DD."""
+    births: Literal["day", "month_and_year"] = "day"
+    """`month_and_year`: births of which only month and year are known are read as the 15th, and
+    ages from them carry the flag `birth_day_assumed`."""
+    missing: tuple[str, ...] = ()
+    """Codes that stand for "unknown", such as -1 or 999, in every column but the identifiers."""
+    decimal: Literal[",", "."] | None = None
+    """Decimal sign of numbers; without it a comma is one where commas do not part the columns."""
+    instance: Annotated[int, Field(ge=0, le=99)] = 2
+    """UK Biobank's visit that ages and body sizes are taken from; 2 is the first imaging visit."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _several_names(cls, columns: Any) -> Any:
+        if not isinstance(columns, Mapping):
+            return columns
+        return {name: (own,) if isinstance(own, str) else own for name, own in columns.items()}
+
+    @field_validator("sex", mode="before")
+    @classmethod
+    def _codes_are_texts(cls, codes: Any) -> Any:
+        if not isinstance(codes, Mapping):
+            return codes
+        return {str(code): meaning for code, meaning in codes.items()}
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _missing_codes_are_texts(cls, codes: Any) -> Any:
+        if not isinstance(codes, list | tuple):
+            return codes
+        return tuple(str(code).strip() for code in codes)
+
+    @field_validator("date_format")
+    @classmethod
+    def _has_a_year(cls, date_format: str | None) -> str | None:
+        if date_format is not None and "%Y" not in date_format:
+            raise ValueError(
+                f"{date_format!r} has no year in four digits; expected strptime's signs, for "
+                "example %d/%m/%Y"
+            )
+        return date_format
+
+    @model_validator(mode="after")
+    def _births_go_together(self) -> Self:
+        has_year, has_month = "birth_year" in self.columns, "birth_month" in self.columns
+        if has_year != has_month:
+            raise ValueError("birth_year and birth_month are needed together")
+        if has_year and "birth_day" not in self.columns and self.births == "day":
+            raise ValueError(
+                "birth_year and birth_month without a day need `births: month_and_year`, which "
+                "reads them as the 15th of the month and flags the ages"
+            )
+        return self
+
+    @property
+    def missing_codes(self) -> frozenset[str]:
+        """The codes that stand for "unknown"."""
+        return frozenset(self.missing)
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Return the names under which one of our columns is looked for; ours if none is given."""
+        given = self.columns.get(name, (name,))
+        return tuple(own.replace(_INSTANCE, str(self.instance)) for own in given)
+
+    def resolved(self) -> ParticipantsLayout:
+        """Return the layout with the settings of its preset filled in."""
+        if self.preset is None:
+            return self
+        base = PRESETS[self.preset]
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        given["columns"] = {**base.columns, **self.columns}
+        return base.model_copy(update=given)
+
+
+# UK Biobank, Data Showcase: field 31 sex (0 female, 1 male), 21003 age when attended assessment
+# centre, 50 standing height (cm), 21002 weight (kg), 21001 BMI (kg/m2). Codes -1 and -3 are "do not
+# know" and "prefer not to answer".
+def _uk_biobank(columns: Mapping[str, tuple[str, ...]]) -> ParticipantsLayout:
+    return ParticipantsLayout(
+        columns=dict(columns), sex={"0": "female", "1": "male"}, missing=("-1", "-3")
+    )
+
+
+PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
+    {
+        "ukb": _uk_biobank(
+            {
+                "participant_id": ("eid", "f.eid"),
+                "sex": ("31-0.0", "f.31.0.0", "sex"),
+                "age_years": ("21003-{instance}.0", "f.21003.{instance}.0", "age_years"),
+                "height_cm": ("50-{instance}.0", "f.50.{instance}.0", "height_cm"),
+                "weight_kg": ("21002-{instance}.0", "f.21002.{instance}.0", "weight_kg"),
+                "bmi_kg_m2": ("21001-{instance}.0", "f.21001.{instance}.0", "bmi_kg_m2"),
+            }
+        ),
+        "ukb-rap": _uk_biobank(
+            {
+                "participant_id": ("participant.eid", "eid"),
+                "sex": ("participant.p31", "p31", "sex"),
+                "age_years": ("participant.p21003_i{instance}", "p21003_i{instance}", "age_years"),
+                "height_cm": ("participant.p50_i{instance}", "p50_i{instance}", "height_cm"),
+                "weight_kg": ("participant.p21002_i{instance}", "p21002_i{instance}", "weight_kg"),
+                "bmi_kg_m2": ("participant.p21001_i{instance}", "p21001_i{instance}", "bmi_kg_m2"),
+            }
+        ),
+        # OMOP CDM 5.4, table PERSON; body size comes from MEASUREMENT (lvm_core/tables/omop.py).
+        "omop": ParticipantsLayout(
+            columns={
+                "participant_id": ("person_id",),
+                "sex": ("gender_concept_id",),
+                "birth_year": ("year_of_birth",),
+                "birth_month": ("month_of_birth",),
+                "birth_day": ("day_of_birth",),
+            },
+            sex={"8507": "male", "8532": "female"},
+            births="month_and_year",
+            missing=("0",),
+        ),
+    }
+)
+"""Layouts that ship with the project, by name; each has its page in docs/."""
+
+OWN_LAYOUT: Final = ParticipantsLayout()
+"""The layout of tables that follow our own names and units."""
+
+
+def parse_layout(text: str, name: str) -> ParticipantsLayout:
+    """Parse a layout file.
+
+    Args:
+        text: YAML.
+        name: of the file, for messages.
+
+    Raises:
+        UsageError: it is no YAML, or has mistakes; all of them, with their lines.
+    """
+    return parse_settings(text, ParticipantsLayout, name)
+
+
+def preset_layout(name: str) -> ParticipantsLayout | None:
+    """Return the layout of a preset's name; None where there is none."""
+    return ParticipantsLayout.model_validate({"preset": name}) if name in PRESETS else None
+
+
+def refuse_unknown_columns(layout: ParticipantsLayout, name: str) -> None:
+    """Refuse a layout file that names a column which no command reads, which is often misspelt.
+
+    Raises:
+        UsageError: `columns` has such a name.
+    """
+    unknown = sorted(set(layout.columns) - {*READ, *OF_STUDIES})
+    if unknown:
+        raise UsageError(
+            f"{name}: columns has {', '.join(unknown)}, which is not read; expected some of "
+            f"{', '.join((*READ, *OF_STUDIES))}. Covariates of a study are named in its own "
+            "`columns`"
+        )

@@ -1,0 +1,102 @@
+"""Lists of people: who withdrew, who is to be left out, whom a model was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from lvm_core.errors import UsageError
+from lvm_core.tables.raw import RawTable, find_delimiter, is_parquet, read_lines, read_raw
+from lvm_core.tables.values import identifiers
+
+_PERSON_KEYS: Final = ("participant_id", "eid", "f.eid", "participant.eid", "person_id")
+_ECG_KEYS: Final = ("ecg_id",)
+_COLUMN_NAMES: Final = frozenset({*_PERSON_KEYS, *_ECG_KEYS, "id", "iid", "withdrawn"})
+"""First lines of a list with one column that are a header and nobody's identifier."""
+
+
+@dataclass(frozen=True)
+class PeopleList:
+    """Identifiers of a list, each once, in the order of the file.
+
+    Attributes:
+        name: of the list, for messages.
+        people: values of participant_id; of a list without a header, which may name either.
+        ecgs: values of ecg_id, where the list has such a column.
+        notes: what a user should know of how it was read.
+    """
+
+    name: str
+    people: tuple[str, ...]
+    ecgs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All identifiers."""
+        return frozenset((*self.people, *self.ecgs))
+
+
+def read_people_list(data: bytes, name: str) -> PeopleList:
+    """Read a list of people: one identifier a line, or a CSV or Parquet table with a key column.
+
+    The key column is participant_id, eid (also f.eid, participant.eid), person_id or ecg_id. A
+    file with one column needs no header.
+
+    Args:
+        data: content of the file.
+        name: of the list, for messages.
+
+    Raises:
+        UsageError: it cannot be read, it has several columns and none of them is a key, or an
+            identifier cannot be one. Nobody is missed in silence: a withdrawal hangs on it.
+    """
+    if is_parquet(data, name):
+        return _of_table(read_raw(data, name))
+    lines, notes = read_lines(data, name)
+    if not lines:
+        return PeopleList(name, (), (), notes)
+    has_separator = lines[0].lower().startswith("sep=")
+    if has_separator or find_delimiter(lines) is not None:
+        return _of_table(read_raw(data, name))
+    cells = [line.strip('"').strip() for line in lines]
+    header, values = cells[0].casefold(), cells
+    if header in _COLUMN_NAMES:
+        values = cells[1:]
+    ids, note = _distinct(pa.array(values, pa.string()), "1", name)
+    notes = (*notes, *([note] if note else []))
+    if header in _ECG_KEYS:
+        return PeopleList(name, (), ids, notes)
+    return PeopleList(name, ids, (), notes)
+
+
+def _of_table(raw: RawTable) -> PeopleList:
+    person, ecg = raw.find_first(_PERSON_KEYS), raw.find_first(_ECG_KEYS)
+    if person is None and ecg is None:
+        if len(raw.columns) != 1:
+            raise UsageError(
+                f"{raw.described()}; expected one of {', '.join((*_PERSON_KEYS, *_ECG_KEYS))} in "
+                "its header, or one column of identifiers"
+            )
+        person = raw.columns[0]
+    found: list[tuple[str, ...]] = []
+    notes = list(raw.notes)
+    for column in (person, ecg):
+        ids, note = ((), None) if column is None else _distinct(column[1], column[0], raw.name)
+        found.append(ids)
+        notes.extend([note] if note else [])
+    return PeopleList(raw.name, found[0], found[1], tuple(notes))
+
+
+def _distinct(column: pa.Array, column_name: str, name: str) -> tuple[tuple[str, ...], str | None]:
+    ids, note = identifiers(column, column_name=column_name, table=name)
+    texts = [text for text in ids.to_pylist() if text is not None]
+    packed = sum(any(sign in text for sign in ",;\t|") for text in texts)
+    if packed:
+        raise UsageError(
+            f"{name} holds {packed} identifiers with a comma, semicolon, tab or vertical bar in "
+            "them; expected one identifier a line, or a table whose header names its columns"
+        )
+    return tuple(dict.fromkeys(texts)), note

@@ -1,0 +1,358 @@
+"""Participants joined to ECGs: age at the recording, sex, body size, and why one is unknown."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lvm_core.body import bmi_kg_m2
+from lvm_core.errors import RejectReason
+from lvm_core.lvh import SEX_UNKNOWN_CODE, parse_sex, sex_codes
+from lvm_core.quality import (
+    AGE_RANGE_YEARS,
+    BMI_RANGE_KG_M2,
+    HEIGHT_RANGE_CM,
+    WEIGHT_RANGE_KG,
+    PlausibleRange,
+    QualityFlag,
+    Rejection,
+    check_age_years,
+    check_bmi_kg_m2,
+)
+from lvm_core.tables.layout import NUMBERS
+from lvm_core.tables.people import MADE_BY_PLANNER, People, refuse_duplicate_keys
+from lvm_core.tables.values import PLACEHOLDER_DATES, PLACEHOLDER_MONTHS
+
+AGE_STALE_DAYS: Final = 365
+_ASSUMED: Final = "birth_day_assumed"
+_SIZES: Final = (
+    ("height_cm", HEIGHT_RANGE_CM, QualityFlag.HEIGHT_OUT_OF_RANGE),
+    ("weight_kg", WEIGHT_RANGE_KG, QualityFlag.WEIGHT_OUT_OF_RANGE),
+)
+
+
+@dataclass(frozen=True)
+class Demographics:
+    """What the participant table says of the people of some ECGs; NaN and None where unknown.
+
+    Attributes:
+        found: (n,) bool, whether the table has a row for the ECG.
+        participant_id: the person, from the ECG or else from the table.
+        age_years: (n,) float32 as given or computed, also when implausible.
+        sex_code: (n,) int8, 1 male, 0 female, -1 unknown.
+        bmi_kg_m2: (n,) float32, also when implausible.
+        height_cm: (n,) float32, NaN when implausible.
+        weight_kg: (n,) float32, NaN when implausible.
+        flags: quality flags of each ECG.
+        no_age_because: why the age of an ECG is unknown; None where it is known.
+        no_bmi_because: why the BMI of an ECG is unknown; None where it is known.
+    """
+
+    found: NDArray[np.bool_]
+    participant_id: list[str | None]
+    age_years: NDArray[np.float32]
+    sex_code: NDArray[np.int8]
+    bmi_kg_m2: NDArray[np.float32]
+    height_cm: NDArray[np.float32]
+    weight_kg: NDArray[np.float32]
+    flags: list[tuple[str, ...]]
+    no_age_because: list[str | None]
+    no_bmi_because: list[str | None]
+
+
+class ParticipantTable:
+    """Participants by key, for joining.
+
+    A row with an `ecg_id` is found by it, one without by its `participant_id`; `ecg_id` wins.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.arrow = table
+        ecg_ids, people = table["ecg_id"].to_pylist(), table["participant_id"].to_pylist()
+        self._people = people
+        self._by_ecg = {key: i for i, key in enumerate(ecg_ids) if key is not None}
+        self._by_person = {
+            key: i for i, key in enumerate(people) if key is not None and ecg_ids[i] is None
+        }
+        self._numbers = {
+            name: np.concatenate([_floats(table[name]), [np.nan]]).astype(np.float32)
+            for name in NUMBERS
+        }
+        self._sex = np.concatenate(
+            [sex_codes(parse_sex(s) for s in table["sex"].to_pylist()), [SEX_UNKNOWN_CODE]]
+        ).astype(np.int8)
+        self._births = table["birth_date"].to_pylist()
+        self._assumed = table[_ASSUMED].to_pylist()
+        self._stale = table[MADE_BY_PLANNER].to_pylist()
+
+    @classmethod
+    def of(cls, people: People) -> ParticipantTable:
+        """Return the table of participants that were read, when each key is there once.
+
+        Raises:
+            UsageError: a row has no key, or a key is there twice.
+        """
+        refuse_duplicate_keys(people.table, people.raw.name)
+        return cls(people.table)
+
+    def __len__(self) -> int:
+        return int(self.arrow.num_rows)
+
+    def knows_any(self, ecg_ids: Collection[str], people: Collection[str]) -> bool:
+        """Tell whether any of these ECGs or people has a row."""
+        return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
+
+    @property
+    def first_key(self) -> str | None:
+        """A key of the table, to show how it writes them."""
+        return next(iter((*self._by_ecg, *self._by_person)), None)
+
+    @property
+    def unknown_throughout(self) -> list[str]:
+        """What a full model needs and nobody in the table has: age, sex or BMI."""
+        known = {
+            name: self.arrow[name].null_count < len(self)
+            for name in ("birth_date", "sex", *NUMBERS)
+        }
+        needs = {
+            "age (age_years or birth_date)": known["age_years"] or known["birth_date"],
+            "sex": known["sex"],
+            "BMI (bmi_kg_m2, or height_cm and weight_kg)": known["bmi_kg_m2"]
+            or (known["height_cm"] and known["weight_kg"]),
+        }
+        return [name for name, there in needs.items() if not there]
+
+    @property
+    def content_sha256(self) -> str:
+        """Digest of the content, whatever the order of rows and the file format."""
+        columns = [name for name in self.arrow.column_names if name != MADE_BY_PLANNER]
+        rows = zip(*(self.arrow[name].to_pylist() for name in columns), strict=True)
+        text = json.dumps([columns, sorted(repr(row) for row in rows)], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def person_of(self, ecg_id: str) -> str | None:
+        """Return the person of an ECG where a row of the table is keyed by it."""
+        row = self._by_ecg.get(ecg_id)
+        return None if row is None else self._people[row]
+
+    def ecg_ids_of(self, is_excluded: Callable[[str | None], bool]) -> frozenset[str]:
+        """Return the ECGs that rows keyed by `ecg_id` give to excluded people."""
+        return frozenset(e for e, row in self._by_ecg.items() if is_excluded(self._people[row]))
+
+    def join(
+        self,
+        ecg_id: Sequence[str],
+        participant_id: Sequence[str | None],
+        recorded_at: Sequence[dt.datetime | None],
+    ) -> Demographics:
+        """Return the demographics of ECGs, row by row.
+
+        Age is in completed years where the birth date and the recording's date are known, else
+        the given age; BMI is computed from height and weight when absent.
+        """
+        rows = [self._row(e, p) for e, p in zip(ecg_id, participant_id, strict=True)]
+        index = np.array(rows, dtype=np.intp)
+        given = {name: column[index] for name, column in self._numbers.items()}
+        values = dict(given)
+        flags: list[list[str]] = [[] for _ in rows]
+        for i, row in enumerate(rows):
+            age = None if row < 0 else self._age_from_birth(row, recorded_at[i])
+            if age is not None:
+                values["age_years"][i] = age
+                if self._assumed[row]:
+                    flags[i].append(QualityFlag.BIRTH_DAY_ASSUMED)
+            elif row >= 0 and self._stale[row]:
+                flags[i].append(QualityFlag.AGE_NOT_AT_RECORDING)
+        _clean_body_size(values, flags)
+        person = [
+            p if p is not None or row < 0 else self._people[row]
+            for p, row in zip(participant_id, rows, strict=True)
+        ]
+        no_age: list[str | None] = [None] * len(rows)
+        for i in np.flatnonzero(np.isnan(values["age_years"])).tolist():
+            no_age[i] = self._no_age_because(rows[i], recorded_at[i])
+        no_bmi: list[str | None] = [None] * len(rows)
+        for i in np.flatnonzero(np.isnan(values["bmi_kg_m2"])).tolist():
+            no_bmi[i] = _no_bmi_because(float(given["height_cm"][i]), float(given["weight_kg"][i]))
+        return Demographics(
+            found=index >= 0,
+            participant_id=person,
+            age_years=values["age_years"],
+            sex_code=self._sex[index],
+            bmi_kg_m2=values["bmi_kg_m2"],
+            height_cm=values["height_cm"],
+            weight_kg=values["weight_kg"],
+            flags=[tuple(flag) for flag in flags],
+            no_age_because=no_age,
+            no_bmi_because=no_bmi,
+        )
+
+    def _row(self, ecg_id: str, participant_id: str | None) -> int:
+        row = self._by_ecg.get(ecg_id)
+        if row is None and participant_id is not None:
+            row = self._by_person.get(participant_id)
+        return -1 if row is None else row
+
+    def _birth_is_placeholder(self, row: int) -> bool:
+        return self._births[row] in PLACEHOLDER_DATES or bool(
+            self._assumed[row] and self._births[row] in PLACEHOLDER_MONTHS
+        )
+
+    def _age_from_birth(self, row: int, recorded_at: dt.datetime | None) -> int | None:
+        birth = self._births[row]
+        if birth is None or self._birth_is_placeholder(row):
+            return None
+        if recorded_at is None or recorded_at.date() in PLACEHOLDER_DATES:
+            return None
+        return completed_years(birth, recorded_at.date())
+
+    def _no_age_because(self, row: int, recorded_at: dt.datetime | None) -> str:
+        if row < 0 or self._births[row] is None:
+            return "neither age_years nor birth_date is known"
+        if self._birth_is_placeholder(row):
+            return (
+                f"birth_date {self._births[row]} is a placeholder for an unknown date, and "
+                "age_years is not known"
+            )
+        if recorded_at is None or recorded_at.date() in PLACEHOLDER_DATES:
+            return "the date of the recording is not known, so that birth_date gives no age"
+        return "birth_date lies after the date of the recording"
+
+    def without(self, is_excluded: Callable[[str | None, str | None], bool]) -> ParticipantTable:
+        """Return the table without the rows of excluded people."""
+        keep = [
+            not is_excluded(e, p)
+            for e, p in zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)
+        ]
+        return ParticipantTable(self.arrow.filter(pa.array(keep, pa.bool_())))
+
+    def with_stale_ages(
+        self, dates: dict[str, tuple[dt.datetime, dt.datetime]]
+    ) -> ParticipantTable:
+        """Return the table with people marked whose ECGs lie over a year apart.
+
+        Args:
+            dates: earliest and latest recording of each participant_id.
+        """
+        ages = self._numbers["age_years"]
+        stale = [
+            e is None
+            and p in dates
+            and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS
+            and not np.isnan(ages[i])
+            for i, (e, p) in enumerate(
+                zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)
+            )
+        ]
+        index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)
+        return ParticipantTable(
+            self.arrow.set_column(index, self.arrow.schema.field(index), pa.array(stale))
+        )
+
+    def to_parquet(self) -> bytes:
+        """Return the table as the bytes of a Parquet file."""
+        sink = io.BytesIO()
+        pq.write_table(self.arrow, sink, compression="zstd")
+        return sink.getvalue()
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> ParticipantTable:
+        """Return the table that `to_parquet` wrote."""
+        return cls(pq.read_table(io.BytesIO(data)))
+
+
+def unknown_demographics(participant_id: Sequence[str | None]) -> Demographics:
+    """Return demographics for a run without a participant table."""
+    n = len(participant_id)
+    nan = np.full(n, np.nan, dtype=np.float32)
+    sex = np.full(n, SEX_UNKNOWN_CODE, dtype=np.int8)
+    because: list[str | None] = ["no participant table was given"] * n
+    return Demographics(
+        np.zeros(n, dtype=np.bool_),
+        list(participant_id),
+        nan,
+        sex,
+        nan,
+        nan,
+        nan,
+        [()] * n,
+        because,
+        because,
+    )
+
+
+def demographics_problem(people: Demographics, i: int) -> Rejection | None:
+    """Return why a model that needs age, sex and BMI cannot score an ECG; None when it can.
+
+    Args:
+        people: of `ParticipantTable.join`.
+        i: row of the ECG in it.
+    """
+    if not people.found[i]:
+        return Rejection(
+            RejectReason.PARTICIPANT_MISSING,
+            "no row of the participant table has its ecg_id or participant_id",
+        )
+    age = check_age_years(float(people.age_years[i]))
+    if age is not None:
+        return _explained(age, people.no_age_because[i])
+    if people.sex_code[i] < 0:
+        return Rejection(RejectReason.SEX_UNKNOWN, "sex is not known, and the model needs it")
+    bmi = check_bmi_kg_m2(float(people.bmi_kg_m2[i]))
+    return None if bmi is None else _explained(bmi, people.no_bmi_because[i])
+
+
+def _explained(problem: Rejection, because: str | None) -> Rejection:
+    if because is None:
+        return problem
+    return Rejection(problem.reason, f"{problem.message}: {because}")
+
+
+def completed_years(birth: dt.date, on: dt.date) -> int | None:
+    """Return the age in completed years; None when the date lies before the birth."""
+    years = on.year - birth.year - ((on.month, on.day) < (birth.month, birth.day))
+    return years if years >= 0 else None
+
+
+def _clean_body_size(values: dict[str, NDArray[np.float32]], flags: list[list[str]]) -> None:
+    """Drop implausible heights and weights, then fill BMI from what is left."""
+    for name, limits, flag in _SIZES:
+        outside = limits.is_outside(values[name].astype(np.float64))
+        values[name] = np.where(outside, np.float32(np.nan), values[name])
+        for i in np.flatnonzero(outside):
+            flags[i].append(flag)
+    height_cm, weight_kg = (values[n].astype(np.float64) for n in ("height_cm", "weight_kg"))
+    computed = bmi_kg_m2(height_cm, weight_kg).astype(np.float32)
+    values["bmi_kg_m2"] = np.where(np.isnan(values["bmi_kg_m2"]), computed, values["bmi_kg_m2"])
+    for name, limits, flag in (
+        ("age_years", AGE_RANGE_YEARS, QualityFlag.AGE_OUT_OF_RANGE),
+        ("bmi_kg_m2", BMI_RANGE_KG_M2, QualityFlag.BMI_OUT_OF_RANGE),
+    ):
+        for i in np.flatnonzero(limits.is_outside(values[name].astype(np.float64))):
+            flags[i].append(flag)
+
+
+def _no_bmi_because(height_cm: float, weight_kg: float) -> str:
+    """Return why BMI cannot be computed from height and weight as they were given."""
+    sizes: tuple[tuple[PlausibleRange, float], ...] = (
+        (HEIGHT_RANGE_CM, height_cm),
+        (WEIGHT_RANGE_KG, weight_kg),
+    )
+    outside = [limits.message(value) for limits, value in sizes if limits.is_outside(value)]
+    unknown = [f"{limits.name} is not known" for limits, value in sizes if np.isnan(value)]
+    return f"{'; '.join([*outside, *unknown])}; BMI cannot be computed"
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return np.asarray(pc.fill_null(pc.cast(column, pa.float64()), np.nan))

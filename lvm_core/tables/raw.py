@@ -1,0 +1,225 @@
+"""A table as it was given, CSV or Parquet: its encoding, delimiter and columns found out."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from lvm_core.errors import UsageError
+
+DELIMITERS: Final = (",", ";", "\t", "|")
+_DELIMITER_NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+_PARQUET_MAGIC: Final = b"PAR1"
+_ROWS_LOOKED_AT: Final = 50
+_SHOWN: Final = 40
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Columns of a table before anything is read into them.
+
+    Attributes:
+        name: of the table, for messages.
+        columns: (name without blanks around, cells) in the order of the file.
+        delimiter: of a text file; None of Parquet and of a file with one column.
+        notes: what a user should know of how the file was read.
+    """
+
+    name: str
+    columns: tuple[tuple[str, pa.Array], ...]
+    delimiter: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows without the header."""
+        return len(self.columns[0][1]) if self.columns else 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns as the file has them."""
+        return tuple(name for name, _ in self.columns)
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether 103,6 can only be a decimal number: where commas do not part the columns."""
+        return self.delimiter in (";", "\t", "|")
+
+    def find(self, wanted: str) -> pa.Array | None:
+        """Return the column of a name, whatever its case and the blanks around it; None without.
+
+        Raises:
+            UsageError: two columns have that name.
+        """
+        key = _key(wanted)
+        found = [column for name, column in self.columns if _key(name) == key]
+        if len(found) > 1:
+            raise UsageError(
+                f"{self.name} has column {wanted} {len(found)} times; expected it once (case and "
+                "blanks around a name do not matter)"
+            )
+        return found[0] if found else None
+
+    def find_first(self, wanted: Sequence[str]) -> tuple[str, pa.Array] | None:
+        """Return the first of several names that is there, with its column."""
+        for name in wanted:
+            column = self.find(name)
+            if column is not None:
+                return name, column
+        return None
+
+    def described(self) -> str:
+        """Return the number of rows and the columns, for messages."""
+        shown = ", ".join(self.names[:_SHOWN])
+        more = f" and {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
+        return f"{self.name} has {self.n_rows} rows and columns {shown}{more}"
+
+
+def _key(name: str) -> str:
+    return name.strip().casefold()
+
+
+def read_raw(data: bytes, name: str) -> RawTable:
+    """Read a table whose first line is its header; every cell of a text file stays text.
+
+    Args:
+        data: content of a CSV or Parquet file.
+        name: of the table, for messages; `.parquet` or `.pq` at its end is enough to tell, and so
+            are the first bytes.
+
+    Raises:
+        UsageError: it is empty, or cannot be read as what it looks like.
+    """
+    if is_parquet(data, name):
+        return _read_parquet(data, name)
+    text, notes = decode(data, name)
+    delimiter, text = _delimiter_and_rest(text)
+    if not text.strip():
+        raise UsageError(f"{name} is empty; expected a table with a header")
+    if delimiter is None:
+        return _one_column(text, name, notes)
+    return _read_csv(text, delimiter, name, notes)
+
+
+def read_lines(data: bytes, name: str) -> tuple[list[str], tuple[str, ...]]:
+    """Return the lines of a text without blanks around and without empty ones, and notes.
+
+    Raises:
+        UsageError: it is no text.
+    """
+    text, notes = decode(data, name)
+    return [line.strip() for line in text.split("\n") if line.strip()], notes
+
+
+def is_parquet(data: bytes, name: str) -> bool:
+    """Return whether a table is Parquet, by its name or its first bytes."""
+    return name.lower().endswith((".parquet", ".pq")) or data.startswith(_PARQUET_MAGIC)
+
+
+def decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
+    r"""Return the text of a file with `\n` at line ends, and a note where the encoding is a guess.
+
+    UTF-8 with or without byte order mark, UTF-16 with one; Windows-1252 where UTF-8 fails, which
+    is Latin-1 for all letters.
+
+    Args:
+        data: content of the file.
+        name: of the file, for messages.
+
+    Raises:
+        UsageError: there are NUL characters, so that it is no text.
+    """
+    notes: tuple[str, ...] = ()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            text = data.decode("cp1252", errors="replace")
+            notes = (
+                f"{name} is not UTF-8 (line {line}) and was read as Windows-1252 (Latin-1); save "
+                "it as UTF-8 if letters look wrong",
+            )
+    if "\0" in text:
+        raise UsageError(
+            f"{name} holds NUL characters, so that it is no text; expected CSV or Parquet. Is it "
+            "a spreadsheet file? Export it as CSV"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
+def _delimiter_and_rest(text: str) -> tuple[str | None, str]:
+    """Return the delimiter (None: one column), and the text without Excel's line `sep=;`."""
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep=") and first[4:5] in DELIMITERS and len(first) == 5:
+        return first[4], rest
+    lines = [line for line in text.split("\n", _ROWS_LOOKED_AT) if line.strip()][:_ROWS_LOOKED_AT]
+    if not lines:
+        return None, text
+    return find_delimiter(lines), text
+
+
+def find_delimiter(lines: Sequence[str]) -> str | None:
+    """Return what parts the columns of a table: comma, semicolon, tab, vertical bar, or None.
+
+    The header decides: the delimiter that gives it the most columns. One with which the other
+    rows have as many columns as the header comes before one with which they have not.
+
+    Args:
+        lines: the header and some rows.
+    """
+    found: list[tuple[bool, int, str]] = []
+    for delimiter in DELIMITERS:
+        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        if widths[0] > 1:
+            found.append((all(width == widths[0] for width in widths), widths[0], delimiter))
+    return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _one_column(text: str, name: str, notes: tuple[str, ...]) -> RawTable:
+    cells = [row[0].strip() for row in csv.reader(text.split("\n"), delimiter="\x1f") if row]
+    return RawTable(name, ((cells[0], pa.array(cells[1:], pa.string())),), None, notes)
+
+
+def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> RawTable:
+    header = next(csv.reader(io.StringIO(text.lstrip("\n")), delimiter=delimiter))
+    numbered = [str(i) for i in range(len(header))]
+    try:
+        table = pa_csv.read_csv(
+            io.BytesIO(text.lstrip("\n").encode()),
+            read_options=pa_csv.ReadOptions(column_names=numbered, skip_rows_after_names=1),
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            # All text: an identifier 007 must stay 007, and a bad number gets its row number.
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(numbered, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise UsageError(
+            f"{name} cannot be read as a table with {len(header)} columns parted by a "
+            f"{_DELIMITER_NAMES[delimiter]}: {error}"
+        ) from error
+    columns = [column.combine_chunks() for column in table.columns]
+    stripped = [column.strip() for column in header]
+    return RawTable(name, tuple(zip(stripped, columns, strict=True)), delimiter, notes)
+
+
+def _read_parquet(data: bytes, name: str) -> RawTable:
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{name} cannot be read as Parquet: {error}") from error
+    columns = [column.combine_chunks() for column in table.columns]
+    plain = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in columns]
+    names = [column.strip() for column in table.column_names]
+    return RawTable(name, tuple(zip(names, plain, strict=True)))
