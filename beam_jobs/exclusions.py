@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from beam_jobs.blocks import Chunk, EcgRow, Reject
+from beam_jobs.progress import say
 from beam_jobs.raw_input import excluded_reject
 from beam_jobs.storage import Storage
 from beam_jobs.units import digest
-from lvm_core.errors import UsageError
+from lvm_core.tables import read_people_list
 
-_KEYS = ("participant_id", "ecg_id", "eid", "f.eid")
 MIN_PATH_ID: Final = 6
 _REDACTED: Final = "(withdrawn)"
 _WORD = re.compile(r"[A-Za-z0-9]+")
@@ -134,57 +129,12 @@ class Exclusions:
 
 
 def load_exclusions(storage: Storage, uri: str) -> Exclusions:
-    """Read a list of people: one identifier per line, or a CSV or Parquet file with a key column.
-
-    The key column is participant_id, ecg_id or eid; a file with one column needs no header.
+    """Read a list of people to leave out, as `lvm_core.tables.read_people_list` reads lists.
 
     Raises:
-        UsageError: the file cannot be read, has several columns and none of them a key, or an
-            identifier that cannot be one. Never a silent miss: somebody's withdrawal hangs on it.
+        UsageError: the list cannot be read, or its identifiers cannot be found for sure.
     """
-    data = storage.read_bytes(uri)
-    if uri.lower().endswith((".parquet", ".pq")):
-        try:
-            table = pq.read_table(io.BytesIO(data))
-        except (pa.ArrowException, OSError) as error:
-            raise UsageError(f"{uri} cannot be read as Parquet: {error}") from error
-        return Exclusions(_ids(_key_values(table, uri), uri))
-    try:
-        lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{uri} is not UTF-8 text ({error}); save it as UTF-8") from error
-    if not lines:
-        return Exclusions()
-    delimiter = next((d for d in ",\t;" if d in lines[0]), None)
-    rows = list(csv.reader(lines, delimiter=delimiter or ","))
-    header = [name.strip() for name in rows[0]]
-    if delimiter is None:
-        values = [",".join(row) for row in rows]
-        return Exclusions(_ids(values[1:] if header[0].lower() in _KEYS else values, uri))
-    ragged = [i for i, row in enumerate(rows, start=1) if len(row) != len(header)]
-    if ragged:
-        raise UsageError(f"{uri}: rows {ragged[:5]} do not have {len(header)} columns like row 1")
-    columns = {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
-    return Exclusions(_ids(_key_values(pa.table(columns), uri), uri))
-
-
-def _key_values(table: pa.Table, uri: str) -> list[object]:
-    found = [name for name in table.column_names if name.lower() in _KEYS]
-    if not found:
-        raise UsageError(
-            f"{uri} has columns {table.column_names}; expected one of {', '.join(_KEYS)}"
-        )
-    return [value for name in found for value in table[name].to_pylist()]
-
-
-def _ids(values: Sequence[object], uri: str) -> frozenset[str]:
-    texts = [str(value).strip() for value in values if value is not None]
-    decimal = [text for text in texts if re.fullmatch(r"\d+\.0*", text)]
-    odd = [text for text in texts if re.search(r"[,;\t]", text)]
-    if decimal or odd:
-        problem = "decimal numbers" if decimal else "several columns in one"
-        raise UsageError(
-            f"{uri} holds {problem} ({len(decimal or odd)} values) where identifiers are expected. "
-            "An integer column with gaps becomes decimal in pandas: convert it to text first"
-        )
-    return frozenset(text for text in texts if text)
+    people = read_people_list(storage.read_bytes(uri), uri)
+    for note in people.notes:
+        say(f"note: {note}")
+    return Exclusions(people.ids)

@@ -17,18 +17,23 @@ from beam_jobs.blocks import EcgRow
 from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
-from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
-from beam_jobs.participants import Demographics, demographics_of, load_participants
+from beam_jobs.options import (
+    DEFAULT_UNIT_ECGS,
+    add_participants_options,
+    add_storage_option,
+    storage_of,
+)
+from beam_jobs.participants import demographics_of, participants_of
 from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.progress import say
 from beam_jobs.scale import spread_rows
-from beam_jobs.score_unit import demographics_problem
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, cut_units
 from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
 from lvm_core.quality import unscorable
+from lvm_core.tables import Demographics, demographics_problem
 from models.catalog import resolve_model
 from models.interface import PredictorInputs
 from models.saliency import DEFAULT_STEPS, Saliency
@@ -157,7 +162,9 @@ def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
     units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
     reader = UnitReader(storage, found.roots, layout)
-    table = load_participants(storage, args.participants) if args.participants else None
+    table, _ = participants_of(
+        storage, args.participants, args.participants_layout, accepted=args.accept_people
+    )
 
     if args.sample is None:
         rows = _by_id(reader, units, args.ecg_id)
@@ -212,7 +219,7 @@ def _problems(
             problems.append(refused.message)
             continue
         unknown = demographics_problem(people, i) if needs_demographics else None
-        problems.append(None if unknown is None else unknown[1])
+        problems.append(None if unknown is None else unknown.message)
     return problems
 
 
@@ -264,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--ecg-id", nargs="+", metavar="X", help="ECGs to draw, one picture each")
     which.add_argument("--sample", type=int, metavar="N", help="shares over about N ECGs instead")
     parser.add_argument("--input", action="append", nargs="+", required=True, metavar="URI")
-    parser.add_argument("--participants", help="CSV or Parquet with age, sex and body size")
+    add_participants_options(parser)
     parser.add_argument("--model", required=True, help="catalogue id or a file")
     parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
     parser.add_argument("--output", type=Path, required=True, help="folder for pictures and tables")

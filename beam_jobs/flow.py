@@ -15,6 +15,7 @@ import apache_beam as beam
 
 from beam_jobs.exclusions import Exclusions, load_exclusions
 from beam_jobs.options import RunOptions
+from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import PLAN_NAME, Plan, new_pieces, refuse_other_settings
 from beam_jobs.planner import (
     Inputs,
@@ -74,6 +75,12 @@ class JobKind(Protocol):
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at the amplitudes before the first unit; stop when they cannot be right."""
+
+    def forecast(self, exclusions: Exclusions) -> JoinForecast | None:
+        """Return what counts how the participant table fits the ECGs; None without a table."""
+
+    def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
+        """Say how the participant table fits the ECGs; stop when too many would be rejected."""
 
     def check_keys(self, keys: Keys) -> None:
         """Refuse keys of the inputs that fit nothing they are joined to."""
@@ -165,10 +172,12 @@ def _plan(
     keys = Keys()
     if old is not None:
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
+    keys.forecast = job.forecast(exclusions)
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
     if old is None:
         job.check_keys(keys)
-    base = old or Plan(job.kind, settings, (), inputs.n_ignored)
+    people = job.people(keys.forecast)
+    base = old or Plan(job.kind, settings, (), inputs.n_ignored, people=people)
     new_units = list(
         cut_units(
             marked,
@@ -183,7 +192,7 @@ def _plan(
         replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units
     ]
     plan = base.with_units([*base.units, *new_units])
-    plan = Plan(plan.kind, plan.settings, plan.units, inputs.n_ignored, scale)
+    plan = replace(plan, n_ignored=inputs.n_ignored, scale=scale)
     if old is not None:
         say(f"{len(added)} inputs were added since the run was planned")
     return _Planned(plan, inputs, True, keys, inputs.warnings)

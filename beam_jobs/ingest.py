@@ -25,6 +25,7 @@ from beam_jobs.commit import (
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.flow import run_job
 from beam_jobs.options import IngestOptions, parse_ingest
+from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import Plan
 from beam_jobs.planner import Keys, PlanningOptions
 from beam_jobs.progress import PROGRESS
@@ -158,6 +159,13 @@ class IngestKind:
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Return nothing: what a device file states is taken over, and judged before scoring."""
+        return {}
+
+    def forecast(self, exclusions: Exclusions) -> None:
+        """Return None: there is no participant table here."""
+
+    def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
+        """Return nothing: there is no participant table here."""
         return {}
 
     def check_keys(self, keys: Keys) -> None:

@@ -13,6 +13,7 @@ from beam_jobs.storage import Storage
 from lvm_core.body import Bsa
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
+from lvm_core.tables import PRESETS
 from models.devices import Device
 from models.engines import EngineName, Precision
 from models.spec import InputConvention
@@ -95,6 +96,8 @@ class ScoreOptions(RunOptions):
         model_dir: folder of fetched models, or None for the default.
         layout: URI of a layout file, or None for the canonical table.
         participants: URI of the participant table, or None.
+        participants_layout: what its columns mean: a preset or the URI of a file; None for ours.
+        accept_people: go on although the participant table looks wrong as a whole.
         engine: what computes; None for the one that was planned, or the fastest here.
         precision: of the arithmetic; None for the planned one, or float32.
         device: where it is computed; None for the planned one, or a GPU if there is one.
@@ -111,6 +114,8 @@ class ScoreOptions(RunOptions):
     model_dir: Path | None = None
     layout: str | None = None
     participants: str | None = None
+    participants_layout: str | None = None
+    accept_people: bool = False
     engine: EngineName | None = None
     precision: Precision | None = None
     device: Device | None = None
@@ -160,7 +165,7 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         help="how microvolts become the network's input (default: %(default)s)",
     )
     people = parser.add_argument_group("people and rules")
-    people.add_argument("--participants", help="CSV or Parquet with age, sex and body size")
+    add_participants_options(people)
     people.add_argument(
         "--bsa", choices=[b.value for b in Bsa], default=Bsa.DUBOIS.value,
         help="formula of the body surface area (default: %(default)s)",
@@ -185,6 +190,8 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
         model_dir=args.model_dir,
         layout=args.layout,
         participants=args.participants,
+        participants_layout=args.participants_layout,
+        accept_people=args.accept_people,
         engine=None if args.engine == AUTO else EngineName(args.engine),
         precision=None if args.precision is None else Precision(args.precision),
         device=None if args.device == AUTO else Device(args.device),
@@ -248,6 +255,22 @@ def add_storage_option(parser: argparse.ArgumentParser) -> None:
         "--storage-option", action="append", default=[], metavar="KEY=VALUE",
         help="for stores, for example s3.endpoint_override=HOST:PORT; may be repeated",
     )  # fmt: skip
+
+
+def add_participants_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that say where the participant table is and what it means."""
+    group.add_argument("--participants", help="CSV or Parquet with age, sex and body size")
+    group.add_argument(
+        "--participants-layout",
+        metavar="F|PRESET",
+        help="what its columns mean: a YAML file, or "
+        f"{', '.join(PRESETS)} (docs/people_tables.md; default: our own names and units)",
+    )
+    group.add_argument(
+        "--accept-people",
+        action="store_true",
+        help="go on although the participant table looks wrong as a whole",
+    )
 
 
 def storage_of(values: Sequence[str]) -> Storage:

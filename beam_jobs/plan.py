@@ -25,6 +25,7 @@ class Plan:
         units: in order.
         n_ignored: files that are no ECG by their names.
         scale: amplitudes seen before the first unit, for a score run.
+        people: how the participant table fits the ECGs, for a score run with one.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Plan:
     units: tuple[Unit, ...]
     n_ignored: int = 0
     scale: Mapping[str, Any] = field(default_factory=dict)
+    people: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings_sha256(self) -> str:
@@ -74,6 +76,7 @@ class Plan:
             "settings": dict(self.settings),
             "ignored": self.n_ignored,
             "scale": dict(self.scale),
+            "people": dict(self.people),
             "units": units,
         }
         return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
@@ -101,8 +104,14 @@ class Plan:
                 Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
                 for i, u in enumerate(content["units"])
             )
-            ignored, scale = content["ignored"], content["scale"]
-            return cls(content["kind"], content["settings"], units, ignored, scale)
+            return cls(
+                content["kind"],
+                content["settings"],
+                units,
+                content["ignored"],
+                content["scale"],
+                content["people"],
+            )
         except (KeyError, TypeError) as error:
             raise _damaged(error) from error
 

@@ -21,6 +21,7 @@ from beam_jobs.inputs import (
 from beam_jobs.layout import Layout
 from beam_jobs.parquet_columns import column_problems
 from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
+from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
@@ -305,11 +306,21 @@ class Keys:
         seen: ecg_id of everything so far.
         people: participant_id of everything so far.
         dates: earliest and latest recording of each participant_id.
+        forecast: counts how the participant table fits the ECGs; None without a table.
     """
 
     seen: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
+    forecast: JoinForecast | None = None
+
+    def add(
+        self, ecg_id: str, person: str | None, time: dt.datetime | None, *, date_comes_later: bool
+    ) -> None:
+        """Add an ECG that is the first of its ecg_id."""
+        self.seen.add(ecg_id)
+        if self.forecast is not None:
+            self.forecast.add(ecg_id, person, time, date_comes_later=date_comes_later)
 
 
 def mark_duplicates(
@@ -340,7 +351,8 @@ def mark_duplicates(
             marked.append(_mark_span(piece, columns[key], keys))
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
-            keys.seen.add(piece.ecg_id)
+            if not duplicate:
+                keys.add(piece.ecg_id, piece.participant_id, None, date_comes_later=True)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
             marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
         else:
@@ -363,11 +375,11 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
     stop = piece.first_row + (piece.n_ecgs or 0)
     for row in range(piece.first_row, min(stop, len(ids))):
         ecg_id = key_text(ids[row])
+        person, time = key_text(people[row]), local_time(times[row])[0]
         if ecg_id is not None and ecg_id in keys.seen:
             duplicates.append(row)
         elif ecg_id is not None:
-            keys.seen.add(ecg_id)
-        person, time = key_text(people[row]), local_time(times[row])[0]
+            keys.add(ecg_id, person, time, date_comes_later=False)
         keys.people.update([person] if person else [])
         if person is not None and time is not None:
             _widen(keys.dates, person, time)

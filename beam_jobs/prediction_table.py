@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import AMPLITUDES, EcgRow
 from beam_jobs.commit import table_of
-from beam_jobs.participants import Demographics
 from lvm_core import schemas
 from lvm_core.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
 from lvm_core.ecg_rules import ecg_rules
 from lvm_core.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
 from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
 from lvm_core.recalibration import Recalibration
+from lvm_core.tables import Demographics
 
 _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 

@@ -139,6 +139,7 @@ def final_report(
         "ignored_files": plan.n_ignored,
         "identical_signals": n_identical,
         "scale": {**plan.scale, "whole_run": verdict.message},
+        "people": dict(plan.people),
         "timing_s": _timing(spent_s["startup"], scoring_s, spent_s["scoring_cpu"]),
         "stages_s": {name: round(seconds, 3) for name, seconds in sorted(stages_s.items())},
         "stage_shares": stage_shares(stages_s),

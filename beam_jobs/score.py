@@ -16,7 +16,11 @@ from beam_jobs.flow import run_job
 from beam_jobs.layout import Layout, load_layout
 from beam_jobs.memory import expected_memory_mb, threads_that_fit
 from beam_jobs.options import ScoreOptions, parse_score
-from beam_jobs.participants import ParticipantTable, load_participants, read_participants_parquet
+from beam_jobs.participants import (
+    JoinForecast,
+    forecast_lines,
+    participants_of,
+)
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.planner import Keys, PlanningOptions
 from beam_jobs.progress import say
@@ -31,6 +35,7 @@ from lvm_core.body import Bsa
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.lvh import LvhPreset
 from lvm_core.recalibration import Recalibration
+from lvm_core.tables import ParticipantTable
 from models.catalog import ModelSource, resolve_model
 from models.devices import Device, visible_gpus
 from models.gpu_batch import IN_FLIGHT
@@ -104,7 +109,7 @@ class ScoreJob:
         participants = None
         if self.has_participants:
             uri = RunFolder(self.storage, self.output).path(PARTICIPANTS_NAME)
-            participants = read_participants_parquet(self.storage.read_bytes(uri))
+            participants = ParticipantTable.from_parquet(self.storage.read_bytes(uri))
         return ScoreContext(
             storage=self.storage,
             output=self.output,
@@ -155,8 +160,11 @@ class ScoreKind:
         self._layout: Layout | None = (
             load_layout(storage, options.layout) if options.layout else None
         )
-        self._participants: ParticipantTable | None = (
-            load_participants(storage, options.participants) if options.participants else None
+        self._participants, self._people_problems = participants_of(
+            storage,
+            options.participants,
+            options.participants_layout,
+            accepted=options.accept_people,
         )
         self._recalibration = _recalibration_of(options, self._models[0])
         if self._participants is not None and self._models[0].spec.needs_demographics:
@@ -203,6 +211,35 @@ class ScoreKind:
             return exclusions
         return exclusions.with_ids(self._participants.ecg_ids_of(exclusions.has))
 
+    def forecast(self, exclusions: Exclusions) -> JoinForecast | None:
+        """Return what counts how the participant table fits the ECGs; None without a table."""
+        if self._participants is None:
+            return None
+        needs = all(model.spec.needs_demographics for model in self._models)
+        return JoinForecast(self._participants, needs, exclusions.hits)
+
+    def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
+        """Say how the participant table fits the ECGs; stop when too many would be rejected.
+
+        Raises:
+            LvmError: the expected share of rejects is larger than --max-rejected-share.
+        """
+        if forecast is None or not forecast.n_ecgs_seen:
+            return {}
+        options, summary = self._options, forecast.summary()
+        for line in forecast_lines(summary):
+            say(line)
+        share = forecast.expected_share
+        if share > options.max_rejected_share:
+            examples = "; ".join(f"{name}: {text}" for name, text in forecast.examples.items())
+            raise LvmError(
+                f"{share:.1%} of the ECGs would be rejected for what {options.participants} says, "
+                f"at most {options.max_rejected_share:.1%} are allowed ({examples})."
+                f"{forecast.hint()} Nothing was scored. Correct the table or its layout "
+                "(docs/people_tables.md), or allow more with --max-rejected-share"
+            )
+        return {**summary, "accepted_problems": list(self._people_problems)}
+
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at amplitudes and leads before the first unit; stop when they cannot be right.
 
@@ -235,8 +272,8 @@ class ScoreKind:
         raise UsageError(
             f"nobody of {self._options.participants} is in the inputs: an ECG has ecg_id "
             f"{shown[0]!r} and participant_id {shown[1]!r}, the table has key "
-            f"{table.first_key!r}. Are ids written alike? For raw files --id-pattern tells the "
-            "participant"
+            f"{next(iter(table.keys), None)!r}. Are identifiers written alike? For device files "
+            "--id-pattern says where in the path the participant is"
         )
 
     def stops_at_wrong_scale(self) -> bool:

@@ -26,7 +26,7 @@ from beam_jobs.commit import (
     unit_files,
 )
 from beam_jobs.exclusions import Exclusions
-from beam_jobs.participants import Demographics, ParticipantTable, demographics_of
+from beam_jobs.participants import demographics_of
 from beam_jobs.prediction_table import ScoredRow, predictions_table
 from beam_jobs.progress import PROGRESS
 from beam_jobs.raw_input import excluded_reject
@@ -36,16 +36,11 @@ from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
-from lvm_core.errors import RejectReason
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset
-from lvm_core.quality import (
-    AmplitudeHistogram,
-    check_age_years,
-    check_bmi_kg_m2,
-    scorable,
-)
+from lvm_core.quality import AmplitudeHistogram, Rejection, scorable
 from lvm_core.recalibration import Recalibration
+from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
 from models.interface import EcgPredictor, Predictions
 
 _PREFETCH_CHUNKS: Final = 2
@@ -266,7 +261,7 @@ class _UnitWork:
 
     def _route(self, row: EcgRow, people: Demographics, i: int) -> None:
         """Give an ECG to the first model that can score it, or reject it."""
-        refusal: tuple[str, str] | None = None
+        refusal: Rejection | None = None
         for k, predictor in enumerate(self.context.predictors):
             problem = demographics_problem(people, i) if predictor.needs_demographics else None
             if problem is None:
@@ -274,7 +269,8 @@ class _UnitWork:
                 return
             refusal = refusal or problem
         assert refusal is not None
-        self.rejects.append(row.rejected(*refusal, people.participant_id[i]))
+        reason, message = refusal.reason.value, refusal.message
+        self.rejects.append(row.rejected(reason, message, people.participant_id[i]))
 
     def _enqueue(self, k: int, row: EcgRow, people: Demographics, i: int) -> None:
         predictor = self.context.predictors[k]
@@ -328,17 +324,3 @@ class _UnitWork:
         while self.pending:
             self._collect()
         return self.scored
-
-
-def demographics_problem(people: Demographics, i: int) -> tuple[str, str] | None:
-    """Return why a model that needs age, sex and BMI cannot score an ECG; None when it can."""
-    if not people.found[i]:
-        detail = "no row of the participant table has its ecg_id or participant_id"
-        return RejectReason.PARTICIPANT_MISSING.value, detail
-    age = check_age_years(float(people.age_years[i]))
-    if age is not None:
-        return age.reason.value, age.message
-    if people.sex_code[i] < 0:
-        return RejectReason.SEX_UNKNOWN.value, "sex is not known, and the model needs it"
-    bmi = check_bmi_kg_m2(float(people.bmi_kg_m2[i]))
-    return None if bmi is None else (bmi.reason.value, bmi.message)

@@ -21,7 +21,6 @@ from beam_jobs.commit import (
 from beam_jobs.exclusions import Exclusions, load_exclusions
 from beam_jobs.options import add_storage_option, storage_of
 from beam_jobs.parquet_input import read_table
-from beam_jobs.participants import read_participants_parquet
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.planner import redact_excluded
 from beam_jobs.progress import say
@@ -42,6 +41,7 @@ from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.errors import RejectReason, UsageError
 from lvm_core.quality import AmplitudeHistogram
+from lvm_core.tables import ParticipantTable
 
 
 def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
@@ -49,7 +49,7 @@ def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
     uri = folder.path(PARTICIPANTS_NAME)
     if not folder.storage.is_file(uri):
         return exclusions
-    table = read_participants_parquet(folder.storage.read_bytes(uri))
+    table = ParticipantTable.from_parquet(folder.storage.read_bytes(uri))
     return exclusions.with_ids(table.ecg_ids_of(exclusions.has))
 
 
@@ -182,7 +182,7 @@ def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool
     uri = folder.path(PARTICIPANTS_NAME)
     if not folder.storage.is_file(uri):
         return False
-    table = read_participants_parquet(folder.storage.read_bytes(uri))
+    table = ParticipantTable.from_parquet(folder.storage.read_bytes(uri))
     smaller = table.without(exclusions.hits)
     if len(smaller) == len(table):
         return False

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
+from lvm_core.tables import PRESETS
 from models.losses import MassLoss
 
 _SHARE_TOLERANCE: Final = 1e-9
@@ -112,8 +113,10 @@ class TrainingConfig(_Strict):
 
     Attributes:
         ecgs: folder with ECG Parquet files (searched with its subfolders), or one file.
-        participants: CSV or Parquet, keyed by participant_id: sex, birth_date or age_years,
-            bmi_kg_m2 or height_cm and weight_kg.
+        participants: CSV or Parquet, keyed by participant_id or ecg_id: sex, birth_date or
+            age_years, bmi_kg_m2 or height_cm and weight_kg.
+        participants_layout: what its columns mean: a preset (`ukb`, `ukb-rap`, `omop`) or a file.
+        accept_people: go on although the participant table looks wrong as a whole.
         cmr: CSV or Parquet: participant_id, lvm_cmr_g, and cmr_date where known.
         output: run folder.
         name: id of the model.
@@ -144,6 +147,8 @@ class TrainingConfig(_Strict):
 
     ecgs: Path
     participants: Path
+    participants_layout: Path | None = None
+    accept_people: bool = False
     cmr: Path
     output: Path
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "trained-model"
@@ -201,5 +206,8 @@ def load_config(path: Path) -> TrainingConfig:
         raise UsageError(f"{path} cannot be read: {error}") from error
     config = parse_settings(text, TrainingConfig, str(path))
     folder = path.resolve().parent
-    names = ("ecgs", "participants", "cmr", "output")
+    names = ["ecgs", "participants", "cmr", "output"]
+    layout = config.participants_layout
+    if layout is not None and str(layout) not in PRESETS:
+        names.append("participants_layout")
     return config.model_copy(update={name: folder / getattr(config, name) for name in names})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lvm_core.body import bmi_kg_m2, body_surface_area_m2, lv_mass_index_g_m2
+from lvm_core.body import body_surface_area_m2, lv_mass_index_g_m2
 from lvm_core.ecg import N_LEADS
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
@@ -22,15 +23,13 @@ from lvm_core.lvh import LvhPreset, lvh_arrays
 from lvm_core.quality import (
     AGE_RANGE_YEARS,
     BMI_RANGE_KG_M2,
-    HEIGHT_RANGE_CM,
-    WEIGHT_RANGE_KG,
-    PlausibleRange,
     scorable,
 )
+from lvm_core.tables import ParticipantTable
 from models.spec import N_SAMPLES
 from models.training_config import TrainingConfig
 from models.training_split import Part, part_of
-from models.training_tables import CmrTable, People, read_cmr, read_people
+from models.training_tables import CmrTable, read_cmr, read_participants
 
 LVH_PRESET: Final = LvhPreset.KHURSHID2021
 _SIGNALS_FILE: Final = "signals.npy"
@@ -117,7 +116,10 @@ def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
         UsageError: a table or file is not what is expected.
         LvmError: a side of the split has no ECG.
     """
-    people, cmr = read_people(config.participants), read_cmr(config.cmr)
+    people = read_participants(
+        config.participants, config.participants_layout, accepted=config.accept_people
+    )
+    cmr = read_cmr(config.cmr)
     excluded: Counter[str] = Counter()
     pairs = _pairs(_unique(_places(config.ecgs), excluded), cmr, config, excluded)
     table = _columns(pairs, people, cmr)
@@ -227,50 +229,35 @@ def _distance(pair: _Pair) -> float:
     return np.inf if pair.days < 0 else pair.days
 
 
-def _columns(pairs: list[_Pair], people: People, cmr: CmrTable) -> dict[str, Any]:
+def _columns(pairs: list[_Pair], people: ParticipantTable, cmr: CmrTable) -> dict[str, Any]:
     places = [pair.place for pair in pairs]
-    # One row beyond the table stands for a person whom it does not know.
-    rows = np.array(
-        [people.row_of.get(p.participant_id, len(people.row_of)) for p in places], dtype=np.intp
+    joined = people.join(
+        [place.ecg_id for place in places],
+        [place.participant_id for place in places],
+        [_at_midnight(place.day) for place in places],
     )
-    numbers = {name: np.append(column, np.nan)[rows] for name, column in people.numbers.items()}
-    births = np.append(people.birth_date, np.datetime64("NaT", "D"))[rows]
-    days = np.array([p.day for p in places], dtype="datetime64[D]")
-    age = _completed_years(births, days)
-    height_cm = _plausible(numbers["height_cm"], HEIGHT_RANGE_CM)
-    weight_kg = _plausible(numbers["weight_kg"], WEIGHT_RANGE_KG)
-    bmi = numbers["bmi_kg_m2"]
-    sex_code = np.append(people.sex_code, np.int8(-1))[rows].astype(np.int8)
     mass_g = cmr.lvm_cmr_g[[pair.cmr_row for pair in pairs]]
+    height_cm, weight_kg = (
+        size.astype(np.float64) for size in (joined.height_cm, joined.weight_kg)
+    )
     bsa_m2 = body_surface_area_m2(height_cm, weight_kg)
-    lvh = lvh_arrays(lv_mass_index_g_m2(mass_g, bsa_m2), sex_code, LVH_PRESET)
+    lvh = lvh_arrays(lv_mass_index_g_m2(mass_g, bsa_m2), joined.sex_code, LVH_PRESET)
     return {
         "ecg_id": np.array([p.ecg_id for p in places], dtype=np.str_),
         "participant_id": np.array([p.participant_id for p in places], dtype=np.str_),
         "part": np.full(len(places), "", dtype="<U5"),
         "uv_per_count": np.array([p.uv_per_count for p in places], dtype=np.float32),
-        "age_years": np.where(np.isnan(age), numbers["age_years"], age),
-        "sex_code": sex_code,
-        "bmi_kg_m2": np.where(np.isnan(bmi), bmi_kg_m2(height_cm, weight_kg), bmi),
+        "age_years": joined.age_years.astype(np.float64),
+        "sex_code": joined.sex_code,
+        "bmi_kg_m2": joined.bmi_kg_m2.astype(np.float64),
         "lvm_cmr_g": mass_g,
         "lvh": lvh.value,
         "lvh_known": lvh.known,
     }
 
 
-def _plausible(values: NDArray[np.float64], limits: PlausibleRange) -> NDArray[np.float64]:
-    return np.where(limits.is_outside(values), np.nan, values)
-
-
-def _completed_years(
-    birth: NDArray[np.datetime64], on: NDArray[np.datetime64]
-) -> NDArray[np.float64]:
-    """Return the age in completed years; NaN where a date is unknown or before the birth."""
-    birth_month, on_month = birth.astype("datetime64[M]"), on.astype("datetime64[M]")
-    months = (on_month - birth_month).astype(np.float64)
-    early = (on - on_month.astype("datetime64[D]")) < (birth - birth_month.astype("datetime64[D]"))
-    years = np.floor((months - early) / 12)
-    return np.where(np.isnat(birth) | np.isnat(on) | (years < 0), np.nan, years)
+def _at_midnight(day: np.datetime64) -> dt.datetime | None:
+    return None if np.isnat(day) else dt.datetime.combine(day.astype(dt.date), dt.time())
 
 
 def _usable(

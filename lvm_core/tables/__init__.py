@@ -8,11 +8,12 @@ people, `read_code_table` code lists; `ParticipantTable` joins participants to E
 from lvm_core.tables.cmr import CmrExaminations, read_cmr_table
 from lvm_core.tables.codes import code_key, read_code_table, system_key
 from lvm_core.tables.judge import TableJudgement, judge_people
-from lvm_core.tables.layout import PRESETS, ParticipantsLayout, parse_layout, preset_layout
+from lvm_core.tables.layout import PRESETS, ParticipantsLayout, layout_of_file, preset_layout
 from lvm_core.tables.lists import PeopleList, read_people_list
 from lvm_core.tables.participants import (
     Demographics,
     ParticipantTable,
+    PeopleTable,
     completed_years,
     demographics_problem,
     unknown_demographics,
@@ -30,12 +31,13 @@ __all__ = [
     "ParticipantsLayout",
     "People",
     "PeopleList",
+    "PeopleTable",
     "TableJudgement",
     "code_key",
     "completed_years",
     "demographics_problem",
     "judge_people",
-    "parse_layout",
+    "layout_of_file",
     "preset_layout",
     "read_cmr_table",
     "read_code_table",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
+from lvm_core.tables.raw import decode
 
 KEYS: Final = ("ecg_id", "participant_id")
 NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
@@ -183,30 +184,19 @@ OWN_LAYOUT: Final = ParticipantsLayout()
 """The layout of tables that follow our own names and units."""
 
 
-def parse_layout(text: str, name: str) -> ParticipantsLayout:
-    """Parse a layout file.
+def layout_of_file(data: bytes, name: str) -> ParticipantsLayout:
+    """Read a layout file.
 
     Args:
-        text: YAML.
+        data: YAML.
         name: of the file, for messages.
 
     Raises:
-        UsageError: it is no YAML, or has mistakes; all of them, with their lines.
+        UsageError: it is no YAML, has mistakes (all of them, with their lines), or names a column
+            that no command reads, which is often a misspelt one.
     """
-    return parse_settings(text, ParticipantsLayout, name)
-
-
-def preset_layout(name: str) -> ParticipantsLayout | None:
-    """Return the layout of a preset's name; None where there is none."""
-    return ParticipantsLayout.model_validate({"preset": name}) if name in PRESETS else None
-
-
-def refuse_unknown_columns(layout: ParticipantsLayout, name: str) -> None:
-    """Refuse a layout file that names a column which no command reads, which is often misspelt.
-
-    Raises:
-        UsageError: `columns` has such a name.
-    """
+    text, _ = decode(data, name)
+    layout = parse_settings(text, ParticipantsLayout, name)
     unknown = sorted(set(layout.columns) - {*READ, *OF_STUDIES})
     if unknown:
         raise UsageError(
@@ -214,3 +204,9 @@ def refuse_unknown_columns(layout: ParticipantsLayout, name: str) -> None:
             f"{', '.join((*READ, *OF_STUDIES))}. Covariates of a study are named in its own "
             "`columns`"
         )
+    return layout
+
+
+def preset_layout(name: str) -> ParticipantsLayout | None:
+    """Return the layout of a preset's name; None where there is none."""
+    return ParticipantsLayout.model_validate({"preset": name}) if name in PRESETS else None

@@ -35,6 +35,7 @@ from lvm_core.tables.people import MADE_BY_PLANNER, People, refuse_duplicate_key
 from lvm_core.tables.values import PLACEHOLDER_DATES, PLACEHOLDER_MONTHS
 
 AGE_STALE_DAYS: Final = 365
+NO_RECORDING_DATE: Final = "the date of the recording is not known, so that birth_date gives no age"
 _ASSUMED: Final = "birth_day_assumed"
 _SIZES: Final = (
     ("height_cm", HEIGHT_RANGE_CM, QualityFlag.HEIGHT_OUT_OF_RANGE),
@@ -69,6 +70,14 @@ class Demographics:
     flags: list[tuple[str, ...]]
     no_age_because: list[str | None]
     no_bmi_because: list[str | None]
+
+
+@dataclass(frozen=True)
+class PeopleTable:
+    """A participant table as it was read, and the same ready for joining."""
+
+    read: People
+    table: ParticipantTable
 
 
 class ParticipantTable:
@@ -114,9 +123,9 @@ class ParticipantTable:
         return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
 
     @property
-    def first_key(self) -> str | None:
-        """A key of the table, to show how it writes them."""
-        return next(iter((*self._by_ecg, *self._by_person)), None)
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the rows."""
+        return (*self._by_ecg, *self._by_person)
 
     @property
     def unknown_throughout(self) -> list[str]:
@@ -226,7 +235,7 @@ class ParticipantTable:
                 "age_years is not known"
             )
         if recorded_at is None or recorded_at.date() in PLACEHOLDER_DATES:
-            return "the date of the recording is not known, so that birth_date gives no age"
+            return NO_RECORDING_DATE
         return "birth_date lies after the date of the recording"
 
     def without(self, is_excluded: Callable[[str | None, str | None], bool]) -> ParticipantTable:

@@ -73,13 +73,14 @@ def test_participants_of_other_people__stop_before_scoring(
     assert not (tmp_path / "out" / "plan.json").exists()
 
 
-def test_participants_with_decimal_ids_in_csv__are_refused(
+def test_participants_with_some_decimal_ids_in_csv__are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_cohort(tmp_path / "in", 4)
-    table = write_csv(tmp_path / "p.csv", [{"participant_id": "1000037.0", "sex": "male"}])
+    rows = [{"participant_id": key, "sex": "male"} for key in ("1000037.0", "1000038")]
+    table = write_csv(tmp_path / "p.csv", rows)
     assert score(tmp_path / "in", tmp_path / "out", "--participants", table) == 2
-    assert "decimal numbers like 1000037.0" in capsys.readouterr().err
+    assert "1 identifiers with a decimal point (as 1001.0)" in capsys.readouterr().err
 
 
 def test_heights_in_metres__are_counted_in_the_report_and_said(

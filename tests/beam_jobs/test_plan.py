@@ -47,7 +47,7 @@ def test_plan__survives_its_bytes() -> None:
 def test_plan__bytes_hold_no_time_host_or_absolute_path() -> None:
     content = json.loads(_plan(*ABC).to_bytes())
     assert sorted(content) == [
-        "ignored", "kind", "lvm_ai_plan", "results_version", "scale", "settings", "units",
+        "ignored", "kind", "lvm_ai_plan", "people", "results_version", "scale", "settings", "units",
     ]  # fmt: skip
 
 

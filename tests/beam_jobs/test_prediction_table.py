@@ -155,6 +155,7 @@ def _people(**changes: Any) -> Demographics:
         "found": np.array([True]), "participant_id": ["p1"], "age_years": floats(63.0),
         "sex_code": np.array([0], dtype=np.int8), "bmi_kg_m2": floats(25.0),
         "height_cm": floats(165.0), "weight_kg": floats(68.0), "flags": [()],
+            "no_age_because": [None], "no_bmi_because": [None],
     }  # fmt: skip
     return Demographics(**(values | changes))
 

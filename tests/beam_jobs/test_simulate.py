@@ -139,7 +139,7 @@ def test_simulate__chosen_formats_take_turns(tmp_path: Path) -> None:
 
 
 def test_simulate__participants_are_read_by_the_score_job(raw: Path) -> None:
-    table = load_participants(Storage(), str(raw / "participants.csv")).arrow
+    table = load_participants(Storage(), str(raw / "participants.csv")).table.arrow
     people = synthetic_people(N, SEED)
     assert table.column("participant_id").to_pylist() == list(people.participant_id)
     assert table.column("birth_date").to_pylist() == people.birth_date.tolist()
