@@ -13,11 +13,9 @@ import pyarrow.compute as pc
 from lvm_core import schemas
 from lvm_core.errors import UsageError
 from lvm_core.tables.layout import (
-    BIRTH_PARTS,
     CM_PER_UNIT,
     KEYS,
     KG_PER_UNIT,
-    NUMBERS,
     OWN_LAYOUT,
     READ,
     ParticipantsLayout,
@@ -281,15 +279,3 @@ def refuse_duplicate_keys(table: pa.Table, name: str) -> None:
 
 def _first(texts: Sequence[str]) -> str:
     return "; ".join(texts[:5]) + ("; ..." if len(texts) > 5 else "")
-
-
-def known_columns(people: People) -> tuple[str, ...]:
-    """Return which of our columns a table has, under whatever name."""
-    return tuple(
-        our
-        for our in (*KEYS, "birth_date", "sex", *NUMBERS)
-        if people.table[our].null_count < people.table.num_rows
-    )
-
-
-__all__ = ["BIRTH_PARTS", "People", "Source", "read_people", "refuse_duplicate_keys"]

@@ -185,8 +185,14 @@ def parse_column(
         missing: further codes that stand for "unknown".
 
     Raises:
-        UsageError: a value is not what the column means; with row numbers, the first row is 1.
+        UsageError: a value is not what the column means, with row numbers (the first row is 1);
+            or dates have a time zone.
     """
+    if meaning.type == pa.date32() and getattr(column.type, "tz", None) is not None:
+        raise UsageError(
+            f"{table}: column {column_name} has a time zone, which would move dates to another "
+            "day; expected local dates or times without one"
+        )
     ready = _ready(column, meaning, missing)
     if ready is not None:
         return ready
@@ -212,9 +218,7 @@ def _ready(column: pa.Array, meaning: Meaning, missing: frozenset[str]) -> pa.Ar
     kind = column.type
     if pa.types.is_null(kind):
         return pa.nulls(len(column), meaning.type)
-    if meaning.type == pa.date32() and (
-        pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)
-    ):
+    if meaning.type == pa.date32() and (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
         return pc.cast(column, pa.date32(), safe=False)
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if meaning.type == pa.float64() and is_number and not missing:

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import datetime as dt
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lvm_core.errors import UsageError
+from lvm_core.tables import ParticipantsLayout, ParticipantTable, judge_people, read_people
+from lvm_core.tables.people import known_columns
+from tests.lvm_core.tables.people_cases import CASES, Case, right_people
+
+SHARED = Path(__file__).parents[4] / "shared" / "cases" / "people_tables"
+
+
+def _name(case: Case) -> str:
+    return case.name
+
+
+def _read(case: Case) -> ParticipantTable:
+    layout = ParticipantsLayout.model_validate(case.layout)
+    return ParticipantTable.of(read_people(case.data, case.name, layout))
+
+
+def _parquet(columns: dict[str, Any]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.refused is None], ids=_name)
+def test_read_people__means_what_was_worked_out_by_hand(case: Case) -> None:
+    rows = _read(case).arrow.to_pylist()
+    expected = right_people(case)
+    assert len(rows) == len(expected)
+    for row, right in zip(rows, expected, strict=True):
+        for name, value in right.items():
+            given = row[name]
+            assert given == (pytest.approx(value, rel=1e-5) if isinstance(value, float) else value)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.refused is not None], ids=_name)
+def test_read_people__refuses_with_the_cause(case: Case) -> None:
+    with pytest.raises(UsageError) as refusal:
+        _read(case)
+    assert case.refused is not None
+    assert case.refused in str(refusal.value)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.refused is None], ids=_name)
+def test_judge_people__finds_tables_that_cannot_be_right(case: Case) -> None:
+    problems = "; ".join(judge_people(_read(case).arrow).problems)
+    if case.judged is None:
+        assert problems == ""
+    else:
+        assert case.judged in problems
+
+
+def test_read_people__latin1_is_said() -> None:
+    case = next(c for c in CASES if c.name == "latin1_other_column.csv")
+    assert "is not UTF-8 (line 2)" in read_people(case.data, case.name).notes[0]
+
+
+def test_read_people__dropped_decimal_points_are_said() -> None:
+    case = next(c for c in CASES if c.name == "float_ids.csv")
+    assert "1001.0 is read as 1001" in read_people(case.data, case.name).notes[0]
+
+
+def test_read_people__parquet_types_mean_the_same_as_text() -> None:
+    columns = {
+        "participant_id": [7, 8],
+        "sex": pa.array(["F", "male"]).dictionary_encode(),
+        "birth_date": [dt.date(1950, 5, 5), None],
+        "age_years": [61.5, float("inf")],
+        "height_cm": [165, 178],
+        "bmi_kg_m2": pa.nulls(2),
+        "weight_kg": [False, False],
+    }
+    with pytest.raises(UsageError, match="weight_kg has 2 values that are not a number"):
+        read_people(_parquet(columns), "p.parquet")
+    del columns["weight_kg"]
+    people = read_people(_parquet(columns), "p.parquet")
+    assert people.table.select(["participant_id", "sex", "birth_date", "age_years"]).to_pylist() == [
+        {"participant_id": "7", "sex": "female", "birth_date": dt.date(1950, 5, 5),
+         "age_years": 61.5},
+        {"participant_id": "8", "sex": "male", "birth_date": None, "age_years": None},
+    ]  # fmt: skip
+    assert known_columns(people) == (
+        "participant_id",
+        "birth_date",
+        "sex",
+        "age_years",
+        "height_cm",
+    )
+
+
+def test_read_people__parquet_codes_of_floats_are_whole() -> None:
+    data = _parquet({"participant_id": ["a", "b", "c"], "sex": [0.0, 1.0, None]})
+    layout = ParticipantsLayout.model_validate({"sex": {0: "female", 1: "male"}})
+    assert read_people(data, "p", layout).table["sex"].to_pylist() == ["female", "male", None]
+
+
+def test_read_people__birth_with_a_zone_in_parquet_is_read_by_its_text() -> None:
+    moment = dt.datetime(1950, 5, 5, 0, 0, tzinfo=dt.UTC)
+    data = _parquet({"participant_id": ["a"], "birth_date": pa.array([moment])})
+    assert read_people(data, "p").table["birth_date"].to_pylist() == [dt.date(1950, 5, 5)]
+
+
+def test_read_people__birth_from_year_and_month() -> None:
+    text = b"eid,31-0.0,34-0.0,52-0.0\n1,0,1950,5\n2,1,1951,August\n3,1,1952,\n"
+    layout = ParticipantsLayout.model_validate(
+        {"preset": "ukb", "births": "month_and_year",
+         "columns": {"birth_year": "34-0.0", "birth_month": "52-0.0"}}
+    )  # fmt: skip
+    table = read_people(text, "u.csv", layout).table
+    days = [dt.date(1950, 5, 15), dt.date(1951, 8, 15), None]
+    assert table["birth_date"].to_pylist() == days
+    assert table["birth_day_assumed"].to_pylist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("month", "message"), [("13", "a month"), ("m", "a month"), ("May", None), ("ma", "a month")]
+)
+def test_read_people__months(month: str, message: str | None) -> None:
+    text = f"participant_id,birth_year,birth_month,birth_day\n1,1950,{month},6\n".encode()
+    layout = ParticipantsLayout.model_validate(
+        {"columns": {name: name for name in ("birth_year", "birth_month", "birth_day")}}
+    )
+    if message is None:
+        births = read_people(text, "u.csv", layout).table["birth_date"].to_pylist()
+        assert births == [dt.date(1950, 5, 6)]
+    else:
+        with pytest.raises(UsageError, match=f"not {message}"):
+            read_people(text, "u.csv", layout)
+
+
+def test_read_people__impossible_birth_is_refused_with_its_row() -> None:
+    layout = ParticipantsLayout.model_validate(
+        {"columns": {name: name for name in ("birth_year", "birth_month", "birth_day")}}
+    )
+    text = b"participant_id,birth_year,birth_month,birth_day\n1,1950,2,6\n2,1950,2,30\n"
+    with pytest.raises(UsageError, match="row 2 has birth year 1950, month 2 and day 30"):
+        read_people(text, "u.csv", layout)
+
+
+def test_read_people__month_format_without_a_day_is_the_15th() -> None:
+    layout = ParticipantsLayout(births="month_and_year", date_format="%m/%Y")
+    table = read_people(b"participant_id,birth_date\na,05/1950\nb,\n", "b.csv", layout).table
+    assert table["birth_date"].to_pylist() == [dt.date(1950, 5, 15), None]
+    assert table["birth_day_assumed"].to_pylist() == [True, False]
+
+
+def test_read_people__whole_births_of_parquet_are_not_assumed() -> None:
+    data = _parquet({"participant_id": ["a"], "birth_date": [dt.date(1950, 5, 6)]})
+    table = read_people(data, "p", ParticipantsLayout(births="month_and_year")).table
+    assert table["birth_day_assumed"].to_pylist() == [False]
+
+
+def test_read_people__no_births_at_all() -> None:
+    layout = ParticipantsLayout(births="month_and_year")
+    table = read_people(b"participant_id,sex\na,male\n", "p.csv", layout).table
+    assert table["birth_date"].to_pylist() == [None]
+
+
+def test_read_people__wrong_preset_is_suspected() -> None:
+    layout = ParticipantsLayout(preset="ukb-rap")
+    with pytest.raises(UsageError, match="was the layout ukb-rap meant"):
+        read_people(b"who,31-0.0\n1,0\n", "u.csv", layout)
+
+
+def test_read_people__instance_chooses_the_visit() -> None:
+    text = b"eid,50-2.0,50-3.0\n1,170,169\n"
+    later = ParticipantsLayout.model_validate({"preset": "ukb", "instance": 3})
+    assert read_people(text, "u.csv", later).table["height_cm"].to_pylist() == [169.0]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample tables are not here")
+def test_read_people__sample_tables_are_read_or_refused_by_name() -> None:
+    outcomes = {}
+    for path in sorted(SHARED.glob("*.csv")):
+        try:
+            people = read_people(path.read_bytes(), path.name)
+            outcomes[path.stem] = bool(judge_people(people.table).problems)
+        except UsageError as error:
+            outcomes[path.stem] = str(error)
+    judged = {name for name, outcome in outcomes.items() if outcome is True}
+    assert judged == {
+        "bmi_conflict", "bmi_is_weight", "height_m", "sex_flipped", "swapped_hw", "weight_lb",
+    }  # fmt: skip
+    refused = {name for name, outcome in outcomes.items() if isinstance(outcome, str)}
+    assert refused == {
+        "birth_ddmmyyyy", "birth_year", "birth_year_month", "decimal_comma_quoted", "eid_only",
+        "missing_sex_-1", "rap_names", "sci_ids", "sex_01", "sex_12", "sex_weiblich", "ukb_names",
+    }  # fmt: skip
