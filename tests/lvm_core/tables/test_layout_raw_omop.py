@@ -55,8 +55,8 @@ def test_omop__what_is_missing_is_named() -> None:
         read_people(only_person, "cdm", layout)
     with pytest.raises(UsageError, match="expected person_id among them"):
         read_people(_omop(person="id,x\n1,2\n"), "cdm", layout)
+    short = "person_id,measurement_concept_id,measurement_date\n1,1,2010-01-01\n"
     with pytest.raises(UsageError, match="expected value_as_number, unit_concept_id among them"):
-        short = "person_id,measurement_concept_id,measurement_date\n1,1,2010-01-01\n"
         read_people(_omop(measurement=short), "cdm", layout)
 
 
