@@ -33,7 +33,7 @@ from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
 from lvm_core.quality import unscorable
-from lvm_core.tables import Demographics, demographics_problem
+from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
 from models.catalog import resolve_model
 from models.interface import PredictorInputs
 from models.saliency import DEFAULT_STEPS, Saliency
@@ -124,7 +124,7 @@ def time_shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai explain`."""
-    args = _parser().parse_args(argv)
+    args = parse(argv)
     if args.steps < 1:
         raise UsageError(f"--steps is {args.steps}, expected 1 or more")
     if args.sample is not None and args.sample < 1:
@@ -154,6 +154,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def participants_from(
+    args: argparse.Namespace,
+) -> tuple[ParticipantTable | None, tuple[str, ...]]:
+    """Read the participant table that the options name; see `participants_of`."""
+    return participants_of(
+        storage_of(args.storage_option),
+        args.participants,
+        args.participants_layout,
+        accepted=args.accept_people,
+    )
+
+
 def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     """Read the ECGs that were asked for; refuse those that must not be scored."""
     storage = storage_of(args.storage_option)
@@ -162,9 +174,7 @@ def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
     units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
     reader = UnitReader(storage, found.roots, layout)
-    table, _ = participants_of(
-        storage, args.participants, args.participants_layout, accepted=args.accept_people
-    )
+    table, _ = participants_from(args)
 
     if args.sample is None:
         rows = _by_id(reader, units, args.ecg_id)
@@ -258,6 +268,11 @@ def _write_shares(explained: Sequence[Explained], label: str, folder: Path) -> l
     figure.savefig(files[1], dpi=130)
     figure.savefig(files[2], metadata={"Date": None})
     return files
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the options of `lvm-ai explain`; exits with 2 on wrong usage."""
+    return _parser().parse_args(argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ import lvm_ai
 from lvm_core.errors import RejectReason
 from lvm_core.quality import QualityFlag
 from lvm_core.schemas import ECG_REQUIRED, ECGS, TABLES, Table
+from tests import people_answers
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -74,7 +75,12 @@ def schema() -> str:
     return out.getvalue()
 
 
-PAGES = {"tables.md": tables, "commands.md": commands, "../studies/study.schema.json": schema}
+PAGES = {
+    "tables.md": tables,
+    "commands.md": commands,
+    "people_tables_answers.md": people_answers.page,
+    "../studies/study.schema.json": schema,
+}
 
 
 if __name__ == "__main__":
