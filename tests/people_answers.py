@@ -151,7 +151,7 @@ def _section(
 
 def _short(message: str) -> str:
     text = message.replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if len(text) <= 200 else f"{text[:200].rpartition(' ')[0]} ..."
 
 
 _PAGE_HEAD = """# Tables of people: the answers of every command
