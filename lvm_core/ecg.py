@@ -45,7 +45,7 @@ class Ecg:
         step_uv: microvolts of one count, the smallest over the leads of the source.
         source_format: `cardiosoft_xml`, `muse_xml` or `wfdb`.
         leads_derived: True when III, aVR, aVL and aVF were computed from I and II.
-        saturated_leads: leads that touch the limits of the source's integer type.
+        saturated_leads: leads that stay at a limit of the source's integer type.
         recorded_at: local date and time of the recording, without a zone; None when unknown.
         header_participant_id: the identifier in the file, used only when the user asks for it.
         measurements: what the device measured.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Final
+
+# Up to six digits on either side of a point or a comma: a quantity, never an identifier.
+_SHORT_NUMBER: Final = re.compile(r"[-+]?\d{1,6}(?:[.,]\d{1,6})?(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
 class RejectReason(StrEnum):
@@ -58,3 +63,17 @@ class EcgRejected(LvmError):
 
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.message}"
+
+
+def described(text: str | None) -> str:
+    """Return how a message may show a text that comes from a data file.
+
+    A short number is shown as it stands. Any other text may hold a name or an identifier, so only
+    its length is given.
+    """
+    shown = (text or "").strip()
+    if not shown:
+        return "absent" if text is None else "empty"
+    if _SHORT_NUMBER.fullmatch(shown):
+        return shown
+    return f"a text of {len(shown)} characters"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,19 +19,29 @@ MODEL_LEADS: Final = ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6", "aVF
 DERIVED_FROM_I_AND_II: Final = ("III", "aVR", "aVL", "aVF")
 
 _BY_UPPER: Final = {lead.upper(): lead for lead in LEADS_12}
-_PREFIXES: Final = ("MDC_ECG_LEAD_", "LEAD ", "LEAD_", "LEAD")
+# "Derivation" 1 to 3, as devices in Romance languages write the limb leads.
+_BY_UPPER |= {"DI": "I", "DII": "II", "DIII": "III", "D1": "I", "D2": "II", "D3": "III"}
+# Words before the name and a unit in brackets after it. A minus sign is no separator: `-aVR` is
+# the inverted lead.
+_SPELLING: Final = re.compile(
+    r"(?:(?:MDC_ECG_LEAD|ECG|EKG|LEAD)[ _:.]*){0,2}(?P<lead>[A-Z0-9]+)"
+    r"(?:\s*(?:\([MUN\u039c]?V\)|\[[MUN\u039c]?V\]))?"
+)
+_LONGEST_NAME: Final = 40
 
 
 def canonical_lead(name: str) -> str | None:
     """Return the canonical spelling of a lead name, or None for a lead outside the twelve.
 
-    Case and surrounding blanks do not matter, nor does a prefix `Lead` or `MDC_ECG_LEAD_`:
-    `avr`, `AVR` and `MDC_ECG_LEAD_aVR` are all `aVR`; `vx` is None.
+    Case and surrounding blanks do not matter, nor do the words `Lead`, `ECG` and `MDC_ECG_LEAD_`
+    before the name or a voltage in brackets after it: `avr`, `ECG lead aVR`, `MDC_ECG_LEAD_aVR`
+    and `aVR (mV)` are all `aVR`; `DI`, `DII` and `DIII` are `I`, `II` and `III`. `vx` is None,
+    and so is a changed lead, such as `-aVR` or `I filtered`.
     """
-    key = name.strip().upper()
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
-    return _BY_UPPER.get(key.strip())
+    if len(name) > _LONGEST_NAME:
+        return None
+    spelling = _SPELLING.fullmatch(name.strip().upper())
+    return None if spelling is None else _BY_UPPER.get(spelling["lead"])
 
 
 def order_indices(source: Sequence[str], target: Sequence[str]) -> NDArray[np.intp]:

@@ -22,7 +22,12 @@ class QualityFlag(StrEnum):
     """A remark that travels with a recording into `quality_flags`; the list is closed."""
 
     POOR_DATA_QUALITY = "poor_data_quality"  # the device's own statement
-    SATURATED = "saturated"  # a lead touches the limits of the source's integer type
+    SATURATED = "saturated"  # a lead stays at a limit of the source's integer type
+    XML_REPAIRED = "xml_repaired"  # stray &, < or control characters outside the waveform
+    CHECKSUM_ABSENT = "checksum_absent"  # a WFDB header with 0 in place of every checksum
+    UNIT_ASSUMED = "unit_assumed"  # MUSE: 4.88 without a unit, which can only be microvolts
+    DATE_UNREADABLE = "date_unreadable"  # a date is given, but cannot be read: recorded_at is null
+    INTERPOLATED = "interpolated"  # short gaps of missing samples filled, only when asked for
     LEADS_DERIVED = "leads_derived"  # III, aVR, aVL, aVF computed from I and II
     RESAMPLED = "resampled"  # another rate than 500 Hz
     END_REPEATED = "end_repeated"  # at least 9.98 s, completed by repeating the last sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.errors import EcgRejected, RejectReason, described
 
 DAYS_PER_YEAR: Final = 365.25
 _UV_PER_UNIT: Final = {
@@ -23,6 +23,13 @@ _UV_PER_UNIT: Final = {
     "volt": 1e6,
     "volts": 1e6,
 }
+# Units that device files state and that are no voltage; a message may quote them.
+_NO_VOLTAGE: Final = frozenset({"adu", "counts", "lsb", "nu", "mmhg", "bpm", "ma"})
+
+
+def is_voltage(unit: str) -> bool:
+    """Return True when `uv_per_unit` knows the unit."""
+    return unit.strip().lower() in _UV_PER_UNIT
 
 
 def uv_per_unit(unit: str) -> float:
@@ -35,6 +42,12 @@ def uv_per_unit(unit: str) -> float:
     if factor is None:
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"unit {unit.strip()!r} is not a known voltage; expected uV, mV, nV or V",
+            f"unit {described_unit(unit)} is not a known voltage; expected uV, mV, nV or V",
         )
     return factor
+
+
+def described_unit(unit: str | None) -> str:
+    """Return how a message may show the unit that a file states: a known one, or its length."""
+    known = unit is not None and (is_voltage(unit) or unit.strip().lower() in _NO_VOLTAGE)
+    return f"'{unit.strip()}'" if unit is not None and known else described(unit)

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lvm_core.ecg import Ecg
-from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.errors import EcgRejected, RejectReason, described
 from lvm_core.formats.cardiosoft_measurements import read_measurements
 from lvm_core.formats.channels import (
     HIGHEST_RATE_HZ,
@@ -21,16 +21,17 @@ from lvm_core.formats.channels import (
 from lvm_core.formats.xml import (
     mentions_poor_quality,
     number_of,
-    parse_xml,
+    parse_repairable_xml,
     text_of,
     whole_number_of,
 )
-from lvm_core.leads import LEADS_12, canonical_lead
+from lvm_core.leads import canonical_lead
 from lvm_core.quality import QualityFlag
-from lvm_core.units import uv_per_unit
+from lvm_core.units import described_unit, is_voltage, uv_per_unit
 
 _STRIP_PATHS: Final = ("StripData", "Strip/StripData", "StripData/Strip")
 _DIAGNOSIS_TAGS: Final = frozenset({"DiagnosisText", "ConclusionText"})
+_STRIP_TAGS: Final = frozenset({"StripData", "Strip"})
 _WHERE: Final = "the CardioSoft rhythm strip"
 
 
@@ -38,8 +39,9 @@ def read_cardiosoft(data: bytes) -> Ecg:
     """Decode a CardioSoft XML file.
 
     Reads the rhythm strip (`StripData`, also `Strip/StripData` and `StripData/Strip`), never the
-    median beat or the full disclosure. All twelve leads are used as stored: the derived ones may
-    differ from Einthoven's law by some counts, and the published models saw them that way.
+    median beat or the full disclosure. Leads are used as stored: III, aVR, aVL and aVF may differ
+    from Einthoven's law by some counts, and the published models saw them that way. Those that are
+    absent are derived from I and II.
 
     Args:
         data: the bytes of the file.
@@ -47,24 +49,28 @@ def read_cardiosoft(data: bytes) -> Ecg:
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """
-    root = parse_xml(data)
+    root, repaired = parse_repairable_xml(data, _STRIP_TAGS)
     scope = _strip_scope(root)
     channels = _channels(scope)
     twelve = assemble(channels, _WHERE)
     _check_counts(scope, n_samples=twelve.leads_uv.shape[0])
-    flags: tuple[str, ...] = ()
-    if mentions_poor_quality(root, _DIAGNOSIS_TAGS):
-        flags = (QualityFlag.POOR_DATA_QUALITY.value,)
+    recorded_at, date_unreadable = _recorded_at(root.find("ObservationDateTime"))
+    flags = {
+        QualityFlag.POOR_DATA_QUALITY: mentions_poor_quality(root, _DIAGNOSIS_TAGS),
+        QualityFlag.XML_REPAIRED: repaired,
+        QualityFlag.DATE_UNREADABLE: date_unreadable,
+    }
     return Ecg(
         leads_uv=twelve.leads_uv,
         sampling_rate_hz=_sampling_rate_hz(scope),
         step_uv=twelve.step_uv,
         source_format="cardiosoft_xml",
+        leads_derived=twelve.derived,
         saturated_leads=twelve.saturated,
-        recorded_at=_recorded_at(root.find("ObservationDateTime")),
+        recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientInfo/PID"),
         measurements=read_measurements(root),
-        quality_flags=flags,
+        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
 
@@ -109,7 +115,8 @@ def _channels(scope: list[Element]) -> dict[str, Channel]:
             )
         if lead is not None:
             waveforms[lead] = waveform
-    require_leads(waveforms, LEADS_12, _WHERE)
+    n_waveforms = len(scope[0].findall("WaveformData"))
+    require_leads(waveforms, _WHERE, n_other=n_waveforms - len(waveforms))
     step_uv = _uv_per_count(_first(scope, "Resolution"))
     return {
         lead: Channel(_counts(waveform.text or "", lead), step_uv)
@@ -139,13 +146,18 @@ def _uv_per_count(resolution: Element | None) -> float:
     value = number_of(resolution, ".")
     units = "" if resolution is None else resolution.get("units", "").strip()
     if value is None or value <= 0 or not units.lower().endswith("perlsb"):
-        told = "" if resolution is None else (resolution.text or "").strip()
+        stated = described(None if resolution is None else resolution.text or "")
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"Resolution of {_WHERE} is {told!r} with units {units!r}; "
+            f"Resolution of {_WHERE} is {stated} with units {_described_step_unit(units)}; "
             "expected a number above 0 with units 'uVperLsb'",
         )
     return value * uv_per_unit(units[: -len("perLsb")])
+
+
+def _described_step_unit(units: str) -> str:
+    voltage = units[: -len("perLsb")] if units.lower().endswith("perlsb") else units
+    return f"'{units}'" if is_voltage(voltage) else described_unit(units)
 
 
 def _sampling_rate_hz(scope: list[Element]) -> float:
@@ -153,10 +165,11 @@ def _sampling_rate_hz(scope: list[Element]) -> float:
     value = number_of(rate, ".")
     units = "" if rate is None else rate.get("units", "Hz").strip()
     if value is None or not 0 < value < HIGHEST_RATE_HZ or units.lower() != "hz":
-        told = "absent" if rate is None else f"{(rate.text or '').strip()!r} {units}"
+        units_stated = "Hz" if units.lower() == "hz" else described(units)
+        stated = "absent" if rate is None else f"{described(rate.text or '')} {units_stated}"
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
-            f"SampleRate of {_WHERE} is {told}; expected a number of Hz above 0. "
+            f"SampleRate of {_WHERE} is {stated}; expected a number of Hz above 0. "
             "It is never guessed",
         )
     return value
@@ -177,15 +190,22 @@ def _check_counts(scope: list[Element], n_samples: int) -> None:
             )
 
 
-def _recorded_at(element: Element | None) -> dt.datetime | None:
-    """Return `ObservationDateTime`; a missing time of day is taken as midnight."""
-    year, month, day = (whole_number_of(element, tag) for tag in ("Year", "Month", "Day"))
-    hour, minute, second = (
+def _recorded_at(element: Element | None) -> tuple[dt.datetime | None, bool]:
+    """Return when the recording was made, and True when the date it gives cannot be read.
+
+    A missing time of day is taken as midnight.
+    """
+    date = [whole_number_of(element, tag) for tag in ("Year", "Month", "Day")]
+    time_of_day = [
         whole_number_of(element, tag) if text_of(element, tag) else 0
         for tag in ("Hour", "Minute", "Second")
-    )
+    ]
+    is_stated = any(text_of(element, tag) for tag in ("Year", "Month", "Day"))
+    year, month, day = date
+    hour, minute, second = time_of_day
     if year is None or month is None or day is None:
-        return None
+        return None, is_stated
     if hour is None or minute is None or second is None:
-        return None
-    return local_datetime((year, month, day), (hour, minute, second))
+        return None, True
+    recorded_at = local_datetime((year, month, day), (hour, minute, second))
+    return recorded_at, recorded_at is None

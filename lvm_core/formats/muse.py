@@ -12,31 +12,37 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from lvm_core.canonical import MIN_DURATION_S
 from lvm_core.ecg import Ecg
-from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.errors import EcgRejected, RejectReason, described
 from lvm_core.formats.channels import (
     HIGHEST_RATE_HZ,
-    INDEPENDENT_LEADS,
     INT16_LIMITS,
     Channel,
     assemble,
     local_datetime,
     require_leads,
+    unambiguous_date,
 )
 from lvm_core.formats.muse_measurements import read_measurements
 from lvm_core.formats.xml import (
     mentions_poor_quality,
     number_of,
-    parse_xml,
+    parse_repairable_xml,
     text_of,
     whole_number_of,
 )
 from lvm_core.leads import canonical_lead
 from lvm_core.quality import QualityFlag
-from lvm_core.units import uv_per_unit
+from lvm_core.units import described_unit, uv_per_unit
 
 _STATEMENT_TAGS: Final = frozenset({"StmtText"})
+_UNTYPED: Final = "without a type"
+_WAVEFORM_TAGS: Final = frozenset({"Waveform"})
 _WHERE: Final = "the MUSE rhythm waveform"
+# The step of MUSE itself. Without a unit it can only be microvolts: 4.88 mV would leave an ECG one
+# count high, and int16 counts of 4.88 nV end at 0.16 mV.
+_STEP_WITHOUT_UNIT_UV: Final = 4.88
 _DATE: Final = re.compile(r"(\d{1,2})[-/](\d{1,2})[-/](\d{4})", re.ASCII)
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\.\d+)?", re.ASCII)
 
@@ -44,7 +50,8 @@ _TIME: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\.\d+)?", re.ASCII)
 def read_muse(data: bytes) -> Ecg:
     """Decode a MUSE XML file.
 
-    Reads the waveform of type Rhythm; the Median one, which comes first, is never used as signal.
+    Reads the waveform of type Rhythm, or the only one of 10 s where no type is given; the Median
+    one, which comes first, is never used as signal.
     Files hold the eight leads I, II, V1-V6, from which the other four are derived, or all twelve,
     which are then used as stored. Samples are little-endian int16 in base64, checked against the
     file's own CRC-32.
@@ -55,12 +62,20 @@ def read_muse(data: bytes) -> Ecg:
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """
-    root = parse_xml(data)
+    root, repaired = parse_repairable_xml(data, _WAVEFORM_TAGS)
     waveform = _rhythm(root)
-    twelve = assemble(_channels(waveform), _WHERE)
-    flags: tuple[str, ...] = ()
-    if mentions_poor_quality(root, _STATEMENT_TAGS):
-        flags = (QualityFlag.POOR_DATA_QUALITY.value,)
+    elements = _lead_elements(waveform)
+    channels = {lead: _channel(element, lead) for lead, element in elements.items()}
+    twelve = assemble(channels, _WHERE)
+    recorded_at, date_unreadable = _recorded_at(root)
+    flags = {
+        QualityFlag.POOR_DATA_QUALITY: mentions_poor_quality(root, _STATEMENT_TAGS),
+        QualityFlag.XML_REPAIRED: repaired,
+        QualityFlag.UNIT_ASSUMED: any(
+            text_of(element, "LeadAmplitudeUnits") is None for element in elements.values()
+        ),
+        QualityFlag.DATE_UNREADABLE: date_unreadable,
+    }
     return Ecg(
         leads_uv=twelve.leads_uv,
         sampling_rate_hz=_sampling_rate_hz(waveform),
@@ -68,23 +83,30 @@ def read_muse(data: bytes) -> Ecg:
         source_format="muse_xml",
         leads_derived=twelve.derived,
         saturated_leads=twelve.saturated,
-        recorded_at=_recorded_at(root),
+        recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientDemographics/PatientID"),
         measurements=read_measurements(root),
-        quality_flags=flags,
+        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
 
 def _rhythm(root: Element) -> Element:
     waveforms = root.findall("Waveform")
-    types = [text_of(waveform, "WaveformType") or "without a type" for waveform in waveforms]
-    rhythms = [w for w, kind in zip(waveforms, types, strict=True) if kind.lower() == "rhythm"]
+    types = [_waveform_type(waveform) for waveform in waveforms]
+    rhythms = [w for w, kind in zip(waveforms, types, strict=True) if kind == "Rhythm"]
+    if not rhythms:
+        rhythms = [
+            waveform
+            for waveform, kind in zip(waveforms, types, strict=True)
+            if kind == _UNTYPED and _duration_s(waveform) >= MIN_DURATION_S
+        ]
     if len(rhythms) == 1:
         return rhythms[0]
     if rhythms:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"MUSE file has {len(rhythms)} waveforms of type Rhythm; expected one",
+            f"MUSE file has {len(rhythms)} waveforms of type Rhythm or without a type; expected "
+            "one",
         )
     raise EcgRejected(
         RejectReason.TOO_SHORT,
@@ -93,7 +115,23 @@ def _rhythm(root: Element) -> Element:
     )
 
 
-def _channels(waveform: Element) -> dict[str, Channel]:
+def _waveform_type(waveform: Element) -> str:
+    """Return `Rhythm`, `Median` or how a message names any other type."""
+    kind = text_of(waveform, "WaveformType")
+    if kind is None:
+        return _UNTYPED
+    known = {"rhythm": "Rhythm", "median": "Median"}
+    return known.get(kind.lower(), "of another type")
+
+
+def _duration_s(waveform: Element) -> float:
+    """Return the seconds of a waveform by the length of its first lead's base64."""
+    text = text_of(waveform, "LeadData/WaveFormData") or ""
+    n_bytes = len("".join(text.split()).rstrip("=")) * 3 // 4
+    return n_bytes / 2 / _sampling_rate_hz(waveform)
+
+
+def _lead_elements(waveform: Element) -> dict[str, Element]:
     elements: dict[str, Element] = {}
     for element in waveform.findall("LeadData"):
         lead = canonical_lead(text_of(element, "LeadID") or "")
@@ -103,9 +141,10 @@ def _channels(waveform: Element) -> dict[str, Channel]:
             )
         if lead is not None:
             elements[lead] = element
-    require_leads(elements, INDEPENDENT_LEADS, _WHERE)
+    n_leads = len(waveform.findall("LeadData"))
+    require_leads(elements, _WHERE, n_other=n_leads - len(elements))
     _check_waveform(waveform, elements)
-    return {lead: _channel(element, lead) for lead, element in elements.items()}
+    return elements
 
 
 def _check_waveform(waveform: Element, elements: dict[str, Element]) -> None:
@@ -187,28 +226,30 @@ def _decode_samples(element: Element, lead: str) -> bytes:
 
 def _check_crc(element: Element, lead: str, raw: bytes) -> None:
     """Compare the samples with `LeadDataCRC32`, written signed or unsigned, if it is there."""
-    text = text_of(element, "LeadDataCRC32")
-    if text is None:
+    if text_of(element, "LeadDataCRC32") is None:
         return
     found = zlib.crc32(raw)
     stated = whole_number_of(element, "LeadDataCRC32")
     if stated is None or stated % 2**32 != found:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"LeadDataCRC32 of lead {lead} in {_WHERE} is {text[:20]!r}, "
-            f"but the samples give {found}; the file was damaged or edited",
+            f"LeadDataCRC32 of lead {lead} in {_WHERE} is not {found}, which the samples give; "
+            "the file was damaged or edited",
         )
 
 
 def _uv_per_count(element: Element, lead: str) -> float:
     value = number_of(element, "LeadAmplitudeUnitsPerBit")
     units = text_of(element, "LeadAmplitudeUnits")
+    if units is None and value == _STEP_WITHOUT_UNIT_UV:
+        return value
     if value is None or value <= 0 or units is None:
-        told = text_of(element, "LeadAmplitudeUnitsPerBit")
+        stated = described(text_of(element, "LeadAmplitudeUnitsPerBit"))
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"LeadAmplitudeUnitsPerBit of lead {lead} is {told} with units {units}; "
-            "expected a number above 0 with LeadAmplitudeUnits, for example 4.88 MICROVOLTS",
+            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} with units "
+            f"{described_unit(units)}; expected a number above 0 with LeadAmplitudeUnits, for "
+            "example 4.88 MICROVOLTS",
         )
     return value * uv_per_unit(units)
 
@@ -223,19 +264,34 @@ def _sampling_rate_hz(waveform: Element) -> float:
     if not 0 < rate_hz < HIGHEST_RATE_HZ:
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
-            f"SampleBase of {_WHERE} is {text_of(waveform, 'SampleBase')} and SampleExponent "
-            f"{exponent_text}; expected for example 500 and 0. The rate is never guessed",
+            f"SampleBase of {_WHERE} is {described(text_of(waveform, 'SampleBase'))} and "
+            f"SampleExponent is {described(exponent_text)}; expected for example 500 and 0. The "
+            "rate is never guessed",
         )
     return rate_hz
 
 
-def _recorded_at(root: Element) -> dt.datetime | None:
-    """Return AcquisitionDate (month-day-year) and AcquisitionTime; without a time, midnight."""
-    date = _DATE.fullmatch(text_of(root, "TestDemographics/AcquisitionDate") or "")
-    time_text = text_of(root, "TestDemographics/AcquisitionTime")
-    time = _TIME.fullmatch(time_text or "00:00:00")
+def _recorded_at(root: Element) -> tuple[dt.datetime | None, bool]:
+    """Return when the recording was made, and True when the date it gives cannot be read.
+
+    AcquisitionDate is month-day-year, or one that can be read in one way only; without an
+    AcquisitionTime, midnight.
+    """
+    date_text = text_of(root, "TestDemographics/AcquisitionDate")
+    if date_text is None:
+        return None, False
+    date = _date(date_text)
+    time = _TIME.fullmatch(text_of(root, "TestDemographics/AcquisitionTime") or "00:00:00")
     if date is None or time is None:
-        return None
-    month, day, year = (int(part) for part in date.groups())
+        return None, True
     hour, minute, second = (int(part or 0) for part in time.groups())
-    return local_datetime((year, month, day), (hour, minute, second))
+    recorded_at = local_datetime(date, (hour, minute, second))
+    return recorded_at, recorded_at is None
+
+
+def _date(text: str) -> tuple[int, int, int] | None:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return unambiguous_date(text)
+    month, day, year = (int(part) for part in match.groups())
+    return year, month, day

@@ -40,7 +40,7 @@ _FOREIGN_BY_MAGIC: Final = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
 _RECORD_LINE: Final = re.compile(
-    r"[^\s/#<>,;]+(?P<segments>/\d{1,9})?[ \t]+(?P<n_signals>\d{1,9})"
+    r"[^\s#<>,;]+?(?P<segments>/\d{1,9})?[ \t]+(?P<n_signals>\d{1,9})"
     r"(?P<rest>(?:[ \t]+\d[\d.eE+]*(?:/[\d.eE+]+)?(?:\(-?[\d.eE+]+\))?(?:[ \t]+.*)?)?)",
     re.ASCII,
 )
@@ -71,7 +71,8 @@ def describe_foreign(data: bytes) -> str | None:
     root = _root_name(data)
     if root is None or root in _OURS_BY_ROOT:
         return None
-    return _FOREIGN_BY_ROOT.get(root, f"an XML document with the unknown root <{root[:40]}>")
+    unknown = f"an XML document with an unknown root element (a name of {len(root)} characters)"
+    return _FOREIGN_BY_ROOT.get(root, unknown)
 
 
 def _root_name(data: bytes) -> str | None:

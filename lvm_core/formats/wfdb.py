@@ -13,7 +13,8 @@ from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.channels import INT16_LIMITS, Channel, assemble, require_leads
 from lvm_core.formats.wfdb_header import Header, Signal, parse_header
-from lvm_core.leads import LEADS_12, canonical_lead
+from lvm_core.leads import canonical_lead
+from lvm_core.quality import QualityFlag
 from lvm_core.units import uv_per_unit
 
 _MISSING_COUNT: Final = -32768
@@ -23,13 +24,14 @@ _WHERE: Final = "the WFDB record"
 def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
     """Decode a WFDB record.
 
-    All twelve leads are used as stored, mapped by the description of each signal; signals beyond
-    the twelve (vx, vy, vz) are ignored, and a signal file that holds none of the twelve need not
-    be there. Comment lines are not read: they hold no identifier that could be relied on.
+    Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
+    derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
+    and a signal file that holds none of the twelve need not be there. Comment lines are not read:
+    they hold no identifier that could be relied on.
 
     Args:
         files: the header and the signal files, by name. A signal file is looked up by the name in
-            the header, as it is and in the folder of `main`.
+            the header, in the folder of `main` and as it is, then without its folder.
         main: the name of the header in `files`.
 
     Raises:
@@ -39,16 +41,23 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
     signals = _signals_by_lead(header)
     channels: dict[str, Channel] = {}
     for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
-        raw = _signal_file(files, main, file_name)
+        raw = _signal_file(files, main, file_name, header)
         channels.update(_read_file(header, file_name, raw))
     twelve = assemble(channels, _WHERE)
+    checked = _check_checksums(signals, channels)
+    flags = {
+        QualityFlag.CHECKSUM_ABSENT: not checked,
+        QualityFlag.DATE_UNREADABLE: header.date_unreadable,
+    }
     return Ecg(
         leads_uv=twelve.leads_uv,
         sampling_rate_hz=header.sampling_rate_hz,
         step_uv=twelve.step_uv,
         source_format="wfdb",
+        leads_derived=twelve.derived,
         saturated_leads=twelve.saturated,
         recorded_at=header.recorded_at,
+        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
 
@@ -62,52 +71,60 @@ def _signals_by_lead(header: Header) -> dict[str, Signal]:
             )
         if lead is not None:
             signals[lead] = signal
-    require_leads(signals, LEADS_12, _WHERE)
+    require_leads(signals, _WHERE, n_other=len(header.signals) - len(signals))
     return signals
 
 
-def _signal_file(files: Mapping[str, bytes], main: str, file_name: str) -> bytes:
-    for key in (posixpath.join(posixpath.dirname(main), file_name), file_name):
+def _signal_file(files: Mapping[str, bytes], main: str, file_name: str, header: Header) -> bytes:
+    beside = posixpath.join(posixpath.dirname(main), posixpath.basename(file_name))
+    named = posixpath.normpath(posixpath.join(posixpath.dirname(main), file_name))
+    for key in (named, file_name, beside):
         if key in files:
             return files[key]
     raise EcgRejected(
         RejectReason.TRUNCATED,
-        f"signal file {file_name!r} of {_WHERE} is missing; expected it beside the header",
+        f"{_described_file(header, file_name)} is missing; expected it where the header says, or "
+        "beside the header",
     )
+
+
+def _described_file(header: Header, file_name: str) -> str:
+    """Return how a message names a signal file: by its place, for its name may be a person's."""
+    names = list(dict.fromkeys(signal.file_name for signal in header.signals))
+    return f"signal file {names.index(file_name) + 1} of {len(names)} of {_WHERE}"
 
 
 def _read_file(header: Header, file_name: str, raw: bytes) -> dict[str, Channel]:
     """Return the channels of the twelve leads in one signal file, by lead name."""
     signals = [signal for signal in header.signals if signal.file_name == file_name]
-    _check_layout(signals, file_name)
-    frames = _frames(header, signals, raw)
+    file = _described_file(header, file_name)
+    _check_layout(signals, file)
+    frames = _frames(header, signals, raw, file)
     channels: dict[str, Channel] = {}
     for column, signal in enumerate(signals):
         lead = canonical_lead(signal.description)
         if lead is not None:
-            counts = frames[:, column]
-            _check_checksum(signal, lead, counts)
-            channels[lead] = _channel(signal, lead, counts)
+            channels[lead] = _channel(signal, lead, frames[:, column])
     return channels
 
 
-def _check_layout(signals: list[Signal], file_name: str) -> None:
+def _check_layout(signals: list[Signal], file: str) -> None:
     for signal in signals:
         found = f"format {signal.format}x{signal.samples_per_frame}, skew {signal.skew}"
         if (signal.format, signal.samples_per_frame, signal.skew) != (16, 1, 0):
             raise EcgRejected(
                 RejectReason.UNREADABLE,
-                f"signal file {file_name!r} of {_WHERE} has {found}; only format 16 with one "
+                f"{file} has {found}; only format 16 with one "
                 "sample per frame and no skew is read. Convert it with the WFDB tool xform",
             )
     if len({signal.byte_offset for signal in signals}) > 1:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"signals of {file_name!r} state different byte offsets; expected the same for all",
+            f"signals of {file} state different byte offsets; expected the same for all",
         )
 
 
-def _frames(header: Header, signals: list[Signal], raw: bytes) -> NDArray[np.int16]:
+def _frames(header: Header, signals: list[Signal], raw: bytes, file: str) -> NDArray[np.int16]:
     """Return the samples of one signal file, (n_samples, n_signals), samples interleaved."""
     body = raw[signals[0].byte_offset :]
     n_bytes_frame = 2 * len(signals)
@@ -116,30 +133,33 @@ def _frames(header: Header, signals: list[Signal], raw: bytes) -> NDArray[np.int
     if len(body) < expected or (not header.n_samples and len(body) != expected):
         raise EcgRejected(
             RejectReason.TRUNCATED,
-            f"signal file {signals[0].file_name!r} of {_WHERE} holds {len(body)} bytes of samples;"
-            f" expected {header.n_samples or 'a whole number of'} samples of {n_bytes_frame} "
+            f"{file} holds {len(body)} bytes of samples; "
+            f"expected {header.n_samples or 'a whole number of'} samples of {n_bytes_frame} "
             "bytes. Copy the file again",
         )
     return np.frombuffer(body[:expected], dtype="<i2").reshape(n_samples, len(signals))
 
 
-def _check_checksum(signal: Signal, lead: str, counts: NDArray[np.int16]) -> None:
-    """Compare the 16-bit sum of the samples with the header's, if it states one.
+def _check_checksums(signals: Mapping[str, Signal], channels: Mapping[str, Channel]) -> bool:
+    """Compare the 16-bit sums of the samples with the header's; return False when it states none.
 
-    A header in which both the first sample and the checksum are 0, while the first sample is not,
-    was written with placeholders: nothing is compared then.
+    Some writers put 0 in place of every checksum. The header is judged as a whole: one lead alone
+    may well have the sum 0, eight or more with the sum 0 do not occur.
     """
-    if signal.checksum is None or counts.size == 0:
-        return
-    if signal.checksum == 0 and signal.initial_value == 0 and counts[0] != 0:
-        return
-    found = int(counts.sum(dtype=np.int64))
-    if (found - signal.checksum) % 2**16:
-        raise EcgRejected(
-            RejectReason.UNREADABLE,
-            f"checksum of lead {lead} in {_WHERE} is {signal.checksum % 2**16}, "
-            f"but the samples give {found % 2**16}; the file was damaged or edited",
-        )
+    stated = {lead: (signals[lead].checksum or 0) % 2**16 for lead in channels}
+    found = {
+        lead: int(channel.counts.sum(dtype=np.int64)) % 2**16 for lead, channel in channels.items()
+    }
+    wrong = [lead for lead in channels if stated[lead] != found[lead]]
+    if not wrong:
+        return True
+    if not any(stated.values()):
+        return False
+    raise EcgRejected(
+        RejectReason.UNREADABLE,
+        f"checksum of lead {wrong[0]} in {_WHERE} is {stated[wrong[0]]}, "
+        f"but the samples give {found[wrong[0]]}; the file was damaged or edited",
+    )
 
 
 def _channel(signal: Signal, lead: str, counts: NDArray[np.int16]) -> Channel:

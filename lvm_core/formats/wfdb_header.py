@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.formats.channels import HIGHEST_RATE_HZ, local_datetime
+from lvm_core.formats.channels import HIGHEST_RATE_HZ, local_datetime, unambiguous_date
+from lvm_core.units import is_voltage
 
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD: Final = re.compile(
-    rf"(?P<name>[^\s/]+)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<n_signals>\d{{1,9}})"
+    rf"(?P<name>\S+?)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<n_signals>\d{{1,9}})"
     rf"(?:\s+(?P<rate>{_NUMBER})(?:/{_NUMBER})?(?:\({_NUMBER}\))?"
     r"(?:\s+(?P<n_samples>\d{1,12})(?:\s+(?P<time>\S+)(?:\s+(?P<date>\S+))?.*)?)?)?",
     re.ASCII,
@@ -30,6 +31,7 @@ _FORMAT: Final = re.compile(
 _GAIN: Final = re.compile(
     rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}})\))?(?:/(?P<unit>\S+))?", re.ASCII
 )
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d*)?)?", re.ASCII)
 _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
 
@@ -49,7 +51,6 @@ class Signal:
         unit: physical unit, mV by default.
         adc_bits: resolution of the converter, bits; 0 when not stated.
         adc_zero: count in the middle of the converter's range.
-        initial_value: the first sample as the header states it; None when not stated.
         checksum: 16-bit sum of the samples; None when not stated.
         description: name of the lead; empty when not stated.
     """
@@ -64,7 +65,6 @@ class Signal:
     unit: str
     adc_bits: int
     adc_zero: int
-    initial_value: int | None
     checksum: int | None
     description: str
 
@@ -76,13 +76,15 @@ class Header:
     Attributes:
         sampling_rate_hz: samples per second.
         n_samples: samples of each signal; 0 when not stated.
-        recorded_at: base date and time, local; None when not stated or impossible.
+        recorded_at: base date and time, local; None when not stated or not readable.
+        date_unreadable: True when a date is stated and cannot be read.
         signals: in the order of the header.
     """
 
     sampling_rate_hz: float
     n_samples: int
     recorded_at: dt.datetime | None
+    date_unreadable: bool
     signals: tuple[Signal, ...]
 
 
@@ -94,8 +96,8 @@ def parse_header(data: bytes) -> Header:
             segments; `unsupported_rate` when it states no rate; `truncated` when signal lines are
             missing.
     """
-    text = data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
-    lines = [line.strip() for line in text.splitlines()]
+    text = _decoded(data.removeprefix(codecs.BOM_UTF8))
+    lines = [line.strip() for line in _LINE_END.split(text)]
     lines = [line for line in lines if line and not line.startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
@@ -115,41 +117,69 @@ def parse_header(data: bytes) -> Header:
             RejectReason.TRUNCATED,
             f"WFDB header declares {n_signals} signals but has {len(lines) - 1} signal lines",
         )
+    recorded_at = _recorded_at(record["time"], record["date"])
+    stated = record["date"] is not None or not _TIME.fullmatch(record["time"] or "00:00")
     return Header(
         sampling_rate_hz=_rate_hz(record["rate"]),
         n_samples=int(record["n_samples"] or 0),
-        recorded_at=_recorded_at(record["time"], record["date"]),
+        recorded_at=recorded_at,
+        date_unreadable=stated and recorded_at is None,
         signals=tuple(_signal(line, number) for number, line in enumerate(lines[1:], start=1)),
     )
+
+
+def _decoded(data: bytes) -> str:
+    """Return the text; the micro sign of a unit is the only thing here that is not ASCII."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _rate_hz(text: str | None) -> float:
     rate_hz = float(text or 0)
     if not 0 < rate_hz < HIGHEST_RATE_HZ:
+        stated = "no sampling rate" if text is None else f"a sampling rate of {rate_hz:g} Hz"
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
-            f"WFDB header states a sampling rate of {text} Hz; expected a number above 0. "
+            f"WFDB header states {stated}; expected a number above 0. "
             "The default of the format, 250 Hz, is not assumed",
         )
     return rate_hz
 
 
 def _recorded_at(time_text: str | None, date_text: str | None) -> dt.datetime | None:
-    time, date = _TIME.fullmatch(time_text or ""), _DATE.fullmatch(date_text or "")
+    time = _TIME.fullmatch(time_text or "")
+    date = _date(date_text or "")
     if time is None or date is None:
         return None
-    day, month, year = (int(part) for part in date.groups())
     hour, minute, second = (int(part or 0) for part in time.groups())
-    return local_datetime((year, month, day), (hour, minute, second))
+    return local_datetime(date, (hour, minute, second))
+
+
+def _date(text: str) -> tuple[int, int, int] | None:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return unambiguous_date(text)
+    day, month, year = (int(part) for part in match.groups())
+    return year, month, day
+
+
+def _fields(line: str) -> list[str]:
+    """Return the nine fields of a signal line, empty where they are absent."""
+    fields = line.split(maxsplit=8)
+    if len(fields) > 3 and fields[2].endswith("/") and is_voltage(fields[3]):
+        # "1000/ mV": the field after the gain is a whole number, so this one belongs to the gain.
+        fields = " ".join([*fields[:2], fields[2] + fields[3], *fields[4:]]).split(maxsplit=8)
+    return fields + [""] * (9 - len(fields))
 
 
 def _signal(line: str, number: int) -> Signal:
-    fields = line.split(maxsplit=8)
-    fields += [""] * (9 - len(fields))
+    fields = _fields(line)
     layout, gain = _FORMAT.fullmatch(fields[1]), _GAIN.fullmatch(fields[2] or "0")
     try:
         adc_bits, adc_zero = int(fields[3] or 0), int(fields[4] or 0)
-        initial_value, checksum = (int(text) if text else None for text in fields[5:7])
+        _, checksum = (int(text) if text else None for text in fields[5:7])
         if layout is None or gain is None or abs(adc_zero) >= 2**31:
             raise ValueError("format, gain or zero of the converter")
     except ValueError as error:
@@ -169,7 +199,6 @@ def _signal(line: str, number: int) -> Signal:
         unit=gain["unit"] or "mV",
         adc_bits=adc_bits,
         adc_zero=adc_zero,
-        initial_value=initial_value,
         checksum=checksum,
         description=fields[8],
     )

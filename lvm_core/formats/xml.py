@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import ElementTree as SafeElementTree
 from defusedxml.common import DefusedXmlException
 
-from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.errors import EcgRejected, RejectReason, described
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -27,6 +27,20 @@ _PROLOG_ITEM: Final = re.compile(
     r"\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>", re.DOTALL
 )
 _START_TAG: Final = re.compile(r"<(?:[^\s<>/:]+:)?([A-Za-z_][^\s<>/:]*)(?=[\s/>])")
+_DECIMAL_COMMA: Final = re.compile(r"[-+]?(?:0,\d+|\d+,(?!\d{3}$)\d+)", re.ASCII)
+# A start or end tag; attributes may hold a stray `&`, never a `<`.
+_TAG: Final = re.compile(r"</?([A-Za-z_][\w:.\-]*)(?:\s[^<>]*)?/?>")
+_NAME_OF_START_TAG: Final = re.compile(r"<([A-Za-z_][\w:.\-]*)")
+_NAME_OF_END_TAG: Final = re.compile(r"</([A-Za-z_][\w:.\-]*)\s*>")
+_STRAY_AMPERSAND: Final = re.compile(
+    r"&(?!(?:amp|lt|gt|quot|apos|#(?:9|10|13|3[2-9]|[4-9]\d|\d{3,7})"
+    r"|#x(?:9|[aAdD]|[2-9a-fA-F][0-9a-fA-F]|[0-9a-fA-F]{3,6}));)"
+)
+# What XML 1.0 does not allow in a document (section 2.2, production 2).
+_FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_BLOCKS: Final = (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>"), ("<!DOCTYPE", ">"))
+# Device files hold up to some ten thousand tags; looking at each costs about a microsecond.
+_MOST_MARKS: Final = 200_000
 # Codes of expat's errors that mean "the document ends too early": no element found, unclosed
 # token, partial character, unclosed CDATA section (expat.h, enum XML_Error).
 _ENDS_TOO_EARLY: Final = frozenset({3, 5, 6, 20})
@@ -37,11 +51,16 @@ def decode_xml(data: bytes) -> str:
 
     A byte order mark wins, then the pattern of zero bytes of UTF-16, then the declaration; a
     declaration of UTF-16 over single bytes is taken as UTF-8. Bytes that do not fit are replaced:
-    voltages are plain ASCII, only free text can suffer.
+    voltages are plain ASCII, only free text can suffer. Zeros after the end, with which some
+    programs fill a block, are dropped.
 
     Raises:
         EcgRejected: `unreadable`, the declared encoding is not known.
     """
+    return _decoded(data).rstrip("\0")
+
+
+def _decoded(data: bytes) -> str:
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             return data[len(bom) :].decode(encoding, "replace")
@@ -58,7 +77,7 @@ def decode_xml(data: bytes) -> str:
     except (LookupError, UnicodeError) as error:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"XML declares the encoding {declared!r}, which is not known; "
+            f"XML declares an encoding that is not known ({described(declared)}); "
             "expected for example UTF-8 or ISO-8859-1",
         ) from error
 
@@ -104,6 +123,90 @@ def parse_xml(data: bytes) -> Element:
     return root
 
 
+def parse_repairable_xml(data: bytes, waveform_tags: frozenset[str]) -> tuple[Element, bool]:
+    """Parse an XML document, with its free text repaired where that alone is malformed.
+
+    Devices write statements such as `ST & T abnormality`, `QTc < 440 ms` and control characters as
+    they are. Outside the waveform elements a stray `&` or `<` is escaped and a forbidden character
+    becomes a blank; a waveform element is passed on as it stands, so that no sample can change.
+
+    Args:
+        data: the file.
+        waveform_tags: names of the elements that hold the signal, without a namespace.
+
+    Returns:
+        The root, and True when the text was repaired.
+
+    Raises:
+        EcgRejected: as `parse_xml`; what cannot be repaired is rejected as it was found.
+    """
+    try:
+        return parse_xml(data), False
+    except EcgRejected as rejected:
+        if not isinstance(rejected.__cause__, ParseError):
+            raise
+        repaired = _repaired(decode_xml(data), waveform_tags)
+        if repaired is None:
+            raise
+        try:
+            return parse_xml(codecs.BOM_UTF8 + repaired.encode("utf-8", "replace")), True
+        except EcgRejected:
+            raise rejected from None
+
+
+def _repaired(text: str, waveform_tags: frozenset[str]) -> str | None:
+    """Return the text with what is malformed outside the waveform repaired; None if it cannot be.
+
+    The text is read once from its start, and each kind of end is looked for until it is missing
+    once: the time is proportional to the length.
+    """
+    if text.count("<") > _MOST_MARKS:
+        return None
+    names = set(_NAME_OF_START_TAG.findall(text)) & set(_NAME_OF_END_TAG.findall(text))
+    parts: list[str] = []
+    position = 0
+    while (mark := text.find("<", position)) >= 0:
+        parts.append(_escaped(text[position:mark]))
+        position = _end_of_block(text, mark, waveform_tags)
+        if position is None:
+            return None
+        tag = _TAG.match(text, mark)
+        if position > mark:
+            block = text[mark:position]
+            is_element = block[1] not in "!?"
+            parts.append(block if is_element else _FORBIDDEN.sub(" ", block))
+        elif tag is not None and (tag[1] in names or tag[0].endswith("/>")):
+            position = tag.end()
+            parts.append(_escaped(tag[0]))
+        else:
+            position = mark + 1
+            parts.append("&lt;")
+    return "".join([*parts, _escaped(text[position:])])
+
+
+def _end_of_block(text: str, mark: int, waveform_tags: frozenset[str]) -> int | None:
+    """Return where a block ends in which nothing is escaped; None when it does not end.
+
+    Blocks are waveform elements, comments, CDATA sections, instructions and the DOCTYPE. Where none
+    begins at `mark`, `mark` is returned.
+    """
+    for start, end in _BLOCKS:
+        if text.startswith(start, mark):
+            found = text.find(end, mark)
+            return None if found < 0 else found + len(end)
+    tag = _TAG.match(text, mark)
+    if tag is None or tag[0].startswith("</") or tag[0].endswith("/>"):
+        return mark
+    if tag[1].rpartition(":")[2] not in waveform_tags:
+        return mark
+    closed = re.compile(rf"</{re.escape(tag[1])}\s*>").search(text, mark)
+    return None if closed is None else closed.end()
+
+
+def _escaped(text: str) -> str:
+    return _FORBIDDEN.sub(" ", _STRAY_AMPERSAND.sub("&amp;", text))
+
+
 def _parse_failure(error: ParseError) -> EcgRejected:
     line = error.position[0]
     if error.code in _ENDS_TOO_EARLY:
@@ -133,10 +236,15 @@ def text_of(element: Element | None, path: str) -> str | None:
 
 
 def number_of(element: Element | None, path: str) -> float | None:
-    """Return the number at `path` below `element`; None when absent, blank or not finite."""
-    text = text_of(element, path)
+    """Return the number at `path` below `element`; None when absent, blank or not finite.
+
+    A decimal comma is read (`4,88`), except where it could part thousands (`5,000`).
+    """
+    text = text_of(element, path) or ""
+    if _DECIMAL_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
     try:
-        value = float(text) if text else math.nan
+        value = math.nan if "_" in text else float(text)  # float() would take an underscore
     except ValueError:
         return None
     return value if math.isfinite(value) else None

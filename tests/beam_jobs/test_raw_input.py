@@ -121,7 +121,7 @@ def test_raw_reader__missing_signal_file_is_a_reject(tmp_path: Path) -> None:
     rows, (reject,), n_read = _read(_plan(tmp_path))
     assert (list(rows), n_read) == (["r2"], 2)
     assert (reject.reason, reject.ecg_id, reject.source_uri) == ("truncated", "r1", "r1.hea")
-    assert "signal file 'r1.dat' of the WFDB record is missing" in (reject.detail or "")
+    assert "signal file 1 of 1 of the WFDB record is missing" in (reject.detail or "")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 import pickle
 
-from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError
+import pytest
+
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, described
 
 
 def test_ecg_rejected__says_reason_and_message() -> None:
@@ -29,3 +31,20 @@ def test_reject_reason__is_the_closed_list_of_the_design() -> None:
         "age_out_of_range sex_unknown bmi_missing bmi_out_of_range excluded"
     )
     assert {reason.value for reason in RejectReason} == set(f"{at_ingest} {at_score}".split())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (None, "absent"),
+        (" ", "empty"),
+        (" 4.88 ", "4.88"),
+        ("-4,88", "-4,88"),
+        ("123456", "123456"),
+        ("9434765919", "a text of 10 characters"),
+        ("Jane Roe", "a text of 8 characters"),
+        ("17.05.1960", "a text of 10 characters"),
+    ],
+)
+def test_described__shows_short_numbers_and_lengths(text: str | None, shown: str) -> None:
+    assert described(text) == shown

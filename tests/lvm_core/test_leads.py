@@ -25,13 +25,46 @@ _LEAD_PAIR = hnp.arrays(np.float64, (2, 50), elements=st.integers(-32768, 32767)
         ("LEAD_V3", "V3"),
         ("MDC_ECG_LEAD_aVF", "aVF"),
         ("v6", "V6"),
+        ("DI", "I"),
+        ("DII", "II"),
+        ("DIII", "III"),
+        ("d2", "II"),
+        ("ECG_I", "I"),
+        ("ECG lead aVR", "aVR"),
+        ("ECGleadV1", "V1"),
+        ("EKG: V2", "V2"),
+        ("aVL (mV)", "aVL"),
+        ("aVL [\u00b5V]", "aVL"),
+        ("V3(uV)", "V3"),
     ],
 )
 def test_canonical_lead__knows_the_spellings(name: str, lead: str) -> None:
     assert canonical_lead(name) == lead
 
 
-@pytest.mark.parametrize("name", ["vx", "V7", "V3R", "", "aVG"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vx",
+        "V7",
+        "V3R",
+        "",
+        "aVG",
+        "-aVR",
+        "ECG-aVR",
+        "ECG",
+        "I filtered",
+        "MLII",
+        "VR",
+        "1",
+        "lead 1",
+        "I (mmHg)",
+        "I (mV",
+        "D4",
+        "ECG ECG ECG I",
+        "ECG " * 20 + "I",
+    ],
+)
 def test_canonical_lead__other_leads_are_none(name: str) -> None:
     assert canonical_lead(name) is None
 

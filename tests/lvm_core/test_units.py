@@ -1,7 +1,7 @@
 import pytest
 
 from lvm_core.errors import EcgRejected
-from lvm_core.units import uv_per_unit
+from lvm_core.units import described_unit, is_voltage, uv_per_unit
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,22 @@ def test_uv_per_unit__known_spellings(unit: str, uv: float) -> None:
     assert uv_per_unit(unit) == uv
 
 
-@pytest.mark.parametrize("unit", ["", "mmHg", "adu"])
+@pytest.mark.parametrize("unit", ["mmHg", "adu", "NU"])
 def test_uv_per_unit__refuses_what_is_no_voltage(unit: str) -> None:
     with pytest.raises(EcgRejected, match=f"unknown_unit: unit '{unit}' is not a known voltage"):
         uv_per_unit(unit)
+
+
+def test_uv_per_unit__quotes_no_free_text() -> None:
+    with pytest.raises(EcgRejected, match="unit a text of 9 characters is not a known voltage"):
+        uv_per_unit("Jane Roe\u00e9")
+    with pytest.raises(EcgRejected, match="unit empty is not a known voltage"):
+        uv_per_unit("")
+
+
+def test_described_unit__known_units_and_lengths() -> None:
+    assert [described_unit(unit) for unit in (" mV ", "adu", "xx", None)] == [
+        "'mV'", "'adu'", "a text of 2 characters", "absent",
+    ]  # fmt: skip
+    assert is_voltage("microvolts")
+    assert not is_voltage("adu")

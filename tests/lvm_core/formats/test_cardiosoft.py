@@ -92,10 +92,10 @@ def test_read_cardiosoft__rate_of_the_file_is_used() -> None:
     ("rate", "told"),
     [
         (None, "absent"),
-        ('<SampleRate units="Hz"></SampleRate>', "'' Hz"),
-        ('<SampleRate units="Hz">0</SampleRate>', "'0' Hz"),
-        ('<SampleRate units="kHz">1</SampleRate>', "'1' kHz"),
-        ('<SampleRate units="Hz">1e6</SampleRate>', "'1e6' Hz"),
+        ('<SampleRate units="Hz"></SampleRate>', "empty Hz"),
+        ('<SampleRate units="Hz">0</SampleRate>', "0 Hz"),
+        ('<SampleRate units="kHz">1</SampleRate>', "1 a text of 3 characters"),
+        ('<SampleRate units="Hz">1e6</SampleRate>', "1e6 Hz"),
     ],
 )
 def test_read_cardiosoft__rate_is_never_guessed(rate: str | None, told: str) -> None:
@@ -109,17 +109,18 @@ def test_read_cardiosoft__rate_is_never_guessed(rate: str | None, told: str) -> 
 @pytest.mark.parametrize(
     ("resolution", "told"),
     [
-        (None, "'' with units ''"),
-        ("<Resolution>5</Resolution>", "'5' with units ''"),
-        ('<Resolution units="uVperLsb">0</Resolution>', "'0' with units 'uVperLsb'"),
-        ('<Resolution units="uV">5</Resolution>', "'5' with units 'uV'"),
+        (None, "absent with units empty"),
+        ("<Resolution>5</Resolution>", "5 with units empty"),
+        ('<Resolution units="uVperLsb">0</Resolution>', "0 with units 'uVperLsb'"),
+        ('<Resolution units="uV">5</Resolution>', "5 with units 'uV'"),
+        ('<Resolution units="Roe">Jane</Resolution>', "a text of 4 characters with units a text"),
     ],
 )
 def test_read_cardiosoft__resolution_is_never_guessed(resolution: str | None, told: str) -> None:
     assert_rejected(
         lambda: read_cardiosoft(cardiosoft_xml(COUNTS, resolution=resolution)),
         RejectReason.UNKNOWN_UNIT,
-        f"Resolution of the CardioSoft rhythm strip is {told}; expected",
+        f"Resolution of the CardioSoft rhythm strip is {told}",
     )
 
 
@@ -132,7 +133,7 @@ def test_read_cardiosoft__resolution_of_another_quantity() -> None:
     )
 
 
-@pytest.mark.parametrize("lead", ["III", "V6"])
+@pytest.mark.parametrize("lead", ["II", "V6"])
 def test_read_cardiosoft__missing_lead_is_named(lead: str) -> None:
     counts = {name: values for name, values in COUNTS.items() if name != lead}
     assert_rejected(
@@ -219,7 +220,7 @@ def test_read_cardiosoft__two_strips_are_refused() -> None:
 
 def test_read_cardiosoft__int16_limits_are_saturation() -> None:
     counts = {lead: values.copy() for lead, values in COUNTS.items()}
-    counts["V2"][7], counts["aVF"][3], counts["I"][0] = 32767, -32768, 32766
+    counts["V2"][7:11], counts["aVF"][3:7], counts["I"][:9] = 32767, -32768, 32766
     assert read_cardiosoft(cardiosoft_xml(counts)).saturated_leads == ("aVF", "V2")
 
 
@@ -242,13 +243,47 @@ def test_read_cardiosoft__participant_and_time() -> None:
         (("2018", "2", ""), ("1", "2", "3"), None),
         (("2018", "2", "3"), ("25", "2", "3"), None),
         (("2018", "2", "3"), ("x", "2", "3"), None),
+        (("2018", "May", "3"), ("1", "2", "3"), None),
         (("2018", "2", "3"), ("", "", ""), dt.datetime(2018, 2, 3)),
     ],
 )
 def test_read_cardiosoft__odd_dates(
     date: tuple[str, str, str], time: tuple[str, str, str], expected: dt.datetime | None
 ) -> None:
-    assert read_cardiosoft(cardiosoft_xml(COUNTS, date=date, time=time)).recorded_at == expected
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS, date=date, time=time))
+    assert ecg.recorded_at == expected
+    assert ecg.quality_flags == (("date_unreadable",) if expected is None else ())
+
+
+def test_read_cardiosoft__absent_date_is_not_flagged() -> None:
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS, date=("", "", "")))
+    assert (ecg.recorded_at, ecg.quality_flags) == (None, ())
+
+
+def test_read_cardiosoft__four_leads_are_derived_when_absent() -> None:
+    absent = ("III", "aVR", "aVL", "aVF")
+    counts = {lead: values for lead, values in COUNTS.items() if lead not in absent}
+    ecg = read_cardiosoft(cardiosoft_xml(counts))
+    assert ecg.leads_derived
+    i, ii = (5.0 * COUNTS[lead] for lead in ("I", "II"))
+    expected_uv = {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
+    for lead, values in expected_uv.items():
+        np.testing.assert_array_equal(lead_uv(ecg, lead), values)
+
+
+@pytest.mark.parametrize("path", ["StripData", "Strip/StripData", "StripData/Strip"])
+@pytest.mark.parametrize("text", ["ST & T abnormality", "QTc < 440 ms", "a\x0bb", "a <b c\x1a"])
+def test_read_cardiosoft__statement_that_is_no_xml_is_repaired(path: str, text: str) -> None:
+    intact = read_cardiosoft(cardiosoft_xml(COUNTS, strip_path=path))
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS, strip_path=path, diagnosis=text))
+    assert ecg.quality_flags == ("xml_repaired",)
+    np.testing.assert_array_equal(ecg.leads_uv, intact.leads_uv)
+    assert (ecg.recorded_at, ecg.measurements) == (intact.recorded_at, intact.measurements)
+
+
+def test_read_cardiosoft__zeros_after_the_end_are_dropped() -> None:
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS) + bytes(512))
+    assert (ecg.n_samples, ecg.quality_flags) == (200, ())
 
 
 @needs_real_files

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.channels import Channel, assemble, local_datetime, require_leads
+from lvm_core.formats.channels import (
+    Channel,
+    assemble,
+    local_datetime,
+    require_leads,
+    unambiguous_date,
+)
 from lvm_core.leads import LEADS_12
 from tests.file_builders import random_counts
 from tests.lvm_core.formats.helpers import assert_rejected
@@ -32,15 +38,24 @@ def test_microvolts__no_overflow_of_int16() -> None:
     np.testing.assert_array_equal(channel.microvolts(), [32777.0, -32758.0])
 
 
-def test_is_saturated__both_sides_of_each_limit() -> None:
-    def touches(value: int) -> bool:
-        return Channel(np.array([0, value]), 1.0, limits=(-2048, 2047)).is_saturated()
+def _is_saturated(counts: list[int]) -> bool:
+    return Channel(np.array(counts), 1.0, limits=(-2048, 2047)).is_saturated()
 
-    assert [touches(v) for v in (-2048, -2047, 2046, 2047)] == [True, False, False, True]
+
+def test_is_saturated__both_sides_of_each_limit() -> None:
+    held = {value: _is_saturated([0, *[value] * 4, 0]) for value in (-2048, -2047, 2046, 2047)}
+    assert held == {-2048: True, -2047: False, 2046: False, 2047: True}
+
+
+def test_is_saturated__takes_a_run_at_one_limit() -> None:
+    assert not _is_saturated([2047] * 3)
+    assert not _is_saturated([2047, 2047, 0, 2047, 2047, 0, 2047])
+    assert not _is_saturated([2047, 2047, -2048, -2048])
+    assert _is_saturated([0, 2047, 2050, 2047, 2047])
 
 
 def test_is_saturated__missing_sample_is_not_saturation() -> None:
-    channel = Channel(np.array([-32768, 5]), 1.0, missing_count=-32768)
+    channel = Channel(np.array([-32768] * 9), 1.0, missing_count=-32768)
     assert not channel.is_saturated()
 
 
@@ -130,9 +145,9 @@ def test_assemble__extreme_steps_are_taken(step_uv: float) -> None:
 
 def test_require_leads__nothing_found_is_said() -> None:
     assert_rejected(
-        lambda: require_leads({}, ("I", "II"), "the strip"),
+        lambda: require_leads({}, "the strip", n_other=3),
         RejectReason.MISSING_LEAD,
-        "lead I, II is missing from the strip, which holds none of the twelve",
+        "lead I, II, .* is missing from the strip, which holds none of the twelve and 3 channels",
     )
 
 
@@ -141,3 +156,25 @@ def test_local_datetime__valid_and_impossible() -> None:
     assert local_datetime((2021, 2, 29)) is None
     assert local_datetime((2021, 2, 28), (24, 0, 0)) is None
     assert local_datetime((10**30, 1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2019-05-17", "17-MAY-2019", "17 may 2019", "17/May/2019", "May 17, 2019", "MAY-17-2019"],
+)
+def test_unambiguous_date__can_be_read_in_one_way(text: str) -> None:
+    assert unambiguous_date(text) == (2019, 5, 17)
+
+
+@pytest.mark.parametrize(
+    "text", ["17-05-2019", "05/17/2019", "17-MAI-2019", "17-MAYO-2019", "17-MAY-19", "", "MAY"]
+)
+def test_unambiguous_date__others_are_none(text: str) -> None:
+    assert unambiguous_date(text) is None
+
+
+def test_unambiguous_date__every_month() -> None:
+    for month in range(1, 13):
+        day = dt.date(2021, month, 3)
+        for style in ("%d-%b-%Y", "%d-%B-%Y", "%Y-%m-%d"):
+            assert unambiguous_date(day.strftime(style)) == (2021, month, 3)

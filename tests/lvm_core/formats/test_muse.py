@@ -116,15 +116,17 @@ def test_read_muse__rate_is_never_guessed(base: str, exponent: str) -> None:
     assert_rejected(
         lambda: read_muse(muse_xml(EIGHT, base=base, exponent=exponent)),
         RejectReason.UNSUPPORTED_RATE,
-        f"SampleBase of the MUSE rhythm waveform is {base or None} and SampleExponent {exponent}",
+        "SampleBase of the MUSE rhythm waveform is .* and SampleExponent is .*; expected",
     )
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"LeadAmplitudeUnits": None},
+        {"LeadAmplitudeUnits": None, "LeadAmplitudeUnitsPerBit": "5"},
+        {"LeadAmplitudeUnits": None, "LeadAmplitudeUnitsPerBit": "0.00488"},
         {"LeadAmplitudeUnitsPerBit": None},
+        {"LeadAmplitudeUnitsPerBit": "5,000"},
         {"LeadAmplitudeUnitsPerBit": "0"},
         {"LeadAmplitudeUnitsPerBit": "x"},
     ],
@@ -141,8 +143,20 @@ def test_read_muse__unknown_unit() -> None:
     assert_rejected(
         lambda: read_muse(muse_xml(EIGHT, LeadAmplitudeUnits="FURLONGS")),
         RejectReason.UNKNOWN_UNIT,
-        "unit 'FURLONGS' is not a known voltage",
+        "unit a text of 8 characters is not a known voltage",
     )
+
+
+def test_read_muse__step_of_muse_without_a_unit_is_microvolts() -> None:
+    ecg = read_muse(muse_xml(EIGHT, LeadAmplitudeUnits=None))
+    assert ecg.quality_flags == ("unit_assumed",)
+    np.testing.assert_array_equal(ecg.leads_uv, read_muse(muse_xml(EIGHT)).leads_uv)
+
+
+def test_read_muse__decimal_comma() -> None:
+    ecg = read_muse(muse_xml(EIGHT, LeadAmplitudeUnitsPerBit="4,88"))
+    assert ecg.quality_flags == ()
+    np.testing.assert_array_equal(ecg.leads_uv, read_muse(muse_xml(EIGHT)).leads_uv)
 
 
 def test_read_muse__missing_lead_is_named() -> None:
@@ -192,6 +206,68 @@ def test_read_muse__median_alone_is_too_short(body: str, held: str) -> None:
     )
 
 
+def _waveform(kind: str | None, n_samples: int) -> str:
+    counts = random_counts(n_samples=n_samples, leads=MUSE_LEADS)
+    return muse_waveform(kind, [muse_lead(lead, counts[lead]) for lead in MUSE_LEADS])
+
+
+@pytest.mark.parametrize("others", ["", _waveform(None, 600), _waveform("Median", 600)])
+def test_read_muse__only_waveform_of_10_s_without_a_type_is_the_rhythm(others: str) -> None:
+    ecg = read_muse(muse_document(others + _waveform(None, 5000)))
+    expected = read_muse(muse_document(_waveform("Rhythm", 5000)))
+    np.testing.assert_array_equal(ecg.leads_uv, expected.leads_uv)
+
+
+def test_read_muse__rhythm_wins_over_a_waveform_without_a_type() -> None:
+    ecg = read_muse(muse_document(_waveform(None, 5500) + _waveform("Rhythm", 5000)))
+    assert ecg.n_samples == 5000
+
+
+@pytest.mark.parametrize(("n_samples", "is_read"), [(4989, False), (4990, True)])
+def test_read_muse__waveform_without_a_type_lasts_9_98_s(n_samples: int, is_read: bool) -> None:
+    data = muse_document(_waveform(None, n_samples))
+    if is_read:
+        assert read_muse(data).n_samples == n_samples
+    else:
+        assert_rejected(lambda: read_muse(data), RejectReason.TOO_SHORT, "it has: without a type")
+
+
+def test_read_muse__other_types_are_not_quoted() -> None:
+    data = muse_document(_waveform("Jane Roe", 5000) + _waveform("median", 600))
+    assert_rejected(
+        lambda: read_muse(data), RejectReason.TOO_SHORT, "it has: of another type, Median; expected"
+    )
+
+
+def test_read_muse__two_waveforms_without_a_type_are_refused() -> None:
+    data = muse_document(_waveform(None, 5000) * 2)
+    assert_rejected(lambda: read_muse(data), RejectReason.UNREADABLE, "has 2 waveforms of type")
+
+
+@pytest.mark.parametrize("text", ["ST & T abnormality", "QTc < 440 ms", "a\x1fb", "<<&;\x00>>"])
+def test_read_muse__statement_that_is_no_xml_is_repaired(text: str) -> None:
+    intact = read_muse(muse_xml(EIGHT))
+    ecg = read_muse(muse_xml(EIGHT, statement=text))
+    assert ecg.quality_flags == ("xml_repaired",)
+    np.testing.assert_array_equal(ecg.leads_uv, intact.leads_uv)
+    assert (ecg.recorded_at, ecg.measurements) == (intact.recorded_at, intact.measurements)
+
+
+def test_read_muse__poor_quality_is_seen_in_a_repaired_statement() -> None:
+    ecg = read_muse(muse_xml(EIGHT, statement="Poor data quality & artefact"))
+    assert ecg.quality_flags == ("poor_data_quality", "xml_repaired")
+
+
+def test_read_muse__waveform_that_is_no_xml_is_not_repaired() -> None:
+    data = muse_xml(EIGHT, statement="ST & T").replace(b"<LeadID>V6", b"<LeadID>V&6")
+    assert_rejected(lambda: read_muse(data), RejectReason.UNREADABLE, "XML is malformed at line")
+
+
+def test_read_muse__zeros_after_the_end_are_dropped() -> None:
+    ecg = read_muse(muse_xml(EIGHT) + bytes(512))
+    assert (ecg.n_samples, ecg.quality_flags) == (200, ())
+
+
 def test_read_muse__two_rhythms_are_refused() -> None:
     rhythm = muse_waveform("Rhythm", [muse_lead(lead, EIGHT[lead]) for lead in MUSE_LEADS])
     assert_rejected(
@@ -223,8 +299,7 @@ def test_read_muse__wrong_crc_is_unreadable(stated: str) -> None:
     assert_rejected(
         lambda: read_muse(muse_xml(EIGHT, LeadDataCRC32=stated)),
         RejectReason.UNREADABLE,
-        f"LeadDataCRC32 of lead I in the MUSE rhythm waveform is '{stated}', "
-        f"but the samples give {found}",
+        f"LeadDataCRC32 of lead I in the MUSE rhythm waveform is not {found}, which the samples",
     )
 
 
@@ -297,7 +372,7 @@ def test_read_muse__cut_file_is_truncated() -> None:
 
 def test_read_muse__stated_limits_are_saturation() -> None:
     counts = {lead: np.clip(values, -400, 399) for lead, values in EIGHT.items()}
-    counts["V2"][5], counts["I"][5] = 400, -401
+    counts["V2"][5:9], counts["I"][5:9] = 400, -401
     changes = {"LeadHighLimit": "400", "LeadLowLimit": "-401"}
     assert read_muse(muse_xml(counts, **changes)).saturated_leads == ("I", "V2")  # type: ignore[arg-type]
 
@@ -307,7 +382,7 @@ def test_read_muse__stated_limits_are_saturation() -> None:
 )
 def test_read_muse__without_usable_limits_those_of_int16(changes: dict[str, str | None]) -> None:
     counts = {lead: values.copy() for lead, values in EIGHT.items()}
-    counts["V2"][5], counts["V3"][5], counts["V4"][5] = 32767, -32768, 32766
+    counts["V2"][5:9], counts["V3"][5:9], counts["V4"][5:9] = 32767, -32768, 32766
     assert read_muse(muse_xml(counts, **changes)).saturated_leads == ("V2", "V3")  # type: ignore[arg-type]
 
 
@@ -328,7 +403,9 @@ def test_read_muse__participant() -> None:
         ("07/19/2018", "14:19:39.5", dt.datetime(2018, 7, 19, 14, 19, 39)),
         ("07-19-2018", "", dt.datetime(2018, 7, 19)),
         ("19-07-2018", "14:19:39", None),
-        ("2018-07-19", "14:19:39", None),
+        ("2018-07-19", "14:19:39", dt.datetime(2018, 7, 19, 14, 19, 39)),
+        ("19-JUL-2018", "14:19:39", dt.datetime(2018, 7, 19, 14, 19, 39)),
+        ("19.07.2018", "14:19:39", None),
         ("07-19-2018", "25:00:00", None),
         ("07-19-2018", "noon", None),
         ("", "14:19:39", None),
@@ -337,7 +414,10 @@ def test_read_muse__participant() -> None:
 def test_read_muse__dates_are_month_day_year(
     date: str, time: str, expected: dt.datetime | None
 ) -> None:
-    assert read_muse(muse_xml(EIGHT, date=date, time=time)).recorded_at == expected
+    ecg = read_muse(muse_xml(EIGHT, date=date, time=time))
+    assert ecg.recorded_at == expected
+    unreadable = bool(date) and expected is None
+    assert ecg.quality_flags == (("date_unreadable",) if unreadable else ())
 
 
 @needs_real_files

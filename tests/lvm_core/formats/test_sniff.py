@@ -75,7 +75,10 @@ def test_sniff__tells_formats_by_content(data: bytes, expected: str | None) -> N
         (_numpy_file(), "a NumPy array"),
         (gzip.compress(b"x"), "gzip-compressed data"),
         (b"<html><body/>", "an HTML page"),
-        (b"<unheard_of/>", "an XML document with the unknown root <unheard_of>"),
+        (
+            b"<unheard_of/>",
+            "an XML document with an unknown root element (a name of 10 characters)",
+        ),
         (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer, not the file itself"),
         (b"any text", None),
         (b"", None),

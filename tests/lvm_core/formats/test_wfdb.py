@@ -121,13 +121,27 @@ def test_read_wfdb__missing_samples_are_nan() -> None:
 
 def test_read_wfdb__int16_limits_are_saturation() -> None:
     counts = {lead: values.copy() for lead, values in COUNTS.items()}
-    counts["V2"][3], counts["I"][3], counts["V1"][3] = 32767, -32767, 32766
+    counts["V2"][3:9], counts["I"][3:9], counts["V1"][3:9] = 32767, -32767, 32766
     assert _read(wfdb_record(counts)).saturated_leads == ("I", "V2")
+
+
+def test_read_wfdb__leads_stretched_to_the_full_range_are_not_saturated(tmp_path: Path) -> None:
+    """The wfdb package stretches each lead to the full range unless it is given a gain."""
+    signal_mv = np.column_stack([COUNTS[lead] for lead in LEADS_12]) / 200.0
+    names = list(LEADS_12)
+    wfdb.wrsamp("r", 500, ["mV"] * 12, names, signal_mv, fmt=["16"] * 12, write_dir=str(tmp_path))
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    stored = np.frombuffer(files["r.dat"], dtype="<i2").reshape(-1, 12)
+    assert (stored.max(axis=0) == 32767).any()
+    assert (stored.min(axis=0) == -32767).any()
+    ecg = _read(files, "r.hea")
+    assert ecg.saturated_leads == ()
+    np.testing.assert_allclose(ecg.leads_uv, signal_mv * 1e3, rtol=0, atol=0.1)
 
 
 def test_read_wfdb__limits_of_the_converter_are_saturation() -> None:
     counts = {lead: np.clip(values, -400, 400) for lead, values in COUNTS.items()}
-    counts["V2"][3], counts["I"][3], counts["V1"][3] = 612, -411, 611
+    counts["V2"][3:9], counts["I"][3:9], counts["V1"][3:9] = 612, -411, 611
     ecg = _read(wfdb_record(counts, adc="10 101"))
     assert ecg.saturated_leads == ("I", "V2")
 
@@ -157,8 +171,18 @@ def test_read_wfdb__signal_file_missing_is_named() -> None:
     record = wfdb_record(COUNTS)
     del record["rec1.dat"]
     assert_rejected(
-        lambda: _read(record), RejectReason.TRUNCATED, "signal file 'rec1.dat' .* is missing"
+        lambda: _read(record), RejectReason.TRUNCATED, "signal file 1 of 1 .* is missing"
     )
+
+
+@pytest.mark.parametrize("folder", ["", "p10/"])
+@pytest.mark.parametrize("stored", ["sub/rec1.dat", "rec1.dat"])
+def test_read_wfdb__signal_file_named_with_a_folder(folder: str, stored: str) -> None:
+    record = wfdb_record(COUNTS)
+    header = record["rec1.hea"].replace(b"rec1.dat", b"./sub/rec1.dat")
+    files = {f"{folder}rec1.hea": header, folder + stored: record["rec1.dat"]}
+    expected = _read(record).leads_uv
+    np.testing.assert_array_equal(_read(files, f"{folder}rec1.hea").leads_uv, expected)
 
 
 def test_read_wfdb__record_name_with_a_dot() -> None:
@@ -171,12 +195,30 @@ def test_read_wfdb__comments_hold_no_identifier() -> None:
 
 
 def test_read_wfdb__missing_lead_is_named() -> None:
-    counts = {lead: values for lead, values in COUNTS.items() if lead != "aVF"}
+    counts = {lead: values for lead, values in COUNTS.items() if lead != "V4"}
     assert_rejected(
-        lambda: _read(wfdb_record(counts)),
+        lambda: _read(wfdb_record(counts | {"somebody": COUNTS["V4"]})),
         RejectReason.MISSING_LEAD,
-        "lead aVF is missing from the WFDB record",
+        "lead V4 is missing from the WFDB record, which holds I, .*, V6 and 1 channels of other",
     )
+
+
+def test_read_wfdb__four_leads_are_derived_when_absent() -> None:
+    absent = ("III", "aVR", "aVL", "aVF")
+    eight = {lead: values for lead, values in COUNTS.items() if lead not in absent}
+    ecg = _read(wfdb_record(eight, gain="200.0(0)/mV"))
+    assert ecg.leads_derived
+    i, ii = (5.0 * COUNTS[lead].astype(np.float64) for lead in ("I", "II"))
+    expected = {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
+    for lead, values in expected.items():
+        np.testing.assert_array_equal(lead_uv(ecg, lead), values.astype(np.float32))
+    np.testing.assert_array_equal(lead_uv(ecg, "V6"), COUNTS["V6"] * 5.0)
+
+
+@pytest.mark.parametrize("spelling", ["ECG_{}", "ECG lead {}", "{} (mV)"])
+def test_read_wfdb__spellings_of_lead_names(spelling: str) -> None:
+    record = wfdb_record({spelling.format(lead): values for lead, values in COUNTS.items()})
+    np.testing.assert_array_equal(_read(record).leads_uv, _read(wfdb_record(COUNTS)).leads_uv)
 
 
 def test_read_wfdb__lead_given_twice() -> None:
@@ -228,7 +270,7 @@ def test_read_wfdb__other_storage_is_refused(layout: str, told: str) -> None:
     assert_rejected(
         lambda: _changed(layout=layout),
         RejectReason.UNREADABLE,
-        f"signal file 'rec1.dat' of the WFDB record has {told}; only format 16",
+        f"signal file 1 of 1 of the WFDB record has {told}; only format 16",
     )
 
 
@@ -236,7 +278,9 @@ def test_read_wfdb__byte_offsets_that_differ() -> None:
     record = wfdb_record(COUNTS, offset=24)
     record["rec1.hea"] = record["rec1.hea"].replace(b"16x1+24", b"16x1+26", 1)
     assert_rejected(
-        lambda: _read(record), RejectReason.UNREADABLE, "signals of 'rec1.dat' state different byte"
+        lambda: _read(record),
+        RejectReason.UNREADABLE,
+        "signals of signal file 1 of 1 of the WFDB record state different byte",
     )
 
 
@@ -264,15 +308,39 @@ def test_read_wfdb__unsigned_checksum() -> None:
     assert _read({**record, "rec1.hea": "\n".join(lines).encode()}).n_samples == 200
 
 
-def test_read_wfdb__placeholder_checksum_is_not_compared() -> None:
-    assert int(COUNTS["I"][0]) != 0
-    assert _changed(initial_value=0, checksum=0).n_samples == 200
+@pytest.mark.parametrize("changes", [{"checksum": 0}, {"checksum": 0, "initial_value": 0}])
+@pytest.mark.parametrize("first", [0, 7])
+def test_read_wfdb__placeholders_in_place_of_every_checksum_are_flagged(
+    changes: dict[str, int], first: int
+) -> None:
+    counts = {lead: values.copy() for lead, values in COUNTS.items()}
+    counts["I"][0] = first
+    ecg = _read(wfdb_record(counts, **changes))  # type: ignore[arg-type]
+    assert ecg.quality_flags == ("checksum_absent",)
+    np.testing.assert_array_equal(lead_uv(ecg, "V6"), COUNTS["V6"].astype(np.float32))
 
 
-def test_read_wfdb__zero_checksum_beside_a_true_first_sample_is_compared() -> None:
+def test_read_wfdb__zero_checksum_of_one_lead_is_compared() -> None:
+    record = wfdb_record(COUNTS)
+    lines = record["rec1.hea"].decode().splitlines()
+    fields = lines[1].split()
+    assert int(fields[6]) != 0
+    lines[1] = " ".join([*fields[:5], "0", "0", *fields[7:]])
     assert_rejected(
-        lambda: _changed(checksum=0), RejectReason.UNREADABLE, "checksum of lead I .* is 0, but"
+        lambda: _read({**record, "rec1.hea": "\n".join(lines).encode()}),
+        RejectReason.UNREADABLE,
+        "checksum of lead I .* is 0, but",
     )
+
+
+def test_read_wfdb__true_checksums_of_zero_are_no_placeholders() -> None:
+    counts = {lead: np.zeros(20, dtype=np.int16) for lead in LEADS_12}
+    assert _read(wfdb_record(counts)).quality_flags == ()
+
+
+def test_read_wfdb__unreadable_date_is_flagged() -> None:
+    ecg = _read(wfdb_record(COUNTS, record_line="rec1 12 500 200 09:05:07 20.03.2180"))
+    assert (ecg.recorded_at, ecg.quality_flags) == (None, ("date_unreadable",))
 
 
 def test_read_wfdb__checksum_not_stated() -> None:

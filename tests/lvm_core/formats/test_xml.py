@@ -3,12 +3,15 @@ from __future__ import annotations
 import codecs
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lvm_core.errors import RejectReason
+from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.xml import (
     decode_xml,
     mentions_poor_quality,
     number_of,
+    parse_repairable_xml,
     parse_xml,
     root_name,
     text_of,
@@ -56,7 +59,7 @@ def test_decode_xml__unknown_encoding_is_unreadable(encoding: str) -> None:
     assert_rejected(
         lambda: decode_xml(data),
         RejectReason.UNREADABLE,
-        f"XML declares the encoding '{encoding}', which is not known",
+        f"XML declares an encoding that is not known \\(a text of {len(encoding)} characters\\)",
     )
 
 
@@ -144,6 +147,109 @@ def test_text_and_numbers__absent_blank_and_wrong_are_none() -> None:
     assert [number_of(root, tag) for tag in ("b", "c", "d", "f", "z")] == [None] * 5
     assert whole_number_of(root, "e") == 3
     assert [whole_number_of(root, tag) for tag in ("a", "c")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4,88", 4.88),
+        ("0,005", 0.005),
+        ("-1,5", -1.5),
+        ("1,0000", 1.0),
+        ("5,000", None),
+        ("1,5,2", None),
+        ("1.000,5", None),
+        ("4_88", None),
+    ],
+)
+def test_number_of__decimal_comma_where_it_cannot_part_thousands(
+    text: str, value: float | None
+) -> None:
+    assert number_of(parse_xml(f"<r><a>{text}</a></r>".encode()), "a") == value
+
+
+KEPT = frozenset({"W"})
+
+
+def _repaired(body: str) -> dict[str, str]:
+    root, repaired = parse_repairable_xml(body.encode(), KEPT)
+    assert repaired
+    return {element.tag: element.text or "" for element in walk(root)}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("ST & T", "ST & T"),
+        ("a &amp; b & c &#228; &#x41;", "a & b & c \u00e4 A"),
+        ("QTc < 440", "QTc < 440"),
+        ("a <b> c", "a <b> c"),
+        ("a </b> c", "a </b> c"),
+        ("<", "<"),
+        ("a\x1fb\x00\ufffe", "a b  "),
+        ("&#31;&nbsp;", "&#31;&nbsp;"),
+        ("<![CDATA[ & \x01]]>&", " &  &"),
+        ("<!-- & \x01 <W> -->&", "&"),
+        ("<?p & ?>&", "&"),
+    ],
+)
+def test_parse_repairable_xml__text_outside_the_waveform(text: str, read: str) -> None:
+    found = _repaired(f"<r a='x & y'><s>{text}</s><W>1,2</W><e/></r>")
+    assert found == {"r": "", "s": read, "W": "1,2", "e": ""}
+
+
+def test_parse_repairable_xml__attributes_and_namespaces() -> None:
+    body = (
+        '<?xml version="1.0" encoding="ISO-8859-1"?><q:r xmlns:q="u" a="x & y"><q:W>1</q:W></q:r>'
+    )
+    root, repaired = parse_repairable_xml(body.encode(), KEPT)
+    assert repaired
+    assert (root.get("a"), text_of(root, "W")) == ("x & y", "1")
+
+
+def test_parse_repairable_xml__intact_document_is_not_touched() -> None:
+    root, repaired = parse_repairable_xml(b"<r>&lt;<W>1</W></r>", KEPT)
+    assert (root.text, repaired) == ("<", False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<r>&<W>1 & 2</W></r>",
+        "<r>&<W>1\x012</W></r>",
+        "<r>&<W>1 < 2</W></r>",
+        "<r>&<W>1",
+        "<r>& <!-- <W>1</W></r>",
+        "<r>& <![CDATA[ <W>1</W></r>",
+        "<r>&<a></r></a>",
+        '<!DOCTYPE r [<!ENTITY a "b"><!ENTITY c "d">]><r>&</r>',
+        "<r>&" + "<a/>" * 200_001 + "</r>",
+    ],
+)
+def test_parse_repairable_xml__what_cannot_be_repaired_is_rejected_as_found(body: str) -> None:
+    with pytest.raises(EcgRejected) as first:
+        parse_xml(body.encode())
+    with pytest.raises(EcgRejected) as second:
+        parse_repairable_xml(body.encode(), KEPT)
+    assert (second.value.reason, second.value.message) == (first.value.reason, first.value.message)
+
+
+def test_parse_repairable_xml__entities_are_refused_at_once() -> None:
+    body = b'<!DOCTYPE r [<!ENTITY a "aaaa">]><r>&a;</r>'
+    assert_rejected(
+        lambda: parse_repairable_xml(body, KEPT), RejectReason.UNREADABLE, "XML defines entities"
+    )
+
+
+@given(st.text(st.sampled_from("<>&;/W!-[]?ab \x01\"'="), max_size=30))
+def test_parse_repairable_xml__waveform_is_never_changed(text: str) -> None:
+    """Whatever stands beside it, the signal comes out as it is in the file, or not at all."""
+    body = f"<r><s>{text}</s><W>1,2,3</W></r>"
+    try:
+        root, _ = parse_repairable_xml(body.encode(), KEPT)
+    except EcgRejected:
+        return
+    assert "1,2,3" in [element.text for element in walk(root) if element.tag == "W"]
 
 
 def test_mentions_poor_quality__only_in_the_named_elements() -> None:
