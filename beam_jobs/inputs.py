@@ -7,9 +7,10 @@ a Parquet file.
 from __future__ import annotations
 
 import fnmatch
+import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -222,8 +223,9 @@ def group_records(
 
     Args:
         files: (path, bytes) of each file.
-        read: returns the content of files, by path. Called once, and only for headers in folders
-            with files that share no header's name, which may be signal files that a header names.
+        read: returns the content of files, by path. Called once, and only where some files share
+            no header's name, which may be signal files that a header names: for the headers of
+            their folders and those without a signal file.
 
     Returns:
         The records sorted by path.
@@ -233,14 +235,17 @@ def group_records(
     for path in sizes:
         folders[path.rpartition("/")[0]].append(path)
     owner: dict[str, str] = {}
-    orphans: dict[str, list[str]] = {}
-    for folder, paths in folders.items():
+    orphans: set[str] = set()
+    may_name_one: list[str] = []
+    for paths in folders.values():
         owned, alone = _owners_in_folder(paths)
         owner.update(owned)
-        if alone and any(path.lower().endswith(".hea") for path in paths):
-            orphans[folder] = alone
-    if orphans:
-        owner.update(_named_by_headers(folders, orphans, read))
+        orphans.update(alone)
+        headers = [path for path in paths if path.lower().endswith(".hea")]
+        has_part = set(owned.values())
+        may_name_one += headers if alone else [path for path in headers if path not in has_part]
+    if orphans and may_name_one:
+        owner.update(_named_by_headers(sorted(may_name_one), orphans, read))
     parts: dict[str, list[str]] = defaultdict(list)
     for path, header in owner.items():
         parts[header].append(path)
@@ -268,22 +273,20 @@ def _owners_in_folder(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _named_by_headers(
-    folders: Mapping[str, Sequence[str]],
-    orphans: Mapping[str, Sequence[str]],
+    headers: Sequence[str],
+    orphans: Collection[str],
     read: Callable[[Collection[str]], dict[str, bytes]],
 ) -> dict[str, str]:
-    """Map files without a header of their stem to a header of their folder that names them."""
-    headers = sorted(
-        path for folder in orphans for path in folders[folder] if path.lower().endswith(".hea")
-    )
+    """Map files without a header of their stem to the header that names them, with its folder."""
     contents = read(headers)
     named: dict[str, str] = {}
     for header in reversed(headers):  # the first header that names a file has it
-        folder = header.rpartition("/")[0]
+        folder = posixpath.dirname(header)
         for name in named_signal_files(contents.get(header, b"")):
-            named[join(folder, name) if folder else name] = header
-    alone = (path for paths in orphans.values() for path in paths)
-    return {path: named[path] for path in alone if path in named}
+            stated = posixpath.normpath(posixpath.join(folder, name))
+            beside = posixpath.join(folder, posixpath.basename(name))
+            named[stated if stated in orphans else beside] = header
+    return {path: header for path, header in named.items() if path in orphans}
 
 
 def named_signal_files(header: bytes) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
@@ -78,9 +79,10 @@ class RawReader:
     def _load(self, piece: Piece, root: str) -> Files:
         main = self._read(piece.path, root)
         files = {piece.path: main}
-        wanted = set(named_signal_files(main)) if piece.parts and sniff(main) == "wfdb" else set()
+        named = named_signal_files(main) if piece.parts and sniff(main) == "wfdb" else ()
+        wanted = {posixpath.basename(name) for name in named}
         for part in piece.parts:
-            if part.rpartition("/")[2] in wanted:
+            if posixpath.basename(part) in wanted:
                 files[part] = self._read(part, root)
         return files
 

@@ -75,12 +75,31 @@ def test_group_records__headers_are_read_in_one_go() -> None:
         return {path: files[path] for path in paths}
 
     group_records([(path, len(data)) for path, data in files.items()], read)
-    assert asked == [["a.hea", "b.hea"]]
+    assert asked == [["a.hea", "b.hea", "c/d.hea"]]
 
 
 def test_group_records__signal_files_named_otherwise_are_found_in_the_header() -> None:
     files = {"f/a.hea": _header("x.dat", "y.dat"), "f/x.dat": b"1", "f/y.dat": b"2"}
     assert [r.files for r in _group(files)] == [("f/a.hea", "f/x.dat", "f/y.dat")]
+
+
+@pytest.mark.parametrize("name", ["sub/x.dat", "./sub/x.dat", "../p/sub/x.dat"])
+def test_group_records__signal_file_in_another_folder(name: str) -> None:
+    files = {"p/a.hea": _header(name), "p/sub/x.dat": b"12345", "q/x.dat": b"1"}
+    assert [(r.main, r.parts) for r in _group(files)] == [
+        ("p/a.hea", ("p/sub/x.dat",)),
+        ("q/x.dat", ()),
+    ]
+
+
+def test_group_records__folder_of_the_header_when_the_named_one_is_not_there() -> None:
+    files = {"p/a.hea": _header("sub/x.dat"), "p/x.dat": b"12345"}
+    assert [(r.main, r.parts) for r in _group(files)] == [("p/a.hea", ("p/x.dat",))]
+
+
+def test_group_records__header_cannot_name_a_file_outside_the_inputs() -> None:
+    files = {"a.hea": _header("../../etc/x.dat", "/etc/y.dat"), "q/x.dat": b"1"}
+    assert [(r.main, r.parts) for r in _group(files)] == [("a.hea", ()), ("q/x.dat", ())]
 
 
 def test_group_records__same_names_in_two_folders_are_two_records() -> None:

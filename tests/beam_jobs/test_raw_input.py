@@ -124,6 +124,20 @@ def test_raw_reader__missing_signal_file_is_a_reject(tmp_path: Path) -> None:
     assert "signal file 1 of 1 of the WFDB record is missing" in (reject.detail or "")
 
 
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_raw_reader__signal_file_in_another_folder(tmp_path: Path, suffix: str) -> None:
+    record = _record("r1", 1)
+    header = record["r1.hea"].replace(b"r1.dat", b"sub/r1.dat")
+    files = {"p/r1.hea": header, "p/sub/r1.dat": record["r1.dat"]}
+    if suffix:
+        make_archive(tmp_path / f"x{suffix}", files)
+    else:
+        _write(tmp_path, files)
+    rows, rejects, n_read = _read(_plan(tmp_path))
+    assert (rejects, n_read) == ([], 1)
+    np.testing.assert_array_equal(next(iter(rows.values())).counts, ecg_counts(1, 1)[0])
+
+
 @pytest.mark.parametrize(
     ("content", "reason", "detail"),
     [
