@@ -18,9 +18,9 @@ MODEL_LEADS: Final = ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6", "aVF
 
 DERIVED_FROM_I_AND_II: Final = ("III", "aVR", "aVL", "aVF")
 
-_BY_UPPER: Final = {lead.upper(): lead for lead in LEADS_12}
 # "Derivation" 1 to 3, as devices in Romance languages write the limb leads.
-_BY_UPPER |= {"DI": "I", "DII": "II", "DIII": "III", "D1": "I", "D2": "II", "D3": "III"}
+_DERIVATIONS: Final = {"DI": "I", "DII": "II", "DIII": "III", "D1": "I", "D2": "II", "D3": "III"}
+_BY_UPPER: Final = {**{lead.upper(): lead for lead in LEADS_12}, **_DERIVATIONS}
 # Words before the name and a unit in brackets after it. A minus sign is no separator: `-aVR` is
 # the inverted lead.
 _SPELLING: Final = re.compile(

@@ -39,8 +39,10 @@ _STRAY_AMPERSAND: Final = re.compile(
 # What XML 1.0 does not allow in a document (section 2.2, production 2).
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _BLOCKS: Final = (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>"), ("<!DOCTYPE", ">"))
-# Device files hold up to some ten thousand tags; looking at each costs about a microsecond.
-_MOST_MARKS: Final = 200_000
+# Device files hold up to some ten thousand tags in 2 MB. Looking at a tag costs about four
+# microseconds, so that what is no device file takes less than a second.
+_MOST_MARKS: Final = 100_000
+_LONGEST_REPAIRED: Final = 16_000_000
 # Codes of expat's errors that mean "the document ends too early": no element found, unclosed
 # token, partial character, unclosed CDATA section (expat.h, enum XML_Error).
 _ENDS_TOO_EARLY: Final = frozenset({3, 5, 6, 20})
@@ -160,19 +162,21 @@ def _repaired(text: str, waveform_tags: frozenset[str]) -> str | None:
     The text is read once from its start, and each kind of end is looked for until it is missing
     once: the time is proportional to the length.
     """
-    if text.count("<") > _MOST_MARKS:
+    n_marks = text.count("<") + text.count("&")
+    if n_marks > _MOST_MARKS or len(text) > _LONGEST_REPAIRED:
         return None
     names = set(_NAME_OF_START_TAG.findall(text)) & set(_NAME_OF_END_TAG.findall(text))
     parts: list[str] = []
     position = 0
     while (mark := text.find("<", position)) >= 0:
         parts.append(_escaped(text[position:mark]))
-        position = _end_of_block(text, mark, waveform_tags)
-        if position is None:
+        end = _end_of_block(text, mark, waveform_tags)
+        if end is None:
             return None
         tag = _TAG.match(text, mark)
-        if position > mark:
-            block = text[mark:position]
+        if end > mark:
+            position = end
+            block = text[mark:end]
             is_element = block[1] not in "!?"
             parts.append(block if is_element else _FORBIDDEN.sub(" ", block))
         elif tag is not None and (tag[1] in names or tag[0].endswith("/>")):

@@ -223,8 +223,11 @@ def test_parse_repairable_xml__intact_document_is_not_touched() -> None:
         "<r>& <![CDATA[ <W>1</W></r>",
         "<r>&<a></r></a>",
         '<!DOCTYPE r [<!ENTITY a "b"><!ENTITY c "d">]><r>&</r>',
-        "<r>&" + "<a/>" * 200_001 + "</r>",
+        "<r>" + "&" * 100_001 + "</r>",
+        "<r>&" + "<a/>" * 100_001 + "</r>",
+        "<r>&" + "a" * 16_000_001 + "</r>",
     ],
+    ids=lambda body: body[:30],
 )
 def test_parse_repairable_xml__what_cannot_be_repaired_is_rejected_as_found(body: str) -> None:
     with pytest.raises(EcgRejected) as first:
