@@ -86,9 +86,20 @@ def read_members(
 def _damaged(error: Exception) -> EcgRejected:
     return EcgRejected(
         RejectReason.UNREADABLE,
-        f"archive cannot be read ({type(error).__name__}: {error}); expected an intact "
+        f"archive cannot be read ({_cause(error)}); expected an intact "
         ".zip, .tar, .tar.gz or .tgz. Was it copied completely?",
     )
+
+
+class _ArchiveDamage(tarfile.ReadError):
+    """Damage that was found here; its text holds no name of a member."""
+
+
+def _cause(error: Exception) -> str:
+    """Return what a message says of an error; texts of libraries may quote a member's name."""
+    if isinstance(error, _ArchiveDamage):
+        return str(error)
+    return "it is encrypted" if "encrypted" in str(error) else type(error).__name__
 
 
 def _refusal(size: int, packed: int | None) -> str | None:
@@ -118,7 +129,7 @@ def _read_zip(stream: IO[bytes], wanted: set[str]) -> Iterator[tuple[str, bytes 
                 with archive.open(info) as member:
                     data = member.read(MAX_MEMBER_BYTES + 1)
             except _DAMAGE as error:
-                detail = f"member cannot be unpacked ({type(error).__name__}: {error})"
+                detail = f"member cannot be unpacked ({_cause(error)})"
                 yield info.filename, EcgRejected(RejectReason.UNREADABLE, detail)
                 continue
             yield info.filename, _checked(data)
@@ -164,10 +175,10 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
 def _require_end_mark(block: bytes, rest: Any) -> None:
     """Refuse an archive that does not end in a block of zeros, or goes on after it."""
     if block != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("archive has no end mark where it ends; broken off or damaged")
+        raise _ArchiveDamage("archive has no end mark where it ends; broken off or damaged")
     while data := rest.read(1 << 20):  # to the end: a compressed one has its checksum there
         if any(data):
-            raise tarfile.ReadError("data after the end mark")
+            raise _ArchiveDamage("data after the end mark")
 
 
 class _LastBlock:
@@ -197,7 +208,7 @@ def _read_tar(
             member = archive.extractfile(info)
             data = member.read() if member is not None else b""
             if len(data) != info.size:
-                raise tarfile.ReadError("unexpected end of data")
+                raise _ArchiveDamage("unexpected end of data")
             yield info.name, data
 
 
@@ -219,4 +230,4 @@ class _RatioGuard:
         # 64 kB: what the decompressor may have read ahead or behind for a small archive.
         unpacked = info.offset_data + info.size
         if unpacked > MAX_RATIO * (self._packed + 65536):
-            raise tarfile.ReadError(f"archive unpacks to over {MAX_RATIO} times its size; refused")
+            raise _ArchiveDamage(f"archive unpacks to over {MAX_RATIO} times its size; refused")

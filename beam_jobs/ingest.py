@@ -151,6 +151,7 @@ class IngestKind:
             "unit_ecgs": options.unit_ecgs,
             "id_pattern": options.id_rule.pattern,
             "id_from_header": options.id_from_header,
+            "interpolate_missing_samples": options.interpolate_missing_samples,
         }
 
     def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
@@ -183,7 +184,14 @@ class IngestKind:
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
         """Return the job as it travels to workers."""
         options = self._options
-        reader = UnitReader(options.storage, roots, None, options.formats, options.id_from_header)
+        reader = UnitReader(
+            options.storage,
+            roots,
+            None,
+            options.formats,
+            options.id_from_header,
+            options.interpolate_missing_samples,
+        )
         return IngestJob(options.storage, options.output, reader, exclusions, dict(plan.settings))
 
     def n_gpus(self, plan: Plan) -> int:

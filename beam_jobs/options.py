@@ -20,6 +20,8 @@ from models.spec import InputConvention
 
 DEFAULT_UNIT_ECGS: Final = 1024
 DEFAULT_MAX_REJECTED_SHARE: Final = 0.05
+# 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
+MOST_INTERPOLATED_SAMPLES: Final = 50
 RUNNERS: Final = ("local",)
 AUTO: Final = "auto"
 FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
@@ -35,6 +37,7 @@ class RunOptions:
         storage: how to reach stores.
         id_rule: how keys follow from paths.
         id_from_header: take the person from a raw file's header.
+        interpolate_missing_samples: longest gap of missing samples that is filled, 0 to 50.
         unit_ecgs: ECGs of a unit, 1 or more.
         shard: (i, n), 1 <= i <= n: every n-th unit is done here.
         exclude: URI of a list of people to exclude, or None.
@@ -54,6 +57,7 @@ class RunOptions:
     storage: Storage = field(default_factory=Storage)
     id_rule: IdRule = field(default_factory=IdRule)
     id_from_header: bool = False
+    interpolate_missing_samples: int = 0
     unit_ecgs: int = DEFAULT_UNIT_ECGS
     shard: tuple[int, int] = (1, 1)
     exclude: str | None = None
@@ -67,6 +71,13 @@ class RunOptions:
     def __post_init__(self) -> None:
         empty = [name for name in (*self.inputs, self.output) if not name.strip()]
         _check(not empty, "an --input or --output", "empty", "a path; is a shell variable unset?")
+        n_missing = self.interpolate_missing_samples
+        _check(
+            0 <= n_missing <= MOST_INTERPOLATED_SAMPLES,
+            "--interpolate-missing",
+            n_missing,
+            f"0 to {MOST_INTERPOLATED_SAMPLES} samples",
+        )
         _check(self.unit_ecgs >= 1, "--unit-ecgs", self.unit_ecgs, "1 or more")
         _check(self.threads is None or self.threads >= 1, "--threads", self.threads, "1 or more")
         _check(
@@ -301,6 +312,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--id-from-header", action="store_true",
         help="take the participant from the file's own header where the path gives none",
     )  # fmt: skip
+    signal = parser.add_argument_group("signal")
+    signal.add_argument(
+        "--interpolate-missing", type=int, default=0, metavar="N",
+        help="fill gaps of up to N missing samples by straight lines; such ECGs have the flag "
+        "interpolated (default: 0, a missing sample rejects the ECG)",
+    )  # fmt: skip
     run = parser.add_argument_group("run")
     run.add_argument("--exclude-participants", metavar="F", help="list of people to exclude")
     run.add_argument("--unit-ecgs", type=int, default=DEFAULT_UNIT_ECGS, help="ECGs of a unit")
@@ -328,6 +345,7 @@ def _common_values(args: argparse.Namespace) -> dict[str, Any]:
         "storage": storage_of(args.storage_option),
         "id_rule": IdRule(args.id_pattern),
         "id_from_header": args.id_from_header,
+        "interpolate_missing_samples": args.interpolate_missing,
         "unit_ecgs": args.unit_ecgs,
         "shard": parse_shard(args.shard),
         "exclude": args.exclude_participants,

@@ -20,9 +20,9 @@ from beam_jobs.layout import Layout
 from beam_jobs.storage import RetryingFile, Storage
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core import schemas
-from lvm_core.canonical import FINEST_STEP_UV, canonicalise
+from lvm_core.canonical import FINEST_STEP_UV, canonicalise, interpolate_missing
 from lvm_core.ecg import Ecg, Measurements
-from lvm_core.errors import EcgRejected, LvmError, RejectReason
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, described
 from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
 
 READ_ROWS: Final = 64
@@ -88,7 +88,7 @@ def read_footer(storage: Storage, uri: str) -> Footer:
         metadata.schema.to_arrow_schema()
     except DAMAGE as error:
         raise EcgRejected(
-            RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_short(error)})"
+            RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_cause(error)})"
         ) from error
     return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata, raw)
 
@@ -148,12 +148,20 @@ class ParquetReader:
     Args:
         storage: where the files are.
         layout: how to read them; None for the canonical ECG table.
+        interpolate_missing_samples: longest gap of missing samples that is filled, with a layout;
+            the canonical table has none.
     """
 
-    def __init__(self, storage: Storage, layout: Layout | None) -> None:
+    def __init__(
+        self, storage: Storage, layout: Layout | None, interpolate_missing_samples: int = 0
+    ) -> None:
         self._storage = storage
         self._layout = layout
-        self._decode = _canonical_rows if layout is None else _LayoutDecoder(layout)
+        self._decode = (
+            _canonical_rows
+            if layout is None
+            else _LayoutDecoder(layout, interpolate_missing_samples)
+        )
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; damage becomes rejects that stand for the rows it took."""
@@ -180,13 +188,13 @@ class ParquetReader:
             try:
                 batch = next(batches, None)
                 if batch is None:
-                    raise pa.ArrowInvalid(f"ends after {done} of {n_rows} rows")
+                    raise _EndsEarly(f"ends after {done} of {n_rows} rows")
             except DAMAGE as error:
                 if not plain and _NULL_LIST in str(error) and done == 0:
                     batches, plain = self._plain_batches(stream, footer, group), True
                     continue
                 lost = n_rows - done
-                detail = f"row group {group} cannot be decoded ({_short(error)})"
+                detail = f"row group {group} cannot be decoded ({_cause(error)})"
                 reason = RejectReason.UNREADABLE.value
                 reject = Reject(reason, detail, piece.path, first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
@@ -292,10 +300,13 @@ def key_text(value: object) -> str | None:
 def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
     """Read a stored time as local (a zone is dropped, not converted), or say why it is none."""
     if isinstance(value, str):
+        text = value
         try:
-            value = dt.datetime.fromisoformat(value)
+            value = dt.datetime.fromisoformat(text)
         except ValueError:
-            detail = f"recorded_at is {value!r}, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+            detail = (
+                f"recorded_at is {described(text)}, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+            )
             return None, EcgRejected(RejectReason.UNREADABLE, detail)
     if isinstance(value, dt.datetime):
         return value.replace(tzinfo=None), None
@@ -372,8 +383,9 @@ def _lead_of_row(column: pa.Array, i: int, lead: str) -> NDArray[np.int16]:
 class _LayoutDecoder:
     """Turns rows of other people's Parquet into canonical ECGs."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, interpolate_missing_samples: int) -> None:
         self._layout = layout
+        self._interpolate_missing_samples = interpolate_missing_samples
         self._names = layout.names
 
     def __call__(
@@ -390,6 +402,7 @@ class _LayoutDecoder:
                 if (problem := keys.problem[i]) is not None:
                     raise problem
                 ecg = self._ecg(batch, i, keys)
+                ecg = interpolate_missing(ecg, self._interpolate_missing_samples)
                 yield row_of(
                     ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person,
                     source_uri=path, row=row,
@@ -469,6 +482,13 @@ def _flat(column: pa.Array, i: int, name: str) -> NDArray[np.float64]:
     return np.asarray(pc.fill_null(pc.cast(values, pa.float64()), np.nan))
 
 
-def _short(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
+class _EndsEarly(pa.ArrowInvalid):
+    """A row group ends before its last row; the text holds numbers only."""
+
+
+def _cause(error: BaseException) -> str:
+    """Return what a message says of an error; the texts of Arrow may quote a value of the file."""
+    if isinstance(error, _EndsEarly):
+        return str(error)
+    is_checksum = "checksum" in str(error).lower()
+    return "a page checksum is wrong" if is_checksum else type(error).__name__

@@ -14,7 +14,7 @@ from beam_jobs.inputs import named_signal_files
 from beam_jobs.parquet_input import DUPLICATE_DETAIL
 from beam_jobs.storage import FileMissing, Storage, join
 from beam_jobs.units import Piece
-from lvm_core.canonical import canonicalise
+from lvm_core.canonical import canonicalise, interpolate_missing
 from lvm_core.errors import EcgRejected, LvmError, RejectReason
 from lvm_core.formats.read import read_ecg
 from lvm_core.formats.sniff import sniff
@@ -32,12 +32,21 @@ class RawReader:
         storage: where the files are.
         formats: formats to accept; empty for all.
         id_from_header: take the person from the file's own header where the path gives none.
+        interpolate_missing_samples: longest gap of missing samples that is filled.
     """
 
-    def __init__(self, storage: Storage, formats: Sequence[str], *, id_from_header: bool) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        formats: Sequence[str],
+        *,
+        id_from_header: bool,
+        interpolate_missing_samples: int = 0,
+    ) -> None:
         self._storage = storage
         self._formats = tuple(formats)
         self._id_from_header = id_from_header
+        self._interpolate_missing_samples = interpolate_missing_samples
 
     def read(self, pieces: Sequence[Piece], roots: Sequence[str]) -> Iterator[Chunk]:
         """Yield the records of consecutive pieces; pieces of one archive are read in one go."""
@@ -133,6 +142,7 @@ class RawReader:
                 raise files
             self._check_format(files[piece.main_file])
             ecg = read_ecg(files, piece.main_file)
+            ecg = interpolate_missing(ecg, self._interpolate_missing_samples)
             if person is None and self._id_from_header:
                 person = ecg.header_participant_id
             row = row_of(

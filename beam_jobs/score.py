@@ -198,6 +198,7 @@ class ScoreKind:
             "unit_ecgs": options.unit_ecgs,
             "id_pattern": options.id_rule.pattern,
             "id_from_header": options.id_from_header,
+            "interpolate_missing_samples": options.interpolate_missing_samples,
             "layout": None if self._layout is None else self._layout.model_dump(mode="json"),
             "participants_sha256": (
                 None if self._participants is None else self._participants.content_sha256
@@ -322,7 +323,11 @@ class ScoreKind:
     def _reader(self, roots: tuple[str, ...]) -> UnitReader:
         options = self._options
         return UnitReader(
-            options.storage, roots, self._layout, id_from_header=options.id_from_header
+            options.storage,
+            roots,
+            self._layout,
+            id_from_header=options.id_from_header,
+            interpolate_missing_samples=options.interpolate_missing_samples,
         )
 
     def n_gpus(self, plan: Plan) -> int:

@@ -26,6 +26,7 @@ class UnitReader:
         layout: of other people's Parquet; None for the canonical table.
         formats: raw formats to accept; empty for all.
         id_from_header: take the person from a raw file's header.
+        interpolate_missing_samples: longest gap of missing samples that is filled.
     """
 
     storage: Storage
@@ -33,6 +34,7 @@ class UnitReader:
     layout: Layout | None = None
     formats: tuple[str, ...] = ()
     id_from_header: bool = False
+    interpolate_missing_samples: int = 0
 
     @contextmanager
     def open(self, unit: Unit) -> Iterator[Iterator[Chunk]]:
@@ -42,7 +44,7 @@ class UnitReader:
 
     def chunks(self, unit: Unit) -> Generator[Chunk, None, None]:
         """Yield the chunks of a unit in order."""
-        parquet = ParquetReader(self.storage, self.layout)
+        parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples)
         for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):
             if is_parquet:
                 for piece in group:
@@ -53,5 +55,10 @@ class UnitReader:
                         )
                     yield from parquet.read(piece, join(self.roots[piece.root], piece.path))
             else:
-                raw = RawReader(self.storage, self.formats, id_from_header=self.id_from_header)
+                raw = RawReader(
+                    self.storage,
+                    self.formats,
+                    id_from_header=self.id_from_header,
+                    interpolate_missing_samples=self.interpolate_missing_samples,
+                )
                 yield from raw.read(list(group), self.roots)

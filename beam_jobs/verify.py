@@ -209,6 +209,7 @@ def _reader(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> UnitReader:
         None if layout is None else Layout.model_validate(layout),
         tuple(settings.get("formats", ())),
         bool(settings["id_from_header"]),
+        int(settings.get("interpolate_missing_samples", 0)),
     )
 
 

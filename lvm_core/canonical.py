@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -160,3 +160,36 @@ def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
     }
     flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
     return tuple(dict.fromkeys(flags))
+
+
+def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
+    """Return the recording with short gaps of missing samples filled by straight lines.
+
+    A gap is a run of NaN in one lead. Longer gaps and those at the start or the end stay missing,
+    so that `canonicalise` rejects the recording.
+
+    Args:
+        ecg: the recording; it is not changed.
+        max_gap_samples: longest gap that is filled, samples of the source; 0 fills none.
+
+    Returns:
+        The recording, with the flag `interpolated` where a gap was filled.
+    """
+    missing = np.isnan(ecg.leads_uv)
+    if max_gap_samples < 1 or not missing.any():
+        return ecg
+    leads_uv = ecg.leads_uv.copy()
+    n_filled = 0
+    for lead in np.flatnonzero(missing.any(axis=0)).tolist():
+        edges = np.flatnonzero(np.diff(missing[:, lead], prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2).tolist():
+            if stop - start > max_gap_samples or start == 0 or stop == ecg.n_samples:
+                continue
+            before_uv, after_uv = leads_uv[start - 1, lead], leads_uv[stop, lead]
+            line_uv = np.linspace(before_uv, after_uv, stop - start + 2)
+            leads_uv[start:stop, lead] = line_uv[1:-1]
+            n_filled += stop - start
+    if not n_filled:
+        return ecg
+    flags = (*ecg.quality_flags, QualityFlag.INTERPOLATED.value)
+    return replace(ecg, leads_uv=leads_uv, quality_flags=flags)

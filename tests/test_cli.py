@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 RUN_OPTIONS = [
     "--input", "--output", "--storage-option", "--id-pattern", "--id-from-header",
-    "--exclude-participants", "--unit-ecgs", "--shard", "--threads", "--runner",
-    "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--help",
+    "--interpolate-missing", "--exclude-participants", "--unit-ecgs", "--shard", "--threads",
+    "--runner", "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--help",
 ]  # fmt: skip
 # Written out from the design, not taken from the parsers.
 OPTIONS = {

@@ -175,6 +175,23 @@ def test_read_members__damaged_zip_member_is_a_reject_and_the_others_are_read(
     assert found["a/x.hea"] == MEMBERS["a/x.hea"]
 
 
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_read_members__message_does_not_quote_the_name_of_a_member(
+    tmp_path: Path, encrypted: bool
+) -> None:
+    path = make_archive(tmp_path / "x.zip", {"Quillfeather.xml": _noise(9_000, 1)})
+    if encrypted:
+        _encrypt_flag(path, "Quillfeather.xml")
+    else:
+        data = bytearray(path.read_bytes())
+        data[5_000] ^= 0xFF
+        path.write_bytes(data)
+    message = str(_read(path, "Quillfeather.xml")["Quillfeather.xml"])
+    assert message.startswith("unreadable: member cannot be unpacked (")
+    assert ("it is encrypted" in message) == encrypted
+    assert "Quillfeather" not in message
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
 def test_list_members__truncated_archive_is_unreadable(

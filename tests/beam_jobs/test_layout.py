@@ -44,13 +44,20 @@ def _layout(signal: dict[str, Any] | None = None, **changes: Any) -> Layout:
     return Layout.model_validate({"ecg_id": "id", "signal": signal or _signal(), **changes})
 
 
-def _read(folder: Path, table: pa.Table, layout: Layout) -> list[EcgRow | Reject]:
+def _read(
+    folder: Path, table: pa.Table, layout: Layout, interpolate_missing_samples: int = 0
+) -> list[EcgRow | Reject]:
     """Return the rows of a Parquet file, in its order, as the job reads them."""
     pq.write_table(table, folder / "x.parquet")
     planning = PlanningOptions(100, IdRule(), layout)
     found = find_inputs(STORAGE, [str(folder)], planning)
     units = cut_units(found.pieces, unit_ecgs=100, first_number=0, settings_sha256="s")
-    reader = UnitReader(STORAGE, found.roots, layout)
+    reader = UnitReader(
+        STORAGE,
+        found.roots,
+        layout,
+        interpolate_missing_samples=interpolate_missing_samples,
+    )
     rows: list[EcgRow | Reject] = []
     for unit in units:
         for chunk in reader.chunks(unit):
@@ -342,6 +349,17 @@ def test_layout__null_sample_is_a_reject(tmp_path: Path) -> None:
     assert _reasons(tmp_path, _table([counts, holed]), layout) == [None, "non_finite"]
 
 
+def test_layout__null_sample_is_interpolated_when_asked_for(tmp_path: Path) -> None:
+    counts = ecg_counts(1)[0]
+    holed = counts.reshape(-1).tolist()
+    holed[9] = None
+    layout = _layout(_signal(unit="counts", uv_per_count=5))
+    (row,) = _read(tmp_path, _table([holed]), layout, interpolate_missing_samples=1)
+    assert isinstance(row, EcgRow)
+    assert row.quality_flags == ("interpolated",)
+    assert abs(int(row.counts[0, 9]) - (int(counts[0, 8]) + int(counts[0, 10])) / 2) <= 0.5
+
+
 def test_layout__leads_of_different_lengths_are_a_reject(tmp_path: Path) -> None:
     counts = ecg_counts(1)[0]
     table = pa.table(
@@ -403,7 +421,7 @@ def test_layout__unreadable_time_is_a_reject(tmp_path: Path) -> None:
     (reject,) = _read(tmp_path, table, layout)
     assert isinstance(reject, Reject)
     assert (reject.reason, reject.ecg_id) == ("unreadable", "e0000")
-    assert "recorded_at is '06.05.2019', expected YYYY-MM-DD" in (reject.detail or "")
+    assert "recorded_at is a text of 10 characters, expected YYYY-MM-DD" in (reject.detail or "")
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,14 @@ def test_storage_of__later_part_may_hold_an_equals_sign() -> None:
 def test_storage_of__without_equals_sign_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--storage-option 's3\.region' is not KEY=VALUE"):
         storage_of(["s3.region"])
+
+
+@pytest.mark.parametrize(
+    "parse", [lambda a: parse_score(SCORE + a), lambda a: parse_ingest(INGEST + a)]
+)
+def test_parse__interpolate_missing_is_off_unless_asked_for(parse: Any) -> None:
+    assert parse([]).interpolate_missing_samples == 0
+    assert parse(["--interpolate-missing", "50"]).interpolate_missing_samples == 50
+    for wrong in ("-1", "51"):
+        with pytest.raises(UsageError, match=f"--interpolate-missing is {wrong}, expected 0 to 50"):
+            parse(["--interpolate-missing", wrong])

@@ -221,6 +221,15 @@ def test_parquet_reader__null_or_empty_id_is_a_reject_with_its_row(tmp_path: Pat
     ]
 
 
+def test_parquet_reader__text_that_is_no_date_is_not_quoted(tmp_path: Path) -> None:
+    write_ecg_parquet(tmp_path / "x.parquet", 2, recorded_at=["2020-01-02", "Quillfeather"])
+    rows, (reject,), _ = _read(tmp_path)
+    assert [row.recorded_at for row in rows] == [dt.datetime(2020, 1, 2)]
+    assert reject.detail == (
+        "recorded_at is a text of 12 characters, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+    )
+
+
 def test_parquet_reader__whole_number_ids_are_text(tmp_path: Path) -> None:
     write_ecg_parquet(tmp_path / "x.parquet", 2, ecg_id=[17, 18], participant_id=[1, None])
     rows, _, _ = _read(tmp_path)
@@ -332,7 +341,7 @@ def test_parquet_reader__corrupt_row_group_is_one_reject_and_the_others_are_read
     rows, (reject,), n_read = _read(tmp_path)
     assert (reject.reason, reject.row, reject.n_ecgs) == ("unreadable", 4, 4)
     assert (reject.ecg_id, reject.source_uri) == (None, "x.parquet")
-    assert "row group 1 cannot be decoded" in (reject.detail or "")
+    assert reject.detail == "row group 1 cannot be decoded (a page checksum is wrong)"
     assert n_read == 10
     assert _counts_of(rows) == {**_expected(4), **_expected(2, 8)}
 

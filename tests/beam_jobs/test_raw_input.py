@@ -124,6 +124,28 @@ def test_raw_reader__missing_signal_file_is_a_reject(tmp_path: Path) -> None:
     assert "signal file 1 of 1 of the WFDB record is missing" in (reject.detail or "")
 
 
+def test_raw_reader__no_detail_quotes_a_name(tmp_path: Path) -> None:
+    name = "Quillfeather"
+    record = _record(name)
+    del record[f"{name}.dat"]
+    files = {
+        f"{name}.xml": muse_xml(COUNTS, LeadAmplitudeUnits=name),
+        f"{name}2.xml": cardiosoft_xml(
+            COUNTS, resolution=f'<Resolution units="{name}">5</Resolution>'
+        ),
+        f"{name}3.xml": f"<{name}/>".encode(),
+        f"{name}4.txt": name.encode(),
+        **record,
+    }
+    _write(tmp_path, files)
+    rows, rejects, n_read = _read(_plan(tmp_path))
+    assert (rows, n_read) == ({}, 5)
+    assert sorted(reject.reason for reject in rejects) == [
+        "not_an_ecg", "not_an_ecg", "truncated", "unknown_unit", "unknown_unit",
+    ]  # fmt: skip
+    assert [reject.detail for reject in rejects if name in (reject.detail or "")] == []
+
+
 @pytest.mark.parametrize("suffix", ["", ".zip"])
 def test_raw_reader__signal_file_in_another_folder(tmp_path: Path, suffix: str) -> None:
     record = _record("r1", 1)

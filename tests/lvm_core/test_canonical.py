@@ -12,6 +12,7 @@ from lvm_core.canonical import (
     CanonicalEcg,
     canonicalise,
     finest_step_uv,
+    interpolate_missing,
     signal_sha256,
 )
 from lvm_core.errors import EcgRejected, RejectReason
@@ -197,3 +198,58 @@ def test_finest_step_uv__fits_and_half_of_it_would_overflow(max_abs_uv: np.ndarr
     # A tenth of a count of margin below 32767.5, where rounding would overflow.
     overflows_when_halved = max_abs_uv / (step_uv / 2) > 32767.399
     assert (overflows_when_halved | (step_uv == FINEST_STEP_UV)).all()
+
+
+def _with_gap(start: int, stop: int, lead: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Return the leads of a recording, and the same with a gap in one of them."""
+    whole_uv = builders.leads_uv()
+    gap_uv = whole_uv.copy()
+    gap_uv[start:stop, lead] = np.nan
+    return whole_uv, gap_uv
+
+
+def test_interpolate_missing__short_gap_becomes_a_straight_line() -> None:
+    whole_uv, gap_uv = _with_gap(100, 103)
+    gap_uv[[99, 103], 7] = 10.0, 50.0
+    filled = interpolate_missing(builders.ecg(leads_uv=gap_uv), 3)
+    assert filled.leads_uv[99:104, 7].tolist() == [10.0, 20.0, 30.0, 40.0, 50.0]
+    assert filled.quality_flags == ("interpolated",)
+    others = np.delete(filled.leads_uv, 7, axis=1)
+    np.testing.assert_array_equal(others, np.delete(whole_uv, 7, axis=1))
+    np.testing.assert_array_equal(filled.leads_uv[104:], whole_uv[104:])
+    assert np.isnan(gap_uv[100:103, 7]).all()
+    assert "interpolated" in canonicalise(filled).quality_flags
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "longest"), [(100, 103, 2), (0, 1, 9), (4999, 5000, 9), (100, 101, 0)]
+)
+def test_interpolate_missing__other_gaps_stay_and_reject(
+    start: int, stop: int, longest: int
+) -> None:
+    ecg = builders.ecg(leads_uv=_with_gap(start, stop)[1])
+    filled = interpolate_missing(ecg, longest)
+    assert filled is ecg
+    with pytest.raises(EcgRejected, match=r"non_finite: .* in leads V2"):
+        canonicalise(filled)
+
+
+def test_interpolate_missing__each_gap_is_judged_by_itself() -> None:
+    _, gap_uv = _with_gap(100, 101)
+    gap_uv[200:205, 7] = np.nan
+    gap_uv[300, 3] = np.nan
+    filled = interpolate_missing(builders.ecg(leads_uv=gap_uv), 1)
+    assert filled.quality_flags == ("interpolated",)
+    assert np.argwhere(np.isnan(filled.leads_uv)).tolist() == [[i, 7] for i in range(200, 205)]
+
+
+def test_interpolate_missing__whole_recording_is_returned_as_it_is() -> None:
+    ecg = builders.ecg()
+    assert interpolate_missing(ecg, 50) is ecg
+
+
+def test_interpolate_missing__infinite_samples_are_not_missing() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[5, 5] = np.inf
+    ecg = builders.ecg(leads_uv=leads_uv)
+    assert interpolate_missing(ecg, 50) is ecg
