@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lvm_core.quality import QualityFlag
 from tests.generated_docs import DOCS, PAGES
 
 ROOT = DOCS.parent
@@ -46,6 +47,14 @@ def test_options_in_documents__are_options_of_a_command() -> None:
     for path in TEXTS:
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
         assert used <= known | foreign, path.name
+
+
+def test_formats_page__has_every_flag_of_a_recording() -> None:
+    of_people = {"age_not_at_recording"} | {f for f in QualityFlag if f.endswith("_out_of_range")}
+    elsewhere = {"resampled", "end_repeated", "cropped"}  # docs/layouts.md: any source
+    text = (DOCS / "formats.md").read_text(encoding="utf-8")
+    named = {flag.value for flag in QualityFlag if f"`{flag.value}`" in text}
+    assert named == {flag.value for flag in QualityFlag} - of_people - elsewhere
 
 
 def test_decisions__are_at_most_40_lines() -> None:
