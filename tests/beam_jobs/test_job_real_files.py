@@ -24,15 +24,18 @@ pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"{FOLDER} is not there: real sample files are not part of the code"
 )
 
-# From MANIFEST.tsv: 1 CardioSoft, 2 MUSE, 21 WFDB records are ours; 7 are of other formats.
+# From MANIFEST.tsv: 1 CardioSoft, 2 MUSE, 21 WFDB records are ours; 10 are of other formats.
 FLAT = {f"wfdb/torch_ecg_chapman_ningbo/{name}" for name in ("JS20004", "JS20008")}
 OTHER_FORMATS = {
     "dicom/ecgprocess_example-DICOM1.dcm": "dicom",
     "dicom/marcodebe_anonymous_ecg.dcm": "dicom",
     "hl7_aecg/cvrg_TemplateExample1.xml": "aecg",
     "hl7_aecg/fda_subject1_0.xml": "aecg",
+    "mat/code_15_1238362.mat": "matlab",
+    "mat/cpsc2018_A1980.mat": "matlab",
     "philips_sierra/129DYPRG.XML": "philips",
     "philips_sierra/cvrg_Philips103Example01.xml": "philips",
+    "philips_sierra/philips-ecg-parser_example.xml": "philips",
     "scp/ecgtoolkit_Example.scp": "scp",
 }
 N_OURS = 24
