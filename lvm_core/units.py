@@ -42,12 +42,13 @@ def uv_per_unit(unit: str) -> float:
     if factor is None:
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"unit {described_unit(unit)} is not a known voltage; expected uV, mV, nV or V",
+            f"the unit ({described_unit(unit)}) is not a known voltage; expected uV, mV, nV or V",
         )
     return factor
 
 
 def described_unit(unit: str | None) -> str:
     """Return how a message may show the unit that a file states: a known one, or its length."""
-    known = unit is not None and (is_voltage(unit) or unit.strip().lower() in _NO_VOLTAGE)
-    return f"'{unit.strip()}'" if unit is not None and known else described(unit)
+    if unit is None or not (is_voltage(unit) or unit.strip().lower() in _NO_VOLTAGE):
+        return described(unit)
+    return f"'{unit.strip()}'"

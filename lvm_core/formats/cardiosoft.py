@@ -149,7 +149,7 @@ def _uv_per_count(resolution: Element | None) -> float:
         stated = described(None if resolution is None else resolution.text or "")
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"Resolution of {_WHERE} is {stated} with units {_described_step_unit(units)}; "
+            f"Resolution of {_WHERE} is {stated} (units: {_described_step_unit(units)}); "
             "expected a number above 0 with units 'uVperLsb'",
         )
     return value * uv_per_unit(units[: -len("perLsb")])
@@ -166,7 +166,9 @@ def _sampling_rate_hz(scope: list[Element]) -> float:
     units = "" if rate is None else rate.get("units", "Hz").strip()
     if value is None or not 0 < value < HIGHEST_RATE_HZ or units.lower() != "hz":
         units_stated = "Hz" if units.lower() == "hz" else described(units)
-        stated = "absent" if rate is None else f"{described(rate.text or '')} {units_stated}"
+        stated = (
+            "absent" if rate is None else f"{described(rate.text or '')} (units: {units_stated})"
+        )
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
             f"SampleRate of {_WHERE} is {stated}; expected a number of Hz above 0. "

@@ -97,7 +97,7 @@ def require_leads(found: Mapping[str, object], where: str, n_other: int = 0) -> 
     missing = [lead for lead in INDEPENDENT_LEADS if lead not in found]
     if missing:
         held = ", ".join(lead for lead in LEADS_12 if lead in found) or "none of the twelve"
-        others = f" and {n_other} channels of other names" if n_other else ""
+        others = f" and {n_other} other channel{'s' if n_other > 1 else ''}" if n_other else ""
         raise EcgRejected(
             RejectReason.MISSING_LEAD,
             f"lead {', '.join(missing)} is missing from {where}, which holds {held}{others}; "

@@ -247,8 +247,8 @@ def _uv_per_count(element: Element, lead: str) -> float:
         stated = described(text_of(element, "LeadAmplitudeUnitsPerBit"))
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} with units "
-            f"{described_unit(units)}; expected a number above 0 with LeadAmplitudeUnits, for "
+            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} (units: "
+            f"{described_unit(units)}); expected a number above 0 with LeadAmplitudeUnits, for "
             "example 4.88 MICROVOLTS",
         )
     return value * uv_per_unit(units)

@@ -23,14 +23,16 @@ def test_uv_per_unit__known_spellings(unit: str, uv: float) -> None:
 
 @pytest.mark.parametrize("unit", ["mmHg", "adu", "NU"])
 def test_uv_per_unit__refuses_what_is_no_voltage(unit: str) -> None:
-    with pytest.raises(EcgRejected, match=f"unknown_unit: unit '{unit}' is not a known voltage"):
+    with pytest.raises(
+        EcgRejected, match=rf"unknown_unit: the unit \('{unit}'\) is not a known voltage"
+    ):
         uv_per_unit(unit)
 
 
 def test_uv_per_unit__quotes_no_free_text() -> None:
-    with pytest.raises(EcgRejected, match="unit a text of 9 characters is not a known voltage"):
+    with pytest.raises(EcgRejected, match=r"the unit \(a text of 9 characters\) is not a known"):
         uv_per_unit("Jane Roe\u00e9")
-    with pytest.raises(EcgRejected, match="unit empty is not a known voltage"):
+    with pytest.raises(EcgRejected, match=r"the unit \(empty\) is not a known voltage"):
         uv_per_unit("")
 
 

@@ -92,10 +92,10 @@ def test_read_cardiosoft__rate_of_the_file_is_used() -> None:
     ("rate", "told"),
     [
         (None, "absent"),
-        ('<SampleRate units="Hz"></SampleRate>', "empty Hz"),
-        ('<SampleRate units="Hz">0</SampleRate>', "0 Hz"),
-        ('<SampleRate units="kHz">1</SampleRate>', "1 a text of 3 characters"),
-        ('<SampleRate units="Hz">1e6</SampleRate>', "1e6 Hz"),
+        ('<SampleRate units="Hz"></SampleRate>', r"empty \(units: Hz\)"),
+        ('<SampleRate units="Hz">0</SampleRate>', r"0 \(units: Hz\)"),
+        ('<SampleRate units="kHz">1</SampleRate>', r"1 \(units: a text of 3 characters\)"),
+        ('<SampleRate units="Hz">1e6</SampleRate>', r"1e6 \(units: Hz\)"),
     ],
 )
 def test_read_cardiosoft__rate_is_never_guessed(rate: str | None, told: str) -> None:
@@ -109,11 +109,11 @@ def test_read_cardiosoft__rate_is_never_guessed(rate: str | None, told: str) -> 
 @pytest.mark.parametrize(
     ("resolution", "told"),
     [
-        (None, "absent with units empty"),
-        ("<Resolution>5</Resolution>", "5 with units empty"),
-        ('<Resolution units="uVperLsb">0</Resolution>', "0 with units 'uVperLsb'"),
-        ('<Resolution units="uV">5</Resolution>', "5 with units 'uV'"),
-        ('<Resolution units="Roe">Jane</Resolution>', "a text of 4 characters with units a text"),
+        (None, r"absent \(units: empty"),
+        ("<Resolution>5</Resolution>", r"5 \(units: empty"),
+        ('<Resolution units="uVperLsb">0</Resolution>', r"0 \(units: 'uVperLsb'"),
+        ('<Resolution units="uV">5</Resolution>', r"5 \(units: 'uV'"),
+        ('<Resolution units="Roe">Jane</Resolution>', r"a text of 4 characters \(units: a text"),
     ],
 )
 def test_read_cardiosoft__resolution_is_never_guessed(resolution: str | None, told: str) -> None:
@@ -129,7 +129,7 @@ def test_read_cardiosoft__resolution_of_another_quantity() -> None:
     assert_rejected(
         lambda: read_cardiosoft(cardiosoft_xml(COUNTS, resolution=resolution)),
         RejectReason.UNKNOWN_UNIT,
-        "unit 'mmHg' is not a known voltage",
+        r"the unit \('mmHg'\) is not a known voltage",
     )
 
 

@@ -147,7 +147,7 @@ def test_require_leads__nothing_found_is_said() -> None:
     assert_rejected(
         lambda: require_leads({}, "the strip", n_other=3),
         RejectReason.MISSING_LEAD,
-        "lead I, II, .* is missing from the strip, which holds none of the twelve and 3 channels",
+        "lead I, II, .* is missing from the strip, .* none of the twelve and 3 other channels;",
     )
 
 

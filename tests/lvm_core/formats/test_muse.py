@@ -135,7 +135,7 @@ def test_read_muse__scale_is_never_guessed(changes: dict[str, str | None]) -> No
     assert_rejected(
         lambda: read_muse(muse_xml(EIGHT, **changes)),  # type: ignore[arg-type]
         RejectReason.UNKNOWN_UNIT,
-        "LeadAmplitudeUnitsPerBit of lead I is .* with units",
+        r"LeadAmplitudeUnitsPerBit of lead I is .* \(units: .*\); expected",
     )
 
 
@@ -143,7 +143,7 @@ def test_read_muse__unknown_unit() -> None:
     assert_rejected(
         lambda: read_muse(muse_xml(EIGHT, LeadAmplitudeUnits="FURLONGS")),
         RejectReason.UNKNOWN_UNIT,
-        "unit a text of 8 characters is not a known voltage",
+        r"the unit \(a text of 8 characters\) is not a known voltage",
     )
 
 

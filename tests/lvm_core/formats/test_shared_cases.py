@@ -53,7 +53,7 @@ READ = {
     "wfdb/HR06001.hea": ("checksum_absent",),
 }
 REFUSED = {
-    "formats/wfdb/w40c_adu.hea": ("unknown_unit", "unit 'adu' is not a known voltage"),
+    "formats/wfdb/w40c_adu.hea": ("unknown_unit", r"the unit \('adu'\) is not a known voltage"),
     "formats/wfdb/w50b_checksum_wrong.hea": ("unreadable", "checksum of lead V1"),
 }
 

@@ -106,7 +106,9 @@ def test_read_wfdb__absent_gain_is_not_calibrated() -> None:
 
 def test_read_wfdb__unknown_unit() -> None:
     assert_rejected(
-        lambda: _changed(gain="200/mmHg"), RejectReason.UNKNOWN_UNIT, "unit 'mmHg' is not a known"
+        lambda: _changed(gain="200/mmHg"),
+        RejectReason.UNKNOWN_UNIT,
+        r"the unit \('mmHg'\) is not a known",
     )
 
 
@@ -199,7 +201,7 @@ def test_read_wfdb__missing_lead_is_named() -> None:
     assert_rejected(
         lambda: _read(wfdb_record(counts | {"somebody": COUNTS["V4"]})),
         RejectReason.MISSING_LEAD,
-        "lead V4 is missing from the WFDB record, which holds I, .*, V6 and 1 channels of other",
+        "lead V4 is missing from the WFDB record, which holds I, .*, V6 and 1 other channel;",
     )
 
 
