@@ -33,8 +33,8 @@ def load_study(path: Path) -> Study:
             mistakes at once, with their lines), or an input does not exist.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_bytes()
+    except OSError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     study = parse_settings(text, Study, str(path))
     folder = path.resolve().parent

@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from analysis.followup import FollowUpRules, IndexRule, OutcomeRule
 from analysis.study_names import COLUMNS, FILE_NAME, is_taken
 from lvm_core import schemas
 from lvm_core.body import Bsa
 from lvm_core.lvh import LvhPreset
+from lvm_core.settings_text import StrictSettings
 
 _Days = Annotated[int, Field(ge=0)]
 _Table = Literal[
@@ -22,8 +23,8 @@ _Table = Literal[
 _RECALIBRATED: Final = frozenset(column.name for column in schemas.RECALIBRATED.columns)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class _Strict(StrictSettings):
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Inputs(_Strict):
@@ -208,9 +209,9 @@ class Study(_Strict):
     """Its tables."""
     events_format: Literal["records", "ukb_wide", "ml4h"] = "records"
     """Form of `inputs.events`."""
-    columns: dict[_Table, dict[str, str]] = {}
+    columns: dict[_Table, dict[str, str]] = Field(default={})
     """For each table its own names of columns, as `persons: {region: centre_nation}`."""
-    date_formats: dict[_Table, str] = {}
+    date_formats: dict[_Table, str] = Field(default={})
     """For each table whose dates are not ISO their one strptime format."""
     index: Index = Index()
     """Which ECG opens follow-up."""

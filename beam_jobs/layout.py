@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from beam_jobs.storage import Storage
 from lvm_core import schemas
 from lvm_core.errors import UsageError
 from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, canonical_lead
+from lvm_core.settings_text import StrictSettings, parse_settings
 
 _NEEDED = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SignalLayout(_Strict):
+class SignalLayout(StrictSettings):
     """Where the samples are, in which order and unit.
 
     Attributes:
@@ -83,7 +79,7 @@ class SignalLayout(_Strict):
         return (self.column,)
 
 
-class Layout(_Strict):
+class Layout(StrictSettings):
     """A layout file.
 
     Attributes:
@@ -142,16 +138,9 @@ def load_layout(storage: Storage, uri: str) -> Layout:
     """Read and check a layout file.
 
     Raises:
-        UsageError: it is not YAML, or a field is missing, unknown or wrong.
+        UsageError: it is not YAML, or a field is missing, unknown or wrong; with its line.
     """
     try:
-        data = yaml.safe_load(storage.read_bytes(uri))
-        return Layout.model_validate(data)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{uri} is not YAML: {error}") from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'layout'}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise UsageError(f"{uri} is not a layout: {problems}. See docs/layouts.md") from error
+        return parse_settings(storage.read_bytes(uri), Layout, uri)
+    except UsageError as error:
+        raise UsageError(f"{error}\nLayouts are described in docs/layouts.md") from error

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from lvm_core.errors import LvmError, UsageError
+from lvm_core.settings_text import parse_settings
 from models.runtime import import_keras, import_tensorflow
 from models.saved_model import ModelCard, save_model, weights_digest, write_atomically
 from models.spec import ModelConstants
@@ -181,8 +182,8 @@ def _claim(folder: Path, config: TrainingConfig) -> None:
     if not path.is_file():
         write_atomically(path, yaml.safe_dump(now, sort_keys=False).encode())
         return
-    begun = yaml.safe_load(path.read_text(encoding="utf-8")) | {"output": str(folder)}
-    before = TrainingConfig.model_validate(begun).model_dump(mode="json")
+    begun = parse_settings(path.read_bytes(), TrainingConfig, str(path), output=str(folder))
+    before = begun.model_dump(mode="json")
     changed = [name for name in now if before[name] != now[name]]
     if changed:
         texts = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)

@@ -6,10 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lvm_core.errors import UsageError
-from lvm_core.settings_text import parse_settings
+from lvm_core.settings_text import StrictSettings, parse_settings
 from lvm_core.tables import PRESETS
 from models.losses import MassLoss
 
@@ -56,11 +56,7 @@ _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SplitShares(_Strict):
+class SplitShares(StrictSettings):
     """How people are split; which side a person falls on depends on `salt` and the id alone.
 
     Attributes:
@@ -86,7 +82,7 @@ class SplitShares(_Strict):
         return self
 
 
-class Augmentation(_Strict):
+class Augmentation(StrictSettings):
     """Disturbances of the training ECGs, all off by default.
 
     The amplitude is never changed: it carries the signal.
@@ -108,7 +104,7 @@ class Augmentation(_Strict):
         return max(self.noise_uv, self.wander_uv, self.shift_ms) > 0
 
 
-class TrainingConfig(_Strict):
+class TrainingConfig(StrictSettings):
     """A training run. Relative paths are taken from the folder of the configuration file.
 
     Attributes:
@@ -201,8 +197,8 @@ def load_config(path: Path) -> TrainingConfig:
             all mistakes at once.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_bytes()
+    except OSError as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     config = parse_settings(text, TrainingConfig, str(path))
     folder = path.resolve().parent

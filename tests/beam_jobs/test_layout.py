@@ -124,15 +124,18 @@ def _with_signal(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ({"signal": _signal()}, "ecg_id: Field required"),
-        ({"ecg_id": "id"}, "signal: Field required"),
-        (None, "is not a layout: layout: "),
-        ([1], "is not a layout: layout: "),
-        ({**_with_signal(), "ecg-id": "x"}, "ecg-id: Extra inputs are not permitted"),
-        (_with_signal(gain=3), r"signal\.gain: Extra inputs are not permitted"),
-        (_with_signal(unit=None), r"signal\.unit: Field required"),
-        (_with_signal(unit="V"), r"signal\.unit: Input should be 'mV', 'uV' or 'counts'"),
-        (_with_signal(sampling_rate_hz=None), r"sampling_rate_hz: Field required"),
+        ({"signal": _signal()}, "line 1: ecg_id is missing"),
+        ({"ecg_id": "id"}, "line 1: signal is missing"),
+        (None, "holds NoneType, expected `name: value` lines"),
+        ([1], "holds list, expected `name: value` lines"),
+        (
+            {**_with_signal(), "ecg-id": "x"},
+            "ecg-id is no setting; expected some of ecg_id, participant_id",
+        ),
+        (_with_signal(gain=3), r"signal\.gain is no setting; expected some of column, columns"),
+        (_with_signal(unit=None), r"signal\.unit is missing"),
+        (_with_signal(unit="V"), r"signal\.unit is 'V': Input should be 'mV', 'uV' or 'counts'"),
+        (_with_signal(sampling_rate_hz=None), r"sampling_rate_hz is missing"),
         (_with_signal(sampling_rate_hz=0), "greater than 0"),
         (_with_signal(sampling_rate_hz=-500), "greater than 0"),
         (_with_signal(unit="counts", uv_per_count=0), "greater than 0"),
@@ -163,7 +166,7 @@ def test_load_layout__says_what_is_wrong(tmp_path: Path, content: Any, match: st
 
 def test_load_layout__no_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "l.yaml").write_text("signal: {column: [")
-    with pytest.raises(UsageError, match=r"l\.yaml is not YAML"):
+    with pytest.raises(UsageError, match=r"l\.yaml cannot be read as YAML: line 1"):
         load_layout(STORAGE, f"{tmp_path}/l.yaml")
 
 

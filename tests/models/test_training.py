@@ -115,6 +115,17 @@ def test_train__the_scoring_predictor_gives_the_reported_results(
     assert results["test_mae_g"] == pytest.approx(np.abs(predicted_g - cmr_g).mean(), rel=1e-4)
 
 
+def test_train__damaged_configuration_of_the_run_folder_is_named(
+    tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = tmp_path / "run" / "config.yaml"
+    begun.parent.mkdir()
+    begun.write_text("name: a\nname: b\n")
+    assert training.main(["--config", str(_config(tmp_path, cohort))]) == 2
+    message = capsys.readouterr().err
+    assert f"{begun} cannot be read as YAML: line 2: name is there already" in message
+
+
 def test_train__interrupted_it_goes_on_with_the_same_split(
     tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
