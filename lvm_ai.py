@@ -53,9 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(usage())
         return 0 if args else 2
     if args[0] not in COMMANDS:
-        sys.stderr.write(f"error: {args[0]!r} is no command of lvm-ai\n\n{usage()}")
+        sys.stderr.write(_unknown(args[0]))
         return 2
     return _run(args[0], args[1:])
+
+
+def _unknown(name: str) -> str:
+    from lvm_core.command_line import nearest
+
+    return f"{usage()}\nerror: {name!r} is not a command of lvm-ai{nearest(name, COMMANDS)}\n"
 
 
 def _run(name: str, args: Sequence[str]) -> int:

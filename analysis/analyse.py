@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -21,6 +20,7 @@ from analysis.report.topic_flow import flow_aggregate, flow_cells
 from analysis.report.write import write_export
 from analysis.study import follow_up_of, load_study
 from analysis.study_settings import Study
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 
 _MARK: Final = Path("restricted") / "study.json"
@@ -147,8 +147,8 @@ def _told(folder: Path, study: Study) -> str:
     return "\n".join([*lines, ""])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="lvm-ai analyse",
         description="Check a study file, follow people up (index ECG, exclusions, time and status "
         "for each outcome), and write tables, figures and a report of one page. What may leave is "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib.resources import files
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis import analyse
+from lvm_core.command_line import ArgumentParser
 
 STUDY_NAME: Final = "study.yaml"
 _PRESET: Final = "demo.yaml"
@@ -25,9 +25,12 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; mistakes are raised.
     """
-    parser = argparse.ArgumentParser(prog="lvm-ai demo", add_help=False)
+    parser = ArgumentParser(prog="lvm-ai demo", add_help=False)
     parser.add_argument("output", type=Path)
-    folder = parser.parse_known_args(argv)[0].output
+    for option in ("--ecgs", "--people"):  # of the first half, which has checked them
+        parser.add_argument(option)
+    parser.add_argument("--overwrite", action="store_true")
+    folder = parser.parse_args(argv).output
     preset = files("studies")
     study = folder / STUDY_NAME
     study.write_text(preset.joinpath(_PRESET).read_text(encoding="utf-8"), encoding="utf-8")

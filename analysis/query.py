@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 import duckdb
 import pandas as pd
 
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 
 _REPORT: Final = "report.html"  # the folder that may leave a study holds no row of a person
@@ -109,8 +109,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="lvm-ai query",
         description="Run SQL (DuckDB) over the Parquet tables of a run: predictions, rejects, ecg "
         "and what else is in its folder; `SELECT * FROM tables` lists them. Nothing in the folder "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from analysis.cmr import pair_with_cmr, read_cmr
 from analysis.recalibrate_figure import write_figure
 from lvm_core import schemas
 from lvm_core.body import lv_mass_index_g_m2
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
 from lvm_core.recalibration import (
@@ -250,8 +250,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="lvm-ai recalibrate",
         description="Fit predictions to the CMR of a part of the cohort: a line for the mass, a "
         "curve for the LVH score, intervals by sex. Research software, not for clinical use.",

@@ -19,6 +19,7 @@ from beam_jobs.plan import PLAN_NAME
 from beam_jobs.progress import say
 from beam_jobs.run_folder import SUCCESS_NAME
 from beam_jobs.simulate import SimulateOptions, simulate
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 from lvm_core.formats.wfdb_writer import write_wfdb
 from lvm_core.synthetic import SyntheticEcgs, ecgs_of
@@ -90,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="lvm-ai demo",
         description="Score synthetic ECGs with the embedded model, then analyse simulated people "
         "whose predictions are drawn, to a report. Means nothing clinically.",

@@ -30,6 +30,7 @@ from beam_jobs.scale import spread_rows
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, cut_units
 from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
 from lvm_core.quality import unscorable
@@ -275,8 +276,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="lvm-ai explain",
         description="Which part of an ECG moves the predicted mass? Pictures and tables of the "
         "network's gradients; what it uses, not what causes a large heart. Research software, not "

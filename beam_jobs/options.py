@@ -11,6 +11,7 @@ from typing import Any, Final
 from beam_jobs.inputs import ID_PRESETS, IdRule
 from beam_jobs.storage import Storage
 from lvm_core.body import Bsa
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
 from lvm_core.tables import PRESETS
@@ -215,7 +216,7 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
     )
 
 
-def _computing(parser: argparse.ArgumentParser) -> None:
+def _computing(parser: ArgumentParser) -> None:
     group = parser.add_argument_group(
         "computing", "Chosen once, when a run is planned, and kept when it is resumed."
     )
@@ -251,8 +252,8 @@ def parse_ingest(argv: Sequence[str]) -> IngestOptions:
     return IngestOptions(**_common_values(args), formats=tuple(FORMATS[name] for name in chosen))
 
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+def _parser(name: str, description: str) -> ArgumentParser:
+    return ArgumentParser(
         prog=f"lvm-ai {name}",
         description=f"{description} Research software, not for clinical use.",
         epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many "
@@ -260,7 +261,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     )
 
 
-def add_storage_option(parser: argparse.ArgumentParser) -> None:
+def add_storage_option(parser: ArgumentParser) -> None:
     """Add the option that says how stores are reached."""
     parser.add_argument(
         "--storage-option", action="append", default=[], metavar="KEY=VALUE",
@@ -295,7 +296,7 @@ def storage_of(values: Sequence[str]) -> Storage:
     return Storage(tuple(pairs))
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _common(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--input", action="append", nargs="+", required=True, metavar="URI",
         help="files, folders, .zip or .tar(.gz) archives, quoted globs; local, s3:// or gs://",

@@ -45,7 +45,7 @@ def command_of(
 
     Of an option that is there twice the last one counts; `--overwrite` was done already.
     """
-    own = [word for word in argv if not word.startswith("--ov")]
+    own = [word for word in argv if word != "--overwrite"]
     more = ["--processes", "1", "--shard", f"{shard[0]}/{shard[1]}", "--threads", str(threads)]
     return [*command, kind, *own, *more]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
 from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, cut_units
+from lvm_core.command_line import ArgumentParser
 from lvm_core.leads import LEADS_12, derive_limb_leads
 from lvm_core.quality import ScaleVerdict, scale_verdict, unscorable
 
@@ -118,7 +118,7 @@ def limb_lead_differences(counts: NDArray[np.int16]) -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai scale-check`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="lvm-ai scale-check",
         description="Which unit and lead order do these ECGs look like? Reads about 200 of them.",
     )

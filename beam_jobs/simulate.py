@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -35,6 +34,7 @@ from beam_jobs.simulated_ecgs import (
 )
 from beam_jobs.simulated_readme import readme
 from beam_jobs.simulated_tables import TableOptions, write_tables
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.synthetic_codes import CODE_LISTS
 from lvm_core.synthetic_outcomes import FIRST_AGE_YEARS, OUTCOMES_TRUTH
@@ -99,7 +99,7 @@ class SimulateOptions:
 
 def parse(argv: Sequence[str]) -> SimulateOptions:
     """Parse the arguments of `lvm-ai simulate`; exits with 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="lvm-ai simulate",
         description="Write a synthetic cohort with its truth: ECGs, participants, events, deaths, "
         "CMR. None of these people exists.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -15,6 +14,7 @@ from beam_jobs.options import add_storage_option, storage_of
 from beam_jobs.report import DONE_NAMES, stage_shares
 from beam_jobs.run_folder import REPORT_NAME, UNDER_WAY_PREFIX, RunFolder
 from beam_jobs.units import merge_summaries
+from lvm_core.command_line import ArgumentParser
 
 _RECENT_UNITS = 20
 _STAGES = {
@@ -145,7 +145,7 @@ def _duration(seconds: float) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai status`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="lvm-ai status", description="Progress, throughput and rejects of a run."
     )
     parser.add_argument("output", help="run folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from beam_jobs.units import Unit
 from lvm_core import schemas
 from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
 from lvm_core.lvh import LvhPreset
 from models.catalog import ModelSource, find_spec, resolve_model
@@ -289,7 +289,7 @@ def _ingest_rows(reader: UnitReader, unit: Unit) -> dict[str, dict[str, Any]]:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai verify`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="lvm-ai verify",
         description="Check that counts reconcile and footers agree, and compute a sample again.",
     )

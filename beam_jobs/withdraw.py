@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +38,7 @@ from beam_jobs.run_folder import (
 )
 from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
 from lvm_core.quality import AmplitudeHistogram
 from lvm_core.tables import ParticipantTable
@@ -212,7 +212,7 @@ def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Removal:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai withdraw`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="lvm-ai withdraw",
         description="Remove people from a finished run folder and update its counts.",
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from models.catalog import default_model_dir, resolve_model
 from models.convert import convert_model
@@ -61,15 +62,15 @@ def _check(files: Sequence[Path]) -> int:
     return 0 if all(report.usable for report in reports) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
+def _parser() -> ArgumentParser:
+    shared = ArgumentParser(add_help=False)
     shared.add_argument(
         "--model-dir",
         type=Path,
         metavar="DIR",
         help="folder of the fetched models (default: .lvm-ai/models in the home folder)",
     )
-    parser = argparse.ArgumentParser(prog="lvm-ai models", description=__doc__)
+    parser = ArgumentParser(prog="lvm-ai models", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", parents=[shared], help="the known models, and which are here")
     fetch = actions.add_parser(
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_convert(convert: argparse.ArgumentParser) -> None:
+def _add_convert(convert: ArgumentParser) -> None:
     convert.add_argument("model", help="id, or path of an .h5 or .keras file")
     convert.add_argument(
         "--output",

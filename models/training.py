@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
+from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.settings_text import parse_settings
 from models.runtime import import_keras, import_tensorflow
@@ -42,7 +42,7 @@ _WARNING: Final = "NOT CLINICAL: trained with lvm-ai train, validated by nobody 
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai train ...` and return the exit code: 0 done, 1 failed, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="lvm-ai train", description=__doc__)
+    parser = ArgumentParser(prog="lvm-ai train", description=__doc__)
     parser.add_argument(
         "--config", required=True, type=Path, metavar="F", help="YAML file, see docs/training.md"
     )

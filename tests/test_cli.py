@@ -1,15 +1,18 @@
 """The command line: help, exit codes, and what it must not import."""
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import lvm_ai
+from analysis import demo
 from tests.beam_jobs.job_helpers import people, people_table, write_parquet
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -114,7 +117,9 @@ def test_help_of_a_command__tells_exit_codes_and_clinical_use(
     ("argv", "said"),
     [
         ([], "usage: lvm-ai"),
-        (["scroe"], "'scroe' is no command"),
+        (["scroe"], "'scroe' is not a command of lvm-ai (did you mean score?)"),
+        (["analyze"], "(did you mean analyse?)"),
+        (["xyzzy"], "'xyzzy' is not a command of lvm-ai\n"),
         (["score", "--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only"], "'x'"),
         (
             ["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "4/3"],
@@ -179,6 +184,38 @@ def test_wrong_options__are_2(argv: list[str], capsys: pytest.CaptureFixture[str
         lvm(*argv)
     assert ended.value.code == 2
     assert "usage: lvm-ai" in capsys.readouterr().err
+
+
+COMMANDS = [*([name] for name in lvm_ai.COMMANDS), ["models", "show"], ["models", "convert"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_misspelt_option__is_named_with_the_nearest_before_anything_is_required(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    option = {"verify": "--input", "status": "--json", "withdraw": "--participants",
+              "scale-check": "--input", "train": "--config", "demo": "--overwrite",
+              "models": "--help"}.get(command[0], "--output")  # fmt: skip
+    if command == ["models", "show"]:
+        option = "--model-dir"
+    elif command == ["models", "convert"]:
+        option = "--output"
+    wrong = f"{option[:-2]}{option[-1]}{option[-2]}"
+    with contextlib.suppress(SystemExit):
+        assert lvm(*command, wrong, "x") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert f"{wrong} is not an option of lvm-ai" in line
+    assert f"(did you mean {option}?)" in line
+
+
+def test_short_form_of_an_option__is_refused_with_the_whole_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        lvm("score", "--exclude=withdrawn.csv")
+    assert "--exclude is not an option of lvm-ai score (did you mean --exclude-p" in (
+        capsys.readouterr().err
+    )
 
 
 def test_unknown_model__is_2_and_names_the_known_ones(
@@ -276,3 +313,48 @@ def test_program__returns_the_exit_code(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
+
+
+LAYOUT = """\
+ecg_id: e
+signal:
+  column: s
+  order: lead_major
+  leads: [I, II, V1, V2, V3, V4, V5, V6]
+"""
+WRONG_YAML = {
+    "nested": ("signal: " + "[" * 20_000, "line 1: more than 20 levels"),
+    "twice": ("name: a\nname: b\n", "line 2: name is there already, in line 1"),
+    "infinite": (LAYOUT + "  sampling_rate_hz: .inf\n", "line 6: .inf is not a finite number"),
+    "laughs": ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "line 1: anchors"),
+    "large": ("# x\n" * 100_000, "has 400,000 bytes, expected"),
+}
+TAKES_YAML = {
+    "score": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only", "--layout"],
+    "scale-check": ["--input", "x", "--layout"],
+    "explain": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only",
+                "--sample", "1", "--layout"],
+    "train": ["--config"],
+    "analyse": ["--check"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", TAKES_YAML)
+@pytest.mark.parametrize("name", WRONG_YAML)
+def test_settings_file__that_cannot_be_meant_is_2_with_its_line(
+    name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, said = WRONG_YAML[name]
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    assert lvm(command, *TAKES_YAML[command], path) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_demo__finds_its_folder_behind_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Sequence[str]] = []
+    monkeypatch.setattr("analysis.analyse.main", lambda argv: given.append(argv) or 0)
+    assert demo.main(["--ecgs", "9", "--people", "2000", "--overwrite", str(tmp_path)]) == 0
+    assert given == [[f"{tmp_path}/study.yaml", "--output", f"{tmp_path}/study", "--overwrite"]]

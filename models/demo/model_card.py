@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lvm_core.command_line import ArgumentParser
 from lvm_core.lvh import LvhPreset, lvh_arrays
 from lvm_core.synthetic import ecgs_of
 from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
@@ -80,7 +80,7 @@ def sensitivity_specificity(
 
 def main(argv: Sequence[str]) -> int:
     """Run `python -m models.demo.model_card`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--full", type=Path, required=True, help="run folder of lvm-ai train")
     parser.add_argument("--asymmetric", type=Path, required=True, help="run folder of lvm-ai train")
     parser.add_argument("--symmetric", type=Path, required=True, help="run folder of lvm-ai train")
