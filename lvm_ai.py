@@ -6,6 +6,8 @@ analysis import nothing of each other.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -28,6 +30,14 @@ COMMANDS = {
 }
 _HELP = ("-h", "--help", "help")
 
+# Importing what the largest command needs, MB of each kind of limit: measured 640 of addresses, 260
+# of data. Below, numpy and Arrow abort.
+_LEAST_ADDRESS_MB = 700.0
+_LEAST_DATA_MB = 300.0
+# Where reservations count, libraries reserve what they need and no more: scoring then takes 0.85 GB
+# of addresses, not 2.3 GB.
+_FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
 
 def usage() -> str:
     """Return the text of `lvm-ai --help`."""
@@ -48,6 +58,9 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    if argv is None:
+        _restart_as_utf8()
+    _show_any_character()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in _HELP:
         sys.stdout.write(usage())
@@ -56,6 +69,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(_unknown(args[0]))
         return 2
     return _run(args[0], args[1:])
+
+
+def module_main(name: str) -> int:
+    """Run a subcommand whose module was started itself, as python -m beam_jobs.score."""
+    _restart_as_utf8()
+    return main([name, *sys.argv[1:]])
+
+
+def _restart_as_utf8() -> None:
+    """Start the program again in Python's UTF-8 mode where names of files are ASCII.
+
+    Under LC_ALL=C Python may be told not to use UTF-8; then no name with other letters could be
+    opened, and Arrow, which always takes UTF-8, would look for other files than Python.
+    """
+    done = os.environ.get("PYTHONUTF8") == "1"  # -X utf8=0 of the first start still counts
+    if sys.getfilesystemencoding() == "ascii" and os.name == "posix" and not done:
+        environment = {**os.environ, "PYTHONUTF8": "1"}
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, environment)
+
+
+def _show_any_character() -> None:
+    """Write characters that the terminal's encoding lacks by their numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _prepare_for_limits() -> None:
+    """Look at limits of memory before anything large is imported.
+
+    Raises:
+        LvmError: a limit is too small for the libraries.
+    """
+    from lvm_core.errors import LvmError
+    from models.cpu import memory_limits
+
+    for limit in memory_limits():
+        if not limit.counts_reservations:
+            continue
+        for name, value in _FRUGAL.items():
+            os.environ.setdefault(name, value)
+        least_mb = _LEAST_ADDRESS_MB if limit.counts_addresses else _LEAST_DATA_MB
+        if limit.limit_mb < least_mb:
+            raise LvmError(
+                f"{least_mb / 1000:.2f} GB are needed at least, and {limit}. Raise the limit"
+            )
 
 
 def _unknown(name: str) -> str:
@@ -72,6 +132,7 @@ def _run(name: str, args: Sequence[str]) -> int:
     # Beam says at its import that clients of a service are missing which nothing here uses.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
+        _prepare_for_limits()
         for module in COMMANDS[name][0].split():
             code = int(import_module(module).main(args))
             if code:
@@ -82,6 +143,12 @@ def _run(name: str, args: Sequence[str]) -> int:
         return 2
     except LvmError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 1
+    except MemoryError:
+        from models.cpu import memory_limits
+
+        limits = "; ".join(map(str, memory_limits())) or "this machine has no more"
+        sys.stderr.write(f"error: memory ran out: {limits}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped. The same command resumes: finished units are kept\n")

@@ -304,3 +304,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--id-pattern", help="as for lvm-ai score")
     add_storage_option(parser)
     return parser
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("explain"))

@@ -24,6 +24,7 @@ from beam_jobs.commit import (
 )
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.flow import run_job
+from beam_jobs.memory import require_memory
 from beam_jobs.options import IngestOptions, parse_ingest
 from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import Plan
@@ -184,6 +185,7 @@ class IngestKind:
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
         """Return the job as it travels to workers."""
         options = self._options
+        require_memory(_expected_memory_mb(plan))
         reader = UnitReader(
             options.storage,
             roots,
@@ -200,9 +202,11 @@ class IngestKind:
 
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
-        largest = max((unit.n_ecgs for unit in plan.units), default=0)
-        memory_mb = _BASE_MB + _PER_ECG_MB * largest
-        return [f"expected memory: about {memory_mb / 1000:.1f} GB a process"]
+        return [f"expected memory: about {_expected_memory_mb(plan) / 1000:.1f} GB a process"]
+
+
+def _expected_memory_mb(plan: Plan) -> float:
+    return _BASE_MB + _PER_ECG_MB * max((unit.n_ecgs for unit in plan.units), default=0)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -214,4 +218,4 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     import lvm_ai  # its messages and exit codes
 
-    sys.exit(lvm_ai.main(["ingest", *sys.argv[1:]]))
+    sys.exit(lvm_ai.module_main("ingest"))

@@ -1,4 +1,4 @@
-"""How much memory a scoring process will take, told before it takes it."""
+"""How much memory a process will take, found and held against the limits before it takes it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Final
 
 from beam_jobs.computing import Computing
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
+from lvm_core.errors import LvmError
 from models.catalog import ModelSource
-from models.cpu import available_cores, available_memory_mb
+from models.cpu import MemoryLimit, available_cores, available_memory_mb, memory_limits
 from models.engines import EngineName, spectral_memory_bytes
+from models.runtime import require_memory_for_tensorflow
 from models.spec import N_SAMPLES
 
 # Measured, resident, in MB: Python with Beam, pyarrow and numpy; ECGs between file and batch (some
@@ -21,6 +23,10 @@ _TENSORFLOW_MB: Final = 460.0
 _TENSORFLOW_PER_ECG_MB: Final = 8.0
 _PER_PLANNED_ECG_MB: Final = 0.0005
 _ECG_MB: Final = 12 * N_SAMPLES * 2 / 1e6
+# Reserved beside that, for limits that count reservations, MB: by Beam's own threads once it runs
+# (measured: 130), and by the stack of each thread (8 MB, and as much for the allocator).
+_BEAM_RESERVES_MB: Final = 150.0
+_THREAD_RESERVES_MB: Final = 16.0
 _LEAST_FREE_SHARE: Final = 0.8
 """Of the memory that is there, at most that much is planned with."""
 
@@ -46,15 +52,69 @@ def expected_memory_mb(
 
 
 def threads_that_fit(
-    computing: Computing, models: Sequence[ModelSource], pieces: Iterable[Piece]
+    computing: Computing,
+    models: Sequence[ModelSource],
+    pieces: Sequence[Piece],
+    asked: int | None = None,
 ) -> int:
-    """Return the threads for this machine: one a core, fewer where memory is short; 1 or more."""
+    """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
+
+    Args:
+        computing: how the run computes.
+        models: of the run.
+        pieces: of the plan.
+        asked: what the user asks for; None to choose.
+
+    Raises:
+        LvmError: a limit of this process does not hold one thread, or those asked for.
+    """
+    without_mb = expected_memory_mb(computing, models, 0, pieces)
+    coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(computing, models)
+    if computing.engine.name is EngineName.TENSORFLOW:
+        require_memory_for_tensorflow()
+        coming_mb -= _TENSORFLOW_MB  # it is there already, or has just been looked at
+    least = asked or 1
+    threads = asked or _threads_in_free_memory(without_mb, each_mb)
+    for limit in memory_limits():
+        first_mb, next_mb = coming_mb, each_mb
+        if limit.counts_reservations:
+            first_mb, next_mb = coming_mb + _BEAM_RESERVES_MB, each_mb + _THREAD_RESERVES_MB
+        n_fit = int((limit.left_mb - first_mb) / next_mb)
+        if n_fit < least:
+            what = f"{least} thread{'s' if least > 1 else ''}"
+            way = f"Take --threads {n_fit}, or raise the limit" if n_fit >= 1 else "Raise the limit"
+            raise _too_small(limit, limit.used_mb + first_mb + next_mb * least, what, way)
+        threads = min(threads, n_fit)
+    return threads
+
+
+def require_memory(needed_mb: float) -> None:
+    """Refuse work that a limit of this process does not hold.
+
+    Args:
+        needed_mb: by the whole process, resident.
+
+    Raises:
+        LvmError: a limit is smaller.
+    """
+    for limit in memory_limits():
+        more_mb = needed_mb - _LIBRARIES_MB
+        more_mb += _BEAM_RESERVES_MB if limit.counts_reservations else 0.0
+        if limit.left_mb < more_mb:
+            way = "Raise the limit, or make units smaller (--unit-ecgs)"
+            raise _too_small(limit, limit.used_mb + more_mb, "the largest unit", way)
+
+
+def _too_small(limit: MemoryLimit, needed_mb: float, what: str, way: str) -> LvmError:
+    return LvmError(f"{needed_mb / 1000:.2f} GB are needed for {what}, and {limit}. {way}")
+
+
+def _threads_in_free_memory(without_mb: float, each_mb: float) -> int:
     cores, free_mb = available_cores(), available_memory_mb()
     if free_mb is None:
         return cores
-    without_mb = expected_memory_mb(computing, models, 0, pieces)
     room_mb = _LEAST_FREE_SHARE * free_mb - without_mb
-    return max(1, min(cores, int(room_mb / _per_thread_mb(computing, models))))
+    return max(1, min(cores, int(room_mb / each_mb)))
 
 
 def _fixed_mb(computing: Computing, models: Sequence[ModelSource]) -> float:

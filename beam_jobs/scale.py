@@ -149,3 +149,9 @@ def _lines(sample: ScaleSample) -> list[str]:
     elif sample.n_ecgs:
         lines.append("leads: III, aVR, aVL and aVF follow from I and II, as they should")
     return lines
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("scale-check"))

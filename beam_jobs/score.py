@@ -318,7 +318,8 @@ class ScoreKind:
 
     def _threads(self, plan: Plan) -> int:
         computing = Computing.from_settings(plan.settings)
-        return self._options.threads or threads_that_fit(computing, self._models, plan.pieces)
+        asked = self._options.threads
+        return threads_that_fit(computing, self._models, plan.pieces, asked)
 
     def _reader(self, roots: tuple[str, ...]) -> UnitReader:
         options = self._options
@@ -411,4 +412,4 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     import lvm_ai  # its messages and exit codes
 
-    sys.exit(lvm_ai.main(["score", *sys.argv[1:]]))
+    sys.exit(lvm_ai.module_main("score"))

@@ -316,4 +316,4 @@ def main(argv: Sequence[str]) -> int:
 if __name__ == "__main__":
     import lvm_ai  # its messages and exit codes
 
-    sys.exit(lvm_ai.main(["simulate", *sys.argv[1:]]))
+    sys.exit(lvm_ai.module_main("simulate"))

@@ -157,3 +157,9 @@ def main(argv: Sequence[str]) -> int:
     text = json.dumps(asdict(status), indent=2) if args.json else "\n".join(status_lines(status))
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("status"))

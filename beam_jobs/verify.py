@@ -327,3 +327,9 @@ def main(argv: Sequence[str]) -> int:
 def _recorded_inputs(folder: RunFolder) -> list[str]:
     options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
     return list(options.get("inputs", []))
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("verify"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -241,3 +242,9 @@ def main(argv: Sequence[str]) -> int:
         f"listed people; {REPORT_NAME} is updated"
     )
     return 0
+
+
+if __name__ == "__main__":
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("withdraw"))

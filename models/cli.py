@@ -124,4 +124,6 @@ def _complain(error: LvmError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("models"))

@@ -253,4 +253,6 @@ def _result_text(path: Path, results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    import lvm_ai  # its messages and exit codes
+
+    sys.exit(lvm_ai.module_main("train"))

@@ -1,7 +1,10 @@
 """The command line: help, exit codes, and what it must not import."""
 
 import contextlib
+import io
 import json
+import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -296,7 +299,7 @@ def test_help__takes_under_300_ms() -> None:
     assert statistics.median(seconds) < 0.3
 
 
-@pytest.mark.parametrize("job", ["score", "ingest"])
+@pytest.mark.parametrize("job", ["score", "ingest", "status", "verify", "withdraw", "scale"])
 def test_job__also_runs_as_a_module(job: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"beam_jobs.{job}", "--help"],
@@ -358,3 +361,83 @@ def test_demo__finds_its_folder_behind_its_options(
     monkeypatch.setattr("analysis.analyse.main", lambda argv: given.append(argv) or 0)
     assert demo.main(["--ecgs", "9", "--people", "2000", "--overwrite", str(tmp_path)]) == 0
     assert given == [[f"{tmp_path}/study.yaml", "--output", f"{tmp_path}/study", "--overwrite"]]
+
+
+def _under(limits: str, *argv: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a shell that sets limits first."""
+    command = shlex.join([sys.executable, "-m", *map(str, argv)])
+    return subprocess.run(
+        ["bash", "-c", f"{limits}; exec {command}"], cwd=REPOSITORY, capture_output=True,
+        timeout=120, check=False, encoding="utf-8", env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limits", "command", "said"),
+    [
+        ("ulimit -v 300000", "score", "0.70 GB are needed at least, and the limit of the address"),
+        ("ulimit -v 300000", "analyse", "space (ulimit -v 300000) is 0.31 GB, of which"),
+        ("ulimit -d 200000", "status", "0.30 GB are needed at least, and the limit of the data"),
+    ],
+)
+def test_limit_of_memory__is_seen_before_libraries_abort(
+    limits: str, command: str, said: str
+) -> None:
+    done = _under(limits, "lvm_ai", command, "x")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
+@pytest.mark.tf
+def test_limit_of_memory__is_seen_before_tensorflow_starts(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in" / "a.parquet", people_table(people(4)))
+    argv = ["score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--model"]
+    done = _under(
+        "ulimit -v 1500000", "lvm_ai", *argv, "demo-synthetic-ecg-only", HOME=str(tmp_path)
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: TensorFlow needs 1.3 GB more, and the limit of the address space"
+    )
+
+
+def test_limit_of_memory__commands_that_fit_run_under_it(tmp_path: Path) -> None:
+    done = _under("ulimit -v 800000", "lvm_ai", "status", tmp_path / "none")
+    assert done.returncode == 2
+    assert "is no run folder" in done.stderr
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("module", ["lvm_ai status", "beam_jobs.status", "lvm_ai models show"])
+def test_ascii_locale__names_with_other_letters_are_shown(module: str, tmp_path: Path) -> None:
+    done = _under("true", *module.split(), tmp_path / "gr\u00f6\u00dfe", **ASCII)
+    assert done.returncode in (1, 2)
+    assert "gr\u00f6\u00dfe" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ascii_locale__files_with_other_letters_are_read_and_written(tmp_path: Path) -> None:
+    output = tmp_path / "gr\u00f6\u00dfe"
+    done = _under(
+        "true", "lvm_ai", "simulate", "--participants", 2, "--seed", 1, "--parquet", "--output",
+        output, "--threads", 1, **ASCII,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (output / "participants.csv").is_file()
+    done = _under("true", "lvm_ai", "scale-check", "--input", output / "ecg", **ASCII)
+    assert done.returncode == 0, done.stderr
+
+
+def test_output__character_that_the_terminal_lacks_is_written_by_its_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert lvm_ai.main(["--help"]) == 0
+    terminal.write("gr\u00f6\u00dfe \udcfc")
+    terminal.flush()
+    assert terminal.buffer.getvalue().endswith(rb"gr\xf6\xdfe \udcfc")  # type: ignore[attr-defined]

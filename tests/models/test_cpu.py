@@ -1,5 +1,6 @@
 import os
 import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from models.cpu import (
     available_memory_mb,
     instruction_set,
     instruction_set_from,
+    memory_limits,
 )
 
 
@@ -82,3 +84,56 @@ def test_available_memory_mb__the_smallest_limit(tmp_path: Path) -> None:
     groups = _cgroup(tmp_path, outer__memory_max="1500000000", inner__memory_max="max")
     assert available_memory_mb(meminfo, *groups) == 1500
     assert available_memory_mb(nowhere, nowhere, nowhere) is None
+
+
+def test_available_memory_mb__control_groups_of_version_1_and_the_high_mark(
+    tmp_path: Path,
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable: 2000000 kB\n")
+    own, groups = tmp_path / "own", tmp_path / "sys"
+    own.write_text("9:memory:/docker/1\n8:cpu,cpuacct:/docker/1\n0::/\n")
+    inside = groups / "memory" / "docker" / "1"
+    inside.mkdir(parents=True)
+    (inside / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert available_memory_mb(meminfo, own, groups) == pytest.approx(2048)
+    (inside / "memory.limit_in_bytes").write_text("1200000000\n")
+    assert available_memory_mb(meminfo, own, groups) == 1200
+    # In a container the group's own folder is the root of what is mounted.
+    (groups / "memory" / "memory.limit_in_bytes").write_text("1100000000\n")
+    assert available_memory_mb(meminfo, own, groups) == 1100
+    (groups / "memory.high").write_text("900000000\n")
+    assert available_memory_mb(meminfo, own, groups) == 900
+
+
+STATUS = "Name:\tpython\nVmSize:\t  800000 kB\nVmRSS:\t  300000 kB\nVmData:\t  400000 kB\n"
+
+
+def test_memory_limits__of_the_process_and_of_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {resource.RLIMIT_AS: 2_000_000 * 1024, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limits[which], -1))
+    status = tmp_path / "status"
+    status.write_text(STATUS)
+    groups = _cgroup(tmp_path, inner__memory_max="1500000000")
+    addresses, group = memory_limits(*groups, status)
+    assert (addresses.left_mb, group.left_mb) == pytest.approx((1228.8, 1192.8))
+    assert (addresses.counts_addresses, group.counts_addresses) == (True, False)
+    assert str(addresses) == (
+        "the limit of the address space (ulimit -v 2000000) is 2.05 GB, of which 0.82 GB are in use"
+    )
+    assert str(group) == (
+        "the limit of the control group (memory.max) is 1.50 GB, of which 0.31 GB are in use"
+    )
+    limits.update({resource.RLIMIT_AS: resource.RLIM_INFINITY, resource.RLIMIT_DATA: 10**9})
+    (data,) = memory_limits(tmp_path / "none", tmp_path, status)
+    assert data.left_mb == pytest.approx(590.4)
+    assert (data.counts_reservations, data.counts_addresses) == (True, False)
+
+
+def test_memory_limits__none_on_a_system_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.cpu.resource", None)
+    assert memory_limits(tmp_path / "none", tmp_path, tmp_path / "none") == []
