@@ -1,17 +1,22 @@
-# LVM-AI: every command of the project. `make env` is incremental; everything else goes through it.
+# LVM-AI: every command of the project. `make env` installs what users need, `make dev` also what
+# checks and tests need; both are incremental, and everything else goes through them.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK ?= requirements-cpu.txt
+DEV_LOCK := requirements-dev.txt
+# Processes of the tests: one a core, each takes up to 2 GB.
+WORKERS ?= 2
 STAMP := $(VENV)/.installed-$(LOCK)
+DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env install browser demo check format lint types test check-slow bench bench-statistics \
+.PHONY: env dev browser demo check format lint types test check-slow bench bench-statistics \
   train-demo demo-model-card docs lock clean
 
-env: install browser
+env: $(STAMP)
 
-install: $(STAMP)
+dev: $(DEV_STAMP) browser
 
 # Tests look at the report in Chromium and skip without it; it is installed where that is allowed.
 browser:
@@ -33,35 +38,41 @@ $(STAMP): $(LOCK) setup.py
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
+$(DEV_STAMP): $(DEV_LOCK) $(STAMP)
+	$(PIP) install --quiet --no-deps --require-hashes -r $(DEV_LOCK)
+	$(PIP) check
+	@touch $@
+
 demo: env
 	$(BIN)/lvm-ai demo demo-output --overwrite
 
 check: lint types test
 
-format: env
+format: dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: env
+lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: env
+types: dev
 	$(BIN)/mypy
 
-test: env
-	$(BIN)/python -m pytest -m "not slow and not benchmark" --cov=lvm_core --cov-report=term:skip-covered --cov-fail-under=100
+test: dev
+	$(BIN)/python -m pytest -m "not slow and not benchmark" -n $(WORKERS) --dist loadfile \
+	  --cov=lvm_core --cov-report=term:skip-covered --cov-fail-under=100
 
-check-slow: env
+check-slow: dev
 	$(BIN)/python -m pytest -m slow
 
 # About an hour on two cores; the peers are installed into an environment of their own. Writes
 # docs/benchmarks.md and its picture.
 bench:
-	$(MAKE) install VENV=.venv-bench LOCK=requirements-bench.txt
+	$(MAKE) env VENV=.venv-bench LOCK=requirements-bench.txt
 	.venv-bench/bin/python -m tests.benchmarks.bench
 
-bench-statistics: env
+bench-statistics: dev
 	$(BIN)/python -m tests.benchmarks.bench_statistics
 
 # About an hour on two cores. Keeps what is there: the same command goes on after an interruption.
@@ -80,22 +91,22 @@ demo-model-card: env
 	$(BIN)/python -m models.demo.model_card --full demo-training/asymmetric \
 	  --asymmetric demo-training/ecg-only --symmetric demo-training/ecg-only-symmetric
 
-docs: env
+docs: dev
 	$(BIN)/python -m tests.generated_docs
 
-# Writes the files of pins anew. One file cannot hold both of the first two: tensorflow and
-# tensorflow-cpu own the same files.
-lock: env
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
-	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --extra cpu --extra dev -o requirements-cpu.txt setup.py
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
-	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --extra gpu -o requirements-gpu.txt setup.py
-	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
-	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
-	  --no-emit-trusted-host --extra cpu --extra bench -c requirements-cpu.txt \
-	  -o requirements-bench.txt setup.py
+# Writes the files of pins anew. One file cannot hold tensorflow and tensorflow-cpu: they own the
+# same files. The developers' pins are those that the run time does not have already.
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --allow-unsafe \
+  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+lock: dev
+	$(COMPILE) --extra cpu -o requirements-cpu.txt setup.py
+	$(COMPILE) --extra gpu -o requirements-gpu.txt setup.py
+	$(COMPILE) --extra cpu --extra dev -c requirements-cpu.txt -o build-pins.txt setup.py
+	awk 'NR == FNR { if (/^[^ \#]/) runtime[$$1]; next } /^[^ ]/ { drop = $$1 in runtime } !drop' \
+	  requirements-cpu.txt build-pins.txt > $(DEV_LOCK)
+	rm build-pins.txt
+	$(COMPILE) --extra cpu --extra bench -c requirements-cpu.txt -o requirements-bench.txt setup.py
 
 clean:
 	rm -rf demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache

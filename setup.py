@@ -19,6 +19,7 @@ DEV = [
     "pytest",
     "pytest-cov",
     "pytest-timeout",
+    "pytest-xdist",  # tests on several cores
     "hypothesis",
     "psutil",
     # independent readers, and real servers of object stores

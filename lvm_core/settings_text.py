@@ -67,9 +67,9 @@ def _read_yaml(text: str | bytes, name: str) -> tuple[dict[str, Any], yaml.Node]
         content = None if tree is None else loader.construct_document(tree)
     except UnicodeDecodeError as error:
         assert isinstance(text, bytes)
-        line = text.count(b"\n", 0, error.start) + 1
+        number = text.count(b"\n", 0, error.start) + 1
         raise UsageError(
-            f"{name} is not UTF-8: byte {error.start} (line {line}); save it as UTF-8"
+            f"{name} is not UTF-8: byte {error.start} (line {number}); save it as UTF-8"
         ) from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
         self._levels = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # of the stubs
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise _refused(event, "anchors (&) and repeats (*) are not read; write the part out")
         if getattr(event, "tag", None) is not None:
@@ -130,7 +130,8 @@ def _refuse_repeated_names(node: yaml.MappingNode) -> None:
         lines[key.value] = key.start_mark.line + 1
 
 
-def _refused(place: yaml.Event | yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+def _refused(place: Any, problem: str) -> yaml.MarkedYAMLError:
+    """Return the refusal of an event or a node, with its place."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 

@@ -399,7 +399,7 @@ def test_limit_of_memory__is_seen_before_tensorflow_starts(tmp_path: Path) -> No
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
-        "error: TensorFlow needs 1.3 GB more, and the limit of the address space"
+        "error: TensorFlow needs 1.7 GB more, and the limit of the address space"
     )
 
 

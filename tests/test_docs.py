@@ -79,6 +79,27 @@ def test_pins__have_hashes_and_name_no_index() -> None:
         assert "://" not in text
 
 
+def _pins(name: str) -> dict[str, str]:
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE)
+    return dict(pins)
+
+
+def test_pins__of_users_hold_no_tool_of_developers() -> None:
+    developers = {"pytest", "pytest-xdist", "ruff", "mypy", "moto", "boto3", "docker", "hypothesis"}
+    assert developers <= set(_pins("requirements-dev.txt"))
+    for name in ("requirements-cpu.txt", "requirements-gpu.txt"):
+        assert not developers & set(_pins(name)), name
+        assert {"numpy", "pyarrow", "apache-beam", "setuptools"} <= set(_pins(name))
+    assert not set(_pins("requirements-dev.txt")) & set(_pins("requirements-cpu.txt"))
+
+
+def test_readme__states_the_number_of_packages() -> None:
+    users, more = len(_pins("requirements-cpu.txt")), len(_pins("requirements-dev.txt"))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{users} packages, 2.3 GB" in readme
+    assert f"{more} more, 0.5 GB" in readme
+
+
 @pytest.mark.tf
 def test_readme__shows_the_real_output_of_the_demo(tmp_path: Path) -> None:
     shown = (ROOT / "README.md").read_text(encoding="utf-8").partition(MARK)[2].partition("```")[0]
