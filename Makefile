@@ -103,7 +103,7 @@ lock: dev
 	$(COMPILE) --extra cpu -o requirements-cpu.txt setup.py
 	$(COMPILE) --extra gpu -o requirements-gpu.txt setup.py
 	$(COMPILE) --extra cpu --extra dev -c requirements-cpu.txt -o build-pins.txt setup.py
-	awk 'NR == FNR { if (/^[^ \#]/) runtime[$$1]; next } /^[^ ]/ { drop = $$1 in runtime } !drop' \
+	awk 'NR == FNR { if (/^[^ #]/) runtime[$$1]; next } /^[^ ]/ { drop = $$1 in runtime } !drop' \
 	  requirements-cpu.txt build-pins.txt > $(DEV_LOCK)
 	rm build-pins.txt
 	$(COMPILE) --extra cpu --extra bench -c requirements-cpu.txt -o requirements-bench.txt setup.py
