@@ -60,7 +60,7 @@ types: dev
 	$(BIN)/mypy
 
 test: dev
-	$(BIN)/python -m pytest -m "not slow and not benchmark" -n $(WORKERS) --dist loadfile \
+	$(BIN)/python -m pytest -m "not slow and not benchmark" -n $(WORKERS) --dist worksteal \
 	  --cov=lvm_core --cov-report=term:skip-covered --cov-fail-under=100
 
 check-slow: dev
