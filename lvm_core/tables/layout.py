@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lvm_core.errors import UsageError
-from lvm_core.settings_text import parse_settings
-from lvm_core.tables.raw import decode
+from lvm_core.settings_text import StrictSettings, parse_settings
 
 KEYS: Final = ("ecg_id", "participant_id")
 NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
@@ -32,11 +31,7 @@ KG_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"kg": 1.0, "lb": 0.4
 _INSTANCE: Final = "{instance}"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Units(_Strict):
+class Units(StrictSettings):
     """Units of body size."""
 
     height: HeightUnit = "cm"
@@ -45,15 +40,17 @@ class Units(_Strict):
     """Of `weight_kg`: kg or lb."""
 
 
-class ParticipantsLayout(_Strict):
+class ParticipantsLayout(StrictSettings):
     """What a participant table means where it does not follow our names and units."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     preset: Literal["ukb", "ukb-rap", "omop"] | None = None
     """Begin with a preset; what else is given replaces its settings, column by column."""
-    columns: dict[str, tuple[str, ...]] = {}
+    columns: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """The table's own name of each of our columns, or several names of which the first that is
     there is read. Other names than ours are columns for studies, such as covariates."""
-    sex: dict[str, Literal["female", "male"]] = {}
+    sex: dict[str, Literal["female", "male"]] = Field(default_factory=dict)
     """What the codes of the sex mean, as `{0: female, 1: male}`."""
     units: Units = Units()
     """Units of body size."""
@@ -195,8 +192,7 @@ def layout_of_file(data: bytes, name: str) -> ParticipantsLayout:
         UsageError: it is no YAML, has mistakes (all of them, with their lines), or names a column
             that no command reads, which is often a misspelt one.
     """
-    text, _ = decode(data, name)
-    layout = parse_settings(text, ParticipantsLayout, name)
+    layout = parse_settings(data, ParticipantsLayout, name)
     unknown = sorted(set(layout.columns) - {*READ, *OF_STUDIES})
     if unknown:
         raise UsageError(
