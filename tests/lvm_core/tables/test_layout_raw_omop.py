@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvm_core.errors import UsageError
@@ -21,7 +21,7 @@ MEASUREMENT = (
     "1,3025315,2011-01-01,180,8739\n2,3038553,2012-01-01,27.5,9531\n"
     "2,3036277,2012-01-01,5.5,9999\n9,42,2012-01-01,1,8582\n1,3025315,,80,9529\n"
 )
-LEADS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
+CELLS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
 
 
 def _omop(person: str = PERSON, measurement: str = MEASUREMENT) -> Any:
@@ -105,8 +105,9 @@ def test_preset__own_columns_replace_those_of_the_preset() -> None:
     assert preset_layout("ukb-rap") == ParticipantsLayout(preset="ukb-rap")
 
 
+@settings(deadline=None)
 @given(
-    st.lists(st.tuples(LEADS, LEADS, LEADS), min_size=2, max_size=6, unique=True),
+    st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=2, max_size=6, unique=True),
     st.sampled_from([",", ";", "\t", "|"]),
 )
 def test_find_delimiter__is_that_of_the_table(
