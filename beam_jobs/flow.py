@@ -130,6 +130,8 @@ def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
         planned = _plan(job, options, folder, exclusions, reuse=not options.overwrite)
         _print_plan(job, planned, options)
         return DONE
+    if options.share is None and (warning := options.storage.open_to_others(options.output)):
+        say(f"warning: {warning}")
     folder.prepare(job.kind, overwrite=options.overwrite)
     planned = _plan(job, options, folder, exclusions, reuse=True)
     for warning in planned.warnings:

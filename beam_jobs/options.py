@@ -13,6 +13,7 @@ from beam_jobs.storage import Storage
 from lvm_core.body import Bsa
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
+from lvm_core.sharing import Share, add_share_option
 from models.devices import Device
 from models.engines import EngineName, Precision
 from models.spec import InputConvention
@@ -43,6 +44,7 @@ class RunOptions:
         processes: that share the work on this machine; None for one, or one for each GPU.
         overwrite: remove what an earlier run left.
         dry_run: print the plan and stop.
+        share: who else may read what is written; None for nobody.
 
     Raises:
         UsageError: a value is outside its range.
@@ -62,6 +64,7 @@ class RunOptions:
     processes: int | None = None
     overwrite: bool = False
     dry_run: bool = False
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         empty = [name for name in (*self.inputs, self.output) if not name.strip()]
@@ -296,6 +299,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--overwrite", action="store_true", help="remove an earlier run's files")
+    add_share_option(run)
 
 
 def _common_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -314,6 +318,7 @@ def _common_values(args: argparse.Namespace) -> dict[str, Any]:
         "processes": args.processes,
         "overwrite": args.overwrite,
         "dry_run": args.dry_run,
+        "share": args.share,
     }
 
 

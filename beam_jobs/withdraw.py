@@ -42,6 +42,7 @@ from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.errors import RejectReason, UsageError
 from lvm_core.quality import AmplitudeHistogram
+from lvm_core.sharing import add_share_option
 
 
 def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
@@ -218,6 +219,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("output", help="run folder")
     parser.add_argument("--participants", required=True, help="list of people to remove")
+    add_share_option(parser)
     add_storage_option(parser)
     args = parser.parse_args(argv)
     storage = storage_of(args.storage_option)
