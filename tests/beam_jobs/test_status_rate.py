@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from beam_jobs.commit import footer, parquet_bytes
+from beam_jobs.commit import RowHashes, footer, parquet_bytes
 from beam_jobs.plan import Plan
 from beam_jobs.run_folder import RunFolder
 from beam_jobs.status import main, read_status, status_lines
@@ -35,7 +35,7 @@ def _run(folder: Path, n_units: int, done: dict[int, tuple[float, int]]) -> RunF
         rejected = {"lead_flat": n_rejected} if n_rejected else {}
         summary = UnitSummary(number, 100, 100 - n_rejected, rejected)
         files = run.files(plan, unit)
-        data = parquet_bytes(pa.table({"x": [1]}), footer(unit, summary, {}))
+        data = parquet_bytes(pa.table({"x": [1]}), footer(unit, summary, {}, RowHashes("", "")))
         STORAGE.write_atomic(files.result, data)
         STORAGE.write_atomic(files.rejects, b"there")
         os.utime(files.result, (time_s, time_s))
