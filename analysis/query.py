@@ -221,6 +221,9 @@ def main(argv: Sequence[str]) -> int:
     if not (args.run / _REPORT).is_file():
         sys.stderr.write(_NOTICE)
     if args.output is None:
+        if rows.empty:
+            sys.stdout.write(f"{'  '.join(map(str, rows.columns))}\n(no rows)\n")
+            return 0
         sys.stdout.write(rows.head(args.rows).to_string(index=False) + "\n")
         if len(rows) > args.rows:
             sys.stdout.write(f"... {len(rows)} rows; --rows shows more, --output writes all\n")

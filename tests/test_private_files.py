@@ -6,9 +6,11 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import lvm_ai
 from tests.beam_jobs import job_runner
 from tests.beam_jobs.conftest import Finish, finish, home, spawn
 from tests.beam_jobs.job_helpers import (
@@ -159,6 +161,29 @@ def test_simulate__folder_is_as_shared(
     argv = ["--participants", 120, "--seed", 1, "--threads", threads, "--output", tmp_path / "s"]
     assert lvm("simulate", *argv, *share) == 0
     assert modes(tmp_path / "s") == expected
+
+
+@pytest.mark.parametrize("name", sorted(lvm_ai.COMMANDS))
+def test_every_command__works_under_a_private_umask(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def main(argv: list[str]) -> int:
+        seen.append(os.umask(OPEN_UMASK))
+        os.umask(seen[-1])
+        return 0
+
+    monkeypatch.setattr(lvm_ai, "import_module", lambda _: SimpleNamespace(main=main))
+    for more, expected in (
+        ((), 0o077),
+        (("--share", "group"), 0o027),
+        (("--share", "umask"), 0o022),
+    ):
+        seen.clear()
+        assert lvm_ai.main([name, *more]) == 0
+        # Folders of models are shared, and hold nothing of people.
+        assert set(seen) == {OPEN_UMASK if name == "models" else expected}
 
 
 def test_umask__is_the_users_own_again_after_a_command(tmp_path: Path) -> None:

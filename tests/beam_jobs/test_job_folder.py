@@ -304,3 +304,17 @@ def test_score__ingest_with_too_many_rejects_says_what_to_do(
     assert "run the same lvm-ai ingest command with a larger --max-rejected-share" in said
     assert lvm(*ingest, "--max-rejected-share", 0.5) == 0
     assert score(ecg, tmp_path / "out", "--accept-scale") == 0
+
+
+def test_query__reasons_of_a_run_without_rejects_are_an_empty_table(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    assert not (out / "rejects").exists()
+    capsys.readouterr()
+    sql = "SELECT reason, count(*) AS n FROM rejects GROUP BY reason"
+    assert lvm("query", sql, "--run", out) == 0
+    assert capsys.readouterr().out == "reason  n\n(no rows)\n"
+    for table in ("predictions", "participants", "duplicates"):
+        assert lvm("query", f"SELECT count(*) FROM {table}", "--run", out) == 0
