@@ -198,6 +198,8 @@ SECRET = "of-somebody-else"
     "WITH a AS (COPY (SELECT 1 AS n) TO '{other}/new.csv') SELECT * FROM a",
     "WITH a AS (COPY (SELECT 1 AS n) TO '{run}/truth.parquet' (USE_TMP_FILE false)) FROM a",
     "WITH a AS (INSERT INTO truth VALUES (2) RETURNING *) FROM a",
+    "SELECT * FROM enable_logging(storage = 'file', storage_path = '{other}/log')",
+    "SELECT * FROM enable_profiling(save_location = '{other}/profile.json')",
     "SELECT getenv('HOME')", "SELECT * FROM SECRET", "SELECT * FROM os", "SELECT * FROM listed",
     "SELECT * FROM sqlite_scan('{other}/secret.txt', 't')",
     "SELECT * FROM 'https://localhost:9/a.parquet'", "SELECT * FROM read_csv('s3://bucket/a.csv')",
