@@ -111,7 +111,9 @@ def test_withdrawal_of_somebody_only_among_the_rejects__is_said(
     gone = exclusion_list(tmp_path / "gone.txt", made.participant_id[4])
     capsys.readouterr()
     assert lvm("withdraw", tmp_path / "out", "--participants", gone) == 0
-    assert "removed 0 results and 1 rejects of 1 listed people" in capsys.readouterr().err
+    assert (
+        "1 of 1 listed people were found; 0 ECGs and 1 rejects of theirs" in capsys.readouterr().err
+    )
     assert lvm("withdraw", tmp_path / "out", "--participants", gone) == 0
     assert "nobody of the list was in this run" in capsys.readouterr().err
 

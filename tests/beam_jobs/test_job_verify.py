@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.commit import rows_sha256
 from lvm_core import schemas
 from tests.beam_jobs.conftest import Finish
 from tests.beam_jobs.job_helpers import (
@@ -23,6 +22,7 @@ from tests.beam_jobs.job_helpers import (
     write_cohort,
     write_parquet,
     write_participants,
+    write_with_hash,
 )
 from tests.file_builders import cardiosoft_xml
 
@@ -111,12 +111,7 @@ def damage_move_mass(run: Path) -> None:
 
 def damage_move_mass_and_hash(run: Path) -> None:
     damage_move_mass(run)
-    path = result(run, 1)
-    table = pq.read_table(path)
-    content = json.loads(table.schema.metadata[schemas.FOOTER_KEY])
-    content["rows_sha256"]["result"] = rows_sha256(table)
-    footer = {**table.schema.metadata, schemas.FOOTER_KEY: json.dumps(content)}
-    pq.write_table(table.replace_schema_metadata(footer), path)
+    write_with_hash(result(run, 1), pq.read_table(result(run, 1)))
 
 
 def damage_flag(run: Path) -> None:
