@@ -292,13 +292,14 @@ def _lines(done: Withdrawal) -> Iterator[str]:
     """Yield what a withdrawal says, without naming anybody."""
     n_listed = len(done.found) + len(done.found_before) + len(done.not_found)
     yield (
-        f"{len(done.found)} of {n_listed} listed people were found; {done.removal.n_ecgs} ECGs and "
-        f"{done.removal.n_rejects} rejects of theirs are removed; {REPORT_NAME} is updated"
+        f"found {len(done.found)} of {n_listed} listed people; ECGs removed: "
+        f"{done.removal.n_ecgs}, rejects removed: {done.removal.n_rejects}; "
+        f"{REPORT_NAME} is updated"
     )
     if done.found_before:
-        yield f"{len(done.found_before)} listed people had been removed before"
+        yield f"listed people who were removed before: {len(done.found_before)}"
     if done.not_found:
-        yield f"{len(done.not_found)} listed identifiers were not found"
+        yield f"listed identifiers that were not found: {len(done.not_found)}"
     if not done.found and not done.found_before:
         yield (
             "error: nobody of the list is in this run. Are they participant_id or ecg_id as in the "

@@ -156,7 +156,7 @@ def test_withdraw__somebody_who_is_not_in_the_run_changes_no_result(
     for _ in range(2):
         assert lvm("withdraw", run, "--participants", gone) == 1
         said = capsys.readouterr().err
-        assert "0 of 1 listed people were found; 0 ECGs and 0 rejects" in said
+        assert "found 0 of 1 listed people; ECGs removed: 0, rejects removed: 0;" in said
         assert "error: nobody of the list is in this run" in said
         assert "nobody-77" not in said
     assert result_files(run) == before
@@ -179,16 +179,16 @@ def test_withdraw__says_who_was_found_and_writes_the_rest_to_a_private_list(
     capsys.readouterr()
     assert lvm(*argv, "--not-found-list", rest) == 0
     said = capsys.readouterr().err
-    assert "2 of 3 listed people were found; 2 ECGs and 1 rejects of theirs are removed" in said
-    assert "1 listed identifiers were not found" in said
+    assert "found 2 of 3 listed people; ECGs removed: 2, rejects removed: 1;" in said
+    assert "listed identifiers that were not found: 1" in said
     assert "9999999" not in said
     assert rest.read_text() == "9999999\n"
     assert rest.stat().st_mode & 0o777 == 0o600
     assert_nowhere(out, "9999999", twice[2], twice[4])
     assert lvm(*argv) == 0
     said = capsys.readouterr().err
-    assert "0 of 3 listed people were found" in said
-    assert "2 listed people had been removed before" in said
+    assert "found 0 of 3 listed people;" in said
+    assert "listed people who were removed before: 2" in said
     assert "error" not in said
 
 
