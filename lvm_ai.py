@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 COMMANDS = {
@@ -29,6 +30,8 @@ COMMANDS = {
     "scale-check": ("beam_jobs.scale", "which unit and lead order do these ECGs look like?"),
 }
 _HELP = ("-h", "--help", "help")
+# Model files hold nothing of people, and folders of models are shared.
+_HOLDS_NO_PEOPLE = ("models",)
 
 # Importing what the largest command needs, MB of each kind of limit: measured 640 of addresses, 260
 # of data. Below, numpy and Arrow abort.
@@ -133,10 +136,11 @@ def _run(name: str, args: Sequence[str]) -> int:
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         _prepare_for_limits()
-        for module in COMMANDS[name][0].split():
-            code = int(import_module(module).main(args))
-            if code:
-                return code
+        with _only_for_its_readers(name, args):
+            for module in COMMANDS[name][0].split():
+                code = int(import_module(module).main(args))
+                if code:
+                    return code
         return 0
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -153,6 +157,25 @@ def _run(name: str, args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped. The same command resumes: finished units are kept\n")
         return 130
+
+
+@contextmanager
+def _only_for_its_readers(name: str, args: Sequence[str]) -> Iterator[None]:
+    """Let the files that a command makes be read by its user alone, or as `--share` says.
+
+    The umask covers every file of every library and process below, also temporary ones.
+    """
+    from lvm_core.sharing import share_in, umask_for
+
+    umask = None if name in _HOLDS_NO_PEOPLE else umask_for(share_in(args))
+    if umask is None:
+        yield
+        return
+    before = os.umask(umask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from analysis.study import follow_up_of, load_study
 from analysis.study_settings import Study
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
+from lvm_core.sharing import add_share_option
 
 _MARK: Final = Path("restricted") / "study.json"
 
@@ -162,6 +163,7 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=None, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
+    add_share_option(parser)
     parser.add_argument(
         "--schema", action="store_true", help="print the JSON schema of study files, for editors"
     )

@@ -32,6 +32,7 @@ from lvm_core.recalibration import (
     cross_fitted,
     fit_recalibration,
 )
+from lvm_core.sharing import add_share_option
 
 _COLUMNS: Final = (
     "ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "lvh_score", "sex",
@@ -243,6 +244,7 @@ def main(argv: Sequence[str]) -> int:
     partial.write_text(json.dumps(recalibration.to_dict(), indent=1) + "\n", encoding="utf-8")
     partial.replace(args.output)
     if args.figure is not None:
+        args.figure.unlink(missing_ok=True)  # a file that is written over keeps its readers
         write_figure(people, made, recalibration.model_id, args.figure)
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
@@ -280,6 +282,7 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--figure", type=Path, default=None, help="PNG file to draw")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
+    add_share_option(parser)
     return parser
 
 

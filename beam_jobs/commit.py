@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections import Counter
@@ -9,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.blocks import Reject
-from beam_jobs.parquet_input import read_footer
+from beam_jobs.parquet_input import read_footer, read_table
 from beam_jobs.storage import FileMissing, Storage, join
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core import schemas
@@ -54,7 +57,54 @@ def rejects_table(rejects: Sequence[Reject], stage: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schemas.REJECTS.arrow)
 
 
-def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any]) -> bytes:
+@dataclass(frozen=True)
+class RowHashes:
+    """Digests of the rows of a unit's two files, by `rows_sha256`."""
+
+    result: str
+    rejects: str
+
+
+def rows_sha256(table: pa.Table) -> str:
+    """Return a digest of a table's values in their order, whatever encodes and cuts them.
+
+    Samples of ECGs are left out: `signal_sha256` stands for them, and reading 120 kB of each ECG
+    once more would cost as much as the rest of the commit.
+    """
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        if name not in LEADS_12:
+            digest.update(f"{name}\0{table.num_rows}\0".encode())
+            _add_values(digest, table[name].combine_chunks())
+    return digest.hexdigest()
+
+
+def _add_values(digest: Any, values: pa.Array) -> None:
+    """Add to a digest which values are null, then the values; null counts as 0 or empty."""
+    digest.update(np.packbits(values.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+    kind = values.type
+    if pa.types.is_list(kind):
+        _add_numbers(digest, pc.list_value_length(values))
+        _add_values(digest, values.flatten())
+    elif pa.types.is_string(kind):
+        _add_numbers(digest, pc.binary_length(values))
+        digest.update("".join(values.fill_null("").to_pylist()).encode())
+    elif pa.types.is_boolean(kind):
+        _add_numbers(digest, values.cast(pa.uint8()))
+    elif pa.types.is_timestamp(kind):
+        _add_numbers(digest, values.cast(pa.int64()))
+    else:
+        _add_numbers(digest, values)
+
+
+def _add_numbers(digest: Any, values: pa.Array) -> None:
+    numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
+    digest.update(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes())
+
+
+def footer(
+    unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows: RowHashes
+) -> bytes:
     """Return what the footers of a unit's files say: no time, no host, no absolute path."""
     content = {
         "unit": unit.number,
@@ -64,6 +114,7 @@ def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any]) -> b
         "rejected": dict(sorted(summary.rejected.items())),
         "amplitudes": summary.amplitudes.to_list(),
         "provenance": dict(provenance),
+        "rows_sha256": asdict(rows),
     }
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
@@ -103,6 +154,7 @@ class EcgParquetWriter:
         self._sink = io.BytesIO()
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
+        self._described: list[pa.Table] = []
         schema = schemas.ECGS.arrow
         others = [name for name in schema.names if name not in LEADS_12]
         self._writer = pq.ParquetWriter(
@@ -118,6 +170,7 @@ class EcgParquetWriter:
     def write(self, table: pa.Table) -> None:
         """Add rows of the ECG table."""
         self._waiting.append(table)
+        self._described.append(table.drop_columns(list(LEADS_12)))
         self._n_waiting += table.num_rows
         if self._n_waiting >= ECG_ROW_GROUP_ROWS:
             self._flush(self._n_waiting // ECG_ROW_GROUP_ROWS * ECG_ROW_GROUP_ROWS)
@@ -127,6 +180,11 @@ class EcgParquetWriter:
         self._writer.write_table(table.slice(0, n_rows), row_group_size=ECG_ROW_GROUP_ROWS)
         self._waiting = [table.slice(n_rows)]
         self._n_waiting -= n_rows
+
+    def rows_sha256(self) -> str:
+        """Return the digest of all rows added."""
+        empty = schemas.ECGS.arrow.empty_table().drop_columns(list(LEADS_12))
+        return rows_sha256(pa.concat_tables([empty, *self._described]))
 
     def close(self, content: bytes) -> bytes:
         """Return the file, with `content` as our footer."""
@@ -164,6 +222,13 @@ def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:
         return None
     content = metadata.get(schemas.FOOTER_KEY)
     return None if content is None else dict(json.loads(content))
+
+
+def read_rejects(storage: Storage, uri: str) -> pa.Table:
+    """Return the rejects of a unit; no rows where it has no file of them."""
+    if not storage.is_file(uri):
+        return schemas.REJECTS.arrow.empty_table()
+    return read_table(storage, uri)
 
 
 def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary | None:

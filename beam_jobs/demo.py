@@ -22,6 +22,7 @@ from beam_jobs.simulate import SimulateOptions, simulate
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 from lvm_core.formats.wfdb_writer import write_wfdb
+from lvm_core.sharing import Share, add_share_option
 from lvm_core.synthetic import SyntheticEcgs, ecgs_of
 from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
 from models.catalog import resolve_model
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     say(f"making {args.ecgs} synthetic ECGs in {folder / 'raw'}")
     truth = synthetic_people(args.ecgs, _SEED)
     made = write_cohort(folder, truth)
-    code = _score(folder, again=args.overwrite)
+    code = _score(folder, again=args.overwrite, share=args.share)
     if code:
         return code
     simulate(
@@ -81,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
             output=folder / COHORT_NAME,
             no_ecgs=True,
             overwrite=True,
+            share=args.share,
         )
     )
     rows = _predictions(folder / "scored")
@@ -105,6 +107,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="simulated people of the report, whose predictions are drawn (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+    add_share_option(parser)
     args = parser.parse_args(argv)
     for name, least in (("ecgs", 1), ("people", 1000)):
         if getattr(args, name) < least:
@@ -112,9 +115,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _score(folder: Path, *, again: bool) -> int:
+def _score(folder: Path, *, again: bool, share: Share | None) -> int:
     """Turn the records into Parquet and score them; return the exit code of what failed, or 0."""
-    more = ["--overwrite"] if again else []
+    more = [*(["--overwrite"] if again else []), *(["--share", share] if share else [])]
     shares = ["--max-rejected-share", "0.5"]  # two of the records are damaged on purpose
     steps: list[tuple[Any, list[str]]] = [
         (ingest.main, ["--input", str(folder / "raw"), "--output", str(folder / "ecg")]),

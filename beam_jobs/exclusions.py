@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -90,9 +90,33 @@ class Exclusions:
             return False
         words = [word for word in _WORD.findall(path) if len(word) >= MIN_PATH_ID]
         return any(self.has(word) for word in words) or any(
-            re.search(rf"(?<![A-Za-z0-9]){re.escape(i)}(?![A-Za-z0-9])", path)
-            for i in self._compound
+            self._stands_in(i, path) for i in self._compound
         )
+
+    def matching(
+        self, ecg_id: str | None, participant_id: str | None, paths: Sequence[str] = ()
+    ) -> set[str]:
+        """Return the listed identifiers by which an ECG is hit, by the rules of `hits`.
+
+        Args:
+            ecg_id: of the ECG.
+            participant_id: of its person.
+            paths: further texts that are searched as `hits_path` does.
+        """
+        candidates = {ecg_id, participant_id}
+        texts = list(paths)
+        if participant_id is None and ecg_id is not None:
+            candidates.add(re.split(r"[/!]", ecg_id)[-1])
+            texts.append(ecg_id)
+        for text in texts:
+            candidates.update(word for word in _WORD.findall(text) if len(word) >= MIN_PATH_ID)
+            candidates.update(i for i in self._compound if self._stands_in(i, text))
+        return {one for one in candidates if one is not None and one in self.ids}
+
+    @staticmethod
+    def _stands_in(identifier: str, path: str) -> bool:
+        pattern = rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])"
+        return re.search(pattern, path) is not None
 
     @cached_property
     def _compound(self) -> tuple[str, ...]:

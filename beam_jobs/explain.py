@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from beam_jobs import local_files
 from beam_jobs.blocks import EcgRow
 from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
 from beam_jobs.inputs import IdRule
@@ -34,6 +35,7 @@ from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
 from lvm_core.quality import unscorable
+from lvm_core.sharing import add_share_option
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
 from models.catalog import resolve_model
 from models.interface import PredictorInputs
@@ -142,6 +144,8 @@ def main(argv: Sequence[str]) -> int:
     if source.spec.warning:
         say(f"warning: {source.spec.model_id}: {source.spec.warning}")
     chosen = _choose(args, needs_demographics=source.spec.needs_demographics)
+    if args.share is None and (warning := local_files.open_to_others(args.output)):
+        say(f"warning: {warning}")
     args.output.mkdir(parents=True, exist_ok=True)
     say(f"{len(chosen.rows)} ECGs, {args.method}")
     explained = explain(Saliency(source, args.input_convention), chosen, args.method, args.steps)
@@ -242,6 +246,7 @@ def _write_one(one: Explained, label: str, folder: Path) -> list[Path]:
     saliency = average_beat(one.saliency, one.peaks, N_BEFORE, N_AFTER)
     figure = beat_figure(one, trace_uv, saliency, N_BEFORE, label)
     files = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg", ".csv")]
+    _remove(files)
     figure.savefig(files[0], dpi=130)
     figure.savefig(files[1], metadata={"Date": None})
     with files[2].open("w", newline="", encoding="utf-8") as stream:
@@ -258,6 +263,7 @@ def _write_one(one: Explained, label: str, folder: Path) -> list[Path]:
 def _write_shares(explained: Sequence[Explained], label: str, folder: Path) -> list[Path]:
     table, time = shares(explained), time_shares(explained)
     files = [folder / name for name in ("shares.csv", "shares.png", "shares.svg")]
+    _remove(files)
     with files[0].open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["lead", "phase", "share_of_saliency", "share_of_time", "n_ecgs"])
@@ -269,6 +275,12 @@ def _write_shares(explained: Sequence[Explained], label: str, folder: Path) -> l
     figure.savefig(files[1], dpi=130)
     figure.savefig(files[2], metadata={"Date": None})
     return files
+
+
+def _remove(files: Sequence[Path]) -> None:
+    """Remove what an earlier call left: a file that is written over keeps its readers."""
+    for path in files:
+        path.unlink(missing_ok=True)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -302,6 +314,7 @@ def _parser() -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
     parser.add_argument("--id-pattern", help="as for lvm-ai score")
+    add_share_option(parser)
     add_storage_option(parser)
     return parser
 

@@ -137,6 +137,8 @@ def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
         planned = _plan(job, options, folder, exclusions, reuse=not options.overwrite)
         _print_plan(job, planned, options)
         return DONE
+    if options.share is None and (warning := options.storage.open_to_others(options.output)):
+        say(f"warning: {warning}")
     folder.prepare(job.kind, overwrite=options.overwrite)
     planned = _plan(job, options, folder, exclusions, reuse=True)
     for warning in planned.warnings:
@@ -259,8 +261,9 @@ class _Run:
                 done = self.folder.committed(self.plan)
         todo = [unit for unit in mine if unit.number not in done]
         if not todo and self.folder.is_finished:
-            say(f"finished already: {self.folder.uri}")
-            return DONE
+            foreign = self.folder.foreign_problem(self.plan)
+            say(f"error: {foreign}" if foreign else f"finished already: {self.folder.uri}")
+            return FAILED if foreign else DONE
         failures = self._do(todo, len(mine)) if todo else []
         done = self.folder.committed(self.plan)
         unfinished = [unit for unit in mine if unit.number not in done]
@@ -276,7 +279,13 @@ class _Run:
             say("inputs were added by another process meanwhile; run the same command again")
             return DONE
         if len(done) < len(self.plan.units):
-            say(f"this shard is done; {len(self.plan.units) - len(done)} units of others are not")
+            index, count = self.options.shard
+            n_left = len(self.plan.units) - len(done)
+            mine_text = (
+                "this shard is done" if mine
+                else f"shard {index}/{count} has none of the {len(self.plan.units)} units"
+            )  # fmt: skip
+            say(f"{mine_text}; {n_left} units of others are not done")
             return DONE
         return self._close(done)
 
@@ -372,15 +381,12 @@ class _Run:
             problems.append(
                 f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
                 f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
-                f"{self.folder.path('rejects')}; where this is right, run the same command with a "
-                "larger share"
+                f"{self.folder.path('rejects')}; where this is right, run the same lvm-ai "
+                f"{self.plan.kind} command with a larger --max-rejected-share"
             )
-        foreign = self.folder.foreign_files(self.plan)
+        foreign = self.folder.foreign_problem(self.plan)
         if foreign:
-            problems.append(
-                f"{len(foreign)} files are not of this run and would be read as such: "
-                f"{', '.join(foreign[:3])}; move them away, then run the same command again"
-            )
+            problems.append(foreign)
         verdict = scale_verdict(total.amplitudes.median_uv())
         if verdict.plausible is False:
             message = f"scale of the whole run: {verdict.message}"

@@ -13,12 +13,14 @@ import pyarrow as pa
 from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, prefetch
 from beam_jobs.commit import (
     EcgParquetWriter,
+    RowHashes,
     check_reconciles,
     commit_unit,
     footer,
     read_commit,
     reasons_of,
     rejects_table,
+    rows_sha256,
     table_of,
     unit_files,
 )
@@ -104,9 +106,10 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
     summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes)
     check_reconciles(unit, summary)
     provenance = {"settings": job.settings, "versions": software_versions()}
-    content = footer(unit, summary, provenance)
-    result = writer.close(content)
-    commit_unit(job.storage, files, rejects_table(rejects, "ingest"), result, content)
+    rejected = rejects_table(rejects, "ingest")
+    hashes = RowHashes(writer.rows_sha256(), rows_sha256(rejected))
+    content = footer(unit, summary, provenance, hashes)
+    commit_unit(job.storage, files, rejected, writer.close(content), content)
     return summary
 
 

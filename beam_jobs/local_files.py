@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -51,6 +52,19 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size
     except FileNotFoundError:
         return -1
+
+
+def open_to_others(folder: Path) -> str | None:
+    """Return what to say of a folder that others may look into; None where they may not."""
+    if not folder.is_dir():
+        return None
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & 0o077:
+        return None
+    return (
+        f"{folder} was there before and others may look into it (mode {mode:04o}). What is written "
+        f"now is for you alone; earlier files stay as they are. chmod -R go-rwx {folder} closes it"
+    )
 
 
 def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:

@@ -14,6 +14,7 @@ from lvm_core.body import Bsa
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
+from lvm_core.sharing import Share, add_share_option
 from lvm_core.tables import PRESETS
 from models.devices import Device
 from models.engines import EngineName, Precision
@@ -48,6 +49,7 @@ class RunOptions:
         processes: that share the work on this machine; None for one, or one for each GPU.
         overwrite: remove what an earlier run left.
         dry_run: print the plan and stop.
+        share: who else may read what is written; None for nobody.
 
     Raises:
         UsageError: a value is outside its range.
@@ -68,6 +70,7 @@ class RunOptions:
     processes: int | None = None
     overwrite: bool = False
     dry_run: bool = False
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         empty = [name for name in (*self.inputs, self.output) if not name.strip()]
@@ -337,6 +340,7 @@ def _common(parser: ArgumentParser) -> None:
     )  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--overwrite", action="store_true", help="remove an earlier run's files")
+    add_share_option(run)
 
 
 def _common_values(args: argparse.Namespace) -> dict[str, Any]:
@@ -356,6 +360,7 @@ def _common_values(args: argparse.Namespace) -> dict[str, Any]:
         "processes": args.processes,
         "overwrite": args.overwrite,
         "dry_run": args.dry_run,
+        "share": args.share,
     }
 
 

@@ -23,6 +23,7 @@ from beam_jobs.parquet_columns import column_problems
 from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
 from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import PLAN_NAME, Plan
+from beam_jobs.run_folder import REPORT_NAME, RunFolder
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
@@ -147,16 +148,26 @@ def root_of(storage: Storage, uri: str) -> str:
 
 
 def _is_ingest_run(storage: Storage, folder: str) -> bool:
-    plan = join(folder, PLAN_NAME)
-    if not storage.is_file(plan):
+    if not storage.is_file(join(folder, PLAN_NAME)):
         return False
-    if Plan.from_bytes(storage.read_bytes(plan)).kind != "ingest":
+    plan = Plan.from_bytes(storage.read_bytes(join(folder, PLAN_NAME)))
+    if plan.kind != "ingest":
         raise UsageError(f"--input {folder} is the run folder of a scoring; expected ECGs")
-    if not storage.is_file(join(folder, "_SUCCESS")):
+    run = RunFolder(storage, folder)
+    if not run.is_finished:
+        problems = (run.read_json(REPORT_NAME) or {}).get("problems")
+        if problems:
+            raise UsageError(
+                f"--input {folder} is an ingest whose files were all read, but which was not "
+                f"accepted: {'; '.join(problems)}"
+            )
         raise UsageError(
             f"--input {folder} is an ingest that is not finished; run the same `lvm-ai ingest` "
             "command again until it is done"
         )
+    foreign = run.foreign_problem(plan)
+    if foreign is not None:
+        raise UsageError(f"--input {folder} is an ingest run: {foreign}")
     return True
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs.commit import RESULT_FOLDERS, UnitFiles, read_commit, unit_files
+from beam_jobs.commit import REJECTS_FOLDER, RESULT_FOLDERS, UnitFiles, read_commit, unit_files
 from beam_jobs.parquet_input import read_table
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.storage import Storage, join
@@ -29,11 +29,12 @@ UNDER_WAY_PREFIX: Final = "under-way-"
 PARTICIPANTS_NAME: Final = "participants.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
 WITHDRAWN_NAME: Final = "withdrawn.json"
-_FOLDERS: Final = (*RESULT_FOLDERS.values(), "rejects", REPORTS_FOLDER)
+_FOLDERS: Final = (*RESULT_FOLDERS.values(), REJECTS_FOLDER, REPORTS_FOLDER)
 _FILES: Final = (
     SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME,
 )  # fmt: skip
 _READERS: Final = 16
+_SHOWN_FOREIGN: Final = 3
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,34 @@ class RunFolder:
         content = self.read_json(WITHDRAWN_NAME) or {}
         return list(content.get("id_sha256", []))
 
+    def found_before(self) -> set[str]:
+        """Return the digests of people whom earlier withdrawals found in this run."""
+        content = self.read_json(WITHDRAWN_NAME) or {}
+        return set(content.get("found_id_sha256", []))
+
     def foreign_files(self, plan: Plan) -> list[str]:
-        """Return files beside the units' own, which a reader of the folder would take for data."""
+        """Return what lies beside the units' own files, which a reader would take for data."""
         own = {f"{unit.name}.parquet" for unit in plan.units}
         return [
-            f"{name}/{file}"
-            for name in (RESULT_FOLDERS[plan.kind], "rejects")
-            for file in self.storage.names(self.path(name))
-            if not file.startswith(".") and file not in own
+            f"{name}/{entry}"
+            for name in (RESULT_FOLDERS[plan.kind], REJECTS_FOLDER)
+            for entry in self.storage.entries(self.path(name))
+            if not entry.startswith(".") and entry not in own
         ]
+
+    def foreign_problem(self, plan: Plan) -> str | None:
+        """Return what to say of files that are not of this run; None where there are none."""
+        foreign = self.foreign_files(plan)
+        if not foreign:
+            return None
+        shown = ", ".join(foreign[:_SHOWN_FOREIGN])
+        if len(foreign) > _SHOWN_FOREIGN:
+            shown += f" and {len(foreign) - _SHOWN_FOREIGN} more"
+        are, them = ("is", "it") if len(foreign) == 1 else ("are", "them")
+        return (
+            f"{shown} {are} not of this run, but whoever reads the folder reads {them} too. "
+            f"Move {them} away, then run the same command again"
+        )
 
     def reports(self, prefix: str = SHARD_PREFIX) -> dict[str, dict[str, Any]]:
         """Return the reports of all shards by file name, or what those under way have noted."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import Chunk, EcgRow, Reject, amplitudes_uv, prefetch
 from beam_jobs.commit import (
+    RowHashes,
     UnitFiles,
     check_reconciles,
     commit_unit,
@@ -23,6 +24,7 @@ from beam_jobs.commit import (
     read_commit,
     reasons_of,
     rejects_table,
+    rows_sha256,
     unit_files,
 )
 from beam_jobs.exclusions import Exclusions
@@ -128,10 +130,11 @@ def _finish_unit(
             work.stage_s,
         )
         check_reconciles(unit, summary)
-        content = footer(unit, summary, context.provenance)
         with _adding_to(work.stage_s, "writer_wait"):
             table = context.table(scored)
             rejects = rejects_table(work.rejects, "score")
+            hashes = RowHashes(rows_sha256(table), rows_sha256(rejects))
+            content = footer(unit, summary, context.provenance, hashes)
             commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
     return summary
 

@@ -36,6 +36,7 @@ from beam_jobs.simulated_readme import readme
 from beam_jobs.simulated_tables import TableOptions, write_tables
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
+from lvm_core.sharing import Share, add_share_option
 from lvm_core.synthetic_codes import CODE_LISTS
 from lvm_core.synthetic_outcomes import FIRST_AGE_YEARS, OUTCOMES_TRUTH
 from lvm_core.synthetic_people import synthetic_people
@@ -68,6 +69,7 @@ class SimulateOptions:
         other_records: mean number of records of other diseases for each person, 0 or more.
         threads: processes at work, 1 or more.
         overwrite: remove what an earlier simulation left.
+        share: who else may read what is written; None for nobody.
 
     Raises:
         UsageError: a value is outside its range.
@@ -82,6 +84,7 @@ class SimulateOptions:
     other_records: float = DEFAULT_OTHER_RECORDS
     threads: int = 1
     overwrite: bool = False
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("participants", 1), ("seed", 0), ("other_records", 0), ("threads", 1)):
@@ -126,6 +129,7 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=None, help="processes (default: all cores)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulation")
+    add_share_option(parser)
     args = parser.parse_args(argv)
     return SimulateOptions(
         participants=args.participants,
@@ -137,6 +141,7 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
         other_records=args.other_records,
         threads=available_cores() if args.threads is None else args.threads,
         overwrite=args.overwrite,
+        share=args.share,
     )
 
 
@@ -147,6 +152,8 @@ def simulate(options: SimulateOptions) -> dict[str, Any]:
         UsageError: the folder holds other things, or a simulation without `overwrite`.
     """
     folder = options.output
+    if options.share is None and (warning := local_files.open_to_others(folder)):
+        say(f"warning: {warning}")
     prepare(folder, overwrite=options.overwrite)
     _write_json(folder, {"synthetic": True, "state": "unfinished"})
     say(f"making the tables of {options.participants} synthetic people")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from beam_jobs.commit import RESULT_FOLDERS
 from beam_jobs.options import add_storage_option, storage_of
+from beam_jobs.plan import Plan
 from beam_jobs.report import DONE_NAMES, stage_shares
 from beam_jobs.run_folder import REPORT_NAME, UNDER_WAY_PREFIX, RunFolder
 from beam_jobs.units import merge_summaries
@@ -43,7 +44,7 @@ class Status:
         last_commit_s: seconds since the last unit was committed; None when there is none.
         shares: of the units' time, as `report.stage_shares` tells them; None when unknown. Of a
             run under way, what its processes on this folder noted in the last half minute.
-        problems: why the run does not count as done, from its report.
+        problems: why the run does not count as done, from its report and from what lies in it.
     """
 
     kind: str
@@ -92,8 +93,13 @@ def read_status(folder: RunFolder, now_s: float) -> Status:
         left_s=None if not rate else max(0, plan.n_ecgs - total.n_read) / rate,
         last_commit_s=now_s - stamps[-1][0] if stamps else None,
         shares=_shares(folder),
-        problems=list(report.get("problems", [])),
+        problems=_problems(folder, plan, list(report.get("problems", []))),
     )
+
+
+def _problems(folder: RunFolder, plan: Plan, reported: list[str]) -> list[str]:
+    foreign = folder.foreign_problem(plan)
+    return reported if foreign is None or foreign in reported else [*reported, foreign]
 
 
 def _shares(folder: RunFolder) -> dict[str, float] | None:
@@ -117,7 +123,7 @@ def status_lines(status: Status) -> list[str]:
     share = status.n_read / status.n_ecgs if status.n_ecgs else 1.0
     what = DONE_NAMES[status.kind]
     state = "finished" if status.finished else "not finished"
-    if status.problems and not status.finished and status.units_done == status.units:
+    if status.problems and status.units_done == status.units:
         state = "all units done, but NOT accepted"
     lines = [
         f"{status.kind}: {state}, {status.units_done} of {status.units} units, "

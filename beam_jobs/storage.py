@@ -310,6 +310,15 @@ class Storage:
         with contextlib.suppress(FileMissing):
             with_retries(lambda: filesystem.delete_dir(path), f"deleting {uri}")
 
+    def open_to_others(self, uri: str) -> str | None:
+        """Return what to say of a local folder that others may look into; None where they may not.
+
+        Stores have their own access rules, which nothing here looks at.
+        """
+        if store_scheme(uri) is not None:
+            return None
+        return local_files.open_to_others(Path(uri.removeprefix("file://")))
+
     def sweep_orphans(self, uri: str) -> int:
         """Delete temporary files that killed processes left in a local folder; return how many."""
         if store_scheme(uri) is not None:

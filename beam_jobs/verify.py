@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.commit import read_footer_json
+from beam_jobs.commit import read_footer_json, read_rejects, rows_sha256
 from beam_jobs.computing import Computing
 from beam_jobs.exclusions import Exclusions
 from beam_jobs.layout import Layout
 from beam_jobs.options import add_storage_option, storage_of
-from beam_jobs.parquet_input import DAMAGE, read_footer, read_table
+from beam_jobs.parquet_input import DAMAGE, open_parquet, read_footer, read_table
 from beam_jobs.plan import Plan
 from beam_jobs.planner import root_of
 from beam_jobs.report import DONE_NAMES, counts
@@ -30,6 +31,7 @@ from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
+from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset
 from models.catalog import ModelSource, find_spec, resolve_model
 from models.cpu import available_cores
@@ -38,6 +40,7 @@ from models.devices import Device, visible_gpus
 _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8
 _SHOWN_LOST: Final = 5
+_SIGNALS_AT_ONCE: Final = 64  # 8 MB of samples a thread
 TOLERANCE_G: Final = 1e-3
 _COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
 
@@ -49,10 +52,12 @@ class Verification:
     Attributes:
         problems: what is wrong; empty when all is well.
         notes: what was looked at.
+        warnings: what could not be looked at.
     """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
@@ -71,11 +76,24 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     schema = _schema_of(plan)
     lost = [unit.number for unit in plan.units if unit.number not in done]
     looked_at = {*done, *lost[:_SHOWN_LOST]}
-    for unit in (unit for unit in plan.units if unit.number in looked_at):
-        for problem in _unit_problems(folder, plan, unit, schema, ids):
-            found.problems.append(f"unit {unit.number}: {problem}")
-    for name in folder.foreign_files(plan):
-        found.problems.append(f"{name} is not of this run; whoever reads the folder reads it too")
+    units = [unit for unit in plan.units if unit.number in looked_at]
+    n_unhashed = 0
+    with ThreadPoolExecutor(available_cores()) as pool:
+        checks = pool.map(lambda unit: _check_unit(folder, plan, unit, schema), units)
+        for unit, check in zip(units, checks, strict=True):
+            if len(set(check.ecg_ids)) != len(check.ecg_ids) or not ids.isdisjoint(check.ecg_ids):
+                check.problems.append("an ecg_id occurs twice in the run")
+            ids.update(check.ecg_ids)
+            n_unhashed += not check.has_hashes
+            found.problems += [f"unit {unit.number}: {problem}" for problem in check.problems]
+    if n_unhashed:
+        found.warnings.append(
+            f"{n_unhashed} of {len(units)} units were written by a version that kept no hash of "
+            "their rows: a value that was changed in them later is found only in the sample"
+        )
+    foreign = folder.foreign_problem(plan)
+    if foreign is not None:
+        found.problems.append(foreign)
     if len(done) < len(plan.units):
         return
     total = reconcile(plan, done)
@@ -92,51 +110,88 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     )
 
 
-def _unit_problems(
-    folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema, ids: set[str]
-) -> Iterator[str]:
+@dataclass
+class _UnitCheck:
+    """What was found in the files of a unit."""
+
+    problems: list[str] = field(default_factory=list)
+    ecg_ids: list[str] = field(default_factory=list)
+    has_hashes: bool = True
+
+
+def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> _UnitCheck:
+    check = _UnitCheck()
     files = folder.files(plan, unit)
     content = read_footer_json(folder.storage, files.result)
     if content is None or content["fingerprint"] != unit.fingerprint:
-        yield "its result file is missing, damaged or of another plan"
-        return
+        check.problems.append("its result file is missing, damaged or of another plan")
+        return check
+    check.has_hashes = "rows_sha256" in content
     try:
-        columns = ["ecg_id"] if plan.kind == "ingest" else None
-        table = read_table(folder.storage, files.result, columns)
-        found_schema = read_footer(folder.storage, files.result).schema
+        check.problems += _result_problems(folder, plan, files.result, content, schema)
+        check.ecg_ids += read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
     except DAMAGE as error:
-        yield f"its result file cannot be read ({error})"
-        return
-    if not found_schema.remove_metadata().equals(schema):
+        check.problems.append(f"its result file cannot be read ({error})")
+        return check
+    try:
+        check.problems += _rejects_problems(folder, files.rejects, content)
+    except DAMAGE as error:
+        check.problems.append(f"its rejects file cannot be read ({error})")
+        return check
+    if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
+        check.problems.append("read is not done + rejected")
+    return check
+
+
+def _result_problems(
+    folder: RunFolder, plan: Plan, uri: str, content: Mapping[str, Any], schema: pa.Schema
+) -> Iterator[str]:
+    """Compare a result file with its footer, and the samples of ECGs with their hashes."""
+    read = read_footer(folder.storage, uri)
+    if read.metadata.num_rows != content["n_done"]:
+        yield f"its footer says {content['n_done']} rows, it has {read.metadata.num_rows}"
+    if not read.schema.remove_metadata().equals(schema):
         yield "its result file has other columns than this version writes"
-    if table.num_rows != content["n_done"]:
-        yield f"its footer says {content['n_done']} rows, it has {table.num_rows}"
-    mine = table["ecg_id"].to_pylist()
-    if len(set(mine)) != len(mine) or not ids.isdisjoint(mine):
-        yield "an ecg_id occurs twice in the run"
-    ids.update(mine)
+        return
+    table = read_table(folder.storage, uri, [n for n in schema.names if n not in LEADS_12])
     if plan.kind == "score" and not np.isfinite(table["lvm_pred_g"].to_numpy()).all():
         yield "a predicted mass is not finite"
-    try:
-        rejected = _rejected(folder, files.rejects)
-    except DAMAGE as error:
-        yield f"its rejects file cannot be read ({error})"
-        return
-    if rejected != content["rejected"]:
-        yield f"its footer says rejects {content['rejected']}, the file has {rejected}"
-    if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
-        yield "read is not done + rejected"
+    name = "/".join(uri.split("/")[-2:])
+    if "rows_sha256" in content and rows_sha256(table) != content["rows_sha256"]["result"]:
+        yield f"{name} was changed: its rows are not those that were committed"
+    if plan.kind == "ingest" and (n_changed := _n_changed_signals(folder, uri)):
+        yield f"{name} was changed: the samples of {n_changed} ECGs do not give their signal_sha256"
 
 
-def _rejected(folder: RunFolder, uri: str) -> dict[str, int]:
-    if not folder.storage.is_file(uri):
-        return {}
-    rows = read_table(folder.storage, uri, ["reason", "n_ecgs"]).to_pylist()
+def _n_changed_signals(folder: RunFolder, uri: str) -> int:
+    n_changed = 0
+    columns = [*LEADS_12, "uv_per_count", "signal_sha256"]
+    with folder.storage.open(uri) as stream:
+        for batch in open_parquet(stream).iter_batches(
+            _SIGNALS_AT_ONCE, columns=columns, use_threads=False
+        ):
+            leads = [batch.column(lead).flatten().to_numpy() for lead in LEADS_12]
+            counts = np.stack([lead.reshape(batch.num_rows, -1) for lead in leads], axis=1)
+            steps = batch.column("uv_per_count").to_pylist()
+            stated = batch.column("signal_sha256").to_pylist()
+            n_changed += sum(
+                signal_sha256(*signal) != one
+                for signal, one in zip(zip(counts, steps, strict=True), stated, strict=True)
+            )
+    return n_changed
+
+
+def _rejects_problems(folder: RunFolder, uri: str, content: Mapping[str, Any]) -> Iterator[str]:
+    table = read_rejects(folder.storage, uri)
     found: dict[str, int] = {}
-    for row in rows:
+    for row in table.select(["reason", "n_ecgs"]).to_pylist():
         n = 1 if row["n_ecgs"] is None else row["n_ecgs"]
         found[row["reason"]] = found.get(row["reason"], 0) + n
-    return found
+    if found != content["rejected"]:
+        yield f"its footer says rejects {content['rejected']}, the file has {found}"
+    if "rows_sha256" in content and rows_sha256(table) != content["rows_sha256"]["rejects"]:
+        name = "/".join(uri.split("/")[-2:])
+        yield f"{name} was changed: its rows are not those that were committed"
 
 
 def verify_sample(
@@ -319,6 +374,8 @@ def main(argv: Sequence[str]) -> int:
         verify_sample(folder, plan, inputs, found, model_files=args.model, model_dir=args.model_dir)
     for note in found.notes:
         sys.stdout.write(f"ok: {note}\n")
+    for warning in found.warnings:
+        sys.stdout.write(f"warning: {warning}\n")
     for problem in found.problems:
         sys.stdout.write(f"problem: {problem}\n")
     return 1 if found.problems else 0

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from beam_jobs.blocks import Reject
 from beam_jobs.commit import (
+    RowHashes,
     UnitFiles,
     commit_unit,
     footer,
     read_footer_json,
+    read_rejects,
     reasons_of,
     rejects_table,
     result_bytes,
+    rows_sha256,
 )
-from beam_jobs.exclusions import Exclusions, load_exclusions
+from beam_jobs.exclusions import Exclusions, id_digest, load_exclusions
 from beam_jobs.options import add_storage_option, storage_of
 from beam_jobs.parquet_input import read_table
 from beam_jobs.plan import PLAN_NAME, Plan
@@ -40,8 +44,9 @@ from beam_jobs.run_folder import (
 from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.command_line import ArgumentParser
-from lvm_core.errors import RejectReason, UsageError
+from lvm_core.errors import LvmError, RejectReason, UsageError
 from lvm_core.quality import AmplitudeHistogram
+from lvm_core.sharing import add_share_option
 from lvm_core.tables import ParticipantTable
 
 
@@ -129,12 +134,17 @@ def _rewrite_of(
     assert content is not None
     keys = read_table(storage, files.result, ["ecg_id", "participant_id"]).to_pylist()
     gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys]
-    rejects = _read_rejects(storage, files.rejects)
+    rejects_there = read_rejects(storage, files.rejects)
+    rejects = _rejects_of(rejects_there)
     kept = [_without_names(r, exclusions) for r in rejects if not exclusions.names(r)]
     # The third: a removal that was killed between the unit's two files.
-    if not any(gone) and kept == rejects and reasons_of(rejects) == content["rejected"]:
+    if not any(gone) and kept == rejects and _fits(content, rejects_there):
         return None
     table = read_table(storage, files.result)
+    _refuse_changed(files.result, table, content.get("rows_sha256", {}).get("result"))
+    if storage.is_file(files.rejects):
+        own = read_footer_json(storage, files.rejects) or {}
+        _refuse_changed(files.rejects, rejects_there, own.get("rows_sha256", {}).get("rejects"))
     table = table.filter(pa.array([not g for g in gone], pa.bool_()))
     kept = [r for r in kept if r.reason != RejectReason.EXCLUDED.value]
     n_excluded = content["n_read"] - table.num_rows - sum(r.weight for r in kept)
@@ -143,18 +153,34 @@ def _rewrite_of(
     summary = UnitSummary(
         unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram
     )
-    new = footer(unit, summary, content["provenance"])
     rejects_now = rejects_table(kept, plan.kind)
+    hashes = RowHashes(rows_sha256(table), rows_sha256(rejects_now))
+    new = footer(unit, summary, content["provenance"], hashes)
     n_rejects = sum(exclusions.names(reject) for reject in rejects)
     result = result_bytes(plan.kind, table, new)
     return _Rewrite(files, sum(gone), n_rejects, rejects_now, result, new)
 
 
-def _read_rejects(storage: Storage, uri: str) -> list[Reject]:
-    if not storage.is_file(uri):
-        return []
-    rows = read_table(storage, uri).to_pylist()
+def _rejects_of(table: pa.Table) -> list[Reject]:
+    rows = table.to_pylist()
     return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in rows]
+
+
+def _fits(content: Mapping[str, Any], rejects: pa.Table) -> bool:
+    """Tell whether the rejects that are there are those that the footer of the result states."""
+    if reasons_of(_rejects_of(rejects)) != content["rejected"]:
+        return False
+    return "rows_sha256" not in content or rows_sha256(rejects) == content["rows_sha256"]["rejects"]
+
+
+def _refuse_changed(uri: str, table: pa.Table, stated: str | None) -> None:
+    """Stop before a file that was changed gets a new hash, which would hide the change."""
+    if stated is not None and rows_sha256(table) != stated:
+        name = "/".join(uri.split("/")[-2:])
+        raise LvmError(
+            f"{name} was changed: its rows are not those that were committed, and removing people "
+            "would hide that. Look at lvm-ai verify; restore the file, or make the run again"
+        )
 
 
 def _without_names(reject: Reject, exclusions: Exclusions) -> Reject:
@@ -192,12 +218,63 @@ def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool
     return True
 
 
-def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Removal:
+def people_in(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> set[str]:
+    """Return the listed identifiers of which something is in a run whose units are all done."""
+    found: set[str] = set()
+    for ecg_id, participant_id, paths in _traces(folder, plan):
+        found |= exclusions.matching(ecg_id, participant_id, paths)
+    return found
+
+
+def _traces(
+    folder: RunFolder, plan: Plan
+) -> Iterator[tuple[str | None, str | None, Sequence[str]]]:
+    """Yield (ecg_id, participant_id, paths) of everything that may name a person."""
+    keys = folder.read_result_columns(plan, ["ecg_id", "participant_id"])
+    yield from ((row["ecg_id"], row["participant_id"], ()) for row in keys.to_pylist())
+    for unit in plan.units:
+        for reject in _rejects_of(read_rejects(folder.storage, folder.files(plan, unit).rejects)):
+            texts = [text for text in (reject.source_uri, reject.detail) if text]
+            yield reject.ecg_id, reject.participant_id, texts
+        for piece in unit.pieces:
+            yield piece.ecg_id, piece.participant_id, [piece.path, *piece.parts]
+    uri = folder.path(PARTICIPANTS_NAME)
+    if folder.storage.is_file(uri):
+        table = ParticipantTable.from_parquet(folder.storage.read_bytes(uri)).arrow
+        names = ["ecg_id", "participant_id"]
+        yield from ((row["ecg_id"], row["participant_id"], ()) for row in
+                    table.select(names).to_pylist())  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What a withdrawal did.
+
+    Attributes:
+        removal: what was removed.
+        found: listed identifiers that were in the run.
+        found_before: listed identifiers that earlier withdrawals removed from it.
+        not_found: the other listed identifiers.
+    """
+
+    removal: Removal
+    found: frozenset[str]
+    found_before: frozenset[str]
+    not_found: frozenset[str]
+
+
+def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawal:
     """Remove people from a run whose units are all done, remember them, and update its report."""
     folder.sweep()
     was_finished = folder.is_finished
     known = exclusions.with_digests(folder.withdrawn())
-    folder.write_json(WITHDRAWN_NAME, {"id_sha256": known.all_digests()})
+    found = people_in(folder, plan, exclusions)
+    # Written before anybody is removed: a killed withdrawal still knows whom it had found.
+    found_ever = folder.found_before() | {id_digest(one) for one in found}
+    folder.write_json(
+        WITHDRAWN_NAME,
+        {"id_sha256": known.all_digests(), "found_id_sha256": sorted(found_ever)},
+    )
     removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
     plan = folder.require_plan()
     total = reconcile(plan, folder.committed(plan))
@@ -208,22 +285,37 @@ def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Removal:
     folder.write_json(REPORT_NAME, report)
     if was_finished or not report.get("problems"):
         folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
-    return removal
+    before = {one for one in exclusions.ids - found if id_digest(one) in found_ever}
+    return Withdrawal(removal, frozenset(found), frozenset(before), exclusions.ids - found - before)
+
+
+def _lines(done: Withdrawal) -> Iterator[str]:
+    """Yield what a withdrawal says, without naming anybody."""
+    n_listed = len(done.found) + len(done.found_before) + len(done.not_found)
+    yield (
+        f"found {len(done.found)} of {n_listed} listed people; ECGs removed: "
+        f"{done.removal.n_ecgs}, rejects removed: {done.removal.n_rejects}; "
+        f"{REPORT_NAME} is updated"
+    )
+    if done.found_before:
+        yield f"listed people who were removed before: {len(done.found_before)}"
+    if done.not_found:
+        yield f"listed identifiers that were not found: {len(done.not_found)}"
+    if not done.found and not done.found_before:
+        yield (
+            "error: nobody of the list is in this run. Are they participant_id or ecg_id as in the "
+            "run? Their digests are kept, so that they stay out when inputs are added"
+        )
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai withdraw`."""
-    parser = ArgumentParser(
-        prog="lvm-ai withdraw",
-        description="Remove people from a finished run folder and update its counts.",
-    )
-    parser.add_argument("output", help="run folder")
-    parser.add_argument("--participants", required=True, help="list of people to remove")
-    add_storage_option(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     storage = storage_of(args.storage_option)
     folder = RunFolder(storage, args.output.rstrip("/"))
     plan = folder.require_plan()
+    if args.not_found_list is not None:
+        _refuse_list(folder, args.not_found_list)
     done = folder.committed(plan)
     if len(done) < len(plan.units):
         raise UsageError(
@@ -234,14 +326,41 @@ def main(argv: Sequence[str]) -> int:
     exclusions = load_exclusions(storage, args.participants)
     if not exclusions:
         raise UsageError(f"{args.participants} names nobody; expected one identifier a line")
-    removal = withdraw(folder, plan, exclusions)
-    if not removal.changed:
-        say("warning: nobody of the list was in this run, or all were removed before")
-    say(
-        f"removed {removal.n_ecgs} results and {removal.n_rejects} rejects of {len(exclusions)} "
-        f"listed people; {REPORT_NAME} is updated"
+    withdrawal = withdraw(folder, plan, exclusions)
+    for line in _lines(withdrawal):
+        say(line)
+    if args.not_found_list is not None:
+        text = "".join(f"{one}\n" for one in sorted(withdrawal.not_found))
+        storage.write_atomic(args.not_found_list, text.encode(), private=True)
+    return 0 if withdrawal.found or withdrawal.found_before else 1
+
+
+def _refuse_list(folder: RunFolder, uri: str) -> None:
+    """Refuse a list of people inside the folder that must not name them, or over another file."""
+    if folder.storage.contains(folder.uri, uri):
+        raise UsageError(
+            f"--not-found-list {uri} lies in {folder.uri}, which must not name people who "
+            "withdrew; expected a file elsewhere"
+        )
+    if folder.storage.exists(uri):
+        raise UsageError(f"--not-found-list {uri} exists; expected a new file")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="lvm-ai withdraw",
+        description="Remove people from a finished run folder and update its counts. Exit codes: "
+        "0 done, 1 nobody of the list was found, 2 wrong usage.",
     )
-    return 0
+    parser.add_argument("output", help="run folder")
+    parser.add_argument("--participants", required=True, help="list of people to remove")
+    parser.add_argument(
+        "--not-found-list", metavar="F",
+        help="new file for the identifiers that were not found, for you alone, not in the folder",
+    )  # fmt: skip
+    add_share_option(parser)
+    add_storage_option(parser)
+    return parser
 
 
 if __name__ == "__main__":

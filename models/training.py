@@ -18,6 +18,7 @@ import yaml
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.settings_text import parse_settings
+from lvm_core.sharing import add_share_option
 from models.runtime import import_keras, import_tensorflow
 from models.saved_model import ModelCard, save_model, weights_digest, write_atomically
 from models.spec import ModelConstants
@@ -46,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--config", required=True, type=Path, metavar="F", help="YAML file, see docs/training.md"
     )
+    add_share_option(parser)
     try:
         options = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed its help or its message

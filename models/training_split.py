@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
+from lvm_core.csv_text import no_formula
 from models.training_config import SplitShares
 
 _HASH_BYTES: Final = 8
@@ -44,5 +45,7 @@ def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("participant_id", "part"))
-    writer.writerows((key, part_of(key, shares).value) for key in sorted(set(participant_ids)))
+    writer.writerows(
+        (no_formula(key), part_of(key, shares).value) for key in sorted(set(participant_ids))
+    )
     return text.getvalue()

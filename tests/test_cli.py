@@ -23,7 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RUN_OPTIONS = [
     "--input", "--output", "--storage-option", "--id-pattern", "--id-from-header",
     "--interpolate-missing", "--exclude-participants", "--unit-ecgs", "--shard", "--threads",
-    "--runner", "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--help",
+    "--runner", "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--share",
+    "--help",
 ]  # fmt: skip
 # Written out from the design, not taken from the parsers.
 OPTIONS = {
@@ -35,25 +36,25 @@ OPTIONS = {
     "ingest": [*RUN_OPTIONS, "--format"],
     "status": ["--json", "--storage-option", "--help"],
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
-    "withdraw": ["--participants", "--storage-option", "--help"],
+    "withdraw": ["--participants", "--storage-option", "--share", "--help"],
     "scale-check": ["--input", "--layout", "--storage-option", "--help"],
-    "demo": ["--ecgs", "--people", "--overwrite", "--help"],
+    "demo": ["--ecgs", "--people", "--overwrite", "--share", "--help"],
     "models": ["--help"],
     "simulate": [
         "--participants", "--seed", "--output", "--parquet", "--formats", "--no-ecgs",
-        "--drawn-correlation", "--other-records", "--threads", "--overwrite", "--help",
+        "--drawn-correlation", "--other-records", "--threads", "--overwrite", "--share", "--help",
     ],
-    "train": ["--config", "--help"],
+    "train": ["--config", "--share", "--help"],
     "recalibrate": [
         "--predictions", "--cmr", "--output", "--max-days", "--by-sex", "--overall", "--alpha",
-        "--figure", "--overwrite", "--help",
+        "--figure", "--overwrite", "--share", "--help",
     ],
-    "analyse": ["--check", "--output", "--overwrite", "--help"],
-    "query": ["--run", "--rows", "--output", "--overwrite", "--help"],
+    "analyse": ["--check", "--output", "--overwrite", "--share", "--help"],
+    "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
     "explain": [
         "--ecg-id", "--sample", "--seed", "--input", "--participants", "--model", "--model-dir",
         "--output", "--method", "--steps", "--input-convention", "--layout", "--id-pattern",
-        "--storage-option", "--help",
+        "--storage-option", "--share", "--help",
     ],
 }  # fmt: skip
 CHOICES = {

@@ -10,6 +10,7 @@ from typing import Final
 
 import pandas as pd
 
+from analysis.csv_files import write_csv
 from analysis.design import Category
 from analysis.outcome_models import columns_of, models_of
 from analysis.outcome_rows import CLUSTER, time_columns
@@ -36,12 +37,12 @@ def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggrega
     write_follow_up(folder, data.study, data.follow_up, data.flow, known)
     rows = results_of(aggregates)
     own = rows["model_id"].where(rows["model_id"] != "", data.about.model_id)
-    rows.assign(model_id=own).to_csv(folder / "results.csv", index=False)
+    write_csv(rows.assign(model_id=own), folder / "results.csv")
     if data.study.hazard_ratios:
         ratios = next(one.rows for one in aggregates if one.key == "results_hazard_ratios")
-        ratios.to_csv(folder / "hazard_ratios.csv", index=False)
-        _analysis_data(data).to_csv(folder / "analysis_data.csv", index=False)
-        _model_terms(data).to_csv(folder / "models.csv", index=False)
+        write_csv(ratios, folder / "hazard_ratios.csv")
+        write_csv(_analysis_data(data), folder / "analysis_data.csv")
+        write_csv(_model_terms(data), folder / "models.csv")
 
 
 def write_follow_up(
@@ -61,10 +62,9 @@ def write_follow_up(
         known: what else study.json says.
     """
     folder.mkdir(parents=True)
-    folder.chmod(0o700)  # rows of people: for who ran the study alone
     (folder / "README.txt").write_text(NOTICE, encoding="utf-8")
     people.to_parquet(folder / "follow_up.parquet", index=False)
-    flow.to_csv(folder / "flow.csv", index=False)
+    write_csv(flow, folder / "flow.csv")
     settings = {"study": study.model_dump(mode="json"), **(known or {})}
     (folder / "study.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 

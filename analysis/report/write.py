@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.csv_files import write_csv
 from analysis.outcome_models import SD_OF_SEX
 from analysis.report.aggregates import NEVER, RESULT_COLUMNS, Column, Kind
 from analysis.report.document import About, ReadTable
@@ -25,7 +26,6 @@ from analysis.report.word import write_word
 
 MANIFEST: Final = "MANIFEST"
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d.])")
 _RESULTS: Final = "results_"
 _META: Final = "results_for_meta_analysis.csv"
 _META_COLUMNS: Final = {
@@ -201,14 +201,9 @@ def _text(value: Any, kind: Kind) -> str:
     if kind == Kind.COUNT:
         return str(int(value))
     if kind in (Kind.LABEL, Kind.NOTE) and isinstance(value, str):
-        return no_formula(value)
+        return value
     # repr of a float is the shortest text that reads back as the same number.
     return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def no_formula(text: str) -> str:
-    """Return text that a spreadsheet does not run: a quote is put before "=", "@" and the like."""
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _joined(parts: list[Masked], column: Column) -> pd.Series[Any]:
@@ -232,9 +227,8 @@ def _check_names(keys: list[str]) -> None:
 
 
 def _write_table(folder: Path, table: ReadTable, about: About) -> None:
-    safe = table.cells.astype(str).map(no_formula)
     # The mark at the beginning tells spreadsheets that it is UTF-8, or dashes come out wrong.
-    safe.to_csv(folder / f"{table.key}.csv", index=False, encoding="utf-8-sig")
+    write_csv(table.cells.astype(str), folder / f"{table.key}.csv", encoding="utf-8-sig")
     (folder / f"{table.key}.html").write_text(render_table(table, about), encoding="utf-8")
     write_word([table], about, folder / f"{table.key}.docx")
 
@@ -242,7 +236,7 @@ def _write_table(folder: Path, table: ReadTable, about: About) -> None:
 def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:
     meanings = []
     for key, one in masked.items():
-        tidy(one).to_csv(folder / "data" / f"{key}.csv", index=False, encoding="utf-8")
+        write_csv(tidy(one), folder / "data" / f"{key}.csv")
         meanings += [
             {"file": f"data/{key}.csv", "column": column.name, "kind": column.kind.value,
              "meaning": column.meaning}
@@ -253,7 +247,7 @@ def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:
         for name, meaning in _META_COLUMNS.items()
     ]
     names = ["file", "column", "kind", "meaning"]
-    pd.DataFrame(meanings, columns=names).to_csv(folder / "columns.csv", index=False)
+    write_csv(pd.DataFrame(meanings, columns=names), folder / "columns.csv")
 
 
 def _write_results(
@@ -262,15 +256,9 @@ def _write_results(
     made = results_table(masked, constants)
     table = pa.Table.from_pandas(made, schema=_schema(constants), preserve_index=False)
     pq.write_table(table.replace_schema_metadata(None), folder / "results.parquet")
-    texts = made.select_dtypes(object).columns
-    safe = made.assign(**{name: made[name].map(_safe) for name in texts})
-    safe.to_csv(folder / "results.csv", index=False)
-    pooled = meta_analysis_table(safe, constants.get("cohort", about.name), masked.get(SDS))
-    pooled.to_csv(folder / _META, index=False)
-
-
-def _safe(value: object) -> object:
-    return no_formula(value) if isinstance(value, str) else value
+    write_csv(made, folder / "results.csv")
+    pooled = meta_analysis_table(made, constants.get("cohort", about.name), masked.get(SDS))
+    write_csv(pooled, folder / _META)
 
 
 def _schema(constants: Mapping[str, str]) -> pa.Schema:

@@ -67,7 +67,10 @@ def test_recalibrate__finds_the_line_and_writes_its_provenance(
     cohort: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output, figure = tmp_path / "recal.json", tmp_path / "recal.png"
-    assert _recalibrate(cohort, output, "--max-days", 30, "--figure", figure) == 0
+    figure.touch(mode=0o644)
+    more = ("--max-days", 30, "--figure", figure, "--overwrite")
+    assert _recalibrate(cohort, output, *more) == 0
+    assert not (output.stat().st_mode | figure.stat().st_mode) & 0o077
     made = Recalibration.from_dict(json.loads(output.read_text()), "recal.json")
     assert made.slope["all"] == pytest.approx(0.7, abs=0.05)
     assert made.intercept_g["all"] == pytest.approx(20, abs=5)

@@ -139,7 +139,7 @@ def test_command__writes_restricted_and_replaces_only_its_own(
     assert lvm_ai.main(command) == 0
     restricted = folder / "out" / "restricted"
     assert len(pd.read_parquet(restricted / "follow_up.parquet")) == 14
-    assert restricted.stat().st_mode & 0o077 == 0
+    assert not any(path.stat().st_mode & 0o077 for path in [restricted, *restricted.iterdir()])
     assert pd.read_csv(restricted / "flow.csv")["n_people"].iloc[0] == 14
     assert json.loads((restricted / "study.json").read_text())["study"]["name"] == "cases"
     assert lvm_ai.main(command) == 2

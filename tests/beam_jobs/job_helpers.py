@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import lvm_ai
+from beam_jobs.commit import rows_sha256
+from lvm_core import schemas
 from lvm_core.synthetic import SyntheticEcgs, synthetic_ecgs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -174,6 +176,14 @@ def masses(output: Path) -> dict[str, float]:
     found = {row["ecg_id"]: row["lvm_pred_g"] for row in rows}
     assert len(found) == len(rows)
     return found
+
+
+def write_with_hash(path: Path, table: pa.Table) -> None:
+    """Write other rows into a committed file and renew their hash, so that only values differ."""
+    content = json.loads(pq.read_metadata(path).metadata[schemas.FOOTER_KEY])
+    content["rows_sha256"]["result"] = rows_sha256(table)
+    footer = {schemas.FOOTER_KEY: json.dumps(content)}
+    pq.write_table(table.replace_schema_metadata(footer), path)
 
 
 def rejects(output: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import pytest
 from beam_jobs.blocks import Reject
 from beam_jobs.commit import (
     EcgParquetWriter,
+    RowHashes,
     UnitFiles,
     check_reconciles,
     commit_unit,
@@ -27,6 +28,7 @@ from beam_jobs.commit import (
     read_footer_json,
     reasons_of,
     rejects_table,
+    rows_sha256,
     unit_files,
 )
 from beam_jobs.storage import Storage, StorageFault
@@ -44,7 +46,8 @@ AMPLITUDES_UV = np.array([900.0, 1100.0, 5.0])
 SUMMARY = UnitSummary(
     7, 10, 7, {"lead_flat": 1, "excluded": 2}, AmplitudeHistogram().add(AMPLITUDES_UV)
 )
-CONTENT = footer(UNIT, SUMMARY, {"settings": {"batch": 64}})
+HASHES = RowHashes("a" * 64, "b" * 64)
+CONTENT = footer(UNIT, SUMMARY, {"settings": {"batch": 64}}, HASHES)
 RESULT = parquet_bytes(pa.table({"x": [1, 2, 3]}), CONTENT)
 REJECTS = rejects_table([Reject("lead_flat", "V1", "a.xml", ecg_id="e1")], "score")
 
@@ -125,7 +128,9 @@ def test_commit_unit__twice_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for folder in ("one", "two"):
         files = _files(tmp_path / folder)
-        again = parquet_bytes(pa.table({"x": [1, 2, 3]}), footer(UNIT, SUMMARY, {"settings": {}}))
+        again = parquet_bytes(
+            pa.table({"x": [1, 2, 3]}), footer(UNIT, SUMMARY, {"settings": {}}, HASHES)
+        )
         commit_unit(STORAGE, files, REJECTS, again, CONTENT)
         contents.append([Path(f).read_bytes() for f in (files.result, files.rejects)])
     assert contents[0] == contents[1]
@@ -137,7 +142,8 @@ def test_commit_unit__twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_footer__says_what_was_read_and_done() -> None:
     content = json.loads(CONTENT)
     assert sorted(content) == [
-        "amplitudes", "fingerprint", "n_done", "n_read", "provenance", "rejected", "unit",
+        "amplitudes", "fingerprint", "n_done", "n_read", "provenance", "rejected",
+        "rows_sha256", "unit",
     ]  # fmt: skip
     assert content["unit"] == 7
     assert content["fingerprint"] == UNIT.fingerprint
@@ -149,14 +155,14 @@ def test_footer__says_what_was_read_and_done() -> None:
 
 def test_footer__holds_no_time_host_or_path_and_not_the_seconds_it_took() -> None:
     slow = UnitSummary(7, 10, 7, SUMMARY.rejected, SUMMARY.amplitudes, stage_s={"total": 123.456})
-    assert footer(UNIT, slow, {"settings": {"batch": 64}}) == CONTENT
+    assert footer(UNIT, slow, {"settings": {"batch": 64}}, HASHES) == CONTENT
     assert socket.gethostname().encode() not in CONTENT
     assert b"/" not in CONTENT
 
 
 def test_footer__does_not_depend_on_the_order_of_reasons() -> None:
     other = UnitSummary(7, 10, 7, {"excluded": 2, "lead_flat": 1}, SUMMARY.amplitudes)
-    assert footer(UNIT, other, {"settings": {"batch": 64}}) == CONTENT
+    assert footer(UNIT, other, {"settings": {"batch": 64}}, HASHES) == CONTENT
 
 
 def test_read_commit__gives_the_summary_back(tmp_path: Path) -> None:
@@ -295,3 +301,72 @@ def test_reasons_of__counts_ecgs_and_not_rows() -> None:
         Reject("lead_flat", None), Reject("lead_flat", None),
     ]  # fmt: skip
     assert reasons_of(rejects) == {"lead_flat": 2, "unreadable": 41}
+
+
+# Hashes of rows
+
+
+def _predictions(**changes: Any) -> pa.Table:
+    """Return two rows with a value and a null of every type that our tables have."""
+    columns: dict[str, Any] = {
+        "text": pa.array(["a", None]),
+        "number": pa.array([1.5, None], pa.float32()),
+        "whole": pa.array([1, None], pa.int64()),
+        "yes": pa.array([True, None]),
+        "time": pa.array([0, None], pa.timestamp("us")),
+        "flags": pa.array([["x", "y"], None], pa.list_(pa.string())),
+    }
+    return pa.table(columns | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("text", ["b", None]),
+        ("text", ["a", ""]),
+        ("text", [None, "a"]),
+        ("number", pa.array([np.nextafter(np.float32(1.5), np.float32(2)), None], pa.float32())),
+        ("number", pa.array([1.5, 0.0], pa.float32())),
+        ("whole", [1, 0]),
+        ("yes", [True, False]),
+        ("yes", [False, None]),
+        ("time", pa.array([1, None], pa.timestamp("us"))),
+        ("flags", pa.array([["xy"], None], pa.list_(pa.string()))),
+        ("flags", pa.array([["x", "y"], []], pa.list_(pa.string()))),
+        ("flags", pa.array([["x"], ["y"]], pa.list_(pa.string()))),
+    ],
+)
+def test_rows_sha256__every_change_of_a_value_changes_it(name: str, values: Any) -> None:
+    assert rows_sha256(_predictions(**{name: values})) != rows_sha256(_predictions())
+
+
+def test_rows_sha256__moves_with_names_order_and_number_of_rows() -> None:
+    table = _predictions()
+    others = [
+        table.rename_columns({"whole": "other"}),
+        table.take([1, 0]),
+        table.slice(0, 1),
+        table.drop_columns(["whole"]),
+        pa.concat_tables([table, table]),
+    ]
+    assert len({rows_sha256(one) for one in [table, *others]}) == 1 + len(others)
+
+
+def test_rows_sha256__neither_chunks_nor_encoding_move_it(tmp_path: Path) -> None:
+    table = pa.concat_tables([_predictions(), _predictions().slice(1), _predictions()])
+    expected = rows_sha256(table.combine_chunks())
+    assert rows_sha256(table) == expected
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False, row_group_size=2)
+    assert rows_sha256(pq.read_table(tmp_path / "a.parquet")) == expected
+    whole = pa.concat_tables([_predictions(), table]).combine_chunks()
+    assert rows_sha256(whole.slice(2)) == expected  # values of other rows lie before the slice
+
+
+def test_rows_sha256__of_an_ecg_writer_is_that_of_its_rows() -> None:
+    table = pa.Table.from_pylist(ecg_table(5).to_pylist(), schema=schemas.ECGS.arrow)
+    writer = EcgParquetWriter()
+    empty = writer.rows_sha256()
+    for start in (0, 2):
+        writer.write(table.slice(start, 2 if start == 0 else 3))
+    assert writer.rows_sha256() == rows_sha256(table)
+    assert empty == rows_sha256(table.slice(0, 0))

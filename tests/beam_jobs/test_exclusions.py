@@ -197,3 +197,24 @@ def test_of_chunk__rows_of_a_shared_file_stay() -> None:
 def test_of_chunk__empty_list_changes_nothing() -> None:
     chunk = Chunk([_row("e1", "p1")], [], 1)
     assert Exclusions().of_chunk(chunk) is chunk
+
+
+@pytest.mark.parametrize(
+    ("ecg_id", "participant_id", "paths", "expected"),
+    [
+        ("e1", "1000001", (), {"1000001"}),
+        ("e1", "1000002", (), set()),
+        ("a/1000001", None, (), {"1000001"}),
+        ("1000001_20205_2_0", None, (), {"1000001"}),
+        ("1000001_20205_2_0", "1000002", (), set()),
+        ("e1", None, ("raw/1000001.xml",), {"1000001"}),
+        ("e1", "1000001", ("site-01/P7/a.xml",), {"1000001", "site-01/P7"}),
+        (None, None, (), set()),
+    ],
+)
+def test_matching__names_the_identifiers_by_which_an_ecg_is_hit(
+    ecg_id: str | None, participant_id: str | None, paths: tuple[str, ...], expected: set[str]
+) -> None:
+    assert LISTED.matching(ecg_id, participant_id, paths) == expected
+    hit = LISTED.hits(ecg_id, participant_id) or any(LISTED.hits_path(path) for path in paths)
+    assert hit is bool(expected)

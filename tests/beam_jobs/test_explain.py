@@ -51,6 +51,7 @@ def test_explain__one_ecg_gives_pictures_and_a_table(
     assert _explain(cohort, tmp_path / "out", "--ecg-id", wanted, *more) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"{wanted}.csv", f"{wanted}.png", f"{wanted}.svg"]
+    assert not any(path.stat().st_mode & 0o077 for path in (tmp_path / "out").iterdir())
     assert "NOT CLINICAL" in (tmp_path / "out" / f"{wanted}.svg").read_text(encoding="utf-8")
     rows = _rows(tmp_path / "out" / f"{wanted}.csv")
     assert [row["lead"] for row in rows[::401]] == list(LEADS_12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -53,9 +54,60 @@ def test_stray_file_among_predictions__is_found_by_verify_and_stops_the_closing(
     assert "predictions/copy.parquet is not of this run" in capsys.readouterr().out
     (out / "_SUCCESS").unlink()
     assert score(cohort, out) == 1
-    assert "predictions/copy.parquet; move them away" in capsys.readouterr().err
+    assert "predictions/copy.parquet is not of this run" in capsys.readouterr().err
     (out / "predictions" / "copy.parquet").unlink()
     assert score(cohort, out) == 0
+
+
+@pytest.mark.parametrize("place", ["predictions/x.parquet", "predictions/x/y.parquet", "rejects/x"])
+def test_stray_file_in_a_finished_run__is_named_by_status_score_and_verify(
+    place: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    (out / place).parent.mkdir(parents=True, exist_ok=True)
+    (out / place).write_bytes(b"PAR1")
+    named = "/".join(place.split("/")[:2])
+    capsys.readouterr()
+    assert score(cohort, out) == 1
+    said = capsys.readouterr().err
+    assert f"{named} is not of this run" in said
+    assert "finished already" not in said
+    assert lvm("status", out) == 0
+    said = capsys.readouterr().out
+    assert f"problem: {named} is not of this run" in said
+    assert "NOT accepted" in said
+    assert lvm("status", out, "--json") == 0
+    assert named in json.loads(capsys.readouterr().out)["problems"][0]
+    assert lvm("verify", out, "--no-sample") == 1
+    assert f"problem: {named} is not of this run" in capsys.readouterr().out
+    shutil.rmtree(out / named) if (out / named).is_dir() else (out / named).unlink()
+    assert score(cohort, out) == 0
+    assert "finished already" in capsys.readouterr().err
+
+
+def test_stray_files__many_are_counted(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    for i in range(5):
+        (out / "predictions" / f"x{i}").touch()
+    assert lvm("status", out) == 0
+    named = "predictions/x0, predictions/x1, predictions/x2 and 2 more are not of this run"
+    assert named in capsys.readouterr().out
+    assert lvm("verify", out) == 1
+
+
+def test_shard__without_units_says_so(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(cohort, tmp_path / "out", "--shard", "5/5") == 0
+    said = capsys.readouterr().err
+    assert "shard 5/5 has none of the 4 units; 4 units of others are not done" in said
+    assert "this shard is done" not in said
+    assert score(cohort, tmp_path / "out", "--shard", "1/5") == 0
+    assert "this shard is done; 3 units of others are not done" in capsys.readouterr().err
 
 
 def test_lost_rejects_file__is_written_again_by_the_same_command(tmp_path: Path) -> None:
@@ -231,3 +283,38 @@ def test_reading_parquet__leaves_no_thread_that_aborts_the_end_of_the_process(
     command = [sys.executable, "-c", code, str(cohort / "part-0.parquet")]
     codes = [subprocess.run(command, check=False).returncode for _ in range(5)]
     assert codes == [0] * 5
+
+
+def test_score__ingest_with_too_many_rejects_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, ecg = tmp_path / "raw", tmp_path / "ecg"
+    raw.mkdir()
+    for name, data in wfdb_record(random_counts(1), name="r0").items():
+        (raw / name).write_bytes(data)
+    (raw / "broken.xml").write_bytes(b"<nothing>")
+    ingest = ("ingest", "--input", raw, "--output", ecg)
+    assert lvm(*ingest) == 1
+    capsys.readouterr()
+    assert score(ecg, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "was not accepted: 1 of 2 ECGs are rejected (50.0%" in said
+    assert "--max-rejected-share 0.05" in said
+    assert f"Look at {ecg}/rejects" in said
+    assert "run the same lvm-ai ingest command with a larger --max-rejected-share" in said
+    assert lvm(*ingest, "--max-rejected-share", 0.5) == 0
+    assert score(ecg, tmp_path / "out", "--accept-scale") == 0
+
+
+def test_query__reasons_of_a_run_without_rejects_are_an_empty_table(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    assert not (out / "rejects").exists()
+    capsys.readouterr()
+    sql = "SELECT reason, count(*) AS n FROM rejects GROUP BY reason"
+    assert lvm("query", sql, "--run", out) == 0
+    assert capsys.readouterr().out == "reason  n\n(no rows)\n"
+    for table in ("predictions", "participants", "duplicates"):
+        assert lvm("query", f"SELECT count(*) FROM {table}", "--run", out) == 0

@@ -112,9 +112,10 @@ def test_withdrawal_of_somebody_only_among_the_rejects__is_said(
     gone = exclusion_list(tmp_path / "gone.txt", made.participant_id[4])
     capsys.readouterr()
     assert lvm("withdraw", tmp_path / "out", "--participants", gone) == 0
-    assert "removed 0 results and 1 rejects of 1 listed people" in capsys.readouterr().err
+    said = "found 1 of 1 listed people; ECGs removed: 0, rejects removed: 1;"
+    assert said in capsys.readouterr().err
     assert lvm("withdraw", tmp_path / "out", "--participants", gone) == 0
-    assert "nobody of the list was in this run" in capsys.readouterr().err
+    assert "listed people who were removed before: 1" in capsys.readouterr().err
 
 
 def test_withdrawal_with_an_empty_list__is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.beam_jobs.job_helpers import (
     score,
     write_parquet,
     write_participants,
+    write_with_hash,
 )
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -123,7 +124,7 @@ def test_recalibration__verify_finds_a_changed_column(
     table = pq.read_table(path)
     place = table.schema.get_field_index("lvm_hi_g")
     changed = pc.add(table["lvm_hi_g"], pa.scalar(0.5, pa.float32()))
-    pq.write_table(table.set_column(place, table.schema.field(place), changed), path)
+    write_with_hash(path, table.set_column(place, table.schema.field(place), changed))
     assert lvm("verify", tmp_path / "out", "--input", cohort["ecgs"]) == 1
     assert "computed again" in "".join(capsys.readouterr())
 

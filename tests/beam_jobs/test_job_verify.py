@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lvm_core import schemas
 from tests.beam_jobs.conftest import Finish
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
@@ -21,6 +22,7 @@ from tests.beam_jobs.job_helpers import (
     write_cohort,
     write_parquet,
     write_participants,
+    write_with_hash,
 )
 from tests.file_builders import cardiosoft_xml
 
@@ -44,9 +46,9 @@ def result(run: Path, unit: int) -> Path:
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Change a table and keep what its footer says."""
-    table = pq.read_table(path)
-    changed = change(table)
-    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    footer = pq.read_metadata(path).metadata[schemas.FOOTER_KEY]
+    changed = change(pq.read_table(path))
+    pq.write_table(changed.replace_schema_metadata({schemas.FOOTER_KEY: footer}), path)
 
 
 def with_value(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
@@ -107,6 +109,24 @@ def damage_move_mass(run: Path) -> None:
     rewrite(result(run, 1), lambda t: with_value(t, "lvm_pred_g", 2, mass_g + 0.5))
 
 
+def damage_move_mass_and_hash(run: Path) -> None:
+    damage_move_mass(run)
+    write_with_hash(result(run, 1), pq.read_table(result(run, 1)))
+
+
+def damage_flag(run: Path) -> None:
+    rewrite(result(run, 2), lambda t: with_value(t, "quality_flags", 7, ["cropped"]))
+
+
+def damage_reject_detail(run: Path) -> None:
+    path = next((run / "rejects").iterdir())
+    rewrite(path, lambda table: with_value(table, "detail", 0, "nothing is wrong"))
+
+
+def damage_order(run: Path) -> None:
+    rewrite(result(run, 1), lambda table: table.take([1, 0, *range(2, 8)]))
+
+
 def damage_mass_nan(run: Path) -> None:
     rewrite(result(run, 1), lambda t: with_value(t, "lvm_pred_g", 2, float("nan")))
 
@@ -136,7 +156,11 @@ def damage_swap_units(run: Path) -> None:
         (damage_delete_report, "run_report.json is missing"),
         (damage_remove_row, "unit 1: its footer says 8 rows, it has 7"),
         (damage_repeat_id, "an ecg_id occurs twice"),
-        (damage_move_mass, "unit 1: computed again"),
+        (damage_move_mass, "unit 1: predictions/unit-000001-"),
+        (damage_move_mass_and_hash, "unit 1: computed again"),
+        (damage_flag, "its rows are not those that were committed"),
+        (damage_reject_detail, "unit 0: rejects/unit-000000-"),
+        (damage_order, "its rows are not those that were committed"),
         (damage_mass_nan, "a predicted mass is not finite"),
         (damage_drop_column, "other columns"),
         (damage_reject_reason, "unit 0: its footer says rejects"),
@@ -230,6 +254,75 @@ def test_verify__ingest_run_with_another_sample_is_found(
     (tmp_path / "raw" / "1.xml").write_bytes(text[: at - 1] + digit + text[at:])
     assert lvm("verify", tmp_path / "ecg") == 1
     assert "computed again" in capsys.readouterr().out
+
+
+def test_verify__every_mass_of_every_unit_is_covered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cohort(tmp_path / "in", 96)
+    run = tmp_path / "out"
+    assert score(tmp_path / "in", run) == 0
+    path = result(run, 11)  # the sample looks at every second of 12 units
+    mass_g = pq.read_table(path)["lvm_pred_g"][7].as_py()
+    rewrite(path, lambda t: with_value(t, "lvm_pred_g", 7, mass_g + 20))
+    assert lvm("verify", run) == 1
+    assert f"problem: unit 11: predictions/{path.name} was changed" in capsys.readouterr().out
+
+
+def test_verify__the_same_rows_in_another_encoding_are_the_same(run: Path) -> None:
+    path = result(run, 1)
+    table = pq.read_table(path)
+    pq.write_table(table, path, compression="none", use_dictionary=False, row_group_size=3)
+    assert lvm("verify", run, "--no-sample") == 0
+
+
+def test_verify__run_of_a_version_without_hashes_says_so_and_is_sound(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (run / "predictions").iterdir():
+        table = pq.read_table(path)
+        content = json.loads(table.schema.metadata[schemas.FOOTER_KEY])
+        del content["rows_sha256"]
+        footer = {**table.schema.metadata, schemas.FOOTER_KEY: json.dumps(content)}
+        pq.write_table(table.replace_schema_metadata(footer), path)
+    assert lvm("verify", run) == 0
+    out = capsys.readouterr().out
+    assert "warning: 3 of 3 units were written by a version that kept no hash" in out
+
+
+@pytest.fixture
+def ingested(tmp_path: Path) -> Path:
+    """Return a finished ingest run of three ECGs."""
+    made = people(3)
+    (tmp_path / "raw").mkdir()
+    for i in range(3):
+        leads = dict(zip(CLINICAL_LEADS, made.counts[i], strict=True))
+        (tmp_path / "raw" / f"{i}.xml").write_bytes(cardiosoft_xml(leads))
+    assert lvm("ingest", "--input", tmp_path / "raw", "--output", tmp_path / "ecg") == 0
+    return tmp_path / "ecg"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("V3", [7] * 5000, "the samples of 1 ECGs do not give their signal_sha256"),
+        ("uv_per_count", 1.0, "its rows are not those that were committed"),
+        ("signal_sha256", "0" * 64, "its rows are not those that were committed"),
+        ("recorded_at", None, "its rows are not those that were committed"),
+    ],
+)
+def test_verify__a_changed_ecg_is_found_and_its_file_named(
+    column: str,
+    value: object,
+    said: str,
+    ingested: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = next((ingested / "ecg").iterdir())
+    rewrite(path, lambda table: with_value(table, column, 1, value))
+    assert lvm("verify", ingested, "--no-sample") == 1
+    out = capsys.readouterr().out
+    assert f"ecg/{path.name} was changed: {said}" in out
 
 
 @pytest.mark.parametrize("command", ["verify", "status", "withdraw"])

@@ -148,13 +148,79 @@ def test_withdraw__rejected_ecg_of_the_person_becomes_anonymous(run: Path, tmp_p
 
 
 def test_withdraw__somebody_who_is_not_in_the_run_changes_no_result(
-    run: Path, tmp_path: Path
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = result_files(run)
     gone = exclusion_list(tmp_path / "gone.txt", "nobody-77")
-    assert lvm("withdraw", run, "--participants", gone) == 0
+    # The second time too: the first has kept its digest, but has not found it.
+    for _ in range(2):
+        assert lvm("withdraw", run, "--participants", gone) == 1
+        said = capsys.readouterr().err
+        assert "found 0 of 1 listed people; ECGs removed: 0, rejects removed: 0;" in said
+        assert "error: nobody of the list is in this run" in said
+        assert "nobody-77" not in said
     assert result_files(run) == before
     assert_nowhere(run, "nobody-77")
+    assert (run / "_SUCCESS").is_file()
+
+
+def test_withdraw__says_who_was_found_and_writes_the_rest_to_a_private_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = flat_in(people(N_ECGS), 4)
+    twice = list(made.participant_id)
+    twice[3] = twice[2]  # a person with two ECGs
+    shared = dataclasses.replace(made, participant_id=tuple(twice))
+    write_parquet(tmp_path / "in" / "a.parquet", people_table(shared))
+    out, rest = tmp_path / "out", tmp_path / "rest.txt"
+    assert score(tmp_path / "in", out, *ACCEPT) == 0
+    gone = exclusion_list(tmp_path / "gone.txt", twice[2], twice[4], "9999999")
+    argv = ("withdraw", out, "--participants", gone)
+    capsys.readouterr()
+    assert lvm(*argv, "--not-found-list", rest) == 0
+    said = capsys.readouterr().err
+    assert "found 2 of 3 listed people; ECGs removed: 2, rejects removed: 1;" in said
+    assert "listed identifiers that were not found: 1" in said
+    assert "9999999" not in said
+    assert rest.read_text() == "9999999\n"
+    assert rest.stat().st_mode & 0o777 == 0o600
+    assert_nowhere(out, "9999999", twice[2], twice[4])
+    assert lvm(*argv) == 0
+    said = capsys.readouterr().err
+    assert "found 0 of 3 listed people;" in said
+    assert "listed people who were removed before: 2" in said
+    assert "error" not in said
+
+
+@pytest.mark.parametrize("place", ["out/rest.txt", "out/reports/rest.txt", "there.txt"])
+def test_withdraw__not_found_list_in_the_run_or_over_a_file_is_refused(
+    place: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there.txt").write_text("mine")
+    before = everything(run)
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    argv = ("withdraw", run, "--participants", gone, "--not-found-list", tmp_path / place)
+    assert lvm(*argv) == 2
+    assert "--not-found-list" in capsys.readouterr().err
+    assert everything(run) == before
+    assert (tmp_path / "there.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["predictions", "rejects"])
+def test_withdraw__does_not_hide_that_a_file_was_changed(
+    name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sorted((run / name).iterdir())[0]
+    table = pq.read_table(path)
+    column = {"predictions": "model_id", "rejects": "detail"}[name]
+    values = ["other", *table[column].to_pylist()[1:]]
+    place = table.schema.get_field_index(column)
+    changed = table.set_column(place, table.schema.field(place), [values])
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
+    assert lvm("withdraw", run, "--participants", gone) == 1
+    assert f"{name}/{path.name} was changed" in capsys.readouterr().err
+    assert lvm("verify", run, "--no-sample") == 1
 
 
 def test_withdraw__twice_is_the_same_as_once(run: Path, tmp_path: Path) -> None:

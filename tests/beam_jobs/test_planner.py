@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from beam_jobs.planner import (
     root_of,
 )
 from beam_jobs.storage import Storage
-from beam_jobs.units import Piece, cut_units, path_digest
+from beam_jobs.units import Piece, Unit, cut_units, path_digest
 from lvm_core.errors import UsageError
 from tests.beam_jobs.helpers import write_ecg_parquet
 from tests.beam_jobs.test_archives import make_archive
@@ -187,10 +188,13 @@ def test_root_of__file_in_the_working_folder(
     assert root_of(STORAGE, "a.xml") == "."
 
 
+UNIT = Unit(0, "ab" * 32, (Piece(0, "a.xml", "ab", 1),))
+
+
 def _run_folder(folder: Path, kind: str, *, finished: bool) -> Path:
     folder.mkdir()
-    (folder / "plan.json").write_bytes(Plan(kind, {}, ()).to_bytes())
-    write_ecg_parquet(folder / "ecg" / "unit.parquet", 2)
+    (folder / "plan.json").write_bytes(Plan(kind, {}, (UNIT,)).to_bytes())
+    write_ecg_parquet(folder / "ecg" / f"{UNIT.name}.parquet", 2)
     write_ecg_parquet(folder / "other.parquet", 2, start=5)
     if finished:
         (folder / "_SUCCESS").write_bytes(b"")
@@ -201,12 +205,30 @@ def test_find_inputs__run_folder_of_an_ingest_gives_its_ecgs_alone(tmp_path: Pat
     run = _run_folder(tmp_path / "run", "ingest", finished=True)
     found = _find(run)
     assert found.roots == (f"{run}/ecg",)
-    assert [piece.path for piece in found.pieces] == ["unit.parquet"]
+    assert [piece.path for piece in found.pieces] == [f"{UNIT.name}.parquet"]
 
 
 def test_find_inputs__unfinished_ingest_is_refused(tmp_path: Path) -> None:
     run = _run_folder(tmp_path / "run", "ingest", finished=False)
     with pytest.raises(UsageError, match="is an ingest that is not finished; run the same"):
+        _find(run)
+
+
+def test_find_inputs__ingest_with_too_many_rejects_says_so_and_how_to_go_on(
+    tmp_path: Path,
+) -> None:
+    run = _run_folder(tmp_path / "run", "ingest", finished=False)
+    problem = "4 of 10 ECGs are rejected (40.0%), more than --max-rejected-share 0.05"
+    (run / "run_report.json").write_text(json.dumps({"problems": [problem]}))
+    with pytest.raises(UsageError, match="was not accepted: 4 of 10 ECGs are rejected") as refused:
+        _find(run)
+    assert "not finished" not in str(refused.value)
+
+
+def test_find_inputs__ingest_with_a_foreign_file_among_its_ecgs_is_refused(tmp_path: Path) -> None:
+    run = _run_folder(tmp_path / "run", "ingest", finished=True)
+    write_ecg_parquet(run / "ecg" / "copy.parquet", 2)
+    with pytest.raises(UsageError, match=r"ecg/copy[.]parquet is not of this run"):
         _find(run)
 
 

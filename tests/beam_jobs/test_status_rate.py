@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from beam_jobs.commit import footer, parquet_bytes
+from beam_jobs.commit import RowHashes, footer, parquet_bytes
 from beam_jobs.plan import Plan
 from beam_jobs.run_folder import RunFolder
 from beam_jobs.status import main, read_status, status_lines
@@ -35,7 +35,7 @@ def _run(folder: Path, n_units: int, done: dict[int, tuple[float, int]]) -> RunF
         rejected = {"lead_flat": n_rejected} if n_rejected else {}
         summary = UnitSummary(number, 100, 100 - n_rejected, rejected)
         files = run.files(plan, unit)
-        data = parquet_bytes(pa.table({"x": [1]}), footer(unit, summary, {}))
+        data = parquet_bytes(pa.table({"x": [1]}), footer(unit, summary, {}, RowHashes("", "")))
         STORAGE.write_atomic(files.result, data)
         STORAGE.write_atomic(files.rejects, b"there")
         os.utime(files.result, (time_s, time_s))
@@ -97,12 +97,14 @@ def test_status_lines__of_a_run_under_way(tmp_path: Path) -> None:
     ]
 
 
-def test_status_lines__of_a_finished_run_tell_its_problems_and_no_rate(tmp_path: Path) -> None:
+def test_status_lines__of_a_run_with_problems_do_not_say_finished_and_no_rate(
+    tmp_path: Path,
+) -> None:
     run = _run(tmp_path, 2, {0: (1000.0, 0), 1: (1010.0, 0)})
     STORAGE.write_atomic(run.path("_SUCCESS"), b"")
     run.write_json("run_report.json", {"problems": ["too many rejects"]})
     assert status_lines(read_status(run, now_s=2000.0)) == [
-        "score: finished, 2 of 2 units, 200 of 200 ECGs (100.0%)",
+        "score: all units done, but NOT accepted, 2 of 2 units, 200 of 200 ECGs (100.0%)",
         "predicted: 200; rejected: 0",
         "problem: too many rejects",
     ]

@@ -43,3 +43,7 @@ def test_split_csv__one_sorted_row_a_person() -> None:
     lines = split_csv(["b", "a", "b"], SplitShares()).splitlines()
     assert lines[0] == "participant_id,part"
     assert [line.split(",")[0] for line in lines[1:]] == ["a", "b"]
+
+
+def test_split_csv__an_identifier_is_no_formula() -> None:
+    assert split_csv(["=1+1"], SplitShares()).splitlines()[1].startswith("'=1+1,")

@@ -1,0 +1,35 @@
+"""CSV for people: text is escaped, numbers and everything else are not touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.csv_files import write_csv
+
+
+def test_write_csv__text_is_escaped_and_numbers_stay(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "=name": ["=1+1", "plain"],
+            "number": [-1.5, 2.0],
+            "whole": pd.array([-1, None], dtype="Int64"),
+            "mixed": ["@x", -3],
+            "category": pd.Categorical(["+x", "y"]),
+            "text": pd.array(["-x", None], dtype="string"),
+            "date": pd.to_datetime(["2020-01-02", None]),
+        }
+    )
+    write_csv(table, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text().splitlines() == [
+        "'=name,number,whole,mixed,category,text,date",
+        "'=1+1,-1.5,-1,'@x,'+x,'-x,2020-01-02",
+        "plain,2.0,,-3,y,,",
+    ]
+
+
+def test_write_csv__columns_of_one_name_stay_apart(tmp_path: Path) -> None:
+    table = pd.DataFrame([["=a", 1]], columns=["x", "x"])
+    write_csv(table, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["x,x", "'=a,1"]
