@@ -142,7 +142,7 @@ def load_exclusions(storage: Storage, uri: str) -> Exclusions:
         UsageError: the file cannot be read, has several columns and none of them a key, or an
             identifier that cannot be one. Never a silent miss: somebody's withdrawal hangs on it.
     """
-    data = storage.read_bytes(uri)
+    data = storage.read_bytes(uri, expected="a list or a table of people")
     if uri.lower().endswith((".parquet", ".pq")):
         try:
             table = pq.read_table(io.BytesIO(data))

@@ -299,7 +299,7 @@ def read_participants_parquet(data: bytes) -> ParticipantTable:
 
 
 def _read_table(storage: Storage, uri: str) -> pa.Table:
-    data = storage.read_bytes(uri)
+    data = storage.read_bytes(uri, expected="a table (CSV or Parquet)")
     if uri.lower().endswith((".parquet", ".pq")):
         try:
             return _without_repeats(pq.read_table(io.BytesIO(data)), uri)

@@ -145,7 +145,7 @@ class _CountingBuilder(TreeBuilder):
         super().__init__()
         self._n_items = 0
 
-    def start(self, tag: str, attrs: dict[str, str]) -> Element:  # type: ignore[override]
+    def start(self, tag: str, attrs: dict[str, str]) -> Element:
         self._n_items += 1 + len(attrs)
         if self._n_items > MAX_ITEMS:
             raise EcgRejected(
