@@ -79,6 +79,23 @@ def kind_of(path: Path) -> FileKind:
     return _look(path)[0]
 
 
+def children(folder: Path) -> list[tuple[str, bool, float]]:
+    """Return what is directly in a folder: name, whether it is a file, when it was written (s).
+
+    Empty where there is no folder; what is gone before it is looked at is left out.
+    """
+    found = []
+    try:
+        for entry in os.scandir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat()
+                is_file = kind_of_mode(status.st_mode) is FileKind.FILE
+                found.append((_name(entry), is_file, status.st_mtime_ns / 1e9))
+    except FileNotFoundError:
+        return []
+    return found
+
+
 def walk(folder: Path, *, for_glob: bool = False) -> list[Listed]:
     """List what is below a folder, sorted by relative path.
 

@@ -240,17 +240,11 @@ class Storage:
 
     def names(self, uri: str) -> list[str]:
         """Return the names of the files directly in a folder, sorted; empty where there is none."""
-        filesystem, path = self.resolve(uri)
-        selector = fs.FileSelector(path, allow_not_found=True)
-        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return sorted(i.base_name for i in infos if i.type == fs.FileType.File)
+        return sorted(self.modified_s(uri))
 
     def entries(self, uri: str) -> list[str]:
         """Return the names of files and folders directly in a folder; empty where there is none."""
-        filesystem, path = self.resolve(uri)
-        selector = fs.FileSelector(path, allow_not_found=True)
-        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return sorted(info.base_name for info in infos)
+        return sorted(name for name, _, _ in self._children(uri))
 
     def contains(self, folder: str, uri: str) -> bool:
         """Tell whether `uri` is `folder` or lies below it, links resolved."""
@@ -266,10 +260,17 @@ class Storage:
 
     def modified_s(self, uri: str) -> dict[str, float]:
         """Return when the files directly in a folder were last written, seconds, by name."""
+        return {name: mtime_s for name, is_file, mtime_s in self._children(uri) if is_file}
+
+    def _children(self, uri: str) -> list[tuple[str, bool, float]]:
+        """Return what is directly in a folder: name, whether it is a file, when it was written."""
+        if store_scheme(uri) is None:
+            folder = local_path(_path(uri))
+            return with_retries(lambda: local_files.children(folder), f"listing {uri}")
         filesystem, path = self.resolve(uri)
         selector = fs.FileSelector(path, allow_not_found=True)
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return {i.base_name: i.mtime_ns / 1e9 for i in infos if i.type == fs.FileType.File}
+        return [(i.base_name, i.type == fs.FileType.File, (i.mtime_ns or 0) / 1e9) for i in infos]
 
     def read_bytes(
         self, uri: str, *, expected: str = "a file", limit_bytes: int | None = None

@@ -264,6 +264,15 @@ def test_list_files__name_that_is_not_utf8_can_be_read(tmp_path: Path) -> None:
     assert [e.relative for e in STORAGE.list_files(entries[0].uri)] == ["M\udcfcller.xml"]
 
 
+def test_names__name_that_is_not_utf8_is_one_of_them(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/M\xfcller.xml", "wb"):
+        pass
+    _make(tmp_path, "a/deep")
+    assert [shown_path(name) for name in STORAGE.names(str(tmp_path))] == [r"M\xfcller.xml"]
+    assert [shown_path(n) for n in STORAGE.entries(str(tmp_path))] == [r"M\xfcller.xml", "a"]
+    assert set(STORAGE.modified_s(str(tmp_path))) == {"M\udcfcller.xml"}
+
+
 def test_list_files__names_do_not_depend_on_the_locale(tmp_path: Path) -> None:
     _make(tmp_path, "Müller/ä.xml")
     program = (
