@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from beam_jobs import archives
+from beam_jobs.local_files import FileKind
+from lvm_core.formats.read import MAX_RECORD_BYTES
+from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES
+from lvm_core.formats.xml import MAX_ITEMS, MAX_TAG_BYTES
 from tests.beam_jobs.helpers import ecg_table
 from tests.beam_jobs.job_helpers import (
     counts,
@@ -234,3 +240,16 @@ def test_ingest__file_over_the_limit_is_rejected_without_being_read(tmp_path: Pa
     (reject,) = rejects(tmp_path / "out")
     assert reject["reason"] == "unreadable"
     assert reject["detail"].startswith("recording has more than 20000000 bytes, the limit")
+
+
+def test_limits_page__states_the_limits_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
+    for limit in (MAX_RECORD_BYTES, MAX_ITEMS, MAX_TAG_BYTES, MAX_HEADER_BYTES):
+        assert f"| {limit:,}" in page
+    assert f"| {archives.MAX_RATIO} fold" in page
+    kinds = (FileKind.REPEATED, FileKind.SYMBOLIC_LINK, FileKind.PIPE)
+    assert all(kind.value in page for kind in kinds)
+    read = page[page.index("## What is read") : page.index("## What is refused")]
+    suffixes = re.findall(r"`(\.t[a-z0-9.]+)`", read)
+    assert len(suffixes) == 8
+    assert all(archives.is_archive(f"a{suffix}") for suffix in suffixes)

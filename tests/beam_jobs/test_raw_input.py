@@ -20,6 +20,7 @@ from lvm_core.leads import LEADS_12
 from tests.beam_jobs.helpers import ecg_counts
 from tests.beam_jobs.test_archives import make_archive
 from tests.file_builders import cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.mutants import archive_seeds, mutant, repacked
 
 STORAGE = Storage()
 COUNTS = random_counts()
@@ -298,3 +299,21 @@ def test_raw_reader__compressed_files_inside_archives_and_damaged_ones(tmp_path:
     assert list(rows) == ["x.zip!a"]
     (reject,) = rejects
     assert (reject.source_uri, reject.reason) == ("x.zip!b.xml.gz", "unreadable")
+
+
+def test_raw_reader__mutants_of_archives_lose_no_record_in_silence(tmp_path: Path) -> None:
+    made = archive_seeds()
+    n_read = n_rejected = 0
+    options = PlanningOptions(100, IdRule(), accept_unread_archives=True, allow_empty=True)
+    for seed in range(160):
+        name = sorted(made)[seed // 2 % len(made)]
+        damaged = repacked(name, made[name], lambda data, seed=seed: mutant(data, seed))
+        path = tmp_path / name
+        path.write_bytes(damaged)
+        found = find_inputs(STORAGE, [str(path)], options)
+        rows, rejects, n = _read(found)  # checks that each is read or rejected
+        assert n == len(found.pieces), f"seed {seed}"
+        n_read, n_rejected = n_read + len(rows), n_rejected + len(rejects)
+        path.unlink()
+    assert n_rejected > 50
+    assert n_read > 10
