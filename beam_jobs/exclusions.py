@@ -158,7 +158,7 @@ def load_exclusions(storage: Storage, uri: str) -> Exclusions:
     Raises:
         UsageError: the list cannot be read, or its identifiers cannot be found for sure.
     """
-    people = read_people_list(storage.read_bytes(uri), uri)
+    people = read_people_list(storage.read_bytes(uri, expected="a list or a table of people"), uri)
     for note in people.notes:
         say(f"note: {note}")
     return Exclusions(people.ids)

@@ -175,7 +175,9 @@ def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     """Read the ECGs that were asked for; refuse those that must not be scored."""
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout)
+    planning = PlanningOptions(
+        DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout, accept_unread_archives=True
+    )
     found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
     units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
     reader = UnitReader(storage, found.roots, layout)

@@ -22,6 +22,7 @@ from beam_jobs.planner import (
     Keys,
     PlanningOptions,
     find_inputs,
+    ignored_text,
     mark_duplicates,
     redact_excluded,
     refuse_overlap,
@@ -179,7 +180,7 @@ def _plan(
     if old is None:
         job.check_keys(keys)
     people = job.people(keys.forecast)
-    base = old or Plan(job.kind, settings, (), inputs.n_ignored, people=people)
+    base = old or Plan(job.kind, settings, (), inputs.ignored, people=people)
     new_units = list(
         cut_units(
             marked,
@@ -194,7 +195,7 @@ def _plan(
         replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units
     ]
     plan = base.with_units([*base.units, *new_units])
-    plan = replace(plan, n_ignored=inputs.n_ignored, scale=scale)
+    plan = replace(plan, ignored=inputs.ignored, scale=scale)
     if old is not None:
         say(f"{len(added)} inputs were added since the run was planned")
     return _Planned(plan, inputs, True, keys, inputs.warnings)
@@ -226,7 +227,7 @@ def _print_plan(job: JobKind, planned: _Planned, options: RunOptions) -> None:
     n_broken = sum(piece.reason is not None for piece in plan.pieces)
     n_duplicates = sum(len(piece.duplicate_rows) for piece in plan.pieces)
     lines = [
-        f"files: {inputs.n_files} (ignored by name: {inputs.n_ignored})",
+        f"files: {inputs.n_files}; ignored: {ignored_text(inputs.ignored)}",
         f"ECGs: {plan.n_ecgs} (duplicate ids: {n_duplicates}; unreadable inputs: {n_broken})",
         f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
         f"this shard {options.shard[0]}/{options.shard[1]}: "
@@ -405,6 +406,13 @@ def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str
     what = DONE_NAMES[plan.kind]
     lines = [f"{total.n_read} ECGs read = {total.n_done} {what} + {total.n_rejected} rejected"]
     lines += [f"  {n} {reason}" for reason, n in _by_number(total.rejected)]
+    if plan.n_of_unknown_size:
+        lines.append(
+            f"{plan.n_of_unknown_size} inputs cannot be read and hold an unknown number of ECGs: "
+            "each counts as 1 here, and may be many more"
+        )
+    if plan.ignored:
+        lines.append(f"ignored: {ignored_text(plan.ignored)}")
     if n_identical:
         lines.append(
             f"{n_identical} recordings share their signal with another: duplicates.parquet"

@@ -144,7 +144,11 @@ class IngestKind:
     def planning(self) -> PlanningOptions:
         """Return what planning needs to know."""
         return PlanningOptions(
-            self._options.unit_ecgs, self._options.id_rule, parquet_allowed=False
+            self._options.unit_ecgs,
+            self._options.id_rule,
+            parquet_allowed=False,
+            allow_empty=self._options.allow_empty,
+            accept_unread_archives=self._options.accept_unread_archives,
         )
 
     def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,22 +10,25 @@ import fnmatch
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Final
 
 from beam_jobs import archives
+from beam_jobs.local_files import FileKind
 from beam_jobs.storage import FileEntry, Storage, join
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
-from lvm_core.formats.wfdb_header import parse_header
+from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES, parse_header
 
 IGNORED_PATTERNS: Final = (
     ".*", "_*", "README*", "LICENSE*", "LICENCE*", "CHANGELOG*", "RECORDS*", "ANNOTATORS*",
     "SHA256SUMS*", "MD5SUMS*", "MANIFEST*", "Thumbs.db", "desktop.ini", "*.md", "*.html", "*.pdf",
 )  # fmt: skip
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
+
+BY_NAME: Final = "by name"
 
 ID_PRESETS: Final = {
     # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml, or converted to another format
@@ -76,7 +79,7 @@ class IdRule:
         """Return (ecg_id, participant_id); ecg_id is None when the pattern does not match."""
         if self.pattern is None:
             return path_without_extension(path), None
-        match = re.search(self.regex, path)
+        match = re.search(self.regex, path) or re.search(self.regex, archives.without_packing(path))
         if match is None:
             return None, None
         return match["ecg_id"], match.groupdict().get("participant_id")
@@ -98,12 +101,22 @@ class RecordFiles:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """What is in one archive, or why it cannot be read."""
+    """What is in one archive, or why it cannot be read.
+
+    Attributes:
+        entry: the archive.
+        records: of its files.
+        refused: members that are rejected without being opened.
+        unread: names of archives inside it.
+        ignored: members that are no ECG, by kind.
+        damage: why nothing of it can be read.
+    """
 
     entry: FileEntry
-    records: tuple[RecordFiles, ...]
-    refused: tuple[archives.Member, ...]
-    n_ignored: int
+    records: tuple[RecordFiles, ...] = ()
+    refused: tuple[archives.Member, ...] = ()
+    unread: tuple[archives.Member, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
     damage: EcgRejected | None = None
 
 
@@ -116,20 +129,24 @@ class InputListing:
         parquet: Parquet files.
         records: records of loose files.
         archives: archives with their records.
-        n_ignored: files that are no ECG by `IGNORED_PATTERNS`, in archives too.
+        ignored: how many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what
+            they are (named pipe, link to what is read anyway ...); in archives too.
         broken: links that lead nowhere.
+        unread: archives of kinds that are not read.
     """
 
     folder: str
     parquet: tuple[FileEntry, ...]
     records: tuple[RecordFiles, ...]
     archives: tuple[ArchiveListing, ...]
-    n_ignored: int
+    ignored: Mapping[str, int]
     broken: tuple[FileEntry, ...] = ()
+    unread: tuple[FileEntry, ...] = ()
 
 
 def path_without_extension(path: str) -> str:
-    """Drop the extension of the last component: `a/b.c.hea` is `a/b.c`."""
+    """Drop the extension of the last component: `a/b.c.hea` is `a/b.c`, `a.xml.gz` is `a`."""
+    path = archives.without_packing(path)
     head, slash, name = path.rpartition("/")
     bang = name.rfind("!") + 1
     stem = name[bang:].rpartition(".")[0] or name[bang:]
@@ -157,13 +174,17 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
         root: folder that the entries' relative paths start from.
         entries: the files.
     """
-    parquet, loose, packed, broken = [], [], [], []
-    n_ignored = 0
+    parquet, loose, packed, broken, unread = [], [], [], [], []
+    ignored: Counter[str] = Counter()
     for entry in entries:
         if is_ignored(entry.relative):
-            n_ignored += 1
-        elif entry.size < 0:
+            ignored[BY_NAME] += 1
+        elif entry.kind is FileKind.DEAD_LINK:
             broken.append(entry)
+        elif entry.kind is not FileKind.FILE:
+            ignored[entry.kind.value] += 1
+        elif archives.is_unread_archive(entry.relative):
+            unread.append(entry)
         elif entry.relative.lower().endswith((".parquet", ".pq")):
             parquet.append(entry)
         elif archives.is_archive(entry.relative):
@@ -173,17 +194,17 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
 
     def read_loose(paths: Collection[str]) -> dict[str, bytes]:
         with ThreadPoolExecutor(_READERS) as pool:
-            contents = pool.map(lambda path: storage.read_bytes(join(root, path)), paths)
+            contents = pool.map(
+                lambda path: storage.read_bytes(join(root, path), limit_bytes=MAX_HEADER_BYTES),
+                paths,
+            )
             return dict(zip(paths, contents, strict=True))
 
     records = group_records(loose, read_loose)
+    for listing in packed:
+        ignored.update(listing.ignored)
     return InputListing(
-        root,
-        tuple(parquet),
-        tuple(records),
-        tuple(packed),
-        n_ignored + sum(listing.n_ignored for listing in packed),
-        tuple(broken),
+        root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread)
     )
 
 
@@ -191,17 +212,26 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
     try:
         members = archives.list_members(storage, entry.uri)
     except EcgRejected as damage:
-        return ArchiveListing(entry, (), (), 0, damage)
-    kept = list(_told_apart(m for m in members if not is_ignored(m.name)))
-    refused = tuple(m for m in kept if m.refused)
-    files = [(m.name, m.size) for m in kept if not m.refused]
+        return ArchiveListing(entry, damage=damage)
+    named = list(_told_apart(m for m in members if not is_ignored(m.name)))
+    refused = tuple(m for m in named if m.refused)
+    ignored = Counter(m.kind.value for m in named if m.kind is not FileKind.FILE and not m.refused)
+    if len(named) < len(members):
+        ignored[BY_NAME] = len(members) - len(named)
+    kept = [m for m in named if m.kind is FileKind.FILE and not m.refused]
+    unread = tuple(m for m in kept if _is_any_archive(m.name))
+    files = [(m.name, m.size) for m in kept if not _is_any_archive(m.name)]
 
     def read(names: Collection[str]) -> dict[str, bytes]:
         found = archives.read_members(storage, entry.uri, names)
         return {name: data for name, data in found if isinstance(data, bytes)}
 
     records = tuple(group_records(files, read))
-    return ArchiveListing(entry, records, refused, len(members) - len(kept))
+    return ArchiveListing(entry, records, refused, unread, ignored)
+
+
+def _is_any_archive(name: str) -> bool:
+    return archives.is_archive(name) or archives.is_unread_archive(name)
 
 
 def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
@@ -211,7 +241,8 @@ def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]
         seen[member.name] += 1
         if (n := seen[member.name]) > 1:
             why = "archive holds several members of this name; the first is read"
-            yield archives.Member(f"{member.name} ({n})", member.size, why)
+            kept = member.kind is FileKind.FILE or member.refused
+            yield replace(member, name=f"{member.name} ({n})", refused=why if kept else None)
         else:
             yield member
 
@@ -262,7 +293,7 @@ def _owners_in_folder(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     headers = {path[: -len(".hea")]: path for path in paths if path.lower().endswith(".hea")}
     owner, alone = {}, []
     for path in paths:
-        if path.lower().endswith(_NOT_WFDB_PARTS):
+        if archives.without_packing(path).lower().endswith(_NOT_WFDB_PARTS):
             continue
         stem = path_without_extension(path)
         if stem in headers:

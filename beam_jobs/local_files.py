@@ -1,4 +1,4 @@
-"""Local files that are there whole or not at all, and the temporary files behind them."""
+"""Local files: what is in a folder, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,49 +9,145 @@ import re
 import stat
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
-from lvm_core.errors import UsageError
+
+class FileKind(StrEnum):
+    """What is listed below an input; all but `FILE` are counted and never opened."""
+
+    FILE = "file"
+    DEAD_LINK = "link that leads nowhere"
+    REPEATED = "link to what is read anyway"
+    SYMBOLIC_LINK = "symbolic link"
+    PIPE = "named pipe"
+    SOCKET = "socket"
+    DEVICE = "device"
+    FOLDER = "folder"
 
 
-def walk(folder: Path) -> list[tuple[str, int]]:
-    """List the files below a folder: (relative path, bytes), sorted.
+_KIND_OF_MODE: Final = {
+    stat.S_IFREG: FileKind.FILE,
+    stat.S_IFDIR: FileKind.FOLDER,
+    stat.S_IFLNK: FileKind.SYMBOLIC_LINK,
+    stat.S_IFIFO: FileKind.PIPE,
+    stat.S_IFSOCK: FileKind.SOCKET,
+}
+_GLOB_VISITS: Final = 16
 
-    Links are followed, but not into a folder that is being listed already. A link that leads
-    nowhere has -1 bytes, so that it is accounted for.
 
-    Raises:
-        UsageError: a name is not UTF-8.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One thing below a folder that is no folder.
+
+    Attributes:
+        relative: path below the folder; bytes that are not UTF-8 are surrogate escapes.
+        size: bytes; -1 for a link that leads nowhere.
+        kind: what it is, links followed.
+        real: path without links, which tells whether two paths are one file.
+        linked: a link is on the way to it.
     """
-    found: list[tuple[str, int]] = []
 
-    def visit(path: Path, prefix: str, above: frozenset[str]) -> None:
-        real = os.path.realpath(path)
-        if real in above:
-            return
-        for entry in os.scandir(path):
-            relative = f"{prefix}{entry.name}"
-            if not _is_utf8(entry.name):
-                raise UsageError(f"file name {os.fsencode(relative)!r} is not UTF-8; rename it")
-            if entry.is_dir():
-                visit(Path(entry.path), f"{relative}/", above | {real})
-            else:
-                found.append((relative, _size(entry)))
-
-    visit(folder, "", frozenset())
-    return sorted(found)
+    relative: str
+    size: int
+    kind: FileKind
+    real: str
+    linked: bool
 
 
-def _is_utf8(name: str) -> bool:
-    return not any("\udc80" <= character <= "\udcff" for character in name)
+def local_path(path: str) -> Path:
+    """Return a path for Python's own functions, whatever the locale says about its encoding."""
+    return Path(os.fsdecode(path.encode("utf-8", "surrogateescape")))
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def shown_path(path: str) -> str:
+    r"""Return a path as tables and messages show it: a byte that is not UTF-8 is `\xfc`."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def kind_of_mode(mode: int) -> FileKind:
+    """Return the kind that a file's mode states."""
+    return _KIND_OF_MODE.get(stat.S_IFMT(mode), FileKind.DEVICE)
+
+
+def kind_of(path: Path) -> FileKind:
+    """Return what is at a path, links followed; `DEAD_LINK` also where nothing is there."""
+    return _look(path)[0]
+
+
+def children(folder: Path) -> list[tuple[str, bool, float]]:
+    """Return what is directly in a folder: name, whether it is a file, when it was written (s).
+
+    Empty where there is no folder; what is gone before it is looked at is left out.
+    """
+    found = []
     try:
-        return entry.stat().st_size
+        for entry in os.scandir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat()
+                is_file = kind_of_mode(status.st_mode) is FileKind.FILE
+                found.append((_name(entry), is_file, status.st_mtime_ns / 1e9))
     except FileNotFoundError:
-        return -1
+        return []
+    return found
+
+
+def walk(folder: Path, *, for_glob: bool = False) -> list[Listed]:
+    """List what is below a folder, sorted by relative path.
+
+    Each real folder is listed once, by its path without links where it has one below `folder`; a
+    further link to it is one entry of kind `REPEATED`. So links in a circle end.
+
+    Args:
+        folder: where to begin.
+        for_glob: list a folder again under the names that links give it, up to 16 times: a
+            pattern may fit only one of them.
+    """
+    found: list[Listed] = []
+    visits: Counter[str] = Counter()
+    waiting = deque([(str(folder), "", False)])
+    while waiting:
+        links: list[tuple[str, str, bool]] = []
+        stack = [waiting.popleft()]
+        while stack:
+            path, prefix, linked = stack.pop()
+            real = os.path.realpath(path)
+            if visits[real] >= (_GLOB_VISITS if for_glob else 1):
+                found.append(Listed(prefix.rstrip("/"), 0, FileKind.REPEATED, real, linked))
+                continue
+            visits[real] += 1
+            for entry in os.scandir(path):
+                relative = f"{prefix}{_name(entry)}"
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append((entry.path, f"{relative}/", linked))
+                    continue
+                is_link = entry.is_symlink()
+                kind, size = _look(entry)
+                if kind is FileKind.FOLDER:
+                    links.append((entry.path, f"{relative}/", True))
+                    continue
+                own = os.path.realpath(entry.path) if is_link else f"{real}/{entry.name}"
+                found.append(Listed(relative, size, kind, own, linked or is_link))
+        waiting.extend(sorted(links, key=lambda link: link[1]))
+    return sorted(found, key=lambda listed: listed.relative)
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return os.fsencode(entry.name).decode("utf-8", "surrogateescape")
+
+
+def _look(path: Path | os.DirEntry[str]) -> tuple[FileKind, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return FileKind.DEAD_LINK, -1
+        raise
+    return kind_of_mode(status.st_mode), status.st_size
 
 
 def open_to_others(folder: Path) -> str | None:

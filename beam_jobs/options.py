@@ -44,6 +44,8 @@ class RunOptions:
         shard: (i, n), 1 <= i <= n: every n-th unit is done here.
         exclude: URI of a list of people to exclude, or None.
         max_rejected_share: largest rejected / read of a run that counts as done, 0 to 1.
+        allow_empty: inputs without any ECG are no mistake.
+        accept_unread_archives: go on beside archives of kinds that are not read.
         runner: one of `RUNNERS`.
         threads: batches computed at once; None for one a core, fewer where memory is short.
         processes: that share the work on this machine; None for one, or one for each GPU.
@@ -65,6 +67,8 @@ class RunOptions:
     shard: tuple[int, int] = (1, 1)
     exclude: str | None = None
     max_rejected_share: float = DEFAULT_MAX_REJECTED_SHARE
+    allow_empty: bool = False
+    accept_unread_archives: bool = False
     runner: str = "local"
     threads: int | None = None
     processes: int | None = None
@@ -302,7 +306,7 @@ def storage_of(values: Sequence[str]) -> Storage:
 def _common(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--input", action="append", nargs="+", required=True, metavar="URI",
-        help="files, folders, .zip or .tar(.gz) archives, quoted globs; local, s3:// or gs://",
+        help="files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
     )  # fmt: skip
     parser.add_argument("--output", required=True, help="run folder, local, s3:// or gs://")
     add_storage_option(parser)
@@ -338,6 +342,14 @@ def _common(parser: ArgumentParser) -> None:
         "--max-rejected-share", type=float, default=DEFAULT_MAX_REJECTED_SHARE, metavar="X",
         help="fail when more of the ECGs are rejected (default: %(default)s)",
     )  # fmt: skip
+    run.add_argument(
+        "--allow-empty", action="store_true", help="go on although the inputs hold no ECG"
+    )
+    run.add_argument(
+        "--accept-unread-archives", action="store_true",
+        help="go on beside archives of kinds that are not read (.7z, .rar, a .zip in a .zip ...): "
+        "one reject each, however many ECGs they hold",
+    )  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--overwrite", action="store_true", help="remove an earlier run's files")
     add_share_option(run)
@@ -355,6 +367,8 @@ def _common_values(args: argparse.Namespace) -> dict[str, Any]:
         "shard": parse_shard(args.shard),
         "exclude": args.exclude_participants,
         "max_rejected_share": args.max_rejected_share,
+        "allow_empty": args.allow_empty,
+        "accept_unread_archives": args.accept_unread_archives,
         "runner": args.runner,
         "threads": args.threads,
         "processes": args.processes,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import AMPLITUDES, Chunk, EcgRow, Reject, reject_of, row_of
 from beam_jobs.layout import Layout
+from beam_jobs.local_files import shown_path
 from beam_jobs.storage import RetryingFile, Storage
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core import schemas
@@ -168,7 +169,8 @@ class ParquetReader:
         footer = read_footer(self._storage, uri)
         if footer.sha256 != piece.content_sha256:
             raise LvmError(
-                f"{piece.path} changed since the run was planned, so it cannot be read for it"
+                f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read "
+                "for it"
             )
         rows = footer.row_group_rows
         first_row = piece.first_row
@@ -196,7 +198,9 @@ class ParquetReader:
                 lost = n_rows - done
                 detail = f"row group {group} cannot be decoded ({_cause(error)})"
                 reason = RejectReason.UNREADABLE.value
-                reject = Reject(reason, detail, piece.path, first_row + done, n_ecgs=lost)
+                reject = Reject(
+                    reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost
+                )
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
             yield self._chunk(batch, piece, first_row + done)
@@ -221,10 +225,10 @@ class ParquetReader:
     def _chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
         duplicates = set(piece.duplicate_rows)
         chunk = Chunk(n_read=batch.num_rows)
-        decoded = self._decode(batch, piece.path, first_row)
+        decoded = self._decode(batch, shown_path(piece.path), first_row)
         for row, result in enumerate(decoded, start=first_row):
             if row in duplicates:
-                chunk.rejects.append(_duplicate(result, piece.path, row))
+                chunk.rejects.append(_duplicate(result, shown_path(piece.path), row))
             elif isinstance(result, EcgRow):
                 chunk.rows.append(result)
             else:

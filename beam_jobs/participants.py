@@ -54,7 +54,7 @@ def load_layout_of_people(storage: Storage, given: str | None) -> ParticipantsLa
             f"--participants-layout {given} is neither a file nor a preset; expected a YAML file "
             f"or one of {', '.join(PRESETS)} (docs/people_tables.md)"
         )
-    return layout_of_file(storage.read_bytes(given), given)
+    return layout_of_file(storage.read_bytes(given, expected="a YAML file"), given)
 
 
 def load_participants(
@@ -74,7 +74,7 @@ def load_participants(
             if _stem(entry) in OMOP_TABLES
         }
     else:
-        source = storage.read_bytes(uri)
+        source = storage.read_bytes(uri, expected="a table (CSV or Parquet)")
     people = read_people(source, uri, layout)
     return PeopleTable(people, ParticipantTable.of(people))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
+from beam_jobs.local_files import shown_path
 from beam_jobs.units import RESULTS_VERSION, Piece, Unit, digest
 from lvm_core.errors import LvmError, UsageError
 
@@ -23,7 +24,7 @@ class Plan:
         kind: `score` or `ingest`.
         settings: every option that can move a number, with what it resolved to.
         units: in order.
-        n_ignored: files that are no ECG by their names.
+        ignored: files and members of archives that are no ECG, by kind.
         scale: amplitudes seen before the first unit, for a score run.
         people: how the participant table fits the ECGs, for a score run with one.
     """
@@ -31,7 +32,7 @@ class Plan:
     kind: str
     settings: Mapping[str, Any]
     units: tuple[Unit, ...]
-    n_ignored: int = 0
+    ignored: Mapping[str, int] = field(default_factory=dict)
     scale: Mapping[str, Any] = field(default_factory=dict)
     people: Mapping[str, Any] = field(default_factory=dict)
 
@@ -55,6 +56,11 @@ class Plan:
         """Pieces of all units, in order."""
         return [piece for unit in self.units for piece in unit.pieces]
 
+    @property
+    def n_of_unknown_size(self) -> int:
+        """Inputs that hold an unknown number of ECGs, because they cannot be read."""
+        return sum(piece.n_ecgs is None for piece in self.pieces)
+
     def shard_units(self, index: int, count: int) -> list[Unit]:
         """Return every `count`-th unit, beginning with the `index`-th, both from 1."""
         return [unit for unit in self.units if unit.number % count == index - 1]
@@ -74,7 +80,7 @@ class Plan:
             "kind": self.kind,
             "results_version": RESULTS_VERSION,
             "settings": dict(self.settings),
-            "ignored": self.n_ignored,
+            "ignored": dict(self.ignored),
             "scale": dict(self.scale),
             "people": dict(self.people),
             "units": units,
@@ -162,7 +168,7 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     gone = [names[key] for key in known if key not in now and key not in left_out]
     if changed or gone:
         parts = [
-            f"{len(paths)} inputs {what}: {', '.join(paths[:_SHOWN])}"
+            f"{len(paths)} inputs {what}: {', '.join(map(shown_path, paths[:_SHOWN]))}"
             + (", ..." if len(paths) > _SHOWN else "")
             for what, paths in (("changed", changed), ("are gone", gone))
             if paths

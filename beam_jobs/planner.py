@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,6 +20,7 @@ from beam_jobs.inputs import (
     unmatched_id,
 )
 from beam_jobs.layout import Layout
+from beam_jobs.local_files import FileKind, shown_path
 from beam_jobs.parquet_columns import column_problems
 from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
 from beam_jobs.participants import JoinForecast
@@ -27,9 +29,11 @@ from beam_jobs.run_folder import REPORT_NAME, RunFolder
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
+from lvm_core.formats.read import size_problem
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
 _READERS: Final = 16
+_SHOWN: Final = 5
 
 
 @dataclass
@@ -39,16 +43,26 @@ class Inputs:
     Attributes:
         roots: folders that pieces' paths start from, one per `--input`.
         pieces: in plan order, without keys of Parquet rows.
-        n_ignored: files that are no ECG by their names.
-        n_files: files that belong to pieces.
+        ignored: files and members of archives that are no ECG, by kind.
+        n_files: files that were found, ignored ones left out.
+        n_parquet: Parquet files among them.
+        unread: archives of kinds that are not read.
         warnings: what the user should know.
     """
 
     roots: tuple[str, ...]
     pieces: list[Piece] = field(default_factory=list)
-    n_ignored: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
     n_files: int = 0
+    n_parquet: int = 0
+    unread: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+def ignored_text(ignored: Mapping[str, int]) -> str:
+    """Return a count by kind as text: `3 (2 by name, 1 named pipe)`."""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(ignored.items()) if n)
+    return f"{sum(ignored.values())}" + (f" ({kinds})" if kinds else "")
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ class PlanningOptions:
         layout: of other people's Parquet.
         parquet_allowed: False for ingest, which makes Parquet from other files.
         person_of: person of an ECG by the participant table, where the path does not tell.
+        allow_empty: inputs without any ECG are no mistake.
+        accept_unread_archives: go on beside archives of kinds that are not read.
     """
 
     unit_ecgs: int
@@ -68,6 +84,8 @@ class PlanningOptions:
     layout: Layout | None = None
     parquet_allowed: bool = True
     person_of: Callable[[str], str | None] = lambda ecg_id: None
+    allow_empty: bool = False
+    accept_unread_archives: bool = False
 
 
 def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions) -> Inputs:
@@ -77,26 +95,83 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
         UsageError: nothing is there, or Parquet that is no ECG table.
     """
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
-    seen: set[str] = set()
+    seen = _Seen()
     for index, uri in enumerate(uris):
         is_folder = not is_glob(uri) and not storage.is_file(uri)
-        entries = [e for e in _entries(storage, uri) if e.uri not in seen]
-        seen.update(entry.uri for entry in entries)
+        entries = seen.new(_entries(storage, uri))
         listing = list_input(storage, found.roots[index], entries)
         if not is_folder:
             _refuse_headers_alone(uri, listing)
-        found.n_ignored += listing.n_ignored
-        found.n_files += len(entries) - listing.n_ignored
+        found.ignored.update(listing.ignored)
+        found.n_files += _n_files(listing)
+        found.n_parquet += len(listing.parquet)
+        found.unread += _unread_archives(listing)
         found.pieces.extend(_sorted_pieces(storage, index, listing, options, found.warnings))
-    if not found.pieces:
-        raise UsageError(
-            f"no ECG found in {', '.join(uris)} ({found.n_ignored} files ignored by name)"
-        )
+    _refuse_unread_archives(found, options)
+    _refuse_emptiness(found, uris, options)
     _refuse_foreign_parquet(found, options)
     _refuse_useless_pattern(found, options)
     if options.layout is not None and not any(piece.is_parquet for piece in found.pieces):
         found.warnings.append("--layout is given, but no Parquet is among the inputs")
     return found
+
+
+@dataclass
+class _Seen:
+    """What earlier inputs gave."""
+
+    uris: set[str] = field(default_factory=set)
+    real: set[str] = field(default_factory=set)
+
+    def new(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
+        """Return entries that no earlier input gave; a file that has another path there repeats."""
+        found = []
+        for entry in entries:
+            if entry.uri in self.uris:
+                continue
+            self.uris.add(entry.uri)
+            repeated = entry.kind is FileKind.FILE and entry.real in self.real
+            found.append(replace(entry, kind=FileKind.REPEATED) if repeated else entry)
+            if entry.kind is FileKind.FILE:
+                self.real.add(entry.real)
+        return found
+
+
+def _n_files(listing: InputListing) -> int:
+    n_loose = sum(len(record.files) for record in listing.records)
+    others = (listing.parquet, listing.archives, listing.broken, listing.unread)
+    return n_loose + sum(len(found) for found in others)
+
+
+def _unread_archives(listing: InputListing) -> list[str]:
+    loose = [entry.relative for entry in listing.unread]
+    inside = [f"{a.entry.relative}!{member.name}" for a in listing.archives for member in a.unread]
+    return [shown_path(path) for path in (*loose, *inside)]
+
+
+def _refuse_unread_archives(found: Inputs, options: PlanningOptions) -> None:
+    """Stop at archives that are not read: how many ECGs they hold is not known."""
+    if not found.unread or options.accept_unread_archives:
+        return
+    names = ", ".join(found.unread[:_SHOWN]) + (", ..." if len(found.unread) > _SHOWN else "")
+    raise UsageError(
+        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their "
+        f"ECGs would be missing, nobody knows how many: {names}. Unpack them, or pack the files as "
+        ".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz without archives inside; "
+        "--accept-unread-archives goes on without their ECGs"
+    )
+
+
+def _refuse_emptiness(found: Inputs, uris: Sequence[str], options: PlanningOptions) -> None:
+    """Stop where there is no ECG at all: a path is wrong, or a step before failed."""
+    if options.allow_empty or any(piece.n_ecgs != 0 for piece in found.pieces):
+        return
+    raise UsageError(
+        f"no ECG found in {', '.join(map(shown_path, uris))}: looked at "
+        f"{found.n_files + found.ignored.total()} files, ignored {ignored_text(found.ignored)}"
+        + (f", {found.n_parquet} Parquet files have no rows" if found.n_parquet else "")
+        + ". Is the path right? lvm-ai score and ingest go on without ECGs with --allow-empty"
+    )
 
 
 def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
@@ -174,7 +249,8 @@ def _is_ingest_run(storage: Storage, folder: str) -> bool:
 def _entries(storage: Storage, uri: str) -> list[FileEntry]:
     try:
         if not is_glob(uri) and not storage.is_file(uri) and _is_ingest_run(storage, uri):
-            return storage.list_files(join(uri, "ecg"))
+            ecgs = join(uri, "ecg")
+            return storage.list_files(ecgs) if storage.exists(ecgs) else []
         return storage.list_files(uri)
     except FileMissing as error:
         raise UsageError(str(error)) from error
@@ -194,12 +270,15 @@ def _sorted_pieces(
     for entry in listing.broken:
         dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
         groups.append((entry.relative, [_broken(root, entry, dead)]))
+    for entry in listing.unread:
+        groups.append((entry.relative, [_broken(root, entry, _unread())]))
     for archive in listing.archives:
         n_records = len(archive.records)
         if archives.is_streamed(archive.entry.relative) and n_records > 4 * options.unit_ecgs:
             warnings.append(
-                f"{archive.entry.relative} holds {n_records} records, and a compressed TAR is one "
-                "unit: it is not done in parallel and needs memory; a .zip or .tar would be cut"
+                f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
+                "TAR is one unit: it is not done in parallel and needs memory; a .zip or .tar "
+                "would be cut"
             )
         groups.append((archive.entry.relative, list(_archive_pieces(root, archive, options))))
     if listing.parquet and not options.parquet_allowed:
@@ -223,7 +302,7 @@ def _record_piece(
     root: int, record: RecordFiles, archive: FileEntry | None, options: PlanningOptions
 ) -> Piece:
     path = record.main if archive is None else f"{archive.relative}!{record.main}"
-    ecg_id, person = options.id_rule.keys(path)
+    ecg_id, person = options.id_rule.keys(shown_path(path))
     if ecg_id is not None and person is None:
         person = options.person_of(ecg_id)
     piece = Piece(
@@ -233,6 +312,9 @@ def _record_piece(
     if ecg_id is None:
         problem = unmatched_id(path, options.id_rule)
         return replace(piece, reason=problem.reason.value, detail=problem.message)
+    too_large = size_problem(record.size)
+    if too_large is not None:
+        return replace(piece, reason=RejectReason.UNREADABLE.value, detail=too_large)
     return piece
 
 
@@ -249,8 +331,18 @@ def _archive_pieces(
             root, path, path_digest(root, path), member.size,
             reason=RejectReason.UNREADABLE.value, detail=member.refused,
         )  # fmt: skip
+    for member in archive.unread:
+        inner = FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size)
+        yield _broken(root, inner, _unread())
     for record in archive.records:
         yield _record_piece(root, record, entry, options)
+
+
+def _unread() -> EcgRejected:
+    return EcgRejected(
+        RejectReason.UNREADABLE,
+        "archive is of a kind that is not read, and holds an unknown number of ECGs",
+    )
 
 
 def _broken(root: int, entry: FileEntry, problem: EcgRejected) -> Piece:
@@ -277,8 +369,8 @@ def _parquet_pieces(
     if largest <= MAX_ROW_GROUP_ROWS:
         return pieces, None
     return pieces, (
-        f"{entry.relative} has row groups of up to {largest} rows, read as a stream and not in "
-        "parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
+        f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
+        "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
     )
 
 

@@ -11,12 +11,13 @@ from typing import Final
 from beam_jobs import archives
 from beam_jobs.blocks import Chunk, Reject, reject_of, row_of
 from beam_jobs.inputs import named_signal_files
+from beam_jobs.local_files import shown_path
 from beam_jobs.parquet_input import DUPLICATE_DETAIL
 from beam_jobs.storage import FileMissing, Storage, join
 from beam_jobs.units import Piece
 from lvm_core.canonical import canonicalise, interpolate_missing
 from lvm_core.errors import EcgRejected, LvmError, RejectReason
-from lvm_core.formats.read import read_ecg
+from lvm_core.formats.read import MAX_RECORD_BYTES, read_ecg
 from lvm_core.formats.sniff import sniff
 
 _READ_AHEAD: Final = 8
@@ -86,22 +87,25 @@ class RawReader:
                 yield ready, future.result()
 
     def _load(self, piece: Piece, root: str) -> Files:
-        main = self._read(piece.path, root)
+        main = self._read(piece.path, root, MAX_RECORD_BYTES)
         files = {piece.path: main}
+        left = MAX_RECORD_BYTES - len(main)
         named = named_signal_files(main) if piece.parts and sniff(main) == "wfdb" else ()
         wanted = {posixpath.basename(name) for name in named}
         for part in piece.parts:
-            if posixpath.basename(part) in wanted:
-                files[part] = self._read(part, root)
+            if left >= 0 and posixpath.basename(part) in wanted:
+                files[part] = self._read(part, root, left)
+                left -= len(files[part])
         return files
 
-    def _read(self, path: str, root: str) -> bytes:
+    def _read(self, path: str, root: str, limit_bytes: int) -> bytes:
+        """Read a file, or one byte more than the limit: it may have grown since it was listed."""
         try:
-            return self._storage.read_bytes(join(root, path))
+            return self._storage.read_bytes(join(root, path), limit_bytes=limit_bytes)
         except FileMissing as error:
             raise LvmError(
-                f"{path} was there when the run was planned and is gone now; put it back, or plan "
-                "anew with --overwrite"
+                f"{shown_path(path)} was there when the run was planned and is gone now; put it "
+                "back, or plan anew with --overwrite"
             ) from error
 
     def _packed(
@@ -140,6 +144,9 @@ class RawReader:
         try:
             if isinstance(files, EcgRejected):
                 raise files
+            if archives.is_single_packed(piece.main_file):
+                packed = files[piece.main_file]
+                files = {piece.main_file: archives.unpack_single(piece.main_file, packed)}
             self._check_format(files[piece.main_file])
             ecg = read_ecg(files, piece.main_file)
             ecg = interpolate_missing(ecg, self._interpolate_missing_samples)
@@ -150,12 +157,12 @@ class RawReader:
                 canonicalise(ecg),
                 ecg_id=piece.ecg_id,
                 participant_id=person,
-                source_uri=piece.path,
+                source_uri=shown_path(piece.path),
             )
             chunk.rows.append(row)
         except EcgRejected as error:
             chunk.rejects.append(
-                reject_of(error, piece.path, ecg_id=piece.ecg_id, participant_id=person)
+                reject_of(error, shown_path(piece.path), ecg_id=piece.ecg_id, participant_id=person)
             )
 
     def _check_format(self, main: bytes) -> None:
@@ -183,16 +190,17 @@ def _is_settled(piece: Piece) -> bool:
 
 def _settled_reject(piece: Piece) -> Reject | None:
     """Return the reject of a piece whose fate was decided at planning."""
+    path = shown_path(piece.path)
     if piece.excluded:
         return excluded_reject()
     if piece.reason is not None:
         return Reject(
-            piece.reason, piece.detail, piece.path, None, piece.ecg_id, piece.participant_id,
+            piece.reason, piece.detail, path, None, piece.ecg_id, piece.participant_id,
             piece.n_ecgs,
         )  # fmt: skip
     if piece.duplicate_rows:
         return Reject(
-            RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, piece.path, None,
+            RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, path, None,
             piece.ecg_id, piece.participant_id,
         )  # fmt: skip
     return None

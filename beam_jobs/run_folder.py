@@ -188,6 +188,9 @@ class RunFolder:
     def read_result_columns(self, plan: Plan, columns: Sequence[str]) -> pa.Table:
         """Return columns of the result files of all units, in plan order."""
         wanted = [self.files(plan, unit).result for unit in plan.units]
+        if not wanted:
+            schema = schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS
+            return schema.arrow.empty_table().select(columns)
         with ThreadPoolExecutor(_READERS) as pool:
             tables = pool.map(lambda uri: read_table(self.storage, uri, columns), wanted)
             return pa.concat_tables(tables)

@@ -128,7 +128,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(), layout)
+    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(), layout, accept_unread_archives=True)
     inputs = find_inputs(storage, [uri for group in args.input for uri in group], planning)
     units = list(
         cut_units(inputs.pieces, unit_ecgs=256, first_number=0, settings_sha256="scale-check")

@@ -179,8 +179,9 @@ class ScoreKind:
         table = self._participants
         person_of = (lambda ecg_id: None) if table is None else table.person_of
         return PlanningOptions(
-            self._options.unit_ecgs, self._options.id_rule, self._layout, True, person_of
-        )
+            self._options.unit_ecgs, self._options.id_rule, self._layout, True, person_of,
+            self._options.allow_empty, self._options.accept_unread_archives,
+        )  # fmt: skip
 
     def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return every option that can move a number, resolved; the plan's own where it may be."""

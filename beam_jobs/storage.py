@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import errno
 import io
+import os
 import random
 import re
 import time
@@ -17,11 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from pyarrow import fs
 
 from beam_jobs import local_files
+from beam_jobs.local_files import FileKind, Listed, local_path, shown_path
 from lvm_core.errors import LvmError, UsageError
 
 T = TypeVar("T")
@@ -43,6 +45,7 @@ _DENIED = re.compile(
     r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId"
     r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential",
 )
+_NOT_A_FILE = re.compile(r"is a directory|[Nn]ot a directory|not a regular file")
 _MISSING = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
 
 
@@ -69,6 +72,8 @@ def classify(error: OSError) -> type[LvmError]:
         return StorageDenied
     if isinstance(error, FileNotFoundError) or (error.errno is None and _MISSING.search(text)):
         return FileMissing
+    if error.errno is None and _NOT_A_FILE.search(text):
+        return LvmError
     if error.errno is None or error.errno in _PASSING_ERRNOS:
         return StorageFault
     return LvmError
@@ -123,12 +128,15 @@ def _first_line(error: OSError) -> str:
 class FileEntry:
     """One listed file: its URI, its path relative to the root it was listed under, its bytes.
 
-    `size` is -1 for a link that leads nowhere.
+    `size` is -1 for a link that leads nowhere; `real` tells whether two entries are one file; only
+    entries of kind `FILE` may be opened.
     """
 
     uri: str
     relative: str
     size: int
+    real: str = ""
+    kind: FileKind = FileKind.FILE
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,8 @@ class Storage:
         """Return the file system of a URI and the path inside it."""
         scheme = store_scheme(uri)
         if scheme is None:
-            return _local(), str(Path(uri.removeprefix("file://")).absolute())
+            path = str(Path(uri.removeprefix("file://")).absolute())
+            return _local(), _for_arrow(path)
         mine = tuple((k.partition(".")[2], v) for k, v in self.options if k.startswith(scheme))
         path = uri.removeprefix(f"{scheme}://").rstrip("/")
         # An empty segment names another object in a store and the same file locally.
@@ -192,44 +201,50 @@ class Storage:
         """
         if is_glob(uri):
             base, pattern = split_glob(uri)
-            match = glob_regex(pattern)
-            return [e for e in self._list_folder(base) if match.fullmatch(e.relative)]
+            return self._list_folder(base, glob_regex(pattern))
         info = self._info(uri)
         if info.type == fs.FileType.NotFound:
-            raise FileMissing(f"input {uri!r} is not there; expected a file, a folder or a glob")
+            raise FileMissing(
+                f"input {shown_path(uri)!r} is not there; expected a file, a folder or a glob"
+            )
         if info.type == fs.FileType.File:
-            return [FileEntry(uri, info.base_name, int(info.size))]
+            return [FileEntry(uri, _last_part(uri), int(info.size), self._normal(uri))]
+        if info.type != fs.FileType.Directory:
+            kind = local_files.kind_of(local_path(_path(uri)))
+            raise UsageError(
+                f"input {shown_path(uri)!r} is a {kind.value}; expected a file, a folder or a glob"
+            )
         return self._list_folder(uri)
 
-    def _list_folder(self, uri: str) -> list[FileEntry]:
+    def _list_folder(self, uri: str, wanted: re.Pattern[str] | None = None) -> list[FileEntry]:
+        """List a folder; with a pattern what it matches. A file with two paths is read once."""
+        base = uri.rstrip("/")
         if store_scheme(uri) is None:
-            found = with_retries(lambda: local_files.walk(Path(_path(uri))), f"listing {uri}")
-            base = uri.rstrip("/")
-            return [FileEntry(f"{base}/{relative}", relative, size) for relative, size in found]
+            folder = local_path(_path(uri))
+            found = with_retries(
+                lambda: local_files.walk(folder, for_glob=wanted is not None), f"listing {uri}"
+            )
+            return _each_once(
+                base, [f for f in found if wanted is None or wanted.fullmatch(f.relative)]
+            )
         filesystem, path = self.resolve(uri)
         selector = fs.FileSelector(path, recursive=True)
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        base = uri.rstrip("/")
         entries = []
         for info in infos:
-            if info.type == fs.FileType.File:
-                relative = info.path[len(path) :].lstrip("/")
-                entries.append(FileEntry(f"{base}/{relative}", relative, int(info.size)))
+            relative = info.path[len(path) :].lstrip("/")
+            if info.type == fs.FileType.File and (wanted is None or wanted.fullmatch(relative)):
+                there = f"{base}/{relative}"
+                entries.append(FileEntry(there, relative, int(info.size), there))
         return sorted(entries, key=lambda entry: entry.relative)
 
     def names(self, uri: str) -> list[str]:
         """Return the names of the files directly in a folder, sorted; empty where there is none."""
-        filesystem, path = self.resolve(uri)
-        selector = fs.FileSelector(path, allow_not_found=True)
-        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return sorted(i.base_name for i in infos if i.type == fs.FileType.File)
+        return sorted(self.modified_s(uri))
 
     def entries(self, uri: str) -> list[str]:
         """Return the names of files and folders directly in a folder; empty where there is none."""
-        filesystem, path = self.resolve(uri)
-        selector = fs.FileSelector(path, allow_not_found=True)
-        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return sorted(info.base_name for info in infos)
+        return sorted(name for name, _, _ in self._children(uri))
 
     def contains(self, folder: str, uri: str) -> bool:
         """Tell whether `uri` is `folder` or lies below it, links resolved."""
@@ -239,25 +254,56 @@ class Storage:
         return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
     def _normal(self, uri: str) -> str:
-        path = self.resolve(uri)[1]
-        return path if store_scheme(uri) is not None else str(Path(path).resolve())
+        if store_scheme(uri) is not None:
+            return self.resolve(uri)[1]
+        return os.path.realpath(local_path(_path(uri)))
 
     def modified_s(self, uri: str) -> dict[str, float]:
         """Return when the files directly in a folder were last written, seconds, by name."""
+        return {name: mtime_s for name, is_file, mtime_s in self._children(uri) if is_file}
+
+    def _children(self, uri: str) -> list[tuple[str, bool, float]]:
+        """Return what is directly in a folder: name, whether it is a file, when it was written."""
+        if store_scheme(uri) is None:
+            folder = local_path(_path(uri))
+            return with_retries(lambda: local_files.children(folder), f"listing {uri}")
         filesystem, path = self.resolve(uri)
         selector = fs.FileSelector(path, allow_not_found=True)
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return {i.base_name: i.mtime_ns / 1e9 for i in infos if i.type == fs.FileType.File}
+        return [(i.base_name, i.type == fs.FileType.File, (i.mtime_ns or 0) / 1e9) for i in infos]
 
-    def read_bytes(self, uri: str) -> bytes:
-        """Return the whole content of a file."""
+    def read_bytes(
+        self, uri: str, *, expected: str = "a file", limit_bytes: int | None = None
+    ) -> bytes:
+        """Return the content of a file.
+
+        Args:
+            uri: where it is.
+            expected: for the message where something else is there.
+            limit_bytes: read at most one byte more than this, however large the file is or
+                becomes while it is read; None reads all of it.
+
+        Raises:
+            UsageError: there is a folder, a pipe or another thing that is no file.
+        """
+        self._require_file(uri, expected)
         filesystem, path = self.resolve(uri)
 
         def read() -> bytes:
             with filesystem.open_input_stream(path, compression=None) as stream:
-                return bytes(stream.read())
+                return bytes(stream.read(None if limit_bytes is None else limit_bytes + 1))
 
-        return with_retries(read, f"reading {uri}")
+        return with_retries(read, f"reading {shown_path(uri)}")
+
+    def _require_file(self, uri: str, expected: str) -> None:
+        """Refuse what is no regular file before it is opened: opening a named pipe waits."""
+        if store_scheme(uri) is not None:
+            return
+        kind = with_retries(
+            lambda: local_files.kind_of(local_path(_path(uri))), f"opening {shown_path(uri)}"
+        )
+        if kind not in (FileKind.FILE, FileKind.DEAD_LINK):
+            raise UsageError(f"{shown_path(uri)} is a {kind.value}, expected {expected}")
 
     def open(self, uri: str) -> RetryingFile:
         """Open a file for reading anywhere in it, with retries of each read."""
@@ -335,6 +381,7 @@ class RetryingFile(io.RawIOBase):
 
     def __init__(self, storage: Storage, uri: str) -> None:
         super().__init__()
+        storage._require_file(uri, "a file")
         self._filesystem, self._path = storage.resolve(uri)
         self._uri = uri
         self._position = 0
@@ -416,6 +463,38 @@ def store_scheme(uri: str) -> str | None:
     return match[1]
 
 
+def _for_arrow(path: str) -> str:
+    """Return a path for Arrow, which takes bytes where a name is not UTF-8, as its stubs do not."""
+    if path.isascii():
+        return path
+    return cast(str, path.encode("utf-8", "surrogateescape"))
+
+
+def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
+    """Return entries in order of which one path of each real file is to be read.
+
+    The path without links is the one, else the first in order.
+    """
+    best: dict[str, Listed] = {}
+    for listed in found:
+        known = best.setdefault(listed.real, listed)
+        if (listed.linked, listed.relative) < (known.linked, known.relative):
+            best[listed.real] = listed
+    entries = []
+    for listed in found:
+        repeated = listed.kind is FileKind.FILE and best[listed.real] is not listed
+        kind = FileKind.REPEATED if repeated else listed.kind
+        uri = f"{base}/{listed.relative}"
+        entries.append(FileEntry(uri, listed.relative, listed.size, listed.real, kind))
+    return entries
+
+
+def _last_part(uri: str) -> str:
+    path = _path(uri).rstrip("/")
+    name = path.rpartition("/")[2]
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+
+
 def _path(uri: str) -> str:
     return uri.removeprefix("file://")
 
@@ -427,7 +506,7 @@ def join(folder: str, *names: str) -> str:
 
 def is_glob(uri: str) -> bool:
     """Tell whether a URI holds a wildcard; a local file of that very name is not a glob."""
-    if store_scheme(uri) is None and Path(uri).exists():
+    if store_scheme(uri) is None and local_path(uri).exists():
         return False
     return any(character in uri for character in "*?[")
 

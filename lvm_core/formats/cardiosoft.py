@@ -33,6 +33,7 @@ _STRIP_PATHS: Final = ("StripData", "Strip/StripData", "StripData/Strip")
 _DIAGNOSIS_TAGS: Final = frozenset({"DiagnosisText", "ConclusionText"})
 _STRIP_TAGS: Final = frozenset({"StripData", "Strip"})
 _WHERE: Final = "the CardioSoft rhythm strip"
+_MAX_SAMPLES: Final = 1_000_000  # of a lead: 16 minutes at 1000 Hz; bounds the memory of parsing
 
 
 def read_cardiosoft(data: bytes) -> Ecg:
@@ -129,6 +130,12 @@ def _counts(text: str, lead: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     tokens = text.strip().removesuffix(",")
     if not tokens:
         return np.zeros(0, dtype=np.int64)
+    if tokens.count(",") >= _MAX_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"lead {lead} in {_WHERE} has more than {_MAX_SAMPLES} samples, the limit; "
+            "expected a resting ECG of 10 s",
+        )
     try:
         if "_" in tokens:  # int() would take it
             raise ValueError("an underscore is not part of a number")

@@ -16,6 +16,9 @@ from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.channels import HIGHEST_RATE_HZ, local_datetime, unambiguous_date
 from lvm_core.units import is_voltage
 
+MAX_HEADER_BYTES: Final = 1_000_000
+"""Of one header; the largest real one seen has 2.7 kB."""
+
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD: Final = re.compile(
     rf"(?P<name>\S+?)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<n_signals>\d{{1,9}})"
@@ -92,10 +95,16 @@ def parse_header(data: bytes) -> Header:
     """Parse the bytes of a header file.
 
     Raises:
-        EcgRejected: `unreadable` when a line cannot be understood or the record is cut into
-            segments; `unsupported_rate` when it states no rate; `truncated` when signal lines are
-            missing.
+        EcgRejected: `unreadable` when the header is larger than `MAX_HEADER_BYTES`, a line cannot
+            be understood, or the record is cut into segments; `unsupported_rate` when it states no
+            rate; `truncated` when signal lines are missing.
     """
+    if len(data) > MAX_HEADER_BYTES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"WFDB header has {len(data)} bytes, the limit is {MAX_HEADER_BYTES}; expected a few "
+            "thousand bytes of text",
+        )
     text = _decoded(data.removeprefix(codecs.BOM_UTF8))
     lines = [line.strip() for line in _LINE_END.split(text)]
     lines = [line for line in lines if line and not line.startswith("#")]

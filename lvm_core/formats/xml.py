@@ -7,13 +7,20 @@ import math
 import re
 from collections.abc import Iterator
 from typing import Final
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import ElementTree as SafeElementTree
 from defusedxml.common import DefusedXmlException
 
 from lvm_core.errors import EcgRejected, RejectReason, described
 
+MAX_ITEMS: Final = 50_000
+"""Elements and attributes of one document; the largest real device file seen has 3,433."""
+
+MAX_TAG_BYTES: Final = 1_000_000
+"""Longest single tag or comment; those of real device files are below 1 kB."""
+
+_FEED_BYTES: Final = 65_536
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -43,6 +50,11 @@ _BLOCKS: Final = (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>"), ("<!DOCTY
 # microseconds, so that what is no device file takes less than a second.
 _MOST_MARKS: Final = 100_000
 _LONGEST_REPAIRED: Final = 16_000_000
+# Python calls these text encodings. No device writes them, and decoding the first two takes time
+# that grows with the square of the length.
+_NOT_FOR_FILES: Final = frozenset(
+    {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"}
+)
 # Codes of expat's errors that mean "the document ends too early": no element found, unclosed
 # token, partial character, unclosed CDATA section (expat.h, enum XML_Error).
 _ENDS_TOO_EARLY: Final = frozenset({3, 5, 6, 20})
@@ -73,7 +85,10 @@ def _decoded(data: bytes) -> str:
     match = _DECLARED_ENCODING.match(data)
     declared = match[1].decode("ascii") if match else "utf-8"
     try:
-        if codecs.lookup(declared).name.startswith(("utf-16", "utf-32")):
+        name = codecs.lookup(declared).name
+        if name.replace("_", "-") in _NOT_FOR_FILES:
+            raise LookupError(declared)
+        if name.startswith(("utf-16", "utf-32")):
             declared = "utf-8"
         return data.decode(declared, "replace")
     except (LookupError, UnicodeError) as error:
@@ -103,15 +118,11 @@ def parse_xml(data: bytes) -> Element:
 
     Raises:
         EcgRejected: `truncated` when the document ends before its root element does;
-            `unreadable` when it is malformed, defines entities or refers to external ones.
+            `unreadable` when it is malformed, defines entities or refers to external ones, or
+            holds more than `MAX_ITEMS` elements and attributes: parsing stops there.
     """
-    text = decode_xml(data)
-    declaration = _DECLARATION.match(text)
-    text = text[declaration.end() :] if declaration else text
     try:
-        root: Element = SafeElementTree.fromstring(
-            text.encode("utf-8", "replace"), forbid_dtd=False
-        )
+        root = _parse(_without_declaration(data))
     except DefusedXmlException as error:
         raise EcgRejected(
             RejectReason.UNREADABLE,
@@ -209,6 +220,47 @@ def _end_of_block(text: str, mark: int, waveform_tags: frozenset[str]) -> int | 
 
 def _escaped(text: str) -> str:
     return _FORBIDDEN.sub(" ", _STRAY_AMPERSAND.sub("&amp;", text))
+
+
+def _without_declaration(data: bytes) -> bytes:
+    text = decode_xml(data)
+    declaration = _DECLARATION.match(text)
+    return (text[declaration.end() :] if declaration else text).encode("utf-8", "replace")
+
+
+def _parse(document: bytes) -> Element:
+    """Parse piece by piece, so that a document of far too many elements ends early."""
+    parser = SafeElementTree.DefusedXMLParser(target=_CountingBuilder(), forbid_dtd=False)
+    view = memoryview(document)
+    for start in range(0, len(view), _FEED_BYTES):
+        parser.feed(view[start : start + _FEED_BYTES])
+        # The position stays at the start of a tag until the tag ends.
+        if start + _FEED_BYTES - parser.parser.CurrentByteIndex > MAX_TAG_BYTES:
+            raise EcgRejected(
+                RejectReason.UNREADABLE,
+                f"XML has a tag or comment of more than {MAX_TAG_BYTES} bytes; "
+                "expected a device export, whose tags are short",
+            )
+    root: Element = parser.close()
+    return root
+
+
+class _CountingBuilder(TreeBuilder):
+    """Builds the tree and stops when it becomes far larger than any device file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._n_items = 0
+
+    def start(self, tag: str, attrs: dict[str, str]) -> Element:
+        self._n_items += 1 + len(attrs)
+        if self._n_items > MAX_ITEMS:
+            raise EcgRejected(
+                RejectReason.UNREADABLE,
+                f"XML holds more than {MAX_ITEMS} elements and attributes; expected a device "
+                "export, which holds at most a few thousand",
+            )
+        return super().start(tag, attrs)
 
 
 def _parse_failure(error: ParseError) -> EcgRejected:

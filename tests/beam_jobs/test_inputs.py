@@ -180,7 +180,7 @@ def test_list_input__sorts_files_and_counts_the_ignored(tmp_path: Path) -> None:
     assert [e.relative for e in listing.parquet] == ["b.parquet", "c.PQ"]
     assert [a.entry.relative for a in listing.archives] == ["e.zip"]
     assert [r.main for r in listing.archives[0].records] == ["p/y.hea", "x.xml"]
-    assert listing.n_ignored == 3
+    assert listing.ignored == {"by name": 3}
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
@@ -216,7 +216,7 @@ def test_list_input__damaged_archive_is_kept_with_its_reason(tmp_path: Path) -> 
 def test_list_input__refused_members_are_kept_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs.archives, "MAX_MEMBER_BYTES", 10)
+    monkeypatch.setattr(inputs.archives, "MAX_RECORD_BYTES", 10)
     make_archive(tmp_path / "x.zip", {"big.xml": b"0123456789x", "ok.xml": b"0123456789"})
     (archive,) = _listed(tmp_path).archives
     assert [m.name for m in archive.refused] == ["big.xml"]

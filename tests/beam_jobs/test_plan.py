@@ -25,7 +25,7 @@ def _piece(path: str, **changes: Any) -> Piece:
 
 
 def _plan(*pieces: Piece, kind: str = "score", **settings: Any) -> Plan:
-    plan = Plan(kind, {**SETTINGS, **settings}, (), 3, {"median_uv": 1040.5})
+    plan = Plan(kind, {**SETTINGS, **settings}, (), {"by name": 3}, {"median_uv": 1040.5})
     units = cut_units(pieces, unit_ecgs=2, first_number=0, settings_sha256=plan.settings_sha256)
     return plan.with_units(list(units))
 
@@ -84,7 +84,7 @@ def test_plan__fingerprint_depends_on_the_kind() -> None:
 
 def test_plan__fingerprint_does_not_depend_on_what_is_only_recorded() -> None:
     plan = _plan(*ABC)
-    assert replace(plan, n_ignored=99, scale={}).fingerprint == plan.fingerprint
+    assert replace(plan, ignored={"by name": 99}, scale={}).fingerprint == plan.fingerprint
 
 
 @given(n_units=st.integers(0, 20), count=st.integers(1, 8))

@@ -63,7 +63,7 @@ def test_find_inputs__pieces_are_in_the_order_of_paths_whatever_their_kind(tmp_p
     assert [piece.path for piece in found.pieces] == [
         "a/z.xml", "b.zip!p.xml", "b.zip!q.xml", "c.xml", "d.parquet", "d.parquet", "e.xml",
     ]  # fmt: skip
-    assert (found.n_files, found.n_ignored) == (5, 0)
+    assert (found.n_files, found.ignored) == (5, {})
 
 
 def test_find_inputs__several_inputs_keep_their_order_and_share_no_file(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_find_inputs__several_inputs_keep_their_order_and_share_no_file(tmp_path
     assert [(p.root, p.path, p.ecg_id) for p in found.pieces] == [
         (0, "1.xml", "1"), (1, "2.xml", "2"),
     ]  # fmt: skip
-    assert found.n_ignored == 1
+    assert found.ignored == {"by name": 1}
     assert found.roots == (f"{tmp_path}/b", f"{tmp_path}/a", f"{tmp_path}/a")
 
 
@@ -97,7 +97,8 @@ def test_find_inputs__nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a file, a folder or a glob"):
         _find(tmp_path / "absent")
     _touch(tmp_path, "README", ".hidden")
-    with pytest.raises(UsageError, match=r"no ECG found in .* \(2 files ignored by name\)"):
+    wanted = r"no ECG found in .*: looked at 2 files, ignored 2 \(2 by name\)\. Is the path right"
+    with pytest.raises(UsageError, match=wanted):
         _find(tmp_path)
 
 

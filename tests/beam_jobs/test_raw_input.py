@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from lvm_core.leads import LEADS_12
 from tests.beam_jobs.helpers import ecg_counts
 from tests.beam_jobs.test_archives import make_archive
 from tests.file_builders import cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.mutants import archive_seeds, mutant, repacked
 
 STORAGE = Storage()
 COUNTS = random_counts()
@@ -307,3 +309,47 @@ def test_raw_reader__duplicates_are_rejects_and_not_read(tmp_path: Path) -> None
     assert [row.source_uri for row in rows.values()] == ["a/1.xml"]
     assert (reject.reason, reject.ecg_id, reject.source_uri) == ("duplicate_ecg_id", "1", "b/1.xml")
     assert n_read == 2
+
+
+def test_raw_reader__file_that_grows_after_planning_is_read_no_further_than_the_limit(
+    tmp_path: Path,
+) -> None:
+    _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), **_record("b"), **_record("c")})
+    found = _plan(tmp_path)
+    for name in ("a.xml", "b.dat"):
+        with open(tmp_path / name, "ab") as stream:
+            stream.truncate(5_000_000_000)  # sparse: no space is taken
+    rows, rejects, _ = _read(found)
+    assert list(rows) == ["c"]
+    assert [(r.source_uri, r.reason) for r in rejects] == [
+        ("a.xml", "unreadable"), ("b.hea", "unreadable"),
+    ]  # fmt: skip
+    assert all("more than 20000000 bytes" in str(reject.detail) for reject in rejects)
+
+
+def test_raw_reader__compressed_files_inside_archives_and_damaged_ones(tmp_path: Path) -> None:
+    packed = gzip.compress(cardiosoft_xml(COUNTS))
+    make_archive(tmp_path / "x.zip", {"a.xml.gz": packed, "b.xml.gz": packed[:-9]})
+    rows, rejects, n_read = _read(_plan(tmp_path))
+    assert n_read == 2
+    assert list(rows) == ["x.zip!a"]
+    (reject,) = rejects
+    assert (reject.source_uri, reject.reason) == ("x.zip!b.xml.gz", "unreadable")
+
+
+def test_raw_reader__mutants_of_archives_lose_no_record_in_silence(tmp_path: Path) -> None:
+    made = archive_seeds()
+    n_read = n_rejected = 0
+    options = PlanningOptions(100, IdRule(), accept_unread_archives=True, allow_empty=True)
+    for seed in range(160):
+        name = sorted(made)[seed // 2 % len(made)]
+        damaged = repacked(name, made[name], lambda data, seed=seed: mutant(data, seed))
+        path = tmp_path / name
+        path.write_bytes(damaged)
+        found = find_inputs(STORAGE, [str(path)], options)
+        rows, rejects, n = _read(found)  # checks that each is read or rejected
+        assert n == len(found.pieces), f"seed {seed}"
+        n_read, n_rejected = n_read + len(rows), n_rejected + len(rejects)
+        path.unlink()
+    assert n_rejected > 50
+    assert n_read > 10

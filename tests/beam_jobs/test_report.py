@@ -43,7 +43,7 @@ def _shard(n_read: int = 100, scoring_s: float = 20.0, **changes: Any) -> dict[s
 
 def _plan() -> Plan:
     pieces = [Piece(0, f"{i}.xml", f"{i}", 1) for i in range(3)]
-    plan = Plan("score", {"batch": 64}, (), n_ignored=2, scale={"median_uv": 1010.0})
+    plan = Plan("score", {"batch": 64}, (), ignored={"by name": 2}, scale={"median_uv": 1010.0})
     units = cut_units(pieces, unit_ecgs=1, first_number=0, settings_sha256="s")
     return plan.with_units(list(units))
 

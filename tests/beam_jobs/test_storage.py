@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from beam_jobs import storage as storage_module
 from beam_jobs.storage import (
@@ -88,6 +89,13 @@ def test_classify__tells_passing_from_final_errors(
     errors: tuple[OSError, ...], kind: type[LvmError]
 ) -> None:
     assert [classify(error) for error in errors] == [kind] * len(errors)
+
+
+def test_classify__folder_where_a_file_should_be_is_final() -> None:
+    # Arrow gives no errno: without it the text was taken for a fault of a network.
+    with pytest.raises(OSError, match="is a directory") as caught:
+        fs.LocalFileSystem().open_input_stream("/")
+    assert classify(caught.value) is LvmError
 
 
 @pytest.mark.parametrize("error", PASSING, ids=str)
@@ -389,3 +397,9 @@ def test_storage__retries_what_it_reads(
     monkeypatch.setattr(Storage, "resolve", resolve)
     operation(f"{tmp_path}/f")
     assert len(no_pauses) == 2
+
+
+def test_read_bytes__no_more_than_the_limit_and_one_byte_is_read(tmp_path: Path) -> None:
+    (tmp_path / "grown").write_bytes(b"123456789")
+    assert Storage().read_bytes(f"{tmp_path}/grown", limit_bytes=4) == b"12345"
+    assert Storage().read_bytes(f"{tmp_path}/grown", limit_bytes=9) == b"123456789"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from beam_jobs.local_files import shown_path
 from beam_jobs.storage import FileMissing, Storage, is_glob, split_glob
+from lvm_core.errors import UsageError
 
 STORAGE = Storage()
 
@@ -156,13 +164,131 @@ def test_list_files__links_to_files_and_folders_are_followed(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
+def _listed(folder: Path, pattern: str = "") -> dict[str, str]:
+    entries = STORAGE.list_files(f"{folder}/{pattern}" if pattern else str(folder))
+    return {entry.relative: entry.kind.value for entry in entries}
+
+
+REPEATED = "link to what is read anyway"
+
+
 def test_list_files__link_that_leads_back_ends(tmp_path: Path) -> None:
     _make(tmp_path, "in/a.xml", "in/p/b.xml")
     (tmp_path / "in" / "p" / "up").symlink_to(tmp_path / "in")
-    relative = [entry.relative for entry in STORAGE.list_files(f"{tmp_path}/in")]
-    assert "a.xml" in relative
-    assert "p/b.xml" in relative
-    assert len(relative) < 100
+    assert _listed(tmp_path / "in") == {"a.xml": "file", "p/b.xml": "file", "p/up": REPEATED}
+
+
+def test_list_files__folders_that_all_link_to_each_other_end_soon(tmp_path: Path) -> None:
+    names = "abcdefghijkl"
+    _make(tmp_path, *(f"{name}/{name}.xml" for name in names))
+    for one in names:
+        for other in names:
+            (tmp_path / one / f"to-{other}").symlink_to(tmp_path / other)
+    found = _listed(tmp_path)
+    assert len(found) == len(names) + len(names) ** 2
+    assert sorted(k for k, kind in found.items() if kind == "file") == [
+        f"{n}/{n}.xml" for n in names
+    ]
+    assert set(_listed(tmp_path, "**/a.xml").values()) == {"file", REPEATED}
+
+
+def test_list_files__file_with_two_paths_is_read_by_the_one_without_links(tmp_path: Path) -> None:
+    _make(tmp_path, "in/m.xml", "in/q/n.xml")
+    (tmp_path / "in" / "a.xml").symlink_to(tmp_path / "in" / "m.xml")
+    (tmp_path / "in" / "b").symlink_to(tmp_path / "in" / "q")
+    assert _listed(tmp_path / "in") == {
+        "a.xml": REPEATED, "b": REPEATED, "m.xml": "file", "q/n.xml": "file",
+    }  # fmt: skip
+
+
+def test_list_files__two_links_to_one_file_elsewhere_give_the_first(tmp_path: Path) -> None:
+    _make(tmp_path, "real/a.xml")
+    (tmp_path / "in").mkdir()
+    for name in ("c.xml", "b.xml"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "real" / "a.xml")
+    assert _listed(tmp_path / "in") == {"b.xml": "file", "c.xml": REPEATED}
+
+
+def test_glob__sees_a_folder_under_the_name_of_its_link(tmp_path: Path) -> None:
+    _make(tmp_path, "in/p/a.xml")
+    (tmp_path / "in" / "q").symlink_to(tmp_path / "in" / "p")
+    assert _listed(tmp_path / "in", "[q]/*.xml") == {"q/a.xml": "file"}
+    assert _listed(tmp_path / "in", "*/*.xml") == {"p/a.xml": "file", "q/a.xml": REPEATED}
+
+
+def test_list_files__what_is_no_regular_file_has_its_kind(tmp_path: Path) -> None:
+    _make(tmp_path, "a.xml")
+    os.mkfifo(tmp_path / "b.parquet")
+    (tmp_path / "c.xml").symlink_to(tmp_path / "b.parquet")
+    (tmp_path / "d.xml").symlink_to("/dev/null")
+    (tmp_path / "e.xml").symlink_to(tmp_path / "e.xml")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
+        server.bind("f.xml")
+    assert _listed(tmp_path) == {
+        "a.xml": "file", "b.parquet": "named pipe", "c.xml": "named pipe", "d.xml": "device",
+        "e.xml": "link that leads nowhere", "f.xml": "socket",
+    }  # fmt: skip
+
+
+@pytest.mark.timeout(20)
+def test_list_files__named_pipe_as_the_input_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.xml")
+    with pytest.raises(UsageError, match=r"p\.xml' is a named pipe; expected a file, a folder"):
+        STORAGE.list_files(f"{tmp_path}/p.xml")
+
+
+@pytest.mark.timeout(20)
+def test_read__what_is_no_file_is_refused_with_its_kind(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p")
+    with pytest.raises(UsageError, match=r"/p is a named pipe, expected a table$"):
+        STORAGE.read_bytes(f"{tmp_path}/p", expected="a table")
+    with pytest.raises(UsageError, match=r" is a folder, expected a file$"):
+        STORAGE.open(str(tmp_path))
+    with pytest.raises(UsageError, match=r"/dev/null is a device, expected a file$"):
+        STORAGE.read_bytes("/dev/null")
+
+
+# Names that are not UTF-8
+
+
+def test_list_files__name_that_is_not_utf8_can_be_read(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    os.mkdir(folder + b"/K\xf6ln")
+    for name in (b"/K\xf6ln/M\xfcller.xml", b"/plain.xml"):
+        with open(folder + name, "wb") as stream:
+            stream.write(name)
+    entries = STORAGE.list_files(str(tmp_path))
+    assert [shown_path(e.relative) for e in entries] == [r"K\xf6ln/M\xfcller.xml", "plain.xml"]
+    assert STORAGE.read_bytes(entries[0].uri) == b"/K\xf6ln/M\xfcller.xml"
+    assert STORAGE.open(entries[0].uri).read() == b"/K\xf6ln/M\xfcller.xml"
+    assert [e.relative for e in STORAGE.list_files(entries[0].uri)] == ["M\udcfcller.xml"]
+
+
+def test_names__name_that_is_not_utf8_is_one_of_them(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/M\xfcller.xml", "wb"):
+        pass
+    _make(tmp_path, "a/deep")
+    assert [shown_path(name) for name in STORAGE.names(str(tmp_path))] == [r"M\xfcller.xml"]
+    assert [shown_path(n) for n in STORAGE.entries(str(tmp_path))] == [r"M\xfcller.xml", "a"]
+    assert set(STORAGE.modified_s(str(tmp_path))) == {"M\udcfcller.xml"}
+
+
+def test_list_files__names_do_not_depend_on_the_locale(tmp_path: Path) -> None:
+    _make(tmp_path, "Müller/ä.xml")
+    program = (
+        "import sys, json; from beam_jobs.storage import Storage; s = Storage();"
+        "found = s.list_files(sys.argv[1]); single = s.list_files(found[0].uri);"
+        "print(json.dumps([[e.relative, s.read_bytes(e.uri).decode()] for e in found + single]))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "Müller")],
+        env={**os.environ, **plain}, check=True, capture_output=True,
+    )  # fmt: skip
+    assert json.loads(run.stdout) == [["ä.xml", "Müller/ä.xml"]] * 2
+
+
+# Places
 
 
 def test_list_files__link_that_leads_nowhere_is_listed_without_a_size(tmp_path: Path) -> None:

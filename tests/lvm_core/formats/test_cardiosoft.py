@@ -302,3 +302,13 @@ def test_read_cardiosoft__real_file_agrees_with_a_decoding_by_text_search() -> N
     assert (ecg.n_samples, ecg.sampling_rate_hz) == (5000, 500.0)
     assert ecg.recorded_at == dt.datetime(2018, 7, 19, 14, 19, 39)
     assert ecg.quality_flags == ()
+
+
+def test_read_cardiosoft__number_of_samples_of_a_lead_is_limited() -> None:
+    counts = {**random_counts(n_samples=10), "I": np.zeros(1_000_001, dtype=np.int16)}
+    data = cardiosoft_xml(counts, n_samples=10)
+    wanted = "lead I in the CardioSoft rhythm strip has more than 1000000 samples"
+    assert_rejected(lambda: read_cardiosoft(data), RejectReason.UNREADABLE, wanted)
+    one_less = cardiosoft_xml({**counts, "I": counts["I"][:-1]}, n_samples=10)
+    wanted = "different numbers of samples"
+    assert_rejected(lambda: read_cardiosoft(one_less), RejectReason.TRUNCATED, wanted)

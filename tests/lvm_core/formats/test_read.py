@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.formats.read import read_ecg
+from lvm_core.formats.read import MAX_RECORD_BYTES, read_ecg, size_problem
 from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
 from tests.lvm_core.formats.helpers import assert_rejected
 
@@ -66,6 +66,22 @@ def test_read_ecg__empty_file_is_truncated() -> None:
     assert_rejected(
         lambda: read_ecg({"a.xml": b""}, "a.xml"), RejectReason.TRUNCATED, "file is empty, 0 bytes"
     )
+
+
+def test_read_ecg__size_of_all_files_together_is_limited() -> None:
+    files = {"a": cardiosoft_xml(TWELVE)}
+    files["b"] = bytes(MAX_RECORD_BYTES - len(files["a"]))
+    assert read_ecg(files, "a").n_samples == 50
+    files["b"] += b"?"
+    wanted = "recording has more than 20000000 bytes, the limit"
+    assert_rejected(lambda: read_ecg(files, "a"), RejectReason.UNREADABLE, wanted)
+
+
+def test_size_problem__real_files_are_far_below_the_limit() -> None:
+    # The record s0010_re of PTB: 921,600 and 230,400 bytes of signals.
+    assert size_problem(10 * 1_152_000) is None
+    assert size_problem(MAX_RECORD_BYTES) is None
+    assert size_problem(MAX_RECORD_BYTES + 1) is not None
 
 
 def test_read_ecg__foreign_file_is_named() -> None:

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.wfdb_header import parse_header
+from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES, parse_header
 from tests.lvm_core.formats.helpers import assert_rejected
 
 LINE = "rec1.dat 16x1+24 1000.0(3)/mV 16 2 -34 -215 0 lead aVL of arm"
@@ -144,3 +144,11 @@ def test_parse_header__line_that_cannot_be_understood(line: str) -> None:
         RejectReason.UNREADABLE,
         "WFDB signal line 2 cannot be understood",
     )
+
+
+def test_parse_header__size_is_limited() -> None:
+    header = b"r 1 500 10\nr.dat 16 200 16 0 0 0 0 I\n"
+    largest = header + b"#" * (MAX_HEADER_BYTES - len(header))
+    assert len(parse_header(largest).signals) == 1
+    wanted = "WFDB header has 1000001 bytes, the limit is 1000000"
+    assert_rejected(lambda: parse_header(largest + b"#"), RejectReason.UNREADABLE, wanted)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import codecs
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.xml import (
+    MAX_ITEMS,
+    MAX_TAG_BYTES,
     decode_xml,
     mentions_poor_quality,
     number_of,
@@ -53,7 +56,9 @@ def test_parse_xml__bytes_that_do_not_fit_spoil_only_their_text() -> None:
     assert text_of(root, "v") == "1,2"
 
 
-@pytest.mark.parametrize("encoding", ["no-such-encoding", "hex", "undefined"])
+@pytest.mark.parametrize(
+    "encoding", ["no-such-encoding", "hex", "undefined", "punycode", "idna", "unicode_escape"]
+)
 def test_decode_xml__unknown_encoding_is_unreadable(encoding: str) -> None:
     data = f'<?xml version="1.0" encoding="{encoding}"?><r/>'.encode()
     assert_rejected(
@@ -113,6 +118,54 @@ def test_parse_xml__namespaces_are_dropped() -> None:
     root = parse_xml(b'<q:r xmlns:q="urn:q" xmlns="urn:d"><a><q:b>7</q:b></a></q:r>')
     assert root.tag == "r"
     assert text_of(root, "a/b") == "7"
+
+
+@pytest.mark.parametrize(
+    ("body", "good"),
+    [
+        ("<a/>" * (MAX_ITEMS - 1), True),
+        ("<a/>" * MAX_ITEMS, False),
+        ("<a b='1'/>" * (MAX_ITEMS // 2 - 1), True),
+        ("<a b='1'/>" * (MAX_ITEMS // 2), False),
+        ("<a>" * (MAX_ITEMS + 1), False),  # never closed: the limit comes before the end
+    ],
+    ids=["elements", "too-many-elements", "attributes", "too-many-attributes", "deep"],
+)
+def test_parse_xml__number_of_elements_and_attributes_is_limited(body: str, good: bool) -> None:
+    data = f"<r>{body}</r>".encode()
+    if good:
+        assert len(parse_xml(data)) > 0
+    else:
+        wanted = "more than 50000 elements and attributes"
+        assert_rejected(lambda: parse_xml(data), RejectReason.UNREADABLE, wanted)
+
+
+def test_parse_xml__stops_early_in_a_document_of_millions_of_elements() -> None:
+    data = b"<r>" + b"<a/>" * 5_000_000  # 20 MB; parsed whole it takes seconds and over 1 GB
+    tracemalloc.start()
+    try:
+        assert_rejected(lambda: parse_xml(data), RejectReason.UNREADABLE, "more than 50000")
+        peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+    # Two or three copies of the document, and 50,000 elements.
+    assert peak_mb < 100
+
+
+@pytest.mark.parametrize(
+    "start", ["<r ", "<r><!-- ", "<r><?pi "], ids=["start-tag", "comment", "instruction"]
+)
+def test_parse_xml__one_tag_of_megabytes_is_refused(start: str) -> None:
+    data = start.encode() + b"x" * (MAX_TAG_BYTES + 200_000)
+    wanted = "XML has a tag or comment of more than 1000000 bytes"
+    assert_rejected(lambda: parse_xml(data), RejectReason.UNREADABLE, wanted)
+
+
+@pytest.mark.parametrize("body", ["{}", "<![CDATA[{}]]>"], ids=["text", "cdata"])
+def test_parse_xml__long_texts_are_read_whole(body: str) -> None:
+    samples = ",".join(str(i) for i in range(400_000))
+    root = parse_xml(f"<r><v>{body.format(samples)}</v></r>".encode())
+    assert text_of(root, "v") == samples
 
 
 def test_walk__document_order_at_any_depth() -> None:
