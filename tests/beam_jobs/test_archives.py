@@ -192,7 +192,7 @@ def test_read_members__message_does_not_quote_the_name_of_a_member(
         path.write_bytes(data)
     message = str(_read(path, "Quillfeather.xml")["Quillfeather.xml"])
     assert message.startswith("unreadable: member cannot be unpacked (")
-    assert ("it is encrypted" in message) == encrypted
+    assert ("(encrypted)" in message) == encrypted
     assert "Quillfeather" not in message
 
 
