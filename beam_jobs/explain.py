@@ -28,7 +28,7 @@ from beam_jobs.units import Unit, cut_units
 from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
-from lvm_core.quality import unscorable
+from lvm_core.plausibility import unscorable
 from models.catalog import resolve_model
 from models.interface import PredictorInputs
 from models.saliency import DEFAULT_STEPS, Saliency

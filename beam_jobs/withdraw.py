@@ -41,7 +41,7 @@ from beam_jobs.run_folder import (
 from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.errors import RejectReason, UsageError
-from lvm_core.quality import AmplitudeHistogram
+from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
 
 
 def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
@@ -140,8 +140,9 @@ def _rewrite_of(
     kept += [excluded_reject()] * n_excluded
     histogram = AmplitudeHistogram.from_list(content["amplitudes"])
     summary = UnitSummary(
-        unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram
-    )
+        unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram,
+        sources=SourceAmplitudes.from_json(content["sources"]),
+    )  # fmt: skip
     new = footer(unit, summary, content["provenance"])
     rejects_now = rejects_table(kept, plan.kind)
     n_rejects = sum(exclusions.names(reject) for reject in rejects)

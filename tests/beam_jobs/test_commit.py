@@ -137,7 +137,8 @@ def test_commit_unit__twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_footer__says_what_was_read_and_done() -> None:
     content = json.loads(CONTENT)
     assert sorted(content) == [
-        "amplitudes", "fingerprint", "n_done", "n_read", "provenance", "rejected", "unit",
+        "amplitudes", "fingerprint", "n_done", "n_read", "provenance", "rejected",
+        "sources", "unit",
     ]  # fmt: skip
     assert content["unit"] == 7
     assert content["fingerprint"] == UNIT.fingerprint

@@ -220,7 +220,7 @@ def test_layout__one_column_per_lead_in_any_order(tmp_path: Path) -> None:
 # Units
 
 
-@pytest.mark.parametrize("scale", [4.88, 1.0, 2.5, 0.1])
+@pytest.mark.parametrize("scale", [4.88, 1.0, 2.5, 0.7])
 def test_layout__integers_stay_the_integers_they_were(tmp_path: Path, scale: float) -> None:
     counts = _counts()
     signal = _signal(unit="counts", uv_per_count=scale)

@@ -10,7 +10,7 @@ import pytest
 
 from beam_jobs.inputs import IdRule
 from beam_jobs.planner import PlanningOptions, find_inputs
-from beam_jobs.scale import ScaleSample, limb_lead_differences, main, sample_scale
+from beam_jobs.scale import ScaleSample, main, sample_scale
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import cut_units
@@ -80,14 +80,6 @@ def test_sample_scale__takes_about_two_hundred(
     _write(tmp_path)
     # Three units of four ECGs give two each.
     assert _sample(tmp_path).n_ecgs == 6
-
-
-def test_limb_lead_differences__are_zero_where_leads_follow() -> None:
-    i = np.array([10, -20, 30, 50], dtype=np.int16) * 2
-    ii = np.array([40, 10, -30, 20], dtype=np.int16) * 2
-    counts = np.zeros((12, 4), dtype=np.int16)
-    counts[:6] = [i, ii, ii - i, -(i + ii) // 2, i - ii // 2, ii - i // 2]
-    assert limb_lead_differences(counts) == dict.fromkeys(("III", "aVR", "aVL", "aVF"), 0.0)
 
 
 def test_sample_scale__swapped_leads_are_odd(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def test_canonicalise__ten_seconds_at_500_hz_are_kept_exactly() -> None:
 def test_canonicalise__any_step_gives_the_source_counts_back(
     step_uv: float, limits: tuple[int, int]
 ) -> None:
-    counts = np.random.default_rng(1).integers(*limits, (5000, 12), endpoint=True)
+    low, high = np.clip((-1000 / step_uv, 1000 / step_uv), *limits).astype(int)
+    counts = np.random.default_rng(1).integers(low, high, (5000, 12), endpoint=True)
     counts[0] = limits * 6
     ecg = builders.ecg(leads_uv=(counts * step_uv).astype(np.float32), step_uv=step_uv)
     stored = canonicalise(ecg)
@@ -197,3 +198,21 @@ def test_finest_step_uv__fits_and_half_of_it_would_overflow(max_abs_uv: np.ndarr
     # A tenth of a count of margin below 32767.5, where rounding would overflow.
     overflows_when_halved = max_abs_uv / (step_uv / 2) > 32767.399
     assert (overflows_when_halved | (step_uv == FINEST_STEP_UV)).all()
+
+
+def test_canonicalise__one_absurd_lead_is_refused_before_it_coarsens_the_others() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[:, 11] *= 1000
+    error = _rejection(leads_uv=leads_uv)
+    assert error.reason is RejectReason.LEAD_OUT_OF_PROPORTION
+    assert error.message.startswith("lead V6 has an amplitude of ")
+
+
+@pytest.mark.parametrize("rate_hz", [500.0, 1000.0])
+def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(
+    rate_hz: float,
+) -> None:
+    leads_uv = builders.leads_uv(round(10 * rate_hz)) / np.float32(1000)
+    error = _rejection(leads_uv=leads_uv, sampling_rate_hz=rate_hz, step_uv=0.005)
+    assert error.reason is RejectReason.AMPLITUDE_IMPLAUSIBLE
+    assert "it looks 1,000 times too small: were millivolts read as microvolts?" in error.message
