@@ -20,6 +20,7 @@ from beam_jobs.planner import (
     Inputs,
     Keys,
     PlanningOptions,
+    check_dates,
     find_inputs,
     mark_duplicates,
     redact_excluded,
@@ -167,6 +168,7 @@ def _plan(
     if old is not None:
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
+    inputs.warnings.extend(check_dates(keys, planning.layout))
     if old is None:
         job.check_keys(keys)
     base = old or Plan(job.kind, settings, (), inputs.n_ignored)

@@ -16,8 +16,10 @@ from beam_jobs.blocks import EcgRow, Reject, amplitudes_uv
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
 from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
+from beam_jobs.parquet_input import signal_durations
 from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.sources import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.storage import join
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, cut_units
 from lvm_core.leads import DERIVED_FROM_I_AND_II
@@ -26,6 +28,11 @@ from lvm_core.quality import ScaleVerdict, scale_verdict
 
 SAMPLE_ECGS: Final = 200
 _EINTHOVEN_TOLERANCE: Final = 0.15
+
+# What is about the 10 s that a resting ECG lasts, seconds.
+ABOUT_10_S: Final = (9.5, 10.5)
+# The rates of ECGs of 10 s that the formats and public data sets use (facts sheet, section 10).
+USUAL_RATES_HZ: Final = (500, 250, 400, 1000, 240)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class ScaleSample:
         n_refused: ECGs among them whose voltages were refused when they were read.
         refused_detail: what is wrong with the first of those; None when there are none.
         odd_sources: a sentence for each folder or step whose amplitudes differ from the rest.
+        rate_problem: why the rate of a layout may be wrong; None when nothing is seen.
     """
 
     n_ecgs: int
@@ -50,6 +58,7 @@ class ScaleSample:
     n_refused: int = 0
     refused_detail: str | None = None
     odd_sources: tuple[str, ...] = ()
+    rate_problem: str | None = None
 
     @property
     def verdict(self) -> ScaleVerdict:
@@ -61,7 +70,9 @@ class ScaleSample:
 
     @property
     def problem(self) -> str | None:
-        """What cannot be right: the amplitude, else the leads; None when nothing is seen."""
+        """What cannot be right: rate, amplitude or leads; None when nothing is seen."""
+        if self.rate_problem is not None:
+            return self.rate_problem
         if self.verdict.plausible is False:
             return self.verdict.message
         return self.leads_problem
@@ -102,7 +113,31 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
         len(refused),
         refused[0].detail if refused else None,
         tuple(sources.odd(folder_names(pieces))),
+        _rate_problem(reader, units),
     )
+
+
+def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
+    """Return why samples and rate of a layout do not make about 10 s, if most ECGs do not."""
+    if reader.layout is None:
+        return None
+    seen: Counter[tuple[int, float]] = Counter()
+    for unit in _evenly(units):
+        for piece in [piece for piece in unit.pieces if piece.is_parquet][:1]:
+            uri = join(reader.roots[piece.root], piece.path)
+            seen.update(signal_durations(reader.storage, uri, piece.row_group_start, reader.layout))
+    if not seen:
+        return None
+    (n_samples, rate_hz), _ = seen.most_common(1)[0]
+    duration_s = n_samples / rate_hz
+    if ABOUT_10_S[0] <= duration_s <= ABOUT_10_S[1]:
+        return None
+    told = f"{n_samples:,} samples are {duration_s:.4g} s at {rate_hz:g} Hz"
+    for usual_hz in USUAL_RATES_HZ:
+        if ABOUT_10_S[0] <= n_samples / usual_hz <= ABOUT_10_S[1]:
+            would = f"they would be {n_samples / usual_hz:.4g} s at {usual_hz} Hz"
+            return f"{told}; {would}. Is the rate right?"
+    return f"{told}, expected about 10 s. Are the rate and the number of leads right?"
 
 
 def _odd_leads(rows: Sequence[EcgRow]) -> dict[str, float]:
@@ -123,12 +158,17 @@ def spread_rows(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Itera
 
 def _spread(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[EcgRow | Reject]:
     """Yield about `n_ecgs` ECGs or rejects, the first ones of at most 20 units spread evenly."""
-    n_units = min(len(units), 20)
-    chosen = [units[i * len(units) // n_units] for i in range(n_units)]
-    quota = -(-n_ecgs // max(1, n_units))
+    chosen = _evenly(units)
+    quota = -(-n_ecgs // max(1, len(chosen)))
     for unit in chosen:
         with reader.open(unit) as chunks:
             yield from islice((item for c in chunks for item in (*c.rows, *c.rejects)), quota)
+
+
+def _evenly(units: Sequence[Unit]) -> list[Unit]:
+    """Return at most 20 units, spread evenly."""
+    n_units = min(len(units), 20)
+    return [units[i * len(units) // n_units] for i in range(n_units)]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -157,6 +197,8 @@ def main(argv: Sequence[str]) -> int:
 def _lines(sample: ScaleSample) -> list[str]:
     lines = [f"ECGs looked at: {sample.n_ecgs}"]
     lines += [f"  not usable: {n} {reason}" for reason, n in sample.rejected.items()]
+    if sample.rate_problem is not None:
+        lines.append(f"rate: {sample.rate_problem}")
     lines.append(f"scale: {sample.verdict.message}")
     lines += [f"source: {sentence}" for sentence in sample.odd_sources]
     if sample.verdict.plausible is False:

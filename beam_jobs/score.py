@@ -214,8 +214,8 @@ class ScoreKind:
             if not self._options.accept_scale:
                 raise LvmError(
                     f"{sample.problem} ({sample.n_ecgs} ECGs looked at; nothing was scored). "
-                    "Correct the unit, the leads or the layout (lvm-ai scale-check --input ... "
-                    "looks again), or go on with --accept-scale"
+                    "Correct the unit, the rate, the leads or the layout (lvm-ai scale-check "
+                    "--input ... looks again), or go on with --accept-scale"
                 )
             say(f"warning: {sample.problem} (accepted)")
         for sentence in sample.odd_sources:

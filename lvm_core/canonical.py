@@ -156,6 +156,7 @@ def _to_counts(
 def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
     ours = {
         QualityFlag.SATURATED: bool(ecg.saturated_leads),
+        QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
         QualityFlag.LEADS_DERIVED: ecg.leads_derived,
         QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
         QualityFlag.END_REPEATED: n_missing > 0,

@@ -30,9 +30,9 @@ AMPLITUDE_PIECE_S: Final = 2
 # Microvolts of one count: converters of 24 bits have steps near 0.02 uV, of 8 bits near 40 uV.
 STEP_RANGE_UV: Final = (0.001, 100.0)
 
-# Of the median over the twelve leads. 24 real ECGs of CardioSoft, MUSE and four public WFDB
-# collections lie between 480 and 1984 uV (mean of the logarithms 1084 uV, SD a factor of 1.39), so
-# that the flags are over 3 SDs away and catch most records that are 5 times too large or small.
+# Of the median over the twelve leads. 22 real ECGs of CardioSoft, MUSE and four public WFDB
+# collections lie between 480 and 1984 uV (geometric mean 1095 uV, SD a factor of 1.38), so that the
+# flags are over 3 SDs away and catch most records that are 5 times too large or small.
 # "Low QRS voltage" (below 500 uV in all limb leads and below 1000 uV in all chest leads) is not
 # flagged by itself. The limits of rejection are over 5 SDs away: 6000 uV is twice what is flagged,
 # 100 uV is the width of a line on paper.
@@ -40,11 +40,11 @@ UNUSUAL_MEDIAN_UV: Final = (350.0, 3000.0)
 IMPLAUSIBLE_MEDIAN_UV: Final = (100.0, 6000.0)
 
 # Of any lead. An electrocardiograph must take in signals of plus and minus 5 mV (IEC 60601-2-25),
-# and 24 real ECGs reach 9462 uV; twice that range is no ECG.
+# and 22 real ECGs reach 9462 uV; twice that range is no ECG.
 UNUSUAL_LEAD_UV: Final = 10000.0
 IMPLAUSIBLE_LEAD_UV: Final = 20000.0
 
-# The largest lead over the second largest: at most 2.05 in 24 real ECGs, 1.28 in 2,000 synthetic.
+# The largest lead over the second largest: at most 2.05 in 22 real ECGs, 1.28 in 2,000 synthetic.
 LARGE_LEAD_FLAG: Final = 3.0
 LARGE_LEAD_REJECT: Final = 6.0
 # The largest limb lead over the largest chest lead: at most 1.03 in real ECGs, 1.72 in synthetic.
@@ -56,16 +56,16 @@ SMALL_END_LEAD_FLAG: Final = 0.12
 SMALL_CHEST_LEAD_REJECT: Final = 0.02
 
 # Standard deviation of what III, aVR, aVL and aVF differ from the algebra of I and II, over the
-# standard deviation of the largest limb lead: at most 0.015 in 24 real ECGs. Swapping two limb
+# standard deviation of the largest limb lead: at most 0.015 in 22 real ECGs. Swapping two limb
 # leads gives 0.15 to 2, a gain of one limb lead that is five times too large 0.66 to 0.80.
 LIMB_DIFFERENCE_FLAG: Final = 0.10
 LIMB_DIFFERENCE_REJECT: Final = 0.60
 # Devices store derived leads rounded and up to 20 uV from the algebra (facts sheet, section 10);
 # differences spread evenly to 20 uV on either side have a standard deviation of 11.5 uV.
 LIMB_DIFFERENCE_ALLOWED_UV: Final = 12.0
-# Of the means: at most 1 uV in 24 real ECGs.
+# Of the means: at most 1 uV in 22 real ECGs.
 LIMB_OFFSET_FLAG_UV: Final = 100.0
-# The mean of a lead: at most 430 uV in 24 real ECGs, which were stored without a filter.
+# The mean of a lead: at most 430 uV in 22 real ECGs, which were stored without a filter.
 BASELINE_OFFSET_FLAG_UV: Final = 2000.0
 
 # Every eighth sample (62.5 Hz) is enough for means and standard deviations over 10 s.

@@ -33,6 +33,7 @@ class QualityFlag(StrEnum):
     AMPLITUDE_UNUSUAL = "amplitude_unusual"  # outside the range of nearly all ECGs
     LEAD_OUT_OF_PROPORTION = "lead_out_of_proportion"  # one lead far larger or smaller than others
     LIMB_LEADS_INCONSISTENT = "limb_leads_inconsistent"  # they do not follow from I and II
+    GAIN_DIFFERS = "gain_differs"  # a few leads state another gain or zero than all others
     BASELINE_OFFSET = "baseline_offset"  # the mean of a lead is far from 0
     MASS_IMPLAUSIBLE = "mass_implausible"  # a prediction outside MASS_RANGE_G
     INDEX_UNKNOWN = "index_unknown"  # no LV mass index: height or weight is not known

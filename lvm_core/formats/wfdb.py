@@ -48,6 +48,7 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
         step_uv=twelve.step_uv,
         source_format="wfdb",
         saturated_leads=twelve.saturated,
+        odd_gain_leads=twelve.odd_gain,
         recorded_at=header.recorded_at,
     )
 

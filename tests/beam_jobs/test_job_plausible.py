@@ -134,6 +134,19 @@ def test_ingest__an_absurd_lead_is_rejected_before_it_coarsens_the_others(tmp_pa
     assert (kept["ecg_id"], kept["uv_per_count"]) == ("good", 5.0)
 
 
+def test_score__one_lead_of_a_gain_of_its_own_is_flagged(tmp_path: Path) -> None:
+    counts = people(1).counts[0]
+    by_lead = dict(zip(CLINICAL_LEADS, counts, strict=True))
+    record = wfdb_record(by_lead, name="r", gain="200.0(0)/mV")
+    lines = record["r.hea"].decode().splitlines()
+    lines[12] = lines[12].replace("200.0(0)/mV", "400.0(0)/mV")  # V6, half as large: plausible
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "r.dat").write_bytes(record["r.dat"])
+    (tmp_path / "in" / "r.hea").write_text("\n".join(lines) + "\n")
+    assert score(tmp_path / "in", tmp_path / "out") == 0
+    assert flags_by_id(tmp_path / "out") == {"r": ["gain_differs", "index_unknown"]}
+
+
 @needs_cases
 def test_cases__the_wrong_gains_are_flagged_or_rejected(tmp_path: Path) -> None:
     output = tmp_path / "out"

@@ -216,3 +216,8 @@ def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(
     error = _rejection(leads_uv=leads_uv, sampling_rate_hz=rate_hz, step_uv=0.005)
     assert error.reason is RejectReason.AMPLITUDE_IMPLAUSIBLE
     assert "it looks 1,000 times too small: were millivolts read as microvolts?" in error.message
+
+
+def test_canonicalise__leads_of_another_gain_are_flagged() -> None:
+    stored = canonicalise(builders.ecg(odd_gain_leads=("V2",)))
+    assert stored.quality_flags == (QualityFlag.GAIN_DIFFERS,)
