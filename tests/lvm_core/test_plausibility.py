@@ -8,6 +8,7 @@ from lvm_core.leads import LEADS_12
 from lvm_core.plausibility import (
     Judgement,
     LimbLeads,
+    is_about_scale,
     judge_ecgs,
     lead_amplitudes,
     refuse_implausible_scale,
@@ -401,6 +402,18 @@ def test_judge_ecgs__judges_each_ecg_by_itself() -> None:
 def test_judge_ecgs__synthetic_ecgs_of_any_calibration_pass(seed: int, gain: float) -> None:
     (judgement,) = judge_ecgs(builders.counts_block(1, seed), builders.steps(1, 5.0 * gain))
     assert judgement.rejection is None
+
+
+def test_judgement__tells_which_ecgs_hold_a_signal() -> None:
+    counts = np.concatenate([builders.counts_block(1)] * 4)
+    counts[1, _V3], counts[2, [0, 1]] = 0, counts[2, [1, 0]]
+    steps = np.array([5.0, 5.0, 5.0, 5000.0], dtype=np.float32)
+    assert [judgement.has_signal for judgement in judge_ecgs(counts, steps)] == [
+        True, False, True, True,
+    ]  # fmt: skip
+    assert [is_about_scale(reason) for reason in ("lead_flat", "amplitude_implausible")] == [
+        False, True,
+    ]  # fmt: skip
 
 
 def test_refuse_implausible_scale__says_what_the_judgement_of_counts_says() -> None:
