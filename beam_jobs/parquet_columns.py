@@ -43,7 +43,7 @@ def optional_columns(layout: Layout | None) -> tuple[str, ...]:
     """Return the columns whose values are null in a file that lacks them."""
     if layout is not None:
         return layout.optional_columns
-    return tuple(name for name in schemas.ECGS.names if name not in schemas.ECG_REQUIRED)
+    return ("participant_id", "recorded_at", *AMPLITUDES, "measured_by", "quality_flags")
 
 
 def _expected_types(

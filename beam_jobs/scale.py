@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -49,6 +49,7 @@ class ScaleSample:
         refused_detail: what is wrong with the first of those; None when there are none.
         odd_sources: a sentence for each folder or step whose amplitudes differ from the rest.
         rate_problem: why the rate of a layout may be wrong; None when nothing is seen.
+        flagged: sampled ECGs that would be scored with a flag of their signal, by flag.
     """
 
     n_ecgs: int
@@ -59,6 +60,7 @@ class ScaleSample:
     refused_detail: str | None = None
     odd_sources: tuple[str, ...] = ()
     rate_problem: str | None = None
+    flagged: dict[str, int] = field(default_factory=dict)
 
     @property
     def verdict(self) -> ScaleVerdict:
@@ -95,11 +97,13 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     rows = [item for item in seen if isinstance(item, EcgRow)]
     refused = [item for item in seen if isinstance(item, Reject) and is_about_scale(item.reason)]
     rejected = Counter(item.reason for item in refused)
+    flagged: Counter[str] = Counter()
     with_signal = []
     for row in rows:
         (judgement,) = judge_ecgs(row.counts[None], np.array([row.uv_per_count], np.float32))
         if judgement.rejection is not None:
             rejected[judgement.rejection.reason.value] += 1
+        flagged.update(judgement.flags)
         if judgement.has_signal:
             with_signal.append(row)
     amplitudes = amplitudes_uv(with_signal)
@@ -114,6 +118,7 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
         refused[0].detail if refused else None,
         tuple(sources.odd(folder_names(pieces))),
         _rate_problem(reader, units),
+        dict(sorted(flagged.items())),
     )
 
 
@@ -197,6 +202,7 @@ def main(argv: Sequence[str]) -> int:
 def _lines(sample: ScaleSample) -> list[str]:
     lines = [f"ECGs looked at: {sample.n_ecgs}"]
     lines += [f"  not usable: {n} {reason}" for reason, n in sample.rejected.items()]
+    lines += [f"  flagged: {n} {flag}" for flag, n in sample.flagged.items()]
     if sample.rate_problem is not None:
         lines.append(f"rate: {sample.rate_problem}")
     lines.append(f"scale: {sample.verdict.message}")

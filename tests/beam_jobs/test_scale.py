@@ -110,6 +110,17 @@ def test_main__wrong_scale_or_leads_exit_with_1(
     assert "aVR (" in capsys.readouterr().out
 
 
+def test_main__counts_records_that_are_rejected_or_flagged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = [5.0] * (N - 2) + [5e-4, 50.0]
+    steps[0] = 1.2  # under a quarter of the true step
+    write_ecg_parquet(tmp_path / "x.parquet", N, uv_per_count=pa.array(steps, pa.float32()))
+    main(["--input", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "\n  not usable: 2 amplitude_implausible\n  flagged: 1 amplitude_unusual\n" in shown
+
+
 def test_main__nothing_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected a file, a folder or a glob"):
         main(["--input", f"{tmp_path}/absent"])
