@@ -22,7 +22,7 @@ from beam_jobs.units import Unit, UnitSummary
 from lvm_core import schemas
 from lvm_core.errors import EcgRejected, LvmError
 from lvm_core.leads import LEADS_12
-from lvm_core.quality import AmplitudeHistogram
+from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
 
 RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}
 REJECTS_FOLDER: Final = "rejects"
@@ -113,6 +113,7 @@ def footer(
         "n_done": summary.n_done,
         "rejected": dict(sorted(summary.rejected.items())),
         "amplitudes": summary.amplitudes.to_list(),
+        "sources": summary.sources.to_json(),
         "provenance": dict(provenance),
         "rows_sha256": asdict(rows),
     }
@@ -244,6 +245,7 @@ def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary |
         content["n_done"],
         content["rejected"],
         AmplitudeHistogram.from_list(content["amplitudes"]),
+        sources=SourceAmplitudes.from_json(content["sources"]),
     )
 
 

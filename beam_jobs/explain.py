@@ -34,7 +34,7 @@ from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
-from lvm_core.quality import unscorable
+from lvm_core.plausibility import unscorable
 from lvm_core.sharing import add_share_option
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
 from models.catalog import resolve_model

@@ -21,6 +21,7 @@ from beam_jobs.planner import (
     Inputs,
     Keys,
     PlanningOptions,
+    check_dates,
     find_inputs,
     ignored_text,
     mark_duplicates,
@@ -42,6 +43,7 @@ from beam_jobs.run_folder import (
     write_duplicates,
 )
 from beam_jobs.runners import make_runner, run_pipeline
+from beam_jobs.sources import folder_names
 from beam_jobs.units import Unit, UnitSummary, cut_units, merge_summaries
 from beam_jobs.units_transform import UnitJob, build
 from beam_jobs.withdraw import remove_people
@@ -177,6 +179,7 @@ def _plan(
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
     keys.forecast = job.forecast(exclusions)
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
+    inputs.warnings.extend(check_dates(keys, planning.layout))
     if old is None:
         job.check_keys(keys)
     people = job.people(keys.forecast)
@@ -354,6 +357,10 @@ class _Run:
         report["quality_flags"] = flags
         problems = self._problems(total)
         report["problems"] = problems
+        odd_sources = total.sources.odd(folder_names(self.plan.pieces))
+        report["scale"]["odd_sources"] = odd_sources
+        for sentence in odd_sources:
+            say(f"warning: {sentence}")
         if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):
             say(
                 f"warning: none of the {len(self.exclusions)} listed identifiers is in this run; "

@@ -34,13 +34,14 @@ from beam_jobs.planner import Keys, PlanningOptions
 from beam_jobs.progress import PROGRESS
 from beam_jobs.report import software_versions
 from beam_jobs.run_folder import RunFolder
+from beam_jobs.sources import folder_digest_of, source_amplitudes
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core import schemas
 from lvm_core.canonical import signal_sha256
 from lvm_core.leads import LEADS_12
-from lvm_core.quality import AmplitudeHistogram
+from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
 
 _BASE_MB = 350
 _PER_ECG_MB = 0.1  # the packed file, twice while it is written
@@ -92,7 +93,8 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
     rejects: list[Reject] = []
     writer = EcgParquetWriter()
     n_done = 0
-    amplitudes = AmplitudeHistogram()
+    amplitudes, sources = AmplitudeHistogram(), SourceAmplitudes()
+    folder_of = folder_digest_of(unit.pieces)
     with job.reader.open(unit) as chunks:
         for chunk in prefetch(chunks, 2):
             n_read += chunk.n_read
@@ -101,9 +103,13 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             if kept.rows:
                 writer.write(ecg_table(kept.rows))
                 n_done += len(kept.rows)
-                amplitudes = amplitudes.add(amplitudes_uv(kept.rows))
+            rows_uv = amplitudes_uv(kept.rows)
+            amplitudes = amplitudes.add(rows_uv)
+            sources = sources.merge(source_amplitudes(kept.rows, rows_uv, kept.rejects, folder_of))
             PROGRESS.advance(chunk.n_read)
-    summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes)
+    summary = UnitSummary(
+        unit.number, n_read, n_done, reasons_of(rejects), amplitudes, sources=sources
+    )
     check_reconciles(unit, summary)
     provenance = {"settings": job.settings, "versions": software_versions()}
     rejected = rejects_table(rejects, "ingest")

@@ -34,8 +34,8 @@ class SignalLayout(StrictSettings):
     order: Literal["lead_major", "sample_major"] | None = None
     leads: tuple[str, ...] | None = None
     unit: Literal["mV", "uV", "counts"]
-    uv_per_count: Annotated[float, Field(gt=0)] | str | None = None
-    sampling_rate_hz: Annotated[float, Field(gt=0)] | str
+    uv_per_count: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str | None = None
+    sampling_rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str
 
     @field_validator("leads")
     @classmethod
@@ -114,12 +114,16 @@ class Layout(StrictSettings):
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """Columns that a file must have."""
-        signal = self.signal
-        named = (self.ecg_id, self.participant_id, self.recorded_at, *self.measurements.values())
-        by_row = (signal.uv_per_count, signal.sampling_rate_hz)
-        columns = [name for name in named if name is not None]
-        columns += [value for value in by_row if isinstance(value, str)]
-        return tuple(dict.fromkeys([*columns, *signal.signal_columns]))
+        by_row = (self.signal.uv_per_count, self.signal.sampling_rate_hz)
+        columns = [self.ecg_id, *(value for value in by_row if isinstance(value, str))]
+        return tuple(dict.fromkeys([*columns, *self.signal.signal_columns]))
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns whose values are null in a file that lacks them."""
+        named = (self.participant_id, self.recorded_at, *self.measurements.values())
+        needed = self.needed_columns
+        return tuple(dict.fromkeys(name for name in named if name and name not in needed))
 
 
 def _canonical(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ class ScoreOptions(RunOptions):
         input_convention: how microvolts become the network's input.
         bsa: formula of the body surface area.
         lvh_preset: thresholds of the LV mass index.
-        accept_scale: go on although the scale looks wrong.
+        accept_scale: go on although the scale, the leads or the rate of a layout look wrong.
         recalibration: URI of a file of `lvm-ai recalibrate`, or None.
     """
 
@@ -199,7 +199,9 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
     )
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
     parser.add_argument(
-        "--accept-scale", action="store_true", help="go on although voltages or leads look wrong"
+        "--accept-scale",
+        action="store_true",
+        help="go on although voltages, leads or the rate look wrong",
     )
     args = parser.parse_args(argv)
     return ScoreOptions(

@@ -17,6 +17,13 @@ def column_problems(schema: pa.Schema, layout: Layout | None) -> tuple[RejectRea
     """Return why a file's columns cannot be read, or None when they can."""
     needed = schemas.ECG_REQUIRED if layout is None else layout.needed_columns
     leads = LEADS_12 if layout is None else layout.signal.signal_columns
+    twice = [name for name in (*needed, *optional_columns(layout)) if schema.names.count(name) > 1]
+    if twice:
+        reason = RejectReason.MISSING_LEAD if set(twice) & set(leads) else RejectReason.UNREADABLE
+        return reason, (
+            f"columns occur more than once: {', '.join(twice)}; expected each once, "
+            "rename or remove the others"
+        )
     missing = [name for name in needed if name not in schema.names]
     wrong = [
         f"{name} (is {schema.field(name).type}, expected {expected})"
@@ -30,6 +37,13 @@ def column_problems(schema: pa.Schema, layout: Layout | None) -> tuple[RejectRea
     parts = [f"columns are missing: {', '.join(missing)}"] if missing else []
     parts += [f"columns of another type: {', '.join(wrong)}"] if wrong else []
     return reason, "; ".join(parts)
+
+
+def optional_columns(layout: Layout | None) -> tuple[str, ...]:
+    """Return the columns whose values are null in a file that lacks them."""
+    if layout is not None:
+        return layout.optional_columns
+    return ("participant_id", "recorded_at", *AMPLITUDES, "measured_by", "quality_flags")
 
 
 def _expected_types(

@@ -23,7 +23,7 @@ from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core import schemas
 from lvm_core.canonical import FINEST_STEP_UV, canonicalise, interpolate_missing
 from lvm_core.ecg import Ecg, Measurements
-from lvm_core.errors import EcgRejected, LvmError, RejectReason, described
+from lvm_core.errors import EcgRejected, LvmError, RejectReason
 from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
 
 READ_ROWS: Final = 64
@@ -219,7 +219,8 @@ class ParquetReader:
 
     def _columns(self, schema: pa.Schema) -> list[str]:
         if self._layout is not None:
-            return list(self._layout.needed_columns)
+            wanted = (*self._layout.needed_columns, *self._layout.optional_columns)
+            return [name for name in wanted if name in schema.names]
         return [name for name in schemas.ECGS.names if name in schema.names]
 
     def _chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
@@ -309,7 +310,8 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
             value = dt.datetime.fromisoformat(text)
         except ValueError:
             detail = (
-                f"recorded_at is {described(text)}, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+                f"recorded_at is written as {pattern_of(text)}, expected YYYY-MM-DDTHH:MM:SS or "
+                "a timestamp"
             )
             return None, EcgRejected(RejectReason.UNREADABLE, detail)
     if isinstance(value, dt.datetime):
@@ -317,6 +319,45 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
     if isinstance(value, dt.date):
         return dt.datetime.combine(value, dt.time()), None
     return None, None
+
+
+def pattern_of(text: str) -> str:
+    """Return how a text is written, without what it says: digits become 9 and letters a."""
+    shown = "".join("9" if c.isdigit() else "a" if c.isalpha() else c for c in text[:25])
+    return f"{shown} ..." if len(text) > len(shown) else shown
+
+
+def signal_durations(
+    storage: Storage, uri: str, row_group: int, layout: Layout, n_rows: int = 10
+) -> list[tuple[int, float]]:
+    """Return the number of samples of a lead and the rate, hertz, of some rows of a row group.
+
+    Rows that cannot be read are left out: scoring rejects them.
+    """
+    signal = layout.signal
+    rate = signal.sampling_rate_hz
+    columns = [signal.signal_columns[0], *([rate] if isinstance(rate, str) else [])]
+    n_leads = 1 if signal.columns is not None else len(signal.lead_names)
+    found = []
+    try:
+        with storage.open(uri) as stream:
+            batches = open_parquet(stream).iter_batches(
+                n_rows, [row_group], list(dict.fromkeys(columns)), use_threads=False
+            )
+            batch = next(batches, None)
+    except DAMAGE:
+        return []
+    if batch is None:
+        return []
+    for i in range(batch.num_rows):
+        rate_hz = batch.column(rate)[i].as_py() if isinstance(rate, str) else rate
+        try:
+            n_samples = len(_flat(batch.column(columns[0]), i, columns[0])) // n_leads
+        except EcgRejected:
+            continue
+        if rate_hz is not None and np.isfinite(rate_hz) and rate_hz > 0:
+            found.append((n_samples, float(rate_hz)))
+    return found
 
 
 def _no_id(path: str, row: int) -> Reject:
@@ -395,7 +436,8 @@ class _LayoutDecoder:
     def __call__(
         self, batch: pa.RecordBatch, path: str, first_row: int
     ) -> Iterator[EcgRow | Reject]:
-        keys = _keys(batch, self._names.get)
+        there = set(batch.schema.names)
+        keys = _keys(batch, lambda name: n if (n := self._names.get(name)) in there else None)
         for i, ecg_id in enumerate(keys.ecg_id):
             row = first_row + i
             person = keys.participant_id[i]

@@ -21,8 +21,15 @@ from beam_jobs.inputs import (
 )
 from beam_jobs.layout import Layout
 from beam_jobs.local_files import FileKind, shown_path
-from beam_jobs.parquet_columns import column_problems
-from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
+from beam_jobs.parquet_columns import column_problems, optional_columns
+from beam_jobs.parquet_input import (
+    Footer,
+    key_text,
+    local_time,
+    pattern_of,
+    read_footer,
+    read_keys,
+)
 from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.run_folder import REPORT_NAME, RunFolder
@@ -48,6 +55,7 @@ class Inputs:
         n_parquet: Parquet files among them.
         unread: archives of kinds that are not read.
         warnings: what the user should know.
+        absent_columns: optional columns that a Parquet file lacks, by path of the file.
     """
 
     roots: tuple[str, ...]
@@ -57,6 +65,7 @@ class Inputs:
     n_parquet: int = 0
     unread: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def ignored_text(ignored: Mapping[str, int]) -> str:
@@ -106,10 +115,11 @@ def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions)
         found.n_files += _n_files(listing)
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
-        found.pieces.extend(_sorted_pieces(storage, index, listing, options, found.warnings))
+        found.pieces.extend(_sorted_pieces(storage, index, listing, options, found))
     _refuse_unread_archives(found, options)
     _refuse_emptiness(found, uris, options)
     _refuse_foreign_parquet(found, options)
+    _check_absent_columns(found, options)
     _refuse_useless_pattern(found, options)
     if options.layout is not None and not any(piece.is_parquet for piece in found.pieces):
         found.warnings.append("--layout is given, but no Parquet is among the inputs")
@@ -261,9 +271,9 @@ def _sorted_pieces(
     root: int,
     listing: InputListing,
     options: PlanningOptions,
-    warnings: list[str],
+    found: Inputs,
 ) -> list[Piece]:
-    """Return the pieces of one root in the order of their paths."""
+    """Return the pieces of one root in the order of their paths; note the rest in `found`."""
     groups: list[tuple[str, list[Piece]]] = []
     for record in listing.records:
         groups.append((record.main, [_record_piece(root, record, None, options)]))
@@ -275,7 +285,7 @@ def _sorted_pieces(
     for archive in listing.archives:
         n_records = len(archive.records)
         if archives.is_streamed(archive.entry.relative) and n_records > 4 * options.unit_ecgs:
-            warnings.append(
+            found.warnings.append(
                 f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
                 "TAR is one unit: it is not done in parallel and needs memory; a .zip or .tar "
                 "would be cut"
@@ -291,9 +301,11 @@ def _sorted_pieces(
             spans = pool.map(
                 lambda entry: _parquet_pieces(storage, root, entry, options), listing.parquet
             )
-            for entry, (pieces, warning) in zip(listing.parquet, spans, strict=True):
-                groups.append((entry.relative, pieces))
-                warnings.extend([warning] if warning else [])
+            for entry, span in zip(listing.parquet, spans, strict=True):
+                groups.append((entry.relative, span.pieces))
+                found.warnings.extend([span.warning] if span.warning else [])
+                if span.absent is not None:
+                    found.absent_columns[entry.relative] = span.absent
     groups.sort(key=lambda group: group[0])
     return [piece for _, pieces in groups for piece in pieces]
 
@@ -352,26 +364,43 @@ def _broken(root: int, entry: FileEntry, problem: EcgRejected) -> Piece:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _ParquetFile:
+    """A Parquet file, cut into spans of row groups.
+
+    Attributes:
+        pieces: its spans; one piece that says why, where it cannot be read.
+        warning: about its row groups.
+        absent: optional columns that it lacks; None where it cannot be read.
+    """
+
+    pieces: list[Piece]
+    warning: str | None = None
+    absent: tuple[str, ...] | None = None
+
+
 def _parquet_pieces(
     storage: Storage, root: int, entry: FileEntry, options: PlanningOptions
-) -> tuple[list[Piece], str | None]:
-    """Cut a Parquet file into spans of row groups; also return a warning about its row groups."""
+) -> _ParquetFile:
     try:
         footer = read_footer(storage, entry.uri)
     except EcgRejected as problem:
-        return [_broken(root, entry, problem)], None
+        return _ParquetFile([_broken(root, entry, problem)])
     unfit = column_problems(footer.schema, options.layout)
     if unfit is not None:
         piece = _broken(root, entry, EcgRejected(*unfit))
-        return [replace(piece, n_ecgs=footer.metadata.num_rows)], None
+        return _ParquetFile([replace(piece, n_ecgs=footer.metadata.num_rows)])
     pieces = list(_spans(root, entry, footer, options.unit_ecgs))
+    names = set(footer.schema.names)
+    absent = tuple(name for name in optional_columns(options.layout) if name not in names)
     largest = max(footer.row_group_rows, default=0)
     if largest <= MAX_ROW_GROUP_ROWS:
-        return pieces, None
-    return pieces, (
+        return _ParquetFile(pieces, absent=absent)
+    warning = (
         f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
         "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
     )
+    return _ParquetFile(pieces, warning, absent)
 
 
 def _spans(root: int, entry: FileEntry, footer: Footer, unit_ecgs: int) -> Iterator[Piece]:
@@ -399,6 +428,63 @@ def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
             f"{wrong[0].path}: {wrong[0].detail}; expected {what}. Other people's Parquet is read "
             "with --layout FILE (docs/layouts.md); device files become Parquet with lvm-ai ingest"
         )
+    if not options.parquet_allowed:
+        return
+    by_detail: dict[str, list[Piece]] = {}
+    for piece in wrong:
+        by_detail.setdefault(piece.detail or "", []).append(piece)
+    for detail, pieces in by_detail.items():
+        n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
+        found.warnings.append(
+            f"{_named(pieces[0].path, len(pieces))}: {detail}. All {n_ecgs} ECGs there will be "
+            "rejected"
+        )
+
+
+def _named(first: str, n_files: int) -> str:
+    return first if n_files == 1 else f"{first} and {n_files - 1} more files"
+
+
+def _check_absent_columns(found: Inputs, options: PlanningOptions) -> None:
+    """Warn of optional columns that some Parquet files lack.
+
+    Raises:
+        UsageError: a column that the layout names is in no file: its name is wrong.
+    """
+    n_files = len(found.absent_columns)
+    for column in optional_columns(options.layout):
+        lacking = [path for path, absent in found.absent_columns.items() if column in absent]
+        if not lacking:
+            continue
+        if len(lacking) < n_files:
+            found.warnings.append(
+                f"{_named(lacking[0], len(lacking))}: column {column} is missing, which other "
+                "files have; its values are taken as null"
+            )
+        elif options.layout is not None:
+            raise UsageError(
+                f"{_named(lacking[0], n_files)}: column {column}, which the layout names, is "
+                "missing; correct the name in the layout, or remove it there"
+            )
+
+
+def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
+    """Return warnings about files in which no date of recording can be read.
+
+    Raises:
+        UsageError: that is so in each file that has dates.
+    """
+    if not keys.unreadable_dates:
+        return []
+    column = (None if layout is None else layout.recorded_at) or "recorded_at"
+    first, pattern = next(iter(keys.unreadable_dates.items()))
+    told = (
+        f"{_named(first, len(keys.unreadable_dates))}: column {column} is written as {pattern}, "
+        "and no value in the file can be read; expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+    )
+    if len(keys.unreadable_dates) == keys.n_dated_files:
+        raise UsageError(f"{told}. Write it anew, or leave the column out: it is optional")
+    return [f"{told}. Its ECGs will be rejected"]
 
 
 @dataclass
@@ -410,12 +496,16 @@ class Keys:
         people: participant_id of everything so far.
         dates: earliest and latest recording of each participant_id.
         forecast: counts how the participant table fits the ECGs; None without a table.
+        n_dated_files: Parquet files with a date of recording.
+        unreadable_dates: how dates are written, by path of each file of which none can be read.
     """
 
     seen: set[str] = field(default_factory=set)
     people: set[str] = field(default_factory=set)
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
     forecast: JoinForecast | None = None
+    n_dated_files: int = 0
+    unreadable_dates: dict[str, str] = field(default_factory=dict)
 
     def add(
         self, ecg_id: str, person: str | None, time: dt.datetime | None, *, date_comes_later: bool
@@ -424,6 +514,15 @@ class Keys:
         self.seen.add(ecg_id)
         if self.forecast is not None:
             self.forecast.add(ecg_id, person, time, date_comes_later=date_comes_later)
+
+    def note_dates(self, path: str, times: Sequence[object]) -> None:
+        """Note whether any date of recording of a file can be read."""
+        given = [time for time in times if time is not None]
+        if not given:
+            return
+        self.n_dated_files += 1
+        if all(local_time(time)[1] is not None for time in given):
+            self.unreadable_dates[path] = pattern_of(str(given[0]))
 
 
 def mark_duplicates(
@@ -451,6 +550,7 @@ def mark_duplicates(
             key = (piece.root, piece.path)
             if key not in columns:
                 columns = {key: _key_columns(storage, roots, piece, layout)}
+                keys.note_dates(piece.path, columns[key][2])
             marked.append(_mark_span(piece, columns[key], keys))
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen

@@ -17,7 +17,7 @@ from lvm_core import schemas
 from lvm_core.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
 from lvm_core.ecg_rules import ecg_rules
 from lvm_core.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
-from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
+from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, QualityFlag
 from lvm_core.recalibration import Recalibration
 from lvm_core.tables import Demographics
 
@@ -45,8 +45,10 @@ class ScoredRow:
     lvh_score: float = float("nan")
 
     @classmethod
-    def of(cls, row: EcgRow, people: Demographics, i: int, model_id: str) -> ScoredRow:
-        """Return the row of an ECG without its results."""
+    def of(
+        cls, row: EcgRow, people: Demographics, i: int, model_id: str, flags: tuple[str, ...] = ()
+    ) -> ScoredRow:
+        """Return the row of an ECG without its results; `flags` are those of its signal."""
         return cls(
             row.ecg_id,
             people.participant_id[i],
@@ -57,7 +59,7 @@ class ScoredRow:
             _inside(BMI_RANGE_KG_M2, people.bmi_kg_m2[i]),
             float(people.height_cm[i]),
             float(people.weight_kg[i]),
-            (*row.quality_flags, *people.flags[i]),
+            (*row.quality_flags, *flags, *people.flags[i]),
             row.amplitudes,
             row.measured_by,
         )
@@ -102,10 +104,13 @@ def predictions_table(
     columns.update(_rule_columns(numbers, sex))
     columns["sex"] = [_SEX_TEXT.get(code) for code in sex.tolist()]
     for name in (
-        "ecg_id", "participant_id", "recorded_at", "model_id", "quality_flags", "measured_by",
-        "signal_sha256",
+        "ecg_id", "participant_id", "recorded_at", "model_id", "measured_by", "signal_sha256",
     ):  # fmt: skip
         columns[name] = [getattr(row, name) for row in rows]
+    columns["quality_flags"] = [
+        (*row.quality_flags, *((QualityFlag.INDEX_UNKNOWN.value,) if unknown else ()))
+        for row, unknown in zip(rows, np.isnan(numbers["lvmi_pred_g_m2"]).tolist(), strict=True)
+    ]
     if recalibration is not None:
         is_its_model = np.array(
             [row.model_id == recalibration.model_id for row in rows], dtype=bool

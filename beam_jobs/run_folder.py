@@ -212,14 +212,10 @@ def write_duplicates(folder: RunFolder, plan: Plan) -> int:
 
 
 def count_flags(folder: RunFolder, plan: Plan) -> dict[str, int]:
-    """Return how many results have each quality flag, and how many have no LV mass index."""
-    columns = ["quality_flags", *(["lvmi_pred_g_m2"] if plan.kind == "score" else [])]
-    table = folder.read_result_columns(plan, columns)
+    """Return how many results have each quality flag."""
+    table = folder.read_result_columns(plan, ["quality_flags"])
     counts = pc.value_counts(pc.list_flatten(table["quality_flags"].combine_chunks()))
-    found = {item["values"]: item["counts"] for item in counts.to_pylist()}
-    if plan.kind == "score" and (unknown := table["lvmi_pred_g_m2"].null_count):
-        found["index_unknown"] = unknown
-    return dict(sorted(found.items()))
+    return dict(sorted((item["values"], item["counts"]) for item in counts.to_pylist()))
 
 
 def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from beam_jobs.blocks import EcgRow, amplitudes_uv
+from beam_jobs.blocks import EcgRow, Reject, amplitudes_uv
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
 from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
+from beam_jobs.parquet_input import signal_durations
 from beam_jobs.planner import PlanningOptions, find_inputs
+from beam_jobs.sources import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.storage import join
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, cut_units
 from lvm_core.command_line import ArgumentParser
-from lvm_core.leads import LEADS_12, derive_limb_leads
-from lvm_core.quality import ScaleVerdict, scale_verdict, unscorable
+from lvm_core.leads import DERIVED_FROM_I_AND_II
+from lvm_core.plausibility import LimbLeads, is_about_scale, judge_ecgs
+from lvm_core.quality import ScaleVerdict, scale_verdict
 
 SAMPLE_ECGS: Final = 200
 _EINTHOVEN_TOLERANCE: Final = 0.15
+
+# What is about the 10 s that a resting ECG lasts, seconds.
+ABOUT_10_S: Final = (9.5, 10.5)
+# The rates of ECGs of 10 s that the formats and public data sets use (facts sheet, section 10).
+USUAL_RATES_HZ: Final = (500, 250, 400, 1000, 240)
 
 
 @dataclass(frozen=True)
@@ -31,26 +40,41 @@ class ScaleSample:
     """What a sample of a run's ECGs shows.
 
     Attributes:
-        n_ecgs: ECGs looked at that could be scored.
+        n_ecgs: ECGs looked at that hold a signal.
         median_uv: median lead II amplitude, microvolts; NaN when there are none.
         odd_leads: derived limb leads that do not fit I and II in the median ECG, with their
-            relative difference.
+            difference from the algebra over the largest limb lead.
         rejected: sampled ECGs that must not be scored, by reason.
+        n_refused: ECGs among them whose voltages were refused when they were read.
+        refused_detail: what is wrong with the first of those; None when there are none.
+        odd_sources: a sentence for each folder or step whose amplitudes differ from the rest.
+        rate_problem: why the rate of a layout may be wrong; None when nothing is seen.
+        flagged: sampled ECGs that would be scored with a flag of their signal, by flag.
     """
 
     n_ecgs: int
     median_uv: float
     odd_leads: dict[str, float]
     rejected: dict[str, int]
+    n_refused: int = 0
+    refused_detail: str | None = None
+    odd_sources: tuple[str, ...] = ()
+    rate_problem: str | None = None
+    flagged: dict[str, int] = field(default_factory=dict)
 
     @property
     def verdict(self) -> ScaleVerdict:
         """Whether the amplitude can be right."""
+        if self.n_refused > self.n_ecgs:
+            seen = f"{self.n_refused} of {self.n_refused + self.n_ecgs} ECGs cannot be right"
+            return ScaleVerdict(False, None, f"{seen}, the first because its {self.refused_detail}")
         return scale_verdict(self.median_uv)
 
     @property
     def problem(self) -> str | None:
-        """What cannot be right: the amplitude, else the leads; None when nothing is seen."""
+        """What cannot be right: rate, amplitude or leads; None when nothing is seen."""
+        if self.rate_problem is not None:
+            return self.rate_problem
         if self.verdict.plausible is False:
             return self.verdict.message
         return self.leads_problem
@@ -69,51 +93,87 @@ class ScaleSample:
 
 def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     """Look at about 200 ECGs spread evenly over units."""
-    amplitudes: list[float] = []
-    differences: list[dict[str, float]] = []
-    rejected: dict[str, int] = {}
-    for row in spread_rows(reader, units, SAMPLE_ECGS):
-        problem = unscorable(row.counts, row.uv_per_count)
-        if problem is not None:
-            rejected[problem.reason.value] = rejected.get(problem.reason.value, 0) + 1
-            continue
-        amplitudes.append(float(amplitudes_uv([row])[0]))
-        differences.append(limb_lead_differences(row.counts))
-    medians = {
-        lead: float(np.median([d[lead] for d in differences]))
-        for lead in (differences[0] if differences else ())
-    }
-    odd = {lead: value for lead, value in medians.items() if value > _EINTHOVEN_TOLERANCE}
-    median_uv = float(np.median(amplitudes)) if amplitudes else float("nan")
-    return ScaleSample(len(amplitudes), median_uv, odd, dict(sorted(rejected.items())))
+    seen = list(_spread(reader, units, SAMPLE_ECGS))
+    rows = [item for item in seen if isinstance(item, EcgRow)]
+    refused = [item for item in seen if isinstance(item, Reject) and is_about_scale(item.reason)]
+    rejected = Counter(item.reason for item in refused)
+    flagged: Counter[str] = Counter()
+    with_signal = []
+    for row in rows:
+        (judgement,) = judge_ecgs(row.counts[None], np.array([row.uv_per_count], np.float32))
+        if judgement.rejection is not None:
+            rejected[judgement.rejection.reason.value] += 1
+        flagged.update(judgement.flags)
+        if judgement.has_signal:
+            with_signal.append(row)
+    amplitudes = amplitudes_uv(with_signal)
+    pieces = [piece for unit in units for piece in unit.pieces]
+    sources = source_amplitudes(with_signal, amplitudes, refused, folder_digest_of(pieces))
+    return ScaleSample(
+        len(with_signal),
+        float(np.median(amplitudes)) if with_signal else float("nan"),
+        _odd_leads(with_signal),
+        dict(sorted(rejected.items())),
+        len(refused),
+        refused[0].detail if refused else None,
+        tuple(sources.odd(folder_names(pieces))),
+        _rate_problem(reader, units),
+        dict(sorted(flagged.items())),
+    )
+
+
+def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
+    """Return why samples and rate of a layout do not make about 10 s, if most ECGs do not."""
+    if reader.layout is None:
+        return None
+    seen: Counter[tuple[int, float]] = Counter()
+    for unit in _evenly(units):
+        for piece in [piece for piece in unit.pieces if piece.is_parquet][:1]:
+            uri = join(reader.roots[piece.root], piece.path)
+            seen.update(signal_durations(reader.storage, uri, piece.row_group_start, reader.layout))
+    if not seen:
+        return None
+    (n_samples, rate_hz), _ = seen.most_common(1)[0]
+    duration_s = n_samples / rate_hz
+    if ABOUT_10_S[0] <= duration_s <= ABOUT_10_S[1]:
+        return None
+    told = f"{n_samples:,} samples are {duration_s:.4g} s at {rate_hz:g} Hz"
+    for usual_hz in USUAL_RATES_HZ:
+        if ABOUT_10_S[0] <= n_samples / usual_hz <= ABOUT_10_S[1]:
+            would = f"they would be {n_samples / usual_hz:.4g} s at {usual_hz} Hz"
+            return f"{told}; {would}. Is the rate right?"
+    return f"{told}, expected about 10 s. Are the rate and the number of leads right?"
+
+
+def _odd_leads(rows: Sequence[EcgRow]) -> dict[str, float]:
+    """Return the derived limb leads that do not fit I and II in the median ECG."""
+    if not rows:
+        return {}
+    shares = np.stack(
+        [LimbLeads.of(row.counts[None], np.ones(1, np.float32)).share[0] for row in rows]
+    )
+    medians = zip(DERIVED_FROM_I_AND_II, np.median(shares, axis=0).tolist(), strict=True)
+    return {lead: share for lead, share in medians if share > _EINTHOVEN_TOLERANCE}
 
 
 def spread_rows(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[EcgRow]:
     """Yield about `n_ecgs` ECGs, the first ones of at most 20 units spread evenly."""
-    n_units = min(len(units), 20)
-    chosen = [units[i * len(units) // n_units] for i in range(n_units)]
-    quota = -(-n_ecgs // max(1, n_units))
+    return (item for item in _spread(reader, units, n_ecgs) if isinstance(item, EcgRow))
+
+
+def _spread(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[EcgRow | Reject]:
+    """Yield about `n_ecgs` ECGs or rejects, the first ones of at most 20 units spread evenly."""
+    chosen = _evenly(units)
+    quota = -(-n_ecgs // max(1, len(chosen)))
     for unit in chosen:
         with reader.open(unit) as chunks:
-            yield from islice((row for chunk in chunks for row in chunk.rows), quota)
+            yield from islice((item for c in chunks for item in (*c.rows, *c.rejects)), quota)
 
 
-def limb_lead_differences(counts: NDArray[np.int16]) -> dict[str, float]:
-    """Return how far each derived limb lead is from the one computed of I and II.
-
-    Args:
-        counts: (12, n_samples) int16, `LEADS_12` order.
-
-    Returns:
-        For III, aVR, aVL and aVF the standard deviation of the difference over that of the lead;
-        near 0 where names and order are right, near or above 1 where leads are swapped.
-    """
-    leads = dict(zip(LEADS_12, counts.astype(np.float64), strict=True))
-    derived = derive_limb_leads(leads["I"], leads["II"])
-    return {
-        lead: float(np.std(leads[lead] - value) / max(np.std(value), 1e-12))
-        for lead, value in derived.items()
-    }
+def _evenly(units: Sequence[Unit]) -> list[Unit]:
+    """Return at most 20 units, spread evenly."""
+    n_units = min(len(units), 20)
+    return [units[i * len(units) // n_units] for i in range(n_units)]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,13 +195,18 @@ def main(argv: Sequence[str]) -> int:
     )
     sample = sample_scale(UnitReader(storage, inputs.roots, layout), units)
     sys.stdout.write("\n".join(_lines(sample)) + "\n")
-    return 0 if sample.verdict.plausible and sample.problem is None else 1
+    good = sample.verdict.plausible and sample.problem is None and not sample.odd_sources
+    return 0 if good else 1
 
 
 def _lines(sample: ScaleSample) -> list[str]:
     lines = [f"ECGs looked at: {sample.n_ecgs}"]
     lines += [f"  not usable: {n} {reason}" for reason, n in sample.rejected.items()]
+    lines += [f"  flagged: {n} {flag}" for flag, n in sample.flagged.items()]
+    if sample.rate_problem is not None:
+        lines.append(f"rate: {sample.rate_problem}")
     lines.append(f"scale: {sample.verdict.message}")
+    lines += [f"source: {sentence}" for sentence in sample.odd_sources]
     if sample.verdict.plausible is False:
         return lines
     if sample.leads_problem is not None:

@@ -253,10 +253,12 @@ class ScoreKind:
             if not self._options.accept_scale:
                 raise LvmError(
                     f"{sample.problem} ({sample.n_ecgs} ECGs looked at; nothing was scored). "
-                    "Correct the unit, the leads or the layout (lvm-ai scale-check --input ... "
-                    "looks again), or go on with --accept-scale"
+                    "Correct the unit, the rate, the leads or the layout (lvm-ai scale-check "
+                    "--input ... looks again), or go on with --accept-scale"
                 )
             say(f"warning: {sample.problem} (accepted)")
+        for sentence in sample.odd_sources:
+            say(f"warning: among {sample.n_ecgs} ECGs looked at, {sentence}")
         median_uv = None if sample.n_ecgs == 0 else round(sample.median_uv, 1)
         return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
 

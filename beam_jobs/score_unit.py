@@ -33,6 +33,7 @@ from beam_jobs.prediction_table import ScoredRow, predictions_table
 from beam_jobs.progress import PROGRESS
 from beam_jobs.raw_input import excluded_reject
 from beam_jobs.report import WAITS
+from beam_jobs.sources import folder_digest_of, source_amplitudes
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
@@ -40,7 +41,14 @@ from lvm_core.body import Bsa
 from lvm_core.canonical import signal_sha256
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset
-from lvm_core.quality import AmplitudeHistogram, Rejection, scorable
+from lvm_core.plausibility import judge_ecgs
+from lvm_core.quality import (
+    MASS_RANGE_G,
+    AmplitudeHistogram,
+    QualityFlag,
+    Rejection,
+    SourceAmplitudes,
+)
 from lvm_core.recalibration import Recalibration
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
 from models.interface import EcgPredictor, Predictions
@@ -106,7 +114,7 @@ def begin_unit(
     if done is not None:
         PROGRESS.advance(done.n_read)
         return lambda: done
-    work = _UnitWork(context, meanwhile)
+    work = _UnitWork(context, folder_digest_of(unit.pieces), meanwhile)
     with _adding_to(work.stage_s, "total"), context.reader.open(unit) as chunks:
         for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
             work.add(chunk)
@@ -128,6 +136,7 @@ def _finish_unit(
             work.amplitudes,
             None,
             work.stage_s,
+            work.sources,
         )
         check_reconciles(unit, summary)
         with _adding_to(work.stage_s, "writer_wait"):
@@ -145,7 +154,7 @@ def score_first_rows(unit: Unit, context: ScoreContext, n_rows: int) -> pa.Table
     An ECG's bits depend on its place in its batch but not on its batch-mates, so they are those
     of the whole unit.
     """
-    work = _UnitWork(context)
+    work = _UnitWork(context, folder_digest_of(unit.pieces))
     with context.reader.open(unit) as chunks:
         for chunk in chunks:
             chunk.rows = chunk.rows[:n_rows]
@@ -228,11 +237,13 @@ class _UnitWork:
     """The state of one unit: rows accepted, batches under way, rejects."""
 
     context: ScoreContext
+    folder_of: Callable[[str], str]
     meanwhile: Callable[[], None] = lambda: None
     n_read: int = 0
     scored: list[ScoredRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
+    sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
     filling: dict[int, _Batch] = field(default_factory=dict)
     pending: dict[Future[tuple[Predictions, list[str]]], _Batch] = field(default_factory=dict)
     spare: dict[int, list[_Batch]] = field(default_factory=dict)
@@ -244,38 +255,49 @@ class _UnitWork:
         chunk = self.context.exclusions.of_chunk(chunk)
         self.rejects.extend(chunk.rejects)
         if not chunk.rows:
+            self._note_sources([], chunk)
             return
-        problems = scorable(
+        judgements = judge_ecgs(
             np.stack([row.counts for row in chunk.rows]),
             np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32),
         )
-        good = [row for row, bad in zip(chunk.rows, problems, strict=True) if bad is None]
-        self.amplitudes = self.amplitudes.add(amplitudes_uv(good))
+        measured = [row for row, its in zip(chunk.rows, judgements, strict=True) if its.has_signal]
+        self._note_sources(measured, chunk)
         people = demographics_of(self.context.participants, chunk.rows)
         for i, row in enumerate(chunk.rows):
-            problem = problems[i]
+            problem = judgements[i].rejection
             if self.context.exclusions.hits(row.ecg_id, people.participant_id[i]):
                 self.rejects.append(excluded_reject())
             elif problem is not None:
                 person = people.participant_id[i]
                 self.rejects.append(row.rejected(problem.reason.value, problem.message, person))
             else:
-                self._route(row, people, i)
+                self._route(row, people, i, judgements[i].flags)
 
-    def _route(self, row: EcgRow, people: Demographics, i: int) -> None:
+    def _note_sources(self, measured: Sequence[EcgRow], chunk: Chunk) -> None:
+        """Add the amplitudes of ECGs that hold a signal, in all and by source."""
+        measured_uv = amplitudes_uv(measured)
+        self.amplitudes = self.amplitudes.add(measured_uv)
+        self.sources = self.sources.merge(
+            source_amplitudes(measured, measured_uv, chunk.rejects, self.folder_of)
+        )
+
+    def _route(self, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]) -> None:
         """Give an ECG to the first model that can score it, or reject it."""
         refusal: Rejection | None = None
         for k, predictor in enumerate(self.context.predictors):
             problem = demographics_problem(people, i) if predictor.needs_demographics else None
             if problem is None:
-                self._enqueue(k, row, people, i)
+                self._enqueue(k, row, people, i, flags)
                 return
             refusal = refusal or problem
         assert refusal is not None
         reason, message = refusal.reason.value, refusal.message
         self.rejects.append(row.rejected(reason, message, people.participant_id[i]))
 
-    def _enqueue(self, k: int, row: EcgRow, people: Demographics, i: int) -> None:
+    def _enqueue(
+        self, k: int, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]
+    ) -> None:
         predictor = self.context.predictors[k]
         batch = self.filling.get(k)
         if batch is None:
@@ -290,7 +312,7 @@ class _UnitWork:
         batch.age_years[slot] = people.age_years[i]
         batch.sex[slot] = people.sex_code[i]
         batch.bmi_kg_m2[slot] = people.bmi_kg_m2[i]
-        self.scored.append(ScoredRow.of(row, people, i, predictor.spec.model_id))
+        self.scored.append(ScoredRow.of(row, people, i, predictor.spec.model_id, flags))
         if slot + 1 == predictor.batch_size:
             self._submit(k)
 
@@ -309,9 +331,12 @@ class _UnitWork:
         for future in done:
             predictions, hashes = future.result()
             batch = self.pending.pop(future)
+            odd_mass = MASS_RANGE_G.is_outside(predictions.lvm_pred_g)
             for j, place in enumerate(batch.places):
                 row = self.scored[place]
                 row.lvm_pred_g = float(predictions.lvm_pred_g[j])
+                if odd_mass[j]:
+                    row.quality_flags = (*row.quality_flags, QualityFlag.MASS_IMPLAUSIBLE.value)
                 row.lvh_score = float(predictions.lvh_score[j])
                 row.signal_sha256 = hashes[j]
             batch.clear()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
 from beam_jobs import archives
-from lvm_core.quality import AmplitudeHistogram
+from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
 
-RESULTS_VERSION: Final = 2
+RESULTS_VERSION: Final = 3
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
 
 DEFAULT_UNIT_ECGS: Final = 1024
@@ -156,6 +156,7 @@ class UnitSummary:
         amplitudes: QRS amplitudes in lead II of what was read.
         failed: message of a fault that left the unit undone (local runner only).
         stage_s: seconds waited for the reader, the engine and the writer.
+        sources: the same amplitudes by folder and step.
     """
 
     number: int
@@ -165,6 +166,7 @@ class UnitSummary:
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
     failed: str | None = None
     stage_s: Mapping[str, float] = field(default_factory=dict)
+    sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
 
     @property
     def n_rejected(self) -> int:
@@ -178,14 +180,16 @@ def merge_summaries(summaries: Iterable[UnitSummary]) -> UnitSummary:
     rejected: Counter[str] = Counter()
     amplitudes = AmplitudeHistogram()
     stage_s: Counter[str] = Counter()
+    sources = SourceAmplitudes()
     for summary in summaries:
         n_read += summary.n_read
         n_done += summary.n_done
         rejected.update(summary.rejected)
         amplitudes = amplitudes.merge(summary.amplitudes)
         stage_s.update(summary.stage_s)
+        sources = sources.merge(summary.sources)
     return UnitSummary(
-        -1, n_read, n_done, dict(sorted(rejected.items())), amplitudes, None, dict(stage_s)
+        -1, n_read, n_done, dict(sorted(rejected.items())), amplitudes, None, dict(stage_s), sources
     )
 
 

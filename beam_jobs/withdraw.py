@@ -45,7 +45,7 @@ from beam_jobs.storage import Storage
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, RejectReason, UsageError
-from lvm_core.quality import AmplitudeHistogram
+from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.sharing import add_share_option
 from lvm_core.tables import ParticipantTable
 
@@ -151,7 +151,12 @@ def _rewrite_of(
     kept += [excluded_reject()] * n_excluded
     histogram = AmplitudeHistogram.from_list(content["amplitudes"])
     summary = UnitSummary(
-        unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram
+        unit.number,
+        content["n_read"],
+        table.num_rows,
+        reasons_of(kept),
+        histogram,
+        sources=SourceAmplitudes.from_json(content["sources"]),
     )
     rejects_now = rejects_table(kept, plan.kind)
     hashes = RowHashes(rows_sha256(table), rows_sha256(rejects_now))

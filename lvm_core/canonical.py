@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lvm_core.ecg import N_LEADS, Ecg
 from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.plausibility import refuse_implausible_scale
 from lvm_core.quality import QualityFlag, check_finite
 from lvm_core.resample import (
     TARGET_RATE_HZ,
@@ -99,7 +100,8 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
 
     Raises:
         EcgRejected: `unsupported_rate`; `too_short`, less than 9.98 s; `non_finite`, a sample of
-            the first 10 s is missing.
+            the first 10 s is missing; `amplitude_implausible` and `lead_out_of_proportion`, before
+            anything is rounded.
     """
     rate_hz = supported_rate_hz(ecg.sampling_rate_hz)
     if ecg.duration_s < MIN_DURATION_S:
@@ -123,9 +125,10 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
 
 
 def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
-    """Return the first 10 s at 500 Hz, and perhaps a little more."""
+    """Return the first 10 s at 500 Hz, and perhaps a little more, of a plausible recording."""
     n_needed = DURATION_S * rate_hz
     check_finite(leads_uv[:n_needed])
+    refuse_implausible_scale(leads_uv[:n_needed], rate_hz)
     # What follows the 10 s is real signal for the filter, as long as it was recorded.
     margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
     n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
@@ -153,6 +156,7 @@ def _to_counts(
 def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
     ours = {
         QualityFlag.SATURATED: bool(ecg.saturated_leads),
+        QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
         QualityFlag.LEADS_DERIVED: ecg.leads_derived,
         QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
         QualityFlag.END_REPEATED: n_missing > 0,

@@ -46,6 +46,7 @@ class Ecg:
         source_format: `cardiosoft_xml`, `muse_xml` or `wfdb`.
         leads_derived: True when III, aVR, aVL and aVF were computed from I and II.
         saturated_leads: leads that stay at a limit of the source's integer type.
+        odd_gain_leads: leads whose gain or zero differs from the one that nearly all others share.
         recorded_at: local date and time of the recording, without a zone; None when unknown.
         header_participant_id: the identifier in the file, used only when the user asks for it.
         measurements: what the device measured.
@@ -61,6 +62,7 @@ class Ecg:
     source_format: str
     leads_derived: bool = False
     saturated_leads: tuple[str, ...] = ()
+    odd_gain_leads: tuple[str, ...] = ()
     recorded_at: dt.datetime | None = None
     header_participant_id: str | None = None
     measurements: Measurements = field(default_factory=Measurements)

@@ -1,21 +1,19 @@
-"""What makes an ECG unusable, what is only worth a flag, and whether a run's scale is right."""
+"""Quality flags, missing samples, ranges of people's values, and whether a run's scale is right."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from functools import reduce
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.leads import LEADS_12
-
-# The twelve standard deviations of a real ECG are 2 to 10 fold apart (facts sheet, section 10);
-# within 1 % of each other they were scaled lead by lead, and the voltages are lost.
-STANDARDISED_MAX_SD_RATIO: Final = 1.01
 
 
 class QualityFlag(StrEnum):
@@ -38,6 +36,13 @@ class QualityFlag(StrEnum):
     BMI_OUT_OF_RANGE = "bmi_out_of_range"
     HEIGHT_OUT_OF_RANGE = "height_out_of_range"
     WEIGHT_OUT_OF_RANGE = "weight_out_of_range"
+    AMPLITUDE_UNUSUAL = "amplitude_unusual"  # outside the range of nearly all ECGs
+    LEAD_OUT_OF_PROPORTION = "lead_out_of_proportion"  # one lead far larger or smaller than others
+    LIMB_LEADS_INCONSISTENT = "limb_leads_inconsistent"  # they do not follow from I and II
+    GAIN_DIFFERS = "gain_differs"  # a few leads state another gain or zero than all others
+    BASELINE_OFFSET = "baseline_offset"  # the mean of a lead is far from 0
+    MASS_IMPLAUSIBLE = "mass_implausible"  # a prediction outside MASS_RANGE_G
+    INDEX_UNKNOWN = "index_unknown"  # no LV mass index: height or weight is not known
 
 
 class Rejection(NamedTuple):
@@ -50,105 +55,6 @@ class Rejection(NamedTuple):
 
     reason: RejectReason
     message: str
-
-
-def _constant_lead_message(counts: NDArray[np.int16], uv: float, constant: Sequence[int]) -> str:
-    parts = [f"{LEADS_12[lead]} at {counts[lead, 0] * uv:g} uV" for lead in constant]
-    n_samples = counts.shape[1]
-    if len(parts) == 1:
-        lead, value = parts[0].split(" at ")
-        return f"lead {lead} is constant at {value} over {n_samples} samples"
-    return f"leads {', '.join(parts)} are constant over {n_samples} samples"
-
-
-def _standard_deviation_ratio(counts: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return the largest of the leads' standard deviations over the smallest; none is 0.
-
-    Args:
-        counts: (n, leads, n_samples).
-    """
-    # Sums as matrix products: half the time, and this is done for every ECG.
-    centred = counts.astype(np.float32)
-    ones = np.ones(counts.shape[2], dtype=np.float32)
-    centred -= (centred @ ones / np.float32(counts.shape[2]))[:, :, None]
-    variance = np.vecdot(centred, centred)
-    return np.asarray(np.sqrt(variance.max(axis=1) / variance.min(axis=1)), dtype=np.float32)
-
-
-def unscorable(counts: NDArray[np.int16], uv_per_count: float) -> Rejection | None:
-    """Return why an ECG must not be scored, or None when it may be; see `scorable`.
-
-    Args:
-        counts: (12, n_samples) int16, leads in `LEADS_12` order.
-        uv_per_count: microvolts of one count.
-    """
-    (problem,) = scorable(counts[None], np.array([uv_per_count], dtype=np.float32))
-    return problem
-
-
-def scorable(
-    counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]
-) -> list[Rejection | None]:
-    """Return for each ECG why it must not be scored, or None when it may be.
-
-    In this order: the step is not a finite value above 0 (`non_finite`); all samples of all leads
-    are 0 (`lead_all_zero`); a lead is constant at any value (`lead_flat`; only exact constants, as
-    a lead that fell off is, because a threshold on small signals would reject real low voltage);
-    the standard deviations of the leads agree within 1 % (`lead_standardised`).
-
-    Args:
-        counts: (n, 12, n_samples) int16, leads in `LEADS_12` order.
-        uv_per_count: (n,) float32, microvolts of one count.
-
-    Raises:
-        ValueError: a shape or the dtype is not what is stated above.
-    """
-    if counts.ndim != 3 or counts.shape[1] != len(LEADS_12) or counts.shape[2] == 0:
-        raise ValueError(f"counts has shape {counts.shape}, expected (n, 12, n_samples)")
-    if counts.dtype != np.int16:
-        raise ValueError(f"counts is {counts.dtype}, expected int16")
-    if uv_per_count.shape != (len(counts),):
-        raise ValueError(f"uv_per_count has shape {uv_per_count.shape}, expected ({len(counts)},)")
-    low, high = counts.min(axis=2), counts.max(axis=2)
-    stepped = np.isfinite(uv_per_count) & (uv_per_count > 0)
-    moving = np.flatnonzero(stepped & (low != high).all(axis=1))
-    ranges = high[moving].astype(np.int32) - low[moving]
-    # Of each ECG the two leads that differ most, nearly always enough.
-    two = np.stack([ranges.argmin(axis=1), ranges.argmax(axis=1)], axis=1)
-    ratio = _standard_deviation_ratio(counts[moving[:, None], two])
-    clear = np.zeros(len(counts), dtype=np.bool_)
-    clear[moving] = ratio > STANDARDISED_MAX_SD_RATIO
-    problems: list[Rejection | None] = [None] * len(counts)
-    for i in np.flatnonzero(~clear).tolist():
-        problems[i] = _rejection(counts[i], float(uv_per_count[i]), low[i], high[i])
-    return problems
-
-
-def _rejection(
-    counts: NDArray[np.int16], uv: float, low: NDArray[np.int16], high: NDArray[np.int16]
-) -> Rejection | None:
-    """Return what is wrong with one ECG, of which the smallest and largest counts are known."""
-    if not (np.isfinite(uv) and uv > 0):
-        return Rejection(
-            RejectReason.NON_FINITE,
-            f"uv_per_count is {uv:g} uV, expected a finite value above 0",
-        )
-    if not (low.any() or high.any()):
-        return Rejection(
-            RejectReason.LEAD_ALL_ZERO,
-            f"all twelve leads are 0 uV over {counts.shape[1]} samples; no signal was recorded",
-        )
-    constant = np.flatnonzero(low == high).tolist()
-    if constant:
-        return Rejection(RejectReason.LEAD_FLAT, _constant_lead_message(counts, uv, constant))
-    ratio = float(_standard_deviation_ratio(counts[None])[0])
-    if ratio <= STANDARDISED_MAX_SD_RATIO:
-        return Rejection(
-            RejectReason.LEAD_STANDARDISED,
-            f"the standard deviations of the twelve leads agree within {100 * (ratio - 1):.2g} %; "
-            "the leads were scaled one by one, expected microvolts or counts as recorded",
-        )
-    return None
 
 
 def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_samples: int) -> str:
@@ -195,7 +101,7 @@ class PlausibleRange:
     low: float
     high: float
 
-    def is_outside(self, values: NDArray[np.float64] | float) -> NDArray[np.bool_]:
+    def is_outside(self, values: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return, elementwise, whether a value is known and outside; an unknown one (NaN) is not.
 
         Args:
@@ -216,6 +122,12 @@ AGE_RANGE_YEARS: Final = PlausibleRange("age_years", 18.0, 110.0)
 BMI_RANGE_KG_M2: Final = PlausibleRange("bmi_kg_m2", 10.0, 80.0)
 HEIGHT_RANGE_CM: Final = PlausibleRange("height_cm", 100.0, 250.0)
 WEIGHT_RANGE_KG: Final = PlausibleRange("weight_kg", 25.0, 350.0)
+
+# Predictions outside are flagged. CMR in healthy adults of UK Biobank: 42 (SD 7) g/m2 in women, 53
+# (SD 9) g/m2 in men (Petersen SE et al., J Cardiovasc Magn Reson 2017;19:18), so that three SDs
+# below the mean of a woman of 1.5 m2 are 32 g. The published models give 89.7 g with an SD of
+# 24.8 g (facts of the training set): 250 g are 6.5 SDs above, and beyond what they were trained on.
+MASS_RANGE_G: Final = PlausibleRange("lvm_pred_g", 30.0, 250.0)
 
 
 def _check_range(
@@ -315,9 +227,22 @@ def scale_verdict(median_amplitude_uv: float) -> ScaleVerdict:
     if not 0 < median_amplitude_uv < np.inf:
         return ScaleVerdict(False, None, f"{seen}, {expected}; no unit explains it")
     ratio = median_amplitude_uv / TYPICAL_MEDIAN_AMPLITUDE_UV
+    factor, cause = scale_mistake(ratio)
+    return ScaleVerdict(False, factor, f"{seen}, {expected}; it looks {cause}")
+
+
+def scale_mistake(ratio: float) -> tuple[float, str]:
+    """Return the common mistake that explains voltages of a wrong size best.
+
+    Args:
+        ratio: how many times too large the voltages seem, above 0.
+
+    Returns:
+        The factor of the mistake, and its size and cause in words.
+    """
     factor, cause = min(_SCALE_MISTAKES, key=lambda mistake: abs(np.log(ratio / mistake[0])))
     size = f"{factor:,.0f} times too large" if factor > 1 else f"{1 / factor:,.0f} times too small"
-    return ScaleVerdict(False, factor, f"{seen}, {expected}; it looks {size}: {cause}")
+    return factor, f"{size}: {cause}"
 
 
 _BINS_PER_DECADE: Final = 20
@@ -386,3 +311,172 @@ class AmplitudeHistogram:
             return float(_BIN_EDGES_UV[-1])
         inside = (self.n / 2 - below[bin_index]) / self.counts[bin_index]
         return float(_BIN_EDGES_UV[bin_index - 1] * 10 ** (inside / _BINS_PER_DECADE))
+
+
+# More folders or steps than this are no sources: a folder a person, a step a record.
+MAX_SOURCES: Final = 50
+
+# A group of 3 ECGs or more is named when its median is beyond 3 times the rest's. One of 30 or more
+# is known so well (standard error about 10 %) that 1.75 times is no difference between patients.
+_MIN_ECGS: Final = 3
+_FACTOR: Final = 3.0
+_MANY_ECGS: Final = 30
+_FACTOR_OF_MANY: Final = 1.75
+
+Histograms = Mapping[str, AmplitudeHistogram]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAmplitudes:
+    """Lead II amplitudes by first-level folder and by step; adds up in any order.
+
+    Folders are digests: the footers that hold them must not hold a name that a folder may have.
+
+    Attributes:
+        folders: by digest of the folder; None for more than `MAX_SOURCES`.
+        steps: by microvolts of one count, four digits; None for more than `MAX_SOURCES`.
+        refused: ECGs whose voltages were refused before they could be measured, by digest of the
+            folder; empty when `folders` is None.
+    """
+
+    folders: Histograms | None = field(default_factory=dict)
+    steps: Histograms | None = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        folders: Sequence[str],
+        steps_uv: Sequence[float],
+        amplitudes_uv: NDArray[np.float64],
+        refused: Sequence[str] = (),
+    ) -> Self:
+        """Return the amplitudes of ECGs by the digests of their folders and by their steps.
+
+        Args:
+            folders: of each ECG that was measured.
+            steps_uv: of each, microvolts of one count.
+            amplitudes_uv: of each, as `qrs_amplitude_uv` gives them.
+            refused: folder of each ECG whose voltages were refused before.
+        """
+        steps = [f"{step_uv:.4g}" for step_uv in steps_uv]
+        by_folder = _grouped(folders, amplitudes_uv)
+        many = len({*folders, *refused}) > MAX_SOURCES
+        return cls(
+            None if many else by_folder,
+            _grouped(steps, amplitudes_uv),
+            {} if many else dict(sorted(Counter(refused).items())),
+        )
+
+    def merge(self, other: SourceAmplitudes) -> SourceAmplitudes:
+        """Return the sum of both."""
+        folders = _merged(self.folders, other.folders)
+        refused = Counter(self.refused) + Counter(other.refused)
+        if folders is not None and len({*folders, *refused}) > MAX_SOURCES:
+            folders = None
+        return SourceAmplitudes(
+            folders,
+            _merged(self.steps, other.steps),
+            {} if folders is None else dict(sorted(refused.items())),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {
+            "folders": _to_json(self.folders),
+            "steps": _to_json(self.steps),
+            "refused": dict(self.refused),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+        return cls(
+            _from_json(content["folders"]), _from_json(content["steps"]), dict(content["refused"])
+        )
+
+    def odd(self, names: Mapping[str, str]) -> list[str]:
+        """Return a sentence for each group that differs from the rest as a wrong gain would.
+
+        Args:
+            names: of folders by digest; a folder without a name is not shown.
+        """
+        found = [f"{names[key]}: {said}" for key, said in self._odd_folders() if key in names]
+        found += [f"ECGs with {key} uV per count: {said}" for key, said in _odd(self.steps)]
+        return found
+
+    def _odd_folders(self) -> Iterator[tuple[str, str]]:
+        yield from _odd(self.folders)
+        n_measured = {key: own.n for key, own in (self.folders or {}).items()}
+        n_refused = sum(self.refused.values())
+        n_all = sum(n_measured.values()) + n_refused
+        for key, n in self.refused.items():
+            own = n + n_measured.get(key, 0)
+            rest_share = (n_refused - n) / max(1, n_all - own)
+            if n >= _MIN_ECGS and n / own > 0.5 > rest_share:
+                yield (
+                    key,
+                    f"the voltages of {n} of {own} records were refused; is their unit or gain "
+                    "right?",
+                )
+
+
+def _grouped(keys: Sequence[str], amplitudes_uv: NDArray[np.float64]) -> Histograms | None:
+    distinct = sorted(set(keys))
+    if len(distinct) > MAX_SOURCES:
+        return None
+    if len(distinct) == 1:
+        return {distinct[0]: AmplitudeHistogram().add(amplitudes_uv)}
+    array = np.array(keys)
+    return {key: AmplitudeHistogram().add(amplitudes_uv[array == key]) for key in distinct}
+
+
+def _merged(one: Histograms | None, other: Histograms | None) -> Histograms | None:
+    if one is None or other is None:
+        return None
+    keys = {*one, *other}
+    if len(keys) > MAX_SOURCES:
+        return None
+    empty = AmplitudeHistogram()
+    return {key: one.get(key, empty).merge(other.get(key, empty)) for key in sorted(keys)}
+
+
+def _to_json(histograms: Histograms | None) -> dict[str, list[list[int]]] | None:
+    """Return the counts above 0 as pairs of their place and the count."""
+    if histograms is None:
+        return None
+    return {
+        key: [[place, n] for place, n in enumerate(histogram.to_list()) if n]
+        for key, histogram in histograms.items()
+    }
+
+
+def _from_json(content: Mapping[str, list[list[int]]] | None) -> Histograms | None:
+    if content is None:
+        return None
+    found = {}
+    for key, pairs in content.items():
+        counts = AmplitudeHistogram().to_list()
+        for place, n in pairs:
+            counts[place] = n
+        found[key] = AmplitudeHistogram.from_list(counts)
+    return found
+
+
+def _odd(histograms: Histograms | None) -> Iterator[tuple[str, str]]:
+    if histograms is None or len(histograms) < 2:
+        return
+    for key, own in histograms.items():
+        others = (h for name, h in histograms.items() if name != key)
+        rest = reduce(AmplitudeHistogram.merge, others)
+        # The larger part is not the odd one: both sides of a pair would be named otherwise.
+        if own.n < _MIN_ECGS or own.n > rest.n:
+            continue
+        ratio = own.median_uv() / max(rest.median_uv(), 1e-9)
+        limit = _FACTOR_OF_MANY if own.n >= _MANY_ECGS else _FACTOR
+        if not 1 / limit <= ratio <= limit:
+            yield (
+                key,
+                f"{own.n} records, median amplitude {ratio:.2g} times that of the rest; is their "
+                "unit or gain right?",
+            )

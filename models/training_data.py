@@ -20,10 +20,10 @@ from lvm_core.ecg import N_LEADS
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset, lvh_arrays
+from lvm_core.plausibility import judge_ecgs
 from lvm_core.quality import (
     AGE_RANGE_YEARS,
     BMI_RANGE_KG_M2,
-    scorable,
 )
 from lvm_core.tables import ParticipantTable
 from models.spec import N_SAMPLES
@@ -33,6 +33,7 @@ from models.training_tables import CmrTable, read_cmr, read_participants
 
 LVH_PRESET: Final = LvhPreset.KHURSHID2021
 _SIGNALS_FILE: Final = "signals.npy"
+_JUDGED_TOGETHER: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,9 +306,17 @@ def _read_signals(places: list[_Place], counts: NDArray[np.int16]) -> NDArray[np
 
 
 def _without_bad_signals(data: TrainingSet, excluded: Counter[str]) -> TrainingSet:
-    findings = scorable(data.counts, data.uv_per_count)
-    excluded.update(finding.reason.value for finding in findings if finding is not None)
-    good = np.array([finding is None for finding in findings], dtype=np.bool_)
+    # In parts: the judgement makes copies, and all signals together may be larger than memory.
+    rejections = [
+        judgement.rejection
+        for start in range(0, len(data), _JUDGED_TOGETHER)
+        for judgement in judge_ecgs(
+            data.counts[start : start + _JUDGED_TOGETHER],
+            data.uv_per_count[start : start + _JUDGED_TOGETHER],
+        )
+    ]
+    excluded.update(rejection.reason.value for rejection in rejections if rejection is not None)
+    good = np.array([rejection is None for rejection in rejections], dtype=np.bool_)
     for target, source in enumerate(np.flatnonzero(good)):
         if target != source:  # moved in place: a selection would copy all signals into memory
             data.counts[target] = data.counts[source]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,8 @@ _LARGEST_STEP_UV: Final = 1e6
 # lead to the full integer range. In 278 of the 282 leads of 24 real recordings at 500 and 1000 Hz
 # the largest or smallest count lasts at most 3 samples.
 SATURATED_RUN_SAMPLES: Final = 4
+# 9 of 12 leads, 6 of 8: then the others look like a slip, and not like a way to store leads.
+SHARED_GAIN_SHARE: Final = 0.75
 INDEPENDENT_LEADS: Final = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
 
 
@@ -75,12 +78,14 @@ class TwelveLeads:
         step_uv: the smallest microvolts per count of the channels that were used.
         derived: True when one of III, aVR, aVL, aVF was computed from I and II.
         saturated: names of stored leads that stay at a limit of the source.
+        odd_gain: leads whose gain or zero differs from the one that nearly all others share.
     """
 
     leads_uv: NDArray[np.float32]
     step_uv: float
     derived: bool
     saturated: tuple[str, ...]
+    odd_gain: tuple[str, ...] = ()
 
 
 def require_leads(found: Mapping[str, object], where: str, n_other: int = 0) -> None:
@@ -152,7 +157,21 @@ def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
         saturated=tuple(
             lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()
         ),
+        odd_gain=_odd_gain(channels),
     )
+
+
+def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
+    """Return the leads that do not share the gain and the zero of at least three quarters of all.
+
+    A writer that stretches each lead to the full range gives all leads gains of their own: those
+    are right as far as can be known, and none is named.
+    """
+    calibrations = {lead: (c.uv_per_count, c.zero_count) for lead, c in channels.items()}
+    shared, n_shared = Counter(calibrations.values()).most_common(1)[0]
+    if n_shared < SHARED_GAIN_SHARE * len(channels):
+        return ()
+    return tuple(lead for lead in LEADS_12 if calibrations.get(lead, shared) != shared)
 
 
 def _check_steps(channels: Mapping[str, Channel], where: str) -> None:

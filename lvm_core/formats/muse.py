@@ -83,6 +83,7 @@ def read_muse(data: bytes) -> Ecg:
         source_format="muse_xml",
         leads_derived=twelve.derived,
         saturated_leads=twelve.saturated,
+        odd_gain_leads=twelve.odd_gain,
         recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientDemographics/PatientID"),
         measurements=read_measurements(root),

@@ -56,6 +56,7 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
         source_format="wfdb",
         leads_derived=twelve.derived,
         saturated_leads=twelve.saturated,
+        odd_gain_leads=twelve.odd_gain,
         recorded_at=header.recorded_at,
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )

@@ -143,7 +143,7 @@ def test_footer__says_what_was_read_and_done() -> None:
     content = json.loads(CONTENT)
     assert sorted(content) == [
         "amplitudes", "fingerprint", "n_done", "n_read", "provenance", "rejected",
-        "rows_sha256", "unit",
+        "rows_sha256", "sources", "unit",
     ]  # fmt: skip
     assert content["unit"] == 7
     assert content["fingerprint"] == UNIT.fingerprint

@@ -98,6 +98,17 @@ def test_explain__mistakes_are_named(
     assert not (tmp_path / "out").exists()
 
 
+def test_explain__what_scoring_rejects_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = people(4)
+    table = people_table(made, uv_per_count=[5.0, 5.0, 5e3, 5.0])
+    ecgs = write_parquet(tmp_path / "in" / "a.parquet", table)
+    given = ["--ecg-id", made.ecg_id[2]]
+    assert _explain({"ecgs": ecgs}, tmp_path / "out", *given, model=ECG_ONLY) == 2
+    assert "uv_per_count is 5000 uV, expected 0.001 to 100 uV" in capsys.readouterr().err
+
+
 def test_explain__a_model_with_demographics_needs_the_table(
     cohort: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,8 @@ from tests.beam_jobs.job_helpers import (
     masses,
     people,
     people_table,
+    reject_counts,
+    rejects,
     report,
     result_files,
     score,
@@ -59,9 +61,15 @@ def test_scale__accepted_one_goes_on_with_a_warning(
 ) -> None:
     ecgs = write_scaled(tmp_path / "in" / "a.parquet", uv_per_count)
     output = tmp_path / "out"
-    assert score(ecgs, output, "--accept-scale") == 0
+    assert score(ecgs, output, "--accept-scale", "--max-rejected-share", "1") == 0
     assert named in capsys.readouterr().err
-    assert masses(output) == fake_mass_g(people(24), uv_per_count)
+    # What no ECG is stays rejected; the others are flagged.
+    implausible = {row["ecg_id"] for row in rejects(output)}
+    assert reject_counts(output).keys() <= {"amplitude_implausible"}
+    expected = fake_mass_g(people(24), uv_per_count)
+    assert masses(output) == {k: v for k, v in expected.items() if k not in implausible}
+    assert len(implausible) < 12
+    assert report(output)["quality_flags"]["amplitude_unusual"] > 10
 
 
 def test_scale__after_a_stop_the_corrected_input_goes_into_the_same_folder(tmp_path: Path) -> None:
@@ -75,7 +83,8 @@ def test_scale__after_a_stop_the_corrected_input_goes_into_the_same_folder(tmp_p
 def test_scale__after_a_stop_the_same_command_can_be_accepted(tmp_path: Path) -> None:
     ecgs = write_scaled(tmp_path / "in" / "a.parquet", 25.0)
     assert score(ecgs, tmp_path / "out") == 1
-    assert score(ecgs, tmp_path / "out", "--accept-scale") == 0
+    accepted = ["--accept-scale", "--max-rejected-share", "1"]
+    assert score(ecgs, tmp_path / "out", *accepted) == 0
     assert score(ecgs, tmp_path / "out") == 0
 
 
@@ -90,7 +99,8 @@ def test_scale__whole_run_is_looked_at_again(
     assert score(tmp_path / "in", tmp_path / "out") == 1
     assert "scale of the whole run" in capsys.readouterr().err
     assert not (tmp_path / "out" / "_SUCCESS").exists()
-    assert score(tmp_path / "in", tmp_path / "out", "--accept-scale") == 0
+    accepted = ["--accept-scale", "--max-rejected-share", "1"]
+    assert score(tmp_path / "in", tmp_path / "out", *accepted) == 0
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_predictions_table__unknown_is_null_and_never_nan() -> None:
     assert {name for name, value in row.items() if value is not None} == {
         "ecg_id", "model_id", "lvm_pred_g", "quality_flags", "signal_sha256",
     }  # fmt: skip
-    assert row["quality_flags"] == []
+    assert row["quality_flags"] == ["index_unknown"]
 
 
 LOW = {"r_avl_uv": 0.0, "s_v1_uv": 0.0, "s_v3_uv": 0.0, "r_v5_uv": 0.0, "r_v6_uv": 0.0}

@@ -10,7 +10,7 @@ import pytest
 
 from beam_jobs.inputs import IdRule
 from beam_jobs.planner import PlanningOptions, find_inputs
-from beam_jobs.scale import ScaleSample, limb_lead_differences, main, sample_scale
+from beam_jobs.scale import ScaleSample, main, sample_scale
 from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import cut_units
@@ -82,14 +82,6 @@ def test_sample_scale__takes_about_two_hundred(
     assert _sample(tmp_path).n_ecgs == 6
 
 
-def test_limb_lead_differences__are_zero_where_leads_follow() -> None:
-    i = np.array([10, -20, 30, 50], dtype=np.int16) * 2
-    ii = np.array([40, 10, -30, 20], dtype=np.int16) * 2
-    counts = np.zeros((12, 4), dtype=np.int16)
-    counts[:6] = [i, ii, ii - i, -(i + ii) // 2, i - ii // 2, ii - i // 2]
-    assert limb_lead_differences(counts) == dict.fromkeys(("III", "aVR", "aVL", "aVF"), 0.0)
-
-
 def test_sample_scale__swapped_leads_are_odd(tmp_path: Path) -> None:
     counts = ecg_counts(N)
     avl, avf = LEADS_12.index("aVL"), LEADS_12.index("aVF")
@@ -116,6 +108,17 @@ def test_main__wrong_scale_or_leads_exit_with_1(
     _write(tmp_path / "leads", aVR=lead_array(-avr))
     assert main(["--input", str(tmp_path / "leads")]) == 1
     assert "aVR (" in capsys.readouterr().out
+
+
+def test_main__counts_records_that_are_rejected_or_flagged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = [5.0] * (N - 2) + [5e-4, 50.0]
+    steps[0] = 1.2  # under a quarter of the true step
+    write_ecg_parquet(tmp_path / "x.parquet", N, uv_per_count=pa.array(steps, pa.float32()))
+    main(["--input", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "\n  not usable: 2 amplitude_implausible\n  flagged: 1 amplitude_unusual\n" in shown
 
 
 def test_main__nothing_there_is_refused(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def test_canonicalise__ten_seconds_at_500_hz_are_kept_exactly() -> None:
 def test_canonicalise__any_step_gives_the_source_counts_back(
     step_uv: float, limits: tuple[int, int]
 ) -> None:
-    counts = np.random.default_rng(1).integers(*limits, (5000, 12), endpoint=True)
+    low, high = np.clip((-1000 / step_uv, 1000 / step_uv), *limits).astype(int)
+    counts = np.random.default_rng(1).integers(low, high, (5000, 12), endpoint=True)
     counts[0] = limits * 6
     ecg = builders.ecg(leads_uv=(counts * step_uv).astype(np.float32), step_uv=step_uv)
     stored = canonicalise(ecg)
@@ -253,3 +254,26 @@ def test_interpolate_missing__infinite_samples_are_not_missing() -> None:
     leads_uv[5, 5] = np.inf
     ecg = builders.ecg(leads_uv=leads_uv)
     assert interpolate_missing(ecg, 50) is ecg
+
+
+def test_canonicalise__one_absurd_lead_is_refused_before_it_coarsens_the_others() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[:, 11] *= 1000
+    error = _rejection(leads_uv=leads_uv)
+    assert error.reason is RejectReason.LEAD_OUT_OF_PROPORTION
+    assert error.message.startswith("lead V6 has an amplitude of ")
+
+
+@pytest.mark.parametrize("rate_hz", [500.0, 1000.0])
+def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(
+    rate_hz: float,
+) -> None:
+    leads_uv = builders.leads_uv(round(10 * rate_hz)) / np.float32(1000)
+    error = _rejection(leads_uv=leads_uv, sampling_rate_hz=rate_hz, step_uv=0.005)
+    assert error.reason is RejectReason.AMPLITUDE_IMPLAUSIBLE
+    assert "it looks 1,000 times too small: were millivolts read as microvolts?" in error.message
+
+
+def test_canonicalise__leads_of_another_gain_are_flagged() -> None:
+    stored = canonicalise(builders.ecg(odd_gain_leads=("V2",)))
+    assert stored.quality_flags == (QualityFlag.GAIN_DIFFERS,)

@@ -24,11 +24,12 @@ def test_errors__share_one_root() -> None:
 def test_reject_reason__is_the_closed_list_of_the_design() -> None:
     at_ingest = (
         "not_an_ecg unreadable truncated missing_lead unknown_unit too_short unsupported_rate "
-        "duplicate_ecg_id"
+        "duplicate_ecg_id amplitude_implausible lead_out_of_proportion"
     )
     at_score = (
         "lead_flat lead_all_zero non_finite lead_standardised participant_missing age_missing "
-        "age_out_of_range sex_unknown bmi_missing bmi_out_of_range excluded"
+        "age_out_of_range sex_unknown bmi_missing bmi_out_of_range excluded "
+        "limb_leads_inconsistent"
     )
     assert {reason.value for reason in RejectReason} == set(f"{at_ingest} {at_score}".split())
 

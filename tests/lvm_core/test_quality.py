@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -10,123 +11,21 @@ from lvm_core.quality import (
     AGE_RANGE_YEARS,
     BMI_RANGE_KG_M2,
     HEIGHT_RANGE_CM,
+    MAX_SOURCES,
     WEIGHT_RANGE_KG,
     AmplitudeHistogram,
     PlausibleRange,
-    Rejection,
+    SourceAmplitudes,
     check_age_years,
     check_bmi_kg_m2,
     check_finite,
     non_finite_message,
     qrs_amplitude_uv,
     scale_verdict,
-    scorable,
 )
 from tests import builders
 
 _V3 = 8
-
-
-def _only(counts: np.ndarray, uv_per_count: float = 5.0) -> Rejection:
-    """Return the rejection of one ECG."""
-    (rejection,) = scorable(counts[None], builders.steps(1, uv_per_count))
-    assert rejection is not None
-    return rejection
-
-
-def _scaled_lead_by_lead(spread: float) -> np.ndarray:
-    """Return (12, 5000) counts with standard deviations from 4000 to 4000 * spread."""
-    noise = np.random.default_rng(3).standard_normal((12, 5000))
-    noise = (noise - noise.mean(axis=1, keepdims=True)) / noise.std(axis=1, keepdims=True)
-    counts: np.ndarray = np.rint(noise * 4000 * np.linspace(1, spread, 12)[:, None])
-    return counts.astype(np.int16)
-
-
-def test_scorable__real_looking_ecgs_pass() -> None:
-    assert scorable(builders.counts_block(20), builders.steps(20)) == [None] * 20
-
-
-def test_scorable__answers_for_each_ecg() -> None:
-    counts = builders.counts_block(3)
-    counts[1, _V3] = 0
-    reasons = [r and r.reason for r in scorable(counts, builders.steps(3))]
-    assert reasons == [None, RejectReason.LEAD_FLAT, None]
-
-
-def test_scorable__nothing_gives_nothing() -> None:
-    assert scorable(np.zeros((0, 12, 5000), dtype=np.int16), builders.steps(0)) == []
-
-
-def test_scorable__no_signal_at_all_is_all_zero() -> None:
-    rejection = _only(np.zeros((12, 5000), dtype=np.int16))
-    assert rejection.reason is RejectReason.LEAD_ALL_ZERO
-    assert rejection.message.startswith("all twelve leads are 0 uV over 5000 samples")
-
-
-@pytest.mark.parametrize(("constant", "value"), [(0, "0 uV"), (-7, "-35 uV"), (32767, "163835 uV")])
-def test_scorable__constant_lead_is_flat_whatever_the_constant(constant: int, value: str) -> None:
-    counts = builders.counts_block(1)[0]
-    counts[_V3] = constant
-    expected = f"lead V3 is constant at {value} over 5000 samples"
-    assert _only(counts) == (RejectReason.LEAD_FLAT, expected)
-
-
-def test_scorable__several_flat_leads_are_all_named() -> None:
-    counts = builders.counts_block(1)[0]
-    counts[[0, _V3]] = [[1], [0]]
-    expected = "leads I at 5 uV, V3 at 0 uV are constant over 5000 samples"
-    assert _only(counts).message == expected
-
-
-def test_scorable__all_leads_constant_but_not_zero_is_flat() -> None:
-    assert _only(np.ones((12, 5000), dtype=np.int16)).reason is RejectReason.LEAD_FLAT
-
-
-def test_scorable__one_differing_sample_is_not_flat() -> None:
-    counts = builders.counts_block(1)
-    counts[0, _V3] = 0
-    counts[0, _V3, 2500] = 1
-    assert scorable(counts, builders.steps(1)) == [None]
-
-
-@pytest.mark.parametrize("spread", [1.0, 1.009])
-def test_scorable__equal_standard_deviations_are_standardised(spread: float) -> None:
-    rejection = _only(_scaled_lead_by_lead(spread))
-    assert rejection.reason is RejectReason.LEAD_STANDARDISED
-    assert "standard deviations of the twelve leads agree within" in rejection.message
-
-
-def test_scorable__standard_deviations_over_1_percent_apart_pass() -> None:
-    counts = _scaled_lead_by_lead(1.011)
-    assert scorable(counts[None], builders.steps(1)) == [None]
-
-
-def test_scorable__standardised_in_spite_of_an_offset() -> None:
-    counts = _scaled_lead_by_lead(1.0) // 4
-    counts += np.arange(0, 24000, 2000, dtype=np.int16)[:, None]
-    assert _only(counts).reason is RejectReason.LEAD_STANDARDISED
-
-
-@pytest.mark.parametrize("step_uv", [0.0, -5.0, float("nan"), float("inf")])
-def test_scorable__step_that_is_none_is_not_finite(step_uv: float) -> None:
-    expected = f"uv_per_count is {step_uv:g} uV, expected a finite value above 0"
-    assert _only(builders.counts_block(1)[0], step_uv) == (RejectReason.NON_FINITE, expected)
-
-
-@pytest.mark.parametrize("shape", [(12, 5000), (1, 8, 5000), (1, 12, 0)])
-def test_scorable__refuses_another_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"counts has shape .*, expected \(n, 12, n_samples\)"):
-        scorable(np.zeros(shape, dtype=np.int16), builders.steps(1))
-
-
-def test_scorable__refuses_floats() -> None:
-    with pytest.raises(ValueError, match="counts is float32, expected int16"):
-        scorable(np.zeros((1, 12, 10), dtype=np.float32), builders.steps(1))
-
-
-def test_scorable__refuses_another_number_of_steps() -> None:
-    with pytest.raises(ValueError, match=r"uv_per_count has shape \(1,\), expected \(2,\)"):
-        scorable(builders.counts_block(2), builders.steps(1))
 
 
 def test_check_finite__finite_passes() -> None:
@@ -308,3 +207,108 @@ def test_amplitude_histogram__median_above_the_last_edge_is_the_edge() -> None:
 def test_amplitude_histogram__refuses_other_counts(counts: list[int]) -> None:
     with pytest.raises(ValueError, match="an amplitude histogram has 202 counts of 0 or more"):
         AmplitudeHistogram.from_list(counts)
+
+
+def _of(folders: dict[str, list[float]], step_uv: float = 5.0) -> SourceAmplitudes:
+    keys = [folder for folder, values in folders.items() for _ in values]
+    values = np.array([value for values in folders.values() for value in values])
+    return SourceAmplitudes.of(keys, [step_uv] * len(keys), values)
+
+
+_NAMES = {"a": "siteA", "b": "siteB"}
+
+
+def _times(line: str) -> float:
+    return float(line.split("median amplitude ")[1].split(" times")[0])
+
+
+def test_source_amplitudes__a_folder_three_times_the_rest_is_odd() -> None:
+    (line,) = _of({"a": [1000.0] * 22, "b": [5100.0] * 4}).odd(_NAMES)
+    assert line.startswith("siteB: 4 records, median amplitude ")
+    assert line.endswith(" times that of the rest; is their unit or gain right?")
+    assert _times(line) == pytest.approx(5.1, rel=0.12)  # a bin of the histograms
+    (line,) = _of({"a": [1000.0] * 22, "b": [200.0] * 4}).odd(_NAMES)
+    assert _times(line) == pytest.approx(0.2, rel=0.12)
+
+
+@pytest.mark.parametrize(
+    ("n", "times", "is_odd"),
+    [
+        (2, 5.0, False),
+        (3, 3.5, True),
+        (3, 2.5, False),
+        (29, 2.0, False),
+        (30, 2.0, True),
+        (30, 1.6, False),
+        (30, 0.5, True),
+    ],
+)
+def test_source_amplitudes__many_ecgs_need_a_smaller_factor(
+    n: int, times: float, is_odd: bool
+) -> None:
+    found = _of({"a": [1000.0] * 40, "b": [1000.0 * times] * n}).odd(_NAMES)
+    assert bool(found) is is_odd
+
+
+def test_source_amplitudes__steps_are_told_without_names_and_folders_not() -> None:
+    both = _of({"a": [1000.0] * 10}, 5.0).merge(_of({"b": [9000.0] * 3}, 25.0))
+    (line,) = both.odd({})
+    assert line.startswith("ECGs with 25 uV per count: 3 records, median amplitude ")
+    assert _times(line) == pytest.approx(9.0, rel=0.12)
+
+
+def test_source_amplitudes__one_source_has_no_rest() -> None:
+    assert _of({"a": [9000.0] * 40}).odd(_NAMES) == []
+    assert SourceAmplitudes().odd(_NAMES) == []
+
+
+def test_source_amplitudes__parts_add_up_in_any_order_and_through_json() -> None:
+    whole = _of({"a": [900.0, 1000.0], "b": [3000.0]})
+    parts = [_of({"b": [3000.0]}), _of({"a": [900.0]}), _of({"a": [1000.0]})]
+    merged = SourceAmplitudes()
+    for part in parts:
+        merged = merged.merge(SourceAmplitudes.from_json(json.loads(json.dumps(part.to_json()))))
+    assert merged == whole
+    # 3000 uV lie in the bin from 10 ** 3.45 to 10 ** 3.5: the 109th of 20 a decade from 0.01 uV,
+    # after the one for what is below.
+    assert whole.to_json()["folders"]["b"] == [[110, 1]]
+
+
+def test_source_amplitudes__over_fifty_folders_are_no_sources() -> None:
+    fifty = _of({f"p{i}": [1000.0] for i in range(MAX_SOURCES)})
+    assert fifty.folders is not None
+    more = fifty.merge(_of({"q": [1000.0]}))
+    assert (more.folders, more.steps is None) == (None, False)
+    assert _of({f"p{i}": [1000.0] for i in range(MAX_SOURCES + 1)}).folders is None
+    again = SourceAmplitudes.from_json(more.merge(fifty).to_json())
+    assert (again.folders, again.odd(_NAMES)) == (None, [])
+
+
+def _refused(folders: dict[str, int]) -> SourceAmplitudes:
+    keys = [folder for folder, n in folders.items() for _ in range(n)]
+    return SourceAmplitudes.of([], [], np.empty(0), keys)
+
+
+def test_source_amplitudes__a_folder_whose_voltages_were_refused_is_odd() -> None:
+    most = _of({"a": [1000.0] * 22, "b": [1000.0]}).merge(_refused({"b": 3}))
+    again = SourceAmplitudes.from_json(json.loads(json.dumps(most.to_json())))
+    assert again.odd(_NAMES) == [
+        "siteB: the voltages of 3 of 4 records were refused; is their unit or gain right?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [{"b": 2}, {"a": 20, "b": 4}, {"a": 3}],  # few; everywhere; less than half of the folder
+)
+def test_source_amplitudes__few_refused_or_all_are_no_matter_of_a_folder(
+    refused: dict[str, int],
+) -> None:
+    assert _of({"a": [1000.0] * 10}).merge(_refused(refused)).odd(_NAMES) == []
+
+
+def test_source_amplitudes__refused_ecgs_of_over_fifty_folders_are_no_sources() -> None:
+    many = {f"p{i}": 3 for i in range(MAX_SOURCES)}
+    assert _refused(many).refused == many
+    for more in (_refused({**many, "q": 3}), _refused(many).merge(_refused({"q": 3}))):
+        assert (more.folders, more.refused) == (None, {})

@@ -124,6 +124,15 @@ def test_load__people_who_cannot_be_used_are_counted(small: Path) -> None:
     assert len(_load(small, split=ANY_SPLIT, architecture="ecg_only")) == 7
 
 
+def test_load__what_scoring_rejects_is_left_out(small: Path) -> None:
+    counts = synthetic_ecgs(8, 3).counts
+    counts[2, [0, 1]] = counts[2, [1, 0]]
+    _write_again(small, counts)
+    data = _load(small, split=ANY_SPLIT)
+    assert data.excluded["limb_leads_inconsistent"] == 1
+    assert "p2" not in data.participant_id.tolist()
+
+
 def test_load__flat_lead_is_left_out(small: Path) -> None:
     counts = synthetic_ecgs(8, 3).counts
     counts[2, 5] = 7

@@ -67,6 +67,26 @@ def test_assemble__order_of_the_mapping_does_not_matter() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changed", "odd"),
+    [
+        ({}, ()),
+        ({"V3": (25.0, 0)}, ("V3",)),
+        ({"V3": (5.0, 100)}, ("V3",)),
+        ({"V4": (1.0, 0), "I": (5.0, 7), "V6": (2.0, 0)}, ("I", "V4", "V6")),
+        ({lead: (1.0, 0) for lead in LEADS_12[:4]}, ()),  # no slip, but a way to store leads
+        ({lead: (1.0 + i, i) for i, lead in enumerate(LEADS_12)}, ()),
+    ],
+)
+def test_assemble__names_the_few_leads_with_another_gain_or_zero(
+    changed: dict[str, tuple[float, int]], odd: tuple[str, ...]
+) -> None:
+    channels = _channels()
+    for lead, (step_uv, zero) in changed.items():
+        channels[lead] = Channel(channels[lead].counts, step_uv, zero)
+    assert assemble(channels, "x").odd_gain == odd
+
+
 def test_assemble__stored_derived_leads_are_kept() -> None:
     channels = _channels()
     twelve = assemble(channels, "x")
