@@ -20,6 +20,7 @@ from lvm_core.tables.values import PLACEHOLDER_MONTHS, date_meaning, identifiers
 
 _OPTION: Final = "--participants-layout"
 _SETTING: Final = "`columns: persons` of the study"
+_PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the study"
 _SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
@@ -53,7 +54,7 @@ def people_of(
 
 def in_words_of_studies(message: str) -> str:
     """Return a message about a layout with the setting of a study in place of the option."""
-    return message.replace(_OPTION, _SETTING)
+    return message.replace(f"{_OPTION} ukb or ukb-rap", _PRESETS).replace(_OPTION, _SETTING)
 
 
 def _tables_of(folder: Path) -> dict[str, tuple[str, bytes]]:

@@ -20,6 +20,7 @@ from analysis.record_reading import (
     dates,
     is_placeholder,
     load,
+    numbers,
     quoted,
     refuse_missing,
     refuse_placeholders,
@@ -226,13 +227,14 @@ def _read_ecgs(
     found = load(connection, "ecgs", tables.predictions, needed, (), own)
     day = dates(connection, "ecgs", "recorded_at", found["recorded_at"], date_format)
     ids = [f"{_text(connection, 'ecgs', c, found[c])} AS {c}" for c in ("participant_id", "ecg_id")]
+    mass = numbers(connection, "ecgs", "lvm_pred_g", found["lvm_pred_g"])
     flagged = "false"
     if rules.exclude_flags:
         flagged = _flagged(connection, found["quality_flags"], rules.exclude_flags)
     connection.execute(
         f"CREATE TEMP TABLE all_ecgs AS SELECT {', '.join(ids)}, {day} AS recorded_at, "
         f"{is_placeholder(day)} AS date_is_placeholder, "
-        f"coalesce(try_cast(lvm_pred_g AS DOUBLE), 'nan'::DOUBLE) AS mass, "
+        f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
         f"AS has_exposure, {yes_no(connection, 'ecgs', 'af_on_ecg') if af else 'NULL::BOOLEAN'} "
         f"AS af_on_ecg, {flagged} AS flagged FROM raw_ecgs"

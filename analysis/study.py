@@ -154,8 +154,9 @@ def read_inputs(study: Study) -> StudyInputs:
     people, lists = study_people(study), study_lists(study)
     problems = judge_people(people.table).problems
     if problems and not study.accept_people:
+        told = "".join(f"  {in_words_of_studies(problem)}\n" for problem in problems)
         raise UsageError(
-            f"the participants as a whole look wrong: {in_words_of_studies('; '.join(problems))}. "
+            f"the participants as a whole look wrong:\n{told}"
             "Correct the table or its layout, or write `accept_people: true` in the study file"
         )
     cmr = None
@@ -179,7 +180,7 @@ def _accepted(problems: Sequence[str]) -> list[str]:
     """Return what a report says of participants that look wrong: the problems without medians."""
     told = []
     for problem in problems:
-        text = problem
+        text = in_words_of_studies(problem)
         for median, words in _MEDIANS.items():
             text = re.sub(median, words, text)
         told.append(

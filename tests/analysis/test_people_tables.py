@@ -14,10 +14,10 @@ import lvm_ai
 from analysis import record_reading
 from analysis.cmr import read_cmr, read_examinations
 from analysis.columns import TableRefused
-from analysis.study import load_study, read_inputs, study_lists, study_people
+from analysis.study import follow_up_of, load_study, read_inputs, study_lists, study_people
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, judge_people, read_people, read_people_list
-from tests.analysis.report.small_study import IDS, read, settle, write
+from tests.analysis.report.small_study import IDS, predictions, read, settle, write
 
 CASES: Final = Path(__file__).resolve().parents[3] / "shared" / "cases"
 EXACT: Final = "masking: {k: 0, base: 1}\n"
@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[Table, str]] = {
     "day first": (DAY_FIRST, "other formats are named in the layout"),
     "codes of sex": (BY_CODE, "the layout says what codes mean"),
     "decimal comma in quotes": (QUOTED, "a decimal comma: set `decimal: ','` in the layout"),
-    "eid": (named(PLAIN, participant_id="eid"), "`columns: persons` of the study ukb or ukb-rap"),
+    "eid": (named(PLAIN, participant_id="eid"), "`columns: {persons: ukb}` or"),
 }  # fmt: skip
 
 
@@ -460,6 +460,18 @@ def test_records__that_are_not_clear_are_refused(folder: Path, content: str, mes
     (folder / "events.csv").write_text(header + content if content.startswith("NA") else content)
     with pytest.raises(TableRefused, match=message):
         read(folder)
+
+
+def test_masses__with_decimal_commas_are_refused_and_not_taken_for_unknown(folder: Path) -> None:
+    """Else every ECG would be unusable in silence."""
+    scored = predictions()[["ecg_id", "participant_id", "recorded_at", "lvm_pred_g"]]
+    scored.to_csv(folder / "p.csv", index=False, sep=";", decimal=",")
+    more = "exposure: lvm_pred_g\nreport: false\nhazard_ratios: false\n"
+    study = load_study(settle(folder, more, predictions="p.csv"))
+    with pytest.raises(TableRefused, match="table ecgs has lvm_pred_g that is no number in 40 row"):
+        follow_up_of(study)
+    scored.to_csv(folder / "p.csv", index=False, sep=";")
+    assert follow_up_of(study).people["excluded"].isna().all()
 
 
 def test_records__of_parquet_with_a_column_twice_are_refused(folder: Path) -> None:

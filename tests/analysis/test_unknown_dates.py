@@ -120,3 +120,17 @@ def test_flow__tells_how_many_dates_are_unknown(folder: Path) -> None:
     assert section is not None
     cells = next(one.cells for one in section.items if one.key == "unknown_dates")
     assert cells.to_numpy().tolist()[2] == ["Date of birth is a placeholder", "10", "–"]
+
+
+def test_flow__tells_how_many_births_are_of_month_and_year(folder: Path) -> None:
+    """Twenty of 40, in a table that has whole dates too."""
+    born = pd.read_csv(folder / "participants.csv", dtype=str)["birth_date"]
+    mixed = [day[:7] if i < 20 else day for i, day in enumerate(born)]
+    change(folder, "participants.csv", birth_date=mixed)
+    data = read(folder, "time_scale: attained_age\ncolumns: {persons: {births: month_and_year}}\n")
+    masked = {one.key: mask(one, MaskingRule()) for one in topic_flow.aggregates(data)}
+    section = topic_flow.present(masked, data.about)
+    assert section is not None
+    cells = next(one.cells for one in section.items if one.key == "unknown_dates")
+    words = "Date of birth is of month and year, read as the 15th"
+    assert cells.to_numpy().tolist()[4] == [words, "20", "–"]
