@@ -78,10 +78,9 @@ def column(people: People, our: str) -> tuple[str, pa.Array] | None:
 
 
 def codes(people: People, our: str) -> pa.Array:
-    """Return a column such as the region as text; null where it is unknown or not there."""
+    """Return a column that is there, such as the region, as text; null where it is unknown."""
     found = column(people, our)
-    if found is None:
-        return pa.nulls(people.raw.n_rows, pa.string())
+    assert found is not None, "callers look for it first"
     own, cells = found
     texts, _ = identifiers(cells, column_name=own, table=people.raw.name)
     is_missing = pc.is_in(texts, pa.array(sorted(people.layout.missing_codes), pa.string()))

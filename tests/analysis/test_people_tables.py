@@ -11,12 +11,18 @@ import pyarrow as pa
 import pytest
 
 import lvm_ai
-from analysis import record_reading
+from analysis import participants, record_reading
 from analysis.cmr import read_cmr, read_examinations
 from analysis.columns import TableRefused
 from analysis.study import follow_up_of, load_study, read_inputs, study_lists, study_people
 from lvm_core.errors import UsageError
-from lvm_core.tables import ParticipantsLayout, judge_people, read_people, read_people_list
+from lvm_core.tables import (
+    ParticipantsLayout,
+    People,
+    judge_people,
+    read_people,
+    read_people_list,
+)
 from tests.analysis.report.small_study import IDS, predictions, read, settle, write
 
 CASES: Final = Path(__file__).resolve().parents[3] / "shared" / "cases"
@@ -171,6 +177,21 @@ def test_participants__of_another_writing_give_the_same_ages(folder: Path) -> No
         ages.append(read(folder, columns + BY_AGE).ecgs["entry_age_days"].tolist())
     assert ages[0] == ages[1] == ages[2]
     assert len(ages[0]) == 40
+
+
+def test_participants__are_read_once_in_a_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a landmark has people followed up twice."""
+    calls = []
+
+    def counted(*arguments: Any, **named_arguments: Any) -> People:
+        calls.append(arguments[1])
+        return read_people(*arguments, **named_arguments)
+
+    monkeypatch.setattr(participants, "read_people", counted)
+    assert read(folder, "latency_days: 30\n").follow_up_from_index is not None
+    assert calls == ["participants.csv"]
 
 
 REFUSED: dict[str, tuple[Table, str]] = {
