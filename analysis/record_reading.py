@@ -170,16 +170,18 @@ def _origin(connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFra
 def _large_text(source: Path, path: str) -> str:
     """Return the SQL of a text file that DuckDB reads, with its encoding and delimiter."""
     with source.open("rb") as stream:
-        start = stream.read(_PIECE_BYTES)
-        text, _ = decode(start, source.name)
-        # The last line may be cut off.
-        delimiter = find_delimiter((text.split("\n")[:-1] or [text])[:_LINES_LOOKED_AT])
+        text, _ = decode(stream.read(_PIECE_BYTES), source.name)
         stream.seek(0)
         encoding = _encoding(stream)
-    options = "" if delimiter is None else f", delim = '{delimiter}'"
-    return (
-        f"read_csv('{path}', all_varchar = true, header = true, encoding = '{encoding}'{options})"
-    )
+    # The last line may be cut off; the first may be Excel's `sep=;`.
+    lines = (text.split("\n")[:-1] or [text])[:_LINES_LOOKED_AT]
+    options = f"all_varchar = true, header = true, encoding = '{encoding}'"
+    if lines[0].lower().startswith("sep="):
+        options += ", skip = 1"
+        lines = lines[1:]
+    delimiter = find_delimiter(lines)
+    options += "" if delimiter is None else f", delim = '{delimiter}'"
+    return f"read_csv('{path}', {options})"
 
 
 def _encoding(stream: BinaryIO) -> str:

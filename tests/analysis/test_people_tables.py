@@ -431,6 +431,7 @@ def encoded(table: pd.DataFrame) -> dict[str, bytes]:
     spaced = table.rename(columns={name: f" {name.upper()} " for name in table.columns})
     return {
         "semicolon": table.to_csv(index=False, sep=";").encode(),
+        "Excel's first line": ("sep=;\n" + table.to_csv(index=False, sep=";")).encode(),
         "tab": table.to_csv(index=False, sep="\t").encode(),
         "vertical bar": table.to_csv(index=False, sep="|").encode(),
         "UTF-16": table.to_csv(index=False, sep="\t").encode("utf-16"),
@@ -455,7 +456,7 @@ def test_records__are_the_same_however_they_are_written(folder: Path, name: str)
 @pytest.mark.parametrize(
     "name",
     ["semicolon", "tab", "vertical bar", "UTF-16", "Latin-1", "upper-case header with blanks",
-     "decimal points"],
+     "decimal points", "Excel's first line"],
 )  # fmt: skip
 def test_records__of_a_large_file_are_read_piece_by_piece(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
