@@ -18,7 +18,7 @@ from analysis.report.progress import Steps
 from analysis.report.restricted import check_script, write_follow_up, write_restricted
 from analysis.report.topic_flow import flow_aggregate, flow_cells
 from analysis.report.write import write_export
-from analysis.study import follow_up_of, load_study
+from analysis.study import follow_up_of, load_study, read_inputs
 from analysis.study_settings import Study
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
@@ -37,15 +37,17 @@ def preview(study: Study) -> tuple[pd.DataFrame, tuple[str, ...]]:
         TableRefused: a table cannot be used.
         UsageError: a column, a covariate or a list cannot be used, or predictions are a mixture.
     """
+    read = read_inputs(study)
     if study.report or study.hazard_ratios:
-        data = read_study_data(study)
+        data = read_study_data(study, read)
         people, eligibility, notes = data.follow_up, data.eligibility, data.notes
     else:
-        found = follow_up_of(study)
+        found = follow_up_of(study, read)
         people, eligibility, notes = found.people, found.eligibility, found.notes
     rule = MaskingRule(study.masking.k, study.masking.base)
     words = {one.name: one.words for one in study.all_outcomes}
-    return flow_cells(mask(flow_aggregate(people, eligibility), rule), words), notes
+    cells = flow_cells(mask(flow_aggregate(people, eligibility), rule), words)
+    return cells, (*read.warnings, *notes)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -102,8 +104,9 @@ def _run(folder: Path, study: Study) -> None:
         if study.report or study.hazard_ratios:
             notes = _analyse(partial, study)
         else:
-            found = follow_up_of(study)
-            notes = found.notes
+            read = read_inputs(study)
+            found = follow_up_of(study, read)
+            notes = (*read.warnings, *found.notes)
             write_follow_up(partial / "restricted", study, found.people, found.flow)
         if folder.exists():
             shutil.rmtree(folder)
@@ -118,19 +121,21 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
     """Write everything; return what to know of the inputs."""
     with Steps() as steps:
         steps.start("reading and following up")
-        data = read_study_data(study)
+        read = read_inputs(study)
+        data, warnings = read_study_data(study, read), read.warnings
+        del read  # the participants as they were given are large
         steps.expect(len(topics_of(data)) + 4)
         found = analyse(data, steps.start)
         steps.start("writing")
         write_restricted(partial / "restricted", data, found.aggregates)
         if not study.report:
-            return data.notes
+            return (*warnings, *data.notes)
         texts = {"check.R": check_script()} if study.hazard_ratios else {}
         write_export(
             partial / "export", found.report, found.masked, constants=constants_of(data),
             texts=texts,
         )  # fmt: skip
-    return data.notes
+    return (*warnings, *data.notes)
 
 
 def _told(folder: Path, study: Study) -> str:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-import duckdb
 import pandas as pd
 
-from analysis.columns import TableRefused
-from analysis.identifiers import identifier
-from analysis.record_reading import dates, is_placeholder, load, refuse_rows
 from lvm_core.errors import UsageError
-
-_NAME: Final = "cmr"
-_COLUMNS: Final = ("participant_id", "lvm_cmr_g", "cmr_date")
+from lvm_core.tables import CmrExaminations, read_cmr_table
 
 
 def read_cmr(
@@ -25,7 +18,19 @@ def read_cmr(
     date_format: str | None = None,
     called: str = "--cmr",
 ) -> pd.DataFrame:
-    """Read a CMR table.
+    """Read a CMR table; arguments, result and refusals as `read_examinations` and `cmr_frame`."""
+    found = read_examinations(path, columns=columns, date_format=date_format, called=called)
+    return cmr_frame(found)
+
+
+def read_examinations(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    date_format: str | None = None,
+    called: str = "--cmr",
+) -> CmrExaminations:
+    """Read CMR examinations with a mass, and how they were read.
 
     Args:
         path: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date (ISO) where
@@ -34,48 +39,25 @@ def read_cmr(
         date_format: strptime format of cmr_date, where it is not ISO.
         called: what names the table, for messages.
 
-    Returns:
-        participant_id (text, as `identifiers.identifier` reads it), cmr_date (NaT where unknown,
-        also where it is a placeholder such as 1900-01-01), lvm_cmr_g (grams, above 0).
-
     Raises:
-        UsageError: it cannot be read, a column is missing, a person is there twice on one date, or
-            a value is no mass or no date; with row numbers, counted from 1 without the header.
+        UsageError: as `lvm_core.tables.read_cmr_table`.
     """
     try:
-        with duckdb.connect() as connection:
-            return _read(connection, path, columns or {}, date_format)
-    except TableRefused as error:
-        raise UsageError(f"{called} {path}: {error}") from error
+        return read_cmr_table(
+            path.read_bytes(), f"{called} {path.name}", columns=columns, date_format=date_format
+        )
+    except OSError as error:
+        raise UsageError(f"{called} {path} cannot be read: {error}") from error
 
 
-def _read(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    own: Mapping[str, str],
-    date_format: str | None,
-) -> pd.DataFrame:
-    types = load(connection, _NAME, path, _COLUMNS, ("cmr_date",), own)
-    person = identifier(connection, f"raw_{_NAME}", "participant_id", types["participant_id"],
-                        called=_NAME)  # fmt: skip
-    mass = "try_cast(lvm_cmr_g AS DOUBLE)"
-    refuse_rows(
-        connection, _NAME, f"NOT coalesce({mass} > 0 AND isfinite({mass}), false)",
-        "lvm_cmr_g that is no number above 0 g", "grams", shown="lvm_cmr_g",
-    )  # fmt: skip
-    day = dates(connection, _NAME, "cmr_date", types["cmr_date"], date_format)
-    connection.execute(
-        f"CREATE TEMP TABLE cmr AS SELECT row_number, {person} AS participant_id, "
-        f"CASE WHEN NOT {is_placeholder(day)} THEN {day} END AS cmr_date, {mass} AS lvm_cmr_g "
-        f"FROM raw_{_NAME}"
-    )
-    twice = (
-        "row_number IN (SELECT row_number FROM cmr "
-        "QUALIFY count(*) OVER (PARTITION BY participant_id, cmr_date) > 1)"
-    )
-    refuse_rows(connection, _NAME, twice, "one person on one cmr_date more than once", "once")
-    table = connection.execute("SELECT * EXCLUDE (row_number) FROM cmr ORDER BY row_number").df()
-    return table.assign(cmr_date=pd.to_datetime(table["cmr_date"]))
+def cmr_frame(examinations: CmrExaminations) -> pd.DataFrame:
+    """Return examinations as pandas has them.
+
+    Returns:
+        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0).
+    """
+    table = examinations.table.to_pandas()
+    return pd.DataFrame(table.assign(cmr_date=pd.to_datetime(table["cmr_date"])))
 
 
 def pair_with_cmr(

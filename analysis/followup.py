@@ -14,11 +14,12 @@ from typing import Final
 import duckdb
 import pandas as pd
 
-from analysis.code_lists import code_key, system_key
 from analysis.columns import TableRefused
 from analysis.followup_rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
 from analysis.index_ecgs import body_sizes, choose_index_ecgs, eligibility
+from analysis.participants import people_of
 from analysis.record_checks import (
+    assumed_births,
     deaths_of_others,
     names_never_seen,
     refuse_unrelated_tables,
@@ -27,6 +28,7 @@ from analysis.record_checks import (
     unknown_regions,
 )
 from analysis.record_tables import RecordTables, read_tables
+from lvm_core.tables import People, code_key, system_key
 
 __all__ = [
     "Exclusion",
@@ -78,7 +80,7 @@ class FollowUp:
 def build_follow_up(
     *,
     predictions: pd.DataFrame | Path,
-    persons: pd.DataFrame | Path,
+    persons: People | pd.DataFrame | Path,
     events: pd.DataFrame | Path,
     ends: pd.DataFrame | Path,
     code_list: pd.DataFrame,
@@ -98,11 +100,12 @@ def build_follow_up(
             quality_flags where they are excluded, af_on_ecg (yes or no) where an outcome asks for
             it. A table, or a CSV or Parquet file.
         persons: participant_id, region, death_date and ltfu_date unless there are `deaths`,
-            body_size_date and birth_date where the rules need them.
+            body_size_date and birth_date where the rules need them. Participants of another
+            layout than ours are read by `lvm_core.tables.read_people`.
         events: participant_id, date, code, system, source, and reported_date where an undated
             self-report has the date at which it was made.
         ends: region, source, end_date: the last day of records; release, a label, where known.
-        code_list: of `read_code_list`.
+        code_list: of `analysis.study.read_code_list`.
         rules: index ECG, outcomes, latency.
         deaths: participant_id, death_date, ltfu_date of those who have one.
         encounters: participant_id, date, of hospital cohorts: follow-up then ends with the last one
@@ -110,8 +113,8 @@ def build_follow_up(
         history_starts: participant_id, start_date: the first day of each person's records.
         withdrawn: people who withdrew.
         excluded: people to leave out, such as those whom the model was trained on.
-        date_formats: for each table whose dates are not ISO their one strptime format.
-        columns: for each table the names of its own that differ, as {"region": "nation"}.
+        date_formats: for each table but persons whose dates are not ISO their one strptime format.
+        columns: for each table but persons the names of its own that differ.
 
     Returns:
         Follow-up of each person and outcome, and the flow.
@@ -121,7 +124,8 @@ def build_follow_up(
             a source that an outcome needs has no end of records, a rule needs a table or column
             that is not there, an ECG is from before its person's birth, two tables have nobody in
             common, a death, a loss or an end of records is at a placeholder date.
-        ValueError: an outcome is not in the code list.
+        ValueError: an outcome is not in the code list, or `columns` or `date_formats` names
+            persons.
 
     Source:
         The rules are those of the study; none of them is a formula of a paper.
@@ -132,8 +136,10 @@ def build_follow_up(
         raise ValueError(
             f"outcome {unknown[0]!r} is not in the code list, which has {', '.join(sorted(known))}"
         )
+    if "persons" in {**(date_formats or {}), **(columns or {})}:
+        raise ValueError("columns and dates of persons are given by a layout: use read_people")
     tables = RecordTables(
-        predictions, persons, events, ends, deaths, encounters, history_starts,
+        predictions, people_of(persons), events, ends, deaths, encounters, history_starts,
         date_formats or {}, columns or {},
     )  # fmt: skip
     _refuse_missing_tables(tables, rules)
@@ -171,6 +177,7 @@ def _followed(
             *names_never_seen(connection, rules),
             *unknown_regions(connection),
             *deaths_of_others(connection),
+            *assumed_births(connection, rules),
         ),
     )
 
@@ -224,7 +231,7 @@ def _register_lists(
     excluded: Sequence[str],
 ) -> None:
     codes = code_list.assign(
-        code=code_key(code_list["code"]), system=system_key(code_list["system"])
+        code=code_list["code"].map(code_key), system=code_list["system"].map(system_key)
     )
     codes = codes[["code", "system", "match", "outcome"]].assign(list_row=range(len(codes)))
     connection.register("code_list", codes)

@@ -1,25 +1,30 @@
-"""Identifiers: compared as text without blanks around; whole numbers that went through floats."""
+"""Identifiers in the tables that DuckDB reads, by the rules of `lvm_core.tables`."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import duckdb
 import pandas as pd
 
 from analysis.columns import TableRefused
+from lvm_core.tables import UNKNOWN_TEXTS
 
 _FLOATS: Final = {"DOUBLE": 2**53, "FLOAT": 2**24}
 _WHOLE: Final = r"^-?\d+\.0+$"
+_SCIENTIFIC: Final = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$"
+_UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
 
 
 def identifier(
     connection: duckdb.DuckDBPyConnection, table: str, column: str, kind: str, *, called: str
 ) -> str:
-    """Return the SQL expression of a column of identifiers as text; null where it is null.
+    """Return the SQL expression of a column of identifiers as text; null where it is unknown.
 
-    Text loses the blanks around it. A table that was read with gaps has whole numbers as floats,
-    or as texts such as 1000001.0 in every row: these lose the point and what is behind it.
+    The same column gives the same identifiers as `lvm_core.tables.values.identifiers`: text loses
+    the blanks around it, and a table that was read with gaps has whole numbers as floats, or as
+    texts such as 1000001.0 in every row: these lose the point and what is behind it.
 
     Args:
         connection: to DuckDB.
@@ -29,36 +34,19 @@ def identifier(
         called: the table's name in messages.
 
     Raises:
-        TableRefused: an identifier is a fraction, or larger than floats can tell apart.
+        TableRefused: an identifier is a fraction, larger than floats can tell apart, in scientific
+            notation, or only some of the identifiers end in .0.
     """
-    text = f"trim({column}::VARCHAR)"
     if kind in _FLOATS:
         _refuse_fractions(connection, table, column, kind, called)
         return f"CASE WHEN isfinite({column}) THEN {column}::BIGINT::VARCHAR END"
-    if not kind.endswith("INT") and _are_whole(connection, table, text):
-        return rf"regexp_replace({text}, '\.0+$', '')"
-    return text
-
-
-def identifiers_of(values: pd.Series, *, called: str) -> list[str]:
-    """Return the identifiers of a list, each as `identifier` reads it, without empty ones.
-
-    Args:
-        values: of any type.
-        called: the list's name in messages.
-
-    Raises:
-        TableRefused: see `identifier`.
-    """
-    with duckdb.connect() as connection:
-        given = values.dropna().to_frame("id")
-        if not len(given):
-            return []
-        connection.register("given", given)
-        kind = connection.execute("DESCRIBE SELECT id FROM given").fetchall()[0][1]
-        text = identifier(connection, "given", "id", kind, called=called)
-        rows = connection.execute(f"SELECT {text} FROM given").fetchall()
-    return [row[0] for row in rows if row[0]]
+    text = f"trim({column}::VARCHAR)"
+    if kind.endswith("INT"):
+        return text
+    known = f"CASE WHEN lower({text}) NOT IN ({_UNKNOWN}) THEN {text} END"
+    if _are_whole(connection, table, column, known, called):
+        return rf"regexp_replace({known}, '\.0+$', '')"
+    return known
 
 
 def refuse_strangers(
@@ -84,10 +72,15 @@ def refuse_strangers(
     one, other, is_shared = found[0]
     if one is not None and other is not None and not is_shared:
         raise TableRefused(
-            f"tables {called} and {calls} have no participant_id in common: the former has for "
-            f"example {one!r}, the latter {other!r}; expected the same identifiers, compared as "
-            "text (007 is not 7)"
+            f"tables {called} and {calls} have no participant_id in common: the first of the "
+            f"former is of the form {form(one)}, of the latter {form(other)} (A a letter, 9 a "
+            "digit); expected the same identifiers, compared as text (007 is not 7)"
         )
+
+
+def form(identifier_: str) -> str:
+    """Return how an identifier is written without telling it: S7-0001 is A9-9999."""
+    return re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", identifier_))
 
 
 def refuse_other_people(
@@ -128,11 +121,30 @@ def _refuse_fractions(
         )
 
 
-def _are_whole(connection: duckdb.DuckDBPyConnection, table: str, text: str) -> bool:
-    """Whether every identifier ends in .0; the first that is there mostly tells that none does."""
-    known = f"FROM (SELECT {text} AS id FROM {table}) WHERE id <> ''"
-    first = connection.execute(f"SELECT regexp_matches(id, '{_WHOLE}') {known} LIMIT 1").fetchall()
-    if not first or not first[0][0]:
+def _are_whole(
+    connection: duckdb.DuckDBPyConnection, table: str, column: str, known: str, called: str
+) -> bool:
+    """Return whether every identifier ends in .0; refuse it of some, and scientific notation."""
+    # LIKE is cheap; most tables have no identifier for which a regular expression is needed.
+    found = connection.execute(
+        f"SELECT count(*) FILTER (regexp_matches(id, '{_WHOLE}')), "
+        f"count(*) FILTER (regexp_matches(id, '{_SCIENTIFIC}')) "
+        f"FROM (SELECT {known} AS id FROM {table}) WHERE id LIKE '%.0%' OR id ILIKE '%e%'"
+    ).fetchall()
+    whole, scientific = found[0]
+    if scientific:
+        raise TableRefused(
+            f"table {called}: {column} holds {scientific} numbers in scientific notation, which a "
+            "spreadsheet writes and which lose digits; expected identifiers as text. Export the "
+            "column as text"
+        )
+    if not whole:
         return False
-    every = connection.execute(f"SELECT bool_and(regexp_matches(id, '{_WHOLE}')) {known}")
-    return bool(every.fetchall()[0][0])
+    counted = connection.execute(f"SELECT count({known}) FROM {table}").fetchall()
+    if counted[0][0] != whole:
+        raise TableRefused(
+            f"table {called}: {column} holds {whole} identifiers with a decimal point (as 1001.0) "
+            f"among {counted[0][0]}; expected all of them with or all without. Write the column as "
+            "text"
+        )
+    return True

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from analysis.cmr import pair_with_cmr, read_cmr
+from analysis.cmr import cmr_frame, pair_with_cmr, read_examinations
 from analysis.recalibrate_figure import write_figure
 from lvm_core import schemas
 from lvm_core.body import lv_mass_index_g_m2
@@ -172,7 +172,7 @@ def recalibrate(
 
     Args:
         scored: predictions.
-        cmr: of `read_cmr`.
+        cmr: of `analysis.cmr.read_cmr`.
         alpha: share of CMR measurements that intervals are to miss.
         by_sex: fit a line for each sex.
         max_days: largest distance of ECG and CMR; None only where CMR has no dates.
@@ -233,9 +233,10 @@ def main(argv: Sequence[str]) -> int:
         if not path.parent.is_dir():
             raise UsageError(f"the folder of {path} does not exist; make it first")
     scored = read_predictions(args.predictions)
+    examinations = read_examinations(args.cmr)
     recalibration, table, warnings, people, made = recalibrate(
         scored,
-        read_cmr(args.cmr),
+        cmr_frame(examinations),
         alpha=args.alpha,
         by_sex=args.by_sex,
         max_days=args.max_days,
@@ -246,7 +247,7 @@ def main(argv: Sequence[str]) -> int:
     if args.figure is not None:
         args.figure.unlink(missing_ok=True)  # a file that is written over keeps its readers
         write_figure(people, made, recalibration.model_id, args.figure)
-    for warning in warnings:
+    for warning in (*examinations.notes, *warnings):
         sys.stderr.write(f"warning: {warning}\n")
     sys.stdout.write(_text(recalibration, table, args.output))
     return 0

@@ -27,6 +27,7 @@ _UNKNOWN_DATES: Final = {
     ("recorded_at", "missing"): "all_ecgs WHERE recorded_at IS NULL",
     ("birth_date", "placeholder"): "persons WHERE birth_is_placeholder",
     ("birth_date", "missing"): "persons WHERE birth_date IS NULL AND NOT birth_is_placeholder",
+    ("birth_date", "day_assumed"): "persons WHERE birth_day_assumed",
 }
 
 
@@ -47,11 +48,14 @@ def unknown_dates(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -
 
     Returns:
         column ("recorded_at", and "birth_date" where age is the time scale), why ("placeholder",
-        "missing"), n_people, n_rows.
+        "missing"; "day_assumed": of a birth only month and year are known, a row where there are
+        such births), n_people, n_rows.
     """
     rows = []
     for (column, why), source in _UNKNOWN_DATES.items():
         if column == "birth_date" and rules.time_scale != "attained_age":
+            continue
+        if why == "day_assumed" and not _is_any(connection, source):
             continue
         found = connection.execute(
             f"SELECT count(DISTINCT participant_id), count(*) FROM (FROM {source}) "
@@ -59,6 +63,23 @@ def unknown_dates(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -
         ).fetchall()
         rows.append((column, why, *found[0]))
     return pd.DataFrame(rows, columns=["column", "why", "n_people", "n_rows"])
+
+
+def assumed_births(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> list[str]:
+    """Return a sentence where births of month and year are read as a day and give ages."""
+    if rules.time_scale != "attained_age":
+        return []
+    if not _is_any(connection, _UNKNOWN_DATES["birth_date", "day_assumed"]):
+        return []
+    return [
+        "births of which only month and year are known are read as the 15th of the month, as the "
+        "layout of the participants says; ages from them are off by up to half a month"
+    ]
+
+
+def _is_any(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
+    found = connection.execute(f"SELECT count(*) FROM (FROM {source})").fetchall()
+    return bool(found[0][0])
 
 
 def names_never_seen(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> list[str]:

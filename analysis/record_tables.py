@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from analysis.columns import TableRefused
 from analysis.followup_rules import FollowUpRules
 from analysis.identifiers import identifier
+from analysis.participants import births, codes, column, days
 from analysis.record_reading import (
-    births,
     dates,
     is_placeholder,
     load,
+    numbers,
     quoted,
+    refuse_missing,
     refuse_placeholders,
     refuse_repeated,
+    refuse_rows,
     yes_no,
 )
 from lvm_core.quality import QualityFlag
-from lvm_core.tables.values import PLACEHOLDER_DATES
+from lvm_core.tables import PLACEHOLDER_DATES, People
 
 _Source = pd.DataFrame | Path
 
@@ -35,7 +40,7 @@ class RecordTables:
 
     Attributes:
         predictions: one row an ECG.
-        persons: one row a person.
+        persons: the participants, read; one row a person.
         events: one row a record.
         ends: one row a region and source.
         deaths: one row for those who died or were lost; None where `persons` has these columns.
@@ -46,7 +51,7 @@ class RecordTables:
     """
 
     predictions: _Source
-    persons: _Source
+    persons: People
     events: _Source
     ends: _Source
     deaths: _Source | None = None
@@ -73,7 +78,6 @@ class _Kind:
 _PERSON: Final = "participant_id"
 _ENDED: Final = ("death_date", "ltfu_date")
 _KINDS: Final = {
-    "persons": _Kind(_ENDED, (_PERSON, "region"), _ENDED, _PERSON, _ENDED),
     "events": _Kind(
         ("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)
     ),
@@ -97,7 +101,7 @@ def read_tables(
 
     These are persons, events, event_people, ends, encounters, history_starts (the last two empty
     where they are not given), placeholders, all_ecgs and usable_ecgs. Codes and coding systems are
-    made comparable, as `analysis.code_lists` makes those of lists.
+    made comparable, as `lvm_core.tables` makes those of lists.
 
     Args:
         connection: to DuckDB.
@@ -110,17 +114,18 @@ def read_tables(
     """
     placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
     connection.register("placeholders", placeholders)
-    for name in ("persons", "events", "ends"):
-        _read(connection, name, getattr(tables, name), tables, rules)
+    _read_persons(connection, tables.persons, rules)
+    for name in ("events", "ends"):
+        _read(connection, name, getattr(tables, name), tables)
     if tables.deaths is not None:
-        _read(connection, "deaths", tables.deaths, tables, rules)
+        _read(connection, "deaths", tables.deaths, tables)
         _join_deaths(connection)
     for name, made in _EMPTY.items():
         given = getattr(tables, name)
         if given is None:
             connection.execute(made)
         else:
-            _read(connection, name, given, tables, rules)
+            _read(connection, name, given, tables)
     connection.execute(
         "CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events"
     )
@@ -132,60 +137,68 @@ _COMPARABLE: Final = {
     "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
     "release": "trim(release::VARCHAR)",
 }
-_UNREAD: Final = {
-    "body_size_date": "NULL::DATE", "birth_date": "NULL::DATE", "birth_is_placeholder": "false",
-}  # fmt: skip
 _EMPTY: Final = {
     "encounters": "CREATE TEMP TABLE encounters (participant_id VARCHAR, date DATE)",
     "history_starts": "CREATE TEMP TABLE history_starts (participant_id VARCHAR, start_date DATE)",
 }
 
 
+def _read_persons(
+    connection: duckdb.DuckDBPyConnection, people: People, rules: FollowUpRules
+) -> None:
+    is_by_size = rules.max_days_body_size is not None
+    is_by_age = rules.time_scale == "attained_age"
+    needed = [_PERSON, "region"]
+    needed += ["body_size_date"] if is_by_size else []
+    needed += ["birth_date"] if is_by_age and column(people, "birth_year") is None else []
+    absent = {our: people.layout.names_of(our)[0] for our in needed if column(people, our) is None}
+    refuse_missing("persons", absent, people.raw.names)
+    born, is_placeholder_birth, is_assumed = births(people)
+    no_days = pa.nulls(people.raw.n_rows, pa.date32())
+    table = {
+        "row_number": pa.array(np.arange(1, people.raw.n_rows + 1)),
+        _PERSON: people.table[_PERSON],
+        "region": codes(people, "region"),
+        **{name: days(people, name) for name in _ENDED},
+        "body_size_date": days(people, "body_size_date") if is_by_size else no_days,
+        "birth_date": born if is_by_age else no_days,
+        "birth_is_placeholder": is_placeholder_birth,
+        "birth_day_assumed": is_assumed,
+    }
+    connection.register("given_persons", pa.table(table))
+    connection.execute("CREATE TEMP TABLE raw_persons AS FROM given_persons")
+    refuse_rows(connection, "persons", f"{_PERSON} IS NULL", f"no {_PERSON}", "one in each row")
+    for name in _ENDED:
+        refuse_placeholders(connection, "persons", name, name)
+    connection.execute(
+        "CREATE TEMP TABLE persons AS SELECT * EXCLUDE (row_number) FROM raw_persons"
+    )
+    connection.execute("DROP TABLE raw_persons")
+    refuse_repeated(connection, "persons", _PERSON)
+
+
 def _read(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    source: _Source,
-    tables: RecordTables,
-    rules: FollowUpRules,
+    connection: duckdb.DuckDBPyConnection, name: str, source: _Source, tables: RecordTables
 ) -> None:
     kind, date_format = _KINDS[name], tables.date_formats.get(name)
-    days, extra = list(kind.dates), []
-    if name == "persons":
-        days += ["body_size_date"] if rules.max_days_body_size is not None else []
-        extra += ["birth_date"] if rules.time_scale == "attained_age" else []
     own = tables.columns.get(name, {})
-    found = load(connection, name, source, [*kind.texts, *days, *extra], kind.optional, own)
+    found = load(connection, name, source, [*kind.texts, *kind.dates], kind.optional, own)
     taken = {c: _text(connection, name, c, found[c]) for c in kind.texts}
-    for column in days:
-        taken[column] = dates(connection, name, column, found[column], date_format)
-        if column in kind.needed:
-            refuse_placeholders(connection, name, column, taken[column])
-    if name == "persons":
-        taken = _UNREAD | taken | (_births(connection, found, date_format) if extra else {})
-    chosen = ", ".join(f"{expression} AS {column}" for column, expression in taken.items())
+    for day in kind.dates:
+        taken[day] = dates(connection, name, day, found[day], date_format)
+        if day in kind.needed:
+            refuse_placeholders(connection, name, day, taken[day])
+    chosen = ", ".join(f"{expression} AS {its}" for its, expression in taken.items())
     connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {chosen} FROM raw_{name}")
     connection.execute(f"DROP TABLE raw_{name}")
     if kind.key is not None:
         refuse_repeated(connection, name, kind.key)
 
 
-def _text(connection: duckdb.DuckDBPyConnection, name: str, column: str, kind: str) -> str:
-    if column in _COMPARABLE:
-        return _COMPARABLE[column]
-    return identifier(connection, f"raw_{name}", column, kind, called=name)
-
-
-def _births(
-    connection: duckdb.DuckDBPyConnection, found: Mapping[str, str], date_format: str | None
-) -> dict[str, str]:
-    """Births; null, and told apart, where the date stands for an unknown one."""
-    born = births(connection, found["birth_date"], date_format)
-    # 1900-01 is read as the 15th of that month.
-    unknown = f"({is_placeholder(born)} OR {is_placeholder(born, mid_month=True)})"
-    return {
-        "birth_date": f"CASE WHEN NOT {unknown} THEN {born} END",
-        "birth_is_placeholder": unknown,
-    }
+def _text(connection: duckdb.DuckDBPyConnection, name: str, its: str, kind: str) -> str:
+    if its in _COMPARABLE:
+        return _COMPARABLE[its]
+    return identifier(connection, f"raw_{name}", its, kind, called=name)
 
 
 def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
@@ -214,13 +227,14 @@ def _read_ecgs(
     found = load(connection, "ecgs", tables.predictions, needed, (), own)
     day = dates(connection, "ecgs", "recorded_at", found["recorded_at"], date_format)
     ids = [f"{_text(connection, 'ecgs', c, found[c])} AS {c}" for c in ("participant_id", "ecg_id")]
+    mass = numbers(connection, "ecgs", "lvm_pred_g", found["lvm_pred_g"])
     flagged = "false"
     if rules.exclude_flags:
         flagged = _flagged(connection, found["quality_flags"], rules.exclude_flags)
     connection.execute(
         f"CREATE TEMP TABLE all_ecgs AS SELECT {', '.join(ids)}, {day} AS recorded_at, "
         f"{is_placeholder(day)} AS date_is_placeholder, "
-        f"coalesce(try_cast(lvm_pred_g AS DOUBLE), 'nan'::DOUBLE) AS mass, "
+        f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
         f"AS has_exposure, {yes_no(connection, 'ecgs', 'af_on_ecg') if af else 'NULL::BOOLEAN'} "
         f"AS af_on_ecg, {flagged} AS flagged FROM raw_ecgs"

@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from analysis.code_lists import read_code_list
+from analysis.cmr import read_examinations
 from analysis.followup import FollowUp, build_follow_up
-from analysis.identifiers import identifiers_of
-from analysis.study_settings import Study
+from analysis.participants import in_words_of_studies, people_of
+from analysis.study_settings import Columns, PersonsLayout, Study, refuse_unknown_columns
 from analysis.wide_records import event_records
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
+from lvm_core.tables import (
+    CmrExaminations,
+    People,
+    PeopleList,
+    judge_people,
+    read_code_table,
+    read_people_list,
+)
+from lvm_core.tables.layout import READ, date_format_problem
+from lvm_core.tables.raw import decode
 
-_ID_COLUMNS: Final = ("participant_id", "eid")
+# Where `judge_people` states medians, and how the same is said without them.
+_MEDIANS: Final = {
+    r" is [\d.e+-]+ (?:\S+), expected ": " is outside ",
+    r" \([\d.e+-]+ and [\d.e+-]+ cm\)": "",
+    r" by \d+ % on the median of \d+ people, expected at most ": " on the median by over ",
+}
+
+
+@dataclass(frozen=True)
+class StudyInputs:
+    """What a study reads with the readers that every command has, read once.
+
+    Attributes:
+        people: the participants.
+        lists: people of each list that is given, by the name of its setting.
+        code_list: of `read_code_list`.
+        cmr: the CMR examinations, where the study has some.
+        notes: sentences for the report; no numbers of people and no values of people.
+        warnings: what to know of how the tables were read, for who runs the study only.
+    """
+
+    people: People
+    lists: dict[str, PeopleList]
+    code_list: pd.DataFrame
+    cmr: CmrExaminations | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def load_study(path: Path) -> Study:
@@ -47,7 +85,48 @@ def load_study(path: Path) -> Study:
     absent = [f"{name}: {value}" for name, value in paths if value and not value.exists()]
     if absent:
         raise UsageError(f"inputs of {path} do not exist: {'; '.join(absent)}")
-    return study.model_copy(update={"inputs": inputs, "training": training})
+    loaded = study.model_copy(update={"inputs": inputs, "training": training})
+    return _with_layout(loaded, path, folder)
+
+
+def _with_layout(study: Study, path: Path, folder: Path) -> Study:
+    """Return the study with the layout file of its participants read, and one format of dates."""
+    layout = study.columns.persons
+    if layout.file is not None:
+        file = folder / layout.file
+        layout = _layout_of_file(file)
+        try:
+            refuse_unknown_columns(study, "persons", layout.columns)
+        except ValueError as error:
+            raise UsageError(f"{file}: {error}") from error
+    formats = {one for one in (layout.date_format, study.date_formats.get("persons")) if one}
+    if len(formats) > 1:
+        raise UsageError(
+            f"{path}: date_formats of persons is {study.date_formats['persons']}, but their layout "
+            f"says {layout.date_format}; expected one of the two"
+        )
+    date_formats = dict(study.date_formats)
+    for date_format in formats:
+        problem = date_format_problem(date_format, layout.births)
+        if problem is not None:
+            raise UsageError(f"{path}: date_formats of persons: {problem}")
+        date_formats["persons"] = date_format
+        layout = layout.model_copy(update={"date_format": date_format})
+    columns = study.columns.model_copy(update={"persons": layout})
+    return study.model_copy(update={"columns": columns, "date_formats": date_formats})
+
+
+def _layout_of_file(path: Path) -> PersonsLayout:
+    try:
+        text, _ = decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(
+            f"the layout {path} of the participants cannot be read: {error}"
+        ) from error
+    layout = parse_settings(text, PersonsLayout, str(path))
+    if layout.file is not None:
+        raise UsageError(f"{path} is a layout file that names another, {layout.file}; write it out")
+    return layout
 
 
 def predictions_of(study: Study) -> Path:
@@ -63,40 +142,154 @@ def prediction_files(given: Path) -> Path:
     return (inner if inner.is_dir() else given) / "*.parquet"
 
 
-def follow_up_of(study: Study) -> FollowUp:
+def read_inputs(study: Study) -> StudyInputs:
+    """Read the participants, the lists, the codes and the CMR of a study.
+
+    Raises:
+        UsageError: a table cannot be read, the participants as a whole look wrong and the study
+            does not accept them, or an outcome is not in the code list.
+    """
+    code_list = read_code_list(study.inputs.code_list)
+    _refuse_unlisted(study, set(code_list["outcome"]))
+    people, lists = study_people(study), study_lists(study)
+    problems = judge_people(people.table).problems
+    if problems and not study.accept_people:
+        told = "".join(f"  {in_words_of_studies(problem)}\n" for problem in problems)
+        raise UsageError(
+            f"the participants as a whole look wrong:\n{told}"
+            "Correct the table or its layout, or write `accept_people: true` in the study file"
+        )
+    cmr = None
+    if study.inputs.cmr is not None:
+        cmr = read_examinations(
+            study.inputs.cmr, columns=study.columns.cmr,
+            date_format=study.date_formats.get("cmr"), called="inputs.cmr",
+        )  # fmt: skip
+    readings = [*people.notes, *(note for own in lists.values() for note in own.notes)]
+    return StudyInputs(
+        people=people,
+        lists=lists,
+        code_list=code_list,
+        cmr=cmr,
+        notes=tuple(_accepted(problems)),
+        warnings=(*readings, *(cmr.notes if cmr else ())),
+    )
+
+
+def _accepted(problems: Sequence[str]) -> list[str]:
+    """Return what a report says of participants that look wrong: the problems without medians."""
+    told = []
+    for problem in problems:
+        text = in_words_of_studies(problem)
+        for median, words in _MEDIANS.items():
+            text = re.sub(median, words, text)
+        told.append(
+            f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
+        )
+    return told
+
+
+def study_people(study: Study) -> People:
+    """Read the participants of a study, as their layout says.
+
+    Raises:
+        UsageError: the table cannot be read, or lacks a column that the study names.
+    """
+    layout = study.columns.persons
+    people = people_of(study.inputs.participants, layout)
+    asked = {our: layout.names_of(our) for our in layout.columns if our not in READ}
+    asked |= {one.name: layout.names_of(one.name) for one in study.covariates}
+    if study.household is not None:
+        asked[study.household] = (study.household,)
+    absent = [
+        " or ".join(names) for names in asked.values() if people.raw.find_first(names) is None
+    ]
+    if absent:
+        raise UsageError(
+            f"participants have no column {', '.join(absent)}, which covariates, household or "
+            f"columns name; they have {', '.join(people.raw.names)}"
+        )
+    return people
+
+
+def study_lists(study: Study) -> dict[str, PeopleList]:
+    """Read the lists of people of a study, by the names of their settings.
+
+    Raises:
+        UsageError: a list cannot be read, or names ECGs and no people.
+    """
+    given = {
+        "inputs.withdrawn": study.inputs.withdrawn, "inputs.excluded": study.inputs.excluded,
+        "training.exclude_ids": study.training.exclude_ids,
+    }  # fmt: skip
+    return {name: _people_list(name, path) for name, path in given.items() if path is not None}
+
+
+def _people_list(name: str, path: Path) -> PeopleList:
+    try:
+        found = read_people_list(path.read_bytes(), f"{name} {path.name}")
+    except OSError as error:
+        raise UsageError(f"{name} {path} cannot be read: {error}") from error
+    if found.ecgs and not found.people:
+        raise UsageError(
+            f"{name} {path.name} names {len(found.ecgs)} ECGs (ecg_id) and no people; a study "
+            "leaves out people: expected participant_id"
+        )
+    return found
+
+
+def read_code_list(path: Path) -> pd.DataFrame:
+    """Read a list of codes; columns as `lvm_core.tables.read_code_table` has them.
+
+    Raises:
+        UsageError: the file cannot be read, or its columns or values are not what is expected.
+    """
+    try:
+        return pd.DataFrame(read_code_table(path.read_bytes(), path.name).to_pandas())
+    except OSError as error:
+        raise UsageError(f"code list {path} cannot be read: {error}") from error
+
+
+def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
     """Build the follow-up table of a study.
+
+    Args:
+        study: settings.
+        read: of `read_inputs`; read here where it is not given.
 
     Raises:
         TableRefused: a table cannot be used.
-        UsageError: a list of people cannot be read, or an outcome is not in the code list.
+        UsageError: see `read_inputs`; or nobody of a list is known.
     """
-    inputs = study.inputs
-    lists = {
-        "inputs.withdrawn": inputs.withdrawn, "inputs.excluded": inputs.excluded,
-        "training.exclude_ids": study.training.exclude_ids,
-    }  # fmt: skip
-    code_list = read_code_list(inputs.code_list)
-    _refuse_unlisted(study, set(code_list["outcome"]))
-    people = {name: _people(path) for name, path in lists.items() if path is not None}
-    left_out = [people.get(name, []) for name in ("inputs.excluded", "training.exclude_ids")]
+    inputs, read = study.inputs, read or read_inputs(study)
+    withdrawn, *others = (
+        read.lists[name].people if name in read.lists else ()
+        for name in ("inputs.withdrawn", "inputs.excluded", "training.exclude_ids")
+    )
+    tables = [name for name in Columns.model_fields if name != "persons"]
     found = build_follow_up(
         predictions=predictions_of(study),
-        persons=inputs.participants,
+        persons=read.people,
         events=event_records(inputs.events, study.events_format),
         ends=inputs.follow_up_ends,
         deaths=inputs.deaths,
         encounters=inputs.encounters,
         history_starts=inputs.history_starts,
-        code_list=code_list,
+        code_list=read.code_list,
         rules=study.rules(),
-        withdrawn=people.get("inputs.withdrawn", []),
-        excluded=[person for own in left_out for person in own],
-        date_formats={str(name): text for name, text in study.date_formats.items()},
-        columns={str(name): names for name, names in study.columns.items()},
-    )
+        withdrawn=withdrawn,
+        excluded=[person for own in others for person in own],
+        date_formats={name: study.date_formats[name] for name in tables
+                      if name in study.date_formats},
+        columns={name: study.columns.of(name) for name in tables},
+    )  # fmt: skip
     everybody = set(found.people["participant_id"])
-    told = [text for name, ids in people.items() for text in _idle(name, ids, everybody)]
-    return replace(found, notes=(*found.notes, *told))
+    told = [
+        text
+        for name, own in read.lists.items()
+        for text in _idle(name, own, everybody, allow_unknown=study.allow_unknown)
+    ]
+    return replace(found, notes=(*found.notes, *read.notes, *told))
 
 
 def _refuse_unlisted(study: Study, listed: set[str]) -> None:
@@ -108,33 +301,20 @@ def _refuse_unlisted(study: Study, listed: set[str]) -> None:
         )
 
 
-def _idle(name: str, ids: list[str], everybody: set[str]) -> list[str]:
-    """What to say of a list that leaves nobody out: it may be right, or of another application."""
-    if not ids:
+def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> list[str]:
+    """Return what to say of a list that leaves nobody out.
+
+    Raises:
+        UsageError: it has people, and nobody of them is known, unless that is allowed.
+    """
+    if not own.people:
         return [f"{name} is an empty list: it leaves nobody out"]
-    if everybody.isdisjoint(ids):
-        return [f"nobody of {name} is in any table: it leaves nobody out. Are ids written alike?"]
-    return []
-
-
-def _people(path: Path) -> list[str]:
-    """Identifiers: one a line, or a table with participant_id or eid; [] of an empty file."""
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        elif not path.read_text(encoding="utf-8-sig").strip():
-            return []
-        else:
-            table = pd.read_csv(
-                path, dtype=str, header=None, keep_default_na=False, encoding="utf-8-sig"
-            )
-            first = [str(value).strip() for value in table.iloc[0]]
-            if set(first) & set(_ID_COLUMNS):
-                table = table.iloc[1:].set_axis(first, axis=1)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    named = [name for name in _ID_COLUMNS if name in table.columns]
-    if not named and table.shape[1] != 1:
-        raise UsageError(f"{path} has {table.shape[1]} columns, expected participant_id or one")
-    column = table[named[0]] if named else table.iloc[:, 0]
-    return identifiers_of(column, called=path.name)
+    if not everybody.isdisjoint(own.people):
+        return []
+    if not allow_unknown:
+        raise UsageError(
+            f"{own.name} has {len(own.people)} identifiers, and nobody of them is in any table: it "
+            "would leave nobody out. Are identifiers written alike (007 is not 7)? A list of "
+            "other people goes with `allow_unknown: true` in the study file"
+        )
+    return [f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from lvm_core import schemas
+from lvm_core.tables.layout import OF_STUDIES, READ
 
 FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}"
 """What the name of an outcome must be, so that files can be called after it anywhere."""
@@ -19,8 +20,7 @@ PREDICTED: Final = frozenset(
 _PERSON: Final = frozenset({"participant_id"})
 COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "predictions": PREDICTED | {"af_on_ecg"},
-    "persons": _PERSON | {"region", "sex", "ethnicity", "birth_date", "death_date", "ltfu_date",
-                          "body_size_date"},
+    "persons": frozenset((*READ, *OF_STUDIES)),
     "events": _PERSON | {"date", "code", "system", "source", "reported_date"},
     "ends": frozenset({"region", "source", "end_date", "release"}),
     "deaths": _PERSON | {"death_date", "ltfu_date"},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from analysis.followup import FollowUpRules, IndexRule, OutcomeRule
 from analysis.study_names import COLUMNS, FILE_NAME, is_taken
@@ -15,6 +16,7 @@ from lvm_core import schemas
 from lvm_core.body import Bsa
 from lvm_core.lvh import LvhPreset
 from lvm_core.settings_text import StrictSettings
+from lvm_core.tables import PRESETS, ParticipantsLayout
 
 _Days = Annotated[int, Field(ge=0)]
 _Table = Literal[
@@ -35,7 +37,8 @@ class Inputs(_Strict):
     predictions_ecg_only: Path | None = None
     """Predictions of the same ECGs by the model that sees the ECG alone, for what the ECG adds."""
     participants: Path
-    """participant_id, region, the covariates, and birth_date where age is the time scale."""
+    """participant_id, region, the covariates, and birth_date where age is the time scale; for the
+    layout `omop` a folder with the tables person and measurement."""
     events: Path
     """participant_id, date, code, system, source."""
     follow_up_ends: Path
@@ -198,6 +201,78 @@ class Hospital(_Strict):
     """Encounters that must come before the index ECG."""
 
 
+def _one_name_or_several(schema: dict[str, Any]) -> None:
+    """Say in the JSON schema that a column may have one name, for editors."""
+    several = schema["properties"]["columns"]["additionalProperties"]
+    schema["properties"]["columns"]["additionalProperties"] = {
+        "anyOf": [{"type": "string"}, several]
+    }
+
+
+class PersonsLayout(ParticipantsLayout):
+    """What the participants of a study mean where they do not follow our names and units."""
+
+    model_config = ConfigDict(json_schema_extra=_one_name_or_several)
+
+    file: Path | None = None
+    """A layout file, relative to the study's folder; nothing else is given beside it."""
+
+    @model_validator(mode="after")
+    def _file_stands_alone(self) -> Self:
+        others = sorted(self.model_fields_set - {"file"})
+        if self.file is not None and others:
+            raise ValueError(f"file stands alone: write {', '.join(others)} into {self.file}")
+        return self
+
+
+_ONLY_OF_LAYOUTS: Final = frozenset(PersonsLayout.model_fields) - {"sex"}
+
+
+def _layout(given: Any) -> Any:
+    """Return the settings of a layout from a preset's name, a file's path or names of columns."""
+    if isinstance(given, str):
+        return {"preset": given} if given in PRESETS else {"file": given}
+    if not isinstance(given, Mapping):
+        return given
+    if _ONLY_OF_LAYOUTS & set(given) or isinstance(given.get("sex"), Mapping):
+        return given
+    return {"columns": given}
+
+
+_Names = dict[str, str]
+
+
+class Columns(_Strict):
+    """For each table its own names of columns."""
+
+    predictions: _Names = Field(default={})
+    """Of the predictions."""
+    persons: Annotated[
+        PersonsLayout,
+        BeforeValidator(_layout, json_schema_input_type=str | dict[str, str] | PersonsLayout),
+    ] = PersonsLayout()
+    """Of the participants, as `{region: centre_nation}`; or their layout, as
+    `lvm-ai score --participants-layout` takes it: a preset (ukb, ukb-rap, omop), the path of a
+    layout file, or its settings. `columns` of a layout may name covariates besides."""
+    events: _Names = Field(default={})
+    """Of the events."""
+    ends: _Names = Field(default={})
+    """Of the ends of follow-up."""
+    deaths: _Names = Field(default={})
+    """Of the deaths."""
+    cmr: _Names = Field(default={})
+    """Of the CMR examinations."""
+    encounters: _Names = Field(default={})
+    """Of the encounters."""
+    history_starts: _Names = Field(default={})
+    """Of the first days of records."""
+
+    def of(self, table: str) -> Mapping[str, Any]:
+        """Return the names of a table's columns, by ours."""
+        own = getattr(self, table)
+        return own.columns if isinstance(own, ParticipantsLayout) else own
+
+
 class Study(_Strict):
     """A study. What each rule means is in docs/methods.md and docs/follow_up.md."""
 
@@ -209,7 +284,7 @@ class Study(_Strict):
     """Its tables."""
     events_format: Literal["records", "ukb_wide", "ml4h"] = "records"
     """Form of `inputs.events`."""
-    columns: dict[_Table, dict[str, str]] = Field(default={})
+    columns: Columns = Columns()
     """For each table its own names of columns, as `persons: {region: centre_nation}`."""
     date_formats: dict[_Table, str] = Field(default={})
     """For each table whose dates are not ISO their one strptime format."""
@@ -217,6 +292,10 @@ class Study(_Strict):
     """Which ECG opens follow-up."""
     exposure: str = "lvmi_pred_g_m2"
     """Column of the predictions; a recalibrated one makes LVH the recalibrated one too."""
+    accept_people: bool = False
+    """Go on although the participants as a whole look wrong (their units, sexes or ages)."""
+    allow_unknown: bool = False
+    """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table."""
     exclude_flags: tuple[str, ...] = ()
     """Quality flags with which an ECG is not usable."""
     outcomes: Annotated[tuple[Outcome, ...], Field(min_length=1)]
@@ -308,15 +387,8 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _columns_are_known(self) -> Self:
-        own = {"persons": {one.name for one in self.covariates}}
-        for table, names in self.columns.items():
-            known = COLUMNS[table] | own.get(table, set())
-            unknown = sorted(set(names) - known)
-            if unknown:
-                raise ValueError(
-                    f"columns of {table} has {', '.join(unknown)}, which is not read; expected "
-                    f"some of {', '.join(sorted(known))}, each with the table's own name of it"
-                )
+        for table in Columns.model_fields:
+            refuse_unknown_columns(self, table, self.columns.of(table))
         return self
 
     @property
@@ -366,4 +438,25 @@ class Study(_Strict):
             min_encounters=hospital.min_encounters if hospital else 0,
             grace_days=hospital.grace_days if hospital else 0,
             time_scale=self.time_scale,
+        )
+
+
+def refuse_unknown_columns(study: Study, table: str, named: Mapping[str, Any]) -> None:
+    """Refuse names of columns that a study does not read, which are often misspelt.
+
+    Args:
+        study: with its covariates.
+        table: as `columns` calls it.
+        named: the table's own names of columns, by ours.
+
+    Raises:
+        ValueError: a name of ours is not read.
+    """
+    covariates = {one.name for one in study.covariates} if table == "persons" else set()
+    known = COLUMNS[table] | covariates
+    unknown = sorted(set(named) - known)
+    if unknown:
+        raise ValueError(
+            f"columns of {table} has {', '.join(unknown)}, which is not read; expected some of "
+            f"{', '.join(sorted(known))}, each with the table's own name of it"
         )

@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 
 from analysis.columns import TableRefused
-from analysis.record_reading import as_text, quoted
+from analysis.record_reading import described, quoted
 from lvm_core.tables.values import UNKNOWN_TEXTS
 
 EVENTS_FORMATS: Final = ("records", "ukb_wide", "ml4h")
@@ -310,13 +310,8 @@ def _add_ml4h(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _origin(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, dict[str, str]]:
-    text = str(path).replace("'", "''")
-    origin = f"read_parquet('{text}')" if path.suffix == ".parquet" else as_text(text)
-    try:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()
-    except duckdb.Error as error:
-        raise TableRefused(f"table events ({path}) cannot be read: {error}") from error
-    return origin, {row[0]: row[1] for row in described}
+    origin, there = described(connection, "events", path)
+    return origin, there.types
 
 
 def _text(column: str | None) -> str:

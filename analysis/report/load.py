@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.cmr import read_cmr
+from analysis.cmr import cmr_frame
 from analysis.followup import FollowUp
 from analysis.identifiers import refuse_other_people
 from analysis.record_checks import RELEASE
@@ -20,7 +20,7 @@ from analysis.report.exposure_scale import standard_deviations, with_scale
 from analysis.report.read_persons import read_persons
 from analysis.report.read_predictions import footers_of, read_predictions
 from analysis.report.study_data import StudyData
-from analysis.study import follow_up_of
+from analysis.study import StudyInputs, follow_up_of, read_inputs
 from analysis.study_settings import Study
 from lvm_core.errors import UsageError
 
@@ -43,21 +43,26 @@ _EXPOSURES: Final = {
 }
 
 
-def read_study_data(study: Study) -> StudyData:
+def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
     """Read and join everything that a study analyses.
+
+    Args:
+        study: settings.
+        read: of `read_inputs`; read here where it is not given.
 
     Raises:
         TableRefused: a table cannot be used.
         UsageError: a column is missing, predictions are of several models or conventions, or of
             others than the study states.
     """
-    found = follow_up_of(study)
+    read = read or read_inputs(study)
+    found = follow_up_of(study, read)
     footers, silent = footers_of(study)
     outside = found.people["excluded"].isin(_NOT_OF_THE_COHORT)
     members = pd.Index(found.people.loc[~outside, "participant_id"].unique())
     predictions = read_predictions(study, found.usable_ecgs)
-    persons = read_persons(study, members)
-    cmr = _cmr(study, persons, found.people[found.people["excluded"] != BEFORE_INDEX[0]])
+    persons = read_persons(study, read.people, members)
+    cmr = _cmr(study, read, persons, found.people[found.people["excluded"] != BEFORE_INDEX[0]])
     predictions = _without_far_body_size(study, predictions, persons)
     indexed = _index_ecgs(study, found, predictions, persons)
     sd = standard_deviations(study, indexed)
@@ -68,7 +73,7 @@ def read_study_data(study: Study) -> StudyData:
         about=_about(study, predictions),
         flow=found.flow,
         follow_up=found.people,
-        follow_up_from_index=_from_index(study),
+        follow_up_from_index=_from_index(study, read),
         ecgs=eligible,
         predictions=predictions,
         cmr=cmr,
@@ -83,24 +88,23 @@ def read_study_data(study: Study) -> StudyData:
     )
 
 
-def _from_index(study: Study) -> pd.DataFrame | None:
+def _from_index(study: Study, read: StudyInputs) -> pd.DataFrame | None:
     """Follow-up without the landmark of the study, for the landmarks of sensitivity analyses."""
     if not (study.latency_days and study.report and study.hazard_ratios):
         return None
-    return follow_up_of(study.model_copy(update={"latency_days": 0})).people
+    return follow_up_of(study.model_copy(update={"latency_days": 0}), read).people
 
 
-def _cmr(study: Study, persons: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame | None:
+def _cmr(
+    study: Study, read: StudyInputs, persons: pd.DataFrame, participants: pd.DataFrame
+) -> pd.DataFrame | None:
     """The CMR of the cohort; some of its people must be ours, and dates there where needed.
 
     Lists may leave out everybody who has one, as the whole training set: then there is none.
     """
-    if study.inputs.cmr is None or study.cmr is None:
+    if read.cmr is None or study.cmr is None:
         return None
-    table = read_cmr(
-        study.inputs.cmr, columns=study.columns.get("cmr"),
-        date_format=study.date_formats.get("cmr"), called="inputs.cmr",
-    )  # fmt: skip
+    table = cmr_frame(read.cmr)
     refuse_other_people(table, participants, called="cmr", calls="participants")
     dated, apart = bool(table["cmr_date"].notna().any()), study.cmr.max_days_ecg_cmr
     if dated == (apart is None):

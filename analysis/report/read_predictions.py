@@ -10,7 +10,7 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 
-from analysis.identifiers import identifier
+from analysis.identifiers import form, identifier
 from analysis.record_reading import described, moments, numbers, selected, words, yes_no
 from analysis.report.check_predictions import refuse_contradictions
 from analysis.study import prediction_files, predictions_of
@@ -49,7 +49,7 @@ def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
         UsageError: a column is missing, predictions are of several models or conventions, of
             others than the study states, or contradict themselves.
     """
-    own = study.columns.get("predictions", {})
+    own = study.columns.predictions
     path, date_format = predictions_of(study), study.date_formats.get("predictions")
     table = _read(path, own, date_format, PREDICTED - _NOT_READ)
     missing = [name for name in (*_NEEDED, study.exposure) if name not in table.columns]
@@ -122,8 +122,9 @@ def _ecg_only(given: Path) -> pd.DataFrame:
 def _refuse_other_ecgs(ours: pd.Series[str], theirs: pd.Series[str]) -> None:
     if len(ours) and len(theirs) and not ours.isin(theirs).any():
         raise UsageError(
-            "predictions and predictions_ecg_only have no ecg_id in common: the former have for "
-            f"example {ours.min()!r}, the latter {theirs.min()!r}; expected the same ECGs"
+            "predictions and predictions_ecg_only have no ecg_id in common: the first of the "
+            f"former is of the form {form(ours.min())}, of the latter {form(theirs.min())} "
+            "(A a letter, 9 a digit); expected the same ECGs"
         )
 
 

@@ -62,6 +62,7 @@ _UNKNOWN_WORDS: Final = {
     ("recorded_at", "missing"): "Date of the ECG is missing",
     ("birth_date", "placeholder"): "Date of birth is a placeholder",
     ("birth_date", "missing"): "Date of birth is missing",
+    ("birth_date", "day_assumed"): "Date of birth is of month and year, read as the 15th",
 }
 
 
@@ -182,7 +183,7 @@ def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
     ecgs = found["n_rows"].astype("Int64").where(found["column"] == "recorded_at")
     columns = (
         label("column", "of the table"),
-        label("why", "placeholder or missing"),
+        label("why", "placeholder, missing, or the day assumed"),
         count("n_people", "people of the cohort"),
         count("n_ecgs", "ECGs of them"),
     )

@@ -6,6 +6,7 @@ units is written into a small file, or chosen by the name of a preset.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
@@ -29,6 +30,8 @@ WeightUnit = Literal["kg", "lb"]
 CM_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"cm": 1.0, "m": 100.0, "in": 2.54})
 KG_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"kg": 1.0, "lb": 0.45359237})
 _INSTANCE: Final = "{instance}"
+_DAY: Final = re.compile(r"%-?[dj]|%[DFcx]")
+_MONTH: Final = re.compile(r"%-?m|%[bBh]")
 
 
 class Units(StrictSettings):
@@ -109,6 +112,13 @@ class ParticipantsLayout(StrictSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _dates_tell_births(self) -> Self:
+        problem = date_format_problem(self.date_format, self.births)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
     @property
     def missing_codes(self) -> frozenset[str]:
         """The codes that stand for "unknown"."""
@@ -127,6 +137,25 @@ class ParticipantsLayout(StrictSettings):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         given["columns"] = {**base.columns, **self.columns}
         return base.model_copy(update=given)
+
+
+def date_format_problem(date_format: str | None, births: str) -> str | None:
+    """Return why births cannot be read by a format of dates; None where they can.
+
+    Args:
+        date_format: strptime format; None for ISO.
+        births: "day" or "month_and_year".
+    """
+    if date_format is None or _DAY.search(date_format):
+        return None
+    if not _MONTH.search(date_format):
+        return f"date_format is {date_format!r}, a year alone, from which no age is computed"
+    if births == "day":
+        return (
+            f"date_format is {date_format!r}, which has no day; births of month and year need "
+            "`births: month_and_year`, which reads them as the 15th and flags the ages"
+        )
+    return None
 
 
 # UK Biobank, Data Showcase: field 31 sex (0 female, 1 male), 21003 age when attended assessment

@@ -57,13 +57,21 @@ class People:
     notes: tuple[str, ...] = ()
 
 
-def read_people(source: Source, name: str, layout: ParticipantsLayout = OWN_LAYOUT) -> People:
+def read_people(
+    source: Source,
+    name: str,
+    layout: ParticipantsLayout = OWN_LAYOUT,
+    *,
+    needs_demographics: bool = True,
+) -> People:
     """Read a participant table.
 
     Args:
         source: CSV or Parquet; for the preset `omop` the tables `person` and `measurement`.
         name: of the table, for messages.
         layout: what its columns mean.
+        needs_demographics: refuse a table that has a key and neither age, sex nor body size; a
+            study may follow up people of whom it knows the region alone.
 
     Raises:
         UsageError: it cannot be read; a key column or a column that the layout names is missing; a
@@ -73,7 +81,7 @@ def read_people(source: Source, name: str, layout: ParticipantsLayout = OWN_LAYO
     raw = _raw_table(source, name, full)
     _refuse_missing_columns(raw, layout, full)
     found = {our: raw.find_first(full.names_of(our)) for our in READ}
-    _refuse_useless(raw, found, layout)
+    _refuse_useless(raw, found, layout, needs_demographics=needs_demographics)
     reader = _Reader(raw, full, found)
     columns = {our: reader.column(our) for our in schemas.PARTICIPANTS.names}
     table = pa.table(columns, schema=schemas.PARTICIPANTS.arrow)
@@ -110,11 +118,13 @@ def _refuse_useless(
     raw: RawTable,
     found: Mapping[str, tuple[str, pa.Array] | None],
     layout: ParticipantsLayout,
+    *,
+    needs_demographics: bool,
 ) -> None:
     """Refuse a table without a key, or one that says nothing about anybody."""
     known = [our for our, column in found.items() if column is not None]
     has_key = any(key in known for key in KEYS)
-    if has_key and len(known) > 1 and raw.n_rows:
+    if has_key and (len(known) > 1 or not needs_demographics) and raw.n_rows:
         return
     is_ukb = any(raw.find(key) is not None for key in ("eid", "f.eid", "participant.eid"))
     hint = "--participants-layout ukb or ukb-rap reads UK Biobank's own names" if is_ukb else (

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.followup import FollowUp, FollowUpRules, OutcomeRule, build_follow_up
+from analysis.participants import people_of
+from lvm_core.tables import ParticipantsLayout
 
 CODES = pd.DataFrame(
     [
@@ -29,6 +31,7 @@ def build(
     events: Sequence[tuple[Any, ...]] = (),
     rules: FollowUpRules = RULES,
     ecgs: list[dict[str, Any]] | None = None,
+    layout: ParticipantsLayout | None = None,
     **changes: Any,
 ) -> FollowUp:
     """One person, a, with one ECG on 2016-01-01, unless said otherwise."""
@@ -42,9 +45,10 @@ def build(
     ends = [("England", source, END) for source in ("hes", "death")]
     columns = ["participant_id", "date", "code", "system", "source", "reported_date"]
     records = pd.DataFrame([(*e, None) if len(e) == 5 else e for e in events], columns=columns)
+    persons = pd.DataFrame([person | changes.pop("person", {})]).astype(object)
     return build_follow_up(
         predictions=pd.DataFrame([ecg | row for row in ecgs or [{}]]),
-        persons=pd.DataFrame([person | changes.pop("person", {})]).astype(object),
+        persons=people_of(persons, layout or ParticipantsLayout()),
         events=records.astype(object),
         ends=changes.pop("ends", pd.DataFrame(ends, columns=["region", "source", "end_date"])),
         code_list=changes.pop("code_list", CODES),

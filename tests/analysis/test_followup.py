@@ -17,6 +17,7 @@ from analysis.followup import (
     OutcomeRule,
     build_follow_up,
 )
+from lvm_core.errors import LvmError
 from tests.analysis.one_person import AF, CODES, END, INDEX, RULES, build, hes, the_row
 from tests.analysis.references import GOLDEN, expected
 
@@ -308,7 +309,7 @@ def test_dates__of_one_other_format_are_read_when_named() -> None:
         ),
         (
             {"persons": pd.DataFrame({"participant_id": [1.0, 2.5], "region": "x"})},
-            "persons: participant_id holds fractions in 1 rows",
+            "participants: column participant_id holds 1 fractions",
         ),
         (
             {"persons": pd.DataFrame({"participant_id": ["1", ""], "region": "x"})},
@@ -318,7 +319,7 @@ def test_dates__of_one_other_format_are_read_when_named() -> None:
     ],
 )
 def test_tables__are_refused_with_the_reason(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(TableRefused, match=message):
+    with pytest.raises(LvmError, match=message):
         build_follow_up(**(_given(None) | change), ends=_given_ends(), code_list=CODES, rules=RULES)
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from analysis.columns import TableRefused
 from analysis.followup import FollowUpRules, IndexRule
+from lvm_core.errors import LvmError
+from lvm_core.tables import ParticipantsLayout
 from tests.analysis.one_person import AF, INDEX, RULES, build, hes, the_row
 
 FOUR = [
@@ -239,7 +241,6 @@ def test_eligibility__tells_at_which_step_people_are_lost() -> None:
         # 1956-01-01 to 2016-01-01 are 60 years with 15 leap days; follow-up is 2495 days.
         ("1956-01-01", 0, [21915, 24410]),
         ("1956-01-01", 30, [21945, 24410]),
-        ("1956-01", 0, [21901, 24396]),
         (dt.date(1956, 1, 1), 0, [21915, 24410]),
         (None, 0, [None, None]),
     ],
@@ -256,40 +257,63 @@ def test_attained_age__enters_at_the_index_and_leaves_at_the_end(
 
 
 @pytest.mark.parametrize(
-    ("birth", "date_format"), [("01/1956", "%m/%Y"), ("15/01/1956", "%d/%m/%Y")]
+    ("birth", "layout"),
+    [
+        ("1956-01", {"births": "month_and_year"}),
+        ("01/1956", {"births": "month_and_year", "date_format": "%m/%Y"}),
+        ("15/01/1956", {"date_format": "%d/%m/%Y"}),
+    ],
 )
-def test_attained_age__births_may_have_a_format_of_their_own(birth: str, date_format: str) -> None:
+def test_attained_age__births_are_read_as_the_layout_says(
+    birth: str, layout: dict[str, Any]
+) -> None:
+    """The 15th of January 1956, fourteen days after the first."""
     rules = FollowUpRules((AF,), time_scale="attained_age")
-    formats = {"persons": date_format}
-    row = the_row(rules=rules, person={"birth_date": birth}, date_formats=formats)
-    assert row["entry_age_days"] == 21901
+    found = build(rules=rules, person={"birth_date": birth}, layout=ParticipantsLayout(**layout))
+    assert found.people["entry_age_days"].tolist() == [21901]
+    assumed = "births" in layout
+    assert any("read as the 15th" in note for note in found.notes) == assumed
+    counted = found.unknown_dates.set_index(["column", "why"])["n_people"]
+    assert counted.get(("birth_date", "day_assumed"), 0) == int(assumed)
 
 
 def test_attained_age__is_not_given_for_the_excluded_nor_without_being_asked_for() -> None:
     rules = FollowUpRules((AF,), time_scale="attained_age")
     person = {"birth_date": "1956-01-01"}
     out = the_row(rules=rules, person=person, events=[hes(INDEX)])
-    unasked = the_row(rules=RULES, person={"birth_date": 1956})
+    unasked = the_row(rules=RULES, person=person)
     for row in (out, unasked):
         assert pd.isna(row["entry_age_days"])
         assert pd.isna(row["exit_age_days"])
 
 
 @pytest.mark.parametrize(
-    ("person", "formats", "message"),
+    ("person", "message"),
     [
-        ({}, {}, "no column birth_date; .*ages in whole years are not exact enough"),
-        ({"birth_date": 1956}, {}, "birth_date holds numbers .* expected dates as YYYY-MM-DD or"),
-        ({"birth_date": "1956"}, {}, r"birth_date of a year only in 1 rows \(row 1: 1956"),
-        ({"birth_date": "1956"}, {"persons": "%Y"}, "the format of birth_date is %Y"),
-        ({"birth_date": "1/2/1956"}, {}, "birth_date of another format .* YYYY-MM-DD or YYYY-MM"),
-        ({"birth_date": "1956-13"}, {}, "birth_date of another format"),
-        ({"birth_date": "2016-01-02"}, {}, "1 index ECGs are from before their person's birth"),
+        ({}, "no column birth_date; .*ages in whole years are not exact enough"),
+        ({"birth_date": 1956}, "'1956' .a year alone, from which no age is computed"),
+        ({"birth_date": "1956"}, r"row 1: '1956' \(a year alone, from which no age is computed"),
+        ({"birth_date": "1956-01"}, "a month and year: set `births: month_and_year` in the layout"),
+        ({"birth_date": "1/2/1956"}, "expected YYYY-MM-DD; other formats are named in the layout"),
+        ({"birth_date": "1956-13"}, "birth_date has 1 values that are not a date as YYYY-MM-DD"),
+        ({"birth_date": "2016-01-02"}, "1 index ECGs are from before their person's birth"),
     ],
 )
 def test_attained_age__without_an_exact_birth_is_refused(
-    person: dict[str, Any], formats: dict[str, str], message: str
+    person: dict[str, Any], message: str
 ) -> None:
     rules = FollowUpRules((AF,), time_scale="attained_age")
-    with pytest.raises(TableRefused, match=message):
-        build(rules=rules, person=person, date_formats=formats)
+    with pytest.raises(LvmError, match=message):
+        build(rules=rules, person=person)
+
+
+def test_births__with_a_time_zone_are_refused() -> None:
+    born = pd.Timestamp("1956-01-01T23:30", tz="Asia/Tokyo")
+    with pytest.raises(LvmError, match=r"birth_date.* a time zone"):
+        build(person={"birth_date": born})
+
+
+@pytest.mark.parametrize("setting", ["columns", "date_formats"])
+def test_persons__of_another_layout_are_read_before(setting: str) -> None:
+    with pytest.raises(ValueError, match="persons are given by a layout: use read_people"):
+        build(**{setting: {"persons": {}}})

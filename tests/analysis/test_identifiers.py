@@ -6,12 +6,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analysis.columns import TableRefused
-from analysis.identifiers import identifiers_of
+from analysis.identifiers import identifier
+from lvm_core.errors import UsageError
+from lvm_core.tables.values import identifiers
 from tests.analysis.one_person import build
 from tests.analysis.report.small_study import IDS, change, cmr, persons, predictions, read, write
 
@@ -22,36 +26,79 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ([" 7", "8 ", "9"], ["7", "8", "9"]),
-        (["007", "7"], ["007", "7"]),
-        ([1000001, 7], ["1000001", "7"]),
-        ([1000001.0, np.nan, 7.0], ["1000001", "7"]),
-        (["1000001.0", " 7.0 "], ["1000001", "7"]),
-        # One that does not end in .0 tells that points belong to these identifiers.
-        (["1.0", "1.5"], ["1.0", "1.5"]),
-        ([Decimal("1000001.00"), Decimal("7.00")], ["1000001", "7"]),
-        (["", "  ", None], []),
-    ],
-)
-def test_identifiers__are_text_without_blanks_and_whole_numbers_have_no_point(
-    given: list[Any], expected: list[str]
-) -> None:
-    assert identifiers_of(pd.Series(given), called="list") == expected
+GIVEN = {
+    "blanks": [" 7", "8 ", "9"],
+    "leading zeros": ["007", "7"],
+    "numbers": [1000001, 7],
+    "floats with a gap": [1000001.0, np.nan, 7.0],
+    "texts of floats": ["1000001.0", " 7.0 "],
+    "decimals": [Decimal("1000001.00"), Decimal("7.00")],
+    "points that belong to them": ["1.5", "2.5"],
+    "unknown texts": ["", "  ", None, "NA", "#N/A", "unknown", ".", "8"],
+    "letters": ["e7", "1e", "S7-0e1"],
+    "some with a point": ["1001.0", "1002"],
+    "fractions": [1.5, 2.0],
+    "too large for floats": [2.0**53 + 2],
+    "scientific": ["1.000003E+06", "1.000010E+06"],
+    "nobody": ["", None],
+}
+
+
+def by_the_core(values: list[Any]) -> list[str | None] | None:
+    """What `lvm_core.tables` makes of a column; None where it is refused."""
+    column = pa.Array.from_pandas(pd.Series(values))
+    try:
+        return identifiers(column, column_name="id", table="list")[0].to_pylist()  # type: ignore[no-any-return]
+    except UsageError:
+        return None
+
+
+def by_duckdb(values: list[Any]) -> list[str | None] | None:
+    """What `identifier` makes of it; None where it is refused."""
+    with duckdb.connect() as connection:
+        connection.register("given", pd.DataFrame({"id": pd.Series(values)}))
+        kind = connection.execute("DESCRIBE SELECT id FROM given").fetchall()[0][1]
+        try:
+            text = identifier(connection, "given", "id", kind, called="list")
+        except TableRefused:
+            return None
+        return [row[0] for row in connection.execute(f"SELECT {text} FROM given").fetchall()]
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_identifier__of_duckdb_is_that_of_the_core(name: str) -> None:
+    assert by_duckdb(GIVEN[name]) == by_the_core(GIVEN[name])
+
+
+def test_identifier__is_text_without_blanks_and_whole_numbers_have_no_point() -> None:
+    assert by_duckdb(GIVEN["blanks"]) == ["7", "8", "9"]
+    assert by_duckdb(GIVEN["leading zeros"]) == ["007", "7"]
+    assert by_duckdb(GIVEN["floats with a gap"]) == ["1000001", None, "7"]
+    assert by_duckdb(GIVEN["texts of floats"]) == ["1000001", "7"]
+    assert by_duckdb(GIVEN["unknown texts"]) == [None] * 7 + ["8"]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("name", "message"),
     [
-        ([1.5, 2.0], "id holds fractions in 1 rows; expected text or whole numbers"),
-        ([2.0**53 + 2], "id holds numbers above 9,007,199,254,740,992 in 1 rows, which floats"),
+        ("fractions", "id holds fractions in 1 rows; expected text or whole numbers"),
+        (
+            "too large for floats",
+            "id holds numbers above 9,007,199,254,740,992 in 1 rows, which floats",
+        ),
+        (
+            "some with a point",
+            r"1 identifiers with a decimal point \(as 1001.0\) among 2; expected",
+        ),
+        ("scientific", "2 numbers in scientific notation, which a spreadsheet writes"),
     ],
 )
-def test_identifiers__that_floats_have_spoilt_are_refused(given: list[Any], message: str) -> None:
-    with pytest.raises(TableRefused, match=message):
-        identifiers_of(pd.Series(given), called="list")
+def test_identifier__that_is_spoilt_is_refused(name: str, message: str) -> None:
+    with duckdb.connect() as connection:
+        connection.register("given", pd.DataFrame({"id": pd.Series(GIVEN[name])}))
+        kind = connection.execute("DESCRIBE SELECT id FROM given").fetchall()[0][1]
+        with pytest.raises(TableRefused, match=message):
+            identifier(connection, "given", "id", kind, called="list")
 
 
 def test_identifiers__of_all_tables_may_be_written_in_different_ways(folder: Path) -> None:
@@ -78,14 +125,14 @@ def test_identifiers__of_all_tables_may_be_written_in_different_ways(folder: Pat
     ("name", "called"),
     [("events.csv", "events"), ("cmr.csv", "cmr")],
 )
-def test_tables__of_other_people_are_refused_with_an_id_of_each(
+def test_tables__of_other_people_are_refused_with_the_form_of_an_id_of_each(
     folder: Path, name: str, called: str
 ) -> None:
     table = pd.read_csv(folder / name, dtype=str, keep_default_na=False)
     change(folder, name, participant_id=["A" + one for one in table["participant_id"]])
     message = (
-        f"tables {called} and participants have no participant_id in common: the former has for "
-        "example 'A10000..', the latter '1000001'"
+        f"tables {called} and participants have no participant_id in common: the first of the "
+        r"former is of the form A9999999, of the latter 9999999 \(A a letter, 9 a digit\)"
     )
     with pytest.raises(TableRefused, match=message):
         read(folder)
@@ -104,7 +151,7 @@ def test_tables__predictions_of_other_people_are_refused(folder: Path) -> None:
     scored.assign(participant_id="0" + scored["participant_id"]).to_parquet(
         folder / "predictions.parquet"
     )
-    with pytest.raises(TableRefused, match="'01000001', the latter '1000001'"):
+    with pytest.raises(TableRefused, match="form 99999999, of the latter 9999999 "):
         read(folder)
 
 

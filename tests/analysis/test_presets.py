@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.code_lists import read_code_list
-from analysis.study import load_study
+from analysis.study import load_study, read_code_list
 from analysis.study_settings import Study
 from lvm_core.synthetic_codes import CODE_LISTS, CODE_SYSTEMS, CODE_TEXTS, OTHER_CODES, in_code_list
 

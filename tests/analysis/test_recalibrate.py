@@ -119,6 +119,26 @@ def test_recalibrate__mistakes_are_named(
     assert not (tmp_path / "r.json").exists()
 
 
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_recalibrate__reads_cmr_of_other_programs_and_says_how(
+    cohort: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], sign: str
+) -> None:
+    """Decimal commas, identifiers with points, Latin-1, and a person without a mass."""
+    assert _recalibrate(cohort, tmp_path / "plain.json", "--max-days", "30") == 0
+    table = pd.read_csv(cohort["cmr"], float_precision="round_trip")
+    unknown = pd.DataFrame([{"participant_id": "p900", "cmr_date": "2020-03-11"}])
+    other = pd.concat([table, unknown]).assign(ward="Köln")
+    other.to_csv(tmp_path / "c.txt", index=False, sep=sign, decimal=",", encoding="latin-1")
+    capsys.readouterr()
+    written = cohort | {"cmr": tmp_path / "c.txt"}
+    assert _recalibrate(written, tmp_path / "other.json", "--max-days", "30") == 0
+    shown = capsys.readouterr().err
+    assert "warning: --cmr c.txt is not UTF-8 (line 2) and was read as Windows-1252" in shown
+    assert "warning: --cmr c.txt: 1 rows without lvm_cmr_g were left out" in shown
+    made = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("plain", "other")]
+    assert made[0] == made[1]
+
+
 def test_recalibrate__an_earlier_file_is_kept(cohort: dict[str, Any], tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     output.write_text("mine")
@@ -173,15 +193,19 @@ def test_pair_with_cmr__the_closest_pair_of_each_person() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("participant_id,mass\np,1\n", "has no column lvm_cmr_g"),
-        ("participant_id,lvm_cmr_g\np,90\nq,-1\nr,x\n", r"above 0 g in 2 rows \(row 2: -1, 3: x"),
+        (
+            "participant_id,mass\np,1\n",
+            "participant_id, mass; expected lvm_cmr_g among them",
+        ),
+        ("participant_id,lvm_cmr_g\np,90\nq,-1\n", r"lvm_cmr_g of 0 g or less in 1 rows \(row 2,"),
+        ("participant_id,lvm_cmr_g\np,90\nr,x\n", "1 values that are not a number.* row 2: 'x'"),
         (
             "participant_id,cmr_date,lvm_cmr_g\np,01/02/2020,90\n",
-            r"cmr_date of another format in 1 rows \(row 1: 01/02/2020",
+            "cmr_date has 1 values that are not a date as YYYY-MM-DD.* row 1: '01/02/2020'",
         ),
         (
             "participant_id,lvm_cmr_g\np,90\nq,80\np,91\n",
-            r"more than once in 2 rows \(row 1, 3",
+            r"more than once in 1 rows \(row 3,",
         ),
     ],
 )

@@ -153,7 +153,7 @@ def test_command__writes_restricted_and_replaces_only_its_own(
 def test_lists_of_people__with_several_columns_need_a_name(folder: Path) -> None:
     (folder / "out.csv").write_text("a,b\n4,5\n")
     (folder / "study.yaml").write_text(STUDY.replace("  events:", "  excluded: out.csv\n  events:"))
-    with pytest.raises(UsageError, match="has 2 columns, expected participant_id or one"):
+    with pytest.raises(UsageError, match="columns a, b; expected one of participant_id, eid, "):
         follow_up_of(load_study(folder / "study.yaml"))
 
 

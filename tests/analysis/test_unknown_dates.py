@@ -12,11 +12,12 @@ from analysis.columns import TableRefused
 from analysis.followup import FollowUpRules
 from analysis.report import topic_flow
 from analysis.report.masking import MaskingRule, mask
-from lvm_core.tables.values import PLACEHOLDER_DATES
+from lvm_core.tables import PLACEHOLDER_DATES, ParticipantsLayout
 from tests.analysis.one_person import AF, END, build, the_row
 from tests.analysis.report.small_study import IDS, change, predictions, read, write
 
 DAYS = [str(day) for day in PLACEHOLDER_DATES]
+BY_MONTH = ParticipantsLayout(births="month_and_year")
 ATTAINED = FollowUpRules((AF,), time_scale="attained_age")
 
 
@@ -62,7 +63,7 @@ def test_ends__at_a_placeholder_are_refused() -> None:
 
 @pytest.mark.parametrize("born", ["1900-01-01", "1909-09-09", "1900-01", "1902-02"])
 def test_birth__of_a_placeholder_is_unknown_and_counted(born: str) -> None:
-    found = build(rules=ATTAINED, person={"birth_date": born})
+    found = build(rules=ATTAINED, person={"birth_date": born}, layout=BY_MONTH)
     row = found.people.iloc[0]
     # Followed like everybody; only the age is not known.
     assert (row["excluded"], row["time_days"]) == (None, 2495)
@@ -76,7 +77,8 @@ def test_birth__of_a_placeholder_is_unknown_and_counted(born: str) -> None:
 
 def test_birth__that_is_missing_is_counted_and_a_known_one_is_not() -> None:
     for born, n in ((None, 1), ("1950-06-01", 0), ("1950-06", 0)):
-        counted = build(rules=ATTAINED, person={"birth_date": born}).unknown_dates
+        person = {"birth_date": born}
+        counted = build(rules=ATTAINED, person=person, layout=BY_MONTH).unknown_dates
         assert counted.set_index(["column", "why"])["n_people"]["birth_date", "missing"] == n
 
 
@@ -118,3 +120,17 @@ def test_flow__tells_how_many_dates_are_unknown(folder: Path) -> None:
     assert section is not None
     cells = next(one.cells for one in section.items if one.key == "unknown_dates")
     assert cells.to_numpy().tolist()[2] == ["Date of birth is a placeholder", "10", "–"]
+
+
+def test_flow__tells_how_many_births_are_of_month_and_year(folder: Path) -> None:
+    """Twenty of 40, in a table that has whole dates too."""
+    born = pd.read_csv(folder / "participants.csv", dtype=str)["birth_date"]
+    mixed = [day[:7] if i < 20 else day for i, day in enumerate(born)]
+    change(folder, "participants.csv", birth_date=mixed)
+    data = read(folder, "time_scale: attained_age\ncolumns: {persons: {births: month_and_year}}\n")
+    masked = {one.key: mask(one, MaskingRule()) for one in topic_flow.aggregates(data)}
+    section = topic_flow.present(masked, data.about)
+    assert section is not None
+    cells = next(one.cells for one in section.items if one.key == "unknown_dates")
+    words = "Date of birth is of month and year, read as the 15th"
+    assert cells.to_numpy().tolist()[4] == [words, "20", "–"]

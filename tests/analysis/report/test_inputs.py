@@ -56,7 +56,7 @@ def test_columns__may_be_exchanged(folder: Path) -> None:
     ("more", "message"),
     [
         ("columns: {persons: {regoin: nation}}\n",
-         "columns of persons has regoin, which is not read; expected some of birth_date,"),
+         "columns of persons has regoin, which is not read; expected some of age_years, birth_"),
         ("columns: {events: {code: a, kode: b}}\n", "columns of events has kode"),
         ("columns: {persons: {ethnicity: race}}\n", "participants have no column race, which"),
         ("household: home\n", "participants have no column home, which covariates, household"),
@@ -180,11 +180,18 @@ def test_lists__of_nobody_are_allowed_and_told(folder: Path, text: str) -> None:
     assert "inputs.withdrawn is an empty list: it leaves nobody out" in data.notes
 
 
-def test_lists__of_people_who_are_in_no_table_are_told(folder: Path) -> None:
+def test_lists__of_people_who_are_in_no_table_are_refused_unless_allowed(folder: Path) -> None:
     (folder / "gone.csv").write_text("Z1\nZ2\n")
     (folder / "some.csv").write_text(f"Z1\n{IDS[0]}\n")
     more = "training: {is_uk_biobank: true, exclude_ids: gone.csv}\n"
-    notes = read(folder, more, withdrawn="some.csv").notes
+    message = (
+        r"training.exclude_ids gone.csv has 2 identifiers, and nobody of them is in any table: it "
+        r"would leave nobody out. Are identifiers written alike \(007 is not 7\)\?"
+    )
+    with pytest.raises(UsageError, match=message) as refusal:
+        read(folder, more, withdrawn="some.csv")
+    assert "Z1" not in str(refusal.value)
+    notes = read(folder, f"{more}allow_unknown: true\n", withdrawn="some.csv").notes
     told = [note for note in notes if "leaves nobody out" in note]
     assert len(told) == 1
     assert told[0].startswith("nobody of training.exclude_ids is in any table")
@@ -249,7 +256,10 @@ def test_predictions__without_a_footer_say_that_the_convention_is_not_known(fold
     ("more", "message"),
     [
         ("covariates: [{name: sbp, kind: number}]", "participants have no column sbp"),
-        ("covariates: [{name: region, kind: number}]", "40 values that are no number"),
+        (
+            "covariates: [{name: region, kind: number}]",
+            "region has 40 values that are not a number",
+        ),
         ("bsa_formula: mosteller", "which fit dubois"),
     ],
 )
@@ -295,10 +305,10 @@ def test_check__shows_counts_and_then_what_to_know_of_the_inputs(
     assert "warning: inputs.withdrawn is an empty list: it leaves nobody out\n" in shown.err
 
 
-def test_ecg_only__of_other_ecgs_is_refused_with_an_id_of_each(folder: Path) -> None:
+def test_ecg_only__of_other_ecgs_is_refused_with_the_form_of_an_id_of_each(folder: Path) -> None:
     other = predictions()
     other.assign(ecg_id="x" + other["ecg_id"]).to_parquet(folder / "only.parquet")
-    with pytest.raises(UsageError, match=r"example '1000001_0', the latter 'x1000001_0'"):
+    with pytest.raises(UsageError, match="form 9999999_9, of the latter A9999999_9 "):
         read(folder, predictions_ecg_only="only.parquet")
 
 

@@ -54,6 +54,8 @@ def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> No
 # A change of each setting, and what Methods then say; None where a setting is no choice of method.
 CHOICES: dict[str, tuple[Any, str] | None] = {
     "name": None, "cohort": None, "inputs": None, "columns": None, "report": None,
+    # The notes of the inputs say what was accepted.
+    "accept_people": None, "allow_unknown": None,
     "events_format": ("ukb_wide", "Events are read as UK Biobank's wide fields"),
     "date_formats": ({"events": "%d/%m/%Y"}, "dates as YYYY-MM-DD but for events %d/%m/%Y"),
     "index": (Index(rule="all", date=dt.date(2015, 5, 1)),

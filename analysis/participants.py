@@ -1,0 +1,116 @@
+"""Participants of a study: columns beside those that every command reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lvm_core.errors import UsageError
+from lvm_core.tables import PLACEHOLDER_DATES, ParticipantsLayout, People, read_people
+from lvm_core.tables.layout import OWN_LAYOUT
+from lvm_core.tables.omop import TABLES as OMOP_TABLES
+from lvm_core.tables.values import PLACEHOLDER_MONTHS, date_meaning, identifiers, parse_column
+
+_OPTION: Final = "--participants-layout"
+_SETTING: Final = "`columns: persons` of the study"
+_PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the study"
+_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+
+
+def people_of(
+    source: People | pd.DataFrame | Path, layout: ParticipantsLayout = OWN_LAYOUT
+) -> People:
+    """Return the participants of a study.
+
+    Args:
+        source: participants, a table, a file, or the folder of the preset `omop`.
+        layout: what the columns mean.
+
+    Raises:
+        UsageError: the table cannot be read, or a value is not what its column means.
+    """
+    if isinstance(source, People):
+        return source
+    try:
+        if isinstance(source, pd.DataFrame):
+            stream = io.BytesIO()
+            pq.write_table(pa.Table.from_pandas(source, preserve_index=False), stream)
+            return read_people(stream.getvalue(), "participants", layout, needs_demographics=False)
+        if source.is_dir():
+            return read_people(_tables_of(source), source.name, layout, needs_demographics=False)
+        return read_people(source.read_bytes(), source.name, layout, needs_demographics=False)
+    except OSError as error:
+        raise UsageError(f"participants {source} cannot be read: {error}") from error
+    except UsageError as error:
+        raise UsageError(in_words_of_studies(str(error))) from error
+
+
+def in_words_of_studies(message: str) -> str:
+    """Return a message about a layout with the setting of a study in place of the option."""
+    return message.replace(f"{_OPTION} ukb or ukb-rap", _PRESETS).replace(_OPTION, _SETTING)
+
+
+def _tables_of(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Return the tables of a folder by their names in lower case."""
+    files = [one for one in sorted(folder.iterdir()) if one.suffix.lower() in _SUFFIXES]
+    return {
+        one.stem.lower(): (one.name, one.read_bytes())
+        for one in files
+        if one.stem.lower() in OMOP_TABLES
+    }
+
+
+def column(people: People, our: str) -> tuple[str, pa.Array] | None:
+    """Return a column as the file has it, with its own name; None where there is none.
+
+    Args:
+        people: of a study.
+        our: our name, or that of a covariate.
+    """
+    return people.raw.find_first(people.layout.names_of(our))
+
+
+def codes(people: People, our: str) -> pa.Array:
+    """Return a column that is there, such as the region, as text; null where it is unknown."""
+    found = column(people, our)
+    assert found is not None, "callers look for it first"
+    own, cells = found
+    texts, _ = identifiers(cells, column_name=own, table=people.raw.name)
+    is_missing = pc.is_in(texts, pa.array(sorted(people.layout.missing_codes), pa.string()))
+    return pc.if_else(is_missing, pa.scalar(None, pa.string()), texts)
+
+
+def days(people: People, our: str) -> pa.Array:
+    """Return a column of dates; null where a date is unknown or the column is not there.
+
+    Raises:
+        UsageError: a value is no date, or dates have a time zone.
+    """
+    found = column(people, our)
+    if found is None:
+        return pa.nulls(people.raw.n_rows, pa.date32())
+    own, cells = found
+    return parse_column(
+        cells,
+        date_meaning(people.layout.date_format),
+        column_name=own,
+        table=people.raw.name,
+        missing=people.layout.missing_codes,
+    )
+
+
+def births(people: People) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Return births, whether each is a placeholder (then it is null), and whether on the 15th."""
+    born = people.table["birth_date"].combine_chunks()
+    assumed = pc.fill_null(people.table["birth_day_assumed"].combine_chunks(), False)
+    is_day = pc.is_in(born, pa.array(PLACEHOLDER_DATES, pa.date32()))
+    is_month = pc.and_(assumed, pc.is_in(born, pa.array(PLACEHOLDER_MONTHS, pa.date32())))
+    unknown = pc.or_(is_day, is_month)
+    known = pc.if_else(unknown, pa.scalar(None, pa.date32()), born)
+    return known, unknown, pc.and_(assumed, pc.is_valid(known))
