@@ -14,6 +14,7 @@ import pytest
 
 from beam_jobs.flow import _Run
 from tests.beam_jobs.job_helpers import (
+    CLINICAL_LEADS,
     assert_nowhere,
     assert_reconciles,
     counts,
@@ -290,7 +291,9 @@ def test_score__ingest_with_too_many_rejects_says_what_to_do(
 ) -> None:
     raw, ecg = tmp_path / "raw", tmp_path / "ecg"
     raw.mkdir()
-    for name, data in wfdb_record(random_counts(1), name="r0").items():
+    leads = dict(zip(CLINICAL_LEADS, people(1).counts[0], strict=True))
+    gain = 1000 / 5  # counts of one millivolt: these are counts of 5 uV
+    for name, data in wfdb_record(leads, name="r0", gain=f"{gain:g}").items():
         (raw / name).write_bytes(data)
     (raw / "broken.xml").write_bytes(b"<nothing>")
     ingest = ("ingest", "--input", raw, "--output", ecg)

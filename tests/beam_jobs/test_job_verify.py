@@ -387,7 +387,7 @@ def test_dry_run__writes_nothing_and_tells_the_plan(
     assert score(tmp_path / "in", tmp_path / "out", *more) == 0
     assert not (tmp_path / "out").exists()
     out = capsys.readouterr().out
-    assert "files: 2 (ignored by name: 1)" in out
+    assert "files: 2; ignored: 1 (1 by name)" in out
     assert "ECGs: 24" in out
     assert "units: 4 of about 8 ECGs" in out
     assert "this shard 1/2: 2 units" in out
