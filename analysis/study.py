@@ -26,6 +26,7 @@ from lvm_core.tables import (
     read_people_list,
 )
 from lvm_core.tables.layout import READ, date_format_problem
+from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
 
 # Where `judge_people` states medians, and how the same is said without them.
@@ -151,14 +152,7 @@ def read_inputs(study: Study) -> StudyInputs:
     """
     code_list = read_code_list(study.inputs.code_list)
     _refuse_unlisted(study, set(code_list["outcome"]))
-    people, lists = study_people(study), study_lists(study)
-    problems = judge_people(people.table).problems
-    if problems and not study.accept_people:
-        told = "".join(f"  {in_words_of_studies(problem)}\n" for problem in problems)
-        raise UsageError(
-            f"the participants as a whole look wrong:\n{told}"
-            "Correct the table or its layout, or write `accept_people: true` in the study file"
-        )
+    (people, problems), lists = judged_people(study), study_lists(study)
     cmr = None
     if study.inputs.cmr is not None:
         cmr = read_examinations(
@@ -174,6 +168,28 @@ def read_inputs(study: Study) -> StudyInputs:
         notes=tuple(_accepted(problems)),
         warnings=(*readings, *(cmr.notes if cmr else ())),
     )
+
+
+def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
+    """Read the participants of a study and judge them as a whole.
+
+    Returns:
+        The participants, and the problems that the study accepts.
+
+    Raises:
+        UsageError: the table cannot be read, a person is there twice, or the table as a whole looks
+            wrong and the study does not accept that.
+    """
+    people = study_people(study)
+    refuse_duplicate_keys(people.table, people.raw.name)
+    problems = judge_people(people.table).problems
+    if problems and not study.accept_people:
+        lines = "".join(f"  {in_words_of_studies(problem)}\n" for problem in problems)
+        raise UsageError(
+            f"the participants as a whole look wrong:\n{lines}"
+            "Correct the table or its layout, or write `accept_people: true` in the study file"
+        )
+    return people, problems
 
 
 def _accepted(problems: Sequence[str]) -> list[str]:
