@@ -212,7 +212,8 @@ CASES: Final = (
          changed={(n, "bmi_kg_m2"): float(r[4]) for n, r in enumerate(PEOPLE)}),
     Case("nul_characters.csv", b"participant_id,sex\n1\0,male\n", refused="holds NUL characters"),
     Case("empty.csv", b"", refused="is empty"),
-    Case("no_known_column.csv", b"participant_id,ward\n1,A\n", refused="expected rows with", read_by_studies=True),
+    Case("no_known_column.csv", b"participant_id,ward\n1,A\n", refused="expected rows with",
+         read_by_studies=True),
 )  # fmt: skip
 """Participant tables."""
 
