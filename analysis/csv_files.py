@@ -28,5 +28,8 @@ def _holds_no_text(column: pd.Series) -> bool:
 
 
 def _escaped(table: pd.DataFrame, place: int) -> pd.Series:
-    column = table.iloc[:, place].astype(object)
-    return column.map(lambda cell: no_formula(cell) if isinstance(cell, str) else cell)
+    # As objects: pandas would turn counts beside missing cells into 19302.0.
+    cells = [
+        no_formula(c) if isinstance(c, str) else c for c in table.iloc[:, place].astype(object)
+    ]
+    return pd.Series(cells, index=table.index, dtype=object)

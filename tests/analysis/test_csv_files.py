@@ -33,3 +33,9 @@ def test_write_csv__columns_of_one_name_stay_apart(tmp_path: Path) -> None:
     table = pd.DataFrame([["=a", 1]], columns=["x", "x"])
     write_csv(table, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().splitlines() == ["x,x", "'=a,1"]
+
+
+def test_write_csv__counts_beside_missing_cells_stay_whole(tmp_path: Path) -> None:
+    counts = pd.Series([19302, None, 413], dtype=object)
+    write_csv(pd.DataFrame({"n": counts, "text": ["a", "=b", None]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "n,text\n19302,a\n,'=b\n413,\n"
