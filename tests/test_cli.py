@@ -24,19 +24,19 @@ RUN_OPTIONS = [
     "--input", "--output", "--storage-option", "--id-pattern", "--id-from-header",
     "--interpolate-missing", "--exclude-participants", "--unit-ecgs", "--shard", "--threads",
     "--runner", "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--share",
-    "--help",
+    "--allow-empty", "--accept-unread-archives", "--help",
 ]  # fmt: skip
 # Written out from the design, not taken from the parsers.
 OPTIONS = {
     "score": [
         *RUN_OPTIONS, "--layout", "--participants", "--model", "--fallback-model", "--batch",
         "--engine", "--device", "--precision", "--accept-scale", "--input-convention", "--bsa",
-        "--lvh-preset", "--recalibration",
+        "--lvh-preset", "--recalibration", "--participants-layout", "--accept-people",
     ],
     "ingest": [*RUN_OPTIONS, "--format"],
     "status": ["--json", "--storage-option", "--help"],
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
-    "withdraw": ["--participants", "--storage-option", "--share", "--help"],
+    "withdraw": ["--participants", "--not-found-list", "--storage-option", "--share", "--help"],
     "scale-check": ["--input", "--layout", "--storage-option", "--help"],
     "demo": ["--ecgs", "--people", "--overwrite", "--share", "--help"],
     "models": ["--help"],
@@ -54,7 +54,7 @@ OPTIONS = {
     "explain": [
         "--ecg-id", "--sample", "--seed", "--input", "--participants", "--model", "--model-dir",
         "--output", "--method", "--steps", "--input-convention", "--layout", "--id-pattern",
-        "--storage-option", "--share", "--help",
+        "--storage-option", "--share", "--participants-layout", "--accept-people", "--help",
     ],
 }  # fmt: skip
 CHOICES = {
