@@ -10,10 +10,9 @@ import pandas as pd
 
 from analysis.columns import TableRefused
 from lvm_core.tables import UNKNOWN_TEXTS
+from lvm_core.tables.values import SCIENTIFIC, WHOLE
 
 _FLOATS: Final = {"DOUBLE": 2**53, "FLOAT": 2**24}
-_WHOLE: Final = r"^-?\d+\.0+$"
-_SCIENTIFIC: Final = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$"
 _UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
 
 
@@ -127,8 +126,8 @@ def _are_whole(
     """Return whether every identifier ends in .0; refuse it of some, and scientific notation."""
     # LIKE is cheap; most tables have no identifier for which a regular expression is needed.
     found = connection.execute(
-        f"SELECT count(*) FILTER (regexp_matches(id, '{_WHOLE}')), "
-        f"count(*) FILTER (regexp_matches(id, '{_SCIENTIFIC}')) "
+        f"SELECT count(*) FILTER (regexp_matches(id, '{WHOLE}')), "
+        f"count(*) FILTER (regexp_matches(id, '{SCIENTIFIC}')) "
         f"FROM (SELECT {known} AS id FROM {table}) WHERE id LIKE '%.0%' OR id ILIKE '%e%'"
     ).fetchall()
     whole, scientific = found[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import EcgRow
 from beam_jobs.progress import say
-from beam_jobs.storage import FileEntry, Storage
+from beam_jobs.storage import Storage
 from lvm_core.errors import UsageError
 from lvm_core.lvh import SEX_UNKNOWN_CODE
 from lvm_core.tables import (
@@ -30,7 +30,7 @@ from lvm_core.tables import (
     unknown_demographics,
 )
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import TABLES as OMOP_TABLES
+from lvm_core.tables.omop import table_files
 from lvm_core.tables.participants import NO_RECORDING_DATE
 
 _BATCH: Final = 4096
@@ -68,19 +68,13 @@ def load_participants(
     """
     source: bytes | dict[str, tuple[str, bytes]]
     if layout.preset == "omop" and not storage.is_file(uri):
-        source = {
-            _stem(entry): (entry.relative, storage.read_bytes(entry.uri))
-            for entry in storage.list_files(uri)
-            if _stem(entry) in OMOP_TABLES
-        }
+        uris = {entry.relative: entry.uri for entry in storage.list_files(uri)}
+        files = table_files(uris, uri)
+        source = {table: (file, storage.read_bytes(uris[file])) for table, file in files.items()}
     else:
         source = storage.read_bytes(uri, expected="a table (CSV or Parquet)")
     people = read_people(source, uri, layout)
     return PeopleTable(people, ParticipantTable.of(people))
-
-
-def _stem(entry: FileEntry) -> str:
-    return entry.relative.partition(".")[0].lower()
 
 
 def participants_of(

@@ -56,10 +56,11 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     if is_parquet(data, name):
         return _of_table(read_raw(data, name))
     lines, notes = read_lines(data, name)
+    if lines and lines[0].lower().startswith("sep="):  # Excel's; the table's reader knows it too
+        lines = lines[1:]
     if not lines:
         return PeopleList(name, (), (), notes)
-    has_separator = lines[0].lower().startswith("sep=")
-    if has_separator or find_delimiter(lines) is not None:
+    if find_delimiter(lines, name) is not None:
         return _of_table(read_raw(data, name))
     cells = [line.strip('"').strip() for line in lines]
     header, values = cells[0].casefold(), cells

@@ -468,6 +468,18 @@ def test_records__of_a_large_file_are_read_piece_by_piece(
     pd.testing.assert_frame_equal(read(folder).follow_up, whole.follow_up)
 
 
+def test_records__of_a_large_file_are_refused_without_the_line_of_a_person(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_reading, "_LARGE_BYTES", 0)
+    rows = "7000001,2018-01-01,I48,icd10,hes\n" * 100_000  # more than DuckDB looks at beforehand
+    text = f"participant_id,date,code,system,source\n{rows}7000002,2018-01-01,I48,icd10,hes,x,y\n"
+    (folder / "events.csv").write_text(text)
+    with pytest.raises(TableRefused, match="CSV Error on Line: 100002") as refusal:
+        read(folder)
+    assert "7000002" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
