@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import duckdb
 import pandas as pd
 
 from analysis.columns import TableRefused
+from lvm_core.errors import form_of
 from lvm_core.tables import UNKNOWN_TEXTS
 from lvm_core.tables.values import SCIENTIFIC, WHOLE
 
@@ -72,14 +72,9 @@ def refuse_strangers(
     if one is not None and other is not None and not is_shared:
         raise TableRefused(
             f"tables {called} and {calls} have no participant_id in common: the first of the "
-            f"former is of the form {form(one)}, of the latter {form(other)} (A a letter, 9 a "
-            "digit); expected the same identifiers, compared as text (007 is not 7)"
+            f"former is of the form {form_of(one)}, of the latter {form_of(other)} (A a letter, "
+            "9 a digit); expected the same identifiers, compared as text (007 is not 7)"
         )
-
-
-def form(identifier_: str) -> str:
-    """Return how an identifier is written without telling it: S7-0001 is A9-9999."""
-    return re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", identifier_))
 
 
 def refuse_other_people(

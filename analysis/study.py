@@ -194,15 +194,15 @@ def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
 
 def _accepted(problems: Sequence[str]) -> list[str]:
     """Return what a report says of participants that look wrong: the problems without medians."""
-    told = []
+    sentences = []
     for problem in problems:
         text = in_words_of_studies(problem)
         for median, words in _MEDIANS.items():
             text = re.sub(median, words, text)
-        told.append(
+        sentences.append(
             f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
         )
-    return told
+    return sentences
 
 
 def study_people(study: Study) -> People:
@@ -300,12 +300,12 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
         columns={name: study.columns.of(name) for name in tables},
     )  # fmt: skip
     everybody = set(found.people["participant_id"])
-    told = [
+    idle = [
         text
         for name, own in read.lists.items()
         for text in _idle(name, own, everybody, allow_unknown=study.allow_unknown)
     ]
-    return replace(found, notes=(*found.notes, *read.notes, *told))
+    return replace(found, notes=(*found.notes, *read.notes, *idle))
 
 
 def _refuse_unlisted(study: Study, listed: set[str]) -> None:
