@@ -167,18 +167,22 @@ def _origin(connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFra
     if source.stat().st_size > _LARGE_BYTES:
         return _large_text(source, path)
     raw = read_raw(source.read_bytes(), source.name)
-    names = [_same(one) for one in raw.names]
-    repeated = sorted({one for one in names if names.count(one) > 1})
-    if repeated:
-        raise UsageError(
-            f"it has column {', '.join(repeated)} more than once; expected it once (case and "
-            "blanks around a name do not matter)"
-        )
+    _refuse_repeated_names(raw.names)
     # As DuckDB reads text itself: an empty cell is null.
     empty = pa.scalar(None, pa.string())
     cells = [pc.if_else(pc.equal(one, ""), empty, one) for _, one in raw.columns]
     connection.register(given, pa.table(cells, names=list(raw.names)))
     return given
+
+
+def _refuse_repeated_names(names: Sequence[str]) -> None:
+    keys = [_same(one) for one in names]
+    repeated = sorted({one for one in keys if keys.count(one) > 1})
+    if repeated:
+        raise UsageError(
+            f"it has column {', '.join(repeated)} more than once; expected it once (case and "
+            "blanks around a name do not matter)"
+        )
 
 
 def _large_text(source: Path, path: str) -> str:
@@ -188,11 +192,13 @@ def _large_text(source: Path, path: str) -> str:
         stream.seek(0)
         encoding = _encoding(stream)
     # The last line may be cut off; the first may be Excel's `sep=;`.
-    lines = (text.split("\n")[:-1] or [text])[:_LINES_LOOKED_AT]
+    lines = [line for line in text.split("\n")[:-1] if line.strip()][:_LINES_LOOKED_AT] or [text]
     options = f"all_varchar = true, header = true, encoding = '{encoding}'"
     if lines[0].lower().startswith("sep="):
         options += ", skip = 1"
         lines = lines[1:]
+    # DuckDB would call a second column `date` `date_1`.
+    _refuse_repeated_names(read_raw(f"{lines[0]}\n".encode(), source.name).names)
     delimiter = find_delimiter(lines, source.name)
     options += "" if delimiter is None else f", delim = '{delimiter}'"
     return f"read_csv('{path}', {options})"

@@ -489,7 +489,11 @@ def test_records__of_a_large_file_are_refused_without_the_line_of_a_person(
         ("NA,2018-01-01,I48,icd10,hes\n", "no participant_id in 1 rows"),
     ],
 )
-def test_records__that_are_not_clear_are_refused(folder: Path, content: str, message: str) -> None:
+@pytest.mark.parametrize("large_bytes", [0, 20_000_000])
+def test_records__that_are_not_clear_are_refused(
+    folder: Path, content: str, message: str, large_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_reading, "_LARGE_BYTES", large_bytes)
     header = "participant_id,date,code,system,source\n"
     (folder / "events.csv").write_text(header + content if content.startswith("NA") else content)
     with pytest.raises(TableRefused, match=message):
