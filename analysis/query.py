@@ -111,7 +111,9 @@ def _run_schemas(folder: Path) -> dict[str, pa.Schema]:
     try:
         content = json.loads(plan.read_bytes()) if plan.is_file() else {}
     except ValueError as error:
-        raise UsageError(f"{plan} is damaged; lvm-ai verify says more of the run") from error
+        raise UsageError(
+            f"{plan} is damaged; expected JSON as lvm-ai wrote it. Restore the file, or run again"
+        ) from error
     both = {"rejects": schemas.REJECTS.arrow, "duplicates": schemas.DUPLICATES.arrow}
     if content.get("kind") == "ingest":
         return {"ecg": schemas.ECGS.arrow, **both}

@@ -176,7 +176,7 @@ def _rejects_of(table: pa.Table) -> list[Reject]:
 def _fits(content: Mapping[str, Any], rejects: pa.Table) -> bool:
     """Tell whether the rejects that are there are those that the footer of the result states."""
     is_counted = reasons_of(_rejects_of(rejects)) == content["rejected"]
-    return is_counted and rows_sha256(rejects) == content["rows_sha256"]["rejects"]
+    return bool(is_counted and rows_sha256(rejects) == content["rows_sha256"]["rejects"])
 
 
 def _refuse_changed(uri: str, table: pa.Table, stated: str | None) -> None:
