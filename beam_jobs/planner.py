@@ -509,12 +509,12 @@ class Keys:
     unreadable_dates: dict[str, str] = field(default_factory=dict)
 
     def add(
-        self, ecg_id: str, person: str | None, time: dt.datetime | None, *, date_comes_later: bool
+        self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool
     ) -> None:
         """Add an ECG that is the first of its ecg_id."""
         self.seen.add(ecg_id)
         if self.forecast is not None:
-            self.forecast.add(ecg_id, person, time, date_comes_later=date_comes_later)
+            self.forecast.add(ecg_id, person, time, is_device_file=is_device_file)
 
     def note_dates(self, path: str, times: Sequence[object]) -> None:
         """Note whether any date of recording of a file can be read."""
@@ -556,7 +556,7 @@ def mark_duplicates(
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
             if not duplicate:
-                keys.add(piece.ecg_id, piece.participant_id, None, date_comes_later=True)
+                keys.add(piece.ecg_id, piece.participant_id, None, is_device_file=True)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
             marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
         else:
@@ -583,7 +583,7 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
         if ecg_id is not None and ecg_id in keys.seen:
             duplicates.append(row)
         elif ecg_id is not None:
-            keys.add(ecg_id, person, time, date_comes_later=False)
+            keys.add(ecg_id, person, time, is_device_file=False)
         keys.people.update([person] if person else [])
         if person is not None and time is not None:
             _widen(keys.dates, person, time)

@@ -218,7 +218,8 @@ class ScoreKind:
         if self._participants is None:
             return None
         needs = all(model.spec.needs_demographics for model in self._models)
-        return JoinForecast(self._participants, needs, exclusions.hits)
+        in_header = self._options.id_from_header
+        return JoinForecast(self._participants, needs, exclusions.hits, in_header)
 
     def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
         """Say how the participant table fits the ECGs; stop when too many would be rejected.
@@ -235,7 +236,7 @@ class ScoreKind:
         if share > options.max_rejected_share:
             examples = "; ".join(f"{name}: {text}" for name, text in forecast.examples.items())
             raise LvmError(
-                f"{share:.1%} of the ECGs would be rejected for what {options.participants} says, "
+                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, "
                 f"at most {options.max_rejected_share:.1%} are allowed ({examples})."
                 f"{forecast.hint()} Nothing was scored. Correct the table or its layout "
                 "(docs/people_tables.md), or allow more with --max-rejected-share"
