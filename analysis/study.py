@@ -232,7 +232,7 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
     """Read the lists of people of a study, by the names of their settings.
 
     Raises:
-        UsageError: a list cannot be read, or names ECGs and no people.
+        UsageError: a list cannot be read, or a row of it names an ECG and no person.
     """
     given = {
         "inputs.withdrawn": study.inputs.withdrawn, "inputs.excluded": study.inputs.excluded,
@@ -246,10 +246,10 @@ def _people_list(name: str, path: Path) -> PeopleList:
         found = read_people_list(path.read_bytes(), f"{name} {path.name}")
     except OSError as error:
         raise UsageError(f"{name} {path} cannot be read: {error}") from error
-    if found.ecgs and not found.people:
+    if found.n_ecgs_alone:
         raise UsageError(
-            f"{name} {path.name} names {len(found.ecgs)} ECGs (ecg_id) and no people; a study "
-            "leaves out people: expected participant_id"
+            f"{name} {path.name} has {found.n_ecgs_alone} rows that name an ECG (ecg_id) and no "
+            "person; a study leaves out people: expected participant_id in each row"
         )
     return found
 

@@ -423,7 +423,7 @@ def test_lists__of_ecgs_are_refused(folder: Path, capsys: pytest.CaptureFixture[
     (folder / "list.csv").write_text(f"ecg_id,note\n{IDS[0]}_0,x\n")
     status, _, error = check(settle(folder, withdrawn="list.csv"), capsys)
     assert status == 2
-    assert "inputs.withdrawn list.csv names 1 ECGs (ecg_id) and no people" in error
+    assert "inputs.withdrawn list.csv has 1 rows that name an ECG (ecg_id) and no person" in error
 
 
 def encoded(table: pd.DataFrame) -> dict[str, bytes]:

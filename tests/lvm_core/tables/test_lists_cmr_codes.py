@@ -37,7 +37,10 @@ def test_read_people_list__ecgs_and_people_are_told_apart() -> None:
     both = read_people_list(b"participant_id,ecg_id\n1,a\n2,\n,b\n", "l.csv")
     assert (both.people, both.ecgs) == (("1", "2"), ("a", "b"))
     assert both.ids == {"1", "2", "a", "b"}
-    assert read_people_list(b"ecg_id\na\n", "l.csv").ecgs == ("a",)
+    assert both.n_ecgs_alone == 1
+    only = read_people_list(b"ecg_id\na\n", "l.csv")
+    assert (only.ecgs, only.n_ecgs_alone) == (("a",), 1)
+    assert read_people_list(b"participant_id,x\n1,2\n", "l.csv").n_ecgs_alone == 0
 
 
 def test_read_people_list__empty_and_parquet() -> None:
