@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import duckdb
 import pandas as pd
 
 from analysis.columns import TableRefused
+from lvm_core.errors import form_of
 from lvm_core.tables import UNKNOWN_TEXTS
+from lvm_core.tables.values import SCIENTIFIC, WHOLE
 
 _FLOATS: Final = {"DOUBLE": 2**53, "FLOAT": 2**24}
-_WHOLE: Final = r"^-?\d+\.0+$"
-_SCIENTIFIC: Final = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$"
 _UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
 
 
@@ -73,14 +72,9 @@ def refuse_strangers(
     if one is not None and other is not None and not is_shared:
         raise TableRefused(
             f"tables {called} and {calls} have no participant_id in common: the first of the "
-            f"former is of the form {form(one)}, of the latter {form(other)} (A a letter, 9 a "
-            "digit); expected the same identifiers, compared as text (007 is not 7)"
+            f"former is of the form {form_of(one)}, of the latter {form_of(other)} (A a letter, "
+            "9 a digit); expected the same identifiers, compared as text (007 is not 7)"
         )
-
-
-def form(identifier_: str) -> str:
-    """Return how an identifier is written without telling it: S7-0001 is A9-9999."""
-    return re.sub(r"[^\W\d_]", "A", re.sub(r"\d", "9", identifier_))
 
 
 def refuse_other_people(
@@ -127,8 +121,8 @@ def _are_whole(
     """Return whether every identifier ends in .0; refuse it of some, and scientific notation."""
     # LIKE is cheap; most tables have no identifier for which a regular expression is needed.
     found = connection.execute(
-        f"SELECT count(*) FILTER (regexp_matches(id, '{_WHOLE}')), "
-        f"count(*) FILTER (regexp_matches(id, '{_SCIENTIFIC}')) "
+        f"SELECT count(*) FILTER (regexp_matches(id, '{WHOLE}')), "
+        f"count(*) FILTER (regexp_matches(id, '{SCIENTIFIC}')) "
         f"FROM (SELECT {known} AS id FROM {table}) WHERE id LIKE '%.0%' OR id ILIKE '%e%'"
     ).fetchall()
     whole, scientific = found[0]

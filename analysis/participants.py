@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 from lvm_core.errors import UsageError
 from lvm_core.tables import PLACEHOLDER_DATES, ParticipantsLayout, People, read_people
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import TABLES as OMOP_TABLES
+from lvm_core.tables.omop import table_files
 from lvm_core.tables.values import PLACEHOLDER_MONTHS, date_meaning, identifiers, parse_column
 
 _OPTION: Final = "--participants-layout"
 _SETTING: Final = "`columns: persons` of the study"
 _PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the study"
-_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
 def people_of(
@@ -57,13 +56,9 @@ def in_words_of_studies(message: str) -> str:
 
 
 def _tables_of(folder: Path) -> dict[str, tuple[str, bytes]]:
-    """Return the tables of a folder by their names in lower case."""
-    files = [one for one in sorted(folder.iterdir()) if one.suffix.lower() in _SUFFIXES]
-    return {
-        one.stem.lower(): (one.name, one.read_bytes())
-        for one in files
-        if one.stem.lower() in OMOP_TABLES
-    }
+    """Return the tables of a folder by their names."""
+    files = table_files([one.name for one in folder.iterdir()], folder.name)
+    return {table: (file, (folder / file).read_bytes()) for table, file in files.items()}
 
 
 def column(people: People, our: str) -> tuple[str, pa.Array] | None:

@@ -108,7 +108,12 @@ def _refuse_links_out(folder: Path, found: dict[str, list[Path]]) -> None:
 def _run_schemas(folder: Path) -> dict[str, pa.Schema]:
     """Return the columns of every table that a run can have; none for other folders."""
     plan = folder / _PLAN
-    content = json.loads(plan.read_text(encoding="utf-8")) if plan.is_file() else {}
+    try:
+        content = json.loads(plan.read_bytes()) if plan.is_file() else {}
+    except ValueError as error:
+        raise UsageError(
+            f"{plan} is damaged; expected JSON as lvm-ai wrote it. Restore the file, or run again"
+        ) from error
     both = {"rejects": schemas.REJECTS.arrow, "duplicates": schemas.DUPLICATES.arrow}
     if content.get("kind") == "ingest":
         return {"ecg": schemas.ECGS.arrow, **both}
@@ -170,9 +175,9 @@ def _refuse_other_statements(sql: str) -> None:
         raise UsageError(f"the query cannot be run: {error}") from error
     kinds = [statement.type for statement in statements]
     if kinds != [duckdb.StatementType.SELECT]:
-        told = " and ".join(kind.name for kind in kinds) or "nothing"
+        given = " and ".join(kind.name for kind in kinds) or "nothing"
         raise UsageError(
-            f"the query is {told}, expected one SELECT (or FROM, WITH ... SELECT, DESCRIBE, SHOW, "
+            f"the query is {given}, expected one SELECT (or FROM, WITH ... SELECT, DESCRIBE, SHOW, "
             "SUMMARIZE): a query only reads the tables of the folder. --output writes its rows"
         )
 

@@ -24,6 +24,7 @@ _PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 _LARGE_BYTES: Final = 20_000_000
 _PIECE_BYTES: Final = 2**18
 _LINES_LOOKED_AT: Final = 50
+_LINES_OF_DUCKDB: Final = 2  # what is wrong; advice on DuckDB's own options follows
 _ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ].*)?$"
 _UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
 _PLACEHOLDERS: Final = ", ".join(f"DATE '{day}'" for day in PLACEHOLDER_DATES)
@@ -71,10 +72,13 @@ def load(
         f"{quoted(there.own_name(found[c]))} AS {quoted(c)}" if c in found else f"NULL::DATE AS {c}"
         for c in called
     ]
-    connection.execute(
-        f"CREATE TEMP TABLE raw_{name} AS "
-        f"SELECT row_number() OVER () AS row_number, {', '.join(taken)} FROM {origin}"
-    )
+    try:
+        connection.execute(
+            f"CREATE TEMP TABLE raw_{name} AS "
+            f"SELECT row_number() OVER () AS row_number, {', '.join(taken)} FROM {origin}"
+        )
+    except duckdb.Error as error:
+        raise _unread(name, source, error) from error
     _check_ids(connection, name, types)
     return {c: types.get(c, "DATE") for c in columns}
 
@@ -137,8 +141,18 @@ def described(
         origin = _origin(connection, name, source)
         rows = connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()
     except (duckdb.Error, UsageError, OSError) as error:
-        raise TableRefused(f"table {name} ({source}) cannot be read: {error}") from error
+        raise _unread(name, source, error) from error
     return origin, Described(name, [(row[0], row[1]) for row in rows])
+
+
+def _unread(name: str, source: pd.DataFrame | Path, error: Exception) -> TableRefused:
+    """Return why a table cannot be read, without the line that DuckDB quotes: it names a person."""
+    text = str(error)
+    if isinstance(error, duckdb.Error):
+        lines = [line for line in text.splitlines() if not line.startswith("Original Line")]
+        text = "; ".join(lines[:_LINES_OF_DUCKDB])
+    called = source if isinstance(source, Path) else "as given"
+    return TableRefused(f"table {name} ({called}) cannot be read: {text}")
 
 
 def _origin(connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFrame | Path) -> str:
@@ -153,18 +167,22 @@ def _origin(connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFra
     if source.stat().st_size > _LARGE_BYTES:
         return _large_text(source, path)
     raw = read_raw(source.read_bytes(), source.name)
-    names = [_same(one) for one in raw.names]
-    repeated = sorted({one for one in names if names.count(one) > 1})
-    if repeated:
-        raise UsageError(
-            f"it has column {', '.join(repeated)} more than once; expected it once (case and "
-            "blanks around a name do not matter)"
-        )
+    _refuse_repeated_names(raw.names)
     # As DuckDB reads text itself: an empty cell is null.
     empty = pa.scalar(None, pa.string())
     cells = [pc.if_else(pc.equal(one, ""), empty, one) for _, one in raw.columns]
     connection.register(given, pa.table(cells, names=list(raw.names)))
     return given
+
+
+def _refuse_repeated_names(names: Sequence[str]) -> None:
+    keys = [_same(one) for one in names]
+    repeated = sorted({one for one in keys if keys.count(one) > 1})
+    if repeated:
+        raise UsageError(
+            f"it has column {', '.join(repeated)} more than once; expected it once (case and "
+            "blanks around a name do not matter)"
+        )
 
 
 def _large_text(source: Path, path: str) -> str:
@@ -174,12 +192,14 @@ def _large_text(source: Path, path: str) -> str:
         stream.seek(0)
         encoding = _encoding(stream)
     # The last line may be cut off; the first may be Excel's `sep=;`.
-    lines = (text.split("\n")[:-1] or [text])[:_LINES_LOOKED_AT]
+    lines = [line for line in text.split("\n")[:-1] if line.strip()][:_LINES_LOOKED_AT] or [text]
     options = f"all_varchar = true, header = true, encoding = '{encoding}'"
     if lines[0].lower().startswith("sep="):
         options += ", skip = 1"
         lines = lines[1:]
-    delimiter = find_delimiter(lines)
+    # DuckDB would call a second column `date` `date_1`.
+    _refuse_repeated_names(read_raw(f"{lines[0]}\n".encode(), source.name).names)
+    delimiter = find_delimiter(lines, source.name)
     options += "" if delimiter is None else f", delim = '{delimiter}'"
     return f"read_csv('{path}', {options})"
 

@@ -194,15 +194,15 @@ def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
 
 def _accepted(problems: Sequence[str]) -> list[str]:
     """Return what a report says of participants that look wrong: the problems without medians."""
-    told = []
+    sentences = []
     for problem in problems:
         text = in_words_of_studies(problem)
         for median, words in _MEDIANS.items():
             text = re.sub(median, words, text)
-        told.append(
+        sentences.append(
             f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
         )
-    return told
+    return sentences
 
 
 def study_people(study: Study) -> People:
@@ -232,7 +232,7 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
     """Read the lists of people of a study, by the names of their settings.
 
     Raises:
-        UsageError: a list cannot be read, or names ECGs and no people.
+        UsageError: a list cannot be read, or a row of it names an ECG and no person.
     """
     given = {
         "inputs.withdrawn": study.inputs.withdrawn, "inputs.excluded": study.inputs.excluded,
@@ -246,10 +246,10 @@ def _people_list(name: str, path: Path) -> PeopleList:
         found = read_people_list(path.read_bytes(), f"{name} {path.name}")
     except OSError as error:
         raise UsageError(f"{name} {path} cannot be read: {error}") from error
-    if found.ecgs and not found.people:
+    if found.n_ecgs_alone:
         raise UsageError(
-            f"{name} {path.name} names {len(found.ecgs)} ECGs (ecg_id) and no people; a study "
-            "leaves out people: expected participant_id"
+            f"{name} {path.name} has {found.n_ecgs_alone} rows that name an ECG (ecg_id) and no "
+            "person; a study leaves out people: expected participant_id in each row"
         )
     return found
 
@@ -300,12 +300,12 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
         columns={name: study.columns.of(name) for name in tables},
     )  # fmt: skip
     everybody = set(found.people["participant_id"])
-    told = [
+    idle = [
         text
         for name, own in read.lists.items()
         for text in _idle(name, own, everybody, allow_unknown=study.allow_unknown)
     ]
-    return replace(found, notes=(*found.notes, *read.notes, *told))
+    return replace(found, notes=(*found.notes, *read.notes, *idle))
 
 
 def _refuse_unlisted(study: Study, listed: set[str]) -> None:

@@ -174,16 +174,15 @@ def _plan(
     added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces
     if old is not None and not added:
         return _Planned(old, inputs, False)
-    keys = Keys()
+    keys = Keys(forecast=job.forecast(exclusions))
     if old is not None:
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
-    keys.forecast = job.forecast(exclusions)
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
     inputs.warnings.extend(check_dates(keys, planning.layout))
     if old is None:
         job.check_keys(keys)
     people = job.people(keys.forecast)
-    base = old or Plan(job.kind, settings, (), inputs.ignored, people=people)
+    base = old or Plan(job.kind, settings, (), inputs.ignored)
     new_units = list(
         cut_units(
             marked,
@@ -198,7 +197,7 @@ def _plan(
         replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units
     ]
     plan = base.with_units([*base.units, *new_units])
-    plan = replace(plan, ignored=inputs.ignored, scale=scale)
+    plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
     if old is not None:
         say(f"{len(added)} inputs were added since the run was planned")
     return _Planned(plan, inputs, True, keys, inputs.warnings)

@@ -254,7 +254,7 @@ def parse_ingest(argv: Sequence[str]) -> IngestOptions:
     _common(parser)
     parser.add_argument(
         "--format", action="append", choices=["auto", *FORMATS], default=None,
-        help="accept only this format, told from content; may be repeated (default: auto, all)",
+        help="accept only this format, by its content; may be repeated (default: auto, all)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     chosen = [] if args.format is None or "auto" in args.format else args.format

@@ -23,7 +23,7 @@ from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core import schemas
 from lvm_core.canonical import FINEST_STEP_UV, canonicalise, interpolate_missing
 from lvm_core.ecg import Ecg, Measurements
-from lvm_core.errors import EcgRejected, LvmError, RejectReason
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
 from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
 
 READ_ROWS: Final = 64
@@ -310,7 +310,7 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
             value = dt.datetime.fromisoformat(text)
         except ValueError:
             detail = (
-                f"recorded_at is written as {pattern_of(text)}, expected YYYY-MM-DDTHH:MM:SS or "
+                f"recorded_at is written as {form_of(text)}, expected YYYY-MM-DDTHH:MM:SS or "
                 "a timestamp"
             )
             return None, EcgRejected(RejectReason.UNREADABLE, detail)
@@ -319,12 +319,6 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
     if isinstance(value, dt.date):
         return dt.datetime.combine(value, dt.time()), None
     return None, None
-
-
-def pattern_of(text: str) -> str:
-    """Return how a text is written, without what it says: digits become 9 and letters a."""
-    shown = "".join("9" if c.isdigit() else "a" if c.isalpha() else c for c in text[:25])
-    return f"{shown} ..." if len(text) > len(shown) else shown
 
 
 def signal_durations(

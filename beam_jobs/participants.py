@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.blocks import EcgRow
 from beam_jobs.progress import say
-from beam_jobs.storage import FileEntry, Storage
+from beam_jobs.storage import Storage
 from lvm_core.errors import UsageError
 from lvm_core.lvh import SEX_UNKNOWN_CODE
 from lvm_core.tables import (
@@ -30,7 +30,7 @@ from lvm_core.tables import (
     unknown_demographics,
 )
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import TABLES as OMOP_TABLES
+from lvm_core.tables.omop import table_files
 from lvm_core.tables.participants import NO_RECORDING_DATE
 
 _BATCH: Final = 4096
@@ -68,19 +68,13 @@ def load_participants(
     """
     source: bytes | dict[str, tuple[str, bytes]]
     if layout.preset == "omop" and not storage.is_file(uri):
-        source = {
-            _stem(entry): (entry.relative, storage.read_bytes(entry.uri))
-            for entry in storage.list_files(uri)
-            if _stem(entry) in OMOP_TABLES
-        }
+        uris = {entry.relative: entry.uri for entry in storage.list_files(uri)}
+        files = table_files(uris, uri)
+        source = {table: (file, storage.read_bytes(uris[file])) for table, file in files.items()}
     else:
         source = storage.read_bytes(uri, expected="a table (CSV or Parquet)")
     people = read_people(source, uri, layout)
     return PeopleTable(people, ParticipantTable.of(people))
-
-
-def _stem(entry: FileEntry) -> str:
-    return entry.relative.partition(".")[0].lower()
 
 
 def participants_of(
@@ -135,15 +129,18 @@ class JoinForecast:
         table: of participants.
         needs_demographics: an ECG without age, sex or BMI will be rejected.
         is_excluded: tells from ecg_id and participant_id whether an ECG is left out anyway.
+        person_in_header: the header of a device file names its person where the path does not.
     """
 
     table: ParticipantTable
     needs_demographics: bool
     is_excluded: Callable[[str | None, str | None], bool]
+    person_in_header: bool = False
     n_ecgs_seen: int = 0
     n_ecgs: int = 0
     n_found: int = 0
     n_without_date: int = 0
+    n_without_person: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     _numbers: dict[str, list[NDArray[np.float32]]] = field(
@@ -159,7 +156,7 @@ class JoinForecast:
         participant_id: str | None,
         recorded_at: dt.datetime | None,
         *,
-        date_comes_later: bool,
+        is_device_file: bool,
     ) -> None:
         """Count one ECG of the plan.
 
@@ -167,10 +164,10 @@ class JoinForecast:
             ecg_id: its key.
             participant_id: its person, where known at planning.
             recorded_at: its time, where known at planning.
-            date_comes_later: it is a device file, whose time is known once it is read.
+            is_device_file: its time, and perhaps its person, are known once it is read.
         """
         self.n_ecgs_seen += 1
-        self._waiting.append((ecg_id, participant_id, recorded_at, date_comes_later))
+        self._waiting.append((ecg_id, participant_id, recorded_at, is_device_file))
         if len(self._waiting) >= _BATCH:
             self._join()
 
@@ -179,7 +176,7 @@ class JoinForecast:
         self._waiting = []
         if not rows:
             return
-        ids, people, times, later = (list(column) for column in zip(*rows, strict=True))
+        ids, people, times, of_device = (list(column) for column in zip(*rows, strict=True))
         joined = self.table.join(ids, people, times)
         self.n_ecgs += len(rows)
         self.n_found += int(joined.found.sum())
@@ -187,18 +184,26 @@ class JoinForecast:
         for name, parts in self._numbers.items():
             parts.append(getattr(joined, name)[found])
         self._sex.append(joined.sex_code[found])
-        for i in np.flatnonzero(~joined.found)[:_UNMATCHED_KEPT].tolist():
+        unmatched = ~joined.found
+        if self.person_in_header:
+            later = unmatched & np.array(of_device) & [person is None for person in people]
+            self.n_without_person += int(later.sum())
+            unmatched &= ~later
+        for i in np.flatnonzero(unmatched)[:_UNMATCHED_KEPT].tolist():
             if len(self._unmatched) < _UNMATCHED_KEPT:
                 self._unmatched.append(people[i] or ids[i])
         if self.needs_demographics:
-            self._count_rejects(joined, later)
+            judged = np.flatnonzero(joined.found | unmatched).tolist()
+            self._count_rejects(joined, of_device, judged)
 
-    def _count_rejects(self, joined: Demographics, later: Sequence[bool]) -> None:
-        for i, date_comes_later in enumerate(later):
+    def _count_rejects(
+        self, joined: Demographics, of_device: Sequence[bool], judged: Sequence[int]
+    ) -> None:
+        for i in judged:
             problem = demographics_problem(joined, i)
             if problem is None:
                 continue
-            if date_comes_later and joined.no_age_because[i] == NO_RECORDING_DATE:
+            if of_device[i] and joined.no_age_because[i] == NO_RECORDING_DATE:
                 self.n_without_date += 1
                 continue
             self.rejects[problem.reason.value] += 1
@@ -221,6 +226,7 @@ class JoinForecast:
             "n_with_a_row": self.n_found,
             "expected_rejects": dict(sorted(self.rejects.items())),
             "age_known_once_read": self.n_without_date,
+            "person_known_once_read": self.n_without_person,
             "medians": {name: _median(values) for name, values in numbers.items()},
             "share_women": round(float((known == 0).mean()), 4) if len(known) else None,
         }
@@ -254,6 +260,11 @@ def forecast_lines(summary: dict[str, Any]) -> list[str]:
     lines = [f"participants: {found:,} of {n:,} ECGs have a row in the table{share}"]
     if parts:
         lines.append(f"participants: {', '.join(parts)}")
+    if summary["person_known_once_read"]:
+        lines.append(
+            f"participants: the person of {summary['person_known_once_read']:,} ECGs is known once "
+            "the headers of their files are read"
+        )
     if summary["age_known_once_read"]:
         lines.append(
             f"participants: the age of {summary['age_known_once_read']:,} ECGs is known once "

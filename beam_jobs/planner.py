@@ -26,7 +26,6 @@ from beam_jobs.parquet_input import (
     Footer,
     key_text,
     local_time,
-    pattern_of,
     read_footer,
     read_keys,
 )
@@ -35,7 +34,7 @@ from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.run_folder import REPORT_NAME, RunFolder
 from beam_jobs.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
-from lvm_core.errors import EcgRejected, RejectReason, UsageError
+from lvm_core.errors import EcgRejected, RejectReason, UsageError, form_of
 from lvm_core.formats.read import size_problem
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
@@ -425,8 +424,9 @@ def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
     if options.parquet_allowed and wrong and len(wrong) == len(parquet):
         what = "the canonical ECG table" if options.layout is None else "the layout"
         raise UsageError(
-            f"{wrong[0].path}: {wrong[0].detail}; expected {what}. Other people's Parquet is read "
-            "with --layout FILE (docs/layouts.md); device files become Parquet with lvm-ai ingest"
+            f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other "
+            "people's Parquet is read with --layout FILE (docs/layouts.md); device files become "
+            "Parquet with lvm-ai ingest"
         )
     if not options.parquet_allowed:
         return
@@ -442,7 +442,8 @@ def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
 
 
 def _named(first: str, n_files: int) -> str:
-    return first if n_files == 1 else f"{first} and {n_files - 1} more files"
+    shown = shown_path(first)
+    return shown if n_files == 1 else f"{shown} and {n_files - 1} more files"
 
 
 def _check_absent_columns(found: Inputs, options: PlanningOptions) -> None:
@@ -478,13 +479,13 @@ def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
         return []
     column = (None if layout is None else layout.recorded_at) or "recorded_at"
     first, pattern = next(iter(keys.unreadable_dates.items()))
-    told = (
+    found = (
         f"{_named(first, len(keys.unreadable_dates))}: column {column} is written as {pattern}, "
         "and no value in the file can be read; expected YYYY-MM-DDTHH:MM:SS or a timestamp"
     )
     if len(keys.unreadable_dates) == keys.n_dated_files:
-        raise UsageError(f"{told}. Write it anew, or leave the column out: it is optional")
-    return [f"{told}. Its ECGs will be rejected"]
+        raise UsageError(f"{found}. Write it anew, or leave the column out: it is optional")
+    return [f"{found}. Its ECGs will be rejected"]
 
 
 @dataclass
@@ -508,12 +509,12 @@ class Keys:
     unreadable_dates: dict[str, str] = field(default_factory=dict)
 
     def add(
-        self, ecg_id: str, person: str | None, time: dt.datetime | None, *, date_comes_later: bool
+        self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool
     ) -> None:
         """Add an ECG that is the first of its ecg_id."""
         self.seen.add(ecg_id)
         if self.forecast is not None:
-            self.forecast.add(ecg_id, person, time, date_comes_later=date_comes_later)
+            self.forecast.add(ecg_id, person, time, is_device_file=is_device_file)
 
     def note_dates(self, path: str, times: Sequence[object]) -> None:
         """Note whether any date of recording of a file can be read."""
@@ -522,7 +523,7 @@ class Keys:
             return
         self.n_dated_files += 1
         if all(local_time(time)[1] is not None for time in given):
-            self.unreadable_dates[path] = pattern_of(str(given[0]))
+            self.unreadable_dates[path] = form_of(str(given[0]))
 
 
 def mark_duplicates(
@@ -555,7 +556,7 @@ def mark_duplicates(
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
             if not duplicate:
-                keys.add(piece.ecg_id, piece.participant_id, None, date_comes_later=True)
+                keys.add(piece.ecg_id, piece.participant_id, None, is_device_file=True)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
             marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
         else:
@@ -582,7 +583,7 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
         if ecg_id is not None and ecg_id in keys.seen:
             duplicates.append(row)
         elif ecg_id is not None:
-            keys.add(ecg_id, person, time, date_comes_later=False)
+            keys.add(ecg_id, person, time, is_device_file=False)
         keys.people.update([person] if person else [])
         if person is not None and time is not None:
             _widen(keys.dates, person, time)

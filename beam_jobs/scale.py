@@ -137,12 +137,12 @@ def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
     duration_s = n_samples / rate_hz
     if ABOUT_10_S[0] <= duration_s <= ABOUT_10_S[1]:
         return None
-    told = f"{n_samples:,} samples are {duration_s:.4g} s at {rate_hz:g} Hz"
+    stated = f"{n_samples:,} samples are {duration_s:.4g} s at {rate_hz:g} Hz"
     for usual_hz in USUAL_RATES_HZ:
         if ABOUT_10_S[0] <= n_samples / usual_hz <= ABOUT_10_S[1]:
             would = f"they would be {n_samples / usual_hz:.4g} s at {usual_hz} Hz"
-            return f"{told}; {would}. Is the rate right?"
-    return f"{told}, expected about 10 s. Are the rate and the number of leads right?"
+            return f"{stated}; {would}. Is the rate right?"
+    return f"{stated}, expected about 10 s. Are the rate and the number of leads right?"
 
 
 def _odd_leads(rows: Sequence[EcgRow]) -> dict[str, float]:

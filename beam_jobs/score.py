@@ -32,7 +32,7 @@ from beam_jobs.storage import Storage
 from beam_jobs.unit_reader import UnitReader
 from beam_jobs.units import Unit, UnitSummary
 from lvm_core.body import Bsa
-from lvm_core.errors import LvmError, UsageError
+from lvm_core.errors import LvmError, UsageError, form_of
 from lvm_core.lvh import LvhPreset
 from lvm_core.recalibration import Recalibration
 from lvm_core.tables import ParticipantTable
@@ -218,7 +218,8 @@ class ScoreKind:
         if self._participants is None:
             return None
         needs = all(model.spec.needs_demographics for model in self._models)
-        return JoinForecast(self._participants, needs, exclusions.hits)
+        in_header = self._options.id_from_header
+        return JoinForecast(self._participants, needs, exclusions.hits, in_header)
 
     def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
         """Say how the participant table fits the ECGs; stop when too many would be rejected.
@@ -235,7 +236,7 @@ class ScoreKind:
         if share > options.max_rejected_share:
             examples = "; ".join(f"{name}: {text}" for name, text in forecast.examples.items())
             raise LvmError(
-                f"{share:.1%} of the ECGs would be rejected for what {options.participants} says, "
+                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, "
                 f"at most {options.max_rejected_share:.1%} are allowed ({examples})."
                 f"{forecast.hint()} Nothing was scored. Correct the table or its layout "
                 "(docs/people_tables.md), or allow more with --max-rejected-share"
@@ -272,12 +273,13 @@ class ScoreKind:
         known_late = self._options.id_from_header or not keys.seen
         if table is None or known_late or table.knows_any(keys.seen, keys.people):
             return
-        shown = next(iter(sorted(keys.seen)), None), next(iter(sorted(keys.people)), None)
+        person = f"of the form {form_of(min(keys.people))}" if keys.people else "not known"
         raise UsageError(
-            f"nobody of {self._options.participants} is in the inputs: an ECG has ecg_id "
-            f"{shown[0]!r} and participant_id {shown[1]!r}, the table has key "
-            f"{next(iter(table.keys), None)!r}. Are identifiers written alike? For device files "
-            "--id-pattern says where in the path the participant is"
+            f"nobody of {self._options.participants} is in the inputs: their ecg_id is of the form "
+            f"{form_of(min(keys.seen))}, their participant_id is {person}, and the keys of the "
+            f"table are of the form {form_of(next(iter(table.keys), ''))} (A a letter, 9 a digit). "
+            "Are identifiers written alike? For device files --id-pattern says where in the path "
+            "the participant is"
         )
 
     def stops_at_wrong_scale(self) -> bool:

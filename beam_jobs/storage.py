@@ -363,7 +363,7 @@ class Storage:
         """
         if store_scheme(uri) is not None:
             return None
-        return local_files.open_to_others(Path(uri.removeprefix("file://")))
+        return local_files.open_to_others(local_path(_path(uri)))
 
     def sweep_orphans(self, uri: str) -> int:
         """Delete temporary files that killed processes left in a local folder; return how many."""

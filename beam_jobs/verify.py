@@ -52,12 +52,10 @@ class Verification:
     Attributes:
         problems: what is wrong; empty when all is well.
         notes: what was looked at.
-        warnings: what could not be looked at.
     """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
@@ -77,20 +75,13 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     lost = [unit.number for unit in plan.units if unit.number not in done]
     looked_at = {*done, *lost[:_SHOWN_LOST]}
     units = [unit for unit in plan.units if unit.number in looked_at]
-    n_unhashed = 0
     with ThreadPoolExecutor(available_cores()) as pool:
         checks = pool.map(lambda unit: _check_unit(folder, plan, unit, schema), units)
         for unit, check in zip(units, checks, strict=True):
             if len(set(check.ecg_ids)) != len(check.ecg_ids) or not ids.isdisjoint(check.ecg_ids):
                 check.problems.append("an ecg_id occurs twice in the run")
             ids.update(check.ecg_ids)
-            n_unhashed += not check.has_hashes
             found.problems += [f"unit {unit.number}: {problem}" for problem in check.problems]
-    if n_unhashed:
-        found.warnings.append(
-            f"{n_unhashed} of {len(units)} units were written by a version that kept no hash of "
-            "their rows: a value that was changed in them later is found only in the sample"
-        )
     foreign = folder.foreign_problem(plan)
     if foreign is not None:
         found.problems.append(foreign)
@@ -116,7 +107,6 @@ class _UnitCheck:
 
     problems: list[str] = field(default_factory=list)
     ecg_ids: list[str] = field(default_factory=list)
-    has_hashes: bool = True
 
 
 def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> _UnitCheck:
@@ -126,7 +116,9 @@ def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) ->
     if content is None or content["fingerprint"] != unit.fingerprint:
         check.problems.append("its result file is missing, damaged or of another plan")
         return check
-    check.has_hashes = "rows_sha256" in content
+    if "rows_sha256" not in content:
+        check.problems.append("the footer of its result file was changed: it has no hash of rows")
+        return check
     try:
         check.problems += _result_problems(folder, plan, files.result, content, schema)
         check.ecg_ids += read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
@@ -157,7 +149,7 @@ def _result_problems(
     if plan.kind == "score" and not np.isfinite(table["lvm_pred_g"].to_numpy()).all():
         yield "a predicted mass is not finite"
     name = "/".join(uri.split("/")[-2:])
-    if "rows_sha256" in content and rows_sha256(table) != content["rows_sha256"]["result"]:
+    if rows_sha256(table) != content["rows_sha256"]["result"]:
         yield f"{name} was changed: its rows are not those that were committed"
     if plan.kind == "ingest" and (n_changed := _n_changed_signals(folder, uri)):
         yield f"{name} was changed: the samples of {n_changed} ECGs do not give their signal_sha256"
@@ -189,7 +181,7 @@ def _rejects_problems(folder: RunFolder, uri: str, content: Mapping[str, Any]) -
         found[row["reason"]] = found.get(row["reason"], 0) + n
     if found != content["rejected"]:
         yield f"its footer says rejects {content['rejected']}, the file has {found}"
-    if "rows_sha256" in content and rows_sha256(table) != content["rows_sha256"]["rejects"]:
+    if rows_sha256(table) != content["rows_sha256"]["rejects"]:
         name = "/".join(uri.split("/")[-2:])
         yield f"{name} was changed: its rows are not those that were committed"
 
@@ -310,7 +302,7 @@ def _schema_of(plan: Plan) -> pa.Schema:
 def _model_of_run(
     wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None
 ) -> ModelSource:
-    """Return a model that the run used, told by its SHA-256."""
+    """Return a model that the run used, found by its SHA-256."""
     for source in given:
         if source.spec.sha256 == wanted["sha256"]:
             return source
@@ -374,8 +366,6 @@ def main(argv: Sequence[str]) -> int:
         verify_sample(folder, plan, inputs, found, model_files=args.model, model_dir=args.model_dir)
     for note in found.notes:
         sys.stdout.write(f"ok: {note}\n")
-    for warning in found.warnings:
-        sys.stdout.write(f"warning: {warning}\n")
     for problem in found.problems:
         sys.stdout.write(f"problem: {problem}\n")
     return 1 if found.problems else 0

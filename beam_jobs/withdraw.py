@@ -132,6 +132,8 @@ def _rewrite_of(
     storage = folder.storage
     content = read_footer_json(storage, files.result)
     assert content is not None
+    if "rows_sha256" not in content:
+        raise _changed(files.result)
     keys = read_table(storage, files.result, ["ecg_id", "participant_id"]).to_pylist()
     gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys]
     rejects_there = read_rejects(storage, files.rejects)
@@ -141,7 +143,7 @@ def _rewrite_of(
     if not any(gone) and kept == rejects and _fits(content, rejects_there):
         return None
     table = read_table(storage, files.result)
-    _refuse_changed(files.result, table, content.get("rows_sha256", {}).get("result"))
+    _refuse_changed(files.result, table, content["rows_sha256"]["result"])
     if storage.is_file(files.rejects):
         own = read_footer_json(storage, files.rejects) or {}
         _refuse_changed(files.rejects, rejects_there, own.get("rows_sha256", {}).get("rejects"))
@@ -173,19 +175,22 @@ def _rejects_of(table: pa.Table) -> list[Reject]:
 
 def _fits(content: Mapping[str, Any], rejects: pa.Table) -> bool:
     """Tell whether the rejects that are there are those that the footer of the result states."""
-    if reasons_of(_rejects_of(rejects)) != content["rejected"]:
-        return False
-    return "rows_sha256" not in content or rows_sha256(rejects) == content["rows_sha256"]["rejects"]
+    is_counted = reasons_of(_rejects_of(rejects)) == content["rejected"]
+    return bool(is_counted and rows_sha256(rejects) == content["rows_sha256"]["rejects"])
 
 
 def _refuse_changed(uri: str, table: pa.Table, stated: str | None) -> None:
     """Stop before a file that was changed gets a new hash, which would hide the change."""
-    if stated is not None and rows_sha256(table) != stated:
-        name = "/".join(uri.split("/")[-2:])
-        raise LvmError(
-            f"{name} was changed: its rows are not those that were committed, and removing people "
-            "would hide that. Look at lvm-ai verify; restore the file, or make the run again"
-        )
+    if rows_sha256(table) != stated:
+        raise _changed(uri)
+
+
+def _changed(uri: str) -> LvmError:
+    name = "/".join(uri.split("/")[-2:])
+    return LvmError(
+        f"{name} was changed: its rows are not those that were committed, and removing people "
+        "would hide that. Look at lvm-ai verify; restore the file, or make the run again"
+    )
 
 
 def _without_names(reject: Reject, exclusions: Exclusions) -> Reject:

@@ -179,8 +179,10 @@ def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
     Returns:
         The recording, with the flag `interpolated` where a gap was filled.
     """
+    if max_gap_samples < 1:
+        return ecg
     missing = np.isnan(ecg.leads_uv)
-    if max_gap_samples < 1 or not missing.any():
+    if not missing.any():
         return ecg
     leads_uv = ecg.leads_uv.copy()
     n_filled = 0

@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-# Up to six digits on either side of a point or a comma: a quantity, never an identifier.
+# Up to six digits on either side of a point or a comma: a quantity. Identifiers are longer.
 _SHORT_NUMBER: Final = re.compile(r"[-+]?\d{1,6}(?:[.,]\d{1,6})?(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
 
@@ -80,3 +80,12 @@ def described(text: str | None) -> str:
     if _SHORT_NUMBER.fullmatch(shown):
         return shown
     return f"a text of {len(shown)} characters"
+
+
+def form_of(text: str) -> str:
+    """Return how a text is written without what it says: `S7-0001` is `A9-9999`.
+
+    Every digit becomes 9 and every letter A; of a long text the beginning is shown.
+    """
+    shown = "".join("9" if c.isdigit() else "A" if c.isalpha() else c for c in text[:25])
+    return f"{shown} ..." if len(text) > len(shown) else shown

@@ -18,7 +18,7 @@ from lvm_core.tables import (
     read_people,
 )
 from lvm_core.tables.layout import OWN_LAYOUT, ParticipantsLayout
-from lvm_core.tables.omop import TABLES as OMOP_TABLES
+from lvm_core.tables.omop import table_files
 from models.training_progress import say
 
 
@@ -86,8 +86,8 @@ def _layout(given: Path | None) -> ParticipantsLayout:
 def _source(path: Path) -> bytes | dict[str, tuple[str, bytes]]:
     if not path.is_dir():
         return _bytes(path)
-    tables = {file: file.name.partition(".")[0].lower() for file in sorted(path.iterdir())}
-    return {name: (file.name, _bytes(file)) for file, name in tables.items() if name in OMOP_TABLES}
+    files = table_files([file.name for file in path.iterdir()], str(path))
+    return {table: (file, _bytes(path / file)) for table, file in files.items()}
 
 
 def _bytes(path: Path) -> bytes:

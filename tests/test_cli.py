@@ -23,20 +23,23 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RUN_OPTIONS = [
     "--input", "--output", "--storage-option", "--id-pattern", "--id-from-header",
     "--interpolate-missing", "--exclude-participants", "--unit-ecgs", "--shard", "--threads",
-    "--runner", "--max-rejected-share", "--dry-run", "--overwrite", "--processes", "--share",
-    "--allow-empty", "--accept-unread-archives", "--help",
+    "--runner", "--max-rejected-share", "--allow-empty", "--accept-unread-archives", "--dry-run",
+    "--overwrite", "--processes", "--share", "--help",
 ]  # fmt: skip
 # Written out from the design, not taken from the parsers.
 OPTIONS = {
     "score": [
-        *RUN_OPTIONS, "--layout", "--participants", "--model", "--fallback-model", "--batch",
-        "--engine", "--device", "--precision", "--accept-scale", "--input-convention", "--bsa",
-        "--lvh-preset", "--recalibration", "--participants-layout", "--accept-people",
+        *RUN_OPTIONS, "--layout", "--participants", "--participants-layout", "--accept-people",
+        "--model", "--fallback-model", "--batch", "--engine", "--device", "--precision",
+        "--accept-scale", "--input-convention", "--bsa",
+        "--lvh-preset", "--recalibration",
     ],
     "ingest": [*RUN_OPTIONS, "--format"],
     "status": ["--json", "--storage-option", "--help"],
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
-    "withdraw": ["--participants", "--not-found-list", "--storage-option", "--share", "--help"],
+    "withdraw": [
+        "--participants", "--not-found-list", "--storage-option", "--share", "--help",
+    ],
     "scale-check": ["--input", "--layout", "--storage-option", "--help"],
     "demo": ["--ecgs", "--people", "--overwrite", "--share", "--help"],
     "models": ["--help"],
@@ -52,9 +55,10 @@ OPTIONS = {
     "analyse": ["--check", "--output", "--overwrite", "--share", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
     "explain": [
-        "--ecg-id", "--sample", "--seed", "--input", "--participants", "--model", "--model-dir",
-        "--output", "--method", "--steps", "--input-convention", "--layout", "--id-pattern",
-        "--storage-option", "--share", "--participants-layout", "--accept-people", "--help",
+        "--ecg-id", "--sample", "--seed", "--input", "--participants", "--participants-layout",
+        "--accept-people", "--model", "--model-dir", "--output", "--method", "--steps",
+        "--input-convention", "--layout", "--id-pattern",
+        "--storage-option", "--share", "--help",
     ],
 }  # fmt: skip
 CHOICES = {

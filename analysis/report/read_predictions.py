@@ -10,14 +10,14 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 
-from analysis.identifiers import form, identifier
+from analysis.identifiers import identifier
 from analysis.record_reading import described, moments, numbers, selected, words, yes_no
 from analysis.report.check_predictions import refuse_contradictions
 from analysis.study import prediction_files, predictions_of
 from analysis.study_names import PREDICTED
 from analysis.study_settings import Study
 from lvm_core import schemas
-from lvm_core.errors import UsageError
+from lvm_core.errors import UsageError, form_of
 from lvm_core.lvh import Sex
 
 _NEEDED: Final = ("ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "age_years",
@@ -123,7 +123,7 @@ def _refuse_other_ecgs(ours: pd.Series[str], theirs: pd.Series[str]) -> None:
     if len(ours) and len(theirs) and not ours.isin(theirs).any():
         raise UsageError(
             "predictions and predictions_ecg_only have no ecg_id in common: the first of the "
-            f"former is of the form {form(ours.min())}, of the latter {form(theirs.min())} "
+            f"former is of the form {form_of(ours.min())}, of the latter {form_of(theirs.min())} "
             "(A a letter, 9 a digit); expected the same ECGs"
         )
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import StrictSettings, parse_settings
+from lvm_core.tables.values import has_day
 
 KEYS: Final = ("ecg_id", "participant_id")
 NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
@@ -30,7 +31,6 @@ WeightUnit = Literal["kg", "lb"]
 CM_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"cm": 1.0, "m": 100.0, "in": 2.54})
 KG_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"kg": 1.0, "lb": 0.45359237})
 _INSTANCE: Final = "{instance}"
-_DAY: Final = re.compile(r"%-?[dj]|%[DFcx]")
 _MONTH: Final = re.compile(r"%-?m|%[bBh]")
 
 
@@ -146,7 +146,7 @@ def date_format_problem(date_format: str | None, births: str) -> str | None:
         date_format: strptime format; None for ISO.
         births: "day" or "month_and_year".
     """
-    if date_format is None or _DAY.search(date_format):
+    if date_format is None or has_day(date_format):
         return None
     if not _MONTH.search(date_format):
         return f"date_format is {date_format!r}, a year alone, from which no age is computed"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lvm_core.errors import UsageError
 from lvm_core.tables.raw import RawTable, find_delimiter, is_parquet, read_lines, read_raw
@@ -26,12 +27,14 @@ class PeopleList:
         people: values of participant_id; of a list without a header, which may name either.
         ecgs: values of ecg_id, where the list has such a column.
         notes: what a user should know of how it was read.
+        n_ecgs_alone: rows with an ecg_id that name no person.
     """
 
     name: str
     people: tuple[str, ...]
     ecgs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    n_ecgs_alone: int = 0
 
     @property
     def ids(self) -> frozenset[str]:
@@ -56,10 +59,11 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     if is_parquet(data, name):
         return _of_table(read_raw(data, name))
     lines, notes = read_lines(data, name)
+    if lines and lines[0].lower().startswith("sep="):  # Excel's; the table's reader knows it too
+        lines = lines[1:]
     if not lines:
         return PeopleList(name, (), (), notes)
-    has_separator = lines[0].lower().startswith("sep=")
-    if has_separator or find_delimiter(lines) is not None:
+    if find_delimiter(lines, name) is not None:
         return _of_table(read_raw(data, name))
     cells = [line.strip('"').strip() for line in lines]
     header, values = cells[0].casefold(), cells
@@ -68,7 +72,7 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     ids, note = _distinct(pa.array(values, pa.string()), "1", name)
     notes = (*notes, *([note] if note else []))
     if header in _ECG_KEYS:
-        return PeopleList(name, (), ids, notes)
+        return PeopleList(name, (), ids, notes, len(ids))
     return PeopleList(name, ids, (), notes)
 
 
@@ -82,12 +86,16 @@ def _of_table(raw: RawTable) -> PeopleList:
             )
         person = raw.columns[0]
     found: list[tuple[str, ...]] = []
+    known: list[pa.Array] = []
     notes = list(raw.notes)
     for column in (person, ecg):
-        ids, note = ((), None) if column is None else _distinct(column[1], column[0], raw.name)
+        name, cells = column or ("", pa.nulls(raw.n_rows, pa.string()))
+        ids, note = _distinct(cells, name, raw.name)
         found.append(ids)
+        known.append(pc.is_valid(identifiers(cells, column_name=name, table=raw.name)[0]))
         notes.extend([note] if note else [])
-    return PeopleList(raw.name, found[0], found[1], tuple(notes))
+    alone = pc.sum(pc.and_not(known[1], known[0])).as_py() or 0
+    return PeopleList(raw.name, found[0], found[1], tuple(notes), alone)
 
 
 def _distinct(column: pa.Array, column_name: str, name: str) -> tuple[tuple[str, ...], str | None]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from lvm_core.errors import UsageError
+from lvm_core.tables.layout import CM_PER_UNIT, KG_PER_UNIT
 from lvm_core.tables.raw import RawTable
 from lvm_core.tables.values import date_meaning, identifiers, number_meaning, parse_column
 
 TABLES: Final = ("person", "measurement")
 """Names of the files, without their suffix."""
+_SUFFIXES: Final = ("csv", "tsv", "txt", "parquet", "pq")
 
 
 class _Quantity(NamedTuple):
@@ -26,14 +28,37 @@ class _Quantity(NamedTuple):
 # OMOP standard vocabulary (Athena): 3036277 body height, 3025315 body weight, 3038553 body mass
 # index; units 8582 cm, 9546 m, 9330 inch, 9529 kg, 8739 pound, 9531 kg/m2.
 _QUANTITIES: Final = {
-    "height_cm": _Quantity(3036277, {8582: 1.0, 9546: 100.0, 9330: 2.54}),
-    "weight_kg": _Quantity(3025315, {9529: 1.0, 8739: 0.45359237}),
+    "height_cm": _Quantity(3036277, {8582: 1.0, 9546: CM_PER_UNIT["m"], 9330: CM_PER_UNIT["in"]}),
+    "weight_kg": _Quantity(3025315, {9529: 1.0, 8739: KG_PER_UNIT["lb"]}),
     "bmi_kg_m2": _Quantity(3038553, {9531: 1.0}),
 }
 _NEEDED: Final = (
     "person_id", "measurement_concept_id", "measurement_date", "value_as_number",
     "unit_concept_id",
 )  # fmt: skip
+
+
+def table_files(names: Iterable[str], folder: str) -> dict[str, str]:
+    """Return which files of a folder hold the tables, by the name of the table.
+
+    Args:
+        names: of the files, without their folder.
+        folder: its name, for messages.
+
+    Raises:
+        UsageError: two files hold one table.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        table, _, suffix = name.lower().rpartition(".")
+        if table not in TABLES or suffix not in _SUFFIXES:
+            continue
+        if table in found:
+            raise UsageError(
+                f"{folder} holds {found[table]} and {name}, which are one table; remove one of them"
+            )
+        found[table] = name
+    return found
 
 
 def person_table(tables: Mapping[str, RawTable], name: str) -> RawTable:

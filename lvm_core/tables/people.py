@@ -25,6 +25,7 @@ from lvm_core.tables.raw import RawTable, read_raw
 from lvm_core.tables.values import (
     Meaning,
     date_meaning,
+    has_day,
     identifiers,
     month_meaning,
     month_number,
@@ -247,8 +248,8 @@ def _is_without_day(column: pa.Array, births: pa.Array, date_format: str | None)
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         return pa.array([False] * len(births))
     if date_format is not None:
-        has_day = any(sign in date_format for sign in ("%d", "%-d", "%j", "%D", "%F"))
-        return pa.array([not has_day and birth is not None for birth in births.to_pylist()])
+        is_assumed = not has_day(date_format)
+        return pa.array([is_assumed and birth is not None for birth in births.to_pylist()])
     short = pc.match_substring_regex(pc.utf8_trim_whitespace(column), r"^\d{4}-\d{2}$")
     return pc.fill_null(short, False)
 
@@ -256,7 +257,7 @@ def _is_without_day(column: pa.Array, births: pa.Array, date_format: str | None)
 def _birth(table: str, row: int, year: float, month: int, day: float | None) -> dt.date:
     try:
         return dt.date(int(year), month, 15 if day is None else int(day))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"{table}: row {row} has birth year {year:g}, month {month} and day "
             f"{'unknown' if day is None else f'{day:g}'}; expected a date ({error})"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,9 @@ _DELIMITER_NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "ve
 _PARQUET_MAGIC: Final = b"PAR1"
 _ROWS_LOOKED_AT: Final = 50
 _SHOWN: Final = 40
+_RAGGED: Final = re.compile(
+    r"(?:Row #(?P<line>\d+): )?Expected (?P<expected>\d+) columns, got (?P<n>\d+)"
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def read_raw(data: bytes, name: str) -> RawTable:
     if is_parquet(data, name):
         return _read_parquet(data, name)
     text, notes = decode(data, name)
-    delimiter, text = _delimiter_and_rest(text)
+    delimiter, text = _delimiter_and_rest(text, name)
     if not text.strip():
         raise UsageError(f"{name} is empty; expected a table with a header")
     if delimiter is None:
@@ -158,7 +162,7 @@ def decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
 
 
-def _delimiter_and_rest(text: str) -> tuple[str | None, str]:
+def _delimiter_and_rest(text: str, name: str) -> tuple[str | None, str]:
     """Return the delimiter (None: one column), and the text without Excel's line `sep=;`."""
     first, _, rest = text.partition("\n")
     if first.lower().startswith("sep=") and first[4:5] in DELIMITERS and len(first) == 5:
@@ -166,10 +170,10 @@ def _delimiter_and_rest(text: str) -> tuple[str | None, str]:
     lines = [line for line in text.split("\n", _ROWS_LOOKED_AT) if line.strip()][:_ROWS_LOOKED_AT]
     if not lines:
         return None, text
-    return find_delimiter(lines), text
+    return find_delimiter(lines, name), text
 
 
-def find_delimiter(lines: Sequence[str]) -> str | None:
+def find_delimiter(lines: Sequence[str], name: str) -> str | None:
     """Return what parts the columns of a table: comma, semicolon, tab, vertical bar, or None.
 
     The header decides: the delimiter that gives it the most columns. One with which the other
@@ -177,27 +181,44 @@ def find_delimiter(lines: Sequence[str]) -> str | None:
 
     Args:
         lines: the header and some rows.
+        name: of the table, for messages.
+
+    Raises:
+        UsageError: a cell is longer than any of a table.
     """
     found: list[tuple[bool, int, str]] = []
     for delimiter in DELIMITERS:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        widths = [len(row) for row in _rows(lines, delimiter, name)]
         if widths[0] > 1:
             found.append((all(width == widths[0] for width in widths), widths[0], delimiter))
     return max(found, key=lambda one: one[:2])[2] if found else None
 
 
+def _rows(lines: Iterable[str], delimiter: str, name: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines, delimiter=delimiter)
+    except csv.Error as error:
+        raise UsageError(
+            f"{name} has a cell of over {csv.field_size_limit():,} characters, expected a table; "
+            "is a quotation mark not closed?"
+        ) from error
+
+
 def _one_column(text: str, name: str, notes: tuple[str, ...]) -> RawTable:
-    cells = [row[0].strip() for row in csv.reader(text.split("\n"), delimiter="\x1f") if row]
+    cells = [row[0].strip() for row in _rows(text.split("\n"), "\x1f", name) if row]
     return RawTable(name, ((cells[0], pa.array(cells[1:], pa.string())),), None, notes)
 
 
 def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> RawTable:
-    header = next(csv.reader(io.StringIO(text.lstrip("\n")), delimiter=delimiter))
+    header = next(_rows(io.StringIO(text.lstrip("\n")), delimiter, name))
     numbered = [str(i) for i in range(len(header))]
     try:
         table = pa_csv.read_csv(
             io.BytesIO(text.lstrip("\n").encode()),
-            read_options=pa_csv.ReadOptions(column_names=numbered, skip_rows_after_names=1),
+            # On one thread the message of a mistake has the number of the row.
+            read_options=pa_csv.ReadOptions(
+                column_names=numbered, skip_rows_after_names=1, use_threads=False
+            ),
             parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             # All text: an identifier 007 must stay 007, and a bad number gets its row number.
             convert_options=pa_csv.ConvertOptions(
@@ -207,11 +228,26 @@ def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> R
     except pa.ArrowInvalid as error:
         raise UsageError(
             f"{name} cannot be read as a table with {len(header)} columns parted by a "
-            f"{_DELIMITER_NAMES[delimiter]}: {error}"
+            f"{_DELIMITER_NAMES[delimiter]}: {_without_cells(str(error))}"
         ) from error
     columns = [column.combine_chunks() for column in table.columns]
+    last = columns[-1][-1].as_py() if table.num_rows else ""
+    if "\n" in last and not text.rstrip("\n").endswith('"'):
+        raise UsageError(
+            f"{name}: the quotation mark that begins a cell of row {table.num_rows} is not closed, "
+            "so that the rows after it would be lost; close it, or remove it"
+        )
     stripped = [column.strip() for column in header]
     return RawTable(name, tuple(zip(stripped, columns, strict=True)), delimiter, notes)
+
+
+def _without_cells(message: str) -> str:
+    """Return Arrow's message without the row that it quotes, which may name a person."""
+    found = _RAGGED.search(message)
+    if found is None:
+        return "its quotation marks or its rows are damaged"
+    row = f"row {int(found['line']) - 1} has" if found["line"] else "a row has"
+    return f"{row} {found['n']} cells, expected {found['expected']} (the first row is 1)"
 
 
 def _read_parquet(data: bytes, name: str) -> RawTable:

@@ -40,8 +40,12 @@ _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII
 _DECIMAL_COMMA: Final = re.compile(r"[+-]?\d*,\d+", re.ASCII)
 _ISO_DATE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})([T ].*)?", re.ASCII)
 _MONTH_AND_YEAR: Final = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
-_WHOLE: Final = r"^-?\d+\.0+$"
-_SCIENTIFIC: Final = r"^[+-]?\d+([.,]\d+)?[eE][+-]?\d+$"
+_DAY: Final = re.compile(r"%-?[dj]|%[DFcx]")
+WHOLE: Final = r"^-?\d+\.0+$"
+"""Whole numbers with a decimal point, as 1001.0; also a regular expression of Arrow and DuckDB."""
+SCIENTIFIC: Final = r"^[+-]?\d+([eE][+-]\d+|[.,]\d+[eE][+-]?\d+)$"
+"""Numbers in scientific notation, as 1.0E+06 and 1e+06, but not 12345e67, which is the beginning of
+many a digest; also for Arrow and DuckDB."""
 _MONTHS: Final = (
     "january february march april may june july august september october november december"
 ).split()
@@ -70,10 +74,10 @@ def is_unknown(text: str, missing: frozenset[str] = frozenset()) -> bool:
 
     Args:
         text: of a cell.
-        missing: further codes of the table, without blanks around.
+        missing: further codes of the table, without blanks around; a code -1 is also -1.0.
     """
     stripped = text.strip()
-    return stripped.lower() in UNKNOWN_TEXTS or stripped in missing
+    return stripped.lower() in UNKNOWN_TEXTS or whole_text(stripped) in missing
 
 
 def number_meaning(*, decimal_comma: bool) -> Meaning:
@@ -122,10 +126,14 @@ def month_meaning(date_format: str | None = None) -> Meaning:
         if match is not None and date_format is None:
             return dt.date(int(match[1]), int(match[2]), 15)
         day: dt.date = whole.parse(text)
-        has_day = date_format is None or re.search(r"%-?[dj]|%[DFcx]", date_format) is not None
-        return day if has_day else day.replace(day=15)
+        return day if date_format is None or has_day(date_format) else day.replace(day=15)
 
     return Meaning(parse, "a month and year as YYYY-MM, or a date", pa.date32())
+
+
+def has_day(date_format: str) -> bool:
+    """Return whether dates of a strptime format have a day."""
+    return _DAY.search(date_format) is not None
 
 
 def sex_meaning(codes: Mapping[str, str]) -> Meaning:
@@ -156,15 +164,15 @@ def month_number(text: str) -> int:
     """
     name = text.strip().lower()
     numbers = [i for i, month in enumerate(_MONTHS, 1) if len(name) >= 3 and month.startswith(name)]
-    number = numbers[0] if len(numbers) == 1 else int(float(name))
-    if not 1 <= number <= 12:
+    number = float(numbers[0] if len(numbers) == 1 else name)
+    if number not in range(1, 13):
         raise ValueError("expected a month from 1 to 12")
-    return number
+    return int(number)
 
 
 def whole_text(text: str) -> str:
     """Return `1.0` as `1`; other texts as they are."""
-    return text.partition(".")[0] if re.match(_WHOLE, text) else text
+    return text.partition(".")[0] if re.match(WHOLE, text) else text
 
 
 def parse_column(
@@ -274,13 +282,13 @@ def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.A
     unknown = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(UNKNOWN_TEXTS)))
     texts = pc.if_else(unknown, pa.scalar(None, pa.string()), texts)
     known = pc.drop_null(texts)
-    scientific = _count(known, _SCIENTIFIC)
+    scientific = _count(known, SCIENTIFIC)
     if scientific:
         raise UsageError(
             f"{where} holds {scientific} numbers in scientific notation, which a spreadsheet "
             "writes and which lose digits; expected identifiers as text. Export the column as text"
         )
-    whole = _count(known, _WHOLE)
+    whole = _count(known, WHOLE)
     if whole and whole < len(known):
         raise UsageError(
             f"{where} holds {whole} identifiers with a decimal point (as 1001.0) among "

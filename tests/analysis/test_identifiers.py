@@ -36,6 +36,7 @@ GIVEN = {
     "points that belong to them": ["1.5", "2.5"],
     "unknown texts": ["", "  ", None, "NA", "#N/A", "unknown", ".", "8"],
     "letters": ["e7", "1e", "S7-0e1"],
+    "hexadecimal": ["12345e67", "abcdef12"],
     "some with a point": ["1001.0", "1002"],
     "fractions": [1.5, 2.0],
     "too large for floats": [2.0**53 + 2],

@@ -423,7 +423,7 @@ def test_lists__of_ecgs_are_refused(folder: Path, capsys: pytest.CaptureFixture[
     (folder / "list.csv").write_text(f"ecg_id,note\n{IDS[0]}_0,x\n")
     status, _, error = check(settle(folder, withdrawn="list.csv"), capsys)
     assert status == 2
-    assert "inputs.withdrawn list.csv names 1 ECGs (ecg_id) and no people" in error
+    assert "inputs.withdrawn list.csv has 1 rows that name an ECG (ecg_id) and no person" in error
 
 
 def encoded(table: pd.DataFrame) -> dict[str, bytes]:
@@ -468,6 +468,18 @@ def test_records__of_a_large_file_are_read_piece_by_piece(
     pd.testing.assert_frame_equal(read(folder).follow_up, whole.follow_up)
 
 
+def test_records__of_a_large_file_are_refused_without_the_line_of_a_person(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_reading, "_LARGE_BYTES", 0)
+    rows = "7000001,2018-01-01,I48,icd10,hes\n" * 100_000  # more than DuckDB looks at beforehand
+    text = f"participant_id,date,code,system,source\n{rows}7000002,2018-01-01,I48,icd10,hes,x,y\n"
+    (folder / "events.csv").write_text(text)
+    with pytest.raises(TableRefused, match="CSV Error on Line: 100002") as refusal:
+        read(folder)
+    assert "7000002" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -477,7 +489,11 @@ def test_records__of_a_large_file_are_read_piece_by_piece(
         ("NA,2018-01-01,I48,icd10,hes\n", "no participant_id in 1 rows"),
     ],
 )
-def test_records__that_are_not_clear_are_refused(folder: Path, content: str, message: str) -> None:
+@pytest.mark.parametrize("large_bytes", [0, 20_000_000])
+def test_records__that_are_not_clear_are_refused(
+    folder: Path, content: str, message: str, large_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_reading, "_LARGE_BYTES", large_bytes)
     header = "participant_id,date,code,system,source\n"
     (folder / "events.csv").write_text(header + content if content.startswith("NA") else content)
     with pytest.raises(TableRefused, match=message):

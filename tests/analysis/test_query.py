@@ -81,6 +81,12 @@ def test_mistakes__are_told(run: Path, tmp_path: Path) -> None:
     assert lvm_ai.main(["query", "SELECT 1", "--run", str(run), "--output", "x.xlsx"]) == 2
 
 
+def test_query__damaged_plan_is_named(run: Path) -> None:
+    (run / "plan.json").write_text("{")
+    with pytest.raises(UsageError, match=r"plan\.json is damaged"):
+        query(run, "SELECT 1")
+
+
 def test_query__changes_nothing_in_the_folder(run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*.parquet")}
     with pytest.raises(UsageError, match="is DELETE, expected one SELECT"):

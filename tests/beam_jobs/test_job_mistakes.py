@@ -69,7 +69,8 @@ def test_participants_of_other_people__stop_before_scoring(
     assert score(tmp_path / "in", tmp_path / "out", "--participants", table, model=FULL) == 2
     message = capsys.readouterr().err
     assert "nobody of" in message
-    assert "'other-0'" in message
+    assert "the keys of the table are of the form AAAAA-9 (A a letter, 9 a digit)" in message
+    assert "other-0" not in message
     assert not (tmp_path / "out" / "plan.json").exists()
 
 

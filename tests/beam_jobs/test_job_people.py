@@ -11,6 +11,7 @@ import pytest
 
 from lvm_core.synthetic import SyntheticEcgs
 from tests.beam_jobs.job_helpers import (
+    CLINICAL_LEADS,
     FULL,
     counts,
     people,
@@ -23,6 +24,7 @@ from tests.beam_jobs.job_helpers import (
     write_csv,
     write_parquet,
 )
+from tests.file_builders import cardiosoft_xml
 
 pytestmark = pytest.mark.usefixtures("fake")
 Row = dict[str, Any]
@@ -243,3 +245,29 @@ def test_planning__fallback_model_needs_no_demographics(tmp_path: Path) -> None:
     rows = _each(lambda row: {"age_years": ""})
     assert _run(tmp_path, rows, "--fallback-model", "demo-synthetic-ecg-only") == 0
     assert report(tmp_path / "out")["people"]["expected_rejects"] == {}
+
+
+def test_planning__people_of_file_headers_are_known_once_read(tmp_path: Path) -> None:
+    made = people(3)
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        leads = dict(zip(CLINICAL_LEADS, made.counts[i], strict=True))
+        content = cardiosoft_xml(leads, participant_id=made.participant_id[i])
+        (tmp_path / "in" / f"{i}.xml").write_bytes(content)
+    assert _run(tmp_path, _rows(made)) == 2  # nothing says who they are
+    assert _run(tmp_path, _rows(made), "--id-from-header") == 0
+    assert len(predictions(tmp_path / "out")) == 3
+    found = report(tmp_path / "out")["people"]
+    assert found["expected_rejects"] == {}
+    assert found["person_known_once_read"] == 3
+
+
+def test_planning__added_inputs_are_counted_with_those_before(tmp_path: Path) -> None:
+    made = people(21)
+    whole = people_table(made)
+    write_parquet(tmp_path / "in" / "a.parquet", whole.slice(0, 20))
+    assert _run(tmp_path, _rows(made)[:20]) == 0
+    write_parquet(tmp_path / "in" / "b.parquet", whole.slice(20))
+    assert _run(tmp_path, _rows(made)[:20]) == 0  # 1 of 21 has no row; of the added, 1 of 1
+    found = report(tmp_path / "out")["people"]
+    assert (found["n_ecgs"], found["expected_rejects"]) == (21, {"participant_missing": 1})

@@ -276,18 +276,20 @@ def test_verify__the_same_rows_in_another_encoding_are_the_same(run: Path) -> No
     assert lvm("verify", run, "--no-sample") == 0
 
 
-def test_verify__run_of_a_version_without_hashes_says_so_and_is_sound(
-    run: Path, capsys: pytest.CaptureFixture[str]
+def test_verify_and_withdraw__footer_without_its_hash_was_changed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in (run / "predictions").iterdir():
-        table = pq.read_table(path)
-        content = json.loads(table.schema.metadata[schemas.FOOTER_KEY])
-        del content["rows_sha256"]
-        footer = {**table.schema.metadata, schemas.FOOTER_KEY: json.dumps(content)}
-        pq.write_table(table.replace_schema_metadata(footer), path)
-    assert lvm("verify", run) == 0
-    out = capsys.readouterr().out
-    assert "warning: 3 of 3 units were written by a version that kept no hash" in out
+    path = result(run, 1)
+    table = pq.read_table(path)
+    content = json.loads(table.schema.metadata[schemas.FOOTER_KEY])
+    del content["rows_sha256"]
+    footer = {**table.schema.metadata, schemas.FOOTER_KEY: json.dumps(content)}
+    pq.write_table(table.replace_schema_metadata(footer), path)
+    assert lvm("verify", run, "--no-sample") == 1
+    assert "unit 1: the footer of its result file was changed" in capsys.readouterr().out
+    (tmp_path / "gone.txt").write_text("nobody\n")
+    assert lvm("withdraw", run, "--participants", tmp_path / "gone.txt") == 1
+    assert f"predictions/{path.name} was changed" in capsys.readouterr().err
 
 
 @pytest.fixture

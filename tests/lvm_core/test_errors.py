@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, described
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, described, form_of
 
 
 def test_ecg_rejected__says_reason_and_message() -> None:
@@ -49,3 +49,12 @@ def test_reject_reason__is_the_closed_list_of_the_design() -> None:
 )
 def test_described__shows_short_numbers_and_lengths(text: str | None, shown: str) -> None:
     assert described(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [("1/2/19", "9/9/99"), ("Müller", "AAAAAA"), ("S7-0001", "A9-9999"), ("", ""),
+     ("x" * 25, "A" * 25), ("x" * 30, "A" * 25 + " ...")],
+)  # fmt: skip
+def test_form_of__says_how_a_text_is_written_and_not_what(text: str, form: str) -> None:
+    assert form_of(text) == form

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, layout_of_file, preset_layout, read_people
+from lvm_core.tables.omop import table_files
 from lvm_core.tables.raw import find_delimiter, read_raw
 
 PERSON = (
@@ -44,6 +45,21 @@ def test_omop__latest_measurement_in_our_units() -> None:
     size_date = people.raw.find("body_size_date")
     assert size_date is not None
     assert size_date.to_pylist() == [dt.date(2011, 1, 1), None, None]
+
+
+def test_omop__files_of_a_folder() -> None:
+    names = [
+        "PERSON.csv",
+        "measurement.parquet",
+        "person.csv.gz",
+        "person",
+        "notes.txt",
+        "death.csv",
+    ]
+    expected = {"person": "PERSON.csv", "measurement": "measurement.parquet"}
+    assert table_files(names, "cdm") == expected
+    with pytest.raises(UsageError, match=r"cdm holds person\.csv and person\.parquet"):
+        table_files(["person.parquet", "person.csv"], "cdm")
 
 
 def test_omop__what_is_missing_is_named() -> None:
@@ -113,13 +129,13 @@ def test_preset__own_columns_replace_those_of_the_preset() -> None:
 def test_find_delimiter__is_that_of_the_table(
     rows: list[tuple[str, str, str]], delimiter: str
 ) -> None:
-    assert find_delimiter([delimiter.join(row) for row in rows]) == delimiter
+    assert find_delimiter([delimiter.join(row) for row in rows], "t.csv") == delimiter
 
 
 def test_find_delimiter__the_one_that_fits_all_rows_comes_first() -> None:
-    assert find_delimiter(["a;b,c;d", "1;2;3", "4;5;6"]) == ";"
-    assert find_delimiter(["a,b;c", "1,2", "3,4"]) == ","
-    assert find_delimiter(["alone", "1"]) is None
+    assert find_delimiter(["a;b,c;d", "1;2;3", "4;5;6"], "t.csv") == ";"
+    assert find_delimiter(["a,b;c", "1,2", "3,4"], "t.csv") == ","
+    assert find_delimiter(["alone", "1"], "t.csv") is None
 
 
 def test_read_raw__quoted_cells_may_hold_delimiters_and_line_ends() -> None:

@@ -37,7 +37,10 @@ def test_read_people_list__ecgs_and_people_are_told_apart() -> None:
     both = read_people_list(b"participant_id,ecg_id\n1,a\n2,\n,b\n", "l.csv")
     assert (both.people, both.ecgs) == (("1", "2"), ("a", "b"))
     assert both.ids == {"1", "2", "a", "b"}
-    assert read_people_list(b"ecg_id\na\n", "l.csv").ecgs == ("a",)
+    assert both.n_ecgs_alone == 1
+    only = read_people_list(b"ecg_id\na\n", "l.csv")
+    assert (only.ecgs, only.n_ecgs_alone) == (("a",), 1)
+    assert read_people_list(b"participant_id,x\n1,2\n", "l.csv").n_ecgs_alone == 0
 
 
 def test_read_people_list__empty_and_parquet() -> None:
@@ -55,6 +58,8 @@ def test_read_people_list__empty_and_parquet() -> None:
 
 def test_read_people_list__excel_line_that_names_the_separator() -> None:
     assert read_people_list(b"sep=;\neid;note\n1001;x\n", "l.csv").people == ("1001",)
+    assert read_people_list(b"sep=;\n1001\n1002\n", "l.csv").people == ("1001", "1002")
+    assert read_people_list(b"sep=;\n", "l.csv").people == ()
 
 
 @pytest.mark.parametrize("case", CMR_CASES, ids=_name)
@@ -114,3 +119,10 @@ def test_read_code_table__numbers_as_codes_are_refused() -> None:
     columns: dict[str, object] = {name: ["x"] for name in names} | {"code": [427.3]}
     with pytest.raises(UsageError, match="code holds numbers with a decimal point"):
         read_code_table(_parquet(columns), "codes.parquet")
+
+
+def test_read_people_list__hexadecimal_identifiers_are_no_scientific_notation() -> None:
+    assert read_people_list(b"12345e67\nabcdef12\n", "l.csv").people == ("12345e67", "abcdef12")
+    for number in ("1e+06", "1.5E6", "1.5e-3"):
+        with pytest.raises(UsageError, match="scientific notation"):
+            read_people_list(f"id\n{number}".encode(), "l.csv")

@@ -120,7 +120,16 @@ def test_read_people__birth_from_year_and_month() -> None:
 
 
 @pytest.mark.parametrize(
-    ("month", "message"), [("13", "a month"), ("m", "a month"), ("May", None), ("ma", "a month")]
+    ("month", "message"),
+    [
+        ("13", "a month"),
+        ("m", "a month"),
+        ("May", None),
+        ("ma", "a month"),
+        ("5.0", None),
+        ("5.9", "a month"),
+        ("inf", "a month"),
+    ],
 )
 def test_read_people__months(month: str, message: str | None) -> None:
     text = f"participant_id,birth_year,birth_month,birth_day\n1,1950,{month},6\n".encode()
@@ -142,6 +151,38 @@ def test_read_people__impossible_birth_is_refused_with_its_row() -> None:
     text = b"participant_id,birth_year,birth_month,birth_day\n1,1950,2,6\n2,1950,2,30\n"
     with pytest.raises(UsageError, match="row 2 has birth year 1950, month 2 and day 30"):
         read_people(text, "u.csv", layout)
+    far = b"participant_id,birth_year,birth_month,birth_day\n1,1e300,2,6\n"
+    with pytest.raises(UsageError, match=r"row 1 has birth year 1e\+300"):
+        read_people(far, "u.csv", layout)
+
+
+def test_read_people__missing_codes_with_a_decimal_point_are_unknown() -> None:
+    text = b"participant_id,age_years\n1,-1.0\n2,-1\n3,44.0\n"
+    table = read_people(text, "p.csv", ParticipantsLayout(missing=("-1",))).table
+    assert table["age_years"].to_pylist() == [None, None, 44.0]
+
+
+def test_read_people__row_with_too_many_cells_is_named_and_not_quoted() -> None:
+    text = b"participant_id,sex\n1000001,f\n1000002,m,Smith\n"
+    with pytest.raises(UsageError, match="row 2 has 3 cells, expected 2") as refusal:
+        read_people(text, "p.csv")
+    assert "Smith" not in str(refusal.value)
+    assert "1000002" not in str(refusal.value)
+
+
+def test_read_people__quotation_mark_that_is_not_closed_is_refused() -> None:
+    text = 'participant_id,sex,note\n1,f,"one\nmore"\n2,m,"two\n3,f,x\n'
+    with pytest.raises(UsageError, match="a cell of row 2 is not closed"):
+        read_people(text.encode(), "p.csv")
+    closed = read_people(text.replace("two", 'two"').encode(), "p.csv")
+    assert closed.table["participant_id"].to_pylist() == ["1", "2", "3"]
+    last = 'participant_id,sex,note\n1,f,"one\nmore"\n'
+    assert read_people(last.encode(), "p.csv").table.num_rows == 1
+    rows = "2,f\n" * 800_000
+    with pytest.raises(UsageError, match="its quotation marks or its rows are damaged"):
+        read_people(f'participant_id,sex\n1,"{rows}'.encode(), "p.csv")
+    with pytest.raises(UsageError, match="a cell of over 131,072 characters, expected a table"):
+        read_people(f'participant_id,sex\n1,"{"f" * 200_000}\n'.encode(), "p.csv")
 
 
 def test_read_people__month_format_without_a_day_is_the_15th() -> None:
