@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -89,9 +90,7 @@ class Exclusions:
         if not path or not self:
             return False
         words = [word for word in _WORD.findall(path) if len(word) >= MIN_PATH_ID]
-        return any(self.has(word) for word in words) or any(
-            self._stands_in(i, path) for i in self._compound
-        )
+        return any(self.has(word) for word in words) or any(True for _ in self._compounds_in(path))
 
     def matching(
         self, ecg_id: str | None, participant_id: str | None, paths: Sequence[str] = ()
@@ -110,17 +109,37 @@ class Exclusions:
             texts.append(ecg_id)
         for text in texts:
             candidates.update(word for word in _WORD.findall(text) if len(word) >= MIN_PATH_ID)
-            candidates.update(i for i in self._compound if self._stands_in(i, text))
+            candidates.update(self._compounds_in(text))
         return {one for one in candidates if one is not None and one in self.ids}
 
-    @staticmethod
-    def _stands_in(identifier: str, path: str) -> bool:
-        pattern = rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])"
-        return re.search(pattern, path) is not None
+    def _compounds_in(self, text: str) -> Iterator[str]:
+        """Yield the identifiers of several words, such as `P-00001`, that stand in a text.
+
+        Every run of words is looked up, so that the time does not grow with the list.
+        """
+        longest = max(self._compound, default=0)
+        spans = [match.span() for match in _WORD.finditer(text)] if longest else []
+        for first in range(len(spans)):
+            for last in range(first, min(first + longest, len(spans))):
+                words = text[spans[first][0] : spans[last][1]]
+                if words in self._compound.get(last - first + 1, ()):
+                    yield words
+        # An identifier that begins or ends with another sign is no run of words.
+        for odd in self._compound.get(0, ()):
+            if re.search(rf"(?<![A-Za-z0-9]){re.escape(odd)}(?![A-Za-z0-9])", text):
+                yield odd
 
     @cached_property
-    def _compound(self) -> tuple[str, ...]:
-        return tuple(i for i in self.ids if len(i) >= MIN_PATH_ID and not _WORD.fullmatch(i))
+    def _compound(self) -> dict[int, frozenset[str]]:
+        """Identifiers that are no single word, by their number of words; 0 for odd ones."""
+        found: defaultdict[int, set[str]] = defaultdict(set)
+        for one in self.ids:
+            words = _WORD.findall(one)
+            if len(one) < MIN_PATH_ID or words == [one]:
+                continue
+            whole = words and one.startswith(words[0]) and one.endswith(words[-1])
+            found[len(words) if whole else 0].add(one)
+        return {number: frozenset(ids) for number, ids in found.items()}
 
     def names(self, reject: Reject) -> bool:
         """Tell whether a reject row of one ECG is an excluded person's."""

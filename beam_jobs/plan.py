@@ -102,8 +102,8 @@ class Plan:
         if version != (_FORMAT, RESULTS_VERSION):
             raise UsageError(
                 f"{PLAN_NAME} was written by another version (plan {version[0]}, results "
-                f"{version[1]}; this one: {_FORMAT}, {RESULTS_VERSION}). Finish the run with that "
-                "version, or start anew with --overwrite"
+                f"{version[1]}; this one: {_FORMAT}, {RESULTS_VERSION}). Use that version "
+                "for this folder, also to withdraw people from it, or score anew with --overwrite"
             )
         try:
             units = tuple(

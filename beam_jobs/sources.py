@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from beam_jobs.blocks import EcgRow, Reject
 from beam_jobs.units import Piece, path_digest
+from lvm_core.errors import form_of
 from lvm_core.plausibility import is_about_scale
 from lvm_core.quality import SourceAmplitudes
+
+_IDENTIFIER: Final = re.compile(r"\d{5}")
 
 
 def source_amplitudes(
@@ -58,15 +63,22 @@ def folder_digest_of(pieces: Iterable[Piece]) -> Callable[[str], str]:
     return digest
 
 
+def _shown(folder: str) -> str:
+    if _IDENTIFIER.search(folder):
+        return f"a folder named like {form_of(folder)}"
+    return folder or "the top folder"
+
+
 def folder_names(pieces: Iterable[Piece]) -> dict[str, str]:
     """Return the names of the first folders of pieces by their digests.
 
-    With several inputs the number of the input stands before the folder.
+    With several inputs the number of the input stands before the folder. A folder whose name may be
+    an identifier, as one with five digits in a row, is shown by its form.
     """
     places = {(piece.root, first_folder(piece.path)) for piece in pieces if piece.path}
     several = len({root for root, _ in places}) > 1
     shown = {
-        (root, folder): f"{f'input {root + 1}, ' if several else ''}{folder or 'the top folder'}"
+        (root, folder): f"{f'input {root + 1}, ' if several else ''}{_shown(folder)}"
         for root, folder in places
     }
     return {path_digest(*place): name for place, name in shown.items()}

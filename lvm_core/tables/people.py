@@ -256,6 +256,8 @@ def _is_without_day(column: pa.Array, births: pa.Array, date_format: str | None)
 
 def _birth(table: str, row: int, year: float, month: int, day: float | None) -> dt.date:
     try:
+        if year != int(year) or (day is not None and day != int(day)):
+            raise ValueError("years and days are whole numbers")
         return dt.date(int(year), month, 15 if day is None else int(day))
     except (ValueError, OverflowError) as error:
         raise UsageError(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from beam_jobs.blocks import Chunk, EcgRow, Reject
-from beam_jobs.exclusions import Exclusions, load_exclusions
+from beam_jobs.exclusions import MIN_PATH_ID, Exclusions, load_exclusions
 from beam_jobs.storage import FileMissing, Storage
 from lvm_core.errors import UsageError
 
@@ -218,3 +221,20 @@ def test_matching__names_the_identifiers_by_which_an_ecg_is_hit(
     assert LISTED.matching(ecg_id, participant_id, paths) == expected
     hit = LISTED.hits(ecg_id, participant_id) or any(LISTED.hits_path(path) for path in paths)
     assert hit is bool(expected)
+
+
+_SIGNS = st.text(alphabet="aB0-_. /\u00e4", min_size=1, max_size=9)
+
+
+@settings(deadline=None)
+@given(st.lists(_SIGNS, max_size=6), st.text(alphabet="aB0-_. /\u00e4", max_size=30))
+def test_hits_path__finds_whole_words_as_a_search_for_each_identifier_would(
+    ids: list[str], path: str
+) -> None:
+    long = [one for one in ids if len(one) >= MIN_PATH_ID]
+    expected = {
+        one for one in long if re.search(rf"(?<![A-Za-z0-9]){re.escape(one)}(?![A-Za-z0-9])", path)
+    }
+    exclusions = Exclusions(frozenset(ids))
+    assert exclusions.hits_path(path) == bool(expected)
+    assert exclusions.matching(None, "nobody", [path]) == expected

@@ -64,7 +64,7 @@ def test_plan__damaged_bytes_are_refused(data: bytes) -> None:
 def test_plan__of_another_version_is_refused(name: str) -> None:
     content = json.loads(_plan(*ABC).to_bytes())
     content[name] += 1
-    with pytest.raises(UsageError, match=r"written by another version .*Finish the run with that"):
+    with pytest.raises(UsageError, match=r"written by another version .*Use that version for"):
         Plan.from_bytes(json.dumps(content).encode())
 
 

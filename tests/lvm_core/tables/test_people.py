@@ -234,3 +234,11 @@ def test_read_people__sample_tables_are_read_or_refused_by_name() -> None:
         "birth_ddmmyyyy", "birth_year", "birth_year_month", "decimal_comma_quoted", "eid_only",
         "missing_sex_-1", "rap_names", "sci_ids", "sex_01", "sex_12", "sex_weiblich", "ukb_names",
     }  # fmt: skip
+
+
+def test_read_people__fraction_of_a_birth_year_is_refused() -> None:
+    parts = ("birth_year", "birth_month", "birth_day")
+    layout = ParticipantsLayout.model_validate({"columns": {name: name for name in parts}})
+    text = b"participant_id,birth_year,birth_month,birth_day\n1,1950.7,2,6\n"
+    with pytest.raises(UsageError, match=r"row 1 has birth year 1950\.7, month 2 and day 6"):
+        read_people(text, "u.csv", layout)
