@@ -159,6 +159,24 @@ def test_damaged_list_of_withdrawn_people__is_never_taken_for_empty(
     assert "Restore it from a copy; it says who must not come back" in said
 
 
+def test_withdrawal_from_a_run_that_was_not_closed__leaves_closing_to_the_same_command(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    for name in ("_SUCCESS", "run_report.json"):  # as after a kill before the end of closing
+        (out / name).unlink()
+    person = exclusion_list(tmp_path / "gone.txt", str(predictions(out)[0]["participant_id"]))
+    assert lvm("withdraw", out, "--participants", person) == 0
+    shown = capsys.readouterr()
+    assert "the run is not closed: there is no run_report.json" in shown.out + shown.err
+    assert not (out / "_SUCCESS").exists()
+    assert not (out / "run_report.json").exists()
+    assert score(cohort, out) == 0
+    assert counts(out) == {"read": 20, "predicted": 19, "rejected": {"excluded": 1}}
+    assert lvm("verify", out) == 0
+
+
 def test_damaged_plan__is_replaced_by_overwrite(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert score(cohort, out) == 0
