@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,14 +21,19 @@ import pyarrow.parquet as pq
 from analysis.csv_files import write_csv
 from lvm_core import schemas
 from lvm_core.command_line import ArgumentParser
-from lvm_core.errors import UsageError
+from lvm_core.errors import LvmError, UsageError
 from lvm_core.sharing import add_share_option
 
 _REPORT: Final = "report.html"  # the folder that may leave a study holds no row of a person
 _NOTICE: Final = (
     "rows of single people are restricted data: keep what this prints or writes where they are\n"
 )
+_UNFINISHED: Final = (
+    "note: this run is not finished or was not accepted (no _SUCCESS), so that rows may be missing "
+    "or wrong; lvm-ai status says why\n"
+)
 _PLAN: Final = "plan.json"
+_SUCCESS: Final = "_SUCCESS"
 _LISTED: Final = "tables"
 _READERS: Final = 16
 _CLOSED: Final[dict[str, str | int | float | list[str]]] = {
@@ -111,9 +117,7 @@ def _run_schemas(folder: Path) -> dict[str, pa.Schema]:
     try:
         content = json.loads(plan.read_bytes()) if plan.is_file() else {}
     except ValueError as error:
-        raise UsageError(
-            f"{plan} is damaged; expected JSON as lvm-ai wrote it. Restore the file, or run again"
-        ) from error
+        raise UsageError(f"{plan} is damaged: it is no JSON. Restore it from a copy") from error
     both = {"rejects": schemas.REJECTS.arrow, "duplicates": schemas.DUPLICATES.arrow}
     if content.get("kind") == "ingest":
         return {"ecg": schemas.ECGS.arrow, **both}
@@ -225,6 +229,8 @@ def main(argv: Sequence[str]) -> int:
     rows = query(args.run, args.sql)
     if not (args.run / _REPORT).is_file():
         sys.stderr.write(_NOTICE)
+    if _run_schemas(args.run) and not (args.run / _SUCCESS).is_file():
+        sys.stderr.write(_UNFINISHED)
     if args.output is None:
         if rows.empty:
             sys.stdout.write(f"{'  '.join(map(str, rows.columns))}\n(no rows)\n")
@@ -233,12 +239,23 @@ def main(argv: Sequence[str]) -> int:
         if len(rows) > args.rows:
             sys.stdout.write(f"... {len(rows)} rows; --rows shows more, --output writes all\n")
         return 0
-    args.output.unlink(missing_ok=True)  # a file that is written over keeps its readers
-    if args.output.suffix == ".csv":
-        write_csv(rows, args.output)
-    else:
-        rows.to_parquet(args.output, index=False)
+    try:
+        _write(rows, args.output)
+    except OSError as error:
+        with suppress(OSError):
+            args.output.unlink()  # a part of the rows would be taken for all of them
+        raise LvmError(
+            f"--output {args.output} cannot be written: {error.strerror or error}"
+        ) from error
     return 0
+
+
+def _write(rows: pd.DataFrame, output: Path) -> None:
+    output.unlink(missing_ok=True)  # a file that is written over keeps its readers
+    if output.suffix == ".csv":
+        write_csv(rows, output)
+    else:
+        rows.to_parquet(output, index=False)
 
 
 def _refuse_output(output: Path, run: Path, *, overwrite: bool) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from analysis.cmr import cmr_frame, pair_with_cmr, read_examinations
 from analysis.recalibrate_figure import write_figure
+from analysis.study import prediction_files
 from lvm_core import schemas
 from lvm_core.body import lv_mass_index_g_m2
 from lvm_core.command_line import ArgumentParser
@@ -62,8 +63,9 @@ def read_predictions(paths: Sequence[Path]) -> Scored:
         paths: run folders, or Parquet files of predictions.
 
     Raises:
-        UsageError: a file is not there or not of `lvm-ai score`, or the predictions were made with
-            more than one model, input convention, BSA formula or LVH preset.
+        UsageError: a file is not there or not of `lvm-ai score`, a run is not finished, an ECG is
+            there twice, or the predictions were made with more than one model, input convention,
+            BSA formula or LVH preset.
     """
     files = [file for path in paths for file in _files(path)]
     tables, identities = [], set()
@@ -86,12 +88,19 @@ def read_predictions(paths: Sequence[Path]) -> Scored:
             f"BSA formula and LVH preset ({found}); expected one: score without --fallback-model"
         )
     identity = dict(zip(("model_id", *_IDENTITY), identities.pop(), strict=True))
-    return Scored(pd.concat(tables, ignore_index=True), identity)
+    table = pd.concat(tables, ignore_index=True)
+    n_again = int(table["ecg_id"].duplicated().sum())
+    if n_again:
+        raise UsageError(
+            f"the predictions hold {n_again} ECGs more than once; expected each once. Is a file "
+            "copied, or a run named twice? lvm-ai status names files that are not of a run"
+        )
+    return Scored(table, identity)
 
 
 def _files(path: Path) -> list[Path]:
-    folder = path / "predictions" if (path / "predictions").is_dir() else path
-    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder]
+    found = prediction_files(path)
+    files = sorted(found.parent.glob(found.name)) if path.is_dir() else [found]
     if not files or not files[0].is_file():
         raise UsageError(f"{path} holds no predictions; expected a run folder or Parquet files")
     return files

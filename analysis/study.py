@@ -136,9 +136,19 @@ def predictions_of(study: Study) -> Path:
 
 
 def prediction_files(given: Path) -> Path:
-    """Return a table as it is, or the pattern of the files of a run folder."""
+    """Return a table as it is, or the pattern of the files of a run folder.
+
+    Raises:
+        UsageError: the run is not finished, or was not accepted.
+    """
     if not given.is_dir():
         return given
+    if (given / "plan.json").is_file() and not (given / "_SUCCESS").is_file():
+        raise UsageError(
+            f"{given} is a run that is not finished or was not accepted (no _SUCCESS), so that "
+            "ECGs may be missing or wrong; lvm-ai status says why. To use what is there all the "
+            "same, name its folder predictions"
+        )
     inner = given / "predictions"
     return (inner if inner.is_dir() else given) / "*.parquet"
 

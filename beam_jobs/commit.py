@@ -221,8 +221,10 @@ def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:
         metadata = read_footer(storage, uri).metadata.metadata or {}
     except (EcgRejected, FileMissing):
         return None
-    content = metadata.get(schemas.FOOTER_KEY)
-    return None if content is None else dict(json.loads(content))
+    try:
+        return dict(json.loads(metadata[schemas.FOOTER_KEY]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def read_rejects(storage: Storage, uri: str) -> pa.Table:
@@ -235,18 +237,22 @@ def read_rejects(storage: Storage, uri: str) -> pa.Table:
 def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary | None:
     """Return the summary of a unit from its committed file; None when it is not finished."""
     content = read_footer_json(storage, files.result)
-    if content is None or content["fingerprint"] != unit.fingerprint:
+    if content is None or content.get("fingerprint") != unit.fingerprint:
         return None
-    if content["rejected"] and not storage.is_file(files.rejects):
+    try:
+        summary = UnitSummary(
+            unit.number,
+            content["n_read"],
+            content["n_done"],
+            content["rejected"],
+            AmplitudeHistogram.from_list(content["amplitudes"]),
+            sources=SourceAmplitudes.from_json(content["sources"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None  # the footer is damaged
+    if summary.rejected and not storage.is_file(files.rejects):
         return None  # its rejects were lost: done again, the unit writes them again
-    return UnitSummary(
-        unit.number,
-        content["n_read"],
-        content["n_done"],
-        content["rejected"],
-        AmplitudeHistogram.from_list(content["amplitudes"]),
-        sources=SourceAmplitudes.from_json(content["sources"]),
-    )
+    return summary
 
 
 def check_reconciles(unit: Unit, summary: UnitSummary) -> None:

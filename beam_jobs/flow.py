@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -114,7 +114,6 @@ class _Planned:
     inputs: Inputs
     is_new: bool
     keys: Keys | None = None
-    warnings: list[str] = field(default_factory=list)
 
 
 def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
@@ -144,8 +143,6 @@ def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
         say(f"warning: {warning}")
     folder.prepare(job.kind, overwrite=options.overwrite)
     planned = _plan(job, options, folder, exclusions, reuse=True)
-    for warning in planned.warnings:
-        say(f"warning: {warning}")
     _store_plan(job, planned, folder, exclusions)
     n_gpus = job.n_gpus(planned.plan)
     n_processes = options.processes or max(1, n_gpus)
@@ -179,6 +176,9 @@ def _plan(
         mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
     marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
     inputs.warnings.extend(check_dates(keys, planning.layout))
+    # Said before anything stops: a column that a file lacks may be why people do not match.
+    for warning in inputs.warnings:
+        say(f"warning: {warning}")
     if old is None:
         job.check_keys(keys)
     people = job.people(keys.forecast)
@@ -200,7 +200,7 @@ def _plan(
     plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
     if old is not None:
         say(f"{len(added)} inputs were added since the run was planned")
-    return _Planned(plan, inputs, True, keys, inputs.warnings)
+    return _Planned(plan, inputs, True, keys)
 
 
 def _store_plan(job: JobKind, planned: _Planned, folder: RunFolder, exclusions: Exclusions) -> None:
@@ -235,7 +235,6 @@ def _print_plan(job: JobKind, planned: _Planned, options: RunOptions) -> None:
         f"this shard {options.shard[0]}/{options.shard[1]}: "
         f"{len(plan.shard_units(*options.shard))} units",
         *job.describe(plan),
-        *(f"warning: {warning}" for warning in planned.warnings),
         "nothing was written (--dry-run)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

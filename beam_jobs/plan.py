@@ -135,7 +135,7 @@ def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> 
     if old.kind != kind:
         raise UsageError(f"the output folder holds a run of {old.kind}, not of {kind}")
     differing = [
-        f"{name}: was {_shown(old.settings.get(name))}, is {_shown(settings.get(name))}"
+        _difference(name, old.settings.get(name), settings.get(name))
         for name in sorted({*old.settings, *settings})
         if old.settings.get(name) != settings.get(name)
     ]
@@ -145,6 +145,12 @@ def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> 
             f"{'; '.join(differing)}. Use the same settings to resume, another --output, or "
             "--overwrite to start anew"
         )
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if was is not None and now is not None and name.endswith("_sha256"):
+        return f"{name.removesuffix('_sha256')}: its content changed"
+    return f"{name}: was {_shown(was)}, is {_shown(now)}"
 
 
 def _shown(value: Any) -> str:

@@ -119,8 +119,8 @@ class RunFolder:
         self.storage.sweep_orphans(self.uri)
 
     def _remove_run(self, kind: str) -> None:
-        there = json.loads(self.storage.read_bytes(self.path(PLAN_NAME))).get("kind")
-        if there != kind:
+        there = self._kind_there()
+        if there not in (kind, None):
             raise UsageError(
                 f"--output {self.uri} holds a run of {there}, which --overwrite of {kind} does not "
                 "remove; choose another folder, or remove it yourself"
@@ -132,17 +132,41 @@ class RunFolder:
         for name in _FILES:
             self.storage.delete(self.path(name))
 
+    def _kind_there(self) -> str | None:
+        """Return the kind of the run by its plan, or by its results where the plan is damaged."""
+        try:
+            return str(json.loads(self.storage.read_bytes(self.path(PLAN_NAME)))["kind"])
+        except (ValueError, KeyError, TypeError):
+            kinds = [k for k, name in RESULT_FOLDERS.items() if self.storage.names(self.path(name))]
+            return kinds[0] if kinds else None
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file atomically."""
         text = json.dumps(content, indent=2, sort_keys=True) + "\n"
         self.storage.write_atomic(self.path(*name.split("/")), text.encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Read a JSON file; None where there is none."""
+        """Read a JSON file; None where there is none.
+
+        Raises:
+            LvmError: the file is damaged.
+        """
         uri = self.path(*name.split("/"))
         if not self.storage.is_file(uri):
             return None
-        return dict(json.loads(self.storage.read_bytes(uri)))
+        try:
+            return dict(json.loads(self.storage.read_bytes(uri)))
+        except (ValueError, TypeError) as error:
+            cure = (
+                "it says who must not come back, so it cannot be written anew"
+                if name == WITHDRAWN_NAME
+                else f"or delete it and {SUCCESS_NAME} and run the same command again, which "
+                "writes it anew"
+            )
+            raise LvmError(
+                f"{name} in {self.uri} is damaged: it is no JSON object. Restore it from a copy; "
+                f"{cure}"
+            ) from error
 
     def withdrawn(self) -> list[str]:
         """Return the digests of people who withdrew from this run: they must not come back."""

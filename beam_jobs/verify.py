@@ -217,6 +217,12 @@ def verify_sample(
                         f"{ {name: stored[ecg_id][name] for name in row} }"
                     )
                     break
+    if n_compared == 0 and any(s.n_done for s in folder.committed(plan).values()):
+        found.warnings.append(
+            "no ECG was computed again: the inputs cannot be read or are others, or the first ECGs "
+            "of each unit were rejected. Look at --input"
+        )
+        return
     how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
 

@@ -265,12 +265,14 @@ class Withdrawal:
         found: listed identifiers that were in the run.
         found_before: listed identifiers that earlier withdrawals removed from it.
         not_found: the other listed identifiers.
+        has_report: the run was checked as a whole, so that its report could be updated.
     """
 
     removal: Removal
     found: frozenset[str]
     found_before: frozenset[str]
     not_found: frozenset[str]
+    has_report: bool
 
 
 def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawal:
@@ -288,15 +290,22 @@ def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawa
     removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
     plan = folder.require_plan()
     total = reconcile(plan, folder.committed(plan))
-    report = folder.read_json(REPORT_NAME) or {}
-    report["counts"] = counts(plan.kind, total)
-    report["identical_signals"] = write_duplicates(folder, plan)
-    report["quality_flags"] = count_flags(folder, plan)
-    folder.write_json(REPORT_NAME, report)
-    if was_finished or not report.get("problems"):
-        folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
+    report = folder.read_json(REPORT_NAME)
+    if report is not None:  # else the run was killed before it was checked as a whole
+        report["counts"] = counts(plan.kind, total)
+        report["identical_signals"] = write_duplicates(folder, plan)
+        report["quality_flags"] = count_flags(folder, plan)
+        folder.write_json(REPORT_NAME, report)
+        if was_finished or not report.get("problems"):
+            folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
     before = {one for one in exclusions.ids - found if id_digest(one) in found_ever}
-    return Withdrawal(removal, frozenset(found), frozenset(before), exclusions.ids - found - before)
+    return Withdrawal(
+        removal,
+        frozenset(found),
+        frozenset(before),
+        exclusions.ids - found - before,
+        report is not None,
+    )
 
 
 def _lines(done: Withdrawal) -> Iterator[str]:
@@ -304,9 +313,14 @@ def _lines(done: Withdrawal) -> Iterator[str]:
     n_listed = len(done.found) + len(done.found_before) + len(done.not_found)
     yield (
         f"found {len(done.found)} of {n_listed} listed people; ECGs removed: "
-        f"{done.removal.n_ecgs}, rejects removed: {done.removal.n_rejects}; "
-        f"{REPORT_NAME} is updated"
+        f"{done.removal.n_ecgs}, rejects removed: {done.removal.n_rejects}"
+        + (f"; {REPORT_NAME} is updated" if done.has_report else "")
     )
+    if not done.has_report:
+        yield (
+            f"the run is not closed: there is no {REPORT_NAME}. Run the same lvm-ai command again "
+            "to close it"
+        )
     if done.found_before:
         yield f"listed people who were removed before: {len(done.found_before)}"
     if done.not_found:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -16,7 +17,13 @@ import pytest
 
 import lvm_ai
 from analysis import demo
-from tests.beam_jobs.job_helpers import people, people_table, write_parquet
+from tests.beam_jobs.job_helpers import (
+    people,
+    people_table,
+    write_cohort,
+    write_csv,
+    write_parquet,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -406,6 +413,25 @@ def test_limit_of_memory__is_seen_before_tensorflow_starts(tmp_path: Path) -> No
     assert done.stderr.splitlines()[-1].startswith(
         "error: TensorFlow needs 1.7 GB more, and the limit of the address space"
     )
+
+
+@pytest.mark.parametrize("limit_kb", [1_250_000, 1_400_000, 1_450_000, 1_550_000, 1_700_000])
+def test_limit_of_memory__scoring_ends_well_or_is_refused(tmp_path: Path, limit_kb: int) -> None:
+    made = write_cohort(tmp_path / "in", 64)
+    table = write_csv(
+        tmp_path / "p.csv",
+        [{"participant_id": p, "age_years": 60, "sex": "male", "bmi_kg_m2": 25}
+         for p in made.participant_id],
+    )  # fmt: skip
+    argv = ["score", "--input", tmp_path / "in", "--output", tmp_path / "out"]
+    model = ["--model", "demo-synthetic", "--engine", "spectral", "--participants", table]
+    done = _under(f"ulimit -v {limit_kb}", "lvm_ai", *argv, *model)
+    if done.returncode == 0:
+        assert "64 ECGs read = 64 predicted + 0 rejected" in done.stderr
+    else:
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert re.match(r"error: 1\.\d\d GB are needed for 1 thread, and the limit", last)
 
 
 def test_limit_of_memory__commands_that_fit_run_under_it(tmp_path: Path) -> None:

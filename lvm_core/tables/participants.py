@@ -266,7 +266,9 @@ class ParticipantTable:
         ]
         index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)
         return ParticipantTable(
-            self.arrow.set_column(index, self.arrow.schema.field(index), pa.array(stale))
+            self.arrow.set_column(
+                index, self.arrow.schema.field(index), pa.array(stale, pa.bool_())
+            )
         )
 
     def to_parquet(self) -> bytes:

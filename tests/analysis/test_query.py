@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import socket
@@ -298,6 +299,53 @@ def test_command__output_is_private_and_text_is_escaped(run: Path, tmp_path: Pat
     assert file.stat().st_mode & 0o777 == 0o600
     assert lvm_ai.main([*argv[:-2], str(tmp_path / "o.parquet"), "--share", "umask"]) == 0
     assert pq.read_table(tmp_path / "o.parquet")["a"].to_pylist() == ["=cmd|x"]
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.parquet"])
+def test_command__output_that_cannot_be_written_is_named_and_no_part_stays(
+    run: Path,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fill_the_disk(_rows: pd.DataFrame, output: Path, **_options: object) -> None:
+        output.write_text("a\n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("analysis.query.write_csv", fill_the_disk)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fill_the_disk)
+    file = tmp_path / name
+    assert lvm_ai.main(["query", "FROM truth", "--run", str(run), "--output", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert f"error: --output {file} cannot be written: No space left on device\n" in said
+    assert not file.exists()
+
+
+def test_command__output_into_a_folder_that_is_not_there_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none" / "o.csv"
+    assert lvm_ai.main(["query", "FROM truth", "--run", str(run), "--output", str(file)]) == 1
+    assert f"error: --output {file} cannot be written" in capsys.readouterr().err
+
+
+def test_command__rows_of_an_unfinished_run_are_said_to_be_so(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "plan.json").write_text('{"kind": "score"}')
+    argv = ["query", "FROM predictions", "--run", str(run)]
+    assert lvm_ai.main(argv) == 0
+    assert "note: this run is not finished or was not accepted" in capsys.readouterr().err
+    (run / "_SUCCESS").touch()
+    assert lvm_ai.main(argv) == 0
+    assert "not finished" not in capsys.readouterr().err
+
+
+def test_query__a_damaged_plan_is_named(run: Path) -> None:
+    (run / "plan.json").write_bytes(b'{"kind": "\xff')
+    with pytest.raises(UsageError, match=r"plan\.json is damaged: it is no JSON"):
+        query(run, "FROM predictions")
 
 
 def state(folder: Path) -> dict[Path, bytes]:

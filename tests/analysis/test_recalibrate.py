@@ -219,3 +219,25 @@ def test_read_cmr__refuses(text: str, message: str, tmp_path: Path) -> None:
 def test_read_cmr__a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_cmr(tmp_path / "absent.csv")
+
+
+def test_recalibrate__an_ecg_that_is_there_twice_is_refused(
+    cohort: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _predictions(cohort["run"] / "predictions" / "copy.parquet", cohort["rows"][:7])
+    assert _recalibrate(cohort, tmp_path / "r.json", "--max-days", 365) == 2
+    assert "the predictions hold 7 ECGs more than once" in capsys.readouterr().err
+
+
+def test_recalibrate__a_run_that_is_not_finished_is_refused(
+    cohort: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = cohort["run"]
+    (run / "plan.json").write_text('{"kind": "score"}')
+    assert _recalibrate(cohort, tmp_path / "r.json", "--max-days", 365) == 2
+    said = capsys.readouterr().err
+    assert f"error: {run} is a run that is not finished or was not accepted (no _SUCCESS)" in said
+    inner = cohort | {"run": run / "predictions"}
+    assert _recalibrate(inner, tmp_path / "r.json", "--max-days", 365) == 0
+    (run / "_SUCCESS").touch()
+    assert _recalibrate(cohort, tmp_path / "s.json", "--max-days", 365) == 0

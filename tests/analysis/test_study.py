@@ -92,6 +92,18 @@ def test_follow_up_of__a_run_folder_is_read_like_a_table(folder: Path) -> None:
     pd.testing.assert_frame_equal(follow_up_of(load_study(folder / "study.yaml")).people, whole)
 
 
+def test_follow_up_of__a_run_that_is_not_finished_is_refused(folder: Path) -> None:
+    (folder / "scored" / "predictions").mkdir(parents=True)
+    ecgs = pd.read_csv(folder / "ecgs.csv", dtype=str)
+    ecgs.to_parquet(folder / "scored" / "predictions" / "0.parquet")
+    (folder / "scored" / "plan.json").write_text('{"kind": "score"}')
+    (folder / "study.yaml").write_text(STUDY.replace("ecgs.csv", "scored"))
+    with pytest.raises(UsageError, match=r"scored is a run that is not finished .*no _SUCCESS"):
+        follow_up_of(load_study(folder / "study.yaml"))
+    (folder / "scored" / "_SUCCESS").touch()
+    assert len(follow_up_of(load_study(folder / "study.yaml")).people)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -184,7 +184,10 @@ def test_read_commit__other_unit_damage_and_absence_are_not_finished(tmp_path: P
     assert read_commit(STORAGE, files, UNIT) is None
     STORAGE.write_atomic(files.result, RESULT)
     assert read_commit(STORAGE, files, Unit(7, "f" * 64, UNIT.pieces)) is None
-    for damaged in (b"", RESULT[:-20], RESULT[: len(RESULT) // 2]):
+    no_json = RESULT.replace(b'"n_read":', b'"n_read"\xff')
+    no_count = RESULT.replace(b'"n_read":', b'"m_read":')
+    assert RESULT not in (no_json, no_count)
+    for damaged in (b"", RESULT[:-20], RESULT[: len(RESULT) // 2], no_json, no_count):
         STORAGE.write_atomic(files.result, damaged)
         assert read_commit(STORAGE, files, UNIT) is None
 

@@ -124,6 +124,70 @@ def test_lost_rejects_file__is_written_again_by_the_same_command(tmp_path: Path)
     assert result_files(out) == before
 
 
+@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"kind": "sc\xff', b'{"counts": {'])
+@pytest.mark.parametrize("name", ["run_report.json", "reports/shard-1-of-1.json"])
+def test_damaged_report__is_named_and_written_anew(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage: bytes
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    right = counts(out)
+    (out / name).write_bytes(damage)
+    capsys.readouterr()
+    assert lvm("status", out) == 1
+    said = capsys.readouterr().err
+    assert f"error: {name} in {out} is damaged: it is no JSON object" in said
+    assert "delete it and _SUCCESS and run the same command again" in said
+    (out / name).unlink()
+    (out / "_SUCCESS").unlink()
+    assert score(cohort, out) == 0
+    assert lvm("status", out) == 0
+    assert counts(out) == right
+
+
+def test_damaged_list_of_withdrawn_people__is_never_taken_for_empty(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    person = exclusion_list(tmp_path / "gone.txt", str(predictions(out)[0]["participant_id"]))
+    assert lvm("withdraw", out, "--participants", person) == 0
+    (out / "withdrawn.json").write_text('{"id_sha256": [')
+    assert score(cohort, out) == 1
+    said = capsys.readouterr().err
+    assert "withdrawn.json in" in said
+    assert "Restore it from a copy; it says who must not come back" in said
+
+
+def test_withdrawal_from_a_run_that_was_not_closed__leaves_closing_to_the_same_command(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    for name in ("_SUCCESS", "run_report.json"):  # as after a kill before the end of closing
+        (out / name).unlink()
+    person = exclusion_list(tmp_path / "gone.txt", str(predictions(out)[0]["participant_id"]))
+    assert lvm("withdraw", out, "--participants", person) == 0
+    shown = capsys.readouterr()
+    assert "the run is not closed: there is no run_report.json" in shown.out + shown.err
+    assert not (out / "_SUCCESS").exists()
+    assert not (out / "run_report.json").exists()
+    assert score(cohort, out) == 0
+    assert counts(out) == {"read": 20, "predicted": 19, "rejected": {"excluded": 1}}
+    assert lvm("verify", out) == 0
+
+
+def test_damaged_plan__is_replaced_by_overwrite(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out) == 0
+    (out / "plan.json").write_text("{")
+    assert score(cohort, out) == 1
+    assert lvm("ingest", "--input", cohort, "--output", out, "--overwrite") == 2
+    assert predictions(out)
+    assert score(cohort, out, "--overwrite") == 0
+    assert lvm("verify", out) == 0
+
+
 def test_run_that_another_process_extended__is_not_closed(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

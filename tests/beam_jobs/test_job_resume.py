@@ -122,7 +122,7 @@ def test_participants__other_content_is_refused(
     before = everything(output)
     write_participants(table, people(20), weight_kg_3=99.5)
     assert score(cohort, output, "--participants", table, model=FULL) == 2
-    assert "participants_sha256: was" in capsys.readouterr().err
+    assert "other settings: participants: its content changed. Use" in capsys.readouterr().err
     assert everything(output) == before
 
 

@@ -206,6 +206,22 @@ def test_verify__other_input_than_the_run_had_is_found(
     assert "a.parquet changed" in capsys.readouterr().err
 
 
+def test_verify__inputs_that_cannot_be_read_any_more_are_not_called_equal(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in" / "a.parquet"
+    footer = pq.read_metadata(path)
+    data = bytearray(path.read_bytes())
+    for group in range(footer.num_row_groups):
+        chunk = footer.row_group(group).column(footer.schema.names.index("element"))
+        data[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    lvm("verify", run)
+    out = capsys.readouterr().out
+    assert "warning: no ECG was computed again: the inputs cannot be read or are others" in out
+    assert "computed again, equal" not in out
+
+
 def test_verify__inputs_may_have_moved(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").rename(tmp_path / "moved")
     assert lvm("verify", run, "--input", tmp_path / "moved") == 0

@@ -46,8 +46,8 @@ def test_threads__a_group_holds_what_is_to_come(monkeypatch: pytest.MonkeyPatch)
     assert threads() == 8
 
 
-def test_threads__reservations_count_stacks_and_beam(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, 150 + 150 + 3.9 * (THREAD_MB + 16), reserved=True)
+def test_threads__reservations_count_arenas_and_beam(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, 150 + 150 + 3.9 * (THREAD_MB + 104), reserved=True)
     assert threads() == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,19 @@ import yaml
 from tests.beam_jobs.helpers import ecg_counts, ecg_ids, ecg_table, write_ecg_parquet
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
+    FULL,
     counts,
     lvm,
     masses,
+    people,
+    people_table,
     predictions,
     reject_counts,
     report,
     result_files,
     score,
+    write_csv,
+    write_parquet,
 )
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -71,7 +77,7 @@ def test_a_lead_twice_in_one_file_of_two__is_said_at_planning_and_its_ecgs_are_r
     pq.write_table(with_lead_twice(ecg_table(N, N)), tmp_path / "in" / "b.parquet")
     said = "b.parquet: columns occur more than once: II; "
     assert score(tmp_path / "in", tmp_path / "out", "--dry-run") == 0
-    assert f"warning: {said}" in capsys.readouterr().out
+    assert f"warning: {said}" in capsys.readouterr().err
     assert score(tmp_path / "in", tmp_path / "out", "--max-rejected-share", "1") == 0
     assert f"warning: {said}" in capsys.readouterr().err
     assert reject_counts(tmp_path / "out") == {"missing_lead": N}
@@ -104,8 +110,31 @@ def test_a_lead_missing_in_one_file__is_said_at_planning(
     assert score(tmp_path / "in", tmp_path / "out", "--dry-run") == 0
     assert (
         f"warning: b.parquet: columns are missing: V3. All {N} ECGs there will be rejected"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )
+
+
+def test_a_column_missing_in_one_file__is_said_before_people_stop_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = people(2 * N)
+    table = people_table(made)
+    dates = pa.array([dt.datetime(2020, 1, 1)] * N, pa.timestamp("us"))
+    dated = table.slice(0, N).append_column("recorded_at", dates)
+    write_parquet(tmp_path / "in" / "a.parquet", dated)
+    write_parquet(tmp_path / "in" / "b.parquet", table.slice(N))
+    births = [
+        {"participant_id": p, "birth_date": "1950-01-01", "sex": "male", "bmi_kg_m2": 25}
+        for p in made.participant_id
+    ]
+    csv = write_csv(tmp_path / "p.csv", births)
+    arguments = ["--participants", csv]
+    assert score(tmp_path / "in", tmp_path / "out", *arguments, model=FULL) == 1
+    said = capsys.readouterr().err
+    warning = said.index(
+        "warning: b.parquet: column recorded_at is missing, which other files have"
+    )
+    assert warning < said.index("error: 50.0% of the ECGs would be rejected")
 
 
 def test_an_optional_column_missing_in_one_file__is_said_and_null(

@@ -396,6 +396,13 @@ def test_with_stale_ages__no_age_is_not_a_wrong_age(tmp_path: Path) -> None:
     assert _join(stale, ["a"]).flags == [()]
 
 
+def test_with_stale_ages__of_nobody_is_nobody(tmp_path: Path) -> None:
+    nobody = _csv(tmp_path, "participant_id,age_years\na,60\n").without(lambda _ecg, _person: True)
+    again = ParticipantTable.from_parquet(nobody.with_stale_ages({}).to_parquet())
+    assert again.arrow.num_rows == 0
+    assert again.arrow.schema == nobody.arrow.schema
+
+
 # Content
 
 
