@@ -51,10 +51,12 @@ class Verification:
 
     Attributes:
         problems: what is wrong; empty when all is well.
-        notes: what was looked at.
+        warnings: what could not be looked at.
+        notes: what was looked at and is right.
     """
 
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -201,7 +203,7 @@ def verify_sample(
     step = max(1, -(-len(units) // _SAMPLED_UNITS))
     chosen = units[::step]
     moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
-    n_compared = 0
+    n_compared, n_problems_before = 0, len(found.problems)
     job = _score_job(folder, plan, reader, model_files, model_dir) if plan.kind == "score" else None
     names = _compared_columns(job, moved=moved)
     for unit in chosen:
@@ -222,6 +224,8 @@ def verify_sample(
             "no ECG was computed again: the inputs cannot be read or are others, or the first ECGs "
             "of each unit were rejected. Look at --input"
         )
+        return
+    if len(found.problems) > n_problems_before:
         return
     how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
@@ -372,6 +376,8 @@ def main(argv: Sequence[str]) -> int:
         verify_sample(folder, plan, inputs, found, model_files=args.model, model_dir=args.model_dir)
     for note in found.notes:
         sys.stdout.write(f"ok: {note}\n")
+    for warning in found.warnings:
+        sys.stdout.write(f"warning: {warning}\n")
     for problem in found.problems:
         sys.stdout.write(f"problem: {problem}\n")
     return 1 if found.problems else 0
