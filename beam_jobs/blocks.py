@@ -79,6 +79,31 @@ class Chunk:
     n_read: int = 0
 
 
+def counts_of(rows: Sequence[EcgRow]) -> NDArray[np.int16]:
+    """Return the counts of ECGs, (n, 12, n_samples) int16, which must not be written to.
+
+    Rows of one chunk lie one behind the other in the array that Parquet was decoded into: that part
+    of it is returned. Other rows are copied, which costs 1.5 % of the time of scoring.
+    """
+    first = rows[0].counts
+    whole = first.base
+    if isinstance(whole, np.ndarray) and whole.ndim == 3 and whole.flags.c_contiguous:
+        start = (_address(first) - _address(whole)) // whole.strides[0]
+        part = whole[start : start + len(rows)]
+        if len(part) == len(rows) and all(
+            row.counts.base is whole and _address(row.counts) == _address(whole) + at
+            for row, at in zip(
+                rows, range(start * whole.strides[0], whole.nbytes, whole.strides[0]), strict=False
+            )
+        ):
+            return np.asarray(part)
+    return np.stack([row.counts for row in rows])
+
+
+def _address(array: NDArray[np.int16]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
 def amplitudes_uv(rows: Sequence[EcgRow]) -> NDArray[np.float64]:
     """Return the QRS amplitude of each ECG, (n,) microvolts, as `lvm_core.quality` measures it."""
     if not rows:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beam_jobs import local_files
-from beam_jobs.blocks import EcgRow
+from beam_jobs.blocks import EcgRow, counts_of
 from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
@@ -81,7 +81,7 @@ def explain(saliency: Saliency, chosen: Chosen, method: str, n_steps: int) -> li
 
 
 def _inputs(chosen: Chosen, *, needs_demographics: bool) -> PredictorInputs:
-    counts = np.stack([row.counts for row in chosen.rows])
+    counts = counts_of(chosen.rows)
     steps = np.array([row.uv_per_count for row in chosen.rows], dtype=np.float32)
     if not needs_demographics:
         return PredictorInputs(counts, steps)

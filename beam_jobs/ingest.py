@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, prefetch
+from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
 from beam_jobs.commit import (
     EcgParquetWriter,
     RowHashes,
@@ -122,7 +122,7 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
 def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:
     """Return decoded ECGs as the canonical ECG table."""
     schema = schemas.ECGS.arrow
-    counts = np.stack([row.counts for row in rows])
+    counts = counts_of(rows)
     columns: dict[str, Any] = {
         lead: pa.FixedSizeListArray.from_arrays(
             pa.array(np.ascontiguousarray(counts[:, k]).reshape(-1)), type=schemas.LEAD_TYPE

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from beam_jobs.blocks import Chunk, EcgRow, Reject, amplitudes_uv, prefetch
+from beam_jobs.blocks import Chunk, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
 from beam_jobs.commit import (
     RowHashes,
     UnitFiles,
@@ -258,7 +258,7 @@ class _UnitWork:
             self._note_sources([], chunk)
             return
         judgements = judge_ecgs(
-            np.stack([row.counts for row in chunk.rows]),
+            counts_of(chunk.rows),
             np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32),
         )
         measured = [row for row, its in zip(chunk.rows, judgements, strict=True) if its.has_signal]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from beam_jobs.blocks import AMPLITUDES, Reject, prefetch, reject_of, row_of
+from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, counts_of, prefetch, reject_of, row_of
 from lvm_core.canonical import canonicalise
 from lvm_core.ecg import Measurements
 from lvm_core.errors import EcgRejected, RejectReason
@@ -127,3 +127,31 @@ def test_ecg_row__rejected_names_the_person_known_from_elsewhere() -> None:
     assert row.rejected("lead_flat", "V1", "p9") == Reject(
         "lead_flat", "V1", "a.xml", None, "e", "p9"
     )
+
+
+def _rows_of(counts: np.ndarray) -> list[EcgRow]:
+    return [EcgRow(f"e{i}", one, 5.0, "a.parquet", i) for i, one in enumerate(counts)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_shared"),
+    [
+        ([0, 1, 2, 3, 4], True), ([1, 2, 3], True), ([4], True),
+        ([0, 2], False), ([3, 2], False), ([1, 1], False), ([4, 3, 2, 1, 0], False),
+    ],
+)  # fmt: skip
+def test_counts_of__is_what_stacking_gives(chosen: list[int], is_shared: bool) -> None:
+    whole = np.random.default_rng(1).integers(-9, 9, (5, 12, 7)).astype(np.int16)
+    rows = [_rows_of(whole)[i] for i in chosen]
+    counts = counts_of(rows)
+    np.testing.assert_array_equal(counts, whole[chosen])
+    assert np.shares_memory(counts, whole) == is_shared
+
+
+def test_counts_of__rows_of_several_arrays_are_copied() -> None:
+    whole = np.random.default_rng(1).integers(-9, 9, (4, 12, 7)).astype(np.int16)
+    rows = [*_rows_of(whole)[:2], *_rows_of(whole.copy())[2:]]
+    np.testing.assert_array_equal(counts_of(rows), whole)
+    transposed = _rows_of(whole.transpose(0, 2, 1).copy().transpose(0, 2, 1))
+    np.testing.assert_array_equal(counts_of(transposed), whole)
+    np.testing.assert_array_equal(counts_of(_rows_of(whole)[:1]), whole[:1])
