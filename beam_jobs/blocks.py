@@ -91,7 +91,9 @@ def counts_of(rows: Sequence[EcgRow]) -> NDArray[np.int16]:
         start = (_address(first) - _address(whole)) // whole.strides[0]
         part = whole[start : start + len(rows)]
         if len(part) == len(rows) and all(
-            row.counts.base is whole and _address(row.counts) == _address(whole) + at
+            row.counts.base is whole
+            and row.counts.strides == whole.strides[1:]
+            and _address(row.counts) == _address(whole) + at
             for row, at in zip(
                 rows, range(start * whole.strides[0], whole.nbytes, whole.strides[0]), strict=False
             )
