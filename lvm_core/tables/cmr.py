@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lvm_core.errors import UsageError
-from lvm_core.tables.raw import RawTable, read_raw
+from lvm_core.tables.raw import RawTable, read_raw, refuse_rows
 from lvm_core.tables.values import (
     PLACEHOLDER_DATES,
     date_meaning,
@@ -22,7 +21,6 @@ from lvm_core.tables.values import (
 
 COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
 _NEEDED: Final = ("participant_id", "lvm_cmr_g")
-_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,9 @@ def read_cmr_table(
         table=name,
     )
     days = _days(raw, found["cmr_date"], own["cmr_date"], date_format)
-    _refuse_rows(name, pc.is_null(people), f"no {own['participant_id']}", "one in each row")
+    refuse_rows(name, pc.is_null(people), f"no {own['participant_id']}", "one in each row")
     not_positive = pc.fill_null(pc.less_equal(mass, 0.0), False)
-    _refuse_rows(name, not_positive, f"{own['lvm_cmr_g']} of 0 g or less", "grams above 0")
+    refuse_rows(name, not_positive, f"{own['lvm_cmr_g']} of 0 g or less", "grams above 0")
     table = pa.table({"participant_id": people, "cmr_date": days, "lvm_cmr_g": mass})
     known = pc.is_valid(mass)
     _refuse_twice(name, table, known)
@@ -113,16 +111,6 @@ def _days(
     return pc.if_else(pc.is_in(days, placeholders), pa.scalar(None, pa.date32()), days)
 
 
-def _refuse_rows(name: str, bad: pa.Array, what: str, expected: str) -> None:
-    rows = np.flatnonzero(np.asarray(bad)) + 1
-    if len(rows):
-        shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
-        raise UsageError(
-            f"{name} has {what} in {len(rows)} rows (row {shown}, counted from 1 without the "
-            f"header); expected {expected}"
-        )
-
-
 def _refuse_twice(name: str, table: pa.Table, known: pa.Array) -> None:
     seen: set[tuple[str, object]] = set()
     repeated = []
@@ -136,6 +124,6 @@ def _refuse_twice(name: str, table: pa.Table, known: pa.Array) -> None:
         repeated.append(has_mass and (person, day) in seen)
         if has_mass:
             seen.add((person, day))
-    _refuse_rows(
+    refuse_rows(
         name, pa.array(repeated, pa.bool_()), "one person on one cmr_date more than once", "once"
     )

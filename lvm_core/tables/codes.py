@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lvm_core.errors import UsageError
-from lvm_core.tables.raw import read_raw
+from lvm_core.tables.raw import read_raw, refuse_rows
 
 COLUMNS: Final = ("code", "system", "match", "outcome", "source", "comment")
 MATCHES: Final = ("prefix", "exact")
 _FILLED: Final = ("code", "system", "outcome")
-_SHOWN: Final = 5
 
 
 def read_code_table(data: bytes, name: str) -> pa.Table:
@@ -51,9 +49,9 @@ def read_code_table(data: bytes, name: str) -> pa.Table:
         for column, cells in found.items()
     }
     for column in _FILLED:
-        _refuse(name, pc.equal(texts[column], ""), f"no {column}", "a value")
+        refuse_rows(f"code list {name}", pc.equal(texts[column], ""), f"no {column}", "a value")
     other = pc.invert(pc.is_in(texts["match"], pa.array(MATCHES)))
-    _refuse(name, other, "another match", " or ".join(MATCHES))
+    refuse_rows(f"code list {name}", other, "another match", " or ".join(MATCHES))
     texts["code"] = pa.array([code_key(code) for code in texts["code"].to_pylist()])
     texts["system"] = pa.array([system_key(system) for system in texts["system"].to_pylist()])
     return pa.table(texts)
@@ -67,13 +65,3 @@ def code_key(code: str) -> str:
 def system_key(system: str) -> str:
     """Return a coding system in lower case without blanks, hyphens and dots: ICD-10 is icd10."""
     return re.sub(r"[\s.\-]", "", system).lower()
-
-
-def _refuse(name: str, bad: pa.Array, what: str, expected: str) -> None:
-    rows = np.flatnonzero(np.asarray(bad)) + 1
-    if len(rows):
-        shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
-        raise UsageError(
-            f"code list {name} has {what} in {len(rows)} rows (row {shown}, counted from 1 without "
-            f"the header); expected {expected}"
-        )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ _DELIMITER_NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "ve
 _PARQUET_MAGIC: Final = b"PAR1"
 _ROWS_LOOKED_AT: Final = 50
 _SHOWN: Final = 40
+_ROWS_NAMED: Final = 5
 _RAGGED: Final = re.compile(
     r"(?:Row #(?P<line>\d+): )?Expected (?P<expected>\d+) columns, got (?P<n>\d+)"
 )
@@ -259,3 +261,26 @@ def _read_parquet(data: bytes, name: str) -> RawTable:
     plain = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in columns]
     names = [column.strip() for column in table.column_names]
     return RawTable(name, tuple(zip(names, plain, strict=True)))
+
+
+def refuse_rows(name: str, bad: pa.Array, what: str, expected: str) -> None:
+    """Refuse a table in which rows are wrong, with their numbers; the first row is 1.
+
+    Args:
+        name: of the table.
+        bad: (n_rows,) bool, the rows that are wrong.
+        what: what is wrong with such a row.
+        expected: what was expected.
+
+    Raises:
+        UsageError: a row is wrong.
+    """
+    rows = np.flatnonzero(np.asarray(bad)) + 1
+    if len(rows):
+        shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (
+            ", ..." if len(rows) > _ROWS_NAMED else ""
+        )
+        raise UsageError(
+            f"{name} has {what} in {len(rows)} rows (row {shown}, counted from 1 without the "
+            f"header); expected {expected}"
+        )
