@@ -57,7 +57,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question that names the known word nearest to `name`; empty where none is near."""
+    """Return a question that names the known words nearest to `name`; empty where none is near."""
     names = list(known)
     longer = [one for one in names if one.startswith(name)]
     found = longer or get_close_matches(name, names, n=1)

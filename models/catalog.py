@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError
 from models.file_check import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file
 from models.inspection import read_interface
@@ -188,10 +189,11 @@ def _resolve_published(spec: ModelSpec, model_dir: Path) -> ModelSource:
 
 def _resolve_path(path: Path) -> ModelSource:
     if not path.exists():
-        ids = ", ".join(spec.model_id for spec in KNOWN_MODELS)
+        known = [spec.model_id for spec in KNOWN_MODELS]
         raise LvmError(
-            f"model {str(path)!r} is neither a known id nor a file; expected one of {ids}, or the "
-            "path of an .h5 or .keras file"
+            f"model {str(path)!r} is neither a known id nor a file"
+            f"{nearest(str(path), known)}; expected one of {', '.join(known)}, or the path of an "
+            ".h5 or .keras file"
         )
     report = _require_usable(diagnose_file(path, KNOWN_MODELS))
     return ModelSource(report.spec or _file_spec(path, report), path)

@@ -206,7 +206,7 @@ def parse_column(
         return ready
     encoded = pc.dictionary_encode(_texts(column))
     values: list[Any] = []
-    bad: dict[int, str] = {}
+    bad: dict[int, tuple[str, str]] = {}
     for place, given in enumerate(encoded.dictionary.to_pylist()):
         text = given.strip()
         values.append(None)
@@ -215,7 +215,7 @@ def parse_column(
         try:
             values[-1] = meaning.parse(text)
         except ValueError as error:
-            bad[place] = f"{text!r} ({error})"
+            bad[place] = text, str(error)
     if bad:
         raise _misread(encoded.indices, bad, meaning.expected, column_name, table)
     return pa.array(values, meaning.type).take(encoded.indices)
@@ -246,14 +246,20 @@ def _texts(column: pa.Array) -> pa.Array:
 
 
 def _misread(
-    indices: pa.Array, bad: Mapping[int, str], expected: str, column_name: str, table: str
+    indices: pa.Array,
+    bad: Mapping[int, tuple[str, str]],
+    expected: str,
+    column_name: str,
+    table: str,
 ) -> UsageError:
     places = np.asarray(pc.fill_null(indices, -1))
     rows = np.flatnonzero(np.isin(places, list(bad)))
-    shown = "; ".join(f"row {row + 1}: {bad[int(places[row])]}" for row in rows[:_SHOWN])
+    first = [(row + 1, *bad[int(places[row])]) for row in rows[:_SHOWN].tolist()]
+    shown = "; ".join(f"row {row}: {text!r}" for row, text, _ in first)
+    reasons = "; ".join(dict.fromkeys(reason for _, _, reason in first))
     return UsageError(
         f"{table}: column {column_name} has {len(rows)} values that are not {expected}, an empty "
-        f"cell or 'Unknown': {shown}{'; ...' if len(rows) > _SHOWN else ''}"
+        f"cell or 'Unknown' ({shown}{'; ...' if len(rows) > _SHOWN else ''}): {reasons}"
     )
 
 
