@@ -274,7 +274,8 @@ def forecast_lines(summary: dict[str, Any]) -> list[str]:
     if rejects:
         total = sum(rejects.values())
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.items())
-        lines.append(f"participants: {total:,} rejects are expected ({total / n:.1%}): {reasons}")
+        verb = "reject is" if total == 1 else "rejects are"
+        lines.append(f"participants: {total:,} {verb} expected ({total / n:.1%}): {reasons}")
     return lines
 
 
