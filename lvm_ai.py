@@ -40,6 +40,8 @@ _LEAST_DATA_MB = 300.0
 # Where reservations count, libraries reserve what they need and no more: scoring then takes 0.85 GB
 # of addresses, not 2.3 GB.
 _FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+# Number of the setting in glibc's malloc.h.
+_M_ARENA_MAX = -8
 
 
 def usage() -> str:
@@ -114,11 +116,21 @@ def _prepare_for_limits() -> None:
             continue
         for name, value in _FRUGAL.items():
             os.environ.setdefault(name, value)
+        _share_one_arena()
         least_mb = _LEAST_ADDRESS_MB if limit.counts_addresses else _LEAST_DATA_MB
         if limit.limit_mb < least_mb:
             raise LvmError(
                 f"{least_mb / 1000:.2f} GB are needed at least, and {limit}. Raise the limit"
             )
+
+
+def _share_one_arena() -> None:
+    """Let threads share one arena of glibc's allocator; one each reserves 64 MB of addresses."""
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
 
 
 def _unknown(name: str) -> str:

@@ -226,7 +226,7 @@ def test_parquet_reader__text_that_is_no_date_is_not_quoted(tmp_path: Path) -> N
     rows, (reject,), _ = _read(tmp_path)
     assert [row.recorded_at for row in rows] == [dt.datetime(2020, 1, 2)]
     assert reject.detail == (
-        "recorded_at is written as aaaaaaaaaaaa, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+        "recorded_at is written as AAAAAAAAAAAA, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
     )
 
 
