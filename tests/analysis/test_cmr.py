@@ -17,7 +17,7 @@ from lvm_core.errors import UsageError
     ("rows", "message"),
     [
         ("a,2016-01-01,0\n", r"lvm_cmr_g of 0 g or less in 1 rows \(row 1,"),
-        ("a,2016-01-01,inf\n", "not a number, an empty cell or 'Unknown': row 1: 'inf'"),
+        ("a,2016-01-01,inf\n", r"not a number, an empty cell or 'Unknown' \(row 1: 'inf'\)"),
         ("a,2016-01-01,90\n,2016-01-01,90\n", r"no participant_id in 1 rows \(row 2,"),
     ],
 )

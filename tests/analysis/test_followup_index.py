@@ -291,8 +291,8 @@ def test_attained_age__is_not_given_for_the_excluded_nor_without_being_asked_for
     ("person", "message"),
     [
         ({}, "no column birth_date; .*ages in whole years are not exact enough"),
-        ({"birth_date": 1956}, "'1956' .a year alone, from which no age is computed"),
-        ({"birth_date": "1956"}, r"row 1: '1956' \(a year alone, from which no age is computed"),
+        ({"birth_date": 1956}, "'1956'.*: a year alone, from which no age is computed"),
+        ({"birth_date": "1956"}, r"row 1: '1956'.*: a year alone, from which no age is computed"),
         ({"birth_date": "1956-01"}, "a month and year: set `births: month_and_year` in the layout"),
         ({"birth_date": "1/2/1956"}, "expected YYYY-MM-DD; other formats are named in the layout"),
         ({"birth_date": "1956-13"}, "birth_date has 1 values that are not a date as YYYY-MM-DD"),

@@ -198,10 +198,10 @@ def test_pair_with_cmr__the_closest_pair_of_each_person() -> None:
             "participant_id, mass; expected lvm_cmr_g among them",
         ),
         ("participant_id,lvm_cmr_g\np,90\nq,-1\n", r"lvm_cmr_g of 0 g or less in 1 rows \(row 2,"),
-        ("participant_id,lvm_cmr_g\np,90\nr,x\n", "1 values that are not a number.* row 2: 'x'"),
+        ("participant_id,lvm_cmr_g\np,90\nr,x\n", "1 values that are not a number.*row 2: 'x'"),
         (
             "participant_id,cmr_date,lvm_cmr_g\np,01/02/2020,90\n",
-            "cmr_date has 1 values that are not a date as YYYY-MM-DD.* row 1: '01/02/2020'",
+            "cmr_date has 1 values that are not a date as YYYY-MM-DD.*row 1: '01/02/2020'",
         ),
         (
             "participant_id,lvm_cmr_g\np,90\nq,80\np,91\n",

@@ -88,8 +88,8 @@ covariates:
     ("covariate", "message"),
     [
         ("{name: sbp, kind: number}", "participants have no column sbp, which covariates, "),
-        ("{name: region, kind: number}", "1500 values that are not a number.* row 1: 'England'"),
-        ("{name: sbp_mmhg, kind: yes_no}", r"not yes or no.* row 1: '\d+' \(expected yes or no"),
+        ("{name: region, kind: number}", "1500 values that are not a number.*row 1: 'England'"),
+        ("{name: sbp_mmhg, kind: yes_no}", r"not yes or no.*row 1: '\d+';.*\): expected yes or no"),
         ("{name: region, kind: category, reference: Englnd}",
          "reference 'Englnd', expected one of its levels: England, Scotland, Wales"),
     ],
