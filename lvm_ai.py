@@ -119,9 +119,7 @@ def _prepare_for_limits() -> None:
         _share_one_arena()
         least_mb = _LEAST_ADDRESS_MB if limit.counts_addresses else _LEAST_DATA_MB
         if limit.limit_mb < least_mb:
-            raise LvmError(
-                f"{least_mb / 1000:.2f} GB are needed at least, and {limit}. Raise the limit"
-            )
+            raise LvmError(f"{least_mb / 1000:.2f} GB are needed at least, and {limit}. Raise the limit")
 
 
 def _share_one_arena() -> None:

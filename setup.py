@@ -75,11 +75,6 @@ setup(
         "defusedxml",  # vendor XML is not to be trusted
         "rich",  # progress bars
     ],
-    extras_require={
-        "cpu": ["tensorflow-cpu>=2.21"],
-        "gpu": ["tensorflow[and-cuda]>=2.21"],
-        "dev": DEV,
-        "bench": BENCH,
-    },
+    extras_require={"cpu": ["tensorflow-cpu>=2.21"], "gpu": ["tensorflow[and-cuda]>=2.21"], "dev": DEV, "bench": BENCH},
     entry_points={"console_scripts": ["lvm-ai=lvm_ai:main"]},
 )

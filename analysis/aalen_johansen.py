@@ -11,14 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.columns import Columns, Missing, used_columns
-from analysis.curves import (
-    as_counts,
-    counts_between,
-    emptied_early,
-    next_values,
-    reading_times,
-    remaining_weight,
-)
+from analysis.curves import as_counts, counts_between, emptied_early, next_values, reading_times, remaining_weight
 from analysis.groups import named_columns, rows_by_group, rows_by_key, stack_groups
 from analysis.influence import Integral, People, influence_squares
 from analysis.limits import CiKind, check_ci, confidence_limits, normal_quantile
@@ -149,10 +142,7 @@ def cumulative_incidence(
     columns = used_columns(table, [duration, event, entry, weights, *groups], missing=missing)
     curves = _Curves(columns, duration, event, entry, weights, codes, ci, confidence)
     group, labels = columns.groups(groups)
-    made = [
-        curves.of_group(rows, label)
-        for label, rows in zip(labels, rows_by_group(group, len(labels)), strict=True)
-    ]
+    made = [curves.of_group(rows, label) for label, rows in zip(labels, rows_by_group(group, len(labels)), strict=True)]
     return CumulativeIncidence(
         curve=stack_groups(groups, labels, [one[0] for one in made]),
         event_free=stack_groups(groups, labels, [one[1] for one in made]),
@@ -197,11 +187,7 @@ class _Curves:
         weights = None if self._weights is None else self._weights[rows]
         statuses = self._statuses[rows]
         risk = count_risk_sets(
-            self._exits[rows],
-            statuses,
-            n_causes=len(self._causes),
-            entries=entries,
-            weights=weights,
+            self._exits[rows], statuses, n_causes=len(self._causes), entries=entries, weights=weights
         )
         people = People(risk, statuses, entries, weights)
         n_events = risk.n_events.sum(axis=1)
@@ -217,9 +203,7 @@ class _Curves:
             }
             for place, cause in enumerate(self._causes)
         ]
-        stacked = {
-            name: np.concatenate([part[name] for part in of_causes]) for name in of_causes[0]
-        }
+        stacked = {name: np.concatenate([part[name] for part in of_causes]) for name in of_causes[0]}
         free = {
             **common,
             "n_events": self._counts(n_events),
@@ -273,18 +257,14 @@ def aalen_johansen(people: People, left: Floats) -> StateProbabilities:
     before = np.concatenate([[1.0], free[:-1]])
     incidence = np.cumsum(before[:, None] * events / n[:, None], axis=0)
     causes = range(events.shape[1])
-    others = free[:, None] + np.column_stack(
-        [np.delete(incidence, cause, axis=1).sum(axis=1) for cause in causes]
-    )
+    others = free[:, None] + np.column_stack([np.delete(incidence, cause, axis=1).sum(axis=1) for cause in causes])
     incidence = np.where(others > 0, incidence, 1.0)
     log_free = _log_survival_integral(risk, left)
     zero = Integral(np.zeros_like(log_free.at_event), np.zeros_like(log_free.at_risk))
     square = np.empty((len(n), events.shape[1] + 1))
     square[:, 0] = influence_squares(people, zero, log_free, free)
     for cause in causes:
-        square[:, cause + 1] = _cause_squares(
-            people, log_free, cause, before, incidence[:, cause], others[:, cause]
-        )
+        square[:, cause + 1] = _cause_squares(people, log_free, cause, before, incidence[:, cause], others[:, cause])
     return StateProbabilities(np.column_stack([free, incidence]), np.sqrt(square))
 
 
@@ -298,12 +278,7 @@ def _log_survival_integral(risk: RiskSets, left: Floats) -> Integral:
 
 
 def _cause_squares(
-    people: People,
-    log_free: Integral,
-    cause: int,
-    before: Floats,
-    incidence: Floats,
-    others: Floats,
+    people: People, log_free: Integral, cause: int, before: Floats, incidence: Floats, others: Floats
 ) -> Floats:
     """Sum of squares for one cause.
 

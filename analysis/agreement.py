@@ -56,9 +56,14 @@ _WITHOUT_UNIT: Final = (
     "calibration_slope",
 )
 MEASURES: Final = (
-    *_OF_THE_DATA[:4], *_WITHOUT_UNIT[:2], "mae", "rmse", *_WITHOUT_UNIT[2:6],
-    "calibration_intercept", "calibration_slope",
-)  # fmt: skip
+    *_OF_THE_DATA[:4],
+    *_WITHOUT_UNIT[:2],
+    "mae",
+    "rmse",
+    *_WITHOUT_UNIT[2:6],
+    "calibration_intercept",
+    "calibration_slope",
+)
 """The measures, in the order of the result."""
 
 _LIMITS_SHARE: Final = 0.95
@@ -158,8 +163,7 @@ def agreement(
     columns = used_columns(table, [predicted, reference, *by], missing=missing)
     if columns.n < FEWEST_ROWS:
         raise TableRefused(
-            f"{columns.n} rows with {predicted!r} and {reference!r}, expected at least "
-            f"{FEWEST_ROWS} for agreement"
+            f"{columns.n} rows with {predicted!r} and {reference!r}, expected at least {FEWEST_ROWS} for agreement"
         )
     made, truth = columns.varying_numbers(predicted), columns.varying_numbers(reference)
     owners, rows, warnings = [], [], []
@@ -195,11 +199,7 @@ def _problems(rows: Sequence[Row], n: int) -> list[str]:
     absent = [row["measure"] for row in rows if np.isnan(row["estimate"])]
     if absent:
         problems.append(f"not defined, since a column is constant: {', '.join(absent)}")
-    untested = [
-        row["measure"]
-        for row in rows
-        if not np.isnan(row["estimate"] + row["null"]) and np.isnan(row["p"])
-    ]
+    untested = [row["measure"] for row in rows if not np.isnan(row["estimate"] + row["null"]) and np.isnan(row["p"])]
     if untested:
         problems.append(f"no test, since there is no error: {', '.join(untested)}")
     return problems
@@ -261,10 +261,14 @@ def _differences(made: Floats, truth: Floats, level: float) -> list[Row]:
         _student("upper_limit_of_agreement", mean + z * sd, limit_se, df, level),
         _student("mae", float(absolute.mean()), absolute.std(ddof=1) / np.sqrt(n), df, level),
         _row(
-            "rmse", rmse, se=mse["se"] / (2 * rmse) if rmse > 0 else 0.0, df=df,
-            lo=np.sqrt(max(mse["lo"], 0.0)), hi=np.sqrt(mse["hi"]),
+            "rmse",
+            rmse,
+            se=mse["se"] / (2 * rmse) if rmse > 0 else 0.0,
+            df=df,
+            lo=np.sqrt(max(mse["lo"], 0.0)),
+            hi=np.sqrt(mse["hi"]),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _proportional(made: Floats, truth: Floats, level: float) -> list[Row]:

@@ -131,10 +131,7 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
         if not study.report:
             return (*warnings, *data.notes)
         texts = {"check.R": check_script()} if study.hazard_ratios else {}
-        write_export(
-            partial / "export", found.report, found.masked, constants=constants_of(data),
-            texts=texts,
-        )  # fmt: skip
+        write_export(partial / "export", found.report, found.masked, constants=constants_of(data), texts=texts)
     return (*warnings, *data.notes)
 
 
@@ -142,14 +139,8 @@ def _told(folder: Path, study: Study) -> str:
     lines = [f"restricted  {folder / 'restricted'}  (rows of people, exact counts: stay here)"]
     if study.report:
         rule = study.masking
-        masked = (
-            f"masked: k {rule.k}, base {rule.base}" if rule.k > 1
-            else "NOT MASKED: it must not leave either"
-        )  # fmt: skip
-        lines += [
-            f"export      {folder / 'export'}  ({masked})",
-            f"report      {folder / 'export' / 'report.html'}",
-        ]
+        masked = f"masked: k {rule.k}, base {rule.base}" if rule.k > 1 else "NOT MASKED: it must not leave either"
+        lines += [f"export      {folder / 'export'}  ({masked})", f"report      {folder / 'export' / 'report.html'}"]
     return "\n".join([*lines, ""])
 
 
@@ -163,13 +154,10 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("study", type=Path, nargs="?", help="YAML file, see docs/methods.md")
     parser.add_argument(
-        "--check", action="store_true",
-        help="read and check everything, show masked counts and write nothing",
-    )  # fmt: skip
+        "--check", action="store_true", help="read and check everything, show masked counts and write nothing"
+    )
     parser.add_argument("--output", type=Path, default=None, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
     add_share_option(parser)
-    parser.add_argument(
-        "--schema", action="store_true", help="print the JSON schema of study files, for editors"
-    )
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of study files, for editors")
     return parser

@@ -12,11 +12,7 @@ from lvm_core.tables import CmrExaminations, read_cmr_table
 
 
 def read_cmr(
-    path: Path,
-    *,
-    columns: Mapping[str, str] | None = None,
-    date_format: str | None = None,
-    called: str = "--cmr",
+    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
 ) -> pd.DataFrame:
     """Read a CMR table; arguments, result and refusals as `read_examinations` and `cmr_frame`."""
     found = read_examinations(path, columns=columns, date_format=date_format, called=called)
@@ -24,11 +20,7 @@ def read_cmr(
 
 
 def read_examinations(
-    path: Path,
-    *,
-    columns: Mapping[str, str] | None = None,
-    date_format: str | None = None,
-    called: str = "--cmr",
+    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
 ) -> CmrExaminations:
     """Read CMR examinations with a mass, and how they were read.
 
@@ -43,9 +35,7 @@ def read_examinations(
         UsageError: as `lvm_core.tables.read_cmr_table`.
     """
     try:
-        return read_cmr_table(
-            path.read_bytes(), f"{called} {path.name}", columns=columns, date_format=date_format
-        )
+        return read_cmr_table(path.read_bytes(), f"{called} {path.name}", columns=columns, date_format=date_format)
     except OSError as error:
         raise UsageError(f"{called} {path} cannot be read: {error}") from error
 
@@ -60,9 +50,7 @@ def cmr_frame(examinations: CmrExaminations) -> pd.DataFrame:
     return pd.DataFrame(table.assign(cmr_date=pd.to_datetime(table["cmr_date"])))
 
 
-def pair_with_cmr(
-    predictions: pd.DataFrame, cmr: pd.DataFrame, *, max_days: int | None
-) -> pd.DataFrame:
+def pair_with_cmr(predictions: pd.DataFrame, cmr: pd.DataFrame, *, max_days: int | None) -> pd.DataFrame:
     """Return one ECG and one CMR examination of each person: the two that are closest in time.
 
     Args:
@@ -99,7 +87,5 @@ def pair_with_cmr(
     pairs = pairs.assign(days_ecg_cmr=days)
     if max_days is not None:
         pairs = pairs[pairs["days_ecg_cmr"] <= max_days]
-    ordered = pairs.sort_values(
-        ["participant_id", "days_ecg_cmr", "recorded_at", "ecg_id", "cmr_date"], kind="stable"
-    )
+    ordered = pairs.sort_values(["participant_id", "days_ecg_cmr", "recorded_at", "ecg_id", "cmr_date"], kind="stable")
     return ordered.drop_duplicates("participant_id").reset_index(drop=True)

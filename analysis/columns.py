@@ -59,9 +59,7 @@ class Columns:
             places = np.flatnonzero(bad)
             values = self.table[name].to_numpy()[places[:_SHOWN]]
             shown = _examples(self.row_numbers[places], values)
-            raise TableRefused(
-                f"column {name!r} has {len(places)} {problem} ({shown}); expected {expected}"
-            )
+            raise TableRefused(f"column {name!r} has {len(places)} {problem} ({shown}); expected {expected}")
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return a column of numbers, whole numbers or yes/no as float64, all finite.
@@ -96,33 +94,36 @@ class Columns:
         """Return a column of follow-up times, above 0."""
         values = self.numbers(name)
         self.refuse(
-            name, values <= 0, "negative or zero times",
+            name,
+            values <= 0,
+            "negative or zero times",
             "times above 0; exclude and count people without follow-up time first",
-        )  # fmt: skip
+        )
         return values
 
-    def entries(
-        self, name: str | None, *, duration: str, exits: NDArray[np.float64]
-    ) -> NDArray[np.float64] | None:
+    def entries(self, name: str | None, *, duration: str, exits: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """Return a column of entry times, 0 or above and before the exit, or None without one."""
         if name is None:
             return None
         values = self.numbers(name)
         self.refuse(name, values < 0, "negative times", "entry times of 0 or above")
         self.refuse(
-            name, values >= exits, f"entry times at or after the exit in {duration!r}",
+            name,
+            values >= exits,
+            f"entry times at or after the exit in {duration!r}",
             f"entry < {duration}; exclude and count people without follow-up time first",
-        )  # fmt: skip
+        )
         return values
 
     def flags(self, name: str) -> NDArray[np.bool_]:
         """Return a column of yes/no, given as bool or as 0 and 1."""
         values = self.numbers(name)
         self.refuse(
-            name, (values != 0) & (values != 1), "values that are neither 0 nor 1",
-            "yes/no or 0/1; for several causes name one with a comparison, "
-            f"as in table[{name!r}] == 1",
-        )  # fmt: skip
+            name,
+            (values != 0) & (values != 1),
+            "values that are neither 0 nor 1",
+            f"yes/no or 0/1; for several causes name one with a comparison, as in table[{name!r}] == 1",
+        )
         return np.asarray(values == 1)
 
     def statuses(self, name: str, causes: Sequence[int]) -> NDArray[np.int64]:
@@ -130,9 +131,11 @@ class Columns:
         values = self.numbers(name)
         allowed = sorted({0, *causes})
         self.refuse(
-            name, ~np.isin(values, allowed), "statuses outside the codes",
+            name,
+            ~np.isin(values, allowed),
+            "statuses outside the codes",
             f"one of {', '.join(map(str, allowed))}, 0 for censored; pass causes=... for others",
-        )  # fmt: skip
+        )
         return values.astype(np.int64)
 
     def weights(self, name: str | None) -> NDArray[np.float64] | None:
@@ -161,9 +164,7 @@ class Columns:
         return codes, keys
 
 
-def used_columns(
-    table: pd.DataFrame, names: Iterable[str | None], *, missing: Missing = "refuse"
-) -> Columns:
+def used_columns(table: pd.DataFrame, names: Iterable[str | None], *, missing: Missing = "refuse") -> Columns:
     """Take the columns that a statistic uses, and refuse or drop rows where one is missing.
 
     Args:
@@ -191,9 +192,7 @@ def used_columns(
         raise TableRefused(_missing_message(wanted, absent))
     keep = ~absent.any(axis=1)
     if not keep.any():
-        raise TableRefused(
-            f"no row of {len(table)} is complete in {', '.join(wanted)}; expected at least one"
-        )
+        raise TableRefused(f"no row of {len(table)} is complete in {', '.join(wanted)}; expected at least one")
     n_dropped = int((~keep).sum())
     taken = table[wanted] if n_dropped == 0 else table[wanted][pd.Series(keep, table.index)]
     return Columns(taken, np.flatnonzero(keep), n_dropped)
@@ -213,8 +212,7 @@ def _check_names(table: pd.DataFrame, wanted: Sequence[str]) -> None:
 
 def _missing_message(names: Sequence[str], absent: NDArray[np.bool_]) -> str:
     parts = [
-        f"column {name!r} has {column.sum()} missing values "
-        f"(rows {_row_list(np.flatnonzero(column))})"
+        f"column {name!r} has {column.sum()} missing values (rows {_row_list(np.flatnonzero(column))})"
         for name, column in zip(names, absent.T, strict=True)
         if column.any()
     ]

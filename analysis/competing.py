@@ -69,9 +69,7 @@ def predict_cumulative_incidence(
     )
 
 
-def cumulative_incidences(
-    fits_by_cause: Mapping[int, CoxFit], table: pd.DataFrame, times: ArrayLike
-) -> Floats:
+def cumulative_incidences(fits_by_cause: Mapping[int, CoxFit], table: pd.DataFrame, times: ArrayLike) -> Floats:
     """Return what `predict_cumulative_incidence` does, as an array of causes, rows and times.
 
     Raises:
@@ -99,9 +97,7 @@ def cumulative_incidences(
         rows = np.flatnonzero((strata == codes[:, None]).all(axis=0))
         for begin in range(0, len(rows), size):
             chosen = rows[begin : begin + size]
-            values[:, chosen] = _incidences(
-                np.asarray(risks[:, chosen]), steps, grid[:, None] <= at
-            )
+            values[:, chosen] = _incidences(np.asarray(risks[:, chosen]), steps, grid[:, None] <= at)
     return np.asarray(values[:, place.ravel()])
 
 

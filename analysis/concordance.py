@@ -158,9 +158,14 @@ def delta_concordance(
     error = float(np.sqrt(((a.influence - b.influence) ** 2).sum()))
     terms_a, terms_b = set(fit_a.estimates["term"]), set(fit_b.estimates["term"])
     return ConcordanceDifference(
-        a.c, b.c, difference, error, difference - Z95 * error, difference + Z95 * error,
+        a.c,
+        b.c,
+        difference,
+        error,
+        difference - Z95 * error,
+        difference + Z95 * error,
         nested=terms_a <= terms_b or terms_b <= terms_a,
-    )  # fmt: skip
+    )
 
 
 def _concordance(fit: CoxFit, event_weights: Floats) -> Concordance:
@@ -181,12 +186,8 @@ def _concordance(fit: CoxFit, event_weights: Floats) -> Concordance:
     c = (concordant + tied / 2) / n_pairs
     influence = _influence(fit, pairs, n_pairs, c)
     error = float(np.sqrt((influence**2).sum()))
-    counts = pd.DataFrame(
-        {"kind": ["concordant", "discordant", "tied_risk"], "pairs": pairs.totals}
-    )
-    return Concordance(
-        c, error, c - Z95 * error, c + Z95 * error, counts, len(state.exits), influence
-    )
+    counts = pd.DataFrame({"kind": ["concordant", "discordant", "tied_risk"], "pairs": pairs.totals})
+    return Concordance(c, error, c - Z95 * error, c + Z95 * error, counts, len(state.exits), influence)
 
 
 def _influence(fit: CoxFit, pairs: PairCounts, n_pairs: float, c: float) -> Floats:
@@ -203,9 +204,7 @@ def _uncensored(fit: CoxFit, rows: NDArray[np.bool_]) -> Floats:
     """Return G just before each row's exit, by Kaplan-Meier of being censored."""
     state = fit.state
     exits = state.exits[rows]
-    sets = count_risk_sets(
-        exits, state.events[rows].astype(np.int64), n_causes=1, weights=state.ranges.weights[rows]
-    )
+    sets = count_risk_sets(exits, state.events[rows].astype(np.int64), n_causes=1, weights=state.ranges.weights[rows])
     curve = censoring_curve(sets)
     return step_values(sets.times, curve.uncensored, exits, start=1.0, left=True)
 

@@ -72,7 +72,16 @@ def fit_cox(
         robust, cluster)`.
     """
     rows = checked_rows(
-        table, duration=duration, event=event, covariates=covariates, entry=entry, strata=strata,
-        cluster=cluster, weights=weights, ties=ties, robust=robust, missing=missing,
-    )  # fmt: skip
+        table,
+        duration=duration,
+        event=event,
+        covariates=covariates,
+        entry=entry,
+        strata=strata,
+        cluster=cluster,
+        weights=weights,
+        ties=ties,
+        robust=robust,
+        missing=missing,
+    )
     return fit_rows(rows.in_risk_order())

@@ -52,9 +52,7 @@ def baseline_hazards(ranges: RiskRanges, at: Likelihood) -> tuple[Baseline, ...]
     variances = ranges.sums_of_events(at.hazard / at.risk_sum)
     means = sums_of_means(ranges, at, at.hazard).T
     bounds = zip(ranges.strata_ends[:-1], ranges.strata_ends[1:], strict=True)
-    return tuple(
-        Baseline(ranges.times[a:b], steps[a:b], variances[a:b], means[a:b]) for a, b in bounds
-    )
+    return tuple(Baseline(ranges.times[a:b], steps[a:b], variances[a:b], means[a:b]) for a, b in bounds)
 
 
 def relative_risk(x: Floats, coefficients: Floats) -> Floats:

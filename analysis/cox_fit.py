@@ -42,9 +42,7 @@ def chi_square_test(chi2: float, df: int) -> ChiSquareTest:
     return ChiSquareTest(chi2, df, float(stats.chi2.sf(chi2, df)))
 
 
-def estimate_table(
-    terms: Sequence[str], coef: Floats, se: Floats, se_model: Floats
-) -> pd.DataFrame:
+def estimate_table(terms: Sequence[str], coef: Floats, se: Floats, se_model: Floats) -> pd.DataFrame:
     """Return coefficients with errors, tests and hazard ratios, one row a term.
 
     Args:
@@ -256,10 +254,7 @@ class CoxFit:
             (n,) hazard ratios, and (n,) codes of strata: rows of `baseline_steps`.
         """
         columns = used_columns(table, [*self.design.columns, *self.state.strata])
-        return (
-            relative_risk(self._centred(columns), self.coefficients),
-            self._strata_of(columns),
-        )
+        return (relative_risk(self._centred(columns), self.coefficients), self._strata_of(columns))
 
     def baseline_steps(self, times: Floats) -> Floats:
         """Return the steps of the cumulative hazard of a person at the means.

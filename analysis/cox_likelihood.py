@@ -126,9 +126,7 @@ def score(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = 
     return np.asarray(x @ own - means.sum(axis=1))
 
 
-def information(
-    ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = None
-) -> Floats:
+def information(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = None) -> Floats:
     """Return minus the second derivative of the log-likelihood.
 
     Args:

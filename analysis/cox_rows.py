@@ -11,14 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import Columns, Missing, TableRefused, used_columns
-from analysis.cox_fit import (
-    CoxFit,
-    FitState,
-    LogLikelihood,
-    estimate_table,
-    few_events,
-    sandwich,
-)
+from analysis.cox_fit import CoxFit, FitState, LogLikelihood, estimate_table, few_events, sandwich
 from analysis.cox_likelihood import Likelihood, score_residuals
 from analysis.cox_solver import Maximum, Separated, find_separated, maximise
 from analysis.design import Covariate, Design, as_covariates, resolve_design
@@ -162,9 +155,14 @@ def fit_rows(data: CoxRows) -> CoxFit:
     if separated.terms.any():
         kept = data.taken(np.flatnonzero(~separated.rows), ~separated.terms)
     ranges = risk_ranges(
-        kept.exits, kept.events, entries=kept.entries, stratum=kept.stratum,
-        n_strata=len(kept.stratum_labels), weights=kept.weights, ties=kept.ties,
-    )  # fmt: skip
+        kept.exits,
+        kept.events,
+        entries=kept.entries,
+        stratum=kept.stratum,
+        n_strata=len(kept.stratum_labels),
+        weights=kept.weights,
+        ties=kept.ties,
+    )
     means = np.average(kept.x, axis=1, weights=kept.weights)
     x = kept.x - means[:, None]
     terms = np.array(data.design.terms)[~separated.terms]
@@ -178,14 +176,7 @@ def fit_rows(data: CoxRows) -> CoxFit:
 
 
 def _state(
-    data: CoxRows,
-    kept: CoxRows,
-    separated: Separated,
-    *,
-    ranges: RiskRanges,
-    x: Floats,
-    means: Floats,
-    at: Likelihood,
+    data: CoxRows, kept: CoxRows, separated: Separated, *, ranges: RiskRanges, x: Floats, means: Floats, at: Likelihood
 ) -> FitState:
     return FitState(
         ranges=ranges,
@@ -204,9 +195,7 @@ def _state(
     )
 
 
-def _result(
-    data: CoxRows, state: FitState, best: Maximum, covariance: Floats, messages: tuple[str, ...]
-) -> CoxFit:
+def _result(data: CoxRows, state: FitState, best: Maximum, covariance: Floats, messages: tuple[str, ...]) -> CoxFit:
     terms = pd.Index(data.design.terms)
     size = len(terms)
     full = np.full((size, size), np.nan)

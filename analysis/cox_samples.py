@@ -45,10 +45,18 @@ class CoxSamples:
             TableRefused: a column cannot be used, by its name with counts and example rows.
         """
         rows = checked_rows(
-            table, duration=duration, event=event, covariates=covariates, entry=entry,
-            strata=strata, cluster=None, weights=None, ties="efron", robust=False,
+            table,
+            duration=duration,
+            event=event,
+            covariates=covariates,
+            entry=entry,
+            strata=strata,
+            cluster=None,
+            weights=None,
+            ties="efron",
+            robust=False,
             missing="refuse",
-        )  # fmt: skip
+        )
         return cls(rows.in_risk_order())
 
     def repeated(self, drawn: Integers) -> CoxFit:

@@ -95,9 +95,7 @@ def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
 
 def _refuse_endless(moving: NDArray[np.bool_], terms: Sequence[str]) -> None:
     if moving.any():
-        names = ", ".join(
-            repr(term) for term, endless in zip(terms, moving, strict=True) if endless
-        )
+        names = ", ".join(repr(term) for term, endless in zip(terms, moving, strict=True) if endless)
         raise TableRefused(
             f"covariate {names} separates rows with an event from the others at risk, so that its "
             "coefficient grows without end and has no estimate: leave it out, or group its values"

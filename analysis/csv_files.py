@@ -13,9 +13,7 @@ from lvm_core.csv_text import no_formula
 def write_csv(table: pd.DataFrame, path: Path, *, encoding: str = "utf-8") -> None:
     """Write a table as CSV without its index; text that would run as a formula is escaped."""
     safe = {
-        place: table.iloc[:, place]
-        if _holds_no_text(table.iloc[:, place])
-        else _escaped(table, place)
+        place: table.iloc[:, place] if _holds_no_text(table.iloc[:, place]) else _escaped(table, place)
         for place in range(table.shape[1])
     }
     made = pd.DataFrame(safe, index=table.index)
@@ -29,7 +27,5 @@ def _holds_no_text(column: pd.Series) -> bool:
 
 def _escaped(table: pd.DataFrame, place: int) -> pd.Series:
     # As objects: pandas would turn counts beside missing cells into 19302.0.
-    cells = [
-        no_formula(c) if isinstance(c, str) else c for c in table.iloc[:, place].astype(object)
-    ]
+    cells = [no_formula(c) if isinstance(c, str) else c for c in table.iloc[:, place].astype(object)]
     return pd.Series(cells, index=table.index, dtype=object)

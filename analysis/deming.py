@@ -66,20 +66,12 @@ def two_measurements(
         raise ValueError(f"x and y are both {x!r}, expected two columns")
     columns = used_columns(table, [x, y], missing=missing)
     if columns.n < _FEWEST_ROWS:
-        raise TableRefused(
-            f"{columns.n} rows with {x!r} and {y!r}, expected at least {_FEWEST_ROWS}"
-        )
+        raise TableRefused(f"{columns.n} rows with {x!r} and {y!r}, expected at least {_FEWEST_ROWS}")
     return columns, columns.varying_numbers(x), columns.varying_numbers(y)
 
 
 def deming_regression(
-    table: pd.DataFrame,
-    *,
-    x: str,
-    y: str,
-    variance_ratio: float,
-    confidence: float = 0.95,
-    missing: Missing = "refuse",
+    table: pd.DataFrame, *, x: str, y: str, variance_ratio: float, confidence: float = 0.95, missing: Missing = "refuse"
 ) -> StructuralLine:
     """Return Deming's line with jackknife errors and t limits on n - 2 degrees of freedom.
 

@@ -105,9 +105,7 @@ class Category:
 
     def _refuse_others(self, columns: Columns, levels: Sequence[Hashable]) -> None:
         strange = ~columns.table[self.column].isin(list(levels)).to_numpy()
-        columns.refuse(
-            self.column, strange, "values that are no level", f"{', '.join(map(repr, levels))}"
-        )
+        columns.refuse(self.column, strange, "values that are no level", f"{', '.join(map(repr, levels))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +154,7 @@ def as_covariates(covariates: Sequence[str | Covariate]) -> tuple[Covariate, ...
     return made
 
 
-def resolve_design(
-    covariates: Sequence[Covariate], columns: Columns
-) -> tuple[Design, NDArray[np.float64]]:
+def resolve_design(covariates: Sequence[Covariate], columns: Columns) -> tuple[Design, NDArray[np.float64]]:
     """Fix covariates by the data of a fit.
 
     Returns:

@@ -191,9 +191,7 @@ def mcnemar_test(
     if label is not None:
         kept = columns.flags(label) == (within == "positive")
         if not kept.any():
-            raise TableRefused(
-                f"column {label!r} has no {within} row of {columns.n}, expected some"
-            )
+            raise TableRefused(f"column {label!r} has no {within} row of {columns.n}, expected some")
         a, b = a[kept], b[kept]
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
     statistic, p = _mcnemar_p(only_a, only_b, method)
@@ -202,11 +200,22 @@ def mcnemar_test(
     lo, hi = np.clip([difference - z * se, difference + z * se], -1, 1).tolist()
     warnings = () if only_a + only_b else ("no discordant people: the limits have no width",)
     return McnemarTest(
-        n=a.size, both=int((a & b).sum()), only_a=only_a, only_b=only_b,
-        neither=int((~a & ~b).sum()), difference=difference, difference_lo=lo, difference_hi=hi,
-        statistic=statistic, p=p, method=method, within=within, confidence=confidence,
-        n_dropped_missing=columns.n_dropped_missing, warnings=warnings,
-    )  # fmt: skip
+        n=a.size,
+        both=int((a & b).sum()),
+        only_a=only_a,
+        only_b=only_b,
+        neither=int((~a & ~b).sum()),
+        difference=difference,
+        difference_lo=lo,
+        difference_hi=hi,
+        statistic=statistic,
+        p=p,
+        method=method,
+        within=within,
+        confidence=confidence,
+        n_dropped_missing=columns.n_dropped_missing,
+        warnings=warnings,
+    )
 
 
 def wilson_limits(successes: Floats, trials: Floats, *, confidence: float) -> tuple[Floats, Floats]:
@@ -263,11 +272,15 @@ def _measures(*, n: int, tp: int, fp: int, fn: int, tn: int, z: float) -> list[d
     lo, hi = _wilson(above, below, z)
     rows: list[dict[str, Any]] = [
         {
-            "measure": name, "numerator": float(x), "denominator": float(of),
-            "estimate": x / of if of else np.nan, "lo": float(lo[i]), "hi": float(hi[i]),
+            "measure": name,
+            "numerator": float(x),
+            "denominator": float(of),
+            "estimate": x / of if of else np.nan,
+            "lo": float(lo[i]),
+            "hi": float(hi[i]),
         }
         for i, (name, (x, of)) in enumerate(shares.items())
-    ]  # fmt: skip
+    ]
     for name, x, y in (("lr_positive", tp, fp), ("lr_negative", fn, tn)):
         ratio = _likelihood_ratio(x, tp + fn, y, fp + tn, z)
         rows.append({"measure": name, "numerator": np.nan, "denominator": np.nan, **ratio})
@@ -289,9 +302,7 @@ def _check_choices(label: str | None, within: Within, method: McnemarMethod) -> 
     if within not in ("all", "positive", "negative"):
         raise ValueError(f"within is {within!r}, expected 'all', 'positive' or 'negative'")
     if method not in ("exact", "chi-square", "chi-square corrected"):
-        raise ValueError(
-            f"method is {method!r}, expected 'exact', 'chi-square' or 'chi-square corrected'"
-        )
+        raise ValueError(f"method is {method!r}, expected 'exact', 'chi-square' or 'chi-square corrected'")
     if (label is None) != (within == "all"):
         raise ValueError(
             f"label is {label!r} and within is {within!r}; expected a label with 'positive' or "

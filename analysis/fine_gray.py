@@ -63,9 +63,7 @@ class FineGrayFit:
     means: Floats = field(repr=False)
     baseline: pd.DataFrame = field(repr=False)
 
-    def predict_cumulative_incidence(
-        self, table: pd.DataFrame, *, times: ArrayLike
-    ) -> pd.DataFrame:
+    def predict_cumulative_incidence(self, table: pd.DataFrame, *, times: ArrayLike) -> pd.DataFrame:
         """Predict the probability of the event of interest by given times.
 
         Args:
@@ -90,9 +88,8 @@ class FineGrayFit:
         x = self.design.matrix(columns) - self.means
         risk = relative_risk(x, self.estimates["coef"].to_numpy())
         hazard = step_values(
-            self.baseline["time"].to_numpy(), self.baseline["cumulative_hazard"].to_numpy(), at,
-            start=0.0,
-        )  # fmt: skip
+            self.baseline["time"].to_numpy(), self.baseline["cumulative_hazard"].to_numpy(), at, start=0.0
+        )
         return pd.DataFrame(
             {
                 "row": np.repeat(np.arange(columns.n), len(at)),
@@ -163,9 +160,7 @@ def fit_fine_gray(
         raise TableRefused("; ".join(separated.messages) + ". Leave it out, or join levels")
     clusters = None if cluster is None else columns.groups([cluster])[0]
     order = risk_order(exits, status == 1, np.zeros(columns.n, dtype=np.int64))
-    outcome = _Outcome(
-        exits[order], status[order], None if clusters is None else clusters[order], convention
-    )
+    outcome = _Outcome(exits[order], status[order], None if clusters is None else clusters[order], convention)
     return _fit(columns, design, outcome, np.stack([values[order] for values in x]))
 
 
@@ -238,26 +233,24 @@ def _censoring(outcome: _Outcome) -> _Censoring:
 def _ranges(outcome: _Outcome, censoring: _Censoring) -> RiskRanges:
     exits, status = outcome.exits, outcome.status
     ranges = risk_ranges(
-        exits, status == 1, entries=None, stratum=np.zeros(len(exits), dtype=np.int64), n_strata=1,
-        weights=None, ties="efron" if outcome.convention == "survival" else "breslow",
-    )  # fmt: skip
+        exits,
+        status == 1,
+        entries=None,
+        stratum=np.zeros(len(exits), dtype=np.int64),
+        n_strata=1,
+        weights=None,
+        ties="efron" if outcome.convention == "survival" else "breslow",
+    )
     competing = np.flatnonzero(status == 2)
     free = censoring.free[np.searchsorted(censoring.times, ranges.times)]
     tail = Tail(
-        rows=competing,
-        first=ranges.stop[competing],
-        inverse=1 / censoring.free[censoring.place[competing]],
-        free=free,
+        rows=competing, first=ranges.stop[competing], inverse=1 / censoring.free[censoring.place[competing]], free=free
     )
     return replace(ranges, tail=tail)
 
 
 def _influence_of_weights(
-    ranges: RiskRanges,
-    x: Floats,
-    at: Likelihood,
-    censoring: _Censoring,
-    status: NDArray[np.int64],
+    ranges: RiskRanges, x: Floats, at: Likelihood, censoring: _Censoring, status: NDArray[np.int64]
 ) -> Floats:
     """What each row adds to the score through the estimate of the censoring distribution.
 

@@ -30,14 +30,7 @@ from analysis.record_checks import (
 from analysis.record_tables import RecordTables, read_tables
 from lvm_core.tables import People, code_key, system_key
 
-__all__ = [
-    "Exclusion",
-    "FollowUp",
-    "FollowUpRules",
-    "IndexRule",
-    "OutcomeRule",
-    "build_follow_up",
-]
+__all__ = ["Exclusion", "FollowUp", "FollowUpRules", "IndexRule", "OutcomeRule", "build_follow_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +126,20 @@ def build_follow_up(
     known = set(code_list["outcome"])
     unknown = [outcome.name for outcome in rules.outcomes if outcome.name not in known]
     if unknown:
-        raise ValueError(
-            f"outcome {unknown[0]!r} is not in the code list, which has {', '.join(sorted(known))}"
-        )
+        raise ValueError(f"outcome {unknown[0]!r} is not in the code list, which has {', '.join(sorted(known))}")
     if "persons" in {**(date_formats or {}), **(columns or {})}:
         raise ValueError("columns and dates of persons are given by a layout: use read_people")
     tables = RecordTables(
-        predictions, people_of(persons), events, ends, deaths, encounters, history_starts,
-        date_formats or {}, columns or {},
-    )  # fmt: skip
+        predictions,
+        people_of(persons),
+        events,
+        ends,
+        deaths,
+        encounters,
+        history_starts,
+        date_formats or {},
+        columns or {},
+    )
     _refuse_missing_tables(tables, rules)
     with duckdb.connect() as connection:
         read_tables(connection, tables, rules)
@@ -156,11 +154,7 @@ def build_follow_up(
 
 
 def _followed(
-    connection: duckdb.DuckDBPyConnection,
-    rules: FollowUpRules,
-    code_list: pd.DataFrame,
-    *,
-    is_hospital: bool,
+    connection: duckdb.DuckDBPyConnection, rules: FollowUpRules, code_list: pd.DataFrame, *, is_hospital: bool
 ) -> FollowUp:
     parts = [_of_outcome(connection, one, rules, is_hospital=is_hospital) for one in rules.outcomes]
     people = pd.concat(parts, ignore_index=True)
@@ -202,9 +196,7 @@ def _refuse_ecgs_before_birth(connection: duckdb.DuckDBPyConnection) -> None:
         "SEMI JOIN cohort USING (participant_id) WHERE birth_date > index_date"
     ).fetchone()
     if found and found[0]:
-        raise TableRefused(
-            f"{found[0]} index ECGs are from before their person's birth_date, expected none"
-        )
+        raise TableRefused(f"{found[0]} index ECGs are from before their person's birth_date, expected none")
 
 
 def _refuse_missing_ends(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> None:
@@ -225,14 +217,9 @@ def _refuse_missing_ends(connection: duckdb.DuckDBPyConnection, rules: FollowUpR
 
 
 def _register_lists(
-    connection: duckdb.DuckDBPyConnection,
-    code_list: pd.DataFrame,
-    withdrawn: Sequence[str],
-    excluded: Sequence[str],
+    connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame, withdrawn: Sequence[str], excluded: Sequence[str]
 ) -> None:
-    codes = code_list.assign(
-        code=code_list["code"].map(code_key), system=code_list["system"].map(system_key)
-    )
+    codes = code_list.assign(code=code_list["code"].map(code_key), system=code_list["system"].map(system_key))
     codes = codes[["code", "system", "match", "outcome"]].assign(list_row=range(len(codes)))
     connection.register("code_list", codes)
     for name, ids in (("withdrawn", withdrawn), ("excluded", excluded)):
@@ -352,11 +339,7 @@ _OF_ANALYSED: Final = ("status", "time_days", "entry_age_days", "exit_age_days")
 
 
 def _of_outcome(
-    connection: duckdb.DuckDBPyConnection,
-    outcome: OutcomeRule,
-    rules: FollowUpRules,
-    *,
-    is_hospital: bool,
+    connection: duckdb.DuckDBPyConnection, outcome: OutcomeRule, rules: FollowUpRules, *, is_hospital: bool
 ) -> pd.DataFrame:
     arguments = {
         "incident": list(outcome.incident_sources),
@@ -396,8 +379,5 @@ def _flow(people: pd.DataFrame, outcomes: Sequence[str]) -> pd.DataFrame:
         own = people[people["outcome"] == outcome]
         reasons = own["excluded"].fillna("analysed")
         parts = [("all", own), *((r, own[reasons == r]) for r in [*Exclusion, "analysed"])]
-        rows += [
-            (outcome, str(reason), part["participant_id"].nunique(), len(part))
-            for reason, part in parts
-        ]
+        rows += [(outcome, str(reason), part["participant_id"].nunique(), len(part)) for reason, part in parts]
     return pd.DataFrame(rows, columns=["outcome", "reason", "n_people", "n_rows"])

@@ -19,12 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def gray_test(
-    table: pd.DataFrame,
-    *,
-    duration: str,
-    event: str,
-    by: str | Sequence[str],
-    causes: Sequence[int] = (1, 2),
+    table: pd.DataFrame, *, duration: str, event: str, by: str | Sequence[str], causes: Sequence[int] = (1, 2)
 ) -> pd.DataFrame:
     """Test for each cause whether its cumulative incidence is the same in all groups.
 
@@ -76,11 +71,7 @@ def gray_test(
 
 
 def _counts(
-    exits: Floats,
-    statuses: NDArray[np.int64],
-    group: NDArray[np.int64],
-    n_groups: int,
-    n_causes: int,
+    exits: Floats, statuses: NDArray[np.int64], group: NDArray[np.int64], n_groups: int, n_causes: int
 ) -> tuple[Floats, Floats]:
     """(J, G) at risk and (J, G, K) events at the distinct times that have an event."""
     sets = [
@@ -123,9 +114,7 @@ def _score(at_risk: Floats, own: Floats, other: Floats) -> tuple[Floats, Floats]
     tied_own = _tie_factor(n_own[:, None], all_h[:, None] * before)
     tied_other = _tie_factor(other, at_risk)
     own_size = np.where(present, step[:, None] * tied_own / np.where(present, h, 1.0), 0.0)
-    other_size = np.where(
-        present, before * other * tied_other / (y * np.where(present, h, 1.0)), 0.0
-    )
+    other_size = np.where(present, before * other * tied_other / (y * np.where(present, h, 1.0)), 0.0)
     covariance = np.zeros((n_groups, n_groups))
     for source in range(n_groups):
         d = h[:, [source]] * ((np.arange(n_groups) == source) - h / all_h[:, None])

@@ -58,9 +58,7 @@ def rows_by_group(codes: NDArray[np.int64], n_groups: int) -> list[NDArray[np.in
     return np.split(order, np.cumsum(np.bincount(codes, minlength=n_groups))[:-1])
 
 
-def stack_groups(
-    by: Sequence[str], labels: Sequence[Hashable], parts: Sequence[Mapping[str, Any]]
-) -> pd.DataFrame:
+def stack_groups(by: Sequence[str], labels: Sequence[Hashable], parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Put tables of groups under each other, each row with the label of its group.
 
     Args:
@@ -77,8 +75,7 @@ def stack_groups(
     clash = sorted(set(by) & set(parts[0]))
     if clash:
         raise ValueError(
-            f"by names {clash[0]!r}, which is a column of the result; expected another name. "
-            "Rename the column"
+            f"by names {clash[0]!r}, which is a column of the result; expected another name. Rename the column"
         )
     sizes = [len(next(iter(part.values()))) for part in parts]
     keys = [label if len(by) > 1 else (label,) for label in labels]
@@ -144,9 +141,7 @@ def split_groups(columns: Columns, by: Sequence[str]) -> list[Group]:
     return groups
 
 
-def tidy_frame(
-    groups: Sequence[Group], rows: Sequence[dict[str, Any]], by: Sequence[str]
-) -> pd.DataFrame:
+def tidy_frame(groups: Sequence[Group], rows: Sequence[dict[str, Any]], by: Sequence[str]) -> pd.DataFrame:
     """Return rows as a table, with the grouping columns first.
 
     Args:

@@ -16,9 +16,7 @@ _FLOATS: Final = {"DOUBLE": 2**53, "FLOAT": 2**24}
 _UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
 
 
-def identifier(
-    connection: duckdb.DuckDBPyConnection, table: str, column: str, kind: str, *, called: str
-) -> str:
+def identifier(connection: duckdb.DuckDBPyConnection, table: str, column: str, kind: str, *, called: str) -> str:
     """Return the SQL expression of a column of identifiers as text; null where it is unknown.
 
     The same column gives the same identifiers as `lvm_core.tables.values.identifiers`: text loses
@@ -77,9 +75,7 @@ def refuse_strangers(
         )
 
 
-def refuse_other_people(
-    table: pd.DataFrame, others: pd.DataFrame, *, called: str, calls: str
-) -> None:
+def refuse_other_people(table: pd.DataFrame, others: pd.DataFrame, *, called: str, calls: str) -> None:
     """Refuse two tables of people that have nobody in common, as `refuse_strangers` does.
 
     Args:
@@ -97,27 +93,24 @@ def refuse_other_people(
         refuse_strangers(connection, "given", "given_others", called=called, calls=calls)
 
 
-def _refuse_fractions(
-    connection: duckdb.DuckDBPyConnection, table: str, column: str, kind: str, called: str
-) -> None:
+def _refuse_fractions(connection: duckdb.DuckDBPyConnection, table: str, column: str, kind: str, called: str) -> None:
     found = connection.execute(
         f"SELECT count(*) FILTER ({column} <> floor({column})), "
         f"count(*) FILTER (abs({column}) > {_FLOATS[kind]}) FROM {table} WHERE isfinite({column})"
     ).fetchall()
     fractions, large = found[0]
     if fractions or large:
-        what = f"fractions in {fractions} rows" if fractions else (
-            f"numbers above {_FLOATS[kind]:,} in {large} rows, which floats do not tell apart"
-        )  # fmt: skip
+        what = (
+            f"fractions in {fractions} rows"
+            if fractions
+            else (f"numbers above {_FLOATS[kind]:,} in {large} rows, which floats do not tell apart")
+        )
         raise TableRefused(
-            f"table {called}: {column} holds {what}; expected text or whole numbers. Read the "
-            "column as text"
+            f"table {called}: {column} holds {what}; expected text or whole numbers. Read the column as text"
         )
 
 
-def _are_whole(
-    connection: duckdb.DuckDBPyConnection, table: str, column: str, known: str, called: str
-) -> bool:
+def _are_whole(connection: duckdb.DuckDBPyConnection, table: str, column: str, known: str, called: str) -> bool:
     """Return whether every identifier ends in .0; refuse it of some, and scientific notation."""
     # LIKE is cheap; most tables have no identifier for which a regular expression is needed.
     found = connection.execute(

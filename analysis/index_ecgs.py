@@ -65,9 +65,7 @@ _STEPS: Final = {
 }
 
 
-def choose_index_ecgs(
-    connection: duckdb.DuckDBPyConnection, rules: FollowUpRules, *, has_starts: bool
-) -> None:
+def choose_index_ecgs(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules, *, has_starts: bool) -> None:
     """Make index_ecgs, one a person or with "all" every eligible one, and the table cohort.
 
     Args:
@@ -134,7 +132,4 @@ def _picked(rule: IndexRule) -> str:
         where += f" AND index_date >= DATE '{rule.date}' - {rule.max_days}"
     order = f"index_date {'DESC' if rule.is_latest else 'ASC'}, ecg_id"
     pick = f"QUALIFY row_number() OVER (PARTITION BY participant_id ORDER BY {order}) = 1"
-    return (
-        f"CREATE TEMP TABLE index_ecgs AS SELECT * FROM eligible_ecgs {where} "
-        f"{'' if rule.kind == 'all' else pick}"
-    )
+    return f"CREATE TEMP TABLE index_ecgs AS SELECT * FROM eligible_ecgs {where} {'' if rule.kind == 'all' else pick}"

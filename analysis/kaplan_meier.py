@@ -11,14 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.columns import Columns, Missing, used_columns
-from analysis.curves import (
-    as_counts,
-    counts_between,
-    emptied_early,
-    next_values,
-    reading_times,
-    remaining_weight,
-)
+from analysis.curves import as_counts, counts_between, emptied_early, next_values, reading_times, remaining_weight
 from analysis.groups import named_columns, rows_by_group, rows_by_key, stack_groups
 from analysis.influence import Integral, People, influence_squares
 from analysis.limits import CiKind, check_ci, confidence_limits, normal_quantile
@@ -81,14 +74,8 @@ class SurvivalCurve:
         parts = []
         for _, part in self._groups():
             step = part["time"].to_numpy()
-            read = {
-                name: step_values(step, part[name].to_numpy(), at, start=start)
-                for name, start in _READ.items()
-            }
-            counted = {
-                name: counts_between(step, part[name].to_numpy(), at)
-                for name in ("n_events", "n_censored")
-            }
+            read = {name: step_values(step, part[name].to_numpy(), at, start=start) for name, start in _READ.items()}
+            counted = {name: counts_between(step, part[name].to_numpy(), at) for name in ("n_events", "n_censored")}
             present = next_values(step, part["n_at_risk"].to_numpy(), at)
             parts.append({"time": at, "n_at_risk": present, **counted, **read})
         return stack_groups(self.by, self._labels(), parts)
@@ -122,10 +109,7 @@ class SurvivalCurve:
         parts = []
         for _, part in self._groups():
             step = part["time"].to_numpy()
-            found = {
-                name: _falls_to(step, part[column].to_numpy(), 1 - shares)
-                for name, column in _QUANTILES.items()
-            }
+            found = {name: _falls_to(step, part[column].to_numpy(), 1 - shares) for name, column in _QUANTILES.items()}
             parts.append({"probability": shares, **found})
         return stack_groups(self.by, self._labels(), parts)
 
@@ -172,11 +156,7 @@ class SurvivalCurve:
 
 
 _READ: Final = {"survival": 1.0, "se": 0.0, "survival_lo": 1.0, "survival_hi": 1.0}
-_QUANTILES: Final = {
-    "quantile": "survival",
-    "quantile_lo": "survival_lo",
-    "quantile_hi": "survival_hi",
-}
+_QUANTILES: Final = {"quantile": "survival", "quantile_lo": "survival_lo", "quantile_hi": "survival_hi"}
 
 
 def survival_curve(
@@ -303,19 +283,13 @@ def follow_up_curve(
     columns = used_columns(table, names, missing=missing)
     turned = columns.table.assign(**{event: ~columns.flags(event)})
     curve = survival_curve(
-        turned, duration=duration, event=event, entry=entry, by=by, weights=weights, ci=ci,
-        confidence=confidence,
-    )  # fmt: skip
+        turned, duration=duration, event=event, entry=entry, by=by, weights=weights, ci=ci, confidence=confidence
+    )
     return replace(curve, n_dropped_missing=columns.n_dropped_missing)
 
 
 def _people(
-    columns: Columns,
-    duration: str,
-    event: str,
-    entry: str | None,
-    weights: Floats | None,
-    by: Sequence[str],
+    columns: Columns, duration: str, event: str, entry: str | None, weights: Floats | None, by: Sequence[str]
 ) -> tuple[list[Hashable], list[People]]:
     """Labels of the groups, and the rows of each with their risk sets."""
     exits = columns.times(duration)
@@ -326,16 +300,12 @@ def _people(
     for rows in rows_by_group(codes, len(labels)):
         own_entries = None if entries is None else entries[rows]
         own_weights = None if weights is None else weights[rows]
-        risk = count_risk_sets(
-            exits[rows], statuses[rows], n_causes=1, entries=own_entries, weights=own_weights
-        )
+        risk = count_risk_sets(exits[rows], statuses[rows], n_causes=1, entries=own_entries, weights=own_weights)
         everybody.append(People(risk, statuses[rows], own_entries, own_weights))
     return labels, everybody
 
 
-def _product_limit(
-    people: People, left: Floats, *, jackknife: bool
-) -> tuple[dict[str, Any], Floats]:
+def _product_limit(people: People, left: Floats, *, jackknife: bool) -> tuple[dict[str, Any], Floats]:
     """Columns of a group's curve, and (J, 3) sums from which errors of areas come.
 
     The sums at t are over people, or over times under Greenwood, of p^2, p q and q^2, where q is

@@ -37,9 +37,7 @@ def check_ci(ci: str) -> None:
         raise ValueError(f"ci is {ci!r}, expected one of {', '.join(map(repr, _CI_KINDS))}")
 
 
-def confidence_limits(
-    probability: Floats, se: Floats, *, ci: CiKind, confidence: float
-) -> tuple[Floats, Floats]:
+def confidence_limits(probability: Floats, se: Floats, *, ci: CiKind, confidence: float) -> tuple[Floats, Floats]:
     """Return pointwise confidence limits of a probability, within 0 and 1.
 
     Args:

@@ -109,11 +109,7 @@ def logrank_test(
 
 
 def _compare(
-    exits: Floats,
-    events: NDArray[np.bool_],
-    codes: NDArray[np.int64],
-    n_groups: int,
-    entries: Floats | None,
+    exits: Floats, events: NDArray[np.bool_], codes: NDArray[np.int64], n_groups: int, entries: Floats | None
 ) -> tuple[Floats, Floats]:
     """Observed less expected events of each group in one stratum, and their covariance."""
     statuses = np.where(events, codes + 1, 0)

@@ -50,9 +50,7 @@ def check_roles(label: str | None, markers: Sequence[str], by: Sequence[str] = (
     roles = [name for name in (label, *markers, *by) if name is not None]
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:
-        raise ValueError(
-            f"column {twice[0]!r} is given in two roles, expected label, markers and by to differ"
-        )
+        raise ValueError(f"column {twice[0]!r} is given in two roles, expected label, markers and by to differ")
 
 
 def delong(values: Floats, positive: Flags) -> tuple[Floats, Floats]:

@@ -129,10 +129,18 @@ def calibrate_exposure(
     design, matrix = resolve_design(wanted, columns)
     measured = _measured(table, reference, len(design.terms))
     problem = _Problem(
-        table=columns.table, design=design, x=np.column_stack([np.ones(columns.n), matrix]),
-        measured=measured, exposure=exposure, covariates=tuple(covariates), duration=duration,
-        event=event, entry=entry, strata=tuple(strata), person=person,
-    )  # fmt: skip
+        table=columns.table,
+        design=design,
+        x=np.column_stack([np.ones(columns.n), matrix]),
+        measured=measured,
+        exposure=exposure,
+        covariates=tuple(covariates),
+        duration=duration,
+        event=event,
+        entry=entry,
+        strata=tuple(strata),
+        person=person,
+    )
     ones = np.ones(columns.n, dtype=np.int64)
     naive = problem.cox(exposure, columns.table[exposure].to_numpy(dtype=float), ones)
     expected = problem.expected(ones)
@@ -184,17 +192,26 @@ class _Problem:
         table = self.table.assign(**{name: values, _WEIGHT: drawn})[rows]
         once = bool((drawn == 1).all())
         return fit_cox(
-            table, duration=self.duration, event=self.event, covariates=[name, *self.covariates],
-            entry=self.entry, strata=self.strata, weights=None if once else _WEIGHT,
+            table,
+            duration=self.duration,
+            event=self.event,
+            covariates=[name, *self.covariates],
+            entry=self.entry,
+            strata=self.strata,
+            weights=None if once else _WEIGHT,
             cluster=self.person if once else None,
-        )  # fmt: skip
+        )
 
     def samples(self) -> CoxSamples:
         """Return the Cox model for many samples; its first covariate is to be replaced."""
         return CoxSamples.of(
-            self.table, duration=self.duration, event=self.event,
-            covariates=[self.exposure, *self.covariates], entry=self.entry, strata=self.strata,
-        )  # fmt: skip
+            self.table,
+            duration=self.duration,
+            event=self.event,
+            covariates=[self.exposure, *self.covariates],
+            entry=self.entry,
+            strata=self.strata,
+        )
 
     def refitted(self, models: CoxSamples, drawn: Integers) -> CoxFit:
         """Fit both steps to rows drawn so many times."""
@@ -207,20 +224,15 @@ class _Problem:
         times = drawn[models.rows.row_numbers]
         levels = [
             place
-            for covariate, (_, places) in zip(self.design.covariates, self.design.groups,
-                                              strict=True)
+            for covariate, (_, places) in zip(self.design.covariates, self.design.groups, strict=True)
             if hasattr(covariate, "reference")
             for place in places
-        ]  # fmt: skip
+        ]
         return any(not times[models.rows.x[place] != 0].any() for place in levels)
 
 
 def _bootstrap(
-    problem: _Problem,
-    columns: Columns,
-    seed: int,
-    n_bootstrap: int,
-    on_sample: Callable[[], None] | None,
+    problem: _Problem, columns: Columns, seed: int, n_bootstrap: int, on_sample: Callable[[], None] | None
 ) -> Floats:
     """Return the calibrated coefficient of each sample, NaN where there is none."""
     if problem.person is None:
@@ -246,12 +258,7 @@ def _bootstrap(
 
 
 def _result(
-    problem: _Problem,
-    naive: CoxFit,
-    calibrated: CoxFit,
-    samples: Floats,
-    unit: float,
-    n_bootstrap: int,
+    problem: _Problem, naive: CoxFit, calibrated: CoxFit, samples: Floats, unit: float, n_bootstrap: int
 ) -> CalibratedExposure:
     kept = samples[np.isfinite(samples)]
     n_failed = n_bootstrap - len(kept)
@@ -276,9 +283,19 @@ def _result(
         }
     )
     return CalibratedExposure(
-        estimates, calibration, r2, unit, naive.n, int(np.isfinite(problem.measured).sum()),
-        naive.n_events, n_bootstrap, n_failed, (*naive.warnings, *failed), ASSUMPTIONS, kept,
-    )  # fmt: skip
+        estimates,
+        calibration,
+        r2,
+        unit,
+        naive.n,
+        int(np.isfinite(problem.measured).sum()),
+        naive.n_events,
+        n_bootstrap,
+        n_failed,
+        (*naive.warnings, *failed),
+        ASSUMPTIONS,
+        kept,
+    )
 
 
 def _calibration(problem: _Problem) -> tuple[pd.DataFrame, float]:
@@ -289,7 +306,5 @@ def _calibration(problem: _Problem) -> tuple[pd.DataFrame, float]:
     residuals = y - x @ coefficients
     variance = residuals @ residuals / (len(y) - x.shape[1])
     errors = np.sqrt(variance * np.diagonal(linalg.inv(x.T @ x)))
-    table = pd.DataFrame(
-        {"term": ["intercept", *problem.design.terms], "coef": coefficients, "se": errors}
-    )
+    table = pd.DataFrame({"term": ["intercept", *problem.design.terms], "coef": coefficients, "se": errors})
     return table, float(1 - residuals @ residuals / ((y - y.mean()) ** 2).sum())

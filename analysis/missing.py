@@ -150,9 +150,7 @@ class PooledFit:
         try:
             factor = linalg.cho_factor(within)
         except linalg.LinAlgError as error:
-            raise ValueError(
-                f"{', '.join(wanted)} depend on each other, expected terms that do not"
-            ) from error
+            raise ValueError(f"{', '.join(wanted)} depend on each other, expected terms that do not") from error
         riv = float((1 + 1 / m) * np.trace(linalg.cho_solve(factor, between)) / k)
         f = float(coef @ linalg.cho_solve(factor, coef) / (k * (1 + riv)))
         if k == 1:
@@ -163,9 +161,7 @@ class PooledFit:
         return PooledWaldTest(f, k, df2, float(stats.f.sf(f, k, df2)), riv, method)
 
 
-def pool_rubin(
-    fits: Sequence[Fit], *, complete_df: float | None = None, confidence: float = 0.95
-) -> PooledFit:
+def pool_rubin(fits: Sequence[Fit], *, complete_df: float | None = None, confidence: float = 0.95) -> PooledFit:
     """Pool fits of the same model to imputed tables by Rubin's rules.
 
     Args:
@@ -225,11 +221,7 @@ def pool_rubin(
 
 
 def pool_scalar(
-    estimates: Sequence[float],
-    *,
-    variances: Sequence[float],
-    complete_df: float = math.inf,
-    confidence: float = 0.95,
+    estimates: Sequence[float], *, variances: Sequence[float], complete_df: float = math.inf, confidence: float = 0.95
 ) -> PooledScalar:
     """Pool a figure and its variance over imputed tables by Rubin's rules.
 
@@ -257,8 +249,7 @@ def pool_scalar(
     values, squares = np.asarray(estimates, float), np.asarray(variances, float)
     if values.ndim != 1 or values.size < 2 or values.shape != squares.shape:
         raise ValueError(
-            f"{values.size} estimates and {squares.size} variances, expected as many of both, and "
-            "at least 2"
+            f"{values.size} estimates and {squares.size} variances, expected as many of both, and at least 2"
         )
     if not np.isfinite(values).all():
         raise ValueError(f"estimates are {values.tolist()}, expected finite numbers")
@@ -413,9 +404,7 @@ def _reiter(riv: float, t: int, complete_df: float) -> float:
     return 4 + 1 / (1 / four + a**2 / four / (t - 4) * bracket)
 
 
-def _estimate_table(
-    terms: Sequence[str], pooled: dict[str, Floats], *, ratios: bool
-) -> pd.DataFrame:
+def _estimate_table(terms: Sequence[str], pooled: dict[str, Floats], *, ratios: bool) -> pd.DataFrame:
     frame = pd.DataFrame({"term": list(terms)} | pooled)
     if ratios:
         for name, source in (("hr", "coef"), ("hr_lo", "lo"), ("hr_hi", "hi")):
@@ -428,8 +417,7 @@ def _warnings(fits: Sequence[Fit], terms: Sequence[str], share: Floats) -> tuple
     events = _event_counts(fits)
     if len(set(events)) > 1:
         warnings.append(
-            f"fits have {min(events)} to {max(events)} events; complete_df rests on the least "
-            "unless it was given"
+            f"fits have {min(events)} to {max(events)} events; complete_df rests on the least unless it was given"
         )
     worst = int(np.argmax(share))
     advised = math.ceil(100 * share[worst])
@@ -449,7 +437,6 @@ def _known_terms(terms: Sequence[str], known: Sequence[str]) -> list[str]:
     strange = [term for term in wanted if term not in known]
     if strange or not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(
-            f"terms are {', '.join(map(repr, wanted)) or 'none'}, expected different ones of "
-            f"{', '.join(known)}"
+            f"terms are {', '.join(map(repr, wanted)) or 'none'}, expected different ones of {', '.join(known)}"
         )
     return wanted

@@ -112,9 +112,11 @@ def _checked_thresholds(thresholds: Sequence[float]) -> Floats:
 def _risks(columns: Columns, name: str) -> Floats:
     values = columns.numbers(name)
     columns.refuse(
-        name, (values < 0) | (values > 1), "values outside 0 to 1",
+        name,
+        (values < 0) | (values > 1),
+        "values outside 0 to 1",
         "risks from 0 to 1; a score must be turned into a calibrated probability first",
-    )  # fmt: skip
+    )
     return values
 
 

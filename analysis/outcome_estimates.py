@@ -37,9 +37,8 @@ def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Cova
         TableRefused: the model cannot be fitted to these rows.
     """
     return fit_cox(
-        table, event="event", covariates=list(covariates), cluster=cluster_of(table, study),
-        **time_columns(study),
-    )  # fmt: skip
+        table, event="event", covariates=list(covariates), cluster=cluster_of(table, study), **time_columns(study)
+    )
 
 
 def warnings_of(fit: CoxFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:

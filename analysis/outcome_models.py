@@ -63,11 +63,7 @@ def models_of(study: Study) -> tuple[Model, ...]:
     age: tuple[str | Covariate, ...] = ("age_years",) if study.time_scale == "follow_up" else ()
     words = "age, sex" if age else "sex (age is the time scale)"
     base, size = (*age, SEX), ("height_cm", "weight_kg")
-    made = [
-        Model(1, "unadjusted", ()),
-        Model(2, words, base),
-        Model(3, f"{words}, height, weight", (*base, *size)),
-    ]
+    made = [Model(1, "unadjusted", ()), Model(2, words, base), Model(3, f"{words}, height, weight", (*base, *size))]
     if study.covariates:
         own = [
             Category(one.name, reference=str(one.reference)) if one.kind == "category" else one.name
@@ -97,9 +93,7 @@ def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Cont
     """Return per SD, per 10 of the unit, and LVH yes against no."""
     per_sd = Contrast(study.exposure, "exposure", "per SD", unit, sd["exposure"])
     if study.sd == "by_sex":
-        per_sd = Contrast(
-            study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0
-        )
+        per_sd = Contrast(study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0)
     ten = Contrast(study.exposure, "exposure", "per 10", unit, 10.0)
     return per_sd, ten, Contrast(study.lvh_column, "lvh", "LVH", "yes against no", 1.0, yes_no=True)
 

@@ -18,9 +18,7 @@ CLUSTER: Final = "error_cluster"
 HOUSEHOLD: Final = "household_id"
 FOLLOW_UP_TIME: Final = "days since the index ECG"
 _SCALES: Final = {"follow_up": FOLLOW_UP_TIME, "attained_age": "attained age, days"}
-_ALWAYS: Final = (
-    "participant_id", "ecg_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD,
-)  # fmt: skip
+_ALWAYS: Final = ("participant_id", "ecg_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD)
 
 
 def time_columns(study: Study) -> dict[str, Any]:

@@ -22,9 +22,7 @@ _SETTING: Final = "`columns: persons` of the study"
 _PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the study"
 
 
-def people_of(
-    source: People | pd.DataFrame | Path, layout: ParticipantsLayout = OWN_LAYOUT
-) -> People:
+def people_of(source: People | pd.DataFrame | Path, layout: ParticipantsLayout = OWN_LAYOUT) -> People:
     """Return the participants of a study.
 
     Args:

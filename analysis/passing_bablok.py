@@ -24,12 +24,7 @@ Floats = NDArray[np.float64]
 
 
 def passing_bablok(
-    table: pd.DataFrame,
-    *,
-    x: str,
-    y: str,
-    confidence: float = 0.95,
-    missing: Missing = "refuse",
+    table: pd.DataFrame, *, x: str, y: str, confidence: float = 0.95, missing: Missing = "refuse"
 ) -> StructuralLine:
     """Return Passing and Bablok's line: the shifted median of the slopes of all pairs.
 
@@ -88,15 +83,10 @@ def passing_bablok(
 def _table(at: Floats, value: Floats, slopes: tuple[float, float, float]) -> pd.DataFrame:
     """Return intercept and slope with limits; the intercept is lowest for the steepest slope."""
     slope, lo, hi = slopes
-    lines = {
-        "intercept": [_intercept(at, value, one) for one in (slope, hi, lo)],
-        "slope": [slope, lo, hi],
-    }
+    lines = {"intercept": [_intercept(at, value, one) for one in (slope, hi, lo)], "slope": [slope, lo, hi]}
     frame = pd.DataFrame.from_dict(lines, orient="index", columns=["estimate", "lo", "hi"])
     frame = frame.rename_axis("term").reset_index().assign(null=[0.0, 1.0])
-    return frame.reindex(
-        columns=["term", "estimate", "se", "lo", "hi", "null", "statistic", "df", "p"]
-    )
+    return frame.reindex(columns=["term", "estimate", "se", "lo", "hi", "null", "statistic", "df", "p"])
 
 
 def _pair_slopes(at: Floats, value: Floats) -> Floats:
@@ -218,9 +208,7 @@ def count_inversions(values: Floats) -> int:
     return total
 
 
-def _shifted_middle(
-    slopes: _Slopes, n: int, confidence: float, which: str
-) -> tuple[float, float, float]:
+def _shifted_middle(slopes: _Slopes, n: int, confidence: float, which: str) -> tuple[float, float, float]:
     """Return the shifted median of the slopes and its limits."""
     count, shift = slopes.count, slopes.n_steep_falls
     z = stats.norm.ppf(0.5 + confidence / 2)

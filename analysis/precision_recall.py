@@ -48,12 +48,7 @@ class AveragePrecision:
 
 
 def average_precision(
-    table: pd.DataFrame,
-    *,
-    label: str,
-    marker: str,
-    confidence: float = 0.95,
-    missing: Missing = "refuse",
+    table: pd.DataFrame, *, label: str, marker: str, confidence: float = 0.95, missing: Missing = "refuse"
 ) -> AveragePrecision:
     """Return the average precision: precision at each distinct value, weighted by recall gained.
 
@@ -96,9 +91,17 @@ def average_precision(
     else:
         warnings = (f"marker {marker!r} separates the classes completely, no limits are estimated",)
     return AveragePrecision(
-        estimate, lo, hi, n_positive / columns.n, n_positive, columns.n - n_positive,
-        LOGIT_INTERVAL, confidence, columns.n_dropped_missing, warnings,
-    )  # fmt: skip
+        estimate,
+        lo,
+        hi,
+        n_positive / columns.n,
+        n_positive,
+        columns.n - n_positive,
+        LOGIT_INTERVAL,
+        confidence,
+        columns.n_dropped_missing,
+        warnings,
+    )
 
 
 def _stepwise(values: Floats, positive: Flags) -> float:

@@ -22,9 +22,7 @@ Floats = NDArray[np.float64]
 Transform = Literal["km", "rank", "identity", "log"]
 
 
-def proportional_hazards_test(
-    fit: CoxFit, *, transform: Transform = "km", by_level: bool = False
-) -> pd.DataFrame:
+def proportional_hazards_test(fit: CoxFit, *, transform: Transform = "km", by_level: bool = False) -> pd.DataFrame:
     """Test each covariate, and all together, for a hazard ratio that changes with time.
 
     Args:
@@ -57,9 +55,7 @@ def proportional_hazards_test(
     for name, places in _groups(fit, by_level=by_level):
         tests.append((name, _score_test(gradient, matrix, np.array(places))))
     tests.append(("GLOBAL", _score_test(gradient, matrix, np.arange(size))))
-    return pd.DataFrame(
-        [(name, *test) for name, test in tests], columns=["term", "chi2", "df", "p"]
-    )
+    return pd.DataFrame([(name, *test) for name, test in tests], columns=["term", "chi2", "df", "p"])
 
 
 def scaled_schoenfeld(fit: CoxFit, *, transform: Transform = "km") -> pd.DataFrame:
@@ -122,9 +118,7 @@ def _transformed(fit: CoxFit, transform: Transform, *, centred: bool = True) -> 
         ranks = stats.rankdata(state.exits)
         values = ranks[state.ranges.events[state.ranges.begins]]
     elif transform == "km":
-        sets = count_risk_sets(
-            state.exits, state.events.astype(np.int64), n_causes=1, entries=state.entries
-        )
+        sets = count_risk_sets(state.exits, state.events.astype(np.int64), n_causes=1, entries=state.entries)
         survival = np.cumprod(1 - sets.n_events[:, 0] / sets.n_at_risk, dtype=np.float64)
         values = 1 - step_values(sets.times, survival, times, start=1.0, left=True)
     else:

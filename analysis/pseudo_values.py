@@ -58,9 +58,8 @@ def pseudo_values(
     """
     columns = used_columns(table, [duration, event], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     return pd.Series(jackknife(outcome).values, columns.table.index, name="pseudo_value")
 
 
@@ -85,9 +84,7 @@ def jackknife(outcome: Outcome) -> Jackknife:
     free = np.cumprod(1 - events / n_at_risk)
     incidence = np.cumsum(np.concatenate([[1.0], free])[:-1] * own / n_at_risk)
     fewer = np.maximum(n_at_risk - 1, 1)
-    free_without = np.concatenate(
-        [[1.0], np.cumprod(np.clip(n_at_risk - 1 - events, 0, None) / fewer)]
-    )
+    free_without = np.concatenate([[1.0], np.cumprod(np.clip(n_at_risk - 1 - events, 0, None) / fewer)])
     without = np.concatenate([[0.0], np.cumsum(free_without[:-1] * own / fewer)])
     with np.errstate(divide="ignore", invalid="ignore"):
         later = np.where(free > 0, (incidence[-1:] - incidence) / free, 0.0)

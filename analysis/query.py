@@ -25,9 +25,7 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.sharing import add_share_option
 
 _REPORT: Final = "report.html"  # the folder that may leave a study holds no row of a person
-_NOTICE: Final = (
-    "rows of single people are restricted data: keep what this prints or writes where they are\n"
-)
+_NOTICE: Final = "rows of single people are restricted data: keep what this prints or writes where they are\n"
 _UNFINISHED: Final = (
     "note: this run is not finished or was not accepted (no _SUCCESS), so that rows may be missing "
     "or wrong; lvm-ai status says why\n"
@@ -91,12 +89,8 @@ def tables_of(folder: Path) -> _Tables:
     _refuse_links_out(folder, found)
     empty = {name: own for name, own in _run_schemas(folder).items() if name not in found}
     if not found and not empty:
-        raise UsageError(
-            f"--run {folder} has no Parquet tables; expected the output of lvm-ai score or so"
-        )
-    unreadable = [
-        name for name, own in found.items() if not all(os.access(p, os.R_OK) for p in own)
-    ]
+        raise UsageError(f"--run {folder} has no Parquet tables; expected the output of lvm-ai score or so")
+    unreadable = [name for name, own in found.items() if not all(os.access(p, os.R_OK) for p in own)]
     readable = {name: own for name, own in found.items() if name not in unreadable}
     return _Tables({**readable, **{name: [] for name in empty}}, empty, unreadable)
 
@@ -151,11 +145,13 @@ def query(folder: Path, sql: str) -> pd.DataFrame:
     tables = tables_of(folder)
     _refuse_other_statements(sql)
     files = {name: str(own[0].parent) if own else "" for name, own in tables.files.items()}
-    listed = pa.table({
-        "name": pa.array(files, pa.string()),
-        "folder": pa.array(files.values(), pa.string()),
-        "n_files": pa.array([len(own) for own in tables.files.values()], pa.int64()),
-    })  # fmt: skip
+    listed = pa.table(
+        {
+            "name": pa.array(files, pa.string()),
+            "folder": pa.array(files.values(), pa.string()),
+            "n_files": pa.array([len(own) for own in tables.files.values()], pa.int64()),
+        }
+    )
     with duckdb.connect(config=dict(_CLOSED)) as connection:
         for name, own in tables.files.items():
             connection.register(name, _dataset(own) if own else tables.empty[name].empty_table())
@@ -167,9 +163,7 @@ def query(folder: Path, sql: str) -> pd.DataFrame:
         except duckdb.Error as error:
             names = ", ".join([*tables.files, _LISTED])
             hidden = "".join(f". You may not read {name}" for name in tables.unreadable)
-            raise UsageError(
-                f"the query cannot be run: {error}. Tables here: {names}{hidden}"
-            ) from error
+            raise UsageError(f"the query cannot be run: {error}. Tables here: {names}{hidden}") from error
 
 
 def _refuse_other_statements(sql: str) -> None:
@@ -209,9 +203,7 @@ def _schema_of(path: Path) -> pa.Schema:
         # All nullable: in a file that lacks a column of another one it is null.
         return pa.schema([own.with_nullable(True) for own in pq.read_schema(path)])
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(
-            f"{path} cannot be read as Parquet ({error}). lvm-ai verify names damaged files"
-        ) from error
+        raise UsageError(f"{path} cannot be read as Parquet ({error}). lvm-ai verify names damaged files") from error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -244,9 +236,7 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         with suppress(OSError):
             args.output.unlink()  # a part of the rows would be taken for all of them
-        raise LvmError(
-            f"--output {args.output} cannot be written: {error.strerror or error}"
-        ) from error
+        raise LvmError(f"--output {args.output} cannot be written: {error.strerror or error}") from error
     return 0
 
 
@@ -263,8 +253,7 @@ def _refuse_output(output: Path, run: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--output {output} is neither .csv nor .parquet")
     if output.resolve().is_relative_to(run.resolve()):
         raise UsageError(
-            f"--output {output} lies in --run {run}, which a query does not change; expected a "
-            "place beside it"
+            f"--output {output} lies in --run {run}, which a query does not change; expected a place beside it"
         )
     if output.exists() and not overwrite:
         raise UsageError(f"{output} exists; choose another name, or add --overwrite")
@@ -278,17 +267,15 @@ def _parser() -> ArgumentParser:
         "be read, and nothing is changed. Research software, not for clinical use.",
     )
     parser.add_argument("sql", help="one SELECT, in quotes")
+    parser.add_argument("--run", type=Path, default=Path(), metavar="FOLDER", help="its folder (default: this one)")
+    parser.add_argument("--rows", type=int, default=40, help="rows to print at most (default: %(default)s)")
     parser.add_argument(
-        "--run", type=Path, default=Path(), metavar="FOLDER", help="its folder (default: this one)"
-    )
-    parser.add_argument(
-        "--rows", type=int, default=40, help="rows to print at most (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=None,
+        "--output",
+        type=Path,
+        default=None,
         help="CSV or Parquet file to write, outside the folder; in CSV, text that a spreadsheet "
         "would run as a formula gets an apostrophe before it",
-    )  # fmt: skip
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
     add_share_option(parser)
     return parser

@@ -143,12 +143,7 @@ def poisson_limits(events: NDArray[np.int64], *, confidence: float) -> tuple[Flo
 
 
 def rate_ratio(
-    *,
-    events: int,
-    person_time: float,
-    reference_events: int,
-    reference_person_time: float,
-    confidence: float = 0.95,
+    *, events: int, person_time: float, reference_events: int, reference_person_time: float, confidence: float = 0.95
 ) -> tuple[float, float, float, float]:
     """Return the ratio of two rates, its exact limits and its P value.
 
@@ -199,8 +194,7 @@ def _ratios(
         return stack_groups(by, labels, [nothing] * len(labels))
     if not by or reference not in labels:
         raise TableRefused(
-            f"no row belongs to the reference {reference!r} of by={list(by)}; found "
-            f"{', '.join(map(repr, labels))}"
+            f"no row belongs to the reference {reference!r} of by={list(by)}; found {', '.join(map(repr, labels))}"
         )
     base = labels.index(reference)
     others = [at for at in range(len(labels)) if at != base]

@@ -26,19 +26,10 @@ from lvm_core.body import lv_mass_index_g_m2
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
-from lvm_core.recalibration import (
-    CmrSubset,
-    Recalibrated,
-    Recalibration,
-    cross_fitted,
-    fit_recalibration,
-)
+from lvm_core.recalibration import CmrSubset, Recalibrated, Recalibration, cross_fitted, fit_recalibration
 from lvm_core.sharing import add_share_option
 
-_COLUMNS: Final = (
-    "ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "lvh_score", "sex",
-    "bsa_m2",
-)  # fmt: skip
+_COLUMNS: Final = ("ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "lvh_score", "sex", "bsa_m2")
 _IDENTITY: Final = ("model_sha256", "input_convention", "bsa", "lvh_preset")
 _N_QUINTILES: Final = 5
 
@@ -147,9 +138,7 @@ def cross_fitted_table(people: CmrSubset, made: Recalibrated) -> pd.DataFrame:
     return pd.DataFrame([_group(name, chosen, people, made) for name, chosen in groups])
 
 
-def _group(
-    name: str, chosen: NDArray[np.bool_], people: CmrSubset, made: Recalibrated
-) -> dict[str, Any]:
+def _group(name: str, chosen: NDArray[np.bool_], people: CmrSubset, made: Recalibrated) -> dict[str, Any]:
     cmr_g, before_g = people.lvm_cmr_g[chosen], people.lvm_pred_g[chosen]
     after_g = made.lvm_recal_g[chosen]
     inside = (made.lvm_lo_g[chosen] <= cmr_g) & (cmr_g <= made.lvm_hi_g[chosen])
@@ -211,11 +200,7 @@ def recalibrate(
         "max_days": max_days,
         "cmr_dates": [dates.min(), dates.max()] if len(dates) else None,
         "data_sha256": _digest(people),
-        "versions": {
-            "numpy": np.__version__,
-            "pandas": pd.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": {"numpy": np.__version__, "pandas": pd.__version__, "python": platform.python_version()},
         "warnings": list(fitted.warnings),
         "meaning": "intervals cover a CMR measurement, not the true mass",
     }
@@ -244,11 +229,7 @@ def main(argv: Sequence[str]) -> int:
     scored = read_predictions(args.predictions)
     examinations = read_examinations(args.cmr)
     recalibration, table, warnings, people, made = recalibrate(
-        scored,
-        cmr_frame(examinations),
-        alpha=args.alpha,
-        by_sex=args.by_sex,
-        max_days=args.max_days,
+        scored, cmr_frame(examinations), alpha=args.alpha, by_sex=args.by_sex, max_days=args.max_days
     )
     partial = args.output.with_name(f".{args.output.name}.{os.getpid()}.tmp")
     partial.write_text(json.dumps(recalibration.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -268,28 +249,19 @@ def _parser() -> ArgumentParser:
         description="Fit predictions to the CMR of a part of the cohort: a line for the mass, a "
         "curve for the LVH score, intervals by sex. Research software, not for clinical use.",
     )
-    parser.add_argument(
-        "--predictions", nargs="+", type=Path, required=True, help="run folder of lvm-ai score"
-    )
-    parser.add_argument(
-        "--cmr",
-        type=Path,
-        required=True,
-        help="CSV or Parquet: participant_id, cmr_date, lvm_cmr_g",
-    )
+    parser.add_argument("--predictions", nargs="+", type=Path, required=True, help="run folder of lvm-ai score")
+    parser.add_argument("--cmr", type=Path, required=True, help="CSV or Parquet: participant_id, cmr_date, lvm_cmr_g")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
-    parser.add_argument(
-        "--max-days", type=int, default=None, help="largest distance of ECG and CMR, in days"
-    )
+    parser.add_argument("--max-days", type=int, default=None, help="largest distance of ECG and CMR, in days")
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--by-sex", action="store_true", help="fit a line for each sex")
-    line.add_argument(
-        "--overall", action="store_true", help="fit one line for everybody (the default)"
-    )
+    line.add_argument("--overall", action="store_true", help="fit one line for everybody (the default)")
     parser.add_argument(
-        "--alpha", type=float, default=0.1,
+        "--alpha",
+        type=float,
+        default=0.1,
         help="share of CMR measurements that intervals may miss (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--figure", type=Path, default=None, help="PNG file to draw")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
     add_share_option(parser)
@@ -300,13 +272,11 @@ def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> st
     lines = [f"CMR mass = {_line(recalibration)}"]
     if recalibration.lvh_slope is not None:
         lines.append(
-            f"logit P(LVH by CMR) = {recalibration.lvh_intercept:.3f} + "
-            f"{recalibration.lvh_slope:.3f} logit(lvh_score)"
+            f"logit P(LVH by CMR) = {recalibration.lvh_intercept:.3f} + {recalibration.lvh_slope:.3f} logit(lvh_score)"
         )
     widths = ", ".join(f"{sex} +-{g:.1f} g" for sex, g in recalibration.half_width_g.items())
     lines += [
-        f"{1 - recalibration.alpha:.0%} intervals for a CMR measurement, not the true mass: "
-        f"{widths}",
+        f"{1 - recalibration.alpha:.0%} intervals for a CMR measurement, not the true mass: {widths}",
         "",
         "Cross-fitted: each person by fits that have not seen the person",
         table.to_string(index=False, float_format=lambda value: f"{value:.2f}"),

@@ -119,9 +119,8 @@ def category_nri(
     names = risk_names([old, new], duration, event)
     columns = used_columns(table, [duration, event, *names], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     before, after = (np.searchsorted(cuts, read_risk(columns, n), side="right") for n in names)
     directions = {"up": after > before, "down": after < before, "same": after == before}
     _refuse_short(outcome, directions, duration)
@@ -147,10 +146,7 @@ def _cuts(thresholds: Sequence[float]) -> Floats:
     cuts = np.asarray(thresholds, dtype=np.float64)
     inside = cuts.ndim == 1 and cuts.size > 0 and bool(((cuts > 0) & (cuts < 1)).all())
     if not inside or np.unique(cuts).size != cuts.size:
-        raise ValueError(
-            f"thresholds is {thresholds!r}, expected one or more different risks above 0 and "
-            "below 1"
-        )
+        raise ValueError(f"thresholds is {thresholds!r}, expected one or more different risks above 0 and below 1")
     return np.sort(cuts)
 
 
@@ -178,9 +174,7 @@ def _incidence(outcome: Outcome, rows: Flags) -> Jackknife:
     values = np.zeros(len(rows))
     if not rows.any():
         return Jackknife(0.0, values)
-    estimate, values[rows] = jackknife(
-        Outcome(outcome.exits[rows], outcome.statuses[rows], outcome.at)
-    )
+    estimate, values[rows] = jackknife(Outcome(outcome.exits[rows], outcome.statuses[rows], outcome.at))
     return Jackknife(estimate, values)
 
 
@@ -194,10 +188,7 @@ def _index(
     others = (down.mean() - events_down - up.mean() + events_up) / (1 - observed)
     gain = found["up"].values - found["down"].values
     loss = (down - found["down"].values) - (up - found["up"].values)
-    influence = [
-        (gain - events * everybody) / observed,
-        (loss - others * (1 - everybody)) / (1 - observed),
-    ]
+    influence = [(gain - events * everybody) / observed, (loss - others * (1 - everybody)) / (1 - observed)]
     return np.array([events, others]), np.stack(influence)
 
 

@@ -19,9 +19,11 @@ RELEASE: Final = "release of the follow-up ends"
 
 # Not the deaths: in a small cohort nobody may have died.
 _TABLES: Final = {
-    "all_ecgs": "predictions", "event_people": "events", "encounters": "encounters",
+    "all_ecgs": "predictions",
+    "event_people": "events",
+    "encounters": "encounters",
     "history_starts": "history_starts",
-}  # fmt: skip
+}
 _UNKNOWN_DATES: Final = {
     ("recorded_at", "placeholder"): "all_ecgs WHERE date_is_placeholder",
     ("recorded_at", "missing"): "all_ecgs WHERE recorded_at IS NULL",
@@ -95,16 +97,16 @@ def names_never_seen(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules
         told += [
             f"no record has the source {name!r} of {setting}, so that it finds nobody; is it "
             f"written alike? Sources of the records: {there}"
-            for name in named if name not in seen
-        ]  # fmt: skip
+            for name in named
+            if name not in seen
+        ]
     return told
 
 
 def unknown_regions(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return a sentence where no participant is of a region that has an end of records."""
     listed = [
-        {row[0] for row in connection.execute(f"SELECT DISTINCT region FROM {table}").fetchall()}
-        - {None, ""}
+        {row[0] for row in connection.execute(f"SELECT DISTINCT region FROM {table}").fetchall()} - {None, ""}
         for table in ("persons", "ends")
     ]
     ours, ends = listed
@@ -123,16 +125,12 @@ def deaths_of_others(connection: duckdb.DuckDBPyConnection) -> list[str]:
     if "deaths" not in there:
         return []
     found = connection.execute(
-        "SELECT count(*), count(p.participant_id) FROM deaths AS d "
-        "LEFT JOIN persons AS p USING (participant_id)"
+        "SELECT count(*), count(p.participant_id) FROM deaths AS d LEFT JOIN persons AS p USING (participant_id)"
     ).fetchall()
     n_rows, n_ours = found[0]
     if n_rows == 0 or n_ours > 0:
         return []
-    return [
-        "no participant is in the table of deaths, so that nobody dies or is lost; are identifiers "
-        "written alike?"
-    ]
+    return ["no participant is in the table of deaths, so that nobody dies or is lost; are identifiers written alike?"]
 
 
 def releases(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:

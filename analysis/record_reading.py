@@ -69,8 +69,7 @@ def load(
     refuse_missing(name, absent, there.names)
     types = {c: there.type_of(its) for c, its in found.items()}
     taken = [
-        f"{quoted(there.own_name(found[c]))} AS {quoted(c)}" if c in found else f"NULL::DATE AS {c}"
-        for c in called
+        f"{quoted(there.own_name(found[c]))} AS {quoted(c)}" if c in found else f"NULL::DATE AS {c}" for c in called
     ]
     try:
         connection.execute(
@@ -124,9 +123,7 @@ def _same(name: str) -> str:
     return name.strip().casefold()
 
 
-def described(
-    connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFrame | Path
-) -> tuple[str, Described]:
+def described(connection: duckdb.DuckDBPyConnection, name: str, source: pd.DataFrame | Path) -> tuple[str, Described]:
     """Return how SQL calls a table, and its columns.
 
     Args:
@@ -250,13 +247,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def dates(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    column: str,
-    kind: str,
-    date_format: str | None,
-) -> str:
+def dates(connection: duckdb.DuckDBPyConnection, name: str, column: str, kind: str, date_format: str | None) -> str:
     """Return the expression of a column of dates of raw_<name>.
 
     Args:
@@ -289,13 +280,7 @@ def dates(
     return parsed
 
 
-def moments(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    column: str,
-    kind: str,
-    date_format: str | None,
-) -> str:
+def moments(connection: duckdb.DuckDBPyConnection, name: str, column: str, kind: str, date_format: str | None) -> str:
     """Return the expression of a column of local dates and times; arguments as `dates` has them.
 
     A date alone is its midnight; a time zone that a text names is left out, not converted.
@@ -321,9 +306,7 @@ def is_placeholder(day: str) -> str:
     return f"coalesce({day} IN ({_PLACEHOLDERS}), false)"
 
 
-def refuse_placeholders(
-    connection: duckdb.DuckDBPyConnection, name: str, column: str, day: str
-) -> None:
+def refuse_placeholders(connection: duckdb.DuckDBPyConnection, name: str, column: str, day: str) -> None:
     """Refuse dates that stand for "unknown" where nothing can be decided without the date.
 
     Args:
@@ -336,9 +319,7 @@ def refuse_placeholders(
         TableRefused: there is such a date.
     """
     what = f"{column} that stands for an unknown day"
-    expected = (
-        "the day, or an empty cell where there is none: without the day nobody can be followed"
-    )
+    expected = "the day, or an empty cell where there is none: without the day nobody can be followed"
     refuse_rows(connection, name, is_placeholder(day), what, expected, shown=column)
 
 
@@ -369,9 +350,7 @@ def numbers(connection: duckdb.DuckDBPyConnection, name: str, column: str, kind:
     return number
 
 
-def words(
-    connection: duckdb.DuckDBPyConnection, name: str, column: str, known: Mapping[str, str]
-) -> str:
+def words(connection: duckdb.DuckDBPyConnection, name: str, column: str, known: Mapping[str, str]) -> str:
     """Return the expression of a column of a few words, in any case; null where it is unknown.
 
     Args:

@@ -78,15 +78,9 @@ class _Kind:
 _PERSON: Final = "participant_id"
 _ENDED: Final = ("death_date", "ltfu_date")
 _KINDS: Final = {
-    "events": _Kind(
-        ("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)
-    ),
+    "events": _Kind(("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)),
     "ends": _Kind(
-        ("end_date",),
-        ("region", "source", "release"),
-        ("release",),
-        "region || ' ' || source",
-        ("end_date",),
+        ("end_date",), ("region", "source", "release"), ("release",), "region || ' ' || source", ("end_date",)
     ),
     "deaths": _Kind(_ENDED, (_PERSON,), _ENDED, _PERSON, _ENDED),
     "encounters": _Kind(("date",), (_PERSON,)),
@@ -94,9 +88,7 @@ _KINDS: Final = {
 }
 
 
-def read_tables(
-    connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules
-) -> None:
+def read_tables(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
     """Make the tables of which follow-up is built.
 
     These are persons, events, event_people, ends, encounters, history_starts (the last two empty
@@ -126,9 +118,7 @@ def read_tables(
             connection.execute(made)
         else:
             _read(connection, name, given, tables)
-    connection.execute(
-        "CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events"
-    )
+    connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
     _read_ecgs(connection, tables, rules)
 
 
@@ -143,9 +133,7 @@ _EMPTY: Final = {
 }
 
 
-def _read_persons(
-    connection: duckdb.DuckDBPyConnection, people: People, rules: FollowUpRules
-) -> None:
+def _read_persons(connection: duckdb.DuckDBPyConnection, people: People, rules: FollowUpRules) -> None:
     is_by_size = rules.max_days_body_size is not None
     is_by_age = rules.time_scale == "attained_age"
     needed = [_PERSON, "region"]
@@ -170,16 +158,12 @@ def _read_persons(
     refuse_rows(connection, "persons", f"{_PERSON} IS NULL", f"no {_PERSON}", "one in each row")
     for name in _ENDED:
         refuse_placeholders(connection, "persons", name, name)
-    connection.execute(
-        "CREATE TEMP TABLE persons AS SELECT * EXCLUDE (row_number) FROM raw_persons"
-    )
+    connection.execute("CREATE TEMP TABLE persons AS SELECT * EXCLUDE (row_number) FROM raw_persons")
     connection.execute("DROP TABLE raw_persons")
     refuse_repeated(connection, "persons", _PERSON)
 
 
-def _read(
-    connection: duckdb.DuckDBPyConnection, name: str, source: _Source, tables: RecordTables
-) -> None:
+def _read(connection: duckdb.DuckDBPyConnection, name: str, source: _Source, tables: RecordTables) -> None:
     kind, date_format = _KINDS[name], tables.date_formats.get(name)
     own = tables.columns.get(name, {})
     found = load(connection, name, source, [*kind.texts, *kind.dates], kind.optional, own)
@@ -216,9 +200,7 @@ def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _read_ecgs(
-    connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules
-) -> None:
+def _read_ecgs(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
     af = any(outcome.af_on_ecg for outcome in rules.outcomes)
     needed = ["participant_id", "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
     needed += ["quality_flags"] if rules.exclude_flags else []

@@ -50,12 +50,7 @@ class Repeatability:
 
 
 def repeatability(
-    table: pd.DataFrame,
-    *,
-    value: str,
-    person: str,
-    confidence: float = 0.95,
-    missing: Missing = "refuse",
+    table: pd.DataFrame, *, value: str, person: str, confidence: float = 0.95, missing: Missing = "refuse"
 ) -> Repeatability:
     """Estimate intraclass correlation and within-person standard deviation.
 
@@ -94,8 +89,7 @@ def repeatability(
     n_single = int((sizes == 1).sum())
     if (sizes > 1).sum() < 2:
         raise TableRefused(
-            f"{int((sizes > 1).sum())} people have two values of {value!r} or more, expected two "
-            "people at least"
+            f"{int((sizes > 1).sum())} people have two values of {value!r} or more, expected two people at least"
         )
     _, codes = np.unique(codes[repeated], return_inverse=True)
     return _of(values[repeated], codes, confidence, n_single, columns.n_dropped_missing, value)
@@ -116,9 +110,7 @@ def _of(
     between = float(np.sum(sizes * means**2)) / (k - 1)
     within = float(np.sum((centred - means[codes]) ** 2)) / (n - k)
     if not within > 0:
-        raise TableRefused(
-            f"values of {name!r} do not vary within people, expected them to; are the rows copies?"
-        )
+        raise TableRefused(f"values of {name!r} do not vary within people, expected them to; are the rows copies?")
     n0 = (n - float(np.sum(sizes**2)) / n) / (k - 1)
     tail = 0.5 + confidence / 2
     f = between / within
@@ -127,9 +119,16 @@ def _of(
     squares = within * (n - k)
     sd = np.sqrt(within)
     return Repeatability(
-        icc=float(icc), icc_lo=float(lo), icc_hi=float(hi), within_sd=float(sd),
+        icc=float(icc),
+        icc_lo=float(lo),
+        icc_hi=float(hi),
+        within_sd=float(sd),
         within_sd_lo=float(np.sqrt(squares / stats.chi2.ppf(tail, n - k))),
         within_sd_hi=float(np.sqrt(squares / stats.chi2.ppf(1 - tail, n - k))),
-        repeatability=float(_REPEATABILITY * sd), n_people=int(k), n_values=int(n),
-        n_single=n_single, confidence=confidence, n_dropped_missing=n_dropped,
-    )  # fmt: skip
+        repeatability=float(_REPEATABILITY * sd),
+        n_people=int(k),
+        n_values=int(n),
+        n_single=n_single,
+        confidence=confidence,
+        n_dropped_missing=n_dropped,
+    )

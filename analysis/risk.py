@@ -8,12 +8,7 @@ uncensored outcome in `analysis.net_benefit`.
 from analysis.e_value import EValue, e_value
 from analysis.pseudo_values import pseudo_values
 from analysis.reclassification import CategoryNri, category_nri
-from analysis.risk_calibration import (
-    GroupCalibration,
-    ObservedExpected,
-    calibration_by_group,
-    observed_expected,
-)
+from analysis.risk_calibration import GroupCalibration, ObservedExpected, calibration_by_group, observed_expected
 from analysis.smooth_calibration import SmoothCalibration, smooth_calibration
 from analysis.time_dependent_accuracy import BrierScore, TimeDependentAuc, auc_at, brier_score
 

@@ -123,9 +123,8 @@ def observed_expected(
     names = risk_names(risk, duration, event)
     columns = used_columns(table, [duration, event, *names], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     observed = _observed(outcome, np.zeros(columns.n, dtype=np.int64), ci, confidence).iloc[0]
     rows = [_ratio(columns, name, observed, z) for name in names]
     return ObservedExpected(
@@ -214,9 +213,8 @@ def calibration_by_group(
     names = risk_names(risk, duration, event)
     columns = used_columns(table, [duration, event, *names], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     parts, warnings = [], list(outcome.warnings())
     for name in names:
         values = read_risk(columns, name)
@@ -242,25 +240,26 @@ def _of_groups(part: pd.DataFrame, name: str, at: float, n_groups: int) -> list[
     short = part.loc[part["last_exit"] < at, "group"].tolist()
     if short:
         warnings.append(
-            f"column {name!r}: follow-up of groups {short} ends before {at:g}; their observed risk "
-            "is that at its end"
+            f"column {name!r}: follow-up of groups {short} ends before {at:g}; their observed risk is that at its end"
         )
     return warnings
 
 
-def _by_group(
-    outcome: Outcome, values: Floats, n_groups: int, ci: CiKind, confidence: float
-) -> pd.DataFrame:
+def _by_group(outcome: Outcome, values: Floats, n_groups: int, ci: CiKind, confidence: float) -> pd.DataFrame:
     cuts = np.unique(np.quantile(values, np.arange(1, n_groups) / n_groups))
     _, group = np.unique(np.searchsorted(cuts, values, side="left"), return_inverse=True)
     observed = _observed(outcome, group, ci, confidence)
-    made = pd.DataFrame(
-        {"group": group + 1, "risk": values, "case": outcome.cases, "exit": outcome.exits}
-    ).groupby("group")
+    made = pd.DataFrame({"group": group + 1, "risk": values, "case": outcome.cases, "exit": outcome.exits}).groupby(
+        "group"
+    )
     found = made.agg(
-        n=("risk", "size"), n_events=("case", "sum"), risk_min=("risk", "min"),
-        risk_max=("risk", "max"), expected=("risk", "mean"), last_exit=("exit", "max"),
-    )  # fmt: skip
+        n=("risk", "size"),
+        n_events=("case", "sum"),
+        risk_min=("risk", "min"),
+        risk_max=("risk", "max"),
+        expected=("risk", "mean"),
+        last_exit=("exit", "max"),
+    )
     return found.reset_index().assign(
         observed=observed["cumulative_incidence"].to_numpy(),
         se=observed["se"].to_numpy(),
@@ -269,13 +268,9 @@ def _by_group(
     )
 
 
-def _observed(
-    outcome: Outcome, group: NDArray[np.int64], ci: CiKind, confidence: float
-) -> pd.DataFrame:
+def _observed(outcome: Outcome, group: NDArray[np.int64], ci: CiKind, confidence: float) -> pd.DataFrame:
     """Cumulative incidence of the event of interest at the horizon, one row a group."""
     people = pd.DataFrame({"exit": outcome.exits, "status": outcome.statuses, "g": group})
-    curves = cumulative_incidence(
-        people, duration="exit", event="status", by="g", ci=ci, confidence=confidence
-    )
+    curves = cumulative_incidence(people, duration="exit", event="status", by="g", ci=ci, confidence=confidence)
     read = curves.at([outcome.at])
     return read[read["cause"] == 1].sort_values("g")

@@ -87,20 +87,13 @@ def risk_names(risk: str | Sequence[str], duration: str, event: str) -> tuple[st
     roles = sorted({duration, event} & set(names))
     if roles or duration == event:
         raise ValueError(
-            f"column {(roles or [event])[0]!r} is given in two roles, expected duration, event "
-            "and risk to differ"
+            f"column {(roles or [event])[0]!r} is given in two roles, expected duration, event and risk to differ"
         )
     return names
 
 
 def read_outcome(
-    columns: Columns,
-    *,
-    duration: str,
-    event: str,
-    at: float,
-    event_of_interest: int,
-    causes: Sequence[int],
+    columns: Columns, *, duration: str, event: str, at: float, event_of_interest: int, causes: Sequence[int]
 ) -> Outcome:
     """Read follow-up, and check the horizon.
 
@@ -124,8 +117,7 @@ def read_outcome(
     exits = columns.times(duration)
     if exits.max() < at:
         raise TableRefused(
-            f"column {duration!r} ends at {exits.max():g}, expected follow-up to at={at:g}; "
-            "choose an earlier horizon"
+            f"column {duration!r} ends at {exits.max():g}, expected follow-up to at={at:g}; choose an earlier horizon"
         )
     given = columns.statuses(event, codes)
     statuses = np.where(given == 0, 0, np.where(given == event_of_interest, 1, 2))
@@ -147,7 +139,9 @@ def read_risk(columns: Columns, name: str) -> Floats:
     """
     values = columns.numbers(name)
     columns.refuse(
-        name, (values < 0) | (values > 1), "values outside 0 to 1",
+        name,
+        (values < 0) | (values > 1),
+        "values outside 0 to 1",
         "a probability, not a score; turn it into a risk at the horizon first",
-    )  # fmt: skip
+    )
     return values

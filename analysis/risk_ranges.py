@@ -226,25 +226,19 @@ def risk_ranges(
     )
 
 
-def _pieces(
-    first_events: Integers, counts: Integers, stratum: Integers, strata_ends: Integers
-) -> _Pieces:
+def _pieces(first_events: Integers, counts: Integers, stratum: Integers, strata_ends: Integers) -> _Pieces:
     n_strata, n_times = len(strata_ends) - 1, len(counts)
     size = n_strata + 2 * n_times
     of_events = np.arange(n_times) * 2 + stratum[first_events] + 1
     begins = np.empty(size, dtype=np.int64)
-    begins[np.arange(n_strata) + 2 * strata_ends[:-1]] = np.searchsorted(
-        stratum, np.arange(n_strata)
-    )
+    begins[np.arange(n_strata) + 2 * strata_ends[:-1]] = np.searchsorted(stratum, np.arange(n_strata))
     begins[of_events] = first_events
     begins[of_events + 1] = first_events + counts
     empty = np.flatnonzero(np.diff(begins, append=len(stratum)) == 0)
     return _Pieces(begins[begins < len(stratum)], empty, of_events, size)
 
 
-def _first_after(
-    times: Floats, strata_ends: Integers, stratum: Integers, values: Floats
-) -> Integers:
+def _first_after(times: Floats, strata_ends: Integers, stratum: Integers, values: Floats) -> Integers:
     """Index of the first event time of the own stratum that is later than each value."""
     bounds = np.searchsorted(stratum, np.arange(len(strata_ends)))
     found = np.empty(len(values), dtype=np.int64)

@@ -92,15 +92,11 @@ def censoring_curve(sets: RiskSets, *, events_first: bool = True) -> CensoringCu
         The curve, at each exit time.
     """
     at_risk = sets.n_at_risk - sets.n_events.sum(axis=1) * events_first
-    hazard = np.divide(
-        sets.n_censored, at_risk, out=np.zeros_like(at_risk), where=sets.n_censored > 0
-    )
+    hazard = np.divide(sets.n_censored, at_risk, out=np.zeros_like(at_risk), where=sets.n_censored > 0)
     return CensoringCurve(at_risk, hazard, np.cumprod(1 - hazard, dtype=np.float64))
 
 
-def step_values(
-    times: Floats, values: Floats, at: Floats, *, start: float, left: bool = False
-) -> Floats:
+def step_values(times: Floats, values: Floats, at: Floats, *, start: float, left: bool = False) -> Floats:
     """Read a right-continuous step function.
 
     Args:

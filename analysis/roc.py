@@ -198,12 +198,7 @@ def binary_c_statistic(
 
 
 def compare_auroc(
-    table: pd.DataFrame,
-    *,
-    label: str,
-    markers: Sequence[str],
-    confidence: float = 0.95,
-    missing: Missing = "refuse",
+    table: pd.DataFrame, *, label: str, markers: Sequence[str], confidence: float = 0.95, missing: Missing = "refuse"
 ) -> DiscriminationComparison:
     """Compare the AUROC of two or more markers on the same people by DeLong's paired test.
 
@@ -237,12 +232,7 @@ def compare_auroc(
 
 
 def compare_binary_c_statistic(
-    table: pd.DataFrame,
-    *,
-    label: str,
-    markers: Sequence[str],
-    confidence: float = 0.95,
-    missing: Missing = "refuse",
+    table: pd.DataFrame, *, label: str, markers: Sequence[str], confidence: float = 0.95, missing: Missing = "refuse"
 ) -> DiscriminationComparison:
     """Compare (sensitivity + specificity) / 2 of yes/no markers on the same people by DeLong.
 
@@ -268,9 +258,7 @@ def compare_binary_c_statistic(
     return _compare(table, label, markers, confidence, missing, yes_no=True)
 
 
-def roc_curve(
-    table: pd.DataFrame, *, label: str, marker: str, missing: Missing = "refuse"
-) -> RocCurve:
+def roc_curve(table: pd.DataFrame, *, label: str, marker: str, missing: Missing = "refuse") -> RocCurve:
     """Return the points of the empirical ROC curve, one for each distinct value and one more.
 
     People of the same value change sides together, so ties between the classes give sloped lines.
@@ -338,20 +326,14 @@ def _by_group(
         row, said = _one(values[group.rows], positive[group.rows], marker, z, yes_no=yes_no)
         rows.append(row)
         warnings += [group.says(message) for message in said]
-    return Discrimination(
-        tidy_frame(groups, rows, by), confidence, columns.n_dropped_missing, tuple(warnings)
-    )
+    return Discrimination(tidy_frame(groups, rows, by), confidence, columns.n_dropped_missing, tuple(warnings))
 
 
-def _one(
-    values: Floats, positive: Flags, marker: str, z: float, *, yes_no: bool
-) -> tuple[dict[str, Any], list[str]]:
+def _one(values: Floats, positive: Flags, marker: str, z: float, *, yes_no: bool) -> tuple[dict[str, Any], list[str]]:
     """Return the row of one group, and what to say about it."""
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive
-    row: dict[str, Any] = {
-        "marker": marker, "n": positive.size, "n_positive": n_positive, "n_negative": n_negative,
-    }  # fmt: skip
+    row: dict[str, Any] = {"marker": marker, "n": positive.size, "n_positive": n_positive, "n_negative": n_negative}
     name = "c" if yes_no else "auc"
     if n_positive and n_negative:
         areas, covariance = delong(values[None, :], positive)
@@ -371,9 +353,7 @@ def _limits(name: str, area: float, se: float, z: float) -> dict[str, float]:
     return {name: area, "se": se, f"{name}_lo": lo, f"{name}_hi": hi}
 
 
-def _warnings(
-    marker: str, values: Floats, positive: Flags, area: float, se: float, *, yes_no: bool
-) -> list[str]:
+def _warnings(marker: str, values: Floats, positive: Flags, area: float, se: float, *, yes_no: bool) -> list[str]:
     said = []
     if values.min() == values.max():
         said.append(
@@ -404,13 +384,7 @@ def _warnings(
 
 
 def _compare(
-    table: pd.DataFrame,
-    label: str,
-    markers: Sequence[str],
-    confidence: float,
-    missing: Missing,
-    *,
-    yes_no: bool,
+    table: pd.DataFrame, label: str, markers: Sequence[str], confidence: float, missing: Missing, *, yes_no: bool
 ) -> DiscriminationComparison:
     z = normal_quantile(confidence)
     markers = named_columns(markers, "markers", at_least=2)
@@ -445,9 +419,7 @@ def _compare(
     )
 
 
-def _pair(
-    markers: Sequence[str], areas: Floats, covariance: Floats, z: float, a: int, b: int
-) -> dict[str, Any]:
+def _pair(markers: Sequence[str], areas: Floats, covariance: Floats, z: float, a: int, b: int) -> dict[str, Any]:
     difference = float(areas[a] - areas[b])
     variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
     # Rounding leaves about 1e-17 of a variance that is 0.

@@ -112,17 +112,14 @@ def smooth_calibration(
     names = risk_names(risk, duration, event)
     columns = used_columns(table, [duration, event, *names], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     pseudo = jackknife(outcome).values
     fits = [_smooth(columns, name, pseudo, n_knots, n_grid, z) for name in names]
     return SmoothCalibration(
         curve=pd.concat([fit.curve for fit in fits], ignore_index=True),
         indices=pd.DataFrame([fit.indices for fit in fits]),
-        knots=pd.DataFrame(
-            [{"model": n, "knots": f.knots} for n, f in zip(names, fits, strict=True)]
-        ),
+        knots=pd.DataFrame([{"model": n, "knots": f.knots} for n, f in zip(names, fits, strict=True)]),
         smoother=SMOOTHER,
         at=outcome.at,
         n=columns.n,
@@ -140,14 +137,14 @@ class _Smooth:
     warnings: tuple[str, ...]
 
 
-def _smooth(
-    columns: Columns, name: str, pseudo: Floats, n_knots: int, n_grid: int, z: float
-) -> _Smooth:
+def _smooth(columns: Columns, name: str, pseudo: Floats, n_knots: int, n_grid: int, z: float) -> _Smooth:
     risk = read_risk(columns, name)
     columns.refuse(
-        name, (risk <= 0) | (risk >= 1), "risks of exactly 0 or 1",
+        name,
+        (risk <= 0) | (risk >= 1),
+        "risks of exactly 0 or 1",
         "risks above 0 and below 1, for log(-log(1 - risk)); leave these rows out and count them",
-    )  # fmt: skip
+    )
     columns.varying_numbers(name)
     scaled, label = _cloglog(risk), f"log(-log(1 - {name}))"
     spline = restricted_cubic_spline(pd.DataFrame({label: scaled}), column=label, n_knots=n_knots)
@@ -166,10 +163,13 @@ def _smooth(
     away = np.abs(np.clip(fitted, 0, 1) - risk)
     half, most = np.quantile(away, [0.5, 0.9])
     curve = {
-        "model": name, "risk": grid, "observed": np.clip(observed, 0, 1), "se": se,
+        "model": name,
+        "risk": grid,
+        "observed": np.clip(observed, 0, 1),
+        "se": se,
         "observed_lo": np.clip(observed - z * se, 0, 1),
         "observed_hi": np.clip(observed + z * se, 0, 1),
-    }  # fmt: skip
+    }
     text = f"column {name!r}: the curve leaves 0 to 1 for {outside} people and is cut off there"
     return _Smooth(
         pd.DataFrame(curve),

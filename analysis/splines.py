@@ -77,20 +77,14 @@ class RestrictedCubicSpline:
             return np.clip(values - knot, 0, None) ** 3
 
         bends = [
-            cube(knot)
-            - cube(before) * (last - knot) / (last - before)
-            + cube(last) * (before - knot) / (last - before)
+            cube(knot) - cube(before) * (last - knot) / (last - before) + cube(last) * (before - knot) / (last - before)
             for knot in knots[:-2]
         ]
         return np.column_stack([values, *(bend / (last - knots[0]) ** 2 for bend in bends)])
 
 
 def restricted_cubic_spline(
-    table: pd.DataFrame,
-    *,
-    column: str,
-    n_knots: int = 4,
-    knots: Sequence[float] | None = None,
+    table: pd.DataFrame, *, column: str, n_knots: int = 4, knots: Sequence[float] | None = None
 ) -> RestrictedCubicSpline:
     """Choose the knots of a restricted cubic spline, to be kept with the result.
 

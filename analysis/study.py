@@ -17,14 +17,7 @@ from analysis.study_settings import Columns, PersonsLayout, Study, refuse_unknow
 from analysis.wide_records import event_records
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
-from lvm_core.tables import (
-    CmrExaminations,
-    People,
-    PeopleList,
-    judge_people,
-    read_code_table,
-    read_people_list,
-)
+from lvm_core.tables import CmrExaminations, People, PeopleList, judge_people, read_code_table, read_people_list
 from lvm_core.tables.layout import READ, date_format_problem
 from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
@@ -121,9 +114,7 @@ def _layout_of_file(path: Path) -> PersonsLayout:
     try:
         text, _ = decode(path.read_bytes(), str(path))
     except OSError as error:
-        raise UsageError(
-            f"the layout {path} of the participants cannot be read: {error}"
-        ) from error
+        raise UsageError(f"the layout {path} of the participants cannot be read: {error}") from error
     layout = parse_settings(text, PersonsLayout, str(path))
     if layout.file is not None:
         raise UsageError(f"{path} is a layout file that names another, {layout.file}; write it out")
@@ -166,9 +157,8 @@ def read_inputs(study: Study) -> StudyInputs:
     cmr = None
     if study.inputs.cmr is not None:
         cmr = read_examinations(
-            study.inputs.cmr, columns=study.columns.cmr,
-            date_format=study.date_formats.get("cmr"), called="inputs.cmr",
-        )  # fmt: skip
+            study.inputs.cmr, columns=study.columns.cmr, date_format=study.date_formats.get("cmr"), called="inputs.cmr"
+        )
     readings = [*people.notes, *(note for own in lists.values() for note in own.notes)]
     return StudyInputs(
         people=people,
@@ -209,9 +199,7 @@ def _accepted(problems: Sequence[str]) -> list[str]:
         text = in_words_of_studies(problem)
         for median, words in _MEDIANS.items():
             text = re.sub(median, words, text)
-        sentences.append(
-            f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
-        )
+        sentences.append(f"the participants as a whole look wrong, and accept_people goes on with them: {text}")
     return sentences
 
 
@@ -227,9 +215,7 @@ def study_people(study: Study) -> People:
     asked |= {one.name: layout.names_of(one.name) for one in study.covariates}
     if study.household is not None:
         asked[study.household] = (study.household,)
-    absent = [
-        " or ".join(names) for names in asked.values() if people.raw.find_first(names) is None
-    ]
+    absent = [" or ".join(names) for names in asked.values() if people.raw.find_first(names) is None]
     if absent:
         raise UsageError(
             f"participants have no column {', '.join(absent)}, which covariates, household or "
@@ -245,9 +231,10 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
         UsageError: a list cannot be read, or a row of it names an ECG and no person.
     """
     given = {
-        "inputs.withdrawn": study.inputs.withdrawn, "inputs.excluded": study.inputs.excluded,
+        "inputs.withdrawn": study.inputs.withdrawn,
+        "inputs.excluded": study.inputs.excluded,
         "training.exclude_ids": study.training.exclude_ids,
-    }  # fmt: skip
+    }
     return {name: _people_list(name, path) for name, path in given.items() if path is not None}
 
 
@@ -305,10 +292,9 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
         rules=study.rules(),
         withdrawn=withdrawn,
         excluded=[person for own in others for person in own],
-        date_formats={name: study.date_formats[name] for name in tables
-                      if name in study.date_formats},
+        date_formats={name: study.date_formats[name] for name in tables if name in study.date_formats},
         columns={name: study.columns.of(name) for name in tables},
-    )  # fmt: skip
+    )
     everybody = set(found.people["participant_id"])
     idle = [
         text

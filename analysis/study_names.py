@@ -27,18 +27,48 @@ COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "cmr": _PERSON | {"cmr_date", "lvm_cmr_g"},
     "encounters": _PERSON | {"date"},
     "history_starts": _PERSON | {"start_date"},
-}  # fmt: skip
+}
 """What is read of each table, by our names; participants have their covariates besides."""
 
 # Columns that the analysis adds to the rows of people, whose names no covariate may have.
-_MADE: Final = frozenset({
-    "exposure", "mass_g", "index_g_m2", "lvh", "lvh_group", "quartile", "quartile_median",
-    "exposure_in_sd_of_sex", "age_band", "bmi_class", "lvm_ecg_only_g", "lvmi_cmr_g_m2",
-    "household_id", "person", "group", "index_date", "eligible", "history_days", "body_size_far",
-    "entry_age_days", "exit_age_days", "time_days", "years", "exit_date", "outcome", "excluded",
-    "status", "status_code", "event", "end_reason", "placeholder_date", "event_after_death",
-    "af_on_ecg", "imaged",
-})  # fmt: skip
+_MADE: Final = frozenset(
+    {
+        "exposure",
+        "mass_g",
+        "index_g_m2",
+        "lvh",
+        "lvh_group",
+        "quartile",
+        "quartile_median",
+        "exposure_in_sd_of_sex",
+        "age_band",
+        "bmi_class",
+        "lvm_ecg_only_g",
+        "lvmi_cmr_g_m2",
+        "household_id",
+        "person",
+        "group",
+        "index_date",
+        "eligible",
+        "history_days",
+        "body_size_far",
+        "entry_age_days",
+        "exit_age_days",
+        "time_days",
+        "years",
+        "exit_date",
+        "outcome",
+        "excluded",
+        "status",
+        "status_code",
+        "event",
+        "end_reason",
+        "placeholder_date",
+        "event_after_death",
+        "af_on_ecg",
+        "imaged",
+    }
+)
 _NUMBERED: Final = re.compile(r"(product|level)_\d+")
 
 

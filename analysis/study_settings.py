@@ -19,9 +19,7 @@ from lvm_core.settings_text import StrictSettings
 from lvm_core.tables import PRESETS, ParticipantsLayout
 
 _Days = Annotated[int, Field(ge=0)]
-_Table = Literal[
-    "predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"
-]
+_Table = Literal["predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"]
 _RECALIBRATED: Final = frozenset(column.name for column in schemas.RECALIBRATED.columns)
 
 
@@ -204,9 +202,7 @@ class Hospital(_Strict):
 def _one_name_or_several(schema: dict[str, Any]) -> None:
     """Say in the JSON schema that a column may have one name, for editors."""
     several = schema["properties"]["columns"]["additionalProperties"]
-    schema["properties"]["columns"]["additionalProperties"] = {
-        "anyOf": [{"type": "string"}, several]
-    }
+    schema["properties"]["columns"]["additionalProperties"] = {"anyOf": [{"type": "string"}, several]}
 
 
 class PersonsLayout(ParticipantsLayout):
@@ -248,8 +244,7 @@ class Columns(_Strict):
     predictions: _Names = Field(default={})
     """Of the predictions."""
     persons: Annotated[
-        PersonsLayout,
-        BeforeValidator(_layout, json_schema_input_type=str | dict[str, str] | PersonsLayout),
+        PersonsLayout, BeforeValidator(_layout, json_schema_input_type=str | dict[str, str] | PersonsLayout)
     ] = PersonsLayout()
     """Of the participants, as `{region: centre_nation}`; or their layout, as
     `lvm-ai score --participants-layout` takes it: a preset (ukb, ukb-rap, omop), the path of a
@@ -352,9 +347,7 @@ class Study(_Strict):
         if len({name.casefold() for name in names}) != len(names):
             raise ValueError(f"outcomes are {', '.join(names)}, expected each once")
         if self.primary_outcome not in names:
-            raise ValueError(
-                f"primary_outcome is {self.primary_outcome!r}, expected one of {', '.join(names)}"
-            )
+            raise ValueError(f"primary_outcome is {self.primary_outcome!r}, expected one of {', '.join(names)}")
         if self.negative_control is not None and self.negative_control.name in names:
             raise ValueError(f"negative_control {self.negative_control.name!r} is an outcome too")
         return self
@@ -376,10 +369,7 @@ class Study(_Strict):
         if self.index.rule == "all" and self.time_scale == "attained_age":
             raise ValueError("index rule all goes with time_scale follow_up only")
         if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
-            raise ValueError(
-                "training.exclude_imaged_before needs inputs.cmr, whose dates tell who was imaged "
-                "when"
-            )
+            raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates tell who was imaged when")
         names = [covariate.name for covariate in self.covariates]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
@@ -420,9 +410,7 @@ class Study(_Strict):
     def rules(self) -> FollowUpRules:
         """Return the rules of follow-up."""
         outcomes = tuple(
-            OutcomeRule(
-                one.name, one.incident_sources, one.prevalent_sources, af_on_ecg=one.af_on_ecg
-            )
+            OutcomeRule(one.name, one.incident_sources, one.prevalent_sources, af_on_ecg=one.af_on_ecg)
             for one in self.all_outcomes
         )
         hospital = self.hospital

@@ -145,9 +145,8 @@ def brier_score(
     names = risk_names(risk, duration, event)
     columns = used_columns(table, [duration, event, *names], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     _refuse_one_class(outcome, event)
     censoring = censoring_weights(outcome)
     observed = float((censoring.weights * outcome.cases).sum() / columns.n)
@@ -218,9 +217,8 @@ def auc_at(
     names = risk_names(risk, duration, event)
     columns = used_columns(table, [duration, event, *names], missing=missing)
     outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest,
-        causes=causes,
-    )  # fmt: skip
+        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
+    )
     _refuse_one_class(outcome, event)
     censoring = censoring_weights(outcome)
     risks = np.stack([read_risk(columns, name) for name in names])
@@ -311,10 +309,15 @@ def _differences(names: Sequence[str], values: Floats, influence: Floats, z: flo
         statistic = difference / se if se > 0 else np.nan
         rows.append(
             {
-                "model_a": names[a], "model_b": names[b], "difference": difference, "se": se,
-                "difference_lo": difference - z * se, "difference_hi": difference + z * se,
-                "z": statistic, "p": 2 * float(stats.norm.sf(abs(statistic))),
+                "model_a": names[a],
+                "model_b": names[b],
+                "difference": difference,
+                "se": se,
+                "difference_lo": difference - z * se,
+                "difference_hi": difference + z * se,
+                "z": statistic,
+                "p": 2 * float(stats.norm.sf(abs(statistic))),
             }
-        )  # fmt: skip
+        )
     columns = ["model_a", "model_b", "difference", "se", "difference_lo", "difference_hi", "z", "p"]
     return pd.DataFrame(rows, columns=columns)

@@ -69,9 +69,7 @@ def event_records(path: Path, events_format: str) -> pd.DataFrame | Path:
     """
     readers = {"ukb_wide": wide_ukb_records, "ml4h": ml4h_records}
     if events_format not in EVENTS_FORMATS:
-        raise ValueError(
-            f"events_format is {events_format!r}, expected {', '.join(EVENTS_FORMATS)}"
-        )
+        raise ValueError(f"events_format is {events_format!r}, expected {', '.join(EVENTS_FORMATS)}")
     return readers[events_format](path) if events_format in readers else path
 
 
@@ -115,8 +113,7 @@ def wide_ukb_records(path: Path) -> pd.DataFrame:
         _check_wide(connection, path)
         systems = {field: (system, source) for field, (_, system, source) in _FIELDS.items()}
         named = pd.DataFrame(
-            [(field, *names) for field, names in systems.items()],
-            columns=["field", "system", "source"],
+            [(field, *names) for field, names in systems.items()], columns=["field", "system", "source"]
         )
         connection.register("named", named)
         return _frame(connection, _WIDE)
@@ -151,8 +148,7 @@ def ml4h_records(path: Path) -> pd.DataFrame:
             raise TableRefused(f"{path} has no {', '.join(suffixes)}, expected tables of ml4h")
     with duckdb.connect() as connection:
         connection.execute(
-            "CREATE TEMP TABLE long (participant_id VARCHAR, code VARCHAR, has VARCHAR, "
-            "date VARCHAR, excluded VARCHAR)"
+            "CREATE TEMP TABLE long (participant_id VARCHAR, code VARCHAR, has VARCHAR, date VARCHAR, excluded VARCHAR)"
         )
         for file in files:
             _add_ml4h(connection, file)
@@ -213,8 +209,7 @@ def _pairs(path: Path, types: dict[str, str]) -> Iterator[_Pair]:
             )
         if field != _SELF_REPORT and not types[column].startswith("VARCHAR"):
             raise TableRefused(
-                f"{path} has {types[column]} in {column}, which loses leading zeros of codes; "
-                "expected text"
+                f"{path} has {types[column]} in {column}, which loses leading zeros of codes; expected text"
             )
         yield _Pair(field, column, date, visit if field == _SELF_REPORT else None)
 
@@ -228,8 +223,7 @@ def _places(path: Path, types: dict[str, str]) -> dict[_Place, str]:
         if match is None:
             if known.search(name):
                 raise TableRefused(
-                    f"{path} has a column {name!r}, expected a form such as 41270-0.0, "
-                    "f.41270.0.0 or p20002_i0_a0"
+                    f"{path} has a column {name!r}, expected a form such as 41270-0.0, f.41270.0.0 or p20002_i0_a0"
                 )
             continue
         parts = match.groupdict()
@@ -253,11 +247,7 @@ def _check_wide(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "ICD-9 codes that went through numbers, as 4280.0",
             "codes as UK Biobank writes them, as 4280",
         ),
-        (
-            f"field <> {_SELF_REPORT} AND {_is_no_date('date')}",
-            "dates of another format",
-            "YYYY-MM-DD",
-        ),
+        (f"field <> {_SELF_REPORT} AND {_is_no_date('date')}", "dates of another format", "YYYY-MM-DD"),
         (_is_no_date("visit"), "days of visits of another format", "YYYY-MM-DD"),
         (
             f"field = {_SELF_REPORT} AND date IS NOT NULL AND coalesce(try_cast(date AS DOUBLE) "
@@ -304,8 +294,7 @@ def _add_ml4h(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         _refuse(connection, path, condition, what, expected, shown, table="one")
     # Where it is not known whether there is the disease, the date is of the exclusion.
     connection.execute(
-        "INSERT INTO long SELECT participant_id, code, has, "
-        "CASE WHEN has = '1' THEN date END, excluded FROM one"
+        "INSERT INTO long SELECT participant_id, code, has, CASE WHEN has = '1' THEN date END, excluded FROM one"
     )
 
 
@@ -325,9 +314,7 @@ def _text(column: str | None) -> str:
 def _number(column: str) -> str:
     """The text of a column of 0 and 1, which tables with gaps write as 1.0 or true."""
     text = f"lower({_text(column)})"
-    return (
-        f"CASE {text} WHEN 'true' THEN '1' WHEN 'false' THEN '0' ELSE replace({text}, '.0', '') END"
-    )
+    return f"CASE {text} WHEN 'true' THEN '1' WHEN 'false' THEN '0' ELSE replace({text}, '.0', '') END"
 
 
 def _is_no_date(column: str) -> str:
@@ -351,8 +338,7 @@ def _refuse(
     if rows:
         examples = ", ".join(str(row[0]) for row in rows if row[0])
         raise TableRefused(
-            f"{path} has {what} in {rows[0][1]} records{f' ({examples})' if examples else ''}; "
-            f"expected {expected}"
+            f"{path} has {what} in {rows[0][1]} records{f' ({examples})' if examples else ''}; expected {expected}"
         )
 
 

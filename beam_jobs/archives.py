@@ -31,9 +31,7 @@ from lvm_core.formats.read import MAX_RECORD_BYTES
 MAX_RATIO: Final = 200
 _ZIP: Final = (".zip",)
 _TAR: Final = (".tar",)
-_TAR_STREAM: Final = (
-    ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz",
-)  # fmt: skip
+_TAR_STREAM: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _SINGLE: Final = (".gz", ".bz2", ".xz")
 # Archives of other kinds, and files of other compressors that may be one.
 _UNREAD: Final = re.compile(
@@ -42,16 +40,22 @@ _UNREAD: Final = re.compile(
     r"|\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$"
 )
 # One file of an ECG that another compressor packed: it counts as one.
-_ONE_PACKED_FILE: Final = re.compile(
-    r"\.(?:xml|hea|dat|mat|dcm|scp|csv|json)\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$"
-)
+_ONE_PACKED_FILE: Final = re.compile(r"\.(?:xml|hea|dat|mat|dcm|scp|csv|json)\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$")
 _MAX_TAR_HEADER_BYTES: Final = 1_000_000  # of a long name, in a member of its own
 _MAX_LINK_BYTES: Final = 4096  # PATH_MAX of Linux
 _LZMA_MEMORY_BYTES: Final = 150_000_000  # xz -9 asks for 65 MB
 _DAMAGE: Final = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError,
-    NotImplementedError, RuntimeError, OSError, ValueError, OverflowError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    OverflowError,
+)
 _ENCRYPTED_FLAG: Final = 1
 _SIZE_AT_END_FLAG: Final = 2
 
@@ -115,8 +119,7 @@ def unpack_single(path: str, data: bytes) -> bytes:
             content = stream.read(MAX_RECORD_BYTES + 1)
     except _DAMAGE as error:
         raise EcgRejected(
-            RejectReason.UNREADABLE,
-            f"compressed file cannot be unpacked ({type(error).__name__}); copy it again",
+            RejectReason.UNREADABLE, f"compressed file cannot be unpacked ({type(error).__name__}); copy it again"
         ) from error
     return _within_limit(content)
 
@@ -137,9 +140,7 @@ def list_members(storage: Storage, uri: str) -> list[Member]:
         raise _damaged(error) from error
 
 
-def read_members(
-    storage: Storage, uri: str, names: Collection[str]
-) -> Iterator[tuple[str, bytes | EcgRejected]]:
+def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator[tuple[str, bytes | EcgRejected]]:
     """Yield (name, bytes) of the wanted members, in the archive's order; hard links come last.
 
     A member that is damaged comes as its `EcgRejected` in place of bytes. When the archive itself
@@ -193,8 +194,7 @@ def _refusal(size: int, packed: int | None = None) -> str | None:
 def _within_limit(data: bytes) -> bytes:
     if len(data) > MAX_RECORD_BYTES:
         raise EcgRejected(
-            RejectReason.UNREADABLE,
-            f"content has more than {MAX_RECORD_BYTES} bytes when it is unpacked, the limit",
+            RejectReason.UNREADABLE, f"content has more than {MAX_RECORD_BYTES} bytes when it is unpacked, the limit"
         )
     return data
 
@@ -234,9 +234,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> FileKind:
     return kind_of_mode(mode) if stat.S_IFMT(mode) else FileKind.FILE
 
 
-def _zip_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, files: Collection[str], overlaps: bool
-) -> Member:
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, files: Collection[str], overlaps: bool) -> Member:
     kind = _zip_kind(info)
     refused = _refusal(info.file_size, info.compress_size)
     if overlaps:
@@ -328,9 +326,12 @@ def _bounded(unpacker: _Decompressor, packed: IO[bytes], limit: int) -> bytes:
 
 
 _TAR_HEADERS: Final = (
-    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
-)  # fmt: skip
+)
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
@@ -379,16 +380,12 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
     `tarfile` takes an archive that breaks off, or goes on with a damaged header, for a complete
     one. Names are UTF-8 in any locale; other bytes are surrogate escapes.
     """
-    names: dict[str, Any] = {
-        "tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape",
-    }  # fmt: skip
+    names: dict[str, Any] = {"tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape"}
     if is_streamed(uri):
         with _decompressed(stream, uri) as unpacked:
             blocks = _LastBlock(unpacked)
             stream_of_blocks = cast(IO[bytes], blocks)
-            with tarfile.open(
-                fileobj=stream_of_blocks, mode="r|", bufsize=tarfile.BLOCKSIZE, **names
-            ) as archive:
+            with tarfile.open(fileobj=stream_of_blocks, mode="r|", bufsize=tarfile.BLOCKSIZE, **names) as archive:
                 yield archive
             _require_end_mark(blocks.last, unpacked)
         return

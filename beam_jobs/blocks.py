@@ -94,9 +94,7 @@ def counts_of(rows: Sequence[EcgRow]) -> NDArray[np.int16]:
             row.counts.base is whole
             and row.counts.strides == whole.strides[1:]
             and _address(row.counts) == _address(whole) + at
-            for row, at in zip(
-                rows, range(start * whole.strides[0], whole.nbytes, whole.strides[0]), strict=False
-            )
+            for row, at in zip(rows, range(start * whole.strides[0], whole.nbytes, whole.strides[0]), strict=False)
         ):
             return np.asarray(part)
     return np.stack([row.counts for row in rows])
@@ -126,9 +124,7 @@ def row_of(
 ) -> EcgRow:
     """Return the row of a recording that a device file or a layout gave."""
     measured = ecg.measurements
-    amplitudes = tuple(
-        np.nan if (value := getattr(measured, name)) is None else value for name in AMPLITUDES
-    )
+    amplitudes = tuple(np.nan if (value := getattr(measured, name)) is None else value for name in AMPLITUDES)
     return EcgRow(
         ecg_id=ecg_id,
         counts=canonical.counts,
@@ -155,9 +151,7 @@ def reject_of(
     n_ecgs: int | None = 1,
 ) -> Reject:
     """Return the reject row of an `EcgRejected`."""
-    return Reject(
-        error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs
-    )
+    return Reject(error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs)
 
 
 class _Prefetcher(Iterator[T]):

@@ -102,9 +102,7 @@ def _add_numbers(digest: Any, values: pa.Array) -> None:
     digest.update(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes())
 
 
-def footer(
-    unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows: RowHashes
-) -> bytes:
+def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows: RowHashes) -> bytes:
     """Return what the footers of a unit's files say: no time, no host, no absolute path."""
     content = {
         "unit": unit.number,
@@ -124,12 +122,7 @@ def parquet_bytes(table: pa.Table, content: bytes) -> bytes:
     """Return a table as a Parquet file with page checksums and our footer."""
     sink = io.BytesIO()
     metadata = {**(table.schema.metadata or {}), schemas.FOOTER_KEY: content}
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        sink,
-        compression="zstd",
-        write_page_checksum=True,
-    )
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 
@@ -196,13 +189,7 @@ class EcgParquetWriter:
         return self._sink.getvalue()
 
 
-def commit_unit(
-    storage: Storage,
-    files: UnitFiles,
-    rejects: pa.Table,
-    result: bytes,
-    content: bytes,
-) -> None:
+def commit_unit(storage: Storage, files: UnitFiles, rejects: pa.Table, result: bytes, content: bytes) -> None:
     """Write a unit's files: the rejects first, none if empty, then the result, always.
 
     A rejects file that an earlier try left and that this one has no rows for is removed, so that

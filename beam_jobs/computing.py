@@ -56,9 +56,7 @@ class Computing:
         """Return what a plan's settings say."""
         return cls(
             EngineSettings(
-                EngineName(settings["engine"]),
-                Precision(settings["precision"]),
-                Device(settings["device"]),
+                EngineName(settings["engine"]), Precision(settings["precision"]), Device(settings["device"])
             ),
             int(settings["batch"]),
             str(settings.get(_NOTE, "")),
@@ -89,17 +87,13 @@ def choose_computing(
     """
     if planned is not None:
         return _as_planned(options, models, Computing.from_settings(planned))
-    choice = choose_engine(
-        models, name=options.engine, device=options.device, cores=options.threads
-    )
+    choice = choose_engine(models, name=options.engine, device=options.device, cores=options.threads)
     settings = _engine_settings(choice.name, options.precision, choice.device)
     batch = options.batch or _batch(models, settings)
     return Computing(settings, batch, choice.note)
 
 
-def _as_planned(
-    options: ScoreOptions, models: Sequence[ModelSource], planned: Computing
-) -> Computing:
+def _as_planned(options: ScoreOptions, models: Sequence[ModelSource], planned: Computing) -> Computing:
     """Return what was planned, with what this command asks for instead, and see that it works here.
 
     A difference is not settled here: whoever compares settings refuses it by name.
@@ -113,9 +107,7 @@ def _as_planned(
     return Computing(settings, options.batch or planned.batch, planned.note)
 
 
-def _engine_settings(
-    name: EngineName, precision: Precision | None, device: Device
-) -> EngineSettings:
+def _engine_settings(name: EngineName, precision: Precision | None, device: Device) -> EngineSettings:
     try:
         return EngineSettings(name, precision or Precision.FLOAT32, device)
     except ValueError as error:

@@ -35,9 +35,7 @@ _SEED: Final = 1628
 _FLAT: Final = 7  # this record loses lead V2, to show a reject
 _NOT_IN_TABLE: Final = 11  # this person is left out of the table, to show another
 _SHOWN: Final = 8
-_COLUMNS: Final = (
-    "ecg_id", "age_years", "sex", "bmi_kg_m2", "lvm_pred_g", "lvmi_pred_g_m2", "lvh_pred",
-)  # fmt: skip
+_COLUMNS: Final = ("ecg_id", "age_years", "sex", "bmi_kg_m2", "lvm_pred_g", "lvmi_pred_g_m2", "lvh_pred")
 
 
 def write_cohort(folder: Path, truth: SyntheticPeople) -> SyntheticEcgs:
@@ -49,9 +47,7 @@ def write_cohort(folder: Path, truth: SyntheticPeople) -> SyntheticEcgs:
     raw.mkdir(parents=True)
     people.counts[_FLAT % n, 7] = 0
     for i, ecg_id in enumerate(people.ecg_id):
-        for name, data in write_wfdb(
-            ecg_id, people.counts[i], float(people.uv_per_count[i])
-        ).items():
+        for name, data in write_wfdb(ecg_id, people.counts[i], float(people.uv_per_count[i])).items():
             (raw / name).write_bytes(data)
     with (folder / "participants.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -99,13 +95,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "whose predictions are drawn, to a report. Means nothing clinically.",
     )
     parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument("--ecgs", type=int, default=200, help="ECGs to score (default: %(default)s)")
     parser.add_argument(
-        "--ecgs", type=int, default=200, help="ECGs to score (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--people", type=int, default=20_000,
+        "--people",
+        type=int,
+        default=20_000,
         help="simulated people of the report, whose predictions are drawn (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
     add_share_option(parser)
     args = parser.parse_args(argv)
@@ -124,11 +120,18 @@ def _score(folder: Path, *, again: bool, share: Share | None) -> int:
         (
             score.main,
             [
-                "--input", str(folder / "ecg"), "--participants", str(folder / "participants.csv"),
-                "--model", MODEL_ID, "--output", str(folder / "scored"), *shares,
+                "--input",
+                str(folder / "ecg"),
+                "--participants",
+                str(folder / "participants.csv"),
+                "--model",
+                MODEL_ID,
+                "--output",
+                str(folder / "scored"),
+                *shares,
             ],
         ),
-    ]  # fmt: skip
+    ]
     for step, arguments in steps:
         code = step([*arguments, *more])
         if code:
@@ -136,9 +139,7 @@ def _score(folder: Path, *, again: bool, share: Share | None) -> int:
     return 0
 
 
-def compare_with_truth(
-    rows: Sequence[dict[str, Any]], made: SyntheticEcgs, truth: SyntheticPeople
-) -> Comparison:
+def compare_with_truth(rows: Sequence[dict[str, Any]], made: SyntheticEcgs, truth: SyntheticPeople) -> Comparison:
     """Return predicted and true mass of the people who were scored, in the order of `rows`."""
     place = {ecg_id: i for i, ecg_id in enumerate(made.ecg_id)}
     order = np.array([place[row["ecg_id"]] for row in rows], dtype=np.intp)

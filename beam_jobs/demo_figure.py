@@ -57,10 +57,8 @@ def write_figure(comparison: Comparison, model_id: str, path: Path) -> None:
     axes.plot(limits, limits, color="0.6", linewidth=1, label="equality")
     for chosen, style in ((comparison.is_male, _MEN), (~comparison.is_male, _WOMEN)):
         axes.scatter(
-            comparison.lvm_true_g[chosen],
-            comparison.lvm_pred_g[chosen],
-            s=16, alpha=0.7, linewidths=0, **style,
-        )  # fmt: skip
+            comparison.lvm_true_g[chosen], comparison.lvm_pred_g[chosen], s=16, alpha=0.7, linewidths=0, **style
+        )
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.set_xlabel("true LV mass of the synthetic person (g)")
     axes.set_ylabel(f"LV mass predicted from the synthetic ECG (g), {model_id}")

@@ -53,9 +53,7 @@ class Exclusions:
         """Tell whether an identifier is on the list."""
         if identifier is None:
             return False
-        return identifier in self.ids or (
-            bool(self.digests) and id_digest(identifier) in self.digests
-        )
+        return identifier in self.ids or (bool(self.digests) and id_digest(identifier) in self.digests)
 
     def with_ids(self, ids: Iterable[str]) -> Exclusions:
         """Return the list extended."""
@@ -92,9 +90,7 @@ class Exclusions:
         words = [word for word in _WORD.findall(path) if len(word) >= MIN_PATH_ID]
         return any(self.has(word) for word in words) or any(True for _ in self._compounds_in(path))
 
-    def matching(
-        self, ecg_id: str | None, participant_id: str | None, paths: Sequence[str] = ()
-    ) -> set[str]:
+    def matching(self, ecg_id: str | None, participant_id: str | None, paths: Sequence[str] = ()) -> set[str]:
         """Return the listed identifiers by which an ECG is hit, by the rules of `hits`.
 
         Args:

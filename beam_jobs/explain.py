@@ -18,12 +18,7 @@ from beam_jobs.blocks import EcgRow, counts_of
 from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
 from beam_jobs.inputs import IdRule
 from beam_jobs.layout import load_layout
-from beam_jobs.options import (
-    DEFAULT_UNIT_ECGS,
-    add_participants_options,
-    add_storage_option,
-    storage_of,
-)
+from beam_jobs.options import DEFAULT_UNIT_ECGS, add_participants_options, add_storage_option, storage_of
 from beam_jobs.participants import demographics_of, participants_of
 from beam_jobs.planner import PlanningOptions, find_inputs
 from beam_jobs.progress import say
@@ -68,9 +63,7 @@ def explain(saliency: Saliency, chosen: Chosen, method: str, n_steps: int) -> li
     inputs = _inputs(chosen, needs_demographics=saliency.needs_demographics)
     mass_g = saliency.lvm_pred_g(inputs)
     values = (
-        saliency.gradient_g_per_uv(inputs)
-        if method == "gradient"
-        else saliency.integrated_gradients_g(inputs, n_steps)
+        saliency.gradient_g_per_uv(inputs) if method == "gradient" else saliency.integrated_gradients_g(inputs, n_steps)
     )
     made = []
     for i, row in enumerate(chosen.rows):
@@ -114,10 +107,7 @@ def shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
 def time_shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
     """Return (5,): the share of samples in each phase, over ECGs with R peaks."""
     counted = [
-        np.bincount(
-            phase_of_samples(one.peaks, one.leads_uv.shape[1], SAMPLING_RATE_HZ),
-            minlength=len(PHASES),
-        )
+        np.bincount(phase_of_samples(one.peaks, one.leads_uv.shape[1], SAMPLING_RATE_HZ), minlength=len(PHASES))
         for one in explained
         if one.peaks.size
     ]
@@ -159,15 +149,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def participants_from(
-    args: argparse.Namespace,
-) -> tuple[ParticipantTable | None, tuple[str, ...]]:
+def participants_from(args: argparse.Namespace) -> tuple[ParticipantTable | None, tuple[str, ...]]:
     """Read the participant table that the options name; see `participants_of`."""
     return participants_of(
-        storage_of(args.storage_option),
-        args.participants,
-        args.participants_layout,
-        accepted=args.accept_people,
+        storage_of(args.storage_option), args.participants, args.participants_layout, accepted=args.accept_people
     )
 
 
@@ -175,9 +160,7 @@ def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     """Read the ECGs that were asked for; refuse those that must not be scored."""
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(
-        DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout, accept_unread_archives=True
-    )
+    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout, accept_unread_archives=True)
     found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
     units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
     reader = UnitReader(storage, found.roots, layout)
@@ -225,9 +208,7 @@ def _rows(reader: UnitReader, units: Iterable[Unit]) -> Iterator[EcgRow]:
                 yield from chunk.rows
 
 
-def _problems(
-    rows: Sequence[EcgRow], people: Demographics, *, needs_demographics: bool
-) -> list[str | None]:
+def _problems(rows: Sequence[EcgRow], people: Demographics, *, needs_demographics: bool) -> list[str | None]:
     """Return for each ECG why it must not be scored; None where it may."""
     problems: list[str | None] = []
     for i, row in enumerate(rows):
@@ -306,14 +287,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
     parser.add_argument("--output", type=Path, required=True, help="folder for pictures and tables")
     parser.add_argument("--method", choices=METHODS, default="gradient", help="default: gradient")
-    parser.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help="of integrated gradients: %(default)s"
-    )
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="of integrated gradients: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument(
-        "--input-convention", choices=[c.value for c in InputConvention],
-        default=InputConvention.UKB_COUNTS.value, help="default: %(default)s",
-    )  # fmt: skip
+        "--input-convention",
+        choices=[c.value for c in InputConvention],
+        default=InputConvention.UKB_COUNTS.value,
+        help="default: %(default)s",
+    )
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
     parser.add_argument("--id-pattern", help="as for lvm-ai score")
     add_share_option(parser)

@@ -14,11 +14,7 @@ from lvm_core.leads import LEADS_12
 from models.spec import SAMPLING_RATE_HZ
 
 # The layout of a paper ECG: columns of limb leads, augmented leads, V1 to V3, V4 to V6.
-_GRID: Final = (
-    ("I", "aVR", "V1", "V4"),
-    ("II", "aVL", "V2", "V5"),
-    ("III", "aVF", "V3", "V6"),
-)
+_GRID: Final = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
 # Orange and purple are told apart with every kind of colour vision.
 _COLOURS: Final = "PuOr_r"
 _LABELS: Final = {
@@ -50,11 +46,7 @@ class Explained:
 
 
 def beat_figure(
-    one: Explained,
-    trace_uv: NDArray[np.float64],
-    saliency: NDArray[np.float64],
-    n_before: int,
-    label: str,
+    one: Explained, trace_uv: NDArray[np.float64], saliency: NDArray[np.float64], n_before: int, label: str
 ) -> Figure:
     """Return the average beat of the twelve leads with the saliency behind the trace.
 
@@ -76,9 +68,14 @@ def beat_figure(
     for axes, lead in zip(grid.ravel(), [name for row in _GRID for name in row], strict=True):
         k = LEADS_12.index(lead)
         image = axes.imshow(
-            shown[None, k], cmap=_COLOURS, vmin=-limit, vmax=limit, aspect="auto",
-            extent=(time_ms[0], time_ms[-1], low, high), interpolation="nearest",
-        )  # fmt: skip
+            shown[None, k],
+            cmap=_COLOURS,
+            vmin=-limit,
+            vmax=limit,
+            aspect="auto",
+            extent=(time_ms[0], time_ms[-1], low, high),
+            interpolation="nearest",
+        )
         axes.plot(time_ms, trace_mv[k], color="black", linewidth=1.1)
         axes.text(0.03, 0.93, lead, transform=axes.transAxes, va="top", weight="bold")
         axes.set(xlim=(time_ms[0], time_ms[-1]), ylim=(low, high))

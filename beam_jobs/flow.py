@@ -91,9 +91,7 @@ class JobKind(Protocol):
     def stops_at_wrong_scale(self) -> bool:
         """Tell whether amplitudes that cannot be right make the whole run fail."""
 
-    def write_side_files(
-        self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
-    ) -> None:
+    def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
         """Write what workers read beside the inputs."""
 
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
@@ -129,9 +127,7 @@ def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
     """
     refuse_overlap(options.storage, options.inputs, options.output)
     folder = RunFolder(options.storage, options.output)
-    exclusions = (
-        load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
-    )
+    exclusions = load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
     if not options.overwrite:
         exclusions = exclusions.with_digests(folder.withdrawn())
     exclusions = job.with_their_ecgs(exclusions)
@@ -149,16 +145,17 @@ def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
     if n_processes > 1:
         say(f"{n_processes} processes" + (f" on {n_gpus} GPUs" if n_gpus else ""))
         return run_processes(
-            job.kind, argv, options.shard, n_processes=n_processes,
+            job.kind,
+            argv,
+            options.shard,
+            n_processes=n_processes,
             threads=options.threads or available_cores(),
             n_gpus=n_gpus,
-        )  # fmt: skip
+        )
     return _Run(job, options, folder, planned.plan, planned.inputs, exclusions).run()
 
 
-def _plan(
-    job: JobKind, options: RunOptions, folder: RunFolder, exclusions: Exclusions, *, reuse: bool
-) -> _Planned:
+def _plan(job: JobKind, options: RunOptions, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -> _Planned:
     """Make the plan, or extend the one in the folder by inputs that were added."""
     planning = job.planning()
     old = folder.load_plan() if reuse else None
@@ -185,17 +182,12 @@ def _plan(
     base = old or Plan(job.kind, settings, (), inputs.ignored)
     new_units = list(
         cut_units(
-            marked,
-            unit_ecgs=options.unit_ecgs,
-            first_number=len(base.units),
-            settings_sha256=base.settings_sha256,
+            marked, unit_ecgs=options.unit_ecgs, first_number=len(base.units), settings_sha256=base.settings_sha256
         )
     )
     scale = base.scale or job.scale(base.with_units(new_units), inputs.roots)
     # Redacted only now: which unit a piece is in must not depend on who is excluded.
-    new_units = [
-        replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units
-    ]
+    new_units = [replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units]
     plan = base.with_units([*base.units, *new_units])
     plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
     if old is not None:
@@ -217,9 +209,7 @@ def _store_plan(job: JobKind, planned: _Planned, folder: RunFolder, exclusions: 
     refuse_other_settings(there, planned.plan.kind, planned.plan.settings)
     known = [unit.fingerprint for unit in there.units]
     if [unit.fingerprint for unit in planned.plan.units[: len(known)]] != known:
-        raise LvmError(
-            "another process planned this run differently in the same moment; run the command again"
-        )
+        raise LvmError("another process planned this run differently in the same moment; run the command again")
     folder.storage.delete(folder.path(SUCCESS_NAME))
     folder.storage.write_atomic(folder.path(PLAN_NAME), data)
 
@@ -232,8 +222,7 @@ def _print_plan(job: JobKind, planned: _Planned, options: RunOptions) -> None:
         f"files: {inputs.n_files}; ignored: {ignored_text(inputs.ignored)}",
         f"ECGs: {plan.n_ecgs} (duplicate ids: {n_duplicates}; unreadable inputs: {n_broken})",
         f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
-        f"this shard {options.shard[0]}/{options.shard[1]}: "
-        f"{len(plan.shard_units(*options.shard))} units",
+        f"this shard {options.shard[0]}/{options.shard[1]}: {len(plan.shard_units(*options.shard))} units",
         *job.describe(plan),
         "nothing was written (--dry-run)",
     ]
@@ -284,9 +273,8 @@ class _Run:
             index, count = self.options.shard
             n_left = len(self.plan.units) - len(done)
             mine_text = (
-                "this shard is done" if mine
-                else f"shard {index}/{count} has none of the {len(self.plan.units)} units"
-            )  # fmt: skip
+                "this shard is done" if mine else f"shard {index}/{count} has none of the {len(self.plan.units)} units"
+            )
             say(f"{mine_text}; {n_left} units of others are not done")
             return DONE
         return self._close(done)
@@ -314,9 +302,7 @@ class _Run:
 
     def _note(self) -> None:
         """Write what `lvm-ai status` shows of a run under way and no unit can tell."""
-        self.folder.write_json(
-            f"{REPORTS_FOLDER}/{self._name(UNDER_WAY_PREFIX)}", {"stages_s": PROGRESS.stages_s}
-        )
+        self.folder.write_json(f"{REPORTS_FOLDER}/{self._name(UNDER_WAY_PREFIX)}", {"stages_s": PROGRESS.stages_s})
 
     def _report(self, todo: Sequence[Unit], started_s: float, counters: Mapping[str, int]) -> None:
         first_s, last_s = PROGRESS.first_s or started_s, time.monotonic()
@@ -336,9 +322,7 @@ class _Run:
         )
         content["exclusions"] = {"n": len(self.exclusions), "sha256": self.exclusions.sha256}
         earlier = self.folder.read_json(f"{REPORTS_FOLDER}/{name}")
-        content["earlier_runs"] = (
-            [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
-        )
+        content["earlier_runs"] = [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
         self.folder.write_json(f"{REPORTS_FOLDER}/{name}", self.exclusions.scrubbed(content))
 
     def _close(self, done: Mapping[int, UnitSummary]) -> int:
@@ -419,9 +403,7 @@ def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str
     if plan.ignored:
         lines.append(f"ignored: {ignored_text(plan.ignored)}")
     if n_identical:
-        lines.append(
-            f"{n_identical} recordings share their signal with another: duplicates.parquet"
-        )
+        lines.append(f"{n_identical} recordings share their signal with another: duplicates.parquet")
     return lines
 
 

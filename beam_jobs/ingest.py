@@ -107,9 +107,7 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             amplitudes = amplitudes.add(rows_uv)
             sources = sources.merge(source_amplitudes(kept.rows, rows_uv, kept.rejects, folder_of))
             PROGRESS.advance(chunk.n_read)
-    summary = UnitSummary(
-        unit.number, n_read, n_done, reasons_of(rejects), amplitudes, sources=sources
-    )
+    summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes, sources=sources)
     check_reconciles(unit, summary)
     provenance = {"settings": job.settings, "versions": software_versions()}
     rejected = rejects_table(rejects, "ingest")
@@ -190,9 +188,7 @@ class IngestKind:
         """Return False: ingest warns, scoring stops."""
         return False
 
-    def write_side_files(
-        self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
-    ) -> None:
+    def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
         """Write nothing: workers read the inputs alone."""
 
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
@@ -200,12 +196,7 @@ class IngestKind:
         options = self._options
         require_memory(_expected_memory_mb(plan))
         reader = UnitReader(
-            options.storage,
-            roots,
-            None,
-            options.formats,
-            options.id_from_header,
-            options.interpolate_missing_samples,
+            options.storage, roots, None, options.formats, options.id_from_header, options.interpolate_missing_samples
         )
         return IngestJob(options.storage, options.output, reader, exclusions, dict(plan.settings))
 

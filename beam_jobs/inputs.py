@@ -23,16 +23,30 @@ from lvm_core.errors import EcgRejected, RejectReason, UsageError
 from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES, parse_header
 
 IGNORED_PATTERNS: Final = (
-    ".*", "_*", "README*", "LICENSE*", "LICENCE*", "CHANGELOG*", "RECORDS*", "ANNOTATORS*",
-    "SHA256SUMS*", "MD5SUMS*", "MANIFEST*", "Thumbs.db", "desktop.ini", "*.md", "*.html", "*.pdf",
-)  # fmt: skip
+    ".*",
+    "_*",
+    "README*",
+    "LICENSE*",
+    "LICENCE*",
+    "CHANGELOG*",
+    "RECORDS*",
+    "ANNOTATORS*",
+    "SHA256SUMS*",
+    "MD5SUMS*",
+    "MANIFEST*",
+    "Thumbs.db",
+    "desktop.ini",
+    "*.md",
+    "*.html",
+    "*.pdf",
+)
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
 
 BY_NAME: Final = "by name"
 
 ID_PRESETS: Final = {
     # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml, or converted to another format
-    "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.[^./!]+$",
+    "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.[^./!]+$"
 }
 _READERS: Final = 16
 _NOT_WFDB_PARTS: Final = (".xml", ".parquet", ".hea", ".dcm", ".scp", ".csv", ".json")
@@ -158,11 +172,7 @@ def is_ignored(path: str) -> bool:
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
     hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
-    return (
-        hidden
-        or "__MACOSX" in parts
-        or any(fnmatch.fnmatchcase(name, p.lower()) for p in IGNORED_PATTERNS)
-    )
+    return hidden or "__MACOSX" in parts or any(fnmatch.fnmatchcase(name, p.lower()) for p in IGNORED_PATTERNS)
 
 
 def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:
@@ -194,18 +204,13 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
 
     def read_loose(paths: Collection[str]) -> dict[str, bytes]:
         with ThreadPoolExecutor(_READERS) as pool:
-            contents = pool.map(
-                lambda path: storage.read_bytes(join(root, path), limit_bytes=MAX_HEADER_BYTES),
-                paths,
-            )
+            contents = pool.map(lambda path: storage.read_bytes(join(root, path), limit_bytes=MAX_HEADER_BYTES), paths)
             return dict(zip(paths, contents, strict=True))
 
     records = group_records(loose, read_loose)
     for listing in packed:
         ignored.update(listing.ignored)
-    return InputListing(
-        root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread)
-    )
+    return InputListing(root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
 
 
 def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
@@ -304,9 +309,7 @@ def _owners_in_folder(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _named_by_headers(
-    headers: Sequence[str],
-    orphans: Collection[str],
-    read: Callable[[Collection[str]], dict[str, bytes]],
+    headers: Sequence[str], orphans: Collection[str], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> dict[str, str]:
     """Map files without a header of their stem to the header that names them, with its folder."""
     contents = read(headers)
@@ -331,6 +334,5 @@ def named_signal_files(header: bytes) -> tuple[str, ...]:
 def unmatched_id(path: str, rule: IdRule) -> EcgRejected:
     """Return the reject of a record whose path the id pattern does not match."""
     return EcgRejected(
-        RejectReason.NOT_AN_ECG,
-        f"path does not match --id-pattern {rule.pattern!r}, so it has no ecg_id",
+        RejectReason.NOT_AN_ECG, f"path does not match --id-pattern {rule.pattern!r}, so it has no ecg_id"
     )

@@ -53,10 +53,7 @@ def expected_memory_mb(
 
 
 def threads_that_fit(
-    computing: Computing,
-    models: Sequence[ModelSource],
-    pieces: Sequence[Piece],
-    asked: int | None = None,
+    computing: Computing, models: Sequence[ModelSource], pieces: Sequence[Piece], asked: int | None = None
 ) -> int:
     """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
 

@@ -88,12 +88,7 @@ class RunOptions:
         )
         _check(self.unit_ecgs >= 1, "--unit-ecgs", self.unit_ecgs, "1 or more")
         _check(self.threads is None or self.threads >= 1, "--threads", self.threads, "1 or more")
-        _check(
-            self.processes is None or self.processes >= 1,
-            "--processes",
-            self.processes,
-            "1 or more",
-        )
+        _check(self.processes is None or self.processes >= 1, "--processes", self.processes, "1 or more")
         share = self.max_rejected_share
         _check(0 <= share <= 1, "--max-rejected-share", share, "0 to 1, for example 0.05")
         index, count = self.shard
@@ -172,9 +167,7 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
     _common(parser)
     model = parser.add_argument_group("model")
     model.add_argument("--model", required=True, help="catalogue id (lvm-ai models list) or a file")
-    model.add_argument(
-        "--fallback-model", help="ECG-only model for ECGs without age, sex or BMI; else rejected"
-    )
+    model.add_argument("--fallback-model", help="ECG-only model for ECGs without age, sex or BMI; else rejected")
     model.add_argument("--model-dir", type=Path, help="folder of fetched models")
     _computing(parser)
     model.add_argument(
@@ -186,22 +179,21 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
     people = parser.add_argument_group("people and rules")
     add_participants_options(people)
     people.add_argument(
-        "--bsa", choices=[b.value for b in Bsa], default=Bsa.DUBOIS.value,
+        "--bsa",
+        choices=[b.value for b in Bsa],
+        default=Bsa.DUBOIS.value,
         help="formula of the body surface area (default: %(default)s)",
-    )  # fmt: skip
+    )
     people.add_argument(
-        "--lvh-preset", choices=[p.value for p in LvhPreset],
+        "--lvh-preset",
+        choices=[p.value for p in LvhPreset],
         default=LvhPreset.KHURSHID2021.value,
         help="thresholds of the LV mass index (default: %(default)s)",
-    )  # fmt: skip
-    people.add_argument(
-        "--recalibration", metavar="F", help="file of lvm-ai recalibrate: adds recalibrated columns"
     )
+    people.add_argument("--recalibration", metavar="F", help="file of lvm-ai recalibrate: adds recalibrated columns")
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
     parser.add_argument(
-        "--accept-scale",
-        action="store_true",
-        help="go on although voltages, leads or the rate look wrong",
+        "--accept-scale", action="store_true", help="go on although voltages, leads or the rate look wrong"
     )
     args = parser.parse_args(argv)
     return ScoreOptions(
@@ -226,26 +218,29 @@ def parse_score(argv: Sequence[str]) -> ScoreOptions:
 
 
 def _computing(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "computing", "Chosen once, when a run is planned, and kept when it is resumed."
-    )
+    group = parser.add_argument_group("computing", "Chosen once, when a run is planned, and kept when it is resumed.")
     group.add_argument(
-        "--engine", choices=[AUTO, *EngineName], default=AUTO,
+        "--engine",
+        choices=[AUTO, *EngineName],
+        default=AUTO,
         help="auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it "
         "agrees with the model's own graph",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--device", choices=[AUTO, *Device], default=AUTO,
+        "--device",
+        choices=[AUTO, *Device],
+        default=AUTO,
         help="auto: a GPU if there is one; gpu never falls back to the CPU",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--precision", choices=list(Precision), default=None,
+        "--precision",
+        choices=list(Precision),
+        default=None,
         help="default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--batch", type=int, default=None,
-        help="ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
-    )  # fmt: skip
+        "--batch", type=int, default=None, help="ECGs computed together (default: 16 on CPUs, tried out on a GPU)"
+    )
 
 
 def parse_ingest(argv: Sequence[str]) -> IngestOptions:
@@ -253,9 +248,12 @@ def parse_ingest(argv: Sequence[str]) -> IngestOptions:
     parser = _parser("ingest", "Turn ECG files of devices into checked ECG Parquet at 500 Hz.")
     _common(parser)
     parser.add_argument(
-        "--format", action="append", choices=["auto", *FORMATS], default=None,
+        "--format",
+        action="append",
+        choices=["auto", *FORMATS],
+        default=None,
         help="accept only this format, by its content; may be repeated (default: auto, all)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     chosen = [] if args.format is None or "auto" in args.format else args.format
     return IngestOptions(**_common_values(args), formats=tuple(FORMATS[name] for name in chosen))
@@ -265,17 +263,19 @@ def _parser(name: str, description: str) -> ArgumentParser:
     return ArgumentParser(
         prog=f"lvm-ai {name}",
         description=f"{description} Research software, not for clinical use.",
-        epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many "
-        "rejects, 2 wrong usage.",
+        epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many rejects, 2 wrong usage.",
     )
 
 
 def add_storage_option(parser: ArgumentParser) -> None:
     """Add the option that says how stores are reached."""
     parser.add_argument(
-        "--storage-option", action="append", default=[], metavar="KEY=VALUE",
+        "--storage-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="for stores, for example s3.endpoint_override=HOST:PORT; may be repeated",
-    )  # fmt: skip
+    )
 
 
 def add_participants_options(group: argparse._ActionsContainer) -> None:
@@ -288,9 +288,7 @@ def add_participants_options(group: argparse._ActionsContainer) -> None:
         f"{', '.join(PRESETS)} (docs/people_tables.md; default: our own names and units)",
     )
     group.add_argument(
-        "--accept-people",
-        action="store_true",
-        help="go on although the participant table looks wrong as a whole",
+        "--accept-people", action="store_true", help="go on although the participant table looks wrong as a whole"
     )
 
 
@@ -307,9 +305,13 @@ def storage_of(values: Sequence[str]) -> Storage:
 
 def _common(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--input", action="append", nargs="+", required=True, metavar="URI",
+        "--input",
+        action="append",
+        nargs="+",
+        required=True,
+        metavar="URI",
         help="files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
-    )  # fmt: skip
+    )
     parser.add_argument("--output", required=True, help="run folder, local, s3:// or gs://")
     add_storage_option(parser)
     keys = parser.add_argument_group("keys of raw files")
@@ -319,39 +321,45 @@ def _common(parser: ArgumentParser) -> None:
         f"{', '.join(ID_PRESETS)} (default: path without extension, no participant)",
     )
     keys.add_argument(
-        "--id-from-header", action="store_true",
+        "--id-from-header",
+        action="store_true",
         help="take the participant from the file's own header where the path gives none",
-    )  # fmt: skip
+    )
     signal = parser.add_argument_group("signal")
     signal.add_argument(
-        "--interpolate-missing", type=int, default=0, metavar="N",
+        "--interpolate-missing",
+        type=int,
+        default=0,
+        metavar="N",
         help="fill gaps of up to N missing samples by straight lines; such ECGs have the flag "
         "interpolated (default: 0, a missing sample rejects the ECG)",
-    )  # fmt: skip
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--exclude-participants", metavar="F", help="list of people to exclude")
     run.add_argument("--unit-ecgs", type=int, default=DEFAULT_UNIT_ECGS, help="ECGs of a unit")
     run.add_argument("--shard", default="1/1", metavar="I/N", help="do every N-th unit only")
+    run.add_argument("--threads", type=int, default=None, help="cores to use (default: all that memory allows)")
     run.add_argument(
-        "--threads", type=int, default=None, help="cores to use (default: all that memory allows)"
-    )
-    run.add_argument(
-        "--processes", type=int, default=None,
+        "--processes",
+        type=int,
+        default=None,
         help="processes that share the work here (default: one, or one for each GPU)",
-    )  # fmt: skip
+    )
     run.add_argument("--runner", choices=RUNNERS, default="local", help="default: %(default)s")
     run.add_argument(
-        "--max-rejected-share", type=float, default=DEFAULT_MAX_REJECTED_SHARE, metavar="X",
+        "--max-rejected-share",
+        type=float,
+        default=DEFAULT_MAX_REJECTED_SHARE,
+        metavar="X",
         help="fail when more of the ECGs are rejected (default: %(default)s)",
-    )  # fmt: skip
-    run.add_argument(
-        "--allow-empty", action="store_true", help="go on although the inputs hold no ECG"
     )
+    run.add_argument("--allow-empty", action="store_true", help="go on although the inputs hold no ECG")
     run.add_argument(
-        "--accept-unread-archives", action="store_true",
+        "--accept-unread-archives",
+        action="store_true",
         help="go on beside archives of kinds that are not read (.7z, .rar, a .zip in a .zip ...): "
         "one reject each, however many ECGs they hold",
-    )  # fmt: skip
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     run.add_argument("--overwrite", action="store_true", help="remove an earlier run's files")
     add_share_option(run)

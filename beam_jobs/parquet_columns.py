@@ -21,8 +21,7 @@ def column_problems(schema: pa.Schema, layout: Layout | None) -> tuple[RejectRea
     if twice:
         reason = RejectReason.MISSING_LEAD if set(twice) & set(leads) else RejectReason.UNREADABLE
         return reason, (
-            f"columns occur more than once: {', '.join(twice)}; expected each once, "
-            "rename or remove the others"
+            f"columns occur more than once: {', '.join(twice)}; expected each once, rename or remove the others"
         )
     missing = [name for name in needed if name not in schema.names]
     wrong = [
@@ -46,9 +45,7 @@ def optional_columns(layout: Layout | None) -> tuple[str, ...]:
     return ("participant_id", "recorded_at", *AMPLITUDES, "measured_by", "quality_flags")
 
 
-def _expected_types(
-    layout: Layout | None,
-) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:
+def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:
     """Yield (column, whether a type fits, what fits in words) of every column with a meaning."""
     name_of = {name: name for name in schemas.ECGS.names} if layout is None else layout.names
     for key in ("ecg_id", "participant_id"):
@@ -85,9 +82,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    )
+    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _is_number_list(kind: pa.DataType) -> bool:

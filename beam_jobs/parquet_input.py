@@ -70,16 +70,13 @@ def read_footer(storage: Storage, uri: str) -> Footer:
     """
     with storage.open(uri) as stream:
         if stream.size() < 12:
-            raise EcgRejected(
-                RejectReason.TRUNCATED, f"file has {stream.size()} bytes, too few for Parquet"
-            )
+            raise EcgRejected(RejectReason.TRUNCATED, f"file has {stream.size()} bytes, too few for Parquet")
         stream.seek(-8, io.SEEK_END)
         tail = stream.read(8)
         n_bytes = int.from_bytes(tail[:4], "little")
         if tail[4:] != b"PAR1" or n_bytes + 8 > min(stream.size(), _MAX_FOOTER_BYTES):
             raise EcgRejected(
-                RejectReason.TRUNCATED,
-                "file does not end as a Parquet file does; was it written or copied completely?",
+                RejectReason.TRUNCATED, "file does not end as a Parquet file does; was it written or copied completely?"
             )
         stream.seek(-8 - n_bytes, io.SEEK_END)
         footer = stream.read(n_bytes)
@@ -88,9 +85,7 @@ def read_footer(storage: Storage, uri: str) -> Footer:
         metadata = pq.read_metadata(io.BytesIO(raw))
         metadata.schema.to_arrow_schema()
     except DAMAGE as error:
-        raise EcgRejected(
-            RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_cause(error)})"
-        ) from error
+        raise EcgRejected(RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_cause(error)})") from error
     return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata, raw)
 
 
@@ -101,11 +96,7 @@ def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 
     interpreter, and abort it. For the same reason every read says `use_threads=False`.
     """
     return pq.ParquetFile(
-        stream,
-        metadata=metadata,
-        buffer_size=buffer_size,
-        pre_buffer=False,
-        page_checksum_verification=True,
+        stream, metadata=metadata, buffer_size=buffer_size, pre_buffer=False, page_checksum_verification=True
     )
 
 
@@ -153,25 +144,16 @@ class ParquetReader:
             the canonical table has none.
     """
 
-    def __init__(
-        self, storage: Storage, layout: Layout | None, interpolate_missing_samples: int = 0
-    ) -> None:
+    def __init__(self, storage: Storage, layout: Layout | None, interpolate_missing_samples: int = 0) -> None:
         self._storage = storage
         self._layout = layout
-        self._decode = (
-            _canonical_rows
-            if layout is None
-            else _LayoutDecoder(layout, interpolate_missing_samples)
-        )
+        self._decode = _canonical_rows if layout is None else _LayoutDecoder(layout, interpolate_missing_samples)
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; damage becomes rejects that stand for the rows it took."""
         footer = read_footer(self._storage, uri)
         if footer.sha256 != piece.content_sha256:
-            raise LvmError(
-                f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read "
-                "for it"
-            )
+            raise LvmError(f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it")
         rows = footer.row_group_rows
         first_row = piece.first_row
         with self._storage.open(uri) as stream:
@@ -179,9 +161,7 @@ class ParquetReader:
                 yield from self._read_group(stream, footer, group, piece, first_row)
                 first_row += rows[group]
 
-    def _read_group(
-        self, stream: Any, footer: Footer, group: int, piece: Piece, first_row: int
-    ) -> Iterator[Chunk]:
+    def _read_group(self, stream: Any, footer: Footer, group: int, piece: Piece, first_row: int) -> Iterator[Chunk]:
         n_rows = footer.row_group_rows[group]
         done = 0
         batches = self._batches(stream, footer, group, footer.metadata)
@@ -198,17 +178,13 @@ class ParquetReader:
                 lost = n_rows - done
                 detail = f"row group {group} cannot be decoded ({_cause(error)})"
                 reason = RejectReason.UNREADABLE.value
-                reject = Reject(
-                    reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost
-                )
+                reject = Reject(reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
             yield self._chunk(batch, piece, first_row + done)
             done += batch.num_rows
 
-    def _batches(
-        self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
         large = footer.row_group_rows[group] > MAX_ROW_GROUP_ROWS
         file = open_parquet(stream, metadata, _STREAM_BUFFER_BYTES if large else 0)
         columns = self._columns(footer.schema)
@@ -242,9 +218,8 @@ DUPLICATE_DETAIL: Final = "ecg_id occurs earlier in the inputs; the first record
 
 def _duplicate(result: EcgRow | Reject, path: str, row: int) -> Reject:
     return Reject(
-        RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, path, row,
-        result.ecg_id, result.participant_id,
-    )  # fmt: skip
+        RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, path, row, result.ecg_id, result.participant_id
+    )
 
 
 @dataclass(frozen=True)
@@ -309,10 +284,7 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
         try:
             value = dt.datetime.fromisoformat(text)
         except ValueError:
-            detail = (
-                f"recorded_at is written as {form_of(text)}, expected YYYY-MM-DDTHH:MM:SS or "
-                "a timestamp"
-            )
+            detail = f"recorded_at is written as {form_of(text)}, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
             return None, EcgRejected(RejectReason.UNREADABLE, detail)
     if isinstance(value, dt.datetime):
         return value.replace(tzinfo=None), None
@@ -362,9 +334,7 @@ def _canonical_rows(batch: pa.RecordBatch, path: str, first_row: int) -> Iterato
     names = set(batch.schema.names)
     keys = _keys(batch, lambda name: name if name in names else None)
     flags = batch.column("quality_flags").to_pylist() if "quality_flags" in names else []
-    steps = np.asarray(
-        pc.fill_null(pc.cast(batch.column("uv_per_count"), pa.float32()), np.nan), np.float32
-    )
+    steps = np.asarray(pc.fill_null(pc.cast(batch.column("uv_per_count"), pa.float32()), np.nan), np.float32)
     counts, problems = _lead_counts(batch)
     for i, ecg_id in enumerate(keys.ecg_id):
         if ecg_id is None:
@@ -374,10 +344,17 @@ def _canonical_rows(batch: pa.RecordBatch, path: str, first_row: int) -> Iterato
             yield reject_of(problem, path, row=first_row + i, ecg_id=ecg_id, participant_id=person)
         else:
             yield EcgRow(
-                ecg_id, counts[i], float(steps[i]), path, first_row + i, keys.participant_id[i],
-                keys.recorded_at[i], tuple(keys.amplitudes[i]), keys.measured_by[i],
+                ecg_id,
+                counts[i],
+                float(steps[i]),
+                path,
+                first_row + i,
+                keys.participant_id[i],
+                keys.recorded_at[i],
+                tuple(keys.amplitudes[i]),
+                keys.measured_by[i],
                 tuple(flags[i] or ()) if flags else (),
-            )  # fmt: skip
+            )
 
 
 def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgRejected | None]]:
@@ -413,8 +390,7 @@ def _lead_of_row(column: pa.Array, i: int, lead: str) -> NDArray[np.int16]:
         )
     if values.null_count:
         raise EcgRejected(
-            RejectReason.NON_FINITE,
-            f"lead {lead} has {values.null_count} missing samples, expected none",
+            RejectReason.NON_FINITE, f"lead {lead} has {values.null_count} missing samples, expected none"
         )
     return np.asarray(values.to_numpy(), dtype=np.int16)
 
@@ -427,9 +403,7 @@ class _LayoutDecoder:
         self._interpolate_missing_samples = interpolate_missing_samples
         self._names = layout.names
 
-    def __call__(
-        self, batch: pa.RecordBatch, path: str, first_row: int
-    ) -> Iterator[EcgRow | Reject]:
+    def __call__(self, batch: pa.RecordBatch, path: str, first_row: int) -> Iterator[EcgRow | Reject]:
         there = set(batch.schema.names)
         keys = _keys(batch, lambda name: n if (n := self._names.get(name)) in there else None)
         for i, ecg_id in enumerate(keys.ecg_id):
@@ -443,10 +417,7 @@ class _LayoutDecoder:
                     raise problem
                 ecg = self._ecg(batch, i, keys)
                 ecg = interpolate_missing(ecg, self._interpolate_missing_samples)
-                yield row_of(
-                    ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person,
-                    source_uri=path, row=row,
-                )  # fmt: skip
+                yield row_of(ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person, source_uri=path, row=row)
             except EcgRejected as error:
                 yield reject_of(error, path, row=row, ecg_id=ecg_id, participant_id=person)
 
@@ -456,9 +427,7 @@ class _LayoutDecoder:
         rate_hz = self._row_value(batch, i, signal.sampling_rate_hz, RejectReason.UNSUPPORTED_RATE)
         factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
         samples = self._samples(batch, i)
-        leads_uv: dict[str, NDArray[np.floating]] = {
-            lead: values * factor for lead, values in samples.items()
-        }
+        leads_uv: dict[str, NDArray[np.floating]] = {lead: values * factor for lead, values in samples.items()}
         derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
         if derived:
             leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}
@@ -476,9 +445,7 @@ class _LayoutDecoder:
             measurements=Measurements(**amplitudes, measured_by=keys.measured_by[i]),
         )
 
-    def _row_value(
-        self, batch: pa.RecordBatch, i: int, value: float | str | None, reason: RejectReason
-    ) -> float:
+    def _row_value(self, batch: pa.RecordBatch, i: int, value: float | str | None, reason: RejectReason) -> float:
         if value is None:
             return float("nan")
         number = batch.column(value)[i].as_py() if isinstance(value, str) else value
@@ -489,14 +456,10 @@ class _LayoutDecoder:
     def _samples(self, batch: pa.RecordBatch, i: int) -> dict[str, NDArray[np.float64]]:
         signal = self._layout.signal
         if signal.columns is not None:
-            samples = {
-                lead: _flat(batch.column(name), i, name) for lead, name in signal.columns.items()
-            }
+            samples = {lead: _flat(batch.column(name), i, name) for lead, name in signal.columns.items()}
             lengths = {lead: len(values) for lead, values in samples.items()}
             if len(set(lengths.values())) > 1:
-                raise EcgRejected(
-                    RejectReason.TRUNCATED, f"leads have different numbers of samples: {lengths}"
-                )
+                raise EcgRejected(RejectReason.TRUNCATED, f"leads have different numbers of samples: {lengths}")
             return samples
         assert signal.column is not None
         flat = _flat(batch.column(signal.column), i, signal.column)
@@ -504,8 +467,7 @@ class _LayoutDecoder:
         if len(flat) % n_leads:
             raise EcgRejected(
                 RejectReason.TRUNCATED,
-                f"column {signal.column} has {len(flat)} values, which {n_leads} leads of equal "
-                "length do not give",
+                f"column {signal.column} has {len(flat)} values, which {n_leads} leads of equal length do not give",
             )
         lead_major = signal.order == "lead_major"
         grid = flat.reshape(n_leads, -1) if lead_major else flat.reshape(-1, n_leads).T

@@ -57,9 +57,7 @@ def load_layout_of_people(storage: Storage, given: str | None) -> ParticipantsLa
     return layout_of_file(storage.read_bytes(given, expected="a YAML file"), given)
 
 
-def load_participants(
-    storage: Storage, uri: str, layout: ParticipantsLayout = OWN_LAYOUT
-) -> PeopleTable:
+def load_participants(storage: Storage, uri: str, layout: ParticipantsLayout = OWN_LAYOUT) -> PeopleTable:
     """Read a participant table, CSV or Parquet; for the layout `omop` a folder of two tables.
 
     Raises:
@@ -151,12 +149,7 @@ class JoinForecast:
     _waiting: list[tuple[str, str | None, dt.datetime | None, bool]] = field(default_factory=list)
 
     def add(
-        self,
-        ecg_id: str,
-        participant_id: str | None,
-        recorded_at: dt.datetime | None,
-        *,
-        is_device_file: bool,
+        self, ecg_id: str, participant_id: str | None, recorded_at: dt.datetime | None, *, is_device_file: bool
     ) -> None:
         """Count one ECG of the plan.
 
@@ -196,9 +189,7 @@ class JoinForecast:
             judged = np.flatnonzero(joined.found | unmatched).tolist()
             self._count_rejects(joined, of_device, judged)
 
-    def _count_rejects(
-        self, joined: Demographics, of_device: Sequence[bool], judged: Sequence[int]
-    ) -> None:
+    def _count_rejects(self, joined: Demographics, of_device: Sequence[bool], judged: Sequence[int]) -> None:
         for i in judged:
             problem = demographics_problem(joined, i)
             if problem is None:
@@ -248,12 +239,9 @@ def forecast_lines(summary: dict[str, Any]) -> list[str]:
     n, found = summary["n_ecgs"], summary["n_with_a_row"]
     share = f" ({found / n:.1%})" if n else ""
     medians = summary["medians"]
-    units = {"age_years": ("age", "years"), "bmi_kg_m2": ("BMI", "kg/m2"),
-             "height_cm": ("height", "cm")}  # fmt: skip
+    units = {"age_years": ("age", "years"), "bmi_kg_m2": ("BMI", "kg/m2"), "height_cm": ("height", "cm")}
     parts = [
-        f"median {name} {medians[key]:.4g} {unit}"
-        for key, (name, unit) in units.items()
-        if medians[key] is not None
+        f"median {name} {medians[key]:.4g} {unit}" for key, (name, unit) in units.items() if medians[key] is not None
     ]
     if summary["share_women"] is not None:
         parts.append(f"women {summary['share_women']:.1%}")
@@ -267,8 +255,7 @@ def forecast_lines(summary: dict[str, Any]) -> list[str]:
         )
     if summary["age_known_once_read"]:
         lines.append(
-            f"participants: the age of {summary['age_known_once_read']:,} ECGs is known once "
-            "their files are read"
+            f"participants: the age of {summary['age_known_once_read']:,} ECGs is known once their files are read"
         )
     rejects = summary["expected_rejects"]
     if rejects:

@@ -71,10 +71,7 @@ class Plan:
 
     def to_bytes(self) -> bytes:
         """Return the plan as JSON: the same bytes for the same plan."""
-        units = [
-            {"fingerprint": u.fingerprint, "pieces": [p.to_json() for p in u.pieces]}
-            for u in self.units
-        ]
+        units = [{"fingerprint": u.fingerprint, "pieces": [p.to_json() for p in u.pieces]} for u in self.units]
         content = {
             "lvm_ai_plan": _FORMAT,
             "kind": self.kind,
@@ -111,12 +108,7 @@ class Plan:
                 for i, u in enumerate(content["units"])
             )
             return cls(
-                content["kind"],
-                content["settings"],
-                units,
-                content["ignored"],
-                content["scale"],
-                content["people"],
+                content["kind"], content["settings"], units, content["ignored"], content["scale"], content["people"]
             )
         except (KeyError, TypeError) as error:
             raise _damaged(error) from error

@@ -11,24 +11,11 @@ from typing import Final
 
 from beam_jobs import archives
 from beam_jobs.exclusions import Exclusions
-from beam_jobs.inputs import (
-    ArchiveListing,
-    IdRule,
-    InputListing,
-    RecordFiles,
-    list_input,
-    unmatched_id,
-)
+from beam_jobs.inputs import ArchiveListing, IdRule, InputListing, RecordFiles, list_input, unmatched_id
 from beam_jobs.layout import Layout
 from beam_jobs.local_files import FileKind, shown_path
 from beam_jobs.parquet_columns import column_problems, optional_columns
-from beam_jobs.parquet_input import (
-    Footer,
-    key_text,
-    local_time,
-    read_footer,
-    read_keys,
-)
+from beam_jobs.parquet_input import Footer, key_text, local_time, read_footer, read_keys
 from beam_jobs.participants import JoinForecast
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.run_folder import REPORT_NAME, RunFolder
@@ -266,11 +253,7 @@ def _entries(storage: Storage, uri: str) -> list[FileEntry]:
 
 
 def _sorted_pieces(
-    storage: Storage,
-    root: int,
-    listing: InputListing,
-    options: PlanningOptions,
-    found: Inputs,
+    storage: Storage, root: int, listing: InputListing, options: PlanningOptions, found: Inputs
 ) -> list[Piece]:
     """Return the pieces of one root in the order of their paths; note the rest in `found`."""
     groups: list[tuple[str, list[Piece]]] = []
@@ -297,9 +280,7 @@ def _sorted_pieces(
             groups.append((entry.relative, [_broken(root, entry, reject)]))
     else:
         with ThreadPoolExecutor(_READERS) as pool:
-            spans = pool.map(
-                lambda entry: _parquet_pieces(storage, root, entry, options), listing.parquet
-            )
+            spans = pool.map(lambda entry: _parquet_pieces(storage, root, entry, options), listing.parquet)
             for entry, span in zip(listing.parquet, spans, strict=True):
                 groups.append((entry.relative, span.pieces))
                 found.warnings.extend([span.warning] if span.warning else [])
@@ -309,17 +290,14 @@ def _sorted_pieces(
     return [piece for _, pieces in groups for piece in pieces]
 
 
-def _record_piece(
-    root: int, record: RecordFiles, archive: FileEntry | None, options: PlanningOptions
-) -> Piece:
+def _record_piece(root: int, record: RecordFiles, archive: FileEntry | None, options: PlanningOptions) -> Piece:
     path = record.main if archive is None else f"{archive.relative}!{record.main}"
     ecg_id, person = options.id_rule.keys(shown_path(path))
     if ecg_id is not None and person is None:
         person = options.person_of(ecg_id)
     piece = Piece(
-        root, path, path_digest(root, path), record.size,
-        parts=record.parts, ecg_id=ecg_id, participant_id=person,
-    )  # fmt: skip
+        root, path, path_digest(root, path), record.size, parts=record.parts, ecg_id=ecg_id, participant_id=person
+    )
     if ecg_id is None:
         problem = unmatched_id(path, options.id_rule)
         return replace(piece, reason=problem.reason.value, detail=problem.message)
@@ -329,9 +307,7 @@ def _record_piece(
     return piece
 
 
-def _archive_pieces(
-    root: int, archive: ArchiveListing, options: PlanningOptions
-) -> Iterator[Piece]:
+def _archive_pieces(root: int, archive: ArchiveListing, options: PlanningOptions) -> Iterator[Piece]:
     entry = archive.entry
     if archive.damage is not None:
         yield _broken(root, entry, archive.damage)
@@ -339,9 +315,13 @@ def _archive_pieces(
     for member in archive.refused:
         path = f"{entry.relative}!{member.name}"
         yield Piece(
-            root, path, path_digest(root, path), member.size,
-            reason=RejectReason.UNREADABLE.value, detail=member.refused,
-        )  # fmt: skip
+            root,
+            path,
+            path_digest(root, path),
+            member.size,
+            reason=RejectReason.UNREADABLE.value,
+            detail=member.refused,
+        )
     for member in archive.unread:
         inner = FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size)
         yield _broken(root, inner, _unread())
@@ -351,16 +331,20 @@ def _archive_pieces(
 
 def _unread() -> EcgRejected:
     return EcgRejected(
-        RejectReason.UNREADABLE,
-        "archive is of a kind that is not read, and holds an unknown number of ECGs",
+        RejectReason.UNREADABLE, "archive is of a kind that is not read, and holds an unknown number of ECGs"
     )
 
 
 def _broken(root: int, entry: FileEntry, problem: EcgRejected) -> Piece:
     return Piece(
-        root, entry.relative, path_digest(root, entry.relative), entry.size,
-        n_ecgs=None, reason=problem.reason.value, detail=problem.message,
-    )  # fmt: skip
+        root,
+        entry.relative,
+        path_digest(root, entry.relative),
+        entry.size,
+        n_ecgs=None,
+        reason=problem.reason.value,
+        detail=problem.message,
+    )
 
 
 @dataclass(frozen=True)
@@ -378,9 +362,7 @@ class _ParquetFile:
     absent: tuple[str, ...] | None = None
 
 
-def _parquet_pieces(
-    storage: Storage, root: int, entry: FileEntry, options: PlanningOptions
-) -> _ParquetFile:
+def _parquet_pieces(storage: Storage, root: int, entry: FileEntry, options: PlanningOptions) -> _ParquetFile:
     try:
         footer = read_footer(storage, entry.uri)
     except EcgRejected as problem:
@@ -410,10 +392,16 @@ def _spans(root: int, entry: FileEntry, footer: Footer, unit_ecgs: int) -> Itera
         while stop < len(rows) and n_rows + rows[stop] <= unit_ecgs:
             n_rows, stop = n_rows + rows[stop], stop + 1
         yield Piece(
-            root, entry.relative, path_digest(root, entry.relative), entry.size,
-            content_sha256=footer.sha256, row_group_start=start, row_group_stop=stop,
-            first_row=first_row, n_ecgs=n_rows,
-        )  # fmt: skip
+            root,
+            entry.relative,
+            path_digest(root, entry.relative),
+            entry.size,
+            content_sha256=footer.sha256,
+            row_group_start=start,
+            row_group_stop=stop,
+            first_row=first_row,
+            n_ecgs=n_rows,
+        )
         start, first_row = stop, first_row + n_rows
 
 
@@ -436,8 +424,7 @@ def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
     for detail, pieces in by_detail.items():
         n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
         found.warnings.append(
-            f"{_named(pieces[0].path, len(pieces))}: {detail}. All {n_ecgs} ECGs there will be "
-            "rejected"
+            f"{_named(pieces[0].path, len(pieces))}: {detail}. All {n_ecgs} ECGs there will be rejected"
         )
 
 
@@ -508,9 +495,7 @@ class Keys:
     n_dated_files: int = 0
     unreadable_dates: dict[str, str] = field(default_factory=dict)
 
-    def add(
-        self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool
-    ) -> None:
+    def add(self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool) -> None:
         """Add an ECG that is the first of its ecg_id."""
         self.seen.add(ecg_id)
         if self.forecast is not None:
@@ -527,11 +512,7 @@ class Keys:
 
 
 def mark_duplicates(
-    storage: Storage,
-    roots: Sequence[str],
-    pieces: Sequence[Piece],
-    layout: Layout | None,
-    keys: Keys,
+    storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None, keys: Keys
 ) -> list[Piece]:
     """Return the pieces with the rows marked whose ecg_id came earlier, in plan order.
 
@@ -564,9 +545,7 @@ def mark_duplicates(
     return marked
 
 
-def _key_columns(
-    storage: Storage, roots: Sequence[str], piece: Piece, layout: Layout | None
-) -> list[list[object]]:
+def _key_columns(storage: Storage, roots: Sequence[str], piece: Piece, layout: Layout | None) -> list[list[object]]:
     names: tuple[str | None, ...] = ("ecg_id", "participant_id", "recorded_at")
     if layout is not None:
         names = (layout.ecg_id, layout.participant_id, layout.recorded_at)
@@ -590,18 +569,14 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
     return replace(piece, duplicate_rows=tuple(duplicates))
 
 
-def _widen(
-    dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime
-) -> None:
+def _widen(dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime) -> None:
     if time.date() in PLACEHOLDER_DATES:
         return
     first, last = dates.get(person, (time, time))
     dates[person] = min(first, time), max(last, time)
 
 
-def redact_excluded(
-    pieces: Sequence[Piece], exclusions: Exclusions, *, finished: bool = False
-) -> list[Piece]:
+def redact_excluded(pieces: Sequence[Piece], exclusions: Exclusions, *, finished: bool = False) -> list[Piece]:
     """Return the pieces with those of excluded people reduced to a digest of their path.
 
     Args:
@@ -609,16 +584,11 @@ def redact_excluded(
         exclusions: whom to remove.
         finished: the unit is done, so that a path of a shared file is not needed any more.
     """
-    return [
-        piece.redacted() if _must_go(piece, exclusions, finished=finished) else piece
-        for piece in pieces
-    ]
+    return [piece.redacted() if _must_go(piece, exclusions, finished=finished) else piece for piece in pieces]
 
 
 def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
     if exclusions.hits(piece.ecg_id, piece.participant_id):
         return True
     one_record = not piece.is_parquet and piece.n_ecgs == 1
-    return (finished or one_record) and any(
-        exclusions.hits_path(text) for text in (piece.path, *piece.parts)
-    )
+    return (finished or one_record) and any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))

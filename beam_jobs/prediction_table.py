@@ -45,9 +45,7 @@ class ScoredRow:
     lvh_score: float = float("nan")
 
     @classmethod
-    def of(
-        cls, row: EcgRow, people: Demographics, i: int, model_id: str, flags: tuple[str, ...] = ()
-    ) -> ScoredRow:
+    def of(cls, row: EcgRow, people: Demographics, i: int, model_id: str, flags: tuple[str, ...] = ()) -> ScoredRow:
         """Return the row of an ECG without its results; `flags` are those of its signal."""
         return cls(
             row.ecg_id,
@@ -71,10 +69,7 @@ def _inside(limits: Any, value: np.float32) -> float:
 
 
 def predictions_table(
-    rows: Sequence[ScoredRow],
-    bsa: Bsa,
-    preset: LvhPreset,
-    recalibration: Recalibration | None = None,
+    rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset, recalibration: Recalibration | None = None
 ) -> pa.Table:
     """Return the predictions table.
 
@@ -86,10 +81,8 @@ def predictions_table(
     """
     numbers = {
         name: np.array([getattr(row, name) for row in rows], dtype=np.float32)
-        for name in (
-            "lvm_pred_g", "lvh_score", "age_years", "bmi_kg_m2", "height_cm", "weight_kg",
-        )
-    }  # fmt: skip
+        for name in ("lvm_pred_g", "lvh_score", "age_years", "bmi_kg_m2", "height_cm", "weight_kg")
+    }
     sex = np.array([row.sex_code for row in rows], dtype=np.int8)
     numbers["bsa_m2"] = np.asarray(
         body_surface_area_m2(_wide(numbers["height_cm"]), _wide(numbers["weight_kg"]), bsa)
@@ -103,18 +96,14 @@ def predictions_table(
     columns["lvh_pred"] = _three_valued(lvh_arrays(_wide(numbers["lvmi_pred_g_m2"]), sex, preset))
     columns.update(_rule_columns(numbers, sex))
     columns["sex"] = [_SEX_TEXT.get(code) for code in sex.tolist()]
-    for name in (
-        "ecg_id", "participant_id", "recorded_at", "model_id", "measured_by", "signal_sha256",
-    ):  # fmt: skip
+    for name in ("ecg_id", "participant_id", "recorded_at", "model_id", "measured_by", "signal_sha256"):
         columns[name] = [getattr(row, name) for row in rows]
     columns["quality_flags"] = [
         (*row.quality_flags, *((QualityFlag.INDEX_UNKNOWN.value,) if unknown else ()))
         for row, unknown in zip(rows, np.isnan(numbers["lvmi_pred_g_m2"]).tolist(), strict=True)
     ]
     if recalibration is not None:
-        is_its_model = np.array(
-            [row.model_id == recalibration.model_id for row in rows], dtype=bool
-        )
+        is_its_model = np.array([row.model_id == recalibration.model_id for row in rows], dtype=bool)
         columns.update(_recalibrated(numbers, sex, is_its_model, preset, recalibration))
     schema = schemas.predictions_schema(recalibrated=recalibration is not None)
     return table_of(schema, columns)
@@ -135,9 +124,7 @@ def _recalibrated(
     wide["lvmi_recal_g_m2"] = index
     narrow = {name: values.astype(np.float32) for name, values in wide.items()}
     lvh = lvh_arrays(_wide(narrow["lvmi_recal_g_m2"]), sex, preset)
-    return {name: _nullable(values) for name, values in narrow.items()} | {
-        "lvh_recal": _three_valued(lvh)
-    }
+    return {name: _nullable(values) for name, values in narrow.items()} | {"lvh_recal": _three_valued(lvh)}
 
 
 def _rule_columns(numbers: dict[str, NDArray[np.float32]], sex: NDArray[np.int8]) -> dict[str, Any]:

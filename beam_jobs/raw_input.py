@@ -37,12 +37,7 @@ class RawReader:
     """
 
     def __init__(
-        self,
-        storage: Storage,
-        formats: Sequence[str],
-        *,
-        id_from_header: bool,
-        interpolate_missing_samples: int = 0,
+        self, storage: Storage, formats: Sequence[str], *, id_from_header: bool, interpolate_missing_samples: int = 0
     ) -> None:
         self._storage = storage
         self._formats = tuple(formats)
@@ -59,11 +54,7 @@ class RawReader:
         for key, group in groupby(to_read, key=lambda piece: (piece.root, piece.archive)):
             root, archive = roots[key[0]], key[1]
             items = list(group)
-            source = (
-                self._loose(items, root)
-                if archive is None
-                else self._packed(items, join(root, archive))
-            )
+            source = self._loose(items, root) if archive is None else self._packed(items, join(root, archive))
             for piece, files in source:
                 self._add(chunk, piece, files)
                 if chunk.n_read >= _CHUNK_ROWS:
@@ -72,9 +63,7 @@ class RawReader:
         if chunk.n_read:
             yield chunk
 
-    def _loose(
-        self, pieces: Sequence[Piece], root: str
-    ) -> Iterator[tuple[Piece, Files | EcgRejected]]:
+    def _loose(self, pieces: Sequence[Piece], root: str) -> Iterator[tuple[Piece, Files | EcgRejected]]:
         """Read the files of records a few ahead, because a store answers slowly."""
         waiting: list[tuple[Piece, Future[Files]]] = []
         with ThreadPoolExecutor(_READ_AHEAD) as pool:
@@ -108,9 +97,7 @@ class RawReader:
                 "back, or plan anew with --overwrite"
             ) from error
 
-    def _packed(
-        self, pieces: Sequence[Piece], uri: str
-    ) -> Iterator[tuple[Piece, Files | EcgRejected]]:
+    def _packed(self, pieces: Sequence[Piece], uri: str) -> Iterator[tuple[Piece, Files | EcgRejected]]:
         """Read an archive once, from its start; a record is ready when its last file is there."""
         missing: dict[str, set[str]] = {}
         owner: dict[str, Piece] = {}
@@ -153,24 +140,17 @@ class RawReader:
             if person is None and self._id_from_header:
                 person = ecg.header_participant_id
             row = row_of(
-                ecg,
-                canonicalise(ecg),
-                ecg_id=piece.ecg_id,
-                participant_id=person,
-                source_uri=shown_path(piece.path),
+                ecg, canonicalise(ecg), ecg_id=piece.ecg_id, participant_id=person, source_uri=shown_path(piece.path)
             )
             chunk.rows.append(row)
         except EcgRejected as error:
-            chunk.rejects.append(
-                reject_of(error, shown_path(piece.path), ecg_id=piece.ecg_id, participant_id=person)
-            )
+            chunk.rejects.append(reject_of(error, shown_path(piece.path), ecg_id=piece.ecg_id, participant_id=person))
 
     def _check_format(self, main: bytes) -> None:
         found = sniff(main)
         if self._formats and found is not None and found not in self._formats:
             raise EcgRejected(
-                RejectReason.NOT_AN_ECG,
-                f"file is {found}, but --format asked for {', '.join(self._formats)}",
+                RejectReason.NOT_AN_ECG, f"file is {found}, but --format asked for {', '.join(self._formats)}"
             )
 
 
@@ -194,15 +174,11 @@ def _settled_reject(piece: Piece) -> Reject | None:
     if piece.excluded:
         return excluded_reject()
     if piece.reason is not None:
-        return Reject(
-            piece.reason, piece.detail, path, None, piece.ecg_id, piece.participant_id,
-            piece.n_ecgs,
-        )  # fmt: skip
+        return Reject(piece.reason, piece.detail, path, None, piece.ecg_id, piece.participant_id, piece.n_ecgs)
     if piece.duplicate_rows:
         return Reject(
-            RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, path, None,
-            piece.ecg_id, piece.participant_id,
-        )  # fmt: skip
+            RejectReason.DUPLICATE_ECG_ID.value, DUPLICATE_DETAIL, path, None, piece.ecg_id, piece.participant_id
+        )
     return None
 
 

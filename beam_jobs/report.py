@@ -41,11 +41,7 @@ def _plain(value: Any) -> Any:
 
 def counts(kind: str, total: UnitSummary) -> dict[str, Any]:
     """Return the counts of a summary as reports hold them."""
-    return {
-        "read": total.n_read,
-        DONE_NAMES[kind]: total.n_done,
-        "rejected": dict(sorted(total.rejected.items())),
-    }
+    return {"read": total.n_read, DONE_NAMES[kind]: total.n_done, "rejected": dict(sorted(total.rejected.items()))}
 
 
 def stage_shares(stages_s: Mapping[str, float]) -> dict[str, float] | None:
@@ -89,9 +85,7 @@ def shard_report(
         warnings: of planning.
     """
     stages = {
-        name.removesuffix("_ms"): value / 1000
-        for name, value in sorted(counters.items())
-        if name.endswith("_ms")
+        name.removesuffix("_ms"): value / 1000 for name, value in sorted(counters.items()) if name.endswith("_ms")
     }
     return {
         "counts": counts(kind, total),

@@ -30,9 +30,7 @@ PARTICIPANTS_NAME: Final = "participants.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
 WITHDRAWN_NAME: Final = "withdrawn.json"
 _FOLDERS: Final = (*RESULT_FOLDERS.values(), REJECTS_FOLDER, REPORTS_FOLDER)
-_FILES: Final = (
-    SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME,
-)  # fmt: skip
+_FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME)
 _READERS: Final = 16
 _SHOWN_FOREIGN: Final = 3
 
@@ -63,8 +61,7 @@ class RunFolder:
         plan = self.load_plan()
         if plan is None:
             raise UsageError(
-                f"{self.uri} is no run folder (no {PLAN_NAME}); expected the --output of lvm-ai "
-                "score or lvm-ai ingest"
+                f"{self.uri} is no run folder (no {PLAN_NAME}); expected the --output of lvm-ai score or lvm-ai ingest"
             )
         return plan
 
@@ -82,9 +79,7 @@ class RunFolder:
         names = set(self.storage.names(self.path(RESULT_FOLDERS[plan.kind])))
         there = [unit for unit in plan.units if f"{unit.name}.parquet" in names]
         with ThreadPoolExecutor(_READERS) as pool:
-            found = pool.map(
-                lambda unit: read_commit(self.storage, self.files(plan, unit), unit), there
-            )
+            found = pool.map(lambda unit: read_commit(self.storage, self.files(plan, unit), unit), there)
             return {s.number: s for s in found if s is not None}
 
     def prepare(self, kind: str, *, overwrite: bool) -> None:
@@ -160,12 +155,10 @@ class RunFolder:
             cure = (
                 "it says who must not come back, so it cannot be written anew"
                 if name == WITHDRAWN_NAME
-                else f"or delete it and {SUCCESS_NAME} and run the same command again, which "
-                "writes it anew"
+                else f"or delete it and {SUCCESS_NAME} and run the same command again, which writes it anew"
             )
             raise LvmError(
-                f"{name} in {self.uri} is damaged: it is no JSON object. Restore it from a copy; "
-                f"{cure}"
+                f"{name} in {self.uri} is damaged: it is no JSON object. Restore it from a copy; {cure}"
             ) from error
 
     def withdrawn(self) -> list[str]:

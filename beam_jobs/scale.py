@@ -149,9 +149,7 @@ def _odd_leads(rows: Sequence[EcgRow]) -> dict[str, float]:
     """Return the derived limb leads that do not fit I and II in the median ECG."""
     if not rows:
         return {}
-    shares = np.stack(
-        [LimbLeads.of(row.counts[None], np.ones(1, np.float32)).share[0] for row in rows]
-    )
+    shares = np.stack([LimbLeads.of(row.counts[None], np.ones(1, np.float32)).share[0] for row in rows])
     medians = zip(DERIVED_FROM_I_AND_II, np.median(shares, axis=0).tolist(), strict=True)
     return {lead: share for lead, share in medians if share > _EINTHOVEN_TOLERANCE}
 
@@ -190,9 +188,7 @@ def main(argv: Sequence[str]) -> int:
     layout = load_layout(storage, args.layout) if args.layout else None
     planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(), layout, accept_unread_archives=True)
     inputs = find_inputs(storage, [uri for group in args.input for uri in group], planning)
-    units = list(
-        cut_units(inputs.pieces, unit_ecgs=256, first_number=0, settings_sha256="scale-check")
-    )
+    units = list(cut_units(inputs.pieces, unit_ecgs=256, first_number=0, settings_sha256="scale-check"))
     sample = sample_scale(UnitReader(storage, inputs.roots, layout), units)
     sys.stdout.write("\n".join(_lines(sample)) + "\n")
     good = sample.verdict.plausible and sample.problem is None and not sample.odd_sources

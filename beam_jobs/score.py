@@ -16,11 +16,7 @@ from beam_jobs.flow import run_job
 from beam_jobs.layout import Layout, load_layout
 from beam_jobs.memory import expected_memory_mb, threads_that_fit
 from beam_jobs.options import ScoreOptions, parse_score
-from beam_jobs.participants import (
-    JoinForecast,
-    forecast_lines,
-    participants_of,
-)
+from beam_jobs.participants import JoinForecast, forecast_lines, participants_of
 from beam_jobs.plan import PLAN_NAME, Plan
 from beam_jobs.planner import Keys, PlanningOptions
 from beam_jobs.progress import say
@@ -157,14 +153,9 @@ class ScoreKind:
         self._options = options
         storage = options.storage
         self._models = _resolve_models(options)
-        self._layout: Layout | None = (
-            load_layout(storage, options.layout) if options.layout else None
-        )
+        self._layout: Layout | None = load_layout(storage, options.layout) if options.layout else None
         self._participants, self._people_problems = participants_of(
-            storage,
-            options.participants,
-            options.participants_layout,
-            accepted=options.accept_people,
+            storage, options.participants, options.participants_layout, accepted=options.accept_people
         )
         self._recalibration = _recalibration_of(options, self._models[0])
         if self._participants is not None and self._models[0].spec.needs_demographics:
@@ -179,9 +170,14 @@ class ScoreKind:
         table = self._participants
         person_of = (lambda ecg_id: None) if table is None else table.person_of
         return PlanningOptions(
-            self._options.unit_ecgs, self._options.id_rule, self._layout, True, person_of,
-            self._options.allow_empty, self._options.accept_unread_archives,
-        )  # fmt: skip
+            self._options.unit_ecgs,
+            self._options.id_rule,
+            self._layout,
+            True,
+            person_of,
+            self._options.allow_empty,
+            self._options.accept_unread_archives,
+        )
 
     def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return every option that can move a number, resolved; the plan's own where it may be."""
@@ -189,9 +185,7 @@ class ScoreKind:
         computing = choose_computing(options, self._models, planned)
         recalibration = self._recalibration
         return {
-            "models": [
-                {"model_id": m.spec.model_id, "sha256": m.spec.sha256} for m in self._models
-            ],
+            "models": [{"model_id": m.spec.model_id, "sha256": m.spec.sha256} for m in self._models],
             **computing.settings(),
             "input_convention": options.input_convention.value,
             "bsa": options.bsa.value,
@@ -201,9 +195,7 @@ class ScoreKind:
             "id_from_header": options.id_from_header,
             "interpolate_missing_samples": options.interpolate_missing_samples,
             "layout": None if self._layout is None else self._layout.model_dump(mode="json"),
-            "participants_sha256": (
-                None if self._participants is None else self._participants.content_sha256
-            ),
+            "participants_sha256": (None if self._participants is None else self._participants.content_sha256),
             **({} if recalibration is None else {RECALIBRATION: recalibration.to_dict()}),
         }
 
@@ -286,18 +278,14 @@ class ScoreKind:
         """Tell whether amplitudes that cannot be right make the whole run fail."""
         return not self._options.accept_scale
 
-    def write_side_files(
-        self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions
-    ) -> None:
+    def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
         """Write the participant table that workers join."""
         if self._participants is None:
             return
         table = self._participants.without(exclusions.hits)
         if keys is not None:
             table = table.with_stale_ages(keys.dates)
-        folder.storage.write_atomic(
-            folder.path(PARTICIPANTS_NAME), table.to_parquet(), private=True
-        )
+        folder.storage.write_atomic(folder.path(PARTICIPANTS_NAME), table.to_parquet(), private=True)
 
     def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> ScoreJob:
         """Return the job as it travels to workers."""
@@ -370,8 +358,7 @@ def _recalibration_of(options: ScoreOptions, model: ModelSource) -> Recalibratio
         recalibration = Recalibration.from_dict(content, uri)
     except (ValueError, LvmError) as error:
         raise UsageError(
-            f"--recalibration {uri} cannot be used: {error}; expected a file that lvm-ai "
-            "recalibrate wrote"
+            f"--recalibration {uri} cannot be used: {error}; expected a file that lvm-ai recalibrate wrote"
         ) from error
     fitted = {
         "model": (recalibration.model_sha256, model.spec.sha256),
@@ -396,8 +383,7 @@ def _resolve_models(options: ScoreOptions) -> tuple[ModelSource, ...]:
         raise UsageError(str(error)) from error
     if len(sources) == 2 and sources[1].spec.needs_demographics:
         raise UsageError(
-            f"--fallback-model {options.fallback_model} needs age, sex and BMI itself; expected "
-            "an ECG-only model"
+            f"--fallback-model {options.fallback_model} needs age, sex and BMI itself; expected an ECG-only model"
         )
     if sources[0].spec.needs_demographics and not options.participants and len(sources) == 1:
         raise UsageError(

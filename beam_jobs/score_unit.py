@@ -42,13 +42,7 @@ from lvm_core.canonical import signal_sha256
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset
 from lvm_core.plausibility import judge_ecgs
-from lvm_core.quality import (
-    MASS_RANGE_G,
-    AmplitudeHistogram,
-    QualityFlag,
-    Rejection,
-    SourceAmplitudes,
-)
+from lvm_core.quality import MASS_RANGE_G, AmplitudeHistogram, QualityFlag, Rejection, SourceAmplitudes
 from lvm_core.recalibration import Recalibration
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
 from models.interface import EcgPredictor, Predictions
@@ -123,9 +117,7 @@ def begin_unit(
     return lambda: _finish_unit(unit, context, files, work)
 
 
-def _finish_unit(
-    unit: Unit, context: ScoreContext, files: UnitFiles, work: _UnitWork
-) -> UnitSummary:
+def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _UnitWork) -> UnitSummary:
     with _adding_to(work.stage_s, "total"):
         scored = work.finish()
         summary = UnitSummary(
@@ -219,11 +211,7 @@ class _Batch:
         for own, row in zip(self.counts, self.rows, strict=False):
             own[:] = row.counts
         hashes = [signal_sha256(row.counts, row.uv_per_count) for row in self.rows]
-        demographics = (
-            (self.age_years[:n], self.sex[:n], self.bmi_kg_m2[:n])
-            if predictor.needs_demographics
-            else ()
-        )
+        demographics = (self.age_years[:n], self.sex[:n], self.bmi_kg_m2[:n]) if predictor.needs_demographics else ()
         predictions = predictor.predict_batch(self.counts[:n], self.uv_per_count[:n], *demographics)
         return predictions, hashes
 
@@ -258,8 +246,7 @@ class _UnitWork:
             self._note_sources([], chunk)
             return
         judgements = judge_ecgs(
-            counts_of(chunk.rows),
-            np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32),
+            counts_of(chunk.rows), np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
         )
         measured = [row for row, its in zip(chunk.rows, judgements, strict=True) if its.has_signal]
         self._note_sources(measured, chunk)
@@ -278,9 +265,7 @@ class _UnitWork:
         """Add the amplitudes of ECGs that hold a signal, in all and by source."""
         measured_uv = amplitudes_uv(measured)
         self.amplitudes = self.amplitudes.add(measured_uv)
-        self.sources = self.sources.merge(
-            source_amplitudes(measured, measured_uv, chunk.rejects, self.folder_of)
-        )
+        self.sources = self.sources.merge(source_amplitudes(measured, measured_uv, chunk.rejects, self.folder_of))
 
     def _route(self, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]) -> None:
         """Give an ECG to the first model that can score it, or reject it."""
@@ -295,9 +280,7 @@ class _UnitWork:
         reason, message = refusal.reason.value, refusal.message
         self.rejects.append(row.rejected(reason, message, people.participant_id[i]))
 
-    def _enqueue(
-        self, k: int, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]
-    ) -> None:
+    def _enqueue(self, k: int, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]) -> None:
         predictor = self.context.predictors[k]
         batch = self.filling.get(k)
         if batch is None:

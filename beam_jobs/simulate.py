@@ -23,15 +23,7 @@ import numpy as np
 
 from beam_jobs import local_files
 from beam_jobs.progress import PROGRESS, say, showing
-from beam_jobs.simulated_ecgs import (
-    FORMATS,
-    ID_PATTERN,
-    PARQUET_ROWS,
-    RAW_PEOPLE,
-    EcgPart,
-    has_repeat,
-    write_part,
-)
+from beam_jobs.simulated_ecgs import FORMATS, ID_PATTERN, PARQUET_ROWS, RAW_PEOPLE, EcgPart, has_repeat, write_part
 from beam_jobs.simulated_readme import readme
 from beam_jobs.simulated_tables import TableOptions, write_tables
 from lvm_core.command_line import ArgumentParser
@@ -115,18 +107,27 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--parquet", action="store_true", help="ECG Parquet instead of device files")
     kind.add_argument(
-        "--formats", nargs="+", choices=FORMATS, default=list(FORMATS),
+        "--formats",
+        nargs="+",
+        choices=FORMATS,
+        default=list(FORMATS),
         help="formats of device files, by turns (default: all three)",
-    )  # fmt: skip
+    )
     kind.add_argument("--no-ecgs", action="store_true", help="tables only, and drawn predictions")
     parser.add_argument(
-        "--drawn-correlation", type=float, default=DEFAULT_DRAWN_R, metavar="R",
+        "--drawn-correlation",
+        type=float,
+        default=DEFAULT_DRAWN_R,
+        metavar="R",
         help="with --no-ecgs: correlation of drawn and true mass (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--other-records", type=float, default=DEFAULT_OTHER_RECORDS, metavar="M",
+        "--other-records",
+        type=float,
+        default=DEFAULT_OTHER_RECORDS,
+        metavar="M",
         help="mean number of records of other diseases a person (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--threads", type=int, default=None, help="processes (default: all cores)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier simulation")
     add_share_option(parser)
@@ -181,8 +182,7 @@ def prepare(folder: Path, *, overwrite: bool) -> None:
         return
     if MARK_NAME not in found:
         raise UsageError(
-            f"--output {folder} is not empty and no earlier simulation ({found[0]}); "
-            "expected a new or empty folder"
+            f"--output {folder} is not empty and no earlier simulation ({found[0]}); expected a new or empty folder"
         )
     if not overwrite:
         raise UsageError(f"--output {folder} holds a simulation; add --overwrite to replace it")
@@ -215,13 +215,8 @@ def _write_ecgs(options: SimulateOptions) -> int:
     for name in [f"raw/{name}" for name in options.formats] or ["ecg"]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     step = RAW_PEOPLE if options.formats else PARQUET_ROWS
-    stops = [
-        min(start + step, options.participants) for start in range(0, options.participants, step)
-    ]
-    parts = [
-        EcgPart(folder, options.seed, (stop - 1) // step * step, stop, options.formats)
-        for stop in stops
-    ]
+    stops = [min(start + step, options.participants) for start in range(0, options.participants, step)]
+    parts = [EcgPart(folder, options.seed, (stop - 1) // step * step, stop, options.formats) for stop in stops]
     people = synthetic_people(options.participants, options.seed)
     total = options.participants + int(has_repeat(people).sum())
     started = time.monotonic()
@@ -285,8 +280,7 @@ def _report(options: SimulateOptions, counts: dict[str, int]) -> dict[str, Any]:
         "hazards": {name: asdict(hazard) for name, hazard in OUTCOMES_TRUTH.items()},
         "disease_from_age_years": FIRST_AGE_YEARS,
         "code_lists": {
-            name: [{"system": system, "prefix": prefix} for system, prefix in rows]
-            for name, rows in CODE_LISTS.items()
+            name: [{"system": system, "prefix": prefix} for system, prefix in rows] for name, rows in CODE_LISTS.items()
         },
         "versions": {**{n: version(n) for n in names}, "python": platform.python_version()},
     }
@@ -307,8 +301,7 @@ def main(argv: Sequence[str]) -> int:
         return 130
     except BrokenProcessPool as error:
         raise LvmError(
-            "a process was killed, perhaps for want of memory (0.5 GB each); "
-            "use fewer --threads, with --overwrite"
+            "a process was killed, perhaps for want of memory (0.5 GB each); use fewer --threads, with --overwrite"
         ) from error
     except OSError as error:
         raise LvmError(f"{options.output} is unfinished: {error}") from error

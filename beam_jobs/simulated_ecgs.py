@@ -158,11 +158,7 @@ def _device_files(ecgs: SyntheticEcgs, row: int, name: str, repeat: int) -> dict
         return write_wfdb(stem, counts, uv_per_count, recorded_at=recorded_at)
     write = write_cardiosoft if name == "cardiosoft" else write_muse
     data = write(
-        counts,
-        uv_per_count,
-        participant_id=person,
-        recorded_at=recorded_at,
-        measurements=_measurements(ecgs, row),
+        counts, uv_per_count, participant_id=person, recorded_at=recorded_at, measurements=_measurements(ecgs, row)
     )
     return {f"{stem}.xml": data}
 

@@ -21,29 +21,10 @@ from lvm_core import schemas
 from lvm_core.ecg_rules import ecg_rules
 from lvm_core.lvh import lvh_arrays
 from lvm_core.synthetic_codes import CODE_SYSTEMS, CODE_TEXTS
-from lvm_core.synthetic_outcomes import (
-    DEATH,
-    DISEASES,
-    OUTCOMES_TRUTH,
-    SyntheticOutcomes,
-    synthetic_outcomes,
-)
-from lvm_core.synthetic_people import (
-    CONDUCTIONS,
-    MISPLACEMENTS,
-    REGIONS,
-    RHYTHMS,
-    SyntheticPeople,
-    synthetic_people,
-)
+from lvm_core.synthetic_outcomes import DEATH, DISEASES, OUTCOMES_TRUTH, SyntheticOutcomes, synthetic_outcomes
+from lvm_core.synthetic_people import CONDUCTIONS, MISPLACEMENTS, REGIONS, RHYTHMS, SyntheticPeople, synthetic_people
 from lvm_core.synthetic_predictions import drawn_amplitudes_uv, drawn_predictions
-from lvm_core.synthetic_records import (
-    FOLLOW_UP_ENDS,
-    SOURCES,
-    registered_deaths,
-    synthetic_moves,
-    synthetic_records,
-)
+from lvm_core.synthetic_records import FOLLOW_UP_ENDS, SOURCES, registered_deaths, synthetic_moves, synthetic_records
 
 _SLAB: Final = 64 * 1024  # people at once: a few hundred MB
 _TEXTS: Final = {"rhythm": RHYTHMS, "conduction": CONDUCTIONS, "misplacement": MISPLACEMENTS}
@@ -160,13 +141,7 @@ def deaths_table(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Tab
             "death_date": pa.array(death_date[rows]),
             "ltfu_date": pa.array(ltfu_date[rows]),
         },
-        schema=pa.schema(
-            [
-                ("participant_id", pa.string()),
-                ("death_date", pa.date32()),
-                ("ltfu_date", pa.date32()),
-            ]
-        ),
+        schema=pa.schema([("participant_id", pa.string()), ("death_date", pa.date32()), ("ltfu_date", pa.date32())]),
     )
 
 

@@ -77,8 +77,5 @@ def folder_names(pieces: Iterable[Piece]) -> dict[str, str]:
     """
     places = {(piece.root, first_folder(piece.path)) for piece in pieces if piece.path}
     several = len({root for root, _ in places}) > 1
-    shown = {
-        (root, folder): f"{f'input {root + 1}, ' if several else ''}{_shown(folder)}"
-        for root, folder in places
-    }
+    shown = {(root, folder): f"{f'input {root + 1}, ' if several else ''}{_shown(folder)}" for root, folder in places}
     return {path_digest(*place): name for place, name in shown.items()}

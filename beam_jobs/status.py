@@ -151,9 +151,7 @@ def _duration(seconds: float) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai status`."""
-    parser = ArgumentParser(
-        prog="lvm-ai status", description="Progress, throughput and rejects of a run."
-    )
+    parser = ArgumentParser(prog="lvm-ai status", description="Progress, throughput and rejects of a run.")
     parser.add_argument("output", help="run folder")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_storage_option(parser)

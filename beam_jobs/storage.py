@@ -36,14 +36,27 @@ _GCS_RETRY_LIMIT_S: Final = 30
 
 _PASSING_ERRNOS: Final = frozenset(
     {
-        errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT,
-        errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTUNREACH, errno.EHOSTDOWN,
-        errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.EREMOTEIO,
+        errno.EIO,
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENETRESET,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ECONNRESET,
+        errno.ECONNREFUSED,
+        errno.ECONNABORTED,
+        errno.EPIPE,
+        errno.EREMOTEIO,
     }
-)  # fmt: skip
+)
 _DENIED = re.compile(
     r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId"
-    r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential",
+    r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential"
 )
 _NOT_A_FILE = re.compile(r"is a directory|[Nn]ot a directory|not a regular file")
 _MISSING = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
@@ -79,9 +92,7 @@ def classify(error: OSError) -> type[LvmError]:
     return LvmError
 
 
-def with_retries(
-    operation: Callable[[], T], what: str, *, sleep: Callable[[float], None] = time.sleep
-) -> T:
+def with_retries(operation: Callable[[], T], what: str, *, sleep: Callable[[float], None] = time.sleep) -> T:
     """Run `operation`, trying again after passing faults with a jittered, growing pause.
 
     Args:
@@ -204,16 +215,12 @@ class Storage:
             return self._list_folder(base, glob_regex(pattern))
         info = self._info(uri)
         if info.type == fs.FileType.NotFound:
-            raise FileMissing(
-                f"input {shown_path(uri)!r} is not there; expected a file, a folder or a glob"
-            )
+            raise FileMissing(f"input {shown_path(uri)!r} is not there; expected a file, a folder or a glob")
         if info.type == fs.FileType.File:
             return [FileEntry(uri, _last_part(uri), int(info.size), self._normal(uri))]
         if info.type != fs.FileType.Directory:
             kind = local_files.kind_of(local_path(_path(uri)))
-            raise UsageError(
-                f"input {shown_path(uri)!r} is a {kind.value}; expected a file, a folder or a glob"
-            )
+            raise UsageError(f"input {shown_path(uri)!r} is a {kind.value}; expected a file, a folder or a glob")
         return self._list_folder(uri)
 
     def _list_folder(self, uri: str, wanted: re.Pattern[str] | None = None) -> list[FileEntry]:
@@ -221,12 +228,8 @@ class Storage:
         base = uri.rstrip("/")
         if store_scheme(uri) is None:
             folder = local_path(_path(uri))
-            found = with_retries(
-                lambda: local_files.walk(folder, for_glob=wanted is not None), f"listing {uri}"
-            )
-            return _each_once(
-                base, [f for f in found if wanted is None or wanted.fullmatch(f.relative)]
-            )
+            found = with_retries(lambda: local_files.walk(folder, for_glob=wanted is not None), f"listing {uri}")
+            return _each_once(base, [f for f in found if wanted is None or wanted.fullmatch(f.relative)])
         filesystem, path = self.resolve(uri)
         selector = fs.FileSelector(path, recursive=True)
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
@@ -272,9 +275,7 @@ class Storage:
         infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
         return [(i.base_name, i.type == fs.FileType.File, (i.mtime_ns or 0) / 1e9) for i in infos]
 
-    def read_bytes(
-        self, uri: str, *, expected: str = "a file", limit_bytes: int | None = None
-    ) -> bytes:
+    def read_bytes(self, uri: str, *, expected: str = "a file", limit_bytes: int | None = None) -> bytes:
         """Return the content of a file.
 
         Args:
@@ -299,9 +300,7 @@ class Storage:
         """Refuse what is no regular file before it is opened: opening a named pipe waits."""
         if store_scheme(uri) is not None:
             return
-        kind = with_retries(
-            lambda: local_files.kind_of(local_path(_path(uri))), f"opening {shown_path(uri)}"
-        )
+        kind = with_retries(lambda: local_files.kind_of(local_path(_path(uri))), f"opening {shown_path(uri)}")
         if kind not in (FileKind.FILE, FileKind.DEAD_LINK):
             raise UsageError(f"{shown_path(uri)} is a {kind.value}, expected {expected}")
 
@@ -318,9 +317,7 @@ class Storage:
         """
         if store_scheme(uri) is None:
             local = Path(uri.removeprefix("file://"))
-            with_retries(
-                lambda: local_files.write_whole(local, data, private=private), f"writing {uri}"
-            )
+            with_retries(lambda: local_files.write_whole(local, data, private=private), f"writing {uri}")
             return
         filesystem, path = self.resolve(uri)
 
@@ -457,9 +454,7 @@ def store_scheme(uri: str) -> str | None:
     if match is None or match[1] == "file":
         return None
     if match[1] not in STORE_SCHEMES:
-        raise UsageError(
-            f"{uri!r}: storage {match[1]}:// is not known; expected a local path, s3:// or gs://"
-        )
+        raise UsageError(f"{uri!r}: storage {match[1]}:// is not known; expected a local path, s3:// or gs://")
     return match[1]
 
 

@@ -85,15 +85,19 @@ class Piece:
     def identity(self) -> list[Any]:
         """Return what enters the fingerprint: never a time, an absolute path or a person."""
         return [
-            self.root, self.path_sha256, self.size, self.content_sha256,
-            self.row_group_start, self.row_group_stop, list(self.duplicate_rows), self.reason,
-        ]  # fmt: skip
+            self.root,
+            self.path_sha256,
+            self.size,
+            self.content_sha256,
+            self.row_group_start,
+            self.row_group_stop,
+            list(self.duplicate_rows),
+            self.reason,
+        ]
 
     def redacted(self) -> Self:
         """Return the piece without anything that names a person."""
-        return replace(
-            self, path="", parts=(), ecg_id=None, participant_id=None, detail=None, excluded=True
-        )
+        return replace(self, path="", parts=(), ecg_id=None, participant_id=None, detail=None, excluded=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
@@ -188,9 +192,7 @@ def merge_summaries(summaries: Iterable[UnitSummary]) -> UnitSummary:
         amplitudes = amplitudes.merge(summary.amplitudes)
         stage_s.update(summary.stage_s)
         sources = sources.merge(summary.sources)
-    return UnitSummary(
-        -1, n_read, n_done, dict(sorted(rejected.items())), amplitudes, None, dict(stage_s), sources
-    )
+    return UnitSummary(-1, n_read, n_done, dict(sorted(rejected.items())), amplitudes, None, dict(stage_s), sources)
 
 
 def digest(value: Any) -> str:
@@ -204,9 +206,7 @@ def path_digest(root: int, path: str) -> str:
     return digest([root, path])[:32]
 
 
-def cut_units(
-    pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, settings_sha256: str
-) -> Iterator[Unit]:
+def cut_units(pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, settings_sha256: str) -> Iterator[Unit]:
     """Bundle pieces, in order, into units of about `unit_ecgs` ECGs.
 
     A piece is never divided here; one larger than `unit_ecgs` is a unit of its own. Pieces of one

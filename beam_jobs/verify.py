@@ -161,9 +161,7 @@ def _n_changed_signals(folder: RunFolder, uri: str) -> int:
     n_changed = 0
     columns = [*LEADS_12, "uv_per_count", "signal_sha256"]
     with folder.storage.open(uri) as stream:
-        for batch in open_parquet(stream).iter_batches(
-            _SIGNALS_AT_ONCE, columns=columns, use_threads=False
-        ):
+        for batch in open_parquet(stream).iter_batches(_SIGNALS_AT_ONCE, columns=columns, use_threads=False):
             leads = [batch.column(lead).flatten().to_numpy() for lead in LEADS_12]
             counts = np.stack([lead.reshape(batch.num_rows, -1) for lead in leads], axis=1)
             steps = batch.column("uv_per_count").to_pylist()
@@ -271,11 +269,7 @@ def _reader(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> UnitReader:
 
 
 def _score_job(
-    folder: RunFolder,
-    plan: Plan,
-    reader: UnitReader,
-    model_files: Sequence[str],
-    model_dir: Path | None,
+    folder: RunFolder, plan: Plan, reader: UnitReader, model_files: Sequence[str], model_dir: Path | None
 ) -> ScoreJob:
     settings = plan.settings
     computing = Computing.from_settings(settings)
@@ -309,9 +303,7 @@ def _schema_of(plan: Plan) -> pa.Schema:
     return schemas.predictions_schema(recalibrated=RECALIBRATION in plan.settings)
 
 
-def _model_of_run(
-    wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None
-) -> ModelSource:
+def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None) -> ModelSource:
     """Return a model that the run used, found by its SHA-256."""
     for source in given:
         if source.spec.sha256 == wanted["sha256"]:
@@ -329,35 +321,30 @@ def _model_of_run(
 
 def _score_rows(job: ScoreJob, unit: Unit, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     table = score_first_rows(unit, job.make_context(), _ROWS_PER_UNIT)
-    return {
-        row["ecg_id"]: {name: row[name] for name in names}
-        for row in table.select(["ecg_id", *names]).to_pylist()
-    }
+    return {row["ecg_id"]: {name: row[name] for name in names} for row in table.select(["ecg_id", *names]).to_pylist()}
 
 
 def _ingest_rows(reader: UnitReader, unit: Unit) -> dict[str, dict[str, Any]]:
     with reader.open(unit) as chunks:
         first = next(chunks, None)
     rows = [] if first is None else first.rows[:_ROWS_PER_UNIT]
-    return {
-        row.ecg_id: {"signal_sha256": signal_sha256(row.counts, row.uv_per_count)} for row in rows
-    }
+    return {row.ecg_id: {"signal_sha256": signal_sha256(row.counts, row.uv_per_count)} for row in rows}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai verify`."""
     parser = ArgumentParser(
-        prog="lvm-ai verify",
-        description="Check that counts reconcile and footers agree, and compute a sample again.",
+        prog="lvm-ai verify", description="Check that counts reconcile and footers agree, and compute a sample again."
     )
     parser.add_argument("output", help="run folder")
     parser.add_argument(
-        "--input", action="append", nargs="+", metavar="URI",
+        "--input",
+        action="append",
+        nargs="+",
+        metavar="URI",
         help="where the run's inputs are now (default: where they were)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--model", action="append", default=[], help="model file of the run, where it is no id"
     )
+    parser.add_argument("--model", action="append", default=[], help="model file of the run, where it is no id")
     parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
     parser.add_argument("--no-sample", action="store_true", help="compute nothing again")
     add_storage_option(parser)

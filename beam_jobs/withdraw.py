@@ -74,9 +74,7 @@ class Removal:
     changed: bool = False
 
 
-def remove_people(
-    folder: RunFolder, plan: Plan, exclusions: Exclusions, units: Sequence[int]
-) -> Removal:
+def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: Sequence[int]) -> Removal:
     """Remove people from finished units, the plan, the participant table and the reports.
 
     Each file is replaced atomically, and doing it again does no harm: the number of anonymous
@@ -96,9 +94,7 @@ def remove_people(
         if rewrite is not None:
             folder.storage.delete(folder.path(SUCCESS_NAME))
             rewrite.commit(folder.storage)
-            removal = Removal(
-                removal.n_ecgs + rewrite.n_removed, removal.n_rejects + rewrite.n_rejects, True
-            )
+            removal = Removal(removal.n_ecgs + rewrite.n_removed, removal.n_rejects + rewrite.n_rejects, True)
     changed = _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
     names = [f"{REPORTS_FOLDER}/{name}" for name in folder.reports()]
@@ -124,9 +120,7 @@ class _Rewrite:
         commit_unit(storage, self.files, self.rejects, self.result, self.content)
 
 
-def _rewrite_of(
-    folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions
-) -> _Rewrite | None:
+def _rewrite_of(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> _Rewrite | None:
     """Return what a unit's files become without some people; None when they stay as they are."""
     files = folder.files(plan, unit)
     storage = folder.storage
@@ -236,9 +230,7 @@ def people_in(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> set[str]
     return found
 
 
-def _traces(
-    folder: RunFolder, plan: Plan
-) -> Iterator[tuple[str | None, str | None, Sequence[str]]]:
+def _traces(folder: RunFolder, plan: Plan) -> Iterator[tuple[str | None, str | None, Sequence[str]]]:
     """Yield (ecg_id, participant_id, paths) of everything that may name a person."""
     keys = folder.read_result_columns(plan, ["ecg_id", "participant_id"])
     yield from ((row["ecg_id"], row["participant_id"], ()) for row in keys.to_pylist())
@@ -252,8 +244,7 @@ def _traces(
     if folder.storage.is_file(uri):
         table = ParticipantTable.from_parquet(folder.storage.read_bytes(uri)).arrow
         names = ["ecg_id", "participant_id"]
-        yield from ((row["ecg_id"], row["participant_id"], ()) for row in
-                    table.select(names).to_pylist())  # fmt: skip
+        yield from ((row["ecg_id"], row["participant_id"], ()) for row in table.select(names).to_pylist())
 
 
 @dataclass(frozen=True)
@@ -283,10 +274,7 @@ def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawa
     found = people_in(folder, plan, exclusions)
     # Written before anybody is removed: a killed withdrawal still knows whom it had found.
     found_ever = folder.found_before() | {id_digest(one) for one in found}
-    folder.write_json(
-        WITHDRAWN_NAME,
-        {"id_sha256": known.all_digests(), "found_id_sha256": sorted(found_ever)},
-    )
+    folder.write_json(WITHDRAWN_NAME, {"id_sha256": known.all_digests(), "found_id_sha256": sorted(found_ever)})
     removal = remove_people(folder, plan, exclusions, range(len(plan.units)))
     plan = folder.require_plan()
     total = reconcile(plan, folder.committed(plan))
@@ -299,13 +287,7 @@ def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawa
         if was_finished or not report.get("problems"):
             folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
     before = {one for one in exclusions.ids - found if id_digest(one) in found_ever}
-    return Withdrawal(
-        removal,
-        frozenset(found),
-        frozenset(before),
-        exclusions.ids - found - before,
-        report is not None,
-    )
+    return Withdrawal(removal, frozenset(found), frozenset(before), exclusions.ids - found - before, report is not None)
 
 
 def _lines(done: Withdrawal) -> Iterator[str]:
@@ -317,10 +299,7 @@ def _lines(done: Withdrawal) -> Iterator[str]:
         + (f"; {REPORT_NAME} is updated" if done.has_report else "")
     )
     if not done.has_report:
-        yield (
-            f"the run is not closed: there is no {REPORT_NAME}. Run the same lvm-ai command again "
-            "to close it"
-        )
+        yield (f"the run is not closed: there is no {REPORT_NAME}. Run the same lvm-ai command again to close it")
     if done.found_before:
         yield f"listed people who were removed before: {len(done.found_before)}"
     if done.not_found:
@@ -379,9 +358,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument("output", help="run folder")
     parser.add_argument("--participants", required=True, help="list of people to remove")
     parser.add_argument(
-        "--not-found-list", metavar="F",
+        "--not-found-list",
+        metavar="F",
         help="new file for the identifiers that were not found, for you alone, not in the folder",
-    )  # fmt: skip
+    )
     add_share_option(parser)
     add_storage_option(parser)
     return parser

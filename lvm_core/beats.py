@@ -54,15 +54,11 @@ def r_peaks(leads_uv: NDArray[np.floating], sampling_rate_hz: float) -> NDArray[
     rough, _ = find_peaks(smooth, height=_HEIGHT_SHARE * usual, distance=distance)
     size = np.sqrt(((wide - np.median(wide, axis=1, keepdims=True)) ** 2).sum(axis=0))
     reach = round(_SEARCH_S * sampling_rate_hz)
-    found = [
-        max(0, p - reach) + int(size[max(0, p - reach) : p + reach + 1].argmax()) for p in rough
-    ]
+    found = [max(0, p - reach) + int(size[max(0, p - reach) : p + reach + 1].argmax()) for p in rough]
     return np.unique(np.array(found, dtype=np.intp))
 
 
-def phase_of_samples(
-    peaks: NDArray[np.intp], n_samples: int, sampling_rate_hz: float
-) -> NDArray[np.int8]:
+def phase_of_samples(peaks: NDArray[np.intp], n_samples: int, sampling_rate_hz: float) -> NDArray[np.int8]:
     """Return for each sample the index of its phase in `PHASES`.
 
     Invariant: every sample has exactly one phase. Where P of a beat would overlap T of the one
@@ -90,10 +86,7 @@ def phase_of_samples(
 
 
 def average_beat(
-    values: NDArray[np.floating],
-    peaks: NDArray[np.intp],
-    n_before: int,
-    n_after: int,
+    values: NDArray[np.floating], peaks: NDArray[np.intp], n_before: int, n_after: int
 ) -> NDArray[np.float64]:
     """Return the mean over beats around their R peaks.
 

@@ -23,14 +23,10 @@ def _check_positive(name: str, unit: str, value: Quantity) -> None:
     array = np.atleast_1d(np.asarray(value, dtype=np.float64))
     bad = array[~np.isnan(array) & ~((array > 0) & (array < np.inf))]
     if bad.size:
-        raise ValueError(
-            f"{name} is {bad[0]:g} {unit}, expected a finite value above 0, or NaN where unknown"
-        )
+        raise ValueError(f"{name} is {bad[0]:g} {unit}, expected a finite value above 0, or NaN where unknown")
 
 
-def body_surface_area_m2(
-    height_cm: Quantity, weight_kg: Quantity, formula: Bsa = Bsa.DUBOIS
-) -> Quantity:
+def body_surface_area_m2(height_cm: Quantity, weight_kg: Quantity, formula: Bsa = Bsa.DUBOIS) -> Quantity:
     """Return the body surface area.
 
     Args:

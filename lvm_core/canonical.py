@@ -13,12 +13,7 @@ from lvm_core.ecg import N_LEADS, Ecg
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.plausibility import refuse_implausible_scale
 from lvm_core.quality import QualityFlag, check_finite
-from lvm_core.resample import (
-    TARGET_RATE_HZ,
-    filter_reach_samples,
-    resample_to_500_hz,
-    supported_rate_hz,
-)
+from lvm_core.resample import TARGET_RATE_HZ, filter_reach_samples, resample_to_500_hz, supported_rate_hz
 
 DURATION_S: Final = 10
 N_SAMPLES: Final = DURATION_S * TARGET_RATE_HZ
@@ -74,9 +69,7 @@ def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
     return digest.hexdigest()
 
 
-def finest_step_uv(
-    max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV
-) -> NDArray[np.float64]:
+def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
     """Return the step, doubled until nothing overflows int16.
 
     Args:
@@ -141,9 +134,7 @@ def _source_step_uv(ecg: Ecg) -> float:
     return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
 
 
-def _to_counts(
-    leads_uv: NDArray[np.float32], source_step_uv: float
-) -> tuple[NDArray[np.int16], float]:
+def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[NDArray[np.int16], float]:
     """Return (12, n_samples) counts and their step, exactly a float32."""
     low_uv, high_uv = float(leads_uv.min()), float(leads_uv.max())
     # int16 reaches one count further down than up: a source at its lower limit stays exact.

@@ -62,9 +62,7 @@ def order_indices(source: Sequence[str], target: Sequence[str]) -> NDArray[np.in
     return np.array([source.index(lead) for lead in target], dtype=np.intp)
 
 
-def derive_limb_leads(
-    i: NDArray[np.floating], ii: NDArray[np.floating]
-) -> dict[str, NDArray[np.floating]]:
+def derive_limb_leads(i: NDArray[np.floating], ii: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
     """Return III, aVR, aVL and aVF from leads I and II.
 
     Args:

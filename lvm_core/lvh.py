@@ -20,9 +20,7 @@ class Sex(StrEnum):
     MALE = "male"
 
 
-_SEX_BY_TEXT: Final = MappingProxyType(
-    {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
-)
+_SEX_BY_TEXT: Final = MappingProxyType({"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE})
 
 
 class ThreeValued(NamedTuple):
@@ -79,9 +77,7 @@ def parse_sex(text: str | None) -> Sex | None:
 
 def sex_codes(sexes: Iterable[Sex | None]) -> NDArray[np.int8]:
     """Return one int8 code per person: 1 male, 0 female, -1 unknown (`is_male` elsewhere)."""
-    return np.fromiter(
-        (SEX_UNKNOWN_CODE if sex is None else sex is Sex.MALE for sex in sexes), dtype=np.int8
-    )
+    return np.fromiter((SEX_UNKNOWN_CODE if sex is None else sex is Sex.MALE for sex in sexes), dtype=np.int8)
 
 
 def check_sex_codes(is_male: NDArray[np.int8]) -> None:
@@ -110,9 +106,7 @@ def lvh_limit_g_m2(sex: Sex, preset: LvhPreset = LvhPreset.KHURSHID2021) -> floa
 
 
 def lvh_arrays(
-    lvmi_g_m2: NDArray[np.float64],
-    is_male: NDArray[np.int8],
-    preset: LvhPreset = LvhPreset.KHURSHID2021,
+    lvmi_g_m2: NDArray[np.float64], is_male: NDArray[np.int8], preset: LvhPreset = LvhPreset.KHURSHID2021
 ) -> ThreeValued:
     """Return for each person whether the LV mass index means hypertrophy.
 
@@ -140,9 +134,7 @@ def lvh_arrays(
     return ThreeValued(above & known, known)
 
 
-def lvh_from_index(
-    lvmi_g_m2: float | None, sex: Sex | None, preset: LvhPreset = LvhPreset.KHURSHID2021
-) -> bool | None:
+def lvh_from_index(lvmi_g_m2: float | None, sex: Sex | None, preset: LvhPreset = LvhPreset.KHURSHID2021) -> bool | None:
     """Return whether one LV mass index means hypertrophy; None when it cannot be known.
 
     The rule, the presets and their sources are those of `lvh_arrays`.

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12
-from lvm_core.quality import (
-    TYPICAL_MEDIAN_AMPLITUDE_UV,
-    QualityFlag,
-    Rejection,
-    scale_mistake,
-)
+from lvm_core.quality import TYPICAL_MEDIAN_AMPLITUDE_UV, QualityFlag, Rejection, scale_mistake
 
 # The twelve standard deviations of a real ECG are 2 to 10 fold apart (facts sheet, section 10);
 # within 1 % of each other they were scaled lead by lead, and the voltages are lost.
@@ -81,9 +76,7 @@ _EINTHOVEN: Final = np.array(
     ],
     dtype=np.float32,
 )
-_SMALL_LEAD_FLAGS: Final = np.array(
-    [SMALL_END_LEAD_FLAG, *(SMALL_CHEST_LEAD_FLAG,) * 4, SMALL_END_LEAD_FLAG]
-)
+_SMALL_LEAD_FLAGS: Final = np.array([SMALL_END_LEAD_FLAG, *(SMALL_CHEST_LEAD_FLAG,) * 4, SMALL_END_LEAD_FLAG])
 _RATE_HZ: Final = 500
 _N_LIMB: Final = 6
 _CHEST: Final = slice(_N_LIMB, None)
@@ -196,10 +189,7 @@ def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> 
 
 
 def _signal_rejections(
-    counts: NDArray[np.int16],
-    uv_per_count: NDArray[np.float32],
-    low: NDArray[np.int16],
-    high: NDArray[np.int16],
+    counts: NDArray[np.int16], uv_per_count: NDArray[np.float32], low: NDArray[np.int16], high: NDArray[np.int16]
 ) -> list[Rejection | None]:
     """Return for each ECG why it holds no signal in volts; `low` and `high` are (n, 12) counts."""
     stepped = np.isfinite(uv_per_count) & (uv_per_count > 0)
@@ -244,10 +234,7 @@ def _signal_rejection(
 ) -> Rejection | None:
     """Return what is wrong with one ECG, of which the smallest and largest counts are known."""
     if not (np.isfinite(uv) and uv > 0):
-        return Rejection(
-            RejectReason.NON_FINITE,
-            f"uv_per_count is {uv:g} uV, expected a finite value above 0",
-        )
+        return Rejection(RejectReason.NON_FINITE, f"uv_per_count is {uv:g} uV, expected a finite value above 0")
     if not (low.any() or high.any()):
         return Rejection(
             RejectReason.LEAD_ALL_ZERO,
@@ -327,9 +314,7 @@ class _Scale:
 
     def rejects(self, step_outside: NDArray[np.bool_]) -> dict[RejectReason, NDArray[np.bool_]]:
         """Return (n,) masks of what no ECG is; `step_outside`: ECGs with an impossible step."""
-        one_lead = (self.large_lead > LARGE_LEAD_REJECT) | (
-            self.chest_lead < SMALL_CHEST_LEAD_REJECT
-        ).any(axis=1)
+        one_lead = (self.large_lead > LARGE_LEAD_REJECT) | (self.chest_lead < SMALL_CHEST_LEAD_REJECT).any(axis=1)
         all_leads = _outside(self.median_uv, IMPLAUSIBLE_MEDIAN_UV) | step_outside
         too_large = self.amplitude_uv.max(axis=1) > IMPLAUSIBLE_LEAD_UV
         return {
@@ -346,9 +331,7 @@ class _Scale:
                 _outside(self.median_uv, UNUSUAL_MEDIAN_UV) | (largest_uv > UNUSUAL_LEAD_UV)
             ),
             QualityFlag.LEAD_OUT_OF_PROPORTION: (
-                small
-                | (self.large_lead > LARGE_LEAD_FLAG)
-                | (self.limb_leads > LARGE_LIMB_LEADS_FLAG)
+                small | (self.large_lead > LARGE_LEAD_FLAG) | (self.limb_leads > LARGE_LIMB_LEADS_FLAG)
             ),
         }
 
@@ -459,14 +442,10 @@ class _Findings:
     def of(cls, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> _Findings:
         """Compare with all limits."""
         beyond = limb.difference_uv > LIMB_DIFFERENCE_ALLOWED_UV
-        limb_flag = (beyond & (limb.share > LIMB_DIFFERENCE_FLAG)) | (
-            np.abs(limb.offset_uv) > LIMB_OFFSET_FLAG_UV
-        )
+        limb_flag = (beyond & (limb.share > LIMB_DIFFERENCE_FLAG)) | (np.abs(limb.offset_uv) > LIMB_OFFSET_FLAG_UV)
         rejects = {
             **scale.rejects(_outside(step_uv, STEP_RANGE_UV)),
-            RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(
-                beyond & (limb.share > LIMB_DIFFERENCE_REJECT)
-            ),
+            RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond & (limb.share > LIMB_DIFFERENCE_REJECT)),
         }
         offset = _of_any_lead(np.abs(limb.mean_uv) > BASELINE_OFFSET_FLAG_UV)
         flags = {

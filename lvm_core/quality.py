@@ -64,9 +64,7 @@ def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_sam
         n_bad_by_lead: twelve counts of bad samples in `LEADS_12` order, one above 0 at least.
         n_samples: samples of each lead.
     """
-    parts = [
-        f"{lead} ({n_bad})" for lead, n_bad in zip(LEADS_12, n_bad_by_lead, strict=True) if n_bad
-    ]
+    parts = [f"{lead} ({n_bad})" for lead, n_bad in zip(LEADS_12, n_bad_by_lead, strict=True) if n_bad]
     return (
         f"samples that are missing, NaN or infinite in leads {', '.join(parts)} "
         f"of {n_samples} samples; expected finite microvolts"
@@ -142,21 +140,15 @@ def _check_range(
 
 def check_age_years(age_years: float | None) -> Rejection | None:
     """Return why an age must not be fed to a model, or None: 18 to 110 years are plausible."""
-    return _check_range(
-        age_years, AGE_RANGE_YEARS, RejectReason.AGE_MISSING, RejectReason.AGE_OUT_OF_RANGE
-    )
+    return _check_range(age_years, AGE_RANGE_YEARS, RejectReason.AGE_MISSING, RejectReason.AGE_OUT_OF_RANGE)
 
 
 def check_bmi_kg_m2(bmi_kg_m2: float | None) -> Rejection | None:
     """Return why a BMI must not be fed to a model, or None: 10 to 80 kg/m2 are plausible."""
-    return _check_range(
-        bmi_kg_m2, BMI_RANGE_KG_M2, RejectReason.BMI_MISSING, RejectReason.BMI_OUT_OF_RANGE
-    )
+    return _check_range(bmi_kg_m2, BMI_RANGE_KG_M2, RejectReason.BMI_MISSING, RejectReason.BMI_OUT_OF_RANGE)
 
 
-def qrs_amplitude_uv(
-    lead_ii_counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def qrs_amplitude_uv(lead_ii_counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the 99.5th minus the 0.5th percentile of lead II, which follows the QRS amplitude.
 
     A measure of a run's scale, not of a person: use the device's measurements for the ECG rules.
@@ -375,25 +367,17 @@ class SourceAmplitudes:
         if folders is not None and len({*folders, *refused}) > MAX_SOURCES:
             folders = None
         return SourceAmplitudes(
-            folders,
-            _merged(self.steps, other.steps),
-            {} if folders is None else dict(sorted(refused.items())),
+            folders, _merged(self.steps, other.steps), {} if folders is None else dict(sorted(refused.items()))
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
-        return {
-            "folders": _to_json(self.folders),
-            "steps": _to_json(self.steps),
-            "refused": dict(self.refused),
-        }
+        return {"folders": _to_json(self.folders), "steps": _to_json(self.steps), "refused": dict(self.refused)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave."""
-        return cls(
-            _from_json(content["folders"]), _from_json(content["steps"]), dict(content["refused"])
-        )
+        return cls(_from_json(content["folders"]), _from_json(content["steps"]), dict(content["refused"]))
 
     def odd(self, names: Mapping[str, str]) -> list[str]:
         """Return a sentence for each group that differs from the rest as a wrong gain would.
@@ -414,11 +398,7 @@ class SourceAmplitudes:
             own = n + n_measured.get(key, 0)
             rest_share = (n_refused - n) / max(1, n_all - own)
             if n >= _MIN_ECGS and n / own > 0.5 > rest_share:
-                yield (
-                    key,
-                    f"the voltages of {n} of {own} records were refused; is their unit or gain "
-                    "right?",
-                )
+                yield (key, f"the voltages of {n} of {own} records were refused; is their unit or gain right?")
 
 
 def _grouped(keys: Sequence[str], amplitudes_uv: NDArray[np.float64]) -> Histograms | None:
@@ -446,8 +426,7 @@ def _to_json(histograms: Histograms | None) -> dict[str, list[list[int]]] | None
     if histograms is None:
         return None
     return {
-        key: [[place, n] for place, n in enumerate(histogram.to_list()) if n]
-        for key, histogram in histograms.items()
+        key: [[place, n] for place, n in enumerate(histogram.to_list()) if n] for key, histogram in histograms.items()
     }
 
 
@@ -477,6 +456,5 @@ def _odd(histograms: Histograms | None) -> Iterator[tuple[str, str]]:
         if not 1 / limit <= ratio <= limit:
             yield (
                 key,
-                f"{own.n} records, median amplitude {ratio:.2g} times that of the rest; is their "
-                "unit or gain right?",
+                f"{own.n} records, median amplitude {ratio:.2g} times that of the rest; is their unit or gain right?",
             )

@@ -103,8 +103,7 @@ class Recalibration:
         """
         if not isinstance(content, Mapping) or content.get(FORMAT_KEY) != FORMAT_VERSION:
             raise LvmError(
-                f"{where} is no recalibration of version {FORMAT_VERSION}; expected a file of "
-                "lvm-ai recalibrate"
+                f"{where} is no recalibration of version {FORMAT_VERSION}; expected a file of lvm-ai recalibrate"
             )
         values = {name: value for name, value in content.items() if name != FORMAT_KEY}
         if set(values) != set(cls.__dataclass_fields__):
@@ -115,9 +114,7 @@ class Recalibration:
             raise LvmError(f"{where}: {problem}")
         return cls(**values)
 
-    def apply(
-        self, lvm_pred_g: Floats, sex_code: NDArray[np.int8], lvh_score: Floats
-    ) -> Recalibrated:
+    def apply(self, lvm_pred_g: Floats, sex_code: NDArray[np.int8], lvh_score: Floats) -> Recalibrated:
         """Return recalibrated values of n ECGs.
 
         Args:
@@ -132,9 +129,7 @@ class Recalibration:
         probability = np.full(len(lvm_pred_g), np.nan)
         if self.lvh_slope is not None and self.lvh_intercept is not None:
             probability = expit(self.lvh_intercept + self.lvh_slope * logit(lvh_score))
-        return Recalibrated(
-            recal_g, np.maximum(recal_g - half_g, 0.0), recal_g + half_g, probability
-        )
+        return Recalibrated(recal_g, np.maximum(recal_g - half_g, 0.0), recal_g + half_g, probability)
 
     def _line(self, sex_code: NDArray[np.int8]) -> tuple[Floats, Floats]:
         if self.by_sex:
@@ -153,11 +148,7 @@ def _problem(values: Mapping[str, Any]) -> str:
     if not (_is_number(values["alpha"]) and 0 < values["alpha"] < 1):
         return f"alpha is {values['alpha']!r}, expected a number between 0 and 1"
     line_keys = set(_SEXES) if values["by_sex"] else {EVERYBODY}
-    for name, keys in (
-        ("slope", line_keys),
-        ("intercept_g", line_keys),
-        ("half_width_g", set(_SEXES)),
-    ):
+    for name, keys in (("slope", line_keys), ("intercept_g", line_keys), ("half_width_g", set(_SEXES))):
         given = values[name]
         if not isinstance(given, Mapping) or set(given) != keys:
             return f"{name} is {given!r}, expected numbers for {', '.join(sorted(keys))}"
@@ -282,8 +273,7 @@ def logistic_recalibration(lvh_score: Floats, is_lvh: NDArray[np.bool_]) -> tupl
         )
     if np.ptp(x) == 0:
         raise LvmError(
-            f"the LVH score is the same for all {x.size} people, expected different scores to "
-            "recalibrate it"
+            f"the LVH score is the same for all {x.size} people, expected different scores to recalibrate it"
         )
     # In one dimension a finite estimate exists exactly where the two overlap.
     if not (with_lvh.min() < without.max() and without.min() < with_lvh.max()):
@@ -425,9 +415,7 @@ def _lines(people: CmrSubset, *, by_sex: bool) -> tuple[dict[str, float], dict[s
     for code, name in groups:
         theirs = people.take(people.sex_code == code) if by_sex else people
         try:
-            slope[name], intercept_g[name] = linear_recalibration(
-                theirs.lvm_pred_g, theirs.lvm_cmr_g
-            )
+            slope[name], intercept_g[name] = linear_recalibration(theirs.lvm_pred_g, theirs.lvm_cmr_g)
         except LvmError as error:
             raise LvmError(f"line for {name}: {error}") from error
     return slope, intercept_g
@@ -453,9 +441,7 @@ def _half_widths_g(
     return widths, tuple(warnings)
 
 
-def cross_fitted(
-    people: CmrSubset, *, alpha: float, by_sex: bool, n_folds: int = 5
-) -> Recalibrated:
+def cross_fitted(people: CmrSubset, *, alpha: float, by_sex: bool, n_folds: int = 5) -> Recalibrated:
     """Return recalibrated values of each person by fits that have not seen the person.
 
     Args:
@@ -473,9 +459,7 @@ def cross_fitted(
         inside = fold == number
         fitted = fit_recalibration(people.take(~inside), alpha=alpha, by_sex=by_sex)
         here = people.take(inside)
-        nameless = fitted.named(
-            model_id="", model_sha256="", input_convention="", bsa="", lvh_preset=""
-        )
+        nameless = fitted.named(model_id="", model_sha256="", input_convention="", bsa="", lvh_preset="")
         made = nameless.apply(here.lvm_pred_g, here.sex_code, here.lvh_score)
         for name, whole in values.items():
             whole[inside] = getattr(made, name)

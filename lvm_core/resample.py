@@ -50,9 +50,7 @@ def filter_reach_samples(sampling_rate_hz: int) -> int:
     return len(_filter(sampling_rate_hz)) // 2 // up + 1
 
 
-def resample_to_500_hz(
-    leads_uv: NDArray[np.float32], sampling_rate_hz: float
-) -> NDArray[np.float32]:
+def resample_to_500_hz(leads_uv: NDArray[np.float32], sampling_rate_hz: float) -> NDArray[np.float32]:
     """Return the recording at 500 Hz, sample 0 at the same instant.
 
     A linear-phase low-pass filter (Kaiser window; flat to 80 % of the lower of the two Nyquist

@@ -72,20 +72,13 @@ _ECG_ID = Column("ecg_id", pa.string(), "key of the recording, unique over a run
 _PARTICIPANT = Column("participant_id", pa.string(), "key of the person; null when unknown")
 _RECORDED_AT = Column("recorded_at", _TIME, "local date and time of the recording, no zone")
 _QUALITY = Column("quality_flags", _FLAGS, "remarks, members of QualityFlag; empty when none")
-_SHA = Column(
-    "signal_sha256",
-    pa.string(),
-    "SHA-256 of the stored counts and their step; equal for identical signals",
-)
+_SHA = Column("signal_sha256", pa.string(), "SHA-256 of the stored counts and their step; equal for identical signals")
 
 ECGS: Final = Table(
     "ECG Parquet",
     (
         _ECG_ID,
-        *(
-            Column(lead, LEAD_TYPE, f"lead {lead}, counts, 5000 samples at 500 Hz", nullable=False)
-            for lead in LEADS_12
-        ),
+        *(Column(lead, LEAD_TYPE, f"lead {lead}, counts, 5000 samples at 500 Hz", nullable=False) for lead in LEADS_12),
         Column("uv_per_count", pa.float32(), "microvolts of one count", nullable=False),
         _PARTICIPANT,
         _RECORDED_AT,
@@ -139,9 +132,7 @@ RECALIBRATED: Final = Table(
         Column("lvh_recal", pa.bool_(), "recalibrated index beyond the limit for the sex"),
         Column("lvm_lo_g", pa.float32(), "lower end of the interval for a CMR measurement, grams"),
         Column("lvm_hi_g", pa.float32(), "upper end of that interval, grams"),
-        Column(
-            "lvh_probability", pa.float32(), "recalibrated lvh_score: probability of LVH by CMR"
-        ),
+        Column("lvh_probability", pa.float32(), "recalibrated lvh_score: probability of LVH by CMR"),
     ),
 )
 
@@ -170,16 +161,8 @@ PARTICIPANTS: Final = Table(
         Column("bmi_kg_m2", pa.float32(), "body mass index, kg/m2; else from height and weight"),
         Column("height_cm", pa.float32(), "height, cm"),
         Column("weight_kg", pa.float32(), "weight, kg"),
-        Column(
-            "birth_day_assumed",
-            pa.bool_(),
-            "birth_date is the 15th of a month because its day is not known",
-        ),
-        Column(
-            "age_not_at_recording",
-            pa.bool_(),
-            "set by the planner: one age for ECGs that lie over a year apart",
-        ),
+        Column("birth_day_assumed", pa.bool_(), "birth_date is the 15th of a month because its day is not known"),
+        Column("age_not_at_recording", pa.bool_(), "set by the planner: one age for ECGs that lie over a year apart"),
     ),
 )
 

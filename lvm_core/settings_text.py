@@ -57,10 +57,7 @@ def parse_settings(text: str | bytes, model: type[Settings], name: str, **given:
 def _read_yaml(text: str | bytes, name: str) -> tuple[dict[str, Any], yaml.Node]:
     """Return the content of a file of settings, and its nodes, which know their lines."""
     if len(text) > _MAX_BYTES:
-        raise UsageError(
-            f"{name} has {len(text):,} bytes, expected a file of settings of at most "
-            f"{_MAX_BYTES:,} bytes"
-        )
+        raise UsageError(f"{name} has {len(text):,} bytes, expected a file of settings of at most {_MAX_BYTES:,} bytes")
     try:
         loader = _Loader(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
         tree = loader.get_single_node()
@@ -68,9 +65,7 @@ def _read_yaml(text: str | bytes, name: str) -> tuple[dict[str, Any], yaml.Node]
     except UnicodeDecodeError as error:
         assert isinstance(text, bytes)
         number = text.count(b"\n", 0, error.start) + 1
-        raise UsageError(
-            f"{name} is not UTF-8: byte {error.start} (line {number}); save it as UTF-8"
-        ) from error
+        raise UsageError(f"{name} is not UTF-8: byte {error.start} (line {number}); save it as UTF-8") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
         what = ", ".join(part for part in (error.context, error.problem) if part)
@@ -114,8 +109,7 @@ class _Loader(yaml.SafeLoader):
         if type(value) is int and _OTHER_BASES.fullmatch(node.value):
             raise _refused(
                 node,
-                f"{_shown(node.value)} would be read as {value}; write a decimal number, or text "
-                "in quotation marks",
+                f"{_shown(node.value)} would be read as {value}; write a decimal number, or text in quotation marks",
             )
         return value
 

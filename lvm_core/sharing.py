@@ -31,10 +31,13 @@ def umask_for(share: Share | None) -> int | None:
 def add_share_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add the option that lets others read what a command writes."""
     parser.add_argument(
-        "--share", type=Share, choices=list(Share), default=None,
+        "--share",
+        type=Share,
+        choices=list(Share),
+        default=None,
         help="let others read what is written: your group, or whoever the umask lets "
         "(default: nobody but you; local files only)",
-    )  # fmt: skip
+    )
 
 
 def share_in(argv: Sequence[str]) -> Share | None:

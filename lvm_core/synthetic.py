@@ -42,14 +42,7 @@ _V1, _V2 = _MEASURED_LEADS.index("V1"), _MEASURED_LEADS.index("V2")
 # P; septal, main and basal part of QRS; ST; T: moments in microvolts (X, Y, Z), and time of the
 # centre from the R peak and width (standard deviation), seconds, at a cycle of 1 s.
 _MOMENTS_UV: Final = np.array(
-    [
-        [45, 95, -20],
-        [-140, -60, -230],
-        [950, 680, 230],
-        [-90, -180, 500],
-        [12, 10, -25],
-        [240, 190, -160],
-    ],
+    [[45, 95, -20], [-140, -60, -230], [950, 680, 230], [-90, -180, 500], [12, 10, -25], [240, 190, -160]],
     dtype=np.float64,
 )
 _CENTRES_S: Final = np.array([-0.16, -0.028, 0.0, 0.026, 0.14, 0.29])
@@ -62,9 +55,12 @@ _NORMAL_QRS_MS: Final = 90.0
 _LEFT_BLOCK, _RIGHT_BLOCK = 1, 2
 _ARMS, _HIGH_V1_V2 = 1, 2
 _AMPLITUDE_LEADS: Final = {
-    "r_avl_uv": ("aVL", 1), "s_v1_uv": ("V1", -1), "s_v3_uv": ("V3", -1),
-    "r_v5_uv": ("V5", 1), "r_v6_uv": ("V6", 1),
-}  # fmt: skip
+    "r_avl_uv": ("aVL", 1),
+    "s_v1_uv": ("V1", -1),
+    "s_v3_uv": ("V3", -1),
+    "r_v5_uv": ("V5", 1),
+    "r_v6_uv": ("V6", 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +213,7 @@ def _strain(moments: NDArray[np.float64], relative_index: float, rng: Generator)
 
 
 def _block(
-    moments: NDArray[np.float64],
-    widths: NDArray[np.float64],
-    centres: NDArray[np.float64],
-    conduction: int,
+    moments: NDArray[np.float64], widths: NDArray[np.float64], centres: NDArray[np.float64], conduction: int
 ) -> float:
     """Apply a bundle branch block and return the milliseconds that it adds to QRS."""
     if conduction == _LEFT_BLOCK:
@@ -255,9 +248,7 @@ def _ecg_counts(heart: _Heart, rng: Generator, misplacement: int) -> NDArray[np.
     return np.array([np.rint(leads[lead]) for lead in LEADS_12], dtype=np.int16)
 
 
-def _heart_signal_uv(
-    heart: _Heart, rng: Generator, matrix: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _heart_signal_uv(heart: _Heart, rng: Generator, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (8, 5000) microvolts of the heart alone."""
     cycle_s, r_peaks_s, is_ectopic = _beats(heart, rng)
     time_s = np.arange(N_SAMPLES) / SAMPLING_RATE_HZ
@@ -301,9 +292,7 @@ def _waves(heart: _Heart, from_r_s: NDArray[np.float64], cycle_s: float) -> NDAr
     return np.asarray(np.exp(-0.5 * deviation**2))
 
 
-def _extrasystole(
-    heart: _Heart, from_r_s: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _extrasystole(heart: _Heart, from_r_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (2, 3) moments in uV and (2, m) waves of a ventricular extrasystole."""
     size_uv = 1.3 * np.linalg.norm(heart.moments_uv[_MAIN])
     main = size_uv * np.array([-0.55, 0.75, -0.35])
@@ -314,11 +303,7 @@ def _extrasystole(
 def _fibrillation_uv(rng: Generator, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (3, 5000) fibrillatory waves, 5 to 7.5 per second, strongest towards V1."""
     phase = (
-        2
-        * np.pi
-        * np.cumsum(
-            rng.uniform(5.0, 7.5) * (1 + 0.2 * np.sin(2 * np.pi * 0.4 * time_s)) / SAMPLING_RATE_HZ
-        )
+        2 * np.pi * np.cumsum(rng.uniform(5.0, 7.5) * (1 + 0.2 * np.sin(2 * np.pi * 0.4 * time_s)) / SAMPLING_RATE_HZ)
     )
     size_uv = rng.uniform(20.0, 60.0)
     return np.asarray(size_uv * np.array([[-0.3], [0.5], [-0.8]]) * np.sin(phase))

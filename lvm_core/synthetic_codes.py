@@ -12,13 +12,20 @@ SYSTEMS: Final = (ICD10, ICD9, OPCS4, SELF_REPORT)
 
 # What finds every outcome among the records, and nothing else: prefixes without dots, by system.
 CODE_LISTS: Final = {
-    "af": ((ICD10, "I48"), (ICD9, "4273"), (OPCS4, "K621"), (OPCS4, "K622"), (OPCS4, "K623"),
-           (OPCS4, "K624"), (SELF_REPORT, "1471"), (SELF_REPORT, "1483")),
+    "af": (
+        (ICD10, "I48"),
+        (ICD9, "4273"),
+        (OPCS4, "K621"),
+        (OPCS4, "K622"),
+        (OPCS4, "K623"),
+        (OPCS4, "K624"),
+        (SELF_REPORT, "1471"),
+        (SELF_REPORT, "1483"),
+    ),
     "mi": ((ICD10, "I21"), (ICD10, "I22"), (ICD9, "410"), (SELF_REPORT, "1075")),
     "heart_failure": ((ICD10, "I50"), (ICD10, "I110"), (ICD9, "428"), (SELF_REPORT, "1076")),
-    "ventricular_arrhythmia": ((ICD10, "I472"), (ICD10, "I490"), (ICD9, "4271"), (ICD9, "4274"),
-                               (OPCS4, "K59")),
-}  # fmt: skip
+    "ventricular_arrhythmia": ((ICD10, "I472"), (ICD10, "I490"), (ICD9, "4271"), (ICD9, "4274"), (OPCS4, "K59")),
+}
 
 # The first record of a disease has one of these, by the system of its day.
 DISEASE_CODES: Final = {
@@ -46,11 +53,30 @@ PROCEDURE_CODES: Final = {
 # ablation and defibrillators, I4, I47.1, I49.3 and 427.0 stand beside arrhythmias, coronary
 # operations come without infarction: who matches carelessly finds disease here.
 OTHER_CODES: Final = {
-    ICD10: ("I10", "I25.1", "E11.9", "E78.0", "J44.9", "J18.9", "M17.1", "N39.0", "C50.9", "H25.9",
-            "R07.4", "I4", "I47.1", "I49.3", "I49.9", "I51.7", "K62.1", "K59.0", "Z95.0"),
+    ICD10: (
+        "I10",
+        "I25.1",
+        "E11.9",
+        "E78.0",
+        "J44.9",
+        "J18.9",
+        "M17.1",
+        "N39.0",
+        "C50.9",
+        "H25.9",
+        "R07.4",
+        "I4",
+        "I47.1",
+        "I49.3",
+        "I49.9",
+        "I51.7",
+        "K62.1",
+        "K59.0",
+        "Z95.0",
+    ),
     ICD9: ("401.9", "414.9", "250.0", "496", "427.0", "427.6", "715.9", "562.1"),
     OPCS4: ("K63.4", "K40.1", "K75.1", "K60.1", "W40.1", "C71.2", "H22.9", "J18.3"),
-}  # fmt: skip
+}
 DEATH_CODES: Final = ("C34.9", "C18.9", "C25.9", "I25.9", "J44.9", "I64", "G30.9", "J18.0")
 
 

@@ -172,9 +172,7 @@ def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
     return {"exponential": exponential, "lost_after_days": lost_days}
 
 
-def of_blocks(
-    people: SyntheticPeople, stream: int, draw: Any, *more_seeds: int
-) -> dict[str, NDArray[Any]]:
+def of_blocks(people: SyntheticPeople, stream: int, draw: Any, *more_seeds: int) -> dict[str, NDArray[Any]]:
     """Return draws for people of any indices, seeded by block, so that slices agree.
 
     Args:

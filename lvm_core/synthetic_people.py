@@ -102,9 +102,7 @@ class SyntheticPeople:
 
     def rows(self, start: int, stop: int) -> SyntheticPeople:
         """Return the people from `start` up to, not including, `stop`, by place."""
-        values = {
-            f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "seed"
-        }
+        values = {f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "seed"}
         return SyntheticPeople(seed=self.seed, **values)
 
 
@@ -170,25 +168,17 @@ def _dates(rng: Generator) -> dict[str, Any]:
     recorded_at = days.astype("datetime64[s]") + rng.integers(8 * 3600, 18 * 3600, _BLOCK)
     aged_years = np.clip(64.0 + 8.0 * rng.standard_normal(_BLOCK), 45.01, 82.9)
     birth_date = days - np.rint(aged_years * DAYS_PER_YEAR).astype(np.int64)
-    return {
-        "birth_date": birth_date,
-        "recorded_at": recorded_at,
-        "age_years": completed_years(birth_date, days),
-    }
+    return {"birth_date": birth_date, "recorded_at": recorded_at, "age_years": completed_years(birth_date, days)}
 
 
-def completed_years(
-    birth_date: NDArray[np.datetime64], date: NDArray[np.datetime64]
-) -> NDArray[np.float64]:
+def completed_years(birth_date: NDArray[np.datetime64], date: NDArray[np.datetime64]) -> NDArray[np.float64]:
     """Return completed years between two dates, as people count birthdays.
 
     Args:
         birth_date: (n,) datetime64[D].
         date: (n,) datetime64[D], on or after `birth_date`.
     """
-    years = date.astype("datetime64[Y]").astype(int) - birth_date.astype("datetime64[Y]").astype(
-        int
-    )
+    years = date.astype("datetime64[Y]").astype(int) - birth_date.astype("datetime64[Y]").astype(int)
     return np.asarray(years - (_day_of_year(date) < _day_of_year(birth_date)), dtype=np.float64)
 
 
@@ -199,9 +189,7 @@ def _day_of_year(date: NDArray[np.datetime64]) -> NDArray[np.int64]:
     return np.asarray(100 * (month.astype(int) % 12) + day, dtype=np.int64)
 
 
-def _body(
-    rng: Generator, sex_code: NDArray[np.int8], age_years: NDArray[np.float64]
-) -> dict[str, Any]:
+def _body(rng: Generator, sex_code: NDArray[np.int8], age_years: NDArray[np.float64]) -> dict[str, Any]:
     mean_cm = np.where(sex_code == 1, 176.5, 163.0) - 0.08 * (age_years - 60.0)
     height_cm = np.round(mean_cm + 6.5 * rng.standard_normal(_BLOCK), 1)
     drawn_kg_m2 = 26.8 * np.exp(0.155 * rng.standard_normal(_BLOCK))
@@ -214,9 +202,7 @@ def _body(
     }
 
 
-def _health(
-    rng: Generator, age_years: NDArray[np.float64], bmi: NDArray[np.float64]
-) -> dict[str, Any]:
+def _health(rng: Generator, age_years: NDArray[np.float64], bmi: NDArray[np.float64]) -> dict[str, Any]:
     sbp = 131.0 + 0.45 * (age_years - 60.0) + 0.8 * (bmi - 27.0)
     sbp += 15.0 * rng.standard_normal(_BLOCK)
     treated = rng.random(_BLOCK) < _logistic(-1.6 + 0.045 * (sbp - 135.0))
@@ -255,12 +241,8 @@ def _heart(
     }
 
 
-def _electrical(
-    rng: Generator, age_years: NDArray[np.float64], lvmi_g_m2: NDArray[np.float64]
-) -> dict[str, Any]:
-    fibrillates = rng.random(_BLOCK) < _logistic(
-        -4.2 + 0.08 * (age_years - 64.0) + 0.03 * (lvmi_g_m2 - 48.0)
-    )
+def _electrical(rng: Generator, age_years: NDArray[np.float64], lvmi_g_m2: NDArray[np.float64]) -> dict[str, Any]:
+    fibrillates = rng.random(_BLOCK) < _logistic(-4.2 + 0.08 * (age_years - 64.0) + 0.03 * (lvmi_g_m2 - 48.0))
     left_block = rng.random(_BLOCK) < _logistic(-4.6 + 0.04 * (lvmi_g_m2 - 48.0))
     right_block = rng.random(_BLOCK) < 0.025
     misplaced = rng.random(_BLOCK)
@@ -268,9 +250,7 @@ def _electrical(
     return {
         "rhythm": fibrillates.astype(np.int8),
         "conduction": np.where(left_block, 1, np.where(right_block, 2, 0)).astype(np.int8),
-        "misplacement": np.where(misplaced < 0.01, 1, np.where(misplaced < 0.04, 2, 0)).astype(
-            np.int8
-        ),
+        "misplacement": np.where(misplaced < 0.01, 1, np.where(misplaced < 0.04, 2, 0)).astype(np.int8),
         "ectopic_share": ectopic,
     }
 

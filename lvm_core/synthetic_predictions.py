@@ -117,9 +117,12 @@ def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
 # logarithms spread; and how much of that goes with the true index within the sex. So the ECG rules
 # are positive in a few per cent, and tell little of LV mass, as in people.
 _AMPLITUDES_UV: Final = {
-    "r_avl_uv": (420.0, 500.0), "s_v1_uv": (850.0, 950.0), "s_v3_uv": (600.0, 1000.0),
-    "r_v5_uv": (1150.0, 1350.0), "r_v6_uv": (950.0, 1100.0),
-}  # fmt: skip
+    "r_avl_uv": (420.0, 500.0),
+    "s_v1_uv": (850.0, 950.0),
+    "s_v3_uv": (600.0, 1000.0),
+    "r_v5_uv": (1150.0, 1350.0),
+    "r_v6_uv": (950.0, 1100.0),
+}
 _AMPLITUDE_LOG_SD: Final = 0.42
 _AMPLITUDE_LOADING: Final = 0.15
 

@@ -27,14 +27,7 @@ from lvm_core.synthetic_codes import (
     SELF_REPORT,
     code_numbers,
 )
-from lvm_core.synthetic_outcomes import (
-    BLOCK,
-    DEATH,
-    DISEASES,
-    SyntheticOutcomes,
-    of_blocks,
-    synthetic_outcomes,
-)
+from lvm_core.synthetic_outcomes import BLOCK, DEATH, DISEASES, SyntheticOutcomes, of_blocks, synthetic_outcomes
 from lvm_core.synthetic_people import REGIONS, SyntheticPeople, synthetic_people
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
@@ -42,17 +35,10 @@ SOURCES: Final = ("hes", "death", "self_report")
 _HES, _DEATH, _SELF = range(len(SOURCES))
 # Last day of records, by region (rows, as REGIONS) and by source; self-reports end by themselves.
 _ENDS: Final = np.array(
-    [
-        ["2022-10-31", "2022-11-30"],
-        ["2022-08-31", "2022-11-30"],
-        ["2022-05-31", "2022-11-30"],
-    ],
-    dtype="datetime64[D]",
+    [["2022-10-31", "2022-11-30"], ["2022-08-31", "2022-11-30"], ["2022-05-31", "2022-11-30"]], dtype="datetime64[D]"
 )
 FOLLOW_UP_ENDS: Final = {
-    (region, SOURCES[source]): _ENDS[row, source]
-    for row, region in enumerate(REGIONS)
-    for source in (_HES, _DEATH)
+    (region, SOURCES[source]): _ENDS[row, source] for row, region in enumerate(REGIONS) for source in (_HES, _DEATH)
 }
 DEFAULT_OTHER_RECORDS: Final = 6.0
 
@@ -150,9 +136,7 @@ def registered_deaths(
     return np.where(known, date, _NO_DATE), lost
 
 
-def synthetic_records(
-    people: SyntheticPeople, other_records: float = DEFAULT_OTHER_RECORDS
-) -> SyntheticRecords:
+def synthetic_records(people: SyntheticPeople, other_records: float = DEFAULT_OTHER_RECORDS) -> SyntheticRecords:
     """Return the coded events of people from `synthetic_people`.
 
     Invariant: the records of a person depend on the seed, the index and `other_records` alone.
@@ -212,10 +196,7 @@ def _rows(person: NDArray[np.int64], date: Any, code: Any, source: int) -> _Rows
 
 
 def _recorded(
-    date: NDArray[np.datetime64],
-    source: NDArray[np.int64],
-    moves: Moves,
-    ltfu_date: NDArray[np.datetime64],
+    date: NDArray[np.datetime64], source: NDArray[np.int64], moves: Moves, ltfu_date: NDArray[np.datetime64]
 ) -> NDArray[np.bool_]:
     """Return whether a source of the nation of that day holds a date; arrays of one length."""
     region = np.where(date >= moves.date, moves.region, moves.home)
@@ -244,13 +225,7 @@ def _hospital_codes(rng: Generator, name: str, date: NDArray[np.datetime64]) -> 
     return np.where(date >= _ICD10_FROM, new, old)
 
 
-def _of_disease(
-    rng: Generator,
-    people: SyntheticPeople,
-    outcomes: SyntheticOutcomes,
-    moves: Moves,
-    name: str,
-) -> _Rows:
+def _of_disease(rng: Generator, people: SyntheticPeople, outcomes: SyntheticOutcomes, moves: Moves, name: str) -> _Rows:
     """Return the first record of a disease on its true day, and what follows from it."""
     ill = np.flatnonzero(outcomes.happens(name))
     date = outcomes.date[name][ill]
@@ -277,18 +252,14 @@ def _with_placeholders(rng: Generator, rows: _Rows) -> _Rows:
     return _Rows(rows.person, date, rows.code, rows.source)
 
 
-def _readmissions(
-    rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64]
-) -> _Rows:
+def _readmissions(rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64]) -> _Rows:
     again = np.repeat(np.arange(len(ill)), rng.poisson(1.0, len(ill)))
     after_days = np.ceil(rng.standard_exponential(len(again)) * 550.0).astype(np.int64)
     later = date[again] + after_days
     return _rows(ill[again], later, _hospital_codes(rng, name, later), _HES)
 
 
-def _procedures(
-    rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64]
-) -> _Rows:
+def _procedures(rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64]) -> _Rows:
     after_days = rng.integers(0, 400, len(ill))
     codes = rng.choice(code_numbers(OPCS4, PROCEDURE_CODES[name]), len(ill))
     treated = (rng.random(len(ill)) < _PROCEDURE_SHARE) & (date + after_days >= _OPCS4_FROM)
@@ -296,11 +267,7 @@ def _procedures(
 
 
 def _self_reports(
-    rng: Generator,
-    name: str,
-    ill: NDArray[np.int64],
-    date: NDArray[np.datetime64],
-    index_date: NDArray[np.datetime64],
+    rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64], index_date: NDArray[np.datetime64]
 ) -> _Rows:
     """Return what people say at the index visit: some without a date, others a year or so off."""
     told = (date <= index_date) & (rng.random(len(ill)) < _SELF_REPORT_SHARE)
@@ -313,9 +280,7 @@ def _of_death(rng: Generator, outcomes: SyntheticOutcomes, moves: Moves) -> _Row
     """Return causes of death: one of other diseases, and some of the diseases the person had."""
     date = outcomes.date[DEATH]
     everybody = np.arange(len(date))
-    parts = [
-        _rows(everybody, date, rng.choice(code_numbers(ICD10, DEATH_CODES), len(date)), _DEATH)
-    ]
+    parts = [_rows(everybody, date, rng.choice(code_numbers(ICD10, DEATH_CODES), len(date)), _DEATH)]
     for name in DISEASES:
         named = rng.random(len(date)) < _CAUSE_OF_DEATH_SHARE
         codes = _coded(rng, name, ICD10, len(date))
@@ -334,11 +299,7 @@ def _after_death(rng: Generator, outcomes: SyntheticOutcomes, moves: Moves) -> _
 
 
 def _of_other_diseases(
-    rng: Generator,
-    people: SyntheticPeople,
-    outcomes: SyntheticOutcomes,
-    moves: Moves,
-    mean: float,
+    rng: Generator, people: SyntheticPeople, outcomes: SyntheticOutcomes, moves: Moves, mean: float
 ) -> _Rows:
     """Return records of other diseases, from 25 years before the index ECG to 8 after it."""
     person = np.repeat(np.arange(BLOCK), rng.poisson(mean, BLOCK))

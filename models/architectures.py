@@ -14,15 +14,7 @@ from typing import Any, Final
 
 from lvm_core.ecg import N_LEADS
 from models.runtime import import_keras
-from models.spec import (
-    INPUT_AGE,
-    INPUT_BMI,
-    INPUT_ECG,
-    INPUT_SEX,
-    N_SAMPLES,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-)
+from models.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, N_SAMPLES, OUTPUT_LVH, OUTPUT_MASS
 
 KERNEL_SAMPLES: Final = 71
 POOL_SAMPLES: Final = 2
@@ -74,17 +66,13 @@ def build_age_sex_bmi(hidden_dtype: str = _FLOAT32) -> Any:
     """
     layers = _Layers(import_keras(), hidden_dtype)
     ecg = layers.input(INPUT_ECG, (N_SAMPLES, N_LEADS))
-    age, sex, bmi = (
-        layers.input(name, (width,))
-        for name, width in ((INPUT_AGE, 1), (INPUT_SEX, 2), (INPUT_BMI, 1))
-    )
+    age, sex, bmi = (layers.input(name, (width,)) for name, width in ((INPUT_AGE, 1), (INPUT_SEX, 2), (INPUT_BMI, 1)))
     x = layers.conv(ecg, STEM_FILTERS)
     for filters in BLOCK_FILTERS:
         pooled = layers.pool(layers.conv(x, filters))
         x = layers.concatenate([pooled, *layers.dense_convs(pooled, filters, n_convs=2)])
     branches = [
-        layers.dense_relu(tensor, units)
-        for tensor, units in ((age, AGE_UNITS), (sex, SEX_UNITS), (bmi, BMI_UNITS))
+        layers.dense_relu(tensor, units) for tensor, units in ((age, AGE_UNITS), (sex, SEX_UNITS), (bmi, BMI_UNITS))
     ]
     embedded = layers.trunk([layers.flatten(x), *branches])
     outputs = [layers.mass_head(embedded), layers.lvh_head(embedded)]
@@ -113,18 +101,12 @@ class _Layers:
 
     def conv(self, x: Any, filters: int) -> Any:
         linear = self.keras.layers.Conv1D(
-            filters,
-            KERNEL_SAMPLES,
-            padding="same",
-            data_format=_DATA_FORMAT,
-            **self._common("conv"),
+            filters, KERNEL_SAMPLES, padding="same", data_format=_DATA_FORMAT, **self._common("conv")
         )(x)
         return self._relu(linear)
 
     def pool(self, x: Any) -> Any:
-        return self.keras.layers.MaxPooling1D(
-            POOL_SAMPLES, data_format=_DATA_FORMAT, **self._common("pool")
-        )(x)
+        return self.keras.layers.MaxPooling1D(POOL_SAMPLES, data_format=_DATA_FORMAT, **self._common("pool"))(x)
 
     def flatten(self, x: Any) -> Any:
         return self.keras.layers.Flatten(data_format=_DATA_FORMAT, **self._common("flatten"))(x)
@@ -152,9 +134,7 @@ class _Layers:
         return self.keras.layers.Dense(1, name=OUTPUT_MASS, dtype=_FLOAT32)(embedded)
 
     def lvh_head(self, embedded: Any) -> Any:
-        return self.keras.layers.Dense(2, activation="softmax", name=OUTPUT_LVH, dtype=_FLOAT32)(
-            embedded
-        )
+        return self.keras.layers.Dense(2, activation="softmax", name=OUTPUT_LVH, dtype=_FLOAT32)(embedded)
 
     def _relu(self, x: Any) -> Any:
         return self.keras.layers.Activation("relu", **self._common("relu"))(x)

@@ -14,16 +14,7 @@ from lvm_core.errors import LvmError
 from models.file_check import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file
 from models.inspection import read_interface
 from models.saved_model import ModelCard, read_card
-from models.spec import (
-    INPUT_AGE,
-    INPUT_BMI,
-    INPUT_ECG,
-    INPUT_SEX,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-    ModelOrigin,
-    ModelSpec,
-)
+from models.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS, ModelOrigin, ModelSpec
 
 _PUBLISHED_LICENCE: Final = (
     f"published in the GPL-3.0 repository {UPSTREAM_REPOSITORY} without a licence of its own; "
@@ -34,9 +25,7 @@ _PUBLISHED_DESCRIPTION: Final = (
     "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
 )
 _DEMO_LICENCE: Final = "Apache-2.0, part of this project"
-_DEMO_WARNING: Final = (
-    "NOT CLINICAL: trained on synthetic ECGs, its predictions mean nothing for real patients"
-)
+_DEMO_WARNING: Final = "NOT CLINICAL: trained on synthetic ECGs, its predictions mean nothing for real patients"
 _DEMO_DESCRIPTION: Final = (
     "the published architecture, trained by this project on about 4,800 synthetic people with the "
     "asymmetric loss, weights stored as float16; docs/demo_model.md"
@@ -208,10 +197,7 @@ def _require_usable(report: FileReport) -> FileReport:
 def _file_spec(path: Path, report: FileReport) -> ModelSpec:
     card = read_card(path)
     if card is None and find_spec(path.stem) is not None:
-        raise LvmError(
-            f"{path} would get the id {path.stem!r} of another model in the catalogue; "
-            "rename the file"
-        )
+        raise LvmError(f"{path} would get the id {path.stem!r} of another model in the catalogue; rename the file")
     interface = read_interface(path)
     plain = ModelSpec(
         model_id=path.stem,

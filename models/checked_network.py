@@ -72,10 +72,7 @@ class CheckedNetwork:
         content = {
             "lvm_ai_network": _FORMAT,
             "model_sha256": sha256,
-            "layers": [
-                [layer.name, layer.kind.value, layer.inputs, layer.shape]
-                for layer in self.network.layers
-            ],
+            "layers": [[layer.name, layer.kind.value, layer.inputs, layer.shape] for layer in self.network.layers],
             "network_outputs": self.network.outputs,
             "inputs": dict(self.inputs),
             "outputs": self.outputs,
@@ -112,10 +109,16 @@ class CheckedNetwork:
 
 def _layers(rows: list[Any], arrays: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
     return tuple(
-        Layer(name, LayerKind(kind), tuple(inputs), tuple(shape),
-              arrays.get(f"kernel/{number}"), arrays.get(f"bias/{number}"))
+        Layer(
+            name,
+            LayerKind(kind),
+            tuple(inputs),
+            tuple(shape),
+            arrays.get(f"kernel/{number}"),
+            arrays.get(f"bias/{number}"),
+        )
         for number, (name, kind, inputs, shape) in enumerate(rows)
-    )  # fmt: skip
+    )
 
 
 def _reference(arrays: Mapping[str, NDArray[Any]], made_by: Mapping[str, Any]) -> Reference:
@@ -125,9 +128,8 @@ def _reference(arrays: Mapping[str, NDArray[Any]], made_by: Mapping[str, Any]) -
         if name.startswith("feature/")
     }
     return Reference(
-        arrays["counts"], arrays["counts_per_unit"], features, arrays["lvm_z"],
-        arrays.get("lvh_score"), made_by,
-    )  # fmt: skip
+        arrays["counts"], arrays["counts_per_unit"], features, arrays["lvm_z"], arrays.get("lvh_score"), made_by
+    )
 
 
 def check_with_keras(loaded: LoadedModel, threads: Threads) -> CheckedNetwork:
@@ -141,9 +143,7 @@ def check_with_keras(loaded: LoadedModel, threads: Threads) -> CheckedNetwork:
         UnsupportedNetworkError: the model has something that is not computed here.
     """
     network = read_network(loaded.keras_model)
-    return CheckedNetwork(
-        network, dict(loaded.inputs), loaded.outputs, keras_reference(loaded, threads)
-    )
+    return CheckedNetwork(network, dict(loaded.inputs), loaded.outputs, keras_reference(loaded, threads))
 
 
 def default_network_dir() -> Path:
@@ -151,9 +151,7 @@ def default_network_dir() -> Path:
     return Path.home() / ".lvm-ai" / "networks"
 
 
-def checked_network(
-    source: ModelSource, cores: int | None = None, folder: Path | None = None
-) -> CheckedNetwork:
+def checked_network(source: ModelSource, cores: int | None = None, folder: Path | None = None) -> CheckedNetwork:
     """Return a model as plain arrays, from `folder` if it is there, else through Keras.
 
     What Keras gave is kept in `folder`; where that is not writable it is read again each time.

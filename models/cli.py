@@ -73,9 +73,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="lvm-ai models", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", parents=[shared], help="the known models, and which are here")
-    fetch = actions.add_parser(
-        "fetch", parents=[shared], help="copy a published model here and verify its SHA-256"
-    )
+    fetch = actions.add_parser("fetch", parents=[shared], help="copy a published model here and verify its SHA-256")
     fetch.add_argument("model", help="id or file name of a published model")
     fetch.add_argument(
         "--from",
@@ -84,9 +82,7 @@ def _parser() -> ArgumentParser:
         metavar="SOURCE",
         help="folder with the file (a clone with Git LFS), the file, or an http(s) address",
     )
-    check = actions.add_parser(
-        "check", parents=[shared], help="tell a model from a Git LFS pointer or a damaged file"
-    )
+    check = actions.add_parser("check", parents=[shared], help="tell a model from a Git LFS pointer or a damaged file")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     show = actions.add_parser("show", parents=[shared], help="inputs, scaling, outputs, layers")
     show.add_argument("model", help="id, or path of an .h5 or .keras file")
@@ -97,11 +93,7 @@ def _parser() -> ArgumentParser:
 def _add_convert(convert: ArgumentParser) -> None:
     convert.add_argument("model", help="id, or path of an .h5 or .keras file")
     convert.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        metavar="OUT",
-        help="file to write, .keras, or .keras.xz for a packed one",
+        "--output", required=True, type=Path, metavar="OUT", help="file to write, .keras, or .keras.xz for a packed one"
     )
     convert.add_argument(
         "--storage",
@@ -109,9 +101,7 @@ def _add_convert(convert: ArgumentParser) -> None:
         default=Storage.FLOAT32.value,
         help="of the weights; float16 halves the file, its effect is printed (default: float32)",
     )
-    convert.add_argument(
-        "--name", metavar="ID", help="id that the file states (default: the stem of OUT)"
-    )
+    convert.add_argument("--name", metavar="ID", help="id that the file states (default: the stem of OUT)")
 
 
 def _echo(lines: Iterable[str]) -> None:

@@ -17,15 +17,7 @@ from models.catalog import ModelSource, find_spec, resolve_model
 from models.interface import Predictions
 from models.loading import load_model
 from models.predictor import LvmPredictor
-from models.saved_model import (
-    ModelCard,
-    Storage,
-    read_card,
-    rounded,
-    save_model,
-    weights_digest,
-    write_atomically,
-)
+from models.saved_model import ModelCard, Storage, read_card, rounded, save_model, weights_digest, write_atomically
 from models.spec import ModelSpec
 
 _N_ECGS: Final = 32
@@ -69,10 +61,7 @@ class Conversion:
 
 
 def convert_model(
-    source: ModelSource,
-    output: Path,
-    storage: Storage | str = Storage.FLOAT32,
-    name: str | None = None,
+    source: ModelSource, output: Path, storage: Storage | str = Storage.FLOAT32, name: str | None = None
 ) -> Conversion:
     """Write a model as `.keras`, read it back, and compare the outputs of both.
 
@@ -121,8 +110,7 @@ def _write(source: ModelSource, path: Path, storage: Storage, model_id: str) -> 
         ModelCard(
             model_id=model_id,
             title=spec.title,
-            description=f"{spec.description}; {storage.value} storage of {spec.file_name}, "
-            f"SHA-256 {spec.sha256}",
+            description=f"{spec.description}; {storage.value} storage of {spec.file_name}, SHA-256 {spec.sha256}",
             licence=spec.licence,
             warning=spec.warning,
             constants=spec.constants,
@@ -148,14 +136,7 @@ def _outputs(predictor: LvmPredictor) -> Predictions:
 def _compared(path: Path, spec: ModelSpec, before: Predictions, after: Predictions) -> Conversion:
     change_g = np.abs(after.lvm_pred_g.astype(np.float64) - before.lvm_pred_g)
     change = np.nan_to_num(np.abs(after.lvh_score.astype(np.float64) - before.lvh_score))
-    return Conversion(
-        path,
-        spec,
-        len(before),
-        float(change_g.max()),
-        float(change_g.mean()),
-        float(change.max()),
-    )
+    return Conversion(path, spec, len(before), float(change_g.max()), float(change_g.mean()), float(change.max()))
 
 
 def _require_same(conversion: Conversion, source: ModelSource) -> None:

@@ -89,14 +89,11 @@ class MemoryLimit:
 
     def __str__(self) -> str:
         return (
-            f"the limit {self.name} is {self.limit_mb / 1000:.2f} GB, of which "
-            f"{self.used_mb / 1000:.2f} GB are in use"
+            f"the limit {self.name} is {self.limit_mb / 1000:.2f} GB, of which {self.used_mb / 1000:.2f} GB are in use"
         )
 
 
-def memory_limits(
-    own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS, status: Path = _OWN_STATUS
-) -> list[MemoryLimit]:
+def memory_limits(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS, status: Path = _OWN_STATUS) -> list[MemoryLimit]:
     """Return the limits of this process: its own and those of its control groups.
 
     Args:
@@ -115,9 +112,7 @@ def memory_limits(
         if n_bytes is not None:
             name = f"{words} ({command} {n_bytes // 1024})"
             is_address = limit == "RLIMIT_AS"
-            found.append(
-                MemoryLimit(name, n_bytes / 1e6, used_mb.get(counted, 0.0), True, is_address)
-            )
+            found.append(MemoryLimit(name, n_bytes / 1e6, used_mb.get(counted, 0.0), True, is_address))
     for file in _GROUP_LIMITS:
         sizes = [int(text) for text in _limits(file, own, cgroups) if text.isdecimal()]
         if sizes and min(sizes) < _NO_LIMIT:
@@ -134,9 +129,7 @@ def _own_limit(name: str) -> int | None:
     return None if n_bytes == resource.RLIM_INFINITY else n_bytes
 
 
-def available_memory_mb(
-    meminfo: Path = _MEMINFO, own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS
-) -> float | None:
+def available_memory_mb(meminfo: Path = _MEMINFO, own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> float | None:
     """Return the memory that this process could still take, MB; None where it is not known.
 
     Args:

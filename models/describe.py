@@ -46,20 +46,13 @@ def catalogue_lines(rows: Sequence[CatalogueRow]) -> list[str]:
     cells = [("MODEL", "STATE", "INPUTS", "BYTES", "TITLE")]
     for row in rows:
         roles = "+".join(input_role(name).value for name in row.spec.inputs)
-        cells.append(
-            (row.spec.model_id, row.state, roles, str(row.spec.size_bytes), row.spec.title)
-        )
+        cells.append((row.spec.model_id, row.state, roles, str(row.spec.size_bytes), row.spec.title))
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     lines = [
-        "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]
-        )
-        for line in cells
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in cells
     ]
     notes = dict.fromkeys(f"{row.spec.origin.value}: {row.spec.licence}" for row in rows)
-    warnings = dict.fromkeys(
-        f"{row.spec.model_id}: {row.spec.warning}" for row in rows if row.spec.warning
-    )
+    warnings = dict.fromkeys(f"{row.spec.model_id}: {row.spec.warning}" for row in rows if row.spec.warning)
     return [*lines, "", *notes, *warnings]
 
 
@@ -94,8 +87,7 @@ def _input_text(name: str, constants: ModelConstants) -> str:
     role = input_role(name)
     if role is InputRole.ECG:
         choices = "; ".join(
-            f"{convention.value}: microvolts / {convention.input_unit_uv:g}"
-            for convention in InputConvention
+            f"{convention.value}: microvolts / {convention.input_unit_uv:g}" for convention in InputConvention
         )
         return f"5000 samples x 12 leads at 500 Hz, {choices}"
     if role is InputRole.SEX:

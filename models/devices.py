@@ -81,6 +81,5 @@ def use_device(device: Device) -> None:
             config.experimental.set_memory_growth(gpu, True)
     except RuntimeError as error:
         raise LvmError(
-            f"TensorFlow has already started in this process ({error}); choose the device before "
-            "anything else uses it"
+            f"TensorFlow has already started in this process ({error}); choose the device before anything else uses it"
         ) from error

@@ -13,14 +13,7 @@ from lvm_core.errors import LvmError
 from lvm_core.leads import LEADS_12, MODEL_LEADS, order_indices
 from models.loading import LoadedModel
 from models.runtime import Threads, import_keras, import_tensorflow, onednn_enabled
-from models.spec import (
-    INPUT_WIDTHS,
-    LVH_CLASS,
-    N_SAMPLES,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-    InputRole,
-)
+from models.spec import INPUT_WIDTHS, LVH_CLASS, N_SAMPLES, OUTPUT_LVH, OUTPUT_MASS, InputRole
 
 Features = Mapping[InputRole, NDArray[np.float32]]
 """(batch, width) float32, dimensionless, for each demographic input of the model."""
@@ -115,9 +108,7 @@ def _compile(tf: Any, loaded: LoadedModel, batch_size: int, roles: tuple[InputRo
         in_model_order = tf.gather(tf.cast(counts, tf.float32), order, axis=1)
         samples = tf.transpose(in_model_order, (0, 2, 1))
         feeds = {loaded.inputs[InputRole.ECG]: samples / counts_per_unit[:, None, None]}
-        feeds.update(
-            (loaded.inputs[role], value) for role, value in zip(roles, features, strict=True)
-        )
+        feeds.update((loaded.inputs[role], value) for role, value in zip(roles, features, strict=True))
         outputs = loaded.call_by_name(feeds)
         mass = outputs[OUTPUT_MASS][:, 0]
         return (mass, outputs[OUTPUT_LVH][:, LVH_CLASS]) if loaded.has_lvh_head else (mass,)

@@ -73,9 +73,7 @@ class EngineSettings:
         if self.name is EngineName.SPECTRAL and self.device is not Device.CPU:
             raise ValueError("the spectral engine computes on CPUs, expected the device cpu")
         if self.precision is Precision.MIXED and self.device is not Device.GPU:
-            raise ValueError(
-                "precision mixed needs a GPU; on a CPU it is slower than float32 and less exact"
-            )
+            raise ValueError("precision mixed needs a GPU; on a CPU it is slower than float32 and less exact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,7 @@ def make_engine(
     return MadeEngine(loaded.spec, dict(loaded.inputs), engine)
 
 
-def tensorflow_engine(
-    loaded: LoadedModel, precision: Precision, batch_size: int, threads: Threads
-) -> TensorFlowEngine:
+def tensorflow_engine(loaded: LoadedModel, precision: Precision, batch_size: int, threads: Threads) -> TensorFlowEngine:
     """Return the TensorFlow engine of a loaded model; mixed precision is compared with float32.
 
     Raises:
@@ -221,10 +217,7 @@ def choose_engine(
         LvmError: what is asked for cannot be had.
     """
     if name is EngineName.SPECTRAL and device is Device.GPU:
-        raise LvmError(
-            "--engine spectral computes on CPUs, expected --device cpu; on a GPU use "
-            "--engine tensorflow"
-        )
+        raise LvmError("--engine spectral computes on CPUs, expected --device cpu; on a GPU use --engine tensorflow")
     may_be_gpu = name is not EngineName.SPECTRAL and device is not Device.CPU
     gpus = visible_gpus() if may_be_gpu else []
     if device is Device.GPU:
@@ -235,9 +228,7 @@ def choose_engine(
         return EngineChoice(EngineName.TENSORFLOW, Device.CPU)
     try:
         for source in sources:
-            make_engine(
-                source, EngineSettings(EngineName.SPECTRAL), 1, cores=cores, network_dir=network_dir
-            )
+            make_engine(source, EngineSettings(EngineName.SPECTRAL), 1, cores=cores, network_dir=network_dir)
     except (UnsupportedNetworkError, EngineMismatchError) as error:
         if name is EngineName.SPECTRAL:
             raise

@@ -98,10 +98,7 @@ def _source_file(spec: ModelSpec, source: str) -> Path:
     path = Path(source)
     file = path / spec.file_name if path.is_dir() else path
     if not file.is_file():
-        raise LvmError(
-            f"source {file} does not exist; expected the file {spec.file_name}, or the folder "
-            "that holds it"
-        )
+        raise LvmError(f"source {file} does not exist; expected the file {spec.file_name}, or the folder that holds it")
     return file
 
 

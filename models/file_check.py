@@ -78,11 +78,7 @@ def lfs_pull_command(file_name: str) -> str:
 
 
 def diagnose_file(
-    path: Path,
-    known: Sequence[ModelSpec],
-    *,
-    expected: ModelSpec | None = None,
-    shown_as: str | None = None,
+    path: Path, known: Sequence[ModelSpec], *, expected: ModelSpec | None = None, shown_as: str | None = None
 ) -> FileReport:
     """Return what the file is.
 
@@ -106,11 +102,7 @@ def diagnose_file(
 
 
 def _judge(
-    head: bytes,
-    size_bytes: int,
-    sha256: str,
-    known: Sequence[ModelSpec],
-    expected: ModelSpec | None,
+    head: bytes, size_bytes: int, sha256: str, known: Sequence[ModelSpec], expected: ModelSpec | None
 ) -> tuple[FileState, str, ModelSpec | None]:
     """Return the finding, its text without the file's name, and the model it is about."""
     same = next((spec for spec in known if spec.sha256 == sha256), None)

@@ -26,9 +26,7 @@ IN_FLIGHT: Final = 2
 _SECONDS: Final = 1.0
 
 
-def fastest_batch(
-    rate: Callable[[int], float], candidates: Sequence[int] = CANDIDATES
-) -> tuple[int, dict[int, float]]:
+def fastest_batch(rate: Callable[[int], float], candidates: Sequence[int] = CANDIDATES) -> tuple[int, dict[int, float]]:
     """Return the batch beyond which it gets hardly faster, and the rates that were seen.
 
     Args:

@@ -44,13 +44,10 @@ def _hdf5_config(path: Path) -> str:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
     except OSError as error:
-        raise LvmError(
-            f"{path} cannot be read as HDF5 ({error}); copy or fetch the file again"
-        ) from error
+        raise LvmError(f"{path} cannot be read as HDF5 ({error}); copy or fetch the file again") from error
     if text is None:
         raise LvmError(
-            f"{path} holds no model configuration; expected a whole model, saved with "
-            "model.save(), not weights only"
+            f"{path} holds no model configuration; expected a whole model, saved with model.save(), not weights only"
         )
     return text.decode() if isinstance(text, bytes) else str(text)
 
@@ -60,9 +57,7 @@ def _keras_config(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             return archive.read("config.json").decode()
     except (KeyError, zipfile.BadZipFile) as error:
-        raise LvmError(
-            f"{path} is not a .keras archive ({error}); expected a file of model.save()"
-        ) from error
+        raise LvmError(f"{path} is not a .keras archive ({error}); expected a file of model.save()") from error
 
 
 def _layer_names(node: object) -> list[str]:

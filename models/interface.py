@@ -150,14 +150,10 @@ def _check_vector(name: str, values: NDArray[np.generic], dtype: type, n_ecgs: i
         kind = getattr(values, "dtype", type(values).__name__)
         raise ValueError(f"{name} is {kind}, expected {expected} of shape ({n_ecgs},)")
     if values.shape != (n_ecgs,):
-        raise ValueError(
-            f"{name} has shape {values.shape}, expected ({n_ecgs},): one value for each ECG"
-        )
+        raise ValueError(f"{name} has shape {values.shape}, expected ({n_ecgs},): one value for each ECG")
 
 
-def _check_values(
-    name: str, values: NDArray[np.float32], good: NDArray[np.bool_], condition: str
-) -> None:
+def _check_values(name: str, values: NDArray[np.float32], good: NDArray[np.bool_], condition: str) -> None:
     bad = np.flatnonzero(~(good & np.isfinite(values)))
     if bad.size:
         raise ValueError(

@@ -14,15 +14,7 @@ from lvm_core.errors import LvmError
 from models.catalog import ModelSource
 from models.runtime import import_keras
 from models.saved_model import CARD_MEMBER, ModelCard, read_card, weights_digest
-from models.spec import (
-    INPUT_WIDTHS,
-    N_SAMPLES,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-    InputRole,
-    ModelSpec,
-    input_roles,
-)
+from models.spec import INPUT_WIDTHS, N_SAMPLES, OUTPUT_LVH, OUTPUT_MASS, InputRole, ModelSpec, input_roles
 
 _OUTPUT_WIDTHS: Final = {OUTPUT_MASS: 1, OUTPUT_LVH: 2}
 
@@ -100,9 +92,7 @@ def bind_model(keras_model: Any, spec: ModelSpec) -> LoadedModel:
     _check_input_shapes(keras_model, names, roles)
     outputs = tuple(str(name) for name in keras_model.output_names)
     _check_outputs(keras_model, outputs)
-    as_lists = import_keras().Model(
-        list(keras_model.inputs), list(keras_model.outputs), name=keras_model.name
-    )
+    as_lists = import_keras().Model(list(keras_model.inputs), list(keras_model.outputs), name=keras_model.name)
     return LoadedModel(spec, as_lists, roles, names, outputs)
 
 
@@ -133,28 +123,19 @@ def _check_card(card: ModelCard, keras_model: Any, spec: ModelSpec) -> None:
         )
 
 
-def _check_input_shapes(
-    keras_model: Any, names: tuple[str, ...], roles: Mapping[InputRole, str]
-) -> None:
+def _check_input_shapes(keras_model: Any, names: tuple[str, ...], roles: Mapping[InputRole, str]) -> None:
     role_of = {name: role for role, name in roles.items()}
     for name, tensor in zip(names, keras_model.inputs, strict=True):
         width = INPUT_WIDTHS.get(role_of[name])
         expected = (N_SAMPLES, N_LEADS) if width is None else (width,)
         if tuple(tensor.shape[1:]) != expected:
-            raise LvmError(
-                f"input {name!r} has shape {tuple(tensor.shape[1:])} per ECG, expected {expected}"
-            )
+            raise LvmError(f"input {name!r} has shape {tuple(tensor.shape[1:])} per ECG, expected {expected}")
 
 
 def _check_outputs(keras_model: Any, outputs: tuple[str, ...]) -> None:
     if OUTPUT_MASS not in outputs:
-        raise LvmError(
-            f"outputs {list(outputs)} hold no LV mass, expected a layer named {OUTPUT_MASS!r}"
-        )
+        raise LvmError(f"outputs {list(outputs)} hold no LV mass, expected a layer named {OUTPUT_MASS!r}")
     for name, tensor in zip(outputs, keras_model.outputs, strict=True):
         expected = _OUTPUT_WIDTHS.get(name)
         if expected is not None and tuple(tensor.shape[1:]) != (expected,):
-            raise LvmError(
-                f"output {name!r} has shape {tuple(tensor.shape[1:])} per ECG, "
-                f"expected ({expected},)"
-            )
+            raise LvmError(f"output {name!r} has shape {tuple(tensor.shape[1:])} per ECG, expected ({expected},)")

@@ -79,9 +79,7 @@ def _dense(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) ->
     return _weighted(keras_layer, LayerKind.DENSE, inputs, shape)
 
 
-def _weighted(
-    keras_layer: Any, kind: LayerKind, inputs: tuple[str, ...], shape: tuple[int, ...]
-) -> list[Layer]:
+def _weighted(keras_layer: Any, kind: LayerKind, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
     kernel, *biases = (np.asarray(array, dtype=np.float32) for array in keras_layer.get_weights())
     bias = biases[0] if biases else np.zeros(shape[-1], dtype=np.float32)
     linear = Layer(keras_layer.name, kind, inputs, shape, kernel, bias)
@@ -113,9 +111,7 @@ def _pool(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> 
     _require(keras_layer, "data format", keras_layer.data_format, _CHANNELS_LAST)
     n_in = keras_layer.input.shape[1]
     if keras_layer.padding != "valid" and n_in % POOL:
-        raise _refused(
-            keras_layer, f"pads {n_in} samples, expected padding valid or an even number"
-        )
+        raise _refused(keras_layer, f"pads {n_in} samples, expected padding valid or an even number")
     return [Layer(keras_layer.name, LayerKind.POOL, inputs, shape)]
 
 

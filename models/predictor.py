@@ -16,13 +16,7 @@ from models.cpu import instruction_set
 from models.engines import EngineSettings, make_engine
 from models.interface import Predictions, PredictorInputs
 from models.loading import LoadedModel
-from models.spec import (
-    InputConvention,
-    InputRole,
-    ModelConstants,
-    ModelSpec,
-    lvm_g_from_z,
-)
+from models.spec import InputConvention, InputRole, ModelConstants, ModelSpec, lvm_g_from_z
 
 # Batches of 8 and 16 on two threads were equally fast, 32 a few per cent slower.
 DEFAULT_BATCH_SIZE: Final = 16
@@ -267,10 +261,6 @@ def shared_predictor(
     with _shared_lock:
         if key not in _shared:
             _shared[key] = LvmPredictor(
-                source,
-                batch_size=batch_size,
-                input_convention=convention,
-                engine=engine,
-                cores=cores,
+                source, batch_size=batch_size, input_convention=convention, engine=engine, cores=cores
             )
         return _shared[key]

@@ -44,9 +44,7 @@ class Reference:
     lvh_score: NDArray[np.float32] | None
     made_by: Mapping[str, Any]
 
-    def batch(
-        self, size: int
-    ) -> tuple[NDArray[np.intp], tuple[NDArray[np.int16], NDArray[np.float32], Features]]:
+    def batch(self, size: int) -> tuple[NDArray[np.intp], tuple[NDArray[np.int16], NDArray[np.float32], Features]]:
         """Return the rows that fill a batch by turns, and the arguments of an engine."""
         rows = np.arange(size) % len(self.counts)
         features = {role: values[rows] for role, values in self.features.items()}

@@ -65,9 +65,7 @@ def require_memory_for_tensorflow() -> None:
     for limit in memory_limits():
         more_mb = _ADDRESS_MB if limit.counts_addresses else _MEMORY_MB
         if limit.left_mb < more_mb:
-            raise LvmError(
-                f"TensorFlow needs {more_mb / 1000:.1f} GB more, and {limit}. Raise the limit"
-            )
+            raise LvmError(f"TensorFlow needs {more_mb / 1000:.1f} GB more, and {limit}. Raise the limit")
 
 
 @contextmanager
@@ -104,8 +102,7 @@ def import_keras() -> Any:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise LvmError(
-            f"Keras computes with {backend!r}, expected 'tensorflow'; unset KERAS_BACKEND and "
-            "check ~/.keras/keras.json"
+            f"Keras computes with {backend!r}, expected 'tensorflow'; unset KERAS_BACKEND and check ~/.keras/keras.json"
         )
     return keras
 

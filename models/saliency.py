@@ -27,9 +27,7 @@ class Saliency:
     """Derivatives of a model's predicted mass with respect to the ECG."""
 
     def __init__(
-        self,
-        model: ModelSource | LoadedModel,
-        input_convention: InputConvention | str = InputConvention.UKB_COUNTS,
+        self, model: ModelSource | LoadedModel, input_convention: InputConvention | str = InputConvention.UKB_COUNTS
     ) -> None:
         """Load the model.
 
@@ -68,9 +66,7 @@ class Saliency:
         """
         return self._in_batches(inputs, lambda rows: self._at(rows, _leads_uv(rows))[1])
 
-    def integrated_gradients_g(
-        self, inputs: PredictorInputs, n_steps: int = DEFAULT_STEPS
-    ) -> NDArray[np.float32]:
+    def integrated_gradients_g(self, inputs: PredictorInputs, n_steps: int = DEFAULT_STEPS) -> NDArray[np.float32]:
         """Return (n, 12, 5000) float32: grams that each sample adds, against a silent ECG.
 
         Invariant: the sum over leads and samples is the mass of the ECG minus that of an ECG of
@@ -100,9 +96,7 @@ class Saliency:
         return self._in_batches(inputs, contributions_g)
 
     def _in_batches(
-        self,
-        inputs: PredictorInputs,
-        compute: Callable[[PredictorInputs], NDArray[np.float32]],
+        self, inputs: PredictorInputs, compute: Callable[[PredictorInputs], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         if self.needs_demographics:
             inputs.require_demographics(self._loaded.spec.model_id)

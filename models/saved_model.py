@@ -23,13 +23,7 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import LvmError
 from lvm_core.leads import MODEL_LEADS
-from models.spec import (
-    N_SAMPLES,
-    SAMPLING_RATE_HZ,
-    InputConvention,
-    ModelConstants,
-    Standardisation,
-)
+from models.spec import N_SAMPLES, SAMPLING_RATE_HZ, InputConvention, ModelConstants, Standardisation
 
 CARD_MEMBER: Final = "lvm_ai_model.json"
 _CARD_VERSION: Final = 1
@@ -140,15 +134,12 @@ def rounded(weights: Iterable[NDArray[Any]], storage: Storage | str) -> list[NDA
         largest = max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
         if not largest <= float(np.finfo(np.float16).max):
             raise LvmError(
-                f"a weight is {largest:g}, expected at most 65504 for float16 storage; "
-                "store this model as float32"
+                f"a weight is {largest:g}, expected at most 65504 for float16 storage; store this model as float32"
             )
     return [array.astype(kind).astype(np.float32) for array in arrays]
 
 
-def save_model(
-    keras_model: Any, card: ModelCard, path: Path, storage: Storage | str = Storage.FLOAT32
-) -> None:
+def save_model(keras_model: Any, card: ModelCard, path: Path, storage: Storage | str = Storage.FLOAT32) -> None:
     """Write a model and its card as one `.keras` file, atomically; same model, same bytes.
 
     Args:
@@ -201,9 +192,7 @@ def _half(weights_h5: bytes) -> bytes:
         def copy(name: str, node: Any) -> None:
             if isinstance(node, h5py.Dataset):
                 half = node.dtype == np.float32
-                copied = target.create_dataset(
-                    name, data=node[()].astype(np.float16) if half else node[()]
-                )
+                copied = target.create_dataset(name, data=node[()].astype(np.float16) if half else node[()])
             else:
                 copied = target.require_group(name)
             copied.attrs.update(node.attrs)

@@ -87,10 +87,7 @@ class InputConvention(StrEnum):
         return _INPUT_UNIT_UV[self]
 
 
-_INPUT_UNIT_UV: Final = {
-    InputConvention.UKB_COUNTS: 10_000.0,
-    InputConvention.MICROVOLTS_OVER_2000: 2_000.0,
-}
+_INPUT_UNIT_UV: Final = {InputConvention.UKB_COUNTS: 10_000.0, InputConvention.MICROVOLTS_OVER_2000: 2_000.0}
 
 
 class InputRole(StrEnum):
@@ -141,8 +138,7 @@ def input_roles(names: tuple[str, ...]) -> dict[InputRole, str]:
         role = input_role(name)
         if role in by_role:
             raise LvmError(
-                f"input layers {by_role[role]!r} and {name!r} both hold {role.value}; "
-                "expected one layer of each kind"
+                f"input layers {by_role[role]!r} and {name!r} both hold {role.value}; expected one layer of each kind"
             )
         by_role[role] = name
     if InputRole.ECG not in by_role:

@@ -42,11 +42,7 @@ class SpectralEngine:
     """
 
     def __init__(
-        self,
-        network: Network,
-        inputs: Mapping[InputRole, str],
-        outputs: tuple[str, ...],
-        batch_size: int,
+        self, network: Network, inputs: Mapping[InputRole, str], outputs: tuple[str, ...], batch_size: int
     ) -> None:
         """Transform the kernels; a tenth of a second.
 
@@ -136,9 +132,7 @@ def _tiles_per_product(tiling: Tiling, n_lanes: int) -> int:
 
 def _workspace_bytes(plan: SpectralPlan, n_lanes: int) -> int:
     signals = sum(signal.n_rows * signal.n_channels * 4 for signal in plan.signals)
-    spectra = sum(
-        one.tiling.n_tiles * one.tiling.n_frequencies * one.n_channels * 8 for one in plan.spectra
-    )
+    spectra = sum(one.tiling.n_tiles * one.tiling.n_frequencies * one.n_channels * 8 for one in plan.spectra)
     return n_lanes * (signals + spectra)
 
 
@@ -155,10 +149,7 @@ class _Workspace:
         self._spectra = []
         for one in plan.spectra:
             n_together = _tiles_per_product(one.tiling, n_lanes)
-            shape = (
-                one.tiling.n_tiles // n_together, one.tiling.n_frequencies, n_together, n_lanes,
-                one.n_channels,
-            )  # fmt: skip
+            shape = (one.tiling.n_tiles // n_together, one.tiling.n_frequencies, n_together, n_lanes, one.n_channels)
             self._spectra.append(np.zeros(shape, dtype=np.complex64))
 
     def run(
@@ -233,9 +224,7 @@ class _Workspace:
 
     def _flat(self, signals: tuple[Signal, ...]) -> NDArray[np.float32]:
         """Return (lanes, samples * channels), as Keras flattens (lanes, samples, channels)."""
-        joined = np.concatenate(
-            [self._samples(signal).transpose(1, 0, 2) for signal in signals], axis=2
-        )
+        joined = np.concatenate([self._samples(signal).transpose(1, 0, 2) for signal in signals], axis=2)
         return joined.reshape(self._n_lanes, -1)
 
 
@@ -258,15 +247,11 @@ def _to_spectrum(tile: NDArray[np.float32]) -> NDArray[np.complex64]:
 
 def _to_samples(spectrum: NDArray[np.complex64], length: int) -> NDArray[np.float32]:
     """Return the samples of a spectrum along its frequencies, not divided by their number."""
-    samples: NDArray[np.float32] = scipy.fft.irfft(
-        spectrum, n=length, axis=0, norm="forward", workers=1
-    )
+    samples: NDArray[np.float32] = scipy.fft.irfft(spectrum, n=length, axis=0, norm="forward", workers=1)
     return samples
 
 
-def _write(
-    source: NDArray[np.float32], target: NDArray[np.float32], step: Convolve | Pointwise
-) -> None:
+def _write(source: NDArray[np.float32], target: NDArray[np.float32], step: Convolve | Pointwise) -> None:
     """Write samples to the head of a signal, through relu and pooling where the step has them.
 
     Of two neighbours the maximum is taken first: it commutes with relu, and leaves half the work.

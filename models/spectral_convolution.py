@@ -87,14 +87,10 @@ def _convolve(inputs: Any, kernel: Any) -> Any:
     frames = tf.concat([tiles[:-1], tiles[1:, : n_taps - 1]], axis=1)
 
     spectrum = tf.reshape(tf.matmul(to_spectrum, frames), [n_tiles, 2, n_bins, n_ecgs, n_in])
-    by_bin = tf.reshape(
-        tf.transpose(spectrum, [2, 0, 3, 1, 4]), [n_bins, n_tiles * n_ecgs, 2 * n_in]
-    )
+    by_bin = tf.reshape(tf.transpose(spectrum, [2, 0, 3, 1, 4]), [n_bins, n_tiles * n_ecgs, 2 * n_in])
     product = tf.matmul(by_bin, _kernel_spectrum(tf, kernel, kernel_cos, kernel_sin))
     parts = tf.reshape(product, [n_bins, n_tiles, n_ecgs, 2, n_out])
-    by_tile = tf.reshape(
-        tf.transpose(parts, [1, 3, 0, 2, 4]), [n_tiles, 2 * n_bins, n_ecgs * n_out]
-    )
+    by_tile = tf.reshape(tf.transpose(parts, [1, 3, 0, 2, 4]), [n_tiles, 2 * n_bins, n_ecgs * n_out])
     samples = tf.reshape(tf.matmul(to_samples, by_tile), [n_tiles * TILE_SAMPLES, n_ecgs, n_out])
     return tf.transpose(samples, [1, 0, 2])
 

@@ -147,10 +147,9 @@ def over_parts(network: Network) -> Network:
         of_inputs = [parts.get(name, ()) for name in layer.inputs]
         if layer.is_series and layer.kind in (LayerKind.RELU, LayerKind.POOL) and of_inputs[0]:
             made = tuple(
-                Layer(f"{layer.name}/{part.name}", layer.kind, (part.name,),
-                      (layer.shape[0], part.shape[1]))
+                Layer(f"{layer.name}/{part.name}", layer.kind, (part.name,), (layer.shape[0], part.shape[1]))
                 for part in of_inputs[0]
-            )  # fmt: skip
+            )
             joined = tuple(one.name for one in made)
             layers += [*made, Layer(layer.name, LayerKind.CONCATENATE, joined, layer.shape)]
             parts[layer.name] = made
@@ -158,9 +157,7 @@ def over_parts(network: Network) -> Network:
         layers.append(layer)
         if layer.is_series and layer.kind is LayerKind.CONCATENATE:
             parts[layer.name] = tuple(
-                part
-                for name, known in zip(layer.inputs, of_inputs, strict=True)
-                for part in known or (network[name],)
+                part for name, known in zip(layer.inputs, of_inputs, strict=True) for part in known or (network[name],)
             )
     return Network(tuple(layers), network.outputs)
 
@@ -172,9 +169,7 @@ class _Planner:
         self._network = network
         self._series = [layer for layer in network.layers if layer.is_series]
         _check_ends(network, self._series)
-        self._convolutions = [
-            layer for layer in self._series if layer.kind is LayerKind.CONVOLUTION
-        ]
+        self._convolutions = [layer for layer in self._series if layer.kind is LayerKind.CONVOLUTION]
         self._last_fused = {layer.name: self._fuse(layer) for layer in self._convolutions}
         self._signals: dict[str, Signal] = {}
         self._parts: dict[str, tuple[Signal, ...]] = {}
@@ -262,14 +257,11 @@ class _Planner:
     def _convolve(self, layer: Layer) -> Convolve:
         signals = self._signals_of(layer.inputs[0])
         number, spectra = next(
-            (n, one) for n, one in enumerate(self._spectra)
-            if one.signals[: len(signals)] == signals
-        )  # fmt: skip
+            (n, one) for n, one in enumerate(self._spectra) if one.signals[: len(signals)] == signals
+        )
         firsts = np.cumsum([0, *(one.n_channels for one in signals)])
         done = self._transformed.get(number, 0)
-        fresh = [(signal, int(first)) for signal, first in zip(signals, firsts[:-1], strict=True)][
-            done:
-        ]
+        fresh = [(signal, int(first)) for signal, first in zip(signals, firsts[:-1], strict=True)][done:]
         self._transformed[number] = max(done, len(signals))
         kinds = {self._network[name].kind for name in self._last_fused[layer.name]}
         kernel, bias = layer.weights

@@ -107,6 +107,4 @@ def make_tiling(n_samples: int, taps: Iterable[int]) -> Tiling:
             step = -(-n_samples // -(-n_samples // longest))
             step += step % 2
             return Tiling(n_samples, length, step, -(-n_samples // step), before)
-    raise ValueError(
-        f"a kernel has {max(lengths)} taps, expected at most {int(_LARGEST_OVERLAP * _LENGTHS[-1])}"
-    )
+    raise ValueError(f"a kernel has {max(lengths)} taps, expected at most {int(_LARGEST_OVERLAP * _LENGTHS[-1])}")

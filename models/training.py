@@ -34,19 +34,14 @@ REPORT_FILE: Final = "training_report.json"
 _CONFIG_FILE: Final = "config.yaml"
 _SPLIT_FILE: Final = "split.csv"
 _STATE_FILE: Final = "state.npz"
-_TITLES: Final = {
-    Architecture.AGE_SEX_BMI: "ECG with age, sex and BMI",
-    Architecture.ECG_ONLY: "ECG only",
-}
+_TITLES: Final = {Architecture.AGE_SEX_BMI: "ECG with age, sex and BMI", Architecture.ECG_ONLY: "ECG only"}
 _WARNING: Final = "NOT CLINICAL: trained with lvm-ai train, validated by nobody but its trainer"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai train ...` and return the exit code: 0 done, 1 failed, 2 wrong usage."""
     parser = ArgumentParser(prog="lvm-ai train", description=__doc__)
-    parser.add_argument(
-        "--config", required=True, type=Path, metavar="F", help="YAML file, see docs/training.md"
-    )
+    parser.add_argument("--config", required=True, type=Path, metavar="F", help="YAML file, see docs/training.md")
     add_share_option(parser)
     try:
         options = parser.parse_args(argv)
@@ -82,9 +77,7 @@ def train(config: TrainingConfig) -> Path:
     _use_permitted_instructions(config)
     data = load_training_set(config, folder)
     state = _state(folder, data)  # refuses other data, so before anything is written
-    write_atomically(
-        folder / _SPLIT_FILE, split_csv(data.participant_id.tolist(), config.split).encode()
-    )
+    write_atomically(folder / _SPLIT_FILE, split_csv(data.participant_id.tolist(), config.split).encode())
     constants = constants_of(data, config)
     say(_data_text(data))
     started_s = time.monotonic()
@@ -96,9 +89,7 @@ def train(config: TrainingConfig) -> Path:
     return _finish(fitter, state, config, data, constants, time.monotonic() - started_s)
 
 
-def _fit(
-    fitter: Fitter, state: FitState, config: TrainingConfig, progress: TrainingProgress
-) -> None:
+def _fit(fitter: Fitter, state: FitState, config: TrainingConfig, progress: TrainingProgress) -> None:
     while state.epoch < config.epochs and not _is_stuck(state, config):
         started_s = time.monotonic()
         row = fitter.fit_epoch(state)
@@ -159,9 +150,7 @@ def _finish(
     return path
 
 
-def _card(
-    config: TrainingConfig, state: FitState, constants: ModelConstants, training: dict[str, Any]
-) -> ModelCard:
+def _card(config: TrainingConfig, state: FitState, constants: ModelConstants, training: dict[str, Any]) -> ModelCard:
     n = training["n_ecgs"]
     words = config.description or "data of the trainer"
     return ModelCard(
@@ -190,8 +179,7 @@ def _claim(folder: Path, config: TrainingConfig) -> None:
     if changed:
         texts = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
         raise UsageError(
-            f"{folder} was begun with another configuration: {texts}. Restore it, or choose "
-            "another output folder"
+            f"{folder} was begun with another configuration: {texts}. Restore it, or choose another output folder"
         )
 
 

@@ -21,10 +21,7 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import LvhPreset, lvh_arrays
 from lvm_core.plausibility import judge_ecgs
-from lvm_core.quality import (
-    AGE_RANGE_YEARS,
-    BMI_RANGE_KG_M2,
-)
+from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
 from lvm_core.tables import ParticipantTable
 from models.spec import N_SAMPLES
 from models.training_config import TrainingConfig
@@ -117,9 +114,7 @@ def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
         UsageError: a table or file is not what is expected.
         LvmError: a side of the split has no ECG.
     """
-    people = read_participants(
-        config.participants, config.participants_layout, accepted=config.accept_people
-    )
+    people = read_participants(config.participants, config.participants_layout, accepted=config.accept_people)
     cmr = read_cmr(config.cmr)
     excluded: Counter[str] = Counter()
     pairs = _pairs(_unique(_places(config.ecgs), excluded), cmr, config, excluded)
@@ -127,15 +122,11 @@ def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
     keep = _usable(table, config, excluded)
     pairs = [pair for pair, good in zip(pairs, keep, strict=True) if good]
     counts = _read_signals([pair.place for pair in pairs], _allocate(len(pairs), config, folder))
-    data = TrainingSet(
-        counts=counts, excluded={}, **{name: column[keep] for name, column in table.items()}
-    )
+    data = TrainingSet(counts=counts, excluded={}, **{name: column[keep] for name, column in table.items()})
     data = _without_bad_signals(data, excluded)
     parts = [part_of(key, config.split).value for key in data.participant_id.tolist()]
     data = dataclasses.replace(
-        data,
-        part=np.array(parts, dtype=np.str_),
-        excluded={k: excluded[k] for k in sorted(+excluded)},
+        data, part=np.array(parts, dtype=np.str_), excluded={k: excluded[k] for k in sorted(+excluded)}
     )
     _require_parts(data, config)
     return data
@@ -195,9 +186,7 @@ def _unique(places: Iterator[_Place], excluded: Counter[str]) -> list[_Place]:
     return [seen[key] for key in sorted(seen)]
 
 
-def _pairs(
-    places: list[_Place], cmr: CmrTable, config: TrainingConfig, excluded: Counter[str]
-) -> list[_Pair]:
+def _pairs(places: list[_Place], cmr: CmrTable, config: TrainingConfig, excluded: Counter[str]) -> list[_Pair]:
     """Return each ECG with the nearest CMR of its person; the first one where dates are unknown."""
     pairs = []
     for place in places:
@@ -238,9 +227,7 @@ def _columns(pairs: list[_Pair], people: ParticipantTable, cmr: CmrTable) -> dic
         [_at_midnight(place.day) for place in places],
     )
     mass_g = cmr.lvm_cmr_g[[pair.cmr_row for pair in pairs]]
-    height_cm, weight_kg = (
-        size.astype(np.float64) for size in (joined.height_cm, joined.weight_kg)
-    )
+    height_cm, weight_kg = (size.astype(np.float64) for size in (joined.height_cm, joined.weight_kg))
     bsa_m2 = body_surface_area_m2(height_cm, weight_kg)
     lvh = lvh_arrays(lv_mass_index_g_m2(mass_g, bsa_m2), joined.sex_code, LVH_PRESET)
     return {
@@ -261,9 +248,7 @@ def _at_midnight(day: np.datetime64) -> dt.datetime | None:
     return None if np.isnat(day) else dt.datetime.combine(day.astype(dt.date), dt.time())
 
 
-def _usable(
-    table: dict[str, Any], config: TrainingConfig, excluded: Counter[str]
-) -> NDArray[np.bool_]:
+def _usable(table: dict[str, Any], config: TrainingConfig, excluded: Counter[str]) -> NDArray[np.bool_]:
     keep = np.ones(len(table["ecg_id"]), dtype=np.bool_)
     if not config.has_lvh_head:
         return keep
@@ -311,8 +296,7 @@ def _without_bad_signals(data: TrainingSet, excluded: Counter[str]) -> TrainingS
         judgement.rejection
         for start in range(0, len(data), _JUDGED_TOGETHER)
         for judgement in judge_ecgs(
-            data.counts[start : start + _JUDGED_TOGETHER],
-            data.uv_per_count[start : start + _JUDGED_TOGETHER],
+            data.counts[start : start + _JUDGED_TOGETHER], data.uv_per_count[start : start + _JUDGED_TOGETHER]
         )
     ]
     excluded.update(rejection.reason.value for rejection in rejections if rejection is not None)
@@ -329,11 +313,7 @@ def _without_bad_signals(data: TrainingSet, excluded: Counter[str]) -> TrainingS
 
 
 def _require_parts(data: TrainingSet, config: TrainingConfig) -> None:
-    empty = [
-        part.value
-        for part in Part
-        if getattr(config.split, part.value) > 0 and not data.rows_of(part).size
-    ]
+    empty = [part.value for part in Part if getattr(config.split, part.value) > 0 and not data.rows_of(part).size]
     if empty:
         raise LvmError(
             f"{len(data)} ECGs with a CMR mass leave none for {', '.join(empty)}; left out were "

@@ -29,13 +29,7 @@ from models.spec import (
     Standardisation,
 )
 from models.spectral_convolution import with_spectral_convolutions
-from models.training_config import (
-    Augmentation,
-    Convolution,
-    Scaling,
-    TrainingConfig,
-    TrainingPrecision,
-)
+from models.training_config import Augmentation, Convolution, Scaling, TrainingConfig, TrainingPrecision
 from models.training_data import TrainingSet
 from models.training_split import Part
 
@@ -73,10 +67,7 @@ class FitState:
 
     def save(self, path: Path) -> None:
         """Write the state, atomically: the file is the old one or the new one, never a part."""
-        meta = {
-            name: getattr(self, name)
-            for name in ("epoch", "best_epoch", "best_loss", "history", "data_sha256")
-        }
+        meta = {name: getattr(self, name) for name in ("epoch", "best_epoch", "best_loss", "history", "data_sha256")}
         arrays = {
             f"{kind}_{i:03d}": np.asarray(array)
             for kind in ("weights", "optimizer", "best_weights")
@@ -109,9 +100,7 @@ def constants_of(data: TrainingSet, config: TrainingConfig) -> ModelConstants:
     if not config.has_lvh_head:
         return ModelConstants(lvm_g=lvm_g)
     return ModelConstants(
-        age_years=_scale(data.age_years[rows], "years"),
-        bmi_kg_m2=_scale(data.bmi_kg_m2[rows], "kg_m2"),
-        lvm_g=lvm_g,
+        age_years=_scale(data.age_years[rows], "years"), bmi_kg_m2=_scale(data.bmi_kg_m2[rows], "kg_m2"), lvm_g=lvm_g
     )
 
 
@@ -122,9 +111,7 @@ def _scale(values: NDArray[np.float64], unit: str) -> Standardisation:
 class Batches:
     """The tensors of a training set, batch by batch, in a model's order of inputs."""
 
-    def __init__(
-        self, data: TrainingSet, constants: ModelConstants, config: TrainingConfig
-    ) -> None:
+    def __init__(self, data: TrainingSet, constants: ModelConstants, config: TrainingConfig) -> None:
         self._data = data
         self._config = config
         self._order = order_indices(LEADS_12, MODEL_LEADS)
@@ -170,9 +157,7 @@ class Batches:
             return (self.lvm_z[rows],), (ones,)
         return (self.lvm_z[rows], self.is_lvh[rows]), (ones, self.lvh_weight[rows])
 
-    def epoch(
-        self, rows: NDArray[np.intp], epoch: int, n_batches: int
-    ) -> Iterator[tuple[Any, Any, Any]]:
+    def epoch(self, rows: NDArray[np.intp], epoch: int, n_batches: int) -> Iterator[tuple[Any, Any, Any]]:
         """Yield `n_batches` of an epoch; order and disturbances follow from seed and epoch."""
         rng = np.random.default_rng((self._config.seed, epoch))
         shuffled = rng.permutation(rows)
@@ -213,11 +198,7 @@ class Fitter:
     """A compiled model and its data; `fit_epoch` moves a `FitState` on by one epoch."""
 
     def __init__(
-        self,
-        data: TrainingSet,
-        config: TrainingConfig,
-        constants: ModelConstants,
-        on_batch: Callable[[int], None],
+        self, data: TrainingSet, config: TrainingConfig, constants: ModelConstants, on_batch: Callable[[int], None]
     ) -> None:
         """Build and compile the model; `on_batch` is told the ECGs of each batch done."""
         self._config = config
@@ -228,9 +209,7 @@ class Fitter:
         keras, tf = import_keras(), import_tensorflow()
         keras.utils.set_random_seed(config.seed)
         self._strategy = _strategy(tf)
-        self._n_batches = _n_batches(
-            len(self._train_rows), config.batch_size, self._strategy.num_replicas_in_sync
-        )
+        self._n_batches = _n_batches(len(self._train_rows), config.batch_size, self._strategy.num_replicas_in_sync)
         with self._strategy.scope():
             self.model = _BUILDERS[config.has_lvh_head](config.precision.value)
             if _is_spectral(config, tf):
@@ -244,9 +223,7 @@ class Fitter:
                 jit_compile=False,
             )
             self._optimizer.build(self.model.trainable_variables)
-        self._forward = tf.function(
-            lambda *inputs: self.model(list(inputs), training=False), reduce_retracing=True
-        )
+        self._forward = tf.function(lambda *inputs: self.model(list(inputs), training=False), reduce_retracing=True)
 
     def restore(self, state: FitState) -> None:
         """Take up weights and optimiser of a state of the same configuration."""
@@ -258,9 +235,7 @@ class Fitter:
 
     def fit_epoch(self, state: FitState) -> Row:
         """Train one epoch, validate, and write the outcome into `state`."""
-        log = self.model.fit(
-            self._dataset(state.epoch), verbose=0, shuffle=False, callbacks=[self._callback()]
-        ).history
+        log = self.model.fit(self._dataset(state.epoch), verbose=0, shuffle=False, callbacks=[self._callback()]).history
         state.epoch += 1
         row: Row = {"epoch": state.epoch, "train_loss": float(log["loss"][0])}
         row |= self.evaluate(self._valid_rows, "valid")
@@ -292,9 +267,7 @@ class Fitter:
         row[f"{name}_mae_z"] = float(np.abs(lvm_pred_z - truth_z).mean(dtype=np.float64))
         return {f"{name}_loss": loss, **row}
 
-    def predict(
-        self, rows: NDArray[np.intp]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def predict(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return z of LV mass, (n, 1), and the softmax, (n, 2) or None, in batches."""
         parts = []
         for start in range(0, len(rows), self._config.batch_size):
@@ -308,12 +281,9 @@ class Fitter:
     def _dataset(self, epoch: int) -> Any:
         tf = import_tensorflow()
         example = next(self._batches.epoch(self._train_rows[:1], epoch, 1))
-        signature = tf.nest.map_structure(
-            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), example
-        )
+        signature = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), example)
         dataset = tf.data.Dataset.from_generator(
-            lambda: self._batches.epoch(self._train_rows, epoch, self._n_batches),
-            output_signature=signature,
+            lambda: self._batches.epoch(self._train_rows, epoch, self._n_batches), output_signature=signature
         )
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(self._n_batches))
         options = tf.data.Options()
@@ -383,9 +353,7 @@ def _optimizer(keras: Any, config: TrainingConfig, steps: int) -> Any:
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm
-    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm)
     if config.precision is TrainingPrecision.MIXED_FLOAT16:
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

@@ -29,9 +29,13 @@ class TrainingProgress:
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn("training"), BarColumn(), TextColumn("{task.percentage:.0f} %"),
-                TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
-            )  # fmt: skip
+                TextColumn("training"),
+                BarColumn(),
+                TextColumn("{task.percentage:.0f} %"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
             self._task = self._bar.add_task("training", total=total)
 
     def __enter__(self) -> Self:
@@ -40,10 +44,7 @@ class TrainingProgress:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -62,10 +63,7 @@ class TrainingProgress:
             self._told_s = time.monotonic()
             rate = (self._done - self._begun) / (self._told_s - self._started_s)
             left_min = (self._total - self._done) / rate / 60
-            say(
-                f"training: {self._done} of {self._total} ECGs, {rate:.1f} ECG/s, "
-                f"{left_min:.0f} min left at most"
-            )
+            say(f"training: {self._done} of {self._total} ECGs, {rate:.1f} ECG/s, {left_min:.0f} min left at most")
 
     def epoch_done(self, row: dict[str, float], *, is_best: bool) -> None:
         """Show the line of an epoch."""

@@ -45,7 +45,5 @@ def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("participant_id", "part"))
-    writer.writerows(
-        (no_formula(key), part_of(key, shares).value) for key in sorted(set(participant_ids))
-    )
+    writer.writerows((no_formula(key), part_of(key, shares).value) for key in sorted(set(participant_ids)))
     return text.getvalue()

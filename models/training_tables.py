@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import UsageError
-from lvm_core.tables import (
-    ParticipantTable,
-    judge_people,
-    layout_of_file,
-    preset_layout,
-    read_cmr_table,
-    read_people,
-)
+from lvm_core.tables import ParticipantTable, judge_people, layout_of_file, preset_layout, read_cmr_table, read_people
 from lvm_core.tables.layout import OWN_LAYOUT, ParticipantsLayout
 from lvm_core.tables.omop import table_files
 from models.training_progress import say
@@ -37,9 +30,7 @@ class CmrTable:
     lvm_cmr_g: NDArray[np.float64]
 
 
-def read_participants(
-    path: Path, layout: Path | None = None, *, accepted: bool = False
-) -> ParticipantTable:
+def read_participants(path: Path, layout: Path | None = None, *, accepted: bool = False) -> ParticipantTable:
     """Read and judge the participant table of a run.
 
     Args:

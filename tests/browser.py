@@ -33,11 +33,20 @@ HEIGHT = 844
 # What the protocol's pipe is in the child: it reads commands from 3 and writes to 4.
 _READS, _WRITES = 3, 4
 _FLAGS = (
-    "--headless", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-extensions",
-    "--disable-sync", "--no-first-run", "--no-default-browser-check", "--mute-audio",
-    "--font-render-hinting=none", "--force-color-profile=srgb",
-)  # fmt: skip
+    "--headless",
+    "--remote-debugging-pipe",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--mute-audio",
+    "--font-render-hinting=none",
+    "--force-color-profile=srgb",
+)
 
 
 class Page:
@@ -61,9 +70,7 @@ class Page:
 
     def evaluate(self, script: str) -> Any:
         """Return the value of a JavaScript expression (a promise is waited for)."""
-        answer = self.command(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
+        answer = self.command("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -71,9 +78,7 @@ class Page:
     def screenshot(self, path: Path, top: float = 0, height: float = HEIGHT) -> None:
         """Write a PNG file of the page from `top`, at most 16,000 px high."""
         clip = {"x": 0, "y": top, "width": self.width, "height": min(height, 16_000), "scale": 1}
-        made = self.command(
-            "Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True
-        )
+        made = self.command("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(made["data"]))
 
     def pdf(self, path: Path) -> None:
@@ -115,14 +120,16 @@ class Browser:
         sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
         words = [program, *_FLAGS, *sandbox, f"--user-data-dir={self._profile}"]
         pid = os.posix_spawn(
-            program, words, os.environ,
+            program,
+            words,
+            os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
                 (os.POSIX_SPAWN_DUP2, its_input, _READS),
                 (os.POSIX_SPAWN_DUP2, its_output, _WRITES),
             ],
-        )  # fmt: skip
+        )
         os.close(its_input)
         os.close(its_output)
         return pid, to, its_end_of_output
@@ -136,9 +143,8 @@ class Browser:
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.command(f"{domain}.enable")
         page.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=HEIGHT,
-            deviceScaleFactor=1, mobile=width < 600,
-        )  # fmt: skip
+            "Emulation.setDeviceMetricsOverride", width=width, height=HEIGHT, deviceScaleFactor=1, mobile=width < 600
+        )
         page.is_loaded = False
         page.command("Page.navigate", url=path.resolve().as_uri())
         until = time.monotonic() + TIMEOUT_S
@@ -146,9 +152,7 @@ class Browser:
             self._receive(until)
         return page
 
-    def command(
-        self, method: str, values: dict[str, Any] | None = None, session: str | None = None
-    ) -> dict[str, Any]:
+    def command(self, method: str, values: dict[str, Any] | None = None, session: str | None = None) -> dict[str, Any]:
         """Return the answer to a command; events that come meanwhile go to their pages."""
         self._number += 1
         number = self._number
@@ -202,10 +206,7 @@ class Browser:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 

@@ -31,9 +31,7 @@ def leads_uv(n_samples: int = 5000, seed: int = 1) -> NDArray[np.float32]:
 
 def ecg(**overrides: Any) -> Ecg:
     """Return a recording of 10 s at 500 Hz in steps of 5 uV, with the given fields replaced."""
-    plain = Ecg(
-        leads_uv=leads_uv(), sampling_rate_hz=500.0, step_uv=5.0, source_format="cardiosoft_xml"
-    )
+    plain = Ecg(leads_uv=leads_uv(), sampling_rate_hz=500.0, step_uv=5.0, source_format="cardiosoft_xml")
     return dataclasses.replace(plain, **overrides)
 
 

@@ -65,9 +65,7 @@ class FakePredictor:
         bmi_kg_m2: NDArray[np.float32] | None = None,
     ) -> Predictions:
         if not 1 <= len(counts) <= self._batch_size:
-            raise ValueError(
-                f"a batch of {len(counts)} ECGs was given, expected 1 to {self._batch_size}"
-            )
+            raise ValueError(f"a batch of {len(counts)} ECGs was given, expected 1 to {self._batch_size}")
         return self.predict(counts, uv_per_count, age_years, sex, bmi_kg_m2)
 
     def engine_description(self) -> dict[str, Any]:

@@ -12,12 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.formats.cardiosoft_writer import document as cardiosoft_document
-from lvm_core.formats.cardiosoft_writer import (
-    measurement_table,
-    median_samples,
-    person_elements,
-    strip_content,
-)
+from lvm_core.formats.cardiosoft_writer import measurement_table, median_samples, person_elements, strip_content
 from lvm_core.formats.muse_writer import MUSE_LEADS, head_elements, measurement_matrix
 from lvm_core.formats.muse_writer import document as muse_document
 from lvm_core.formats.muse_writer import lead_element as muse_lead
@@ -35,10 +30,7 @@ def random_counts(
 ) -> dict[str, NDArray[np.int16]]:
     """Return (n_samples,) int16 counts by lead: steps between -largest and largest."""
     rng = np.random.default_rng(seed)
-    return {
-        lead: rng.integers(-largest, largest, n_samples, endpoint=True).astype(np.int16)
-        for lead in leads
-    }
+    return {lead: rng.integers(-largest, largest, n_samples, endpoint=True).astype(np.int16) for lead in leads}
 
 
 def cardiosoft_xml(

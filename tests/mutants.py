@@ -19,13 +19,37 @@ Rng = np.random.Generator
 
 _NUMBER = re.compile(rb"(?<=[>\s\"/(])-?\d+")
 _HUGE = (
-    b"0", b"-1", b"1e308", b"-1e-308", b"nan", b"inf", b"65536", b"2147483648", b"999999999",
-    b"99999999999999999999", b"1" * 400, b"1_000", b"0x10", b"\xd9\xa3",
-)  # fmt: skip
+    b"0",
+    b"-1",
+    b"1e308",
+    b"-1e-308",
+    b"nan",
+    b"inf",
+    b"65536",
+    b"2147483648",
+    b"999999999",
+    b"99999999999999999999",
+    b"1" * 400,
+    b"1_000",
+    b"0x10",
+    b"\xd9\xa3",
+)
 _WORDS = (
-    b"<", b"&", b"]]>", b"<!--", b"\0", b"\xff\xfe", b"&#x0;", b"<!DOCTYPE a [<!ENTITY b 'c'>]>",
-    b"\n", b"#", b"/", b"..", b"<a>" * 50, b"-32768,",
-)  # fmt: skip
+    b"<",
+    b"&",
+    b"]]>",
+    b"<!--",
+    b"\0",
+    b"\xff\xfe",
+    b"&#x0;",
+    b"<!DOCTYPE a [<!ENTITY b 'c'>]>",
+    b"\n",
+    b"#",
+    b"/",
+    b"..",
+    b"<a>" * 50,
+    b"-32768,",
+)
 
 
 def seeds() -> dict[str, tuple[Files, str]]:
@@ -141,10 +165,7 @@ def _insert(data: bytearray, rng: Rng) -> bytearray:
     return data[:at] + _WORDS[int(rng.integers(len(_WORDS)))] + data[at:]
 
 
-_KINDS = (
-    _flip_bits, _truncate, _duplicate, _delete, _swap, _zero, _other_number, _binary_number,
-    _insert,
-)  # fmt: skip
+_KINDS = (_flip_bits, _truncate, _duplicate, _delete, _swap, _zero, _other_number, _binary_number, _insert)
 
 
 def mutant(data: bytes, seed: int) -> bytes:

@@ -177,23 +177,22 @@ def page() -> str:
         folder = Path(name)
         people = [(c.name, bool(c.layout), people_answers(c, folder)) for c in CASES]
         parts.append(_section("Participants", people, PEOPLE_COMMANDS, "people"))
-        lists = [(c.name, False, file_answers(c.name, c.data, folder, LIST_COMMANDS))
-                 for c in LIST_CASES]  # fmt: skip
+        lists = [(c.name, False, file_answers(c.name, c.data, folder, LIST_COMMANDS)) for c in LIST_CASES]
         parts.append(_section("Lists of people", lists, LIST_COMMANDS, "identifiers"))
-        cmr = [(c.name, False, file_answers(c.name, c.data, folder, CMR_COMMANDS))
-               for c in CMR_CASES]  # fmt: skip
+        cmr = [(c.name, False, file_answers(c.name, c.data, folder, CMR_COMMANDS)) for c in CMR_CASES]
         parts.append(_section("CMR examinations", cmr, CMR_COMMANDS, "examinations"))
     return "\n".join(parts)
 
 
 def _section(
-    title: str,
-    rows: Sequence[tuple[str, bool, Mapping[str, Answer]]],
-    commands: Mapping[str, object],
-    what: str,
+    title: str, rows: Sequence[tuple[str, bool, Mapping[str, Answer]]], commands: Mapping[str, object], what: str
 ) -> str:
-    lines = [f"## {title}", "", f"| table | layout | {' | '.join(commands)} | answer |",
-             f"|---|---|{'---|' * len(commands)}---|"]  # fmt: skip
+    lines = [
+        f"## {title}",
+        "",
+        f"| table | layout | {' | '.join(commands)} | answer |",
+        f"|---|---|{'---|' * len(commands)}---|",
+    ]
     for name, has_layout, answers in rows:
         marks = " | ".join("refused" if isinstance(a, str) else "read" for a in answers.values())
         first = next(iter(answers.values()))

@@ -12,12 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = ("lvm_core", "models", "beam_jobs", "analysis")
-MAY_IMPORT = {
-    "lvm_core": set(),
-    "models": {"lvm_core"},
-    "beam_jobs": {"lvm_core", "models"},
-    "analysis": {"lvm_core"},
-}
+MAY_IMPORT = {"lvm_core": set(), "models": {"lvm_core"}, "beam_jobs": {"lvm_core", "models"}, "analysis": {"lvm_core"}}
 MUST_NOT_IMPORT = {
     "lvm_core": {"tensorflow", "keras", "apache_beam", "pandas", "requests", "urllib", "socket"},
     "models": {"apache_beam", "pandas"},
@@ -27,7 +22,7 @@ MUST_NOT_IMPORT = {
 FILES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
 LAZY = {
     # TensorFlow takes seconds to import, which commands that predict nothing must not pay.
-    "models": {"tensorflow", "keras", "h5py"},
+    "models": {"tensorflow", "keras", "h5py"}
 }
 
 

@@ -17,63 +17,129 @@ import pytest
 
 import lvm_ai
 from analysis import demo
-from tests.beam_jobs.job_helpers import (
-    people,
-    people_table,
-    write_cohort,
-    write_csv,
-    write_parquet,
-)
+from tests.beam_jobs.job_helpers import people, people_table, write_cohort, write_csv, write_parquet
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 RUN_OPTIONS = [
-    "--input", "--output", "--storage-option", "--id-pattern", "--id-from-header",
-    "--interpolate-missing", "--exclude-participants", "--unit-ecgs", "--shard", "--threads",
-    "--runner", "--max-rejected-share", "--allow-empty", "--accept-unread-archives", "--dry-run",
-    "--overwrite", "--processes", "--share", "--help",
-]  # fmt: skip
+    "--input",
+    "--output",
+    "--storage-option",
+    "--id-pattern",
+    "--id-from-header",
+    "--interpolate-missing",
+    "--exclude-participants",
+    "--unit-ecgs",
+    "--shard",
+    "--threads",
+    "--runner",
+    "--max-rejected-share",
+    "--allow-empty",
+    "--accept-unread-archives",
+    "--dry-run",
+    "--overwrite",
+    "--processes",
+    "--share",
+    "--help",
+]
 # Written out from the design, not taken from the parsers.
 OPTIONS = {
     "score": [
-        *RUN_OPTIONS, "--layout", "--participants", "--participants-layout", "--accept-people",
-        "--model", "--fallback-model", "--batch", "--engine", "--device", "--precision",
-        "--accept-scale", "--input-convention", "--bsa",
-        "--lvh-preset", "--recalibration",
+        *RUN_OPTIONS,
+        "--layout",
+        "--participants",
+        "--participants-layout",
+        "--accept-people",
+        "--model",
+        "--fallback-model",
+        "--batch",
+        "--engine",
+        "--device",
+        "--precision",
+        "--accept-scale",
+        "--input-convention",
+        "--bsa",
+        "--lvh-preset",
+        "--recalibration",
     ],
     "ingest": [*RUN_OPTIONS, "--format"],
     "status": ["--json", "--storage-option", "--help"],
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
-    "withdraw": [
-        "--participants", "--not-found-list", "--storage-option", "--share", "--help",
-    ],
+    "withdraw": ["--participants", "--not-found-list", "--storage-option", "--share", "--help"],
     "scale-check": ["--input", "--layout", "--storage-option", "--help"],
     "demo": ["--ecgs", "--people", "--overwrite", "--share", "--help"],
     "models": ["--help"],
     "simulate": [
-        "--participants", "--seed", "--output", "--parquet", "--formats", "--no-ecgs",
-        "--drawn-correlation", "--other-records", "--threads", "--overwrite", "--share", "--help",
+        "--participants",
+        "--seed",
+        "--output",
+        "--parquet",
+        "--formats",
+        "--no-ecgs",
+        "--drawn-correlation",
+        "--other-records",
+        "--threads",
+        "--overwrite",
+        "--share",
+        "--help",
     ],
     "train": ["--config", "--share", "--help"],
     "recalibrate": [
-        "--predictions", "--cmr", "--output", "--max-days", "--by-sex", "--overall", "--alpha",
-        "--figure", "--overwrite", "--share", "--help",
+        "--predictions",
+        "--cmr",
+        "--output",
+        "--max-days",
+        "--by-sex",
+        "--overall",
+        "--alpha",
+        "--figure",
+        "--overwrite",
+        "--share",
+        "--help",
     ],
     "analyse": ["--check", "--output", "--overwrite", "--share", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
     "explain": [
-        "--ecg-id", "--sample", "--seed", "--input", "--participants", "--participants-layout",
-        "--accept-people", "--model", "--model-dir", "--output", "--method", "--steps",
-        "--input-convention", "--layout", "--id-pattern",
-        "--storage-option", "--share", "--help",
+        "--ecg-id",
+        "--sample",
+        "--seed",
+        "--input",
+        "--participants",
+        "--participants-layout",
+        "--accept-people",
+        "--model",
+        "--model-dir",
+        "--output",
+        "--method",
+        "--steps",
+        "--input-convention",
+        "--layout",
+        "--id-pattern",
+        "--storage-option",
+        "--share",
+        "--help",
     ],
-}  # fmt: skip
+}
 CHOICES = {
-    "score": ["ukb_counts", "microvolts_over_2000", "dubois", "mosteller", "khurshid2021",
-              "petersen2017", "local", "ukb-20205", "auto", "tensorflow", "spectral", "cpu", "gpu",
-              "float32", "mixed"],
+    "score": [
+        "ukb_counts",
+        "microvolts_over_2000",
+        "dubois",
+        "mosteller",
+        "khurshid2021",
+        "petersen2017",
+        "local",
+        "ukb-20205",
+        "auto",
+        "tensorflow",
+        "spectral",
+        "cpu",
+        "gpu",
+        "float32",
+        "mixed",
+    ],
     "ingest": ["auto", "cardiosoft", "muse", "wfdb", "local", "ukb-20205"],
-}  # fmt: skip
+}
 
 
 def lvm(*argv: object) -> int:
@@ -99,9 +165,7 @@ def test_help__lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", OPTIONS)
-def test_help_of_a_command__lists_every_option_and_no_other(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_a_command__lists_every_option_and_no_other(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = help_of(command, capsys).replace(",", " ").replace("[", " ").replace("]", " ").split()
     listed = {word.rstrip(".:;)") for word in words if word.startswith("--")}
     # The options of `demo` and `models` belong to other tests; here they must be there.
@@ -112,17 +176,13 @@ def test_help_of_a_command__lists_every_option_and_no_other(
 
 
 @pytest.mark.parametrize("command", CHOICES)
-def test_help_of_a_command__names_every_choice(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_a_command__names_every_choice(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(command, capsys)
     assert [choice for choice in CHOICES[command] if choice not in text] == []
 
 
 @pytest.mark.parametrize("command", ["score", "ingest"])
-def test_help_of_a_command__tells_exit_codes_and_clinical_use(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_of_a_command__tells_exit_codes_and_clinical_use(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(help_of(command, capsys).split())
     assert "0 done, 1 failed or too many rejects, 2 wrong usage" in text
     assert "not for clinical use" in text
@@ -136,26 +196,11 @@ def test_help_of_a_command__tells_exit_codes_and_clinical_use(
         (["analyze"], "(did you mean analyse?)"),
         (["xyzzy"], "'xyzzy' is not a command of lvm-ai\n"),
         (["score", "--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only"], "'x'"),
-        (
-            ["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "4/3"],
-            "--shard is 4/3",
-        ),
-        (
-            ["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "0/3"],
-            "--shard is 0/3",
-        ),
-        (
-            ["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "one"],
-            "--shard is 'one'",
-        ),
-        (
-            ["score", "--input", "x", "--output", "y", "--model", "m", "--batch", "0"],
-            "--batch is 0",
-        ),
-        (
-            ["score", "--input", "x", "--output", "y", "--model", "m", "--unit-ecgs", "0"],
-            "--unit-ecgs is 0",
-        ),
+        (["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "4/3"], "--shard is 4/3"),
+        (["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "0/3"], "--shard is 0/3"),
+        (["score", "--input", "x", "--output", "y", "--model", "m", "--shard", "one"], "--shard is 'one'"),
+        (["score", "--input", "x", "--output", "y", "--model", "m", "--batch", "0"], "--batch is 0"),
+        (["score", "--input", "x", "--output", "y", "--model", "m", "--unit-ecgs", "0"], "--unit-ecgs is 0"),
         (
             ["score", "--input", "x", "--output", "y", "--model", "m", "--max-rejected-share", "5"],
             "--max-rejected-share is 5.0",
@@ -168,11 +213,7 @@ def test_help_of_a_command__tells_exit_codes_and_clinical_use(
     ],
 )
 def test_wrong_usage__is_2_with_a_message_and_no_traceback(
-    argv: list[str],
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    argv: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert lvm(*argv) == 2
@@ -208,9 +249,15 @@ COMMANDS = [*([name] for name in lvm_ai.COMMANDS), ["models", "show"], ["models"
 def test_misspelt_option__is_named_with_the_nearest_before_anything_is_required(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    option = {"verify": "--input", "status": "--json", "withdraw": "--participants",
-              "scale-check": "--input", "train": "--config", "demo": "--overwrite",
-              "models": "--help"}.get(command[0], "--output")  # fmt: skip
+    option = {
+        "verify": "--input",
+        "status": "--json",
+        "withdraw": "--participants",
+        "scale-check": "--input",
+        "train": "--config",
+        "demo": "--overwrite",
+        "models": "--help",
+    }.get(command[0], "--output")
     if command == ["models", "show"]:
         option = "--model-dir"
     elif command == ["models", "convert"]:
@@ -223,19 +270,13 @@ def test_misspelt_option__is_named_with_the_nearest_before_anything_is_required(
     assert f"(did you mean {option}?)" in line
 
 
-def test_short_form_of_an_option__is_refused_with_the_whole_name(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_short_form_of_an_option__is_refused_with_the_whole_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         lvm("score", "--exclude=withdrawn.csv")
-    assert "--exclude is not an option of lvm-ai score (did you mean --exclude-p" in (
-        capsys.readouterr().err
-    )
+    assert "--exclude is not an option of lvm-ai score (did you mean --exclude-p" in (capsys.readouterr().err)
 
 
-def test_unknown_model__is_2_and_names_the_known_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_model__is_2_and_names_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["score", "--input", tmp_path, "--output", tmp_path / "out", "--model", "lvm-ia"]
     assert lvm(*argv) == 2
     message = capsys.readouterr().err
@@ -245,9 +286,7 @@ def test_unknown_model__is_2_and_names_the_known_ones(
 
 
 @pytest.mark.parametrize("name", ["participants", "layout", "exclude-participants"])
-def test_file_that_is_not_there__is_a_clear_stop(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_file_that_is_not_there__is_a_clear_stop(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_parquet(tmp_path / "in" / "a.parquet", people_table(people(4)))
     argv = ["score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--model"]
     argv += ["demo-synthetic-ecg-only", f"--{name}", tmp_path / "nothing.csv"]
@@ -271,9 +310,8 @@ def test_parquet_of_something_else__is_2_and_names_the_layout_option(
 
 def _python(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
-        check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+    )
     return done.stdout
 
 
@@ -315,8 +353,12 @@ def test_help__takes_under_300_ms() -> None:
 def test_job__also_runs_as_a_module(job: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"beam_jobs.{job}", "--help"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0
     assert f"usage: lvm-ai {job}" in done.stdout
 
@@ -324,8 +366,12 @@ def test_job__also_runs_as_a_module(job: str) -> None:
 def test_program__returns_the_exit_code(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lvm_ai", "status", str(tmp_path)],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
 
@@ -347,11 +393,10 @@ WRONG_YAML = {
 TAKES_YAML = {
     "score": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only", "--layout"],
     "scale-check": ["--input", "x", "--layout"],
-    "explain": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only",
-                "--sample", "1", "--layout"],
+    "explain": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only", "--sample", "1", "--layout"],
     "train": ["--config"],
     "analyse": ["--check"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("command", TAKES_YAML)
@@ -366,9 +411,7 @@ def test_settings_file__that_cannot_be_meant_is_2_with_its_line(
     assert said in capsys.readouterr().err
 
 
-def test_demo__finds_its_folder_behind_its_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_demo__finds_its_folder_behind_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Sequence[str]] = []
     monkeypatch.setattr("analysis.analyse.main", lambda argv: given.append(argv) or 0)
     assert demo.main(["--ecgs", "9", "--people", "2000", "--overwrite", str(tmp_path)]) == 0
@@ -379,9 +422,14 @@ def _under(limits: str, *argv: object, **environment: str) -> subprocess.Complet
     """Run a command in a shell that sets limits first."""
     command = shlex.join([sys.executable, "-m", *map(str, argv)])
     return subprocess.run(
-        ["bash", "-c", f"{limits}; exec {command}"], cwd=REPOSITORY, capture_output=True,
-        timeout=120, check=False, encoding="utf-8", env={**os.environ, **environment},
-    )  # fmt: skip
+        ["bash", "-c", f"{limits}; exec {command}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.mark.parametrize(
@@ -392,9 +440,7 @@ def _under(limits: str, *argv: object, **environment: str) -> subprocess.Complet
         ("ulimit -d 200000", "status", "0.30 GB are needed at least, and the limit of the data"),
     ],
 )
-def test_limit_of_memory__is_seen_before_libraries_abort(
-    limits: str, command: str, said: str
-) -> None:
+def test_limit_of_memory__is_seen_before_libraries_abort(limits: str, command: str, said: str) -> None:
     done = _under(limits, "lvm_ai", command, "x")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -405,9 +451,7 @@ def test_limit_of_memory__is_seen_before_libraries_abort(
 def test_limit_of_memory__is_seen_before_tensorflow_starts(tmp_path: Path) -> None:
     write_parquet(tmp_path / "in" / "a.parquet", people_table(people(4)))
     argv = ["score", "--input", tmp_path / "in", "--output", tmp_path / "out", "--model"]
-    done = _under(
-        "ulimit -v 1500000", "lvm_ai", *argv, "demo-synthetic-ecg-only", HOME=str(tmp_path)
-    )
+    done = _under("ulimit -v 1500000", "lvm_ai", *argv, "demo-synthetic-ecg-only", HOME=str(tmp_path))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(
@@ -422,11 +466,19 @@ def scoring_without_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> list
     made = write_cohort(folder / "in", 64)
     table = write_csv(
         folder / "p.csv",
-        [{"participant_id": p, "age_years": 60, "sex": "male", "bmi_kg_m2": 25}
-         for p in made.participant_id],
-    )  # fmt: skip
-    argv = ["score", "--input", str(folder / "in"), "--participants", str(table), "--model",
-            "demo-synthetic", "--engine", "spectral"]  # fmt: skip
+        [{"participant_id": p, "age_years": 60, "sex": "male", "bmi_kg_m2": 25} for p in made.participant_id],
+    )
+    argv = [
+        "score",
+        "--input",
+        str(folder / "in"),
+        "--participants",
+        str(table),
+        "--model",
+        "demo-synthetic",
+        "--engine",
+        "spectral",
+    ]
     first = [*argv, "--output", str(folder / "first")]
     assert _under("true", "lvm_ai", *first, HOME=str(folder)).returncode == 0
     return [str(folder), *argv]
@@ -468,18 +520,27 @@ def test_ascii_locale__names_with_other_letters_are_shown(module: str, tmp_path:
 def test_ascii_locale__files_with_other_letters_are_read_and_written(tmp_path: Path) -> None:
     output = tmp_path / "gr\u00f6\u00dfe"
     done = _under(
-        "true", "lvm_ai", "simulate", "--participants", 2, "--seed", 1, "--parquet", "--output",
-        output, "--threads", 1, **ASCII,
-    )  # fmt: skip
+        "true",
+        "lvm_ai",
+        "simulate",
+        "--participants",
+        2,
+        "--seed",
+        1,
+        "--parquet",
+        "--output",
+        output,
+        "--threads",
+        1,
+        **ASCII,
+    )
     assert done.returncode == 0, done.stderr
     assert (output / "participants.csv").is_file()
     done = _under("true", "lvm_ai", "scale-check", "--input", output / "ecg", **ASCII)
     assert done.returncode == 0, done.stderr
 
 
-def test_output__character_that_the_terminal_lacks_is_written_by_its_number(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_output__character_that_the_terminal_lacks_is_written_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", terminal)
     assert lvm_ai.main(["--help"]) == 0

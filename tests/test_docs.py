@@ -37,13 +37,7 @@ def test_make_targets__exist(path: Path) -> None:
 
 def test_options_in_documents__are_options_of_a_command() -> None:
     known = set(re.findall(r"--[a-z][a-z-]+", (DOCS / "commands.md").read_text()))
-    foreign = {
-        "--require-hashes",
-        "--no-index",
-        "--find-links",
-        "--no-deps",
-        "--no-build-isolation",
-    }
+    foreign = {"--require-hashes", "--no-index", "--find-links", "--no-deps", "--no-build-isolation"}
     for path in TEXTS:
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
         assert used <= known | foreign, path.name
@@ -55,10 +49,15 @@ def test_pages__describe_every_flag_once() -> None:
         "layouts.md": {"resampled", "end_repeated", "cropped"},  # any source
         "running.md": {"age_not_at_recording"},
         "plausibility.md": {
-            "amplitude_unusual", "lead_out_of_proportion", "limb_leads_inconsistent",
-            "baseline_offset", "gain_differs", "mass_implausible", "index_unknown",
+            "amplitude_unusual",
+            "lead_out_of_proportion",
+            "limb_leads_inconsistent",
+            "baseline_offset",
+            "gain_differs",
+            "mass_implausible",
+            "index_unknown",
         },
-    }  # fmt: skip
+    }
     ranges = {flag.value for flag in QualityFlag if flag.endswith("_out_of_range")}
     pages["people_tables.md"] |= ranges
     elsewhere = set().union(*pages.values())
@@ -122,10 +121,7 @@ def test_readme__shows_the_real_output_of_the_demo(tmp_path: Path) -> None:
 
 def _words(text: str) -> list[str | float]:
     """Return words, and numbers to 0.1 apart: processors differ in the last bits."""
-    return [
-        pytest.approx(float(word), abs=0.11) if re.fullmatch(r"-?\d+\.\d", word) else word
-        for word in text.split()
-    ]
+    return [pytest.approx(float(word), abs=0.11) if re.fullmatch(r"-?\d+\.\d", word) else word for word in text.split()]
 
 
 def _environment() -> dict[str, str]:

@@ -8,23 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.lvm_core.tables.people_cases import (
-    CASES,
-    CMR_CASES,
-    LIST_CASES,
-    Case,
-    CmrCase,
-    ListCase,
-    right_people,
-)
-from tests.people_answers import (
-    CMR_COMMANDS,
-    COLUMNS,
-    LIST_COMMANDS,
-    Answer,
-    file_answers,
-    people_answers,
-)
+from tests.lvm_core.tables.people_cases import CASES, CMR_CASES, LIST_CASES, Case, CmrCase, ListCase, right_people
+from tests.people_answers import CMR_COMMANDS, COLUMNS, LIST_COMMANDS, Answer, file_answers, people_answers
 
 
 def _name(case: Case | ListCase | CmrCase) -> str:
@@ -83,10 +68,7 @@ def test_cmr__every_command_reads_the_same_examinations(case: CmrCase, tmp_path:
     answers = file_answers(case.name, case.data, tmp_path, CMR_COMMANDS)
     answer = _same(answers)
     if case.refused is None:
-        right = [
-            (person, None if day is None else dt.date.fromisoformat(day), mass)
-            for person, day, mass in case.rows
-        ]
+        right = [(person, None if day is None else dt.date.fromisoformat(day), mass) for person, day, mass in case.rows]
         assert answer == right
     else:
         for refusal in answers.values():

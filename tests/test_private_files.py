@@ -55,9 +55,7 @@ def modes(folder: Path) -> dict[str, tuple[int, int]]:
         kind = "folder" if path.is_dir() else "file"
         found[kind].append(stat.S_IMODE(path.stat().st_mode))
     assert found["file"]
-    return {
-        kind: (min(values, default=0), max(values, default=0)) for kind, values in found.items()
-    }
+    return {kind: (min(values, default=0), max(values, default=0)) for kind, values in found.items()}
 
 
 PRIVATE = {"folder": (0o700, 0o700), "file": (0o600, 0o600)}
@@ -79,9 +77,7 @@ def test_score__run_folder_is_as_shared(
 
 
 @pytest.mark.usefixtures("fake")
-def test_score__participants_stay_with_their_user_even_where_the_rest_is_shared(
-    tmp_path: Path,
-) -> None:
+def test_score__participants_stay_with_their_user_even_where_the_rest_is_shared(tmp_path: Path) -> None:
     made = write_cohort(tmp_path / "in", 8)
     table = write_participants(tmp_path / "people.csv", made)
     more = ("--participants", table, "--share", "group")
@@ -99,9 +95,7 @@ def test_score__strict_umask_does_not_take_from_the_group(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("moment", [1, 3, 5])
-def test_score__temporary_file_of_a_killed_run_is_private(
-    moment: int, tmp_path: Path, finish: Finish
-) -> None:
+def test_score__temporary_file_of_a_killed_run_is_private(moment: int, tmp_path: Path, finish: Finish) -> None:
     write_cohort(tmp_path / "in", 24)
     assert finish(score_argv(tmp_path / "in", tmp_path / "out"), kill_at_fsync=moment) == -9
     assert list((tmp_path / "out").rglob(".*.tmp"))
@@ -124,9 +118,7 @@ def test_score__folder_that_was_open_before_is_named_with_the_cure(
 
 
 @pytest.mark.usefixtures("fake")
-def test_score__closed_folder_is_not_warned_about(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score__closed_folder_is_not_warned_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", 8)
     (tmp_path / "out").mkdir(mode=0o700)
     assert score(tmp_path / "in", tmp_path / "out") == 0
@@ -164,9 +156,7 @@ def test_simulate__folder_is_as_shared(
 
 
 @pytest.mark.parametrize("name", sorted(lvm_ai.COMMANDS))
-def test_every_command__works_under_a_private_umask(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_command__works_under_a_private_umask(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     def main(argv: list[str]) -> int:
@@ -175,11 +165,7 @@ def test_every_command__works_under_a_private_umask(
         return 0
 
     monkeypatch.setattr(lvm_ai, "import_module", lambda _: SimpleNamespace(main=main))
-    for more, expected in (
-        ((), 0o077),
-        (("--share", "group"), 0o027),
-        (("--share", "umask"), 0o022),
-    ):
+    for more, expected in (((), 0o077), (("--share", "group"), 0o027), (("--share", "umask"), 0o022)):
         seen.clear()
         assert lvm_ai.main([name, *more]) == 0
         # Folders of models are shared, and hold nothing of people.

@@ -159,9 +159,7 @@ class Aggregate:
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         if list(self.rows.columns) != names:
-            raise ValueError(
-                f"aggregate {self.key!r} has columns {list(self.rows.columns)}, expected {names}"
-            )
+            raise ValueError(f"aggregate {self.key!r} has columns {list(self.rows.columns)}, expected {names}")
         counts = set(self.names(Kind.COUNT))
         for name, described in self.counts.items():
             if name not in names or len(described) != len(self.rows):
@@ -196,9 +194,7 @@ def count(name: str, meaning: str) -> Column:
     return Column(name, Kind.COUNT, meaning)
 
 
-def number(
-    name: str, meaning: str, *needs: str, told: Told = Told.DIGITS, quantile: float | None = None
-) -> Column:
+def number(name: str, meaning: str, *needs: str, told: Told = Told.DIGITS, quantile: float | None = None) -> Column:
     """Return a column of estimates that need counts of the same row."""
     return Column(name, Kind.NUMBER, meaning, needs, told, quantile)
 
@@ -236,26 +232,20 @@ RESULT_COLUMNS: Final = (
     number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
     number("lo", "lower 95 % limit", *_ESTIMATED),
     number("hi", "upper 95 % limit", *_ESTIMATED),
-    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED,
-           told=Told.P),
+    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED, told=Told.P),
     number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, told=Told.P),
-    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED,
-           told=Told.P),
+    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, told=Told.P),
     label("ties", "efron, or empty"),
     label("se_type", "model, robust, by person, bootstrap, DeLong ..."),
     label("time_scale", "days since the index ECG, or attained age"),
     count("n_dropped_missing", "rows left out because a covariate is missing"),
     label("model_id", "of the predictions; where they are of several and are not apart, all"),
     Column("warnings", Kind.NOTE, "what to know before quoting it", _ESTIMATED),
-)  # fmt: skip
+)
 _RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
 # Rows of one such group differ in their subgroup only: all are hidden as soon as one is.
-_RESULT_GROUP: Final = (
-    "analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id",
-)  # fmt: skip
-_TEXTS: Final = tuple(
-    column.name for column in RESULT_COLUMNS if column.kind in (Kind.LABEL, Kind.NOTE)
-)
+_RESULT_GROUP: Final = ("analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id")
+_TEXTS: Final = tuple(column.name for column in RESULT_COLUMNS if column.kind in (Kind.LABEL, Kind.NOTE))
 
 
 def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
@@ -278,9 +268,7 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
 
 
 def results(
-    key: str,
-    rows: list[dict[str, Any]],
-    counts: Mapping[str, Sequence[Count | None]] | None = None,
+    key: str, rows: list[dict[str, Any]], counts: Mapping[str, Sequence[Count | None]] | None = None
 ) -> Aggregate:
     """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added.
 
@@ -291,5 +279,4 @@ def results(
     """
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
     described = of_outcomes(rows) if counts is None else counts
-    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP,
-                     counts=described)  # fmt: skip
+    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP, counts=described)

@@ -222,10 +222,7 @@ class Audit:
     def _open(self, places: Sequence[int]) -> list[int]:
         """Those of which no solution so far shows that they are safe."""
         p = self._programme
-        return [
-            i for i in places
-            if not self._promise.keeps(p.least[i], p.most[i], is_shown=self._is_shown(i))
-        ]  # fmt: skip
+        return [i for i in places if not self._promise.keeps(p.least[i], p.most[i], is_shown=self._is_shown(i))]
 
     def _look_around(self, todo: Sequence[int], draws: int) -> None:
         rng = np.random.default_rng(0)

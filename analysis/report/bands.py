@@ -10,9 +10,7 @@ import pandas as pd
 
 Bands = Mapping[str, tuple[float, float]]
 
-AGE_BANDS_YEARS: Final[Bands] = {
-    "<50": (0, 50), "50-59": (50, 60), "60-69": (60, 70), "70+": (70, np.inf),
-}  # fmt: skip
+AGE_BANDS_YEARS: Final[Bands] = {"<50": (0, 50), "50-59": (50, 60), "60-69": (60, 70), "70+": (70, np.inf)}
 # World Health Organization: 25 overweight, 30 obesity; underweight is too rare for a class.
 BMI_CLASSES_KG_M2: Final[Bands] = {"<25": (0, 25), "25-29.9": (25, 30), "30+": (30, np.inf)}
 

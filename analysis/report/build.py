@@ -37,17 +37,31 @@ from lvm_core.units import DAYS_PER_YEAR
 
 _ALWAYS: Final = (topic_flow, topic_baseline, topic_follow_up)
 _OF_OUTCOMES: Final = (
-    topic_rates, topic_hazard_ratios, topic_dose_response, topic_added_value, topic_competing,
-    topic_proportional_hazards, topic_sensitivity, topic_absolute_risk, topic_standardised,
-    topic_calibrated, topic_negative_control,
-)  # fmt: skip
+    topic_rates,
+    topic_hazard_ratios,
+    topic_dose_response,
+    topic_added_value,
+    topic_competing,
+    topic_proportional_hazards,
+    topic_sensitivity,
+    topic_absolute_risk,
+    topic_standardised,
+    topic_calibrated,
+    topic_negative_control,
+)
 _OF_ECGS: Final = (topic_cmr, topic_repeats, topic_codes)
 
 
 _LISTS_OF_PEOPLE: Final = (
-    "participants", "events", "deaths", "cmr", "encounters", "history_starts", "withdrawn",
+    "participants",
+    "events",
+    "deaths",
+    "cmr",
+    "encounters",
+    "history_starts",
+    "withdrawn",
     "excluded",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +107,7 @@ def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
     return Analysis(exact, masked, report_of(data, masked, sections))
 
 
-def computed(
-    data: StudyData, on_topic: Callable[[str], None]
-) -> tuple[list[Aggregate], dict[str, Masked]]:
+def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Aggregate], dict[str, Masked]]:
     """Return the exact aggregates of a study, and the masked ones by key.
 
     Args:
@@ -114,9 +126,7 @@ def computed(
     return exact, masked
 
 
-def report_of(
-    data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]
-) -> Report:
+def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]) -> Report:
     """Return the report of a study with these sections."""
     told = [*warnings(data), *(text for section in sections for text in section.warnings)]
     return Report(

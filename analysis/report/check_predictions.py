@@ -17,10 +17,7 @@ from lvm_core.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
 # float32 and tables rounded to a decimal are well within; the formulas differ by 0 to 4 %, by
 # body size.
 TOLERANCE: Final = 0.005
-_PAIRS: Final = {
-    "lvmi_pred_g_m2": ("lvm_pred_g", "lvh_pred"),
-    "lvmi_recal_g_m2": ("lvm_recal_g", "lvh_recal"),
-}
+_PAIRS: Final = {"lvmi_pred_g_m2": ("lvm_pred_g", "lvh_pred"), "lvmi_recal_g_m2": ("lvm_recal_g", "lvh_recal")}
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -14,15 +14,26 @@ AUTHORS: Final = "for the authors"
 ALWAYS: Final = frozenset({"methods", "versions"})
 # Every section that an item may point to; a study has those that apply to it.
 SECTIONS: Final = ALWAYS | {
-    "flow", "follow_up", "baseline", "rates", "hazard_ratios", "dose_response", "added_value",
-    "competing", "proportional_hazards", "sensitivity", "absolute_risk", "standardised",
-    "calibrated", "negative_control", "repeats", "code_lists", "cmr",
-}  # fmt: skip
+    "flow",
+    "follow_up",
+    "baseline",
+    "rates",
+    "hazard_ratios",
+    "dose_response",
+    "added_value",
+    "competing",
+    "proportional_hazards",
+    "sensitivity",
+    "absolute_risk",
+    "standardised",
+    "calibrated",
+    "negative_control",
+    "repeats",
+    "code_lists",
+    "cmr",
+}
 _LISTS: Final = {
-    "strobe": (
-        "STROBE, cohort studies",
-        "von Elm E and others, Lancet 2007;370:1453; www.strobe-statement.org",
-    ),
+    "strobe": ("STROBE, cohort studies", "von Elm E and others, Lancet 2007;370:1453; www.strobe-statement.org"),
     "record": (
         "RECORD, routinely collected health data (extends STROBE)",
         "Benchimol EI and others, PLoS Med 2015;12:e1001885; www.record-statement.org",
@@ -110,7 +121,6 @@ def _item(row: dict[str, str]) -> Item:
     unknown = sorted(set(sections) - SECTIONS)
     if unknown or not where:
         raise ValueError(
-            f"item {row['item']} points to {unknown or 'nothing'}; expected 'authors' or "
-            f"{', '.join(sorted(SECTIONS))}"
+            f"item {row['item']} points to {unknown or 'nothing'}; expected 'authors' or {', '.join(sorted(SECTIONS))}"
         )
     return Item(row["item"], row["topic"], row["text"], sections, "authors" in where)

@@ -54,8 +54,7 @@ class Count:
     _hash: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        key = (self.unit, self.path, self.parts, self.levels, self.known, self.unknown, self.ended,
-               self.followed)  # fmt: skip
+        key = (self.unit, self.path, self.parts, self.levels, self.known, self.unknown, self.ended, self.followed)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_hash", hash(key))
 

@@ -80,9 +80,7 @@ def _quartiles(rows: pd.DataFrame) -> pd.Series[float]:
     return made
 
 
-def _by_model(
-    study: Study, indexed: pd.DataFrame, *, several: bool = True
-) -> Iterator[tuple[str, pd.DataFrame]]:
+def _by_model(study: Study, indexed: pd.DataFrame, *, several: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:
     """All rows, and those of each model; with `several` false only one of the two."""
     apart = study.model_strata and indexed["model_id"].nunique() > 1
     if several or not apart:

@@ -53,25 +53,28 @@ def _kind(study: Study) -> str:
     return _FIXED if isinstance(study.sd, float | int) else _OF_EVERYBODY
 
 
-def _rows(
-    data: StudyData, exposure: str, unit: str, sd: Mapping[str, float], kind: str
-) -> list[dict[str, Any]]:
+def _rows(data: StudyData, exposure: str, unit: str, sd: Mapping[str, float], kind: str) -> list[dict[str, Any]]:
     first = data.ecgs.drop_duplicates("participant_id")
     wanted = [sex for sex in SEXES if sd_key(sex=sex) in sd] if data.study.sd == "by_sex" else [""]
     return [
-        {"model_id": data.model_id, "exposure": exposure, "sex": sex or BOTH,
-         "sd": sd[sd_key(sex=sex)], "unit": unit, "kind": kind,
-         "n_events_fewest": int((first["sex"] == sex).sum() if sex else len(first))}
+        {
+            "model_id": data.model_id,
+            "exposure": exposure,
+            "sex": sex or BOTH,
+            "sd": sd[sd_key(sex=sex)],
+            "unit": unit,
+            "kind": kind,
+            "n_events_fewest": int((first["sex"] == sex).sum() if sex else len(first)),
+        }
         for sex in wanted
-    ]  # fmt: skip
+    ]
 
 
 def sd_note(found: Masked, exposure: str) -> str:
     """Return what one SD is, as a sentence."""
     rows = found.rows[found.rows["exposure"] == exposure]
     told = [
-        (f"{model}: " if model else "")
-        + " and ".join(_texts(found, rows[rows["model_id"] == model], 1))
+        (f"{model}: " if model else "") + " and ".join(_texts(found, rows[rows["model_id"] == model], 1))
         for model in models_in(found)
     ]
     kind = rows["kind"].iloc[0]
@@ -98,9 +101,8 @@ def _texts(found: Masked, rows: pd.DataFrame, digits: int | None) -> list[str]:
     hides = found.hidden.loc[rows.index, "sd"]
     for row, hidden in zip(rows.to_dict("records"), hides, strict=True):
         shown = (
-            f"{row['sd']:.4g}" if digits is None and not hidden
-            else number_text(row["sd"], digits or 0, hidden=hidden)
-        )  # fmt: skip
+            f"{row['sd']:.4g}" if digits is None and not hidden else number_text(row["sd"], digits or 0, hidden=hidden)
+        )
         if digits is None:
             texts.append(f"{row['sex']} {shown} {row['unit']}")
         else:

@@ -52,8 +52,7 @@ def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Figure:
         own = (rows["region"].astype(str) == region).to_numpy()
         places = place_of[own]
         hidden |= _draw(axes, places, floats(rows[own], "n_events"))
-        axes.set_title(wrapped(region, WIDTH_IN - 1, SMALL_PT), loc="left", fontsize=SMALL_PT,
-                       weight="bold", pad=3)  # fmt: skip
+        axes.set_title(wrapped(region, WIDTH_IN - 1, SMALL_PT), loc="left", fontsize=SMALL_PT, weight="bold", pad=3)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.locator_params(axis="y", nbins=3, integer=True)
     most = float(np.nanmax(np.append(floats(rows, "n_events"), 1.0)))
@@ -62,8 +61,9 @@ def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Figure:
     all_axes[-1].set_xticks(list(ticks), list(ticks.values()))
     note = f"\n{HIDDEN} and a grey ground: a small number, not shown" if hidden else ""
     canvas.supxlabel(f"Calendar time of the outcome{note}", fontsize=SMALL_PT)
-    canvas.supylabel(wrapped(f"Events of {outcome_name}", max(_REGION_IN * len(regions) - 0.2, 1.1),
-                             SMALL_PT), fontsize=SMALL_PT)  # fmt: skip
+    canvas.supylabel(
+        wrapped(f"Events of {outcome_name}", max(_REGION_IN * len(regions) - 0.2, 1.1), SMALL_PT), fontsize=SMALL_PT
+    )
     return canvas
 
 
@@ -99,8 +99,15 @@ def _draw(axes: Axes, places: NDArray[np.int64], n_events: NDArray[np.float64]) 
     for place in places[~known]:
         axes.axvspan(place - 0.5, place + 0.5, color="0.87", linewidth=0, zorder=0, label="_hidden")
     # Above all bars, or the stars would lie on those beside them.
-    axes.plot(places[~known], np.full((~known).sum(), _MARK_AT), linestyle="none", color="0.3",
-              marker=(6, 2, 0), markersize=4, transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.plot(
+        places[~known],
+        np.full((~known).sum(), _MARK_AT),
+        linestyle="none",
+        color="0.3",
+        marker=(6, 2, 0),
+        markersize=4,
+        transform=axes.get_xaxis_transform(),
+    )
     return bool((~known).any())
 
 
@@ -116,8 +123,10 @@ def calendar_alt(rows: pd.DataFrame, *, outcome_name: str) -> str:
         peak = (
             f"at most {count_text(most['n_events'])} events, in {_texts(known.loc[[most.name]])[0]}"
             if most is not None and most["n_events"] > 0
-            else "no shown period has events" if most is not None else "no period is shown"
-        )  # fmt: skip
+            else "no shown period has events"
+            if most is not None
+            else "no period is shown"
+        )
         told.append(f"{region}: {peak}" + (f", periods hidden: {n_hidden}" if n_hidden else ""))
     span = f"{periods[0]} to {periods[-1]}" if periods else "no period"
     return f"Bars of events of {outcome_name} by calendar time, {span}. {'; '.join(told)}."

@@ -77,10 +77,9 @@ def _handles(n_shown: int, n_hidden: int) -> list[Line2D]:
     colour = SERIES[0].colour
     hidden = f" ({n_hidden} of {n_shown + n_hidden} not shown)" if n_hidden else ""
     return [
-        Line2D([], [], color=colour, marker="o", markersize=5,
-               label=f"groups of predicted risk, 95 % limits{hidden}"),
+        Line2D([], [], color=colour, marker="o", markersize=5, label=f"groups of predicted risk, 95 % limits{hidden}"),
         Line2D([], [], color=GREY, linewidth=1, linestyle="dashed", label="observed = predicted"),
-    ]  # fmt: skip
+    ]
 
 
 def calibration_alt(rows: pd.DataFrame, *, horizon_years: float, title: str) -> str:

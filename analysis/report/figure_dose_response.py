@@ -70,8 +70,9 @@ def dose_response(
     above.plot(value, hr, color=blue)
     above.axhline(1, color=GREY, linewidth=0.8, zorder=0)
     above.plot([reference], [1], marker="o", color="black", markersize=5, label="_reference")
-    above.vlines(list(knots), 0, _KNOT_TOP, transform=above.get_xaxis_transform(), color="black",
-                 linewidth=1.6, label="_knots")  # fmt: skip
+    above.vlines(
+        list(knots), 0, _KNOT_TOP, transform=above.get_xaxis_transform(), color="black", linewidth=1.6, label="_knots"
+    )
     _draw_histogram(below, histogram)
     limits = _draw_limits((above, below), limits_by_sex, exposure_unit)
     above.set_ylabel(wrapped(f"Hazard ratio of {outcome_name}, log scale", 2.5))
@@ -83,18 +84,23 @@ def dose_response(
 def _handles(reference: float, unit: str, has_knots: bool) -> list[Any]:
     blue = SERIES[0].colour
     band = Patch(facecolor=blue, alpha=BAND_ALPHA, label="95 % limits")
-    at = Line2D([], [], color="black", marker="o", markersize=5, linestyle="none",
-                label=f"hazard ratio 1 at {reference:.3g} {unit}")  # fmt: skip
-    knot = Line2D([], [], color="black", marker="|", markersize=8, markeredgewidth=1.6,
-                  linestyle="none", label="knots")  # fmt: skip
+    at = Line2D(
+        [],
+        [],
+        color="black",
+        marker="o",
+        markersize=5,
+        linestyle="none",
+        label=f"hazard ratio 1 at {reference:.3g} {unit}",
+    )
+    knot = Line2D([], [], color="black", marker="|", markersize=8, markeredgewidth=1.6, linestyle="none", label="knots")
     line = Line2D([], [], color=blue, label="hazard ratio")
     return [line, band, at, *([knot] if has_knots else [])]
 
 
 def _draw_histogram(axes: Axes, histogram: pd.DataFrame) -> None:
     left, right = floats(histogram, "left"), floats(histogram, "right")
-    axes.bar(left, _people(histogram), width=right - left, align="edge", color=LIGHT,
-             edgecolor=GREY, linewidth=0.6)  # fmt: skip
+    axes.bar(left, _people(histogram), width=right - left, align="edge", color=LIGHT, edgecolor=GREY, linewidth=0.6)
     axes.set_ylabel("People")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.locator_params(axis="y", nbins=3, integer=True)
@@ -105,15 +111,14 @@ def _people(histogram: pd.DataFrame) -> Any:
     return np.nan_to_num(floats(histogram, name))
 
 
-def _draw_limits(
-    both: tuple[Axes, Axes], limits_by_sex: Mapping[str, float], unit: str
-) -> list[Line2D]:
+def _draw_limits(both: tuple[Axes, Axes], limits_by_sex: Mapping[str, float], unit: str) -> list[Line2D]:
     handles = []
     for place, (sex, limit) in enumerate(limits_by_sex.items()):
         how: dict[str, Any] = {
-            "color": "black" if place % 2 == 0 else GREY, "linewidth": 1.2,
+            "color": "black" if place % 2 == 0 else GREY,
+            "linewidth": 1.2,
             "linestyle": _LIMIT_STYLES[place % len(_LIMIT_STYLES)],
-        }  # fmt: skip
+        }
         for axes in both:
             axes.axvline(limit, **how, label=f"_limit:{sex}")
         handles.append(Line2D([], [], **how, label=f"LVH limit, {sex}: {limit:g} {unit}"))
@@ -135,19 +140,16 @@ def dose_response_alt(
     known = curve[np.isfinite(floats(curve, "hr"))]
     places = sorted({0, len(known) // 2, len(known) - 1}) if len(known) else []
     told = [
-        f"{row['hr']:.2f} ({row['lo']:.2f} to {row['hi']:.2f}) at {row['value']:.3g} "
-        f"{exposure_unit}"
+        f"{row['hr']:.2f} ({row['lo']:.2f} to {row['hi']:.2f}) at {row['value']:.3g} {exposure_unit}"
         for row in known.iloc[places].to_dict("records")
     ]
-    limits = "".join(
-        f" The limit of LVH is {limit:g} {exposure_unit} ({sex})."
-        for sex, limit in limits_by_sex.items()
-    )
+    limits = "".join(f" The limit of LVH is {limit:g} {exposure_unit} ({sex})." for sex, limit in limits_by_sex.items())
     shown = floats(histogram, "left"), floats(histogram, "right")
     spread = (
         f" Below, a histogram from {shown[0].min():.3g} to {shown[1].max():.3g} {exposure_unit}."
-        if len(histogram) else ""
-    )  # fmt: skip
+        if len(histogram)
+        else ""
+    )
     return (
         f"Curve of the hazard ratio of {outcome_name} along {exposure_name}, 1 at "
         f"{reference:.3g} {exposure_unit}, log axis, with 95 % limits: "

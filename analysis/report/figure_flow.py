@@ -10,16 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from analysis.report.figures import (
-    SMALL_PT,
-    TEXT_PT,
-    WIDTH_IN,
-    count_text,
-    in_style,
-    new_canvas,
-    sentence,
-    wrapped,
-)
+from analysis.report.figures import SMALL_PT, TEXT_PT, WIDTH_IN, count_text, in_style, new_canvas, sentence, wrapped
 from analysis.report.masking import HIDDEN
 
 _LINE_IN: Final = 0.15
@@ -95,11 +86,7 @@ def _exclusions(rows: pd.DataFrame) -> list[str]:
     width = WIDTH_IN - _EDGE_IN - _SIDE_LEFT_IN - 2 * _PAD_IN
     nobody = (rows["n_people"] == 0).fillna(False).astype(bool)
     texts = [
-        wrapped(
-            f"{sentence(str(row['label']))}: n\u00a0=\u00a0{count_text(row['n_people'])}",
-            width,
-            SMALL_PT,
-        )
+        wrapped(f"{sentence(str(row['label']))}: n\u00a0=\u00a0{count_text(row['n_people'])}", width, SMALL_PT)
         for row in rows[~nobody].to_dict("records")
     ]
     if nobody.any():
@@ -109,15 +96,25 @@ def _exclusions(rows: pd.DataFrame) -> list[str]:
 
 
 def _draw(axes: Axes, box: _Box) -> None:
-    axes.add_patch(Rectangle((box.left, box.top), box.width, box.height, facecolor="white",
-                             edgecolor="black", linewidth=0.9))  # fmt: skip
-    axes.text(box.left + _PAD_IN, box.middle, box.text, va="center", fontsize=SMALL_PT,
-              linespacing=_LINE_IN * 72 / SMALL_PT / 1.16)  # fmt: skip
+    axes.add_patch(
+        Rectangle((box.left, box.top), box.width, box.height, facecolor="white", edgecolor="black", linewidth=0.9)
+    )
+    axes.text(
+        box.left + _PAD_IN,
+        box.middle,
+        box.text,
+        va="center",
+        fontsize=SMALL_PT,
+        linespacing=_LINE_IN * 72 / SMALL_PT / 1.16,
+    )
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="black",
-                                   linewidth=0.9, shrinkA=0, shrinkB=0))  # fmt: skip
+    axes.add_patch(
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=8, color="black", linewidth=0.9, shrinkA=0, shrinkB=0
+        )
+    )
 
 
 def flow_diagram_alt(rows: pd.DataFrame, *, title: str) -> str:

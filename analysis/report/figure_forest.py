@@ -80,10 +80,14 @@ def forest(rows: pd.DataFrame, *, measure_name: str, title: str, n_name: str = "
     head = _LINE_IN * max(text.count("\n") + 1 for text in heads) + 0.08
     total = top + head + height + _AXIS_IN
     canvas = new_canvas(WIDTH_IN, total)
-    axes = canvas.add_axes((
-        columns.axis_left / WIDTH_IN, _AXIS_IN / total,
-        (columns.axis_right - columns.axis_left) / WIDTH_IN, height / total,
-    ))  # fmt: skip
+    axes = canvas.add_axes(
+        (
+            columns.axis_left / WIDTH_IN,
+            _AXIS_IN / total,
+            (columns.axis_right - columns.axis_left) / WIDTH_IN,
+            height / total,
+        )
+    )
     canvas.text(_EDGE_IN / WIDTH_IN, 1 - _EDGE_IN / total, titled, va="top", weight="bold")
     _prepare(axes, rows, height, measure_name)
     _write(axes, rows, lines, columns)
@@ -136,9 +140,7 @@ def _estimate_text(row: Any) -> str:
 
 
 def _columns(rows: pd.DataFrame, lines: list[_Line], heads: tuple[str, str]) -> _Columns:
-    labels = [
-        text_width_in(line.text, SMALL_PT) + _INDENT_IN for line in lines if line.row is not None
-    ]
+    labels = [text_width_in(line.text, SMALL_PT) + _INDENT_IN for line in lines if line.row is not None]
     n = [text_width_in(str(text), SMALL_PT) for text in rows["n_text"]]
     n.append(text_width_in(heads[0], SMALL_PT, "bold"))
     estimates = [text_width_in(_estimate_text(row), SMALL_PT) for row in rows.to_dict("records")]
@@ -182,8 +184,9 @@ def _text(axes: Axes, left_in: float, down_in: float, text: str, **how: Any) -> 
         return
     canvas = axes.get_figure(True)
     place = blended_transform_factory(canvas.transFigure, axes.transData)  # type: ignore[union-attr]
-    axes.text(left_in / WIDTH_IN, down_in, text, transform=place, fontsize=SMALL_PT,
-              **({"va": "center", "ha": "left"} | how))  # fmt: skip
+    axes.text(
+        left_in / WIDTH_IN, down_in, text, transform=place, fontsize=SMALL_PT, **({"va": "center", "ha": "left"} | how)
+    )
 
 
 def _draw(axes: Axes, row: Any, middle: float) -> None:
@@ -199,8 +202,7 @@ def _draw(axes: Axes, row: Any, middle: float) -> None:
         axes.plot(ends, (middle, middle), color=colour, linewidth=1.3, solid_capstyle="butt")
     for beyond, at, marker in ((lo < left, left, "<"), (hi > right, right, ">")):
         if beyond:
-            axes.plot([at], [middle], marker=marker, markersize=5, color=colour, clip_on=False,
-                      label="_arrow")  # fmt: skip
+            axes.plot([at], [middle], marker=marker, markersize=5, color=colour, clip_on=False, label="_arrow")
     axes.plot([estimate], [middle], marker="s", markersize=5.5, color=colour, label="_estimate")
 
 

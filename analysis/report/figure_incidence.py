@@ -31,11 +31,7 @@ from analysis.report.figures import (
 )
 from analysis.report.masking import HIDDEN
 
-_BLOCKS: Final = (
-    ("n_at_risk", "At risk"),
-    ("n_censored", "Censored"),
-    ("n_events", "Events"),
-)
+_BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_events", "Events"))
 # Of the plot itself; legend and labels come to it.
 _CURVES_IN: Final = 2.6
 _LABELS_IN: Final = 0.62
@@ -49,12 +45,7 @@ _GAP_IN: Final = 0.12
 
 @in_style
 def cumulative_incidence(
-    points: pd.DataFrame,
-    at_risk: pd.DataFrame,
-    *,
-    outcome_name: str,
-    group_name: str,
-    horizon_years: float,
+    points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
 ) -> Figure:
     """Return curves of cumulative incidence by group, numbers below.
 
@@ -75,8 +66,7 @@ def cumulative_incidence(
     ticks = np.unique(floats(at_risk, "years"))
     end = float(ticks.max(initial=0.0)) or float(max([*floats(points, "years"), horizon_years]))
     for place, group in enumerate(groups):
-        _draw_group(axes, place, points[points["group"].astype(str) == group],
-                    _last_known(at_risk, group, end))  # fmt: skip
+        _draw_group(axes, place, points[points["group"].astype(str) == group], _last_known(at_risk, group, end))
     axes.set_xlim(0, end)
     axes.set_ylim(0, max(axes.get_ylim()[1], 0.1))
     use_round_steps(axes.yaxis)
@@ -84,8 +74,9 @@ def cumulative_incidence(
     axes.set_ylabel(wrapped(f"Cumulative incidence of {outcome_name},\u00a0%", _CURVES_IN - 0.2))
     handles = [_handle(place, group, points) for place, group in enumerate(groups)]
     if 0 < horizon_years < end:
-        handles.append(axes.axvline(horizon_years, color=GREY, linewidth=0.7, zorder=0,
-                                    label=f"{horizon_years:g} years"))  # fmt: skip
+        handles.append(
+            axes.axvline(horizon_years, color=GREY, linewidth=0.7, zorder=0, label=f"{horizon_years:g} years")
+        )
     legend_above(canvas, handles, group_name)
     _write_rows(axes, at_risk, labels, _fitting(ticks, at_risk, labels, end))
     return canvas
@@ -117,31 +108,24 @@ def _draw_group(axes: Axes, place: int, rows: pd.DataFrame, last: float) -> None
     lo, hi = np.where(np.isnan(lo), incidence, lo), np.where(np.isnan(hi), incidence, hi)
     years, incidence, lo, hi = (
         np.append(column, value)
-        for column, value in (
-            (years, last), (incidence, incidence[-1]), (lo, lo[-1]), (hi, hi[-1]),
-        )
-    )  # fmt: skip
+        for column, value in ((years, last), (incidence, incidence[-1]), (lo, lo[-1]), (hi, hi[-1]))
+    )
     axes.plot(years, incidence, color=style.colour, linestyle=style.dashes, drawstyle="steps-post")
-    axes.fill_between(years, lo, hi, step="post", color=style.colour, alpha=BAND_ALPHA,
-                      linewidth=0)  # fmt: skip
+    axes.fill_between(years, lo, hi, step="post", color=style.colour, alpha=BAND_ALPHA, linewidth=0)
 
 
 def _handle(place: int, group: str, points: pd.DataFrame) -> Line2D:
     style, own = series_style(place), points[points["group"].astype(str) == group]
     known = bool(np.isfinite(floats(own, "incidence")).any())
     label = group if known else f"{group} (not shown: few events)"
-    return Line2D([], [], color=style.colour if known else "none", linestyle=style.dashes,
-                  label=label)  # fmt: skip
+    return Line2D([], [], color=style.colour if known else "none", linestyle=style.dashes, label=label)
 
 
 def _fitting(
     ticks: NDArray[np.float64], at_risk: pd.DataFrame, labels: dict[str, str], end: float
 ) -> NDArray[np.float64]:
     """Every tick, or every second, third ... so that numbers side by side stay apart."""
-    widest = max(
-        (text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in at_risk[name]),
-        default=0.0,
-    )
+    widest = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in at_risk[name]), default=0.0)
     left = max(text_width_in(label, SMALL_PT) for label in labels.values()) + widest / 2
     room = WIDTH_IN - max(left, 0.7) - widest / 2 - 3 * _GAP_IN
     steps = np.diff(ticks).min() if len(ticks) > 1 else end
@@ -149,14 +133,11 @@ def _fitting(
     return ticks[:: max(every, 1)]
 
 
-def _write_rows(
-    axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks: NDArray[np.float64]
-) -> None:
+def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks: NDArray[np.float64]) -> None:
     """Write numbers centred under the ticks, and what they are at the left."""
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     first = at_risk[floats(at_risk, "years") == ticks[0]] if len(ticks) else at_risk
-    half = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in first[name]),
-               default=0.0) / 2  # fmt: skip
+    half = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in first[name]), default=0.0) / 2
     widest = max(text_width_in(label, SMALL_PT) for label in labels.values())
     left_pt = -72 * (half + _GAP_IN + max(widest, text_width_in("Censored", SMALL_PT, "bold")))
     keyed = at_risk.assign(group=at_risk["group"].astype(str), years=floats(at_risk, "years"))
@@ -181,17 +162,11 @@ def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:
     canvas = axes.get_figure(True)
     assert canvas is not None
     moved = ScaledTranslation(right_pt / 72, -down_pt / 72, canvas.dpi_scale_trans)
-    axes.text(years, 0, text, transform=axes.get_xaxis_transform() + moved, va="baseline",
-              fontsize=SMALL_PT, **how)  # fmt: skip
+    axes.text(years, 0, text, transform=axes.get_xaxis_transform() + moved, va="baseline", fontsize=SMALL_PT, **how)
 
 
 def cumulative_incidence_alt(
-    points: pd.DataFrame,
-    at_risk: pd.DataFrame,
-    *,
-    outcome_name: str,
-    group_name: str,
-    horizon_years: float,
+    points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
 ) -> str:
     """Return what `cumulative_incidence` shows, for who cannot see it; same arguments."""
     groups = in_order([*points["group"], *at_risk["group"]])

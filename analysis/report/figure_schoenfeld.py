@@ -99,11 +99,17 @@ def _ratio_axis(axes: Axes) -> None:
 def _handles() -> list[Line2D]:
     orange = SERIES[1].colour
     return [
-        Line2D([], [], color=SERIES[0].colour, marker="o", markersize=5,
-               label="mean scaled residual of a bin of events, 95 % limits"),
+        Line2D(
+            [],
+            [],
+            color=SERIES[0].colour,
+            marker="o",
+            markersize=5,
+            label="mean scaled residual of a bin of events, 95 % limits",
+        ),
         Line2D([], [], color=orange, linestyle=SERIES[1].dashes, label="Cox model, 95 % limits"),
         Line2D([], [], color=GREY, linewidth=0.8, linestyle="dotted", label="no association"),
-    ]  # fmt: skip
+    ]
 
 
 def schoenfeld_alt(
@@ -123,10 +129,7 @@ def schoenfeld_alt(
         f"{row['beta']:.2f} at {at.format(years=row['years'])}"
         for row in known.iloc[sorted({0, len(known) - 1}) if len(known) else []].to_dict("records")
     ]
-    cox = (
-        f"{hr_log:.2f} ({lo_log:.2f} to {hi_log:.2f})"
-        if np.isfinite([hr_log, lo_log, hi_log]).all() else "not shown"
-    )  # fmt: skip
+    cox = f"{hr_log:.2f} ({lo_log:.2f} to {hi_log:.2f})" if np.isfinite([hr_log, lo_log, hi_log]).all() else "not shown"
     return (
         f"Mean scaled Schoenfeld residuals of {exposure_name} for {outcome_name} in {len(known)} "
         f"bins of events over {'attained age' if is_age else 'time'}, first and last: "

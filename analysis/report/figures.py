@@ -106,9 +106,7 @@ def in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
     return drawn
 
 
-def new_canvas(
-    width_in: float, height_in: float, layout: Literal["constrained"] | None = None
-) -> Figure:
+def new_canvas(width_in: float, height_in: float, layout: Literal["constrained"] | None = None) -> Figure:
     """Return an empty figure.
 
     Args:
@@ -171,8 +169,7 @@ def text_width_in(text: str, size_pt: float, weight: str = "normal") -> float:
     font = FontProperties(family="DejaVu Sans", size=size_pt, weight=weight)
     ruler = TextToPath()
     widths = [
-        ruler.get_text_width_height_descent(line, font, ismath=False)[0] if line else 0.0
-        for line in text.split("\n")
+        ruler.get_text_width_height_descent(line, font, ismath=False)[0] if line else 0.0 for line in text.split("\n")
     ]
     return float(max(widths)) / _POINTS_PER_IN
 
@@ -208,9 +205,13 @@ def legend_above(canvas: Figure, handles: Sequence[Any], title: str = "") -> Non
     # A handle is 2.8 letters wide; with its gaps some 0.65 inches come to each label.
     n_columns = max(1, min(len(labels), int(width / (widest + 0.65))))
     canvas.legend(
-        handles=list(handles), loc="outside upper left", ncols=n_columns, alignment="left",
-        title=wrapped(title, width, SMALL_PT) or None, borderaxespad=0.2,
-    )  # fmt: skip
+        handles=list(handles),
+        loc="outside upper left",
+        ncols=n_columns,
+        alignment="left",
+        title=wrapped(title, width, SMALL_PT) or None,
+        borderaxespad=0.2,
+    )
 
 
 _LADDERS: Final = (

@@ -46,9 +46,7 @@ def _hexagons(rows: pd.DataFrame) -> list[Numbers]:
 
 def _drawn_hexagons(canvas: Figure, axes: Axes, rows: pd.DataFrame) -> None:
     counts = floats(rows, "n_people")
-    drawn = PolyCollection(
-        _hexagons(rows), array=counts, cmap=_COLOURS, edgecolors="white", linewidths=0.3
-    )
+    drawn = PolyCollection(_hexagons(rows), array=counts, cmap=_COLOURS, edgecolors="white", linewidths=0.3)
     drawn.set_clim(0, float(counts.max()))
     axes.add_collection(drawn)
     axes.set_axisbelow(True)
@@ -63,9 +61,7 @@ def _range(values: Numbers, pad: float) -> tuple[float, float]:
 
 
 @in_style
-def predicted_measured(
-    rows: pd.DataFrame, *, intercept: float, slope: float, axis_name: str
-) -> Figure:
+def predicted_measured(rows: pd.DataFrame, *, intercept: float, slope: float, axis_name: str) -> Figure:
     """Return CMR mass against predicted mass in hexagons, with calibration and identity.
 
     Args:
@@ -81,8 +77,7 @@ def predicted_measured(
     width = float(rows["width_g"].iloc[0])
     lo, hi = _range(np.concatenate([x, y]), width)
     axes.plot((lo, hi), (lo, hi), color="black", linewidth=1.1, linestyle=_DASHED)
-    handles = [Line2D([], [], color="black", linewidth=1.1, linestyle=_DASHED,
-                      label="CMR = predicted")]  # fmt: skip
+    handles = [Line2D([], [], color="black", linewidth=1.1, linestyle=_DASHED, label="CMR = predicted")]
     if np.isfinite(intercept) and np.isfinite(slope):
         ends = np.array(_range(x, width))
         style: dict[str, Any] = {"color": SERIES[1].colour, "linewidth": 2.0}
@@ -97,9 +92,7 @@ def predicted_measured(
     return canvas
 
 
-def predicted_measured_alt(
-    rows: pd.DataFrame, *, intercept: float, slope: float, axis_name: str
-) -> str:
+def predicted_measured_alt(rows: pd.DataFrame, *, intercept: float, slope: float, axis_name: str) -> str:
     """Return what `predicted_measured` shows, for who cannot see it; same arguments."""
     lines = f"CMR = {intercept:.1f} + {slope:.3f} x predicted" if np.isfinite(slope) else "hidden"
     return (
@@ -135,8 +128,7 @@ def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float)
     x, y = floats(rows, "x_g"), floats(rows, "y_g")
     width = float(rows["width_g"].iloc[0])
     axes.axhline(0, color="black", linewidth=0.9, linestyle=_DOTTED)
-    handles = [Line2D([], [], color="black", linewidth=0.9, linestyle=_DOTTED,
-                      label="no difference")]  # fmt: skip
+    handles = [Line2D([], [], color="black", linewidth=0.9, linestyle=_DOTTED, label="no difference")]
     drawn = np.array([0.0, *y])
     if np.isfinite([bias, lower, upper]).all():
         colour = SERIES[1].colour
@@ -145,9 +137,15 @@ def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float)
             axes.axhline(limit, color=colour, linewidth=1.4, linestyle=_DASHED)
         handles += [
             Line2D([], [], color=colour, linewidth=2.0, label=f"bias {number_text(bias, 1)} g"),
-            Line2D([], [], color=colour, linewidth=1.4, linestyle=_DASHED,
-                   label=f"95 % limits of agreement {lower:.1f} and {upper:.1f} g"),
-        ]  # fmt: skip
+            Line2D(
+                [],
+                [],
+                color=colour,
+                linewidth=1.4,
+                linestyle=_DASHED,
+                label=f"95 % limits of agreement {lower:.1f} and {upper:.1f} g",
+            ),
+        ]
         drawn = np.append(drawn, [lower, upper])
     axes.set(xlim=_range(x, width), ylim=_range(drawn, width))
     axes.set(xlabel="Mean of predicted and CMR mass, g", ylabel="Predicted - CMR mass, g")
@@ -192,12 +190,16 @@ def roc(curves: pd.DataFrame, points: pd.DataFrame) -> Figure:
             n_hidden += 1
             continue
         style = series_style(place)
-        look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 7,
-                                "linestyle": "none", "markeredgecolor": "white"}  # fmt: skip
+        look: dict[str, Any] = {
+            "color": style.colour,
+            "marker": style.marker,
+            "markersize": 7,
+            "linestyle": "none",
+            "markeredgecolor": "white",
+        }
         axes.plot([100 * (1 - row["specificity"])], [100 * row["sensitivity"]], **look)
         handles.append(Line2D([], [], label=row["marker"], **look))
-    handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=_DOTTED,
-                          label=_chance(n_hidden)))  # fmt: skip
+    handles.append(Line2D([], [], color=GREY, linewidth=0.9, linestyle=_DOTTED, label=_chance(n_hidden)))
     axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
     axes.set(xlabel="1 - specificity, %", ylabel="Sensitivity, %")
     legend_above(canvas, handles)

@@ -42,9 +42,12 @@ def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
     width, height = (round(_PX_PER_INCH * inches) for inches in canvas.get_size_inches())
     # A style sheet inside an SVG holds for the whole page; matplotlib's two rules are given here.
     root.attrib |= {
-        "width": str(width), "height": str(height), "role": "img", "aria-label": alt,
+        "width": str(width),
+        "height": str(height),
+        "role": "img",
+        "aria-label": alt,
         "style": "stroke-linejoin: round; stroke-linecap: butt",
-    }  # fmt: skip
+    }
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 
 

@@ -25,13 +25,14 @@ from analysis.study_settings import Study
 from lvm_core.errors import UsageError
 
 # Exclusions that come before anything about an outcome; the first five before the index ECG.
-BEFORE_INDEX: Final = (
-    "not_in_cohort", "withdrawn", "excluded_by_list", "no_usable_ecg", "missing_exposure",
-)  # fmt: skip
+BEFORE_INDEX: Final = ("not_in_cohort", "withdrawn", "excluded_by_list", "no_usable_ecg", "missing_exposure")
 BEFORE_OUTCOMES: Final = (
-    *BEFORE_INDEX, "unknown_region", "death_before_index", "index_after_admin_end",
+    *BEFORE_INDEX,
+    "unknown_region",
+    "death_before_index",
+    "index_after_admin_end",
     "lost_before_index",
-)  # fmt: skip
+)
 _NOT_OF_THE_COHORT: Final = BEFORE_INDEX[:3]
 _OF_BODY_SIZE: Final = ("bsa_m2", "lvmi_pred_g_m2", "lvmi_recal_g_m2", "lvh_pred", "lvh_recal")
 _PACKAGES: Final = ("lvm-ai", "duckdb", "pandas", "numpy", "scipy", "matplotlib")
@@ -95,9 +96,7 @@ def _from_index(study: Study, read: StudyInputs) -> pd.DataFrame | None:
     return follow_up_of(study.model_copy(update={"latency_days": 0}), read).people
 
 
-def _cmr(
-    study: Study, read: StudyInputs, persons: pd.DataFrame, participants: pd.DataFrame
-) -> pd.DataFrame | None:
+def _cmr(study: Study, read: StudyInputs, persons: pd.DataFrame, participants: pd.DataFrame) -> pd.DataFrame | None:
     """The CMR of the cohort; some of its people must be ours, and dates there where needed.
 
     Lists may leave out everybody who has one, as the whole training set: then there is none.
@@ -121,9 +120,7 @@ def _cmr(
     return table[table["participant_id"].isin(persons["participant_id"])].reset_index(drop=True)
 
 
-def _without_far_body_size(
-    study: Study, predictions: pd.DataFrame, persons: pd.DataFrame
-) -> pd.DataFrame:
+def _without_far_body_size(study: Study, predictions: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
     """Make unknown what rests on height and weight of ECGs that are too far from them.
 
     Also where the day of height and weight is not known. Follow-up counts the index ECGs.
@@ -138,18 +135,23 @@ def _without_far_body_size(
     return predictions.assign(**{name: predictions[name].mask(far) for name in there})
 
 
-def _index_ecgs(
-    study: Study, found: FollowUp, predictions: pd.DataFrame, persons: pd.DataFrame
-) -> pd.DataFrame:
+def _index_ecgs(study: Study, found: FollowUp, predictions: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
     """A row an index ECG, with what topics group by; `eligible`: passed all before outcomes."""
     people = found.people
     chosen = people[people["ecg_id"].notna() & ~people["excluded"].isin(BEFORE_INDEX)]
     eligible = ~chosen["excluded"].isin(BEFORE_OUTCOMES)
     extra = [name for name in ("history_days", "entry_age_days") if name in chosen]
-    rows = chosen.assign(eligible=eligible).groupby("ecg_id", sort=True).agg(
-        participant_id=("participant_id", "first"), index_date=("index_date", "first"),
-        eligible=("eligible", "any"), **{name: (name, "first") for name in extra},
-    ).reset_index()  # fmt: skip
+    rows = (
+        chosen.assign(eligible=eligible)
+        .groupby("ecg_id", sort=True)
+        .agg(
+            participant_id=("participant_id", "first"),
+            index_date=("index_date", "first"),
+            eligible=("eligible", "any"),
+            **{name: (name, "first") for name in extra},
+        )
+        .reset_index()
+    )
     table = rows.merge(predictions.drop(columns="participant_id"), on="ecg_id", validate="1:1")
     other = persons.drop(columns=["sex", "body_size_date"], errors="ignore")
     table = table.merge(other, on="participant_id", how="left", validate="m:1", suffixes=("", "_"))
@@ -211,5 +213,4 @@ def _provenance(
         ids.update(hashed.to_numpy().tobytes())
     versions = {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
     known = {RELEASE: ", ".join(releases)} if releases else {}
-    return {**footers, **known, **checksums, "sha256 of ids and masses": ids.hexdigest(),
-            **versions}  # fmt: skip
+    return {**footers, **known, **checksums, "sha256 of ids and masses": ids.hexdigest(), **versions}

@@ -24,9 +24,7 @@ from analysis.report.suppression import FEWEST_YEARS, Suppressed, Table, suppres
 
 HIDDEN: Final = "*"
 NOT_APPLICABLE: Final = "–"
-_FEW: Final = (
-    "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
-)
+_FEW: Final = "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
 _ELSEWHERE: Final = "a message with exact numbers stands in restricted/results.csv"
 _DIGITS_OF_SIZES: Final = 4
 
@@ -45,9 +43,7 @@ class MaskingRule:
 
     def __post_init__(self) -> None:
         if self.k < 0 or self.base < 1:
-            raise ValueError(
-                f"masking is k {self.k}, base {self.base}; expected k 0 or more, base 1 or more"
-            )
+            raise ValueError(f"masking is k {self.k}, base {self.base}; expected k 0 or more, base 1 or more")
 
     @property
     def on(self) -> bool:
@@ -114,9 +110,7 @@ def mask(aggregate: Aggregate, rule: MaskingRule) -> Masked:
 
 
 def mask_all(
-    aggregates: Sequence[Aggregate],
-    rule: MaskingRule,
-    longest_years: Mapping[str, float] | None = None,
+    aggregates: Sequence[Aggregate], rule: MaskingRule, longest_years: Mapping[str, float] | None = None
 ) -> dict[str, Masked]:
     """Return the aggregates of a study as they may leave together.
 
@@ -135,22 +129,14 @@ def mask_all(
     """
     tables = [_kept(_in_place(one, rule), rule) for one in aggregates]
     found = audited(tables, rule, longest_years)
-    return {
-        table.aggregate.key: _masked(table, bases, rule)
-        for table, bases in zip(tables, found.bases, strict=True)
-    }
+    return {table.aggregate.key: _masked(table, bases, rule) for table, bases in zip(tables, found.bases, strict=True)}
 
 
-def audited(
-    tables: Sequence[Table], rule: MaskingRule, longest_years: Mapping[str, float] | None = None
-) -> Suppressed:
+def audited(tables: Sequence[Table], rule: MaskingRule, longest_years: Mapping[str, float] | None = None) -> Suppressed:
     """Return what is done to the counts of tables."""
     if rule.k > 1:
         return suppressed(tables, Promise(rule.k, rule.base), longest_years or {})
-    bases = [
-        table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base
-        for table in tables
-    ]
+    bases = [table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base for table in tables]
     return Suppressed(bases, [])
 
 
@@ -185,10 +171,7 @@ def _masked(table: Table, bases: pd.DataFrame, rule: MaskingRule) -> Masked:
         values[name] = _rounded(rows[name], bases[name])
     for column in aggregate.columns:
         if column.kind in (Kind.PERSON_YEARS, Kind.NOTE):
-            told, empty = (
-                _other(column, rows, bases, rule),
-                "" if column.kind == Kind.NOTE else None,
-            )
+            told, empty = (_other(column, rows, bases, rule), "" if column.kind == Kind.NOTE else None)
             values[column.name] = told.mask(hidden[column.name], empty)
     for name, told in _numbers(aggregate, rows, values, bases, rule).items():
         values[name] = told.mask(hidden[name])
@@ -218,9 +201,7 @@ def _rounded(counts: pd.Series[Any], bases: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(made, counts.index).astype("Int64")
 
 
-def _other(
-    column: Column, rows: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule
-) -> pd.Series[Any]:
+def _other(column: Column, rows: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule) -> pd.Series[Any]:
     """Person-years and notes."""
     own = rows[column.name]
     if column.kind == Kind.NOTE:
@@ -233,9 +214,8 @@ def _other(
 
 
 def _numbers(
-    aggregate: Aggregate, rows: pd.DataFrame, shown: pd.DataFrame, bases: pd.DataFrame,
-    rule: MaskingRule,
-) -> dict[str, pd.Series[Any]]:  # fmt: skip
+    aggregate: Aggregate, rows: pd.DataFrame, shown: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule
+) -> dict[str, pd.Series[Any]]:
     """The estimates as they are told; missing where they may not be."""
     columns = {c.name: c for c in aggregate.columns if c.kind == Kind.NUMBER}
     exact = rows[list(columns)].apply(pd.to_numeric).astype(float)
@@ -246,27 +226,27 @@ def _numbers(
             Known(*one)
             for one in zip(
                 pd.to_numeric(rows[name]).astype(float),
-                shown[name].astype("Float64").astype(float), bases[name], strict=True,
+                shown[name].astype("Float64").astype(float),
+                bases[name],
+                strict=True,
             )
         ]
         for name in aggregate.names(Kind.COUNT)
-    }  # fmt: skip
+    }
     if "precision" in rows:
         return _numbers_of_results(rows, exact, counts)
     sd = exact["sd"] if "sd" in exact else pd.Series(np.nan, rows.index)
     return {
         name: pd.Series(
             [
-                number_told(value, column, known, spread)
-                if may_be_told(column, known, rule.k) else np.nan
-                for value, known, spread in zip(
-                    exact[name], counts[column.needs[0]], sd, strict=True
-                )
+                number_told(value, column, known, spread) if may_be_told(column, known, rule.k) else np.nan
+                for value, known, spread in zip(exact[name], counts[column.needs[0]], sd, strict=True)
             ],
-            rows.index, dtype=float,
+            rows.index,
+            dtype=float,
         )
         for name, column in columns.items()
-    }  # fmt: skip
+    }
 
 
 def _numbers_of_results(
@@ -287,8 +267,7 @@ def _numbers_of_results(
 
 
 def _records(numbers: pd.DataFrame) -> list[dict[str, float]]:
-    return [{str(name): float(value) for name, value in row.items()}
-            for row in numbers.to_dict("records")]  # fmt: skip
+    return [{str(name): float(value) for name, value in row.items()} for row in numbers.to_dict("records")]
 
 
 def _without_values(text: str) -> str:
@@ -306,9 +285,7 @@ def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule
     if thinned is None or rule.k < 2:
         return np.ones(len(rows), dtype=bool)
     keep = np.zeros(len(rows), dtype=bool)
-    groups = rows.groupby(list(thinned.within), sort=False, dropna=False) if thinned.within else [
-        ((), rows)
-    ]  # fmt: skip
+    groups = rows.groupby(list(thinned.within), sort=False, dropna=False) if thinned.within else [((), rows)]
     for _, curve in groups:
         last = None
         for place, events in zip(curve.index, curve[thinned.events], strict=True):

@@ -26,20 +26,31 @@ LEFT: Final = ALL.at(("left out", "left"))
 """People who are left by every exclusion that comes before outcomes."""
 # Classifications by what is known or not; several words for one thing.
 _NAMES: Final = {
-    "Predicted LVH": "lvh", "Quartile within sex": "quartile", "Sex": "sex",
-    "Age, years": "age_years", "Age band, years": "age_years", "BMI, kg/m2": "bmi_kg_m2",
-    "Body mass index, kg/m2": "bmi_kg_m2", "Height, cm": "height_cm", "Weight, kg": "weight_kg",
-    "Body surface area, m2": "bsa_m2", "LV mass from the ECG, g": "mass_g",
-    "LV mass index from the ECG, g/m2": "index_g_m2", "Region": "region", "Ethnicity": "ethnicity",
-}  # fmt: skip
+    "Predicted LVH": "lvh",
+    "Quartile within sex": "quartile",
+    "Sex": "sex",
+    "Age, years": "age_years",
+    "Age band, years": "age_years",
+    "BMI, kg/m2": "bmi_kg_m2",
+    "Body mass index, kg/m2": "bmi_kg_m2",
+    "Height, cm": "height_cm",
+    "Weight, kg": "weight_kg",
+    "Body surface area, m2": "bsa_m2",
+    "LV mass from the ECG, g": "mass_g",
+    "LV mass index from the ECG, g/m2": "index_g_m2",
+    "Region": "region",
+    "Ethnicity": "ethnicity",
+}
 # Analyses that need more than the models of the hazard ratios.
 _OF_MODELS: Final = "what models need"
 _OF_RISKS: Final = "what risks need"
 _JUDGED: Final = "whether judged"
 _OTHER_NEEDS: Final = {
-    "added_value": ("what is added needs",), "competing": (_OF_MODELS, "what hazards need"),
-    "absolute_risk": (_OF_RISKS,), "standardised": ("what standardising needs",),
-}  # fmt: skip
+    "added_value": ("what is added needs",),
+    "competing": (_OF_MODELS, "what hazards need"),
+    "absolute_risk": (_OF_RISKS,),
+    "standardised": ("what standardising needs",),
+}
 _LATER: Final = re.compile(r"clock starts (?:([0-9]+) days after|at) the ECG")
 _ENDS: Final = {
     "outcome": (("status", "outcome"),),
@@ -94,8 +105,10 @@ def flow(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
     people = each(rows, of)
     ecgs = [one and one.of(PEOPLE if one_ecg_each else ECGS) for one in people]
     # One of somebody's ECGs can be left out and another analysed: people do not add up then.
-    alone = [one if one_ecg_each or one in (ALL, LEFT) or row["reason"] == "analysed" else None
-             for one, row in zip(people, rows.to_dict("records"), strict=True)]  # fmt: skip
+    alone = [
+        one if one_ecg_each or one in (ALL, LEFT) or row["reason"] == "analysed" else None
+        for one, row in zip(people, rows.to_dict("records"), strict=True)
+    ]
     return {"n_people": alone, "n_ecgs": ecgs}
 
 
@@ -115,10 +128,7 @@ def baseline_counts(rows: pd.DataFrame) -> Counts:
     """Describe Table 1: columns variable, level, group."""
     groups = each(rows, lambda row: _group_of_table_1(row["group"]))
     levels = zip(groups, rows["variable"], rows["level"], strict=True)
-    return {
-        "n_group": groups,
-        "n_people": [who and who.level(name_of(words), level) for who, words, level in levels],
-    }
+    return {"n_group": groups, "n_people": [who and who.level(name_of(words), level) for who, words, level in levels]}
 
 
 def _group_of_table_1(group: str) -> Count:
@@ -153,10 +163,7 @@ def by_group(rows: pd.DataFrame, columns: Mapping[str, str]) -> Counts:
 def ends(rows: pd.DataFrame) -> Counts:
     """Describe what ended follow-up: columns outcome, classification, group, end."""
     who = by_group(rows, {"n_group": "people"})["n_group"]
-    return {
-        "n_group": who,
-        "n_people": [one and ended(one, end) for one, end in zip(who, rows["end"], strict=True)],
-    }
+    return {"n_group": who, "n_people": [one and ended(one, end) for one, end in zip(who, rows["end"], strict=True)]}
 
 
 def at_risk(rows: pd.DataFrame) -> Counts:
@@ -177,10 +184,7 @@ def curves(rows: pd.DataFrame, fuzz: float) -> Counts:
     """Describe events so far along curves, whose times are rounded by `fuzz` years either way."""
     who = by_group(rows, {"n_people": "people"})["n_people"]
     pairs = [(one or LEFT, float(years)) for one, years in zip(who, rows["years"], strict=True)]
-    made: Counts = {
-        "n_events": [ended(one, "outcome").by(years, fuzz) if years else None
-                     for one, years in pairs]
-    }  # fmt: skip
+    made: Counts = {"n_events": [ended(one, "outcome").by(years, fuzz) if years else None for one, years in pairs]}
     return made | ({"n_people": who} if "n_people" in rows else {})
 
 
@@ -189,9 +193,7 @@ def events_by_period(rows: pd.DataFrame) -> Counts:
 
     def of(row: Row) -> Count:
         events = ended(followed(row["outcome"]), "outcome")
-        return events.part(f"period of {row['outcome']}", row["period"]).level(
-            "region", row["region"]
-        )
+        return events.part(f"period of {row['outcome']}", row["period"]).level("region", row["region"])
 
     return {"n_events": each(rows, of)}
 
@@ -207,11 +209,7 @@ def index_years(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
 def history(*, one_ecg_each: bool) -> Counts:
     """Describe the one row of observed history."""
     whole = LEFT.of(PEOPLE if one_ecg_each else ECGS)
-    return {
-        "n_ecgs": [whole],
-        "n_known": [whole.complete("history")],
-        "n_unknown": [whole.lacking("history")],
-    }
+    return {"n_ecgs": [whole], "n_known": [whole.complete("history")], "n_unknown": [whole.lacking("history")]}
 
 
 def eligible_ecgs(rows: pd.DataFrame) -> Counts:
@@ -223,8 +221,7 @@ def eligible_ecgs(rows: pd.DataFrame) -> Counts:
 
 def unknown_dates(rows: pd.DataFrame) -> Counts:
     """Describe people and ECGs without a date: columns column, why."""
-    people = [ALL.level(f"date {column}", why) for column, why in
-              zip(rows["column"], rows["why"], strict=True)]  # fmt: skip
+    people = [ALL.level(f"date {column}", why) for column, why in zip(rows["column"], rows["why"], strict=True)]
     return {"n_people": people, "n_ecgs": [one.of(ECGS) for one in people]}
 
 
@@ -247,8 +244,7 @@ def curve_of_doses(rows: pd.DataFrame) -> Counts:
 
 def calibrated_people(rows: pd.DataFrame) -> Counts:
     """Describe who of the calibrated model has a CMR: columns outcome, model_id."""
-    who = [of_model(followed(row["outcome"]), row).complete(_OF_MODELS) for row in
-           rows.to_dict("records")]  # fmt: skip
+    who = [of_model(followed(row["outcome"]), row).complete(_OF_MODELS) for row in rows.to_dict("records")]
     return {
         "n_people": who,
         "n_cmr": [one.part("CMR near the ECG", "yes") for one in who],
@@ -267,9 +263,8 @@ def calibration(rows: pd.DataFrame) -> Counts:
     horizons = rows["horizon_years"].astype(float)
     return {
         "n_people": tenths,
-        "n_events": [one and ended(one, "outcome").by(at)
-                     for one, at in zip(tenths, horizons, strict=True)],
-    }  # fmt: skip
+        "n_events": [one and ended(one, "outcome").by(at) for one, at in zip(tenths, horizons, strict=True)],
+    }
 
 
 def code_hits(rows: pd.DataFrame) -> Counts:
@@ -361,8 +356,7 @@ def results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
         made["person_years"].append(people.of(YEARS) if is_all else None)
         # Rows are dropped, which are ECGs.
         dropped = row.who if one_ecg_each else row.who.of(ECGS)
-        made["n_dropped_missing"].append(dropped.lacking(*row.complete_in) if row.complete_in
-                                         else None)  # fmt: skip
+        made["n_dropped_missing"].append(dropped.lacking(*row.complete_in) if row.complete_in else None)
     return dict(made)
 
 
@@ -404,11 +398,13 @@ def _analysed(row: Row, latency_days: int) -> Analysed | None:
     needed += ("lvh",) if row["contrast"] == "LVH" and "LVH" not in row["level"] else ()
     is_judged = analysis == "absolute_risk" and row["estimate"] is not None
     return Analysed(
-        who, needed if row["n_dropped_missing"] is not None else (),
+        who,
+        needed if row["n_dropped_missing"] is not None else (),
         "death" if "of death" in row["measure"] else "outcome",
-        row["unit_value"] if is_judged else by, (_JUDGED,) if is_judged else (),
+        row["unit_value"] if is_judged else by,
+        (_JUDGED,) if is_judged else (),
         has_own_clock=strata in ("variant", "period") and row["level"] != "main analysis",
-    )  # fmt: skip
+    )
 
 
 def _variant(who: Count, words: str, latency_days: int) -> Count | None:

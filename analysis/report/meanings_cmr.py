@@ -39,9 +39,8 @@ def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
 
 
 def paired(
-    strata: str, level: str, *, labelled: bool = False, with_rules: bool = False,
-    is_before: bool | None = None,
-) -> Count:  # fmt: skip
+    strata: str, level: str, *, labelled: bool = False, with_rules: bool = False, is_before: bool | None = None
+) -> Count:
     """Return the count of pairs of a group; by one pair a person.
 
     Args:
@@ -68,8 +67,7 @@ def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
         rows: of the table: column marker.
         people: of whom each row is.
     """
-    pairs = [(who, f"marker {marker}") for who, marker in
-             zip(people, rows["marker"], strict=True)]  # fmt: skip
+    pairs = [(who, f"marker {marker}") for who, marker in zip(people, rows["marker"], strict=True)]
     yes, no = ("LVH by CMR", "yes"), ("LVH by CMR", "no")
     return {
         "n_people": list(people),

@@ -62,8 +62,9 @@ def _exposure(data: StudyData) -> str:
     strata = " Predictions of several models are allowed." if study.model_strata else ""
     alone = (
         " Predictions of the model that sees the ECG alone stand beside it."
-        if study.inputs.predictions_ecg_only is not None else ""
-    )  # fmt: skip
+        if study.inputs.predictions_ecg_only is not None
+        else ""
+    )
     return (
         f"The exposure is {about.exposure_name} ({study.exposure}, {about.exposure_unit}) from "
         f"12-lead ECGs by model {about.model_id}; input convention: {convention}. Body surface "
@@ -75,13 +76,16 @@ def _exposure(data: StudyData) -> str:
 
 def _people(study: Study) -> str:
     lists = {
-        "who withdrew": study.inputs.withdrawn, "to leave out": study.inputs.excluded,
+        "who withdrew": study.inputs.withdrawn,
+        "to leave out": study.inputs.excluded,
         "of the training set": study.training.exclude_ids,
-    }  # fmt: skip
+    }
     given = [words for words, path in lists.items() if path is not None]
-    told = f"Lists of people {' and '.join(given)} were" if given else (
-        "No list of people who withdrew or are to be left out was"
-    )  # fmt: skip
+    told = (
+        f"Lists of people {' and '.join(given)} were"
+        if given
+        else ("No list of people who withdrew or are to be left out was")
+    )
     formats = "; ".join(f"{table} {text}" for table, text in study.date_formats.items())
     return (
         f"{told} given. Events are read as {_EVENTS[study.events_format]}, dates as "
@@ -95,31 +99,25 @@ def _index(study: Study) -> str:
     if study.index.date is not None:
         is_latest = study.index.rule.endswith("before")
         bound = f" {study.index.date}" if is_latest else f", on or after {study.index.date}"
-    within = (
-        f", at most {study.index.max_days} days before" if study.index.max_days is not None else ""
-    )
+    within = f", at most {study.index.max_days} days before" if study.index.max_days is not None else ""
     begin = "with the days of inputs.history_starts"
     if study.inputs.history_starts is None:
         begin = "with the first event or encounter"
     history = (
-        f" Records must reach back {study.min_history_days} days; they begin {begin}."
-        if study.min_history_days else ""
-    )  # fmt: skip
+        f" Records must reach back {study.min_history_days} days; they begin {begin}." if study.min_history_days else ""
+    )
     size = (
-        f" Height and weight more than {study.max_days_body_size} days from the ECG leave the "
-        "index unknown." if study.max_days_body_size is not None else
-        " How far height and weight are from the ECG is not looked at."
-    )  # fmt: skip
+        f" Height and weight more than {study.max_days_body_size} days from the ECG leave the index unknown."
+        if study.max_days_body_size is not None
+        else " How far height and weight are from the ECG is not looked at."
+    )
     return f"The index ECG is {rule}{bound}{within}; ties go by its identifier.{history}{size}"
 
 
 def _outcomes(study: Study) -> str:
     primary = next(one.words for one in study.outcomes if one.name == study.primary_outcome)
     control = study.negative_control
-    window = (
-        "all history" if study.prevalent_window_days is None
-        else f"{study.prevalent_window_days} days"
-    )  # fmt: skip
+    window = "all history" if study.prevalent_window_days is None else f"{study.prevalent_window_days} days"
     return (
         f"Outcomes are {'; '.join(map(_outcome, study.outcomes))}. The primary outcome is "
         f"{primary}. The negative control is {_outcome(control) if control else 'none'}. People "
@@ -142,8 +140,9 @@ def _follow_up(data: StudyData) -> str:
     seen = (
         f" Follow-up ends {hospital.grace_days} days after the last encounter at the latest; "
         f"{hospital.min_encounters} encounters must come before the index ECG."
-        if hospital else ""
-    )  # fmt: skip
+        if hospital
+        else ""
+    )
     release = data.provenance.get(RELEASE, "not stated")
     return (
         "Follow-up ends at the outcome, death, loss, or the last day of records of the region over "
@@ -158,8 +157,7 @@ def _models(data: StudyData) -> str:
     if not study.hazard_ratios:
         return "No Cox models are fitted."
     models = "; ".join(f"{one.number} {one.adjustment}" for one in models_of(study))
-    scale = "attained age, with delayed entry" if study.time_scale == "attained_age" else (
-        "time since the index ECG")  # fmt: skip
+    scale = "attained age, with delayed entry" if study.time_scale == "attained_age" else ("time since the index ECG")
     errors = "from the model"
     if study.household is not None:
         errors = f"robust, by household ({study.household})"
@@ -175,8 +173,7 @@ def _models(data: StudyData) -> str:
 
 def _covariates(study: Study) -> str:
     """Types, reference levels and mediators of the study's covariates."""
-    levels = ["female", *(f"{one.reference} ({one.words})" for one in study.covariates
-                          if one.reference is not None)]  # fmt: skip
+    levels = ["female", *(f"{one.reference} ({one.words})" for one in study.covariates if one.reference is not None)]
     linear = [one.words for one in study.covariates if one.kind == "number"]
     mediators = [one.words for one in study.covariates if one.mediator]
     told = [f"Reference levels are {', '.join(levels)}, no LVH and quartile 1."]
@@ -228,8 +225,7 @@ def _horizons(data: StudyData, masked: Mapping[str, Masked]) -> str:
         return ""
     used = found.rows[["outcome", "model_id", "unit_value"]].drop_duplicates()
     told = [
-        f"{f'{float(years):.3g} years' if years else 'none'} for {data.about.outcomes[outcome]}"
-        f"{of_model(model)}"
+        f"{f'{float(years):.3g} years' if years else 'none'} for {data.about.outcomes[outcome]}{of_model(model)}"
         for outcome, model, years in used.itertuples(index=False)
         if float(years) != data.study.horizon_years
     ]
@@ -242,9 +238,10 @@ def _cmr(study: Study) -> tuple[str, ...]:
     apart, date = study.cmr.max_days_ecg_cmr, study.training.exclude_imaged_before
     within = "CMR has no dates" if apart is None else f"at most {apart} days apart"
     whom = (
-        f" Results are of people whose first CMR is on or after {date}; before and after stand "
-        "beside them." if date is not None else ""
-    )  # fmt: skip
+        f" Results are of people whose first CMR is on or after {date}; before and after stand beside them."
+        if date is not None
+        else ""
+    )
     return (
         f"Each person has one pair of ECG and CMR ({within}), the nearest.{whom} Difference is "
         "predicted less CMR; calibration is the regression of CMR on predicted.",
@@ -253,10 +250,7 @@ def _cmr(study: Study) -> tuple[str, ...]:
 
 def _training(study: Study) -> str:
     where = "in UK Biobank" if study.training.is_uk_biobank else "outside UK Biobank"
-    return (
-        f"The study is {where}; overlap with the people whom the model was trained on: "
-        f"{study.training.overlap}."
-    )
+    return f"The study is {where}; overlap with the people whom the model was trained on: {study.training.overlap}."
 
 
 def _masking(study: Study) -> str:
@@ -278,11 +272,9 @@ def _analysed(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
     whole = (rates.rows["classification"] == EVERYBODY) & (rates.rows["group"] == EVERYBODY)
     shown = [rates.shown(name)[whole] for name in ("n_people", "n_events", "person_years")]
     told = [
-        f"{people} people for {data.about.outcomes[outcome]} ({events} events in {years} "
-        "person-years)"
-        for outcome, people, events, years in zip(rates.rows.loc[whole, "outcome"], *shown,
-                                                  strict=True)
-    ]  # fmt: skip
+        f"{people} people for {data.about.outcomes[outcome]} ({events} events in {years} person-years)"
+        for outcome, people, events, years in zip(rates.rows.loc[whole, "outcome"], *shown, strict=True)
+    ]
     return (f"Analysed were {', '.join(told)}.",)
 
 
@@ -291,8 +283,7 @@ def banners(data: StudyData) -> tuple[str, ...]:
     told = []
     if data.about.is_demo:
         told.append(
-            f"Synthetic data or demonstration model ({data.about.model_id}): these numbers mean "
-            "nothing for patients."
+            f"Synthetic data or demonstration model ({data.about.model_id}): these numbers mean nothing for patients."
         )
     if data.study.training.overlap == "unknown":
         told.append(

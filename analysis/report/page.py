@@ -66,9 +66,7 @@ class Report:
             ("figure", [one.key for one in self.figures()]),
         ):
             made = [slug(key) for key in keys]
-            twice = sorted(
-                {key for key, own in zip(keys, made, strict=True) if made.count(own) > 1}
-            )
+            twice = sorted({key for key, own in zip(keys, made, strict=True) if made.count(own) > 1})
             if twice:
                 raise ValueError(f"{what} keys {twice} are not unique in the report")
 
@@ -139,10 +137,7 @@ def render(report: Report) -> str:
         text of it is escaped.
     """
     parts = _parts(report.sections)
-    places = {
-        section.key: (section.title, part.id)
-        for section, part in zip(report.sections, parts, strict=True)
-    }
+    places = {section.key: (section.title, part.id) for section, part in zip(report.sections, parts, strict=True)}
     places |= {key: (title, slug("section", key)) for key, title in _OWN_SECTIONS.items()}
     return _ENVIRONMENT.get_template("page.html.j2").render(
         report=report,
@@ -229,10 +224,7 @@ def _parts(sections: Iterable[Section]) -> list[_Part]:
             else:
                 n_figures += 1
                 items.append(_figure(item, f"Figure {n_figures}"))
-        parts.append(
-            _Part(slug("section", section.key), section.title, section.paragraphs,
-                  section.warnings, items)
-        )  # fmt: skip
+        parts.append(_Part(slug("section", section.key), section.title, section.paragraphs, section.warnings, items))
     return parts
 
 
@@ -247,11 +239,7 @@ def _table(table: ReadTable, label: str) -> _Table:
     cells = table.cells.astype(str)
     n_columns = cells.shape[1]
     kinds = [
-        _label_kind(cells.iloc[:, place])
-        if place < table.n_label_columns
-        else "number"
-        if is_number
-        else "text"
+        _label_kind(cells.iloc[:, place]) if place < table.n_label_columns else "number" if is_number else "text"
         for place, is_number in enumerate(numeric_columns(table))
     ]
     heads = [_Cell(str(name), True, kind) for name, kind in zip(cells.columns, kinds, strict=True)]
@@ -261,8 +249,16 @@ def _table(table: ReadTable, label: str) -> _Table:
         rows.append(_row(texts, before, kinds))
         before = list(texts)
     is_wide = n_columns > WIDE_COLUMNS
-    return _Table(slug("table", table.key), label, table.title, heads, rows, table.notes, is_wide,
-                  is_wide and _narrowest(table) > _TIGHT_LETTERS)  # fmt: skip
+    return _Table(
+        slug("table", table.key),
+        label,
+        table.title,
+        heads,
+        rows,
+        table.notes,
+        is_wide,
+        is_wide and _narrowest(table) > _TIGHT_LETTERS,
+    )
 
 
 def _narrowest(table: ReadTable) -> int:

@@ -150,8 +150,7 @@ def result_told(
         digits = 2
     made["se"] = to_digits(se, digits)
     made["lo"], made["hi"] = (
-        to_step(value, step) if how == "share" else to_digits(value, digits)
-        for value in (limits.lo, limits.hi)
+        to_step(value, step) if how == "share" else to_digits(value, digits) for value in (limits.lo, limits.hi)
     )
     if behind.is_there and not is_of_people and not how:
         return made | {name: to_digits(row[name], 2) for name in ("p", "p_ph", "q")}
@@ -205,9 +204,7 @@ class _Limits(NamedTuple):
     widening: float
 
 
-def _limits(
-    row: Mapping[str, float], estimate: float, widening: float, people: Known | None
-) -> _Limits:
+def _limits(row: Mapping[str, float], estimate: float, widening: float, people: Known | None) -> _Limits:
     """Limits around the estimate as it is told.
 
     They are moved and widened on the scale on which they lie symmetrically around the exact one;

@@ -19,8 +19,10 @@ Places = NDArray[np.int64]
 TINY: Final = 1e-6
 # Without presolve the fastest; now and then it loses itself in numbers of different sizes.
 _SOLVERS: Final[Sequence[tuple[str, dict[str, bool]]]] = (
-    ("highs-ds", {"presolve": False}), ("highs-ds", {}), ("highs-ipm", {}),
-)  # fmt: skip
+    ("highs-ds", {"presolve": False}),
+    ("highs-ds", {}),
+    ("highs-ipm", {}),
+)
 _FAR: Final = 4.0  # times the largest count: what no count exceeds
 _NEARBY: Final = 300  # counts
 _HUB: Final = 40  # relations of a count that most others are related to
@@ -85,8 +87,7 @@ class Programme:
         """
         i = self.place[count]
         self.low[i], self.high[i] = low, min(high, self.high.max())
-        kept = [one for one in self._solutions
-                if self.low[i] - TINY <= one[i] <= self.high[i] + TINY]  # fmt: skip
+        kept = [one for one in self._solutions if self.low[i] - TINY <= one[i] <= self.high[i] + TINY]
         if len(kept) < len(self._solutions):
             n = len(self.names)
             self._solutions = kept
@@ -114,15 +115,18 @@ class Programme:
         return sign * found.fun, weights
 
     def _solve(self, goal: Floats, part: _Part | None = None) -> Any:
-        own = part or _Part(
-            np.arange(len(goal)), self._equal, self._sums, self._limits, self._limit
-        )
+        own = part or _Part(np.arange(len(goal)), self._equal, self._sums, self._limits, self._limit)
         for method, options in _SOLVERS:
             found = linprog(
-                goal, A_ub=own.limits, b_ub=own.limit, A_eq=own.equal, b_eq=own.sums,
+                goal,
+                A_ub=own.limits,
+                b_ub=own.limit,
+                A_eq=own.equal,
+                b_eq=own.sums,
                 bounds=np.column_stack([self.low[own.places], self.high[own.places]]),
-                method=method, options=options,
-            )  # fmt: skip
+                method=method,
+                options=options,
+            )
             if found.status == 0:
                 break
         else:
@@ -141,9 +145,12 @@ class Programme:
             n = self._equal.shape[0]
             equal, limits = np.flatnonzero(whole[:n]), np.flatnonzero(whole[n:])
             self._parts[i] = _Part(
-                places, self._equal[equal][:, places], self._sums[equal],
-                self._limits[limits][:, places], self._limit[limits],
-            )  # fmt: skip
+                places,
+                self._equal[equal][:, places],
+                self._sums[equal],
+                self._limits[limits][:, places],
+                self._limit[limits],
+            )
         return self._parts[i]
 
     def _around(self, i: int) -> list[int]:
@@ -176,19 +183,19 @@ class Programme:
         """See a solution in which many counts are large at once, each rewarded up to a value."""
         n, m = len(self.names), len(places)
         pick = csr_array((np.ones(m), (np.arange(m), list(places))), (m, n))
-        limits = vstack([
-            hstack([self._limits, csr_array((self._limits.shape[0], m))]),
-            hstack([-pick, identity(m)]),
-        ])  # fmt: skip
-        bounds = np.column_stack([
-            np.concatenate([self.low, np.zeros(m)]),
-            np.concatenate([self.high, np.full(m, enough)]),
-        ])  # fmt: skip
+        limits = vstack([hstack([self._limits, csr_array((self._limits.shape[0], m))]), hstack([-pick, identity(m)])])
+        bounds = np.column_stack(
+            [np.concatenate([self.low, np.zeros(m)]), np.concatenate([self.high, np.full(m, enough)])]
+        )
         found = linprog(
-            np.concatenate([np.zeros(n), -weights]), A_ub=limits,
-            b_ub=np.concatenate([self._limit, np.zeros(m)]), b_eq=self._sums, bounds=bounds,
-            A_eq=hstack([self._equal, csr_array((self._equal.shape[0], m))]), method="highs-ds",
-        )  # fmt: skip
+            np.concatenate([np.zeros(n), -weights]),
+            A_ub=limits,
+            b_ub=np.concatenate([self._limit, np.zeros(m)]),
+            b_eq=self._sums,
+            bounds=bounds,
+            A_eq=hstack([self._equal, csr_array((self._equal.shape[0], m))]),
+            method="highs-ds",
+        )
         if found.status == 0:
             self._see(found.x[:n])
 
@@ -235,8 +242,7 @@ def contradicting(relations: Sequence[Relation], exact: Mapping[Count, float]) -
     n, m = len(place), len(open_ones)
     if not m:
         return []
-    terms = [(row, place[c], w) for row, one in enumerate(open_ones) for c, w in one.terms
-             if c not in exact]  # fmt: skip
+    terms = [(row, place[c], w) for row, one in enumerate(open_ones) for c, w in one.terms if c not in exact]
     rows, columns, weights = zip(*terms, strict=True)
     sums = csr_array((weights, (rows, columns)), (m, n))
     known = np.array([sum(w * exact[c] for c, w in one.terms if c in exact) for one in open_ones])
@@ -244,12 +250,13 @@ def contradicting(relations: Sequence[Relation], exact: Mapping[Count, float]) -
     high = np.array([one.high for one in open_ones]) - known
     has_low, has_high = np.flatnonzero(low > -np.inf), np.flatnonzero(high < np.inf)
     each = identity(m, format="csr")
-    limits = vstack([hstack([-sums[has_low], -each[has_low]]),
-                     hstack([sums[has_high], -each[has_high]])])  # fmt: skip
+    limits = vstack([hstack([-sums[has_low], -each[has_low]]), hstack([sums[has_high], -each[has_high]])])
     found = linprog(
-        np.concatenate([np.zeros(n), np.ones(m)]), A_ub=limits,
-        b_ub=np.concatenate([-low[has_low], high[has_high]]), method="highs-ds",
-    )  # fmt: skip
+        np.concatenate([np.zeros(n), np.ones(m)]),
+        A_ub=limits,
+        b_ub=np.concatenate([-low[has_low], high[has_high]]),
+        method="highs-ds",
+    )
     assert found.status == 0
     return [open_ones[i] for i in np.flatnonzero(found.x[n:] > TINY)]
 

@@ -19,8 +19,7 @@ _BODY_SIZE: Final = "body_size_date"
 _SHOWN: Final = 12
 # Of a category "none" and "unknown" may be levels; these cannot.
 _NO_LEVEL: Final = frozenset({"", "na", "n/a", "nan", "null"})
-_YES_NO: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no": 0.0,
-                  "1.0": 1.0, "0.0": 0.0}  # fmt: skip
+_YES_NO: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no": 0.0, "1.0": 1.0, "0.0": 0.0}
 
 
 def read_persons(study: Study, people: People, members: pd.Index[Any]) -> pd.DataFrame:
@@ -78,9 +77,7 @@ def typed(people: People, covariate: StudyCovariate) -> pd.Series[Any]:
     decimal_comma = people.raw.decimal_comma if layout.decimal is None else layout.decimal == ","
     number = number_meaning(decimal_comma=decimal_comma)
     meaning = number if covariate.kind == "number" else Meaning(_yes_no, "yes or no", pa.float64())
-    values = parse_column(
-        cells, meaning, column_name=own, table=people.raw.name, missing=layout.missing_codes
-    )
+    values = parse_column(cells, meaning, column_name=own, table=people.raw.name, missing=layout.missing_codes)
     return pd.Series(values.to_pandas(), dtype=float)
 
 
@@ -90,14 +87,9 @@ def _yes_no(text: str) -> float:
     return _YES_NO[text.lower()]
 
 
-def _category(
-    cells: pa.Array, covariate: StudyCovariate, missing: frozenset[str]
-) -> pd.Series[Any]:
+def _category(cells: pa.Array, covariate: StudyCovariate, missing: frozenset[str]) -> pd.Series[Any]:
     texts = cells.to_pandas().astype("string").str.strip()
-    known = (
-        texts.notna() & ~texts.str.lower().isin(_NO_LEVEL).fillna(True)
-        & ~texts.isin(missing).fillna(True)
-    )  # fmt: skip
+    known = texts.notna() & ~texts.str.lower().isin(_NO_LEVEL).fillna(True) & ~texts.isin(missing).fillna(True)
     levels = sorted(texts[known].unique())
     if covariate.reference not in levels:
         raise UsageError(

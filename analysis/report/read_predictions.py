@@ -20,12 +20,20 @@ from lvm_core import schemas
 from lvm_core.errors import UsageError, form_of
 from lvm_core.lvh import Sex
 
-_NEEDED: Final = ("ecg_id", "participant_id", "recorded_at", "model_id", "lvm_pred_g", "age_years",
-                  "sex", "height_cm", "weight_kg")  # fmt: skip
+_NEEDED: Final = (
+    "ecg_id",
+    "participant_id",
+    "recorded_at",
+    "model_id",
+    "lvm_pred_g",
+    "age_years",
+    "sex",
+    "height_cm",
+    "weight_kg",
+)
 _IDS: Final = ("ecg_id", "participant_id")
 _TEXTS: Final = ("model_id", "measured_by")
-_FLAGS: Final = ("lvh_pred", "lvh_recal", "rule_avl", "rule_sokolow_lyon", "rule_cornell",
-                 "any_ecg_rule")  # fmt: skip
+_FLAGS: Final = ("lvh_pred", "lvh_recal", "rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
 _NOT_READ: Final = frozenset({"quality_flags", "signal_sha256"})
 _SEXES: Final = {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
 _CONVENTIONS: Final = ("input_convention", "bsa", "lvh_preset")
@@ -71,22 +79,17 @@ def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
     return pd.DataFrame(table.sort_values("ecg_id").reset_index(drop=True))
 
 
-def _read(
-    path: Path, own: dict[str, str], date_format: str | None, names: frozenset[str]
-) -> pd.DataFrame:
+def _read(path: Path, own: dict[str, str], date_format: str | None, names: frozenset[str]) -> pd.DataFrame:
     """Those of some columns that a table has, each as its kind."""
     with duckdb.connect() as connection:
         _, there = described(connection, "predictions", path)
         wanted = sorted(name for name in names if own.get(name, name) in there)
         return selected(
-            connection, "predictions", path, wanted, own,
-            lambda name, kind: _typed(connection, name, kind, date_format),
-        )  # fmt: skip
+            connection, "predictions", path, wanted, own, lambda name, kind: _typed(connection, name, kind, date_format)
+        )
 
 
-def _typed(
-    connection: duckdb.DuckDBPyConnection, name: str, kind: str, date_format: str | None
-) -> str:
+def _typed(connection: duckdb.DuckDBPyConnection, name: str, kind: str, date_format: str | None) -> str:
     table = "predictions"
     if name in _IDS:
         return identifier(connection, f"raw_{table}", name, kind, called=table)
@@ -103,9 +106,7 @@ def _typed(
 
 def _ecg_only(given: Path) -> pd.DataFrame:
     """The masses of the ECG-only model, by ECG."""
-    table = _read(
-        prediction_files(given), {}, None, frozenset({"ecg_id", "lvm_pred_g", "model_id"})
-    )
+    table = _read(prediction_files(given), {}, None, frozenset({"ecg_id", "lvm_pred_g", "model_id"}))
     problems = [f"no column {name}" for name in ("ecg_id", "lvm_pred_g") if name not in table]
     if not problems and table["ecg_id"].duplicated().any():
         problems = ["an ecg_id twice"]
@@ -113,8 +114,7 @@ def _ecg_only(given: Path) -> pd.DataFrame:
         problems = [f"several models ({', '.join(sorted(table['model_id'].dropna().unique()))})"]
     if problems:
         raise UsageError(
-            f"predictions_ecg_only {given} has {', '.join(problems)}; expected one row an ECG, of "
-            "one model"
+            f"predictions_ecg_only {given} has {', '.join(problems)}; expected one row an ECG, of one model"
         )
     return table[["ecg_id", "lvm_pred_g"]].rename(columns={"lvm_pred_g": "lvm_ecg_only_g"})
 
@@ -172,8 +172,7 @@ def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
 def _refuse_others(study: Study, name: str, values: set[str]) -> None:
     if len(values) > 1 and not (name == "model_sha256" and study.model_strata):
         raise UsageError(
-            f"predictions were made with several {name}: {', '.join(sorted(values))}; "
-            "expected one. Score them alike"
+            f"predictions were made with several {name}: {', '.join(sorted(values))}; expected one. Score them alike"
         )
     stated: Any = getattr(study, _STATED[name]).value if name in _STATED else None
     if stated is not None and values != {stated}:

@@ -76,9 +76,7 @@ class _Wholes:
         return [replace(whole, ended=way[1]), replace(whole, followed=way[1])]
 
 
-def relations_of(
-    published: Collection[Count], longest_years: Mapping[str, float] | None = None
-) -> list[Relation]:
+def relations_of(published: Collection[Count], longest_years: Mapping[str, float] | None = None) -> list[Relation]:
     """Return how counts are related by what they count.
 
     Args:
@@ -119,9 +117,7 @@ def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[
     return found
 
 
-def hidden_parts(
-    small: Collection[Count], zeros: Collection[Count], relations: Collection[Relation]
-) -> set[Count]:
+def hidden_parts(small: Collection[Count], zeros: Collection[Count], relations: Collection[Relation]) -> set[Count]:
     """Return parts of hidden small counts, which are hidden also where they are 0.
 
     A part that is shown as 0 would tell that the others are not, and so how many there are. What
@@ -286,13 +282,11 @@ class _Wider:
     def _at_other_times(self, one: Count) -> Iterator[Count]:
         if one.ended:
             name, _, high = one.ended
-            later = next((t for t in self._ended if t[0] == name and t[1] >= high
-                          and t != one.ended), None)  # fmt: skip
+            later = next((t for t in self._ended if t[0] == name and t[1] >= high and t != one.ended), None)
             yield replace(one, ended=later)
         if one.followed:
             name, low, _ = one.followed
-            sooner = next((t for t in self._followed if t[0] == name and t[2] <= low
-                           and t != one.followed), None)  # fmt: skip
+            sooner = next((t for t in self._followed if t[0] == name and t[2] <= low and t != one.followed), None)
             yield replace(one, followed=sooner)
 
 

@@ -46,11 +46,7 @@ def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggrega
 
 
 def write_follow_up(
-    folder: Path,
-    study: Study,
-    people: pd.DataFrame,
-    flow: pd.DataFrame,
-    known: Mapping[str, object] | None = None,
+    folder: Path, study: Study, people: pd.DataFrame, flow: pd.DataFrame, known: Mapping[str, object] | None = None
 ) -> None:
     """Write follow-up by person, its flow, and the settings.
 
@@ -81,18 +77,20 @@ def _analysis_data(data: StudyData) -> pd.DataFrame:
     names += ["exposure_in_sd_of_sex", "lvh", "quartile", "model_id", *covariates]
     wanted = list(dict.fromkeys([*names, *time_columns(data.study).values(), CLUSTER]))
     parts = [data.analysed(one.name) for one in data.study.outcomes]
-    own = pd.concat([part[[name for name in wanted if name in part]] for part in parts],
-                    ignore_index=True)  # fmt: skip
+    own = pd.concat([part[[name for name in wanted if name in part]] for part in parts], ignore_index=True)
     person = pd.factorize(own["participant_id"])[0]
     return own.drop(columns="participant_id").assign(person=person)
 
 
 def _model_terms(data: StudyData) -> pd.DataFrame:
     rows = [
-        {"model": model.number, "term": one if isinstance(one, str) else one.column,
-         "kind": "category" if isinstance(one, Category) else "number",
-         "reference": one.reference if isinstance(one, Category) else ""}
+        {
+            "model": model.number,
+            "term": one if isinstance(one, str) else one.column,
+            "kind": "category" if isinstance(one, Category) else "number",
+            "reference": one.reference if isinstance(one, Category) else "",
+        }
         for model in models_of(data.study)
         for one in model.covariates
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=["model", "term", "kind", "reference"])

@@ -101,11 +101,7 @@ class StudyData:
         ecgs = self.ecgs[new].take(places).reset_index(drop=True)
         days = own["time_days"].astype(float)
         status = own["status"].astype(int)
-        made: dict[str, Any] = {
-            "time_days": days,
-            "years": days / DAYS_PER_YEAR,
-            "status_code": status,
-        }
+        made: dict[str, Any] = {"time_days": days, "years": days / DAYS_PER_YEAR, "status_code": status}
         joined = pd.concat([own.drop(columns="time_days"), ecgs], axis=1)
         return joined.assign(**made, event=status == 1, **self._clusters(own["participant_id"]))
 
@@ -125,11 +121,7 @@ class StudyData:
 
     def keys(self, outcome: str) -> dict[str, Any]:
         """Return what tells the rows of results of an outcome from those of others."""
-        return {
-            "outcome": outcome,
-            "primary": outcome == self.study.primary_outcome,
-            "model_id": self.model_id,
-        }
+        return {"outcome": outcome, "primary": outcome == self.study.primary_outcome, "model_id": self.model_id}
 
     def by_prediction_model(self) -> tuple[StudyData, ...]:
         """Return the study of each model of the predictions by itself, or this one if one only.
@@ -148,8 +140,7 @@ class StudyData:
         return made
 
     def _of_model(self, model: str) -> StudyData:
-        keys = {sd_key(name, sex=sex): sd_key(name, model=model, sex=sex)
-                for name in BY_SEX for sex in ("", *SEXES)}  # fmt: skip
+        keys = {sd_key(name, sex=sex): sd_key(name, model=model, sex=sex) for name in BY_SEX for sex in ("", *SEXES)}
         sd = {key: self.sd[theirs] for key, theirs in keys.items() if theirs in self.sd}
         return replace(
             self,

@@ -44,8 +44,9 @@ def subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
         kept = ["exposure", "exposure_in_sd_of_sex", "age_band", "bmi_kg_m2"]
         table = _with_bmi_class(read_columns(data.analysed(outcome), data.study, kept))
         for column, words in _SUBGROUPS.items():
-            rows += [result("subgroups", **row, **data.keys(outcome), strata=words)
-                     for row in _rows(data, table, column)]  # fmt: skip
+            rows += [
+                result("subgroups", **row, **data.keys(outcome), strata=words) for row in _rows(data, table, column)
+            ]
     return rows
 
 
@@ -72,12 +73,7 @@ def _with_bmi_class(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _interaction(
-    table: pd.DataFrame,
-    column: str,
-    others: list[str],
-    data: StudyData,
-    contrast: Contrast,
-    model: Model,
+    table: pd.DataFrame, column: str, others: list[str], data: StudyData, contrast: Contrast, model: Model
 ) -> dict[str, Any]:
     """Test products of the exposure with the levels, the levels in both models."""
     n = len(others)
@@ -107,7 +103,5 @@ def _without_sex(model: Model) -> Model:
 def _test_of(
     table: pd.DataFrame, data: StudyData, contrast: Contrast, models: tuple[Model, Model], n: int
 ) -> ChiSquareTest:
-    larger, smaller = (
-        fit_model(table, data.study, [contrast.column, *model.covariates]) for model in models
-    )
+    larger, smaller = (fit_model(table, data.study, [contrast.column, *model.covariates]) for model in models)
     return added_terms_test(larger, smaller, [f"product_{i}" for i in range(n)])

@@ -42,11 +42,7 @@ class Table:
     def counted(self) -> list[str]:
         """Return the columns of counts, and of person-years that are described."""
         names = self.aggregate.names(Kind.COUNT)
-        return names + [
-            name
-            for name in self.aggregate.names(Kind.PERSON_YEARS)
-            if name in self.aggregate.counts
-        ]
+        return names + [name for name in self.aggregate.names(Kind.PERSON_YEARS) if name in self.aggregate.counts]
 
     def what(self, column: str, place: int) -> Count | None:
         """Return what a row of the aggregate counts in a column."""
@@ -75,9 +71,7 @@ def nice(value: float) -> float:
     return next(step * power for step in _NICE if step * power >= value * (1 - 1e-9))
 
 
-def suppressed(
-    tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]
-) -> Suppressed:
+def suppressed(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
     """Hide small counts, and round or hide others until no small one can be found.
 
     Args:
@@ -106,9 +100,8 @@ def suppressed(
     found += [one for table in tables for one in table.aggregate.related]
     found += [one for table, own in zip(tables, names, strict=True) for one in _sums(table, own)]
     found += [
-        one for table in tables if table.aggregate.thinned is not None
-        for one in _steps(table, list(cells), promise.k)
-    ]  # fmt: skip
+        one for table in tables if table.aggregate.thinned is not None for one in _steps(table, list(cells), promise.k)
+    ]
     same, related = _same(cells, found)
     audit = Audit({same.get(c, c): cells[same.get(c, c)] for c in cells}, related, promise, unseen)
     audit.run()
@@ -119,33 +112,35 @@ def suppressed(
             "or leave out outcomes or covariates"
         )
     wrong += [" ".join(f"{w:+g} [{c}]" for c, w in one.terms) for one in audit.left_out]
-    bases = [
-        own.map(lambda c: cells[same.get(c, c)].base if isinstance(c, Count) else math.nan)
-        for own in names
-    ]
+    bases = [own.map(lambda c: cells[same.get(c, c)].base if isinstance(c, Count) else math.nan) for own in names]
     return Suppressed(bases, wrong)
 
 
-def _named(
-    table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]
-) -> pd.DataFrame:
+def _named(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]) -> pd.DataFrame:
     """What each cell counts, None where there is no count; cells are added."""
     made: dict[str, list[Count | None]] = {}
     for column in table.counted():
         needing = _needing(table, column)
         values = pd.to_numeric(table.rows[column]).astype(float)
         made[column] = [
-            None if math.isnan(value)
+            None
+            if math.isnan(value)
             else _with_cell(table, column, row, value, int(needing[row]), cells, promise, wrong)
             for row, value in enumerate(values)
-        ]  # fmt: skip
+        ]
     return pd.DataFrame(made, index=table.rows.index, dtype=object)
 
 
 def _with_cell(
-    table: Table, column: str, row: int, value: float, needing: int, cells: dict[Count, Cell],
-    promise: Promise, wrong: list[str],
-) -> Count:  # fmt: skip
+    table: Table,
+    column: str,
+    row: int,
+    value: float,
+    needing: int,
+    cells: dict[Count, Cell],
+    promise: Promise,
+    wrong: list[str],
+) -> Count:
     own = Count(f"{table.aggregate.key}.{column}.{row}")
     count = table.what(column, table.places[row]) or own
     is_whole = column not in table.aggregate.names(Kind.PERSON_YEARS)
@@ -236,9 +231,7 @@ def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> It
         yield Relation(((count, 1.0), *since), -math.inf, k - 1.0)
 
 
-def _same(
-    cells: dict[Count, Cell], relations: Sequence[Relation]
-) -> tuple[dict[Count, Count], list[Relation]]:
+def _same(cells: dict[Count, Cell], relations: Sequence[Relation]) -> tuple[dict[Count, Count], list[Relation]]:
     """Counts that differ by a shown 0 are one count, and shown alike.
 
     Returns:

@@ -20,13 +20,7 @@ from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_calibration import calibration, calibration_alt
 from analysis.report.masking import NOT_APPLICABLE, Masked
 from analysis.report.study_data import StudyData
-from analysis.report.words import (
-    estimate_texts,
-    of_model,
-    outcomes_and_models,
-    row_labels,
-    side_by_side,
-)
+from analysis.report.words import estimate_texts, of_model, outcomes_and_models, row_labels, side_by_side
 from analysis.risk import auc_at, brier_score, calibration_by_group, observed_expected
 
 # The most people whose risk is predicted: each needs the hazards of every event time.
@@ -77,10 +71,14 @@ def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[p
     at = horizon_years(complete, data.study.horizon_years)
     # One ECG a person, and time since the ECG whatever the scale of the Cox models.
     known = followed(complete, data.study) | {
-        "exposure": data.study.exposure, "unit": "years", "unit_value": at, "ties": "",
-        "n_dropped_missing": len(table) - len(complete), "se_type": "",
+        "exposure": data.study.exposure,
+        "unit": "years",
+        "unit_value": at,
+        "ties": "",
+        "n_dropped_missing": len(table) - len(complete),
+        "se_type": "",
         "time_scale": FOLLOW_UP_TIME,
-    }  # fmt: skip
+    }
     try:
         base = without_constant_sex(_BASE, complete)
         predicted = _held_out(complete, base, at, data.study.seed)
@@ -93,9 +91,7 @@ def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[p
 def _held_out(table: pd.DataFrame, base: Model, at: float, seed: int) -> pd.DataFrame:
     """Predict everybody's risk, or that of a sample, by models fitted to the other half."""
     if at <= 0:
-        raise TableRefused(
-            f"fewer than {_FEWEST_AT_RISK} people are followed, expected more for absolute risks"
-        )
+        raise TableRefused(f"fewer than {_FEWEST_AT_RISK} people are followed, expected more for absolute risks")
     models = {_WITHOUT: base.covariates, _WITH: ("exposure", *base.covariates)}
     rng = np.random.default_rng(seed)
     fold = rng.permutation(np.arange(len(table)) % _FOLDS)
@@ -115,42 +111,46 @@ def _risk(
     """Cause-specific models of the outcome and of death combined (Benichou and Gail 1990)."""
     fits = {
         cause: fit_cox(
-            others.assign(event=others["status_code"] == cause), duration="years", event="event",
+            others.assign(event=others["status_code"] == cause),
+            duration="years",
+            event="event",
             covariates=list(covariates),
         )
         for cause in (1, 2)
-    }  # fmt: skip
+    }
     return np.asarray(cumulative_incidences(fits, own, [at])[0, :, 0])
 
 
-def _accuracy(
-    table: pd.DataFrame, at: float, known: dict[str, Any], words: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    options: dict[str, Any] = {
-        "duration": "years", "event": "status_code", "risk": list(words), "at": at,
-    }  # fmt: skip
+def _accuracy(table: pd.DataFrame, at: float, known: dict[str, Any], words: Mapping[str, str]) -> list[dict[str, Any]]:
+    options: dict[str, Any] = {"duration": "years", "event": "status_code", "risk": list(words), "at": at}
     auc, brier = auc_at(table, **options), brier_score(table, **options)
     ratio = observed_expected(table, **options)
-    known = known | {"n_people": len(table), "n_ecgs": len(table), "n_events": auc.n_events,
-                     "se_type": _INFLUENCE}  # fmt: skip
+    known = known | {"n_people": len(table), "n_ecgs": len(table), "n_events": auc.n_events, "se_type": _INFLUENCE}
     rows = []
     for measure, found, name in ((_AUC, auc, "auc"), (_BRIER, brier, "brier")):
         for row in found.estimates.to_dict("records"):
-            values = {"estimate": row[name], "se": row["se"], "lo": row[f"{name}_lo"],
-                      "hi": row[f"{name}_hi"]}  # fmt: skip
+            values = {"estimate": row[name], "se": row["se"], "lo": row[f"{name}_lo"], "hi": row[f"{name}_hi"]}
             rows.append(_row(measure, words[row["model"]], known, values))
         # Without a P value: one model is nested in the other, and the likelihood ratio is the test.
         last = found.differences.iloc[-1]
-        values = {"estimate": -last["difference"], "se": last["se"], "lo": -last["difference_hi"],
-                  "hi": -last["difference_lo"]}  # fmt: skip
+        values = {
+            "estimate": -last["difference"],
+            "se": last["se"],
+            "lo": -last["difference_hi"],
+            "hi": -last["difference_lo"],
+        }
         rows.append(_row(f"{measure}{_GAIN}", "difference", known, values))
     known = known | {"se_type": _OF_AALEN_JOHANSEN}
     for row in ratio.estimates.to_dict("records"):
         values = {"estimate": row["ratio"], "lo": row["ratio_lo"], "hi": row["ratio_hi"]}
         rows.append(_row(_RATIO, words[row["model"]], known, values))
     first = ratio.estimates.iloc[0]
-    values = {"estimate": first["observed"], "se": first["observed_se"],
-              "lo": first["observed_lo"], "hi": first["observed_hi"]}  # fmt: skip
+    values = {
+        "estimate": first["observed"],
+        "se": first["observed_se"],
+        "lo": first["observed_lo"],
+        "hi": first["observed_hi"],
+    }
     return [*rows, _row(_INCIDENCE, "", known | {"precision": "share"}, values)]
 
 
@@ -160,16 +160,19 @@ def _row(measure: str, model: str, known: dict[str, Any], values: dict[str, Any]
 
 
 def _tenths(table: pd.DataFrame, at: float) -> pd.DataFrame:
-    found = calibration_by_group(
-        table, duration="years", event="status_code", risk=_WITH, at=at
-    ).estimates
+    found = calibration_by_group(table, duration="years", event="status_code", risk=_WITH, at=at).estimates
     return pd.DataFrame(
         {
-            "horizon_years": at, "group": found["group"], "n_people": found["n"],
-            "n_events": found["n_events"], "predicted": found["expected"],
-            "observed": found["observed"], "lo": found["observed_lo"], "hi": found["observed_hi"],
+            "horizon_years": at,
+            "group": found["group"],
+            "n_people": found["n"],
+            "n_events": found["n_events"],
+            "predicted": found["expected"],
+            "observed": found["observed"],
+            "lo": found["observed_lo"],
+            "hi": found["observed_hi"],
         }
-    )  # fmt: skip
+    )
 
 
 def _tenths_aggregate(tenths: list[pd.DataFrame]) -> Aggregate:
@@ -193,8 +196,9 @@ def _tenths_aggregate(tenths: list[pd.DataFrame]) -> Aggregate:
     names = [column.name for column in columns]
     table = pd.concat(tenths)[names] if tenths else pd.DataFrame(columns=names)
     table = table.reset_index(drop=True)
-    return Aggregate("calibration", table, columns, together=("outcome", "model_id"),
-                     counts=meanings.calibration(table))  # fmt: skip
+    return Aggregate(
+        "calibration", table, columns, together=("outcome", "model_id"), counts=meanings.calibration(table)
+    )
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -204,13 +208,15 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     labels = row_labels(found, about)
     rows = found.rows.assign(
-        **labels, text=estimate_texts(found, 4), People=found.shown("n_people"),
-        Events=found.shown("n_events"), Measure=found.rows["measure"].str.removesuffix(_GAIN),
+        **labels,
+        text=estimate_texts(found, 4),
+        People=found.shown("n_people"),
+        Events=found.shown("n_events"),
+        Measure=found.rows["measure"].str.removesuffix(_GAIN),
         Horizon=[f"{value:.3g}" if value else NOT_APPLICABLE for value in found.rows["unit_value"]],
         Model=found.rows["adjustment"].str.replace("exposure", about.exposure_name),
-    )  # fmt: skip
-    cells = side_by_side(rows, by=[*labels, "Horizon", "People", "Events", "Measure"],
-                         over="Model", values=["text"])  # fmt: skip
+    )
+    cells = side_by_side(rows, by=[*labels, "Horizon", "People", "Events", "Measure"], over="Model", values=["text"])
     cells = cells.rename(columns={"Horizon": "Horizon, years", "": "Observed"})
     notes = (
         "Risks combine cause-specific Cox models of the outcome and of death (Benichou and Gail "
@@ -223,13 +229,10 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "What the ECG adds. One ECG a person, time since the index ECG; errors take people as "
         "independent.",
     )
-    table = ReadTable("absolute_risk", "Accuracy of predicted absolute risk", cells,
-                      len(labels) + 1, notes)  # fmt: skip
+    table = ReadTable("absolute_risk", "Accuracy of predicted absolute risk", cells, len(labels) + 1, notes)
     tenths = masked["calibration"]
     figures = [
-        figure
-        for one in outcomes_and_models(tenths, about)
-        if (figure := _figure(tenths, about, *one)) is not None
+        figure for one in outcomes_and_models(tenths, about) if (figure := _figure(tenths, about, *one)) is not None
     ]
     return Section("absolute_risk", "Absolute risk", (), (table, *figures))
 
@@ -243,6 +246,10 @@ def _figure(tenths: Masked, about: About, outcome: str, model: str, key: str) ->
     words = f"{about.outcomes[outcome]}{of_model(model)}"
     title = f"Calibration of the {at:.3g}-year risk of {words}, held-out people"
     options: dict[str, Any] = {"horizon_years": at, "title": ""}
-    return ReadFigure(f"calibration{key}", title, calibration_alt(rows, **options),
-                      calibration(rows, **options),
-                      ("Tenths of predicted risk; those with few events are hidden.",))  # fmt: skip
+    return ReadFigure(
+        f"calibration{key}",
+        title,
+        calibration_alt(rows, **options),
+        calibration(rows, **options),
+        ("Tenths of predicted risk; those with few events are hidden.",),
+    )

@@ -93,9 +93,15 @@ def _with_demographics_only(table: pd.DataFrame) -> pd.DataFrame:
     """Add the index that a linear model of the predicted mass gives from age, sex and BMI alone."""
     male = (table["sex"] == "male").astype(float)
     x = np.column_stack(
-        [np.ones(len(table)), male, table["age_years"], table["bmi_kg_m2"],
-         male * table["age_years"], male * table["bmi_kg_m2"]]
-    )  # fmt: skip
+        [
+            np.ones(len(table)),
+            male,
+            table["age_years"],
+            table["bmi_kg_m2"],
+            male * table["age_years"],
+            male * table["bmi_kg_m2"],
+        ]
+    )
     y = table["mass_g"].to_numpy(dtype=float)
     known = np.isfinite(y) & np.isfinite(x).all(axis=1)
     made = np.full(len(table), np.nan)
@@ -104,9 +110,7 @@ def _with_demographics_only(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(demographics_only_g_m2=made / table["bsa_m2"].to_numpy(dtype=float))
 
 
-def _compared(
-    table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Comparison]
-) -> list[dict[str, Any]]:
+def _compared(table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Comparison]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     bases: dict[str, _Fitted] = {}
     for one in comparisons:
@@ -135,21 +139,25 @@ def _fitted(table: pd.DataFrame, data: StudyData, covariates: Sequence[str | Cov
 
 def _of_c(fitted: _Fitted) -> dict[str, Any]:
     found = fitted.c
-    return {"measure": C, "estimate": found.c, "se": found.se, "lo": found.lo, "hi": found.hi,
-            "se_type": _JACKKNIFE}  # fmt: skip
+    return {"measure": C, "estimate": found.c, "se": found.se, "lo": found.lo, "hi": found.hi, "se_type": _JACKKNIFE}
 
 
 def _delta(larger: _Fitted, smaller: _Fitted) -> dict[str, Any]:
     found = delta_concordance(larger.fit, smaller.fit, known=(larger.c, smaller.c))
-    return {"measure": DELTA, "estimate": found.difference, "se": found.se, "lo": found.lo,
-            "hi": found.hi, "se_type": _JACKKNIFE}  # fmt: skip
+    return {
+        "measure": DELTA,
+        "estimate": found.difference,
+        "se": found.se,
+        "lo": found.lo,
+        "hi": found.hi,
+        "se_type": _JACKKNIFE,
+    }
 
 
 def _test(larger: _Fitted, smaller: _Fitted, marker: str) -> dict[str, Any]:
     test = added_terms_test(larger.fit, smaller.fit, [marker])
     measure = WALD if larger.fit.robust else LIKELIHOOD
-    return {"measure": measure, "estimate": float(test.chi2), "p": float(test.p),
-            "unit": f"{test.df} df"}  # fmt: skip
+    return {"measure": measure, "estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -180,24 +188,26 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 def _cells(found: Masked, about: About) -> tuple[pd.DataFrame, bool]:
     """One row a comparison, and whether the test is Wald's."""
     labels, counts = row_labels(found, about), row_counts(found, about)
-    rows = found.rows.assign(
-        **labels, **counts, text=estimate_texts(found, 3), P=p_texts(found)
-    )  # fmt: skip
+    rows = found.rows.assign(**labels, **counts, text=estimate_texts(found, 3), P=p_texts(found))
     is_wald = bool((rows["measure"] == WALD).any())
     keys = [*labels, "contrast", "adjustment"]
     keyed = {
-        measure: rows[rows["measure"] == measure].set_index(keys)
-        for measure in (C, WALD if is_wald else LIKELIHOOD)
+        measure: rows[rows["measure"] == measure].set_index(keys) for measure in (C, WALD if is_wald else LIKELIHOOD)
     }
     lines = []
     for row in rows[rows["measure"] == DELTA].to_dict("records"):
         key = tuple(row[name] for name in keys)
         without = (*key[:-2], _WITHOUT, key[-1])
         lines.append(
-            [*key, *(row[name] for name in counts), keyed[C]["text"].get(without, "–"),
-             keyed[C]["text"].get(key, "–"), row["text"],
-             keyed[WALD if is_wald else LIKELIHOOD]["P"].get(key, "–")]
-        )  # fmt: skip
+            [
+                *key,
+                *(row[name] for name in counts),
+                keyed[C]["text"].get(without, "–"),
+                keyed[C]["text"].get(key, "–"),
+                row["text"],
+                keyed[WALD if is_wald else LIKELIHOOD]["P"].get(key, "–"),
+            ]
+        )
     test = "P (Wald)" if is_wald else "P (likelihood ratio)"
     titles = [*labels, "Added", "To", *counts, "C without", "C with", "Difference in C", test]
     return pd.DataFrame(lines, columns=titles), is_wald

@@ -48,12 +48,7 @@ _NUMBERS: Final = {
     "mass_g": "LV mass from the ECG, g",
     "index_g_m2": "LV mass index from the ECG, g/m2",
 }
-_CATEGORIES: Final = {
-    "sex": "Sex",
-    "age_band": "Age band, years",
-    "region": "Region",
-    "ethnicity": "Ethnicity",
-}
+_CATEGORIES: Final = {"sex": "Sex", "age_band": "Age band, years", "region": "Region", "ethnicity": "Ethnicity"}
 _MISSING: Final = "missing"
 _QUANTILES: Final = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95}
 
@@ -66,11 +61,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
         _BY_LVH: people["lvh_group"].fillna(_BY_LVH.groups[-1]),
         _BY_QUARTILE: quartile.astype(object).fillna(_BY_QUARTILE.groups[-1]),
     }
-    return [
-        one
-        for table, group in grouped.items()
-        for one in _aggregates(data, people.assign(group=group), table)
-    ]
+    return [one for table, group in grouped.items() for one in _aggregates(data, people.assign(group=group), table)]
 
 
 def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Aggregate]:
@@ -80,8 +71,7 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
     rows, counts = [], []
     for group in (EVERYBODY, *table.groups):
         part = people if group == EVERYBODY else people[people["group"] == group]
-        rows += [_number(part, group, name, words) for name, words in numbers.items()
-                 if name in people]  # fmt: skip
+        rows += [_number(part, group, name, words) for name, words in numbers.items() if name in people]
         for name, words in categories.items():
             if name in people:
                 counts += _levels(people[name], part[name], group, words)
@@ -91,28 +81,32 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
 def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, Any]:
     values = part[name].astype(float)
     known = values.dropna()
-    lowest, low, middle, high, highest = (
-        known.quantile([0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else [np.nan] * 5
-    )
+    lowest, low, middle, high, highest = known.quantile([0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else [np.nan] * 5
     return {
-        "variable": words, "group": group, "n_people": len(part), "n_known": len(known),
-        "n_missing": len(part) - len(known), "mean": known.mean(), "sd": known.std(ddof=1),
-        "p5": lowest, "q1": low, "median": middle, "q3": high, "p95": highest,
-    }  # fmt: skip
+        "variable": words,
+        "group": group,
+        "n_people": len(part),
+        "n_known": len(known),
+        "n_missing": len(part) - len(known),
+        "mean": known.mean(),
+        "sd": known.std(ddof=1),
+        "p5": lowest,
+        "q1": low,
+        "median": middle,
+        "q3": high,
+        "p95": highest,
+    }
 
 
-def _levels(
-    everybody: pd.Series[Any], part: pd.Series[Any], group: str, words: str
-) -> list[dict[str, Any]]:
+def _levels(everybody: pd.Series[Any], part: pd.Series[Any], group: str, words: str) -> list[dict[str, Any]]:
     """Counts of the levels of a category; a level is listed for all groups."""
     known = _words(everybody)
     found = _words(part).value_counts()
     levels = [*levels_in_order(set(known) - {_MISSING}), _MISSING]
     return [
-        {"variable": words, "level": level, "group": group, "n_group": len(part),
-         "n_people": int(found.get(level, 0))}
+        {"variable": words, "level": level, "group": group, "n_group": len(part), "n_people": int(found.get(level, 0))}
         for level in levels
-    ]  # fmt: skip
+    ]
 
 
 def _words(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -124,19 +118,25 @@ def _words(values: pd.Series[Any]) -> pd.Series[Any]:
 
 def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
     statistics = {
-        "mean": "mean", "sd": "standard deviation, n - 1", "p5": "5th percentile",
-        "q1": "25th percentile", "median": "median", "q3": "75th percentile",
+        "mean": "mean",
+        "sd": "standard deviation, n - 1",
+        "p5": "5th percentile",
+        "q1": "25th percentile",
+        "median": "median",
+        "q3": "75th percentile",
         "p95": "95th percentile",
-    }  # fmt: skip
+    }
     columns = (
         label("variable", "with its unit"),
         label("group", "everybody, or of the classification"),
         count("n_people", "people of the group"),
         count("n_known", "people with a value"),
         count("n_missing", "people without a value"),
-        *(number(name, text, "n_known", told=Told.MEAN, quantile=_QUANTILES.get(name))
-          for name, text in statistics.items()),
-    )  # fmt: skip
+        *(
+            number(name, text, "n_known", told=Told.MEAN, quantile=_QUANTILES.get(name))
+            for name, text in statistics.items()
+        ),
+    )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
     return Aggregate(f"{key}_numbers", table, columns, counts=meanings.baseline_numbers(table))
 
@@ -158,18 +158,16 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     if "baseline_numbers" not in masked or "baseline_counts" not in masked:
         return None
     lvh = f"LVH: predicted index above the limit of the sex ({about.lvh_preset})."
-    cut = (
-        f"Quartiles of the {about.exposure_name} are cut within sex; otherwise a quartile would "
-        "mostly be a sex."
-    )
+    cut = f"Quartiles of the {about.exposure_name} are cut within sex; otherwise a quartile would mostly be a sex."
     titles = {
         _BY_LVH: ("People by predicted LVH", lvh),
         _BY_QUARTILE: (f"People by quartile of the {about.exposure_name}, cut within sex", cut),
     }
     items = tuple(
         _read_table(masked, table, title, note)
-        for table, (title, note) in titles.items() if f"{table.key}_numbers" in masked
-    )  # fmt: skip
+        for table, (title, note) in titles.items()
+        if f"{table.key}_numbers" in masked
+    )
     return Section("baseline", "Who they are", items=items)
 
 
@@ -177,8 +175,7 @@ def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: s
     numbers, counts = masked[f"{table.key}_numbers"], masked[f"{table.key}_counts"]
     groups = [g for g in (EVERYBODY, *table.groups) if _is_there(numbers, g)]
     head = _head(numbers, groups)
-    lines = [*_number_lines(numbers, groups, table.compared),
-             *_count_lines(counts, groups, table.compared)]  # fmt: skip
+    lines = [*_number_lines(numbers, groups, table.compared), *_count_lines(counts, groups, table.compared)]
     titles = ["Characteristic", "", *(head[g] for g in groups), "Standardised difference"]
     cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
     cells.columns = pd.Index(titles)
@@ -213,8 +210,7 @@ def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str])
         means = [HIDDEN if hidden.loc[g, "mean"] else _spread(own.loc[g]) for g in groups]
         middles = [HIDDEN if hidden.loc[g, "median"] else _middle(own.loc[g]) for g in groups]
         blank = missing[numbers.rows["variable"] == variable].set_axis(own.index)
-        lines.append([sentence(variable), "mean (SD)", *means,
-                      _difference_of_means(own, hidden, compared)])  # fmt: skip
+        lines.append([sentence(variable), "mean (SD)", *means, _difference_of_means(own, hidden, compared)])
         lines.append(["", "median [quartiles]", *middles, ""])
         if any(blank[g] != "0" for g in groups):
             lines.append(["", "missing", *(blank[g] for g in groups), ""])

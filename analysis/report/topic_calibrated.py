@@ -13,13 +13,7 @@ from analysis.measurement_error import CalibratedExposure, calibrate_exposure
 from analysis.outcome_models import models_of, without_constant_sex
 from analysis.outcome_rows import cluster_of, complete_rows, followed, time_columns
 from analysis.report import meanings
-from analysis.report.aggregates import (
-    Aggregate,
-    count,
-    label,
-    result,
-    results,
-)
+from analysis.report.aggregates import Aggregate, count, label, result, results
 from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
@@ -55,9 +49,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     ]
 
 
-def _calibrated(
-    data: StudyData,
-) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[str, ...]]:
+def _calibrated(data: StudyData) -> tuple[list[dict[str, Any]], dict[str, Any], tuple[str, ...]]:
     """Both hazard ratios, how many people have a CMR, and the assumptions."""
     study, outcome = data.study, data.study.primary_outcome
     table = _with_cmr(data, data.analysed(outcome))
@@ -65,22 +57,37 @@ def _calibrated(
     complete = complete.reset_index(drop=True)
     model = without_constant_sex(models_of(study)[1], complete)
     known = followed(complete, study) | {
-        **data.keys(outcome), "exposure": study.exposure, "contrast": "per 10",
-        "unit": "g/m2", "unit_value": 10.0, "model": 2, "adjustment": model.adjustment,
+        **data.keys(outcome),
+        "exposure": study.exposure,
+        "contrast": "per 10",
+        "unit": "g/m2",
+        "unit_value": 10.0,
+        "model": 2,
+        "adjustment": model.adjustment,
         "n_dropped_missing": len(table) - len(complete),
-    }  # fmt: skip
+    }
     measured = complete.loc[complete["lvmi_cmr_g_m2"].notna(), "participant_id"].nunique()
     people = {
-        "outcome": outcome, "model_id": data.model_id, "n_people": known["n_people"],
-        "n_cmr": measured, "n_no_cmr": known["n_people"] - measured,
-    }  # fmt: skip
+        "outcome": outcome,
+        "model_id": data.model_id,
+        "n_people": known["n_people"],
+        "n_cmr": measured,
+        "n_no_cmr": known["n_people"] - measured,
+    }
     draws = min(study.bootstrap, max(FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // max(len(complete), 1)))
     try:
         found = calibrate_exposure(
-            complete, exposure="exposure", reference="lvmi_cmr_g_m2", event="event",
-            seed=study.seed, covariates=list(model.covariates), unit=10.0, n_bootstrap=draws,
-            person=cluster_of(complete, study), **time_columns(study),
-        )  # fmt: skip
+            complete,
+            exposure="exposure",
+            reference="lvmi_cmr_g_m2",
+            event="event",
+            seed=study.seed,
+            covariates=list(model.covariates),
+            unit=10.0,
+            n_bootstrap=draws,
+            person=cluster_of(complete, study),
+            **time_columns(study),
+        )
     except TableRefused as error:
         empty = result("calibrated", _CALIBRATED, **known, warnings=str(error))
         return [empty], people, ()
@@ -94,9 +101,17 @@ def _rows(found: CalibratedExposure, known: dict[str, Any]) -> list[dict[str, An
     for row in found.estimates.to_dict("records"):
         # The naive errors are the Cox model's, the others of the bootstrap.
         own = known | {"se_type": errors if row["exposure"] == "naive" else bootstrap}
-        rows.append(result("calibrated", f"hazard ratio, {row['exposure']}", **own,
-                           estimate=row["hr"], se=row["se"], lo=row["hr_lo"],
-                           hi=row["hr_hi"]))  # fmt: skip
+        rows.append(
+            result(
+                "calibrated",
+                f"hazard ratio, {row['exposure']}",
+                **own,
+                estimate=row["hr"],
+                se=row["se"],
+                lo=row["hr_lo"],
+                hi=row["hr_hi"],
+            )
+        )
     return rows
 
 
@@ -145,9 +160,13 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "People with CMR": rows["model_id"].map(with_cmr),
     }
     notes = masked["calibrated"].rows["assumption"].tolist() if "calibrated" in masked else []
-    table = ReadTable("calibrated", "Hazard ratio corrected for the error of the prediction",
-                      pd.DataFrame(cells).reset_index(drop=True), len(labels) + 1,
-                      tuple(notes))  # fmt: skip
+    table = ReadTable(
+        "calibrated",
+        "Hazard ratio corrected for the error of the prediction",
+        pd.DataFrame(cells).reset_index(drop=True),
+        len(labels) + 1,
+        tuple(notes),
+    )
     paragraph = (
         "Regression calibration: CMR index regressed on predicted index and the same covariates "
         "where both are known, expected for everybody, and the Cox model fitted to that; both "

@@ -23,41 +23,16 @@ from analysis.report.figures_cmr import (
 )
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr_agreement import (
-    INDEX,
-    MASS,
-    agreement_rows,
-    agreement_tables,
-    estimate_of,
-)
+from analysis.report.topic_cmr_agreement import INDEX, MASS, agreement_rows, agreement_tables, estimate_of
 from analysis.report.topic_cmr_body_size import body_size_rows, body_size_tables
 from analysis.report.topic_cmr_discrimination import AGAINST_CORNELL, AUROC, discrimination
-from analysis.report.topic_cmr_drawn import (
-    BLAND_ALTMAN,
-    PREDICTED_MEASURED,
-    hexagons,
-    roc_aggregate,
-)
-from analysis.report.topic_cmr_lvh import (
-    ALL_PAIRS,
-    ALL_THREE,
-    lvh_counts,
-)
+from analysis.report.topic_cmr_drawn import BLAND_ALTMAN, PREDICTED_MEASURED, hexagons, roc_aggregate
+from analysis.report.topic_cmr_lvh import ALL_PAIRS, ALL_THREE, lvh_counts
 from analysis.report.topic_cmr_lvh_tables import lvh_tables, paper_table
-from analysis.report.topic_cmr_pairs import (
-    BEFORE,
-    Group,
-    cmr_pairs,
-    flow_aggregate,
-    groups_of,
-    main_pairs,
-    people_of,
-)
+from analysis.report.topic_cmr_pairs import BEFORE, Group, cmr_pairs, flow_aggregate, groups_of, main_pairs, people_of
 
 FEW_WITH_LVH: Final = 100
-NO_RULES: Final = (
-    "The three ECG rules are not measured in these pairs: there is no comparison with them."
-)
+NO_RULES: Final = "The three ECG rules are not measured in these pairs: there is no comparison with them."
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
@@ -67,9 +42,12 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     pairs = cmr_pairs(data)
     groups, main = groups_of(data, pairs), main_pairs(data, pairs)
     return [
-        flow_aggregate(data, pairs), lvh_counts(data, groups), hexagons(data, main),
-        roc_aggregate(data, main), _results(data, groups),
-    ]  # fmt: skip
+        flow_aggregate(data, pairs),
+        lvh_counts(data, groups),
+        hexagons(data, main),
+        roc_aggregate(data, main),
+        _results(data, groups),
+    ]
 
 
 def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
@@ -81,9 +59,11 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     described = [
         meanings.Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="")
         for who, row in zip(people, rows, strict=True)
-    ]  # fmt: skip
-    with_lvh = [meanings_cmr.with_lvh(who) if row["n_events"] is not None else None
-                for who, row in zip(people, rows, strict=True)]  # fmt: skip
+    ]
+    with_lvh = [
+        meanings_cmr.with_lvh(who) if row["n_events"] is not None else None
+        for who, row in zip(people, rows, strict=True)
+    ]
     counts = meanings.results(described, one_ecg_each=True) | {"n_events": with_lvh}
     return replace(results("cmr", rows, counts), coarse=coarse)
 
@@ -113,20 +93,24 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     counts, found = masked["cmr_lvh"], masked["results_cmr"]
     items: tuple[ReadTable | ReadFigure, ...] = (
-        _flow_table(flow), paper_table(found), *agreement_tables(found),
-        *_mass_figures(masked, about), *body_size_tables(found), *lvh_tables(counts, found),
+        _flow_table(flow),
+        paper_table(found),
+        *agreement_tables(found),
+        *_mass_figures(masked, about),
+        *body_size_tables(found),
+        *lvh_tables(counts, found),
         *_roc_figure(masked),
-    )  # fmt: skip
-    return Section(
-        "cmr", "Against CMR", _paragraphs(masked, about), items, _warnings(masked, about)
     )
+    return Section("cmr", "Against CMR", _paragraphs(masked, about), items, _warnings(masked, about))
 
 
 def _flow_table(flow: Masked) -> ReadTable:
     cells = pd.DataFrame({"People": flow.rows["step"], "Number": flow.shown("n_people")})
     cells["People"] = [text[0].upper() + text[1:] for text in cells["People"]]
-    notes = ("The first row is the sum of the others. A usable ECG has a predicted mass and none "
-             "of the quality flags that the study excludes.",)  # fmt: skip
+    notes = (
+        "The first row is the sum of the others. A usable ECG has a predicted mass and none "
+        "of the quality flags that the study excludes.",
+    )
     return ReadTable("cmr_flow", "People with CMR", cells, 1, notes)
 
 
@@ -182,8 +166,7 @@ def _value(found: Masked, measure: str) -> float:
 
 def _mass_figures(masked: Mapping[str, Masked], about: About) -> list[ReadFigure]:
     bins, found = masked["cmr_hexagons"].rows, masked["results_cmr"]
-    note = (f"Hexagons of fewer than {max(about.k, 1)} people are not drawn; lines are fitted to "
-            "everybody.",)  # fmt: skip
+    note = (f"Hexagons of fewer than {max(about.k, 1)} people are not drawn; lines are fitted to everybody.",)
     made = []
     rows = bins[bins["figure"] == PREDICTED_MEASURED]
     if len(rows):
@@ -199,8 +182,7 @@ def _mass_figures(masked: Mapping[str, Masked], about: About) -> list[ReadFigure
         bias, lower, upper = (_value(found, name) for name in names)
         drawn = bland_altman(rows, bias=bias, lower=lower, upper=upper)
         alt = bland_altman_alt(rows, bias=bias, lower=lower, upper=upper)
-        made.append(ReadFigure("cmr_bland_altman", "Difference of predicted and measured LV mass",
-                               alt, drawn, note))  # fmt: skip
+        made.append(ReadFigure("cmr_bland_altman", "Difference of predicted and measured LV mass", alt, drawn, note))
     return made
 
 
@@ -228,5 +210,4 @@ def _roc_figure(masked: Mapping[str, Masked]) -> list[ReadFigure]:
         "come; straight lines join these points. Yes/no markers are points, from the counts as "
         f"shown. People: {population}.",
     )
-    return [ReadFigure("cmr_roc", "ROC of LVH by CMR", roc_alt(curves, points),
-                       roc(curves, points), notes)]  # fmt: skip
+    return [ReadFigure("cmr_roc", "ROC of LVH by CMR", roc_alt(curves, points), roc(curves, points), notes)]

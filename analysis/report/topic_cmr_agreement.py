@@ -8,13 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.agreement import (
-    MEASURES,
-    PROPORTIONAL_BIAS_REMARK,
-    agreement,
-    deming_regression,
-    passing_bablok,
-)
+from analysis.agreement import MEASURES, PROPORTIONAL_BIAS_REMARK, agreement, deming_regression, passing_bablok
 from analysis.columns import TableRefused
 from analysis.report.aggregates import result
 from analysis.report.document import ReadTable
@@ -75,10 +69,7 @@ class Quantity:
 def quantities(data: StudyData) -> tuple[Quantity, Quantity]:
     """Return mass and index, with the study's columns of predictions."""
     mass, index = data.study.mass_column, data.study.index_column
-    return (
-        Quantity(MASS, mass, *_COLUMNS[MASS], UNITS[MASS]),
-        Quantity(INDEX, index, *_COLUMNS[INDEX], UNITS[INDEX]),
-    )
+    return (Quantity(MASS, mass, *_COLUMNS[MASS], UNITS[MASS]), Quantity(INDEX, index, *_COLUMNS[INDEX], UNITS[INDEX]))
 
 
 def agreement_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -102,34 +93,48 @@ def _agreement(one: Quantity, group: Group) -> list[dict[str, Any]]:
     by = [group.strata] if group.strata else []
     table = group.people[[one.predicted, one.measured, *by]].dropna()
     try:
-        found = agreement(
-            table, predicted=one.predicted, reference=one.measured, by=by, unit=one.unit
-        )
+        found = agreement(table, predicted=one.predicted, reference=one.measured, by=by, unit=one.unit)
     except TableRefused:
         return []
     return [
         result(
-            "cmr", row["measure"], exposure=one.exposure, contrast=one.words, unit=row["unit"],
-            strata=group.strata, level=row[group.strata] if by else "", n_people=int(row["n"]),
-            n_ecgs=int(row["n"]), estimate=row["estimate"], se=row["se"], lo=row["lo"],
-            hi=row["hi"], p=row["p"], warnings=NOT_DEFINED if pd.isna(row["estimate"]) else "",
+            "cmr",
+            row["measure"],
+            exposure=one.exposure,
+            contrast=one.words,
+            unit=row["unit"],
+            strata=group.strata,
+            level=row[group.strata] if by else "",
+            n_people=int(row["n"]),
+            n_ecgs=int(row["n"]),
+            estimate=row["estimate"],
+            se=row["se"],
+            lo=row["lo"],
+            hi=row["hi"],
+            p=row["p"],
+            warnings=NOT_DEFINED if pd.isna(row["estimate"]) else "",
             precision="mean" if row["measure"] in _MEANS else "",
         )
-        for row in found.estimates.to_dict("records") if row["measure"] in MEASURES
-    ]  # fmt: skip
+        for row in found.estimates.to_dict("records")
+        if row["measure"] in MEASURES
+    ]
 
 
-def _structural(
-    one: Quantity, people: pd.DataFrame, strata: str, level: str
-) -> list[dict[str, Any]]:
+def _structural(one: Quantity, people: pd.DataFrame, strata: str, level: str) -> list[dict[str, Any]]:
     """Lines of one group; a group that is too small for them has rows without an estimate.
 
     Else the group that lacks a row, among others that have one, would be known to be small.
     """
     table = people[[one.predicted, one.measured]].dropna()
     x, y, n = one.predicted, one.measured, len(table)
-    known = {"exposure": one.exposure, "contrast": one.words, "strata": strata, "level": level,
-             "n_people": n, "n_ecgs": n}  # fmt: skip
+    known = {
+        "exposure": one.exposure,
+        "contrast": one.words,
+        "strata": strata,
+        "level": level,
+        "n_people": n,
+        "n_ecgs": n,
+    }
     rows = []
     for method in _STRUCTURAL:
         if method == "passing-bablok" and n > MOST_FOR_PASSING_BABLOK:
@@ -152,11 +157,15 @@ def _line(method: str, table: pd.DataFrame, x: str, y: str) -> dict[str, dict[st
         return {}
     return {
         row["term"]: {
-            "estimate": row["estimate"], "se": row["se"], "lo": row["lo"], "hi": row["hi"],
-            "se_type": se_type, "warnings": "not for recalibration",
+            "estimate": row["estimate"],
+            "se": row["se"],
+            "lo": row["lo"],
+            "hi": row["hi"],
+            "se_type": se_type,
+            "warnings": "not for recalibration",
         }
         for row in line.estimates.to_dict("records")
-    }  # fmt: skip
+    }
 
 
 def estimate_of(
@@ -172,13 +181,19 @@ def estimate_of(
         level: of `strata`.
     """
     rows = found.rows
-    own = rows[(rows["measure"] == measure) & (rows["contrast"] == contrast)
-               & (rows["strata"] == strata) & (rows["level"] == level)]  # fmt: skip
+    own = rows[
+        (rows["measure"] == measure)
+        & (rows["contrast"] == contrast)
+        & (rows["strata"] == strata)
+        & (rows["level"] == level)
+    ]
     if not len(own):
         return None
     place = own.index[0]
-    told = {"hidden_estimate": bool(found.hidden.loc[place, "estimate"]),
-            "hidden_p": bool(found.hidden.loc[place, "p"])}  # fmt: skip
+    told = {
+        "hidden_estimate": bool(found.hidden.loc[place, "estimate"]),
+        "hidden_p": bool(found.hidden.loc[place, "p"]),
+    }
     values = {str(name): value for name, value in own.iloc[0].items()}
     return values | told | {"people": found.shown("n_people").loc[place]}
 
@@ -212,12 +227,21 @@ def agreement_tables(found: Masked) -> list[ReadTable]:
         if not levels_of(found, words, "bias"):
             continue
         tables += [
-            ReadTable(f"cmr_errors_{key}", f"Errors of the predicted {words}, {UNITS[words]}",
-                      _cells(found, words, _ERRORS), 2, _ERROR_NOTES),
-            ReadTable(f"cmr_correlation_{key}",
-                      f"Correlation and calibration of the predicted {words}",
-                      _cells(found, words, _LINES), 2, _CALIBRATION_NOTES),
-        ]  # fmt: skip
+            ReadTable(
+                f"cmr_errors_{key}",
+                f"Errors of the predicted {words}, {UNITS[words]}",
+                _cells(found, words, _ERRORS),
+                2,
+                _ERROR_NOTES,
+            ),
+            ReadTable(
+                f"cmr_correlation_{key}",
+                f"Correlation and calibration of the predicted {words}",
+                _cells(found, words, _LINES),
+                2,
+                _CALIBRATION_NOTES,
+            ),
+        ]
     return [*tables, *_structural_table(found)]
 
 
@@ -238,12 +262,14 @@ def _cells(found: Masked, words: str, wanted: Mapping[str, tuple[str, int]]) -> 
         rows = {name: estimate_of(found, name, words, strata, level) for name in wanted}
         first = next(row for row in rows.values() if row is not None)
         lines.append(
-            [STRATA.get(strata, "Everybody"), level, first["people"],
-             *(estimate_cell(rows[name], digits) for name, (_, digits) in wanted.items())]
-        )  # fmt: skip
-    return pd.DataFrame(
-        lines, columns=["Group", "Level", "People", *(head for head, _ in wanted.values())]
-    )
+            [
+                STRATA.get(strata, "Everybody"),
+                level,
+                first["people"],
+                *(estimate_cell(rows[name], digits) for name, (_, digits) in wanted.items()),
+            ]
+        )
+    return pd.DataFrame(lines, columns=["Group", "Level", "People", *(head for head, _ in wanted.values())])
 
 
 def _structural_table(found: Masked) -> list[ReadTable]:
@@ -253,15 +279,20 @@ def _structural_table(found: Masked) -> list[ReadTable]:
         for strata, level in levels_of(found, words, "deming slope"):
             rows = {
                 (method, term): estimate_of(found, f"{method} {term}", words, strata, level)
-                for method in _STRUCTURAL for term in ("intercept", "slope")
-            }  # fmt: skip
+                for method in _STRUCTURAL
+                for term in ("intercept", "slope")
+            }
             slope = rows["deming", "slope"]
             assert slope is not None
             lines.append(
-                [f"{words}, {unit}", STRATA.get(strata, "Everybody"), level, slope["people"],
-                 *(estimate_cell(row, 1 if term == "intercept" else 3)
-                   for (_, term), row in rows.items())]
-            )  # fmt: skip
+                [
+                    f"{words}, {unit}",
+                    STRATA.get(strata, "Everybody"),
+                    level,
+                    slope["people"],
+                    *(estimate_cell(row, 1 if term == "intercept" else 3) for (_, term), row in rows.items()),
+                ]
+            )
     if not lines:
         return []
     terms = [f"{name}: {term}" for name in _STRUCTURAL.values() for term in ("intercept", "slope")]

@@ -17,13 +17,7 @@ from analysis.report.aggregates import result
 from analysis.report.document import ReadTable
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr_agreement import (
-    NOT_DEFINED,
-    estimate_cell,
-    estimate_of,
-    levels_of,
-    p_cell,
-)
+from analysis.report.topic_cmr_agreement import NOT_DEFINED, estimate_cell, estimate_of, levels_of, p_cell
 from analysis.report.topic_cmr_pairs import IMAGED, STRATA, Group
 
 PARTIAL: Final = "partial correlation"
@@ -62,9 +56,14 @@ def body_size_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, A
             continue
         for level, people in group.levels():
             part = own.loc[own.index.intersection(people.index)]
-            told = {"exposure": data.study.mass_column, "adjustment": _ADJUSTED,
-                    "strata": group.strata, "level": level, "n_people": len(part),
-                    "n_ecgs": len(part)}  # fmt: skip
+            told = {
+                "exposure": data.study.mass_column,
+                "adjustment": _ADJUSTED,
+                "strata": group.strata,
+                "level": level,
+                "n_people": len(part),
+                "n_ecgs": len(part),
+            }
             if not group.strata:
                 told["n_dropped_missing"] = len(people) - len(part)
             rows += _rows_of(part, told)
@@ -159,9 +158,7 @@ def _partial_row(table: pd.DataFrame, told: dict[str, Any]) -> dict[str, Any]:
     return result("cmr", PARTIAL, contrast=PREDICTION, unit="1", **found, **told)
 
 
-def _error_rows(
-    name: str, made: Floats, truth: Floats, told: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _error_rows(name: str, made: Floats, truth: Floats, told: dict[str, Any]) -> list[dict[str, Any]]:
     """Mean absolute error and correlation; rows without them where people are too few."""
     table = pd.DataFrame({"made": made, "truth": truth})
     try:
@@ -172,9 +169,9 @@ def _error_rows(
     rows = []
     for measure, unit in (("mae", "g"), ("pearson", "1")):
         row = known.get(measure)
-        numbers = {"warnings": NOT_DEFINED} if row is None else {
-            key: row[key] for key in ("estimate", "se", "lo", "hi")
-        }  # fmt: skip
+        numbers = (
+            {"warnings": NOT_DEFINED} if row is None else {key: row[key] for key in ("estimate", "se", "lo", "hi")}
+        )
         rows.append(result("cmr", measure, contrast=name, unit=unit, **numbers, **told))
     return rows
 
@@ -187,9 +184,15 @@ def _difference_row(name: str, differences: Floats, told: dict[str, Any]) -> dic
     found = stats.ttest_1samp(differences, 0.0)
     lo, hi = found.confidence_interval(0.95)
     return result(
-        "cmr", DIFFERENCE, **known, estimate=float(differences.mean()),
-        se=float(stats.sem(differences)), lo=float(lo), hi=float(hi), p=float(found.pvalue),
-    )  # fmt: skip
+        "cmr",
+        DIFFERENCE,
+        **known,
+        estimate=float(differences.mean()),
+        se=float(stats.sem(differences)),
+        lo=float(lo),
+        hi=float(hi),
+        p=float(found.pvalue),
+    )
 
 
 def body_size_tables(found: Masked) -> list[ReadTable]:
@@ -206,15 +209,25 @@ def _of_everybody(found: Masked) -> ReadTable:
     for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS):
         difference = estimate_of(found, DIFFERENCE, f"{name} against {DEMOGRAPHICS}")
         lines.append(
-            [name[0].upper() + name[1:], partial["people"],
-             estimate_cell(estimate_of(found, "mae", name), 2),
-             estimate_cell(difference, 2), p_cell(difference),
-             estimate_cell(estimate_of(found, "pearson", name), 3),
-             estimate_cell(partial if name == PREDICTION else None, 3)]
-        )  # fmt: skip
-    heads = ["Prediction of LV mass", "People", "Mean absolute error, g",
-             "Difference to no ECG, g", "P", "Pearson's r",
-             f"Partial r given {_ADJUSTED}"]  # fmt: skip
+            [
+                name[0].upper() + name[1:],
+                partial["people"],
+                estimate_cell(estimate_of(found, "mae", name), 2),
+                estimate_cell(difference, 2),
+                p_cell(difference),
+                estimate_cell(estimate_of(found, "pearson", name), 3),
+                estimate_cell(partial if name == PREDICTION else None, 3),
+            ]
+        )
+    heads = [
+        "Prediction of LV mass",
+        "People",
+        "Mean absolute error, g",
+        "Difference to no ECG, g",
+        "P",
+        "Pearson's r",
+        f"Partial r given {_ADJUSTED}",
+    ]
     notes = (
         f"Without ECG: a linear model of the CMR mass on {_ADJUSTED}; the calibrated line is the "
         f"CMR mass on the prediction alone. Both are cross-fitted in {N_FOLDS} folds by person, so "
@@ -234,24 +247,45 @@ def _by_group(found: Masked) -> list[ReadTable]:
         if strata:
             where = (strata, level)
             partial = estimate_of(found, PARTIAL, PREDICTION, *where)
-            difference = estimate_of(
-                found, DIFFERENCE, f"{CALIBRATED} against {DEMOGRAPHICS}", *where
-            )
+            difference = estimate_of(found, DIFFERENCE, f"{CALIBRATED} against {DEMOGRAPHICS}", *where)
             assert partial is not None
             lines.append(
-                [STRATA[strata], level, partial["people"], estimate_cell(partial, 3),
-                 *(estimate_cell(estimate_of(found, "mae", name, *where), 2)
-                   for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS)),
-                 estimate_cell(difference, 2), p_cell(difference)]
-            )  # fmt: skip
+                [
+                    STRATA[strata],
+                    level,
+                    partial["people"],
+                    estimate_cell(partial, 3),
+                    *(
+                        estimate_cell(estimate_of(found, "mae", name, *where), 2)
+                        for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS)
+                    ),
+                    estimate_cell(difference, 2),
+                    p_cell(difference),
+                ]
+            )
     if not lines:
         return []
-    heads = ["Group", "Level", "People", f"Partial r given {_ADJUSTED}",
-             "Mean absolute error, g", "Of the calibrated line, g", "Without ECG, g",
-             "Calibrated less without ECG, g", "P"]  # fmt: skip
+    heads = [
+        "Group",
+        "Level",
+        "People",
+        f"Partial r given {_ADJUSTED}",
+        "Mean absolute error, g",
+        "Of the calibrated line, g",
+        "Without ECG, g",
+        "Calibrated less without ECG, g",
+        "P",
+    ]
     notes = (
         "The lines are those of everybody, fitted to all groups together and judged in each. "
         "Within a sex the partial correlation is given the other three.",
     )
-    return [ReadTable("cmr_body_size_groups", "What the ECG adds against CMR, by group",
-                      pd.DataFrame(lines, columns=heads), 2, notes)]  # fmt: skip
+    return [
+        ReadTable(
+            "cmr_body_size_groups",
+            "What the ECG adds against CMR, by group",
+            pd.DataFrame(lines, columns=heads),
+            2,
+            notes,
+        )
+    ]

@@ -29,13 +29,7 @@ from analysis.report.topic_cmr_lvh import (
     two_by_two,
 )
 from analysis.report.topic_cmr_pairs import ANY_RULE, Group
-from analysis.roc import (
-    auroc,
-    binary_c_statistic,
-    compare_auroc,
-    compare_binary_c_statistic,
-    mcnemar_test,
-)
+from analysis.roc import auroc, binary_c_statistic, compare_auroc, compare_binary_c_statistic, mcnemar_test
 
 C: Final = "binary c-statistic"
 C_DIFFERENCE: Final = "difference in binary c-statistic"
@@ -54,9 +48,7 @@ _DECIMALS: Final = 3
 _RULED: Final = [PREDICTED, ANY_RULE]
 _CONTINUOUS: Final = ["relative_index", "relative_cornell"]
 _LIMITS: Final = {"estimate": "c", "se": "se", "lo": "c_lo", "hi": "c_hi"}
-_DIFFERENCE: Final = {
-    "estimate": "difference", "se": "se", "lo": "difference_lo", "hi": "difference_hi",
-}  # fmt: skip
+_DIFFERENCE: Final = {"estimate": "difference", "se": "se", "lo": "difference_lo", "hi": "difference_hi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +101,8 @@ def _fewest(*counts: int) -> int:
 
 
 def _c_rows(
-    group: Group, known: pd.DataFrame, marker: str, exposure: str, population: str,
-    rounding: MaskingRule | None,
-) -> list[Estimate]:  # fmt: skip
+    group: Group, known: pd.DataFrame, marker: str, exposure: str, population: str, rounding: MaskingRule | None
+) -> list[Estimate]:
     """Binary c-statistics of a marker; with `rounding` those of the rounded counts are shown.
 
     People with LVH of each group are told in `lvh_counts` alone, where they are masked together.
@@ -122,13 +113,17 @@ def _c_rows(
             continue
         counts = two_by_two(own, marker)
         told: dict[str, Any] = {
-            "exposure": exposure, "contrast": YES_NO[marker], "level": level,
+            "exposure": exposure,
+            "contrast": YES_NO[marker],
+            "level": level,
             "strata": on_all_three(group.strata) if population == ALL_THREE else group.strata,
-            "n_people": len(own), "n_ecgs": len(own),
+            "n_people": len(own),
+            "n_ecgs": len(own),
             "n_events": None if group.strata else counts["n_lvh"],
             "n_events_fewest": _fewest(*(counts[name] for name in CELLS)),
-            "se_type": "DeLong", "unit": "1",
-        }  # fmt: skip
+            "se_type": "DeLong",
+            "unit": "1",
+        }
         exact = _c_of(own, marker)
         shown = exact
         if rounding is not None and rounding.on:
@@ -138,9 +133,7 @@ def _c_rows(
     return made
 
 
-def _people_of(
-    numbers: Sequence[int], markers: Sequence[str], rounding: MaskingRule
-) -> pd.DataFrame:
+def _people_of(numbers: Sequence[int], markers: Sequence[str], rounding: MaskingRule) -> pd.DataFrame:
     """Label and markers of as many people as rounded counts have.
 
     Args:
@@ -150,8 +143,7 @@ def _people_of(
         rounding: of the counts.
     """
     rounded = rounding.rounded(pd.Series(numbers)).to_numpy(dtype=int)
-    found = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)] if len(markers) > 1 else [
-        (1.0,), (0.0,)]  # fmt: skip
+    found = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)] if len(markers) > 1 else [(1.0,), (0.0,)]
     kinds = [(one, *both) for one in (1.0, 0.0) for both in found]
     return pd.DataFrame(np.repeat(kinds, rounded, axis=0), columns=[LABEL, *markers])
 
@@ -171,9 +163,7 @@ def _coarse(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _paired_rows(
-    group: Group, complete: pd.DataFrame, column: str, rounding: MaskingRule | None
-) -> list[Estimate]:
+def _paired_rows(group: Group, complete: pd.DataFrame, column: str, rounding: MaskingRule | None) -> list[Estimate]:
     """DeLong's paired test, and McNemar's tests, of the prediction against any ECG rule.
 
     A paired error or P value tells how many people only one marker finds, and so, with the counts
@@ -185,21 +175,28 @@ def _paired_rows(
             continue
         cells = [_combinations(own[own[LABEL] == lvh]) for lvh in (1, 0)]
         told: dict[str, Any] = {
-            "exposure": column, "contrast": AGAINST_RULES, "strata": on_all_three(group.strata),
-            "level": level, "unit": "1", "n_people": len(own), "n_ecgs": len(own),
+            "exposure": column,
+            "contrast": AGAINST_RULES,
+            "strata": on_all_three(group.strata),
+            "level": level,
+            "unit": "1",
+            "n_people": len(own),
+            "n_ecgs": len(own),
             "n_events": None if group.strata else sum(cells[0]),
-        }  # fmt: skip
+        }
         coarse = own
         if rounding is not None and rounding.on:
             coarse = _people_of([*cells[0], *cells[1]], _RULED, rounding)
         in_lvh, in_others = (_fewest(*numbers) for numbers in cells)
         exact, shown = _c_difference(own), _coarse(_c_difference(coarse))
-        row = result("cmr", C_DIFFERENCE, **told, **exact, se_type="DeLong, paired",
-                     n_events_fewest=_fewest(in_lvh, in_others))  # fmt: skip
+        row = result(
+            "cmr", C_DIFFERENCE, **told, **exact, se_type="DeLong, paired", n_events_fewest=_fewest(in_lvh, in_others)
+        )
         made.append(Estimate(row, shown | _told_rounded(rounding)))
         within: tuple[tuple[str, Within, int], ...] = (
-            (SENSITIVITY_TEST, "positive", in_lvh), (SPECIFICITY_TEST, "negative", in_others),
-        )  # fmt: skip
+            (SENSITIVITY_TEST, "positive", in_lvh),
+            (SPECIFICITY_TEST, "negative", in_others),
+        )
         for measure, whom, fewest in within:
             exact, shown = _mcnemar(own, whom), _mcnemar(coarse, whom)
             if "p" in shown:
@@ -217,8 +214,7 @@ def _told_rounded(rounding: MaskingRule | None) -> dict[str, str]:
 def _combinations(people: pd.DataFrame) -> list[int]:
     """People whom both find, the prediction alone, a rule alone, and neither."""
     found, ruled = people[PREDICTED] == 1, people[ANY_RULE] == 1
-    return [int(one.sum()) for one in (found & ruled, found & ~ruled, ~found & ruled,
-                                       ~found & ~ruled)]  # fmt: skip
+    return [int(one.sum()) for one in (found & ruled, found & ~ruled, ~found & ruled, ~found & ~ruled)]
 
 
 def _c_difference(own: pd.DataFrame) -> dict[str, Any]:
@@ -232,8 +228,7 @@ def _c_difference(own: pd.DataFrame) -> dict[str, Any]:
 
 def _mcnemar(own: pd.DataFrame, whom: Within) -> dict[str, Any]:
     try:
-        test = mcnemar_test(own, marker_a=PREDICTED, marker_b=ANY_RULE, label=LABEL, within=whom,
-                            method="exact")  # fmt: skip
+        test = mcnemar_test(own, marker_a=PREDICTED, marker_b=ANY_RULE, label=LABEL, within=whom, method="exact")
     except TableRefused:
         return {"warnings": ONE_CLASS}
     return {"p": float(test.p)}
@@ -254,15 +249,12 @@ def _auroc_rows(data: StudyData, groups: Sequence[Group]) -> list[Estimate]:
             if words != RAW_INDEX or group.strata == "sex":
                 known = labelled(group.people, marker)
                 told = {"exposure": exposure, "contrast": words, "strata": group.strata}
-                made += [_area(own, marker, told | {"level": level})
-                         for level, own in group.levels(known) if len(own)]  # fmt: skip
+                made += [_area(own, marker, told | {"level": level}) for level, own in group.levels(known) if len(own)]
     for group in groups:
         # On the same people as the ROC curves and the rules.
         complete = group.people[group.people["all_three"]].dropna(subset=_CONTINUOUS)
-        told = {"exposure": index, "contrast": AGAINST_CORNELL,
-                "strata": on_all_three(group.strata)}  # fmt: skip
-        made += [_area_difference(own, told | {"level": level})
-                 for level, own in group.levels(complete) if len(own)]  # fmt: skip
+        told = {"exposure": index, "contrast": AGAINST_CORNELL, "strata": on_all_three(group.strata)}
+        made += [_area_difference(own, told | {"level": level}) for level, own in group.levels(complete) if len(own)]
     return made
 
 
@@ -270,17 +262,19 @@ def _counts_of(own: pd.DataFrame, told: dict[str, Any]) -> dict[str, Any]:
     """How many people an area is of; those with LVH of a group stand in `lvh_counts` alone."""
     n_lvh = int(own[LABEL].sum())
     return {
-        "n_people": len(own), "n_ecgs": len(own), "n_events": None if told["level"] else n_lvh,
-        "n_events_fewest": _fewest(n_lvh, len(own) - n_lvh), "unit": "1",
-    }  # fmt: skip
+        "n_people": len(own),
+        "n_ecgs": len(own),
+        "n_events": None if told["level"] else n_lvh,
+        "n_events_fewest": _fewest(n_lvh, len(own) - n_lvh),
+        "unit": "1",
+    }
 
 
 def _area(own: pd.DataFrame, marker: str, told: dict[str, Any]) -> Estimate:
     more = _counts_of(own, told) | {"se_type": "DeLong"}
     try:
         found = auroc(own, label=LABEL, marker=marker).estimates.iloc[0]
-        more |= {"estimate": found["auc"], "se": found["se"], "lo": found["auc_lo"],
-                 "hi": found["auc_hi"]}  # fmt: skip
+        more |= {"estimate": found["auc"], "se": found["se"], "lo": found["auc_lo"], "hi": found["auc_hi"]}
     except TableRefused:
         more["warnings"] = ONE_CLASS
     return Estimate(result("cmr", AUROC, **told, **more))

@@ -46,9 +46,8 @@ def hexagon_counts(x: Floats, y: Floats, width: float) -> pd.DataFrame:
     found = pd.DataFrame({"column": columns, "row": rows}).value_counts(sort=False).sort_index()
     places = found.index.to_frame(index=False)
     return pd.DataFrame(
-        {"x": places["column"] * width / 2, "y": places["row"] * height / 2,
-         "n_people": found.to_numpy()}
-    )  # fmt: skip
+        {"x": places["column"] * width / 2, "y": places["row"] * height / 2, "n_people": found.to_numpy()}
+    )
 
 
 def hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
@@ -64,9 +63,7 @@ def hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     made, truth = (table[name].to_numpy(dtype=float) for name in table)
     drawn = {PREDICTED_MEASURED: (made, truth), BLAND_ALTMAN: ((made + truth) / 2, made - truth)}
     parts = [
-        _fitting(x, y, data.study.masking.k).assign(figure=figure)
-        for figure, (x, y) in drawn.items()
-        if len(table)
+        _fitting(x, y, data.study.masking.k).assign(figure=figure) for figure, (x, y) in drawn.items() if len(table)
     ]
     columns = (
         label("figure", "which it is drawn in"),
@@ -128,16 +125,15 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     own = pairs[pairs["all_three"]] if pairs["all_three"].any() else pairs
     step = max(data.study.masking.k, _FIRST_STEP)
     rows: list[dict[str, Any]] = []
-    for marker, words in (
-        ("relative_index", RELATIVE_INDEX), ("relative_cornell", RELATIVE_CORNELL),
-    ):  # fmt: skip
+    for marker, words in (("relative_index", RELATIVE_INDEX), ("relative_cornell", RELATIVE_CORNELL)):
         table = own[[LABEL, marker]].dropna()
         n_lvh = int(table[LABEL].sum())
         if min(n_lvh, len(table) - n_lvh) > 0:
             known = {"marker": words, "n_lvh": n_lvh, "n_no_lvh": len(table) - n_lvh}
             for place, (tp, fp) in enumerate(roc_steps(table, marker, step).to_numpy().tolist()):
-                rows.append(known | {"place": place, "tp": tp, "fn": n_lvh - tp, "fp": fp,
-                                     "tn": len(table) - n_lvh - fp})  # fmt: skip
+                rows.append(
+                    known | {"place": place, "tp": tp, "fn": n_lvh - tp, "fp": fp, "tn": len(table) - n_lvh - fp}
+                )
     columns = (
         label("marker", "continuous marker"),
         count("n_lvh", "people with LVH by CMR"),
@@ -156,7 +152,5 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
 
 def _margins(table: pd.DataFrame) -> dict[str, list[Count | None]]:
     """What the people with and without LVH are, who are those of the paired test too."""
-    who = [people_of("", "", labelled=True, with_rules=True).complete(marker)
-           for marker in table["marker"]]  # fmt: skip
-    return {"n_lvh": [with_lvh(one) for one in who],
-            "n_no_lvh": [with_lvh(one, "no") for one in who]}  # fmt: skip
+    who = [people_of("", "", labelled=True, with_rules=True).complete(marker) for marker in table["marker"]]
+    return {"n_lvh": [with_lvh(one) for one in who], "n_no_lvh": [with_lvh(one, "no") for one in who]}

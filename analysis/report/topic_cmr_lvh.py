@@ -68,9 +68,7 @@ def lvh_counts(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     table = _without_small(pd.DataFrame(rows, columns=names), data.study.masking.k)
     people = [
         people_of(strata, level, labelled=True, with_rules=population.startswith(ALL_THREE))
-        for population, strata, level in zip(
-            table["population"], table["strata"], table["level"], strict=True
-        )
+        for population, strata, level in zip(table["population"], table["strata"], table["level"], strict=True)
     ]
     return Aggregate("cmr_lvh", table, columns, counts=meanings_cmr.two_by_two(table, people))
 
@@ -92,14 +90,13 @@ def population_of(group: Group, population: str) -> str:
     return f"{population}{ANY_DATE}" if group.strata == IMAGED else population
 
 
-def _counted(
-    group: Group, known: pd.DataFrame, marker: str, population: str
-) -> list[dict[str, Any]]:
+def _counted(group: Group, known: pd.DataFrame, marker: str, population: str) -> list[dict[str, Any]]:
     whose = {"marker": YES_NO[marker], "population": population_of(group, population)}
     return [
         whose | {"strata": group.strata, "level": level} | two_by_two(own, marker)
-        for level, own in group.levels(known) if len(own)
-    ]  # fmt: skip
+        for level, own in group.levels(known)
+        if len(own)
+    ]
 
 
 def two_by_two(table: pd.DataFrame, marker: str) -> dict[str, int]:
@@ -108,6 +105,13 @@ def two_by_two(table: pd.DataFrame, marker: str) -> dict[str, int]:
     tp, fn = int((lvh & found).sum()), int((lvh & ~found).sum())
     fp, tn = int((~lvh & found).sum()), int((~lvh & ~found).sum())
     return {
-        "n_people": len(table), "n_lvh": tp + fn, "n_no_lvh": fp + tn, "n_positive": tp + fp,
-        "n_negative": fn + tn, "tp": tp, "fn": fn, "fp": fp, "tn": tn,
-    }  # fmt: skip
+        "n_people": len(table),
+        "n_lvh": tp + fn,
+        "n_no_lvh": fp + tn,
+        "n_positive": tp + fp,
+        "n_negative": fn + tn,
+        "tp": tp,
+        "fn": fn,
+        "fp": fp,
+        "tn": tn,
+    }

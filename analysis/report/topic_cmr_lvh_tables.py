@@ -12,13 +12,7 @@ from analysis.diagnostic import wilson_limits
 from analysis.report.aggregates import Kind
 from analysis.report.document import ReadTable
 from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
-from analysis.report.topic_cmr_agreement import (
-    MASS,
-    estimate_cell,
-    estimate_of,
-    levels_of,
-    p_cell,
-)
+from analysis.report.topic_cmr_agreement import MASS, estimate_cell, estimate_of, levels_of, p_cell
 from analysis.report.topic_cmr_discrimination import (
     AGAINST_CORNELL,
     AGAINST_RULES,
@@ -43,21 +37,14 @@ from analysis.report.topic_cmr_lvh import (
 )
 from analysis.report.topic_cmr_pairs import ANY_DATE, ANY_RULE, STRATA
 
-_WILSON: Final = (
-    "Shares and their Wilson limits are computed from the counts as shown, which are rounded."
-)
+_WILSON: Final = "Shares and their Wilson limits are computed from the counts as shown, which are rounded."
 _SHARES: Final = {
     "Sensitivity": ("tp", "n_lvh"),
     "Specificity": ("tn", "n_no_lvh"),
     "Positive predictive value": ("tp", "n_positive"),
     "Negative predictive value": ("tn", "n_negative"),
 }
-_COUNTS: Final = {
-    "LVH, positive": "tp",
-    "LVH, negative": "fn",
-    "No LVH, positive": "fp",
-    "No LVH, negative": "tn",
-}
+_COUNTS: Final = {"LVH, positive": "tp", "LVH, negative": "fn", "No LVH, positive": "fp", "No LVH, negative": "tn"}
 _UNKNOWN: Final = (
     "Which of the three published files gave the paper's figures is not stated, and its test is "
     "not known; that its c-statistics are of yes/no classifications is inferred. Compare ours "
@@ -89,20 +76,21 @@ def lvh_tables(counts: Masked, found: Masked) -> list[ReadTable]:
 def _prevalence(counts: Masked) -> ReadTable:
     rows = _of_population(counts, ALL_PAIRS)
     lines = [
-        [STRATA.get(row["strata"], "Everybody"), row["level"],
-         *(row[f"{name}_shown"] for name in ("n_people", "n_lvh", "n_positive")),
-         share_text(row["n_lvh"], row["n_people"]), share_text(row["n_positive"], row["n_people"])]
+        [
+            STRATA.get(row["strata"], "Everybody"),
+            row["level"],
+            *(row[f"{name}_shown"] for name in ("n_people", "n_lvh", "n_positive")),
+            share_text(row["n_lvh"], row["n_people"]),
+            share_text(row["n_positive"], row["n_people"]),
+        ]
         for row in rows.to_dict("records")
-    ]  # fmt: skip
-    heads = ["Group", "Level", "People", "LVH by CMR", "Predicted LVH", "Prevalence by CMR",
-             "Predicted prevalence"]  # fmt: skip
+    ]
+    heads = ["Group", "Level", "People", "LVH by CMR", "Predicted LVH", "Prevalence by CMR", "Predicted prevalence"]
     notes = (
-        "A prediction varies less than what it predicts, so a threshold on it finds too few "
-        "people with LVH.",
+        "A prediction varies less than what it predicts, so a threshold on it finds too few people with LVH.",
         _WILSON,
     )
-    return ReadTable("cmr_prevalence", "LVH by CMR and by prediction",
-                     pd.DataFrame(lines, columns=heads), 2, notes)  # fmt: skip
+    return ReadTable("cmr_prevalence", "LVH by CMR and by prediction", pd.DataFrame(lines, columns=heads), 2, notes)
 
 
 def _accuracy(counts: Masked) -> list[ReadTable]:
@@ -131,10 +119,12 @@ def _of_population(counts: Masked, population: str) -> pd.DataFrame:
 
 def _accuracy_line(row: Mapping[Any, Any]) -> list[str]:
     return [
-        row["marker"], STRATA.get(row["strata"], "Everybody"), row["level"],
+        row["marker"],
+        STRATA.get(row["strata"], "Everybody"),
+        row["level"],
         *(row[f"{name}_shown"] for name in _COUNTS.values()),
         *(share_text(row[part], row[whole]) for part, whole in _SHARES.values()),
-    ]  # fmt: skip
+    ]
 
 
 def _c_statistics(found: Masked) -> list[ReadTable]:
@@ -155,8 +145,7 @@ def _c_statistics(found: Masked) -> list[ReadTable]:
         return []
     notes = (*_C_NOTES, *_rounding_note(found), _MCNEMAR_NOTE)
     heads = ["Marker", "Group", "Level", "People", "Binary c-statistic", "P"]
-    table = ReadTable("cmr_c_statistic", "Binary c-statistics of LVH",
-                      pd.DataFrame(lines, columns=heads), 3, notes)  # fmt: skip
+    table = ReadTable("cmr_c_statistic", "Binary c-statistics of LVH", pd.DataFrame(lines, columns=heads), 3, notes)
     return [table, *_rules_by_group(found)]
 
 
@@ -170,20 +159,42 @@ def _rules_by_group(found: Masked) -> list[ReadTable]:
             markers = [estimate_of(found, C, words, named, level) for words in YES_NO.values()]
             first = markers[0]
             assert first is not None
-            tests = [estimate_of(found, measure, AGAINST_RULES, named, level)
-                     for measure in (C_DIFFERENCE, SENSITIVITY_TEST, SPECIFICITY_TEST)]  # fmt: skip
+            tests = [
+                estimate_of(found, measure, AGAINST_RULES, named, level)
+                for measure in (C_DIFFERENCE, SENSITIVITY_TEST, SPECIFICITY_TEST)
+            ]
             lines.append(
-                [STRATA[strata], level, first["people"],
-                 *(estimate_cell(one, 3) for one in markers), estimate_cell(tests[0], 3),
-                 *map(p_cell, tests)]
-            )  # fmt: skip
+                [
+                    STRATA[strata],
+                    level,
+                    first["people"],
+                    *(estimate_cell(one, 3) for one in markers),
+                    estimate_cell(tests[0], 3),
+                    *map(p_cell, tests),
+                ]
+            )
     if not lines:
         return []
-    heads = ["Group", "Level", "People", *YES_NO.values(), "Predicted LVH less any rule", "P",
-             "P of sensitivity", "P of specificity"]  # fmt: skip
+    heads = [
+        "Group",
+        "Level",
+        "People",
+        *YES_NO.values(),
+        "Predicted LVH less any rule",
+        "P",
+        "P of sensitivity",
+        "P of specificity",
+    ]
     notes = (*_C_NOTES, *_rounding_note(found), _MCNEMAR_NOTE)
-    return [ReadTable("cmr_rules_by_group", "Binary c-statistics of LVH and the ECG rules by group",
-                      pd.DataFrame(lines, columns=heads), 2, notes)]  # fmt: skip
+    return [
+        ReadTable(
+            "cmr_rules_by_group",
+            "Binary c-statistics of LVH and the ECG rules by group",
+            pd.DataFrame(lines, columns=heads),
+            2,
+            notes,
+        )
+    ]
 
 
 _C_NOTES: Final = (
@@ -214,8 +225,7 @@ def _estimate_line(found: Masked, measure: str, words: str, strata: str, level: 
     group = STRATA.get(base, "Everybody")
     if strata.endswith(ALL_THREE):
         group = f"{group}, {ALL_THREE}" if base else f"{ALL_THREE[0].upper()}{ALL_THREE[1:]}"
-    return [words[0].upper() + words[1:], group, level, row["people"], estimate_cell(row, 3),
-            p_cell(row)]  # fmt: skip
+    return [words[0].upper() + words[1:], group, level, row["people"], estimate_cell(row, 3), p_cell(row)]
 
 
 def _aurocs(found: Masked) -> list[ReadTable]:
@@ -239,8 +249,11 @@ def _aurocs(found: Masked) -> list[ReadTable]:
         "limits differ: it is given within each sex only, where it ranks as the relative one does.",
     )
     heads = ["Continuous marker", "Group", "Level", "People", "AUROC", "P"]
-    return [ReadTable("cmr_auroc", "Discrimination of LVH by continuous markers",
-                      pd.DataFrame(lines, columns=heads), 3, notes)]  # fmt: skip
+    return [
+        ReadTable(
+            "cmr_auroc", "Discrimination of LVH by continuous markers", pd.DataFrame(lines, columns=heads), 3, notes
+        )
+    ]
 
 
 def paper_table(found: Masked) -> ReadTable:
@@ -257,19 +270,31 @@ def paper_table(found: Masked) -> ReadTable:
     auc = estimate_of(found, AUROC, RELATIVE_INDEX)
     none = NOT_APPLICABLE
     lines = [
-        ["Correlation of predicted and CMR LV mass, r", "0.79", "0.60", estimate_cell(r, 2),
-         _people(r)],
-        ["Binary c-statistic of predicted LVH", "0.653 (0.608 to 0.698)", "0.621 (0.592 to 0.649)",
-         estimate_cell(ours or alone, 3), _people(ours or alone)],
-        ["Binary c-statistic of any ECG rule", "0.618 (0.574 to 0.663)", "0.588 (0.564 to 0.611)",
-         estimate_cell(rule, 3), _people(rule)],
+        ["Correlation of predicted and CMR LV mass, r", "0.79", "0.60", estimate_cell(r, 2), _people(r)],
+        [
+            "Binary c-statistic of predicted LVH",
+            "0.653 (0.608 to 0.698)",
+            "0.621 (0.592 to 0.649)",
+            estimate_cell(ours or alone, 3),
+            _people(ours or alone),
+        ],
+        [
+            "Binary c-statistic of any ECG rule",
+            "0.618 (0.574 to 0.663)",
+            "0.588 (0.564 to 0.611)",
+            estimate_cell(rule, 3),
+            _people(rule),
+        ],
         ["P for their difference", "0.11", "0.02", p_cell(test), _people(test)],
-        ["AUROC of predicted index / limit of the sex", none, none, estimate_cell(auc, 3),
-         _people(auc)],
-    ]  # fmt: skip
-    heads = ["Measure", "Paper, UK Biobank test set (n = 4,903)",
-             "Paper, Mass General Brigham test set (n = 1,371)", "This study",
-             "People, this study"]  # fmt: skip
+        ["AUROC of predicted index / limit of the sex", none, none, estimate_cell(auc, 3), _people(auc)],
+    ]
+    heads = [
+        "Measure",
+        "Paper, UK Biobank test set (n = 4,903)",
+        "Paper, Mass General Brigham test set (n = 1,371)",
+        "This study",
+        "People, this study",
+    ]
     notes = (
         "Paper: Khurshid S et al., Circ Cardiovasc Imaging 2021;14:e012281; its model was trained "
         "on 32,239 UK Biobank participants.",

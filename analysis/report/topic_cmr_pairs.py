@@ -43,12 +43,17 @@ NO_LABEL: Final = "paired, but body surface area or sex is unknown"
 NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
 COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
 _STEPS: Final = {
-    WITH_CMR: "all", NO_ECG: "no ECG", NOT_IN_TIME: "not in time", BEFORE: "before",
-    UNDATED: "undated", NO_LABEL: "no label", NO_RULES: "no rules", COMPLETE: "complete",
-}  # fmt: skip
+    WITH_CMR: "all",
+    NO_ECG: "no ECG",
+    NOT_IN_TIME: "not in time",
+    BEFORE: "before",
+    UNDATED: "undated",
+    NO_LABEL: "no label",
+    NO_RULES: "no rules",
+    COMPLETE: "complete",
+}
 
-_NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv",
-                   "s_v3_uv", *RULES)  # fmt: skip
+_NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv", "s_v3_uv", *RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +144,12 @@ def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
         return pd.Series(None, people.index, dtype=object)
     days = data.cmr.groupby("participant_id")["cmr_date"]
     first, is_whole = days.min(), days.count() == days.size()
-    group = pd.Series(np.where(first < pd.Timestamp(date), before(date), on_or_after(date)),
-                      first.index, dtype=object)  # fmt: skip
+    group = pd.Series(np.where(first < pd.Timestamp(date), before(date), on_or_after(date)), first.index, dtype=object)
     known = (first < pd.Timestamp(date)) | is_whole
     return people.map(group.where(known & first.notna()))
 
 
-def people_of(
-    strata: str, level: str, *, labelled: bool = False, with_rules: bool = False
-) -> Count:
+def people_of(strata: str, level: str, *, labelled: bool = False, with_rules: bool = False) -> Count:
     """Return the count of pairs of a group, the same in the flow, in counts and in results.
 
     Args:
@@ -157,9 +159,7 @@ def people_of(
         with_rules: whether all three ECG rules are, too.
     """
     is_before = level.startswith("before ") if strata == IMAGED else None
-    return meanings_cmr.paired(
-        strata, level, labelled=labelled, with_rules=with_rules, is_before=is_before
-    )
+    return meanings_cmr.paired(strata, level, labelled=labelled, with_rules=with_rules, is_before=is_before)
 
 
 def cmr_pairs(data: StudyData) -> pd.DataFrame:
@@ -262,10 +262,11 @@ def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     main, date = main_pairs(data, pairs), data.study.training.exclude_imaged_before
     labelled = main["lvh_cmr"].notna() & main["lvh"].notna()
     n_complete = int(main["all_three"].sum())
-    apart = {} if date is None else {
-        BEFORE: int((pairs[IMAGED] == before(date)).sum()),
-        UNDATED: int(pairs[IMAGED].isna().sum()),
-    }  # fmt: skip
+    apart = (
+        {}
+        if date is None
+        else {BEFORE: int((pairs[IMAGED] == before(date)).sum()), UNDATED: int(pairs[IMAGED].isna().sum())}
+    )
     rows = {
         WITH_CMR: len(with_cmr),
         NO_ECG: len(with_cmr) - len(with_ecg),

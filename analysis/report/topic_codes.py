@@ -23,9 +23,13 @@ _LABELS: Final = {
 }
 
 _SYSTEMS: Final = {
-    "icd10": "ICD-10", "icd9": "ICD-9", "opcs4": "OPCS-4", "selfreport": "self-report",
-    "cpt": "CPT", "phecode": "phecode",
-}  # fmt: skip
+    "icd10": "ICD-10",
+    "icd9": "ICD-9",
+    "opcs4": "OPCS-4",
+    "selfreport": "self-report",
+    "cpt": "CPT",
+    "phecode": "phecode",
+}
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
@@ -50,11 +54,13 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     system = rows["system"].map(lambda name: _SYSTEMS.get(name, name))
     cells = pd.DataFrame(
         {
-            "Outcome": outcome, "System": system,
+            "Outcome": outcome,
+            "System": system,
             "Code": rows["code"].where(rows["match"] == "exact", rows["code"] + "…"),
-            "Records": hits.shown("n_records"), "People": hits.shown("n_people"),
+            "Records": hits.shown("n_records"),
+            "People": hits.shown("n_people"),
         }
-    )  # fmt: skip
+    )
     notes = (
         "… stands for any code that begins so. A person can have several codes; records count at "
         "any time, before and after the index ECG.",
@@ -68,8 +74,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         cells = pd.DataFrame({"Outcome": unseen.index, "Codes": unseen.to_numpy()})
         tables.append(ReadTable("codes_never_seen", "Codes never seen in these records", cells))
     sources = pd.DataFrame({"Outcome": outcome, "Source": rows["source"]}).drop_duplicates()
-    tables.append(ReadTable("code_sources", "Where the code list comes from",
-                            sources.reset_index(drop=True)))  # fmt: skip
+    tables.append(ReadTable("code_sources", "Where the code list comes from", sources.reset_index(drop=True)))
     paragraph = (
         "The code lists that Khurshid et al. 2021 used are not known here. A code that is never "
         "seen may be rare, retired, or written otherwise in these records."

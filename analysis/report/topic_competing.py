@@ -12,15 +12,7 @@ from analysis.columns import TableRefused
 from analysis.competing import fit_fine_gray
 from analysis.cox_fit import few_events
 from analysis.outcome_estimates import estimates, ratio_of, rescaled
-from analysis.outcome_models import (
-    SEX,
-    Contrast,
-    Model,
-    contrasts_of,
-    models_of,
-    named,
-    without_constant_sex,
-)
+from analysis.outcome_models import SEX, Contrast, Model, contrasts_of, models_of, named, without_constant_sex
 from analysis.outcome_rows import (
     FOLLOW_UP_TIME,
     cluster_of,
@@ -50,8 +42,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     rows = []
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
-            rows += [result("competing", **row, **part.keys(outcome))
-                     for row in _rows(part, outcome)]  # fmt: skip
+            rows += [result("competing", **row, **part.keys(outcome)) for row in _rows(part, outcome)]
     return [results("competing", rows)]
 
 
@@ -69,9 +60,7 @@ def _rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     return [row | {"measure": measure} for measure, own in found.items() for row in own]
 
 
-def _fine_gray_rows(
-    table: pd.DataFrame, data: StudyData, contrasts: Sequence[Contrast]
-) -> list[dict[str, Any]]:
+def _fine_gray_rows(table: pd.DataFrame, data: StudyData, contrasts: Sequence[Contrast]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     fitted: dict[str, dict[str, Any]] = {}
     for contrast in contrasts:
@@ -93,9 +82,13 @@ def _fine_gray(table: pd.DataFrame, data: StudyData, contrast: Contrast) -> dict
         row["n_events_fewest"] = fewest_with_event(table, study, contrast.column)
     try:
         fit = fit_fine_gray(
-            table, duration="time_days", event="status_code", event_of_interest=1,
-            covariates=[contrast.column, *model.covariates], cluster=cluster_of(table, study),
-        )  # fmt: skip
+            table,
+            duration="time_days",
+            event="status_code",
+            event_of_interest=1,
+            covariates=[contrast.column, *model.covariates],
+            cluster=cluster_of(table, study),
+        )
     except TableRefused as error:
         return row | {"warnings": str(error)}
     first = fit.estimates.iloc[0]
@@ -108,13 +101,19 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     found = masked.get("results_competing")
     if found is None or not len(found.rows):
         return None
-    titles = {CAUSE_SPECIFIC: "Cause-specific", SUBDISTRIBUTION: "Subdistribution (Fine-Gray)",
-              DEATH: "Death without the outcome"}  # fmt: skip
+    titles = {
+        CAUSE_SPECIFIC: "Cause-specific",
+        SUBDISTRIBUTION: "Subdistribution (Fine-Gray)",
+        DEATH: "Death without the outcome",
+    }
     labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(
-        **labels, **counts, text=estimate_texts(found), Contrast=found.rows["contrast"],
+        **labels,
+        **counts,
+        text=estimate_texts(found),
+        Contrast=found.rows["contrast"],
         kind=found.rows["measure"].map(titles),
-    )  # fmt: skip
+    )
     keys = [*labels, "Contrast"]
     by = [*keys, *(name for name in counts if name != "Events")]
     cells = side_by_side(rows, by=by, over="kind", values=["text", "Events"])
@@ -126,8 +125,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "Adjusted for age and sex, on the people of the main analysis. Fine-Gray: convention of "
         "survival::finegray with coxph (Efron's ties, robust errors), time since the index ECG.",
     )
-    table = ReadTable("competing", "Cause-specific and subdistribution hazard ratios", cells,
-                      len(keys), notes)  # fmt: skip
+    table = ReadTable("competing", "Cause-specific and subdistribution hazard ratios", cells, len(keys), notes)
     paragraphs = (
         "For aetiology read the cause-specific hazard ratio: the rate among those still at risk. "
         "For prediction read the subdistribution hazard ratio: the effect on cumulative incidence, "

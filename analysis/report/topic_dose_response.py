@@ -13,14 +13,7 @@ from analysis.outcome_estimates import fit_model
 from analysis.outcome_models import models_of, without_constant_sex
 from analysis.outcome_rows import complete_rows, followed, people_with_event
 from analysis.report import meanings
-from analysis.report.aggregates import (
-    Aggregate,
-    count,
-    label,
-    number,
-    result,
-    results,
-)
+from analysis.report.aggregates import Aggregate, count, label, number, result, results
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_dose_response import dose_response, dose_response_alt
 from analysis.report.masking import Masked
@@ -54,10 +47,12 @@ def _fitted(data: StudyData, outcome: str) -> tuple[dict[str, Any], list[pd.Data
     complete = complete_rows(table, data.study, ["exposure"])
     model = without_constant_sex(models_of(data.study)[1], complete)
     row = followed(complete, data.study) | {
-        "exposure": data.study.exposure, "contrast": "restricted cubic spline, 4 knots",
-        "model": 2, "adjustment": model.adjustment,
+        "exposure": data.study.exposure,
+        "contrast": "restricted cubic spline, 4 knots",
+        "model": 2,
+        "adjustment": model.adjustment,
         "n_dropped_missing": len(table) - len(complete),
-    }  # fmt: skip
+    }
     try:
         spline = restricted_cubic_spline(complete, column="exposure", n_knots=_KNOTS)
         fit = fit_model(complete, data.study, [spline, *model.covariates])
@@ -76,8 +71,7 @@ def _range(data: StudyData, values: pd.Series[Any], share: float) -> tuple[float
     people, and near the smallest and largest value of a small cohort.
     """
     masked = data.study.masking.k > 1
-    low, high = np.quantile(values, [_MASKED_SHARE, 1 - _MASKED_SHARE] if masked else
-                            [share, 1 - share])  # fmt: skip
+    low, high = np.quantile(values, [_MASKED_SHARE, 1 - _MASKED_SHARE] if masked else [share, 1 - share])
     return (float(f"{low:.4g}"), float(f"{high:.4g}")) if masked else (float(low), float(high))
 
 
@@ -88,12 +82,16 @@ def _curve(table: pd.DataFrame, data: StudyData, fit: Any, spline: Any) -> pd.Da
     found = spline_contrast(fit, spline=spline, values=values.tolist(), reference=middle)
     return pd.DataFrame(
         {
-            "model_id": data.model_id, "value": values, "hr": found["hr"].to_numpy(),
-            "lo": found["hr_lo"].to_numpy(), "hi": found["hr_hi"].to_numpy(),
-            "reference": middle, "knots": " ".join(f"{knot:.4g}" for knot in spline.knots),
+            "model_id": data.model_id,
+            "value": values,
+            "hr": found["hr"].to_numpy(),
+            "lo": found["hr_lo"].to_numpy(),
+            "hi": found["hr_hi"].to_numpy(),
+            "reference": middle,
+            "knots": " ".join(f"{knot:.4g}" for knot in spline.knots),
             "n_events": people_with_event(table, data.study),
         }
-    )  # fmt: skip
+    )
 
 
 def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
@@ -123,16 +121,14 @@ def _histogram(data: StudyData) -> Aggregate:
         count("n_people", "people in the bin"),
     )
     table = pd.concat(parts, ignore_index=True)
-    return Aggregate("exposure_histogram", table, columns,
-                     small="drop", counts=meanings.bins(table))  # fmt: skip
+    return Aggregate("exposure_histogram", table, columns, small="drop", counts=meanings.bins(table))
 
 
 def _bins_of(data: StudyData) -> pd.DataFrame:
     values = data.ecgs.drop_duplicates("participant_id")["exposure"].dropna()
     low, high = _range(data, values, 0.005) if len(values) else (0.0, 1.0)
     counts, edges = np.histogram(values, np.linspace(low, high, _BINS + 1))
-    return pd.DataFrame({"model_id": data.model_id, "left": edges[:-1], "right": edges[1:],
-                         "n_people": counts})  # fmt: skip
+    return pd.DataFrame({"model_id": data.model_id, "left": edges[:-1], "right": edges[1:], "n_people": counts})
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -141,14 +137,12 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     if curves is None or tests is None or not len(tests.rows):
         return None
     labels = row_labels(tests, about)
-    cells = pd.DataFrame(
-        labels | row_counts(tests, about) | {"P for nonlinearity": p_texts(tests)}
-    ).reset_index(drop=True)
+    cells = pd.DataFrame(labels | row_counts(tests, about) | {"P for nonlinearity": p_texts(tests)}).reset_index(
+        drop=True
+    )
     table = ReadTable("nonlinearity", "Is the dose-response a straight line?", cells, len(labels))
     figures = [
-        figure
-        for one in outcomes_and_models(curves, about)
-        if (figure := _figure(masked, about, *one)) is not None
+        figure for one in outcomes_and_models(curves, about) if (figure := _figure(masked, about, *one)) is not None
     ]
     ends = "5th to the 95th" if about.k > 1 else "1st to the 99th"
     paragraph = (
@@ -158,9 +152,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     return Section("dose_response", "Dose-response", (paragraph,), (table, *figures))
 
 
-def _figure(
-    masked: Mapping[str, Masked], about: About, outcome: str, model: str, key: str
-) -> ReadFigure | None:
+def _figure(masked: Mapping[str, Masked], about: About, outcome: str, model: str, key: str) -> ReadFigure | None:
     found = masked["dose_response"].rows
     is_own = (found["outcome"] == outcome) & (found["model_id"] == model)
     rows = found[is_own].reset_index(drop=True)
@@ -172,12 +164,18 @@ def _figure(
     words = about.outcomes[outcome]
     options: dict[str, Any] = {
         "knots": [float(knot) for knot in rows["knots"].iloc[0].split()],
-        "reference": float(rows["reference"].iloc[0]), "limits_by_sex": limits,
-        "exposure_name": about.exposure_name, "exposure_unit": about.exposure_unit,
+        "reference": float(rows["reference"].iloc[0]),
+        "limits_by_sex": limits,
+        "exposure_name": about.exposure_name,
+        "exposure_unit": about.exposure_unit,
         "outcome_name": words,
-    }  # fmt: skip
+    }
     bins = masked["exposure_histogram"].rows
     histogram = bins[bins["model_id"] == model].reset_index(drop=True)
     title = f"Hazard ratio of {words} by {about.exposure_name}{of_model(model)}"
-    return ReadFigure(f"dose_response{key}", title, dose_response_alt(rows, histogram, **options),
-                      dose_response(rows, histogram, **options))  # fmt: skip
+    return ReadFigure(
+        f"dose_response{key}",
+        title,
+        dose_response_alt(rows, histogram, **options),
+        dose_response(rows, histogram, **options),
+    )

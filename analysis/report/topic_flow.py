@@ -69,9 +69,10 @@ _UNKNOWN_WORDS: Final = {
 def aggregates(data: StudyData) -> list[Aggregate]:
     """Return the flow of people, which ECGs the index rule chooses from, and unknown dates."""
     return [
-        flow_aggregate(data.follow_up, data.eligibility), *_eligible_ecgs(data.eligibility),
+        flow_aggregate(data.follow_up, data.eligibility),
+        *_eligible_ecgs(data.eligibility),
         *_unknown_dates(data.unknown_dates),
-    ]  # fmt: skip
+    ]
 
 
 def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None) -> Aggregate:
@@ -111,9 +112,7 @@ def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[
     rest = [reason for reason in reasons if reason not in shared]
     first = next(iter(by_outcome.values()))
     left = _counts(first, [*rest, ANALYSED])
-    rows: list[tuple[object, ...]] = [
-        (EVERY_OUTCOME, ALL, "yes", *_counts(first, [*reasons, ANALYSED]))
-    ]
+    rows: list[tuple[object, ...]] = [(EVERY_OUTCOME, ALL, "yes", *_counts(first, [*reasons, ANALYSED]))]
     for reason in shared:
         parts = {reason: _counts(first, [reason])}
         if reason == Exclusion.NO_USABLE_ECG and eligibility is not None:
@@ -141,9 +140,7 @@ def _counts(people: pd.DataFrame, reasons: list[str]) -> tuple[int, int]:
     return own["participant_id"].nunique(), len(own)
 
 
-def _without_index_ecg(
-    everybody: tuple[int, int], eligibility: pd.DataFrame
-) -> dict[str, tuple[int, int]]:
+def _without_index_ecg(everybody: tuple[int, int], eligibility: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """Who has no index ECG, by the step at which the last usable one is lost; steps of nobody not.
 
     None of them has an ECG, so that each has one row.
@@ -165,8 +162,7 @@ def _eligible_ecgs(eligibility: pd.DataFrame) -> list[Aggregate]:
     lost = -left.loc[steps].diff().iloc[1:]
     if not lost.any():
         return []
-    rows = [("usable_ecg", left["usable_ecg"]), *lost.astype(int).items(),
-            ("eligible", left["min_encounters"])]  # fmt: skip
+    rows = [("usable_ecg", left["usable_ecg"]), *lost.astype(int).items(), ("eligible", left["min_encounters"])]
     columns = (label("step", "towards the index ECG"), count("n_ecgs", "ECGs of the cohort"))
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
     counts = meanings.eligible_ecgs(table)
@@ -201,18 +197,14 @@ def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
     texts = _texts(flow)
     keyed = {
         (outcome, reason): text
-        for outcome, reason, text in zip(
-            flow.rows["outcome"], flow.rows["reason"], texts, strict=True
-        )
+        for outcome, reason, text in zip(flow.rows["outcome"], flow.rows["reason"], texts, strict=True)
     }
     there = [name for name in outcomes if (name, ANALYSED) in keyed]
     cells: dict[str, list[str]] = {"": []}
     lines = [reason for reason in _WORDS if any(key[1] == reason for key in keyed)]
     cells[""] = [_WORDS[reason] for reason in lines]
     for name in there:
-        cells[outcomes[name]] = [
-            keyed.get((name, reason), keyed.get((EVERY_OUTCOME, reason), "")) for reason in lines
-        ]
+        cells[outcomes[name]] = [keyed.get((name, reason), keyed.get((EVERY_OUTCOME, reason), "")) for reason in lines]
     return pd.DataFrame(cells)
 
 
@@ -235,12 +227,13 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     notes = (
         "The list of reasons is closed; the first that holds is counted, so that the counts of a "
         "column add up (before masking). The last three look at the codes of their outcome only.",
-        "One ECG a person: these are numbers of people and of ECGs." if is_one_each else
-        "People, and in brackets ECGs where there are more. A person can be left out with one ECG "
+        "One ECG a person: these are numbers of people and of ECGs."
+        if is_one_each
+        else "People, and in brackets ECGs where there are more. A person can be left out with one ECG "
         "and analysed with another, so that ECGs add up and people may not; who has no index ECG "
         "counts as one.",
         f"{HIDDEN}: a small number, or one that would tell it.",
-    )  # fmt: skip
+    )
     items: list[ReadTable | ReadFigure] = [
         ReadTable("flow", "People by outcome", flow_cells(flow, about.outcomes), 1, notes),
         _diagram(flow, about),
@@ -260,15 +253,12 @@ def _diagram(flow: Masked, about: About) -> ReadFigure:
     rows = rows[rows["reason"] != LEFT].reset_index(drop=True)
     rows = rows.assign(label=rows["reason"].map(_WORDS))
     return ReadFigure(
-        "flow_diagram", f"Flow of people for {words}", flow_diagram_alt(rows, title=""),
-        flow_diagram(rows, title=""),
-    )  # fmt: skip
+        "flow_diagram", f"Flow of people for {words}", flow_diagram_alt(rows, title=""), flow_diagram(rows, title="")
+    )
 
 
 def _ecg_table(eligible: Masked) -> ReadTable:
-    cells = pd.DataFrame(
-        {"": eligible.rows["step"].map(_ECG_WORDS), "ECGs": eligible.shown("n_ecgs")}
-    )
+    cells = pd.DataFrame({"": eligible.rows["step"].map(_ECG_WORDS), "ECGs": eligible.shown("n_ecgs")})
     return ReadTable("eligible_ecgs", "ECGs that the index rule chooses from", cells)
 
 

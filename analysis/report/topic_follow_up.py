@@ -30,9 +30,7 @@ END_REASONS: Final = {
 _STATUS: Final = {"outcome": "1", "death": "2"}
 _COUNTED: Final = {"n_people": "people", "n_events": "outcome", "n_events_fewest": "censored"}
 _GROUPS: Final = ("lvh_group", "quartile_group")
-_LARGEST_SPARSE: Final = (
-    2.0  # times k: fewer events a period in the middle are joined to longer ones
-)
+_LARGEST_SPARSE: Final = 2.0  # times k: fewer events a period in the middle are joined to longer ones
 _PERIODS: Final = ("M", "Q", "Y")
 
 
@@ -49,26 +47,29 @@ def aggregates(data: StudyData) -> list[Aggregate]:
             ends += [key | row for row in _ends(own)]
         events.append(_events(table, outcome, data.about.k))
     return [
-        _durations_aggregate(durations), _ends_aggregate(ends), _events_aggregate(events),
-        _years(data), *_history(data),
-    ]  # fmt: skip
+        _durations_aggregate(durations),
+        _ends_aggregate(ends),
+        _events_aggregate(events),
+        _years(data),
+        *_history(data),
+    ]
 
 
 def _groups(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     made = [(EVERYBODY, EVERYBODY, table)]
     for column in _GROUPS:
         known = table[table[column].notna()]
-        made += [(CLASSIFICATIONS[column], str(level), own)
-                 for level, own in known.groupby(column)]  # fmt: skip
+        made += [(CLASSIFICATIONS[column], str(level), own) for level, own in known.groupby(column)]
     return made
 
 
 def _duration(table: pd.DataFrame) -> dict[str, Any]:
     """Quartiles of potential follow-up by reverse Kaplan-Meier: the outcome and death censor."""
     row: dict[str, Any] = {
-        "n_people": len(table), "n_events": int(table["event"].sum()),
+        "n_people": len(table),
+        "n_events": int(table["event"].sum()),
         "n_events_fewest": int((table["status_code"] == 0).sum()),
-    }  # fmt: skip
+    }
     if not len(table):
         return row
     ended = table.assign(any_event=table["status_code"] > 0)
@@ -80,11 +81,13 @@ def _duration(table: pd.DataFrame) -> dict[str, Any]:
 def _ends(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
-            "end": end, "status": _STATUS.get(end, "0"), "n_group": len(table),
+            "end": end,
+            "status": _STATUS.get(end, "0"),
+            "n_group": len(table),
             "n_people": int((table["end_reason"] == end).sum()),
         }
         for end in END_REASONS
-    ]  # fmt: skip
+    ]
 
 
 def _events(table: pd.DataFrame, outcome: str, k: int) -> pd.DataFrame:
@@ -117,10 +120,13 @@ def _durations_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         count("n_events", "people with the outcome"),
         # What is an event of the reversed curve; named so, it is never exported.
         count("n_events_fewest", "people who were lost or reached the end of records"),
-        *(number(f"{name}_years", f"{text} of potential follow-up (reverse Kaplan-Meier)",
-                 "n_people", "n_events_fewest") for name, text in
-          (("q1", "first quartile"), ("median", "median"), ("q3", "third quartile"))),
-    )  # fmt: skip
+        *(
+            number(
+                f"{name}_years", f"{text} of potential follow-up (reverse Kaplan-Meier)", "n_people", "n_events_fewest"
+            )
+            for name, text in (("q1", "first quartile"), ("median", "median"), ("q3", "third quartile"))
+        ),
+    )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
     return Aggregate("follow_up_years", table, columns, counts=meanings.by_group(table, _COUNTED))
 
@@ -152,9 +158,7 @@ def _events_aggregate(events: list[pd.DataFrame]) -> Aggregate:
 
 
 def _years(data: StudyData) -> Aggregate:
-    ecgs = data.ecgs[["participant_id"]].assign(
-        year=pd.to_datetime(data.ecgs["index_date"]).dt.year
-    )
+    ecgs = data.ecgs[["participant_id"]].assign(year=pd.to_datetime(data.ecgs["index_date"]).dt.year)
     found = ecgs.groupby("year")["participant_id"].agg(n_people="nunique", n_ecgs="size")
     columns = (
         label("year", "of the index ECG"),
@@ -176,9 +180,7 @@ def _history(data: StudyData) -> list[Aggregate]:
         return []
     known = data.ecgs["history_days"].astype("Float64").astype(float).dropna() / DAYS_PER_YEAR
     everybody = len(data.ecgs)
-    row: dict[str, Any] = {
-        "n_ecgs": everybody, "n_known": len(known), "n_unknown": everybody - len(known),
-    }  # fmt: skip
+    row: dict[str, Any] = {"n_ecgs": everybody, "n_known": len(known), "n_unknown": everybody - len(known)}
     shares = (0.05, 0.25, 0.5, 0.75, 0.95)
     values = known.quantile(list(shares)) if len(known) else [np.nan] * len(shares)
     names = [f"p{100 * share:.0f}_years" for share in shares]
@@ -187,9 +189,11 @@ def _history(data: StudyData) -> list[Aggregate]:
         count("n_ecgs", "index ECGs"),
         count("n_known", "index ECGs of people with records"),
         count("n_unknown", "index ECGs of people without"),
-        *(number(name, f"{name[1:-6]}th percentile of years from the first record to the ECG",
-                 "n_known") for name in names),
-    )  # fmt: skip
+        *(
+            number(name, f"{name[1:-6]}th percentile of years from the first record to the ECG", "n_known")
+            for name in names
+        ),
+    )
     table = pd.DataFrame([row], columns=[column.name for column in columns])
     counts = meanings.history(one_ecg_each=_one_ecg_each(data.ecgs))
     return [Aggregate("history", table, columns, counts=counts)]
@@ -201,8 +205,9 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     if durations is None:
         return None
     items: list[ReadTable | ReadFigure] = [
-        _duration_table(durations, about), _ends_table(masked["follow_up_ends"], about),
-    ]  # fmt: skip
+        _duration_table(durations, about),
+        _ends_table(masked["follow_up_ends"], about),
+    ]
     few = [pooled_text(about)] if about.several_models else []
     for name, words in about.outcomes.items():
         figure = _calendar(masked["events_by_period"], about, name)
@@ -237,8 +242,7 @@ def _duration_table(durations: Masked, about: About) -> ReadTable:
             "Events": durations.shown("n_events"),
             "Median, years": texts["median_years"],
             "Quartiles, years": [
-                f"{low} to {high}"
-                for low, high in zip(texts["q1_years"], texts["q3_years"], strict=True)
+                f"{low} to {high}" for low, high in zip(texts["q1_years"], texts["q3_years"], strict=True)
             ],
         }
     ).reset_index(drop=True)
@@ -261,9 +265,13 @@ def _ends_table(ends: Masked, about: About) -> ReadTable:
     wide = wide.loc[pd.MultiIndex.from_frame(order), list(END_REASONS)]
     named = _named(order.reset_index(drop=True), about)
     cells = pd.DataFrame(named | {END_REASONS[end]: wide[end].to_numpy() for end in END_REASONS})
-    return ReadTable("follow_up_ends", "What ended follow-up", cells, 3,
-                     ("Per cent of the group, of rounded counts. Who is lost or reaches the end of "
-                      "records is censored.",))  # fmt: skip
+    return ReadTable(
+        "follow_up_ends",
+        "What ended follow-up",
+        cells,
+        3,
+        ("Per cent of the group, of rounded counts. Who is lost or reaches the end of records is censored.",),
+    )
 
 
 def _calendar(events: Masked, about: About, outcome: str) -> ReadFigure | None:
@@ -272,19 +280,17 @@ def _calendar(events: Masked, about: About, outcome: str) -> ReadFigure | None:
         return None
     words = about.outcomes[outcome]
     return ReadFigure(
-        f"events_{outcome}", f"Events of {words} by calendar time and region",
-        calendar_alt(rows, outcome_name=words), calendar(rows, outcome_name=words),
+        f"events_{outcome}",
+        f"Events of {words} by calendar time and region",
+        calendar_alt(rows, outcome_name=words),
+        calendar(rows, outcome_name=words),
         ("A fall at the end points to records that are not complete yet.",),
-    )  # fmt: skip
+    )
 
 
 def _years_table(years: Masked) -> ReadTable:
     cells = pd.DataFrame(
-        {
-            "Year": years.rows["year"].astype(str),
-            "People": years.shown("n_people"),
-            "Index ECGs": years.shown("n_ecgs"),
-        }
+        {"Year": years.rows["year"].astype(str), "People": years.shown("n_people"), "Index ECGs": years.shown("n_ecgs")}
     )
     return ReadTable("index_years", "Index ECGs by year", cells)
 
@@ -297,9 +303,8 @@ def _history_table(history: Masked) -> ReadTable:
             "Index ECGs": history.shown("n_ecgs"),
             "With records": history.shown("n_known"),
             "Without": history.shown("n_unknown"),
-            **{f"{name[1:-6]}th percentile, years": [number_text(row[name], 1, hidden=hidden[name])]
-               for name in names},
+            **{f"{name[1:-6]}th percentile, years": [number_text(row[name], 1, hidden=hidden[name])] for name in names},
         }
-    )  # fmt: skip
+    )
     note = "From the first record of the person to the index ECG; 0 where it comes after."
     return ReadTable("history", "Observed history before the index ECG", cells, 0, (note,))

@@ -9,22 +9,8 @@ import pandas as pd
 
 from analysis.columns import TableRefused
 from analysis.design import Category
-from analysis.outcome_estimates import (
-    estimate,
-    estimates,
-    fit_model,
-    ratio_of,
-    warnings_of,
-    with_q,
-)
-from analysis.outcome_models import (
-    Contrast,
-    Model,
-    contrasts_of,
-    models_of,
-    named,
-    without_constant_sex,
-)
+from analysis.outcome_estimates import estimate, estimates, fit_model, ratio_of, warnings_of, with_q
+from analysis.outcome_models import Contrast, Model, contrasts_of, models_of, named, without_constant_sex
 from analysis.outcome_rows import complete_rows, fewest_with_event, followed
 from analysis.report import exposure_sds
 from analysis.report.aggregates import Aggregate, result, results
@@ -51,11 +37,7 @@ _PER_SD: Final = "per SD"
 def aggregates(data: StudyData) -> list[Aggregate]:
     """Return the main hazard ratios, those of subgroups, and what one SD is."""
     subgroups = [row for part in data.by_prediction_model() for row in subgroup_rows(part)]
-    return [
-        results("hazard_ratios", main_rows(data)),
-        results("subgroups", subgroups),
-        exposure_sds.exposure_sds(data),
-    ]
+    return [results("hazard_ratios", main_rows(data)), results("subgroups", subgroups), exposure_sds.exposure_sds(data)]
 
 
 def main_rows(data: StudyData) -> list[dict[str, Any]]:
@@ -81,9 +63,7 @@ def outcome_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     return [result("hazard_ratios", HAZARD_RATIO, **row, **data.keys(outcome)) for row in rows]
 
 
-def _quartiles(
-    table: pd.DataFrame, data: StudyData, models: Sequence[Model]
-) -> list[dict[str, Any]]:
+def _quartiles(table: pd.DataFrame, data: StudyData, models: Sequence[Model]) -> list[dict[str, Any]]:
     """Quartiles 2 to 4 against 1, and the trend on the medians of the quartiles, by model."""
     complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"])
     medians = complete.groupby("quartile")["exposure"].median()
@@ -93,9 +73,7 @@ def _quartiles(
         "n_events_fewest": fewest_with_event(complete, data.study, "quartile"),
     }
     return [
-        row | more
-        for model in models
-        for row in _of_quartiles(complete, data, without_constant_sex(model, complete))
+        row | more for model in models for row in _of_quartiles(complete, data, without_constant_sex(model, complete))
     ]
 
 
@@ -132,8 +110,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     sd = exposure_sds.sd_note(masked[exposure_sds.KEY], about.exposure)
     notes = (
-        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows."
-        + _errors(found, about),
+        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows." + _errors(found, about),
         f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
     )
@@ -141,9 +118,12 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     table = ReadTable("hazard_ratios", "Hazard ratios", _cells(found, about), n_labels, notes)
     figures = [_by_outcome(found, about), *_by_subgroup(masked["results_subgroups"], about)]
     return Section(
-        "hazard_ratios", "Hazard ratios", _paragraphs(about),
-        (table, *(one for one in figures if one is not None)), _warnings(found, about),
-    )  # fmt: skip
+        "hazard_ratios",
+        "Hazard ratios",
+        _paragraphs(about),
+        (table, *(one for one in figures if one is not None)),
+        _warnings(found, about),
+    )
 
 
 def _paragraphs(about: About) -> tuple[str, ...]:
@@ -174,12 +154,16 @@ def _adjustments(found: Masked) -> list[str]:
 def _cells(found: Masked, about: About) -> pd.DataFrame:
     labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(
-        **labels, **counts, Contrast=found.rows["contrast"], text=estimate_texts(found),
-        model_name=found.rows["model"].map(MODEL_WORDS), p_text=p_texts(found),
-        q_text=p_texts(found, "q"), ph_text=p_texts(found, "p_ph"),
-    )  # fmt: skip
-    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name",
-                         values=["text"])  # fmt: skip
+        **labels,
+        **counts,
+        Contrast=found.rows["contrast"],
+        text=estimate_texts(found),
+        model_name=found.rows["model"].map(MODEL_WORDS),
+        p_text=p_texts(found),
+        q_text=p_texts(found, "q"),
+        ph_text=p_texts(found, "p_ph"),
+    )
+    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name", values=["text"])
     second = rows[rows["model"] == 2]
     cells["P, model 2"] = list(second["p_text"])
     cells["q, model 2"] = list(second["q_text"])
@@ -243,7 +227,12 @@ def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.
     events = [("*" if pd.isna(n) else f"{n:,}") for n in rows["n_events"]]
     return pd.DataFrame(
         {
-            "group": rows[group], "label": name, "estimate": rows["estimate"], "lo": rows["lo"],
-            "hi": rows["hi"], "n_text": events, "p_interaction_text": "",
+            "group": rows[group],
+            "label": name,
+            "estimate": rows["estimate"],
+            "lo": rows["lo"],
+            "hi": rows["hi"],
+            "n_text": events,
+            "p_interaction_text": "",
         }
-    ).reset_index(drop=True)  # fmt: skip
+    ).reset_index(drop=True)

@@ -13,13 +13,7 @@ from analysis.report.document import About, ReadTable, Section
 from analysis.report.masking import Masked
 from analysis.report.study_data import StudyData
 from analysis.report.subgroups import HAZARD_RATIO
-from analysis.report.words import (
-    MODEL_WORDS,
-    estimate_texts,
-    row_counts,
-    row_labels,
-    side_by_side,
-)
+from analysis.report.words import MODEL_WORDS, estimate_texts, row_counts, row_labels, side_by_side
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
@@ -47,13 +41,14 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     labels = [label for label in row_labels(found, about) if label != "Outcome"]
     counts = row_counts(found, about)
     rows = found.rows.assign(
-        **row_labels(found, about), **counts, Contrast=found.rows["contrast"],
-        text=estimate_texts(found), model_name=found.rows["model"].map(MODEL_WORDS),
-    )  # fmt: skip
-    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name",
-                         values=["text"])  # fmt: skip
-    table = ReadTable("negative_control", f"Hazard ratios of {words} (negative control)", cells,
-                      len(labels) + 1)  # fmt: skip
+        **row_labels(found, about),
+        **counts,
+        Contrast=found.rows["contrast"],
+        text=estimate_texts(found),
+        model_name=found.rows["model"].map(MODEL_WORDS),
+    )
+    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name", values=["text"])
+    table = ReadTable("negative_control", f"Hazard ratios of {words} (negative control)", cells, len(labels) + 1)
     paragraph = (
         f"LV mass should have nothing to do with {words}. A hazard ratio away from 1 points to "
         "confounding or to a bias of selection or recording that the other outcomes share."

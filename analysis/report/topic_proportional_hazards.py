@@ -44,8 +44,10 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
             tests, own = _tested(part, outcome)
-            rows += [result("proportional_hazards", **row, **part.keys(outcome))
-                     for row in (*_by_period(part, outcome), *tests)]  # fmt: skip
+            rows += [
+                result("proportional_hazards", **row, **part.keys(outcome))
+                for row in (*_by_period(part, outcome), *tests)
+            ]
             bins += own
     return [results("proportional_hazards", rows), _bins_aggregate(bins)]
 
@@ -96,18 +98,20 @@ def _tested(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[p
 
 
 def _tests(fit: CoxFit, table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
-    base = {"measure": TEST} | followed(table, data.study) | {
-        "model": 2, "adjustment": model.adjustment, "exposure": data.study.exposure,
-    }  # fmt: skip
+    base = (
+        {"measure": TEST}
+        | followed(table, data.study)
+        | {"model": 2, "adjustment": model.adjustment, "exposure": data.study.exposure}
+    )
     try:
         tested = proportional_hazards_test(fit)
     except TableRefused as error:
         return [base | {"warnings": str(error)}]
     return [
-        base | {"contrast": row["term"], "unit": f"{row['df']} df",
-                "estimate": float(row["chi2"]), "p": float(row["p"])}
+        base
+        | {"contrast": row["term"], "unit": f"{row['df']} df", "estimate": float(row["chi2"]), "p": float(row["p"])}
         for _, row in tested.iterrows()
-    ]  # fmt: skip
+    ]
 
 
 def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> pd.DataFrame:
@@ -122,21 +126,24 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
     n_bins = int(np.clip(len(set(people)) // fewest, 1, _MOST_BINS))
     bins = np.arange(len(own)) * n_bins // max(len(own), 1)
     size = data.sd["exposure"]
-    grouped = own.assign(
-        beta=own["value"] * size, years=own["time"] / DAYS_PER_YEAR, person=people
-    ).groupby(bins)
+    grouped = own.assign(beta=own["value"] * size, years=own["time"] / DAYS_PER_YEAR, person=people).groupby(bins)
     mean, n = grouped["beta"].mean(), grouped.size()
     half: pd.Series[Any] = Z95 * grouped["beta"].std(ddof=1) / np.sqrt(n)
     first = fit.estimates.iloc[0]
     made = pd.DataFrame(
         {
-            "outcome": outcome, "model_id": data.model_id, "years": grouped["years"].mean(),
-            "beta": mean, "lo": mean - half, "hi": mean + half, "hr_log": first["coef"] * size,
+            "outcome": outcome,
+            "model_id": data.model_id,
+            "years": grouped["years"].mean(),
+            "beta": mean,
+            "lo": mean - half,
+            "hi": mean + half,
+            "hr_log": first["coef"] * size,
             "lo_log": (first["coef"] - Z95 * first["se"]) * size,
             "hi_log": (first["coef"] + Z95 * first["se"]) * size,
             "n_events": grouped["person"].nunique(),
         }
-    )  # fmt: skip
+    )
     # The mean time of the first bin bounds how many events there are early on.
     return made.iloc[int(data.about.k > 1) :].reset_index(drop=True)
 
@@ -145,12 +152,7 @@ def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
         label("model_id", "of the predictions where they are of several"),
-        number(
-            "years",
-            "mean time of the events of the bin, or their mean age",
-            "n_events",
-            told=Told.TIME,
-        ),
+        number("years", "mean time of the events of the bin, or their mean age", "n_events", told=Told.TIME),
         number("beta", "mean scaled Schoenfeld residual, log hazard ratio per SD", "n_events"),
         number("lo", "lower 95 % limit of the mean", "n_events"),
         number("hi", "upper 95 % limit of the mean", "n_events"),
@@ -175,13 +177,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "People differ more and more between later periods, which can change a ratio by itself.",
     )
     bins = masked["schoenfeld"]
-    figures = [
-        figure
-        for one in outcomes_and_models(bins, about)
-        if (figure := _figure(bins, about, *one)) is not None
-    ]
-    return Section("proportional_hazards", "Proportional hazards", paragraphs,
-                   (*_tables(found, about), *figures))  # fmt: skip
+    figures = [figure for one in outcomes_and_models(bins, about) if (figure := _figure(bins, about, *one)) is not None]
+    return Section("proportional_hazards", "Proportional hazards", paragraphs, (*_tables(found, about), *figures))
 
 
 def _tables(found: Masked, about: About) -> list[ReadTable]:
@@ -196,19 +193,24 @@ def _tables(found: Masked, about: About) -> list[ReadTable]:
     terms = rows["contrast"].replace({"exposure": about.exposure_name, "GLOBAL": "all"})
     statistics = estimate_texts(found) + " (" + rows["unit"] + ")"
     notes = (
-        "A person's events are counted in each period that one of the ECGs reaches.",
-    ) if about.several_ecgs else ()  # fmt: skip
-    tests = pd.DataFrame(
-        labels | {"Term": terms, "Statistic": statistics, "P": p_texts(found)}
-    )[rows["measure"] == TEST]  # fmt: skip
+        ("A person's events are counted in each period that one of the ECGs reaches.",) if about.several_ecgs else ()
+    )
+    tests = pd.DataFrame(labels | {"Term": terms, "Statistic": statistics, "P": p_texts(found)})[
+        rows["measure"] == TEST
+    ]
     ordered = sorted_as_met(periods, [*labels, "Contrast"])
     n_labels = len(labels)
     return [
-        ReadTable("periods", "Hazard ratios by period of follow-up, adjusted for age and sex",
-                  ordered, n_labels + 2, notes),
-        ReadTable("ph_tests", "Tests of proportional hazards (scaled Schoenfeld residuals)",
-                  tests.reset_index(drop=True), n_labels + 1),
-    ]  # fmt: skip
+        ReadTable(
+            "periods", "Hazard ratios by period of follow-up, adjusted for age and sex", ordered, n_labels + 2, notes
+        ),
+        ReadTable(
+            "ph_tests",
+            "Tests of proportional hazards (scaled Schoenfeld residuals)",
+            tests.reset_index(drop=True),
+            n_labels + 1,
+        ),
+    ]
 
 
 def _figure(bins: Masked, about: About, outcome: str, model: str, key: str) -> ReadFigure | None:
@@ -218,13 +220,13 @@ def _figure(bins: Masked, about: About, outcome: str, model: str, key: str) -> R
         return None
     first, words = rows.iloc[0], about.outcomes[outcome]
     options: dict[str, Any] = {
-        "hr_log": float(first["hr_log"]), "lo_log": float(first["lo_log"]),
-        "hi_log": float(first["hi_log"]), "exposure_name": f"{about.exposure_name}, per SD",
-        "outcome_name": words, "is_age": about.time_scale == "attained_age",
-    }  # fmt: skip
+        "hr_log": float(first["hr_log"]),
+        "lo_log": float(first["lo_log"]),
+        "hi_log": float(first["hi_log"]),
+        "exposure_name": f"{about.exposure_name}, per SD",
+        "outcome_name": words,
+        "is_age": about.time_scale == "attained_age",
+    }
     over = "attained age" if options["is_age"] else "time"
-    title = (f"Log hazard ratio per SD over {over} for {words}{of_model(model)}: scaled "
-             "Schoenfeld residuals, binned")  # fmt: skip
-    return ReadFigure(
-        f"schoenfeld{key}", title, schoenfeld_alt(rows, **options), schoenfeld(rows, **options)
-    )
+    title = f"Log hazard ratio per SD over {over} for {words}{of_model(model)}: scaled Schoenfeld residuals, binned"
+    return ReadFigure(f"schoenfeld{key}", title, schoenfeld_alt(rows, **options), schoenfeld(rows, **options))

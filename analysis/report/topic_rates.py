@@ -12,17 +12,7 @@ from analysis.competing import cumulative_incidence, gray_test
 from analysis.outcome_rows import FOLLOW_UP_TIME, fewest
 from analysis.rates import poisson_limits
 from analysis.report import meanings
-from analysis.report.aggregates import (
-    Aggregate,
-    Thinned,
-    Told,
-    count,
-    label,
-    number,
-    person_years,
-    result,
-    results,
-)
+from analysis.report.aggregates import Aggregate, Thinned, Told, count, label, number, person_years, result, results
 from analysis.report.counts import EVERYBODY
 from analysis.report.document import About, ReadFigure, ReadTable, Section
 from analysis.report.figure_incidence import cumulative_incidence as draw_incidence
@@ -40,17 +30,25 @@ CLASSIFICATIONS: Final = {
 }
 _DRAWN: Final = ("lvh_group", "quartile_group")
 _PER: Final = 1000.0
-_COUNTED: Final = {
-    "n_people": "people", "n_events": "outcome", "n_deaths": "death",
-    "person_years": "person-years",
-}  # fmt: skip
+_COUNTED: Final = {"n_people": "people", "n_events": "outcome", "n_deaths": "death", "person_years": "person-years"}
 _STEP_YEARS: Final = 0.05  # curves do not tell the day of an event, but 18 days about it
 
 
 _READ: Final = (
-    "participant_id", "region", "time_days", "years", "status", "status_code", "event",
-    "end_reason", "exit_date", "lvh_group", "quartile", "sex", "age_band",
-)  # fmt: skip
+    "participant_id",
+    "region",
+    "time_days",
+    "years",
+    "status",
+    "status_code",
+    "event",
+    "end_reason",
+    "exit_date",
+    "lvh_group",
+    "quartile",
+    "sex",
+    "age_band",
+)
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
@@ -84,11 +82,14 @@ def aggregates(data: StudyData) -> list[Aggregate]:
 def _counts(table: pd.DataFrame, outcome: str, classification: str, group: str) -> dict[str, Any]:
     status = table["status"].astype(int)
     return {
-        "outcome": outcome, "classification": classification, "group": group,
-        "n_people": len(table), "n_events": int((status == 1).sum()),
+        "outcome": outcome,
+        "classification": classification,
+        "group": group,
+        "n_people": len(table),
+        "n_events": int((status == 1).sum()),
         "n_deaths": int((status == 2).sum()),
         "person_years": float(table["years"].sum()),
-    }  # fmt: skip
+    }
 
 
 def _curves(table: pd.DataFrame, outcome: str, column: str, words: str) -> pd.DataFrame:
@@ -96,18 +97,29 @@ def _curves(table: pd.DataFrame, outcome: str, column: str, words: str) -> pd.Da
     curve = found.curve[found.curve["cause"] == 1]
     made = pd.DataFrame(
         {
-            "outcome": outcome, "classification": words, "group": curve[column],
-            "years": curve["time"] / DAYS_PER_YEAR, "incidence": curve["cumulative_incidence"],
-            "lo": curve["lo"], "hi": curve["hi"],
+            "outcome": outcome,
+            "classification": words,
+            "group": curve[column],
+            "years": curve["time"] / DAYS_PER_YEAR,
+            "incidence": curve["cumulative_incidence"],
+            "lo": curve["lo"],
+            "hi": curve["hi"],
             "n_people": curve[column].map(table[column].value_counts()),
             "n_events": curve.groupby(column)["n_events"].cumsum(),
         }
-    )  # fmt: skip
+    )
     first = [
-        {"outcome": outcome, "classification": words, "group": group, "years": 0.0,
-         "incidence": 0.0, "n_people": int((table[column] == group).sum()), "n_events": 0}
+        {
+            "outcome": outcome,
+            "classification": words,
+            "group": group,
+            "years": 0.0,
+            "incidence": 0.0,
+            "n_people": int((table[column] == group).sum()),
+            "n_events": 0,
+        }
         for group in sorted(made["group"].unique())
-    ]  # fmt: skip
+    ]
     made = pd.concat([pd.DataFrame(first), made]).sort_values(["group", "years"], kind="stable")
     made["years"] = (made["years"] / _STEP_YEARS).round() * _STEP_YEARS
     least = fewest(made.groupby("group")["n_events"].max())
@@ -125,13 +137,17 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list
             gone = own["time_days"] <= year * DAYS_PER_YEAR if year else pd.Series(False, own.index)
             rows.append(
                 {
-                    "outcome": outcome, "classification": words, "group": group,
-                    "years": float(year), "n_people": len(own), "n_at_risk": int((~gone).sum()),
+                    "outcome": outcome,
+                    "classification": words,
+                    "group": group,
+                    "years": float(year),
+                    "n_people": len(own),
+                    "n_at_risk": int((~gone).sum()),
                     "n_censored": int((gone & (status == 0)).sum()),
                     "n_events": int((gone & (status == 1)).sum()),
                     "n_deaths": int((gone & (status == 2)).sum()),
                 }
-            )  # fmt: skip
+            )
     return rows
 
 
@@ -148,14 +164,21 @@ def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
         own = tested[tested["cause"] == 1].iloc[0]
         rows.append(
             result(
-                "rates", "Gray's test, chi-square", **data.keys(outcome),
-                exposure=data.study.exposure, contrast=CLASSIFICATIONS[column],
+                "rates",
+                "Gray's test, chi-square",
+                **data.keys(outcome),
+                exposure=data.study.exposure,
+                contrast=CLASSIFICATIONS[column],
                 unit=f"{own['df']:.0f} df",
-                n_people=len(known), n_ecgs=len(known), n_events=int(events.sum()),
-                n_events_fewest=fewest(events), time_scale=FOLLOW_UP_TIME,
-                estimate=float(own["chi2"]), p=float(own["p"]),
+                n_people=len(known),
+                n_ecgs=len(known),
+                n_events=int(events.sum()),
+                n_events_fewest=fewest(events),
+                time_scale=FOLLOW_UP_TIME,
+                estimate=float(own["chi2"]),
+                p=float(own["p"]),
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -182,13 +205,18 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     )
     columns = (
         *keys,
-        *(number(name, text, "n_people", "n_events_fewest", told=Told.SHARE) for name, text in (
-            ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
-            ("lo", "lower 95 % limit"), ("hi", "upper 95 % limit"))),
+        *(
+            number(name, text, "n_people", "n_events_fewest", told=Told.SHARE)
+            for name, text in (
+                ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
+                ("lo", "lower 95 % limit"),
+                ("hi", "upper 95 % limit"),
+            )
+        ),
         count("n_people", "people at the start"),
         count("n_events", "events so far"),
         count("n_events_fewest", "events of the group that has fewest"),
-    )  # fmt: skip
+    )
     risk_columns = (
         *keys,
         count("n_people", "people at the start"),
@@ -204,11 +232,16 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     points = points.reset_index(drop=True)
     ends = meanings.by_group(points, {"n_events": "outcome"})["n_events"]
     return [
-        Aggregate("incidence_curves", points, columns, together=group,
-                  thinned=Thinned("n_events", (*group, "group"), ends),
-                  counts=meanings.curves(points, _STEP_YEARS / 2)),
+        Aggregate(
+            "incidence_curves",
+            points,
+            columns,
+            together=group,
+            thinned=Thinned("n_events", (*group, "group"), ends),
+            counts=meanings.curves(points, _STEP_YEARS / 2),
+        ),
         Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk)),
-    ]  # fmt: skip
+    ]
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -221,8 +254,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "counts and person-years as shown.",
         "Deaths are of people without the outcome before.",
     )
-    table = ReadTable("rates", "Events, person-years and rates", _rate_cells(rates, about), 3,
-                      notes)  # fmt: skip
+    table = ReadTable("rates", "Events, person-years and rates", _rate_cells(rates, about), 3, notes)
     figures = [
         figure
         for outcome in about.outcomes
@@ -237,9 +269,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         *_told(about),
     )
     tests = _test_table(masked["results_rates"], about)
-    return Section(
-        "rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures)
-    )
+    return Section("rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures))
 
 
 def _told(about: About) -> list[str]:
@@ -248,8 +278,10 @@ def _told(about: About) -> list[str]:
     if about.several_ecgs:
         told.append("People count once here, with the first of their index ECGs.")
     if about.time_scale == "attained_age":
-        told.append("Rates and curves are of time since the index ECG; no curve is drawn on "
-                    "attained age, the scale of the Cox models.")  # fmt: skip
+        told.append(
+            "Rates and curves are of time since the index ECG; no curve is drawn on "
+            "attained age, the scale of the Cox models."
+        )
     if about.several_models:
         told.append(pooled_text(about))
     return told
@@ -304,19 +336,18 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
         labels
         | {
             "Groups": rows["contrast"],
-            "Chi-square": ["*" if hidden else f"{value:.1f}" for value, hidden in
-                           zip(rows["estimate"], tests.hidden["estimate"], strict=True)],
+            "Chi-square": [
+                "*" if hidden else f"{value:.1f}"
+                for value, hidden in zip(rows["estimate"], tests.hidden["estimate"], strict=True)
+            ],
             "Degrees of freedom": rows["unit"].str.removesuffix(" df"),
             "P": p_texts(tests),
         }
-    )  # fmt: skip
-    return [ReadTable("gray", "Equality of cumulative incidence (Gray's test)", cells,
-                      len(labels) + 1)]  # fmt: skip
+    )
+    return [ReadTable("gray", "Equality of cumulative incidence (Gray's test)", cells, len(labels) + 1)]
 
 
-def _figure(
-    masked: Mapping[str, Masked], about: About, outcome: str, words: str
-) -> ReadFigure | None:
+def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str) -> ReadFigure | None:
     points, risk = masked["incidence_curves"], masked["incidence_at_risk"]
     own = (points.rows["outcome"] == outcome) & (points.rows["classification"] == words)
     rows = points.rows[own]
@@ -325,15 +356,12 @@ def _figure(
     at_risk = risk.rows[(risk.rows["outcome"] == outcome) & (risk.rows["classification"] == words)]
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
     name = about.outcomes[outcome]
-    options: dict[str, Any] = {
-        "outcome_name": name, "group_name": words, "horizon_years": about.horizon_years,
-    }  # fmt: skip
+    options: dict[str, Any] = {"outcome_name": name, "group_name": words, "horizon_years": about.horizon_years}
     key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
     return ReadFigure(
         f"incidence_{outcome}_{key}",
         f"Cumulative incidence of {name} by {words[0].lower()}{words[1:]}",
         cumulative_incidence_alt(rows, at_risk, **options),
         draw_incidence(rows, at_risk, **options),
-        ("Below the axis: people at risk, censored and with the outcome so far; bands are "
-         "pointwise 95 % limits.",),
-    )  # fmt: skip
+        ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",),
+    )

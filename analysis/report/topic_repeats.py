@@ -50,9 +50,10 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     spread_of = [with_ecgs("one"), with_ecgs("several", "two"), with_ecgs("several", "more")]
     return [
         results("repeats", rows, repeats(counts)),
-        Aggregate("repeats", numbers, shape, counts={"n_people": spread_of},
-                  related=several_ecgs(data.study.mass_column)),
-    ]  # fmt: skip
+        Aggregate(
+            "repeats", numbers, shape, counts={"n_people": spread_of}, related=several_ecgs(data.study.mass_column)
+        ),
+    ]
 
 
 def _several(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,9 +69,7 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     dates = pd.to_datetime(both["recorded_at"]).dt.normalize()
     of_person = dates.groupby(both["participant_id"])
     years = (of_person.transform("max") - of_person.transform("min")).dt.days / DAYS_PER_YEAR
-    return [
-        (words, both[(years >= low) & (years < high)]) for words, (low, high) in _GAPS_YEARS.items()
-    ]
+    return [(words, both[(years >= low) & (years < high)]) for words, (low, high) in _GAPS_YEARS.items()]
 
 
 def _of(table: pd.DataFrame, column: str, unit: str, words: str) -> list[dict[str, Any]]:
@@ -79,15 +78,19 @@ def _of(table: pd.DataFrame, column: str, unit: str, words: str) -> list[dict[st
     Of pairs the number of ECGs is not told: it is twice that of people.
     """
     known: dict[str, Any] = {
-        "exposure": column, "contrast": words, "n_people": table["participant_id"].nunique(),
+        "exposure": column,
+        "contrast": words,
+        "n_people": table["participant_id"].nunique(),
         "n_ecgs": len(table) if words == EVERY_ECG else None,
-    }  # fmt: skip
+    }
     try:
         found = repeatability(table, value=column, person="participant_id")
     except TableRefused as error:
         units = ("", unit, unit)
-        return [result("repeats", measure, **known, unit=own, warnings=str(error))
-                for measure, own in zip(_MEASURES, units, strict=True)]  # fmt: skip
+        return [
+            result("repeats", measure, **known, unit=own, warnings=str(error))
+            for measure, own in zip(_MEASURES, units, strict=True)
+        ]
     values = (
         (found.icc, found.icc_lo, found.icc_hi, ""),
         (found.within_sd, found.within_sd_lo, found.within_sd_hi, unit),
@@ -104,18 +107,19 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     found, numbers = masked.get("results_repeats"), masked.get("repeats")
     if found is None or numbers is None:
         return None
-    people = pd.DataFrame({"Usable ECGs": numbers.rows["n_ecgs"],
-                           "People": numbers.shown("n_people")})  # fmt: skip
+    people = pd.DataFrame({"Usable ECGs": numbers.rows["n_ecgs"], "People": numbers.shown("n_people")})
     items = [ReadTable("repeats_people", "Usable ECGs of a person", people)]
     if not found.rows["estimate"].notna().any():
         told = "Too few people have two usable ECGs to tell how well they repeat."
         return Section("repeats", "Repeat ECGs", (told,), tuple(items))
     rows = found.rows.assign(
-        text=estimate_texts(found), People=found.shown("n_people"), ECGs=_ecgs(found),
-        Quantity=found.rows["exposure"], Pairs=found.rows["contrast"],
-    )  # fmt: skip
-    cells = side_by_side(rows, by=["Quantity", "Pairs", "People", "ECGs"], over="measure",
-                         values=["text"])  # fmt: skip
+        text=estimate_texts(found),
+        People=found.shown("n_people"),
+        ECGs=_ecgs(found),
+        Quantity=found.rows["exposure"],
+        Pairs=found.rows["contrast"],
+    )
+    cells = side_by_side(rows, by=["Quantity", "Pairs", "People", "ECGs"], over="measure", values=["text"])
     notes = (
         "One-way random effects (Shrout and Fleiss 1979); SD and coefficient in the unit of the "
         "quantity. 95 % of the differences of two ECGs of a person lie within the coefficient "
@@ -128,5 +132,4 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 def _ecgs(found: Masked) -> list[str]:
     """Numbers of ECGs; of pairs that is known."""
     pairs = found.rows["contrast"] != EVERY_ECG
-    return ["two each" if pair else text for pair, text in
-            zip(pairs, found.shown("n_ecgs"), strict=True)]  # fmt: skip
+    return ["two each" if pair else text for pair, text in zip(pairs, found.shown("n_ecgs"), strict=True)]

@@ -29,15 +29,23 @@ MAIN: Final = "main analysis"
 NOT_IMAGED: Final = "never imaged, or at an unknown date"
 _LATENCIES_DAYS: Final = (0, 30, 365)
 _OTHER_VALUES: Final = {
-    "lvmi_pred_g_m2": "lvmi_recal_g_m2", "lvm_pred_g": "lvm_recal_g",
-    "lvmi_recal_g_m2": "lvmi_pred_g_m2", "lvm_recal_g": "lvm_pred_g",
-}  # fmt: skip
+    "lvmi_pred_g_m2": "lvmi_recal_g_m2",
+    "lvm_pred_g": "lvm_recal_g",
+    "lvmi_recal_g_m2": "lvmi_pred_g_m2",
+    "lvm_recal_g": "lvm_pred_g",
+}
 
 # Of StudyData.analysed: what variants read, where it is there.
 _READ: Final = (
-    "exposure", "exposure_in_sd_of_sex", "lvh", "mass_g", "index_g_m2", "index_date", ECG_ONLY,
+    "exposure",
+    "exposure_in_sd_of_sex",
+    "lvh",
+    "mass_g",
+    "index_g_m2",
+    "index_date",
+    ECG_ONLY,
     *_OTHER_VALUES,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +111,33 @@ def variants(data: StudyData) -> list[Variant]:
     Args:
         data: of one model of the predictions.
     """
-    made = [Variant(MAIN, _as_it_is), Variant(MAIN, _as_it_is, is_lvh=True),
-            *_latencies(data), *_body_size(data), *_presets(data)]  # fmt: skip
+    made = [
+        Variant(MAIN, _as_it_is),
+        Variant(MAIN, _as_it_is, is_lvh=True),
+        *_latencies(data),
+        *_body_size(data),
+        *_presets(data),
+    ]
     other = _OTHER_VALUES.get(data.study.exposure)
     if other is not None and other in data.ecgs and data.ecgs[other].notna().any():
         words = "raw prediction" if data.study.recalibrated else "recalibrated prediction"
         made.append(Variant(words, _replaced(other), exposure=other))
     date = data.study.training.exclude_imaged_before
     if date is not None:
-        made += _imaged(data, {before(date): f"imaged before {date}", on_or_after(date):
-                               f"imaged on or after {date}", "": NOT_IMAGED})  # fmt: skip
+        made += _imaged(
+            data,
+            {before(date): f"imaged before {date}", on_or_after(date): f"imaged on or after {date}", "": NOT_IMAGED},
+        )
     if ECG_ONLY in data.ecgs:
-        made.append(Variant("LV mass of the ECG-only model, per SD of it", _replaced(ECG_ONLY),
-                            sd=ecg_only_sd(data), exposure=ECG_ONLY, unit="g"))  # fmt: skip
+        made.append(
+            Variant(
+                "LV mass of the ECG-only model, per SD of it",
+                _replaced(ECG_ONLY),
+                sd=ecg_only_sd(data),
+                exposure=ECG_ONLY,
+                unit="g",
+            )
+        )
     return made
 
 
@@ -174,9 +196,7 @@ def _body_size(data: StudyData) -> list[Variant]:
     other = Bsa.MOSTELLER if data.study.bsa_formula is Bsa.DUBOIS else Bsa.DUBOIS
 
     def change(table: pd.DataFrame) -> pd.DataFrame:
-        area = body_surface_area_m2(
-            table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), other
-        )
+        area = body_surface_area_m2(table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), other)
         return table.assign(exposure=table["mass_g"].to_numpy(float) / area)
 
     return [Variant(f"body surface area by {other.value}", change)]
@@ -215,6 +235,5 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "Hazard ratios adjusted for age and sex, one change of the main analysis at a time; the SD "
         "is that of the main analysis unless said otherwise.",
     )
-    table = ReadTable("sensitivity", "Sensitivity analyses", sorted_as_met(cells, by), len(by) + 1,
-                      notes)  # fmt: skip
+    table = ReadTable("sensitivity", "Sensitivity analyses", sorted_as_met(cells, by), len(by) + 1, notes)
     return Section("sensitivity", "Sensitivity analyses", items=(table,))

@@ -27,8 +27,7 @@ _ROWS_OF_ALL_DRAWS: Final = 25_000_000
 _FEWEST_DRAWS: Final = 50
 _AGE_SEX: Final = Model(0, "age, sex", ("age_years", SEX))
 _NEEDED: Final = ["lvh", "age_years", "sex"]
-_COLUMNS: Final = ("participant_id", "event", "status_code", "time_days", "years", CLUSTER,
-                   HOUSEHOLD, *_NEEDED)  # fmt: skip
+_COLUMNS: Final = ("participant_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD, *_NEEDED)
 _MEASURES: Final = ("risk if all had LVH", "risk if none had LVH", "risk difference", "risk ratio")
 
 
@@ -48,12 +47,18 @@ def _rows(data: StudyData) -> list[dict[str, Any]]:
     arms = complete.groupby("lvh")["event"].sum().reindex([0.0, 1.0], fill_value=0)
     households = HOUSEHOLD in complete
     known = followed(complete, study) | {
-        **data.keys(outcome), "exposure": study.lvh_column, "contrast": "LVH",
-        "adjustment": model.adjustment, "unit": "years", "unit_value": at, "ties": "",
-        "n_events_fewest": fewest(arms), "n_dropped_missing": len(table) - len(complete),
+        **data.keys(outcome),
+        "exposure": study.lvh_column,
+        "contrast": "LVH",
+        "adjustment": model.adjustment,
+        "unit": "years",
+        "unit_value": at,
+        "ties": "",
+        "n_events_fewest": fewest(arms),
+        "n_dropped_missing": len(table) - len(complete),
         "time_scale": FOLLOW_UP_TIME,
         "se_type": f"bootstrap by {'household' if households else 'person'}",
-    }  # fmt: skip
+    }
     try:
         draws = study.bootstrap if arms.min() >= study.masking.k else 0  # it would be hidden
         estimate, errors, n_draws = _standardised(complete, model, at, draws, study.seed)
@@ -63,17 +68,14 @@ def _rows(data: StudyData) -> list[dict[str, Any]]:
     for place, measure in enumerate(_MEASURES):
         value, se = float(estimate[place]), float(errors[place])
         half = Z95 * se
-        limits = (value * np.exp(-half), value * np.exp(half)) if place != 2 else (
-            value - half, value + half)  # fmt: skip
+        limits = (value * np.exp(-half), value * np.exp(half)) if place != 2 else (value - half, value + half)
         drawn = {"se": se, "lo": float(limits[0]), "hi": float(limits[1])} if n_draws else {}
         told = f"{n_draws} bootstrap samples"
         rows.append(result("standardised", measure, **known, estimate=value, **drawn, level=told))
     return rows
 
 
-def _standardised(
-    table: pd.DataFrame, model: Model, at: float, draws: int, seed: int
-) -> tuple[Any, Any, int]:
+def _standardised(table: pd.DataFrame, model: Model, at: float, draws: int, seed: int) -> tuple[Any, Any, int]:
     """Risks if all and if none had LVH, difference, ratio; errors (of logarithms but the third)."""
     if at <= 0:
         raise TableRefused("fewer than 50 people are followed, expected more for absolute risks")
@@ -81,11 +83,13 @@ def _standardised(
     sample = rng.permutation(len(table))[:AVERAGED]
     models = {
         cause: CoxSamples.of(
-            table.assign(event=table["status_code"] == cause), duration="years", event="event",
+            table.assign(event=table["status_code"] == cause),
+            duration="years",
+            event="event",
             covariates=["lvh", *model.covariates],
         )
         for cause in (1, 2)
-    }  # fmt: skip
+    }
     value = _risks(models, np.ones(len(table), dtype=np.int64), table.iloc[sample], at)
     n_draws = min(draws, max(_FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // len(table))) if draws else 0
     found = []
@@ -122,10 +126,7 @@ def _risks(
     fits = {cause: model.repeated(drawn) for cause, model in models.items()}
     if any(fit.estimates["coef"].isna().any() for fit in fits.values()):
         raise TableRefused("an arm has no event, expected events with and without LVH")
-    risks = [
-        float(cumulative_incidences(fits, people.assign(lvh=lvh), [at])[0].mean())
-        for lvh in (1.0, 0.0)
-    ]
+    risks = [float(cumulative_incidences(fits, people.assign(lvh=lvh), [at])[0].mean()) for lvh in (1.0, 0.0)]
     return risks[0], risks[1]
 
 
@@ -139,9 +140,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         labels
         | {
             "Measure": rows["measure"],
-            "Horizon, years": [
-                f"{value:.3g}" if value else NOT_APPLICABLE for value in rows["unit_value"]
-            ],
+            "Horizon, years": [f"{value:.3g}" if value else NOT_APPLICABLE for value in rows["unit_value"]],
             "Estimate (95 % interval)": estimate_texts(found, 4),
             "People": found.shown("n_people"),
             "Events": found.shown("n_events"),
@@ -154,8 +153,9 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         f"{AVERAGED:,}, drawn at random). Intervals from {drawn or 'no samples'}, "
         "normal on the logarithm (difference: as it is).",
     )
-    table = ReadTable("standardised", "Standardised cumulative incidence by predicted LVH", cells,
-                      len(labels) + 1, notes)  # fmt: skip
+    table = ReadTable(
+        "standardised", "Standardised cumulative incidence by predicted LVH", cells, len(labels) + 1, notes
+    )
     paragraph = (
         "What the incidence would be were everybody, or nobody, to have predicted LVH, age and sex "
         "staying as they are. Read as a description unless confounding can be excluded."

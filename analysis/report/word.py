@@ -23,13 +23,7 @@ from docx.table import _Cell
 from docx.text.paragraph import Paragraph
 
 from analysis.report.document import About, ReadTable
-from analysis.report.page import (
-    NOT_CLINICAL,
-    WIDE_COLUMNS,
-    has_hidden,
-    hidden_text,
-    numeric_columns,
-)
+from analysis.report.page import NOT_CLINICAL, WIDE_COLUMNS, has_hidden, hidden_text, numeric_columns
 
 _SHORT_MM: Final = 210
 _LONG_MM: Final = 297
@@ -59,9 +53,7 @@ def write_word(tables: Sequence[ReadTable], about: About, path: Path) -> None:
     document = Document()
     _set_up(document, about)
     for place, table in enumerate(tables):
-        section = (
-            document.add_section(WD_SECTION.NEW_PAGE) if place else document.sections[0]
-        )  # fmt: skip
+        section = document.add_section(WD_SECTION.NEW_PAGE) if place else document.sections[0]
         _set_page(section, is_wide=table.cells.shape[1] > WIDE_COLUMNS)
         _add_table(document, table, f"Table {place + 1}. " if len(tables) > 1 else "")
         notes = [*table.notes, *([hidden_text(about)] if has_hidden(table) else [])]

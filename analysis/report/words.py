@@ -59,9 +59,7 @@ def estimate_texts(masked: Masked, digits: int = 2) -> pd.Series[Any]:
     texts = [
         interval_text(row, digits, hidden=hidden)
         for row, hidden in zip(
-            masked.rows[["estimate", "lo", "hi"]].to_dict("records"),
-            masked.hidden["estimate"],
-            strict=True,
+            masked.rows[["estimate", "lo", "hi"]].to_dict("records"), masked.hidden["estimate"], strict=True
         )
     ]
     return pd.Series(texts, index=masked.rows.index, dtype=object)
@@ -77,11 +75,13 @@ def p_texts(masked: Masked, column: str = "p") -> pd.Series[Any]:
 def percent_texts(parts: pd.Series[Any], wholes: pd.Series[Any], digits: int = 1) -> pd.Series[Any]:
     """Return the percentages of masked counts; `HIDDEN` where either is missing."""
     texts = [
-        HIDDEN if pd.isna(part) or pd.isna(whole)
-        else NOT_APPLICABLE if not whole
+        HIDDEN
+        if pd.isna(part) or pd.isna(whole)
+        else NOT_APPLICABLE
+        if not whole
         else f"{100 * min(part / whole, 1):.{digits}f} %"
         for part, whole in zip(parts, wholes, strict=True)
-    ]  # fmt: skip
+    ]
     return pd.Series(texts, index=parts.index, dtype=object)
 
 
@@ -94,9 +94,7 @@ def row_labels(found: Masked, about: About) -> dict[str, pd.Series[Any]]:
     return made
 
 
-def row_counts(
-    found: Masked, about: About, *, events: str | None = "Events"
-) -> dict[str, pd.Series[Any]]:
+def row_counts(found: Masked, about: About, *, events: str | None = "Events") -> dict[str, pd.Series[Any]]:
     """Return people, ECGs where people may have several, and people with the event, as text."""
     made = {"People": found.shown("n_people")}
     if about.several_ecgs:
@@ -126,25 +124,17 @@ def of_model(model: str, words: str = "model") -> str:
 
 def sorted_as_met(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return rows sorted by columns, the values of each in the order in which they come first."""
-    places = {
-        name: {value: place for place, value in enumerate(dict.fromkeys(cells[name]))}
-        for name in by
-    }
-    ordered = cells.sort_values(
-        list(by), key=lambda column: column.map(places[str(column.name)]), kind="stable"
-    )
+    places = {name: {value: place for place, value in enumerate(dict.fromkeys(cells[name]))} for name in by}
+    ordered = cells.sort_values(list(by), key=lambda column: column.map(places[str(column.name)]), kind="stable")
     return ordered.reset_index(drop=True)
 
 
-def side_by_side(
-    rows: pd.DataFrame, *, by: Sequence[str], over: str, values: Sequence[str]
-) -> pd.DataFrame:
+def side_by_side(rows: pd.DataFrame, *, by: Sequence[str], over: str, values: Sequence[str]) -> pd.DataFrame:
     """Return text cells with one block of columns for each value of a column, order kept."""
     order = list(dict.fromkeys(rows[over]))
     index = list(dict.fromkeys(rows[list(by)].itertuples(index=False, name=None)))
     keyed = rows.set_index([*by, over])
-    cells: dict[str, list[str]] = {name: [str(key[i]) for key in index] for i, name in
-                                   enumerate(by)}  # fmt: skip
+    cells: dict[str, list[str]] = {name: [str(key[i]) for key in index] for i, name in enumerate(by)}
     for level in order:
         for value in values:
             title = f"{level}" if len(values) == 1 else f"{level}: {value}"

@@ -88,9 +88,7 @@ def write_export(
         write_word(tables, report.about, folder / "tables.docx")
     for figure in figures:
         path = folder / "figures" / figure.key
-        save(
-            figure.canvas, path.with_name(f"{figure.key}.svg"), path.with_name(f"{figure.key}.png")
-        )
+        save(figure.canvas, path.with_name(f"{figure.key}.svg"), path.with_name(f"{figure.key}.png"))
     (folder / "report.html").write_text(render(report), encoding="utf-8")
     _write_data(folder, masked)
     _write_results(folder, masked, constants, report.about)
@@ -133,14 +131,11 @@ def _coarse(one: Masked) -> list[str]:
     names = [column.name for column in _result_columns() if column.kind in kinds]
     texts = {name: one.coarse(name) for name in names}
     return [
-        " ".join(f"{name}{own[place]}" for name, own in texts.items() if own[place])
-        for place in range(len(one.rows))
+        " ".join(f"{name}{own[place]}" for name, own in texts.items() if own[place]) for place in range(len(one.rows))
     ]
 
 
-def meta_analysis_table(
-    results: pd.DataFrame, cohort: str, sds: Masked | None = None
-) -> pd.DataFrame:
+def meta_analysis_table(results: pd.DataFrame, cohort: str, sds: Masked | None = None) -> pd.DataFrame:
     """Return log hazard ratios and their standard errors, for pooling with other cohorts.
 
     Args:
@@ -159,14 +154,14 @@ def meta_analysis_table(
     by_sex = rows["unit"] == SD_OF_SEX
     told = [
         sd_by_sex_text(sds, exposure, model) if is_by_sex else ""
-        for exposure, model, is_by_sex in zip(
-            rows["exposure"], rows[_MODEL_ID], by_sex, strict=True
-        )
+        for exposure, model, is_by_sex in zip(rows["exposure"], rows[_MODEL_ID], by_sex, strict=True)
     ]
     made = rows.assign(
-        cohort=cohort, log_hr=np.log(ratios), sd_used=rows["unit_value"].mask(by_sex),
+        cohort=cohort,
+        log_hr=np.log(ratios),
+        sd_used=rows["unit_value"].mask(by_sex),
         sd_by_sex=pd.Series(told, index=rows.index, dtype=object),
-    )  # fmt: skip
+    )
     return made[list(_META_COLUMNS)]
 
 
@@ -177,10 +172,7 @@ def tidy(masked: Masked) -> pd.DataFrame:
             column.name: [
                 HIDDEN if hidden else "" if pd.isna(value) else _text(value, column.kind) + more
                 for value, hidden, more in zip(
-                    masked.rows[column.name],
-                    masked.hidden[column.name],
-                    masked.coarse(column.name),
-                    strict=True,
+                    masked.rows[column.name], masked.hidden[column.name], masked.coarse(column.name), strict=True
                 )
             ]
             for column in _shown(masked.columns)
@@ -238,21 +230,17 @@ def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:
     for key, one in masked.items():
         write_csv(tidy(one), folder / "data" / f"{key}.csv")
         meanings += [
-            {"file": f"data/{key}.csv", "column": column.name, "kind": column.kind.value,
-             "meaning": column.meaning}
+            {"file": f"data/{key}.csv", "column": column.name, "kind": column.kind.value, "meaning": column.meaning}
             for column in _shown(one.columns)
-        ]  # fmt: skip
+        ]
     meanings += [
-        {"file": _META, "column": name, "kind": "", "meaning": meaning}
-        for name, meaning in _META_COLUMNS.items()
+        {"file": _META, "column": name, "kind": "", "meaning": meaning} for name, meaning in _META_COLUMNS.items()
     ]
     names = ["file", "column", "kind", "meaning"]
     write_csv(pd.DataFrame(meanings, columns=names), folder / "columns.csv")
 
 
-def _write_results(
-    folder: Path, masked: Mapping[str, Masked], constants: Mapping[str, str], about: About
-) -> None:
+def _write_results(folder: Path, masked: Mapping[str, Masked], constants: Mapping[str, str], about: About) -> None:
     made = results_table(masked, constants)
     table = pa.Table.from_pandas(made, schema=_schema(constants), preserve_index=False)
     pq.write_table(table.replace_schema_metadata(None), folder / "results.parquet")
@@ -262,8 +250,7 @@ def _write_results(
 
 
 def _schema(constants: Mapping[str, str]) -> pa.Schema:
-    fields = [pa.field(c.name, _type(c), metadata={"meaning": c.meaning}) for c in
-              _result_columns()]  # fmt: skip
+    fields = [pa.field(c.name, _type(c), metadata={"meaning": c.meaning}) for c in _result_columns()]
     told = "columns that masking hides in this row, with a space between them"
     fields.append(pa.field("masked", pa.string(), metadata={"meaning": told}))
     told = "what is rounded more than others in this row, and how far it may be off"
@@ -284,9 +271,6 @@ def _type(column: Column) -> pa.DataType:
 
 def _write_manifest(folder: Path) -> None:
     """Write checksums as `sha256sum --check` reads them."""
-    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                   if path.is_file())  # fmt: skip
-    lines = [
-        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in paths
-    ]
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in paths]
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")

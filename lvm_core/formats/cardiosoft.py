@@ -11,20 +11,8 @@ import numpy as np
 from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected, RejectReason, described
 from lvm_core.formats.cardiosoft_measurements import read_measurements
-from lvm_core.formats.channels import (
-    HIGHEST_RATE_HZ,
-    Channel,
-    assemble,
-    local_datetime,
-    require_leads,
-)
-from lvm_core.formats.xml import (
-    mentions_poor_quality,
-    number_of,
-    parse_repairable_xml,
-    text_of,
-    whole_number_of,
-)
+from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, local_datetime, require_leads
+from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.leads import canonical_lead
 from lvm_core.quality import QualityFlag
 from lvm_core.units import described_unit, is_voltage, uv_per_unit
@@ -83,9 +71,7 @@ def _strip_scope(root: Element) -> list[Element]:
         for outer in root.findall(outer_path):
             holders = outer.findall(inner) if inner else [outer]
             scopes += [
-                [holder, outer] if inner else [holder]
-                for holder in holders
-                if holder.find("WaveformData") is not None
+                [holder, outer] if inner else [holder] for holder in holders if holder.find("WaveformData") is not None
             ]
     if not scopes:
         raise EcgRejected(
@@ -111,18 +97,13 @@ def _channels(scope: list[Element]) -> dict[str, Channel]:
     for waveform in scope[0].findall("WaveformData"):
         lead = canonical_lead(waveform.get("lead", ""))
         if lead in waveforms:
-            raise EcgRejected(
-                RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once"
-            )
+            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
         if lead is not None:
             waveforms[lead] = waveform
     n_waveforms = len(scope[0].findall("WaveformData"))
     require_leads(waveforms, _WHERE, n_other=n_waveforms - len(waveforms))
     step_uv = _uv_per_count(_first(scope, "Resolution"))
-    return {
-        lead: Channel(_counts(waveform.text or "", lead), step_uv)
-        for lead, waveform in waveforms.items()
-    }
+    return {lead: Channel(_counts(waveform.text or "", lead), step_uv) for lead, waveform in waveforms.items()}
 
 
 def _counts(text: str, lead: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -133,8 +114,7 @@ def _counts(text: str, lead: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     if tokens.count(",") >= _MAX_SAMPLES:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"lead {lead} in {_WHERE} has more than {_MAX_SAMPLES} samples, the limit; "
-            "expected a resting ECG of 10 s",
+            f"lead {lead} in {_WHERE} has more than {_MAX_SAMPLES} samples, the limit; expected a resting ECG of 10 s",
         )
     try:
         if "_" in tokens:  # int() would take it
@@ -143,8 +123,7 @@ def _counts(text: str, lead: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     except (ValueError, OverflowError) as error:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"samples of lead {lead} in {_WHERE} are not all whole numbers; "
-            "expected integers separated by commas",
+            f"samples of lead {lead} in {_WHERE} are not all whole numbers; expected integers separated by commas",
         ) from error
 
 
@@ -173,29 +152,22 @@ def _sampling_rate_hz(scope: list[Element]) -> float:
     units = "" if rate is None else rate.get("units", "Hz").strip()
     if value is None or not 0 < value < HIGHEST_RATE_HZ or units.lower() != "hz":
         units_stated = "Hz" if units.lower() == "hz" else described(units)
-        stated = (
-            "absent" if rate is None else f"{described(rate.text or '')} (units: {units_stated})"
-        )
+        stated = "absent" if rate is None else f"{described(rate.text or '')} (units: {units_stated})"
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
-            f"SampleRate of {_WHERE} is {stated}; expected a number of Hz above 0. "
-            "It is never guessed",
+            f"SampleRate of {_WHERE} is {stated}; expected a number of Hz above 0. It is never guessed",
         )
     return value
 
 
 def _check_counts(scope: list[Element], n_samples: int) -> None:
-    found = {
-        "NumberOfLeads": len(scope[0].findall("WaveformData")),
-        "ChannelSampleCountTotal": n_samples,
-    }
+    found = {"NumberOfLeads": len(scope[0].findall("WaveformData")), "ChannelSampleCountTotal": n_samples}
     for tag, count in found.items():
         declared = whole_number_of(_first(scope, tag), ".")
         if declared is not None and declared != count:
             raise EcgRejected(
                 RejectReason.TRUNCATED,
-                f"{tag} of {_WHERE} is {declared}, but the strip holds {count}; "
-                "copy the file again",
+                f"{tag} of {_WHERE} is {declared}, but the strip holds {count}; copy the file again",
             )
 
 
@@ -206,8 +178,7 @@ def _recorded_at(element: Element | None) -> tuple[dt.datetime | None, bool]:
     """
     date = [whole_number_of(element, tag) for tag in ("Year", "Month", "Day")]
     time_of_day = [
-        whole_number_of(element, tag) if text_of(element, tag) else 0
-        for tag in ("Hour", "Minute", "Second")
+        whole_number_of(element, tag) if text_of(element, tag) else 0 for tag in ("Hour", "Minute", "Second")
     ]
     is_stated = any(text_of(element, tag) for tag in ("Year", "Month", "Day"))
     year, month, day = date

@@ -37,9 +37,7 @@ def read_measurements(root: Element) -> Measurements:
     qrs_duration_ms = _qrs_duration_ms(resting)
     measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
     return Measurements(
-        **amplitudes_uv,
-        qrs_duration_ms=qrs_duration_ms,
-        measured_by=_measured_by(root, table) if measured else None,
+        **amplitudes_uv, qrs_duration_ms=qrs_duration_ms, measured_by=_measured_by(root, table) if measured else None
     )
 
 

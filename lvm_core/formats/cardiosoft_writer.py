@@ -80,10 +80,7 @@ def waveform_elements(counts: Mapping[str, NDArray[np.int16]]) -> str:
 
 
 def strip_content(
-    counts: Mapping[str, NDArray[np.int16]],
-    head: str,
-    n_leads: int | None = None,
-    n_samples: int | None = None,
+    counts: Mapping[str, NDArray[np.int16]], head: str, n_leads: int | None = None, n_samples: int | None = None
 ) -> str:
     """Return what a StripData element holds.
 
@@ -105,8 +102,7 @@ def strip_content(
 def median_samples(counts: Mapping[str, NDArray[np.int16]], head: str) -> str:
     """Return a MedianSamples element, see `strip_content`."""
     return (
-        f"<MedianSamples><NumberOfLeads>{len(counts)}</NumberOfLeads>{head}"
-        f"{waveform_elements(counts)}</MedianSamples>"
+        f"<MedianSamples><NumberOfLeads>{len(counts)}</NumberOfLeads>{head}{waveform_elements(counts)}</MedianSamples>"
     )
 
 
@@ -157,18 +153,11 @@ def measurement_table(
     cells = {tag: ", ".join(str(row.get(lead, "")) for lead in order) for tag, row in rows.items()}
     body = "".join(f"<{tag}{units}>{text}</{tag}>" for tag, text in cells.items())
     lead_order = ", ".join(order)
-    return (
-        f"<MeasurementTable{creation}><LeadOrder>{lead_order}</LeadOrder>{body}</MeasurementTable>"
-    )
+    return f"<MeasurementTable{creation}><LeadOrder>{lead_order}</LeadOrder>{body}</MeasurementTable>"
 
 
 def document(
-    person: str,
-    measured: str,
-    strip: str,
-    *,
-    encoding: str = _ENCODING,
-    declaration: str | None = None,
+    person: str, measured: str, strip: str, *, encoding: str = _ENCODING, declaration: str | None = None
 ) -> bytes:
     """Return a file.
 

@@ -120,13 +120,10 @@ def require_equal_lengths(channels: Mapping[str, Channel], where: str) -> None:
     if len(set(lengths.values())) != 1:
         told = ", ".join(f"{lead} {n}" for lead, n in lengths.items())
         raise EcgRejected(
-            RejectReason.TRUNCATED,
-            f"leads of {where} have different numbers of samples ({told}); expected one length",
+            RejectReason.TRUNCATED, f"leads of {where} have different numbers of samples ({told}); expected one length"
         )
     if not next(iter(lengths.values())):
-        raise EcgRejected(
-            RejectReason.TRUNCATED, f"leads of {where} hold 0 samples; expected 10 s of signal"
-        )
+        raise EcgRejected(RejectReason.TRUNCATED, f"leads of {where} hold 0 samples; expected 10 s of signal")
 
 
 def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
@@ -154,9 +151,7 @@ def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
         leads_uv=np.column_stack([microvolts[lead] for lead in LEADS_12]).astype(np.float32),
         step_uv=min(channel.uv_per_count for channel in channels.values()),
         derived=bool(absent),
-        saturated=tuple(
-            lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()
-        ),
+        saturated=tuple(lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()),
         odd_gain=_odd_gain(channels),
     )
 
@@ -184,9 +179,7 @@ def _check_steps(channels: Mapping[str, Channel], where: str) -> None:
             )
 
 
-def local_datetime(
-    date: tuple[int, int, int], time_of_day: tuple[int, int, int] = (0, 0, 0)
-) -> dt.datetime | None:
+def local_datetime(date: tuple[int, int, int], time_of_day: tuple[int, int, int] = (0, 0, 0)) -> dt.datetime | None:
     """Return a local date and time without a zone, or None when there is no such moment.
 
     Args:
@@ -200,9 +193,19 @@ def local_datetime(
 
 
 _MONTHS: Final = (
-    "JANUARY", "FEBRUARY", "MARCH", "APRIL", "MAY", "JUNE", "JULY", "AUGUST", "SEPTEMBER",
-    "OCTOBER", "NOVEMBER", "DECEMBER",
-)  # fmt: skip
+    "JANUARY",
+    "FEBRUARY",
+    "MARCH",
+    "APRIL",
+    "MAY",
+    "JUNE",
+    "JULY",
+    "AUGUST",
+    "SEPTEMBER",
+    "OCTOBER",
+    "NOVEMBER",
+    "DECEMBER",
+)
 _NAMED_DATES: Final = (
     re.compile(r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})", re.ASCII),
     re.compile(r"(?P<day>\d{1,2})[-/. ](?P<month>[A-Z]{3,9})[-/. ](?P<year>\d{4})", re.ASCII),

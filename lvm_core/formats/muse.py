@@ -25,13 +25,7 @@ from lvm_core.formats.channels import (
     unambiguous_date,
 )
 from lvm_core.formats.muse_measurements import read_measurements
-from lvm_core.formats.xml import (
-    mentions_poor_quality,
-    number_of,
-    parse_repairable_xml,
-    text_of,
-    whole_number_of,
-)
+from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.leads import canonical_lead
 from lvm_core.quality import QualityFlag
 from lvm_core.units import described_unit, uv_per_unit
@@ -71,9 +65,7 @@ def read_muse(data: bytes) -> Ecg:
     flags = {
         QualityFlag.POOR_DATA_QUALITY: mentions_poor_quality(root, _STATEMENT_TAGS),
         QualityFlag.XML_REPAIRED: repaired,
-        QualityFlag.UNIT_ASSUMED: any(
-            text_of(element, "LeadAmplitudeUnits") is None for element in elements.values()
-        ),
+        QualityFlag.UNIT_ASSUMED: any(text_of(element, "LeadAmplitudeUnits") is None for element in elements.values()),
         QualityFlag.DATE_UNREADABLE: date_unreadable,
     }
     return Ecg(
@@ -106,8 +98,7 @@ def _rhythm(root: Element) -> Element:
     if rhythms:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"MUSE file has {len(rhythms)} waveforms of type Rhythm or without a type; expected "
-            "one",
+            f"MUSE file has {len(rhythms)} waveforms of type Rhythm or without a type; expected one",
         )
     raise EcgRejected(
         RejectReason.TOO_SHORT,
@@ -137,9 +128,7 @@ def _lead_elements(waveform: Element) -> dict[str, Element]:
     for element in waveform.findall("LeadData"):
         lead = canonical_lead(text_of(element, "LeadID") or "")
         if lead in elements:
-            raise EcgRejected(
-                RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once"
-            )
+            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
         if lead is not None:
             elements[lead] = element
     n_leads = len(waveform.findall("LeadData"))
@@ -157,17 +146,13 @@ def _check_waveform(waveform: Element, elements: dict[str, Element]) -> None:
             f"NumberofLeads of {_WHERE} is {declared}, but it holds {n_leads}; copy the file again",
         )
     offsets = {
-        (
-            number_of(element, "LeadTimeOffset") or 0,
-            number_of(element, "LeadOffsetFirstSample") or 0,
-        )
+        (number_of(element, "LeadTimeOffset") or 0, number_of(element, "LeadOffsetFirstSample") or 0)
         for element in elements.values()
     }
     if len(offsets) > 1:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"leads of {_WHERE} start at {len(offsets)} different times; "
-            "expected leads recorded at the same time",
+            f"leads of {_WHERE} start at {len(offsets)} different times; expected leads recorded at the same time",
         )
 
 
@@ -175,9 +160,7 @@ def _channel(element: Element, lead: str) -> Channel:
     _check_sample_size(element, lead)
     raw = _decode_samples(element, lead)
     return Channel(
-        counts=np.frombuffer(raw, dtype="<i2"),
-        uv_per_count=_uv_per_count(element, lead),
-        limits=_limits(element),
+        counts=np.frombuffer(raw, dtype="<i2"), uv_per_count=_uv_per_count(element, lead), limits=_limits(element)
     )
 
 
@@ -193,20 +176,15 @@ def _limits(element: Element) -> tuple[int, int]:
 def _check_sample_size(element: Element, lead: str) -> None:
     size = whole_number_of(element, "LeadSampleSize")
     if size not in (None, 2):
-        raise EcgRejected(
-            RejectReason.UNREADABLE, f"LeadSampleSize of lead {lead} is {size} bytes; expected 2"
-        )
+        raise EcgRejected(RejectReason.UNREADABLE, f"LeadSampleSize of lead {lead} is {size} bytes; expected 2")
 
 
 def _decode_samples(element: Element, lead: str) -> bytes:
     try:
-        raw = base64.b64decode(
-            "".join((text_of(element, "WaveFormData") or "").split()), validate=True
-        )
+        raw = base64.b64decode("".join((text_of(element, "WaveFormData") or "").split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise EcgRejected(
-            RejectReason.UNREADABLE,
-            f"WaveFormData of lead {lead} in {_WHERE} is not valid base64; copy the file again",
+            RejectReason.UNREADABLE, f"WaveFormData of lead {lead} in {_WHERE} is not valid base64; copy the file again"
         ) from error
     for tag, n_bytes_each in (("LeadByteCountTotal", 1), ("LeadSampleCountTotal", 2)):
         declared = whole_number_of(element, tag)
@@ -218,8 +196,7 @@ def _decode_samples(element: Element, lead: str) -> bytes:
             )
     if len(raw) % 2:
         raise EcgRejected(
-            RejectReason.TRUNCATED,
-            f"lead {lead} in {_WHERE} has {len(raw)} bytes; expected two for each sample",
+            RejectReason.TRUNCATED, f"lead {lead} in {_WHERE} has {len(raw)} bytes; expected two for each sample"
         )
     _check_crc(element, lead, raw)
     return raw

@@ -25,9 +25,7 @@ from lvm_core.ecg import Measurements
 from lvm_core.formats.cardiosoft_measurements import r_uv, s_uv
 from lvm_core.formats.xml import number_of, text_of
 
-_MATRIX_LEADS: Final = (
-    "I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF",
-)  # fmt: skip
+_MATRIX_LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF")
 _N_MEASUREMENTS: Final = 53
 _N_ENTRIES: Final = len(_MATRIX_LEADS) * _N_MEASUREMENTS
 _N_HEADER_WORDS: Final = 18
@@ -51,11 +49,7 @@ def read_measurements(root: Element) -> Measurements:
     qrs_duration_ms = _qrs_duration_ms(root)
     measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
     analysed_by = text_of(root, "TestDemographics/AnalysisSoftwareVersion") or "MUSE"
-    return Measurements(
-        **amplitudes_uv,
-        qrs_duration_ms=qrs_duration_ms,
-        measured_by=analysed_by if measured else None,
-    )
+    return Measurements(**amplitudes_uv, qrs_duration_ms=qrs_duration_ms, measured_by=analysed_by if measured else None)
 
 
 def _qrs_duration_ms(root: Element) -> float | None:

@@ -132,12 +132,7 @@ def lead_element(lead: str, counts: NDArray[np.int16], **changes: str | None) ->
 
 
 def waveform_element(
-    kind: str | None,
-    leads: Sequence[str],
-    *,
-    n_leads: int | None = None,
-    base: str = "500",
-    exponent: str = "0",
+    kind: str | None, leads: Sequence[str], *, n_leads: int | None = None, base: str = "500", exponent: str = "0"
 ) -> str:
     """Return one Waveform element.
 
@@ -184,11 +179,7 @@ def head_elements(
 
 
 def measurement_matrix(
-    amplitudes_uv: Mapping[str, Mapping[int, int]],
-    *,
-    first_word: int = 36,
-    n_entries: int = 636,
-    first_key: int = 0,
+    amplitudes_uv: Mapping[str, Mapping[int, int]], *, first_word: int = 36, n_entries: int = 636, first_key: int = 0
 ) -> str:
     """Return the text of a MeasurementMatrix, whose shape muse_measurements describes.
 

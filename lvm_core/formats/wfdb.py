@@ -45,10 +45,7 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
         channels.update(_read_file(header, file_name, raw))
     twelve = assemble(channels, _WHERE)
     checked = _check_checksums(signals, channels)
-    flags = {
-        QualityFlag.CHECKSUM_ABSENT: not checked,
-        QualityFlag.DATE_UNREADABLE: header.date_unreadable,
-    }
+    flags = {QualityFlag.CHECKSUM_ABSENT: not checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
     return Ecg(
         leads_uv=twelve.leads_uv,
         sampling_rate_hz=header.sampling_rate_hz,
@@ -67,9 +64,7 @@ def _signals_by_lead(header: Header) -> dict[str, Signal]:
     for signal in header.signals:
         lead = canonical_lead(signal.description)
         if lead in signals:
-            raise EcgRejected(
-                RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once"
-            )
+            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
         if lead is not None:
             signals[lead] = signal
     require_leads(signals, _WHERE, n_other=len(header.signals) - len(signals))
@@ -84,8 +79,7 @@ def _signal_file(files: Mapping[str, bytes], main: str, file_name: str, header: 
             return files[key]
     raise EcgRejected(
         RejectReason.TRUNCATED,
-        f"{_described_file(header, file_name)} is missing; expected it where the header says, or "
-        "beside the header",
+        f"{_described_file(header, file_name)} is missing; expected it where the header says, or beside the header",
     )
 
 
@@ -120,8 +114,7 @@ def _check_layout(signals: list[Signal], file: str) -> None:
             )
     if len({signal.byte_offset for signal in signals}) > 1:
         raise EcgRejected(
-            RejectReason.UNREADABLE,
-            f"signals of {file} state different byte offsets; expected the same for all",
+            RejectReason.UNREADABLE, f"signals of {file} state different byte offsets; expected the same for all"
         )
 
 
@@ -148,9 +141,7 @@ def _check_checksums(signals: Mapping[str, Signal], channels: Mapping[str, Chann
     may well have the sum 0, eight or more with the sum 0 do not occur.
     """
     stated = {lead: (signals[lead].checksum or 0) % 2**16 for lead in channels}
-    found = {
-        lead: int(channel.counts.sum(dtype=np.int64)) % 2**16 for lead, channel in channels.items()
-    }
+    found = {lead: int(channel.counts.sum(dtype=np.int64)) % 2**16 for lead, channel in channels.items()}
     wrong = [lead for lead in channels if stated[lead] != found[lead]]
     if not wrong:
         return True

@@ -31,9 +31,7 @@ _FORMAT: Final = re.compile(
     r"(?:\+(?P<offset>\d{1,9}))?",
     re.ASCII,
 )
-_GAIN: Final = re.compile(
-    rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}})\))?(?:/(?P<unit>\S+))?", re.ASCII
-)
+_GAIN: Final = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}})\))?(?:/(?P<unit>\S+))?", re.ASCII)
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d*)?)?", re.ASCII)
 _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
@@ -111,8 +109,7 @@ def parse_header(data: bytes) -> Header:
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
         raise EcgRejected(
-            RejectReason.UNREADABLE,
-            "WFDB header has no record line; expected for example 'rec1 12 500 5000'",
+            RejectReason.UNREADABLE, "WFDB header has no record line; expected for example 'rec1 12 500 5000'"
         )
     if record["segments"]:
         raise EcgRejected(
@@ -123,8 +120,7 @@ def parse_header(data: bytes) -> Header:
     n_signals = int(record["n_signals"])
     if len(lines) - 1 != n_signals:
         raise EcgRejected(
-            RejectReason.TRUNCATED,
-            f"WFDB header declares {n_signals} signals but has {len(lines) - 1} signal lines",
+            RejectReason.TRUNCATED, f"WFDB header declares {n_signals} signals but has {len(lines) - 1} signal lines"
         )
     recorded_at = _recorded_at(record["time"], record["date"])
     stated = record["date"] is not None or not _TIME.fullmatch(record["time"] or "00:00")

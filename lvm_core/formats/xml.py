@@ -21,18 +21,10 @@ MAX_TAG_BYTES: Final = 1_000_000
 """Longest single tag or comment; those of real device files are below 1 kB."""
 
 _FEED_BYTES: Final = 65_536
-_BOMS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
+_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _DECLARATION: Final = re.compile(r"\s*<\?xml\s[^>]*\?>", re.ASCII)
-_DECLARED_ENCODING: Final = re.compile(
-    rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][\w.\-]*)["']"""
-)
-_PROLOG_ITEM: Final = re.compile(
-    r"\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>", re.DOTALL
-)
+_DECLARED_ENCODING: Final = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][\w.\-]*)["']""")
+_PROLOG_ITEM: Final = re.compile(r"\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>", re.DOTALL)
 _START_TAG: Final = re.compile(r"<(?:[^\s<>/:]+:)?([A-Za-z_][^\s<>/:]*)(?=[\s/>])")
 _DECIMAL_COMMA: Final = re.compile(r"[-+]?(?:0,\d+|\d+,(?!\d{3}$)\d+)", re.ASCII)
 # A start or end tag; attributes may hold a stray `&`, never a `<`.
@@ -52,9 +44,7 @@ _MOST_MARKS: Final = 100_000
 _LONGEST_REPAIRED: Final = 16_000_000
 # Python calls these text encodings. No device writes them, and decoding the first two takes time
 # that grows with the square of the length.
-_NOT_FOR_FILES: Final = frozenset(
-    {"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"}
-)
+_NOT_FOR_FILES: Final = frozenset({"punycode", "idna", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"})
 # Codes of expat's errors that mean "the document ends too early": no element found, unclosed
 # token, partial character, unclosed CDATA section (expat.h, enum XML_Error).
 _ENDS_TOO_EARLY: Final = frozenset({3, 5, 6, 20})
@@ -267,8 +257,7 @@ def _parse_failure(error: ParseError) -> EcgRejected:
     line = error.position[0]
     if error.code in _ENDS_TOO_EARLY:
         return EcgRejected(
-            RejectReason.TRUNCATED,
-            f"XML ends at line {line} before its root element does; copy the file again",
+            RejectReason.TRUNCATED, f"XML ends at line {line} before its root element does; copy the file again"
         )
     return EcgRejected(
         RejectReason.UNREADABLE,

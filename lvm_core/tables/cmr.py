@@ -11,13 +11,7 @@ import pyarrow.compute as pc
 
 from lvm_core.errors import UsageError
 from lvm_core.tables.raw import RawTable, read_raw, refuse_rows
-from lvm_core.tables.values import (
-    PLACEHOLDER_DATES,
-    date_meaning,
-    identifiers,
-    number_meaning,
-    parse_column,
-)
+from lvm_core.tables.values import PLACEHOLDER_DATES, date_meaning, identifiers, number_meaning, parse_column
 
 COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
 _NEEDED: Final = ("participant_id", "lvm_cmr_g")
@@ -40,11 +34,7 @@ class CmrExaminations:
 
 
 def read_cmr_table(
-    data: bytes,
-    name: str,
-    *,
-    columns: Mapping[str, str] | None = None,
-    date_format: str | None = None,
+    data: bytes, name: str, *, columns: Mapping[str, str] | None = None, date_format: str | None = None
 ) -> CmrExaminations:
     """Read a table of CMR examinations.
 
@@ -65,14 +55,9 @@ def read_cmr_table(
     own = {column: (columns or {}).get(column, column) for column in COLUMNS}
     found = {column: raw.find(its) for column, its in own.items()}
     _refuse_missing(raw, own, found, columns or {})
-    people, note = identifiers(
-        found["participant_id"], column_name=own["participant_id"], table=name
-    )
+    people, note = identifiers(found["participant_id"], column_name=own["participant_id"], table=name)
     mass = parse_column(
-        found["lvm_cmr_g"],
-        number_meaning(decimal_comma=raw.decimal_comma),
-        column_name=own["lvm_cmr_g"],
-        table=name,
+        found["lvm_cmr_g"], number_meaning(decimal_comma=raw.decimal_comma), column_name=own["lvm_cmr_g"], table=name
     )
     days = _days(raw, found["cmr_date"], own["cmr_date"], date_format)
     refuse_rows(name, pc.is_null(people), f"no {own['participant_id']}", "one in each row")
@@ -90,10 +75,7 @@ def read_cmr_table(
 
 
 def _refuse_missing(
-    raw: RawTable,
-    own: Mapping[str, str],
-    found: Mapping[str, pa.Array | None],
-    named: Mapping[str, str],
+    raw: RawTable, own: Mapping[str, str], found: Mapping[str, pa.Array | None], named: Mapping[str, str]
 ) -> None:
     needed = {*_NEEDED, *(column for column in COLUMNS if column in named)}
     absent = [own[column] for column in COLUMNS if column in needed and found[column] is None]
@@ -101,9 +83,7 @@ def _refuse_missing(
         raise UsageError(f"{raw.described()}; expected {', '.join(absent)} among them")
 
 
-def _days(
-    raw: RawTable, column: pa.Array | None, column_name: str, date_format: str | None
-) -> pa.Array:
+def _days(raw: RawTable, column: pa.Array | None, column_name: str, date_format: str | None) -> pa.Array:
     if column is None:
         return pa.nulls(raw.n_rows, pa.date32())
     days = parse_column(column, date_meaning(date_format), column_name=column_name, table=raw.name)
@@ -114,16 +94,9 @@ def _days(
 def _refuse_twice(name: str, table: pa.Table, known: pa.Array) -> None:
     seen: set[tuple[str, object]] = set()
     repeated = []
-    rows = zip(
-        table["participant_id"].to_pylist(),
-        table["cmr_date"].to_pylist(),
-        known.to_pylist(),
-        strict=True,
-    )
+    rows = zip(table["participant_id"].to_pylist(), table["cmr_date"].to_pylist(), known.to_pylist(), strict=True)
     for person, day, has_mass in rows:
         repeated.append(has_mass and (person, day) in seen)
         if has_mass:
             seen.add((person, day))
-    refuse_rows(
-        name, pa.array(repeated, pa.bool_()), "one person on one cmr_date more than once", "once"
-    )
+    refuse_rows(name, pa.array(repeated, pa.bool_()), "one person on one cmr_date more than once", "once")

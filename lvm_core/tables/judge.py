@@ -87,16 +87,13 @@ def _height_and_weight(medians: dict[str, float]) -> list[str]:
         cause = "is it another quantity or unit, as pounds or grams?"
         if 1.8 * low <= weight <= 2.3 * high:
             cause = (
-                "it looks like pounds: set `units: {weight: lb}` in --participants-layout, unless "
-                "columns are swapped"
+                "it looks like pounds: set `units: {weight: lb}` in --participants-layout, unless columns are swapped"
             )
         problems.append(_outside("weight_kg", weight, MEDIAN_WEIGHT_KG, "kg", cause))
     return problems
 
 
-def _bmi(
-    medians: dict[str, float], given: NDArray[np.float64], computed: NDArray[np.float64]
-) -> list[str]:
+def _bmi(medians: dict[str, float], given: NDArray[np.float64], computed: NDArray[np.float64]) -> list[str]:
     median = medians.get("bmi_kg_m2")
     low, high = MEDIAN_BMI_KG_M2
     problems = []

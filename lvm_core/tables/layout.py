@@ -95,8 +95,7 @@ class ParticipantsLayout(StrictSettings):
     def _has_a_year(cls, date_format: str | None) -> str | None:
         if date_format is not None and "%Y" not in date_format:
             raise ValueError(
-                f"{date_format!r} has no year in four digits; expected strptime's signs, for "
-                "example %d/%m/%Y"
+                f"{date_format!r} has no year in four digits; expected strptime's signs, for example %d/%m/%Y"
             )
         return date_format
 
@@ -162,9 +161,7 @@ def date_format_problem(date_format: str | None, births: str) -> str | None:
 # centre, 50 standing height (cm), 21002 weight (kg), 21001 BMI (kg/m2). Codes -1 and -3 are "do not
 # know" and "prefer not to answer".
 def _uk_biobank(columns: Mapping[str, tuple[str, ...]]) -> ParticipantsLayout:
-    return ParticipantsLayout(
-        columns=dict(columns), sex={"0": "female", "1": "male"}, missing=("-1", "-3")
-    )
+    return ParticipantsLayout(columns=dict(columns), sex={"0": "female", "1": "male"}, missing=("-1", "-3"))
 
 
 PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(

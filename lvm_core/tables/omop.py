@@ -32,10 +32,7 @@ _QUANTITIES: Final = {
     "weight_kg": _Quantity(3025315, {9529: 1.0, 8739: KG_PER_UNIT["lb"]}),
     "bmi_kg_m2": _Quantity(3038553, {9531: 1.0}),
 }
-_NEEDED: Final = (
-    "person_id", "measurement_concept_id", "measurement_date", "value_as_number",
-    "unit_concept_id",
-)  # fmt: skip
+_NEEDED: Final = ("person_id", "measurement_concept_id", "measurement_date", "value_as_number", "unit_concept_id")
 
 
 def table_files(names: Iterable[str], folder: str) -> dict[str, str]:
@@ -54,9 +51,7 @@ def table_files(names: Iterable[str], folder: str) -> dict[str, str]:
         if table not in TABLES or suffix not in _SUFFIXES:
             continue
         if table in found:
-            raise UsageError(
-                f"{folder} holds {found[table]} and {name}, which are one table; remove one of them"
-            )
+            raise UsageError(f"{folder} holds {found[table]} and {name}, which are one table; remove one of them")
         found[table] = name
     return found
 

@@ -91,13 +91,8 @@ class ParticipantTable:
         ecg_ids, people = table["ecg_id"].to_pylist(), table["participant_id"].to_pylist()
         self._people = people
         self._by_ecg = {key: i for i, key in enumerate(ecg_ids) if key is not None}
-        self._by_person = {
-            key: i for i, key in enumerate(people) if key is not None and ecg_ids[i] is None
-        }
-        self._numbers = {
-            name: np.concatenate([_floats(table[name]), [np.nan]]).astype(np.float32)
-            for name in NUMBERS
-        }
+        self._by_person = {key: i for i, key in enumerate(people) if key is not None and ecg_ids[i] is None}
+        self._numbers = {name: np.concatenate([_floats(table[name]), [np.nan]]).astype(np.float32) for name in NUMBERS}
         self._sex = np.concatenate(
             [sex_codes(parse_sex(s) for s in table["sex"].to_pylist()), [SEX_UNKNOWN_CODE]]
         ).astype(np.int8)
@@ -130,10 +125,7 @@ class ParticipantTable:
     @property
     def unknown_throughout(self) -> list[str]:
         """What a full model needs and nobody in the table has: age, sex or BMI."""
-        known = {
-            name: self.arrow[name].null_count < len(self)
-            for name in ("birth_date", "sex", *NUMBERS)
-        }
+        known = {name: self.arrow[name].null_count < len(self) for name in ("birth_date", "sex", *NUMBERS)}
         needs = {
             "age (age_years or birth_date)": known["age_years"] or known["birth_date"],
             "sex": known["sex"],
@@ -160,10 +152,7 @@ class ParticipantTable:
         return frozenset(e for e, row in self._by_ecg.items() if is_excluded(self._people[row]))
 
     def join(
-        self,
-        ecg_id: Sequence[str],
-        participant_id: Sequence[str | None],
-        recorded_at: Sequence[dt.datetime | None],
+        self, ecg_id: Sequence[str], participant_id: Sequence[str | None], recorded_at: Sequence[dt.datetime | None]
     ) -> Demographics:
         """Return the demographics of ECGs, row by row.
 
@@ -185,8 +174,7 @@ class ParticipantTable:
                 flags[i].append(QualityFlag.AGE_NOT_AT_RECORDING)
         _clean_body_size(values, flags)
         person = [
-            p if p is not None or row < 0 else self._people[row]
-            for p, row in zip(participant_id, rows, strict=True)
+            p if p is not None or row < 0 else self._people[row] for p, row in zip(participant_id, rows, strict=True)
         ]
         no_age: list[str | None] = [None] * len(rows)
         for i in np.flatnonzero(np.isnan(values["age_years"])).tolist():
@@ -230,25 +218,17 @@ class ParticipantTable:
         if row < 0 or self._births[row] is None:
             return "neither age_years nor birth_date is known"
         if self._birth_is_placeholder(row):
-            return (
-                f"birth_date {self._births[row]} is a placeholder for an unknown date, and "
-                "age_years is not known"
-            )
+            return f"birth_date {self._births[row]} is a placeholder for an unknown date, and age_years is not known"
         if recorded_at is None or recorded_at.date() in PLACEHOLDER_DATES:
             return NO_RECORDING_DATE
         return "birth_date lies after the date of the recording"
 
     def without(self, is_excluded: Callable[[str | None, str | None], bool]) -> ParticipantTable:
         """Return the table without the rows of excluded people."""
-        keep = [
-            not is_excluded(e, p)
-            for e, p in zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)
-        ]
+        keep = [not is_excluded(e, p) for e, p in zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)]
         return ParticipantTable(self.arrow.filter(pa.array(keep, pa.bool_())))
 
-    def with_stale_ages(
-        self, dates: dict[str, tuple[dt.datetime, dt.datetime]]
-    ) -> ParticipantTable:
+    def with_stale_ages(self, dates: dict[str, tuple[dt.datetime, dt.datetime]]) -> ParticipantTable:
         """Return the table with people marked whose ECGs lie over a year apart.
 
         Args:
@@ -256,19 +236,12 @@ class ParticipantTable:
         """
         ages = self._numbers["age_years"]
         stale = [
-            e is None
-            and p in dates
-            and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS
-            and not np.isnan(ages[i])
-            for i, (e, p) in enumerate(
-                zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True)
-            )
+            e is None and p in dates and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS and not np.isnan(ages[i])
+            for i, (e, p) in enumerate(zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True))
         ]
         index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)
         return ParticipantTable(
-            self.arrow.set_column(
-                index, self.arrow.schema.field(index), pa.array(stale, pa.bool_())
-            )
+            self.arrow.set_column(index, self.arrow.schema.field(index), pa.array(stale, pa.bool_()))
         )
 
     def to_parquet(self) -> bytes:
@@ -290,16 +263,7 @@ def unknown_demographics(participant_id: Sequence[str | None]) -> Demographics:
     sex = np.full(n, SEX_UNKNOWN_CODE, dtype=np.int8)
     because: list[str | None] = ["no participant table was given"] * n
     return Demographics(
-        np.zeros(n, dtype=np.bool_),
-        list(participant_id),
-        nan,
-        sex,
-        nan,
-        nan,
-        nan,
-        [()] * n,
-        because,
-        because,
+        np.zeros(n, dtype=np.bool_), list(participant_id), nan, sex, nan, nan, nan, [()] * n, because, because
     )
 
 
@@ -312,8 +276,7 @@ def demographics_problem(people: Demographics, i: int) -> Rejection | None:
     """
     if not people.found[i]:
         return Rejection(
-            RejectReason.PARTICIPANT_MISSING,
-            "no row of the participant table has its ecg_id or participant_id",
+            RejectReason.PARTICIPANT_MISSING, "no row of the participant table has its ecg_id or participant_id"
         )
     age = check_age_years(float(people.age_years[i]))
     if age is not None:
@@ -356,10 +319,7 @@ def _clean_body_size(values: dict[str, NDArray[np.float32]], flags: list[list[st
 
 def _no_bmi_because(height_cm: float, weight_kg: float) -> str:
     """Return why BMI cannot be computed from height and weight as they were given."""
-    sizes: tuple[tuple[PlausibleRange, float], ...] = (
-        (HEIGHT_RANGE_CM, height_cm),
-        (WEIGHT_RANGE_KG, weight_kg),
-    )
+    sizes: tuple[tuple[PlausibleRange, float], ...] = ((HEIGHT_RANGE_CM, height_cm), (WEIGHT_RANGE_KG, weight_kg))
     outside = [limits.message(value) for limits, value in sizes if limits.is_outside(value)]
     unknown = [f"{limits.name} is not known" for limits, value in sizes if np.isnan(value)]
     return f"{'; '.join([*outside, *unknown])}; BMI cannot be computed"

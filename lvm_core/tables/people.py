@@ -12,14 +12,7 @@ import pyarrow.compute as pc
 
 from lvm_core import schemas
 from lvm_core.errors import UsageError
-from lvm_core.tables.layout import (
-    CM_PER_UNIT,
-    KEYS,
-    KG_PER_UNIT,
-    OWN_LAYOUT,
-    READ,
-    ParticipantsLayout,
-)
+from lvm_core.tables.layout import CM_PER_UNIT, KEYS, KG_PER_UNIT, OWN_LAYOUT, READ, ParticipantsLayout
 from lvm_core.tables.omop import person_table
 from lvm_core.tables.raw import RawTable, read_raw
 from lvm_core.tables.values import (
@@ -59,11 +52,7 @@ class People:
 
 
 def read_people(
-    source: Source,
-    name: str,
-    layout: ParticipantsLayout = OWN_LAYOUT,
-    *,
-    needs_demographics: bool = True,
+    source: Source, name: str, layout: ParticipantsLayout = OWN_LAYOUT, *, needs_demographics: bool = True
 ) -> People:
     """Read a participant table.
 
@@ -101,18 +90,14 @@ def _raw_table(source: Source, name: str, layout: ParticipantsLayout) -> RawTabl
     return person_table(tables, name)
 
 
-def _refuse_missing_columns(
-    raw: RawTable, given: ParticipantsLayout, full: ParticipantsLayout
-) -> None:
+def _refuse_missing_columns(raw: RawTable, given: ParticipantsLayout, full: ParticipantsLayout) -> None:
     absent = [
         f"{our} ({' or '.join(full.names_of(our))})"
         for our in given.columns
         if our in READ and raw.find_first(full.names_of(our)) is None
     ]
     if absent:
-        raise UsageError(
-            f"{raw.described()}; the layout names columns that are not there: {', '.join(absent)}"
-        )
+        raise UsageError(f"{raw.described()}; the layout names columns that are not there: {', '.join(absent)}")
 
 
 def _refuse_useless(
@@ -128,9 +113,11 @@ def _refuse_useless(
     if has_key and (len(known) > 1 or not needs_demographics) and raw.n_rows:
         return
     is_ukb = any(raw.find(key) is not None for key in ("eid", "f.eid", "participant.eid"))
-    hint = "--participants-layout ukb or ukb-rap reads UK Biobank's own names" if is_ukb else (
-        "other names are given in a file of --participants-layout (docs/people_tables.md)"
-    )  # fmt: skip
+    hint = (
+        "--participants-layout ukb or ukb-rap reads UK Biobank's own names"
+        if is_ukb
+        else ("other names are given in a file of --participants-layout (docs/people_tables.md)")
+    )
     if layout.preset is not None:
         hint = f"was the layout {layout.preset} meant?"
     raise UsageError(
@@ -143,10 +130,7 @@ class _Reader:
     """Reads the columns of one table."""
 
     def __init__(
-        self,
-        raw: RawTable,
-        layout: ParticipantsLayout,
-        found: Mapping[str, tuple[str, pa.Array] | None],
+        self, raw: RawTable, layout: ParticipantsLayout, found: Mapping[str, tuple[str, pa.Array] | None]
     ) -> None:
         self._raw = raw
         self._layout = layout
@@ -192,13 +176,7 @@ class _Reader:
         if found is None:
             return pa.nulls(self._raw.n_rows, meaning.type)
         own, column = found
-        return parse_column(
-            column,
-            meaning,
-            column_name=own,
-            table=self._raw.name,
-            missing=self._layout.missing_codes,
-        )
+        return parse_column(column, meaning, column_name=own, table=self._raw.name, missing=self._layout.missing_codes)
 
     def _births(self) -> tuple[pa.Array, pa.Array]:
         """Return births, and whether the day of each was assumed to be the 15th."""
@@ -214,9 +192,7 @@ class _Reader:
 
     def _births_of_parts(self) -> tuple[pa.Array, pa.Array]:
         month = Meaning(month_number, "a month", pa.int64())
-        years, days = (
-            self._parsed(part, self._number).to_pylist() for part in ("birth_year", "birth_day")
-        )
+        years, days = (self._parsed(part, self._number).to_pylist() for part in ("birth_year", "birth_day"))
         months = self._parsed("birth_month", month).to_pylist()
         births, assumed = [], []
         for row, (year, number, day) in enumerate(zip(years, months, days, strict=True), start=1):
@@ -234,9 +210,10 @@ def _day_of_birth_meaning(date_format: str | None) -> Meaning:
         try:
             return whole.parse(text)
         except ValueError as error:
-            kinds = {len("1956"): "a year alone, from which no age is computed",
-                     len("1956-08"): "a month and year: set `births: month_and_year` in the "
-                                     "layout to read it as the 15th"}  # fmt: skip
+            kinds = {
+                len("1956"): "a year alone, from which no age is computed",
+                len("1956-08"): "a month and year: set `births: month_and_year` in the layout to read it as the 15th",
+            }
             digits = text.replace("-", "")
             kind = kinds.get(len(text)) if digits.isdecimal() else None
             raise ValueError(kind or f"{error}; other formats are named in the layout") from error

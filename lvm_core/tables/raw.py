@@ -23,9 +23,7 @@ _PARQUET_MAGIC: Final = b"PAR1"
 _ROWS_LOOKED_AT: Final = 50
 _SHOWN: Final = 40
 _ROWS_NAMED: Final = 5
-_RAGGED: Final = re.compile(
-    r"(?:Row #(?P<line>\d+): )?Expected (?P<expected>\d+) columns, got (?P<n>\d+)"
-)
+_RAGGED: Final = re.compile(r"(?:Row #(?P<line>\d+): )?Expected (?P<expected>\d+) columns, got (?P<n>\d+)")
 
 
 @dataclass(frozen=True)
@@ -218,9 +216,7 @@ def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> R
         table = pa_csv.read_csv(
             io.BytesIO(text.lstrip("\n").encode()),
             # On one thread the message of a mistake has the number of the row.
-            read_options=pa_csv.ReadOptions(
-                column_names=numbered, skip_rows_after_names=1, use_threads=False
-            ),
+            read_options=pa_csv.ReadOptions(column_names=numbered, skip_rows_after_names=1, use_threads=False),
             parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             # All text: an identifier 007 must stay 007, and a bad number gets its row number.
             convert_options=pa_csv.ConvertOptions(
@@ -277,9 +273,7 @@ def refuse_rows(name: str, bad: pa.Array, what: str, expected: str) -> None:
     """
     rows = np.flatnonzero(np.asarray(bad)) + 1
     if len(rows):
-        shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (
-            ", ..." if len(rows) > _ROWS_NAMED else ""
-        )
+        shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", ..." if len(rows) > _ROWS_NAMED else "")
         raise UsageError(
             f"{name} has {what} in {len(rows)} rows (row {shown}, counted from 1 without the "
             f"header); expected {expected}"

@@ -15,23 +15,14 @@ import pyarrow.compute as pc
 from lvm_core.errors import UsageError
 from lvm_core.lvh import parse_sex
 
-UNKNOWN_TEXTS: Final = frozenset(
-    {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "unknown", "missing", "."}
-)
+UNKNOWN_TEXTS: Final = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "unknown", "missing", "."})
 """Texts that stand for "unknown": lower case, without blanks around. `#N/A` is Excel's, `.` is
 SAS's and Stata's, `<NA>` is pandas'."""
 
 # UK Biobank's special dates, data-coding 272 and 819: they stand for "unknown" here.
 PLACEHOLDER_DATES: Final = tuple(
     dt.date.fromisoformat(text)
-    for text in (
-        "1900-01-01",
-        "1901-01-01",
-        "1902-02-02",
-        "1903-03-03",
-        "1909-09-09",
-        "2037-07-07",
-    )
+    for text in ("1900-01-01", "1901-01-01", "1902-02-02", "1903-03-03", "1909-09-09", "2037-07-07")
 )
 PLACEHOLDER_MONTHS: Final = tuple(day.replace(day=15) for day in PLACEHOLDER_DATES)
 """The same as dates of which only month and year are known, which are read as the 15th."""
@@ -46,9 +37,7 @@ WHOLE: Final = r"^-?\d+\.0+$"
 SCIENTIFIC: Final = r"^[+-]?\d+([eE][+-]\d+|[.,]\d+[eE][+-]?\d+)$"
 """Numbers in scientific notation, as 1.0E+06 and 1e+06, but not 12345e67, which is the beginning of
 many a digest; also for Arrow and DuckDB."""
-_MONTHS: Final = (
-    "january february march april may june july august september october november december"
-).split()
+_MONTHS: Final = ("january february march april may june july august september october november december").split()
 # Floats hold every whole number up to these; beyond them two identifiers can become one.
 _LARGEST_WHOLE: Final = {pa.float32(): 2**24, pa.float64(): 2**53}
 _SHOWN: Final = 5
@@ -148,8 +137,7 @@ def sex_meaning(codes: Mapping[str, str]) -> Meaning:
         sex = parse_sex(codes.get(whole_text(text), text))
         if sex is None:
             raise ValueError(
-                "expected female or male; the layout says what codes mean, for example "
-                "`sex: {0: female, 1: male}`"
+                "expected female or male; the layout says what codes mean, for example `sex: {0: female, 1: male}`"
             )
         return sex.value
 
@@ -176,12 +164,7 @@ def whole_text(text: str) -> str:
 
 
 def parse_column(
-    column: pa.Array,
-    meaning: Meaning,
-    *,
-    column_name: str,
-    table: str,
-    missing: frozenset[str] = frozenset(),
+    column: pa.Array, meaning: Meaning, *, column_name: str, table: str, missing: frozenset[str] = frozenset()
 ) -> pa.Array:
     """Return a column with its cells read; null where a cell is unknown.
 
@@ -246,11 +229,7 @@ def _texts(column: pa.Array) -> pa.Array:
 
 
 def _misread(
-    indices: pa.Array,
-    bad: Mapping[int, tuple[str, str]],
-    expected: str,
-    column_name: str,
-    table: str,
+    indices: pa.Array, bad: Mapping[int, tuple[str, str]], expected: str, column_name: str, table: str
 ) -> UsageError:
     places = np.asarray(pc.fill_null(indices, -1))
     rows = np.flatnonzero(np.isin(places, list(bad)))

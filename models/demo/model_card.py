@@ -50,9 +50,7 @@ class Measured:
     report: dict[str, Any]
 
 
-def mean_error_by_size_g(
-    lvm_pred_g: NDArray[np.float64], lvm_true_g: NDArray[np.float64]
-) -> list[tuple[int, float]]:
+def mean_error_by_size_g(lvm_pred_g: NDArray[np.float64], lvm_true_g: NDArray[np.float64]) -> list[tuple[int, float]]:
     """Return the number of people and the mean of predicted - true mass in each group of true mass.
 
     Args:
@@ -68,9 +66,7 @@ def mean_error_by_size_g(
     return [(int(c.sum()), float(error_g[c].mean()) if c.any() else float("nan")) for c in chosen]
 
 
-def sensitivity_specificity(
-    lvm_pred_g: NDArray[np.float64], people: SyntheticPeople
-) -> tuple[float, float]:
+def sensitivity_specificity(lvm_pred_g: NDArray[np.float64], people: SyntheticPeople) -> tuple[float, float]:
     """Return those of predicted LVH, by the index and `khurshid2021`, against true LVH."""
     preset = LvhPreset.KHURSHID2021
     predicted = lvh_arrays(lvm_pred_g / people.bsa_m2, people.sex_code, preset).value
@@ -107,11 +103,7 @@ def _measure(name: str, folder: Path, people: SyntheticPeople) -> Measured:
     for start in range(0, len(people), 256):
         chosen = people.rows(start, start + 256)
         made = ecgs_of(chosen)
-        demographics = (
-            chosen.age_years.astype(np.float32),
-            chosen.sex_code,
-            chosen.bmi_kg_m2.astype(np.float32),
-        )
+        demographics = (chosen.age_years.astype(np.float32), chosen.sex_code, chosen.bmi_kg_m2.astype(np.float32))
         predictions = predictor.predict(made.counts, made.uv_per_count, *demographics)
         parts.append(predictions.lvm_pred_g.astype(np.float64))
     return Measured(name, np.concatenate(parts), report)
@@ -158,10 +150,7 @@ def _page(models: Sequence[Measured], people: SyntheticPeople) -> str:
     groups = [mean_error_by_size_g(m.lvm_pred_g, true_g) for m in models]
     names = ("up to 89.7 g", "to 114.5 g (z = 1)", "to 139.3 g (z = 2)", "above")
     for k, name in enumerate(names):
-        row(
-            f"mean error, true mass {name}, n = {groups[0][k][0]}",
-            [f"{g[k][1]:+.1f} g" for g in groups],
-        )
+        row(f"mean error, true mass {name}, n = {groups[0][k][0]}", [f"{g[k][1]:+.1f} g" for g in groups])
     rates = [sensitivity_specificity(m.lvm_pred_g, people) for m in models]
     row("sensitivity for LVH by the index", [f"{s:.2f}" for s, _ in rates])
     row("specificity", [f"{s:.2f}" for _, s in rates])

@@ -36,12 +36,7 @@ def build(
 ) -> FollowUp:
     """One person, a, with one ECG on 2016-01-01, unless said otherwise."""
     person = {"participant_id": "a", "region": "England", "death_date": None, "ltfu_date": None}
-    ecg = {
-        "participant_id": "a",
-        "ecg_id": "1",
-        "recorded_at": f"{INDEX}T23:59:59",
-        "lvm_pred_g": 100.0,
-    }
+    ecg = {"participant_id": "a", "ecg_id": "1", "recorded_at": f"{INDEX}T23:59:59", "lvm_pred_g": 100.0}
     ends = [("England", source, END) for source in ("hes", "death")]
     columns = ["participant_id", "date", "code", "system", "source", "reported_date"]
     records = pd.DataFrame([(*e, None) if len(e) == 5 else e for e in events], columns=columns)
@@ -64,8 +59,6 @@ def the_row(**arguments: Any) -> pd.Series:
     return people.iloc[0]
 
 
-def hes(
-    date: str | None, code: str = "I48", system: str = "icd10", source: str = "hes"
-) -> tuple[Any, ...]:
+def hes(date: str | None, code: str = "I48", system: str = "icd10", source: str = "hes") -> tuple[Any, ...]:
     """A record of person a."""
     return ("a", date, code, system, source)

@@ -64,6 +64,4 @@ def ties() -> pd.DataFrame:
 
 def close(actual: ArrayLike, wanted: ArrayLike, *, rtol: float, atol: float = 0.0) -> None:
     """Compare with R's figures, which have 15 digits."""
-    np.testing.assert_allclose(
-        np.asarray(actual, dtype=float), np.asarray(wanted, dtype=float), rtol=rtol, atol=atol
-    )
+    np.testing.assert_allclose(np.asarray(actual, dtype=float), np.asarray(wanted, dtype=float), rtol=rtol, atol=atol)

@@ -31,8 +31,7 @@ def _mgus2() -> pd.DataFrame:
     table = pd.read_csv(GOLDEN / "survival" / "data" / "mgus2.csv")
     progressed = table["pstat"] == 1
     return table.assign(
-        months=np.where(progressed, table["ptime"], table["futime"]),
-        status=np.where(progressed, 1, 2 * table["death"]),
+        months=np.where(progressed, table["ptime"], table["futime"]), status=np.where(progressed, 1, 2 * table["death"])
     )
 
 
@@ -143,16 +142,12 @@ def test_cumulative_incidence__worked_example() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6), st.booleans())
-def test_cumulative_incidence__without_competing_events_is_one_less_survival(
-    seed: int, delayed: bool
-) -> None:
+def test_cumulative_incidence__without_competing_events_is_one_less_survival(seed: int, delayed: bool) -> None:
     table = _random(seed).assign(status=lambda t: (t["status"] > 0).astype(int))
     names: Any = {"duration": "time", "event": "status", "entry": "entry" if delayed else None}
     found = cumulative_incidence(table, causes=[1], weights="weight", **names).curve
     curve = survival_curve(table, weights="weight", **names).curve
-    np.testing.assert_allclose(
-        found["cumulative_incidence"], 1 - curve["survival"], rtol=0, atol=1e-13
-    )
+    np.testing.assert_allclose(found["cumulative_incidence"], 1 - curve["survival"], rtol=0, atol=1e-13)
     np.testing.assert_allclose(found["se"], curve["se"], rtol=1e-9, atol=1e-12)
 
 
@@ -168,9 +163,7 @@ def test_cumulative_incidence__errors_are_greenwoods_without_competing_events() 
 @given(st.integers(0, 10**6))
 def test_cumulative_incidence__all_states_add_up_to_1(seed: int) -> None:
     table = _random(seed)
-    found = cumulative_incidence(
-        table, duration="time", event="status", causes=[1, 2, 3], entry="entry", by="group"
-    )
+    found = cumulative_incidence(table, duration="time", event="status", causes=[1, 2, 3], entry="entry", by="group")
     total = found.curve.groupby(["group", "time"])["cumulative_incidence"].sum()
     free = found.event_free.set_index(["group", "time"])["probability"]
     np.testing.assert_allclose(total + free, 1, rtol=0, atol=1e-13)
@@ -281,10 +274,7 @@ def test_cumulative_incidence__several_columns_make_groups() -> None:
 def test_cumulative_incidence__refuses_a_column(changes: dict[str, Any], message: str) -> None:
     table = pd.DataFrame({"time": [1, 2, 3], "status": [0, 1, 2], "entry": 0, "weight": 1})
     with pytest.raises(TableRefused, match=message):
-        cumulative_incidence(
-            table.assign(**changes), duration="time", event="status", entry="entry",
-            weights="weight",
-        )  # fmt: skip
+        cumulative_incidence(table.assign(**changes), duration="time", event="status", entry="entry", weights="weight")
 
 
 @pytest.mark.parametrize(

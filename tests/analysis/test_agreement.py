@@ -84,9 +84,14 @@ def test_agreement__unit_is_told_for_measures_that_have_one() -> None:
     units = _agreement(PEOPLE, unit="g").estimates.set_index("measure")["unit"]
     with_unit = set(units[units == "g"].index)
     assert with_unit == {
-        "bias", "sd_of_differences", "lower_limit_of_agreement", "upper_limit_of_agreement", "mae",
-        "rmse", "calibration_intercept",
-    }  # fmt: skip
+        "bias",
+        "sd_of_differences",
+        "lower_limit_of_agreement",
+        "upper_limit_of_agreement",
+        "mae",
+        "rmse",
+        "calibration_intercept",
+    }
     assert set(units[units != "g"]) == {"1"}
 
 
@@ -104,9 +109,7 @@ def test_agreement__slope_of_difference_is_negative_for_a_calibrated_predictor()
     assert_allclose(found.loc["calibration_slope", "estimate"], 1, rtol=1e-12, atol=0)
     slope = found["estimate"]["slope_of_difference_on_mean"]
     assert slope < -0.3
-    assert_allclose(
-        slope, found["estimate"]["slope_of_difference_if_calibrated"], rtol=1e-10, atol=0
-    )
+    assert_allclose(slope, found["estimate"]["slope_of_difference_if_calibrated"], rtol=1e-10, atol=0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -119,14 +122,13 @@ def test_agreement__swapping_predicted_and_reference_flips_the_bias(seed: int) -
     assert_allclose(found.loc[same], swapped.loc[same], rtol=1e-10, atol=1e-12)
     for measure in ("bias", "slope_of_difference_on_mean"):
         flipped = -swapped.loc[measure, ["estimate", "hi", "lo", "statistic"]]
-        assert_allclose(
-            found.loc[measure, ["estimate", "lo", "hi", "statistic"]], flipped, rtol=1e-9,
-            atol=1e-12,
-        )  # fmt: skip
+        assert_allclose(found.loc[measure, ["estimate", "lo", "hi", "statistic"]], flipped, rtol=1e-9, atol=1e-12)
     assert_allclose(
         found.loc["lower_limit_of_agreement", "estimate"],
-        -swapped.loc["upper_limit_of_agreement", "estimate"], rtol=1e-10, atol=1e-12,
-    )  # fmt: skip
+        -swapped.loc["upper_limit_of_agreement", "estimate"],
+        rtol=1e-10,
+        atol=1e-12,
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -157,9 +159,7 @@ def test_agreement__lin_is_at_most_pearson_and_limits_hold_the_estimate(seed: in
 
 def test_agreement__order_of_rows_does_not_matter() -> None:
     shuffled = PEOPLE.sample(frac=1, random_state=5)
-    assert_allclose(
-        _figures(_agreement(shuffled)), _figures(_agreement(PEOPLE)), rtol=1e-10, atol=0
-    )
+    assert_allclose(_figures(_agreement(shuffled)), _figures(_agreement(PEOPLE)), rtol=1e-10, atol=0)
 
 
 def test_agreement__perfect_agreement_has_no_tests_and_says_so() -> None:
@@ -187,9 +187,7 @@ def test_agreement__constant_difference_has_no_error_but_rounding() -> None:
 def test_agreement__mirrored_prediction_has_no_slope_of_difference() -> None:
     reference = np.array([80.0, 90.0, 100.0, 130.0])
     found = _agreement(_table(200 - reference, reference))
-    assert found.warnings[0].startswith(
-        "not defined, since a column is constant: slope_of_difference_on_mean"
-    )
+    assert found.warnings[0].startswith("not defined, since a column is constant: slope_of_difference_on_mean")
 
 
 def test_agreement__small_and_constant_groups_are_told() -> None:

@@ -32,9 +32,7 @@ def test_used_columns__drop_counts_and_remembers_row_numbers() -> None:
 
 def test_used_columns__a_column_that_is_not_there_or_twice() -> None:
     table = pd.DataFrame([[1, 2, 3]], columns=["a", "b", "b"])
-    with pytest.raises(
-        TableRefused, match=r"column 'x' is there 0 times, expected once; .* a, b, b"
-    ):
+    with pytest.raises(TableRefused, match=r"column 'x' is there 0 times, expected once; .* a, b, b"):
         used_columns(table, ["x"])
     with pytest.raises(TableRefused, match="column 'b' is there 2 times"):
         used_columns(table, ["b"])
@@ -91,8 +89,7 @@ def test_refuse__shows_five_rows_at_most() -> None:
 def test_statuses__name_the_codes() -> None:
     columns = used_columns(pd.DataFrame({"s": [0, 1, 3, 0.5]}), ["s"])
     with pytest.raises(
-        TableRefused,
-        match=r"column 's' has 2 statuses .*\(row 2: 3.0, 3: 0.5\); expected one of 0, 1, 2",
+        TableRefused, match=r"column 's' has 2 statuses .*\(row 2: 3.0, 3: 0.5\); expected one of 0, 1, 2"
     ):
         columns.statuses("s", (1, 2))
 

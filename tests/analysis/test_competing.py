@@ -45,9 +45,7 @@ def test_predict_cumulative_incidence__causes_and_survival_add_up_to_1() -> None
     got = predict_cumulative_incidence(fits, ties().head(20), [0, 1, 5, 1000])
     totals = got.groupby(["row", "time"])["cumulative_incidence"].sum().unstack()
     assert (totals[0] == 0).all()
-    assert ((totals.diff(axis=1).iloc[:, 1:] >= 0) & (totals.iloc[:, 1:] <= 1 + 1e-12)).all(
-        axis=None
-    )
+    assert ((totals.diff(axis=1).iloc[:, 1:] >= 0) & (totals.iloc[:, 1:] <= 1 + 1e-12)).all(axis=None)
 
 
 def test_predict_cumulative_incidence__before_the_first_event_is_0() -> None:
@@ -60,9 +58,7 @@ def test_predict_cumulative_incidence__before_the_first_event_is_0() -> None:
 
 def test_predict_cumulative_incidence__later_times_do_not_change_earlier_ones() -> None:
     fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
-    short, long = (
-        predict_cumulative_incidence(fits, ties().head(9), times) for times in ([2], [2, 1000])
-    )
+    short, long = (predict_cumulative_incidence(fits, ties().head(9), times) for times in ([2], [2, 1000]))
     first = long[long["time"] == 2].reset_index(drop=True)
     pd.testing.assert_frame_equal(short, first)
 
@@ -70,9 +66,7 @@ def test_predict_cumulative_incidence__later_times_do_not_change_earlier_ones() 
 def test_predict_cumulative_incidence__at_null_coefficients_is_near_aalen_johansen() -> None:
     """A covariate of noise leaves the marginal incidence; Efron's hazard differs in ties only."""
     rng = np.random.default_rng(2)
-    table = ties().assign(
-        time=lambda t: t["time"] + rng.random(len(t)) / 2, noise=rng.normal(size=400) * 1e-6
-    )
+    table = ties().assign(time=lambda t: t["time"] + rng.random(len(t)) / 2, noise=rng.normal(size=400) * 1e-6)
     fits = _by_cause(table, "status", duration="time", covariates=["noise"])
     person = pd.DataFrame({"noise": [table["noise"].mean()]})
     got = predict_cumulative_incidence(fits, person, [2.0, 5.0, 10.0])
@@ -83,9 +77,7 @@ def test_predict_cumulative_incidence__at_null_coefficients_is_near_aalen_johans
         close(mine, theirs, rtol=0.01)
 
 
-def test_predict_cumulative_incidence__in_pieces_of_rows_is_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_predict_cumulative_incidence__in_pieces_of_rows_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
     whole = predict_cumulative_incidence(fits, ties(), [2, 5])
     monkeypatch.setattr("analysis.competing._CHUNK", 100)

@@ -37,9 +37,13 @@ def test_concordance__weights(key: str, arguments: dict[str, Any]) -> None:
 
 def test_concordance__strata_with_delayed_entry() -> None:
     fit = fit_cox(
-        heart(), duration="stop", entry="start", event="event",
-        covariates=["age", "year", "transplant"], strata=["surgery"],
-    )  # fmt: skip
+        heart(),
+        duration="stop",
+        entry="start",
+        event="event",
+        covariates=["age", "year", "transplant"],
+        strata=["surgery"],
+    )
     wanted = expected("cox")["heart_strata"]
     close(concordance(fit).c, wanted["c"], rtol=1e-10)
     close(concordance(fit).se, wanted["c_se"], rtol=1e-8)
@@ -47,10 +51,7 @@ def test_concordance__strata_with_delayed_entry() -> None:
 
 @pytest.mark.parametrize(("key", "tau"), [("uno_G2", None), ("uno_G2_ymax500", 500)])
 def test_uno_concordance__equals_r(key: str, tau: float | None) -> None:
-    got, wanted = (
-        uno_concordance(fit_cox(lung(), **LUNG), tau=tau),
-        expected("survival")["lung"][key],
-    )
+    got, wanted = (uno_concordance(fit_cox(lung(), **LUNG), tau=tau), expected("survival")["lung"][key])
     close(got.c, wanted["C"], rtol=1e-10)
     close(got.se, wanted["se"], rtol=1e-8)
 
@@ -98,9 +99,7 @@ def test_concordance__without_a_pair_is_refused() -> None:
         concordance(fit_cox(table, duration="time", event="event", covariates=["x"]))
 
 
-def _brute(
-    exits: Any, events: Any, risk: Any, entries: Any, stratum: Any, weights: Any
-) -> list[float]:
+def _brute(exits: Any, events: Any, risk: Any, entries: Any, stratum: Any, weights: Any) -> list[float]:
     totals = [0.0, 0.0, 0.0]
     for i in np.flatnonzero(events):
         for j in range(len(exits)):
@@ -113,9 +112,7 @@ def _brute(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 30), st.booleans(), st.booleans())
-def test_count_pairs__equals_a_count_of_all_pairs(
-    seed: int, n: int, delayed: bool, stratified: bool
-) -> None:
+def test_count_pairs__equals_a_count_of_all_pairs(seed: int, n: int, delayed: bool, stratified: bool) -> None:
     rng = np.random.default_rng(seed)
     exits = rng.integers(2, 9, n).astype(float)
     entries = np.floor(exits * rng.uniform(0, 0.9, n)) if delayed else np.zeros(n)
@@ -123,11 +120,14 @@ def test_count_pairs__equals_a_count_of_all_pairs(
     events, risk = rng.random(n) < 0.6, rng.integers(0, 5, n).astype(float)
     weights = rng.integers(1, 4, n).astype(float)
     got = count_pairs(
-        exits, events, risk, entries=entries if delayed else None, stratum=stratum,
-        weights=weights, event_weights=np.ones(n),
-    )  # fmt: skip
+        exits,
+        events,
+        risk,
+        entries=entries if delayed else None,
+        stratum=stratum,
+        weights=weights,
+        event_weights=np.ones(n),
+    )
     assert list(got.totals) == _brute(exits, events, risk, entries, stratum, weights)
-    for both, total in zip(
-        (got.concordant, got.discordant, got.tied_risk), got.totals, strict=True
-    ):
+    for both, total in zip((got.concordant, got.discordant, got.tied_risk), got.totals, strict=True):
         assert weights @ both == 2 * total

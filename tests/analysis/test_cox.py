@@ -12,29 +12,12 @@ import pytest
 from analysis.columns import TableRefused
 from analysis.cox import CoxFit, fit_cox
 from analysis.design import Category
-from tests.analysis.references import (
-    bladder2,
-    close,
-    expected,
-    heart,
-    lung,
-    rossi,
-    veteran,
-)
+from tests.analysis.references import bladder2, close, expected, heart, lung, rossi, veteran
 
 LUNG = {"duration": "time", "event": "event", "covariates": ["age", "sex", "ph.ecog"]}
-ROSSI = {
-    "duration": "week",
-    "event": "arrest",
-    "covariates": ["fin", "age", "race", "wexp", "mar", "paro", "prio"],
-}
+ROSSI = {"duration": "week", "event": "arrest", "covariates": ["fin", "age", "race", "wexp", "mar", "paro", "prio"]}
 WEIGHTED = {"duration": "week", "event": "arrest", "covariates": ["fin", "age", "prio"]}
-HEART = {
-    "duration": "stop",
-    "entry": "start",
-    "event": "event",
-    "covariates": ["age", "year", "surgery", "transplant"],
-}
+HEART = {"duration": "stop", "entry": "start", "event": "event", "covariates": ["age", "year", "surgery", "transplant"]}
 BLADDER = {
     "duration": "stop",
     "entry": "start",
@@ -47,9 +30,7 @@ VETERAN = {
     "event": "status",
     "covariates": [
         "trt",
-        Category(
-            "celltype", reference="squamous", levels=("squamous", "smallcell", "adeno", "large")
-        ),
+        Category("celltype", reference="squamous", levels=("squamous", "smallcell", "adeno", "large")),
         "karno",
         "age",
         "prior",
@@ -60,9 +41,7 @@ NO_RACE = [name for name in ROSSI["covariates"] if name != "race"]
 CASES: dict[str, tuple[Any, dict[str, Any], str, str | None]] = {
     "lung efron": (lung, LUNG, "lung", "efron"),
     "lung breslow": (lung, LUNG | {"ties": "breslow"}, "lung", "breslow"),
-    "lung strata": (
-        lung, LUNG | {"covariates": ["age", "ph.ecog"], "strata": ["sex"]}, "lung", "strata_sex",
-    ),
+    "lung strata": (lung, LUNG | {"covariates": ["age", "ph.ecog"], "strata": ["sex"]}, "lung", "strata_sex"),
     "lung robust": (lung, LUNG | {"robust": True}, "lung", "robust"),
     "lung cluster": (lung, LUNG | {"cluster": "inst"}, "lung", "cluster_inst"),
     "veteran efron": (veteran, VETERAN, "veteran", "efron"),
@@ -70,13 +49,11 @@ CASES: dict[str, tuple[Any, dict[str, Any], str, str | None]] = {
     "rossi efron": (rossi, ROSSI, "rossi", "efron"),
     "rossi breslow": (rossi, ROSSI | {"ties": "breslow"}, "rossi", "breslow"),
     "rossi robust": (rossi, ROSSI | {"robust": True}, "rossi", "robust"),
-    "rossi strata": (
-        rossi, ROSSI | {"covariates": NO_RACE, "strata": ["race"]}, "rossi", "strata_race",
-    ),
+    "rossi strata": (rossi, ROSSI | {"covariates": NO_RACE, "strata": ["race"]}, "rossi", "strata_race"),
     "heart entry": (heart, HEART, "heart_start_stop", "efron"),
     "heart cluster": (heart, HEART | {"cluster": "id"}, "heart_start_stop", "cluster_id"),
     "bladder cluster": (bladder2, BLADDER, "bladder2_ag_cluster", None),
-}  # fmt: skip
+}
 
 
 def reference(case: str) -> dict[str, Any]:
@@ -112,9 +89,7 @@ def test_fit_cox__equals_r(case: str) -> None:
         ("rossi_weighted_breslow", {"ties": "breslow"}),
     ],
 )
-def test_fit_cox__weights_that_are_not_whole_give_robust_errors(
-    key: str, arguments: dict[str, Any]
-) -> None:
+def test_fit_cox__weights_that_are_not_whole_give_robust_errors(key: str, arguments: dict[str, Any]) -> None:
     fit, wanted = fit_cox(rossi(), weights="w", **WEIGHTED, **arguments), expected("cox")[key]
     close(fit.estimates["coef"], wanted["coef"], rtol=1e-8)
     close(fit.estimates["se"], wanted["se"], rtol=1e-8)
@@ -131,9 +106,13 @@ def test_fit_cox__whole_weights_keep_the_model_errors() -> None:
 def test_fit_cox__strata_with_delayed_entry() -> None:
     wanted = expected("cox")["heart_strata"]
     fit = fit_cox(
-        heart(), duration="stop", entry="start", event="event",
-        covariates=["age", "year", "transplant"], strata=["surgery"],
-    )  # fmt: skip
+        heart(),
+        duration="stop",
+        entry="start",
+        event="event",
+        covariates=["age", "year", "transplant"],
+        strata=["surgery"],
+    )
     close(fit.estimates["coef"], wanted["coef"], rtol=1e-8)
     close(fit.estimates["se"], wanted["se"], rtol=1e-8)
     close(fit.log_likelihood, wanted["loglik"], rtol=1e-12)
@@ -147,25 +126,20 @@ def test_fit_cox__strata_with_delayed_entry() -> None:
         close(mine["survival_hi"], curve["hi"], rtol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("key", "ties"), [("predict", "efron"), ("predict_breslow_ties", "breslow")]
-)
+@pytest.mark.parametrize(("key", "ties"), [("predict", "efron"), ("predict_breslow_ties", "breslow")])
 def test_predict_survival__equals_r(key: str, ties: Any) -> None:
     wanted = expected("survival")["lung"][key]
     people = pd.DataFrame({"age": [50, 70], "sex": [1, 2], "ph.ecog": [0, 2]})
     got = fit_cox(lung(), ties=ties, **LUNG).predict_survival(people, wanted["times"])
-    for mine, theirs in [
-        ("survival", "surv"), ("se", "std_err"), ("survival_lo", "lower"), ("survival_hi", "upper"),
-    ]:  # fmt: skip
+    for mine, theirs in [("survival", "surv"), ("se", "std_err"), ("survival_lo", "lower"), ("survival_hi", "upper")]:
         close(got[mine].to_numpy().reshape(2, -1).T, wanted[theirs], rtol=1e-8)
 
 
 def test_predict_survival__takes_the_clustered_covariance() -> None:
     wanted = expected("cox")["heart_clustered_curve"]
     fit = fit_cox(
-        heart(), duration="stop", entry="start", event="event", covariates=["age", "transplant"],
-        cluster="id",
-    )  # fmt: skip
+        heart(), duration="stop", entry="start", event="event", covariates=["age", "transplant"], cluster="id"
+    )
     got = fit.predict_survival(pd.DataFrame({"age": [0.0], "transplant": [1]}), [50, 200, 600])
     close(got["survival"], wanted["survival"], rtol=1e-10)
     close(got["se"], wanted["se"], rtol=1e-8)
@@ -176,17 +150,13 @@ def test_predict_survival__is_1_before_the_first_event_and_flat_after_the_last()
     fit = fit_cox(lung(), **LUNG)
     person = pd.DataFrame({"age": [60], "sex": [1], "ph.ecog": [1]})
     got = fit.predict_survival(person, [0, 1, 5000, 6000])
-    assert (
-        got.loc[:1, ["survival", "survival_lo", "survival_hi"]].to_numpy().tolist() == [[1] * 3] * 2
-    )
+    assert got.loc[:1, ["survival", "survival_lo", "survival_hi"]].to_numpy().tolist() == [[1] * 3] * 2
     assert got["survival"][2] == got["survival"][3] > 0
 
 
 def test_predict_survival__refuses_a_stratum_that_was_not_in_the_fit() -> None:
     fit = fit_cox(lung(), duration="time", event="event", covariates=["age"], strata=["sex"])
-    with pytest.raises(
-        TableRefused, match="strata sex: 3 was not in the fit; expected one of 1, 2"
-    ):
+    with pytest.raises(TableRefused, match="strata sex: 3 was not in the fit; expected one of 1, 2"):
         fit.predict_survival(pd.DataFrame({"age": [60], "sex": [3]}), [100])
 
 
@@ -232,9 +202,7 @@ def test_fit_cox__missing_values_are_refused_or_counted() -> None:
     table = lung()
     with pytest.raises(TableRefused, match=r"column 'wt.loss' has 14 missing values \(rows 0, "):
         fit_cox(table, duration="time", event="event", covariates=["age", "wt.loss"])
-    fit = fit_cox(
-        table, duration="time", event="event", covariates=["age", "wt.loss"], missing="drop"
-    )
+    fit = fit_cox(table, duration="time", event="event", covariates=["age", "wt.loss"], missing="drop")
     assert (fit.n, fit.n_dropped_missing) == (226 - 14, 14)
 
 
@@ -244,8 +212,7 @@ def test_fit_cox__few_events_are_a_warning_in_the_result() -> None:
     fit = fit_cox(table, **LUNG)
     assert fit.n_events < 30
     assert fit.warnings == (
-        f"{fit.n_events} events for 3 parameters, fewer than 10 each: estimates are unstable and "
-        "limits too narrow",
+        f"{fit.n_events} events for 3 parameters, fewer than 10 each: estimates are unstable and limits too narrow",
     )
     assert fit_cox(lung(), **LUNG).warnings == ()
 
@@ -258,10 +225,7 @@ def test_fit_cox__a_level_without_events_has_no_estimate_and_leaves_the_others_a
     table.loc[table["smoking"] == "former", "event"] = False
     smoking = Category("smoking", reference="never")
     fit = fit_cox(table, duration="time", event="event", covariates=["age", smoking])
-    without = fit_cox(
-        table[table["smoking"] != "former"], duration="time", event="event",
-        covariates=["age", smoking],
-    )  # fmt: skip
+    without = fit_cox(table[table["smoking"] != "former"], duration="time", event="event", covariates=["age", smoking])
     estimates = fit.estimates.set_index("term")
     assert estimates.loc["smoking=former"].isna().all()
     same = ["age", "smoking=current"]
@@ -293,15 +257,29 @@ def test_fit_cox__separation_that_runs_out_of_numbers_is_refused_without_a_warni
     """Found by comparing random data with R, which does not converge here."""
     table = pd.DataFrame(
         {
-            "time": [0.61, 0.81, 3.95, 8.75, 9.65, 10.15, 11.88, 14.2, 15.83, 17.24, 17.81, 24.18,
-                     26.93, 28.19, 44.56],
+            "time": [0.61, 0.81, 3.95, 8.75, 9.65, 10.15, 11.88, 14.2, 15.83, 17.24, 17.81, 24.18, 26.93, 28.19, 44.56],
             "event": [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1],
-            "x": [-1.075643, -0.373596, -0.960723, -1.070612, -0.233183, -0.874497, 1.036868,
-                  -0.6383, 0.344253, -0.915986, -0.692537, 0.3524, -0.137271, 1.011469, 1.635601],
+            "x": [
+                -1.075643,
+                -0.373596,
+                -0.960723,
+                -1.070612,
+                -0.233183,
+                -0.874497,
+                1.036868,
+                -0.6383,
+                0.344253,
+                -0.915986,
+                -0.692537,
+                0.3524,
+                -0.137271,
+                1.011469,
+                1.635601,
+            ],
             "y": [0, 0, 1, 1, 1, 1, 0, 1, 0, 0, 1, 0, 0, 0, 0],
             "z": [0, 2.5, 1, 0, 2.5, 1, 1, -1, -1, 1, 1, 2.5, -1, 0, -1],
         }
-    )  # fmt: skip
+    )
     with pytest.raises(TableRefused, match="separates rows with an event"):
         fit_cox(table, duration="time", event="event", covariates=["x", "y", "z"], ties="breslow")
 
@@ -332,9 +310,7 @@ def test_fit_cox__separation_by_two_covariates_together_is_refused() -> None:
         ({}, {"covariates": ["age", "nothing"]}, "column 'nothing' is there 0 times"),
     ],
 )
-def test_fit_cox__refuses_by_column(
-    changes: dict[str, Any], arguments: dict[str, Any], message: str
-) -> None:
+def test_fit_cox__refuses_by_column(changes: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(TableRefused, match=message):
         fit_cox(lung().assign(**changes), **(LUNG | arguments))
 
@@ -349,10 +325,7 @@ def test_fit_cox__refuses_a_reference_without_events() -> None:
     table = veteran()
     table.loc[table["celltype"] == "large", "status"] = 0
     with pytest.raises(TableRefused, match="rows with the reference 'large' has an event"):
-        fit_cox(
-            table, duration="time", event="status",
-            covariates=[Category("celltype", reference="large")],
-        )  # fmt: skip
+        fit_cox(table, duration="time", event="status", covariates=[Category("celltype", reference="large")])
 
 
 def test_fit_cox__refuses_other_words() -> None:

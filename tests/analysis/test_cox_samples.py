@@ -25,9 +25,7 @@ def _drawn(n: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_repeated__is_the_fit_of_the_table_with_rows_repeated(
-    table: pd.DataFrame, seed: int
-) -> None:
+def test_repeated__is_the_fit_of_the_table_with_rows_repeated(table: pd.DataFrame, seed: int) -> None:
     drawn = _drawn(len(table), seed)
     rows = table.loc[np.repeat(table.index, drawn)].reset_index(drop=True)
     options = {"duration": "time", "event": "event", "covariates": COVARIATES}
@@ -38,9 +36,7 @@ def test_repeated__is_the_fit_of_the_table_with_rows_repeated(
     assert (found.n, found.n_events) == (expected.n, expected.n_events)
 
 
-def test_weighted__is_the_fit_with_weights_and_another_first_covariate(
-    table: pd.DataFrame,
-) -> None:
+def test_weighted__is_the_fit_with_weights_and_another_first_covariate(table: pd.DataFrame) -> None:
     drawn = _drawn(len(table), 3)
     values = table["age"].to_numpy(dtype=float) ** 1.1
     options = {"duration": "time", "event": "event", "covariates": COVARIATES}

@@ -37,10 +37,7 @@ def _figures(table: pd.DataFrame, **arguments: Any) -> pd.DataFrame:
     ("name", "arguments"),
     [
         ("methods_1", {"x": "method_a", "y": "method_b", "variance_ratio": 1}),
-        (
-            "methods_1.96",
-            {"x": "method_a", "y": "method_b", "variance_ratio": 1.96, "confidence": 0.9},
-        ),
+        ("methods_1.96", {"x": "method_a", "y": "method_b", "variance_ratio": 1.96, "confidence": 0.9}),
         ("prediction_0.2", {"x": "predicted", "y": "reference", "variance_ratio": 0.2}),
     ],
 )
@@ -48,9 +45,7 @@ def test_deming_regression__equals_r(name: str, arguments: Any) -> None:
     found = _figures(PEOPLE, **arguments)
     for term, reference in EXPECTED[name].items():
         # R leaves every row out in turn; here all lines come from the sums.
-        assert_allclose(
-            found.loc[term], [reference[key] for key in FIGURES], rtol=1e-9, atol=0
-        )  # fmt: skip
+        assert_allclose(found.loc[term], [reference[key] for key in FIGURES], rtol=1e-9, atol=0)
 
 
 def test_deming_regression__hand_worked_orthogonal_line() -> None:

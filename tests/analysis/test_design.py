@@ -8,16 +8,12 @@ import pytest
 from analysis.columns import TableRefused, used_columns
 from analysis.design import Category, as_covariates, resolve_design
 
-SMOKING = pd.DataFrame(
-    {"smoking": ["never", "current", "former", "never"], "age": [50, 60, 70, 80]}
-)
+SMOKING = pd.DataFrame({"smoking": ["never", "current", "former", "never"], "age": [50, 60, 70, 80]})
 
 
 def test_category__one_term_for_each_level_but_the_reference() -> None:
     columns = used_columns(SMOKING, ["smoking", "age"])
-    design, matrix = resolve_design(
-        as_covariates(["age", Category("smoking", reference="never")]), columns
-    )
+    design, matrix = resolve_design(as_covariates(["age", Category("smoking", reference="never")]), columns)
     assert design.terms == ("age", "smoking=current", "smoking=former")
     assert design.groups == (("age", (0,)), ("smoking", (1, 2)))
     assert matrix.tolist() == [[50, 0, 0], [60, 1, 0], [70, 0, 1], [80, 0, 0]]
@@ -28,16 +24,12 @@ def test_category__levels_of_the_fit_hold_for_other_tables() -> None:
     design, _ = resolve_design([Category("smoking", reference="never")], columns)
     assert design.matrix(used_columns(SMOKING.head(1), ["smoking"])).tolist() == [[0, 0]]
     strange = used_columns(pd.DataFrame({"smoking": ["pipe"]}), ["smoking"])
-    with pytest.raises(
-        TableRefused, match=r"column 'smoking' has 1 values that are no level \(row 0: pipe\); "
-    ):
+    with pytest.raises(TableRefused, match=r"column 'smoking' has 1 values that are no level \(row 0: pipe\); "):
         design.matrix(strange)
 
 
 def test_category__order_of_levels_is_the_stated_one_or_that_of_the_categories() -> None:
-    ordered = SMOKING.assign(
-        smoking=pd.Categorical(SMOKING["smoking"], ["never", "former", "current", "pipe"])
-    )
+    ordered = SMOKING.assign(smoking=pd.Categorical(SMOKING["smoking"], ["never", "former", "current", "pipe"]))
     columns = used_columns(ordered, ["smoking"])
     design, _ = resolve_design([Category("smoking", reference="never")], columns)
     assert design.terms == ("smoking=former", "smoking=current")
@@ -49,9 +41,7 @@ def test_category__order_of_levels_is_the_stated_one_or_that_of_the_categories()
 def test_category__of_numbers_and_of_yes_no() -> None:
     table = pd.DataFrame({"centre": [3, 1, 1], "male": [True, False, True]})
     columns = used_columns(table, ["centre", "male"])
-    design, matrix = resolve_design(
-        [Category("centre", reference=1), Category("male", reference=False)], columns
-    )
+    design, matrix = resolve_design([Category("centre", reference=1), Category("male", reference=False)], columns)
     assert design.terms == ("centre=3", "male=True")
     assert matrix.tolist() == [[1, 1], [0, 0], [0, 1]]
 
@@ -77,9 +67,7 @@ def test_category__refuses(category: Category, message: str) -> None:
 
 def test_category__one_level_is_constant() -> None:
     with pytest.raises(TableRefused, match="column 'smoking' is constant at 'never' over 1 rows"):
-        resolve_design(
-            [Category("smoking", reference="never")], used_columns(SMOKING.head(1), ["smoking"])
-        )
+        resolve_design([Category("smoking", reference="never")], used_columns(SMOKING.head(1), ["smoking"]))
 
 
 def test_text_without_a_reference__is_refused_with_the_remedy() -> None:

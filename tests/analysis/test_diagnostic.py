@@ -37,16 +37,11 @@ def _measures(table: pd.DataFrame, **arguments: Any) -> pd.DataFrame:
 def _assert_accuracy(table: pd.DataFrame, label: str, marker: str, expected: Any) -> None:
     found = diagnostic_accuracy(table, label=label, marker=marker)
     cells = found.counts.iloc[0]
-    assert [cells[name] for name in ("tp", "fp", "fn", "tn")] == [
-        expected[name] for name in ("tp", "fp", "fn", "tn")
-    ]
+    assert [cells[name] for name in ("tp", "fp", "fn", "tn")] == [expected[name] for name in ("tp", "fp", "fn", "tn")]
     assert found.estimates["measure"].tolist() == list(expected["measures"])
     for row in found.estimates.to_dict("records"):
         reference = expected["measures"][row["measure"]]
-        assert_allclose(
-            [row[name] for name in LIMITS], [reference[name] for name in LIMITS],
-            rtol=1e-12, atol=0,
-        )  # fmt: skip
+        assert_allclose([row[name] for name in LIMITS], [reference[name] for name in LIMITS], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -64,9 +59,15 @@ def test_diagnostic_accuracy__equals_r_on_veteran() -> None:
 def test_diagnostic_accuracy__worked_by_hand() -> None:
     found = _measures(_people(tp=8, fp=10, fn=2, tn=80))
     shares = {
-        "sensitivity": 0.8, "specificity": 8 / 9, "ppv": 8 / 18, "npv": 80 / 82,
-        "prevalence": 0.1, "predicted_prevalence": 0.18, "lr_positive": 7.2, "lr_negative": 0.225,
-    }  # fmt: skip
+        "sensitivity": 0.8,
+        "specificity": 8 / 9,
+        "ppv": 8 / 18,
+        "npv": 80 / 82,
+        "prevalence": 0.1,
+        "predicted_prevalence": 0.18,
+        "lr_positive": 7.2,
+        "lr_negative": 0.225,
+    }
     assert_allclose(found["estimate"], [shares[name] for name in found.index], rtol=1e-14, atol=0)
     assert found.loc["ppv", ["numerator", "denominator"]].tolist() == [8, 18]
 
@@ -180,16 +181,13 @@ def test_mcnemar_test__equals_r(within: Any) -> None:
     assert_allclose([plain.statistic, plain.p], [expected["chi2"], expected["p"]], rtol=1e-12)
     edwards = mcnemar_test(PEOPLE, method="chi-square corrected", **arguments)
     assert_allclose(
-        [edwards.statistic, edwards.p], [expected["chi2_corrected"], expected["p_corrected"]],
-        rtol=1e-12, atol=0,
-    )  # fmt: skip
+        [edwards.statistic, edwards.p], [expected["chi2_corrected"], expected["p_corrected"]], rtol=1e-12, atol=0
+    )
 
 
 def _pairs(both: int, only_a: int, only_b: int, neither: int) -> pd.DataFrame:
     counts = [both, only_a, only_b, neither]
-    return pd.DataFrame(
-        {"a": np.repeat([1, 1, 0, 0], counts), "b": np.repeat([1, 0, 1, 0], counts)}
-    )
+    return pd.DataFrame({"a": np.repeat([1, 1, 0, 0], counts), "b": np.repeat([1, 0, 1, 0], counts)})
 
 
 def test_mcnemar_test__worked_by_hand() -> None:
@@ -200,9 +198,7 @@ def test_mcnemar_test__worked_by_hand() -> None:
 
 
 def test_mcnemar_test__difference_within_positives_is_that_of_sensitivities() -> None:
-    found = mcnemar_test(
-        PEOPLE, label="lvh", within="positive", marker_a="rule_a", marker_b="rule_b"
-    )
+    found = mcnemar_test(PEOPLE, label="lvh", within="positive", marker_a="rule_a", marker_b="rule_b")
     both = [diagnostic_accuracy(PEOPLE, label="lvh", marker=rule).estimates for rule in RULES]
     first, second = (frame["estimate"].iloc[0] for frame in both)
     assert_allclose(found.difference, first - second, rtol=1e-13, atol=0)

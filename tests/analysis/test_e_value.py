@@ -17,9 +17,7 @@ from tests.analysis.references import close, expected
         (0.80, 0.71, 0.91, 1.809017, 1.428571),
     ],
 )
-def test_e_value__published_examples(
-    rr: float, lo: float, hi: float, of_estimate: float, of_limit: float
-) -> None:
+def test_e_value__published_examples(rr: float, lo: float, hi: float, of_estimate: float, of_limit: float) -> None:
     found = e_value(rr=rr, lo=lo, hi=hi)
     close([found.e_value], [of_estimate], rtol=5e-7)
     close([found.e_value_limit or 0], [of_limit], rtol=5e-7)

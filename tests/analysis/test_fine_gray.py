@@ -19,12 +19,7 @@ MGUS: dict[str, Any] = {
     "event_of_interest": 1,
     "covariates": ["age", "male", "mspike", "hgb"],
 }
-TIES: dict[str, Any] = {
-    "duration": "time",
-    "event": "status",
-    "event_of_interest": 1,
-    "covariates": ["x", "z"],
-}
+TIES: dict[str, Any] = {"duration": "time", "event": "status", "event_of_interest": 1, "covariates": ["x", "z"]}
 
 
 def _compare(fit: FineGrayFit, wanted: dict[str, Any], *, rtol: float) -> None:
@@ -51,21 +46,16 @@ def test_fit_fine_gray__equals_crr_at_its_default_tolerance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "table", "arguments"),
-    [("mgus2_crr", mgus2(complete=True), MGUS), ("ties_crr", ties(), TIES)],
+    ("key", "table", "arguments"), [("mgus2_crr", mgus2(complete=True), MGUS), ("ties_crr", ties(), TIES)]
 )
-def test_fit_fine_gray__equals_crr_run_to_the_end(
-    key: str, table: pd.DataFrame, arguments: dict[str, Any]
-) -> None:
+def test_fit_fine_gray__equals_crr_run_to_the_end(key: str, table: pd.DataFrame, arguments: dict[str, Any]) -> None:
     wanted = expected("cox")[key]
     fit = fit_fine_gray(table, convention="crr", **arguments)
     _compare(fit, wanted, rtol=1e-7)
     close(fit.log_likelihood, wanted["loglik"], rtol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("key", "cluster"), [("ties_finegray", None), ("ties_finegray_cluster", "home")]
-)
+@pytest.mark.parametrize(("key", "cluster"), [("ties_finegray", None), ("ties_finegray_cluster", "home")])
 def test_fit_fine_gray__heavy_ties_and_clusters(key: str, cluster: str | None) -> None:
     fit, wanted = fit_fine_gray(ties(), cluster=cluster, **TIES), expected("cox")[key]
     _compare(fit, wanted, rtol=1e-8)
@@ -75,9 +65,7 @@ def test_fit_fine_gray__heavy_ties_and_clusters(key: str, cluster: str | None) -
 
 def test_predict_cumulative_incidence__equals_survfit_of_the_expanded_fit() -> None:
     wanted = expected("cox")["ties_finegray"]
-    got = fit_fine_gray(ties(), **TIES).predict_cumulative_incidence(
-        pd.DataFrame(wanted["new"]), times=wanted["times"]
-    )
+    got = fit_fine_gray(ties(), **TIES).predict_cumulative_incidence(pd.DataFrame(wanted["new"]), times=wanted["times"])
     values = got["cumulative_incidence"].to_numpy().reshape(2, -1).T
     close(values, wanted["cif"], rtol=1e-8)
 
@@ -87,9 +75,7 @@ def test_fit_fine_gray__without_competing_events_is_cox(convention: Any) -> None
     table = ties().assign(status=lambda t: t["status"] % 2)
     fit = fit_fine_gray(table, convention=convention, **TIES)
     method: Any = "efron" if convention == "survival" else "breslow"
-    cox = fit_cox(
-        table, duration="time", event="status", covariates=["x", "z"], ties=method, robust=True
-    )
+    cox = fit_cox(table, duration="time", event="status", covariates=["x", "z"], ties=method, robust=True)
     close(fit.estimates["coef"], cox.estimates["coef"], rtol=1e-9)
     close(fit.estimates["se"], cox.estimates["se"], rtol=1e-9)
 
@@ -105,12 +91,7 @@ def test_fit_fine_gray__the_order_of_rows_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("changes", "arguments", "error", "message"),
     [
-        (
-            {"status": 3},
-            {},
-            TableRefused,
-            "has 400 statuses outside the codes .*expected one of 0, 1, 2",
-        ),
+        ({"status": 3}, {}, TableRefused, "has 400 statuses outside the codes .*expected one of 0, 1, 2"),
         ({"status": 2}, {}, TableRefused, "column 'status' has no event 1, expected some"),
         ({"time": -1}, {}, TableRefused, "column 'time' has 400 negative or zero times"),
         ({"x": np.nan}, {}, TableRefused, "column 'x' has 400 missing values"),

@@ -10,13 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.columns import TableRefused
-from analysis.followup import (
-    Exclusion,
-    FollowUpRules,
-    IndexRule,
-    OutcomeRule,
-    build_follow_up,
-)
+from analysis.followup import Exclusion, FollowUpRules, IndexRule, OutcomeRule, build_follow_up
 from lvm_core.errors import LvmError
 from tests.analysis.one_person import AF, CODES, END, INDEX, RULES, build, hes, the_row
 from tests.analysis.references import GOLDEN, expected
@@ -29,10 +23,7 @@ def _given(order: int | None) -> dict[str, Any]:
     paths: dict[str, Any] = {name: FOLDER / f"{file}.csv" for name, file in files.items()}
     if order is None:
         return paths
-    return {
-        name: pd.read_csv(path, dtype=str).sample(frac=1, random_state=order)
-        for name, path in paths.items()
-    }
+    return {name: pd.read_csv(path, dtype=str).sample(frac=1, random_state=order) for name, path in paths.items()}
 
 
 def _given_ends() -> pd.DataFrame:
@@ -63,8 +54,7 @@ def test_build_follow_up__the_given_cases_in_any_order_of_rows(order: int | None
 def test_build_follow_up__mixed_dates_are_refused_with_row_numbers() -> None:
     tables = _given(None) | {"events": FOLDER / "events_mixed_dates.csv"}
     with pytest.raises(
-        TableRefused,
-        match=r"events has date of another format in 3 rows \(row 2: 05/03/2016, 3: 13/03/2016",
+        TableRefused, match=r"events has date of another format in 3 rows \(row 2: 05/03/2016, 3: 13/03/2016"
     ):
         build_follow_up(**tables, ends=_given_ends(), code_list=CODES, rules=RULES)
 
@@ -93,10 +83,7 @@ def test_build_follow_up__mixed_dates_are_refused_with_row_numbers() -> None:
         ({"events": [hes("1902-02-02"), hes("2018-01-01")]}, "unknown_event_date"),
         ({"events": [hes("1902-02-02"), hes("2015-01-01")]}, "prevalent"),
         # Dead before the index and prevalent: the first reason in the list counts.
-        (
-            {"events": [hes("2010-01-01")], "person": {"death_date": "2015-01-01"}},
-            "death_before_index",
-        ),
+        ({"events": [hes("2010-01-01")], "person": {"death_date": "2015-01-01"}}, "death_before_index"),
     ],
 )
 def test_exclusions__each_by_its_rule(arguments: dict[str, Any], reason: str) -> None:
@@ -131,22 +118,16 @@ def test_exclusions__each_by_its_rule(arguments: dict[str, Any], reason: str) ->
         ({"events": [hes("2010-01-01", source="gp")]}, 2495, 0),
     ],
 )
-def test_time_and_status__each_by_its_rule(
-    arguments: dict[str, Any], time_days: int, status: int
-) -> None:
+def test_time_and_status__each_by_its_rule(arguments: dict[str, Any], time_days: int, status: int) -> None:
     row = the_row(**arguments)
     assert (row["excluded"], row["time_days"], row["status"]) == (None, time_days, status)
 
 
 def test_deaths__may_be_a_table_of_their_own_but_not_in_two() -> None:
-    deaths = pd.DataFrame(
-        {"participant_id": ["a"], "death_date": ["2017-01-01"], "ltfu_date": [None]}
-    )
+    deaths = pd.DataFrame({"participant_id": ["a"], "death_date": ["2017-01-01"], "ltfu_date": [None]})
     row = the_row(deaths=deaths)
     assert (row["time_days"], row["status"]) == (366, 2)
-    with pytest.raises(
-        TableRefused, match="has dates of death or loss in 1 rows, and so has table"
-    ):
+    with pytest.raises(TableRefused, match="has dates of death or loss in 1 rows, and so has table"):
         the_row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
 
 
@@ -165,44 +146,28 @@ def test_undated_self_report__made_by_the_index_is_prevalent_and_later_unknown()
 
 def test_admin_end__is_the_earliest_of_the_sources_that_the_outcome_needs() -> None:
     ends = pd.DataFrame(
-        [
-            ("England", "hes", "2020-01-01"),
-            ("England", "death", END),
-            ("England", "gp", "2017-01-01"),
-        ],
+        [("England", "hes", "2020-01-01"), ("England", "death", END), ("England", "gp", "2017-01-01")],
         columns=["region", "source", "end_date"],
     )
     assert the_row(ends=ends)["exit_date"] == pd.Timestamp("2020-01-01")
     death = FollowUpRules((OutcomeRule("af", ("death",)),))
     assert the_row(ends=ends, rules=death)["exit_date"] == pd.Timestamp(END)
-    with pytest.raises(
-        TableRefused, match="no last day of records of source 'hes' in region 'England'"
-    ):
+    with pytest.raises(TableRefused, match="no last day of records of source 'hes' in region 'England'"):
         the_row(ends=ends[1:])
 
 
 @pytest.mark.parametrize(
     ("window", "event", "reason"),
-    [
-        (365, "2015-01-01", "prevalent"),
-        (365, "2014-12-31", None),
-        (None, "1950-01-01", "prevalent"),
-    ],
+    [(365, "2015-01-01", "prevalent"), (365, "2014-12-31", None), (None, "1950-01-01", "prevalent")],
 )
-def test_prevalent_window__counts_back_from_the_index(
-    window: int | None, event: str, reason: str | None
-) -> None:
+def test_prevalent_window__counts_back_from_the_index(window: int | None, event: str, reason: str | None) -> None:
     rules = FollowUpRules((AF,), prevalent_window_days=window)
     assert the_row(events=[hes(event)], rules=rules)["excluded"] == reason
 
 
 @pytest.mark.parametrize(
     ("day", "expected_row"),
-    [
-        ("2016-01-31", ("no_follow_up_time", pd.NA, pd.NA)),
-        ("2016-02-01", (None, 1, 1)),
-        (None, (None, 2465, 0)),
-    ],
+    [("2016-01-31", ("no_follow_up_time", pd.NA, pd.NA)), ("2016-02-01", (None, 1, 1)), (None, (None, 2465, 0))],
 )
 def test_latency__drops_up_to_the_landmark_and_starts_the_clock_there(
     day: str | None, expected_row: tuple[Any, ...]
@@ -246,8 +211,7 @@ def test_index_rule_all__each_ecg_has_its_own_follow_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [("noise, pacing", "pacing_spikes"), (["noise", "pacing"], ["pacing_spikes"])],
+    ("first", "second"), [("noise, pacing", "pacing_spikes"), (["noise", "pacing"], ["pacing_spikes"])]
 )
 def test_exposure_and_flags__decide_whether_an_ecg_is_used(first: Any, second: Any) -> None:
     rules = FollowUpRules((AF,), exposure="lvmi_pred_g_m2", exclude_flags=("pacing",))
@@ -261,9 +225,7 @@ def test_exposure_and_flags__decide_whether_an_ecg_is_used(first: Any, second: A
 
 def test_flow__adds_up_in_the_order_of_the_list_for_each_outcome() -> None:
     rules = FollowUpRules((AF, OutcomeRule("mi", ("hes",))))
-    found = build(
-        rules=rules, events=[hes("2010-01-01"), ("x", "2017-01-01", "I48", "icd10", "hes")]
-    )
+    found = build(rules=rules, events=[hes("2010-01-01"), ("x", "2017-01-01", "I48", "icd10", "hes")])
     flow = found.flow.set_index(["outcome", "reason"])["n_people"]
     for outcome in ("af", "mi"):
         own = flow[outcome]
@@ -299,10 +261,7 @@ def test_dates__of_one_other_format_are_read_when_named() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"persons": pd.DataFrame({"participant_id": ["1"]})},
-            "table persons has no column region",
-        ),
+        ({"persons": pd.DataFrame({"participant_id": ["1"]})}, "table persons has no column region"),
         (
             {"persons": pd.DataFrame({"participant_id": ["1", "1"], "region": "x"})},
             "table persons has 1 keys more than once",

@@ -20,15 +20,7 @@ N_PEOPLE = 30_000
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables with duplicate records, placeholder dates, other codes, moves and losses."""
     folder = tmp_path_factory.mktemp("cohort") / "made"
-    arguments = [
-        "--participants",
-        str(N_PEOPLE),
-        "--seed",
-        "3",
-        "--no-ecgs",
-        "--output",
-        str(folder),
-    ]
+    arguments = ["--participants", str(N_PEOPLE), "--seed", "3", "--no-ecgs", "--output", str(folder)]
     assert simulate.main(arguments) == 0
     return folder
 

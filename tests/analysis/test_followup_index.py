@@ -33,9 +33,7 @@ FOUR = [
         ("2018-12-31", 365, "2"),
     ],
 )
-def test_nearest_on_or_before__is_the_closest_within_max_days(
-    date: str, max_days: int, ecg_id: str | None
-) -> None:
+def test_nearest_on_or_before__is_the_closest_within_max_days(date: str, max_days: int, ecg_id: str | None) -> None:
     day = dt.date.fromisoformat(date)
     results = [
         build(ecgs=FOUR, rules=FollowUpRules((AF,), index=IndexRule(kind, day, max_days))).people
@@ -49,10 +47,7 @@ def test_nearest_on_or_before__is_the_closest_within_max_days(
     ("make", "message"),
     [
         (lambda: IndexRule("nearest_on_or_before"), "nearest_on_or_before needs a date"),
-        (
-            lambda: IndexRule("nearest_on_or_before", dt.date(2018, 1, 1)),
-            "nearest_on_or_before needs max_days",
-        ),
+        (lambda: IndexRule("nearest_on_or_before", dt.date(2018, 1, 1)), "nearest_on_or_before needs max_days"),
         (lambda: IndexRule("nearest_on_or_before", dt.date(2018, 1, 1), -1), "max_days is -1"),
         (lambda: IndexRule("nearest"), "'nearest', expected .* either side of a date uses the fut"),
         (lambda: IndexRule("last"), "'last', expected first, last_on_or_before, nearest_on_or_b"),
@@ -89,9 +84,7 @@ def test_body_size__further_than_allowed_on_either_side_is_flagged_and_counted(
     # The mass does not need body size, the index does.
     assert found.people["excluded"].tolist() == [None]
     of_index = FollowUpRules((AF,), exposure="lvmi_pred_g_m2", max_days_body_size=30)
-    row = the_row(
-        rules=of_index, ecgs=[{"lvmi_pred_g_m2": 50.0}], person={"body_size_date": measured}
-    )
+    row = the_row(rules=of_index, ecgs=[{"lvmi_pred_g_m2": 50.0}], person={"body_size_date": measured})
     assert row["excluded"] == ("missing_exposure" if is_far else None)
 
 
@@ -130,9 +123,7 @@ def test_min_history__an_ecg_with_less_is_not_the_index(
     row = the_row(rules=rules, ecgs=TWO, history_starts=_starts(start))
     assert row["ecg_id"] == ecg_id
     assert row["excluded"] == (None if ecg_id else "no_usable_ecg")
-    assert row["history_days"] == history_days or (
-        pd.isna(row["history_days"]) and not history_days
-    )
+    assert row["history_days"] == history_days or (pd.isna(row["history_days"]) and not history_days)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +137,7 @@ def test_min_history__an_ecg_with_less_is_not_the_index(
         ([], None),
     ],
 )
-def test_history__without_its_table_begins_with_the_first_record(
-    records: list[Any], history_days: int | None
-) -> None:
+def test_history__without_its_table_begins_with_the_first_record(records: list[Any], history_days: int | None) -> None:
     found = the_row(events=records)["history_days"]
     assert found == history_days or (history_days is None and pd.isna(found))
 
@@ -218,12 +207,7 @@ def test_eligibility__tells_at_which_step_people_are_lost() -> None:
     index = IndexRule("first", dt.date(2016, 6, 1))
     rules = FollowUpRules((AF,), index=index, min_history_days=365, min_encounters=1)
     ecgs = [*TWO, {"ecg_id": "3", "lvm_pred_g": None}]
-    found = build(
-        rules=rules,
-        ecgs=ecgs,
-        encounters=_visits("2015-01-01"),
-        history_starts=_starts("2015-06-01"),
-    )
+    found = build(rules=rules, ecgs=ecgs, encounters=_visits("2015-01-01"), history_starts=_starts("2015-06-01"))
     assert found.eligibility.to_numpy().tolist() == [
         ["cohort", 1, 3],
         ["usable_ecg", 1, 2],
@@ -264,9 +248,7 @@ def test_attained_age__enters_at_the_index_and_leaves_at_the_end(
         ("15/01/1956", {"date_format": "%d/%m/%Y"}),
     ],
 )
-def test_attained_age__births_are_read_as_the_layout_says(
-    birth: str, layout: dict[str, Any]
-) -> None:
+def test_attained_age__births_are_read_as_the_layout_says(birth: str, layout: dict[str, Any]) -> None:
     """The 15th of January 1956, fourteen days after the first."""
     rules = FollowUpRules((AF,), time_scale="attained_age")
     found = build(rules=rules, person={"birth_date": birth}, layout=ParticipantsLayout(**layout))
@@ -299,9 +281,7 @@ def test_attained_age__is_not_given_for_the_excluded_nor_without_being_asked_for
         ({"birth_date": "2016-01-02"}, "1 index ECGs are from before their person's birth"),
     ],
 )
-def test_attained_age__without_an_exact_birth_is_refused(
-    person: dict[str, Any], message: str
-) -> None:
+def test_attained_age__without_an_exact_birth_is_refused(person: dict[str, Any], message: str) -> None:
     rules = FollowUpRules((AF,), time_scale="attained_age")
     with pytest.raises(LvmError, match=message):
         build(rules=rules, person=person)

@@ -22,10 +22,7 @@ NOBODY = ("x", "2015-01-01", "I48", "icd10", "hes")
     ("arguments", "reason"),
     [
         ({"excluded": ["a"], "ecgs": [{"lvm_pred_g": None}]}, "excluded_by_list"),
-        (
-            {"ecgs": [{"lvm_pred_g": None, "recorded_at": None}], "person": {"region": None}},
-            "no_usable_ecg",
-        ),
+        ({"ecgs": [{"lvm_pred_g": None, "recorded_at": None}], "person": {"region": None}}, "no_usable_ecg"),
         ({"person": {"region": None} | DEAD}, "unknown_region"),
         ({"person": DEAD, "ecgs": [{"recorded_at": "2023-01-01"}]}, "death_before_index"),
         ({"person": LOST, "ecgs": [{"recorded_at": "2023-01-01"}]}, "index_after_admin_end"),
@@ -34,9 +31,7 @@ NOBODY = ("x", "2015-01-01", "I48", "icd10", "hes")
         ({"person": {"ltfu_date": INDEX}, "events": [hes(INDEX)]}, "prevalent"),
     ],
 )
-def test_exclusions__the_first_that_holds_is_counted(
-    arguments: dict[str, Any], reason: str
-) -> None:
+def test_exclusions__the_first_that_holds_is_counted(arguments: dict[str, Any], reason: str) -> None:
     assert the_row(**arguments)["excluded"] == reason
 
 
@@ -53,11 +48,7 @@ def test_exclusions__missing_exposure_comes_before_unknown_region() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"),
-    [
-        (hes("2010-01-01", "I21"), "prevalent"),
-        (hes(None, "I21"), "unknown_event_date"),
-    ],
+    ("record", "reason"), [(hes("2010-01-01", "I21"), "prevalent"), (hes(None, "I21"), "unknown_event_date")]
 )
 def test_exclusions__of_codes_are_of_their_own_outcome_only(record: Any, reason: str) -> None:
     people = build(events=[record], rules=FollowUpRules((AF, MI))).people.set_index("outcome")
@@ -67,8 +58,7 @@ def test_exclusions__of_codes_are_of_their_own_outcome_only(record: Any, reason:
 
 def test_exclusions__no_follow_up_time_is_of_the_sources_of_the_outcome() -> None:
     ends = pd.DataFrame(
-        [("England", "hes", END), ("England", "death", INDEX)],
-        columns=["region", "source", "end_date"],
+        [("England", "hes", END), ("England", "death", INDEX)], columns=["region", "source", "end_date"]
     )
     people = build(ends=ends, rules=FollowUpRules((AF, MI))).people.set_index("outcome")
     assert people.loc["af", "excluded"] == "no_follow_up_time"
@@ -78,11 +68,7 @@ def test_exclusions__no_follow_up_time_is_of_the_sources_of_the_outcome() -> Non
 @pytest.mark.parametrize("day", [str(day) for day in PLACEHOLDER_DATES])
 @pytest.mark.parametrize(
     ("other", "reason"),
-    [
-        (None, "unknown_event_date"),
-        ("2018-01-01", "unknown_event_date"),
-        ("2015-01-01", "prevalent"),
-    ],
+    [(None, "unknown_event_date"), ("2018-01-01", "unknown_event_date"), ("2015-01-01", "prevalent")],
 )
 def test_placeholder_dates__are_unknown_unless_a_known_one_is_prevalent(
     day: str, other: str | None, reason: str
@@ -121,18 +107,14 @@ def test_dates__are_local_and_never_moved_by_a_time_zone() -> None:
 
 
 def test_admin_end__is_that_of_the_own_region() -> None:
-    persons = pd.DataFrame(
-        {"participant_id": ["e", "w"], "region": ["England", "Wales"]}, dtype=object
-    )
+    persons = pd.DataFrame({"participant_id": ["e", "w"], "region": ["England", "Wales"]}, dtype=object)
     ecgs = persons.assign(ecg_id=persons["participant_id"], recorded_at=INDEX, lvm_pred_g=100.0)
     records = [(who, "2022-06-30", "I48", "icd10", "hes") for who in ("e", "w")]
     ends = [("England", "hes", "2022-10-31"), ("Wales", "hes", "2022-05-31")]
     people = build_follow_up(
         predictions=ecgs.drop(columns="region"),
         persons=persons,
-        events=pd.DataFrame(
-            records, columns=["participant_id", "date", "code", "system", "source"]
-        ),
+        events=pd.DataFrame(records, columns=["participant_id", "date", "code", "system", "source"]),
         ends=pd.DataFrame(ends, columns=["region", "source", "end_date"]),
         code_list=CODES,
         rules=FollowUpRules((OutcomeRule("af", ("hes",)),)),
@@ -152,9 +134,7 @@ def test_admin_end__is_that_of_the_own_region() -> None:
     ],
 )
 def test_codes__exact_is_the_whole_code(record: Any, status: int) -> None:
-    codes = pd.DataFrame(
-        [("I21", "ICD-10", "exact", "mi")], columns=["code", "system", "match", "outcome"]
-    )
+    codes = pd.DataFrame([("I21", "ICD-10", "exact", "mi")], columns=["code", "system", "match", "outcome"])
     row = the_row(events=[record], code_list=codes, rules=FollowUpRules((MI,)))
     assert row["status"] == status
 
@@ -183,8 +163,12 @@ def test_code_hits__leave_out_who_withdrew_or_is_excluded(lists: dict[str, list[
 
 
 def test_releases__are_the_labels_of_the_ends_each_once() -> None:
-    rows = [("England", "hes", END, "v2"), ("England", "death", END, " v2 "),
-            ("Wales", "hes", END, "v1"), ("Wales", "death", END, None)]  # fmt: skip
+    rows = [
+        ("England", "hes", END, "v2"),
+        ("England", "death", END, " v2 "),
+        ("Wales", "hes", END, "v1"),
+        ("Wales", "death", END, None),
+    ]
     ends = pd.DataFrame(rows, columns=["region", "source", "end_date", "release"])
     assert build(ends=ends).releases == ("v1", "v2")
     assert build().releases == ()
@@ -200,8 +184,7 @@ def test_releases__are_the_labels_of_the_ends_each_once() -> None:
         (
             lambda day: {
                 "ends": pd.DataFrame(
-                    [("England", "hes", day), ("England", "death", END)],
-                    columns=["region", "source", "end_date"],
+                    [("England", "hes", day), ("England", "death", END)], columns=["region", "source", "end_date"]
                 )
             },
             "no_follow_up_time",
@@ -237,12 +220,9 @@ def test_index_rule_all__people_and_ecgs_are_both_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_ecg", "reason"),
-    [(True, "prevalent"), ("yes", "prevalent"), (1, "prevalent"), ("No", None), (None, None)],
+    ("on_ecg", "reason"), [(True, "prevalent"), ("yes", "prevalent"), (1, "prevalent"), ("No", None), (None, None)]
 )
-def test_af_on_the_index_ecg__is_prevalent_where_the_outcome_says_so(
-    on_ecg: Any, reason: str | None
-) -> None:
+def test_af_on_the_index_ecg__is_prevalent_where_the_outcome_says_so(on_ecg: Any, reason: str | None) -> None:
     outcomes = (OutcomeRule("af", ("hes",), af_on_ecg=True), MI)
     people = build(ecgs=[{"af_on_ecg": on_ecg}], rules=FollowUpRules(outcomes)).people
     assert people["excluded"].tolist() == [reason, None]
@@ -262,9 +242,7 @@ def test_af_on_ecg__of_another_ecg_does_not_count() -> None:
         ([{"af_on_ecg": "sinus"}], r"af_on_ecg that is neither yes nor no .*row 1: sinus"),
     ],
 )
-def test_af_on_ecg__that_is_not_there_or_neither_yes_nor_no_is_refused(
-    ecgs: Any, message: str
-) -> None:
+def test_af_on_ecg__that_is_not_there_or_neither_yes_nor_no_is_refused(ecgs: Any, message: str) -> None:
     rules = FollowUpRules((OutcomeRule("af", ("hes",), af_on_ecg=True),))
     with pytest.raises(TableRefused, match=message):
         build(ecgs=ecgs, rules=rules)

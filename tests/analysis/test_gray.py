@@ -54,11 +54,7 @@ def test_gray_test__groups_and_ties_are_equal_to_cmprsk(key: str, duration: str,
 def test_gray_test__last_group_alone_is_left_out_of_the_comparison() -> None:
     # Nobody of group b is followed beyond 3: later events of a compare nothing.
     table = pd.DataFrame(
-        {
-            "time": [1, 2, 3, 4, 5, 6, 1.5, 2.5, 3],
-            "status": [1, 2, 1, 1, 1, 0, 1, 1, 0],
-            "group": ["a"] * 6 + ["b"] * 3,
-        }
+        {"time": [1, 2, 3, 4, 5, 6, 1.5, 2.5, 3], "status": [1, 2, 1, 1, 1, 0, 1, 1, 0], "group": ["a"] * 6 + ["b"] * 3}
     )
     later = table.assign(time=table["time"].where(table["time"] < 4, table["time"] + 10))
     names: Any = {"duration": "time", "event": "status", "by": "group", "causes": (1, 2)}
@@ -70,11 +66,7 @@ def test_gray_test__last_group_alone_is_left_out_of_the_comparison() -> None:
 def test_gray_test__names_and_order_do_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(
-        {
-            "time": rng.integers(1, 12, 90),
-            "status": rng.choice(3, 90),
-            "group": rng.choice(["a", "b", "c"], 90),
-        }
+        {"time": rng.integers(1, 12, 90), "status": rng.choice(3, 90), "group": rng.choice(["a", "b", "c"], 90)}
     )
     names: Any = {"duration": "time", "event": "status", "by": "group"}
     first = gray_test(table, **names)
@@ -86,9 +78,7 @@ def test_gray_test__names_and_order_do_not_matter(seed: int) -> None:
 def test_gray_test__without_competing_events_is_close_to_the_log_rank_test() -> None:
     rng = np.random.default_rng(2)
     group = rng.choice(2, 4000)
-    table = pd.DataFrame(
-        {"time": rng.exponential(1 + 0.1 * group), "status": rng.choice(2, 4000), "group": group}
-    )
+    table = pd.DataFrame({"time": rng.exponential(1 + 0.1 * group), "status": rng.choice(2, 4000), "group": group})
     gray = gray_test(table, duration="time", event="status", by="group", causes=[1])
     rank = logrank_test(table, duration="time", event="status", by="group")
     # The score is the same; the variances are two estimates of one.
@@ -103,8 +93,7 @@ def test_gray_test__refusals() -> None:
     with pytest.raises(TableRefused, match="column 'status' has no event of cause 3"):
         gray_test(table, by="group", causes=(1, 2, 3), **names)
     with pytest.raises(TableRefused, match="column 'status' has 53 statuses outside the codes"):
-        gray_test(table.assign(status=(["9"] * 53 + ["0"] * 97)).astype({"status": int}),
-                  by="group", **names)  # fmt: skip
+        gray_test(table.assign(status=(["9"] * 53 + ["0"] * 97)).astype({"status": int}), by="group", **names)
     with pytest.raises(TableRefused, match="column 'length' has 1 missing values"):
         gray_test(table.assign(length=[None, *table["length"][1:]]), by="group", **names)
     with pytest.raises(ValueError, match="by is empty"):

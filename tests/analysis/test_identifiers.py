@@ -83,14 +83,8 @@ def test_identifier__is_text_without_blanks_and_whole_numbers_have_no_point() ->
     ("name", "message"),
     [
         ("fractions", "id holds fractions in 1 rows; expected text or whole numbers"),
-        (
-            "too large for floats",
-            "id holds numbers above 9,007,199,254,740,992 in 1 rows, which floats",
-        ),
-        (
-            "some with a point",
-            r"1 identifiers with a decimal point \(as 1001.0\) among 2; expected",
-        ),
+        ("too large for floats", "id holds numbers above 9,007,199,254,740,992 in 1 rows, which floats"),
+        ("some with a point", r"1 identifiers with a decimal point \(as 1001.0\) among 2; expected"),
         ("scientific", "2 numbers in scientific notation, which a spreadsheet writes"),
     ],
 )
@@ -111,9 +105,7 @@ def test_identifiers__of_all_tables_may_be_written_in_different_ways(folder: Pat
     change(folder, "participants.csv", participant_id=[f" {one} " for one in IDS])
     change(folder, "events.csv", participant_id=[f"{one}.0" for one in IDS[:8]])
     table = cmr()
-    table.assign(participant_id=table["participant_id"].astype(float)).to_parquet(
-        folder / "cmr.parquet"
-    )
+    table.assign(participant_id=table["participant_id"].astype(float)).to_parquet(folder / "cmr.parquet")
     (folder / "gone.txt").write_text("1000040.0\n1000039.0\n")
     data = read(folder, cmr="cmr.parquet", withdrawn="gone.txt")
     assert sorted(data.ecgs["participant_id"]) == sorted(whole.ecgs["participant_id"])[:-2]
@@ -122,10 +114,7 @@ def test_identifiers__of_all_tables_may_be_written_in_different_ways(folder: Pat
     assert (data.analysed("af")["event"].sum(), len(data.analysed("af"))) == (8, 38)
 
 
-@pytest.mark.parametrize(
-    ("name", "called"),
-    [("events.csv", "events"), ("cmr.csv", "cmr")],
-)
+@pytest.mark.parametrize(("name", "called"), [("events.csv", "events"), ("cmr.csv", "cmr")])
 def test_tables__of_other_people_are_refused_with_the_form_of_an_id_of_each(
     folder: Path, name: str, called: str
 ) -> None:
@@ -149,9 +138,7 @@ def test_tables__deaths_of_other_people_are_told(folder: Path) -> None:
 
 def test_tables__predictions_of_other_people_are_refused(folder: Path) -> None:
     scored = predictions()
-    scored.assign(participant_id="0" + scored["participant_id"]).to_parquet(
-        folder / "predictions.parquet"
-    )
+    scored.assign(participant_id="0" + scored["participant_id"]).to_parquet(folder / "predictions.parquet")
     with pytest.raises(TableRefused, match="form 99999999, of the latter 9999999 "):
         read(folder)
 

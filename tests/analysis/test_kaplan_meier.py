@@ -36,9 +36,7 @@ def _numbers(values: Any) -> Any:
 
 
 def _close(actual: Any, expected: Any) -> None:
-    np.testing.assert_allclose(
-        np.asarray(actual, dtype=np.float64), _numbers(expected), rtol=1e-12, atol=1e-14
-    )
+    np.testing.assert_allclose(np.asarray(actual, dtype=np.float64), _numbers(expected), rtol=1e-12, atol=1e-14)
 
 
 def _lung() -> pd.DataFrame:
@@ -99,9 +97,7 @@ def test_survival_curve__lung_is_equal_to_r(key: str, by: Any, ci: Any) -> None:
         ("km_weight_entry", {"duration": "exit", "entry": "entry", "weights": "weight"}),
     ],
 )
-def test_survival_curve__delayed_entry_and_weights_are_equal_to_r(
-    key: str, arguments: dict[str, str], ci: Any
-) -> None:
+def test_survival_curve__delayed_entry_and_weights_are_equal_to_r(key: str, arguments: dict[str, str], ci: Any) -> None:
     curve = survival_curve(_people(), event="event", ci=ci, **arguments).curve  # type: ignore[arg-type]
     for name, of_r in COLUMNS.items():
         _close(curve[name], CURVES[key][ci][of_r])
@@ -109,14 +105,9 @@ def test_survival_curve__delayed_entry_and_weights_are_equal_to_r(
 
 @pytest.mark.parametrize(
     ("key", "arguments"),
-    [
-        ("at_entry", {"duration": "exit", "entry": "entry"}),
-        ("at_whole", {"duration": "length", "weights": "whole"}),
-    ],
+    [("at_entry", {"duration": "exit", "entry": "entry"}), ("at_whole", {"duration": "length", "weights": "whole"})],
 )
-def test_at__between_before_and_after_steps_is_equal_to_r(
-    key: str, arguments: dict[str, str]
-) -> None:
+def test_at__between_before_and_after_steps_is_equal_to_r(key: str, arguments: dict[str, str]) -> None:
     expected = CURVES[key]
     curve = survival_curve(_people(), event="event", **arguments)  # type: ignore[arg-type]
     read = curve.at(expected["time"])
@@ -313,9 +304,7 @@ def test_survival_curve__says_that_errors_are_the_jackknife() -> None:
 def test_survival_curve__refuses_a_column(changes: dict[str, Any], message: str) -> None:
     table = pd.DataFrame({"time": [1, 2, 3], "event": [0, 1, 1], "entry": 0, "weight": 1})
     with pytest.raises(TableRefused, match=message):
-        survival_curve(
-            table.assign(**changes), duration="time", event="event", entry="entry", weights="weight"
-        )
+        survival_curve(table.assign(**changes), duration="time", event="event", entry="entry", weights="weight")
 
 
 def test_survival_curve__refuses_wrong_arguments() -> None:
@@ -397,9 +386,8 @@ def test_logrank__is_equal_to_lifelines_in_any_order(seed: int) -> None:
     np.testing.assert_allclose(found.chi2, lifelines.test_statistic, rtol=1e-8, atol=1e-10)
     mixed = table.sample(frac=1, random_state=1)
     np.testing.assert_allclose(
-        found.chi2, logrank_test(mixed, duration="time", event="event", by="group").chi2,
-        rtol=1e-10, atol=1e-12,
-    )  # fmt: skip
+        found.chi2, logrank_test(mixed, duration="time", event="event", by="group").chi2, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_logrank__group_without_expected_events_leaves_a_degree_of_freedom() -> None:

@@ -29,10 +29,7 @@ def people() -> pd.DataFrame:
 
 
 def test_calibrate_exposure__equals_lm_and_coxph() -> None:
-    got, wanted = (
-        calibrate_exposure(people(), n_bootstrap=400, **ARGUMENTS),
-        expected("measurement_error"),
-    )
+    got, wanted = (calibrate_exposure(people(), n_bootstrap=400, **ARGUMENTS), expected("measurement_error"))
     estimates = got.estimates.set_index("exposure")
     close(estimates["coef"], [wanted["naive"], wanted["calibrated"]], rtol=1e-8)
     close(estimates.loc["naive", "se"], wanted["naive_se"], rtol=1e-8)
@@ -42,9 +39,7 @@ def test_calibrate_exposure__equals_lm_and_coxph() -> None:
     # Two independent bootstraps of 2,000 and 400 samples: 4 % error each, three times that.
     close(estimates.loc["calibrated", "se"], wanted["bootstrap"]["se"], rtol=0.13)
     close(
-        np.log(estimates.loc["calibrated", ["hr_lo", "hr_hi"]].astype(float)),
-        wanted["bootstrap"]["limits"],
-        rtol=0.25,
+        np.log(estimates.loc["calibrated", ["hr_lo", "hr_hi"]].astype(float)), wanted["bootstrap"]["limits"], rtol=0.25
     )
     assert (got.n, got.n_measured, got.n_failed, len(got.samples)) == (900, 300, 0, 400)
     assert got.assumptions == ASSUMPTIONS
@@ -99,9 +94,7 @@ def test_calibrate_exposure__refuses(
     changes: dict[str, Any], arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        calibrate_exposure(
-            people().assign(**changes), **({"n_bootstrap": 100} | ARGUMENTS | arguments)
-        )
+        calibrate_exposure(people().assign(**changes), **({"n_bootstrap": 100} | ARGUMENTS | arguments))
 
 
 def test_calibrate_exposure__refuses_too_few_measurements() -> None:

@@ -79,9 +79,8 @@ def test_test_terms__equals_the_papers_in_r(data: str) -> None:
         found = pooled.test_terms(one["terms"])
         assert (found.df1, found.method) == (one["df1"], one["method"])
         assert_allclose(
-            [found.f, found.df2, found.p, found.riv],
-            [one["f"], one["df2"], one["p"], one["riv"]], rtol=1e-12, atol=0,
-        )  # fmt: skip
+            [found.f, found.df2, found.p, found.riv], [one["f"], one["df2"], one["p"], one["riv"]], rtol=1e-12, atol=0
+        )
 
 
 def test_test_terms__of_one_term_is_its_t_test() -> None:
@@ -133,11 +132,7 @@ def test_pool_rubin__order_of_fits_and_terms_does_not_matter(seed: int) -> None:
     turned = [
         fits[0],
         *(
-            replace(
-                fit,
-                estimates=fit.estimates.iloc[::-1],
-                covariance=fit.covariance.iloc[::-1, [1, 0, 2]],
-            )
+            replace(fit, estimates=fit.estimates.iloc[::-1], covariance=fit.covariance.iloc[::-1, [1, 0, 2]])
             for fit in reversed(fits[1:])
         ),
     ]
@@ -161,8 +156,7 @@ def test_test_terms__a_linear_change_of_all_terms_leaves_the_test(seed: int) -> 
     turn = np.array([[1.0, 0.5, 0], [0, 2, 0], [-1, 0, 3]])
     terms = ["a", "b", "c"]
     turned = [
-        _fit(terms, turn @ fit.estimates["coef"], turn @ fit.covariance.to_numpy() @ turn.T, fit.n)
-        for fit in fits
+        _fit(terms, turn @ fit.estimates["coef"], turn @ fit.covariance.to_numpy() @ turn.T, fit.n) for fit in fits
     ]
     found, other = (pool_rubin(one).test_terms(terms) for one in (fits, turned))
     assert_allclose(other[:5], found[:5], rtol=1e-8, atol=1e-14)
@@ -175,10 +169,7 @@ def test_pool_rubin__too_few_imputations_are_told() -> None:
 
 
 def test_pool_rubin__takes_the_least_of_different_event_counts() -> None:
-    fits = [
-        replace(fit, n_events=events)
-        for fit, events in zip(_drawn(1), [40, 38, 41, 40], strict=True)
-    ]
+    fits = [replace(fit, n_events=events) for fit, events in zip(_drawn(1), [40, 38, 41, 40], strict=True)]
     found = pool_rubin(fits)
     assert found.complete_df == 35
     assert found.warnings[0].startswith("fits have 38 to 41 events")
@@ -204,9 +195,7 @@ def test_pool_rubin__refuses_what_is_no_set_of_fits() -> None:
 def test_pool_rubin__refuses_other_terms_and_missing_estimates() -> None:
     fits = _drawn(1)
     other = _fit(["a", "b", "d"], [1, 2, 3], np.eye(3), 80)
-    with pytest.raises(
-        ValueError, match="fit 1 has a, b, d as terms of the estimates, expected a, b, c"
-    ):
+    with pytest.raises(ValueError, match="fit 1 has a, b, d as terms of the estimates, expected a, b, c"):
         pool_rubin([fits[0], other])
     with pytest.raises(ValueError, match="as terms of the rows of the covariance"):
         pool_rubin([fits[0], replace(fits[1], covariance=other.covariance)])

@@ -14,13 +14,7 @@ import pytest
 import lvm_ai
 from analysis.cox import fit_cox
 from analysis.outcome_estimates import estimate
-from analysis.outcome_models import (
-    Contrast,
-    Model,
-    columns_of,
-    models_of,
-    without_constant_sex,
-)
+from analysis.outcome_models import Contrast, Model, columns_of, models_of, without_constant_sex
 from analysis.outcome_rows import complete_rows, fewest_with_event, people_with_event
 from analysis.report.restricted import check_script
 from analysis.study_settings import Study
@@ -60,15 +54,7 @@ I21,icd10,prefix,mi,hand,
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("study")
-    arguments = [
-        "--participants",
-        "20000",
-        "--seed",
-        "9",
-        "--no-ecgs",
-        "--output",
-        str(made / "cohort"),
-    ]
+    arguments = ["--participants", "20000", "--seed", "9", "--no-ecgs", "--output", str(made / "cohort")]
     assert lvm_ai.main(["simulate", *arguments]) == 0
     (made / "codes.csv").write_text(CODES)
     (made / "study.yaml").write_text(STUDY)
@@ -102,40 +88,26 @@ def test_per_sd__is_the_power_of_per_10(folder: Path, results: pd.DataFrame) -> 
     close(rows.loc["per SD", "p"], rows.loc["per 10", "p"], rtol=1e-9)
 
 
-def test_estimates__equal_a_fit_by_hand_and_are_near_the_truth(
-    folder: Path, results: pd.DataFrame
-) -> None:
+def test_estimates__equal_a_fit_by_hand_and_are_near_the_truth(folder: Path, results: pd.DataFrame) -> None:
     people = pd.read_parquet(folder / "out" / "restricted" / "follow_up.parquet")
     drawn = pd.read_parquet(folder / "cohort" / "predictions_drawn.parquet")
     own = people[(people["outcome"] == "af") & people["excluded"].isna()]
     table = own.merge(drawn.drop(columns="participant_id"), on="ecg_id").assign(
-        event=lambda t: t["status"] == 1, days=lambda t: t["time_days"].astype(int),
-        male=lambda t: t["sex"] == "male",
-    )  # fmt: skip
-    fit = fit_cox(
-        table, duration="days", event="event", covariates=["lvmi_pred_g_m2", "age_years", "male"]
+        event=lambda t: t["status"] == 1, days=lambda t: t["time_days"].astype(int), male=lambda t: t["sex"] == "male"
     )
+    fit = fit_cox(table, duration="days", event="event", covariates=["lvmi_pred_g_m2", "age_years", "male"])
     row = results.set_index(["outcome", "contrast", "model"]).sort_index().loc[("af", "per 10", 2)]
-    close(
-        [np.log(row["estimate"]), row["se"]], fit.estimates.loc[0, ["coef", "se"]] * 10, rtol=1e-8
-    )
+    close([np.log(row["estimate"]), row["se"]], fit.estimates.loc[0, ["coef", "se"]] * 10, rtol=1e-8)
     assert (row["n_people"], row["n_events"]) == (fit.n, fit.n_events)
     # Attenuated against the truth per 10 g/m2 of true index, and of its sign.
     assert 0 < np.log(row["estimate"]) < OUTCOMES_TRUTH["af"].lvmi_per_10_g_m2 + 2 * row["se"]
 
 
 @pytest.mark.parametrize(
-    ("more", "n"),
-    [
-        ("", 42),
-        (f"time_scale: attained_age\n{MODEL_4}", 56),
-        ("sd: by_sex\nlatency_days: 30\n", 42),
-    ],
+    ("more", "n"), [("", 42), (f"time_scale: attained_age\n{MODEL_4}", 56), ("sd: by_sex\nlatency_days: 30\n", 42)]
 )
 @pytest.mark.skipif(lacking("survival") != "", reason=lacking("survival"))
-def test_check_r__refits_every_hazard_ratio(
-    folder: Path, tmp_path: Path, more: str, n: int
-) -> None:
+def test_check_r__refits_every_hazard_ratio(folder: Path, tmp_path: Path, more: str, n: int) -> None:
     (folder / "r.yaml").write_text(f"{STUDY}{more}")
     out = tmp_path / "out"
     assert lvm_ai.main(["analyse", str(folder / "r.yaml"), "--output", str(out)]) == 0
@@ -175,9 +147,7 @@ def test_negative_control_and_latency__follow_the_same_people(folder: Path) -> N
     (folder / "late.yaml").write_text(f"{STUDY}latency_days: 365\n")
     command = ["analyse", str(folder / "late.yaml"), "--output", str(folder / "late")]
     assert lvm_ai.main(command) == 0
-    whole, late = (
-        pd.read_csv(folder / name / "restricted" / "analysis_data.csv") for name in ("out", "late")
-    )
+    whole, late = (pd.read_csv(folder / name / "restricted" / "analysis_data.csv") for name in ("out", "late"))
     own = whole[(whole["outcome"] == "af") & (whole["time_days"] > 365)]
     theirs = late[late["outcome"] == "af"]
     assert sorted(theirs["time_days"]) == sorted(own["time_days"] - 365)
@@ -202,9 +172,7 @@ def _people(n: int = 200) -> pd.DataFrame:
 
 
 def _study(**settings: Any) -> Study:
-    inputs = dict.fromkeys(
-        ("predictions", "participants", "events", "follow_up_ends", "code_list"), "x"
-    )
+    inputs = dict.fromkeys(("predictions", "participants", "events", "follow_up_ends", "code_list"), "x")
     outcome = {"name": "af", "incident_sources": ["hes"]}
     return Study.model_validate(
         {"name": "s", "inputs": inputs, "outcomes": [outcome], "primary_outcome": "af", **settings}
@@ -244,8 +212,13 @@ def test_complete_rows__are_those_that_the_largest_model_can_take() -> None:
     found = complete_rows(table, _study(), ["x"])
     assert len(found) == 190
     assert found["sex"].dtype == "category"
-    assert set(found) == {"participant_id", "event", "time_days", "x", *columns_of(
-        one for model in models_of(_study()) for one in model.covariates)}  # fmt: skip
+    assert set(found) == {
+        "participant_id",
+        "event",
+        "time_days",
+        "x",
+        *columns_of(one for model in models_of(_study()) for one in model.covariates),
+    }
 
 
 def test_complete_rows__need_both_ages_on_the_scale_of_age() -> None:
@@ -261,12 +234,10 @@ def test_counts__of_events_are_people_where_they_have_several_ecgs() -> None:
     """Two rows a person: by hand, of 100 people."""
     table = _people().assign(arm=lambda t: (t["x"] > 0).astype(float))
     every = _study(index={"rule": "all"})
-    people = {one for one, event in zip(table["participant_id"], table["event"], strict=True)
-              if event}  # fmt: skip
+    people = {one for one, event in zip(table["participant_id"], table["event"], strict=True) if event}
     assert people_with_event(table, every) == len(people) < table["event"].sum()
     assert people_with_event(table, _study()) == table["event"].sum()
-    arms = [set(table.loc[table["event"] & (table["arm"] == arm), "participant_id"])
-            for arm in (0, 1)]  # fmt: skip
+    arms = [set(table.loc[table["event"] & (table["arm"] == arm), "participant_id"]) for arm in (0, 1)]
     assert fewest_with_event(table, every, "arm") == min(map(len, arms))
 
 
@@ -280,14 +251,8 @@ def test_without_constant_sex__only_where_all_are_of_one() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda t: t.drop(columns="sex"),
-            "predictions have no column sex, which the analysis needs",
-        ),
-        (
-            lambda t: t.assign(model_id=["a", "b"] * (len(t) // 2)),
-            "of 2 models (a, b), expected one",
-        ),
+        (lambda t: t.drop(columns="sex"), "predictions have no column sex, which the analysis needs"),
+        (lambda t: t.assign(model_id=["a", "b"] * (len(t) // 2)), "of 2 models (a, b), expected one"),
     ],
 )
 def test_command__refuses_predictions_without_what_it_needs(

@@ -84,9 +84,7 @@ def test_passing_bablok__swapped_columns_give_the_inverse_slope(seed: int) -> No
     assert_allclose(other["lo"], 1 / line["hi"], rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("x", "y"), [("method_a", "method_b"), ("predicted", "reference"), ("reference", "predicted")]
-)
+@pytest.mark.parametrize(("x", "y"), [("method_a", "method_b"), ("predicted", "reference"), ("reference", "predicted")])
 def test_passing_bablok__counted_slopes_give_the_line_of_listed_ones(
     x: str, y: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,9 +114,7 @@ def test_count_inversions__equals_all_pairs(values: list[int]) -> None:
 
 
 @pytest.mark.parametrize("all_pairs_rows", [5_000, 0])
-def test_passing_bablok__unbounded_slope_is_told(
-    all_pairs_rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_passing_bablok__unbounded_slope_is_told(all_pairs_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ALL_PAIRS_ROWS", all_pairs_rows)
     table = pd.DataFrame({"x": [0.0, 1, 1, 1, 1, 2, 2], "y": [0.0, 1, 2, 3, 4, 5, 6]})
     found = passing_bablok(table, x="x", y="y")

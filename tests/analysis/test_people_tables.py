@@ -16,13 +16,7 @@ from analysis.cmr import read_cmr, read_examinations
 from analysis.columns import TableRefused
 from analysis.study import follow_up_of, load_study, read_inputs, study_lists, study_people
 from lvm_core.errors import UsageError
-from lvm_core.tables import (
-    ParticipantsLayout,
-    People,
-    judge_people,
-    read_people,
-    read_people_list,
-)
+from lvm_core.tables import ParticipantsLayout, People, judge_people, read_people, read_people_list
 from tests.analysis.report.small_study import IDS, predictions, read, settle, write
 
 CASES: Final = Path(__file__).resolve().parents[3] / "shared" / "cases"
@@ -73,17 +67,16 @@ def day_month_year(date: str) -> str:
 
 PLAIN = people()
 COMMAS = changed(
-    changed(PLAIN, "height_cm", lambda cell: cell.replace(".", ",")),
-    "weight_kg", lambda cell: cell.replace(".", ","),
-)  # fmt: skip
-QUOTED = changed(
-    changed(COMMAS, "height_cm", lambda cell: f'"{cell}"'), "weight_kg", lambda cell: f'"{cell}"'
+    changed(PLAIN, "height_cm", lambda cell: cell.replace(".", ",")), "weight_kg", lambda cell: cell.replace(".", ",")
 )
+QUOTED = changed(changed(COMMAS, "height_cm", lambda cell: f'"{cell}"'), "weight_kg", lambda cell: f'"{cell}"')
 UKB = {"participant_id": "eid", "sex": "31-0.0", "height_cm": "50-2.0", "weight_kg": "21002-2.0"}
 RAP = {
-    "participant_id": "participant.eid", "sex": "participant.p31",
-    "height_cm": "participant.p50_i2", "weight_kg": "p21002_i2",
-}  # fmt: skip
+    "participant_id": "participant.eid",
+    "sex": "participant.p31",
+    "height_cm": "participant.p50_i2",
+    "weight_kg": "p21002_i2",
+}
 METRES = changed(PLAIN, "height_cm", lambda cell: f"{float(cell) / 100:.4f}")
 POUNDS = changed(PLAIN, "weight_kg", lambda cell: f"{float(cell) / 0.45359237:.6f}")
 BY_CODE = changed(PLAIN, "sex", {"female": "0", "male": "1"}.__getitem__)
@@ -99,19 +92,11 @@ SAME: dict[str, tuple[bytes, str]] = {
     "decimal comma in quotes": (text(QUOTED).encode(), '{decimal: ","}'),
     "UTF-8 with mark": (text(PLAIN).encode("utf-8-sig"), ""),
     "UTF-16": (text(PLAIN, "\t").encode("utf-16"), ""),
-    "Latin-1 in another column": (
-        text([row | {"ward": "Köln"} for row in PLAIN]).encode("latin-1"), "",
-    ),
+    "Latin-1 in another column": (text([row | {"ward": "Köln"} for row in PLAIN]).encode("latin-1"), ""),
     "upper-case header": (text(named(PLAIN, **{n: n.upper() for n in PLAIN[0]})).encode(), ""),
-    "blanks": (
-        text(named(changed(PLAIN, "participant_id", " {} ".format), sex=" sex ")).encode(), "",
-    ),
-    "decimal points in identifiers": (
-        text(changed(PLAIN, "participant_id", "{}.0".format)).encode(), "",
-    ),
-    "times behind dates": (
-        text(changed(PLAIN, "birth_date", "{} 00:00:00".format)).encode(), "",
-    ),
+    "blanks": (text(named(changed(PLAIN, "participant_id", " {} ".format), sex=" sex ")).encode(), ""),
+    "decimal points in identifiers": (text(changed(PLAIN, "participant_id", "{}.0".format)).encode(), ""),
+    "times behind dates": (text(changed(PLAIN, "birth_date", "{} 00:00:00".format)).encode(), ""),
     "day, month, year": (text(DAY_FIRST).encode(), '{date_format: "%d/%m/%Y"}'),
     "codes of sex": (text(BY_CODE).encode(), "{sex: {0: female, 1: male}}"),
     "words of sex": (
@@ -124,7 +109,7 @@ SAME: dict[str, tuple[bytes, str]] = {
     "names of UK Biobank": (text(named(BY_CODE, **UKB)).encode(), "ukb"),
     "names of the platform": (text(named(BY_CODE, **RAP)).encode(), "ukb-rap"),
     "a layout file": (text(named(PLAIN, sex="Geschlecht")).encode(), "layout.yaml"),
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -160,9 +145,7 @@ def test_participants__are_the_same_people_however_they_are_written(
     found = study_people(load_study(path)).table
     assert found["participant_id"].to_pylist() == IDS
     assert found["sex"].to_pylist() == expected["sex"].to_pylist()
-    assert [str(day) for day in found["birth_date"].to_pylist()] == [
-        row["birth_date"] for row in PLAIN
-    ]
+    assert [str(day) for day in found["birth_date"].to_pylist()] == [row["birth_date"] for row in PLAIN]
     for size in ("height_cm", "weight_kg"):
         given = [float(row[size]) for row in PLAIN]
         assert found[size].to_pylist() == pytest.approx(given, rel=1e-5)
@@ -179,9 +162,7 @@ def test_participants__of_another_writing_give_the_same_ages(folder: Path) -> No
     assert len(ages[0]) == 40
 
 
-def test_participants__are_read_once_in_a_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_participants__are_read_once_in_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a landmark has people followed up twice."""
     calls = []
 
@@ -201,30 +182,24 @@ REFUSED: dict[str, tuple[Table, str]] = {
         changed(PLAIN, "sex", {"female": "male", "male": "female"}.__getitem__),
         "are the codes of sex the wrong way round?",
     ),
-    "height and weight exchanged": (
-        named(PLAIN, height_cm="weight_kg", weight_kg="height_cm"), "swapped",
-    ),
+    "height and weight exchanged": (named(PLAIN, height_cm="weight_kg", weight_kg="height_cm"), "swapped"),
     "BMI of others": ([row | {"bmi_kg_m2": "31"} for row in PLAIN], "bmi_kg_m2 differs from"),
     "BMI that is weight": (
-        named([{k: v for k, v in row.items() if k != "height_cm"} for row in PLAIN],
-              weight_kg="bmi_kg_m2"),
+        named([{k: v for k, v in row.items() if k != "height_cm"} for row in PLAIN], weight_kg="bmi_kg_m2"),
         "the median of bmi_kg_m2 is",
     ),
-    "scientific identifiers": (
-        changed(PLAIN, "participant_id", lambda one: f"{int(one):.6E}"), "scientific notation",
-    ),
+    "scientific identifiers": (changed(PLAIN, "participant_id", lambda one: f"{int(one):.6E}"), "scientific notation"),
     "some decimal points": (
-        [PLAIN[0] | {"participant_id": "1000001.0"}, *PLAIN[1:]], "all of them with or all without",
+        [PLAIN[0] | {"participant_id": "1000001.0"}, *PLAIN[1:]],
+        "all of them with or all without",
     ),
     "year of birth": (changed(PLAIN, "birth_date", lambda day: day[:4]), "a year alone"),
-    "month of birth": (
-        changed(PLAIN, "birth_date", lambda day: day[:7]), "set `births: month_and_year`",
-    ),
+    "month of birth": (changed(PLAIN, "birth_date", lambda day: day[:7]), "set `births: month_and_year`"),
     "day first": (DAY_FIRST, "other formats are named in the layout"),
     "codes of sex": (BY_CODE, "the layout says what codes mean"),
     "decimal comma in quotes": (QUOTED, "a decimal comma: set `decimal: ','` in the layout"),
     "eid": (named(PLAIN, participant_id="eid"), "`columns: {persons: ukb}` or"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -239,9 +214,7 @@ def test_participants__that_are_not_understood_are_refused_with_the_way_on(
     assert not any(person in error for person in IDS)
 
 
-def test_participants__whose_zeros_are_lost_are_strangers(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_participants__whose_zeros_are_lost_are_strangers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = changed(PLAIN, "participant_id", lambda one: str(int(one) - 1_000_000))
     status, _, error = check(put(folder, text(rows).encode()), capsys)
     assert status in (1, 2)
@@ -249,9 +222,7 @@ def test_participants__whose_zeros_are_lost_are_strangers(
 
 
 @pytest.mark.parametrize("name", ["metres", "sexes exchanged", "BMI of others"])
-def test_participants__that_look_wrong_are_accepted_where_the_study_says_so(
-    folder: Path, name: str
-) -> None:
+def test_participants__that_look_wrong_are_accepted_where_the_study_says_so(folder: Path, name: str) -> None:
     """The report says so, without medians, which are values of people."""
     rows = REFUSED[name][0]
     path = put(folder, text(rows).encode(), more="accept_people: true\n")
@@ -267,9 +238,7 @@ def test_participants__that_look_wrong_are_accepted_where_the_study_says_so(
 
 
 @pytest.mark.parametrize("suffix", ["", " 00:00:00"])
-def test_births__of_a_placeholder_are_unknown_also_of_month_and_year(
-    folder: Path, suffix: str
-) -> None:
+def test_births__of_a_placeholder_are_unknown_also_of_month_and_year(folder: Path, suffix: str) -> None:
     rows = [PLAIN[0] | {"birth_date": f"1909-09-09{suffix}"}, *PLAIN[1:]]
     (folder / "participants.csv").write_text(text(rows))
     ages = read(folder, BY_AGE).ecgs.set_index("participant_id")["entry_age_days"]
@@ -296,14 +265,16 @@ def test_births__of_a_placeholder_are_unknown_also_of_month_and_year(
         ("columns: {persons: {sex: {0: woman}}}\n", "columns.persons.sex.0 is 'woman'"),
         ("columns: {persons: {births: month_and_year, sx: {}}}\n", "columns.persons.sx is no set"),
         ("columns: {persons: {columns: {regoin: a}}}\n", "columns of persons has regoin, which is"),
-        ('columns: {persons: {date_format: "%d/%m/%Y"}}\ndate_formats: {persons: "%d.%m.%Y"}\n',
-         "date_formats of persons is %d.%m.%Y, but their layout says %d/%m/%Y"),
+        (
+            'columns: {persons: {date_format: "%d/%m/%Y"}}\ndate_formats: {persons: "%d.%m.%Y"}\n',
+            "date_formats of persons is %d.%m.%Y, but their layout says %d/%m/%Y",
+        ),
         ('date_formats: {persons: "%m/%Y"}\n', "which has no day; births of month and year need"),
         ('date_formats: {persons: "%Y"}\n', "a year alone, from which no age is computed"),
         ('columns: {persons: {date_format: "%Y", births: month_and_year}}\n', "a year alone"),
         ("columns: {persons: {columns: {death_date: died}}}\n", "participants have no column died"),
     ],
-)  # fmt: skip
+)
 def test_layout__mistakes_are_told(folder: Path, settings: str, message: str) -> None:
     with pytest.raises(UsageError) as refusal:
         study_people(load_study(settle(folder, settings)))
@@ -318,9 +289,7 @@ def test_layout__mistakes_are_told(folder: Path, settings: str, message: str) ->
         ("births: weekly\n", "line 1: births is 'weekly'"),
     ],
 )
-def test_layout_file__mistakes_are_told_with_the_file(
-    folder: Path, content: str, message: str
-) -> None:
+def test_layout_file__mistakes_are_told_with_the_file(folder: Path, content: str, message: str) -> None:
     (folder / "layout.yaml").write_text(content)
     with pytest.raises(UsageError) as refusal:
         load_study(settle(folder, "columns: {persons: layout.yaml}\n"))
@@ -376,7 +345,7 @@ LISTS: dict[str, bytes] = {
     "UTF-8 with mark": ("eid\n" + "\n".join(GONE)).encode("utf-8-sig"),
     "upper-case header": ("PARTICIPANT_ID;NOTE\n" + "".join(f"{i};x\n" for i in GONE)).encode(),
     "Latin-1": ("eid;ward\n" + "".join(f"{i};Köln\n" for i in GONE)).encode("latin-1"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -403,18 +372,14 @@ def test_lists__leave_out_the_same_people_however_they_are_written(
     assert study_lists(load_study(path))[setting].people == tuple(GONE)
 
 
-def test_lists__of_strangers_stop_a_check_too(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lists__of_strangers_stop_a_check_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "list.txt").write_text("S7-0000001\nS7-0000002\nS7-0000003\n")
     path = settle(folder, EXACT, withdrawn="list.txt")
     status, _, error = check(path, capsys)
     assert status == 2
     assert "inputs.withdrawn list.txt has 3 identifiers, and nobody of them is in any" in error
     assert "S7" not in error
-    status, flow, error = check(
-        settle(folder, EXACT + "allow_unknown: true\n", withdrawn="list.txt"), capsys
-    )
+    status, flow, error = check(settle(folder, EXACT + "allow_unknown: true\n", withdrawn="list.txt"), capsys)
     assert (status, flow["Analysed"]) == (0, "40")
     assert "nobody of inputs.withdrawn is in any table" in error
 
@@ -437,10 +402,10 @@ def encoded(table: pd.DataFrame) -> dict[str, bytes]:
         "UTF-16": table.to_csv(index=False, sep="\t").encode("utf-16"),
         "Latin-1": table.assign(ward="Köln").to_csv(index=False).encode("latin-1"),
         "upper-case header with blanks": spaced.to_csv(index=False).encode(),
-        "decimal points": table.assign(
-            **{n: table[n] + ".0" for n in ("participant_id",) if n in table}
-        ).to_csv(index=False).encode(),
-    }  # fmt: skip
+        "decimal points": table.assign(**{n: table[n] + ".0" for n in ("participant_id",) if n in table})
+        .to_csv(index=False)
+        .encode(),
+    }
 
 
 @pytest.mark.parametrize("name", ["events", "deaths", "ends"])
@@ -455,9 +420,17 @@ def test_records__are_the_same_however_they_are_written(folder: Path, name: str)
 
 @pytest.mark.parametrize(
     "name",
-    ["semicolon", "tab", "vertical bar", "UTF-16", "Latin-1", "upper-case header with blanks",
-     "decimal points", "Excel's first line"],
-)  # fmt: skip
+    [
+        "semicolon",
+        "tab",
+        "vertical bar",
+        "UTF-16",
+        "Latin-1",
+        "upper-case header with blanks",
+        "decimal points",
+        "Excel's first line",
+    ],
+)
 def test_records__of_a_large_file_are_read_piece_by_piece(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,9 +510,7 @@ def test_cmr__is_the_same_however_it_is_written(tmp_path: Path, name: str) -> No
 
 
 def test_cmr__without_a_mass_is_left_out_and_said(tmp_path: Path) -> None:
-    (tmp_path / "cmr.csv").write_text(
-        "participant_id,cmr_date,lvm_cmr_g\n1001,1900-01-01,90\n1002,,Unknown\n"
-    )
+    (tmp_path / "cmr.csv").write_text("participant_id,cmr_date,lvm_cmr_g\n1001,1900-01-01,90\n1002,,Unknown\n")
     found = read_examinations(tmp_path / "cmr.csv")
     assert found.table["cmr_date"].to_pylist() == [None]
     assert found.notes == ("--cmr cmr.csv: 1 rows without lvm_cmr_g were left out",)
@@ -573,14 +544,11 @@ def case_files(folder: str) -> list[str]:
 @needs_cases
 @pytest.mark.parametrize("with_layout", [False, True])
 @pytest.mark.parametrize("name", case_files("people_tables"))
-def test_given_tables__are_to_a_study_what_they_are_to_the_reader(
-    folder: Path, name: str, with_layout: bool
-) -> None:
+def test_given_tables__are_to_a_study_what_they_are_to_the_reader(folder: Path, name: str, with_layout: bool) -> None:
     data = (CASES / "people_tables" / name).read_bytes()
     settings = LAYOUTS.get(name, {}) if with_layout else {}
     path = put(folder, data, str(settings) if settings else "")
-    if name in REFUSED_CASES or (name in LAYOUTS and not with_layout and "lb" not in name
-                                 and name != "height_m.csv"):  # fmt: skip
+    if name in REFUSED_CASES or (name in LAYOUTS and not with_layout and "lb" not in name and name != "height_m.csv"):
         with pytest.raises(UsageError):
             read_people(data, name, ParticipantsLayout(**settings))
         with pytest.raises(UsageError):
@@ -597,9 +565,7 @@ def test_given_tables__are_to_a_study_what_they_are_to_the_reader(
 
 
 @needs_cases
-@pytest.mark.parametrize(
-    "name", ["withdrawn_with_dates.tsv", "list_semicolon.csv", "list.tsv", "list_decimals.txt"]
-)
+@pytest.mark.parametrize("name", ["withdrawn_with_dates.tsv", "list_semicolon.csv", "list.tsv", "list_decimals.txt"])
 def test_given_lists__are_to_a_study_what_they_are_to_the_reader(folder: Path, name: str) -> None:
     data = (CASES / "people_lists" / name).read_bytes()
     (folder / name).write_bytes(data)

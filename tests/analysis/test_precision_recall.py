@@ -56,9 +56,7 @@ def test_average_precision__complete_separation_has_no_limits() -> None:
     found = average_precision(table, label="ill", marker="x")
     assert found.average_precision == 1
     assert np.isnan([found.average_precision_lo, found.average_precision_hi]).all()
-    assert found.warnings == (
-        "marker 'x' separates the classes completely, no limits are estimated",
-    )
+    assert found.warnings == ("marker 'x' separates the classes completely, no limits are estimated",)
 
 
 @given(
@@ -67,9 +65,7 @@ def test_average_precision__complete_separation_has_no_limits() -> None:
     )
 )
 @settings(max_examples=40, deadline=None)
-def test_average_precision__is_the_mean_precision_at_the_positives(
-    rows: list[tuple[bool, int]],
-) -> None:
+def test_average_precision__is_the_mean_precision_at_the_positives(rows: list[tuple[bool, int]]) -> None:
     table = pd.DataFrame(rows, columns=["ill", "x"])
     at_each = [table.loc[table["x"] >= x, "ill"].mean() for x in table.loc[table["ill"], "x"]]
     found = average_precision(table, label="ill", marker="x").average_precision

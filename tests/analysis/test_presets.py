@@ -34,10 +34,7 @@ def finds(codes: pd.DataFrame, outcome: str, code: str, system: str) -> bool:
     """Return whether a list finds a code, plainly written."""
     own = codes[(codes["outcome"] == outcome) & (codes["system"] == system.replace("-", ""))]
     plain = code.replace(".", "").upper()
-    return any(
-        plain.startswith(row.code) if row.match == "prefix" else plain == row.code
-        for row in own.itertuples()
-    )
+    return any(plain.startswith(row.code) if row.match == "prefix" else plain == row.code for row in own.itertuples())
 
 
 def loaded(name: str, beside: Path) -> Study:
@@ -179,9 +176,7 @@ def test_code_list__covers_what_defines_the_synthetic_outcome(outcome: str) -> N
 
 
 @pytest.mark.parametrize("outcome", sorted(CODE_LISTS))
-def test_code_list__finds_of_the_synthetic_records_what_belongs_to_the_outcome(
-    outcome: str,
-) -> None:
+def test_code_list__finds_of_the_synthetic_records_what_belongs_to_the_outcome(outcome: str) -> None:
     codes, belongs = code_list(), in_code_list(outcome)
     found = [finds(codes, outcome, *one) for one in zip(CODE_TEXTS, CODE_SYSTEMS, strict=True)]
     assert found == belongs.tolist()

@@ -9,12 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.columns import TableRefused
-from analysis.cox import (
-    fit_cox,
-    proportional_hazards_test,
-    scaled_schoenfeld,
-    split_follow_up,
-)
+from analysis.cox import fit_cox, proportional_hazards_test, scaled_schoenfeld, split_follow_up
 from analysis.design import Category
 from tests.analysis.references import close, expected, heart, lung, veteran
 from tests.analysis.test_cox import CASES, LUNG, fitted, reference
@@ -35,9 +30,13 @@ def test_proportional_hazards_test__equals_r(case: str, transform: Any) -> None:
 
 def test_proportional_hazards_test__strata_with_delayed_entry() -> None:
     fit = fit_cox(
-        heart(), duration="stop", entry="start", event="event",
-        covariates=["age", "year", "transplant"], strata=["surgery"],
-    )  # fmt: skip
+        heart(),
+        duration="stop",
+        entry="start",
+        event="event",
+        covariates=["age", "year", "transplant"],
+        strata=["surgery"],
+    )
     wanted = expected("cox")["heart_strata"]
     close(proportional_hazards_test(fit)["chi2"], wanted["zph"]["chi2"], rtol=1e-8)
     ranked = proportional_hazards_test(fit, transform="rank")
@@ -50,11 +49,7 @@ def test_proportional_hazards_test__takes_the_levels_of_a_category_together() ->
     together = proportional_hazards_test(fit)
     wanted = expected("cox")["veteran_terms"]
     assert together["term"].tolist() == ["trt", "celltype", "karno", "GLOBAL"]
-    close(
-        together[["chi2", "df", "p"]],
-        np.transpose([wanted[k] for k in ("chi2", "df", "p")]),
-        rtol=1e-8,
-    )
+    close(together[["chi2", "df", "p"]], np.transpose([wanted[k] for k in ("chi2", "df", "p")]), rtol=1e-8)
     levels = proportional_hazards_test(fit, by_level=True)
     close(levels["chi2"], expected("cox")["veteran_levels"]["chi2"], rtol=1e-8)
 
@@ -64,10 +59,7 @@ def test_proportional_hazards_test__does_without_a_level_that_has_no_estimate() 
     table.loc[table["celltype"] == "adeno", "status"] = 0
     kinds = Category("celltype", reference="squamous")
     fit = fit_cox(table, duration="time", event="status", covariates=["trt", kinds])
-    without = fit_cox(
-        table[table["celltype"] != "adeno"], duration="time", event="status",
-        covariates=["trt", kinds],
-    )  # fmt: skip
+    without = fit_cox(table[table["celltype"] != "adeno"], duration="time", event="status", covariates=["trt", kinds])
     rows = proportional_hazards_test(fit)
     pd.testing.assert_frame_equal(rows, proportional_hazards_test(without), rtol=1e-9)
     assert rows["df"].tolist() == [1, 2, 3]
@@ -114,10 +106,7 @@ def test_split_follow_up__equals_r() -> None:
     assert pieces["period"].value_counts().sort_index().tolist() == wanted["period"]
     for period in (1, 2, 3):
         pieces[f"sex_{period}"] = pieces["sex"] * (pieces["period"] == period)
-    fit = fit_cox(
-        pieces, duration="time", event="event", entry="entry",
-        covariates=["age", "sex_1", "sex_2", "sex_3"],
-    )  # fmt: skip
+    fit = fit_cox(pieces, duration="time", event="event", entry="entry", covariates=["age", "sex_1", "sex_2", "sex_3"])
     close(np.sort(fit.estimates["coef"]), np.sort(wanted["fit"]["coef"]), rtol=1e-8)
     close(np.sort(fit.estimates["se"]), np.sort(wanted["fit"]["se"]), rtol=1e-8)
 
@@ -129,9 +118,13 @@ def test_split_follow_up__periods_of_veteran_equal_r() -> None:
     for period in (1, 2, 3):
         pieces[f"karno_{period}"] = pieces["karno"] * (pieces["period"] == period)
     fit = fit_cox(
-        pieces, duration="time", event="status", entry="entry", strata=["period"],
+        pieces,
+        duration="time",
+        event="status",
+        entry="entry",
+        strata=["period"],
         covariates=["trt", "prior", "karno_1", "karno_2", "karno_3"],
-    )  # fmt: skip
+    )
     assert len(pieces) == int(wanted["nrow"])
     close(fit.estimates["coef"], wanted["coef"], rtol=1e-8)
     close(fit.estimates["se"], wanted["se"], rtol=1e-8)
@@ -144,10 +137,7 @@ def test_split_follow_up__at_every_event_gives_time_dependent_effects() -> None:
     cuts = np.unique(table.loc[table["status"] == 1, "time"])
     pieces = split_follow_up(table, cuts=cuts, duration="time", event="status")
     pieces["tt"] = pieces["karno"] * np.log(pieces["time"] + 20)
-    fit = fit_cox(
-        pieces, duration="time", event="status", entry="entry",
-        covariates=["trt", "prior", "karno", "tt"],
-    )  # fmt: skip
+    fit = fit_cox(pieces, duration="time", event="status", entry="entry", covariates=["trt", "prior", "karno", "tt"])
     close(fit.estimates["coef"], wanted["coef"], rtol=1e-8)
     close(fit.estimates["se"], wanted["se"], rtol=1e-8)
     close(fit.log_likelihood, wanted["loglik"], rtol=1e-10)
@@ -155,12 +145,13 @@ def test_split_follow_up__at_every_event_gives_time_dependent_effects() -> None:
 
 def test_split_follow_up__delayed_entry_keeps_the_fit() -> None:
     table = heart()
-    pieces = split_follow_up(
-        table, cuts=[10, 50, 50.5, 300], duration="stop", event="event", entry="start"
-    )
+    pieces = split_follow_up(table, cuts=[10, 50, 50.5, 300], duration="stop", event="event", entry="start")
     arguments: dict[str, Any] = {
-        "duration": "stop", "event": "event", "entry": "start", "covariates": ["age", "transplant"],
-    }  # fmt: skip
+        "duration": "stop",
+        "event": "event",
+        "entry": "start",
+        "covariates": ["age", "transplant"],
+    }
     whole, cut = fit_cox(table, **arguments), fit_cox(pieces, **arguments)
     close(cut.estimates["coef"], whole.estimates["coef"], rtol=1e-9)
     close(cut.log_likelihood, whole.log_likelihood, rtol=1e-12)

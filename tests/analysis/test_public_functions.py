@@ -16,12 +16,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding
 CONTRACT = {
     "cox": ["fit_cox", "proportional_hazards_test", "scaled_schoenfeld", "split_follow_up"],
     "kaplan_meier": ["survival_curve", "follow_up_curve", "logrank_test"],
-    "competing": [
-        "cumulative_incidence",
-        "gray_test",
-        "fit_fine_gray",
-        "predict_cumulative_incidence",
-    ],
+    "competing": ["cumulative_incidence", "gray_test", "fit_fine_gray", "predict_cumulative_incidence"],
     "concordance": ["concordance", "uno_concordance", "delta_concordance"],
     "rates": ["incidence_rates"],
     "repeatability": ["repeatability"],

@@ -26,9 +26,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "it's a run"
     for name, number in (("predictions", 3), ("predictions", 2), ("rejects", 1)):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        table = pd.DataFrame(
-            {"ecg_id": [f"{name}-{i}" for i in range(number)], "lvm_pred_g": 100.0}
-        )
+        table = pd.DataFrame({"ecg_id": [f"{name}-{i}" for i in range(number)], "lvm_pred_g": 100.0})
         table.to_parquet(folder / name / f"{number}.parquet")
     pd.DataFrame({"a": [1]}).to_parquet(folder / "truth.parquet")
     (folder / ".hidden").mkdir()
@@ -43,14 +41,10 @@ def test_tables__are_the_folders_and_files_with_parquet(run: Path) -> None:
 def test_query__joins_all_files_of_a_table(run: Path) -> None:
     got = query(run, "SELECT count(*) AS n, count(DISTINCT ecg_id) AS ids FROM predictions")
     assert got.to_dict("records") == [{"n": 5, "ids": 3}]
-    assert query(run, "SELECT name FROM tables ORDER BY 1")["name"].tolist() == list(
-        tables_of(run).files
-    )
+    assert query(run, "SELECT name FROM tables ORDER BY 1")["name"].tolist() == list(tables_of(run).files)
 
 
-def test_command__prints_rows_and_says_that_they_are_restricted(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command__prints_rows_and_says_that_they_are_restricted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sql = "SELECT ecg_id FROM predictions ORDER BY 1"
     assert lvm_ai.main(["query", sql, "--run", str(run), "--rows", "2"]) == 0
     printed = capsys.readouterr()
@@ -95,9 +89,7 @@ def test_query__changes_nothing_in_the_folder(run: Path) -> None:
     assert {path: path.read_bytes() for path in run.rglob("*.parquet")} == before
 
 
-def test_command__what_may_leave_is_not_called_restricted(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command__what_may_leave_is_not_called_restricted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "report.html").touch()
     assert lvm_ai.main(["query", "SELECT count(*) AS n FROM tables", "--run", str(run)]) == 0
     assert "restricted" not in capsys.readouterr().err
@@ -130,9 +122,7 @@ def test_query__reasons_of_a_run_without_rejects_are_an_empty_table(run: Path) -
 
 
 def test_query__recalibrated_run_without_rows_has_the_columns(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text(
-        json.dumps({"kind": "score", "settings": {"recalibration": {}}})
-    )
+    (tmp_path / "plan.json").write_text(json.dumps({"kind": "score", "settings": {"recalibration": {}}}))
     assert "lvm_recal_g" in query(tmp_path, "FROM predictions").columns
 
 
@@ -162,24 +152,53 @@ def test_query__files_that_disagree_about_a_column_are_named(run: Path) -> None:
         query(run, "SELECT 1")
 
 
-@pytest.mark.parametrize("sql", [
-    "SELECT 1 AS n;", "FROM predictions", "WITH a AS (SELECT 1) FROM a", "DESCRIBE predictions",
-    "SHOW TABLES", "SUMMARIZE predictions", "VALUES (1)", "-- a remark\nSELECT 1",
-    "SELECT * FROM query('SELECT count(*) FROM truth')",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 AS n;",
+        "FROM predictions",
+        "WITH a AS (SELECT 1) FROM a",
+        "DESCRIBE predictions",
+        "SHOW TABLES",
+        "SUMMARIZE predictions",
+        "VALUES (1)",
+        "-- a remark\nSELECT 1",
+        "SELECT * FROM query('SELECT count(*) FROM truth')",
+    ],
+)
 def test_query__what_only_reads_is_run(sql: str, run: Path) -> None:
     assert len(query(run, sql))
 
 
-@pytest.mark.parametrize("sql", [
-    "COPY predictions TO '{out}'", "COPY (SELECT 1) TO '{run}/predictions/x.parquet'",
-    "ATTACH '{out}' AS x", "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access = true",
-    "RESET lock_configuration", "PRAGMA version", "CALL pragma_version()", "SELECT 1; SELECT 2",
-    "SELECT 1; COPY truth TO '{out}'", "CREATE TABLE x AS SELECT 1", "DROP VIEW predictions",
-    "INSERT INTO truth VALUES (2)", "UPDATE truth SET a = 2", "EXPORT DATABASE '{out}'",
-    "EXPLAIN ANALYZE SELECT 1", "PREPARE p AS SELECT 1", "CREATE SECRET s (TYPE s3)",
-    "CHECKPOINT", "BEGIN", "USE memory", "", "-- nothing",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY predictions TO '{out}'",
+        "COPY (SELECT 1) TO '{run}/predictions/x.parquet'",
+        "ATTACH '{out}' AS x",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "PRAGMA version",
+        "CALL pragma_version()",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; COPY truth TO '{out}'",
+        "CREATE TABLE x AS SELECT 1",
+        "DROP VIEW predictions",
+        "INSERT INTO truth VALUES (2)",
+        "UPDATE truth SET a = 2",
+        "EXPORT DATABASE '{out}'",
+        "EXPLAIN ANALYZE SELECT 1",
+        "PREPARE p AS SELECT 1",
+        "CREATE SECRET s (TYPE s3)",
+        "CHECKPOINT",
+        "BEGIN",
+        "USE memory",
+        "",
+        "-- nothing",
+    ],
+)
 def test_query__other_statements_are_refused(sql: str, run: Path, tmp_path: Path) -> None:
     before = state(tmp_path)
     with pytest.raises(UsageError, match="expected one SELECT"):
@@ -190,28 +209,41 @@ def test_query__other_statements_are_refused(sql: str, run: Path, tmp_path: Path
 SECRET = "of-somebody-else"
 
 
-@pytest.mark.parametrize("sql", [
-    "SELECT * FROM read_text('{other}/secret.txt')",
-    "SELECT * FROM read_blob('{other}/secret.txt')",
-    "SELECT * FROM read_csv('{other}/secret.txt')", "SELECT * FROM sniff_csv('{other}/secret.txt')",
-    "SELECT * FROM '{other}/secret.parquet'", "SELECT * FROM read_parquet('{other}/*.parquet')",
-    "SELECT * FROM parquet_metadata('{other}/secret.parquet')",
-    "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/etc/*')",
-    "SELECT * FROM read_json('/proc/self/environ')", "SELECT * FROM glob('{run}/*')",
-    "SELECT * FROM read_parquet('{run}/../other/secret.parquet')",
-    "SELECT * FROM read_text('{run}/link')", "SELECT * FROM read_text('{run}/plan.json')",
-    "SELECT * FROM read_text('../other/secret.txt')", "SELECT * FROM 'secret.parquet'",
-    "SELECT * FROM query('SELECT * FROM read_text(''{other}/secret.txt'')')",
-    "WITH a AS (COPY (SELECT 1 AS n) TO '{other}/new.csv') SELECT * FROM a",
-    "WITH a AS (COPY (SELECT 1 AS n) TO '{run}/truth.parquet' (USE_TMP_FILE false)) FROM a",
-    "WITH a AS (INSERT INTO truth VALUES (2) RETURNING *) FROM a",
-    "SELECT * FROM enable_logging(storage = 'file', storage_path = '{other}/log')",
-    "SELECT * FROM enable_profiling(save_location = '{other}/profile.json')",
-    "SELECT getenv('HOME')", "SELECT * FROM SECRET", "SELECT * FROM os", "SELECT * FROM listed",
-    "SELECT * FROM sqlite_scan('{other}/secret.txt', 't')",
-    "SELECT * FROM 'https://localhost:9/a.parquet'", "SELECT * FROM read_csv('s3://bucket/a.csv')",
-    "SELECT * FROM read_text('http://127.0.0.1:9/')",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('{other}/secret.txt')",
+        "SELECT * FROM read_blob('{other}/secret.txt')",
+        "SELECT * FROM read_csv('{other}/secret.txt')",
+        "SELECT * FROM sniff_csv('{other}/secret.txt')",
+        "SELECT * FROM '{other}/secret.parquet'",
+        "SELECT * FROM read_parquet('{other}/*.parquet')",
+        "SELECT * FROM parquet_metadata('{other}/secret.parquet')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM read_json('/proc/self/environ')",
+        "SELECT * FROM glob('{run}/*')",
+        "SELECT * FROM read_parquet('{run}/../other/secret.parquet')",
+        "SELECT * FROM read_text('{run}/link')",
+        "SELECT * FROM read_text('{run}/plan.json')",
+        "SELECT * FROM read_text('../other/secret.txt')",
+        "SELECT * FROM 'secret.parquet'",
+        "SELECT * FROM query('SELECT * FROM read_text(''{other}/secret.txt'')')",
+        "WITH a AS (COPY (SELECT 1 AS n) TO '{other}/new.csv') SELECT * FROM a",
+        "WITH a AS (COPY (SELECT 1 AS n) TO '{run}/truth.parquet' (USE_TMP_FILE false)) FROM a",
+        "WITH a AS (INSERT INTO truth VALUES (2) RETURNING *) FROM a",
+        "SELECT * FROM enable_logging(storage = 'file', storage_path = '{other}/log')",
+        "SELECT * FROM enable_profiling(save_location = '{other}/profile.json')",
+        "SELECT getenv('HOME')",
+        "SELECT * FROM SECRET",
+        "SELECT * FROM os",
+        "SELECT * FROM listed",
+        "SELECT * FROM sqlite_scan('{other}/secret.txt', 't')",
+        "SELECT * FROM 'https://localhost:9/a.parquet'",
+        "SELECT * FROM read_csv('s3://bucket/a.csv')",
+        "SELECT * FROM read_text('http://127.0.0.1:9/')",
+    ],
+)
 def test_query__reaches_nothing_but_the_tables(
     sql: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,18 +263,14 @@ def test_query__reaches_nothing_but_the_tables(
 
 
 @pytest.mark.parametrize("place", ["predictions/z.parquet", "z.parquet"])
-def test_query__a_table_that_is_a_link_out_of_the_folder_is_refused(
-    place: str, run: Path, tmp_path: Path
-) -> None:
+def test_query__a_table_that_is_a_link_out_of_the_folder_is_refused(place: str, run: Path, tmp_path: Path) -> None:
     pd.DataFrame({"s": [SECRET]}).to_parquet(tmp_path / "elsewhere.parquet")
     (run / place).symlink_to(tmp_path / "elsewhere.parquet")
     with pytest.raises(UsageError, match="is a link that leads out of"):
         query(run, "SELECT 1")
 
 
-def test_query__a_folder_that_is_a_link_out_of_the_run_is_refused(
-    run: Path, tmp_path: Path
-) -> None:
+def test_query__a_folder_that_is_a_link_out_of_the_run_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     pd.DataFrame({"s": [SECRET]}).to_parquet(tmp_path / "elsewhere" / "a.parquet")
     (run / "more").symlink_to(tmp_path / "elsewhere")
@@ -276,9 +304,7 @@ def test_query__a_table_that_the_user_may_not_read_leaves_the_others(
         query(run, "FROM truth")
 
 
-def test_command__output_in_the_run_is_refused(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command__output_in_the_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = run / "predictions" / "new.parquet"
     argv = ["query", "FROM truth", "--run", str(run), "--output", str(target)]
     assert lvm_ai.main(argv) == 2
@@ -292,10 +318,7 @@ def test_command__output_is_private_and_text_is_escaped(run: Path, tmp_path: Pat
     sql = "SELECT '=cmd|x' AS a, -1.5 AS b, '+1' AS \"@c\""
     argv = ["query", sql, "--run", str(run), "--output", str(file), "--overwrite"]
     assert lvm_ai.main(argv) == 0
-    assert list(csv.reader(file.read_text().splitlines())) == [
-        ["a", "b", "'@c"],
-        ["'=cmd|x", "-1.5", "+1"],
-    ]
+    assert list(csv.reader(file.read_text().splitlines())) == [["a", "b", "'@c"], ["'=cmd|x", "-1.5", "+1"]]
     assert file.stat().st_mode & 0o777 == 0o600
     assert lvm_ai.main([*argv[:-2], str(tmp_path / "o.parquet"), "--share", "umask"]) == 0
     assert pq.read_table(tmp_path / "o.parquet")["a"].to_pylist() == ["=cmd|x"]
@@ -303,11 +326,7 @@ def test_command__output_is_private_and_text_is_escaped(run: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["o.csv", "o.parquet"])
 def test_command__output_that_cannot_be_written_is_named_and_no_part_stays(
-    run: Path,
-    tmp_path: Path,
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fill_the_disk(_rows: pd.DataFrame, output: Path, **_options: object) -> None:
         output.write_text("a\n")
@@ -330,9 +349,7 @@ def test_command__output_into_a_folder_that_is_not_there_is_refused(
     assert f"error: --output {file} cannot be written" in capsys.readouterr().err
 
 
-def test_command__rows_of_an_unfinished_run_are_said_to_be_so(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command__rows_of_an_unfinished_run_are_said_to_be_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "plan.json").write_text('{"kind": "score"}')
     argv = ["query", "FROM predictions", "--run", str(run)]
     assert lvm_ai.main(argv) == 0

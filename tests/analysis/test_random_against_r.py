@@ -20,9 +20,7 @@ from tests.analysis.references import GOLDEN, close
 PACKAGES = ("survival", "cmprsk", "jsonlite")
 N_CASES = 120
 COVARIATES = ["x1", "x2", "x3"]
-COMPETING: dict[str, Any] = {
-    "duration": "time", "event": "status", "event_of_interest": 1, "covariates": COVARIATES,
-}  # fmt: skip
+COMPETING: dict[str, Any] = {"duration": "time", "event": "status", "event_of_interest": 1, "covariates": COVARIATES}
 
 
 def _table(rng: np.random.Generator) -> pd.DataFrame:
@@ -54,10 +52,7 @@ def _cases(folder: Path) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     made = []
     for number in range(N_CASES):
         table = _table(rng)
-        case = {
-            name: bool(rng.random() < 0.35)
-            for name in ("entry", "strata", "weights", "cluster", "robust")
-        }
+        case = {name: bool(rng.random() < 0.35) for name in ("entry", "strata", "weights", "cluster", "robust")}
         case |= {"file": f"{number}.csv", "ties": str(rng.choice(["efron", "breslow"]))}
         case["times"] = np.quantile(table["time"], [0.1, 0.5, 0.9]).tolist()
         table.to_csv(folder / case["file"], index=False, float_format="%.17g")
@@ -68,11 +63,17 @@ def _cases(folder: Path) -> list[tuple[dict[str, Any], pd.DataFrame]]:
 
 def _fit(case: dict[str, Any], table: pd.DataFrame) -> CoxFit:
     return fit_cox(
-        table, duration="time", event="event", covariates=COVARIATES, ties=case["ties"],
-        entry="entry" if case["entry"] else None, strata=["g"] if case["strata"] else [],
-        weights="w" if case["weights"] else None, cluster="id" if case["cluster"] else None,
+        table,
+        duration="time",
+        event="event",
+        covariates=COVARIATES,
+        ties=case["ties"],
+        entry="entry" if case["entry"] else None,
+        strata=["g"] if case["strata"] else [],
+        weights="w" if case["weights"] else None,
+        cluster="id" if case["cluster"] else None,
         robust=case["robust"],
-    )  # fmt: skip
+    )
 
 
 def _compare(case: dict[str, Any], table: pd.DataFrame, wanted: dict[str, Any]) -> None:
@@ -86,9 +87,7 @@ def _compare(case: dict[str, Any], table: pd.DataFrame, wanted: dict[str, Any]) 
         got = proportional_hazards_test(fit, transform=transform)["chi2"]
         close(got, chi2, rtol=1e-6, atol=1e-9)
     mean, sd = table["x1"].mean(), table["x1"].std()
-    new = pd.DataFrame(
-        {"x1": [mean, mean + sd], "x2": [1, 0], "x3": [0.2, -0.3], "g": table["g"][:2]}
-    )
+    new = pd.DataFrame({"x1": [mean, mean + sd], "x2": [1, 0], "x3": [0.2, -0.3], "g": table["g"][:2]})
     curves = fit.predict_survival(new, case["times"])
     for row, curve in enumerate(wanted["survival"]):
         mine = curves[curves["row"] == row]

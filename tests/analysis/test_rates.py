@@ -16,9 +16,7 @@ PYEARS = json.loads((GOLDEN / "survival" / "expected.json").read_text())["lung"]
 
 
 def _close(actual: Any, expected: Any, *, rtol: float = 1e-12) -> None:
-    np.testing.assert_allclose(
-        np.asarray(actual, dtype=float), np.asarray(expected, dtype=float), rtol=rtol, atol=0
-    )
+    np.testing.assert_allclose(np.asarray(actual, dtype=float), np.asarray(expected, dtype=float), rtol=rtol, atol=0)
 
 
 def _table() -> pd.DataFrame:
@@ -70,15 +68,11 @@ def test_incidence_rates__worked_example() -> None:
     rates = incidence_rates(table, duration="years", event="event").rates
     assert list(rates.columns)[:2] == ["n", "n_events"]
     assert rates["rate"].tolist() == [100]
-    np.testing.assert_allclose(
-        rates[["rate_lo", "rate_hi"]].to_numpy(), [[81.364, 121.627]], rtol=1e-5, atol=0
-    )
+    np.testing.assert_allclose(rates[["rate_lo", "rate_hi"]].to_numpy(), [[81.364, 121.627]], rtol=1e-5, atol=0)
 
 
 def test_incidence_rates__delayed_entry_shortens_person_time() -> None:
-    found = incidence_rates(
-        _table(), duration="years", event="event", by="arm", entry="entry", per=100
-    )
+    found = incidence_rates(_table(), duration="years", event="event", by="arm", entry="entry", per=100)
     assert found.rates["person_time"].tolist() == [8.5, 9.0]
     _close(found.rates["rate"], [100 / 8.5, 200 / 9])
     assert found.ratios.empty
@@ -96,12 +90,8 @@ def test_incidence_rates__ratios_to_the_stated_reference() -> None:
 
 
 def test_incidence_rates__several_columns_make_groups() -> None:
-    found = incidence_rates(
-        _table(), duration="years", event="event", by=["arm", "sex"], reference=("low", 0)
-    )
-    assert found.rates[["arm", "sex"]].to_numpy().tolist() == [
-        ["high", 0], ["high", 1], ["low", 0], ["low", 1]
-    ]  # fmt: skip
+    found = incidence_rates(_table(), duration="years", event="event", by=["arm", "sex"], reference=("low", 0))
+    assert found.rates[["arm", "sex"]].to_numpy().tolist() == [["high", 0], ["high", 1], ["low", 0], ["low", 1]]
     assert len(found.ratios) == 3
     assert found.reference == ("low", 0)
 

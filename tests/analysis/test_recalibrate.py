@@ -43,13 +43,17 @@ def cohort(tmp_path: Path) -> dict[str, Any]:
     cmr_g = np.maximum(20.0 + 0.7 * predicted_g + 8.0 * rng.standard_normal(600), 30.0)
     rows = [
         {
-            "ecg_id": f"e{i}", "participant_id": f"p{i}", "model_id": "m",
-            "recorded_at": pd.Timestamp("2020-03-01 10:00:00"), "lvm_pred_g": predicted_g[i],
+            "ecg_id": f"e{i}",
+            "participant_id": f"p{i}",
+            "model_id": "m",
+            "recorded_at": pd.Timestamp("2020-03-01 10:00:00"),
+            "lvm_pred_g": predicted_g[i],
             "lvh_score": float(np.clip((predicted_g[i] - 40) / 150, 0.01, 0.99)),
-            "sex": "male" if male[i] else "female", "bsa_m2": 1.9 if male[i] else 1.6,
+            "sex": "male" if male[i] else "female",
+            "bsa_m2": 1.9 if male[i] else 1.6,
         }
         for i in range(600)
-    ]  # fmt: skip
+    ]
     dates = ["2020-03-11"] * 599 + ["2022-03-01"]
     ids = [f"p{i}" for i in range(600)]
     cmr = pd.DataFrame({"participant_id": ids, "cmr_date": dates, "lvm_cmr_g": cmr_g})
@@ -108,11 +112,7 @@ def test_recalibrate__cross_fitted_rows_are_printed_for_each_group(
     ],
 )
 def test_recalibrate__mistakes_are_named(
-    cohort: dict[str, Any],
-    tmp_path: Path,
-    more: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
+    cohort: dict[str, Any], tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _recalibrate(cohort, tmp_path / "r.json", *more) == 2
     assert message in capsys.readouterr().err
@@ -193,20 +193,14 @@ def test_pair_with_cmr__the_closest_pair_of_each_person() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "participant_id,mass\np,1\n",
-            "participant_id, mass; expected lvm_cmr_g among them",
-        ),
+        ("participant_id,mass\np,1\n", "participant_id, mass; expected lvm_cmr_g among them"),
         ("participant_id,lvm_cmr_g\np,90\nq,-1\n", r"lvm_cmr_g of 0 g or less in 1 rows \(row 2,"),
         ("participant_id,lvm_cmr_g\np,90\nr,x\n", "1 values that are not a number.*row 2: 'x'"),
         (
             "participant_id,cmr_date,lvm_cmr_g\np,01/02/2020,90\n",
             "cmr_date has 1 values that are not a date as YYYY-MM-DD.*row 1: '01/02/2020'",
         ),
-        (
-            "participant_id,lvm_cmr_g\np,90\nq,80\np,91\n",
-            r"more than once in 1 rows \(row 3,",
-        ),
+        ("participant_id,lvm_cmr_g\np,90\nq,80\np,91\n", r"more than once in 1 rows \(row 3,"),
     ],
 )
 def test_read_cmr__refuses(text: str, message: str, tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ from lvm_core.recalibration import CmrSubset, Recalibrated, Recalibration, perso
 
 MODEL = {"model_id": "m1", "sha256": "ab" * 32}
 SETTINGS: Mapping[str, Any] = {
-    "models": [MODEL], "input_convention": "ukb_counts", "bsa": "dubois",
+    "models": [MODEL],
+    "input_convention": "ukb_counts",
+    "bsa": "dubois",
     "lvh_preset": "khurshid2021",
-}  # fmt: skip
+}
 
 
-def write_predictions(
-    path: Path, columns: Mapping[str, Any], settings: Mapping[str, Any] = SETTINGS
-) -> None:
+def write_predictions(path: Path, columns: Mapping[str, Any], settings: Mapping[str, Any] = SETTINGS) -> None:
     """Write a prediction file with the footer that the job writes; other columns are null."""
     n = len(columns["ecg_id"])
     schema = schemas.PREDICTIONS.arrow
@@ -67,8 +67,18 @@ def write_cmr(path: Path, drawn: Mapping[str, Any]) -> Path:
 
 def run(folder: Path, *more: Any, cmr: str = "cmr.csv") -> int:
     """Run the command on `folder/run` and a CMR table."""
-    argv = ["recalibrate", "--predictions", folder / "run", "--cmr", folder / cmr,
-            "--max-days", 30, "--output", folder / "recal.json", *more]  # fmt: skip
+    argv = [
+        "recalibrate",
+        "--predictions",
+        folder / "run",
+        "--cmr",
+        folder / cmr,
+        "--max-days",
+        30,
+        "--output",
+        folder / "recal.json",
+        *more,
+    ]
     return lvm_ai.main([str(argument) for argument in argv])
 
 
@@ -88,9 +98,7 @@ def drawn(tmp_path: Path) -> dict[str, Any]:
     return made
 
 
-def test_recalibrate__line_and_widths_are_those_of_numpy(
-    drawn: dict[str, Any], tmp_path: Path
-) -> None:
+def test_recalibrate__line_and_widths_are_those_of_numpy(drawn: dict[str, Any], tmp_path: Path) -> None:
     assert run(tmp_path) == 0
     made = written(tmp_path)
     predicted_g, cmr_g = drawn["lvm_pred_g"].astype(float), drawn["lvm_cmr_g"]
@@ -105,9 +113,7 @@ def test_recalibrate__line_and_widths_are_those_of_numpy(
         assert (residual_g <= width_g + 1e-9).sum() == int(np.ceil(0.9 * (theirs.sum() + 1)))
 
 
-def test_recalibrate__file_names_its_model_and_people(
-    drawn: dict[str, Any], tmp_path: Path
-) -> None:
+def test_recalibrate__file_names_its_model_and_people(drawn: dict[str, Any], tmp_path: Path) -> None:
     assert run(tmp_path, "--by-sex", "--alpha", 0.2) == 0
     made = written(tmp_path)
     identity = (made.model_id, made.model_sha256, made.input_convention, made.bsa, made.lvh_preset)
@@ -124,9 +130,7 @@ def test_recalibrate__file_names_its_model_and_people(
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_recalibrate__the_order_of_rows_changes_nothing(
-    drawn: dict[str, Any], tmp_path: Path
-) -> None:
+def test_recalibrate__the_order_of_rows_changes_nothing(drawn: dict[str, Any], tmp_path: Path) -> None:
     assert run(tmp_path) == 0
     before = (tmp_path / "recal.json").read_bytes()
     rows = pd.read_csv(tmp_path / "cmr.csv", dtype=str).iloc[::-1]
@@ -188,15 +192,10 @@ def test_recalibrate__one_line_or_two_but_not_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"models": [MODEL | {"sha256": "cd" * 32}]}, {"bsa": "mosteller"},
-     {"lvh_preset": "petersen2017"}],
-)  # fmt: skip
+    "change", [{"models": [MODEL | {"sha256": "cd" * 32}]}, {"bsa": "mosteller"}, {"lvh_preset": "petersen2017"}]
+)
 def test_recalibrate__two_kinds_of_predictions_are_refused(
-    drawn: dict[str, Any],
-    tmp_path: Path,
-    change: dict[str, Any],
-    capsys: pytest.CaptureFixture[str],
+    drawn: dict[str, Any], tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = {name: values[:9] for name, values in drawn.items() if name != "lvm_cmr_g"}
     write_predictions(tmp_path / "run/predictions/other.parquet", part, {**SETTINGS, **change})
@@ -204,9 +203,7 @@ def test_recalibrate__two_kinds_of_predictions_are_refused(
     assert "the predictions have 2 kinds of model" in capsys.readouterr().err
 
 
-def test_recalibrate__rows_of_a_fallback_model_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recalibrate__rows_of_a_fallback_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = cohort(50) | {"model_id": ["m1"] * 49 + ["m2"]}
     models = [MODEL, {"model_id": "m2", "sha256": "cd" * 32}]
     write_predictions(tmp_path / "run/a.parquet", made, {**SETTINGS, "models": models})
@@ -216,14 +213,10 @@ def test_recalibrate__rows_of_a_fallback_model_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
-    [({"ecg_id": ["a"]}, "cannot be read as predictions"), (None, "holds no predictions")],
+    ("columns", "message"), [({"ecg_id": ["a"]}, "cannot be read as predictions"), (None, "holds no predictions")]
 )
 def test_recalibrate__foreign_parquet_and_an_empty_folder_are_refused(
-    tmp_path: Path,
-    columns: Mapping[str, Sequence[str]] | None,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, columns: Mapping[str, Sequence[str]] | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run").mkdir()
     if columns is not None:

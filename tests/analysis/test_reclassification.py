@@ -10,9 +10,13 @@ from analysis.risk import category_nri
 from tests.analysis.references import GOLDEN, close, expected
 
 MONTHS: dict[str, Any] = {
-    "duration": "months", "event": "status", "old": "short", "new": "full",
-    "thresholds": [0.05, 0.1], "at": 120,
-}  # fmt: skip
+    "duration": "months",
+    "event": "status",
+    "old": "short",
+    "new": "full",
+    "thresholds": [0.05, 0.1],
+    "at": 120,
+}
 
 
 def _people() -> pd.DataFrame:
@@ -39,9 +43,7 @@ def test_category_nri__without_censoring_is_a_count() -> None:
             "new": [0.2, 0.4, 0.1, 0.4, 0.3, 0.1, 0.1, 0.1, 0.1, 0.5],
         }
     )
-    found = category_nri(
-        table, duration="t", event="s", old="old", new="new", thresholds=[0.2], at=5
-    )
+    found = category_nri(table, duration="t", event="s", old="old", new="new", thresholds=[0.2], at=5)
     close(found.estimates["nri"], [(2 - 1) / 4, (3 - 1) / 6, 1 / 4 + 1 / 3], rtol=1e-12)
     close(found.observed, 0.4, rtol=1e-14)
 

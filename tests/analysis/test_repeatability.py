@@ -38,9 +38,7 @@ def test_repeatability__people_with_one_value_are_counted_and_left_out() -> None
 def test_repeatability__the_differences_of_pairs_lie_within_it() -> None:
     rng = np.random.default_rng(1)
     people = np.repeat(np.arange(4000), 2)
-    table = pd.DataFrame(
-        {"p": people, "x": rng.normal(0, 3, 4000)[people] + rng.normal(0, 2, 8000)}
-    )
+    table = pd.DataFrame({"p": people, "x": rng.normal(0, 3, 4000)[people] + rng.normal(0, 2, 8000)})
     found = repeatability(table, value="x", person="p")
     pairs = table["x"].to_numpy().reshape(-1, 2)
     share = np.mean(np.abs(pairs[:, 0] - pairs[:, 1]) <= found.repeatability)

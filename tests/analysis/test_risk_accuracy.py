@@ -17,11 +17,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "months": {"duration": "months", "event": "status", "risk": COMPETING, "at": 120},
     "untied": {"duration": "untied", "event": "status", "risk": COMPETING, "at": 120},
     "years2": {"duration": "years2", "event": "status", "risk": COMPETING, "at": 5},
-    "death": {
-        "duration": "futime", "event": "death", "risk": ["death_full", "death_age"], "at": 120,
-        "causes": (1,),
-    },
-}  # fmt: skip
+    "death": {"duration": "futime", "event": "death", "risk": ["death_full", "death_age"], "at": 120, "causes": (1,)},
+}
 MONTHS = {**RUNS["months"], "risk": "full"}
 BOTH = (brier_score, auc_at)
 
@@ -180,12 +177,7 @@ def test_auc_at__by_hand() -> None:
     # Censored at 2 with 3 at risk of it: weights 1 up to then, 3/2 after it. Cases: A (1), D
     # (3/2). Controls: C (competing at 2, before the censoring: 1), E (3/2). A > C, A < E; D > both.
     table = pd.DataFrame(
-        {
-            "time": [1, 2, 2, 3, 9],
-            "status": [1, 0, 2, 1, 0],
-            "risk": [0.4, 0.9, 0.1, 0.8, 0.5],
-        },
-        index=list("ABCDE"),
+        {"time": [1, 2, 2, 3, 9], "status": [1, 0, 2, 1, 0], "risk": [0.4, 0.9, 0.1, 0.8, 0.5]}, index=list("ABCDE")
     )
     found = auc_at(table, risk="risk", **ARGUMENTS)
     close(found.estimates["auc"], [(1 * 1 + 1.5 * 1 + 1.5 * 1.5) / (2.5 * 2.5)], rtol=1e-14)
@@ -252,8 +244,7 @@ def test_accuracy__missing_is_refused_or_dropped_for_all_models(function: Any) -
 
 @pytest.mark.parametrize("function", BOTH)
 @pytest.mark.parametrize(
-    ("status", "cases"),
-    [([2, 2, 0, 0], "has 0 people with the event"), ([1, 1, 1, 1], "and 0 known to be without")],
+    ("status", "cases"), [([2, 2, 0, 0], "has 0 people with the event"), ([1, 1, 1, 1], "and 0 known to be without")]
 )
 def test_accuracy__one_class_is_refused(function: Any, status: list[int], cases: str) -> None:
     table = pd.DataFrame({"time": [1, 2, 3, 4], "status": status, "risk": 0.3})

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.aalen_johansen import cumulative_incidence
 from analysis.columns import TableRefused
-from analysis.risk import (
-    calibration_by_group,
-    observed_expected,
-    pseudo_values,
-    smooth_calibration,
-)
+from analysis.risk import calibration_by_group, observed_expected, pseudo_values, smooth_calibration
 from tests.analysis.references import GOLDEN, close, expected
 
 MONTHS: dict[str, Any] = {"duration": "months", "event": "status", "at": 120}
@@ -28,11 +23,7 @@ def _people() -> pd.DataFrame:
 def _random(seed: int, n: int, *, longest: int = 9) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
-        {
-            "time": rng.integers(1, longest, n),
-            "status": rng.choice(3, n),
-            "risk": rng.uniform(0.05, 0.6, n),
-        }
+        {"time": rng.integers(1, longest, n), "status": rng.choice(3, n), "risk": rng.uniform(0.05, 0.6, n)}
     )
 
 
@@ -71,9 +62,7 @@ def test_observed_expected__of_the_observed_risk_itself_is_one(seed: int) -> Non
 
 def test_observed_expected__without_events_has_no_limits() -> None:
     table = pd.DataFrame({"time": [1, 2, 3, 9], "status": [2, 0, 0, 0], "risk": 0.2})
-    row = observed_expected(
-        table, duration="time", event="status", risk="risk", at=5
-    ).estimates.iloc[0]
+    row = observed_expected(table, duration="time", event="status", risk="risk", at=5).estimates.iloc[0]
     assert row["ratio"] == 0
     assert np.isnan(row["ratio_lo"])
     assert np.isnan(row["ratio_hi"])
@@ -89,9 +78,7 @@ def test_observed_expected__bool_event_without_competing_is_one_less_kaplan_meie
 
 def test_observed_expected__all_risks_zero_are_refused() -> None:
     with pytest.raises(TableRefused, match="column 'risk' is 0 for everybody"):
-        observed_expected(
-            _random(1, 50).assign(risk=0.0), duration="time", event="status", risk="risk", at=5
-        )
+        observed_expected(_random(1, 50).assign(risk=0.0), duration="time", event="status", risk="risk", at=5)
 
 
 # Groups
@@ -121,9 +108,7 @@ def test_calibration_by_group__equal_risks_stay_together_and_are_warned_about() 
 def test_calibration_by_group__short_follow_up_of_a_group_is_warned_about() -> None:
     table = _random(3, 200)
     table.loc[table["risk"] > table["risk"].median(), "time"] = 2
-    found = calibration_by_group(
-        table, duration="time", event="status", risk="risk", at=5, n_groups=2
-    )
+    found = calibration_by_group(table, duration="time", event="status", risk="risk", at=5, n_groups=2)
     assert any("groups [2] ends before 5" in text for text in found.warnings)
 
 

@@ -16,13 +16,7 @@ from numpy.testing import assert_allclose
 from analysis import roc
 from analysis.columns import TableRefused
 from analysis.markers import placements
-from analysis.roc import (
-    auroc,
-    binary_c_statistic,
-    compare_auroc,
-    compare_binary_c_statistic,
-    roc_curve,
-)
+from analysis.roc import auroc, binary_c_statistic, compare_auroc, compare_binary_c_statistic, roc_curve
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "roc" / "expected.json").read_text(encoding="utf-8"))
@@ -65,9 +59,7 @@ def test_auroc__equals_proc(marker: str) -> None:
     found = auroc(PEOPLE, label="lvh", marker=marker).estimates.iloc[0]
     expected = EXPECTED["people"]["auroc"][marker]
     _assert_estimate(found, "auc", expected)
-    assert (found["n_positive"], found["n_negative"]) == (
-        expected["n_positive"], expected["n_negative"],
-    )  # fmt: skip
+    assert (found["n_positive"], found["n_negative"]) == (expected["n_positive"], expected["n_negative"])
 
 
 def test_auroc__confidence_sets_the_limits_as_proc() -> None:
@@ -227,9 +219,7 @@ def test_compare_auroc__swapping_flips_the_sign(rows: list[tuple[bool, int, int]
 
 @given(tied_markers)
 @settings(max_examples=25, deadline=None)
-def test_binary_c_statistic__is_the_mean_of_sensitivity_and_specificity(
-    rows: list[tuple[bool, int, int]],
-) -> None:
+def test_binary_c_statistic__is_the_mean_of_sensitivity_and_specificity(rows: list[tuple[bool, int, int]]) -> None:
     table = _table(rows)
     table["x"] = table["x"] > 0
     row = binary_c_statistic(table, label="ill", marker="x").estimates.iloc[0]
@@ -240,9 +230,7 @@ def test_binary_c_statistic__is_the_mean_of_sensitivity_and_specificity(
     assert_allclose(row["c"], (sensitivity + specificity) / 2, rtol=1e-13, atol=0)
     # DeLong's variance is then that of two shares, each with its own n - 1.
     m, n = int(table["ill"].sum()), int((~table["ill"]).sum())
-    variance = (
-        sensitivity * (1 - sensitivity) / (m - 1) + specificity * (1 - specificity) / (n - 1)
-    ) / 4
+    variance = (sensitivity * (1 - sensitivity) / (m - 1) + specificity * (1 - specificity) / (n - 1)) / 4
     assert_allclose(row["se"] ** 2, variance, rtol=1e-10, atol=1e-16)
 
 
@@ -398,11 +386,7 @@ def test_marker__text_or_infinity_is_refused() -> None:
         ({"markers": ["marker_a"]}, ValueError, r"\['marker_a'\], expected at least 2 columns"),
         ({"markers": ["rule_a", "rule_a"]}, ValueError, "expected each column once"),
         ({"markers": ["rule_a", "lvh"]}, ValueError, "'lvh' is given in two roles"),
-        (
-            {"markers": RULES, "confidence": 95},
-            ValueError,
-            "confidence is 95, expected above 0 and below 1",
-        ),
+        ({"markers": RULES, "confidence": 95}, ValueError, "confidence is 95, expected above 0 and below 1"),
         ({"markers": RULES, "missing": "omit"}, ValueError, "missing is 'omit'"),
     ],
 )
@@ -422,17 +406,13 @@ def test_auroc__wrong_groupings_are_named() -> None:
 
 def test_module__offers_every_name_of_the_contract() -> None:
     assert [name for name in roc.__all__ if not hasattr(roc, name)] == []
-    assert {"diagnostic_accuracy", "mcnemar_test", "average_precision", "net_benefit"} <= set(
-        roc.__all__
-    )
+    assert {"diagnostic_accuracy", "mcnemar_test", "average_precision", "net_benefit"} <= set(roc.__all__)
 
 
 def test_half_a_million_rows__are_not_quadratic() -> None:
     random = np.random.default_rng(5)
     ill = random.random(500_000) < 0.1
-    table = pd.DataFrame(
-        {"ill": ill, "x": random.normal(ill, 1), "y": random.integers(0, 9, ill.size)}
-    )
+    table = pd.DataFrame({"ill": ill, "x": random.normal(ill, 1), "y": random.integers(0, 9, ill.size)})
     found = compare_auroc(table, label="ill", markers=("x", "y"))
     # Two normals one standard deviation apart: Phi(1 / sqrt 2); within five standard errors.
     assert_allclose(found.estimates["auc"], [0.760250, 0.5], rtol=0, atol=0.007)

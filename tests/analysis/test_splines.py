@@ -10,12 +10,7 @@ import pytest
 
 from analysis.columns import TableRefused
 from analysis.cox import CoxFit, fit_cox, proportional_hazards_test
-from analysis.splines import (
-    RestrictedCubicSpline,
-    nonlinearity_test,
-    restricted_cubic_spline,
-    spline_contrast,
-)
+from analysis.splines import RestrictedCubicSpline, nonlinearity_test, restricted_cubic_spline, spline_contrast
 from tests.analysis.references import close, expected, lung
 
 
@@ -115,17 +110,11 @@ def test_spline__predicts_for_other_tables_with_the_knots_of_the_fit() -> None:
         ({"n_knots": 2}, ValueError, "n_knots is 2, expected 3 to 7"),
         ({"knots": [50, 60]}, ValueError, "expected 3 or more ascending numbers"),
         ({"knots": [50, 70, 60]}, ValueError, "expected 3 or more ascending numbers"),
-        (
-            {"column": "ph.ecog"},
-            TableRefused,
-            "column 'ph.ecog' has knots at 0, 1, 1, 2 with n_knots=4",
-        ),
+        ({"column": "ph.ecog"}, TableRefused, "column 'ph.ecog' has knots at 0, 1, 1, 2 with n_knots=4"),
         ({"column": "wt.loss"}, TableRefused, "column 'wt.loss' has 14 missing values"),
     ],
 )
-def test_restricted_cubic_spline__refuses(
-    arguments: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_restricted_cubic_spline__refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         restricted_cubic_spline(lung(), **({"column": "age"} | arguments))
 
@@ -133,9 +122,7 @@ def test_restricted_cubic_spline__refuses(
 def test_spline_functions__refuse_a_spline_that_is_not_in_the_fit() -> None:
     fit, spline = _fit()
     other = RestrictedCubicSpline("age", (40.0, 60.0, 80.0))
-    with pytest.raises(
-        ValueError, match=r"the spline of 'age' with knots \(40.0, 60.0, 80.0\) is not"
-    ):
+    with pytest.raises(ValueError, match=r"the spline of 'age' with knots \(40.0, 60.0, 80.0\) is not"):
         nonlinearity_test(fit, spline=other)
     with pytest.raises(ValueError, match="expected finite ones"):
         spline_contrast(fit, spline=spline, values=[np.nan], reference=60)

@@ -44,9 +44,7 @@ def folder(tmp_path: Path) -> Path:
         shutil.copy(GOLDEN / "followup" / f"{name}.csv", tmp_path)
     (tmp_path / "codes.csv").write_text(CODES)
     ends = expected("followup")["rules"]["admin_end"]
-    rows = [
-        f"{region},{source},{day}" for region, day in ends.items() for source in ("hes", "death")
-    ]
+    rows = [f"{region},{source},{day}" for region, day in ends.items() for source in ("hes", "death")]
     (tmp_path / "ends.csv").write_text("\n".join(["region,source,end_date", *rows, ""]))
     (tmp_path / "study.yaml").write_text(STUDY)
     return tmp_path
@@ -67,19 +65,12 @@ def test_follow_up_of__columns_of_other_names_and_lists_of_people(folder: Path) 
     persons.to_csv(folder / "persons.csv", index=False)
     (folder / "gone.txt").write_text("1\n\n")
     (folder / "out.csv").write_text("eid,why\n4,trained on\n")
-    text = STUDY.replace(
-        "exposure:", "columns:\n  persons:\n    region: nation\nexposure:"
-    ).replace(
-        "  code_list: codes.csv\n",
-        "  code_list: codes.csv\n  withdrawn: gone.txt\n  excluded: out.csv\n",
+    text = STUDY.replace("exposure:", "columns:\n  persons:\n    region: nation\nexposure:").replace(
+        "  code_list: codes.csv\n", "  code_list: codes.csv\n  withdrawn: gone.txt\n  excluded: out.csv\n"
     )
     (folder / "study.yaml").write_text(text)
     people = follow_up_of(load_study(folder / "study.yaml")).people.set_index("participant_id")
-    assert people.loc[["1", "4", "5"], "excluded"].tolist() == [
-        "withdrawn",
-        "excluded_by_list",
-        None,
-    ]
+    assert people.loc[["1", "4", "5"], "excluded"].tolist() == ["withdrawn", "excluded_by_list", None]
 
 
 def test_follow_up_of__a_run_folder_is_read_like_a_table(folder: Path) -> None:
@@ -114,18 +105,19 @@ def test_follow_up_of__a_run_that_is_not_finished_is_refused(folder: Path) -> No
         (LAST, f"{LAST}\nindex: {{rule: last}}", "line 15: index.rule is 'last'"),
         (LAST, f"{LAST}\ncmr: {{max_days_ecg_cmr: 30}}", "inputs.cmr and cmr .* are needed"),
         (LAST, f"{LAST}\nhospital: {{grace_days: 30}}", "hospital and inputs.encounters are"),
-        (LAST, f"{LAST}\ncovariates: [{{name: a, kind: category}}]", "line 15: covariates.0: .*"
-         "a category needs its reference"),
+        (
+            LAST,
+            f"{LAST}\ncovariates: [{{name: a, kind: category}}]",
+            "line 15: covariates.0: .*a category needs its reference",
+        ),
         (LAST, f"{LAST}\nmasking: {{k: -1}}", "line 15: masking.k is -1"),
         (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 15: index: .*needs a date"),
         (LAST, f"{LAST}\nlatency_days: -3", "line 15: latency_days is -3"),
         (LAST, f"- name: af\n  incident_sources: [hes]\n{LAST}", "are af, af, expected each once"),
         ("persons.csv", "nobody.csv", "inputs of .* do not exist: participants: .*nobody.csv"),
     ],
-)  # fmt: skip
-def test_load_study__tells_mistakes_with_their_lines(
-    folder: Path, old: str, new: str, message: str
-) -> None:
+)
+def test_load_study__tells_mistakes_with_their_lines(folder: Path, old: str, new: str, message: str) -> None:
     assert old in STUDY
     (folder / "study.yaml").write_text(STUDY.replace(old, new))
     with pytest.raises(UsageError, match=message):
@@ -144,9 +136,7 @@ def test_command__check_shows_masked_counts_and_writes_nothing(
     assert sorted(folder.rglob("*")) == before
 
 
-def test_command__writes_restricted_and_replaces_only_its_own(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command__writes_restricted_and_replaces_only_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["analyse", str(folder / "study.yaml"), "--output", str(folder / "out")]
     assert lvm_ai.main(command) == 0
     restricted = folder / "out" / "restricted"
@@ -172,9 +162,7 @@ def test_lists_of_people__with_several_columns_need_a_name(folder: Path) -> None
 def test_page__its_study_runs_on_the_cohort_that_it_makes(tmp_path: Path) -> None:
     page = (GOLDEN.parents[1] / "docs" / "follow_up.md").read_text(encoding="utf-8")
     (tmp_path / "study.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
-    (tmp_path / "codes.csv").write_text(
-        "code,system" + page.split("```\ncode,system")[1].split("```")[0]
-    )
+    (tmp_path / "codes.csv").write_text("code,system" + page.split("```\ncode,system")[1].split("```")[0])
     cohort = ["--participants", "3000", "--seed", "1", "--no-ecgs"]
     assert lvm_ai.main(["simulate", *cohort, "--output", str(tmp_path / "cohort")]) == 0
     command = ["analyse", str(tmp_path / "study.yaml"), "--output", str(tmp_path / "study")]

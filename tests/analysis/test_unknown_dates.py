@@ -40,9 +40,7 @@ def test_recorded_at__of_a_placeholder_does_not_come_before_a_known_one() -> Non
     assert the_row(ecgs=ecgs)["ecg_id"] == "2"
 
 
-@pytest.mark.parametrize(
-    ("column", "day"), [("death_date", "1900-01-01"), ("ltfu_date", "2037-07-07")]
-)
+@pytest.mark.parametrize(("column", "day"), [("death_date", "1900-01-01"), ("ltfu_date", "2037-07-07")])
 def test_death_and_loss__at_a_placeholder_are_refused_with_the_row(column: str, day: str) -> None:
     message = rf"table persons has {column} that stands for an unknown day in 1 rows \(row 1: {day}"
     with pytest.raises(TableRefused, match=message):
@@ -54,8 +52,7 @@ def test_death_and_loss__at_a_placeholder_are_refused_with_the_row(column: str, 
 
 def test_ends__at_a_placeholder_are_refused() -> None:
     ends = pd.DataFrame(
-        [("England", "hes", "2037-07-07"), ("England", "death", END)],
-        columns=["region", "source", "end_date"],
+        [("England", "hes", "2037-07-07"), ("England", "death", END)], columns=["region", "source", "end_date"]
     )
     with pytest.raises(TableRefused, match="end_date that stands for an unknown day in 1 rows"):
         build(ends=ends)
@@ -70,9 +67,11 @@ def test_birth__of_a_placeholder_is_unknown_and_counted(born: str) -> None:
     assert pd.isna(row["entry_age_days"])
     counted = found.unknown_dates.set_index(["column", "why"])["n_people"]
     assert counted.to_dict() == {
-        ("recorded_at", "placeholder"): 0, ("recorded_at", "missing"): 0,
-        ("birth_date", "placeholder"): 1, ("birth_date", "missing"): 0,
-    }  # fmt: skip
+        ("recorded_at", "placeholder"): 0,
+        ("recorded_at", "missing"): 0,
+        ("birth_date", "placeholder"): 1,
+        ("birth_date", "missing"): 0,
+    }
 
 
 def test_birth__that_is_missing_is_counted_and_a_known_one_is_not() -> None:

@@ -36,8 +36,7 @@ WIDE_ROWS = [
     ("2", None, "1471", "self-report", "self_report", "2016-05-01"),
 ]
 ENDS = pd.DataFrame(
-    [("E", source, "2022-10-31") for source in ("hes", "death", "ml4h")],
-    columns=["region", "source", "end_date"],
+    [("E", source, "2022-10-31") for source in ("hes", "death", "ml4h")], columns=["region", "source", "end_date"]
 )
 
 
@@ -59,12 +58,9 @@ def test_wide_ukb_records__are_one_row_a_code_with_its_date(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("pattern", "person"),
-    [("f.{0}.{1}.{2}", "f.eid"), ("X{0}.{1}.{2}", "eid"), ("p{0}_i{1}_a{2}", "participant_id")],
+    ("pattern", "person"), [("f.{0}.{1}.{2}", "f.eid"), ("X{0}.{1}.{2}", "eid"), ("p{0}_i{1}_a{2}", "participant_id")]
 )
-def test_wide_ukb_records__other_forms_of_column_names_are_the_same(
-    tmp_path: Path, pattern: str, person: str
-) -> None:
+def test_wide_ukb_records__other_forms_of_column_names_are_the_same(tmp_path: Path, pattern: str, person: str) -> None:
     table = pd.read_csv(_written(tmp_path, WIDE), dtype=str)
     table = table.rename(columns={"eid": person})
     table.columns = table.columns.str.replace(
@@ -78,12 +74,7 @@ def test_wide_ukb_records__other_forms_of_column_names_are_the_same(
 
 def test_wide_ukb_records__numbers_and_dates_of_parquet_are_read(tmp_path: Path) -> None:
     table = pd.DataFrame(
-        {
-            "eid": [7],
-            "p53_i0": pd.to_datetime(["2010-01-01"]),
-            "p20002_i0_a0": [1471.0],
-            "p20008_i0_a0": [2000.0],
-        }
+        {"eid": [7], "p53_i0": pd.to_datetime(["2010-01-01"]), "p20002_i0_a0": [1471.0], "p20008_i0_a0": [2000.0]}
     )
     table.to_parquet(tmp_path / "wide.parquet")
     assert _rows(wide_ukb_records(tmp_path / "wide.parquet")) == [
@@ -95,11 +86,7 @@ def test_wide_ukb_records__follow_up_reads_them(tmp_path: Path) -> None:
     persons = pd.DataFrame({"participant_id": ["1", "2"], "region": "E"})
     ecgs = persons.assign(ecg_id=["1", "2"], recorded_at=["2010-01-01"] * 2, lvm_pred_g=90.0)
     codes = pd.DataFrame(
-        [
-            ("I48", "icd10", "prefix", "af"),
-            ("1471", "self-report", "exact", "af"),
-            ("I50", "icd10", "prefix", "hf"),
-        ],
+        [("I48", "icd10", "prefix", "af"), ("1471", "self-report", "exact", "af"), ("I50", "icd10", "prefix", "hf")],
         columns=["code", "system", "match", "outcome"],
     )
     outcomes = (OutcomeRule("af", ("hes",), ("self_report",)), OutcomeRule("hf", ("hes", "death")))
@@ -154,9 +141,7 @@ def test_wide_ukb_records__follow_up_reads_them(tmp_path: Path) -> None:
         ("eid,41270-0.0,41280-0.0\n,I48,2012-05-01\n", "no person in 1 records"),
     ],
 )
-def test_wide_ukb_records__what_is_not_known_is_refused(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_wide_ukb_records__what_is_not_known_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TableRefused, match=message):
         wide_ukb_records(_written(tmp_path, text))
 
@@ -181,12 +166,7 @@ sample_id\thas_disease\tincident_disease\tprevalent_disease\tdate_censor\tenroll
 def test_ml4h_records__are_the_dates_of_those_with_the_disease(tmp_path: Path) -> None:
     path = _written(tmp_path, ML4H, "Atrial_fibrillation.tsv")
     disease = ("Atrial_fibrillation", "ml4h", "ml4h", None)
-    rows = [
-        ("1", "2005-06-01", *disease),
-        ("2", "2014-01-02", *disease),
-        ("4", None, *disease),
-        ("5", None, *disease),
-    ]
+    rows = [("1", "2005-06-01", *disease), ("2", "2014-01-02", *disease), ("4", None, *disease), ("5", None, *disease)]
     assert _rows(ml4h_records(path)) == rows
     # A folder holds a table a disease; a table with a column `disease` holds several.
     long = path.read_text().splitlines()
@@ -201,9 +181,7 @@ def test_ml4h_records__flags_of_enrolment_are_decided_again_at_the_index(tmp_pat
     ids = [str(number) for number in range(1, 6)]
     persons = pd.DataFrame({"participant_id": ids, "region": "E"})
     ecgs = persons.assign(ecg_id=ids, recorded_at="2015-01-01", lvm_pred_g=90.0)
-    codes = pd.DataFrame(
-        [("AF", "ml4h", "exact", "af")], columns=["code", "system", "match", "outcome"]
-    )
+    codes = pd.DataFrame([("AF", "ml4h", "exact", "af")], columns=["code", "system", "match", "outcome"])
     people = build_follow_up(
         predictions=ecgs.drop(columns="region"),
         persons=persons,
@@ -213,9 +191,7 @@ def test_ml4h_records__flags_of_enrolment_are_decided_again_at_the_index(tmp_pat
         rules=FollowUpRules((OutcomeRule("af", ("ml4h",)),)),
     ).people
     # Person 2 is incident for ml4h, after enrolment, but had the disease before the ECG.
-    assert people["excluded"].tolist() == [
-        "prevalent", "prevalent", None, "unknown_event_date", "unknown_event_date",
-    ]  # fmt: skip
+    assert people["excluded"].tolist() == ["prevalent", "prevalent", None, "unknown_event_date", "unknown_event_date"]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +215,7 @@ def test_ml4h_records__flags_of_enrolment_are_decided_again_at_the_index(tmp_pat
         ),
     ],
 )
-def test_ml4h_records__what_is_not_known_is_refused(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_ml4h_records__what_is_not_known_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TableRefused, match=message):
         ml4h_records(_written(tmp_path, text, "af.tsv"))
 

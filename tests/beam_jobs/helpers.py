@@ -27,9 +27,7 @@ def ecg_counts(n: int, start: int = 0) -> NDArray[np.int16]:
     return synthetic_ecgs(n, SEED, start).counts
 
 
-def lead_array(
-    counts: NDArray[np.int16], *, nullable: bool = False, plain_list: bool = False
-) -> pa.Array:
+def lead_array(counts: NDArray[np.int16], *, nullable: bool = False, plain_list: bool = False) -> pa.Array:
     """Return one lead of n ECGs, (n, n_samples), as a column of lists."""
     values = pa.array(np.ascontiguousarray(counts).reshape(-1))
     if plain_list:
@@ -56,9 +54,7 @@ def ecg_table(n: int, start: int = 0, *, columns: Mapping[str, Any] | None = Non
     return pa.table({name: value for name, value in values.items() if value is not None})
 
 
-def write_ecg_parquet(
-    path: Path, n: int, *, start: int = 0, row_group_rows: int = 64, **columns: Any
-) -> Path:
+def write_ecg_parquet(path: Path, n: int, *, start: int = 0, row_group_rows: int = 64, **columns: Any) -> Path:
     """Write a canonical ECG Parquet file of `n` synthetic ECGs; see `ecg_table`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = ecg_table(n, start, columns=columns)

@@ -40,9 +40,7 @@ def people(n: int, seed: int = 11, start: int = 0) -> SyntheticEcgs:
     return made
 
 
-def lead_array(
-    counts: NDArray[np.int16], missing: Mapping[int, Sequence[int]] | None = None
-) -> pa.Array:
+def lead_array(counts: NDArray[np.int16], missing: Mapping[int, Sequence[int]] | None = None) -> pa.Array:
     """Return (n, 5000) int16 as a Parquet lead column; `missing`: null samples by row."""
     mask = np.zeros(counts.shape, dtype=bool)
     for row, samples in (missing or {}).items():
@@ -97,9 +95,7 @@ def write_cohort(folder: Path, n: int, n_files: int = 1, seed: int = 11) -> Synt
     return made
 
 
-def write_participants(
-    path: Path, made: SyntheticEcgs, key: str = "participant_id", **changes: Any
-) -> Path:
+def write_participants(path: Path, made: SyntheticEcgs, key: str = "participant_id", **changes: Any) -> Path:
     """Write the participant table of synthetic people.
 
     Args:

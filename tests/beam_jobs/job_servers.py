@@ -49,9 +49,7 @@ class Store:
     def files(self, folder: str) -> dict[str, bytes]:
         """Return the bytes of all files below a folder by their path in it."""
         base = f"{BUCKET}/{folder}"
-        infos = self.filesystem.get_file_info(
-            pyarrow.fs.FileSelector(base, recursive=True, allow_not_found=True)
-        )
+        infos = self.filesystem.get_file_info(pyarrow.fs.FileSelector(base, recursive=True, allow_not_found=True))
         found = {}
         for info in sorted(infos, key=lambda i: str(i.path)):
             if info.type == pyarrow.fs.FileType.File:
@@ -117,9 +115,8 @@ def s3_store(folder: Path) -> Iterator[Store]:
     with server(command, port, folder):
         endpoint = f"127.0.0.1:{port}"
         filesystem = pyarrow.fs.S3FileSystem(
-            endpoint_override=endpoint, scheme="http", region="us-east-1",
-            allow_bucket_creation=True,
-        )  # fmt: skip
+            endpoint_override=endpoint, scheme="http", region="us-east-1", allow_bucket_creation=True
+        )
         filesystem.create_dir(BUCKET)
         options = (f"s3.endpoint_override={endpoint}", "s3.scheme=http", "s3.region=us-east-1")
         yield Store("s3", _flags(options), filesystem)
@@ -130,14 +127,19 @@ def gs_store(folder: Path) -> Iterator[Store]:
     """Run the GCS emulator, in memory."""
     port = free_port()
     command = [
-        binary("gcp-storage-emulator"), "start", "--host", "127.0.0.1", "--port", str(port),
-        "--in-memory", "--default-bucket", BUCKET,
-    ]  # fmt: skip
+        binary("gcp-storage-emulator"),
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--in-memory",
+        "--default-bucket",
+        BUCKET,
+    ]
     with server(command, port, folder):
         endpoint = f"127.0.0.1:{port}"
-        filesystem = pyarrow.fs.GcsFileSystem(
-            anonymous=True, endpoint_override=endpoint, scheme="http"
-        )
+        filesystem = pyarrow.fs.GcsFileSystem(anonymous=True, endpoint_override=endpoint, scheme="http")
         options = (f"gs.endpoint_override={endpoint}", "gs.scheme=http", "gs.anonymous=true")
         yield Store("gs", _flags(options), filesystem)
 

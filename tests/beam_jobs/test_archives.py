@@ -64,12 +64,20 @@ def _read(path: Path, *names: str) -> dict[str, bytes | EcgRejected]:
 @pytest.mark.parametrize(
     ("name", "archive", "streamed"),
     [
-        ("a.zip", True, False), ("A.ZIP", True, False), ("a.tar", True, False),
-        ("a.tar.gz", True, True), ("a.TGZ", True, True), ("a.gz", False, False),
-        ("a.tar.bz2", True, True), ("a.tbz2", True, True), ("a.tar.xz", True, True),
-        ("a.TXZ", True, True), ("zip", False, False), ("a.zip.xml", False, False),
+        ("a.zip", True, False),
+        ("A.ZIP", True, False),
+        ("a.tar", True, False),
+        ("a.tar.gz", True, True),
+        ("a.TGZ", True, True),
+        ("a.gz", False, False),
+        ("a.tar.bz2", True, True),
+        ("a.tbz2", True, True),
+        ("a.tar.xz", True, True),
+        ("a.TXZ", True, True),
+        ("zip", False, False),
+        ("a.zip.xml", False, False),
     ],
-)  # fmt: skip
+)
 def test_is_archive__is_told_from_the_name(name: str, archive: bool, streamed: bool) -> None:
     assert (is_archive(name), is_streamed(name)) == (archive, streamed)
 
@@ -101,11 +109,7 @@ def test_list_members__too_large_member_is_refused(
     monkeypatch.setattr(archives, "MAX_RECORD_BYTES", 3000)
     path = make_archive(tmp_path / f"x{suffix}", MEMBERS)
     refused = {m.name: m.refused for m in list_members(STORAGE, str(path))}
-    assert refused == {
-        "b.xml": None,
-        "a/x.dat": "member has 70000 bytes, the limit is 3000",
-        "a/x.hea": None,
-    }
+    assert refused == {"b.xml": None, "a/x.dat": "member has 70000 bytes, the limit is 3000", "a/x.hea": None}
     assert isinstance(_read(path, "a/x.dat").get("a/x.dat"), EcgRejected | None)
     assert _read(path, "b.xml", "a/x.hea") == {k: MEMBERS[k] for k in ("b.xml", "a/x.hea")}
 
@@ -153,9 +157,7 @@ def _encrypt_flag(path: Path, name: str) -> None:
     path.write_bytes(data)
 
 
-def test_read_members__encrypted_zip_member_is_a_reject_and_the_others_are_read(
-    tmp_path: Path,
-) -> None:
+def test_read_members__encrypted_zip_member_is_a_reject_and_the_others_are_read(tmp_path: Path) -> None:
     path = make_archive(tmp_path / "x.zip", MEMBERS)
     _encrypt_flag(path, "b.xml")
     found = _read(path, *MEMBERS)
@@ -165,9 +167,7 @@ def test_read_members__encrypted_zip_member_is_a_reject_and_the_others_are_read(
     assert found["a/x.dat"] == MEMBERS["a/x.dat"]
 
 
-def test_read_members__damaged_zip_member_is_a_reject_and_the_others_are_read(
-    tmp_path: Path,
-) -> None:
+def test_read_members__damaged_zip_member_is_a_reject_and_the_others_are_read(tmp_path: Path) -> None:
     path = make_archive(tmp_path / "x.zip", MEMBERS)
     data = bytearray(path.read_bytes())
     middle = data.find(b"x.dat") + 30_000
@@ -180,9 +180,7 @@ def test_read_members__damaged_zip_member_is_a_reject_and_the_others_are_read(
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
-def test_read_members__message_does_not_quote_the_name_of_a_member(
-    tmp_path: Path, encrypted: bool
-) -> None:
+def test_read_members__message_does_not_quote_the_name_of_a_member(tmp_path: Path, encrypted: bool) -> None:
     path = make_archive(tmp_path / "x.zip", {"Quillfeather.xml": _noise(9_000, 1)})
     if encrypted:
         _encrypt_flag(path, "Quillfeather.xml")
@@ -198,9 +196,7 @@ def test_read_members__message_does_not_quote_the_name_of_a_member(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
-def test_list_members__truncated_archive_is_unreadable(
-    tmp_path: Path, suffix: str, kept: float
-) -> None:
+def test_list_members__truncated_archive_is_unreadable(tmp_path: Path, suffix: str, kept: float) -> None:
     path = make_archive(tmp_path / f"x{suffix}", MEMBERS)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
@@ -256,9 +252,7 @@ def test_list_members__other_content_is_unreadable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_read_members__archive_that_breaks_off_gives_what_comes_before(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_read_members__archive_that_breaks_off_gives_what_comes_before(tmp_path: Path, suffix: str) -> None:
     members = {"a.xml": _noise(500, 1), "b.xml": _noise(40_000, 2)}
     path = make_archive(tmp_path / f"x{suffix}", members)
     data = path.read_bytes()
@@ -287,9 +281,7 @@ def _tar_of(path: Path, *members: tuple[str, bytes, str]) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
-def test_members__every_kind_of_a_tar_is_read_refused_or_has_its_kind(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_members__every_kind_of_a_tar_is_read_refused_or_has_its_kind(tmp_path: Path, suffix: str) -> None:
     path = _tar_of(
         tmp_path / f"x{suffix}",
         ("in/a.xml", tarfile.REGTYPE, "content of a"),
@@ -303,11 +295,15 @@ def test_members__every_kind_of_a_tar_is_read_refused_or_has_its_kind(
     )
     members = {m.name: (m.kind.value, m.refused is None) for m in list_members(STORAGE, str(path))}
     assert members == {
-        "in/a.xml": ("file", True), "in/hard.xml": ("file", True),
-        "in/sym.xml": ("symbolic link", True), "passwd.xml": ("symbolic link", False),
-        "up.xml": ("symbolic link", False), "gone.xml": ("file", False),
-        "pipe.xml": ("named pipe", True), "disk.xml": ("device", True),
-    }  # fmt: skip
+        "in/a.xml": ("file", True),
+        "in/hard.xml": ("file", True),
+        "in/sym.xml": ("symbolic link", True),
+        "passwd.xml": ("symbolic link", False),
+        "up.xml": ("symbolic link", False),
+        "gone.xml": ("file", False),
+        "pipe.xml": ("named pipe", True),
+        "disk.xml": ("device", True),
+    }
     # A hard link is a second name of its file, as in a folder; nothing else is opened.
     assert _read(path, *members) == {"in/a.xml": b"content of a", "in/hard.xml": b"content of a"}
     assert _read(path, "in/hard.xml") == {"in/hard.xml": b"content of a"}
@@ -316,9 +312,11 @@ def test_members__every_kind_of_a_tar_is_read_refused_or_has_its_kind(
 def test_read_members__hard_links_in_a_circle_end(tmp_path: Path) -> None:
     path = _tar_of(
         tmp_path / "x.tar",
-        ("b", tarfile.REGTYPE, "b"), ("a", tarfile.LNKTYPE, "b"), ("b", tarfile.LNKTYPE, "a"),
+        ("b", tarfile.REGTYPE, "b"),
+        ("a", tarfile.LNKTYPE, "b"),
+        ("b", tarfile.LNKTYPE, "a"),
         ("c", tarfile.LNKTYPE, "c"),
-    )  # fmt: skip
+    )
     assert _read(path, "a", "b", "c") == {"a": b"b", "b": b"b"}
 
 
@@ -376,14 +374,18 @@ def _zip_with_mode(path: Path, *members: tuple[str, int, str]) -> Path:
 def test_list_members__links_and_pipes_of_a_zip_have_their_kind(tmp_path: Path) -> None:
     path = _zip_with_mode(
         tmp_path / "x.zip",
-        ("p/a.xml", stat.S_IFREG, "<x/>"), ("p/b.xml", stat.S_IFLNK, "../p/a.xml"),
-        ("c.xml", stat.S_IFLNK, "/etc/passwd"), ("d.xml", stat.S_IFIFO, ""),
-    )  # fmt: skip
+        ("p/a.xml", stat.S_IFREG, "<x/>"),
+        ("p/b.xml", stat.S_IFLNK, "../p/a.xml"),
+        ("c.xml", stat.S_IFLNK, "/etc/passwd"),
+        ("d.xml", stat.S_IFIFO, ""),
+    )
     members = {m.name: (m.kind.value, m.refused is None) for m in list_members(STORAGE, str(path))}
     assert members == {
-        "p/a.xml": ("file", True), "p/b.xml": ("symbolic link", True),
-        "c.xml": ("symbolic link", False), "d.xml": ("named pipe", True),
-    }  # fmt: skip
+        "p/a.xml": ("file", True),
+        "p/b.xml": ("symbolic link", True),
+        "c.xml": ("symbolic link", False),
+        "d.xml": ("named pipe", True),
+    }
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -401,9 +403,7 @@ def test_read_members__zip_of_any_method(tmp_path: Path, method: int) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_read_members__zip_that_lies_about_its_size_costs_little(
-    tmp_path: Path, method: int
-) -> None:
+def test_read_members__zip_that_lies_about_its_size_costs_little(tmp_path: Path, method: int) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("a.xml", bytes(100_000_000))
@@ -438,14 +438,31 @@ def test_list_members__zip_members_that_share_bytes_are_refused(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "unread"),
     [
-        ("a.7z", True), ("A.RAR", True), ("a.tar.zst", True), ("a.tar.Z", True), ("a.zst", True),
-        ("a.7z.001", True), ("a.zip.001", True), ("a.z01", True), ("a.r00", True),
-        ("a.cab", True), ("a.zip.gz", True), ("a.tar.gz.aa", True), ("a.tzst", True),
-        ("a.1.xml.zst", False), ("a.xml", False), ("a.tar.gz", False), ("a.zip", False),
-        ("a.tar.bz2", False), ("a.xml.gz", False), ("a.dat", False), ("7z", False),
-        ("1.2.840.dcm", False), ("rec.d01", False),
+        ("a.7z", True),
+        ("A.RAR", True),
+        ("a.tar.zst", True),
+        ("a.tar.Z", True),
+        ("a.zst", True),
+        ("a.7z.001", True),
+        ("a.zip.001", True),
+        ("a.z01", True),
+        ("a.r00", True),
+        ("a.cab", True),
+        ("a.zip.gz", True),
+        ("a.tar.gz.aa", True),
+        ("a.tzst", True),
+        ("a.1.xml.zst", False),
+        ("a.xml", False),
+        ("a.tar.gz", False),
+        ("a.zip", False),
+        ("a.tar.bz2", False),
+        ("a.xml.gz", False),
+        ("a.dat", False),
+        ("7z", False),
+        ("1.2.840.dcm", False),
+        ("rec.d01", False),
     ],
-)  # fmt: skip
+)
 def test_is_unread_archive__is_told_from_the_name(name: str, unread: bool) -> None:
     assert archives.is_unread_archive(name) is unread
 
@@ -481,12 +498,8 @@ def test_list_members__archive_of_the_tar_program(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_list_members__archive_appended_to_another_hides_nothing(
-    tmp_path: Path, suffix: str
-) -> None:
-    parts = [
-        make_archive(tmp_path / f"{i}{suffix}", {f"{i}.xml": _noise(900, i)}) for i in range(2)
-    ]
+def test_list_members__archive_appended_to_another_hides_nothing(tmp_path: Path, suffix: str) -> None:
+    parts = [make_archive(tmp_path / f"{i}{suffix}", {f"{i}.xml": _noise(900, i)}) for i in range(2)]
     path = tmp_path / f"x{suffix}"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     with pytest.raises(EcgRejected, match="unreadable"):

@@ -43,9 +43,7 @@ def test_prefetch__runs_in_a_thread_of_its_own() -> None:
 
 @pytest.mark.parametrize("kind", [ValueError, EcgRejected, KeyboardInterrupt])
 def test_prefetch__error_comes_out_after_what_was_read(kind: type[BaseException]) -> None:
-    error = (
-        EcgRejected(RejectReason.UNREADABLE, "broken") if kind is EcgRejected else kind("broken")
-    )
+    error = EcgRejected(RejectReason.UNREADABLE, "broken") if kind is EcgRejected else kind("broken")
 
     def items() -> Iterator[int]:
         yield 1
@@ -109,9 +107,7 @@ def test_reject_of__carries_reason_and_message() -> None:
 
 def test_row_of__unmeasured_is_nan_and_absent_wave_is_zero() -> None:
     recording = ecg(measurements=Measurements(r_avl_uv=0.0, s_v3_uv=900.0, measured_by="12SL"))
-    row = row_of(
-        recording, canonicalise(recording), ecg_id="e", participant_id=None, source_uri="a.xml"
-    )
+    row = row_of(recording, canonicalise(recording), ecg_id="e", participant_id=None, source_uri="a.xml")
     found = dict(zip(AMPLITUDES, row.amplitudes, strict=True))
     assert found["r_avl_uv"] == 0.0
     assert found["s_v3_uv"] == 900.0
@@ -121,12 +117,8 @@ def test_row_of__unmeasured_is_nan_and_absent_wave_is_zero() -> None:
 
 def test_ecg_row__rejected_names_the_person_known_from_elsewhere() -> None:
     recording = ecg()
-    row = row_of(
-        recording, canonicalise(recording), ecg_id="e", participant_id=None, source_uri="a.xml"
-    )
-    assert row.rejected("lead_flat", "V1", "p9") == Reject(
-        "lead_flat", "V1", "a.xml", None, "e", "p9"
-    )
+    row = row_of(recording, canonicalise(recording), ecg_id="e", participant_id=None, source_uri="a.xml")
+    assert row.rejected("lead_flat", "V1", "p9") == Reject("lead_flat", "V1", "a.xml", None, "e", "p9")
 
 
 def _rows_of(counts: np.ndarray) -> list[EcgRow]:
@@ -136,10 +128,15 @@ def _rows_of(counts: np.ndarray) -> list[EcgRow]:
 @pytest.mark.parametrize(
     ("chosen", "is_shared"),
     [
-        ([0, 1, 2, 3, 4], True), ([1, 2, 3], True), ([4], True),
-        ([0, 2], False), ([3, 2], False), ([1, 1], False), ([4, 3, 2, 1, 0], False),
+        ([0, 1, 2, 3, 4], True),
+        ([1, 2, 3], True),
+        ([4], True),
+        ([0, 2], False),
+        ([3, 2], False),
+        ([1, 1], False),
+        ([4, 3, 2, 1, 0], False),
     ],
-)  # fmt: skip
+)
 def test_counts_of__is_what_stacking_gives(chosen: list[int], is_shared: bool) -> None:
     whole = np.random.default_rng(1).integers(-9, 9, (5, 12, 7)).astype(np.int16)
     rows = [_rows_of(whole)[i] for i in chosen]

@@ -43,9 +43,7 @@ STORAGE = Storage()
 UNIT = Unit(7, "0123456789abcdef" * 4, (Piece(0, "a.xml", "ab", 1),))
 TEN_PLANNED = Unit(3, "f" * 64, (Piece(0, "a.parquet", "ab", 1, n_ecgs=10),))
 AMPLITUDES_UV = np.array([900.0, 1100.0, 5.0])
-SUMMARY = UnitSummary(
-    7, 10, 7, {"lead_flat": 1, "excluded": 2}, AmplitudeHistogram().add(AMPLITUDES_UV)
-)
+SUMMARY = UnitSummary(7, 10, 7, {"lead_flat": 1, "excluded": 2}, AmplitudeHistogram().add(AMPLITUDES_UV))
 HASHES = RowHashes("a" * 64, "b" * 64)
 CONTENT = footer(UNIT, SUMMARY, {"settings": {"batch": 64}}, HASHES)
 RESULT = parquet_bytes(pa.table({"x": [1, 2, 3]}), CONTENT)
@@ -128,9 +126,7 @@ def test_commit_unit__twice_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for folder in ("one", "two"):
         files = _files(tmp_path / folder)
-        again = parquet_bytes(
-            pa.table({"x": [1, 2, 3]}), footer(UNIT, SUMMARY, {"settings": {}}, HASHES)
-        )
+        again = parquet_bytes(pa.table({"x": [1, 2, 3]}), footer(UNIT, SUMMARY, {"settings": {}}, HASHES))
         commit_unit(STORAGE, files, REJECTS, again, CONTENT)
         contents.append([Path(f).read_bytes() for f in (files.result, files.rejects)])
     assert contents[0] == contents[1]
@@ -142,9 +138,16 @@ def test_commit_unit__twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_footer__says_what_was_read_and_done() -> None:
     content = json.loads(CONTENT)
     assert sorted(content) == [
-        "amplitudes", "fingerprint", "n_done", "n_read", "provenance", "rejected",
-        "rows_sha256", "sources", "unit",
-    ]  # fmt: skip
+        "amplitudes",
+        "fingerprint",
+        "n_done",
+        "n_read",
+        "provenance",
+        "rejected",
+        "rows_sha256",
+        "sources",
+        "unit",
+    ]
     assert content["unit"] == 7
     assert content["fingerprint"] == UNIT.fingerprint
     assert (content["n_read"], content["n_done"]) == (10, 7)
@@ -202,23 +205,32 @@ def test_read_footer_json__of_a_foreign_file_is_none(tmp_path: Path) -> None:
 
 def test_rejects_table__has_the_columns_of_the_schema() -> None:
     table = rejects_table(
-        [
-            Reject("lead_flat", "V1", "a.parquet", 3, "e1", "p1"),
-            Reject("unreadable", None, "b.zip", n_ecgs=None),
-        ],
+        [Reject("lead_flat", "V1", "a.parquet", 3, "e1", "p1"), Reject("unreadable", None, "b.zip", n_ecgs=None)],
         "ingest",
     )
     assert table.schema.equals(schemas.REJECTS.arrow)
     assert table.to_pylist() == [
         {
-            "source_uri": "a.parquet", "row": 3, "ecg_id": "e1", "participant_id": "p1",
-            "stage": "ingest", "reason": "lead_flat", "detail": "V1", "n_ecgs": 1,
+            "source_uri": "a.parquet",
+            "row": 3,
+            "ecg_id": "e1",
+            "participant_id": "p1",
+            "stage": "ingest",
+            "reason": "lead_flat",
+            "detail": "V1",
+            "n_ecgs": 1,
         },
         {
-            "source_uri": "b.zip", "row": None, "ecg_id": None, "participant_id": None,
-            "stage": "ingest", "reason": "unreadable", "detail": None, "n_ecgs": None,
+            "source_uri": "b.zip",
+            "row": None,
+            "ecg_id": None,
+            "participant_id": None,
+            "stage": "ingest",
+            "reason": "unreadable",
+            "detail": None,
+            "n_ecgs": None,
         },
-    ]  # fmt: skip
+    ]
 
 
 def _ecg_table(n: int) -> pa.Table:
@@ -226,8 +238,7 @@ def _ecg_table(n: int) -> pa.Table:
     few = ecg_table(3)
     rows = few.take(pa.array(np.arange(n) % 3))
     columns = [
-        rows[field.name] if field.name in rows.column_names else pa.nulls(n, field.type)
-        for field in schemas.ECGS.arrow
+        rows[field.name] if field.name in rows.column_names else pa.nulls(n, field.type) for field in schemas.ECGS.arrow
     ]
     return pa.table(columns, names=schemas.ECGS.names).cast(schemas.ECGS.arrow)
 
@@ -237,9 +248,7 @@ def test_ecg_parquet_bytes__samples_survive_and_are_delta_packed() -> None:
     table = file.read()
     assert table.schema.remove_metadata().equals(schemas.ECGS.arrow)
     for k, lead in enumerate(LEADS_12):
-        np.testing.assert_array_equal(
-            np.stack(table[lead].to_numpy(zero_copy_only=False)), ecg_counts(3)[:, k]
-        )
+        np.testing.assert_array_equal(np.stack(table[lead].to_numpy(zero_copy_only=False)), ecg_counts(3)[:, k])
     group = file.metadata.row_group(0)
     leads = [group.column(i) for i in range(group.num_columns)]
     leads = [c for c in leads if c.path_in_schema.partition(".")[0] in LEADS_12]
@@ -276,20 +285,14 @@ def test_parquet_bytes__damage_is_noticed_by_checksums() -> None:
         pq.read_table(io.BytesIO(data), page_checksum_verification=True)
 
 
-@pytest.mark.parametrize(
-    ("n_read", "n_done", "rejected"), [(10, 7, {"lead_flat": 2}), (10, 8, {"lead_flat": 3})]
-)
-def test_check_reconciles__lost_or_invented_ecg_is_an_error(
-    n_read: int, n_done: int, rejected: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("n_read", "n_done", "rejected"), [(10, 7, {"lead_flat": 2}), (10, 8, {"lead_flat": 3})])
+def test_check_reconciles__lost_or_invented_ecg_is_an_error(n_read: int, n_done: int, rejected: dict[str, Any]) -> None:
     with pytest.raises(LvmError, match=r"unit 3: 10 ECGs read, but .*nothing was committed"):
         check_reconciles(TEN_PLANNED, UnitSummary(3, n_read, n_done, rejected))
 
 
 @pytest.mark.parametrize("n_read", [9, 11])
-def test_check_reconciles__reader_that_gives_another_number_than_planned_is_an_error(
-    n_read: int,
-) -> None:
+def test_check_reconciles__reader_that_gives_another_number_than_planned_is_an_error(n_read: int) -> None:
     with pytest.raises(LvmError, match=rf"unit 3: {n_read} ECGs read, but 10 planned"):
         check_reconciles(TEN_PLANNED, UnitSummary(3, n_read, n_read, {}))
 
@@ -300,9 +303,11 @@ def test_check_reconciles__nothing_lost_passes() -> None:
 
 def test_reasons_of__counts_ecgs_and_not_rows() -> None:
     rejects = [
-        Reject("unreadable", None, n_ecgs=40), Reject("unreadable", None, n_ecgs=None),
-        Reject("lead_flat", None), Reject("lead_flat", None),
-    ]  # fmt: skip
+        Reject("unreadable", None, n_ecgs=40),
+        Reject("unreadable", None, n_ecgs=None),
+        Reject("lead_flat", None),
+        Reject("lead_flat", None),
+    ]
     assert reasons_of(rejects) == {"lead_flat": 2, "unreadable": 41}
 
 

@@ -15,9 +15,7 @@ def _comparison(predicted_g: list[float], true_g: list[float]) -> Comparison:
 def test_summary__by_hand() -> None:
     # Differences +10, -2, +4: mean 4.0, mean absolute 5.3; r of (110, 98, 124) and (100, 100, 120).
     made = _comparison([110.0, 98.0, 124.0], [100.0, 100.0, 120.0])
-    assert made.summary() == (
-        "r = 0.89, mean difference +4.0 g, mean absolute error 5.3 g, 3 people"
-    )
+    assert made.summary() == ("r = 0.89, mean difference +4.0 g, mean absolute error 5.3 g, 3 people")
 
 
 def test_summary__few_people_have_no_correlation() -> None:

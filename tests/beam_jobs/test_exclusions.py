@@ -34,14 +34,21 @@ def _load(folder: Path, content: str | bytes, name: str = "list.csv") -> frozens
 @pytest.mark.parametrize(
     "text",
     [
-        "1000001\n1000002\n", "1000001\r\n1000002", "participant_id\n1000001\n1000002\n",
-        "eid\n1000001\n1000002", "f.eid\n1000001\n\n1000002\n\n", '"1000001"\n"1000002"\n',
-        "\ufeffparticipant_id\n1000001\n1000002\n", " 1000001 \n 1000002 \n",
+        "1000001\n1000002\n",
+        "1000001\r\n1000002",
+        "participant_id\n1000001\n1000002\n",
+        "eid\n1000001\n1000002",
+        "f.eid\n1000001\n\n1000002\n\n",
+        '"1000001"\n"1000002"\n',
+        "\ufeffparticipant_id\n1000001\n1000002\n",
+        " 1000001 \n 1000002 \n",
         "participant_id,why\n1000001,withdrawn\n1000002,\n",
-        "why\teid\nx\t1000001\ny\t1000002\n", "eid;why\n1000001;x\n1000002;y\n",
-        "\n1000001\n1000002\n", "PARTICIPANT_ID,why\n1000001,x\n1000002,y\n",
+        "why\teid\nx\t1000001\ny\t1000002\n",
+        "eid;why\n1000001;x\n1000002;y\n",
+        "\n1000001\n1000002\n",
+        "PARTICIPANT_ID,why\n1000001,x\n1000002,y\n",
     ],
-)  # fmt: skip
+)
 def test_load_exclusions__list_or_table(tmp_path: Path, text: str) -> None:
     assert _load(tmp_path, text) == {"1000001", "1000002"}
 
@@ -79,22 +86,20 @@ def test_load_exclusions__some_decimal_numbers_among_others_are_refused(tmp_path
 
 
 def test_load_exclusions__table_without_a_key_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"expected one of participant_id, eid, .*, ecg_id in its header"
-    ):
+    with pytest.raises(UsageError, match=r"expected one of participant_id, eid, .*, ecg_id in its header"):
         _load(tmp_path, "name,why\nx,y\n")
 
 
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (b"PAR1 and no more", "list.parquet"), (b"1\x000\x00", "list.txt"),
-        (b"participant_id,why\n1,a,b\n", "list.csv"), (b"participant_id,why\n1\n", "list.csv"),
+        (b"PAR1 and no more", "list.parquet"),
+        (b"1\x000\x00", "list.txt"),
+        (b"participant_id,why\n1,a,b\n", "list.csv"),
+        (b"participant_id,why\n1\n", "list.csv"),
     ],
-)  # fmt: skip
-def test_load_exclusions__damaged_list_is_refused(
-    tmp_path: Path, content: bytes, name: str
-) -> None:
+)
+def test_load_exclusions__damaged_list_is_refused(tmp_path: Path, content: bytes, name: str) -> None:
     with pytest.raises(UsageError, match=name):
         _load(tmp_path, content, name)
 
@@ -110,11 +115,15 @@ def test_load_exclusions__missing_list_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ecg_id", "participant_id", "hit"),
     [
-        ("e1", "1000001", True), ("1000001", None, True), ("e1", "10000011", False),
-        ("e1", None, False), (None, None, False), ("1000001_20205_2_0", None, True),
+        ("e1", "1000001", True),
+        ("1000001", None, True),
+        ("e1", "10000011", False),
+        ("e1", None, False),
+        (None, None, False),
+        ("1000001_20205_2_0", None, True),
         ("11000001_20205_2_0", None, False),
     ],
-)  # fmt: skip
+)
 def test_hits__whole_identifiers(ecg_id: str | None, participant_id: str | None, hit: bool) -> None:
     assert LISTED.hits(ecg_id, participant_id) == hit
 
@@ -127,13 +136,22 @@ def test_hits__nobody_is_excluded_by_an_empty_list() -> None:
 @pytest.mark.parametrize(
     ("path", "hit"),
     [
-        ("1000001.xml", True), ("1000001_20205_2_0.xml", True), ("a/1000001/b.xml", True),
-        ("x.zip!1000001-1.xml", True), ("10000012.xml", False), ("21000001.xml", False),
-        ("a1000001.xml", False), ("1000001a.xml", False), ("site-01/P7/e.xml", True),
-        ("xsite-01/P7/e.xml", False), ("site-01/P77/e.xml", False), ("site-01/Q7", False),
-        ("", False), (None, False),
+        ("1000001.xml", True),
+        ("1000001_20205_2_0.xml", True),
+        ("a/1000001/b.xml", True),
+        ("x.zip!1000001-1.xml", True),
+        ("10000012.xml", False),
+        ("21000001.xml", False),
+        ("a1000001.xml", False),
+        ("1000001a.xml", False),
+        ("site-01/P7/e.xml", True),
+        ("xsite-01/P7/e.xml", False),
+        ("site-01/P77/e.xml", False),
+        ("site-01/Q7", False),
+        ("", False),
+        (None, False),
     ],
-)  # fmt: skip
+)
 def test_hits_path__identifier_is_a_word_of_its_own(path: str | None, hit: bool) -> None:
     assert LISTED.hits_path(path) == hit
 
@@ -153,12 +171,12 @@ def test_hits_path__short_identifiers_are_not_looked_for_in_paths() -> None:
 
 
 def test_scrubbed__replaces_every_text_that_names_one_of_them() -> None:
-    content = {
-        "inputs": ["data/1000001.xml", "data"], "n": 1000001, "deep": [{"x": "1000001", "y": None}],
-    }  # fmt: skip
+    content = {"inputs": ["data/1000001.xml", "data"], "n": 1000001, "deep": [{"x": "1000001", "y": None}]}
     assert LISTED.scrubbed(content) == {
-        "inputs": ["(withdrawn)", "data"], "n": 1000001, "deep": [{"x": "(withdrawn)", "y": None}],
-    }  # fmt: skip
+        "inputs": ["(withdrawn)", "data"],
+        "n": 1000001,
+        "deep": [{"x": "(withdrawn)", "y": None}],
+    }
 
 
 # Chunks
@@ -184,9 +202,7 @@ def test_of_chunk__accounts_for_every_ecg_and_names_nobody() -> None:
     )
     kept = LISTED.of_chunk(chunk)
     assert [row.ecg_id for row in kept.rows] == ["e2"]
-    assert sorted(r.reason for r in kept.rejects) == [
-        *["excluded"] * 5, "lead_flat", "unreadable",
-    ]  # fmt: skip
+    assert sorted(r.reason for r in kept.rejects) == [*["excluded"] * 5, "lead_flat", "unreadable"]
     assert kept.n_read == 47 == len(kept.rows) + sum(r.weight for r in kept.rejects)
     assert "1000001" not in repr(kept)
     assert whole_file in kept.rejects
@@ -228,13 +244,9 @@ _SIGNS = st.text(alphabet="aB0-_. /\u00e4", min_size=1, max_size=9)
 
 @settings(deadline=None)
 @given(st.lists(_SIGNS, max_size=6), st.text(alphabet="aB0-_. /\u00e4", max_size=30))
-def test_hits_path__finds_whole_words_as_a_search_for_each_identifier_would(
-    ids: list[str], path: str
-) -> None:
+def test_hits_path__finds_whole_words_as_a_search_for_each_identifier_would(ids: list[str], path: str) -> None:
     long = [one for one in ids if len(one) >= MIN_PATH_ID]
-    expected = {
-        one for one in long if re.search(rf"(?<![A-Za-z0-9]){re.escape(one)}(?![A-Za-z0-9])", path)
-    }
+    expected = {one for one in long if re.search(rf"(?<![A-Za-z0-9]){re.escape(one)}(?![A-Za-z0-9])", path)}
     exclusions = Exclusions(frozenset(ids))
     assert exclusions.hits_path(path) == bool(expected)
     assert exclusions.matching(None, "nobody", [path]) == expected

@@ -43,9 +43,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.mark.tf
 @pytest.mark.parametrize("method", ["gradient", "integrated"])
-def test_explain__one_ecg_gives_pictures_and_a_table(
-    cohort: dict[str, Any], tmp_path: Path, method: str
-) -> None:
+def test_explain__one_ecg_gives_pictures_and_a_table(cohort: dict[str, Any], tmp_path: Path, method: str) -> None:
     wanted = cohort["ids"][2]
     more = ("--participants", cohort["table"], "--method", method, "--steps", 2)
     assert _explain(cohort, tmp_path / "out", "--ecg-id", wanted, *more) == 0
@@ -86,11 +84,7 @@ def test_explain__shares_of_a_sample_add_up(
     ],
 )
 def test_explain__mistakes_are_named(
-    cohort: dict[str, Any],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    more: list[str],
-    message: str,
+    cohort: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
 ) -> None:
     given = [text.replace("{flat}", cohort["ids"][5]) for text in more]
     assert _explain(cohort, tmp_path / "out", *given, model=ECG_ONLY) == 2
@@ -98,9 +92,7 @@ def test_explain__mistakes_are_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_explain__what_scoring_rejects_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain__what_scoring_rejects_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = people(4)
     table = people_table(made, uv_per_count=[5.0, 5.0, 5e3, 5.0])
     ecgs = write_parquet(tmp_path / "in" / "a.parquet", table)

@@ -86,10 +86,7 @@ def test_group_records__signal_files_named_otherwise_are_found_in_the_header() -
 @pytest.mark.parametrize("name", ["sub/x.dat", "./sub/x.dat", "../p/sub/x.dat"])
 def test_group_records__signal_file_in_another_folder(name: str) -> None:
     files = {"p/a.hea": _header(name), "p/sub/x.dat": b"12345", "q/x.dat": b"1"}
-    assert [(r.main, r.parts) for r in _group(files)] == [
-        ("p/a.hea", ("p/sub/x.dat",)),
-        ("q/x.dat", ()),
-    ]
+    assert [(r.main, r.parts) for r in _group(files)] == [("p/a.hea", ("p/sub/x.dat",)), ("q/x.dat", ())]
 
 
 def test_group_records__folder_of_the_header_when_the_named_one_is_not_there() -> None:
@@ -104,22 +101,23 @@ def test_group_records__header_cannot_name_a_file_outside_the_inputs() -> None:
 
 def test_group_records__same_names_in_two_folders_are_two_records() -> None:
     files = {
-        "p/rec.hea": _header("s.dat"), "p/s.dat": b"1", "q/rec.hea": _header("s.dat"),
-        "q/s.dat": b"2", "s.dat": b"3",
-    }  # fmt: skip
-    assert [r.files for r in _group(files)] == [
-        ("p/rec.hea", "p/s.dat"), ("q/rec.hea", "q/s.dat"), ("s.dat",),
-    ]  # fmt: skip
+        "p/rec.hea": _header("s.dat"),
+        "p/s.dat": b"1",
+        "q/rec.hea": _header("s.dat"),
+        "q/s.dat": b"2",
+        "s.dat": b"3",
+    }
+    assert [r.files for r in _group(files)] == [("p/rec.hea", "p/s.dat"), ("q/rec.hea", "q/s.dat"), ("s.dat",)]
 
 
 def test_group_records__record_names_with_dots() -> None:
     files = {
-        "1.2.840.hea": _header("1.2.840.dat"), "1.2.840.dat": b"1",
-        "1.2.841.hea": _header("1.2.841.dat"), "1.2.841.dat": b"2",
-    }  # fmt: skip
-    assert [r.files for r in _group(files)] == [
-        ("1.2.840.hea", "1.2.840.dat"), ("1.2.841.hea", "1.2.841.dat"),
-    ]  # fmt: skip
+        "1.2.840.hea": _header("1.2.840.dat"),
+        "1.2.840.dat": b"1",
+        "1.2.841.hea": _header("1.2.841.dat"),
+        "1.2.841.dat": b"2",
+    }
+    assert [r.files for r in _group(files)] == [("1.2.840.hea", "1.2.840.dat"), ("1.2.841.hea", "1.2.841.dat")]
 
 
 def test_group_records__header_in_capitals() -> None:
@@ -152,28 +150,38 @@ def test_group_records__records_are_sorted_whatever_the_order_given() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "README", "readme.txt", "a/README.md", "RECORDS", "records-500hz", "LICENSE.txt",
-        ".DS_Store", "SHA256SUMS.txt", "_SUCCESS", "a/.hidden/b.xml", "__MACOSX/a.xml",
-        "a/__MACOSX/._b.xml", "Thumbs.db", "THUMBS.DB", "index.html", "paper.pdf", "a/CHANGELOG",
+        "README",
+        "readme.txt",
+        "a/README.md",
+        "RECORDS",
+        "records-500hz",
+        "LICENSE.txt",
+        ".DS_Store",
+        "SHA256SUMS.txt",
+        "_SUCCESS",
+        "a/.hidden/b.xml",
+        "__MACOSX/a.xml",
+        "a/__MACOSX/._b.xml",
+        "Thumbs.db",
+        "THUMBS.DB",
+        "index.html",
+        "paper.pdf",
+        "a/CHANGELOG",
     ],
-)  # fmt: skip
+)
 def test_is_ignored__names_that_are_no_ecg(path: str) -> None:
     assert is_ignored(path)
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["a.xml", "1_20205_2_0.xml", "a/b.hea", "./a.xml", "xREADME.xml", "a.md.xml", "notes.txt"],
+    "path", ["a.xml", "1_20205_2_0.xml", "a/b.hea", "./a.xml", "xREADME.xml", "a.md.xml", "notes.txt"]
 )
 def test_is_ignored__what_may_be_an_ecg_is_not(path: str) -> None:
     assert not is_ignored(path)
 
 
 def test_list_input__sorts_files_and_counts_the_ignored(tmp_path: Path) -> None:
-    _write(
-        tmp_path,
-        {"a.xml": b"<x/>", "b.parquet": b"x", "c.PQ": b"x", "README": b"x", "d/.DS_Store": b"x"},
-    )
+    _write(tmp_path, {"a.xml": b"<x/>", "b.parquet": b"x", "c.PQ": b"x", "README": b"x", "d/.DS_Store": b"x"})
     make_archive(tmp_path / "e.zip", {"x.xml": b"<x/>", "README.txt": b"x", "p/y.hea": b"y 0"})
     listing = _listed(tmp_path)
     assert [r.main for r in listing.records] == ["a.xml"]
@@ -184,19 +192,22 @@ def test_list_input__sorts_files_and_counts_the_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
-def test_list_input__wfdb_records_in_archives_at_the_root_and_in_folders(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_list_input__wfdb_records_in_archives_at_the_root_and_in_folders(tmp_path: Path, suffix: str) -> None:
     files = {
-        "rec.hea": _header("sig.dat"), "sig.dat": b"1",
-        "p/rec.hea": _header("sig.dat"), "p/sig.dat": b"2",
-        "p/q.1.hea": _header("q.1.dat"), "p/q.1.dat": b"3",
-    }  # fmt: skip
+        "rec.hea": _header("sig.dat"),
+        "sig.dat": b"1",
+        "p/rec.hea": _header("sig.dat"),
+        "p/sig.dat": b"2",
+        "p/q.1.hea": _header("q.1.dat"),
+        "p/q.1.dat": b"3",
+    }
     make_archive(tmp_path / f"x{suffix}", files)
     (archive,) = _listed(tmp_path).archives
     assert [record.files for record in archive.records] == [
-        ("p/q.1.hea", "p/q.1.dat"), ("p/rec.hea", "p/sig.dat"), ("rec.hea", "sig.dat"),
-    ]  # fmt: skip
+        ("p/q.1.hea", "p/q.1.dat"),
+        ("p/rec.hea", "p/sig.dat"),
+        ("rec.hea", "sig.dat"),
+    ]
 
 
 def test_list_input__members_of_an_archive_made_of_a_folder_with_a_dot(tmp_path: Path) -> None:
@@ -213,9 +224,7 @@ def test_list_input__damaged_archive_is_kept_with_its_reason(tmp_path: Path) -> 
     assert archive.records == ()
 
 
-def test_list_input__refused_members_are_kept_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_input__refused_members_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs.archives, "MAX_RECORD_BYTES", 10)
     make_archive(tmp_path / "x.zip", {"big.xml": b"0123456789x", "ok.xml": b"0123456789"})
     (archive,) = _listed(tmp_path).archives
@@ -240,9 +249,7 @@ def test_list_input__member_name_given_twice_is_accounted_for(tmp_path: Path) ->
     (archive,) = _listed(tmp_path).archives
     assert [r.main for r in archive.records] == ["a.xml"]
     assert len(archive.refused) == 2
-    assert {m.refused for m in archive.refused} == {
-        "archive holds several members of this name; the first is read"
-    }
+    assert {m.refused for m in archive.refused} == {"archive holds several members of this name; the first is read"}
 
 
 # Keys
@@ -251,10 +258,15 @@ def test_list_input__member_name_given_twice_is_accounted_for(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("path", "stem"),
     [
-        ("a.xml", "a"), ("p/q/a.xml", "p/q/a"), ("p.d/a", "p.d/a"), ("1.2.hea", "1.2"),
-        ("x.zip!a.xml", "x.zip!a"), ("p/x.tgz!q/a.b.hea", "p/x.tgz!q/a.b"), ("x.zip!a", "x.zip!a"),
+        ("a.xml", "a"),
+        ("p/q/a.xml", "p/q/a"),
+        ("p.d/a", "p.d/a"),
+        ("1.2.hea", "1.2"),
+        ("x.zip!a.xml", "x.zip!a"),
+        ("p/x.tgz!q/a.b.hea", "p/x.tgz!q/a.b"),
+        ("x.zip!a", "x.zip!a"),
     ],
-)  # fmt: skip
+)
 def test_path_without_extension__drops_the_last_one_only(path: str, stem: str) -> None:
     assert path_without_extension(path) == stem
 
@@ -287,16 +299,12 @@ def test_id_rule__optional_person_that_is_absent_is_none() -> None:
         ("x1000001_20205_2_0.xml", (None, None)),
     ],
 )
-def test_id_rule__preset_of_the_uk_biobank_field(
-    path: str, keys: tuple[str | None, str | None]
-) -> None:
+def test_id_rule__preset_of_the_uk_biobank_field(path: str, keys: tuple[str | None, str | None]) -> None:
     assert IdRule("ukb-20205").keys(path) == keys
 
 
 def test_id_rule__pattern_without_the_group_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"has no group \(\?P<ecg_id>\.\.\.\); found groups \['x'\]"
-    ):
+    with pytest.raises(UsageError, match=r"has no group \(\?P<ecg_id>\.\.\.\); found groups \['x'\]"):
         IdRule(r"(?P<x>\d+)")
 
 

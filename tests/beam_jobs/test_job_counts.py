@@ -284,10 +284,7 @@ def test_corrupt_keys__duplicates_in_sound_row_groups_are_still_found(tmp_path: 
     folder = tmp_path / "in"
     write_parquet(folder / "a.parquet", people_table(made).slice(0, 8))
     # The first row group repeats the ids of a.parquet; the ids of the second are damaged.
-    pq.write_table(
-        people_table(made).slice(0, 16), folder / "b.parquet", row_group_size=8,
-        write_page_checksum=True,
-    )  # fmt: skip
+    pq.write_table(people_table(made).slice(0, 16), folder / "b.parquet", row_group_size=8, write_page_checksum=True)
     break_page_header(folder / "b.parquet", 1, "ecg_id")
     output = tmp_path / "out"
     assert score(folder, output, "--max-rejected-share", 0.9) == 0

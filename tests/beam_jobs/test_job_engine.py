@@ -20,14 +20,7 @@ from models.devices import Device
 from models.engines import EngineMismatchError
 from models.runtime import Threads, configure_threads, import_keras, import_tensorflow
 from models.spec import INPUT_ECG, OUTPUT_MASS
-from tests.beam_jobs.job_helpers import (
-    ECG_ONLY,
-    lvm,
-    masses,
-    report,
-    result_files,
-    write_cohort,
-)
+from tests.beam_jobs.job_helpers import ECG_ONLY, lvm, masses, report, result_files, write_cohort
 
 pytestmark = [
     pytest.mark.tf,
@@ -100,15 +93,16 @@ def test_resume__keeps_what_was_planned(ecgs: Path, tmp_path: Path, tensorflow: 
 
 @pytest.mark.parametrize(
     ("option", "told"),
-    [
-        (("--engine", "spectral"), 'engine: was "tensorflow", is "spectral"'),
-        (("--batch", 8), "batch: was 4, is 8"),
-    ],
+    [(("--engine", "spectral"), 'engine: was "tensorflow", is "spectral"'), (("--batch", 8), "batch: was 4, is 8")],
 )
 def test_resume__with_another_engine_is_refused(
-    option: tuple[Any, ...], told: str, ecgs: Path, tmp_path: Path, tensorflow: Threads,
+    option: tuple[Any, ...],
+    told: str,
+    ecgs: Path,
+    tmp_path: Path,
+    tensorflow: Threads,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     first = ("--engine", "tensorflow", "--batch", 4, "--shard", "1/3")
     assert score(ecgs, tmp_path / "run", tensorflow, *first) == 0
     assert score(ecgs, tmp_path / "run", tensorflow, "--shard", "2/3", *option) == 2
@@ -116,9 +110,8 @@ def test_resume__with_another_engine_is_refused(
 
 
 def test_resume__stops_where_the_planned_engine_fails(
-    ecgs: Path, tmp_path: Path, tensorflow: Threads, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    ecgs: Path, tmp_path: Path, tensorflow: Threads, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert score(ecgs, tmp_path / "run", tensorflow, "--shard", "1/3") == 0
 
     def refuse(*_: object) -> None:
@@ -156,21 +149,16 @@ def test_device_gpu__is_never_replaced_by_the_cpu(
 def test_gpu__units_feed_it_and_the_batch_is_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a machine with a GPU would do, as far as it can be seen without one."""
     monkeypatch.setattr(
-        computing, "choose_engine",
-        lambda *_, **__: engines.EngineChoice(engines.EngineName.TENSORFLOW, Device.GPU),
-    )  # fmt: skip
+        computing, "choose_engine", lambda *_, **__: engines.EngineChoice(engines.EngineName.TENSORFLOW, Device.GPU)
+    )
     monkeypatch.setattr(computing, "_gpu_batch", lambda *_: 256)
     options = ScoreOptions(("in",), "out", model=ECG_ONLY, precision=engines.Precision.MIXED)
     models = [resolve_model(ECG_ONLY)]
     chosen = computing.choose_computing(options, models, None)
-    assert (chosen.batch, chosen.engine.device.value, chosen.engine.precision.value) == (
-        256, "gpu", "mixed",
-    )  # fmt: skip
+    assert (chosen.batch, chosen.engine.device.value, chosen.engine.precision.value) == (256, "gpu", "mixed")
     again = computing.Computing.from_settings(chosen.settings())
     assert again == chosen
-    resumed = computing.choose_computing(
-        ScoreOptions(("in",), "out", model=ECG_ONLY), models, chosen.settings()
-    )
+    resumed = computing.choose_computing(ScoreOptions(("in",), "out", model=ECG_ONLY), models, chosen.settings())
     assert resumed == chosen
 
 
@@ -178,9 +166,19 @@ def test_gpu__units_feed_it_and_the_batch_is_tried_out(monkeypatch: pytest.Monke
 def test_dry_run__tells_the_memory_within_a_quarter(engine: str, tmp_path: Path) -> None:
     write_cohort(tmp_path / "ecgs", 600)
     command = [
-        sys.executable, "-m", "lvm_ai", "score", "--input", str(tmp_path / "ecgs"),
-        "--model", ECG_ONLY, "--output", str(tmp_path / "run"), "--engine", engine,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "lvm_ai",
+        "score",
+        "--input",
+        str(tmp_path / "ecgs"),
+        "--model",
+        ECG_ONLY,
+        "--output",
+        str(tmp_path / "run"),
+        "--engine",
+        engine,
+    ]
     # Once before, so that the network is kept and TensorFlow is not in the measured process.
     told = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
     found = re.search(r"expected memory: about ([0-9.]+) GB", told.stdout)
@@ -193,9 +191,23 @@ def test_dry_run__tells_the_memory_within_a_quarter(engine: str, tmp_path: Path)
 def test_processes__same_bits_as_one(ecgs: Path, tmp_path: Path, tensorflow: Threads) -> None:
     assert score(ecgs, tmp_path / "one", tensorflow) == 0
     command = [
-        sys.executable, "-m", "lvm_ai", "score", "--input", str(ecgs), "--model", ECG_ONLY,
-        "--output", str(tmp_path / "two"), "--unit-ecgs", "8", "--processes", "2", "--threads", "2",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "lvm_ai",
+        "score",
+        "--input",
+        str(ecgs),
+        "--model",
+        ECG_ONLY,
+        "--output",
+        str(tmp_path / "two"),
+        "--unit-ecgs",
+        "8",
+        "--processes",
+        "2",
+        "--threads",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "[2/2] computing: spectral engine" in done.stderr
     assert result_files(tmp_path / "one") == result_files(tmp_path / "two")

@@ -45,15 +45,11 @@ def cohort(tmp_path: Path) -> dict[str, Any]:
         height_cm=made.height_cm[kept],
         weight_kg=made.weight_kg[kept],
     )
-    table = write_participants(
-        tmp_path / "people.csv", known, sex_0="Unknown", age_years_1="", bmi_kg_m2_5=400
-    )
+    table = write_participants(tmp_path / "people.csv", known, sex_0="Unknown", age_years_1="", bmi_kg_m2_5=400)
     return {"ecgs": tmp_path / "in", "table": table}
 
 
-def test_without_fallback__rows_are_rejected_by_reason(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_without_fallback__rows_are_rejected_by_reason(cohort: dict[str, Any], tmp_path: Path) -> None:
     more = ("--participants", cohort["table"], "--max-rejected-share", 0.5)
     assert score(cohort["ecgs"], tmp_path / "out", *more, model=FULL) == 0
     assert reject_counts(tmp_path / "out") == dict.fromkeys(WITHOUT.values(), 1)
@@ -61,9 +57,7 @@ def test_without_fallback__rows_are_rejected_by_reason(
     assert_reconciles(tmp_path / "out", 20)
 
 
-def test_fallback__each_row_says_which_model_scored_it(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_fallback__each_row_says_which_model_scored_it(cohort: dict[str, Any], tmp_path: Path) -> None:
     more = ("--participants", cohort["table"], *FALLBACK)
     assert score(cohort["ecgs"], tmp_path / "out", *more, model=FULL) == 0
     made = people(20)
@@ -75,9 +69,7 @@ def test_fallback__each_row_says_which_model_scored_it(
     assert_reconciles(tmp_path / "out", 20)
 
 
-def test_fallback__rows_get_the_mass_of_their_own_model(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_fallback__rows_get_the_mass_of_their_own_model(cohort: dict[str, Any], tmp_path: Path) -> None:
     more = ("--participants", cohort["table"], *FALLBACK)
     assert score(cohort["ecgs"], tmp_path / "out", *more, model=FULL) == 0
     made = people(20)
@@ -89,18 +81,14 @@ def test_fallback__rows_get_the_mass_of_their_own_model(
         assert actual[ecg_id] == pytest.approx(expected, abs=1e-4)
 
 
-def test_fallback__score_is_null_where_the_model_has_no_lvh_head(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_fallback__score_is_null_where_the_model_has_no_lvh_head(cohort: dict[str, Any], tmp_path: Path) -> None:
     more = ("--participants", cohort["table"], *FALLBACK)
     assert score(cohort["ecgs"], tmp_path / "out", *more, model=FULL) == 0
     for row in predictions(tmp_path / "out"):
         assert (row["lvh_score"] is None) == (row["model_id"] == ECG_ONLY)
 
 
-def test_fallback__index_and_lvh_stay_unknown_where_sex_or_size_is(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_fallback__index_and_lvh_stay_unknown_where_sex_or_size_is(cohort: dict[str, Any], tmp_path: Path) -> None:
     more = ("--participants", cohort["table"], *FALLBACK)
     assert score(cohort["ecgs"], tmp_path / "out", *more, model=FULL) == 0
     made = people(20)
@@ -125,9 +113,7 @@ def test_fallback__both_models_are_in_the_footer(cohort: dict[str, Any], tmp_pat
     assert [len(m["sha256"]) for m in models] == [64, 64]
 
 
-def test_fallback__without_participants_scores_everything_by_it(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_fallback__without_participants_scores_everything_by_it(cohort: dict[str, Any], tmp_path: Path) -> None:
     assert score(cohort["ecgs"], tmp_path / "out", *FALLBACK, model=FULL) == 0
     assert {row["model_id"] for row in predictions(tmp_path / "out")} == {ECG_ONLY}
     assert masses(tmp_path / "out") == fake_mass_g(people(20))
@@ -137,9 +123,7 @@ def test_fallback__damaged_ecg_is_rejected_all_the_same(tmp_path: Path) -> None:
     made = people(8)
     counts = made.counts.copy()
     counts[3] = 0
-    write_parquet(
-        tmp_path / "in" / "a.parquet", people_table(dataclasses.replace(made, counts=counts))
-    )
+    write_parquet(tmp_path / "in" / "a.parquet", people_table(dataclasses.replace(made, counts=counts)))
     more = (*FALLBACK, "--max-rejected-share", 0.5)
     assert score(tmp_path / "in", tmp_path / "out", *more, model=FULL) == 0
     assert reject_counts(tmp_path / "out") == {"lead_all_zero": 1}

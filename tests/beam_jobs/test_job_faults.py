@@ -10,14 +10,7 @@ import pyarrow.fs
 import pytest
 
 from beam_jobs import storage
-from tests.beam_jobs.job_helpers import (
-    assert_reconciles,
-    people,
-    people_table,
-    result_files,
-    score,
-    write_parquet,
-)
+from tests.beam_jobs.job_helpers import assert_reconciles, people, people_table, result_files, score, write_parquet
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -93,9 +86,7 @@ def whole(cohort: Path, tmp_path: Path) -> dict[str, bytes]:
     return result_files(tmp_path / "whole")
 
 
-def failing_writes(
-    monkeypatch: pytest.MonkeyPatch, match: str, n_faults: int, error: OSError
-) -> list[str]:
+def failing_writes(monkeypatch: pytest.MonkeyPatch, match: str, n_faults: int, error: OSError) -> list[str]:
     """Let renames to paths with `match` fail `n_faults` times; return the paths tried."""
     original = os.replace
     tried: list[str] = []
@@ -246,9 +237,7 @@ def test_read__that_is_not_allowed_is_a_clear_stop_and_not_a_reject(
     assert result_files(tmp_path / "out") == {}
 
 
-def test_truncated_file__is_a_reject_and_not_tried_again(
-    cohort: Path, pauses: list[float], tmp_path: Path
-) -> None:
+def test_truncated_file__is_a_reject_and_not_tried_again(cohort: Path, pauses: list[float], tmp_path: Path) -> None:
     torn = cohort.parent / "torn.parquet"
     torn.write_bytes(cohort.read_bytes()[:5000])
     assert score(cohort.parent, tmp_path / "out", "--max-rejected-share", 0.5) == 0
@@ -256,10 +245,7 @@ def test_truncated_file__is_a_reject_and_not_tried_again(
 
 
 def test_input__that_vanishes_while_the_job_runs_is_a_clear_stop(
-    cohort: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The last thing before the first unit: the plan is written.
     original = storage.Storage.create_exclusive

@@ -87,9 +87,7 @@ def test_stray_file_in_a_finished_run__is_named_by_status_score_and_verify(
     assert "finished already" in capsys.readouterr().err
 
 
-def test_stray_files__many_are_counted(
-    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stray_files__many_are_counted(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert score(cohort, out) == 0
     for i in range(5):
@@ -100,9 +98,7 @@ def test_stray_files__many_are_counted(
     assert lvm("verify", out) == 1
 
 
-def test_shard__without_units_says_so(
-    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shard__without_units_says_so(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(cohort, tmp_path / "out", "--shard", "5/5") == 0
     said = capsys.readouterr().err
     assert "shard 5/5 has none of the 4 units; 4 units of others are not done" in said
@@ -222,9 +218,7 @@ def test_glob_of_one_folder__may_have_its_output_beside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
-def test_output_around_an_input__is_refused_and_nothing_is_lost(
-    tmp_path: Path, overwrite: tuple[str, ...]
-) -> None:
+def test_output_around_an_input__is_refused_and_nothing_is_lost(tmp_path: Path, overwrite: tuple[str, ...]) -> None:
     write_cohort(tmp_path / "data" / "ecg", 4)
     assert score(tmp_path / "data" / "ecg", tmp_path / "data", *overwrite) == 2
     assert (tmp_path / "data" / "ecg" / "part-0.parquet").exists()
@@ -253,9 +247,7 @@ def test_headers_without_their_signal_files__are_refused_by_name(
     assert "1 WFDB headers without their signal files" in capsys.readouterr().err
 
 
-def test_id_pattern_that_matches_nothing__is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_id_pattern_that_matches_nothing__is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     for name, data in wfdb_record(random_counts(1), name="a").items():
@@ -266,9 +258,7 @@ def test_id_pattern_that_matches_nothing__is_refused(
 
 
 @pytest.mark.parametrize("table", ["ecg_id\ne1\n", "ecg_id,age_years\n", "ecg_id,age\ne1,60\n"])
-def test_participants_that_say_nothing__are_refused(
-    cohort: Path, tmp_path: Path, table: str
-) -> None:
+def test_participants_that_say_nothing__are_refused(cohort: Path, tmp_path: Path, table: str) -> None:
     (tmp_path / "p.csv").write_text(table)
     assert score(cohort, tmp_path / "out", "--participants", tmp_path / "p.csv") == 2
 
@@ -308,9 +298,7 @@ def test_person_with_a_file_of_their_own__may_withdraw_and_inputs_be_added(tmp_p
     assert_reconciles(out, 5)
 
 
-def test_list_that_matches_nobody__is_said(
-    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_that_matches_nobody__is_said(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nobody = exclusion_list(tmp_path / "gone.txt", "nobody-of-this-name")
     assert score(cohort, tmp_path / "out", "--exclude-participants", nobody) == 0
     assert "none of the 1 listed identifiers is in this run" in capsys.readouterr().err
@@ -337,9 +325,7 @@ def test_interrupt__ends_with_one_line_and_code_130(cohort: Path, tmp_path: Path
     assert "Traceback" not in text
 
 
-def test_reading_parquet__leaves_no_thread_that_aborts_the_end_of_the_process(
-    cohort: Path,
-) -> None:
+def test_reading_parquet__leaves_no_thread_that_aborts_the_end_of_the_process(cohort: Path) -> None:
     code = (
         "import sys; from beam_jobs.storage import Storage; from beam_jobs import parquet_input\n"
         "uri = sys.argv[1]; keys = parquet_input.read_keys(Storage(), uri, ['ecg_id'])\n"

@@ -7,13 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.runtime import Threads, configure_threads, import_tensorflow
-from tests.beam_jobs.job_helpers import (
-    ecg_table,
-    lvm,
-    predictions,
-    write_csv,
-    write_parquet,
-)
+from tests.beam_jobs.job_helpers import ecg_table, lvm, predictions, write_csv, write_parquet
 from tests.models.golden import ECG_ONLY, FOLDER, FULL, golden_model, load_golden
 
 pytestmark = pytest.mark.tf
@@ -46,20 +40,9 @@ def write_golden(folder: Path) -> tuple[Path, Path]:
     return ecgs, write_csv(folder / "people.csv", rows)
 
 
-def score_golden(
-    folder: Path, model: str, threads: Threads, engine: str
-) -> dict[str, dict[str, float]]:
+def score_golden(folder: Path, model: str, threads: Threads, engine: str) -> dict[str, dict[str, float]]:
     ecgs, people = write_golden(folder)
-    argv = [
-        "--input",
-        ecgs,
-        "--participants",
-        people,
-        "--model",
-        golden_model(model),
-        "--output",
-        folder / "out",
-    ]
+    argv = ["--input", ecgs, "--participants", people, "--model", golden_model(model), "--output", folder / "out"]
     more = ["--unit-ecgs", 5, "--batch", 4, "--threads", threads.inter_op, "--accept-scale"]
     assert lvm("score", *argv, *more, "--engine", engine) == 0
     return {row["ecg_id"]: row for row in predictions(folder / "out")}
@@ -86,9 +69,7 @@ def test_golden__command_line_gives_the_masses_of_tf_2_1(
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "spectral"])
-def test_golden__command_line_gives_the_lvh_scores_of_tf_2_1(
-    engine: str, tmp_path: Path, tensorflow: Threads
-) -> None:
+def test_golden__command_line_gives_the_lvh_scores_of_tf_2_1(engine: str, tmp_path: Path, tensorflow: Threads) -> None:
     rows = score_golden(tmp_path, FULL, tensorflow, engine)
     scores = [rows[ecg_id]["lvh_score"] for ecg_id in IDS]
     np.testing.assert_allclose(scores, expected("full_p_lvh"), rtol=0, atol=1e-5)

@@ -20,16 +20,7 @@ from lvm_core.formats.read import MAX_RECORD_BYTES
 from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES
 from lvm_core.formats.xml import MAX_ITEMS, MAX_TAG_BYTES
 from tests.beam_jobs.helpers import ecg_table
-from tests.beam_jobs.job_helpers import (
-    counts,
-    lvm,
-    rejects,
-    report,
-    rows_of,
-    score,
-    write_cohort,
-    write_parquet,
-)
+from tests.beam_jobs.job_helpers import counts, lvm, rejects, report, rows_of, score, write_cohort, write_parquet
 from tests.beam_jobs.test_archives import make_archive
 from tests.file_builders import cardiosoft_xml, random_counts
 
@@ -71,9 +62,7 @@ def test_ingest__pipes_and_second_paths_are_counted_with_their_kind(
     assert _ids(tmp_path / "out") == {"a", "p/b"}
     found = report(tmp_path / "out")
     assert found["ignored_files"] == 5
-    assert found["ignored_by_kind"] == {
-        "by name": 1, "named pipe": 1, "link to what is read anyway": 3,
-    }  # fmt: skip
+    assert found["ignored_by_kind"] == {"by name": 1, "named pipe": 1, "link to what is read anyway": 3}
     said = capsys.readouterr().err
     assert "ignored: 5 (1 by name, 3 link to what is read anyway, 1 named pipe)" in said
 
@@ -109,9 +98,7 @@ def test_ingest__archives_that_differ_in_their_suffix_do_not_clash(tmp_path: Pat
 def test_ingest__archives_that_are_not_read_stop_planning_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = _write(
-        tmp_path / "in", {"a.xml": _xml(1), "b.7z": b"7z\xbc\xaf\x27\x1c", "c.rar": b"R"}
-    )
+    folder = _write(tmp_path / "in", {"a.xml": _xml(1), "b.7z": b"7z\xbc\xaf\x27\x1c", "c.rar": b"R"})
     inner = make_archive(tmp_path / "inner.zip", {"q.xml": _xml(2)}).read_bytes()
     with zipfile.ZipFile(folder / "d.zip", "w") as outer:
         outer.writestr("inner.zip", inner)
@@ -169,9 +156,7 @@ def test_score__option_that_leads_to_no_file_is_refused_at_once(
     assert f"{tmp_path} is a folder, expected a" in capsys.readouterr().err
 
 
-def test_score__input_and_participants_swapped(
-    tmp_path: Path, fake: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score__input_and_participants_swapped(tmp_path: Path, fake: None, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", 2)
     (tmp_path / "people.csv").write_text("participant_id,age_years\n1,50\n")
     swapped = ("--participants", tmp_path / "in")
@@ -179,9 +164,7 @@ def test_score__input_and_participants_swapped(
     assert "is a folder, expected a table (CSV or Parquet)" in capsys.readouterr().err
 
 
-def test_score__model_that_is_a_pipe_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score__model_that_is_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", 2)
     os.mkfifo(tmp_path / "model.h5")
     assert score(tmp_path / "in", tmp_path / "out", model=str(tmp_path / "model.h5")) != 0
@@ -219,9 +202,7 @@ def test_ingest__paths_in_unicode_without_a_utf8_locale(tmp_path: Path) -> None:
         ("formats/tar_latin1_name/latin1.tar", 2, {r"M\xfcller", "plain"}),
     ],
 )
-def test_ingest__archives_that_were_read_in_part(
-    tmp_path: Path, case: str, n_read: int, ids: set[str]
-) -> None:
+def test_ingest__archives_that_were_read_in_part(tmp_path: Path, case: str, n_read: int, ids: set[str]) -> None:
     if not (CASES / case).exists():
         pytest.skip(f"{CASES} is not there")
     (tmp_path / "in").mkdir()

@@ -68,9 +68,7 @@ def assert_resumes(whole: Whole, output: Path, finish: Finish, *extra: str) -> N
     assert finish(argv, writes=str(writes)) == 0
     written = writes.read_text().splitlines() if writes.exists() else []
     results = [name for name in written if name.startswith("predictions/")]
-    assert sorted(results) == sorted(
-        n for n in whole.files if n.startswith("predictions/") and n not in done
-    )
+    assert sorted(results) == sorted(n for n in whole.files if n.startswith("predictions/") and n not in done)
     assert result_files(output) == whole.files
     assert (output / "_SUCCESS").is_file()
     assert not list(output.rglob("*.tmp"))
@@ -101,9 +99,7 @@ def test_kill_at_any_time__same_command_does_the_rest_with_the_same_bytes(
     assert_resumes(whole, output, finish)
 
 
-def test_kill_between_a_units_two_files__unit_is_done_again(
-    whole: Whole, tmp_path: Path, finish: Finish
-) -> None:
+def test_kill_between_a_units_two_files__unit_is_done_again(whole: Whole, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     # Write 1 is the result of unit 0, write 2 the rejects of unit 1, write 3 its result.
     argv = score_argv(whole.inputs, output, *ACCEPT)
@@ -115,9 +111,7 @@ def test_kill_between_a_units_two_files__unit_is_done_again(
     assert_resumes(whole, output, finish)
 
 
-def test_kill_again_while_resuming__ends_with_the_same_bytes(
-    whole: Whole, tmp_path: Path, finish: Finish
-) -> None:
+def test_kill_again_while_resuming__ends_with_the_same_bytes(whole: Whole, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     argv = score_argv(whole.inputs, output, *ACCEPT)
     for moment in (5, 5, 8):
@@ -134,9 +128,7 @@ def test_kill__other_number_of_threads_resumes_with_the_same_bytes(
     assert_resumes(whole, output, finish, "--threads", "4")
 
 
-@pytest.mark.parametrize(
-    ("order", "threads"), [((1, 2, 3), 1), ((3, 1, 2), 2), ((2, 3, 1), 4), ((3, 2, 1), 2)]
-)
+@pytest.mark.parametrize(("order", "threads"), [((1, 2, 3), 1), ((3, 1, 2), 2), ((2, 3, 1), 4), ((3, 2, 1), 2)])
 def test_shards__any_order_and_threads_give_the_bytes_of_one_run(
     order: tuple[int, ...], threads: int, whole: Whole, tmp_path: Path, finish: Finish
 ) -> None:
@@ -152,14 +144,9 @@ def test_shards__any_order_and_threads_give_the_bytes_of_one_run(
     assert_reconciles(output, N_ECGS)
 
 
-def test_shards_at_once__plan_once_and_give_the_bytes_of_one_run(
-    whole: Whole, tmp_path: Path, spawn: Spawn
-) -> None:
+def test_shards_at_once__plan_once_and_give_the_bytes_of_one_run(whole: Whole, tmp_path: Path, spawn: Spawn) -> None:
     output = tmp_path / "out"
-    running = [
-        spawn(score_argv(whole.inputs, output, *ACCEPT, "--shard", f"{i}/3"), sleep_s=0.02)
-        for i in (1, 2, 3)
-    ]
+    running = [spawn(score_argv(whole.inputs, output, *ACCEPT, "--shard", f"{i}/3"), sleep_s=0.02) for i in (1, 2, 3)]
     assert [ended(process) for process in running] == [0, 0, 0]
     assert result_files(output) == whole.files
     assert (output / "_SUCCESS").is_file()
@@ -180,9 +167,7 @@ def test_shards_at_once__one_is_killed_and_the_others_go_on(
     assert result_files(output) == whole.files
 
 
-def test_same_command_twice_at_once__does_no_harm(
-    whole: Whole, tmp_path: Path, spawn: Spawn
-) -> None:
+def test_same_command_twice_at_once__does_no_harm(whole: Whole, tmp_path: Path, spawn: Spawn) -> None:
     output = tmp_path / "out"
     argv = score_argv(whole.inputs, output, *ACCEPT)
     running = [spawn(argv, sleep_s=0.02) for _ in range(2)]
@@ -191,18 +176,14 @@ def test_same_command_twice_at_once__does_no_harm(
     assert_reconciles(output, N_ECGS)
 
 
-def test_shards__more_than_units_end_with_nothing_to_do(
-    whole: Whole, tmp_path: Path, finish: Finish
-) -> None:
+def test_shards__more_than_units_end_with_nothing_to_do(whole: Whole, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     assert finish(score_argv(whole.inputs, output, *ACCEPT, "--shard", "9/9")) == 0
     assert (output / "plan.json").is_file()
     assert result_files(output) == {}
 
 
-def test_shards__killed_run_is_finished_by_another_split(
-    whole: Whole, tmp_path: Path, finish: Finish
-) -> None:
+def test_shards__killed_run_is_finished_by_another_split(whole: Whole, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     assert finish(score_argv(whole.inputs, output, *ACCEPT), kill_at_fsync=7) == KILLED
     for shard in ("2/2", "1/2"):
@@ -210,9 +191,7 @@ def test_shards__killed_run_is_finished_by_another_split(
     assert result_files(output) == whole.files
 
 
-def test_shards__one_with_another_setting_is_refused(
-    whole: Whole, tmp_path: Path, finish: Finish
-) -> None:
+def test_shards__one_with_another_setting_is_refused(whole: Whole, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     assert finish(score_argv(whole.inputs, output, *ACCEPT, "--shard", "1/2")) == 0
     log = tmp_path / "log.txt"

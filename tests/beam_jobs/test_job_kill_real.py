@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.beam_jobs.job_helpers import (
-    ECG_ONLY,
-    REPOSITORY,
-    assert_reconciles,
-    result_files,
-    write_cohort,
-)
+from tests.beam_jobs.job_helpers import ECG_ONLY, REPOSITORY, assert_reconciles, result_files, write_cohort
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -41,9 +35,7 @@ def kill_after_units(argv: list[str], output: Path, n_units: int) -> None:
 
 
 @pytest.mark.parametrize("n_ecgs", [2000])
-def test_killed_run__resumed_has_the_bits_of_an_uninterrupted_one(
-    n_ecgs: int, tmp_path: Path
-) -> None:
+def test_killed_run__resumed_has_the_bits_of_an_uninterrupted_one(n_ecgs: int, tmp_path: Path) -> None:
     write_cohort(tmp_path / "in", n_ecgs, n_files=5)
     subprocess.run(command(tmp_path, "whole"), cwd=REPOSITORY, timeout=900, check=True)
     n_units = len(list((tmp_path / "whole" / "predictions").iterdir()))

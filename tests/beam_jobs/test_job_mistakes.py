@@ -60,9 +60,7 @@ def test_layout_with_wrong_order_or_leads__stops_before_scoring(
     assert score(*arguments, "--accept-scale", "--max-rejected-share", 1) == 0
 
 
-def test_participants_of_other_people__stop_before_scoring(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_participants_of_other_people__stop_before_scoring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", 4)
     rows = [{"participant_id": f"other-{i}", "age_years": 60, "sex": "male"} for i in range(4)]
     table = write_csv(tmp_path / "p.csv", rows)
@@ -126,9 +124,7 @@ def test_withdrawal_with_an_empty_list__is_refused(tmp_path: Path) -> None:
     assert lvm("withdraw", tmp_path / "out", "--participants", gone) == 2
 
 
-def test_verify__run_that_was_not_accepted_is_not_ok(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify__run_that_was_not_accepted_is_not_ok(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = people(8)
     write_parquet(tmp_path / "in" / "a.parquet", people_table(made, missing={"V1": {4: [17]}}))
     assert score(tmp_path / "in", tmp_path / "out") == 1

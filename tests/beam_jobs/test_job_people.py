@@ -63,19 +63,13 @@ def _each(change: Callable[[Row], Row]) -> list[Row]:
     [
         (lambda row: {"weight_kg": row["weight_kg"] / 0.45359237}, "it looks like pounds"),
         (lambda row: {"height_cm": row["height_cm"] / 100}, "it looks like metres"),
-        (
-            lambda row: {"sex": "male" if row["sex"] == "female" else "female"},
-            "men are shorter than women",
-        ),
+        (lambda row: {"sex": "male" if row["sex"] == "female" else "female"}, "men are shorter than women"),
         (lambda row: {"bmi_kg_m2": 25}, "bmi_kg_m2 differs from weight_kg / height_cm squared"),
         (lambda row: {"age_years": row["age_years"] * 12}, "months or days"),
     ],
 )
 def test_table_that_cannot_be_right__stops_before_scoring(
-    tmp_path: Path,
-    change: Callable[[Row], Row],
-    cause: str,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, change: Callable[[Row], Row], cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(tmp_path, _each(change)) == 2
     message = capsys.readouterr().err
@@ -135,9 +129,7 @@ def test_layout_that_does_not_fit__is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_layout_without_a_table__is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_layout_without_a_table__is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", 4)
     assert score(tmp_path / "in", tmp_path / "out", "--participants-layout", "ukb") == 2
     assert "--participants-layout is given without --participants" in capsys.readouterr().err
@@ -184,9 +176,7 @@ def test_omop_folder__is_a_participant_table(tmp_path: Path) -> None:
     assert score(tmp_path / "in", tmp_path / "other", *file_instead) == 2
 
 
-def test_planning__says_what_will_be_rejected_and_stops(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_planning__says_what_will_be_rejected_and_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = _rows(people(20))
     for row in rows[:3]:
         row["height_cm"] = 1.6
@@ -221,9 +211,7 @@ def test_planning__dry_run_stops_too(tmp_path: Path) -> None:
     assert _run(tmp_path, rows, "--dry-run") == 1
 
 
-def test_planning__lost_leading_zeros_are_suspected(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_planning__lost_leading_zeros_are_suspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = people(20)
     table = people_table(made, participant_id=[f"{i:05d}" for i in range(20)])
     write_parquet(tmp_path / "in" / "part-0.parquet", table)

@@ -91,9 +91,7 @@ def test_score__leads_are_judged_in_each_record(tmp_path: Path) -> None:
     assert all("limb_leads_inconsistent" not in flags[ecg_id] for ecg_id in ids[4:])
 
 
-def test_score__a_mass_outside_the_stated_range_is_flagged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_score__a_mass_outside_the_stated_range_is_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.score_unit.MASS_RANGE_G", PlausibleRange("m", 90.0, 120.0))
     write_people(tmp_path / "in" / "a.parquet", [5.0] * 12)
     output = tmp_path / "out"
@@ -182,9 +180,7 @@ def test_cases__sites_of_another_gain_are_named(tmp_path: Path) -> None:
             assert score(folder, output, *REJECTS_ALLOWED) == 0
             suspect = [r["ecg_id"] for r in rejects(output)]
             suspect += [e for e, f in flags_by_id(output).items() if "amplitude_unusual" in f]
-            assert {ecg_id.split("/")[0] for ecg_id in suspect} <= {
-                "siteB_gain5x", "siteC_gain5th"
-            }  # fmt: skip
+            assert {ecg_id.split("/")[0] for ecg_id in suspect} <= {"siteB_gain5x", "siteC_gain5th"}
             assert len(suspect) == 8
         odd = report(output)["scale"]["odd_sources"]
         named = {sentence.split(":")[0] for sentence in odd if sentence.startswith("site")}

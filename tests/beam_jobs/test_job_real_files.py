@@ -113,9 +113,7 @@ def tensorflow() -> Threads:
 
 
 @pytest.fixture(scope="module")
-def scored(
-    ingested: Path, tensorflow: Threads, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def scored(ingested: Path, tensorflow: Threads, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return runs of the ECG-only stand-in: over the ingested ECGs, and over the files directly."""
     folder = tmp_path_factory.mktemp("scored")
     common = ["--model", ECG_ONLY, "--threads", tensorflow.inter_op]

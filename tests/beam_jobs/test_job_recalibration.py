@@ -27,9 +27,7 @@ from tests.beam_jobs.job_helpers import (
 
 pytestmark = pytest.mark.usefixtures("fake")
 
-EXTRA = [
-    "lvm_recal_g", "lvmi_recal_g_m2", "lvh_recal", "lvm_lo_g", "lvm_hi_g", "lvh_probability",
-]  # fmt: skip
+EXTRA = ["lvm_recal_g", "lvmi_recal_g_m2", "lvh_recal", "lvm_lo_g", "lvm_hi_g", "lvh_probability"]
 
 
 def _file(path: Path, model_id: str = FULL, **changes: Any) -> Path:
@@ -88,9 +86,7 @@ def test_recalibration__columns_by_hand(cohort: dict[str, Any], tmp_path: Path) 
         assert row["lvh_probability"] == pytest.approx(probability, abs=1e-5)
 
 
-def test_recalibration__raw_columns_stay_as_they_are(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_recalibration__raw_columns_stay_as_they_are(cohort: dict[str, Any], tmp_path: Path) -> None:
     plain = _options(cohort)[:4]
     assert score(cohort["ecgs"], tmp_path / "plain", *plain, model=FULL) == 0
     assert score(cohort["ecgs"], tmp_path / "out", *_options(cohort), model=FULL) == 0
@@ -100,9 +96,7 @@ def test_recalibration__raw_columns_stay_as_they_are(
     assert not set(EXTRA) & set(without[0])
 
 
-def test_recalibration__rows_of_the_fallback_model_have_none(
-    cohort: dict[str, Any], tmp_path: Path
-) -> None:
+def test_recalibration__rows_of_the_fallback_model_have_none(cohort: dict[str, Any], tmp_path: Path) -> None:
     more = _options(cohort, "--fallback-model", ECG_ONLY)
     assert score(cohort["ecgs"], tmp_path / "out", *more, model=FULL) == 0
     by_model = {row["model_id"]: row for row in predictions(tmp_path / "out")}
@@ -150,11 +144,7 @@ def test_recalibration__another_file_does_not_resume(
     ],
 )
 def test_recalibration__a_file_for_something_else_is_refused(
-    cohort: dict[str, Any],
-    tmp_path: Path,
-    changes: dict[str, Any],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
+    cohort: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _file(cohort["file"], **changes)
     assert score(cohort["ecgs"], tmp_path / "out", *_options(cohort), model=FULL) == 2

@@ -80,12 +80,7 @@ def test_finished_run__same_command_says_so_and_changes_nothing(
     ],
 )
 def test_other_setting__is_refused_by_name(
-    option: str,
-    value: object,
-    named: str,
-    run: Path,
-    cohort: Path,
-    capsys: pytest.CaptureFixture[str],
+    option: str, value: object, named: str, run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = everything(run)
     assert score(cohort, run, option, *([] if value is None else [value])) == 2
@@ -104,12 +99,9 @@ def test_other_model__is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("--threads", 1), ("--max-rejected-share", 0.5), ("--accept-scale", None), ("--shard", "1/2")],
+    ("option", "value"), [("--threads", 1), ("--max-rejected-share", 0.5), ("--accept-scale", None), ("--shard", "1/2")]
 )
-def test_setting_that_moves_no_number__is_accepted(
-    option: str, value: object, run: Path, cohort: Path
-) -> None:
+def test_setting_that_moves_no_number__is_accepted(option: str, value: object, run: Path, cohort: Path) -> None:
     assert score(cohort, run, option, *([] if value is None else [value])) == 0
 
 
@@ -148,9 +140,7 @@ def test_inputs__moved_folder_and_new_times_are_the_same_inputs(
     assert "finished already" in capsys.readouterr().err
 
 
-def test_inputs__changed_one_is_refused_by_name(
-    run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inputs__changed_one_is_refused_by_name(run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(run)
     write_parquet(cohort / "part-1.parquet", people_table(people(10, seed=5)))
     assert score(cohort, run) == 2
@@ -160,9 +150,7 @@ def test_inputs__changed_one_is_refused_by_name(
     assert everything(run) == before
 
 
-def test_inputs__gone_one_is_refused_by_name(
-    run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inputs__gone_one_is_refused_by_name(run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (cohort / "part-0.parquet").unlink()
     assert score(cohort, run) == 2
     assert "inputs are gone: part-0.parquet" in capsys.readouterr().err
@@ -185,9 +173,7 @@ def test_inputs__raw_file_of_another_size_is_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["part-9.parquet", "a-first.parquet"])
-def test_inputs__added_file_gets_its_own_units_and_old_files_stay(
-    name: str, run: Path, cohort: Path
-) -> None:
+def test_inputs__added_file_gets_its_own_units_and_old_files_stay(name: str, run: Path, cohort: Path) -> None:
     old = state([*(run / "predictions").iterdir(), *(run / "rejects").glob("*")])
     added = people(10, seed=5)
     write_parquet(cohort / name, people_table(added))
@@ -251,9 +237,7 @@ def test_output__empty_folder_is_taken(cohort: Path, tmp_path: Path) -> None:
     assert score(cohort, tmp_path / "out") == 0
 
 
-def test_overwrite__starts_anew_with_other_settings_and_leaves_nothing_old(
-    run: Path, cohort: Path
-) -> None:
+def test_overwrite__starts_anew_with_other_settings_and_leaves_nothing_old(run: Path, cohort: Path) -> None:
     old = set(result_files(run))
     assert score(cohort, run, "--unit-ecgs", 5, "--overwrite") == 0
     assert not old & set(result_files(run))
@@ -270,9 +254,7 @@ def test_overwrite__removes_participants_of_the_earlier_run(cohort: Path, tmp_pa
     assert not (output / "participants.parquet").exists()
 
 
-def test_participants_of_a_run__are_readable_by_their_owner_only(
-    cohort: Path, tmp_path: Path
-) -> None:
+def test_participants_of_a_run__are_readable_by_their_owner_only(cohort: Path, tmp_path: Path) -> None:
     table = write_participants(tmp_path / "people.csv", people(20))
     assert score(cohort, tmp_path / "out", "--participants", table) == 0
     assert (tmp_path / "out" / "participants.parquet").stat().st_mode & 0o777 == 0o600
@@ -323,9 +305,7 @@ def test_ingest__unfinished_run_is_refused_as_input(
 
 
 @pytest.mark.parametrize("moment", [3, 4, 5])
-def test_ingest__killed_run_resumes_with_the_same_bytes(
-    moment: int, tmp_path: Path, finish: Finish
-) -> None:
+def test_ingest__killed_run_resumes_with_the_same_bytes(moment: int, tmp_path: Path, finish: Finish) -> None:
     write_raw(tmp_path / "raw", 12)
     assert finish(ingest_argv(tmp_path / "raw", tmp_path / "whole")) == 0
     argv = ingest_argv(tmp_path / "raw", tmp_path / "ecg")
@@ -349,9 +329,7 @@ def test_score__ingest_into_a_folder_of_a_scoring_is_refused(
     assert "holds a run of score, not of ingest" in capsys.readouterr().err
 
 
-def test_result_files__do_not_depend_on_where_and_when_they_are_made(
-    run: Path, cohort: Path, tmp_path: Path
-) -> None:
+def test_result_files__do_not_depend_on_where_and_when_they_are_made(run: Path, cohort: Path, tmp_path: Path) -> None:
     shutil.copytree(cohort, tmp_path / "far" / "away")
     assert score(tmp_path / "far" / "away", tmp_path / "other") == 0
     assert result_files(tmp_path / "other") == result_files(run)

@@ -108,11 +108,7 @@ def test_scale__whole_run_is_looked_at_again(
     [(5.0, 0, "plausible"), (25.0, 1, "5 times too large"), (1.0, 1, "5 times too small")],
 )
 def test_scale_check__says_what_the_data_look_like(
-    uv_per_count: float,
-    code: int,
-    said: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    uv_per_count: float, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ecgs = write_scaled(tmp_path / "in" / "a.parquet", uv_per_count)
     assert lvm("scale-check", "--input", ecgs) == code
@@ -121,13 +117,9 @@ def test_scale_check__says_what_the_data_look_like(
     assert "ECGs looked at: 24" in out
 
 
-def test_scale_check__swapped_leads_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scale_check__swapped_leads_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = people_table(people(24))
-    swapped = table.rename_columns(
-        [{"aVL": "aVF", "aVF": "aVL"}.get(name, name) for name in table.column_names]
-    )
+    swapped = table.rename_columns([{"aVL": "aVF", "aVF": "aVL"}.get(name, name) for name in table.column_names])
     ecgs = write_parquet(tmp_path / "in" / "a.parquet", swapped)
     assert lvm("scale-check", "--input", ecgs) == 1
     line = next(line for line in capsys.readouterr().out.splitlines() if "leads:" in line)

@@ -155,9 +155,7 @@ def test_input_on_a_store__that_is_not_there_is_wrong_usage(
 
 
 @pytest.mark.usefixtures("fake")
-def test_kill_on_s3__same_command_does_the_rest_with_the_same_bytes(
-    s3: Store, tmp_path: Path
-) -> None:
+def test_kill_on_s3__same_command_does_the_rest_with_the_same_bytes(s3: Store, tmp_path: Path) -> None:
     write_cohort(tmp_path / "in", N_ECGS)
     assert score(tmp_path / "in", tmp_path / "local") == 0
     inputs, output = s3.upload(tmp_path / "in", "kill/in"), s3.uri("kill/out")
@@ -175,9 +173,7 @@ def test_kill_on_s3__same_command_does_the_rest_with_the_same_bytes(
 
 @pytest.mark.tf
 @pytest.mark.slow
-def test_real_model_on_stores__gives_the_bits_of_a_local_run(
-    s3: Store, gs: Store, tmp_path: Path
-) -> None:
+def test_real_model_on_stores__gives_the_bits_of_a_local_run(s3: Store, gs: Store, tmp_path: Path) -> None:
     write_cohort(tmp_path / "in", N_ECGS)
     command = [sys.executable, "-m", "lvm_ai"]
 

@@ -176,9 +176,7 @@ def test_verify__finds_planted_damage(
     assert any(said in line for line in out.splitlines() if line.startswith("problem:")), out
 
 
-def test_verify__damaged_page_of_a_result_is_found(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify__damaged_page_of_a_result_is_found(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = result(run, 1)
     chunk = pq.read_metadata(path).row_group(0).column(0)
     data = bytearray(path.read_bytes())
@@ -188,9 +186,7 @@ def test_verify__damaged_page_of_a_result_is_found(
     assert "problem: unit 1:" in capsys.readouterr().out
 
 
-def test_verify__damaged_rejects_file_is_found(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify__damaged_rejects_file_is_found(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = next((run / "rejects").iterdir())
     path.write_bytes(path.read_bytes()[:-20])
     assert lvm("verify", run) == 1
@@ -242,9 +238,7 @@ def test_verify__inputs_that_are_gone_are_a_clear_stop(
     assert "Traceback" not in shown.err
 
 
-def test_verify__half_done_run_is_not_ok(
-    tmp_path: Path, finish: Finish, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify__half_done_run_is_not_ok(tmp_path: Path, finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", N_ECGS)
     output = tmp_path / "out"
     assert finish(score_argv(tmp_path / "in", output), kill_at_fsync=6) == -9
@@ -252,9 +246,7 @@ def test_verify__half_done_run_is_not_ok(
     assert "unit 2: its result file is missing" in capsys.readouterr().out
 
 
-def test_verify__ingest_run_with_another_sample_is_found(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify__ingest_run_with_another_sample_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = people(3)
     (tmp_path / "raw").mkdir()
     for i in range(3):
@@ -272,9 +264,7 @@ def test_verify__ingest_run_with_another_sample_is_found(
     assert "computed again" in capsys.readouterr().out
 
 
-def test_verify__every_mass_of_every_unit_is_covered(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify__every_mass_of_every_unit_is_covered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", 96)
     run = tmp_path / "out"
     assert score(tmp_path / "in", run) == 0
@@ -330,11 +320,7 @@ def ingested(tmp_path: Path) -> Path:
     ],
 )
 def test_verify__a_changed_ecg_is_found_and_its_file_named(
-    column: str,
-    value: object,
-    said: str,
-    ingested: Path,
-    capsys: pytest.CaptureFixture[str],
+    column: str, value: object, said: str, ingested: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = next((ingested / "ecg").iterdir())
     rewrite(path, lambda table: with_value(table, column, 1, value))
@@ -344,9 +330,7 @@ def test_verify__a_changed_ecg_is_found_and_its_file_named(
 
 
 @pytest.mark.parametrize("command", ["verify", "status", "withdraw"])
-def test_commands_on_a_run__need_a_run_folder(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_on_a_run__need_a_run_folder(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "gone.txt").write_text("1\n")
     more = ["--participants", tmp_path / "gone.txt"] if command == "withdraw" else []
     assert lvm(command, tmp_path, *more) == 2
@@ -360,9 +344,7 @@ def test_status__finished_run(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "1 non_finite" in out
 
 
-def test_status__half_done_run(
-    tmp_path: Path, finish: Finish, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status__half_done_run(tmp_path: Path, finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
     write_cohort(tmp_path / "in", N_ECGS)
     output = tmp_path / "out"
     # Plan and two units are written: 6 syncs.
@@ -382,9 +364,7 @@ def test_status__half_done_run(
     assert everything(output) == before
 
 
-def test_status__run_with_too_many_rejects_says_why(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status__run_with_too_many_rejects_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = people_table(people(8), missing={"V1": {4: [17]}})
     write_parquet(tmp_path / "in" / "a.parquet", table)
     assert score(tmp_path / "in", tmp_path / "out") == 1
@@ -395,9 +375,7 @@ def test_status__run_with_too_many_rejects_says_why(
     assert "--max-rejected-share" in out
 
 
-def test_dry_run__writes_nothing_and_tells_the_plan(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run__writes_nothing_and_tells_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = write_cohort(tmp_path / "in", N_ECGS, n_files=2)
     (tmp_path / "in" / "README.md").write_text("about these files")
     table = write_participants(tmp_path / "people.csv", made)

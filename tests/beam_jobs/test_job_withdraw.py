@@ -56,9 +56,7 @@ def ids_of(*rows: int) -> list[str]:
 
 
 def test_exclude__person_of_a_parquet_input_is_nowhere(cohort: Path, tmp_path: Path) -> None:
-    gone = exclusion_list(
-        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)]
-    )
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)])
     output = tmp_path / "out"
     assert score(cohort, output, *ACCEPT, "--exclude-participants", gone) == 0
     assert_nowhere(output, *ids_of(2, 9))
@@ -107,9 +105,7 @@ def test_exclude__single_ecg_leaves_its_person(tmp_path: Path) -> None:
 
 def test_withdraw__person_is_nowhere_and_counts_follow(run: Path, tmp_path: Path) -> None:
     before = counts(run)
-    gone = exclusion_list(
-        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)]
-    )
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 9)])
     assert lvm("withdraw", run, "--participants", gone) == 0
     assert_nowhere(run, *ids_of(2, 9))
     after = counts(run)
@@ -224,9 +220,7 @@ def test_withdraw__does_not_hide_that_a_file_was_changed(
 
 
 def test_withdraw__twice_is_the_same_as_once(run: Path, tmp_path: Path) -> None:
-    gone = exclusion_list(
-        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4)]
-    )
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4)])
     assert lvm("withdraw", run, "--participants", gone) == 0
     once = {path: content for path, (_, content) in everything(run).items()}
     assert lvm("withdraw", run, "--participants", gone) == 0
@@ -269,9 +263,7 @@ def test_withdraw__identical_signals_are_no_longer_listed(tmp_path: Path) -> Non
     made = people(8)
     signals = made.counts.copy()
     signals[6] = signals[1]
-    write_parquet(
-        tmp_path / "in" / "a.parquet", people_table(dataclasses.replace(made, counts=signals))
-    )
+    write_parquet(tmp_path / "in" / "a.parquet", people_table(dataclasses.replace(made, counts=signals)))
     output = tmp_path / "out"
     assert score(tmp_path / "in", output) == 0
     gone = exclusion_list(tmp_path / "gone.txt", made.participant_id[6])
@@ -305,9 +297,7 @@ def test_withdraw_killed__again_ends_as_if_it_had_not_been(
     shutil.copytree(finished / "out", run)
     # Row 2: scored, unit 0. Row 4: rejected, unit 0. Row 10: rejected, unit 1, where nothing else
     # of the listed people is.
-    gone = exclusion_list(
-        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 10)]
-    )
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 10)])
     argv = ["withdraw", str(run), "--participants", str(gone)]
     assert finish(argv, kill_at_fsync=moment) == -9
     assert lvm(*argv) == 0
@@ -318,12 +308,8 @@ def test_withdraw_killed__again_ends_as_if_it_had_not_been(
     assert lvm("verify", run) == 0
 
 
-def test_longer_list__removes_people_from_finished_units_too(
-    run: Path, cohort: Path, tmp_path: Path
-) -> None:
-    gone = exclusion_list(
-        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 23)]
-    )
+def test_longer_list__removes_people_from_finished_units_too(run: Path, cohort: Path, tmp_path: Path) -> None:
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 23)])
     assert score(cohort, run, *ACCEPT, "--exclude-participants", gone) == 0
     assert_nowhere(run, *ids_of(2, 4, 23))
     assert reject_counts(run) == {"excluded": 3, "lead_flat": 1}
@@ -332,9 +318,7 @@ def test_longer_list__removes_people_from_finished_units_too(
     assert lvm("verify", run) == 0
 
 
-def test_longer_list__equals_a_run_that_had_it_from_the_start(
-    run: Path, cohort: Path, tmp_path: Path
-) -> None:
+def test_longer_list__equals_a_run_that_had_it_from_the_start(run: Path, cohort: Path, tmp_path: Path) -> None:
     made = people(N_ECGS)
     gone = exclusion_list(tmp_path / "gone.txt", made.participant_id[2], made.participant_id[3])
     assert score(cohort, run, *ACCEPT, "--exclude-participants", gone) == 0
@@ -345,9 +329,7 @@ def test_longer_list__equals_a_run_that_had_it_from_the_start(
 
 
 @pytest.mark.parametrize("moment", [3, 5, 7])
-def test_longer_list__on_a_killed_run_leaves_nobody(
-    moment: int, cohort: Path, tmp_path: Path, finish: Finish
-) -> None:
+def test_longer_list__on_a_killed_run_leaves_nobody(moment: int, cohort: Path, tmp_path: Path, finish: Finish) -> None:
     output = tmp_path / "out"
     table = write_participants(tmp_path / "people.csv", people(N_ECGS))
     more = (*ACCEPT, "--participants", table)
@@ -359,9 +341,7 @@ def test_longer_list__on_a_killed_run_leaves_nobody(
     assert_reconciles(output, N_ECGS)
 
 
-def test_participants_table__excluded_people_are_left_out_of_the_copy(
-    cohort: Path, tmp_path: Path
-) -> None:
+def test_participants_table__excluded_people_are_left_out_of_the_copy(cohort: Path, tmp_path: Path) -> None:
     table = write_participants(tmp_path / "people.csv", people(N_ECGS))
     gone = exclusion_list(tmp_path / "gone.txt", people(N_ECGS).participant_id[2])
     output = tmp_path / "out"
@@ -386,9 +366,7 @@ def test_person_known_from_the_participant_table_only__is_nowhere(
 ) -> None:
     ecgs, table = keyed
     output = tmp_path / "out"
-    gone = exclusion_list(
-        tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 23)]
-    )
+    gone = exclusion_list(tmp_path / "gone.txt", *[people(N_ECGS).participant_id[r] for r in (2, 4, 23)])
     exclude = ("--exclude-participants", gone)
     more = (*ACCEPT, "--participants", table, *(exclude if when == "at the run" else ()))
     assert score(ecgs, output, *more, model=FULL) == 0
@@ -402,9 +380,7 @@ def test_person_known_from_the_participant_table_only__is_nowhere(
     assert lvm("verify", output) == 0
 
 
-def test_withdraw__short_id_does_not_hit_other_peoples_rows_by_the_file_name(
-    tmp_path: Path,
-) -> None:
+def test_withdraw__short_id_does_not_hit_other_peoples_rows_by_the_file_name(tmp_path: Path) -> None:
     made = flat_in(people(16), 4, 10)
     numbered = dataclasses.replace(made, participant_id=tuple(str(i) for i in range(16)))
     write_parquet(tmp_path / "in" / "part-1.parquet", people_table(numbered))

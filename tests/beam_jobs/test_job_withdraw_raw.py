@@ -141,9 +141,7 @@ def test_ukb_files__listed_one_by_one_on_the_command_line(when: str, tmp_path: P
     assert_reconciles(output, 11)
 
 
-def test_ukb_files__list_given_before_the_first_unit_is_done(
-    tmp_path: Path, finish: Finish
-) -> None:
+def test_ukb_files__list_given_before_the_first_unit_is_done(tmp_path: Path, finish: Finish) -> None:
     raw = write_ukb(tmp_path / "raw", "loose")
     output = tmp_path / "out"
     # Killed when the plan is there and no unit is.
@@ -183,9 +181,7 @@ def test_ukb_files__same_command_after_a_withdrawal_says_finished(
     assert everything(output) == before
 
 
-def test_progress_lines__name_nobody_who_is_excluded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_lines__name_nobody_who_is_excluded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = write_ukb(tmp_path / "raw", "loose")
     gone = exclusion_list(tmp_path / "gone.txt", *GONE)
     capsys.readouterr()

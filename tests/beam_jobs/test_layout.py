@@ -33,9 +33,12 @@ EIGHT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 
 def _signal(**changes: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {
-        "column": "signal", "order": "lead_major", "leads": list(LEADS_12), "unit": "uV",
+        "column": "signal",
+        "order": "lead_major",
+        "leads": list(LEADS_12),
+        "unit": "uV",
         "sampling_rate_hz": 500,
-    }  # fmt: skip
+    }
     plain.update(changes)
     return {name: value for name, value in plain.items() if value is not None}
 
@@ -44,20 +47,13 @@ def _layout(signal: dict[str, Any] | None = None, **changes: Any) -> Layout:
     return Layout.model_validate({"ecg_id": "id", "signal": signal or _signal(), **changes})
 
 
-def _read(
-    folder: Path, table: pa.Table, layout: Layout, interpolate_missing_samples: int = 0
-) -> list[EcgRow | Reject]:
+def _read(folder: Path, table: pa.Table, layout: Layout, interpolate_missing_samples: int = 0) -> list[EcgRow | Reject]:
     """Return the rows of a Parquet file, in its order, as the job reads them."""
     pq.write_table(table, folder / "x.parquet")
     planning = PlanningOptions(100, IdRule(), layout)
     found = find_inputs(STORAGE, [str(folder)], planning)
     units = cut_units(found.pieces, unit_ecgs=100, first_number=0, settings_sha256="s")
-    reader = UnitReader(
-        STORAGE,
-        found.roots,
-        layout,
-        interpolate_missing_samples=interpolate_missing_samples,
-    )
+    reader = UnitReader(STORAGE, found.roots, layout, interpolate_missing_samples=interpolate_missing_samples)
     rows: list[EcgRow | Reject] = []
     for unit in units:
         for chunk in reader.chunks(unit):
@@ -111,9 +107,7 @@ def test_load_layout__reads_yaml(tmp_path: Path) -> None:
     )
     layout = load_layout(STORAGE, f"{tmp_path}/layout.yaml")
     assert layout.signal.lead_names == ("aVR", "I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-    assert layout.needed_columns == (
-        "exam_id", "gain", "rate", "w_avr", "w_1", "w_2", "a", "b", "c", "d", "e", "f",
-    )  # fmt: skip
+    assert layout.needed_columns == ("exam_id", "gain", "rate", "w_avr", "w_1", "w_2", "a", "b", "c", "d", "e", "f")
     assert layout.optional_columns == ("patient", "when", "ravl")
 
 
@@ -128,10 +122,7 @@ def _with_signal(**changes: Any) -> dict[str, Any]:
         ({"ecg_id": "id"}, "line 1: signal is missing"),
         (None, "holds NoneType, expected `name: value` lines"),
         ([1], "holds list, expected `name: value` lines"),
-        (
-            {**_with_signal(), "ecg-id": "x"},
-            "ecg-id is no setting; expected some of ecg_id, participant_id",
-        ),
+        ({**_with_signal(), "ecg-id": "x"}, "ecg-id is no setting; expected some of ecg_id, participant_id"),
         (_with_signal(gain=3), r"signal\.gain is no setting; expected some of column, columns"),
         (_with_signal(unit=None), r"signal\.unit is missing"),
         (_with_signal(unit="V"), r"signal\.unit is 'V': Input should be 'mV', 'uV' or 'counts'"),
@@ -146,16 +137,10 @@ def _with_signal(**changes: Any) -> dict[str, Any]:
         (_with_signal(order="rows"), "Input should be 'lead_major' or 'sample_major'"),
         (_with_signal(unit="counts"), "unit counts needs uv_per_count; mV and uV must not have it"),
         (_with_signal(uv_per_count=5), "unit counts needs uv_per_count; mV and uV must not"),
-        (
-            _with_signal(leads=list(EIGHT[:-1])),
-            r"leads \['V6'\] are missing; expected I, II, V1 to",
-        ),
+        (_with_signal(leads=list(EIGHT[:-1])), r"leads \['V6'\] are missing; expected I, II, V1 to"),
         (_with_signal(leads=[*EIGHT, "X"]), "'X' is not one of the twelve leads I, II, III"),
         (_with_signal(leads=[*EIGHT, "i"]), "a lead is named twice in"),
-        (
-            {**_with_signal(), "measurements": {"r_avl": "x"}},
-            r"\['r_avl'\] are not known; expected",
-        ),
+        ({**_with_signal(), "measurements": {"r_avl": "x"}}, r"\['r_avl'\] are not known; expected"),
     ],
 )
 def test_load_layout__says_what_is_wrong(tmp_path: Path, content: Any, match: str) -> None:
@@ -173,8 +158,7 @@ def test_load_layout__no_yaml_is_refused(tmp_path: Path) -> None:
 def test_find_inputs__columns_that_the_layout_names_must_be_there(tmp_path: Path) -> None:
     table = _table([c.reshape(-1) for c in _counts()])
     with pytest.raises(
-        UsageError,
-        match=r"x.parquet: column person, which the layout names, is missing; correct the name",
+        UsageError, match=r"x.parquet: column person, which the layout names, is missing; correct the name"
     ):
         _read(tmp_path, table, _layout(participant_id="person"))
 
@@ -220,12 +204,8 @@ def test_layout__nested_fixed_size_lists(tmp_path: Path) -> None:
 def test_layout__one_column_per_lead_in_any_order(tmp_path: Path) -> None:
     counts = _counts(OTHER_ORDER)
     columns = {lead: f"wave {k}" for k, lead in enumerate(OTHER_ORDER)}
-    table = pa.table(
-        {"id": ecg_ids(N)} | {f"wave {k}": list(counts[:, k]) for k in range(len(OTHER_ORDER))}
-    )
-    signal = _signal(
-        column=None, order=None, leads=None, columns=columns, unit="counts", uv_per_count=5
-    )
+    table = pa.table({"id": ecg_ids(N)} | {f"wave {k}": list(counts[:, k]) for k in range(len(OTHER_ORDER))})
+    signal = _signal(column=None, order=None, leads=None, columns=columns, unit="counts", uv_per_count=5)
     rows = _ecgs(tmp_path, table, _layout(signal))
     np.testing.assert_array_equal([row.counts for row in rows], ecg_counts(N))
 
@@ -264,9 +244,7 @@ def test_layout__floats_agree_within_half_a_step_of_a_sixteenth(
 ) -> None:
     expected_uv = _counts() * 4.88
     cells = [(e / uv).astype(dtype).reshape(-1) for e in expected_uv]
-    for row, uv_of_ecg in zip(
-        _ecgs(tmp_path, _table(cells), _layout(_signal(unit=unit))), expected_uv, strict=True
-    ):
+    for row, uv_of_ecg in zip(_ecgs(tmp_path, _table(cells), _layout(_signal(unit=unit))), expected_uv, strict=True):
         largest_uv = np.abs(uv_of_ecg).max()
         assert row.uv_per_count <= max(1 / 16, largest_uv / 16383)
         # Half a step, and what float32 cannot hold of 3000 uV.
@@ -304,11 +282,7 @@ def test_layout__given_limb_leads_are_not_derived_again(tmp_path: Path) -> None:
     counts = _counts(leads)
     counts[:, -1] += 3  # a device's own rounding
     signal = _signal(leads=list(leads), unit="counts", uv_per_count=5)
-    for row, ecg in zip(
-        _ecgs(tmp_path, _table([c.reshape(-1) for c in counts]), _layout(signal)),
-        counts,
-        strict=True,
-    ):
+    for row, ecg in zip(_ecgs(tmp_path, _table([c.reshape(-1) for c in counts]), _layout(signal)), counts, strict=True):
         np.testing.assert_array_equal(_uv(row)[3], ecg[-1] * 5.0)
 
 
@@ -343,8 +317,14 @@ def test_layout__damaged_cells_are_rejects_and_the_others_are_read(tmp_path: Pat
     holed[77] = np.nan
     cells = [good, None, [], good[:-1], good[: 12 * 4000], holed, good]
     assert _reasons(tmp_path, _table(cells), _layout()) == [
-        None, "missing_lead", "missing_lead", "truncated", "too_short", "non_finite", None,
-    ]  # fmt: skip
+        None,
+        "missing_lead",
+        "missing_lead",
+        "truncated",
+        "too_short",
+        "non_finite",
+        None,
+    ]
 
 
 def test_layout__null_sample_is_a_reject(tmp_path: Path) -> None:
@@ -368,9 +348,7 @@ def test_layout__null_sample_is_interpolated_when_asked_for(tmp_path: Path) -> N
 
 def test_layout__leads_of_different_lengths_are_a_reject(tmp_path: Path) -> None:
     counts = ecg_counts(1)[0]
-    table = pa.table(
-        {"id": ["a"]} | {lead: [counts[k][: 5000 - (k == 4)]] for k, lead in enumerate(LEADS_12)}
-    )
+    table = pa.table({"id": ["a"]} | {lead: [counts[k][: 5000 - (k == 4)]] for k, lead in enumerate(LEADS_12)})
     columns = {lead: lead for lead in LEADS_12}
     signal = _signal(column=None, order=None, leads=None, columns=columns)
     (reject,) = _read(tmp_path, table, _layout(signal))
@@ -383,9 +361,7 @@ def test_layout__null_id_is_a_reject_with_its_row(tmp_path: Path) -> None:
     good = (ecg_counts(1)[0] * 5.0).reshape(-1)
     table = pa.table({"id": ["a", None, ""], "signal": [good] * 3})
     rows = _read(tmp_path, table, _layout())
-    assert [(r.row, r.reason) for r in rows if isinstance(r, Reject)] == [
-        (1, "unreadable"), (2, "unreadable"),
-    ]  # fmt: skip
+    assert [(r.row, r.reason) for r in rows if isinstance(r, Reject)] == [(1, "unreadable"), (2, "unreadable")]
 
 
 # Keys and measurements
@@ -409,15 +385,12 @@ def test_layout__keys_times_and_measurements(tmp_path: Path) -> None:
     )
     rows = _ecgs(tmp_path, table, layout)
     assert [row.participant_id for row in rows] == ["11", "12", None]
-    assert [row.recorded_at for row in rows] == [
-        dt.datetime(2019, 5, 6, 7, 8, 9), dt.datetime(2019, 5, 6), None,
-    ]  # fmt: skip
+    assert [row.recorded_at for row in rows] == [dt.datetime(2019, 5, 6, 7, 8, 9), dt.datetime(2019, 5, 6), None]
     assert [row.measured_by for row in rows] == ["12SL", None, None]
     # r_avl, s_v1, s_v3: a negative R is no measurement, a negative S is a magnitude.
     nan = np.nan
     np.testing.assert_array_equal(
-        [row.amplitudes[:3] for row in rows],
-        [[1250.0, nan, 900.0], [nan, nan, 800.0], [nan, nan, nan]],
+        [row.amplitudes[:3] for row in rows], [[1250.0, nan, 900.0], [nan, nan, 800.0], [nan, nan, nan]]
     )
 
 

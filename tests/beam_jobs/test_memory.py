@@ -51,9 +51,7 @@ def test_threads__reservations_count_arenas_and_beam(monkeypatch: pytest.MonkeyP
     assert threads() == 3
 
 
-def test_threads__more_than_fit_are_refused_with_those_that_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_threads__more_than_fit_are_refused_with_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, 150 + 3.9 * THREAD_MB)
     needed_gb = (1000 + 150 + 5 * THREAD_MB) / 1000
     with pytest.raises(LvmError) as refused:

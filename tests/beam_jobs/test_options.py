@@ -39,31 +39,71 @@ def test_parse_score__defaults() -> None:
     assert (options.bsa, options.lvh_preset) == (Bsa.DUBOIS, LvhPreset.KHURSHID2021)
     assert (options.overwrite, options.dry_run, options.accept_scale) == (False,) * 3
     assert options.id_rule.pattern is None
-    assert (options.fallback_model, options.layout, options.participants, options.exclude) == (
-        None, None, None, None,
-    )  # fmt: skip
+    assert (options.fallback_model, options.layout, options.participants, options.exclude) == (None, None, None, None)
 
 
 def test_parse_score__everything_given() -> None:
     options = parse_score(
         [
-            *SCORE, "--participants", "p.csv", "--layout", "l.yaml", "--fallback-model", "f",
-            "--model-dir", "models", "--batch", "32", "--input-convention", "microvolts_over_2000",
-            "--bsa", "mosteller", "--lvh-preset", "petersen2017", "--accept-scale", "--shard",
-            "3/7", "--unit-ecgs", "64", "--max-rejected-share", "0.5", "--threads", "2",
-            "--exclude-participants", "w.csv", "--id-pattern", "ukb-20205", "--id-from-header",
-            "--dry-run", "--storage-option", "s3.region=eu-west-1",
+            *SCORE,
+            "--participants",
+            "p.csv",
+            "--layout",
+            "l.yaml",
+            "--fallback-model",
+            "f",
+            "--model-dir",
+            "models",
+            "--batch",
+            "32",
+            "--input-convention",
+            "microvolts_over_2000",
+            "--bsa",
+            "mosteller",
+            "--lvh-preset",
+            "petersen2017",
+            "--accept-scale",
+            "--shard",
+            "3/7",
+            "--unit-ecgs",
+            "64",
+            "--max-rejected-share",
+            "0.5",
+            "--threads",
+            "2",
+            "--exclude-participants",
+            "w.csv",
+            "--id-pattern",
+            "ukb-20205",
+            "--id-from-header",
+            "--dry-run",
+            "--storage-option",
+            "s3.region=eu-west-1",
         ]
-    )  # fmt: skip
+    )
     assert options == ScoreOptions(
-        inputs=("in",), output="out", model="m", fallback_model="f", model_dir=Path("models"),
-        layout="l.yaml", participants="p.csv", batch=32,
-        input_convention=InputConvention.MICROVOLTS_OVER_2000, bsa=Bsa.MOSTELLER,
-        lvh_preset=LvhPreset.PETERSEN2017, accept_scale=True, shard=(3, 7), unit_ecgs=64,
-        max_rejected_share=0.5, threads=2, exclude="w.csv", id_rule=options.id_rule,
-        id_from_header=True, dry_run=True,
+        inputs=("in",),
+        output="out",
+        model="m",
+        fallback_model="f",
+        model_dir=Path("models"),
+        layout="l.yaml",
+        participants="p.csv",
+        batch=32,
+        input_convention=InputConvention.MICROVOLTS_OVER_2000,
+        bsa=Bsa.MOSTELLER,
+        lvh_preset=LvhPreset.PETERSEN2017,
+        accept_scale=True,
+        shard=(3, 7),
+        unit_ecgs=64,
+        max_rejected_share=0.5,
+        threads=2,
+        exclude="w.csv",
+        id_rule=options.id_rule,
+        id_from_header=True,
+        dry_run=True,
         storage=storage_of(["s3.region=eu-west-1"]),
-    )  # fmt: skip
+    )
     assert options.id_rule.pattern == "ukb-20205"
 
 
@@ -72,9 +112,7 @@ def test_parse__inputs_may_be_repeated_and_listed() -> None:
     assert options.inputs == ("a", "b", "c")
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"), [("out/", "out"), ("s3://b/k//", "s3://b/k"), ("/", "/"), ("out", "out")]
-)
+@pytest.mark.parametrize(("given", "kept"), [("out/", "out"), ("s3://b/k//", "s3://b/k"), ("/", "/"), ("out", "out")])
 def test_parse__output_loses_its_trailing_slashes(given: str, kept: str) -> None:
     assert parse_ingest(["--input", "a", "--output", given]).output == kept
 
@@ -88,10 +126,13 @@ def test_parse__empty_output_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "formats"),
     [
-        ([], ()), (["auto"], ()), (["muse"], ("muse_xml",)), (["wfdb", "auto"], ()),
+        ([], ()),
+        (["auto"], ()),
+        (["muse"], ("muse_xml",)),
+        (["wfdb", "auto"], ()),
         (["cardiosoft", "wfdb"], ("cardiosoft_xml", "wfdb")),
     ],
-)  # fmt: skip
+)
 def test_parse_ingest__formats_by_their_names(given: list[str], formats: tuple[str, ...]) -> None:
     arguments = [word for name in given for word in ("--format", name)]
     assert parse_ingest([*INGEST, *arguments]).formats == formats
@@ -110,9 +151,7 @@ def test_parse_ingest__formats_by_their_names(given: list[str], formats: tuple[s
         ({"shard": (1, 0)}, "--shard is 1/0, expected i/n with 1 <= i <= n"),
     ],
 )
-def test_run_options__value_outside_its_range_is_refused(
-    changes: dict[str, Any], match: str
-) -> None:
+def test_run_options__value_outside_its_range_is_refused(changes: dict[str, Any], match: str) -> None:
     for kind in (RunOptions, IngestOptions, ScoreOptions):
         with pytest.raises(UsageError, match=re.escape(match)):
             kind(("in",), "out", **changes)
@@ -121,10 +160,14 @@ def test_run_options__value_outside_its_range_is_refused(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"unit_ecgs": 1}, {"threads": 1}, {"max_rejected_share": 0.0}, {"max_rejected_share": 1.0},
-        {"shard": (1, 1)}, {"shard": (2, 2)},
+        {"unit_ecgs": 1},
+        {"threads": 1},
+        {"max_rejected_share": 0.0},
+        {"max_rejected_share": 1.0},
+        {"shard": (1, 1)},
+        {"shard": (2, 2)},
     ],
-)  # fmt: skip
+)
 def test_run_options__value_at_its_limit_is_accepted(changes: dict[str, Any]) -> None:
     options = RunOptions(("in",), "out", **changes)
     assert all(getattr(options, name) == value for name, value in changes.items())
@@ -156,15 +199,18 @@ def test_parse_shard__anything_else_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["--model", "m"], [*SCORE, "--batch", "x"], [*SCORE, "--bsa", "haycock"],
-        [*SCORE, "--lvh-preset", "echo"], [*SCORE, "--input-convention", "microvolts"],
-        [*SCORE, "--runner", "DirectRunner"], [*SCORE, "--no-such-option"],
+        [],
+        ["--model", "m"],
+        [*SCORE, "--batch", "x"],
+        [*SCORE, "--bsa", "haycock"],
+        [*SCORE, "--lvh-preset", "echo"],
+        [*SCORE, "--input-convention", "microvolts"],
+        [*SCORE, "--runner", "DirectRunner"],
+        [*SCORE, "--no-such-option"],
         [*SCORE, "--input"],
     ],
-)  # fmt: skip
-def test_parse_score__wrong_usage_exits_with_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+)
+def test_parse_score__wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         parse_score(arguments)
     assert leaving.value.code == 2
@@ -173,9 +219,7 @@ def test_parse_score__wrong_usage_exits_with_2(
 
 def test_storage_of__later_part_may_hold_an_equals_sign() -> None:
     storage = storage_of(["s3.endpoint_override=host:1?a=b", "gs.anonymous=true"])
-    assert storage.options == (
-        ("s3.endpoint_override", "host:1?a=b"), ("gs.anonymous", "true"),
-    )  # fmt: skip
+    assert storage.options == (("s3.endpoint_override", "host:1?a=b"), ("gs.anonymous", "true"))
 
 
 def test_storage_of__without_equals_sign_is_refused() -> None:
@@ -183,9 +227,7 @@ def test_storage_of__without_equals_sign_is_refused() -> None:
         storage_of(["s3.region"])
 
 
-@pytest.mark.parametrize(
-    "parse", [lambda a: parse_score(SCORE + a), lambda a: parse_ingest(INGEST + a)]
-)
+@pytest.mark.parametrize("parse", [lambda a: parse_score(SCORE + a), lambda a: parse_ingest(INGEST + a)])
 def test_parse__interpolate_missing_is_off_unless_asked_for(parse: Any) -> None:
     assert parse([]).interpolate_missing_samples == 0
     assert parse(["--interpolate-missing", "50"]).interpolate_missing_samples == 50

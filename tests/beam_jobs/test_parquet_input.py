@@ -15,25 +15,13 @@ import pytest
 from beam_jobs.blocks import EcgRow, Reject
 from beam_jobs.inputs import IdRule
 from beam_jobs.parquet_columns import column_problems
-from beam_jobs.parquet_input import (
-    ParquetReader,
-    read_footer,
-    read_keys,
-    read_table,
-)
+from beam_jobs.parquet_input import ParquetReader, read_footer, read_keys, read_table
 from beam_jobs.planner import Inputs, PlanningOptions, find_inputs
 from beam_jobs.storage import Storage, join
 from lvm_core import schemas
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError
 from lvm_core.leads import LEADS_12
-from tests.beam_jobs.helpers import (
-    ecg_counts,
-    ecg_ids,
-    ecg_table,
-    lead_array,
-    write_ecg_folder,
-    write_ecg_parquet,
-)
+from tests.beam_jobs.helpers import ecg_counts, ecg_ids, ecg_table, lead_array, write_ecg_folder, write_ecg_parquet
 
 STORAGE = Storage()
 
@@ -64,9 +52,7 @@ def _counts_of(rows: list[EcgRow]) -> dict[str, bytes]:
 
 
 def _expected(n: int, start: int = 0) -> dict[str, bytes]:
-    return {
-        key: ecg.tobytes() for key, ecg in zip(ecg_ids(n, start), ecg_counts(n, start), strict=True)
-    }
+    return {key: ecg.tobytes() for key, ecg in zip(ecg_ids(n, start), ecg_counts(n, start), strict=True)}
 
 
 # What is accepted
@@ -94,13 +80,10 @@ def test_parquet_reader__spans_cover_each_row_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("nullable", "plain_list"), [(False, False), (True, False), (True, True)])
-def test_parquet_reader__lists_of_all_three_kinds(
-    tmp_path: Path, nullable: bool, plain_list: bool
-) -> None:
+def test_parquet_reader__lists_of_all_three_kinds(tmp_path: Path, nullable: bool, plain_list: bool) -> None:
     counts = ecg_counts(3)
     leads = {
-        lead: lead_array(counts[:, k], nullable=nullable, plain_list=plain_list)
-        for k, lead in enumerate(LEADS_12)
+        lead: lead_array(counts[:, k], nullable=nullable, plain_list=plain_list) for k, lead in enumerate(LEADS_12)
     }
     write_ecg_parquet(tmp_path / "x.parquet", 3, **leads)
     rows, rejects, _ = _read(tmp_path)
@@ -117,38 +100,33 @@ def test_parquet_reader__large_lists(tmp_path: Path) -> None:
 
 
 def test_parquet_reader__row_groups_of_many_batches(tmp_path: Path) -> None:
-    leads = {
-        lead: lead_array(np.repeat(ecg_counts(1)[:, k], 150, axis=0))
-        for k, lead in enumerate(LEADS_12)
-    }
+    leads = {lead: lead_array(np.repeat(ecg_counts(1)[:, k], 150, axis=0)) for k, lead in enumerate(LEADS_12)}
     columns: dict[str, Any] = {
-        "ecg_id": ecg_ids(150), "uv_per_count": pa.array([5.0] * 150, pa.float32()),
+        "ecg_id": ecg_ids(150),
+        "uv_per_count": pa.array([5.0] * 150, pa.float32()),
         "participant_id": None,
-    }  # fmt: skip
+    }
     write_ecg_parquet(tmp_path / "x.parquet", 0, row_group_rows=150, **leads, **columns)
     rows, _, n_read = _read(tmp_path)
     assert n_read == 150
-    assert [(row.ecg_id, row.row) for row in rows] == list(
-        zip(ecg_ids(150), range(150), strict=True)
-    )
+    assert [(row.ecg_id, row.row) for row in rows] == list(zip(ecg_ids(150), range(150), strict=True))
 
 
 def test_parquet_reader__optional_columns(tmp_path: Path) -> None:
     write_ecg_parquet(
-        tmp_path / "x.parquet", 2,
+        tmp_path / "x.parquet",
+        2,
         recorded_at=pa.array([dt.datetime(2020, 1, 2, 3, 4, 5), None], pa.timestamp("us")),
         r_avl_uv=pa.array([1200.0, None], pa.float32()),
         s_v1_uv=pa.array([-800, 700], pa.int32()),
         measured_by=["12SL", None],
         quality_flags=[["saturated"], None],
-    )  # fmt: skip
+    )
     rows, _, _ = _read(tmp_path)
     assert [row.recorded_at for row in rows] == [dt.datetime(2020, 1, 2, 3, 4, 5), None]
     assert [row.quality_flags for row in rows] == [("saturated",), ()]
     assert [row.measured_by for row in rows] == ["12SL", None]
-    np.testing.assert_array_equal(
-        [row.amplitudes[:2] for row in rows], [[1200.0, 800.0], [np.nan, 700.0]]
-    )
+    np.testing.assert_array_equal([row.amplitudes[:2] for row in rows], [[1200.0, 800.0], [np.nan, 700.0]])
 
 
 def test_parquet_reader__columns_in_any_order(tmp_path: Path) -> None:
@@ -225,9 +203,7 @@ def test_parquet_reader__text_that_is_no_date_is_not_quoted(tmp_path: Path) -> N
     write_ecg_parquet(tmp_path / "x.parquet", 2, recorded_at=["2020-01-02", "Quillfeather"])
     rows, (reject,), _ = _read(tmp_path)
     assert [row.recorded_at for row in rows] == [dt.datetime(2020, 1, 2)]
-    assert reject.detail == (
-        "recorded_at is written as AAAAAAAAAAAA, expected YYYY-MM-DDTHH:MM:SS or a timestamp"
-    )
+    assert reject.detail == ("recorded_at is written as AAAAAAAAAAAA, expected YYYY-MM-DDTHH:MM:SS or a timestamp")
 
 
 def test_parquet_reader__whole_number_ids_are_text(tmp_path: Path) -> None:
@@ -256,10 +232,12 @@ def test_find_inputs__one_foreign_file_among_ours_is_a_reject_of_its_rows(tmp_pa
 @pytest.mark.parametrize(
     ("column", "kind"),
     [
-        ("II", pa.list_(pa.float32(), 3)), ("V1", pa.list_(pa.int32())), ("aVR", pa.int16()),
+        ("II", pa.list_(pa.float32(), 3)),
+        ("V1", pa.list_(pa.int32())),
+        ("aVR", pa.int16()),
         ("aVL", pa.list_(pa.list_(pa.int16()))),
     ],
-)  # fmt: skip
+)
 def test_column_problems__names_a_lead_of_a_wrong_type(column: str, kind: pa.DataType) -> None:
     schema = schemas.ECGS.arrow
     wrong = schema.set(schema.get_field_index(column), pa.field(column, kind))
@@ -273,14 +251,14 @@ def test_column_problems__names_a_lead_of_a_wrong_type(column: str, kind: pa.Dat
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("ecg_id", [1000001.0, 1000002.0]), ("participant_id", [1.0, None]),
-        ("uv_per_count", ["5 uV", "5 uV"]), ("r_avl_uv", ["high", "low"]),
+        ("ecg_id", [1000001.0, 1000002.0]),
+        ("participant_id", [1.0, None]),
+        ("uv_per_count", ["5 uV", "5 uV"]),
+        ("r_avl_uv", ["high", "low"]),
         ("recorded_at", [20200101, 20200102]),
     ],
-)  # fmt: skip
-def test_find_inputs__column_of_a_wrong_type_stops_the_run(
-    tmp_path: Path, name: str, values: Any
-) -> None:
+)
+def test_find_inputs__column_of_a_wrong_type_stops_the_run(tmp_path: Path, name: str, values: Any) -> None:
     write_ecg_parquet(tmp_path / "x.parquet", 2, **{name: values})
     with pytest.raises(UsageError, match=rf"x\.parquet: .*{name} \(is .*, expected "):
         _plan(tmp_path)
@@ -294,9 +272,12 @@ def test_find_inputs__damaged_files_are_rejects_of_unknown_size(tmp_path: Path) 
     (tmp_path / "e.parquet").write_bytes(b"PAR1" + bytes(50) + b"\x10\0\0\0PAR1")
     pieces = {piece.path: piece for piece in _plan(tmp_path).pieces}
     assert {path: piece.reason for path, piece in pieces.items()} == {
-        "a.parquet": None, "b.parquet": "truncated", "c.parquet": "truncated",
-        "d.parquet": "truncated", "e.parquet": "unreadable",
-    }  # fmt: skip
+        "a.parquet": None,
+        "b.parquet": "truncated",
+        "c.parquet": "truncated",
+        "d.parquet": "truncated",
+        "e.parquet": "unreadable",
+    }
     assert {p.n_ecgs for p in pieces.values() if p.reason} == {None}
     assert "0 bytes, too few for Parquet" in (pieces["c.parquet"].detail or "")
 
@@ -333,9 +314,7 @@ def _flip_data_page(path: Path, column: str, row_group: int) -> None:
     path.write_bytes(data)
 
 
-def test_parquet_reader__corrupt_row_group_is_one_reject_and_the_others_are_read(
-    tmp_path: Path,
-) -> None:
+def test_parquet_reader__corrupt_row_group_is_one_reject_and_the_others_are_read(tmp_path: Path) -> None:
     path = write_ecg_parquet(tmp_path / "x.parquet", 10, row_group_rows=4)
     _flip_data_page(path, "V2", 1)
     rows, (reject,), n_read = _read(tmp_path)
@@ -370,8 +349,9 @@ def test_parquet_reader__duplicate_rows_are_rejects_with_their_keys(tmp_path: Pa
     rows, rejects, n_read = _read(tmp_path, found)
     assert [row.ecg_id for row in rows] == ["e0000", "e0002"]
     assert [(r.row, r.reason, r.ecg_id, r.participant_id) for r in rejects] == [
-        (1, "duplicate_ecg_id", "e0001", "p0001"), (3, "duplicate_ecg_id", "e0003", "p0003"),
-    ]  # fmt: skip
+        (1, "duplicate_ecg_id", "e0001", "p0001"),
+        (3, "duplicate_ecg_id", "e0003", "p0003"),
+    ]
     assert n_read == 4
 
 

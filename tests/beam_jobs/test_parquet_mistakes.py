@@ -37,9 +37,13 @@ N = 4
 def write_layout(path: Path, **changes: Any) -> Path:
     """Write the layout of `write_waveforms`."""
     signal = {
-        "column": "wave", "order": "lead_major", "leads": CLINICAL_LEADS, "unit": "counts",
-        "uv_per_count": 5, "sampling_rate_hz": 500,
-    }  # fmt: skip
+        "column": "wave",
+        "order": "lead_major",
+        "leads": CLINICAL_LEADS,
+        "unit": "counts",
+        "uv_per_count": 5,
+        "sampling_rate_hz": 500,
+    }
     content = {"ecg_id": "id", "signal": {**signal, **changes.pop("signal", {})}, **changes}
     path.write_text(yaml.safe_dump(content))
     return path
@@ -59,9 +63,7 @@ def with_lead_twice(table: pa.Table, lead: str = "II") -> pa.Table:
 # Columns twice or missing
 
 
-def test_a_lead_twice__is_refused_with_its_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lead_twice__is_refused_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     pq.write_table(with_lead_twice(ecg_table(N)), tmp_path / "in" / "a.parquet")
     assert score(tmp_path / "in", tmp_path / "out") == 2
@@ -102,15 +104,12 @@ def test_columns_twice_that_mean_nothing_here__do_not_matter(tmp_path: Path) -> 
     assert score(tmp_path / "in", tmp_path / "out") == 0
 
 
-def test_a_lead_missing_in_one_file__is_said_at_planning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lead_missing_in_one_file__is_said_at_planning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_ecg_parquet(tmp_path / "in" / "a.parquet", N)
     write_ecg_parquet(tmp_path / "in" / "b.parquet", N, start=N, V3=None)
     assert score(tmp_path / "in", tmp_path / "out", "--dry-run") == 0
     assert (
-        f"warning: b.parquet: columns are missing: V3. All {N} ECGs there will be rejected"
-        in capsys.readouterr().err
+        f"warning: b.parquet: columns are missing: V3. All {N} ECGs there will be rejected" in capsys.readouterr().err
     )
 
 
@@ -124,16 +123,13 @@ def test_a_column_missing_in_one_file__is_said_before_people_stop_the_run(
     write_parquet(tmp_path / "in" / "a.parquet", dated)
     write_parquet(tmp_path / "in" / "b.parquet", table.slice(N))
     births = [
-        {"participant_id": p, "birth_date": "1950-01-01", "sex": "male", "bmi_kg_m2": 25}
-        for p in made.participant_id
+        {"participant_id": p, "birth_date": "1950-01-01", "sex": "male", "bmi_kg_m2": 25} for p in made.participant_id
     ]
     csv = write_csv(tmp_path / "p.csv", births)
     arguments = ["--participants", csv]
     assert score(tmp_path / "in", tmp_path / "out", *arguments, model=FULL) == 1
     said = capsys.readouterr().err
-    warning = said.index(
-        "warning: b.parquet: column recorded_at is missing, which other files have"
-    )
+    warning = said.index("warning: b.parquet: column recorded_at is missing, which other files have")
     assert warning < said.index("error: 50.0% of the ECGs would be rejected")
 
 
@@ -159,9 +155,7 @@ def test_an_optional_column_of_a_layout_missing_in_one_file__is_said_and_null(
     write_waveforms(tmp_path / "in" / "c.parquet", start=2 * N)
     layout = write_layout(tmp_path / "l.yaml", participant_id="person")
     assert score(tmp_path / "in", tmp_path / "out", "--layout", layout) == 0
-    assert "warning: b.parquet and 1 more files: column person is missing" in (
-        capsys.readouterr().err
-    )
+    assert "warning: b.parquet and 1 more files: column person is missing" in (capsys.readouterr().err)
     people = {row["ecg_id"]: row["participant_id"] for row in predictions(tmp_path / "out")}
     assert [people[e] for e in ecg_ids(3 * N)] == ["p0", "p1", "p2", "p3", *[None] * 2 * N]
 
@@ -207,9 +201,7 @@ def test_a_rate_that_does_not_make_10_s__stops_before_scoring(
     write_waveforms(tmp_path / "in" / "a.parquet")
     layout = write_layout(tmp_path / "l.yaml", signal={"sampling_rate_hz": 400})
     extra = ["--layout", layout]
-    question = (
-        "5,000 samples are 12.5 s at 400 Hz; they would be 10 s at 500 Hz. Is the rate right?"
-    )
+    question = "5,000 samples are 12.5 s at 400 Hz; they would be 10 s at 500 Hz. Is the rate right?"
     assert score(tmp_path / "in", tmp_path / "out", *extra) == 1
     assert question in capsys.readouterr().err
     assert result_files(tmp_path / "out") == {}
@@ -229,11 +221,7 @@ def test_a_rate_that_does_not_make_10_s__stops_before_scoring(
     ],
 )
 def test_a_number_of_samples_that_does_not_make_10_s__is_questioned(
-    n_samples: int,
-    rate_hz: float,
-    question: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    n_samples: int, rate_hz: float, question: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_waveforms(tmp_path / "in" / "a.parquet", n_samples=n_samples, hz=[float(rate_hz)] * N)
     layout = write_layout(tmp_path / "l.yaml", signal={"sampling_rate_hz": "hz"})

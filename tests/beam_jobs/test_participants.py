@@ -16,13 +16,7 @@ import pytest
 from beam_jobs.participants import load_participants
 from beam_jobs.storage import Storage
 from lvm_core.errors import UsageError
-from lvm_core.tables import (
-    PLACEHOLDER_DATES,
-    Demographics,
-    ParticipantTable,
-    completed_years,
-    unknown_demographics,
-)
+from lvm_core.tables import PLACEHOLDER_DATES, Demographics, ParticipantTable, completed_years, unknown_demographics
 
 STORAGE = Storage()
 NOON = dt.datetime(2020, 6, 15, 12, 0)
@@ -54,8 +48,7 @@ def _join(
 def test_load_participants__csv_with_every_column(tmp_path: Path) -> None:
     table = _csv(
         tmp_path,
-        "participant_id,age_years,sex,bmi_kg_m2,height_cm,weight_kg\n"
-        "a,63,female,27.5,165,75\nb,58.5,M,,180,81\n",
+        "participant_id,age_years,sex,bmi_kg_m2,height_cm,weight_kg\na,63,female,27.5,165,75\nb,58.5,M,,180,81\n",
     )
     people = _join(table, ["b", "a", "c", None])
     assert people.found.tolist() == [True, True, False, False]
@@ -109,10 +102,7 @@ def test_load_participants__tabs_byte_order_mark_and_blanks(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["", "NA", "n/a", "NaN", "null", "None", "Unknown", "missing"])
 def test_load_participants__unknown_texts_are_unknown(tmp_path: Path, text: str) -> None:
-    table = _csv(
-        tmp_path,
-        f"participant_id,sex,age_years,birth_date,weight_kg\na,{text},{text},{text},{text}\n",
-    )
+    table = _csv(tmp_path, f"participant_id,sex,age_years,birth_date,weight_kg\na,{text},{text},{text},{text}\n")
     people = _join(table, ["a"])
     assert people.sex_code.tolist() == [-1]
     assert np.isnan(people.age_years[0])
@@ -137,8 +127,7 @@ def test_load_participants__without_a_key_is_refused(tmp_path: Path) -> None:
     _refused(
         tmp_path,
         "eid,sex\n1,male\n",
-        "1 rows and columns eid, sex; expected rows with ecg_id or participant_id .* "
-        "--participants-layout ukb",
+        "1 rows and columns eid, sex; expected rows with ecg_id or participant_id .* --participants-layout ukb",
     )
 
 
@@ -160,12 +149,13 @@ def test_load_participants__numeric_sex_in_parquet_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
-        ("age_years", "63 years", "a number"), ("weight_kg", "inf", "a number"),
+        ("age_years", "63 years", "a number"),
+        ("weight_kg", "inf", "a number"),
         ("birth_date", "01/02/1950", "a date as YYYY-MM-DD"),
         ("birth_date", "1950-02-30", "a date as YYYY-MM-DD"),
         ("sex", "divers", "female or male"),
     ],
-)  # fmt: skip
+)
 def test_load_participants__wrong_value_is_refused_with_its_row(
     tmp_path: Path, column: str, value: str, expected: str
 ) -> None:
@@ -193,11 +183,7 @@ def test_load_participants__repeated_keys_are_refused_with_both_rows(tmp_path: P
 
 
 def test_load_participants__repeated_ecg_is_refused(tmp_path: Path) -> None:
-    _refused(
-        tmp_path,
-        "ecg_id,participant_id,sex\ne1,a,male\ne1,b,male\n",
-        "rows 1 and 2 have the same ecg_id",
-    )
+    _refused(tmp_path, "ecg_id,participant_id,sex\ne1,a,male\ne1,b,male\n", "rows 1 and 2 have the same ecg_id")
 
 
 def test_load_participants__person_with_several_ecg_rows_is_fine(tmp_path: Path) -> None:
@@ -210,9 +196,7 @@ def test_load_participants__row_without_a_key_is_refused(tmp_path: Path) -> None
     _refused(tmp_path, "ecg_id,participant_id,sex\n,a,male\n, ,male\n", "row 2 has no key")
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"participant_id,sex\na\n", b"participant_id,sex\na\0,male\n"]
-)
+@pytest.mark.parametrize("data", [b"", b"participant_id,sex\na\n", b"participant_id,sex\na\0,male\n"])
 def test_load_participants__damaged_csv_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "people.csv").write_bytes(data)
     with pytest.raises(UsageError, match=r"people\.csv"):
@@ -252,13 +236,18 @@ def test_join__person_comes_from_the_table_where_the_ecg_does_not_say(tmp_path: 
 @pytest.mark.parametrize(
     ("birth", "on", "years"),
     [
-        ("1950-06-15", "2020-06-14", 69), ("1950-06-15", "2020-06-15", 70),
-        ("1950-06-15", "2020-06-16", 70), ("1952-02-29", "2021-02-28", 68),
-        ("1952-02-29", "2021-03-01", 69), ("1952-02-29", "2020-02-28", 67),
-        ("1952-02-29", "2020-02-29", 68), ("2020-06-15", "2020-06-15", 0),
-        ("2020-06-16", "2020-06-15", None), ("1950-12-31", "2020-01-01", 69),
+        ("1950-06-15", "2020-06-14", 69),
+        ("1950-06-15", "2020-06-15", 70),
+        ("1950-06-15", "2020-06-16", 70),
+        ("1952-02-29", "2021-02-28", 68),
+        ("1952-02-29", "2021-03-01", 69),
+        ("1952-02-29", "2020-02-28", 67),
+        ("1952-02-29", "2020-02-29", 68),
+        ("2020-06-15", "2020-06-15", 0),
+        ("2020-06-16", "2020-06-15", None),
+        ("1950-12-31", "2020-01-01", 69),
     ],
-)  # fmt: skip
+)
 def test_completed_years__counts_birthdays(birth: str, on: str, years: int | None) -> None:
     assert completed_years(dt.date.fromisoformat(birth), dt.date.fromisoformat(on)) == years
 
@@ -278,9 +267,7 @@ def test_join__placeholder_dates_are_unknown(tmp_path: Path, date: dt.date) -> N
 
 
 def test_placeholder_dates__are_those_of_the_facts_sheet() -> None:
-    expected = {
-        (1900, 1, 1), (1901, 1, 1), (1902, 2, 2), (1903, 3, 3), (1909, 9, 9), (2037, 7, 7),
-    }  # fmt: skip
+    expected = {(1900, 1, 1), (1901, 1, 1), (1902, 2, 2), (1903, 3, 3), (1909, 9, 9), (2037, 7, 7)}
     assert {(d.year, d.month, d.day) for d in PLACEHOLDER_DATES} == expected
 
 
@@ -303,9 +290,7 @@ def test_load_participants__birth_dates_of_parquet_types(tmp_path: Path) -> None
 
 
 def _body(folder: Path, bmi: str, height: str, weight: str, age: str = "60") -> Demographics:
-    text = (
-        f"participant_id,bmi_kg_m2,height_cm,weight_kg,age_years\na,{bmi},{height},{weight},{age}\n"
-    )
+    text = f"participant_id,bmi_kg_m2,height_cm,weight_kg,age_years\na,{bmi},{height},{weight},{age}\n"
     return _join(_csv(folder, text), ["a"])
 
 
@@ -319,13 +304,17 @@ def test_join__bmi_is_computed_where_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("height", "weight", "flags"),
     [
-        ("100", "25", ()), ("250", "350", ()), ("99.9", "25", ("height_out_of_range",)),
-        ("250.1", "350", ("height_out_of_range",)), ("100", "24.9", ("weight_out_of_range",)),
-        ("250", "350.1", ("weight_out_of_range",)), ("1.75", "80", ("height_out_of_range",)),
+        ("100", "25", ()),
+        ("250", "350", ()),
+        ("99.9", "25", ("height_out_of_range",)),
+        ("250.1", "350", ("height_out_of_range",)),
+        ("100", "24.9", ("weight_out_of_range",)),
+        ("250", "350.1", ("weight_out_of_range",)),
+        ("1.75", "80", ("height_out_of_range",)),
         ("-1", "-1", ("height_out_of_range", "weight_out_of_range")),
         ("0", "999", ("height_out_of_range", "weight_out_of_range")),
     ],
-)  # fmt: skip
+)
 def test_join__implausible_height_and_weight_are_flagged_and_dropped(
     tmp_path: Path, height: str, weight: str, flags: tuple[str, ...]
 ) -> None:
@@ -342,11 +331,15 @@ def test_join__implausible_height_gives_no_bmi(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bmi", "age", "flags"),
     [
-        ("10", "18", ()), ("80", "110", ()), ("9.9", "60", ("bmi_out_of_range",)),
-        ("80.1", "60", ("bmi_out_of_range",)), ("25", "17.9", ("age_out_of_range",)),
-        ("25", "110.1", ("age_out_of_range",)), ("25", "732", ("age_out_of_range",)),
+        ("10", "18", ()),
+        ("80", "110", ()),
+        ("9.9", "60", ("bmi_out_of_range",)),
+        ("80.1", "60", ("bmi_out_of_range",)),
+        ("25", "17.9", ("age_out_of_range",)),
+        ("25", "110.1", ("age_out_of_range",)),
+        ("25", "732", ("age_out_of_range",)),
     ],
-)  # fmt: skip
+)
 def test_join__implausible_bmi_and_age_are_flagged_and_kept_for_the_reject(
     tmp_path: Path, bmi: str, age: str, flags: tuple[str, ...]
 ) -> None:
@@ -368,9 +361,7 @@ STALE = ("age_not_at_recording",)
 
 
 @pytest.mark.parametrize(("days", "flags"), [(365, ()), (366, STALE), (2000, STALE)])
-def test_with_stale_ages__over_a_year_apart_is_flagged(
-    tmp_path: Path, days: int, flags: tuple[str, ...]
-) -> None:
+def test_with_stale_ages__over_a_year_apart_is_flagged(tmp_path: Path, days: int, flags: tuple[str, ...]) -> None:
     table = _csv(tmp_path, "participant_id,age_years\na,60\nb,60\n")
     stale = table.with_stale_ages({"a": (FIRST, FIRST + dt.timedelta(days=days))})
     assert _join(stale, ["a", "b"]).flags == [flags, ()]
@@ -406,11 +397,7 @@ def test_with_stale_ages__of_nobody_is_nobody(tmp_path: Path) -> None:
 # Content
 
 
-ROWS = [
-    ("a", "1950-06-15", "", "female", "70.5"),
-    ("b", "", "61", "male", "80"),
-    ("c", "", "", "", ""),
-]
+ROWS = [("a", "1950-06-15", "", "female", "70.5"), ("b", "", "61", "male", "80"), ("c", "", "", "", "")]
 HEADER = "participant_id,birth_date,age_years,sex,weight_kg\n"
 
 
@@ -419,16 +406,11 @@ def _text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def test_content_sha256__does_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
-    assert (
-        _csv(tmp_path, _text(ROWS)).content_sha256
-        == _csv(tmp_path, _text(ROWS[::-1])).content_sha256
-    )
+    assert _csv(tmp_path, _text(ROWS)).content_sha256 == _csv(tmp_path, _text(ROWS[::-1])).content_sha256
 
 
 @pytest.mark.parametrize("unknown", [None, float("nan")])
-def test_content_sha256__does_not_depend_on_the_format(
-    tmp_path: Path, unknown: float | None
-) -> None:
+def test_content_sha256__does_not_depend_on_the_format(tmp_path: Path, unknown: float | None) -> None:
     parquet = _parquet(
         tmp_path,
         {

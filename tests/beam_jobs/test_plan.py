@@ -15,9 +15,7 @@ from beam_jobs.plan import Plan, new_pieces, refuse_other_settings
 from beam_jobs.units import Piece, cut_units, path_digest
 from lvm_core.errors import LvmError, UsageError
 
-SETTINGS: dict[str, Any] = {
-    "model": "demo", "batch": 64, "layout": None, "bsa": "dubois", "participants": "ab" * 32,
-}  # fmt: skip
+SETTINGS: dict[str, Any] = {"model": "demo", "batch": 64, "layout": None, "bsa": "dubois", "participants": "ab" * 32}
 
 
 def _piece(path: str, **changes: Any) -> Piece:
@@ -47,13 +45,19 @@ def test_plan__survives_its_bytes() -> None:
 def test_plan__bytes_hold_no_time_host_or_absolute_path() -> None:
     content = json.loads(_plan(*ABC).to_bytes())
     assert sorted(content) == [
-        "ignored", "kind", "lvm_ai_plan", "people", "results_version", "scale", "settings", "units",
-    ]  # fmt: skip
+        "ignored",
+        "kind",
+        "lvm_ai_plan",
+        "people",
+        "results_version",
+        "scale",
+        "settings",
+        "units",
+    ]
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"lvm_ai_plan": 1, "results_version": 3}', b"null"],
+    "data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"lvm_ai_plan": 1, "results_version": 3}', b"null"]
 )
 def test_plan__damaged_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(LvmError, match=r"plan\.json is damaged .*start anew with --overwrite"):
@@ -109,8 +113,7 @@ def test_refuse_other_settings__same_settings_pass() -> None:
 
 def test_refuse_other_settings__names_each_difference() -> None:
     with pytest.raises(
-        UsageError,
-        match=r'other settings: batch: was 64, is 32; layout: was null, is "x"\. Use the same',
+        UsageError, match=r'other settings: batch: was 64, is 32; layout: was null, is "x"\. Use the same'
     ):
         refuse_other_settings(_plan(*ABC), "score", {**SETTINGS, "batch": 32, "layout": "x"})
 

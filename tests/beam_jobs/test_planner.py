@@ -47,9 +47,7 @@ def _touch(folder: Path, *names: str) -> None:
 
 
 def _marked(found: Inputs, keys: Keys | None = None, layout: Layout | None = None) -> list[Piece]:
-    return mark_duplicates(
-        STORAGE, found.roots, found.pieces, layout, Keys() if keys is None else keys
-    )
+    return mark_duplicates(STORAGE, found.roots, found.pieces, layout, Keys() if keys is None else keys)
 
 
 # Finding
@@ -61,17 +59,21 @@ def test_find_inputs__pieces_are_in_the_order_of_paths_whatever_their_kind(tmp_p
     make_archive(tmp_path / "b.zip", {"q.xml": b"<x/>", "p.xml": b"<x/>"})
     found = _find(tmp_path, unit_ecgs=1)
     assert [piece.path for piece in found.pieces] == [
-        "a/z.xml", "b.zip!p.xml", "b.zip!q.xml", "c.xml", "d.parquet", "d.parquet", "e.xml",
-    ]  # fmt: skip
+        "a/z.xml",
+        "b.zip!p.xml",
+        "b.zip!q.xml",
+        "c.xml",
+        "d.parquet",
+        "d.parquet",
+        "e.xml",
+    ]
     assert (found.n_files, found.ignored) == (5, {})
 
 
 def test_find_inputs__several_inputs_keep_their_order_and_share_no_file(tmp_path: Path) -> None:
     _touch(tmp_path, "b/1.xml", "a/2.xml", "a/README")
     found = _find(tmp_path / "b", tmp_path / "a", tmp_path / "a" / "*.xml")
-    assert [(p.root, p.path, p.ecg_id) for p in found.pieces] == [
-        (0, "1.xml", "1"), (1, "2.xml", "2"),
-    ]  # fmt: skip
+    assert [(p.root, p.path, p.ecg_id) for p in found.pieces] == [(0, "1.xml", "1"), (1, "2.xml", "2")]
     assert found.ignored == {"by name": 1}
     assert found.roots == (f"{tmp_path}/b", f"{tmp_path}/a", f"{tmp_path}/a")
 
@@ -109,9 +111,7 @@ def test_find_inputs__person_of_the_table_where_the_path_does_not_tell(tmp_path:
     assert [piece.participant_id for piece in found.pieces] == ["p1", None]
 
 
-def test_find_inputs__large_row_groups_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_inputs__large_row_groups_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.planner.MAX_ROW_GROUP_ROWS", 3)
     write_ecg_parquet(tmp_path / "small.parquet", 3)
     assert _find(tmp_path).warnings == []
@@ -121,9 +121,7 @@ def test_find_inputs__large_row_groups_are_warned_of(
     assert "lvm-ai ingest" in warning
 
 
-def test_find_inputs__large_row_groups_are_read_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_inputs__large_row_groups_are_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.planner.MAX_ROW_GROUP_ROWS", 3)
     monkeypatch.setattr("beam_jobs.parquet_input.MAX_ROW_GROUP_ROWS", 3)
     path = write_ecg_parquet(tmp_path / "large.parquet", 4)
@@ -142,9 +140,7 @@ def test_find_inputs__link_that_leads_nowhere_is_a_reject(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("n_records", "n_warnings"), [(8, 0), (9, 1)])
-def test_find_inputs__large_compressed_tar_is_warned_of(
-    tmp_path: Path, n_records: int, n_warnings: int
-) -> None:
+def test_find_inputs__large_compressed_tar_is_warned_of(tmp_path: Path, n_records: int, n_warnings: int) -> None:
     make_archive(tmp_path / "x.tar.gz", {f"{i}.xml": b"<x/>" for i in range(n_records)})
     warnings = _find(tmp_path, unit_ecgs=2).warnings
     assert len(warnings) == n_warnings
@@ -154,11 +150,18 @@ def test_find_inputs__large_compressed_tar_is_warned_of(
 @pytest.mark.parametrize(
     ("uri", "output", "overlap"),
     [
-        ("in", "in", True), ("in", "in/out", True), ("in/deep", "in", True), ("in", "out", False),
-        ("in", "in-out", False), ("in/*.xml", "in/out", False), ("in/**/*.xml", "in/out", True),
-        ("in/*.xml", "in", True), ("out/a.xml", "out", True), ("in/a.xml", "out", False),
+        ("in", "in", True),
+        ("in", "in/out", True),
+        ("in/deep", "in", True),
+        ("in", "out", False),
+        ("in", "in-out", False),
+        ("in/*.xml", "in/out", False),
+        ("in/**/*.xml", "in/out", True),
+        ("in/*.xml", "in", True),
+        ("out/a.xml", "out", True),
+        ("in/a.xml", "out", False),
     ],
-)  # fmt: skip
+)
 def test_refuse_overlap__run_that_would_read_its_own_files(
     tmp_path: Path, uri: str, output: str, overlap: bool
 ) -> None:
@@ -181,9 +184,7 @@ def test_root_of__is_the_folder_that_paths_start_from(tmp_path: Path, name: str)
     assert root_of(STORAGE, f"{tmp_path}/{name}") == f"{tmp_path}/in"
 
 
-def test_root_of__file_in_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_root_of__file_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _touch(tmp_path, "a.xml")
     monkeypatch.chdir(tmp_path)
     assert root_of(STORAGE, "a.xml") == "."
@@ -215,9 +216,7 @@ def test_find_inputs__unfinished_ingest_is_refused(tmp_path: Path) -> None:
         _find(run)
 
 
-def test_find_inputs__ingest_with_too_many_rejects_says_so_and_how_to_go_on(
-    tmp_path: Path,
-) -> None:
+def test_find_inputs__ingest_with_too_many_rejects_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     run = _run_folder(tmp_path / "run", "ingest", finished=False)
     problem = "4 of 10 ECGs are rejected (40.0%), more than --max-rejected-share 0.05"
     (run / "run_report.json").write_text(json.dumps({"problems": [problem]}))
@@ -248,8 +247,10 @@ def test_mark_duplicates__first_one_in_plan_order_stays(tmp_path: Path) -> None:
     keys = Keys()
     marked = _marked(_find(tmp_path, unit_ecgs=2), keys)
     assert [(p.path, p.first_row, p.duplicate_rows) for p in marked] == [
-        ("a.parquet", 0, ()), ("a.parquet", 2, (2,)), ("b.parquet", 0, (0, 2)),
-    ]  # fmt: skip
+        ("a.parquet", 0, ()),
+        ("a.parquet", 2, (2,)),
+        ("b.parquet", 0, (0, 2)),
+    ]
     assert keys.seen == {"w", "x", "y", "z"}
 
 
@@ -260,9 +261,13 @@ def test_mark_duplicates__over_parquet_and_raw_records(tmp_path: Path) -> None:
     found = _find(tmp_path, rule=IdRule(r"(?P<ecg_id>[a-z]\w*)\.xml$"))
     marked = {p.path: p.duplicate_rows for p in _marked(found)}
     assert marked == {
-        "a.xml": (), "b.parquet": (0,), "c.xml": (), "d/e0001.xml": (),
-        "e.zip!f.xml": (0,), "e.zip!g.xml": (),
-    }  # fmt: skip
+        "a.xml": (),
+        "b.parquet": (0,),
+        "c.xml": (),
+        "d/e0001.xml": (),
+        "e.zip!f.xml": (0,),
+        "e.zip!g.xml": (),
+    }
 
 
 def test_mark_duplicates__null_and_empty_keys_are_not_duplicates(tmp_path: Path) -> None:
@@ -300,13 +305,15 @@ def _when(day: str) -> dt.datetime:
 def test_mark_duplicates__keeps_the_first_and_last_date_of_each_person(tmp_path: Path) -> None:
     days = [_when("2015-01-01"), _when("2014-01-01"), _when("2016-01-01"), None]
     write_ecg_parquet(
-        tmp_path / "a.parquet", 4, participant_id=["p", "p", "q", "p"],
-        recorded_at=pa.array(days, pa.timestamp("us")),
-    )  # fmt: skip
+        tmp_path / "a.parquet", 4, participant_id=["p", "p", "q", "p"], recorded_at=pa.array(days, pa.timestamp("us"))
+    )
     write_ecg_parquet(
-        tmp_path / "b.parquet", 2, start=4, participant_id=["p", None],
+        tmp_path / "b.parquet",
+        2,
+        start=4,
+        participant_id=["p", None],
         recorded_at=pa.array([_when("2019-01-01"), _when("2000-01-01")], pa.timestamp("us")),
-    )  # fmt: skip
+    )
     keys = Keys()
     _marked(_find(tmp_path), keys)
     assert keys.dates == {
@@ -316,23 +323,23 @@ def test_mark_duplicates__keeps_the_first_and_last_date_of_each_person(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "times",
-    [["2014-05-06", "2019-05-06T10:00:00"], [dt.date(2014, 5, 6), dt.date(2019, 5, 6)]],
-    ids=["text", "date"],
+    "times", [["2014-05-06", "2019-05-06T10:00:00"], [dt.date(2014, 5, 6), dt.date(2019, 5, 6)]], ids=["text", "date"]
 )
-def test_mark_duplicates__dates_of_a_layout_may_be_text_or_days(
-    tmp_path: Path, times: list[object]
-) -> None:
+def test_mark_duplicates__dates_of_a_layout_may_be_text_or_days(tmp_path: Path, times: list[object]) -> None:
     leads = ["I", "II", "V1", "V2", "V3", "V4", "V5", "V6"]
     layout = Layout.model_validate(
         {
-            "ecg_id": "ecg_id", "participant_id": "participant_id", "recorded_at": "when",
+            "ecg_id": "ecg_id",
+            "participant_id": "participant_id",
+            "recorded_at": "when",
             "signal": {
-                "columns": {lead: lead for lead in leads}, "unit": "counts", "uv_per_count": 5,
+                "columns": {lead: lead for lead in leads},
+                "unit": "counts",
+                "uv_per_count": 5,
                 "sampling_rate_hz": 500,
             },
         }
-    )  # fmt: skip
+    )
     write_ecg_parquet(tmp_path / "a.parquet", 2, participant_id=["p", "p"], when=times)
     keys = Keys()
     found = find_inputs(STORAGE, [str(tmp_path)], PlanningOptions(9, IdRule(), layout))
@@ -345,21 +352,21 @@ def test_mark_duplicates__dates_of_a_layout_may_be_text_or_days(
 
 
 def _record(path: str, **keys: str) -> Piece:
-    return Piece(0, path, path_digest(0, path), 1, ecg_id=keys.get("ecg_id"),
-                 participant_id=keys.get("participant_id"))  # fmt: skip
+    return Piece(0, path, path_digest(0, path), 1, ecg_id=keys.get("ecg_id"), participant_id=keys.get("participant_id"))
 
 
 def test_redact_excluded__records_by_key_and_by_path() -> None:
     pieces = [
-        _record("a.xml", ecg_id="1000001"), _record("b.xml", ecg_id="b", participant_id="1000001"),
-        _record("1000001_20205_2_0.xml"), _record("11000001_20205_2_0.xml", ecg_id="x"),
-    ]  # fmt: skip
+        _record("a.xml", ecg_id="1000001"),
+        _record("b.xml", ecg_id="b", participant_id="1000001"),
+        _record("1000001_20205_2_0.xml"),
+        _record("11000001_20205_2_0.xml", ecg_id="x"),
+    ]
     redacted = redact_excluded(pieces, Exclusions(frozenset({"1000001"})))
     assert [piece.excluded for piece in redacted] == [True, True, True, False]
     assert all("1000001" not in repr(piece) for piece in redacted[:3])
     units = [
-        next(cut_units(p, unit_ecgs=9, first_number=0, settings_sha256="s")).fingerprint
-        for p in (pieces, redacted)
+        next(cut_units(p, unit_ecgs=9, first_number=0, settings_sha256="s")).fingerprint for p in (pieces, redacted)
     ]
     assert units[0] == units[1]
 

@@ -18,15 +18,26 @@ from lvm_core.lvh import LvhPreset
 
 NAN = float("nan")
 ROW = ScoredRow(
-    "e1", "p1", dt.datetime(2020, 1, 2), "demo", 63.0, 1, 24.2, 170.0, 70.0, ("resampled",),
-    (NAN,) * len(AMPLITUDES), "12SL", "ab" * 32, lvm_pred_g=130.3, lvh_score=0.25,
-)  # fmt: skip
+    "e1",
+    "p1",
+    dt.datetime(2020, 1, 2),
+    "demo",
+    63.0,
+    1,
+    24.2,
+    170.0,
+    70.0,
+    ("resampled",),
+    (NAN,) * len(AMPLITUDES),
+    "12SL",
+    "ab" * 32,
+    lvm_pred_g=130.3,
+    lvh_score=0.25,
+)
 MALE, FEMALE, UNKNOWN = 1, 0, -1
 
 
-def _one(
-    bsa: Bsa = Bsa.DUBOIS, preset: LvhPreset = LvhPreset.KHURSHID2021, **changes: Any
-) -> dict[str, Any]:
+def _one(bsa: Bsa = Bsa.DUBOIS, preset: LvhPreset = LvhPreset.KHURSHID2021, **changes: Any) -> dict[str, Any]:
     (row,) = predictions_table([replace(ROW, **changes)], bsa, preset).to_pylist()
     return dict(row)
 
@@ -50,18 +61,25 @@ def test_predictions_table__of_nothing_has_the_columns_too() -> None:
 def test_predictions_table__carries_what_it_was_given() -> None:
     row = _one()
     expected = {
-        "ecg_id": "e1", "participant_id": "p1", "recorded_at": dt.datetime(2020, 1, 2),
-        "model_id": "demo", "age_years": 63.0, "sex": "male", "height_cm": 170.0,
-        "weight_kg": 70.0, "quality_flags": ["resampled"], "measured_by": "12SL",
-        "signal_sha256": "ab" * 32, "lvh_score": 0.25,
-    }  # fmt: skip
+        "ecg_id": "e1",
+        "participant_id": "p1",
+        "recorded_at": dt.datetime(2020, 1, 2),
+        "model_id": "demo",
+        "age_years": 63.0,
+        "sex": "male",
+        "height_cm": 170.0,
+        "weight_kg": 70.0,
+        "quality_flags": ["resampled"],
+        "measured_by": "12SL",
+        "signal_sha256": "ab" * 32,
+        "lvh_score": 0.25,
+    }
     assert {name: row[name] for name in expected} == expected
 
 
 # 170 cm and 70 kg: 1.8097 m2 (Du Bois), 1.8181 m2 (Mosteller); facts sheet, section 3.
 @pytest.mark.parametrize(
-    ("bsa", "area_m2", "index_g_m2"),
-    [(Bsa.DUBOIS, 1.8097, 130.3 / 1.8097), (Bsa.MOSTELLER, 1.8181, 130.3 / 1.8181)],
+    ("bsa", "area_m2", "index_g_m2"), [(Bsa.DUBOIS, 1.8097, 130.3 / 1.8097), (Bsa.MOSTELLER, 1.8181, 130.3 / 1.8181)]
 )
 def test_predictions_table__index_by_hand(bsa: Bsa, area_m2: float, index_g_m2: float) -> None:
     row = _one(bsa)
@@ -74,20 +92,20 @@ def test_predictions_table__index_by_hand(bsa: Bsa, area_m2: float, index_g_m2: 
 @pytest.mark.parametrize(
     ("preset", "sex", "mass_g", "lvh"),
     [
-        ("khurshid2021", MALE, 144.0, False), ("khurshid2021", MALE, 144.1, True),
-        ("khurshid2021", FEMALE, 110.0, False), ("khurshid2021", FEMALE, 110.1, True),
-        ("petersen2017", MALE, 139.9, False), ("petersen2017", MALE, 140.0, True),
-        ("petersen2017", FEMALE, 109.9, False), ("petersen2017", FEMALE, 110.0, True),
-        ("khurshid2021", UNKNOWN, 300.0, None), ("khurshid2021", UNKNOWN, 30.0, None),
+        ("khurshid2021", MALE, 144.0, False),
+        ("khurshid2021", MALE, 144.1, True),
+        ("khurshid2021", FEMALE, 110.0, False),
+        ("khurshid2021", FEMALE, 110.1, True),
+        ("petersen2017", MALE, 139.9, False),
+        ("petersen2017", MALE, 140.0, True),
+        ("petersen2017", FEMALE, 109.9, False),
+        ("petersen2017", FEMALE, 110.0, True),
+        ("khurshid2021", UNKNOWN, 300.0, None),
+        ("khurshid2021", UNKNOWN, 30.0, None),
     ],
-)  # fmt: skip
-def test_predictions_table__hypertrophy_by_sex(
-    preset: str, sex: int, mass_g: float, lvh: bool | None
-) -> None:
-    row = _one(
-        Bsa.MOSTELLER, LvhPreset(preset), sex_code=sex, lvm_pred_g=mass_g, height_cm=180.0,
-        weight_kg=80.0,
-    )  # fmt: skip
+)
+def test_predictions_table__hypertrophy_by_sex(preset: str, sex: int, mass_g: float, lvh: bool | None) -> None:
+    row = _one(Bsa.MOSTELLER, LvhPreset(preset), sex_code=sex, lvm_pred_g=mass_g, height_cm=180.0, weight_kg=80.0)
     assert row["bsa_m2"] == 2.0
     assert row["lvh_pred"] is lvh
 
@@ -101,12 +119,24 @@ def test_predictions_table__no_body_size_no_index(missing: str) -> None:
 
 def test_predictions_table__unknown_is_null_and_never_nan() -> None:
     row = _one(
-        age_years=NAN, sex_code=UNKNOWN, bmi_kg_m2=NAN, height_cm=NAN, weight_kg=NAN,
-        lvh_score=NAN, participant_id=None, recorded_at=None, measured_by=None, quality_flags=(),
-    )  # fmt: skip
+        age_years=NAN,
+        sex_code=UNKNOWN,
+        bmi_kg_m2=NAN,
+        height_cm=NAN,
+        weight_kg=NAN,
+        lvh_score=NAN,
+        participant_id=None,
+        recorded_at=None,
+        measured_by=None,
+        quality_flags=(),
+    )
     assert {name for name, value in row.items() if value is not None} == {
-        "ecg_id", "model_id", "lvm_pred_g", "quality_flags", "signal_sha256",
-    }  # fmt: skip
+        "ecg_id",
+        "model_id",
+        "lvm_pred_g",
+        "quality_flags",
+        "signal_sha256",
+    }
     assert row["quality_flags"] == ["index_unknown"]
 
 
@@ -136,9 +166,7 @@ LOW = {"r_avl_uv": 0.0, "s_v1_uv": 0.0, "s_v3_uv": 0.0, "r_v5_uv": 0.0, "r_v6_uv
         (MALE, {**LOW, "r_v6_uv": NAN}, (False, None, False, None)),
     ],
 )
-def test_predictions_table__rules_by_hand(
-    sex: int, waves: dict[str, float], answers: tuple[bool | None, ...]
-) -> None:
+def test_predictions_table__rules_by_hand(sex: int, waves: dict[str, float], answers: tuple[bool | None, ...]) -> None:
     row = _one(sex_code=sex, amplitudes=_amplitudes(**waves))
     names = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
     assert tuple(row[name] for name in names) == answers
@@ -152,11 +180,17 @@ def _people(**changes: Any) -> Demographics:
         return np.array([value], dtype=np.float32)
 
     values: dict[str, Any] = {
-        "found": np.array([True]), "participant_id": ["p1"], "age_years": floats(63.0),
-        "sex_code": np.array([0], dtype=np.int8), "bmi_kg_m2": floats(25.0),
-        "height_cm": floats(165.0), "weight_kg": floats(68.0), "flags": [()],
-            "no_age_because": [None], "no_bmi_because": [None],
-    }  # fmt: skip
+        "found": np.array([True]),
+        "participant_id": ["p1"],
+        "age_years": floats(63.0),
+        "sex_code": np.array([0], dtype=np.int8),
+        "bmi_kg_m2": floats(25.0),
+        "height_cm": floats(165.0),
+        "weight_kg": floats(68.0),
+        "flags": [()],
+        "no_age_because": [None],
+        "no_bmi_because": [None],
+    }
     return Demographics(**(values | changes))
 
 
@@ -167,9 +201,10 @@ def _ecg_row() -> EcgRow:
 
 def test_scored_row__implausible_age_and_bmi_are_unknown_and_flagged() -> None:
     people = _people(
-        age_years=np.array([730], np.float32), bmi_kg_m2=np.array([2.5], np.float32),
+        age_years=np.array([730], np.float32),
+        bmi_kg_m2=np.array([2.5], np.float32),
         flags=[("age_out_of_range", "bmi_out_of_range")],
-    )  # fmt: skip
+    )
     row = ScoredRow.of(_ecg_row(), people, 0, "demo")
     assert np.isnan([row.age_years, row.bmi_kg_m2]).all()
     assert row.quality_flags == ("saturated", "age_out_of_range", "bmi_out_of_range")

@@ -18,17 +18,13 @@ def test_shards_of__together_are_the_shard(shard: tuple[int, int], n_processes: 
     index, count = shard
     units = range(1000)
     mine = {number for number in units if number % count == index - 1}
-    parts = [
-        {number for number in units if number % of == one - 1}
-        for one, of in shards_of(shard, n_processes)
-    ]
+    parts = [{number for number in units if number % of == one - 1} for one, of in shards_of(shard, n_processes)]
     assert set().union(*parts) == mine
     assert sum(map(len, parts)) == len(mine)
 
 
 @pytest.mark.parametrize(
-    ("visible", "expected"),
-    [(None, ["0", "1", "2", "0"]), ("3,5", ["3", "5", "3", "5"]), ("GPU-a, GPU-b", None)],
+    ("visible", "expected"), [(None, ["0", "1", "2", "0"]), ("3,5", ["3", "5", "3", "5"]), ("GPU-a, GPU-b", None)]
 )
 def test_gpu_of__one_each_by_turns(visible: str | None, expected: list[str] | None) -> None:
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
@@ -39,9 +35,23 @@ def test_gpu_of__one_each_by_turns(visible: str | None, expected: list[str] | No
 def test_command_of__is_the_users_own_with_the_last_word() -> None:
     argv = ["--input", "a", "--overwrite", "--processes", "4", "--shard", "1/2", "--output", "o"]
     assert command_of("score", argv, (3, 8), 5, ["lvm-ai"]) == [
-        "lvm-ai", "score", "--input", "a", "--processes", "4", "--shard", "1/2", "--output", "o",
-        "--processes", "1", "--shard", "3/8", "--threads", "5",
-    ]  # fmt: skip
+        "lvm-ai",
+        "score",
+        "--input",
+        "a",
+        "--processes",
+        "4",
+        "--shard",
+        "1/2",
+        "--output",
+        "o",
+        "--processes",
+        "1",
+        "--shard",
+        "3/8",
+        "--threads",
+        "5",
+    ]
 
 
 def _script(folder: Path, body: str) -> list[str]:
@@ -54,9 +64,7 @@ def test_run_processes__each_sees_its_gpu_and_says_who_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    command = _script(
-        tmp_path, "print(os.environ['CUDA_VISIBLE_DEVICES'], *sys.argv[1:], file=sys.stderr)"
-    )
+    command = _script(tmp_path, "print(os.environ['CUDA_VISIBLE_DEVICES'], *sys.argv[1:], file=sys.stderr)")
     code = run_processes("score", [], (1, 1), n_processes=2, threads=5, n_gpus=2, command=command)
     assert code == 0
     assert sorted(capsys.readouterr().err.splitlines()) == [
@@ -76,12 +84,8 @@ def test_run_processes__a_killed_process_shows(tmp_path: Path) -> None:
     assert run_processes("score", [], (1, 1), n_processes=2, threads=1, command=command) == 137
 
 
-def test_run_processes__nobody_is_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = _script(
-        tmp_path, f"open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w').close(); time.sleep(60)"
-    )
+def test_run_processes__nobody_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = _script(tmp_path, f"open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w').close(); time.sleep(60)")
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

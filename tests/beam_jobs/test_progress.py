@@ -90,9 +90,7 @@ def test_showing__ends_its_thread_when_the_run_fails() -> None:
     assert threading.active_count() == before
 
 
-def test_showing__bar_on_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_showing__bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with showing(100, "score"):
         PROGRESS.advance(100)

@@ -69,19 +69,14 @@ def _record(name: str, index: int = 0) -> dict[str, bytes]:
 
 def test_raw_reader__formats_side_by_side(tmp_path: Path) -> None:
     eight = random_counts(leads=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"))
-    _write(
-        tmp_path,
-        {
-            "a.xml": cardiosoft_xml(COUNTS),
-            "b.xml": muse_xml(eight),
-            **wfdb_record(COUNTS, name="c"),
-        },
-    )
+    _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), "b.xml": muse_xml(eight), **wfdb_record(COUNTS, name="c")})
     rows, rejects, n_read = _read(_plan(tmp_path))
     assert (n_read, rejects) == (3, [])
     assert {key: row.source_format for key, row in rows.items()} == {
-        "a": "cardiosoft_xml", "b": "muse_xml", "c": "wfdb",
-    }  # fmt: skip
+        "a": "cardiosoft_xml",
+        "b": "muse_xml",
+        "c": "wfdb",
+    }
     for row, uv_per_count in ((rows["a"], 5.0), (rows["c"], 1.0)):
         expected = np.stack([COUNTS[lead] for lead in LEADS_12]) * uv_per_count
         np.testing.assert_array_equal(_uv(row), expected)
@@ -132,9 +127,7 @@ def test_raw_reader__no_detail_quotes_a_name(tmp_path: Path) -> None:
     del record[f"{name}.dat"]
     files = {
         f"{name}.xml": muse_xml(COUNTS, LeadAmplitudeUnits=name),
-        f"{name}2.xml": cardiosoft_xml(
-            COUNTS, resolution=f'<Resolution units="{name}">5</Resolution>'
-        ),
+        f"{name}2.xml": cardiosoft_xml(COUNTS, resolution=f'<Resolution units="{name}">5</Resolution>'),
         f"{name}3.xml": f"<{name}/>".encode(),
         f"{name}4.txt": name.encode(),
         **record,
@@ -143,8 +136,12 @@ def test_raw_reader__no_detail_quotes_a_name(tmp_path: Path) -> None:
     rows, rejects, n_read = _read(_plan(tmp_path))
     assert (rows, n_read) == ({}, 5)
     assert sorted(reject.reason for reject in rejects) == [
-        "not_an_ecg", "not_an_ecg", "truncated", "unknown_unit", "unknown_unit",
-    ]  # fmt: skip
+        "not_an_ecg",
+        "not_an_ecg",
+        "truncated",
+        "unknown_unit",
+        "unknown_unit",
+    ]
     assert [reject.detail for reject in rejects if name in (reject.detail or "")] == []
 
 
@@ -188,9 +185,7 @@ def test_raw_reader__format_filter_names_what_was_found(tmp_path: Path) -> None:
     rows, rejects, n_read = _read(_plan(tmp_path), ("wfdb", "muse_xml"))
     assert (list(rows), n_read) == (["r"], 3)
     details = {reject.ecg_id: (reject.reason, reject.detail) for reject in rejects}
-    assert details["a"] == (
-        "not_an_ecg", "file is cardiosoft_xml, but --format asked for wfdb, muse_xml",
-    )  # fmt: skip
+    assert details["a"] == ("not_an_ecg", "file is cardiosoft_xml, but --format asked for wfdb, muse_xml")
     assert details["n"][0] == "not_an_ecg"
 
 
@@ -198,9 +193,7 @@ def test_raw_reader__path_that_the_pattern_does_not_match_is_a_reject(tmp_path: 
     xml = cardiosoft_xml(COUNTS)
     _write(tmp_path, {"1000001_20205_2_0.xml": xml, "other.xml": xml})
     rows, (reject,), n_read = _read(_plan(tmp_path, IdRule("ukb-20205")))
-    assert [(r.ecg_id, r.participant_id) for r in rows.values()] == [
-        ("1000001_20205_2_0", "1000001")
-    ]
+    assert [(r.ecg_id, r.participant_id) for r in rows.values()] == [("1000001_20205_2_0", "1000001")]
     assert (reject.reason, reject.source_uri, reject.ecg_id) == ("not_an_ecg", "other.xml", None)
     assert n_read == 2
 
@@ -209,9 +202,7 @@ def test_raw_reader__parquet_is_not_ingested(tmp_path: Path) -> None:
     _write(tmp_path, {"a.parquet": b"PAR1", "b.xml": cardiosoft_xml(COUNTS)})
     rows, (reject,), _ = _read(_plan(tmp_path))
     assert list(rows) == ["b"]
-    assert (reject.reason, reject.detail) == (
-        "not_an_ecg", "file is Parquet; lvm-ai score reads it directly",
-    )  # fmt: skip
+    assert (reject.reason, reject.detail) == ("not_an_ecg", "file is Parquet; lvm-ai score reads it directly")
 
 
 def test_raw_reader__file_that_is_gone_is_a_stop(tmp_path: Path) -> None:
@@ -263,21 +254,15 @@ def test_raw_reader__damaged_archive_is_one_reject_of_unknown_size(tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_raw_reader__archive_that_breaks_off_loses_what_follows_and_says_so(
-    tmp_path: Path, suffix: str
-) -> None:
-    path = make_archive(
-        tmp_path / f"x{suffix}", {"a.xml": cardiosoft_xml(COUNTS), **_record("b"), **_record("c")}
-    )
+def test_raw_reader__archive_that_breaks_off_loses_what_follows_and_says_so(tmp_path: Path, suffix: str) -> None:
+    path = make_archive(tmp_path / f"x{suffix}", {"a.xml": cardiosoft_xml(COUNTS), **_record("b"), **_record("c")})
     found = _plan(tmp_path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 3 // 5])
     rows, rejects, n_read = _read(found)
     assert n_read == 3
     assert list(rows) == [f"x{suffix}!a"]
-    assert {(r.reason, r.ecg_id) for r in rejects} == {
-        ("truncated", f"x{suffix}!b"), ("truncated", f"x{suffix}!c"),
-    }  # fmt: skip
+    assert {(r.reason, r.ecg_id) for r in rejects} == {("truncated", f"x{suffix}!b"), ("truncated", f"x{suffix}!c")}
     assert all("archive breaks off before" in (r.detail or "") for r in rejects)
 
 
@@ -311,9 +296,7 @@ def test_raw_reader__duplicates_are_rejects_and_not_read(tmp_path: Path) -> None
     assert n_read == 2
 
 
-def test_raw_reader__file_that_grows_after_planning_is_read_no_further_than_the_limit(
-    tmp_path: Path,
-) -> None:
+def test_raw_reader__file_that_grows_after_planning_is_read_no_further_than_the_limit(tmp_path: Path) -> None:
     _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), **_record("b"), **_record("c")})
     found = _plan(tmp_path)
     for name in ("a.xml", "b.dat"):
@@ -321,9 +304,7 @@ def test_raw_reader__file_that_grows_after_planning_is_read_no_further_than_the_
             stream.truncate(5_000_000_000)  # sparse: no space is taken
     rows, rejects, _ = _read(found)
     assert list(rows) == ["c"]
-    assert [(r.source_uri, r.reason) for r in rejects] == [
-        ("a.xml", "unreadable"), ("b.hea", "unreadable"),
-    ]  # fmt: skip
+    assert [(r.source_uri, r.reason) for r in rejects] == [("a.xml", "unreadable"), ("b.hea", "unreadable")]
     assert all("more than 20000000 bytes" in str(reject.detail) for reject in rejects)
 
 

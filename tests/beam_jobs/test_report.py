@@ -15,29 +15,24 @@ import pytest
 from beam_jobs.inputs import IdRule
 from beam_jobs.options import IngestOptions, ScoreOptions
 from beam_jobs.plan import Plan
-from beam_jobs.report import (
-    counts,
-    final_report,
-    options_for_report,
-    shard_report,
-    software_versions,
-)
+from beam_jobs.report import counts, final_report, options_for_report, shard_report, software_versions
 from beam_jobs.storage import Storage
 from beam_jobs.units import Piece, UnitSummary, cut_units
 from lvm_core.quality import AmplitudeHistogram
 
-TOTAL = UnitSummary(
-    -1, 100, 90, {"lead_flat": 4, "excluded": 6},
-    AmplitudeHistogram().add(np.full(90, 1000.0)),
-)  # fmt: skip
+TOTAL = UnitSummary(-1, 100, 90, {"lead_flat": 4, "excluded": 6}, AmplitudeHistogram().add(np.full(90, 1000.0)))
 
 
 def _shard(n_read: int = 100, scoring_s: float = 20.0, **changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
-        "startup_s": 1.5, "scoring_s": scoring_s, "cpu_s": 2 * scoring_s, "peak_rss_mb": 812.34,
+        "startup_s": 1.5,
+        "scoring_s": scoring_s,
+        "cpu_s": 2 * scoring_s,
+        "peak_rss_mb": 812.34,
         "options": {"batch": 64},
-        "counters": {"reader_wait_ms": 1500, "total_ms": 20_000, "read": 100}, "warnings": ["w"],
-    }  # fmt: skip
+        "counters": {"reader_wait_ms": 1500, "total_ms": 20_000, "read": 100},
+        "warnings": ["w"],
+    }
     return shard_report("score", replace(TOTAL, n_read=n_read), **(given | changes))
 
 
@@ -64,9 +59,15 @@ def test_counts__name_what_was_done(kind: str, done: str) -> None:
 
 def test_options_for_report__is_json() -> None:
     options = ScoreOptions(
-        inputs=("in", "more"), output="out", model="m", model_dir=Path("models"), shard=(2, 3),
-        storage=Storage((("s3.region", "eu-west-1"),)), id_rule=IdRule("ukb-20205"), exclude="w",
-    )  # fmt: skip
+        inputs=("in", "more"),
+        output="out",
+        model="m",
+        model_dir=Path("models"),
+        shard=(2, 3),
+        storage=Storage((("s3.region", "eu-west-1"),)),
+        id_rule=IdRule("ukb-20205"),
+        exclude="w",
+    )
     found = json.loads(json.dumps(options_for_report(options)))
     assert found["inputs"] == ["in", "more"]
     assert found["id_rule"] == "ukb-20205"

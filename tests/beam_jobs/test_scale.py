@@ -45,12 +45,9 @@ def test_sample_scale__median_amplitude_of_lead_ii(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "plausible"),
-    [(1 / 1000, False), (1 / 5, False), (1, True), (5, False), (1000, False)],
+    ("times", "plausible"), [(1 / 1000, False), (1 / 5, False), (1, True), (5, False), (1000, False)]
 )
-def test_sample_scale__wrong_scale_is_not_plausible(
-    tmp_path: Path, times: float, plausible: bool
-) -> None:
+def test_sample_scale__wrong_scale_is_not_plausible(tmp_path: Path, times: float, plausible: bool) -> None:
     _write(tmp_path, 5.0 * times)
     verdict = _sample(tmp_path).verdict
     assert verdict.plausible is plausible
@@ -73,9 +70,7 @@ def test_sample_scale__nothing_usable_is_unknown(tmp_path: Path) -> None:
     assert sample.verdict.plausible is None
 
 
-def test_sample_scale__takes_about_two_hundred(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sample_scale__takes_about_two_hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.scale.SAMPLE_ECGS", 6)
     _write(tmp_path)
     # Three units of four ECGs give two each.
@@ -98,9 +93,7 @@ def test_main__says_what_it_saw(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "follow from I and II, as they should" in shown
 
 
-def test_main__wrong_scale_or_leads_exit_with_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main__wrong_scale_or_leads_exit_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _write(tmp_path / "scale", 25.0)
     assert main(["--input", str(tmp_path / "scale")]) == 1
     assert "5 times too large" in capsys.readouterr().out
@@ -110,9 +103,7 @@ def test_main__wrong_scale_or_leads_exit_with_1(
     assert "aVR (" in capsys.readouterr().out
 
 
-def test_main__counts_records_that_are_rejected_or_flagged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main__counts_records_that_are_rejected_or_flagged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = [5.0] * (N - 2) + [5e-4, 50.0]
     steps[0] = 1.2  # under a quarter of the true step
     write_ecg_parquet(tmp_path / "x.parquet", N, uv_per_count=pa.array(steps, pa.float32()))

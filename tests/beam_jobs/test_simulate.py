@@ -62,9 +62,7 @@ def _counts(row: dict[str, Any], leads: tuple[str, ...] = LEADS_12) -> np.ndarra
     return np.array([row[lead] for lead in leads], dtype=np.int64)
 
 
-def test_simulate__ingest_of_the_device_files_gives_the_generators_counts(
-    raw: Path, tmp_path: Path
-) -> None:
+def test_simulate__ingest_of_the_device_files_gives_the_generators_counts(raw: Path, tmp_path: Path) -> None:
     arguments = ["--input", str(raw / "raw"), "--id-pattern", ID_PATTERN]
     assert ingest.main([*arguments, "--output", str(tmp_path / "run"), "--threads", "1"]) == 0
     found = _ecgs(tmp_path / "run" / "ecg")
@@ -156,9 +154,7 @@ def test_simulate__tables_are_what_the_generators_say(raw: Path) -> None:
     assert list(events[0]) == ["participant_id", "date", "code", "system", "source"]
     dates = ["" if np.isnat(date) else str(date) for date in records.date]
     assert [row["date"] for row in events] == dates
-    assert [row["participant_id"] for row in events] == [
-        people.participant_id[i] for i in records.index
-    ]
+    assert [row["participant_id"] for row in events] == [people.participant_id[i] for i in records.index]
     cmr = _rows(raw / "cmr.csv")
     assert [row["participant_id"] for row in cmr] == [
         person for person, has in zip(people.participant_id, people.has_cmr, strict=True) if has

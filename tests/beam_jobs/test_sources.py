@@ -88,8 +88,7 @@ def _pieces(*paths: str, root: int = 0) -> list[Piece]:
 
 
 @pytest.mark.parametrize(
-    ("path", "folder"),
-    [("a.xml", ""), ("site/a.xml", "site"), ("site/ward/a.xml", "site"), ("x.zip!s/a", "x.zip!s")],
+    ("path", "folder"), [("a.xml", ""), ("site/a.xml", "site"), ("site/ward/a.xml", "site"), ("x.zip!s/a", "x.zip!s")]
 )
 def test_first_folder__is_the_first_below_the_root(path: str, folder: str) -> None:
     assert first_folder(path) == folder

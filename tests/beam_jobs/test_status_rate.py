@@ -25,9 +25,7 @@ def _run(folder: Path, n_units: int, done: dict[int, tuple[float, int]]) -> RunF
     names = [f"{i:03d}.xml" for i in range(n_units)]
     pieces = [Piece(0, name, path_digest(0, name), 1, n_ecgs=100) for name in names]
     plan = Plan("score", {}, ())
-    plan = plan.with_units(
-        list(cut_units(pieces, unit_ecgs=100, first_number=0, settings_sha256="s"))
-    )
+    plan = plan.with_units(list(cut_units(pieces, unit_ecgs=100, first_number=0, settings_sha256="s")))
     run = RunFolder(STORAGE, str(folder))
     STORAGE.write_atomic(run.path("plan.json"), plan.to_bytes())
     for number, (time_s, n_rejected) in done.items():
@@ -63,12 +61,8 @@ def test_read_status__only_the_last_twenty_units_make_the_rate(tmp_path: Path) -
     assert read_status(run, now_s=30_000.0).ecg_per_s == pytest.approx(100.0)
 
 
-@pytest.mark.parametrize(
-    "done", [{}, {0: (1000.0, 0)}, {0: (1000.0, 0), 1: (1000.0, 0)}], ids=["none", "one", "equal"]
-)
-def test_read_status__too_little_to_tell_a_rate(
-    tmp_path: Path, done: dict[int, tuple[float, int]]
-) -> None:
+@pytest.mark.parametrize("done", [{}, {0: (1000.0, 0)}, {0: (1000.0, 0), 1: (1000.0, 0)}], ids=["none", "one", "equal"])
+def test_read_status__too_little_to_tell_a_rate(tmp_path: Path, done: dict[int, tuple[float, int]]) -> None:
     status = read_status(_run(tmp_path, 3, done), now_s=1001.0)
     assert status.ecg_per_s is None
     assert status.left_s is None
@@ -97,9 +91,7 @@ def test_status_lines__of_a_run_under_way(tmp_path: Path) -> None:
     ]
 
 
-def test_status_lines__of_a_run_with_problems_do_not_say_finished_and_no_rate(
-    tmp_path: Path,
-) -> None:
+def test_status_lines__of_a_run_with_problems_do_not_say_finished_and_no_rate(tmp_path: Path) -> None:
     run = _run(tmp_path, 2, {0: (1000.0, 0), 1: (1010.0, 0)})
     STORAGE.write_atomic(run.path("_SUCCESS"), b"")
     run.write_json("run_report.json", {"problems": ["too many rejects"]})

@@ -82,12 +82,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("errors", "kind"),
-    [(PASSING, StorageFault), (DENIED, StorageDenied), (MISSING, FileMissing), (OTHER, LvmError)],
+    ("errors", "kind"), [(PASSING, StorageFault), (DENIED, StorageDenied), (MISSING, FileMissing), (OTHER, LvmError)]
 )
-def test_classify__tells_passing_from_final_errors(
-    errors: tuple[OSError, ...], kind: type[LvmError]
-) -> None:
+def test_classify__tells_passing_from_final_errors(errors: tuple[OSError, ...], kind: type[LvmError]) -> None:
     assert [classify(error) for error in errors] == [kind] * len(errors)
 
 
@@ -118,8 +115,7 @@ def test_with_retries__gives_up_after_five_tries_and_says_how_to_resume() -> Non
     operation = Failing(*[OSError(errno.EIO, "Input/output error")] * 9)
     pauses: list[float] = []
     with pytest.raises(
-        StorageFault,
-        match=r"reading x failed 5 times, last with: Input/output error\. Run the same command",
+        StorageFault, match=r"reading x failed 5 times, last with: Input/output error\. Run the same command"
     ):
         with_retries(operation, "reading x", sleep=pauses.append)
     assert operation.n_calls == 5
@@ -168,8 +164,7 @@ def test_with_retries__error_that_is_not_of_the_storage_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "scheme"),
-    [("a/b", None), ("/a/b", None), ("file:///a", None), ("s3://b/k", "s3"), ("gs://b/k", "gs")],
+    ("uri", "scheme"), [("a/b", None), ("/a/b", None), ("file:///a", None), ("s3://b/k", "s3"), ("gs://b/k", "gs")]
 )
 def test_store_scheme__tells_stores_from_paths(uri: str, scheme: str | None) -> None:
     assert store_scheme(uri) == scheme
@@ -236,29 +231,20 @@ def test_names__are_files_directly_in_the_folder(tmp_path: Path) -> None:
     assert STORAGE.names(str(tmp_path)) == [".c", "a", "b"]
     assert STORAGE.names(f"{tmp_path}/absent") == []
     assert set(STORAGE.modified_s(str(tmp_path))) == {".c", "a", "b"}
-    assert STORAGE.modified_s(str(tmp_path))["a"] == pytest.approx(
-        (tmp_path / "a").stat().st_mtime, abs=1e-3
-    )
+    assert STORAGE.modified_s(str(tmp_path))["a"] == pytest.approx((tmp_path / "a").stat().st_mtime, abs=1e-3)
 
 
 # Reading anywhere in a file
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.binary(max_size=300),
     steps=st.lists(
-        st.tuples(
-            st.sampled_from(["read", "readinto", "set", "cur", "end"]), st.integers(-40, 330)
-        ),
-        max_size=25,
+        st.tuples(st.sampled_from(["read", "readinto", "set", "cur", "end"]), st.integers(-40, 330)), max_size=25
     ),
 )
-def test_retrying_file__reads_as_a_plain_file(
-    tmp_path: Path, data: bytes, steps: list[tuple[str, int]]
-) -> None:
+def test_retrying_file__reads_as_a_plain_file(tmp_path: Path, data: bytes, steps: list[tuple[str, int]]) -> None:
     path = tmp_path / "data"
     path.write_bytes(data)
     plain = io.BytesIO(data)
@@ -334,14 +320,9 @@ def test_retrying_file__broken_handle_is_replaced(tmp_path: Path, no_pauses: lis
     assert len(no_pauses) == 1
 
 
-def test_retrying_file__storage_that_stays_broken_is_a_fault(
-    tmp_path: Path, no_pauses: list[float]
-) -> None:
+def test_retrying_file__storage_that_stays_broken_is_a_fault(tmp_path: Path, no_pauses: list[float]) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
-    with (
-        _flaky(99).open(f"{tmp_path}/f") as stream,
-        pytest.raises(StorageFault, match=r"reading .* failed 5 times"),
-    ):
+    with _flaky(99).open(f"{tmp_path}/f") as stream, pytest.raises(StorageFault, match=r"reading .* failed 5 times"):
         stream.read(1)
 
 
@@ -355,9 +336,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     (folder / "f").chmod(0o600)
 
 
-def test_read_bytes__file_without_permission_is_denied_at_once(
-    read_only: Path, no_pauses: list[float]
-) -> None:
+def test_read_bytes__file_without_permission_is_denied_at_once(read_only: Path, no_pauses: list[float]) -> None:
     try:
         read_only.read_bytes()
     except PermissionError:
@@ -373,10 +352,7 @@ OPERATIONS: tuple[Callable[[str], object], ...] = (STORAGE.read_bytes, STORAGE.l
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_storage__retries_what_it_reads(
-    tmp_path: Path,
-    no_pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
-    operation: Callable[[str], object],
+    tmp_path: Path, no_pauses: list[float], monkeypatch: pytest.MonkeyPatch, operation: Callable[[str], object]
 ) -> None:
     (tmp_path / "f").write_bytes(b"x")
     failing = Failing(*[OSError(errno.EIO, "Input/output error")] * 2)

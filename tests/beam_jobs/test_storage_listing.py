@@ -53,9 +53,7 @@ def test_list_files__nothing_there_is_named(tmp_path: Path) -> None:
         STORAGE.list_files(f"{tmp_path}/absent")
 
 
-def test_list_files__relative_folder_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_list_files__relative_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _make(tmp_path, "in/a.xml")
     monkeypatch.chdir(tmp_path)
     assert [e.relative for e in STORAGE.list_files("in")] == ["a.xml"]
@@ -84,9 +82,20 @@ def test_split_glob__cuts_before_the_first_wildcard(uri: str, parts: tuple[str, 
 
 
 TREE = (
-    "a.xml", "ab.xml", "a1.xml", "b/a.xml", "b/ab.xml", "b/c/a.xml", "b/c/d/a1.hea", "c.hea",
-    ".hidden/a.xml", "b/.dot.xml", "a-b.xml", "b+c.xml", "b/(x).xml",
-)  # fmt: skip
+    "a.xml",
+    "ab.xml",
+    "a1.xml",
+    "b/a.xml",
+    "b/ab.xml",
+    "b/c/a.xml",
+    "b/c/d/a1.hea",
+    "c.hea",
+    ".hidden/a.xml",
+    "b/.dot.xml",
+    "a-b.xml",
+    "b+c.xml",
+    "b/(x).xml",
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,24 +108,39 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "pattern",
     [
-        "*.xml", "*/*.xml", "**/*.xml", "**/a.xml", "b/**/*.hea", "b/**/a*.xml", "a?.xml", "?.xml",
-        "?/?.xml", "[ab].xml", "a[0-9].xml", "[!a]*.xml", "a[!0-9].xml", "*.[xh]*", "b+*.xml",
-        "b/(?).xml", "**/c/*", "**/*", "b/*/a.xml", "z*.xml", ".*/*.xml", "[a-c]*.hea",
+        "*.xml",
+        "*/*.xml",
+        "**/*.xml",
+        "**/a.xml",
+        "b/**/*.hea",
+        "b/**/a*.xml",
+        "a?.xml",
+        "?.xml",
+        "?/?.xml",
+        "[ab].xml",
+        "a[0-9].xml",
+        "[!a]*.xml",
+        "a[!0-9].xml",
+        "*.[xh]*",
+        "b+*.xml",
+        "b/(?).xml",
+        "**/c/*",
+        "**/*",
+        "b/*/a.xml",
+        "z*.xml",
+        ".*/*.xml",
+        "[a-c]*.hea",
     ],
-)  # fmt: skip
+)
 def test_list_files__glob_finds_what_pathlib_finds(tree: Path, pattern: str) -> None:
     expected = sorted(str(p.relative_to(tree)) for p in tree.glob(pattern) if p.is_file())
-    assert [e.uri for e in STORAGE.list_files(f"{tree}/{pattern}")] == [
-        f"{tree}/{name}" for name in expected
-    ]
+    assert [e.uri for e in STORAGE.list_files(f"{tree}/{pattern}")] == [f"{tree}/{name}" for name in expected]
 
 
 WORDS = st.sampled_from(["a", "b", "1", "*", "?", "[ab]", "[!a]", ".", "a*", "**/", "/"])
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(WORDS, min_size=1, max_size=6))
 def test_glob__finds_what_pathlib_finds_for_any_pattern(tree: Path, words: list[str]) -> None:
     pattern = re.sub(r"/+", "/", "".join(words)).strip("/")
@@ -159,9 +183,10 @@ def test_list_files__links_to_files_and_folders_are_followed(tmp_path: Path) -> 
     (tmp_path / "in" / "deep").symlink_to(tmp_path / "real")
     entries = STORAGE.list_files(f"{tmp_path}/in")
     assert [(e.relative, e.size) for e in entries] == [
-        ("b.xml", len("in/b.xml")), ("c.xml", len("real/a.xml")),
+        ("b.xml", len("in/b.xml")),
+        ("c.xml", len("real/a.xml")),
         ("deep/a.xml", len("real/a.xml")),
-    ]  # fmt: skip
+    ]
 
 
 def _listed(folder: Path, pattern: str = "") -> dict[str, str]:
@@ -186,9 +211,7 @@ def test_list_files__folders_that_all_link_to_each_other_end_soon(tmp_path: Path
             (tmp_path / one / f"to-{other}").symlink_to(tmp_path / other)
     found = _listed(tmp_path)
     assert len(found) == len(names) + len(names) ** 2
-    assert sorted(k for k, kind in found.items() if kind == "file") == [
-        f"{n}/{n}.xml" for n in names
-    ]
+    assert sorted(k for k, kind in found.items() if kind == "file") == [f"{n}/{n}.xml" for n in names]
     assert set(_listed(tmp_path, "**/a.xml").values()) == {"file", REPEATED}
 
 
@@ -196,9 +219,7 @@ def test_list_files__file_with_two_paths_is_read_by_the_one_without_links(tmp_pa
     _make(tmp_path, "in/m.xml", "in/q/n.xml")
     (tmp_path / "in" / "a.xml").symlink_to(tmp_path / "in" / "m.xml")
     (tmp_path / "in" / "b").symlink_to(tmp_path / "in" / "q")
-    assert _listed(tmp_path / "in") == {
-        "a.xml": REPEATED, "b": REPEATED, "m.xml": "file", "q/n.xml": "file",
-    }  # fmt: skip
+    assert _listed(tmp_path / "in") == {"a.xml": REPEATED, "b": REPEATED, "m.xml": "file", "q/n.xml": "file"}
 
 
 def test_list_files__two_links_to_one_file_elsewhere_give_the_first(tmp_path: Path) -> None:
@@ -225,9 +246,13 @@ def test_list_files__what_is_no_regular_file_has_its_kind(tmp_path: Path) -> Non
     with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(tmp_path):
         server.bind("f.xml")
     assert _listed(tmp_path) == {
-        "a.xml": "file", "b.parquet": "named pipe", "c.xml": "named pipe", "d.xml": "device",
-        "e.xml": "link that leads nowhere", "f.xml": "socket",
-    }  # fmt: skip
+        "a.xml": "file",
+        "b.parquet": "named pipe",
+        "c.xml": "named pipe",
+        "d.xml": "device",
+        "e.xml": "link that leads nowhere",
+        "f.xml": "socket",
+    }
 
 
 @pytest.mark.timeout(20)
@@ -283,8 +308,10 @@ def test_list_files__names_do_not_depend_on_the_locale(tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "Müller")],
-        env={**os.environ, **plain}, check=True, capture_output=True,
-    )  # fmt: skip
+        env={**os.environ, **plain},
+        check=True,
+        capture_output=True,
+    )
     assert json.loads(run.stdout) == [["ä.xml", "Müller/ä.xml"]] * 2
 
 
@@ -295,9 +322,7 @@ def test_list_files__link_that_leads_nowhere_is_listed_without_a_size(tmp_path: 
     _make(tmp_path, "in/a.xml")
     (tmp_path / "in" / "b.xml").symlink_to(tmp_path / "gone.xml")
     entries = STORAGE.list_files(f"{tmp_path}/in")
-    assert [(entry.relative, entry.size >= 0) for entry in entries] == [
-        ("a.xml", True), ("b.xml", False),
-    ]  # fmt: skip
+    assert [(entry.relative, entry.size >= 0) for entry in entries] == [("a.xml", True), ("b.xml", False)]
 
 
 def test_entries__are_files_and_folders_directly_in_a_folder(tmp_path: Path) -> None:
@@ -309,12 +334,19 @@ def test_entries__are_files_and_folders_directly_in_a_folder(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("folder", "uri", "inside"),
     [
-        ("x", "x", True), ("x", "x/", True), ("x", "x/y/z", True), ("x", "xy", False),
-        ("x/y", "x", False), ("x", "x/../z", False), ("x", "z/../x/y", True),
-        ("s3://b/x", "s3://b/x/y", True), ("s3://b/x", "s3://b/xy", False),
-        ("s3://b/x", "gs://b/x/y", False), ("s3://b/x", "b/x/y", False),
+        ("x", "x", True),
+        ("x", "x/", True),
+        ("x", "x/y/z", True),
+        ("x", "xy", False),
+        ("x/y", "x", False),
+        ("x", "x/../z", False),
+        ("x", "z/../x/y", True),
+        ("s3://b/x", "s3://b/x/y", True),
+        ("s3://b/x", "s3://b/xy", False),
+        ("s3://b/x", "gs://b/x/y", False),
+        ("s3://b/x", "b/x/y", False),
     ],
-)  # fmt: skip
+)
 def test_contains__is_about_places_and_not_about_letters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, uri: str, inside: bool
 ) -> None:

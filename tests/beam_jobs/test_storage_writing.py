@@ -68,9 +68,7 @@ def test_write_atomic__failure_leaves_the_old_state(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == ({"f": OLD} if there else {})
 
 
-def test_write_atomic__final_name_never_shows_a_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_atomic__final_name_never_shows_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "f"
     target.write_bytes(OLD)
     seen: list[bytes] = []
@@ -86,9 +84,7 @@ def test_write_atomic__final_name_never_shows_a_part(
     assert seen == [OLD, NEW]
 
 
-def test_write_atomic__temporary_file_is_no_parquet_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_atomic__temporary_file_is_no_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: names.extend(os.listdir(tmp_path)))
     STORAGE.write_atomic(f"{tmp_path}/part.parquet", NEW)
@@ -124,9 +120,7 @@ def test_write_atomic__follows_the_umask_otherwise(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
 
 
-def test_write_atomic__denied_folder_is_not_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_atomic__denied_folder_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[int] = []
 
     def denied(descriptor: int) -> None:
@@ -219,10 +213,13 @@ def test_create_exclusive__of_many_processes_one_makes_the_file(tmp_path: Path) 
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, f"{tmp_path}/f", name],
-            cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in ("one", "two", "three")
-    ]  # fmt: skip
+    ]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("\n")
@@ -248,9 +245,7 @@ def _two_threads_meet_in_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", wait)
 
 
-def test_create_exclusive__of_two_threads_one_makes_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_create_exclusive__of_two_threads_one_makes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _two_threads_meet_in_fsync(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         made = [pool.submit(STORAGE.create_exclusive, f"{tmp_path}/f", data) for data in (OLD, NEW)]
@@ -259,9 +254,7 @@ def test_create_exclusive__of_two_threads_one_makes_the_file(
     assert (tmp_path / "f").read_bytes() == (OLD if answers[0] else NEW)
 
 
-def test_write_atomic__two_threads_write_the_same_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_atomic__two_threads_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _two_threads_meet_in_fsync(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         written = [pool.submit(STORAGE.write_atomic, f"{tmp_path}/f", NEW) for _ in range(2)]
@@ -270,9 +263,7 @@ def test_write_atomic__two_threads_write_the_same_file(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"f": NEW}
 
 
-def test_create_exclusive__file_system_without_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_create_exclusive__file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(source: object, target: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
@@ -282,9 +273,7 @@ def test_create_exclusive__file_system_without_links(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"f": OLD}
 
 
-def test_create_exclusive__failure_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_create_exclusive__failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", _disk_full)
     with pytest.raises(LvmError, match="No space left on device"):
         STORAGE.create_exclusive(f"{tmp_path}/f", OLD)

@@ -12,28 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.units import (
-    Piece,
-    Unit,
-    UnitSummary,
-    cut_units,
-    digest,
-    merge_summaries,
-    path_digest,
-)
+from beam_jobs.units import Piece, Unit, UnitSummary, cut_units, digest, merge_summaries, path_digest
 from lvm_core.quality import AmplitudeHistogram
 
 SPAN = Piece(
-    0, "a.parquet", path_digest(0, "a.parquet"), 5000, content_sha256="ab" * 32,
-    row_group_start=2, row_group_stop=4, first_row=128, n_ecgs=128, duplicate_rows=(130, 131),
-)  # fmt: skip
-RECORD = Piece(
-    1, "p/r.hea", path_digest(1, "p/r.hea"), 90, parts=("p/r.dat",), ecg_id="p/r",
-    participant_id="1000001",
-)  # fmt: skip
-BROKEN = Piece(
-    0, "x.zip", path_digest(0, "x.zip"), 7, n_ecgs=None, reason="unreadable", detail="is damaged"
+    0,
+    "a.parquet",
+    path_digest(0, "a.parquet"),
+    5000,
+    content_sha256="ab" * 32,
+    row_group_start=2,
+    row_group_stop=4,
+    first_row=128,
+    n_ecgs=128,
+    duplicate_rows=(130, 131),
 )
+RECORD = Piece(1, "p/r.hea", path_digest(1, "p/r.hea"), 90, parts=("p/r.dat",), ecg_id="p/r", participant_id="1000001")
+BROKEN = Piece(0, "x.zip", path_digest(0, "x.zip"), 7, n_ecgs=None, reason="unreadable", detail="is damaged")
 
 
 def _member(name: str, n: int = 1, archive: str = "x.tar.gz", root: int = 0) -> Piece:
@@ -41,12 +36,8 @@ def _member(name: str, n: int = 1, archive: str = "x.tar.gz", root: int = 0) -> 
     return Piece(root, path, path_digest(root, path), 10, n_ecgs=n, ecg_id=path)
 
 
-def _cut(
-    pieces: list[Piece], unit_ecgs: int = 4, settings: str = "s", first: int = 0
-) -> list[Unit]:
-    return list(
-        cut_units(pieces, unit_ecgs=unit_ecgs, first_number=first, settings_sha256=settings)
-    )
+def _cut(pieces: list[Piece], unit_ecgs: int = 4, settings: str = "s", first: int = 0) -> list[Unit]:
+    return list(cut_units(pieces, unit_ecgs=unit_ecgs, first_number=first, settings_sha256=settings))
 
 
 def _fingerprint(*pieces: Piece, settings: str = "s") -> str:
@@ -79,9 +70,7 @@ def test_piece__json_leaves_defaults_out() -> None:
         ("site!1/b.zip!d.xml", "site!1/b.zip", "d.xml"),
     ],
 )
-def test_piece__archive_and_member_are_told_from_the_path(
-    path: str, archive: str | None, main: str
-) -> None:
+def test_piece__archive_and_member_are_told_from_the_path(path: str, archive: str | None, main: str) -> None:
     piece = Piece(0, path, path_digest(0, path), 1)
     assert (piece.archive, piece.main_file) == (archive, main)
 
@@ -102,10 +91,15 @@ def test_digest__is_the_sha256_of_sorted_compact_json() -> None:
 
 def test_fingerprint__depends_on_each_of_these() -> None:
     variants: list[dict[str, Any]] = [
-        {"root": 1}, {"path_sha256": "other"}, {"size": 5001}, {"content_sha256": "cd" * 32},
-        {"row_group_start": 1}, {"row_group_stop": 5}, {"duplicate_rows": (130,)},
+        {"root": 1},
+        {"path_sha256": "other"},
+        {"size": 5001},
+        {"content_sha256": "cd" * 32},
+        {"row_group_start": 1},
+        {"row_group_stop": 5},
+        {"duplicate_rows": (130,)},
         {"reason": "unreadable"},
-    ]  # fmt: skip
+    ]
     found = {_fingerprint(SPAN)} | {_fingerprint(replace(SPAN, **change)) for change in variants}
     found.add(_fingerprint(SPAN, settings="other settings"))
     found.add(_fingerprint(SPAN, RECORD))
@@ -114,8 +108,7 @@ def test_fingerprint__depends_on_each_of_these() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"excluded": True}, {"path": ""}, {"participant_id": None}, {"ecg_id": None}, {"detail": "x"}],
+    "change", [{"excluded": True}, {"path": ""}, {"participant_id": None}, {"ecg_id": None}, {"detail": "x"}]
 )
 def test_fingerprint__does_not_depend_on_people_or_messages(change: dict[str, Any]) -> None:
     assert _fingerprint(replace(RECORD, **change)) == _fingerprint(RECORD)
@@ -143,12 +136,8 @@ SIZES = st.lists(st.one_of(st.none(), st.integers(0, 9)), max_size=30)
 
 
 @given(sizes=SIZES, unit_ecgs=st.integers(1, 12), first=st.integers(0, 5))
-def test_cut_units__keeps_every_piece_in_order(
-    sizes: list[int | None], unit_ecgs: int, first: int
-) -> None:
-    pieces = [
-        Piece(0, f"{i}.xml", path_digest(0, f"{i}.xml"), 1, n_ecgs=n) for i, n in enumerate(sizes)
-    ]
+def test_cut_units__keeps_every_piece_in_order(sizes: list[int | None], unit_ecgs: int, first: int) -> None:
+    pieces = [Piece(0, f"{i}.xml", path_digest(0, f"{i}.xml"), 1, n_ecgs=n) for i, n in enumerate(sizes)]
     units = _cut(pieces, unit_ecgs, first=first)
     assert [piece for unit in units for piece in unit.pieces] == pieces
     assert [unit.number for unit in units] == list(range(first, first + len(units)))
@@ -156,9 +145,7 @@ def test_cut_units__keeps_every_piece_in_order(
 
 
 @given(sizes=SIZES, unit_ecgs=st.integers(1, 12))
-def test_cut_units__units_are_full_and_not_too_full(
-    sizes: list[int | None], unit_ecgs: int
-) -> None:
+def test_cut_units__units_are_full_and_not_too_full(sizes: list[int | None], unit_ecgs: int) -> None:
     pieces = [Piece(0, f"{i}", path_digest(0, f"{i}"), 1, n_ecgs=n) for i, n in enumerate(sizes)]
     units = _cut(pieces, unit_ecgs)
     weights = [[1 if p.n_ecgs is None else p.n_ecgs for p in unit.pieces] for unit in units]
@@ -173,13 +160,10 @@ def test_cut_units__units_are_full_and_not_too_full(
 
 
 @given(
-    archives=st.lists(st.tuples(st.sampled_from(["a.tar.gz", "b.tgz", "c.zip", ""]),
-                                st.integers(1, 7)), max_size=8),
+    archives=st.lists(st.tuples(st.sampled_from(["a.tar.gz", "b.tgz", "c.zip", ""]), st.integers(1, 7)), max_size=8),
     unit_ecgs=st.integers(1, 9),
-)  # fmt: skip
-def test_cut_units__compressed_tar_is_never_divided(
-    archives: list[tuple[str, int]], unit_ecgs: int
-) -> None:
+)
+def test_cut_units__compressed_tar_is_never_divided(archives: list[tuple[str, int]], unit_ecgs: int) -> None:
     pieces: list[Piece] = []
     for number, (name, n) in enumerate(archives):
         folder = f"{number}{name}"

@@ -83,12 +83,7 @@ def run(job: Job, n_units: int) -> dict[str, int]:
 
 def test_units__one_ends_as_soon_as_the_next_would_wait() -> None:
     counters = run(Job(), 3)
-    assert LOG == [
-        "begin 0", "fed 0",
-        "begin 1", "end 0", "fed 1",
-        "begin 2", "end 1", "fed 2",
-        "end 2",
-    ]  # fmt: skip
+    assert LOG == ["begin 0", "fed 0", "begin 1", "end 0", "fed 1", "begin 2", "end 1", "fed 2", "end 2"]
     assert (counters["read"], counters["done"]) == (30, 30)
 
 
@@ -127,10 +122,7 @@ class _Held(FakePredictor):
         self._gate = gate
 
     def predict_batch(
-        self,
-        counts: NDArray[np.int16],
-        uv_per_count: NDArray[np.float32],
-        *more: NDArray[np.generic],
+        self, counts: NDArray[np.int16], uv_per_count: NDArray[np.float32], *more: NDArray[np.generic]
     ) -> Predictions:
         assert self._gate.wait(60), "the unit waited for the engine before it said so"
         return super().predict_batch(counts, uv_per_count, *more)  # type: ignore[arg-type]
@@ -155,10 +147,18 @@ def test_score__begins_a_unit_without_waiting_for_the_engine(tmp_path: Path) -> 
     gate = Event()
     with ThreadPoolExecutor(1) as executor:
         context = ScoreContext(
-            Storage(), str(tmp_path / "run"), UnitReader(Storage(), roots),
-            [_Held(gate)], executor, 3, None, Exclusions(), Bsa.DUBOIS,
-            LvhPreset.KHURSHID2021, {},
-        )  # fmt: skip
+            Storage(),
+            str(tmp_path / "run"),
+            UnitReader(Storage(), roots),
+            [_Held(gate)],
+            executor,
+            3,
+            None,
+            Exclusions(),
+            Bsa.DUBOIS,
+            LvhPreset.KHURSHID2021,
+            {},
+        )
         end_first = begin_unit(units[0], context)  # one batch, which the engine holds
         assert not list((tmp_path / "run" / "predictions").iterdir())
         summaries = []

@@ -43,9 +43,7 @@ class Bench:
     def __init__(self, folder: Path, *, quick: bool) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.n_job, self.n_peer, self.n_engine = (
-            (2048, 512, 4096) if quick else (10240, 1024, 102400)
-        )
+        self.n_job, self.n_peer, self.n_engine = (2048, 512, 4096) if quick else (10240, 1024, 102400)
         self.quick = quick
         simulated = bench_data.simulated(folder, int(self.n_job * 0.96))
         cut = bench_data.first_rows
@@ -81,9 +79,21 @@ class Bench:
         if fresh:
             shutil.rmtree(self.output, ignore_errors=True)
         command = [
-            *prefix, sys.executable, "-m", "lvm_ai", "score", "--input", str(data),
-            "--model", MODEL, "--output", str(self.output), "--engine", engine, *map(str, options),
-        ]  # fmt: skip
+            *prefix,
+            sys.executable,
+            "-m",
+            "lvm_ai",
+            "score",
+            "--input",
+            str(data),
+            "--model",
+            MODEL,
+            "--output",
+            str(self.output),
+            "--engine",
+            engine,
+            *map(str, options),
+        ]
         with self.log.open("w") as errors:
             code = subprocess.run(command, stderr=errors, check=False).returncode
         report = self.output / "run_report.json"
@@ -119,9 +129,13 @@ def of_watched(seen: Watched, inside: Watched | None = None) -> dict[str, float]
         n -= inside.n
         startup_s += inside.scoring_s
     return {
-        "ecg_per_s": n / scoring_s, "cpu_s_per_ecg": cpu_s / n, "startup_s": startup_s,
-        "peak_mb": seen.peak_mb, "n": n, "inside_s": 0.0 if inside is None else inside.scoring_s,
-    }  # fmt: skip
+        "ecg_per_s": n / scoring_s,
+        "cpu_s_per_ecg": cpu_s / n,
+        "startup_s": startup_s,
+        "peak_mb": seen.peak_mb,
+        "n": n,
+        "inside_s": 0.0 if inside is None else inside.scoring_s,
+    }
 
 
 def measures(bench: Bench) -> dict[str, Callable[[], dict[str, float]]]:
@@ -131,19 +145,14 @@ def measures(bench: Bench) -> dict[str, Callable[[], dict[str, float]]]:
     found: dict[str, Callable[[], dict[str, float]]] = {}
     for kind, model in MODELS.items():
         found[f"bare_{kind}"] = lambda m=model: of_watched(bench.own("bare", m, n_bare, 1))
-        found[f"bare_callers_{kind}"] = lambda m=model: of_watched(
-            bench.own("bare", m, n_bare, cores)
-        )
+        found[f"bare_callers_{kind}"] = lambda m=model: of_watched(bench.own("bare", m, n_bare, cores))
         found[f"spectral_{kind}"] = lambda m=model: of_watched(
             bench.own("engine", m, bench.n_peer * 4, bench.job_data, "spectral")
         )
-    found["tensorflow_engine"] = lambda: of_watched(
-        bench.own("engine", MODEL, n_bare, bench.job_data, "tensorflow")
-    )
+    found["tensorflow_engine"] = lambda: of_watched(bench.own("engine", MODEL, n_bare, bench.job_data, "tensorflow"))
     for name in PEERS:
         found[name] = lambda p=name: of_watched(
-            bench.fresh_peer(p, bench.peer_data),
-            bench.fresh_peer(p, bench.tiny_data) if p in LOADS_INSIDE else None,
+            bench.fresh_peer(p, bench.peer_data), bench.fresh_peer(p, bench.tiny_data) if p in LOADS_INSIDE else None
         )
     found["job_spectral"] = lambda: of_job(bench.job(bench.job_data, "spectral"))
     found["job_tensorflow"] = lambda: of_job(bench.job(bench.peer_data, "tensorflow"))
@@ -169,9 +178,7 @@ def growth(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {"ecgs": {}, "cores": {}, "row_groups": {}, "plan": {}}
     small = cut(bench.job_data, folder / "grow-1024", 1024)
     copies = 1 if bench.quick else 10
-    large = cut(
-        bench.job_data, folder / f"grow-{bench.n_job * copies}", bench.n_job * copies, copies=copies
-    )
+    large = cut(bench.job_data, folder / f"grow-{bench.n_job * copies}", bench.n_job * copies, copies=copies)
     for data in (small, bench.job_data, large):
         found["ecgs"][data.name] = of_job(bench.job(data, "spectral"))
         _say(f"{data.name}: {found['ecgs'][data.name]}")
@@ -188,8 +195,7 @@ def growth(bench: Bench) -> dict[str, Any]:
         report = bench.job(data, "spectral", "--dry-run")
         found["plan"][n_files] = {"s": time.perf_counter() - started, "code": report["code"]}
     found["startup"] = {
-        name: [asdict(bench.own("startup", MODEL, name)) for _ in range(3)]
-        for name in ("spectral", "tensorflow")
+        name: [asdict(bench.own("startup", MODEL, name)) for _ in range(3)] for name in ("spectral", "tensorflow")
     }
     return found
 
@@ -217,11 +223,14 @@ def _peer_behaviour(bench: Bench, name: str, usual: dict[str, float]) -> dict[st
     again = bench.peer(name, bench.peer_data)
     after = bench_data.ids_of(bench.output)
     return _told(
-        goes_on=spoiled.code == 0 and len(scored) == bench_data.N_SPOILED - 1, told=False,
-        flat_scored=flat, was_killed=killed.code != 0, kept=kept,
+        goes_on=spoiled.code == 0 and len(scored) == bench_data.N_SPOILED - 1,
+        told=False,
+        flat_scored=flat,
+        was_killed=killed.code != 0,
+        kept=kept,
         resumed=kept > 0 and again.scoring_s - usual["inside_s"] < 0.75 * whole_s,
         exact=again.code == 0 and len(after) == len(set(after)) == bench.n_peer,
-    )  # fmt: skip
+    )
 
 
 def _job_behaviour(bench: Bench) -> dict[str, Any]:
@@ -233,9 +242,21 @@ def _job_behaviour(bench: Bench) -> dict[str, Any]:
     flat = bench_data.SPOILED in bench_data.masses_of(results)
     shutil.rmtree(bench.output)
     command = [
-        sys.executable, "-m", "lvm_ai", "score", "--input", str(bench.peer_data), "--model", MODEL,
-        "--output", str(bench.output), "--engine", "spectral", "--unit-ecgs", "256",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "lvm_ai",
+        "score",
+        "--input",
+        str(bench.peer_data),
+        "--model",
+        MODEL,
+        "--output",
+        str(bench.output),
+        "--engine",
+        "spectral",
+        "--unit-ecgs",
+        "256",
+    ]
     with bench.log.open("w") as errors:
         child = subprocess.Popen(command, stderr=errors)
         while not list(results.glob("unit-*.parquet")) and child.poll() is None:
@@ -247,11 +268,14 @@ def _job_behaviour(bench: Bench) -> dict[str, Any]:
     after = bench_data.ids_of(results)
     shard = json.loads((bench.output / "reports" / "shard-1-of-1.json").read_text())
     return _told(
-        goes_on=len(scored) == bench_data.N_SPOILED - 1, told=told, flat_scored=flat,
-        was_killed=code == -9, kept=kept,
+        goes_on=len(scored) == bench_data.N_SPOILED - 1,
+        told=told,
+        flat_scored=flat,
+        was_killed=code == -9,
+        kept=kept,
         resumed=shard["counts"]["read"] == bench.n_peer - kept,
         exact=again["code"] == 0 and len(after) == len(set(after)) == bench.n_peer,
-    )  # fmt: skip
+    )
 
 
 def _told(**seen: Any) -> dict[str, Any]:
@@ -297,9 +321,10 @@ def main() -> None:
         bench = Bench(args.output, quick=args.quick)
         content = {"machine": about, "rounds": rounds(bench, args.rounds)}
         for name, stage in (
-            ("alone", alone), ("growth", growth),
+            ("alone", alone),
+            ("growth", growth),
             ("behaviour", lambda bench: behaviour(bench, content["rounds"])),
-        ):  # fmt: skip
+        ):
             results.write_text(json.dumps(content, indent=1))  # what is there outlives an error
             content[name] = stage(bench)
         results.write_text(json.dumps(content, indent=1))

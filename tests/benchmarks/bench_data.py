@@ -35,9 +35,7 @@ def simulated(folder: Path, people: int) -> Path:
     return cohort / "ecg"
 
 
-def first_rows(
-    source: Path, target: Path, n: int, *, row_group: int = 256, copies: int = 1
-) -> Path:
+def first_rows(source: Path, target: Path, n: int, *, row_group: int = 256, copies: int = 1) -> Path:
     """Write the first n ECGs of a folder, in files of 1024 as ingest makes, and return the folder.
 
     Args:
@@ -73,10 +71,14 @@ def _write(table: pa.Table, path: Path, row_group: int) -> None:
     """Write ECGs as `lvm-ai ingest` does, but for the row groups."""
     others = [name for name in table.column_names if name not in LEADS_12]
     pq.write_table(
-        table, path, row_group_size=row_group, compression="zstd", use_dictionary=others,
+        table,
+        path,
+        row_group_size=row_group,
+        compression="zstd",
+        use_dictionary=others,
         column_encoding={f"{lead}.list.element": "DELTA_BINARY_PACKED" for lead in LEADS_12},
         write_page_checksum=True,
-    )  # fmt: skip
+    )
 
 
 def spoiled(source: Path, target: Path, *, missing_lead: bool) -> Path:
@@ -90,10 +92,7 @@ def spoiled(source: Path, target: Path, *, missing_lead: bool) -> Path:
         columns[lead][20] = None if missing_lead else [0] * 5000
     # Plain lists: Arrow cannot read a fixed-size list that is null, and nobody would get far.
     plain = pa.list_(pa.int16())
-    fields = [
-        pa.field(field.name, plain if field.name in LEADS_12 else field.type)
-        for field in table.schema
-    ]
+    fields = [pa.field(field.name, plain if field.name in LEADS_12 else field.type) for field in table.schema]
     target.mkdir(parents=True)
     made = pa.table(columns, schema=pa.schema(fields))
     pq.write_table(made, target / "part.parquet", row_group_size=N_SPOILED)

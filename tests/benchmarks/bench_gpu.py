@@ -211,10 +211,18 @@ def fed(engine: BackendEngine, data: Path, batch: int, units_at_once: int) -> di
         for name in ("predictions", "rejects"):
             (Path(folder) / name).mkdir()
         context = ScoreContext(
-            storage, folder, UnitReader(storage, inputs.roots),
-            [BackendPredictor(engine, batch, EMBEDDED_MODELS[1])], executor, 3, None, Exclusions(),
-            Bsa.DUBOIS, LvhPreset.KHURSHID2021, {},
-        )  # fmt: skip
+            storage,
+            folder,
+            UnitReader(storage, inputs.roots),
+            [BackendPredictor(engine, batch, EMBEDDED_MODELS[1])],
+            executor,
+            3,
+            None,
+            Exclusions(),
+            Bsa.DUBOIS,
+            LvhPreset.KHURSHID2021,
+            {},
+        )
         started = time.perf_counter()
         with ThreadPoolExecutor(units_at_once) as pool:
             summaries = list(pool.map(lambda unit: begin_unit(unit, context)(), units))
@@ -242,9 +250,7 @@ def main() -> None:
         for precision in args.precisions:
             engine = BackendEngine(name, mixed=precision == "mixed")
             counts, per_unit, features, z = golden_inputs(name)
-            off_g = (
-                float(np.abs(engine.compute(counts, per_unit, features)[0] - z).max()) * LVM_G.sd
-            )
+            off_g = float(np.abs(engine.compute(counts, per_unit, features)[0] - z).max()) * LVM_G.sd
             about = {"backend": backend, "model": name, "precision": precision}
             _say({**about, "off_golden_g": float(f"{off_g:.3g}")})
             for batch in args.batches:
@@ -253,15 +259,7 @@ def main() -> None:
                 for units_at_once in (1, 2, 4, 8):
                     batch = args.batches[-2] if len(args.batches) > 1 else args.batches[0]
                     told = fed(engine, args.data, batch, units_at_once)
-                    _say(
-                        {
-                            **about,
-                            "job": "fed",
-                            "units_at_once": units_at_once,
-                            "batch": batch,
-                            **told,
-                        }
-                    )
+                    _say({**about, "job": "fed", "units_at_once": units_at_once, "batch": batch, **told})
 
 
 def _say(line: dict[str, Any]) -> None:

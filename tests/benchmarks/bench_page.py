@@ -45,12 +45,16 @@ def write_page(results: Mapping[str, Any], docs: Path) -> None:
     median = {name: _median(rounds) for name, rounds in results["rounds"].items()}
     about = results["machine"]
     head = HEAD.format(
-        rounds=len(results["rounds"]["bare_ecg_only"]), batch=32,
+        rounds=len(results["rounds"]["bare_ecg_only"]),
+        batch=32,
         pairs=len(results["rounds"]["job_spectral"]),
-        processor=about["processor"], cores=about["cores"], memory=about["memory_gb"],
-        isa=about["instruction_set"], python=about["python"],
+        processor=about["processor"],
+        cores=about["cores"],
+        memory=about["memory_gb"],
+        isa=about["instruction_set"],
+        python=about["python"],
         packages=", ".join(f"{name} {one}" for name, one in about["packages"].items()),
-    )  # fmt: skip
+    )
     parts = [
         head,
         f"![ECGs per second beside the bare graph]({PICTURE})\n",
@@ -79,13 +83,17 @@ def _rates(median: Mapping[str, Mapping[str, float]]) -> str:
     listed = sorted(NAMES, key=lambda name: -median[name]["ecg_per_s"])
     rows = [
         [
-            NAMES[name], f"{one['ecg_per_s'] / bare:.2f}", f"{one['ecg_per_s']:.0f}",
-            f"{1000 * one['cpu_s_per_ecg']:.1f}", f"{one['peak_mb']:.0f}",
-            f"{one['startup_s']:.1f}", f"{one['n']:.0f}",
+            NAMES[name],
+            f"{one['ecg_per_s'] / bare:.2f}",
+            f"{one['ecg_per_s']:.0f}",
+            f"{1000 * one['cpu_s_per_ecg']:.1f}",
+            f"{one['peak_mb']:.0f}",
+            f"{one['startup_s']:.1f}",
+            f"{one['n']:.0f}",
         ]
         for name in listed
         for one in [median[name]]
-    ]  # fmt: skip
+    ]
     head = ("ECG-only model", "ratio", "ECG/s", "CPU ms per ECG", "peak MB", "start-up s", "ECGs")
     note = (
         "Peers read the same Parquet and write ids and masses. RunInference and Ray Data load the "
@@ -123,9 +131,7 @@ def _claims(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]
         f"job and its engine the ratio was {', '.join(f'{ratio:.2f}' for ratio in pairs)}: this "
         "machine's speed changes from minute to minute.\n"
     )
-    return (
-        f"## What is asked of it\n\n{_table(('ratio of medians', 'seen', 'asked'), rows)}\n{note}"
-    )
+    return f"## What is asked of it\n\n{_table(('ratio of medians', 'seen', 'asked'), rows)}\n{note}"
 
 
 def _behaviour(tried: Mapping[str, Mapping[str, Any]]) -> str:
@@ -137,48 +143,53 @@ def _behaviour(tried: Mapping[str, Mapping[str, Any]]) -> str:
         one = tried[name]
         rows.append(
             [
-                NAMES[name], yes(one["goes_on"]), yes(one["told"]), yes(not one["flat_scored"]),
-                yes(one["kept"] > 0), yes(one["resumed"]), yes(one["exact"]),
+                NAMES[name],
+                yes(one["goes_on"]),
+                yes(one["told"]),
+                yes(not one["flat_scored"]),
+                yes(one["kept"] > 0),
+                yes(one["resumed"]),
+                yes(one["exact"]),
             ]
-        )  # fmt: skip
+        )
     head = (
-        "tried", "goes on after a record without V3", "says which and why",
-        "gives no mass to a flat ECG", "keeps something after kill -9", "same command resumes",
+        "tried",
+        "goes on after a record without V3",
+        "says which and why",
+        "gives no mass to a flat ECG",
+        "keeps something after kill -9",
+        "same command resumes",
         "afterwards each ECG once",
-    )  # fmt: skip
+    )
     return f"## A bad record, and a kill in the middle\n\n{_table(head, rows)}\n"
 
 
 def _growth(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]]) -> str:
     grown = results["growth"]
-    ecgs = [
-        [f"{one['n']:.0f}", f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"]
-        for one in grown["ecgs"].values()
-    ]
-    cores = [
-        [str(n), f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"]
-        for n, one in grown["cores"].items()
-    ]
-    groups = [[str(n), f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"]
-              for n, one in grown["row_groups"].items()]  # fmt: skip
+    ecgs = [[f"{one['n']:.0f}", f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"] for one in grown["ecgs"].values()]
+    cores = [[str(n), f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"] for n, one in grown["cores"].items()]
+    groups = [[str(n), f"{one['ecg_per_s']:.0f}", f"{one['peak_mb']:.0f}"] for n, one in grown["row_groups"].items()]
     plans = [[str(n), f"{one['s']:.1f}"] for n, one in grown["plan"].items()]
     starts = [
         [
-            name, f"{statistics.median(one['startup_s'] for one in seen):.1f}",
+            name,
+            f"{statistics.median(one['startup_s'] for one in seen):.1f}",
             f"{statistics.median(one['peak_mb'] for one in seen):.0f}",
         ]
         for name, seen in grown["startup"].items()
-    ]  # fmt: skip
+    ]
     job = median["job_spectral"]
     core_hours = job["cpu_s_per_ecg"] * 1e6 / 3600
     wall_hours = 1e6 / job["ecg_per_s"] / 3600
     shares = ", ".join(
         f"{100 * job[f'share_{name}']:.1f} % {words}"
         for name, words in (
-            ("reader_wait", "waiting for the reader"), ("engine_wait", "for the engine"),
-            ("writer_wait", "for the writer"), ("checks", "checking"),
+            ("reader_wait", "waiting for the reader"),
+            ("engine_wait", "for the engine"),
+            ("writer_wait", "for the writer"),
+            ("checks", "checking"),
         )
-    )  # fmt: skip
+    )
     return "\n".join(
         [
             "## How cost grows (our job, spectral engine)\n",
@@ -206,16 +217,12 @@ def _draw(median: Mapping[str, Mapping[str, float]], path: Path) -> None:
     axes = figure.add_subplot()
     ours = [name.startswith(("spectral", "job", "tensorflow_engine")) for name in listed]
     colours = ["#0072B2" if own else "#999999" for own in ours]
-    axes.barh(
-        [NAMES[name].replace("*", "").replace("`", "") for name in listed], ratios, color=colours
-    )
+    axes.barh([NAMES[name].replace("*", "").replace("`", "") for name in listed], ratios, color=colours)
     axes.set_xlim(0, max(ratios) * 1.1)
     axes.axvline(1, color="black", linewidth=0.8)
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     for place, ratio in enumerate(ratios):
         axes.text(ratio + 0.08, place, f"{ratio:.2f}", va="center", bbox=behind)
-    axes.set_xlabel(
-        "ECGs per second, bare TensorFlow graph = 1 (ECG-only model; blue: this project)"
-    )
+    axes.set_xlabel("ECGs per second, bare TensorFlow graph = 1 (ECG-only model; blue: this project)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -61,9 +61,7 @@ def ours(what: str, table: pd.DataFrame) -> Callable[[], object]:
         return lambda: cumulative_incidence(table, duration="days", event="status")
     if what == "kaplan-meier":
         return lambda: survival_curve(table, duration="days", event="event")
-    more: dict[str, Any] = {
-        "fit": {}, "robust": {"robust": True}, "cluster": {"cluster": "household"},
-    }[what]  # fmt: skip
+    more: dict[str, Any] = {"fit": {}, "robust": {"robust": True}, "cluster": {"cluster": "household"}}[what]
     return lambda: fit_cox(table, **common, **more)
 
 

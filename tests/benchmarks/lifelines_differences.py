@@ -77,18 +77,19 @@ def right_claims() -> list[Claim]:
         _claim("Cox model errors, ties (rossi)", rossi.standard_errors_, wanted["se"], right=True),
         _claim("Cox coefficients, entry (heart)", entry.params_, heart["coef"], right=True),
         _claim(
-            "Kaplan-Meier, log-log limits (lung)", [lower, upper],
-            [limits["lower"][place], limits["upper"][place]], right=True,
+            "Kaplan-Meier, log-log limits (lung)",
+            [lower, upper],
+            [limits["lower"][place], limits["upper"][place]],
+            right=True,
         ),
-        _claim(
-            "log-rank (lung)", test.test_statistic, survival["lung"]["logrank"]["chisq"], right=True
-        ),
+        _claim("log-rank (lung)", test.test_statistic, survival["lung"]["logrank"]["chisq"], right=True),
         _claim(
             "concordance without entry (lung)",
             _cox(lung, LUNG, "time", "event").concordance_index_,
-            survival["lung"]["efron"]["concordance"]["C"], right=True,
+            survival["lung"]["efron"]["concordance"]["C"],
+            right=True,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def wrong_claims() -> list[Claim]:
@@ -100,24 +101,24 @@ def _wrong_errors() -> list[Claim]:
     survival = expected("survival")
     robust = _cox(references.rossi(), ROSSI, "week", "arrest", robust=True)
     bladder = _cox(
-        references.bladder2(), ["rx", "number", "size"], "stop", "event", entry_col="start",
-        cluster_col="id",
-    )  # fmt: skip
+        references.bladder2(), ["rx", "number", "size"], "stop", "event", entry_col="start", cluster_col="id"
+    )
     heart = _cox(references.heart(), HEART, "stop", "event", entry_col="start", cluster_col="id")
     return [
+        _claim("robust errors, ties (rossi)", robust.standard_errors_, survival["rossi"]["robust"]["se"], right=False),
         _claim(
-            "robust errors, ties (rossi)", robust.standard_errors_,
-            survival["rossi"]["robust"]["se"], right=False,
+            "cluster errors, entry (bladder2)",
+            bladder.standard_errors_,
+            survival["bladder2_ag_cluster"]["se"],
+            right=False,
         ),
         _claim(
-            "cluster errors, entry (bladder2)", bladder.standard_errors_,
-            survival["bladder2_ag_cluster"]["se"], right=False,
+            "cluster errors, entry (heart)",
+            heart.standard_errors_,
+            survival["heart_start_stop"]["cluster_id"]["se"],
+            right=False,
         ),
-        _claim(
-            "cluster errors, entry (heart)", heart.standard_errors_,
-            survival["heart_start_stop"]["cluster_id"]["se"], right=False,
-        ),
-    ]  # fmt: skip
+    ]
 
 
 def _wrong_entry() -> list[Claim]:
@@ -140,14 +141,16 @@ def _wrong_tests() -> list[Claim]:
         _claim(
             "proportional hazards, km (lung)",
             proportional_hazard_test(plain, columns, time_transform="km").test_statistic,
-            wanted["efron"]["zph"]["km"]["chisq"][:3], right=False,
+            wanted["efron"]["zph"]["km"]["chisq"][:3],
+            right=False,
         ),
         _claim(
             "proportional hazards, strata (lung)",
             proportional_hazard_test(strata, columns, time_transform="km").test_statistic,
-            wanted["strata_sex"]["zph"]["km"]["chisq"][:2], right=False,
+            wanted["strata_sex"]["zph"]["km"]["chisq"][:2],
+            right=False,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _wrong_curves() -> list[Claim]:
@@ -158,9 +161,7 @@ def _wrong_curves() -> list[Claim]:
     at = [fit.cumulative_density_.loc[:120].iloc[-1, 0] for fit in (one, two)]
     limits = one.confidence_interval_
     lower = limits.filter(like="lower").loc[:120].iloc[-1, 0]
-    fit = CoxPHFitter().fit(
-        references.rossi()[["fin", "age", "prio", "week", "arrest"]], "week", "arrest"
-    )
+    fit = CoxPHFitter().fit(references.rossi()[["fin", "age", "prio", "week", "arrest"]], "week", "arrest")
     steps = expected("lifelines")["rossi_survival"]
     person = pd.DataFrame({"fin": [0], "age": [25], "prio": [2]})
     survival = fit.predict_survival_function(person, times=[20.5]).iloc[0, 0]
@@ -174,7 +175,7 @@ def _wrong_curves() -> list[Claim]:
         _claim("its column 'lower' (mgus2)", lower, incidence["lower"][place][1], right=False),
         _claim("survival between two steps (rossi)", survival, steps["values"][1], right=False),
         _claim("events of a status coded 1 and 2 (lung)", counted, n_events, right=False),
-    ]  # fmt: skip
+    ]
 
 
 def absent() -> dict[str, bool]:

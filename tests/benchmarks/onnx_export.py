@@ -31,8 +31,7 @@ def export_onnx(network: Network, path: Path) -> None:
         given = [_name(network[name]) for name in layer.inputs]
         nodes += _nodes(layer, given, weights)
     outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *network[name].shape])
-        for name in network.outputs
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *network[name].shape]) for name in network.outputs
     ]
     graph = helper.make_graph(nodes, "network", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

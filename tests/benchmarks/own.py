@@ -43,18 +43,14 @@ def bare(model: str, n: int, callers: int) -> None:
     graph = tf.function(run, input_signature=signature, autograph=False).get_concrete_function()
     rng = np.random.default_rng(0)
     # Another batch each time, as in a run, made beforehand.
-    feeds = [
-        [tf.constant(rng.normal(0, 0.1, shape), tf.float32) for shape in shapes] for _ in range(16)
-    ]
+    feeds = [[tf.constant(rng.normal(0, 0.1, shape), tf.float32) for shape in shapes] for _ in range(16)]
     _share(n, callers, lambda k: [t.numpy() for t in graph(*feeds[k % 16]).values()], BARE_BATCH)
 
 
 def engine(model: str, n: int, data: Path, name: str) -> None:
     """Our predictor alone over ECGs in memory, one batch a core at a time."""
     cores = len(os.sched_getaffinity(0))
-    predictor = LvmPredictor(
-        resolve_model(model), engine=EngineSettings(EngineName(name)), cores=cores
-    )
+    predictor = LvmPredictor(resolve_model(model), engine=EngineSettings(EngineName(name)), cores=cores)
     counts = _counts(data, min(n, IN_MEMORY))
     steps = np.full(DEFAULT_BATCH_SIZE, 5, dtype=np.float32)
     n_batches = len(counts) // DEFAULT_BATCH_SIZE

@@ -41,9 +41,7 @@ def tensor(batch: Any) -> NDArray[np.float32]:
 def batches(data: Path, size: int) -> Iterator[Any]:
     """Yield record batches of all files."""
     for path in sorted(data.glob("*.parquet")):
-        yield from pq.ParquetFile(path).iter_batches(
-            size, columns=["ecg_id", "uv_per_count", *LEADS]
-        )
+        yield from pq.ParquetFile(path).iter_batches(size, columns=["ecg_id", "uv_per_count", *LEADS])
 
 
 def write(output: Path, ids: list[str], z: Any) -> None:
@@ -105,9 +103,7 @@ def run_inference(data: Path, model: Path, output: Path) -> None:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     handler = KeyedModelHandler(
-        TFModelHandlerNumpy(
-            str(model), model_type=ModelType.SAVED_MODEL, load_model_args={"compile": False}
-        )
+        TFModelHandlerNumpy(str(model), model_type=ModelType.SAVED_MODEL, load_model_args={"compile": False})
     )
     schema = pa.schema([("ecg_id", pa.string()), ("lvm_pred_g", pa.float64())])
 
@@ -159,16 +155,23 @@ def ray_data(data: Path, model: Path, output: Path) -> None:
 
     cores = len(os.sched_getaffinity(0))
     ray.init(
-        num_cpus=cores + 1, include_dashboard=False, log_to_driver=False, logging_level="error",
+        num_cpus=cores + 1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
         object_store_memory=1 << 30,
-    )  # fmt: skip
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     say("READY")  # the actors load the model within the run
     read = ray.data.read_parquet(str(data), columns=["ecg_id", "uv_per_count", *LEADS])
     scored = read.map_batches(
-        _Actor, fn_constructor_args=(str(model),), batch_size=64, batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=cores), num_cpus=1,
-    )  # fmt: skip
+        _Actor,
+        fn_constructor_args=(str(model),),
+        batch_size=64,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=cores),
+        num_cpus=1,
+    )
     scored.write_parquet(str(output))
     say(f"DONE {sum(pq.read_metadata(p).num_rows for p in output.glob('*.parquet'))}")
     ray.shutdown()
@@ -211,8 +214,7 @@ def openvino(data: Path, model: Path, output: Path) -> None:
 
 
 PEERS: dict[str, Callable[[Path, Path, Path], None]] = {
-    function.__name__: function
-    for function in (loop, tf_data, run_inference, ray_data, onnxruntime, openvino)
+    function.__name__: function for function in (loop, tf_data, run_inference, ray_data, onnxruntime, openvino)
 }
 
 

@@ -25,13 +25,7 @@ from lvm_core.canonical import canonicalise
 from lvm_core.errors import EcgRejected
 from lvm_core.formats.read import read_ecg
 from lvm_core.leads import LEADS_12
-from lvm_core.plausibility import (
-    Judgement,
-    LimbLeads,
-    judge_ecgs,
-    lead_amplitudes,
-    refuse_implausible_scale,
-)
+from lvm_core.plausibility import Judgement, LimbLeads, judge_ecgs, lead_amplitudes, refuse_implausible_scale
 from lvm_core.quality import Rejection, SourceAmplitudes
 from lvm_core.synthetic import synthetic_ecgs
 
@@ -187,9 +181,7 @@ def print_statistics(name: str, signals: Sequence[Signal]) -> None:
     ordered = np.sort(amplitudes, axis=1)
     chest = amplitudes[:, 6:]
     inner = np.minimum(chest[:, :-2], chest[:, 2:])
-    limb = LimbLeads.of(
-        np.rint(leads_uv).clip(-32768, 32767).astype(np.int16), np.ones(len(leads_uv), np.float32)
-    )
+    limb = LimbLeads.of(np.rint(leads_uv).clip(-32768, 32767).astype(np.int16), np.ones(len(leads_uv), np.float32))
     measures = {
         "median amplitude of the leads, uV": np.median(amplitudes, axis=1),
         "largest amplitude of a lead, uV": ordered[:, -1],

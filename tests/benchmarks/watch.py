@@ -109,9 +109,8 @@ def watch(command: Sequence[str], log: Path, *, kill_after_s: float | None = Non
     tree.stop()
     tail = log.read_text(errors="replace").strip().splitlines()[-3:]
     return Watched(
-        code, ready - started, max(0.0, done - ready), max(0.0, cpu_done - cpu_ready), tree.peak_mb,
-        n, "\n".join(tail),
-    )  # fmt: skip
+        code, ready - started, max(0.0, done - ready), max(0.0, cpu_done - cpu_ready), tree.peak_mb, n, "\n".join(tail)
+    )
 
 
 def _kill(pid: int) -> None:

@@ -8,9 +8,7 @@ from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
 RATE_HZ = 500.0
 
 
-def _signal(
-    r_s: np.ndarray, *, qrs_sd_s: float = 0.011, sign: float = 1.0, noise_uv: float = 8.0
-) -> np.ndarray:
+def _signal(r_s: np.ndarray, *, qrs_sd_s: float = 0.011, sign: float = 1.0, noise_uv: float = 8.0) -> np.ndarray:
     """Return (3, 5000) uV with a QRS of 1 mV, a T wave and a wander of 100 uV."""
     time_s = np.arange(5000) / RATE_HZ
     beat = np.exp(-0.5 * ((time_s[:, None] - r_s) / qrs_sd_s) ** 2).sum(axis=1) * sign
@@ -50,8 +48,14 @@ def test_r_peaks__none_in_a_constant_signal(level_uv: float) -> None:
 def test_phase_of_samples__by_hand_around_one_beat() -> None:
     phases = [PHASES[k] for k in phase_of_samples(np.array([1000]), 5000, RATE_HZ)]
     # 500 Hz: P from 250 ms (125 samples) before R, QRS +-60 ms, ST to 160 ms, T to 420 ms.
-    bounds = [(0, 875, "rest"), (875, 970, "P"), (970, 1030, "QRS"), (1030, 1080, "ST"),
-              (1080, 1210, "T"), (1210, 5000, "rest")]  # fmt: skip
+    bounds = [
+        (0, 875, "rest"),
+        (875, 970, "P"),
+        (970, 1030, "QRS"),
+        (1030, 1080, "ST"),
+        (1080, 1210, "T"),
+        (1210, 5000, "rest"),
+    ]
     assert phases == [name for start, stop, name in bounds for _ in range(start, stop)]
 
 

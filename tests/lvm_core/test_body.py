@@ -24,12 +24,7 @@ def test_body_surface_area_m2__arrays_are_elementwise_and_keep_unknown(formula: 
     area_m2 = body_surface_area_m2(
         np.array([170.0, np.nan, 160.0, 150.0]), np.array([70.0, 70.0, np.nan, 50.0]), formula
     )
-    expected = [
-        body_surface_area_m2(170.0, 70.0, formula),
-        np.nan,
-        np.nan,
-        body_surface_area_m2(150.0, 50.0, formula),
-    ]
+    expected = [body_surface_area_m2(170.0, 70.0, formula), np.nan, np.nan, body_surface_area_m2(150.0, 50.0, formula)]
     np.testing.assert_allclose(area_m2, expected, rtol=1e-12, atol=0)
 
 

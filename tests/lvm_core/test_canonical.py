@@ -46,9 +46,7 @@ def test_canonicalise__ten_seconds_at_500_hz_are_kept_exactly() -> None:
 
 @pytest.mark.parametrize("step_uv", [4.88, 2.44, 1.22, 0.305, 3.3, 1000 / 204.8, 1000 / 6553])
 @pytest.mark.parametrize("limits", [(-32768, 32767), (-32767, 32767), (-32768, 0)])
-def test_canonicalise__any_step_gives_the_source_counts_back(
-    step_uv: float, limits: tuple[int, int]
-) -> None:
+def test_canonicalise__any_step_gives_the_source_counts_back(step_uv: float, limits: tuple[int, int]) -> None:
     low, high = np.clip((-1000 / step_uv, 1000 / step_uv), *limits).astype(int)
     counts = np.random.default_rng(1).integers(low, high, (5000, 12), endpoint=True)
     counts[0] = limits * 6
@@ -68,12 +66,9 @@ def test_canonicalise__half_counts_of_derived_leads_are_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level_uv", "step_uv"),
-    [(5 * 32767, 5.0), (5 * 32768, 10.0), (-5 * 32768, 5.0), (-5 * 32769, 10.0), (5e6, 160.0)],
+    ("level_uv", "step_uv"), [(5 * 32767, 5.0), (5 * 32768, 10.0), (-5 * 32768, 5.0), (-5 * 32769, 10.0), (5e6, 160.0)]
 )
-def test_canonicalise__step_is_doubled_until_nothing_overflows(
-    level_uv: float, step_uv: float
-) -> None:
+def test_canonicalise__step_is_doubled_until_nothing_overflows(level_uv: float, step_uv: float) -> None:
     stored = _one_level(level_uv)
     assert stored.uv_per_count == step_uv
     assert abs(stored.counts[7, 1234] * step_uv - level_uv) <= step_uv / 2
@@ -102,9 +97,7 @@ def test_canonicalise__a_few_missing_samples_repeat_the_last(n_samples: int) -> 
     ("n_samples", "rate_hz", "seconds"),
     [(4989, 500.0, "9.978"), (3650, 500.0, "7.3"), (2494, 250.0, "9.976"), (0, 500.0, "0")],
 )
-def test_canonicalise__shorter_than_9_98_s_is_refused(
-    n_samples: int, rate_hz: float, seconds: str
-) -> None:
+def test_canonicalise__shorter_than_9_98_s_is_refused(n_samples: int, rate_hz: float, seconds: str) -> None:
     error = _rejection(leads_uv=builders.leads_uv(n_samples), sampling_rate_hz=rate_hz)
     assert error.reason is RejectReason.TOO_SHORT
     assert error.message.startswith(f"recording lasts {seconds} s ({n_samples} samples at")
@@ -183,8 +176,7 @@ def test_signal_sha256__differs_when_anything_differs(change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_abs_uv", "step_uv"),
-    [(0.0, 0.0625), (1000.0, 0.0625), (2047.9375, 0.0625), (2048.0, 0.125), (4096.0, 0.25)],
+    ("max_abs_uv", "step_uv"), [(0.0, 0.0625), (1000.0, 0.0625), (2047.9375, 0.0625), (2048.0, 0.125), (4096.0, 0.25)]
 )
 def test_finest_step_uv__both_sides_of_the_first_limits(max_abs_uv: float, step_uv: float) -> None:
     # 32767 counts of 1/16 uV are 2047.9375 uV.
@@ -222,12 +214,8 @@ def test_interpolate_missing__short_gap_becomes_a_straight_line() -> None:
     assert "interpolated" in canonicalise(filled).quality_flags
 
 
-@pytest.mark.parametrize(
-    ("start", "stop", "longest"), [(100, 103, 2), (0, 1, 9), (4999, 5000, 9), (100, 101, 0)]
-)
-def test_interpolate_missing__other_gaps_stay_and_reject(
-    start: int, stop: int, longest: int
-) -> None:
+@pytest.mark.parametrize(("start", "stop", "longest"), [(100, 103, 2), (0, 1, 9), (4999, 5000, 9), (100, 101, 0)])
+def test_interpolate_missing__other_gaps_stay_and_reject(start: int, stop: int, longest: int) -> None:
     ecg = builders.ecg(leads_uv=_with_gap(start, stop)[1])
     filled = interpolate_missing(ecg, longest)
     assert filled is ecg
@@ -265,9 +253,7 @@ def test_canonicalise__one_absurd_lead_is_refused_before_it_coarsens_the_others(
 
 
 @pytest.mark.parametrize("rate_hz", [500.0, 1000.0])
-def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(
-    rate_hz: float,
-) -> None:
+def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(rate_hz: float) -> None:
     leads_uv = builders.leads_uv(round(10 * rate_hz)) / np.float32(1000)
     error = _rejection(leads_uv=leads_uv, sampling_rate_hz=rate_hz, step_uv=0.005)
     assert error.reason is RejectReason.AMPLITUDE_IMPLAUSIBLE

@@ -41,9 +41,7 @@ def complaint(made: ArgumentParser, argv: list[str], capsys: pytest.CaptureFixtu
         (["a query"], "the following arguments are required: --output"),
     ],
 )
-def test_parser__names_what_is_not_an_option(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parser__names_what_is_not_an_option(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert complaint(parser(), argv, capsys) == message
 
 
@@ -90,15 +88,11 @@ def test_parser__without_arguments_takes_those_of_the_program(
 @pytest.mark.parametrize(
     ("name", "known", "expected"),
     [
-        ("--exclude", ["--exclude-participants", "--include"],
-         " (did you mean --exclude-participants?)"),
-        ("--id", ["--id-pattern", "--id-from-header"],
-         " (did you mean --id-pattern or --id-from-header?)"),
+        ("--exclude", ["--exclude-participants", "--include"], " (did you mean --exclude-participants?)"),
+        ("--id", ["--id-pattern", "--id-from-header"], " (did you mean --id-pattern or --id-from-header?)"),
         ("--zzz", ["--input", "--id-pattern"], ""),
         ("scroe", ["score", "status"], " (did you mean score?)"),
     ],
-)  # fmt: skip
-def test_nearest__is_what_begins_alike_or_is_spelt_alike(
-    name: str, known: list[str], expected: str
-) -> None:
+)
+def test_nearest__is_what_begins_alike_or_is_spelt_alike(name: str, known: list[str], expected: str) -> None:
     assert nearest(name, known) == expected

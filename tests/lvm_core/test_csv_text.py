@@ -31,9 +31,22 @@ def test_no_formula__an_apostrophe_before_what_runs(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "60-69", "< 0.001", "'=a", "-0.5", "+3", "-.5", "-1,234", "-2e-05", "-3.1 %",
-     "-0.5 (-1.0 to 0.1)", "-5.0 (3.2)"],
-)  # fmt: skip
+    [
+        "",
+        "a",
+        "60-69",
+        "< 0.001",
+        "'=a",
+        "-0.5",
+        "+3",
+        "-.5",
+        "-1,234",
+        "-2e-05",
+        "-3.1 %",
+        "-0.5 (-1.0 to 0.1)",
+        "-5.0 (3.2)",
+    ],
+)
 def test_no_formula__other_text_and_numbers_stay(text: str) -> None:
     assert no_formula(text) == text
 

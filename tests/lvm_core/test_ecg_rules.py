@@ -3,14 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lvm_core.ecg_rules import (
-    EcgRules,
-    any_rule,
-    cornell_product_uv_ms,
-    cornell_voltage_uv,
-    ecg_rules,
-    sokolow_lyon_uv,
-)
+from lvm_core.ecg_rules import EcgRules, any_rule, cornell_product_uv_ms, cornell_voltage_uv, ecg_rules, sokolow_lyon_uv
 from lvm_core.lvh import Sex, ThreeValued, sex_codes
 
 
@@ -48,16 +41,9 @@ def test_rule_sokolow_lyon__both_sides_of_the_threshold(
 
 @pytest.mark.parametrize(
     ("sex", "s_v3_uv", "positive"),
-    [
-        (Sex.FEMALE, 1200.0, False),
-        (Sex.FEMALE, 1200.1, True),
-        (Sex.MALE, 2000.0, False),
-        (Sex.MALE, 2000.1, True),
-    ],
+    [(Sex.FEMALE, 1200.0, False), (Sex.FEMALE, 1200.1, True), (Sex.MALE, 2000.0, False), (Sex.MALE, 2000.1, True)],
 )
-def test_rule_cornell__both_sides_of_the_threshold(
-    sex: Sex, s_v3_uv: float, positive: bool
-) -> None:
+def test_rule_cornell__both_sides_of_the_threshold(sex: Sex, s_v3_uv: float, positive: bool) -> None:
     assert _answer(_rules(sex, r_avl_uv=800.0, s_v3_uv=s_v3_uv).rule_cornell) is positive
 
 
@@ -87,10 +73,7 @@ def test_rule_sokolow_lyon__unknown_although_the_other_lead_exceeds_the_limit() 
 
 def test_any_rule__truth_table() -> None:
     for answers in itertools.product([True, False, None], repeat=3):
-        arrays = [
-            ThreeValued(np.array([answer is True]), np.array([answer is not None]))
-            for answer in answers
-        ]
+        arrays = [ThreeValued(np.array([answer is True]), np.array([answer is not None])) for answer in answers]
         all_false = False if None not in answers else None
         expected = True if True in answers else all_false
         assert _answer(any_rule(*arrays)) is expected, answers
@@ -131,12 +114,7 @@ def test_ecg_rules__refuses_other_codes_of_the_sex() -> None:
     zero = np.zeros(1)
     with pytest.raises(ValueError, match="is_male holds 9"):
         ecg_rules(
-            r_avl_uv=zero,
-            s_v1_uv=zero,
-            s_v3_uv=zero,
-            r_v5_uv=zero,
-            r_v6_uv=zero,
-            is_male=np.array([9], dtype=np.int8),
+            r_avl_uv=zero, s_v1_uv=zero, s_v3_uv=zero, r_v5_uv=zero, r_v6_uv=zero, is_male=np.array([9], dtype=np.int8)
         )
 
 

@@ -53,8 +53,14 @@ def test_described__shows_short_numbers_and_lengths(text: str | None, shown: str
 
 @pytest.mark.parametrize(
     ("text", "form"),
-    [("1/2/19", "9/9/99"), ("Müller", "AAAAAA"), ("S7-0001", "A9-9999"), ("", ""),
-     ("x" * 25, "A" * 25), ("x" * 30, "A" * 25 + " ...")],
-)  # fmt: skip
+    [
+        ("1/2/19", "9/9/99"),
+        ("Müller", "AAAAAA"),
+        ("S7-0001", "A9-9999"),
+        ("", ""),
+        ("x" * 25, "A" * 25),
+        ("x" * 30, "A" * 25 + " ..."),
+    ],
+)
 def test_form_of__says_how_a_text_is_written_and_not_what(text: str, form: str) -> None:
     assert form_of(text) == form

@@ -1,15 +1,7 @@
 import numpy as np
 import pytest
 
-from lvm_core.lvh import (
-    LvhPreset,
-    Sex,
-    lvh_arrays,
-    lvh_from_index,
-    lvh_limit_g_m2,
-    parse_sex,
-    sex_codes,
-)
+from lvm_core.lvh import LvhPreset, Sex, lvh_arrays, lvh_from_index, lvh_limit_g_m2, parse_sex, sex_codes
 
 
 @pytest.mark.parametrize("text", ["female", "FEMALE", "Female", "F", "f", " female "])
@@ -67,9 +59,7 @@ def test_lvh_from_index__unknown_index_is_unknown(index_g_m2: float | None) -> N
 
 
 def test_lvh_arrays__value_is_false_where_unknown() -> None:
-    lvh, known = lvh_arrays(
-        np.array([80.0, 80.0, np.nan, 60.0]), np.array([1, -1, 1, 0], dtype=np.int8)
-    )
+    lvh, known = lvh_arrays(np.array([80.0, 80.0, np.nan, 60.0]), np.array([1, -1, 1, 0], dtype=np.int8))
     assert lvh.tolist() == [True, False, False, True]
     assert known.tolist() == [True, False, False, True]
 

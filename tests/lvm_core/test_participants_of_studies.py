@@ -31,9 +31,7 @@ def test_read_people__of_a_study_may_have_identifiers_alone() -> None:
         ({"date_format": "%Y", "births": "month_and_year"}, "a year alone"),
     ],
 )
-def test_layout__dates_that_tell_no_birth_are_refused(
-    settings: dict[str, Any], message: str
-) -> None:
+def test_layout__dates_that_tell_no_birth_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ParticipantsLayout(**settings)
 
@@ -47,9 +45,7 @@ def test_layout__dates_that_tell_no_birth_are_refused(
         ("%j %Y", "day", "1956-08-03"),
     ],
 )
-def test_layout__dates_of_a_day_or_of_month_and_year_are_read(
-    date_format: str, births: Any, day: str
-) -> None:
+def test_layout__dates_of_a_day_or_of_month_and_year_are_read(date_format: str, births: Any, day: str) -> None:
     # 3 August is day 31 + 29 + 31 + 30 + 31 + 30 + 31 + 3 = 216 of the leap year 1956.
     cell = {"%m/%Y": "08/1956", "%b %Y": "Aug 1956", "%d.%m.%Y": "03.08.1956", "%j %Y": "216 1956"}
     layout = ParticipantsLayout(date_format=date_format, births=births)

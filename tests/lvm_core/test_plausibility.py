@@ -137,20 +137,21 @@ def _beats_uv(amplitudes_uv: dict[str, float], beats_per_minute: int = 60) -> np
     for start in range(100, 5000 - len(wave), 30000 // beats_per_minute):
         shape[start : start + len(wave)] = wave
     i_uv, ii_uv = amplitudes_uv["I"], amplitudes_uv["II"]
-    limb = {
-        "III": ii_uv - i_uv,
-        "aVR": -(i_uv + ii_uv) / 2,
-        "aVL": i_uv - ii_uv / 2,
-        "aVF": ii_uv - i_uv / 2,
-    }
+    limb = {"III": ii_uv - i_uv, "aVR": -(i_uv + ii_uv) / 2, "aVL": i_uv - ii_uv / 2, "aVF": ii_uv - i_uv / 2}
     heights = {**amplitudes_uv, **limb}
     return np.stack([shape * heights[lead] for lead in LEADS_12])
 
 
 _ORDINARY_UV = {
-    "I": 800.0, "II": 1200.0,
-    "V1": 1000.0, "V2": 1600.0, "V3": 1800.0, "V4": 2000.0, "V5": 1600.0, "V6": 1200.0,
-}  # fmt: skip
+    "I": 800.0,
+    "II": 1200.0,
+    "V1": 1000.0,
+    "V2": 1600.0,
+    "V3": 1800.0,
+    "V4": 2000.0,
+    "V5": 1600.0,
+    "V6": 1200.0,
+}
 
 
 def _judged(leads_uv: np.ndarray, step_uv: float = 1.0) -> Judgement:
@@ -180,8 +181,7 @@ def test_judge_ecgs__an_ordinary_ecg_has_no_remark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("median_uv", "flags"),
-    [(349, ("amplitude_unusual",)), (351, ()), (2999, ()), (3001, ("amplitude_unusual",))],
+    ("median_uv", "flags"), [(349, ("amplitude_unusual",)), (351, ()), (2999, ()), (3001, ("amplitude_unusual",))]
 )
 def test_judge_ecgs__median_amplitude_beyond_350_to_3000_uv_is_unusual(
     median_uv: float, flags: tuple[str, ...]
@@ -191,12 +191,7 @@ def test_judge_ecgs__median_amplitude_beyond_350_to_3000_uv_is_unusual(
 
 @pytest.mark.parametrize(
     ("median_uv", "reason"),
-    [
-        (99, RejectReason.AMPLITUDE_IMPLAUSIBLE),
-        (101, None),
-        (5999, None),
-        (6001, RejectReason.AMPLITUDE_IMPLAUSIBLE),
-    ],
+    [(99, RejectReason.AMPLITUDE_IMPLAUSIBLE), (101, None), (5999, None), (6001, RejectReason.AMPLITUDE_IMPLAUSIBLE)],
 )
 def test_judge_ecgs__median_amplitude_beyond_100_to_6000_uv_is_rejected(
     median_uv: float, reason: RejectReason | None
@@ -224,8 +219,7 @@ def test_judge_ecgs__a_lead_beyond_10_and_20_mv() -> None:
     beyond = _judged(_beats_uv({**at_most, "V2": 20100.0}), 2.0).rejection
     assert beyond == (
         RejectReason.AMPLITUDE_IMPLAUSIBLE,
-        "lead V2 has an amplitude of 20,100 uV, expected at most 20,000 uV; correct the unit or "
-        "the gain at the source",
+        "lead V2 has an amplitude of 20,100 uV, expected at most 20,000 uV; correct the unit or the gain at the source",
     )
 
 
@@ -247,9 +241,7 @@ def test_judge_ecgs__a_step_of_no_converter_is_rejected(step_uv: float) -> None:
         (5.9, Judgement(None, ("amplitude_unusual", "lead_out_of_proportion"))),
     ],
 )
-def test_judge_ecgs__a_lead_three_times_the_next_is_flagged(
-    ratio: float, expected: Judgement
-) -> None:
+def test_judge_ecgs__a_lead_three_times_the_next_is_flagged(ratio: float, expected: Judgement) -> None:
     # V3 is 1,800 uV and the largest of the others 2,000 uV, so V6 becomes a multiple of that.
     assert _judged(_with_lead("V6", ratio * 2000 / 1200)) == expected
 
@@ -341,11 +333,7 @@ def test_judge_ecgs__swapped_limb_leads_are_rejected(pair: tuple[str, str]) -> N
 
 @pytest.mark.parametrize(
     ("excess", "reason", "flags"),
-    [
-        (0.09, None, ()),
-        (0.11, None, ("limb_leads_inconsistent",)),
-        (0.59, None, ("limb_leads_inconsistent",)),
-    ],
+    [(0.09, None, ()), (0.11, None, ("limb_leads_inconsistent",)), (0.59, None, ("limb_leads_inconsistent",))],
 )
 def test_judge_ecgs__limb_leads_off_by_a_tenth_of_the_largest_are_flagged(
     excess: float, reason: RejectReason | None, flags: tuple[str, ...]
@@ -361,9 +349,7 @@ def test_judge_ecgs__limb_leads_off_by_over_60_per_cent_are_rejected() -> None:
     assert rejection is not None
     assert rejection.reason is RejectReason.LIMB_LEADS_INCONSISTENT
     assert rejection.message.startswith("lead aVF differs from what I and II give by ")
-    assert ", 61% of the largest limb lead (standard deviations), expected below 60%" in (
-        rejection.message
-    )
+    assert ", 61% of the largest limb lead (standard deviations), expected below 60%" in (rejection.message)
 
 
 def test_judge_ecgs__rounding_of_devices_is_no_inconsistency() -> None:
@@ -393,8 +379,12 @@ def test_judge_ecgs__judges_each_ecg_by_itself() -> None:
     alone = [judge_ecgs(counts[i : i + 1], steps[i : i + 1])[0] for i in range(6)]
     assert together == alone
     assert [_reason(j) for j in together] == [
-        None, RejectReason.AMPLITUDE_IMPLAUSIBLE, None, RejectReason.NON_FINITE, *[None] * 2,
-    ]  # fmt: skip
+        None,
+        RejectReason.AMPLITUDE_IMPLAUSIBLE,
+        None,
+        RejectReason.NON_FINITE,
+        *[None] * 2,
+    ]
 
 
 @given(st.integers(0, 10_000), st.floats(0.8, 1.25))
@@ -408,12 +398,8 @@ def test_judgement__tells_which_ecgs_hold_a_signal() -> None:
     counts = np.concatenate([builders.counts_block(1)] * 4)
     counts[1, _V3], counts[2, [0, 1]] = 0, counts[2, [1, 0]]
     steps = np.array([5.0, 5.0, 5.0, 5000.0], dtype=np.float32)
-    assert [judgement.has_signal for judgement in judge_ecgs(counts, steps)] == [
-        True, False, True, True,
-    ]  # fmt: skip
-    assert [is_about_scale(reason) for reason in ("lead_flat", "amplitude_implausible")] == [
-        False, True,
-    ]  # fmt: skip
+    assert [judgement.has_signal for judgement in judge_ecgs(counts, steps)] == [True, False, True, True]
+    assert [is_about_scale(reason) for reason in ("lead_flat", "amplitude_implausible")] == [False, True]
 
 
 def test_refuse_implausible_scale__says_what_the_judgement_of_counts_says() -> None:

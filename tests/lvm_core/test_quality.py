@@ -55,16 +55,9 @@ def test_qrs_amplitude_uv__hand_made_signals() -> None:
 
 @pytest.mark.parametrize(
     ("limits", "low", "high"),
-    [
-        (AGE_RANGE_YEARS, 18, 110),
-        (BMI_RANGE_KG_M2, 10, 80),
-        (HEIGHT_RANGE_CM, 100, 250),
-        (WEIGHT_RANGE_KG, 25, 350),
-    ],
+    [(AGE_RANGE_YEARS, 18, 110), (BMI_RANGE_KG_M2, 10, 80), (HEIGHT_RANGE_CM, 100, 250), (WEIGHT_RANGE_KG, 25, 350)],
 )
-def test_plausible_range__both_sides_of_both_limits(
-    limits: PlausibleRange, low: float, high: float
-) -> None:
+def test_plausible_range__both_sides_of_both_limits(limits: PlausibleRange, low: float, high: float) -> None:
     outside = limits.is_outside(np.array([low - 0.01, low, high, high + 0.01]))
     assert outside.tolist() == [True, False, False, True]
 
@@ -184,10 +177,7 @@ def test_amplitude_histogram__median_is_within_a_bin(values: list[float]) -> Non
     assert abs(math.log10(median_uv / np.median(values))) <= 1 / 20 + 1e-9
 
 
-@given(
-    st.lists(st.floats(0, 1e9), max_size=30),
-    st.lists(st.floats(0, 1e9), max_size=30),
-)
+@given(st.lists(st.floats(0, 1e9), max_size=30), st.lists(st.floats(0, 1e9), max_size=30))
 @settings(deadline=None)
 def test_amplitude_histogram__merging_is_adding(first: list[float], second: list[float]) -> None:
     empty = AmplitudeHistogram()
@@ -243,9 +233,7 @@ def test_source_amplitudes__a_folder_three_times_the_rest_is_odd() -> None:
         (30, 0.5, True),
     ],
 )
-def test_source_amplitudes__many_ecgs_need_a_smaller_factor(
-    n: int, times: float, is_odd: bool
-) -> None:
+def test_source_amplitudes__many_ecgs_need_a_smaller_factor(n: int, times: float, is_odd: bool) -> None:
     found = _of({"a": [1000.0] * 40, "b": [1000.0 * times] * n}).odd(_NAMES)
     assert bool(found) is is_odd
 
@@ -292,18 +280,14 @@ def _refused(folders: dict[str, int]) -> SourceAmplitudes:
 def test_source_amplitudes__a_folder_whose_voltages_were_refused_is_odd() -> None:
     most = _of({"a": [1000.0] * 22, "b": [1000.0]}).merge(_refused({"b": 3}))
     again = SourceAmplitudes.from_json(json.loads(json.dumps(most.to_json())))
-    assert again.odd(_NAMES) == [
-        "siteB: the voltages of 3 of 4 records were refused; is their unit or gain right?"
-    ]
+    assert again.odd(_NAMES) == ["siteB: the voltages of 3 of 4 records were refused; is their unit or gain right?"]
 
 
 @pytest.mark.parametrize(
     "refused",
     [{"b": 2}, {"a": 20, "b": 4}, {"a": 3}],  # few; everywhere; less than half of the folder
 )
-def test_source_amplitudes__few_refused_or_all_are_no_matter_of_a_folder(
-    refused: dict[str, int],
-) -> None:
+def test_source_amplitudes__few_refused_or_all_are_no_matter_of_a_folder(refused: dict[str, int]) -> None:
     assert _of({"a": [1000.0] * 10}).merge(_refused(refused)).odd(_NAMES) == []
 
 

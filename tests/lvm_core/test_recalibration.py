@@ -21,9 +21,12 @@ from lvm_core.recalibration import (
 )
 
 NAMED: dict[str, Any] = {
-    "model_id": "m", "model_sha256": "0" * 64, "input_convention": "ukb_counts",
-    "bsa": "dubois", "lvh_preset": "khurshid2021",
-}  # fmt: skip
+    "model_id": "m",
+    "model_sha256": "0" * 64,
+    "input_convention": "ukb_counts",
+    "bsa": "dubois",
+    "lvh_preset": "khurshid2021",
+}
 EXAMPLE = Recalibration(
     by_sex=True,
     alpha=0.1,
@@ -70,9 +73,7 @@ def test_linear_recalibration__equals_polyfit() -> None:
         ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], r"slope of CMR on predicted mass is -1"),
     ],
 )
-def test_linear_recalibration__refuses(
-    predicted: list[float], measured: list[float], message: str
-) -> None:
+def test_linear_recalibration__refuses(predicted: list[float], measured: list[float], message: str) -> None:
     with pytest.raises(LvmError, match=message):
         linear_recalibration(np.array(predicted), np.array(measured))
 
@@ -89,9 +90,7 @@ def test_conformal_half_width__is_the_stated_rank(n: int, alpha: float, rank: in
 
 
 @pytest.mark.parametrize(("alpha", "needed"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.3, 3)])
-def test_conformal_half_width__refuses_fewer_than_a_finite_interval_needs(
-    alpha: float, needed: int
-) -> None:
+def test_conformal_half_width__refuses_fewer_than_a_finite_interval_needs(alpha: float, needed: int) -> None:
     assert conformal_half_width_g(np.arange(float(needed)), alpha) == needed - 1
     with pytest.raises(LvmError, match=f"{needed - 1} people .* at least {needed}"):
         conformal_half_width_g(np.arange(needed - 1.0), alpha)
@@ -140,8 +139,9 @@ def test_logistic_recalibration__equals_the_largest_likelihood_found_by_another_
         linear = beta[0] * x + beta[1]
         return float(np.logaddexp(0, linear).sum() - linear[y].sum())
 
-    found = minimize(minus_log_likelihood, [1.0, 0.0], method="Nelder-Mead",
-                     options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 5000})  # fmt: skip
+    found = minimize(
+        minus_log_likelihood, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 5000}
+    )
     np.testing.assert_allclose(logistic_recalibration(drawn.lvh_score, y), found.x, rtol=1e-5)
 
 
@@ -188,9 +188,7 @@ def test_logistic_recalibration__refuses_one_score_for_all() -> None:
 
 def test_apply__by_hand_and_unknown_stays_unknown() -> None:
     made = EXAMPLE.apply(
-        np.array([100.0, 100.0, 100.0, 1.0]),
-        np.array([0, 1, -1, 1], dtype=np.int8),
-        np.array([0.5, np.nan, 0.5, 1.0]),
+        np.array([100.0, 100.0, 100.0, 1.0]), np.array([0, 1, -1, 1], dtype=np.int8), np.array([0.5, np.nan, 0.5, 1.0])
     )
     np.testing.assert_allclose(made.lvm_recal_g, [80.0, 90.0, np.nan, 10.8])
     np.testing.assert_allclose(made.lvm_lo_g, [68.0, 70.0, np.nan, 0.0])
@@ -201,9 +199,8 @@ def test_apply__by_hand_and_unknown_stays_unknown() -> None:
 
 def test_apply__one_line_for_all_gives_a_mass_without_sex_but_no_interval() -> None:
     overall = dataclasses.replace(
-        EXAMPLE, by_sex=False, slope={"all": 1.0}, intercept_g={"all": 5.0}, lvh_slope=None,
-        lvh_intercept=None,
-    )  # fmt: skip
+        EXAMPLE, by_sex=False, slope={"all": 1.0}, intercept_g={"all": 5.0}, lvh_slope=None, lvh_intercept=None
+    )
     made = overall.apply(np.array([100.0]), np.array([-1], dtype=np.int8), np.array([0.5]))
     assert made.lvm_recal_g.tolist() == [105.0]
     assert np.isnan([made.lvm_lo_g[0], made.lvm_hi_g[0], made.lvh_probability[0]]).all()

@@ -36,10 +36,7 @@ def test_supported_rate_hz__whole_numbers_inside_the_limits(rate_hz: float) -> N
 @pytest.mark.parametrize(
     ("rate_hz", "words"),
     [
-        (
-            100.0,
-            r"100 Hz, too low \(100 Hz lacks the high frequencies of the QRS complex\); expected",
-        ),
+        (100.0, r"100 Hz, too low \(100 Hz lacks the high frequencies of the QRS complex\); expected"),
         (199.0, "199 Hz, too low"),
         (2001.0, "2001 Hz, too high"),
         (249.5, "249.5 Hz, not a whole number"),
@@ -84,9 +81,7 @@ def test_resample_to_500_hz__amplitude_of_a_tone_is_kept(rate_hz: int, frequency
 
 
 @pytest.mark.parametrize(("rate_hz", "frequency_hz"), [(1000, 251), (1000, 460), (2000, 900)])
-def test_resample_to_500_hz__tone_above_the_new_nyquist_is_gone(
-    rate_hz: int, frequency_hz: float
-) -> None:
+def test_resample_to_500_hz__tone_above_the_new_nyquist_is_gone(rate_hz: int, frequency_hz: float) -> None:
     resampled = resample_to_500_hz(builders.tone_uv(frequency_hz, rate_hz), rate_hz)
     inner_uv = np.abs(resampled[500:-500]).max()
     assert inner_uv < 1000.0 * 10 ** (-58 / 20)

@@ -98,9 +98,7 @@ class Both(BaseModel):
         ("end: 3\ndays: {most: 5, least: 6}\n", "line 2: days: most is 5, expected 6 or more"),
     ],
 )
-def test_parse_settings__a_mistake_of_several_settings_is_told_without_all_of_them(
-    text: str, line: str
-) -> None:
+def test_parse_settings__a_mistake_of_several_settings_is_told_without_all_of_them(text: str, line: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse_settings(text, Both, "s.yaml")
     assert str(refused.value).splitlines()[1:] == [f"  {line}"]
@@ -137,9 +135,7 @@ class Rate(StrictSettings):
         ("title: t\n" + "".join(f"{' ' * n}a:\n" for n in range(400)), "line 21: more than 20"),
     ],
 )
-def test_parse_settings__refuses_what_would_be_read_as_something_else(
-    text: str, message: str
-) -> None:
+def test_parse_settings__refuses_what_would_be_read_as_something_else(text: str, message: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse_settings(text, Rate, "s.yaml")
     assert str(refused.value).startswith(f"s.yaml cannot be read as YAML: {message}")

@@ -9,12 +9,8 @@ import pytest
 from lvm_core.sharing import Share, add_share_option, share_in, umask_for
 
 
-@pytest.mark.parametrize(
-    ("share", "folder_mode", "file_mode"), [(None, 0o700, 0o600), (Share.GROUP, 0o750, 0o640)]
-)
-def test_umask_for__gives_the_documented_modes(
-    share: Share | None, folder_mode: int, file_mode: int
-) -> None:
+@pytest.mark.parametrize(("share", "folder_mode", "file_mode"), [(None, 0o700, 0o600), (Share.GROUP, 0o750, 0o640)])
+def test_umask_for__gives_the_documented_modes(share: Share | None, folder_mode: int, file_mode: int) -> None:
     umask = umask_for(share)
     assert umask is not None
     assert (0o777 & ~umask, 0o666 & ~umask) == (folder_mode, file_mode)

@@ -9,13 +9,7 @@ from lvm_core.body import bmi_kg_m2
 from lvm_core.leads import LEADS_12
 from lvm_core.lvh import Sex
 from lvm_core.plausibility import judge_ecgs
-from lvm_core.quality import (
-    AGE_RANGE_YEARS,
-    BMI_RANGE_KG_M2,
-    HEIGHT_RANGE_CM,
-    WEIGHT_RANGE_KG,
-    qrs_amplitude_uv,
-)
+from lvm_core.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, HEIGHT_RANGE_CM, WEIGHT_RANGE_KG, qrs_amplitude_uv
 from lvm_core.synthetic import SyntheticEcgs, ecgs_of, synthetic_ecgs
 from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
 

@@ -33,10 +33,7 @@ def test_code_texts__all_spellings_of_a_code_lie_together() -> None:
     assert set(CODE_SYSTEMS) == set(SYSTEMS)
     for number in code_numbers("icd10", ("I21.4", "K59.0")):
         first = int(number) * N_SPELLINGS
-        assert CODE_TEXTS[first : first + 4] in {
-            spellings("I21.4", "icd10"),
-            spellings("K59.0", "icd10"),
-        }
+        assert CODE_TEXTS[first : first + 4] in {spellings("I21.4", "icd10"), spellings("K59.0", "icd10")}
     assert not [text for text in CODE_TEXTS if re.search(r"[,\"\n]", text)]
 
 
@@ -51,8 +48,9 @@ def test_in_code_list__has_every_code_of_the_disease_and_of_no_other(name: str) 
 @pytest.mark.parametrize("name", CODE_LISTS)
 def test_in_code_list__has_no_code_of_other_diseases(name: str) -> None:
     found = _texts(in_code_list(name))
-    others = {(system, text) for system, codes in OTHER_CODES.items() for code in codes
-              for text in spellings(code, system)}  # fmt: skip
+    others = {
+        (system, text) for system, codes in OTHER_CODES.items() for code in codes for text in spellings(code, system)
+    }
     others |= {("icd10", text) for code in DEATH_CODES for text in spellings(code, "icd10")}
     assert not others & found
 

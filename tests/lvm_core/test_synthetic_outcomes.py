@@ -36,20 +36,14 @@ def outcomes(people: SyntheticPeople) -> SyntheticOutcomes:
 
 
 # 1e-4 / 0.1 = 1e-3; e^6 - e^4 = 403.42879 - 54.59815; e^7 - e^6 = 1096.63316 - 403.42879.
-@pytest.mark.parametrize(
-    ("from_years", "to_years", "survival"), [(40, 60, 0.70551), (60, 70, 0.49997), (50, 50, 1.0)]
-)
-def test_cumulative_hazard__survival_by_hand(
-    from_years: float, to_years: float, survival: float
-) -> None:
+@pytest.mark.parametrize(("from_years", "to_years", "survival"), [(40, 60, 0.70551), (60, 70, 0.49997), (50, 50, 1.0)])
+def test_cumulative_hazard__survival_by_hand(from_years: float, to_years: float, survival: float) -> None:
     found = math.exp(-float(cumulative_hazard(PLAIN, 0.0, from_years, to_years)))
     assert found == pytest.approx(survival, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", OUTCOMES_TRUTH)
-def test_cumulative_hazard__is_the_integral_of_the_stated_hazard(
-    people: SyntheticPeople, name: str
-) -> None:
+def test_cumulative_hazard__is_the_integral_of_the_stated_hazard(people: SyntheticPeople, name: str) -> None:
     truth = OUTCOMES_TRUTH[name]
     for row in (0, 17, 400):
         sex, diabetes = int(people.sex_code[row]), int(people.diabetes[row])
@@ -84,9 +78,7 @@ def test_synthetic_outcomes__hazard_spent_until_the_event_is_exponential(
 ) -> None:
     hazard = OUTCOMES_TRUTH[name]
     start = outcomes.index_age_years if name == DEATH else 40.0
-    spent = cumulative_hazard(
-        hazard, log_relative_hazard(hazard, people), start, outcomes.age_years[name]
-    )
+    spent = cumulative_hazard(hazard, log_relative_hazard(hazard, people), start, outcomes.age_years[name])
     assert stats.kstest(spent, "expon").pvalue > 0.01
     # The causes are independent given the covariates.
     others = [
@@ -121,8 +113,7 @@ def _cox_table(people: SyntheticPeople, outcomes: SyntheticOutcomes, name: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "time_scale"),
-    [("af", "follow-up"), ("heart_failure", "follow-up"), ("heart_failure", "age")],
+    ("name", "time_scale"), [("af", "follow-up"), ("heart_failure", "follow-up"), ("heart_failure", "age")]
 )
 def test_synthetic_outcomes__cox_finds_the_truth_on_both_time_scales(
     people: SyntheticPeople, outcomes: SyntheticOutcomes, name: str, time_scale: str
@@ -131,9 +122,7 @@ def test_synthetic_outcomes__cox_finds_the_truth_on_both_time_scales(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pandas inside lifelines
         if time_scale == "age":
-            fitted = CoxPHFitter().fit(
-                table.drop(columns="years"), "exit_age", "event", entry_col="age"
-            )
+            fitted = CoxPHFitter().fit(table.drop(columns="years"), "exit_age", "event", entry_col="age")
         else:
             fitted = CoxPHFitter().fit(table.drop(columns="exit_age"), "years", "event")
     truth = OUTCOMES_TRUTH[name]
@@ -155,11 +144,8 @@ def test_synthetic_outcomes__cox_finds_the_truth_on_both_time_scales(
 
 @pytest.mark.parametrize(
     ("name", "risk"),
-    [
-        ("af", 0.05), ("mi", 0.03), ("heart_failure", 0.025),
-        ("ventricular_arrhythmia", 0.01), (DEATH, 0.06),
-    ],
-)  # fmt: skip
+    [("af", 0.05), ("mi", 0.03), ("heart_failure", 0.025), ("ventricular_arrhythmia", 0.01), (DEATH, 0.06)],
+)
 def test_synthetic_outcomes__ten_year_risks_are_plausible(
     people: SyntheticPeople, outcomes: SyntheticOutcomes, name: str, risk: float
 ) -> None:

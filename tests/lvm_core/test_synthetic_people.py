@@ -61,9 +61,7 @@ def test_synthetic_people__columns_agree_with_one_another(cohort: SyntheticPeopl
 
 
 @pytest.mark.parametrize(("start", "n"), [(0, 3), (1020, 10), (2048, 1), (5, 0)])
-def test_synthetic_people__any_slice_is_the_same_as_in_the_whole(
-    cohort: SyntheticPeople, start: int, n: int
-) -> None:
+def test_synthetic_people__any_slice_is_the_same_as_in_the_whole(cohort: SyntheticPeople, start: int, n: int) -> None:
     part, whole = synthetic_people(n, 5, start), cohort.rows(start, start + n)
     assert part.participant_id == whole.participant_id
     for name in ("index", "birth_date", "lvm_true_g", "region", "cmr_date", "ectopic_share"):
@@ -86,9 +84,7 @@ def test_synthetic_people__refuses_negative_arguments() -> None:
     ],
 )
 def test_completed_years__birthdays_count(born: str, day: str, years: int) -> None:
-    actual = completed_years(
-        np.array([born], dtype="datetime64[D]"), np.array([day], dtype="datetime64[D]")
-    )
+    actual = completed_years(np.array([born], dtype="datetime64[D]"), np.array([day], dtype="datetime64[D]"))
     assert actual.tolist() == [years]
 
 

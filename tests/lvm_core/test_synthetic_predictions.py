@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 
 from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
-from lvm_core.synthetic_predictions import (
-    drawn_amplitudes_uv,
-    drawn_predictions,
-    lowest_correlation,
-    mass_given_body,
-)
+from lvm_core.synthetic_predictions import drawn_amplitudes_uv, drawn_predictions, lowest_correlation, mass_given_body
 
 SEED = 8
 
@@ -51,8 +46,7 @@ def test_drawn_predictions__belong_to_the_person_and_the_seed(people: SyntheticP
     again = drawn_predictions(people, 2, 0.79)
     # Given the truth, another seed draws an independent noise.
     residual = people.lvm_true_g - body_g
-    noise = [(p - body_g) - np.polyval(np.polyfit(residual, p - body_g, 1), residual)
-             for p in (whole, again)]  # fmt: skip
+    noise = [(p - body_g) - np.polyval(np.polyfit(residual, p - body_g, 1), residual) for p in (whole, again)]
     assert abs(np.corrcoef(*noise)[0, 1]) < 0.02
 
 
@@ -67,9 +61,7 @@ def test_drawn_predictions__refuse_a_negative_seed(people: SyntheticPeople) -> N
         drawn_predictions(people, -1, 0.8)
 
 
-def test_drawn_amplitudes__tell_a_little_of_the_true_index_in_either_sex(
-    people: SyntheticPeople,
-) -> None:
+def test_drawn_amplitudes__tell_a_little_of_the_true_index_in_either_sex(people: SyntheticPeople) -> None:
     for values_uv in drawn_amplitudes_uv(people, 1).values():
         assert (values_uv > 0).all()
         for sex_code in (0, 1):

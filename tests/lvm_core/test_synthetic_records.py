@@ -87,9 +87,7 @@ def test_synthetic_records__systems_follow_the_day(records: SyntheticRecords) ->
     assert (system == "icd9").mean() > 0.02
 
 
-def test_synthetic_records__no_record_before_forty_or_birth(
-    people: SyntheticPeople, records: SyntheticRecords
-) -> None:
+def test_synthetic_records__no_record_before_forty_or_birth(people: SyntheticPeople, records: SyntheticRecords) -> None:
     known = ~_unknown(records)
     assert (records.date[known] > people.birth_date[records.index[known]]).all()
 
@@ -149,9 +147,7 @@ def test_registered_deaths__end_with_the_register_and_with_the_loss(
     assert not (known & ~np.isnat(death_date)).any()
 
 
-def test_synthetic_moves__some_people_change_nation_after_the_index(
-    people: SyntheticPeople,
-) -> None:
+def test_synthetic_moves__some_people_change_nation_after_the_index(people: SyntheticPeople) -> None:
     moves = synthetic_moves(people)
     gone = ~np.isnat(moves.date)
     assert gone.mean() == pytest.approx(0.015, abs=0.004)

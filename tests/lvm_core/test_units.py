@@ -23,9 +23,7 @@ def test_uv_per_unit__known_spellings(unit: str, uv: float) -> None:
 
 @pytest.mark.parametrize("unit", ["mmHg", "adu", "NU"])
 def test_uv_per_unit__refuses_what_is_no_voltage(unit: str) -> None:
-    with pytest.raises(
-        EcgRejected, match=rf"unknown_unit: the unit \('{unit}'\) is not a known voltage"
-    ):
+    with pytest.raises(EcgRejected, match=rf"unknown_unit: the unit \('{unit}'\) is not a known voltage"):
         uv_per_unit(unit)
 
 
@@ -38,7 +36,10 @@ def test_uv_per_unit__quotes_no_free_text() -> None:
 
 def test_described_unit__known_units_and_lengths() -> None:
     assert [described_unit(unit) for unit in (" mV ", "adu", "xx", None)] == [
-        "'mV'", "'adu'", "a text of 2 characters", "absent",
-    ]  # fmt: skip
+        "'mV'",
+        "'adu'",
+        "a text of 2 characters",
+        "absent",
+    ]
     assert is_voltage("microvolts")
     assert not is_voltage("adu")

@@ -6,16 +6,7 @@ import pytest
 
 from models.architectures import build_age_sex_bmi, build_ecg_only
 from models.loading import bind_model, load_model
-from models.spec import (
-    AGE_YEARS,
-    BMI_21001_KG_M2,
-    INPUT_AGE,
-    INPUT_BMI,
-    INPUT_ECG,
-    INPUT_SEX,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-)
+from models.spec import AGE_YEARS, BMI_21001_KG_M2, INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS
 from tests.models.golden import ECG_ONLY, FULL, golden_source, load_golden
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
@@ -36,13 +27,9 @@ def test_build_age_sex_bmi__published_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("build", "name"),
-    [(build_ecg_only, ECG_ONLY), (build_age_sex_bmi, FULL)],
-    ids=["ecg_only", "age_sex_bmi"],
+    ("build", "name"), [(build_ecg_only, ECG_ONLY), (build_age_sex_bmi, FULL)], ids=["ecg_only", "age_sex_bmi"]
 )
-def test_builders__graph_equals_the_tensorflow_2_1_file(
-    build: Callable[[], Any], name: str
-) -> None:
+def test_builders__graph_equals_the_tensorflow_2_1_file(build: Callable[[], Any], name: str) -> None:
     golden = load_golden()
     feeds = {
         INPUT_ECG: golden.tensor_counts[:4].astype(np.float32) / 2000,

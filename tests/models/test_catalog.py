@@ -6,14 +6,7 @@ from pathlib import Path
 import pytest
 
 from lvm_core.errors import LvmError
-from models.catalog import (
-    EMBEDDED_MODELS,
-    KNOWN_MODELS,
-    PUBLISHED_MODELS,
-    default_model_dir,
-    find_spec,
-    resolve_model,
-)
+from models.catalog import EMBEDDED_MODELS, KNOWN_MODELS, PUBLISHED_MODELS, default_model_dir, find_spec, resolve_model
 from models.spec import INPUT_ECG, OUTPUT_MASS, ModelOrigin
 
 
@@ -64,9 +57,7 @@ def test_resolve_model__published_but_not_fetched_says_how(tmp_path: Path) -> No
         assert str(tmp_path / "ecg_rest_raw_lvm_symmetric_loss.h5") in str(caught.value)
 
 
-def test_resolve_model__default_folder_is_in_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resolve_model__default_folder_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     assert default_model_dir() == tmp_path / ".lvm-ai" / "models"
     with pytest.raises(LvmError, match="not fetched") as caught:

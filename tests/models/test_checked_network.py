@@ -66,9 +66,7 @@ def test_from_bytes__damage_is_refused(made: CheckedNetwork) -> None:
             CheckedNetwork.from_bytes(damaged, "abc")
 
 
-def test_checked_network__is_kept_and_made_anew_when_damaged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_checked_network__is_kept_and_made_anew_when_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = golden_source(ECG_ONLY)
     first = checked_network(source, folder=tmp_path / "new")
     path = tmp_path / "new" / f"{source.spec.sha256}.npz"
@@ -83,9 +81,7 @@ def test_checked_network__is_kept_and_made_anew_when_damaged(
     np.testing.assert_array_equal(again.reference.lvm_z, first.reference.lvm_z)
 
 
-def test_checked_network__works_where_nothing_can_be_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_checked_network__works_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):
         made = checked_network(golden_source(ECG_ONLY), folder=tmp_path / "file" / "below")
@@ -93,9 +89,7 @@ def test_checked_network__works_where_nothing_can_be_kept(
     assert "cannot be kept, so each process needs TensorFlow" in caplog.text
 
 
-def test_default_network_dir__is_beside_the_fetched_models(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_default_network_dir__is_beside_the_fetched_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_network_dir() == tmp_path / ".lvm-ai" / "networks"
 
@@ -119,7 +113,5 @@ predictor = LvmPredictor(
 counts = np.arange(60000, dtype=np.int16).reshape(1, 12, 5000) % 50
 print(predictor.predict(counts, np.full(1, 5, dtype=np.float32)).lvm_pred_g[0])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert 0 < float(done.stdout) < 1000

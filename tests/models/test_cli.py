@@ -14,9 +14,7 @@ POINTER = (
 )
 
 
-def test_list__shows_every_model_its_state_and_the_warnings(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list__shows_every_model_its_state_and_the_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "ecg_rest_raw_age_sex_bmi_lvm_asymmetric_loss.h5").write_bytes(POINTER)
     assert main(["list", "--model-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -28,9 +26,7 @@ def test_list__shows_every_model_its_state_and_the_warnings(
     assert "do not redistribute" in out
 
 
-def test_check__pointer_fails_and_model_passes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check__pointer_fails_and_model_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pointer, model = tmp_path / "pointer.h5", tmp_path / "model.h5"
     pointer.write_bytes(POINTER)
     model.write_bytes(resolve_model("demo-synthetic").read_bytes())
@@ -40,9 +36,7 @@ def test_check__pointer_fails_and_model_passes(
     assert "lfs_pointer:" in capsys.readouterr().out
 
 
-def test_fetch__failure_is_one_line_without_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fetch__failure_is_one_line_without_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fetch", "lvm-ai-ecg-symmetric", "--from", str(tmp_path)]
     assert main([*arguments, "--model-dir", str(tmp_path)]) == 1
     err = capsys.readouterr().err
@@ -51,12 +45,9 @@ def test_fetch__failure_is_one_line_without_traceback(
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [[], ["absent"], ["fetch", "demo-synthetic"], ["fetch", "demo-synthetic", "--from", "x"]],
+    "arguments", [[], ["absent"], ["fetch", "demo-synthetic"], ["fetch", "demo-synthetic", "--from", "x"]]
 )
-def test_main__wrong_usage_is_2(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main__wrong_usage_is_2(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     extra = ["--model-dir", str(tmp_path)] if len(arguments) > 2 else []
     assert main([*arguments, *extra]) == 2
     assert capsys.readouterr().err

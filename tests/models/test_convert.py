@@ -84,9 +84,7 @@ def test_convert__leaves_no_other_file(tmp_path: Path) -> None:
     assert resolve_model(str(tmp_path / "a.keras")).spec.model_id == "my-name"
 
 
-def test_convert__changed_outputs_are_not_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_convert__changed_outputs_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = resolve_model(str(_unpacked(FILES[1], tmp_path)))
     monkeypatch.setattr(convert, "rounded", lambda weights, storage: [w * 1.001 for w in weights])
     with pytest.raises(LvmError, match=r"changed by up to .* nothing was written"):

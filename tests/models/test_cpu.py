@@ -5,31 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from models.cpu import (
-    available_cores,
-    available_memory_mb,
-    instruction_set,
-    instruction_set_from,
-    memory_limits,
-)
+from models.cpu import available_cores, available_memory_mb, instruction_set, instruction_set_from, memory_limits
 
 
 @pytest.mark.parametrize(
     ("machine", "cpuinfo", "expected"),
     [
-        (
-            "x86_64",
-            "flags\t\t: fpu sse4_2 avx2 avx fma\nflags\t: amx_tile",
-            "x86_64+sse4.2+avx+avx2+fma",
-        ),
+        ("x86_64", "flags\t\t: fpu sse4_2 avx2 avx fma\nflags\t: amx_tile", "x86_64+sse4.2+avx+avx2+fma"),
         ("x86_64", "model name: avx2\nflags : sse2 avx512f", "x86_64+avx512f"),
         ("aarch64", "Features\t: fp asimd sve", "aarch64+asimd+sve"),
         ("arm64", "", "arm64"),
     ],
 )
-def test_instruction_set_from__reads_the_first_processor(
-    machine: str, cpuinfo: str, expected: str
-) -> None:
+def test_instruction_set_from__reads_the_first_processor(machine: str, cpuinfo: str, expected: str) -> None:
     assert instruction_set_from(machine, cpuinfo) == expected
 
 
@@ -86,9 +74,7 @@ def test_available_memory_mb__the_smallest_limit(tmp_path: Path) -> None:
     assert available_memory_mb(nowhere, nowhere, nowhere) is None
 
 
-def test_available_memory_mb__control_groups_of_version_1_and_the_high_mark(
-    tmp_path: Path,
-) -> None:
+def test_available_memory_mb__control_groups_of_version_1_and_the_high_mark(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemAvailable: 2000000 kB\n")
     own, groups = tmp_path / "own", tmp_path / "sys"
@@ -109,9 +95,7 @@ def test_available_memory_mb__control_groups_of_version_1_and_the_high_mark(
 STATUS = "Name:\tpython\nVmSize:\t  800000 kB\nVmRSS:\t  300000 kB\nVmData:\t  400000 kB\n"
 
 
-def test_memory_limits__of_the_process_and_of_its_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_limits__of_the_process_and_of_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {resource.RLIMIT_AS: 2_000_000 * 1024, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limits[which], -1))
     status = tmp_path / "status"
@@ -123,17 +107,13 @@ def test_memory_limits__of_the_process_and_of_its_group(
     assert str(addresses) == (
         "the limit of the address space (ulimit -v 2000000) is 2.05 GB, of which 0.82 GB are in use"
     )
-    assert str(group) == (
-        "the limit of the control group (memory.max) is 1.50 GB, of which 0.31 GB are in use"
-    )
+    assert str(group) == ("the limit of the control group (memory.max) is 1.50 GB, of which 0.31 GB are in use")
     limits.update({resource.RLIMIT_AS: resource.RLIM_INFINITY, resource.RLIMIT_DATA: 10**9})
     (data,) = memory_limits(tmp_path / "none", tmp_path, status)
     assert data.left_mb == pytest.approx(590.4)
     assert (data.counts_reservations, data.counts_addresses) == (True, False)
 
 
-def test_memory_limits__none_on_a_system_without_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_limits__none_on_a_system_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.cpu.resource", None)
     assert memory_limits(tmp_path / "none", tmp_path, tmp_path / "none") == []

@@ -24,8 +24,6 @@ def test_may_have_gpu__not_without_a_device(tmp_path: Path) -> None:
     assert not may_have_gpu({}, tmp_path)
 
 
-def test_visible_gpus__tensorflow_is_not_asked_without_a_driver(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_visible_gpus__tensorflow_is_not_asked_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.devices.import_tensorflow", lambda: pytest.fail("was asked"))
     assert visible_gpus(lambda: False) == []

@@ -78,9 +78,7 @@ def test_make_engine__spectral_agrees_with_tensorflow(name: str, network_dir: Pa
         (network_dir / f"{source.spec.sha256}.npz").read_bytes(), source.spec.sha256
     ).reference
     _, given = reference.batch(8)
-    for one, other in zip(
-        spectral.engine.compute(*given), direct.engine.compute(*given), strict=True
-    ):
+    for one, other in zip(spectral.engine.compute(*given), direct.engine.compute(*given), strict=True):
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             np.testing.assert_allclose(one, other, rtol=0, atol=3e-5)
@@ -127,9 +125,7 @@ def test_choose_engine__spectral_without_a_gpu(network_dir: Path) -> None:
     assert choice.note == ""
 
 
-def test_choose_engine__tensorflow_on_a_gpu(
-    network_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_choose_engine__tensorflow_on_a_gpu(network_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "visible_gpus", lambda: ["GPU:0"])
     source = golden_source(ECG_ONLY)
     choice = choose_engine([source], network_dir=network_dir)
@@ -148,26 +144,20 @@ def test_choose_engine__falls_back_and_says_why(odd_model: ModelSource, network_
         choose_engine([odd_model], name=EngineName.SPECTRAL, network_dir=network_dir)
 
 
-def test_choose_engine__falls_back_where_it_does_not_agree(
-    network_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_choose_engine__falls_back_where_it_does_not_agree(network_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise EngineMismatchError("it is off")
 
     monkeypatch.setattr(engines, "require_agreement", refuse)
     source = golden_source(ECG_ONLY)
     choice = choose_engine([source], network_dir=network_dir)
-    assert choice == engines.EngineChoice(
-        EngineName.TENSORFLOW, Device.CPU, "not spectral: it is off"
-    )
+    assert choice == engines.EngineChoice(EngineName.TENSORFLOW, Device.CPU, "not spectral: it is off")
     with pytest.raises(EngineMismatchError, match="it is off"):
         choose_engine([source], name=EngineName.SPECTRAL, network_dir=network_dir)
 
 
 def test_choose_engine__tensorflow_when_asked_for(network_dir: Path) -> None:
-    choice = choose_engine(
-        [golden_source(ECG_ONLY)], name=EngineName.TENSORFLOW, network_dir=network_dir
-    )
+    choice = choose_engine([golden_source(ECG_ONLY)], name=EngineName.TENSORFLOW, network_dir=network_dir)
     assert choice == engines.EngineChoice(EngineName.TENSORFLOW, Device.CPU)
 
 

@@ -51,11 +51,7 @@ class _ResettingHandler(_QuietHandler):
 @pytest.fixture
 def spec(monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
     """A small file in the place of the first published model."""
-    small = replace(
-        PUBLISHED_MODELS[0],
-        sha256=hashlib.sha256(CONTENT).hexdigest(),
-        size_bytes=len(CONTENT),
-    )
+    small = replace(PUBLISHED_MODELS[0], sha256=hashlib.sha256(CONTENT).hexdigest(), size_bytes=len(CONTENT))
     monkeypatch.setattr(catalog, "KNOWN_MODELS", (small, *catalog.EMBEDDED_MODELS))
     monkeypatch.setattr(fetching, "KNOWN_MODELS", (small, *catalog.EMBEDDED_MODELS))
     return small
@@ -94,54 +90,38 @@ def test_fetch_model__from_a_folder(source: Path, spec: ModelSpec, tmp_path: Pat
     assert [path.name for path in target.parent.iterdir()] == [spec.file_name]
 
 
-def test_fetch_model__from_a_file_of_another_name(
-    source: Path, spec: ModelSpec, tmp_path: Path
-) -> None:
+def test_fetch_model__from_a_file_of_another_name(source: Path, spec: ModelSpec, tmp_path: Path) -> None:
     renamed = (source / spec.file_name).rename(source / "renamed.h5")
     assert fetch_model(spec.file_name, str(renamed), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/ecg_rest_raw_age_sex_bmi_lvm_asymmetric_loss.h5"])
-def test_fetch_model__from_an_address(
-    server: str, ending: str, spec: ModelSpec, tmp_path: Path
-) -> None:
+def test_fetch_model__from_an_address(server: str, ending: str, spec: ModelSpec, tmp_path: Path) -> None:
     assert fetch_model(spec.model_id, server + ending, tmp_path).read_bytes() == CONTENT
 
 
-def test_fetch_model__address_that_does_not_exist(
-    server: str, spec: ModelSpec, tmp_path: Path
-) -> None:
+def test_fetch_model__address_that_does_not_exist(server: str, spec: ModelSpec, tmp_path: Path) -> None:
     with pytest.raises(LvmError, match="cannot be read: HTTP Error 404"):
         fetch_model(spec.model_id, f"{server}/absent", tmp_path)
 
 
 def test_fetch_model__half_a_download_is_refused(spec: ModelSpec, tmp_path: Path) -> None:
-    with (
-        _serving(_BreakingHandler) as address,
-        pytest.raises(LvmError, match=r"truncated|broke off"),
-    ):
+    with _serving(_BreakingHandler) as address, pytest.raises(LvmError, match=r"truncated|broke off"):
         fetch_model(spec.model_id, address, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_fetch_model__broken_transfer_says_to_run_again(spec: ModelSpec, tmp_path: Path) -> None:
-    with (
-        _serving(_ResettingHandler) as address,
-        pytest.raises(LvmError, match=r"broke off.*run the command again"),
-    ):
+    with _serving(_ResettingHandler) as address, pytest.raises(LvmError, match=r"broke off.*run the command again"):
         fetch_model(spec.model_id, address, tmp_path)
 
 
-def test_fetch_model__verified_file_is_not_fetched_again(
-    source: Path, spec: ModelSpec, tmp_path: Path
-) -> None:
+def test_fetch_model__verified_file_is_not_fetched_again(source: Path, spec: ModelSpec, tmp_path: Path) -> None:
     target = fetch_model(spec.model_id, str(source), tmp_path / "models")
     assert fetch_model(spec.model_id, "/does/not/exist", tmp_path / "models") == target
 
 
-def test_fetch_model__damaged_target_is_replaced(
-    source: Path, spec: ModelSpec, tmp_path: Path
-) -> None:
+def test_fetch_model__damaged_target_is_replaced(source: Path, spec: ModelSpec, tmp_path: Path) -> None:
     (tmp_path / spec.file_name).write_bytes(CONTENT[:-1])
     assert fetch_model(spec.model_id, str(source), tmp_path).read_bytes() == CONTENT
 
@@ -177,8 +157,7 @@ def test_fetch_model__address_of_another_kind(spec: ModelSpec, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("model_id", "message"),
-    [("absent", "is not known"), ("demo-synthetic", "comes with the package")],
+    ("model_id", "message"), [("absent", "is not known"), ("demo-synthetic", "comes with the package")]
 )
 def test_fetch_model__only_published_models(model_id: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):

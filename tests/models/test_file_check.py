@@ -19,9 +19,7 @@ OTHER = replace(KNOWN, model_id="other", file_name="other.h5", sha256="0" * 64)
 
 
 def _pointer(sha256: str, size_bytes: int) -> bytes:
-    return (
-        f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size_bytes}\n"
-    ).encode()
+    return (f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size_bytes}\n").encode()
 
 
 def _diagnose(folder: Path, name: str, content: bytes) -> FileReport:
@@ -61,9 +59,7 @@ def test_diagnose_file__lfs_pointer_of_a_published_file_names_the_command(tmp_pa
     assert "133 bytes" in report.message
 
 
-def test_diagnose_file__pointer_to_something_else_gives_the_general_command(
-    tmp_path: Path,
-) -> None:
+def test_diagnose_file__pointer_to_something_else_gives_the_general_command(tmp_path: Path) -> None:
     report = _diagnose(tmp_path, "mine.h5", _pointer("1" * 64, 10))
     assert report.state is FileState.LFS_POINTER
     assert "`git lfs pull`" in report.message
@@ -77,9 +73,7 @@ def test_diagnose_file__one_byte_short_is_truncated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1] + b"?", CONTENT + b"?"])
-def test_diagnose_file__right_length_or_longer_is_a_wrong_checksum(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_diagnose_file__right_length_or_longer_is_a_wrong_checksum(tmp_path: Path, content: bytes) -> None:
     report = _diagnose(tmp_path, "known.h5", content)
     assert report.state is FileState.WRONG_CHECKSUM
     assert hashlib.sha256(content).hexdigest() in report.message
@@ -98,12 +92,8 @@ def test_diagnose_file__unknown_model_file_is_usable(tmp_path: Path, start: byte
     assert report.usable
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"), [(b"<html>", "web page"), (b"text", "is not a model file")]
-)
-def test_diagnose_file__anything_else_is_not_a_model(
-    tmp_path: Path, content: bytes, kind: str
-) -> None:
+@pytest.mark.parametrize(("content", "kind"), [(b"<html>", "web page"), (b"text", "is not a model file")])
+def test_diagnose_file__anything_else_is_not_a_model(tmp_path: Path, content: bytes, kind: str) -> None:
     report = _diagnose(tmp_path, "mine.h5", content)
     assert report.state is FileState.NOT_A_MODEL
     assert kind in report.message

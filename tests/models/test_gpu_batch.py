@@ -30,9 +30,7 @@ def _rates(rates: dict[int, float]) -> Callable[[int], float]:
         ({32: 100}, 32),
     ],
 )
-def test_fastest_batch__stops_where_it_gets_hardly_faster(
-    rates: dict[int, float], best: int
-) -> None:
+def test_fastest_batch__stops_where_it_gets_hardly_faster(rates: dict[int, float], best: int) -> None:
     found, seen = fastest_batch(_rates(rates), (32, 64, 128, 256))
     assert found == best
     assert set(seen) <= set(rates)
@@ -58,12 +56,7 @@ class _Counting:
 
 def test_measured_rate__counts_every_batch() -> None:
     reference = Reference(
-        np.zeros((4, 12, 10), dtype=np.int16),
-        np.ones(4, dtype=np.float32),
-        {},
-        np.zeros(4),
-        None,
-        {},
+        np.zeros((4, 12, 10), dtype=np.int16), np.ones(4, dtype=np.float32), {}, np.zeros(4), None, {}
     )
     engine = _Counting()
     rate = measured_rate(engine, reference, 6, 0.05)

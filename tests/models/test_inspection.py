@@ -26,9 +26,7 @@ def test_read_interface__names_in_a_tensorflow_2_1_file(spec, tmp_path: Path) ->
     assert interface.outputs == spec.outputs
 
 
-@pytest.mark.parametrize(
-    "layers", [["a", 0, 0], [["a", 0, 0]], {"x": ["a", 0, 0]}], ids=["bare", "list", "dict"]
-)
+@pytest.mark.parametrize("layers", [["a", 0, 0], [["a", 0, 0]], {"x": ["a", 0, 0]}], ids=["bare", "list", "dict"])
 def test_read_interface__every_nesting_of_keras(layers: object, tmp_path: Path) -> None:
     config = {"config": {"input_layers": layers, "output_layers": [["b", 0, 0], ["c", 0, 0]]}}
     interface = read_interface(_hdf5(tmp_path / "model.h5", config))

@@ -24,10 +24,7 @@ def _inputs(**changes: Any) -> dict[str, Any]:
     [
         ({"counts": [[0]]}, "counts are list, expected an int16 array"),
         ({"counts": np.zeros((2, 12, 5000))}, "counts are float64, expected an int16 array"),
-        (
-            {"counts": np.zeros((2, 5000, 12), np.int16)},
-            r"shape \(2, 5000, 12\), expected \(n, 12,",
-        ),
+        ({"counts": np.zeros((2, 5000, 12), np.int16)}, r"shape \(2, 5000, 12\), expected \(n, 12,"),
         ({"counts": np.zeros((12, 5000), np.int16)}, r"shape \(12, 5000\)"),
         ({"uv_per_count": np.ones(2)}, "uv_per_count is float64, expected float32"),
         ({"uv_per_count": 5.0}, "uv_per_count is float, expected float32"),

@@ -10,16 +10,7 @@ from lvm_core.errors import LvmError
 from models.catalog import EMBEDDED_MODELS, ModelSource, resolve_model
 from models.loading import bind_model, load_model
 from models.runtime import import_keras
-from models.spec import (
-    INPUT_AGE,
-    INPUT_BMI,
-    INPUT_ECG,
-    INPUT_SEX,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-    InputRole,
-    ModelSpec,
-)
+from models.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS, InputRole, ModelSpec
 from tests.models.golden import ECG_ONLY, FULL, golden_source
 
 pytestmark = [
@@ -33,10 +24,7 @@ SPEC = EMBEDDED_MODELS[0]
 
 
 def _tiny(
-    ecg_shape: tuple[int, ...] = (5000, 12),
-    output: str = OUTPUT_MASS,
-    units: int = 1,
-    extra_input: str | None = None,
+    ecg_shape: tuple[int, ...] = (5000, 12), output: str = OUTPUT_MASS, units: int = 1, extra_input: str | None = None
 ) -> Any:
     """Return a model with the interface of an LV mass model and hardly any weights."""
     keras = import_keras()
@@ -106,10 +94,7 @@ def test_bind_model__dict_inputs_and_outputs_are_called_by_name() -> None:
     lvh = keras.layers.Dense(2, name=OUTPUT_LVH)(ecg_mean)
     model = keras.Model({INPUT_ECG: ecg, INPUT_AGE: age}, {OUTPUT_MASS: mass, OUTPUT_LVH: lvh})
     loaded = bind_model(model, SPEC)
-    feeds = {
-        INPUT_AGE: np.array([[3.0]], np.float32),
-        INPUT_ECG: np.zeros((1, 5000, 12), np.float32),
-    }
+    feeds = {INPUT_AGE: np.array([[3.0]], np.float32), INPUT_ECG: np.zeros((1, 5000, 12), np.float32)}
     assert float(loaded.call_by_name(feeds)[OUTPUT_MASS][0, 0]) == 30.0
 
 

@@ -44,9 +44,7 @@ def _loss(kind: str, truth_z: float, prediction_z: float) -> float:
         ("huber", 0.0, 3.0, 2.5),
     ],
 )
-def test_mass_loss__hand_computed(
-    kind: str, truth_z: float, prediction_z: float, expected: float
-) -> None:
+def test_mass_loss__hand_computed(kind: str, truth_z: float, prediction_z: float, expected: float) -> None:
     assert _loss(kind, truth_z, prediction_z) == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 

@@ -16,18 +16,14 @@ from tests.models.golden import FULL, golden_source
 pytestmark = pytest.mark.tf
 
 
-def test_with_mixed_precision__hidden_layers_in_half_heads_in_float32(
-    tensorflow_threads: Threads,
-) -> None:
+def test_with_mixed_precision__hidden_layers_in_half_heads_in_float32(tensorflow_threads: Threads) -> None:
     loaded = load_model(golden_source(FULL))
     mixed = with_mixed_precision(loaded)
     policies = {layer.name: layer.dtype_policy.name for layer in mixed.keras_model.layers}
     assert {policies[name] for name in mixed.outputs} == {"float32"}
     convolutions = [la for la in mixed.keras_model.layers if type(la).__name__ == "Conv1D"]
     assert {policies[layer.name] for layer in convolutions} == {"mixed_float16"}
-    for one, other in zip(
-        mixed.keras_model.get_weights(), loaded.keras_model.get_weights(), strict=True
-    ):
+    for one, other in zip(mixed.keras_model.get_weights(), loaded.keras_model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     reference = keras_reference(loaded, tensorflow_threads)
     engine = TensorFlowEngine(mixed, 4, tensorflow_threads)
@@ -47,9 +43,7 @@ class _Moved:
 
 
 @pytest.mark.parametrize(("by_z", "refused"), [(0.49 / 24.80, False), (0.51 / 24.80, True)])
-def test_require_parity__half_a_gram(
-    by_z: float, refused: bool, tensorflow_threads: Threads
-) -> None:
+def test_require_parity__half_a_gram(by_z: float, refused: bool, tensorflow_threads: Threads) -> None:
     reference = keras_reference(load_model(golden_source(FULL)), tensorflow_threads)
     moved = reference.lvm_z.copy()
     moved[2] += by_z

@@ -79,9 +79,7 @@ def _conv(**options: Any) -> Callable[[Any, Any], Any]:
         (lambda ls, x: ls.Concatenate(axis=1, name="odd")([x, x]), "joins along axis 1, expected"),
     ],
 )
-def test_read_network__anything_else_is_refused(
-    add: Callable[[Any, Any], Any], message: str
-) -> None:
+def test_read_network__anything_else_is_refused(add: Callable[[Any, Any], Any], message: str) -> None:
     keras = import_keras()
     ecg = keras.layers.Input((20, 4), name="ecg")
     model = keras.Model([ecg], [keras.layers.Flatten()(add(keras.layers, ecg))])
@@ -93,9 +91,7 @@ def test_read_network__padded_pooling_of_an_odd_length_is_refused() -> None:
     keras = import_keras()
     ecg = keras.layers.Input((21, 4), name="ecg")
     pooled = keras.layers.MaxPooling1D(2, padding="same", name="odd")(ecg)
-    with pytest.raises(
-        UnsupportedNetworkError, match="'odd' pads 21 samples, expected padding val"
-    ):
+    with pytest.raises(UnsupportedNetworkError, match="'odd' pads 21 samples, expected padding val"):
         read_network(keras.Model([ecg], [keras.layers.Flatten()(pooled)]))
 
 

@@ -14,14 +14,7 @@ from models.loading import bind_model, load_model
 from models.predictor import LvmPredictor, shared_predictor
 from models.runtime import import_keras
 from models.spec import InputConvention
-from tests.models.golden import (
-    ECG_ONLY,
-    FULL,
-    Golden,
-    golden_model,
-    golden_source,
-    load_golden,
-)
+from tests.models.golden import ECG_ONLY, FULL, Golden, golden_model, golden_source, load_golden
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 
@@ -59,9 +52,7 @@ def _assert_same_bits(actual: Predictions, expected: Predictions) -> None:
     np.testing.assert_array_equal(actual.lvh_score, expected.lvh_score)
 
 
-def test_predict__full_model_gives_tensorflow_2_1_predictions(
-    full: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__full_model_gives_tensorflow_2_1_predictions(full: LvmPredictor, golden: Golden) -> None:
     actual = full.predict(**_take(golden, slice(None)))
     assert actual.lvm_pred_g.dtype == actual.lvh_score.dtype == np.float32
     expected = golden.expected
@@ -70,9 +61,7 @@ def test_predict__full_model_gives_tensorflow_2_1_predictions(
     np.testing.assert_allclose(actual.lvh_score, expected["full_p_lvh"], rtol=0, atol=1e-5)
 
 
-def test_predict__ecg_only_model_gives_tensorflow_2_1_predictions(
-    ecg_only: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__ecg_only_model_gives_tensorflow_2_1_predictions(ecg_only: LvmPredictor, golden: Golden) -> None:
     actual = ecg_only.predict(golden.counts, golden.uv_per_count)
     expected = golden.expected
     np.testing.assert_allclose(_z(actual), expected["ecg_only_lvm_z"], rtol=0, atol=Z_ATOL)
@@ -81,9 +70,7 @@ def test_predict__ecg_only_model_gives_tensorflow_2_1_predictions(
     assert actual.lvh_score.dtype == np.float32
 
 
-def test_predict__bits_do_not_depend_on_batch_mates_or_padding(
-    full: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__bits_do_not_depend_on_batch_mates_or_padding(full: LvmPredictor, golden: Golden) -> None:
     whole = full.predict_batch(**_take(golden, slice(0, BATCH)))
     for n_ecgs in range(1, BATCH):
         padded = full.predict_batch(**_take(golden, slice(0, n_ecgs)))
@@ -96,13 +83,8 @@ def test_predict__bits_do_not_depend_on_batch_mates_or_padding(
 
 def test_predict__is_its_batches_one_after_the_other(full: LvmPredictor, golden: Golden) -> None:
     whole = full.predict(**_take(golden, slice(None)))
-    parts = [
-        full.predict_batch(**_take(golden, slice(start, start + BATCH)))
-        for start in range(0, 12, BATCH)
-    ]
-    np.testing.assert_array_equal(
-        whole.lvm_pred_g, np.concatenate([part.lvm_pred_g for part in parts])
-    )
+    parts = [full.predict_batch(**_take(golden, slice(start, start + BATCH))) for start in range(0, 12, BATCH)]
+    np.testing.assert_array_equal(whole.lvm_pred_g, np.concatenate([part.lvm_pred_g for part in parts]))
     assert len(whole) == 12
 
 
@@ -112,9 +94,7 @@ def test_predict__no_ecgs(full: LvmPredictor, golden: Golden) -> None:
     assert nothing.lvm_pred_g.dtype == nothing.lvh_score.dtype == np.float32
 
 
-def test_predict__concurrent_calls_give_the_bits_of_sequential_ones(
-    full: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__concurrent_calls_give_the_bits_of_sequential_ones(full: LvmPredictor, golden: Golden) -> None:
     orders = [list(order) for order in itertools.islice(itertools.permutations(range(BATCH)), 12)]
     expected = [full.predict_batch(**_take(golden, order)) for order in orders]
     with ThreadPoolExecutor(4) as pool:
@@ -140,28 +120,18 @@ def test_predict__every_lead_has_its_own_place(ecg_only: LvmPredictor, golden: G
     steps = np.full(len(pairs), 5.0, dtype=np.float32)
     reference = ecg_only.predict(golden.counts[:1], golden.uv_per_count[:1]).lvm_pred_g[0]
     moved = np.abs(ecg_only.predict(swapped, steps).lvm_pred_g - reference)
-    same = [
-        (LEADS_12[one], LEADS_12[other])
-        for (one, other), g in zip(pairs, moved, strict=True)
-        if g < 1e-3
-    ]
+    same = [(LEADS_12[one], LEADS_12[other]) for (one, other), g in zip(pairs, moved, strict=True) if g < 1e-3]
     assert same == []
 
 
 def test_predict__step_and_counts_trade_off(ecg_only: LvmPredictor, golden: Golden) -> None:
-    halves = ecg_only.predict(
-        golden.counts[:3] * np.int16(2), golden.uv_per_count[:3] / np.float32(2)
-    )
+    halves = ecg_only.predict(golden.counts[:3] * np.int16(2), golden.uv_per_count[:3] / np.float32(2))
     whole = ecg_only.predict(golden.counts[:3], golden.uv_per_count[:3])
     _assert_same_bits(halves, whole)
 
 
 def test_input_convention__microvolts_over_2000_is_five_times_larger(golden: Golden) -> None:
-    wide = LvmPredictor(
-        golden_source(ECG_ONLY),
-        batch_size=BATCH,
-        input_convention="microvolts_over_2000",
-    )
+    wide = LvmPredictor(golden_source(ECG_ONLY), batch_size=BATCH, input_convention="microvolts_over_2000")
     assert wide.input_convention is InputConvention.MICROVOLTS_OVER_2000
     usual = shared_predictor(str(golden_model(ECG_ONLY)), batch_size=BATCH)
     assert usual.input_convention is InputConvention.UKB_COUNTS
@@ -185,9 +155,7 @@ def test_predict__inputs_listed_in_another_order_give_the_same_masses(golden: Go
 
 
 @pytest.mark.parametrize("name", ["age_years", "sex", "bmi_kg_m2"])
-def test_predict__each_demographic_input_matters(
-    name: str, full: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__each_demographic_input_matters(name: str, full: LvmPredictor, golden: Golden) -> None:
     inputs = _take(golden, slice(0, BATCH))
     before = full.predict(**inputs)
     changed = 1 - inputs[name] if name == "sex" else inputs[name] + np.float32(10)
@@ -196,17 +164,13 @@ def test_predict__each_demographic_input_matters(
 
 
 @pytest.mark.parametrize("missing", ["age_years", "sex", "bmi_kg_m2"])
-def test_predict__missing_demographics_are_refused(
-    missing: str, full: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__missing_demographics_are_refused(missing: str, full: LvmPredictor, golden: Golden) -> None:
     inputs = {**_take(golden, slice(0, 1)), missing: None}
     with pytest.raises(ValueError, match=f"{missing} not given, but model {FULL} takes"):
         full.predict(**inputs)
 
 
-def test_predict__ecg_only_model_does_not_use_demographics(
-    ecg_only: LvmPredictor, golden: Golden
-) -> None:
+def test_predict__ecg_only_model_does_not_use_demographics(ecg_only: LvmPredictor, golden: Golden) -> None:
     assert not ecg_only.needs_demographics
     inputs = _take(golden, slice(0, 2))
     with_them = ecg_only.predict(**inputs)
@@ -265,11 +229,7 @@ def test_predictor__model_in_memory() -> None:
 
 def test_shared_predictor__one_per_set_of_arguments() -> None:
     with ThreadPoolExecutor(4) as pool:
-        made = list(
-            pool.map(
-                lambda _: shared_predictor(str(golden_model(ECG_ONLY)), batch_size=3), range(4)
-            )
-        )
+        made = list(pool.map(lambda _: shared_predictor(str(golden_model(ECG_ONLY)), batch_size=3), range(4)))
     assert all(predictor is made[0] for predictor in made)
     source = golden_source(ECG_ONLY)
     assert shared_predictor(source, batch_size=3) is made[0]

@@ -20,13 +20,9 @@ def test_configure_threads__may_be_repeated(tensorflow_threads: Threads) -> None
     assert configure_threads(tensorflow_threads.inter_op) == tensorflow_threads
 
 
-def test_configure_threads__other_threads_after_the_start_are_refused(
-    tensorflow_threads: Threads,
-) -> None:
+def test_configure_threads__other_threads_after_the_start_are_refused(tensorflow_threads: Threads) -> None:
     other = tensorflow_threads.inter_op + 1
-    with pytest.raises(
-        LvmError, match=f"already started.*expected intra_op=1 and inter_op={other}"
-    ):
+    with pytest.raises(LvmError, match=f"already started.*expected intra_op=1 and inter_op={other}"):
         configure_threads(other)
 
 
@@ -45,8 +41,6 @@ def test_import_keras__another_backend_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_onednn_enabled__follows_tensorflows_switch() -> None:
     code = "from models.runtime import onednn_enabled; print('oneDNN', onednn_enabled())"
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "oneDNN False\n"
     assert onednn_enabled() in (True, False)

@@ -30,9 +30,7 @@ def inputs() -> PredictorInputs:
     people = synthetic_people(3, 77)
     made = ecgs_of(people)
     numbers = (people.age_years.astype(np.float32), people.sex_code)
-    return PredictorInputs(
-        made.counts, made.uv_per_count, *numbers, people.bmi_kg_m2.astype(np.float32)
-    )
+    return PredictorInputs(made.counts, made.uv_per_count, *numbers, people.bmi_kg_m2.astype(np.float32))
 
 
 def test_lvm_pred_g__is_that_of_the_predictor(loaded: LoadedModel, inputs: PredictorInputs) -> None:
@@ -41,9 +39,7 @@ def test_lvm_pred_g__is_that_of_the_predictor(loaded: LoadedModel, inputs: Predi
     np.testing.assert_allclose(Saliency(loaded).lvm_pred_g(inputs), expected, rtol=0, atol=1e-3)
 
 
-def test_gradient__predicts_the_effect_of_a_small_change(
-    loaded: LoadedModel, inputs: PredictorInputs
-) -> None:
+def test_gradient__predicts_the_effect_of_a_small_change(loaded: LoadedModel, inputs: PredictorInputs) -> None:
     """Along a direction: (mass(x + d) - mass(x - d)) / 2 = gradient . d, to the curvature."""
     saliency = Saliency(loaded)
     gradient = saliency.gradient_g_per_uv(inputs)
@@ -77,9 +73,7 @@ def test_gradient__a_microvolt_weighs_five_times_more_in_the_other_convention(
     np.testing.assert_allclose(other, 5 * usual, rtol=1e-3, atol=1e-7)
 
 
-def test_integrated_gradients__sum_to_the_difference_of_outputs(
-    loaded: LoadedModel, inputs: PredictorInputs
-) -> None:
+def test_integrated_gradients__sum_to_the_difference_of_outputs(loaded: LoadedModel, inputs: PredictorInputs) -> None:
     saliency = Saliency(loaded)
     silent = dataclasses.replace(inputs, counts=np.zeros_like(inputs.counts))
     difference_g = saliency.lvm_pred_g(inputs) - saliency.lvm_pred_g(silent)
@@ -88,9 +82,7 @@ def test_integrated_gradients__sum_to_the_difference_of_outputs(
     np.testing.assert_allclose(total_g, difference_g, rtol=0.02, atol=0.3)
 
 
-def test_gradient__shuffled_weights_give_another_saliency(
-    loaded: LoadedModel, inputs: PredictorInputs
-) -> None:
+def test_gradient__shuffled_weights_give_another_saliency(loaded: LoadedModel, inputs: PredictorInputs) -> None:
     """Model parameter randomisation, cascading from the output (Adebayo et al., NeurIPS 2018)."""
     model = loaded.keras_model
     kept = model.get_weights()
@@ -118,9 +110,7 @@ def _draw_last_layers_anew(model: Any, n_layers: int, rng: np.random.Generator) 
         layer.set_weights([rng.normal(scale=scale, size=kernel.shape), 0 * bias])
 
 
-def test_saliency__missing_demographics_and_steps_are_refused(
-    loaded: LoadedModel, inputs: PredictorInputs
-) -> None:
+def test_saliency__missing_demographics_and_steps_are_refused(loaded: LoadedModel, inputs: PredictorInputs) -> None:
     saliency = Saliency(loaded)
     assert saliency.needs_demographics
     with pytest.raises(ValueError, match="bmi_kg_m2 not given, but model demo-synthetic"):

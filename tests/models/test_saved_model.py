@@ -11,14 +11,7 @@ from models.catalog import resolve_model
 from models.loading import load_model
 from models.predictor import LvmPredictor
 from models.runtime import import_keras
-from models.saved_model import (
-    CARD_MEMBER,
-    ModelCard,
-    read_card,
-    rounded,
-    save_model,
-    weights_digest,
-)
+from models.saved_model import CARD_MEMBER, ModelCard, read_card, rounded, save_model, weights_digest
 from models.spec import PUBLISHED_CONSTANTS, ModelConstants, Standardisation
 from tests.models.golden import load_golden
 from tests.models.training_builders import small_age_sex_bmi
@@ -31,9 +24,7 @@ pytestmark = [
 ]
 
 OWN = ModelConstants(
-    Standardisation(50.0, 10.0, "years"),
-    Standardisation(25.0, 4.0, "kg_m2"),
-    Standardisation(100.0, 30.0, "g"),
+    Standardisation(50.0, 10.0, "years"), Standardisation(25.0, 4.0, "kg_m2"), Standardisation(100.0, 30.0, "g")
 )
 
 
@@ -165,14 +156,14 @@ def _with_constants(spec: Any) -> Any:
     ("values", "message"),
     [
         ({"lvm_ai_model": 2}, r"states version.*expected \(1,"),
-        ({"input": {"convention": "microvolts_over_2000", "lead_order": [], "n_samples": 5000}},
-         "microvolts_over_2000"),
+        (
+            {"input": {"convention": "microvolts_over_2000", "lead_order": [], "n_samples": 5000}},
+            "microvolts_over_2000",
+        ),
         ({"constants": {}}, "cannot be read"),
     ],
-)  # fmt: skip
-def test_read_card__refuses_what_it_does_not_know(
-    saved: Path, values: dict[str, Any], message: str
-) -> None:
+)
+def test_read_card__refuses_what_it_does_not_know(saved: Path, values: dict[str, Any], message: str) -> None:
     _change_card(saved, **values)
     with pytest.raises(LvmError, match=message):
         read_card(saved)

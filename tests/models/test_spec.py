@@ -59,9 +59,7 @@ def test_input_role__is_found_by_name(name: str, role: InputRole) -> None:
     assert input_role(name) is role
 
 
-@pytest.mark.parametrize(
-    ("name", "n_fits"), [("input_height", 0), ("input_21003_21001", 2), ("input_Sex_Female", 0)]
-)
+@pytest.mark.parametrize(("name", "n_fits"), [("input_height", 0), ("input_21003_21001", 2), ("input_Sex_Female", 0)])
 def test_input_role__unknown_or_ambiguous_name_is_refused(name: str, n_fits: int) -> None:
     with pytest.raises(LvmError, match=f"'{name}' fits {n_fits} known inputs"):
         input_role(name)

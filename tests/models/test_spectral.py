@@ -49,9 +49,7 @@ def golden() -> Golden:
 
 
 def _arguments(name: str, golden: Golden, rows: Any) -> tuple[Any, Any, Any]:
-    inputs = PredictorInputs(
-        golden.counts, golden.uv_per_count, golden.age_years, golden.sex, golden.bmi_kg_m2
-    )
+    inputs = PredictorInputs(golden.counts, golden.uv_per_count, golden.age_years, golden.sex, golden.bmi_kg_m2)
     loaded = _loaded(name)
     features = standardised_features(inputs, loaded.inputs, loaded.spec.constants)
     per_unit = np.float32(10000) / golden.uv_per_count
@@ -88,9 +86,7 @@ def _absurd() -> NDArray[np.int16]:
 
 @pytest.mark.parametrize("kind", ["ordinary", "absurd"])
 @pytest.mark.parametrize("name", [ECG_ONLY, FULL])
-def test_compute__is_as_close_to_float64_as_float32_can_be(
-    name: str, kind: str, golden: Golden
-) -> None:
+def test_compute__is_as_close_to_float64_as_float32_can_be(name: str, kind: str, golden: Golden) -> None:
     counts = golden.counts[:6] if kind == "ordinary" else _absurd()
     _, per_unit, features = _arguments(name, golden, np.arange(6))
     lvm_z, score = _engine(name, 6).compute(counts, per_unit, features)
@@ -200,7 +196,5 @@ def test_engine__a_series_as_output_is_refused() -> None:
     layers = import_keras().layers
     ecg = layers.Input((30, 12), name="ecg")
     model = import_keras().Model([ecg], [layers.Conv1D(2, 3, padding="same", name="c")(ecg)])
-    with pytest.raises(
-        UnsupportedNetworkError, match=r"gives the series \['c'\], expected numbers"
-    ):
+    with pytest.raises(UnsupportedNetworkError, match=r"gives the series \['c'\], expected numbers"):
         SpectralEngine(read_network(model), {InputRole.ECG: "ecg"}, (OUTPUT_MASS,), 1)

@@ -55,9 +55,7 @@ def test_with_spectral_convolutions__gradients_equal_those_of_the_direct_graph()
         np.testing.assert_allclose(spectral, direct, rtol=0, atol=1e-5 * np.abs(direct).max())
 
 
-@pytest.mark.parametrize(
-    "options", [{"dilation_rate": 2}, {"padding": "causal"}, {"activation": "relu"}]
-)
+@pytest.mark.parametrize("options", [{"dilation_rate": 2}, {"padding": "causal"}, {"activation": "relu"}])
 def test_with_spectral_convolutions__leaves_what_it_cannot_do(options: dict[str, Any]) -> None:
     from models.spectral_convolution import with_spectral_convolutions
 

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from models.tiling import make_tiling
 
 
-def _correlate_same(
-    samples: NDArray[np.float64], kernel: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _correlate_same(samples: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keras's `same` padding written out: (k - 1) // 2 zeros before the series, the rest after."""
     n_taps, before = len(kernel), (len(kernel) - 1) // 2
     padded = np.concatenate([np.zeros(before), samples, np.zeros(n_taps)])
@@ -33,15 +31,8 @@ def _by_tiles(samples: NDArray[np.float64], kernel: NDArray[np.float64], taps: s
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    n_samples=st.integers(1, 900),
-    n_taps=st.integers(1, 120),
-    other=st.integers(1, 120),
-    seed=st.integers(0, 2**16),
-)
-def test_tiles__give_the_convolution_of_keras(
-    n_samples: int, n_taps: int, other: int, seed: int
-) -> None:
+@given(n_samples=st.integers(1, 900), n_taps=st.integers(1, 120), other=st.integers(1, 120), seed=st.integers(0, 2**16))
+def test_tiles__give_the_convolution_of_keras(n_samples: int, n_taps: int, other: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     samples, kernel = rng.normal(size=n_samples), rng.normal(size=n_taps)
     expected = _correlate_same(samples, kernel.astype(np.float32).astype(np.float64))
@@ -68,9 +59,7 @@ def test_kernel_spectrum__is_a_complex_product_written_with_real_numbers() -> No
     kernel = rng.normal(size=(5, 3, 2)).astype(np.float32)
     tiling = make_tiling(40, {5})
     real = tiling.kernel_spectrum(kernel)
-    parts = rng.normal(size=(tiling.n_frequencies, 4, 3)) + 1j * rng.normal(
-        size=(tiling.n_frequencies, 4, 3)
-    )
+    parts = rng.normal(size=(tiling.n_frequencies, 4, 3)) + 1j * rng.normal(size=(tiling.n_frequencies, 4, 3))
     interleaved = np.ascontiguousarray(parts).view(np.float64)
     by_real = (interleaved @ real.astype(np.float64)).view(np.complex128)
     placed = np.zeros((tiling.length, 3, 2))

@@ -19,13 +19,7 @@ from models.training_config import load_config
 from models.training_data import load_training_set
 from models.training_fit import FitState
 from models.training_split import Part
-from tests.models.training_builders import (
-    settings,
-    small_age_sex_bmi,
-    small_ecg_only,
-    write_cohort,
-    write_config,
-)
+from tests.models.training_builders import settings, small_age_sex_bmi, small_ecg_only, write_cohort, write_config
 
 pytestmark = [
     pytest.mark.tf,
@@ -36,9 +30,14 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 RUN_FILES = [
-    "config.yaml", "history.csv", "history.svg", "model.keras", "split.csv", "state.npz",
+    "config.yaml",
+    "history.csv",
+    "history.svg",
+    "model.keras",
+    "split.csv",
+    "state.npz",
     "training_report.json",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +72,7 @@ def _stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.Fitter, "fit_epoch", fit_epoch)
 
 
-def test_train__run_folder_tells_everything(
-    tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train__run_folder_tells_everything(tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _config(tmp_path, cohort, scaling="training_set", description="a made-up cohort")
     assert training.main(["--config", str(path)]) == 0
     run = tmp_path / "run"
@@ -95,9 +92,7 @@ def test_train__run_folder_tells_everything(
     assert "best epoch" in capsys.readouterr().err
 
 
-def test_train__the_scoring_predictor_gives_the_reported_results(
-    tmp_path: Path, cohort: Path
-) -> None:
+def test_train__the_scoring_predictor_gives_the_reported_results(tmp_path: Path, cohort: Path) -> None:
     config = load_config(_config(tmp_path, cohort, scaling="training_set"))
     predictor = LvmPredictor(resolve_model(str(training.train(config))), batch_size=4)
     data = load_training_set(config, tmp_path)
@@ -176,9 +171,7 @@ def test_train__another_configuration_is_refused_by_name(
     assert "epochs was" not in error
 
 
-def test_train__other_data_are_refused(
-    tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_train__other_data_are_refused(tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(cohort, tmp_path / "cohort")
     path = _config(tmp_path, copy)
     with pytest.MonkeyPatch.context() as patch:
@@ -193,9 +186,7 @@ def test_train__other_data_are_refused(
 
 
 def test_train__stops_when_nothing_gets_better(tmp_path: Path, cohort: Path) -> None:
-    path = _config(
-        tmp_path, cohort, epochs=9, patience=2, learning_rate=5.0, warmup_epochs=0, clip_norm=None
-    )
+    path = _config(tmp_path, cohort, epochs=9, patience=2, learning_rate=5.0, warmup_epochs=0, clip_norm=None)
     assert training.main(["--config", str(path)]) == 0
     losses = [float(row["valid_loss"]) for row in _rows(tmp_path / "run" / "history.csv")]
     assert len(losses) == int(np.argmin(losses)) + 1 + 2 < 9

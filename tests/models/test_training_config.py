@@ -35,9 +35,7 @@ def test_load_config__paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"precision": "float16"}, r"precision is 'float16'"),
     ],
 )
-def test_load_config__mistakes_are_named(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_load_config__mistakes_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         _load(tmp_path, **changes)
 

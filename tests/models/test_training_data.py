@@ -13,13 +13,7 @@ from models.training_config import TrainingConfig, load_config
 from models.training_data import TrainingSet, load_training_set
 from models.training_split import part_of
 from models.training_tables import read_cmr, read_participants
-from tests.models.training_builders import (
-    settings,
-    write_cohort,
-    write_config,
-    write_csv,
-    write_ecgs,
-)
+from tests.models.training_builders import settings, write_cohort, write_config, write_csv, write_ecgs
 
 ANY_SPLIT = {"train": 0.5, "valid": 0.5, "test": 0}
 PEOPLE = ("participant_id", "sex", "birth_date", "age_years", "height_cm", "weight_kg", "bmi_kg_m2")
@@ -91,9 +85,7 @@ def test_load__memory_map_holds_the_same(cohort: Path, tmp_path: Path) -> None:
 def test_load__lvh_is_the_cmr_index_above_the_limit(small: Path) -> None:
     # 180 cm and 80 kg: 1.9964 m2 by DuBois, so that 72 and 55 g/m2 are 143.7 and 109.8 g.
     people, cmr = small / "participants.csv", small / "cmr.csv"
-    for row, (sex, mass_g) in enumerate(
-        [("male", 143.5), ("male", 144), ("female", 109.5), ("female", 110)]
-    ):
+    for row, (sex, mass_g) in enumerate([("male", 143.5), ("male", 144), ("female", 109.5), ("female", 110)]):
         _change(people, row, sex=sex)
         _change(cmr, row, lvm_cmr_g=mass_g)
     _change(people, 4, height_cm="", bmi_kg_m2=25)
@@ -205,10 +197,7 @@ def test_load__folder_without_parquet(small: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (
-            {"birth_date": "1960-13-01"},
-            "birth_date has 1 values that are not a date.*row 3: '1960-13-01'",
-        ),
+        ({"birth_date": "1960-13-01"}, "birth_date has 1 values that are not a date.*row 3: '1960-13-01'"),
         ({"height_cm": "tall"}, "height_cm has 1 values that are not a number.*row 3: 'tall'"),
         ({"participant_id": "p0"}, "rows 1 and 3 have the same participant_id"),
     ],
@@ -243,7 +232,5 @@ def test_read_cmr__parquet_says_the_same_as_csv(small: Path) -> None:
     table = pa.table({"participant_id": ids, "cmr_date": dates, "lvm_cmr_g": [100.0] * 8})
     pq.write_table(table, small / "cmr.parquet")
     for field in dataclasses.fields(read_cmr(small / "cmr.csv")):
-        ours, theirs = (
-            getattr(read_cmr(small / name), field.name) for name in ("cmr.csv", "cmr.parquet")
-        )
+        ours, theirs = (getattr(read_cmr(small / name), field.name) for name in ("cmr.csv", "cmr.parquet"))
         np.testing.assert_equal(ours, theirs)

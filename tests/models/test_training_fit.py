@@ -12,23 +12,10 @@ from models import training_fit
 from models.spec import INPUT_ECG, PUBLISHED_CONSTANTS
 from models.training_config import TrainingConfig, load_config
 from models.training_data import TrainingSet, load_training_set
-from models.training_fit import (
-    Batches,
-    FitState,
-    Fitter,
-    constants_of,
-    correlation,
-    export_model,
-)
+from models.training_fit import Batches, FitState, Fitter, constants_of, correlation, export_model
 from models.training_split import Part
 from tests.models.golden import TENSOR_LEADS
-from tests.models.training_builders import (
-    settings,
-    small_age_sex_bmi,
-    small_ecg_only,
-    write_cohort,
-    write_config,
-)
+from tests.models.training_builders import settings, small_age_sex_bmi, small_ecg_only, write_cohort, write_config
 
 pytestmark = [
     pytest.mark.tf,
@@ -77,21 +64,15 @@ def test_batches__tensor_is_microvolts_over_10000_in_the_models_order(cohort: Pa
     for column, lead in enumerate(TENSOR_LEADS):
         counts = data.counts[rows, LEADS_12.index(lead)].astype(np.float64)
         np.testing.assert_allclose(ecg[:, :, column], counts * 5 / 10_000, rtol=1e-6)
-    np.testing.assert_allclose(
-        age[:, 0], (data.age_years[rows] - 63.35798891483556) / 7.554638350423902, rtol=1e-6
-    )
+    np.testing.assert_allclose(age[:, 0], (data.age_years[rows] - 63.35798891483556) / 7.554638350423902, rtol=1e-6)
     assert sex.tolist() == [[1.0, 0.0] if code == 0 else [0.0, 1.0] for code in data.sex_code[rows]]
-    np.testing.assert_allclose(
-        bmi[:, 0], (data.bmi_kg_m2[rows] - 27.3397) / 4.77216, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(bmi[:, 0], (data.bmi_kg_m2[rows] - 27.3397) / 4.77216, rtol=1e-5, atol=1e-6)
 
 
 def test_batches__lvh_weights_are_1_and_25_and_0_where_unknown(cohort: Path) -> None:
     data, config = _load(cohort)
     data.lvh[:3], data.lvh_known[:3] = (False, True, False), (True, True, False)
-    (mass, is_lvh), (mass_weight, lvh_weight) = Batches(data, PUBLISHED_CONSTANTS, config).targets(
-        np.arange(3)
-    )
+    (mass, is_lvh), (mass_weight, lvh_weight) = Batches(data, PUBLISHED_CONSTANTS, config).targets(np.arange(3))
     np.testing.assert_allclose(mass[:, 0], (data.lvm_cmr_g[:3] - 89.70) / 24.80, rtol=1e-5)
     assert is_lvh[:, 0].tolist() == [0, 1, 0]
     assert (mass_weight.tolist(), lvh_weight.tolist()) == ([1, 1, 1], [1, 25, 0])
@@ -111,9 +92,7 @@ def test_batches__an_epoch_has_every_ecg_once_in_an_order_of_its_own(cohort: Pat
     assert sorted(masses(0)) == sorted(masses(1)) == sorted(batches.lvm_z[rows, 0].tolist())
 
 
-@pytest.mark.parametrize(
-    "augmentation", [{"noise_uv": 20}, {"wander_uv": 100}, {"shift_ms": 200}], ids=str
-)
+@pytest.mark.parametrize("augmentation", [{"noise_uv": 20}, {"wander_uv": 100}, {"shift_ms": 200}], ids=str)
 def test_augmentation__changes_what_it_says(cohort: Path, augmentation: dict[str, float]) -> None:
     data, config = _load(cohort, augmentation=augmentation, batch_size=32)
     plain = Batches(data, PUBLISHED_CONSTANTS, config)
@@ -151,9 +130,8 @@ def test_fit__training_loss_is_that_of_evaluate_when_nothing_moves(cohort: Path)
     """Keras's weighted mean over ragged batches, against ours over all ECGs."""
     told: list[int] = []
     fitter = _fitter(
-        cohort, told.append, learning_rate=1e-12, weight_decay=0, warmup_epochs=0, batch_size=5,
-        lvh_loss_weight=0.3,
-    )  # fmt: skip
+        cohort, told.append, learning_rate=1e-12, weight_decay=0, warmup_epochs=0, batch_size=5, lvh_loss_weight=0.3
+    )
     data, _ = _load(cohort)
     rows = data.rows_of(Part.TRAIN)
     expected = fitter.evaluate(rows, "train")
@@ -168,9 +146,8 @@ def test_fit__training_loss_is_that_of_evaluate_when_nothing_moves(cohort: Path)
 @pytest.mark.parametrize("architecture", ["ecg_only", "age_sex_bmi"])
 def test_fit__learns_and_keeps_the_best_epoch(cohort: Path, architecture: str) -> None:
     fitter = _fitter(
-        cohort, architecture=architecture, loss="mse", learning_rate=0.05, epochs=6,
-        lvh_loss_weight=0, warmup_epochs=0,
-    )  # fmt: skip
+        cohort, architecture=architecture, loss="mse", learning_rate=0.05, epochs=6, lvh_loss_weight=0, warmup_epochs=0
+    )
     state = FitState()
     rows = [fitter.fit_epoch(state) for _ in range(6)]
     assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
@@ -184,9 +161,7 @@ def test_fit__learns_and_keeps_the_best_epoch(cohort: Path, architecture: str) -
 
 @pytest.mark.usefixtures("small_graphs")
 def test_fit__rate_warms_up_and_decays(cohort: Path) -> None:
-    fitter = _fitter(
-        cohort, epochs=4, learning_rate=0.01, warmup_epochs=1, final_learning_rate_share=0.1
-    )
+    fitter = _fitter(cohort, epochs=4, learning_rate=0.01, warmup_epochs=1, final_learning_rate_share=0.1)
     state = FitState()
     rates = [fitter.fit_epoch(state)["learning_rate"] for _ in range(4)]
     # Half cosines from 1 to 0.1 at 0, 1/3, 2/3 and the end of the decay.
@@ -215,9 +190,7 @@ def test_fit_state__goes_on_as_if_nothing_had_happened(cohort: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("convolution", ["direct", "spectral"])
-def test_export__real_graph_is_plain_float32(
-    cohort: Path, monkeypatch: pytest.MonkeyPatch, convolution: str
-) -> None:
+def test_export__real_graph_is_plain_float32(cohort: Path, monkeypatch: pytest.MonkeyPatch, convolution: str) -> None:
     data, config = _load(cohort, convolution=convolution)
     fitter = Fitter(data, config, constants_of(data, config), _nothing)
     exported = export_model(fitter.model.get_weights(), config)
@@ -236,10 +209,7 @@ def test_export__real_graph_is_plain_float32(
 def test_mixed_precision__hidden_layers_only_and_weights_stay_float32(
     cohort: Path, tmp_path: Path, precision: str
 ) -> None:
-    fitter = _fitter(
-        cohort, precision=precision, learning_rate=0.03, warmup_epochs=0, loss="mse",
-        lvh_loss_weight=0,
-    )  # fmt: skip
+    fitter = _fitter(cohort, precision=precision, learning_rate=0.03, warmup_epochs=0, loss="mse", lvh_loss_weight=0)
     policies = {layer.name: layer.dtype_policy.name for layer in fitter.model.layers}
     assert policies["conv"] == precision
     assert policies[INPUT_ECG] == "float32"
@@ -262,12 +232,8 @@ def test_correlation__hand_computed() -> None:
     assert np.isnan(correlation(first[:1], second[:1]))
 
 
-@pytest.mark.parametrize(
-    ("n_ecgs", "n_replicas", "expected"), [(17, 1, 3), (16, 1, 2), (3, 1, 1), (17, 4, 2)]
-)
-def test_n_batches__ragged_rest_on_one_device_only(
-    n_ecgs: int, n_replicas: int, expected: int
-) -> None:
+@pytest.mark.parametrize(("n_ecgs", "n_replicas", "expected"), [(17, 1, 3), (16, 1, 2), (3, 1, 1), (17, 4, 2)])
+def test_n_batches__ragged_rest_on_one_device_only(n_ecgs: int, n_replicas: int, expected: int) -> None:
     assert training_fit._n_batches(n_ecgs, 8, n_replicas) == expected
 
 
@@ -307,13 +273,9 @@ def test_fit__two_devices_learn_what_one_learns(cohort: Path, tmp_path: Path) ->
     Batches divide the training set evenly, because several devices leave the ragged rest out; and
     nothing is clipped, because Keras clips the gradient of each device.
     """
-    by_salt = {
-        salt: len(_load(cohort, split={"salt": salt})[0].rows_of(Part.TRAIN)) for salt in "abcdefgh"
-    }
+    by_salt = {salt: len(_load(cohort, split={"salt": salt})[0].rows_of(Part.TRAIN)) for salt in "abcdefgh"}
     salt, n_train = next((key, n) for key, n in by_salt.items() if n % 4 == 0)
-    config = settings(
-        cohort, batch_size=n_train // 2, warmup_epochs=0, split={"salt": salt}, clip_norm=None
-    )
+    config = settings(cohort, batch_size=n_train // 2, warmup_epochs=0, split={"salt": salt}, clip_norm=None)
     path = write_config(tmp_path / "c.yaml", config)
     command = [sys.executable, "-c", TWO_DEVICES, str(path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

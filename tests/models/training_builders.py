@@ -17,14 +17,7 @@ from lvm_core.leads import LEADS_12
 from lvm_core.synthetic import ecgs_of
 from lvm_core.synthetic_people import synthetic_people
 from models.runtime import import_keras
-from models.spec import (
-    INPUT_AGE,
-    INPUT_BMI,
-    INPUT_ECG,
-    INPUT_SEX,
-    OUTPUT_LVH,
-    OUTPUT_MASS,
-)
+from models.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
@@ -66,16 +59,7 @@ def write_cohort(folder: Path, n: int, seed: int = 7) -> Path:
     write_csv(
         folder / "participants.csv",
         ("participant_id", "sex", "birth_date", "height_cm", "weight_kg"),
-        list(
-            zip(
-                people.participant_id,
-                sexes,
-                people.birth_date,
-                people.height_cm,
-                people.weight_kg,
-                strict=True,
-            )
-        ),
+        list(zip(people.participant_id, sexes, people.birth_date, people.height_cm, people.weight_kg, strict=True)),
     )
     write_csv(
         folder / "cmr.csv",
@@ -113,10 +97,7 @@ def small_ecg_only(hidden_dtype: str = "float32") -> Any:
 def small_age_sex_bmi(hidden_dtype: str = "float32") -> Any:
     keras = import_keras()
     ecg = keras.Input((5000, 12), name=INPUT_ECG)
-    others = [
-        keras.Input((width,), name=name)
-        for name, width in ((INPUT_AGE, 1), (INPUT_SEX, 2), (INPUT_BMI, 1))
-    ]
+    others = [keras.Input((width,), name=name) for name, width in ((INPUT_AGE, 1), (INPUT_SEX, 2), (INPUT_BMI, 1))]
     features = keras.layers.Concatenate(name="join")([_trunk(keras, ecg, hidden_dtype), *others])
     lvh = keras.layers.Dense(2, activation="softmax", name=OUTPUT_LVH)(features)
     return keras.Model([ecg, *others], [_mass(keras, features), lvh], name="small")

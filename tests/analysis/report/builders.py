@@ -24,16 +24,18 @@ LVH_LIMIT_G_M2: Final = {"female": 55.0, "male": 72.0}
 _ENDS: Final = {"England": "2022-10-31", "Scotland": "2022-08-31", "Wales": "2022-05-31"}
 # Shares of everybody whom each reason that comes before outcomes leaves out.
 _EARLY: Final = {
-    Exclusion.NOT_IN_COHORT: 0.02, Exclusion.WITHDRAWN: 0.004, Exclusion.EXCLUDED_BY_LIST: 0.01,
-    Exclusion.NO_USABLE_ECG: 0.03, Exclusion.MISSING_EXPOSURE: 0.02,
-    Exclusion.UNKNOWN_REGION: 0.01, Exclusion.DEATH_BEFORE_INDEX: 0.004,
-    Exclusion.INDEX_AFTER_ADMIN_END: 0.01, Exclusion.LOST_BEFORE_INDEX: 0.01,
-}  # fmt: skip
+    Exclusion.NOT_IN_COHORT: 0.02,
+    Exclusion.WITHDRAWN: 0.004,
+    Exclusion.EXCLUDED_BY_LIST: 0.01,
+    Exclusion.NO_USABLE_ECG: 0.03,
+    Exclusion.MISSING_EXPOSURE: 0.02,
+    Exclusion.UNKNOWN_REGION: 0.01,
+    Exclusion.DEATH_BEFORE_INDEX: 0.004,
+    Exclusion.INDEX_AFTER_ADMIN_END: 0.01,
+    Exclusion.LOST_BEFORE_INDEX: 0.01,
+}
 _BEFORE_ECG: Final = list(_EARLY)[:4]
-_LATE: Final = {
-    Exclusion.PREVALENT: 0.04, Exclusion.UNKNOWN_EVENT_DATE: 0.01,
-    Exclusion.NO_FOLLOW_UP_TIME: 0.005,
-}  # fmt: skip
+_LATE: Final = {Exclusion.PREVALENT: 0.04, Exclusion.UNKNOWN_EVENT_DATE: 0.01, Exclusion.NO_FOLLOW_UP_TIME: 0.005}
 _ANALYSED: Final = "analysed"
 _RATES_A_YEAR: Final = {"af": 0.045, "heart_failure": 0.03}
 _FILES: Final = ("predictions", "participants", "events", "follow_up_ends", "code_list", "cmr")
@@ -48,19 +50,17 @@ def study(**changes: Any) -> Study:
         "name": "drawn study",
         "inputs": Inputs(**files),
         "outcomes": tuple(
-            Outcome(name=name, label=words, incident_sources=("hes", "death"))
-            for name, words in OUTCOMES.items()
+            Outcome(name=name, label=words, incident_sources=("hes", "death")) for name, words in OUTCOMES.items()
         ),
         "primary_outcome": "af",
         "covariates": (
-            StudyCovariate(name="sbp_mmhg", kind="number", label="systolic pressure, mmHg",
-                           mediator=True),
+            StudyCovariate(name="sbp_mmhg", kind="number", label="systolic pressure, mmHg", mediator=True),
             StudyCovariate(name="diabetes", kind="yes_no"),
             StudyCovariate(name="smoking", kind="category", reference="never"),
         ),
         "cmr": CmrSettings(max_days_ecg_cmr=90),
         "bootstrap": 20,
-    }  # fmt: skip
+    }
     return Study(**(given | changes))
 
 
@@ -69,12 +69,18 @@ def about(settings: Study) -> About:
     names = {one.name: one.words for one in settings.outcomes}
     first = settings.primary_outcome
     return About(
-        name=settings.name, exposure=settings.exposure,
-        exposure_name="predicted LV mass index", exposure_unit="g/m2",
-        outcomes={first: names[first]} | names, horizon_years=settings.horizon_years,
-        model_id="drawn-r0.79", lvh_preset=settings.lvh_preset.value, k=settings.masking.k,
-        base=settings.masking.base, is_demo=True,
-    )  # fmt: skip
+        name=settings.name,
+        exposure=settings.exposure,
+        exposure_name="predicted LV mass index",
+        exposure_unit="g/m2",
+        outcomes={first: names[first]} | names,
+        horizon_years=settings.horizon_years,
+        model_id="drawn-r0.79",
+        lvh_preset=settings.lvh_preset.value,
+        k=settings.masking.k,
+        base=settings.masking.base,
+        is_demo=True,
+    )
 
 
 def study_data(n: int = 600, seed: int = 1, **changes: Any) -> StudyData:
@@ -105,9 +111,13 @@ def study_data(n: int = 600, seed: int = 1, **changes: Any) -> StudyData:
         eligibility=_eligibility(people),
         body_size=pd.DataFrame(columns=["body_size", "n_people", "n_ecgs"]),
         sd=sd,
-        provenance={"input_convention": "ukb_counts", "sha256 of ids and masses": "0" * 64,
-                    "lvm-ai": "0", "python": "3"},
-    )  # fmt: skip
+        provenance={
+            "input_convention": "ukb_counts",
+            "sha256 of ids and masses": "0" * 64,
+            "lvm-ai": "0",
+            "python": "3",
+        },
+    )
     return replace(made, **changes)
 
 
@@ -117,8 +127,7 @@ def flow_of(follow_up: pd.DataFrame) -> pd.DataFrame:
     for outcome, own in follow_up.groupby("outcome", sort=False):
         reasons = own["excluded"].fillna(_ANALYSED)
         parts = {"all": own} | {str(r): own[reasons == r] for r in (*Exclusion, _ANALYSED)}
-        rows += [(outcome, reason, part["participant_id"].nunique(), len(part))
-                 for reason, part in parts.items()]  # fmt: skip
+        rows += [(outcome, reason, part["participant_id"].nunique(), len(part)) for reason, part in parts.items()]
     return pd.DataFrame(rows, columns=["outcome", "reason", "n_people", "n_rows"])
 
 
@@ -129,13 +138,9 @@ def _people(rng: np.random.Generator, n: int) -> pd.DataFrame:
     height_cm = rng.normal(np.where(male, 176.0, 163.0), 6.5).round(1)
     bmi = rng.normal(27.0, 3.8, n).clip(17, 45)
     weight_kg = (bmi * (height_cm / 100) ** 2).round(1)
-    bsa_m2 = np.array(
-        [body_surface_area_m2(h, w) for h, w in zip(height_cm, weight_kg, strict=True)]
-    )
+    bsa_m2 = np.array([body_surface_area_m2(h, w) for h, w in zip(height_cm, weight_kg, strict=True)])
     index_g_m2 = rng.normal(np.where(male, 60.0, 46.0), 9.0) + 0.15 * (age_years - 62)
-    reason = rng.choice(
-        [*_EARLY, _ANALYSED], size=n, p=[*_EARLY.values(), 1 - sum(_EARLY.values())]
-    )
+    reason = rng.choice([*_EARLY, _ANALYSED], size=n, p=[*_EARLY.values(), 1 - sum(_EARLY.values())])
     days = rng.integers(0, 5 * 365, n)
     return pd.DataFrame(
         {
@@ -154,7 +159,7 @@ def _people(rng: np.random.Generator, n: int) -> pd.DataFrame:
             "_death_days": rng.exponential(365.25 / 0.02 / np.exp(0.06 * (age_years - 62))),
             "_lost_days": np.where(rng.random(n) < 0.05, rng.uniform(1, 2500, n), np.inf),
         }
-    )  # fmt: skip
+    )
 
 
 def _follow_up(rng: np.random.Generator, people: pd.DataFrame, outcome: str) -> pd.DataFrame:
@@ -162,8 +167,12 @@ def _follow_up(rng: np.random.Generator, people: pd.DataFrame, outcome: str) -> 
     hazard = 0.35 * (people["_index_g_m2"] - 53) / 10 + 0.05 * (people["age_years"] - 62)
     event_days = rng.exponential(365.25 / _RATES_A_YEAR[outcome] / np.exp(hazard))
     admin_days = (pd.to_datetime(people["region"].map(_ENDS)) - people["index_date"]).dt.days
-    ends = {"outcome": event_days, "death": people["_death_days"], "lost": people["_lost_days"],
-            "administrative_end": admin_days}  # fmt: skip
+    ends = {
+        "outcome": event_days,
+        "death": people["_death_days"],
+        "lost": people["_lost_days"],
+        "administrative_end": admin_days,
+    }
     days = np.column_stack([np.ceil(np.asarray(one, dtype=float)) for one in ends.values()])
     first = days.argmin(axis=1)
     time_days = days.min(axis=1).astype(int)
@@ -204,20 +213,21 @@ def _predictions(rng: np.random.Generator, people: pd.DataFrame) -> pd.DataFrame
 
 
 def _scored(
-    rng: np.random.Generator, people: pd.DataFrame, index_g_m2: pd.Series[float],
-    ecg_id: pd.Series[str], day: pd.Series[Any],
-) -> pd.DataFrame:  # fmt: skip
+    rng: np.random.Generator,
+    people: pd.DataFrame,
+    index_g_m2: pd.Series[float],
+    ecg_id: pd.Series[str],
+    day: pd.Series[Any],
+) -> pd.DataFrame:
     n, unknown = len(people), (people["reason"] == Exclusion.MISSING_EXPOSURE).to_numpy()
     limit = people["sex"].map(LVH_LIMIT_G_M2)
     excess = ((index_g_m2 - limit) / 10).to_numpy()
     r_avl_uv = rng.normal(600 + 120 * excess, 220).clip(0)
     s_v1_uv, s_v3_uv = rng.normal(900, 300, n).clip(0), rng.normal(900 + 150 * excess, 350).clip(0)
     r_v5_uv = rng.normal(1500 + 150 * excess, 450).clip(0)
-    rules = np.column_stack([
-        r_avl_uv > 1100,
-        s_v1_uv + r_v5_uv > 3500,
-        r_avl_uv + s_v3_uv > np.where(people["sex"] == "male", 2800, 2000),
-    ])  # fmt: skip
+    rules = np.column_stack(
+        [r_avl_uv > 1100, s_v1_uv + r_v5_uv > 3500, r_avl_uv + s_v3_uv > np.where(people["sex"] == "male", 2800, 2000)]
+    )
     rules = np.column_stack([rules, rules.any(axis=1)])
     unmeasured = rng.random(n) < 0.05
     score = 1 / (1 + np.exp(-excess - rng.normal(0, 0.5, n)))
@@ -236,7 +246,7 @@ def _scored(
         r_v6_uv=np.where(unmeasured, np.nan, 0.8 * r_v5_uv),
         qrs_duration_ms=rng.normal(95, 10, n),
         measured_by="drawn",
-    )  # fmt: skip
+    )
     for place, name in enumerate(_RULES):
         table[name] = pd.array(rules[:, place], dtype="boolean")
         table[name] = table[name].mask(unmeasured)
@@ -261,8 +271,9 @@ def _ecgs(
     """Index ECGs with groups; SD over all index ECGs with an exposure, before other exclusions."""
     scored = predictions[predictions["ecg_id"].str.endswith("_0")]
     indexed = scored[scored["lvmi_pred_g_m2"].notna()]
-    indexed = indexed.assign(exposure=indexed["lvmi_pred_g_m2"], mass_g=indexed["lvm_pred_g"],
-                             index_g_m2=indexed["lvmi_pred_g_m2"])  # fmt: skip
+    indexed = indexed.assign(
+        exposure=indexed["lvmi_pred_g_m2"], mass_g=indexed["lvm_pred_g"], index_g_m2=indexed["lvmi_pred_g_m2"]
+    )
     sd = {name: float(indexed[name].std()) for name in ("exposure", "mass_g", "index_g_m2")}
     by_sex = indexed.groupby("sex")["exposure"].std()
     sd |= {f"exposure, {sex}": float(value) for sex, value in by_sex.items()}
@@ -275,8 +286,11 @@ def _ecgs(
     table = table.merge(persons.drop(columns="sex"), on="participant_id", validate="1:1")
     lvh = table["lvh_pred"].astype(float)
     rank = table.groupby("sex")["exposure"].rank(pct=True)
-    bands = np.select([table["age_years"] < 50, table["age_years"] < 60, table["age_years"] < 70],
-                      ["<50", "50-59", "60-69"], default="70+")  # fmt: skip
+    bands = np.select(
+        [table["age_years"] < 50, table["age_years"] < 60, table["age_years"] < 70],
+        ["<50", "50-59", "60-69"],
+        default="70+",
+    )
     table = table.assign(
         lvh=lvh,
         lvh_group=lvh.map({1.0: "LVH", 0.0: "no LVH"}).astype(object),
@@ -291,8 +305,7 @@ def _cmr(rng: np.random.Generator, people: pd.DataFrame) -> pd.DataFrame:
     own = people[rng.random(len(people)) < 0.5]
     day = own["index_date"] + pd.to_timedelta(rng.integers(-60, 60, len(own)), unit="D")
     mass = (own["_index_g_m2"] + rng.normal(0, 6.0, len(own))) * own["bsa_m2"]
-    table = pd.DataFrame({"participant_id": own["participant_id"], "cmr_date": day,
-                          "lvm_cmr_g": mass.round(1)})  # fmt: skip
+    table = pd.DataFrame({"participant_id": own["participant_id"], "cmr_date": day, "lvm_cmr_g": mass.round(1)})
     return table.reset_index(drop=True)
 
 

@@ -17,11 +17,24 @@ from tests.analysis.report.builders import study, study_data
 EXACT: Final = MaskingRule(0, 1)
 RULES: Final = ("rule_avl", "rule_sokolow_lyon", "rule_cornell")
 _PERSON: Final[Mapping[str, Any]] = {
-    "sex": "female", "age_years": 60.0, "bmi_kg_m2": 27.0, "height_cm": 165.0, "bsa_m2": 2.0,
-    "lvm_pred_g": 90.0, "lvh_pred": False, "lvh_score": 0.2, "r_avl_uv": 500.0, "s_v3_uv": 700.0,
-    "rule_avl": False, "rule_sokolow_lyon": False, "rule_cornell": False, "ecg_day": "2016-01-01",
-    "cmr_day": "2016-01-01", "lvm_cmr_g": 100.0, "ethnicity": "White",
-}  # fmt: skip
+    "sex": "female",
+    "age_years": 60.0,
+    "bmi_kg_m2": 27.0,
+    "height_cm": 165.0,
+    "bsa_m2": 2.0,
+    "lvm_pred_g": 90.0,
+    "lvh_pred": False,
+    "lvh_score": 0.2,
+    "r_avl_uv": 500.0,
+    "s_v3_uv": 700.0,
+    "rule_avl": False,
+    "rule_sokolow_lyon": False,
+    "rule_cornell": False,
+    "ecg_day": "2016-01-01",
+    "cmr_day": "2016-01-01",
+    "lvm_cmr_g": 100.0,
+    "ethnicity": "White",
+}
 _NOT_OF_ECGS: Final = ("ecg_day", "cmr_day", "lvm_cmr_g", "ethnicity")
 
 
@@ -37,11 +50,12 @@ def hand_data(people: list[dict[str, Any]], **settings: Any) -> StudyData:
     table = pd.DataFrame(whole).astype({"bsa_m2": float, "lvm_pred_g": float})
     predictions = table[table["ecg_day"].notna()]
     predictions = predictions.assign(
-        ecg_id=predictions["participant_id"] + "_0", model_id="hand",
+        ecg_id=predictions["participant_id"] + "_0",
+        model_id="hand",
         recorded_at=pd.to_datetime(predictions["ecg_day"]),
         lvmi_pred_g_m2=predictions["lvm_pred_g"] / predictions["bsa_m2"],
         **{name: predictions[name].astype("boolean") for name in (*RULES, "lvh_pred")},
-    ).drop(columns=list(_NOT_OF_ECGS))  # fmt: skip
+    ).drop(columns=list(_NOT_OF_ECGS))
     cmr = table.loc[table["cmr_day"].notna(), ["participant_id", "cmr_day", "lvm_cmr_g"]]
     cmr = cmr.rename(columns={"cmr_day": "cmr_date"})
     return replace(

@@ -10,9 +10,7 @@ from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
 
 def derived(
-    predictions: pd.DataFrame,
-    formula: Bsa = Bsa.DUBOIS,
-    preset: LvhPreset = LvhPreset.KHURSHID2021,
+    predictions: pd.DataFrame, formula: Bsa = Bsa.DUBOIS, preset: LvhPreset = LvhPreset.KHURSHID2021
 ) -> pd.DataFrame:
     """Return predictions with bsa_m2, lvmi_pred_g_m2 and lvh_pred as their mass makes them.
 

@@ -145,10 +145,15 @@ class Thoughts:
 
     def _solve(self, goal: Any) -> float | None:
         found = linprog(
-            goal, A_ub=self._limit[0], b_ub=self._limit[1], A_eq=self._equal[0],
-            b_eq=self._equal[1], bounds=self._bounds, method="highs-ds",
+            goal,
+            A_ub=self._limit[0],
+            b_ub=self._limit[1],
+            A_eq=self._equal[0],
+            b_eq=self._equal[1],
+            bounds=self._bounds,
+            method="highs-ds",
             options={"presolve": False},
-        )  # fmt: skip
+        )
         if found.status != 0:
             return None
         self.least, self.most = np.minimum(self.least, found.x), np.maximum(self.most, found.x)
@@ -172,11 +177,15 @@ class Thoughts:
             goal = np.zeros(n)
             goal[self.place[key]] = sign
             made = milp(
-                goal, integrality=whole, bounds=(self._bounds[:, 0], self._bounds[:, 1]),
-                constraints=[(self._equal[0], self._equal[1], self._equal[1]),
-                             (self._limit[0], -np.inf, self._limit[1])],
+                goal,
+                integrality=whole,
+                bounds=(self._bounds[:, 0], self._bounds[:, 1]),
+                constraints=[
+                    (self._equal[0], self._equal[1], self._equal[1]),
+                    (self._limit[0], -np.inf, self._limit[1]),
+                ],
                 options={"time_limit": 20},
-            )  # fmt: skip
+            )
             found.append(sign * made.fun)
         return round(found[0]), round(found[1])
 

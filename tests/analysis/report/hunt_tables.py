@@ -19,10 +19,14 @@ Place = tuple[str, str, str]
 EVERYBODY = ("everybody", "everybody")
 _DAY = 1 / 365.25
 _NAMES = {
-    "Predicted LVH": "lvh", "Quartile within sex": "quartile", "Sex": "sex",
-    "Age, years": "age", "Age band, years": "age", "BMI, kg/m2": "bmi",
+    "Predicted LVH": "lvh",
+    "Quartile within sex": "quartile",
+    "Sex": "sex",
+    "Age, years": "age",
+    "Age band, years": "age",
+    "BMI, kg/m2": "bmi",
     "Body mass index, kg/m2": "bmi",
-}  # fmt: skip
+}
 _ENDS = {"outcome": "E", "death": "D", "lost": "L", "administrative_end": "A"}
 _LONGEST = 60.0
 
@@ -122,9 +126,7 @@ class Export:
 def hunt(folder: Path, k: int, base: int) -> Hunter:
     """Read an export."""
     hunter, export = Hunter(k, base), Export(folder)
-    for read_table in (
-        _flow, _baseline, _rates, _ends, _at_risk, _curves, _calendar, _cmr, _two_by_two,
-    ):  # fmt: skip
+    for read_table in (_flow, _baseline, _rates, _ends, _at_risk, _curves, _calendar, _cmr, _two_by_two):
         read_table(hunter, export)
     return hunter
 
@@ -153,16 +155,11 @@ def _baseline(hunter: Hunter, export: Export) -> None:
     counts = read_data(export.folder, "baseline_counts")
     lvh = ("no LVH", "LVH", "LVH unknown")
     groups = list(dict.fromkeys(row["group"] for row in numbers))
-    families = [
-        [g for g in groups if g in lvh],
-        [g for g in groups if g not in ("everybody", *lvh)],
-    ]
+    families = [[g for g in groups if g in lvh], [g for g in groups if g not in ("everybody", *lvh)]]
     for family in filter(None, families):
         hunter.adds_up(("group", "everybody"), [("group", g) for g in family])
     for row in numbers:
-        known, missing = (
-            (what, name_of(row["variable"]), row["group"]) for what in ("known", "missing")
-        )
+        known, missing = ((what, name_of(row["variable"]), row["group"]) for what in ("known", "missing"))
         hunter.see(("group", row["group"]), row["n_people"])
         hunter.see(known, row["n_known"])
         hunter.see(missing, row["n_missing"])
@@ -203,8 +200,7 @@ def _rates(hunter: Hunter, export: Export) -> None:
                 hunter.adds_up((letter, outcome, *EVERYBODY), parts)
 
 
-def years(hunter: Hunter, key: tuple[str, ...], row: Row, people: tuple[str, ...],
-          export: Export) -> None:  # fmt: skip
+def years(hunter: Hunter, key: tuple[str, ...], row: Row, people: tuple[str, ...], export: Export) -> None:
     """Each contributes a day to the longest follow-up; years are rounded to tens, or more."""
     hunter.fractions.add(key)
     hunter.between(key, 0.0, FAR)
@@ -269,8 +265,7 @@ def _curves(hunter: Hunter, export: Export) -> None:
             surely = sum(time + 0.027 <= year for time in times)
             perhaps = sum(time - 0.027 <= year for time in times)
             # Two events on the day of a step may make it one larger.
-            hunter.between(("e", *place, year), float(k * surely),
-                           float(k * (perhaps + 1) - 1 + 2 * perhaps))  # fmt: skip
+            hunter.between(("e", *place, year), float(k * surely), float(k * (perhaps + 1) - 1 + 2 * perhaps))
         most = k * (len(times) + 1) - 1 + 2 * len(times)
         hunter.between(("E", *place), float(k * len(times)), float(most))
 
@@ -297,10 +292,13 @@ def _two_by_two(hunter: Hunter, export: Export) -> None:
     rows = read_data(export.folder, "cmr_lvh")
     counts = [name for name in rows[0] if name.startswith("n_") or len(name) == 2] if rows else []
     sums = (
-        ("n_people", "n_lvh", "n_no_lvh"), ("n_people", "n_positive", "n_negative"),
-        ("n_lvh", "tp", "fn"), ("n_no_lvh", "fp", "tn"), ("n_positive", "tp", "fp"),
+        ("n_people", "n_lvh", "n_no_lvh"),
+        ("n_people", "n_positive", "n_negative"),
+        ("n_lvh", "tp", "fn"),
+        ("n_no_lvh", "fp", "tn"),
+        ("n_positive", "tp", "fp"),
         ("n_negative", "fn", "tn"),
-    )  # fmt: skip
+    )
     for row in rows:
         place = ("lvh", row["marker"], row["population"], row["strata"], row["level"])
         for name in counts:

@@ -62,9 +62,7 @@ def one(rows: pd.DataFrame, **values: Any) -> pd.Series:
 def section_of(data: StudyData, key: str, rule: MaskingRule = OFF) -> Section:
     """Return the section of a topic, in which it may need the tables of others."""
     aggregates = {one.key: one for one in TOPICS[key].aggregates(data)}
-    found: Section | None = TOPICS[key].present(
-        mask_all(list(aggregates.values()), rule), data.about
-    )
+    found: Section | None = TOPICS[key].present(mask_all(list(aggregates.values()), rule), data.about)
     assert found is not None
     return found
 

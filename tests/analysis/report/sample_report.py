@@ -41,16 +41,30 @@ def _wide_table(key: str, title: str, n_rows: int) -> ReadTable:
         shown = [f"{one:.2f} ({one * 0.85:.2f} to {one * 1.18:.2f})" for one in hr]
         words = list(OUTCOMES.values())[place // 3 % 4]
         rows.append(
-            [words, ("per SD", "per 10 g/m2", "LVH")[place % 3], f"{20_000 - 5 * place:,}",
-             "*" if place == 4 else f"{120 + 5 * place}", f"{98_760 - 10 * place:,}", *shown,
-             "< 0.001", "0.032", "–"]
-        )  # fmt: skip
-    heads = ["Outcome", "Contrast", "People", "Events", "Person-years",
-             *(f"Model {n} (95 % interval)" for n in (1, 2, 3, 4)), "P",
-             "P for proportional hazards", "q"]  # fmt: skip
-    return ReadTable(
-        key, title, pd.DataFrame(rows, columns=heads), 2, ("Limits are 95 %.", "q: of secondaries.")
-    )
+            [
+                words,
+                ("per SD", "per 10 g/m2", "LVH")[place % 3],
+                f"{20_000 - 5 * place:,}",
+                "*" if place == 4 else f"{120 + 5 * place}",
+                f"{98_760 - 10 * place:,}",
+                *shown,
+                "< 0.001",
+                "0.032",
+                "–",
+            ]
+        )
+    heads = [
+        "Outcome",
+        "Contrast",
+        "People",
+        "Events",
+        "Person-years",
+        *(f"Model {n} (95 % interval)" for n in (1, 2, 3, 4)),
+        "P",
+        "P for proportional hazards",
+        "q",
+    ]
+    return ReadTable(key, title, pd.DataFrame(rows, columns=heads), 2, ("Limits are 95 %.", "q: of secondaries."))
 
 
 def _baseline() -> ReadTable:
@@ -69,15 +83,23 @@ def _curves(outcome: str, words: str) -> ReadFigure:
     axes = canvas.add_subplot()
     years = np.linspace(0, 8, 60)
     for place, group in enumerate(("Q1", "Q2", "Q3", "Q4")):
-        axes.step(years, 1 - np.exp(-0.004 * (place + 1) * years), color=COLOURS[place],
-                  linestyle=("-", "--", "-.", ":")[place], label=group, where="post")  # fmt: skip
+        axes.step(
+            years,
+            1 - np.exp(-0.004 * (place + 1) * years),
+            color=COLOURS[place],
+            linestyle=("-", "--", "-.", ":")[place],
+            label=group,
+            where="post",
+        )
     axes.set(xlabel="Years since the index ECG", ylabel="Cumulative incidence")
     axes.legend(frameon=False, title="Quartile")
     return ReadFigure(
-        f"incidence_{outcome}", f"Cumulative incidence of {words} by quartile",
-        f"Four curves of {words} that rise to 3, 6, 9 and 12 % at 8 years.", canvas,
+        f"incidence_{outcome}",
+        f"Cumulative incidence of {words} by quartile",
+        f"Four curves of {words} that rise to 3, 6, 9 and 12 % at 8 years.",
+        canvas,
         ("Death competes.",),
-    )  # fmt: skip
+    )
 
 
 def _forest() -> ReadFigure:
@@ -99,18 +121,23 @@ def _hexagons() -> ReadFigure:
     drawn = axes.hexbin(x, x + rng.normal(0, 12, 4000), gridsize=24, mincnt=10, cmap="cividis_r")
     canvas.colorbar(drawn, ax=axes, label="People")
     axes.set(xlabel="Predicted LV mass (g)", ylabel="LV mass by CMR (g)")
-    return ReadFigure("agreement", "Predicted against measured mass",
-                      "A narrow cloud along the diagonal from 40 to 150 g.", canvas)  # fmt: skip
+    return ReadFigure(
+        "agreement", "Predicted against measured mass", "A narrow cloud along the diagonal from 40 to 150 g.", canvas
+    )
 
 
 def sample_report(title: str = "Invented cohort: predicted LV mass and outcomes") -> Report:
     """Return a report of eight sections, five tables and six figures."""
     figures = [_curves(key, words) for key, words in OUTCOMES.items()]
     flow = pd.DataFrame(
-        [["in the cohort", "20,000", "20,000"], ["no usable ECG", "1,250", "1,250"],
-         ["prevalent", "430", "*"], ["analysed", "18,320", "18,700"]],
+        [
+            ["in the cohort", "20,000", "20,000"],
+            ["no usable ECG", "1,250", "1,250"],
+            ["prevalent", "430", "*"],
+            ["analysed", "18,320", "18,700"],
+        ],
         columns=["Reason", "Atrial fibrillation", "Heart failure"],
-    )  # fmt: skip
+    )
     text = "Cumulative incidence is Aalen and Johansen's, death competing; a sentence to read. " * 4
     sections = (
         Section("flow", "Flow", (text,), (ReadTable("flow", "People by reason", flow),)),
@@ -118,21 +145,43 @@ def sample_report(title: str = "Invented cohort: predicted LV mass and outcomes"
         Section("follow_up", "Follow-up", (f"A long word: {LONG * 2}.",)),
         Section("rates", "Events and cumulative incidence", (text,), tuple(figures)),
         Section(
-            "hazard_ratios", "Hazard ratios", (text,),
+            "hazard_ratios",
+            "Hazard ratios",
+            (text,),
             (_wide_table("hazard_ratios", "Hazard ratios", 12), _forest()),
             ("Ventricular arrhythmia: 45 events for 6 parameters, fewer than 10 for each.",),
         ),
-        Section("sensitivity", "Sensitivity analyses", (text,),
-                (_wide_table("sensitivity", f"Sensitivity: {LONG}", 60),)),
+        Section(
+            "sensitivity", "Sensitivity analyses", (text,), (_wide_table("sensitivity", f"Sensitivity: {LONG}", 60),)
+        ),
         Section("cmr", "Against CMR", (text,), (_hexagons(),)),
-        Section("code_lists", "Code lists", (text,),
-                (ReadTable("codes", "Codes", pd.DataFrame(
-                    {"Code": ["I48", "I50"], "Meaning": ["atrial fibrillation and flutter", LONG],
-                     "Records": ["1,255", "*"]}), 1),)),
-    )  # fmt: skip
+        Section(
+            "code_lists",
+            "Code lists",
+            (text,),
+            (
+                ReadTable(
+                    "codes",
+                    "Codes",
+                    pd.DataFrame(
+                        {
+                            "Code": ["I48", "I50"],
+                            "Meaning": ["atrial fibrillation and flutter", LONG],
+                            "Records": ["1,255", "*"],
+                        }
+                    ),
+                    1,
+                ),
+            ),
+        ),
+    )
     return Report(
-        title, ABOUT, sections, (text, text),
+        title,
+        ABOUT,
+        sections,
+        (text, text),
         ("Predictions are of a demonstration model.", f"A code list is unknown: {LONG}."),
-        {"lvm-ai": "0.1.0", "python": "3.11"}, {"predictions": "0764989632149590" * 4},
+        {"lvm-ai": "0.1.0", "python": "3.11"},
+        {"predictions": "0764989632149590" * 4},
         ("Synthetic data", "Training overlap unknown"),
-    )  # fmt: skip
+    )

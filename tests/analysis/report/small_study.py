@@ -40,13 +40,21 @@ def predictions() -> pd.DataFrame:
     days = pd.Timestamp("2016-01-01 10:00") + pd.to_timedelta(np.arange(N_PEOPLE), unit="D")
     table = pd.DataFrame(
         {
-            "ecg_id": [f"{one}_0" for one in IDS], "participant_id": IDS, "recorded_at": days,
-            "model_id": "hand", "lvm_pred_g": rng.normal(np.where(sex == "male", 130, 95), 15),
-            "lvh_score": 0.3, "age_years": rng.integers(45, 75, N_PEOPLE).astype(float), "sex": sex,
-            "bmi_kg_m2": 25.0, "height_cm": 170.0, "weight_kg": rng.normal(75, 12, N_PEOPLE),
-            "lvmi_pred_g_m2": 0.0, "lvh_pred": False,
+            "ecg_id": [f"{one}_0" for one in IDS],
+            "participant_id": IDS,
+            "recorded_at": days,
+            "model_id": "hand",
+            "lvm_pred_g": rng.normal(np.where(sex == "male", 130, 95), 15),
+            "lvh_score": 0.3,
+            "age_years": rng.integers(45, 75, N_PEOPLE).astype(float),
+            "sex": sex,
+            "bmi_kg_m2": 25.0,
+            "height_cm": 170.0,
+            "weight_kg": rng.normal(75, 12, N_PEOPLE),
+            "lvmi_pred_g_m2": 0.0,
+            "lvh_pred": False,
         }
-    )  # fmt: skip
+    )
     return derived(table)
 
 
@@ -69,12 +77,11 @@ def write(folder: Path) -> None:
     predictions().to_parquet(folder / "predictions.parquet")
     persons().to_csv(folder / "participants.csv", index=False)
     cmr().to_csv(folder / "cmr.csv", index=False)
-    events = pd.DataFrame({"participant_id": IDS[:8], "date": "2018-01-01", "code": "I48",
-                           "system": "icd10", "source": "hes"})  # fmt: skip
-    events.to_csv(folder / "events.csv", index=False)
-    deaths = pd.DataFrame(
-        {"participant_id": IDS[8:10], "death_date": "2019-01-01", "ltfu_date": ""}
+    events = pd.DataFrame(
+        {"participant_id": IDS[:8], "date": "2018-01-01", "code": "I48", "system": "icd10", "source": "hes"}
     )
+    events.to_csv(folder / "events.csv", index=False)
+    deaths = pd.DataFrame({"participant_id": IDS[8:10], "death_date": "2019-01-01", "ltfu_date": ""})
     deaths.to_csv(folder / "deaths.csv", index=False)
     (folder / "ends.csv").write_text("region,source,end_date\nEngland,hes,2022-10-31\n")
     (folder / "codes.csv").write_text(CODES)

@@ -29,12 +29,8 @@ def data() -> StudyData:
     names = ["entry_age_days", "exit_age_days"]
     return replace(
         made,
-        follow_up=made.follow_up.assign(
-            **{name: made.follow_up[name].mask(births) for name in names}
-        ),
-        ecgs=made.ecgs.assign(
-            entry_age_days=made.ecgs["entry_age_days"].mask(made.ecgs.index < UNKNOWN)
-        ),
+        follow_up=made.follow_up.assign(**{name: made.follow_up[name].mask(births) for name in names}),
+        ecgs=made.ecgs.assign(entry_age_days=made.ecgs["entry_age_days"].mask(made.ecgs.index < UNKNOWN)),
     )
 
 
@@ -43,9 +39,11 @@ def test_unknown_births__are_dropped_and_counted(data: StudyData) -> None:
     table = whole.dropna(subset=[*COMPLETE, "exit_age_days"])
     fit = fit_cox(
         table.astype({"entry_age_days": float, "exit_age_days": float}),
-        duration="exit_age_days", entry="entry_age_days", event="event",
+        duration="exit_age_days",
+        entry="entry_age_days",
+        event="event",
         covariates=["exposure", SEX],
-    )  # fmt: skip
+    )
     for key in ("hazard_ratios", "competing", "sensitivity"):
         rows = rows_of(data, key)
         own = rows[(rows["outcome"] == "af") & (rows["contrast"] == "per 10")]
@@ -94,7 +92,6 @@ def test_errors__say_what_they_are_of(data: StudyData) -> None:
     calibrated = rows_of(data, "calibrated").set_index("measure")["se_type"]
     assert calibrated["hazard ratio, naive"] == "model"
     assert calibrated["hazard ratio, calibrated"] == "bootstrap by person"
-    risks = one(rows_of(data, "absolute_risk"), outcome="af", measure="AUC at the horizon",
-                adjustment="age, sex")  # fmt: skip
+    risks = one(rows_of(data, "absolute_risk"), outcome="af", measure="AUC at the horizon", adjustment="age, sex")
     assert risks["se_type"] == "influence of each person"
     assert TOPICS["calibrated"].aggregates(data)[0].key == "results_calibrated"

@@ -23,15 +23,11 @@ def _named(values: Mapping[str, float]) -> dict[Count, float]:
 
 
 def audit(
-    values: Mapping[str, float], sums: list[str], base: int = 1,
-    unseen: Mapping[str, float] | None = None,
-) -> dict[str, Cell]:  # fmt: skip
+    values: Mapping[str, float], sums: list[str], base: int = 1, unseen: Mapping[str, float] | None = None
+) -> dict[str, Cell]:
     """Cells after the audit; "a b c" is a = b + c."""
     cells = {Count(name): Cell(v, 0.0 if 0 < v < K else base) for name, v in values.items()}
-    relations = [
-        Relation(((total, 1.0), *((part, -1.0) for part in parts)))
-        for total, *parts in map(counts, sums)
-    ]
+    relations = [Relation(((total, 1.0), *((part, -1.0) for part in parts))) for total, *parts in map(counts, sums)]
     made = Audit(cells, relations, Promise(K, base), _named(unseen or {}))
     made.run()
     assert made.unsafe == []
@@ -126,8 +122,7 @@ def test_audit__tables_drawn_at_random(seed: int, base: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "base", "shown"),
-    [(12, 5, 10), (13, 5, 15), (1, 5, 5), (390, 20, 400), (389, 20, 380)],
+    ("value", "base", "shown"), [(12, 5, 10), (13, 5, 15), (1, 5, 5), (390, 20, 400), (389, 20, 380)]
 )
 def test_rounded(value: float, base: float, shown: float) -> None:
     assert rounded(value, base) == shown

@@ -124,9 +124,7 @@ def test_report__does_not_scroll_sideways(page: Page) -> None:
     assert page.evaluate(_CUT_OFF) == []
 
 
-def test_report__every_figure_is_drawn_inside_the_page(
-    page: Page, made: Report, tmp_path: Path
-) -> None:
+def test_report__every_figure_is_drawn_inside_the_page(page: Page, made: Report, tmp_path: Path) -> None:
     boxes = page.evaluate(_FIGURES)
     assert len(boxes) == len(made.figures()) > 5
     for place, (left, top, width, height) in enumerate(boxes):
@@ -153,8 +151,11 @@ def test_report__headings_are_in_order(page: Page) -> None:
 def test_report__everything_that_is_seen_has_a_name(page: Page, made: Report) -> None:
     nodes = page.command("Accessibility.getFullAXTree")["nodes"]
     named = {"image", "img", "link", "heading", "region", "navigation", "table"}
-    found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes
-             if not node["ignored"] and node.get("role", {}).get("value") in named]  # fmt: skip
+    found = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node["ignored"] and node.get("role", {}).get("value") in named
+    ]
     roles = [role for role, _ in found]
     assert roles.count("image") + roles.count("img") == len(made.figures())
     assert [role for role, name in found if not name.strip()] == []
@@ -196,9 +197,7 @@ def _hard_to_fit() -> Report:
     return Report("Hard", ABOUT, tuple(told), ())
 
 
-def test_report__no_table_is_scrolled_on_a_laptop_or_cut_on_paper(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_report__no_table_is_scrolled_on_a_laptop_or_cut_on_paper(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "hard.html"
     path.write_text(render(_hard_to_fit()), encoding="utf-8")
     page = browser.open(path, 1280)

@@ -17,13 +17,7 @@ from analysis.report.study_data import StudyData
 from analysis.study_settings import StudyCovariate
 from tests.analysis.r_packages import lacking
 from tests.analysis.report.builders import study_data
-from tests.analysis.report.variations import (
-    only,
-    repeated_ecgs,
-    two_models,
-    with_households,
-    with_study,
-)
+from tests.analysis.report.variations import only, repeated_ecgs, two_models, with_households, with_study
 
 
 def _untidy(data: StudyData) -> StudyData:

@@ -11,14 +11,7 @@ from analysis.cox import fit_cox
 from analysis.design import Category
 from analysis.report.study_data import StudyData
 from tests.analysis.report.builders import study_data
-from tests.analysis.report.outcome_rows import (
-    COMPLETE,
-    TOPICS,
-    one,
-    rows_of,
-    section_of,
-    table_of,
-)
+from tests.analysis.report.outcome_rows import COMPLETE, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import only, repeated_ecgs, with_households, with_study
 
 SEX = Category("sex", reference="female")
@@ -36,8 +29,7 @@ def test_households__cluster_the_errors_with_people_nested_in_them(repeats: bool
     data = with_households(made)
     table = data.analysed("af").dropna(subset=COMPLETE)
     table = table.assign(home=_clusters(data, table))
-    fit = fit_cox(table, duration="time_days", event="event", cluster="home",
-                  covariates=["exposure", "age_years", SEX])  # fmt: skip
+    fit = fit_cox(table, duration="time_days", event="event", cluster="home", covariates=["exposure", "age_years", SEX])
     assert fit.n_clusters is not None
     assert fit.n_clusters < table["participant_id"].nunique()
     found = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per 10", model=2)

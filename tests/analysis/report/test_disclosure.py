@@ -267,8 +267,7 @@ def test_estimates__are_not_there_where_an_arm_has_fewer_than_ten(run: Run, tmp_
     run.write(tmp_path / "export", run.masked)
     exported = pd.read_csv(tmp_path / "export" / "results.csv", dtype=str, keep_default_na=False)
     exact = pd.concat(
-        [one.rows.astype(object) for one in run.aggregates if one.key.startswith("results_")],
-        ignore_index=True,
+        [one.rows.astype(object) for one in run.aggregates if one.key.startswith("results_")], ignore_index=True
     )
     assert len(exact) == len(exported)
     counts = exact[["n_people", "n_events", "n_events_fewest"]].apply(pd.to_numeric)
@@ -314,9 +313,7 @@ def test_curves__move_in_steps_of_ten_events_also_in_the_picture(run: Run, drawn
     for path in pictures:
         outcome = path.stem.removeprefix("incidence_").rpartition("_")[0]
         own = curves[(curves["outcome"] == outcome) & curves["incidence"].notna()]
-        lines = re.findall(
-            r'<path d="(M [^"]*)"[^>]*style="fill: none; stroke: #', path.read_text()
-        )
+        lines = re.findall(r'<path d="(M [^"]*)"[^>]*style="fill: none; stroke: #', path.read_text())
         longest = max(len(re.findall("[ML] ", line)) for line in lines)
         steps = own.groupby(["classification", "group"]).size().max()
         assert longest <= 2 * steps + 4

@@ -47,9 +47,7 @@ def test_sd__of_each_model_and_sex(indexed: pd.DataFrame) -> None:
 
 
 def test_sd__of_the_ecg_only_model_is_there_where_its_masses_are(indexed: pd.DataFrame) -> None:
-    sd = standard_deviations(
-        study(model_strata=True), indexed.assign(lvm_ecg_only_g=indexed["mass_g"])
-    )
+    sd = standard_deviations(study(model_strata=True), indexed.assign(lvm_ecg_only_g=indexed["mass_g"]))
     for part in ("", "female", "a, male"):
         key = ", ".join(filter(None, ("exposure", part)))
         assert sd[key.replace("exposure", "lvm_ecg_only_g")] == pytest.approx(2 * sd[key])

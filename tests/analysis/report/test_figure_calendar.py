@@ -28,9 +28,7 @@ def _rows(periods: list[str], regions: list[str], hidden: int = 0) -> pd.DataFra
 @pytest.mark.parametrize("periods", [_MONTHS, _MONTHS[3:20], _QUARTERS, _YEARS, ["2020"]])
 @pytest.mark.parametrize("n_regions", [1, 2, 4])
 @pytest.mark.parametrize("hidden", [0, 3, 1])
-def test_calendar__no_text_is_cut_off_or_on_another(
-    periods: list[str], n_regions: int, hidden: int
-) -> None:
+def test_calendar__no_text_is_cut_off_or_on_another(periods: list[str], n_regions: int, hidden: int) -> None:
     rows = _rows(periods, _REGIONS[:n_regions], hidden)
     assert faults(calendar(rows, outcome_name="ventricular arrhythmia or arrest")) == []
 
@@ -87,9 +85,7 @@ def test_calendar__marks_stand_above_all_bars() -> None:
     axes = calendar(_rows(_MONTHS, ["England"], 3), outcome_name="AF").axes[0]
     (marks,) = axes.lines
     top = max(bar.get_height() for bar in axes.patches if bar.get_label() != "_hidden")
-    assert axes.transData.inverted().transform(
-        marks.get_transform().transform([(0, marks.get_ydata()[0])])
-    )[0, 1] > top  # fmt: skip
+    assert axes.transData.inverted().transform(marks.get_transform().transform([(0, marks.get_ydata()[0])]))[0, 1] > top
 
 
 def test_calendar__month_may_be_a_date() -> None:

@@ -12,11 +12,14 @@ def _rows(n: int = 10) -> pd.DataFrame:
     predicted = 0.01 * np.arange(1, n + 1)
     return pd.DataFrame(
         {
-            "group": range(1, n + 1), "n_people": pd.array([2000] * n, dtype="Int64"),
-            "predicted": predicted, "observed": predicted * 1.1, "lo": predicted * 0.9,
+            "group": range(1, n + 1),
+            "n_people": pd.array([2000] * n, dtype="Int64"),
+            "predicted": predicted,
+            "observed": predicted * 1.1,
+            "lo": predicted * 0.9,
             "hi": predicted * 1.3,
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 10])

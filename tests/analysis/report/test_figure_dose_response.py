@@ -11,18 +11,22 @@ from analysis.report.figure_dose_response import dose_response, dose_response_al
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
 _OPTIONS: dict[str, Any] = {
-    "knots": [38.0, 44.0, 48.0, 57.0], "reference": 46.0,
-    "limits_by_sex": {"female": 55.0, "male": 72.0}, "exposure_name": "predicted LV mass index",
-    "exposure_unit": "g/m2", "outcome_name": "heart failure",
-}  # fmt: skip
+    "knots": [38.0, 44.0, 48.0, 57.0],
+    "reference": 46.0,
+    "limits_by_sex": {"female": 55.0, "male": 72.0},
+    "exposure_name": "predicted LV mass index",
+    "exposure_unit": "g/m2",
+    "outcome_name": "heart failure",
+}
 
 
 def _curve(width: float = 0.02) -> pd.DataFrame:
     value = np.linspace(36, 62, 27)
     log_hr = 0.05 * (value - 46)
     half = width * np.abs(value - 46)
-    return pd.DataFrame({"value": value, "hr": np.exp(log_hr), "lo": np.exp(log_hr - half),
-                         "hi": np.exp(log_hr + half)})  # fmt: skip
+    return pd.DataFrame(
+        {"value": value, "hr": np.exp(log_hr), "lo": np.exp(log_hr - half), "hi": np.exp(log_hr + half)}
+    )
 
 
 def _histogram(name: str = "n_people") -> pd.DataFrame:

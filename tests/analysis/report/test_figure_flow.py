@@ -17,11 +17,15 @@ _ROWS: list[tuple[str, str, Any]] = [
     ("withdrawn", "withdrawn", 0),
     ("no_usable_ecg", "no usable ECG", 455_000),
     ("missing_exposure", "exposure missing", None),
-    ("prevalent", "heart failure on or before the index date, in any of the sources that count "
-                  "for prevalence, self-report included", 1235),
+    (
+        "prevalent",
+        "heart failure on or before the index date, in any of the sources that count "
+        "for prevalence, self-report included",
+        1235,
+    ),
     ("no_follow_up_time", "no follow-up time", 0),
     ("analysed", "analysed for heart failure", 43_000),
-]  # fmt: skip
+]
 
 
 def _rows(*places: int) -> pd.DataFrame:
@@ -31,8 +35,7 @@ def _rows(*places: int) -> pd.DataFrame:
 
 
 def _texts(canvas: Figure) -> list[str]:
-    return [text.get_text().replace("\n", " ").replace("\u00a0", " ")
-            for text, _ in drawn_texts(canvas)]  # fmt: skip
+    return [text.get_text().replace("\n", " ").replace("\u00a0", " ") for text, _ in drawn_texts(canvas)]
 
 
 def _boxes(canvas: Figure) -> list[Rectangle]:
@@ -41,9 +44,7 @@ def _boxes(canvas: Figure) -> list[Rectangle]:
 
 @pytest.mark.parametrize("places", [(), (0, 7), (0, 3, 7), (0, 1, 2, 7), (0, 3, 4, 5, 7)])
 @pytest.mark.parametrize("title", ["", "Who was analysed for ventricular arrhythmia " * 3])
-def test_flow_diagram__no_text_is_cut_off_or_on_another(
-    places: tuple[int, ...], title: str
-) -> None:
+def test_flow_diagram__no_text_is_cut_off_or_on_another(places: tuple[int, ...], title: str) -> None:
     assert faults(flow_diagram(_rows(*places), title=title)) == []
 
 

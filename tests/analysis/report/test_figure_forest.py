@@ -21,13 +21,27 @@ def _many() -> pd.DataFrame:
     return _rows(
         ("Sex", "female", 1.53, 1.27, 1.84, "1,235", "P interaction 0.03"),
         ("Sex", "male", 2.1, 1.7, 2.6, "235", ""),
-        ("Age at the index ECG, in years, by tenth of the distribution", "below 55", np.nan, np.nan,
-         np.nan, "*", "P interaction < 0.001"),
-        ("Age at the index ECG, in years, by tenth of the distribution", "55 or more", 0.8, 0.001,
-         1.2, "1,000,000", ""),
+        (
+            "Age at the index ECG, in years, by tenth of the distribution",
+            "below 55",
+            np.nan,
+            np.nan,
+            np.nan,
+            "*",
+            "P interaction < 0.001",
+        ),
+        (
+            "Age at the index ECG, in years, by tenth of the distribution",
+            "55 or more",
+            0.8,
+            0.001,
+            1.2,
+            "1,000,000",
+            "",
+        ),
         ("BMI", "18.5 to 25, which some guidelines call normal weight", 3.5, 0.4, 3000, "15", "*"),
         ("", "everybody", 1.1, 1.0, 1.2, "2,345", ""),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("title", ["", "Hazard ratios of atrial fibrillation by subgroup " * 2])
@@ -103,9 +117,11 @@ def test_forest_alt__tells_each_row() -> None:
 
 def test_forest__a_heading_stands_once_and_rows_keep_their_order() -> None:
     rows = _rows(
-        ("per SD", "AF", 1.5, 1.2, 1.9, "50", ""), ("LVH", "AF", 2.5, 1.2, 4.9, "50", ""),
-        ("per SD", "MI", 1.1, 0.9, 1.3, "40", ""), ("LVH", "MI", 1.6, 1.0, 2.4, "40", ""),
-    )  # fmt: skip
+        ("per SD", "AF", 1.5, 1.2, 1.9, "50", ""),
+        ("LVH", "AF", 2.5, 1.2, 4.9, "50", ""),
+        ("per SD", "MI", 1.1, 0.9, 1.3, "40", ""),
+        ("LVH", "MI", 1.6, 1.0, 2.4, "40", ""),
+    )
     canvas = forest(rows, measure_name=_MEASURE, title="")
     texts = [text.get_text() for text, _ in drawn_texts(canvas)]
     assert (texts.count("per SD"), texts.count("LVH")) == (1, 1)

@@ -11,11 +11,7 @@ from analysis.report.figure_incidence import cumulative_incidence, cumulative_in
 from analysis.report.figures import svg_bytes
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
-_OPTIONS: dict[str, Any] = {
-    "outcome_name": "heart failure",
-    "group_name": "Predicted LVH",
-    "horizon_years": 5.0,
-}
+_OPTIONS: dict[str, Any] = {"outcome_name": "heart failure", "group_name": "Predicted LVH", "horizon_years": 5.0}
 _LONG = ["lowest quarter", "second quarter", "third quarter", "quarter of the highest prediction"]
 
 
@@ -25,10 +21,13 @@ def _points(groups: list[str], hidden: tuple[str, ...] = ()) -> pd.DataFrame:
         incidence = np.array([0, 0.01, 0.03, 0.04]) * (place + 1)
         part = pd.DataFrame(
             {
-                "group": group, "years": [0.0, 1.5, 4.0, 6.5], "incidence": incidence,
-                "lo": incidence * 0.8, "hi": incidence * 1.3,
+                "group": group,
+                "years": [0.0, 1.5, 4.0, 6.5],
+                "incidence": incidence,
+                "lo": incidence * 0.8,
+                "hi": incidence * 1.3,
             }
-        )  # fmt: skip
+        )
         part.loc[0, ["lo", "hi"]] = np.nan
         if group in hidden:
             part[["incidence", "lo", "hi"]] = np.nan
@@ -38,10 +37,16 @@ def _points(groups: list[str], hidden: tuple[str, ...] = ()) -> pd.DataFrame:
 
 def _at_risk(groups: list[str], size: int = 1000, last: int = 8) -> pd.DataFrame:
     rows = [
-        {"group": group, "years": float(year), "n_at_risk": size - year * size // 10,
-         "n_censored": year * size // 20, "n_events": pd.NA if year == 1 else year * 10}
-        for group in groups for year in range(last + 1)
-    ]  # fmt: skip
+        {
+            "group": group,
+            "years": float(year),
+            "n_at_risk": size - year * size // 10,
+            "n_censored": year * size // 20,
+            "n_events": pd.NA if year == 1 else year * 10,
+        }
+        for group in groups
+        for year in range(last + 1)
+    ]
     counts = dict.fromkeys(("n_at_risk", "n_censored", "n_events"), "Int64")
     return pd.DataFrame(rows).astype(counts)
 
@@ -76,9 +81,7 @@ def test_cumulative_incidence__long_outcome_fits() -> None:
 
 @pytest.mark.parametrize("groups", [["everybody"], ["no LVH", "LVH"], _LONG])
 @pytest.mark.parametrize("size", [1000, 2_000_000])
-def test_cumulative_incidence__numbers_stand_under_their_ticks(
-    groups: list[str], size: int
-) -> None:
+def test_cumulative_incidence__numbers_stand_under_their_ticks(groups: list[str], size: int) -> None:
     canvas = _draw(groups, size=size)
     boxes = drawn_texts(canvas)
     axes = canvas.axes[0]
@@ -95,9 +98,7 @@ def test_cumulative_incidence__numbers_stand_under_their_ticks(
 
 def test_cumulative_incidence__rows_hold_the_numbers_and_stars() -> None:
     canvas = _draw(["no LVH", "LVH"])
-    of_row = [
-        text.get_text() for text, _ in drawn_texts(canvas) if text.get_label() == "_n_events:LVH"
-    ]
+    of_row = [text.get_text() for text, _ in drawn_texts(canvas) if text.get_label() == "_n_events:LVH"]
     assert of_row == ["0", "*", "20", "30", "40", "50", "60", "70", "80"]
 
 

@@ -10,9 +10,12 @@ from analysis.report.figure_schoenfeld import schoenfeld, schoenfeld_alt
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
 _OPTIONS: dict[str, Any] = {
-    "hr_log": 0.4, "lo_log": 0.3, "hi_log": 0.5, "outcome_name": "heart failure",
+    "hr_log": 0.4,
+    "lo_log": 0.3,
+    "hi_log": 0.5,
+    "outcome_name": "heart failure",
     "exposure_name": "predicted LV mass index, per SD",
-}  # fmt: skip
+}
 _HIDDEN: dict[str, Any] = {"hr_log": np.nan, "lo_log": np.nan, "hi_log": np.nan}
 
 
@@ -20,16 +23,18 @@ def _rows(n: int = 12) -> pd.DataFrame:
     beta = 0.4 + 0.1 * (-1.0) ** np.arange(n)
     return pd.DataFrame(
         {
-            "years": np.linspace(0.5, 7.5, n), "beta": beta, "lo": beta - 0.4, "hi": beta + 0.4,
+            "years": np.linspace(0.5, 7.5, n),
+            "beta": beta,
+            "lo": beta - 0.4,
+            "hi": beta + 0.4,
             "n_events": pd.array([20] * n, dtype="Int64"),
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 4, 12])
 @pytest.mark.parametrize(
-    "other",
-    [{}, _HIDDEN, {"outcome_name": "ventricular arrhythmia or cardiac arrest, all the sources"}],
+    "other", [{}, _HIDDEN, {"outcome_name": "ventricular arrhythmia or cardiac arrest, all the sources"}]
 )
 def test_schoenfeld__no_text_is_cut_off_or_on_another(n: int, other: dict[str, Any]) -> None:
     assert faults(schoenfeld(_rows(n), **(_OPTIONS | other))) == []

@@ -104,9 +104,7 @@ def test_text_width_in__is_the_width_drawn() -> None:
     canvas = new_canvas(6, 1)
     canvas.text(0.1, 0.5, "1,234 people of 5,678", fontsize=SMALL_PT)
     ((_, box),) = drawn_texts(canvas)
-    assert text_width_in("1,234 people of 5,678", SMALL_PT) == pytest.approx(
-        box.width / canvas.dpi, abs=0.04
-    )
+    assert text_width_in("1,234 people of 5,678", SMALL_PT) == pytest.approx(box.width / canvas.dpi, abs=0.04)
 
 
 def test_wrapped__no_line_is_wider_and_no_word_is_lost() -> None:
@@ -137,9 +135,7 @@ def test_ratio_ticks__are_round(lowest: float, highest: float, expected: list[fl
 
 def test_ratio_range__one_wide_interval_does_not_press_the_others() -> None:
     estimates = np.array([1.5, 2.0, np.nan])
-    low, high = ratio_range(
-        estimates, np.array([1.2, 0.001, np.nan]), np.array([1.9, 4000, np.nan])
-    )
+    low, high = ratio_range(estimates, np.array([1.2, 0.001, np.nan]), np.array([1.9, 4000, np.nan]))
     assert low == pytest.approx(1 / 3 / 1.05)
     assert high == pytest.approx(6 * 1.05)
 
@@ -162,9 +158,7 @@ def test_floats__missing_of_every_kind_is_nan() -> None:
 
 
 def test_count_text__hidden_is_a_star() -> None:
-    assert [count_text(value) for value in (1235, 0, pd.NA, np.nan, None)] == [
-        "1,235", "0", "*", "*", "*",
-    ]  # fmt: skip
+    assert [count_text(value) for value in (1235, 0, pd.NA, np.nan, None)] == ["1,235", "0", "*", "*", "*"]
 
 
 def test_mid_sentence__abbreviations_stay() -> None:
@@ -179,12 +173,11 @@ def test_svg_bytes__names_inside_are_unique_and_without_blanks() -> None:
     at_risk = pd.DataFrame(
         [
             {"group": group, "years": year, "n_at_risk": 50, "n_censored": 20, "n_events": 10}
-            for group in groups for year in (0.0, 1.0)
+            for group in groups
+            for year in (0.0, 1.0)
         ]
-    )  # fmt: skip
-    canvas = cumulative_incidence(
-        points, at_risk, outcome_name="AF", group_name="LVH", horizon_years=1
     )
+    canvas = cumulative_incidence(points, at_risk, outcome_name="AF", group_name="LVH", horizon_years=1)
     names = re.findall(r' id="([^"]*)"', svg_bytes(canvas).decode())
     assert len(names) == len(set(names)) > 10
     assert not [name for name in names if " " in name]

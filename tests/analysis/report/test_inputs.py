@@ -15,16 +15,7 @@ from lvm_core.body import Bsa
 from lvm_core.errors import UsageError
 from lvm_core.lvh import LvhPreset
 from tests.analysis.report.drawn_predictions import derived
-from tests.analysis.report.small_study import (
-    IDS,
-    STUDY,
-    change,
-    cmr,
-    predictions,
-    read,
-    settle,
-    write,
-)
+from tests.analysis.report.small_study import IDS, STUDY, change, cmr, predictions, read, settle, write
 
 
 @pytest.fixture
@@ -55,36 +46,32 @@ def test_columns__may_be_exchanged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("columns: {persons: {regoin: nation}}\n",
-         "columns of persons has regoin, which is not read; expected some of age_years, birth_"),
+        (
+            "columns: {persons: {regoin: nation}}\n",
+            "columns of persons has regoin, which is not read; expected some of age_years, birth_",
+        ),
         ("columns: {events: {code: a, kode: b}}\n", "columns of events has kode"),
         ("columns: {persons: {ethnicity: race}}\n", "participants have no column race, which"),
         ("household: home\n", "participants have no column home, which covariates, household"),
         ("covariates: [{name: sbp_mmhg, kind: number}]\n", "no column sbp_mmhg"),
     ],
-)  # fmt: skip
+)
 def test_columns__that_are_not_there_are_refused(folder: Path, more: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read(folder, more)
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["bmi_kg_m2", "age_years", "sex", "lvh", "lvm_recal_g", "event", "product_0", "quartile"],
+    "name", ["bmi_kg_m2", "age_years", "sex", "lvh", "lvm_recal_g", "event", "product_0", "quartile"]
 )
 def test_covariates__cannot_take_the_name_of_another_column(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=rf"as in `columns: \{{persons: \{{my_{name}: {name}\}}\}}"
-    ):
+    with pytest.raises(ValueError, match=rf"as in `columns: \{{persons: \{{my_{name}: {name}\}}\}}"):
         StudyCovariate(name=name, kind="number")
 
 
 def test_covariates__of_a_taken_name_are_read_under_another(folder: Path) -> None:
     change(folder, "participants.csv", bmi_kg_m2=[str(20 + i) for i in range(40)])
-    more = (
-        "covariates: [{name: bmi_at_baseline, kind: number}]\n"
-        "columns: {persons: {bmi_at_baseline: bmi_kg_m2}}\n"
-    )
+    more = "covariates: [{name: bmi_at_baseline, kind: number}]\ncolumns: {persons: {bmi_at_baseline: bmi_kg_m2}}\n"
     ecgs = read(folder, more).ecgs.set_index("participant_id").loc[IDS]
     assert ecgs["bmi_at_baseline"].tolist() == list(range(20, 60))
     assert set(ecgs["bmi_kg_m2"]) == {25.0}
@@ -92,10 +79,7 @@ def test_covariates__of_a_taken_name_are_read_under_another(folder: Path) -> Non
 
 def test_covariates__have_texts_that_stand_for_unknown(folder: Path) -> None:
     words = ["NA", "null", "unknown", " "] * 10
-    change(
-        folder, "participants.csv", sbp=[*words[:20], *["120"] * 20],
-        drinks=[*words[:20], *["none"] * 20],
-    )  # fmt: skip
+    change(folder, "participants.csv", sbp=[*words[:20], *["120"] * 20], drinks=[*words[:20], *["none"] * 20])
     more = """\
 covariates:
 - {name: sbp, kind: number}
@@ -128,9 +112,7 @@ def test_flags__of_csv_are_read_however_they_are_written(folder: Path, yes: str,
         ("height_cm", "tall", "height_cm that is no number in 1 rows"),
     ],
 )
-def test_predictions__of_another_type_are_refused(
-    folder: Path, column: str, value: str, message: str
-) -> None:
+def test_predictions__of_another_type_are_refused(folder: Path, column: str, value: str, message: str) -> None:
     scored = predictions().astype({column: object})
     scored.loc[3, column] = value
     scored.to_csv(folder / "predictions.csv", index=False)
@@ -149,9 +131,7 @@ def test_sex__is_read_in_any_case_and_by_its_first_letter(folder: Path) -> None:
 def test_flags__that_no_ecg_has_and_nobody_knows_are_refused(folder: Path) -> None:
     scored = predictions().assign(quality_flags=[["noisy"]] * 3 + [[]] * 37)
     scored.to_parquet(folder / "predictions.parquet")
-    with pytest.raises(
-        TableRefused, match=r"exclude_flags names saturatd, which no ECG has .*noisy"
-    ):
+    with pytest.raises(TableRefused, match=r"exclude_flags names saturatd, which no ECG has .*noisy"):
         read(folder, "exclude_flags: [saturatd]\n")
     assert len(read(folder, "exclude_flags: [noisy, saturated]\n").ecgs) == 37
 
@@ -256,10 +236,7 @@ def test_predictions__without_a_footer_say_that_the_convention_is_not_known(fold
     ("more", "message"),
     [
         ("covariates: [{name: sbp, kind: number}]", "participants have no column sbp"),
-        (
-            "covariates: [{name: region, kind: number}]",
-            "region has 40 values that are not a number",
-        ),
+        ("covariates: [{name: region, kind: number}]", "region has 40 values that are not a number"),
         ("bsa_formula: mosteller", "which fit dubois"),
     ],
 )
@@ -286,9 +263,7 @@ def test_check__finds_what_the_lists_and_the_cmr_do_not_have(
     assert message in capsys.readouterr().err
 
 
-def test_check__finds_predictions_of_several_models(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check__finds_predictions_of_several_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scored = predictions()
     scored.assign(model_id=["one", "two"] * 20).to_parquet(folder / "predictions.parquet")
     assert lvm_ai.main(["analyse", str(settle(folder)), "--check"]) == 2

@@ -49,9 +49,7 @@ def folder(cohort: Path, tmp_path: Path) -> Path:
     (tmp_path / "cohort").symlink_to(cohort)
     drawn = pd.read_parquet(cohort / "predictions_drawn.parquet")
     drawn.to_parquet(tmp_path / "predictions.parquet")
-    pd.read_csv(cohort / "participants.csv", dtype=str).to_csv(
-        tmp_path / "participants.csv", index=False
-    )
+    pd.read_csv(cohort / "participants.csv", dtype=str).to_csv(tmp_path / "participants.csv", index=False)
     (tmp_path / "codes.csv").write_text(CODES)
     return tmp_path
 
@@ -90,10 +88,12 @@ covariates:
         ("{name: sbp, kind: number}", "participants have no column sbp, which covariates, "),
         ("{name: region, kind: number}", "1500 values that are not a number.*row 1: 'England'"),
         ("{name: sbp_mmhg, kind: yes_no}", r"not yes or no.*row 1: '\d+';.*\): expected yes or no"),
-        ("{name: region, kind: category, reference: Englnd}",
-         "reference 'Englnd', expected one of its levels: England, Scotland, Wales"),
+        (
+            "{name: region, kind: category, reference: Englnd}",
+            "reference 'Englnd', expected one of its levels: England, Scotland, Wales",
+        ),
     ],
-)  # fmt: skip
+)
 def test_covariates__that_are_not_what_they_are_said_to_be_are_refused(
     folder: Path, covariate: str, message: str
 ) -> None:
@@ -102,8 +102,13 @@ def test_covariates__that_are_not_what_they_are_said_to_be_are_refused(
 
 
 def with_footer(folder: Path, part: str, rows: slice, **settings: str) -> None:
-    made = {"input_convention": "ukb_counts", "bsa": "dubois", "lvh_preset": "khurshid2021",
-            "models": [{"model_id": "m", "sha256": "abc"}], **settings}  # fmt: skip
+    made = {
+        "input_convention": "ukb_counts",
+        "bsa": "dubois",
+        "lvh_preset": "khurshid2021",
+        "models": [{"model_id": "m", "sha256": "abc"}],
+        **settings,
+    }
     content = json.dumps({"provenance": {"settings": made}}).encode()
     drawn = pd.read_parquet(folder / "predictions.parquet").iloc[rows]
     table = pa.Table.from_pandas(drawn, preserve_index=False)
@@ -120,9 +125,7 @@ def with_footer(folder: Path, part: str, rows: slice, **settings: str) -> None:
         ("lvh_preset", "petersen2017", "several lvh_preset"),
     ],
 )
-def test_predictions__of_several_conventions_are_refused(
-    folder: Path, name: str, other: str, message: str
-) -> None:
+def test_predictions__of_several_conventions_are_refused(folder: Path, name: str, other: str, message: str) -> None:
     with_footer(folder, "0.parquet", slice(0, 700))
     with_footer(folder, "1.parquet", slice(700, None), **{name: other})
     (folder / "study.yaml").write_text(STUDY.replace("predictions.parquet", "scored"))
@@ -179,8 +182,7 @@ def test_dates__of_the_predictions_are_of_the_format_that_the_study_names(folder
     drawn["recorded_at"] = drawn["recorded_at"].dt.strftime("%d/%m/%Y")
     drawn.to_csv(folder / "predictions.csv", index=False)
     (folder / "study.yaml").write_text(
-        STUDY.replace("predictions.parquet", "predictions.csv")
-        + 'date_formats: {predictions: "%d/%m/%Y"}\n'
+        STUDY.replace("predictions.parquet", "predictions.csv") + 'date_formats: {predictions: "%d/%m/%Y"}\n'
     )
     found = read_study_data(load_study(folder / "study.yaml")).predictions.set_index("ecg_id")
     for ecg_id, text in drawn.set_index("ecg_id")["recorded_at"].head(50).items():
@@ -247,8 +249,4 @@ def test_landmark__the_follow_up_without_it_is_read_too(folder: Path) -> None:
 
 def test_about__says_what_tables_must_know(folder: Path) -> None:
     about = read(folder, "index: {rule: all}\n").about
-    assert (about.several_ecgs, about.several_models, about.time_scale) == (
-        True,
-        False,
-        "follow_up",
-    )
+    assert (about.several_ecgs, about.several_models, about.time_scale) == (True, False, "follow_up")

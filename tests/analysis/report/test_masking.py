@@ -23,15 +23,7 @@ from analysis.report.aggregates import (
     results,
 )
 from analysis.report.counts import YEARS, Count
-from analysis.report.masking import (
-    HIDDEN,
-    NOT_APPLICABLE,
-    MaskingRule,
-    _kept,
-    audited,
-    mask,
-    mask_all,
-)
+from analysis.report.masking import HIDDEN, NOT_APPLICABLE, MaskingRule, _kept, audited, mask, mask_all
 from tests.analysis.report.hunt import Hunter
 
 RULE = MaskingRule(10, 5)
@@ -51,8 +43,7 @@ def table(*rows: tuple[str, int, int, float, float], **options: object) -> Aggre
 
 
 @pytest.mark.parametrize(
-    ("exact", "shown"),
-    [(0, "0"), (1, HIDDEN), (9, HIDDEN), (10, "10"), (12, "10"), (13, "15"), (1234, "1,235")],
+    ("exact", "shown"), [(0, "0"), (1, HIDDEN), (9, HIDDEN), (10, "10"), (12, "10"), (13, "15"), (1234, "1,235")]
 )
 def test_mask__counts(exact: int, shown: str) -> None:
     masked = mask(table(("a", exact, 0, 1.0, 1.0)), RULE)
@@ -131,9 +122,8 @@ def test_mask__a_count_that_stands_in_two_tables_is_hidden_in_both() -> None:
     first = [("all", 154, 0, 0, 0), ("a", 100, 0, 0, 0), ("b", 50, 0, 0, 0), ("c", 4, 0, 0, 0)]
     one = table(*first, counts={"n_people": [everybody, *who.values()]})  # type: ignore[arg-type]
     other = replace(
-        table(("b", 50, 0, 0, 0), ("d", 50, 0, 0, 0)), key="u",
-        counts={"n_people": [who["b"], Count("others")]},
-    )  # fmt: skip
+        table(("b", 50, 0, 0, 0), ("d", 50, 0, 0, 0)), key="u", counts={"n_people": [who["b"], Count("others")]}
+    )
     masked = mask_all([one, other], MaskingRule(10, 1))
     t, u = masked["t"].shown("n_people").tolist(), masked["u"].shown("n_people").tolist()
     assert t[3] == HIDDEN
@@ -195,8 +185,19 @@ def test_mask__a_curve_is_whole_with_masking_off() -> None:
 
 
 def test_results__a_yes_no_exposure_needs_events_in_both_arms() -> None:
-    row = result("hazard_ratios", "hazard ratio", n_people=900, n_ecgs=900, n_events=60,
-                 n_events_fewest=4, estimate=2.0, se=0.3, lo=1.1, hi=3.6, p=0.02)  # fmt: skip
+    row = result(
+        "hazard_ratios",
+        "hazard ratio",
+        n_people=900,
+        n_ecgs=900,
+        n_events=60,
+        n_events_fewest=4,
+        estimate=2.0,
+        se=0.3,
+        lo=1.1,
+        hi=3.6,
+        p=0.02,
+    )
     masked = mask(results("hazard_ratios", [row]), RULE)
     assert masked.hidden.loc[0, ["estimate", "se", "lo", "hi", "p"]].all()
     assert masked.shown("n_events").tolist() == ["60"]
@@ -228,11 +229,10 @@ def test_aggregate__refuses_what_is_no_count(value: float) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.lists(st.one_of(st.integers(0, 12), st.integers(13, 400)), min_size=3, max_size=3),
-        min_size=2, max_size=5,
+        st.lists(st.one_of(st.integers(0, 12), st.integers(13, 400)), min_size=3, max_size=3), min_size=2, max_size=5
     ),
     st.sampled_from([1, 5]),
-)  # fmt: skip
+)
 @example([[0, 1, 2], [3, 17, 47]], 5)
 @example([[0, 1, 0], [13, 7, 47]], 5)
 def test_mask__no_small_cell_of_a_table_can_be_found(counts: list[list[int]], base: int) -> None:
@@ -243,10 +243,7 @@ def test_mask__no_small_cell_of_a_table_can_be_found(counts: list[list[int]], ba
     names = [f"g{i}" for i in range(len(counts))] + ["all"]
     rows = parts.assign(group=names)[["group", "all", "x", "y", "z"]]
     columns = (label("group", ""), *(count(name, "") for name in ("all", "x", "y", "z")))
-    sums = (
-        RowsAddUp(("all", "x", "y", "z"), "group", "all"),
-        ColumnsAddUp("all", ("x", "y", "z")),
-    )
+    sums = (RowsAddUp(("all", "x", "y", "z"), "group", "all"), ColumnsAddUp("all", ("x", "y", "z")))
     masked = mask(Aggregate("t", rows, columns, sums), MaskingRule(10, base))
     exact = rows[["all", "x", "y", "z"]].to_numpy()
     hidden = masked.hidden[["all", "x", "y", "z"]].to_numpy()
@@ -254,9 +251,7 @@ def test_mask__no_small_cell_of_a_table_can_be_found(counts: list[list[int]], ba
     hunter = Hunter(10, base)
     names_of = ["all", "x", "y", "z"]
     for place, group in enumerate(names):
-        for name, text in zip(
-            names_of, (masked.shown(n).iloc[place] for n in names_of), strict=True
-        ):
+        for name, text in zip(names_of, (masked.shown(n).iloc[place] for n in names_of), strict=True):
             hunter.see((group, name), text.replace(",", ""))
         hunter.adds_up((group, "all"), [(group, name) for name in ("x", "y", "z")])
     for name in names_of:

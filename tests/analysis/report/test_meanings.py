@@ -38,14 +38,10 @@ def test_of_outcomes__a_subgroup_is_the_group_of_the_rates() -> None:
 
 
 def test_of_outcomes__people_of_a_period_are_those_at_risk() -> None:
-    ticks = pd.DataFrame(
-        {"outcome": ["af"], "classification": ["everybody"], "group": ["everybody"], "years": [2.0]}
-    )
+    ticks = pd.DataFrame({"outcome": ["af"], "classification": ["everybody"], "group": ["everybody"], "years": [2.0]})
     at_risk = meanings.at_risk(ticks)
-    later = described("proportional_hazards", strata="period", level="2 to 5 years",
-                      n_dropped_missing=None)  # fmt: skip
-    first = described("proportional_hazards", strata="period", level="0 to 2 years",
-                      n_dropped_missing=None)  # fmt: skip
+    later = described("proportional_hazards", strata="period", level="2 to 5 years", n_dropped_missing=None)
+    first = described("proportional_hazards", strata="period", level="0 to 2 years", n_dropped_missing=None)
     assert [later["n_people"]] == at_risk["n_at_risk"]
     assert [first["n_events"]] == at_risk["n_events"]
     assert "person_years" not in later
@@ -63,20 +59,27 @@ def test_of_outcomes__deaths_and_several_ecgs() -> None:
 @pytest.mark.parametrize(
     ("level", "who"),
     [
-        ("main analysis", AF), ("clock starts 365 days after the ECG", AF.after(365 / 365.25)),
+        ("main analysis", AF),
+        ("clock starts 365 days after the ECG", AF.after(365 / 365.25)),
         ("imaged before 2015-01-01", AF.part("imaged", "imaged before 2015-01-01")),
         ("LVH by petersen2017", AF.complete("LVH by petersen2017")),
         ("clock starts at the ECG", None),
     ],
-)  # fmt: skip
+)
 def test_of_outcomes__variants(level: str, who: Count | None) -> None:
     own = described("sensitivity", strata="variant", level=level, n_dropped_missing=None)
     assert own.get("n_people") == who
 
 
 def test_of_outcomes__a_later_clock_counts_from_that_of_the_study() -> None:
-    row = result("sensitivity", "hazard ratio", outcome="af", strata="variant", n_people=9,
-                 level="clock starts 365 days after the ECG")  # fmt: skip
+    row = result(
+        "sensitivity",
+        "hazard ratio",
+        outcome="af",
+        strata="variant",
+        n_people=9,
+        level="clock starts 365 days after the ECG",
+    )
     made = meanings.of_outcomes([row], latency_days=30)
     assert made["n_people"] == [AF.after(335 / 365.25)]
 
@@ -86,8 +89,7 @@ def test_of_outcomes__risks_are_judged_by_a_horizon() -> None:
     events = judged["n_events"]
     assert events.ended is not None
     assert events.ended[1:] == (5.0, 5.0)
-    tenths = pd.DataFrame({"outcome": ["af"], "model_id": [""], "group": [1],
-                           "horizon_years": [5.0]})  # fmt: skip
+    tenths = pd.DataFrame({"outcome": ["af"], "model_id": [""], "group": [1], "horizon_years": [5.0]})
     tenth = meanings.calibration(tenths)["n_people"][0]
     assert tenth == judged["n_people"].part("tenth of risk", 1)
 
@@ -102,8 +104,13 @@ def test_of_outcomes__rows_without_an_outcome_are_not_described() -> None:
 
 
 def test_table_1__quartiles_are_those_of_the_rates() -> None:
-    rows = pd.DataFrame({"variable": ["Sex"] * 3, "level": ["male", "missing", "male"],
-                         "group": ["quartile 1", "everybody", "quartile unknown"]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "variable": ["Sex"] * 3,
+            "level": ["male", "missing", "male"],
+            "group": ["quartile 1", "everybody", "quartile unknown"],
+        }
+    )
     groups = meanings.baseline_counts(rows)
     assert groups["n_group"] == [LEFT.level("quartile", "Q1"), LEFT, LEFT.lacking("quartile")]
     assert groups["n_people"][1] == LEFT.lacking("sex")
@@ -112,10 +119,7 @@ def test_table_1__quartiles_are_those_of_the_rates() -> None:
 def test_paired__people_imaged_before_the_date_are_not_among_those_compared() -> None:
     before = meanings_cmr.paired("imaged", "before 2015-01-01", labelled=True, is_before=True)
     assert before.path[1:] == (("imaged", "before"), ("label", "known"))
-    assert (
-        meanings_cmr.paired("imaged", "on or after 2015-01-01", is_before=False)
-        == meanings_cmr.COMPARED
-    )
+    assert meanings_cmr.paired("imaged", "on or after 2015-01-01", is_before=False) == meanings_cmr.COMPARED
     ruled = meanings_cmr.paired("imaged", "before 2015-01-01", with_rules=True, is_before=True)
     assert ruled.path[-1] == ("rules", "all three")
 

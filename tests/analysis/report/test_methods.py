@@ -18,16 +18,7 @@ from analysis.report.build import constants_of
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.study_data import StudyData
-from analysis.study_settings import (
-    CmrSettings,
-    Hospital,
-    Index,
-    Masking,
-    Outcome,
-    Study,
-    StudyCovariate,
-    Training,
-)
+from analysis.study_settings import CmrSettings, Hospital, Index, Masking, Outcome, Study, StudyCovariate, Training
 from tests.analysis.report.builders import study, study_data
 
 
@@ -53,35 +44,52 @@ def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> No
 
 # A change of each setting, and what Methods then say; None where a setting is no choice of method.
 CHOICES: dict[str, tuple[Any, str] | None] = {
-    "name": None, "cohort": None, "inputs": None, "columns": None, "report": None,
+    "name": None,
+    "cohort": None,
+    "inputs": None,
+    "columns": None,
+    "report": None,
     # The notes of the inputs say what was accepted.
-    "accept_people": None, "allow_unknown": None,
+    "accept_people": None,
+    "allow_unknown": None,
     "events_format": ("ukb_wide", "Events are read as UK Biobank's wide fields"),
     "date_formats": ({"events": "%d/%m/%Y"}, "dates as YYYY-MM-DD but for events %d/%m/%Y"),
-    "index": (Index(rule="all", date=dt.date(2015, 5, 1)),
-              "every usable ECG, each with a follow-up of its own, on or after 2015-05-01"),
+    "index": (
+        Index(rule="all", date=dt.date(2015, 5, 1)),
+        "every usable ECG, each with a follow-up of its own, on or after 2015-05-01",
+    ),
     "exposure": ("lvm_pred_g", "(lvm_pred_g, g/m2)"),
     "exclude_flags": (("saturated",), "ECGs with the flags saturated are not used"),
-    "outcomes": ((Outcome(name="af", incident_sources=("hes",), af_on_ecg=True),),
-                 "af (incident: hes; prevalent also: no others; AF stated on the index ECG is"),
+    "outcomes": (
+        (Outcome(name="af", incident_sources=("hes",), af_on_ecg=True),),
+        "af (incident: hes; prevalent also: no others; AF stated on the index ECG is",
+    ),
     "primary_outcome": ("heart_failure", "The primary outcome is heart failure"),
-    "negative_control": (Outcome(name="cataract", incident_sources=("hes",)),
-                         "The negative control is cataract (incident: hes;"),
-    "covariates": ((StudyCovariate(name="smoking", kind="category", reference="former"),),
-                   "Reference levels are female, former (smoking), no LVH and quartile 1."),
+    "negative_control": (
+        Outcome(name="cataract", incident_sources=("hes",)),
+        "The negative control is cataract (incident: hes;",
+    ),
+    "covariates": (
+        (StudyCovariate(name="smoking", kind="category", reference="former"),),
+        "Reference levels are female, former (smoking), no LVH and quartile 1.",
+    ),
     "household": ("home", "errors robust, by household (home)"),
     "prevalent_window_days": (365, "(window: 365 days)"),
     "min_history_days": (90, "must reach back 90 days"),
     "max_days_body_size": (0, "Height and weight more than 0 days from the ECG leave"),
     "latency_days": (30, "The clock starts 30 days after the ECG"),
     "time_scale": ("attained_age", "attained age, with delayed entry"),
-    "hospital": (Hospital(grace_days=5, min_encounters=3),
-                 "ends 5 days after the last encounter at the latest; 3 encounters must come bef"),
+    "hospital": (
+        Hospital(grace_days=5, min_encounters=3),
+        "ends 5 days after the last encounter at the latest; 3 encounters must come bef",
+    ),
     "sd": (7.5, "One SD is 7.5 g/m2 (fixed in the study file)"),
     "horizon_years": (7.0, "absolute risks have a horizon of 7 years"),
     "cmr": (CmrSettings(max_days_ecg_cmr=7), "(at most 7 days apart)"),
-    "training": (Training(is_uk_biobank=True, exclude_imaged_before=dt.date(2020, 1, 1)),
-                 "people whose first CMR is on or after 2020-01-01; before and after stand beside"),
+    "training": (
+        Training(is_uk_biobank=True, exclude_imaged_before=dt.date(2020, 1, 1)),
+        "people whose first CMR is on or after 2020-01-01; before and after stand beside",
+    ),
     "lvh_preset": ("petersen2017", "above 55 g/m2 (female) and 70 g/m2 (male)"),
     "bsa_formula": ("mosteller", "by the formula of mosteller"),
     "model_strata": (True, "Quartiles are cut within sex and prediction model."),
@@ -89,7 +97,7 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
     "bootstrap": (77, "are bootstrapped with at most 77 draws, too few for the latter."),
     "seed": (5, "Random draws have the seed 5"),
     "hazard_ratios": (False, "No Cox models are fitted"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("setting", Study.model_fields)
@@ -108,9 +116,7 @@ def test_methods__tell_every_setting(data: StudyData, setting: str) -> None:
 
 
 def test_methods__tell_the_lists_and_tables_that_were_used(data: StudyData) -> None:
-    assert "No list of people who withdrew or are to be left out was given" in " ".join(
-        methods(data, {})
-    )
+    assert "No list of people who withdrew or are to be left out was given" in " ".join(methods(data, {}))
     given = {"withdrawn": Path("w"), "predictions_ecg_only": Path("p"), "history_starts": Path("h")}
     inputs = study().inputs.model_copy(update=given)
     training = Training(is_uk_biobank=True, exclude_ids=Path("t"))
@@ -127,8 +133,7 @@ def test_methods__tell_the_sd_of_each_sex_and_of_each_model(data: StudyData) -> 
     assert "One SD is 8.41 g/m2 (female) and 13.5 g/m2 (male) (n - 1" in text
     of_models = {"exposure": 11.0, "exposure, one": 9.0, "exposure, two": 12.25}
     models = np.where(np.arange(len(data.ecgs)) % 2, "one", "two")
-    changed = replace(with_study(data, model_strata=True), sd=of_models,
-                      ecgs=data.ecgs.assign(model_id=models))  # fmt: skip
+    changed = replace(with_study(data, model_strata=True), sd=of_models, ecgs=data.ecgs.assign(model_id=models))
     assert "One SD is 9 g/m2 (one) and 12.2 g/m2 (two) (n - 1" in " ".join(methods(changed, {}))
 
 
@@ -139,10 +144,7 @@ def test_methods__tell_the_horizon_that_was_used(data: StudyData) -> None:
     ]
     masked = mask_all([results("absolute_risk", rows)], MaskingRule(10, 5))
     text = " ".join(methods(with_study(data, horizon_years=20.0), masked))
-    assert (
-        "a horizon of 20 years, shortened to where at least 50 people and 10 % are at risk: "
-        in (text)
-    )
+    assert "a horizon of 20 years, shortened to where at least 50 people and 10 % are at risk: " in (text)
     assert "at risk: 7.77 years for atrial fibrillation." in text
 
 
@@ -152,10 +154,7 @@ def test_methods__tell_the_horizon_of_each_model_and_that_there_is_none(data: St
         for model, years in (("one", 4.5), ("two", 0.0))
     ]
     text = " ".join(methods(data, mask_all([results("absolute_risk", rows)], MaskingRule(10, 5))))
-    assert (
-        "at risk: 4.5 years for atrial fibrillation, model one, none for atrial fibrillation, "
-        "model two." in text
-    )
+    assert "at risk: 4.5 years for atrial fibrillation, model one, none for atrial fibrillation, model two." in text
 
 
 def test_methods__tell_the_release_of_the_follow_up_ends(data: StudyData) -> None:

@@ -161,8 +161,7 @@ def test_render__user_text_is_shown_and_never_run() -> None:
     table = ReadTable("t", EVIL, cells, 1, (EVIL,))
     section = Section("s", EVIL, (EVIL,), (table, _figure("f", EVIL)), (EVIL,))
     about = replace(ABOUT, name=EVIL, choices={EVIL: EVIL})
-    report = Report(EVIL, about, (section,), (EVIL,), (EVIL + " ",), {EVIL: EVIL}, {EVIL: EVIL},
-                    (EVIL,))  # fmt: skip
+    report = Report(EVIL, about, (section,), (EVIL,), (EVIL + " ",), {EVIL: EVIL}, {EVIL: EVIL}, (EVIL,))
     for page in (render(report), render_table(table, about)):
         elements = Elements(page)
         assert "script" not in {tag for tag, _ in elements.found}
@@ -183,8 +182,7 @@ def test_report__keys_that_make_one_id_are_refused(key: str) -> None:
 
 
 def test_report__a_table_and_a_figure_may_share_a_key() -> None:
-    elements = Elements(render(_report(ReadTable("a", "x", pd.DataFrame({"a": ["1"]})),
-                                       _figure("a"))))  # fmt: skip
+    elements = Elements(render(_report(ReadTable("a", "x", pd.DataFrame({"a": ["1"]})), _figure("a"))))
     assert {"table-a", "figure-a"} <= set(elements.ids())
 
 
@@ -204,9 +202,7 @@ def test_table_page__explains_hidden_cells_only_where_there_are_some() -> None:
 
 
 def test_table__numbers_go_right_and_words_left() -> None:
-    cells = pd.DataFrame(
-        {"name": ["1", "2"], "n": ["1,235", "*"], "hr": ["< 0.001", "–"], "words": ["Efron", "1"]}
-    )
+    cells = pd.DataFrame({"name": ["1", "2"], "n": ["1,235", "*"], "hr": ["< 0.001", "–"], "words": ["Efron", "1"]})
     page = render_table(ReadTable("t", "T", cells), ABOUT)
     heads = {values["class"] for values in Elements(page).of("th") if values["scope"] == "col"}
     assert heads == {"label short", "number", "text"}

@@ -10,15 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis.report.aggregates import Column, Kind, Told
-from analysis.report.precision import (
-    Known,
-    may_be_told,
-    number_told,
-    p_value,
-    result_told,
-    to_digits,
-    to_step,
-)
+from analysis.report.precision import Known, may_be_told, number_told, p_value, result_told, to_digits, to_step
 
 BASE = 5
 NAMES = ("n_people", "n_events", "n_events_fewest")
@@ -31,9 +23,7 @@ def known(n: float) -> Known:
 
 def told(row: dict[str, float], how: str = "", *, chi: bool = False, **counts: int) -> Any:
     full = dict.fromkeys(("estimate", "se", "lo", "hi", "p", "p_ph", "q"), math.nan) | row
-    return result_told(
-        full, how, {name: known(counts.get(name, math.nan)) for name in NAMES}, is_chi_square=chi
-    )
+    return result_told(full, how, {name: known(counts.get(name, math.nan)) for name in NAMES}, is_chi_square=chi)
 
 
 def row(estimate: float, se: float, *, scale: str = "") -> dict[str, float]:
@@ -41,8 +31,7 @@ def row(estimate: float, se: float, *, scale: str = "") -> dict[str, float]:
     back = {"": float, "log": math.exp}[scale]
     middle = to(estimate)
     p = float(2 * stats.norm.sf(abs(middle) / se))
-    return {"estimate": estimate, "se": se, "lo": back(middle - Z * se),
-            "hi": back(middle + Z * se), "p": p}  # fmt: skip
+    return {"estimate": estimate, "se": se, "lo": back(middle - Z * se), "hi": back(middle + Z * se), "p": p}
 
 
 def same(rows: list[dict[str, float]]) -> bool:
@@ -122,8 +111,7 @@ def test_means__do_not_tell_the_shares_of_two_groups() -> None:
     for _ in range(20):
         yes, no = rng.normal(65, 8, 101), rng.normal(50, 8, 1899)
         every = np.concatenate([yes, no])
-        shown = [number_told(v.mean(), column, known(len(v)), v.std(ddof=1))
-                 for v in (every, yes, no)]  # fmt: skip
+        shown = [number_told(v.mean(), column, known(len(v)), v.std(ddof=1)) for v in (every, yes, no)]
         steps = [BASE * v.std(ddof=1) / len(v) for v in (every, yes, no)]
         fuzz = 2000 * steps[0] / (shown[1] - shown[2])
         assert fuzz > BASE / 2  # the mean of all alone leaves that many people open
@@ -132,8 +120,7 @@ def test_means__do_not_tell_the_shares_of_two_groups() -> None:
 
 
 def test_chi_square__of_people_grows_with_n() -> None:
-    rows = [told({"estimate": 9.0 * n / 60, "p": 0.0027}, n_people=n, chi=True)
-            for n in range(58, 63)]  # fmt: skip
+    rows = [told({"estimate": 9.0 * n / 60, "p": 0.0027}, n_people=n, chi=True) for n in range(58, 63)]
     assert len({one["estimate"] for one in rows}) == 1
 
 

@@ -19,10 +19,7 @@ LONGEST = {"af": 8.0}
 
 
 def told(relations: list[Relation]) -> set[str]:
-    return {
-        f"{' '.join(f'{w:+g} [{c}]' for c, w in one.terms)} {one.low:g} to {one.high:g}"
-        for one in relations
-    }
+    return {f"{' '.join(f'{w:+g} [{c}]' for c, w in one.terms)} {one.low:g} to {one.high:g}" for one in relations}
 
 
 def test_sums__over_the_levels_of_those_whose_level_is_known() -> None:
@@ -95,10 +92,11 @@ def drawn(seed: int, n: int = 60) -> pd.DataFrame:
             "sex": rng.choice(["female", "male", ""], n),
             "age": rng.choice(["old", "young", ""], n),
             "af": rng.choice(["analysed", "prevalent"], n, p=[0.8, 0.2]),
-            "status": rng.choice(["outcome", "death", "censored"], n), "year": rng.choice(3, n),
+            "status": rng.choice(["outcome", "death", "censored"], n),
+            "year": rng.choice(3, n),
             "years": rng.uniform(0.01, 8, n).round(2),
         }
-    )  # fmt: skip
+    )
 
 
 def number(people: pd.DataFrame, one: Count) -> float:
@@ -124,15 +122,25 @@ def number(people: pd.DataFrame, one: Count) -> float:
 @pytest.mark.parametrize("seed", range(4))
 def test_relations__hold_for_people_drawn_at_random(seed: int) -> None:
     people = drawn(seed)
-    groups = [AF, AF.level("sex", "female"), AF.level("sex", "male"), AF.complete("age", "sex"),
-              AF.level("age", "old"), AF.level("sex", "male").complete("age")]  # fmt: skip
-    ends = [
-        one.at(("status", end)) for one, end in product(groups, ("outcome", "death", "censored"))
+    groups = [
+        AF,
+        AF.level("sex", "female"),
+        AF.level("sex", "male"),
+        AF.complete("age", "sex"),
+        AF.level("age", "old"),
+        AF.level("sex", "male").complete("age"),
     ]
+    ends = [one.at(("status", end)) for one, end in product(groups, ("outcome", "death", "censored"))]
     times = [one.by(t) for one, t in product(ends, (2, 5))] + [one.after(2) for one in groups]
     years = [one.of(YEARS) for one in groups]
-    dropped = [AF.lacking("age", "sex"), LEFT.at(("af", "prevalent")), LEFT,
-               AF.part("year", 1), AF.part("year", 0), AF.part("year", 2)]  # fmt: skip
+    dropped = [
+        AF.lacking("age", "sex"),
+        LEFT.at(("af", "prevalent")),
+        LEFT,
+        AF.part("year", 1),
+        AF.part("year", 0),
+        AF.part("year", 2),
+    ]
     published = [*groups, *ends, *times, *years, *dropped]
     relations = relations_of(published, LONGEST)
     exact = {one: number(people, one) for one in published}

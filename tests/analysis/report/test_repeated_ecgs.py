@@ -14,14 +14,7 @@ from analysis.report import topic_added_value, topic_baseline, topic_rates
 from analysis.report.counts import EVERYBODY
 from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.study_data import StudyData
-from tests.analysis.report.outcome_rows import (
-    COMPLETE,
-    TOPICS,
-    one,
-    rows_of,
-    section_of,
-    table_of,
-)
+from tests.analysis.report.outcome_rows import COMPLETE, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import repeated_ecgs, with_study
 
 SEX = Category("sex", reference="female")
@@ -48,8 +41,9 @@ def data() -> StudyData:
 
 def test_events__are_people_and_errors_are_theirs(data: StudyData) -> None:
     table = data.analysed("af").dropna(subset=COMPLETE)
-    fit = fit_cox(table, duration="time_days", event="event", cluster="participant_id",
-                  covariates=["exposure", "age_years", SEX])  # fmt: skip
+    fit = fit_cox(
+        table, duration="time_days", event="event", cluster="participant_id", covariates=["exposure", "age_years", SEX]
+    )
     found = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per 10", model=2)
     people = table.loc[table["event"], "participant_id"].nunique()
     assert found["n_events"] == people < table["event"].sum()
@@ -61,8 +55,7 @@ def test_events__are_people_and_errors_are_theirs(data: StudyData) -> None:
 def test_few_events__are_told_by_people(data: StudyData) -> None:
     """Twenty rows with the event in ten people: ten events for the five parameters of model 3."""
     events = data.follow_up["status"].eq(1).fillna(False)
-    ids = data.follow_up.loc[events & data.follow_up["ecg_id"].str.endswith("later"),
-                             "participant_id"].unique()[:10]  # fmt: skip
+    ids = data.follow_up.loc[events & data.follow_up["ecg_id"].str.endswith("later"), "participant_id"].unique()[:10]
     fewer = data.follow_up[~events | data.follow_up["participant_id"].isin(ids)]
     rows = rows_of(replace(data, follow_up=fewer), "hazard_ratios")
     found = one(rows, outcome="af", contrast="per SD", model=3)
@@ -83,8 +76,7 @@ def test_masking__five_people_with_the_event_are_few_however_many_ecgs(data: Stu
     found = one(rows, outcome="af", contrast="LVH", model=1)
     assert found["n_events_fewest"] == 5
     masked = mask_all(
-        TOPICS["hazard_ratios"].aggregates(replace(data, follow_up=data.follow_up[~drop])),
-        MaskingRule(10, 5),
+        TOPICS["hazard_ratios"].aggregates(replace(data, follow_up=data.follow_up[~drop])), MaskingRule(10, 5)
     )["results_hazard_ratios"].rows
     assert masked.loc[masked["contrast"] == "LVH", "estimate"].isna().all()
     assert masked.loc[masked["contrast"] == "per SD", "estimate"].notna().all()

@@ -27,11 +27,9 @@ def data() -> StudyData:
 def test_main_estimate__is_the_same_wherever_it_stands(data: StudyData) -> None:
     main = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per SD", model=2)
     again = [
-        one(rows_of(data, "sensitivity"), outcome="af", contrast="per SD",
-            level=topic_sensitivity.MAIN),
-        one(rows_of(data, "competing"), outcome="af", contrast="per SD",
-            measure=topic_competing.CAUSE_SPECIFIC),
-    ]  # fmt: skip
+        one(rows_of(data, "sensitivity"), outcome="af", contrast="per SD", level=topic_sensitivity.MAIN),
+        one(rows_of(data, "competing"), outcome="af", contrast="per SD", measure=topic_competing.CAUSE_SPECIFIC),
+    ]
     for row in again:
         assert row[["n_people", "n_events", "estimate", "se", "n_dropped_missing"]].tolist() == (
             main[["n_people", "n_events", "estimate", "se", "n_dropped_missing"]].tolist()
@@ -81,9 +79,7 @@ def test_subgroups_and_periods__are_also_per_10(data: StudyData) -> None:
         rows = rows_of(data, key)
         ratios = rows[rows["measure"].isin([HAZARD_RATIO, topic_proportional_hazards.PERIOD_RATIO])]
         names = ["outcome", "strata", "level"]
-        steps = ratios[ratios["contrast"] != "LVH"].pivot(
-            index=names, columns="contrast", values="estimate"
-        )
+        steps = ratios[ratios["contrast"] != "LVH"].pivot(index=names, columns="contrast", values="estimate")
         assert list(steps.columns) == ["per 10", "per SD"]
         known = steps.dropna().astype(float)
         power = 10 / data.sd["exposure"]

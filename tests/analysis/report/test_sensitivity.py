@@ -38,8 +38,10 @@ def data() -> StudyData:
 def _log_hr(table: pd.DataFrame, values: pd.Series | np.ndarray) -> float:
     fit = fit_cox(
         table.assign(x=np.asarray(values, dtype=float)).dropna(subset=["x"]),
-        duration="time_days", event="event", covariates=["x", "age_years", SEX],
-    )  # fmt: skip
+        duration="time_days",
+        event="event",
+        covariates=["x", "age_years", SEX],
+    )
     return float(fit.estimates["coef"][0])
 
 
@@ -51,9 +53,7 @@ def test_sd_by_sex__every_variant_is_per_sd_of_the_own_sex(data: StudyData) -> N
     own = with_study(data, sd="by_sex")
     table = own.analysed("af").dropna(subset=COMPLETE)
     main = pd.Series({sex: own.sd[f"exposure, {sex}"] for sex in ("female", "male")})
-    area = body_surface_area_m2(
-        table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), Bsa.MOSTELLER
-    )
+    area = body_surface_area_m2(table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), Bsa.MOSTELLER)
     people = own.ecgs.drop_duplicates("participant_id")
     expected = {
         topic_sensitivity.MAIN: (table["exposure"], main),
@@ -122,8 +122,13 @@ def test_landmarks__are_0_30_and_365_days_whatever_the_study_s_own(
 def test_table__has_people_and_events_of_each_row(data: StudyData) -> None:
     shown = table_of(section_of(data, "sensitivity"), "sensitivity").cells
     assert list(shown.columns) == [
-        "Outcome", "Contrast", "Analysis", "People", "Events", "Hazard ratio (95 % interval)",
-    ]  # fmt: skip
+        "Outcome",
+        "Contrast",
+        "Analysis",
+        "People",
+        "Events",
+        "Hazard ratio (95 % interval)",
+    ]
     rows = rows_of(data, "sensitivity")
     assert len(shown) == len(rows)
     main = shown[(shown["Analysis"] == topic_sensitivity.MAIN) & (shown["Contrast"] == "per SD")]

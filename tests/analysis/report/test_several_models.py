@@ -16,15 +16,7 @@ from analysis.design import Category
 from analysis.report.masking import mask_all
 from analysis.report.study_data import StudyData
 from analysis.report.write import results_table
-from tests.analysis.report.outcome_rows import (
-    COMPLETE,
-    OFF,
-    TOPICS,
-    one,
-    rows_of,
-    section_of,
-    table_of,
-)
+from tests.analysis.report.outcome_rows import COMPLETE, OFF, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import only, rescaled, two_models, with_study
 
 SEX = Category("sex", reference="female")
@@ -69,8 +61,7 @@ def test_per_sd__is_that_of_the_model_s_own_ecgs(data: StudyData) -> None:
         sd = data.ecgs.loc[data.ecgs["model_id"] == model, "exposure"].std()
         table = data.analysed("af").dropna(subset=COMPLETE)
         table = table[table["model_id"] == model]
-        fit = fit_cox(table, duration="time_days", event="event",
-                      covariates=["exposure", "age_years", SEX])  # fmt: skip
+        fit = fit_cox(table, duration="time_days", event="event", covariates=["exposure", "age_years", SEX])
         found = one(rows, contrast="per SD", model=2, model_id=model)
         assert found["unit_value"] == pytest.approx(sd)
         assert math.log(found["estimate"]) == pytest.approx(sd * fit.estimates["coef"][0])
@@ -101,13 +92,13 @@ def test_q__is_of_one_model_and_all_secondary_outcomes() -> None:
     days = third["time_days"].sample(frac=1, random_state=1).to_numpy()
     third = third.assign(time_days=days).dropna(subset=["time_days"])
     follow_up = pd.concat([made.follow_up, third], ignore_index=True)
-    outcomes = (*made.study.outcomes,
-                made.study.outcomes[1].model_copy(update={"name": "third"}))  # fmt: skip
+    outcomes = (*made.study.outcomes, made.study.outcomes[1].model_copy(update={"name": "third"}))
     changed = with_study(replace(made, follow_up=follow_up), outcomes=outcomes)
     rows = rows_of(changed, "hazard_ratios")
     for model in MODELS:
-        own = rows[(rows["model_id"] == model) & (rows["model"] == 2)
-                   & (rows["contrast"] == "per SD") & ~rows["primary"]]  # fmt: skip
+        own = rows[
+            (rows["model_id"] == model) & (rows["model"] == 2) & (rows["contrast"] == "per SD") & ~rows["primary"]
+        ]
         assert len(own) == 2
         wanted = stats.false_discovery_control(own["p"].astype(float), method="bh")
         assert_allclose(own["q"].astype(float), wanted)

@@ -58,9 +58,6 @@ def test_parts__of_one_model_are_the_study_itself(data: StudyData) -> None:
     parts = made.by_prediction_model()
     assert [part.model_id for part in parts] == ["narrow", "wide"]
     assert sum(len(part.ecgs) for part in parts) == len(made.ecgs)
-    assert [part.sd["exposure"] for part in parts] == [
-        made.sd["exposure, narrow"],
-        made.sd["exposure, wide"],
-    ]
+    assert [part.sd["exposure"] for part in parts] == [made.sd["exposure, narrow"], made.sd["exposure, wide"]]
     assert parts[1].by_prediction_model() == (parts[1],)
     assert parts[1].keys("af") == {"outcome": "af", "primary": True, "model_id": "wide"}

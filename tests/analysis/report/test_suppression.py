@@ -20,9 +20,12 @@ COLUMNS = (label("group", "of a curve"), count("n_events", "so far"))
 def curve(*steps: Count | None) -> Table:
     rows = pd.DataFrame({"group": "a", "n_events": [K * i for i in range(len(steps))]})
     whole = Aggregate(
-        "curves", rows, COLUMNS, counts={"n_events": steps},
+        "curves",
+        rows,
+        COLUMNS,
+        counts={"n_events": steps},
         thinned=Thinned("n_events", ("group",), [CASES] * len(steps)),
-    )  # fmt: skip
+    )
     return Table(whole, rows, range(len(rows)), ())
 
 

@@ -64,14 +64,13 @@ def test_quartiles__standardised_difference_is_of_the_fourth_and_the_first(data:
 def test_table_1__takes_one_ecg_a_person(data: StudyData) -> None:
     """The first of the index ECGs, where each opens a follow-up of its own."""
     again = data.ecgs.assign(
-        ecg_id=data.ecgs["ecg_id"] + "_later", age_years=data.ecgs["age_years"] + 9,
+        ecg_id=data.ecgs["ecg_id"] + "_later",
+        age_years=data.ecgs["age_years"] + 9,
         index_date=data.ecgs["index_date"] + pd.Timedelta(days=9 * 365),
-    )  # fmt: skip
+    )
     both = pd.concat([data.ecgs, again]).sort_values(["participant_id", "index_date"])
     several = replace(data, ecgs=both.reset_index(drop=True))
-    for one, other in zip(
-        topic_baseline.aggregates(several), topic_baseline.aggregates(data), strict=True
-    ):
+    for one, other in zip(topic_baseline.aggregates(several), topic_baseline.aggregates(data), strict=True):
         pd.testing.assert_frame_equal(one.rows, other.rows)
 
 

@@ -38,9 +38,7 @@ def _table(data: StudyData) -> pd.DataFrame:
     return table.assign(cmr=table["ecg_id"].map(mass) / table["bsa_m2"])
 
 
-def test_ratios__are_of_the_prediction_and_of_what_a_regression_expects_from_it(
-    data: StudyData,
-) -> None:
+def test_ratios__are_of_the_prediction_and_of_what_a_regression_expects_from_it(data: StudyData) -> None:
     table = _table(data)
     male = (table["sex"] == "male").astype(float)
     x = np.column_stack([np.ones(len(table)), table["exposure"], table["age_years"], male])
@@ -81,9 +79,7 @@ def test_few_people_with_a_cmr__are_hidden(data: StudyData) -> None:
 
 
 @pytest.mark.parametrize("change", [{"bootstrap": 99}, {"cmr": None}])
-def test_topic__is_left_out_without_cmr_or_draws(
-    data: StudyData, change: dict[str, object]
-) -> None:
+def test_topic__is_left_out_without_cmr_or_draws(data: StudyData, change: dict[str, object]) -> None:
     assert topic_calibrated.aggregates(with_study(data, **change)) == []
 
 
@@ -104,9 +100,7 @@ def test_people_imaged_before_the_date_of_training__are_no_measurements(data: St
     days = data.cmr["cmr_date"].mask(early, date - pd.Timedelta(days=1))
     training = data.study.training.model_copy(update={"exclude_imaged_before": date.date()})
     ecgs = data.ecgs.assign(
-        recorded_at=data.ecgs["recorded_at"].mask(
-            data.ecgs["participant_id"].isin(paired[::2]), date
-        )
+        recorded_at=data.ecgs["recorded_at"].mask(data.ecgs["participant_id"].isin(paired[::2]), date)
     )
     cmr = data.cmr.assign(cmr_date=days, lvm_cmr_g=data.cmr["lvm_cmr_g"].mask(early, 1.0))
     made = with_study(replace(data, cmr=cmr, ecgs=ecgs), training=training)

@@ -67,14 +67,19 @@ def test_aggregates__none_without_cmr() -> None:
 
 
 def test_flow__every_person_with_cmr_ends_in_one_row() -> None:
-    outsider = pd.DataFrame({"participant_id": ["Z"], "cmr_date": [pd.Timestamp("2016-01-01")],
-                             "lvm_cmr_g": [100.0]})  # fmt: skip
+    outsider = pd.DataFrame({"participant_id": ["Z"], "cmr_date": [pd.Timestamp("2016-01-01")], "lvm_cmr_g": [100.0]})
     data = hand_data(
         [
-            {}, {}, {"rule_avl": None}, {"bsa_m2": np.nan}, {"sex": None},
-            {"ecg_day": "2016-04-01"}, {"ecg_day": None}, {"cmr_day": None},
+            {},
+            {},
+            {"rule_avl": None},
+            {"bsa_m2": np.nan},
+            {"sex": None},
+            {"ecg_day": "2016-04-01"},
+            {"ecg_day": None},
+            {"cmr_day": None},
         ]
-    )  # fmt: skip
+    )
     assert data.cmr is not None
     data = replace(data, cmr=pd.concat([data.cmr, outsider], ignore_index=True))
     # 2016-01-01 to 2016-04-01 is 91 days, one more than the study allows.
@@ -87,11 +92,14 @@ def test_pairs__index_and_lvh_by_cmr_use_body_surface_and_limit_of_the_predictio
     pairs = cmr_pairs(
         hand_data(
             [
-                {"lvm_cmr_g": 110.0}, {"lvm_cmr_g": 110.2}, {"sex": "male", "lvm_cmr_g": 144.0},
-                {"sex": "male", "lvm_cmr_g": 145.0}, {"sex": None, "lvm_cmr_g": 300.0},
+                {"lvm_cmr_g": 110.0},
+                {"lvm_cmr_g": 110.2},
+                {"sex": "male", "lvm_cmr_g": 144.0},
+                {"sex": "male", "lvm_cmr_g": 145.0},
+                {"sex": None, "lvm_cmr_g": 300.0},
             ]
         )
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(pairs["index_cmr_g_m2"], [55.0, 55.1, 72.0, 72.5, 150.0])
     np.testing.assert_array_equal(pairs["lvh_cmr"], [0, 1, 0, 1, np.nan])
     np.testing.assert_allclose(pairs["relative_index"], [45 / 55] * 2 + [45 / 72] * 2 + [np.nan])
@@ -133,8 +141,14 @@ def test_agreement__numbers_by_hand() -> None:
     masses = [(90.0, 80.0), (100.0, 100.0), (110.0, 120.0), (120.0, 140.0)]
     people = [{"lvm_pred_g": made, "lvm_cmr_g": truth} for made, truth in masses]
     masked = masked_of(hand_data(people))
-    expected = {"bias": -5.0, "mae": 10.0, "pearson": 1.0, "spearman": 1.0,
-                "calibration_slope": 2.0, "calibration_intercept": -100.0}  # fmt: skip
+    expected = {
+        "bias": -5.0,
+        "mae": 10.0,
+        "pearson": 1.0,
+        "spearman": 1.0,
+        "calibration_slope": 2.0,
+        "calibration_intercept": -100.0,
+    }
     for measure, value in expected.items():
         assert _estimate(masked, measure, MASS) == pytest.approx(value), measure
     # Everybody has a body surface area of 2 m2.
@@ -142,24 +156,19 @@ def test_agreement__numbers_by_hand() -> None:
     assert _estimate(masked, "mae", INDEX) == pytest.approx(5.0)
 
 
-def test_agreement__equals_the_function_overall_and_by_sex(
-    drawn: StudyData, found: dict[str, Masked]
-) -> None:
+def test_agreement__equals_the_function_overall_and_by_sex(drawn: StudyData, found: dict[str, Masked]) -> None:
     assert drawn.cmr is not None
     pairs = pair_with_cmr(drawn.predictions, drawn.cmr, max_days=90)
     expected = agreement(pairs, predicted="lvm_pred_g", reference="lvm_cmr_g", by=["sex"])
     for row in expected.estimates.to_dict("records"):
         own = estimate_of(found["results_cmr"], row["measure"], MASS, "sex", row["sex"])
         assert own is not None
-        np.testing.assert_allclose([own["estimate"], own["lo"], own["hi"]],
-                                   [row["estimate"], row["lo"], row["hi"]])  # fmt: skip
+        np.testing.assert_allclose([own["estimate"], own["lo"], own["hi"]], [row["estimate"], row["lo"], row["hi"]])
         assert own["n_people"] == row["n"]
     assert set(MEASURES) <= set(found["results_cmr"].rows["measure"])
 
 
-def test_structural_lines__are_of_cmr_on_prediction(
-    drawn: StudyData, found: dict[str, Masked]
-) -> None:
+def test_structural_lines__are_of_cmr_on_prediction(drawn: StudyData, found: dict[str, Masked]) -> None:
     pairs = cmr_pairs(drawn)[["mass_g", "mass_cmr_g"]].dropna()
     deming = deming_regression(pairs, x="mass_g", y="mass_cmr_g", variance_ratio=1.0)
     ranks = passing_bablok(pairs, x="mass_g", y="mass_cmr_g")
@@ -212,15 +221,10 @@ def test_cross_fitting__nobody_is_predicted_from_himself() -> None:
     np.testing.assert_allclose(cross_fitted(x, 2 + x @ [3.0, -1.0], folds), 2 + x @ [3.0, -1.0])
 
 
-def test_body_size__order_of_rows_changes_nothing(
-    drawn: StudyData, found: dict[str, Masked]
-) -> None:
+def test_body_size__order_of_rows_changes_nothing(drawn: StudyData, found: dict[str, Masked]) -> None:
     turned = masked_of(replace(drawn, predictions=drawn.predictions.iloc[::-1]))
-    for measure, contrast in (("mae", DEMOGRAPHICS), ("pearson", PREDICTION),
-                              (PARTIAL, PREDICTION)):  # fmt: skip
-        assert _estimate(turned, measure, contrast) == pytest.approx(
-            _estimate(found, measure, contrast)
-        )
+    for measure, contrast in (("mae", DEMOGRAPHICS), ("pearson", PREDICTION), (PARTIAL, PREDICTION)):
+        assert _estimate(turned, measure, contrast) == pytest.approx(_estimate(found, measure, contrast))
 
 
 def test_body_size__a_prediction_made_of_body_size_alone_adds_nothing() -> None:
@@ -229,9 +233,16 @@ def test_body_size__a_prediction_made_of_body_size_alone_adds_nothing() -> None:
     for _ in range(200):
         bmi, height = rng.normal(27, 3), rng.normal(170, 8)
         truth = 3 * bmi + 0.5 * height + rng.normal(0, 5)
-        people.append({"bmi_kg_m2": bmi, "height_cm": height, "lvm_cmr_g": truth,
-                       "age_years": rng.uniform(45, 80), "sex": rng.choice(["female", "male"]),
-                       "lvm_pred_g": 3 * bmi + 0.5 * height})  # fmt: skip
+        people.append(
+            {
+                "bmi_kg_m2": bmi,
+                "height_cm": height,
+                "lvm_cmr_g": truth,
+                "age_years": rng.uniform(45, 80),
+                "sex": rng.choice(["female", "male"]),
+                "lvm_pred_g": 3 * bmi + 0.5 * height,
+            }
+        )
     masked = masked_of(hand_data(people))
     row = estimate_of(masked["results_cmr"], PARTIAL, PREDICTION)
     assert row is not None
@@ -244,18 +255,28 @@ def test_section__has_every_part_and_the_figures_of_the_paper(drawn: StudyData) 
     section = _section(drawn)
     assert (section.key, section.title) == ("cmr", "Against CMR")
     assert [one.key for one in section.items] == [
-        "cmr_flow", "cmr_paper", "cmr_errors_mass", "cmr_correlation_mass", "cmr_errors_index",
-        "cmr_correlation_index", "cmr_lines", "cmr_mass", "cmr_bland_altman", "cmr_body_size",
-        "cmr_body_size_groups", "cmr_prevalence", "cmr_accuracy", "cmr_rules", "cmr_c_statistic",
-        "cmr_rules_by_group", "cmr_auroc", "cmr_roc",
-    ]  # fmt: skip
+        "cmr_flow",
+        "cmr_paper",
+        "cmr_errors_mass",
+        "cmr_correlation_mass",
+        "cmr_errors_index",
+        "cmr_correlation_index",
+        "cmr_lines",
+        "cmr_mass",
+        "cmr_bland_altman",
+        "cmr_body_size",
+        "cmr_body_size_groups",
+        "cmr_prevalence",
+        "cmr_accuracy",
+        "cmr_rules",
+        "cmr_c_statistic",
+        "cmr_rules_by_group",
+        "cmr_auroc",
+        "cmr_roc",
+    ]
     paper = _table(section, "cmr_paper")
-    assert paper.cells.iloc[:4, 1].tolist() == [
-        "0.79", "0.653 (0.608 to 0.698)", "0.618 (0.574 to 0.663)", "0.11",
-    ]  # fmt: skip
-    assert paper.cells.iloc[:4, 2].tolist() == [
-        "0.60", "0.621 (0.592 to 0.649)", "0.588 (0.564 to 0.611)", "0.02",
-    ]  # fmt: skip
+    assert paper.cells.iloc[:4, 1].tolist() == ["0.79", "0.653 (0.608 to 0.698)", "0.618 (0.574 to 0.663)", "0.11"]
+    assert paper.cells.iloc[:4, 2].tolist() == ["0.60", "0.621 (0.592 to 0.649)", "0.588 (0.564 to 0.611)", "0.02"]
     assert "n = 4,903" in paper.cells.columns[1]
     assert "n = 1,371" in paper.cells.columns[2]
     assert any("not stated" in note for note in paper.notes)
@@ -294,9 +315,8 @@ def test_section__a_small_group_hides_the_estimates_of_its_classification() -> N
     rng = np.random.default_rng(8)
     people = [
         {"lvm_pred_g": mass, "lvm_cmr_g": mass + rng.normal(0, 9), "age_years": age}
-        for mass, age in zip(rng.normal(90, 15, 60), [45.0] * 5 + [55.0] * 25 + [65.0] * 30,
-                             strict=True)
-    ]  # fmt: skip
+        for mass, age in zip(rng.normal(90, 15, 60), [45.0] * 5 + [55.0] * 25 + [65.0] * 30, strict=True)
+    ]
     cells = _table(_section(hand_data(people), MaskingRule()), "cmr_errors_mass").cells
     age = cells[cells["Group"] == "Age, years"]
     assert (age["Mean absolute error"] == HIDDEN).all()

@@ -33,15 +33,16 @@ def _bins() -> pd.DataFrame:
 
 def _curve() -> pd.DataFrame:
     fpr = np.linspace(0, 1, 30)
-    return pd.DataFrame({"marker": "predicted index / limit of the sex",
-                         "sensitivity": fpr**0.4, "specificity": 1 - fpr})  # fmt: skip
+    return pd.DataFrame(
+        {"marker": "predicted index / limit of the sex", "sensitivity": fpr**0.4, "specificity": 1 - fpr}
+    )
 
 
 def _points() -> pd.DataFrame:
-    names = ["Predicted LVH", "R in aVL", "Sokolow-Lyon", "Cornell voltage",
-             "Any of the three ECG rules"]  # fmt: skip
-    return pd.DataFrame({"marker": names, "sensitivity": [0.5, 0.1, 0.2, np.nan, 0.3],
-                         "specificity": [0.9, 0.97, 0.9, 0.9, np.nan]})  # fmt: skip
+    names = ["Predicted LVH", "R in aVL", "Sokolow-Lyon", "Cornell voltage", "Any of the three ECG rules"]
+    return pd.DataFrame(
+        {"marker": names, "sensitivity": [0.5, 0.1, 0.2, np.nan, 0.3], "specificity": [0.9, 0.97, 0.9, 0.9, np.nan]}
+    )
 
 
 def test_hexagons__everybody_is_in_the_one_with_the_nearest_centre() -> None:
@@ -52,8 +53,9 @@ def test_hexagons__everybody_is_in_the_one_with_the_nearest_centre() -> None:
         made = hexagon_counts(np.array([one]), np.array([two]), width)
         assert made["n_people"].tolist() == [1]
         steps = range(-15, 16)
-        centres = [(i * width + h * width / 2, j * height + h * height / 2)
-                   for i, j, h in product(steps, steps, (0, 1))]  # fmt: skip
+        centres = [
+            (i * width + h * width / 2, j * height + h * height / 2) for i, j, h in product(steps, steps, (0, 1))
+        ]
         nearest = min(np.hypot(a - one, b - two) for a, b in centres)
         own = np.hypot(made["x"][0] - one, made["y"][0] - two)
         assert own == pytest.approx(nearest)
@@ -150,8 +152,7 @@ def test_roc__points_that_are_hidden_are_counted_not_drawn() -> None:
     assert faults(canvas) == []
     axes = canvas.axes[0]
     drawn = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
-    places = [(float(np.asarray(one.get_xdata())[0]), float(np.asarray(one.get_ydata())[0]))
-              for one in drawn]  # fmt: skip
+    places = [(float(np.asarray(one.get_xdata())[0]), float(np.asarray(one.get_ydata())[0])) for one in drawn]
     np.testing.assert_allclose(places, [(10, 50), (3, 10), (10, 20)])
     assert any("(2 yes/no markers not shown)" in text.get_text() for text, _ in drawn_texts(canvas))
     alt = roc_alt(_curve(), _points())

@@ -109,12 +109,8 @@ def test_groups__have_the_numbers_of_their_people_alone(
         row = _row(found, f"{name} slope", MASS, strata, level)
         assert (row["n_people"], row["estimate"]) == (len(table), pytest.approx(wanted))
     whole = own.dropna(subset=["mass_g", "mass_cmr_g", "age_years", "bmi_kg_m2", "height_cm"])
-    given = np.column_stack(
-        [whole["sex"] == "male", whole[["age_years", "bmi_kg_m2", "height_cm"]]]
-    ).astype(float)
-    made = partial_correlation(
-        whole["mass_g"].to_numpy(float), whole["mass_cmr_g"].to_numpy(float), given
-    )
+    given = np.column_stack([whole["sex"] == "male", whole[["age_years", "bmi_kg_m2", "height_cm"]]]).astype(float)
+    made = partial_correlation(whole["mass_g"].to_numpy(float), whole["mass_cmr_g"].to_numpy(float), given)
     row = _row(found, PARTIAL, PREDICTION, strata, level)
     assert row["estimate"] == pytest.approx(made["estimate"])
     complete = own[own["all_three"]]
@@ -141,9 +137,7 @@ def test_lines__cross_fitted_are_judged_in_each_group(found: dict[str, Masked]) 
             assert mean == pytest.approx(everybody["estimate"])
 
 
-def test_auroc_difference__is_of_people_with_all_three_rules(
-    drawn: StudyData, found: dict[str, Masked]
-) -> None:
+def test_auroc_difference__is_of_people_with_all_three_rules(drawn: StudyData, found: dict[str, Masked]) -> None:
     pairs = cmr_pairs(drawn)
     complete = pairs[pairs["all_three"]]
     markers = ["relative_index", "relative_cornell"]
@@ -204,9 +198,7 @@ def test_masking__paired_tests_of_groups_are_of_rounded_combinations() -> None:
     rounded = {17: 15, 19: 20, 21: 20, 23: 25, 18: 20, 20: 20, 28: 30, 51: 50}
     sizes = [17, 19, 21, 23, 18, 20, 28, 51]
     kinds = [(y, a, b) for y in (1.0, 0.0) for a in (1.0, 0.0) for b in (1.0, 0.0)]
-    table = pd.DataFrame(
-        np.repeat(kinds, [rounded[n] for n in sizes], axis=0), columns=["y", "a", "b"]
-    )
+    table = pd.DataFrame(np.repeat(kinds, [rounded[n] for n in sizes], axis=0), columns=["y", "a", "b"])
     wanted = compare_binary_c_statistic(table, label="y", markers=["a", "b"]).differences.iloc[0]
     row = _row(masked, C_DIFFERENCE, AGAINST_RULES, on_all_three("age_band"), "<50")
     assert row["estimate"] == pytest.approx(wanted["difference"], abs=6e-4)
@@ -217,8 +209,7 @@ def test_masking__few_of_a_combination_in_one_group_hide_the_tests_of_all() -> N
     """Of the young three have LVH that a rule alone finds."""
     people = _people(13) + _people(17, age_years=45.0)
     few = {"lvm_cmr_g": 120.0, "rule_avl": True, "age_years": 45.0}
-    kept = [one for one in people if not all(one.get(k) == v for k, v in few.items())
-            or one.get("lvh_pred")]  # fmt: skip
+    kept = [one for one in people if not all(one.get(k) == v for k, v in few.items()) or one.get("lvh_pred")]
     assert len(kept) == len(people) - 21
     data = hand_data([*kept, *[few] * 3], masking=Masking(k=10, base=5))
     masked = masked_of(data, MaskingRule(10, 5))
@@ -235,9 +226,15 @@ def _imaged() -> StudyData:
         truth = rng.normal(100, 20)
         error = 2.0 if place < 60 else 15.0
         day = "2015-06-01" if place < 60 else "2016-06-01"
-        people.append({"lvm_pred_g": truth + rng.normal(0, error), "lvm_cmr_g": truth,
-                       "cmr_day": day, "ecg_day": day,
-                       "lvh_pred": bool(rng.random() < 0.4)})  # fmt: skip
+        people.append(
+            {
+                "lvm_pred_g": truth + rng.normal(0, error),
+                "lvm_cmr_g": truth,
+                "cmr_day": day,
+                "ecg_day": day,
+                "lvh_pred": bool(rng.random() < 0.4),
+            }
+        )
     return hand_data(people, training=SINCE)
 
 
@@ -280,12 +277,9 @@ def test_training__an_earlier_cmr_than_the_paired_one_counts_and_flow_adds_up() 
     assert data.cmr is not None
     ids = data.cmr["participant_id"]
     days = ["2014-01-01", None, "2020-01-01"]
-    other = pd.DataFrame({"participant_id": ids.iloc[:3], "cmr_date": pd.to_datetime(days),
-                          "lvm_cmr_g": 100.0})  # fmt: skip
+    other = pd.DataFrame({"participant_id": ids.iloc[:3], "cmr_date": pd.to_datetime(days), "lvm_cmr_g": 100.0})
     data = replace(data, cmr=pd.concat([data.cmr, other], ignore_index=True))
-    assert cmr_pairs(data)["imaged"].fillna("?").tolist() == [
-        f"before {DATE}", "?", *[f"on or after {DATE}"] * 3,
-    ]  # fmt: skip
+    assert cmr_pairs(data)["imaged"].fillna("?").tolist() == [f"before {DATE}", "?", *[f"on or after {DATE}"] * 3]
     flow = masked_of(data)["cmr_flow"].rows.set_index("step")["n_people"]
     assert (flow[BEFORE], flow[UNDATED]) == (1, 1)
     assert flow.iloc[0] == flow.iloc[1:].sum() == 5
@@ -299,11 +293,11 @@ def test_training__outcomes_are_split_by_first_cmr_and_who_has_none_is_told() ->
     followed = set(data.analysed("af").dropna(subset=COMPLETE)["participant_id"])
     first = data.cmr.set_index("participant_id")["cmr_date"]
     known = first[first.index.isin(followed)]
-    sizes = [(known < "2016-01-01").sum(), (known >= "2016-01-01").sum(),
-             len(followed) - len(known)]  # fmt: skip
+    sizes = [(known < "2016-01-01").sum(), (known >= "2016-01-01").sum(), len(followed) - len(known)]
     counted = own.drop_duplicates("level").set_index("level")["n_people"]
     assert counted.to_dict() == {
-        f"imaged before {DATE}": sizes[0], f"imaged on or after {DATE}": sizes[1],
+        f"imaged before {DATE}": sizes[0],
+        f"imaged on or after {DATE}": sizes[1],
         "never imaged, or at an unknown date": sizes[2],
-    }  # fmt: skip
+    }
     assert min(sizes) > 20

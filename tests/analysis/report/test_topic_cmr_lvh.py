@@ -61,8 +61,7 @@ def _row(masked: dict[str, Masked], *where: str) -> dict[str, Any]:
 
 def _counts(masked: dict[str, Masked], marker: str, population: str) -> dict[str, Any]:
     rows = masked["cmr_lvh"].rows
-    own = rows[(rows["marker"] == YES_NO[marker]) & (rows["population"] == population)
-               & (rows["strata"] == "")]  # fmt: skip
+    own = rows[(rows["marker"] == YES_NO[marker]) & (rows["population"] == population) & (rows["strata"] == "")]
     assert len(own) == 1
     return {str(name): value for name, value in own.iloc[0].items()}
 
@@ -123,8 +122,9 @@ def test_estimates__equal_the_functions(drawn: StudyData, exact: dict[str, Maske
     for marker, words in YES_NO.items():
         wanted = binary_c_statistic(complete, label="lvh_cmr", marker=marker).estimates.iloc[0]
         row = _row(exact, C, words, ALL_THREE)
-        np.testing.assert_allclose([row["estimate"], row["lo"], row["hi"]],
-                                   wanted[["c", "c_lo", "c_hi"]].tolist(), atol=6e-4)  # fmt: skip
+        np.testing.assert_allclose(
+            [row["estimate"], row["lo"], row["hi"]], wanted[["c", "c_lo", "c_hi"]].tolist(), atol=6e-4
+        )
         counts = diagnostic_accuracy(complete, label="lvh_cmr", marker=marker).counts.iloc[0]
         ours = _counts(exact, marker, ALL_THREE)
         assert {name: ours[name] for name in ("tp", "fp", "fn", "tn")} == {
@@ -135,12 +135,13 @@ def test_estimates__equal_the_functions(drawn: StudyData, exact: dict[str, Maske
     assert p == pytest.approx(both.differences["p"].iloc[0])
 
 
-def test_auroc__equals_the_function_and_raw_values_stay_within_sex(
-    drawn: StudyData, exact: dict[str, Masked]
-) -> None:
+def test_auroc__equals_the_function_and_raw_values_stay_within_sex(drawn: StudyData, exact: dict[str, Masked]) -> None:
     pairs = cmr_pairs(drawn)
-    for marker, words in (("relative_index", RELATIVE_INDEX), ("lvh_score", SCORE),
-                          ("relative_cornell", RELATIVE_CORNELL)):  # fmt: skip
+    for marker, words in (
+        ("relative_index", RELATIVE_INDEX),
+        ("lvh_score", SCORE),
+        ("relative_cornell", RELATIVE_CORNELL),
+    ):
         known = pairs[["lvh_cmr", marker]].dropna()
         wanted = auroc(known, label="lvh_cmr", marker=marker).estimates["auc"].iloc[0]
         assert _row(exact, AUROC, words)["estimate"] == pytest.approx(wanted)
@@ -185,15 +186,15 @@ def test_masking__few_of_a_combination_hide_what_would_tell_it(place: int, lvh: 
         numbers = [20, 25, 30, 60]
         if is_lvh == lvh:
             numbers[place] = 4
-        people += [{**base, **one} for one, n in zip(combinations, numbers, strict=True)
-                   for _ in range(n)]  # fmt: skip
+        people += [{**base, **one} for one, n in zip(combinations, numbers, strict=True) for _ in range(n)]
     masked = masked_of(hand_data(people), MaskingRule(10, 5))
     assert np.isfinite(_row(masked, C, YES_NO["lvh"], ALL_THREE)["estimate"])
     assert np.isfinite(_row(masked, C, YES_NO["any_ecg_rule"], ALL_THREE)["estimate"])
     difference = _row(masked, C_DIFFERENCE, AGAINST_RULES, ALL_THREE)
     assert np.isnan([difference[name] for name in ("estimate", "se", "lo", "hi", "p")]).all()
-    hidden = [np.isnan(_row(masked, name, AGAINST_RULES, ALL_THREE)["p"])
-              for name in (SENSITIVITY_TEST, SPECIFICITY_TEST)]  # fmt: skip
+    hidden = [
+        np.isnan(_row(masked, name, AGAINST_RULES, ALL_THREE)["p"]) for name in (SENSITIVITY_TEST, SPECIFICITY_TEST)
+    ]
     assert hidden == [lvh, not lvh]
 
 
@@ -210,10 +211,7 @@ def test_masking__only_one_population_has_a_c_of_exact_counts() -> None:
     assert everybody["estimate"] == pytest.approx((25 / 55 + 55 / 70) / 2, abs=6e-4)
     assert everybody["warnings"] == FROM_ROUNDED
     # Without rules nothing is subtracted from everybody.
-    bare = masked_of(
-        hand_data([{**one, "rule_avl": None} for one in people], masking=rounded),
-        MaskingRule(10, 5),
-    )
+    bare = masked_of(hand_data([{**one, "rule_avl": None} for one in people], masking=rounded), MaskingRule(10, 5))
     assert _row(bare, C, YES_NO["lvh"])["estimate"] == exact["estimate"]
 
 
@@ -258,9 +256,7 @@ def test_share_text__limits_of_wilson_and_odd_counts() -> None:
     n, p, z2 = 55, 20 / 55, 1.959963984540054**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    assert share_text(20, 55) == (
-        f"36.4 % ({100 * (centre - half):.1f} to {100 * (centre + half):.1f})"
-    )
+    assert share_text(20, 55) == (f"36.4 % ({100 * (centre - half):.1f} to {100 * (centre + half):.1f})")
     assert share_text(pd.NA, 55) == HIDDEN
     assert share_text(20, pd.NA) == HIDDEN
     assert share_text(15, 10).startswith("100.0 %")

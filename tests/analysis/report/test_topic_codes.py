@@ -73,9 +73,7 @@ def test_systems__are_named_as_people_write_them() -> None:
 
 def test_outcomes__are_in_words_also_the_negative_control() -> None:
     cells = _cells(_section(MaskingRule()), "code_hits")
-    assert list(dict.fromkeys(cells["Outcome"])) == [
-        "atrial fibrillation", "heart failure", "negative control",
-    ]  # fmt: skip
+    assert list(dict.fromkeys(cells["Outcome"])) == ["atrial fibrillation", "heart failure", "negative control"]
 
 
 def test_never_seen__names_codes_of_no_record_and_no_masked_ones() -> None:

@@ -34,9 +34,7 @@ def people(early: Counts, *late: Counts) -> pd.DataFrame:
         table = pd.DataFrame({"participant_id": range(n_all), "excluded": reasons})
         parts.append(table.assign(outcome=f"o{place}"))
     everybody = pd.concat(parts, ignore_index=True)
-    return everybody.assign(
-        excluded=everybody["excluded"].where(everybody["excluded"] != "analysed")
-    )
+    return everybody.assign(excluded=everybody["excluded"].where(everybody["excluded"] != "analysed"))
 
 
 def shown(masked: Masked, outcome: str, reason: str, column: str = "n_people") -> str:
@@ -69,15 +67,14 @@ def told(masked: Masked, column: str = "n_people") -> list[tuple[str, str]]:
     rank = np.linalg.matrix_rank(matrix)
     hidden = [key for key, is_hidden in zip(keys, masked.hidden[column], strict=True) if is_hidden]
     return [
-        key for key in dict.fromkeys(hidden)
+        key
+        for key in dict.fromkeys(hidden)
         if np.linalg.matrix_rank(np.vstack([matrix, [float(u == key) for u in unknowns]])) == rank
-    ]  # fmt: skip
+    ]
 
 
 def test_flow__is_what_was_left_out_and_adds_up() -> None:
-    made = flow_aggregate(
-        people({"withdrawn": 11, "no_usable_ecg": 30}, {"prevalent": 40}, {"prevalent": 25})
-    )
+    made = flow_aggregate(people({"withdrawn": 11, "no_usable_ecg": 30}, {"prevalent": 40}, {"prevalent": 25}))
     rows = made.rows.set_index(["outcome", "reason"])["n_people"]
     assert rows["", "all"] == 81
     assert rows["", "withdrawn"] == 11
@@ -111,15 +108,16 @@ def test_flow__reasons_that_differ_between_outcomes_stand_with_the_outcome() -> 
 
 def test_flow__people_without_an_index_ecg_are_told_apart_in_their_place() -> None:
     steps = pd.DataFrame(
-        {"step": ["cohort", "usable_ecg", "min_history", "min_encounters", "index_rule"],
-         "n_people": [100, 88, 76, 76, 63], "n_ecgs": [150, 150, 120, 120, 63]}
-    )  # fmt: skip
+        {
+            "step": ["cohort", "usable_ecg", "min_history", "min_encounters", "index_rule"],
+            "n_people": [100, 88, 76, 76, 63],
+            "n_ecgs": [150, 150, 120, 120, 63],
+        }
+    )
     found = people({"withdrawn": 10, "no_usable_ecg": 37}, {"prevalent": 63})
     rows = flow_aggregate(found, steps).rows.set_index(["outcome", "reason"])["n_people"]
     own = rows[""][rows[""].index.str.startswith("no_usable_ecg")]
-    assert own.to_dict() == {
-        "no_usable_ecg": 12, "no_usable_ecg: history": 12, "no_usable_ecg: index rule": 13,
-    }  # fmt: skip
+    assert own.to_dict() == {"no_usable_ecg": 12, "no_usable_ecg: history": 12, "no_usable_ecg: index rule": 13}
     assert rows["", "all"] == rows[""].drop("all").sum()
 
 
@@ -148,9 +146,7 @@ late_counts = st.fixed_dictionaries(dict.fromkeys(LATE, numbers))
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    early_counts, st.lists(late_counts, min_size=1, max_size=4), st.sampled_from([0, 5, 12, 200])
-)
+@given(early_counts, st.lists(late_counts, min_size=1, max_size=4), st.sampled_from([0, 5, 12, 200]))
 @example(dict.fromkeys(EARLY, 0) | {"withdrawn": 3}, [dict.fromkeys(LATE, 0)], 50)
 def test_flow__no_hidden_count_follows_from_what_is_shown(
     early: dict[str, int], late: list[dict[str, int]], n_analysed: int
@@ -186,8 +182,11 @@ def test_eligible_ecgs__are_told_only_where_a_rule_leaves_some_out() -> None:
     steps["n_people"] = [steps["n_people"][0], *[steps["n_people"][1]] * 4]
     made = aggregates(study_data(eligibility=steps))[1]
     assert dict(zip(made.rows["step"], made.rows["n_ecgs"], strict=True)) == {
-        "usable_ecg": 900, "min_history": 80, "min_encounters": 30, "eligible": 790,
-    }  # fmt: skip
+        "usable_ecg": 900,
+        "min_history": 80,
+        "min_encounters": 30,
+        "eligible": 790,
+    }
 
 
 def test_present__shows_masked_counts_in_words_and_a_diagram() -> None:

@@ -25,8 +25,9 @@ AF_ALONE = study(outcomes=study().outcomes[:1])
 Person = tuple[str, float, int]
 
 
-def followed(people: Sequence[Person], *, dates: Sequence[str] | None = None,
-             regions: Sequence[str] | None = None) -> StudyData:  # fmt: skip
+def followed(
+    people: Sequence[Person], *, dates: Sequence[str] | None = None, regions: Sequence[str] | None = None
+) -> StudyData:
     """Data of people who are given by how follow-up ended, after how many years, and LVH."""
     n = len(people)
     ids = [f"P{place:04d}" for place in range(n)]
@@ -86,10 +87,7 @@ def test_durations__are_reverse_kaplan_meier_by_hand() -> None:
     the last at 16: 0. So the median is 12, the third quartile 16; the curve rests at 3/4 from 4 to
     12, of which the middle is 8.
     """
-    data = followed(
-        [("lost", 4, 0), ("outcome", 8, 0), ("administrative_end", 12, 0),
-         ("administrative_end", 16, 0)]
-    )  # fmt: skip
+    data = followed([("lost", 4, 0), ("outcome", 8, 0), ("administrative_end", 12, 0), ("administrative_end", 16, 0)])
     row = rows_of(of(aggregates(data), "follow_up_years").rows, group="everybody").iloc[0]
     found = row[["q1_years", "median_years", "q3_years"]].to_numpy(dtype=float)
     np.testing.assert_allclose(found, [8, 12, 16], rtol=1e-12)
@@ -104,14 +102,19 @@ def test_durations__death_is_no_end_of_what_could_have_been_followed() -> None:
 
 def test_ends__by_hand_and_by_lvh() -> None:
     data = followed(
-        [("outcome", 1, 1), ("outcome", 2, 0), ("death", 3, 1), ("lost", 4, 1), ("lost", 5, 0),
-         ("lost", 6, 0), ("administrative_end", 7, 0)]
-    )  # fmt: skip
+        [
+            ("outcome", 1, 1),
+            ("outcome", 2, 0),
+            ("death", 3, 1),
+            ("lost", 4, 1),
+            ("lost", 5, 0),
+            ("lost", 6, 0),
+            ("administrative_end", 7, 0),
+        ]
+    )
     rows = of(aggregates(data), "follow_up_ends").rows
     counts = rows.set_index(["group", "end"])["n_people"].loc[["everybody", "LVH", "no LVH"]]
-    assert counts["everybody"].to_dict() == {
-        "outcome": 2, "death": 1, "lost": 3, "administrative_end": 1,
-    }  # fmt: skip
+    assert counts["everybody"].to_dict() == {"outcome": 2, "death": 1, "lost": 3, "administrative_end": 1}
     assert counts["LVH"].to_dict() == {"outcome": 1, "death": 1, "lost": 1, "administrative_end": 0}
     assert rows_of(rows, group="no LVH")["n_group"].eq(4).all()
 
@@ -143,28 +146,18 @@ def test_ends__a_few_outcomes_cannot_be_found_from_the_ends_and_the_rates() -> N
     people = [("outcome", 1, 0)] * 6 + [("death", 2, 0)] * 20 + [("lost", 3, 0)] * 40
     people += [("administrative_end", 4, 0)] * 100
     data = followed(people)
-    made = [one for one in [*aggregates(data), *topic_rates.aggregates(data)]
-            if one.key in ("follow_up_ends", "rates")]  # fmt: skip
+    made = [one for one in [*aggregates(data), *topic_rates.aggregates(data)] if one.key in ("follow_up_ends", "rates")]
     masked = mask_all(made, MaskingRule(10, 1))
     ends = ends_of(masked["follow_up_ends"], "everybody")
     rates = masked["rates"]
     deaths = rates.shown("n_deaths")[rates.rows["group"] == "everybody"].item()
-    known = [
-        ends["death"] if deaths == HIDDEN else deaths,
-        ends["lost"],
-        ends["administrative_end"],
-    ]
+    known = [ends["death"] if deaths == HIDDEN else deaths, ends["lost"], ends["administrative_end"]]
     assert ends["outcome"] == HIDDEN
     assert HIDDEN in known
 
 
-@pytest.mark.parametrize(
-    ("a_month", "first", "n_periods"),
-    [(25, "2015-01", 24), (8, "2015-Q1", 8), (2, "2015", 2)],
-)
-def test_events__periods_are_as_long_as_the_counts_need(
-    a_month: int, first: str, n_periods: int
-) -> None:
+@pytest.mark.parametrize(("a_month", "first", "n_periods"), [(25, "2015-01", 24), (8, "2015-Q1", 8), (2, "2015", 2)])
+def test_events__periods_are_as_long_as_the_counts_need(a_month: int, first: str, n_periods: int) -> None:
     """At k = 10, 20 events in the middle: 25 a month, 24 a quarter, 24 a year."""
     months = pd.period_range("2015-01", "2016-12", freq="M")
     dates = [f"{month}-15" for month in months for _ in range(a_month)]

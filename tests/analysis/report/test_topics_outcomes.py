@@ -84,8 +84,7 @@ def test_hazard_ratios__each_warning_is_a_sentence_of_its_own(data: StudyData) -
     subjects = ("covariate '", "column '", "no covariate has an estimate")
     told = [text.split(": ", 1)[1] for text in section.warnings]
     assert any("left out of the likelihood" in text for text in told)
-    assert all(text.startswith(subjects) or "events for" in text or "may lie between" in text
-               for text in told)  # fmt: skip
+    assert all(text.startswith(subjects) or "events for" in text or "may lie between" in text for text in told)
 
 
 def af(data: StudyData) -> pd.DataFrame:
@@ -100,8 +99,9 @@ def test_hazard_ratios__per_sd_is_the_fit_of_the_exposure_over_its_sd(data: Stud
     table = table.assign(x=table["exposure"] / data.sd["exposure"])
     fit = fit_cox(table, duration="time_days", event="event", covariates=["x", "age_years", SEX])
     found = one(rows, outcome="af", contrast="per SD", model=2)
-    assert_allclose([math.log(found["estimate"]), found["se"]],
-                    fit.estimates.loc[0, ["coef", "se"]].astype(float), rtol=1e-7)  # fmt: skip
+    assert_allclose(
+        [math.log(found["estimate"]), found["se"]], fit.estimates.loc[0, ["coef", "se"]].astype(float), rtol=1e-7
+    )
     assert found["n_events"] == fit.n_events
     assert found["n_dropped_missing"] == len(data.analysed("af")) - len(table)
 
@@ -140,9 +140,9 @@ def test_rates__curves_are_aalen_johansens_and_rows_at_risk_add_up(data: StudyDa
     curves = aggregates["incidence_curves"]
     table = data.analysed("af").drop_duplicates("participant_id")
     found = cumulative_incidence(table, duration="time_days", event="status_code", by="lvh_group")
-    for group, own in curves[
-        (curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")
-    ].groupby("group"):
+    for group, own in curves[(curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")].groupby(
+        "group"
+    ):
         expected = found.curve[(found.curve["lvh_group"] == group) & (found.curve["cause"] == 1)]
         assert_allclose(own["incidence"].max(), expected["cumulative_incidence"].max(), rtol=1e-12)
     risk = aggregates["incidence_at_risk"]
@@ -159,11 +159,9 @@ def test_added_value__is_the_difference_of_two_fits(data: StudyData) -> None:
     large = fit_cox(table, covariates=["exposure", "age_years", SEX], **options)
     gain = delta_concordance(large, small)
     contrast = data.about.exposure_name
-    found = one(rows, outcome="af", contrast=contrast, adjustment="age, sex",
-                measure=topic_added_value.DELTA)  # fmt: skip
+    found = one(rows, outcome="af", contrast=contrast, adjustment="age, sex", measure=topic_added_value.DELTA)
     assert_allclose([found["estimate"], found["lo"]], [gain.difference, gain.lo], rtol=1e-9)
-    tested = one(rows, outcome="af", contrast=contrast, adjustment="age, sex",
-                 measure=topic_added_value.LIKELIHOOD)  # fmt: skip
+    tested = one(rows, outcome="af", contrast=contrast, adjustment="age, sex", measure=topic_added_value.LIKELIHOOD)
     assert_allclose(tested["p"], large.likelihood_ratio_test(small).p, rtol=1e-9)
     assert pd.isna(found["p"])  # no P value for the difference of nested models
 
@@ -177,8 +175,13 @@ def test_added_value__an_index_without_ecg_adds_less(data: StudyData) -> None:
 
 def test_competing__fine_gray_is_scaled_like_cox(data: StudyData) -> None:
     rows = rows_of(topic_competing, data, "competing")
-    fit = fit_fine_gray(af(data), duration="time_days", event="status_code", event_of_interest=1,
-                        covariates=["exposure", "age_years", SEX])  # fmt: skip
+    fit = fit_fine_gray(
+        af(data),
+        duration="time_days",
+        event="status_code",
+        event_of_interest=1,
+        covariates=["exposure", "age_years", SEX],
+    )
     found = one(rows, outcome="af", contrast="per 10", measure=topic_competing.SUBDISTRIBUTION)
     assert_allclose(math.log(found["estimate"]), 10 * fit.estimates.loc[0, "coef"], rtol=1e-9)
     dead = one(rows, outcome="af", contrast="per 10", measure=topic_competing.DEATH)
@@ -187,15 +190,14 @@ def test_competing__fine_gray_is_scaled_like_cox(data: StudyData) -> None:
 
 def test_periods__are_those_of_split_follow_up(data: StudyData) -> None:
     rows = rows_of(topic_proportional_hazards, data, "proportional_hazards")
-    split = split_follow_up(af(data), duration="time_days", event="event",
-                            cuts=[2 * 365.25, 5 * 365.25])  # fmt: skip
+    split = split_follow_up(af(data), duration="time_days", event="event", cuts=[2 * 365.25, 5 * 365.25])
     for place, words in enumerate(("0 to 2", "2 to 5", "5+"), start=1):
         own = split[split["period"] == place]
-        fit = fit_cox(own, duration="time_days", event="event", entry="entry",
-                      covariates=["exposure", "age_years", SEX])  # fmt: skip
+        fit = fit_cox(
+            own, duration="time_days", event="event", entry="entry", covariates=["exposure", "age_years", SEX]
+        )
         found = one(rows, outcome="af", contrast="per SD", level=f"{words} years")
-        assert_allclose(math.log(found["estimate"]),
-                        data.sd["exposure"] * fit.estimates.loc[0, "coef"], rtol=1e-7)  # fmt: skip
+        assert_allclose(math.log(found["estimate"]), data.sd["exposure"] * fit.estimates.loc[0, "coef"], rtol=1e-7)
         assert found["n_events"] == fit.n_events
 
 
@@ -206,9 +208,7 @@ def test_sensitivity__variants_change_one_thing(data: StudyData) -> None:
     late = own.loc["clock starts 365 days after the ECG"]
     assert late["n_people"] == (table["time_days"] > 365).sum()
     assert late["n_events"] == (table["event"] & (table["time_days"] > 365)).sum()
-    area = body_surface_area_m2(
-        table["height_cm"].to_numpy(), table["weight_kg"].to_numpy(), Bsa.MOSTELLER
-    )
+    area = body_surface_area_m2(table["height_cm"].to_numpy(), table["weight_kg"].to_numpy(), Bsa.MOSTELLER)
     changed = table.assign(x=table["mass_g"] / area).dropna(subset=["x"])
     options: dict[str, Any] = {"duration": "time_days", "event": "event"}
     fit = fit_cox(changed, covariates=["x", "age_years", SEX], **options)
@@ -247,9 +247,7 @@ def _ends(data: StudyData) -> tuple[pd.Series, pd.Series]:
     return ends, pd.Series({"low": bins["left"].min(), "high": bins["right"].max()})
 
 
-def test_dose_response__shows_nothing_beyond_the_5th_and_95th_percentile_when_masked(
-    data: StudyData,
-) -> None:
+def test_dose_response__shows_nothing_beyond_the_5th_and_95th_percentile_when_masked(data: StudyData) -> None:
     """To four digits, as every number; in full, from 1 and from 0.5 %, with masking off."""
     people = data.ecgs["exposure"].quantile([0.05, 0.95, 0.005, 0.995])
     complete = af(data)["exposure"].quantile([0.05, 0.95, 0.01, 0.99])
@@ -281,17 +279,15 @@ def test_rates__are_not_one_minus_kaplan_meier(data: StudyData) -> None:
     """Where death competes, the curve stays below what treats the dead as still at risk."""
     curves = {a.key: a.rows for a in topic_rates.aggregates(data)}["incidence_curves"]
     table = data.analysed("af").drop_duplicates("participant_id")
-    for group, own in curves[
-        (curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")
-    ].groupby("group"):
+    for group, own in curves[(curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")].groupby(
+        "group"
+    ):
         theirs = table[table["lvh_group"] == group]
         curve = survival_curve(theirs, duration="time_days", event="event").at([3000.0])
         assert own["incidence"].max() < 1 - float(curve["survival"].iloc[0]) - 1e-3
 
 
-def test_absolute_risk__held_out_risks_are_calibrated_and_the_horizon_is_shortened(
-    data: StudyData,
-) -> None:
+def test_absolute_risk__held_out_risks_are_calibrated_and_the_horizon_is_shortened(data: StudyData) -> None:
     rows = rows_of(topic_absolute_risk, data, "absolute_risk")
     own = rows[(rows["outcome"] == "af") & (rows["adjustment"] == "age, sex, exposure")]
     ratio = one(own, measure="observed over expected risk")
@@ -308,9 +304,7 @@ def test_standardised__is_the_difference_that_the_hazards_make(data: StudyData) 
     study = data.study.model_copy(update={"bootstrap": 0})
     rows = rows_of(topic_standardised, replace(data, study=study), "standardised")
     risks = rows.set_index("measure")["estimate"]
-    assert risks["risk difference"] == pytest.approx(
-        risks["risk if all had LVH"] - risks["risk if none had LVH"]
-    )
+    assert risks["risk difference"] == pytest.approx(risks["risk if all had LVH"] - risks["risk if none had LVH"])
     table = data.analysed("af").dropna(subset=["lvh"])
     at = float(rows["unit_value"].iloc[0])
     observed = cumulative_incidence(table, duration="years", event="status_code").at([at])
@@ -354,16 +348,11 @@ def test_repeats__pairs_go_by_the_time_between() -> None:
 
 def test_every_topic__shows_nothing_small_and_says_something(data: StudyData) -> None:
     found = analyse(data, lambda _: None)
-    assert [section.key for section in found.report.sections][:3] == [
-        "flow",
-        "baseline",
-        "follow_up",
-    ]
+    assert [section.key for section in found.report.sections][:3] == ["flow", "baseline", "follow_up"]
     for section in found.report.sections:
         assert section.items or section.paragraphs
     whole = results_of(found.aggregates)
     assert whole["analysis"].nunique() >= 10
     assert not whole.duplicated(
-        ["analysis", "measure", "outcome", "exposure", "contrast", "model", "adjustment", "strata",
-         "level"]
-    ).any()  # fmt: skip
+        ["analysis", "measure", "outcome", "exposure", "contrast", "model", "adjustment", "strata", "level"]
+    ).any()

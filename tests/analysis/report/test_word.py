@@ -16,13 +16,13 @@ from analysis.report.word import write_word
 from tests.analysis.report.sample_report import ABOUT
 
 SMALL = ReadTable(
-    "small", "A small table", pd.DataFrame({"Group": ["Q1", "Q2"], "Events": ["120", "*"]}),
-    notes=("A note.",),
-)  # fmt: skip
+    "small", "A small table", pd.DataFrame({"Group": ["Q1", "Q2"], "Events": ["120", "*"]}), notes=("A note.",)
+)
 WIDE = ReadTable(
-    "wide", "A wide table",
+    "wide",
+    "A wide table",
     pd.DataFrame([["a"] * (WIDE_COLUMNS + 1)], columns=[f"c{n}" for n in range(WIDE_COLUMNS + 1)]),
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -51,9 +51,7 @@ def test_write_word__head_is_repeated_and_rows_are_not_cut(path: Path) -> None:
 def test_write_word__only_wide_tables_lie_on_their_side(path: Path) -> None:
     write_word([SMALL, WIDE, SMALL], ABOUT, path)
     sections = Document(str(path)).sections
-    assert [one.orientation for one in sections] == [
-        WD_ORIENT.PORTRAIT, WD_ORIENT.LANDSCAPE, WD_ORIENT.PORTRAIT
-    ]  # fmt: skip
+    assert [one.orientation for one in sections] == [WD_ORIENT.PORTRAIT, WD_ORIENT.LANDSCAPE, WD_ORIENT.PORTRAIT]
     width, height = sections[1].page_width, sections[1].page_height
     assert width is not None
     assert height is not None
@@ -68,9 +66,7 @@ def test_write_word__several_tables_are_numbered(path: Path) -> None:
 
 
 def test_write_word__no_table_is_wider_than_its_page(path: Path) -> None:
-    long = ReadTable(
-        "l", "L", pd.DataFrame([["x" * 80] * 12], columns=[f"c{n}" for n in range(12)])
-    )
+    long = ReadTable("l", "L", pd.DataFrame([["x" * 80] * 12], columns=[f"c{n}" for n in range(12)]))
     write_word([SMALL, long], ABOUT, path)
     document = Document(str(path))
     for table, section in zip(document.tables, document.sections, strict=True):

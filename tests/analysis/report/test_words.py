@@ -25,8 +25,7 @@ from tests.analysis.report.sample_report import ABOUT
 
 
 @pytest.mark.parametrize(
-    ("p", "text"),
-    [(0.0004, "< 0.001"), (0.0312, "0.031"), (0.45, "0.45"), (float("nan"), NOT_APPLICABLE)],
+    ("p", "text"), [(0.0004, "< 0.001"), (0.0312, "0.031"), (0.45, "0.45"), (float("nan"), NOT_APPLICABLE)]
 )
 def test_p_text(p: float, text: str) -> None:
     assert p_text(p) == text
@@ -79,11 +78,10 @@ def test_of_model__is_nothing_where_there_is_one() -> None:
         ([""], [("af", "", "_af"), ("mi", "", "_mi")]),
         (
             ["narrow", "wide", "narrow"],
-            [("af", "narrow", "_af_1"), ("af", "wide", "_af_2"), ("mi", "narrow", "_mi_1"),
-             ("mi", "wide", "_mi_2")],
+            [("af", "narrow", "_af_1"), ("af", "wide", "_af_2"), ("mi", "narrow", "_mi_1"), ("mi", "wide", "_mi_2")],
         ),
     ],
-)  # fmt: skip
+)
 def test_outcomes_and_models__each_has_a_key_of_its_own(
     models: list[str], expected: list[tuple[str, str, str]]
 ) -> None:

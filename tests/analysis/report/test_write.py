@@ -28,13 +28,34 @@ RULE = MaskingRule(k=10, base=5)
 def _ratios() -> Masked:
     known = {"outcome": "af", "primary": True, "exposure": "lvmi_pred_g_m2", "model": "2"}
     rows = [
-        result("hazard_ratios", "hazard ratio", **known, contrast="per SD", unit_value=8.75,
-               n_people=1003, n_events=102, n_events_fewest=102, estimate=2.0, se=0.25, p=0.001),
-        result("hazard_ratios", "hazard ratio", **known, contrast="LVH", unit_value=1.0,
-               n_people=1003, n_events=102, n_events_fewest=7, estimate=3.0, se=0.5, p=0.01),
-        result("hazard_ratios", "chi-square", **known, contrast="trend", n_people=1003,
-               n_events=102, estimate=9.0),
-    ]  # fmt: skip
+        result(
+            "hazard_ratios",
+            "hazard ratio",
+            **known,
+            contrast="per SD",
+            unit_value=8.75,
+            n_people=1003,
+            n_events=102,
+            n_events_fewest=102,
+            estimate=2.0,
+            se=0.25,
+            p=0.001,
+        ),
+        result(
+            "hazard_ratios",
+            "hazard ratio",
+            **known,
+            contrast="LVH",
+            unit_value=1.0,
+            n_people=1003,
+            n_events=102,
+            n_events_fewest=7,
+            estimate=3.0,
+            se=0.5,
+            p=0.01,
+        ),
+        result("hazard_ratios", "chi-square", **known, contrast="trend", n_people=1003, n_events=102, estimate=9.0),
+    ]
     return mask(results("hazard_ratios", rows), RULE)
 
 
@@ -45,9 +66,9 @@ def _counts() -> Masked:
         number("mean_g", "mean mass", "n_people"),
         count("n_events_fewest", "never shown"),
     )
-    rows = pd.DataFrame(
-        {"group": ["=a", "b", "c"], "n_people": [23, 4, 0], "mean_g": [91.25, 80.0, None]}
-    ).assign(n_events_fewest=12)
+    rows = pd.DataFrame({"group": ["=a", "b", "c"], "n_people": [23, 4, 0], "mean_g": [91.25, 80.0, None]}).assign(
+        n_events_fewest=12
+    )
     return mask(Aggregate("counts", rows, columns), RULE)
 
 
@@ -71,24 +92,31 @@ def test_write_export__each_table_and_figure_has_its_files(export: Path) -> None
     assert {path.name for path in (export / "tables").iterdir()} == tables
     assert {path.name for path in (export / "figures").iterdir()} == figures
     assert {path.name for path in export.iterdir()} == {
-        "report.html", "tables", "tables.docx", "figures", "data", "columns.csv", "results.csv",
-        "results.parquet", "results_for_meta_analysis.csv", "MANIFEST",
-    }  # fmt: skip
+        "report.html",
+        "tables",
+        "tables.docx",
+        "figures",
+        "data",
+        "columns.csv",
+        "results.csv",
+        "results.parquet",
+        "results_for_meta_analysis.csv",
+        "MANIFEST",
+    }
 
 
 def test_write_export__manifest_has_the_checksum_of_every_file(export: Path) -> None:
     lines = (export / "MANIFEST").read_text().splitlines()
     told = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    files = {path.relative_to(export).as_posix(): path for path in export.rglob("*")
-             if path.is_file() and path.name != "MANIFEST"}  # fmt: skip
-    assert told == {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
+    files = {
+        path.relative_to(export).as_posix(): path
+        for path in export.rglob("*")
+        if path.is_file() and path.name != "MANIFEST"
     }
+    assert told == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 
-def test_write_export__same_bytes_twice(
-    export: Path, tmp_path: Path, masked: dict[str, Masked]
-) -> None:
+def test_write_export__same_bytes_twice(export: Path, tmp_path: Path, masked: dict[str, Masked]) -> None:
     write_export(tmp_path / "again", sample_report(), masked, constants=CONSTANTS)
     assert (tmp_path / "again" / "MANIFEST").read_text() == (export / "MANIFEST").read_text()
 
@@ -162,9 +190,7 @@ def test_results_csv__holds_what_the_parquet_file_holds(export: Path) -> None:
     assert read["n_events"].tolist() == parquet["n_events"].tolist() == [100, 100, 100]
 
 
-def test_meta_analysis_table__has_logarithms_of_ratios_that_are_shown(
-    masked: dict[str, Masked],
-) -> None:
+def test_meta_analysis_table__has_logarithms_of_ratios_that_are_shown(masked: dict[str, Masked]) -> None:
     made = meta_analysis_table(results_table(masked, CONSTANTS), "invented")
     assert len(made) == 1
     row = made.iloc[0]
@@ -195,15 +221,33 @@ def test_write_export__a_folder_with_files_is_refused(tmp_path: Path) -> None:
 
 
 def _by_sex() -> dict[str, Masked]:
-    row = result("hazard_ratios", "hazard ratio", outcome="af", exposure="lvmi_pred_g_m2",
-                 contrast="per SD of the own sex", unit="SD of the sex", unit_value=1.0, model=2,
-                 n_people=1000, n_ecgs=1000, n_events=100, estimate=2.0, se=0.25)  # fmt: skip
+    row = result(
+        "hazard_ratios",
+        "hazard ratio",
+        outcome="af",
+        exposure="lvmi_pred_g_m2",
+        contrast="per SD of the own sex",
+        unit="SD of the sex",
+        unit_value=1.0,
+        model=2,
+        n_people=1000,
+        n_ecgs=1000,
+        n_events=100,
+        estimate=2.0,
+        se=0.25,
+    )
     ten = row | {"contrast": "per 10", "unit": "g/m2", "unit_value": 10.0}
     sds = pd.DataFrame(
-        {"model_id": "", "exposure": "lvmi_pred_g_m2", "sex": ["female", "male"],
-         "sd": [8.41234, 9.5], "unit": "g/m2", "kind": "of everybody with an index ECG",
-         "n_events_fewest": [500, 500]}
-    )  # fmt: skip
+        {
+            "model_id": "",
+            "exposure": "lvmi_pred_g_m2",
+            "sex": ["female", "male"],
+            "sd": [8.41234, 9.5],
+            "unit": "g/m2",
+            "kind": "of everybody with an index ECG",
+            "n_events_fewest": [500, 500],
+        }
+    )
     columns = exposure_sds(study_data(n=300)).columns
     made = [results("hazard_ratios", [row, ten]), Aggregate("exposure_sd", sds, columns)]
     return mask_all(made, MaskingRule(10, 5))

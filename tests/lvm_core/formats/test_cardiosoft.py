@@ -13,12 +13,7 @@ from lvm_core.errors import RejectReason
 from lvm_core.formats.cardiosoft import read_cardiosoft
 from lvm_core.leads import LEADS_12
 from tests.file_builders import cardiosoft_xml, random_counts
-from tests.lvm_core.formats.helpers import (
-    SHARED_ECG,
-    assert_rejected,
-    lead_uv,
-    needs_real_files,
-)
+from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 
 COUNTS = random_counts(n_samples=200)
 
@@ -34,14 +29,8 @@ def test_read_cardiosoft__strip_not_median_in_microvolts() -> None:
     assert ecg.quality_flags == ()
 
 
-@given(
-    hnp.arrays(np.int16, (12, 7)),
-    st.permutations(LEADS_12),
-    st.sampled_from(["ISO-8859-1", "utf-8", "utf-16"]),
-)
-def test_read_cardiosoft__decodes_what_was_encoded(
-    array: np.ndarray, order: list[str], encoding: str
-) -> None:
+@given(hnp.arrays(np.int16, (12, 7)), st.permutations(LEADS_12), st.sampled_from(["ISO-8859-1", "utf-8", "utf-16"]))
+def test_read_cardiosoft__decodes_what_was_encoded(array: np.ndarray, order: list[str], encoding: str) -> None:
     counts = dict(zip(order, array, strict=True))
     ecg = read_cardiosoft(cardiosoft_xml(counts, encoding=encoding))
     for lead in LEADS_12:
@@ -72,9 +61,7 @@ def test_read_cardiosoft__comma_at_the_end_is_fine() -> None:
 
 
 def test_read_cardiosoft__resolution_in_other_units() -> None:
-    ecg = read_cardiosoft(
-        cardiosoft_xml(COUNTS, resolution='<Resolution units="nVperLsb">2500</Resolution>')
-    )
+    ecg = read_cardiosoft(cardiosoft_xml(COUNTS, resolution='<Resolution units="nVperLsb">2500</Resolution>'))
     assert ecg.step_uv == 2.5
     np.testing.assert_array_equal(lead_uv(ecg, "II"), COUNTS["II"] * 2.5)
 
@@ -82,10 +69,7 @@ def test_read_cardiosoft__resolution_in_other_units() -> None:
 def test_read_cardiosoft__rate_of_the_file_is_used() -> None:
     rate = '<SampleRate units="Hz">1000</SampleRate>'
     assert read_cardiosoft(cardiosoft_xml(COUNTS, rate=rate)).sampling_rate_hz == 1000.0
-    assert (
-        read_cardiosoft(cardiosoft_xml(COUNTS, rate="<SampleRate>250</SampleRate>")).duration_s
-        == 0.8
-    )
+    assert read_cardiosoft(cardiosoft_xml(COUNTS, rate="<SampleRate>250</SampleRate>")).duration_s == 0.8
 
 
 @pytest.mark.parametrize(
@@ -153,9 +137,7 @@ def test_read_cardiosoft__lead_given_twice() -> None:
 
 def test_read_cardiosoft__unequal_lengths() -> None:
     counts = {**COUNTS, "V6": COUNTS["V6"][:-1]}
-    assert_rejected(
-        lambda: read_cardiosoft(cardiosoft_xml(counts)), RejectReason.TRUNCATED, "V5 200, V6 199"
-    )
+    assert_rejected(lambda: read_cardiosoft(cardiosoft_xml(counts)), RejectReason.TRUNCATED, "V5 200, V6 199")
 
 
 @pytest.mark.parametrize(
@@ -181,9 +163,7 @@ def test_read_cardiosoft__cut_file_is_truncated() -> None:
 @pytest.mark.parametrize("samples", ["1,x,3", "1,,3", "1.5,2", "1_0,2", "9" * 30 + ",1"])
 def test_read_cardiosoft__samples_that_are_no_numbers(samples: str) -> None:
     data = re.sub(
-        rb'(?s)(<StripData>.*<WaveformData lead="II">)[^<]*',
-        rb"\g<1>" + samples.encode(),
-        cardiosoft_xml(COUNTS),
+        rb'(?s)(<StripData>.*<WaveformData lead="II">)[^<]*', rb"\g<1>" + samples.encode(), cardiosoft_xml(COUNTS)
     )
     assert_rejected(
         lambda: read_cardiosoft(data),
@@ -194,17 +174,13 @@ def test_read_cardiosoft__samples_that_are_no_numbers(samples: str) -> None:
 
 def test_read_cardiosoft__no_samples() -> None:
     counts = {lead: np.zeros(0, dtype=np.int16) for lead in LEADS_12}
-    assert_rejected(
-        lambda: read_cardiosoft(cardiosoft_xml(counts)), RejectReason.TRUNCATED, "hold 0 samples"
-    )
+    assert_rejected(lambda: read_cardiosoft(cardiosoft_xml(counts)), RejectReason.TRUNCATED, "hold 0 samples")
 
 
 def test_read_cardiosoft__median_alone_is_too_short() -> None:
     data = re.sub(rb"(?s)<StripData>.*</StripData>", b"", cardiosoft_xml(COUNTS))
     assert b"MedianSamples" in data
-    assert_rejected(
-        lambda: read_cardiosoft(data), RejectReason.TOO_SHORT, "CardioSoft file has no rhythm strip"
-    )
+    assert_rejected(lambda: read_cardiosoft(data), RejectReason.TOO_SHORT, "CardioSoft file has no rhythm strip")
 
 
 def test_read_cardiosoft__two_strips_are_refused() -> None:

@@ -40,10 +40,7 @@ def test_measurements__larger_of_r_and_r1_and_of_s_and_s1() -> None:
 
 def test_measurements__columns_go_by_lead_order() -> None:
     order = ("V6", "V5", "V4", "V3", "V2", "V1", "AVF", "AVL", "AVR", "III", "II", "I")
-    rows = {
-        tag: {lead if lead != "aVL" else "AVL": value for lead, value in row.items()}
-        for tag, row in ROWS.items()
-    }
+    rows = {tag: {lead if lead != "aVL" else "AVL": value for lead, value in row.items()} for tag, row in ROWS.items()}
     assert _measure(cardiosoft_table(rows, order=order)) == _measure(cardiosoft_table(ROWS))
 
 

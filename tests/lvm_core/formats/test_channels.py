@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.channels import (
-    Channel,
-    assemble,
-    local_datetime,
-    require_leads,
-    unambiguous_date,
-)
+from lvm_core.formats.channels import Channel, assemble, local_datetime, require_leads, unambiguous_date
 from lvm_core.leads import LEADS_12
 from tests.file_builders import random_counts
 from tests.lvm_core.formats.helpers import assert_rejected
@@ -62,9 +56,7 @@ def test_is_saturated__missing_sample_is_not_saturation() -> None:
 def test_assemble__order_of_the_mapping_does_not_matter() -> None:
     channels = _channels()
     backwards = dict(reversed(channels.items()))
-    np.testing.assert_array_equal(
-        assemble(backwards, "x").leads_uv, assemble(channels, "x").leads_uv
-    )
+    np.testing.assert_array_equal(assemble(backwards, "x").leads_uv, assemble(channels, "x").leads_uv)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +83,7 @@ def test_assemble__stored_derived_leads_are_kept() -> None:
     channels = _channels()
     twelve = assemble(channels, "x")
     assert not twelve.derived
-    np.testing.assert_array_equal(
-        twelve.leads_uv[:, LEADS_12.index("III")], channels["III"].counts * 5.0
-    )
+    np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("III")], channels["III"].counts * 5.0)
 
 
 def test_assemble__only_the_absent_derived_leads_are_derived() -> None:
@@ -103,9 +93,7 @@ def test_assemble__only_the_absent_derived_leads_are_derived() -> None:
     assert twelve.derived
     expected = channels["I"].counts * 5.0 - channels["II"].counts * 2.5
     np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("aVL")], expected)
-    np.testing.assert_array_equal(
-        twelve.leads_uv[:, LEADS_12.index("aVF")], channels["aVF"].counts * 5.0
-    )
+    np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("aVF")], channels["aVF"].counts * 5.0)
 
 
 def test_assemble__step_is_the_smallest() -> None:
@@ -179,16 +167,13 @@ def test_local_datetime__valid_and_impossible() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["2019-05-17", "17-MAY-2019", "17 may 2019", "17/May/2019", "May 17, 2019", "MAY-17-2019"],
+    "text", ["2019-05-17", "17-MAY-2019", "17 may 2019", "17/May/2019", "May 17, 2019", "MAY-17-2019"]
 )
 def test_unambiguous_date__can_be_read_in_one_way(text: str) -> None:
     assert unambiguous_date(text) == (2019, 5, 17)
 
 
-@pytest.mark.parametrize(
-    "text", ["17-05-2019", "05/17/2019", "17-MAI-2019", "17-MAYO-2019", "17-MAY-19", "", "MAY"]
-)
+@pytest.mark.parametrize("text", ["17-05-2019", "05/17/2019", "17-MAI-2019", "17-MAYO-2019", "17-MAY-19", "", "MAY"])
 def test_unambiguous_date__others_are_none(text: str) -> None:
     assert unambiguous_date(text) is None
 

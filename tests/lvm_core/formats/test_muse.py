@@ -14,20 +14,8 @@ from hypothesis.extra import numpy as hnp
 from lvm_core.errors import RejectReason
 from lvm_core.formats.muse import read_muse
 from lvm_core.leads import LEADS_12
-from tests.file_builders import (
-    MUSE_LEADS,
-    muse_document,
-    muse_lead,
-    muse_waveform,
-    muse_xml,
-    random_counts,
-)
-from tests.lvm_core.formats.helpers import (
-    SHARED_ECG,
-    assert_rejected,
-    lead_uv,
-    needs_real_files,
-)
+from tests.file_builders import MUSE_LEADS, muse_document, muse_lead, muse_waveform, muse_xml, random_counts
+from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 
 EIGHT = random_counts(n_samples=200, leads=MUSE_LEADS)
 TWELVE = random_counts(seed=2, n_samples=200)
@@ -56,9 +44,7 @@ def test_read_muse__four_leads_are_derived() -> None:
 def test_read_muse__twelve_stored_leads_are_used_as_stored() -> None:
     ecg = read_muse(muse_xml(TWELVE))
     assert not ecg.leads_derived
-    np.testing.assert_array_equal(
-        lead_uv(ecg, "aVR"), (TWELVE["aVR"].astype(np.float64) * 4.88).astype(np.float32)
-    )
+    np.testing.assert_array_equal(lead_uv(ecg, "aVR"), (TWELVE["aVR"].astype(np.float64) * 4.88).astype(np.float32))
 
 
 @given(hnp.arrays(np.int16, (8, 5)), st.permutations(MUSE_LEADS))
@@ -71,8 +57,7 @@ def test_read_muse__decodes_what_was_encoded(array: np.ndarray, order: list[str]
 
 def test_read_muse__units_of_each_lead() -> None:
     leads = [
-        muse_lead(lead, EIGHT[lead], LeadAmplitudeUnitsPerBit="2.5" if lead == "V2" else "4.88")
-        for lead in MUSE_LEADS
+        muse_lead(lead, EIGHT[lead], LeadAmplitudeUnitsPerBit="2.5" if lead == "V2" else "4.88") for lead in MUSE_LEADS
     ]
     ecg = read_muse(muse_document(muse_waveform("Rhythm", leads)))
     assert ecg.step_uv == 2.5
@@ -86,13 +71,7 @@ def test_read_muse__millivolts() -> None:
 
 @pytest.mark.parametrize(
     ("base", "exponent", "expected"),
-    [
-        ("500", "0", 500.0),
-        ("250", "0", 250.0),
-        ("5", "2", 500.0),
-        ("2500", "-1", 250.0),
-        ("500", "", 500.0),
-    ],
+    [("500", "0", 500.0), ("250", "0", 250.0), ("5", "2", 500.0), ("2500", "-1", 250.0), ("500", "", 500.0)],
 )
 def test_read_muse__rate(base: str, exponent: str, expected: float) -> None:
     ecg = read_muse(muse_xml(EIGHT, base=base, exponent=exponent))
@@ -101,16 +80,7 @@ def test_read_muse__rate(base: str, exponent: str, expected: float) -> None:
 
 @pytest.mark.parametrize(
     ("base", "exponent"),
-    [
-        ("", "0"),
-        ("0", "0"),
-        ("-500", "0"),
-        ("500", "x"),
-        ("500", "7"),
-        ("5", "0.5"),
-        ("1e308", "6"),
-        ("1", "6"),
-    ],
+    [("", "0"), ("0", "0"), ("-500", "0"), ("500", "x"), ("500", "7"), ("5", "0.5"), ("1e308", "6"), ("1", "6")],
 )
 def test_read_muse__rate_is_never_guessed(base: str, exponent: str) -> None:
     assert_rejected(
@@ -180,9 +150,7 @@ def test_read_muse__other_leads_are_ignored() -> None:
 
 def test_read_muse__unequal_lengths() -> None:
     assert_rejected(
-        lambda: read_muse(muse_xml({**EIGHT, "V6": EIGHT["V6"][:-1]})),
-        RejectReason.TRUNCATED,
-        "V5 200, V6 199",
+        lambda: read_muse(muse_xml({**EIGHT, "V6": EIGHT["V6"][:-1]})), RejectReason.TRUNCATED, "V5 200, V6 199"
     )
 
 
@@ -234,9 +202,7 @@ def test_read_muse__waveform_without_a_type_lasts_9_98_s(n_samples: int, is_read
 
 def test_read_muse__other_types_are_not_quoted() -> None:
     data = muse_document(_waveform("Jane Roe", 5000) + _waveform("median", 600))
-    assert_rejected(
-        lambda: read_muse(data), RejectReason.TOO_SHORT, "it has: of another type, Median; expected"
-    )
+    assert_rejected(lambda: read_muse(data), RejectReason.TOO_SHORT, "it has: of another type, Median; expected")
 
 
 def test_read_muse__two_waveforms_without_a_type_are_refused() -> None:
@@ -315,10 +281,7 @@ def test_read_muse__damaged_base64_is_unreadable(text: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        (
-            {"LeadSampleCountTotal": "201"},
-            "LeadSampleCountTotal of lead I .* is 201, but 400 bytes",
-        ),
+        ({"LeadSampleCountTotal": "201"}, "LeadSampleCountTotal of lead I .* is 201, but 400 bytes"),
         ({"LeadByteCountTotal": "399"}, "LeadByteCountTotal of lead I .* is 399, but 400 bytes"),
         (
             {
@@ -353,10 +316,7 @@ def test_read_muse__sample_size_other_than_two_bytes() -> None:
 
 
 def test_read_muse__leads_that_do_not_start_together() -> None:
-    leads = [
-        muse_lead(lead, EIGHT[lead], LeadTimeOffset="2500" if lead == "V6" else "0")
-        for lead in MUSE_LEADS
-    ]
+    leads = [muse_lead(lead, EIGHT[lead], LeadTimeOffset="2500" if lead == "V6" else "0") for lead in MUSE_LEADS]
     assert_rejected(
         lambda: read_muse(muse_document(muse_waveform("Rhythm", leads))),
         RejectReason.UNREADABLE,
@@ -365,9 +325,7 @@ def test_read_muse__leads_that_do_not_start_together() -> None:
 
 
 def test_read_muse__cut_file_is_truncated() -> None:
-    assert_rejected(
-        lambda: read_muse(muse_xml(EIGHT)[:-300]), RejectReason.TRUNCATED, "XML ends at line"
-    )
+    assert_rejected(lambda: read_muse(muse_xml(EIGHT)[:-300]), RejectReason.TRUNCATED, "XML ends at line")
 
 
 def test_read_muse__stated_limits_are_saturation() -> None:
@@ -377,9 +335,7 @@ def test_read_muse__stated_limits_are_saturation() -> None:
     assert read_muse(muse_xml(counts, **changes)).saturated_leads == ("I", "V2")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"LeadHighLimit": None}, {"LeadLowLimit": "5"}, {"LeadHighLimit": "0"}]
-)
+@pytest.mark.parametrize("changes", [{"LeadHighLimit": None}, {"LeadLowLimit": "5"}, {"LeadHighLimit": "0"}])
 def test_read_muse__without_usable_limits_those_of_int16(changes: dict[str, str | None]) -> None:
     counts = {lead: values.copy() for lead, values in EIGHT.items()}
     counts["V2"][5:9], counts["V3"][5:9], counts["V4"][5:9] = 32767, -32768, 32766
@@ -411,9 +367,7 @@ def test_read_muse__participant() -> None:
         ("", "14:19:39", None),
     ],
 )
-def test_read_muse__dates_are_month_day_year(
-    date: str, time: str, expected: dt.datetime | None
-) -> None:
+def test_read_muse__dates_are_month_day_year(date: str, time: str, expected: dt.datetime | None) -> None:
     ecg = read_muse(muse_xml(EIGHT, date=date, time=time))
     assert ecg.recorded_at == expected
     unreadable = bool(date) and expected is None

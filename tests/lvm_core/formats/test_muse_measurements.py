@@ -65,8 +65,7 @@ def test_measurements__matrix_of_another_shape_is_not_read(matrix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confirmed", "original", "expected"),
-    [("96", "98", 96.0), ("", "98", 98.0), ("0", "98", 98.0), ("x", "", None)],
+    ("confirmed", "original", "expected"), [("96", "98", 96.0), ("", "98", 98.0), ("0", "98", 98.0), ("x", "", None)]
 )
 def test_measurements__duration(confirmed: str, original: str, expected: float | None) -> None:
     measured = _measure("", qrs_duration=confirmed, original_qrs_duration=original)
@@ -85,9 +84,7 @@ def test_measurements__program_not_named() -> None:
 def _median_extremes_uv(data: bytes) -> dict[str, tuple[float, float]]:
     """Return the highest R and the deepest S of the median beat between QRS onset and offset."""
     text = data.decode("latin-1")
-    onset, offset = (
-        int(re.findall(f"<{tag}>(\\d+)</{tag}>", text)[0]) for tag in ("QOnset", "QOffset")
-    )
+    onset, offset = (int(re.findall(f"<{tag}>(\\d+)</{tag}>", text)[0]) for tag in ("QOnset", "QOffset"))
     median = text[text.index("<WaveformType>Median") : text.index("<WaveformType>Rhythm")]
     leads = {}
     for name, block in re.findall(r"(?s)<LeadID>(\w+)</LeadID>.*?<WaveFormData>(.*?)<", median):
@@ -105,18 +102,6 @@ def test_measurements__real_matrix_agrees_with_the_median_beat(name: str) -> Non
     data = (SHARED_ECG / "muse_xml" / name).read_bytes()
     measured = read_muse(data).measurements
     extremes = _median_extremes_uv(data)
-    found = [
-        measured.r_avl_uv,
-        measured.s_v1_uv,
-        measured.s_v3_uv,
-        measured.r_v5_uv,
-        measured.r_v6_uv,
-    ]
-    expected = [
-        extremes["aVL"][0],
-        extremes["V1"][1],
-        extremes["V3"][1],
-        extremes["V5"][0],
-        extremes["V6"][0],
-    ]
+    found = [measured.r_avl_uv, measured.s_v1_uv, measured.s_v3_uv, measured.r_v5_uv, measured.r_v6_uv]
+    expected = [extremes["aVL"][0], extremes["V1"][1], extremes["V3"][1], extremes["V5"][0], extremes["V6"][0]]
     np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=0, atol=1.0)

@@ -54,13 +54,22 @@ def test_write_muse__an_independent_reader_gives_the_same_counts(tmp_path: Path)
 
 def test_write_muse__head_comes_back() -> None:
     told = Measurements(
-        r_avl_uv=415.0, s_v1_uv=0.0, s_v3_uv=905.0, r_v5_uv=1230.0, r_v6_uv=0.0,
-        qrs_duration_ms=94.0, measured_by="synthetic & more",
-    )  # fmt: skip
+        r_avl_uv=415.0,
+        s_v1_uv=0.0,
+        s_v3_uv=905.0,
+        r_v5_uv=1230.0,
+        r_v6_uv=0.0,
+        qrs_duration_ms=94.0,
+        measured_by="synthetic & more",
+    )
     data = write_muse(
-        COUNTS, 4.88, participant_id="A&B<1>", recorded_at=WHEN, measurements=told,
+        COUNTS,
+        4.88,
+        participant_id="A&B<1>",
+        recorded_at=WHEN,
+        measurements=told,
         statement="R < S & poor data quality",
-    )  # fmt: skip
+    )
     ecg = read_muse(data)
     assert (ecg.recorded_at, ecg.header_participant_id, ecg.step_uv) == (WHEN, "A&B<1>", 4.88)
     assert ecg.measurements == told
@@ -84,10 +93,7 @@ def test_write_muse__has_doctype_median_first_and_a_checksum_of_each_lead() -> N
     data = write_muse(COUNTS, 5.0, participant_id="1", recorded_at=WHEN)
     assert data.splitlines()[1] == b'<!DOCTYPE RestingECG SYSTEM "restecg.dtd">'
     median, rhythm = ElementTree.fromstring(data).findall("Waveform")
-    assert (median.findtext("WaveformType"), rhythm.findtext("WaveformType")) == (
-        "Median",
-        "Rhythm",
-    )
+    assert (median.findtext("WaveformType"), rhythm.findtext("WaveformType")) == ("Median", "Rhythm")
     for waveform in (median, rhythm):
         leads = waveform.findall("LeadData")
         assert [lead.findtext("LeadID") for lead in leads] == list(EIGHT)

@@ -63,9 +63,7 @@ def test_read_ecg__cut_file_never_gives_another_signal(kind: int, position: int)
 
 
 def test_read_ecg__empty_file_is_truncated() -> None:
-    assert_rejected(
-        lambda: read_ecg({"a.xml": b""}, "a.xml"), RejectReason.TRUNCATED, "file is empty, 0 bytes"
-    )
+    assert_rejected(lambda: read_ecg({"a.xml": b""}, "a.xml"), RejectReason.TRUNCATED, "file is empty, 0 bytes")
 
 
 def test_read_ecg__size_of_all_files_together_is_limited() -> None:
@@ -94,11 +92,7 @@ def test_read_ecg__foreign_file_is_named() -> None:
 
 
 def test_read_ecg__unknown_file_is_not_an_ecg() -> None:
-    assert_rejected(
-        lambda: read_ecg({"a": b"some text"}, "a"),
-        RejectReason.NOT_AN_ECG,
-        "file is of an unknown format",
-    )
+    assert_rejected(lambda: read_ecg({"a": b"some text"}, "a"), RejectReason.NOT_AN_ECG, "file is of an unknown format")
 
 
 def test_read_ecg__main_not_given_is_a_mistake_of_the_caller() -> None:

@@ -16,9 +16,7 @@ from lvm_core.formats.read import read_ecg
 from tests.lvm_core.formats.helpers import SHARED_ECG
 
 CASES = SHARED_ECG.parent / "cases"
-pytestmark = pytest.mark.skipif(
-    not CASES.is_dir(), reason="the inputs of ../shared/cases are not here"
-)
+pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the inputs of ../shared/cases are not here")
 MADE_MUSE = dt.datetime(2019, 5, 17, 10, 11, 12)
 MADE_CARDIOSOFT = dt.datetime(2016, 4, 3, 10, 1, 2)
 
@@ -84,9 +82,7 @@ def test_read_ecg__case_is_refused_with_what_was_found(name: str) -> None:
 def test_read_ecg__every_case_has_an_outcome_here() -> None:
     folders = ("autogain", "muse", "cardiosoft", "wfdb")
     found = [path for folder in folders for path in (CASES / "formats" / folder).iterdir()]
-    names = {
-        path.relative_to(CASES).as_posix() for path in found if path.suffix in {".hea", ".xml"}
-    }
+    names = {path.relative_to(CASES).as_posix() for path in found if path.suffix in {".hea", ".xml"}}
     assert names == {name for name in {*READ, *REFUSED} if name.startswith("formats/")}
 
 
@@ -94,6 +90,4 @@ def test_read_ecg__every_case_has_an_outcome_here() -> None:
 def test_read_ecg__cases_agree_with_the_wfdb_package(name: str) -> None:
     theirs = wfdb.rdrecord(str(CASES / name))
     step_mv = 1 / min(theirs.adc_gain)
-    np.testing.assert_allclose(
-        _read(f"{name}.hea").leads_uv, theirs.p_signal * 1e3, rtol=1e-6, atol=500 * step_mv
-    )
+    np.testing.assert_allclose(_read(f"{name}.hea").leads_uv, theirs.p_signal * 1e3, rtol=1e-6, atol=500 * step_mv)

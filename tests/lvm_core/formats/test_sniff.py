@@ -31,10 +31,7 @@ def _numpy_file() -> bytes:
         (cardiosoft_xml(TWELVE), "cardiosoft_xml"),
         (cardiosoft_xml(TWELVE, encoding="utf-16"), "cardiosoft_xml"),
         (cardiosoft_xml(TWELVE, declaration=""), "cardiosoft_xml"),
-        (
-            cardiosoft_xml(TWELVE, declaration='<?xml version="1.0" encoding="x"?>'),
-            "cardiosoft_xml",
-        ),
+        (cardiosoft_xml(TWELVE, declaration='<?xml version="1.0" encoding="x"?>'), "cardiosoft_xml"),
         (codecs.BOM_UTF8 + cardiosoft_xml(TWELVE, encoding="utf-8"), "cardiosoft_xml"),
         (cardiosoft_xml(TWELVE)[:300], "cardiosoft_xml"),
         (muse_xml(EIGHT), "muse_xml"),
@@ -75,10 +72,7 @@ def test_sniff__tells_formats_by_content(data: bytes, expected: str | None) -> N
         (_numpy_file(), "a NumPy array"),
         (gzip.compress(b"x", mtime=0), "gzip-compressed data"),
         (b"<html><body/>", "an HTML page"),
-        (
-            b"<unheard_of/>",
-            "an XML document with an unknown root element (a name of 10 characters)",
-        ),
+        (b"<unheard_of/>", "an XML document with an unknown root element (a name of 10 characters)"),
         (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer, not the file itself"),
         (b"any text", None),
         (b"", None),

@@ -16,12 +16,7 @@ from lvm_core.errors import RejectReason
 from lvm_core.formats.wfdb import read_wfdb
 from lvm_core.leads import LEADS_12
 from tests.file_builders import random_counts, wfdb_record
-from tests.lvm_core.formats.helpers import (
-    SHARED_ECG,
-    assert_rejected,
-    lead_uv,
-    needs_real_files,
-)
+from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 
 COUNTS = random_counts(n_samples=200)
 REAL_HEADERS = sorted((SHARED_ECG / "wfdb").glob("*/*.hea"))
@@ -50,9 +45,7 @@ def test_read_wfdb__counts_become_microvolts() -> None:
     st.permutations(LEADS_12),
     st.sampled_from([0, 24]),
 )
-def test_read_wfdb__decodes_what_was_encoded(
-    array: np.ndarray, order: list[str], offset: int
-) -> None:
+def test_read_wfdb__decodes_what_was_encoded(array: np.ndarray, order: list[str], offset: int) -> None:
     counts = dict(zip(order, array, strict=True))
     ecg = _read(wfdb_record(counts, offset=offset))
     for lead in LEADS_12:
@@ -105,11 +98,7 @@ def test_read_wfdb__absent_gain_is_not_calibrated() -> None:
 
 
 def test_read_wfdb__unknown_unit() -> None:
-    assert_rejected(
-        lambda: _changed(gain="200/mmHg"),
-        RejectReason.UNKNOWN_UNIT,
-        r"the unit \('mmHg'\) is not a known",
-    )
+    assert_rejected(lambda: _changed(gain="200/mmHg"), RejectReason.UNKNOWN_UNIT, r"the unit \('mmHg'\) is not a known")
 
 
 def test_read_wfdb__missing_samples_are_nan() -> None:
@@ -172,9 +161,7 @@ def test_read_wfdb__signal_file_beside_the_header() -> None:
 def test_read_wfdb__signal_file_missing_is_named() -> None:
     record = wfdb_record(COUNTS)
     del record["rec1.dat"]
-    assert_rejected(
-        lambda: _read(record), RejectReason.TRUNCATED, "signal file 1 of 1 .* is missing"
-    )
+    assert_rejected(lambda: _read(record), RejectReason.TRUNCATED, "signal file 1 of 1 .* is missing")
 
 
 @pytest.mark.parametrize("folder", ["", "p10/"])
@@ -232,9 +219,7 @@ def test_read_wfdb__short_signal_file_is_truncated() -> None:
     record = wfdb_record(COUNTS)
     record["rec1.dat"] = record["rec1.dat"][:-1]
     assert_rejected(
-        lambda: _read(record),
-        RejectReason.TRUNCATED,
-        "holds 4799 bytes of samples; expected 200 samples of 24 bytes",
+        lambda: _read(record), RejectReason.TRUNCATED, "holds 4799 bytes of samples; expected 200 samples of 24 bytes"
     )
 
 
@@ -249,9 +234,7 @@ def test_read_wfdb__length_not_stated(line: str) -> None:
     record = wfdb_record(COUNTS, record_line=line)
     assert _read(record).n_samples == 200
     record["rec1.dat"] += b"x"
-    assert_rejected(
-        lambda: _read(record), RejectReason.TRUNCATED, "expected a whole number of samples"
-    )
+    assert_rejected(lambda: _read(record), RejectReason.TRUNCATED, "expected a whole number of samples")
 
 
 def test_read_wfdb__no_samples_at_all() -> None:
@@ -312,9 +295,7 @@ def test_read_wfdb__unsigned_checksum() -> None:
 
 @pytest.mark.parametrize("changes", [{"checksum": 0}, {"checksum": 0, "initial_value": 0}])
 @pytest.mark.parametrize("first", [0, 7])
-def test_read_wfdb__placeholders_in_place_of_every_checksum_are_flagged(
-    changes: dict[str, int], first: int
-) -> None:
+def test_read_wfdb__placeholders_in_place_of_every_checksum_are_flagged(changes: dict[str, int], first: int) -> None:
     counts = {lead: values.copy() for lead, values in COUNTS.items()}
     counts["I"][0] = first
     ecg = _read(wfdb_record(counts, **changes))  # type: ignore[arg-type]
@@ -375,9 +356,7 @@ def test_read_wfdb__real_record_agrees_with_the_wfdb_package(path: Path) -> None
         column = columns[lead.upper()]
         assert theirs.units[column].lower() == "mv"
         half_count_uv = 500 / theirs.adc_gain[column]
-        np.testing.assert_allclose(
-            lead_uv(ecg, lead), theirs.p_signal[:, column] * 1e3, rtol=0, atol=half_count_uv
-        )
+        np.testing.assert_allclose(lead_uv(ecg, lead), theirs.p_signal[:, column] * 1e3, rtol=0, atol=half_count_uv)
 
 
 @needs_real_files
@@ -389,6 +368,4 @@ def test_read_wfdb__real_record_agrees_with_ecgdatakit(path: Path) -> None:
     theirs = {lead.label: lead for lead in FileParser().parse(path).leads}
     for lead in LEADS_12:
         assert theirs[lead].units.lower() == "mv"
-        np.testing.assert_allclose(
-            lead_uv(ecg, lead), theirs[lead].samples * 1e3, rtol=0, atol=ecg.step_uv / 2
-        )
+        np.testing.assert_allclose(lead_uv(ecg, lead), theirs[lead].samples * 1e3, rtol=0, atol=ecg.step_uv / 2)

@@ -52,9 +52,7 @@ def test_parse_header__baseline_defaults_to_the_zero_of_the_converter() -> None:
         ("", None, False),
     ],
 )
-def test_parse_header__base_date_and_time(
-    rest: str, expected: dt.datetime | None, unreadable: bool
-) -> None:
+def test_parse_header__base_date_and_time(rest: str, expected: dt.datetime | None, unreadable: bool) -> None:
     header = parse_header(_header(f"r 1 500 10 {rest}".strip(), LINE))
     assert (header.recorded_at, header.date_unreadable) == (expected, unreadable)
 
@@ -71,9 +69,7 @@ def test_parse_header__micro_sign_in_either_encoding(encoding: str) -> None:
 
 
 def test_parse_header__blank_before_the_unit() -> None:
-    (signal,) = parse_header(
-        _header("r 1 500", "r.dat 16 1000(2)/ mV 16 0 -3 5 0 my  lead")
-    ).signals
+    (signal,) = parse_header(_header("r 1 500", "r.dat 16 1000(2)/ mV 16 0 -3 5 0 my  lead")).signals
     assert (signal.gain, signal.baseline, signal.unit) == (1000.0, 2, "mV")
     assert (signal.adc_bits, signal.checksum, signal.description) == (16, 5, "my  lead")
 
@@ -111,9 +107,7 @@ def test_parse_header__segments_are_refused() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"# comment\n", b"hello\n", b"rec1 twelve 500\n"])
 def test_parse_header__no_record_line(data: bytes) -> None:
-    assert_rejected(
-        lambda: parse_header(data), RejectReason.UNREADABLE, "WFDB header has no record line"
-    )
+    assert_rejected(lambda: parse_header(data), RejectReason.UNREADABLE, "WFDB header has no record line")
 
 
 @pytest.mark.parametrize("n_signals", [1, 3])

@@ -56,9 +56,7 @@ def test_parse_xml__bytes_that_do_not_fit_spoil_only_their_text() -> None:
     assert text_of(root, "v") == "1,2"
 
 
-@pytest.mark.parametrize(
-    "encoding", ["no-such-encoding", "hex", "undefined", "punycode", "idna", "unicode_escape"]
-)
+@pytest.mark.parametrize("encoding", ["no-such-encoding", "hex", "undefined", "punycode", "idna", "unicode_escape"])
 def test_decode_xml__unknown_encoding_is_unreadable(encoding: str) -> None:
     data = f'<?xml version="1.0" encoding="{encoding}"?><r/>'.encode()
     assert_rejected(
@@ -98,19 +96,13 @@ def test_parse_xml__undefined_entity_is_unreadable() -> None:
 def test_parse_xml__cut_document_is_truncated(kept: int) -> None:
     whole = b"<root>\n<a>" + b"1," * 20 + b"</a><b x='1'>z</b><![CDATA[xx]]></root>"
     assert len(whole) > 75
-    assert_rejected(
-        lambda: parse_xml(whole[:kept]), RejectReason.TRUNCATED, "XML ends at line . before its"
-    )
+    assert_rejected(lambda: parse_xml(whole[:kept]), RejectReason.TRUNCATED, "XML ends at line . before its")
 
 
-@pytest.mark.parametrize(
-    "data", [b"<r><a></b></r>", b"<r a=1/>", b"<r/><s/>", b"<r>\x01</r>", b"<x:r/>"]
-)
+@pytest.mark.parametrize("data", [b"<r><a></b></r>", b"<r a=1/>", b"<r/><s/>", b"<r>\x01</r>", b"<x:r/>"])
 def test_parse_xml__malformed_document_is_unreadable(data: bytes) -> None:
     assert_rejected(
-        lambda: parse_xml(data),
-        RejectReason.UNREADABLE,
-        r"XML is malformed at line 1, column \d+ \(expat error \d+\)",
+        lambda: parse_xml(data), RejectReason.UNREADABLE, r"XML is malformed at line 1, column \d+ \(expat error \d+\)"
     )
 
 
@@ -152,9 +144,7 @@ def test_parse_xml__stops_early_in_a_document_of_millions_of_elements() -> None:
     assert peak_mb < 100
 
 
-@pytest.mark.parametrize(
-    "start", ["<r ", "<r><!-- ", "<r><?pi "], ids=["start-tag", "comment", "instruction"]
-)
+@pytest.mark.parametrize("start", ["<r ", "<r><!-- ", "<r><?pi "], ids=["start-tag", "comment", "instruction"])
 def test_parse_xml__one_tag_of_megabytes_is_refused(start: str) -> None:
     data = start.encode() + b"x" * (MAX_TAG_BYTES + 200_000)
     wanted = "XML has a tag or comment of more than 1000000 bytes"
@@ -215,9 +205,7 @@ def test_text_and_numbers__absent_blank_and_wrong_are_none() -> None:
         ("4_88", None),
     ],
 )
-def test_number_of__decimal_comma_where_it_cannot_part_thousands(
-    text: str, value: float | None
-) -> None:
+def test_number_of__decimal_comma_where_it_cannot_part_thousands(text: str, value: float | None) -> None:
     assert number_of(parse_xml(f"<r><a>{text}</a></r>".encode()), "a") == value
 
 
@@ -252,9 +240,7 @@ def test_parse_repairable_xml__text_outside_the_waveform(text: str, read: str) -
 
 
 def test_parse_repairable_xml__attributes_and_namespaces() -> None:
-    body = (
-        '<?xml version="1.0" encoding="ISO-8859-1"?><q:r xmlns:q="u" a="x & y"><q:W>1</q:W></q:r>'
-    )
+    body = '<?xml version="1.0" encoding="ISO-8859-1"?><q:r xmlns:q="u" a="x & y"><q:W>1</q:W></q:r>'
     root, repaired = parse_repairable_xml(body.encode(), KEPT)
     assert repaired
     assert (root.get("a"), text_of(root, "W")) == ("x & y", "1")
@@ -292,9 +278,7 @@ def test_parse_repairable_xml__what_cannot_be_repaired_is_rejected_as_found(body
 
 def test_parse_repairable_xml__entities_are_refused_at_once() -> None:
     body = b'<!DOCTYPE r [<!ENTITY a "aaaa">]><r>&a;</r>'
-    assert_rejected(
-        lambda: parse_repairable_xml(body, KEPT), RejectReason.UNREADABLE, "XML defines entities"
-    )
+    assert_rejected(lambda: parse_repairable_xml(body, KEPT), RejectReason.UNREADABLE, "XML defines entities")
 
 
 @given(st.text(st.sampled_from("<>&;/W!-[]?ab \x01\"'="), max_size=30))

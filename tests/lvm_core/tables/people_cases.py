@@ -96,14 +96,10 @@ _ROWS: Final = list(PEOPLE)
 _SEX_CODE: Final = {"female": "0", "male": "1"}
 _OTHER_SEX: Final = {"female": "male", "male": "female"}
 _MID_MONTH: Final = {
-    (number, "birth_date"): dt.date.fromisoformat(row[2]).replace(day=15)
-    for number, row in enumerate(PEOPLE)
+    (number, "birth_date"): dt.date.fromisoformat(row[2]).replace(day=15) for number, row in enumerate(PEOPLE)
 } | {(-1, "birth_day_assumed"): True}
 _UKB: Final = ("eid", "31-0.0", "birth_date", "50-2.0", "21002-2.0")
-_RAP: Final = (
-    "participant.eid", "participant.p31", "birth_date", "participant.p50_i2",
-    "participant.p21002_i2",
-)  # fmt: skip
+_RAP: Final = ("participant.eid", "participant.p31", "birth_date", "participant.p50_i2", "participant.p21002_i2")
 _CODED: Final = _with(1, _SEX_CODE.get)
 _NO_SEX: Final = {(2, "sex"): None}
 _NO_WEIGHT: Final = {(2, "weight_kg"): None}
@@ -117,104 +113,144 @@ CASES: Final = (
     Case("vertical_bar.csv", _text(_ROWS, delimiter="|").encode()),
     Case("sep_line.csv", b"sep=;\n" + _text(_ROWS, delimiter=";").encode()),
     Case("utf16_excel.csv", _text(_ROWS, delimiter="\t", end="\r\n").encode("utf-16")),
+    Case("latin1_other_column.csv", _text([(*row, "Köln") for row in _ROWS], (*HEADER, "ward")).encode("latin-1")),
+    Case("semicolon_decimal_comma.csv", _text([tuple(map(_german, row)) for row in _ROWS], delimiter=";").encode()),
     Case(
-        "latin1_other_column.csv",
-        _text([(*row, "Köln") for row in _ROWS], (*HEADER, "ward")).encode("latin-1"),
+        "decimal_comma_quoted.csv",
+        _text([(*r[:3], f'"{_german(r[3])}"', f'"{_german(r[4])}"') for r in _ROWS]).encode(),
+        refused="a decimal comma: set `decimal: ','` in the layout",
     ),
-    Case("semicolon_decimal_comma.csv",
-         _text([tuple(map(_german, row)) for row in _ROWS], delimiter=";").encode()),
-    Case("decimal_comma_quoted.csv",
-         _text([(*r[:3], f'"{_german(r[3])}"', f'"{_german(r[4])}"') for r in _ROWS]).encode(),
-         refused="a decimal comma: set `decimal: ','` in the layout"),
-    Case("decimal_comma_quoted_with_layout.csv",
-         _text([(*r[:3], f'"{_german(r[3])}"', f'"{_german(r[4])}"') for r in _ROWS]).encode(),
-         {"decimal": ","}),
+    Case(
+        "decimal_comma_quoted_with_layout.csv",
+        _text([(*r[:3], f'"{_german(r[3])}"', f'"{_german(r[4])}"') for r in _ROWS]).encode(),
+        {"decimal": ","},
+    ),
     Case("upper_case_header.csv", _text(_ROWS, tuple(h.upper() for h in HEADER)).encode()),
-    Case("blanks.csv", _text([tuple(f" {v} " for v in row) for row in _ROWS],
-                             tuple(f" {h} " for h in HEADER)).encode()),
+    Case(
+        "blanks.csv", _text([tuple(f" {v} " for v in row) for row in _ROWS], tuple(f" {h} " for h in HEADER)).encode()
+    ),
     Case("float_ids.csv", _text(_with(0, lambda key: f"{key}.0")).encode()),
-    Case("some_float_ids.csv", _text(_only(0, 0, "1000003.0")).encode(),
-         refused="1 identifiers with a decimal point"),
-    Case("scientific_ids.csv", _text(_with(0, lambda key: f"{int(key):E}")).encode(),
-         refused="12 numbers in scientific notation"),
+    Case("some_float_ids.csv", _text(_only(0, 0, "1000003.0")).encode(), refused="1 identifiers with a decimal point"),
+    Case(
+        "scientific_ids.csv",
+        _text(_with(0, lambda key: f"{int(key):E}")).encode(),
+        refused="12 numbers in scientific notation",
+    ),
     Case("no_id.csv", _text(_only(3, 0, "NA")).encode(), refused="row 4 has no key"),
-    Case("same_id_twice.csv", _text(_only(3, 0, "1000003")).encode(),
-         refused="rows 1 and 4 have the same participant_id"),
-    Case("column_twice.csv", _text(_ROWS, (*HEADER[:4], "Height_cm")).encode(),
-         refused="column height_cm 2 times"),
-    Case("eid_only.csv", _text(_ROWS, ("eid", *HEADER[1:])).encode(),
-         refused="UK Biobank's own names"),
-    Case("eid_only_with_layout.csv", _text(_ROWS, ("eid", *HEADER[1:])).encode(),
-         {"preset": "ukb"}),
+    Case(
+        "same_id_twice.csv", _text(_only(3, 0, "1000003")).encode(), refused="rows 1 and 4 have the same participant_id"
+    ),
+    Case("column_twice.csv", _text(_ROWS, (*HEADER[:4], "Height_cm")).encode(), refused="column height_cm 2 times"),
+    Case("eid_only.csv", _text(_ROWS, ("eid", *HEADER[1:])).encode(), refused="UK Biobank's own names"),
+    Case("eid_only_with_layout.csv", _text(_ROWS, ("eid", *HEADER[1:])).encode(), {"preset": "ukb"}),
     Case("ukb_names.csv", _text(_CODED, _UKB).encode(), {"preset": "ukb"}),
     Case("rap_names.csv", _text(_ROWS, _RAP).encode(), {"preset": "ukb-rap"}),
-    Case("own_names.csv", _text(_ROWS, ("who", "gender", "born", "tall", "heavy")).encode(),
-         {"columns": {"participant_id": "who", "sex": "gender", "birth_date": "born",
-                      "height_cm": "tall", "weight_kg": "heavy"}}),
-    Case("named_column_missing.csv", _text(_ROWS).encode(),
-         {"columns": {"bmi_kg_m2": "BMI"}}, refused="bmi_kg_m2 (BMI)"),
+    Case(
+        "own_names.csv",
+        _text(_ROWS, ("who", "gender", "born", "tall", "heavy")).encode(),
+        {
+            "columns": {
+                "participant_id": "who",
+                "sex": "gender",
+                "birth_date": "born",
+                "height_cm": "tall",
+                "weight_kg": "heavy",
+            }
+        },
+    ),
+    Case(
+        "named_column_missing.csv", _text(_ROWS).encode(), {"columns": {"bmi_kg_m2": "BMI"}}, refused="bmi_kg_m2 (BMI)"
+    ),
     Case("sex_0_1.csv", _text(_CODED).encode(), refused="the layout says what codes mean"),
     Case("sex_0_1_with_layout.csv", _text(_CODED).encode(), {"sex": {0: "female", 1: "male"}}),
-    Case("sex_german.csv",
-         _text(_with(1, {"female": "weiblich", "male": "männlich"}.get)).encode("latin-1"),
-         {"sex": {"weiblich": "female", "männlich": "male"}}),
+    Case(
+        "sex_german.csv",
+        _text(_with(1, {"female": "weiblich", "male": "männlich"}.get)).encode("latin-1"),
+        {"sex": {"weiblich": "female", "männlich": "male"}},
+    ),
     Case("sex_minus_1.csv", _text(_only(2, 1, "-1")).encode(), refused="row 3: '-1'"),
-    Case("sex_minus_1_with_layout.csv", _text(_only(2, 1, "-1")).encode(),
-         {"missing": [-1]}, changed=_NO_SEX),
+    Case("sex_minus_1_with_layout.csv", _text(_only(2, 1, "-1")).encode(), {"missing": [-1]}, changed=_NO_SEX),
     Case("excel_not_available.csv", _text(_only(2, 4, "#N/A")).encode(), changed=_NO_WEIGHT),
     Case("sas_missing.csv", _text(_only(2, 4, ".")).encode(), changed=_NO_WEIGHT),
     Case("unknown_word.csv", _text(_only(2, 4, "Unknown")).encode(), changed=_NO_WEIGHT),
     Case("infinite_weight.csv", _text(_only(2, 4, "inf")).encode(), refused="row 3: 'inf'"),
     Case("birth_with_time.csv", _text(_with(2, lambda day: f"{day} 00:00:00")).encode()),
-    Case("birth_day_first.csv", _text(_with(2, _days_first)).encode(),
-         refused="other formats are named in the layout"),
-    Case("birth_day_first_with_layout.csv", _text(_with(2, _days_first)).encode(),
-         {"date_format": "%d/%m/%Y"}),
-    Case("birth_year_month.csv", _text(_with(2, lambda day: day[:7])).encode(),
-         refused="set `births: month_and_year`"),
-    Case("birth_year_month_with_layout.csv", _text(_with(2, lambda day: day[:7])).encode(),
-         {"births": "month_and_year"}, changed=_MID_MONTH),
-    Case("birth_year.csv", _text(_with(2, lambda day: day[:4])).encode(),
-         refused="a year alone, from which no age is computed"),
-    Case("birth_placeholder.csv", _text(_only(0, 2, "1900-01-01")).encode(),
-         changed={(0, "birth_date"): dt.date(1900, 1, 1)}),
-    Case("height_in_metres.csv", _text(_with(3, lambda cm: f"{float(cm) / 100:.3f}")).encode(),
-         judged="it looks like metres",
-         changed={(n, "height_cm"): round(float(r[3]) / 100, 3) for n, r in enumerate(PEOPLE)}),
-    Case("height_in_metres_with_layout.csv",
-         _text(_with(3, lambda cm: f"{float(cm) / 100:.3f}")).encode(),
-         {"units": {"height": "m"}}),
-    Case("weight_in_pounds.csv",
-         _text(_with(4, lambda kg: f"{float(kg) / 0.45359237:.4f}")).encode(),
-         judged="it looks like pounds",
-         changed={(n, "weight_kg"): float(r[4]) / 0.45359237 for n, r in enumerate(PEOPLE)}),
-    Case("weight_in_pounds_with_layout.csv",
-         _text(_with(4, lambda kg: f"{float(kg) / 0.45359237:.4f}")).encode(),
-         {"units": {"weight": "lb"}}),
-    Case("height_in_inches_with_layout.csv",
-         _text(_with(3, lambda cm: f"{float(cm) / 2.54:.4f}")).encode(),
-         {"units": {"height": "in"}}),
-    Case("height_and_weight_swapped.csv",
-         _text([(*r[:3], r[4], r[3]) for r in _ROWS]).encode(),
-         judged="are height_cm and weight_kg swapped?",
-         changed={(n, name): float(r[at]) for n, r in enumerate(PEOPLE)
-                  for name, at in (("height_cm", 4), ("weight_kg", 3))}),
-    Case("sexes_swapped.csv", _text(_with(1, _OTHER_SEX.get)).encode(),
-         judged="men are shorter than women",
-         changed={(n, "sex"): _OTHER_SEX[r[1]] for n, r in enumerate(PEOPLE)}),
-    Case("bmi_of_others.csv",
-         _text([(*row, "25") for row in _ROWS], (*HEADER, "bmi_kg_m2")).encode(),
-         judged="bmi_kg_m2 differs from weight_kg / height_cm squared",
-         changed={(-1, "bmi_kg_m2"): 25.0}),
-    Case("bmi_is_weight.csv",
-         _text([(*row[:4], row[4], row[4]) for row in _ROWS], (*HEADER, "bmi_kg_m2")).encode(),
-         judged="the median of bmi_kg_m2",
-         changed={(n, "bmi_kg_m2"): float(r[4]) for n, r in enumerate(PEOPLE)}),
+    Case("birth_day_first.csv", _text(_with(2, _days_first)).encode(), refused="other formats are named in the layout"),
+    Case("birth_day_first_with_layout.csv", _text(_with(2, _days_first)).encode(), {"date_format": "%d/%m/%Y"}),
+    Case("birth_year_month.csv", _text(_with(2, lambda day: day[:7])).encode(), refused="set `births: month_and_year`"),
+    Case(
+        "birth_year_month_with_layout.csv",
+        _text(_with(2, lambda day: day[:7])).encode(),
+        {"births": "month_and_year"},
+        changed=_MID_MONTH,
+    ),
+    Case(
+        "birth_year.csv",
+        _text(_with(2, lambda day: day[:4])).encode(),
+        refused="a year alone, from which no age is computed",
+    ),
+    Case(
+        "birth_placeholder.csv",
+        _text(_only(0, 2, "1900-01-01")).encode(),
+        changed={(0, "birth_date"): dt.date(1900, 1, 1)},
+    ),
+    Case(
+        "height_in_metres.csv",
+        _text(_with(3, lambda cm: f"{float(cm) / 100:.3f}")).encode(),
+        judged="it looks like metres",
+        changed={(n, "height_cm"): round(float(r[3]) / 100, 3) for n, r in enumerate(PEOPLE)},
+    ),
+    Case(
+        "height_in_metres_with_layout.csv",
+        _text(_with(3, lambda cm: f"{float(cm) / 100:.3f}")).encode(),
+        {"units": {"height": "m"}},
+    ),
+    Case(
+        "weight_in_pounds.csv",
+        _text(_with(4, lambda kg: f"{float(kg) / 0.45359237:.4f}")).encode(),
+        judged="it looks like pounds",
+        changed={(n, "weight_kg"): float(r[4]) / 0.45359237 for n, r in enumerate(PEOPLE)},
+    ),
+    Case(
+        "weight_in_pounds_with_layout.csv",
+        _text(_with(4, lambda kg: f"{float(kg) / 0.45359237:.4f}")).encode(),
+        {"units": {"weight": "lb"}},
+    ),
+    Case(
+        "height_in_inches_with_layout.csv",
+        _text(_with(3, lambda cm: f"{float(cm) / 2.54:.4f}")).encode(),
+        {"units": {"height": "in"}},
+    ),
+    Case(
+        "height_and_weight_swapped.csv",
+        _text([(*r[:3], r[4], r[3]) for r in _ROWS]).encode(),
+        judged="are height_cm and weight_kg swapped?",
+        changed={
+            (n, name): float(r[at]) for n, r in enumerate(PEOPLE) for name, at in (("height_cm", 4), ("weight_kg", 3))
+        },
+    ),
+    Case(
+        "sexes_swapped.csv",
+        _text(_with(1, _OTHER_SEX.get)).encode(),
+        judged="men are shorter than women",
+        changed={(n, "sex"): _OTHER_SEX[r[1]] for n, r in enumerate(PEOPLE)},
+    ),
+    Case(
+        "bmi_of_others.csv",
+        _text([(*row, "25") for row in _ROWS], (*HEADER, "bmi_kg_m2")).encode(),
+        judged="bmi_kg_m2 differs from weight_kg / height_cm squared",
+        changed={(-1, "bmi_kg_m2"): 25.0},
+    ),
+    Case(
+        "bmi_is_weight.csv",
+        _text([(*row[:4], row[4], row[4]) for row in _ROWS], (*HEADER, "bmi_kg_m2")).encode(),
+        judged="the median of bmi_kg_m2",
+        changed={(n, "bmi_kg_m2"): float(r[4]) for n, r in enumerate(PEOPLE)},
+    ),
     Case("nul_characters.csv", b"participant_id,sex\n1\0,male\n", refused="holds NUL characters"),
     Case("empty.csv", b"", refused="is empty"),
-    Case("no_known_column.csv", b"participant_id,ward\n1,A\n", refused="expected rows with",
-         read_by_studies=True),
-)  # fmt: skip
+    Case("no_known_column.csv", b"participant_id,ward\n1,A\n", refused="expected rows with", read_by_studies=True),
+)
 """Participant tables."""
 
 
@@ -232,8 +268,9 @@ LIST_CASES: Final = (
     ListCase("plain.txt", b"1001\n1002\n", ("1001", "1002")),
     ListCase("header.csv", b"participant_id\n1001\n1002\n", ("1001", "1002")),
     ListCase("eid_header.csv", b"EID\r\n1001\r\n", ("1001",)),
-    ListCase("tab_with_dates.tsv", b"participant_id\tdate_withdrawn\n1001\t2024-05-01\n"
-             b"1002\t2024-05-01\n", ("1001", "1002")),
+    ListCase(
+        "tab_with_dates.tsv", b"participant_id\tdate_withdrawn\n1001\t2024-05-01\n1002\t2024-05-01\n", ("1001", "1002")
+    ),
     ListCase("semicolon.csv", b"eid;note\n1001;x\n", ("1001",)),
     ListCase("vertical_bar.csv", b"note|participant_id\nx|1001\n", ("1001",)),
     ListCase("blanks.csv", b" participant_id ,note\n 1001 ,x\n\n1002,y\n", ("1001", "1002")),
@@ -247,7 +284,7 @@ LIST_CASES: Final = (
     ListCase("no_key.csv", b"name,why\nx,y\n", refused="expected one of participant_id"),
     ListCase("packed.txt", b"participant_id\n1001,1002\n", refused="identifiers with a comma"),
     ListCase("nul.txt", b"1001\0\n", refused="NUL characters"),
-)  # fmt: skip
+)
 """Lists of people."""
 
 
@@ -263,26 +300,41 @@ class CmrCase:
 
 _TWO: Final = (("1001", "2015-01-01", 90.0), ("1002", "2015-02-01", 110.5))
 CMR_CASES: Final = (
-    CmrCase("plain.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001,2015-01-01,90\n"
-            b"1002,2015-02-01,110.5\n", _TWO),
-    CmrCase("tab.tsv", b"participant_id\tcmr_date\tlvm_cmr_g\n1001\t2015-01-01\t90\n"
-            b"1002\t2015-02-01\t110,5\n", _TWO),
-    CmrCase("blanks.csv", b" PARTICIPANT_ID,cmr_date , lvm_cmr_g\n 1001 ,2015-01-01, 90\n"
-            b"1002,2015-02-01 10:30:00,110.5\n", _TWO),
-    CmrCase("decimals.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001.0,2015-01-01,90\n"
-            b"1002.0,2015-02-01,110.5\n", _TWO),
-    CmrCase("utf16.csv", "participant_id;cmr_date;lvm_cmr_g\n1001;2015-01-01;90\n"
-            "1002;2015-02-01;110,5\n".encode("utf-16"), _TWO),
-    CmrCase("placeholder.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001,1900-01-01,90\n"
-            b"1002,,Unknown\n", (("1001", None, 90.0),)),
+    CmrCase("plain.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001,2015-01-01,90\n1002,2015-02-01,110.5\n", _TWO),
+    CmrCase("tab.tsv", b"participant_id\tcmr_date\tlvm_cmr_g\n1001\t2015-01-01\t90\n1002\t2015-02-01\t110,5\n", _TWO),
+    CmrCase(
+        "blanks.csv",
+        b" PARTICIPANT_ID,cmr_date , lvm_cmr_g\n 1001 ,2015-01-01, 90\n1002,2015-02-01 10:30:00,110.5\n",
+        _TWO,
+    ),
+    CmrCase(
+        "decimals.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001.0,2015-01-01,90\n1002.0,2015-02-01,110.5\n", _TWO
+    ),
+    CmrCase(
+        "utf16.csv",
+        "participant_id;cmr_date;lvm_cmr_g\n1001;2015-01-01;90\n1002;2015-02-01;110,5\n".encode("utf-16"),
+        _TWO,
+    ),
+    CmrCase(
+        "placeholder.csv",
+        b"participant_id,cmr_date,lvm_cmr_g\n1001,1900-01-01,90\n1002,,Unknown\n",
+        (("1001", None, 90.0),),
+    ),
     CmrCase("no_dates.csv", b"participant_id,lvm_cmr_g\n1001,90\n", (("1001", None, 90.0),)),
-    CmrCase("negative.csv", b"participant_id,lvm_cmr_g\n1001,-1\n",
-            refused="lvm_cmr_g of 0 g or less in 1 rows (row 1"),
-    CmrCase("twice.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001,2015-01-01,90\n"
-            b"1001,2015-01-01,95\n", refused="one person on one cmr_date more than once in 1 rows"),
+    CmrCase(
+        "negative.csv", b"participant_id,lvm_cmr_g\n1001,-1\n", refused="lvm_cmr_g of 0 g or less in 1 rows (row 1"
+    ),
+    CmrCase(
+        "twice.csv",
+        b"participant_id,cmr_date,lvm_cmr_g\n1001,2015-01-01,90\n1001,2015-01-01,95\n",
+        refused="one person on one cmr_date more than once in 1 rows",
+    ),
     CmrCase("no_person.csv", b"participant_id,lvm_cmr_g\n,90\n", refused="no participant_id"),
-    CmrCase("other_date.csv", b"participant_id,cmr_date,lvm_cmr_g\n1001,01.02.2015,90\n",
-            refused="cmr_date has 1 values that are not a date"),
+    CmrCase(
+        "other_date.csv",
+        b"participant_id,cmr_date,lvm_cmr_g\n1001,01.02.2015,90\n",
+        refused="cmr_date has 1 values that are not a date",
+    ),
     CmrCase("other_names.csv", b"participant_id,mass\n1001,90\n", refused="expected lvm_cmr_g"),
-)  # fmt: skip
+)
 """Tables of CMR examinations."""

@@ -82,8 +82,11 @@ def test_join__cause_of_an_unknown_bmi_is_said() -> None:
     people = table.join(list("abcd"), list("abcd"), [NOON] * 4)
     details = [demographics_problem(people, i) for i in range(4)]
     assert [None if d is None else d.reason for d in details] == [
-        RejectReason.BMI_MISSING, RejectReason.BMI_MISSING, RejectReason.BMI_MISSING, None,
-    ]  # fmt: skip
+        RejectReason.BMI_MISSING,
+        RejectReason.BMI_MISSING,
+        RejectReason.BMI_MISSING,
+        None,
+    ]
     messages = [d.message for d in details if d is not None]
     assert messages[0].endswith("height_cm is 1.6, expected 100 to 250; BMI cannot be computed")
     assert messages[1].endswith("weight_kg is not known; BMI cannot be computed")
@@ -100,9 +103,7 @@ def test_join__cause_of_an_unknown_bmi_is_said() -> None:
         ("", NOON, "neither age_years nor birth_date is known"),
     ],
 )
-def test_join__cause_of_an_unknown_age_is_said(
-    birth: str, recorded: dt.datetime | None, cause: str
-) -> None:
+def test_join__cause_of_an_unknown_age_is_said(birth: str, recorded: dt.datetime | None, cause: str) -> None:
     table = _table(f"participant_id,sex,bmi_kg_m2,birth_date\na,male,25,{birth}\n")
     problem = demographics_problem(table.join(["e"], ["a"], [recorded]), 0)
     assert problem is not None
@@ -133,8 +134,10 @@ def test_demographics_problem__order_and_unknown_people() -> None:
     people = table.join(list("abc"), list("abc"), [NOON] * 3)
     found = [demographics_problem(people, i) for i in range(3)]
     assert [p.reason for p in found if p is not None] == [
-        RejectReason.SEX_UNKNOWN, RejectReason.AGE_MISSING, RejectReason.AGE_OUT_OF_RANGE,
-    ]  # fmt: skip
+        RejectReason.SEX_UNKNOWN,
+        RejectReason.AGE_MISSING,
+        RejectReason.AGE_OUT_OF_RANGE,
+    ]
 
 
 def test_participant_table__digest_ignores_order_and_file_format() -> None:

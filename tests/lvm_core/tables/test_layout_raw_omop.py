@@ -33,9 +33,7 @@ def _omop(person: str = PERSON, measurement: str = MEASUREMENT) -> Any:
 def test_omop__latest_measurement_in_our_units() -> None:
     people = read_people(_omop(), "cdm", ParticipantsLayout(preset="omop"))
     rows = people.table.to_pylist()
-    assert [(r["participant_id"], r["sex"]) for r in rows] == [
-        ("1", "male"), ("2", "female"), ("3", None),
-    ]  # fmt: skip
+    assert [(r["participant_id"], r["sex"]) for r in rows] == [("1", "male"), ("2", "female"), ("3", None)]
     assert [r["birth_date"] for r in rows] == [dt.date(1950, 5, 6), dt.date(1951, 8, 15), None]
     assert [r["birth_day_assumed"] for r in rows] == [False, True, False]
     assert [r["height_cm"] for r in rows] == [180.0, None, None]
@@ -48,14 +46,7 @@ def test_omop__latest_measurement_in_our_units() -> None:
 
 
 def test_omop__files_of_a_folder() -> None:
-    names = [
-        "PERSON.csv",
-        "measurement.parquet",
-        "person.csv.gz",
-        "person",
-        "notes.txt",
-        "death.csv",
-    ]
+    names = ["PERSON.csv", "measurement.parquet", "person.csv.gz", "person", "notes.txt", "death.csv"]
     expected = {"person": "PERSON.csv", "measurement": "measurement.parquet"}
     assert table_files(names, "cdm") == expected
     with pytest.raises(UsageError, match=r"cdm holds person\.csv and person\.parquet"):
@@ -126,9 +117,7 @@ def test_preset__own_columns_replace_those_of_the_preset() -> None:
     st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=2, max_size=6, unique=True),
     st.sampled_from([",", ";", "\t", "|"]),
 )
-def test_find_delimiter__is_that_of_the_table(
-    rows: list[tuple[str, str, str]], delimiter: str
-) -> None:
+def test_find_delimiter__is_that_of_the_table(rows: list[tuple[str, str, str]], delimiter: str) -> None:
     assert find_delimiter([delimiter.join(row) for row in rows], "t.csv") == delimiter
 
 

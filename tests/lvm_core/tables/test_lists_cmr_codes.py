@@ -67,10 +67,8 @@ def test_read_cmr_table__means_what_was_worked_out_by_hand(case: CmrCase) -> Non
     if case.refused is None:
         rows = read_cmr_table(case.data, case.name).table.to_pylist()
         seen = [
-            (r["participant_id"], None if r["cmr_date"] is None else str(r["cmr_date"]),
-             r["lvm_cmr_g"])
-            for r in rows
-        ]  # fmt: skip
+            (r["participant_id"], None if r["cmr_date"] is None else str(r["cmr_date"]), r["lvm_cmr_g"]) for r in rows
+        ]
         assert tuple(seen) == case.rows
     else:
         with pytest.raises(UsageError) as refusal:
@@ -97,8 +95,9 @@ def test_read_code_table__codes_and_systems_are_made_comparable() -> None:
     text = CODES + "i48.0,ICD-10,prefix,af,source,c\n" + "K40 1,OPCS 4, exact ,af,,\n"
     rows = read_code_table(text.encode(), "codes.csv").to_pylist()
     assert [(r["code"], r["system"], r["match"]) for r in rows] == [
-        ("I480", "icd10", "prefix"), ("K401", "opcs4", "exact"),
-    ]  # fmt: skip
+        ("I480", "icd10", "prefix"),
+        ("K401", "opcs4", "exact"),
+    ]
 
 
 @pytest.mark.parametrize(

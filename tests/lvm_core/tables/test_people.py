@@ -85,10 +85,9 @@ def test_read_people__parquet_types_mean_the_same_as_text() -> None:
     people = read_people(_parquet(columns), "p.parquet")
     seen = people.table.select(["participant_id", "sex", "birth_date", "age_years"])
     assert seen.to_pylist() == [
-        {"participant_id": "7", "sex": "female", "birth_date": dt.date(1950, 5, 5),
-         "age_years": 61.5},
+        {"participant_id": "7", "sex": "female", "birth_date": dt.date(1950, 5, 5), "age_years": 61.5},
         {"participant_id": "8", "sex": "male", "birth_date": None, "age_years": None},
-    ]  # fmt: skip
+    ]
     assert people.table["height_cm"].to_pylist() == [165.0, 178.0]
 
 
@@ -110,9 +109,8 @@ def test_read_people__births_with_a_time_zone_are_refused() -> None:
 def test_read_people__birth_from_year_and_month() -> None:
     text = b"eid,31-0.0,34-0.0,52-0.0\n1,0,1950,5\n2,1,1951,August\n3,1,1952,\n"
     layout = ParticipantsLayout.model_validate(
-        {"preset": "ukb", "births": "month_and_year",
-         "columns": {"birth_year": "34-0.0", "birth_month": "52-0.0"}}
-    )  # fmt: skip
+        {"preset": "ukb", "births": "month_and_year", "columns": {"birth_year": "34-0.0", "birth_month": "52-0.0"}}
+    )
     table = read_people(text, "u.csv", layout).table
     days = [dt.date(1950, 5, 15), dt.date(1951, 8, 15), None]
     assert table["birth_date"].to_pylist() == days
@@ -226,14 +224,22 @@ def test_read_people__sample_tables_are_read_or_refused_by_name() -> None:
         except UsageError as error:
             outcomes[path.stem] = str(error)
     judged = {name for name, outcome in outcomes.items() if outcome is True}
-    assert judged == {
-        "bmi_conflict", "bmi_is_weight", "height_m", "sex_flipped", "swapped_hw", "weight_lb",
-    }  # fmt: skip
+    assert judged == {"bmi_conflict", "bmi_is_weight", "height_m", "sex_flipped", "swapped_hw", "weight_lb"}
     refused = {name for name, outcome in outcomes.items() if isinstance(outcome, str)}
     assert refused == {
-        "birth_ddmmyyyy", "birth_year", "birth_year_month", "decimal_comma_quoted", "eid_only",
-        "missing_sex_-1", "rap_names", "sci_ids", "sex_01", "sex_12", "sex_weiblich", "ukb_names",
-    }  # fmt: skip
+        "birth_ddmmyyyy",
+        "birth_year",
+        "birth_year_month",
+        "decimal_comma_quoted",
+        "eid_only",
+        "missing_sex_-1",
+        "rap_names",
+        "sci_ids",
+        "sex_01",
+        "sex_12",
+        "sex_weiblich",
+        "ukb_names",
+    }
 
 
 def test_read_people__fraction_of_a_birth_year_is_refused() -> None:
