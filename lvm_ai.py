@@ -22,7 +22,7 @@ COMMANDS = {
     "withdraw": ("beam_jobs.withdraw", "remove people from a finished run folder"),
     "models": ("models.cli", "list, fetch, check and show models"),
     "simulate": ("beam_jobs.simulate", "a synthetic cohort with its truth"),
-    "train": ("models.training", "train a model on ECGs with CMR"),
+    "train": ("models.train", "train a model on ECGs with CMR"),
     "recalibrate": ("analysis.recalibrate", "recalibrate predictions on a CMR subset"),
     "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
     "analyse": ("analysis.analyse", "a study file to tables, figures and a report"),
@@ -109,7 +109,7 @@ def _prepare_for_limits() -> None:
         LvmError: a limit is too small for the libraries.
     """
     from lvm_core.errors import LvmError
-    from models.cpu import memory_limits
+    from models.engines.cpu import memory_limits
 
     for limit in memory_limits():
         if not limit.counts_reservations:
@@ -159,7 +159,7 @@ def _run(name: str, args: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except MemoryError:
-        from models.cpu import memory_limits
+        from models.engines.cpu import memory_limits
 
         limits = "; ".join(map(str, memory_limits())) or "this machine has no more"
         sys.stderr.write(f"error: memory ran out: {limits}\n")
@@ -175,7 +175,7 @@ def _only_for_its_readers(name: str, args: Sequence[str]) -> Iterator[None]:
 
     The umask covers every file of every library and process below, also temporary ones.
     """
-    from lvm_core.sharing import share_in, umask_for
+    from lvm_core.command_line import share_in, umask_for
 
     umask = None if name in _HOLDS_NO_PEOPLE else umask_for(share_in(args))
     if umask is None:

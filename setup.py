@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+PACKAGES = ("lvm_core", "models", "beam_jobs", "analysis", "studies")
 
 DEV = [
     # checks
@@ -45,10 +46,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        *("lvm_core", "lvm_core.formats", "lvm_core.tables", "models", "models.demo", "beam_jobs"),
-        *("analysis", "analysis.report", "studies"),
-    ],
+    packages=find_packages(include=[f"{name}{below}" for name in PACKAGES for below in ("", ".*")]),
     py_modules=["lvm_ai"],
     package_data={
         "models.demo": ["*.keras.xz", "*.md", "*.yaml"],

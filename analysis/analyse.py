@@ -11,18 +11,15 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.report.build import analyse, constants_of, topics_of
-from analysis.report.load import read_study_data
-from analysis.report.masking import MaskingRule, mask
-from analysis.report.progress import Steps
-from analysis.report.restricted import check_script, write_follow_up, write_restricted
-from analysis.report.topic_flow import flow_aggregate, flow_cells
-from analysis.report.write import write_export
-from analysis.study import follow_up_of, load_study, read_inputs
-from analysis.study_settings import Study
-from lvm_core.command_line import ArgumentParser
+from analysis.disclosure.masking import MaskingRule, mask
+from analysis.report.build import Steps, analyse, constants_of, topics_of
+from analysis.report.topics.flow import flow_aggregate, flow_cells
+from analysis.report.write import check_script, write_export, write_follow_up, write_restricted
+from analysis.study.inputs import follow_up_of, load_study, read_inputs
+from analysis.study.load import read_study_data
+from analysis.study.settings import Study
+from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
-from lvm_core.sharing import add_share_option
 
 _MARK: Final = Path("restricted") / "study.json"
 

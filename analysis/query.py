@@ -19,10 +19,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from analysis.csv_files import write_csv
-from lvm_core import schemas
-from lvm_core.command_line import ArgumentParser
+from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
-from lvm_core.sharing import add_share_option
+from lvm_core.tables import schemas
 
 _REPORT: Final = "report.html"  # the folder that may leave a study holds no row of a person
 _NOTICE: Final = "rows of single people are restricted data: keep what this prints or writes where they are\n"

@@ -8,34 +8,137 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from beam_jobs import local_files
-from beam_jobs.blocks import EcgRow, counts_of
-from beam_jobs.explain_figures import Explained, beat_figure, shares_figure
-from beam_jobs.inputs import IdRule
-from beam_jobs.layout import load_layout
-from beam_jobs.options import DEFAULT_UNIT_ECGS, add_participants_options, add_storage_option, storage_of
-from beam_jobs.participants import demographics_of, participants_of
-from beam_jobs.planner import PlanningOptions, find_inputs
-from beam_jobs.progress import say
+from beam_jobs.reading import local_files
+from beam_jobs.reading.blocks import EcgRow, counts_of
+from beam_jobs.reading.inputs import IdRule
+from beam_jobs.reading.layout import load_layout
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.units import Unit, cut_units
+from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_participants_options, add_storage_option, storage_of
+from beam_jobs.run.participants import demographics_of, participants_of
+from beam_jobs.run.planner import PlanningOptions, find_inputs
+from beam_jobs.run.progress import say
 from beam_jobs.scale import spread_rows
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import Unit, cut_units
-from lvm_core.beats import PHASES, average_beat, phase_of_samples, r_peaks
-from lvm_core.command_line import ArgumentParser
+from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
-from lvm_core.leads import LEADS_12
-from lvm_core.plausibility import unscorable
-from lvm_core.sharing import add_share_option
+from lvm_core.signal.beats import PHASES, average_beat, phase_of_samples, r_peaks
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.plausibility import unscorable
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
-from models.catalog import resolve_model
-from models.interface import PredictorInputs
-from models.saliency import DEFAULT_STEPS, Saliency
-from models.spec import SAMPLING_RATE_HZ, InputConvention
+from models.catalogue.known import resolve_model
+from models.catalogue.spec import SAMPLING_RATE_HZ, InputConvention, PredictorInputs
+from models.explain import DEFAULT_STEPS, Saliency
+
+# The layout of a paper ECG: columns of limb leads, augmented leads, V1 to V3, V4 to V6.
+_GRID: Final = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+# Orange and purple are told apart with every kind of colour vision.
+_COLOURS: Final = "PuOr_r"
+_LABELS: Final = {
+    "gradient": "change of predicted mass (g per 100 uV in one sample)",
+    "integrated": "contribution to predicted mass (g per sample)",
+}
+_FACTORS: Final = {"gradient": 100.0, "integrated": 1.0}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One ECG and what moves its predicted mass.
+
+    Attributes:
+        ecg_id: key of the recording.
+        lvm_pred_g: predicted mass, grams.
+        method: gradient or integrated.
+        leads_uv: (12, 5000) microvolts, `LEADS_12` order.
+        saliency: (12, 5000), grams per microvolt (gradient) or grams (integrated).
+        peaks: samples of the R peaks.
+    """
+
+    ecg_id: str
+    lvm_pred_g: float
+    method: str
+    leads_uv: NDArray[np.float64]
+    saliency: NDArray[np.float32]
+    peaks: NDArray[np.intp]
+
+
+def beat_figure(
+    one: Explained, trace_uv: NDArray[np.float64], saliency: NDArray[np.float64], n_before: int, label: str
+) -> Figure:
+    """Return the average beat of the twelve leads with the saliency behind the trace.
+
+    Args:
+        one: the ECG.
+        trace_uv: (12, m) average beat, microvolts.
+        saliency: (12, m) average over beats, in the unit of `one.saliency`.
+        n_before: samples before R.
+        label: model and its warning.
+    """
+    figure = Figure(figsize=(11.0, 7.0), layout="constrained")
+    grid: Any = figure.subplots(3, 4, sharex=True, sharey=True)
+    time_ms = (np.arange(trace_uv.shape[1]) - n_before) * 1000 / SAMPLING_RATE_HZ
+    trace_mv = (trace_uv - np.median(trace_uv, axis=1, keepdims=True)) / 1000
+    low, high = float(trace_mv.min()) - 0.1, float(trace_mv.max()) + 0.1
+    shown = saliency * _FACTORS[one.method]
+    limit = float(np.abs(shown).max()) or 1.0
+    image: Any = None
+    for axes, lead in zip(grid.ravel(), [name for row in _GRID for name in row], strict=True):
+        k = LEADS_12.index(lead)
+        image = axes.imshow(
+            shown[None, k],
+            cmap=_COLOURS,
+            vmin=-limit,
+            vmax=limit,
+            aspect="auto",
+            extent=(time_ms[0], time_ms[-1], low, high),
+            interpolation="nearest",
+        )
+        axes.plot(time_ms, trace_mv[k], color="black", linewidth=1.1)
+        axes.text(0.03, 0.93, lead, transform=axes.transAxes, va="top", weight="bold")
+        axes.set(xlim=(time_ms[0], time_ms[-1]), ylim=(low, high))
+        axes.set_xticks([-200, 0, 200, 400])
+    figure.colorbar(image, ax=grid, shrink=0.7, label=_LABELS[one.method])
+    figure.supxlabel("time from R (ms)")
+    figure.supylabel("voltage (mV), average beat")
+    title = f"{one.ecg_id}: predicted LV mass {one.lvm_pred_g:.0f} g, {one.peaks.size} beats"
+    figure.suptitle(f"{title}\n{label}", fontsize=10)
+    return figure
+
+
+def shares_figure(
+    table: NDArray[np.float64], time: NDArray[np.float64], n_ecgs: int, method: str, label: str
+) -> Figure:
+    """Return the shares of saliency by lead and phase.
+
+    Args:
+        table: (12, 5) shares, summing to 1.
+        time: (5,) share of the samples in each phase.
+        n_ecgs: ECGs behind the shares.
+        method: gradient or integrated.
+        label: model and its warning.
+    """
+    figure = Figure(figsize=(7.0, 7.0), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(100 * table, cmap="Blues", aspect="auto", vmin=0.0)
+    names = [
+        f"{phase}\n{100 * share:.0f} % of saliency\n{100 * of_time:.0f} % of time"
+        for phase, share, of_time in zip(PHASES, table.sum(axis=0), time, strict=True)
+    ]
+    axes.set_xticks(range(len(PHASES)), names, fontsize=8)
+    axes.set_yticks(range(len(LEADS_12)), LEADS_12)
+    dark = 100 * table.max() / 2
+    for (row, column), share in np.ndenumerate(100 * table):
+        colour = "white" if share > dark else "black"
+        axes.text(column, row, f"{share:.1f}", ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, shrink=0.7, label="share of saliency (%)")
+    axes.set_title(f"{n_ecgs} ECGs, {method}\n{label}", fontsize=9, wrap=True)
+    return figure
+
 
 METHODS: Final = ("gradient", "integrated")
 N_BEFORE: Final = 150

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.commit import (
+from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.units import Unit, UnitSummary
+from beam_jobs.run.commit import (
     EcgParquetWriter,
     RowHashes,
     check_reconciles,
@@ -24,24 +27,21 @@ from beam_jobs.commit import (
     table_of,
     unit_files,
 )
-from beam_jobs.exclusions import Exclusions
-from beam_jobs.flow import run_job
-from beam_jobs.memory import require_memory
-from beam_jobs.options import IngestOptions, parse_ingest
-from beam_jobs.participants import JoinForecast
-from beam_jobs.plan import Plan
-from beam_jobs.planner import Keys, PlanningOptions
-from beam_jobs.progress import PROGRESS
-from beam_jobs.report import software_versions
-from beam_jobs.run_folder import RunFolder
-from beam_jobs.sources import folder_digest_of, source_amplitudes
-from beam_jobs.storage import Storage
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import Unit, UnitSummary
-from lvm_core import schemas
-from lvm_core.canonical import signal_sha256
-from lvm_core.leads import LEADS_12
-from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
+from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.flow import run_job
+from beam_jobs.run.folder import RunFolder
+from beam_jobs.run.options import IngestOptions, parse_ingest
+from beam_jobs.run.participants import JoinForecast
+from beam_jobs.run.plan import Plan
+from beam_jobs.run.planner import Keys, PlanningOptions
+from beam_jobs.run.progress import PROGRESS
+from beam_jobs.run.report import software_versions
+from beam_jobs.run.resources import require_memory
+from beam_jobs.run.sources import folder_digest_of, source_amplitudes
+from lvm_core.signal.canonical import signal_sha256
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.tables import schemas
 
 _BASE_MB = 350
 _PER_ECG_MB = 0.1  # the packed file, twice while it is written

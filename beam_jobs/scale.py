@@ -11,20 +11,20 @@ from typing import Final
 
 import numpy as np
 
-from beam_jobs.blocks import EcgRow, Reject, amplitudes_uv
-from beam_jobs.inputs import IdRule
-from beam_jobs.layout import load_layout
-from beam_jobs.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
-from beam_jobs.parquet_input import signal_durations
-from beam_jobs.planner import PlanningOptions, find_inputs
-from beam_jobs.sources import folder_digest_of, folder_names, source_amplitudes
-from beam_jobs.storage import join
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import Unit, cut_units
+from beam_jobs.reading.blocks import EcgRow, Reject, amplitudes_uv
+from beam_jobs.reading.inputs import IdRule
+from beam_jobs.reading.layout import load_layout
+from beam_jobs.reading.parquet_input import signal_durations
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.storage import join
+from beam_jobs.reading.units import Unit, cut_units
+from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
+from beam_jobs.run.planner import PlanningOptions, find_inputs
+from beam_jobs.run.sources import folder_digest_of, folder_names, source_amplitudes
 from lvm_core.command_line import ArgumentParser
-from lvm_core.leads import DERIVED_FROM_I_AND_II
-from lvm_core.plausibility import LimbLeads, is_about_scale, judge_ecgs
-from lvm_core.quality import ScaleVerdict, scale_verdict
+from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II
+from lvm_core.signal.plausibility import LimbLeads, is_about_scale, judge_ecgs
+from lvm_core.signal.quality import ScaleVerdict, scale_verdict
 
 SAMPLE_ECGS: Final = 200
 _EINTHOVEN_TOLERANCE: Final = 0.15

@@ -10,32 +10,31 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from beam_jobs.computing import Computing, choose_computing
-from beam_jobs.exclusions import Exclusions
-from beam_jobs.flow import run_job
-from beam_jobs.layout import Layout, load_layout
-from beam_jobs.memory import expected_memory_mb, threads_that_fit
-from beam_jobs.options import ScoreOptions, parse_score
-from beam_jobs.participants import JoinForecast, forecast_lines, participants_of
-from beam_jobs.plan import PLAN_NAME, Plan
-from beam_jobs.planner import Keys, PlanningOptions
-from beam_jobs.progress import say
-from beam_jobs.report import software_versions
-from beam_jobs.run_folder import PARTICIPANTS_NAME, RunFolder
+from beam_jobs.reading.layout import Layout, load_layout
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.units import Unit, UnitSummary
+from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.flow import run_job
+from beam_jobs.run.folder import PARTICIPANTS_NAME, RunFolder
+from beam_jobs.run.options import ScoreOptions, parse_score
+from beam_jobs.run.participants import JoinForecast, forecast_lines, participants_of
+from beam_jobs.run.plan import PLAN_NAME, Plan
+from beam_jobs.run.planner import Keys, PlanningOptions
+from beam_jobs.run.progress import say
+from beam_jobs.run.report import software_versions
+from beam_jobs.run.resources import Computing, choose_computing, expected_memory_mb, threads_that_fit
 from beam_jobs.scale import sample_scale
-from beam_jobs.score_unit import ScoreContext, begin_unit
-from beam_jobs.storage import Storage
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import Unit, UnitSummary
-from lvm_core.body import Bsa
+from beam_jobs.scoring.unit import ScoreContext, begin_unit
 from lvm_core.errors import LvmError, UsageError, form_of
-from lvm_core.lvh import LvhPreset
-from lvm_core.recalibration import Recalibration
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.tables import ParticipantTable
-from models.catalog import ModelSource, resolve_model
-from models.devices import Device, visible_gpus
-from models.gpu_batch import IN_FLIGHT
-from models.predictor import shared_predictor
+from models.catalogue.known import ModelSource, resolve_model
+from models.engines.choosing import IN_FLIGHT
+from models.engines.devices import Device, visible_gpus
+from models.engines.predictor import shared_predictor
 
 RECALIBRATION = "recalibration"
 # One unit at a time fed an H100 with 1,860 ECG/s, four fed it with 3,890 of the 4,750 it could do.

@@ -12,30 +12,30 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.commit import read_footer_json, read_rejects, rows_sha256
-from beam_jobs.computing import Computing
-from beam_jobs.exclusions import Exclusions
-from beam_jobs.layout import Layout
-from beam_jobs.options import add_storage_option, storage_of
-from beam_jobs.parquet_input import DAMAGE, open_parquet, read_footer, read_table
-from beam_jobs.plan import Plan
-from beam_jobs.planner import root_of
-from beam_jobs.report import DONE_NAMES, counts
-from beam_jobs.run_folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
+from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.parquet_input import DAMAGE, open_parquet, read_footer, read_table
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.units import Unit
+from beam_jobs.run.commit import read_footer_json, read_rejects, rows_sha256
+from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
+from beam_jobs.run.options import add_storage_option, storage_of
+from beam_jobs.run.plan import Plan
+from beam_jobs.run.planner import root_of
+from beam_jobs.run.report import DONE_NAMES, counts
+from beam_jobs.run.resources import Computing
 from beam_jobs.score import RECALIBRATION, ScoreJob, planned_recalibration
-from beam_jobs.score_unit import score_first_rows
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import Unit
-from lvm_core import schemas
-from lvm_core.body import Bsa
-from lvm_core.canonical import signal_sha256
+from beam_jobs.scoring.unit import score_first_rows
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
-from lvm_core.leads import LEADS_12
-from lvm_core.lvh import LvhPreset
-from models.catalog import ModelSource, find_spec, resolve_model
-from models.cpu import available_cores
-from models.devices import Device, visible_gpus
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.signal.canonical import signal_sha256
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.tables import schemas
+from models.catalogue.known import ModelSource, find_spec, resolve_model
+from models.engines.cpu import available_cores
+from models.engines.devices import Device, visible_gpus
 
 _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8

@@ -9,8 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_jobs.blocks import Reject
-from beam_jobs.commit import (
+from beam_jobs.reading.blocks import Reject
+from beam_jobs.reading.parquet_input import read_table
+from beam_jobs.reading.raw_input import excluded_reject
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.units import Unit, UnitSummary
+from beam_jobs.run.commit import (
     RowHashes,
     UnitFiles,
     commit_unit,
@@ -22,15 +26,8 @@ from beam_jobs.commit import (
     result_bytes,
     rows_sha256,
 )
-from beam_jobs.exclusions import Exclusions, id_digest, load_exclusions
-from beam_jobs.options import add_storage_option, storage_of
-from beam_jobs.parquet_input import read_table
-from beam_jobs.plan import PLAN_NAME, Plan
-from beam_jobs.planner import redact_excluded
-from beam_jobs.progress import say
-from beam_jobs.raw_input import excluded_reject
-from beam_jobs.report import counts
-from beam_jobs.run_folder import (
+from beam_jobs.run.exclusions import Exclusions, id_digest, load_exclusions
+from beam_jobs.run.folder import (
     PARTICIPANTS_NAME,
     REPORT_NAME,
     REPORTS_FOLDER,
@@ -41,12 +38,14 @@ from beam_jobs.run_folder import (
     reconcile,
     write_duplicates,
 )
-from beam_jobs.storage import Storage
-from beam_jobs.units import Unit, UnitSummary
-from lvm_core.command_line import ArgumentParser
+from beam_jobs.run.options import add_storage_option, storage_of
+from beam_jobs.run.plan import PLAN_NAME, Plan
+from beam_jobs.run.planner import redact_excluded
+from beam_jobs.run.progress import say
+from beam_jobs.run.report import counts
+from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, RejectReason, UsageError
-from lvm_core.quality import AmplitudeHistogram, SourceAmplitudes
-from lvm_core.sharing import add_share_option
+from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import ParticipantTable
 
 

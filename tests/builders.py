@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvm_core.ecg import Ecg
-from lvm_core.synthetic import synthetic_ecgs
+from lvm_core.signal.ecg import Ecg
+from lvm_core.synthetic.ecgs import synthetic_ecgs
 
 
 def counts_block(n: int = 2, seed: int = 1) -> NDArray[np.int16]:

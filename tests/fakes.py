@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog import EMBEDDED_MODELS
-from models.interface import Predictions, PredictorInputs
-from models.spec import ModelSpec
+from models.catalogue.known import EMBEDDED_MODELS
+from models.catalogue.spec import ModelSpec, Predictions, PredictorInputs
 
 
 class FakePredictor:

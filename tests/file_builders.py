@@ -11,13 +11,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lvm_core.formats.cardiosoft_writer import document as cardiosoft_document
-from lvm_core.formats.cardiosoft_writer import measurement_table, median_samples, person_elements, strip_content
-from lvm_core.formats.muse_writer import MUSE_LEADS, head_elements, measurement_matrix
-from lvm_core.formats.muse_writer import document as muse_document
-from lvm_core.formats.muse_writer import lead_element as muse_lead
-from lvm_core.formats.muse_writer import waveform_element as muse_waveform
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.synthetic.device_files import (
+    MUSE_LEADS,
+    head_elements,
+    measurement_matrix,
+    measurement_table,
+    median_samples,
+    person_elements,
+    strip_content,
+)
+from lvm_core.synthetic.device_files import document as cardiosoft_document
+from lvm_core.synthetic.device_files import document_muse_writer as muse_document
+from lvm_core.synthetic.device_files import lead_element as muse_lead
+from lvm_core.synthetic.device_files import waveform_element as muse_waveform
 
 cardiosoft_table = measurement_table
 muse_matrix = measurement_matrix

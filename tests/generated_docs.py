@@ -11,15 +11,15 @@ from unittest import mock
 
 import lvm_ai
 from lvm_core.errors import RejectReason
-from lvm_core.quality import QualityFlag
-from lvm_core.schemas import ECG_REQUIRED, ECGS, TABLES, Table
+from lvm_core.signal.quality import QualityFlag
+from lvm_core.tables.schemas import ECG_REQUIRED, ECGS, TABLES, Table
 from tests import people_answers
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 _HEAD = """# Tables
 
-Every Parquet column, generated from `lvm_core/schemas.py` by `make docs`. Names are public: other
+Every Parquet column, generated from `lvm_core/tables/schemas.py` by `make docs`. Names are public: other
 people's scripts use them. A missing value is null; nothing stands for "unknown" but null.
 """
 

@@ -17,17 +17,17 @@ from typing import Any, Final
 import pandas as pd
 import yaml
 
-from analysis.cmr import read_cmr as read_analysed_cmr
-from analysis.study import judged_people, load_study, study_lists
-from analysis.study_settings import Study
+from analysis.study.cmr import read_cmr as read_analysed_cmr
+from analysis.study.inputs import judged_people, load_study, study_lists
+from analysis.study.settings import Study
 from beam_jobs import explain
-from beam_jobs.exclusions import load_exclusions
-from beam_jobs.participants import participants_of
-from beam_jobs.storage import Storage
+from beam_jobs.reading.storage import Storage
+from beam_jobs.run.exclusions import load_exclusions
+from beam_jobs.run.participants import participants_of
 from lvm_core.errors import LvmError
 from lvm_core.tables import ParticipantTable
-from models.training_tables import read_cmr as read_training_cmr
-from models.training_tables import read_participants as read_training_participants
+from models.training.data import read_cmr as read_training_cmr
+from models.training.data import read_participants as read_training_participants
 from tests.lvm_core.tables.people_cases import CASES, CMR_CASES, LIST_CASES, Case
 
 COLUMNS: Final = ("participant_id", "sex", "birth_date", "height_cm", "weight_kg", "bmi_kg_m2")

@@ -106,7 +106,7 @@ def test_every_folder_of_tests__has_an_init() -> None:
 
 def test_models_and_score__import_no_tensorflow() -> None:
     code = (
-        "import sys, models.predictor, models.cli, beam_jobs.score, beam_jobs.ingest;"
+        "import sys, models.engines.predictor, models.cli, beam_jobs.score, beam_jobs.ingest;"
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

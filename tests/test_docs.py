@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lvm_core.quality import QualityFlag
+from lvm_core.signal.quality import QualityFlag
 from tests.generated_docs import DOCS, PAGES
 
 ROOT = DOCS.parent

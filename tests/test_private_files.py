@@ -45,7 +45,7 @@ def umask() -> Iterator[None]:
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace TensorFlow by the fake predictor."""
     monkeypatch.setattr("beam_jobs.score.shared_predictor", job_runner.fake_shared_predictor())
-    monkeypatch.setattr("beam_jobs.computing.choose_engine", job_runner.fake_choice)
+    monkeypatch.setattr("beam_jobs.run.resources.choose_engine", job_runner.fake_choice)
 
 
 def modes(folder: Path) -> dict[str, tuple[int, int]]:

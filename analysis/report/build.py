@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from types import TracebackType
+from typing import Final, Self
 
 import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from analysis.report import (
-    topic_absolute_risk,
-    topic_added_value,
-    topic_baseline,
-    topic_calibrated,
-    topic_cmr,
-    topic_codes,
-    topic_competing,
-    topic_dose_response,
-    topic_flow,
-    topic_follow_up,
-    topic_hazard_ratios,
-    topic_negative_control,
-    topic_proportional_hazards,
-    topic_rates,
-    topic_repeats,
-    topic_sensitivity,
-    topic_standardised,
-)
-from analysis.report.aggregates import Aggregate
-from analysis.report.document import Section
-from analysis.report.masking import Masked, MaskingRule, mask_all
+from analysis.disclosure.aggregates import Aggregate
+from analysis.disclosure.masking import Masked, MaskingRule, mask_all
+from analysis.report.document import Section, Topic
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.page import Report
-from analysis.report.study_data import StudyData
+from analysis.report.topics import (
+    absolute_risk,
+    added_value,
+    baseline,
+    calibrated,
+    cmr,
+    competing,
+    dose_response,
+    flow,
+    follow_up,
+    hazard_ratios,
+    proportional_hazards,
+    rates,
+    repeats,
+    sensitivity,
+)
+from analysis.study.data import StudyData
 from lvm_core.units import DAYS_PER_YEAR
 
-_ALWAYS: Final = (topic_flow, topic_baseline, topic_follow_up)
+_ALWAYS: Final = (flow.TOPIC, baseline.TOPIC, follow_up.TOPIC)
 _OF_OUTCOMES: Final = (
-    topic_rates,
-    topic_hazard_ratios,
-    topic_dose_response,
-    topic_added_value,
-    topic_competing,
-    topic_proportional_hazards,
-    topic_sensitivity,
-    topic_absolute_risk,
-    topic_standardised,
-    topic_calibrated,
-    topic_negative_control,
+    rates.TOPIC,
+    hazard_ratios.TOPIC,
+    dose_response.TOPIC,
+    added_value.TOPIC,
+    competing.TOPIC,
+    proportional_hazards.TOPIC,
+    sensitivity.TOPIC,
+    absolute_risk.TOPIC,
+    absolute_risk.STANDARDISED,
+    calibrated.TOPIC,
+    sensitivity.NEGATIVE_CONTROL,
 )
-_OF_ECGS: Final = (topic_cmr, topic_repeats, topic_codes)
+_OF_ECGS: Final = (cmr.TOPIC, repeats.TOPIC, flow.CODES)
 
 
 _LISTS_OF_PEOPLE: Final = (
@@ -79,17 +81,12 @@ class Analysis:
     report: Report
 
 
-def topics_of(data: StudyData) -> tuple[Any, ...]:
+def topics_of(data: StudyData) -> tuple[Topic, ...]:
     """Return the topics of a study, in the order of its report."""
     if not data.study.report:
-        return (topic_hazard_ratios,)
-    outcomes = _OF_OUTCOMES if data.study.hazard_ratios else (topic_rates,)
+        return (hazard_ratios.TOPIC,)
+    outcomes = _OF_OUTCOMES if data.study.hazard_ratios else (rates.TOPIC,)
     return (*_ALWAYS, *outcomes, *_OF_ECGS)
-
-
-def topic_name(topic: Any) -> str:
-    """Return a topic's name in words."""
-    return str(topic.__name__).rpartition("topic_")[2].replace("_", " ")
 
 
 def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
@@ -116,7 +113,7 @@ def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Agg
     """
     exact: list[Aggregate] = []
     for topic in topics_of(data):
-        on_topic(topic_name(topic))
+        on_topic(topic.name)
         exact += topic.aggregates(data)
     on_topic("masking")
     rule = MaskingRule(data.study.masking.k, data.study.masking.base)
@@ -178,3 +175,50 @@ def constants_of(data: StudyData) -> dict[str, str]:
         "versions": ", ".join(versions),
         "data_hash": data.provenance["sha256 of ids and masses"],
     }
+
+
+class Steps:
+    """Steps of known or not yet known number, one after the other."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None)
+        self._done = -1
+        self._total: int | None = None
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        if self._terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._terminal:
+            self._bar.stop()
+
+    def expect(self, total: int) -> None:
+        """Say how many steps there are in all."""
+        self._total = total
+        self._bar.update(self._task, total=total)
+
+    def start(self, name: str) -> None:
+        """Say that a step begins, and with it that the one before is done."""
+        self._done += 1
+        if self._terminal:
+            self._bar.update(self._task, completed=self._done, description=name)
+            return
+        of = "" if self._total is None else f" of {self._total}"
+        seconds = time.monotonic() - self._since
+        sys.stderr.write(f"analyse: {name} ({self._done + 1}{of}, after {seconds:.0f} s)\n")

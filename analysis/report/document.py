@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from analysis.report.aggregates import Aggregate
-from analysis.report.masking import Masked
-
-if TYPE_CHECKING:
-    from analysis.report.study_data import StudyData
+from analysis.disclosure.aggregates import Aggregate
+from analysis.disclosure.masking import Masked
+from analysis.study.data import About, StudyData
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,53 +70,18 @@ class Section:
     warnings: tuple[str, ...] = ()
 
 
-class Topic(Protocol):
-    """A module of the report; `aggregates` sees people, `present` sees masked tables alone."""
-
-    def aggregates(self, data: StudyData) -> list[Aggregate]:
-        """Return everything that the topic publishes, before masking; [] if it does not apply."""
-
-    def present(self, masked: Mapping[str, Masked], about: About) -> Section | None:
-        """Return the section, or None if its aggregates are not there.
-
-        `masked` holds the tables of all topics by key, so a topic takes its own with `get`.
-        """
-
-
 @dataclass(frozen=True, slots=True)
-class About:
-    """What is known of a study beside its tables; nothing of it is of a person.
+class Topic:
+    """One subject of the report.
 
     Attributes:
-        name: of the study.
-        exposure: column of the predictions.
-        exposure_name: in words, as "predicted LV mass index".
-        exposure_unit: as g/m2.
-        outcomes: names in words, by name in the study file; in its order, primary first.
-        horizon_years: of absolute risks.
-        model_id: that made the predictions.
-        lvh_preset: limits of LVH.
-        k: fewest people or events that are shown; 0 when masking is off.
-        base: counts are rounded to it; 1 when masking is off.
-        is_demo: predictions are of a demonstration model or drawn.
-        choices: every setting of the study, in words, for the Methods paragraph.
-        several_ecgs: people may have several index ECGs.
-        several_models: predictions are of several models, kept apart.
-        time_scale: of the Cox models, "follow_up" or "attained_age".
+        name: in words, as progress shows it.
+        aggregates: returns every table that the topic publishes, exact, from the rows of people;
+            an empty list where the topic does not apply.
+        present: returns the section, from the masked tables of all topics by key and from what is
+            known of the study; None where the topic's tables are not there.
     """
 
     name: str
-    exposure: str
-    exposure_name: str
-    exposure_unit: str
-    outcomes: Mapping[str, str]
-    horizon_years: float
-    model_id: str
-    lvh_preset: str
-    k: int
-    base: int
-    is_demo: bool
-    choices: Mapping[str, str] = field(default_factory=dict)
-    several_ecgs: bool = False
-    several_models: bool = False
-    time_scale: str = "follow_up"
+    aggregates: Callable[[StudyData], list[Aggregate]]
+    present: Callable[[Mapping[str, Masked], About], Section | None]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from analysis.outcome_models import models_of
-from analysis.record_checks import RELEASE
-from analysis.report.counts import EVERYBODY
-from analysis.report.exposure_scale import sd_key
-from analysis.report.masking import HIDDEN, Masked
-from analysis.report.study_data import StudyData
-from analysis.report.topic_calibrated import FEWEST_DRAWS
+from analysis.disclosure.counts import EVERYBODY
+from analysis.disclosure.masking import HIDDEN, Masked
+from analysis.follow_up.rules import RELEASE
+from analysis.report.topics.calibrated import FEWEST_DRAWS
 from analysis.report.words import of_model
-from analysis.study_settings import Outcome, Study
-from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
+from analysis.study.data import StudyData
+from analysis.study.exposure import sd_key
+from analysis.study.outcomes import models_of
+from analysis.study.settings import Outcome, Study
+from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
 _RULES: Final = {
     "first": "the first usable ECG",

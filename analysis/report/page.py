@@ -2,18 +2,189 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Final
+from xml.etree import ElementTree
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from analysis.report.checklists import Checklist, checklists
-from analysis.report.document import About, ReadFigure, ReadTable, Section
-from analysis.report.inline_svg import inline_svg
-from analysis.report.masking import HIDDEN
+from analysis.disclosure.masking import HIDDEN
+from analysis.report.document import ReadFigure, ReadTable, Section
+from analysis.report.figures.drawing import svg_bytes
+from analysis.study.data import About
+
+_SVG: Final = "{http://www.w3.org/2000/svg}"
+_XLINK_HREF: Final = "{http://www.w3.org/1999/xlink}href"
+_URL: Final = re.compile(r"url\(#([^)]+)\)")
+_DROPPED: Final = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
+_PX_PER_INCH: Final = 96
+
+
+def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
+    """Return a figure as an `<svg>` element for a page.
+
+    Args:
+        canvas: the figure.
+        prefix: put before every id, so that several figures do not share one.
+        alt: what there is to see; the accessible name.
+
+    Returns:
+        The element; comments and metadata (which repeat its texts) are left out.
+    """
+    # The file is matplotlib's own, made two lines above: no foreign XML is read here.
+    root = ElementTree.fromstring(svg_bytes(canvas))
+    for parent in root.iter():
+        for child in [child for child in parent if child.tag in _DROPPED]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {
+            "href" if name == _XLINK_HREF else name: _renamed(name, value, prefix)
+            for name, value in element.attrib.items()
+        }
+    width, height = (round(_PX_PER_INCH * inches) for inches in canvas.get_size_inches())
+    # A style sheet inside an SVG holds for the whole page; matplotlib's two rules are given here.
+    root.attrib |= {
+        "width": str(width),
+        "height": str(height),
+        "role": "img",
+        "aria-label": alt,
+        "style": "stroke-linejoin: round; stroke-linecap: butt",
+    }
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _renamed(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name in ("href", _XLINK_HREF) and value.startswith("#"):
+        return f"#{prefix}-{value[1:]}"
+    return _URL.sub(rf"url(#{prefix}-\1)", value)
+
+
+AUTHORS: Final = "for the authors"
+# What stands in the report whatever the study.
+ALWAYS: Final = frozenset({"methods", "versions"})
+# Every section that an item may point to; a study has those that apply to it.
+SECTIONS: Final = ALWAYS | {
+    "flow",
+    "follow_up",
+    "baseline",
+    "rates",
+    "hazard_ratios",
+    "dose_response",
+    "added_value",
+    "competing",
+    "proportional_hazards",
+    "sensitivity",
+    "absolute_risk",
+    "standardised",
+    "calibrated",
+    "negative_control",
+    "repeats",
+    "code_lists",
+    "cmr",
+}
+_LISTS: Final = {
+    "strobe": ("STROBE, cohort studies", "von Elm E and others, Lancet 2007;370:1453; www.strobe-statement.org"),
+    "record": (
+        "RECORD, routinely collected health data (extends STROBE)",
+        "Benchimol EI and others, PLoS Med 2015;12:e1001885; www.record-statement.org",
+    ),
+    "stard": (
+        "STARD 2015, diagnostic accuracy (predicted LVH against CMR)",
+        "Bossuyt PM and others, BMJ 2015;351:h5527; www.equator-network.org",
+    ),
+    "tripod_ai": (
+        "TRIPOD+AI, prediction models (evaluation of an existing one)",
+        "Collins GS and others, BMJ 2024;385:e078378; www.tripod-statement.org",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a checklist.
+
+    Attributes:
+        number: as published, as "12d".
+        topic: heading of it.
+        text: what it asks for, short and in our words.
+        sections: keys of sections that speak to it; none: software cannot know.
+        with_authors: whether authors have to add something all the same.
+    """
+
+    number: str
+    topic: str
+    text: str
+    sections: tuple[str, ...]
+    with_authors: bool
+
+    def where(self, present: Set[str]) -> str:
+        """Return what stands beside the links to the sections that a report has.
+
+        Args:
+            present: keys of sections of the report.
+        """
+        parts = []
+        if self.sections and not set(self.sections) & present:
+            parts.append(f"not in this report ({', '.join(map(words, self.sections))})")
+        if self.with_authors:
+            parts.append(AUTHORS)
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """A published list.
+
+    Attributes:
+        key: short name.
+        name: in words.
+        source: where it is published.
+        items: in its order.
+    """
+
+    key: str
+    name: str
+    source: str
+    items: tuple[Item, ...]
+
+
+@cache
+def checklists() -> tuple[Checklist, ...]:
+    """Return STROBE, RECORD, STARD 2015 and TRIPOD+AI."""
+    return tuple(Checklist(key, *told, _items(key)) for key, told in _LISTS.items())
+
+
+def words(section: str) -> str:
+    """Return the key of a section in words, for one that a report does not have."""
+    return "CMR" if section == "cmr" else section.replace("_", " ")
+
+
+def _items(key: str) -> tuple[Item, ...]:
+    source = files("analysis.report").joinpath("checklist_items", f"{key}.csv")
+    rows = csv.DictReader(source.read_text(encoding="utf-8").splitlines())
+    return tuple(_item(row) for row in rows)
+
+
+def _item(row: dict[str, str]) -> Item:
+    where = row["where"].split()
+    sections = tuple(one for one in where if one != "authors")
+    unknown = sorted(set(sections) - SECTIONS)
+    if unknown or not where:
+        raise ValueError(
+            f"item {row['item']} points to {unknown or 'nothing'}; expected 'authors' or {', '.join(sorted(SECTIONS))}"
+        )
+    return Item(row["item"], row["topic"], row["text"], sections, "authors" in where)
+
 
 NOT_CLINICAL: Final = "Research software, not for clinical use."
 # A table with more columns is printed on a page turned on its side.

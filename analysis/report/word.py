@@ -22,8 +22,9 @@ from docx.shared import Mm, Pt
 from docx.table import _Cell
 from docx.text.paragraph import Paragraph
 
-from analysis.report.document import About, ReadTable
+from analysis.report.document import ReadTable
 from analysis.report.page import NOT_CLINICAL, WIDE_COLUMNS, has_hidden, hidden_text, numeric_columns
+from analysis.study.data import About
 
 _SHORT_MM: Final = 210
 _LONG_MM: Final = 297

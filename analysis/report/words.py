@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.report.document import About
-from analysis.report.masking import HIDDEN, NOT_APPLICABLE, Masked
+from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
+from analysis.study.data import About
 
 MODEL_WORDS: Final = {1: "Model 1", 2: "Model 2", 3: "Model 3", 4: "Model 4"}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.csv_files import write_csv
-from analysis.outcome_models import SD_OF_SEX
-from analysis.report.aggregates import NEVER, RESULT_COLUMNS, Column, Kind
-from analysis.report.document import About, ReadTable
-from analysis.report.exposure_sds import KEY as SDS
-from analysis.report.exposure_sds import sd_by_sex_text
-from analysis.report.figures import save
-from analysis.report.masking import HIDDEN, Masked
+from analysis.disclosure.aggregates import NEVER, RESULT_COLUMNS, Aggregate, Column, Kind
+from analysis.disclosure.masking import HIDDEN, Masked
+from analysis.report.build import results_of
+from analysis.report.document import ReadTable
+from analysis.report.figures.drawing import save
 from analysis.report.page import Report, render, render_table
+from analysis.report.topics.exposure_sds import KEY as SDS
+from analysis.report.topics.exposure_sds import sd_by_sex_text
 from analysis.report.word import write_word
+from analysis.statistics.design import Category
+from analysis.study.data import About, StudyData
+from analysis.study.outcomes import CLUSTER, SD_OF_SEX, columns_of, models_of, time_columns
+from analysis.study.settings import Study
 
 MANIFEST: Final = "MANIFEST"
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -274,3 +280,80 @@ def _write_manifest(folder: Path) -> None:
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in paths]
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+NOTICE: Final = """\
+RESTRICTED: rows of single people and exact counts. Nothing of this folder may leave where the data
+are; what may leave is in ../export. ../export/check.R reads it.
+"""
+
+
+def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggregate]) -> None:
+    """Write `restricted/`.
+
+    Args:
+        folder: to make.
+        data: of the study.
+        aggregates: exact.
+    """
+    known = {"provenance": dict(data.provenance), "sd": dict(data.sd)}
+    write_follow_up(folder, data.study, data.follow_up, data.flow, known)
+    rows = results_of(aggregates)
+    own = rows["model_id"].where(rows["model_id"] != "", data.about.model_id)
+    write_csv(rows.assign(model_id=own), folder / "results.csv")
+    if data.study.hazard_ratios:
+        ratios = next(one.rows for one in aggregates if one.key == "results_hazard_ratios")
+        write_csv(ratios, folder / "hazard_ratios.csv")
+        write_csv(_analysis_data(data), folder / "analysis_data.csv")
+        write_csv(_model_terms(data), folder / "models.csv")
+
+
+def write_follow_up(
+    folder: Path, study: Study, people: pd.DataFrame, flow: pd.DataFrame, known: Mapping[str, object] | None = None
+) -> None:
+    """Write follow-up by person, its flow, and the settings.
+
+    Args:
+        folder: to make.
+        study: settings.
+        people: of `FollowUp`.
+        flow: of `FollowUp`.
+        known: what else study.json says.
+    """
+    folder.mkdir(parents=True)
+    (folder / "README.txt").write_text(NOTICE, encoding="utf-8")
+    people.to_parquet(folder / "follow_up.parquet", index=False)
+    write_csv(flow, folder / "flow.csv")
+    settings = {"study": study.model_dump(mode="json"), **(known or {})}
+    (folder / "study.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def check_script() -> str:
+    """Return check.R."""
+    return files("analysis").joinpath("check.R").read_text(encoding="utf-8")
+
+
+def _analysis_data(data: StudyData) -> pd.DataFrame:
+    """What the Cox models read: analysed rows of all outcomes, people and clusters as numbers."""
+    covariates = [name for model in models_of(data.study) for name in columns_of(model.covariates)]
+    names = ["outcome", "participant_id", "time_days", "status", "exposure"]
+    names += ["exposure_in_sd_of_sex", "lvh", "quartile", "model_id", *covariates]
+    wanted = list(dict.fromkeys([*names, *time_columns(data.study).values(), CLUSTER]))
+    parts = [data.analysed(one.name) for one in data.study.outcomes]
+    own = pd.concat([part[[name for name in wanted if name in part]] for part in parts], ignore_index=True)
+    person = pd.factorize(own["participant_id"])[0]
+    return own.drop(columns="participant_id").assign(person=person)
+
+
+def _model_terms(data: StudyData) -> pd.DataFrame:
+    rows = [
+        {
+            "model": model.number,
+            "term": one if isinstance(one, str) else one.column,
+            "kind": "category" if isinstance(one, Category) else "number",
+            "reference": one.reference if isinstance(one, Category) else "",
+        }
+        for model in models_of(data.study)
+        for one in model.covariates
+    ]
+    return pd.DataFrame(rows, columns=["model", "term", "kind", "reference"])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.leads import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
+from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
 
 INT16_LIMITS: Final = (-32768, 32767)
 HIGHEST_RATE_HZ: Final = 1e6

@@ -6,16 +6,16 @@ people, `read_code_table` code lists; `ParticipantTable` joins participants to E
 """
 
 from lvm_core.tables.cmr import CmrExaminations, read_cmr_table
-from lvm_core.tables.codes import code_key, read_code_table, system_key
-from lvm_core.tables.judge import TableJudgement, judge_people
 from lvm_core.tables.layout import PRESETS, ParticipantsLayout, layout_of_file, preset_layout
-from lvm_core.tables.lists import PeopleList, read_people_list
+from lvm_core.tables.lists import PeopleList, code_key, read_code_table, read_people_list, system_key
 from lvm_core.tables.participants import (
     Demographics,
     ParticipantTable,
     PeopleTable,
+    TableJudgement,
     completed_years,
     demographics_problem,
+    judge_people,
     unknown_demographics,
 )
 from lvm_core.tables.people import People, read_people

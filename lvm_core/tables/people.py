@@ -10,8 +10,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lvm_core import schemas
 from lvm_core.errors import UsageError
+from lvm_core.tables import schemas
 from lvm_core.tables.layout import CM_PER_UNIT, KEYS, KG_PER_UNIT, OWN_LAYOUT, READ, ParticipantsLayout
 from lvm_core.tables.omop import person_table
 from lvm_core.tables.raw import RawTable, read_raw

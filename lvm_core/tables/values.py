@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lvm_core.errors import UsageError
-from lvm_core.lvh import parse_sex
+from lvm_core.medicine.lvh import parse_sex
 
 UNKNOWN_TEXTS: Final = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "unknown", "missing", "."})
 """Texts that stand for "unknown": lower case, without blanks around. `#N/A` is Excel's, `.` is

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lvm_core.command_line import ArgumentParser
-from lvm_core.lvh import LvhPreset, lvh_arrays
-from lvm_core.synthetic import ecgs_of
-from lvm_core.synthetic_people import SyntheticPeople, synthetic_people
-from models.catalog import resolve_model
-from models.predictor import LvmPredictor
-from models.runtime import configure_threads
+from lvm_core.medicine.lvh import LvhPreset, lvh_arrays
+from lvm_core.synthetic.ecgs import ecgs_of
+from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
+from models.catalogue.known import resolve_model
+from models.engines.predictor import LvmPredictor
+from models.engines.runtime import configure_threads
 
 # Not the seed of the people whom the models were trained on.
 _SEED: Final = 20220207

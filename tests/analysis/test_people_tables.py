@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 import lvm_ai
-from analysis import participants, record_reading
-from analysis.cmr import read_cmr, read_examinations
-from analysis.columns import TableRefused
-from analysis.study import follow_up_of, load_study, read_inputs, study_lists, study_people
+from analysis.follow_up import people as study_people_module
+from analysis.follow_up import record_reading
+from analysis.statistics.columns import TableRefused
+from analysis.study.cmr import read_cmr, read_examinations
+from analysis.study.inputs import follow_up_of, load_study, read_inputs, study_lists, study_people
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, People, judge_people, read_people, read_people_list
 from tests.analysis.report.small_study import IDS, predictions, read, settle, write
@@ -170,7 +171,7 @@ def test_participants__are_read_once_in_a_run(folder: Path, monkeypatch: pytest.
         calls.append(arguments[1])
         return read_people(*arguments, **named_arguments)
 
-    monkeypatch.setattr(participants, "read_people", counted)
+    monkeypatch.setattr(study_people_module, "read_people", counted)
     assert read(folder, "latency_days: 30\n").follow_up_from_index is not None
     assert calls == ["participants.csv"]
 

@@ -17,8 +17,8 @@ import pytest
 
 import lvm_ai
 from analysis.query import query, tables_of
-from lvm_core import schemas
 from lvm_core.errors import UsageError
+from lvm_core.tables import schemas
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import lvm_ai
-from analysis.cmr import pair_with_cmr, read_cmr
-from lvm_core import schemas
+from analysis.study.cmr import pair_with_cmr, read_cmr
 from lvm_core.errors import UsageError
-from lvm_core.recalibration import Recalibration
+from lvm_core.medicine.recalibration import Recalibration
+from lvm_core.tables import schemas
 
 
 def _settings(**changes: Any) -> dict[str, Any]:

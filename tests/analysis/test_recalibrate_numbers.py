@@ -15,8 +15,8 @@ import pytest
 
 import lvm_ai
 from analysis.recalibrate import cross_fitted_table
-from lvm_core import schemas
-from lvm_core.recalibration import CmrSubset, Recalibrated, Recalibration, person_share
+from lvm_core.medicine.recalibration import CmrSubset, Recalibrated, Recalibration, person_share
+from lvm_core.tables import schemas
 
 MODEL = {"model_id": "m1", "sha256": "ab" * 32}
 SETTINGS: Mapping[str, Any] = {

@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace TensorFlow by the fake predictor in jobs that run in this process."""
     monkeypatch.setattr("beam_jobs.score.shared_predictor", job_runner.fake_shared_predictor())
-    monkeypatch.setattr("beam_jobs.computing.choose_engine", job_runner.fake_choice)
+    monkeypatch.setattr("beam_jobs.run.resources.choose_engine", job_runner.fake_choice)
 
 
 @pytest.fixture(scope="session")

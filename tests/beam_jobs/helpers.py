@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lvm_core.leads import LEADS_12
-from lvm_core.synthetic import synthetic_ecgs
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.synthetic.ecgs import synthetic_ecgs
 
 SEED = 7
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import lvm_ai
-from beam_jobs.commit import rows_sha256
-from lvm_core import schemas
-from lvm_core.synthetic import SyntheticEcgs, synthetic_ecgs
+from beam_jobs.run.commit import rows_sha256
+from lvm_core.synthetic.ecgs import SyntheticEcgs, synthetic_ecgs
+from lvm_core.tables import schemas
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY / ".." / "shared"

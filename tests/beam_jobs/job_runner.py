@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import beam_jobs.computing
 import beam_jobs.ingest
+import beam_jobs.run.resources
 import beam_jobs.score
 import beam_jobs.verify
 import beam_jobs.withdraw
 import lvm_ai
-from beam_jobs.storage import Storage
-from models.catalog import ModelSource
-from models.devices import Device
-from models.engines import EngineChoice, EngineName
-from models.interface import Predictions
+from beam_jobs.reading.storage import Storage
+from models.catalogue.known import ModelSource
+from models.catalogue.spec import Predictions
+from models.engines.choosing import EngineChoice, EngineName
+from models.engines.devices import Device
 from tests.fakes import FakePredictor
 
 
@@ -62,7 +62,7 @@ class _SlowPredictor(FakePredictor):
 
 
 def fake_shared_predictor(sleep_s: float = 0.0) -> Callable[..., FakePredictor]:
-    """Return a stand-in for `models.predictor.shared_predictor`."""
+    """Return a stand-in for `models.engines.predictor.shared_predictor`."""
 
     def make(model: ModelSource, *, batch_size: int, **_: object) -> FakePredictor:
         needs = model.spec.needs_demographics
@@ -72,7 +72,7 @@ def fake_shared_predictor(sleep_s: float = 0.0) -> Callable[..., FakePredictor]:
 
 
 def fake_choice(models: Sequence[ModelSource], **_: object) -> EngineChoice:
-    """Stand in for `models.engines.choose_engine`: nothing is loaded to see what is fastest."""
+    """Stand in for `choose_engine`: no model is loaded to see what is fastest."""
     return EngineChoice(EngineName.TENSORFLOW, Device.CPU)
 
 
@@ -117,7 +117,7 @@ def run(argv: Sequence[str], hooks: Hooks) -> None:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
     beam_jobs.score.shared_predictor = fake_shared_predictor(hooks.sleep_s)  # type: ignore[assignment]
-    beam_jobs.computing.choose_engine = fake_choice  # type: ignore[assignment]
+    beam_jobs.run.resources.choose_engine = fake_choice  # type: ignore[assignment]
     if hooks.kill_at_fsync:
         _hook_fsync(hooks.kill_at_fsync)
     _hook_writes(hooks.kill_at_write, hooks.writes)

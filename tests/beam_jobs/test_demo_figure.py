@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beam_jobs.demo_figure import Comparison, write_figure
+from beam_jobs.demo import Comparison, write_figure
 
 
 def _comparison(predicted_g: list[float], true_g: list[float]) -> Comparison:

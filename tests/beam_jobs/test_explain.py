@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_jobs.explain import shares, time_shares
-from beam_jobs.explain_figures import Explained
-from lvm_core.beats import PHASES
+from beam_jobs.explain import Explained, shares, time_shares
 from lvm_core.errors import LvmError
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.beats import PHASES
+from lvm_core.signal.ecg import LEADS_12
 from tests.beam_jobs.job_helpers import (
     ECG_ONLY,
     FULL,

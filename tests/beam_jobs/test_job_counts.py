@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lvm_core.synthetic import SyntheticEcgs
+from lvm_core.synthetic.ecgs import SyntheticEcgs
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     FULL,
@@ -319,7 +319,7 @@ def test_large_row_groups__are_read_with_a_warning(
     made = people(20)
     write_parquet(tmp_path / "in" / "a.parquet", people_table(made), row_group_size=8)
     assert score(tmp_path / "in", tmp_path / "small") == 0
-    for module in ("beam_jobs.planner", "beam_jobs.parquet_input"):
+    for module in ("beam_jobs.run.planner", "beam_jobs.reading.parquet_input"):
         monkeypatch.setattr(f"{module}.MAX_ROW_GROUP_ROWS", 7)
     capsys.readouterr()
     assert score(tmp_path / "in", tmp_path / "large") == 0

@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs import computing
-from beam_jobs.options import ScoreOptions
-from models import engines
-from models.catalog import resolve_model
-from models.devices import Device
-from models.engines import EngineMismatchError
-from models.runtime import Threads, configure_threads, import_keras, import_tensorflow
-from models.spec import INPUT_ECG, OUTPUT_MASS
+from beam_jobs.run import resources
+from beam_jobs.run.options import ScoreOptions
+from models.catalogue.known import resolve_model
+from models.catalogue.spec import INPUT_ECG, OUTPUT_MASS
+from models.engines import choosing
+from models.engines.choosing import EngineMismatchError
+from models.engines.devices import Device
+from models.engines.runtime import Threads, configure_threads, import_keras, import_tensorflow
 from tests.beam_jobs.job_helpers import ECG_ONLY, lvm, masses, report, result_files, write_cohort
 
 pytestmark = [
@@ -117,7 +117,7 @@ def test_resume__stops_where_the_planned_engine_fails(
     def refuse(*_: object) -> None:
         raise EngineMismatchError("the spectral engine is off here")
 
-    monkeypatch.setattr(engines, "require_agreement", refuse)
+    monkeypatch.setattr(choosing, "require_agreement", refuse)
     assert score(ecgs, tmp_path / "run", tensorflow, "--shard", "2/3") == 1
     assert "error: the spectral engine is off here" in capsys.readouterr().err
 
@@ -149,16 +149,16 @@ def test_device_gpu__is_never_replaced_by_the_cpu(
 def test_gpu__units_feed_it_and_the_batch_is_tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a machine with a GPU would do, as far as it can be seen without one."""
     monkeypatch.setattr(
-        computing, "choose_engine", lambda *_, **__: engines.EngineChoice(engines.EngineName.TENSORFLOW, Device.GPU)
+        resources, "choose_engine", lambda *_, **__: choosing.EngineChoice(choosing.EngineName.TENSORFLOW, Device.GPU)
     )
-    monkeypatch.setattr(computing, "_gpu_batch", lambda *_: 256)
-    options = ScoreOptions(("in",), "out", model=ECG_ONLY, precision=engines.Precision.MIXED)
+    monkeypatch.setattr(resources, "_gpu_batch", lambda *_: 256)
+    options = ScoreOptions(("in",), "out", model=ECG_ONLY, precision=choosing.Precision.MIXED)
     models = [resolve_model(ECG_ONLY)]
-    chosen = computing.choose_computing(options, models, None)
+    chosen = resources.choose_computing(options, models, None)
     assert (chosen.batch, chosen.engine.device.value, chosen.engine.precision.value) == (256, "gpu", "mixed")
-    again = computing.Computing.from_settings(chosen.settings())
+    again = resources.Computing.from_settings(chosen.settings())
     assert again == chosen
-    resumed = computing.choose_computing(ScoreOptions(("in",), "out", model=ECG_ONLY), models, chosen.settings())
+    resumed = resources.choose_computing(ScoreOptions(("in",), "out", model=ECG_ONLY), models, chosen.settings())
     assert resumed == chosen
 
 

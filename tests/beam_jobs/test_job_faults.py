@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.fs
 import pytest
 
-from beam_jobs import storage
+from beam_jobs.reading import storage
 from tests.beam_jobs.job_helpers import assert_reconciles, people, people_table, result_files, score, write_parquet
 
 pytestmark = pytest.mark.usefixtures("fake")

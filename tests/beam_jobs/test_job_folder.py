@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.flow import _Run
+from beam_jobs.run.flow import _Run
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     assert_nowhere,
@@ -327,7 +327,7 @@ def test_interrupt__ends_with_one_line_and_code_130(cohort: Path, tmp_path: Path
 
 def test_reading_parquet__leaves_no_thread_that_aborts_the_end_of_the_process(cohort: Path) -> None:
     code = (
-        "import sys; from beam_jobs.storage import Storage; from beam_jobs import parquet_input\n"
+        "import sys; from beam_jobs.reading.storage import Storage; from beam_jobs.reading import parquet_input\n"
         "uri = sys.argv[1]; keys = parquet_input.read_keys(Storage(), uri, ['ecg_id'])\n"
         "parquet_input.read_table(Storage(), uri)"
     )

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs import archives
-from beam_jobs.local_files import FileKind
-from lvm_core.formats.read import MAX_RECORD_BYTES
-from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES
+from beam_jobs.reading import archives
+from beam_jobs.reading.local_files import FileKind
+from lvm_core.formats.registry import MAX_RECORD_BYTES
+from lvm_core.formats.wfdb import MAX_HEADER_BYTES
 from lvm_core.formats.xml import MAX_ITEMS, MAX_TAG_BYTES
 from tests.beam_jobs.helpers import ecg_table
 from tests.beam_jobs.job_helpers import counts, lvm, rejects, report, rows_of, score, write_cohort, write_parquet
-from tests.beam_jobs.test_archives import make_archive
+from tests.beam_jobs.reading.test_archives import make_archive
 from tests.file_builders import cardiosoft_xml, random_counts
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.inputs import IdRule
+from beam_jobs.reading.inputs import IdRule
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     FULL,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lvm_core.synthetic import SyntheticEcgs
+from lvm_core.synthetic.ecgs import SyntheticEcgs
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     FULL,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lvm_core.quality import PlausibleRange
+from lvm_core.signal.quality import PlausibleRange
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     SHARED,
@@ -92,7 +92,7 @@ def test_score__leads_are_judged_in_each_record(tmp_path: Path) -> None:
 
 
 def test_score__a_mass_outside_the_stated_range_is_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("beam_jobs.score_unit.MASS_RANGE_G", PlausibleRange("m", 90.0, 120.0))
+    monkeypatch.setattr("beam_jobs.scoring.unit.MASS_RANGE_G", PlausibleRange("m", 90.0, 120.0))
     write_people(tmp_path / "in" / "a.parquet", [5.0] * 12)
     output = tmp_path / "out"
     assert score(tmp_path / "in", output) == 0

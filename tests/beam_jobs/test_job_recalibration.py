@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from models.catalog import find_spec
+from models.catalogue.known import find_spec
 from tests.beam_jobs.job_helpers import (
     ECG_ONLY,
     FULL,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lvm_core import schemas
+from lvm_core.tables import schemas
 from tests.beam_jobs.conftest import Finish
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from beam_jobs.inputs import IdRule
-from beam_jobs.planner import PlanningOptions, find_inputs
+from beam_jobs.reading.inputs import IdRule
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.units import cut_units
+from beam_jobs.run.planner import PlanningOptions, find_inputs
 from beam_jobs.scale import ScaleSample, main, sample_scale
-from beam_jobs.storage import Storage
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import cut_units
 from lvm_core.errors import UsageError
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12
 from tests.beam_jobs.helpers import ecg_counts, lead_array, write_ecg_parquet
 
 STORAGE = Storage()

@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import ingest, simulate
-from beam_jobs.participants import load_participants
+from beam_jobs.reading.storage import Storage
+from beam_jobs.run.participants import load_participants
 from beam_jobs.simulate import main
-from beam_jobs.simulated_ecgs import ID_PATTERN
-from beam_jobs.storage import Storage
-from lvm_core import schemas
+from beam_jobs.simulated_cohort import ID_PATTERN
 from lvm_core.errors import LvmError, UsageError
-from lvm_core.leads import LEADS_12
-from lvm_core.synthetic import ecgs_of
-from lvm_core.synthetic_outcomes import OUTCOMES_TRUTH, synthetic_outcomes
-from lvm_core.synthetic_people import synthetic_people
-from lvm_core.synthetic_records import synthetic_records
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.synthetic.ecgs import ecgs_of
+from lvm_core.synthetic.outcomes import OUTCOMES_TRUTH, synthetic_outcomes
+from lvm_core.synthetic.people import synthetic_people
+from lvm_core.synthetic.records import synthetic_records
+from lvm_core.tables import schemas
 
 N, SEED = 150, 11
 MEASURED = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from beam_jobs.commit import RowHashes, footer, parquet_bytes
-from beam_jobs.plan import Plan
-from beam_jobs.run_folder import RunFolder
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.units import Piece, UnitSummary, cut_units, path_digest
+from beam_jobs.run.commit import RowHashes, footer, parquet_bytes
+from beam_jobs.run.folder import RunFolder
+from beam_jobs.run.plan import Plan
 from beam_jobs.status import main, read_status, status_lines
-from beam_jobs.storage import Storage
-from beam_jobs.units import Piece, UnitSummary, cut_units, path_digest
 from lvm_core.errors import UsageError
 
 STORAGE = Storage()

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lvm_core.leads import LEADS_12
-from models.catalog import resolve_model
-from models.checked_network import checked_network
+from lvm_core.signal.ecg import LEADS_12
+from models.catalogue.known import resolve_model
+from models.engines.network import checked_network
 from tests.benchmarks.onnx_export import export_onnx
 from tests.file_builders import cardiosoft_xml, random_counts
 

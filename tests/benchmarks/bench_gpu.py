@@ -23,20 +23,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import models.runtime
-from beam_jobs.exclusions import Exclusions
-from beam_jobs.inputs import IdRule
-from beam_jobs.planner import PlanningOptions, find_inputs
-from beam_jobs.score_unit import ScoreContext, begin_unit
-from beam_jobs.storage import Storage
-from beam_jobs.unit_reader import UnitReader
-from beam_jobs.units import cut_units
-from lvm_core.body import Bsa
-from lvm_core.leads import LEADS_12, MODEL_LEADS, order_indices
-from lvm_core.lvh import LvhPreset
-from models.engine import Features
-from models.interface import Predictions, PredictorInputs
-from models.spec import LVM_G, InputRole, input_roles
+import models.engines.runtime
+from beam_jobs.reading.inputs import IdRule
+from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.units import cut_units
+from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.planner import PlanningOptions, find_inputs
+from beam_jobs.scoring.unit import ScoreContext, begin_unit
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.signal.ecg import LEADS_12, MODEL_LEADS, order_indices
+from models.catalogue.spec import LVM_G, InputRole, Predictions, PredictorInputs, input_roles
+from models.engines.tensorflow_engine import Features
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tf21"
 ORDER = order_indices(LEADS_12, MODEL_LEADS)
@@ -86,7 +85,7 @@ class BackendEngine:
     def compute(
         self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Run one batch; as `models.engine.TensorFlowEngine`."""
+        """Run one batch; as `models.engines.tensorflow_engine.TensorFlowEngine`."""
         given = {self._roles[role]: values for role, values in features.items()}
         return self._run(counts, counts_per_unit, given)
 
@@ -202,7 +201,7 @@ def rates(engine: BackendEngine, name: str, batch: int, seconds: float) -> dict[
 
 def fed(engine: BackendEngine, data: Path, batch: int, units_at_once: int) -> dict[str, float]:
     """Score Parquet with the job's own code and return what it reports."""
-    from models.catalog import EMBEDDED_MODELS
+    from models.catalogue.known import EMBEDDED_MODELS
 
     storage = Storage()
     inputs = find_inputs(storage, (str(data),), PlanningOptions(1024, IdRule()))
@@ -244,7 +243,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "mixed"])
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
-    models.runtime.import_keras = import_keras
+    models.engines.runtime.import_keras = import_keras
     backend = os.environ.get("KERAS_BACKEND")
     for name in args.models:
         for precision in args.precisions:

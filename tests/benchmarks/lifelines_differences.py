@@ -19,8 +19,8 @@ from lifelines import AalenJohansenFitter, CoxPHFitter, KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test, proportional_hazard_test
 from numpy.typing import ArrayLike
 
-from tests.analysis import references
-from tests.analysis.references import expected
+from tests.analysis.statistics import references
+from tests.analysis.statistics.references import expected
 
 ROSSI = ["fin", "age", "race", "wexp", "mar", "paro", "prio"]
 HEART = ["age", "year", "surgery", "transplant"]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.network import Layer, LayerKind, Network
+from models.engines.network import Layer, LayerKind, Network
 
 
 def export_onnx(network: Network, path: Path) -> None:

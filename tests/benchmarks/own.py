@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from models.catalog import resolve_model
-from models.engines import EngineName, EngineSettings
-from models.predictor import DEFAULT_BATCH_SIZE, LvmPredictor
+from models.catalogue.known import resolve_model
+from models.engines.choosing import EngineName, EngineSettings
+from models.engines.predictor import DEFAULT_BATCH_SIZE, LvmPredictor
 from tests.benchmarks.peers import say
 
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
@@ -26,8 +26,8 @@ IN_MEMORY = 2048  # a quarter of a gigabyte: far more than any cache
 def bare(model: str, n: int, callers: int) -> None:
     """The compiled graph over tensors in memory: TensorFlow's threads, or one thread a caller."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from models.loading import load_model
-    from models.runtime import import_tensorflow
+    from models.catalogue.loading import load_model
+    from models.engines.runtime import import_tensorflow
 
     tf = import_tensorflow()
     if callers > 1:

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_jobs.inputs import named_signal_files
-from lvm_core.canonical import canonicalise
+from beam_jobs.reading.inputs import named_signal_files
 from lvm_core.errors import EcgRejected
-from lvm_core.formats.read import read_ecg
-from lvm_core.leads import LEADS_12
-from lvm_core.plausibility import Judgement, LimbLeads, judge_ecgs, lead_amplitudes, refuse_implausible_scale
-from lvm_core.quality import Rejection, SourceAmplitudes
-from lvm_core.synthetic import synthetic_ecgs
+from lvm_core.formats.registry import read_ecg
+from lvm_core.signal.canonical import canonicalise
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.plausibility import Judgement, LimbLeads, judge_ecgs, lead_amplitudes, refuse_implausible_scale
+from lvm_core.signal.quality import Rejection, SourceAmplitudes
+from lvm_core.synthetic.ecgs import synthetic_ecgs
 
 # A step as fine as any source's, so that planting a fault rounds nothing that matters.
 _FINE_STEP_UV = 0.05

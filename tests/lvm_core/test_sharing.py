@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from lvm_core.sharing import Share, add_share_option, share_in, umask_for
+from lvm_core.command_line import Share, add_share_option, share_in, umask_for
 
 
 @pytest.mark.parametrize(("share", "folder_mode", "file_mode"), [(None, 0o700, 0o600), (Share.GROUP, 0o750, 0o640)])

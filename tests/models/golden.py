@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvm_core.leads import LEADS_12
-from models.catalog import ModelSource, resolve_model
+from lvm_core.signal.ecg import LEADS_12
+from models.catalogue.known import ModelSource, resolve_model
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "tf21"
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.network import Layer, LayerKind, Network
-from models.runtime import import_keras
-from models.spec import OUTPUT_LVH, OUTPUT_MASS
+from models.catalogue.spec import OUTPUT_LVH, OUTPUT_MASS
+from models.engines.network import Layer, LayerKind, Network
+from models.engines.runtime import import_keras
 
 
 def evaluate(network: Network, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalog import resolve_model
+from models.catalogue.known import resolve_model
 from models.cli import main
 
 POINTER = (
@@ -73,7 +73,7 @@ def test_show__tells_scaling_and_parameters(capsys: pytest.CaptureFixture[str]) 
 
 def test_imports__need_neither_tensorflow_nor_h5py() -> None:
     code = (
-        "import sys, models.cli, models.predictor, models.fetching, models.architectures\n"
+        "import sys, models.cli, models.engines.predictor, models.catalogue.files, models.training.architectures\n"
         "models.cli.main(['list', '--model-dir', '.'])\n"
         "sys.exit(bool({'tensorflow', 'keras', 'h5py'} & set(sys.modules)))"
     )

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lvm_core.synthetic_people import synthetic_people
+from lvm_core.synthetic.people import synthetic_people
 from models.demo.model_card import mean_error_by_size_g, sensitivity_specificity
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from lvm_core.synthetic import ecgs_of
-from lvm_core.synthetic_people import synthetic_people
-from models.catalog import resolve_model
-from models.interface import PredictorInputs
-from models.loading import LoadedModel, load_model
-from models.predictor import LvmPredictor
-from models.saliency import Saliency
+from lvm_core.synthetic.ecgs import ecgs_of
+from lvm_core.synthetic.people import synthetic_people
+from models.catalogue.known import resolve_model
+from models.catalogue.loading import LoadedModel, load_model
+from models.catalogue.spec import PredictorInputs
+from models.engines.predictor import LvmPredictor
+from models.explain import Saliency
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 

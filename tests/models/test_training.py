@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from lvm_core.errors import LvmError
-from models import training, training_fit
-from models.catalog import resolve_model
-from models.predictor import LvmPredictor
-from models.training_config import load_config
-from models.training_data import load_training_set
-from models.training_fit import FitState
-from models.training_split import Part
+from models import train
+from models.catalogue.known import resolve_model
+from models.engines.predictor import LvmPredictor
+from models.training import fit
+from models.training.config import load_config
+from models.training.data import Part, load_training_set
+from models.training.fit import FitState
 from tests.models.training_builders import settings, small_age_sex_bmi, small_ecg_only, write_cohort, write_config
 
 pytestmark = [
@@ -48,7 +48,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _small_graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     builders = {True: small_age_sex_bmi, False: small_ecg_only}
-    monkeypatch.setattr(training_fit, "_BUILDERS", builders)
+    monkeypatch.setattr(fit, "_BUILDERS", builders)
 
 
 def _config(folder: Path, cohort: Path, **changes: Any) -> Path:
@@ -62,19 +62,19 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt, as Ctrl-C would, in the middle of the epoch after `epochs` whole ones."""
-    plain = training.Fitter.fit_epoch
+    plain = train.Fitter.fit_epoch
 
     def fit_epoch(self: Any, state: FitState) -> Any:
         if state.epoch == epochs:
             raise KeyboardInterrupt
         return plain(self, state)
 
-    monkeypatch.setattr(training.Fitter, "fit_epoch", fit_epoch)
+    monkeypatch.setattr(train.Fitter, "fit_epoch", fit_epoch)
 
 
 def test_train__run_folder_tells_everything(tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _config(tmp_path, cohort, scaling="training_set", description="a made-up cohort")
-    assert training.main(["--config", str(path)]) == 0
+    assert train.main(["--config", str(path)]) == 0
     run = tmp_path / "run"
     assert sorted(file.name for file in run.iterdir()) == RUN_FILES
     history = _rows(run / "history.csv")
@@ -94,7 +94,7 @@ def test_train__run_folder_tells_everything(tmp_path: Path, cohort: Path, capsys
 
 def test_train__the_scoring_predictor_gives_the_reported_results(tmp_path: Path, cohort: Path) -> None:
     config = load_config(_config(tmp_path, cohort, scaling="training_set"))
-    predictor = LvmPredictor(resolve_model(str(training.train(config))), batch_size=4)
+    predictor = LvmPredictor(resolve_model(str(train.train(config))), batch_size=4)
     data = load_training_set(config, tmp_path)
     rows = data.rows_of(Part.TEST)
     predicted_g = predictor.predict(
@@ -116,7 +116,7 @@ def test_train__damaged_configuration_of_the_run_folder_is_named(
     begun = tmp_path / "run" / "config.yaml"
     begun.parent.mkdir()
     begun.write_text("name: a\nname: b\n")
-    assert training.main(["--config", str(_config(tmp_path, cohort))]) == 2
+    assert train.main(["--config", str(_config(tmp_path, cohort))]) == 2
     message = capsys.readouterr().err
     assert f"{begun} cannot be read as YAML: line 2: name is there already" in message
 
@@ -128,12 +128,12 @@ def test_train__interrupted_it_goes_on_with_the_same_split(
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
-        assert training.main(["--config", str(path)]) == 130
+        assert train.main(["--config", str(path)]) == 130
     assert "same command goes on" in capsys.readouterr().err
     split, (first,) = (run / "split.csv").read_bytes(), _rows(run / "history.csv")
     assert not (run / "model.keras").exists()
 
-    assert training.main(["--config", str(path)]) == 0
+    assert train.main(["--config", str(path)]) == 0
     assert "going on after epoch 1" in capsys.readouterr().err
     history = _rows(run / "history.csv")
     assert (run / "split.csv").read_bytes() == split
@@ -142,7 +142,7 @@ def test_train__interrupted_it_goes_on_with_the_same_split(
 
     whole = tmp_path / "whole"
     whole.mkdir()
-    assert training.main(["--config", str(_config(whole, cohort))]) == 0
+    assert train.main(["--config", str(_config(whole, cohort))]) == 0
     for ours, theirs in zip(history, _rows(whole / "run" / "history.csv"), strict=True):
         assert float(ours["valid_loss"]) == pytest.approx(float(theirs["valid_loss"]), rel=1e-5)
 
@@ -151,9 +151,9 @@ def test_train__a_finished_folder_is_left_alone(
     tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _config(tmp_path, cohort, epochs=1)
-    assert training.main(["--config", str(path)]) == 0
+    assert train.main(["--config", str(path)]) == 0
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
-    assert training.main(["--config", str(path)]) == 0
+    assert train.main(["--config", str(path)]) == 0
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()} == before
 
@@ -163,9 +163,9 @@ def test_train__another_configuration_is_refused_by_name(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
-        training.main(["--config", str(_config(tmp_path, cohort))])
+        train.main(["--config", str(_config(tmp_path, cohort))])
     changed = _config(tmp_path, cohort, learning_rate=0.5)
-    assert training.main(["--config", str(changed)]) == 2
+    assert train.main(["--config", str(changed)]) == 2
     error = capsys.readouterr().err
     assert "learning_rate was 0.001 and is 0.5" in error
     assert "epochs was" not in error
@@ -176,18 +176,18 @@ def test_train__other_data_are_refused(tmp_path: Path, cohort: Path, capsys: pyt
     path = _config(tmp_path, copy)
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
-        training.main(["--config", str(path)])
+        train.main(["--config", str(path)])
     split = (tmp_path / "run" / "split.csv").read_bytes()
     lines = (copy / "cmr.csv").read_text().splitlines()
     (copy / "cmr.csv").write_text("\n".join(lines[:-1]) + "\n")
-    assert training.main(["--config", str(path)]) == 2
+    assert train.main(["--config", str(path)]) == 2
     assert "data are not those with which" in capsys.readouterr().err
     assert (tmp_path / "run" / "split.csv").read_bytes() == split
 
 
 def test_train__stops_when_nothing_gets_better(tmp_path: Path, cohort: Path) -> None:
     path = _config(tmp_path, cohort, epochs=9, patience=2, learning_rate=5.0, warmup_epochs=0, clip_norm=None)
-    assert training.main(["--config", str(path)]) == 0
+    assert train.main(["--config", str(path)]) == 0
     losses = [float(row["valid_loss"]) for row in _rows(tmp_path / "run" / "history.csv")]
     assert len(losses) == int(np.argmin(losses)) + 1 + 2 < 9
 
@@ -201,16 +201,16 @@ def test_train__a_loss_that_is_never_finite_is_an_error(
         state.history.append(row)
         return row
 
-    monkeypatch.setattr(training.Fitter, "fit_epoch", fit_epoch)
+    monkeypatch.setattr(train.Fitter, "fit_epoch", fit_epoch)
     with pytest.raises(LvmError, match="not finite in 2 epochs; lower learning_rate"):
-        training.train(load_config(_config(tmp_path, cohort, patience=2)))
+        train.train(load_config(_config(tmp_path, cohort, patience=2)))
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
 def test_main__usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert training.main([]) == 2
-    assert training.main(["--help"]) == 0
-    assert training.main(["--config", str(tmp_path / "absent.yaml")]) == 2
+    assert train.main([]) == 2
+    assert train.main(["--help"]) == 0
+    assert train.main(["--config", str(tmp_path / "absent.yaml")]) == 2
     assert "absent.yaml cannot be read" in capsys.readouterr().err
 
 
@@ -219,7 +219,7 @@ def test_main__usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_train__two_epochs_of_2000_ecgs_interrupted_once(tmp_path: Path) -> None:
     """The real graph through the command, killed after an epoch and started again."""
     path = _config(tmp_path, write_cohort(tmp_path, 2000), epochs=2, batch_size=16)
-    command = [sys.executable, "-m", "models.training", "--config", str(path)]
+    command = [sys.executable, "-m", "models.train", "--config", str(path)]
     run = tmp_path / "run"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment)

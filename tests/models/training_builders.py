@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from lvm_core import schemas
-from lvm_core.leads import LEADS_12
-from lvm_core.synthetic import ecgs_of
-from lvm_core.synthetic_people import synthetic_people
-from models.runtime import import_keras
-from models.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS
+from lvm_core.signal.ecg import LEADS_12
+from lvm_core.synthetic.ecgs import ecgs_of
+from lvm_core.synthetic.people import synthetic_people
+from lvm_core.tables import schemas
+from models.catalogue.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS
+from models.engines.runtime import import_keras
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:

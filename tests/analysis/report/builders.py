@@ -13,11 +13,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.followup_rules import Exclusion
-from analysis.report.document import About
-from analysis.report.study_data import StudyData
-from analysis.study_settings import CmrSettings, Inputs, Outcome, Study, StudyCovariate
-from lvm_core.body import body_surface_area_m2
+from analysis.follow_up.rules import Exclusion
+from analysis.study.data import About, StudyData
+from analysis.study.settings import CmrSettings, Inputs, Outcome, Study, StudyCovariate
+from lvm_core.medicine.body import body_surface_area_m2
 
 OUTCOMES: Final = {"af": "atrial fibrillation", "heart_failure": "heart failure"}
 LVH_LIMIT_G_M2: Final = {"female": 55.0, "male": 72.0}

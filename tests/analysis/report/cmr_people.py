@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.report.masking import Masked, MaskingRule, mask
-from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr import aggregates
-from analysis.study_settings import Masking
+from analysis.disclosure.masking import Masked, MaskingRule, mask
+from analysis.report.topics.cmr import aggregates
+from analysis.study.data import StudyData
+from analysis.study.settings import Masking
 from tests.analysis.report.builders import study, study_data
 
 EXACT: Final = MaskingRule(0, 1)

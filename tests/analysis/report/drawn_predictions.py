@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lvm_core.body import Bsa, body_surface_area_m2
-from lvm_core.lvh import LvhPreset, Sex, lvh_limit_g_m2
+from lvm_core.medicine.body import Bsa, body_surface_area_m2
+from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
 
 def derived(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from analysis.report.figures import STYLE
+from analysis.report.figures.drawing import STYLE
 
 
 def drawn_texts(canvas: Figure) -> list[tuple[Text, Bbox]]:

@@ -2,43 +2,40 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from analysis.report import (
-    topic_absolute_risk,
-    topic_added_value,
-    topic_calibrated,
-    topic_competing,
-    topic_dose_response,
-    topic_hazard_ratios,
-    topic_negative_control,
-    topic_proportional_hazards,
-    topic_rates,
-    topic_sensitivity,
-    topic_standardised,
+from analysis.disclosure.masking import MaskingRule, mask_all
+from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.topics import (
+    absolute_risk,
+    added_value,
+    calibrated,
+    competing,
+    dose_response,
+    hazard_ratios,
+    proportional_hazards,
+    rates,
+    sensitivity,
 )
-from analysis.report.document import ReadTable, Section
-from analysis.report.masking import MaskingRule, mask_all
-from analysis.report.study_data import StudyData
+from analysis.study.data import StudyData
 
 OFF = MaskingRule(0, 1)
 # By the key of their results.
-TOPICS: dict[str, ModuleType] = {
-    "hazard_ratios": topic_hazard_ratios,
-    "subgroups": topic_hazard_ratios,
-    "sensitivity": topic_sensitivity,
-    "competing": topic_competing,
-    "proportional_hazards": topic_proportional_hazards,
-    "dose_response": topic_dose_response,
-    "added_value": topic_added_value,
-    "absolute_risk": topic_absolute_risk,
-    "standardised": topic_standardised,
-    "calibrated": topic_calibrated,
-    "negative_control": topic_negative_control,
-    "rates": topic_rates,
+TOPICS: dict[str, Topic] = {
+    "hazard_ratios": hazard_ratios.TOPIC,
+    "subgroups": hazard_ratios.TOPIC,
+    "sensitivity": sensitivity.TOPIC,
+    "competing": competing.TOPIC,
+    "proportional_hazards": proportional_hazards.TOPIC,
+    "dose_response": dose_response.TOPIC,
+    "added_value": added_value.TOPIC,
+    "absolute_risk": absolute_risk.TOPIC,
+    "standardised": absolute_risk.STANDARDISED,
+    "calibrated": calibrated.TOPIC,
+    "negative_control": sensitivity.NEGATIVE_CONTROL,
+    "rates": rates.TOPIC,
 }
 COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
 COMPLETE = ["exposure", "age_years", "sex", *COVARIATES]

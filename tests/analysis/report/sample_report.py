@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.report.document import About, ReadFigure, ReadTable, Section
+from analysis.report.document import ReadFigure, ReadTable, Section
 from analysis.report.page import Report
+from analysis.study.data import About
 
 LONG = "Antihypertensivemedicationandothercardiovascularprescriptionsattheindexvisit"
 OUTCOMES = {

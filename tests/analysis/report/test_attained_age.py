@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.cox import fit_cox
-from analysis.design import Category
 from analysis.report.document import ReadFigure
-from analysis.report.study_data import StudyData
-from analysis.report.topic_proportional_hazards import TEST
+from analysis.report.topics.proportional_hazards import TEST
+from analysis.statistics.design import Category
+from analysis.statistics.survival.cox import fit_cox
+from analysis.study.data import StudyData
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import COMPLETE, TOPICS, one, rows_of, section_of
 from tests.analysis.report.variations import with_study

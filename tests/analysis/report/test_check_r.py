@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report import topic_hazard_ratios
-from analysis.report.restricted import check_script, write_restricted
-from analysis.report.study_data import StudyData
-from analysis.study_settings import StudyCovariate
-from tests.analysis.r_packages import lacking
+from analysis.report.topics import hazard_ratios
+from analysis.report.write import check_script, write_restricted
+from analysis.study.data import StudyData
+from analysis.study.settings import StudyCovariate
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.variations import only, repeated_ecgs, two_models, with_households, with_study
+from tests.analysis.statistics.r_packages import lacking
 
 
 def _untidy(data: StudyData) -> StudyData:
@@ -62,7 +62,7 @@ COHORTS: dict[str, Callable[[], StudyData]] = {
 @pytest.mark.skipif(lacking("survival") != "", reason=lacking("survival"))
 def test_check_r__agrees(cohort: str, tmp_path: Path) -> None:
     data = COHORTS[cohort]()
-    aggregates = topic_hazard_ratios.aggregates(data)
+    aggregates = hazard_ratios.aggregates(data)
     write_restricted(tmp_path / "restricted", data, aggregates)
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "check.R").write_text(check_script())
@@ -77,7 +77,7 @@ def test_check_r__agrees(cohort: str, tmp_path: Path) -> None:
 
 def test_analysis_data__tells_nobody_s_identifier(tmp_path: Path) -> None:
     data = with_households(repeated_ecgs(n=300))
-    write_restricted(tmp_path / "restricted", data, topic_hazard_ratios.aggregates(data))
+    write_restricted(tmp_path / "restricted", data, hazard_ratios.aggregates(data))
     table = pd.read_csv(tmp_path / "restricted" / "analysis_data.csv")
     assert not set(table) & {"participant_id", "household_id", "ecg_id"}
     rows = data.analysed("af")

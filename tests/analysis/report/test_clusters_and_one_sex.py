@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from analysis.cox import fit_cox
-from analysis.design import Category
-from analysis.report.study_data import StudyData
+from analysis.statistics.design import Category
+from analysis.statistics.survival.cox import fit_cox
+from analysis.study.data import StudyData
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import COMPLETE, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import only, repeated_ecgs, with_households, with_study

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 
 import lvm_ai
-from analysis.report.aggregates import Aggregate, Kind
-from analysis.report.audit import Audit
+from analysis.disclosure.aggregates import Aggregate, Kind
+from analysis.disclosure.audit import Audit
+from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
+from analysis.disclosure.suppression import Suppressed, suppressed
 from analysis.report.build import computed, constants_of, report_of, topics_of
-from analysis.report.load import read_study_data
-from analysis.report.masking import Masked, MaskingRule, mask, mask_all
-from analysis.report.study_data import StudyData
-from analysis.report.suppression import Suppressed, suppressed
 from analysis.report.write import write_export
-from analysis.study import load_study
+from analysis.study.data import StudyData
+from analysis.study.inputs import load_study
+from analysis.study.load import read_study_data
 from tests.analysis.report.drawn_predictions import derived
 from tests.analysis.report.hunt import Hunter, Key
 from tests.analysis.report.hunt_tables import hunt
@@ -175,7 +175,7 @@ def unaudited(run: Run) -> Unaudited:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Audit, "run", lambda _: None)
-        patched.setattr("analysis.report.masking.suppressed", remembered)
+        patched.setattr("analysis.disclosure.masking.suppressed", remembered)
         masked = mask_all(run.aggregates, MaskingRule(K, 5))
     return Unaudited(masked, found[0].wrong)
 

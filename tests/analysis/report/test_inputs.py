@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import lvm_ai
-from analysis.columns import TableRefused
-from analysis.study_settings import Outcome, StudyCovariate
-from lvm_core.body import Bsa
+from analysis.statistics.columns import TableRefused
+from analysis.study.settings import Outcome, StudyCovariate
 from lvm_core.errors import UsageError
-from lvm_core.lvh import LvhPreset
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
 from tests.analysis.report.drawn_predictions import derived
 from tests.analysis.report.small_study import IDS, STUDY, change, cmr, predictions, read, settle, write
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from analysis.report import meanings, meanings_cmr
-from analysis.report.aggregates import NEVER, ColumnsAddUp, Kind, RowsAddUp, result
+from analysis.disclosure.aggregates import NEVER, ColumnsAddUp, Kind, RowsAddUp, result
+from analysis.disclosure.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count
+from analysis.report import meanings
 from analysis.report.build import checksums_told, topics_of
-from analysis.report.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.report.meanings import LEFT, followed
 from tests.analysis.report.builders import study_data
 
@@ -117,10 +117,10 @@ def test_table_1__quartiles_are_those_of_the_rates() -> None:
 
 
 def test_paired__people_imaged_before_the_date_are_not_among_those_compared() -> None:
-    before = meanings_cmr.paired("imaged", "before 2015-01-01", labelled=True, is_before=True)
+    before = meanings.paired("imaged", "before 2015-01-01", labelled=True, is_before=True)
     assert before.path[1:] == (("imaged", "before"), ("label", "known"))
-    assert meanings_cmr.paired("imaged", "on or after 2015-01-01", is_before=False) == meanings_cmr.COMPARED
-    ruled = meanings_cmr.paired("imaged", "before 2015-01-01", with_rules=True, is_before=True)
+    assert meanings.paired("imaged", "on or after 2015-01-01", is_before=False) == meanings.COMPARED
+    ruled = meanings.paired("imaged", "before 2015-01-01", with_rules=True, is_before=True)
     assert ruled.path[-1] == ("rules", "all three")
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.record_checks import RELEASE
-from analysis.report import topic_rates
-from analysis.report.aggregates import result, results
+from analysis.disclosure.aggregates import result, results
+from analysis.disclosure.masking import MaskingRule, mask_all
+from analysis.follow_up.rules import RELEASE
 from analysis.report.build import constants_of
-from analysis.report.masking import MaskingRule, mask_all
 from analysis.report.methods import banners, methods, warnings
-from analysis.report.study_data import StudyData
-from analysis.study_settings import CmrSettings, Hospital, Index, Masking, Outcome, Study, StudyCovariate, Training
+from analysis.report.topics import rates
+from analysis.study.data import StudyData
+from analysis.study.settings import CmrSettings, Hospital, Index, Masking, Outcome, Study, StudyCovariate, Training
 from tests.analysis.report.builders import study, study_data
 
 
@@ -32,7 +32,7 @@ def data() -> StudyData:
 
 
 def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> None:
-    masked = mask_all(topic_rates.aggregates(data), MaskingRule(10, 5))
+    masked = mask_all(rates.aggregates(data), MaskingRule(10, 5))
     text = " ".join(methods(data, masked))
     people = len(data.analysed("af"))
     told = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)

@@ -11,10 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.report.checklists import checklists
 from analysis.report.document import ReadFigure, ReadTable, Section
-from analysis.report.inline_svg import inline_svg
-from analysis.report.page import NOT_CLINICAL, Report, render, render_table
+from analysis.report.page import NOT_CLINICAL, Report, checklists, inline_svg, render, render_table
 from tests.analysis.report.sample_report import ABOUT, sample_report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.cox import fit_cox
-from analysis.design import Category
-from analysis.report import topic_added_value, topic_baseline, topic_rates
-from analysis.report.counts import EVERYBODY
-from analysis.report.masking import MaskingRule, mask_all
-from analysis.report.study_data import StudyData
+from analysis.disclosure.counts import EVERYBODY
+from analysis.disclosure.masking import MaskingRule, mask_all
+from analysis.report.topics import added_value, baseline, rates
+from analysis.statistics.design import Category
+from analysis.statistics.survival.cox import fit_cox
+from analysis.study.data import StudyData
 from tests.analysis.report.outcome_rows import COMPLETE, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import repeated_ecgs, with_study
 
@@ -99,8 +99,8 @@ def test_tables__have_people_and_ecgs(data: StudyData, table: str) -> None:
 
 def test_added_value__names_walds_test(data: StudyData) -> None:
     rows = rows_of(data, "added_value")
-    assert topic_added_value.LIKELIHOOD not in set(rows["measure"])
-    tests = rows[rows["measure"] == topic_added_value.WALD]
+    assert added_value.LIKELIHOOD not in set(rows["measure"])
+    tests = rows[rows["measure"] == added_value.WALD]
     assert len(tests) == 4
     assert tests["p"].notna().all()
     section = section_of(data, "added_value")
@@ -112,12 +112,12 @@ def test_added_value__names_walds_test(data: StudyData) -> None:
 def test_people__count_once_in_rates_table_1_and_absolute_risk(data: StudyData) -> None:
     """Curves, rates, Table 1 and absolute risk take one ECG a person (study rules 2)."""
     n = data.analysed("af")["participant_id"].nunique()
-    rates = {a.key: a.rows for a in topic_rates.aggregates(data)}
-    assert one(rates["rates"], outcome="af", group=EVERYBODY)["n_people"] == n
-    risk = rates["incidence_at_risk"]
+    published = {a.key: a.rows for a in rates.aggregates(data)}
+    assert one(published["rates"], outcome="af", group=EVERYBODY)["n_people"] == n
+    risk = published["incidence_at_risk"]
     everybody = risk[(risk["group"] == EVERYBODY) & (risk["classification"] == "Predicted LVH")]
     assert set(everybody["n_people"]) == {n}
-    numbers = {a.key: a.rows for a in topic_baseline.aggregates(data)}["baseline_numbers"]
+    numbers = {a.key: a.rows for a in baseline.aggregates(data)}["baseline_numbers"]
     people = data.ecgs["participant_id"].nunique()
     assert set(numbers.loc[numbers["group"] == EVERYBODY, "n_people"]) == {people}
     rows = rows_of(data, "absolute_risk")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.report import topic_competing, topic_proportional_hazards, topic_sensitivity
-from analysis.report.study_data import StudyData
-from analysis.report.subgroups import HAZARD_RATIO, INTERACTION
+from analysis.report.topics import competing, proportional_hazards, sensitivity
+from analysis.report.topics.hazard_ratios import HAZARD_RATIO, INTERACTION
+from analysis.study.data import StudyData
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import COMPLETE, one, rows_of
 from tests.analysis.report.variations import with_study
@@ -27,8 +27,8 @@ def data() -> StudyData:
 def test_main_estimate__is_the_same_wherever_it_stands(data: StudyData) -> None:
     main = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per SD", model=2)
     again = [
-        one(rows_of(data, "sensitivity"), outcome="af", contrast="per SD", level=topic_sensitivity.MAIN),
-        one(rows_of(data, "competing"), outcome="af", contrast="per SD", measure=topic_competing.CAUSE_SPECIFIC),
+        one(rows_of(data, "sensitivity"), outcome="af", contrast="per SD", level=sensitivity.MAIN),
+        one(rows_of(data, "competing"), outcome="af", contrast="per SD", measure=competing.CAUSE_SPECIFIC),
     ]
     for row in again:
         assert row[["n_people", "n_events", "estimate", "se", "n_dropped_missing"]].tolist() == (
@@ -60,7 +60,7 @@ def test_n_dropped_missing__and_people_are_everybody_followed(data: StudyData) -
     later = one(rows, outcome="af", level="2 to 5 years", contrast="per SD")
     assert later["n_people"] == (complete["years"] > 2).sum()
     assert later["n_dropped_missing"] == (table["years"] > 2).sum() - later["n_people"]
-    tests = rows[rows["measure"] == topic_proportional_hazards.TEST]
+    tests = rows[rows["measure"] == proportional_hazards.TEST]
     assert (tests["n_dropped_missing"] > 0).all()
 
 
@@ -77,7 +77,7 @@ def test_added_value__is_of_the_people_of_the_main_analysis(data: StudyData) -> 
 def test_subgroups_and_periods__are_also_per_10(data: StudyData) -> None:
     for key in ("subgroups", "proportional_hazards"):
         rows = rows_of(data, key)
-        ratios = rows[rows["measure"].isin([HAZARD_RATIO, topic_proportional_hazards.PERIOD_RATIO])]
+        ratios = rows[rows["measure"].isin([HAZARD_RATIO, proportional_hazards.PERIOD_RATIO])]
         names = ["outcome", "strata", "level"]
         steps = ratios[ratios["contrast"] != "LVH"].pivot(index=names, columns="contrast", values="estimate")
         assert list(steps.columns) == ["per 10", "per SD"]

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from analysis.cox import fit_cox
-from analysis.design import Category
-from analysis.report import topic_sensitivity
-from analysis.report.exposure_scale import standard_deviations
-from analysis.report.study_data import StudyData
-from lvm_core.body import Bsa, body_surface_area_m2
+from analysis.report.topics import sensitivity
+from analysis.statistics.design import Category
+from analysis.statistics.survival.cox import fit_cox
+from analysis.study.data import StudyData
+from analysis.study.exposure import standard_deviations
+from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import COMPLETE, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import with_study
@@ -56,7 +56,7 @@ def test_sd_by_sex__every_variant_is_per_sd_of_the_own_sex(data: StudyData) -> N
     area = body_surface_area_m2(table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), Bsa.MOSTELLER)
     people = own.ecgs.drop_duplicates("participant_id")
     expected = {
-        topic_sensitivity.MAIN: (table["exposure"], main),
+        sensitivity.MAIN: (table["exposure"], main),
         "body surface area by mosteller": (table["mass_g"] / area, main),
         "recalibrated prediction": (table["lvmi_recal_g_m2"], main),
         "LV mass of the ECG-only model, per SD of it": (
@@ -110,7 +110,7 @@ def test_landmarks__are_0_30_and_365_days_whatever_the_study_s_own(
     table = data.analysed("af").dropna(subset=COMPLETE)
     for days in (0, 30, 365):
         words = f"clock starts {days} days after the ECG" if days else "clock starts at the ECG"
-        found = own.loc[topic_sensitivity.MAIN if days == base else words]
+        found = own.loc[sensitivity.MAIN if days == base else words]
         after = table[table["time_days"] > days]
         after = after.assign(time_days=after["time_days"] - days)
         assert found["n_people"] == len(after)
@@ -131,6 +131,6 @@ def test_table__has_people_and_events_of_each_row(data: StudyData) -> None:
     ]
     rows = rows_of(data, "sensitivity")
     assert len(shown) == len(rows)
-    main = shown[(shown["Analysis"] == topic_sensitivity.MAIN) & (shown["Contrast"] == "per SD")]
-    found = one(rows, outcome="af", level=topic_sensitivity.MAIN, contrast="per SD")
+    main = shown[(shown["Analysis"] == sensitivity.MAIN) & (shown["Contrast"] == "per SD")]
+    found = one(rows, outcome="af", level=sensitivity.MAIN, contrast="per SD")
     assert main["People"].iloc[0] == f"{found['n_people']:,}"

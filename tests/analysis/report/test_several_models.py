@@ -11,11 +11,11 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from analysis.cox import fit_cox
-from analysis.design import Category
-from analysis.report.masking import mask_all
-from analysis.report.study_data import StudyData
+from analysis.disclosure.masking import mask_all
 from analysis.report.write import results_table
+from analysis.statistics.design import Category
+from analysis.statistics.survival.cox import fit_cox
+from analysis.study.data import StudyData
 from tests.analysis.report.outcome_rows import COMPLETE, OFF, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import only, rescaled, two_models, with_study
 

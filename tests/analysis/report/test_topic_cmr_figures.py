@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
-from analysis.report.figures_cmr import (
+from analysis.disclosure.masking import MaskingRule
+from analysis.report.figures.cmr import (
     bland_altman,
     bland_altman_alt,
     predicted_measured,
@@ -15,10 +16,8 @@ from analysis.report.figures_cmr import (
     roc,
     roc_alt,
 )
-from analysis.report.masking import MaskingRule
-from analysis.report.topic_cmr import aggregates, present
-from analysis.report.topic_cmr_drawn import hexagon_counts, roc_steps
-from analysis.study_settings import Masking
+from analysis.report.topics.cmr import aggregates, hexagon_counts, present, roc_steps
+from analysis.study.settings import Masking
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import masked_of
 from tests.analysis.report.drawn_texts import drawn_texts, faults

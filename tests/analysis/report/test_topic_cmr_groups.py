@@ -10,24 +10,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.agreement import deming_regression
-from analysis.passing_bablok import passing_bablok
-from analysis.report import topic_sensitivity
-from analysis.report.aggregates import Aggregate
+from analysis.disclosure.aggregates import Aggregate
+from analysis.disclosure.masking import Masked, MaskingRule
 from analysis.report.document import ReadTable
-from analysis.report.masking import Masked, MaskingRule
-from analysis.report.study_data import StudyData
-from analysis.report.topic_cmr import aggregates, present
-from analysis.report.topic_cmr_agreement import INDEX, MASS, estimate_of
-from analysis.report.topic_cmr_body_size import (
+from analysis.report.topics import sensitivity
+from analysis.report.topics.cmr import aggregates, present
+from analysis.report.topics.cmr_agreement import (
     CALIBRATED,
     DEMOGRAPHICS,
     DIFFERENCE,
+    INDEX,
+    MASS,
     PARTIAL,
     PREDICTION,
+    estimate_of,
     partial_correlation,
 )
-from analysis.report.topic_cmr_discrimination import (
+from analysis.report.topics.cmr_discrimination import (
     AGAINST_CORNELL,
     AGAINST_RULES,
     AUROC,
@@ -39,10 +38,13 @@ from analysis.report.topic_cmr_discrimination import (
     C,
     on_all_three,
 )
-from analysis.report.topic_cmr_lvh import ALL_THREE, RELATIVE_CORNELL, SCORE, YES_NO
-from analysis.report.topic_cmr_pairs import BEFORE, UNDATED, cmr_pairs
-from analysis.roc import binary_c_statistic, compare_auroc, compare_binary_c_statistic
-from analysis.study_settings import Masking, Training
+from analysis.report.topics.cmr_lvh import ALL_THREE, RELATIVE_CORNELL, SCORE, YES_NO
+from analysis.report.topics.cmr_pairs import BEFORE, UNDATED, cmr_pairs
+from analysis.statistics.accuracy.roc import binary_c_statistic, compare_auroc, compare_binary_c_statistic
+from analysis.statistics.agreement.bland_altman import deming_regression
+from analysis.statistics.agreement.regression import passing_bablok
+from analysis.study.data import StudyData
+from analysis.study.settings import Masking, Training
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import hand_data, masked_of
 from tests.analysis.report.outcome_rows import COMPLETE
@@ -288,7 +290,7 @@ def test_training__an_earlier_cmr_than_the_paired_one_counts_and_flow_adds_up() 
 def test_training__outcomes_are_split_by_first_cmr_and_who_has_none_is_told() -> None:
     data = study_data(400, study=study(masking=Masking(k=0, base=1), training=SINCE))
     assert data.cmr is not None
-    rows = topic_sensitivity.aggregates(data)[0].rows
+    rows = sensitivity.aggregates(data)[0].rows
     own = rows[(rows["outcome"] == "af") & rows["level"].str.contains("imaged")]
     followed = set(data.analysed("af").dropna(subset=COMPLETE)["participant_id"])
     first = data.cmr.set_index("participant_id")["cmr_date"]

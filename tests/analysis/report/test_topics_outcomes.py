@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,32 +11,30 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from analysis.competing import cumulative_incidence, fit_fine_gray
-from analysis.concordance import delta_concordance
-from analysis.cox import fit_cox, split_follow_up
-from analysis.design import Category
-from analysis.kaplan_meier import survival_curve
-from analysis.rates import incidence_rates
-from analysis.report import (
-    topic_absolute_risk,
-    topic_added_value,
-    topic_baseline,
-    topic_competing,
-    topic_dose_response,
-    topic_hazard_ratios,
-    topic_negative_control,
-    topic_proportional_hazards,
-    topic_rates,
-    topic_repeats,
-    topic_sensitivity,
-    topic_standardised,
-)
+from analysis.disclosure.masking import MaskingRule, mask_all
 from analysis.report.build import analyse, results_of
-from analysis.report.document import ReadTable, Section
-from analysis.report.masking import MaskingRule, mask_all
-from analysis.report.study_data import StudyData
-from analysis.study_settings import Masking, Training
-from lvm_core.body import Bsa, body_surface_area_m2
+from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.topics import (
+    absolute_risk,
+    added_value,
+    baseline,
+    competing,
+    dose_response,
+    hazard_ratios,
+    proportional_hazards,
+    rates,
+    repeats,
+    sensitivity,
+)
+from analysis.statistics.accuracy.concordance import delta_concordance
+from analysis.statistics.design import Category
+from analysis.statistics.survival.competing import cumulative_incidence, fit_fine_gray
+from analysis.statistics.survival.cox import fit_cox, split_follow_up
+from analysis.statistics.survival.kaplan_meier import survival_curve
+from analysis.statistics.survival.rates import incidence_rates
+from analysis.study.data import StudyData
+from analysis.study.settings import Masking, Training
+from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import one
 
@@ -50,12 +47,12 @@ def data() -> StudyData:
     return study_data(n=4000, seed=2)
 
 
-def rows_of(topic: ModuleType, data: StudyData, key: str) -> pd.DataFrame:
+def rows_of(topic: Topic, data: StudyData, key: str) -> pd.DataFrame:
     found = {one.key: one.rows for one in topic.aggregates(data)}
     return found[f"results_{key}"]
 
 
-def section_of(topic: ModuleType, data: StudyData, rule: MaskingRule = OFF) -> Section:
+def section_of(topic: Topic, data: StudyData, rule: MaskingRule = OFF) -> Section:
     found: Section | None = topic.present(mask_all(topic.aggregates(data), rule), data.about)
     assert found is not None
     return found
@@ -69,18 +66,18 @@ COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
 
 
 def test_standardised__samples_are_told_where_the_first_model_has_none(data: StudyData) -> None:
-    (found,) = topic_standardised.aggregates(data)
+    (found,) = absolute_risk.STANDARDISED.aggregates(data)
     rows = found.rows.assign(model_id="b")
     rows.loc[0, ["model_id", "level"]] = ["a", ""]
     made = mask_all([replace(found, rows=rows, counts={})], OFF)
-    section = topic_standardised.present(made, data.about)
+    section = absolute_risk.STANDARDISED.present(made, data.about)
     assert section is not None
     assert f"Intervals from {found.rows['level'].iloc[0]}, " in section.items[0].notes[0]
 
 
 def test_hazard_ratios__each_warning_is_a_sentence_of_its_own(data: StudyData) -> None:
     nobody = data.ecgs.assign(lvh=(np.arange(len(data.ecgs)) == 0).astype(float), quartile=1.0)
-    section = section_of(topic_hazard_ratios, replace(data, ecgs=nobody))
+    section = section_of(hazard_ratios.TOPIC, replace(data, ecgs=nobody))
     subjects = ("covariate '", "column '", "no covariate has an estimate")
     told = [text.split(": ", 1)[1] for text in section.warnings]
     assert any("left out of the likelihood" in text for text in told)
@@ -94,7 +91,7 @@ def af(data: StudyData) -> pd.DataFrame:
 
 
 def test_hazard_ratios__per_sd_is_the_fit_of_the_exposure_over_its_sd(data: StudyData) -> None:
-    rows = rows_of(topic_hazard_ratios, data, "hazard_ratios")
+    rows = rows_of(hazard_ratios.TOPIC, data, "hazard_ratios")
     table = af(data)
     table = table.assign(x=table["exposure"] / data.sd["exposure"])
     fit = fit_cox(table, duration="time_days", event="event", covariates=["x", "age_years", SEX])
@@ -107,7 +104,7 @@ def test_hazard_ratios__per_sd_is_the_fit_of_the_exposure_over_its_sd(data: Stud
 
 
 def test_hazard_ratios__subgroups_hold_everybody_once(data: StudyData) -> None:
-    rows = rows_of(topic_hazard_ratios, data, "subgroups")
+    rows = rows_of(hazard_ratios.TOPIC, data, "subgroups")
     own = rows[(rows["outcome"] == "af") & (rows["strata"] == "Sex")]
     own = own[own["contrast"] == "per SD"]
     assert own["level"].tolist() == ["female", "male", "interaction"]
@@ -119,7 +116,7 @@ def test_hazard_ratios__a_planted_interaction_is_found(data: StudyData) -> None:
     """The index of men is turned round, so that its effect is too."""
     turned = data.ecgs["exposure"].where(data.ecgs["sex"] == "female", 150 - data.ecgs["exposure"])
     changed = replace(data, ecgs=data.ecgs.assign(exposure=turned))
-    rows = rows_of(topic_hazard_ratios, changed, "subgroups")
+    rows = rows_of(hazard_ratios.TOPIC, changed, "subgroups")
     assert one(rows, outcome="af", strata="Sex", level="interaction")["p"] < 1e-3
     ratios = rows[(rows["outcome"] == "af") & (rows["strata"] == "Sex")]
     ratios = ratios[ratios["contrast"] == "per SD"].set_index("level")
@@ -129,14 +126,14 @@ def test_hazard_ratios__a_planted_interaction_is_found(data: StudyData) -> None:
 def test_rates__are_garwoods_of_the_counts(data: StudyData) -> None:
     table = data.analysed("af").drop_duplicates("participant_id")
     expected = incidence_rates(table, duration="years", event="event", by="sex").rates
-    shown = cells(section_of(topic_rates, data), "rates")
+    shown = cells(section_of(rates.TOPIC, data), "rates")
     own = shown[(shown["Outcome"] == "atrial fibrillation") & (shown["Group"] == "Sex")]
     for text, row in zip(own.iloc[:, -1], expected.itertuples(), strict=True):
         assert text == f"{row.rate:.2f} ({row.rate_lo:.2f} to {row.rate_hi:.2f})"
 
 
 def test_rates__curves_are_aalen_johansens_and_rows_at_risk_add_up(data: StudyData) -> None:
-    aggregates = {a.key: a.rows for a in topic_rates.aggregates(data)}
+    aggregates = {a.key: a.rows for a in rates.aggregates(data)}
     curves = aggregates["incidence_curves"]
     table = data.analysed("af").drop_duplicates("participant_id")
     found = cumulative_incidence(table, duration="time_days", event="status_code", by="lvh_group")
@@ -151,7 +148,7 @@ def test_rates__curves_are_aalen_johansens_and_rows_at_risk_add_up(data: StudyDa
 
 
 def test_added_value__is_the_difference_of_two_fits(data: StudyData) -> None:
-    rows = rows_of(topic_added_value, data, "added_value")
+    rows = rows_of(added_value.TOPIC, data, "added_value")
     columns = ["exposure", "age_years", "sex", "bmi_kg_m2", "mass_g", "bsa_m2", *COVARIATES]
     table = data.analysed("af").dropna(subset=columns)
     options: dict[str, Any] = {"duration": "time_days", "event": "event"}
@@ -159,22 +156,22 @@ def test_added_value__is_the_difference_of_two_fits(data: StudyData) -> None:
     large = fit_cox(table, covariates=["exposure", "age_years", SEX], **options)
     gain = delta_concordance(large, small)
     contrast = data.about.exposure_name
-    found = one(rows, outcome="af", contrast=contrast, adjustment="age, sex", measure=topic_added_value.DELTA)
+    found = one(rows, outcome="af", contrast=contrast, adjustment="age, sex", measure=added_value.DELTA)
     assert_allclose([found["estimate"], found["lo"]], [gain.difference, gain.lo], rtol=1e-9)
-    tested = one(rows, outcome="af", contrast=contrast, adjustment="age, sex", measure=topic_added_value.LIKELIHOOD)
+    tested = one(rows, outcome="af", contrast=contrast, adjustment="age, sex", measure=added_value.LIKELIHOOD)
     assert_allclose(tested["p"], large.likelihood_ratio_test(small).p, rtol=1e-9)
     assert pd.isna(found["p"])  # no P value for the difference of nested models
 
 
 def test_added_value__an_index_without_ecg_adds_less(data: StudyData) -> None:
-    rows = rows_of(topic_added_value, data, "added_value")
-    tests = rows[(rows["outcome"] == "af") & (rows["measure"] == topic_added_value.LIKELIHOOD)]
+    rows = rows_of(added_value.TOPIC, data, "added_value")
+    tests = rows[(rows["outcome"] == "af") & (rows["measure"] == added_value.LIKELIHOOD)]
     chi2 = tests.set_index("contrast")["estimate"]
     assert chi2[data.about.exposure_name].max() > chi2["index without any ECG (negative control)"]
 
 
 def test_competing__fine_gray_is_scaled_like_cox(data: StudyData) -> None:
-    rows = rows_of(topic_competing, data, "competing")
+    rows = rows_of(competing.TOPIC, data, "competing")
     fit = fit_fine_gray(
         af(data),
         duration="time_days",
@@ -182,14 +179,14 @@ def test_competing__fine_gray_is_scaled_like_cox(data: StudyData) -> None:
         event_of_interest=1,
         covariates=["exposure", "age_years", SEX],
     )
-    found = one(rows, outcome="af", contrast="per 10", measure=topic_competing.SUBDISTRIBUTION)
+    found = one(rows, outcome="af", contrast="per 10", measure=competing.SUBDISTRIBUTION)
     assert_allclose(math.log(found["estimate"]), 10 * fit.estimates.loc[0, "coef"], rtol=1e-9)
-    dead = one(rows, outcome="af", contrast="per 10", measure=topic_competing.DEATH)
+    dead = one(rows, outcome="af", contrast="per 10", measure=competing.DEATH)
     assert dead["n_events"] == (af(data)["status_code"] == 2).sum()
 
 
 def test_periods__are_those_of_split_follow_up(data: StudyData) -> None:
-    rows = rows_of(topic_proportional_hazards, data, "proportional_hazards")
+    rows = rows_of(proportional_hazards.TOPIC, data, "proportional_hazards")
     split = split_follow_up(af(data), duration="time_days", event="event", cuts=[2 * 365.25, 5 * 365.25])
     for place, words in enumerate(("0 to 2", "2 to 5", "5+"), start=1):
         own = split[split["period"] == place]
@@ -202,7 +199,7 @@ def test_periods__are_those_of_split_follow_up(data: StudyData) -> None:
 
 
 def test_sensitivity__variants_change_one_thing(data: StudyData) -> None:
-    rows = rows_of(topic_sensitivity, data, "sensitivity")
+    rows = rows_of(sensitivity.TOPIC, data, "sensitivity")
     own = rows[(rows["outcome"] == "af") & (rows["contrast"] == "per SD")].set_index("level")
     table = af(data)
     late = own.loc["clock starts 365 days after the ECG"]
@@ -214,23 +211,23 @@ def test_sensitivity__variants_change_one_thing(data: StudyData) -> None:
     fit = fit_cox(changed, covariates=["x", "age_years", SEX], **options)
     found = math.log(own.loc["body surface area by mosteller", "estimate"])
     assert_allclose(found, data.sd["exposure"] * fit.estimates.loc[0, "coef"], rtol=1e-7)
-    assert topic_sensitivity.MAIN in own.index
+    assert sensitivity.MAIN in own.index
 
 
 def test_sensitivity__before_and_after_the_training_date_are_everybody(data: StudyData) -> None:
     middle = pd.Timestamp(data.ecgs["index_date"].quantile(0.5)).normalize()
     training = Training(is_uk_biobank=True, exclude_imaged_before=middle.date())
     study = data.study.model_copy(update={"training": training})
-    rows = rows_of(topic_sensitivity, replace(data, study=study), "sensitivity")
+    rows = rows_of(sensitivity.TOPIC, replace(data, study=study), "sensitivity")
     own = rows[(rows["outcome"] == "af") & (rows["contrast"] == "per SD")].set_index("level")
     parts = own.filter(like="imaged", axis=0)
     assert len(parts) == 3
-    assert parts["n_people"].sum() == own.loc[topic_sensitivity.MAIN, "n_people"]
+    assert parts["n_people"].sum() == own.loc[sensitivity.MAIN, "n_people"]
 
 
 def test_dose_response__a_straight_line_is_straight(data: StudyData) -> None:
     """At the reference the ratio is 1, and the drawn effect of 0.35 per 10 g/m2 is found."""
-    curve = {a.key: a.rows for a in topic_dose_response.aggregates(data)}["dose_response"]
+    curve = {a.key: a.rows for a in dose_response.aggregates(data)}["dose_response"]
     own = curve[curve["outcome"] == "af"]
     nearest = own.iloc[(own["value"] - own["reference"]).abs().argmin()]
     assert nearest["hr"] == pytest.approx(1, abs=0.05)
@@ -240,7 +237,7 @@ def test_dose_response__a_straight_line_is_straight(data: StudyData) -> None:
 
 
 def _ends(data: StudyData) -> tuple[pd.Series, pd.Series]:
-    found = {a.key: a.rows for a in topic_dose_response.aggregates(data)}
+    found = {a.key: a.rows for a in dose_response.aggregates(data)}
     curve, bins = found["dose_response"], found["exposure_histogram"]
     own = curve[curve["outcome"] == "af"]["value"]
     ends = pd.Series({"low": own.min(), "high": own.max()})
@@ -256,7 +253,7 @@ def test_dose_response__shows_nothing_beyond_the_5th_and_95th_percentile_when_ma
     assert_allclose(bins, people.iloc[:2], rtol=1e-3)
     for value in (*curve, *bins):
         assert value == float(f"{value:.4g}")
-    section = section_of(topic_dose_response, data, MaskingRule(10, 5))
+    section = section_of(dose_response.TOPIC, data, MaskingRule(10, 5))
     off = data.study.model_copy(update={"masking": Masking(k=0, base=1)})
     curve, bins = _ends(replace(data, study=off))
     assert_allclose(curve, complete.iloc[2:], rtol=1e-12)
@@ -265,19 +262,19 @@ def test_dose_response__shows_nothing_beyond_the_5th_and_95th_percentile_when_ma
 
 
 def test_absolute_risk__differences_of_nested_models_have_no_p_value(data: StudyData) -> None:
-    rows = rows_of(topic_absolute_risk, data, "absolute_risk")
+    rows = rows_of(absolute_risk.TOPIC, data, "absolute_risk")
     gains = rows[rows["adjustment"] == "difference"]
     assert len(gains) == 4
     assert gains["estimate"].notna().all()
     assert rows["p"].isna().all()
-    section = section_of(topic_absolute_risk, data)
+    section = section_of(absolute_risk.TOPIC, data)
     shown = cells(section, "absolute_risk")
     assert not [name for name in shown if str(name) == "P" or str(name).startswith("P ")]
 
 
 def test_rates__are_not_one_minus_kaplan_meier(data: StudyData) -> None:
     """Where death competes, the curve stays below what treats the dead as still at risk."""
-    curves = {a.key: a.rows for a in topic_rates.aggregates(data)}["incidence_curves"]
+    curves = {a.key: a.rows for a in rates.aggregates(data)}["incidence_curves"]
     table = data.analysed("af").drop_duplicates("participant_id")
     for group, own in curves[(curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")].groupby(
         "group"
@@ -288,21 +285,21 @@ def test_rates__are_not_one_minus_kaplan_meier(data: StudyData) -> None:
 
 
 def test_absolute_risk__held_out_risks_are_calibrated_and_the_horizon_is_shortened(data: StudyData) -> None:
-    rows = rows_of(topic_absolute_risk, data, "absolute_risk")
+    rows = rows_of(absolute_risk.TOPIC, data, "absolute_risk")
     own = rows[(rows["outcome"] == "af") & (rows["adjustment"] == "age, sex, exposure")]
     ratio = one(own, measure="observed over expected risk")
     assert ratio["lo"] < 1.15
     assert ratio["hi"] > 0.85
     years = pd.DataFrame({"years": np.linspace(0.01, 10, 1000)})
-    assert topic_absolute_risk.horizon_years(years, 5.0) == 5.0
+    assert absolute_risk.horizon_years(years, 5.0) == 5.0
     # 100 of 1,000 are still followed at about 9 years.
-    assert topic_absolute_risk.horizon_years(years, 20.0) == pytest.approx(9.01, abs=0.02)
-    assert topic_absolute_risk.horizon_years(years.head(49), 5.0) == 0.0
+    assert absolute_risk.horizon_years(years, 20.0) == pytest.approx(9.01, abs=0.02)
+    assert absolute_risk.horizon_years(years.head(49), 5.0) == 0.0
 
 
 def test_standardised__is_the_difference_that_the_hazards_make(data: StudyData) -> None:
     study = data.study.model_copy(update={"bootstrap": 0})
-    rows = rows_of(topic_standardised, replace(data, study=study), "standardised")
+    rows = rows_of(absolute_risk.STANDARDISED, replace(data, study=study), "standardised")
     risks = rows.set_index("measure")["estimate"]
     assert risks["risk difference"] == pytest.approx(risks["risk if all had LVH"] - risks["risk if none had LVH"])
     table = data.analysed("af").dropna(subset=["lvh"])
@@ -316,13 +313,13 @@ def test_standardised__is_the_difference_that_the_hazards_make(data: StudyData) 
 
 
 def test_negative_control__is_another_outcome_and_stays_out_of_the_others(data: StudyData) -> None:
-    assert topic_negative_control.aggregates(data) == []
-    main = rows_of(topic_hazard_ratios, data, "hazard_ratios")
+    assert sensitivity.NEGATIVE_CONTROL.aggregates(data) == []
+    main = rows_of(hazard_ratios.TOPIC, data, "hazard_ratios")
     assert set(main["outcome"]) == {"af", "heart_failure"}
 
 
 def test_baseline__standardised_difference_by_hand(data: StudyData) -> None:
-    shown = cells(section_of(topic_baseline, data), "baseline")
+    shown = cells(section_of(baseline, data), "baseline")
     people = data.ecgs.drop_duplicates("participant_id")
     yes, no = (people.loc[people["lvh_group"] == g, "age_years"] for g in ("LVH", "no LVH"))
     expected = (yes.mean() - no.mean()) / math.sqrt((yes.var() + no.var()) / 2)
@@ -340,8 +337,8 @@ def test_repeats__pairs_go_by_the_time_between() -> None:
         recorded_at=first["recorded_at"] + pd.to_timedelta(np.repeat([100, 800, 3000], 100), "D"),
         lvmi_pred_g_m2=first["lvmi_pred_g_m2"] + rng.normal(0, 2.0, 300),
     )
-    rows = rows_of(topic_repeats, replace(data, predictions=pd.concat([first, again])), "repeats")
-    own = rows[(rows["exposure"] == "lvmi_pred_g_m2") & (rows["measure"] == topic_repeats.WITHIN)]
+    rows = rows_of(repeats, replace(data, predictions=pd.concat([first, again])), "repeats")
+    own = rows[(rows["exposure"] == "lvmi_pred_g_m2") & (rows["measure"] == repeats.WITHIN)]
     assert own["n_people"].tolist() == [300, 100, 100, 100]
     assert_allclose(own["estimate"], 2.0 / math.sqrt(2), rtol=0.2)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.report.aggregates import Aggregate, count, label
-from analysis.report.masking import HIDDEN, NOT_APPLICABLE, mask
+from analysis.disclosure.aggregates import Aggregate, count, label
+from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, mask
 from analysis.report.words import (
     interval_text,
     levels_in_order,

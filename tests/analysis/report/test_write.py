@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.report.aggregates import Aggregate, count, label, number, result, results
+from analysis.disclosure.aggregates import Aggregate, count, label, number, result, results
+from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
 from analysis.report.document import ReadTable, Section
-from analysis.report.exposure_sds import exposure_sds, sd_by_sex_text, sd_note
-from analysis.report.masking import Masked, MaskingRule, mask, mask_all
 from analysis.report.page import Report
+from analysis.report.topics.exposure_sds import exposure_sds, sd_by_sex_text, sd_note
 from analysis.report.write import meta_analysis_table, results_table, tidy, write_export
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.sample_report import ABOUT, sample_report

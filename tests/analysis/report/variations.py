@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.report.exposure_scale import standard_deviations, with_scale
-from analysis.report.study_data import StudyData
+from analysis.study.data import StudyData
+from analysis.study.exposure import standard_deviations, with_scale
 from tests.analysis.report.builders import about, study, study_data
 
 

@@ -1,4 +1,4 @@
-# Reference figures of analysis/missing.py. Run from tests/golden/rubin: Rscript make.R
+# Reference figures of analysis/statistics/missing.py. Run from tests/golden/rubin: Rscript make.R
 Sys.setenv(TZ = "UTC")
 suppressMessages({library(mice); library(mitools); library(survival); library(jsonlite)})
 RNGkind("Mersenne-Twister", "Inversion", "Rejection")

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12, Ecg
 
 SHARED_ECG = Path(__file__).resolve().parents[4] / "shared" / "ecg"
 

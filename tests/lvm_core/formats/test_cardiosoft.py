@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from lvm_core.errors import RejectReason
 from lvm_core.formats.cardiosoft import read_cardiosoft
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12
 from tests.file_builders import cardiosoft_xml, random_counts
 from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lvm_core.ecg import Measurements
-from lvm_core.formats.cardiosoft import read_cardiosoft
-from lvm_core.formats.cardiosoft_measurements import r_uv, s_uv
+from lvm_core.formats.cardiosoft import r_uv, read_cardiosoft, s_uv
+from lvm_core.signal.ecg import Measurements
 from tests.file_builders import cardiosoft_table, cardiosoft_xml, random_counts
 from tests.lvm_core.formats.helpers import SHARED_ECG, needs_real_files
 

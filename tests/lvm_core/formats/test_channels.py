@@ -7,7 +7,7 @@ import pytest
 
 from lvm_core.errors import RejectReason
 from lvm_core.formats.channels import Channel, assemble, local_datetime, require_leads, unambiguous_date
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12
 from tests.file_builders import random_counts
 from tests.lvm_core.formats.helpers import assert_rejected
 

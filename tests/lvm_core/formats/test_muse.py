@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from lvm_core.errors import RejectReason
 from lvm_core.formats.muse import read_muse
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12
 from tests.file_builders import MUSE_LEADS, muse_document, muse_lead, muse_waveform, muse_xml, random_counts
 from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from lvm_core.ecg import Measurements
 from lvm_core.formats.muse import read_muse
+from lvm_core.signal.ecg import Measurements
 from tests.file_builders import MUSE_LEADS, muse_matrix, muse_xml, random_counts
 from tests.lvm_core.formats.helpers import SHARED_ECG, needs_real_files
 

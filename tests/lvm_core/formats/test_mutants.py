@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lvm_core.canonical import canonicalise
 from lvm_core.errors import EcgRejected
-from lvm_core.formats.read import read_ecg
+from lvm_core.formats.registry import read_ecg
+from lvm_core.signal.canonical import canonicalise
 from tests.mutants import mutant, mutant_record, seeds
 
 N_MUTANTS = 120

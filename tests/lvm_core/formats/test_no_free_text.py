@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lvm_core.errors import EcgRejected
-from lvm_core.formats.read import read_ecg
+from lvm_core.formats.registry import read_ecg
 from tests.file_builders import MUSE_LEADS, cardiosoft_table, cardiosoft_xml, muse_xml, random_counts, wfdb_record
 
 NAME = "Quillfeather"

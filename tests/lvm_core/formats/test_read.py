@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.formats.read import MAX_RECORD_BYTES, read_ecg, size_problem
+from lvm_core.formats.registry import MAX_RECORD_BYTES, read_ecg, size_problem
 from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
 from tests.lvm_core.formats.helpers import assert_rejected
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import wfdb
 
-from lvm_core.canonical import canonicalise
-from lvm_core.ecg import Ecg
 from lvm_core.errors import EcgRejected
-from lvm_core.formats.read import read_ecg
+from lvm_core.formats.registry import read_ecg
+from lvm_core.signal.canonical import canonicalise
+from lvm_core.signal.ecg import Ecg
 from tests.lvm_core.formats.helpers import SHARED_ECG
 
 CASES = SHARED_ECG.parent / "cases"

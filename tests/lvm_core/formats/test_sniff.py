@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvm_core.formats.sniff import describe_foreign, sniff
+from lvm_core.formats.registry import describe_foreign, sniff
 from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
 from tests.lvm_core.formats.helpers import SHARED_ECG, needs_real_files
 

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lvm_core.ecg import Ecg
 from lvm_core.errors import RejectReason
 from lvm_core.formats.wfdb import read_wfdb
-from lvm_core.leads import LEADS_12
+from lvm_core.signal.ecg import LEADS_12, Ecg
 from tests.file_builders import random_counts, wfdb_record
 from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 

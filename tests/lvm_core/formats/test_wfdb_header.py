@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.wfdb_header import MAX_HEADER_BYTES, parse_header
+from lvm_core.formats.wfdb import MAX_HEADER_BYTES, parse_header
 from tests.lvm_core.formats.helpers import assert_rejected
 
 LINE = "rec1.dat 16x1+24 1000.0(3)/mV 16 2 -34 -215 0 lead aVL of arm"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lvm_core.errors import RejectReason
-from lvm_core.quality import QualityFlag
+from lvm_core.signal.quality import QualityFlag
 from lvm_core.tables import (
     ParticipantsLayout,
     ParticipantTable,

@@ -1,0 +1,281 @@
+"""Tables of a study before masking: exact counts and estimates; no row is a person's.
+
+Everything that leaves a study (tables, figures, results, the page) is drawn from such tables after
+`analysis.disclosure.masking.mask`; nothing that draws ever sees a person's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+import pandas as pd
+
+from analysis.disclosure.counts import Count, Relation
+from analysis.report.meanings import of_outcomes
+
+
+class Kind(StrEnum):
+    """What a column holds, which decides how it is masked.
+
+    LABEL: text, or a number that tells nothing about people (a bound, a time, a unit).
+    COUNT: people, ECGs or events; masked and rounded.
+    PERSON_YEARS: rounded; hidden where a count that it needs is hidden.
+    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that it tells
+        no count more finely than that is shown.
+    NOTE: free text, which may hold exact counts or values; hidden where a count that it needs is
+        hidden, else replaced where it has digits.
+    """
+
+    LABEL = "label"
+    COUNT = "count"
+    PERSON_YEARS = "person_years"
+    NUMBER = "number"
+    NOTE = "note"
+
+
+class Told(StrEnum):
+    """How finely a NUMBER may be told; see `analysis.disclosure.precision`.
+
+    DIGITS: three significant digits, two where few people or events are behind it.
+    MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
+    SHARE: of people: in steps of as many people as counts are rounded to.
+    P: two digits from 0.001 on.
+    TIME: half years.
+    """
+
+    DIGITS = "digits"
+    MEAN = "mean"
+    SHARE = "share"
+    P = "p"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of an aggregate.
+
+    Attributes:
+        name: with its unit, as in `mean_g_m2`.
+        kind: how it is masked.
+        meaning: one line, for the list of columns.
+        needs: count columns of the same row, none of which may be hidden for it to be shown; the
+            first is what it is told by.
+        told: how finely it is told.
+        quantile: share of the people below it, where it is a quantile of theirs; it is shown only
+            if k people lie on either side.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    needs: tuple[str, ...] = ()
+    told: Told = Told.DIGITS
+    quantile: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAddUp:
+    """Rows whose counts add up, so that a single hidden one could be found from the others.
+
+    Attributes:
+        counts: count columns.
+        over: label column whose values are the parts.
+        total: value of `over` in the row of the total; None where no row holds it but others
+            know it.
+        within: label columns that parts of one sum share.
+    """
+
+    counts: tuple[str, ...]
+    over: str
+    total: str | None
+    within: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsAddUp:
+    """Counts of one row of which one is the sum of the others.
+
+    Attributes:
+        total: count column.
+        parts: count columns.
+    """
+
+    total: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Thinned:
+    """A curve that may move only in steps of enough events.
+
+    Attributes:
+        events: count column: events so far, which never falls along a curve.
+        within: label columns of one curve.
+        ends: for each row what the events of its curve are at the end; () where nobody knows.
+    """
+
+    events: str
+    within: tuple[str, ...]
+    ends: Sequence[Count | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A table of counts and estimates before masking.
+
+    Attributes:
+        key: its name, also of its file.
+        rows: the values; counts are whole numbers, 0 or more, or missing where not applicable.
+        columns: of `rows`, in order.
+        sums: what adds up in the columns that `counts` does not describe.
+        together: label columns: of the rows that share them, all numbers are hidden as soon as
+            one row's are, since totals and the other rows would tell it. None: each row alone.
+        small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
+            hexagons).
+        thinned: for curves.
+        coarse: of the rows of `rows`, values that stand in place of the exact ones as soon as
+            anything is masked; missing where the exact ones stay. For what follows from counts
+            alone, and would tell more than the rounded counts beside it.
+        counts: for columns of counts and person-years, what is counted in each row, or None where
+            nothing else can be related to it. It says what adds up with what, also in other tables.
+        related: how counts are related beyond what follows from what they are.
+    """
+
+    key: str
+    rows: pd.DataFrame
+    columns: tuple[Column, ...]
+    sums: tuple[RowsAddUp | ColumnsAddUp, ...] = ()
+    together: tuple[str, ...] | None = None
+    small: Literal["hide", "drop"] = "hide"
+    thinned: Thinned | None = None
+    coarse: pd.DataFrame | None = None
+    counts: Mapping[str, Sequence[Count | None]] = field(default_factory=dict)
+    related: tuple[Relation, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if list(self.rows.columns) != names:
+            raise ValueError(f"aggregate {self.key!r} has columns {list(self.rows.columns)}, expected {names}")
+        counts = set(self.names(Kind.COUNT))
+        for name, described in self.counts.items():
+            if name not in names or len(described) != len(self.rows):
+                raise ValueError(
+                    f"aggregate {self.key!r} describes {len(described)} counts of {name!r}, "
+                    f"expected one for each of {len(self.rows)} rows"
+                )
+        for column in self.columns:
+            unknown = set(column.needs) - counts
+            if unknown:
+                raise ValueError(
+                    f"column {column.name!r} of {self.key!r} needs {sorted(unknown)}, "
+                    f"expected count columns: {sorted(counts)}"
+                )
+        for name in counts:
+            values = pd.to_numeric(self.rows[name]).dropna()
+            if ((values < 0) | (values != values.round())).any():
+                raise ValueError(f"count {name!r} of {self.key!r} is negative or not whole")
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the columns of one kind, in order."""
+        return [column.name for column in self.columns if column.kind == kind]
+
+
+def label(name: str, meaning: str) -> Column:
+    """Return a column of labels."""
+    return Column(name, Kind.LABEL, meaning)
+
+
+def count(name: str, meaning: str) -> Column:
+    """Return a column of counts."""
+    return Column(name, Kind.COUNT, meaning)
+
+
+def number(name: str, meaning: str, *needs: str, told: Told = Told.DIGITS, quantile: float | None = None) -> Column:
+    """Return a column of estimates that need counts of the same row."""
+    return Column(name, Kind.NUMBER, meaning, needs, told, quantile)
+
+
+def person_years(name: str, meaning: str, *needs: str) -> Column:
+    """Return a column of person-years."""
+    return Column(name, Kind.PERSON_YEARS, meaning, needs)
+
+
+_ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest")
+# They decide what is hidden and how finely it is told, and are never exported.
+NEVER: Final = frozenset({"n_events_fewest", "precision"})
+
+# One row per estimate; every topic's estimates together are results.parquet.
+RESULT_COLUMNS: Final = (
+    label("analysis", "topic, as hazard_ratios, concordance, cmr_agreement"),
+    label("measure", "what the estimate is, as hazard ratio, concordance, r, bias_g"),
+    label("outcome", "of the code list, or empty"),
+    label("primary", "whether it is the primary outcome"),
+    label("exposure", "column of the predictions"),
+    label("contrast", "as per SD, per 10, LVH, quartile 4 against 1"),
+    label("unit", "unit of the contrast"),
+    number("unit_value", "size of one step in the exposure's unit", "n_people"),
+    label("model", "number of the model, or empty"),
+    label("adjustment", "covariates of the model"),
+    label("strata", "classification or variant, as sex, latency; empty for everybody"),
+    label("level", "of strata, as female, 30 days"),
+    count("n_people", "people analysed"),
+    count("n_ecgs", "ECGs analysed"),
+    count("n_events", "people with the event, however many ECGs, or with what is classified"),
+    count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
+    label("precision", "how the estimate hangs on counts, see precision.py; never exported"),
+    person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
+    number("estimate", "value of the measure", *_ESTIMATED),
+    number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
+    number("lo", "lower 95 % limit", *_ESTIMATED),
+    number("hi", "upper 95 % limit", *_ESTIMATED),
+    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED, told=Told.P),
+    number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, told=Told.P),
+    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, told=Told.P),
+    label("ties", "efron, or empty"),
+    label("se_type", "model, robust, by person, bootstrap, DeLong ..."),
+    label("time_scale", "days since the index ECG, or attained age"),
+    count("n_dropped_missing", "rows left out because a covariate is missing"),
+    label("model_id", "of the predictions; where they are of several and are not apart, all"),
+    Column("warnings", Kind.NOTE, "what to know before quoting it", _ESTIMATED),
+)
+_RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
+# Rows of one such group differ in their subgroup only: all are hidden as soon as one is.
+_RESULT_GROUP: Final = ("analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id")
+_TEXTS: Final = tuple(column.name for column in RESULT_COLUMNS if column.kind in (Kind.LABEL, Kind.NOTE))
+
+
+def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
+    """Return one row of the results; what is not given is empty or missing.
+
+    Args:
+        analysis: topic.
+        measure: what the estimate is.
+        **values: other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
+            (yes/no exposures, classifications); left out, `n_events` alone decides.
+
+    Raises:
+        ValueError: a name is no column of the results.
+    """
+    unknown = sorted(set(values) - set(_RESULT_NAMES))
+    if unknown:
+        raise ValueError(f"{unknown} are no columns of the results: {', '.join(_RESULT_NAMES)}")
+    empty = {name: "" if name in _TEXTS else None for name in _RESULT_NAMES}
+    return empty | {"analysis": analysis, "measure": measure} | values
+
+
+def results(
+    key: str, rows: list[dict[str, Any]], counts: Mapping[str, Sequence[Count | None]] | None = None
+) -> Aggregate:
+    """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added.
+
+    Args:
+        key: of the topic.
+        rows: of `result`.
+        counts: of the aggregate; without them rows are described by outcome, strata and level.
+    """
+    table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
+    described = of_outcomes(rows) if counts is None else counts
+    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP, counts=described)

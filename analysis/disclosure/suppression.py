@@ -1,0 +1,282 @@
+"""Which counts of all tables are hidden or rounded more, so that no small one can be found."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.disclosure.aggregates import Aggregate, ColumnsAddUp, Kind, RowsAddUp
+from analysis.disclosure.audit import Audit, Cell, Promise, rounded
+from analysis.disclosure.counts import PEOPLE, YEARS, Count, Relation, hidden_parts, parts_of, relations_of
+from analysis.disclosure.linear_program import holds
+from lvm_core.errors import UsageError
+
+FEWEST_YEARS: Final = 10.0
+"""What person-years are rounded to at least."""
+_NICE: Final = (1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An aggregate and those of its rows that may stay.
+
+    Attributes:
+        aggregate: whole.
+        rows: those that may stay, numbered from 0.
+        places: of these rows in the aggregate.
+        lost: places of rows that are left out because their counts are small.
+    """
+
+    aggregate: Aggregate
+    rows: pd.DataFrame
+    places: Sequence[int]
+    lost: Sequence[int]
+
+    def counted(self) -> list[str]:
+        """Return the columns of counts, and of person-years that are described."""
+        names = self.aggregate.names(Kind.COUNT)
+        return names + [name for name in self.aggregate.names(Kind.PERSON_YEARS) if name in self.aggregate.counts]
+
+    def what(self, column: str, place: int) -> Count | None:
+        """Return what a row of the aggregate counts in a column."""
+        described = self.aggregate.counts.get(column)
+        return described[place] if described is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """What masking does to counts.
+
+    Attributes:
+        bases: for each table, of its `counted` columns: what a count is rounded to; 0 where it is
+            hidden, NaN where there is none.
+        wrong: relations that the exact counts do not meet, or counts that differ between tables,
+            so that what the tables say of them cannot be right.
+    """
+
+    bases: list[pd.DataFrame]
+    wrong: list[str]
+
+
+def nice(value: float) -> float:
+    """Return the smallest of 1, 2 and 5 times a power of ten that is not below a number above 0."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in _NICE if step * power >= value * (1 - 1e-9))
+
+
+def suppressed(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
+    """Hide small counts, and round or hide others until no small one can be found.
+
+    Args:
+        tables: rows that may stay.
+        promise: what may not be found out.
+        longest_years: the longest follow-up of anybody, by outcome.
+
+    Raises:
+        UsageError: a small count can be found whatever is taken away.
+    """
+    cells: dict[Count, Cell] = {}
+    wrong: list[str] = []
+    names = [_named(table, cells, promise, wrong) for table in tables]
+    for named, cell in cells.items():
+        people = cells.get(named.of(PEOPLE)) if named.unit == YEARS else None
+        if people is not None and not people.base:
+            cell.base = 0.0
+    unseen = {
+        count: float(table.aggregate.rows[column].iloc[place])
+        for table in tables
+        for column in table.counted()
+        for place in table.lost
+        if (count := table.what(column, place)) is not None and count not in cells
+    }
+    found = relations_of([*cells, *unseen], longest_years)
+    found += [one for table in tables for one in table.aggregate.related]
+    found += [one for table, own in zip(tables, names, strict=True) for one in _sums(table, own)]
+    found += [
+        one for table in tables if table.aggregate.thinned is not None for one in _steps(table, list(cells), promise.k)
+    ]
+    same, related = _same(cells, found)
+    audit = Audit({same.get(c, c): cells[same.get(c, c)] for c in cells}, related, promise, unseen)
+    audit.run()
+    if audit.unsafe:
+        raise UsageError(
+            f"{len(audit.unsafe)} counts below {promise.k} could be found from the others, as: "
+            f"{audit.unsafe[0]}; expected that all can be hidden. Raise masking.k or masking.base, "
+            "or leave out outcomes or covariates"
+        )
+    wrong += [" ".join(f"{w:+g} [{c}]" for c, w in one.terms) for one in audit.left_out]
+    bases = [own.map(lambda c: cells[same.get(c, c)].base if isinstance(c, Count) else math.nan) for own in names]
+    return Suppressed(bases, wrong)
+
+
+def _named(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]) -> pd.DataFrame:
+    """What each cell counts, None where there is no count; cells are added."""
+    made: dict[str, list[Count | None]] = {}
+    for column in table.counted():
+        needing = _needing(table, column)
+        values = pd.to_numeric(table.rows[column]).astype(float)
+        made[column] = [
+            None
+            if math.isnan(value)
+            else _with_cell(table, column, row, value, int(needing[row]), cells, promise, wrong)
+            for row, value in enumerate(values)
+        ]
+    return pd.DataFrame(made, index=table.rows.index, dtype=object)
+
+
+def _with_cell(
+    table: Table,
+    column: str,
+    row: int,
+    value: float,
+    needing: int,
+    cells: dict[Count, Cell],
+    promise: Promise,
+    wrong: list[str],
+) -> Count:
+    own = Count(f"{table.aggregate.key}.{column}.{row}")
+    count = table.what(column, table.places[row]) or own
+    is_whole = column not in table.aggregate.names(Kind.PERSON_YEARS)
+    if count in cells and abs(cells[count].value - value) > 1e-6:
+        wrong.append(f"{count} is {cells[count].value:g}, and {value:g} in {own.unit}")
+        count = own
+    if count not in cells:
+        base = float(promise.base) if is_whole else _base_of_years(table, row, value, promise.base)
+        is_small = is_whole and 0 < value < promise.k
+        cells[count] = Cell(value, 0.0 if is_small else base, 0, is_whole)
+    cells[count].needed += needing
+    return count
+
+
+def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
+    """Person-years are rounded to what `base` average people contribute, by the rounded counts."""
+    people = next(c for c in table.aggregate.columns if c.kind == Kind.PERSON_YEARS).needs
+    n = float(table.rows[people[0]].iloc[row]) if people else math.nan
+    if not (n > 0 and years > 0):
+        return FEWEST_YEARS
+    each = rounded(years, FEWEST_YEARS) / rounded(n, base)
+    return max(nice(base * each), FEWEST_YEARS)
+
+
+def _needing(table: Table, column: str) -> Any:
+    """How many estimates of each row are hidden with a count."""
+    needing = [c.name for c in table.aggregate.columns if column in c.needs]
+    return table.rows[needing].notna().any(axis=1).to_numpy(dtype=int)
+
+
+def _sums(table: Table, names: pd.DataFrame) -> Iterator[Relation]:
+    """Sums that a table declares, of columns whose counts it does not describe."""
+    for one in table.aggregate.sums:
+        if isinstance(one, ColumnsAddUp):
+            columns = [one.total, *one.parts]
+            if not set(columns) <= set(table.aggregate.counts):
+                for row in names[columns].itertuples(index=False, name=None):
+                    if all(isinstance(c, Count) for c in row):
+                        yield Relation(((row[0], 1.0), *((c, -1.0) for c in row[1:])))
+        else:
+            yield from _sums_of_rows(table, one, names)
+
+
+def _sums_of_rows(table: Table, one: RowsAddUp, names: pd.DataFrame) -> Iterator[Relation]:
+    by = [table.rows[name] for name in one.within] or [pd.Series(0, table.rows.index)]
+    groups = table.rows.groupby(by, sort=False, dropna=False).indices
+    for column in set(one.counts) - set(table.aggregate.counts):
+        for rows in map(np.asarray, groups.values()):
+            own = [c for c in names[column].iloc[rows] if isinstance(c, Count)]
+            of = table.rows[one.over].iloc[rows]
+            total = [c for c, v in zip(names[column].iloc[rows], of, strict=True) if v == one.total]
+            if total and total[0] is not None:
+                parts = [c for c in own if c != total[0]]
+                yield Relation(((total[0], 1.0), *((c, -1.0) for c in parts)))
+
+
+def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
+    """At each step of a curve k more events have happened, and fewer than k after it.
+
+    Before the first step there were fewer than k, and after the last.
+    """
+    thinned = table.aggregate.thinned
+    assert thinned is not None
+    curves: dict[Count, list[Count]] = {}
+    for place in table.places if thinned.ends else ():
+        whole, step = thinned.ends[place], table.what(thinned.events, place)
+        if whole is not None:
+            curves.setdefault(whole, []).extend([step] if step is not None else [])
+    times: dict[Count, list[tuple[float, Count]]] = defaultdict(list)
+    for count in counts:
+        if count.ended is None:
+            times[count].append((math.inf, count))
+        elif count.ended[1] == count.ended[2]:
+            times[replace(count, ended=None)].append((count.ended[1], count))
+    for whole, steps in curves.items():
+        for number, step in enumerate(steps, 1):
+            yield Relation(((step, 1.0),), float(number * k), math.inf)
+        for time, count in times[whole]:
+            yield from _since_step(time, count, steps, k)
+
+
+def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> Iterator[Relation]:
+    """Fewer than k events since the last step before a time, unless a step may be just there."""
+    between = [(step.ended or ("", 0.0, 0.0))[1:] for step in steps]
+    past = sum(latest <= time for _, latest in between)
+    if all(earliest >= time for earliest, _ in between[past:]):
+        since = ((steps[past - 1], -1.0),) if past else ()
+        yield Relation(((count, 1.0), *since), -math.inf, k - 1.0)
+
+
+def _same(cells: dict[Count, Cell], relations: Sequence[Relation]) -> tuple[dict[Count, Count], list[Relation]]:
+    """Counts that differ by a shown 0 are one count, and shown alike.
+
+    Returns:
+        For such counts the one that stands for them all; relations between those alone.
+    """
+    small = [count for count, cell in cells.items() if not cell.base]
+    zeros = [count for count, cell in cells.items() if not cell.value]
+    nothing = set(zeros) - hidden_parts(small, zeros, relations)
+    nothing |= parts_of(list(nothing), relations) - cells.keys()
+    exact = {count: cell.value for count, cell in cells.items()}
+    same: dict[Count, Count] = {}
+    for one in relations:
+        left = [(c, w) for c, w in one.terms if c not in nothing]
+        is_sum = one.low == one.high == 0 and len(left) == 2 and left[0][1] == -left[1][1]
+        if is_sum and holds(one, exact):
+            _join(left[0][0], left[1][0], cells, same)
+    return {count: _root(count, same) for count in same}, _between_roots(relations, same, exact)
+
+
+def _root(count: Count, same: Mapping[Count, Count]) -> Count:
+    while count in same:
+        count = same[count]
+    return count
+
+
+def _join(a: Count, b: Count, cells: Mapping[Count, Cell], same: dict[Count, Count]) -> None:
+    """Let one count stand for another; one that a table shows for one that none does."""
+    a, b = _root(a, same), _root(b, same)
+    if a == b:
+        return
+    if a not in cells:
+        a, b = b, a
+    same[b] = a
+    if a in cells and b in cells:
+        cells[a].needed += cells[b].needed
+
+
+def _between_roots(
+    relations: Sequence[Relation], same: Mapping[Count, Count], exact: Mapping[Count, float]
+) -> list[Relation]:
+    made: dict[tuple[Any, ...], Relation] = {}
+    for one in relations:
+        terms: dict[Count, float] = defaultdict(float)
+        for count, weight in one.terms:
+            terms[_root(count, same)] += weight
+        kept = tuple((count, weight) for count, weight in terms.items() if weight)
+        if len(kept) > 1 or (kept and holds(one, exact)):
+            made[kept, one.low, one.high] = Relation(kept, one.low, one.high)
+    return list(made.values())

@@ -1,0 +1,1 @@
+"""Index ECG, exclusions and event times, from dated records."""

@@ -1,0 +1,1 @@
+"""The figures of the report. They draw tables and compute nothing."""

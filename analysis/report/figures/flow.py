@@ -1,0 +1,135 @@
+"""Flow of people: everybody, who was left out and why, and who was analysed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from analysis.disclosure.masking import HIDDEN
+from analysis.report.figures.drawing import (
+    SMALL_PT,
+    TEXT_PT,
+    WIDTH_IN,
+    count_text,
+    in_style,
+    new_canvas,
+    sentence,
+    wrapped,
+)
+
+_LINE_IN: Final = 0.15
+_PAD_IN: Final = 0.09
+_GAP_IN: Final = 0.12
+_EDGE_IN: Final = 0.06
+_MAIN_IN: Final = 2.35
+_SIDE_LEFT_IN: Final = 2.9
+_ENDS_GAP_IN: Final = 0.22
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A box with its text; places in inches, y downwards."""
+
+    text: str
+    left: float
+    top: float
+    width: float
+
+    @property
+    def height(self) -> float:
+        return _LINE_IN * (self.text.count("\n") + 1) + 2 * _PAD_IN
+
+    @property
+    def middle(self) -> float:
+        return self.top + self.height / 2
+
+
+@in_style
+def flow_diagram(rows: pd.DataFrame, *, title: str) -> Figure:
+    """Return a flow diagram.
+
+    Args:
+        rows: masked, in order: everybody first, exclusions, the analysed last; `reason`,
+            `label` (in words), `n_people` (missing is `HIDDEN`). Exclusions of nobody share one
+            box.
+        title: above, or "".
+    """
+    titled = wrapped(title, WIDTH_IN - 2 * _EDGE_IN, weight="bold")
+    down = _EDGE_IN + (0.2 * (titled.count("\n") + 1) if titled else 0.0)
+    start = _main(rows.iloc[0], down)
+    down = start.top + start.height + _ENDS_GAP_IN
+    sides = []
+    for text in _exclusions(rows.iloc[1:-1]):
+        box = _Box(text, _SIDE_LEFT_IN, down, WIDTH_IN - _EDGE_IN - _SIDE_LEFT_IN)
+        sides.append(box)
+        down += box.height + _GAP_IN
+    end = _main(rows.iloc[-1], down + _ENDS_GAP_IN - _GAP_IN * bool(sides))
+    height = end.top + end.height + _EDGE_IN
+    canvas = new_canvas(WIDTH_IN, height)
+    axes = canvas.add_axes((0, 0, 1, 1))
+    # One unit is one inch, y downwards.
+    axes.set(xlim=(0, WIDTH_IN), ylim=(height, 0))
+    axes.axis("off")
+    axes.text(_EDGE_IN, _EDGE_IN, titled, va="top", weight="bold", fontsize=TEXT_PT)
+    for box in (start, *sides, end):
+        _draw(axes, box)
+    trunk = start.left + start.width / 2
+    _arrow(axes, (trunk, start.top + start.height), (trunk, end.top))
+    for box in sides:
+        _arrow(axes, (trunk, box.middle), (box.left, box.middle))
+    return canvas
+
+
+def _main(row: Any, top: float) -> _Box:
+    label = wrapped(sentence(str(row["label"])), _MAIN_IN - 2 * _PAD_IN, SMALL_PT)
+    return _Box(f"{label}\nn = {count_text(row['n_people'])}", _EDGE_IN, top, _MAIN_IN)
+
+
+def _exclusions(rows: pd.DataFrame) -> list[str]:
+    """The text of each exclusion, and one for all that nobody met."""
+    width = WIDTH_IN - _EDGE_IN - _SIDE_LEFT_IN - 2 * _PAD_IN
+    nobody = (rows["n_people"] == 0).fillna(False).astype(bool)
+    texts = [
+        wrapped(f"{sentence(str(row['label']))}: n\u00a0=\u00a0{count_text(row['n_people'])}", width, SMALL_PT)
+        for row in rows[~nobody].to_dict("records")
+    ]
+    if nobody.any():
+        names = "; ".join(str(name) for name in rows.loc[nobody, "label"])
+        texts.append(wrapped(f"Nobody (n = 0): {names}", width, SMALL_PT))
+    return texts
+
+
+def _draw(axes: Axes, box: _Box) -> None:
+    axes.add_patch(
+        Rectangle((box.left, box.top), box.width, box.height, facecolor="white", edgecolor="black", linewidth=0.9)
+    )
+    axes.text(
+        box.left + _PAD_IN,
+        box.middle,
+        box.text,
+        va="center",
+        fontsize=SMALL_PT,
+        linespacing=_LINE_IN * 72 / SMALL_PT / 1.16,
+    )
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axes.add_patch(
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=8, color="black", linewidth=0.9, shrinkA=0, shrinkB=0
+        )
+    )
+
+
+def flow_diagram_alt(rows: pd.DataFrame, *, title: str) -> str:
+    """Return what `flow_diagram` shows, for who cannot see it; same arguments."""
+    told = [f"{row['label']} {count_text(row['n_people'])}" for row in rows.to_dict("records")]
+    start = f"{title}. " if title else ""
+    hidden = f" {HIDDEN}: a small number, not shown." if rows["n_people"].isna().any() else ""
+    left_out = "; ".join(told[1:-1]) or "nobody"
+    return f"{start}Flow diagram. {told[0]}; left out: {left_out}; {told[-1]}.{hidden}"

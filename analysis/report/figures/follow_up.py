@@ -1,0 +1,298 @@
+"""Events by calendar time, a small plot for each region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
+
+from analysis.disclosure.masking import HIDDEN
+from analysis.report.figures.drawing import (
+    BAND_ALPHA,
+    GREY,
+    SERIES,
+    SMALL_PT,
+    WIDTH_IN,
+    count_text,
+    floats,
+    in_order,
+    in_style,
+    legend_above,
+    mid_sentence,
+    new_canvas,
+    series_style,
+    text_width_in,
+    use_round_steps,
+    wrapped,
+)
+
+_REGION_IN: Final = 1.15
+_LABELS_IN: Final = 0.75
+_GAP_IN: Final = 0.12
+_MARK_AT: Final = 0.93
+_FIRST_OF_YEAR: Final = ("-01", "-Q1", " Q1")
+
+
+@in_style
+def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Figure:
+    """Return bars of events by period, a plot for each region, all on one scale.
+
+    Args:
+        rows: masked; `period` (or `month`: text as 2012-03, 2012-Q1 or 2012, or a date),
+            `region`, `n_events`, missing where hidden. Periods come in the order of their text
+            when all begin with a year, else as they stand; none may be left out, or bars that
+            are far apart in time would stand side by side.
+        outcome_name: in words.
+    """
+    periods, regions = _periods(rows), in_order(rows["region"])
+    canvas = new_canvas(WIDTH_IN, _LABELS_IN + _REGION_IN * len(regions), "constrained")
+    all_axes = canvas.subplots(len(regions), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    place_of = np.array([periods.index(text) for text in _texts(rows)])
+    hidden = False
+    for axes, region in zip(all_axes, regions, strict=True):
+        own = (rows["region"].astype(str) == region).to_numpy()
+        places = place_of[own]
+        hidden |= _draw(axes, places, floats(rows[own], "n_events"))
+        axes.set_title(wrapped(region, WIDTH_IN - 1, SMALL_PT), loc="left", fontsize=SMALL_PT, weight="bold", pad=3)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.locator_params(axis="y", nbins=3, integer=True)
+    most = float(np.nanmax(np.append(floats(rows, "n_events"), 1.0)))
+    all_axes[0].set(xlim=(-0.7, len(periods) - 0.3), ylim=(0, most / (_MARK_AT - 0.06)))
+    ticks = _ticks(periods)
+    all_axes[-1].set_xticks(list(ticks), list(ticks.values()))
+    note = f"\n{HIDDEN} and a grey ground: a small number, not shown" if hidden else ""
+    canvas.supxlabel(f"Calendar time of the outcome{note}", fontsize=SMALL_PT)
+    canvas.supylabel(
+        wrapped(f"Events of {outcome_name}", max(_REGION_IN * len(regions) - 0.2, 1.1), SMALL_PT), fontsize=SMALL_PT
+    )
+    return canvas
+
+
+def _texts(rows: pd.DataFrame) -> list[str]:
+    column = rows["period" if "period" in rows.columns else "month"]
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return list(column.dt.strftime("%Y-%m"))
+    return [str(value) for value in column]
+
+
+def _periods(rows: pd.DataFrame) -> list[str]:
+    found = in_order(_texts(rows))
+    return sorted(found) if all(text[:4].isdigit() for text in found) else found
+
+
+def _ticks(periods: Sequence[str]) -> dict[int, str]:
+    """Labels by place: years where periods are parts of years, and no more than fit."""
+    firsts = [place for place, text in enumerate(periods) if text.endswith(_FIRST_OF_YEAR)]
+    by_year = len(firsts) > 1 and periods[firsts[0]][:4].isdigit()
+    places = firsts if by_year else list(range(len(periods)))
+    labels = [periods[place][:4] if by_year else periods[place] for place in places]
+    widest = max((text_width_in(label, SMALL_PT) for label in labels), default=1.0)
+    room = (WIDTH_IN - 1.0) / max(len(periods), 1)
+    apart = (places[1] - places[0]) * room if len(places) > 1 else WIDTH_IN
+    every = max(1, int(np.ceil((widest + _GAP_IN) / apart)))
+    return dict(zip(places[::every], labels[::every], strict=True))
+
+
+def _draw(axes: Axes, places: NDArray[np.int64], n_events: NDArray[np.float64]) -> bool:
+    """Draw the bars of a region; return whether any period is hidden."""
+    known = np.isfinite(n_events)
+    axes.bar(places[known], n_events[known], width=0.86, color=SERIES[0].colour, linewidth=0)
+    for place in places[~known]:
+        axes.axvspan(place - 0.5, place + 0.5, color="0.87", linewidth=0, zorder=0, label="_hidden")
+    # Above all bars, or the stars would lie on those beside them.
+    axes.plot(
+        places[~known],
+        np.full((~known).sum(), _MARK_AT),
+        linestyle="none",
+        color="0.3",
+        marker=(6, 2, 0),
+        markersize=4,
+        transform=axes.get_xaxis_transform(),
+    )
+    return bool((~known).any())
+
+
+def calendar_alt(rows: pd.DataFrame, *, outcome_name: str) -> str:
+    """Return what `calendar` shows, for who cannot see it; same arguments."""
+    periods = _periods(rows)
+    told = []
+    for region in in_order(rows["region"]):
+        own = rows[rows["region"].astype(str) == region]
+        known = own[own["n_events"].notna()]
+        n_hidden = len(own) - len(known)
+        most = known.iloc[int(np.argmax(floats(known, "n_events")))] if len(known) else None
+        peak = (
+            f"at most {count_text(most['n_events'])} events, in {_texts(known.loc[[most.name]])[0]}"
+            if most is not None and most["n_events"] > 0
+            else "no shown period has events"
+            if most is not None
+            else "no period is shown"
+        )
+        told.append(f"{region}: {peak}" + (f", periods hidden: {n_hidden}" if n_hidden else ""))
+    span = f"{periods[0]} to {periods[-1]}" if periods else "no period"
+    return f"Bars of events of {outcome_name} by calendar time, {span}. {'; '.join(told)}."
+
+
+_BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_events", "Events"))
+# Of the plot itself; legend and labels come to it.
+_CURVES_IN: Final = 2.6
+_LABELS_IN_FIGURE_INCIDENCE: Final = 0.62
+_LEGEND_LINE_IN: Final = 0.19
+_FIRST_ROW_PT: Final = 48.0
+_ROW_PT: Final = 11.0
+_BLOCK_GAP_PT: Final = 3.0
+_LABEL_IN: Final = 1.3
+
+
+@in_style
+def cumulative_incidence(
+    points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
+) -> Figure:
+    """Return curves of cumulative incidence by group, numbers below.
+
+    Args:
+        points: masked; `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row a step; groups
+            whose incidence is missing are named as hidden.
+        at_risk: masked; `group`, `years` (the ticks), `n_at_risk`, `n_censored`, `n_events` so
+            far; missing is `HIDDEN`.
+        outcome_name: in words.
+        group_name: what the groups are, title of the legend.
+        horizon_years: marked with a vertical line.
+    """
+    groups = in_order([*points["group"], *at_risk["group"]])
+    labels = {group: wrapped(group, _LABEL_IN, SMALL_PT) for group in groups}
+    height_in = _CURVES_IN + _LABELS_IN_FIGURE_INCIDENCE + (2 + len(groups)) * _LEGEND_LINE_IN + _table_in(labels)
+    canvas = new_canvas(WIDTH_IN, height_in, "constrained")
+    axes = canvas.subplots()
+    ticks = np.unique(floats(at_risk, "years"))
+    end = float(ticks.max(initial=0.0)) or float(max([*floats(points, "years"), horizon_years]))
+    for place, group in enumerate(groups):
+        _draw_group(axes, place, points[points["group"].astype(str) == group], _last_known(at_risk, group, end))
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 0.1))
+    use_round_steps(axes.yaxis)
+    axes.set_xlabel("Years since the index ECG")
+    axes.set_ylabel(wrapped(f"Cumulative incidence of {outcome_name},\u00a0%", _CURVES_IN - 0.2))
+    handles = [_handle(place, group, points) for place, group in enumerate(groups)]
+    if 0 < horizon_years < end:
+        handles.append(
+            axes.axvline(horizon_years, color=GREY, linewidth=0.7, zorder=0, label=f"{horizon_years:g} years")
+        )
+    legend_above(canvas, handles, group_name)
+    _write_rows(axes, at_risk, labels, _fitting(ticks, at_risk, labels, end))
+    return canvas
+
+
+def _table_in(labels: dict[str, str]) -> float:
+    lines = sum(label.count("\n") + 1 for label in labels.values()) + 1
+    return len(_BLOCKS) * (lines * _ROW_PT + _BLOCK_GAP_PT) / 72
+
+
+def _last_known(at_risk: pd.DataFrame, group: str, end: float) -> float:
+    """The time to which a curve is drawn: its last tick with people at risk, of any number.
+
+    Beyond it too few are left for a step to mean much. The end where no tick but 0 is there.
+    """
+    own = at_risk[at_risk["group"].astype(str) == group]
+    followed = floats(own, "years")[floats(own, "n_at_risk") > 0]
+    return float(followed.max(initial=0.0)) or end
+
+
+def _draw_group(axes: Axes, place: int, rows: pd.DataFrame, last: float) -> None:
+    style = series_style(place)
+    rows = rows[(floats(rows, "incidence") >= 0) & (floats(rows, "years") <= last)]
+    if not len(rows):
+        return
+    years, incidence = floats(rows, "years"), 100 * floats(rows, "incidence")
+    lo, hi = 100 * floats(rows, "lo"), 100 * floats(rows, "hi")
+    # Before the first event there are no limits: they start at the curve.
+    lo, hi = np.where(np.isnan(lo), incidence, lo), np.where(np.isnan(hi), incidence, hi)
+    years, incidence, lo, hi = (
+        np.append(column, value)
+        for column, value in ((years, last), (incidence, incidence[-1]), (lo, lo[-1]), (hi, hi[-1]))
+    )
+    axes.plot(years, incidence, color=style.colour, linestyle=style.dashes, drawstyle="steps-post")
+    axes.fill_between(years, lo, hi, step="post", color=style.colour, alpha=BAND_ALPHA, linewidth=0)
+
+
+def _handle(place: int, group: str, points: pd.DataFrame) -> Line2D:
+    style, own = series_style(place), points[points["group"].astype(str) == group]
+    known = bool(np.isfinite(floats(own, "incidence")).any())
+    label = group if known else f"{group} (not shown: few events)"
+    return Line2D([], [], color=style.colour if known else "none", linestyle=style.dashes, label=label)
+
+
+def _fitting(
+    ticks: NDArray[np.float64], at_risk: pd.DataFrame, labels: dict[str, str], end: float
+) -> NDArray[np.float64]:
+    """Every tick, or every second, third ... so that numbers side by side stay apart."""
+    widest = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in at_risk[name]), default=0.0)
+    left = max(text_width_in(label, SMALL_PT) for label in labels.values()) + widest / 2
+    room = WIDTH_IN - max(left, 0.7) - widest / 2 - 3 * _GAP_IN
+    steps = np.diff(ticks).min() if len(ticks) > 1 else end
+    every = int(np.ceil((widest + _GAP_IN) / max(room * steps / max(end, 1e-9), 1e-9)))
+    return ticks[:: max(every, 1)]
+
+
+def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks: NDArray[np.float64]) -> None:
+    """Write numbers centred under the ticks, and what they are at the left."""
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    first = at_risk[floats(at_risk, "years") == ticks[0]] if len(ticks) else at_risk
+    half = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in first[name]), default=0.0) / 2
+    widest = max(text_width_in(label, SMALL_PT) for label in labels.values())
+    left_pt = -72 * (half + _GAP_IN + max(widest, text_width_in("Censored", SMALL_PT, "bold")))
+    keyed = at_risk.assign(group=at_risk["group"].astype(str), years=floats(at_risk, "years"))
+    keyed = keyed.set_index(["group", "years"])
+    down = _FIRST_ROW_PT
+    for name, heading in _BLOCKS:
+        _text(axes, (0, down, left_pt), heading, ha="left", weight="bold")
+        for group, label in labels.items():
+            for tick in ticks:
+                text = count_text(keyed[name].get((group, tick), None))
+                _text(axes, (tick, down + _ROW_PT), text, ha="center", label=f"_{name}:{group}")
+            for line in label.split("\n"):
+                down += _ROW_PT
+                _text(axes, (0, down, left_pt), line, ha="left")
+        down += _ROW_PT
+        down += _BLOCK_GAP_PT
+
+
+def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:
+    """Write below the axis: place in years, points down, and points to the right."""
+    years, down_pt, right_pt = (*place, 0.0)[:3]
+    canvas = axes.get_figure(True)
+    assert canvas is not None
+    moved = ScaledTranslation(right_pt / 72, -down_pt / 72, canvas.dpi_scale_trans)
+    axes.text(years, 0, text, transform=axes.get_xaxis_transform() + moved, va="baseline", fontsize=SMALL_PT, **how)
+
+
+def cumulative_incidence_alt(
+    points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
+) -> str:
+    """Return what `cumulative_incidence` shows, for who cannot see it; same arguments."""
+    groups = in_order([*points["group"], *at_risk["group"]])
+    followed = float(np.max([0.0, *floats(points, "years"), *floats(at_risk, "years")]))
+    at = min(horizon_years, followed)
+    told = [_told(points[points["group"].astype(str) == one], one, at) for one in groups]
+    return (
+        f"Step curves of the cumulative incidence of {outcome_name} by "
+        f"{mid_sentence(group_name)}, with 95 % limits. At {at:.3g} years: {'; '.join(told)}. "
+        "Numbers at risk, censored and with events stand below the axis."
+    )
+
+
+def _told(rows: pd.DataFrame, group: str, at: float) -> str:
+    known = rows[(floats(rows, "years") <= at) & (floats(rows, "incidence") >= 0)]
+    if not len(known):
+        return f"{group} {HIDDEN} (not shown)"
+    last = known.sort_values("years", kind="stable").iloc[-1]
+    values = [100 * float(last[name]) for name in ("incidence", "lo", "hi") if pd.notna(last[name])]
+    limits = f" ({values[1]:.1f} to {values[2]:.1f})" if len(values) == 3 else ""
+    return f"{group} {values[0]:.1f} %{limits}"

@@ -1,0 +1,283 @@
+"""Table 1: who the people are, by LVH and by quartile, with missing values and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.disclosure.aggregates import Aggregate, Told, count, label, number
+from analysis.disclosure.counts import EVERYBODY
+from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
+from analysis.report import meanings
+from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
+from analysis.study.data import About, StudyData
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One of the tables.
+
+    Attributes:
+        key: of its aggregates and files.
+        groups: in the order of its columns; the last is of those whose group is unknown.
+        compared: the two of the standardised difference.
+    """
+
+    key: str
+    groups: tuple[str, ...]
+    compared: tuple[str, str]
+
+
+_BY_LVH: Final = _Table("baseline", ("no LVH", "LVH", "LVH unknown"), ("LVH", "no LVH"))
+_BY_QUARTILE: Final = _Table(
+    "baseline_quartile",
+    (*(f"quartile {number}" for number in (1, 2, 3, 4)), "quartile unknown"),
+    ("quartile 4", "quartile 1"),
+)
+_NUMBERS: Final = {
+    "age_years": "Age, years",
+    "bmi_kg_m2": "Body mass index, kg/m2",
+    "height_cm": "Height, cm",
+    "weight_kg": "Weight, kg",
+    "bsa_m2": "Body surface area, m2",
+    "mass_g": "LV mass from the ECG, g",
+    "index_g_m2": "LV mass index from the ECG, g/m2",
+}
+_CATEGORIES: Final = {"sex": "Sex", "age_band": "Age band, years", "region": "Region", "ethnicity": "Ethnicity"}
+_MISSING: Final = "missing"
+_QUANTILES: Final = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95}
+
+
+def aggregates(data: StudyData) -> list[Aggregate]:
+    """Return means and counts of one index ECG a person: everybody, by LVH and by quartile."""
+    people = data.ecgs.drop_duplicates("participant_id")
+    quartile = people["quartile"].map(lambda q: f"quartile {q:.0f}", na_action="ignore")
+    grouped = {
+        _BY_LVH: people["lvh_group"].fillna(_BY_LVH.groups[-1]),
+        _BY_QUARTILE: quartile.astype(object).fillna(_BY_QUARTILE.groups[-1]),
+    }
+    return [one for table, group in grouped.items() for one in _aggregates(data, people.assign(group=group), table)]
+
+
+def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Aggregate]:
+    own = {one.name: one for one in data.study.covariates}
+    numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
+    categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
+    rows, counts = [], []
+    for group in (EVERYBODY, *table.groups):
+        part = people if group == EVERYBODY else people[people["group"] == group]
+        rows += [_number(part, group, name, words) for name, words in numbers.items() if name in people]
+        for name, words in categories.items():
+            if name in people:
+                counts += _levels(people[name], part[name], group, words)
+    return [_numbers_aggregate(rows, table.key), _counts_aggregate(counts, table.key)]
+
+
+def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, Any]:
+    values = part[name].astype(float)
+    known = values.dropna()
+    lowest, low, middle, high, highest = known.quantile([0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else [np.nan] * 5
+    return {
+        "variable": words,
+        "group": group,
+        "n_people": len(part),
+        "n_known": len(known),
+        "n_missing": len(part) - len(known),
+        "mean": known.mean(),
+        "sd": known.std(ddof=1),
+        "p5": lowest,
+        "q1": low,
+        "median": middle,
+        "q3": high,
+        "p95": highest,
+    }
+
+
+def _levels(everybody: pd.Series[Any], part: pd.Series[Any], group: str, words: str) -> list[dict[str, Any]]:
+    """Counts of the levels of a category; a level is listed for all groups."""
+    known = _words(everybody)
+    found = _words(part).value_counts()
+    levels = [*levels_in_order(set(known) - {_MISSING}), _MISSING]
+    return [
+        {"variable": words, "level": level, "group": group, "n_group": len(part), "n_people": int(found.get(level, 0))}
+        for level in levels
+    ]
+
+
+def _words(values: pd.Series[Any]) -> pd.Series[Any]:
+    if values.dtype == float:
+        return values.map({1.0: "yes", 0.0: "no"}).fillna(_MISSING)
+    texts = values.astype("string").str.strip().fillna("")
+    return texts.astype(object).replace("", _MISSING)
+
+
+def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
+    statistics = {
+        "mean": "mean",
+        "sd": "standard deviation, n - 1",
+        "p5": "5th percentile",
+        "q1": "25th percentile",
+        "median": "median",
+        "q3": "75th percentile",
+        "p95": "95th percentile",
+    }
+    columns = (
+        label("variable", "with its unit"),
+        label("group", "everybody, or of the classification"),
+        count("n_people", "people of the group"),
+        count("n_known", "people with a value"),
+        count("n_missing", "people without a value"),
+        *(
+            number(name, text, "n_known", told=Told.MEAN, quantile=_QUANTILES.get(name))
+            for name, text in statistics.items()
+        ),
+    )
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    return Aggregate(f"{key}_numbers", table, columns, counts=meanings.baseline_numbers(table))
+
+
+def _counts_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
+    columns = (
+        label("variable", "a category"),
+        label("level", "of it"),
+        label("group", "everybody, or of the classification"),
+        count("n_group", "people of the group"),
+        count("n_people", "people of the group with the level"),
+    )
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    return Aggregate(f"{key}_counts", table, columns, counts=meanings.baseline_counts(table))
+
+
+def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return Table 1, by LVH and by quartile."""
+    if "baseline_numbers" not in masked or "baseline_counts" not in masked:
+        return None
+    lvh = f"LVH: predicted index above the limit of the sex ({about.lvh_preset})."
+    cut = f"Quartiles of the {about.exposure_name} are cut within sex; otherwise a quartile would mostly be a sex."
+    titles = {
+        _BY_LVH: ("People by predicted LVH", lvh),
+        _BY_QUARTILE: (f"People by quartile of the {about.exposure_name}, cut within sex", cut),
+    }
+    items = tuple(
+        _read_table(masked, table, title, note)
+        for table, (title, note) in titles.items()
+        if f"{table.key}_numbers" in masked
+    )
+    return Section("baseline", "Who they are", items=items)
+
+
+def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: str) -> ReadTable:
+    numbers, counts = masked[f"{table.key}_numbers"], masked[f"{table.key}_counts"]
+    groups = [g for g in (EVERYBODY, *table.groups) if _is_there(numbers, g)]
+    head = _head(numbers, groups)
+    lines = [*_number_lines(numbers, groups, table.compared), *_count_lines(counts, groups, table.compared)]
+    titles = ["Characteristic", "", *(head[g] for g in groups), "Standardised difference"]
+    cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
+    cells.columns = pd.Index(titles)
+    notes = (
+        "Numbers: mean (SD), median [quartiles]; categories: people (per cent of the group).",
+        "One index ECG a person. Standardised difference: "
+        f"{table.compared[0]} against {table.compared[1]}, difference of means or shares over the "
+        "root of the mean variance (Austin PC, Stat Med 2009;28:3083).",
+        note,
+    )
+    return ReadTable(table.key, title, cells, 2, notes)
+
+
+def _is_there(numbers: Masked, group: str) -> bool:
+    own = numbers.rows["group"] == group
+    values, hidden = numbers.rows.loc[own, "n_people"], numbers.hidden.loc[own, "n_people"]
+    return bool(hidden.any() or (values.fillna(0) > 0).any())
+
+
+def _head(numbers: Masked, groups: list[str]) -> dict[str, str]:
+    shown = numbers.shown("n_people")
+    first = {group: shown[numbers.rows["group"] == group].iloc[0] for group in groups}
+    return {group: f"{group[0].upper()}{group[1:]} (n = {n})" for group, n in first.items()}
+
+
+def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
+    lines = []
+    missing = numbers.shown("n_missing")
+    for variable in dict.fromkeys(numbers.rows["variable"]):
+        own = numbers.rows[numbers.rows["variable"] == variable].set_index("group")
+        hidden = numbers.hidden.loc[numbers.rows["variable"] == variable].set_axis(own.index)
+        means = [HIDDEN if hidden.loc[g, "mean"] else _spread(own.loc[g]) for g in groups]
+        middles = [HIDDEN if hidden.loc[g, "median"] else _middle(own.loc[g]) for g in groups]
+        blank = missing[numbers.rows["variable"] == variable].set_axis(own.index)
+        lines.append([sentence(variable), "mean (SD)", *means, _difference_of_means(own, hidden, compared)])
+        lines.append(["", "median [quartiles]", *middles, ""])
+        if any(blank[g] != "0" for g in groups):
+            lines.append(["", "missing", *(blank[g] for g in groups), ""])
+    return lines
+
+
+def _spread(row: pd.Series[Any]) -> str:
+    if pd.isna(row["mean"]):
+        return NOT_APPLICABLE
+    digits = _digits(row)
+    return f"{number_text(row['mean'], digits)} ({number_text(row['sd'], digits)})"
+
+
+def _middle(row: pd.Series[Any]) -> str:
+    if pd.isna(row["median"]):
+        return NOT_APPLICABLE
+    digits = _digits(row)
+    quartiles = f"{number_text(row['q1'], digits)}, {number_text(row['q3'], digits)}"
+    return f"{number_text(row['median'], digits)} [{quartiles}]"
+
+
+def _digits(row: pd.Series[Any]) -> int:
+    """Decimals that show the spread: one, or two where it is small, as of a body surface."""
+    return 2 if row["sd"] < 1 else 1
+
+
+def _difference_of_means(own: pd.DataFrame, hidden: pd.DataFrame, compared: tuple[str, str]) -> str:
+    if hidden.loc[list(compared), "mean"].any():
+        return HIDDEN
+    yes, no = (own.loc[group] for group in compared)
+    spread = np.sqrt((yes["sd"] ** 2 + no["sd"] ** 2) / 2)
+    if not spread > 0:
+        return NOT_APPLICABLE
+    return number_text((yes["mean"] - no["mean"]) / spread, 2)
+
+
+def _count_lines(counts: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
+    lines = []
+    shown = counts.shown("n_people")
+    shares = percent_texts(counts.rows["n_people"], counts.rows["n_group"])
+    for variable in dict.fromkeys(counts.rows["variable"]):
+        own = counts.rows[counts.rows["variable"] == variable]
+        for place, level in enumerate(dict.fromkeys(own["level"])):
+            rows = own[own["level"] == level]
+            places = dict(zip(rows["group"], rows.index, strict=True))
+            cells = [_share(shown[places[g]], shares[places[g]]) for g in groups]
+            if level == _MISSING and all(cell.startswith("0") for cell in cells):
+                continue
+            difference = "" if level == _MISSING else _difference_of_shares(rows, compared)
+            lines.append(["" if place else sentence(variable), level, *cells, difference])
+    return lines
+
+
+def _share(shown: str, share: str) -> str:
+    return shown if share in (HIDDEN, NOT_APPLICABLE) else f"{shown} ({share})"
+
+
+def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> str:
+    keyed = rows.set_index("group")
+    parts, wholes = (keyed.loc[list(compared), name] for name in ("n_people", "n_group"))
+    if parts.isna().any() or wholes.isna().any():
+        return HIDDEN
+    if not wholes.all():
+        return NOT_APPLICABLE
+    yes, no = (min(float(parts[g]) / float(wholes[g]), 1.0) for g in compared)
+    spread = np.sqrt((yes * (1 - yes) + no * (1 - no)) / 2)
+    return number_text((yes - no) / spread, 2) if spread > 0 else NOT_APPLICABLE
+
+
+TOPIC: Final = Topic("baseline", aggregates, present)

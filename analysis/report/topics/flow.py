@@ -1,0 +1,347 @@
+"""Who is analysed: the flow of people and ECGs, with the reason of everybody who is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import pandas as pd
+
+from analysis.disclosure.aggregates import Aggregate, count, label
+from analysis.disclosure.masking import HIDDEN, Masked
+from analysis.follow_up.follow_up import Exclusion
+from analysis.report import meanings
+from analysis.report.document import ReadFigure, ReadTable, Section, Topic
+from analysis.report.figures.flow import flow_diagram, flow_diagram_alt
+from analysis.study.data import About, StudyData
+
+ALL: Final = "all"
+LEFT: Final = "left"
+ANALYSED: Final = "analysed"
+EVERY_OUTCOME: Final = ""
+# Parts of reasons of the closed list.
+TOO_LITTLE_HISTORY: Final = "no_usable_ecg: history"
+TOO_FEW_ENCOUNTERS: Final = "no_usable_ecg: encounters"
+OUTSIDE_INDEX_RULE: Final = "no_usable_ecg: index rule"
+BODY_SIZE_FAR: Final = "missing_exposure: body size"
+_WORDS: Final = {
+    ALL: "In any table",
+    Exclusion.NOT_IN_COHORT: "Not among the participants",
+    Exclusion.WITHDRAWN: "Withdrawn",
+    Exclusion.EXCLUDED_BY_LIST: "Excluded by list",
+    Exclusion.NO_USABLE_ECG: "No usable ECG",
+    TOO_LITTLE_HISTORY: "Usable ECG, but records do not reach back far enough",
+    TOO_FEW_ENCOUNTERS: "Usable ECG, but too few encounters before",
+    OUTSIDE_INDEX_RULE: "Usable ECG, but none that the index rule allows",
+    Exclusion.MISSING_EXPOSURE: "Exposure unknown",
+    BODY_SIZE_FAR: "Height and weight too far from the ECG, or of an unknown day",
+    Exclusion.UNKNOWN_REGION: "Region unknown",
+    Exclusion.DEATH_BEFORE_INDEX: "Death before the index ECG",
+    Exclusion.INDEX_AFTER_ADMIN_END: "Index ECG after the end of records",
+    Exclusion.LOST_BEFORE_INDEX: "Lost before the index ECG",
+    LEFT: "Left, before anything about an outcome",
+    Exclusion.PREVALENT: "Outcome on or before the index date",
+    Exclusion.UNKNOWN_EVENT_DATE: "Outcome at an unknown date",
+    Exclusion.NO_FOLLOW_UP_TIME: "No follow-up time",
+    ANALYSED: "Analysed",
+}
+_STEPS: Final = {
+    "min_history": TOO_LITTLE_HISTORY,
+    "min_encounters": TOO_FEW_ENCOUNTERS,
+    "index_rule": OUTSIDE_INDEX_RULE,
+}
+_ECG_WORDS: Final = {
+    "usable_ecg": "Usable ECGs of the cohort",
+    "min_history": "Left out: records do not reach back far enough",
+    "min_encounters": "Left out: too few encounters before",
+    "eligible": "Eligible for the index rule",
+}
+_COUNTS: Final = ("n_people", "n_ecgs")
+_UNKNOWN_WORDS: Final = {
+    ("recorded_at", "placeholder"): "Date of the ECG is a placeholder, such as 1900-01-01",
+    ("recorded_at", "missing"): "Date of the ECG is missing",
+    ("birth_date", "placeholder"): "Date of birth is a placeholder",
+    ("birth_date", "missing"): "Date of birth is missing",
+    ("birth_date", "day_assumed"): "Date of birth is of month and year, read as the 15th",
+}
+
+
+def aggregates(data: StudyData) -> list[Aggregate]:
+    """Return the flow of people, which ECGs the index rule chooses from, and unknown dates."""
+    return [
+        flow_aggregate(data.follow_up, data.eligibility),
+        *_eligible_ecgs(data.eligibility),
+        *_unknown_dates(data.unknown_dates),
+    ]
+
+
+def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None) -> Aggregate:
+    """Return the flow before masking.
+
+    What comes before anything about an outcome happens to the same people for every outcome, so
+    it stands in one block (outcome ""), whose last row is where the blocks of the outcomes begin.
+    If it stood in each, a count hidden in one could be read in another. For the same reason parts
+    of a reason stand in its place and not in a table of their own, which would tell their sum.
+
+    Args:
+        people: of `FollowUp`: participant_id, outcome, excluded, and body_size_far where known; a
+            row an ECG where each opens a follow-up, so that a person can be analysed with one ECG
+            and left out with another.
+        eligibility: of `FollowUp`, for the parts of those without an index ECG.
+    """
+    columns = (
+        label("outcome", "of the code list; empty for what is the same for all"),
+        label("reason", "why people are left out, in order"),
+        label("early", "yes: everybody, and who is left out whatever the outcome"),
+        count("n_people", "people"),
+        count("n_ecgs", "index ECGs, and one for each person who has none"),
+    )
+    table = pd.DataFrame(_rows(people, eligibility), columns=[column.name for column in columns])
+    one_ecg_each = bool((table["n_people"] == table["n_ecgs"]).all())
+    counts = meanings.flow(table, one_ecg_each=one_ecg_each)
+    return Aggregate("flow", table, columns, counts=counts)
+
+
+def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[object, ...]]:
+    by_outcome = dict(list(people.assign(reason=_reasons(people)).groupby("outcome", sort=False)))
+    listed = {*Exclusion, *(one for own in by_outcome.values() for one in own["reason"])}
+    reasons = [str(reason) for reason in _WORDS if reason in listed and reason != ANALYSED]
+    early = reasons[: reasons.index(Exclusion.PREVALENT)]
+    # They differ where outcomes need other sources, whose records end on other days.
+    shared = [r for r in early if len({_counts(own, [r]) for own in by_outcome.values()}) == 1]
+    rest = [reason for reason in reasons if reason not in shared]
+    first = next(iter(by_outcome.values()))
+    left = _counts(first, [*rest, ANALYSED])
+    rows: list[tuple[object, ...]] = [(EVERY_OUTCOME, ALL, "yes", *_counts(first, [*reasons, ANALYSED]))]
+    for reason in shared:
+        parts = {reason: _counts(first, [reason])}
+        if reason == Exclusion.NO_USABLE_ECG and eligibility is not None:
+            parts = _without_index_ecg(parts[reason], eligibility)
+        rows += [(EVERY_OUTCOME, part, "yes", *n) for part, n in parts.items()]
+    rows.append((EVERY_OUTCOME, LEFT, "no", *left))
+    for outcome, own in by_outcome.items():
+        rows.append((outcome, LEFT, "no", *left))
+        rows += [(outcome, r, "no", *_counts(own, [r])) for r in (*rest, ANALYSED)]
+    return rows
+
+
+def _reasons(people: pd.DataFrame) -> pd.Series[str]:
+    """The reason of each row, with an unknown index told from an unknown exposure."""
+    reasons = people["excluded"].fillna(ANALYSED).astype(str)
+    if "body_size_far" not in people:
+        return reasons
+    far = people["body_size_far"].astype("boolean").fillna(False).astype(bool)
+    return reasons.mask(far & (reasons == Exclusion.MISSING_EXPOSURE), BODY_SIZE_FAR)
+
+
+def _counts(people: pd.DataFrame, reasons: list[str]) -> tuple[int, int]:
+    """People, and rows, that end with one of some reasons."""
+    own = people[people["reason"].isin(reasons)]
+    return own["participant_id"].nunique(), len(own)
+
+
+def _without_index_ecg(everybody: tuple[int, int], eligibility: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Who has no index ECG, by the step at which the last usable one is lost; steps of nobody not.
+
+    None of them has an ECG, so that each has one row.
+    """
+    left = eligibility.set_index("step")["n_people"].astype(int)
+    lost = (-left.loc[["usable_ecg", *_STEPS]].diff().iloc[1:]).astype(int)
+    parts = {_STEPS[str(step)]: (n, n) for step, n in lost.items() if n}
+    n_people, n_rows = everybody
+    return {str(Exclusion.NO_USABLE_ECG): (n_people - lost.sum(), n_rows - lost.sum())} | parts
+
+
+def _eligible_ecgs(eligibility: pd.DataFrame) -> list[Aggregate]:
+    """ECGs that history or encounters leave out, if any.
+
+    Not people, who stand in the flow; and not the number of index ECGs, a partial sum of the flow.
+    """
+    left = eligibility.set_index("step")["n_ecgs"].astype(int)
+    steps = ["usable_ecg", "min_history", "min_encounters"]
+    lost = -left.loc[steps].diff().iloc[1:]
+    if not lost.any():
+        return []
+    rows = [("usable_ecg", left["usable_ecg"]), *lost.astype(int).items(), ("eligible", left["min_encounters"])]
+    columns = (label("step", "towards the index ECG"), count("n_ecgs", "ECGs of the cohort"))
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    counts = meanings.eligible_ecgs(table)
+    return [Aggregate("eligible_ecgs", table, columns, counts=counts)]
+
+
+def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
+    """How many of the cohort have an ECG or a birth at an unknown day, if any.
+
+    Not those of events, deaths and losses: the former stand in the flow, the latter are refused.
+    """
+    if not len(found) or not found["n_rows"].any():
+        return []
+    ecgs = found["n_rows"].astype("Int64").where(found["column"] == "recorded_at")
+    columns = (
+        label("column", "of the table"),
+        label("why", "placeholder, missing, or the day assumed"),
+        count("n_people", "people of the cohort"),
+        count("n_ecgs", "ECGs of them"),
+    )
+    table = found[["column", "why", "n_people"]].assign(n_ecgs=ecgs).reset_index(drop=True)
+    return [Aggregate("unknown_dates", table, columns, counts=meanings.unknown_dates(table))]
+
+
+def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
+    """Return the masked flow as people read it: a row a reason, a column an outcome.
+
+    Args:
+        flow: of `flow_aggregate`.
+        outcomes: in words, by name.
+    """
+    texts = _texts(flow)
+    keyed = {
+        (outcome, reason): text
+        for outcome, reason, text in zip(flow.rows["outcome"], flow.rows["reason"], texts, strict=True)
+    }
+    there = [name for name in outcomes if (name, ANALYSED) in keyed]
+    cells: dict[str, list[str]] = {"": []}
+    lines = [reason for reason in _WORDS if any(key[1] == reason for key in keyed)]
+    cells[""] = [_WORDS[reason] for reason in lines]
+    for name in there:
+        cells[outcomes[name]] = [keyed.get((name, reason), keyed.get((EVERY_OUTCOME, reason), "")) for reason in lines]
+    return pd.DataFrame(cells)
+
+
+def _texts(flow: Masked) -> list[str]:
+    people, ecgs = flow.shown("n_people"), flow.shown("n_ecgs")
+    if (people == ecgs).all():
+        return list(people)
+    return [
+        n if n == m else f"{n} ({m} ECGs)" if HIDDEN not in (n, m) else HIDDEN
+        for n, m in zip(people, ecgs, strict=True)
+    ]
+
+
+def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return the flow table, the diagram of the primary outcome, and the eligible ECGs."""
+    flow = masked.get("flow")
+    if flow is None:
+        return None
+    is_one_each = (flow.shown("n_people") == flow.shown("n_ecgs")).all()
+    notes = (
+        "The list of reasons is closed; the first that holds is counted, so that the counts of a "
+        "column add up (before masking). The last three look at the codes of their outcome only.",
+        "One ECG a person: these are numbers of people and of ECGs."
+        if is_one_each
+        else "People, and in brackets ECGs where there are more. A person can be left out with one ECG "
+        "and analysed with another, so that ECGs add up and people may not; who has no index ECG "
+        "counts as one.",
+        f"{HIDDEN}: a small number, or one that would tell it.",
+    )
+    items: list[ReadTable | ReadFigure] = [
+        ReadTable("flow", "People by outcome", flow_cells(flow, about.outcomes), 1, notes),
+        _diagram(flow, about),
+    ]
+    if "eligible_ecgs" in masked:
+        items.append(_ecg_table(masked["eligible_ecgs"]))
+    if "unknown_dates" in masked:
+        items.append(_date_table(masked["unknown_dates"]))
+    return Section("flow", "Who is analysed", items=tuple(items))
+
+
+def _diagram(flow: Masked, about: About) -> ReadFigure:
+    primary, words = next(iter(about.outcomes.items()))
+    shared = flow.rows[flow.rows["outcome"] == EVERY_OUTCOME]
+    own = flow.rows[flow.rows["outcome"] == primary]
+    rows = pd.concat([shared, own])
+    rows = rows[rows["reason"] != LEFT].reset_index(drop=True)
+    rows = rows.assign(label=rows["reason"].map(_WORDS))
+    return ReadFigure(
+        "flow_diagram", f"Flow of people for {words}", flow_diagram_alt(rows, title=""), flow_diagram(rows, title="")
+    )
+
+
+def _ecg_table(eligible: Masked) -> ReadTable:
+    cells = pd.DataFrame({"": eligible.rows["step"].map(_ECG_WORDS), "ECGs": eligible.shown("n_ecgs")})
+    return ReadTable("eligible_ecgs", "ECGs that the index rule chooses from", cells)
+
+
+def _date_table(unknown: Masked) -> ReadTable:
+    keys = zip(unknown.rows["column"], unknown.rows["why"], strict=True)
+    words = [_UNKNOWN_WORDS[key] for key in keys]
+    counts = {"People": unknown.shown("n_people"), "ECGs": unknown.shown("n_ecgs")}
+    cells = pd.DataFrame({"": words, **counts})
+    notes = (
+        "Of the cohort. Such ECGs are not usable. Who has no date of birth has no attained age, "
+        "and is in no Cox model on that scale.",
+    )
+    return ReadTable("unknown_dates", "ECGs and births at an unknown day", cells, 1, notes)
+
+
+_LABELS: Final = {
+    "outcome": "that the code belongs to",
+    "system": "coding system",
+    "code": "without dots",
+    "match": "prefix or exact",
+    "source": "of the list",
+    "comment": "of the list",
+}
+
+_SYSTEMS: Final = {
+    "icd10": "ICD-10",
+    "icd9": "ICD-9",
+    "opcs4": "OPCS-4",
+    "selfreport": "self-report",
+    "cpt": "CPT",
+    "phecode": "phecode",
+}
+
+
+def _codes_aggregates(data: StudyData) -> list[Aggregate]:
+    """Return the code list with the records and people of the cohort that each code found."""
+    columns = (
+        *(label(name, text) for name, text in _LABELS.items()),
+        count("n_records", "distinct records of people of the cohort, from any source"),
+        count("n_people", "people of the cohort with such a record, at any time"),
+    )
+    names = [column.name for column in columns]
+    table = data.code_hits[names].reset_index(drop=True)
+    return [Aggregate("code_hits", table, columns, counts=meanings.code_hits(table))]
+
+
+def _present_codes(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return hits by code, codes never seen, and where the lists come from."""
+    hits = masked.get("code_hits")
+    if hits is None:
+        return None
+    rows = hits.rows
+    outcome = rows["outcome"].map(lambda name: about.outcomes.get(name, name.replace("_", " ")))
+    system = rows["system"].map(lambda name: _SYSTEMS.get(name, name))
+    cells = pd.DataFrame(
+        {
+            "Outcome": outcome,
+            "System": system,
+            "Code": rows["code"].where(rows["match"] == "exact", rows["code"] + "…"),
+            "Records": hits.shown("n_records"),
+            "People": hits.shown("n_people"),
+        }
+    )
+    notes = (
+        "… stands for any code that begins so. A person can have several codes; records count at "
+        "any time, before and after the index ECG.",
+    )
+    tables = [ReadTable("code_hits", "Records and people by code", cells, 3, notes)]
+    # A hidden count is not 0: somebody has the code.
+    never = (rows["n_records"] == 0) & ~hits.hidden["n_records"]
+    if never.any():
+        named = rows["code"] + " (" + system + ")"
+        unseen = named[never].groupby(outcome[never], sort=False).agg(", ".join)
+        cells = pd.DataFrame({"Outcome": unseen.index, "Codes": unseen.to_numpy()})
+        tables.append(ReadTable("codes_never_seen", "Codes never seen in these records", cells))
+    sources = pd.DataFrame({"Outcome": outcome, "Source": rows["source"]}).drop_duplicates()
+    tables.append(ReadTable("code_sources", "Where the code list comes from", sources.reset_index(drop=True)))
+    paragraph = (
+        "The code lists that Khurshid et al. 2021 used are not known here. A code that is never "
+        "seen may be rare, retired, or written otherwise in these records."
+    )
+    return Section("code_lists", "Code lists", (paragraph,), tuple(tables))
+
+
+TOPIC: Final = Topic("flow", aggregates, present)
+CODES: Final = Topic("codes", _codes_aggregates, _present_codes)

@@ -1,0 +1,370 @@
+"""Events, person-years and rates by group, and cumulative incidence where death competes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.disclosure.aggregates import Aggregate, Thinned, Told, count, label, number, person_years, result, results
+from analysis.disclosure.counts import EVERYBODY
+from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
+from analysis.report import meanings
+from analysis.report.document import ReadFigure, ReadTable, Section, Topic
+from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
+from analysis.report.figures.follow_up import cumulative_incidence_alt
+from analysis.report.words import levels_in_order, p_texts, row_labels
+from analysis.statistics.survival.competing import cumulative_incidence, gray_test
+from analysis.statistics.survival.rates import poisson_limits
+from analysis.study.data import About, StudyData
+from analysis.study.outcomes import FOLLOW_UP_TIME, fewest
+from lvm_core.units import DAYS_PER_YEAR
+
+CLASSIFICATIONS: Final = {
+    "lvh_group": "Predicted LVH",
+    "quartile_group": "Quartile within sex",
+    "sex": "Sex",
+    "age_band": "Age, years",
+}
+_DRAWN: Final = ("lvh_group", "quartile_group")
+_PER: Final = 1000.0
+_COUNTED: Final = {"n_people": "people", "n_events": "outcome", "n_deaths": "death", "person_years": "person-years"}
+_STEP_YEARS: Final = 0.05  # curves do not tell the day of an event, but 18 days about it
+
+
+_READ: Final = (
+    "participant_id",
+    "region",
+    "time_days",
+    "years",
+    "status",
+    "status_code",
+    "event",
+    "end_reason",
+    "exit_date",
+    "lvh_group",
+    "quartile",
+    "sex",
+    "age_band",
+)
+
+
+def grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one ECG a person with the groups as text, and what describes follow-up."""
+    first = table[[name for name in _READ if name in table]].drop_duplicates("participant_id")
+    names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
+    return first.assign(quartile_group=first["quartile"].map(names).astype(object))
+
+
+def aggregates(data: StudyData) -> list[Aggregate]:
+    """Return counts by outcome and group, curves and their numbers at risk, and Gray's tests."""
+    rates: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    at_risk: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
+    for outcome in (one.name for one in data.study.outcomes):
+        table = grouped(data.analysed(outcome))
+        rates.append(_counts(table, outcome, EVERYBODY, EVERYBODY))
+        for column, words in CLASSIFICATIONS.items():
+            known = table[table[column].notna()]
+            levels = levels_in_order(known[column].unique())
+            rates += [_counts(known[known[column] == one], outcome, words, one) for one in levels]
+            if column in _DRAWN and len(levels) > 1:
+                curves.append(_curves(known, outcome, column, words))
+                at_risk += _at_risk(known, outcome, column, words)
+        for part in data.by_prediction_model():
+            tests += _tests(part, outcome)
+    return [_rates_aggregate(rates), *_curve_aggregates(curves, at_risk), results("rates", tests)]
+
+
+def _counts(table: pd.DataFrame, outcome: str, classification: str, group: str) -> dict[str, Any]:
+    status = table["status"].astype(int)
+    return {
+        "outcome": outcome,
+        "classification": classification,
+        "group": group,
+        "n_people": len(table),
+        "n_events": int((status == 1).sum()),
+        "n_deaths": int((status == 2).sum()),
+        "person_years": float(table["years"].sum()),
+    }
+
+
+def _curves(table: pd.DataFrame, outcome: str, column: str, words: str) -> pd.DataFrame:
+    found = cumulative_incidence(table, duration="time_days", event="status_code", by=column)
+    curve = found.curve[found.curve["cause"] == 1]
+    made = pd.DataFrame(
+        {
+            "outcome": outcome,
+            "classification": words,
+            "group": curve[column],
+            "years": curve["time"] / DAYS_PER_YEAR,
+            "incidence": curve["cumulative_incidence"],
+            "lo": curve["lo"],
+            "hi": curve["hi"],
+            "n_people": curve[column].map(table[column].value_counts()),
+            "n_events": curve.groupby(column)["n_events"].cumsum(),
+        }
+    )
+    first = [
+        {
+            "outcome": outcome,
+            "classification": words,
+            "group": group,
+            "years": 0.0,
+            "incidence": 0.0,
+            "n_people": int((table[column] == group).sum()),
+            "n_events": 0,
+        }
+        for group in sorted(made["group"].unique())
+    ]
+    made = pd.concat([pd.DataFrame(first), made]).sort_values(["group", "years"], kind="stable")
+    made["years"] = (made["years"] / _STEP_YEARS).round() * _STEP_YEARS
+    least = fewest(made.groupby("group")["n_events"].max())
+    return made.assign(n_events_fewest=least)
+
+
+def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list[dict[str, Any]]:
+    last = int(np.floor(table["years"].max()))
+    step = max(1, int(np.ceil(last / 8)))
+    rows = []
+    for group, own in [(EVERYBODY, table), *table.groupby(column)]:
+        status = own["status"].astype(int)
+        for year in range(0, last + 1, step):
+            # A person whose follow-up ends on the day of a tick is no longer at risk after it.
+            gone = own["time_days"] <= year * DAYS_PER_YEAR if year else pd.Series(False, own.index)
+            rows.append(
+                {
+                    "outcome": outcome,
+                    "classification": words,
+                    "group": group,
+                    "years": float(year),
+                    "n_people": len(own),
+                    "n_at_risk": int((~gone).sum()),
+                    "n_censored": int((gone & (status == 0)).sum()),
+                    "n_events": int((gone & (status == 1)).sum()),
+                    "n_deaths": int((gone & (status == 2)).sum()),
+                }
+            )
+    return rows
+
+
+def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
+    """Gray's tests, in people of one model of the predictions."""
+    table = grouped(data.analysed(outcome))
+    rows = []
+    for column in _DRAWN:
+        known = table[table[column].notna()]
+        events = known.groupby(column)["event"].sum()
+        if len(events) < 2 or events.min() == 0:
+            continue
+        tested = gray_test(known, duration="time_days", event="status_code", by=column)
+        own = tested[tested["cause"] == 1].iloc[0]
+        rows.append(
+            result(
+                "rates",
+                "Gray's test, chi-square",
+                **data.keys(outcome),
+                exposure=data.study.exposure,
+                contrast=CLASSIFICATIONS[column],
+                unit=f"{own['df']:.0f} df",
+                n_people=len(known),
+                n_ecgs=len(known),
+                n_events=int(events.sum()),
+                n_events_fewest=fewest(events),
+                time_scale=FOLLOW_UP_TIME,
+                estimate=float(own["chi2"]),
+                p=float(own["p"]),
+            )
+        )
+    return rows
+
+
+def _rates_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+    columns = (
+        label("outcome", "of the code list"),
+        label("classification", "what groups people"),
+        label("group", "of it"),
+        count("n_people", "people followed"),
+        count("n_events", "people with the outcome"),
+        count("n_deaths", "people who died without it"),
+        person_years("person_years", "follow-up, years", "n_people"),
+    )
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
+    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED))
+
+
+def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]]) -> list[Aggregate]:
+    keys = (
+        label("outcome", "of the code list"),
+        label("classification", "what groups people"),
+        label("group", "of it"),
+        label("years", "since the index ECG"),
+    )
+    columns = (
+        *keys,
+        *(
+            number(name, text, "n_people", "n_events_fewest", told=Told.SHARE)
+            for name, text in (
+                ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
+                ("lo", "lower 95 % limit"),
+                ("hi", "upper 95 % limit"),
+            )
+        ),
+        count("n_people", "people at the start"),
+        count("n_events", "events so far"),
+        count("n_events_fewest", "events of the group that has fewest"),
+    )
+    risk_columns = (
+        *keys,
+        count("n_people", "people at the start"),
+        count("n_at_risk", "people still followed"),
+        count("n_censored", "people censored so far"),
+        count("n_events", "events so far"),
+        count("n_deaths", "deaths without the outcome so far"),
+    )
+    names = [column.name for column in columns]
+    points = pd.concat(curves)[names] if curves else pd.DataFrame(columns=names)
+    risk = pd.DataFrame(at_risk, columns=[column.name for column in risk_columns])
+    group = ("outcome", "classification")
+    points = points.reset_index(drop=True)
+    ends = meanings.by_group(points, {"n_events": "outcome"})["n_events"]
+    return [
+        Aggregate(
+            "incidence_curves",
+            points,
+            columns,
+            together=group,
+            thinned=Thinned("n_events", (*group, "group"), ends),
+            counts=meanings.curves(points, _STEP_YEARS / 2),
+        ),
+        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk)),
+    ]
+
+
+def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return the rates table of each outcome and the curves."""
+    rates = masked.get("rates")
+    if rates is None:
+        return None
+    notes = (
+        "Rates per 1,000 person-years with exact Poisson limits (Garwood 1936), computed from the "
+        "counts and person-years as shown.",
+        "Deaths are of people without the outcome before.",
+    )
+    table = ReadTable("rates", "Events, person-years and rates", _rate_cells(rates, about), 3, notes)
+    figures = [
+        figure
+        for outcome in about.outcomes
+        for words in (CLASSIFICATIONS[name] for name in _DRAWN)
+        if (figure := _figure(masked, about, outcome, words)) is not None
+    ]
+    paragraphs = (
+        "Cumulative incidence is Aalen and Johansen's, death competing. A curve moves only when "
+        f"{max(about.k, 1)} more events have come, and lies up to that many events below the full "
+        "one; where a group has fewer events in all, none of its classification is drawn. "
+        f"Quartiles are those of {about.exposure_name}.",
+        *_told(about),
+    )
+    tests = _test_table(masked["results_rates"], about)
+    return Section("rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures))
+
+
+def _told(about: About) -> list[str]:
+    """What these tables and curves are not: by ECG, on the scale of age, by model."""
+    told = []
+    if about.several_ecgs:
+        told.append("People count once here, with the first of their index ECGs.")
+    if about.time_scale == "attained_age":
+        told.append(
+            "Rates and curves are of time since the index ECG; no curve is drawn on "
+            "attained age, the scale of the Cox models."
+        )
+    if about.several_models:
+        told.append(pooled_text(about))
+    return told
+
+
+def pooled_text(about: About) -> str:
+    """Return that people of several models of the predictions are counted together."""
+    return (
+        f"Predictions are of several models ({about.model_id}). People of all of them are counted "
+        "together here, each with LVH and the quartile by the model of the own ECG; every "
+        "estimate about outcomes is by model."
+    )
+
+
+def _rate_cells(rates: Masked, about: About) -> pd.DataFrame:
+    rows = rates.rows
+    cells = pd.DataFrame(
+        {
+            "Outcome": rows["outcome"].map(lambda name: about.outcomes.get(name, name)),
+            "Group": rows["classification"].where(rows["classification"] != EVERYBODY, ""),
+            "Level": rows["group"],
+            "People": rates.shown("n_people"),
+            "Events": rates.shown("n_events"),
+            "Deaths": rates.shown("n_deaths"),
+            "Person-years": rates.shown("person_years"),
+            "Rate per 1,000 person-years (95 % interval)": _rate_texts(rates),
+        }
+    )
+    return cells.reset_index(drop=True)
+
+
+def _rate_texts(rates: Masked) -> list[str]:
+    texts = []
+    for events, years in zip(rates.rows["n_events"], rates.rows["person_years"], strict=True):
+        if pd.isna(events) or pd.isna(years):
+            texts.append(HIDDEN)
+        elif years <= 0:
+            texts.append(NOT_APPLICABLE)
+        else:
+            lo, hi = poisson_limits(np.array([int(events)]), confidence=0.95)
+            value, low, high = (_PER * float(v) / float(years) for v in (events, lo[0], hi[0]))
+            texts.append(f"{value:.2f} ({low:.2f} to {high:.2f})")
+    return texts
+
+
+def _test_table(tests: Masked, about: About) -> list[ReadTable]:
+    rows = tests.rows
+    if not len(rows):
+        return []
+    labels = row_labels(tests, about)
+    cells = pd.DataFrame(
+        labels
+        | {
+            "Groups": rows["contrast"],
+            "Chi-square": [
+                "*" if hidden else f"{value:.1f}"
+                for value, hidden in zip(rows["estimate"], tests.hidden["estimate"], strict=True)
+            ],
+            "Degrees of freedom": rows["unit"].str.removesuffix(" df"),
+            "P": p_texts(tests),
+        }
+    )
+    return [ReadTable("gray", "Equality of cumulative incidence (Gray's test)", cells, len(labels) + 1)]
+
+
+def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str) -> ReadFigure | None:
+    points, risk = masked["incidence_curves"], masked["incidence_at_risk"]
+    own = (points.rows["outcome"] == outcome) & (points.rows["classification"] == words)
+    rows = points.rows[own]
+    if not len(rows) or rows["incidence"].isna().all():
+        return None
+    at_risk = risk.rows[(risk.rows["outcome"] == outcome) & (risk.rows["classification"] == words)]
+    at_risk = at_risk[at_risk["group"] != EVERYBODY]
+    name = about.outcomes[outcome]
+    options: dict[str, Any] = {"outcome_name": name, "group_name": words, "horizon_years": about.horizon_years}
+    key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
+    return ReadFigure(
+        f"incidence_{outcome}_{key}",
+        f"Cumulative incidence of {name} by {words[0].lower()}{words[1:]}",
+        cumulative_incidence_alt(rows, at_risk, **options),
+        draw_incidence(rows, at_risk, **options),
+        ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",),
+    )
+
+
+TOPIC: Final = Topic("rates", aggregates, present)

@@ -1,0 +1,1 @@
+"""Statistics that know no study. Every result equals that of R."""

@@ -1,0 +1,37 @@
+"""Judging predicted risks: calibration, Brier score, AUC at a horizon, and what goes with them.
+
+All of it expects probabilities at the horizon, not scores, and counts competing events as events
+that rule out the one of interest. Harrell's C is in `accuracy.concordance`, net benefit of an
+uncensored outcome in `accuracy.net_benefit`.
+"""
+
+from analysis.statistics.risk.calibration import (
+    GroupCalibration,
+    ObservedExpected,
+    SmoothCalibration,
+    calibration_by_group,
+    observed_expected,
+    smooth_calibration,
+)
+from analysis.statistics.risk.e_value import EValue, e_value
+from analysis.statistics.risk.outcome import pseudo_values
+from analysis.statistics.risk.reclassification import CategoryNri, category_nri
+from analysis.statistics.risk.time_dependent_accuracy import BrierScore, TimeDependentAuc, auc_at, brier_score
+
+__all__ = [
+    "BrierScore",
+    "CategoryNri",
+    "EValue",
+    "GroupCalibration",
+    "ObservedExpected",
+    "SmoothCalibration",
+    "TimeDependentAuc",
+    "auc_at",
+    "brier_score",
+    "calibration_by_group",
+    "category_nri",
+    "e_value",
+    "observed_expected",
+    "pseudo_values",
+    "smooth_calibration",
+]

@@ -1,0 +1,1 @@
+"""A study: its settings, its inputs, and the people that it analyses."""

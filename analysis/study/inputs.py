@@ -1,0 +1,332 @@
+"""The study file, read and checked, and the tables that it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from analysis.follow_up.follow_up import FollowUp, build_follow_up
+from analysis.follow_up.people import in_words_of_studies, people_of
+from analysis.follow_up.wide_records import event_records
+from analysis.study.cmr import read_examinations
+from analysis.study.settings import Columns, PersonsLayout, Study, refuse_unknown_columns
+from lvm_core.errors import UsageError
+from lvm_core.settings_text import parse_settings
+from lvm_core.tables import CmrExaminations, People, PeopleList, judge_people, read_code_table, read_people_list
+from lvm_core.tables.layout import READ, date_format_problem
+from lvm_core.tables.people import refuse_duplicate_keys
+from lvm_core.tables.raw import decode
+
+# Where `judge_people` states medians, and how the same is said without them.
+_MEDIANS: Final = {
+    r" is [\d.e+-]+ (?:\S+), expected ": " is outside ",
+    r" \([\d.e+-]+ and [\d.e+-]+ cm\)": "",
+    r" by \d+ % on the median of \d+ people, expected at most ": " on the median by over ",
+}
+
+
+@dataclass(frozen=True)
+class StudyInputs:
+    """What a study reads with the readers that every command has, read once.
+
+    Attributes:
+        people: the participants.
+        lists: people of each list that is given, by the name of its setting.
+        code_list: of `read_code_list`.
+        cmr: the CMR examinations, where the study has some.
+        notes: sentences for the report; no numbers of people and no values of people.
+        warnings: what to know of how the tables were read, for who runs the study only.
+    """
+
+    people: People
+    lists: dict[str, PeopleList]
+    code_list: pd.DataFrame
+    cmr: CmrExaminations | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: YAML.
+
+    Returns:
+        The study, its paths absolute.
+
+    Raises:
+        UsageError: it cannot be read, a name is unknown, a value is not what is expected (all
+            mistakes at once, with their lines), or an input does not exist.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    study = parse_settings(text, Study, str(path))
+    folder = path.resolve().parent
+    given = {name: value for name, value in study.inputs if value is not None}
+    inputs = study.inputs.model_copy(update={n: folder / value for n, value in given.items()})
+    training = study.training
+    if training.exclude_ids is not None:
+        training = training.model_copy(update={"exclude_ids": folder / training.exclude_ids})
+    paths = [*inputs, ("training.exclude_ids", training.exclude_ids)]
+    absent = [f"{name}: {value}" for name, value in paths if value and not value.exists()]
+    if absent:
+        raise UsageError(f"inputs of {path} do not exist: {'; '.join(absent)}")
+    loaded = study.model_copy(update={"inputs": inputs, "training": training})
+    return _with_layout(loaded, path, folder)
+
+
+def _with_layout(study: Study, path: Path, folder: Path) -> Study:
+    """Return the study with the layout file of its participants read, and one format of dates."""
+    layout = study.columns.persons
+    if layout.file is not None:
+        file = folder / layout.file
+        layout = _layout_of_file(file)
+        try:
+            refuse_unknown_columns(study, "persons", layout.columns)
+        except ValueError as error:
+            raise UsageError(f"{file}: {error}") from error
+    formats = {one for one in (layout.date_format, study.date_formats.get("persons")) if one}
+    if len(formats) > 1:
+        raise UsageError(
+            f"{path}: date_formats of persons is {study.date_formats['persons']}, but their layout "
+            f"says {layout.date_format}; expected one of the two"
+        )
+    date_formats = dict(study.date_formats)
+    for date_format in formats:
+        problem = date_format_problem(date_format, layout.births)
+        if problem is not None:
+            raise UsageError(f"{path}: date_formats of persons: {problem}")
+        date_formats["persons"] = date_format
+        layout = layout.model_copy(update={"date_format": date_format})
+    columns = study.columns.model_copy(update={"persons": layout})
+    return study.model_copy(update={"columns": columns, "date_formats": date_formats})
+
+
+def _layout_of_file(path: Path) -> PersonsLayout:
+    try:
+        text, _ = decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"the layout {path} of the participants cannot be read: {error}") from error
+    layout = parse_settings(text, PersonsLayout, str(path))
+    if layout.file is not None:
+        raise UsageError(f"{path} is a layout file that names another, {layout.file}; write it out")
+    return layout
+
+
+def predictions_of(study: Study) -> Path:
+    """Return the table of predictions, or the pattern of its files in a run folder."""
+    return prediction_files(study.inputs.predictions)
+
+
+def prediction_files(given: Path) -> Path:
+    """Return a table as it is, or the pattern of the files of a run folder.
+
+    Raises:
+        UsageError: the run is not finished, or was not accepted.
+    """
+    if not given.is_dir():
+        return given
+    if (given / "plan.json").is_file() and not (given / "_SUCCESS").is_file():
+        raise UsageError(
+            f"{given} is a run that is not finished or was not accepted (no _SUCCESS), so that "
+            "ECGs may be missing or wrong; lvm-ai status says why. To use what is there all the "
+            "same, name its folder predictions"
+        )
+    inner = given / "predictions"
+    return (inner if inner.is_dir() else given) / "*.parquet"
+
+
+def read_inputs(study: Study) -> StudyInputs:
+    """Read the participants, the lists, the codes and the CMR of a study.
+
+    Raises:
+        UsageError: a table cannot be read, the participants as a whole look wrong and the study
+            does not accept them, or an outcome is not in the code list.
+    """
+    code_list = read_code_list(study.inputs.code_list)
+    _refuse_unlisted(study, set(code_list["outcome"]))
+    (people, problems), lists = judged_people(study), study_lists(study)
+    cmr = None
+    if study.inputs.cmr is not None:
+        cmr = read_examinations(
+            study.inputs.cmr, columns=study.columns.cmr, date_format=study.date_formats.get("cmr"), called="inputs.cmr"
+        )
+    readings = [*people.notes, *(note for own in lists.values() for note in own.notes)]
+    return StudyInputs(
+        people=people,
+        lists=lists,
+        code_list=code_list,
+        cmr=cmr,
+        notes=tuple(_accepted(problems)),
+        warnings=(*readings, *(cmr.notes if cmr else ())),
+    )
+
+
+def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
+    """Read the participants of a study and judge them as a whole.
+
+    Returns:
+        The participants, and the problems that the study accepts.
+
+    Raises:
+        UsageError: the table cannot be read, a person is there twice, or the table as a whole looks
+            wrong and the study does not accept that.
+    """
+    people = study_people(study)
+    refuse_duplicate_keys(people.table, people.raw.name)
+    problems = judge_people(people.table).problems
+    if problems and not study.accept_people:
+        lines = "".join(f"  {in_words_of_studies(problem)}\n" for problem in problems)
+        raise UsageError(
+            f"the participants as a whole look wrong:\n{lines}"
+            "Correct the table or its layout, or write `accept_people: true` in the study file"
+        )
+    return people, problems
+
+
+def _accepted(problems: Sequence[str]) -> list[str]:
+    """Return what a report says of participants that look wrong: the problems without medians."""
+    sentences = []
+    for problem in problems:
+        text = in_words_of_studies(problem)
+        for median, words in _MEDIANS.items():
+            text = re.sub(median, words, text)
+        sentences.append(f"the participants as a whole look wrong, and accept_people goes on with them: {text}")
+    return sentences
+
+
+def study_people(study: Study) -> People:
+    """Read the participants of a study, as their layout says.
+
+    Raises:
+        UsageError: the table cannot be read, or lacks a column that the study names.
+    """
+    layout = study.columns.persons
+    people = people_of(study.inputs.participants, layout)
+    asked = {our: layout.names_of(our) for our in layout.columns if our not in READ}
+    asked |= {one.name: layout.names_of(one.name) for one in study.covariates}
+    if study.household is not None:
+        asked[study.household] = (study.household,)
+    absent = [" or ".join(names) for names in asked.values() if people.raw.find_first(names) is None]
+    if absent:
+        raise UsageError(
+            f"participants have no column {', '.join(absent)}, which covariates, household or "
+            f"columns name; they have {', '.join(people.raw.names)}"
+        )
+    return people
+
+
+def study_lists(study: Study) -> dict[str, PeopleList]:
+    """Read the lists of people of a study, by the names of their settings.
+
+    Raises:
+        UsageError: a list cannot be read, or a row of it names an ECG and no person.
+    """
+    given = {
+        "inputs.withdrawn": study.inputs.withdrawn,
+        "inputs.excluded": study.inputs.excluded,
+        "training.exclude_ids": study.training.exclude_ids,
+    }
+    return {name: _people_list(name, path) for name, path in given.items() if path is not None}
+
+
+def _people_list(name: str, path: Path) -> PeopleList:
+    try:
+        found = read_people_list(path.read_bytes(), f"{name} {path.name}")
+    except OSError as error:
+        raise UsageError(f"{name} {path} cannot be read: {error}") from error
+    if found.n_ecgs_alone:
+        raise UsageError(
+            f"{name} {path.name} has {found.n_ecgs_alone} rows that name an ECG (ecg_id) and no "
+            "person; a study leaves out people: expected participant_id in each row"
+        )
+    return found
+
+
+def read_code_list(path: Path) -> pd.DataFrame:
+    """Read a list of codes; columns as `lvm_core.tables.read_code_table` has them.
+
+    Raises:
+        UsageError: the file cannot be read, or its columns or values are not what is expected.
+    """
+    try:
+        return pd.DataFrame(read_code_table(path.read_bytes(), path.name).to_pandas())
+    except OSError as error:
+        raise UsageError(f"code list {path} cannot be read: {error}") from error
+
+
+def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
+    """Build the follow-up table of a study.
+
+    Args:
+        study: settings.
+        read: of `read_inputs`; read here where it is not given.
+
+    Raises:
+        TableRefused: a table cannot be used.
+        UsageError: see `read_inputs`; or nobody of a list is known.
+    """
+    inputs, read = study.inputs, read or read_inputs(study)
+    withdrawn, *others = (
+        read.lists[name].people if name in read.lists else ()
+        for name in ("inputs.withdrawn", "inputs.excluded", "training.exclude_ids")
+    )
+    tables = [name for name in Columns.model_fields if name != "persons"]
+    found = build_follow_up(
+        predictions=predictions_of(study),
+        persons=read.people,
+        events=event_records(inputs.events, study.events_format),
+        ends=inputs.follow_up_ends,
+        deaths=inputs.deaths,
+        encounters=inputs.encounters,
+        history_starts=inputs.history_starts,
+        code_list=read.code_list,
+        rules=study.rules(),
+        withdrawn=withdrawn,
+        excluded=[person for own in others for person in own],
+        date_formats={name: study.date_formats[name] for name in tables if name in study.date_formats},
+        columns={name: study.columns.of(name) for name in tables},
+    )
+    everybody = set(found.people["participant_id"])
+    idle = [
+        text
+        for name, own in read.lists.items()
+        for text in _idle(name, own, everybody, allow_unknown=study.allow_unknown)
+    ]
+    return replace(found, notes=(*found.notes, *read.notes, *idle))
+
+
+def _refuse_unlisted(study: Study, listed: set[str]) -> None:
+    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
+    if unlisted:
+        raise UsageError(
+            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
+            f"the outcomes {', '.join(sorted(listed))}"
+        )
+
+
+def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> list[str]:
+    """Return what to say of a list that leaves nobody out.
+
+    Raises:
+        UsageError: it has people, and nobody of them is known, unless that is allowed.
+    """
+    if not own.people:
+        return [f"{name} is an empty list: it leaves nobody out"]
+    if not everybody.isdisjoint(own.people):
+        return []
+    if not allow_unknown:
+        raise UsageError(
+            f"{own.name} has {len(own.people)} identifiers, and nobody of them is in any table: it "
+            "would leave nobody out. Are identifiers written alike (007 is not 7)? A list of "
+            "other people goes with `allow_unknown: true` in the study file"
+        )
+    return [f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"]

@@ -1,0 +1,406 @@
+"""What the Cox models of a study compare and adjust for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.statistics.columns import TableRefused
+from analysis.statistics.design import Category, Covariate
+from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test
+from analysis.statistics.survival.cox_fit import ChiSquareTest, few_events
+from analysis.study.settings import Study
+from lvm_core.units import DAYS_PER_YEAR
+
+SEX: Final = Category("sex", reference="female")
+# The unit of steps of another size in each sex.
+SD_OF_SEX: Final = "SD of the sex"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a hazard ratio is adjusted for.
+
+    Attributes:
+        number: 1 unadjusted, 2 age and sex (Khurshid et al. 2021), 3 also height and weight, 4
+            also the study's covariates (study rules, section 4).
+        adjustment: in words.
+        covariates: beside the exposure.
+        warnings: of every estimate.
+    """
+
+    number: int
+    adjustment: str
+    covariates: tuple[str | Covariate, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """What an exposure is compared by.
+
+    Attributes:
+        exposure: name in the results.
+        column: of the table; a number, or 1 and 0.
+        name: of the contrast.
+        unit: of the exposure.
+        size: one step; the log hazard ratio is multiplied by it.
+        yes_no: whether the column is 1 and 0, so that each arm needs events.
+    """
+
+    exposure: str
+    column: str
+    name: str
+    unit: str
+    size: float
+    yes_no: bool = False
+
+
+def models_of(study: Study) -> tuple[Model, ...]:
+    """Return models 1 to 3, and 4 where the study has covariates.
+
+    On the scale of attained age there is no age covariate.
+    """
+    age: tuple[str | Covariate, ...] = ("age_years",) if study.time_scale == "follow_up" else ()
+    words = "age, sex" if age else "sex (age is the time scale)"
+    base, size = (*age, SEX), ("height_cm", "weight_kg")
+    made = [Model(1, "unadjusted", ()), Model(2, words, base), Model(3, f"{words}, height, weight", (*base, *size))]
+    if study.covariates:
+        own = [
+            Category(one.name, reference=str(one.reference)) if one.kind == "category" else one.name
+            for one in study.covariates
+        ]
+        names = ", ".join(one.words for one in study.covariates)
+        made.append(Model(4, f"model 3, {names}", (*base, *size, *own), _mediators(study)))
+    return tuple(made)
+
+
+def _mediators(study: Study) -> tuple[str, ...]:
+    likely = [one.words for one in study.covariates if one.mediator]
+    if not likely:
+        return ()
+    return (
+        f"{', '.join(likely)} may lie between LV mass and the outcome: adjusting for it in the "
+        "largest model takes part of the association away",
+    )
+
+
+def columns_of(covariates: Iterable[str | Covariate]) -> list[str]:
+    """Return the columns that covariates read."""
+    return [one if isinstance(one, str) else one.column for one in covariates]
+
+
+def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Contrast, ...]:
+    """Return per SD, per 10 of the unit, and LVH yes against no."""
+    per_sd = Contrast(study.exposure, "exposure", "per SD", unit, sd["exposure"])
+    if study.sd == "by_sex":
+        per_sd = Contrast(study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0)
+    ten = Contrast(study.exposure, "exposure", "per 10", unit, 10.0)
+    return per_sd, ten, Contrast(study.lvh_column, "lvh", "LVH", "yes against no", 1.0, yes_no=True)
+
+
+def named(contrast: Contrast, model: Model) -> dict[str, Any]:
+    """Return what the results say of a contrast and a model."""
+    return {
+        "exposure": contrast.exposure,
+        "contrast": contrast.name,
+        "unit": contrast.unit,
+        "unit_value": contrast.size,
+        "model": model.number,
+        "adjustment": model.adjustment,
+    }
+
+
+def with_covariates(model: Model, *more: str | Covariate, words: str = "") -> Model:
+    """Return a model with further covariates."""
+    adjustment = f"{model.adjustment}{words}"
+    return replace(model, covariates=(*model.covariates, *more), adjustment=adjustment)
+
+
+def without_constant_sex(model: Model, table: pd.DataFrame) -> Model:
+    """Return the model without sex where everybody is of one sex, and say so in `adjustment`.
+
+    A cohort of one sex, or one stratum of it, would have no adjusted estimate otherwise.
+    """
+    if SEX not in model.covariates:
+        return model
+    found = table["sex"].unique()
+    if len(found) != 1:
+        return model
+    return replace(
+        model,
+        covariates=tuple(one for one in model.covariates if one != SEX),
+        adjustment=f"{model.adjustment} (sex is left out: all are {found[0]})",
+    )
+
+
+# Of StudyData.analysed: whose rows belong together; by household where there are households.
+CLUSTER: Final = "error_cluster"
+HOUSEHOLD: Final = "household_id"
+FOLLOW_UP_TIME: Final = "days since the index ECG"
+_SCALES: Final = {"follow_up": FOLLOW_UP_TIME, "attained_age": "attained age, days"}
+_ALWAYS: Final = ("participant_id", "ecg_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD)
+
+
+def time_columns(study: Study) -> dict[str, Any]:
+    """Return the columns of times of the study's Cox models, by argument of `fit_cox`."""
+    if study.time_scale == "attained_age":
+        return {"duration": "exit_age_days", "entry": "entry_age_days"}
+    return {"duration": "time_days"}
+
+
+def read_columns(table: pd.DataFrame, study: Study, kept: Sequence[str]) -> pd.DataFrame:
+    """Return the columns that models of the study read, and others by name where they are there.
+
+    A study has some seventy columns; each selection of rows would copy all of them.
+    """
+    wanted = dict.fromkeys([*_ALWAYS, *_needed(study, ()), *kept])
+    return table[[name for name in wanted if name in table.columns]]
+
+
+def _needed(study: Study, columns: Sequence[str]) -> list[str]:
+    covariates = [one for model in models_of(study) for one in model.covariates]
+    return list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
+
+
+def complete_rows(
+    table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return the rows that every model of the study can take.
+
+    So all models, and all analyses that vary the main one, are of the same people. On the scale
+    of attained age a row without an age at entry or exit is not complete.
+
+    Args:
+        table: of `StudyData.analysed`, or a variant of it.
+        study: models, time scale.
+        columns: that must be known too, as the exposure.
+        kept: further columns to keep, known or not.
+
+    Returns:
+        The complete rows in their order, with the columns that models read; text that is a
+        category has pandas' type for it.
+    """
+    needed = _needed(study, columns)
+    names = [name for name in _ALWAYS if name in table.columns]
+    own = table[list(dict.fromkeys([*names, *needed, *kept]))]
+    absent = np.any([own[name].isna().to_numpy() for name in needed], axis=0)
+    if absent.any():
+        own = own[~absent]
+    covariates = [one for model in models_of(study) for one in model.covariates]
+    categories = {one.column for one in covariates if isinstance(one, Category)}
+    return own.astype(dict.fromkeys(categories, "category"))
+
+
+def cluster_of(table: pd.DataFrame, study: Study) -> str | None:
+    """Return the column of those whose rows are not independent, or None."""
+    if CLUSTER in table.columns:
+        return CLUSTER
+    return "participant_id" if study.index.rule == "all" else None
+
+
+def se_type_of(table: pd.DataFrame, study: Study) -> str:
+    """Return what the errors of a Cox model allow for; people are nested in households."""
+    if HOUSEHOLD in table.columns:
+        return "by household"
+    return "by person" if study.index.rule == "all" else "model"
+
+
+def people_with_event(table: pd.DataFrame, study: Study) -> int:
+    """Return how many people have the event: several ECGs of a person are one."""
+    own = table.loc[table["event"], "participant_id"]
+    return int(own.nunique()) if study.index.rule == "all" else len(own)
+
+
+def fewest_with_event(table: pd.DataFrame, study: Study, by: str) -> int:
+    """Return the people with the event in the group that has fewest but some."""
+    groups = table[table["event"]].groupby(by, observed=True)["participant_id"]
+    return fewest(groups.nunique() if study.index.rule == "all" else groups.size())
+
+
+def fewest(arms: pd.Series[Any]) -> int:
+    """Return the events of the arm that has fewest but some; an arm without any hides nothing."""
+    some = arms[arms > 0]
+    return int(some.min()) if len(some) else 0
+
+
+def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
+    """Return what the results say of the rows of a Cox model on the study's time scale."""
+    repeated = study.index.rule == "all"
+    return {
+        "n_people": table["participant_id"].nunique() if repeated else len(table),
+        "n_ecgs": len(table),
+        "n_events": people_with_event(table, study),
+        "person_years": float(table["time_days"].sum() / DAYS_PER_YEAR),
+        "ties": "efron",
+        "se_type": se_type_of(table, study),
+        "time_scale": _SCALES[study.time_scale],
+    }
+
+
+def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate]) -> CoxFit:
+    """Fit a cause-specific Cox model on the study's time scale, with its errors.
+
+    Args:
+        table: of `complete_rows`.
+        study: time scale and index rule.
+        covariates: exposure first.
+
+    Raises:
+        TableRefused: the model cannot be fitted to these rows.
+    """
+    return fit_cox(
+        table, event="event", covariates=list(covariates), cluster=cluster_of(table, study), **time_columns(study)
+    )
+
+
+def warnings_of(fit: CoxFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:
+    """Return the warnings of a fit, with people for events where ECGs repeat people."""
+    n_parameters = len(fit.coefficients)
+    by_row = few_events(fit.n_events, n_parameters)
+    others = [text for text in fit.warnings if text not in by_row]
+    return (*others, *few_events(people_with_event(table, study), n_parameters))
+
+
+def estimates(
+    table: pd.DataFrame,
+    study: Study,
+    contrasts: Sequence[Contrast],
+    models: Sequence[Model],
+    *,
+    more: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Fit contrasts under models; contrasts of one column share their fits.
+
+    Args:
+        table: rows of one outcome.
+        study: time scale, index rule, and the models whose complete rows are taken.
+        contrasts: of exposures.
+        models: to fit.
+        more: further columns that must be known.
+
+    Returns:
+        Rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
+    """
+    rows: list[dict[str, Any]] = []
+    fitted: dict[tuple[str, int], dict[str, Any]] = {}
+    complete: dict[str, pd.DataFrame] = {}
+    for contrast in contrasts:
+        column = contrast.column
+        if column not in complete:
+            complete[column] = complete_rows(table, study, [column, *more])
+        for model in models:
+            key = column, model.number
+            if key not in fitted:
+                dropped = {"n_dropped_missing": len(table) - len(complete[column])}
+                fitted[key] = estimate(complete[column], study, contrast, model) | dropped
+            rows.append(rescaled(fitted[key], contrast))
+    return rows
+
+
+def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
+    """Fit one contrast under one model.
+
+    Args:
+        table: of `complete_rows`, one outcome.
+        study: time scale, index rule.
+        contrast: of the exposure.
+        model: its covariates; sex is left out where all are of one sex.
+
+    Returns:
+        Columns of the results: n_people to n_dropped_missing without the latter, estimate (hazard
+        ratio), se of its logarithm, lo, hi, p, p_ph (of the exposure), warnings. What has no
+        estimate says why in warnings.
+    """
+    model = without_constant_sex(model, table)
+    row = followed(table, study) | named(contrast, model)
+    if contrast.yes_no:
+        row["n_events_fewest"] = fewest_with_event(table, study, contrast.column)
+    try:
+        fit = fit_model(table, study, [contrast.column, *model.covariates])
+    except TableRefused as error:
+        return row | {"warnings": str(error)}
+    row["warnings"] = "; ".join((*warnings_of(fit, table, study), *model.warnings))
+    first = fit.estimates.iloc[0]
+    if np.isnan(first["coef"]):
+        return row
+    return row | _p_ph(fit, contrast) | ratio_of(first, contrast.size)
+
+
+def ratio_of(term: pd.Series[Any], size: float) -> dict[str, float]:
+    """Return the hazard ratio of a row of `CoxFit.estimates` for a step of some size."""
+    return {
+        "estimate": float(np.exp(term["coef"] * size)),
+        "se": float(term["se"] * size),
+        "lo": float(term["hr_lo"] ** size),
+        "hi": float(term["hr_hi"] ** size),
+        "p": float(term["p"]),
+    }
+
+
+def _p_ph(fit: CoxFit, contrast: Contrast) -> dict[str, float]:
+    """P for proportional hazards of the exposure; nothing where all events are at one time."""
+    try:
+        tests = proportional_hazards_test(fit)
+    except TableRefused:
+        return {}
+    return {"p_ph": float(tests.set_index("term")["p"][contrast.column])}
+
+
+def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
+    """Return an estimate of the same column in steps of another size, without another fit."""
+    factor = contrast.size / row["unit_value"]
+    made = row | {
+        "exposure": contrast.exposure,
+        "contrast": contrast.name,
+        "unit": contrast.unit,
+        "unit_value": contrast.size,
+    }
+    if row.get("estimate") is not None:
+        made |= {name: row[name] ** factor for name in ("estimate", "lo", "hi")}
+        made["se"] = row["se"] * factor
+    return made
+
+
+def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> ChiSquareTest:
+    """Test what one model has more than another nested in it.
+
+    The likelihood-ratio test; Wald's with robust errors where rows repeat people or households,
+    since the likelihood is not one then.
+
+    Raises:
+        TableRefused: none of the terms has an estimate.
+    """
+    known = set(larger.estimates.loc[larger.estimates["coef"].notna(), "term"])
+    estimated = [term for term in terms if term in known]
+    if not estimated:
+        raise TableRefused("nothing that is tested has an estimate, expected events on every side")
+    if larger.robust:
+        return larger.wald_test(estimated)
+    return larger.likelihood_ratio_test(smaller)
+
+
+def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add Benjamini and Hochberg's q over the outcomes that are not the primary one.
+
+    One family for each exposure, contrast, model, and model of the predictions. R:
+    `p.adjust(p, "BH")`.
+
+    Source:
+        Benjamini Y, Hochberg Y, J R Stat Soc B 1995;57:289.
+    """
+    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if not row["primary"] and row.get("p") is not None:
+            family = row["exposure"], row["contrast"], row["model"], row["model_id"]
+            families.setdefault(family, []).append(row)
+    for own in families.values():
+        p = [row["p"] for row in own]
+        for row, q in zip(own, stats.false_discovery_control(p, method="bh"), strict=True):
+            row["q"] = float(q)
+    return rows

@@ -1,0 +1,517 @@
+"""The settings of a study: what a study file may say, checked by pydantic before any work."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from analysis.follow_up.follow_up import FollowUpRules, IndexRule, OutcomeRule
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.settings_text import StrictSettings
+from lvm_core.tables import PRESETS, ParticipantsLayout, schemas
+from lvm_core.tables.layout import OF_STUDIES, READ
+
+FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}"
+"""What the name of an outcome must be, so that files can be called after it anywhere."""
+
+PREDICTED: Final = frozenset(
+    column.name for table in (schemas.PREDICTIONS, schemas.RECALIBRATED) for column in table.columns
+)
+"""Columns of the predictions."""
+
+_PERSON: Final = frozenset({"participant_id"})
+COLUMNS: Final[Mapping[str, frozenset[str]]] = {
+    "predictions": PREDICTED | {"af_on_ecg"},
+    "persons": frozenset((*READ, *OF_STUDIES)),
+    "events": _PERSON | {"date", "code", "system", "source", "reported_date"},
+    "ends": frozenset({"region", "source", "end_date", "release"}),
+    "deaths": _PERSON | {"death_date", "ltfu_date"},
+    "cmr": _PERSON | {"cmr_date", "lvm_cmr_g"},
+    "encounters": _PERSON | {"date"},
+    "history_starts": _PERSON | {"start_date"},
+}
+"""What is read of each table, by our names; participants have their covariates besides."""
+
+# Columns that the analysis adds to the rows of people, whose names no covariate may have.
+_MADE: Final = frozenset(
+    {
+        "exposure",
+        "mass_g",
+        "index_g_m2",
+        "lvh",
+        "lvh_group",
+        "quartile",
+        "quartile_median",
+        "exposure_in_sd_of_sex",
+        "age_band",
+        "bmi_class",
+        "lvm_ecg_only_g",
+        "lvmi_cmr_g_m2",
+        "household_id",
+        "person",
+        "group",
+        "index_date",
+        "eligible",
+        "history_days",
+        "body_size_far",
+        "entry_age_days",
+        "exit_age_days",
+        "time_days",
+        "years",
+        "exit_date",
+        "outcome",
+        "excluded",
+        "status",
+        "status_code",
+        "event",
+        "end_reason",
+        "placeholder_date",
+        "event_after_death",
+        "af_on_ecg",
+        "imaged",
+    }
+)
+_NUMBERED: Final = re.compile(r"(product|level)_\d+")
+
+
+def is_taken(name: str) -> bool:
+    """Return whether a covariate of that name would meet a column that is there already."""
+    return name in PREDICTED | _MADE or _NUMBERED.fullmatch(name) is not None
+
+
+_Days = Annotated[int, Field(ge=0)]
+_Table = Literal["predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"]
+_RECALIBRATED: Final = frozenset(column.name for column in schemas.RECALIBRATED.columns)
+
+
+class _Strict(StrictSettings):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Inputs(_Strict):
+    """Tables of a study, CSV or Parquet. Relative paths are taken from the study's folder."""
+
+    predictions: Path
+    """Run folder of `lvm-ai score`, or a table of predictions."""
+    predictions_ecg_only: Path | None = None
+    """Predictions of the same ECGs by the model that sees the ECG alone, for what the ECG adds."""
+    participants: Path
+    """participant_id, region, the covariates, and birth_date where age is the time scale; for the
+    layout `omop` a folder with the tables person and measurement."""
+    events: Path
+    """participant_id, date, code, system, source."""
+    follow_up_ends: Path
+    """region, source, end_date, and release: the label of the data release."""
+    code_list: Path
+    """CSV of codes and outcomes."""
+    deaths: Path | None = None
+    """participant_id, death_date, ltfu_date, unless participants has the dates."""
+    cmr: Path | None = None
+    """participant_id, cmr_date, lvm_cmr_g."""
+    encounters: Path | None = None
+    """Hospital cohorts: participant_id, date of each encounter."""
+    history_starts: Path | None = None
+    """participant_id, start_date of the person's records."""
+    withdrawn: Path | None = None
+    """List of people who withdrew."""
+    excluded: Path | None = None
+    """List of people to leave out, such as those whom the model was trained on."""
+
+
+class Index(_Strict):
+    """Which ECG opens follow-up."""
+
+    rule: Literal["first", "last_on_or_before", "nearest_on_or_before", "all"] = "first"
+    """`first` (on or after `date`, if given), `last_on_or_before` or `nearest_on_or_before` a
+    date, or `all`."""
+    date: dt.date | None = None
+    """The bound."""
+    max_days: _Days | None = None
+    """How long before the date at most."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        IndexRule(self.rule, self.date, self.max_days)
+        return self
+
+
+class Outcome(_Strict):
+    """An outcome of the code list."""
+
+    name: str
+    """As in the code list; letters without accents, digits, "_", "-" and ".", since files have it
+    in their names."""
+    label: str | None = None
+    """In words, for tables; without it the name with blanks."""
+    incident_sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Sources whose dates count as events."""
+    prevalent_sources: tuple[str, ...] = ()
+    """Further sources that count for disease at the index only."""
+    af_on_ecg: bool = False
+    """AF stated by the device on the index ECG counts as prevalent (column `af_on_ecg`)."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        if not re.fullmatch(FILE_NAME, name):
+            raise ValueError(
+                "files are named after outcomes: expected at most 60 letters without accents, "
+                "digits, '_', '-' and '.', not '.' or '-' at first. Rename it here and in the code "
+                "list, and write it in words as its `label`"
+            )
+        return name
+
+    @property
+    def words(self) -> str:
+        """The outcome in words."""
+        return self.label or self.name.replace("_", " ")
+
+
+class StudyCovariate(_Strict):
+    """A covariate of model 4, a column of the participants."""
+
+    name: str
+    """The column."""
+    kind: Literal["number", "yes_no", "category"]
+    """What it holds."""
+    reference: str | None = None
+    """Of a category: the level that the others are compared with."""
+    label: str | None = None
+    """In words with the unit, for tables."""
+    mediator: bool = False
+    """Likely on the way from LV mass to the outcome (blood pressure, heart-failure drugs): model
+    4 then carries a warning."""
+
+    @property
+    def words(self) -> str:
+        """The covariate in words."""
+        return self.label or self.name.replace("_", " ")
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if is_taken(name):
+            raise ValueError(
+                f"{name} is a name of the predictions or of this analysis, whose values would "
+                "stand in place of the participants'; give the column another name, as in "
+                f"`columns: {{persons: {{my_{name}: {name}}}}}`. Age, sex, height and weight are "
+                "in models 2 and 3 already"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        if (self.kind == "category") != (self.reference is not None):
+            raise ValueError(
+                f"covariate {self.name} is of kind {self.kind} with reference {self.reference!r}; "
+                "a category needs its reference level, other kinds have none"
+            )
+        return self
+
+
+class CmrSettings(_Strict):
+    """How ECGs and CMR are paired."""
+
+    max_days_ecg_cmr: _Days | None
+    """Largest distance of ECG and CMR in days; null only where the CMR table has no dates."""
+
+
+class Training(_Strict):
+    """What is known of the people whom the model was trained on."""
+
+    is_uk_biobank: bool = False
+    """The published models were trained in UK Biobank: without one of the next two there, the
+    overlap is unknown and every result says so."""
+    exclude_ids: Path | None = None
+    """People of the training set; they are left out as `excluded_by_list`."""
+    exclude_imaged_before: dt.date | None = None
+    """People with a CMR before this date may be of the training set: results against CMR are of
+    people imaged on or after it, with those before it beside them; hazard ratios are shown before
+    and after. Needs `inputs.cmr` with dates."""
+
+    @property
+    def overlap(self) -> str:
+        """Whether people of the training set may be among those analysed."""
+        if not self.is_uk_biobank:
+            return "none expected"
+        if self.exclude_ids is not None:
+            return "excluded by list"
+        if self.exclude_imaged_before is not None:
+            date = self.exclude_imaged_before
+            return f"against CMR imaged on or after {date} only; outcomes shown before and after"
+        return "unknown"
+
+
+class Masking(_Strict):
+    """Small numbers; both are set by the custodian of the data."""
+
+    k: Annotated[int, Field(ge=0)] = 10
+    """Counts of 1 to k - 1 are hidden; 0 turns masking off."""
+    base: Annotated[int, Field(ge=1)] = 5
+    """Counts are rounded to multiples of it; 1 for exact counts."""
+
+
+class Hospital(_Strict):
+    """Follow-up of hospital cohorts, from `inputs.encounters`."""
+
+    grace_days: _Days = 0
+    """Follow-up ends this long after the last encounter."""
+    min_encounters: Annotated[int, Field(ge=0)] = 0
+    """Encounters that must come before the index ECG."""
+
+
+def _one_name_or_several(schema: dict[str, Any]) -> None:
+    """Say in the JSON schema that a column may have one name, for editors."""
+    several = schema["properties"]["columns"]["additionalProperties"]
+    schema["properties"]["columns"]["additionalProperties"] = {"anyOf": [{"type": "string"}, several]}
+
+
+class PersonsLayout(ParticipantsLayout):
+    """What the participants of a study mean where they do not follow our names and units."""
+
+    model_config = ConfigDict(json_schema_extra=_one_name_or_several)
+
+    file: Path | None = None
+    """A layout file, relative to the study's folder; nothing else is given beside it."""
+
+    @model_validator(mode="after")
+    def _file_stands_alone(self) -> Self:
+        others = sorted(self.model_fields_set - {"file"})
+        if self.file is not None and others:
+            raise ValueError(f"file stands alone: write {', '.join(others)} into {self.file}")
+        return self
+
+
+_ONLY_OF_LAYOUTS: Final = frozenset(PersonsLayout.model_fields) - {"sex"}
+
+
+def _layout(given: Any) -> Any:
+    """Return the settings of a layout from a preset's name, a file's path or names of columns."""
+    if isinstance(given, str):
+        return {"preset": given} if given in PRESETS else {"file": given}
+    if not isinstance(given, Mapping):
+        return given
+    if _ONLY_OF_LAYOUTS & set(given) or isinstance(given.get("sex"), Mapping):
+        return given
+    return {"columns": given}
+
+
+_Names = dict[str, str]
+
+
+class Columns(_Strict):
+    """For each table its own names of columns."""
+
+    predictions: _Names = Field(default={})
+    """Of the predictions."""
+    persons: Annotated[
+        PersonsLayout, BeforeValidator(_layout, json_schema_input_type=str | dict[str, str] | PersonsLayout)
+    ] = PersonsLayout()
+    """Of the participants, as `{region: centre_nation}`; or their layout, as
+    `lvm-ai score --participants-layout` takes it: a preset (ukb, ukb-rap, omop), the path of a
+    layout file, or its settings. `columns` of a layout may name covariates besides."""
+    events: _Names = Field(default={})
+    """Of the events."""
+    ends: _Names = Field(default={})
+    """Of the ends of follow-up."""
+    deaths: _Names = Field(default={})
+    """Of the deaths."""
+    cmr: _Names = Field(default={})
+    """Of the CMR examinations."""
+    encounters: _Names = Field(default={})
+    """Of the encounters."""
+    history_starts: _Names = Field(default={})
+    """Of the first days of records."""
+
+    def of(self, table: str) -> Mapping[str, Any]:
+        """Return the names of a table's columns, by ours."""
+        own = getattr(self, table)
+        return own.columns if isinstance(own, ParticipantsLayout) else own
+
+
+class Study(_Strict):
+    """A study. What each rule means is in docs/methods.md and docs/follow_up.md."""
+
+    name: str
+    """Of the study, as it stands on the report."""
+    cohort: str = "cohort"
+    """Short name of the cohort, for meta-analyses."""
+    inputs: Inputs
+    """Its tables."""
+    events_format: Literal["records", "ukb_wide", "ml4h"] = "records"
+    """Form of `inputs.events`."""
+    columns: Columns = Columns()
+    """For each table its own names of columns, as `persons: {region: centre_nation}`."""
+    date_formats: dict[_Table, str] = Field(default={})
+    """For each table whose dates are not ISO their one strptime format."""
+    index: Index = Index()
+    """Which ECG opens follow-up."""
+    exposure: str = "lvmi_pred_g_m2"
+    """Column of the predictions; a recalibrated one makes LVH the recalibrated one too."""
+    accept_people: bool = False
+    """Go on although the participants as a whole look wrong (their units, sexes or ages)."""
+    allow_unknown: bool = False
+    """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table."""
+    exclude_flags: tuple[str, ...] = ()
+    """Quality flags with which an ECG is not usable."""
+    outcomes: Annotated[tuple[Outcome, ...], Field(min_length=1)]
+    """One or more."""
+    primary_outcome: str
+    """One of them."""
+    negative_control: Outcome | None = None
+    """An outcome that LV mass should have nothing to do with."""
+    covariates: tuple[StudyCovariate, ...] = ()
+    """Of model 4."""
+    household: str | None = None
+    """Column of the participants that names the household: errors of Cox models are then by
+    household. Who has none is a household alone."""
+    prevalent_window_days: _Days | None = None
+    """How far back an outcome counts as prevalent; null for all history."""
+    min_history_days: _Days = 0
+    """Records that must reach back this far before the index ECG."""
+    max_days_body_size: _Days | None = None
+    """Height and weight further from the ECG make the index unknown; null: not looked at."""
+    latency_days: _Days = 0
+    """Landmark: the clock starts that long after the ECG."""
+    time_scale: Literal["follow_up", "attained_age"] = "follow_up"
+    """Of the Cox models."""
+    hospital: Hospital | None = None
+    """Ends by last encounter."""
+    sd: Literal["cohort", "by_sex"] | Annotated[float, Field(gt=0)] = "cohort"
+    """What one SD is: of the cohort, of each sex, or a fixed value in the exposure's unit."""
+    horizon_years: Annotated[float, Field(gt=0)] = 5.0
+    """Of absolute risks; shortened to where at least 50 people and 10 % are at risk."""
+    cmr: CmrSettings | None = None
+    """Needed with `inputs.cmr`."""
+    training: Training = Training()
+    """Whom the model was trained on."""
+    lvh_preset: LvhPreset = LvhPreset.KHURSHID2021
+    """Limits of LVH; the predictions must be of the same."""
+    bsa_formula: Bsa = Bsa.DUBOIS
+    """Formula of the body surface area; the predictions must be of the same."""
+    model_strata: bool = False
+    """Allow predictions of several models; then SD and hazard ratios are per model."""
+    masking: Masking = Masking()
+    """Small numbers."""
+    bootstrap: Annotated[int, Field(ge=0)] = 200
+    """Draws of what is bootstrapped (regression calibration, standardised risks); 0: none."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Of everything random."""
+    hazard_ratios: bool = True
+    """Fit Cox models; false: follow-up only."""
+    report: bool = True
+    """Write `export/`: tables, figures, report."""
+
+    @model_validator(mode="after")
+    def _primary_is_there(self) -> Self:
+        names = [outcome.name for outcome in self.outcomes]
+        if len({name.casefold() for name in names}) != len(names):
+            raise ValueError(f"outcomes are {', '.join(names)}, expected each once")
+        if self.primary_outcome not in names:
+            raise ValueError(f"primary_outcome is {self.primary_outcome!r}, expected one of {', '.join(names)}")
+        if self.negative_control is not None and self.negative_control.name in names:
+            raise ValueError(f"negative_control {self.negative_control.name!r} is an outcome too")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if (self.inputs.cmr is None) != (self.cmr is None):
+            raise ValueError(
+                "inputs.cmr and cmr (with max_days_ecg_cmr) are needed together: how far an ECG "
+                "may be from its CMR is part of the study"
+            )
+        if (self.hospital is None) != (self.inputs.encounters is None):
+            raise ValueError(
+                "hospital and inputs.encounters are needed together: follow-up then ends with the "
+                "last encounter, and the grace after it is part of the study"
+            )
+        if self.max_days_body_size is not None and self.exposure.endswith("_g"):
+            raise ValueError("max_days_body_size is about the index, but the exposure is the mass")
+        if self.index.rule == "all" and self.time_scale == "attained_age":
+            raise ValueError("index rule all goes with time_scale follow_up only")
+        if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
+            raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates tell who was imaged when")
+        names = [covariate.name for covariate in self.covariates]
+        if len(set(names)) != len(names):
+            raise ValueError(f"covariates are {', '.join(names)}, expected each once")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        for table in Columns.model_fields:
+            refuse_unknown_columns(self, table, self.columns.of(table))
+        return self
+
+    @property
+    def recalibrated(self) -> bool:
+        """Whether the exposure is a recalibrated one."""
+        return self.exposure in _RECALIBRATED
+
+    @property
+    def mass_column(self) -> str:
+        """The column of the mass that goes with the exposure."""
+        return "lvm_recal_g" if self.recalibrated else "lvm_pred_g"
+
+    @property
+    def index_column(self) -> str:
+        """The column of the index that goes with the exposure."""
+        return "lvmi_recal_g_m2" if self.recalibrated else "lvmi_pred_g_m2"
+
+    @property
+    def lvh_column(self) -> str:
+        """The column of LVH that goes with the exposure."""
+        return "lvh_recal" if self.recalibrated else "lvh_pred"
+
+    @property
+    def all_outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes, and the negative control behind them."""
+        control = self.negative_control
+        return self.outcomes if control is None else (*self.outcomes, control)
+
+    def rules(self) -> FollowUpRules:
+        """Return the rules of follow-up."""
+        outcomes = tuple(
+            OutcomeRule(one.name, one.incident_sources, one.prevalent_sources, af_on_ecg=one.af_on_ecg)
+            for one in self.all_outcomes
+        )
+        hospital = self.hospital
+        return FollowUpRules(
+            outcomes=outcomes,
+            index=IndexRule(self.index.rule, self.index.date, self.index.max_days),
+            exposure=self.exposure,
+            exclude_flags=self.exclude_flags,
+            prevalent_window_days=self.prevalent_window_days,
+            latency_days=self.latency_days,
+            max_days_body_size=self.max_days_body_size,
+            min_history_days=self.min_history_days,
+            min_encounters=hospital.min_encounters if hospital else 0,
+            grace_days=hospital.grace_days if hospital else 0,
+            time_scale=self.time_scale,
+        )
+
+
+def refuse_unknown_columns(study: Study, table: str, named: Mapping[str, Any]) -> None:
+    """Refuse names of columns that a study does not read, which are often misspelt.
+
+    Args:
+        study: with its covariates.
+        table: as `columns` calls it.
+        named: the table's own names of columns, by ours.
+
+    Raises:
+        ValueError: a name of ours is not read.
+    """
+    covariates = {one.name for one in study.covariates} if table == "persons" else set()
+    known = COLUMNS[table] | covariates
+    unknown = sorted(set(named) - known)
+    if unknown:
+        raise ValueError(
+            f"columns of {table} has {', '.join(unknown)}, which is not read; expected some of "
+            f"{', '.join(sorted(known))}, each with the table's own name of it"
+        )

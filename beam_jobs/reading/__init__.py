@@ -1,0 +1,1 @@
+"""Reading of inputs: storage, archives, Parquet, raw device files, layouts."""

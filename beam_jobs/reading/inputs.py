@@ -1,0 +1,338 @@
+"""What was given as input: files, records in files and archives, their keys, what is ignored.
+
+The record is the unit of account: one XML file, one WFDB header with its signal files, one row of
+a Parquet file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Final
+
+from beam_jobs.reading import archives
+from beam_jobs.reading.local_files import FileKind
+from beam_jobs.reading.storage import FileEntry, Storage, join
+from lvm_core.errors import EcgRejected, RejectReason, UsageError
+from lvm_core.formats.wfdb import MAX_HEADER_BYTES, parse_header
+
+IGNORED_PATTERNS: Final = (
+    ".*",
+    "_*",
+    "README*",
+    "LICENSE*",
+    "LICENCE*",
+    "CHANGELOG*",
+    "RECORDS*",
+    "ANNOTATORS*",
+    "SHA256SUMS*",
+    "MD5SUMS*",
+    "MANIFEST*",
+    "Thumbs.db",
+    "desktop.ini",
+    "*.md",
+    "*.html",
+    "*.pdf",
+)
+"""Names of files that are no ECG; case does not matter. They are counted, never read."""
+
+BY_NAME: Final = "by name"
+
+ID_PRESETS: Final = {
+    # UK Biobank field 20205: EID_20205_INSTANCE_ARRAY.xml, or converted to another format
+    "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.[^./!]+$"
+}
+_READERS: Final = 16
+_NOT_WFDB_PARTS: Final = (".xml", ".parquet", ".hea", ".dcm", ".scp", ".csv", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class IdRule:
+    """How a record's keys follow from its path.
+
+    Attributes:
+        pattern: regular expression with the named groups `ecg_id` and, optionally,
+            `participant_id`, searched in the path below the input root (`archive!member` in
+            archives); a name of `ID_PRESETS`; or None: the path without its extension.
+
+    Raises:
+        UsageError: the pattern is not a regular expression or lacks the group `ecg_id`.
+    """
+
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pattern is None:
+            return
+        try:
+            groups = re.compile(self.regex).groupindex
+        except re.error as error:
+            raise UsageError(
+                f"--id-pattern {self.pattern!r} is not a regular expression ({error}); expected "
+                f"one with a named group (?P<ecg_id>...), or a preset: {', '.join(ID_PRESETS)}"
+            ) from error
+        if "ecg_id" not in groups:
+            raise UsageError(
+                f"--id-pattern {self.pattern!r} has no group (?P<ecg_id>...); found groups "
+                f"{sorted(groups)}. Presets: {', '.join(ID_PRESETS)}"
+            )
+
+    @property
+    def regex(self) -> str:
+        """The regular expression, a preset spelled out."""
+        assert self.pattern is not None
+        return ID_PRESETS.get(self.pattern, self.pattern)
+
+    def keys(self, path: str) -> tuple[str | None, str | None]:
+        """Return (ecg_id, participant_id); ecg_id is None when the pattern does not match."""
+        if self.pattern is None:
+            return path_without_extension(path), None
+        match = re.search(self.regex, path) or re.search(self.regex, archives.without_packing(path))
+        if match is None:
+            return None, None
+        return match["ecg_id"], match.groupdict().get("participant_id")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFiles:
+    """The files of one record: the main one first, paths relative to the root or archive."""
+
+    main: str
+    parts: tuple[str, ...]
+    size: int
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The main file and its parts."""
+        return (self.main, *self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveListing:
+    """What is in one archive, or why it cannot be read.
+
+    Attributes:
+        entry: the archive.
+        records: of its files.
+        refused: members that are rejected without being opened.
+        unread: names of archives inside it.
+        ignored: members that are no ECG, by kind.
+        damage: why nothing of it can be read.
+    """
+
+    entry: FileEntry
+    records: tuple[RecordFiles, ...] = ()
+    refused: tuple[archives.Member, ...] = ()
+    unread: tuple[archives.Member, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    damage: EcgRejected | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputListing:
+    """Everything below one root.
+
+    Attributes:
+        folder: what relative paths are relative to.
+        parquet: Parquet files.
+        records: records of loose files.
+        archives: archives with their records.
+        ignored: how many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what
+            they are (named pipe, link to what is read anyway ...); in archives too.
+        broken: links that lead nowhere.
+        unread: archives of kinds that are not read.
+    """
+
+    folder: str
+    parquet: tuple[FileEntry, ...]
+    records: tuple[RecordFiles, ...]
+    archives: tuple[ArchiveListing, ...]
+    ignored: Mapping[str, int]
+    broken: tuple[FileEntry, ...] = ()
+    unread: tuple[FileEntry, ...] = ()
+
+
+def path_without_extension(path: str) -> str:
+    """Drop the extension of the last component: `a/b.c.hea` is `a/b.c`, `a.xml.gz` is `a`."""
+    path = archives.without_packing(path)
+    head, slash, name = path.rpartition("/")
+    bang = name.rfind("!") + 1
+    stem = name[bang:].rpartition(".")[0] or name[bang:]
+    return f"{head}{slash}{name[:bang]}{stem}"
+
+
+def is_ignored(path: str) -> bool:
+    """Tell whether a file is no ECG by its name, or lies in a hidden folder."""
+    parts = PurePosixPath(path).parts
+    name = parts[-1].lower()
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
+    return hidden or "__MACOSX" in parts or any(fnmatch.fnmatchcase(name, p.lower()) for p in IGNORED_PATTERNS)
+
+
+def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:
+    """Sort the files of one root into Parquet, records and archives.
+
+    Args:
+        storage: where they are; archives and, for signal files named otherwise than their header,
+            WFDB headers are read.
+        root: folder that the entries' relative paths start from.
+        entries: the files.
+    """
+    parquet, loose, packed, broken, unread = [], [], [], [], []
+    ignored: Counter[str] = Counter()
+    for entry in entries:
+        if is_ignored(entry.relative):
+            ignored[BY_NAME] += 1
+        elif entry.kind is FileKind.DEAD_LINK:
+            broken.append(entry)
+        elif entry.kind is not FileKind.FILE:
+            ignored[entry.kind.value] += 1
+        elif archives.is_unread_archive(entry.relative):
+            unread.append(entry)
+        elif entry.relative.lower().endswith((".parquet", ".pq")):
+            parquet.append(entry)
+        elif archives.is_archive(entry.relative):
+            packed.append(_list_archive(storage, entry))
+        else:
+            loose.append((entry.relative, entry.size))
+
+    def read_loose(paths: Collection[str]) -> dict[str, bytes]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            contents = pool.map(lambda path: storage.read_bytes(join(root, path), limit_bytes=MAX_HEADER_BYTES), paths)
+            return dict(zip(paths, contents, strict=True))
+
+    records = group_records(loose, read_loose)
+    for listing in packed:
+        ignored.update(listing.ignored)
+    return InputListing(root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
+
+
+def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
+    try:
+        members = archives.list_members(storage, entry.uri)
+    except EcgRejected as damage:
+        return ArchiveListing(entry, damage=damage)
+    named = list(_told_apart(m for m in members if not is_ignored(m.name)))
+    refused = tuple(m for m in named if m.refused)
+    ignored = Counter(m.kind.value for m in named if m.kind is not FileKind.FILE and not m.refused)
+    if len(named) < len(members):
+        ignored[BY_NAME] = len(members) - len(named)
+    kept = [m for m in named if m.kind is FileKind.FILE and not m.refused]
+    unread = tuple(m for m in kept if _is_any_archive(m.name))
+    files = [(m.name, m.size) for m in kept if not _is_any_archive(m.name)]
+
+    def read(names: Collection[str]) -> dict[str, bytes]:
+        found = archives.read_members(storage, entry.uri, names)
+        return {name: data for name, data in found if isinstance(data, bytes)}
+
+    records = tuple(group_records(files, read))
+    return ArchiveListing(entry, records, refused, unread, ignored)
+
+
+def _is_any_archive(name: str) -> bool:
+    return archives.is_archive(name) or archives.is_unread_archive(name)
+
+
+def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
+    """Refuse members whose name came before, so that each is accounted for."""
+    seen: Counter[str] = Counter()
+    for member in members:
+        seen[member.name] += 1
+        if (n := seen[member.name]) > 1:
+            why = "archive holds several members of this name; the first is read"
+            kept = member.kind is FileKind.FILE or member.refused
+            yield replace(member, name=f"{member.name} ({n})", refused=why if kept else None)
+        else:
+            yield member
+
+
+def group_records(
+    files: Iterable[tuple[str, int]], read: Callable[[Collection[str]], dict[str, bytes]]
+) -> list[RecordFiles]:
+    """Group files into records: a WFDB header takes its signal files, others stand alone.
+
+    Args:
+        files: (path, bytes) of each file.
+        read: returns the content of files, by path. Called once, and only where some files share
+            no header's name, which may be signal files that a header names: for the headers of
+            their folders and those without a signal file.
+
+    Returns:
+        The records sorted by path.
+    """
+    sizes = dict(files)
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in sizes:
+        folders[path.rpartition("/")[0]].append(path)
+    owner: dict[str, str] = {}
+    orphans: set[str] = set()
+    may_name_one: list[str] = []
+    for paths in folders.values():
+        owned, alone = _owners_in_folder(paths)
+        owner.update(owned)
+        orphans.update(alone)
+        headers = [path for path in paths if path.lower().endswith(".hea")]
+        has_part = set(owned.values())
+        may_name_one += headers if alone else [path for path in headers if path not in has_part]
+    if orphans and may_name_one:
+        owner.update(_named_by_headers(sorted(may_name_one), orphans, read))
+    parts: dict[str, list[str]] = defaultdict(list)
+    for path, header in owner.items():
+        parts[header].append(path)
+    records = []
+    for path in sorted(sizes):
+        if path not in owner:
+            mine = tuple(sorted(parts[path])) if path in parts else ()
+            records.append(RecordFiles(path, mine, sizes[path] + sum(sizes[p] for p in mine)))
+    return records
+
+
+def _owners_in_folder(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Map signal files of one folder to the header of the same stem; also return the others."""
+    headers = {path[: -len(".hea")]: path for path in paths if path.lower().endswith(".hea")}
+    owner, alone = {}, []
+    for path in paths:
+        if archives.without_packing(path).lower().endswith(_NOT_WFDB_PARTS):
+            continue
+        stem = path_without_extension(path)
+        if stem in headers:
+            owner[path] = headers[stem]
+        else:
+            alone.append(path)
+    return owner, alone
+
+
+def _named_by_headers(
+    headers: Sequence[str], orphans: Collection[str], read: Callable[[Collection[str]], dict[str, bytes]]
+) -> dict[str, str]:
+    """Map files without a header of their stem to the header that names them, with its folder."""
+    contents = read(headers)
+    named: dict[str, str] = {}
+    for header in reversed(headers):  # the first header that names a file has it
+        folder = posixpath.dirname(header)
+        for name in named_signal_files(contents.get(header, b"")):
+            stated = posixpath.normpath(posixpath.join(folder, name))
+            beside = posixpath.join(folder, posixpath.basename(name))
+            named[stated if stated in orphans else beside] = header
+    return {path: header for path, header in named.items() if path in orphans}
+
+
+def named_signal_files(header: bytes) -> tuple[str, ...]:
+    """Return the signal files that a WFDB header names; none when it cannot be understood."""
+    try:
+        return tuple(dict.fromkeys(s.file_name for s in parse_header(header).signals))
+    except EcgRejected:
+        return ()
+
+
+def unmatched_id(path: str, rule: IdRule) -> EcgRejected:
+    """Return the reject of a record whose path the id pattern does not match."""
+    return EcgRejected(
+        RejectReason.NOT_AN_ECG, f"path does not match --id-pattern {rule.pattern!r}, so it has no ecg_id"
+    )

@@ -1,0 +1,150 @@
+"""Layout files: how other people's Parquet is read. Unit, lead order and rate are never guessed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from beam_jobs.reading.storage import Storage
+from lvm_core.errors import UsageError
+from lvm_core.settings_text import StrictSettings, parse_settings
+from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, canonical_lead
+from lvm_core.tables import schemas
+
+_NEEDED = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
+
+
+class SignalLayout(StrictSettings):
+    """Where the samples are, in which order and unit.
+
+    Attributes:
+        column: one list column that holds all leads of an ECG; or
+        columns: one list column per lead, by lead name.
+        order: of `column`: `lead_major` (all samples of the first lead, then the next) or
+            `sample_major` (all leads of the first sample, then the next).
+        leads: lead names in the order of `column`; all twelve, or I, II and V1 to V6.
+        unit: `mV`, `uV`, or `counts` with `uv_per_count`.
+        uv_per_count: microvolts of one count, or the name of a column that holds them.
+        sampling_rate_hz: of every ECG, or the name of a column that holds it.
+    """
+
+    column: str | None = None
+    columns: dict[str, str] | None = None
+    order: Literal["lead_major", "sample_major"] | None = None
+    leads: tuple[str, ...] | None = None
+    unit: Literal["mV", "uV", "counts"]
+    uv_per_count: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str | None = None
+    sampling_rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str
+
+    @field_validator("leads")
+    @classmethod
+    def _known_leads(cls, leads: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if leads is None else _canonical(leads)
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
+        if columns is None:
+            return None
+        return dict(zip(_canonical(tuple(columns)), columns.values(), strict=True))
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.column is None) == (self.columns is None):
+            raise ValueError("expected either column (all leads in one) or columns (one per lead)")
+        if self.column is not None and (self.order is None or self.leads is None):
+            raise ValueError("column needs order (lead_major or sample_major) and leads")
+        if (self.unit == "counts") != (self.uv_per_count is not None):
+            raise ValueError("unit counts needs uv_per_count; mV and uV must not have it")
+        missing = [lead for lead in _NEEDED if lead not in self.lead_names]
+        if missing:
+            raise ValueError(f"leads {missing} are missing; expected I, II, V1 to V6 at least")
+        return self
+
+    @property
+    def lead_names(self) -> tuple[str, ...]:
+        """Leads in the order in which they are read."""
+        if self.columns is not None:
+            return tuple(self.columns)
+        assert self.leads is not None
+        return self.leads
+
+    @property
+    def signal_columns(self) -> tuple[str, ...]:
+        """Columns that hold samples."""
+        if self.columns is not None:
+            return tuple(self.columns.values())
+        assert self.column is not None
+        return (self.column,)
+
+
+class Layout(StrictSettings):
+    """A layout file.
+
+    Attributes:
+        ecg_id: column of the recording's key.
+        participant_id: column of the person's key.
+        recorded_at: column of the local date and time.
+        signal: where the samples are.
+        measurements: column of each device measurement, by our name.
+    """
+
+    ecg_id: str
+    participant_id: str | None = None
+    recorded_at: str | None = None
+    signal: SignalLayout
+    measurements: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("measurements")
+    @classmethod
+    def _known_measurements(cls, measurements: dict[str, str]) -> dict[str, str]:
+        known = {column.name for column in schemas.MEASUREMENTS}
+        unknown = sorted(set(measurements) - known)
+        if unknown:
+            raise ValueError(f"{unknown} are not known; expected some of {sorted(known)}")
+        return measurements
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """Column of each of our names beside the signal."""
+        keys = {"ecg_id": self.ecg_id, "participant_id": self.participant_id}
+        return {**keys, "recorded_at": self.recorded_at, **self.measurements}
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Columns that a file must have."""
+        by_row = (self.signal.uv_per_count, self.signal.sampling_rate_hz)
+        columns = [self.ecg_id, *(value for value in by_row if isinstance(value, str))]
+        return tuple(dict.fromkeys([*columns, *self.signal.signal_columns]))
+
+    @property
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns whose values are null in a file that lacks them."""
+        named = (self.participant_id, self.recorded_at, *self.measurements.values())
+        needed = self.needed_columns
+        return tuple(dict.fromkeys(name for name in named if name and name not in needed))
+
+
+def _canonical(names: tuple[str, ...]) -> tuple[str, ...]:
+    leads = []
+    for name in names:
+        lead = canonical_lead(name)
+        if lead is None:
+            raise ValueError(f"{name!r} is not one of the twelve leads {', '.join(LEADS_12)}")
+        leads.append(lead)
+    if len(set(leads)) != len(leads):
+        raise ValueError(f"a lead is named twice in {list(names)}")
+    return tuple(leads)
+
+
+def load_layout(storage: Storage, uri: str) -> Layout:
+    """Read and check a layout file.
+
+    Raises:
+        UsageError: it is not YAML, or a field is missing, unknown or wrong; with its line.
+    """
+    try:
+        return parse_settings(storage.read_bytes(uri), Layout, uri)
+    except UsageError as error:
+        raise UsageError(f"{error}\nLayouts are described in docs/layouts.md") from error

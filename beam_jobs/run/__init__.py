@@ -1,0 +1,1 @@
+"""A run: its settings, plan, units, commits, folder, report and end."""

@@ -1,0 +1,253 @@
+"""The run folder: what is finished, what is written at the end, what a run reports."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from beam_jobs.reading.parquet_input import read_table
+from beam_jobs.reading.storage import Storage, join
+from beam_jobs.reading.units import Unit, UnitSummary, merge_summaries
+from beam_jobs.run.commit import REJECTS_FOLDER, RESULT_FOLDERS, UnitFiles, read_commit, unit_files
+from beam_jobs.run.plan import PLAN_NAME, Plan
+from lvm_core.errors import LvmError, UsageError
+from lvm_core.tables import schemas
+
+SUCCESS_NAME: Final = "_SUCCESS"
+REPORT_NAME: Final = "run_report.json"
+REPORTS_FOLDER: Final = "reports"
+SHARD_PREFIX: Final = "shard-"
+UNDER_WAY_PREFIX: Final = "under-way-"
+PARTICIPANTS_NAME: Final = "participants.parquet"
+DUPLICATES_NAME: Final = "duplicates.parquet"
+WITHDRAWN_NAME: Final = "withdrawn.json"
+_FOLDERS: Final = (*RESULT_FOLDERS.values(), REJECTS_FOLDER, REPORTS_FOLDER)
+_FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME)
+_READERS: Final = 16
+_SHOWN_FOREIGN: Final = 3
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder and how to reach it."""
+
+    storage: Storage
+    uri: str
+
+    def path(self, *names: str) -> str:
+        """Return the URI of something in the folder."""
+        return join(self.uri, *names)
+
+    def load_plan(self) -> Plan | None:
+        """Return the plan; None where there is none."""
+        if not self.storage.is_file(self.path(PLAN_NAME)):
+            return None
+        return Plan.from_bytes(self.storage.read_bytes(self.path(PLAN_NAME)))
+
+    def require_plan(self) -> Plan:
+        """Return the plan.
+
+        Raises:
+            UsageError: the folder is no run folder.
+        """
+        plan = self.load_plan()
+        if plan is None:
+            raise UsageError(
+                f"{self.uri} is no run folder (no {PLAN_NAME}); expected the --output of lvm-ai score or lvm-ai ingest"
+            )
+        return plan
+
+    @property
+    def is_finished(self) -> bool:
+        """True when the run's last step was done."""
+        return self.storage.is_file(self.path(SUCCESS_NAME))
+
+    def files(self, plan: Plan, unit: Unit) -> UnitFiles:
+        """Return where a unit's files are."""
+        return unit_files(self.uri, plan.kind, unit.name)
+
+    def committed(self, plan: Plan) -> dict[int, UnitSummary]:
+        """Return the summaries of all finished units by number, read from their footers."""
+        names = set(self.storage.names(self.path(RESULT_FOLDERS[plan.kind])))
+        there = [unit for unit in plan.units if f"{unit.name}.parquet" in names]
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = pool.map(lambda unit: read_commit(self.storage, self.files(plan, unit), unit), there)
+            return {s.number: s for s in found if s is not None}
+
+    def prepare(self, kind: str, *, overwrite: bool) -> None:
+        """Make the folder ready: remove an earlier run where asked, sweep orphaned files.
+
+        Args:
+            kind: of the run that begins, `score` or `ingest`.
+            overwrite: remove an earlier run of this kind. Nothing is removed from a folder
+                without a plan.
+
+        Raises:
+            UsageError: the folder holds other things than a run of this kind.
+        """
+        if self.storage.is_file(self.uri):
+            raise UsageError(f"--output {self.uri} is a file; expected a folder to make")
+        there = [name for name in self.storage.entries(self.uri) if not name.startswith(".")]
+        has_plan = PLAN_NAME in there
+        # The participant table is written before the plan: a killed start may leave it alone.
+        if not has_plan and set(there) - {PARTICIPANTS_NAME}:
+            raise UsageError(
+                f"--output {self.uri} is not empty and holds no run ({', '.join(there[:3])}); "
+                "expected a new or empty folder, or one that an earlier run made"
+            )
+        if has_plan and overwrite:
+            self._remove_run(kind)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete temporary files that killed processes left."""
+        for name in _FOLDERS:
+            self.storage.sweep_orphans(self.path(name))
+        self.storage.sweep_orphans(self.uri)
+
+    def _remove_run(self, kind: str) -> None:
+        there = self._kind_there()
+        if there not in (kind, None):
+            raise UsageError(
+                f"--output {self.uri} holds a run of {there}, which --overwrite of {kind} does not "
+                "remove; choose another folder, or remove it yourself"
+            )
+        # The plan goes last: until then a killed clean-up is still seen as a run.
+        self.storage.delete(self.path(SUCCESS_NAME))
+        for name in _FOLDERS:
+            self.storage.delete_folder(self.path(name))
+        for name in _FILES:
+            self.storage.delete(self.path(name))
+
+    def _kind_there(self) -> str | None:
+        """Return the kind of the run by its plan, or by its results where the plan is damaged."""
+        try:
+            return str(json.loads(self.storage.read_bytes(self.path(PLAN_NAME)))["kind"])
+        except (ValueError, KeyError, TypeError):
+            kinds = [k for k, name in RESULT_FOLDERS.items() if self.storage.names(self.path(name))]
+            return kinds[0] if kinds else None
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file atomically."""
+        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        self.storage.write_atomic(self.path(*name.split("/")), text.encode())
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Read a JSON file; None where there is none.
+
+        Raises:
+            LvmError: the file is damaged.
+        """
+        uri = self.path(*name.split("/"))
+        if not self.storage.is_file(uri):
+            return None
+        try:
+            return dict(json.loads(self.storage.read_bytes(uri)))
+        except (ValueError, TypeError) as error:
+            cure = (
+                "it says who must not come back, so it cannot be written anew"
+                if name == WITHDRAWN_NAME
+                else f"or delete it and {SUCCESS_NAME} and run the same command again, which writes it anew"
+            )
+            raise LvmError(
+                f"{name} in {self.uri} is damaged: it is no JSON object. Restore it from a copy; {cure}"
+            ) from error
+
+    def withdrawn(self) -> list[str]:
+        """Return the digests of people who withdrew from this run: they must not come back."""
+        content = self.read_json(WITHDRAWN_NAME) or {}
+        return list(content.get("id_sha256", []))
+
+    def found_before(self) -> set[str]:
+        """Return the digests of people whom earlier withdrawals found in this run."""
+        content = self.read_json(WITHDRAWN_NAME) or {}
+        return set(content.get("found_id_sha256", []))
+
+    def foreign_files(self, plan: Plan) -> list[str]:
+        """Return what lies beside the units' own files, which a reader would take for data."""
+        own = {f"{unit.name}.parquet" for unit in plan.units}
+        return [
+            f"{name}/{entry}"
+            for name in (RESULT_FOLDERS[plan.kind], REJECTS_FOLDER)
+            for entry in self.storage.entries(self.path(name))
+            if not entry.startswith(".") and entry not in own
+        ]
+
+    def foreign_problem(self, plan: Plan) -> str | None:
+        """Return what to say of files that are not of this run; None where there are none."""
+        foreign = self.foreign_files(plan)
+        if not foreign:
+            return None
+        shown = ", ".join(foreign[:_SHOWN_FOREIGN])
+        if len(foreign) > _SHOWN_FOREIGN:
+            shown += f" and {len(foreign) - _SHOWN_FOREIGN} more"
+        are, them = ("is", "it") if len(foreign) == 1 else ("are", "them")
+        return (
+            f"{shown} {are} not of this run, but whoever reads the folder reads {them} too. "
+            f"Move {them} away, then run the same command again"
+        )
+
+    def reports(self, prefix: str = SHARD_PREFIX) -> dict[str, dict[str, Any]]:
+        """Return the reports of all shards by file name, or what those under way have noted."""
+        names = self.storage.names(self.path(REPORTS_FOLDER))
+        wanted = [n for n in names if n.startswith(prefix) and n.endswith(".json")]
+        found = {name: self.read_json(f"{REPORTS_FOLDER}/{name}") for name in wanted}
+        return {name: report for name, report in found.items() if report is not None}
+
+    def read_result_columns(self, plan: Plan, columns: Sequence[str]) -> pa.Table:
+        """Return columns of the result files of all units, in plan order."""
+        wanted = [self.files(plan, unit).result for unit in plan.units]
+        if not wanted:
+            schema = schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS
+            return schema.arrow.empty_table().select(columns)
+        with ThreadPoolExecutor(_READERS) as pool:
+            tables = pool.map(lambda uri: read_table(self.storage, uri, columns), wanted)
+            return pa.concat_tables(tables)
+
+
+def write_duplicates(folder: RunFolder, plan: Plan) -> int:
+    """Write duplicates.parquet, the recordings whose signals are identical; return how many."""
+    names = [*schemas.DUPLICATES.names]
+    table = folder.read_result_columns(plan, names).select(names)
+    hashes = table["signal_sha256"].combine_chunks()
+    counts = pc.value_counts(hashes)
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    same = table.filter(pc.is_in(table["signal_sha256"], value_set=repeated))
+    same = same.sort_by([("signal_sha256", "ascending"), ("ecg_id", "ascending")])
+    sink = io.BytesIO()
+    pq.write_table(same.cast(schemas.DUPLICATES.arrow), sink, compression="zstd")
+    folder.storage.write_atomic(folder.path(DUPLICATES_NAME), sink.getvalue())
+    return int(same.num_rows)
+
+
+def count_flags(folder: RunFolder, plan: Plan) -> dict[str, int]:
+    """Return how many results have each quality flag."""
+    table = folder.read_result_columns(plan, ["quality_flags"])
+    counts = pc.value_counts(pc.list_flatten(table["quality_flags"].combine_chunks()))
+    return dict(sorted((item["values"], item["counts"]) for item in counts.to_pylist()))
+
+
+def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:
+    """Add up the units of a finished run.
+
+    Raises:
+        LvmError: a unit is missing, or an ECG is lost.
+    """
+    missing = [unit.number for unit in plan.units if unit.number not in summaries]
+    if missing:
+        raise LvmError(f"{len(missing)} units are not finished, the first is {missing[0]}")
+    total = merge_summaries(summaries.values())
+    if total.n_read != total.n_done + total.n_rejected:
+        raise LvmError(
+            f"counts do not reconcile: {total.n_read} read, {total.n_done} done, "
+            f"{total.n_rejected} rejected. Run lvm-ai verify to find the unit"
+        )
+    return total

@@ -1,0 +1,186 @@
+"""The plan of a run: what will be done, decided once, before anything is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+
+from beam_jobs.reading.local_files import shown_path
+from beam_jobs.reading.units import RESULTS_VERSION, Piece, Unit, digest
+from lvm_core.errors import LvmError, UsageError
+
+PLAN_NAME: Final = "plan.json"
+_FORMAT: Final = 1
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and units of a run.
+
+    Attributes:
+        kind: `score` or `ingest`.
+        settings: every option that can move a number, with what it resolved to.
+        units: in order.
+        ignored: files and members of archives that are no ECG, by kind.
+        scale: amplitudes seen before the first unit, for a score run.
+        people: how the participant table fits the ECGs, for a score run with one.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    units: tuple[Unit, ...]
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    scale: Mapping[str, Any] = field(default_factory=dict)
+    people: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings_sha256(self) -> str:
+        """Digest of the settings; part of each unit's fingerprint."""
+        return digest([RESULTS_VERSION, self.kind, dict(self.settings)])
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of settings and units."""
+        return digest([self.settings_sha256, [unit.fingerprint for unit in self.units]])
+
+    @property
+    def n_ecgs(self) -> int:
+        """ECGs of all units, an unknown number taken as 1."""
+        return sum(unit.n_ecgs for unit in self.units)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Pieces of all units, in order."""
+        return [piece for unit in self.units for piece in unit.pieces]
+
+    @property
+    def n_of_unknown_size(self) -> int:
+        """Inputs that hold an unknown number of ECGs, because they cannot be read."""
+        return sum(piece.n_ecgs is None for piece in self.pieces)
+
+    def shard_units(self, index: int, count: int) -> list[Unit]:
+        """Return every `count`-th unit, beginning with the `index`-th, both from 1."""
+        return [unit for unit in self.units if unit.number % count == index - 1]
+
+    def with_units(self, units: Sequence[Unit]) -> Plan:
+        """Return the plan with other units."""
+        return replace(self, units=tuple(units))
+
+    def to_bytes(self) -> bytes:
+        """Return the plan as JSON: the same bytes for the same plan."""
+        units = [{"fingerprint": u.fingerprint, "pieces": [p.to_json() for p in u.pieces]} for u in self.units]
+        content = {
+            "lvm_ai_plan": _FORMAT,
+            "kind": self.kind,
+            "results_version": RESULTS_VERSION,
+            "settings": dict(self.settings),
+            "ignored": dict(self.ignored),
+            "scale": dict(self.scale),
+            "people": dict(self.people),
+            "units": units,
+        }
+        return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            LvmError: it is no plan, or one of another version.
+        """
+        try:
+            content = json.loads(data)
+            version = content["lvm_ai_plan"], content["results_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(error) from error
+        if version != (_FORMAT, RESULTS_VERSION):
+            raise UsageError(
+                f"{PLAN_NAME} was written by another version (plan {version[0]}, results "
+                f"{version[1]}; this one: {_FORMAT}, {RESULTS_VERSION}). Use that version "
+                "for this folder, also to withdraw people from it, or score anew with --overwrite"
+            )
+        try:
+            units = tuple(
+                Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
+                for i, u in enumerate(content["units"])
+            )
+            return cls(
+                content["kind"], content["settings"], units, content["ignored"], content["scale"], content["people"]
+            )
+        except (KeyError, TypeError) as error:
+            raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> LvmError:
+    return LvmError(f"{PLAN_NAME} is damaged ({error}); start anew with --overwrite")
+
+
+def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose settings differ, naming each difference.
+
+    Raises:
+        UsageError: a setting that can move a number differs.
+    """
+    if old.kind != kind:
+        raise UsageError(f"the output folder holds a run of {old.kind}, not of {kind}")
+    differing = [
+        _difference(name, old.settings.get(name), settings.get(name))
+        for name in sorted({*old.settings, *settings})
+        if old.settings.get(name) != settings.get(name)
+    ]
+    if differing:
+        raise UsageError(
+            "the output folder holds a run with other settings: "
+            f"{'; '.join(differing)}. Use the same settings to resume, another --output, or "
+            "--overwrite to start anew"
+        )
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if was is not None and now is not None and name.endswith("_sha256"):
+        return f"{name.removesuffix('_sha256')}: its content changed"
+    return f"{name}: was {_shown(was)}, is {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces of inputs that the old plan does not know.
+
+    Raises:
+        UsageError: an input of the old plan changed or is gone, by name.
+    """
+    known = {_key(piece): _state(piece) for piece in old.pieces}
+    names = {_key(piece): piece.path for piece in old.pieces}
+    now = {_key(piece): _state(piece) for piece in pieces}
+    changed_keys = [key for key, state in known.items() if key in now and now[key] != state]
+    # Whoever withdrew may be gone from the inputs too: their records are not read again.
+    left_out = {_key(piece) for piece in old.pieces if piece.excluded}
+    changed = [names[key] for key in changed_keys if key not in left_out]
+    gone = [names[key] for key in known if key not in now and key not in left_out]
+    if changed or gone:
+        parts = [
+            f"{len(paths)} inputs {what}: {', '.join(map(shown_path, paths[:_SHOWN]))}"
+            + (", ..." if len(paths) > _SHOWN else "")
+            for what, paths in (("changed", changed), ("are gone", gone))
+            if paths
+        ]
+        raise UsageError(
+            f"since this run was planned, {'; '.join(parts)}. Put them back to resume, use another "
+            "--output, or --overwrite to start anew"
+        )
+    return [piece for piece in pieces if _key(piece) not in known]
+
+
+def _key(piece: Piece) -> tuple[int, str]:
+    return piece.root, piece.path_sha256
+
+
+def _state(piece: Piece) -> tuple[int, str]:
+    return piece.size, piece.content_sha256

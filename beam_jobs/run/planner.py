@@ -1,0 +1,601 @@
+"""Planning: from the inputs to pieces with keys, duplicates found, people excluded."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from beam_jobs.reading import archives
+from beam_jobs.reading.inputs import ArchiveListing, IdRule, InputListing, RecordFiles, list_input, unmatched_id
+from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.local_files import FileKind, shown_path
+from beam_jobs.reading.parquet_input import (
+    Footer,
+    column_problems,
+    key_text,
+    local_time,
+    optional_columns,
+    read_footer,
+    read_keys,
+)
+from beam_jobs.reading.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
+from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
+from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.folder import REPORT_NAME, RunFolder
+from beam_jobs.run.participants import JoinForecast
+from beam_jobs.run.plan import PLAN_NAME, Plan
+from lvm_core.errors import EcgRejected, RejectReason, UsageError, form_of
+from lvm_core.formats.registry import size_problem
+from lvm_core.tables.values import PLACEHOLDER_DATES
+
+_READERS: Final = 16
+_SHOWN: Final = 5
+
+
+@dataclass
+class Inputs:
+    """What planning found.
+
+    Attributes:
+        roots: folders that pieces' paths start from, one per `--input`.
+        pieces: in plan order, without keys of Parquet rows.
+        ignored: files and members of archives that are no ECG, by kind.
+        n_files: files that were found, ignored ones left out.
+        n_parquet: Parquet files among them.
+        unread: archives of kinds that are not read.
+        warnings: what the user should know.
+        absent_columns: optional columns that a Parquet file lacks, by path of the file.
+    """
+
+    roots: tuple[str, ...]
+    pieces: list[Piece] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    n_files: int = 0
+    n_parquet: int = 0
+    unread: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def ignored_text(ignored: Mapping[str, int]) -> str:
+    """Return a count by kind as text: `3 (2 by name, 1 named pipe)`."""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(ignored.items()) if n)
+    return f"{sum(ignored.values())}" + (f" ({kinds})" if kinds else "")
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What planning needs to know beside the inputs.
+
+    Attributes:
+        unit_ecgs: ECGs of a unit.
+        id_rule: how keys follow from paths.
+        layout: of other people's Parquet.
+        parquet_allowed: False for ingest, which makes Parquet from other files.
+        person_of: person of an ECG by the participant table, where the path does not tell.
+        allow_empty: inputs without any ECG are no mistake.
+        accept_unread_archives: go on beside archives of kinds that are not read.
+    """
+
+    unit_ecgs: int
+    id_rule: IdRule
+    layout: Layout | None = None
+    parquet_allowed: bool = True
+    person_of: Callable[[str], str | None] = lambda ecg_id: None
+    allow_empty: bool = False
+    accept_unread_archives: bool = False
+
+
+def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions) -> Inputs:
+    """List all inputs and turn them into pieces.
+
+    Raises:
+        UsageError: nothing is there, or Parquet that is no ECG table.
+    """
+    found = Inputs(tuple(root_of(storage, uri) for uri in uris))
+    seen = _Seen()
+    for index, uri in enumerate(uris):
+        is_folder = not is_glob(uri) and not storage.is_file(uri)
+        entries = seen.new(_entries(storage, uri))
+        listing = list_input(storage, found.roots[index], entries)
+        if not is_folder:
+            _refuse_headers_alone(uri, listing)
+        found.ignored.update(listing.ignored)
+        found.n_files += _n_files(listing)
+        found.n_parquet += len(listing.parquet)
+        found.unread += _unread_archives(listing)
+        found.pieces.extend(_sorted_pieces(storage, index, listing, options, found))
+    _refuse_unread_archives(found, options)
+    _refuse_emptiness(found, uris, options)
+    _refuse_foreign_parquet(found, options)
+    _check_absent_columns(found, options)
+    _refuse_useless_pattern(found, options)
+    if options.layout is not None and not any(piece.is_parquet for piece in found.pieces):
+        found.warnings.append("--layout is given, but no Parquet is among the inputs")
+    return found
+
+
+@dataclass
+class _Seen:
+    """What earlier inputs gave."""
+
+    uris: set[str] = field(default_factory=set)
+    real: set[str] = field(default_factory=set)
+
+    def new(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
+        """Return entries that no earlier input gave; a file that has another path there repeats."""
+        found = []
+        for entry in entries:
+            if entry.uri in self.uris:
+                continue
+            self.uris.add(entry.uri)
+            repeated = entry.kind is FileKind.FILE and entry.real in self.real
+            found.append(replace(entry, kind=FileKind.REPEATED) if repeated else entry)
+            if entry.kind is FileKind.FILE:
+                self.real.add(entry.real)
+        return found
+
+
+def _n_files(listing: InputListing) -> int:
+    n_loose = sum(len(record.files) for record in listing.records)
+    others = (listing.parquet, listing.archives, listing.broken, listing.unread)
+    return n_loose + sum(len(found) for found in others)
+
+
+def _unread_archives(listing: InputListing) -> list[str]:
+    loose = [entry.relative for entry in listing.unread]
+    inside = [f"{a.entry.relative}!{member.name}" for a in listing.archives for member in a.unread]
+    return [shown_path(path) for path in (*loose, *inside)]
+
+
+def _refuse_unread_archives(found: Inputs, options: PlanningOptions) -> None:
+    """Stop at archives that are not read: how many ECGs they hold is not known."""
+    if not found.unread or options.accept_unread_archives:
+        return
+    names = ", ".join(found.unread[:_SHOWN]) + (", ..." if len(found.unread) > _SHOWN else "")
+    raise UsageError(
+        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their "
+        f"ECGs would be missing, nobody knows how many: {names}. Unpack them, or pack the files as "
+        ".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz without archives inside; "
+        "--accept-unread-archives goes on without their ECGs"
+    )
+
+
+def _refuse_emptiness(found: Inputs, uris: Sequence[str], options: PlanningOptions) -> None:
+    """Stop where there is no ECG at all: a path is wrong, or a step before failed."""
+    if options.allow_empty or any(piece.n_ecgs != 0 for piece in found.pieces):
+        return
+    raise UsageError(
+        f"no ECG found in {', '.join(map(shown_path, uris))}: looked at "
+        f"{found.n_files + found.ignored.total()} files, ignored {ignored_text(found.ignored)}"
+        + (f", {found.n_parquet} Parquet files have no rows" if found.n_parquet else "")
+        + ". Is the path right? lvm-ai score and ingest go on without ECGs with --allow-empty"
+    )
+
+
+def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
+    """Stop when a glob names WFDB headers without their signal files."""
+    headers = [r for r in listing.records if r.main.lower().endswith(".hea")]
+    if headers and not any(record.parts for record in headers):
+        raise UsageError(
+            f"--input {uri} names {len(headers)} WFDB headers without their signal files; give the "
+            "folder, or a glob that takes both"
+        )
+
+
+def _refuse_useless_pattern(found: Inputs, options: PlanningOptions) -> None:
+    """Stop when the pattern gives no record an id: that is a mistake, not damage."""
+    raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
+    if options.id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
+        raise UsageError(
+            f"--id-pattern {options.id_rule.pattern!r} matches none of the {len(raw)} paths, for "
+            f"example {raw[0].path!r}; it is searched in the path below --input as the regular "
+            f"expression {options.id_rule.regex}"
+        )
+
+
+def refuse_overlap(storage: Storage, uris: Sequence[str], output: str) -> None:
+    """Refuse an output inside an input or the other way round: a run would read its own files.
+
+    Raises:
+        UsageError: an input and the output overlap.
+    """
+    for uri in uris:
+        folder = split_glob(uri)[0] if is_glob(uri) else uri
+        deep = not is_glob(uri) or any(mark in split_glob(uri)[1] for mark in ("/", "**"))
+        if storage.contains(output, folder) or (deep and storage.contains(folder, output)):
+            raise UsageError(
+                f"--output {output} and --input {uri} overlap; expected an output folder beside "
+                "the inputs, so that a run neither reads nor removes its own files"
+            )
+
+
+def root_of(storage: Storage, uri: str) -> str:
+    """Return the folder that relative paths of an input start from."""
+    if is_glob(uri):
+        return split_glob(uri)[0]
+    folder = uri.rstrip("/") or "/"
+    if storage.is_file(uri):
+        return folder.rpartition("/")[0] or ("." if "/" not in folder else "/")
+    # The folder of an ingest run: its ECGs are below it, beside reports and rejects.
+    return join(folder, "ecg") if _is_ingest_run(storage, folder) else folder
+
+
+def _is_ingest_run(storage: Storage, folder: str) -> bool:
+    if not storage.is_file(join(folder, PLAN_NAME)):
+        return False
+    plan = Plan.from_bytes(storage.read_bytes(join(folder, PLAN_NAME)))
+    if plan.kind != "ingest":
+        raise UsageError(f"--input {folder} is the run folder of a scoring; expected ECGs")
+    run = RunFolder(storage, folder)
+    if not run.is_finished:
+        problems = (run.read_json(REPORT_NAME) or {}).get("problems")
+        if problems:
+            raise UsageError(
+                f"--input {folder} is an ingest whose files were all read, but which was not "
+                f"accepted: {'; '.join(problems)}"
+            )
+        raise UsageError(
+            f"--input {folder} is an ingest that is not finished; run the same `lvm-ai ingest` "
+            "command again until it is done"
+        )
+    foreign = run.foreign_problem(plan)
+    if foreign is not None:
+        raise UsageError(f"--input {folder} is an ingest run: {foreign}")
+    return True
+
+
+def _entries(storage: Storage, uri: str) -> list[FileEntry]:
+    try:
+        if not is_glob(uri) and not storage.is_file(uri) and _is_ingest_run(storage, uri):
+            ecgs = join(uri, "ecg")
+            return storage.list_files(ecgs) if storage.exists(ecgs) else []
+        return storage.list_files(uri)
+    except FileMissing as error:
+        raise UsageError(str(error)) from error
+
+
+def _sorted_pieces(
+    storage: Storage, root: int, listing: InputListing, options: PlanningOptions, found: Inputs
+) -> list[Piece]:
+    """Return the pieces of one root in the order of their paths; note the rest in `found`."""
+    groups: list[tuple[str, list[Piece]]] = []
+    for record in listing.records:
+        groups.append((record.main, [_record_piece(root, record, None, options)]))
+    for entry in listing.broken:
+        dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
+        groups.append((entry.relative, [_broken(root, entry, dead)]))
+    for entry in listing.unread:
+        groups.append((entry.relative, [_broken(root, entry, _unread())]))
+    for archive in listing.archives:
+        n_records = len(archive.records)
+        if archives.is_streamed(archive.entry.relative) and n_records > 4 * options.unit_ecgs:
+            found.warnings.append(
+                f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
+                "TAR is one unit: it is not done in parallel and needs memory; a .zip or .tar "
+                "would be cut"
+            )
+        groups.append((archive.entry.relative, list(_archive_pieces(root, archive, options))))
+    if listing.parquet and not options.parquet_allowed:
+        for entry in listing.parquet:
+            detail = "file is Parquet; lvm-ai score reads it directly"
+            reject = EcgRejected(RejectReason.NOT_AN_ECG, detail)
+            groups.append((entry.relative, [_broken(root, entry, reject)]))
+    else:
+        with ThreadPoolExecutor(_READERS) as pool:
+            spans = pool.map(lambda entry: _parquet_pieces(storage, root, entry, options), listing.parquet)
+            for entry, span in zip(listing.parquet, spans, strict=True):
+                groups.append((entry.relative, span.pieces))
+                found.warnings.extend([span.warning] if span.warning else [])
+                if span.absent is not None:
+                    found.absent_columns[entry.relative] = span.absent
+    groups.sort(key=lambda group: group[0])
+    return [piece for _, pieces in groups for piece in pieces]
+
+
+def _record_piece(root: int, record: RecordFiles, archive: FileEntry | None, options: PlanningOptions) -> Piece:
+    path = record.main if archive is None else f"{archive.relative}!{record.main}"
+    ecg_id, person = options.id_rule.keys(shown_path(path))
+    if ecg_id is not None and person is None:
+        person = options.person_of(ecg_id)
+    piece = Piece(
+        root, path, path_digest(root, path), record.size, parts=record.parts, ecg_id=ecg_id, participant_id=person
+    )
+    if ecg_id is None:
+        problem = unmatched_id(path, options.id_rule)
+        return replace(piece, reason=problem.reason.value, detail=problem.message)
+    too_large = size_problem(record.size)
+    if too_large is not None:
+        return replace(piece, reason=RejectReason.UNREADABLE.value, detail=too_large)
+    return piece
+
+
+def _archive_pieces(root: int, archive: ArchiveListing, options: PlanningOptions) -> Iterator[Piece]:
+    entry = archive.entry
+    if archive.damage is not None:
+        yield _broken(root, entry, archive.damage)
+        return
+    for member in archive.refused:
+        path = f"{entry.relative}!{member.name}"
+        yield Piece(
+            root,
+            path,
+            path_digest(root, path),
+            member.size,
+            reason=RejectReason.UNREADABLE.value,
+            detail=member.refused,
+        )
+    for member in archive.unread:
+        inner = FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size)
+        yield _broken(root, inner, _unread())
+    for record in archive.records:
+        yield _record_piece(root, record, entry, options)
+
+
+def _unread() -> EcgRejected:
+    return EcgRejected(
+        RejectReason.UNREADABLE, "archive is of a kind that is not read, and holds an unknown number of ECGs"
+    )
+
+
+def _broken(root: int, entry: FileEntry, problem: EcgRejected) -> Piece:
+    return Piece(
+        root,
+        entry.relative,
+        path_digest(root, entry.relative),
+        entry.size,
+        n_ecgs=None,
+        reason=problem.reason.value,
+        detail=problem.message,
+    )
+
+
+@dataclass(frozen=True)
+class _ParquetFile:
+    """A Parquet file, cut into spans of row groups.
+
+    Attributes:
+        pieces: its spans; one piece that says why, where it cannot be read.
+        warning: about its row groups.
+        absent: optional columns that it lacks; None where it cannot be read.
+    """
+
+    pieces: list[Piece]
+    warning: str | None = None
+    absent: tuple[str, ...] | None = None
+
+
+def _parquet_pieces(storage: Storage, root: int, entry: FileEntry, options: PlanningOptions) -> _ParquetFile:
+    try:
+        footer = read_footer(storage, entry.uri)
+    except EcgRejected as problem:
+        return _ParquetFile([_broken(root, entry, problem)])
+    unfit = column_problems(footer.schema, options.layout)
+    if unfit is not None:
+        piece = _broken(root, entry, EcgRejected(*unfit))
+        return _ParquetFile([replace(piece, n_ecgs=footer.metadata.num_rows)])
+    pieces = list(_spans(root, entry, footer, options.unit_ecgs))
+    names = set(footer.schema.names)
+    absent = tuple(name for name in optional_columns(options.layout) if name not in names)
+    largest = max(footer.row_group_rows, default=0)
+    if largest <= MAX_ROW_GROUP_ROWS:
+        return _ParquetFile(pieces, absent=absent)
+    warning = (
+        f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
+        "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
+    )
+    return _ParquetFile(pieces, warning, absent)
+
+
+def _spans(root: int, entry: FileEntry, footer: Footer, unit_ecgs: int) -> Iterator[Piece]:
+    rows = footer.row_group_rows
+    start = first_row = 0
+    while start < len(rows):
+        stop, n_rows = start + 1, rows[start]
+        while stop < len(rows) and n_rows + rows[stop] <= unit_ecgs:
+            n_rows, stop = n_rows + rows[stop], stop + 1
+        yield Piece(
+            root,
+            entry.relative,
+            path_digest(root, entry.relative),
+            entry.size,
+            content_sha256=footer.sha256,
+            row_group_start=start,
+            row_group_stop=stop,
+            first_row=first_row,
+            n_ecgs=n_rows,
+        )
+        start, first_row = stop, first_row + n_rows
+
+
+def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
+    """Stop when no Parquet file at all has the needed columns: that is a mistake, not damage."""
+    parquet = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq"))]
+    wrong = [p for p in parquet if (p.detail or "").startswith("columns ")]
+    if options.parquet_allowed and wrong and len(wrong) == len(parquet):
+        what = "the canonical ECG table" if options.layout is None else "the layout"
+        raise UsageError(
+            f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other "
+            "people's Parquet is read with --layout FILE (docs/layouts.md); device files become "
+            "Parquet with lvm-ai ingest"
+        )
+    if not options.parquet_allowed:
+        return
+    by_detail: dict[str, list[Piece]] = {}
+    for piece in wrong:
+        by_detail.setdefault(piece.detail or "", []).append(piece)
+    for detail, pieces in by_detail.items():
+        n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
+        found.warnings.append(
+            f"{_named(pieces[0].path, len(pieces))}: {detail}. All {n_ecgs} ECGs there will be rejected"
+        )
+
+
+def _named(first: str, n_files: int) -> str:
+    shown = shown_path(first)
+    return shown if n_files == 1 else f"{shown} and {n_files - 1} more files"
+
+
+def _check_absent_columns(found: Inputs, options: PlanningOptions) -> None:
+    """Warn of optional columns that some Parquet files lack.
+
+    Raises:
+        UsageError: a column that the layout names is in no file: its name is wrong.
+    """
+    n_files = len(found.absent_columns)
+    for column in optional_columns(options.layout):
+        lacking = [path for path, absent in found.absent_columns.items() if column in absent]
+        if not lacking:
+            continue
+        if len(lacking) < n_files:
+            found.warnings.append(
+                f"{_named(lacking[0], len(lacking))}: column {column} is missing, which other "
+                "files have; its values are taken as null"
+            )
+        elif options.layout is not None:
+            raise UsageError(
+                f"{_named(lacking[0], n_files)}: column {column}, which the layout names, is "
+                "missing; correct the name in the layout, or remove it there"
+            )
+
+
+def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
+    """Return warnings about files in which no date of recording can be read.
+
+    Raises:
+        UsageError: that is so in each file that has dates.
+    """
+    if not keys.unreadable_dates:
+        return []
+    column = (None if layout is None else layout.recorded_at) or "recorded_at"
+    first, pattern = next(iter(keys.unreadable_dates.items()))
+    found = (
+        f"{_named(first, len(keys.unreadable_dates))}: column {column} is written as {pattern}, "
+        "and no value in the file can be read; expected YYYY-MM-DDTHH:MM:SS or a timestamp"
+    )
+    if len(keys.unreadable_dates) == keys.n_dated_files:
+        raise UsageError(f"{found}. Write it anew, or leave the column out: it is optional")
+    return [f"{found}. Its ECGs will be rejected"]
+
+
+@dataclass
+class Keys:
+    """Keys of all inputs, as far as planning needs them.
+
+    Attributes:
+        seen: ecg_id of everything so far.
+        people: participant_id of everything so far.
+        dates: earliest and latest recording of each participant_id.
+        forecast: counts how the participant table fits the ECGs; None without a table.
+        n_dated_files: Parquet files with a date of recording.
+        unreadable_dates: how dates are written, by path of each file of which none can be read.
+    """
+
+    seen: set[str] = field(default_factory=set)
+    people: set[str] = field(default_factory=set)
+    dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
+    forecast: JoinForecast | None = None
+    n_dated_files: int = 0
+    unreadable_dates: dict[str, str] = field(default_factory=dict)
+
+    def add(self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool) -> None:
+        """Add an ECG that is the first of its ecg_id."""
+        self.seen.add(ecg_id)
+        if self.forecast is not None:
+            self.forecast.add(ecg_id, person, time, is_device_file=is_device_file)
+
+    def note_dates(self, path: str, times: Sequence[object]) -> None:
+        """Note whether any date of recording of a file can be read."""
+        given = [time for time in times if time is not None]
+        if not given:
+            return
+        self.n_dated_files += 1
+        if all(local_time(time)[1] is not None for time in given):
+            self.unreadable_dates[path] = form_of(str(given[0]))
+
+
+def mark_duplicates(
+    storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None, keys: Keys
+) -> list[Piece]:
+    """Return the pieces with the rows marked whose ecg_id came earlier, in plan order.
+
+    Args:
+        storage: where inputs are.
+        roots: folders that paths start from.
+        pieces: in plan order.
+        layout: of other people's Parquet.
+        keys: what is known of earlier inputs; added to.
+    """
+    marked: list[Piece] = []
+    columns: dict[tuple[int, str], list[list[object]]] = {}
+    for piece in pieces:
+        if piece.is_parquet and not piece.path:
+            marked.append(piece)  # finished, and its path removed with a person who withdrew
+        elif piece.is_parquet:
+            key = (piece.root, piece.path)
+            if key not in columns:
+                columns = {key: _key_columns(storage, roots, piece, layout)}
+                keys.note_dates(piece.path, columns[key][2])
+            marked.append(_mark_span(piece, columns[key], keys))
+        elif piece.ecg_id is not None and piece.reason is None:
+            duplicate = piece.ecg_id in keys.seen
+            if not duplicate:
+                keys.add(piece.ecg_id, piece.participant_id, None, is_device_file=True)
+            keys.people.update([piece.participant_id] if piece.participant_id else [])
+            marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
+        else:
+            marked.append(piece)
+    return marked
+
+
+def _key_columns(storage: Storage, roots: Sequence[str], piece: Piece, layout: Layout | None) -> list[list[object]]:
+    names: tuple[str | None, ...] = ("ecg_id", "participant_id", "recorded_at")
+    if layout is not None:
+        names = (layout.ecg_id, layout.participant_id, layout.recorded_at)
+    return read_keys(storage, join(roots[piece.root], piece.path), names)
+
+
+def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
+    duplicates = []
+    ids, people, times = columns
+    stop = piece.first_row + (piece.n_ecgs or 0)
+    for row in range(piece.first_row, min(stop, len(ids))):
+        ecg_id = key_text(ids[row])
+        person, time = key_text(people[row]), local_time(times[row])[0]
+        if ecg_id is not None and ecg_id in keys.seen:
+            duplicates.append(row)
+        elif ecg_id is not None:
+            keys.add(ecg_id, person, time, is_device_file=False)
+        keys.people.update([person] if person else [])
+        if person is not None and time is not None:
+            _widen(keys.dates, person, time)
+    return replace(piece, duplicate_rows=tuple(duplicates))
+
+
+def _widen(dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime) -> None:
+    if time.date() in PLACEHOLDER_DATES:
+        return
+    first, last = dates.get(person, (time, time))
+    dates[person] = min(first, time), max(last, time)
+
+
+def redact_excluded(pieces: Sequence[Piece], exclusions: Exclusions, *, finished: bool = False) -> list[Piece]:
+    """Return the pieces with those of excluded people reduced to a digest of their path.
+
+    Args:
+        pieces: of a plan, in order.
+        exclusions: whom to remove.
+        finished: the unit is done, so that a path of a shared file is not needed any more.
+    """
+    return [piece.redacted() if _must_go(piece, exclusions, finished=finished) else piece for piece in pieces]
+
+
+def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
+    if exclusions.hits(piece.ecg_id, piece.participant_id):
+        return True
+    one_record = not piece.is_parquet and piece.n_ecgs == 1
+    return (finished or one_record) and any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))

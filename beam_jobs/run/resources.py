@@ -1,0 +1,264 @@
+"""How much memory a process will take, found and held against the limits before it takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Final, Self
+
+from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
+from beam_jobs.run.options import ScoreOptions
+from lvm_core.errors import LvmError, UsageError
+from models.catalogue.known import ModelSource
+from models.catalogue.spec import N_SAMPLES
+from models.engines.choosing import (
+    EngineName,
+    EngineSettings,
+    Precision,
+    choose_engine,
+    fastest_gpu_batch,
+    spectral_memory_bytes,
+)
+from models.engines.cpu import MemoryLimit, available_cores, available_memory_mb, memory_limits
+from models.engines.devices import Device
+from models.engines.predictor import DEFAULT_BATCH_SIZE
+from models.engines.runtime import require_memory_for_tensorflow
+
+_NOTE: Final = "engine_note"
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How a run computes; part of what fixes its bits.
+
+    Attributes:
+        engine: what computes, in which precision and where.
+        batch: ECGs computed together.
+        note: why it is not the fastest engine, in words; empty where it is, or was asked for.
+    """
+
+    engine: EngineSettings
+    batch: int
+    note: str = ""
+
+    @property
+    def batches_per_thread(self) -> int:
+        """Batches under way for each thread: on CPUs, where they are small, another waits.
+
+        It bridges the beginning of the next unit.
+        """
+        return 2 if self.engine.device is Device.CPU else 1
+
+    def settings(self) -> dict[str, Any]:
+        """Return it as settings of a plan."""
+        return {
+            "engine": self.engine.name.value,
+            "precision": self.engine.precision.value,
+            "device": self.engine.device.value,
+            "batch": self.batch,
+            **({_NOTE: self.note} if self.note else {}),
+        }
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return what a plan's settings say."""
+        return cls(
+            EngineSettings(
+                EngineName(settings["engine"]), Precision(settings["precision"]), Device(settings["device"])
+            ),
+            int(settings["batch"]),
+            str(settings.get(_NOTE, "")),
+        )
+
+    def line(self) -> str:
+        """Return it in words."""
+        engine = self.engine
+        return (
+            f"{engine.name.value} engine on the {engine.device.value}, {engine.precision.value}, "
+            f"batch {self.batch}" + (f" ({self.note})" if self.note else "")
+        )
+
+
+def choose_computing(
+    options: ScoreOptions, models: Sequence[ModelSource], planned: Mapping[str, Any] | None
+) -> Computing:
+    """Choose how to compute: what is asked for, then what the run was planned with, then the best.
+
+    Args:
+        options: of the command; None in them leaves the choice.
+        models: of the run.
+        planned: settings of the plan that is gone on with, or None.
+
+    Raises:
+        UsageError: options that do not go together.
+        LvmError: what is asked for, or planned, cannot be had here.
+    """
+    if planned is not None:
+        return _as_planned(options, models, Computing.from_settings(planned))
+    choice = choose_engine(models, name=options.engine, device=options.device, cores=options.threads)
+    settings = _engine_settings(choice.name, options.precision, choice.device)
+    batch = options.batch or _batch(models, settings)
+    return Computing(settings, batch, choice.note)
+
+
+def _as_planned(options: ScoreOptions, models: Sequence[ModelSource], planned: Computing) -> Computing:
+    """Return what was planned, with what this command asks for instead, and see that it works here.
+
+    A difference is not settled here: whoever compares settings refuses it by name.
+    """
+    name = options.engine or planned.engine.name
+    device = options.device or planned.engine.device
+    precision = options.precision or planned.engine.precision
+    settings = _engine_settings(name, precision, device)
+    if settings == planned.engine:
+        choose_engine(models, name=name, device=device, cores=options.threads)
+    return Computing(settings, options.batch or planned.batch, planned.note)
+
+
+def _engine_settings(name: EngineName, precision: Precision | None, device: Device) -> EngineSettings:
+    try:
+        return EngineSettings(name, precision or Precision.FLOAT32, device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _batch(models: Sequence[ModelSource], settings: EngineSettings) -> int:
+    if settings.device is Device.CPU:
+        return DEFAULT_BATCH_SIZE
+    return _gpu_batch(models[0], settings)
+
+
+def _gpu_batch(model: ModelSource, settings: EngineSettings) -> int:
+    """Try batches in a process of its own, so that this one takes no memory of a GPU."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(fastest_gpu_batch, model, settings).result()
+
+
+# Measured, resident, in MB: Python with Beam, pyarrow and numpy; ECGs between file and batch (some
+# chunks of 64 ECGs, once as Arrow decodes them and once as arrays); TensorFlow, and what it needs
+# for each ECG of a batch under way.
+_LIBRARIES_MB: Final = 270.0
+_READING_MB: Final = 150.0
+_TENSORFLOW_MB: Final = 460.0
+_TENSORFLOW_PER_ECG_MB: Final = 8.0
+_PER_PLANNED_ECG_MB: Final = 0.0005
+_ECG_MB: Final = 12 * N_SAMPLES * 2 / 1e6
+# Reserved beside that, for limits that count reservations, MB: by Beam's own threads once it runs
+# (measured: 130), and by each thread: its stack (8 MB), its arena of the allocator (64 MB) and its
+# buffer of the linear algebra (32 MB). Two threads were seen to abort with less.
+_BEAM_RESERVES_MB: Final = 150.0
+_THREAD_RESERVES_MB: Final = 104.0
+_LEAST_FREE_SHARE: Final = 0.8
+"""Of the memory that is there, at most that much is planned with."""
+
+
+def expected_memory_mb(
+    computing: Computing, models: Sequence[ModelSource], threads: int, pieces: Iterable[Piece]
+) -> float:
+    """Return the memory that a process will take at most, MB; within a quarter on a CPU.
+
+    Args:
+        computing: how the run computes.
+        models: of the run.
+        threads: batches computed at once.
+        pieces: of the plan.
+    """
+    return (
+        _LIBRARIES_MB
+        + _READING_MB
+        + _fixed_mb(computing, models)
+        + threads * _per_thread_mb(computing, models)
+        + _of_pieces_mb(pieces)
+    )
+
+
+def threads_that_fit(
+    computing: Computing, models: Sequence[ModelSource], pieces: Sequence[Piece], asked: int | None = None
+) -> int:
+    """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
+
+    Args:
+        computing: how the run computes.
+        models: of the run.
+        pieces: of the plan.
+        asked: what the user asks for; None to choose.
+
+    Raises:
+        LvmError: a limit of this process does not hold one thread, or those asked for.
+    """
+    without_mb = expected_memory_mb(computing, models, 0, pieces)
+    coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(computing, models)
+    if computing.engine.name is EngineName.TENSORFLOW:
+        require_memory_for_tensorflow()
+        coming_mb -= _TENSORFLOW_MB  # it is there already, or has just been looked at
+    least = asked or 1
+    threads = asked or _threads_in_free_memory(without_mb, each_mb)
+    for limit in memory_limits():
+        first_mb, next_mb = coming_mb, each_mb
+        if limit.counts_reservations:
+            first_mb, next_mb = coming_mb + _BEAM_RESERVES_MB, each_mb + _THREAD_RESERVES_MB
+        n_fit = int((limit.left_mb - first_mb) / next_mb)
+        if n_fit < least:
+            what = f"{least} thread{'s' if least > 1 else ''}"
+            way = f"Take --threads {n_fit}, or raise the limit" if n_fit >= 1 else "Raise the limit"
+            raise _too_small(limit, limit.used_mb + first_mb + next_mb * least, what, way)
+        threads = min(threads, n_fit)
+    return threads
+
+
+def require_memory(needed_mb: float) -> None:
+    """Refuse work that a limit of this process does not hold.
+
+    Args:
+        needed_mb: by the whole process, resident.
+
+    Raises:
+        LvmError: a limit is smaller.
+    """
+    for limit in memory_limits():
+        more_mb = needed_mb - _LIBRARIES_MB
+        more_mb += _BEAM_RESERVES_MB if limit.counts_reservations else 0.0
+        if limit.left_mb < more_mb:
+            way = "Raise the limit, or make units smaller (--unit-ecgs)"
+            raise _too_small(limit, limit.used_mb + more_mb, "the largest unit", way)
+
+
+def _too_small(limit: MemoryLimit, needed_mb: float, what: str, way: str) -> LvmError:
+    return LvmError(f"{needed_mb / 1000:.2f} GB are needed for {what}, and {limit}. {way}")
+
+
+def _threads_in_free_memory(without_mb: float, each_mb: float) -> int:
+    cores, free_mb = available_cores(), available_memory_mb()
+    if free_mb is None:
+        return cores
+    room_mb = _LEAST_FREE_SHARE * free_mb - without_mb
+    return max(1, min(cores, int(room_mb / each_mb)))
+
+
+def _fixed_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
+    if computing.engine.name is EngineName.TENSORFLOW:
+        return _TENSORFLOW_MB
+    return sum(spectral_memory_bytes(model, computing.batch)[0] for model in models) / 1e6
+
+
+def _per_thread_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
+    waiting_mb = computing.batches_per_thread * computing.batch * _ECG_MB
+    if computing.engine.name is EngineName.TENSORFLOW:
+        return waiting_mb + computing.batch * _TENSORFLOW_PER_ECG_MB
+    spectral = sum(spectral_memory_bytes(model, computing.batch)[1] for model in models)
+    return waiting_mb + spectral / 1e6
+
+
+def _of_pieces_mb(pieces: Iterable[Piece]) -> float:
+    """Return what the plan's keys take, and the largest row group, which is read packed."""
+    n_ecgs, largest_mb = 0, 0.0
+    for piece in pieces:
+        n = piece.n_ecgs or 1
+        n_ecgs += n
+        n_groups = piece.row_group_stop - piece.row_group_start
+        if piece.is_parquet and n / n_groups <= MAX_ROW_GROUP_ROWS:
+            # The file may hold other spans: its size is an upper bound for a group of this one.
+            largest_mb = max(largest_mb, min(piece.size / 1e6 / n_groups, n / n_groups * _ECG_MB))
+    return largest_mb + n_ecgs * _PER_PLANNED_ECG_MB

@@ -1,0 +1,111 @@
+"""One run by several processes of this machine: one for each GPU, or where cores are many.
+
+Each does a shard of the run's shard, so that nothing is new about them: same plan, same files, same
+bits, and whoever finds all units done closes the run.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO, Final
+
+from beam_jobs.run.progress import say
+from models.engines.devices import VISIBLE
+
+COMMAND: Final = (sys.executable, "-m", "lvm_ai")
+
+
+def shards_of(shard: tuple[int, int], n_processes: int) -> list[tuple[int, int]]:
+    """Return shards, one a process, that together are a shard: of 2/3 by two, 2/6 and 5/6."""
+    index, count = shard
+    return [(index + count * k, count * n_processes) for k in range(n_processes)]
+
+
+def gpu_of(number: int, n_gpus: int, environment: Mapping[str, str]) -> str:
+    """Return what `CUDA_VISIBLE_DEVICES` is for a process: the GPUs that are visible, by turns.
+
+    Args:
+        number: of the process, from 0.
+        n_gpus: that this process sees.
+        environment: of this process, which may name some of the machine's GPUs.
+    """
+    named = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
+    names = named or [str(gpu) for gpu in range(n_gpus)]
+    return names[number % len(names)]
+
+
+def command_of(
+    kind: str, argv: Sequence[str], shard: tuple[int, int], threads: int, command: Sequence[str]
+) -> list[str]:
+    """Return the command of one process: the user's own, with another shard and fewer threads.
+
+    Of an option that is there twice the last one counts; `--overwrite` was done already.
+    """
+    own = [word for word in argv if word != "--overwrite"]
+    more = ["--processes", "1", "--shard", f"{shard[0]}/{shard[1]}", "--threads", str(threads)]
+    return [*command, kind, *own, *more]
+
+
+def run_processes(
+    kind: str,
+    argv: Sequence[str],
+    shard: tuple[int, int],
+    *,
+    n_processes: int,
+    threads: int,
+    n_gpus: int = 0,
+    command: Sequence[str] = COMMAND,
+) -> int:
+    """Run a job in several processes and return the worst of their exit codes.
+
+    Args:
+        kind: `score` or `ingest`.
+        argv: arguments of this command.
+        shard: of this command.
+        n_processes: 2 or more.
+        threads: of all processes together.
+        n_gpus: that are visible, when the job computes on GPUs: each process then sees one.
+        command: what runs a command line.
+    """
+    each = max(1, threads // n_processes)
+    children: list[subprocess.Popen[str]] = []
+    readers: list[threading.Thread] = []
+    try:
+        for number, own in enumerate(shards_of(shard, n_processes)):
+            seen = {VISIBLE: gpu_of(number, n_gpus, os.environ)} if n_gpus else {}
+            child = subprocess.Popen(
+                command_of(kind, argv, own, each, command),
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **seen},
+            )
+            children.append(child)
+            assert child.stderr is not None
+            name = f"[{number + 1}/{n_processes}]"
+            reader = threading.Thread(target=_pass_on, args=(child.stderr, name), daemon=True)
+            reader.start()
+            readers.append(reader)
+        return max(_code(child.wait()) for child in children)
+    finally:
+        # Whatever ends this process ends the others: a second start would race with them.
+        for child in children:
+            if child.poll() is None:
+                child.terminate()
+                child.wait()
+        for reader in readers:
+            reader.join()
+
+
+def _code(returned: int) -> int:
+    """Return an exit code as a shell sees it: 137 after a kill -9."""
+    return returned if returned >= 0 else 128 - returned
+
+
+def _pass_on(lines: IO[str], name: str) -> None:
+    with lines:
+        for line in lines:
+            say(f"{name} {line.rstrip()}")

@@ -1,0 +1,1 @@
+"""What happens to one unit of ECGs: decode, check, predict, write."""

@@ -1,0 +1,1 @@
+"""Body size, LV mass index and LVH, ECG rules, recalibration."""

@@ -1,0 +1,1 @@
+"""The ECG as a signal: leads, resampling, beats, quality, plausibility."""

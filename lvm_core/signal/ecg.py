@@ -1,0 +1,161 @@
+"""One recording as decoded from a device file, before anything is done to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEADS_12: Final = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""The clinical order, used everywhere outside the predictor."""
+
+# Lead order of the published models' input tensor (broadinstitute/ml4h, tensor map
+# ecg_rest_raw of the LV mass model; facts sheet section 2).
+MODEL_LEADS: Final = ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6", "aVF", "aVL", "aVR")
+
+DERIVED_FROM_I_AND_II: Final = ("III", "aVR", "aVL", "aVF")
+
+# "Derivation" 1 to 3, as devices in Romance languages write the limb leads.
+_DERIVATIONS: Final = {"DI": "I", "DII": "II", "DIII": "III", "D1": "I", "D2": "II", "D3": "III"}
+_BY_UPPER: Final = {**{lead.upper(): lead for lead in LEADS_12}, **_DERIVATIONS}
+# Words before the name and a unit in brackets after it. A minus sign is no separator: `-aVR` is
+# the inverted lead.
+_SPELLING: Final = re.compile(
+    r"(?:(?:MDC_ECG_LEAD|ECG|EKG|LEAD)[ _:.]*){0,2}(?P<lead>[A-Z0-9]+)"
+    r"(?:\s*(?:\([MUN\u039c]?V\)|\[[MUN\u039c]?V\]))?"
+)
+_LONGEST_NAME: Final = 40
+
+
+def canonical_lead(name: str) -> str | None:
+    """Return the canonical spelling of a lead name, or None for a lead outside the twelve.
+
+    Case and surrounding blanks do not matter, nor do the words `Lead`, `ECG` and `MDC_ECG_LEAD_`
+    before the name or a voltage in brackets after it: `avr`, `ECG lead aVR`, `MDC_ECG_LEAD_aVR`
+    and `aVR (mV)` are all `aVR`; `DI`, `DII` and `DIII` are `I`, `II` and `III`. `vx` is None,
+    and so is a changed lead, such as `-aVR` or `I filtered`.
+    """
+    if len(name) > _LONGEST_NAME:
+        return None
+    spelling = _SPELLING.fullmatch(name.strip().upper())
+    return None if spelling is None else _BY_UPPER.get(spelling["lead"])
+
+
+def order_indices(source: Sequence[str], target: Sequence[str]) -> NDArray[np.intp]:
+    """Return `index` such that `array_in_source_order[index]` is in the order of `target`.
+
+    Args:
+        source: lead names of the axis to be reordered, each once.
+        target: lead names wanted, all of them in `source`.
+
+    Raises:
+        ValueError: a lead of `target` is not in `source`, or `source` names one twice.
+    """
+    if len(set(source)) != len(source):
+        raise ValueError(f"lead order {list(source)} names a lead twice; expected each once")
+    missing = [lead for lead in target if lead not in source]
+    if missing:
+        raise ValueError(f"leads {missing} are missing from {list(source)}")
+    return np.array([source.index(lead) for lead in target], dtype=np.intp)
+
+
+def derive_limb_leads(i: NDArray[np.floating], ii: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+    """Return III, aVR, aVL and aVF from leads I and II.
+
+    Args:
+        i: lead I, any shape, microvolts or counts.
+        ii: lead II, same shape and unit.
+
+    Returns:
+        The four leads by name, same shape and unit; half counts can occur.
+
+    Source:
+        Einthoven's law and Goldberger's definitions: III = II - I, aVR = -(I + II) / 2,
+        aVL = I - II / 2, aVF = II - I / 2.
+    """
+    return {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
+
+
+N_LEADS: Final = len(LEADS_12)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Wave amplitudes and QRS duration as the device measured them.
+
+    Amplitudes are magnitudes in microvolts, 0 or more; S is not negative. A wave that is absent
+    is 0; a wave that was not measured is None.
+
+    Attributes:
+        measured_by: who measured, for example `12SL`; None when nothing was measured.
+    """
+
+    r_avl_uv: float | None = None
+    s_v1_uv: float | None = None
+    s_v3_uv: float | None = None
+    r_v5_uv: float | None = None
+    r_v6_uv: float | None = None
+    qrs_duration_ms: float | None = None
+    measured_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ecg:
+    """One 12-lead recording, as read.
+
+    Attributes:
+        leads_uv: (n_samples, 12) float32, microvolts, columns in `LEADS_12` order; NaN where the
+            device marked a sample as missing.
+        sampling_rate_hz: samples per second, as the file states it.
+        step_uv: microvolts of one count, the smallest over the leads of the source.
+        source_format: `cardiosoft_xml`, `muse_xml` or `wfdb`.
+        leads_derived: True when III, aVR, aVL and aVF were computed from I and II.
+        saturated_leads: leads that stay at a limit of the source's integer type.
+        odd_gain_leads: leads whose gain or zero differs from the one that nearly all others share.
+        recorded_at: local date and time of the recording, without a zone; None when unknown.
+        header_participant_id: the identifier in the file, used only when the user asks for it.
+        measurements: what the device measured.
+        quality_flags: remarks of the device, as members of `lvm_core.signal.quality.QualityFlag`.
+
+    Raises:
+        ValueError: the shape, dtype, rate or step is not what is stated above.
+    """
+
+    leads_uv: NDArray[np.float32]
+    sampling_rate_hz: float
+    step_uv: float
+    source_format: str
+    leads_derived: bool = False
+    saturated_leads: tuple[str, ...] = ()
+    odd_gain_leads: tuple[str, ...] = ()
+    recorded_at: dt.datetime | None = None
+    header_participant_id: str | None = None
+    measurements: Measurements = field(default_factory=Measurements)
+    quality_flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.leads_uv.ndim != 2 or self.leads_uv.shape[1] != N_LEADS:
+            raise ValueError(f"leads_uv has shape {self.leads_uv.shape}, expected (n_samples, 12)")
+        if self.leads_uv.dtype != np.float32:
+            raise ValueError(f"leads_uv is {self.leads_uv.dtype}, expected float32 microvolts")
+        for name in ("sampling_rate_hz", "step_uv"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}, expected a finite value above 0")
+        if self.recorded_at is not None and self.recorded_at.tzinfo is not None:
+            raise ValueError("recorded_at has a time zone; expected the local time without one")
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of each lead."""
+        return int(self.leads_uv.shape[0])
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording, seconds."""
+        return self.n_samples / self.sampling_rate_hz

@@ -1,0 +1,488 @@
+"""May this ECG be scored? Constant leads, amplitudes, proportions and limb leads, by record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12
+from lvm_core.signal.quality import TYPICAL_MEDIAN_AMPLITUDE_UV, QualityFlag, Rejection, scale_mistake
+
+# The twelve standard deviations of a real ECG are 2 to 10 fold apart (facts sheet, section 10);
+# within 1 % of each other they were scaled lead by lead, and the voltages are lost.
+STANDARDISED_MAX_SD_RATIO: Final = 1.01
+
+# The amplitude of a lead is the largest minus the smallest value within 2 s, the median of the five
+# such pieces of a recording. A heart of 30 beats a minute has a QRS complex in each piece, and
+# what disturbs one or two pieces does not count. Figures of real ECGs: docs/plausibility.md.
+AMPLITUDE_PIECE_S: Final = 2
+
+# Microvolts of one count: converters of 24 bits have steps near 0.02 uV, of 8 bits near 40 uV.
+STEP_RANGE_UV: Final = (0.001, 100.0)
+
+# Of the median over the twelve leads. 22 real ECGs of CardioSoft, MUSE and four public WFDB
+# collections lie between 480 and 1984 uV (geometric mean 1095 uV, SD a factor of 1.38), so that the
+# flags are over 3 SDs away and catch most records that are 5 times too large or small.
+# "Low QRS voltage" (below 500 uV in all limb leads and below 1000 uV in all chest leads) is not
+# flagged by itself. The limits of rejection are over 5 SDs away: 6000 uV is twice what is flagged,
+# 100 uV is the width of a line on paper.
+UNUSUAL_MEDIAN_UV: Final = (350.0, 3000.0)
+IMPLAUSIBLE_MEDIAN_UV: Final = (100.0, 6000.0)
+
+# Of any lead. An electrocardiograph must take in signals of plus and minus 5 mV (IEC 60601-2-25),
+# and 22 real ECGs reach 9462 uV; twice that range is no ECG.
+UNUSUAL_LEAD_UV: Final = 10000.0
+IMPLAUSIBLE_LEAD_UV: Final = 20000.0
+
+# The largest lead over the second largest: at most 2.05 in 22 real ECGs, 1.28 in 2,000 synthetic.
+LARGE_LEAD_FLAG: Final = 3.0
+LARGE_LEAD_REJECT: Final = 6.0
+# The largest limb lead over the largest chest lead: at most 1.03 in real ECGs, 1.72 in synthetic.
+LARGE_LIMB_LEADS_FLAG: Final = 2.0
+# A chest lead over its smaller neighbour. V2 to V5: at least 0.54 in real ECGs, 0.43 in synthetic.
+# V1 and V6 have one neighbour, and are small beside it in health: 0.21 is the least seen.
+SMALL_CHEST_LEAD_FLAG: Final = 0.25
+SMALL_END_LEAD_FLAG: Final = 0.12
+SMALL_CHEST_LEAD_REJECT: Final = 0.02
+
+# Standard deviation of what III, aVR, aVL and aVF differ from the algebra of I and II, over the
+# standard deviation of the largest limb lead: at most 0.015 in 22 real ECGs. Swapping two limb
+# leads gives 0.15 to 2, a gain of one limb lead that is five times too large 0.66 to 0.80.
+LIMB_DIFFERENCE_FLAG: Final = 0.10
+LIMB_DIFFERENCE_REJECT: Final = 0.60
+# Devices store derived leads rounded and up to 20 uV from the algebra (facts sheet, section 10);
+# differences spread evenly to 20 uV on either side have a standard deviation of 11.5 uV.
+LIMB_DIFFERENCE_ALLOWED_UV: Final = 12.0
+# Of the means: at most 1 uV in 22 real ECGs.
+LIMB_OFFSET_FLAG_UV: Final = 100.0
+# The mean of a lead: at most 430 uV in 22 real ECGs, which were stored without a filter.
+BASELINE_OFFSET_FLAG_UV: Final = 2000.0
+
+# Every eighth sample (62.5 Hz) is enough for means and standard deviations over 10 s.
+_N_STATISTIC_SAMPLES: Final = 625
+
+# Rows: III, aVR, aVL, aVF minus their values from I and II. Columns: the six limb leads.
+_EINTHOVEN: Final = np.array(
+    [
+        [1.0, -1.0, 1.0, 0.0, 0.0, 0.0],
+        [0.5, 0.5, 0.0, 1.0, 0.0, 0.0],
+        [-1.0, 0.5, 0.0, 0.0, 1.0, 0.0],
+        [0.5, -1.0, 0.0, 0.0, 0.0, 1.0],
+    ],
+    dtype=np.float32,
+)
+_SMALL_LEAD_FLAGS: Final = np.array([SMALL_END_LEAD_FLAG, *(SMALL_CHEST_LEAD_FLAG,) * 4, SMALL_END_LEAD_FLAG])
+_RATE_HZ: Final = 500
+_N_LIMB: Final = 6
+_CHEST: Final = slice(_N_LIMB, None)
+
+
+_ABOUT_SCALE: Final = frozenset(
+    {
+        RejectReason.AMPLITUDE_IMPLAUSIBLE.value,
+        RejectReason.LEAD_OUT_OF_PROPORTION.value,
+        RejectReason.LIMB_LEADS_INCONSISTENT.value,
+    }
+)
+
+
+def is_about_scale(reason: str) -> bool:
+    """Return True for reasons of scale and leads: such an ECG holds a signal that tells of both."""
+    return reason in _ABOUT_SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is wrong with an ECG.
+
+    Attributes:
+        rejection: why it must not be scored; None when it may be.
+        flags: members of `QualityFlag`, in the order of the class; empty for a rejected ECG.
+    """
+
+    rejection: Rejection | None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def has_signal(self) -> bool:
+        """True unless there is no signal in volts to look at."""
+        return self.rejection is None or is_about_scale(self.rejection.reason.value)
+
+
+def lead_amplitudes(samples: NDArray[Any], rate_hz: int) -> NDArray[np.float64]:
+    """Return the amplitude of each lead of each ECG, (n, 12), in the unit of the samples.
+
+    Args:
+        samples: (n, 12, n_samples), leads in `LEADS_12` order.
+        rate_hz: samples per second; a recording shorter than 2 s is one piece.
+    """
+    low, high = _piece_limits(samples, rate_hz)
+    return _median_range(low, high)
+
+
+def _piece_limits(samples: NDArray[Any], rate_hz: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return (n, 12, n_pieces) smallest and largest values of the pieces of `AMPLITUDE_PIECE_S`."""
+    n, n_leads, n_samples = samples.shape
+    length = min(AMPLITUDE_PIECE_S * rate_hz, n_samples)
+    n_pieces = n_samples // length
+    pieces = samples[:, :, : n_pieces * length].reshape(n, n_leads, n_pieces, length)
+    return pieces.min(axis=3), pieces.max(axis=3)
+
+
+def _median_range(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.median(np.subtract(high, low, dtype=np.float64), axis=2))
+
+
+def unscorable(counts: NDArray[np.int16], uv_per_count: float) -> Rejection | None:
+    """Return why an ECG must not be scored, or None when it may be; see `judge_ecgs`.
+
+    Args:
+        counts: (12, n_samples) int16, leads in `LEADS_12` order, 500 Hz.
+        uv_per_count: microvolts of one count.
+    """
+    (judgement,) = judge_ecgs(counts[None], np.array([uv_per_count], dtype=np.float32))
+    return judgement.rejection
+
+
+def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> list[Judgement]:
+    """Return for each ECG why it must not be scored, or with which flags it may be.
+
+    Rejected is, in this order: a step that is not a finite value above 0 (`non_finite`); samples
+    that are all 0 (`lead_all_zero`); a lead that is constant at any value (`lead_flat`); standard
+    deviations that agree within 1 % (`lead_standardised`); a step or amplitudes of no ECG
+    (`amplitude_implausible`); a lead far larger than all others or a chest lead far smaller than
+    its neighbours (`lead_out_of_proportion`); limb leads that do not follow from I and II
+    (`limb_leads_inconsistent`). Nearer limits give flags.
+
+    Args:
+        counts: (n, 12, n_samples) int16, leads in `LEADS_12` order, 500 Hz.
+        uv_per_count: (n,) float32, microvolts of one count.
+
+    Raises:
+        ValueError: a shape or the dtype is not what is stated above.
+    """
+    if counts.ndim != 3 or counts.shape[1] != len(LEADS_12) or counts.shape[2] == 0:
+        raise ValueError(f"counts has shape {counts.shape}, expected (n, 12, n_samples)")
+    if counts.dtype != np.int16:
+        raise ValueError(f"counts is {counts.dtype}, expected int16")
+    if uv_per_count.shape != (len(counts),):
+        raise ValueError(f"uv_per_count has shape {uv_per_count.shape}, expected ({len(counts)},)")
+    piece_low, piece_high = _piece_limits(counts, _RATE_HZ)
+    whole = counts if counts.shape[2] % (AMPLITUDE_PIECE_S * _RATE_HZ) else None
+    low = piece_low.min(axis=2) if whole is None else whole.min(axis=2)
+    high = piece_high.max(axis=2) if whole is None else whole.max(axis=2)
+    judgements = [Judgement(r) for r in _signal_rejections(counts, uv_per_count, low, high)]
+    # What has no step is rejected above; 1 keeps the arithmetic free of NaN and infinity.
+    has_step = np.isfinite(uv_per_count) & (uv_per_count > 0)
+    step_uv = np.where(has_step, uv_per_count, np.float32(1))
+    amplitude_uv = _median_range(piece_low, piece_high) * step_uv[:, None]
+    findings = _Findings.of(_Scale.of(amplitude_uv), LimbLeads.of(counts, step_uv), step_uv)
+    for i in np.flatnonzero(findings.any()).tolist():
+        if judgements[i].rejection is None:
+            judgements[i] = findings.judgement(i)
+    return judgements
+
+
+def _signal_rejections(
+    counts: NDArray[np.int16], uv_per_count: NDArray[np.float32], low: NDArray[np.int16], high: NDArray[np.int16]
+) -> list[Rejection | None]:
+    """Return for each ECG why it holds no signal in volts; `low` and `high` are (n, 12) counts."""
+    stepped = np.isfinite(uv_per_count) & (uv_per_count > 0)
+    moving = np.flatnonzero(stepped & (low != high).all(axis=1))
+    ranges = high[moving].astype(np.int32) - low[moving]
+    # Of each ECG the two leads that differ most, nearly always enough.
+    two = np.stack([ranges.argmin(axis=1), ranges.argmax(axis=1)], axis=1)
+    ratio = _standard_deviation_ratio(counts[moving[:, None], two])
+    clear = np.zeros(len(counts), dtype=np.bool_)
+    clear[moving] = ratio > STANDARDISED_MAX_SD_RATIO
+    problems: list[Rejection | None] = [None] * len(counts)
+    for i in np.flatnonzero(~clear).tolist():
+        problems[i] = _signal_rejection(counts[i], float(uv_per_count[i]), low[i], high[i])
+    return problems
+
+
+def _constant_lead_message(counts: NDArray[np.int16], uv: float, constant: Sequence[int]) -> str:
+    parts = [f"{LEADS_12[lead]} at {counts[lead, 0] * uv:g} uV" for lead in constant]
+    n_samples = counts.shape[1]
+    if len(parts) == 1:
+        lead, value = parts[0].split(" at ")
+        return f"lead {lead} is constant at {value} over {n_samples} samples"
+    return f"leads {', '.join(parts)} are constant over {n_samples} samples"
+
+
+def _standard_deviation_ratio(counts: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return the largest of the leads' standard deviations over the smallest; none is 0.
+
+    Args:
+        counts: (n, leads, n_samples).
+    """
+    # Sums as matrix products: half the time, and this is done for every ECG.
+    centred = counts.astype(np.float32)
+    ones = np.ones(counts.shape[2], dtype=np.float32)
+    centred -= (centred @ ones / np.float32(counts.shape[2]))[:, :, None]
+    variance = np.vecdot(centred, centred)
+    return np.asarray(np.sqrt(variance.max(axis=1) / variance.min(axis=1)), dtype=np.float32)
+
+
+def _signal_rejection(
+    counts: NDArray[np.int16], uv: float, low: NDArray[np.int16], high: NDArray[np.int16]
+) -> Rejection | None:
+    """Return what is wrong with one ECG, of which the smallest and largest counts are known."""
+    if not (np.isfinite(uv) and uv > 0):
+        return Rejection(RejectReason.NON_FINITE, f"uv_per_count is {uv:g} uV, expected a finite value above 0")
+    if not (low.any() or high.any()):
+        return Rejection(
+            RejectReason.LEAD_ALL_ZERO,
+            f"all twelve leads are 0 uV over {counts.shape[1]} samples; no signal was recorded",
+        )
+    constant = np.flatnonzero(low == high).tolist()
+    if constant:
+        return Rejection(RejectReason.LEAD_FLAT, _constant_lead_message(counts, uv, constant))
+    ratio = float(_standard_deviation_ratio(counts[None])[0])
+    if ratio <= STANDARDISED_MAX_SD_RATIO:
+        return Rejection(
+            RejectReason.LEAD_STANDARDISED,
+            f"the standard deviations of the twelve leads agree within {100 * (ratio - 1):.2g} %; "
+            "the leads were scaled one by one, expected microvolts or counts as recorded",
+        )
+    return None
+
+
+def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> None:
+    """Refuse a recording whose amplitudes are those of no ECG, before it is rounded to counts.
+
+    One absurd lead would coarsen the step of the other eleven, and resampling would round a signal
+    that is far too small to nothing. Leads without amplitude are left to `judge_ecgs`.
+
+    Args:
+        leads_uv: (n_samples, 12) float32, microvolts, all finite, columns in `LEADS_12` order.
+        rate_hz: samples per second.
+
+    Raises:
+        EcgRejected: `amplitude_implausible` or `lead_out_of_proportion`.
+    """
+    amplitude_uv = lead_amplitudes(np.ascontiguousarray(leads_uv.T)[None], rate_hz)
+    moving = amplitude_uv > 0
+    if not moving.any():
+        return
+    amplitude_uv = np.where(moving, amplitude_uv, np.median(amplitude_uv[moving]))
+    scale = _Scale.of(amplitude_uv)
+    for reason, mask in scale.rejects(np.zeros(1, dtype=np.bool_)).items():
+        if mask[0]:
+            raise EcgRejected(reason, scale.message(reason, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """The amplitudes of n ECGs, and how they compare with each other.
+
+    Attributes:
+        amplitude_uv: (n, 12).
+        median_uv: (n,) of the twelve leads.
+        large_lead: (n,) the largest lead over the second largest.
+        limb_leads: (n,) the largest limb lead over the largest chest lead.
+        chest_lead: (n, 6) each chest lead over its smaller neighbour.
+    """
+
+    amplitude_uv: NDArray[np.floating]
+    median_uv: NDArray[np.floating]
+    large_lead: NDArray[np.floating]
+    limb_leads: NDArray[np.floating]
+    chest_lead: NDArray[np.floating]
+
+    @classmethod
+    def of(cls, amplitude_uv: NDArray[np.floating]) -> _Scale:
+        """Return the comparison; a lead of amplitude 0 beside another gives 0, NaN or infinity."""
+        ordered = np.sort(amplitude_uv, axis=1)
+        chest = amplitude_uv[:, _CHEST]
+        neighbour = np.empty_like(chest)
+        neighbour[:, 0], neighbour[:, -1] = chest[:, 1], chest[:, -2]
+        neighbour[:, 1:-1] = np.minimum(chest[:, :-2], chest[:, 2:])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return cls(
+                amplitude_uv,
+                (ordered[:, 5] + ordered[:, 6]) / 2,
+                ordered[:, -1] / ordered[:, -2],
+                amplitude_uv[:, :_N_LIMB].max(axis=1) / chest.max(axis=1),
+                chest / neighbour,
+            )
+
+    def rejects(self, step_outside: NDArray[np.bool_]) -> dict[RejectReason, NDArray[np.bool_]]:
+        """Return (n,) masks of what no ECG is; `step_outside`: ECGs with an impossible step."""
+        one_lead = (self.large_lead > LARGE_LEAD_REJECT) | (self.chest_lead < SMALL_CHEST_LEAD_REJECT).any(axis=1)
+        all_leads = _outside(self.median_uv, IMPLAUSIBLE_MEDIAN_UV) | step_outside
+        too_large = self.amplitude_uv.max(axis=1) > IMPLAUSIBLE_LEAD_UV
+        return {
+            RejectReason.AMPLITUDE_IMPLAUSIBLE: all_leads | (too_large & ~one_lead),
+            RejectReason.LEAD_OUT_OF_PROPORTION: one_lead,
+        }
+
+    def flags(self) -> dict[QualityFlag, NDArray[np.bool_]]:
+        """Return (n,) masks of what few ECGs are."""
+        largest_uv = self.amplitude_uv.max(axis=1)
+        small = (self.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
+        return {
+            QualityFlag.AMPLITUDE_UNUSUAL: (
+                _outside(self.median_uv, UNUSUAL_MEDIAN_UV) | (largest_uv > UNUSUAL_LEAD_UV)
+            ),
+            QualityFlag.LEAD_OUT_OF_PROPORTION: (
+                small | (self.large_lead > LARGE_LEAD_FLAG) | (self.limb_leads > LARGE_LIMB_LEADS_FLAG)
+            ),
+        }
+
+    def message(self, reason: RejectReason, i: int) -> str:
+        """Return what is wrong with the amplitudes of one ECG that is rejected."""
+        leads_uv, median_uv = self.amplitude_uv[i], float(self.median_uv[i])
+        largest = int(leads_uv.argmax())
+        if reason is RejectReason.LEAD_OUT_OF_PROPORTION:
+            return self._one_lead_message(i, largest)
+        low_uv, high_uv = IMPLAUSIBLE_MEDIAN_UV
+        if low_uv <= median_uv <= high_uv:
+            return (
+                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, "
+                f"expected at most {IMPLAUSIBLE_LEAD_UV:,.0f} uV; correct the unit or the gain at "
+                "the source"
+            )
+        _, cause = scale_mistake(max(median_uv, 1e-9) / TYPICAL_MEDIAN_AMPLITUDE_UV)
+        return (
+            f"median amplitude of the leads is {median_uv:,.4g} uV, expected {low_uv:,.0f} to "
+            f"{high_uv:,.0f} uV; it looks {cause} Correct the unit or the gain at the source"
+        )
+
+    def _one_lead_message(self, i: int, largest: int) -> str:
+        leads_uv = self.amplitude_uv[i]
+        advice = "correct the gain of the lead at the source"
+        if self.large_lead[i] > LARGE_LEAD_REJECT:
+            return (
+                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, "
+                f"{self.large_lead[i]:,.1f} times that of the next largest lead, expected at most "
+                f"{LARGE_LEAD_REJECT:g} times; {advice}"
+            )
+        k = int(np.nanargmin(self.chest_lead[i]))
+        return (
+            f"lead {LEADS_12[_N_LIMB + k]} has an amplitude of {leads_uv[_N_LIMB + k]:,.4g} uV, "
+            f"{self.chest_lead[i, k]:.2g} times that of its smaller neighbour, expected at least "
+            f"{SMALL_CHEST_LEAD_REJECT:g} times; {advice}, or see whether its electrode was off"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LimbLeads:
+    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs.
+
+    Attributes:
+        difference_uv: (n, 4) standard deviation of the difference.
+        share: (n, 4) the same over the standard deviation of the largest limb lead.
+        offset_uv: (n, 4) mean of the difference.
+        mean_uv: (n, 12) mean of each lead.
+    """
+
+    difference_uv: NDArray[np.float32]
+    share: NDArray[np.float32]
+    offset_uv: NDArray[np.float32]
+    mean_uv: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> LimbLeads:
+        """Compare the limb leads of (n, 12, n_samples) counts."""
+        stride = max(1, counts.shape[2] // _N_STATISTIC_SAMPLES)
+        samples = counts[:, :, ::stride].astype(np.float32)
+        mean = samples.mean(axis=2)
+        limb = samples[:, :_N_LIMB] - mean[:, :_N_LIMB, None]
+        difference = _standard_deviations(_EINTHOVEN @ limb)
+        # Where no limb lead moves, which is rejected as constant, any share is 0.
+        largest = np.maximum(_standard_deviations(limb).max(axis=1), np.float32(1e-6))
+        step_uv = uv_per_count[:, None]
+        return cls(
+            difference * step_uv,
+            difference / largest[:, None],
+            mean[:, :_N_LIMB] @ _EINTHOVEN.T * step_uv,
+            mean * step_uv,
+        )
+
+
+def _standard_deviations(centred: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the standard deviations of samples, (n, leads, n_samples), whose mean is 0."""
+    mean_square = np.vecdot(centred, centred) / np.float32(centred.shape[2])
+    return np.asarray(np.sqrt(mean_square), dtype=np.float32)
+
+
+def _of_any_lead(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(mask.any(axis=1))
+
+
+def _outside(values: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.bool_]:
+    return np.asarray((values < limits[0]) | (values > limits[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """Which of n ECGs are beyond which limit; each mask is (n,) bool.
+
+    Attributes:
+        scale: their amplitudes.
+        limb: their limb leads.
+        step_uv: (n,) microvolts of one count.
+        rejects: masks by reason, the first that applies being given.
+        flags: masks by flag.
+    """
+
+    scale: _Scale
+    limb: LimbLeads
+    step_uv: NDArray[np.float32]
+    rejects: dict[RejectReason, NDArray[np.bool_]]
+    flags: dict[QualityFlag, NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> _Findings:
+        """Compare with all limits."""
+        beyond = limb.difference_uv > LIMB_DIFFERENCE_ALLOWED_UV
+        limb_flag = (beyond & (limb.share > LIMB_DIFFERENCE_FLAG)) | (np.abs(limb.offset_uv) > LIMB_OFFSET_FLAG_UV)
+        rejects = {
+            **scale.rejects(_outside(step_uv, STEP_RANGE_UV)),
+            RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond & (limb.share > LIMB_DIFFERENCE_REJECT)),
+        }
+        offset = _of_any_lead(np.abs(limb.mean_uv) > BASELINE_OFFSET_FLAG_UV)
+        flags = {
+            **scale.flags(),
+            QualityFlag.LIMB_LEADS_INCONSISTENT: _of_any_lead(limb_flag),
+            QualityFlag.BASELINE_OFFSET: offset,
+        }
+        return cls(scale, limb, step_uv, rejects, flags)
+
+    def any(self) -> NDArray[np.bool_]:
+        """Return which ECGs are beyond any limit."""
+        return np.asarray(np.any([*self.rejects.values(), *self.flags.values()], axis=0))
+
+    def judgement(self, i: int) -> Judgement:
+        """Return what is wrong with one of them."""
+        for reason, mask in self.rejects.items():
+            if mask[i]:
+                return Judgement(Rejection(reason, self._message(reason, i)))
+        return Judgement(None, tuple(flag.value for flag, mask in self.flags.items() if mask[i]))
+
+    def _message(self, reason: RejectReason, i: int) -> str:
+        if reason is RejectReason.LIMB_LEADS_INCONSISTENT:
+            return _limb_message(self.limb, i)
+        step_uv = float(self.step_uv[i])
+        if not STEP_RANGE_UV[0] <= step_uv <= STEP_RANGE_UV[1]:
+            return (
+                f"uv_per_count is {step_uv:g} uV, expected {STEP_RANGE_UV[0]:g} to "
+                f"{STEP_RANGE_UV[1]:g} uV; the scale cannot be right, correct it at the source"
+            )
+        return self.scale.message(reason, i)
+
+
+def _limb_message(limb: LimbLeads, i: int) -> str:
+    k = int(limb.share[i].argmax())
+    return (
+        f"lead {DERIVED_FROM_I_AND_II[k]} differs from what I and II give by "
+        f"{limb.difference_uv[i, k]:.0f} uV, {limb.share[i, k]:.0%} of the largest limb lead "
+        f"(standard deviations), expected below {LIMB_DIFFERENCE_REJECT:.0%}; correct the names or "
+        "the order of leads, or the gain of the lead that is wrong"
+    )

@@ -1,0 +1,1 @@
+"""Synthetic people, ECGs, outcomes and device files, with their truth."""

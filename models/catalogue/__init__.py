@@ -1,0 +1,1 @@
+"""What a model is: known models, model files, their checks, conversion and loading."""

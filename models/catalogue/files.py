@@ -1,0 +1,160 @@
+"""What a file that should be a model really is: a model, a Git LFS pointer, a torso."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from models.catalogue.spec import ModelSpec
+
+LFS_POINTER_START: Final = b"version https://git-lfs"
+
+# Folder of the three files in the repository broadinstitute/ml4h.
+UPSTREAM_REPOSITORY: Final = "broadinstitute/ml4h"
+UPSTREAM_FOLDER: Final = "model_zoo/left_ventricular_mass_from_ecg_student_and_mri_teacher"
+
+_HDF5_START: Final = b"\x89HDF\r\n\x1a\n"
+_ZIP_START: Final = b"PK\x03\x04"
+_HEAD_BYTES: Final = 1024
+
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class FileState(StrEnum):
+    """The finding about one file."""
+
+    KNOWN = "known"
+    OTHER = "other"
+    MISSING = "missing"
+    LFS_POINTER = "lfs_pointer"
+    TRUNCATED = "truncated"
+    WRONG_CHECKSUM = "wrong_checksum"
+    NOT_A_MODEL = "not_a_model"
+
+
+_USABLE: Final = frozenset({FileState.KNOWN, FileState.OTHER})
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """The finding about one file, and what to do.
+
+    Attributes:
+        state: the finding.
+        message: what is wrong, what was expected, how to fix it; or that all is well.
+        size_bytes: of the file; None when it is missing.
+        sha256: of the file; None when it is missing.
+        spec: the catalogue's entry that the file is, or should have been; None when unknown.
+    """
+
+    state: FileState
+    message: str
+    size_bytes: int | None = None
+    sha256: str | None = None
+    spec: ModelSpec | None = None
+
+    @property
+    def usable(self) -> bool:
+        """True when the file can be loaded as a model."""
+        return self.state in _USABLE
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def lfs_pull_command(file_name: str) -> str:
+    """Return the command that replaces the pointer of a published file by the file itself."""
+    return f'git lfs pull --include="{UPSTREAM_FOLDER}/{file_name}"'
+
+
+def diagnose_file(
+    path: Path, known: Sequence[ModelSpec], *, expected: ModelSpec | None = None, shown_as: str | None = None
+) -> FileReport:
+    """Return what the file is.
+
+    Args:
+        path: the file.
+        known: the models that are recognised by SHA-256, and by file name when damaged.
+        expected: the model that the file must be; None takes the one of its file name, if any.
+        shown_as: how messages name the file; None for its path.
+    """
+    name = shown_as or str(path)
+    if not path.is_file():
+        return FileReport(FileState.MISSING, f"{name} is not a file; expected an .h5 or .keras")
+    size_bytes = path.stat().st_size
+    sha256 = sha256_of_file(path)
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if expected is None:
+        expected = next((spec for spec in known if spec.file_name == path.name), None)
+    state, text, spec = _judge(head, size_bytes, sha256, known, expected)
+    return FileReport(state, f"{name} {text}", size_bytes, sha256, spec)
+
+
+def _judge(
+    head: bytes, size_bytes: int, sha256: str, known: Sequence[ModelSpec], expected: ModelSpec | None
+) -> tuple[FileState, str, ModelSpec | None]:
+    """Return the finding, its text without the file's name, and the model it is about."""
+    same = next((spec for spec in known if spec.sha256 == sha256), None)
+    if same is not None and expected in (None, same):
+        return FileState.KNOWN, f"is {same.model_id}: size and SHA-256 are right", same
+    if head.startswith(LFS_POINTER_START):
+        return _judge_pointer(head, size_bytes, known, expected)
+    if expected is not None:
+        return _judge_damaged(size_bytes, sha256, expected, same)
+    if not head.startswith((_HDF5_START, _ZIP_START)):
+        return FileState.NOT_A_MODEL, _not_a_model_text(head, size_bytes), None
+    return FileState.OTHER, f"is a model outside the catalogue, SHA-256 {sha256}", None
+
+
+def _judge_pointer(
+    head: bytes, size_bytes: int, known: Sequence[ModelSpec], expected: ModelSpec | None
+) -> tuple[FileState, str, ModelSpec | None]:
+    match = re.search(rb"oid sha256:([0-9a-f]{64})", head)
+    oid = match.group(1).decode() if match else ""
+    spec = next((spec for spec in known if spec.sha256 == oid), expected)
+    command = lfs_pull_command(spec.file_name) if spec else "git lfs pull"
+    text = (
+        f"is a Git LFS pointer ({size_bytes} bytes of text), not the model: the repository was "
+        f"cloned without Git LFS. In the clone of {UPSTREAM_REPOSITORY} run "
+        f"`git lfs install` and then `{command}`"
+    )
+    return FileState.LFS_POINTER, text, spec
+
+
+def _judge_damaged(
+    size_bytes: int, sha256: str, expected: ModelSpec, same: ModelSpec | None
+) -> tuple[FileState, str, ModelSpec | None]:
+    if size_bytes < expected.size_bytes:
+        text = (
+            f"is truncated: {size_bytes} bytes, expected {expected.size_bytes} for "
+            f"{expected.model_id}. Copy or download it again"
+        )
+        return FileState.TRUNCATED, text, expected
+    found = f"it is {same.model_id}" if same else f"its SHA-256 is {sha256}"
+    text = (
+        f"({size_bytes} bytes) is not {expected.model_id}: {found}, expected SHA-256 "
+        f"{expected.sha256} and {expected.size_bytes} bytes. Fetch it again, or rename the file "
+        "if it is a model of your own"
+    )
+    return FileState.WRONG_CHECKSUM, text, expected
+
+
+def _not_a_model_text(head: bytes, size_bytes: int) -> str:
+    kind = "looks like a web page" if head.lstrip().startswith(b"<") else "is not a model file"
+    return (
+        f"{kind} ({size_bytes} bytes); expected Keras HDF5 (.h5) or a .keras archive. "
+        "Fetch the file itself, not the page that shows it"
+    )

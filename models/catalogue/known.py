@@ -1,0 +1,243 @@
+"""The known models, and how an id or a path becomes one that can be loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import lzma
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from lvm_core.command_line import nearest
+from lvm_core.errors import LvmError
+from models.catalogue.files import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file
+from models.catalogue.inspection import read_interface
+from models.catalogue.saved_model import ModelCard, read_card
+from models.catalogue.spec import (
+    INPUT_AGE,
+    INPUT_BMI,
+    INPUT_ECG,
+    INPUT_SEX,
+    OUTPUT_LVH,
+    OUTPUT_MASS,
+    ModelOrigin,
+    ModelSpec,
+)
+
+_PUBLISHED_LICENCE: Final = (
+    f"published in the GPL-3.0 repository {UPSTREAM_REPOSITORY} without a licence of its own; "
+    "not part of this project, do not redistribute"
+)
+_PUBLISHED_DESCRIPTION: Final = (
+    f"repository {UPSTREAM_REPOSITORY}, folder {UPSTREAM_FOLDER}, in Git LFS; "
+    "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
+)
+_DEMO_LICENCE: Final = "Apache-2.0, part of this project"
+_DEMO_WARNING: Final = "NOT CLINICAL: trained on synthetic ECGs, its predictions mean nothing for real patients"
+_DEMO_DESCRIPTION: Final = (
+    "the published architecture, trained by this project on about 4,800 synthetic people with the "
+    "asymmetric loss, weights stored as float16; docs/demo_model.md"
+)
+_FILE_WARNING: Final = "model outside the catalogue: its origin and meaning are not known here"
+
+_FULL_INPUTS: Final = (INPUT_ECG, INPUT_AGE, INPUT_SEX, INPUT_BMI)
+_ECG_INPUTS: Final = (INPUT_ECG,)
+
+PUBLISHED_MODELS: Final = (
+    ModelSpec(
+        model_id="lvm-ai-full-asymmetric",
+        title="LVM-AI, ECG with age, sex and BMI, asymmetric loss",
+        file_name="ecg_rest_raw_age_sex_bmi_lvm_asymmetric_loss.h5",
+        sha256="0764989632149590ff47f86e665cec31da592b7b6f2275f3c9ac9f949ccce017",
+        size_bytes=14_870_648,
+        inputs=_FULL_INPUTS,
+        outputs=(OUTPUT_MASS, OUTPUT_LVH),
+        origin=ModelOrigin.PUBLISHED,
+        clinical=True,
+        licence=_PUBLISHED_LICENCE,
+        description=_PUBLISHED_DESCRIPTION,
+    ),
+    ModelSpec(
+        model_id="lvm-ai-ecg-asymmetric",
+        title="LVM-AI, ECG only, asymmetric loss",
+        file_name="ecg_rest_raw_lvm_asymmetric_loss.h5",
+        sha256="236619e5a99e6e44bd37f35b88ff86a5d5ea4ca3f98dff437cdb0dd7f636015c",
+        size_bytes=12_720_392,
+        inputs=_ECG_INPUTS,
+        outputs=(OUTPUT_MASS,),
+        origin=ModelOrigin.PUBLISHED,
+        clinical=True,
+        licence=_PUBLISHED_LICENCE,
+        description=_PUBLISHED_DESCRIPTION,
+    ),
+    ModelSpec(
+        model_id="lvm-ai-ecg-symmetric",
+        title="LVM-AI, ECG only, symmetric loss",
+        file_name="ecg_rest_raw_lvm_symmetric_loss.h5",
+        sha256="370f9f672bdbd4e61ce1f439b9a58b3150ed7b8cc9a04f49e2923f297c3e1491",
+        size_bytes=12_720_392,
+        inputs=_ECG_INPUTS,
+        outputs=(OUTPUT_MASS,),
+        origin=ModelOrigin.PUBLISHED,
+        clinical=True,
+        licence=_PUBLISHED_LICENCE,
+        description=_PUBLISHED_DESCRIPTION,
+    ),
+)
+
+EMBEDDED_MODELS: Final = (
+    ModelSpec(
+        model_id="demo-synthetic",
+        title="demonstration model, ECG with age, sex and BMI, trained on synthetic people",
+        file_name="demo-synthetic.keras",
+        sha256="2b1c8cbbf123126ccf63b952157c48a1ca2cbe80ee43c4161852a8340dcc9656",
+        size_bytes=2_595_839,
+        inputs=_FULL_INPUTS,
+        outputs=(OUTPUT_MASS, OUTPUT_LVH),
+        origin=ModelOrigin.EMBEDDED,
+        clinical=False,
+        licence=_DEMO_LICENCE,
+        description=_DEMO_DESCRIPTION,
+        warning=_DEMO_WARNING,
+    ),
+    ModelSpec(
+        model_id="demo-synthetic-ecg-only",
+        title="demonstration model, ECG only, trained on synthetic people",
+        file_name="demo-synthetic-ecg-only.keras",
+        sha256="a27ea869b2d2ffff6bb2f125c3e02c77c3b90ed81988022694e6b7a753e409d1",
+        size_bytes=2_212_188,
+        inputs=_ECG_INPUTS,
+        outputs=(OUTPUT_MASS,),
+        origin=ModelOrigin.EMBEDDED,
+        clinical=False,
+        licence=_DEMO_LICENCE,
+        description=_DEMO_DESCRIPTION,
+        warning=_DEMO_WARNING,
+    ),
+)
+
+KNOWN_MODELS: Final = PUBLISHED_MODELS + EMBEDDED_MODELS
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model and where its bytes are.
+
+    Attributes:
+        spec: identity and interface.
+        path: the model file; None for an embedded model.
+    """
+
+    spec: ModelSpec
+    path: Path | None
+
+    def read_bytes(self) -> bytes:
+        """Return the model file, uncompressed."""
+        if self.path is not None:
+            return self.path.read_bytes()
+        packed = resources.files("models").joinpath("demo", f"{self.spec.file_name}.xz")
+        return lzma.decompress(packed.read_bytes())
+
+
+def default_model_dir() -> Path:
+    """Return the folder in which fetched models are kept unless another one is given."""
+    return Path.home() / ".lvm-ai" / "models"
+
+
+def find_spec(name: str) -> ModelSpec | None:
+    """Return the catalogue's model of that id or file name; None when there is none."""
+    return next((spec for spec in KNOWN_MODELS if name in (spec.model_id, spec.file_name)), None)
+
+
+def resolve_model(id_or_path: str, model_dir: Path | None = None) -> ModelSource:
+    """Return the model that an id, a published file name or a path means.
+
+    An id or file name of the catalogue wins over a file of that name in the current folder;
+    write `./NAME` for the latter. A file whose SHA-256 is in the catalogue is that model; any
+    other model file gets its stem as id, or the id that it states itself when it was written by
+    `lvm-ai train` or `lvm-ai models convert`.
+
+    Args:
+        id_or_path: for example `lvm-ai-ecg-asymmetric`, `demo-synthetic` or `/data/mine.keras`.
+        model_dir: folder of the fetched models; None for `default_model_dir()`.
+
+    Raises:
+        LvmError: unknown, not fetched, damaged, or not a model; the message says what to do.
+    """
+    spec = find_spec(id_or_path)
+    if spec is None:
+        return _resolve_path(Path(id_or_path))
+    if spec.origin is ModelOrigin.EMBEDDED:
+        return ModelSource(spec, None)
+    return _resolve_published(spec, model_dir or default_model_dir())
+
+
+def _resolve_published(spec: ModelSpec, model_dir: Path) -> ModelSource:
+    path = model_dir / spec.file_name
+    if not path.is_file():
+        raise LvmError(
+            f"model {spec.model_id} is not fetched: {path} does not exist. Run "
+            f"`lvm-ai models fetch {spec.model_id} --from SOURCE --model-dir {model_dir}`, or name "
+            "the folder that holds the file with --model-dir"
+        )
+    _require_usable(diagnose_file(path, KNOWN_MODELS, expected=spec))
+    return ModelSource(spec, path)
+
+
+def _resolve_path(path: Path) -> ModelSource:
+    if not path.exists():
+        known = [spec.model_id for spec in KNOWN_MODELS]
+        raise LvmError(
+            f"model {str(path)!r} is neither a known id nor a file"
+            f"{nearest(str(path), known)}; expected one of {', '.join(known)}, or the path of an "
+            ".h5 or .keras file"
+        )
+    report = _require_usable(diagnose_file(path, KNOWN_MODELS))
+    return ModelSource(report.spec or _file_spec(path, report), path)
+
+
+def _require_usable(report: FileReport) -> FileReport:
+    if not report.usable:
+        raise LvmError(report.message)
+    return report
+
+
+def _file_spec(path: Path, report: FileReport) -> ModelSpec:
+    card = read_card(path)
+    if card is None and find_spec(path.stem) is not None:
+        raise LvmError(f"{path} would get the id {path.stem!r} of another model in the catalogue; rename the file")
+    interface = read_interface(path)
+    plain = ModelSpec(
+        model_id=path.stem,
+        title=f"model file {path.name}",
+        file_name=path.name,
+        sha256=str(report.sha256),
+        size_bytes=int(report.size_bytes or 0),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
+        origin=ModelOrigin.FILE,
+        clinical=False,
+        licence="not known here",
+        description="a file of the user's",
+        warning=_FILE_WARNING,
+    )
+    return plain if card is None else _with_card(plain, card)
+
+
+def _with_card(plain: ModelSpec, card: ModelCard) -> ModelSpec:
+    """Return the spec of a file that says itself what it is.
+
+    The id is the card's; where the catalogue has another model of that id, digits of the checksum
+    tell the two apart.
+    """
+    taken = find_spec(card.model_id) is not None
+    return dataclasses.replace(
+        plain,
+        model_id=f"{card.model_id}-{plain.sha256[:8]}" if taken else card.model_id,
+        title=card.title,
+        licence=card.licence,
+        description=card.description,
+        warning=card.warning or _FILE_WARNING,
+        constants=card.constants,
+    )

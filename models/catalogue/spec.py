@@ -1,0 +1,403 @@
+"""What a model is: its identity, what it takes and gives, and the constants around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvm_core.errors import LvmError
+from lvm_core.signal.ecg import N_LEADS
+
+N_SAMPLES: Final = 5000
+"""Samples of each lead in the input tensor: 10 s at 500 Hz."""
+
+SAMPLING_RATE_HZ: Final = 500.0
+
+# Names of the input and output layers of the published files (broadinstitute/ml4h, folder
+# model_zoo/left_ventricular_mass_from_ecg_student_and_mri_teacher).
+INPUT_ECG: Final = "input_ecg_rest_raw_continuous"
+INPUT_AGE: Final = "input_21003_Age-when-attended-assessment-centre_2_0_continuous"
+INPUT_SEX: Final = "input_Sex_Male_0_0_categorical"
+INPUT_BMI: Final = "input_21001_Body-mass-index-BMI_0_0_continuous"
+OUTPUT_MASS: Final = "output_adjusted_myocardium_mass_continuous"
+OUTPUT_LVH: Final = "output_lvh_from_indexed_lvm_categorical"
+
+SEX_FEMALE: Final = 0
+SEX_MALE: Final = 1
+"""Codes of sex in arrays; also the index in the one-hot input [female, male]."""
+
+LVH_CLASS: Final = 1
+"""Index of LVH in the softmax output. A score: trained with class weights 1:25, not calibrated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standardisation:
+    """A mean and a standard deviation, with the unit of both.
+
+    Attributes:
+        mean: in `unit`.
+        sd: in `unit`, greater than 0.
+        unit: `years`, `kg_m2` or `g`.
+    """
+
+    mean: float
+    sd: float
+    unit: str
+
+    def standardise(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return `(values - mean) / sd`, computed in float64 and rounded once to float32.
+
+        Args:
+            values: any shape, in `unit`.
+        """
+        wide = np.asarray(values, dtype=np.float64)
+        return ((wide - self.mean) / self.sd).astype(np.float32)
+
+
+# broadinstitute/ml4h, tensor map 21003_Age-when-attended-assessment-centre_2_0 (UK Biobank).
+AGE_YEARS: Final = Standardisation(63.35798891483556, 7.554638350423902, "years")
+
+# broadinstitute/ml4h, tensor map 21001_Body-mass-index-BMI_0_0 (UK Biobank field 21001).
+BMI_21001_KG_M2: Final = Standardisation(27.3397, 4.77216, "kg_m2")
+
+# broadinstitute/ml4h, tensor map 23104_Body-mass-index-BMI_0_0 (UK Biobank field 23104).
+BMI_23104_KG_M2: Final = Standardisation(27.432061533712652, 4.785244772462738, "kg_m2")
+
+# broadinstitute/ml4h, tensor map adjusted_myocardium_mass: grams = 24.80 * z + 89.70.
+LVM_G: Final = Standardisation(89.70, 24.80, "g")
+
+
+class InputConvention(StrEnum):
+    """How microvolts become the numbers the network sees; recorded with every prediction.
+
+    `ukb_counts`: microvolts / 10000, that is CardioSoft integers (5 microvolts per count) / 2000,
+        what the published models were trained on. An R peak is 0.05 to 0.2.
+    `microvolts_over_2000`: 5 times larger; only to reproduce results that were obtained so.
+    """
+
+    UKB_COUNTS = "ukb_counts"
+    MICROVOLTS_OVER_2000 = "microvolts_over_2000"
+
+    @property
+    def input_unit_uv(self) -> float:
+        """Microvolts that become 1.0 in the input tensor."""
+        return _INPUT_UNIT_UV[self]
+
+
+_INPUT_UNIT_UV: Final = {InputConvention.UKB_COUNTS: 10_000.0, InputConvention.MICROVOLTS_OVER_2000: 2_000.0}
+
+
+class InputRole(StrEnum):
+    """What an input layer holds."""
+
+    ECG = "ecg"
+    AGE = "age"
+    SEX = "sex"
+    BMI = "bmi"
+
+
+INPUT_WIDTHS: Final = {InputRole.AGE: 1, InputRole.SEX: 2, InputRole.BMI: 1}
+"""Columns of each demographic input."""
+
+_ROLE_MARKS: Final = (
+    ("ecg_rest_raw", InputRole.ECG),
+    ("21003", InputRole.AGE),
+    ("Sex_Male", InputRole.SEX),
+    ("21001", InputRole.BMI),
+    ("23104", InputRole.BMI),
+)
+
+
+def input_role(name: str) -> InputRole:
+    """Return what the input layer `name` holds, found by name and never by position.
+
+    Raises:
+        LvmError: the name fits none of the known inputs, or more than one.
+    """
+    roles = {role for mark, role in _ROLE_MARKS if mark in name}
+    if len(roles) != 1:
+        marks = ", ".join(mark for mark, _ in _ROLE_MARKS)
+        raise LvmError(
+            f"input layer {name!r} fits {len(roles)} known inputs, expected a name that holds "
+            f"exactly one of {marks}; rename the input layer of the model"
+        )
+    return roles.pop()
+
+
+def input_roles(names: tuple[str, ...]) -> dict[InputRole, str]:
+    """Return the input layer of each role.
+
+    Raises:
+        LvmError: an unknown input, two inputs of one role, or no ECG input.
+    """
+    by_role: dict[InputRole, str] = {}
+    for name in names:
+        role = input_role(name)
+        if role in by_role:
+            raise LvmError(
+                f"input layers {by_role[role]!r} and {name!r} both hold {role.value}; expected one layer of each kind"
+            )
+        by_role[role] = name
+    if InputRole.ECG not in by_role:
+        raise LvmError(f"inputs {list(names)} hold no ECG, expected a layer like {INPUT_ECG!r}")
+    return by_role
+
+
+def bmi_standardisation(layer_name: str) -> Standardisation:
+    """Return the constants of BMI for the layer: field 23104 when its name says so, else 21001."""
+    return BMI_23104_KG_M2 if "23104" in layer_name else BMI_21001_KG_M2
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConstants:
+    """The constants of one model's inputs and output.
+
+    Attributes:
+        age_years: of the age.
+        bmi_kg_m2: of the BMI; None takes the published ones of the input layer's name.
+        lvm_g: of the LV mass.
+    """
+
+    age_years: Standardisation = AGE_YEARS
+    bmi_kg_m2: Standardisation | None = None
+    lvm_g: Standardisation = LVM_G
+
+    def bmi_of(self, layer_name: str) -> Standardisation:
+        """Return the constants of BMI for an input layer."""
+        return self.bmi_kg_m2 or bmi_standardisation(layer_name)
+
+
+PUBLISHED_CONSTANTS: Final = ModelConstants()
+
+
+def lvm_g_from_z(lvm_z: NDArray[np.float32], scale: Standardisation = LVM_G) -> NDArray[np.float32]:
+    """Return LV mass in grams from the standardised output.
+
+    Args:
+        lvm_z: (n,) float32, dimensionless output of the mass head.
+        scale: the model's own constants of LV mass, grams.
+
+    Returns:
+        (n,) float32, grams: 24.80 * z + 89.70 with the published constants, a float32 product and
+        then a float32 sum in numpy, so that every engine and processor rounds in the same way.
+    """
+    scaled = lvm_z.astype(np.float32) * np.float32(scale.sd)
+    return (scaled + np.float32(scale.mean)).astype(np.float32)
+
+
+class ModelOrigin(StrEnum):
+    """Where the weights come from."""
+
+    PUBLISHED = "published"
+    EMBEDDED = "embedded"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Identity and interface of one model.
+
+    Attributes:
+        model_id: name used in commands and in the predictions.
+        title: one line for people.
+        file_name: name of the model file as it was published or given.
+        sha256: of the model file (uncompressed), 64 hexadecimal digits.
+        size_bytes: of the model file (uncompressed).
+        inputs: names of the input layers.
+        outputs: names of the output layers.
+        origin: published, embedded with the package, or a file of the user's.
+        clinical: True for weights that were fitted to patients' ECGs and CMR. It does not make
+            the output a medical result. False for the embedded stand-ins and, because nothing is
+            known about it, for a file of the user's.
+        licence: what is known about the right to use and to pass on the weights.
+        description: where the weights come from, in words.
+        warning: what to show wherever the model's numbers appear; empty when there is nothing.
+        constants: by which age and BMI are standardised and the output becomes grams.
+    """
+
+    model_id: str
+    title: str
+    file_name: str
+    sha256: str
+    size_bytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    origin: ModelOrigin
+    clinical: bool
+    licence: str
+    description: str
+    warning: str = ""
+    constants: ModelConstants = PUBLISHED_CONSTANTS
+
+    @property
+    def needs_demographics(self) -> bool:
+        """True when the model takes age, sex or BMI beside the ECG."""
+        return set(input_roles(self.inputs)) != {InputRole.ECG}
+
+    @property
+    def has_lvh_head(self) -> bool:
+        """True when the model also gives an LVH score."""
+        return OUTPUT_LVH in self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model says about n ECGs, in the order in which they were given.
+
+    Attributes:
+        lvm_pred_g: (n,) float32, predicted LV mass, grams, finite.
+        lvh_score: (n,) float32, 0 to 1, from the LVH head; NaN where the model has none. A
+            score, not a calibrated probability.
+    """
+
+    lvm_pred_g: NDArray[np.float32]
+    lvh_score: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return int(self.lvm_pred_g.shape[0])
+
+
+class EcgPredictor(Protocol):
+    """What the scoring job needs; `LvmPredictor` and the fake of the tests have it."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Identity of the model."""
+
+    @property
+    def batch_size(self) -> int:
+        """ECGs computed together."""
+
+    @property
+    def needs_demographics(self) -> bool:
+        """True when age, sex and BMI must be given."""
+
+    def predict(
+        self,
+        counts: NDArray[np.int16],
+        uv_per_count: NDArray[np.float32],
+        age_years: NDArray[np.float32] | None = None,
+        sex: NDArray[np.int8] | None = None,
+        bmi_kg_m2: NDArray[np.float32] | None = None,
+    ) -> Predictions:
+        """Return the predictions of any number of ECGs."""
+
+    def predict_batch(
+        self,
+        counts: NDArray[np.int16],
+        uv_per_count: NDArray[np.float32],
+        age_years: NDArray[np.float32] | None = None,
+        sex: NDArray[np.int8] | None = None,
+        bmi_kg_m2: NDArray[np.float32] | None = None,
+    ) -> Predictions:
+        """Return the predictions of one batch of at most `batch_size` ECGs."""
+
+    def engine_description(self) -> dict[str, Any]:
+        """Return what computed the numbers, for the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorInputs:
+    """Checked inputs of n ECGs.
+
+    Attributes:
+        counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
+        uv_per_count: (n,) float32, microvolts of one count, finite and above 0.
+        age_years: (n,) float32, finite; None for a model that takes none.
+        sex: (n,) int8, 0 female, 1 male; None for a model that takes none.
+        bmi_kg_m2: (n,) float32, finite; None for a model that takes none.
+
+    Raises:
+        ValueError: a shape, dtype, code or value is not what is stated above.
+    """
+
+    counts: NDArray[np.int16]
+    uv_per_count: NDArray[np.float32]
+    age_years: NDArray[np.float32] | None = None
+    sex: NDArray[np.int8] | None = None
+    bmi_kg_m2: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        _check_counts(self.counts)
+        n_ecgs = self.counts.shape[0]
+        _check_vector("uv_per_count", self.uv_per_count, np.float32, n_ecgs)
+        _check_values("uv_per_count", self.uv_per_count, self.uv_per_count > 0, "above 0")
+        for name, values in (("age_years", self.age_years), ("bmi_kg_m2", self.bmi_kg_m2)):
+            if values is not None:
+                _check_vector(name, values, np.float32, n_ecgs)
+                _check_values(name, values, np.isfinite(values), "")
+        if self.sex is not None:
+            _check_vector("sex", self.sex, np.int8, n_ecgs)
+            _check_sex(self.sex)
+
+    @property
+    def n_ecgs(self) -> int:
+        """Number of ECGs."""
+        return int(self.counts.shape[0])
+
+    def rows(self, start: int, stop: int) -> PredictorInputs:
+        """Return the ECGs from `start` up to, not including, `stop`."""
+        part = slice(start, stop)
+        return PredictorInputs(
+            self.counts[part],
+            self.uv_per_count[part],
+            None if self.age_years is None else self.age_years[part],
+            None if self.sex is None else self.sex[part],
+            None if self.bmi_kg_m2 is None else self.bmi_kg_m2[part],
+        )
+
+    def require_demographics(self, model_id: str) -> None:
+        """Raise unless age, sex and BMI are given.
+
+        Raises:
+            ValueError: one of them is None.
+        """
+        given = {"age_years": self.age_years, "sex": self.sex, "bmi_kg_m2": self.bmi_kg_m2}
+        missing = [name for name, values in given.items() if values is None]
+        if missing:
+            raise ValueError(
+                f"{' and '.join(missing)} not given, but model {model_id} takes age, sex and BMI; "
+                "give them, or choose an ECG-only model"
+            )
+
+
+def _check_counts(counts: NDArray[np.int16]) -> None:
+    if not isinstance(counts, np.ndarray) or counts.dtype != np.int16:
+        kind = getattr(counts, "dtype", type(counts).__name__)
+        raise ValueError(f"counts are {kind}, expected an int16 array (n, 12, 5000)")
+    if counts.ndim != 3 or counts.shape[1:] != (N_LEADS, N_SAMPLES):
+        raise ValueError(
+            f"counts have shape {counts.shape}, expected (n, {N_LEADS}, {N_SAMPLES}): ECGs, "
+            "leads in clinical order, samples at 500 Hz"
+        )
+
+
+def _check_vector(name: str, values: NDArray[np.generic], dtype: type, n_ecgs: int) -> None:
+    expected = np.dtype(dtype)
+    if not isinstance(values, np.ndarray) or values.dtype != expected:
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise ValueError(f"{name} is {kind}, expected {expected} of shape ({n_ecgs},)")
+    if values.shape != (n_ecgs,):
+        raise ValueError(f"{name} has shape {values.shape}, expected ({n_ecgs},): one value for each ECG")
+
+
+def _check_values(name: str, values: NDArray[np.float32], good: NDArray[np.bool_], condition: str) -> None:
+    bad = np.flatnonzero(~(good & np.isfinite(values)))
+    if bad.size:
+        raise ValueError(
+            f"{name} is {values[bad[0]]} in row {bad[0]} ({bad.size} such rows), expected a "
+            f"finite value {condition}".rstrip()
+        )
+
+
+def _check_sex(sex: NDArray[np.int8]) -> None:
+    bad = np.flatnonzero((sex != SEX_FEMALE) & (sex != SEX_MALE))
+    if bad.size:
+        raise ValueError(
+            f"sex is {sex[bad[0]]} in row {bad[0]} ({bad.size} such rows), expected "
+            f"{SEX_FEMALE} (female) or {SEX_MALE} (male)"
+        )

@@ -1,0 +1,1 @@
+"""Computing predictions: TensorFlow, the spectral engine, and the choice between them."""

@@ -1,0 +1,1 @@
+"""Training: architectures, losses, data, fitting."""

@@ -1,0 +1,443 @@
+"""ECG Parquet, participants and CMR as one training set in memory or in a memory map."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime as dt
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lvm_core.errors import LvmError, UsageError
+from lvm_core.medicine.body import body_surface_area_m2, lv_mass_index_g_m2
+from lvm_core.medicine.lvh import LvhPreset, lvh_arrays
+from lvm_core.signal.ecg import LEADS_12, N_LEADS
+from lvm_core.signal.plausibility import judge_ecgs
+from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
+from lvm_core.tables import ParticipantTable, judge_people, layout_of_file, preset_layout, read_cmr_table, read_people
+from lvm_core.tables.csv_text import no_formula
+from lvm_core.tables.layout import OWN_LAYOUT, ParticipantsLayout
+from lvm_core.tables.omop import table_files
+from models.catalogue.spec import N_SAMPLES
+from models.training.config import SplitShares, TrainingConfig
+from models.training.progress import say
+
+
+@dataclass(frozen=True, slots=True)
+class CmrTable:
+    """CMR examinations.
+
+    Attributes:
+        rows_of: rows of each participant_id.
+        date: (n,) datetime64[D], NaT where unknown.
+        lvm_cmr_g: (n,) float64, grams, above 0.
+    """
+
+    rows_of: dict[str, list[int]]
+    date: NDArray[np.datetime64]
+    lvm_cmr_g: NDArray[np.float64]
+
+
+def read_participants(path: Path, layout: Path | None = None, *, accepted: bool = False) -> ParticipantTable:
+    """Read and judge the participant table of a run.
+
+    Args:
+        path: CSV or Parquet, or the folder of an OMOP export.
+        layout: a preset, a layout file, or None.
+        accepted: `accept_people` is set: a table that looks wrong as a whole does not stop.
+
+    Raises:
+        UsageError: it cannot be read, or cannot be right as a whole and `accept_people` is not set.
+    """
+    people = read_people(_source(path), str(path), _layout(layout))
+    _note(people.notes)
+    problems = judge_people(people.table).problems
+    if problems and not accepted:
+        raise UsageError(
+            f"{path} cannot be right as a whole: {'; '.join(problems)}. Correct the table, or say "
+            "in participants_layout what it means (docs/people_tables.md); if it is right, set "
+            "accept_people: true"
+        )
+    return ParticipantTable.of(people)
+
+
+def read_cmr(path: Path) -> CmrTable:
+    """Read the table of CMR examinations; rows without a mass are left out.
+
+    Raises:
+        UsageError: it cannot be read, a column is missing, or a mass is not above 0 g.
+    """
+    read = read_cmr_table(_bytes(path), str(path))
+    _note(read.notes)
+    rows_of: dict[str, list[int]] = {}
+    for row, key in enumerate(read.table["participant_id"].to_pylist()):
+        rows_of.setdefault(key, []).append(row)
+    dates = np.array(read.table["cmr_date"].to_pylist(), dtype="datetime64[D]")
+    return CmrTable(rows_of, dates, np.asarray(read.table["lvm_cmr_g"], dtype=np.float64))
+
+
+def _layout(given: Path | None) -> ParticipantsLayout:
+    if given is None:
+        return OWN_LAYOUT
+    return preset_layout(str(given)) or layout_of_file(_bytes(given), str(given))
+
+
+def _source(path: Path) -> bytes | dict[str, tuple[str, bytes]]:
+    if not path.is_dir():
+        return _bytes(path)
+    files = table_files([file.name for file in path.iterdir()], str(path))
+    return {table: (file, _bytes(path / file)) for table, file in files.items()}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _note(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+_HASH_BYTES: Final = 8
+
+
+class Part(StrEnum):
+    """A side of the split."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+def uniform_of(participant_id: str, salt: str) -> float:
+    """Return a number from 0 up to, not including, 1 that depends on the id and the salt alone.
+
+    It is the first 8 bytes of the SHA-256 of `salt|participant_id` as a big-endian fraction.
+    """
+    digest = hashlib.sha256(f"{salt}|{participant_id}".encode()).digest()[:_HASH_BYTES]
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def part_of(participant_id: str, shares: SplitShares) -> Part:
+    """Return the side on which a person falls, whoever else is in the data."""
+    position = uniform_of(participant_id, shares.salt)
+    if position < shares.train:
+        return Part.TRAIN
+    return Part.VALID if position < shares.train + shares.valid or not shares.test else Part.TEST
+
+
+def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
+    """Return the split as CSV: participant_id and part, one row a person, in order of the id."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("participant_id", "part"))
+    writer.writerows((no_formula(key), part_of(key, shares).value) for key in sorted(set(participant_ids)))
+    return text.getvalue()
+
+
+LVH_PRESET: Final = LvhPreset.KHURSHID2021
+_SIGNALS_FILE: Final = "signals.npy"
+_JUDGED_TOGETHER: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """ECGs with the LV mass of the same person's CMR, in order of ecg_id.
+
+    Attributes:
+        ecg_id: (n,) str.
+        participant_id: (n,) str.
+        part: (n,) str, `train`, `valid` or `test`; all ECGs of a person on one side.
+        counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
+        uv_per_count: (n,) float32, microvolts of one count.
+        age_years: (n,) float64, NaN where unknown.
+        sex_code: (n,) int8, 1 male, 0 female, -1 unknown.
+        bmi_kg_m2: (n,) float64, NaN where unknown.
+        lvm_cmr_g: (n,) float64, grams.
+        lvh: (n,) bool, CMR index above the limit of the sex; False where unknown.
+        lvh_known: (n,) bool.
+        excluded: ECGs that were left out, by reason.
+    """
+
+    ecg_id: NDArray[np.str_]
+    participant_id: NDArray[np.str_]
+    part: NDArray[np.str_]
+    counts: NDArray[np.int16]
+    uv_per_count: NDArray[np.float32]
+    age_years: NDArray[np.float64]
+    sex_code: NDArray[np.int8]
+    bmi_kg_m2: NDArray[np.float64]
+    lvm_cmr_g: NDArray[np.float64]
+    lvh: NDArray[np.bool_]
+    lvh_known: NDArray[np.bool_]
+    excluded: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ecg_id)
+
+    def rows_of(self, part: Part) -> NDArray[np.intp]:
+        """Return the rows of a side of the split."""
+        return np.flatnonzero(self.part == part.value)
+
+    def n_by_part(self) -> dict[str, int]:
+        """Return the number of ECGs of each side."""
+        return {part.value: int((self.part == part.value).sum()) for part in Part}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an ECG is, and whose it is."""
+
+    file: Path
+    row_group: int
+    row: int
+    ecg_id: str
+    participant_id: str
+    uv_per_count: float
+    day: np.datetime64
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """An ECG, the CMR examination it is paired with, and the days between; -1 where unknown."""
+
+    place: _Place
+    cmr_row: int
+    days: int
+
+
+def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
+    """Read, pair, check and split the data of a run.
+
+    An ECG is used when its participant_id has a CMR mass (and one within `max_days`, where asked)
+    and, for the model with age, sex and BMI, when these are known and plausible, and when the
+    signal would be accepted for scoring.
+
+    Args:
+        config: of the run.
+        folder: in which the memory map goes when `config.signals` is `file`.
+
+    Raises:
+        UsageError: a table or file is not what is expected.
+        LvmError: a side of the split has no ECG.
+    """
+    people = read_participants(config.participants, config.participants_layout, accepted=config.accept_people)
+    cmr = read_cmr(config.cmr)
+    excluded: Counter[str] = Counter()
+    pairs = _pairs(_unique(_places(config.ecgs), excluded), cmr, config, excluded)
+    table = _columns(pairs, people, cmr)
+    keep = _usable(table, config, excluded)
+    pairs = [pair for pair, good in zip(pairs, keep, strict=True) if good]
+    counts = _read_signals([pair.place for pair in pairs], _allocate(len(pairs), config, folder))
+    data = TrainingSet(counts=counts, excluded={}, **{name: column[keep] for name, column in table.items()})
+    data = _without_bad_signals(data, excluded)
+    parts = [part_of(key, config.split).value for key in data.participant_id.tolist()]
+    data = dataclasses.replace(
+        data, part=np.array(parts, dtype=np.str_), excluded={k: excluded[k] for k in sorted(+excluded)}
+    )
+    _require_parts(data, config)
+    return data
+
+
+def _files(root: Path) -> list[Path]:
+    files = [root] if root.is_file() else sorted(root.rglob("*.parquet"))
+    if not files:
+        raise UsageError(f"{root} holds no .parquet file, expected ECG Parquet of `lvm-ai ingest`")
+    return files
+
+
+def _places(root: Path) -> Iterator[_Place]:
+    names = ["ecg_id", "participant_id", "uv_per_count", "recorded_at"]
+    for path in _files(root):
+        file = _open(path)
+        there = [name for name in names if name in file.schema_arrow.names]
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=there).to_pylist()
+            for row, record in enumerate(rows):
+                when = record.get("recorded_at")
+                yield _Place(
+                    path,
+                    group,
+                    row,
+                    str(record["ecg_id"]),
+                    str(record["participant_id"] or ""),
+                    float(record["uv_per_count"]),
+                    np.datetime64("NaT" if when is None else when.date(), "D"),
+                )
+
+
+def _open(path: Path) -> Any:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
+    needed = ("ecg_id", "participant_id", "uv_per_count", *LEADS_12)
+    missing = [name for name in needed if name not in file.schema_arrow.names]
+    if missing:
+        raise UsageError(
+            f"{path} has no column {', '.join(missing)}; expected ECG Parquet with participant_id. "
+            "Write it with `lvm-ai ingest`, with an --id-pattern that names the participant"
+        )
+    return file
+
+
+def _unique(places: Iterator[_Place], excluded: Counter[str]) -> list[_Place]:
+    seen: dict[str, _Place] = {}
+    for place in places:
+        if place.ecg_id in seen:
+            excluded["duplicate_ecg_id"] += 1
+        elif not place.participant_id:
+            excluded["participant_unknown"] += 1
+        else:
+            seen[place.ecg_id] = place
+    return [seen[key] for key in sorted(seen)]
+
+
+def _pairs(places: list[_Place], cmr: CmrTable, config: TrainingConfig, excluded: Counter[str]) -> list[_Pair]:
+    """Return each ECG with the nearest CMR of its person; the first one where dates are unknown."""
+    pairs = []
+    for place in places:
+        rows = cmr.rows_of.get(place.participant_id)
+        if rows is None:
+            excluded["no_cmr"] += 1
+            continue
+        pair = min((_pair(place, row, cmr) for row in rows), key=_distance)
+        if config.max_days is not None and not 0 <= pair.days <= config.max_days:
+            excluded["cmr_too_far"] += 1
+            continue
+        pairs.append(pair)
+    if not config.one_ecg_per_person:
+        return pairs
+    nearest: dict[str, _Pair] = {}
+    for pair in pairs:
+        key = pair.place.participant_id
+        if key not in nearest or _distance(pair) < _distance(nearest[key]):
+            nearest[key] = pair
+    excluded["another_ecg_of_the_person"] += len(pairs) - len(nearest)
+    return sorted(nearest.values(), key=lambda pair: pair.place.ecg_id)
+
+
+def _pair(place: _Place, cmr_row: int, cmr: CmrTable) -> _Pair:
+    gap = abs(place.day - cmr.date[cmr_row])
+    return _Pair(place, cmr_row, -1 if np.isnat(gap) else int(gap.astype(int)))
+
+
+def _distance(pair: _Pair) -> float:
+    return np.inf if pair.days < 0 else pair.days
+
+
+def _columns(pairs: list[_Pair], people: ParticipantTable, cmr: CmrTable) -> dict[str, Any]:
+    places = [pair.place for pair in pairs]
+    joined = people.join(
+        [place.ecg_id for place in places],
+        [place.participant_id for place in places],
+        [_at_midnight(place.day) for place in places],
+    )
+    mass_g = cmr.lvm_cmr_g[[pair.cmr_row for pair in pairs]]
+    height_cm, weight_kg = (size.astype(np.float64) for size in (joined.height_cm, joined.weight_kg))
+    bsa_m2 = body_surface_area_m2(height_cm, weight_kg)
+    lvh = lvh_arrays(lv_mass_index_g_m2(mass_g, bsa_m2), joined.sex_code, LVH_PRESET)
+    return {
+        "ecg_id": np.array([p.ecg_id for p in places], dtype=np.str_),
+        "participant_id": np.array([p.participant_id for p in places], dtype=np.str_),
+        "part": np.full(len(places), "", dtype="<U5"),
+        "uv_per_count": np.array([p.uv_per_count for p in places], dtype=np.float32),
+        "age_years": joined.age_years.astype(np.float64),
+        "sex_code": joined.sex_code,
+        "bmi_kg_m2": joined.bmi_kg_m2.astype(np.float64),
+        "lvm_cmr_g": mass_g,
+        "lvh": lvh.value,
+        "lvh_known": lvh.known,
+    }
+
+
+def _at_midnight(day: np.datetime64) -> dt.datetime | None:
+    return None if np.isnat(day) else dt.datetime.combine(day.astype(dt.date), dt.time())
+
+
+def _usable(table: dict[str, Any], config: TrainingConfig, excluded: Counter[str]) -> NDArray[np.bool_]:
+    keep = np.ones(len(table["ecg_id"]), dtype=np.bool_)
+    if not config.has_lvh_head:
+        return keep
+    for reason, bad in (
+        ("sex_unknown", table["sex_code"] < 0),
+        ("age_missing", np.isnan(table["age_years"])),
+        ("age_out_of_range", AGE_RANGE_YEARS.is_outside(table["age_years"])),
+        ("bmi_missing", np.isnan(table["bmi_kg_m2"])),
+        ("bmi_out_of_range", BMI_RANGE_KG_M2.is_outside(table["bmi_kg_m2"])),
+    ):
+        excluded[reason] += int((keep & bad).sum())
+        keep &= ~bad
+    return keep
+
+
+def _allocate(n: int, config: TrainingConfig, folder: Path) -> NDArray[np.int16]:
+    shape = (n, N_LEADS, N_SAMPLES)
+    if config.signals == "memory" or n == 0:
+        return np.empty(shape, dtype=np.int16)
+    path = folder / _SIGNALS_FILE
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape)
+
+
+def _read_signals(places: list[_Place], counts: NDArray[np.int16]) -> NDArray[np.int16]:
+    groups: dict[tuple[Path, int], list[int]] = {}
+    for target, place in enumerate(places):
+        groups.setdefault((place.file, place.row_group), []).append(target)
+    for (path, group), targets in groups.items():
+        table = _open(path).read_row_group(group, columns=list(LEADS_12))
+        rows = np.array([places[target].row for target in targets])
+        for column, lead in enumerate(LEADS_12):
+            samples = table[lead].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            if samples.size != table.num_rows * N_SAMPLES or samples.dtype != np.int16:
+                raise UsageError(
+                    f"{path}: lead {lead} holds {samples.size} samples of {samples.dtype} for "
+                    f"{table.num_rows} ECGs, expected {N_SAMPLES} of int16 each, none of them null"
+                )
+            counts[targets, column] = samples.reshape(-1, N_SAMPLES)[rows]
+    return counts
+
+
+def _without_bad_signals(data: TrainingSet, excluded: Counter[str]) -> TrainingSet:
+    # In parts: the judgement makes copies, and all signals together may be larger than memory.
+    rejections = [
+        judgement.rejection
+        for start in range(0, len(data), _JUDGED_TOGETHER)
+        for judgement in judge_ecgs(
+            data.counts[start : start + _JUDGED_TOGETHER], data.uv_per_count[start : start + _JUDGED_TOGETHER]
+        )
+    ]
+    excluded.update(rejection.reason.value for rejection in rejections if rejection is not None)
+    good = np.array([rejection is None for rejection in rejections], dtype=np.bool_)
+    for target, source in enumerate(np.flatnonzero(good)):
+        if target != source:  # moved in place: a selection would copy all signals into memory
+            data.counts[target] = data.counts[source]
+    columns = {
+        field.name: getattr(data, field.name)[good]
+        for field in dataclasses.fields(data)
+        if field.name not in ("counts", "excluded")
+    }
+    return TrainingSet(counts=data.counts[: good.sum()], excluded={}, **columns)
+
+
+def _require_parts(data: TrainingSet, config: TrainingConfig) -> None:
+    empty = [part.value for part in Part if getattr(config.split, part.value) > 0 and not data.rows_of(part).size]
+    if empty:
+        raise LvmError(
+            f"{len(data)} ECGs with a CMR mass leave none for {', '.join(empty)}; left out were "
+            f"{data.excluded or 'none'}. Expected the same participant_id in the ECGs, "
+            f"{config.cmr} and {config.participants}"
+        )

@@ -1,0 +1,236 @@
+"""Options: parsed once, checked at once, with the name of the option in every message."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beam_jobs.run.options import (
+    IngestOptions,
+    RunOptions,
+    ScoreOptions,
+    parse_ingest,
+    parse_score,
+    parse_shard,
+    storage_of,
+)
+from lvm_core.errors import UsageError
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from models.catalogue.spec import InputConvention
+
+SCORE = ["--input", "in", "--model", "m", "--output", "out"]
+INGEST = ["--input", "in", "--output", "out"]
+
+
+def test_parse_score__defaults() -> None:
+    options = parse_score(SCORE)
+    assert (options.inputs, options.model, options.output) == (("in",), "m", "out")
+    assert options.unit_ecgs == 1024
+    assert options.shard == (1, 1)
+    assert options.max_rejected_share == 0.05
+    assert options.runner == "local"
+    assert options.threads is None
+    assert (options.engine, options.device, options.precision, options.batch) == (None,) * 4
+    assert options.input_convention is InputConvention.UKB_COUNTS
+    assert (options.bsa, options.lvh_preset) == (Bsa.DUBOIS, LvhPreset.KHURSHID2021)
+    assert (options.overwrite, options.dry_run, options.accept_scale) == (False,) * 3
+    assert options.id_rule.pattern is None
+    assert (options.fallback_model, options.layout, options.participants, options.exclude) == (None, None, None, None)
+
+
+def test_parse_score__everything_given() -> None:
+    options = parse_score(
+        [
+            *SCORE,
+            "--participants",
+            "p.csv",
+            "--layout",
+            "l.yaml",
+            "--fallback-model",
+            "f",
+            "--model-dir",
+            "models",
+            "--batch",
+            "32",
+            "--input-convention",
+            "microvolts_over_2000",
+            "--bsa",
+            "mosteller",
+            "--lvh-preset",
+            "petersen2017",
+            "--accept-scale",
+            "--shard",
+            "3/7",
+            "--unit-ecgs",
+            "64",
+            "--max-rejected-share",
+            "0.5",
+            "--threads",
+            "2",
+            "--exclude-participants",
+            "w.csv",
+            "--id-pattern",
+            "ukb-20205",
+            "--id-from-header",
+            "--dry-run",
+            "--storage-option",
+            "s3.region=eu-west-1",
+        ]
+    )
+    assert options == ScoreOptions(
+        inputs=("in",),
+        output="out",
+        model="m",
+        fallback_model="f",
+        model_dir=Path("models"),
+        layout="l.yaml",
+        participants="p.csv",
+        batch=32,
+        input_convention=InputConvention.MICROVOLTS_OVER_2000,
+        bsa=Bsa.MOSTELLER,
+        lvh_preset=LvhPreset.PETERSEN2017,
+        accept_scale=True,
+        shard=(3, 7),
+        unit_ecgs=64,
+        max_rejected_share=0.5,
+        threads=2,
+        exclude="w.csv",
+        id_rule=options.id_rule,
+        id_from_header=True,
+        dry_run=True,
+        storage=storage_of(["s3.region=eu-west-1"]),
+    )
+    assert options.id_rule.pattern == "ukb-20205"
+
+
+def test_parse__inputs_may_be_repeated_and_listed() -> None:
+    options = parse_ingest(["--input", "a", "b", "--input", "c", "--output", "out"])
+    assert options.inputs == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("out/", "out"), ("s3://b/k//", "s3://b/k"), ("/", "/"), ("out", "out")])
+def test_parse__output_loses_its_trailing_slashes(given: str, kept: str) -> None:
+    assert parse_ingest(["--input", "a", "--output", given]).output == kept
+
+
+def test_parse__empty_output_is_refused() -> None:
+    # An unset variable in a script; it must not become the root of the file system.
+    with pytest.raises(UsageError, match="--output"):
+        parse_ingest(["--input", "a", "--output", ""])
+
+
+@pytest.mark.parametrize(
+    ("given", "formats"),
+    [
+        ([], ()),
+        (["auto"], ()),
+        (["muse"], ("muse_xml",)),
+        (["wfdb", "auto"], ()),
+        (["cardiosoft", "wfdb"], ("cardiosoft_xml", "wfdb")),
+    ],
+)
+def test_parse_ingest__formats_by_their_names(given: list[str], formats: tuple[str, ...]) -> None:
+    arguments = [word for name in given for word in ("--format", name)]
+    assert parse_ingest([*INGEST, *arguments]).formats == formats
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"unit_ecgs": 0}, "--unit-ecgs is 0, expected 1 or more"),
+        ({"threads": 0}, "--threads is 0, expected 1 or more"),
+        ({"max_rejected_share": -0.01}, "--max-rejected-share is -0.01, expected 0 to 1"),
+        ({"max_rejected_share": 1.01}, "--max-rejected-share is 1.01, expected 0 to 1"),
+        ({"max_rejected_share": float("nan")}, "--max-rejected-share is nan, expected 0 to 1"),
+        ({"shard": (0, 1)}, "--shard is 0/1, expected i/n with 1 <= i <= n"),
+        ({"shard": (3, 2)}, "--shard is 3/2, expected i/n with 1 <= i <= n"),
+        ({"shard": (1, 0)}, "--shard is 1/0, expected i/n with 1 <= i <= n"),
+    ],
+)
+def test_run_options__value_outside_its_range_is_refused(changes: dict[str, Any], match: str) -> None:
+    for kind in (RunOptions, IngestOptions, ScoreOptions):
+        with pytest.raises(UsageError, match=re.escape(match)):
+            kind(("in",), "out", **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unit_ecgs": 1},
+        {"threads": 1},
+        {"max_rejected_share": 0.0},
+        {"max_rejected_share": 1.0},
+        {"shard": (1, 1)},
+        {"shard": (2, 2)},
+    ],
+)
+def test_run_options__value_at_its_limit_is_accepted(changes: dict[str, Any]) -> None:
+    options = RunOptions(("in",), "out", **changes)
+    assert all(getattr(options, name) == value for name, value in changes.items())
+
+
+def test_run_options__overwrite_is_for_a_run_in_one_shard() -> None:
+    assert RunOptions(("in",), "out", overwrite=True, shard=(1, 1)).overwrite
+    with pytest.raises(UsageError, match="--overwrite with --shard would remove what other shards"):
+        RunOptions(("in",), "out", overwrite=True, shard=(1, 2))
+
+
+def test_score_options__batch_is_one_or_more() -> None:
+    assert ScoreOptions(("in",), "out", batch=1).batch == 1
+    with pytest.raises(UsageError, match="--batch is 0, expected 1 or more"):
+        ScoreOptions(("in",), "out", batch=0)
+
+
+@pytest.mark.parametrize(("text", "shard"), [("1/1", (1, 1)), ("3/100", (3, 100))])
+def test_parse_shard__two_whole_numbers(text: str, shard: tuple[int, int]) -> None:
+    assert parse_shard(text) == shard
+
+
+@pytest.mark.parametrize("text", ["", "1", "1/", "/2", "a/2", "1.0/2", "-1/2", "1/2/3", "1 of 2"])
+def test_parse_shard__anything_else_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--shard is .*, expected i/n, for example 3/100"):
+        parse_shard(text)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--model", "m"],
+        [*SCORE, "--batch", "x"],
+        [*SCORE, "--bsa", "haycock"],
+        [*SCORE, "--lvh-preset", "echo"],
+        [*SCORE, "--input-convention", "microvolts"],
+        [*SCORE, "--runner", "DirectRunner"],
+        [*SCORE, "--no-such-option"],
+        [*SCORE, "--input"],
+    ],
+)
+def test_parse_score__wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        parse_score(arguments)
+    assert leaving.value.code == 2
+    assert "usage: lvm-ai score" in capsys.readouterr().err
+
+
+def test_storage_of__later_part_may_hold_an_equals_sign() -> None:
+    storage = storage_of(["s3.endpoint_override=host:1?a=b", "gs.anonymous=true"])
+    assert storage.options == (("s3.endpoint_override", "host:1?a=b"), ("gs.anonymous", "true"))
+
+
+def test_storage_of__without_equals_sign_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--storage-option 's3\.region' is not KEY=VALUE"):
+        storage_of(["s3.region"])
+
+
+@pytest.mark.parametrize("parse", [lambda a: parse_score(SCORE + a), lambda a: parse_ingest(INGEST + a)])
+def test_parse__interpolate_missing_is_off_unless_asked_for(parse: Any) -> None:
+    assert parse([]).interpolate_missing_samples == 0
+    assert parse(["--interpolate-missing", "50"]).interpolate_missing_samples == 50
+    for wrong in ("-1", "51"):
+        with pytest.raises(UsageError, match=f"--interpolate-missing is {wrong}, expected 0 to 50"):
+            parse(["--interpolate-missing", wrong])

@@ -1,0 +1,265 @@
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.signal.canonical import (
+    FINEST_STEP_UV,
+    CanonicalEcg,
+    canonicalise,
+    finest_step_uv,
+    interpolate_missing,
+    signal_sha256,
+)
+from lvm_core.signal.quality import QualityFlag
+from tests import builders
+
+
+def _rejection(**overrides: object) -> EcgRejected:
+    with pytest.raises(EcgRejected) as caught:
+        canonicalise(builders.ecg(**overrides))
+    return caught.value
+
+
+def _one_level(level_uv: float, **overrides: object) -> CanonicalEcg:
+    """Return the canonical form of a recording whose lead V2 reaches `level_uv` once."""
+    leads_uv = np.zeros((5000, 12), dtype=np.float32)
+    leads_uv[1234, 7] = level_uv
+    return canonicalise(builders.ecg(leads_uv=leads_uv, **overrides))
+
+
+def test_canonicalise__ten_seconds_at_500_hz_are_kept_exactly() -> None:
+    ecg = builders.ecg()
+    stored = canonicalise(ecg)
+    assert stored.counts.shape == (12, 5000)
+    assert stored.counts.dtype == np.int16
+    assert stored.counts.flags.c_contiguous
+    assert (stored.uv_per_count, stored.quality_flags) == (5.0, ())
+    assert stored.source_sampling_rate_hz == 500.0
+    np.testing.assert_array_equal(stored.counts.T * np.float32(5.0), ecg.leads_uv)
+
+
+@pytest.mark.parametrize("step_uv", [4.88, 2.44, 1.22, 0.305, 3.3, 1000 / 204.8, 1000 / 6553])
+@pytest.mark.parametrize("limits", [(-32768, 32767), (-32767, 32767), (-32768, 0)])
+def test_canonicalise__any_step_gives_the_source_counts_back(step_uv: float, limits: tuple[int, int]) -> None:
+    low, high = np.clip((-1000 / step_uv, 1000 / step_uv), *limits).astype(int)
+    counts = np.random.default_rng(1).integers(low, high, (5000, 12), endpoint=True)
+    counts[0] = limits * 6
+    ecg = builders.ecg(leads_uv=(counts * step_uv).astype(np.float32), step_uv=step_uv)
+    stored = canonicalise(ecg)
+    assert stored.uv_per_count == float(np.float32(step_uv))
+    np.testing.assert_array_equal(stored.counts.T, counts)
+
+
+def test_canonicalise__half_counts_of_derived_leads_are_exact() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[:, 3] += 2.5
+    stored = canonicalise(builders.ecg(leads_uv=leads_uv, leads_derived=True))
+    assert stored.uv_per_count == 2.5
+    assert stored.quality_flags == (QualityFlag.LEADS_DERIVED,)
+    np.testing.assert_array_equal(stored.counts.T * np.float32(2.5), leads_uv)
+
+
+@pytest.mark.parametrize(
+    ("level_uv", "step_uv"), [(5 * 32767, 5.0), (5 * 32768, 10.0), (-5 * 32768, 5.0), (-5 * 32769, 10.0), (5e6, 160.0)]
+)
+def test_canonicalise__step_is_doubled_until_nothing_overflows(level_uv: float, step_uv: float) -> None:
+    stored = _one_level(level_uv)
+    assert stored.uv_per_count == step_uv
+    assert abs(stored.counts[7, 1234] * step_uv - level_uv) <= step_uv / 2
+
+
+def test_canonicalise__resampled_recordings_have_a_step_of_1_25_uv() -> None:
+    leads_uv = builders.tone_uv(10.0, 250)
+    stored = canonicalise(builders.ecg(leads_uv=leads_uv, sampling_rate_hz=250.0))
+    assert (stored.uv_per_count, stored.source_sampling_rate_hz) == (1.25, 250.0)
+    assert stored.quality_flags == (QualityFlag.RESAMPLED,)
+    expected_uv = builders.tone_uv(10.0, 500).T
+    np.testing.assert_allclose(stored.counts * 1.25, expected_uv, rtol=0, atol=5.0)
+
+
+@pytest.mark.parametrize("n_samples", [4990, 4999])
+def test_canonicalise__a_few_missing_samples_repeat_the_last(n_samples: int) -> None:
+    leads_uv = builders.leads_uv(n_samples)
+    stored = canonicalise(builders.ecg(leads_uv=leads_uv))
+    assert stored.quality_flags == (QualityFlag.END_REPEATED,)
+    np.testing.assert_array_equal(stored.counts[:, :n_samples].T * np.float32(5.0), leads_uv)
+    repeated = np.repeat(stored.counts[:, n_samples - 1 : n_samples], 5000 - n_samples, axis=1)
+    np.testing.assert_array_equal(stored.counts[:, n_samples:], repeated)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "rate_hz", "seconds"),
+    [(4989, 500.0, "9.978"), (3650, 500.0, "7.3"), (2494, 250.0, "9.976"), (0, 500.0, "0")],
+)
+def test_canonicalise__shorter_than_9_98_s_is_refused(n_samples: int, rate_hz: float, seconds: str) -> None:
+    error = _rejection(leads_uv=builders.leads_uv(n_samples), sampling_rate_hz=rate_hz)
+    assert error.reason is RejectReason.TOO_SHORT
+    assert error.message.startswith(f"recording lasts {seconds} s ({n_samples} samples at")
+
+
+def test_canonicalise__9_98_s_at_250_hz_are_enough() -> None:
+    stored = canonicalise(builders.ecg(leads_uv=builders.leads_uv(2495), sampling_rate_hz=250.0))
+    assert stored.quality_flags == (QualityFlag.RESAMPLED, QualityFlag.END_REPEATED)
+    assert stored.counts.shape == (12, 5000)
+
+
+@pytest.mark.parametrize("n_samples", [5001, 5500, 15000])
+def test_canonicalise__the_first_ten_seconds_of_a_longer_recording(n_samples: int) -> None:
+    leads_uv = builders.leads_uv(n_samples)
+    stored = canonicalise(builders.ecg(leads_uv=leads_uv))
+    assert stored.quality_flags == (QualityFlag.CROPPED,)
+    np.testing.assert_array_equal(stored.counts.T * np.float32(5.0), leads_uv[:5000])
+
+
+def test_canonicalise__the_signal_after_ten_seconds_helps_the_filter() -> None:
+    leads_uv = builders.tone_uv(60.3, 1000, duration_s=11.0)
+    stored = canonicalise(builders.ecg(leads_uv=leads_uv, sampling_rate_hz=1000.0))
+    expected_uv = builders.tone_uv(60.3, 500)[-50:, 0]
+    np.testing.assert_allclose(stored.counts[0, -50:] * 1.25, expected_uv, rtol=0, atol=2.0)
+
+
+def test_canonicalise__what_is_missing_after_ten_seconds_does_not_matter() -> None:
+    leads_uv = builders.tone_uv(10.0, 1000, duration_s=11.0)
+    leads_uv[10_003:] = np.nan
+    stored = canonicalise(builders.ecg(leads_uv=leads_uv, sampling_rate_hz=1000.0))
+    assert stored.quality_flags == (QualityFlag.RESAMPLED, QualityFlag.CROPPED)
+
+
+def test_canonicalise__missing_samples_are_refused_by_lead_and_number() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[10:14, 0] = np.nan
+    leads_uv[4999, 11] = np.inf
+    error = _rejection(leads_uv=leads_uv)
+    assert error.reason is RejectReason.NON_FINITE
+    assert "leads I (4), V6 (1) of 5000 samples" in error.message
+
+
+def test_canonicalise__unsupported_rate_is_refused() -> None:
+    error = _rejection(leads_uv=builders.leads_uv(1000), sampling_rate_hz=100.0)
+    assert error.reason is RejectReason.UNSUPPORTED_RATE
+
+
+def test_canonicalise__flags_of_the_device_come_first_and_once() -> None:
+    flags = (QualityFlag.POOR_DATA_QUALITY.value, QualityFlag.SATURATED.value)
+    stored = canonicalise(builders.ecg(saturated_leads=("V2",), quality_flags=flags))
+    assert stored.quality_flags == ("poor_data_quality", "saturated")
+
+
+def test_canonicalise__saturated_leads_are_flagged() -> None:
+    stored = canonicalise(builders.ecg(saturated_leads=("V2",)))
+    assert stored.quality_flags == (QualityFlag.SATURATED,)
+
+
+def test_canonicalise__carries_the_hash_of_what_is_stored() -> None:
+    stored = canonicalise(builders.ecg())
+    assert stored.signal_sha256 == signal_sha256(stored.counts, stored.uv_per_count)
+
+
+def test_signal_sha256__counts_then_step_both_little_endian() -> None:
+    counts = np.arange(24, dtype=np.int16).reshape(12, 2) - 5
+    expected = hashlib.sha256(struct.pack("<24hf", *range(-5, 19), 4.88)).hexdigest()
+    assert signal_sha256(counts, 4.88) == expected
+
+
+@pytest.mark.parametrize("change", ["sample", "step"])
+def test_signal_sha256__differs_when_anything_differs(change: str) -> None:
+    counts = builders.counts_block(1)[0]
+    before = signal_sha256(counts, 5.0)
+    counts[11, 4999] += change == "sample"
+    assert signal_sha256(counts, 4.88 if change == "step" else 5.0) != before
+
+
+@pytest.mark.parametrize(
+    ("max_abs_uv", "step_uv"), [(0.0, 0.0625), (1000.0, 0.0625), (2047.9375, 0.0625), (2048.0, 0.125), (4096.0, 0.25)]
+)
+def test_finest_step_uv__both_sides_of_the_first_limits(max_abs_uv: float, step_uv: float) -> None:
+    # 32767 counts of 1/16 uV are 2047.9375 uV.
+    assert finest_step_uv(np.array(max_abs_uv)) == step_uv
+
+
+@given(hnp.arrays(np.float64, 5, elements=st.floats(0, 1e12)))
+@settings(deadline=None)
+def test_finest_step_uv__fits_and_half_of_it_would_overflow(max_abs_uv: np.ndarray) -> None:
+    step_uv = finest_step_uv(max_abs_uv)
+    assert (np.rint(max_abs_uv / step_uv) <= 32767).all()
+    # A tenth of a count of margin below 32767.5, where rounding would overflow.
+    overflows_when_halved = max_abs_uv / (step_uv / 2) > 32767.399
+    assert (overflows_when_halved | (step_uv == FINEST_STEP_UV)).all()
+
+
+def _with_gap(start: int, stop: int, lead: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """Return the leads of a recording, and the same with a gap in one of them."""
+    whole_uv = builders.leads_uv()
+    gap_uv = whole_uv.copy()
+    gap_uv[start:stop, lead] = np.nan
+    return whole_uv, gap_uv
+
+
+def test_interpolate_missing__short_gap_becomes_a_straight_line() -> None:
+    whole_uv, gap_uv = _with_gap(100, 103)
+    gap_uv[[99, 103], 7] = 10.0, 50.0
+    filled = interpolate_missing(builders.ecg(leads_uv=gap_uv), 3)
+    assert filled.leads_uv[99:104, 7].tolist() == [10.0, 20.0, 30.0, 40.0, 50.0]
+    assert filled.quality_flags == ("interpolated",)
+    others = np.delete(filled.leads_uv, 7, axis=1)
+    np.testing.assert_array_equal(others, np.delete(whole_uv, 7, axis=1))
+    np.testing.assert_array_equal(filled.leads_uv[104:], whole_uv[104:])
+    assert np.isnan(gap_uv[100:103, 7]).all()
+    assert "interpolated" in canonicalise(filled).quality_flags
+
+
+@pytest.mark.parametrize(("start", "stop", "longest"), [(100, 103, 2), (0, 1, 9), (4999, 5000, 9), (100, 101, 0)])
+def test_interpolate_missing__other_gaps_stay_and_reject(start: int, stop: int, longest: int) -> None:
+    ecg = builders.ecg(leads_uv=_with_gap(start, stop)[1])
+    filled = interpolate_missing(ecg, longest)
+    assert filled is ecg
+    with pytest.raises(EcgRejected, match=r"non_finite: .* in leads V2"):
+        canonicalise(filled)
+
+
+def test_interpolate_missing__each_gap_is_judged_by_itself() -> None:
+    _, gap_uv = _with_gap(100, 101)
+    gap_uv[200:205, 7] = np.nan
+    gap_uv[300, 3] = np.nan
+    filled = interpolate_missing(builders.ecg(leads_uv=gap_uv), 1)
+    assert filled.quality_flags == ("interpolated",)
+    assert np.argwhere(np.isnan(filled.leads_uv)).tolist() == [[i, 7] for i in range(200, 205)]
+
+
+def test_interpolate_missing__whole_recording_is_returned_as_it_is() -> None:
+    ecg = builders.ecg()
+    assert interpolate_missing(ecg, 50) is ecg
+
+
+def test_interpolate_missing__infinite_samples_are_not_missing() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[5, 5] = np.inf
+    ecg = builders.ecg(leads_uv=leads_uv)
+    assert interpolate_missing(ecg, 50) is ecg
+
+
+def test_canonicalise__one_absurd_lead_is_refused_before_it_coarsens_the_others() -> None:
+    leads_uv = builders.leads_uv()
+    leads_uv[:, 11] *= 1000
+    error = _rejection(leads_uv=leads_uv)
+    assert error.reason is RejectReason.LEAD_OUT_OF_PROPORTION
+    assert error.message.startswith("lead V6 has an amplitude of ")
+
+
+@pytest.mark.parametrize("rate_hz", [500.0, 1000.0])
+def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(rate_hz: float) -> None:
+    leads_uv = builders.leads_uv(round(10 * rate_hz)) / np.float32(1000)
+    error = _rejection(leads_uv=leads_uv, sampling_rate_hz=rate_hz, step_uv=0.005)
+    assert error.reason is RejectReason.AMPLITUDE_IMPLAUSIBLE
+    assert "it looks 1,000 times too small: were millivolts read as microvolts?" in error.message
+
+
+def test_canonicalise__leads_of_another_gain_are_flagged() -> None:
+    stored = canonicalise(builders.ecg(odd_gain_leads=("V2",)))
+    assert stored.quality_flags == (QualityFlag.GAIN_DIFFERS,)

@@ -1,0 +1,114 @@
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.catalogue.files import FileReport, FileState, diagnose_file, sha256_of_file
+from models.catalogue.known import PUBLISHED_MODELS
+
+CONTENT = b"\x89HDF\r\n\x1a\n" + b"weights" * 100
+KNOWN = replace(
+    PUBLISHED_MODELS[0],
+    model_id="known",
+    file_name="known.h5",
+    sha256=hashlib.sha256(CONTENT).hexdigest(),
+    size_bytes=len(CONTENT),
+)
+OTHER = replace(KNOWN, model_id="other", file_name="other.h5", sha256="0" * 64)
+
+
+def _pointer(sha256: str, size_bytes: int) -> bytes:
+    return (f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size_bytes}\n").encode()
+
+
+def _diagnose(folder: Path, name: str, content: bytes) -> FileReport:
+    path = folder / name
+    path.write_bytes(content)
+    return diagnose_file(path, (KNOWN, OTHER))
+
+
+def test_diagnose_file__known_file_under_any_name(tmp_path: Path) -> None:
+    for name in ("known.h5", "renamed.h5"):
+        report = _diagnose(tmp_path, name, CONTENT)
+        assert report.state is FileState.KNOWN
+        assert report.spec is KNOWN
+        assert report.usable
+
+
+def test_diagnose_file__missing(tmp_path: Path) -> None:
+    report = diagnose_file(tmp_path / "absent.h5", (KNOWN,))
+    assert report.state is FileState.MISSING
+    assert not report.usable
+
+
+def test_diagnose_file__lfs_pointer_of_a_published_file_names_the_command(tmp_path: Path) -> None:
+    spec = PUBLISHED_MODELS[0]
+    content = _pointer(spec.sha256, spec.size_bytes)
+    assert len(content) == 133
+    path = tmp_path / "any_name.h5"
+    path.write_bytes(content)
+    report = diagnose_file(path, PUBLISHED_MODELS)
+    assert report.state is FileState.LFS_POINTER
+    assert report.spec is spec
+    command = (
+        'git lfs pull --include="model_zoo/left_ventricular_mass_from_ecg_student_and_mri_teacher/'
+        'ecg_rest_raw_age_sex_bmi_lvm_asymmetric_loss.h5"'
+    )
+    assert command in report.message
+    assert "133 bytes" in report.message
+
+
+def test_diagnose_file__pointer_to_something_else_gives_the_general_command(tmp_path: Path) -> None:
+    report = _diagnose(tmp_path, "mine.h5", _pointer("1" * 64, 10))
+    assert report.state is FileState.LFS_POINTER
+    assert "`git lfs pull`" in report.message
+
+
+def test_diagnose_file__one_byte_short_is_truncated(tmp_path: Path) -> None:
+    report = _diagnose(tmp_path, "known.h5", CONTENT[:-1])
+    assert report.state is FileState.TRUNCATED
+    assert f"{len(CONTENT) - 1} bytes, expected {len(CONTENT)}" in report.message
+    assert "again" in report.message
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1] + b"?", CONTENT + b"?"])
+def test_diagnose_file__right_length_or_longer_is_a_wrong_checksum(tmp_path: Path, content: bytes) -> None:
+    report = _diagnose(tmp_path, "known.h5", content)
+    assert report.state is FileState.WRONG_CHECKSUM
+    assert hashlib.sha256(content).hexdigest() in report.message
+
+
+def test_diagnose_file__another_known_model_under_this_name_is_named(tmp_path: Path) -> None:
+    report = _diagnose(tmp_path, "other.h5", CONTENT)
+    assert report.state is FileState.WRONG_CHECKSUM
+    assert "it is known" in report.message
+
+
+@pytest.mark.parametrize("start", [b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"])
+def test_diagnose_file__unknown_model_file_is_usable(tmp_path: Path, start: bytes) -> None:
+    report = _diagnose(tmp_path, "mine.h5", start + b"...")
+    assert report.state is FileState.OTHER
+    assert report.usable
+
+
+@pytest.mark.parametrize(("content", "kind"), [(b"<html>", "web page"), (b"text", "is not a model file")])
+def test_diagnose_file__anything_else_is_not_a_model(tmp_path: Path, content: bytes, kind: str) -> None:
+    report = _diagnose(tmp_path, "mine.h5", content)
+    assert report.state is FileState.NOT_A_MODEL
+    assert kind in report.message
+
+
+def test_diagnose_file__shown_as_replaces_the_path(tmp_path: Path) -> None:
+    path = tmp_path / ".part.tmp"
+    path.write_bytes(b"text")
+    report = diagnose_file(path, (KNOWN,), expected=KNOWN, shown_as="the source")
+    assert report.message.startswith("the source is truncated")
+
+
+def test_sha256_of_file__published_test_vector(tmp_path: Path) -> None:
+    # FIPS 180-2, example B.1.
+    path = tmp_path / "abc"
+    path.write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of_file(path) == expected

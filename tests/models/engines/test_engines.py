@@ -1,0 +1,169 @@
+"""Which engine is chosen, and that one which does not agree with Keras is never used."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lvm_core.errors import LvmError
+from models.catalogue.known import ModelSource, resolve_model
+from models.catalogue.loading import bind_model
+from models.catalogue.spec import INPUT_ECG, OUTPUT_MASS
+from models.engines import choosing
+from models.engines.choosing import (
+    EngineMismatchError,
+    EngineName,
+    EngineSettings,
+    Precision,
+    choose_engine,
+    make_engine,
+    require_agreement,
+)
+from models.engines.devices import Device
+from models.engines.network import CheckedNetwork, UnsupportedNetworkError
+from models.engines.runtime import import_keras
+from models.training.architectures import build_ecg_only
+from tests.models.golden import ECG_ONLY, FULL, golden_source
+
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.usefixtures("tensorflow_threads"),
+    # Keras saves variables through an `__array__` without numpy 2's copy argument.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning"),
+]
+
+SPECTRAL = EngineSettings(EngineName.SPECTRAL)
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "visible_gpus", list)
+
+
+@pytest.fixture(scope="module")
+def network_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="module")
+def odd_model(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    """A model that only TensorFlow computes: the mean of the ECG."""
+    layers = import_keras().layers
+    ecg = layers.Input((5000, 12), name=INPUT_ECG)
+    mass = layers.Dense(1, name=OUTPUT_MASS)(layers.GlobalAveragePooling1D(name="mean")(ecg))
+    path = tmp_path_factory.mktemp("odd") / "odd.keras"
+    import_keras().Model([ecg], [mass]).save(path)
+    return resolve_model(str(path))
+
+
+def test_engine_settings__what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="spectral engine computes on CPUs"):
+        EngineSettings(EngineName.SPECTRAL, device=Device.GPU)
+    with pytest.raises(ValueError, match="precision mixed needs a GPU"):
+        EngineSettings(precision=Precision.MIXED)
+    with pytest.raises(ValueError, match="'bfloat16' is not a valid Precision"):
+        Precision("bfloat16")
+
+
+@pytest.mark.parametrize("name", [ECG_ONLY, FULL])
+def test_make_engine__spectral_agrees_with_tensorflow(name: str, network_dir: Path) -> None:
+    source = golden_source(name)
+    spectral = make_engine(source, SPECTRAL, 8, network_dir=network_dir)
+    direct = make_engine(source, EngineSettings(), 8)
+    assert spectral.inputs == direct.inputs
+    reference = CheckedNetwork.from_bytes(
+        (network_dir / f"{source.spec.sha256}.npz").read_bytes(), source.spec.sha256
+    ).reference
+    _, given = reference.batch(8)
+    for one, other in zip(spectral.engine.compute(*given), direct.engine.compute(*given), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            np.testing.assert_allclose(one, other, rtol=0, atol=3e-5)
+    assert spectral.engine.description()["engine"] == "spectral"
+
+
+def test_make_engine__a_model_in_memory(network_dir: Path) -> None:
+    spec = dataclasses.replace(golden_source(ECG_ONLY).spec, model_id="trained-here")
+    loaded = bind_model(build_ecg_only(), spec)
+    made = make_engine(loaded, SPECTRAL, 2, network_dir=network_dir)
+    assert made.spec.model_id == "trained-here"
+
+
+class _Off:
+    """An engine that is a little off in one place of the batch."""
+
+    def __init__(self, engine: Any, by_z: float, place: int) -> None:
+        self._engine, self._by_z, self._place = engine, by_z, place
+
+    def compute(self, *given: Any) -> Any:
+        lvm_z, score = self._engine.compute(*given)
+        lvm_z = lvm_z.copy()
+        lvm_z[self._place] += self._by_z
+        return lvm_z, score
+
+    def description(self) -> dict[str, Any]:
+        return {"engine": "off"}
+
+
+def test_require_agreement__every_place_of_the_batch_counts(network_dir: Path) -> None:
+    source = golden_source(FULL)
+    made = make_engine(source, SPECTRAL, 6, network_dir=network_dir)
+    path = network_dir / f"{source.spec.sha256}.npz"
+    reference = CheckedNetwork.from_bytes(path.read_bytes(), source.spec.sha256).reference
+    require_agreement(_Off(made.engine, 5e-5, 5), reference, 6)
+    for off_z in (3e-4, np.nan):
+        with pytest.raises(EngineMismatchError, match=r"the off engine is up to .* z of LV mass"):
+            require_agreement(_Off(made.engine, off_z, 5), reference, 6)
+
+
+def test_choose_engine__spectral_without_a_gpu(network_dir: Path) -> None:
+    choice = choose_engine([golden_source(ECG_ONLY)], network_dir=network_dir)
+    assert (choice.name, choice.device) == (EngineName.SPECTRAL, Device.CPU)
+    assert choice.note == ""
+
+
+def test_choose_engine__tensorflow_on_a_gpu(network_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "visible_gpus", lambda: ["GPU:0"])
+    source = golden_source(ECG_ONLY)
+    choice = choose_engine([source], network_dir=network_dir)
+    assert (choice.name, choice.device) == (EngineName.TENSORFLOW, Device.GPU)
+    on_cpu = choose_engine([source], device=Device.CPU, network_dir=network_dir)
+    assert (on_cpu.name, on_cpu.device) == (EngineName.SPECTRAL, Device.CPU)
+    asked = choose_engine([source], name=EngineName.SPECTRAL, network_dir=network_dir)
+    assert (asked.name, asked.device) == (EngineName.SPECTRAL, Device.CPU)
+
+
+def test_choose_engine__falls_back_and_says_why(odd_model: ModelSource, network_dir: Path) -> None:
+    choice = choose_engine([golden_source(ECG_ONLY), odd_model], network_dir=network_dir)
+    assert choice.name is EngineName.TENSORFLOW
+    assert choice.note.startswith("not spectral: layer 'mean' is a GlobalAveragePooling1D, which")
+    with pytest.raises(UnsupportedNetworkError, match="which is not computed here"):
+        choose_engine([odd_model], name=EngineName.SPECTRAL, network_dir=network_dir)
+
+
+def test_choose_engine__falls_back_where_it_does_not_agree(network_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise EngineMismatchError("it is off")
+
+    monkeypatch.setattr(choosing, "require_agreement", refuse)
+    source = golden_source(ECG_ONLY)
+    choice = choose_engine([source], network_dir=network_dir)
+    assert choice == choosing.EngineChoice(EngineName.TENSORFLOW, Device.CPU, "not spectral: it is off")
+    with pytest.raises(EngineMismatchError, match="it is off"):
+        choose_engine([source], name=EngineName.SPECTRAL, network_dir=network_dir)
+
+
+def test_choose_engine__tensorflow_when_asked_for(network_dir: Path) -> None:
+    choice = choose_engine([golden_source(ECG_ONLY)], name=EngineName.TENSORFLOW, network_dir=network_dir)
+    assert choice == choosing.EngineChoice(EngineName.TENSORFLOW, Device.CPU)
+
+
+def test_choose_engine__no_cpu_where_a_gpu_is_asked_for(network_dir: Path) -> None:
+    with pytest.raises(LvmError, match="--engine spectral computes on CPUs"):
+        choose_engine([], name=EngineName.SPECTRAL, device=Device.GPU, network_dir=network_dir)
+    with pytest.raises(LvmError, match="a GPU is asked for, but TensorFlow sees none"):
+        choose_engine([golden_source(ECG_ONLY)], device=Device.GPU, network_dir=network_dir)
+    with pytest.raises(LvmError, match="a GPU is asked for, but TensorFlow sees none"):
+        make_engine(golden_source(ECG_ONLY), EngineSettings(device=Device.GPU), 1)

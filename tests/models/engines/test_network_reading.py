@@ -1,0 +1,105 @@
+"""Keras models as plain arrays, and what is refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.catalogue.loading import load_model
+from models.engines.network import Layer, LayerKind, Network, UnsupportedNetworkError, read_network
+from models.engines.runtime import import_keras
+from tests.models.golden import ECG_ONLY, FULL, golden_source, load_golden
+from tests.models.networks import evaluate
+
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
+
+
+@pytest.mark.parametrize("name", [ECG_ONLY, FULL])
+def test_read_network__in_float64_gives_what_tensorflow_21_gave(name: str) -> None:
+    golden = load_golden()
+    loaded = load_model(golden_source(name))
+    network = read_network(loaded.keras_model)
+    n = 2
+    feeds = dict.fromkeys(loaded.inputs.values(), np.zeros(0))
+    feeds[loaded.inputs["ecg"]] = golden.tensor_counts[:n] / 2000
+    if name == FULL:
+        feeds[loaded.inputs["age"]] = (golden.age_years[:n, None] - 63.35798891) / 7.55463835
+        feeds[loaded.inputs["sex"]] = np.eye(2)[golden.sex[:n]]
+        feeds[loaded.inputs["bmi"]] = (golden.bmi_kg_m2[:n, None] - 27.3397) / 4.77216
+    found = evaluate(network, feeds)
+    key = "full" if name == FULL else "ecg_only"
+    z = golden.expected[f"{key}_lvm_z"].reshape(-1)[:n]
+    np.testing.assert_allclose(found[network.outputs[0]][:, 0], z, rtol=0, atol=1e-5)
+    if name == FULL:
+        score = golden.expected["full_p_lvh"][:n]
+        np.testing.assert_allclose(found[network.outputs[1]][:, 1], score, rtol=0, atol=1e-6)
+
+
+def test_read_network__an_activation_becomes_a_layer() -> None:
+    keras = import_keras()
+    ecg = keras.layers.Input((20, 3), name="ecg")
+    conv = keras.layers.Conv1D(2, 5, padding="same", activation="relu", name="conv")(ecg)
+    dense = keras.layers.Dense(2, use_bias=False, activation="softmax", name="head")
+    network = read_network(keras.Model([ecg], [dense(keras.layers.Flatten()(conv))]))
+    kinds = [(layer.name, layer.kind) for layer in network.layers]
+    assert kinds[1:3] == [("conv", LayerKind.CONVOLUTION), ("conv/relu", LayerKind.RELU)]
+    assert kinds[-2:] == [("head", LayerKind.DENSE), ("head/softmax", LayerKind.SOFTMAX)]
+    assert network.outputs == ("head/softmax",)
+    assert network["head"].weights[1].tolist() == [0, 0]  # no bias is a bias of 0
+
+
+def _conv(**options: Any) -> Callable[[Any, Any], Any]:
+    settings = {"filters": 2, "kernel_size": 5, "padding": "same", **options}
+    return lambda layers, x: layers.Conv1D(name="odd", **settings)(x)
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (_conv(strides=2), r"'odd' has stride \(2,\), expected \(1,\)"),
+        (_conv(dilation_rate=2), r"'odd' has dilation \(2,\), expected \(1,\)"),
+        (_conv(padding="valid"), "'odd' has padding valid, expected same"),
+        (_conv(padding="causal"), "'odd' has padding causal, expected same"),
+        (_conv(filters=4, groups=2), "'odd' has groups 2, expected 1"),
+        (_conv(activation="tanh"), "'odd' has activation tanh, expected linear or relu"),
+        (_conv(activation="softmax"), "'odd' has activation softmax, expected"),
+        (_conv(dtype="mixed_float16"), "'odd' has the dtype it computes in float16, expected fl"),
+        (lambda ls, x: ls.MaxPooling1D(3, name="odd")(x), r"'odd' has pool size \(3,\), expected"),
+        (lambda ls, x: ls.MaxPooling1D(2, strides=1, name="odd")(x), r"has stride \(1,\), expect"),
+        (
+            lambda ls, x: ls.MaxPooling1D(2, padding="same", name="odd")(ls.Cropping1D((0, 1))(x)),
+            "is a Cropping1D, which is not computed here",
+        ),
+        (lambda ls, x: ls.ReLU(max_value=6, name="odd")(x), "has limit, slope and threshold"),
+        (lambda ls, x: ls.Activation("gelu", name="odd")(x), "is the activation gelu, expected"),
+        (lambda ls, x: ls.Dropout(0.1, name="odd")(x), "'odd' is a Dropout, which is not computed"),
+        (lambda ls, x: ls.Dense(3, name="odd")(x), "'odd' gives shape .*, expected one size"),
+        (lambda ls, x: ls.Concatenate(axis=1, name="odd")([x, x]), "joins along axis 1, expected"),
+    ],
+)
+def test_read_network__anything_else_is_refused(add: Callable[[Any, Any], Any], message: str) -> None:
+    keras = import_keras()
+    ecg = keras.layers.Input((20, 4), name="ecg")
+    model = keras.Model([ecg], [keras.layers.Flatten()(add(keras.layers, ecg))])
+    with pytest.raises(UnsupportedNetworkError, match=f"{message}.*--engine tensorflow|{message}"):
+        read_network(model)
+
+
+def test_read_network__padded_pooling_of_an_odd_length_is_refused() -> None:
+    keras = import_keras()
+    ecg = keras.layers.Input((21, 4), name="ecg")
+    pooled = keras.layers.MaxPooling1D(2, padding="same", name="odd")(ecg)
+    with pytest.raises(UnsupportedNetworkError, match="'odd' pads 21 samples, expected padding val"):
+        read_network(keras.Model([ecg], [keras.layers.Flatten()(pooled)]))
+
+
+def test_network__layers_that_come_too_late_are_refused() -> None:
+    ecg = Layer("ecg", LayerKind.INPUT, (), (20, 12))
+    relu = Layer("relu", LayerKind.RELU, ("ecg",), (20, 12))
+    with pytest.raises(ValueError, match=r"layer 'relu' .* takes \['ecg'\], which come later"):
+        Network((relu, ecg), ("relu",))
+    with pytest.raises(ValueError, match="layer 'ecg' is there twice"):
+        Network((ecg, ecg), ("ecg",))
+    with pytest.raises(ValueError, match=r"outputs \['mass'\], expected names of layers"):
+        Network((ecg,), ("mass",))

@@ -1,0 +1,46 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lvm_core.errors import LvmError
+from models.engines.runtime import Threads, configure_threads, import_keras, onednn_enabled
+
+pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
+
+
+def test_configure_threads__one_inside_an_operation(tensorflow_threads: Threads) -> None:
+    assert tensorflow_threads.intra_op == 1
+    assert tensorflow_threads.inter_op >= 1
+
+
+def test_configure_threads__may_be_repeated(tensorflow_threads: Threads) -> None:
+    assert configure_threads() == tensorflow_threads
+    assert configure_threads(tensorflow_threads.inter_op) == tensorflow_threads
+
+
+def test_configure_threads__other_threads_after_the_start_are_refused(tensorflow_threads: Threads) -> None:
+    other = tensorflow_threads.inter_op + 1
+    with pytest.raises(LvmError, match=f"already started.*expected intra_op=1 and inter_op={other}"):
+        configure_threads(other)
+
+
+def test_configure_threads__below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="inter_op is 0 threads"):
+        configure_threads(0)
+
+
+def test_import_keras__another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    keras = import_keras()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(LvmError, match="Keras computes with 'jax', expected 'tensorflow'"):
+        import_keras()
+
+
+def test_onednn_enabled__follows_tensorflows_switch() -> None:
+    code = "from models.engines.runtime import onednn_enabled; print('oneDNN', onednn_enabled())"
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "oneDNN False\n"
+    assert onednn_enabled() in (True, False)
