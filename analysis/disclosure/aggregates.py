@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from analysis.disclosure.counts import Count, Relation
-from analysis.report.meanings import of_outcomes
+from analysis.disclosure.meanings import of_outcomes
 
 
 class Kind(StrEnum):
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     NOTE = "note"
 
 
-class Told(StrEnum):
+class Precision(StrEnum):
     """How finely a NUMBER may be told; see `analysis.disclosure.precision`.
 
     DIGITS: three significant digits, two where few people or events are behind it.
@@ -63,7 +63,7 @@ class Column:
         meaning: one line, for the list of columns.
         needs: count columns of the same row, none of which may be hidden for it to be shown; the
             first is what it is told by.
-        told: how finely it is told.
+        precision: how finely it is told.
         quantile: share of the people below it, where it is a quantile of theirs; it is shown only
             if k people lie on either side.
     """
@@ -72,7 +72,7 @@ class Column:
     kind: Kind
     meaning: str
     needs: tuple[str, ...] = ()
-    told: Told = Told.DIGITS
+    precision: Precision = Precision.DIGITS
     quantile: float | None = None
 
 
@@ -193,9 +193,11 @@ def count(name: str, meaning: str) -> Column:
     return Column(name, Kind.COUNT, meaning)
 
 
-def number(name: str, meaning: str, *needs: str, told: Told = Told.DIGITS, quantile: float | None = None) -> Column:
+def number(
+    name: str, meaning: str, *needs: str, precision: Precision = Precision.DIGITS, quantile: float | None = None
+) -> Column:
     """Return a column of estimates that need counts of the same row."""
-    return Column(name, Kind.NUMBER, meaning, needs, told, quantile)
+    return Column(name, Kind.NUMBER, meaning, needs, precision, quantile)
 
 
 def person_years(name: str, meaning: str, *needs: str) -> Column:
@@ -231,9 +233,9 @@ RESULT_COLUMNS: Final = (
     number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
     number("lo", "lower 95 % limit", *_ESTIMATED),
     number("hi", "upper 95 % limit", *_ESTIMATED),
-    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED, told=Told.P),
-    number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, told=Told.P),
-    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, told=Told.P),
+    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED, precision=Precision.P),
+    number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, precision=Precision.P),
+    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, precision=Precision.P),
     label("ties", "efron, or empty"),
     label("se_type", "model, robust, by person, bootstrap, DeLong ..."),
     label("time_scale", "days since the index ECG, or attained age"),

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from analysis.disclosure.counts import YEARS, Count, Relation, hidden_parts
-from analysis.disclosure.linear_program import TINY, Floats, Programme, contradicting, holds, solved
+from analysis.disclosure.linear_program import TINY, Floats, LinearProgram, contradicting, holds, solved
 
 _STEPS: Final = (1, 2, 5, 10)  # times twice k, how much counts are rounded in place of `base`
 _MOST_OF_ALL: Final = 0.2  # the same where all counts are rounded more at once
@@ -121,7 +121,7 @@ class Audit:
         kept = [one for one in kept if one not in wrong]
         names = dict.fromkeys([*cells, *(count for one in kept for count, _ in one.terms)])
         far = max((cell.value for cell in cells.values()), default=0.0)
-        self._programme = Programme(list(names), kept, far)
+        self._programme = LinearProgram(list(names), kept, far)
         self._within = self._hide_parts(kept)
         for count in cells:
             self._set_bounds(count)

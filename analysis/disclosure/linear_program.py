@@ -38,7 +38,7 @@ class _Part:
     limit: Floats
 
 
-class Programme:
+class LinearProgram:
     """Counts between bounds, and how they are related.
 
     Attributes:

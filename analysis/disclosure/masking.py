@@ -19,7 +19,7 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, Column, Kind
 from analysis.disclosure.audit import Promise
-from analysis.disclosure.precision import Known, may_be_told, number_told, result_told, to_digits
+from analysis.disclosure.precision import Known, is_publishable, rounded_number, rounded_result, to_digits
 from analysis.disclosure.suppression import FEWEST_YEARS, Suppressed, Table, suppressed
 
 HIDDEN: Final = "*"
@@ -239,7 +239,7 @@ def _numbers(
     return {
         name: pd.Series(
             [
-                number_told(value, column, known, spread) if may_be_told(column, known, rule.k) else np.nan
+                rounded_number(value, column, known, spread) if is_publishable(column, known, rule.k) else np.nan
                 for value, known, spread in zip(exact[name], counts[column.needs[0]], sd, strict=True)
             ],
             rows.index,
@@ -253,7 +253,7 @@ def _numbers_of_results(
     rows: pd.DataFrame, exact: pd.DataFrame, counts: dict[str, list[Known]]
 ) -> dict[str, pd.Series[Any]]:
     made = [
-        result_told(
+        rounded_result(
             numbers,
             rows["precision"].iloc[place],
             {name: known[place] for name, known in counts.items()},

@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from scipy import stats
 
-from analysis.disclosure.aggregates import Column, Told
+from analysis.disclosure.aggregates import Column, Precision
 from analysis.disclosure.suppression import nice
 
 FEW: Final = 20
@@ -79,7 +79,7 @@ def p_value(p: float) -> float:
     return LESS if p < LEAST_P else to_digits(p, 2)
 
 
-def number_told(value: float, column: Column, known: Known, sd: float) -> float:
+def rounded_number(value: float, column: Column, known: Known, sd: float) -> float:
     """Return a number of a table as it is told.
 
     Args:
@@ -90,20 +90,20 @@ def number_told(value: float, column: Column, known: Known, sd: float) -> float:
     """
     if not np.isfinite(value):
         return value
-    if column.told == Told.P:
+    if column.precision == Precision.P:
         return p_value(value)
-    if column.told == Told.TIME:
+    if column.precision == Precision.TIME:
         return to_step(value, _HALF_A_YEAR)
     if not known.is_there:
         return to_digits(value, _digits(known, is_of_people=True))
-    if column.told == Told.SHARE:
+    if column.precision == Precision.SHARE:
         return to_step(value, known.base / known.shown)
-    if column.told == Told.MEAN and sd > 0:
+    if column.precision == Precision.MEAN and sd > 0:
         return to_step(value, nice(known.base * sd / known.shown))
-    return to_digits(value, _digits(known, is_of_people=column.told == Told.MEAN))
+    return to_digits(value, _digits(known, is_of_people=column.precision == Precision.MEAN))
 
 
-def may_be_told(column: Column, known: Known, k: int) -> bool:
+def is_publishable(column: Column, known: Known, k: int) -> bool:
     """Return whether so many people lie on either side of a quantile that it is nobody's own."""
     if column.quantile is None:
         return True
@@ -117,7 +117,7 @@ def _digits(known: Known, *, is_of_people: bool) -> int:
     return 2 if is_of_people and not known.shown >= FEW * known.base else 3
 
 
-def result_told(
+def rounded_result(
     row: Mapping[str, float], how: str, counts: Mapping[str, Known], *, is_chi_square: bool
 ) -> dict[str, float]:
     """Return the numbers of one row of the results as they are told.

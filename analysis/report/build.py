@@ -133,7 +133,7 @@ def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Sec
         methods=methods(data, masked),
         warnings=tuple(dict.fromkeys(told)),
         versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
-        checksums=checksums_told(data.provenance),
+        checksums=public_checksums(data.provenance),
         banners=banners(data),
     )
 
@@ -145,7 +145,7 @@ def _longest_years(data: StudyData) -> dict[str, float]:
     return {str(name): float(years) for name, years in longest.items()}
 
 
-def checksums_told(provenance: Mapping[str, str]) -> dict[str, str]:
+def public_checksums(provenance: Mapping[str, str]) -> dict[str, str]:
     """Return the checksums that may leave: none of a list of people, which could be guessed.
 
     Whoever tries all lists of one or two people finds the one that has a checksum. The others

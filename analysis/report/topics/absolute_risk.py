@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.disclosure.aggregates import Aggregate, Told, count, label, number, result, results
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number, result, results
 from analysis.disclosure.masking import NOT_APPLICABLE, Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import calibration, calibration_alt
 from analysis.report.words import estimate_texts, of_model, outcomes_and_models, row_labels, side_by_side
@@ -195,7 +195,7 @@ def _tenths_aggregate(tenths: list[pd.DataFrame]) -> Aggregate:
         count("n_events", "with the outcome by the horizon"),
         number("predicted", "mean predicted risk, 0 to 1", "n_people", "n_events"),
         *(
-            number(name, text, "n_people", "n_events", told=Told.SHARE)
+            number(name, text, "n_people", "n_events", precision=Precision.SHARE)
             for name, text in (
                 ("observed", "cumulative incidence (Aalen-Johansen)"),
                 ("lo", "lower 95 % limit"),

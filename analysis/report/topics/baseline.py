@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, Told, count, label, number
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
-from analysis.report import meanings
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
 from analysis.study.data import About, StudyData
@@ -133,7 +133,7 @@ def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
         count("n_known", "people with a value"),
         count("n_missing", "people without a value"),
         *(
-            number(name, text, "n_known", told=Told.MEAN, quantile=_QUANTILES.get(name))
+            number(name, text, "n_known", precision=Precision.MEAN, quantile=_QUANTILES.get(name))
             for name, text in statistics.items()
         ),
     )

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, result, results
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.topics.cmr_pairs import imaged_of, on_or_after
 from analysis.report.words import estimate_texts, row_counts, row_labels

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, ColumnsAddUp, count, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
+from analysis.disclosure.meanings import with_lvh
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.cmr import (
     bland_altman,
@@ -23,7 +24,6 @@ from analysis.report.figures.cmr import (
     roc,
     roc_alt,
 )
-from analysis.report.meanings import with_lvh
 from analysis.report.topics.cmr_agreement import (
     INDEX,
     MASS,

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, number, result, results
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import dose_response, dose_response_alt
 from analysis.report.words import of_model, outcomes_and_models, p_texts, row_counts, row_labels

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, number
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.follow_up import calendar, calendar_alt
 from analysis.report.topics.rates import CLASSIFICATIONS, grouped, pooled_text

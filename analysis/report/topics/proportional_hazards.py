@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, Told, count, label, number, result, results
+from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number, result, results
 from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import schoenfeld, schoenfeld_alt
@@ -160,7 +160,7 @@ def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
         label("model_id", "of the predictions where they are of several"),
-        number("years", "mean time of the events of the bin, or their mean age", "n_events", told=Told.TIME),
+        number("years", "mean time of the events of the bin, or their mean age", "n_events", precision=Precision.TIME),
         number("beta", "mean scaled Schoenfeld residual, log hazard ratio per SD", "n_events"),
         number("lo", "lower 95 % limit of the mean", "n_events"),
         number("hi", "upper 95 % limit of the mean", "n_events"),

@@ -8,10 +8,20 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, Thinned, Told, count, label, number, person_years, result, results
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import (
+    Aggregate,
+    Precision,
+    Thinned,
+    count,
+    label,
+    number,
+    person_years,
+    result,
+    results,
+)
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.figures.follow_up import cumulative_incidence_alt
@@ -206,7 +216,7 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     columns = (
         *keys,
         *(
-            number(name, text, "n_people", "n_events_fewest", told=Told.SHARE)
+            number(name, text, "n_people", "n_events_fewest", precision=Precision.SHARE)
             for name, text in (
                 ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
                 ("lo", "lower 95 % limit"),

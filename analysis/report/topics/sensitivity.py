@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, label, result, results
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import of_outcomes
 from analysis.report.document import ReadTable, Section, Topic
-from analysis.report.meanings import of_outcomes
 from analysis.report.topics.cmr_pairs import before, imaged_of, on_or_after
 from analysis.report.topics.exposure_sds import ecg_only_sd
 from analysis.report.topics.hazard_ratios import HAZARD_RATIO

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.disclosure.aggregates import Column, Kind, Told
-from analysis.disclosure.precision import Known, may_be_told, number_told, p_value, result_told, to_digits, to_step
+from analysis.disclosure.aggregates import Column, Kind, Precision
+from analysis.disclosure.precision import (
+    Known,
+    is_publishable,
+    p_value,
+    rounded_number,
+    rounded_result,
+    to_digits,
+    to_step,
+)
 
 BASE = 5
 NAMES = ("n_people", "n_events", "n_events_fewest")
@@ -23,7 +31,7 @@ def known(n: float) -> Known:
 
 def told(row: dict[str, float], how: str = "", *, chi: bool = False, **counts: int) -> Any:
     full = dict.fromkeys(("estimate", "se", "lo", "hi", "p", "p_ph", "q"), math.nan) | row
-    return result_told(full, how, {name: known(counts.get(name, math.nan)) for name in NAMES}, is_chi_square=chi)
+    return rounded_result(full, how, {name: known(counts.get(name, math.nan)) for name in NAMES}, is_chi_square=chi)
 
 
 def row(estimate: float, se: float, *, scale: str = "") -> dict[str, float]:
@@ -96,8 +104,8 @@ def test_arms__have_the_interval_of_the_model(fewest: int) -> None:
 @pytest.mark.parametrize("n", [120, 2000])
 def test_share__in_steps_of_the_rounded_people(n: int) -> None:
     """A first step of ten events: ten over n."""
-    column = Column("incidence", Kind.NUMBER, "", ("n_people",), Told.SHARE)
-    made = [number_told(10 / m, column, known(m), math.nan) for m in range(n - 2, n + 3)]
+    column = Column("incidence", Kind.NUMBER, "", ("n_people",), Precision.SHARE)
+    made = [rounded_number(10 / m, column, known(m), math.nan) for m in range(n - 2, n + 3)]
     assert len(set(made)) == 1
     share = told({"estimate": 10 / n, "se": 0.01, "lo": 0.001, "hi": 0.2}, "share", n_people=n)
     assert share["estimate"] == pytest.approx(made[0])
@@ -106,12 +114,12 @@ def test_share__in_steps_of_the_rounded_people(n: int) -> None:
 
 def test_means__do_not_tell_the_shares_of_two_groups() -> None:
     """(all - no) / (yes - no) is the share of those who are yes; it is blurred by a few people."""
-    column = Column("mean", Kind.NUMBER, "", ("n",), Told.MEAN)
+    column = Column("mean", Kind.NUMBER, "", ("n",), Precision.MEAN)
     rng = np.random.default_rng(1)
     for _ in range(20):
         yes, no = rng.normal(65, 8, 101), rng.normal(50, 8, 1899)
         every = np.concatenate([yes, no])
-        shown = [number_told(v.mean(), column, known(len(v)), v.std(ddof=1)) for v in (every, yes, no)]
+        shown = [rounded_number(v.mean(), column, known(len(v)), v.std(ddof=1)) for v in (every, yes, no)]
         steps = [BASE * v.std(ddof=1) / len(v) for v in (every, yes, no)]
         fuzz = 2000 * steps[0] / (shown[1] - shown[2])
         assert fuzz > BASE / 2  # the mean of all alone leaves that many people open
@@ -143,11 +151,11 @@ def test_large__estimates_stay_what_they_are() -> None:
 
 
 def test_quantile__has_k_people_on_either_side() -> None:
-    column = Column("p5", Kind.NUMBER, "", ("n",), Told.MEAN, 0.05)
-    assert not may_be_told(column, known(195), 10)
-    assert may_be_told(column, known(200), 10)
-    assert not may_be_told(Column("p95", Kind.NUMBER, "", ("n",), Told.MEAN, 0.95), known(150), 10)
-    assert not may_be_told(column, Known(500, math.nan, 0), 10)
+    column = Column("p5", Kind.NUMBER, "", ("n",), Precision.MEAN, 0.05)
+    assert not is_publishable(column, known(195), 10)
+    assert is_publishable(column, known(200), 10)
+    assert not is_publishable(Column("p95", Kind.NUMBER, "", ("n",), Precision.MEAN, 0.95), known(150), 10)
+    assert not is_publishable(column, Known(500, math.nan, 0), 10)
 
 
 def test_limits__of_nothing_are_nothing() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import NEVER, ColumnsAddUp, Kind, RowsAddUp, result
 from analysis.disclosure.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count
-from analysis.report import meanings
-from analysis.report.build import checksums_told, topics_of
-from analysis.report.meanings import LEFT, followed
+from analysis.disclosure.meanings import LEFT, followed
+from analysis.report.build import public_checksums, topics_of
 from tests.analysis.report.builders import study_data
 
 AF = followed("af")
@@ -127,7 +127,7 @@ def test_paired__people_imaged_before_the_date_are_not_among_those_compared() ->
 def test_checksums__none_of_a_list_of_people() -> None:
     told = {"sha256 predictions": "a", "sha256 of ids and masses": "b", "model_sha256": "c"}
     lists = {"sha256 withdrawn": "d", "sha256 deaths": "e", "sha256 participants": "f"}
-    assert checksums_told(told | lists | {"python": "3"}) == told
+    assert public_checksums(told | lists | {"python": "3"}) == told
 
 
 # Of records, to which nothing else is related.
