@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from analysis.disclosure.counts import Count, Relation
-from analysis.disclosure.meanings import of_outcomes
+from analysis.disclosure.meanings import of_results
 
 
 class Kind(StrEnum):
@@ -243,6 +243,7 @@ RESULT_COLUMNS: Final = (
     label("model_id", "of the predictions; where they are of several and are not apart, all"),
     Column("warnings", Kind.NOTE, "what to know before quoting it", _ESTIMATED),
 )
+_COUNTED: Final = "counted"
 _RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
 # Rows of one such group differ in their subgroup only: all are hidden as soon as one is.
 _RESULT_GROUP: Final = ("analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id")
@@ -256,15 +257,16 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
         analysis: topic.
         measure: what the estimate is.
         **values: other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
-            (yes/no exposures, classifications); left out, `n_events` alone decides.
+            (yes/no exposures, classifications); left out, `n_events` alone decides. `counted`
+            is no column but the people of the row, as `meanings.Analysed`; None: not known.
 
     Raises:
         ValueError: a name is no column of the results.
     """
-    unknown = sorted(set(values) - set(_RESULT_NAMES))
+    unknown = sorted(set(values) - {*_RESULT_NAMES, _COUNTED})
     if unknown:
         raise ValueError(f"{unknown} are no columns of the results: {', '.join(_RESULT_NAMES)}")
-    empty = {name: "" if name in _TEXTS else None for name in _RESULT_NAMES}
+    empty = {name: "" if name in _TEXTS else None for name in (*_RESULT_NAMES, _COUNTED)}
     return empty | {"analysis": analysis, "measure": measure} | values
 
 
@@ -276,8 +278,10 @@ def results(
     Args:
         key: of the topic.
         rows: of `result`.
-        counts: of the aggregate; without them rows are described by outcome, strata and level.
+        counts: of the aggregate; without them, what each row says of its people.
     """
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
-    described = of_outcomes(rows) if counts is None else counts
-    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP, counts=described)
+    if counts is None:
+        one_ecg_each = all(row["n_ecgs"] in (None, row["n_people"]) for row in rows)
+        counts = of_results([row[_COUNTED] for row in rows], one_ecg_each=one_ecg_each)
+    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP, counts=counts)

@@ -57,6 +57,7 @@ def _calibrated(data: StudyData) -> tuple[list[dict[str, Any]], dict[str, Any], 
     model = without_constant_sex(models_of(study)[1], complete)
     known = followed(complete, study) | {
         **data.keys(outcome),
+        "counted": meanings.analysed(outcome, data.model_id),
         "exposure": study.exposure,
         "contrast": "per 10",
         "unit": "g/m2",

@@ -212,7 +212,7 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     with_lvh = [
         meanings.with_lvh(who) if row["n_events"] is not None else None for who, row in zip(people, rows, strict=True)
     ]
-    counts = meanings.results(described, one_ecg_each=True) | {"n_events": with_lvh}
+    counts = meanings.of_results(described, one_ecg_each=True) | {"n_events": with_lvh}
     return replace(results("cmr", rows, counts), coarse=coarse)
 
 

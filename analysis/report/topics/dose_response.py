@@ -41,7 +41,8 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
             row, curve = _fitted(part, outcome)
-            tests.append(result("dose_response", NONLINEAR, **row, **part.keys(outcome)))
+            who = meanings.analysed(outcome, part.model_id)
+            tests.append(result("dose_response", NONLINEAR, **row, **part.keys(outcome), counted=who))
             curves += curve
     return [_curves_aggregate(curves), _histogram(data), results("dose_response", tests)]
 

@@ -164,6 +164,7 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list
 def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     """Gray's tests, in people of one model of the predictions."""
     table = grouped(data.analysed(outcome))
+    who = meanings.of_model(meanings.followed(outcome), data.model_id)
     rows = []
     for column in _DRAWN:
         known = table[table[column].notna()]
@@ -177,6 +178,7 @@ def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
                 "rates",
                 "Gray's test, chi-square",
                 **data.keys(outcome),
+                counted=meanings.Analysed(who.complete(meanings.name_of(column))),
                 exposure=data.study.exposure,
                 contrast=CLASSIFICATIONS[column],
                 unit=f"{own['df']:.0f} df",
@@ -203,7 +205,7 @@ def _rates_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         person_years("person_years", "follow-up, years", "n_people"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED))
+    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED, CLASSIFICATIONS))
 
 
 def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]]) -> list[Aggregate]:
@@ -240,7 +242,7 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     risk = pd.DataFrame(at_risk, columns=[column.name for column in risk_columns])
     group = ("outcome", "classification")
     points = points.reset_index(drop=True)
-    ends = meanings.by_group(points, {"n_events": "outcome"})["n_events"]
+    ends = meanings.by_group(points, {"n_events": "outcome"}, CLASSIFICATIONS)["n_events"]
     return [
         Aggregate(
             "incidence_curves",
@@ -248,9 +250,9 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
             columns,
             together=group,
             thinned=Thinned("n_events", (*group, "group"), ends),
-            counts=meanings.curves(points, _STEP_YEARS / 2),
+            counts=meanings.curves(points, _STEP_YEARS / 2, CLASSIFICATIONS),
         ),
-        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk)),
+        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk, CLASSIFICATIONS)),
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from analysis.disclosure.aggregates import result, results
 from analysis.disclosure.masking import MaskingRule, mask_all
 from analysis.follow_up.rules import RELEASE
-from analysis.report.build import constants_of
+from analysis.report.build import constants_of, public_checksums
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.topics import rates
 from analysis.study.data import StudyData
@@ -209,3 +209,9 @@ def test_warnings__a_raw_prediction_is_not_calibrated(data: StudyData) -> None:
     assert any("not calibrated" in text for text in warnings(data))
     recalibrated = with_study(data, exposure="lvmi_recal_g_m2")
     assert not any("not calibrated" in text for text in warnings(recalibrated))
+
+
+def test_checksums__none_of_a_list_of_people() -> None:
+    others = {"sha256 predictions": "a", "sha256 of ids and masses": "b", "model_sha256": "c"}
+    lists = {"sha256 withdrawn": "d", "sha256 deaths": "e", "sha256 participants": "f"}
+    assert public_checksums(others | lists | {"python": "3"}) == others
