@@ -22,16 +22,13 @@ from analysis.report.topics import (
     absolute_risk,
     added_value,
     baseline,
-    calibrated,
     cmr,
-    competing,
-    dose_response,
+    cox_assumptions,
     flow,
     follow_up,
     hazard_ratios,
-    proportional_hazards,
+    measurement_error,
     rates,
-    repeats,
     sensitivity,
 )
 from analysis.study.data import StudyData
@@ -41,17 +38,17 @@ _ALWAYS: Final = (flow.TOPIC, baseline.TOPIC, follow_up.TOPIC)
 _OF_OUTCOMES: Final = (
     rates.TOPIC,
     hazard_ratios.TOPIC,
-    dose_response.TOPIC,
+    cox_assumptions.DOSE_RESPONSE,
     added_value.TOPIC,
-    competing.TOPIC,
-    proportional_hazards.TOPIC,
+    hazard_ratios.COMPETING,
+    cox_assumptions.PROPORTIONAL_HAZARDS,
     sensitivity.TOPIC,
     absolute_risk.TOPIC,
     absolute_risk.STANDARDISED,
-    calibrated.TOPIC,
+    measurement_error.CALIBRATED,
     sensitivity.NEGATIVE_CONTROL,
 )
-_OF_ECGS: Final = (cmr.TOPIC, repeats.TOPIC, flow.CODES)
+_OF_ECGS: Final = (cmr.TOPIC, measurement_error.REPEATS, flow.CODES)
 
 
 _LISTS_OF_PEOPLE: Final = (

@@ -8,7 +8,7 @@ from typing import Final
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.follow_up.rules import RELEASE
-from analysis.report.topics.calibrated import FEWEST_DRAWS
+from analysis.report.topics.measurement_error import FEWEST_DRAWS
 from analysis.report.words import of_model
 from analysis.study.data import StudyData
 from analysis.study.exposure import sd_key

@@ -22,8 +22,7 @@ from analysis.report.build import results_of
 from analysis.report.document import ReadTable
 from analysis.report.figures.drawing import save
 from analysis.report.page import Report, render, render_table
-from analysis.report.topics.exposure_sds import KEY as SDS
-from analysis.report.topics.exposure_sds import sd_by_sex_text
+from analysis.report.topics.hazard_ratios import SDS, sd_by_sex_text
 from analysis.report.word import write_word
 from analysis.statistics.design import Category
 from analysis.study.data import About, StudyData

@@ -11,16 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from analysis.disclosure.masking import HIDDEN
-from analysis.report.figures.drawing import (
-    SMALL_PT,
-    TEXT_PT,
-    WIDTH_IN,
-    count_text,
-    in_style,
-    new_canvas,
-    sentence,
-    wrapped,
-)
+from analysis.report.figures.drawing import SMALL_PT, WIDTH_IN, count_text, in_style, new_canvas, sentence, wrapped
 
 _LINE_IN: Final = 0.15
 _PAD_IN: Final = 0.09
@@ -50,18 +41,15 @@ class _Box:
 
 
 @in_style
-def flow_diagram(rows: pd.DataFrame, *, title: str) -> Figure:
+def flow_diagram(rows: pd.DataFrame) -> Figure:
     """Return a flow diagram.
 
     Args:
         rows: masked, in order: everybody first, exclusions, the analysed last; `reason`,
             `label` (in words), `n_people` (missing is `HIDDEN`). Exclusions of nobody share one
             box.
-        title: above, or "".
     """
-    titled = wrapped(title, WIDTH_IN - 2 * _EDGE_IN, weight="bold")
-    down = _EDGE_IN + (0.2 * (titled.count("\n") + 1) if titled else 0.0)
-    start = _main(rows.iloc[0], down)
+    start = _main(rows.iloc[0], _EDGE_IN)
     down = start.top + start.height + _ENDS_GAP_IN
     sides = []
     for text in _exclusions(rows.iloc[1:-1]):
@@ -75,7 +63,6 @@ def flow_diagram(rows: pd.DataFrame, *, title: str) -> Figure:
     # One unit is one inch, y downwards.
     axes.set(xlim=(0, WIDTH_IN), ylim=(height, 0))
     axes.axis("off")
-    axes.text(_EDGE_IN, _EDGE_IN, titled, va="top", weight="bold", fontsize=TEXT_PT)
     for box in (start, *sides, end):
         _draw(axes, box)
     trunk = start.left + start.width / 2
@@ -126,10 +113,9 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
     )
 
 
-def flow_diagram_alt(rows: pd.DataFrame, *, title: str) -> str:
-    """Return what `flow_diagram` shows, for who cannot see it; same arguments."""
-    told = [f"{row['label']} {count_text(row['n_people'])}" for row in rows.to_dict("records")]
-    start = f"{title}. " if title else ""
+def flow_diagram_alt(rows: pd.DataFrame) -> str:
+    """Return what `flow_diagram` shows, for people who cannot see it; same arguments."""
+    texts = [f"{row['label']} {count_text(row['n_people'])}" for row in rows.to_dict("records")]
     hidden = f" {HIDDEN}: a small number, not shown." if rows["n_people"].isna().any() else ""
-    left_out = "; ".join(told[1:-1]) or "nobody"
-    return f"{start}Flow diagram. {told[0]}; left out: {left_out}; {told[-1]}.{hidden}"
+    left_out = "; ".join(texts[1:-1]) or "nobody"
+    return f"Flow diagram. {texts[0]}; left out: {left_out}; {texts[-1]}.{hidden}"

@@ -60,7 +60,7 @@ class _Columns:
 
 
 @in_style
-def forest(rows: pd.DataFrame, *, measure_name: str, title: str, n_name: str = "Events") -> Figure:
+def forest(rows: pd.DataFrame, *, measure_name: str) -> Figure:
     """Return a forest plot.
 
     Args:
@@ -68,17 +68,13 @@ def forest(rows: pd.DataFrame, *, measure_name: str, title: str, n_name: str = "
             where hidden), `n_text`, `p_interaction_text` (of the first row of a group). Rows of
             one heading are put together; headings and rows keep their order.
         measure_name: as "Hazard ratio (95 % interval)".
-        title: above, or "".
-        n_name: head of the column of `n_text`.
     """
     rows = _by_heading(rows)
-    heads = _heads(measure_name, n_name)
+    heads = _heads(measure_name)
     lines, height = _lines(rows)
     columns = _columns(rows, lines, heads)
-    titled = wrapped(title, WIDTH_IN - 2 * _EDGE_IN, weight="bold")
-    top = _EDGE_IN + (titled.count("\n") + 1) * 0.18 * bool(titled)
     head = _LINE_IN * max(text.count("\n") + 1 for text in heads) + 0.08
-    total = top + head + height + _AXIS_IN
+    total = _EDGE_IN + head + height + _AXIS_IN
     canvas = new_canvas(WIDTH_IN, total)
     axes = canvas.add_axes(
         (
@@ -88,7 +84,6 @@ def forest(rows: pd.DataFrame, *, measure_name: str, title: str, n_name: str = "
             height / total,
         )
     )
-    canvas.text(_EDGE_IN / WIDTH_IN, 1 - _EDGE_IN / total, titled, va="top", weight="bold")
     _prepare(axes, rows, height, measure_name)
     _write(axes, rows, lines, columns)
     _write_heads(axes, heads, columns)
@@ -98,10 +93,10 @@ def forest(rows: pd.DataFrame, *, measure_name: str, title: str, n_name: str = "
     return canvas
 
 
-def _heads(measure_name: str, n_name: str) -> tuple[str, str]:
+def _heads(measure_name: str) -> tuple[str, str]:
     name, _, rest = measure_name.partition(" (")
     inside = f"({rest}" if rest else "(95 % interval)"
-    return n_name, f"{wrapped(sentence(name), _ESTIMATE_IN, SMALL_PT, 'bold')}\n{inside}"
+    return "Events", f"{wrapped(sentence(name), _ESTIMATE_IN, SMALL_PT, 'bold')}\n{inside}"
 
 
 def _by_heading(rows: pd.DataFrame) -> pd.DataFrame:
@@ -206,19 +201,13 @@ def _draw(axes: Axes, row: Any, middle: float) -> None:
     axes.plot([estimate], [middle], marker="s", markersize=5.5, color=colour, label="_estimate")
 
 
-def forest_alt(rows: pd.DataFrame, *, measure_name: str, title: str = "") -> str:
-    """Return what `forest` shows, for who cannot see it.
-
-    Args:
-        rows: as for `forest`.
-        measure_name: as "hazard ratio".
-        title: of the figure, or "".
-    """
-    told, hidden = [], False
+def forest_alt(rows: pd.DataFrame, *, measure_name: str) -> str:
+    """Return what `forest` shows, to people who cannot see it; `measure_name` in words."""
+    texts, hidden = [], False
     for row in _by_heading(rows).to_dict("records"):
         name = ", ".join(str(row[part]) for part in ("group", "label") if str(row[part]))
         text, p_text = _estimate_text(row), str(row["p_interaction_text"])
         hidden |= text == HIDDEN
-        told.append(f"{name}: {text}" + (f" [{p_text}]" if p_text else ""))
-    start, end = f"{title}. " if title else "", f" {HIDDEN}: not shown." if hidden else ""
-    return f"{start}Forest plot of {measure_name} on a log axis. {'; '.join(told)}.{end}"
+        texts.append(f"{name}: {text}" + (f" [{p_text}]" if p_text else ""))
+    end = f" {HIDDEN}: not shown." if hidden else ""
+    return f"Forest plot of {measure_name} on a log axis. {'; '.join(texts)}.{end}"

@@ -280,14 +280,13 @@ Numbers = NDArray[np.float64]
 
 
 @in_style
-def calibration(rows: pd.DataFrame, *, horizon_years: float, title: str) -> Figure:
+def calibration(rows: pd.DataFrame, *, horizon_years: float) -> Figure:
     """Return observed against predicted risk with the line of identity, both axes alike.
 
     Args:
         rows: masked; `group`, `n_people`, `predicted`, `observed`, `lo`, `hi` (0 to 1); groups
             with a missing value are not drawn, and the legend says how many.
         horizon_years: of the risks.
-        title: above, or "".
     """
     canvas = new_canvas(_WIDTH_IN, _HEIGHT_IN, "constrained")
     axes = canvas.subplots()
@@ -304,8 +303,6 @@ def calibration(rows: pd.DataFrame, *, horizon_years: float, title: str) -> Figu
     axes.set(xlim=(0, most), ylim=(0, most), aspect="equal")
     axes.set_xlabel(f"Predicted {horizon_years:.3g}-year risk, %")
     axes.set_ylabel(f"Observed {horizon_years:.3g}-year risk, %")
-    if title:
-        axes.set_title(wrapped(title, _WIDTH_IN - 1), loc="left")
     legend_above(canvas, _handles_figure_calibration(len(known), len(rows) - len(known)))
     return canvas
 
@@ -331,7 +328,7 @@ def _handles_figure_calibration(n_shown: int, n_hidden: int) -> list[Line2D]:
     ]
 
 
-def calibration_alt(rows: pd.DataFrame, *, horizon_years: float, title: str) -> str:
+def calibration_alt(rows: pd.DataFrame, *, horizon_years: float) -> str:
     """Return what `calibration` shows, for who cannot see it; same arguments."""
     told = [
         f"{row['group']}: predicted {100 * row['predicted']:.1f} %, observed "
@@ -340,8 +337,7 @@ def calibration_alt(rows: pd.DataFrame, *, horizon_years: float, title: str) -> 
     ]
     n_hidden = len(rows) - len(_known(rows))
     hidden = f" Groups not shown ({HIDDEN}): {n_hidden}." if n_hidden else ""
-    start = f"{title}. " if title else ""
     return (
-        f"{start}Observed against predicted {horizon_years:.3g}-year risk by group of predicted "
+        f"Observed against predicted {horizon_years:.3g}-year risk by group of predicted "
         f"risk, with the line where they are equal. {'; '.join(told)}.{hidden}"
     )

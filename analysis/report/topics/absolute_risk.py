@@ -11,11 +11,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.disclosure import meanings
-from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number, result, results
-from analysis.disclosure.masking import NOT_APPLICABLE, Masked
+from analysis.disclosure.aggregates import Aggregate, count, label, number, results
+from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import calibration, calibration_alt
-from analysis.report.words import estimate_texts, of_model, outcomes_and_models, row_labels, side_by_side
+from analysis.report.topics.tables import (
+    MODEL_ID,
+    OUTCOME,
+    aggregate,
+    figures_by_outcome,
+    horizon_texts,
+    outcomes_and_parts,
+    result_table,
+    results_about,
+    results_of,
+    shares,
+)
+from analysis.report.words import estimate_texts, of_model, row_labels, side_by_side
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.limits import Z95
@@ -43,8 +55,6 @@ _BASE: Final = Model(0, "age, sex", ("age_years", SEX))
 # Columns of predicted risks.
 _WITHOUT: Final = "risk_without"
 _WITH: Final = "risk_with"
-_INFLUENCE: Final = "influence of each person"
-_OF_AALEN_JOHANSEN: Final = "of the observed risk (Aalen-Johansen)"
 _AUC: Final = "AUC at the horizon"
 _BRIER: Final = "Brier score at the horizon"
 _GAIN: Final = ", with less without"
@@ -61,23 +71,31 @@ def horizon_years(table: pd.DataFrame, wanted: float) -> float:
     return float(min(wanted, np.floor(years[-needed] * 100) / 100))
 
 
-def aggregates(data: StudyData) -> list[Aggregate]:
+def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return accuracy of the risks with and without the ECG, and calibration by tenth."""
     rows: list[dict[str, Any]] = []
     tenths: list[pd.DataFrame] = []
-    for outcome in (one.name for one in data.study.outcomes):
-        for part in data.by_prediction_model():
-            found, own = _judged(part, outcome)
-            who = meanings.analysed(outcome, part.model_id, meanings.RISKS)
-            rows += [result("absolute_risk", **row, **part.keys(outcome), counted=_counted(who, row)) for row in found]
-            tenths += [one.assign(outcome=outcome, model_id=part.model_id) for one in own]
-    return [results("absolute_risk", rows), _tenths_aggregate(tenths)]
-
-
-def _counted(who: meanings.Analysed, row: Mapping[str, Any]) -> meanings.Analysed:
-    """Only those who are judged, with their events by the horizon, where there is an estimate."""
-    is_judged = row.get("estimate") is not None
-    return replace(who, by=row["unit_value"], of_them=(meanings.JUDGED,)) if is_judged else who
+    for outcome, part in outcomes_and_parts(data):
+        found, own = _judged(part, outcome)
+        for row in results_about(outcome, "absolute_risk", part, found, meanings.RISKS):
+            # Where there is an estimate: people who are judged, and their events by the horizon.
+            is_judged = row["estimate"] is not None
+            judged: dict[str, Any] = {"by": row["unit_value"], "of_them": (meanings.JUDGED,)} if is_judged else {}
+            rows.append(row | {"counted": replace(row["counted"], **judged)})
+        tenths += [one.assign(outcome=outcome, model_id=part.model_id) for one in own]
+    columns = (
+        OUTCOME,
+        MODEL_ID,
+        label("horizon_years", "horizon of the risk"),
+        label("group", "tenth of predicted risk, from 1"),
+        count("n_people", "people of the tenth"),
+        count("n_events", "with the outcome by the horizon"),
+        number("predicted", "mean predicted risk, 0 to 1", "n_people", "n_events"),
+        *shares({"observed": "cumulative incidence (Aalen-Johansen)"}, "n_people", "n_events"),
+    )
+    together = ("outcome", "model_id")
+    calibrated = aggregate("calibration", tenths, columns, meanings.calibration, together=together)
+    return [results("absolute_risk", rows), calibrated]
 
 
 def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
@@ -125,17 +143,10 @@ def _held_out(table: pd.DataFrame, base: Model, at: float, seed: int) -> pd.Data
 
 def _risk(
     others: pd.DataFrame, own: pd.DataFrame, covariates: Sequence[str | Covariate], at: float
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+) -> NDArray[np.float64]:
     """Cause-specific models of the outcome and of death combined (Benichou and Gail 1990)."""
-    fits = {
-        cause: fit_cox(
-            others.assign(event=others["status_code"] == cause),
-            duration="years",
-            event="event",
-            covariates=list(covariates),
-        )
-        for cause in (1, 2)
-    }
+    options: dict[str, Any] = {"duration": "years", "event": "event", "covariates": list(covariates)}
+    fits = {cause: fit_cox(others.assign(event=others["status_code"] == cause), **options) for cause in (1, 2)}
     return np.asarray(cumulative_incidences(fits, own, [at])[0, :, 0])
 
 
@@ -143,86 +154,43 @@ def _accuracy(table: pd.DataFrame, at: float, known: dict[str, Any], words: Mapp
     options: dict[str, Any] = {"duration": "years", "event": "status_code", "risk": list(words), "at": at}
     auc, brier = auc_at(table, **options), brier_score(table, **options)
     ratio = observed_expected(table, **options)
-    known = known | {"n_people": len(table), "n_ecgs": len(table), "n_events": auc.n_events, "se_type": _INFLUENCE}
+    known = known | {
+        "n_people": len(table),
+        "n_ecgs": len(table),
+        "n_events": auc.n_events,
+        "se_type": "influence of each person",
+    }
     rows = []
     for measure, found, name in ((_AUC, auc, "auc"), (_BRIER, brier, "brier")):
         for row in found.estimates.to_dict("records"):
             values = {"estimate": row[name], "se": row["se"], "lo": row[f"{name}_lo"], "hi": row[f"{name}_hi"]}
-            rows.append(_row(measure, words[row["model"]], known, values))
+            rows.append(values | {"measure": measure, "adjustment": words[row["model"]]})
         # Without a P value: one model is nested in the other, and the likelihood ratio is the test.
         last = found.differences.iloc[-1]
-        values = {
-            "estimate": -last["difference"],
-            "se": last["se"],
-            "lo": -last["difference_hi"],
-            "hi": -last["difference_lo"],
-        }
-        rows.append(_row(f"{measure}{_GAIN}", "difference", known, values))
-    known = known | {"se_type": _OF_AALEN_JOHANSEN}
+        lo, hi = -last["difference_hi"], -last["difference_lo"]
+        values = {"estimate": -last["difference"], "se": last["se"], "lo": lo, "hi": hi}
+        rows.append(values | {"measure": f"{measure}{_GAIN}", "adjustment": "difference"})
+    rows = [known | row for row in rows]
+    known = known | {"se_type": "of the observed risk (Aalen-Johansen)"}
     for row in ratio.estimates.to_dict("records"):
         values = {"estimate": row["ratio"], "lo": row["ratio_lo"], "hi": row["ratio_hi"]}
-        rows.append(_row(_RATIO, words[row["model"]], known, values))
+        rows.append(known | values | {"measure": _RATIO, "adjustment": words[row["model"]]})
     first = ratio.estimates.iloc[0]
-    values = {
-        "estimate": first["observed"],
-        "se": first["observed_se"],
-        "lo": first["observed_lo"],
-        "hi": first["observed_hi"],
-    }
-    return [*rows, _row(_INCIDENCE, "", known | {"precision": "share"}, values)]
-
-
-def _row(measure: str, model: str, known: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    numbers = {name: float(value) for name, value in values.items()}
-    return known | numbers | {"measure": measure, "adjustment": model}
+    names = {"estimate": "observed", "se": "observed_se", "lo": "observed_lo", "hi": "observed_hi"}
+    observed = {column: first[its] for column, its in names.items()}
+    return [*rows, known | observed | {"measure": _INCIDENCE, "precision": "share"}]
 
 
 def _tenths(table: pd.DataFrame, at: float) -> pd.DataFrame:
     found = calibration_by_group(table, duration="years", event="status_code", risk=_WITH, at=at).estimates
-    return pd.DataFrame(
-        {
-            "horizon_years": at,
-            "group": found["group"],
-            "n_people": found["n"],
-            "n_events": found["n_events"],
-            "predicted": found["expected"],
-            "observed": found["observed"],
-            "lo": found["observed_lo"],
-            "hi": found["observed_hi"],
-        }
-    )
+    names = {"n": "n_people", "expected": "predicted", "observed_lo": "lo", "observed_hi": "hi"}
+    return found.rename(columns=names).assign(horizon_years=at)
 
 
-def _tenths_aggregate(tenths: list[pd.DataFrame]) -> Aggregate:
-    columns = (
-        label("outcome", "of the code list"),
-        label("model_id", "of the predictions where they are of several"),
-        label("horizon_years", "horizon of the risk"),
-        label("group", "tenth of predicted risk, from 1"),
-        count("n_people", "people of the tenth"),
-        count("n_events", "with the outcome by the horizon"),
-        number("predicted", "mean predicted risk, 0 to 1", "n_people", "n_events"),
-        *(
-            number(name, text, "n_people", "n_events", precision=Precision.SHARE)
-            for name, text in (
-                ("observed", "cumulative incidence (Aalen-Johansen)"),
-                ("lo", "lower 95 % limit"),
-                ("hi", "upper 95 % limit"),
-            )
-        ),
-    )
-    names = [column.name for column in columns]
-    table = pd.concat(tenths)[names] if tenths else pd.DataFrame(columns=names)
-    table = table.reset_index(drop=True)
-    return Aggregate(
-        "calibration", table, columns, together=("outcome", "model_id"), counts=meanings.calibration(table)
-    )
-
-
-def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     """Return the accuracy table and the calibration figures."""
-    found = masked.get("results_absolute_risk")
-    if found is None or not len(found.rows):
+    found = results_of(masked, "absolute_risk")
+    if found is None:
         return None
     labels = row_labels(found, about)
     rows = found.rows.assign(
@@ -231,7 +199,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         People=found.shown("n_people"),
         Events=found.shown("n_events"),
         Measure=found.rows["measure"].str.removesuffix(_GAIN),
-        Horizon=[f"{value:.3g}" if value else NOT_APPLICABLE for value in found.rows["unit_value"]],
+        Horizon=horizon_texts(found),
         Model=found.rows["adjustment"].str.replace("exposure", about.exposure_name),
     )
     cells = side_by_side(rows, by=[*labels, "Horizon", "People", "Events", "Measure"], over="Model", values=["text"])
@@ -248,35 +216,25 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "independent.",
     )
     table = ReadTable("absolute_risk", "Accuracy of predicted absolute risk", cells, len(labels) + 1, notes)
-    tenths = masked["calibration"]
-    figures = [
-        figure for one in outcomes_and_models(tenths, about) if (figure := _figure(tenths, about, *one)) is not None
-    ]
+    figures = figures_by_outcome(masked["calibration"], about, _calibration_figure)
     return Section("absolute_risk", "Absolute risk", (), (table, *figures))
 
 
-def _figure(tenths: Masked, about: About, outcome: str, model: str, key: str) -> ReadFigure | None:
-    is_own = (tenths.rows["outcome"] == outcome) & (tenths.rows["model_id"] == model)
-    rows = tenths.rows[is_own].reset_index(drop=True)
+def _calibration_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
     if not len(rows) or rows["observed"].isna().all():
         return None
     at = float(rows["horizon_years"].iloc[0])
-    words = f"{about.outcomes[outcome]}{of_model(model)}"
-    title = f"Calibration of the {at:.3g}-year risk of {words}, held-out people"
-    options: dict[str, Any] = {"horizon_years": at, "title": ""}
-    return ReadFigure(
-        f"calibration{key}",
-        title,
-        calibration_alt(rows, **options),
-        calibration(rows, **options),
-        ("Tenths of predicted risk; those with few events are hidden.",),
-    )
+    title = f"Calibration of the {at:.3g}-year risk of {outcome}{of_model(model)}, held-out people"
+    alt, canvas = calibration_alt(rows, horizon_years=at), calibration(rows, horizon_years=at)
+    notes = ("Tenths of predicted risk; those with few events are hidden.",)
+    return ReadFigure(f"calibration{key}", title, alt, canvas, notes)
 
+
+# Standardised risk: what the incidence would be if everybody, or nobody, had LVH.
 
 AVERAGED: Final = 4_000
 _ROWS_OF_ALL_DRAWS: Final = 25_000_000
 _FEWEST_DRAWS: Final = 50
-_AGE_SEX: Final = Model(0, "age, sex", ("age_years", SEX))
 _NEEDED: Final = ["lvh", "age_years", "sex"]
 _COLUMNS: Final = ("participant_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD, *_NEEDED)
 _MEASURES: Final = ("risk if all had LVH", "risk if none had LVH", "risk difference", "risk ratio")
@@ -284,22 +242,23 @@ _MEASURES: Final = ("risk if all had LVH", "risk if none had LVH", "risk differe
 
 def _standardised_aggregates(data: StudyData) -> list[Aggregate]:
     """Return the standardised risks of the primary outcome, with bootstrapped errors."""
-    rows = [row for part in data.by_prediction_model() for row in _rows(part)]
+    rows = []
+    for part in data.by_prediction_model():
+        found = _standardised_rows(part)
+        rows += results_about(data.study.primary_outcome, "standardised", part, found, "what standardising needs")
     return [results("standardised", rows)]
 
 
-def _rows(data: StudyData) -> list[dict[str, Any]]:
-    study, outcome = data.study, data.study.primary_outcome
-    table = data.analysed(outcome)
+def _standardised_rows(data: StudyData) -> list[dict[str, Any]]:
+    study = data.study
+    table = data.analysed(study.primary_outcome)
     table = table[[name for name in _COLUMNS if name in table]].drop_duplicates("participant_id")
     complete = table.dropna(subset=_NEEDED).reset_index(drop=True).astype({"sex": "category"})
-    model = without_constant_sex(_AGE_SEX, complete)
+    model = without_constant_sex(_BASE, complete)
     at = horizon_years(complete, study.horizon_years)
     arms = complete.groupby("lvh")["event"].sum().reindex([0.0, 1.0], fill_value=0)
     households = HOUSEHOLD in complete
     known = followed(complete, study) | {
-        **data.keys(outcome),
-        "counted": meanings.analysed(outcome, data.model_id, "what standardising needs", lvh=True),
         "exposure": study.lvh_column,
         "contrast": "LVH",
         "adjustment": model.adjustment,
@@ -315,15 +274,14 @@ def _rows(data: StudyData) -> list[dict[str, Any]]:
         draws = study.bootstrap if arms.min() >= study.masking.k else 0  # it would be hidden
         estimate, errors, n_draws = _standardised(complete, model, at, draws, study.seed)
     except TableRefused as error:
-        return [result("standardised", _MEASURES[0], **known, warnings=str(error))]
+        return [known | {"measure": _MEASURES[0], "warnings": str(error)}]
     rows = []
     for place, measure in enumerate(_MEASURES):
         value, se = float(estimate[place]), float(errors[place])
         half = Z95 * se
         limits = (value * np.exp(-half), value * np.exp(half)) if place != 2 else (value - half, value + half)
         drawn = {"se": se, "lo": float(limits[0]), "hi": float(limits[1])} if n_draws else {}
-        told = f"{n_draws} bootstrap samples"
-        rows.append(result("standardised", measure, **known, estimate=value, **drawn, level=told))
+        rows.append(known | drawn | {"measure": measure, "estimate": value, "level": f"{n_draws} bootstrap samples"})
     return rows
 
 
@@ -333,15 +291,8 @@ def _standardised(table: pd.DataFrame, model: Model, at: float, draws: int, seed
         raise TableRefused("fewer than 50 people are followed, expected more for absolute risks")
     rng = np.random.default_rng(seed)
     sample = rng.permutation(len(table))[:AVERAGED]
-    models = {
-        cause: CoxSamples.of(
-            table.assign(event=table["status_code"] == cause),
-            duration="years",
-            event="event",
-            covariates=["lvh", *model.covariates],
-        )
-        for cause in (1, 2)
-    }
+    options: dict[str, Any] = {"duration": "years", "event": "event", "covariates": ["lvh", *model.covariates]}
+    models = {cause: CoxSamples.of(table.assign(event=table["status_code"] == cause), **options) for cause in (1, 2)}
     value = _risks(models, np.ones(len(table), dtype=np.int64), table.iloc[sample], at)
     n_draws = min(draws, max(_FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // len(table))) if draws else 0
     found = []
@@ -384,20 +335,10 @@ def _risks(
 
 def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section | None:
     """Return one table."""
-    found = masked.get("results_standardised")
-    if found is None or not len(found.rows):
+    found = results_of(masked, "standardised")
+    if found is None:
         return None
-    labels, rows = row_labels(found, about), found.rows
-    cells = pd.DataFrame(
-        labels
-        | {
-            "Measure": rows["measure"],
-            "Horizon, years": [f"{value:.3g}" if value else NOT_APPLICABLE for value in rows["unit_value"]],
-            "Estimate (95 % interval)": estimate_texts(found, 4),
-            "People": found.shown("n_people"),
-            "Events": found.shown("n_events"),
-        }
-    ).reset_index(drop=True)
+    rows = found.rows
     drawn = ", ".join(dict.fromkeys(filter(None, rows["level"])))
     notes = (
         "g-formula: cause-specific Cox models of the outcome and of death with LVH, age and sex, "
@@ -405,8 +346,19 @@ def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section
         f"{AVERAGED:,}, drawn at random). Intervals from {drawn or 'no samples'}, "
         "normal on the logarithm (difference: as it is).",
     )
-    table = ReadTable(
-        "standardised", "Standardised cumulative incidence by predicted LVH", cells, len(labels) + 1, notes
+    table = result_table(
+        found,
+        about,
+        "standardised",
+        "Standardised cumulative incidence by predicted LVH",
+        {"Measure": rows["measure"]},
+        {
+            "Horizon, years": horizon_texts(found),
+            "Estimate (95 % interval)": estimate_texts(found, 4),
+            "People": found.shown("n_people"),
+            "Events": found.shown("n_events"),
+        },
+        notes,
     )
     paragraph = (
         "What the incidence would be were everybody, or nobody, to have predicted LVH, age and sex "
@@ -415,5 +367,5 @@ def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section
     return Section("standardised", "Standardised risk", (paragraph,), (table,))
 
 
-TOPIC: Final = Topic("absolute risk", aggregates, present)
+TOPIC: Final = Topic("absolute risk", _aggregates, _present)
 STANDARDISED: Final = Topic("standardised", _standardised_aggregates, _present_standardised)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, result, results
-from analysis.disclosure.masking import Masked
-from analysis.disclosure.meanings import analysed
+from analysis.disclosure.aggregates import Aggregate, results
+from analysis.disclosure.masking import NOT_APPLICABLE, Masked
 from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.topics.tables import outcomes_and_parts, results_about, results_of
 from analysis.report.words import estimate_texts, p_texts, row_counts, row_labels
-from analysis.statistics.accuracy.concordance import Concordance, concordance, delta_concordance
+from analysis.statistics.accuracy.concordance import Concordance, ConcordanceDifference, concordance, delta_concordance
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.survival.cox import CoxFit
@@ -39,13 +38,11 @@ LIKELIHOOD: Final = "likelihood-ratio chi-square"
 WALD: Final = "Wald chi-square"  # in its place where people or households repeat
 _WITHOUT: Final = "without the ECG"
 _OF_DEMOGRAPHICS: Final = ("mass_g", "bsa_m2", "bmi_kg_m2", "age_years", "sex")
-_JACKKNIFE: Final = "infinitesimal jackknife"
 _NOTHING: Final = "there is no covariate that the marker could be added to"
 _WALD_WORDS: Final = "Wald's with errors that allow for repeated people or households"
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
+class _Comparison(NamedTuple):
     """A marker added to a model without it."""
 
     words: str
@@ -53,22 +50,18 @@ class _Comparison:
     base: Model
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitted:
+class _Fitted(NamedTuple):
     """A fit with its concordance, which takes longer than the fit."""
 
     fit: CoxFit
     c: Concordance
 
 
-def aggregates(data: StudyData) -> list[Aggregate]:
+def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return C of each model, and difference and test for each comparison."""
     rows = []
-    for outcome in (one.name for one in data.study.outcomes):
-        for part in data.by_prediction_model():
-            known = part.keys(outcome) | {"exposure": data.study.exposure}
-            known |= {"counted": analysed(outcome, part.model_id, "what is added needs")}
-            rows += [result("added_value", **row, **known) for row in _rows(part, outcome)]
+    for outcome, part in outcomes_and_parts(data):
+        rows += results_about(outcome, "added_value", part, _rows(part, outcome), "what is added needs")
     return [results("added_value", rows)]
 
 
@@ -80,7 +73,8 @@ def _rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     table = data.analysed(outcome)
     own = read_columns(table, data.study, [*columns, *_OF_DEMOGRAPHICS])
     complete = complete_rows(_with_demographics_only(own), data.study, columns)
-    known = followed(complete, data.study) | {"n_dropped_missing": len(table) - len(complete)}
+    known = followed(complete, data.study) | {"exposure": data.study.exposure}
+    known["n_dropped_missing"] = len(table) - len(complete)
     return [known | row for row in _compared(complete, data, comparisons)]
 
 
@@ -126,20 +120,20 @@ def _compared(table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Compa
     bases: dict[str, _Fitted] = {}
     for one in comparisons:
         base = without_constant_sex(one.base, table)
-        told = {"contrast": one.words, "adjustment": base.adjustment}
+        known = {"contrast": one.words, "adjustment": base.adjustment}
         if not base.covariates:
-            rows.append({"measure": DELTA} | told | {"warnings": _NOTHING})
+            rows.append({"measure": DELTA} | known | {"warnings": _NOTHING})
             continue
         try:
             if base.adjustment not in bases:
                 bases[base.adjustment] = _fitted(table, data, base.covariates)
-                rows.append(_of_c(bases[base.adjustment]) | told | {"contrast": _WITHOUT})
+                rows.append(_of_c(bases[base.adjustment]) | known | {"contrast": _WITHOUT})
             smaller = bases[base.adjustment]
             larger = _fitted(table, data, (one.marker, *base.covariates))
             found = (_of_c(larger), _delta(larger, smaller), _test(larger, smaller, one.marker))
-            rows += [row | told for row in found]
+            rows += [row | known for row in found]
         except TableRefused as error:
-            rows.append({"measure": DELTA} | told | {"warnings": str(error)})
+            rows.append({"measure": DELTA} | known | {"warnings": str(error)})
     return rows
 
 
@@ -149,20 +143,16 @@ def _fitted(table: pd.DataFrame, data: StudyData, covariates: Sequence[str | Cov
 
 
 def _of_c(fitted: _Fitted) -> dict[str, Any]:
-    found = fitted.c
-    return {"measure": C, "estimate": found.c, "se": found.se, "lo": found.lo, "hi": found.hi, "se_type": _JACKKNIFE}
+    return {"measure": C, "estimate": fitted.c.c} | _limits(fitted.c)
 
 
 def _delta(larger: _Fitted, smaller: _Fitted) -> dict[str, Any]:
     found = delta_concordance(larger.fit, smaller.fit, known=(larger.c, smaller.c))
-    return {
-        "measure": DELTA,
-        "estimate": found.difference,
-        "se": found.se,
-        "lo": found.lo,
-        "hi": found.hi,
-        "se_type": _JACKKNIFE,
-    }
+    return {"measure": DELTA, "estimate": found.difference} | _limits(found)
+
+
+def _limits(found: Concordance | ConcordanceDifference) -> dict[str, Any]:
+    return {"se": found.se, "lo": found.lo, "hi": found.hi, "se_type": "infinitesimal jackknife"}
 
 
 def _test(larger: _Fitted, smaller: _Fitted, marker: str) -> dict[str, Any]:
@@ -171,12 +161,12 @@ def _test(larger: _Fitted, smaller: _Fitted, marker: str) -> dict[str, Any]:
     return {"measure": measure, "estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
 
 
-def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     """Return one table: C without and with the marker, its difference, and the test."""
-    found = masked.get("results_added_value")
-    if found is None or not len(found.rows):
+    found = results_of(masked, "added_value")
+    if found is None:
         return None
-    cells, is_wald = _cells(found, about)
+    is_wald = bool((found.rows["measure"] == WALD).any())
     notes = (
         "On the people of the main analysis of whom BMI and the markers are known. "
         "Harrell's C of cause-specific models; intervals by the infinitesimal jackknife. For "
@@ -186,6 +176,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "area; what it adds, body size and age add without any ECG.",
     )
     n_labels = len(row_labels(found, about)) + 2
+    cells = _cells(found, about, is_wald=is_wald)
     table = ReadTable("added_value", "What the ECG adds", cells, n_labels, notes)
     paragraphs = (
         "The full model is given age, sex and BMI besides the ECG, and the index divides by body "
@@ -196,32 +187,21 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     return Section("added_value", "What the ECG adds", paragraphs, (table,))
 
 
-def _cells(found: Masked, about: About) -> tuple[pd.DataFrame, bool]:
-    """One row a comparison, and whether the test is Wald's."""
+def _cells(found: Masked, about: About, *, is_wald: bool) -> pd.DataFrame:
+    """A row a comparison."""
     labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(**labels, **counts, text=estimate_texts(found, 3), P=p_texts(found))
-    is_wald = bool((rows["measure"] == WALD).any())
     keys = [*labels, "contrast", "adjustment"]
-    keyed = {
-        measure: rows[rows["measure"] == measure].set_index(keys) for measure in (C, WALD if is_wald else LIKELIHOOD)
-    }
+    of_measure = {name: rows[rows["measure"] == name].set_index(keys) for name in (C, WALD if is_wald else LIKELIHOOD)}
+    c, p = (own[column] for own, column in zip(of_measure.values(), ("text", "P"), strict=True))
     lines = []
     for row in rows[rows["measure"] == DELTA].to_dict("records"):
         key = tuple(row[name] for name in keys)
-        without = (*key[:-2], _WITHOUT, key[-1])
-        lines.append(
-            [
-                *key,
-                *(row[name] for name in counts),
-                keyed[C]["text"].get(without, "–"),
-                keyed[C]["text"].get(key, "–"),
-                row["text"],
-                keyed[WALD if is_wald else LIKELIHOOD]["P"].get(key, "–"),
-            ]
-        )
+        texts = (c.get((*key[:-2], _WITHOUT, key[-1]), NOT_APPLICABLE), c.get(key, NOT_APPLICABLE), row["text"])
+        lines.append([*key, *(row[name] for name in counts), *texts, p.get(key, NOT_APPLICABLE)])
     test = "P (Wald)" if is_wald else "P (likelihood ratio)"
     titles = [*labels, "Added", "To", *counts, "C without", "C with", "Difference in C", test]
-    return pd.DataFrame(lines, columns=titles), is_wald
+    return pd.DataFrame(lines, columns=titles)
 
 
-TOPIC: Final = Topic("added value", aggregates, present)
+TOPIC: Final = Topic("added value", _aggregates, _present)

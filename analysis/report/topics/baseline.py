@@ -15,6 +15,7 @@ from analysis.disclosure.counts import EVERYBODY, Count
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.disclosure.meanings import LEFT, LVH
 from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.topics.tables import aggregate
 from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
 from analysis.study.data import About, StudyData
 
@@ -80,44 +81,35 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
     own = {one.name: one for one in data.study.covariates}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
-    rows, counts = [], []
+    rows: list[dict[str, Any]] = []
+    counts: list[dict[str, Any]] = []
     for group in (EVERYBODY, *table.groups):
         part = people if group == EVERYBODY else people[people["group"] == group]
-        rows += [_number(part, group, name, words) for name, words in numbers.items() if name in people]
+        known = {"group": group, "n_people": len(part), "n_group": len(part)}
+        rows += [
+            known | {"column": name, "variable": words} | _spread_of(part[name])
+            for name, words in numbers.items()
+            if name in people
+        ]
         for name, words in categories.items():
             if name in people:
-                counts += _levels(people[name], part[name], group, name, words)
+                levels = _levels(people[name], part[name])
+                counts += [known | {"column": name, "variable": words} | level for level in levels]
     return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table)]
 
 
-def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, Any]:
-    values = part[name].astype(float)
+def _spread_of(column: pd.Series[Any]) -> dict[str, Any]:
+    values = column.astype(float)
     known = values.dropna()
-    lowest, low, middle, high, highest = known.quantile([0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else [np.nan] * 5
-    return {
-        "column": name,
-        "variable": words,
-        "group": group,
-        "n_people": len(part),
-        "n_known": len(known),
-        "n_missing": len(part) - len(known),
-        "mean": known.mean(),
-        "sd": known.std(ddof=1),
-        "p5": lowest,
-        "q1": low,
-        "median": middle,
-        "q3": high,
-        "p95": highest,
-    }
+    made = {"n_known": len(known), "n_missing": len(values) - len(known), "mean": known.mean(), "sd": known.std(ddof=1)}
+    return made | {name: known.quantile(share) for name, share in _QUANTILES.items()}
 
 
-def _levels(everybody: pd.Series[Any], part: pd.Series[Any], group: str, name: str, words: str) -> list[dict[str, Any]]:
+def _levels(everybody: pd.Series[Any], part: pd.Series[Any]) -> list[dict[str, Any]]:
     """Counts of the levels of a category; a level is listed for all groups."""
-    known = _words(everybody)
     found = _words(part).value_counts()
-    levels = [*levels_in_order(set(known) - {_MISSING}), _MISSING]
-    known_of = {"column": name, "variable": words, "group": group, "n_group": len(part)}
-    return [known_of | {"level": level, "n_people": int(found.get(level, 0))} for level in levels]
+    levels = [*levels_in_order(set(_words(everybody)) - {_MISSING}), _MISSING]
+    return [{"level": level, "n_people": int(found.get(level, 0))} for level in levels]
 
 
 def _words(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -148,9 +140,8 @@ def _numbers_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
             for name, text in statistics.items()
         ),
     )
-    table = pd.DataFrame(rows, columns=[column.name for column in columns])
     counts = meanings.baseline_numbers(pd.DataFrame(rows), whole.people())
-    return Aggregate(f"{whole.key}_numbers", table, columns, counts=counts)
+    return aggregate(f"{whole.key}_numbers", rows, columns, lambda _: counts)
 
 
 def _counts_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
@@ -161,9 +152,8 @@ def _counts_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
         count("n_group", "people of the group"),
         count("n_people", "people of the group with the level"),
     )
-    table = pd.DataFrame(rows, columns=[column.name for column in columns])
     counts = meanings.baseline_counts(pd.DataFrame(rows), whole.people())
-    return Aggregate(f"{whole.key}_counts", table, columns, counts=counts)
+    return aggregate(f"{whole.key}_counts", rows, columns, lambda _: counts)
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -211,7 +201,7 @@ def _is_there(numbers: Masked, group: str) -> bool:
 def _head(numbers: Masked, groups: list[str]) -> dict[str, str]:
     shown = numbers.shown("n_people")
     first = {group: shown[numbers.rows["group"] == group].iloc[0] for group in groups}
-    return {group: f"{group[0].upper()}{group[1:]} (n = {n})" for group, n in first.items()}
+    return {group: f"{sentence(group)} (n = {n})" for group, n in first.items()}
 
 
 def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:

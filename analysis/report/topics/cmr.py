@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, ColumnsAddUp, count, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
-from analysis.disclosure.meanings import with_lvh
+from analysis.disclosure.meanings import Analysed, of_results, with_lvh
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.cmr import (
     bland_altman,
@@ -31,12 +30,32 @@ from analysis.report.topics.cmr_agreement import (
     agreement_tables,
     body_size_rows,
     body_size_tables,
-    estimate_of,
 )
-from analysis.report.topics.cmr_discrimination import AGAINST_CORNELL, AUROC, discrimination
-from analysis.report.topics.cmr_lvh import ALL_PAIRS, ALL_THREE, LABEL, RELATIVE_CORNELL, RELATIVE_INDEX, lvh_counts
-from analysis.report.topics.cmr_lvh_tables import lvh_tables, paper_table
-from analysis.report.topics.cmr_pairs import BEFORE, Group, cmr_pairs, flow_aggregate, groups_of, main_pairs, people_of
+from analysis.report.topics.cmr_lvh import (
+    AGAINST_CORNELL,
+    ALL_PAIRS,
+    ALL_THREE,
+    AUROC,
+    LABEL,
+    RELATIVE_CORNELL,
+    RELATIVE_INDEX,
+    discrimination,
+    lvh_counts,
+    lvh_tables,
+    paper_table,
+)
+from analysis.report.topics.cmr_pairs import (
+    BEFORE,
+    Group,
+    cmr_pairs,
+    estimate_of,
+    flow_aggregate,
+    groups_of,
+    main_pairs,
+    people_of,
+)
+from analysis.report.topics.tables import aggregate
+from analysis.report.words import sentence
 from analysis.statistics.accuracy.roc import roc_curve
 from analysis.study.data import About, StudyData
 
@@ -44,7 +63,6 @@ PREDICTED_MEASURED: Final = "predicted against measured"
 BLAND_ALTMAN: Final = "difference against mean"
 _WIDTHS_G: Final = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0)
 _SHOWN_SHARE: Final = 0.85
-_FIRST_STEP: Final = 1
 
 Floats = NDArray[np.float64]
 
@@ -78,10 +96,6 @@ def hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     """Return the bins of predicted against measured mass, and of difference against mean.
 
     The width is the smallest of a few with which most people lie in bins that may be shown.
-
-    Args:
-        data: of the study.
-        pairs: of `cmr_pairs`.
     """
     table = pairs[["mass_g", "mass_cmr_g"]].dropna()
     made, truth = (table[name].to_numpy(dtype=float) for name in table)
@@ -96,9 +110,7 @@ def hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
         label("width_g", "of the hexagon between upright sides, g"),
         count("n_people", "people in it"),
     )
-    names = [column.name for column in columns]
-    rows = pd.concat(parts)[names] if parts else pd.DataFrame(columns=names)
-    return Aggregate("cmr_hexagons", rows.reset_index(drop=True), columns, small="drop")
+    return aggregate("cmr_hexagons", parts, columns, small="drop")
 
 
 def _fitting(x: Floats, y: Floats, k: int) -> pd.DataFrame:
@@ -137,17 +149,13 @@ def roc_steps(table: pd.DataFrame, marker: str, step: int) -> pd.DataFrame:
 
 
 def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
-    """Return the ROC curves of the continuous markers; [] points where there is one class only.
+    """Return the ROC curves of the continuous markers; no points where there is one class only.
 
-    Where all three ECG rules are measured in somebody, of these people, so that the rules lie in
-    the same figure as the curve.
-
-    Args:
-        data: of the study.
-        pairs: of `cmr_pairs`.
+    Where all three ECG rules are measured in somebody, the curves are of these people, so that the
+    rules belong in the same figure.
     """
     own = pairs[pairs["all_three"]] if pairs["all_three"].any() else pairs
-    step = max(data.study.masking.k, _FIRST_STEP)
+    step = max(data.study.masking.k, 1)
     rows: list[dict[str, Any]] = []
     for marker, words in (("relative_index", RELATIVE_INDEX), ("relative_cornell", RELATIVE_CORNELL)):
         table = own[[LABEL, marker]].dropna()
@@ -168,14 +176,12 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
         count("fp", "without LVH, with a marker at least as high"),
         count("tn", "without LVH, with a lower one"),
     )
-    names = [column.name for column in columns]
     sums = (ColumnsAddUp("n_lvh", ("tp", "fn")), ColumnsAddUp("n_no_lvh", ("fp", "tn")))
-    table = pd.DataFrame(rows, columns=names)
-    return Aggregate("cmr_roc", table, columns, sums, counts=_margins(table))
+    return aggregate("cmr_roc", rows, columns, _margins, sums=sums)
 
 
 def _margins(table: pd.DataFrame) -> dict[str, list[Count | None]]:
-    """What the people with and without LVH are, who are those of the paired test too."""
+    """The people with and without LVH, who are those of the paired test too."""
     who = [people_of("", "", labelled=True, with_rules=True).complete(marker) for marker in table["marker"]]
     return {"n_lvh": [with_lvh(one) for one in who], "n_no_lvh": [with_lvh(one, "no") for one in who]}
 
@@ -204,20 +210,15 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     found = discrimination(data, groups)
     coarse = pd.DataFrame([{}] * len(rows) + [one.shown for one in found], dtype=object)
     rows += [one.row for one in found]
-    people = [_people(row) for row in rows]
-    described = [
-        meanings.Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="")
-        for who, row in zip(people, rows, strict=True)
-    ]
-    with_lvh = [
-        meanings.with_lvh(who) if row["n_events"] is not None else None for who, row in zip(people, rows, strict=True)
-    ]
-    counts = meanings.of_results(described, one_ecg_each=True) | {"n_events": with_lvh}
+    pairs = [(_people(row), row) for row in rows]
+    described = [Analysed(who, (row["adjustment"],) if row["adjustment"] else (), end="") for who, row in pairs]
+    in_lvh = [with_lvh(who) if row["n_events"] is not None else None for who, row in pairs]
+    counts = of_results(described, one_ecg_each=True) | {"n_events": in_lvh}
     return replace(results("cmr", rows, counts), coarse=coarse)
 
 
 def _people(row: Mapping[str, Any]) -> Count:
-    """Whom a row is about."""
+    """The people of a row."""
     strata, level = row["strata"], row["level"]
     if row["contrast"] in (MASS, INDEX):
         who = people_of(strata, level)
@@ -227,7 +228,7 @@ def _people(row: Mapping[str, Any]) -> Count:
     on_rules = strata.endswith(ALL_THREE)
     group = strata.removesuffix(ALL_THREE).removesuffix(", ") if on_rules else strata
     if row["measure"] == AUROC:
-        # Of whom LVH by CMR and the marker are known, whatever else is.
+        # LVH by CMR and the marker are known of them, whatever else is.
         return people_of(group, level).complete("LVH by CMR", row["contrast"])
     who = people_of(group, level, labelled=True, with_rules=on_rules)
     is_known = row["contrast"] != AGAINST_CORNELL
@@ -253,8 +254,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 
 
 def _flow_table(flow: Masked) -> ReadTable:
-    cells = pd.DataFrame({"People": flow.rows["step"], "Number": flow.shown("n_people")})
-    cells["People"] = [text[0].upper() + text[1:] for text in cells["People"]]
+    cells = pd.DataFrame({"People": flow.rows["step"].map(sentence), "Number": flow.shown("n_people")})
     notes = (
         "The first row is the sum of the others. A usable ECG has a predicted mass and none "
         "of the quality flags that the study excludes.",
@@ -283,53 +283,50 @@ def _has_rules(masked: Mapping[str, Masked]) -> bool:
 
 
 def _warnings(masked: Mapping[str, Masked], about: About) -> tuple[str, ...]:
-    told = []
+    texts = []
     rows = masked["cmr_lvh"].rows
     everybody = rows[(rows["population"] == ALL_PAIRS) & (rows["strata"] == "")]
     if len(everybody):
         n_lvh = everybody["n_lvh"].iloc[0]
         if pd.isna(n_lvh):
-            told.append("Against CMR: too few people with or without LVH by CMR to show them.")
+            texts.append("Against CMR: too few people with or without LVH by CMR to show them.")
         elif n_lvh < FEW_WITH_LVH:
-            told.append(
+            texts.append(
                 f"Against CMR: {n_lvh:,} people have LVH by CMR, fewer than {FEW_WITH_LVH}: "
                 "sensitivity and c-statistics are uncertain."
             )
     else:
-        told.append("Against CMR: no pair has LVH known by both prediction and CMR.")
+        texts.append("Against CMR: no pair has LVH known by both prediction and CMR.")
     if not _has_rules(masked):
-        told.append(f"Against CMR: {NO_RULES[0].lower()}{NO_RULES[1:]}")
+        texts.append(f"Against CMR: {NO_RULES[0].lower()}{NO_RULES[1:]}")
     if about.exposure.startswith(("lvm_recal", "lvmi_recal")):
-        told.append(
+        texts.append(
             "Against CMR: masses are recalibrated; among people whose CMR the recalibration was "
             "fitted to, agreement is too good. Show others."
         )
-    return tuple(told)
-
-
-def _value(found: Masked, measure: str) -> float:
-    row = estimate_of(found, measure, MASS)
-    return float("nan") if row is None else float(row["estimate"])
+    return tuple(texts)
 
 
 def _mass_figures(masked: Mapping[str, Masked], about: About) -> list[ReadFigure]:
     bins, found = masked["cmr_hexagons"].rows, masked["results_cmr"]
     note = (f"Hexagons of fewer than {max(about.k, 1)} people are not drawn; lines are fitted to everybody.",)
+
+    def value(measure: str) -> float:
+        row = estimate_of(found, measure, MASS)
+        return float("nan") if row is None else float(row["estimate"])
+
     made = []
     rows = bins[bins["figure"] == PREDICTED_MEASURED]
     if len(rows):
         words = "Recalibrated" if "recal" in about.exposure else "Predicted"
-        intercept, slope = (_value(found, f"calibration_{n}") for n in ("intercept", "slope"))
-        named = f"{words} LV mass, g"
-        drawn = predicted_measured(rows, intercept=intercept, slope=slope, axis_name=named)
-        alt = predicted_measured_alt(rows, intercept=intercept, slope=slope, axis_name=named)
+        line: dict[str, Any] = {n: value(f"calibration_{n}") for n in ("intercept", "slope")}
+        line["axis_name"] = f"{words} LV mass, g"
+        alt, drawn = predicted_measured_alt(rows, **line), predicted_measured(rows, **line)
         made.append(ReadFigure("cmr_mass", "Predicted and measured LV mass", alt, drawn, note))
     rows = bins[bins["figure"] == BLAND_ALTMAN]
     if len(rows):
-        names = ("bias", "lower_limit_of_agreement", "upper_limit_of_agreement")
-        bias, lower, upper = (_value(found, name) for name in names)
-        drawn = bland_altman(rows, bias=bias, lower=lower, upper=upper)
-        alt = bland_altman_alt(rows, bias=bias, lower=lower, upper=upper)
+        limits = {n: value(f"{n}_limit_of_agreement") for n in ("lower", "upper")} | {"bias": value("bias")}
+        alt, drawn = bland_altman_alt(rows, **limits), bland_altman(rows, **limits)
         made.append(ReadFigure("cmr_bland_altman", "Difference of predicted and measured LV mass", alt, drawn, note))
     return made
 

@@ -1,9 +1,8 @@
-"""Against CMR: agreement of predicted and measured LV mass and index, overall and by group."""
+"""Against CMR: agreement of predicted and measured LV mass and index, and what the ECG adds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +13,8 @@ from scipy import stats
 from analysis.disclosure.aggregates import result
 from analysis.disclosure.masking import NOT_APPLICABLE, Masked
 from analysis.report.document import ReadTable
-from analysis.report.topics.cmr_pairs import IMAGED, STRATA, Group, level_order
-from analysis.report.words import interval_text, p_text
+from analysis.report.topics.cmr_pairs import IMAGED, STRATA, Cell, Group, cells_of, levels_of
+from analysis.report.words import sentence
 from analysis.statistics.agreement.bland_altman import (
     MEASURES,
     PROPORTIONAL_BIAS_REMARK,
@@ -27,14 +26,17 @@ from analysis.statistics.columns import TableRefused
 from analysis.statistics.limits import Z95
 from analysis.study.data import StudyData
 
+Floats = NDArray[np.float64]
+
 MASS: Final = "LV mass"
 INDEX: Final = "LV mass index"
 UNITS: Final = {MASS: "g", INDEX: "g/m2"}
 MOST_FOR_PASSING_BABLOK: Final = 20_000
 """Pairs above which Passing and Bablok's line takes more than a second or two."""
 
-_COLUMNS: Final = {MASS: ("mass_g", "mass_cmr_g"), INDEX: ("index_g_m2", "index_cmr_g_m2")}
-NOT_DEFINED: Final = "not estimated: too few people, or a column is constant"
+# Of the pairs: predicted and measured.
+_COLUMNS: Final = {MASS: ["mass_g", "mass_cmr_g"], INDEX: ["index_g_m2", "index_cmr_g_m2"]}
+_NOT_DEFINED: Final = "not estimated: too few people, or a column is constant"
 _ERRORS: Final = {
     "bias": ("Bias, predicted - CMR", 1),
     "sd_of_differences": ("SD of differences", 1),
@@ -55,74 +57,44 @@ _LINES: Final = {
 # Measures that one person moves as a mean.
 _MEANS: Final = frozenset({"bias", "lower_limit_of_agreement", "upper_limit_of_agreement", "mae"})
 _STRUCTURAL: Final = {"deming": "Deming", "passing-bablok": "Passing and Bablok"}
+_NUMBERS: Final = ("estimate", "se", "lo", "hi")
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """What is compared: mass or index.
-
-    Attributes:
-        words: "LV mass" or "LV mass index".
-        exposure: column of the predictions, for the results.
-        predicted: column of the pairs.
-        measured: column of the pairs.
-        unit: of both.
-    """
-
-    words: str
-    exposure: str
-    predicted: str
-    measured: str
-    unit: str
-
-
-def quantities(data: StudyData) -> tuple[Quantity, Quantity]:
-    """Return mass and index, with the study's columns of predictions."""
-    mass, index = data.study.mass_column, data.study.index_column
-    return (Quantity(MASS, mass, *_COLUMNS[MASS], UNITS[MASS]), Quantity(INDEX, index, *_COLUMNS[INDEX], UNITS[INDEX]))
+# Agreement.
 
 
 def agreement_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Return the measures of agreement and structural lines as results, overall and by group.
-
-    Args:
-        data: of the study.
-        groups: of `groups_of`.
-    """
+    """Return the measures of agreement and structural lines as results, overall and by group."""
     rows: list[dict[str, Any]] = []
-    for one in quantities(data):
+    for words, exposure in ((MASS, data.study.mass_column), (INDEX, data.study.index_column)):
         for group in groups:
-            rows += _agreement(one, group)
+            known = {"exposure": exposure, "contrast": words, "strata": group.strata}
+            rows += _agreement(group, _COLUMNS[words], known, UNITS[words])
         for group in groups:
+            known = {"exposure": exposure, "contrast": words, "strata": group.strata}
             for level, people in group.levels():
-                rows += _structural(one, people, group.strata, level)
+                rows += _structural(people[_COLUMNS[words]].dropna(), known | {"level": level}, UNITS[words])
     return rows
 
 
-def _agreement(one: Quantity, group: Group) -> list[dict[str, Any]]:
+def _agreement(group: Group, columns: list[str], known: dict[str, Any], unit: str) -> list[dict[str, Any]]:
     by = [group.strata] if group.strata else []
-    table = group.people[[one.predicted, one.measured, *by]].dropna()
+    predicted, measured = columns
+    table = group.people[[*columns, *by]].dropna()
     try:
-        found = agreement(table, predicted=one.predicted, reference=one.measured, by=by, unit=one.unit)
+        found = agreement(table, predicted=predicted, reference=measured, by=by, unit=unit)
     except TableRefused:
         return []
     return [
         result(
             "cmr",
             row["measure"],
-            exposure=one.exposure,
-            contrast=one.words,
-            unit=row["unit"],
-            strata=group.strata,
+            **known,
+            **{name: row[name] for name in (*_NUMBERS, "p", "unit")},
             level=row[group.strata] if by else "",
             n_people=int(row["n"]),
             n_ecgs=int(row["n"]),
-            estimate=row["estimate"],
-            se=row["se"],
-            lo=row["lo"],
-            hi=row["hi"],
-            p=row["p"],
-            warnings=NOT_DEFINED if pd.isna(row["estimate"]) else "",
+            warnings=_NOT_DEFINED if pd.isna(row["estimate"]) else "",
             precision="mean" if row["measure"] in _MEANS else "",
         )
         for row in found.estimates.to_dict("records")
@@ -130,34 +102,26 @@ def _agreement(one: Quantity, group: Group) -> list[dict[str, Any]]:
     ]
 
 
-def _structural(one: Quantity, people: pd.DataFrame, strata: str, level: str) -> list[dict[str, Any]]:
+def _structural(table: pd.DataFrame, known: dict[str, Any], unit: str) -> list[dict[str, Any]]:
     """Lines of one group; a group that is too small for them has rows without an estimate.
 
-    Else the group that lacks a row, among others that have one, would be known to be small.
+    Otherwise a group without a row, among others that have one, would be known to be small.
     """
-    table = people[[one.predicted, one.measured]].dropna()
-    x, y, n = one.predicted, one.measured, len(table)
-    known = {
-        "exposure": one.exposure,
-        "contrast": one.words,
-        "strata": strata,
-        "level": level,
-        "n_people": n,
-        "n_ecgs": n,
-    }
     rows = []
     for method in _STRUCTURAL:
-        if method == "passing-bablok" and n > MOST_FOR_PASSING_BABLOK:
+        if method == "passing-bablok" and len(table) > MOST_FOR_PASSING_BABLOK:
             continue
-        found = _line(method, table, x, y)
-        for term, unit in (("intercept", one.unit), ("slope", "1")):
-            own = found.get(term, {"warnings": NOT_DEFINED})
-            rows.append(result("cmr", f"{method} {term}", unit=unit, **known, **own))
+        found = _line(method, table)
+        for term, own_unit in (("intercept", unit), ("slope", "1")):
+            own = found.get(term, {"warnings": _NOT_DEFINED})
+            counts = {"n_people": len(table), "n_ecgs": len(table)}
+            rows.append(result("cmr", f"{method} {term}", unit=own_unit, **known, **counts, **own))
     return rows
 
 
-def _line(method: str, table: pd.DataFrame, x: str, y: str) -> dict[str, dict[str, Any]]:
-    """What the results say of intercept and slope; {} where there is no line."""
+def _line(method: str, table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The results of intercept and slope; {} where there is no line."""
+    x, y = table.columns
     try:
         if method == "passing-bablok":
             line, se_type = passing_bablok(table, x=x, y=y), ""
@@ -165,156 +129,64 @@ def _line(method: str, table: pd.DataFrame, x: str, y: str) -> dict[str, dict[st
             line, se_type = deming_regression(table, x=x, y=y, variance_ratio=1.0), "jackknife"
     except TableRefused:
         return {}
-    return {
-        row["term"]: {
-            "estimate": row["estimate"],
-            "se": row["se"],
-            "lo": row["lo"],
-            "hi": row["hi"],
-            "se_type": se_type,
-            "warnings": "not for recalibration",
-        }
-        for row in line.estimates.to_dict("records")
-    }
-
-
-def estimate_of(
-    found: Masked, measure: str, contrast: str = "", strata: str = "", level: str = ""
-) -> Mapping[str, Any] | None:
-    """Return one row of masked results with `hidden_estimate`, `hidden_p` and `people`, or None.
-
-    Args:
-        found: masked results.
-        measure: of the row.
-        contrast: of the row.
-        strata: of the row; empty for everybody.
-        level: of `strata`.
-    """
-    rows = found.rows
-    own = rows[
-        (rows["measure"] == measure)
-        & (rows["contrast"] == contrast)
-        & (rows["strata"] == strata)
-        & (rows["level"] == level)
-    ]
-    if not len(own):
-        return None
-    place = own.index[0]
-    told = {
-        "hidden_estimate": bool(found.hidden.loc[place, "estimate"]),
-        "hidden_p": bool(found.hidden.loc[place, "p"]),
-    }
-    values = {str(name): value for name, value in own.iloc[0].items()}
-    return values | told | {"people": found.shown("n_people").loc[place]}
-
-
-def estimate_cell(row: Mapping[str, Any] | None, digits: int) -> str:
-    """Return an estimate with its limits as text; a dash where there is none."""
-    if row is None:
-        return NOT_APPLICABLE
-    return interval_text(row, digits, hidden=row["hidden_estimate"])
-
-
-def p_cell(row: Mapping[str, Any] | None) -> str:
-    """Return a P value as text; a dash where there is none."""
-    if row is None:
-        return NOT_APPLICABLE
-    return "*" if row["hidden_p"] else p_text(row["p"])
-
-
-def levels_of(found: Masked, contrast: str, measure: str) -> list[tuple[str, str]]:
-    """Return the strata and levels that a measure has, everybody first."""
-    rows = found.rows
-    own = rows[(rows["measure"] == measure) & (rows["contrast"] == contrast)]
-    found_levels = dict.fromkeys(zip(own["strata"], own["level"], strict=True))
-    return sorted(found_levels, key=lambda one: level_order(*one))
+    more = {"se_type": se_type, "warnings": "not for recalibration"}
+    return {row["term"]: {n: row[n] for n in _NUMBERS} | more for row in line.estimates.to_dict("records")}
 
 
 def agreement_tables(found: Masked) -> list[ReadTable]:
     """Return errors, and correlations with calibration, of mass and of index; lines last."""
+    error_note = (
+        "Difference = predicted - CMR, one pair a person. Limits of agreement are those of 95 % of the "
+        "differences (bias -+ 1.96 SD); brackets hold 95 % intervals."
+    )
+    calibration_notes = (
+        "Calibration is the regression of CMR on the prediction: intercept 0 and slope 1 are ideal. "
+        "The intercept is in the unit of the quantity.",
+        f"{PROPORTIONAL_BIAS_REMARK.replace('_', ' ')}.",
+    )
     tables = []
     for words, key in ((MASS, "mass"), (INDEX, "index")):
-        if not levels_of(found, words, "bias"):
-            continue
-        tables += [
-            ReadTable(
-                f"cmr_errors_{key}",
-                f"Errors of the predicted {words}, {UNITS[words]}",
-                _cells(found, words, _ERRORS),
-                2,
-                _ERROR_NOTES,
-            ),
-            ReadTable(
-                f"cmr_correlation_{key}",
-                f"Correlation and calibration of the predicted {words}",
-                _cells(found, words, _LINES),
-                2,
-                _CALIBRATION_NOTES,
-            ),
-        ]
-    return [*tables, *_structural_table(found)]
-
-
-_ERROR_NOTES: Final = (
-    "Difference = predicted - CMR, one pair a person. Limits of agreement are those of 95 % of the "
-    "differences (bias -+ 1.96 SD); brackets hold 95 % intervals.",
-)
-_CALIBRATION_NOTES: Final = (
-    "Calibration is the regression of CMR on the prediction: intercept 0 and slope 1 are ideal. "
-    "The intercept is in the unit of the quantity.",
-    f"{PROPORTIONAL_BIAS_REMARK.replace('_', ' ')}.",
-)
+        errors = f"Errors of the predicted {words}, {UNITS[words]}"
+        tables.append(ReadTable(f"cmr_errors_{key}", errors, _cells(found, words, _ERRORS), 2, (error_note,)))
+        lines = f"Correlation and calibration of the predicted {words}"
+        tables.append(ReadTable(f"cmr_correlation_{key}", lines, _cells(found, words, _LINES), 2, calibration_notes))
+    return [table for table in (*tables, _structural_table(found)) if len(table.cells)]
 
 
 def _cells(found: Masked, words: str, wanted: Mapping[str, tuple[str, int]]) -> pd.DataFrame:
-    lines = []
-    for strata, level in levels_of(found, words, "bias"):
-        rows = {name: estimate_of(found, name, words, strata, level) for name in wanted}
-        first = next(row for row in rows.values() if row is not None)
-        lines.append(
-            [
-                STRATA.get(strata, "Everybody"),
-                level,
-                first["people"],
-                *(estimate_cell(rows[name], digits) for name, (_, digits) in wanted.items()),
-            ]
-        )
-    return pd.DataFrame(lines, columns=["Group", "Level", "People", *(head for head, _ in wanted.values())])
+    columns = {head: Cell(name, words, digits) for name, (head, digits) in wanted.items()}
+    lines = [
+        [STRATA.get(strata, "Everybody"), level, *cells_of(found, columns.values(), strata, level)]
+        for strata, level in levels_of(found, words, "bias")
+    ]
+    return pd.DataFrame(lines, columns=["Group", "Level", "People", *columns])
 
 
-def _structural_table(found: Masked) -> list[ReadTable]:
+def _structural_table(found: Masked) -> ReadTable:
     """A row a quantity and group; intercept and slope of each method."""
+    terms = {
+        f"{name}: {term}": (f"{method} {term}", digits)
+        for method, name in _STRUCTURAL.items()
+        for term, digits in (("intercept", 1), ("slope", 3))
+    }
     lines = []
     for words, unit in UNITS.items():
-        for strata, level in levels_of(found, words, "deming slope"):
-            rows = {
-                (method, term): estimate_of(found, f"{method} {term}", words, strata, level)
-                for method in _STRUCTURAL
-                for term in ("intercept", "slope")
-            }
-            slope = rows["deming", "slope"]
-            assert slope is not None
-            lines.append(
-                [
-                    f"{words}, {unit}",
-                    STRATA.get(strata, "Everybody"),
-                    level,
-                    slope["people"],
-                    *(estimate_cell(row, 1 if term == "intercept" else 3) for (_, term), row in rows.items()),
-                ]
-            )
-    if not lines:
-        return []
-    terms = [f"{name}: {term}" for name in _STRUCTURAL.values() for term in ("intercept", "slope")]
-    cells = pd.DataFrame(lines, columns=["Quantity", "Group", "Level", "People", *terms])
+        cells = [Cell(measure, words, digits) for measure, digits in terms.values()]
+        lines += [
+            [f"{words}, {unit}", STRATA.get(strata, "Everybody"), level, *cells_of(found, cells, strata, level)]
+            for strata, level in levels_of(found, words, "deming slope")
+        ]
     notes = (
         "CMR against prediction, as if both were measurements with error; Deming's variance ratio "
         "of 1 is an assumption. Neither line is used to recalibrate.",
         "Passing and Bablok's line is computed up to "
         f"{MOST_FOR_PASSING_BABLOK:,} pairs; above, it takes too long and is left out.",
     )
-    return [ReadTable("cmr_lines", "Structural lines between prediction and CMR", cells, 3, notes)]
+    table = pd.DataFrame(lines, columns=["Quantity", "Group", "Level", "People", *terms])
+    return ReadTable("cmr_lines", "Structural lines between prediction and CMR", table, 3, notes)
 
+
+# What the ECG adds to age, sex and body size.
 
 PARTIAL: Final = "partial correlation"
 DIFFERENCE: Final = "difference in mean absolute error"
@@ -323,36 +195,29 @@ CALIBRATED: Final = "predicted LV mass, calibrated line"
 DEMOGRAPHICS: Final = "age, sex, BMI and height without ECG"
 N_FOLDS: Final = 10
 FEWEST_PEOPLE: Final = 50
-"""People below which no linear model is cross-fitted."""
+"""No linear model is cross-fitted to fewer people."""
 
 _ADJUSTED: Final = "age, sex, BMI, height"
-_COVARIATES: Final = ("male", "age_years", "bmi_kg_m2", "height_cm")
+_COVARIATES: Final = ["male", "age_years", "bmi_kg_m2", "height_cm"]
 _FEWEST_FOR_T: Final = 3
-
-Floats = NDArray[np.float64]
 
 
 def body_size_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Return the partial correlation and the errors with and without ECG as results, by group.
 
     The lines are cross-fitted to everybody, and judged in each group; for people by their first
-    CMR, who are others, they are fitted to these.
-
-    Args:
-        data: of the study; its seed makes the folds.
-        groups: of `groups_of`; people without one of the covariates are left out.
+    CMR, who are other people, they are fitted to these. People without one of the covariates are
+    left out. The seed of the study makes the folds.
     """
     rows: list[dict[str, Any]] = []
     fitted = _fitted(groups[0].people, data.study.seed)
     for group in groups:
-        own = fitted
-        if group.strata == IMAGED:
-            own = _fitted(group.people, data.study.seed)
+        own = _fitted(group.people, data.study.seed) if group.strata == IMAGED else fitted
         if not len(own):
             continue
         for level, people in group.levels():
             part = own.loc[own.index.intersection(people.index)]
-            told = {
+            known: dict[str, Any] = {
                 "exposure": data.study.mass_column,
                 "adjustment": _ADJUSTED,
                 "strata": group.strata,
@@ -361,13 +226,13 @@ def body_size_rows(data: StudyData, groups: Sequence[Group]) -> list[dict[str, A
                 "n_ecgs": len(part),
             }
             if not group.strata:
-                told["n_dropped_missing"] = len(people) - len(part)
-            rows += _rows_of(part, told)
+                known["n_dropped_missing"] = len(people) - len(part)
+            rows += [result("cmr", **row, **known) for row in _compared(part)]
     return rows
 
 
 def _fitted(pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Prediction, truth, covariates and cross-fitted lines of who has them all, by pair."""
+    """Prediction, truth, covariates and cross-fitted lines of the pairs that have them all."""
     names = ["mass_g", "mass_cmr_g", "age_years", "bmi_kg_m2", "height_cm", "sex"]
     table = pairs[["participant_id", *names]].dropna().sort_values("participant_id")
     if len(table) < FEWEST_PEOPLE:
@@ -375,7 +240,7 @@ def _fitted(pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
     table = table.assign(male=(table["sex"] == "male").astype(float))
     made, truth = (table[name].to_numpy(dtype=float) for name in ("mass_g", "mass_cmr_g"))
     folds = fold_of(len(table), seed)
-    covariates = table[list(_COVARIATES)].to_numpy(dtype=float)
+    covariates = table[_COVARIATES].to_numpy(dtype=float)
     return table.assign(
         **{
             PREDICTION: made,
@@ -385,15 +250,16 @@ def _fitted(pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
     )
 
 
-def _rows_of(table: pd.DataFrame, told: dict[str, Any]) -> list[dict[str, Any]]:
+def _compared(table: pd.DataFrame) -> list[dict[str, Any]]:
+    predicted = {name: table[name].to_numpy(dtype=float) for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS)}
     truth = table["mass_cmr_g"].to_numpy(dtype=float)
-    rows = [_partial_row(table, told)]
-    for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS):
-        rows += _error_rows(name, table[name].to_numpy(dtype=float), truth, told)
-    without = np.abs(table[DEMOGRAPHICS].to_numpy(dtype=float) - truth)
+    partial = partial_correlation(predicted[PREDICTION], truth, table[_COVARIATES].to_numpy(dtype=float))
+    rows: list[dict[str, Any]] = [{"measure": PARTIAL, "contrast": PREDICTION, "unit": "1"} | partial]
+    for name, made in predicted.items():
+        rows += _error_rows(name, made, truth)
+    without = np.abs(predicted[DEMOGRAPHICS] - truth)
     for name in (PREDICTION, CALIBRATED):
-        off = np.abs(table[name].to_numpy(dtype=float) - truth)
-        rows.append(_difference_row(name, off - without, told))
+        rows.append(_difference_row(name, np.abs(predicted[name] - truth) - without))
     return rows
 
 
@@ -448,73 +314,52 @@ def partial_correlation(x: Floats, y: Floats, given: Floats) -> dict[str, float]
     return {"estimate": r, "lo": float(lo), "hi": float(hi), "p": p}
 
 
-def _partial_row(table: pd.DataFrame, told: dict[str, Any]) -> dict[str, Any]:
-    made, truth = (table[name].to_numpy(dtype=float) for name in ("mass_g", "mass_cmr_g"))
-    found = partial_correlation(made, truth, table[list(_COVARIATES)].to_numpy(dtype=float))
-    return result("cmr", PARTIAL, contrast=PREDICTION, unit="1", **found, **told)
-
-
-def _error_rows(name: str, made: Floats, truth: Floats, told: dict[str, Any]) -> list[dict[str, Any]]:
+def _error_rows(name: str, made: Floats, truth: Floats) -> list[dict[str, Any]]:
     """Mean absolute error and correlation; rows without them where people are too few."""
     table = pd.DataFrame({"made": made, "truth": truth})
     try:
         found = agreement(table, predicted="made", reference="truth", unit="g").estimates
+        known = {row["measure"]: {n: row[n] for n in _NUMBERS} for row in found.to_dict("records")}
     except TableRefused:
-        found = pd.DataFrame()
-    known = {row["measure"]: row for row in found.to_dict("records")}
-    rows = []
-    for measure, unit in (("mae", "g"), ("pearson", "1")):
-        row = known.get(measure)
-        numbers = (
-            {"warnings": NOT_DEFINED} if row is None else {key: row[key] for key in ("estimate", "se", "lo", "hi")}
-        )
-        rows.append(result("cmr", measure, contrast=name, unit=unit, **numbers, **told))
-    return rows
+        known = {}
+    return [
+        {"measure": measure, "contrast": name, "unit": unit} | known.get(measure, {"warnings": _NOT_DEFINED})
+        for measure, unit in (("mae", "g"), ("pearson", "1"))
+    ]
 
 
-def _difference_row(name: str, differences: Floats, told: dict[str, Any]) -> dict[str, Any]:
+def _difference_row(name: str, differences: Floats) -> dict[str, Any]:
     """The paired t interval and test of the mean difference of absolute errors."""
-    known = {"contrast": f"{name} against {DEMOGRAPHICS}", "unit": "g", **told}
+    row = {"measure": DIFFERENCE, "contrast": f"{name} against {DEMOGRAPHICS}", "unit": "g"}
     if len(differences) < _FEWEST_FOR_T:
-        return result("cmr", DIFFERENCE, **known, warnings=NOT_DEFINED)
+        return row | {"warnings": _NOT_DEFINED}
     found = stats.ttest_1samp(differences, 0.0)
     lo, hi = found.confidence_interval(0.95)
-    return result(
-        "cmr",
-        DIFFERENCE,
-        **known,
-        estimate=float(differences.mean()),
-        se=float(stats.sem(differences)),
-        lo=float(lo),
-        hi=float(hi),
-        p=float(found.pvalue),
-    )
+    se, p = float(stats.sem(differences)), float(found.pvalue)
+    return row | {"estimate": float(differences.mean()), "se": se, "lo": float(lo), "hi": float(hi), "p": p}
 
 
 def body_size_tables(found: Masked) -> list[ReadTable]:
     """Return the tables of errors with and without ECG, of everybody and by group."""
-    if estimate_of(found, PARTIAL, PREDICTION) is None:
-        return []
-    return [_of_everybody(found), *_by_group(found)]
+    levels = levels_of(found, PREDICTION, PARTIAL)
+    tables = [_of_everybody(found)] if ("", "") in levels else []
+    groups = _by_group(found, [one for one in levels if one[0]])
+    return [*tables, groups] if len(groups.cells) else tables
 
 
 def _of_everybody(found: Masked) -> ReadTable:
-    partial = estimate_of(found, PARTIAL, PREDICTION)
-    assert partial is not None
     lines = []
     for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS):
-        difference = estimate_of(found, DIFFERENCE, f"{name} against {DEMOGRAPHICS}")
-        lines.append(
-            [
-                name[0].upper() + name[1:],
-                partial["people"],
-                estimate_cell(estimate_of(found, "mae", name), 2),
-                estimate_cell(difference, 2),
-                p_cell(difference),
-                estimate_cell(estimate_of(found, "pearson", name), 3),
-                estimate_cell(partial if name == PREDICTION else None, 3),
-            ]
-        )
+        difference = f"{name} against {DEMOGRAPHICS}"
+        cells = [
+            Cell("mae", name, 2),
+            Cell(DIFFERENCE, difference, 2),
+            Cell(DIFFERENCE, difference),
+            Cell("pearson", name, 3),
+        ]
+        people, partial = cells_of(found, [Cell(PARTIAL, PREDICTION, 3)])
+        own = partial if name == PREDICTION else NOT_APPLICABLE
+        lines.append([sentence(name), people, *cells_of(found, cells)[1:], own])
     heads = [
         "Prediction of LV mass",
         "People",
@@ -532,56 +377,25 @@ def _of_everybody(found: Masked) -> ReadTable:
         "The model is given age, sex and BMI besides the ECG: the partial correlation is what the "
         "prediction knows of the mass beyond them and height.",
     )
-    cells = pd.DataFrame(lines, columns=heads)
-    return ReadTable("cmr_body_size", "What the ECG adds against CMR", cells, 1, notes)
+    table = pd.DataFrame(lines, columns=heads)
+    return ReadTable("cmr_body_size", "What the ECG adds against CMR", table, 1, notes)
 
 
-def _by_group(found: Masked) -> list[ReadTable]:
+def _by_group(found: Masked, levels: Sequence[tuple[str, str]]) -> ReadTable:
     """A row a group: partial correlation, and errors of the calibrated line and without ECG."""
-    lines = []
-    for strata, level in levels_of(found, PREDICTION, PARTIAL):
-        if strata:
-            where = (strata, level)
-            partial = estimate_of(found, PARTIAL, PREDICTION, *where)
-            difference = estimate_of(found, DIFFERENCE, f"{CALIBRATED} against {DEMOGRAPHICS}", *where)
-            assert partial is not None
-            lines.append(
-                [
-                    STRATA[strata],
-                    level,
-                    partial["people"],
-                    estimate_cell(partial, 3),
-                    *(
-                        estimate_cell(estimate_of(found, "mae", name, *where), 2)
-                        for name in (PREDICTION, CALIBRATED, DEMOGRAPHICS)
-                    ),
-                    estimate_cell(difference, 2),
-                    p_cell(difference),
-                ]
-            )
-    if not lines:
-        return []
-    heads = [
-        "Group",
-        "Level",
-        "People",
-        f"Partial r given {_ADJUSTED}",
-        "Mean absolute error, g",
-        "Of the calibrated line, g",
-        "Without ECG, g",
-        "Calibrated less without ECG, g",
-        "P",
-    ]
+    difference = f"{CALIBRATED} against {DEMOGRAPHICS}"
+    columns = {
+        f"Partial r given {_ADJUSTED}": Cell(PARTIAL, PREDICTION, 3),
+        "Mean absolute error, g": Cell("mae", PREDICTION, 2),
+        "Of the calibrated line, g": Cell("mae", CALIBRATED, 2),
+        "Without ECG, g": Cell("mae", DEMOGRAPHICS, 2),
+        "Calibrated less without ECG, g": Cell(DIFFERENCE, difference, 2),
+        "P": Cell(DIFFERENCE, difference),
+    }
+    lines = [[STRATA[strata], level, *cells_of(found, columns.values(), strata, level)] for strata, level in levels]
     notes = (
         "The lines are those of everybody, fitted to all groups together and judged in each. "
         "Within a sex the partial correlation is given the other three.",
     )
-    return [
-        ReadTable(
-            "cmr_body_size_groups",
-            "What the ECG adds against CMR, by group",
-            pd.DataFrame(lines, columns=heads),
-            2,
-            notes,
-        )
-    ]
+    cells = pd.DataFrame(lines, columns=["Group", "Level", "People", *columns])
+    return ReadTable("cmr_body_size_groups", "What the ECG adds against CMR, by group", cells, 2, notes)

@@ -1,10 +1,11 @@
-"""Pairs of an ECG and a CMR examination, one a person, with everything they are compared in."""
+"""Pairs of an ECG and a CMR examination, one a person; their groups; and results by group."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,9 @@ import pandas as pd
 from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label
 from analysis.disclosure.counts import Count
+from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
+from analysis.report.topics.tables import aggregate
+from analysis.report.words import interval_text, p_text
 from analysis.study.cmr import pair_with_cmr
 from analysis.study.data import StudyData
 from analysis.study.load import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
@@ -28,11 +32,11 @@ STRATA: Final = {
     "imaged": "First CMR",
 }
 IMAGED: Final = "imaged"
-"""The classification that is no part of the main results, but stands beside them."""
+"""The classification that is not part of the main results, but shown beside them."""
 ANY_DATE: Final = ", imaged at any date"
-"""Behind the name of a population that has people imaged before the training set's date too."""
+"""Added to the name of a population that also has people imaged before the training set's date."""
 FEWEST_OF_ETHNICITY: Final = 30
-"""People of an ethnic group below which it is put together with others of that size."""
+"""Ethnic groups of fewer people are put together."""
 
 WITH_CMR: Final = "people with CMR"
 NO_ECG: Final = "no usable ECG"
@@ -58,22 +62,13 @@ _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score",
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """People of one classification.
-
-    Attributes:
-        strata: of STRATA, or "" for everybody.
-        people: pairs of those whose group is known.
-    """
+    """The pairs whose group of a classification (of STRATA, or "" for everybody) is known."""
 
     strata: str
     people: pd.DataFrame
 
     def levels(self, of: pd.DataFrame | None = None) -> list[tuple[str, pd.DataFrame]]:
-        """Return the people of each group, from low to high; all of them where there is none.
-
-        Args:
-            of: some of the people, instead of all.
-        """
+        """Return the people of each group, or some `of` them, from low to high."""
         own = self.people if of is None else of
         if not self.strata:
             return [("", own)]
@@ -89,25 +84,16 @@ def level_order(strata: str, level: str) -> tuple[int, int, str]:
 
 
 def main_pairs(data: StudyData, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs that the results are of: without people who may be of the training set.
+    """Return the pairs of the main results: without people who may be of the training set.
 
     Where the study gives a date of imaging, they are people whose first CMR is on or after it.
-
-    Args:
-        data: of the study.
-        pairs: of `cmr_pairs`.
     """
     date = data.study.training.exclude_imaged_before
     return pairs if date is None else pairs[pairs[IMAGED] == on_or_after(date)]
 
 
 def groups_of(data: StudyData, pairs: pd.DataFrame) -> list[Group]:
-    """Return everybody, each classification of the main pairs, and people by their first CMR.
-
-    Args:
-        data: of the study.
-        pairs: of `cmr_pairs`.
-    """
+    """Return everybody, each classification of the main pairs, and people by their first CMR."""
     main = main_pairs(data, pairs)
     made = [Group("", main)]
     for name in STRATA:
@@ -136,8 +122,8 @@ def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
         people: participant_id.
 
     Returns:
-        `before` or `on_or_after` the date; missing for who has no CMR, and where one that may be
-        the first is of unknown date.
+        `before` or `on_or_after` the date; missing for people without CMR, and where a CMR that may
+        be the first has no known date.
     """
     date = data.study.training.exclude_imaged_before
     if date is None or data.cmr is None:
@@ -150,7 +136,7 @@ def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def people_of(strata: str, level: str, *, labelled: bool = False, with_rules: bool = False) -> Count:
-    """Return the count of pairs of a group, the same in the flow, in counts and in results.
+    """Return what the count of pairs of a group counts, the same in flow, counts and results.
 
     Args:
         strata: of STRATA, or "".
@@ -180,10 +166,10 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
     Raises:
         UsageError: see `pair_with_cmr`.
     """
-    if data.cmr is None or data.study.cmr is None:
-        raise ValueError("the study has no CMR")
     study = data.study
-    pairs = pair_with_cmr(data.predictions, data.cmr, max_days=data.study.cmr.max_days_ecg_cmr)
+    assert data.cmr is not None
+    assert study.cmr is not None
+    pairs = pair_with_cmr(data.predictions, data.cmr, max_days=study.cmr.max_days_ecg_cmr)
     sex = pairs["sex"].astype(object).where(pairs["sex"].isin(["female", "male"]))
     made = pd.DataFrame({"participant_id": pairs["participant_id"], "sex": sex})
     for name in _NUMBERS:
@@ -254,29 +240,73 @@ def _too_small(sizes: pd.Series[Any], fewest: int) -> list[Any]:
 
 def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     """Return how many people with CMR are left out, and why; the parts add up to all of them."""
-    if data.cmr is None:
-        raise ValueError("the study has no CMR")
+    assert data.cmr is not None
     with_cmr = set(data.cmr["participant_id"]) & set(data.persons["participant_id"])
     with_mass = data.predictions.loc[data.predictions["lvm_pred_g"].notna(), "participant_id"]
     with_ecg = with_cmr & set(with_mass.dropna())
     main, date = main_pairs(data, pairs), data.study.training.exclude_imaged_before
     labelled = main["lvh_cmr"].notna() & main["lvh"].notna()
     n_complete = int(main["all_three"].sum())
-    apart = (
-        {}
-        if date is None
-        else {BEFORE: int((pairs[IMAGED] == before(date)).sum()), UNDATED: int(pairs[IMAGED].isna().sum())}
-    )
-    rows = {
-        WITH_CMR: len(with_cmr),
-        NO_ECG: len(with_cmr) - len(with_ecg),
-        NOT_IN_TIME: len(with_ecg) - len(pairs),
-        **apart,
-        NO_LABEL: int((~labelled).sum()),
-        NO_RULES: int(labelled.sum()) - n_complete,
-        COMPLETE: n_complete,
-    }
+    rows = {WITH_CMR: len(with_cmr), NO_ECG: len(with_cmr) - len(with_ecg), NOT_IN_TIME: len(with_ecg) - len(pairs)}
+    if date is not None:
+        rows |= {BEFORE: int((pairs[IMAGED] == before(date)).sum()), UNDATED: int(pairs[IMAGED].isna().sum())}
+    rows |= {NO_LABEL: int((~labelled).sum()), NO_RULES: int(labelled.sum()) - n_complete, COMPLETE: n_complete}
     columns = (label("step", "where people end"), count("n_people", "people"))
-    table = pd.DataFrame({"step": list(rows), "n_people": list(rows.values())})
-    counts = meanings.cmr_flow(table, _STEPS)
-    return Aggregate("cmr_flow", table, columns, counts=counts)
+    lines = [{"step": step, "n_people": n} for step, n in rows.items()]
+    return aggregate("cmr_flow", lines, columns, lambda table: meanings.cmr_flow(table, _STEPS))
+
+
+# Results by group, read after masking.
+
+
+class Cell(NamedTuple):
+    """A cell of a table: an estimate with its limits, or its P value where `digits` is None."""
+
+    measure: str
+    contrast: str
+    digits: int | None = None
+
+
+def estimate_of(
+    found: Masked, measure: str, contrast: str = "", strata: str = "", level: str = ""
+) -> Mapping[str, Any] | None:
+    """Return one row of masked results with `hidden_estimate`, `hidden_p` and `people`, or None.
+
+    Args:
+        found: masked results.
+        measure: of the row.
+        contrast: of the row.
+        strata: of the row; empty for everybody.
+        level: of `strata`.
+    """
+    rows = found.rows
+    is_own = (rows["measure"] == measure) & (rows["contrast"] == contrast)
+    places = rows.index[is_own & (rows["strata"] == strata) & (rows["level"] == level)]
+    if not len(places):
+        return None
+    place = places[0]
+    hidden = {f"hidden_{name}": bool(found.hidden.loc[place, name]) for name in ("estimate", "p")}
+    values = {str(name): value for name, value in rows.loc[place].items()}
+    return values | hidden | {"people": found.shown("n_people").loc[place]}
+
+
+def cells_of(found: Masked, cells: Iterable[Cell], strata: str = "", level: str = "") -> list[str]:
+    """Return the people of a group and its cells as text; dashes where there is no such result."""
+    rows = [(cell, estimate_of(found, cell.measure, cell.contrast, strata, level)) for cell in cells]
+    people = next((str(row["people"]) for _, row in rows if row is not None), NOT_APPLICABLE)
+    return [people, *(_text(cell, row) for cell, row in rows)]
+
+
+def _text(cell: Cell, row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return NOT_APPLICABLE
+    if cell.digits is None:
+        return HIDDEN if row["hidden_p"] else p_text(row["p"])
+    return interval_text(row, cell.digits, hidden=row["hidden_estimate"])
+
+
+def levels_of(found: Masked, contrast: str, measure: str) -> list[tuple[str, str]]:
+    """Return the strata and levels that a measure has, everybody first."""
+    rows = found.rows
+    own = rows[(rows["measure"] == measure) & (rows["contrast"] == contrast)]
+    return sorted(dict.fromkeys(zip(own["strata"], own["level"], strict=True)), key=lambda one: level_order(*one))

@@ -13,6 +13,7 @@ from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.follow_up.follow_up import Exclusion
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.flow import flow_diagram, flow_diagram_alt
+from analysis.report.topics.tables import aggregate
 from analysis.study.data import About, StudyData
 
 ALL: Final = "all"
@@ -79,9 +80,9 @@ def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None
     """Return the flow before masking.
 
     What comes before anything about an outcome happens to the same people for every outcome, so
-    it stands in one block (outcome ""), whose last row is where the blocks of the outcomes begin.
-    If it stood in each, a count hidden in one could be read in another. For the same reason parts
-    of a reason stand in its place and not in a table of their own, which would tell their sum.
+    it is in one block (outcome ""), whose last row is where the blocks of the outcomes begin. If
+    it were in each, a count hidden in one could be read in another. For the same reason parts of a
+    reason replace it and have no table of their own, which would give their sum.
 
     Args:
         people: of `FollowUp`: participant_id, outcome, excluded, and body_size_far where known; a
@@ -96,10 +97,10 @@ def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None
         count("n_people", "people"),
         count("n_ecgs", "index ECGs, and one for each person who has none"),
     )
-    table = pd.DataFrame(_rows(people, eligibility), columns=[column.name for column in columns])
+    names = [column.name for column in columns]
+    table = pd.DataFrame(_rows(people, eligibility), columns=names)
     one_ecg_each = bool((table["n_people"] == table["n_ecgs"]).all())
-    counts = meanings.flow(table, one_ecg_each=one_ecg_each)
-    return Aggregate("flow", table, columns, counts=counts)
+    return aggregate("flow", [table], columns, lambda rows: meanings.flow(rows, one_ecg_each=one_ecg_each))
 
 
 def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[object, ...]]:
@@ -126,7 +127,7 @@ def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[
 
 
 def _reasons(people: pd.DataFrame) -> pd.Series[str]:
-    """The reason of each row, with an unknown index told from an unknown exposure."""
+    """The reason of each row; an exposure can be unknown because body size is."""
     reasons = people["excluded"].fillna(ANALYSED).astype(str)
     if "body_size_far" not in people:
         return reasons
@@ -141,9 +142,9 @@ def _counts(people: pd.DataFrame, reasons: list[str]) -> tuple[int, int]:
 
 
 def _without_index_ecg(everybody: tuple[int, int], eligibility: pd.DataFrame) -> dict[str, tuple[int, int]]:
-    """Who has no index ECG, by the step at which the last usable one is lost; steps of nobody not.
+    """People without an index ECG, by the step at which they lose the last usable one.
 
-    None of them has an ECG, so that each has one row.
+    Steps of nobody are left out. None of these people has an ECG, so that each has one row.
     """
     left = eligibility.set_index("step")["n_people"].astype(int)
     lost = (-left.loc[["usable_ecg", *_STEPS]].diff().iloc[1:]).astype(int)
@@ -155,24 +156,23 @@ def _without_index_ecg(everybody: tuple[int, int], eligibility: pd.DataFrame) ->
 def _eligible_ecgs(eligibility: pd.DataFrame) -> list[Aggregate]:
     """ECGs that history or encounters leave out, if any.
 
-    Not people, who stand in the flow; and not the number of index ECGs, a partial sum of the flow.
+    People are in the flow; the number of index ECGs would be a partial sum of the flow.
     """
     left = eligibility.set_index("step")["n_ecgs"].astype(int)
     steps = ["usable_ecg", "min_history", "min_encounters"]
     lost = -left.loc[steps].diff().iloc[1:]
     if not lost.any():
         return []
-    rows = [("usable_ecg", left["usable_ecg"]), *lost.astype(int).items(), ("eligible", left["min_encounters"])]
+    rows = {"usable_ecg": left["usable_ecg"], **lost.astype(int), "eligible": left["min_encounters"]}
     columns = (label("step", "towards the index ECG"), count("n_ecgs", "ECGs of the cohort"))
-    table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    counts = meanings.eligible_ecgs(table)
-    return [Aggregate("eligible_ecgs", table, columns, counts=counts)]
+    lines = [{"step": step, "n_ecgs": n} for step, n in rows.items()]
+    return [aggregate("eligible_ecgs", lines, columns, meanings.eligible_ecgs)]
 
 
 def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
     """How many of the cohort have an ECG or a birth at an unknown day, if any.
 
-    Not those of events, deaths and losses: the former stand in the flow, the latter are refused.
+    Events at an unknown day are in the flow; such deaths and losses are refused.
     """
     if not len(found) or not found["n_rows"].any():
         return []
@@ -183,8 +183,7 @@ def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
         count("n_people", "people of the cohort"),
         count("n_ecgs", "ECGs of them"),
     )
-    table = found[["column", "why", "n_people"]].assign(n_ecgs=ecgs).reset_index(drop=True)
-    return [Aggregate("unknown_dates", table, columns, counts=meanings.unknown_dates(table))]
+    return [aggregate("unknown_dates", [found.assign(n_ecgs=ecgs)], columns, meanings.unknown_dates)]
 
 
 def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
@@ -194,28 +193,18 @@ def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
         flow: of `flow_aggregate`.
         outcomes: in words, by name.
     """
-    texts = _texts(flow)
-    keyed = {
-        (outcome, reason): text
-        for outcome, reason, text in zip(flow.rows["outcome"], flow.rows["reason"], texts, strict=True)
-    }
-    there = [name for name in outcomes if (name, ANALYSED) in keyed]
-    cells: dict[str, list[str]] = {"": []}
-    lines = [reason for reason in _WORDS if any(key[1] == reason for key in keyed)]
-    cells[""] = [_WORDS[reason] for reason in lines]
-    for name in there:
-        cells[outcomes[name]] = [keyed.get((name, reason), keyed.get((EVERY_OUTCOME, reason), "")) for reason in lines]
-    return pd.DataFrame(cells)
-
-
-def _texts(flow: Masked) -> list[str]:
     people, ecgs = flow.shown("n_people"), flow.shown("n_ecgs")
-    if (people == ecgs).all():
-        return list(people)
-    return [
-        n if n == m else f"{n} ({m} ECGs)" if HIDDEN not in (n, m) else HIDDEN
+    texts = [
+        n if n == m or (people == ecgs).all() else HIDDEN if HIDDEN in (n, m) else f"{n} ({m} ECGs)"
         for n, m in zip(people, ecgs, strict=True)
     ]
+    keyed = dict(zip(zip(flow.rows["outcome"], flow.rows["reason"], strict=True), texts, strict=True))
+    lines = [reason for reason in _WORDS if reason in set(flow.rows["reason"])]
+    cells = {"": [_WORDS[reason] for reason in lines]}
+    for name, words in outcomes.items():
+        if (name, ANALYSED) in keyed:
+            cells[words] = [keyed.get((name, one), keyed.get((EVERY_OUTCOME, one), "")) for one in lines]
+    return pd.DataFrame(cells)
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -247,14 +236,10 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 
 def _diagram(flow: Masked, about: About) -> ReadFigure:
     primary, words = next(iter(about.outcomes.items()))
-    shared = flow.rows[flow.rows["outcome"] == EVERY_OUTCOME]
-    own = flow.rows[flow.rows["outcome"] == primary]
-    rows = pd.concat([shared, own])
+    rows = pd.concat([flow.rows[flow.rows["outcome"] == one] for one in (EVERY_OUTCOME, primary)])
     rows = rows[rows["reason"] != LEFT].reset_index(drop=True)
     rows = rows.assign(label=rows["reason"].map(_WORDS))
-    return ReadFigure(
-        "flow_diagram", f"Flow of people for {words}", flow_diagram_alt(rows, title=""), flow_diagram(rows, title="")
-    )
+    return ReadFigure("flow_diagram", f"Flow of people for {words}", flow_diagram_alt(rows), flow_diagram(rows))
 
 
 def _ecg_table(eligible: Masked) -> ReadTable:
@@ -264,9 +249,8 @@ def _ecg_table(eligible: Masked) -> ReadTable:
 
 def _date_table(unknown: Masked) -> ReadTable:
     keys = zip(unknown.rows["column"], unknown.rows["why"], strict=True)
-    words = [_UNKNOWN_WORDS[key] for key in keys]
     counts = {"People": unknown.shown("n_people"), "ECGs": unknown.shown("n_ecgs")}
-    cells = pd.DataFrame({"": words, **counts})
+    cells = pd.DataFrame({"": [_UNKNOWN_WORDS[key] for key in keys], **counts})
     notes = (
         "Of the cohort. Such ECGs are not usable. Who has no date of birth has no attained age, "
         "and is in no Cox model on that scale.",
@@ -274,14 +258,7 @@ def _date_table(unknown: Masked) -> ReadTable:
     return ReadTable("unknown_dates", "ECGs and births at an unknown day", cells, 1, notes)
 
 
-_LABELS: Final = {
-    "outcome": "that the code belongs to",
-    "system": "coding system",
-    "code": "without dots",
-    "match": "prefix or exact",
-    "source": "of the list",
-    "comment": "of the list",
-}
+# The code lists.
 
 _SYSTEMS: Final = {
     "icd10": "ICD-10",
@@ -295,14 +272,20 @@ _SYSTEMS: Final = {
 
 def _codes_aggregates(data: StudyData) -> list[Aggregate]:
     """Return the code list with the records and people of the cohort that each code found."""
+    labels = {
+        "outcome": "that the code belongs to",
+        "system": "coding system",
+        "code": "without dots",
+        "match": "prefix or exact",
+        "source": "of the list",
+        "comment": "of the list",
+    }
     columns = (
-        *(label(name, text) for name, text in _LABELS.items()),
+        *(label(name, text) for name, text in labels.items()),
         count("n_records", "distinct records of people of the cohort, from any source"),
         count("n_people", "people of the cohort with such a record, at any time"),
     )
-    names = [column.name for column in columns]
-    table = data.code_hits[names].reset_index(drop=True)
-    return [Aggregate("code_hits", table, columns, counts=meanings.code_hits(table))]
+    return [aggregate("code_hits", [data.code_hits], columns, meanings.code_hits)]
 
 
 def _present_codes(masked: Mapping[str, Masked], about: About) -> Section | None:

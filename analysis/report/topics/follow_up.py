@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis.disclosure import meanings
@@ -15,6 +14,7 @@ from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.follow_up import calendar, calendar_alt
 from analysis.report.topics.rates import CLASSIFICATIONS, grouped, pooled_text
+from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels
 from analysis.report.words import number_text, percent_texts
 from analysis.statistics.survival.kaplan_meier import follow_up_curve
 from analysis.study.data import About, StudyData
@@ -28,7 +28,6 @@ END_REASONS: Final = {
     "administrative_end": "End of records",
 }
 _STATUS: Final = {"outcome": "1", "death": "2"}
-_COUNTED: Final = {"n_people": "people", "n_events": "outcome", "n_events_fewest": "censored"}
 _GROUPS: Final = ("lvh_group", "quartile_group")
 _LARGEST_SPARSE: Final = 2.0  # times k: fewer events a period in the middle are joined to longer ones
 _PERIODS: Final = ("M", "Q", "Y")
@@ -46,10 +45,16 @@ def aggregates(data: StudyData) -> list[Aggregate]:
             durations.append(key | _duration(own))
             ends += [key | row for row in _ends(own)]
         events.append(_events(table, outcome, data.about.k))
+    columns = (
+        OUTCOME,
+        label("period", "calendar month, quarter or year"),
+        label("region", "of the records"),
+        count("n_events", "events"),
+    )
     return [
         _durations_aggregate(durations),
         _ends_aggregate(ends),
-        _events_aggregate(events),
+        aggregate("events_by_period", events, columns, meanings.events_by_period),
         _years(data),
         *_history(data),
     ]
@@ -112,49 +117,34 @@ def _events(table: pd.DataFrame, outcome: str, k: int) -> pd.DataFrame:
 
 
 def _durations_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+    needs = ("n_people", "n_events_fewest")
+    quartiles = {"q1": "first quartile", "median": "median", "q3": "third quartile"}
     columns = (
-        label("outcome", "of the code list"),
-        label("classification", "what groups people"),
-        label("group", "of it"),
+        OUTCOME,
+        *GROUP,
         count("n_people", "people followed"),
         count("n_events", "people with the outcome"),
         # What is an event of the reversed curve; named so, it is never exported.
         count("n_events_fewest", "people who were lost or reached the end of records"),
         *(
-            number(
-                f"{name}_years", f"{text} of potential follow-up (reverse Kaplan-Meier)", "n_people", "n_events_fewest"
-            )
-            for name, text in (("q1", "first quartile"), ("median", "median"), ("q3", "third quartile"))
+            number(f"{name}_years", f"{text} of potential follow-up (reverse Kaplan-Meier)", *needs)
+            for name, text in quartiles.items()
         ),
     )
-    table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("follow_up_years", table, columns, counts=meanings.by_group(table, _COUNTED, CLASSIFICATIONS))
+    counted = {"n_people": "people", "n_events": "outcome", "n_events_fewest": "censored"}
+    return aggregate("follow_up_years", rows, columns, lambda table: meanings.by_group(table, counted, CLASSIFICATIONS))
 
 
 def _ends_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
     columns = (
-        label("outcome", "of the code list"),
-        label("classification", "what groups people"),
-        label("group", "of it"),
+        OUTCOME,
+        *GROUP,
         label("end", "what ended follow-up"),
         label("status", "of survival analysis: 1 outcome, 2 death, 0 censored"),
         count("n_group", "people of the group"),
         count("n_people", "people whose follow-up ended so"),
     )
-    table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("follow_up_ends", table, columns, counts=meanings.ends(table, CLASSIFICATIONS))
-
-
-def _events_aggregate(events: list[pd.DataFrame]) -> Aggregate:
-    columns = (
-        label("outcome", "of the code list"),
-        label("period", "calendar month, quarter or year"),
-        label("region", "of the records"),
-        count("n_events", "events"),
-    )
-    names = [column.name for column in columns]
-    table = pd.concat([one[names] for one in events], ignore_index=True)
-    return Aggregate("events_by_period", table, columns, counts=meanings.events_by_period(table))
+    return aggregate("follow_up_ends", rows, columns, lambda table: meanings.ends(table, CLASSIFICATIONS))
 
 
 def _years(data: StudyData) -> Aggregate:
@@ -165,10 +155,13 @@ def _years(data: StudyData) -> Aggregate:
         count("n_people", "people with an index ECG"),
         count("n_ecgs", "index ECGs"),
     )
-    table = found.reset_index()
     one_ecg_each = _one_ecg_each(data.ecgs)
-    counts = meanings.index_years(table, one_ecg_each=one_ecg_each)
-    return Aggregate("index_years", table, columns, counts=counts)
+    return aggregate(
+        "index_years",
+        [found.reset_index()],
+        columns,
+        lambda table: meanings.index_years(table, one_ecg_each=one_ecg_each),
+    )
 
 
 def _one_ecg_each(ecgs: pd.DataFrame) -> bool:
@@ -179,12 +172,10 @@ def _history(data: StudyData) -> list[Aggregate]:
     if "history_days" not in data.ecgs:
         return []
     known = data.ecgs["history_days"].astype("Float64").astype(float).dropna() / DAYS_PER_YEAR
-    everybody = len(data.ecgs)
-    row: dict[str, Any] = {"n_ecgs": everybody, "n_known": len(known), "n_unknown": everybody - len(known)}
-    shares = (0.05, 0.25, 0.5, 0.75, 0.95)
-    values = known.quantile(list(shares)) if len(known) else [np.nan] * len(shares)
-    names = [f"p{100 * share:.0f}_years" for share in shares]
-    row |= dict(zip(names, values, strict=True))
+    n = len(data.ecgs)
+    row: dict[str, Any] = {"n_ecgs": n, "n_known": len(known), "n_unknown": n - len(known)}
+    names = {f"p{100 * share:.0f}_years": share for share in (0.05, 0.25, 0.5, 0.75, 0.95)}
+    row |= {name: known.quantile(share) for name, share in names.items()}
     columns = (
         count("n_ecgs", "index ECGs"),
         count("n_known", "index ECGs of people with records"),
@@ -194,9 +185,8 @@ def _history(data: StudyData) -> list[Aggregate]:
             for name in names
         ),
     )
-    table = pd.DataFrame([row], columns=[column.name for column in columns])
-    counts = meanings.history(one_ecg_each=_one_ecg_each(data.ecgs))
-    return [Aggregate("history", table, columns, counts=counts)]
+    one_ecg_each = _one_ecg_each(data.ecgs)
+    return [aggregate("history", [row], columns, lambda _: meanings.history(one_ecg_each=one_ecg_each))]
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -208,44 +198,32 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         _duration_table(durations, about),
         _ends_table(masked["follow_up_ends"], about),
     ]
-    few = [pooled_text(about)] if about.several_models else []
+    texts = [pooled_text(about)] if about.several_models else []
     for name, words in about.outcomes.items():
         figure = _calendar(masked["events_by_period"], about, name)
         if figure is None:
-            few.append(f"Events of {words} by calendar time are too few to be shown.")
+            texts.append(f"Events of {words} by calendar time are too few to be shown.")
         else:
             items.append(figure)
     items.append(_years_table(masked["index_years"]))
     if "history" in masked:
         items.append(_history_table(masked["history"]))
-    return Section("follow_up", "Follow-up", tuple(few), tuple(items))
-
-
-def _named(rows: pd.DataFrame, about: About) -> dict[str, Any]:
-    return {
-        "Outcome": rows["outcome"].map(about.outcomes),
-        "Group": rows["classification"].where(rows["classification"] != EVERYBODY, ""),
-        "Level": rows["group"],
-    }
+    return Section("follow_up", "Follow-up", tuple(texts), tuple(items))
 
 
 def _duration_table(durations: Masked, about: About) -> ReadTable:
-    rows, hidden = durations.rows, durations.hidden
-    texts = {
-        name: [number_text(v, 1, hidden=h) for v, h in zip(rows[name], hidden[name], strict=True)]
+    rows = durations.rows
+    first, median, third = (
+        [number_text(v, 1, hidden=h) for v, h in zip(rows[name], durations.hidden[name], strict=True)]
         for name in ("q1_years", "median_years", "q3_years")
+    )
+    values = {
+        "People": durations.shown("n_people"),
+        "Events": durations.shown("n_events"),
+        "Median, years": median,
+        "Quartiles, years": [f"{low} to {high}" for low, high in zip(first, third, strict=True)],
     }
-    cells = pd.DataFrame(
-        _named(rows, about)
-        | {
-            "People": durations.shown("n_people"),
-            "Events": durations.shown("n_events"),
-            "Median, years": texts["median_years"],
-            "Quartiles, years": [
-                f"{low} to {high}" for low, high in zip(texts["q1_years"], texts["q3_years"], strict=True)
-            ],
-        }
-    ).reset_index(drop=True)
+    cells = pd.DataFrame(group_labels(rows, about) | values).reset_index(drop=True)
     notes = (
         "Potential follow-up by reverse Kaplan-Meier (Schemper M, Smith TL, Control Clin Trials "
         "1996;17:343): the outcome and death are taken as censoring.",
@@ -261,17 +239,12 @@ def _ends_table(ends: Masked, about: About) -> ReadTable:
     )
     keys = ["outcome", "classification", "group"]
     wide = rows.pivot(index=keys, columns="end", values="text")
-    order = rows[keys].drop_duplicates()
+    order = rows[keys].drop_duplicates().reset_index(drop=True)
     wide = wide.loc[pd.MultiIndex.from_frame(order), list(END_REASONS)]
-    named = _named(order.reset_index(drop=True), about)
-    cells = pd.DataFrame(named | {END_REASONS[end]: wide[end].to_numpy() for end in END_REASONS})
-    return ReadTable(
-        "follow_up_ends",
-        "What ended follow-up",
-        cells,
-        3,
-        ("Per cent of the group, of rounded counts. Who is lost or reaches the end of records is censored.",),
-    )
+    shown_ends = {words: wide[end].to_numpy() for end, words in END_REASONS.items()}
+    cells = pd.DataFrame({**group_labels(order, about), **shown_ends})
+    notes = ("Per cent of the group, of rounded counts. Who is lost or reaches the end of records is censored.",)
+    return ReadTable("follow_up_ends", "What ended follow-up", cells, 3, notes)
 
 
 def _calendar(events: Masked, about: About, outcome: str) -> ReadFigure | None:

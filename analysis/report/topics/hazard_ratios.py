@@ -1,4 +1,4 @@
-"""Hazard ratios: each outcome and contrast under every model, and by subgroup."""
+"""Hazard ratios: under every model, by subgroup, and where death competes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,30 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, result, results
-from analysis.disclosure.masking import Masked
-from analysis.disclosure.meanings import Analysed, analysed, name_of
+from analysis.disclosure.aggregates import Aggregate, RowsAddUp, count, label, number, results
+from analysis.disclosure.masking import HIDDEN, Masked
+from analysis.disclosure.meanings import MODELS, Analysed, analysed, name_of
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.forest import forest, forest_alt
-from analysis.report.topics import exposure_sds
+from analysis.report.topics.tables import (
+    HAZARD_RATIO,
+    MODEL_ID,
+    age_sex_model,
+    aggregate,
+    cells_by_model,
+    contrasts_of_study,
+    figures_by_outcome,
+    outcomes_and_parts,
+    results_about,
+    results_of,
+)
 from analysis.report.words import (
     MODEL_WORDS,
     estimate_texts,
     levels_in_order,
+    models_in,
+    number_text,
     of_model,
-    outcomes_and_models,
     p_text,
     p_texts,
     row_counts,
@@ -29,16 +41,19 @@ from analysis.report.words import (
 )
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
-from analysis.statistics.survival.cox_fit import ChiSquareTest
+from analysis.statistics.survival.competing import fit_fine_gray
+from analysis.statistics.survival.cox_fit import few_events
 from analysis.study.data import About, StudyData
+from analysis.study.exposure import ECG_ONLY, SEXES, sd_key
 from analysis.study.load import BMI_CLASSES_KG_M2, banded
 from analysis.study.outcomes import (
+    FOLLOW_UP_TIME,
     SEX,
     Contrast,
     Model,
     added_terms_test,
+    cluster_of,
     complete_rows,
-    contrasts_of,
     estimate,
     estimates,
     fewest_with_event,
@@ -46,143 +61,33 @@ from analysis.study.outcomes import (
     followed,
     models_of,
     named,
+    people_with_event,
     ratio_of,
     read_columns,
+    rescaled,
+    se_type_of,
     warnings_of,
     with_covariates,
     with_q,
     without_constant_sex,
 )
 
-HAZARD_RATIO: Final = "hazard ratio"
-INTERACTION: Final = "interaction, chi-square"
-_SUBGROUPS: Final = {"sex": "Sex", "age_band": "Age, years", "bmi_class": "BMI, kg/m2"}
+# Of people: every outcome, contrast and model.
 
 
-def subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
-    """Return hazard ratios per SD and per 10 under model 2, and the test of the interaction.
-
-    People are those of the main analysis, the complete rows of all models.
-
-    Args:
-        data: of one model of the predictions.
-    """
-    rows = []
-    for outcome in (one.name for one in data.study.outcomes):
-        kept = ["exposure", "exposure_in_sd_of_sex", "age_band", "bmi_kg_m2"]
-        table = _with_bmi_class(read_columns(data.analysed(outcome), data.study, kept))
-        for column, words in _SUBGROUPS.items():
-            known = data.keys(outcome) | {"strata": words}
-            rows += [
-                result("subgroups", **row, **known, counted=_counted(data, outcome, column, row))
-                for row in _rows(data, table, column)
-            ]
-    return rows
-
-
-def _rows(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
-    study, model = data.study, models_of(data.study)[1]
-    *contrasts, _ = contrasts_of(study, data.sd, data.about.exposure_unit)
-    complete = complete_rows(table, study, [contrasts[0].column, column])
-    levels = levels_in_order(complete[column].unique())
-    if len(levels) < 2:
-        return []
-    rows = [
-        row | {"measure": HAZARD_RATIO, "level": level}
-        for level in levels
-        for row in estimates(table[table[column] == level], study, contrasts, [model])
-    ]
-    tested = _interaction(complete, column, levels[1:], data, contrasts[0], model)
-    dropped = {"level": "interaction", "n_dropped_missing": len(table) - len(complete)}
-    return [*rows, tested | dropped]
-
-
-def _counted(data: StudyData, outcome: str, column: str, row: Mapping[str, Any]) -> Analysed:
-    """The people of a subgroup; of all together for the test of the interaction."""
-    main, name = analysed(outcome, data.model_id), name_of(column)
-    is_of_all = row["measure"] == INTERACTION
-    return replace(main, who=main.who.complete(name) if is_of_all else main.who.level(name, row["level"]))
-
-
-def _with_bmi_class(table: pd.DataFrame) -> pd.DataFrame:
-    bmi = table.get("bmi_kg_m2", pd.Series(np.nan, table.index))
-    return table.assign(bmi_class=banded(bmi, BMI_CLASSES_KG_M2))
-
-
-def _interaction(
-    table: pd.DataFrame, column: str, others: list[str], data: StudyData, contrast: Contrast, model: Model
-) -> dict[str, Any]:
-    """Test products of the exposure with the levels, the levels in both models."""
-    n = len(others)
-    levels = [(table[column] == one).to_numpy(dtype=float) for one in others]
-    apart = table.assign(
-        **{f"product_{i}": levels[i] * table[contrast.column] for i in range(n)},
-        **{f"level_{i}": levels[i] for i in range(n)},
-    )
-    own = without_constant_sex(_without_sex(model) if column == "sex" else model, table)
-    main = with_covariates(own, *(f"level_{i}" for i in range(n)))
-    both = with_covariates(main, *(f"product_{i}" for i in range(n)))
-    row = {"measure": INTERACTION} | followed(table, data.study) | named(contrast, own)
-    row["n_events_fewest"] = fewest_with_event(table, data.study, column)
-    try:
-        test = _test_of(apart, data, contrast, (both, main), n)
-    except TableRefused as error:
-        return row | {"warnings": str(error)}
-    return row | {"estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
-
-
-def _without_sex(model: Model) -> Model:
-    """The model without sex, which makes the subgroups."""
-    kept = tuple(one for one in model.covariates if one != SEX)
-    return Model(model.number, model.adjustment, kept)
-
-
-def _test_of(
-    table: pd.DataFrame, data: StudyData, contrast: Contrast, models: tuple[Model, Model], n: int
-) -> ChiSquareTest:
-    larger, smaller = (fit_model(table, data.study, [contrast.column, *model.covariates]) for model in models)
-    return added_terms_test(larger, smaller, [f"product_{i}" for i in range(n)])
-
-
-_PER_SD: Final = "per SD"
-
-
-def aggregates(data: StudyData) -> list[Aggregate]:
+def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return the main hazard ratios, those of subgroups, and what one SD is."""
-    subgroups = [row for part in data.by_prediction_model() for row in subgroup_rows(part)]
-    return [results("hazard_ratios", main_rows(data)), results("subgroups", subgroups), exposure_sds.exposure_sds(data)]
+    rows = [row for outcome, part in outcomes_and_parts(data) for row in _main_rows(part, outcome)]
+    subgroups = [row for part in data.by_prediction_model() for row in _subgroup_rows(part)]
+    return [results("hazard_ratios", with_q(rows)), results("subgroups", subgroups), exposure_sds(data)]
 
 
-def main_rows(data: StudyData) -> list[dict[str, Any]]:
-    """Return every outcome, contrast and model, all models on the same complete rows."""
-    rows = []
-    for outcome in (one.name for one in data.study.outcomes):
-        for part in data.by_prediction_model():
-            rows += outcome_rows(part, outcome)
-    return with_q(rows)
-
-
-def outcome_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
-    """Return the rows of one outcome: per SD, per 10, LVH, quartiles and their trend.
-
-    Args:
-        data: of one model of the predictions.
-        outcome: of the code list.
-    """
-    study, models = data.study, models_of(data.study)
+def _main_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
+    """Per SD, per 10, LVH, quartiles and their trend; all models on the same complete rows."""
+    models = models_of(data.study)
     table = data.analysed(outcome)
-    contrasts = contrasts_of(study, data.sd, data.about.exposure_unit)
-    rows = estimates(table, study, contrasts, models) + _quartiles(table, data, models)
-    return [
-        result(
-            "hazard_ratios",
-            HAZARD_RATIO,
-            **row,
-            **data.keys(outcome),
-            counted=analysed(outcome, data.model_id, lvh=row["exposure"] == study.lvh_column),
-        )
-        for row in rows
-    ]
+    rows = estimates(table, data.study, contrasts_of_study(data), models) + _quartiles(table, data, models)
+    return results_about(outcome, "hazard_ratios", data, rows)
 
 
 def _quartiles(table: pd.DataFrame, data: StudyData, models: Sequence[Model]) -> list[dict[str, Any]]:
@@ -212,9 +117,9 @@ def _of_quartiles(table: pd.DataFrame, data: StudyData, model: Model) -> list[di
         empty = {"warnings": str(error)}
         return [*(base | named(one, model) | empty for one in contrasts), last]
     terms = fit.estimates.set_index("term")
-    told = {"warnings": "; ".join((*warnings_of(fit, table, study), *model.warnings))}
+    warned = {"warnings": "; ".join((*warnings_of(fit, table, study), *model.warnings))}
     rows = [
-        base | named(one, model) | told | _of_term(terms, f"quartile={q}")
+        base | named(one, model) | warned | _of_term(terms, f"quartile={q}")
         for one, q in zip(contrasts, (2.0, 3.0, 4.0), strict=True)
     ]
     return [*rows, last]
@@ -225,47 +130,213 @@ def _of_term(terms: pd.DataFrame, term: str) -> dict[str, float]:
     return ratio_of(own.iloc[0], 1.0) if len(own) else {}
 
 
-def present(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return the table of all models and forest plots."""
-    found = masked.get("results_hazard_ratios")
+# Of people: subgroups.
+
+INTERACTION: Final = "interaction, chi-square"
+_SUBGROUPS: Final = {"sex": "Sex", "age_band": "Age, years", "bmi_class": "BMI, kg/m2"}
+
+
+def _subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
+    """Hazard ratios per SD and per 10 under model 2, and the test of the interaction.
+
+    People are those of the main analysis, the complete rows of all models.
+    """
+    rows = []
+    for outcome in (one.name for one in data.study.outcomes):
+        kept = ["exposure", "exposure_in_sd_of_sex", "age_band", "bmi_kg_m2"]
+        table = read_columns(data.analysed(outcome), data.study, kept)
+        bmi = table.get("bmi_kg_m2", pd.Series(np.nan, table.index))
+        table = table.assign(bmi_class=banded(bmi, BMI_CLASSES_KG_M2))
+        for column, words in _SUBGROUPS.items():
+            found = [
+                row | {"strata": words, "counted": _counted(data, outcome, column, row)}
+                for row in _by_level(data, table, column)
+            ]
+            rows += results_about(outcome, "subgroups", data, found)
+    return rows
+
+
+def _by_level(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
+    study, model = data.study, age_sex_model(data)
+    *contrasts, _ = contrasts_of_study(data)
+    complete = complete_rows(table, study, [contrasts[0].column, column])
+    levels = levels_in_order(complete[column].unique())
+    if len(levels) < 2:
+        return []
+    rows = [
+        row | {"measure": HAZARD_RATIO, "level": level}
+        for level in levels
+        for row in estimates(table[table[column] == level], study, contrasts, [model])
+    ]
+    tested = _interaction(complete, column, levels[1:], data, contrasts[0], model)
+    dropped = {"level": "interaction", "n_dropped_missing": len(table) - len(complete)}
+    return [*rows, tested | dropped]
+
+
+def _counted(data: StudyData, outcome: str, column: str, row: Mapping[str, Any]) -> Analysed:
+    """The people of a subgroup; of all together for the test of the interaction."""
+    main, name = analysed(outcome, data.model_id), name_of(column)
+    is_of_all = row["measure"] == INTERACTION
+    return replace(main, who=main.who.complete(name) if is_of_all else main.who.level(name, row["level"]))
+
+
+def _interaction(
+    table: pd.DataFrame, column: str, others: list[str], data: StudyData, contrast: Contrast, model: Model
+) -> dict[str, Any]:
+    """Test products of the exposure with the levels, the levels in both models."""
+    n = len(others)
+    levels = [(table[column] == one).to_numpy(dtype=float) for one in others]
+    apart = table.assign(
+        **{f"product_{i}": levels[i] * table[contrast.column] for i in range(n)},
+        **{f"level_{i}": levels[i] for i in range(n)},
+    )
+    if column == "sex":  # it makes the subgroups
+        model = replace(model, covariates=tuple(one for one in model.covariates if one != SEX))
+    own = without_constant_sex(model, table)
+    main = with_covariates(own, *(f"level_{i}" for i in range(n)))
+    products = [f"product_{i}" for i in range(n)]
+    row = {"measure": INTERACTION} | followed(table, data.study) | named(contrast, own)
+    row["n_events_fewest"] = fewest_with_event(table, data.study, column)
+    try:
+        larger, smaller = (
+            fit_model(apart, data.study, [contrast.column, *main.covariates, *more]) for more in (products, [])
+        )
+        test = added_terms_test(larger, smaller, products)
+    except TableRefused as error:
+        return row | {"warnings": str(error)}
+    return row | {"estimate": float(test.chi2), "p": float(test.p), "unit": f"{test.df} df"}
+
+
+# What one SD is: of everybody, of each sex, of each model of the predictions.
+
+SDS: Final = "exposure_sd"
+_BOTH: Final = "both"
+
+
+def ecg_only_sd(data: StudyData) -> dict[str, float]:
+    """Return the SD of the ECG-only model's mass by `sd_key`, of both sexes and of each."""
+    keys = {sd_key(sex=sex): sd_key(ECG_ONLY, sex=sex) for sex in ("", *SEXES)}
+    return {key: data.sd[theirs] for key, theirs in keys.items() if theirs in data.sd}
+
+
+def exposure_sds(data: StudyData) -> Aggregate:
+    """Return the SDs that "per SD" means, with the people behind each, who are never exported."""
+    rows: list[dict[str, Any]] = []
+    of_everybody = "of everybody with an index ECG"
+    for part in data.by_prediction_model():
+        kind = "fixed in the study file" if isinstance(part.study.sd, float | int) else of_everybody
+        rows += _sd_rows(part, part.study.exposure, part.about.exposure_unit, part.sd, kind)
+        if ECG_ONLY in part.ecgs:
+            rows += _sd_rows(part, ECG_ONLY, "g", ecg_only_sd(part), of_everybody)
+    columns = (
+        MODEL_ID,
+        label("exposure", "column of the predictions"),
+        label("sex", "whose SD it is: both together, or one"),
+        number("sd", "one SD, in the unit", "n_events_fewest"),
+        label("unit", "of the exposure"),
+        label("kind", "how it was chosen"),
+        # Named so, it is never exported: the table of who they are has the people by sex.
+        count("n_events_fewest", "people with an index ECG; never exported"),
+    )
+    sums = (RowsAddUp(("n_events_fewest",), "sex", None, ("model_id", "exposure")),)
+    return aggregate(SDS, rows, columns, sums=sums)
+
+
+def _sd_rows(data: StudyData, exposure: str, unit: str, sd: Mapping[str, float], kind: str) -> list[dict[str, Any]]:
+    first = data.ecgs.drop_duplicates("participant_id")
+    wanted = [sex for sex in SEXES if sd_key(sex=sex) in sd] if data.study.sd == "by_sex" else [""]
+    known = {"model_id": data.model_id, "exposure": exposure, "unit": unit, "kind": kind}
+    return [
+        known
+        | {
+            "sex": sex or _BOTH,
+            "sd": sd[sd_key(sex=sex)],
+            "n_events_fewest": int((first["sex"] == sex).sum() if sex else len(first)),
+        }
+        for sex in wanted
+    ]
+
+
+def sd_note(found: Masked, exposure: str) -> str:
+    """Return what one SD is, as a sentence."""
+    rows = found.rows[found.rows["exposure"] == exposure]
+    texts = []
+    for model in models_in(found):
+        own = rows[rows["model_id"] == model]
+        hidden = found.hidden.loc[own.index, "sd"]
+        of_sexes = [
+            f"{number_text(row['sd'], 1, hidden=is_hidden)} {row['unit']}{_IN_SEX.get(row['sex'], '')}"
+            for row, is_hidden in zip(own.to_dict("records"), hidden, strict=True)
+        ]
+        texts.append((f"{model}: " if model else "") + " and ".join(of_sexes))
+    return f"One SD is {'; '.join(texts)}, {rows['kind'].iloc[0]}."
+
+
+_IN_SEX: Final = {"female": " in women", "male": " in men"}
+
+
+def sd_by_sex_text(found: Masked | None, exposure: str, model_id: str) -> str:
+    """Return the SDs of both sexes of an exposure as text, as "female 8.41 g/m2; male 9.3 g/m2".
+
+    A variant of the exposure, as the raw prediction, is in SDs of the main analysis, which stand
+    first.
+    """
     if found is None or not len(found.rows):
+        return ""
+    rows = found.rows
+    if exposure not in set(rows["exposure"]):
+        exposure = rows["exposure"].iloc[0]
+    own = rows[(rows["exposure"] == exposure) & rows["model_id"].isin(["", model_id]) & (rows["sex"] != _BOTH)]
+    return "; ".join(
+        f"{row['sex']} {HIDDEN if hidden else format(row['sd'], '.4g')} {row['unit']}"
+        for row, hidden in zip(own.to_dict("records"), found.hidden.loc[own.index, "sd"], strict=True)
+    )
+
+
+# The section.
+
+
+def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return the table of all models and forest plots."""
+    found = results_of(masked, "hazard_ratios")
+    if found is None:
         return None
-    sd = exposure_sds.sd_note(masked[exposure_sds.KEY], about.exposure)
+    sd = sd_note(masked[SDS], about.exposure)
     notes = (
         "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows." + _errors(found, about),
         f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
     )
-    n_labels = len(row_labels(found, about)) + 1
-    table = ReadTable("hazard_ratios", "Hazard ratios", _cells(found, about), n_labels, notes)
-    figures = [_by_outcome(found, about), *_by_subgroup(masked["results_subgroups"], about)]
+    labels = list(row_labels(found, about))
+    cells = cells_by_model(found, about, labels=labels)
+    texts = {column: p_texts(found, column)[found.rows["model"] == 2] for column in ("p", "q", "p_ph")}
+    cells["P, model 2"] = list(texts["p"])
+    cells["q, model 2"] = list(texts["q"])
+    cells["P for proportional hazards, model 2"] = list(texts["p_ph"])
+    table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes)
+    by_outcome = _outcome_figure(found, about)
+    by_subgroup = figures_by_outcome(masked["results_subgroups"], about, _subgroup_figure)
+    paragraphs = (
+        f"The primary outcome is {next(iter(about.outcomes.values()))}. The full model sees age, sex and BMI, and "
+        "the index divides by body size; what the ECG itself adds is a question of its own below.",
+    )
     return Section(
         "hazard_ratios",
         "Hazard ratios",
-        _paragraphs(about),
-        (table, *(one for one in figures if one is not None)),
+        paragraphs,
+        (table, *([by_outcome] if by_outcome else []), *by_subgroup),
         _warnings(found, about),
-    )
-
-
-def _paragraphs(about: About) -> tuple[str, ...]:
-    primary = next(iter(about.outcomes.values()))
-    return (
-        f"The primary outcome is {primary}. The full model sees age, sex and BMI, and the index "
-        "divides by body size; what the ECG itself adds is a question of its own below.",
     )
 
 
 def _errors(found: Masked, about: About) -> str:
     """What errors allow for, where rows are not independent."""
-    told = ""
+    text = ""
     if "by household" in set(found.rows["se_type"]):
-        told = " Errors are clustered by household, people nested in it."
+        text = " Errors are clustered by household, people nested in it."
     elif about.several_ecgs:
-        told = " Errors are clustered by person."
-    if about.several_ecgs:
-        told += " Events are people with the event, however many ECGs they have."
-    return told
+        text = " Errors are clustered by person."
+    return f"{text} Events are people with the event, however many ECGs they have." if about.several_ecgs else text
 
 
 def _adjustments(found: Masked) -> list[str]:
@@ -273,91 +344,161 @@ def _adjustments(found: Masked) -> list[str]:
     return [f"{MODEL_WORDS[int(m)].lower()} {a}" for m, a in pairs.itertuples(index=False) if m > 1]
 
 
-def _cells(found: Masked, about: About) -> pd.DataFrame:
-    labels, counts = row_labels(found, about), row_counts(found, about)
-    rows = found.rows.assign(
-        **labels,
-        **counts,
-        Contrast=found.rows["contrast"],
-        text=estimate_texts(found),
-        model_name=found.rows["model"].map(MODEL_WORDS),
-        p_text=p_texts(found),
-        q_text=p_texts(found, "q"),
-        ph_text=p_texts(found, "p_ph"),
-    )
-    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name", values=["text"])
-    second = rows[rows["model"] == 2]
-    cells["P, model 2"] = list(second["p_text"])
-    cells["q, model 2"] = list(second["q_text"])
-    cells["P for proportional hazards, model 2"] = list(second["ph_text"])
-    return cells
-
-
 def _warnings(found: Masked, about: About) -> tuple[str, ...]:
     """Each warning once, with the outcomes that it is about."""
-    told: dict[str, dict[str, None]] = {}
+    found_in: dict[str, dict[str, None]] = {}
     for outcome, texts in zip(found.rows["outcome"], found.rows["warnings"], strict=True):
         for text in filter(None, texts.split("; ")):
-            told.setdefault(text, {})[about.outcomes[outcome]] = None
-    return tuple(f"{', '.join(outcomes)}: {text}" for text, outcomes in told.items())
+            found_in.setdefault(text, {})[about.outcomes[outcome]] = None
+    return tuple(f"{', '.join(outcomes)}: {text}" for text, outcomes in found_in.items())
 
 
-def _by_outcome(found: Masked, about: About) -> ReadFigure | None:
+def _outcome_figure(found: Masked, about: About) -> ReadFigure | None:
     own = found.rows[(found.rows["model"] == 2) & (found.rows["level"] == "")]
     own = own[~own["contrast"].str.startswith(("quartile", "trend"))]
     own = own.assign(contrast=own["contrast"].replace("per 10", f"per 10 {about.exposure_unit}"))
     names = own["outcome"].map(about.outcomes) + own["model_id"].map(of_model)
-    rows = _forest_rows(own, group="contrast", name=names)
-    if rows["estimate"].isna().all():
-        return None
     title = f"Hazard ratios of {about.exposure_name} by outcome, adjusted for age and sex"
-    canvas = forest(rows, measure_name="Hazard ratio (95 % interval)", title="")
-    alt = forest_alt(rows, measure_name="hazard ratio")
     notes = ("Events are those of everybody analysed, with and without LVH.",)
-    return ReadFigure("forest_outcomes", title, alt, canvas, notes)
+    rows = _forest_rows(own, group="contrast", name=names)
+    return _forest("forest_outcomes", title, rows, "Hazard ratio (95 % interval)", notes)
 
 
-def _by_subgroup(found: Masked, about: About) -> list[ReadFigure]:
-    figures = []
-    for outcome, model, key in outcomes_and_models(found, about):
-        is_own = (found.rows["outcome"] == outcome) & (found.rows["model_id"] == model)
-        own = found.rows[is_own & found.rows["contrast"].str.startswith(_PER_SD)]
-        rows = _subgroup_forest(own)
-        if not len(rows) or rows["estimate"].isna().all():
-            continue
-        words = f"{about.outcomes[outcome]}{of_model(model)}"
-        title = f"Hazard ratio per SD for {words} by subgroup, adjusted for age and sex"
-        canvas = forest(rows, measure_name="Hazard ratio per SD (95 % interval)", title="")
-        alt = forest_alt(rows, measure_name="hazard ratio")
-        figures.append(ReadFigure(f"forest_subgroups{key}", title, alt, canvas))
-    return figures
-
-
-def _subgroup_forest(own: pd.DataFrame) -> pd.DataFrame:
+def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
+    own = rows[rows["contrast"].str.startswith("per SD")]
     tested = own[(own["measure"] == INTERACTION) & own["p"].notna()]
     tests = tested.set_index("strata")["p"].map(p_text)
     ratios = own[own["measure"] == HAZARD_RATIO]
-    rows = _forest_rows(ratios, group="strata", name=ratios["level"])
-    rows["p_interaction_text"] = [
+    drawn = _forest_rows(ratios, group="strata", name=ratios["level"])
+    drawn["p_interaction_text"] = [
         f"P interaction {tests[strata]}" if strata in tests and not again else ""
-        for strata, again in zip(rows["group"], rows["group"].duplicated(), strict=True)
+        for strata, again in zip(drawn["group"], drawn["group"].duplicated(), strict=True)
     ]
-    return rows
+    title = f"Hazard ratio per SD for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
+    return _forest(f"forest_subgroups{key}", title, drawn, "Hazard ratio per SD (95 % interval)")
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:
-    events = [("*" if pd.isna(n) else f"{n:,}") for n in rows["n_events"]]
-    return pd.DataFrame(
-        {
-            "group": rows[group],
-            "label": name,
-            "estimate": rows["estimate"],
-            "lo": rows["lo"],
-            "hi": rows["hi"],
-            "n_text": events,
-            "p_interaction_text": "",
-        }
-    ).reset_index(drop=True)
+    events = [HIDDEN if pd.isna(n) else f"{n:,}" for n in rows["n_events"]]
+    made = rows[["estimate", "lo", "hi"]].assign(group=rows[group], label=name, n_text=events, p_interaction_text="")
+    return made.reset_index(drop=True)
 
 
-TOPIC: Final = Topic("hazard ratios", aggregates, present)
+def _forest(key: str, title: str, rows: pd.DataFrame, measure: str, notes: tuple[str, ...] = ()) -> ReadFigure | None:
+    if rows["estimate"].isna().all():
+        return None
+    canvas = forest(rows, measure_name=measure)
+    return ReadFigure(key, title, forest_alt(rows, measure_name="hazard ratio"), canvas, notes)
+
+
+# Competing risk of death: cause-specific ratios beside subdistribution ratios, and those of death.
+
+CAUSE_SPECIFIC: Final = "cause-specific hazard ratio"
+SUBDISTRIBUTION: Final = "subdistribution hazard ratio"
+DEATH: Final = "cause-specific hazard ratio of death without the outcome"
+# Fine and Gray's hazard runs from the index ECG, so age is a covariate on either time scale.
+_AGE_SEX: Final = Model(2, "age, sex", ("age_years", SEX))
+_MORE: Final = ("age_years",)
+_NEEDED: Final = (MODELS, "what hazards need")
+
+
+def _competing_aggregates(data: StudyData) -> list[Aggregate]:
+    """Return the three hazard ratios of each outcome and contrast, model 2, on the same rows."""
+    rows = []
+    for outcome, part in outcomes_and_parts(data):
+        for row in results_about(outcome, "competing", part, _competing_rows(part, outcome), *_NEEDED):
+            is_of_death = row["measure"] == DEATH
+            rows.append(row | {"counted": replace(row["counted"], end="death")} if is_of_death else row)
+    return [results("competing", rows)]
+
+
+def _competing_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
+    study, contrasts = data.study, contrasts_of_study(data)
+    columns = [*(one.column for one in contrasts), *_MORE]
+    table = read_columns(data.analysed(outcome), study, columns)
+    dead = table.assign(event=table["status_code"] == 2)
+    models = [age_sex_model(data)]
+    found = {
+        CAUSE_SPECIFIC: estimates(table, study, contrasts, models, more=_MORE),
+        SUBDISTRIBUTION: _fine_gray_rows(table, data, contrasts),
+        DEATH: estimates(dead, study, contrasts, models, more=_MORE),
+    }
+    return [row | {"measure": measure} for measure, own in found.items() for row in own]
+
+
+def _fine_gray_rows(table: pd.DataFrame, data: StudyData, contrasts: Sequence[Contrast]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    fitted: dict[str, dict[str, Any]] = {}
+    for contrast in contrasts:
+        if contrast.column not in fitted:
+            complete = complete_rows(table, data.study, [contrast.column, *_MORE])
+            dropped = {"n_dropped_missing": len(table) - len(complete)}
+            fitted[contrast.column] = _fine_gray(complete, data, contrast) | dropped
+        rows.append(rescaled(fitted[contrast.column], contrast))
+    return rows
+
+
+def _fine_gray(table: pd.DataFrame, data: StudyData, contrast: Contrast) -> dict[str, Any]:
+    study, model = data.study, without_constant_sex(_AGE_SEX, table)
+    row = followed(table, study) | named(contrast, model)
+    own = se_type_of(table, study)
+    errors = "robust by person" if own == "model" else f"robust {own}"
+    row |= {"se_type": errors, "time_scale": FOLLOW_UP_TIME}
+    if contrast.yes_no:
+        row["n_events_fewest"] = fewest_with_event(table, study, contrast.column)
+    try:
+        fit = fit_fine_gray(
+            table,
+            duration="time_days",
+            event="status_code",
+            event_of_interest=1,
+            covariates=[contrast.column, *model.covariates],
+            cluster=cluster_of(table, study),
+        )
+    except TableRefused as error:
+        return row | {"warnings": str(error)}
+    first = fit.estimates.iloc[0]
+    row["warnings"] = "; ".join(few_events(people_with_event(table, study), len(fit.estimates)))
+    return row if np.isnan(first["coef"]) else row | ratio_of(first, contrast.size)
+
+
+def _present_competing(masked: Mapping[str, Masked], about: About) -> Section | None:
+    """Return one table with the three side by side."""
+    found = results_of(masked, "competing")
+    if found is None:
+        return None
+    titles = {
+        CAUSE_SPECIFIC: "Cause-specific",
+        SUBDISTRIBUTION: "Subdistribution (Fine-Gray)",
+        DEATH: "Death without the outcome",
+    }
+    labels, counts = row_labels(found, about), row_counts(found, about)
+    rows = found.rows.assign(
+        **labels,
+        **counts,
+        text=estimate_texts(found),
+        Contrast=found.rows["contrast"],
+        kind=found.rows["measure"].map(titles),
+    )
+    keys = [*labels, "Contrast"]
+    by = [*keys, *(name for name in counts if name != "Events")]
+    cells = side_by_side(rows, by=by, over="kind", values=["text", "Events"])
+    dead, cause = titles[DEATH], titles[CAUSE_SPECIFIC]
+    shown = {f"{cause}: Events": "Events", f"{dead}: Events": "Deaths"}
+    shown |= {f"{title}: text": title for title in titles.values()}
+    cells = cells[[*by, *shown]].rename(columns=shown)
+    notes = (
+        "Adjusted for age and sex, on the people of the main analysis. Fine-Gray: convention of "
+        "survival::finegray with coxph (Efron's ties, robust errors), time since the index ECG.",
+    )
+    table = ReadTable("competing", "Cause-specific and subdistribution hazard ratios", cells, len(keys), notes)
+    paragraphs = (
+        "For aetiology read the cause-specific hazard ratio: the rate among those still at risk. "
+        "For prediction read the subdistribution hazard ratio: the effect on cumulative incidence, "
+        "which also falls when more people die first. The third column says whether they do.",
+    )
+    return Section("competing", "Competing risk of death", paragraphs, (table,))
+
+
+TOPIC: Final = Topic("hazard ratios", _aggregates, _present)
+COMPETING: Final = Topic("competing", _competing_aggregates, _present_competing)

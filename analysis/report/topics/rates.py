@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.disclosure import meanings
-from analysis.disclosure.aggregates import (
-    Aggregate,
-    Precision,
-    Thinned,
-    count,
-    label,
-    number,
-    person_years,
-    result,
-    results,
-)
+from analysis.disclosure.aggregates import Aggregate, Thinned, count, label, person_years, result, results
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
+from analysis.report.figures.drawing import mid_sentence
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.figures.follow_up import cumulative_incidence_alt
-from analysis.report.words import levels_in_order, p_texts, row_labels
+from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels, result_table, shares
+from analysis.report.words import levels_in_order, p_texts
 from analysis.statistics.survival.competing import cumulative_incidence, gray_test
 from analysis.statistics.survival.rates import poisson_limits
 from analysis.study.data import About, StudyData
@@ -40,35 +33,19 @@ CLASSIFICATIONS: Final = {
 }
 _DRAWN: Final = ("lvh_group", "quartile_group")
 _PER: Final = 1000.0
-_COUNTED: Final = {"n_people": "people", "n_events": "outcome", "n_deaths": "death", "person_years": "person-years"}
-_STEP_YEARS: Final = 0.05  # curves do not tell the day of an event, but 18 days about it
-
-
-_READ: Final = (
-    "participant_id",
-    "region",
-    "time_days",
-    "years",
-    "status",
-    "status_code",
-    "event",
-    "end_reason",
-    "exit_date",
-    "lvh_group",
-    "quartile",
-    "sex",
-    "age_band",
-)
+_STEP_YEARS: Final = 0.05  # curves do not give the day of an event, but 18 days about it
+_READ: Final = ("participant_id", "region", "time_days", "years", "status", "status_code", "event", "end_reason")
+_READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "sex", "age_band")
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """Return one ECG a person with the groups as text, and what describes follow-up."""
-    first = table[[name for name in _READ if name in table]].drop_duplicates("participant_id")
+    first = table[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
     names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
     return first.assign(quartile_group=first["quartile"].map(names).astype(object))
 
 
-def aggregates(data: StudyData) -> list[Aggregate]:
+def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return counts by outcome and group, curves and their numbers at risk, and Gray's tests."""
     rates: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
@@ -82,11 +59,21 @@ def aggregates(data: StudyData) -> list[Aggregate]:
             levels = levels_in_order(known[column].unique())
             rates += [_counts(known[known[column] == one], outcome, words, one) for one in levels]
             if column in _DRAWN and len(levels) > 1:
-                curves.append(_curves(known, outcome, column, words))
-                at_risk += _at_risk(known, outcome, column, words)
+                curves.append(_curves(known, outcome, column))
+                at_risk += _at_risk(known, outcome, column)
         for part in data.by_prediction_model():
             tests += _tests(part, outcome)
-    return [_rates_aggregate(rates), *_curve_aggregates(curves, at_risk), results("rates", tests)]
+    columns = (
+        OUTCOME,
+        *GROUP,
+        count("n_people", "people followed"),
+        count("n_events", "people with the outcome"),
+        count("n_deaths", "people who died without it"),
+        person_years("person_years", "follow-up, years", "n_people"),
+    )
+    counted = {"n_people": "people", "n_events": "outcome", "n_deaths": "death", "person_years": "person-years"}
+    counts = aggregate("rates", rates, columns, lambda table: meanings.by_group(table, counted, CLASSIFICATIONS))
+    return [counts, _curves_aggregate(curves), _at_risk_aggregate(at_risk), results("rates", tests)]
 
 
 def _counts(table: pd.DataFrame, outcome: str, classification: str, group: str) -> dict[str, Any]:
@@ -102,62 +89,44 @@ def _counts(table: pd.DataFrame, outcome: str, classification: str, group: str) 
     }
 
 
-def _curves(table: pd.DataFrame, outcome: str, column: str, words: str) -> pd.DataFrame:
+def _curves(table: pd.DataFrame, outcome: str, column: str) -> pd.DataFrame:
     found = cumulative_incidence(table, duration="time_days", event="status_code", by=column)
     curve = found.curve[found.curve["cause"] == 1]
+    sizes = table[column].value_counts()
     made = pd.DataFrame(
         {
-            "outcome": outcome,
-            "classification": words,
             "group": curve[column],
             "years": curve["time"] / DAYS_PER_YEAR,
             "incidence": curve["cumulative_incidence"],
             "lo": curve["lo"],
             "hi": curve["hi"],
-            "n_people": curve[column].map(table[column].value_counts()),
+            "n_people": curve[column].map(sizes),
             "n_events": curve.groupby(column)["n_events"].cumsum(),
         }
     )
-    first = [
-        {
-            "outcome": outcome,
-            "classification": words,
-            "group": group,
-            "years": 0.0,
-            "incidence": 0.0,
-            "n_people": int((table[column] == group).sum()),
-            "n_events": 0,
-        }
-        for group in sorted(made["group"].unique())
-    ]
+    start = {"years": 0.0, "incidence": 0.0, "n_events": 0}
+    first = [start | {"group": group, "n_people": int(sizes[group])} for group in sorted(made["group"].unique())]
     made = pd.concat([pd.DataFrame(first), made]).sort_values(["group", "years"], kind="stable")
     made["years"] = (made["years"] / _STEP_YEARS).round() * _STEP_YEARS
     least = fewest(made.groupby("group")["n_events"].max())
-    return made.assign(n_events_fewest=least)
+    return made.assign(outcome=outcome, classification=CLASSIFICATIONS[column], n_events_fewest=least)
 
 
-def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list[dict[str, Any]]:
+def _at_risk(table: pd.DataFrame, outcome: str, column: str) -> list[dict[str, Any]]:
     last = int(np.floor(table["years"].max()))
     step = max(1, int(np.ceil(last / 8)))
     rows = []
     for group, own in [(EVERYBODY, table), *table.groupby(column)]:
         status = own["status"].astype(int)
+        known = {"outcome": outcome, "classification": CLASSIFICATIONS[column], "group": group, "n_people": len(own)}
         for year in range(0, last + 1, step):
             # A person whose follow-up ends on the day of a tick is no longer at risk after it.
             gone = own["time_days"] <= year * DAYS_PER_YEAR if year else pd.Series(False, own.index)
-            rows.append(
-                {
-                    "outcome": outcome,
-                    "classification": words,
-                    "group": group,
-                    "years": float(year),
-                    "n_people": len(own),
-                    "n_at_risk": int((~gone).sum()),
-                    "n_censored": int((gone & (status == 0)).sum()),
-                    "n_events": int((gone & (status == 1)).sum()),
-                    "n_deaths": int((gone & (status == 2)).sum()),
-                }
-            )
+            ended = {
+                name: int((gone & (status == code)).sum())
+                for code, name in enumerate(("n_censored", "n_events", "n_deaths"))
+            }
+            rows.append(known | ended | {"years": float(year), "n_at_risk": int((~gone).sum())})
     return rows
 
 
@@ -194,69 +163,42 @@ def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _rates_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
     columns = (
-        label("outcome", "of the code list"),
-        label("classification", "what groups people"),
-        label("group", "of it"),
-        count("n_people", "people followed"),
-        count("n_events", "people with the outcome"),
-        count("n_deaths", "people who died without it"),
-        person_years("person_years", "follow-up, years", "n_people"),
-    )
-    table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED, CLASSIFICATIONS))
-
-
-def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]]) -> list[Aggregate]:
-    keys = (
-        label("outcome", "of the code list"),
-        label("classification", "what groups people"),
-        label("group", "of it"),
+        OUTCOME,
+        *GROUP,
         label("years", "since the index ECG"),
-    )
-    columns = (
-        *keys,
-        *(
-            number(name, text, "n_people", "n_events_fewest", precision=Precision.SHARE)
-            for name, text in (
-                ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
-                ("lo", "lower 95 % limit"),
-                ("hi", "upper 95 % limit"),
-            )
-        ),
+        *shares({"incidence": "cumulative incidence (Aalen-Johansen), 0 to 1"}, "n_people", "n_events_fewest"),
         count("n_people", "people at the start"),
         count("n_events", "events so far"),
         count("n_events_fewest", "events of the group that has fewest"),
     )
-    risk_columns = (
-        *keys,
+    made = aggregate(
+        "incidence_curves",
+        curves,
+        columns,
+        lambda points: meanings.curves(points, _STEP_YEARS / 2, CLASSIFICATIONS),
+        together=("outcome", "classification"),
+    )
+    ends = meanings.by_group(made.rows, {"n_events": "outcome"}, CLASSIFICATIONS)["n_events"]
+    return replace(made, thinned=Thinned("n_events", ("outcome", "classification", "group"), ends))
+
+
+def _at_risk_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
+    columns = (
+        OUTCOME,
+        *GROUP,
+        label("years", "since the index ECG"),
         count("n_people", "people at the start"),
         count("n_at_risk", "people still followed"),
         count("n_censored", "people censored so far"),
         count("n_events", "events so far"),
         count("n_deaths", "deaths without the outcome so far"),
     )
-    names = [column.name for column in columns]
-    points = pd.concat(curves)[names] if curves else pd.DataFrame(columns=names)
-    risk = pd.DataFrame(at_risk, columns=[column.name for column in risk_columns])
-    group = ("outcome", "classification")
-    points = points.reset_index(drop=True)
-    ends = meanings.by_group(points, {"n_events": "outcome"}, CLASSIFICATIONS)["n_events"]
-    return [
-        Aggregate(
-            "incidence_curves",
-            points,
-            columns,
-            together=group,
-            thinned=Thinned("n_events", (*group, "group"), ends),
-            counts=meanings.curves(points, _STEP_YEARS / 2, CLASSIFICATIONS),
-        ),
-        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk, CLASSIFICATIONS)),
-    ]
+    return aggregate("incidence_at_risk", rows, columns, lambda table: meanings.at_risk(table, CLASSIFICATIONS))
 
 
-def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     """Return the rates table of each outcome and the curves."""
     rates = masked.get("rates")
     if rates is None:
@@ -278,25 +220,25 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         f"{max(about.k, 1)} more events have come, and lies up to that many events below the full "
         "one; where a group has fewer events in all, none of its classification is drawn. "
         f"Quartiles are those of {about.exposure_name}.",
-        *_told(about),
+        *_limits_of_tables(about),
     )
     tests = _test_table(masked["results_rates"], about)
     return Section("rates", "Events and cumulative incidence", paragraphs, (table, *tests, *figures))
 
 
-def _told(about: About) -> list[str]:
+def _limits_of_tables(about: About) -> list[str]:
     """What these tables and curves are not: by ECG, on the scale of age, by model."""
-    told = []
+    texts = []
     if about.several_ecgs:
-        told.append("People count once here, with the first of their index ECGs.")
+        texts.append("People count once here, with the first of their index ECGs.")
     if about.time_scale == "attained_age":
-        told.append(
+        texts.append(
             "Rates and curves are of time since the index ECG; no curve is drawn on "
             "attained age, the scale of the Cox models."
         )
     if about.several_models:
-        told.append(pooled_text(about))
-    return told
+        texts.append(pooled_text(about))
+    return texts
 
 
 def pooled_text(about: About) -> str:
@@ -309,20 +251,10 @@ def pooled_text(about: About) -> str:
 
 
 def _rate_cells(rates: Masked, about: About) -> pd.DataFrame:
-    rows = rates.rows
-    cells = pd.DataFrame(
-        {
-            "Outcome": rows["outcome"].map(lambda name: about.outcomes.get(name, name)),
-            "Group": rows["classification"].where(rows["classification"] != EVERYBODY, ""),
-            "Level": rows["group"],
-            "People": rates.shown("n_people"),
-            "Events": rates.shown("n_events"),
-            "Deaths": rates.shown("n_deaths"),
-            "Person-years": rates.shown("person_years"),
-            "Rate per 1,000 person-years (95 % interval)": _rate_texts(rates),
-        }
-    )
-    return cells.reset_index(drop=True)
+    counts = {"People": "n_people", "Events": "n_events", "Deaths": "n_deaths", "Person-years": "person_years"}
+    cells: dict[str, Any] = group_labels(rates.rows, about) | {head: rates.shown(name) for head, name in counts.items()}
+    cells["Rate per 1,000 person-years (95 % interval)"] = _rate_texts(rates)
+    return pd.DataFrame(cells).reset_index(drop=True)
 
 
 def _rate_texts(rates: Masked) -> list[str]:
@@ -343,40 +275,34 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
     rows = tests.rows
     if not len(rows):
         return []
-    labels = row_labels(tests, about)
-    cells = pd.DataFrame(
-        labels
-        | {
-            "Groups": rows["contrast"],
-            "Chi-square": [
-                "*" if hidden else f"{value:.1f}"
-                for value, hidden in zip(rows["estimate"], tests.hidden["estimate"], strict=True)
-            ],
-            "Degrees of freedom": rows["unit"].str.removesuffix(" df"),
-            "P": p_texts(tests),
-        }
-    )
-    return [ReadTable("gray", "Equality of cumulative incidence (Gray's test)", cells, len(labels) + 1)]
+    shown = zip(rows["estimate"], tests.hidden["estimate"], strict=True)
+    values = {
+        "Chi-square": [HIDDEN if hidden else f"{value:.1f}" for value, hidden in shown],
+        "Degrees of freedom": rows["unit"].str.removesuffix(" df"),
+        "P": p_texts(tests),
+    }
+    title = "Equality of cumulative incidence (Gray's test)"
+    return [result_table(tests, about, "gray", title, {"Groups": rows["contrast"]}, values)]
 
 
 def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str) -> ReadFigure | None:
-    points, risk = masked["incidence_curves"], masked["incidence_at_risk"]
-    own = (points.rows["outcome"] == outcome) & (points.rows["classification"] == words)
-    rows = points.rows[own]
+    rows, at_risk = (
+        table[(table["outcome"] == outcome) & (table["classification"] == words)]
+        for table in (masked["incidence_curves"].rows, masked["incidence_at_risk"].rows)
+    )
     if not len(rows) or rows["incidence"].isna().all():
         return None
-    at_risk = risk.rows[(risk.rows["outcome"] == outcome) & (risk.rows["classification"] == words)]
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
     name = about.outcomes[outcome]
     options: dict[str, Any] = {"outcome_name": name, "group_name": words, "horizon_years": about.horizon_years}
     key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
     return ReadFigure(
         f"incidence_{outcome}_{key}",
-        f"Cumulative incidence of {name} by {words[0].lower()}{words[1:]}",
+        f"Cumulative incidence of {name} by {mid_sentence(words)}",
         cumulative_incidence_alt(rows, at_risk, **options),
         draw_incidence(rows, at_risk, **options),
         ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",),
     )
 
 
-TOPIC: Final = Topic("rates", aggregates, present)
+TOPIC: Final = Topic("rates", _aggregates, _present)

@@ -10,15 +10,25 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, label, result, results
+from analysis.disclosure.aggregates import Aggregate, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
 from analysis.disclosure.meanings import Analysed, analysed
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.topics.cmr_pairs import before, imaged_of, on_or_after
-from analysis.report.topics.exposure_sds import ecg_only_sd
-from analysis.report.topics.hazard_ratios import HAZARD_RATIO
-from analysis.report.words import MODEL_WORDS, estimate_texts, row_counts, row_labels, side_by_side, sorted_as_met
+from analysis.report.topics.hazard_ratios import ecg_only_sd
+from analysis.report.topics.tables import (
+    INTERVAL,
+    OUTCOME,
+    age_sex_model,
+    cells_by_model,
+    contrasts_of_study,
+    outcomes_and_parts,
+    result_table,
+    results_about,
+    results_of,
+)
+from analysis.report.words import estimate_texts, row_counts, row_labels
 from analysis.study.data import About, StudyData
 from analysis.study.exposure import ECG_ONLY, SEXES, sd_key
 from analysis.study.outcomes import Contrast, contrasts_of, estimates, models_of, read_columns
@@ -36,17 +46,9 @@ _OTHER_VALUES: Final = {
     "lvm_recal_g": "lvm_pred_g",
 }
 
-# Of StudyData.analysed: what variants read, where it is there.
-_READ: Final = (
-    "exposure",
-    "exposure_in_sd_of_sex",
-    "lvh",
-    "mass_g",
-    "index_g_m2",
-    "index_date",
-    ECG_ONLY,
-    *_OTHER_VALUES,
-)
+# Columns of StudyData.analysed that variants read, where they are there.
+_COLUMNS: Final = ("exposure", "exposure_in_sd_of_sex", "lvh", "mass_g", "index_g_m2", "index_date", ECG_ONLY)
+_READ: Final = (*_COLUMNS, *_OTHER_VALUES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +77,12 @@ class Variant:
     people: Callable[[Count], Count] | None = None
 
 
-def aggregates(data: StudyData) -> list[Aggregate]:
+def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return the main estimates and each variant for every outcome, model 2."""
     rows = []
-    for outcome in (one.name for one in data.study.outcomes):
-        for part in data.by_prediction_model():
-            rows += [
-                result("sensitivity", HAZARD_RATIO, **row, **part.keys(outcome))
-                for variant in variants(part)
-                for row in _rows(part, outcome, variant)
-            ]
+    for outcome, part in outcomes_and_parts(data):
+        for variant in variants(part):
+            rows += results_about(outcome, "sensitivity", part, _rows(part, outcome, variant))
     return [replace(results("sensitivity", rows), together=None)]
 
 
@@ -107,7 +105,7 @@ def _rows(data: StudyData, outcome: str, variant: Variant) -> list[dict[str, Any
     if study.sd == "by_sex":
         own = changed["sex"].map({sex: sd.get(sd_key(sex=sex), np.nan) for sex in SEXES})
         changed = changed.assign(exposure_in_sd_of_sex=changed["exposure"] / own)
-    found = estimates(changed, study, _contrasts(data, variant, sd), [models_of(study)[1]])
+    found = estimates(changed, study, _contrasts(data, variant, sd), [age_sex_model(data)])
     known = {"strata": "variant", "level": variant.words, "counted": _counted(data, outcome, variant)}
     return [row | known for row in found]
 
@@ -120,14 +118,10 @@ def _contrasts(data: StudyData, variant: Variant, sd: Mapping[str, float]) -> Se
 
 
 def variants(data: StudyData) -> list[Variant]:
-    """Return the variants that the study's data allow; the main analysis first.
-
-    Args:
-        data: of one model of the predictions.
-    """
+    """Return the variants that data of one model of the predictions allow; the main first."""
     made = [
-        Variant(MAIN, _as_it_is),
-        Variant(MAIN, _as_it_is, is_lvh=True),
+        Variant(MAIN, lambda table: table),
+        Variant(MAIN, lambda table: table, is_lvh=True),
         *_latencies(data),
         *_body_size(data),
         *_presets(data),
@@ -138,36 +132,25 @@ def variants(data: StudyData) -> list[Variant]:
         made.append(Variant(words, _replaced(other), exposure=other))
     date = data.study.training.exclude_imaged_before
     if date is not None:
-        made += _imaged(
-            data,
-            {before(date): f"imaged before {date}", on_or_after(date): f"imaged on or after {date}", "": NOT_IMAGED},
-        )
+        groups = {
+            before(date): f"imaged before {date}",
+            on_or_after(date): f"imaged on or after {date}",
+            "": NOT_IMAGED,
+        }
+        made += [_imaged(data, group, words) for group, words in groups.items()]
     if ECG_ONLY in data.ecgs:
-        made.append(
-            Variant(
-                "LV mass of the ECG-only model, per SD of it",
-                _replaced(ECG_ONLY),
-                sd=ecg_only_sd(data),
-                exposure=ECG_ONLY,
-                unit="g",
-            )
-        )
+        words, sd = "LV mass of the ECG-only model, per SD of it", ecg_only_sd(data)
+        made.append(Variant(words, _replaced(ECG_ONLY), sd=sd, exposure=ECG_ONLY, unit="g"))
     return made
 
 
-def _imaged(data: StudyData, words: Mapping[str, str]) -> list[Variant]:
+def _imaged(data: StudyData, group: str, words: str) -> Variant:
     """People by their first CMR; those before the date may be of the training set."""
 
-    def of(group: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-        return lambda t: t[imaged_of(data, t["participant_id"]).fillna("") == group]
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        return table[imaged_of(data, table["participant_id"]).fillna("") == group]
 
-    return [
-        Variant(text, of(group), people=partial(Count.part, name="imaged", value=text)) for group, text in words.items()
-    ]
-
-
-def _as_it_is(table: pd.DataFrame) -> pd.DataFrame:
-    return table
+    return Variant(words, change, people=partial(Count.part, name="imaged", value=words))
 
 
 def _replaced(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -191,7 +174,7 @@ def _latencies(data: StudyData) -> list[Variant]:
 
 
 def _after(days: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Leave out who has an event, dies or ends within so many days; the clock starts then.
+    """Leave out people who have an event, die or end within so many days; the clock starts then.
 
     `exit_age_days` and `entry_age_days` of the scale of attained age: only the entry moves.
     """
@@ -235,25 +218,28 @@ def _presets(data: StudyData) -> list[Variant]:
     return [Variant(f"LVH by {preset.value}", by(preset), is_lvh=True) for preset in others]
 
 
-def present(masked: Mapping[str, Masked], about: About) -> Section | None:
+def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     """Return one table: a row an outcome, contrast and variant."""
-    found = masked.get("results_sensitivity")
-    if found is None or not len(found.rows):
+    found = results_of(masked, "sensitivity")
+    if found is None:
         return None
-    labels, rows = row_labels(found, about), found.rows
-    cells = pd.DataFrame(
-        labels
-        | {"Contrast": rows["contrast"], "Analysis": rows["level"]}
-        | row_counts(found, about)
-        | {"Hazard ratio (95 % interval)": estimate_texts(found)}
+    table = result_table(
+        found,
+        about,
+        "sensitivity",
+        "Sensitivity analyses",
+        {"Contrast": found.rows["contrast"], "Analysis": found.rows["level"]},
+        row_counts(found, about) | {INTERVAL: estimate_texts(found)},
+        (
+            "Hazard ratios adjusted for age and sex, one change of the main analysis at a time; the SD "
+            "is that of the main analysis unless said otherwise.",
+        ),
+        sort_by=["Contrast"],
     )
-    by = [*labels, "Contrast"]
-    notes = (
-        "Hazard ratios adjusted for age and sex, one change of the main analysis at a time; the SD "
-        "is that of the main analysis unless said otherwise.",
-    )
-    table = ReadTable("sensitivity", "Sensitivity analyses", sorted_as_met(cells, by), len(by) + 1, notes)
     return Section("sensitivity", "Sensitivity analyses", items=(table,))
+
+
+# The negative control.
 
 
 def _negative_control_aggregates(data: StudyData) -> list[Aggregate]:
@@ -263,14 +249,10 @@ def _negative_control_aggregates(data: StudyData) -> list[Aggregate]:
         return []
     rows = []
     for part in data.by_prediction_model():
-        contrasts = contrasts_of(part.study, part.sd, part.about.exposure_unit)
-        found = estimates(part.analysed(control.name), part.study, contrasts, models_of(part.study))
-        known = part.keys(control.name)
-        for row in found:
-            who = analysed(control.name, part.model_id, lvh=row["exposure"] == part.study.lvh_column)
-            rows.append(result("negative_control", HAZARD_RATIO, **row, **known, counted=who))
+        found = estimates(part.analysed(control.name), part.study, contrasts_of_study(part), models_of(part.study))
+        rows += results_about(control.name, "negative_control", part, found)
     name = pd.DataFrame({"outcome": [control.name], "words": [control.words]})
-    columns = (label("outcome", "of the code list"), label("words", "the outcome in words"))
+    columns = (OUTCOME, label("words", "the outcome in words"))
     return [results("negative_control", rows), Aggregate("negative_control", name, columns)]
 
 
@@ -280,16 +262,8 @@ def _present_negative_control(masked: Mapping[str, Masked], about: About) -> Sec
     if found is None or name is None:
         return None
     words = str(name.rows["words"].iloc[0])
-    labels = [label for label in row_labels(found, about) if label != "Outcome"]
-    counts = row_counts(found, about)
-    rows = found.rows.assign(
-        **row_labels(found, about),
-        **counts,
-        Contrast=found.rows["contrast"],
-        text=estimate_texts(found),
-        model_name=found.rows["model"].map(MODEL_WORDS),
-    )
-    cells = side_by_side(rows, by=[*labels, "Contrast", *counts], over="model_name", values=["text"])
+    labels = [one for one in row_labels(found, about) if one != "Outcome"]
+    cells = cells_by_model(found, about, labels=labels)
     table = ReadTable("negative_control", f"Hazard ratios of {words} (negative control)", cells, len(labels) + 1)
     paragraph = (
         f"LV mass should have nothing to do with {words}. A hazard ratio away from 1 points to "
@@ -298,5 +272,5 @@ def _present_negative_control(masked: Mapping[str, Masked], about: About) -> Sec
     return Section("negative_control", "Negative control", (paragraph,), (table,))
 
 
-TOPIC: Final = Topic("sensitivity", aggregates, present)
+TOPIC: Final = Topic("sensitivity", _aggregates, _present)
 NEGATIVE_CONTROL: Final = Topic("negative control", _negative_control_aggregates, _present_negative_control)

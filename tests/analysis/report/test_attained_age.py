@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.report.document import ReadFigure
-from analysis.report.topics.proportional_hazards import TEST
+from analysis.report.topics.cox_assumptions import TEST
 from analysis.statistics.design import Category
 from analysis.statistics.survival.cox import fit_cox
 from analysis.study.data import StudyData

@@ -62,7 +62,7 @@ COHORTS: dict[str, Callable[[], StudyData]] = {
 @pytest.mark.skipif(lacking("survival") != "", reason=lacking("survival"))
 def test_check_r__agrees(cohort: str, tmp_path: Path) -> None:
     data = COHORTS[cohort]()
-    aggregates = hazard_ratios.aggregates(data)
+    aggregates = hazard_ratios.TOPIC.aggregates(data)
     write_restricted(tmp_path / "restricted", data, aggregates)
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "check.R").write_text(check_script())
@@ -77,7 +77,7 @@ def test_check_r__agrees(cohort: str, tmp_path: Path) -> None:
 
 def test_analysis_data__tells_nobody_s_identifier(tmp_path: Path) -> None:
     data = with_households(repeated_ecgs(n=300))
-    write_restricted(tmp_path / "restricted", data, hazard_ratios.aggregates(data))
+    write_restricted(tmp_path / "restricted", data, hazard_ratios.TOPIC.aggregates(data))
     table = pd.read_csv(tmp_path / "restricted" / "analysis_data.csv")
     assert not set(table) & {"participant_id", "household_id", "ecg_id"}
     rows = data.analysed("af")

@@ -32,7 +32,7 @@ def data() -> StudyData:
 
 
 def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> None:
-    masked = mask_all(rates.aggregates(data), MaskingRule(10, 5))
+    masked = mask_all(rates.TOPIC.aggregates(data), MaskingRule(10, 5))
     text = " ".join(methods(data, masked))
     people = len(data.analysed("af"))
     told = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)

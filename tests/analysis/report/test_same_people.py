@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.report.topics import competing, proportional_hazards, sensitivity
-from analysis.report.topics.hazard_ratios import HAZARD_RATIO, INTERACTION
+from analysis.report.topics import cox_assumptions, hazard_ratios, sensitivity
+from analysis.report.topics.hazard_ratios import INTERACTION
+from analysis.report.topics.tables import HAZARD_RATIO
 from analysis.study.data import StudyData
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import COMPLETE, one, rows_of
@@ -28,7 +29,7 @@ def test_main_estimate__is_the_same_wherever_it_stands(data: StudyData) -> None:
     main = one(rows_of(data, "hazard_ratios"), outcome="af", contrast="per SD", model=2)
     again = [
         one(rows_of(data, "sensitivity"), outcome="af", contrast="per SD", level=sensitivity.MAIN),
-        one(rows_of(data, "competing"), outcome="af", contrast="per SD", measure=competing.CAUSE_SPECIFIC),
+        one(rows_of(data, "competing"), outcome="af", contrast="per SD", measure=hazard_ratios.CAUSE_SPECIFIC),
     ]
     for row in again:
         assert row[["n_people", "n_events", "estimate", "se", "n_dropped_missing"]].tolist() == (
@@ -60,7 +61,7 @@ def test_n_dropped_missing__and_people_are_everybody_followed(data: StudyData) -
     later = one(rows, outcome="af", level="2 to 5 years", contrast="per SD")
     assert later["n_people"] == (complete["years"] > 2).sum()
     assert later["n_dropped_missing"] == (table["years"] > 2).sum() - later["n_people"]
-    tests = rows[rows["measure"] == proportional_hazards.TEST]
+    tests = rows[rows["measure"] == cox_assumptions.TEST]
     assert (tests["n_dropped_missing"] > 0).all()
 
 
@@ -77,7 +78,7 @@ def test_added_value__is_of_the_people_of_the_main_analysis(data: StudyData) -> 
 def test_subgroups_and_periods__are_also_per_10(data: StudyData) -> None:
     for key in ("subgroups", "proportional_hazards"):
         rows = rows_of(data, key)
-        ratios = rows[rows["measure"].isin([HAZARD_RATIO, proportional_hazards.PERIOD_RATIO])]
+        ratios = rows[rows["measure"].isin([HAZARD_RATIO, cox_assumptions.PERIOD_RATIO])]
         names = ["outcome", "strata", "level"]
         steps = ratios[ratios["contrast"] != "LVH"].pivot(index=names, columns="contrast", values="estimate")
         assert list(steps.columns) == ["per 10", "per SD"]

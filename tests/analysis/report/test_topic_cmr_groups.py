@@ -23,23 +23,25 @@ from analysis.report.topics.cmr_agreement import (
     MASS,
     PARTIAL,
     PREDICTION,
-    estimate_of,
     partial_correlation,
 )
-from analysis.report.topics.cmr_discrimination import (
+from analysis.report.topics.cmr_lvh import (
     AGAINST_CORNELL,
     AGAINST_RULES,
+    ALL_THREE,
     AUROC,
     AUROC_DIFFERENCE,
     C_DIFFERENCE,
     FROM_ROUNDED,
+    RELATIVE_CORNELL,
+    SCORE,
     SENSITIVITY_TEST,
     SPECIFICITY_TEST,
+    YES_NO,
     C,
     on_all_three,
 )
-from analysis.report.topics.cmr_lvh import ALL_THREE, RELATIVE_CORNELL, SCORE, YES_NO
-from analysis.report.topics.cmr_pairs import BEFORE, UNDATED, cmr_pairs
+from analysis.report.topics.cmr_pairs import BEFORE, UNDATED, cmr_pairs, estimate_of
 from analysis.statistics.accuracy.roc import binary_c_statistic, compare_auroc, compare_binary_c_statistic
 from analysis.statistics.agreement.bland_altman import deming_regression
 from analysis.statistics.agreement.regression import passing_bablok
@@ -290,7 +292,7 @@ def test_training__an_earlier_cmr_than_the_paired_one_counts_and_flow_adds_up() 
 def test_training__outcomes_are_split_by_first_cmr_and_who_has_none_is_told() -> None:
     data = study_data(400, study=study(masking=Masking(k=0, base=1), training=SINCE))
     assert data.cmr is not None
-    rows = sensitivity.aggregates(data)[0].rows
+    rows = sensitivity.TOPIC.aggregates(data)[0].rows
     own = rows[(rows["outcome"] == "af") & rows["level"].str.contains("imaged")]
     followed = set(data.analysed("af").dropna(subset=COMPLETE)["participant_id"])
     first = data.cmr.set_index("participant_id")["cmr_date"]

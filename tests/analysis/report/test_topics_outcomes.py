@@ -18,12 +18,10 @@ from analysis.report.topics import (
     absolute_risk,
     added_value,
     baseline,
-    competing,
-    dose_response,
+    cox_assumptions,
     hazard_ratios,
-    proportional_hazards,
+    measurement_error,
     rates,
-    repeats,
     sensitivity,
 )
 from analysis.statistics.accuracy.concordance import delta_concordance
@@ -133,7 +131,7 @@ def test_rates__are_garwoods_of_the_counts(data: StudyData) -> None:
 
 
 def test_rates__curves_are_aalen_johansens_and_rows_at_risk_add_up(data: StudyData) -> None:
-    aggregates = {a.key: a.rows for a in rates.aggregates(data)}
+    aggregates = {a.key: a.rows for a in rates.TOPIC.aggregates(data)}
     curves = aggregates["incidence_curves"]
     table = data.analysed("af").drop_duplicates("participant_id")
     found = cumulative_incidence(table, duration="time_days", event="status_code", by="lvh_group")
@@ -171,7 +169,7 @@ def test_added_value__an_index_without_ecg_adds_less(data: StudyData) -> None:
 
 
 def test_competing__fine_gray_is_scaled_like_cox(data: StudyData) -> None:
-    rows = rows_of(competing.TOPIC, data, "competing")
+    rows = rows_of(hazard_ratios.COMPETING, data, "competing")
     fit = fit_fine_gray(
         af(data),
         duration="time_days",
@@ -179,14 +177,14 @@ def test_competing__fine_gray_is_scaled_like_cox(data: StudyData) -> None:
         event_of_interest=1,
         covariates=["exposure", "age_years", SEX],
     )
-    found = one(rows, outcome="af", contrast="per 10", measure=competing.SUBDISTRIBUTION)
+    found = one(rows, outcome="af", contrast="per 10", measure=hazard_ratios.SUBDISTRIBUTION)
     assert_allclose(math.log(found["estimate"]), 10 * fit.estimates.loc[0, "coef"], rtol=1e-9)
-    dead = one(rows, outcome="af", contrast="per 10", measure=competing.DEATH)
+    dead = one(rows, outcome="af", contrast="per 10", measure=hazard_ratios.DEATH)
     assert dead["n_events"] == (af(data)["status_code"] == 2).sum()
 
 
 def test_periods__are_those_of_split_follow_up(data: StudyData) -> None:
-    rows = rows_of(proportional_hazards.TOPIC, data, "proportional_hazards")
+    rows = rows_of(cox_assumptions.PROPORTIONAL_HAZARDS, data, "proportional_hazards")
     split = split_follow_up(af(data), duration="time_days", event="event", cuts=[2 * 365.25, 5 * 365.25])
     for place, words in enumerate(("0 to 2", "2 to 5", "5+"), start=1):
         own = split[split["period"] == place]
@@ -227,7 +225,7 @@ def test_sensitivity__before_and_after_the_training_date_are_everybody(data: Stu
 
 def test_dose_response__a_straight_line_is_straight(data: StudyData) -> None:
     """At the reference the ratio is 1, and the drawn effect of 0.35 per 10 g/m2 is found."""
-    curve = {a.key: a.rows for a in dose_response.aggregates(data)}["dose_response"]
+    curve = {a.key: a.rows for a in cox_assumptions.DOSE_RESPONSE.aggregates(data)}["dose_response"]
     own = curve[curve["outcome"] == "af"]
     nearest = own.iloc[(own["value"] - own["reference"]).abs().argmin()]
     assert nearest["hr"] == pytest.approx(1, abs=0.05)
@@ -237,7 +235,7 @@ def test_dose_response__a_straight_line_is_straight(data: StudyData) -> None:
 
 
 def _ends(data: StudyData) -> tuple[pd.Series, pd.Series]:
-    found = {a.key: a.rows for a in dose_response.aggregates(data)}
+    found = {a.key: a.rows for a in cox_assumptions.DOSE_RESPONSE.aggregates(data)}
     curve, bins = found["dose_response"], found["exposure_histogram"]
     own = curve[curve["outcome"] == "af"]["value"]
     ends = pd.Series({"low": own.min(), "high": own.max()})
@@ -253,7 +251,7 @@ def test_dose_response__shows_nothing_beyond_the_5th_and_95th_percentile_when_ma
     assert_allclose(bins, people.iloc[:2], rtol=1e-3)
     for value in (*curve, *bins):
         assert value == float(f"{value:.4g}")
-    section = section_of(dose_response.TOPIC, data, MaskingRule(10, 5))
+    section = section_of(cox_assumptions.DOSE_RESPONSE, data, MaskingRule(10, 5))
     off = data.study.model_copy(update={"masking": Masking(k=0, base=1)})
     curve, bins = _ends(replace(data, study=off))
     assert_allclose(curve, complete.iloc[2:], rtol=1e-12)
@@ -274,7 +272,7 @@ def test_absolute_risk__differences_of_nested_models_have_no_p_value(data: Study
 
 def test_rates__are_not_one_minus_kaplan_meier(data: StudyData) -> None:
     """Where death competes, the curve stays below what treats the dead as still at risk."""
-    curves = {a.key: a.rows for a in rates.aggregates(data)}["incidence_curves"]
+    curves = {a.key: a.rows for a in rates.TOPIC.aggregates(data)}["incidence_curves"]
     table = data.analysed("af").drop_duplicates("participant_id")
     for group, own in curves[(curves["outcome"] == "af") & (curves["classification"] == "Predicted LVH")].groupby(
         "group"
@@ -337,8 +335,8 @@ def test_repeats__pairs_go_by_the_time_between() -> None:
         recorded_at=first["recorded_at"] + pd.to_timedelta(np.repeat([100, 800, 3000], 100), "D"),
         lvmi_pred_g_m2=first["lvmi_pred_g_m2"] + rng.normal(0, 2.0, 300),
     )
-    rows = rows_of(repeats, replace(data, predictions=pd.concat([first, again])), "repeats")
-    own = rows[(rows["exposure"] == "lvmi_pred_g_m2") & (rows["measure"] == repeats.WITHIN)]
+    rows = rows_of(measurement_error.REPEATS, replace(data, predictions=pd.concat([first, again])), "repeats")
+    own = rows[(rows["exposure"] == "lvmi_pred_g_m2") & (rows["measure"] == measurement_error.WITHIN)]
     assert own["n_people"].tolist() == [300, 100, 100, 100]
     assert_allclose(own["estimate"], 2.0 / math.sqrt(2), rtol=0.2)
 

@@ -15,7 +15,7 @@ from analysis.disclosure.aggregates import Aggregate, count, label, number, resu
 from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
 from analysis.report.document import ReadTable, Section
 from analysis.report.page import Report
-from analysis.report.topics.exposure_sds import exposure_sds, sd_by_sex_text, sd_note
+from analysis.report.topics.hazard_ratios import exposure_sds, sd_by_sex_text, sd_note
 from analysis.report.write import meta_analysis_table, results_table, tidy, write_export
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.sample_report import ABOUT, sample_report

@@ -29,7 +29,7 @@ def test_calibration__no_text_is_cut_off_or_on_another(n: int, title: str) -> No
 
 
 def test_calibration__points_in_per_cent_on_equal_axes() -> None:
-    axes = calibration(_rows(), horizon_years=5, title="").axes[0]
+    axes = calibration(_rows(), horizon_years=5).axes[0]
     identity, points = axes.lines
     np.testing.assert_allclose(points.get_xdata(), np.arange(1, 11))
     np.testing.assert_allclose(points.get_ydata(), 1.1 * np.arange(1, 11))
@@ -41,16 +41,16 @@ def test_calibration__points_in_per_cent_on_equal_axes() -> None:
 def test_calibration__hidden_groups_are_counted_not_drawn() -> None:
     rows = _rows()
     rows.loc[:1, ["predicted", "observed", "lo", "hi"]] = np.nan
-    canvas = calibration(rows, horizon_years=5, title="")
+    canvas = calibration(rows, horizon_years=5)
     assert len(canvas.axes[0].lines[1].get_xdata()) == 8
     assert any("(2 of 10 not shown)" in text.get_text() for text, _ in drawn_texts(canvas))
-    assert "Groups not shown (*): 2." in calibration_alt(rows, horizon_years=5, title="")
+    assert "Groups not shown (*): 2." in calibration_alt(rows, horizon_years=5)
 
 
 def test_calibration__missing_limits_draw_no_bar() -> None:
     rows = _rows(3)
     rows.loc[1, ["lo", "hi"]] = np.nan
-    bars = calibration(rows, horizon_years=5, title="").axes[0].collections[0].get_segments()
+    bars = calibration(rows, horizon_years=5).axes[0].collections[0].get_segments()
     drawn = [bar for bar in bars if np.isfinite(bar).all() and len(bar)]
     assert len(drawn) == 2
 
@@ -58,10 +58,10 @@ def test_calibration__missing_limits_draw_no_bar() -> None:
 def test_calibration__all_hidden_and_one_wide_limit_are_no_error() -> None:
     rows = _rows(3)
     rows.loc[2, "hi"] = 1.0
-    axes = calibration(rows, horizon_years=5, title="").axes[0]
+    axes = calibration(rows, horizon_years=5).axes[0]
     assert axes.get_xlim()[1] < 10
     rows[["predicted", "observed", "lo", "hi"]] = np.nan
-    assert faults(calibration(rows, horizon_years=2.5, title="")) == []
+    assert faults(calibration(rows, horizon_years=2.5)) == []
 
 
 def test_calibration_alt__tells_each_group() -> None:

@@ -49,7 +49,7 @@ def test_flow_diagram__no_text_is_cut_off_or_on_another(places: tuple[int, ...],
 
 
 def test_flow_diagram__each_text_lies_in_its_box() -> None:
-    canvas = flow_diagram(_rows(), title="")
+    canvas = flow_diagram(_rows())
     axes = canvas.axes[0]
     texts = drawn_texts(canvas)
     boxes = [box.get_window_extent() for box in _boxes(canvas)]
@@ -61,7 +61,7 @@ def test_flow_diagram__each_text_lies_in_its_box() -> None:
 
 
 def test_flow_diagram__nobody_met_is_one_box() -> None:
-    texts = _texts(flow_diagram(_rows(), title=""))
+    texts = _texts(flow_diagram(_rows()))
     assert "Nobody (n = 0): not in the cohort; withdrawn; no follow-up time" in texts
     assert texts[0] == "People in the participants table n = 500,000"
     assert texts[-1] == "Analysed for heart failure n = 43,000"
@@ -69,12 +69,12 @@ def test_flow_diagram__nobody_met_is_one_box() -> None:
 
 
 def test_flow_diagram__hidden_is_a_star() -> None:
-    canvas = flow_diagram(_rows(), title="")
+    canvas = flow_diagram(_rows())
     assert "Exposure missing: n = *" in _texts(canvas)
 
 
 def test_flow_diagram__an_arrow_to_each_exclusion_and_one_down() -> None:
-    canvas = flow_diagram(_rows(), title="")
+    canvas = flow_diagram(_rows())
     arrows = [one for one in canvas.axes[0].patches if isinstance(one, FancyArrowPatch)]
     assert len(arrows) == len(_boxes(canvas)) - 1
 
@@ -90,4 +90,4 @@ def test_flow_diagram_alt__tells_all_rows() -> None:
     assert told.startswith("Flow. Flow diagram. people in the participants table 500,000; left out")
     assert "withdrawn 0; no usable ECG 455,000; exposure missing *;" in told
     assert told.endswith("analysed for heart failure 43,000. *: a small number, not shown.")
-    assert "left out: nobody;" in flow_diagram_alt(_rows(0, 7), title="")
+    assert "left out: nobody;" in flow_diagram_alt(_rows(0, 7))

@@ -52,11 +52,11 @@ def test_forest__no_text_is_cut_off_or_on_another(n_rows: int, title: str) -> No
 
 def test_forest__many_rows_fit() -> None:
     rows = pd.concat([_many()] * 6, ignore_index=True)
-    assert faults(forest(rows, measure_name="Odds ratio", title="")) == []
+    assert faults(forest(rows, measure_name="Odds ratio")) == []
 
 
 def test_forest__text_stands_beside_its_square() -> None:
-    canvas = forest(_many(), measure_name=_MEASURE, title="")
+    canvas = forest(_many(), measure_name=_MEASURE)
     boxes = {text.get_text(): box for text, box in drawn_texts(canvas)}
     axes = canvas.axes[0]
     first = next(line for line in axes.lines if line.get_label() == "_estimate")
@@ -68,7 +68,7 @@ def test_forest__text_stands_beside_its_square() -> None:
 
 
 def test_forest__hidden_estimate_is_a_star_without_a_square() -> None:
-    canvas = forest(_many().iloc[[2]], measure_name=_MEASURE, title="")
+    canvas = forest(_many().iloc[[2]], measure_name=_MEASURE)
     texts = [text.get_text() for text, _ in drawn_texts(canvas)]
     # Of the estimate and of the number of events.
     assert texts.count("*") == 2
@@ -76,7 +76,7 @@ def test_forest__hidden_estimate_is_a_star_without_a_square() -> None:
 
 
 def test_forest__limits_beyond_the_axis_end_in_arrows() -> None:
-    axes = forest(_many(), measure_name=_MEASURE, title="").axes[0]
+    axes = forest(_many(), measure_name=_MEASURE).axes[0]
     arrows = [line for line in axes.lines if line.get_label() == "_arrow"]
     assert [line.get_marker() for line in arrows] == ["<", ">"]
     low, high = axes.get_xlim()
@@ -86,12 +86,12 @@ def test_forest__limits_beyond_the_axis_end_in_arrows() -> None:
 
 def test_forest__infinite_and_zero_limits_are_arrows() -> None:
     rows = _rows(("", "a", 2.0, 0.0, np.inf, "12", ""))
-    axes = forest(rows, measure_name="Hazard ratio", title="").axes[0]
+    axes = forest(rows, measure_name="Hazard ratio").axes[0]
     assert len([line for line in axes.lines if line.get_label() == "_arrow"]) == 2
 
 
 def test_forest__reference_is_one_on_a_log_axis() -> None:
-    axes = forest(_many().iloc[:1], measure_name="Hazard ratio", title="").axes[0]
+    axes = forest(_many().iloc[:1], measure_name="Hazard ratio").axes[0]
     assert axes.get_xscale() == "log"
     assert list(axes.lines[0].get_xdata()) == [1, 1]
     assert 1 in axes.get_xticks()
@@ -99,11 +99,11 @@ def test_forest__reference_is_one_on_a_log_axis() -> None:
 
 def test_forest__all_hidden_is_drawn() -> None:
     rows = _many().iloc[[2, 2]]
-    assert faults(forest(rows, measure_name=_MEASURE, title="")) == []
+    assert faults(forest(rows, measure_name=_MEASURE)) == []
 
 
 def test_forest__interaction_stands_in_the_heading() -> None:
-    canvas = forest(_many(), measure_name=_MEASURE, title="")
+    canvas = forest(_many(), measure_name=_MEASURE)
     boxes = {text.get_text(): box for text, box in drawn_texts(canvas)}
     middles = [(boxes[words].y0 + boxes[words].y1) / 2 for words in ("Sex", "P interaction 0.03")]
     assert abs(middles[0] - middles[1]) < 3
@@ -122,7 +122,7 @@ def test_forest__a_heading_stands_once_and_rows_keep_their_order() -> None:
         ("per SD", "MI", 1.1, 0.9, 1.3, "40", ""),
         ("LVH", "MI", 1.6, 1.0, 2.4, "40", ""),
     )
-    canvas = forest(rows, measure_name=_MEASURE, title="")
+    canvas = forest(rows, measure_name=_MEASURE)
     texts = [text.get_text() for text, _ in drawn_texts(canvas)]
     assert (texts.count("per SD"), texts.count("LVH")) == (1, 1)
     squares = [line for line in canvas.axes[0].lines if line.get_label() == "_estimate"]
@@ -133,7 +133,7 @@ def test_forest__a_heading_stands_once_and_rows_keep_their_order() -> None:
 
 def test_forest__without_events_there_is_a_dash() -> None:
     rows = _rows(("", "below 50", np.nan, np.nan, np.nan, "0", ""))
-    texts = [t.get_text() for t, _ in drawn_texts(forest(rows, measure_name="HR", title=""))]
+    texts = [t.get_text() for t, _ in drawn_texts(forest(rows, measure_name="HR"))]
     assert "–" in texts
     assert "*" not in texts
     assert forest_alt(rows, measure_name="HR").endswith("below 50: –.")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.disclosure.masking import HIDDEN, MaskingRule, mask_all
-from analysis.report.topics import calibrated
+from analysis.report.topics import measurement_error
 from analysis.statistics.agreement.measurement_error import ASSUMPTIONS
 from analysis.statistics.design import Category
 from analysis.statistics.survival.cox import fit_cox
@@ -66,7 +66,7 @@ def test_table__has_the_people_with_a_cmr_and_the_assumptions(data: StudyData) -
 
 def test_few_people_with_a_cmr__are_hidden(data: StudyData) -> None:
     """Also few without: their number would follow from that of the others."""
-    aggregates = {a.key: a for a in calibrated.aggregates(data)}
+    aggregates = {a.key: a for a in measurement_error.CALIBRATED.aggregates(data)}
     people = aggregates["calibrated_people"]
     for n_cmr in (7, int(people.rows["n_people"].iloc[0]) - 7):
         rows = people.rows.assign(n_cmr=n_cmr, n_no_cmr=people.rows["n_people"] - n_cmr)
@@ -80,7 +80,7 @@ def test_few_people_with_a_cmr__are_hidden(data: StudyData) -> None:
 
 @pytest.mark.parametrize("change", [{"bootstrap": 99}, {"cmr": None}])
 def test_topic__is_left_out_without_cmr_or_draws(data: StudyData, change: dict[str, object]) -> None:
-    assert calibrated.aggregates(with_study(data, **change)) == []
+    assert measurement_error.CALIBRATED.aggregates(with_study(data, **change)) == []
 
 
 def test_too_few_measurements__are_told(data: StudyData) -> None:

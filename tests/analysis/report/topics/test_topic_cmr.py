@@ -18,11 +18,10 @@ from analysis.report.topics.cmr_agreement import (
     PARTIAL,
     PREDICTION,
     cross_fitted,
-    estimate_of,
     fold_of,
     partial_correlation,
 )
-from analysis.report.topics.cmr_pairs import cmr_pairs
+from analysis.report.topics.cmr_pairs import cmr_pairs, estimate_of
 from analysis.statistics.agreement.bland_altman import MEASURES, agreement
 from analysis.statistics.agreement.regression import deming_regression, passing_bablok
 from analysis.study.cmr import pair_with_cmr

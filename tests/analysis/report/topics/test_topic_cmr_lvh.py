@@ -9,27 +9,24 @@ import pytest
 from analysis.disclosure.masking import HIDDEN, Masked, MaskingRule
 from analysis.report.document import ReadTable
 from analysis.report.topics.cmr import present
-from analysis.report.topics.cmr_agreement import estimate_of
-from analysis.report.topics.cmr_discrimination import (
+from analysis.report.topics.cmr_lvh import (
     AGAINST_RULES,
+    ALL_PAIRS,
+    ALL_THREE,
     AUROC,
     C_DIFFERENCE,
     FROM_ROUNDED,
-    SENSITIVITY_TEST,
-    SPECIFICITY_TEST,
-    C,
-)
-from analysis.report.topics.cmr_lvh import (
-    ALL_PAIRS,
-    ALL_THREE,
     RAW_INDEX,
     RELATIVE_CORNELL,
     RELATIVE_INDEX,
     SCORE,
+    SENSITIVITY_TEST,
+    SPECIFICITY_TEST,
     YES_NO,
+    C,
+    share_text,
 )
-from analysis.report.topics.cmr_lvh_tables import share_text
-from analysis.report.topics.cmr_pairs import cmr_pairs
+from analysis.report.topics.cmr_pairs import cmr_pairs, estimate_of
 from analysis.statistics.accuracy.diagnostic import diagnostic_accuracy
 from analysis.statistics.accuracy.roc import auroc, binary_c_statistic, compare_binary_c_statistic
 from analysis.study.data import StudyData

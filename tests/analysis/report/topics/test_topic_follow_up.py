@@ -131,7 +131,7 @@ def test_ends__a_few_lost_can_be_any_small_number_of_people() -> None:
     people = [("outcome", 1, 0)] * 30 + [("death", 2, 0)] * 20 + [("lost", 3, 0)] * 4
     people += [("administrative_end", 4, 0)] * 100
     data = followed(people)
-    masked = mask_all([*aggregates(data), *rates.aggregates(data)], RULE)
+    masked = mask_all([*aggregates(data), *rates.TOPIC.aggregates(data)], RULE)
     ends = ends_of(masked["follow_up_ends"], "no LVH")
     assert ends["lost"] == HIDDEN
     own = masked["follow_up_ends"]
@@ -146,7 +146,7 @@ def test_ends__a_few_outcomes_cannot_be_found_from_the_ends_and_the_rates() -> N
     people = [("outcome", 1, 0)] * 6 + [("death", 2, 0)] * 20 + [("lost", 3, 0)] * 40
     people += [("administrative_end", 4, 0)] * 100
     data = followed(people)
-    made = [one for one in [*aggregates(data), *rates.aggregates(data)] if one.key in ("follow_up_ends", "rates")]
+    made = [one for one in [*aggregates(data), *rates.TOPIC.aggregates(data)] if one.key in ("follow_up_ends", "rates")]
     masked = mask_all(made, MaskingRule(10, 1))
     ends = ends_of(masked["follow_up_ends"], "everybody")
     masked_rates = masked["rates"]
