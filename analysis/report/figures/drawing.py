@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec
+from typing import Any, Final, Literal, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from analysis.disclosure.masking import HIDDEN
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 WIDTH_IN: Final = 6.5
 SMALL_PT: Final = 8.0
@@ -65,7 +67,7 @@ STYLE: Final[Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SeriesStyle:
-    """How one group is drawn; each of the three tells it apart, so grey print does too.
+    """How one group is drawn; each of the three sets it apart, so it is seen in grey print too.
 
     Attributes:
         colour: Okabe and Ito's.
@@ -95,11 +97,18 @@ def series_style(place: int) -> SeriesStyle:
     return SERIES[place % len(SERIES)]
 
 
-def in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+class Drawn(NamedTuple):
+    """A figure, and in words what it shows, for people who cannot see it."""
+
+    canvas: Figure
+    alt: str
+
+
+def in_style(draw: Callable[_P, _T]) -> Callable[_P, _T]:
     """Make a function draw in the style of the report, whatever the user's settings are."""
 
     @wraps(draw)
-    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         with mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
@@ -107,24 +116,12 @@ def in_style(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
 
 
 def new_canvas(width_in: float, height_in: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Return an empty figure.
-
-    Args:
-        width_in: inches, at print size.
-        height_in: inches.
-        layout: "constrained" makes room for labels; None leaves every place as it is given.
-    """
+    """Return an empty figure at print size; "constrained" makes room for labels."""
     return Figure(figsize=(width_in, height_in), dpi=100, layout=layout)
 
 
 def save(canvas: Figure, path_svg: Path, path_png: Path) -> None:
-    """Write a figure as SVG and PNG; the same figure gives the same bytes.
-
-    Args:
-        canvas: of a figure function.
-        path_svg: file to write.
-        path_png: file to write, 200 dots an inch.
-    """
+    """Write a figure as SVG and PNG; the same figure gives the same bytes."""
     path_svg.write_bytes(svg_bytes(canvas))
     with mpl.rc_context(STYLE):
         canvas.savefig(path_png, format="png", dpi=PNG_DPI, metadata={"Software": None})
@@ -146,11 +143,6 @@ def floats(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
 def count_text(value: Any) -> str:
     """Return a masked count as text: "1,235", or `HIDDEN` where it is missing."""
     return HIDDEN if pd.isna(value) else f"{int(value):,}"
-
-
-def sentence(text: str) -> str:
-    """Return a text with a capital first letter."""
-    return text[:1].upper() + text[1:]
 
 
 def mid_sentence(text: str) -> str:
@@ -192,6 +184,11 @@ def wrapped(text: str, width_in: float, size_pt: float = TEXT_PT, weight: str = 
 def use_round_steps(axis: Axis, most: int = 8) -> None:
     """Put ticks in steps of 1, 2 or 5 times a power of ten, at most `most` of them."""
     axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+
+
+def key_line(label: str, **style: Any) -> Line2D:
+    """Return a line or a marker of a legend."""
+    return Line2D([], [], label=label, **style)
 
 
 def legend_above(canvas: Figure, handles: Sequence[Any], title: str = "") -> None:

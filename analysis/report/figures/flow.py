@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from analysis.disclosure.masking import HIDDEN
-from analysis.report.figures.drawing import SMALL_PT, WIDTH_IN, count_text, in_style, new_canvas, sentence, wrapped
+from analysis.report.figures.drawing import SMALL_PT, WIDTH_IN, Drawn, count_text, in_style, new_canvas, wrapped
+from analysis.report.words import sentence
 
 _LINE_IN: Final = 0.15
 _PAD_IN: Final = 0.09
@@ -41,8 +41,8 @@ class _Box:
 
 
 @in_style
-def flow_diagram(rows: pd.DataFrame) -> Figure:
-    """Return a flow diagram.
+def flow_diagram(rows: pd.DataFrame) -> Drawn:
+    """Draw a flow diagram.
 
     Args:
         rows: masked, in order: everybody first, exclusions, the analysed last; `reason`,
@@ -69,7 +69,10 @@ def flow_diagram(rows: pd.DataFrame) -> Figure:
     _arrow(axes, (trunk, start.top + start.height), (trunk, end.top))
     for box in sides:
         _arrow(axes, (trunk, box.middle), (box.left, box.middle))
-    return canvas
+
+    first, *between, last = (f"{row['label']} {count_text(row['n_people'])}" for row in rows.to_dict("records"))
+    hidden = f" {HIDDEN}: a small number, not shown." if rows["n_people"].isna().any() else ""
+    return Drawn(canvas, f"Flow diagram. {first}; left out: {'; '.join(between) or 'nobody'}; {last}.{hidden}")
 
 
 def _main(row: Any, top: float) -> _Box:
@@ -92,30 +95,12 @@ def _exclusions(rows: pd.DataFrame) -> list[str]:
 
 
 def _draw(axes: Axes, box: _Box) -> None:
-    axes.add_patch(
-        Rectangle((box.left, box.top), box.width, box.height, facecolor="white", edgecolor="black", linewidth=0.9)
-    )
-    axes.text(
-        box.left + _PAD_IN,
-        box.middle,
-        box.text,
-        va="center",
-        fontsize=SMALL_PT,
-        linespacing=_LINE_IN * 72 / SMALL_PT / 1.16,
-    )
+    frame: dict[str, Any] = {"facecolor": "white", "edgecolor": "black", "linewidth": 0.9}
+    axes.add_patch(Rectangle((box.left, box.top), box.width, box.height, **frame))
+    spacing = _LINE_IN * 72 / SMALL_PT / 1.16
+    axes.text(box.left + _PAD_IN, box.middle, box.text, va="center", fontsize=SMALL_PT, linespacing=spacing)
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=8, color="black", linewidth=0.9, shrinkA=0, shrinkB=0
-        )
-    )
-
-
-def flow_diagram_alt(rows: pd.DataFrame) -> str:
-    """Return what `flow_diagram` shows, for people who cannot see it; same arguments."""
-    texts = [f"{row['label']} {count_text(row['n_people'])}" for row in rows.to_dict("records")]
-    hidden = f" {HIDDEN}: a small number, not shown." if rows["n_people"].isna().any() else ""
-    left_out = "; ".join(texts[1:-1]) or "nobody"
-    return f"Flow diagram. {texts[0]}; left out: {left_out}; {texts[-1]}.{hidden}"
+    how: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 8, "color": "black", "linewidth": 0.9}
+    axes.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **how))

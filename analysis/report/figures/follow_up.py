@@ -1,4 +1,4 @@
-"""Events by calendar time, a small plot for each region."""
+"""Figures of follow-up: events by calendar time, and cumulative incidence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
@@ -20,10 +19,12 @@ from analysis.report.figures.drawing import (
     SERIES,
     SMALL_PT,
     WIDTH_IN,
+    Drawn,
     count_text,
     floats,
     in_order,
     in_style,
+    key_line,
     legend_above,
     mid_sentence,
     new_canvas,
@@ -41,20 +42,20 @@ _FIRST_OF_YEAR: Final = ("-01", "-Q1", " Q1")
 
 
 @in_style
-def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Figure:
-    """Return bars of events by period, a plot for each region, all on one scale.
+def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Drawn:
+    """Draw bars of events by period, a plot for each region, all on one scale.
 
     Args:
-        rows: masked; `period` (or `month`: text as 2012-03, 2012-Q1 or 2012, or a date),
-            `region`, `n_events`, missing where hidden. Periods come in the order of their text
-            when all begin with a year, else as they stand; none may be left out, or bars that
-            are far apart in time would stand side by side.
+        rows: masked; `period` (text as 2012-03, 2012-Q1 or 2012), `region`, `n_events`, missing
+            where hidden. Periods come in the order of their text when all begin with a year, else
+            in the order of the rows; none may be left out, or bars that are far apart in time would
+            be drawn side by side.
         outcome_name: in words.
     """
     periods, regions = _periods(rows), in_order(rows["region"])
     canvas = new_canvas(WIDTH_IN, _LABELS_IN + _REGION_IN * len(regions), "constrained")
     all_axes = canvas.subplots(len(regions), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    place_of = np.array([periods.index(text) for text in _texts(rows)])
+    place_of = np.array([periods.index(str(text)) for text in rows["period"]])
     hidden = False
     for axes, region in zip(all_axes, regions, strict=True):
         own = (rows["region"].astype(str) == region).to_numpy()
@@ -69,21 +70,27 @@ def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Figure:
     all_axes[-1].set_xticks(list(ticks), list(ticks.values()))
     note = f"\n{HIDDEN} and a grey ground: a small number, not shown" if hidden else ""
     canvas.supxlabel(f"Calendar time of the outcome{note}", fontsize=SMALL_PT)
-    canvas.supylabel(
-        wrapped(f"Events of {outcome_name}", max(_REGION_IN * len(regions) - 0.2, 1.1), SMALL_PT), fontsize=SMALL_PT
-    )
-    return canvas
+    room = max(_REGION_IN * len(regions) - 0.2, 1.1)
+    canvas.supylabel(wrapped(f"Events of {outcome_name}", room, SMALL_PT), fontsize=SMALL_PT)
+    span = f"{periods[0]} to {periods[-1]}" if periods else "no period"
+    texts = [_region_text(rows[rows["region"].astype(str) == region], region) for region in regions]
+    return Drawn(canvas, f"Bars of events of {outcome_name} by calendar time, {span}. {'; '.join(texts)}.")
 
 
-def _texts(rows: pd.DataFrame) -> list[str]:
-    column = rows["period" if "period" in rows.columns else "month"]
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return list(column.dt.strftime("%Y-%m"))
-    return [str(value) for value in column]
+def _region_text(own: pd.DataFrame, region: str) -> str:
+    known = own[own["n_events"].notna()]
+    peak = "no period is shown"
+    if len(known):
+        most = known.iloc[int(np.argmax(floats(known, "n_events")))]
+        peak = "no shown period has events"
+        if most["n_events"] > 0:
+            peak = f"at most {count_text(most['n_events'])} events, in {most['period']}"
+    n_hidden = len(own) - len(known)
+    return f"{region}: {peak}" + (f", periods hidden: {n_hidden}" if n_hidden else "")
 
 
 def _periods(rows: pd.DataFrame) -> list[str]:
-    found = in_order(_texts(rows))
+    found = in_order(rows["period"])
     return sorted(found) if all(text[:4].isdigit() for text in found) else found
 
 
@@ -119,31 +126,10 @@ def _draw(axes: Axes, places: NDArray[np.int64], n_events: NDArray[np.float64]) 
     return bool((~known).any())
 
 
-def calendar_alt(rows: pd.DataFrame, *, outcome_name: str) -> str:
-    """Return what `calendar` shows, for who cannot see it; same arguments."""
-    periods = _periods(rows)
-    told = []
-    for region in in_order(rows["region"]):
-        own = rows[rows["region"].astype(str) == region]
-        known = own[own["n_events"].notna()]
-        n_hidden = len(own) - len(known)
-        most = known.iloc[int(np.argmax(floats(known, "n_events")))] if len(known) else None
-        peak = (
-            f"at most {count_text(most['n_events'])} events, in {_texts(known.loc[[most.name]])[0]}"
-            if most is not None and most["n_events"] > 0
-            else "no shown period has events"
-            if most is not None
-            else "no period is shown"
-        )
-        told.append(f"{region}: {peak}" + (f", periods hidden: {n_hidden}" if n_hidden else ""))
-    span = f"{periods[0]} to {periods[-1]}" if periods else "no period"
-    return f"Bars of events of {outcome_name} by calendar time, {span}. {'; '.join(told)}."
-
-
 _BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_events", "Events"))
 # Of the plot itself; legend and labels come to it.
 _CURVES_IN: Final = 2.6
-_LABELS_IN_FIGURE_INCIDENCE: Final = 0.62
+_AXIS_LABELS_IN: Final = 0.62
 _LEGEND_LINE_IN: Final = 0.19
 _FIRST_ROW_PT: Final = 48.0
 _ROW_PT: Final = 11.0
@@ -154,8 +140,8 @@ _LABEL_IN: Final = 1.3
 @in_style
 def cumulative_incidence(
     points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
-) -> Figure:
-    """Return curves of cumulative incidence by group, numbers below.
+) -> Drawn:
+    """Draw curves of cumulative incidence by group, numbers below.
 
     Args:
         points: masked; `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row a step; groups
@@ -168,7 +154,7 @@ def cumulative_incidence(
     """
     groups = in_order([*points["group"], *at_risk["group"]])
     labels = {group: wrapped(group, _LABEL_IN, SMALL_PT) for group in groups}
-    height_in = _CURVES_IN + _LABELS_IN_FIGURE_INCIDENCE + (2 + len(groups)) * _LEGEND_LINE_IN + _table_in(labels)
+    height_in = _CURVES_IN + _AXIS_LABELS_IN + (2 + len(groups)) * _LEGEND_LINE_IN + _table_in(labels)
     canvas = new_canvas(WIDTH_IN, height_in, "constrained")
     axes = canvas.subplots()
     ticks = np.unique(floats(at_risk, "years"))
@@ -182,12 +168,19 @@ def cumulative_incidence(
     axes.set_ylabel(wrapped(f"Cumulative incidence of {outcome_name},\u00a0%", _CURVES_IN - 0.2))
     handles = [_handle(place, group, points) for place, group in enumerate(groups)]
     if 0 < horizon_years < end:
-        handles.append(
-            axes.axvline(horizon_years, color=GREY, linewidth=0.7, zorder=0, label=f"{horizon_years:g} years")
-        )
+        line: dict[str, Any] = {"color": GREY, "linewidth": 0.7, "zorder": 0}
+        handles.append(axes.axvline(horizon_years, **line, label=f"{horizon_years:g} years"))
     legend_above(canvas, handles, group_name)
     _write_rows(axes, at_risk, labels, _fitting(ticks, at_risk, labels, end))
-    return canvas
+
+    at = min(horizon_years, float(np.max([0.0, *floats(points, "years"), *ticks])))
+    texts = [_group_text(points[points["group"].astype(str) == one], one, at) for one in groups]
+    alt = (
+        f"Step curves of the cumulative incidence of {outcome_name} by "
+        f"{mid_sentence(group_name)}, with 95 % limits. At {at:.3g} years: {'; '.join(texts)}. "
+        "Numbers at risk, censored and with events stand below the axis."
+    )
+    return Drawn(canvas, alt)
 
 
 def _table_in(labels: dict[str, str]) -> float:
@@ -226,7 +219,7 @@ def _handle(place: int, group: str, points: pd.DataFrame) -> Line2D:
     style, own = series_style(place), points[points["group"].astype(str) == group]
     known = bool(np.isfinite(floats(own, "incidence")).any())
     label = group if known else f"{group} (not shown: few events)"
-    return Line2D([], [], color=style.colour if known else "none", linestyle=style.dashes, label=label)
+    return key_line(label, color=style.colour if known else "none", linestyle=style.dashes)
 
 
 def _fitting(
@@ -260,8 +253,7 @@ def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks
             for line in label.split("\n"):
                 down += _ROW_PT
                 _text(axes, (0, down, left_pt), line, ha="left")
-        down += _ROW_PT
-        down += _BLOCK_GAP_PT
+        down += _ROW_PT + _BLOCK_GAP_PT
 
 
 def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:
@@ -273,22 +265,7 @@ def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:
     axes.text(years, 0, text, transform=axes.get_xaxis_transform() + moved, va="baseline", fontsize=SMALL_PT, **how)
 
 
-def cumulative_incidence_alt(
-    points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
-) -> str:
-    """Return what `cumulative_incidence` shows, for who cannot see it; same arguments."""
-    groups = in_order([*points["group"], *at_risk["group"]])
-    followed = float(np.max([0.0, *floats(points, "years"), *floats(at_risk, "years")]))
-    at = min(horizon_years, followed)
-    told = [_told(points[points["group"].astype(str) == one], one, at) for one in groups]
-    return (
-        f"Step curves of the cumulative incidence of {outcome_name} by "
-        f"{mid_sentence(group_name)}, with 95 % limits. At {at:.3g} years: {'; '.join(told)}. "
-        "Numbers at risk, censored and with events stand below the axis."
-    )
-
-
-def _told(rows: pd.DataFrame, group: str, at: float) -> str:
+def _group_text(rows: pd.DataFrame, group: str, at: float) -> str:
     known = rows[(floats(rows, "years") <= at) & (floats(rows, "incidence") >= 0)]
     if not len(known):
         return f"{group} {HIDDEN} (not shown)"

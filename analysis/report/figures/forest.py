@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from analysis.disclosure.masking import HIDDEN
@@ -17,16 +15,17 @@ from analysis.report.figures.drawing import (
     SERIES,
     SMALL_PT,
     WIDTH_IN,
+    Drawn,
     floats,
     in_style,
+    mid_sentence,
     new_canvas,
     ratio_range,
-    sentence,
     text_width_in,
     use_ratio_axis,
     wrapped,
 )
-from analysis.report.words import interval_text
+from analysis.report.words import interval_text, sentence
 
 _LINE_IN: Final = 0.165
 _ROW_GAP_IN: Final = 0.035
@@ -39,8 +38,7 @@ _ESTIMATE_IN: Final = 1.55
 _AXIS_IN: Final = 0.48
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     """One line of the plot: a heading (`row` None) or an estimate; places in inches."""
 
     text: str
@@ -49,8 +47,7 @@ class _Line:
     p_text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Columns:
+class _Columns(NamedTuple):
     """Where columns are, inches from the left."""
 
     n_right: float
@@ -60,8 +57,8 @@ class _Columns:
 
 
 @in_style
-def forest(rows: pd.DataFrame, *, measure_name: str) -> Figure:
-    """Return a forest plot.
+def forest(rows: pd.DataFrame, *, measure_name: str) -> Drawn:
+    """Draw a forest plot.
 
     Args:
         rows: masked; `group` (heading or ""), `label`, `estimate`, `lo`, `hi` (ratios, missing
@@ -76,21 +73,25 @@ def forest(rows: pd.DataFrame, *, measure_name: str) -> Figure:
     head = _LINE_IN * max(text.count("\n") + 1 for text in heads) + 0.08
     total = _EDGE_IN + head + height + _AXIS_IN
     canvas = new_canvas(WIDTH_IN, total)
-    axes = canvas.add_axes(
-        (
-            columns.axis_left / WIDTH_IN,
-            _AXIS_IN / total,
-            (columns.axis_right - columns.axis_left) / WIDTH_IN,
-            height / total,
-        )
-    )
+    width = columns.axis_right - columns.axis_left
+    axes = canvas.add_axes((columns.axis_left / WIDTH_IN, _AXIS_IN / total, width / WIDTH_IN, height / total))
     _prepare(axes, rows, height, measure_name)
     _write(axes, rows, lines, columns)
     _write_heads(axes, heads, columns)
     for line in lines:
         if line.row is not None:
             _draw(axes, rows.iloc[line.row], line.middle_in)
-    return canvas
+    return Drawn(canvas, _alt(rows, mid_sentence(measure_name.partition(" (")[0])))
+
+
+def _alt(rows: pd.DataFrame, measure: str) -> str:
+    texts, hidden = [], ""
+    for row in rows.to_dict("records"):
+        name = ", ".join(str(row[part]) for part in ("group", "label") if str(row[part]))
+        text, p_text = _estimate_text(row), str(row["p_interaction_text"])
+        hidden = f" {HIDDEN}: not shown." if text == HIDDEN else hidden
+        texts.append(f"{name}: {text}" + (f" [{p_text}]" if p_text else ""))
+    return f"Forest plot of {measure} on a log axis. {'; '.join(texts)}.{hidden}"
 
 
 def _heads(measure_name: str) -> tuple[str, str]:
@@ -100,7 +101,7 @@ def _heads(measure_name: str) -> tuple[str, str]:
 
 
 def _by_heading(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with those of one heading together, headings and rows in their order."""
+    """The rows with those of one heading together, headings and rows in their order."""
     places = pd.factorize(rows["group"])[0]
     return rows.iloc[np.argsort(places, kind="stable")]
 
@@ -199,15 +200,3 @@ def _draw(axes: Axes, row: Any, middle: float) -> None:
         if beyond:
             axes.plot([at], [middle], marker=marker, markersize=5, color=colour, clip_on=False, label="_arrow")
     axes.plot([estimate], [middle], marker="s", markersize=5.5, color=colour, label="_estimate")
-
-
-def forest_alt(rows: pd.DataFrame, *, measure_name: str) -> str:
-    """Return what `forest` shows, to people who cannot see it; `measure_name` in words."""
-    texts, hidden = [], False
-    for row in _by_heading(rows).to_dict("records"):
-        name = ", ".join(str(row[part]) for part in ("group", "label") if str(row[part]))
-        text, p_text = _estimate_text(row), str(row["p_interaction_text"])
-        hidden |= text == HIDDEN
-        texts.append(f"{name}: {text}" + (f" [{p_text}]" if p_text else ""))
-    end = f" {HIDDEN}: not shown." if hidden else ""
-    return f"Forest plot of {measure_name} on a log axis. {'; '.join(texts)}.{end}"

@@ -14,7 +14,7 @@ from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, number, results
 from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
-from analysis.report.figures.models import calibration, calibration_alt
+from analysis.report.figures.models import calibration
 from analysis.report.topics.tables import (
     MODEL_ID,
     OUTCOME,
@@ -225,9 +225,9 @@ def _calibration_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) 
         return None
     at = float(rows["horizon_years"].iloc[0])
     title = f"Calibration of the {at:.3g}-year risk of {outcome}{of_model(model)}, held-out people"
-    alt, canvas = calibration_alt(rows, horizon_years=at), calibration(rows, horizon_years=at)
+    drawn = calibration(rows, horizon_years=at)
     notes = ("Tenths of predicted risk; those with few events are hidden.",)
-    return ReadFigure(f"calibration{key}", title, alt, canvas, notes)
+    return ReadFigure(f"calibration{key}", title, drawn.alt, drawn.canvas, notes)
 
 
 # Standardised risk: what the incidence would be if everybody, or nobody, had LVH.

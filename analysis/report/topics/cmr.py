@@ -15,14 +15,7 @@ from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
 from analysis.disclosure.meanings import Analysed, of_results, with_lvh
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
-from analysis.report.figures.cmr import (
-    bland_altman,
-    bland_altman_alt,
-    predicted_measured,
-    predicted_measured_alt,
-    roc,
-    roc_alt,
-)
+from analysis.report.figures.cmr import bland_altman, predicted_measured, roc
 from analysis.report.topics.cmr_agreement import (
     INDEX,
     MASS,
@@ -321,13 +314,14 @@ def _mass_figures(masked: Mapping[str, Masked], about: About) -> list[ReadFigure
         words = "Recalibrated" if "recal" in about.exposure else "Predicted"
         line: dict[str, Any] = {n: value(f"calibration_{n}") for n in ("intercept", "slope")}
         line["axis_name"] = f"{words} LV mass, g"
-        alt, drawn = predicted_measured_alt(rows, **line), predicted_measured(rows, **line)
-        made.append(ReadFigure("cmr_mass", "Predicted and measured LV mass", alt, drawn, note))
+        drawn = predicted_measured(rows, **line)
+        made.append(ReadFigure("cmr_mass", "Predicted and measured LV mass", drawn.alt, drawn.canvas, note))
     rows = bins[bins["figure"] == BLAND_ALTMAN]
     if len(rows):
         limits = {n: value(f"{n}_limit_of_agreement") for n in ("lower", "upper")} | {"bias": value("bias")}
-        alt, drawn = bland_altman_alt(rows, **limits), bland_altman(rows, **limits)
-        made.append(ReadFigure("cmr_bland_altman", "Difference of predicted and measured LV mass", alt, drawn, note))
+        drawn = bland_altman(rows, **limits)
+        title = "Difference of predicted and measured LV mass"
+        made.append(ReadFigure("cmr_bland_altman", title, drawn.alt, drawn.canvas, note))
     return made
 
 
@@ -355,7 +349,8 @@ def _roc_figure(masked: Mapping[str, Masked]) -> list[ReadFigure]:
         "come; straight lines join these points. Yes/no markers are points, from the counts as "
         f"shown. People: {population}.",
     )
-    return [ReadFigure("cmr_roc", "ROC of LVH by CMR", roc_alt(curves, points), roc(curves, points), notes)]
+    drawn = roc(curves, points)
+    return [ReadFigure("cmr_roc", "ROC of LVH by CMR", drawn.alt, drawn.canvas, notes)]
 
 
 TOPIC: Final = Topic("cmr", aggregates, present)

@@ -14,7 +14,7 @@ from analysis.disclosure.aggregates import Aggregate, Precision, count, label, n
 from analysis.disclosure.masking import Masked
 from analysis.disclosure.meanings import Analysed, analysed
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
-from analysis.report.figures.models import dose_response, dose_response_alt, schoenfeld, schoenfeld_alt
+from analysis.report.figures.models import dose_response, schoenfeld
 from analysis.report.topics.tables import (
     INTERVAL,
     MODEL_ID,
@@ -194,8 +194,8 @@ def _curve_figure(
         "outcome_name": outcome,
     }
     title = f"Hazard ratio of {outcome} by {about.exposure_name}{of_model(model)}"
-    alt, canvas = dose_response_alt(rows, histogram, **options), dose_response(rows, histogram, **options)
-    return ReadFigure(f"dose_response{key}", title, alt, canvas)
+    drawn = dose_response(rows, histogram, **options)
+    return ReadFigure(f"dose_response{key}", title, drawn.alt, drawn.canvas)
 
 
 # Proportional hazards: tests, hazard ratios by period, and scaled residuals.
@@ -385,7 +385,8 @@ def _residual_figure(rows: pd.DataFrame, about: About, outcome: str, model: str,
     options |= {"exposure_name": f"{about.exposure_name}, per SD", "outcome_name": outcome, "is_age": is_age}
     over = "attained age" if is_age else "time"
     title = f"Log hazard ratio per SD over {over} for {outcome}{of_model(model)}: scaled Schoenfeld residuals, binned"
-    return ReadFigure(f"schoenfeld{key}", title, schoenfeld_alt(rows, **options), schoenfeld(rows, **options))
+    drawn = schoenfeld(rows, **options)
+    return ReadFigure(f"schoenfeld{key}", title, drawn.alt, drawn.canvas)
 
 
 DOSE_RESPONSE: Final = Topic("dose response", _dose_response_aggregates, _present_dose_response)

@@ -12,7 +12,7 @@ from analysis.disclosure.aggregates import Aggregate, count, label
 from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.follow_up.follow_up import Exclusion
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
-from analysis.report.figures.flow import flow_diagram, flow_diagram_alt
+from analysis.report.figures.flow import flow_diagram
 from analysis.report.topics.tables import aggregate
 from analysis.study.data import About, StudyData
 
@@ -239,7 +239,8 @@ def _diagram(flow: Masked, about: About) -> ReadFigure:
     rows = pd.concat([flow.rows[flow.rows["outcome"] == one] for one in (EVERY_OUTCOME, primary)])
     rows = rows[rows["reason"] != LEFT].reset_index(drop=True)
     rows = rows.assign(label=rows["reason"].map(_WORDS))
-    return ReadFigure("flow_diagram", f"Flow of people for {words}", flow_diagram_alt(rows), flow_diagram(rows))
+    drawn = flow_diagram(rows)
+    return ReadFigure("flow_diagram", f"Flow of people for {words}", drawn.alt, drawn.canvas)
 
 
 def _ecg_table(eligible: Masked) -> ReadTable:

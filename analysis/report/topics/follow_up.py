@@ -12,7 +12,7 @@ from analysis.disclosure.aggregates import Aggregate, count, label, number
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
-from analysis.report.figures.follow_up import calendar, calendar_alt
+from analysis.report.figures.follow_up import calendar
 from analysis.report.topics.rates import CLASSIFICATIONS, grouped, pooled_text
 from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels
 from analysis.report.words import number_text, percent_texts
@@ -252,13 +252,10 @@ def _calendar(events: Masked, about: About, outcome: str) -> ReadFigure | None:
     if not len(rows) or rows["n_events"].isna().all():
         return None
     words = about.outcomes[outcome]
-    return ReadFigure(
-        f"events_{outcome}",
-        f"Events of {words} by calendar time and region",
-        calendar_alt(rows, outcome_name=words),
-        calendar(rows, outcome_name=words),
-        ("A fall at the end points to records that are not complete yet.",),
-    )
+    drawn = calendar(rows, outcome_name=words)
+    title = f"Events of {words} by calendar time and region"
+    notes = ("A fall at the end points to records that are not complete yet.",)
+    return ReadFigure(f"events_{outcome}", title, drawn.alt, drawn.canvas, notes)
 
 
 def _years_table(years: Masked) -> ReadTable:

@@ -13,7 +13,7 @@ from analysis.disclosure.aggregates import Aggregate, RowsAddUp, count, label, n
 from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.disclosure.meanings import MODELS, Analysed, analysed, name_of
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
-from analysis.report.figures.forest import forest, forest_alt
+from analysis.report.figures.forest import forest
 from analysis.report.topics.tables import (
     HAZARD_RATIO,
     MODEL_ID,
@@ -387,8 +387,8 @@ def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.
 def _forest(key: str, title: str, rows: pd.DataFrame, measure: str, notes: tuple[str, ...] = ()) -> ReadFigure | None:
     if rows["estimate"].isna().all():
         return None
-    canvas = forest(rows, measure_name=measure)
-    return ReadFigure(key, title, forest_alt(rows, measure_name="hazard ratio"), canvas, notes)
+    drawn = forest(rows, measure_name=measure)
+    return ReadFigure(key, title, drawn.alt, drawn.canvas, notes)
 
 
 # Competing risk of death: cause-specific ratios beside subdistribution ratios, and those of death.

@@ -16,7 +16,6 @@ from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.drawing import mid_sentence
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
-from analysis.report.figures.follow_up import cumulative_incidence_alt
 from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels, result_table, shares
 from analysis.report.words import levels_in_order, p_texts
 from analysis.statistics.survival.competing import cumulative_incidence, gray_test
@@ -294,15 +293,11 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
         return None
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
     name = about.outcomes[outcome]
-    options: dict[str, Any] = {"outcome_name": name, "group_name": words, "horizon_years": about.horizon_years}
+    drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
     key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
-    return ReadFigure(
-        f"incidence_{outcome}_{key}",
-        f"Cumulative incidence of {name} by {mid_sentence(words)}",
-        cumulative_incidence_alt(rows, at_risk, **options),
-        draw_incidence(rows, at_risk, **options),
-        ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",),
-    )
+    title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
+    notes = ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",)
+    return ReadFigure(f"incidence_{outcome}_{key}", title, drawn.alt, drawn.canvas, notes)
 
 
 TOPIC: Final = Topic("rates", _aggregates, _present)

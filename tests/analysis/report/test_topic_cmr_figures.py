@@ -8,14 +8,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from analysis.disclosure.masking import MaskingRule
-from analysis.report.figures.cmr import (
-    bland_altman,
-    bland_altman_alt,
-    predicted_measured,
-    predicted_measured_alt,
-    roc,
-    roc_alt,
-)
+from analysis.report.figures.cmr import bland_altman, predicted_measured, roc
 from analysis.report.topics.cmr import aggregates, hexagon_counts, present, roc_steps
 from analysis.study.settings import Masking
 from tests.analysis.report.builders import study, study_data
@@ -117,7 +110,7 @@ def test_figures__of_a_study_have_no_faults() -> None:
 def test_predicted_measured__lines_and_hexagons(intercept: float, slope: float) -> None:
     bins = _bins()
     kept = {"intercept": intercept, "slope": slope}
-    canvas = predicted_measured(bins, axis_name="Predicted LV mass, g", **kept)
+    canvas = predicted_measured(bins, axis_name="Predicted LV mass, g", **kept).canvas
     axes = canvas.axes[0]
     assert faults(canvas) == []
     assert axes.get_xlim() == axes.get_ylim()
@@ -129,7 +122,7 @@ def test_predicted_measured__lines_and_hexagons(intercept: float, slope: float) 
     if np.isfinite(slope):
         x, y = (np.asarray(v) for v in axes.lines[1].get_data())
         np.testing.assert_allclose(y, intercept + slope * x)
-    alt = predicted_measured_alt(bins, axis_name="Predicted LV mass, g", **kept)
+    alt = predicted_measured(bins, axis_name="Predicted LV mass, g", **kept).alt
     assert "hexagons 8 g wide" in alt
     assert ("hidden" in alt) == bool(np.isnan(slope))
 
@@ -139,21 +132,21 @@ def test_bland_altman__bias_and_limits(bias: float) -> None:
     bins = _bins()
     bins["y_g"] -= 90
     lines = {"bias": bias, "lower": bias - 20, "upper": bias + 20}
-    canvas = bland_altman(bins, **lines)
+    canvas = bland_altman(bins, **lines).canvas
     assert faults(canvas) == []
     heights = [float(np.asarray(line.get_ydata())[0]) for line in canvas.axes[0].lines]
     assert heights == ([0.0, 1.5, -18.5, 21.5] if np.isfinite(bias) else [0.0])
-    assert ("No limits." in bland_altman_alt(bins, **lines)) == bool(np.isnan(bias))
+    assert ("No limits." in bland_altman(bins, **lines).alt) == bool(np.isnan(bias))
 
 
 def test_roc__points_that_are_hidden_are_counted_not_drawn() -> None:
-    canvas = roc(_curve(), _points())
+    canvas = roc(_curve(), _points()).canvas
     assert faults(canvas) == []
     axes = canvas.axes[0]
     drawn = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
     places = [(float(np.asarray(one.get_xdata())[0]), float(np.asarray(one.get_ydata())[0])) for one in drawn]
     np.testing.assert_allclose(places, [(10, 50), (3, 10), (10, 20)])
     assert any("(2 yes/no markers not shown)" in text.get_text() for text, _ in drawn_texts(canvas))
-    alt = roc_alt(_curve(), _points())
+    alt = roc(_curve(), _points()).alt
     assert "Predicted LVH: sensitivity 50.0 %, specificity 90.0 %" in alt
     assert "Cornell" not in alt

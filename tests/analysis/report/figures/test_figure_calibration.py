@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report.figures.models import calibration, calibration_alt
+from analysis.report.figures.models import calibration
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
 
@@ -23,13 +23,12 @@ def _rows(n: int = 10) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 10])
-@pytest.mark.parametrize("title", ["", "Calibration of the risk of ventricular arrhythmia, all"])
-def test_calibration__no_text_is_cut_off_or_on_another(n: int, title: str) -> None:
-    assert faults(calibration(_rows(n), horizon_years=5, title=title)) == []
+def test_calibration__no_text_is_cut_off_or_on_another(n: int) -> None:
+    assert faults(calibration(_rows(n), horizon_years=5).canvas) == []
 
 
 def test_calibration__points_in_per_cent_on_equal_axes() -> None:
-    axes = calibration(_rows(), horizon_years=5).axes[0]
+    axes = calibration(_rows(), horizon_years=5).canvas.axes[0]
     identity, points = axes.lines
     np.testing.assert_allclose(points.get_xdata(), np.arange(1, 11))
     np.testing.assert_allclose(points.get_ydata(), 1.1 * np.arange(1, 11))
@@ -41,16 +40,16 @@ def test_calibration__points_in_per_cent_on_equal_axes() -> None:
 def test_calibration__hidden_groups_are_counted_not_drawn() -> None:
     rows = _rows()
     rows.loc[:1, ["predicted", "observed", "lo", "hi"]] = np.nan
-    canvas = calibration(rows, horizon_years=5)
+    canvas = calibration(rows, horizon_years=5).canvas
     assert len(canvas.axes[0].lines[1].get_xdata()) == 8
     assert any("(2 of 10 not shown)" in text.get_text() for text, _ in drawn_texts(canvas))
-    assert "Groups not shown (*): 2." in calibration_alt(rows, horizon_years=5)
+    assert "Groups not shown (*): 2." in calibration(rows, horizon_years=5).alt
 
 
 def test_calibration__missing_limits_draw_no_bar() -> None:
     rows = _rows(3)
     rows.loc[1, ["lo", "hi"]] = np.nan
-    bars = calibration(rows, horizon_years=5).axes[0].collections[0].get_segments()
+    bars = calibration(rows, horizon_years=5).canvas.axes[0].collections[0].get_segments()
     drawn = [bar for bar in bars if np.isfinite(bar).all() and len(bar)]
     assert len(drawn) == 2
 
@@ -58,13 +57,13 @@ def test_calibration__missing_limits_draw_no_bar() -> None:
 def test_calibration__all_hidden_and_one_wide_limit_are_no_error() -> None:
     rows = _rows(3)
     rows.loc[2, "hi"] = 1.0
-    axes = calibration(rows, horizon_years=5).axes[0]
+    axes = calibration(rows, horizon_years=5).canvas.axes[0]
     assert axes.get_xlim()[1] < 10
     rows[["predicted", "observed", "lo", "hi"]] = np.nan
-    assert faults(calibration(rows, horizon_years=2.5)) == []
+    assert faults(calibration(rows, horizon_years=2.5).canvas) == []
 
 
 def test_calibration_alt__tells_each_group() -> None:
-    told = calibration_alt(_rows(2), horizon_years=5.0, title="Heart failure")
-    assert told.startswith("Heart failure. Observed against predicted 5-year risk")
+    told = calibration(_rows(2), horizon_years=5.0).alt
+    assert told.startswith("Observed against predicted 5-year risk")
     assert "1: predicted 1.0 %, observed 1.1 % (2,000 people); 2: predicted 2.0 %" in told

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.report.figures.drawing import svg_bytes
-from analysis.report.figures.follow_up import cumulative_incidence, cumulative_incidence_alt
+from analysis.report.figures.follow_up import cumulative_incidence
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
 _OPTIONS: dict[str, Any] = {"outcome_name": "heart failure", "group_name": "Predicted LVH", "horizon_years": 5.0}
@@ -52,7 +52,7 @@ def _at_risk(groups: list[str], size: int = 1000, last: int = 8) -> pd.DataFrame
 
 
 def _draw(groups: list[str], hidden: tuple[str, ...] = (), **size: int) -> Figure:
-    return cumulative_incidence(_points(groups, hidden), _at_risk(groups, **size), **_OPTIONS)
+    return cumulative_incidence(_points(groups, hidden), _at_risk(groups, **size), **_OPTIONS).canvas
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_cumulative_incidence__no_text_is_cut_off_or_on_another(
 
 def test_cumulative_incidence__long_outcome_fits() -> None:
     options = _OPTIONS | {"outcome_name": "ventricular arrhythmia or cardiac arrest, all sources"}
-    canvas = cumulative_incidence(_points(_LONG), _at_risk(_LONG), **options)
+    canvas = cumulative_incidence(_points(_LONG), _at_risk(_LONG), **options).canvas
     assert faults(canvas) == []
 
 
@@ -132,20 +132,20 @@ def test_cumulative_incidence__hidden_values_leave_no_trace_in_the_file() -> Non
     at_risk = _at_risk(["no LVH", "LVH"])
     other = _points(["no LVH", "LVH"], ("LVH",))
     other.loc[other["group"] == "LVH", "years"] = [0.0, 0.1, 0.2, 0.3]
-    one = cumulative_incidence(_points(["no LVH", "LVH"], ("LVH",)), at_risk, **_OPTIONS)
-    assert svg_bytes(one) == svg_bytes(cumulative_incidence(other, at_risk, **_OPTIONS))
+    one = cumulative_incidence(_points(["no LVH", "LVH"], ("LVH",)), at_risk, **_OPTIONS).canvas
+    assert svg_bytes(one) == svg_bytes(cumulative_incidence(other, at_risk, **_OPTIONS).canvas)
 
 
 def test_cumulative_incidence_alt__tells_the_risk_at_the_horizon() -> None:
     groups = ["no LVH", "LVH"]
-    told = cumulative_incidence_alt(_points(groups, ("LVH",)), _at_risk(groups), **_OPTIONS)
+    told = cumulative_incidence(_points(groups, ("LVH",)), _at_risk(groups), **_OPTIONS).alt
     assert "of heart failure by predicted LVH, with" in told
     assert "At 5 years: no LVH 3.0 % (2.4 to 3.9); LVH * (not shown)." in told
 
 
 def test_cumulative_incidence_alt__horizon_beyond_follow_up_is_not_named() -> None:
     options = _OPTIONS | {"horizon_years": 20.0}
-    told = cumulative_incidence_alt(_points(["a"]), _at_risk(["a"]), **options)
+    told = cumulative_incidence(_points(["a"]), _at_risk(["a"]), **options).alt
     assert "At 8 years: a 4.0 % (3.2 to 5.2)." in told
 
 
@@ -159,7 +159,7 @@ def test_cumulative_incidence__curves_end_at_the_last_tick_with_people_at_risk()
     at_risk = _at_risk(groups, last=6)
     nobody = (at_risk["group"] == "LVH") & (at_risk["years"] > 4)
     at_risk.loc[nobody, "n_at_risk"] = 0
-    figure = cumulative_incidence(_points(groups), at_risk, **_OPTIONS)
+    figure = cumulative_incidence(_points(groups), at_risk, **_OPTIONS).canvas
     assert _ends(figure) == [6.0, 4.0]
     assert figure.axes[0].get_xlim() == (0, 6)
     heights = [np.asarray(line.get_ydata()).max() for line in figure.axes[0].get_lines()[:2]]

@@ -177,7 +177,7 @@ def test_svg_bytes__names_inside_are_unique_and_without_blanks() -> None:
             for year in (0.0, 1.0)
         ]
     )
-    canvas = cumulative_incidence(points, at_risk, outcome_name="AF", group_name="LVH", horizon_years=1)
+    canvas = cumulative_incidence(points, at_risk, outcome_name="AF", group_name="LVH", horizon_years=1).canvas
     names = re.findall(r' id="([^"]*)"', svg_bytes(canvas).decode())
     assert len(names) == len(set(names)) > 10
     assert not [name for name in names if " " in name]
