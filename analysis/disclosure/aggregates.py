@@ -77,37 +77,6 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class RowsAddUp:
-    """Rows whose counts add up, so that a single hidden one could be found from the others.
-
-    Attributes:
-        counts: count columns.
-        over: label column whose values are the parts.
-        total: value of `over` in the row of the total; None where no row holds it but others
-            know it.
-        within: label columns that parts of one sum share.
-    """
-
-    counts: tuple[str, ...]
-    over: str
-    total: str | None
-    within: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnsAddUp:
-    """Counts of one row of which one is the sum of the others.
-
-    Attributes:
-        total: count column.
-        parts: count columns.
-    """
-
-    total: str
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Thinned:
     """A curve that may move only in steps of enough events.
 
@@ -130,7 +99,6 @@ class Aggregate:
         key: its name, also of its file.
         rows: the values; counts are whole numbers, 0 or more, or missing where not applicable.
         columns: of `rows`, in order.
-        sums: what adds up in the columns that `counts` does not describe.
         together: label columns: of the rows that share them, all numbers are hidden as soon as
             one row's are, since totals and the other rows would tell it. None: each row alone.
         small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
@@ -147,7 +115,6 @@ class Aggregate:
     key: str
     rows: pd.DataFrame
     columns: tuple[Column, ...]
-    sums: tuple[RowsAddUp | ColumnsAddUp, ...] = ()
     together: tuple[str, ...] | None = None
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None
