@@ -194,7 +194,7 @@ class Audit:
                 self._take_away(self._program.place[count])
 
     def _pass(self, places: Sequence[int], *, nearby: bool) -> list[int]:
-        """Take away a count near each small one, unless one was; return those that are still open."""
+        """Take away a count near each small one, unless one was; return those still open."""
         touched: set[int] = set()
         left = []
         for i in self._open(places):
