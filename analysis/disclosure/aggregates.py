@@ -1,7 +1,7 @@
 """Tables of a study before masking: exact counts and estimates; no row is a person's.
 
 Everything that leaves a study (tables, figures, results, the page) is drawn from such tables after
-`analysis.disclosure.masking.mask`; nothing that draws ever sees a person's row.
+`analysis.disclosure.masking`; nothing that draws ever sees a person's row.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from analysis.disclosure.meanings import of_results
 class Kind(StrEnum):
     """What a column holds, which decides how it is masked.
 
-    LABEL: text, or a number that tells nothing about people (a bound, a time, a unit).
+    LABEL: text, or a number that is not about people (a bound, a time, a unit).
     COUNT: people, ECGs or events; masked and rounded.
     PERSON_YEARS: rounded; hidden where a count that it needs is hidden.
-    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that it tells
-        no count more finely than that is shown.
+    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that no count
+        can be computed from it more finely than it is shown.
     NOTE: free text, which may hold exact counts or values; hidden where a count that it needs is
         hidden, else replaced where it has digits.
     """
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Precision(StrEnum):
-    """How finely a NUMBER may be told; see `analysis.disclosure.precision`.
+    """How a NUMBER is rounded; see `analysis.disclosure.masking`.
 
     DIGITS: three significant digits, two where few people or events are behind it.
     MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
@@ -62,10 +62,10 @@ class Column:
         kind: how it is masked.
         meaning: one line, for the list of columns.
         needs: count columns of the same row, none of which may be hidden for it to be shown; the
-            first is what it is told by.
-        precision: how finely it is told.
-        quantile: share of the people below it, where it is a quantile of theirs; it is shown only
-            if k people lie on either side.
+            first decides how far it is rounded.
+        precision: how it is rounded.
+        quantile: share of the people below it, where it is a quantile; it is shown only if k
+            people lie on either side.
     """
 
     name: str
@@ -77,44 +77,13 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class RowsAddUp:
-    """Rows whose counts add up, so that a single hidden one could be found from the others.
-
-    Attributes:
-        counts: count columns.
-        over: label column whose values are the parts.
-        total: value of `over` in the row of the total; None where no row holds it but others
-            know it.
-        within: label columns that parts of one sum share.
-    """
-
-    counts: tuple[str, ...]
-    over: str
-    total: str | None
-    within: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnsAddUp:
-    """Counts of one row of which one is the sum of the others.
-
-    Attributes:
-        total: count column.
-        parts: count columns.
-    """
-
-    total: str
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Thinned:
     """A curve that may move only in steps of enough events.
 
     Attributes:
         events: count column: events so far, which never falls along a curve.
         within: label columns of one curve.
-        ends: for each row what the events of its curve are at the end; () where nobody knows.
+        ends: for each row what counts the events of its curve at the end; () where not known.
     """
 
     events: str
@@ -130,24 +99,22 @@ class Aggregate:
         key: its name, also of its file.
         rows: the values; counts are whole numbers, 0 or more, or missing where not applicable.
         columns: of `rows`, in order.
-        sums: what adds up in the columns that `counts` does not describe.
         together: label columns: of the rows that share them, all numbers are hidden as soon as
-            one row's are, since totals and the other rows would tell it. None: each row alone.
+            one row's are, since it could be computed from the others. None: each row alone.
         small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
             hexagons).
         thinned: for curves.
-        coarse: of the rows of `rows`, values that stand in place of the exact ones as soon as
-            anything is masked; missing where the exact ones stay. For what follows from counts
-            alone, and would tell more than the rounded counts beside it.
+        coarse: of the rows of `rows`, values that replace the exact ones as soon as anything is
+            masked; missing where the exact ones stay. For what is computed from counts alone, and
+            would be more exact than the rounded counts beside it.
         counts: for columns of counts and person-years, what is counted in each row, or None where
-            nothing else can be related to it. It says what adds up with what, also in other tables.
-        related: how counts are related beyond what follows from what they are.
+            nothing else is related to it. What adds up, also with other tables, follows from it.
+        related: how counts are related beyond that.
     """
 
     key: str
     rows: pd.DataFrame
     columns: tuple[Column, ...]
-    sums: tuple[RowsAddUp | ColumnsAddUp, ...] = ()
     together: tuple[str, ...] | None = None
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None
@@ -206,7 +173,7 @@ def person_years(name: str, meaning: str, *needs: str) -> Column:
 
 
 _ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest")
-# They decide what is hidden and how finely it is told, and are never exported.
+# They decide what is hidden and how numbers are rounded, and are never exported.
 NEVER: Final = frozenset({"n_events_fewest", "precision"})
 
 # One row per estimate; every topic's estimates together are results.parquet.
@@ -227,13 +194,13 @@ RESULT_COLUMNS: Final = (
     count("n_ecgs", "ECGs analysed"),
     count("n_events", "people with the event, however many ECGs, or with what is classified"),
     count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
-    label("precision", "how the estimate hangs on counts, see precision.py; never exported"),
+    label("precision", "how the estimate depends on counts, see masking.py; never exported"),
     person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
     number("estimate", "value of the measure", *_ESTIMATED),
     number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
     number("lo", "lower 95 % limit", *_ESTIMATED),
     number("hi", "upper 95 % limit", *_ESTIMATED),
-    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED, precision=Precision.P),
+    number("p", "P value; where there are no events 0.0009 means below 0.001", *_ESTIMATED, precision=Precision.P),
     number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, precision=Precision.P),
     number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, precision=Precision.P),
     label("ties", "efron, or empty"),

@@ -425,6 +425,26 @@ def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
     return made
 
 
+def roc_points(people: Sequence[Count]) -> tuple[Counts, tuple[Relation, ...]]:
+    """Describe points of ROC curves of LVH by CMR, and what adds up in each.
+
+    Args:
+        people: of each point.
+
+    Returns:
+        What n_lvh, n_no_lvh, tp, fn, fp and tn count; that tp and fn are those with LVH, and fp
+        and tn those without.
+    """
+    made: dict[str, list[Count]] = {}
+    related: list[Relation] = []
+    for answer, whole, cells in (("yes", "n_lvh", ("tp", "fn")), ("no", "n_no_lvh", ("fp", "tn"))):
+        made[whole] = [with_lvh(one, answer) for one in people]
+        made |= {cell: [Count(f"{cell} of point {place}") for place in range(len(people))] for cell in cells}
+        sums = zip(made[whole], *(made[cell] for cell in cells), strict=True)
+        related += [Relation(((one, 1.0), *((part, -1.0) for part in parts))) for one, *parts in sums]
+    return dict(made), tuple(related)
+
+
 def _each(rows: pd.DataFrame, what: Callable[[Row], Count]) -> list[Count]:
     return [what({str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]
 

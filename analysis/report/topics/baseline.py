@@ -81,20 +81,21 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
     own = {one.name: one for one in data.study.covariates}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
+    # Masking settles ties by the order of these names, so they stay: covariates by their words.
+    columns = {n: one.words.replace(" ", "_") for n, one in own.items()}
     rows: list[dict[str, Any]] = []
     counts: list[dict[str, Any]] = []
     for group in (EVERYBODY, *table.groups):
         part = people if group == EVERYBODY else people[people["group"] == group]
         known = {"group": group, "n_people": len(part), "n_group": len(part)}
-        rows += [
-            known | {"column": name, "variable": words} | _spread_of(part[name])
-            for name, words in numbers.items()
-            if name in people
-        ]
-        for name, words in categories.items():
-            if name in people:
-                levels = _levels(people[name], part[name])
-                counts += [known | {"column": name, "variable": words} | level for level in levels]
+        for name, words in (numbers | categories).items():
+            if name not in people:
+                continue
+            row = known | {"column": columns.get(name, name), "variable": words}
+            if name in numbers:
+                rows.append(row | _spread_of(part[name]))
+            else:
+                counts += [row | level for level in _levels(people[name], part[name])]
     return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table)]
 
 

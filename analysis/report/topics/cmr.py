@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.disclosure.aggregates import Aggregate, ColumnsAddUp, count, label, results
+from analysis.disclosure.aggregates import Aggregate, count, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
-from analysis.disclosure.meanings import Analysed, of_results, with_lvh
+from analysis.disclosure.meanings import Analysed, of_results, roc_points, with_lvh
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.cmr import bland_altman, predicted_measured, roc
 from analysis.report.topics.cmr_agreement import (
@@ -169,14 +169,10 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
         count("fp", "without LVH, with a marker at least as high"),
         count("tn", "without LVH, with a lower one"),
     )
-    sums = (ColumnsAddUp("n_lvh", ("tp", "fn")), ColumnsAddUp("n_no_lvh", ("fp", "tn")))
-    return aggregate("cmr_roc", rows, columns, _margins, sums=sums)
-
-
-def _margins(table: pd.DataFrame) -> dict[str, list[Count | None]]:
-    """The people with and without LVH, who are those of the paired test too."""
-    who = [people_of("", "", labelled=True, with_rules=True).complete(marker) for marker in table["marker"]]
-    return {"n_lvh": [with_lvh(one) for one in who], "n_no_lvh": [with_lvh(one, "no") for one in who]}
+    # The people are those of the paired test, too.
+    who = [people_of("", "", labelled=True, with_rules=True).complete(row["marker"]) for row in rows]
+    counts, related = roc_points(who)
+    return aggregate("cmr_roc", rows, columns, lambda _: counts, related=related)
 
 
 FEW_WITH_LVH: Final = 100

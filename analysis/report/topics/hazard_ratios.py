@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, RowsAddUp, count, label, number, results
+from analysis.disclosure.aggregates import Aggregate, count, label, number, results
 from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.disclosure.meanings import MODELS, Analysed, analysed, name_of
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
@@ -238,8 +238,7 @@ def exposure_sds(data: StudyData) -> Aggregate:
         # Named so, it is never exported: the table of who they are has the people by sex.
         count("n_events_fewest", "people with an index ECG; never exported"),
     )
-    sums = (RowsAddUp(("n_events_fewest",), "sex", None, ("model_id", "exposure")),)
-    return aggregate(SDS, rows, columns, sums=sums)
+    return aggregate(SDS, rows, columns)
 
 
 def _sd_rows(data: StudyData, exposure: str, unit: str, sd: Mapping[str, float], kind: str) -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.disclosure.audit import holds, solved
 from analysis.disclosure.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count, Relation, is_part, parts_of, relations_of
-from analysis.disclosure.linear_program import holds, solved
 
 LEFT = Count(path=(("left out", "left"),))
 AF = LEFT.at(("af", "analysed"))
