@@ -69,10 +69,8 @@ STYLE: Final[Any] = {
 class SeriesStyle:
     """How one group is drawn; each of the three sets it apart, so it is seen in grey print too.
 
-    Attributes:
-        colour: Okabe and Ito's.
-        dashes: matplotlib's line style: offset, lengths of dashes and gaps in line widths.
-        marker: matplotlib's marker.
+    Colours are Okabe and Ito's; dashes are matplotlib's offset, and lengths of dashes and gaps in
+    line widths.
     """
 
     colour: str

@@ -177,10 +177,11 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 
 def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: str) -> ReadTable:
     numbers, counts = masked[f"{table.key}_numbers"], masked[f"{table.key}_counts"]
-    groups = [g for g in (EVERYBODY, *table.groups) if _is_there(numbers, g)]
-    head = _head(numbers, groups)
+    shown = numbers.shown("n_people").groupby(numbers.rows["group"]).first()
+    # A group is shown unless nobody is in it; a hidden count is not 0.
+    groups = [group for group in (EVERYBODY, *table.groups) if not shown[group].startswith("0")]
     lines = [*_number_lines(numbers, groups, table.compared), *_count_lines(counts, groups, table.compared)]
-    titles = ["Characteristic", "", *(head[g] for g in groups), "Standardised difference"]
+    titles = ["Characteristic", "", *(f"{sentence(g)} (n = {shown[g]})" for g in groups), "Standardised difference"]
     cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
     cells.columns = pd.Index(titles)
     notes = (
@@ -191,18 +192,6 @@ def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: s
         note,
     )
     return ReadTable(table.key, title, cells, 2, notes)
-
-
-def _is_there(numbers: Masked, group: str) -> bool:
-    own = numbers.rows["group"] == group
-    values, hidden = numbers.rows.loc[own, "n_people"], numbers.hidden.loc[own, "n_people"]
-    return bool(hidden.any() or (values.fillna(0) > 0).any())
-
-
-def _head(numbers: Masked, groups: list[str]) -> dict[str, str]:
-    shown = numbers.shown("n_people")
-    first = {group: shown[numbers.rows["group"] == group].iloc[0] for group in groups}
-    return {group: f"{sentence(group)} (n = {n})" for group, n in first.items()}
 
 
 def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
@@ -222,23 +211,18 @@ def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str])
 
 
 def _spread(row: pd.Series[Any]) -> str:
-    if pd.isna(row["mean"]):
-        return NOT_APPLICABLE
-    digits = _digits(row)
-    return f"{number_text(row['mean'], digits)} ({number_text(row['sd'], digits)})"
+    mean, sd = _number_texts(row, "mean", "sd")
+    return NOT_APPLICABLE if pd.isna(row["mean"]) else f"{mean} ({sd})"
 
 
 def _middle(row: pd.Series[Any]) -> str:
-    if pd.isna(row["median"]):
-        return NOT_APPLICABLE
-    digits = _digits(row)
-    quartiles = f"{number_text(row['q1'], digits)}, {number_text(row['q3'], digits)}"
-    return f"{number_text(row['median'], digits)} [{quartiles}]"
+    median, low, high = _number_texts(row, "median", "q1", "q3")
+    return NOT_APPLICABLE if pd.isna(row["median"]) else f"{median} [{low}, {high}]"
 
 
-def _digits(row: pd.Series[Any]) -> int:
-    """Decimals that show the spread: one, or two where it is small, as of a body surface."""
-    return 2 if row["sd"] < 1 else 1
+def _number_texts(row: pd.Series[Any], *names: str) -> list[str]:
+    """Numbers with decimals that show the spread: one, or two where it is small, as of an area."""
+    return [number_text(row[name], 2 if row["sd"] < 1 else 1) for name in names]
 
 
 def _difference_of_means(own: pd.DataFrame, hidden: pd.DataFrame, compared: tuple[str, str]) -> str:
@@ -260,16 +244,13 @@ def _count_lines(counts: Masked, groups: list[str], compared: tuple[str, str]) -
         for place, level in enumerate(dict.fromkeys(own["level"])):
             rows = own[own["level"] == level]
             places = dict(zip(rows["group"], rows.index, strict=True))
-            cells = [_share(shown[places[g]], shares[places[g]]) for g in groups]
+            pairs = [(shown[places[g]], shares[places[g]]) for g in groups]
+            cells = [n if share in (HIDDEN, NOT_APPLICABLE) else f"{n} ({share})" for n, share in pairs]
             if level == _MISSING and all(cell.startswith("0") for cell in cells):
                 continue
             difference = "" if level == _MISSING else _difference_of_shares(rows, compared)
             lines.append(["" if place else sentence(variable), level, *cells, difference])
     return lines
-
-
-def _share(shown: str, share: str) -> str:
-    return shown if share in (HIDDEN, NOT_APPLICABLE) else f"{shown} ({share})"
 
 
 def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> str:

@@ -71,7 +71,6 @@ _ONE_CLASS: Final = "not estimated: all have LVH by CMR, or nobody"
 # What is a function of counts alone is rounded more, so that it gives no more away than they do.
 _DECIMALS: Final = 3
 _CONTINUOUS: Final = ["relative_index", "relative_cornell"]
-_DIFFERENCE: Final = {"estimate": "difference", "se": "se", "lo": "difference_lo", "hi": "difference_hi", "p": "p"}
 
 
 # Counts of two by two.
@@ -121,7 +120,7 @@ def labelled(pairs: pd.DataFrame, marker: str) -> pd.DataFrame:
 def _counted(group: Group, known: pd.DataFrame, marker: str, population: str) -> list[dict[str, Any]]:
     population = f"{population}{ANY_DATE}" if group.strata == IMAGED else population
     row = {"marker": YES_NO[marker], "population": population, "strata": group.strata}
-    return [row | {"level": level} | _two_by_two(own, marker) for level, own in group.levels(known) if len(own)]
+    return [row | {"level": level} | _two_by_two(own, marker) for level, own in group.levels(known)]
 
 
 def _two_by_two(table: pd.DataFrame, marker: str) -> dict[str, int]:
@@ -193,8 +192,6 @@ def _c_rows(
     """
     made = []
     for level, own in group.levels(known):
-        if not len(own):
-            continue
         counts = _two_by_two(own, marker)
         cells = [counts[name] for name in _CELLS]
         exact = _c_of(own, marker)
@@ -213,8 +210,6 @@ def _paired_rows(group: Group, complete: pd.DataFrame, column: str, rounding: Ma
     """
     made = []
     for level, own in group.levels(complete):
-        if not len(own):
-            continue
         cells = [_combinations(own[own[LABEL] == lvh]) for lvh in (1, 0)]
         n_events = {"n_events": None if group.strata else sum(cells[0])}
         coarse = _people_of([*cells[0], *cells[1]], _RULED, rounding) if rounding else own
@@ -249,17 +244,15 @@ def _auroc_rows(data: StudyData, groups: Sequence[Group]) -> list[Estimate]:
         for group in groups:
             if words != RAW_INDEX or group.strata == "sex":
                 for level, own in group.levels(labelled(group.people, marker)):
-                    if len(own):
-                        row = _row(own, AUROC, exposure, words, group.strata, level, "DeLong")
-                        made.append(Estimate(row | _classes(own, level) | _area(own, marker)))
+                    row = _row(own, AUROC, exposure, words, group.strata, level, "DeLong")
+                    made.append(Estimate(row | _classes(own, level) | _area(own, marker)))
     for group in groups:
         # On the same people as the ROC curves and the rules.
         complete = group.people[group.people["all_three"]].dropna(subset=_CONTINUOUS)
+        strata = on_all_three(group.strata)
         for level, own in group.levels(complete):
-            if len(own):
-                strata = on_all_three(group.strata)
-                row = _row(own, AUROC_DIFFERENCE, index, AGAINST_CORNELL, strata, level, "DeLong, paired")
-                made.append(Estimate(row | _classes(own, level) | _area_difference(own)))
+            row = _row(own, AUROC_DIFFERENCE, index, AGAINST_CORNELL, strata, level, "DeLong, paired")
+            made.append(Estimate(row | _classes(own, level) | _area_difference(own)))
     return made
 
 
@@ -320,14 +313,12 @@ def _numbers(found: Callable[[], Mapping[str, Any] | pd.Series[Any]], names: Map
 
 
 def _c_of(own: pd.DataFrame, marker: str) -> dict[str, Any]:
-    names = {"estimate": "c", "se": "se", "lo": "c_lo", "hi": "c_hi"}
-    return _numbers(lambda: binary_c_statistic(own, label=LABEL, marker=marker).estimates.iloc[0], names)
+    return _numbers(lambda: binary_c_statistic(own, label=LABEL, marker=marker).estimates.iloc[0], _limits("c"))
 
 
 def _c_difference(own: pd.DataFrame) -> dict[str, Any]:
-    return _numbers(
-        lambda: compare_binary_c_statistic(own, label=LABEL, markers=_RULED).differences.iloc[0], _DIFFERENCE
-    )
+    names = _limits("difference") | {"p": "p"}
+    return _numbers(lambda: compare_binary_c_statistic(own, label=LABEL, markers=_RULED).differences.iloc[0], names)
 
 
 def _mcnemar(own: pd.DataFrame, whom: Within) -> dict[str, Any]:
@@ -336,12 +327,16 @@ def _mcnemar(own: pd.DataFrame, whom: Within) -> dict[str, Any]:
 
 
 def _area(own: pd.DataFrame, marker: str) -> dict[str, Any]:
-    names = {"estimate": "auc", "se": "se", "lo": "auc_lo", "hi": "auc_hi"}
-    return _numbers(lambda: auroc(own, label=LABEL, marker=marker).estimates.iloc[0], names)
+    return _numbers(lambda: auroc(own, label=LABEL, marker=marker).estimates.iloc[0], _limits("auc"))
 
 
 def _area_difference(own: pd.DataFrame) -> dict[str, Any]:
-    return _numbers(lambda: compare_auroc(own, label=LABEL, markers=_CONTINUOUS).differences.iloc[0], _DIFFERENCE)
+    names = _limits("difference") | {"p": "p"}
+    return _numbers(lambda: compare_auroc(own, label=LABEL, markers=_CONTINUOUS).differences.iloc[0], names)
+
+
+def _limits(name: str) -> dict[str, str]:
+    return {"estimate": name, "se": "se", "lo": f"{name}_lo", "hi": f"{name}_hi"}
 
 
 # Tables for readers, from masked tables.

@@ -38,24 +38,19 @@ ANY_DATE: Final = ", imaged at any date"
 FEWEST_OF_ETHNICITY: Final = 30
 """Ethnic groups of fewer people are put together."""
 
-WITH_CMR: Final = "people with CMR"
-NO_ECG: Final = "no usable ECG"
-NOT_IN_TIME: Final = "no ECG close enough in time"
-BEFORE: Final = "paired, but first imaged before the date of the training set: shown apart"
-UNDATED: Final = "paired, but it is not known whether first imaged before that date"
-NO_LABEL: Final = "paired, but body surface area or sex is unknown"
-NO_RULES: Final = "paired, with body surface area and sex, but without all three ECG rules"
-COMPLETE: Final = "paired, with body surface area, sex and all three ECG rules"
+# Where people with CMR end.
 _STEPS: Final = {
-    WITH_CMR: "all",
-    NO_ECG: "no ECG",
-    NOT_IN_TIME: "not in time",
-    BEFORE: "before",
-    UNDATED: "undated",
-    NO_LABEL: "no label",
-    NO_RULES: "no rules",
-    COMPLETE: "complete",
+    "all": "people with CMR",
+    "no ECG": "no usable ECG",
+    "not in time": "no ECG close enough in time",
+    "before": "paired, but first imaged before the date of the training set: shown apart",
+    "undated": "paired, but it is not known whether first imaged before that date",
+    "no label": "paired, but body surface area or sex is unknown",
+    "no rules": "paired, with body surface area and sex, but without all three ECG rules",
+    "complete": "paired, with body surface area, sex and all three ECG rules",
 }
+BEFORE: Final = _STEPS["before"]
+UNDATED: Final = _STEPS["undated"]
 
 _NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv", "s_v3_uv", *RULES)
 
@@ -68,10 +63,10 @@ class Group:
     people: pd.DataFrame
 
     def levels(self, of: pd.DataFrame | None = None) -> list[tuple[str, pd.DataFrame]]:
-        """Return the people of each group, or some `of` them, from low to high."""
+        """Return the people of each group from low to high; or some `of` them, if there are any."""
         own = self.people if of is None else of
         if not self.strata:
-            return [("", own)]
+            return [("", own)] if of is None or len(own) else []
         found = [(str(level), part) for level, part in own.groupby(self.strata)]
         return sorted(found, key=lambda one: level_order(self.strata, one[0]))
 
@@ -179,7 +174,12 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
     made["index_g_m2"] = _floats(pairs, study.index_column)
     made["index_cmr_g_m2"] = made["mass_cmr_g"] / made["bsa_m2"]
     made["lvh"] = _floats(pairs, study.lvh_column)
-    return _with_strata(_with_lvh(made, data), data)
+    return _with_lvh(made, data).assign(
+        age_band=banded(made["age_years"], AGE_BANDS_YEARS),
+        bmi_class=banded(made["bmi_kg_m2"], BMI_CLASSES_KG_M2),
+        ethnicity=_ethnicity(made, data),
+        imaged=imaged_of(data, made["participant_id"]),
+    )
 
 
 def _floats(table: pd.DataFrame, name: str) -> pd.Series[Any]:
@@ -206,15 +206,6 @@ def _with_lvh(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
     return made.assign(
         any_ecg_rule=rules.max(axis=1).where(measured),
         all_three=measured & made["lvh"].notna() & made["lvh_cmr"].notna(),
-    )
-
-
-def _with_strata(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
-    return made.assign(
-        age_band=banded(made["age_years"], AGE_BANDS_YEARS),
-        bmi_class=banded(made["bmi_kg_m2"], BMI_CLASSES_KG_M2),
-        ethnicity=_ethnicity(made, data),
-        imaged=imaged_of(data, made["participant_id"]),
     )
 
 
@@ -247,13 +238,15 @@ def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     main, date = main_pairs(data, pairs), data.study.training.exclude_imaged_before
     labelled = main["lvh_cmr"].notna() & main["lvh"].notna()
     n_complete = int(main["all_three"].sum())
-    rows = {WITH_CMR: len(with_cmr), NO_ECG: len(with_cmr) - len(with_ecg), NOT_IN_TIME: len(with_ecg) - len(pairs)}
+    numbers = {"all": len(with_cmr), "no ECG": len(with_cmr - with_ecg), "not in time": len(with_ecg) - len(pairs)}
     if date is not None:
-        rows |= {BEFORE: int((pairs[IMAGED] == before(date)).sum()), UNDATED: int(pairs[IMAGED].isna().sum())}
-    rows |= {NO_LABEL: int((~labelled).sum()), NO_RULES: int(labelled.sum()) - n_complete, COMPLETE: n_complete}
+        numbers |= {"before": int((pairs[IMAGED] == before(date)).sum()), "undated": int(pairs[IMAGED].isna().sum())}
+    n_labelled = int(labelled.sum())
+    numbers |= {"no label": len(main) - n_labelled, "no rules": n_labelled - n_complete, "complete": n_complete}
     columns = (label("step", "where people end"), count("n_people", "people"))
-    lines = [{"step": step, "n_people": n} for step, n in rows.items()]
-    return aggregate("cmr_flow", lines, columns, lambda table: meanings.cmr_flow(table, _STEPS))
+    rows = [{"step": _STEPS[step], "n_people": n} for step, n in numbers.items()]
+    steps = {words: step for step, words in _STEPS.items()}
+    return aggregate("cmr_flow", rows, columns, lambda table: meanings.cmr_flow(table, steps))
 
 
 # Results by group, read after masking.

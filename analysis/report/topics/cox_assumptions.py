@@ -52,6 +52,17 @@ from analysis.study.outcomes import (
 from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_limit_g_m2
 from lvm_core.units import DAYS_PER_YEAR
 
+
+def _main_model(data: StudyData, outcome: str) -> tuple[pd.DataFrame, Model, dict[str, Any]]:
+    """The complete rows of an outcome, model 2, and what the results say of both."""
+    table = data.analysed(outcome)
+    complete = complete_rows(table, data.study, ["exposure"])
+    model = without_constant_sex(age_sex_model(data), complete)
+    row = followed(complete, data.study) | {"exposure": data.study.exposure}
+    dropped = len(table) - len(complete)
+    return complete, model, row | {"model": 2, "adjustment": model.adjustment, "n_dropped_missing": dropped}
+
+
 # Dose-response: a restricted cubic spline of the exposure, with its distribution beside it.
 
 NONLINEAR: Final = "nonlinearity, chi-square"
@@ -86,17 +97,8 @@ def _dose_response_aggregates(data: StudyData) -> list[Aggregate]:
 
 def _fitted(data: StudyData, outcome: str) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     """The test of nonlinearity and the curve, or why there is none."""
-    table = data.analysed(outcome)
-    complete = complete_rows(table, data.study, ["exposure"])
-    model = without_constant_sex(age_sex_model(data), complete)
-    row = followed(complete, data.study) | {
-        "measure": NONLINEAR,
-        "exposure": data.study.exposure,
-        "contrast": "restricted cubic spline, 4 knots",
-        "model": 2,
-        "adjustment": model.adjustment,
-        "n_dropped_missing": len(table) - len(complete),
-    }
+    complete, model, row = _main_model(data, outcome)
+    row |= {"measure": NONLINEAR, "contrast": "restricted cubic spline, 4 knots"}
     try:
         spline = restricted_cubic_spline(complete, column="exposure", n_knots=_KNOTS)
         fit = fit_model(complete, data.study, [spline, *model.covariates])
@@ -268,34 +270,24 @@ def _in_period(table: pd.DataFrame, data: StudyData, start: float, end: float) -
 
 def _tested(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """The tests of model 2, and its residuals; none where it cannot be fitted."""
-    table = data.analysed(outcome)
-    complete = complete_rows(table, data.study, ["exposure"])
-    model = without_constant_sex(age_sex_model(data), complete)
+    complete, model, row = _main_model(data, outcome)
     try:
         fit = fit_model(complete, data.study, ["exposure", *model.covariates])
     except TableRefused:
-        return [], []  # the reason stands in the results of the hazard ratios
+        return [], []  # the reason is in the results of the hazard ratios
     if fit.estimates["coef"].isna().any():
         return [], []
-    dropped = {"n_dropped_missing": len(table) - len(complete)}
-    tests = [row | dropped for row in _tests(fit, complete, data, model)]
-    return tests, [_binned(fit, complete, data, outcome)]
+    return [row | {"measure": TEST} | test for test in _tests(fit)], [_binned(fit, complete, data, outcome)]
 
 
-def _tests(fit: CoxFit, table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
-    base = (
-        {"measure": TEST}
-        | followed(table, data.study)
-        | {"model": 2, "adjustment": model.adjustment, "exposure": data.study.exposure}
-    )
+def _tests(fit: CoxFit) -> list[dict[str, Any]]:
     try:
         tested = proportional_hazards_test(fit)
     except TableRefused as error:
-        return [base | {"warnings": str(error)}]
+        return [{"warnings": str(error)}]
     return [
-        base
-        | {"contrast": row["term"], "unit": f"{row['df']} df", "estimate": float(row["chi2"]), "p": float(row["p"])}
-        for _, row in tested.iterrows()
+        {"contrast": row["term"], "unit": f"{row['df']} df", "estimate": float(row["chi2"]), "p": float(row["p"])}
+        for row in tested.to_dict("records")
     ]
 
 

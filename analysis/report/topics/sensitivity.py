@@ -119,103 +119,80 @@ def _contrasts(data: StudyData, variant: Variant, sd: Mapping[str, float]) -> Se
 
 def variants(data: StudyData) -> list[Variant]:
     """Return the variants that data of one model of the predictions allow; the main first."""
-    made = [
-        Variant(MAIN, lambda table: table),
-        Variant(MAIN, lambda table: table, is_lvh=True),
-        *_latencies(data),
-        *_body_size(data),
-        *_presets(data),
-    ]
-    other = _OTHER_VALUES.get(data.study.exposure)
+    study = data.study
+    made = [Variant(MAIN, lambda table: table), Variant(MAIN, lambda table: table, is_lvh=True), *_latencies(data)]
+    if study.exposure == study.index_column:
+        formula = Bsa.MOSTELLER if study.bsa_formula is Bsa.DUBOIS else Bsa.DUBOIS
+        made.append(Variant(f"body surface area by {formula.value}", partial(_with_area, formula=formula)))
+    for preset in LvhPreset:
+        if preset is not study.lvh_preset:
+            made.append(Variant(f"LVH by {preset.value}", partial(_with_limits, preset=preset), is_lvh=True))
+    other = _OTHER_VALUES.get(study.exposure)
     if other is not None and other in data.ecgs and data.ecgs[other].notna().any():
-        words = "raw prediction" if data.study.recalibrated else "recalibrated prediction"
-        made.append(Variant(words, _replaced(other), exposure=other))
-    date = data.study.training.exclude_imaged_before
+        words = "raw prediction" if study.recalibrated else "recalibrated prediction"
+        made.append(Variant(words, partial(_replaced, column=other), exposure=other))
+    date = study.training.exclude_imaged_before
     if date is not None:
-        groups = {
-            before(date): f"imaged before {date}",
-            on_or_after(date): f"imaged on or after {date}",
-            "": NOT_IMAGED,
-        }
-        made += [_imaged(data, group, words) for group, words in groups.items()]
+        groups = {group: f"imaged {group}" for group in (before(date), on_or_after(date))} | {"": NOT_IMAGED}
+        for group, words in groups.items():
+            people = partial(Count.part, name="imaged", value=words)
+            made.append(Variant(words, partial(_imaged, data=data, group=group), people=people))
     if ECG_ONLY in data.ecgs:
-        words, sd = "LV mass of the ECG-only model, per SD of it", ecg_only_sd(data)
-        made.append(Variant(words, _replaced(ECG_ONLY), sd=sd, exposure=ECG_ONLY, unit="g"))
+        words, change = "LV mass of the ECG-only model, per SD of it", partial(_replaced, column=ECG_ONLY)
+        made.append(Variant(words, change, sd=ecg_only_sd(data), exposure=ECG_ONLY, unit="g"))
     return made
-
-
-def _imaged(data: StudyData, group: str, words: str) -> Variant:
-    """People by their first CMR; those before the date may be of the training set."""
-
-    def change(table: pd.DataFrame) -> pd.DataFrame:
-        return table[imaged_of(data, table["participant_id"]).fillna("") == group]
-
-    return Variant(words, change, people=partial(Count.part, name="imaged", value=words))
-
-
-def _replaced(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    return lambda table: table.assign(exposure=table[column].astype(float))
 
 
 def _latencies(data: StudyData) -> list[Variant]:
     """Landmarks of 0, 30 and 365 days but the study's own.
 
-    Later ones follow from the rows as they are; earlier ones need who ended before the study's.
+    Later ones follow from the rows; earlier ones need people who end before the study's landmark.
     """
     base, made = data.study.latency_days, []
     for days in _LATENCIES_DAYS:
         words = f"clock starts {days} days after the ECG" if days else "clock starts at the ECG"
         if days > base:
             people = partial(Count.after, years=(days - base) / DAYS_PER_YEAR)
-            made.append(Variant(words, _after(days - base), people=people))
+            made.append(Variant(words, partial(_after, days=days - base), people=people))
         elif days < base and data.follow_up_from_index is not None:
-            made.append(Variant(words, _after(days), from_index=True))
+            made.append(Variant(words, partial(_after, days=days), from_index=True))
     return made
 
 
-def _after(days: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+# Changes of the rows of an outcome.
+
+
+def _replaced(table: pd.DataFrame, *, column: str) -> pd.DataFrame:
+    return table.assign(exposure=table[column].astype(float))
+
+
+def _imaged(table: pd.DataFrame, *, data: StudyData, group: str) -> pd.DataFrame:
+    """People by their first CMR; those before the date may be of the training set."""
+    return table[imaged_of(data, table["participant_id"]).fillna("") == group]
+
+
+def _after(table: pd.DataFrame, *, days: int) -> pd.DataFrame:
     """Leave out people who have an event, die or end within so many days; the clock starts then.
 
     `exit_age_days` and `entry_age_days` of the scale of attained age: only the entry moves.
     """
-
-    def change(table: pd.DataFrame) -> pd.DataFrame:
-        own = table[table["time_days"] > days]
-        own = own.assign(time_days=own["time_days"] - days)
-        if "entry_age_days" in own:
-            own = own.assign(entry_age_days=own["entry_age_days"] + days)
-        return own
-
-    return change
+    own = table[table["time_days"] > days]
+    own = own.assign(time_days=own["time_days"] - days)
+    return own.assign(entry_age_days=own["entry_age_days"] + days) if "entry_age_days" in own else own
 
 
-def _body_size(data: StudyData) -> list[Variant]:
-    """The index with the other formula of body surface area."""
-    if data.study.exposure != data.study.index_column:
-        return []
-    other = Bsa.MOSTELLER if data.study.bsa_formula is Bsa.DUBOIS else Bsa.DUBOIS
-
-    def change(table: pd.DataFrame) -> pd.DataFrame:
-        area = body_surface_area_m2(table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), other)
-        return table.assign(exposure=table["mass_g"].to_numpy(float) / area)
-
-    return [Variant(f"body surface area by {other.value}", change)]
+def _with_area(table: pd.DataFrame, *, formula: Bsa) -> pd.DataFrame:
+    """The index with another formula of body surface area."""
+    area = body_surface_area_m2(table["height_cm"].to_numpy(float), table["weight_kg"].to_numpy(float), formula)
+    return table.assign(exposure=table["mass_g"].to_numpy(float) / area)
 
 
-def _presets(data: StudyData) -> list[Variant]:
-    """LVH by the other limits."""
-    others = [preset for preset in LvhPreset if preset is not data.study.lvh_preset]
-
-    def by(preset: LvhPreset) -> Callable[[pd.DataFrame], pd.DataFrame]:
-        def change(table: pd.DataFrame) -> pd.DataFrame:
-            codes, texts = pd.factorize(table["sex"])
-            known = sex_codes([*map(parse_sex, texts), None])  # the last is for -1, unknown
-            found = lvh_arrays(table["index_g_m2"].to_numpy(float), known[codes], preset)
-            return table.assign(lvh=np.where(found.known, found.value.astype(float), np.nan))
-
-        return change
-
-    return [Variant(f"LVH by {preset.value}", by(preset), is_lvh=True) for preset in others]
+def _with_limits(table: pd.DataFrame, *, preset: LvhPreset) -> pd.DataFrame:
+    """LVH by other limits."""
+    codes, texts = pd.factorize(table["sex"])
+    known = sex_codes([*map(parse_sex, texts), None])  # the last is for -1, unknown
+    found = lvh_arrays(table["index_g_m2"].to_numpy(float), known[codes], preset)
+    return table.assign(lvh=np.where(found.known, found.value.astype(float), np.nan))
 
 
 def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
