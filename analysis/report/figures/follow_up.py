@@ -178,7 +178,7 @@ def cumulative_incidence(
     alt = (
         f"Step curves of the cumulative incidence of {outcome_name} by "
         f"{mid_sentence(group_name)}, with 95 % limits. At {at:.3g} years: {'; '.join(texts)}. "
-        "Numbers at risk, censored and with events stand below the axis."
+        "Numbers at risk, censored and with events are below the axis."
     )
     return Drawn(canvas, alt)
 

@@ -344,7 +344,7 @@ def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section
         "g-formula: cause-specific Cox models of the outcome and of death with LVH, age and sex, "
         "their predicted incidence averaged over the age and sex of the people analysed (at most "
         f"{AVERAGED:,}, drawn at random). Intervals from {drawn or 'no samples'}, "
-        "normal on the logarithm (difference: as it is).",
+        "normal on the log scale, and on the linear scale for the difference.",
     )
     table = result_table(
         found,
@@ -361,8 +361,8 @@ def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section
         notes,
     )
     paragraph = (
-        "What the incidence would be were everybody, or nobody, to have predicted LVH, age and sex "
-        "staying as they are. Read as a description unless confounding can be excluded."
+        "The incidence if everybody, or nobody, had predicted LVH and the same age and sex as now. "
+        "Read it as a description unless confounding can be excluded."
     )
     return Section("standardised", "Standardised risk", (paragraph,), (table,))
 

@@ -168,7 +168,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     is_wald = bool((found.rows["measure"] == WALD).any())
     notes = (
-        "On the people of the main analysis of whom BMI and the markers are known. "
+        "On the people of the main analysis whose BMI and markers are known. "
         "Harrell's C of cause-specific models; intervals by the infinitesimal jackknife. For "
         f"nested models {_WALD_WORDS if is_wald else 'the likelihood-ratio test'} is the test and "
         "the difference in C an effect size without a P value of its own.",

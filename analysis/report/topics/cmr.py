@@ -255,8 +255,8 @@ def _paragraphs(masked: Mapping[str, Masked], about: About) -> tuple[str, ...]:
     rules = "" if _has_rules(masked) else f" {NO_RULES}"
     first = (
         "Results are of people whose first CMR is on or after the date that the study gives: those "
-        "imaged before it may be of the training set, for whom predictions are too good. Both "
-        'stand beside one another as groups of "First CMR".'
+        "imaged before it may be of the training set, and predictions are too good for them. Both "
+        'are shown as groups of "First CMR".'
     )
     return (
         "Each person with CMR is paired with the ECG closest in time. LVH by CMR is a CMR mass, "

@@ -219,8 +219,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "One ECG a person: these are numbers of people and of ECGs."
         if is_one_each
         else "People, and in brackets ECGs where there are more. A person can be left out with one ECG "
-        "and analysed with another, so that ECGs add up and people may not; who has no index ECG "
-        "counts as one.",
+        "and analysed with another, so that ECGs add up and people may not; a person without an "
+        "index ECG counts as one.",
         f"{HIDDEN}: a small number, or one that would tell it.",
     )
     items: list[ReadTable | ReadFigure] = [
@@ -253,8 +253,8 @@ def _date_table(unknown: Masked) -> ReadTable:
     counts = {"People": unknown.shown("n_people"), "ECGs": unknown.shown("n_ecgs")}
     cells = pd.DataFrame({"": [_UNKNOWN_WORDS[key] for key in keys], **counts})
     notes = (
-        "Of the cohort. Such ECGs are not usable. Who has no date of birth has no attained age, "
-        "and is in no Cox model on that scale.",
+        "Of the cohort. Such ECGs are not usable. People without a date of birth have no attained age, "
+        "and are in no Cox model on that scale.",
     )
     return ReadTable("unknown_dates", "ECGs and births at an unknown day", cells, 1, notes)
 
@@ -307,7 +307,7 @@ def _present_codes(masked: Mapping[str, Masked], about: About) -> Section | None
         }
     )
     notes = (
-        "… stands for any code that begins so. A person can have several codes; records count at "
+        "… means any code that begins so. A person can have several codes; records count at "
         "any time, before and after the index ECG.",
     )
     tables = [ReadTable("code_hits", "Records and people by code", cells, 3, notes)]

@@ -243,7 +243,7 @@ def _ends_table(ends: Masked, about: About) -> ReadTable:
     wide = wide.loc[pd.MultiIndex.from_frame(order), list(END_REASONS)]
     shown_ends = {words: wide[end].to_numpy() for end, words in END_REASONS.items()}
     cells = pd.DataFrame({**group_labels(order, about), **shown_ends})
-    notes = ("Per cent of the group, of rounded counts. Who is lost or reaches the end of records is censored.",)
+    notes = ("Per cent of the group, of rounded counts. People who are lost or reach the end of records are censored.",)
     return ReadTable("follow_up_ends", "What ended follow-up", cells, 3, notes)
 
 

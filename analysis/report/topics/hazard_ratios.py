@@ -277,7 +277,7 @@ _IN_SEX: Final = {"female": " in women", "male": " in men"}
 def sd_by_sex_text(found: Masked | None, exposure: str, model_id: str) -> str:
     """Return the SDs of both sexes of an exposure as text, as "female 8.41 g/m2; male 9.3 g/m2".
 
-    A variant of the exposure, as the raw prediction, is in SDs of the main analysis, which stand
+    A variant of the exposure, as the raw prediction, is in SDs of the main analysis, which come
     first.
     """
     if found is None or not len(found.rows):

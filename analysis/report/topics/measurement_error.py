@@ -147,7 +147,7 @@ def _present_calibration(masked: Mapping[str, Masked], about: About) -> Section 
     people, rows = masked["calibrated_people"], found.rows
     with_cmr = dict(zip(people.rows["model_id"], people.shown("n_cmr"), strict=True))
     exposures = {
-        "hazard ratio, naive": "predicted index, as it is",
+        "hazard ratio, naive": "predicted index, uncorrected",
         "hazard ratio, calibrated": "CMR index expected from it",
     }
     values = {"Hazard ratio per 10 g/m2 (95 % interval)": estimate_texts(found), **row_counts(found, about)}

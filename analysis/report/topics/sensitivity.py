@@ -64,7 +64,7 @@ class Variant:
         exposure: name in the results where it is another one.
         unit: of the exposure where it is another one.
         from_index: whether it changes rows whose clock starts at the index ECG.
-        people: of those of the main analysis; None: those of whom what is changed is known.
+        people: that remain of the main analysis; None: those for whom what is changed is known.
     """
 
     words: str

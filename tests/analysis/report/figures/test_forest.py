@@ -54,7 +54,7 @@ def test_forest__many_rows_fit() -> None:
     assert faults(forest(rows, measure_name="Odds ratio").canvas) == []
 
 
-def test_forest__text_stands_beside_its_square() -> None:
+def test_forest__text_is_beside_its_square() -> None:
     canvas = forest(_many(), measure_name=_MEASURE).canvas
     boxes = {text.get_text(): box for text, box in drawn_texts(canvas)}
     axes = canvas.axes[0]
@@ -101,20 +101,20 @@ def test_forest__all_hidden_is_drawn() -> None:
     assert faults(forest(rows, measure_name=_MEASURE).canvas) == []
 
 
-def test_forest__interaction_stands_in_the_heading() -> None:
+def test_forest__interaction_is_in_the_heading() -> None:
     canvas = forest(_many(), measure_name=_MEASURE).canvas
     boxes = {text.get_text(): box for text, box in drawn_texts(canvas)}
     middles = [(boxes[words].y0 + boxes[words].y1) / 2 for words in ("Sex", "P interaction 0.03")]
     assert abs(middles[0] - middles[1]) < 3
 
 
-def test_forest_alt__tells_each_row() -> None:
+def test_forest_alt__gives_each_row() -> None:
     told = forest(_many().iloc[:3], measure_name="hazard ratio").alt
     assert "Sex, female: 1.53 (1.27 to 1.84) [P interaction 0.03]; Sex, male: 2.10" in told
     assert "below 55: * [P interaction < 0.001]. *: not shown." in told
 
 
-def test_forest__a_heading_stands_once_and_rows_keep_their_order() -> None:
+def test_forest__a_heading_appears_once_and_rows_keep_their_order() -> None:
     rows = _rows(
         ("per SD", "AF", 1.5, 1.2, 1.9, "50", ""),
         ("LVH", "AF", 2.5, 1.2, 4.9, "50", ""),

@@ -199,7 +199,7 @@ def test_events__a_lone_small_period_does_not_follow_from_the_others() -> None:
     assert high >= 9
 
 
-def test_history__percentiles_and_who_has_no_records() -> None:
+def test_history__percentiles_and_people_without_records() -> None:
     data = study_data()
     days = pd.array([*range(0, 101), None, None, None], dtype="Int64") * 36525 // 100
     ecgs = data.ecgs.head(104).assign(history_days=days)

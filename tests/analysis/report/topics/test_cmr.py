@@ -298,7 +298,7 @@ def test_section__bands_are_in_order(drawn: StudyData) -> None:
     assert classes == ["<25", "25-29.9", "30+"]
 
 
-def test_section__without_rules_a_sentence_stands_for_the_table(drawn: StudyData) -> None:
+def test_section__without_rules_a_sentence_replaces_the_table(drawn: StudyData) -> None:
     rules = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
     none = dict.fromkeys(rules, pd.array([None] * len(drawn.predictions), dtype="boolean"))
     section = _section(replace(drawn, predictions=drawn.predictions.assign(**none)))

@@ -106,7 +106,7 @@ def test_flow__reasons_that_differ_between_outcomes_stand_with_the_outcome() -> 
     assert rows["", "left"] == 70
 
 
-def test_flow__people_without_an_index_ecg_are_told_apart_in_their_place() -> None:
+def test_flow__people_without_an_index_ecg_are_counted_by_the_step_that_they_fail() -> None:
     steps = pd.DataFrame(
         {
             "step": ["cohort", "usable_ecg", "min_history", "min_encounters", "index_rule"],
@@ -175,7 +175,7 @@ def test_flow__ecgs_of_few_people_leave_them_every_small_number() -> None:
     assert ecgs == HIDDEN or float(ecgs.partition("±")[0]) >= 10
 
 
-def test_eligible_ecgs__are_told_only_where_a_rule_leaves_some_out() -> None:
+def test_eligible_ecgs__are_shown_only_where_a_rule_leaves_some_out() -> None:
     data = study_data()
     assert [one.key for one in aggregates(data)] == ["flow"]
     steps = data.eligibility.assign(n_ecgs=[0, 900, 820, 790, 560])

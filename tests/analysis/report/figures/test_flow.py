@@ -84,7 +84,7 @@ def test_flow_diagram__boxes_do_not_overlap() -> None:
         assert above.get_y() + above.get_height() < below.get_y()
 
 
-def test_flow_diagram_alt__tells_all_rows() -> None:
+def test_flow_diagram_alt__gives_all_rows() -> None:
     told = flow_diagram(_rows()).alt
     assert told.startswith("Flow diagram. people in the participants table 500,000; left out")
     assert "withdrawn 0; no usable ECG 455,000; exposure missing *;" in told

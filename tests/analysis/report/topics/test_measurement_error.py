@@ -83,7 +83,7 @@ def test_topic__is_left_out_without_cmr_or_draws(data: StudyData, change: dict[s
     assert measurement_error.CALIBRATED.aggregates(with_study(data, **change)) == []
 
 
-def test_too_few_measurements__are_told(data: StudyData) -> None:
+def test_too_few_measurements__are_a_warning(data: StudyData) -> None:
     assert data.cmr is not None
     few = replace(data, cmr=data.cmr.head(30))
     rows = rows_of(few, "calibrated")

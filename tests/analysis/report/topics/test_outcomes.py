@@ -63,7 +63,7 @@ def cells(section: Section, key: str) -> pd.DataFrame:
 COVARIATES = ["height_cm", "weight_kg", "sbp_mmhg", "diabetes", "smoking"]
 
 
-def test_standardised__samples_are_told_where_the_first_model_has_none(data: StudyData) -> None:
+def test_standardised__samples_are_counted_where_the_first_model_has_none(data: StudyData) -> None:
     (found,) = absolute_risk.STANDARDISED.aggregates(data)
     rows = found.rows.assign(model_id="b")
     rows.loc[0, ["model_id", "level"]] = ["a", ""]

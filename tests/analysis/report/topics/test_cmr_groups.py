@@ -152,7 +152,7 @@ def test_auroc_difference__is_of_people_with_all_three_rules(drawn: StudyData, f
     assert estimate_of(found["results_cmr"], AUROC_DIFFERENCE, AGAINST_CORNELL) is None
 
 
-def test_auroc_difference__leaves_out_who_has_cornell_but_not_another_rule() -> None:
+def test_auroc_difference__leaves_out_people_with_cornell_but_without_another_rule() -> None:
     rng = np.random.default_rng(5)
     people: list[dict[str, Any]] = [
         {"lvm_pred_g": mass, "lvm_cmr_g": mass + rng.normal(20, 15), "r_avl_uv": 400 + 3 * mass}
@@ -289,7 +289,7 @@ def test_training__an_earlier_cmr_than_the_paired_one_counts_and_flow_adds_up() 
     assert flow.iloc[0] == flow.iloc[1:].sum() == 5
 
 
-def test_training__outcomes_are_split_by_first_cmr_and_who_has_none_is_told() -> None:
+def test_training__outcomes_are_split_by_first_cmr_or_none() -> None:
     data = study_data(400, study=study(masking=Masking(k=0, base=1), training=SINCE))
     assert data.cmr is not None
     rows = sensitivity.TOPIC.aggregates(data)[0].rows

@@ -69,7 +69,7 @@ def test_schoenfeld__exposure_is_named() -> None:
     assert "Predicted LV mass index, per SD" in texts
 
 
-def test_schoenfeld_alt__tells_ends_and_the_ratio() -> None:
+def test_schoenfeld_alt__gives_ends_and_the_ratio() -> None:
     told = schoenfeld(_rows(), **_OPTIONS).alt
     assert "12 bins of events over time, first and last: 0.50 at 0.5 years; 0.30 at 7.5" in told
     assert "Cox model is 0.40 (0.30 to 0.50)." in told

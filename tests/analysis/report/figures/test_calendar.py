@@ -81,14 +81,14 @@ def test_calendar__hidden_months_are_gaps_with_marks_and_words() -> None:
     assert not any("not shown" in text.get_text() for text, _ in drawn_texts(whole))
 
 
-def test_calendar__marks_stand_above_all_bars() -> None:
+def test_calendar__marks_are_above_all_bars() -> None:
     axes = calendar(_rows(_MONTHS, ["England"], 3), outcome_name="AF").canvas.axes[0]
     (marks,) = axes.lines
     top = max(bar.get_height() for bar in axes.patches if bar.get_label() != "_hidden")
     assert axes.transData.inverted().transform(marks.get_transform().transform([(0, marks.get_ydata()[0])]))[0, 1] > top
 
 
-def test_calendar_alt__tells_the_highest_and_the_hidden() -> None:
+def test_calendar_alt__gives_the_highest_and_the_hidden() -> None:
     rows = _rows(["2020-02", "2020-03", "2020-04"], ["England", "Wales"])
     rows.loc[1, "n_events"] = pd.NA
     rows.loc[rows["region"] == "Wales", "n_events"] = pd.NA

@@ -260,7 +260,7 @@ def test_share_text__limits_of_wilson_and_odd_counts() -> None:
     assert share_text(0, 0) == "–"
 
 
-def test_prevalence__by_cmr_and_by_prediction_are_both_told() -> None:
+def test_prevalence__is_given_by_cmr_and_by_prediction() -> None:
     data = hand_data(_people())
     made = present(masked_of(data), data.about)
     assert made is not None

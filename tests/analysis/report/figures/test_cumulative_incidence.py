@@ -136,7 +136,7 @@ def test_cumulative_incidence__hidden_values_leave_no_trace_in_the_file() -> Non
     assert svg_bytes(one) == svg_bytes(cumulative_incidence(other, at_risk, **_OPTIONS).canvas)
 
 
-def test_cumulative_incidence_alt__tells_the_risk_at_the_horizon() -> None:
+def test_cumulative_incidence_alt__gives_the_risk_at_the_horizon() -> None:
     groups = ["no LVH", "LVH"]
     told = cumulative_incidence(_points(groups, ("LVH",)), _at_risk(groups), **_OPTIONS).alt
     assert "of heart failure by predicted LVH, with" in told

@@ -61,7 +61,7 @@ def test_dose_response__curve_is_drawn_on_a_log_axis() -> None:
     assert 1 in above.get_yticks()
 
 
-def test_dose_response__reference_knots_and_limits_stand_at_their_values() -> None:
+def test_dose_response__reference_knots_and_limits_are_at_their_values() -> None:
     above, below = _draw().axes
     (reference,) = [line for line in above.lines if line.get_label() == "_reference"]
     assert (reference.get_xdata()[0], reference.get_ydata()[0]) == (46, 1)
@@ -102,7 +102,7 @@ def test_dose_response__hidden_parts_and_no_bins_are_no_error() -> None:
     assert len(canvas.axes[0].lines[0].get_xdata()) == 23
 
 
-def test_dose_response_alt__tells_the_ends_and_the_limits() -> None:
+def test_dose_response_alt__gives_the_ends_and_the_limits() -> None:
     told = dose_response(_curve(), _histogram(), **_OPTIONS).alt
     assert "1 at 46 g/m2" in told
     # exp(0.05 x -10), exp(0.05 x 16).
