@@ -1,4 +1,4 @@
-"""The figures of a report. They draw masked tables and compute nothing; each also says what it shows.
+"""The figures of a report: they draw masked tables, say what they show, and compute nothing.
 
 `flow` of people; `follow_up`: events by calendar time, cumulative incidence; `forest`; `models`:
 dose-response, Schoenfeld residuals, calibration; `cmr`. `drawing` is what they share.

@@ -52,6 +52,7 @@ _FOLDS: Final = 2
 _FEWEST_AT_RISK: Final = 50
 _FEWEST_SHARE: Final = 0.1
 _BASE: Final = Model(0, "age, sex", ("age_years", SEX))
+_COLUMNS: Final = ("participant_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD)
 # Columns of predicted risks.
 _WITHOUT: Final = "risk_without"
 _WITH: Final = "risk_with"
@@ -69,6 +70,25 @@ def horizon_years(table: pd.DataFrame, wanted: float) -> float:
     if len(years) < needed:
         return 0.0
     return float(min(wanted, np.floor(years[-needed] * 100) / 100))
+
+
+def _people(data: StudyData, outcome: str, needed: Sequence[str]) -> tuple[pd.DataFrame, Model, float, dict[str, Any]]:
+    """Complete rows, the model of age and sex, the horizon, and what results say of them.
+
+    One ECG a person, and time since the ECG whatever the scale of the Cox models.
+    """
+    table = data.analysed(outcome)
+    table = table[[name for name in (*_COLUMNS, *needed) if name in table]].drop_duplicates("participant_id")
+    complete = table.dropna(subset=list(needed)).reset_index(drop=True).astype({"sex": "category"})
+    at = horizon_years(complete, data.study.horizon_years)
+    known = followed(complete, data.study) | {
+        "unit": "years",
+        "unit_value": at,
+        "ties": "",
+        "n_dropped_missing": len(table) - len(complete),
+        "time_scale": FOLLOW_UP_TIME,
+    }
+    return complete, without_constant_sex(_BASE, complete), at, known
 
 
 def _aggregates(data: StudyData) -> list[Aggregate]:
@@ -99,24 +119,9 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
 
 
 def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
-    needed = ["exposure", "age_years", "sex"]
-    table = data.analysed(outcome)
-    kept = ["participant_id", "event", "status_code", "time_days", "years", *needed]
-    table = table[kept].drop_duplicates("participant_id")
-    complete = table.dropna(subset=needed).reset_index(drop=True).astype({"sex": "category"})
-    at = horizon_years(complete, data.study.horizon_years)
-    # One ECG a person, and time since the ECG whatever the scale of the Cox models.
-    known = followed(complete, data.study) | {
-        "exposure": data.study.exposure,
-        "unit": "years",
-        "unit_value": at,
-        "ties": "",
-        "n_dropped_missing": len(table) - len(complete),
-        "se_type": "",
-        "time_scale": FOLLOW_UP_TIME,
-    }
+    complete, base, at, known = _people(data, outcome, ("exposure", "age_years", "sex"))
+    known |= {"exposure": data.study.exposure, "se_type": ""}
     try:
-        base = without_constant_sex(_BASE, complete)
         predicted = _held_out(complete, base, at, data.study.seed)
         words = {_WITHOUT: base.adjustment, _WITH: f"{base.adjustment}, exposure"}
         return _accuracy(predicted, at, known, words), [_tenths(predicted, at)]
@@ -235,8 +240,6 @@ def _calibration_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) 
 AVERAGED: Final = 4_000
 _ROWS_OF_ALL_DRAWS: Final = 25_000_000
 _FEWEST_DRAWS: Final = 50
-_NEEDED: Final = ["lvh", "age_years", "sex"]
-_COLUMNS: Final = ("participant_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD, *_NEEDED)
 _MEASURES: Final = ("risk if all had LVH", "risk if none had LVH", "risk difference", "risk ratio")
 
 
@@ -251,24 +254,14 @@ def _standardised_aggregates(data: StudyData) -> list[Aggregate]:
 
 def _standardised_rows(data: StudyData) -> list[dict[str, Any]]:
     study = data.study
-    table = data.analysed(study.primary_outcome)
-    table = table[[name for name in _COLUMNS if name in table]].drop_duplicates("participant_id")
-    complete = table.dropna(subset=_NEEDED).reset_index(drop=True).astype({"sex": "category"})
-    model = without_constant_sex(_BASE, complete)
-    at = horizon_years(complete, study.horizon_years)
+    complete, model, at, known = _people(data, study.primary_outcome, ("lvh", "age_years", "sex"))
     arms = complete.groupby("lvh")["event"].sum().reindex([0.0, 1.0], fill_value=0)
-    households = HOUSEHOLD in complete
-    known = followed(complete, study) | {
+    known |= {
         "exposure": study.lvh_column,
         "contrast": "LVH",
         "adjustment": model.adjustment,
-        "unit": "years",
-        "unit_value": at,
-        "ties": "",
         "n_events_fewest": fewest(arms),
-        "n_dropped_missing": len(table) - len(complete),
-        "time_scale": FOLLOW_UP_TIME,
-        "se_type": f"bootstrap by {'household' if households else 'person'}",
+        "se_type": f"bootstrap by {'household' if HOUSEHOLD in complete else 'person'}",
     }
     try:
         draws = study.bootstrap if arms.min() >= study.masking.k else 0  # it would be hidden

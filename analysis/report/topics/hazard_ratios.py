@@ -211,6 +211,7 @@ def _interaction(
 
 SDS: Final = "exposure_sd"
 _BOTH: Final = "both"
+_IN_SEX: Final = {"female": " in women", "male": " in men"}
 
 
 def ecg_only_sd(data: StudyData) -> dict[str, float]:
@@ -269,9 +270,6 @@ def sd_note(found: Masked, exposure: str) -> str:
         ]
         texts.append((f"{model}: " if model else "") + " and ".join(of_sexes))
     return f"One SD is {'; '.join(texts)}, {rows['kind'].iloc[0]}."
-
-
-_IN_SEX: Final = {"female": " in women", "male": " in men"}
 
 
 def sd_by_sex_text(found: Masked | None, exposure: str, model_id: str) -> str:
