@@ -152,13 +152,7 @@ class _Wholes:
 
     def of(self, one: Count) -> Iterator[tuple[Count, _Way]]:
         """Each whole that a count is part of, and what divides it."""
-        if _has_wider_path(one):
-            yield replace(one, path=one.path[:-1]), ("path", one.path[:-1], one.path[-1][0])
-        for pair in sorted(one.parts):
-            yield replace(one, parts=one.parts - {pair}), ("parts", pair[0])
-        for pair in sorted(one.levels):
-            rest = replace(one, levels=one.levels - {pair})
-            yield rest.complete(pair[0]), ("levels", pair[0])
+        yield from _undivided(one)
         if one.known:
             yield replace(one, known=frozenset()), ("known", one.known)
         for names in sorted(one.unknown, key=sorted):
@@ -320,9 +314,14 @@ def is_part(one: Count, whole: Count) -> bool:
     )
 
 
-def _has_wider_path(one: Count) -> bool:
-    """Whether a path can be cut; years are of follow-up for one outcome."""
-    return len(one.path) > (2 if one.unit == YEARS else 0)
+def _undivided(one: Count) -> Iterator[tuple[Count, _Way]]:
+    """Counts with one part or level less in their conditions, and what divides them."""
+    if len(one.path) > (2 if one.unit == YEARS else 0):  # years are of follow-up for one outcome
+        yield replace(one, path=one.path[:-1]), ("path", one.path[:-1], one.path[-1][0])
+    for pair in sorted(one.parts):
+        yield replace(one, parts=one.parts - {pair}), ("parts", pair[0])
+    for pair in sorted(one.levels):
+        yield replace(one, levels=one.levels - {pair}).complete(pair[0]), ("levels", pair[0])
 
 
 def _is_by(sooner: Time | None, later: Time | None) -> bool:
@@ -358,12 +357,7 @@ class _Wider:
 
     def _steps(self, one: Count) -> Iterator[Count]:
         """Counts with one condition weakened by one step."""
-        if _has_wider_path(one):
-            yield replace(one, path=one.path[:-1])
-        for pair in sorted(one.parts):
-            yield replace(one, parts=one.parts - {pair})
-        for pair in sorted(one.levels):
-            yield replace(one, levels=one.levels - {pair}).complete(pair[0])
+        yield from (more for more, _ in _undivided(one))
         yield from self._knowing_less(one)
         for names in sorted(one.unknown, key=sorted):
             rest = one.unknown - {names}

@@ -19,8 +19,8 @@ groups as their sizes do; a cumulative incidence is events over people. Therefor
   to what `base` people move it, base * se / sqrt(n), to 1, 2 or 5 times a power of ten. So are
   quantiles and standard deviations.
 - A share of n people is rounded to steps of base / n.
-- All else has three significant digits; two where it is of fewer than FEW * base people, so that
-  nothing is read from the shape of an interval; four from MANY * base events or people.
+- All else has three significant digits; two where it is of fewer than 20 * base people, so that
+  nothing is read from the shape of an interval; four from 100 * base events or people.
 - P values have two digits. Without events behind them 0.0009 replaces all below 0.001: with an
   estimate a very small one gives n.
 """
@@ -45,8 +45,8 @@ NOT_APPLICABLE: Final = "–"
 _FEW_EVENTS: Final = "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
 _ELSEWHERE: Final = "a message with exact numbers is in restricted/results.csv"
 _DIGITS_OF_SIZES: Final = 4
-FEW: Final = 20
-MANY: Final = 100
+_FEW: Final = 20
+_MANY: Final = 100
 _LEAST_P: Final = 0.001
 _LESS: Final = 0.0009  # replaces all P values below _LEAST_P
 _HALF_A_YEAR: Final = 0.5
@@ -380,7 +380,7 @@ def rounded_result(
     limits = _limits(row, estimate, widening, behind if is_of_people else None)
     made = dict(row)
     made["estimate"] = estimate if step else to_digits(estimate, digits)
-    if not limits.is_symmetric and behind.shown < MANY * behind.base:
+    if not limits.is_symmetric and behind.shown < _MANY * behind.base:
         digits = 2
     made["se"] = to_digits(se, digits)
     made["lo"], made["hi"] = (
@@ -412,9 +412,9 @@ def to_step(value: float, step: float) -> float:
 
 
 def _digits(known: Known, *, is_of_people: bool) -> int:
-    if known.shown >= MANY * known.base:
+    if known.shown >= _MANY * known.base:
         return 4
-    return 2 if is_of_people and not known.shown >= FEW * known.base else 3
+    return 2 if is_of_people and not known.shown >= _FEW * known.base else 3
 
 
 def _behind(counts: Mapping[str, Known]) -> tuple[Known, bool]:

@@ -1,4 +1,4 @@
-"""Numbers tell no more of n than its rounded value: the same numbers for every n that rounds so."""
+"""Numbers give no more of n than its rounded value: the same for all n that round to it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_share__in_steps_of_the_rounded_people(n: int) -> None:
     assert share["lo"] * n / BASE == pytest.approx(round(share["lo"] * n / BASE))
 
 
-def test_means__do_not_tell_the_shares_of_two_groups() -> None:
+def test_means__do_not_give_the_shares_of_two_groups() -> None:
     """(all - no) / (yes - no) is the share of those who are yes; it is blurred by a few people."""
     column = Column("mean", Kind.NUMBER, "", ("n",), Precision.MEAN)
     rng = np.random.default_rng(1)

@@ -17,7 +17,7 @@ CASES = AF.at(("status", "outcome"))
 LONGEST = {"af": 8.0}
 
 
-def told(relations: list[Relation]) -> set[str]:
+def texts(relations: list[Relation]) -> set[str]:
     return {f"{' '.join(f'{w:+g} [{c}]' for c, w in one.terms)} {one.low:g} to {one.high:g}" for one in relations}
 
 
@@ -46,15 +46,15 @@ def test_times__events_add_up_over_periods() -> None:
 
 def test_at_most__the_narrower_and_only_the_nearest() -> None:
     early, women = CASES.part("year", 1), CASES.part("year", 1).level("sex", "female")
-    found = told(relations_of([AF, CASES, early, women]))
+    found = texts(relations_of([AF, CASES, early, women]))
     assert f"+1 [{AF}] -1 [{CASES}] 0 to inf" not in found  # it follows from a sum
     assert not any(one.startswith(f"+1 [{AF}] -1 [{women}]") for one in found)
-    found = told(relations_of([AF, women]))
+    found = texts(relations_of([AF, women]))
     assert f"+1 [{AF}] -1 [{women}] 0 to inf" in found
 
 
 def test_units__ecgs_people_and_years() -> None:
-    found = told(relations_of([AF, AF.of(ECGS), AF.of(YEARS)], LONGEST))
+    found = texts(relations_of([AF, AF.of(ECGS), AF.of(YEARS)], LONGEST))
     assert f"+1 [{AF.of(ECGS)}] -1 [{AF}] 0 to inf" in found
     assert f"+8 [{AF}] -1 [{AF.of(YEARS)}] 0 to inf" in found
 

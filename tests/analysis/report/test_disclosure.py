@@ -1,4 +1,4 @@
-"""What leaves a study does not tell what it hides: three cohorts, a hunter, and planted leaks."""
+"""What is hidden cannot be worked out from what leaves: three cohorts, a hunter, planted leaks."""
 
 from __future__ import annotations
 

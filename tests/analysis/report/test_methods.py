@@ -35,9 +35,9 @@ def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> No
     masked = mask_all(rates.TOPIC.aggregates(data), MaskingRule(10, 5))
     text = " ".join(methods(data, masked))
     people = len(data.analysed("af"))
-    told = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)
-    assert told
-    assert abs(int(told[1].replace(",", "")) - people) <= 10
+    found = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)
+    assert found
+    assert abs(int(found[1].replace(",", "")) - people) <= 10
     assert f"{data.sd['exposure']:.3g} g/m2" in text
     assert "Counts of 1 to 9 are hidden" in text
 
@@ -193,8 +193,8 @@ def test_training_overlap__is_in_every_result_row_and_unknown_is_a_banner(
     provenance = {"sha256 of ids and masses": "0", **data.provenance}
     changed = replace(changed, provenance=provenance)
     assert constants_of(changed)["training_overlap"] == overlap
-    told = any(text.startswith("Training overlap unknown") for text in banners(changed))
-    assert told == (overlap == "unknown")
+    is_shown = any(text.startswith("Training overlap unknown") for text in banners(changed))
+    assert is_shown == (overlap == "unknown")
 
 
 def test_banners__tell_of_demonstrations_and_of_masking_that_is_off(data: StudyData) -> None:
