@@ -22,7 +22,7 @@ from analysis.study.data import About, StudyData
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One of the tables.
+    """One of the two tables.
 
     Attributes:
         key: of its aggregates and files.

@@ -85,7 +85,7 @@ def hexagon_counts(x: Floats, y: Floats, width: float) -> pd.DataFrame:
     )
 
 
-def hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
+def _hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     """Return the bins of predicted against measured mass, and of difference against mean.
 
     The width is the smallest of a few with which most people lie in bins that may be shown.
@@ -141,7 +141,7 @@ def roc_steps(table: pd.DataFrame, marker: str, step: int) -> pd.DataFrame:
     return pd.DataFrame([*kept, last], columns=["tp", "fp"])
 
 
-def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
+def _roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     """Return the ROC curves of the continuous markers; no points where there is one class only.
 
     Where all three ECG rules are measured in somebody, the curves are of these people, so that the
@@ -188,8 +188,8 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     return [
         flow_aggregate(data, pairs),
         lvh_counts(data, groups),
-        hexagons(data, main),
-        roc_aggregate(data, main),
+        _hexagons(data, main),
+        _roc_aggregate(data, main),
         _results(data, groups),
     ]
 
@@ -217,7 +217,7 @@ def _people(row: Mapping[str, Any]) -> Count:
     on_rules = strata.endswith(ALL_THREE)
     group = strata.removesuffix(ALL_THREE).removesuffix(", ") if on_rules else strata
     if row["measure"] == AUROC:
-        # LVH by CMR and the marker are known of them, whatever else is.
+        # Only LVH by CMR and the marker have to be known of them.
         return people_of(group, level).complete("LVH by CMR", row["contrast"])
     who = people_of(group, level, labelled=True, with_rules=on_rules)
     is_known = row["contrast"] != AGAINST_CORNELL

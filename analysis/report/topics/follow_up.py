@@ -20,7 +20,7 @@ from analysis.statistics.survival.kaplan_meier import follow_up_curve
 from analysis.study.data import About, StudyData
 from lvm_core.units import DAYS_PER_YEAR
 
-# Of FollowUp.people, in words.
+# Values of end_reason in FollowUp.people, in words.
 END_REASONS: Final = {
     "outcome": "With the outcome",
     "death": "Died without it",
@@ -124,7 +124,7 @@ def _durations_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         *GROUP,
         count("n_people", "people followed"),
         count("n_events", "people with the outcome"),
-        # What is an event of the reversed curve; named so, it is never exported.
+        # The events of the reversed curve; a column of this name is never exported.
         count("n_events_fewest", "people who were lost or reached the end of records"),
         *(
             number(f"{name}_years", f"{text} of potential follow-up (reverse Kaplan-Meier)", *needs)

@@ -236,7 +236,7 @@ def exposure_sds(data: StudyData) -> Aggregate:
         number("sd", "one SD, in the unit", "n_events_fewest"),
         label("unit", "of the exposure"),
         label("kind", "how it was chosen"),
-        # Named so, it is never exported: the table of who they are has the people by sex.
+        # A column of this name is never exported; Table 1 has the people by sex.
         count("n_events_fewest", "people with an index ECG; never exported"),
     )
     return aggregate(SDS, rows, columns)

@@ -156,7 +156,7 @@ def cells_by_model(found: Masked, about: About, *, labels: Sequence[str]) -> pd.
 
 
 def group_labels(rows: pd.DataFrame, about: About) -> dict[str, pd.Series[Any]]:
-    """Return what names a row of a table by outcome, classification and group."""
+    """Return the names of rows of a table by outcome, classification and group."""
     return {
         "Outcome": rows["outcome"].map(about.outcomes),
         "Group": rows["classification"].where(rows["classification"] != EVERYBODY, ""),
