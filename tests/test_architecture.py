@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,56 @@ def _package(path: Path) -> str:
 
 def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def _modules() -> dict[str, Path]:
+    """Return every module of ours by its dotted name; a package is its `__init__.py`."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+
+
+def _arrows() -> set[tuple[str, str]]:
+    """Return (importing module, imported module) of all imports among our packages."""
+    modules = _modules()
+    found = set()
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    found.add((name, full if full in modules else node.module))
+    return found
+
+
+def _room(module: str) -> str:
+    """Return the folder of a module; a package is in itself."""
+    return module if _modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def test_rooms__import_only_what_the_table_allows() -> None:
+    """The commands at the top of a package may import every room of it."""
+    wrong = set()
+    for importer, imported in _arrows():
+        room, other = _room(importer), _room(imported)
+        if room in OURS or room == other or not room.startswith(imported.partition(".")[0]):
+            continue
+        if other not in ROOMS[room]:
+            wrong.add((importer, imported))
+    assert sorted(wrong) == []
+
+
+def test_rooms__are_all_in_the_table() -> None:
+    rooms = {_room(module) for module in _modules()} - set(OURS)
+    assert rooms == set(ROOMS)
+
+
+def test_modules__import_one_another_in_no_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for importer, imported in _arrows():
+        graph.setdefault(importer, set()).add(imported)
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
