@@ -27,14 +27,10 @@ class ThreeValued(NamedTuple):
     """True, False or unknown for each element, without objects or masks.
 
     Invariant: `value` is False wherever `known` is False.
-
-    Attributes:
-        value: bool array, the answer where it is known.
-        known: bool array of the same shape.
     """
 
-    value: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    value: NDArray[np.bool_]  # the answer where it is known
+    known: NDArray[np.bool_]  # same shape
 
 
 class LvhPreset(StrEnum):

@@ -132,21 +132,13 @@ _MIN_COUNT: Final = -32768.4
 
 @dataclass(frozen=True, slots=True)
 class CanonicalEcg:
-    """One recording as the ECG table stores it.
+    """One recording as the ECG table stores it."""
 
-    Attributes:
-        counts: (12, 5000) int16, rows in `LEADS_12` order, 500 Hz.
-        uv_per_count: microvolts of one count; exactly a float32.
-        quality_flags: members of `QualityFlag`, each once: those of the device, then ours.
-        signal_sha256: of `signal_sha256(counts, uv_per_count)`.
-        source_sampling_rate_hz: rate of the source.
-    """
-
-    counts: NDArray[np.int16]
-    uv_per_count: float
-    quality_flags: tuple[str, ...]
-    signal_sha256: str
-    source_sampling_rate_hz: float
+    counts: NDArray[np.int16]  # (12, 5000) int16, rows in `LEADS_12` order, 500 Hz
+    uv_per_count: float  # microvolts of one count; exactly a float32
+    quality_flags: tuple[str, ...]  # members of `QualityFlag`, each once: those of the device, then ours
+    signal_sha256: str  # of `signal_sha256(counts, uv_per_count)`
+    source_sampling_rate_hz: float  # rate of the source
 
 
 def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:

@@ -98,15 +98,10 @@ def is_about_scale(reason: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is wrong with an ECG.
+    """What is wrong with an ECG."""
 
-    Attributes:
-        rejection: why it must not be scored; None when it may be.
-        flags: members of `QualityFlag`, in the order of the class; empty for a rejected ECG.
-    """
-
-    rejection: Rejection | None
-    flags: tuple[str, ...] = ()
+    rejection: Rejection | None  # why it must not be scored; None when it may be
+    flags: tuple[str, ...] = ()  # members of `QualityFlag`, in the order of the class; empty for a rejected ECG
 
     @property
     def has_signal(self) -> bool:
@@ -279,21 +274,13 @@ def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """The amplitudes of n ECGs, and how they compare with each other.
+    """The amplitudes of n ECGs, and how they compare with each other."""
 
-    Attributes:
-        amplitude_uv: (n, 12).
-        median_uv: (n,) of the twelve leads.
-        large_lead: (n,) the largest lead over the second largest.
-        limb_leads: (n,) the largest limb lead over the largest chest lead.
-        chest_lead: (n, 6) each chest lead over its smaller neighbour.
-    """
-
-    amplitude_uv: NDArray[np.floating]
-    median_uv: NDArray[np.floating]
-    large_lead: NDArray[np.floating]
-    limb_leads: NDArray[np.floating]
-    chest_lead: NDArray[np.floating]
+    amplitude_uv: NDArray[np.floating]  # (n, 12)
+    median_uv: NDArray[np.floating]  # (n,) of the twelve leads
+    large_lead: NDArray[np.floating]  # (n,) the largest lead over the second largest
+    limb_leads: NDArray[np.floating]  # (n,) the largest limb lead over the largest chest lead
+    chest_lead: NDArray[np.floating]  # (n, 6) each chest lead over its smaller neighbour
 
     @classmethod
     def of(cls, amplitude_uv: NDArray[np.floating]) -> _Scale:
@@ -373,19 +360,12 @@ class _Scale:
 
 @dataclass(frozen=True, slots=True)
 class LimbLeads:
-    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs.
+    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs."""
 
-    Attributes:
-        difference_uv: (n, 4) standard deviation of the difference.
-        share: (n, 4) the same over the standard deviation of the largest limb lead.
-        offset_uv: (n, 4) mean of the difference.
-        mean_uv: (n, 12) mean of each lead.
-    """
-
-    difference_uv: NDArray[np.float32]
-    share: NDArray[np.float32]
-    offset_uv: NDArray[np.float32]
-    mean_uv: NDArray[np.float32]
+    difference_uv: NDArray[np.float32]  # (n, 4) standard deviation of the difference
+    share: NDArray[np.float32]  # (n, 4) the same over the standard deviation of the largest limb lead
+    offset_uv: NDArray[np.float32]  # (n, 4) mean of the difference
+    mean_uv: NDArray[np.float32]  # (n, 12) mean of each lead
 
     @classmethod
     def of(cls, counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> LimbLeads:
@@ -422,21 +402,13 @@ def _outside(values: NDArray[np.floating], limits: tuple[float, float]) -> NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """Which of n ECGs are beyond which limit; each mask is (n,) bool.
+    """Which of n ECGs are beyond which limit; each mask is (n,) bool."""
 
-    Attributes:
-        scale: their amplitudes.
-        limb: their limb leads.
-        step_uv: (n,) microvolts of one count.
-        rejects: masks by reason, the first that applies being given.
-        flags: masks by flag.
-    """
-
-    scale: _Scale
-    limb: LimbLeads
-    step_uv: NDArray[np.float32]
-    rejects: dict[RejectReason, NDArray[np.bool_]]
-    flags: dict[QualityFlag, NDArray[np.bool_]]
+    scale: _Scale  # their amplitudes
+    limb: LimbLeads  # their limb leads
+    step_uv: NDArray[np.float32]  # (n,) microvolts of one count
+    rejects: dict[RejectReason, NDArray[np.bool_]]  # masks by reason, the first that applies being given
+    flags: dict[QualityFlag, NDArray[np.bool_]]  # masks by flag
 
     @classmethod
     def of(cls, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> _Findings:

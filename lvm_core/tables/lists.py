@@ -21,21 +21,13 @@ _COLUMN_NAMES: Final = frozenset({*_PERSON_KEYS, *_ECG_KEYS, "id", "iid", "withd
 
 @dataclass(frozen=True)
 class PeopleList:
-    """Identifiers of a list, each once, in the order of the file.
+    """Identifiers of a list, each once, in the order of the file."""
 
-    Attributes:
-        name: of the list, for messages.
-        people: values of participant_id; of a list without a header, which may name either.
-        ecgs: values of ecg_id, where the list has such a column.
-        notes: what a user should know of how it was read.
-        n_ecgs_alone: rows with an ecg_id that name no person.
-    """
-
-    name: str
-    people: tuple[str, ...]
-    ecgs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    n_ecgs_alone: int = 0
+    name: str  # of the list, for messages
+    people: tuple[str, ...]  # values of participant_id; of a list without a header, which may name either
+    ecgs: tuple[str, ...] = ()  # values of ecg_id, where the list has such a column
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
+    n_ecgs_alone: int = 0  # rows with an ecg_id that name no person
 
     @property
     def ids(self) -> frozenset[str]:
