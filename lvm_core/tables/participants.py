@@ -1,4 +1,4 @@
-"""Participants joined to ECGs: age at the recording, sex, body size, and why one is unknown."""
+"""Participants: joined to ECGs (age, sex, body size, why one is unknown), and judged as a table."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Demographics:
 
 @dataclass(frozen=True)
 class PeopleTable:
-    """A participant table as it was read, and the same ready for joining."""
+    """A participant table as it was read, and the same table ready for joining."""
 
     read: People
     table: ParticipantTable
@@ -101,7 +101,7 @@ class ParticipantTable:
         return int(self.arrow.num_rows)
 
     def knows_any(self, ecg_ids: Collection[str], people: Collection[str]) -> bool:
-        """Tell whether any of these ECGs or people has a row."""
+        """Return whether any of these ECGs or people has a row."""
         return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
 
     @property
