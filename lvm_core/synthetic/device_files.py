@@ -169,7 +169,7 @@ def median_samples(counts: ByLead, head: str) -> str:
 
 
 def person_elements(date: tuple[str, str, str], time: tuple[str, str, str], participant_id: str, diagnosis: str) -> str:
-    """Return the elements about the recording (year, month, day; hour, minute, second) and the person."""
+    """Return the elements about the recording and the person; dates as year, month, day."""
     tags = ("Hour", "Minute", "Second", "Year", "Month", "Day")
     parts = zip(tags, (*time, *date), strict=True)
     date_time = "".join(f"<{tag}>{value}</{tag}>" for tag, value in parts)

@@ -185,8 +185,8 @@ class _Reader:
         if found is None:
             return pa.nulls(self._raw.n_rows, pa.string())
         own, column = found
-        keys, note = identifiers(column, column_name=own, table=self._raw.name)
-        self.notes.extend([note] if note else [])
+        keys, notes = identifiers(column, column_name=own, table=self._raw.name)
+        self.notes.extend(notes)
         return keys
 
     def _factor(self, our: str) -> float:
@@ -330,9 +330,7 @@ def _omop_table(tables: Mapping[str, RawTable], name: str) -> RawTable:
             "files person and measurement, each as CSV or Parquet"
         )
     person = tables["person"]
-    ids = person.find("person_id")
-    if ids is None:
-        raise UsageError(f"{person.described()}; expected person_id among them")
+    ids = person.require(["person_id"])["person_id"]
     keys = identifiers(ids, column_name="person_id", table=person.name)[0].to_pylist()
     latest, n_other_unit = _latest(tables["measurement"])
     made: dict[str, list[Any]] = {quantity: [] for quantity in _QUANTITIES}
@@ -360,10 +358,7 @@ def _latest(table: RawTable) -> tuple[dict[tuple[str, str], tuple[dt.date, float
 
     Also return the number of measurements that were left out because of their unit.
     """
-    columns = {column: table.find(column) for column in _OF_MEASUREMENT}
-    absent = [column for column, cells in columns.items() if cells is None]
-    if absent:
-        raise UsageError(f"{table.described()}; expected {', '.join(absent)} among them")
+    columns = table.require(_OF_MEASUREMENT)
     number = number_meaning(decimal_comma=table.decimal_comma)
     meanings = {
         "measurement_concept_id": number,

@@ -65,6 +65,18 @@ class RawTable:
             )
         return found[0] if found else None
 
+    def require(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
+        """Return the columns of several names.
+
+        Raises:
+            UsageError: one is not there, or is there twice.
+        """
+        found = {name: self.find(name) for name in wanted}
+        absent = [name for name, column in found.items() if column is None]
+        if absent:
+            raise UsageError(f"{self.described()}; expected {', '.join(absent)} among them")
+        return found
+
     def find_first(self, wanted: Sequence[str]) -> tuple[str, pa.Array] | None:
         """Return the first of several names that is there, with its column."""
         for name in wanted:
