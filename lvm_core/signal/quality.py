@@ -177,18 +177,11 @@ _SCALE_MISTAKES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ScaleVerdict:
-    """Whether the voltages of a run can be right, judged by the median amplitude of lead II.
+    """Whether the voltages of a run can be right, judged by the median amplitude of lead II."""
 
-    Attributes:
-        plausible: None when no amplitude is known.
-        times_too_large: the suspected factor, below 1 when too small; None when plausible or
-            when no factor explains the amplitude.
-        message: one sentence for the user.
-    """
-
-    plausible: bool | None
-    times_too_large: float | None
-    message: str
+    plausible: bool | None  # None when no amplitude is known
+    times_too_large: float | None  # the suspected factor, below 1 when too small; None when there is none
+    message: str  # one sentence for the user
 
 
 def scale_verdict(median_amplitude_uv: float) -> ScaleVerdict:
@@ -309,16 +302,12 @@ class SourceAmplitudes:
     """Lead II amplitudes by first-level folder and by step; adds up in any order.
 
     Folders are digests: the footers that hold them must not hold a name that a folder may have.
-
-    Attributes:
-        folders: by digest of the folder; None for more than `MAX_SOURCES`.
-        steps: by microvolts of one count, four digits; None for more than `MAX_SOURCES`.
-        refused: ECGs whose voltages were refused before they could be measured, by digest of the
-            folder; empty when `folders` is None.
+    More than `MAX_SOURCES` folders or steps are None.
     """
 
-    folders: Histograms | None = field(default_factory=dict)
-    steps: Histograms | None = field(default_factory=dict)
+    folders: Histograms | None = field(default_factory=dict)  # by digest of the folder
+    steps: Histograms | None = field(default_factory=dict)  # by microvolts of one count, four digits
+    # ECGs whose voltages were refused before they could be measured, by digest of the folder.
     refused: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod

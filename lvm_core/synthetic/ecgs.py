@@ -65,31 +65,18 @@ _AMPLITUDE_LEADS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SyntheticEcgs:
-    """ECGs of people who do not exist, one each.
+    """ECGs of people who do not exist, one each."""
 
-    Attributes:
-        counts: (n, 12, 5000) int16, leads in `LEADS_12` order, 500 Hz, 5 uV per count.
-        uv_per_count: (n,) float32, 5 uV.
-        ecg_id: unique names, the same for the same person and repeat.
-        participant_id: likewise.
-        recorded_at: (n,) datetime64[s], local time.
-        age_years: (n,) float64, completed years at the index ECG, 45 to 82.
-        sex: of each person.
-        height_cm: (n,) float64.
-        weight_kg: (n,) float64.
-        measurements: name of `schemas.MEASUREMENTS` to (n,) float64, as a device would report
-            them: microvolts and milliseconds, NaN where not measured.
-    """
-
-    counts: NDArray[np.int16]
-    uv_per_count: NDArray[np.float32]
-    ecg_id: tuple[str, ...]
+    counts: NDArray[np.int16]  # (n, 12, 5000), leads in `LEADS_12` order, 500 Hz, 5 uV per count
+    uv_per_count: NDArray[np.float32]  # (n,) 5 uV
+    ecg_id: tuple[str, ...]  # unique; the same for the same person and repeat, as participant_id
     participant_id: tuple[str, ...]
-    recorded_at: NDArray[np.datetime64]
-    age_years: NDArray[np.float64]
+    recorded_at: NDArray[np.datetime64]  # (n,) datetime64[s], local time
+    age_years: NDArray[np.float64]  # (n,) completed years at the index ECG, 45 to 82
     sex: tuple[Sex, ...]
     height_cm: NDArray[np.float64]
     weight_kg: NDArray[np.float64]
+    # (n,) by name of `schemas.MEASUREMENTS`, as a device reports them: uV and ms, NaN where not measured.
     measurements: dict[str, NDArray[np.float64]]
 
 

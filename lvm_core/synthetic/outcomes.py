@@ -67,20 +67,14 @@ DISEASES: Final = tuple(name for name in OUTCOMES_TRUTH if name != DEATH)
 class SyntheticOutcomes:
     """What happens to people who do not exist; every array has one entry a person.
 
-    A disease with an age beyond the age at death never shows: use `happens`.
-
-    Attributes:
-        age_years: attained age in exact years (days / 365.25) at the disease or death, by outcome.
-        date: day on which that age is reached, by outcome; a date on or before the index ECG is
-            prevalent disease.
-        index_age_years: attained age in exact years at the index ECG.
-        ltfu_date: datetime64[D] of the loss to follow-up, NaT for most.
+    A disease with an age beyond the age at death never shows: use `happens`. A date on or before
+    the index ECG is prevalent disease.
     """
 
-    age_years: dict[str, NDArray[np.float64]]
-    date: dict[str, NDArray[np.datetime64]]
-    index_age_years: NDArray[np.float64]
-    ltfu_date: NDArray[np.datetime64]
+    age_years: dict[str, NDArray[np.float64]]  # attained age in exact years (days / 365.25), by outcome
+    date: dict[str, NDArray[np.datetime64]]  # day on which that age is reached, by outcome
+    index_age_years: NDArray[np.float64]  # attained age in exact years at the index ECG
+    ltfu_date: NDArray[np.datetime64]  # datetime64[D] of the loss to follow-up, NaT for most
 
     def happens(self, name: str) -> NDArray[np.bool_]:
         """Return (n,) whether the outcome comes before death, or on the same day."""

@@ -17,18 +17,15 @@ _COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
 
 @dataclass(frozen=True)
 class CmrExaminations:
-    """CMR examinations with a mass.
+    """CMR examinations with a mass: a row an examination, in the order of the file.
 
-    Attributes:
-        table: participant_id (string), cmr_date (date32, null where unknown), lvm_cmr_g (float64,
-            grams, above 0); a row an examination, in the order of the file.
-        n_without_mass: rows that were left out because their mass is unknown.
-        notes: what a user should know of how it was read.
+    `table` has participant_id (string), cmr_date (date32, null where unknown) and lvm_cmr_g
+    (float64, grams, above 0).
     """
 
     table: pa.Table
-    n_without_mass: int
-    notes: tuple[str, ...] = ()
+    n_without_mass: int  # rows that were left out because their mass is unknown
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
 
 
 def read_cmr_table(

@@ -62,18 +62,14 @@ _OF_MEASUREMENT: Final = (
 class People:
     """Participants as they were given, read but not yet judged or joined.
 
-    Attributes:
-        table: columns of `schemas.PARTICIPANTS`, a row for each row of the file; null where
-            unknown. Numbers may be implausible; births may be placeholders.
-        raw: the file, for columns that only some commands read.
-        layout: how it was read, with its preset filled in.
-        notes: what a user should know of how it was read.
+    `table` has the columns of `schemas.PARTICIPANTS` and a row for each row of the file; null where
+    unknown. Numbers may be implausible; births may be placeholders.
     """
 
     table: pa.Table
-    raw: RawTable
-    layout: ParticipantsLayout
-    notes: tuple[str, ...] = ()
+    raw: RawTable  # the file, for columns that only some commands read
+    layout: ParticipantsLayout  # how it was read, with its preset filled in
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
 
 
 def read_people(
