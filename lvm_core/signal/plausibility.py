@@ -360,9 +360,8 @@ class _Scale:
         low_uv, high_uv = IMPLAUSIBLE_MEDIAN_UV
         if low_uv <= median_uv <= high_uv:
             return (
-                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, "
-                f"expected at most {IMPLAUSIBLE_LEAD_UV:,.0f} uV; correct the unit or the gain at "
-                "the source"
+                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, expected at most "
+                f"{IMPLAUSIBLE_LEAD_UV:,.0f} uV; correct the unit or the gain at the source"
             )
         _, cause = scale_mistake(max(median_uv, 1e-9) / TYPICAL_MEDIAN_AMPLITUDE_UV)
         return (
@@ -375,9 +374,8 @@ class _Scale:
         advice = "correct the gain of the lead at the source"
         if self.large_lead[i] > LARGE_LEAD_REJECT:
             return (
-                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, "
-                f"{self.large_lead[i]:,.1f} times that of the next largest lead, expected at most "
-                f"{LARGE_LEAD_REJECT:g} times; {advice}"
+                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, {self.large_lead[i]:,.1f} "
+                f"times that of the next largest lead, expected at most {LARGE_LEAD_REJECT:g} times; {advice}"
             )
         k = int(np.nanargmin(self.chest_lead[i]))
         return (

@@ -157,10 +157,8 @@ def strip_content(counts: ByLead, head: str, n_leads: int | None = None, n_sampl
     """
     n_leads = len(counts) if n_leads is None else n_leads
     n_samples = max(map(len, counts.values())) if n_samples is None else n_samples
-    return (
-        f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}"
-        f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>{_waveforms(counts)}"
-    )
+    n_total = f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>"
+    return f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}{n_total}{_waveforms(counts)}"
 
 
 def median_samples(counts: ByLead, head: str) -> str:

@@ -76,7 +76,7 @@ class SyntheticEcgs:
     sex: tuple[Sex, ...]
     height_cm: NDArray[np.float64]
     weight_kg: NDArray[np.float64]
-    # (n,) by name of `schemas.MEASUREMENTS`, as a device reports them: uV and ms, NaN where not measured.
+    # (n,) by name of `schemas.MEASUREMENTS`, as a device reports them; NaN where not measured.
     measurements: dict[str, NDArray[np.float64]]
 
 

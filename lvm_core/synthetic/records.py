@@ -20,7 +20,6 @@ from lvm_core.synthetic.people import REGIONS, SyntheticPeople, synthetic_people
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
 ICD10, ICD9, OPCS4, SELF_REPORT = "icd10", "icd9", "opcs4", "self-report"
-SYSTEMS: Final = (ICD10, ICD9, OPCS4, SELF_REPORT)
 
 # What finds every outcome among the records, and nothing else: prefixes without dots, by system.
 _PREFIXES: Final = {

@@ -223,8 +223,7 @@ def layout_of_file(data: bytes, name: str) -> ParticipantsLayout:
     if unknown:
         raise UsageError(
             f"{name}: columns has {', '.join(unknown)}, which is not read; expected some of "
-            f"{', '.join((*READ, *OF_STUDIES))}. Covariates of a study are named in its own "
-            "`columns`"
+            f"{', '.join((*READ, *OF_STUDIES))}. Covariates of a study are named in its own `columns`"
         )
     return layout
 

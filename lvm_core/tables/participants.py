@@ -402,10 +402,9 @@ def _bmi(medians: dict[str, float], given: NDArray[np.float64], computed: NDArra
         apart = float(np.median(np.abs(given[both] - computed[both]) / computed[both]))
         if apart > LARGEST_MEDIAN_BMI_DIFFERENCE:
             problems.append(
-                f"bmi_kg_m2 differs from weight_kg / height_cm squared by {100 * apart:.0f} % on "
-                f"the median of {np.count_nonzero(both)} people, expected at most "
-                f"{100 * LARGEST_MEDIAN_BMI_DIFFERENCE:g} %; are they of other people, another day "
-                "or another unit?"
+                f"bmi_kg_m2 differs from weight_kg / height_cm squared by {100 * apart:.0f} % on the median of "
+                f"{np.count_nonzero(both)} people, expected at most {100 * LARGEST_MEDIAN_BMI_DIFFERENCE:g} %; are "
+                "they of other people, another day or another unit?"
             )
     return problems
 

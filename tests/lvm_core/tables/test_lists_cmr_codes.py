@@ -24,7 +24,7 @@ def _parquet(columns: dict[str, object]) -> bytes:
 
 
 @pytest.mark.parametrize("case", LIST_CASES, ids=_name)
-def test_read_people_list__who_is_on_it(case: ListCase) -> None:
+def test_read_people_list__identifiers_of_each_case(case: ListCase) -> None:
     if case.refused is None:
         assert read_people_list(case.data, case.name).people == case.people
     else:
@@ -33,7 +33,7 @@ def test_read_people_list__who_is_on_it(case: ListCase) -> None:
         assert case.refused in str(refusal.value)
 
 
-def test_read_people_list__ecgs_and_people_are_told_apart() -> None:
+def test_read_people_list__ecgs_and_people_are_kept_apart() -> None:
     both = read_people_list(b"participant_id,ecg_id\n1,a\n2,\n,b\n", "l.csv")
     assert (both.people, both.ecgs) == (("1", "2"), ("a", "b"))
     assert both.ids == {"1", "2", "a", "b"}
