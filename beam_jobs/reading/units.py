@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import groupby
 from typing import Any, Final, Self
 
 from beam_jobs.reading import archives
@@ -15,7 +16,6 @@ from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
 RESULTS_VERSION: Final = 3
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
 
-DEFAULT_UNIT_ECGS: Final = 1024
 MAX_ROW_GROUP_ROWS: Final = 4096
 
 
@@ -35,8 +35,9 @@ class Piece:
         first_row: number in its file of the span's first row.
         n_ecgs: rows of the span; 1 for a record; None when unknown.
         ecg_id: key of a raw record; None for Parquet.
-        participant_id: person of a raw record where the path tells it.
-        duplicate_rows: rows of the file, from 0, whose ecg_id came earlier; (0,) for a record.
+        participant_id: person of a raw record where its path names one.
+        duplicate_rows: rows of the file, from 0, with an ecg_id that came earlier; (0,) for a
+            record.
         excluded: True for a raw record of an excluded person, which is not read.
         reason: reject reason of an input that cannot be read; None otherwise.
         detail: message that goes with `reason`.
@@ -65,6 +66,11 @@ class Piece:
         return self.row_group_stop > self.row_group_start
 
     @property
+    def weight(self) -> int:
+        """Number of ECGs; an unknown number counts as 1."""
+        return 1 if self.n_ecgs is None else self.n_ecgs
+
+    @property
     def archive(self) -> str | None:
         """Path of the archive that holds the record; None for a loose file."""
         return None if self._archive_end is None else self.path[: self._archive_end]
@@ -76,10 +82,8 @@ class Piece:
 
     @property
     def _archive_end(self) -> int | None:
-        """Place of the `!` that ends the archive's path; folders may hold a `!` too."""
-        if self.is_parquet:
-            return None
-        places = (i for i, character in enumerate(self.path) if character == "!")
+        """Place of the `!` that ends the archive's path; names of folders may hold a `!` too."""
+        places = [] if self.is_parquet else [i for i, character in enumerate(self.path) if character == "!"]
         return next((i for i in places if archives.is_archive(self.path[:i])), None)
 
     def identity(self) -> list[Any]:
@@ -101,7 +105,12 @@ class Piece:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
-        return _non_default(self)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            f.name: list(value) if isinstance(value := values[f.name], tuple) else value
+            for f in fields(self)
+            if values[f.name] != f.default
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -112,22 +121,13 @@ class Piece:
         return cls(**values)
 
 
-def _non_default(piece: Piece) -> dict[str, Any]:
-    values = {f.name: getattr(piece, f.name) for f in fields(piece)}
-    return {
-        f.name: list(values[f.name]) if isinstance(values[f.name], tuple) else values[f.name]
-        for f in fields(piece)
-        if values[f.name] != f.default
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Unit:
     """What is read, checked, predicted and written together, and is done or not done.
 
     Attributes:
         number: place in the plan, from 0.
-        fingerprint: hex digest over settings and pieces; part of the names of its files.
+        fingerprint: hex digest of settings and pieces; part of the names of its files.
         pieces: what it reads, in order.
     """
 
@@ -142,19 +142,19 @@ class Unit:
 
     @property
     def n_ecgs(self) -> int:
-        """ECGs in the unit, a piece of unknown count taken as 1."""
-        return sum(1 if piece.n_ecgs is None else piece.n_ecgs for piece in self.pieces)
+        """ECGs in the unit; a piece of an unknown number counts as 1."""
+        return sum(piece.weight for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSummary:
-    """What became of a unit.
+    """How the ECGs of a unit ended.
 
     Invariant: `n_read == n_done + n_rejected`.
 
     Attributes:
         number: the unit's number.
-        n_read: ECGs that came out of the reader, whatever became of them.
+        n_read: ECGs that the reader gave, predicted or rejected.
         n_done: predictions (score) or ECGs (ingest) written.
         rejected: ECGs by reject reason.
         amplitudes: QRS amplitudes in lead II of what was read.
@@ -202,7 +202,7 @@ def digest(value: Any) -> str:
 
 
 def path_digest(root: int, path: str) -> str:
-    """Return what stands for a path once the path itself must be forgotten."""
+    """Return the digest that replaces a path once the path itself must be forgotten."""
     return digest([root, path])[:32]
 
 
@@ -221,7 +221,7 @@ def cut_units(pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, set
     bundle: list[Piece] = []
     n_ecgs, number = 0, first_number
     for group in _inseparable(pieces):
-        size = sum(1 if piece.n_ecgs is None else piece.n_ecgs for piece in group)
+        size = sum(piece.weight for piece in group)
         if bundle and n_ecgs + size > unit_ecgs:
             yield _unit(number, bundle, settings_sha256)
             bundle, n_ecgs, number = [], 0, number + 1
@@ -237,16 +237,9 @@ def _unit(number: int, pieces: Sequence[Piece], settings_sha256: str) -> Unit:
 
 
 def _inseparable(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    from_stream: list[Piece] = []
-    for piece in pieces:
-        archive = piece.archive
-        streamed = archive is not None and archives.is_streamed(archive)
-        if from_stream and (not streamed or archive != from_stream[0].archive):
-            yield from_stream
-            from_stream = []
-        if streamed:
-            from_stream.append(piece)
+    """Group consecutive pieces of one compressed TAR; every other piece is a group of its own."""
+    for archive, group in groupby(pieces, key=lambda piece: piece.archive):
+        if archive is not None and archives.is_streamed(archive):
+            yield list(group)
         else:
-            yield [piece]
-    if from_stream:
-        yield from_stream
+            yield from ([piece] for piece in group)
