@@ -224,8 +224,8 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
     if len(named) < len(members):
         ignored[BY_NAME] = len(members) - len(named)
     kept = [m for m in named if m.kind is FileKind.FILE and not m.refused]
-    unread = tuple(m for m in kept if _is_any_archive(m.name))
-    files = [(m.name, m.size) for m in kept if not _is_any_archive(m.name)]
+    unread = tuple(m for m in kept if archives.is_any_archive(m.name))
+    files = [(m.name, m.size) for m in kept if not archives.is_any_archive(m.name)]
 
     def read(names: Collection[str]) -> dict[str, bytes]:
         found = archives.read_members(storage, entry.uri, names)
@@ -233,10 +233,6 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
 
     records = tuple(group_records(files, read))
     return ArchiveListing(entry, records, refused, unread, ignored)
-
-
-def _is_any_archive(name: str) -> bool:
-    return archives.is_archive(name) or archives.is_unread_archive(name)
 
 
 def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
