@@ -12,6 +12,7 @@ from beam_jobs.reading.inputs import ID_PRESETS, IdRule
 from beam_jobs.reading.storage import Storage
 from lvm_core.command_line import ArgumentParser, Share, add_share_option
 from lvm_core.errors import UsageError
+from lvm_core.formats import registry
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.tables import PRESETS
@@ -25,7 +26,7 @@ DEFAULT_MAX_REJECTED_SHARE: Final = 0.05
 MOST_INTERPOLATED_SAMPLES: Final = 50
 RUNNERS: Final = ("local",)
 AUTO: Final = "auto"
-FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
+FORMATS: Final = {one.option: one.name for one in registry.FORMATS}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ _GAIN: Final = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}}
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d*)?)?", re.ASCII)
 _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
+# To recognise a header these are stricter than what is read: any two words could be a record line.
+_HEAD_BYTES: Final = 65_536
+_SURE_RECORD: Final = re.compile(
+    r"[^\s#<>,;]+?(?P<segments>/\d{1,9})?[ \t]+(?P<n_signals>\d{1,9})"
+    r"(?P<rest>(?:[ \t]+\d[\d.eE+]*(?:/[\d.eE+]+)?(?:\(-?[\d.eE+]+\))?(?:[ \t]+.*)?)?)",
+    re.ASCII,
+)
+_SURE_SIGNAL: Final = re.compile(r"\S+[ \t]+\d+(?:x\d+)?(?::\d+)?(?:\+\d+)?(?:[ \t].*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,31 @@ class Header:
     recorded_at: dt.datetime | None
     date_unreadable: bool
     signals: tuple[Signal, ...]
+
+
+def is_header(data: bytes) -> bool:
+    """Tell from its beginning whether a file is a WFDB header."""
+    head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
+    if b"\0" in head:
+        return False
+    lines = [line.strip() for line in head.decode("latin-1").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    record = _SURE_RECORD.fullmatch(lines[0]) if lines else None
+    if record is None or int(record["n_signals"]) < 1:
+        return False
+    if record["segments"]:
+        return True
+    if len(lines) == 1:
+        return len(record["rest"].split()) >= 2
+    return _SURE_SIGNAL.fullmatch(lines[1]) is not None
+
+
+def signal_files(data: bytes) -> tuple[str, ...]:
+    """Return the names of the signal files in a header, each once; none when it cannot be read."""
+    try:
+        return tuple(dict.fromkeys(signal.file_name for signal in parse_header(data).signals))
+    except EcgRejected:
+        return ()
 
 
 def parse_header(data: bytes) -> Header:

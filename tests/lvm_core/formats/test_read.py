@@ -87,7 +87,7 @@ def test_read_ecg__foreign_file_is_named() -> None:
     assert_rejected(
         lambda: read_ecg({"a": data}, "a"),
         RejectReason.NOT_AN_ECG,
-        "file is DICOM; expected CardioSoft XML, MUSE XML or a WFDB header",
+        "file is DICOM; expected CardioSoft XML, MUSE XML or WFDB \\(the .hea file\\)",
     )
 
 

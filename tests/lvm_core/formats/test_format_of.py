@@ -3,20 +3,27 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvm_core.formats.registry import describe_foreign, sniff
+from lvm_core.formats.registry import FORMATS, describe_foreign, format_of, format_with_parts
 from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
 from tests.lvm_core.formats.helpers import SHARED_ECG, needs_real_files
 
 TWELVE = random_counts(n_samples=10)
 EIGHT = random_counts(n_samples=10, leads=MUSE_LEADS)
+RECORD = wfdb_record(TWELVE)
 AECG = b'<?xml version="1.0"?><!-- <RestingECG> --><AnnotatedECG xmlns="urn:hl7-org:v3">'
 SIERRA = '<?xml version="1.0" encoding="UTF-16"?><restingecgdata xmlns="http://x">'
+
+
+def _name_of_format(data: bytes) -> str | None:
+    found = format_of(data)
+    return None if found is None else found.name
 
 
 def _numpy_file() -> bytes:
@@ -36,8 +43,8 @@ def _numpy_file() -> bytes:
         (cardiosoft_xml(TWELVE)[:300], "cardiosoft_xml"),
         (muse_xml(EIGHT), "muse_xml"),
         (muse_xml(EIGHT, matrix=""), "muse_xml"),
-        (wfdb_record(TWELVE)["rec1.hea"], "wfdb"),
-        (codecs.BOM_UTF8 + wfdb_record(TWELVE)["rec1.hea"], "wfdb"),
+        (RECORD["rec1.hea"], "wfdb"),
+        (codecs.BOM_UTF8 + RECORD["rec1.hea"], "wfdb"),
         (wfdb_record(TWELVE, record_line="a.b 12 500/500(0) 10 10:00:00")["rec1.hea"], "wfdb"),
         (b"# a comment\r\nrec1 12\r\nrec1.dat 16 200 16 0 0 0 0 I\r\n", "wfdb"),
         (b"rec1/3 12 500 30\nrec1_1 10\n", "wfdb"),
@@ -56,8 +63,8 @@ def _numpy_file() -> bytes:
         (b"<CardiologyXMLish/>", None),
     ],
 )
-def test_sniff__tells_formats_by_content(data: bytes, expected: str | None) -> None:
-    assert sniff(data) == expected
+def test_format_of__goes_by_content(data: bytes, expected: str | None) -> None:
+    assert _name_of_format(data) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +84,7 @@ def test_sniff__tells_formats_by_content(data: bytes, expected: str | None) -> N
         (b"any text", None),
         (b"", None),
         (cardiosoft_xml(TWELVE), None),
-        (wfdb_record(TWELVE)["rec1.hea"], None),
+        (RECORD["rec1.hea"], None),
     ],
 )
 def test_describe_foreign__names_what_it_knows(data: bytes, expected: str | None) -> None:
@@ -85,8 +92,8 @@ def test_describe_foreign__names_what_it_knows(data: bytes, expected: str | None
 
 
 @given(st.binary(max_size=200))
-def test_sniff__never_fails_on_any_bytes(data: bytes) -> None:
-    assert sniff(data) in {None, "wfdb", "cardiosoft_xml", "muse_xml"}
+def test_format_of__any_bytes_have_a_format_or_none(data: bytes) -> None:
+    assert format_of(data) in {None, *FORMATS}
     described = describe_foreign(data)
     assert described is None or described
 
@@ -104,9 +111,32 @@ def test_sniff__never_fails_on_any_bytes(data: bytes) -> None:
         ("philips_sierra/*", None, "Philips Sierra ECG XML"),
     ],
 )
-def test_sniff__real_files(pattern: str, format_name: str | None, foreign: str | None) -> None:
+def test_format_of__real_files(pattern: str, format_name: str | None, foreign: str | None) -> None:
     paths = sorted(SHARED_ECG.glob(pattern))
     assert paths
     for path in paths:
-        assert sniff(path.read_bytes()) == format_name, path.name
+        assert _name_of_format(path.read_bytes()) == format_name, path.name
         assert describe_foreign(path.read_bytes()) == foreign, path.name
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("a/rec.hea", "wfdb"), ("A.HEA", "wfdb"), ("rec.dat", None), ("rec.xml", None), ("hea", None), ("a.hea.gz", None)],
+)
+def test_format_with_parts__goes_by_the_suffix(path: str, expected: str | None) -> None:
+    found = format_with_parts(path)
+    assert (None if found is None else found.name) == expected
+
+
+@pytest.mark.parametrize(("data", "expected"), [(RECORD["rec1.hea"], ("rec1.dat",)), (b"\0", ()), (b"", ())])
+def test_part_names__are_those_of_the_header(data: bytes, expected: tuple[str, ...]) -> None:
+    names = next(one.part_names for one in FORMATS if one.name == "wfdb")
+    assert names is not None
+    assert names(data) == expected
+
+
+def test_formats__each_has_its_own_names_and_a_section_in_the_documents() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+    for field in ("name", "option", "title"):
+        assert len({getattr(one, field) for one in FORMATS}) == len(FORMATS)
+    assert [one.title for one in FORMATS if f"\n## {one.title}\n" not in page] == []
