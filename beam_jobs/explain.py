@@ -18,7 +18,7 @@ from beam_jobs.reading import local_files
 from beam_jobs.reading.blocks import EcgRow, counts_of
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
-from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, cut_units
 from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_participants_options, add_storage_option, storage_of
 from beam_jobs.run.participants import demographics_of, participants_of

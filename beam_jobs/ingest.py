@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
     EcgParquetWriter,

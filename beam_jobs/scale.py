@@ -15,8 +15,8 @@ from beam_jobs.reading.blocks import EcgRow, Reject, amplitudes_uv
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.parquet_input import signal_durations
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import join
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, cut_units
 from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
 from beam_jobs.run.planner import PlanningOptions, find_inputs

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any
 
 from beam_jobs.reading.layout import Layout, load_layout
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.flow import run_job

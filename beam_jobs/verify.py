@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.parquet_input import DAMAGE, open_parquet, read_footer, read_table
-from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
 from beam_jobs.run.commit import read_footer_json, read_rejects, rows_sha256
 from beam_jobs.run.exclusions import Exclusions

@@ -9,9 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_jobs.reading.blocks import Reject
+from beam_jobs.reading.blocks import Reject, excluded_reject
 from beam_jobs.reading.parquet_input import read_table
-from beam_jobs.reading.raw_input import excluded_reject
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (

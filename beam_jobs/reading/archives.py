@@ -26,7 +26,7 @@ from typing import IO, Any, Final, cast
 from beam_jobs.reading.local_files import FileKind, kind_of_mode
 from beam_jobs.reading.storage import Storage
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.formats.registry import MAX_RECORD_BYTES
+from lvm_core.formats.registry import ECG_SUFFIXES, MAX_RECORD_BYTES
 
 MAX_RATIO: Final = 200
 _ZIP: Final = ".zip"
@@ -40,7 +40,7 @@ _UNREAD: Final = re.compile(
     rf"|{_FOREIGN_PACKING.pattern}"
 )
 # A file of an ECG that another compressor packed is one file, not an archive.
-_ONE_FILE: Final = (".xml", ".hea", ".dat", ".mat", ".dcm", ".scp", ".csv", ".json")
+_ONE_FILE: Final = (*ECG_SUFFIXES, ".csv", ".json")
 _MAX_TAR_HEADER_BYTES: Final = 1_000_000  # of a long name, in a member of its own
 _MAX_LINK_BYTES: Final = 4096  # PATH_MAX of Linux
 _LZMA_MEMORY_BYTES: Final = 150_000_000  # xz -9 asks for 65 MB

@@ -12,7 +12,7 @@ from typing import Final, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from lvm_core.errors import EcgRejected
+from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.canonical import CanonicalEcg
 from lvm_core.signal.ecg import LEADS_12, Ecg
 from lvm_core.signal.quality import qrs_amplitude_uv
@@ -41,6 +41,30 @@ class Reject:
     def weight(self) -> int:
         """Number of ECGs lost; an unknown number counts as 1."""
         return 1 if self.n_ecgs is None else self.n_ecgs
+
+
+def reject_of(
+    error: EcgRejected,
+    source_uri: str | None,
+    *,
+    row: int | None = None,
+    ecg_id: str | None = None,
+    participant_id: str | None = None,
+    n_ecgs: int | None = 1,
+) -> Reject:
+    """Return the reject row of an `EcgRejected`."""
+    return Reject(error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs)
+
+
+def duplicate_reject(path: str, row: int | None, ecg_id: str | None, participant_id: str | None) -> Reject:
+    """Return the reject row of an ECG whose ecg_id came earlier."""
+    detail = "ecg_id occurs earlier in the inputs; the first recording is kept"
+    return Reject(RejectReason.DUPLICATE_ECG_ID.value, detail, path, row, ecg_id, participant_id)
+
+
+def excluded_reject() -> Reject:
+    """Return the reject row of an excluded person's ECG, without names of person or file."""
+    return Reject(RejectReason.EXCLUDED.value, "person is excluded at the custodian's request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +161,6 @@ def row_of(
         source_format=ecg.source_format,
         source_sampling_rate_hz=canonical.source_sampling_rate_hz,
     )
-
-
-def reject_of(
-    error: EcgRejected,
-    source_uri: str | None,
-    *,
-    row: int | None = None,
-    ecg_id: str | None = None,
-    participant_id: str | None = None,
-    n_ecgs: int | None = 1,
-) -> Reject:
-    """Return the reject row of an `EcgRejected`."""
-    return Reject(error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs)
 
 
 _END: Final = object()

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, reject_of, row_of
+from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, duplicate_reject, reject_of, row_of
 from beam_jobs.reading.layout import Layout, SignalLayout
 from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
@@ -25,7 +25,6 @@ from lvm_core.signal.canonical import FINEST_STEP_UV, canonicalise, interpolate_
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Ecg, Measurements, derive_limb_leads
 from lvm_core.tables import schemas
 
-DUPLICATE_DETAIL: Final = "ecg_id occurs earlier in the inputs; the first recording is kept"
 # Arrow raises OSError for damaged pages; reading itself never does (see storage.RetryingFile).
 DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
 _READ_ROWS: Final = 64
@@ -242,8 +241,7 @@ class ParquetReader:
         path = shown_path(piece.path)
         for row, result in enumerate(self._decoded(batch, path, first_row), start=first_row):
             if row in duplicates:
-                reason, person = RejectReason.DUPLICATE_ECG_ID.value, result.participant_id
-                chunk.rejects.append(Reject(reason, DUPLICATE_DETAIL, path, row, result.ecg_id, person))
+                chunk.rejects.append(duplicate_reject(path, row, result.ecg_id, result.participant_id))
             elif isinstance(result, EcgRow):
                 chunk.rows.append(result)
             else:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-from beam_jobs.reading.blocks import Chunk, EcgRow, Reject
-from beam_jobs.reading.raw_input import excluded_reject
+from beam_jobs.reading.blocks import Chunk, EcgRow, Reject, excluded_reject
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import digest
 from beam_jobs.run.progress import say

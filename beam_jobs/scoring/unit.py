@@ -14,9 +14,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.reading.raw_input import UnitReader, excluded_reject
+from beam_jobs.reading.blocks import (
+    AMPLITUDES,
+    Chunk,
+    EcgRow,
+    Reject,
+    amplitudes_uv,
+    counts_of,
+    excluded_reject,
+    prefetch,
+)
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
     RowHashes,

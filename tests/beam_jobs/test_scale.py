@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import cut_units
 from beam_jobs.run.planner import PlanningOptions, find_inputs
 from beam_jobs.scale import ScaleSample, main, sample_scale

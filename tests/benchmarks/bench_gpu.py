@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 import models.engines.runtime
 from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import cut_units
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.planner import PlanningOptions, find_inputs

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from beam_jobs.reading.blocks import EcgRow, Reject
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import Layout, load_layout
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import cut_units
 from beam_jobs.run.planner import PlanningOptions, find_inputs
 from lvm_core.errors import UsageError

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage, StorageFault
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary, cut_units
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.options import IdRule

@@ -12,8 +12,9 @@ import pytest
 
 from beam_jobs.reading.blocks import EcgRow, Reject
 from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.raw_input import RawReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
+from beam_jobs.reading.units import Unit
 from beam_jobs.run.planner import Inputs, Keys, PlanningOptions, find_inputs, mark_duplicates
 from lvm_core.errors import LvmError
 from lvm_core.signal.ecg import LEADS_12
@@ -45,8 +46,8 @@ def _read(
     rows: dict[str, EcgRow] = {}
     rejects: list[Reject] = []
     n_read = 0
-    reader = RawReader(STORAGE, formats, id_from_header=id_from_header)
-    for chunk in reader.read(found.pieces, found.roots):
+    reader = UnitReader(STORAGE, found.roots, formats=formats, id_from_header=id_from_header)
+    for chunk in reader.chunks(Unit(0, "fingerprint", tuple(found.pieces))):
         assert chunk.n_read == len(chunk.rows) + sum(r.weight for r in chunk.rejects)
         assert rows.keys().isdisjoint(row.ecg_id for row in chunk.rows)
         rows |= {row.ecg_id: row for row in chunk.rows}
