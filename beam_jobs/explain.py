@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 
 from beam_jobs.reading import local_files
 from beam_jobs.reading.blocks import EcgRow, counts_of
-from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.unit_reader import UnitReader
-from beam_jobs.reading.units import Unit, cut_units
-from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_participants_options, add_storage_option, storage_of
+from beam_jobs.reading.units import Unit
+from beam_jobs.run.options import add_participants_options, storage_of
 from beam_jobs.run.participants import demographics_of, participants_of
-from beam_jobs.run.planner import PlanningOptions, find_inputs
 from beam_jobs.run.progress import say
-from beam_jobs.scale import spread_rows
+from beam_jobs.scale import add_reading_options, reader_of, spread_rows
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.signal.beats import PHASES, average_beat, phase_of_samples, r_peaks
@@ -261,14 +258,8 @@ def participants_from(args: argparse.Namespace) -> tuple[ParticipantTable | None
 
 def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     """Read the ECGs that were asked for; refuse those that must not be scored."""
-    storage = storage_of(args.storage_option)
-    layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout, accept_unread_archives=True)
-    found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
-    units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
-    reader = UnitReader(storage, found.roots, layout)
+    reader, units = reader_of(args, args.id_pattern)
     table, _ = participants_from(args)
-
     if args.sample is None:
         rows = _by_id(reader, units, args.ecg_id)
         people = demographics_of(table, rows)
@@ -384,7 +375,8 @@ def _parser() -> ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--ecg-id", nargs="+", metavar="X", help="ECGs to draw, one picture each")
     which.add_argument("--sample", type=int, metavar="N", help="shares over about N ECGs instead")
-    parser.add_argument("--input", action="append", nargs="+", required=True, metavar="URI")
+    add_reading_options(parser)
+    parser.add_argument("--id-pattern", help="as for lvm-ai score")
     add_participants_options(parser)
     parser.add_argument("--model", required=True, help="catalogue id or a file")
     parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
@@ -398,10 +390,7 @@ def _parser() -> ArgumentParser:
         default=InputConvention.UKB_COUNTS.value,
         help="default: %(default)s",
     )
-    parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
-    parser.add_argument("--id-pattern", help="as for lvm-ai score")
     add_share_option(parser)
-    add_storage_option(parser)
     return parser
 
 
