@@ -36,17 +36,11 @@ _MARGIN_G: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Predicted and true mass of the same n people.
+    """Predicted and true mass of the same n people."""
 
-    Attributes:
-        lvm_pred_g: (n,) float64, grams.
-        lvm_true_g: (n,) float64, grams.
-        is_male: (n,) bool.
-    """
-
-    lvm_pred_g: NDArray[np.float64]
-    lvm_true_g: NDArray[np.float64]
-    is_male: NDArray[np.bool_]
+    lvm_pred_g: NDArray[np.float64]  # (n,) float64, grams
+    lvm_true_g: NDArray[np.float64]  # (n,) float64, grams
+    is_male: NDArray[np.bool_]  # (n,) bool
 
     @property
     def r(self) -> float:

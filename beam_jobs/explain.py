@@ -49,23 +49,14 @@ _FACTORS: Final = {"gradient": 100.0, "integrated": 1.0}
 
 @dataclass(frozen=True)
 class Explained:
-    """One ECG and what moves its predicted mass.
+    """One ECG and what moves its predicted mass."""
 
-    Attributes:
-        ecg_id: key of the recording.
-        lvm_pred_g: predicted mass, grams.
-        method: gradient or integrated.
-        leads_uv: (12, 5000) microvolts, `LEADS_12` order.
-        saliency: (12, 5000), grams per microvolt (gradient) or grams (integrated).
-        peaks: samples of the R peaks.
-    """
-
-    ecg_id: str
-    lvm_pred_g: float
-    method: str
-    leads_uv: NDArray[np.float64]
-    saliency: NDArray[np.float32]
-    peaks: NDArray[np.intp]
+    ecg_id: str  # key of the recording
+    lvm_pred_g: float  # predicted mass, grams
+    method: str  # gradient or integrated
+    leads_uv: NDArray[np.float64]  # (12, 5000) microvolts, `LEADS_12` order
+    saliency: NDArray[np.float32]  # (12, 5000), grams per microvolt (gradient) or grams (integrated)
+    peaks: NDArray[np.intp]  # samples of the R peaks
 
 
 # The command

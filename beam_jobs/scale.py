@@ -37,29 +37,19 @@ _USUAL_RATES_HZ: Final = (500, 250, 400, 1000, 240)
 
 @dataclass(frozen=True)
 class ScaleSample:
-    """What a sample of a run's ECGs shows.
+    """What a sample of a run's ECGs shows."""
 
-    Attributes:
-        n_ecgs: sampled ECGs with a signal.
-        median_uv: median lead II amplitude, microvolts; NaN without such ECGs.
-        odd_leads: derived limb leads that do not fit I and II in the median ECG, with their
-            difference from the algebra over the largest limb lead.
-        rejected: sampled ECGs that must not be scored, by reason.
-        n_refused: ECGs among them whose voltages the reader refused.
-        refused_detail: what is wrong with the first of those; None without any.
-        odd_sources: a sentence for each folder or step with amplitudes unlike the rest.
-        rate_problem: why the rate of a layout may be wrong; None when it may be right.
-        flagged: sampled ECGs that would be scored with a flag of their signal, by flag.
-    """
-
-    n_ecgs: int
-    median_uv: float
+    n_ecgs: int  # sampled ECGs with a signal
+    median_uv: float  # median lead II amplitude, microvolts; NaN without such ECGs
+    # Derived limb leads that do not fit I and II in the median ECG, with their difference from
+    # the algebra over the largest limb lead.
     odd_leads: dict[str, float]
-    rejected: dict[str, int]
-    n_refused: int = 0
-    refused_detail: str | None = None
-    odd_sources: tuple[str, ...] = ()
-    rate_problem: str | None = None
+    rejected: dict[str, int]  # sampled ECGs that must not be scored, by reason
+    n_refused: int = 0  # ECGs among them whose voltages the reader refused
+    refused_detail: str | None = None  # what is wrong with the first of those; None without any
+    odd_sources: tuple[str, ...] = ()  # a sentence for each folder or step with amplitudes unlike the rest
+    rate_problem: str | None = None  # why the rate of a layout may be wrong; None when it may be right
+    # Sampled ECGs that would be scored with a flag of their signal, by flag.
     flagged: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -108,32 +108,21 @@ _FOLDERS: Final = ("raw/cardiosoft", "raw/muse", "raw/wfdb", "raw", "ecg")
 class SimulateOptions:
     """Options of `lvm-ai simulate`.
 
-    Attributes:
-        participants: number of people, 1 or more.
-        seed: of the cohort, 0 or more.
-        output: folder to make, local.
-        formats: of `FORMATS`; empty with `parquet` and `no_ecgs`.
-        no_ecgs: tables only, with drawn predictions.
-        drawn_r: correlation of drawn predictions with the true mass.
-        other_records: mean number of records of other diseases for each person, 0 or more.
-        threads: processes at work, 1 or more.
-        overwrite: remove what an earlier simulation left.
-        share: who else may read what is written; None for nobody.
-
     Raises:
         UsageError: a value is outside its range.
     """
 
-    participants: int
-    seed: int
-    output: Path
-    formats: tuple[str, ...] = FORMATS
-    no_ecgs: bool = False
-    drawn_r: float = DEFAULT_DRAWN_R
+    participants: int  # number of people, 1 or more
+    seed: int  # of the cohort, 0 or more
+    output: Path  # folder to make, local
+    formats: tuple[str, ...] = FORMATS  # of `FORMATS`; empty with `parquet` and `no_ecgs`
+    no_ecgs: bool = False  # tables only, with drawn predictions
+    drawn_r: float = DEFAULT_DRAWN_R  # correlation of drawn predictions with the true mass
+    # Mean number of records of other diseases for each person, 0 or more.
     other_records: float = DEFAULT_OTHER_RECORDS
-    threads: int = 1
-    overwrite: bool = False
-    share: Share | None = None
+    threads: int = 1  # processes at work, 1 or more
+    overwrite: bool = False  # remove what an earlier simulation left
+    share: Share | None = None  # who else may read what is written; None for nobody
 
     def __post_init__(self) -> None:
         for name, least in (("participants", 1), ("seed", 0), ("other_records", 0), ("threads", 1)):

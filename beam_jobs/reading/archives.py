@@ -62,19 +62,12 @@ _SIZE_AT_END_FLAG: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive that is no folder.
+    """One member of an archive that is no folder."""
 
-    Attributes:
-        name: its path in the archive; bytes that are not UTF-8 are surrogate escapes.
-        size: bytes, unpacked.
-        refused: why it is a reject, or None.
-        kind: only a file is read.
-    """
-
-    name: str
-    size: int
-    refused: str | None = None
-    kind: FileKind = FileKind.FILE
+    name: str  # its path in the archive; bytes that are not UTF-8 are surrogate escapes
+    size: int  # bytes, unpacked
+    refused: str | None = None  # why it is a reject, or None
+    kind: FileKind = FileKind.FILE  # only a file is read
 
 
 def is_archive(path: str) -> bool:

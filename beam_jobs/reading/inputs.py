@@ -56,15 +56,13 @@ _NEVER_PARTS: Final = (*MAIN_SUFFIXES, ".parquet", ".csv", ".json")
 class IdRule:
     """How a record's keys follow from its path.
 
-    Attributes:
-        pattern: regular expression with the named groups `ecg_id` and, optionally,
-            `participant_id`, searched in the path below the input root (`archive!member` in
-            archives); a name of `ID_PRESETS`; or None: the path without its extension.
-
     Raises:
         UsageError: the pattern is not a regular expression or lacks the group `ecg_id`.
     """
 
+    # Regular expression with the named groups `ecg_id` and, optionally, `participant_id`,
+    # searched in the path below the input root (`archive!member` in archives); a name of
+    # `ID_PRESETS`; or None: the path without its extension.
     pattern: str | None = None
 
     def __post_init__(self) -> None:
@@ -115,47 +113,29 @@ class RecordFiles:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """What is in one archive, or why it cannot be read.
-
-    Attributes:
-        entry: the archive.
-        records: of its files.
-        refused: members that are rejected without being opened.
-        unread: names of archives inside it.
-        ignored: members that are no ECG, by kind.
-        damage: why nothing of it can be read.
-    """
+    """What is in one archive, or why it cannot be read."""
 
     entry: FileEntry
-    records: tuple[RecordFiles, ...] = ()
-    refused: tuple[archives.Member, ...] = ()
-    unread: tuple[archives.Member, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    damage: EcgRejected | None = None
+    records: tuple[RecordFiles, ...] = ()  # of its files
+    refused: tuple[archives.Member, ...] = ()  # members that are rejected without being opened
+    unread: tuple[archives.Member, ...] = ()  # names of archives inside it
+    ignored: Mapping[str, int] = field(default_factory=dict)  # members that are no ECG, by kind
+    damage: EcgRejected | None = None  # why nothing of it can be read
 
 
 @dataclass(frozen=True, slots=True)
 class InputListing:
-    """Everything below one root.
+    """Everything below one root."""
 
-    Attributes:
-        folder: what relative paths are relative to.
-        parquet: Parquet files.
-        records: records of loose files.
-        archives: archives with their records.
-        ignored: how many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what
-            they are (named pipe, link to what is read anyway ...); in archives too.
-        broken: links that lead nowhere.
-        unread: archives of kinds that are not read.
-    """
-
-    folder: str
+    folder: str  # what relative paths are relative to
     parquet: tuple[FileEntry, ...]
-    records: tuple[RecordFiles, ...]
+    records: tuple[RecordFiles, ...]  # of loose files
     archives: tuple[ArchiveListing, ...]
+    # How many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what they are
+    # (named pipe, link to what is read anyway ...); in archives too.
     ignored: Mapping[str, int]
-    broken: tuple[FileEntry, ...] = ()
-    unread: tuple[FileEntry, ...] = ()
+    broken: tuple[FileEntry, ...] = ()  # links that lead nowhere
+    unread: tuple[FileEntry, ...] = ()  # archives of kinds that are not read
 
 
 def path_without_extension(path: str) -> str:

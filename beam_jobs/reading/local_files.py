@@ -42,21 +42,13 @@ _GLOB_VISITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One thing below a folder that is no folder.
+    """One thing below a folder that is no folder."""
 
-    Attributes:
-        relative: path below the folder; bytes that are not UTF-8 are surrogate escapes.
-        size: bytes; -1 for a link that leads nowhere.
-        kind: of what is there, links followed.
-        real: path without links; two paths of one file have the same.
-        linked: a link is on the way to it.
-    """
-
-    relative: str
-    size: int
-    kind: FileKind
-    real: str
-    linked: bool
+    relative: str  # path below the folder; bytes that are not UTF-8 are surrogate escapes
+    size: int  # bytes; -1 for a link that leads nowhere
+    kind: FileKind  # of what is there, links followed
+    real: str  # path without links; two paths of one file have the same
+    linked: bool  # a link is on the way to it
 
 
 def shown_path(path: str) -> str:

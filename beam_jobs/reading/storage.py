@@ -133,14 +133,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where files are; travels to workers inside the job's config.
+    """Where files are; travels to workers inside the job's config."""
 
-    Attributes:
-        options: (key, value) pairs such as `("s3.endpoint_override", "127.0.0.1:5000")`. Keys are
-            `s3.` or `gs.` followed by endpoint_override, scheme, region or anonymous.
-            Credentials come from the environment, as the stores' own clients read them.
-    """
-
+    # (key, value) pairs such as `("s3.endpoint_override", "127.0.0.1:5000")`. Keys are `s3.` or
+    # `gs.` followed by endpoint_override, scheme, region or anonymous. Credentials come from the
+    # environment, as the stores' own clients read them.
     options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:

@@ -30,23 +30,14 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class UnitReader:
-    """Reads units into chunks of decoded ECGs and rejects.
+    """Reads units into chunks of decoded ECGs and rejects."""
 
-    Attributes:
-        storage: where inputs are.
-        roots: folders that the pieces' paths start from.
-        layout: of other people's Parquet; None for the canonical table.
-        formats: raw formats to accept; empty for all.
-        id_from_header: take the person from a raw file's header where the path names none.
-        interpolate_missing_samples: longest gap of missing samples that is filled.
-    """
-
-    storage: Storage
-    roots: tuple[str, ...]
-    layout: Layout | None = None
-    formats: tuple[str, ...] = ()
-    id_from_header: bool = False
-    interpolate_missing_samples: int = 0
+    storage: Storage  # where inputs are
+    roots: tuple[str, ...]  # folders that the pieces' paths start from
+    layout: Layout | None = None  # of other people's Parquet; None for the canonical table
+    formats: tuple[str, ...] = ()  # raw formats to accept; empty for all
+    id_from_header: bool = False  # take the person from a raw file's header where the path names none
+    interpolate_missing_samples: int = 0  # longest gap of missing samples that is filled
 
     @contextmanager
     def open(self, unit: Unit) -> Iterator[Iterator[Chunk]]:

@@ -21,44 +21,25 @@ MAX_ROW_GROUP_ROWS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A span of a Parquet file, one raw record, or an input that cannot be read at all.
+    """A span of a Parquet file, one raw record, or an input that cannot be read at all."""
 
-    Attributes:
-        root: index of the `--input` it belongs to.
-        path: path relative to the root; `archive!member` in archives; empty after a withdrawal.
-        path_sha256: identifies the path where it had to be removed.
-        size: bytes of the file (Parquet), of the record's files (raw), of the archive (damaged).
-        content_sha256: SHA-256 of the Parquet footer; empty for other files.
-        parts: WFDB signal files, relative as `path` without `archive!`.
-        row_group_start: first row group of the span.
-        row_group_stop: row group after the last one.
-        first_row: number in its file of the span's first row.
-        n_ecgs: rows of the span; 1 for a record; None when unknown.
-        ecg_id: key of a raw record; None for Parquet.
-        participant_id: person of a raw record where its path names one.
-        duplicate_rows: rows of the file, from 0, with an ecg_id that came earlier; (0,) for a
-            record.
-        excluded: True for a raw record of an excluded person, which is not read.
-        reason: reject reason of an input that cannot be read; None otherwise.
-        detail: message that goes with `reason`.
-    """
-
-    root: int
-    path: str
-    path_sha256: str
-    size: int
-    content_sha256: str = ""
-    parts: tuple[str, ...] = ()
-    row_group_start: int = 0
-    row_group_stop: int = 0
-    first_row: int = 0
-    n_ecgs: int | None = 1
-    ecg_id: str | None = None
-    participant_id: str | None = None
+    root: int  # index of the `--input` it belongs to
+    path: str  # path relative to the root; `archive!member` in archives; empty after a withdrawal
+    path_sha256: str  # identifies the path where it had to be removed
+    size: int  # bytes of the file (Parquet), of the record's files (raw), of the archive (damaged)
+    content_sha256: str = ""  # SHA-256 of the Parquet footer; empty for other files
+    parts: tuple[str, ...] = ()  # WFDB signal files, relative as `path` without `archive!`
+    row_group_start: int = 0  # first row group of the span
+    row_group_stop: int = 0  # row group after the last one
+    first_row: int = 0  # number in its file of the span's first row
+    n_ecgs: int | None = 1  # rows of the span; 1 for a record; None when unknown
+    ecg_id: str | None = None  # key of a raw record; None for Parquet
+    participant_id: str | None = None  # person of a raw record where its path names one
+    # Rows of the file, from 0, with an ecg_id that came earlier; (0,) for a record.
     duplicate_rows: tuple[int, ...] = ()
-    excluded: bool = False
-    reason: str | None = None
-    detail: str | None = None
+    excluded: bool = False  # True for a raw record of an excluded person, which is not read
+    reason: str | None = None  # reject reason of an input that cannot be read; None otherwise
+    detail: str | None = None  # message that goes with `reason`
 
     @property
     def is_parquet(self) -> bool:
@@ -123,17 +104,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is read, checked, predicted and written together, and is done or not done.
+    """What is read, checked, predicted and written together, and is done or not done."""
 
-    Attributes:
-        number: place in the plan, from 0.
-        fingerprint: hex digest of settings and pieces; part of the names of its files.
-        pieces: what it reads, in order.
-    """
-
-    number: int
-    fingerprint: str
-    pieces: tuple[Piece, ...]
+    number: int  # place in the plan, from 0
+    fingerprint: str  # hex digest of settings and pieces; part of the names of its files
+    pieces: tuple[Piece, ...]  # what it reads, in order
 
     @property
     def name(self) -> str:
@@ -151,25 +126,18 @@ class UnitSummary:
     """How the ECGs of a unit ended.
 
     Invariant: `n_read == n_done + n_rejected`.
-
-    Attributes:
-        number: the unit's number.
-        n_read: ECGs that the reader gave, predicted or rejected.
-        n_done: predictions (score) or ECGs (ingest) written.
-        rejected: ECGs by reject reason.
-        amplitudes: QRS amplitudes in lead II of what was read.
-        failed: message of a fault that left the unit undone (local runner only).
-        stage_s: seconds waited for the reader, the engine and the writer.
-        sources: the same amplitudes by folder and step.
     """
 
-    number: int
-    n_read: int = 0
-    n_done: int = 0
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    number: int  # the unit's number
+    n_read: int = 0  # ECGs that the reader gave, predicted or rejected
+    n_done: int = 0  # predictions (score) or ECGs (ingest) written
+    rejected: Mapping[str, int] = field(default_factory=dict)  # ECGs by reject reason
+    # QRS amplitudes in lead II of what was read.
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
-    failed: str | None = None
+    failed: str | None = None  # message of a fault that left the unit undone (local runner only)
+    # Seconds waited for the reader, the engine and the writer.
     stage_s: Mapping[str, float] = field(default_factory=dict)
+    # The same amplitudes by folder and step.
     sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
 
     @property

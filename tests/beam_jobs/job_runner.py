@@ -33,22 +33,15 @@ from tests.fakes import FakePredictor
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is done to a process.
+    """What is done to a process."""
 
-    Attributes:
-        log: file that gets stdout and stderr.
-        writes: file that gets the name of each file written atomically, one a line.
-        kill_at_fsync: kill -9 instead of this `os.fsync`, from 1: odd ones are of a temporary file
-            that is written and not renamed, even ones of the folder after the rename.
-        kill_at_write: kill -9 instead of this call of `Storage.write_atomic`, from 1.
-        sleep_s: seconds that each batch takes.
-    """
-
-    log: str | None = None
-    writes: str | None = None
+    log: str | None = None  # file that gets stdout and stderr
+    writes: str | None = None  # file that gets the name of each file written atomically, one a line
+    # Kill -9 instead of this `os.fsync`, from 1: odd ones are of a temporary file that is written
+    # and not renamed, even ones of the folder after the rename.
     kill_at_fsync: int = 0
-    kill_at_write: int = 0
-    sleep_s: float = 0.0
+    kill_at_write: int = 0  # kill -9 instead of this call of `Storage.write_atomic`, from 1
+    sleep_s: float = 0.0  # seconds that each batch takes
 
 
 class _SlowPredictor(FakePredictor):
