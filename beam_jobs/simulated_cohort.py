@@ -21,7 +21,7 @@ from lvm_core.medicine.ecg_rules import ecg_rules
 from lvm_core.medicine.lvh import lvh_arrays
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12, Measurements
-from lvm_core.synthetic.device_files import write_cardiosoft, write_muse, write_wfdb
+from lvm_core.synthetic.device_files import WRITERS
 from lvm_core.synthetic.ecgs import SAMPLING_RATE_HZ, SyntheticEcgs, ecgs_of
 from lvm_core.synthetic.outcomes import (
     BLOCK,
@@ -46,7 +46,7 @@ from lvm_core.synthetic.records import (
 )
 from lvm_core.tables import schemas
 
-FORMATS: Final = ("cardiosoft", "muse", "wfdb")
+FORMATS: Final = tuple(WRITERS)
 PARQUET_ROWS: Final = 1024
 RAW_PEOPLE: Final = 128
 # The key of an ECG in files and tables: field 20205 of UK Biobank with a synthetic participant.
@@ -166,13 +166,8 @@ def _device_files(ecgs: SyntheticEcgs, row: int, name: str, repeat: int) -> dict
     person, recorded_at = ecgs.participant_id[row], ecgs.recorded_at[row].item()
     stem = _ecg_id(person, repeat)
     counts, uv_per_count = ecgs.counts[row], float(ecgs.uv_per_count[row])
-    if name == "wfdb":
-        return write_wfdb(stem, counts, uv_per_count, recorded_at=recorded_at)
-    write = write_cardiosoft if name == "cardiosoft" else write_muse
-    data = write(
-        counts, uv_per_count, participant_id=person, recorded_at=recorded_at, measurements=_measurements(ecgs, row)
-    )
-    return {f"{stem}.xml": data}
+    known = {"participant_id": person, "recorded_at": recorded_at, "measurements": _measurements(ecgs, row)}
+    return WRITERS[name](stem, counts, uv_per_count, **known)
 
 
 def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:

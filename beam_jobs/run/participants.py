@@ -30,8 +30,8 @@ from lvm_core.tables import (
     unknown_demographics,
 )
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import table_files
 from lvm_core.tables.participants import NO_RECORDING_DATE
+from lvm_core.tables.people import table_files
 
 _BATCH: Final = 4096
 _UNMATCHED_KEPT: Final = 1000

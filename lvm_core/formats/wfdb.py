@@ -19,8 +19,8 @@ from lvm_core.formats.channels import (
     INT16_LIMITS,
     Channel,
     assemble,
+    leads_by_name,
     local_datetime,
-    require_leads,
     unambiguous_date,
 )
 from lvm_core.signal.ecg import Ecg, canonical_lead
@@ -30,6 +30,8 @@ from lvm_core.units import is_voltage, uv_per_unit
 MAX_HEADER_BYTES: Final = 1_000_000
 """Of one header; the largest real one seen has 2.7 kB."""
 
+_MISSING_COUNT: Final = -32768
+_WHERE: Final = "the WFDB record"
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD: Final = re.compile(
     rf"(?P<name>\S+?)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<n_signals>\d{{1,9}})"
@@ -58,54 +60,65 @@ _SURE_SIGNAL: Final = re.compile(r"\S+[ \t]+\d+(?:x\d+)?(?::\d+)?(?:\+\d+)?(?:[ 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One signal line.
-
-    Attributes:
-        file_name: the signal file.
-        format: storage format, 16 for little-endian int16.
-        samples_per_frame: samples of this signal in each frame.
-        skew: samples by which the signal is shifted.
-        byte_offset: bytes before the first sample.
-        gain: counts per `unit`; 0 when not calibrated.
-        baseline: the count that means 0.
-        unit: physical unit, mV by default.
-        adc_bits: resolution of the converter, bits; 0 when not stated.
-        adc_zero: count in the middle of the converter's range.
-        checksum: 16-bit sum of the samples; None when not stated.
-        description: name of the lead; empty when not stated.
-    """
+    """One signal line."""
 
     file_name: str
-    format: int
+    format: int  # 16 for little-endian int16
     samples_per_frame: int
-    skew: int
-    byte_offset: int
-    gain: float
-    baseline: int
-    unit: str
-    adc_bits: int
-    adc_zero: int
-    checksum: int | None
-    description: str
+    skew: int  # samples
+    byte_offset: int  # bytes before the first sample
+    gain: float  # counts per `unit`; 0 when not calibrated
+    baseline: int  # the count that means 0
+    unit: str  # mV by default
+    adc_bits: int  # 0 when not stated
+    adc_zero: int  # the count in the middle of the converter's range
+    checksum: int | None  # 16-bit sum of the samples; None when not stated
+    description: str  # name of the lead; empty when not stated
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The record line and the signal lines.
-
-    Attributes:
-        sampling_rate_hz: samples per second.
-        n_samples: samples of each signal; 0 when not stated.
-        recorded_at: base date and time, local; None when not stated or not readable.
-        date_unreadable: True when a date is stated and cannot be read.
-        signals: in the order of the header.
-    """
+    """The record line and the signal lines."""
 
     sampling_rate_hz: float
-    n_samples: int
+    n_samples: int  # of each signal; 0 when not stated
     recorded_at: dt.datetime | None
-    date_unreadable: bool
+    date_unreadable: bool  # a date is stated and cannot be read
     signals: tuple[Signal, ...]
+
+
+def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
+    """Decode a WFDB record.
+
+    Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
+    derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
+    and a signal file that holds none of the twelve need not be there. Comment lines are not read:
+    they hold no identifier that could be relied on.
+
+    Args:
+        files: the header and the signal files, by name. A signal file is looked up by the name in
+            the header, in the folder of `main` and as it is, then without its folder.
+        main: the name of the header in `files`.
+
+    Raises:
+        EcgRejected: the record cannot be used; the reason and the message say why.
+    """
+    header = parse_header(files[main])
+    signals = leads_by_name(((signal.description, signal) for signal in header.signals), _WHERE)
+    channels: dict[str, Channel] = {}
+    for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
+        raw = _signal_file(files, main, file_name, header)
+        channels.update(_read_file(header, file_name, raw))
+    leads = assemble(channels, _WHERE)
+    checked = _check_checksums(signals, channels)
+    flags = {QualityFlag.CHECKSUM_ABSENT: not checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
+    return Ecg(
+        **leads,
+        sampling_rate_hz=header.sampling_rate_hz,
+        source_format="wfdb",
+        recorded_at=header.recorded_at,
+        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
+    )
 
 
 def is_header(data: bytes) -> bool:
@@ -251,60 +264,6 @@ def _signal(line: str, number: int) -> Signal:
         checksum=checksum,
         description=fields[8],
     )
-
-
-_MISSING_COUNT: Final = -32768
-_WHERE: Final = "the WFDB record"
-
-
-def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
-    """Decode a WFDB record.
-
-    Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
-    derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
-    and a signal file that holds none of the twelve need not be there. Comment lines are not read:
-    they hold no identifier that could be relied on.
-
-    Args:
-        files: the header and the signal files, by name. A signal file is looked up by the name in
-            the header, in the folder of `main` and as it is, then without its folder.
-        main: the name of the header in `files`.
-
-    Raises:
-        EcgRejected: the record cannot be used; the reason and the message say why.
-    """
-    header = parse_header(files[main])
-    signals = _signals_by_lead(header)
-    channels: dict[str, Channel] = {}
-    for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
-        raw = _signal_file(files, main, file_name, header)
-        channels.update(_read_file(header, file_name, raw))
-    twelve = assemble(channels, _WHERE)
-    checked = _check_checksums(signals, channels)
-    flags = {QualityFlag.CHECKSUM_ABSENT: not checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
-    return Ecg(
-        leads_uv=twelve.leads_uv,
-        sampling_rate_hz=header.sampling_rate_hz,
-        step_uv=twelve.step_uv,
-        source_format="wfdb",
-        leads_derived=twelve.derived,
-        saturated_leads=twelve.saturated,
-        odd_gain_leads=twelve.odd_gain,
-        recorded_at=header.recorded_at,
-        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
-    )
-
-
-def _signals_by_lead(header: Header) -> dict[str, Signal]:
-    signals: dict[str, Signal] = {}
-    for signal in header.signals:
-        lead = canonical_lead(signal.description)
-        if lead in signals:
-            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
-        if lead is not None:
-            signals[lead] = signal
-    require_leads(signals, _WHERE, n_other=len(header.signals) - len(signals))
-    return signals
 
 
 def _signal_file(files: Mapping[str, bytes], main: str, file_name: str, header: Header) -> bytes:

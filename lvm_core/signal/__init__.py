@@ -1,1 +1,8 @@
-"""The ECG as a signal: leads, resampling, beats, quality, plausibility."""
+"""Signals of 12-lead ECGs.
+
+- `ecg`: `Ecg`, `Measurements`, `LEADS_12`, `MODEL_LEADS`, lead names, derived leads
+- `canonical`: the stored form, 10 s at 500 Hz: `canonicalise`, `interpolate_missing`
+- `plausibility`: whether an ECG may be scored: `judge_ecgs`, `unscorable`
+- `quality`: `QualityFlag`, `Rejection`, ranges of people's values, the scale of a whole run
+- `beats`: R peaks, phases of a beat, the average beat
+"""

@@ -18,12 +18,178 @@ from lvm_core.signal.plausibility import refuse_implausible_scale
 from lvm_core.signal.quality import QualityFlag, check_finite
 
 TARGET_RATE_HZ: Final = 500
-MIN_RATE_HZ: Final = 200
-MAX_RATE_HZ: Final = 2000
+_MIN_RATE_HZ: Final = 200
+_MAX_RATE_HZ: Final = 2000
 
-STOP_BAND_DB: Final = 60.0
-PASS_BAND_SHARE: Final = 0.8
-"""The pass band ends at this share of the lower Nyquist frequency, where the stop band begins."""
+_STOP_BAND_DB: Final = 60.0
+_PASS_BAND_SHARE: Final = 0.8  # of the lower Nyquist frequency, where the stop band begins
+DURATION_S: Final = 10
+N_SAMPLES: Final = DURATION_S * TARGET_RATE_HZ
+
+# 4990 of 5000 samples: devices that count 9.98 to 10 s as ten seconds exist (facts sheet,
+# section 10), and 20 ms of a repeated last sample carry no beat.
+MIN_DURATION_S: Final = 9.98
+
+# Below the noise of an ECG amplifier; a quarter of the usual 5 uV step.
+_RESAMPLED_STEP_UV: Final = 1.25
+
+# The finest step for samples whose own step is not known: 1/16 uV, a power of two, so that
+# quantising loses nothing that matters and float32 holds the step exactly.
+FINEST_STEP_UV: Final = 0.0625
+
+# What still rounds to the last int16 count: 32767, or -32768 on the negative side.
+_MAX_COUNT: Final = 32767.4
+_MIN_COUNT: Final = -32768.4
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalEcg:
+    """One recording as the ECG table stores it."""
+
+    counts: NDArray[np.int16]  # (12, 5000) int16, rows in `LEADS_12` order, 500 Hz
+    uv_per_count: float  # microvolts of one count; exactly a float32
+    quality_flags: tuple[str, ...]  # members of `QualityFlag`, each once: those of the device, then ours
+    signal_sha256: str  # of `signal_sha256(counts, uv_per_count)`
+    source_sampling_rate_hz: float  # rate of the source
+
+
+def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
+    """Return the recording with short gaps of missing samples filled by straight lines.
+
+    A gap is a run of NaN in one lead. Longer gaps and those at the start or the end stay missing,
+    so that `canonicalise` rejects the recording.
+
+    Args:
+        ecg: the recording; it is not changed.
+        max_gap_samples: longest gap that is filled, samples of the source; 0 fills none.
+
+    Returns:
+        The recording, with the flag `interpolated` where a gap was filled.
+    """
+    if max_gap_samples < 1:
+        return ecg
+    missing = np.isnan(ecg.leads_uv)
+    if not missing.any():
+        return ecg
+    leads_uv = ecg.leads_uv.copy()
+    n_filled = 0
+    for lead in np.flatnonzero(missing.any(axis=0)).tolist():
+        edges = np.flatnonzero(np.diff(missing[:, lead], prepend=False, append=False))
+        for start, stop in edges.reshape(-1, 2).tolist():
+            if stop - start > max_gap_samples or start == 0 or stop == ecg.n_samples:
+                continue
+            before_uv, after_uv = leads_uv[start - 1, lead], leads_uv[stop, lead]
+            line_uv = np.linspace(before_uv, after_uv, stop - start + 2)
+            leads_uv[start:stop, lead] = line_uv[1:-1]
+            n_filled += stop - start
+    if not n_filled:
+        return ecg
+    flags = (*ecg.quality_flags, QualityFlag.INTERPOLATED.value)
+    return replace(ecg, leads_uv=leads_uv, quality_flags=flags)
+
+
+def canonicalise(ecg: Ecg) -> CanonicalEcg:
+    """Return a recording in its stored form.
+
+    The first 10 s are taken, brought to 500 Hz, completed when a few samples are missing at the
+    end, and rounded to counts. The stored step is that of the source, halved when leads were
+    derived (half counts stay exact), 1.25 uV when resampled, doubled until nothing overflows.
+
+    Raises:
+        EcgRejected: `unsupported_rate`; `too_short`, less than 9.98 s; `non_finite`, a sample of
+            the first 10 s is missing; `amplitude_implausible` and `lead_out_of_proportion`, before
+            anything is rounded.
+    """
+    rate_hz = supported_rate_hz(ecg.sampling_rate_hz)
+    if ecg.duration_s < MIN_DURATION_S:
+        raise EcgRejected(
+            RejectReason.TOO_SHORT,
+            f"recording lasts {ecg.duration_s:.4g} s ({ecg.n_samples} samples at {rate_hz} Hz), "
+            f"expected {DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
+        )
+    leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
+    counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
+    n_missing = N_SAMPLES - counts.shape[1]
+    counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
+    assert counts.shape == (N_LEADS, N_SAMPLES)
+    return CanonicalEcg(
+        counts=counts,
+        uv_per_count=step_uv,
+        quality_flags=_flags(ecg, n_missing),
+        signal_sha256=signal_sha256(counts, step_uv),
+        source_sampling_rate_hz=ecg.sampling_rate_hz,
+    )
+
+
+def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+    """Return the first 10 s at 500 Hz, and perhaps a little more, of a plausible recording."""
+    n_needed = DURATION_S * rate_hz
+    check_finite(leads_uv[:n_needed])
+    refuse_implausible_scale(leads_uv[:n_needed], rate_hz)
+    # What follows the 10 s is real signal for the filter, as long as it was recorded.
+    margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
+    n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
+    return resample_to_500_hz(leads_uv[: n_needed + n_margin], rate_hz)
+
+
+def _source_step_uv(ecg: Ecg) -> float:
+    if ecg.sampling_rate_hz != TARGET_RATE_HZ:
+        return _RESAMPLED_STEP_UV
+    return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
+
+
+def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[NDArray[np.int16], float]:
+    """Return (12, n_samples) counts and their step, exactly a float32."""
+    low_uv, high_uv = float(leads_uv.min()), float(leads_uv.max())
+    # int16 reaches one count further down than up: a source at its lower limit stays exact.
+    max_abs_uv = np.asarray(max(high_uv, low_uv * _MAX_COUNT / _MIN_COUNT))
+    step_uv = float(np.float32(finest_step_uv(max_abs_uv, float(np.float32(source_step_uv)))))
+    counts = np.rint(leads_uv.T.astype(np.float64) / step_uv)
+    return np.ascontiguousarray(counts, dtype=np.int16), step_uv
+
+
+def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
+    ours = {
+        QualityFlag.SATURATED: bool(ecg.saturated_leads),
+        QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
+        QualityFlag.LEADS_DERIVED: ecg.leads_derived,
+        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
+        QualityFlag.END_REPEATED: n_missing > 0,
+        QualityFlag.CROPPED: ecg.duration_s > DURATION_S,
+    }
+    flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
+    return tuple(dict.fromkeys(flags))
+
+
+def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
+    """Return the SHA-256 of a signal, by which identical recordings are found.
+
+    Args:
+        counts: (12, 5000) int16, rows in `LEADS_12` order.
+        uv_per_count: microvolts of one count; hashed as float32.
+
+    Returns:
+        64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
+        little-endian float32 bytes of `uv_per_count`.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2").data)
+    digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
+    """Return the step, doubled until nothing overflows int16.
+
+    Args:
+        max_abs_uv: array of any shape, largest magnitude of each recording, microvolts, finite.
+        step_uv: the step to begin with, microvolts; 1/16 uV holds up to 2047.9 uV.
+
+    Returns:
+        Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
+    """
+    overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
+    _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
+    return np.asarray(np.ldexp(step_uv, np.maximum(exponent, 0)))
 
 
 def supported_rate_hz(sampling_rate_hz: float) -> int:
@@ -32,9 +198,9 @@ def supported_rate_hz(sampling_rate_hz: float) -> int:
     Raises:
         EcgRejected: `unsupported_rate`, the rate is not a whole number from 200 to 2000 Hz.
     """
-    if sampling_rate_hz < MIN_RATE_HZ:
+    if sampling_rate_hz < _MIN_RATE_HZ:
         problem = "too low (100 Hz lacks the high frequencies of the QRS complex)"
-    elif sampling_rate_hz > MAX_RATE_HZ:
+    elif sampling_rate_hz > _MAX_RATE_HZ:
         problem = "too high for a 12-lead ECG"
     elif not float(sampling_rate_hz).is_integer():
         problem = "not a whole number"
@@ -43,7 +209,7 @@ def supported_rate_hz(sampling_rate_hz: float) -> int:
     raise EcgRejected(
         RejectReason.UNSUPPORTED_RATE,
         f"sampling rate is {sampling_rate_hz:g} Hz, {problem}; expected a whole number from "
-        f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz as the file states it",
+        f"{_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz as the file states it",
     )
 
 
@@ -102,187 +268,10 @@ def _filter(rate_hz: int) -> NDArray[np.float64]:
     """Return the low-pass filter at the common rate, of odd length, each branch summing to 1."""
     up, down = _up_down(rate_hz)
     nyquist = 1 / max(up, down)  # the lower one, as a share of the common rate's
-    n_taps, beta = kaiserord(STOP_BAND_DB, (1 - PASS_BAND_SHARE) * nyquist)
-    centre = (1 + PASS_BAND_SHARE) / 2 * nyquist
+    n_taps, beta = kaiserord(_STOP_BAND_DB, (1 - _PASS_BAND_SHARE) * nyquist)
+    centre = (1 + _PASS_BAND_SHARE) / 2 * nyquist
     taps = np.asarray(firwin(n_taps | 1, centre, window=("kaiser", beta)), dtype=np.float64)
     for branch in range(up):
         taps[branch::up] /= taps[branch::up].sum()
     taps.setflags(write=False)  # shared by every caller through the cache
     return taps
-
-
-DURATION_S: Final = 10
-N_SAMPLES: Final = DURATION_S * TARGET_RATE_HZ
-
-# 4990 of 5000 samples: devices that count 9.98 to 10 s as ten seconds exist (facts sheet,
-# section 10), and 20 ms of a repeated last sample carry no beat.
-MIN_DURATION_S: Final = 9.98
-
-# Below the noise of an ECG amplifier; a quarter of the usual 5 uV step.
-RESAMPLED_STEP_UV: Final = 1.25
-
-# The finest step for samples whose own step is not known: 1/16 uV, a power of two, so that
-# quantising loses nothing that matters and float32 holds the step exactly.
-FINEST_STEP_UV: Final = 0.0625
-
-# What still rounds to the last int16 count: 32767, or -32768 on the negative side.
-_MAX_COUNT: Final = 32767.4
-_MIN_COUNT: Final = -32768.4
-
-
-@dataclass(frozen=True, slots=True)
-class CanonicalEcg:
-    """One recording as the ECG table stores it.
-
-    Attributes:
-        counts: (12, 5000) int16, rows in `LEADS_12` order, 500 Hz.
-        uv_per_count: microvolts of one count; exactly a float32.
-        quality_flags: members of `QualityFlag`, each once: those of the device, then ours.
-        signal_sha256: of `signal_sha256(counts, uv_per_count)`.
-        source_sampling_rate_hz: rate of the source.
-    """
-
-    counts: NDArray[np.int16]
-    uv_per_count: float
-    quality_flags: tuple[str, ...]
-    signal_sha256: str
-    source_sampling_rate_hz: float
-
-
-def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
-    """Return the SHA-256 of a signal, by which identical recordings are found.
-
-    Args:
-        counts: (12, 5000) int16, rows in `LEADS_12` order.
-        uv_per_count: microvolts of one count; hashed as float32.
-
-    Returns:
-        64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
-        little-endian float32 bytes of `uv_per_count`.
-    """
-    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2").data)
-    digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
-    return digest.hexdigest()
-
-
-def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
-    """Return the step, doubled until nothing overflows int16.
-
-    Args:
-        max_abs_uv: array of any shape, largest magnitude of each recording, microvolts, finite.
-        step_uv: the step to begin with, microvolts; 1/16 uV holds up to 2047.9 uV.
-
-    Returns:
-        Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
-    """
-    overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
-    _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
-    return np.asarray(np.ldexp(step_uv, np.maximum(exponent, 0)))
-
-
-def canonicalise(ecg: Ecg) -> CanonicalEcg:
-    """Return a recording in its stored form.
-
-    The first 10 s are taken, brought to 500 Hz, completed when a few samples are missing at the
-    end, and rounded to counts. The stored step is that of the source, halved when leads were
-    derived (half counts stay exact), 1.25 uV when resampled, doubled until nothing overflows.
-
-    Raises:
-        EcgRejected: `unsupported_rate`; `too_short`, less than 9.98 s; `non_finite`, a sample of
-            the first 10 s is missing; `amplitude_implausible` and `lead_out_of_proportion`, before
-            anything is rounded.
-    """
-    rate_hz = supported_rate_hz(ecg.sampling_rate_hz)
-    if ecg.duration_s < MIN_DURATION_S:
-        raise EcgRejected(
-            RejectReason.TOO_SHORT,
-            f"recording lasts {ecg.duration_s:.4g} s ({ecg.n_samples} samples at {rate_hz} Hz), "
-            f"expected {DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
-        )
-    leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
-    counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
-    n_missing = N_SAMPLES - counts.shape[1]
-    counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
-    assert counts.shape == (N_LEADS, N_SAMPLES)
-    return CanonicalEcg(
-        counts=counts,
-        uv_per_count=step_uv,
-        quality_flags=_flags(ecg, n_missing),
-        signal_sha256=signal_sha256(counts, step_uv),
-        source_sampling_rate_hz=ecg.sampling_rate_hz,
-    )
-
-
-def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
-    """Return the first 10 s at 500 Hz, and perhaps a little more, of a plausible recording."""
-    n_needed = DURATION_S * rate_hz
-    check_finite(leads_uv[:n_needed])
-    refuse_implausible_scale(leads_uv[:n_needed], rate_hz)
-    # What follows the 10 s is real signal for the filter, as long as it was recorded.
-    margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
-    n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
-    return resample_to_500_hz(leads_uv[: n_needed + n_margin], rate_hz)
-
-
-def _source_step_uv(ecg: Ecg) -> float:
-    if ecg.sampling_rate_hz != TARGET_RATE_HZ:
-        return RESAMPLED_STEP_UV
-    return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
-
-
-def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[NDArray[np.int16], float]:
-    """Return (12, n_samples) counts and their step, exactly a float32."""
-    low_uv, high_uv = float(leads_uv.min()), float(leads_uv.max())
-    # int16 reaches one count further down than up: a source at its lower limit stays exact.
-    max_abs_uv = np.asarray(max(high_uv, low_uv * _MAX_COUNT / _MIN_COUNT))
-    step_uv = float(np.float32(finest_step_uv(max_abs_uv, float(np.float32(source_step_uv)))))
-    counts = np.rint(leads_uv.T.astype(np.float64) / step_uv)
-    return np.ascontiguousarray(counts, dtype=np.int16), step_uv
-
-
-def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
-    ours = {
-        QualityFlag.SATURATED: bool(ecg.saturated_leads),
-        QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
-        QualityFlag.LEADS_DERIVED: ecg.leads_derived,
-        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
-        QualityFlag.END_REPEATED: n_missing > 0,
-        QualityFlag.CROPPED: ecg.duration_s > DURATION_S,
-    }
-    flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
-    return tuple(dict.fromkeys(flags))
-
-
-def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
-    """Return the recording with short gaps of missing samples filled by straight lines.
-
-    A gap is a run of NaN in one lead. Longer gaps and those at the start or the end stay missing,
-    so that `canonicalise` rejects the recording.
-
-    Args:
-        ecg: the recording; it is not changed.
-        max_gap_samples: longest gap that is filled, samples of the source; 0 fills none.
-
-    Returns:
-        The recording, with the flag `interpolated` where a gap was filled.
-    """
-    if max_gap_samples < 1:
-        return ecg
-    missing = np.isnan(ecg.leads_uv)
-    if not missing.any():
-        return ecg
-    leads_uv = ecg.leads_uv.copy()
-    n_filled = 0
-    for lead in np.flatnonzero(missing.any(axis=0)).tolist():
-        edges = np.flatnonzero(np.diff(missing[:, lead], prepend=False, append=False))
-        for start, stop in edges.reshape(-1, 2).tolist():
-            if stop - start > max_gap_samples or start == 0 or stop == ecg.n_samples:
-                continue
-            before_uv, after_uv = leads_uv[start - 1, lead], leads_uv[stop, lead]
-            line_uv = np.linspace(before_uv, after_uv, stop - start + 2)
-            leads_uv[start:stop, lead] = line_uv[1:-1]
-            n_filled += stop - start
-    if not n_filled:
-        return ecg
-    flags = (*ecg.quality_flags, QualityFlag.INTERPOLATED.value)
-    return replace(ecg, leads_uv=leads_uv, quality_flags=flags)

@@ -82,31 +82,21 @@ _N_LIMB: Final = 6
 _CHEST: Final = slice(_N_LIMB, None)
 
 
-_ABOUT_SCALE: Final = frozenset(
-    {
-        RejectReason.AMPLITUDE_IMPLAUSIBLE.value,
-        RejectReason.LEAD_OUT_OF_PROPORTION.value,
-        RejectReason.LIMB_LEADS_INCONSISTENT.value,
-    }
-)
-
-
 def is_about_scale(reason: str) -> bool:
-    """Return True for reasons of scale and leads: such an ECG holds a signal that tells of both."""
-    return reason in _ABOUT_SCALE
+    """Return True for reasons of scale and leads: such an ECG holds a signal that shows both."""
+    return reason in (
+        RejectReason.AMPLITUDE_IMPLAUSIBLE,
+        RejectReason.LEAD_OUT_OF_PROPORTION,
+        RejectReason.LIMB_LEADS_INCONSISTENT,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is wrong with an ECG.
+    """What is wrong with an ECG."""
 
-    Attributes:
-        rejection: why it must not be scored; None when it may be.
-        flags: members of `QualityFlag`, in the order of the class; empty for a rejected ECG.
-    """
-
-    rejection: Rejection | None
-    flags: tuple[str, ...] = ()
+    rejection: Rejection | None  # why it must not be scored; None when it may be
+    flags: tuple[str, ...] = ()  # members of `QualityFlag`, in the order of the class; empty for a rejected ECG
 
     @property
     def has_signal(self) -> bool:
@@ -180,12 +170,59 @@ def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> 
     # What has no step is rejected above; 1 keeps the arithmetic free of NaN and infinity.
     has_step = np.isfinite(uv_per_count) & (uv_per_count > 0)
     step_uv = np.where(has_step, uv_per_count, np.float32(1))
-    amplitude_uv = _median_range(piece_low, piece_high) * step_uv[:, None]
-    findings = _Findings.of(_Scale.of(amplitude_uv), LimbLeads.of(counts, step_uv), step_uv)
-    for i in np.flatnonzero(findings.any()).tolist():
+    scale = _Scale.of(_median_range(piece_low, piece_high) * step_uv[:, None])
+    limb = LimbLeads.of(counts, step_uv)
+    rejects, flags = _rejects(scale, limb, step_uv), _flags(scale, limb)
+    for i in np.flatnonzero(np.any([*rejects.values(), *flags.values()], axis=0)).tolist():
         if judgements[i].rejection is None:
-            judgements[i] = findings.judgement(i)
+            reason = next((reason for reason, mask in rejects.items() if mask[i]), None)
+            if reason is None:
+                judgements[i] = Judgement(None, tuple(flag.value for flag, mask in flags.items() if mask[i]))
+            else:
+                judgements[i] = Judgement(Rejection(reason, _message(reason, scale, limb, step_uv, i)))
     return judgements
+
+
+def _rejects(scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> dict[RejectReason, NDArray[np.bool_]]:
+    """Return (n,) masks of ECGs that must not be scored; the first that applies is the reason."""
+    beyond = (limb.difference_uv > LIMB_DIFFERENCE_ALLOWED_UV) & (limb.share > LIMB_DIFFERENCE_REJECT)
+    return {
+        **scale.rejects(_outside(step_uv, STEP_RANGE_UV)),
+        RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond),
+    }
+
+
+def _flags(scale: _Scale, limb: LimbLeads) -> dict[QualityFlag, NDArray[np.bool_]]:
+    """Return (n,) masks of what few ECGs are."""
+    largest_uv = scale.amplitude_uv.max(axis=1)
+    small = (scale.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
+    beyond = (limb.difference_uv > LIMB_DIFFERENCE_ALLOWED_UV) & (limb.share > LIMB_DIFFERENCE_FLAG)
+    return {
+        QualityFlag.AMPLITUDE_UNUSUAL: _outside(scale.median_uv, UNUSUAL_MEDIAN_UV) | (largest_uv > UNUSUAL_LEAD_UV),
+        QualityFlag.LEAD_OUT_OF_PROPORTION: (
+            small | (scale.large_lead > LARGE_LEAD_FLAG) | (scale.limb_leads > LARGE_LIMB_LEADS_FLAG)
+        ),
+        QualityFlag.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond | (np.abs(limb.offset_uv) > LIMB_OFFSET_FLAG_UV)),
+        QualityFlag.BASELINE_OFFSET: _of_any_lead(np.abs(limb.mean_uv) > BASELINE_OFFSET_FLAG_UV),
+    }
+
+
+def _message(reason: RejectReason, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32], i: int) -> str:
+    if reason is RejectReason.LIMB_LEADS_INCONSISTENT:
+        k = int(limb.share[i].argmax())
+        return (
+            f"lead {DERIVED_FROM_I_AND_II[k]} differs from what I and II give by "
+            f"{limb.difference_uv[i, k]:.0f} uV, {limb.share[i, k]:.0%} of the largest limb lead "
+            f"(standard deviations), expected below {LIMB_DIFFERENCE_REJECT:.0%}; correct the names or "
+            "the order of leads, or the gain of the lead that is wrong"
+        )
+    step = float(step_uv[i])
+    if not STEP_RANGE_UV[0] <= step <= STEP_RANGE_UV[1]:
+        return (
+            f"uv_per_count is {step:g} uV, expected {STEP_RANGE_UV[0]:g} to "
+            f"{STEP_RANGE_UV[1]:g} uV; the scale cannot be right, correct it at the source"
+        )
+    return scale.message(reason, i)
 
 
 def _signal_rejections(
@@ -279,21 +316,13 @@ def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """The amplitudes of n ECGs, and how they compare with each other.
+    """The amplitudes of n ECGs, and how they compare with each other."""
 
-    Attributes:
-        amplitude_uv: (n, 12).
-        median_uv: (n,) of the twelve leads.
-        large_lead: (n,) the largest lead over the second largest.
-        limb_leads: (n,) the largest limb lead over the largest chest lead.
-        chest_lead: (n, 6) each chest lead over its smaller neighbour.
-    """
-
-    amplitude_uv: NDArray[np.floating]
-    median_uv: NDArray[np.floating]
-    large_lead: NDArray[np.floating]
-    limb_leads: NDArray[np.floating]
-    chest_lead: NDArray[np.floating]
+    amplitude_uv: NDArray[np.floating]  # (n, 12)
+    median_uv: NDArray[np.floating]  # (n,) of the twelve leads
+    large_lead: NDArray[np.floating]  # (n,) the largest lead over the second largest
+    limb_leads: NDArray[np.floating]  # (n,) the largest limb lead over the largest chest lead
+    chest_lead: NDArray[np.floating]  # (n, 6) each chest lead over its smaller neighbour
 
     @classmethod
     def of(cls, amplitude_uv: NDArray[np.floating]) -> _Scale:
@@ -320,19 +349,6 @@ class _Scale:
         return {
             RejectReason.AMPLITUDE_IMPLAUSIBLE: all_leads | (too_large & ~one_lead),
             RejectReason.LEAD_OUT_OF_PROPORTION: one_lead,
-        }
-
-    def flags(self) -> dict[QualityFlag, NDArray[np.bool_]]:
-        """Return (n,) masks of what few ECGs are."""
-        largest_uv = self.amplitude_uv.max(axis=1)
-        small = (self.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
-        return {
-            QualityFlag.AMPLITUDE_UNUSUAL: (
-                _outside(self.median_uv, UNUSUAL_MEDIAN_UV) | (largest_uv > UNUSUAL_LEAD_UV)
-            ),
-            QualityFlag.LEAD_OUT_OF_PROPORTION: (
-                small | (self.large_lead > LARGE_LEAD_FLAG) | (self.limb_leads > LARGE_LIMB_LEADS_FLAG)
-            ),
         }
 
     def message(self, reason: RejectReason, i: int) -> str:
@@ -373,19 +389,12 @@ class _Scale:
 
 @dataclass(frozen=True, slots=True)
 class LimbLeads:
-    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs.
+    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs."""
 
-    Attributes:
-        difference_uv: (n, 4) standard deviation of the difference.
-        share: (n, 4) the same over the standard deviation of the largest limb lead.
-        offset_uv: (n, 4) mean of the difference.
-        mean_uv: (n, 12) mean of each lead.
-    """
-
-    difference_uv: NDArray[np.float32]
-    share: NDArray[np.float32]
-    offset_uv: NDArray[np.float32]
-    mean_uv: NDArray[np.float32]
+    difference_uv: NDArray[np.float32]  # (n, 4) standard deviation of the difference
+    share: NDArray[np.float32]  # (n, 4) the same over the standard deviation of the largest limb lead
+    offset_uv: NDArray[np.float32]  # (n, 4) mean of the difference
+    mean_uv: NDArray[np.float32]  # (n, 12) mean of each lead
 
     @classmethod
     def of(cls, counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> LimbLeads:
@@ -418,71 +427,3 @@ def _of_any_lead(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _outside(values: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.bool_]:
     return np.asarray((values < limits[0]) | (values > limits[1]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Findings:
-    """Which of n ECGs are beyond which limit; each mask is (n,) bool.
-
-    Attributes:
-        scale: their amplitudes.
-        limb: their limb leads.
-        step_uv: (n,) microvolts of one count.
-        rejects: masks by reason, the first that applies being given.
-        flags: masks by flag.
-    """
-
-    scale: _Scale
-    limb: LimbLeads
-    step_uv: NDArray[np.float32]
-    rejects: dict[RejectReason, NDArray[np.bool_]]
-    flags: dict[QualityFlag, NDArray[np.bool_]]
-
-    @classmethod
-    def of(cls, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> _Findings:
-        """Compare with all limits."""
-        beyond = limb.difference_uv > LIMB_DIFFERENCE_ALLOWED_UV
-        limb_flag = (beyond & (limb.share > LIMB_DIFFERENCE_FLAG)) | (np.abs(limb.offset_uv) > LIMB_OFFSET_FLAG_UV)
-        rejects = {
-            **scale.rejects(_outside(step_uv, STEP_RANGE_UV)),
-            RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond & (limb.share > LIMB_DIFFERENCE_REJECT)),
-        }
-        offset = _of_any_lead(np.abs(limb.mean_uv) > BASELINE_OFFSET_FLAG_UV)
-        flags = {
-            **scale.flags(),
-            QualityFlag.LIMB_LEADS_INCONSISTENT: _of_any_lead(limb_flag),
-            QualityFlag.BASELINE_OFFSET: offset,
-        }
-        return cls(scale, limb, step_uv, rejects, flags)
-
-    def any(self) -> NDArray[np.bool_]:
-        """Return which ECGs are beyond any limit."""
-        return np.asarray(np.any([*self.rejects.values(), *self.flags.values()], axis=0))
-
-    def judgement(self, i: int) -> Judgement:
-        """Return what is wrong with one of them."""
-        for reason, mask in self.rejects.items():
-            if mask[i]:
-                return Judgement(Rejection(reason, self._message(reason, i)))
-        return Judgement(None, tuple(flag.value for flag, mask in self.flags.items() if mask[i]))
-
-    def _message(self, reason: RejectReason, i: int) -> str:
-        if reason is RejectReason.LIMB_LEADS_INCONSISTENT:
-            return _limb_message(self.limb, i)
-        step_uv = float(self.step_uv[i])
-        if not STEP_RANGE_UV[0] <= step_uv <= STEP_RANGE_UV[1]:
-            return (
-                f"uv_per_count is {step_uv:g} uV, expected {STEP_RANGE_UV[0]:g} to "
-                f"{STEP_RANGE_UV[1]:g} uV; the scale cannot be right, correct it at the source"
-            )
-        return self.scale.message(reason, i)
-
-
-def _limb_message(limb: LimbLeads, i: int) -> str:
-    k = int(limb.share[i].argmax())
-    return (
-        f"lead {DERIVED_FROM_I_AND_II[k]} differs from what I and II give by "
-        f"{limb.difference_uv[i, k]:.0f} uV, {limb.share[i, k]:.0%} of the largest limb lead "
-        f"(standard deviations), expected below {LIMB_DIFFERENCE_REJECT:.0%}; correct the names or "
-        "the order of leads, or the gain of the lead that is wrong"
-    )

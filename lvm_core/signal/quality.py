@@ -46,15 +46,10 @@ class QualityFlag(StrEnum):
 
 
 class Rejection(NamedTuple):
-    """Why a recording cannot be scored.
+    """Why a recording cannot be scored."""
 
-    Attributes:
-        reason: member of `RejectReason`.
-        message: what is wrong with its value and unit; no personal data.
-    """
-
-    reason: RejectReason
-    message: str
+    reason: RejectReason  # member of `RejectReason`
+    message: str  # what is wrong with its value and unit; no personal data
 
 
 def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_samples: int) -> str:
@@ -87,17 +82,11 @@ def check_finite(leads_uv: NDArray[np.float32]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PlausibleRange:
-    """Limits of a quantity of a person, both included.
+    """Limits of a quantity of a person, both included."""
 
-    Attributes:
-        name: of the quantity, with its unit.
-        low: smallest plausible value.
-        high: largest plausible value.
-    """
-
-    name: str
-    low: float
-    high: float
+    name: str  # of the quantity, with its unit
+    low: float  # smallest plausible value
+    high: float  # largest plausible value
 
     def is_outside(self, values: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return, elementwise, whether a value is known and outside; an unknown one (NaN) is not.
@@ -248,12 +237,9 @@ class AmplitudeHistogram:
     20 bins per decade from 0.01 to 1e8 uV, one bin below (for 0, too) and one above: 202 integers.
 
     Invariant: adding and merging give the same counts in any order.
-
-    Attributes:
-        counts: 202 counts, smallest amplitudes first.
     """
 
-    counts: tuple[int, ...] = (0,) * 202
+    counts: tuple[int, ...] = (0,) * 202  # 202 counts, smallest amplitudes first
 
     def __post_init__(self) -> None:
         if len(self.counts) != len(_BIN_EDGES_UV) + 1 or min(self.counts) < 0:

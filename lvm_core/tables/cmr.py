@@ -13,7 +13,7 @@ from lvm_core.errors import UsageError
 from lvm_core.tables.raw import RawTable, read_raw, refuse_rows
 from lvm_core.tables.values import PLACEHOLDER_DATES, date_meaning, identifiers, number_meaning, parse_column
 
-COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
+_COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
 _NEEDED: Final = ("participant_id", "lvm_cmr_g")
 
 
@@ -52,7 +52,7 @@ def read_cmr_table(
             is there twice on one date, or a value is no mass or no date; the first row is 1.
     """
     raw = read_raw(data, name)
-    own = {column: (columns or {}).get(column, column) for column in COLUMNS}
+    own = {column: (columns or {}).get(column, column) for column in _COLUMNS}
     found = {column: raw.find(its) for column, its in own.items()}
     _refuse_missing(raw, own, found, columns or {})
     people, note = identifiers(found["participant_id"], column_name=own["participant_id"], table=name)
@@ -77,8 +77,8 @@ def read_cmr_table(
 def _refuse_missing(
     raw: RawTable, own: Mapping[str, str], found: Mapping[str, pa.Array | None], named: Mapping[str, str]
 ) -> None:
-    needed = {*_NEEDED, *(column for column in COLUMNS if column in named)}
-    absent = [own[column] for column in COLUMNS if column in needed and found[column] is None]
+    needed = {*_NEEDED, *(column for column in _COLUMNS if column in named)}
+    absent = [own[column] for column in _COLUMNS if column in needed and found[column] is None]
     if absent:
         raise UsageError(f"{raw.described()}; expected {', '.join(absent)} among them")
 

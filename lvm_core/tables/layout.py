@@ -63,7 +63,7 @@ class ParticipantsLayout(StrictSettings):
     """`month_and_year`: births of which only month and year are known are read as the 15th, and
     ages from them carry the flag `birth_day_assumed`."""
     missing: tuple[str, ...] = ()
-    """Codes that stand for "unknown", such as -1 or 999, in every column but the identifiers."""
+    """Codes that mean "unknown", such as -1 or 999, in every column but the identifiers."""
     decimal: Literal[",", "."] | None = None
     """Decimal sign of numbers; without it a comma is one where commas do not part the columns."""
     instance: Annotated[int, Field(ge=0, le=99)] = 2
@@ -120,7 +120,7 @@ class ParticipantsLayout(StrictSettings):
 
     @property
     def missing_codes(self) -> frozenset[str]:
-        """The codes that stand for "unknown"."""
+        """The codes that mean "unknown"."""
         return frozenset(self.missing)
 
     def names_of(self, name: str) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
                 "bmi_kg_m2": ("participant.p21001_i{instance}", "p21001_i{instance}", "bmi_kg_m2"),
             }
         ),
-        # OMOP CDM 5.4, table PERSON; body size comes from MEASUREMENT (lvm_core/tables/omop.py).
+        # OMOP CDM 5.4, table PERSON; body size comes from MEASUREMENT (lvm_core/tables/people.py).
         "omop": ParticipantsLayout(
             columns={
                 "participant_id": ("person_id",),

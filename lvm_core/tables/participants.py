@@ -1,4 +1,4 @@
-"""Participants joined to ECGs: age at the recording, sex, body size, and why one is unknown."""
+"""Participants: joined to ECGs (age, sex, body size, why one is unknown), and judged as a table."""
 
 from __future__ import annotations
 
@@ -45,36 +45,23 @@ _SIZES: Final = (
 
 @dataclass(frozen=True)
 class Demographics:
-    """What the participant table says of the people of some ECGs; NaN and None where unknown.
+    """What the participant table says of the people of some ECGs; NaN and None where unknown."""
 
-    Attributes:
-        found: (n,) bool, whether the table has a row for the ECG.
-        participant_id: the person, from the ECG or else from the table.
-        age_years: (n,) float32 as given or computed, also when implausible.
-        sex_code: (n,) int8, 1 male, 0 female, -1 unknown.
-        bmi_kg_m2: (n,) float32, also when implausible.
-        height_cm: (n,) float32, NaN when implausible.
-        weight_kg: (n,) float32, NaN when implausible.
-        flags: quality flags of each ECG.
-        no_age_because: why the age of an ECG is unknown; None where it is known.
-        no_bmi_because: why the BMI of an ECG is unknown; None where it is known.
-    """
-
-    found: NDArray[np.bool_]
-    participant_id: list[str | None]
-    age_years: NDArray[np.float32]
-    sex_code: NDArray[np.int8]
-    bmi_kg_m2: NDArray[np.float32]
-    height_cm: NDArray[np.float32]
-    weight_kg: NDArray[np.float32]
-    flags: list[tuple[str, ...]]
-    no_age_because: list[str | None]
-    no_bmi_because: list[str | None]
+    found: NDArray[np.bool_]  # (n,) bool, whether the table has a row for the ECG
+    participant_id: list[str | None]  # the person, from the ECG or else from the table
+    age_years: NDArray[np.float32]  # (n,) float32 as given or computed, also when implausible
+    sex_code: NDArray[np.int8]  # (n,) int8, 1 male, 0 female, -1 unknown
+    bmi_kg_m2: NDArray[np.float32]  # (n,) float32, also when implausible
+    height_cm: NDArray[np.float32]  # (n,) float32, NaN when implausible
+    weight_kg: NDArray[np.float32]  # (n,) float32, NaN when implausible
+    flags: list[tuple[str, ...]]  # quality flags of each ECG
+    no_age_because: list[str | None]  # why the age of an ECG is unknown; None where it is known
+    no_bmi_because: list[str | None]  # why the BMI of an ECG is unknown; None where it is known
 
 
 @dataclass(frozen=True)
 class PeopleTable:
-    """A participant table as it was read, and the same ready for joining."""
+    """A participant table as it was read, and the same table ready for joining."""
 
     read: People
     table: ParticipantTable
@@ -114,7 +101,7 @@ class ParticipantTable:
         return int(self.arrow.num_rows)
 
     def knows_any(self, ecg_ids: Collection[str], people: Collection[str]) -> bool:
-        """Tell whether any of these ECGs or people has a row."""
+        """Return whether any of these ECGs or people has a row."""
         return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
 
     @property
@@ -348,17 +335,11 @@ LEAST_KNOWN: Final = 5
 
 @dataclass(frozen=True)
 class TableJudgement:
-    """What a participant table looks like as a whole.
+    """What a participant table looks like as a whole."""
 
-    Attributes:
-        medians: median of each number that enough people have; `height_cm_women` and `_men` too.
-        share_women: of people whose sex is known; None where nobody's is.
-        problems: why it cannot be right, each with the likely cause.
-    """
-
-    medians: dict[str, float]
-    share_women: float | None
-    problems: tuple[str, ...]
+    medians: dict[str, float]  # median of each number that enough people have; `height_cm_women` and `_men` too
+    share_women: float | None  # of people whose sex is known; None where nobody's is
+    problems: tuple[str, ...]  # why it cannot be right, each with the likely cause
 
 
 def judge_people(table: pa.Table) -> TableJudgement:

@@ -28,19 +28,12 @@ _RAGGED: Final = re.compile(r"(?:Row #(?P<line>\d+): )?Expected (?P<expected>\d+
 
 @dataclass(frozen=True)
 class RawTable:
-    """Columns of a table before anything is read into them.
+    """Columns of a table before anything is read into them."""
 
-    Attributes:
-        name: of the table, for messages.
-        columns: (name without blanks around, cells) in the order of the file.
-        delimiter: of a text file; None of Parquet and of a file with one column.
-        notes: what a user should know of how the file was read.
-    """
-
-    name: str
-    columns: tuple[tuple[str, pa.Array], ...]
-    delimiter: str | None = None
-    notes: tuple[str, ...] = ()
+    name: str  # of the table, for messages
+    columns: tuple[tuple[str, pa.Array], ...]  # (name without blanks around, cells) in the order of the file
+    delimiter: str | None = None  # of a text file; None of Parquet and of a file with one column
+    notes: tuple[str, ...] = ()  # what a user should know of how the file was read
 
     @property
     def n_rows(self) -> int:

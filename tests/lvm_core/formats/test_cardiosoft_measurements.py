@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lvm_core.formats.cardiosoft import r_uv, read_cardiosoft, s_uv
+from lvm_core.formats.cardiosoft import read_cardiosoft
 from lvm_core.signal.ecg import Measurements
 from tests.file_builders import cardiosoft_table, cardiosoft_xml, random_counts
 from tests.lvm_core.formats.helpers import SHARED_ECG, needs_real_files
@@ -144,17 +144,6 @@ def test_measurements__program_is_named_by_the_table_first() -> None:
 def test_measurements__file_without_a_measurement_section() -> None:
     data = cardiosoft_xml(COUNTS).replace(b"RestingECGMeasurements", b"Other")
     assert read_cardiosoft(data).measurements == Measurements()
-
-
-def test_r_and_s__both_sides_of_the_qs_rule() -> None:
-    waves = {"Q": 500.0, "R": 0.0, "S": 0.0, "R1": 0.0, "S1": 0.0}
-    assert s_uv(waves) == 500.0
-    assert s_uv(waves | {"R": 1.0}) == 0.0
-    assert s_uv(waves | {"R1": 1.0}) == 0.0
-    assert s_uv(waves | {"S": 1.0}) == 1.0
-    assert r_uv(waves) == 0.0
-    assert s_uv({"S": 0.0, "S1": 0.0, "R": 0.0, "R1": 0.0}) is None
-    assert s_uv({"S": 0.0, "S1": 0.0, "Q": 500.0}) is None
 
 
 @needs_real_files

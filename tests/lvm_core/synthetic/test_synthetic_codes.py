@@ -13,9 +13,9 @@ from lvm_core.synthetic.records import (
     OTHER_CODES,
     SYSTEMS,
     code_numbers,
-    in_code_list,
     spellings,
 )
+from tests.builders import in_code_list
 
 
 def _texts(chosen: np.ndarray) -> set[tuple[str, str]]:

@@ -12,11 +12,11 @@ from lvm_core.synthetic.records import (
     PLACEHOLDER_DATES,
     SOURCES,
     SyntheticRecords,
-    in_code_list,
     registered_deaths,
     synthetic_moves,
     synthetic_records,
 )
+from tests.builders import in_code_list
 
 SEED = 31
 SYSTEMS = np.array(CODE_SYSTEMS)

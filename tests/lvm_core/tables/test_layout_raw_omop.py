@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, layout_of_file, preset_layout, read_people
-from lvm_core.tables.omop import table_files
+from lvm_core.tables.people import table_files
 from lvm_core.tables.raw import find_delimiter, read_raw
 
 PERSON = (
