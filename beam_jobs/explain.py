@@ -20,10 +20,10 @@ from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.units import Unit, cut_units
-from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_participants_options, add_storage_option, storage_of
 from beam_jobs.run.participants import demographics_of, participants_of
-from beam_jobs.run.planner import PlanningOptions, find_inputs
+from beam_jobs.run.planner import find_inputs
 from beam_jobs.run.progress import say
+from beam_jobs.run.settings import InputSettings, add_participants_options, add_storage_option, storage_of
 from beam_jobs.scale import spread_rows
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
@@ -263,8 +263,11 @@ def _choose(args: argparse.Namespace, *, needs_demographics: bool) -> Chosen:
     """Read the ECGs that were asked for; refuse those that must not be scored."""
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(args.id_pattern), layout, accept_unread_archives=True)
-    found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
+    inputs = tuple(uri for group in args.input for uri in group)
+    rule = IdRule(args.id_pattern)
+    found = find_inputs(
+        InputSettings(inputs=inputs, storage=storage, id_rule=rule, accept_unread_archives=True), layout
+    )
     units = list(cut_units(found.pieces, unit_ecgs=256, first_number=0, settings_sha256="explain"))
     reader = UnitReader(storage, found.roots, layout)
     table, _ = participants_from(args)

@@ -12,15 +12,14 @@ from typing import Final
 import numpy as np
 
 from beam_jobs.reading.blocks import EcgRow, Reject, amplitudes_uv
-from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.parquet_input import signal_durations
 from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import join
 from beam_jobs.reading.units import Unit, cut_units
-from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
-from beam_jobs.run.planner import PlanningOptions, find_inputs
-from beam_jobs.run.sources import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.report import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.run.settings import InputSettings, add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II
 from lvm_core.signal.plausibility import LimbLeads, is_about_scale, judge_ecgs
@@ -186,8 +185,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(), layout, accept_unread_archives=True)
-    inputs = find_inputs(storage, [uri for group in args.input for uri in group], planning)
+    uris = tuple(uri for group in args.input for uri in group)
+    inputs = find_inputs(InputSettings(inputs=uris, storage=storage, accept_unread_archives=True), layout)
     units = list(cut_units(inputs.pieces, unit_ecgs=256, first_number=0, settings_sha256="scale-check"))
     sample = sample_scale(UnitReader(storage, inputs.roots, layout), units)
     sys.stdout.write("\n".join(_lines(sample)) + "\n")

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from beam_jobs.reading import local_files
-from beam_jobs.run.progress import PROGRESS, say, showing
+from beam_jobs.run.progress import say, showing
 from beam_jobs.simulated_cohort import (
     FORMATS,
     ID_PATTERN,
@@ -277,19 +277,21 @@ def _write_ecgs(options: SimulateOptions) -> int:
     people = synthetic_people(options.participants, options.seed)
     total = options.participants + int(has_repeat(people).sum())
     started = time.monotonic()
-    with showing(total, "simulate"):
-        n_ecgs = _run(parts, min(options.threads, len(parts)))
+    written: list[int] = []
+    with showing(total, "simulate", lambda: sum(written)):
+        _run(parts, min(options.threads, len(parts)), written)
+    n_ecgs = sum(written)
     rate = n_ecgs / (time.monotonic() - started)
     say(f"wrote {n_ecgs} ECGs, {rate:.1f} ECG/s")
     return n_ecgs
 
 
-def _run(parts: Sequence[EcgPart], processes: int) -> int:
-    n_ecgs = 0
+def _run(parts: Sequence[EcgPart], processes: int, written: list[int]) -> None:
+    """Write the parts, and add the number of ECGs of each to `written` once it is there."""
     if processes == 1:
         for part in parts:
-            n_ecgs += _advance(write_part(part))
-        return n_ecgs
+            written.append(write_part(part))
+        return
     # spawn: nothing of this process is inherited, whatever threads it has.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
@@ -297,11 +299,10 @@ def _run(parts: Sequence[EcgPart], processes: int) -> int:
             futures = [pool.submit(write_part, part) for part in parts]
         try:
             for future in as_completed(futures):
-                n_ecgs += _advance(future.result())
+                written.append(future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return n_ecgs
 
 
 @contextmanager
@@ -312,11 +313,6 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _advance(n: int) -> int:
-    PROGRESS.advance(n)
-    return n
 
 
 def _report(options: SimulateOptions, counts: dict[str, int]) -> dict[str, Any]:
