@@ -18,9 +18,9 @@ from beam_jobs.reading import local_files
 from beam_jobs.reading.blocks import EcgRow, counts_of
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
-from beam_jobs.run.options import add_participants_options, storage_of
 from beam_jobs.run.participants import demographics_of, participants_of
 from beam_jobs.run.progress import say
+from beam_jobs.run.settings import add_participants_options, storage_of
 from beam_jobs.scale import add_reading_options, reader_of, spread_rows
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError

@@ -19,9 +19,9 @@ from beam_jobs.reading.parquet_input import signal_durations
 from beam_jobs.reading.storage import join
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, cut_units
-from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
-from beam_jobs.run.planner import PlanningOptions, find_inputs
-from beam_jobs.run.sources import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.report import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.run.settings import InputSettings, add_options, storage_of
 from lvm_core.command_line import ArgumentParser
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II
 from lvm_core.signal.plausibility import LimbLeads, is_about_scale, judge_ecgs
@@ -169,17 +169,19 @@ def _evenly(units: Sequence[Unit]) -> list[Unit]:
 
 def add_reading_options(parser: ArgumentParser) -> None:
     """Add the options of commands that read ECGs without a run folder."""
-    parser.add_argument("--input", action="append", nargs="+", required=True, metavar="URI")
+    add_options(parser, InputSettings, "inputs", "storage")
     parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
-    add_storage_option(parser)
 
 
 def reader_of(args: argparse.Namespace, id_pattern: str | None = None) -> tuple[UnitReader, list[Unit]]:
     """Find the ECGs that `add_reading_options` names; return their reader and units."""
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(id_pattern), layout, accept_unread_archives=True)
-    found = find_inputs(storage, [uri for group in args.input for uri in group], planning)
+    inputs = tuple(uri for group in args.input for uri in group)
+    rule = IdRule(id_pattern)
+    found = find_inputs(
+        InputSettings(inputs=inputs, storage=storage, id_rule=rule, accept_unread_archives=True), layout
+    )
     # The settings digest does not matter: nothing is written under the units' names.
     units = list(cut_units(found.pieces, unit_ecgs=_LOOK_UNIT_ECGS, first_number=0, settings_sha256=""))
     return UnitReader(storage, found.roots, layout), units

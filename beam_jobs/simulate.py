@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from beam_jobs.reading import local_files
-from beam_jobs.run.progress import PROGRESS, say, showing
+from beam_jobs.run.progress import say, showing
 from beam_jobs.simulated_cohort import (
     FORMATS,
     ID_PATTERN,
@@ -202,23 +202,27 @@ def _write_ecgs(options: SimulateOptions) -> int:
     people = synthetic_people(options.participants, options.seed)
     total = options.participants + int(has_repeat(people).sum())
     started = time.monotonic()
-    with showing(total, "simulate"):
-        n_ecgs = _run(parts, min(options.threads, len(parts)))
-    rate = n_ecgs / (time.monotonic() - started)
-    say(f"wrote {n_ecgs} ECGs, {rate:.1f} ECG/s")
-    return n_ecgs
+    written: list[int] = []
+    with showing(total, "simulate", lambda: sum(written)):
+        for n_ecgs in _run(parts, min(options.threads, len(parts))):
+            written.append(n_ecgs)
+    rate = sum(written) / (time.monotonic() - started)
+    say(f"wrote {sum(written)} ECGs, {rate:.1f} ECG/s")
+    return sum(written)
 
 
-def _run(parts: Sequence[EcgPart], processes: int) -> int:
+def _run(parts: Sequence[EcgPart], processes: int) -> Iterator[int]:
+    """Write the parts; yield the number of ECGs of each as it is done."""
     if processes == 1:
-        return sum(_advance(write_part(part)) for part in parts)
+        yield from map(write_part, parts)
+        return
     # spawn: nothing of this process is inherited, whatever threads it has.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
         with _no_interrupts():  # of the processes: Ctrl-C is for this one, which lets parts end
             futures = [pool.submit(write_part, part) for part in parts]
         try:
-            return sum(_advance(future.result()) for future in as_completed(futures))
+            yield from (future.result() for future in as_completed(futures))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -232,11 +236,6 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _advance(n: int) -> int:
-    PROGRESS.advance(n)
-    return n
 
 
 def _report(options: SimulateOptions, counts: dict[str, int]) -> dict[str, Any]:

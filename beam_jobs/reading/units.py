@@ -16,6 +16,7 @@ from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
 RESULTS_VERSION: Final = 3
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
 
+DEFAULT_UNIT_ECGS: Final = 1024
 MAX_ROW_GROUP_ROWS: Final = 4096
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import beam_jobs.ingest
 import beam_jobs.run.resources
 import beam_jobs.score
+import beam_jobs.scoring.job
 import beam_jobs.verify
 import beam_jobs.withdraw
 import lvm_ai
@@ -109,7 +110,7 @@ def run(argv: Sequence[str], hooks: Hooks) -> None:
         descriptor = os.open(hooks.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-    beam_jobs.score.shared_predictor = fake_shared_predictor(hooks.sleep_s)  # type: ignore[assignment]
+    beam_jobs.scoring.job.shared_predictor = fake_shared_predictor(hooks.sleep_s)  # type: ignore[assignment]
     beam_jobs.run.resources.choose_engine = fake_choice  # type: ignore[assignment]
     if hooks.kill_at_fsync:
         _hook_fsync(hooks.kill_at_fsync)
