@@ -102,7 +102,7 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
         nargs="+",
         choices=FORMATS,
         default=list(FORMATS),
-        help="formats of device files, by turns (default: all three)",
+        help="formats of device files, by turns (default: all)",
     )
     kind.add_argument("--no-ecgs", action="store_true", help="tables only, and drawn predictions")
     parser.add_argument(

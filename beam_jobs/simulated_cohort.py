@@ -154,20 +154,20 @@ def _ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
 
 
 def _write_raw(part: EcgPart, people: SyntheticPeople, repeat: int) -> None:
-    """Write one file of a device for each person; `simulation.json` says when all are there."""
+    """Write the device files of each person; `simulation.json` says when all are there."""
     ecgs = ecgs_of(people, repeat)
     for row, index in enumerate(people.index.tolist()):
-        name = part.formats[index % len(part.formats)]
-        for file_name, data in _device_files(ecgs, row, name, repeat).items():
+        name, person = part.formats[index % len(part.formats)], ecgs.participant_id[row]
+        files = WRITERS[name](
+            _ecg_id(person, repeat),
+            ecgs.counts[row],
+            float(ecgs.uv_per_count[row]),
+            participant_id=person,
+            recorded_at=ecgs.recorded_at[row].item(),
+            measurements=_measurements(ecgs, row),
+        )
+        for file_name, data in files.items():
             (part.output / "raw" / name / file_name).write_bytes(data)
-
-
-def _device_files(ecgs: SyntheticEcgs, row: int, name: str, repeat: int) -> dict[str, bytes]:
-    person, recorded_at = ecgs.participant_id[row], ecgs.recorded_at[row].item()
-    stem = _ecg_id(person, repeat)
-    counts, uv_per_count = ecgs.counts[row], float(ecgs.uv_per_count[row])
-    known = {"participant_id": person, "recorded_at": recorded_at, "measurements": _measurements(ecgs, row)}
-    return WRITERS[name](stem, counts, uv_per_count, **known)
 
 
 def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:

@@ -50,7 +50,6 @@ _DAMAGE: Final = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,
     RuntimeError,
     OSError,
     ValueError,
@@ -327,13 +326,31 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return info
 
 
+class _Watched:
+    """A stream that is read once, from start to end; it counts bytes and keeps the last ones."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.n_bytes = 0
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        self.last = self._stream.read(size)
+        self.n_bytes += len(self.last)
+        return self.last
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _tar_infos(stream: IO[bytes], uri: str) -> Iterator[tarfile.TarInfo]:
-    guard = _RatioGuard(stream)
     streamed = is_streamed(uri)
-    with _open_tar(guard if streamed else stream, uri) as archive:
+    packed = _Watched(stream)
+    with _open_tar(packed if streamed else stream, uri) as archive:
         for info in archive:
-            if streamed:
-                guard.check(info)
+            # 64 kB: what the decompressor may have read ahead or behind for a small archive.
+            if streamed and info.offset_data + info.size > MAX_RATIO * (packed.n_bytes + 65536):
+                raise _OwnError(f"it unpacks to over {MAX_RATIO} times its size; refused")
             if not info.isdir():
                 yield info
 
@@ -356,9 +373,10 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
     names: dict[str, Any] = {"tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape"}
     if is_streamed(uri):
         with _decompressed(stream, uri) as unpacked:
-            blocks = _LastBlock(cast(IO[bytes], unpacked))
-            file = cast(IO[bytes], blocks)
-            with tarfile.open(fileobj=file, mode="r|", bufsize=tarfile.BLOCKSIZE, **names) as archive:
+            blocks = _Watched(unpacked)
+            with tarfile.open(
+                fileobj=cast(IO[bytes], blocks), mode="r|", bufsize=tarfile.BLOCKSIZE, **names
+            ) as archive:
                 yield archive
             _require_end_mark(blocks.last, unpacked)
         return
@@ -375,19 +393,6 @@ def _require_end_mark(block: bytes, rest: Any) -> None:
     while data := rest.read(1 << 20):  # to the end: a compressed one has its checksum there
         if any(data):
             raise _OwnError("data after the end mark")
-
-
-class _LastBlock:
-    """Passes reads on and keeps the bytes of the last one."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """Read bytes."""
-        self.last = self._stream.read(size)
-        return self.last
 
 
 def _tar_members(infos: Iterable[tarfile.TarInfo]) -> Iterator[Member]:
@@ -425,28 +430,3 @@ def _read_tar(stream: IO[bytes], uri: str, wanted: set[str], links: dict[str, st
             if len(data) != info.size:
                 raise _OwnError("unexpected end of data")
             yield info.name, data
-
-
-class _RatioGuard:
-    """Counts the compressed bytes that were read, and stops a TAR that unpacks to far too much."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._packed = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read compressed bytes."""
-        data = self._stream.read(size)
-        self._packed += len(data)
-        return data
-
-    def seekable(self) -> bool:
-        """Return False: read once, from start to end."""
-        return False
-
-    def check(self, info: tarfile.TarInfo) -> None:
-        """Refuse a member whose header promises far more than was packed so far."""
-        # 64 kB: what the decompressor may have read ahead or behind for a small archive.
-        unpacked = info.offset_data + info.size
-        if unpacked > MAX_RATIO * (self._packed + 65536):
-            raise _OwnError(f"it unpacks to over {MAX_RATIO} times its size; refused")

@@ -22,23 +22,9 @@ from beam_jobs.reading.storage import FileEntry, Storage, join
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
 from lvm_core.formats.registry import MAIN_SUFFIXES, MAX_RECORD_BYTES, format_with_parts
 
-IGNORED_PATTERNS: Final = (
-    ".*",
-    "_*",
-    "README*",
-    "LICENSE*",
-    "LICENCE*",
-    "CHANGELOG*",
-    "RECORDS*",
-    "ANNOTATORS*",
-    "SHA256SUMS*",
-    "MD5SUMS*",
-    "MANIFEST*",
-    "Thumbs.db",
-    "desktop.ini",
-    "*.md",
-    "*.html",
-    "*.pdf",
+IGNORED_PATTERNS: Final = tuple(
+    ".* _* README* LICENSE* LICENCE* CHANGELOG* RECORDS* ANNOTATORS* SHA256SUMS* MD5SUMS* MANIFEST* "
+    "Thumbs.db desktop.ini *.md *.html *.pdf".split()
 )
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
 
@@ -127,7 +113,6 @@ class ArchiveListing:
 class InputListing:
     """Everything below one root."""
 
-    folder: str  # what relative paths are relative to
     parquet: tuple[FileEntry, ...]
     records: tuple[RecordFiles, ...]  # of loose files
     archives: tuple[ArchiveListing, ...]
@@ -189,7 +174,7 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
     records = group_records(loose, read)
     for listing in packed:
         ignored.update(listing.ignored)
-    return InputListing(root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
+    return InputListing(tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
 
 
 def _read_main(storage: Storage, root: str, path: str) -> bytes:

@@ -358,11 +358,9 @@ class RetryingFile(io.RawIOBase):
         return self._filesystem.open_input_file(self._path)
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
         return True
 
     def size(self) -> int:
@@ -370,11 +368,9 @@ class RetryingFile(io.RawIOBase):
         return self._size
 
     def tell(self) -> int:
-        """Return the position, bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, bytes."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -388,7 +384,6 @@ class RetryingFile(io.RawIOBase):
         return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read into a buffer; return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -406,7 +401,6 @@ class RetryingFile(io.RawIOBase):
         return with_retries(once, f"reading {self._uri}")
 
     def close(self) -> None:
-        """Close the file."""
         if not self.closed:
             self._native.close()
         super().close()
