@@ -141,13 +141,9 @@ def is_ignored(path: str) -> bool:
 
 
 def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:
-    """Sort the files of one root into Parquet, records and archives.
+    """Sort the files of one root, which their relative paths start from.
 
-    Args:
-        storage: where they are; archives and, for signal files named otherwise than their header,
-            WFDB headers are read.
-        root: folder that the entries' relative paths start from.
-        entries: the files.
+    Archives are read, and main files where the names of the files do not show their parts.
     """
     parquet, loose, packed, broken, unread = [], [], [], [], []
     ignored: Counter[str] = Counter()
@@ -221,16 +217,15 @@ def _with_own_names(members: Iterable[archives.Member]) -> Iterator[archives.Mem
 def group_records(
     files: Iterable[tuple[str, int]], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> list[RecordFiles]:
-    """Group files into records: a WFDB header takes its signal files, an XML file is alone.
+    """Group files into records, sorted by path.
+
+    A WFDB header takes the signal files of its stem, or those that it names; an XML file is alone.
 
     Args:
         files: (path, bytes) of each file.
         read: returns the content of main files, by path. Called once, and only where some files
             have no main file of the same stem, but may be named in one: for the main files of
             their folders and those without a part.
-
-    Returns:
-        The records sorted by path.
     """
     sizes = dict(files)
     folders: dict[str, list[str]] = defaultdict(list)

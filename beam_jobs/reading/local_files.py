@@ -84,12 +84,8 @@ def walk(folder: Path, *, for_glob: bool = False) -> list[Listed]:
     """List what is below a folder, sorted by relative path.
 
     Each real folder is listed once, by its path without links where it has one below `folder`; a
-    further link to it is one entry of kind `REPEATED`. So links in a circle end.
-
-    Args:
-        folder: where to begin.
-        for_glob: list a folder again under each name that a link gives it, up to 16 times: a
-            pattern may fit only one of them.
+    further link to it is one entry of kind `REPEATED`. So links in a circle end. `for_glob` lists a
+    folder under each name that a link gives it, up to 16: a pattern may fit only one of them.
     """
     found: list[Listed] = []
     visits: Counter[str] = Counter()

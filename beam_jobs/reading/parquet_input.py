@@ -178,28 +178,21 @@ def _cause(error: BaseException) -> str:
 # Rows
 
 
+@dataclass(frozen=True)
 class ParquetReader:
-    """Reads spans of Parquet files into chunks.
+    """Reads spans of Parquet files into chunks."""
 
-    Args:
-        storage: where the files are.
-        layout: how to read them; None for the canonical ECG table.
-        interpolate_missing_samples: longest gap of missing samples that is filled, with a layout;
-            the canonical table has none.
-    """
-
-    def __init__(self, storage: Storage, layout: Layout | None, interpolate_missing_samples: int = 0) -> None:
-        self._storage = storage
-        self._layout = layout
-        self._interpolate_missing_samples = interpolate_missing_samples
+    storage: Storage  # where the files are
+    layout: Layout | None  # how to read them; None for the canonical ECG table
+    interpolate_missing_samples: int = 0  # longest gap that is filled, with a layout: the canonical table has none
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; a damaged part is one reject that counts the rows it held."""
-        footer = read_footer(self._storage, uri)
+        footer = read_footer(self.storage, uri)
         if footer.sha256 != piece.content_sha256:
             raise LvmError(f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it")
         first_row = piece.first_row
-        with self._storage.open(uri) as stream:
+        with self.storage.open(uri) as stream:
             for group in range(piece.row_group_start, piece.row_group_stop):
                 yield from self._read_group(stream, footer, group, piece, first_row)
                 first_row += footer.row_group_rows[group]
@@ -230,8 +223,9 @@ class ParquetReader:
     def _batches(self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
         large = footer.row_group_rows[group] > MAX_ROW_GROUP_ROWS
         file = open_parquet(stream, metadata, _STREAM_BUFFER_BYTES if large else 0)
-        layout = self._layout
-        wanted = schemas.ECGS.names if layout is None else (*layout.needed_columns, *layout.optional_columns)
+        wanted = schemas.ECGS.names
+        if self.layout is not None:
+            wanted = (*self.layout.needed_columns, *self.layout.optional_columns)
         columns = [name for name in wanted if name in footer.schema.names]
         yield from file.iter_batches(_READ_ROWS, [group], columns, use_threads=False)
 
@@ -249,9 +243,9 @@ class ParquetReader:
         return chunk
 
     def _decoded(self, batch: pa.RecordBatch, path: str, first_row: int) -> Iterator[EcgRow | Reject]:
-        decode = self._canonical(batch) if self._layout is None else self._through_layout(batch, self._layout)
+        decode = self._canonical(batch) if self.layout is None else self._through_layout(batch, self.layout)
         names = dict(zip(batch.schema.names, batch.schema.names, strict=True))
-        for i, key in enumerate(_keys(batch, names if self._layout is None else self._layout.names)):
+        for i, key in enumerate(_keys(batch, names if self.layout is None else self.layout.names)):
             row = first_row + i
             if key.ecg_id is None:
                 yield Reject(RejectReason.UNREADABLE.value, "ecg_id is null or empty", path, row)
@@ -289,7 +283,7 @@ class ParquetReader:
 
     def _through_layout(self, batch: pa.RecordBatch, layout: Layout) -> _DecodeRow:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
-            ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self._interpolate_missing_samples)
+            ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self.interpolate_missing_samples)
             person = key.participant_id
             return row_of(ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person, source_uri=path, row=row)
 

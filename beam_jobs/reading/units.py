@@ -176,16 +176,11 @@ def path_digest(root: int, path: str) -> str:
 
 
 def cut_units(pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, settings_sha256: str) -> Iterator[Unit]:
-    """Bundle pieces, in order, into units of about `unit_ecgs` ECGs.
+    """Bundle pieces, in plan order, into units of about `unit_ecgs` ECGs, 1 or more.
 
     A piece is never divided here; one larger than `unit_ecgs` is a unit of its own. Pieces of one
     compressed TAR stay together, whatever their number: it can only be read from its start.
-
-    Args:
-        pieces: in plan order.
-        unit_ecgs: ECGs of a unit, at least 1.
-        first_number: number of the first unit made.
-        settings_sha256: digest of every option that can move a number.
+    `settings_sha256` is the digest of every option that can move a number.
     """
     bundle: list[Piece] = []
     n_ecgs, number = 0, first_number
