@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from beam_jobs.reading.units import merge_summaries
 from beam_jobs.run.commit import RESULT_FOLDERS
 from beam_jobs.run.folder import REPORT_NAME, UNDER_WAY_PREFIX, RunFolder
-from beam_jobs.run.options import add_storage_option, storage_of
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.report import DONE_NAMES, stage_shares
+from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser
 
 _RECENT_UNITS = 20

@@ -6,30 +6,27 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.parquet_input import DAMAGE, open_parquet, read_footer, read_table
-from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
 from beam_jobs.run.commit import read_footer_json, read_rejects, rows_sha256
 from beam_jobs.run.exclusions import Exclusions
-from beam_jobs.run.folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
-from beam_jobs.run.options import add_storage_option, storage_of
+from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import root_of
 from beam_jobs.run.report import DONE_NAMES, counts
-from beam_jobs.run.resources import Computing
-from beam_jobs.score import RECALIBRATION, ScoreJob, planned_recalibration
-from beam_jobs.scoring.unit import score_first_rows
+from beam_jobs.run.settings import IngestSettings, ScoreSettings, add_storage_option, storage_of
+from beam_jobs.scoring.job import ScoreJob
+from beam_jobs.scoring.unit import ScoreContext, score_first_rows
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
-from lvm_core.medicine.body import Bsa
-from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.tables import schemas
@@ -196,16 +193,21 @@ def verify_sample(
     model_dir: Path | None = None,
 ) -> None:
     """Compute the first rows of some units again and compare with what is stored."""
-    reader = _reader(folder, plan, inputs)
+    settings = _settings(folder, plan, inputs)
+    roots = tuple(root_of(folder.storage, uri) for uri in inputs)
     units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
     step = max(1, -(-len(units) // _SAMPLED_UNITS))
     chosen = units[::step]
     moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
     n_compared, n_problems_before = 0, len(found.problems)
-    job = _score_job(folder, plan, reader, model_files, model_dir) if plan.kind == "score" else None
-    names = _compared_columns(job, moved=moved)
+    names: tuple[str, ...] = ("signal_sha256",)
+    rows_again = partial(_ingest_rows, settings.reader(roots))
+    if isinstance(settings, ScoreSettings):
+        names = _compared_columns(settings, moved=moved)
+        worker = _score_job(settings, plan, roots, model_files, model_dir).make_worker()
+        rows_again = partial(_score_rows, worker, names)
     for unit in chosen:
-        again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit, names)
+        again = rows_again(unit)
         table = read_table(folder.storage, folder.files(plan, unit).result, ["ecg_id", *names])
         stored = {row["ecg_id"]: row for row in table.to_pylist()}
         for ecg_id, row in again.items():
@@ -229,13 +231,10 @@ def verify_sample(
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
 
 
-def _compared_columns(job: ScoreJob | None, *, moved: bool) -> tuple[str, ...]:
+def _compared_columns(settings: ScoreSettings, *, moved: bool) -> tuple[str, ...]:
     """Return the columns to compute again; after a removal not those that amplify a difference."""
-    if job is None:
-        return ("signal_sha256",)
-    if job.recalibration is None or moved:
-        return _COMPARED
-    return (*_COMPARED, *schemas.RECALIBRATED.names)
+    more = () if settings.recalibration_content is None or moved else schemas.RECALIBRATED.names
+    return (*_COMPARED, *more)
 
 
 def stated_rejects(folder: RunFolder) -> dict[str, int]:
@@ -255,52 +254,30 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
     return True
 
 
-def _reader(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> UnitReader:
-    settings = plan.settings
-    layout = settings.get("layout")
-    return UnitReader(
-        folder.storage,
-        tuple(root_of(folder.storage, uri) for uri in inputs),
-        None if layout is None else Layout.model_validate(layout),
-        tuple(settings.get("formats", ())),
-        bool(settings["id_from_header"]),
-        int(settings.get("interpolate_missing_samples", 0)),
-    )
+def _settings(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> ScoreSettings | IngestSettings:
+    kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
+    return kind.from_plan(plan.settings, inputs=tuple(inputs), output=folder.uri, storage=folder.storage)
 
 
 def _score_job(
-    folder: RunFolder, plan: Plan, reader: UnitReader, model_files: Sequence[str], model_dir: Path | None
+    settings: ScoreSettings, plan: Plan, roots: tuple[str, ...], model_files: Sequence[str], model_dir: Path | None
 ) -> ScoreJob:
-    settings = plan.settings
-    computing = Computing.from_settings(settings)
-    if computing.engine.device is Device.GPU and not visible_gpus():
+    if settings.device is Device.GPU and not visible_gpus():
         raise UsageError(
             "the run was computed on a GPU, and none is visible here, so its bits cannot be "
             "compared; verify it where a GPU is, or add --no-sample"
         )
     given = [resolve_model(name) for name in model_files]
-    models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings["models"])
+    models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings.models)
     return ScoreJob(
-        storage=folder.storage,
-        output=folder.uri,
-        reader=reader,
-        models=models,
-        computing=computing,
-        input_convention=settings["input_convention"],
-        threads=available_cores(),
-        has_participants=folder.storage.is_file(folder.path(PARTICIPANTS_NAME)),
-        exclusions=Exclusions(),
-        bsa=Bsa(settings["bsa"]),
-        lvh_preset=LvhPreset(settings["lvh_preset"]),
-        recalibration=planned_recalibration(settings),
-        settings=settings,
+        plan.settings, settings.storage, settings.output, roots, models, available_cores(), exclusions=Exclusions()
     )
 
 
 def _schema_of(plan: Plan) -> pa.Schema:
     if plan.kind != "score":
         return schemas.ECGS.arrow
-    return schemas.predictions_schema(recalibrated=RECALIBRATION in plan.settings)
+    return schemas.predictions_schema(recalibrated="recalibration" in plan.settings)
 
 
 def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None) -> ModelSource:
@@ -319,8 +296,8 @@ def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model
     )
 
 
-def _score_rows(job: ScoreJob, unit: Unit, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    table = score_first_rows(unit, job.make_context(), _ROWS_PER_UNIT)
+def _score_rows(worker: ScoreContext, names: Sequence[str], unit: Unit) -> dict[str, dict[str, Any]]:
+    table = score_first_rows(unit, worker, _ROWS_PER_UNIT)
     return {row["ecg_id"]: {name: row[name] for name in names} for row in table.select(["ecg_id", *names]).to_pylist()}
 
 

@@ -57,6 +57,11 @@ def rejects_table(rejects: Sequence[Reject], stage: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schemas.REJECTS.arrow)
 
 
+def rejects_of(table: pa.Table) -> list[Reject]:
+    """Return the rows of a rejects table."""
+    return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in table.to_pylist()]
+
+
 @dataclass(frozen=True)
 class RowHashes:
     """Digests of the rows of a unit's two files, by `rows_sha256`."""

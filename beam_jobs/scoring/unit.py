@@ -14,9 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.reading.raw_input import UnitReader, excluded_reject
-from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.blocks import (
+    AMPLITUDES,
+    Chunk,
+    EcgRow,
+    Reject,
+    amplitudes_uv,
+    counts_of,
+    excluded_reject,
+    prefetch,
+)
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
     RowHashes,
@@ -34,9 +42,8 @@ from beam_jobs.run.commit import (
 )
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.participants import demographics_of
-from beam_jobs.run.progress import PROGRESS
-from beam_jobs.run.report import WAITS
-from beam_jobs.run.sources import folder_digest_of, source_amplitudes
+from beam_jobs.run.report import WAITS, folder_digest_of, source_amplitudes
+from beam_jobs.run.settings import ScoreSettings
 from lvm_core.medicine.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
 from lvm_core.medicine.ecg_rules import ecg_rules
 from lvm_core.medicine.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
@@ -187,68 +194,55 @@ _STAGES: Final = (*WAITS, "total")
 
 @dataclass
 class ScoreContext:
-    """What scoring a unit needs beside the unit; made once per process.
+    """What scoring units needs beside the units; made once per process.
 
     Attributes:
-        storage: where inputs and outputs are.
-        output: the run folder.
+        settings: of the plan.
         reader: reads units.
         predictors: the model, then the fallback model if there is one.
         executor: runs batches, one thread per core.
         n_in_flight: batches submitted at most before a unit waits.
         participants: the joined table, or None.
         exclusions: people who are not scored.
-        bsa: formula of the body surface area.
-        lvh_preset: thresholds of the index.
         provenance: what the footers of all units say.
-        recalibration: adds columns to the predictions, or None.
     """
 
-    storage: Storage
-    output: str
+    settings: ScoreSettings
     reader: UnitReader
     predictors: Sequence[EcgPredictor]
     executor: ThreadPoolExecutor
     n_in_flight: int
     participants: ParticipantTable | None
     exclusions: Exclusions
-    bsa: Bsa
-    lvh_preset: LvhPreset
     provenance: Mapping[str, Any]
-    recalibration: Recalibration | None = None
+
+    def begin(self, unit: Unit, meanwhile: Callable[[], None] = lambda: None) -> Callable[[], UnitSummary]:
+        """Read and check a unit and give all of it to the engine; return what does the rest.
+
+        The rest waits for the last batches and commits the unit: done while the next unit begins,
+        it leaves the engine no gap between the two. Of a committed unit it is what that says.
+
+        Invariant: `n_read == n_done + n_rejected`.
+
+        Args:
+            unit: what to score.
+            meanwhile: called whenever the engine has enough to do, before waiting for it.
+        """
+        files = unit_files(self.settings.output, "score", unit.name)
+        done = read_commit(self.settings.storage, files, unit)
+        if done is not None:
+            return lambda: done
+        work = _UnitWork(self, folder_digest_of(unit.pieces), meanwhile)
+        with _adding_to(work.stage_s, "total"), self.reader.open(unit) as chunks:
+            for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
+                work.add(chunk)
+            work.submit_rest()
+        return lambda: _finish_unit(unit, self, files, work)
 
     def table(self, rows: Sequence[ScoredRow]) -> pa.Table:
         """Return the predictions table of scored rows."""
-        return predictions_table(rows, self.bsa, self.lvh_preset, self.recalibration)
-
-
-def begin_unit(
-    unit: Unit, context: ScoreContext, meanwhile: Callable[[], None] = lambda: None
-) -> Callable[[], UnitSummary]:
-    """Read and check a unit and give all of it to the engine; return what does the rest.
-
-    The rest waits for the last batches and commits the unit: done while the next unit begins, it
-    leaves the engine no gap between the two. Of a committed unit it is what that says.
-
-    Invariant: `n_read == n_done + n_rejected`.
-
-    Args:
-        unit: what to score.
-        context: of this process.
-        meanwhile: called whenever the engine has enough to do, before waiting for it.
-    """
-    files = unit_files(context.output, "score", unit.name)
-    done = read_commit(context.storage, files, unit)
-    if done is not None:
-        PROGRESS.advance(done.n_read)
-        return lambda: done
-    work = _UnitWork(context, folder_digest_of(unit.pieces), meanwhile)
-    with _adding_to(work.stage_s, "total"), context.reader.open(unit) as chunks:
-        for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
-            work.add(chunk)
-            PROGRESS.advance(chunk.n_read)
-        work.submit_rest()
-    return lambda: _finish_unit(unit, context, files, work)
+        settings = self.settings
+        return predictions_table(rows, settings.bsa, settings.lvh_preset, settings.recalibration_content)
 
 
 def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _UnitWork) -> UnitSummary:
@@ -270,7 +264,7 @@ def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _Uni
             rejects = rejects_table(work.rejects, "score")
             hashes = RowHashes(rows_sha256(table), rows_sha256(rejects))
             content = footer(unit, summary, context.provenance, hashes)
-            commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
+            commit_unit(context.settings.storage, files, rejects, parquet_bytes(table, content), content)
     return summary
 
 

@@ -126,12 +126,6 @@ def format_of(data: bytes) -> Format | None:
     return None
 
 
-def sniff(data: bytes) -> str | None:
-    """Return the name of the format of a main file, or None."""
-    found = format_of(data)
-    return None if found is None else found.name
-
-
 def format_with_parts(path: str) -> Format | None:
     """Return the format whose main files have this suffix and name further files, or None."""
     name = path.lower()

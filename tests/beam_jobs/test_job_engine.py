@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.run import resources
-from beam_jobs.run.options import ScoreOptions
+from beam_jobs.run.settings import ScoreSettings
 from models.catalogue.known import resolve_model
 from models.catalogue.spec import INPUT_ECG, OUTPUT_MASS
 from models.engines import choosing
@@ -152,13 +152,13 @@ def test_gpu__units_feed_it_and_the_batch_is_tried_out(monkeypatch: pytest.Monke
         resources, "choose_engine", lambda *_, **__: choosing.EngineChoice(choosing.EngineName.TENSORFLOW, Device.GPU)
     )
     monkeypatch.setattr(resources, "_gpu_batch", lambda *_: 256)
-    options = ScoreOptions(("in",), "out", model=ECG_ONLY, precision=choosing.Precision.MIXED)
+    settings = ScoreSettings(inputs=("in",), output="out", model=ECG_ONLY, precision=choosing.Precision.MIXED)
     models = [resolve_model(ECG_ONLY)]
-    chosen = resources.choose_computing(options, models, None)
-    assert (chosen.batch, chosen.engine.device.value, chosen.engine.precision.value) == (256, "gpu", "mixed")
-    again = resources.Computing.from_settings(chosen.settings())
-    assert again == chosen
-    resumed = resources.choose_computing(ScoreOptions(("in",), "out", model=ECG_ONLY), models, chosen.settings())
+    chosen = resources.choose_computing(settings, models, None)
+    assert (chosen.batch, chosen.device, chosen.precision) == (256, "gpu", "mixed")
+    planned = ScoreSettings.from_plan(chosen.planned(), inputs=("in",), output="out")
+    assert planned.planned() == chosen.planned()
+    resumed = resources.choose_computing(ScoreSettings(inputs=("in",), output="out", model=ECG_ONLY), models, planned)
     assert resumed == chosen
 
 

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from beam_jobs.run.flow import _Run
+from beam_jobs.runners.flow import _Run
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     assert_nowhere,
@@ -190,7 +191,7 @@ def test_run_that_another_process_extended__is_not_closed(
     out = tmp_path / "out"
     do = _Run._do
 
-    def do_and_extend(self: _Run, *args: object) -> list[str]:
+    def do_and_extend(self: _Run, *args: object) -> Sequence[str]:
         failures = do(self, *args)  # type: ignore[arg-type]
         plan = self.folder.require_plan()
         late = plan.with_units([*plan.units, plan.units[0]])

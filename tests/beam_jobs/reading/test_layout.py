@@ -15,12 +15,12 @@ import yaml
 from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import EcgRow, Reject
-from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import Layout, load_layout
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import cut_units
-from beam_jobs.run.planner import PlanningOptions, find_inputs
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.settings import InputSettings
 from lvm_core.errors import UsageError
 from lvm_core.signal.ecg import LEADS_12
 from tests.beam_jobs.helpers import ecg_counts, ecg_ids
@@ -50,8 +50,7 @@ def _layout(signal: dict[str, Any] | None = None, **changes: Any) -> Layout:
 def _read(folder: Path, table: pa.Table, layout: Layout, interpolate_missing_samples: int = 0) -> list[EcgRow | Reject]:
     """Return the rows of a Parquet file, in its order, as the job reads them."""
     pq.write_table(table, folder / "x.parquet")
-    planning = PlanningOptions(100, IdRule(), layout)
-    found = find_inputs(STORAGE, [str(folder)], planning)
+    found = find_inputs(InputSettings(inputs=(str(folder),), unit_ecgs=100), layout)
     units = cut_units(found.pieces, unit_ecgs=100, first_number=0, settings_sha256="s")
     reader = UnitReader(STORAGE, found.roots, layout, interpolate_missing_samples=interpolate_missing_samples)
     rows: list[EcgRow | Reject] = []

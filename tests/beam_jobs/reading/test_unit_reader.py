@@ -12,9 +12,11 @@ import pytest
 
 from beam_jobs.reading.blocks import EcgRow, Reject
 from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.raw_input import RawReader
 from beam_jobs.reading.storage import Storage
-from beam_jobs.run.planner import Inputs, Keys, PlanningOptions, find_inputs, mark_duplicates
+from beam_jobs.reading.unit_reader import UnitReader
+from beam_jobs.reading.units import Unit
+from beam_jobs.run.planner import Inputs, Keys, find_inputs, mark_duplicates
+from beam_jobs.run.settings import IngestSettings, InputSettings
 from lvm_core.errors import LvmError
 from lvm_core.signal.ecg import LEADS_12
 from tests.beam_jobs.helpers import ecg_counts
@@ -34,8 +36,8 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _plan(folder: Path, rule: IdRule | None = None) -> Inputs:
-    options = PlanningOptions(100, rule or IdRule(), parquet_allowed=False)
-    return find_inputs(STORAGE, [str(folder)], options)
+    rule = rule or IdRule()
+    return find_inputs(IngestSettings(inputs=(str(folder),), output="out", unit_ecgs=100, id_rule=rule))
 
 
 def _read(
@@ -45,8 +47,8 @@ def _read(
     rows: dict[str, EcgRow] = {}
     rejects: list[Reject] = []
     n_read = 0
-    reader = RawReader(STORAGE, formats, id_from_header=id_from_header)
-    for chunk in reader.read(found.pieces, found.roots):
+    reader = UnitReader(STORAGE, found.roots, formats=formats, id_from_header=id_from_header)
+    for chunk in reader.chunks(Unit(0, "fingerprint", tuple(found.pieces))):
         assert chunk.n_read == len(chunk.rows) + sum(r.weight for r in chunk.rejects)
         assert rows.keys().isdisjoint(row.ecg_id for row in chunk.rows)
         rows |= {row.ecg_id: row for row in chunk.rows}
@@ -321,13 +323,12 @@ def test_raw_reader__compressed_files_inside_archives_and_damaged_ones(tmp_path:
 def test_raw_reader__mutants_of_archives_lose_no_record_in_silence(tmp_path: Path) -> None:
     made = archive_seeds()
     n_read = n_rejected = 0
-    options = PlanningOptions(100, IdRule(), accept_unread_archives=True, allow_empty=True)
     for seed in range(160):
         name = sorted(made)[seed // 2 % len(made)]
         damaged = repacked(name, made[name], lambda data, seed=seed: mutant(data, seed))
         path = tmp_path / name
         path.write_bytes(damaged)
-        found = find_inputs(STORAGE, [str(path)], options)
+        found = find_inputs(InputSettings(inputs=(str(path),), accept_unread_archives=True, allow_empty=True))
         rows, rejects, n = _read(found)  # checks that each is read or rejected
         assert n == len(found.pieces), f"seed {seed}"
         n_read, n_rejected = n_read + len(rows), n_rejected + len(rejects)

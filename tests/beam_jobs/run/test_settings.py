@@ -8,26 +8,19 @@ from typing import Any
 
 import pytest
 
-from beam_jobs.run.options import (
-    IngestOptions,
-    RunOptions,
-    ScoreOptions,
-    parse_ingest,
-    parse_score,
-    parse_shard,
-    storage_of,
-)
+from beam_jobs.run.settings import IngestSettings, RunSettings, ScoreSettings, parse_shard, storage_of
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from models.catalogue.spec import InputConvention
 
 SCORE = ["--input", "in", "--model", "m", "--output", "out"]
+NAMED: dict[str, Any] = {"inputs": ("in",), "output": "out"}
 INGEST = ["--input", "in", "--output", "out"]
 
 
 def test_parse_score__defaults() -> None:
-    options = parse_score(SCORE)
+    options = ScoreSettings.parse(SCORE)
     assert (options.inputs, options.model, options.output) == (("in",), "m", "out")
     assert options.unit_ecgs == 1024
     assert options.shard == (1, 1)
@@ -43,7 +36,7 @@ def test_parse_score__defaults() -> None:
 
 
 def test_parse_score__everything_given() -> None:
-    options = parse_score(
+    options = ScoreSettings.parse(
         [
             *SCORE,
             "--participants",
@@ -81,7 +74,7 @@ def test_parse_score__everything_given() -> None:
             "s3.region=eu-west-1",
         ]
     )
-    assert options == ScoreOptions(
+    assert options == ScoreSettings(
         inputs=("in",),
         output="out",
         model="m",
@@ -108,19 +101,19 @@ def test_parse_score__everything_given() -> None:
 
 
 def test_parse__inputs_may_be_repeated_and_listed() -> None:
-    options = parse_ingest(["--input", "a", "b", "--input", "c", "--output", "out"])
+    options = IngestSettings.parse(["--input", "a", "b", "--input", "c", "--output", "out"])
     assert options.inputs == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(("given", "kept"), [("out/", "out"), ("s3://b/k//", "s3://b/k"), ("/", "/"), ("out", "out")])
 def test_parse__output_loses_its_trailing_slashes(given: str, kept: str) -> None:
-    assert parse_ingest(["--input", "a", "--output", given]).output == kept
+    assert IngestSettings.parse(["--input", "a", "--output", given]).output == kept
 
 
 def test_parse__empty_output_is_refused() -> None:
     # An unset variable in a script; it must not become the root of the file system.
     with pytest.raises(UsageError, match="--output"):
-        parse_ingest(["--input", "a", "--output", ""])
+        IngestSettings.parse(["--input", "a", "--output", ""])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +128,7 @@ def test_parse__empty_output_is_refused() -> None:
 )
 def test_parse_ingest__formats_by_their_names(given: list[str], formats: tuple[str, ...]) -> None:
     arguments = [word for name in given for word in ("--format", name)]
-    assert parse_ingest([*INGEST, *arguments]).formats == formats
+    assert IngestSettings.parse([*INGEST, *arguments]).formats == formats
 
 
 @pytest.mark.parametrize(
@@ -152,9 +145,9 @@ def test_parse_ingest__formats_by_their_names(given: list[str], formats: tuple[s
     ],
 )
 def test_run_options__value_outside_its_range_is_refused(changes: dict[str, Any], match: str) -> None:
-    for kind in (RunOptions, IngestOptions, ScoreOptions):
+    for kind in (RunSettings, IngestSettings, ScoreSettings):
         with pytest.raises(UsageError, match=re.escape(match)):
-            kind(("in",), "out", **changes)
+            kind(**NAMED, **changes)
 
 
 @pytest.mark.parametrize(
@@ -169,20 +162,20 @@ def test_run_options__value_outside_its_range_is_refused(changes: dict[str, Any]
     ],
 )
 def test_run_options__value_at_its_limit_is_accepted(changes: dict[str, Any]) -> None:
-    options = RunOptions(("in",), "out", **changes)
+    options = RunSettings(**NAMED, **changes)
     assert all(getattr(options, name) == value for name, value in changes.items())
 
 
 def test_run_options__overwrite_is_for_a_run_in_one_shard() -> None:
-    assert RunOptions(("in",), "out", overwrite=True, shard=(1, 1)).overwrite
+    assert RunSettings(**NAMED, overwrite=True, shard=(1, 1)).overwrite
     with pytest.raises(UsageError, match="--overwrite with --shard would remove what other shards"):
-        RunOptions(("in",), "out", overwrite=True, shard=(1, 2))
+        RunSettings(**NAMED, overwrite=True, shard=(1, 2))
 
 
 def test_score_options__batch_is_one_or_more() -> None:
-    assert ScoreOptions(("in",), "out", batch=1).batch == 1
+    assert ScoreSettings(**NAMED, batch=1).batch == 1
     with pytest.raises(UsageError, match="--batch is 0, expected 1 or more"):
-        ScoreOptions(("in",), "out", batch=0)
+        ScoreSettings(**NAMED, batch=0)
 
 
 @pytest.mark.parametrize(("text", "shard"), [("1/1", (1, 1)), ("3/100", (3, 100))])
@@ -212,7 +205,7 @@ def test_parse_shard__anything_else_is_refused(text: str) -> None:
 )
 def test_parse_score__wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
-        parse_score(arguments)
+        ScoreSettings.parse(arguments)
     assert leaving.value.code == 2
     assert "usage: lvm-ai score" in capsys.readouterr().err
 
@@ -227,7 +220,9 @@ def test_storage_of__without_equals_sign_is_refused() -> None:
         storage_of(["s3.region"])
 
 
-@pytest.mark.parametrize("parse", [lambda a: parse_score(SCORE + a), lambda a: parse_ingest(INGEST + a)])
+@pytest.mark.parametrize(
+    "parse", [lambda a: ScoreSettings.parse(SCORE + a), lambda a: IngestSettings.parse(INGEST + a)]
+)
 def test_parse__interpolate_missing_is_off_unless_asked_for(parse: Any) -> None:
     assert parse([]).interpolate_missing_samples == 0
     assert parse(["--interpolate-missing", "50"]).interpolate_missing_samples == 50

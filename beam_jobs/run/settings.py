@@ -1,0 +1,682 @@
+"""Settings of the jobs: each is declared once, and everything else follows from the declaration.
+
+A field is made by `option` (a command-line option) or `resolved` (what options lead to: a model's
+checksum, a table's content). Both ask whether the field can move a number. From the fields follow
+the parser with its help, the settings in plan.json that a resumed run must repeat, the fingerprint
+and the footers, and what workers and `lvm-ai verify` compute with: they read their settings from
+the plan, so that a field that is not in the fingerprint does not reach them.
+"""
+# ruff: noqa: RUF009 - option() and resolved() are dataclasses.field()
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from enum import Enum
+from inspect import get_annotations
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+from beam_jobs.reading.inputs import ID_PRESETS, IdRule
+from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
+from beam_jobs.reading.units import DEFAULT_UNIT_ECGS
+from lvm_core.command_line import ArgumentParser, Share, add_share_option
+from lvm_core.errors import UsageError
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.medicine.recalibration import Recalibration
+from lvm_core.tables import PRESETS
+from models.catalogue.spec import InputConvention
+from models.engines.choosing import EngineName, EngineSettings, Precision
+from models.engines.devices import Device
+
+# 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
+MOST_INTERPOLATED_SAMPLES: Final = 50
+RUNNERS: Final = ("local",)
+FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
+_AUTO: Final = "auto"
+_KEYS, _SIGNAL, _RUN, _MODEL = "keys of raw files", "signal", "run", "model"
+_COMPUTING, _PEOPLE = "computing", "people and rules"
+_GROUP_TEXTS: Final = {_COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed."}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """How a field of the settings is declared; see `option`.
+
+    Attributes:
+        moves: whether it can move a number: True, False, or the name of the field it leads to.
+        flag: name of the option; None where it is no option.
+        group: of the help; empty for the first one.
+        plan_name: its name in plan.json; None for the name of the field.
+        limits: least and most value, either of them None.
+        convert: from the text of the command line, or from plan.json, to the value.
+        to_plan: from the value to JSON.
+        from_plan: from JSON to the value.
+        at_default: a value at its default is in the plan.
+        arguments: of `add_argument`; empty where `add` adds the option.
+        add: adds an option that other commands have too.
+    """
+
+    moves: bool | str
+    flag: str | None = None
+    group: str = ""
+    plan_name: str | None = None
+    limits: tuple[float | None, float | None] = (None, None)
+    convert: Callable[[Any], Any] | None = None
+    to_plan: Callable[[Any], Any] | None = None
+    from_plan: Callable[[Any], Any] | None = None
+    at_default: bool = True
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    add: Callable[[Any], None] | None = None
+
+    @property
+    def destination(self) -> str:
+        """Name of the parsed argument."""
+        assert self.flag is not None
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    def json(self, value: Any) -> Any:
+        """Return a value of the field as plan.json holds it."""
+        if self.to_plan is not None and value is not None:
+            return self.to_plan(value)
+        if isinstance(value, Enum):
+            return value.value
+        return list(value) if isinstance(value, tuple) else value
+
+    def value(self, content: Any) -> Any:
+        """Return a value of the field from what plan.json holds."""
+        read = self.from_plan or self.convert
+        return content if read is None or content is None else read(content)
+
+
+def option(
+    flag: str,
+    text: str = "",
+    *,
+    moves: bool | str,
+    default: Any = MISSING,
+    group: str = "",
+    plan_name: str | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+    convert: Callable[[Any], Any] | None = None,
+    to_plan: Callable[[Any], Any] | None = None,
+    from_plan: Callable[[Any], Any] | None = None,
+    at_default: bool = True,
+    add: Callable[[Any], None] | None = None,
+    **arguments: Any,
+) -> Any:
+    """Declare a field of the settings that is an option of the command line.
+
+    Args:
+        flag: name of the option.
+        text: its help.
+        moves: True where it can move a number, or change which ECGs are scored or rejected: it
+            enters plan.json, the fingerprint and the footers. False where it cannot. The name of
+            another field where the option leads to a value that is kept there, such as the content
+            of a file; that field is declared by `resolved`.
+        default: value of the field, or the class that makes it; left out for a required option.
+        group: of the help.
+        plan_name: its name in plan.json, where that is not the name of the field.
+        limits: least and most number, either of them None.
+        convert: from the parsed text, or from plan.json, to the value.
+        to_plan: from the value to JSON; not needed for plain values, enums and tuples of them.
+        from_plan: from JSON to the value, where `convert` does not do it.
+        at_default: False keeps a default out of the plan. An option that is new and moves a number
+            needs it: otherwise runs of earlier versions cannot be resumed.
+        add: adds the option to a parser, for an option that other commands have too.
+        **arguments: of `argparse.ArgumentParser.add_argument`: type, choices, metavar, nargs ...
+    """
+    declared = Declared(
+        moves, flag, group, plan_name, limits, convert, to_plan, from_plan, at_default, {"help": text, **arguments}, add
+    )
+    if isinstance(default, type):
+        return field(default_factory=default, metadata={"declared": declared})
+    return field(default=default, metadata={"declared": declared})
+
+
+def resolved(
+    *,
+    moves: bool,
+    default: Any = None,
+    plan_name: str | None = None,
+    to_plan: Callable[[Any], Any] | None = None,
+    from_plan: Callable[[Any], Any] | None = None,
+    at_default: bool = True,
+) -> Any:
+    """Declare a field of the settings that is no option itself, but what options lead to."""
+    declared = Declared(moves, plan_name=plan_name, to_plan=to_plan, from_plan=from_plan, at_default=at_default)
+    return field(default=default, metadata={"declared": declared})
+
+
+def declared_fields(settings: type[InputSettings] | InputSettings) -> dict[str, Declared]:
+    """Return how the fields of settings are declared, by name, in order."""
+    return {f.name: f.metadata["declared"] for f in fields(settings)}
+
+
+class _AllDeclared:
+    """Refuses classes with a field that does not state whether it can move a number."""
+
+    def __init_subclass__(cls) -> None:
+        own = [name for name, kind in get_annotations(cls).items() if "ClassVar" not in kind]
+        declared = {name: getattr(cls.__dict__.get(name), "metadata", {}).get("declared") for name in own}
+        for name, one in declared.items():
+            if one is None:
+                raise TypeError(
+                    f"{cls.__name__}.{name} does not state whether it can move a number; "
+                    "declare it by option(...) or resolved(...)"
+                )
+            if isinstance(one.moves, str) and getattr(declared.get(one.moves), "moves", None) is not True:
+                raise TypeError(f"{cls.__name__}.{name} leads to {one.moves}, which is no field that moves a number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings(_AllDeclared):
+    """What is read, and how keys and units follow from it.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    reads_parquet: ClassVar[bool] = True
+
+    inputs: tuple[str, ...] = option(
+        "--input",
+        "files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
+        moves=False,  # what they hold is in the units
+        convert=lambda groups: tuple(uri for group in groups for uri in group),
+        action="append",
+        nargs="+",
+        required=True,
+        metavar="URI",
+    )
+    storage: Storage = option(
+        "--storage-option",
+        "for stores, for example s3.endpoint_override=HOST:PORT; may be repeated",
+        moves=False,
+        default=Storage,
+        convert=lambda values: storage_of(values),
+        action="append",
+        metavar="KEY=VALUE",
+    )
+    id_rule: IdRule = option(
+        "--id-pattern",
+        "regular expression with groups ecg_id and participant_id, or a preset: "
+        f"{', '.join(ID_PRESETS)} (default: path without extension, no participant)",
+        moves=True,
+        default=IdRule,
+        group=_KEYS,
+        plan_name="id_pattern",
+        convert=IdRule,
+        to_plan=lambda rule: rule.pattern,
+    )
+    id_from_header: bool = option(
+        "--id-from-header",
+        "take the participant from the file's own header where the path gives none",
+        moves=True,
+        default=False,
+        group=_KEYS,
+        action="store_true",
+    )
+    interpolate_missing_samples: int = option(
+        "--interpolate-missing",
+        "fill gaps of up to N missing samples by straight lines; such ECGs have the flag interpolated "
+        "(default: 0, a missing sample rejects the ECG)",
+        moves=True,
+        default=0,
+        group=_SIGNAL,
+        limits=(0, MOST_INTERPOLATED_SAMPLES),
+        type=int,
+        metavar="N",
+    )
+    unit_ecgs: int = option(
+        "--unit-ecgs",
+        "ECGs of a unit (default: %(default)s)",
+        moves=True,
+        default=DEFAULT_UNIT_ECGS,
+        group=_RUN,
+        limits=(1, None),
+        type=int,
+        metavar="N",
+    )
+    allow_empty: bool = option(
+        "--allow-empty",
+        "go on although the inputs hold no ECG",
+        moves=False,
+        default=False,
+        group=_RUN,
+        action="store_true",
+    )
+    accept_unread_archives: bool = option(
+        "--accept-unread-archives",
+        "go on beside archives of kinds that are not read (.7z, .rar, a .zip in a .zip ...): "
+        "one reject each, however many ECGs they hold",
+        moves=False,  # the rejects are in the units
+        default=False,
+        group=_RUN,
+        action="store_true",
+    )
+
+    def __post_init__(self) -> None:
+        for name, declared in declared_fields(self).items():
+            value, (least, most) = getattr(self, name), declared.limits
+            if value is None or declared.limits == (None, None):
+                continue
+            if not (least is None or value >= least) or not (most is None or value <= most):
+                expected = f"{least} or more" if most is None else f"{least} to {most}"
+                raise UsageError(f"{declared.flag} is {value}, expected {expected}")
+
+    def planned(self) -> dict[str, Any]:
+        """Return the settings that can move a number as plan.json and footers hold them."""
+        found = {}
+        for f in fields(self):
+            declared: Declared = f.metadata["declared"]
+            value = getattr(self, f.name)
+            if declared.moves is True and (declared.at_default or value != f.default):
+                found[declared.plan_name or f.name] = declared.json(value)
+        return found
+
+    @classmethod
+    def from_plan(cls, planned: Mapping[str, Any], **others: Any) -> Self:
+        """Return the settings of a plan.
+
+        Args:
+            planned: what `planned` returned; a setting that an earlier version did not know is at
+                its default.
+            **others: fields that cannot move a number.
+        """
+        values = {}
+        for name, declared in declared_fields(cls).items():
+            content = planned.get(declared.plan_name or name)
+            if declared.moves is True and content is not None:
+                values[name] = declared.value(content)
+        return cls(**values, **others)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(InputSettings):
+    """What both jobs have: where the run is written, and how it is done."""
+
+    kind: ClassVar[str]
+    description: ClassVar[str]
+
+    output: str = option(
+        "--output",
+        "run folder, local, s3:// or gs://",
+        moves=False,
+        convert=lambda text: text.rstrip("/") or text,
+        required=True,
+    )
+    exclude: str | None = option(
+        "--exclude-participants",
+        "list of people to exclude",
+        moves=False,  # a longer list removes people from finished units too
+        default=None,
+        group=_RUN,
+        metavar="F",
+    )
+    shard: tuple[int, int] = option(
+        "--shard",
+        "do every N-th unit only",
+        moves=False,
+        default=(1, 1),
+        group=_RUN,
+        convert=lambda text: parse_shard(text),
+        metavar="I/N",
+    )
+    threads: int | None = option(
+        "--threads",
+        "cores to use (default: all that memory allows)",
+        moves=False,
+        default=None,
+        group=_RUN,
+        limits=(1, None),
+        type=int,
+    )
+    processes: int | None = option(
+        "--processes",
+        "processes that share the work here (default: one, or one for each GPU)",
+        moves=False,
+        default=None,
+        group=_RUN,
+        limits=(1, None),
+        type=int,
+    )
+    runner: str = option(
+        "--runner", "default: %(default)s", moves=False, default=RUNNERS[0], group=_RUN, choices=RUNNERS
+    )
+    max_rejected_share: float = option(
+        "--max-rejected-share",
+        "fail when more of the ECGs are rejected, 0 to 1 (default: %(default)s)",
+        moves=False,
+        default=0.05,
+        group=_RUN,
+        limits=(0, 1),
+        type=float,
+        metavar="X",
+    )
+    dry_run: bool = option(
+        "--dry-run", "print the plan and stop", moves=False, default=False, group=_RUN, action="store_true"
+    )
+    overwrite: bool = option(
+        "--overwrite", "remove an earlier run's files", moves=False, default=False, group=_RUN, action="store_true"
+    )
+    share: Share | None = option("--share", moves=False, default=None, group=_RUN, add=add_share_option)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(name.strip() for name in (*self.inputs, self.output)):
+            raise UsageError("an --input or --output is empty, expected a path; is a shell variable unset?")
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise UsageError(f"--shard is {index}/{count}, expected i/n with 1 <= i <= n")
+        if self.overwrite and count > 1:
+            raise UsageError(
+                "--overwrite with --shard would remove what other shards have done; remove "
+                f"{self.output} once, then start the shards without --overwrite"
+            )
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Self:
+        """Parse the arguments of the command; exits with 2 on wrong usage."""
+        parser = ArgumentParser(
+            prog=f"lvm-ai {cls.kind}",
+            description=f"{cls.description} Research software, not for clinical use.",
+            epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many "
+            "rejects, 2 wrong usage.",
+        )
+        options = {name: one for name, one in declared_fields(cls).items() if one.flag is not None}
+        groups: dict[str, argparse._ActionsContainer] = {"": parser}
+        for name in sorted(options, key=lambda name: not options[name].arguments.get("required", False)):
+            group = options[name].group
+            if group not in groups:
+                groups[group] = parser.add_argument_group(group, _GROUP_TEXTS.get(group))
+            add_options(groups[group], cls, name)
+        args = parser.parse_args(argv)
+        values = {}
+        for name, declared in options.items():
+            value = getattr(args, declared.destination)
+            if value is not None:
+                values[name] = value if declared.convert is None else declared.convert(value)
+        return cls(**values)
+
+    def as_given(self) -> dict[str, Any]:
+        """Return the options of the command as run_report.json holds them."""
+        return {
+            name: _plain(getattr(self, name)) for name, one in declared_fields(self).items() if one.flag is not None
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Storage):
+        return dict(value.options)
+    if isinstance(value, IdRule):
+        return value.pattern
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return [str(v) for v in value] if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(RunSettings):
+    """Settings of `lvm-ai score`."""
+
+    kind: ClassVar[str] = "score"
+    description: ClassVar[str] = "Score ECGs: LV mass, its index, LVH and the ECG rules, to Parquet."
+
+    model: str = option(
+        "--model",
+        "catalogue id (lvm-ai models list) or a file",
+        moves="models",
+        default="",
+        group=_MODEL,
+        required=True,
+    )
+    fallback_model: str | None = option(
+        "--fallback-model",
+        "ECG-only model for ECGs without age, sex or BMI; else rejected",
+        moves="models",
+        default=None,
+        group=_MODEL,
+    )
+    model_dir: Path | None = option(
+        "--model-dir", "folder of fetched models", moves="models", default=None, group=_MODEL, type=Path
+    )
+    models: tuple[Mapping[str, str], ...] = resolved(moves=True, default=(), from_plan=tuple)
+    """`model_id` and `sha256` of the model and of the fallback model."""
+    input_convention: InputConvention = option(
+        "--input-convention",
+        "how microvolts become the network's input (default: %(default)s)",
+        moves=True,
+        default=InputConvention.UKB_COUNTS,
+        group=_MODEL,
+        convert=InputConvention,
+        choices=[*InputConvention],
+    )
+    engine: EngineName | None = option(
+        "--engine",
+        "auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it agrees with "
+        "the model's own graph",
+        moves=True,
+        default=None,
+        group=_COMPUTING,
+        convert=lambda text: None if text == _AUTO else EngineName(text),
+        choices=[_AUTO, *EngineName],
+    )
+    engine_note: str = resolved(moves=True, default="", at_default=False)
+    """Why it is not the fastest engine; empty where it is, or was asked for."""
+    device: Device | None = option(
+        "--device",
+        "auto: a GPU if there is one; gpu never falls back to the CPU",
+        moves=True,
+        default=None,
+        group=_COMPUTING,
+        convert=lambda text: None if text == _AUTO else Device(text),
+        choices=[_AUTO, *Device],
+    )
+    precision: Precision | None = option(
+        "--precision",
+        "default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
+        moves=True,
+        default=None,
+        group=_COMPUTING,
+        convert=Precision,
+        choices=[*Precision],
+    )
+    batch: int | None = option(
+        "--batch",
+        "ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
+        moves=True,
+        default=None,
+        group=_COMPUTING,
+        limits=(1, None),
+        type=int,
+    )
+    participants: str | None = option(
+        "--participants",
+        "CSV or Parquet with age, sex and body size",
+        moves="participants_sha256",
+        default=None,
+        group=_PEOPLE,
+    )
+    participants_layout: str | None = option(
+        "--participants-layout",
+        f"what its columns mean: a YAML file, or {', '.join(PRESETS)} (docs/people_tables.md; "
+        "default: our own names and units)",
+        moves="participants_sha256",
+        default=None,
+        group=_PEOPLE,
+        metavar="F|PRESET",
+    )
+    participants_sha256: str | None = resolved(moves=True)
+    accept_people: bool = option(
+        "--accept-people",
+        "go on although the participant table looks wrong as a whole",
+        moves=False,
+        default=False,
+        group=_PEOPLE,
+        action="store_true",
+    )
+    bsa: Bsa = option(
+        "--bsa",
+        "formula of the body surface area (default: %(default)s)",
+        moves=True,
+        default=Bsa.DUBOIS,
+        group=_PEOPLE,
+        convert=Bsa,
+        choices=[*Bsa],
+    )
+    lvh_preset: LvhPreset = option(
+        "--lvh-preset",
+        "thresholds of the LV mass index (default: %(default)s)",
+        moves=True,
+        default=LvhPreset.KHURSHID2021,
+        group=_PEOPLE,
+        convert=LvhPreset,
+        choices=[*LvhPreset],
+    )
+    recalibration: str | None = option(
+        "--recalibration",
+        "file of lvm-ai recalibrate: adds recalibrated columns",
+        moves="recalibration_content",
+        default=None,
+        group=_PEOPLE,
+        metavar="F",
+    )
+    recalibration_content: Recalibration | None = resolved(
+        moves=True,
+        plan_name="recalibration",
+        to_plan=Recalibration.to_dict,
+        from_plan=lambda content: Recalibration.from_dict(content, "plan.json"),
+        at_default=False,
+    )
+    layout: str | None = option(
+        "--layout", "YAML file that describes other people's Parquet", moves="layout_content", default=None
+    )
+    layout_content: Layout | None = resolved(
+        moves=True,
+        plan_name="layout",
+        to_plan=lambda layout: layout.model_dump(mode="json"),
+        from_plan=Layout.model_validate,
+    )
+    accept_scale: bool = option(
+        "--accept-scale",
+        "go on although voltages, leads or the rate look wrong",
+        moves=False,
+        default=False,
+        action="store_true",
+    )
+
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """What computes, in which precision and where, once it is chosen."""
+        assert self.engine is not None
+        assert self.precision is not None
+        assert self.device is not None
+        return EngineSettings(self.engine, self.precision, self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """ECGs computed together, once it is chosen."""
+        assert self.batch is not None
+        return self.batch
+
+    @property
+    def computing_line(self) -> str:
+        """How the run computes, in words."""
+        note = f" ({self.engine_note})" if self.engine_note else ""
+        return f"{self.engine} engine on the {self.device}, {self.precision}, batch {self.batch}{note}"
+
+    def reader(self, roots: Sequence[str]) -> UnitReader:
+        """Return what reads units; paths start from these roots."""
+        return UnitReader(
+            self.storage,
+            tuple(roots),
+            self.layout_content,
+            id_from_header=self.id_from_header,
+            interpolate_missing_samples=self.interpolate_missing_samples,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSettings(RunSettings):
+    """Settings of `lvm-ai ingest`."""
+
+    kind: ClassVar[str] = "ingest"
+    description: ClassVar[str] = "Turn ECG files of devices into checked ECG Parquet at 500 Hz."
+    reads_parquet: ClassVar[bool] = False
+
+    formats: tuple[str, ...] = option(
+        "--format",
+        "accept only this format, by its content; may be repeated (default: auto, all)",
+        moves=True,
+        default=(),
+        convert=lambda names: () if _AUTO in names else tuple(FORMATS[name] for name in names),
+        from_plan=tuple,
+        action="append",
+        choices=[_AUTO, *FORMATS],
+    )
+
+    def reader(self, roots: Sequence[str]) -> UnitReader:
+        """Return what reads units; paths start from these roots."""
+        return UnitReader(
+            self.storage,
+            tuple(roots),
+            None,
+            self.formats,
+            id_from_header=self.id_from_header,
+            interpolate_missing_samples=self.interpolate_missing_samples,
+        )
+
+
+def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:
+    """Add the options of some fields of settings to a parser."""
+    by_name = {f.name: f for f in fields(settings)}
+    for name in names:
+        declared: Declared = by_name[name].metadata["declared"]
+        if declared.add is not None:
+            declared.add(parser)
+            continue
+        assert declared.flag is not None
+        default = by_name[name].default
+        is_shown = isinstance(default, str | int | float)
+        shown = {"default": default} if is_shown and "required" not in declared.arguments else {}
+        texts = {"choices": [str(choice) for choice in declared.arguments.get("choices", ())]}
+        more = texts if texts["choices"] else {}
+        parser.add_argument(declared.flag, **{**shown, **declared.arguments, **more})
+
+
+def add_storage_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that says how stores are reached."""
+    add_options(parser, InputSettings, "storage")
+
+
+def add_participants_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that say where the participant table is and what it means."""
+    add_options(group, ScoreSettings, "participants", "participants_layout", "accept_people")
+
+
+def storage_of(values: Sequence[str] | None) -> Storage:
+    """Return the storage that `--storage-option` values describe."""
+    pairs = []
+    for value in values or ():
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise UsageError(f"--storage-option {value!r} is not KEY=VALUE")
+        pairs.append((key, text))
+    return Storage(tuple(pairs))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse `i/n`.
+
+    Raises:
+        UsageError: it is not two whole numbers.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise UsageError(f"--shard is {text!r}, expected i/n, for example 3/100")
+    return int(index), int(count)
