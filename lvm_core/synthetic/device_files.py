@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lvm_core.signal.ecg import LEADS_12, Measurements
 
 Counts = NDArray[np.int16]
-ByLead = Mapping[str, Counts]
+_ByLead = Mapping[str, Counts]
 
 _AMPLITUDES: Final = (
     ("r_avl_uv", "aVL", "R"),
@@ -143,14 +143,14 @@ def write_cardiosoft(
     )
 
 
-def _waveforms(counts: ByLead) -> str:
+def _waveforms(counts: _ByLead) -> str:
     return "".join(
         f'<WaveformData lead="{lead}">\t\t{",".join(map(str, values.tolist()))}</WaveformData>\n'
         for lead, values in counts.items()
     )
 
 
-def strip_content(counts: ByLead, head: str, n_leads: int | None = None, n_samples: int | None = None) -> str:
+def strip_content(counts: _ByLead, head: str, n_leads: int | None = None, n_samples: int | None = None) -> str:
     """Return what a StripData element holds, with `head` for rate and resolution.
 
     `n_leads` and `n_samples` are what it declares; None is the truth.
@@ -161,7 +161,7 @@ def strip_content(counts: ByLead, head: str, n_leads: int | None = None, n_sampl
     return f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}{n_total}{_waveforms(counts)}"
 
 
-def median_samples(counts: ByLead, head: str) -> str:
+def median_samples(counts: _ByLead, head: str) -> str:
     """Return a MedianSamples element, see `strip_content`."""
     return f"<MedianSamples><NumberOfLeads>{len(counts)}</NumberOfLeads>{head}{_waveforms(counts)}</MedianSamples>"
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lvm_core.errors import UsageError
 
-DELIMITERS: Final = (",", ";", "\t", "|")
+_DELIMITERS: Final = (",", ";", "\t", "|")
 _DELIMITER_NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PARQUET_MAGIC: Final = b"PAR1"
 _ROWS_LOOKED_AT: Final = 50
@@ -170,7 +170,7 @@ def decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
 def _delimiter_and_rest(text: str, name: str) -> tuple[str | None, str]:
     """Return the delimiter (None: one column), and the text without Excel's line `sep=;`."""
     first, _, rest = text.partition("\n")
-    if first.lower().startswith("sep=") and first[4:5] in DELIMITERS and len(first) == 5:
+    if first.lower().startswith("sep=") and first[4:5] in _DELIMITERS and len(first) == 5:
         return first[4], rest
     lines = [line for line in text.split("\n", _ROWS_LOOKED_AT) if line.strip()][:_ROWS_LOOKED_AT]
     if not lines:
@@ -192,7 +192,7 @@ def find_delimiter(lines: Sequence[str], name: str) -> str | None:
         UsageError: a cell is longer than any of a table.
     """
     found: list[tuple[bool, int, str]] = []
-    for delimiter in DELIMITERS:
+    for delimiter in _DELIMITERS:
         widths = [len(row) for row in _rows(lines, delimiter, name)]
         if widths[0] > 1:
             found.append((all(width == widths[0] for width in widths), widths[0], delimiter))
