@@ -54,9 +54,6 @@ def read_muse(data: bytes) -> Ecg:
     which are then used as stored. Samples are little-endian int16 in base64, checked against the
     file's own CRC-32.
 
-    Args:
-        data: the bytes of the file.
-
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """

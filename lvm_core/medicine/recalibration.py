@@ -71,10 +71,6 @@ class Recalibration:
     def from_dict(cls, content: Any, where: str) -> Recalibration:
         """Return the recalibration that `to_dict` described.
 
-        Args:
-            content: of the file.
-            where: name of the file, for messages.
-
         Raises:
             LvmError: another format, a missing or unknown name, or a value that is not as above.
         """

@@ -89,11 +89,7 @@ class PlausibleRange:
     high: float  # largest plausible value
 
     def is_outside(self, values: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return, elementwise, whether a value is known and outside; an unknown one (NaN) is not.
-
-        Args:
-            values: number or array of any shape, in the unit of `name`; NaN where unknown.
-        """
+        """Return, elementwise, whether a value is outside; an unknown one (NaN) is not."""
         array = np.asarray(values, dtype=np.float64)
         return np.asarray((array < self.low) | (array > self.high))
 

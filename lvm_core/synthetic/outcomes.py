@@ -162,14 +162,7 @@ def _draw_outcomes(rng: Generator) -> dict[str, NDArray[Any]]:
 
 
 def of_blocks(people: SyntheticPeople, stream: int, draw: Draw, *more_seeds: int) -> dict[str, NDArray[Any]]:
-    """Return draws for people of any indices, seeded by block, so that slices agree.
-
-    Args:
-        people: any of one cohort.
-        stream: number of this kind of draw.
-        draw: makes the draws of one block.
-        *more_seeds: further numbers that decide the draw.
-    """
+    """Return draws for people of any indices, seeded by block, so that slices agree."""
     blocks, place = np.unique(people.index // BLOCK, return_inverse=True)
     numbers = blocks.tolist() or [0]  # nobody: the shapes are those of the first block
     seeds = [(people.seed, number, stream, *more_seeds) for number in numbers]

@@ -139,12 +139,7 @@ class ParticipantsLayout(StrictSettings):
 
 
 def date_format_problem(date_format: str | None, births: str) -> str | None:
-    """Return why births cannot be read by a format of dates; None where they can.
-
-    Args:
-        date_format: strptime format; None for ISO.
-        births: "day" or "month_and_year".
-    """
+    """Return why births cannot be read by a format of dates; None where they can."""
     if date_format is None or has_day(date_format):
         return None
     if not _MONTH.search(date_format):
@@ -209,10 +204,6 @@ OWN_LAYOUT: Final = ParticipantsLayout()
 
 def layout_of_file(data: bytes, name: str) -> ParticipantsLayout:
     """Read a layout file.
-
-    Args:
-        data: YAML.
-        name: of the file, for messages.
 
     Raises:
         UsageError: it is no YAML, has mistakes (all of them, with their lines), or names a column

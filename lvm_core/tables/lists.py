@@ -44,10 +44,6 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     The key column is participant_id, eid (also f.eid, participant.eid), person_id or ecg_id. A
     file with one column needs no header.
 
-    Args:
-        data: content of the file.
-        name: of the list, for messages.
-
     Raises:
         UsageError: it cannot be read, it has several columns and none of them is a key, or an
             identifier cannot be one. Nobody is missed in silence: a withdrawal hangs on it.

@@ -295,10 +295,6 @@ def _first(texts: Sequence[str]) -> str:
 def table_files(names: Iterable[str], folder: str) -> dict[str, str]:
     """Return which files of a folder hold OMOP's tables, by the name of the table.
 
-    Args:
-        names: of the files, without their folder.
-        folder: its name, for messages.
-
     Raises:
         UsageError: two files hold one table.
     """

@@ -139,10 +139,6 @@ def decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     UTF-8 with or without byte order mark, UTF-16 with one; Windows-1252 where UTF-8 fails, which
     is Latin-1 for all letters.
 
-    Args:
-        data: content of the file.
-        name: of the file, for messages.
-
     Raises:
         UsageError: there are NUL characters, so that it is no text.
     """
@@ -183,10 +179,6 @@ def find_delimiter(lines: Sequence[str], name: str) -> str | None:
 
     The header decides: the delimiter that gives it the most columns. One with which the other
     rows have as many columns as the header comes before one with which they have not.
-
-    Args:
-        lines: the header and some rows.
-        name: of the table, for messages.
 
     Raises:
         UsageError: a cell is longer than any of a table.
