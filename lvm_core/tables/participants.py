@@ -255,7 +255,7 @@ def unknown_demographics(participant_id: Sequence[str | None]) -> Demographics:
 
 
 def demographics_problem(people: Demographics, i: int) -> Rejection | None:
-    """Return why a model that needs age, sex and BMI cannot score the i-th ECG; None when it can."""
+    """Return why a model that needs age, sex and BMI cannot score the i-th ECG, or None."""
     if not people.found[i]:
         return Rejection(
             RejectReason.PARTICIPANT_MISSING, "no row of the participant table has its ecg_id or participant_id"
