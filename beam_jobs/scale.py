@@ -73,8 +73,8 @@ class ScaleSample:
             return None
         named = ", ".join(f"{lead} ({value:.0%})" for lead, value in self.odd_leads.items())
         return (
-            f"leads {named} do not follow from I and II; are leads swapped, is the order of "
-            "samples another, or are leads scaled one by one?"
+            f"leads {named} do not follow from I and II; are leads swapped, are the samples in "
+            "another order, or are leads scaled one by one?"
         )
 
 
