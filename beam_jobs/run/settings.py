@@ -25,6 +25,7 @@ from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import DEFAULT_UNIT_ECGS
 from lvm_core.command_line import ArgumentParser, Share, add_share_option
 from lvm_core.errors import UsageError
+from lvm_core.formats import registry
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.medicine.recalibration import Recalibration
@@ -36,7 +37,7 @@ from models.engines.devices import Device
 # 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
 MOST_INTERPOLATED_SAMPLES: Final = 50
 RUNNERS: Final = ("local",)
-FORMATS: Final = {"cardiosoft": "cardiosoft_xml", "muse": "muse_xml", "wfdb": "wfdb"}
+FORMATS: Final = {one.option: one.name for one in registry.FORMATS}
 _AUTO: Final = "auto"
 _KEYS, _SIGNAL, _RUN, _MODEL = "keys of raw files", "signal", "run", "model"
 _COMPUTING, _PEOPLE = "computing", "people and rules"
