@@ -17,14 +17,10 @@ from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
     EcgParquetWriter,
-    RowHashes,
-    check_reconciles,
     commit_unit,
-    footer,
     read_commit,
     reasons_of,
     rejects_table,
-    rows_sha256,
     table_of,
     unit_files,
 )
@@ -108,12 +104,16 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             amplitudes = amplitudes.add(rows_uv)
             sources = sources.merge(source_amplitudes(kept.rows, rows_uv, kept.rejects, folder_of))
     summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes, sources=sources)
-    check_reconciles(unit, summary)
-    provenance = {"settings": dict(job.planned), "versions": software_versions()}
-    rejected = rejects_table(rejects, "ingest")
-    hashes = RowHashes(writer.rows_sha256(), rows_sha256(rejected))
-    content = footer(unit, summary, provenance, hashes)
-    commit_unit(job.storage, files, rejected, writer.close(content), content)
+    commit_unit(
+        job.storage,
+        files,
+        unit,
+        summary,
+        rejects_table(rejects, "ingest"),
+        provenance={"settings": dict(job.planned), "versions": software_versions()},
+        result_sha256=writer.rows_sha256(),
+        encode=writer.close,
+    )
     return summary
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from beam_jobs.reading import local_files
@@ -78,14 +77,10 @@ class EcgPart:
 
 def has_repeat(people: SyntheticPeople) -> NDArray[np.bool_]:
     """Return (n,): True for people with a second ECG two years later, who are alive then."""
-    chosen = of_blocks(people, _REPEAT_STREAM, _draw)["repeats"]
+    draws = of_blocks(people, _REPEAT_STREAM, lambda rng: {"repeats": rng.random(BLOCK) < _REPEAT_SHARE})
     outcomes = synthetic_outcomes(people)
     then = people.recorded_at.astype("datetime64[D]") + _REPEAT_WITHIN_DAYS
-    return np.asarray(chosen & (then < outcomes.date[DEATH]) & ~(then >= outcomes.ltfu_date))
-
-
-def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
-    return {"repeats": rng.random(BLOCK) < _REPEAT_SHARE}
+    return np.asarray(draws["repeats"] & (then < outcomes.date[DEATH]) & ~(then >= outcomes.ltfu_date))
 
 
 def write_part(part: EcgPart) -> int:

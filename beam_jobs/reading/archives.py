@@ -32,7 +32,7 @@ MAX_RATIO: Final = 200
 _ZIP: Final = ".zip"
 _TAR_STREAM: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _SINGLE: Final = (".gz", ".bz2", ".xz")
-# Archives of other kinds, and files of other compressors that may be one.
+# Archives of other kinds, and files of other compressors, which may be archives.
 _FOREIGN_PACKING: Final = re.compile(r"\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$")
 _UNREAD: Final = re.compile(
     r"\.(?:7z|rar|zipx|cab|ace|arj|lha|lzh|iso|dmg|cpio|sit|sitx|ar|rpm|deb|jar|tz2|taz|tlz|tzst|tz)$"
@@ -61,9 +61,9 @@ _SIZE_AT_END_FLAG: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive that is no folder."""
+    """One member of an archive, not a folder."""
 
-    name: str  # its path in the archive; bytes that are not UTF-8 are surrogate escapes
+    name: str  # path in the archive; bytes that are not UTF-8 are surrogate escapes
     size: int  # bytes, unpacked
     refused: str | None = None  # why it is a reject, or None
     kind: FileKind = FileKind.FILE  # only a file is read
@@ -80,7 +80,7 @@ def is_streamed(path: str) -> bool:
 
 
 def is_unread_archive(path: str) -> bool:
-    """Tell from its name whether a file may hold any number of ECGs that are not read here."""
+    """Tell from its name whether a file is an archive of a kind that is not read here."""
     if is_archive(path):
         return False
     if is_single_packed(path):
@@ -140,8 +140,8 @@ def list_members(storage: Storage, uri: str) -> list[Member]:
         ) from error
 
 
+# The name of a member and its bytes, or why it cannot be read.
 Content = tuple[str, bytes | EcgRejected]
-"""Name of a member and its bytes, or why it cannot be read."""
 
 
 def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator[Content]:
@@ -152,7 +152,7 @@ def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator
     links: dict[str, str] = {}
     yield from _read(storage, uri, set(names), links)
     if links:
-        # A hard link has no bytes of its own, and those of its file may have gone by.
+        # A hard link has no bytes of its own, and the bytes of its file may be passed already.
         found = dict(_read(storage, uri, set(links.values()), {}))
         for name, target in links.items():
             if target in found:
@@ -211,7 +211,7 @@ def _zip_members(stream: IO[bytes]) -> list[Member]:
 
 
 def _overlapping(infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return members whose bytes begin before those of the member in front end."""
+    """Return members whose bytes begin before the bytes of the previous member end."""
     end, found = 0, []
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -387,7 +387,7 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
 
 
 def _require_end_mark(block: bytes, rest: Any) -> None:
-    """Refuse an archive that does not end in a block of zeros, or goes on after it."""
+    """Refuse an archive that does not end in a block of zeros, or continues after it."""
     if block != bytes(tarfile.BLOCKSIZE):
         raise _OwnError("it has no end mark where it ends; broken off or damaged")
     while data := rest.read(1 << 20):  # to the end: a compressed one has its checksum there

@@ -1,4 +1,4 @@
-"""What was given as input: files, records in files and archives, their keys, what is ignored.
+"""What the inputs hold: files, records in files and archives, their keys, what is ignored.
 
 The record is the unit of account: one XML file, one WFDB header with its signal files, one row of
 a Parquet file.
@@ -69,7 +69,7 @@ class IdRule:
 
     @property
     def regex(self) -> str:
-        """The regular expression, a preset spelled out."""
+        """The regular expression; that of the preset for the name of one."""
         assert self.pattern is not None
         return ID_PRESETS.get(self.pattern, self.pattern)
 
@@ -102,11 +102,11 @@ class ArchiveListing:
     """What is in one archive, or why it cannot be read."""
 
     entry: FileEntry
-    records: tuple[RecordFiles, ...] = ()  # of its files
+    records: tuple[RecordFiles, ...] = ()
     refused: tuple[archives.Member, ...] = ()  # members that are rejected without being opened
-    unread: tuple[archives.Member, ...] = ()  # names of archives inside it
+    unread: tuple[archives.Member, ...] = ()  # archives inside it
     ignored: Mapping[str, int] = field(default_factory=dict)  # members that are no ECG, by kind
-    damage: EcgRejected | None = None  # why nothing of it can be read
+    damage: EcgRejected | None = None  # why the archive cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,8 @@ class InputListing:
     parquet: tuple[FileEntry, ...]
     records: tuple[RecordFiles, ...]  # of loose files
     archives: tuple[ArchiveListing, ...]
-    # How many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what they are
-    # (named pipe, link to what is read anyway ...); in archives too.
+    # Number of files that were not opened, also in archives, by kind: `BY_NAME` for those of
+    # `IGNORED_PATTERNS`, else the value of their `FileKind`.
     ignored: Mapping[str, int]
     broken: tuple[FileEntry, ...] = ()  # links that lead nowhere
     unread: tuple[FileEntry, ...] = ()  # archives of kinds that are not read
@@ -133,7 +133,7 @@ def path_without_extension(path: str) -> str:
 
 
 def is_ignored(path: str) -> bool:
-    """Tell whether a file is no ECG by its name, or lies in a hidden folder."""
+    """Tell from its path whether a file is no ECG: by its name, or in a hidden folder."""
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
     hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
@@ -202,7 +202,7 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
 
 
 def _with_own_names(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
-    """Refuse members whose name came before, so that each is accounted for."""
+    """Rename and refuse members with a name that came before, so that each is counted."""
     seen: Counter[str] = Counter()
     for member in members:
         seen[member.name] += 1

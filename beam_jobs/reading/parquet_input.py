@@ -39,7 +39,7 @@ _DURATIONS_ROWS: Final = 10
 
 @dataclass(frozen=True)
 class Footer:
-    """A Parquet file's footer: its digest and what it says."""
+    """The footer of a Parquet file."""
 
     sha256: str
     metadata: pq.FileMetaData
@@ -92,7 +92,7 @@ def read_footer(storage: Storage, uri: str) -> Footer:
 
 
 def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 0) -> Any:
-    """Open a Parquet file over a stream of ours, verifying page checksums.
+    """Open a Parquet file on a stream of ours; page checksums are verified.
 
     Nothing is read ahead: Arrow's own threads would hold the Python stream beyond the end of the
     interpreter, and abort it. For the same reason every read says `use_threads=False`.
@@ -266,18 +266,8 @@ class ParquetReader:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             if (problem := problems[i]) is not None:
                 raise problem
-            return EcgRow(
-                ecg_id,
-                counts[i],
-                float(steps[i]),
-                path,
-                row,
-                key.participant_id,
-                key.recorded_at,
-                key.amplitudes,
-                key.measured_by,
-                tuple(flags[i] or ()),
-            )
+            known = key.participant_id, key.recorded_at, key.amplitudes, key.measured_by
+            return EcgRow(ecg_id, counts[i], float(steps[i]), path, row, *known, tuple(flags[i] or ()))
 
         return decode
 
@@ -291,7 +281,7 @@ class ParquetReader:
 
 
 class _Key(NamedTuple):
-    """What a row holds beside its samples."""
+    """The values of a row except its samples."""
 
     ecg_id: str | None
     participant_id: str | None
@@ -305,7 +295,7 @@ _DecodeRow = Callable[[int, _Key, str, str, int], EcgRow]
 
 
 def _keys(batch: pa.RecordBatch, name_of: Mapping[str, str | None]) -> Iterator[_Key]:
-    """Yield what each row holds beside its samples, from the columns that `name_of` gives."""
+    """Yield the values of each row except its samples, from the columns that `name_of` gives."""
     n = batch.num_rows
     there = set(batch.schema.names)
 
@@ -338,7 +328,7 @@ def key_text(value: object) -> str | None:
 
 
 def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
-    """Read a stored time as local (a zone is dropped, not converted), or say why it is none."""
+    """Return a stored time as local (a zone is dropped, not converted), or why it is unreadable."""
     if isinstance(value, str):
         text = value
         try:
@@ -354,7 +344,7 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
 
 
 def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgRejected | None]]:
-    """Return (n, 12, 5000) counts and, for each row, why it has none."""
+    """Return (n, 12, 5000) counts and, for each row, why they cannot be used."""
     n = batch.num_rows
     counts = np.empty((n, len(LEADS_12), schemas.N_SAMPLES), dtype=np.int16)
     problems: list[EcgRejected | None] = [None] * n
@@ -487,7 +477,7 @@ def optional_columns(layout: Layout | None) -> tuple[str, ...]:
 
 
 def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:
-    """Yield (column, whether a type fits, what fits in words) of every column with a meaning."""
+    """Yield (column, whether a type fits, which types fit in words) of each column that is read."""
     name_of = {name: name for name in schemas.ECGS.names} if layout is None else layout.names
     for key in ("ecg_id", "participant_id"):
         # A decimal number is no key: 1000003 would be read as 1000003.0, another person.

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,10 +16,7 @@ from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Piece, Unit, UnitSummary, digest
 from beam_jobs.run.commit import (
-    RowHashes,
-    UnitFiles,
     commit_unit,
-    footer,
     read_footer_json,
     read_rejects,
     reasons_of,
@@ -254,11 +251,10 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
     exclusions = with_their_ecgs(folder, exclusions)
     removal = Removal()
     for number in units:
-        rewrite = _rewrite_of(folder, plan, plan.units[number], exclusions)
-        if rewrite is not None:
-            folder.storage.delete(folder.path(SUCCESS_NAME))
-            rewrite.commit(folder.storage)
-            removal = Removal(removal.n_ecgs + rewrite.n_removed, removal.n_rejects + rewrite.n_rejects, True)
+        of_unit = _remove_from_unit(folder, plan, plan.units[number], exclusions)
+        removal = Removal(
+            removal.n_ecgs + of_unit.n_ecgs, removal.n_rejects + of_unit.n_rejects, removal.changed or of_unit.changed
+        )
     changed = _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
     names = [f"{REPORTS_FOLDER}/{name}" for name in folder.reports()]
@@ -269,23 +265,8 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
     return replace(removal, changed=removal.changed or changed)
 
 
-@dataclass(frozen=True)
-class _Rewrite:
-    """The new content of a unit's files."""
-
-    files: UnitFiles
-    n_removed: int
-    n_rejects: int
-    rejects: pa.Table
-    result: bytes
-    content: bytes
-
-    def commit(self, storage: Storage) -> None:
-        commit_unit(storage, self.files, self.rejects, self.result, self.content)
-
-
-def _rewrite_of(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> _Rewrite | None:
-    """Return what a unit's files become without some people; None when they stay as they are."""
+def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> Removal:
+    """Rewrite the files of a unit without some people, where they are in it."""
     files = folder.files(plan, unit)
     storage = folder.storage
     content = read_footer_json(storage, files.result)
@@ -299,7 +280,7 @@ def _rewrite_of(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusion
     kept = [_without_names(r, exclusions) for r in rejects if not exclusions.names(r)]
     # The third: a removal that was killed between the unit's two files.
     if not any(gone) and kept == rejects and _fits(content, rejects_there):
-        return None
+        return Removal()
     table = read_table(storage, files.result)
     _refuse_changed(files.result, table, content["rows_sha256"]["result"])
     if storage.is_file(files.rejects):
@@ -318,12 +299,18 @@ def _rewrite_of(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusion
         histogram,
         sources=SourceAmplitudes.from_json(content["sources"]),
     )
-    rejects_now = rejects_table(kept, plan.kind)
-    hashes = RowHashes(rows_sha256(table), rows_sha256(rejects_now))
-    new = footer(unit, summary, content["provenance"], hashes)
-    n_rejects = sum(exclusions.names(reject) for reject in rejects)
-    result = result_bytes(plan.kind, table, new)
-    return _Rewrite(files, sum(gone), n_rejects, rejects_now, result, new)
+    storage.delete(folder.path(SUCCESS_NAME))
+    commit_unit(
+        storage,
+        files,
+        unit,
+        summary,
+        rejects_table(kept, plan.kind),
+        provenance=content["provenance"],
+        result_sha256=rows_sha256(table),
+        encode=partial(result_bytes, plan.kind, table),
+    )
+    return Removal(sum(gone), sum(exclusions.names(reject) for reject in rejects), True)
 
 
 def _fits(content: Mapping[str, Any], rejects: pa.Table) -> bool:

@@ -86,6 +86,11 @@ class WorkerNotes:
     _stages_s: Counter[str] = field(default_factory=Counter)
     _failures: list[str] = field(default_factory=list)
 
+    @property
+    def process(self) -> str:
+        """What tells this process from others, on all machines."""
+        return digest([socket.gethostname(), os.getpid()])[:16]
+
     def begin_unit(self) -> None:
         """Note that a unit begins."""
         if self._first_s is None:
@@ -108,7 +113,7 @@ class WorkerNotes:
             return
         self._written_s = time.time()
         content = {
-            "process": digest([socket.gethostname(), os.getpid()])[:16],
+            "process": self.process,
             "first_s": self._first_s,
             "last_s": self._last_s,
             "cpu_s": time.process_time() - self._cpu_before_s,

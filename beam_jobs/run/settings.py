@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from enum import Enum
+from enum import StrEnum
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -25,7 +25,7 @@ from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import DEFAULT_UNIT_ECGS
 from lvm_core.command_line import ArgumentParser, Share, add_share_option
 from lvm_core.errors import UsageError
-from lvm_core.formats import registry
+from lvm_core.formats.registry import FORMATS
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.medicine.recalibration import Recalibration
@@ -37,42 +37,51 @@ from models.engines.devices import Device
 # 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
 MOST_INTERPOLATED_SAMPLES: Final = 50
 RUNNERS: Final = ("local",)
-FORMATS: Final = {one.option: one.name for one in registry.FORMATS}
+_FORMATS: Final = {one.option: one.name for one in FORMATS}
 _AUTO: Final = "auto"
-_KEYS, _SIGNAL, _RUN, _MODEL = "keys of raw files", "signal", "run", "model"
+
+_FIRST, _KEYS, _SIGNAL, _RUN, _MODEL = "", "keys of raw files", "signal", "run", "model"
 _COMPUTING, _PEOPLE = "computing", "people and rules"
 _GROUP_TEXTS: Final = {_COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed."}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Declared:
-    """How a field of the settings is declared; see `option`.
+    """How a field of the settings is declared.
 
     Attributes:
-        moves: whether it can move a number: True, False, or the name of the field it leads to.
-        flag: name of the option; None where it is no option.
-        group: of the help; empty for the first one.
+        moves: True where the field can move a number, or change which ECGs are scored or rejected:
+            it enters plan.json, the fingerprint and the footers. False where it cannot. The name of
+            another field where it leads to a value that is kept there, such as a file's content.
+        flag: name of the option; None where the field is no option.
+        group: of the help.
+        text: of the help.
+        argument: further arguments of `argparse.ArgumentParser.add_argument`.
+        one_of: the enum whose members are the choices; `auto` is one more where the default is
+            None.
+        limits: least and most number, either of them None.
+        convert: from the parsed text, or from plan.json, to the value.
+        add: adds the option to a parser, for an option that is declared elsewhere.
         plan_name: its name in plan.json; None for the name of the field.
-        limits: least and most value, either of them None.
-        convert: from the text of the command line, or from plan.json, to the value.
-        to_plan: from the value to JSON.
-        from_plan: from JSON to the value.
-        at_default: a value at its default is in the plan.
-        arguments: of `add_argument`; empty where `add` adds the option.
-        add: adds an option that other commands have too.
+        to_plan: from the value to JSON; None for plain values, enums and tuples of them.
+        from_plan: from JSON to the value; None where `convert` does it.
+        at_default: False keeps a default out of the plan. An option that is new and moves a number
+            needs it: otherwise runs of earlier versions cannot be resumed.
     """
 
     moves: bool | str
     flag: str | None = None
-    group: str = ""
-    plan_name: str | None = None
+    group: str = _FIRST
+    text: str = ""
+    argument: Mapping[str, Any] = field(default_factory=dict)
+    one_of: type[StrEnum] | None = None
     limits: tuple[float | None, float | None] = (None, None)
     convert: Callable[[Any], Any] | None = None
+    add: Callable[[Any], None] | None = None
+    plan_name: str | None = None
     to_plan: Callable[[Any], Any] | None = None
     from_plan: Callable[[Any], Any] | None = None
     at_default: bool = True
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    add: Callable[[Any], None] | None = None
 
     @property
     def destination(self) -> str:
@@ -80,77 +89,62 @@ class Declared:
         assert self.flag is not None
         return self.flag.removeprefix("--").replace("-", "_")
 
+    @property
+    def is_required(self) -> bool:
+        """The option must be given."""
+        return bool(self.argument.get("required", False))
+
+    def add_to(self, parser: argparse._ActionsContainer, default: Any) -> None:
+        """Add the option to a parser."""
+        if self.add is not None:
+            self.add(parser)
+            return
+        assert self.flag is not None
+        more: dict[str, Any] = {"action": "store_true"} if default is False else {}
+        if self.one_of is not None:
+            more["choices"] = [*([_AUTO] if default is None else []), *(one.value for one in self.one_of)]
+        if isinstance(default, str | int | float) and not self.is_required:
+            more["default"] = default
+        parser.add_argument(self.flag, help=self.text, **{**more, **self.argument})
+
+    def value(self, given: Any) -> Any:
+        """Return a value of the field from what was parsed."""
+        if self.one_of is not None:
+            return None if given == _AUTO else self.one_of(given)
+        return given if self.convert is None else self.convert(given)
+
     def json(self, value: Any) -> Any:
         """Return a value of the field as plan.json holds it."""
         if self.to_plan is not None and value is not None:
             return self.to_plan(value)
-        if isinstance(value, Enum):
+        if isinstance(value, StrEnum):
             return value.value
         return list(value) if isinstance(value, tuple) else value
 
-    def value(self, content: Any) -> Any:
+    def planned_value(self, content: Any) -> Any:
         """Return a value of the field from what plan.json holds."""
-        read = self.from_plan or self.convert
-        return content if read is None or content is None else read(content)
+        return self.value(content) if self.from_plan is None else self.from_plan(content)
 
 
-def option(
-    flag: str,
-    text: str = "",
-    *,
-    moves: bool | str,
-    default: Any = MISSING,
-    group: str = "",
-    plan_name: str | None = None,
-    limits: tuple[float | None, float | None] = (None, None),
-    convert: Callable[[Any], Any] | None = None,
-    to_plan: Callable[[Any], Any] | None = None,
-    from_plan: Callable[[Any], Any] | None = None,
-    at_default: bool = True,
-    add: Callable[[Any], None] | None = None,
-    **arguments: Any,
-) -> Any:
+def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = MISSING, **how: Any) -> Any:
     """Declare a field of the settings that is an option of the command line.
 
     Args:
         flag: name of the option.
-        text: its help.
-        moves: True where it can move a number, or change which ECGs are scored or rejected: it
-            enters plan.json, the fingerprint and the footers. False where it cannot. The name of
-            another field where the option leads to a value that is kept there, such as the content
-            of a file; that field is declared by `resolved`.
-        default: value of the field, or the class that makes it; left out for a required option.
         group: of the help.
-        plan_name: its name in plan.json, where that is not the name of the field.
-        limits: least and most number, either of them None.
-        convert: from the parsed text, or from plan.json, to the value.
-        to_plan: from the value to JSON; not needed for plain values, enums and tuples of them.
-        from_plan: from JSON to the value, where `convert` does not do it.
-        at_default: False keeps a default out of the plan. An option that is new and moves a number
-            needs it: otherwise runs of earlier versions cannot be resumed.
-        add: adds the option to a parser, for an option that other commands have too.
-        **arguments: of `argparse.ArgumentParser.add_argument`: type, choices, metavar, nargs ...
+        text: of the help.
+        moves: whether it can move a number; see `Declared`, like the others.
+        default: value of the field, or the class that makes it; left out for a required option.
+        **how: as in `Declared`.
     """
-    declared = Declared(
-        moves, flag, group, plan_name, limits, convert, to_plan, from_plan, at_default, {"help": text, **arguments}, add
-    )
-    if isinstance(default, type):
-        return field(default_factory=default, metadata={"declared": declared})
-    return field(default=default, metadata={"declared": declared})
+    kind = "default_factory" if isinstance(default, type) else "default"
+    declared = Declared(moves=moves, flag=flag, group=group, text=text, **how)
+    return field(**{kind: default}, metadata={"declared": declared})
 
 
-def resolved(
-    *,
-    moves: bool,
-    default: Any = None,
-    plan_name: str | None = None,
-    to_plan: Callable[[Any], Any] | None = None,
-    from_plan: Callable[[Any], Any] | None = None,
-    at_default: bool = True,
-) -> Any:
+def resolved(*, moves: bool, default: Any = None, **how: Any) -> Any:
     """Declare a field of the settings that is no option itself, but what options lead to."""
-    declared = Declared(moves, plan_name=plan_name, to_plan=to_plan, from_plan=from_plan, at_default=at_default)
-    return field(default=default, metadata={"declared": declared})
+    return field(default=default, metadata={"declared": Declared(moves=moves, **how)})
 
 
 def declared_fields(settings: type[InputSettings] | InputSettings) -> dict[str, Declared]:
@@ -186,79 +180,68 @@ class InputSettings(_AllDeclared):
 
     inputs: tuple[str, ...] = option(
         "--input",
+        _FIRST,
         "files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
         moves=False,  # what they hold is in the units
         convert=lambda groups: tuple(uri for group in groups for uri in group),
-        action="append",
-        nargs="+",
-        required=True,
-        metavar="URI",
+        argument={"action": "append", "nargs": "+", "required": True, "metavar": "URI"},
     )
     storage: Storage = option(
         "--storage-option",
+        _FIRST,
         "for stores, for example s3.endpoint_override=HOST:PORT; may be repeated",
         moves=False,
         default=Storage,
         convert=lambda values: storage_of(values),
-        action="append",
-        metavar="KEY=VALUE",
+        argument={"action": "append", "metavar": "KEY=VALUE"},
     )
     id_rule: IdRule = option(
         "--id-pattern",
+        _KEYS,
         "regular expression with groups ecg_id and participant_id, or a preset: "
         f"{', '.join(ID_PRESETS)} (default: path without extension, no participant)",
         moves=True,
         default=IdRule,
-        group=_KEYS,
         plan_name="id_pattern",
         convert=IdRule,
         to_plan=lambda rule: rule.pattern,
     )
     id_from_header: bool = option(
         "--id-from-header",
+        _KEYS,
         "take the participant from the file's own header where the path gives none",
         moves=True,
         default=False,
-        group=_KEYS,
-        action="store_true",
     )
     interpolate_missing_samples: int = option(
         "--interpolate-missing",
-        "fill gaps of up to N missing samples by straight lines; such ECGs have the flag interpolated "
-        "(default: 0, a missing sample rejects the ECG)",
+        _SIGNAL,
+        "fill gaps of up to N missing samples by straight lines; such ECGs have the flag "
+        "interpolated (default: 0, a missing sample rejects the ECG)",
         moves=True,
         default=0,
-        group=_SIGNAL,
         limits=(0, MOST_INTERPOLATED_SAMPLES),
-        type=int,
-        metavar="N",
+        argument={"type": int, "metavar": "N"},
     )
     unit_ecgs: int = option(
         "--unit-ecgs",
+        _RUN,
         "ECGs of a unit (default: %(default)s)",
         moves=True,
         default=DEFAULT_UNIT_ECGS,
-        group=_RUN,
         limits=(1, None),
-        type=int,
-        metavar="N",
+        argument={"type": int, "metavar": "N"},
     )
     allow_empty: bool = option(
-        "--allow-empty",
-        "go on although the inputs hold no ECG",
-        moves=False,
-        default=False,
-        group=_RUN,
-        action="store_true",
+        "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False
     )
     accept_unread_archives: bool = option(
         "--accept-unread-archives",
+        _RUN,
         "go on beside archives of kinds that are not read (.7z, .rar, a .zip in a .zip ...): "
         "one reject each, however many ECGs they hold",
         moves=False,  # the rejects are in the units
         default=False,
-        group=_RUN,
-        action="store_true",
     )
 
     def __post_init__(self) -> None:
@@ -293,7 +276,7 @@ class InputSettings(_AllDeclared):
         for name, declared in declared_fields(cls).items():
             content = planned.get(declared.plan_name or name)
             if declared.moves is True and content is not None:
-                values[name] = declared.value(content)
+                values[name] = declared.planned_value(content)
         return cls(**values, **others)
 
 
@@ -306,66 +289,62 @@ class RunSettings(InputSettings):
 
     output: str = option(
         "--output",
+        _FIRST,
         "run folder, local, s3:// or gs://",
         moves=False,
         convert=lambda text: text.rstrip("/") or text,
-        required=True,
+        argument={"required": True},
     )
     exclude: str | None = option(
         "--exclude-participants",
+        _RUN,
         "list of people to exclude",
-        moves=False,  # a longer list removes people from finished units too
+        moves=False,  # recorded; a longer list removes people from finished units too
         default=None,
-        group=_RUN,
-        metavar="F",
+        argument={"metavar": "F"},
     )
     shard: tuple[int, int] = option(
         "--shard",
+        _RUN,
         "do every N-th unit only",
         moves=False,
         default=(1, 1),
-        group=_RUN,
         convert=lambda text: parse_shard(text),
-        metavar="I/N",
+        argument={"metavar": "I/N"},
     )
     threads: int | None = option(
         "--threads",
+        _RUN,
         "cores to use (default: all that memory allows)",
         moves=False,
         default=None,
-        group=_RUN,
         limits=(1, None),
-        type=int,
+        argument={"type": int},
     )
     processes: int | None = option(
         "--processes",
+        _RUN,
         "processes that share the work here (default: one, or one for each GPU)",
         moves=False,
         default=None,
-        group=_RUN,
         limits=(1, None),
-        type=int,
+        argument={"type": int},
     )
     runner: str = option(
-        "--runner", "default: %(default)s", moves=False, default=RUNNERS[0], group=_RUN, choices=RUNNERS
+        "--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], argument={"choices": RUNNERS}
     )
     max_rejected_share: float = option(
         "--max-rejected-share",
+        _RUN,
         "fail when more of the ECGs are rejected, 0 to 1 (default: %(default)s)",
         moves=False,
         default=0.05,
-        group=_RUN,
         limits=(0, 1),
-        type=float,
-        metavar="X",
+        argument={"type": float, "metavar": "X"},
     )
-    dry_run: bool = option(
-        "--dry-run", "print the plan and stop", moves=False, default=False, group=_RUN, action="store_true"
-    )
-    overwrite: bool = option(
-        "--overwrite", "remove an earlier run's files", moves=False, default=False, group=_RUN, action="store_true"
-    )
-    share: Share | None = option("--share", moves=False, default=None, group=_RUN, add=add_share_option)
+    dry_run: bool = option("--dry-run", _RUN, "print the plan and stop", moves=False, default=False)
+    overwrite: bool = option("--overwrite", _RUN, "remove an earlier run's files", moves=False, default=False)
+    share: Share | None = option("--share", _RUN, moves=False, default=None, add=add_share_option)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -389,20 +368,17 @@ class RunSettings(InputSettings):
             epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many "
             "rejects, 2 wrong usage.",
         )
-        options = {name: one for name, one in declared_fields(cls).items() if one.flag is not None}
-        groups: dict[str, argparse._ActionsContainer] = {"": parser}
-        for name in sorted(options, key=lambda name: not options[name].arguments.get("required", False)):
-            group = options[name].group
+        options = {f.name: f for f in fields(cls) if f.metadata["declared"].flag is not None}
+        declared = {name: f.metadata["declared"] for name, f in options.items()}
+        groups: dict[str, argparse._ActionsContainer] = {_FIRST: parser}
+        for name in sorted(options, key=lambda name: not declared[name].is_required):
+            group = declared[name].group
             if group not in groups:
                 groups[group] = parser.add_argument_group(group, _GROUP_TEXTS.get(group))
-            add_options(groups[group], cls, name)
+            declared[name].add_to(groups[group], options[name].default)
         args = parser.parse_args(argv)
-        values = {}
-        for name, declared in options.items():
-            value = getattr(args, declared.destination)
-            if value is not None:
-                values[name] = value if declared.convert is None else declared.convert(value)
-        return cls(**values)
+        given = {name: getattr(args, one.destination) for name, one in declared.items()}
+        return cls(**{name: declared[name].value(one) for name, one in given.items() if one is not None})
 
     def as_given(self) -> dict[str, Any]:
         """Return the options of the command as run_report.json holds them."""
@@ -430,122 +406,116 @@ class ScoreSettings(RunSettings):
 
     model: str = option(
         "--model",
+        _MODEL,
         "catalogue id (lvm-ai models list) or a file",
         moves="models",
         default="",
-        group=_MODEL,
-        required=True,
+        argument={"required": True},
     )
     fallback_model: str | None = option(
         "--fallback-model",
+        _MODEL,
         "ECG-only model for ECGs without age, sex or BMI; else rejected",
         moves="models",
         default=None,
-        group=_MODEL,
     )
     model_dir: Path | None = option(
-        "--model-dir", "folder of fetched models", moves="models", default=None, group=_MODEL, type=Path
+        "--model-dir", _MODEL, "folder of fetched models", moves="models", default=None, argument={"type": Path}
     )
     models: tuple[Mapping[str, str], ...] = resolved(moves=True, default=(), from_plan=tuple)
     """`model_id` and `sha256` of the model and of the fallback model."""
     input_convention: InputConvention = option(
         "--input-convention",
+        _MODEL,
         "how microvolts become the network's input (default: %(default)s)",
         moves=True,
         default=InputConvention.UKB_COUNTS,
-        group=_MODEL,
-        convert=InputConvention,
-        choices=[*InputConvention],
+        one_of=InputConvention,
     )
     engine: EngineName | None = option(
         "--engine",
-        "auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it agrees with "
-        "the model's own graph",
+        _COMPUTING,
+        "auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it agrees "
+        "with the model's own graph",
         moves=True,
         default=None,
-        group=_COMPUTING,
-        convert=lambda text: None if text == _AUTO else EngineName(text),
-        choices=[_AUTO, *EngineName],
+        one_of=EngineName,
     )
     engine_note: str = resolved(moves=True, default="", at_default=False)
     """Why it is not the fastest engine; empty where it is, or was asked for."""
     device: Device | None = option(
         "--device",
+        _COMPUTING,
         "auto: a GPU if there is one; gpu never falls back to the CPU",
         moves=True,
         default=None,
-        group=_COMPUTING,
-        convert=lambda text: None if text == _AUTO else Device(text),
-        choices=[_AUTO, *Device],
+        one_of=Device,
     )
     precision: Precision | None = option(
         "--precision",
+        _COMPUTING,
         "default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
         moves=True,
         default=None,
-        group=_COMPUTING,
         convert=Precision,
-        choices=[*Precision],
+        argument={"choices": [one.value for one in Precision]},
     )
     batch: int | None = option(
         "--batch",
+        _COMPUTING,
         "ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
         moves=True,
         default=None,
-        group=_COMPUTING,
         limits=(1, None),
-        type=int,
+        argument={"type": int},
     )
     participants: str | None = option(
         "--participants",
+        _PEOPLE,
         "CSV or Parquet with age, sex and body size",
         moves="participants_sha256",
         default=None,
-        group=_PEOPLE,
     )
     participants_layout: str | None = option(
         "--participants-layout",
+        _PEOPLE,
         f"what its columns mean: a YAML file, or {', '.join(PRESETS)} (docs/people_tables.md; "
         "default: our own names and units)",
         moves="participants_sha256",
         default=None,
-        group=_PEOPLE,
-        metavar="F|PRESET",
+        argument={"metavar": "F|PRESET"},
     )
     participants_sha256: str | None = resolved(moves=True)
     accept_people: bool = option(
         "--accept-people",
+        _PEOPLE,
         "go on although the participant table looks wrong as a whole",
         moves=False,
         default=False,
-        group=_PEOPLE,
-        action="store_true",
     )
     bsa: Bsa = option(
         "--bsa",
+        _PEOPLE,
         "formula of the body surface area (default: %(default)s)",
         moves=True,
         default=Bsa.DUBOIS,
-        group=_PEOPLE,
-        convert=Bsa,
-        choices=[*Bsa],
+        one_of=Bsa,
     )
     lvh_preset: LvhPreset = option(
         "--lvh-preset",
+        _PEOPLE,
         "thresholds of the LV mass index (default: %(default)s)",
         moves=True,
         default=LvhPreset.KHURSHID2021,
-        group=_PEOPLE,
-        convert=LvhPreset,
-        choices=[*LvhPreset],
+        one_of=LvhPreset,
     )
     recalibration: str | None = option(
         "--recalibration",
+        _PEOPLE,
         "file of lvm-ai recalibrate: adds recalibrated columns",
         moves="recalibration_content",
         default=None,
-        group=_PEOPLE,
-        metavar="F",
+        argument={"metavar": "F"},
     )
     recalibration_content: Recalibration | None = resolved(
         moves=True,
@@ -555,7 +525,7 @@ class ScoreSettings(RunSettings):
         at_default=False,
     )
     layout: str | None = option(
-        "--layout", "YAML file that describes other people's Parquet", moves="layout_content", default=None
+        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content", default=None
     )
     layout_content: Layout | None = resolved(
         moves=True,
@@ -564,11 +534,7 @@ class ScoreSettings(RunSettings):
         from_plan=Layout.model_validate,
     )
     accept_scale: bool = option(
-        "--accept-scale",
-        "go on although voltages, leads or the rate look wrong",
-        moves=False,
-        default=False,
-        action="store_true",
+        "--accept-scale", _FIRST, "go on although voltages, leads or the rate look wrong", moves=False, default=False
     )
 
     @property
@@ -612,13 +578,13 @@ class IngestSettings(RunSettings):
 
     formats: tuple[str, ...] = option(
         "--format",
+        _FIRST,
         "accept only this format, by its content; may be repeated (default: auto, all)",
         moves=True,
         default=(),
-        convert=lambda names: () if _AUTO in names else tuple(FORMATS[name] for name in names),
+        convert=lambda names: () if _AUTO in names else tuple(_FORMATS[name] for name in names),
         from_plan=tuple,
-        action="append",
-        choices=[_AUTO, *FORMATS],
+        argument={"action": "append", "choices": [_AUTO, *_FORMATS]},
     )
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
@@ -634,20 +600,10 @@ class IngestSettings(RunSettings):
 
 
 def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:
-    """Add the options of some fields of settings to a parser."""
-    by_name = {f.name: f for f in fields(settings)}
-    for name in names:
-        declared: Declared = by_name[name].metadata["declared"]
-        if declared.add is not None:
-            declared.add(parser)
-            continue
-        assert declared.flag is not None
-        default = by_name[name].default
-        is_shown = isinstance(default, str | int | float)
-        shown = {"default": default} if is_shown and "required" not in declared.arguments else {}
-        texts = {"choices": [str(choice) for choice in declared.arguments.get("choices", ())]}
-        more = texts if texts["choices"] else {}
-        parser.add_argument(declared.flag, **{**shown, **declared.arguments, **more})
+    """Add the options of some fields of settings to the parser of another command."""
+    for f in fields(settings):
+        if f.name in names:
+            f.metadata["declared"].add_to(parser, f.default)
 
 
 def add_storage_option(parser: argparse._ActionsContainer) -> None:

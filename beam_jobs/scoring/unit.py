@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -27,11 +28,8 @@ from beam_jobs.reading.blocks import (
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
-    RowHashes,
     UnitFiles,
-    check_reconciles,
     commit_unit,
-    footer,
     parquet_bytes,
     read_commit,
     reasons_of,
@@ -251,13 +249,18 @@ def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _Uni
             work.stage_s,
             work.sources,
         )
-        check_reconciles(unit, summary)
         with _adding_to(work.stage_s, "writer_wait"):
             table = context.table(scored)
-            rejects = rejects_table(work.rejects, "score")
-            hashes = RowHashes(rows_sha256(table), rows_sha256(rejects))
-            content = footer(unit, summary, context.provenance, hashes)
-            commit_unit(context.settings.storage, files, rejects, parquet_bytes(table, content), content)
+            commit_unit(
+                context.settings.storage,
+                files,
+                unit,
+                summary,
+                rejects_table(work.rejects, "score"),
+                provenance=context.provenance,
+                result_sha256=rows_sha256(table),
+                encode=partial(parquet_bytes, table),
+            )
     return summary
 
 
