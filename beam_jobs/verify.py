@@ -16,7 +16,7 @@ import pyarrow as pa
 from beam_jobs.reading.parquet_input import DAMAGE, open_parquet, read_footer, read_table
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
-from beam_jobs.run.commit import read_footer_json, read_rejects, rows_sha256
+from beam_jobs.run.commit import read_footer_json, read_rejects, reasons_of, rejects_of, rows_sha256
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
 from beam_jobs.run.plan import Plan
@@ -38,7 +38,7 @@ _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8
 _SHOWN_LOST: Final = 5
 _SIGNALS_AT_ONCE: Final = 64  # 8 MB of samples a thread
-TOLERANCE_G: Final = 1e-3
+_TOLERANCE_G: Final = 1e-3
 _COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
 
 
@@ -172,10 +172,7 @@ def _n_changed_signals(folder: RunFolder, uri: str) -> int:
 
 def _rejects_problems(folder: RunFolder, uri: str, content: Mapping[str, Any]) -> Iterator[str]:
     table = read_rejects(folder.storage, uri)
-    found: dict[str, int] = {}
-    for row in table.select(["reason", "n_ecgs"]).to_pylist():
-        n = 1 if row["n_ecgs"] is None else row["n_ecgs"]
-        found[row["reason"]] = found.get(row["reason"], 0) + n
+    found = reasons_of(rejects_of(table.select(schemas.REJECTS.names)))
     if found != content["rejected"]:
         yield f"its footer says rejects {content['rejected']}, the file has {found}"
     if rows_sha256(table) != content["rows_sha256"]["rejects"]:
@@ -198,7 +195,7 @@ def verify_sample(
     units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
     step = max(1, -(-len(units) // _SAMPLED_UNITS))
     chosen = units[::step]
-    moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
+    moved = RejectReason.EXCLUDED.value in _stated_rejects(folder)
     n_compared, n_problems_before = 0, len(found.problems)
     names: tuple[str, ...] = ("signal_sha256",)
     rows_again = partial(_ingest_rows, settings.reader(roots))
@@ -227,7 +224,7 @@ def verify_sample(
         return
     if len(found.problems) > n_problems_before:
         return
-    how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
+    how = f"to {_TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
 
 
@@ -237,8 +234,7 @@ def _compared_columns(settings: ScoreSettings, *, moved: bool) -> tuple[str, ...
     return (*_COMPARED, *more)
 
 
-def stated_rejects(folder: RunFolder) -> dict[str, int]:
-    """Return the rejects by reason as the run report states them."""
+def _stated_rejects(folder: RunFolder) -> dict[str, int]:
     return dict((folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {}))
 
 
@@ -247,7 +243,7 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
     for name, value in row.items():
         other = stored[name]
         if isinstance(value, float) and other is not None and moved:
-            if abs(value - other) > TOLERANCE_G:
+            if abs(value - other) > _TOLERANCE_G:
                 return False
         elif value != other:
             return False
