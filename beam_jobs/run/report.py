@@ -180,7 +180,7 @@ def _notes_prefix(shard: tuple[int, int]) -> str:
 
 
 def _process_start_s() -> float:
-    """Return when this process began, seconds since the epoch; now where the system does not say."""
+    """Return when this process began, seconds since the epoch; now where Linux does not say."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
