@@ -76,11 +76,11 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     units = [unit for unit in plan.units if unit.number in looked_at]
     with ThreadPoolExecutor(available_cores()) as pool:
         checks = pool.map(lambda unit: _check_unit(folder, plan, unit, schema), units)
-        for unit, check in zip(units, checks, strict=True):
-            if len(set(check.ecg_ids)) != len(check.ecg_ids) or not ids.isdisjoint(check.ecg_ids):
-                check.problems.append("an ecg_id occurs twice in the run")
-            ids.update(check.ecg_ids)
-            found.problems += [f"unit {unit.number}: {problem}" for problem in check.problems]
+        for unit, (problems, own_ids) in zip(units, checks, strict=True):
+            if len(set(own_ids)) != len(own_ids) or not ids.isdisjoint(own_ids):
+                problems.append("an ecg_id occurs twice in the run")
+            ids.update(own_ids)
+            found.problems += [f"unit {unit.number}: {problem}" for problem in problems]
     foreign = folder.foreign_problem(plan)
     if foreign is not None:
         found.problems.append(foreign)
@@ -100,38 +100,27 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     )
 
 
-@dataclass
-class _UnitCheck:
-    """What was found in the files of a unit."""
-
-    problems: list[str] = field(default_factory=list)
-    ecg_ids: list[str] = field(default_factory=list)
-
-
-def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> _UnitCheck:
-    check = _UnitCheck()
+def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Return the problems of a unit's files, and the ecg_ids in them."""
     files = folder.files(plan, unit)
     content = read_footer_json(folder.storage, files.result)
     if content is None or content["fingerprint"] != unit.fingerprint:
-        check.problems.append("its result file is missing, damaged or of another plan")
-        return check
+        return ["its result file is missing, damaged or of another plan"], []
     if "rows_sha256" not in content:
-        check.problems.append("the footer of its result file was changed: it has no hash of rows")
-        return check
+        return ["the footer of its result file was changed: it has no hash of rows"], []
+    problems: list[str] = []
     try:
-        check.problems += _result_problems(folder, plan, files.result, content, schema)
-        check.ecg_ids += read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
+        problems += _result_problems(folder, plan, files.result, content, schema)
+        ids = read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
     except DAMAGE as error:
-        check.problems.append(f"its result file cannot be read ({error})")
-        return check
+        return [*problems, f"its result file cannot be read ({error})"], []
     try:
-        check.problems += _rejects_problems(folder, files.rejects, content)
+        problems += _rejects_problems(folder, files.rejects, content)
     except DAMAGE as error:
-        check.problems.append(f"its rejects file cannot be read ({error})")
-        return check
+        return [*problems, f"its rejects file cannot be read ({error})"], ids
     if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
-        check.problems.append("read is not done + rejected")
-    return check
+        problems.append("read is not done + rejected")
+    return problems, ids
 
 
 def _result_problems(
