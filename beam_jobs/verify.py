@@ -16,7 +16,7 @@ import pyarrow as pa
 from beam_jobs.reading.parquet_input import DAMAGE, open_parquet, read_footer, read_table
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
-from beam_jobs.run.commit import read_footer_json, read_rejects, rows_sha256
+from beam_jobs.run.commit import read_footer_json, read_rejects, reasons_of, rejects_of, rows_sha256
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
 from beam_jobs.run.plan import Plan
@@ -38,7 +38,7 @@ _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8
 _SHOWN_LOST: Final = 5
 _SIGNALS_AT_ONCE: Final = 64  # 8 MB of samples a thread
-TOLERANCE_G: Final = 1e-3
+_TOLERANCE_G: Final = 1e-3
 _COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
 
 
@@ -76,11 +76,11 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     units = [unit for unit in plan.units if unit.number in looked_at]
     with ThreadPoolExecutor(available_cores()) as pool:
         checks = pool.map(lambda unit: _check_unit(folder, plan, unit, schema), units)
-        for unit, check in zip(units, checks, strict=True):
-            if len(set(check.ecg_ids)) != len(check.ecg_ids) or not ids.isdisjoint(check.ecg_ids):
-                check.problems.append("an ecg_id occurs twice in the run")
-            ids.update(check.ecg_ids)
-            found.problems += [f"unit {unit.number}: {problem}" for problem in check.problems]
+        for unit, (problems, own_ids) in zip(units, checks, strict=True):
+            if len(set(own_ids)) != len(own_ids) or not ids.isdisjoint(own_ids):
+                problems.append("an ecg_id occurs twice in the run")
+            ids.update(own_ids)
+            found.problems += [f"unit {unit.number}: {problem}" for problem in problems]
     foreign = folder.foreign_problem(plan)
     if foreign is not None:
         found.problems.append(foreign)
@@ -100,38 +100,27 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     )
 
 
-@dataclass
-class _UnitCheck:
-    """What was found in the files of a unit."""
-
-    problems: list[str] = field(default_factory=list)
-    ecg_ids: list[str] = field(default_factory=list)
-
-
-def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> _UnitCheck:
-    check = _UnitCheck()
+def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Return the problems of a unit's files, and the ecg_ids in them."""
     files = folder.files(plan, unit)
     content = read_footer_json(folder.storage, files.result)
     if content is None or content["fingerprint"] != unit.fingerprint:
-        check.problems.append("its result file is missing, damaged or of another plan")
-        return check
+        return ["its result file is missing, damaged or of another plan"], []
     if "rows_sha256" not in content:
-        check.problems.append("the footer of its result file was changed: it has no hash of rows")
-        return check
+        return ["the footer of its result file was changed: it has no hash of rows"], []
+    problems: list[str] = []
     try:
-        check.problems += _result_problems(folder, plan, files.result, content, schema)
-        check.ecg_ids += read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
+        problems += _result_problems(folder, plan, files.result, content, schema)
+        ids = read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
     except DAMAGE as error:
-        check.problems.append(f"its result file cannot be read ({error})")
-        return check
+        return [*problems, f"its result file cannot be read ({error})"], []
     try:
-        check.problems += _rejects_problems(folder, files.rejects, content)
+        problems += _rejects_problems(folder, files.rejects, content)
     except DAMAGE as error:
-        check.problems.append(f"its rejects file cannot be read ({error})")
-        return check
+        return [*problems, f"its rejects file cannot be read ({error})"], ids
     if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
-        check.problems.append("read is not done + rejected")
-    return check
+        problems.append("read is not done + rejected")
+    return problems, ids
 
 
 def _result_problems(
@@ -172,10 +161,7 @@ def _n_changed_signals(folder: RunFolder, uri: str) -> int:
 
 def _rejects_problems(folder: RunFolder, uri: str, content: Mapping[str, Any]) -> Iterator[str]:
     table = read_rejects(folder.storage, uri)
-    found: dict[str, int] = {}
-    for row in table.select(["reason", "n_ecgs"]).to_pylist():
-        n = 1 if row["n_ecgs"] is None else row["n_ecgs"]
-        found[row["reason"]] = found.get(row["reason"], 0) + n
+    found = reasons_of(rejects_of(table.select(schemas.REJECTS.names)))
     if found != content["rejected"]:
         yield f"its footer says rejects {content['rejected']}, the file has {found}"
     if rows_sha256(table) != content["rows_sha256"]["rejects"]:
@@ -198,7 +184,7 @@ def verify_sample(
     units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
     step = max(1, -(-len(units) // _SAMPLED_UNITS))
     chosen = units[::step]
-    moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
+    moved = RejectReason.EXCLUDED.value in _stated_rejects(folder)
     n_compared, n_problems_before = 0, len(found.problems)
     names: tuple[str, ...] = ("signal_sha256",)
     rows_again = partial(_ingest_rows, settings.reader(roots))
@@ -227,7 +213,7 @@ def verify_sample(
         return
     if len(found.problems) > n_problems_before:
         return
-    how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
+    how = f"to {_TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
 
 
@@ -237,8 +223,7 @@ def _compared_columns(settings: ScoreSettings, *, moved: bool) -> tuple[str, ...
     return (*_COMPARED, *more)
 
 
-def stated_rejects(folder: RunFolder) -> dict[str, int]:
-    """Return the rejects by reason as the run report states them."""
+def _stated_rejects(folder: RunFolder) -> dict[str, int]:
     return dict((folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {}))
 
 
@@ -247,7 +232,7 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
     for name, value in row.items():
         other = stored[name]
         if isinstance(value, float) and other is not None and moved:
-            if abs(value - other) > TOLERANCE_G:
+            if abs(value - other) > _TOLERANCE_G:
                 return False
         elif value != other:
             return False

@@ -26,7 +26,7 @@ from lvm_core.errors import UsageError
 
 
 def people_in(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> set[str]:
-    """Return the listed identifiers of which something is in a run whose units are all done."""
+    """Return the listed identifiers that left a trace in a run; all its units are done."""
     found: set[str] = set()
     for ecg_id, participant_id, paths in _traces(folder, plan):
         found |= exclusions.matching(ecg_id, participant_id, paths)
@@ -69,12 +69,12 @@ class Withdrawal:
 
 
 def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawal:
-    """Remove people from a run whose units are all done, remember them, and update its report."""
+    """Remove people from a run, remember them, and update its report; all units are done."""
     folder.sweep()
     was_finished = folder.is_finished
     known = exclusions.with_digests(folder.withdrawn())
     found = people_in(folder, plan, exclusions)
-    # Written before anybody is removed: a killed withdrawal still knows whom it had found.
+    # Written before anybody is removed: a killed withdrawal still knows the people it had found.
     found_ever = folder.found_before() | {id_digest(one) for one in found}
     folder.write_json(WITHDRAWN_NAME, {"id_sha256": known.all_digests(), "found_id_sha256": sorted(found_ever)})
     removal = remove_people(folder, plan, exclusions, range(len(plan.units)))

@@ -38,7 +38,7 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 def id_digest(identifier: str) -> str:
-    """Return what stands for an identifier that must be recognised but not kept."""
+    """Return the digest by which an identifier is recognised once it must not be kept."""
     return digest(["lvm-ai withdrawn", identifier])
 
 
@@ -62,11 +62,11 @@ class Exclusions:
 
     @property
     def sha256(self) -> str:
-        """Digest that tells two lists apart without naming anybody."""
+        """Digest that differs between two lists and names nobody."""
         return digest([sorted(self.ids), sorted(self.digests)])
 
     def has(self, identifier: str | None) -> bool:
-        """Tell whether an identifier is on the list."""
+        """Return True where an identifier is on the list."""
         if identifier is None:
             return False
         return identifier in self.ids or (bool(self.digests) and id_digest(identifier) in self.digests)
@@ -84,7 +84,7 @@ class Exclusions:
         return sorted(self.digests | {id_digest(i) for i in self.ids})
 
     def hits(self, ecg_id: str | None, participant_id: str | None) -> bool:
-        """Tell whether an ECG belongs to an excluded person, or is excluded itself.
+        """Return True where an ECG belongs to an excluded person, or is excluded itself.
 
         Where the person is not known, an ecg_id is theirs that ends in the identifier as its
         last folder or file, or holds it as a word: `a/17`, `1000015_20205_2_0`.
@@ -96,7 +96,7 @@ class Exclusions:
         return self.has(re.split(r"[/!]", ecg_id)[-1]) or self.hits_path(ecg_id)
 
     def hits_path(self, path: str | None) -> bool:
-        """Tell whether an excluded identifier stands in a path as a word of its own.
+        """Return True where an excluded identifier is a word of its own in a path.
 
         Only identifiers of at least `MIN_PATH_ID` characters count: a short one is a word of many
         paths that have nothing to do with the person.
@@ -154,7 +154,7 @@ class Exclusions:
         return {number: frozenset(ids) for number, ids in found.items()}
 
     def names(self, reject: Reject) -> bool:
-        """Tell whether a reject row of one ECG is an excluded person's."""
+        """Return True where a reject row is of one ECG, of an excluded person."""
         if self.hits(reject.ecg_id, reject.participant_id):
             return True
         texts = (reject.source_uri, reject.detail)
@@ -200,7 +200,7 @@ def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = Fals
 
     Args:
         unit: of a plan.
-        exclusions: whom to remove.
+        exclusions: the people to remove.
         finished: the unit is done, so that a path of a shared file is not needed any more.
     """
     pieces = [p.redacted() if _must_go(p, exclusions, finished=finished) else p for p in unit.pieces]
@@ -245,7 +245,7 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
     Args:
         folder: the run folder.
         plan: of the run.
-        exclusions: whom to remove.
+        exclusions: the people to remove.
         units: numbers of finished units.
     """
     exclusions = with_their_ecgs(folder, exclusions)
@@ -314,7 +314,7 @@ def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exc
 
 
 def _fits(content: Mapping[str, Any], rejects: pa.Table) -> bool:
-    """Tell whether the rejects that are there are those that the footer of the result states."""
+    """Return True where the rejects file holds what the footer of the result states."""
     is_counted = reasons_of(rejects_of(rejects)) == content["rejected"]
     return bool(is_counted and rows_sha256(rejects) == content["rows_sha256"]["rejects"])
 

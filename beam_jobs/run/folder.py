@@ -178,9 +178,9 @@ class RunFolder:
             return dict(json.loads(self.storage.read_bytes(uri)))
         except (ValueError, TypeError) as error:
             cure = (
-                "it says who must not come back, so it cannot be written anew"
+                "it holds the people who withdrew and must stay out, so no command can write it again"
                 if name == WITHDRAWN_NAME
-                else f"or delete it and {SUCCESS_NAME} and run the same command again, which writes it anew"
+                else f"or delete it and {SUCCESS_NAME} and run the same command again, which writes it again"
             )
             raise LvmError(
                 f"{name} in {self.uri} is damaged: it is no JSON object. Restore it from a copy; {cure}"
@@ -192,7 +192,7 @@ class RunFolder:
         return list(content.get("id_sha256", []))
 
     def found_before(self) -> set[str]:
-        """Return the digests of people whom earlier withdrawals found in this run."""
+        """Return the digests of people that earlier withdrawals found in this run."""
         content = self.read_json(WITHDRAWN_NAME) or {}
         return set(content.get("found_id_sha256", []))
 
@@ -239,7 +239,7 @@ class RunFolder:
 
 
 def write_duplicates(folder: RunFolder, plan: Plan) -> int:
-    """Write duplicates.parquet, the recordings whose signals are identical; return how many."""
+    """Write duplicates.parquet, the recordings with identical signals; return how many."""
     names = [*schemas.DUPLICATES.names]
     table = folder.read_result_columns(plan, names).select(names)
     hashes = table["signal_sha256"].combine_chunks()

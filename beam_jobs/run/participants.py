@@ -126,7 +126,7 @@ class JoinForecast:
     Attributes:
         table: of participants.
         needs_demographics: an ECG without age, sex or BMI will be rejected.
-        is_excluded: tells from ecg_id and participant_id whether an ECG is left out anyway.
+        is_excluded: True for the ecg_id and participant_id of an ECG that is left out anyway.
         person_in_header: the header of a device file names its person where the path does not.
     """
 

@@ -225,8 +225,7 @@ def _is_ingest_run(storage: Storage, folder: str) -> bool:
         problems = (run.read_json(REPORT_NAME) or {}).get("problems")
         if problems:
             raise UsageError(
-                f"--input {folder} is an ingest whose files were all read, but which was not "
-                f"accepted: {'; '.join(problems)}"
+                f"--input {folder} is an ingest that read all its files but was not accepted: {'; '.join(problems)}"
             )
         raise UsageError(
             f"--input {folder} is an ingest that is not finished; run the same `lvm-ai ingest` "
@@ -436,7 +435,7 @@ def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
         "and no value in the file can be read; expected YYYY-MM-DDTHH:MM:SS or a timestamp"
     )
     if len(keys.unreadable_dates) == keys.n_dated_files:
-        raise UsageError(f"{found}. Write it anew, or leave the column out: it is optional")
+        raise UsageError(f"{found}. Write the column again, or leave it out: it is optional")
     return [f"{found}. Its ECGs will be rejected"]
 
 
@@ -479,7 +478,7 @@ class Keys:
 def mark_duplicates(
     storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None, keys: Keys
 ) -> list[Piece]:
-    """Return the pieces with the rows marked whose ecg_id came earlier, in plan order.
+    """Return the pieces with their duplicates marked: rows with an ecg_id that came earlier.
 
     Args:
         storage: where inputs are.

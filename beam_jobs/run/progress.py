@@ -60,7 +60,7 @@ class _Counts:
         self._n = 0
 
     def now(self, *, last: bool = False) -> int:
-        """Return the newest count; `last` counts anew."""
+        """Return the newest count; `last` counts again."""
         started = time.monotonic()
         if last or started >= self._next_s:
             try:

@@ -73,7 +73,7 @@ class WorkerNotes:
 
     Attributes:
         folder: the run folder.
-        shard: whose units the worker does.
+        shard: the worker does units of this shard.
     """
 
     folder: RunFolder
@@ -88,7 +88,7 @@ class WorkerNotes:
 
     @property
     def process(self) -> str:
-        """What tells this process from others, on all machines."""
+        """Name of this process that no other has, on any machine."""
         return digest([socket.gethostname(), os.getpid()])[:16]
 
     def begin_unit(self) -> None:
@@ -180,7 +180,7 @@ def _notes_prefix(shard: tuple[int, int]) -> str:
 
 
 def _process_start_s() -> float:
-    """Return when this process began, seconds since the epoch; Linux tells, else this moment."""
+    """Return when this process began, seconds since the epoch; now where Linux does not say."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
@@ -285,7 +285,7 @@ def source_amplitudes(
     Args:
         rows: decoded ECGs.
         amplitudes_uv: of each, as `blocks.amplitudes_uv` gives them.
-        rejects: of the reader; those whose voltages it refused are counted.
+        rejects: of the reader; those for implausible voltages are counted.
         folder_of: digest of the first folder of a path, as `folder_digest_of` gives it.
     """
     return SourceAmplitudes.of(
@@ -328,7 +328,7 @@ def _shown(folder: str) -> str:
 def folder_names(pieces: Iterable[Piece]) -> dict[str, str]:
     """Return the names of the first folders of pieces by their digests.
 
-    With several inputs the number of the input stands before the folder. A folder whose name may be
+    With several inputs the number of the input stands before the folder. A folder name that may be
     an identifier, as one with five digits in a row, is shown by its form.
     """
     places = {(piece.root, first_folder(piece.path)) for piece in pieces if piece.path}

@@ -362,7 +362,7 @@ class _Run:
     def _problems(self, total: UnitSummary) -> list[str]:
         """Return why the run must not count as done."""
         problems = []
-        # Whoever was excluded on purpose says nothing about the data's quality.
+        # People who were excluded on purpose say nothing about the quality of the data.
         n_bad = total.n_rejected - total.rejected.get(RejectReason.EXCLUDED.value, 0)
         share = n_bad / total.n_read if total.n_read else 0.0
         if share > self.options.max_rejected_share:

@@ -300,31 +300,18 @@ def _adding_to(stage_s: dict[str, float], stage: str, sign: int = 1) -> Iterator
         stage_s[stage] += sign * (time.monotonic() - started)
 
 
-@dataclass(eq=False)
 class _Batch:
     """A batch being filled: its model, its rows, their places in the unit, and its arrays."""
 
-    model: int
-    rows: list[EcgRow]
-    places: list[int]
-    counts: NDArray[np.int16]
-    uv_per_count: NDArray[np.float32]
-    age_years: NDArray[np.float32]
-    sex: NDArray[np.int8]
-    bmi_kg_m2: NDArray[np.float32]
-
-    @classmethod
-    def empty(cls, model: int, size: int, n_samples: int) -> _Batch:
-        return cls(
-            model,
-            [],
-            [],
-            np.empty((size, len(LEADS_12), n_samples), dtype=np.int16),
-            np.empty(size, dtype=np.float32),
-            np.empty(size, dtype=np.float32),
-            np.empty(size, dtype=np.int8),
-            np.empty(size, dtype=np.float32),
-        )
+    def __init__(self, model: int, size: int, n_samples: int) -> None:
+        self.model = model
+        self.rows: list[EcgRow] = []
+        self.places: list[int] = []
+        self.counts = np.empty((size, len(LEADS_12), n_samples), dtype=np.int16)
+        self.uv_per_count = np.empty(size, dtype=np.float32)
+        self.age_years = np.empty(size, dtype=np.float32)
+        self.sex = np.empty(size, dtype=np.int8)
+        self.bmi_kg_m2 = np.empty(size, dtype=np.float32)
 
     def compute(self, predictor: EcgPredictor) -> tuple[Predictions, list[str]]:
         """Return the predictions and the hash of each signal; runs in a thread of the engine.
@@ -410,7 +397,7 @@ class _UnitWork:
         if batch is None:
             spare = self.spare.get(k)
             size, n_samples = predictor.batch_size, row.counts.shape[1]
-            batch = spare.pop() if spare else _Batch.empty(k, size, n_samples)
+            batch = spare.pop() if spare else _Batch(k, size, n_samples)
             self.filling[k] = batch
         slot = len(batch.rows)
         batch.rows.append(row)

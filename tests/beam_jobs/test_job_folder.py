@@ -153,7 +153,7 @@ def test_damaged_list_of_withdrawn_people__is_never_taken_for_empty(
     assert score(cohort, out) == 1
     said = capsys.readouterr().err
     assert "withdrawn.json in" in said
-    assert "Restore it from a copy; it says who must not come back" in said
+    assert "Restore it from a copy; it holds the people who withdrew and must stay out" in said
 
 
 def test_withdrawal_from_a_run_that_was_not_closed__leaves_closing_to_the_same_command(

@@ -31,13 +31,13 @@ LOG: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _anew() -> None:
+def _empty_log() -> None:
     LOG.clear()
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that writes down what it does, and fails where it is told to ("begin 1", "end 0")."""
+    """A job that writes down what it does, and fails at a given step ("begin 1", "end 0")."""
 
     waits: bool = True
     fails_at: str = ""
@@ -163,6 +163,6 @@ def test_score__begins_a_unit_without_waiting_for_the_engine(tmp_path: Path) -> 
         summaries.append(end_second())
     assert [one.n_done for one in summaries] == [4, 16]
     assert len({row["ecg_id"] for row in read_rows(tmp_path / "run", "predictions")}) == 20
-    # Each second is told once: of a unit's time nothing is left that another unit took.
+    # Each second counts once: the time of a unit holds none that another unit took.
     stages = summaries[1].stage_s
     assert 0 <= sum(stages[name] for name in stages if name != "total") <= stages["total"]
