@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
-from lvm_core.tables.csv_text import no_formula
+from lvm_core.tables.values import no_formula
 
 
 def write_csv(table: pd.DataFrame, path: Path, *, encoding: str = "utf-8") -> None:

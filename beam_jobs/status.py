@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from beam_jobs.reading.units import merge_summaries
 from beam_jobs.run.commit import RESULT_FOLDERS
 from beam_jobs.run.folder import REPORT_NAME, UNDER_WAY_PREFIX, RunFolder
-from beam_jobs.run.options import add_storage_option, storage_of
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.report import DONE_NAMES, stage_shares
+from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser
 
 _RECENT_UNITS = 20
@@ -42,7 +42,7 @@ class Status:
         ecg_per_s: over the most recent units, by the times of their files; None when unknown.
         left_s: seconds left at that rate; None when unknown.
         last_commit_s: seconds since the last unit was committed; None when there is none.
-        shares: of the units' time, as `report.stage_shares` tells them; None when unknown. Of a
+        shares: of the units' time, as `report.stage_shares` gives them; None when unknown. Of a
             run under way, what its processes on this folder noted in the last half minute.
         problems: why the run does not count as done, from its report and from what lies in it.
     """
@@ -137,8 +137,8 @@ def status_lines(status: Status) -> list[str]:
         left = "" if status.left_s is None else f", about {_duration(status.left_s)} left"
         lines.append(f"{status.ecg_per_s:.1f} ECG/s over the last units{left}")
     if status.shares is not None:
-        told = ", ".join(f"{share:.1%} {_STAGES[name]}" for name, share in status.shares.items())
-        lines.append(f"time of the units: {told}")
+        parts = ", ".join(f"{share:.1%} {_STAGES[name]}" for name, share in status.shares.items())
+        lines.append(f"time of the units: {parts}")
     return [*lines, *(f"problem: {problem}" for problem in status.problems)]
 
 

@@ -44,7 +44,7 @@ def umask() -> Iterator[None]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace TensorFlow by the fake predictor."""
-    monkeypatch.setattr("beam_jobs.score.shared_predictor", job_runner.fake_shared_predictor())
+    monkeypatch.setattr("beam_jobs.scoring.job.shared_predictor", job_runner.fake_shared_predictor())
     monkeypatch.setattr("beam_jobs.run.resources.choose_engine", job_runner.fake_choice)
 
 

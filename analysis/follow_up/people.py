@@ -16,7 +16,7 @@ from analysis.statistics.columns import TableRefused
 from lvm_core.errors import UsageError, form_of
 from lvm_core.tables import PLACEHOLDER_DATES, UNKNOWN_TEXTS, ParticipantsLayout, People, read_people
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import table_files
+from lvm_core.tables.people import table_files
 from lvm_core.tables.values import PLACEHOLDER_MONTHS, SCIENTIFIC, WHOLE, date_meaning, identifiers, parse_column
 
 _OPTION: Final = "--participants-layout"

@@ -30,8 +30,8 @@ from lvm_core.tables import (
     unknown_demographics,
 )
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import table_files
 from lvm_core.tables.participants import NO_RECORDING_DATE
+from lvm_core.tables.people import table_files
 
 _BATCH: Final = 4096
 _UNMATCHED_KEPT: Final = 1000
@@ -126,7 +126,7 @@ class JoinForecast:
     Attributes:
         table: of participants.
         needs_demographics: an ECG without age, sex or BMI will be rejected.
-        is_excluded: tells from ecg_id and participant_id whether an ECG is left out anyway.
+        is_excluded: True for the ecg_id and participant_id of an ECG that is left out anyway.
         person_in_header: the header of a device file names its person where the path does not.
     """
 

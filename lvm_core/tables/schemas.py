@@ -84,7 +84,7 @@ ECGS: Final = Table(
         _RECORDED_AT,
         *MEASUREMENTS,
         Column("source_uri", pa.string(), "file, relative to the input root"),
-        Column("source_format", pa.string(), "cardiosoft_xml, muse_xml, wfdb"),
+        Column("source_format", pa.string(), "format of the device file, of the list below"),
         Column("source_sampling_rate_hz", pa.float32(), "sampling rate of the source, hertz"),
         _SHA,
         _QUALITY,

@@ -26,9 +26,9 @@ from lvm_core.signal.ecg import LEADS_12, N_LEADS
 from lvm_core.signal.plausibility import judge_ecgs
 from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
 from lvm_core.tables import ParticipantTable, judge_people, layout_of_file, preset_layout, read_cmr_table, read_people
-from lvm_core.tables.csv_text import no_formula
 from lvm_core.tables.layout import OWN_LAYOUT, ParticipantsLayout
-from lvm_core.tables.omop import table_files
+from lvm_core.tables.people import table_files
+from lvm_core.tables.values import no_formula
 from models.catalogue.spec import N_SAMPLES
 from models.training.config import SplitShares, TrainingConfig
 from models.training.progress import say

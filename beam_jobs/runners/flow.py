@@ -1,106 +1,112 @@
-"""The flow of a job, the same for ingest and score: plan, do what is missing, close the run."""
+"""A job from its settings to its exit code: plan, do what is missing, close the run."""
 
 from __future__ import annotations
 
-import os
-import resource
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import apache_beam as beam
 
+from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.storage import store_scheme
 from beam_jobs.reading.units import Unit, UnitSummary, cut_units, merge_summaries
-from beam_jobs.run.exclusions import Exclusions, load_exclusions
+from beam_jobs.run.exclusions import Exclusions, load_exclusions, redact_excluded, remove_people
 from beam_jobs.run.folder import (
     REPORT_NAME,
     REPORTS_FOLDER,
     SHARD_PREFIX,
     SUCCESS_NAME,
-    UNDER_WAY_PREFIX,
     RunFolder,
     count_flags,
     reconcile,
     write_duplicates,
 )
-from beam_jobs.run.options import RunOptions
 from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan, new_pieces, refuse_other_settings
-from beam_jobs.run.planner import (
-    Inputs,
-    Keys,
-    PlanningOptions,
-    check_dates,
-    find_inputs,
-    ignored_text,
-    mark_duplicates,
-    redact_excluded,
-    refuse_overlap,
+from beam_jobs.run.planner import Inputs, Keys, check_dates, find_inputs, ignored_text, mark_duplicates, refuse_overlap
+from beam_jobs.run.progress import say, showing
+from beam_jobs.run.report import (
+    DONE_NAMES,
+    WorkerNotes,
+    final_report,
+    folder_names,
+    forget_notes,
+    noted_work,
+    shard_report,
 )
-from beam_jobs.run.progress import PROGRESS, every, say, showing
-from beam_jobs.run.report import DONE_NAMES, final_report, options_for_report, shard_report
-from beam_jobs.run.sources import folder_names
+from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import UnitJob, build, make_runner, run_pipeline
 from beam_jobs.runners.processes import run_processes
-from beam_jobs.withdraw import remove_people
 from lvm_core.errors import LvmError, RejectReason
-from lvm_core.signal.quality import scale_verdict
+from lvm_core.signal.scale import scale_verdict
 from models.engines.cpu import available_cores
 
 DONE: Final = 0
 FAILED: Final = 1
-_IMPORTED_S: Final = time.monotonic()
-_NOTE_EVERY_S: Final = 30.0
+_COUNT_IN_STORE_EVERY_S: Final = 10.0
 
 
-class JobKind(Protocol):
-    """What differs between ingest and score."""
+class Job:
+    """What differs between ingest and score; here, what a job without models and people does.
 
-    kind: str
+    Attributes:
+        settings: of the command, with what they lead to as far as no plan is needed for it.
+    """
 
-    def planning(self) -> PlanningOptions:
-        """Return what planning needs to know."""
+    settings: RunSettings
+    layout: Layout | None = None
+    stops_at_wrong_scale = False
+    """Amplitudes that cannot be right make the whole run fail."""
 
-    def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return every option that can move a number, resolved.
+    def resolve(self, planned: Mapping[str, Any] | None) -> RunSettings:
+        """Return the settings with every choice made.
 
         Args:
-            planned: settings of the plan that is gone on with, which stand where the command
+            planned: settings of the plan that is gone on with, which are taken where the command
                 leaves a choice; None for a new plan.
         """
+        return self.settings
+
+    def person_of(self, ecg_id: str) -> str | None:
+        """Return the person of an ECG by the participant table."""
+        return None
 
     def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
         """Return the list extended by the ECGs that the participant table gives these people."""
+        return exclusions
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at the amplitudes before the first unit; stop when they cannot be right."""
+        return {}
 
     def forecast(self, exclusions: Exclusions) -> JoinForecast | None:
         """Return what counts how the participant table fits the ECGs; None without a table."""
+        return None
 
     def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
         """Say how the participant table fits the ECGs; stop when too many would be rejected."""
+        return {}
 
     def check_keys(self, keys: Keys) -> None:
         """Refuse keys of the inputs that fit nothing they are joined to."""
 
-    def stops_at_wrong_scale(self) -> bool:
-        """Tell whether amplitudes that cannot be right make the whole run fail."""
-
     def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
         """Write what workers read beside the inputs."""
 
-    def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
+    def unit_job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
         """Return the job as it travels to workers."""
+        raise NotImplementedError
 
     def n_gpus(self, plan: Plan) -> int:
         """Return the GPUs that the run computes on and that are visible here; 0 on CPUs."""
+        return 0
 
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run: memory, models."""
+        return []
 
 
 @dataclass
@@ -113,17 +119,17 @@ class _Planned:
     keys: Keys | None = None
 
 
-def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
-    """Run a job from its options to its exit code.
+def run_job(job: Job, argv: Sequence[str]) -> int:
+    """Run a job from its settings to its exit code.
 
     Args:
         job: what to do.
-        options: of the command.
-        argv: its arguments, for further processes where several work on the run.
+        argv: arguments of the command, for further processes where several work on the run.
 
     Raises:
         LvmError: the run cannot start or go on; the message says what to do.
     """
+    options = job.settings
     refuse_overlap(options.storage, options.inputs, options.output)
     folder = RunFolder(options.storage, options.output)
     exclusions = load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
@@ -131,54 +137,44 @@ def run_job(job: JobKind, options: RunOptions, argv: Sequence[str] = ()) -> int:
         exclusions = exclusions.with_digests(folder.withdrawn())
     exclusions = job.with_their_ecgs(exclusions)
     if options.dry_run:
-        planned = _plan(job, options, folder, exclusions, reuse=not options.overwrite)
-        _print_plan(job, planned, options)
+        _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite))
         return DONE
     if options.share is None and (warning := options.storage.open_to_others(options.output)):
         say(f"warning: {warning}")
-    folder.prepare(job.kind, overwrite=options.overwrite)
-    planned = _plan(job, options, folder, exclusions, reuse=True)
+    folder.prepare(options.kind, overwrite=options.overwrite)
+    planned = _plan(job, folder, exclusions, reuse=True)
     _store_plan(job, planned, folder, exclusions)
+    run = _Run(job, folder, planned.plan, planned.inputs, exclusions)
     n_gpus = job.n_gpus(planned.plan)
     n_processes = options.processes or max(1, n_gpus)
-    if n_processes > 1:
-        say(f"{n_processes} processes" + (f" on {n_gpus} GPUs" if n_gpus else ""))
-        return run_processes(
-            job.kind,
-            argv,
-            options.shard,
-            n_processes=n_processes,
-            threads=options.threads or available_cores(),
-            n_gpus=n_gpus,
-        )
-    return _Run(job, options, folder, planned.plan, planned.inputs, exclusions).run()
+    return run.run() if n_processes == 1 else run.run_in_processes(argv, n_processes, n_gpus)
 
 
-def _plan(job: JobKind, options: RunOptions, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -> _Planned:
+def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -> _Planned:
     """Make the plan, or extend the one in the folder by inputs that were added."""
-    planning = job.planning()
+    options, layout = job.settings, job.layout
     old = folder.load_plan() if reuse else None
-    of_same_kind = old is not None and old.kind == job.kind
-    settings = job.settings(old.settings if old is not None and of_same_kind else None)
+    of_same_kind = old is not None and old.kind == options.kind
+    settings = job.resolve(old.settings if old is not None and of_same_kind else None).planned()
     if old is not None:
-        refuse_other_settings(old, job.kind, settings)
+        refuse_other_settings(old, options.kind, settings)
     say("planning: listing the inputs")
-    inputs = find_inputs(options.storage, options.inputs, planning)
+    inputs = find_inputs(options, layout, job.person_of)
     added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces
     if old is not None and not added:
         return _Planned(old, inputs, False)
     keys = Keys(forecast=job.forecast(exclusions))
     if old is not None:
-        mark_duplicates(options.storage, inputs.roots, old.pieces, planning.layout, keys)
-    marked = mark_duplicates(options.storage, inputs.roots, added, planning.layout, keys)
-    inputs.warnings.extend(check_dates(keys, planning.layout))
+        mark_duplicates(options.storage, inputs.roots, old.pieces, layout, keys)
+    marked = mark_duplicates(options.storage, inputs.roots, added, layout, keys)
+    inputs.warnings.extend(check_dates(keys, layout))
     # Said before anything stops: a column that a file lacks may be why people do not match.
     for warning in inputs.warnings:
         say(f"warning: {warning}")
     if old is None:
         job.check_keys(keys)
     people = job.people(keys.forecast)
-    base = old or Plan(job.kind, settings, (), inputs.ignored)
+    base = old or Plan(options.kind, settings, (), inputs.ignored)
     new_units = list(
         cut_units(
             marked, unit_ecgs=options.unit_ecgs, first_number=len(base.units), settings_sha256=base.settings_sha256
@@ -186,15 +182,14 @@ def _plan(job: JobKind, options: RunOptions, folder: RunFolder, exclusions: Excl
     )
     scale = base.scale or job.scale(base.with_units(new_units), inputs.roots)
     # Redacted only now: which unit a piece is in must not depend on who is excluded.
-    new_units = [replace(unit, pieces=tuple(redact_excluded(unit.pieces, exclusions))) for unit in new_units]
-    plan = base.with_units([*base.units, *new_units])
+    plan = base.with_units([*base.units, *(redact_excluded(unit, exclusions) for unit in new_units)])
     plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
     if old is not None:
         say(f"{len(added)} inputs were added since the run was planned")
     return _Planned(plan, inputs, True, keys)
 
 
-def _store_plan(job: JobKind, planned: _Planned, folder: RunFolder, exclusions: Exclusions) -> None:
+def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Exclusions) -> None:
     """Write the plan and what goes with it; another shard may have been first."""
     if not planned.is_new:
         return
@@ -213,8 +208,8 @@ def _store_plan(job: JobKind, planned: _Planned, folder: RunFolder, exclusions: 
     folder.storage.write_atomic(folder.path(PLAN_NAME), data)
 
 
-def _print_plan(job: JobKind, planned: _Planned, options: RunOptions) -> None:
-    plan, inputs = planned.plan, planned.inputs
+def _print_plan(job: Job, planned: _Planned) -> None:
+    options, plan, inputs = job.settings, planned.plan, planned.inputs
     n_broken = sum(piece.reason is not None for piece in plan.pieces)
     n_duplicates = sum(len(piece.duplicate_rows) for piece in plan.pieces)
     lines = [
@@ -232,12 +227,30 @@ def _print_plan(job: JobKind, planned: _Planned, options: RunOptions) -> None:
 class _Run:
     """One run of a command over a plan that is stored."""
 
-    kind: JobKind
-    options: RunOptions
+    job: Job
     folder: RunFolder
     plan: Plan
     inputs: Inputs
     exclusions: Exclusions
+
+    @property
+    def options(self) -> RunSettings:
+        return self.job.settings
+
+    def run_in_processes(self, argv: Sequence[str], n_processes: int, n_gpus: int) -> int:
+        """Share the units of this shard among processes of this machine."""
+        say(f"{n_processes} processes" + (f" on {n_gpus} GPUs" if n_gpus else ""))
+        done = self.folder.committed(self.plan)
+        todo = [unit for unit in self.plan.shard_units(*self.options.shard) if unit.number not in done]
+        with self._showing(todo):
+            return run_processes(
+                self.plan.kind,
+                argv,
+                self.options.shard,
+                n_processes=n_processes,
+                threads=self.options.threads or available_cores(),
+                n_gpus=n_gpus,
+            )
 
     def run(self) -> int:
         """Do the units of this shard that are missing, then close the run if all are done."""
@@ -278,51 +291,38 @@ class _Run:
             return DONE
         return self._close(done)
 
-    def _do(self, todo: Sequence[Unit], n_mine: int) -> list[str]:
+    def _do(self, todo: Sequence[Unit], n_mine: int) -> Sequence[str]:
         """Run the pipeline over units; return the messages of those that failed."""
-        n_ecgs = sum(unit.n_ecgs for unit in todo)
+        shard = self.options.shard
         if len(todo) < n_mine:
             say(f"resuming: {n_mine - len(todo)} of {n_mine} units are finished")
-        say(f"{self.plan.kind}: {n_ecgs} ECGs in {len(todo)} units")
-        job = self.kind.job(self.plan, self.inputs.roots, self.exclusions)
-        runner, beam_options = make_runner(self.options.runner, job.units_at_once)
+        say(f"{self.plan.kind}: {sum(unit.n_ecgs for unit in todo)} ECGs in {len(todo)} units")
+        unit_job = self.job.unit_job(self.plan, self.inputs.roots, self.exclusions)
+        forget_notes(self.folder, shard)
+        runner, beam_options = make_runner(self.options.runner, unit_job.units_at_once)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
-        build(pipeline, job, todo)
-        started_s = time.monotonic()
-        with showing(n_ecgs, self.plan.kind), every(_NOTE_EVERY_S, self._note):
-            counters = run_pipeline(pipeline)
-        self._report(todo, started_s, counters)
-        self.folder.storage.delete(self.folder.path(REPORTS_FOLDER, self._name(UNDER_WAY_PREFIX)))
-        return list(PROGRESS.failures)
-
-    def _name(self, prefix: str) -> str:
-        index, count = self.options.shard
-        return f"{prefix}{index}-of-{count}.json"
-
-    def _note(self) -> None:
-        """Write what `lvm-ai status` shows of a run under way and no unit can tell."""
-        self.folder.write_json(f"{REPORTS_FOLDER}/{self._name(UNDER_WAY_PREFIX)}", {"stages_s": PROGRESS.stages_s})
-
-    def _report(self, todo: Sequence[Unit], started_s: float, counters: Mapping[str, int]) -> None:
-        first_s, last_s = PROGRESS.first_s or started_s, time.monotonic()
+        build(pipeline, unit_job, todo, WorkerNotes(self.folder, shard))
+        with self._showing(todo):
+            run_pipeline(pipeline)
+        work = noted_work(self.folder, shard)
         done = self.folder.committed(self.plan)
         total = merge_summaries(done[u.number] for u in todo if u.number in done)
-        name = self._name(SHARD_PREFIX)
-        content = shard_report(
-            self.plan.kind,
-            total,
-            startup_s=first_s - process_start_s(),
-            scoring_s=last_s - first_s,
-            cpu_s=time.process_time() - PROGRESS.first_cpu_s,
-            peak_rss_mb=peak_rss_mb(),
-            counters=counters,
-            options=options_for_report(self.options),
-            warnings=self.inputs.warnings,
-        )
+        content = shard_report(total, work, self.options, self.inputs.warnings)
         content["exclusions"] = {"n": len(self.exclusions), "sha256": self.exclusions.sha256}
-        earlier = self.folder.read_json(f"{REPORTS_FOLDER}/{name}")
+        name = f"{REPORTS_FOLDER}/{SHARD_PREFIX}{shard[0]}-of-{shard[1]}.json"
+        earlier = self.folder.read_json(name)
         content["earlier_runs"] = [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
-        self.folder.write_json(f"{REPORTS_FOLDER}/{name}", self.exclusions.scrubbed(content))
+        self.folder.write_json(name, self.exclusions.scrubbed(content))
+        forget_notes(self.folder, shard)
+        return work.failures
+
+    def _showing(self, todo: Sequence[Unit]) -> AbstractContextManager[None]:
+        """Show how many ECGs of these units are committed, whoever does them and wherever."""
+        if not todo:
+            return nullcontext()
+        every_s = None if store_scheme(self.folder.uri) is None else _COUNT_IN_STORE_EVERY_S
+        n_ecgs = sum(unit.n_ecgs for unit in todo)
+        return showing(n_ecgs, self.plan.kind, self.folder.ecgs_as_committed(self.plan, todo), every_s)
 
     def _close(self, done: Mapping[int, UnitSummary]) -> int:
         """Check the whole run and write what says that it is done."""
@@ -333,7 +333,7 @@ class _Run:
         say("closing: looking for identical signals")
         n_identical = write_duplicates(self.folder, self.plan)
         report = final_report(self.plan, total, self.folder.reports(), n_identical)
-        report["options"] = options_for_report(self.options)
+        report["options"] = self.options.as_given()
         flags = count_flags(self.folder, self.plan)
         report["quality_flags"] = flags
         problems = self._problems(total)
@@ -362,7 +362,7 @@ class _Run:
     def _problems(self, total: UnitSummary) -> list[str]:
         """Return why the run must not count as done."""
         problems = []
-        # Whoever was excluded on purpose says nothing about the data's quality.
+        # People who were excluded on purpose say nothing about the quality of the data.
         n_bad = total.n_rejected - total.rejected.get(RejectReason.EXCLUDED.value, 0)
         share = n_bad / total.n_read if total.n_read else 0.0
         if share > self.options.max_rejected_share:
@@ -379,7 +379,7 @@ class _Run:
         verdict = scale_verdict(total.amplitudes.median_uv())
         if verdict.plausible is False:
             message = f"scale of the whole run: {verdict.message}"
-            if self.kind.stops_at_wrong_scale():
+            if self.job.stops_at_wrong_scale:
                 problems.append(message)
             else:
                 say(f"warning: {message}")
@@ -404,26 +404,3 @@ def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str
     if n_identical:
         lines.append(f"{n_identical} recordings share their signal with another: duplicates.parquet")
     return lines
-
-
-def process_start_s() -> float:
-    """Return when this process began, on the monotonic clock; Linux tells, else this import."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return _IMPORTED_S
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.monotonic() - age_s
-
-
-def peak_rss_mb() -> float:
-    """Return the largest resident memory of this process, MB.
-
-    From the kernel's own account where there is one: `getrusage` begins with what the process had
-    that started this one.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    kib = found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kib * 1024 / 1e6

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvm_core.tables.csv_text import no_formula
+from lvm_core.tables.values import no_formula
 
 
 @pytest.mark.parametrize(
