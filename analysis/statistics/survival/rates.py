@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.columns import Missing, TableRefused, named_columns, one_row_each, stack_groups, used_columns
+from analysis.statistics.columns import Missing, TableRefused, label_groups, named_columns, used_columns
 from analysis.statistics.limits import normal_quantile
 
 Floats = NDArray[np.float64]
@@ -100,7 +100,7 @@ def incidence_rates(
     followed = exits if entries is None else exits - entries
     person_time = np.bincount(codes, followed, len(labels)).astype(np.float64)
     lo, hi = poisson_limits(events, confidence=confidence)
-    shown = {
+    rates = {
         "n": np.bincount(codes, minlength=len(labels)),
         "n_events": events,
         "person_time": person_time,
@@ -109,7 +109,7 @@ def incidence_rates(
         "rate_hi": hi / person_time * per,
     }
     return IncidenceRates(
-        rates=stack_groups(groups, labels, one_row_each(shown)),
+        rates=label_groups(groups, labels, rates),
         ratios=_ratios(groups, labels, events, person_time, reference, confidence),
         by=groups,
         reference=reference,
@@ -187,10 +187,9 @@ def _ratios(
     reference: Hashable,
     confidence: float,
 ) -> pd.DataFrame:
-    names = ("rate_ratio", "rate_ratio_lo", "rate_ratio_hi", "p")
+    names = ["rate_ratio", "rate_ratio_lo", "rate_ratio_hi", "p"]
     if reference is None:
-        nothing = {name: np.empty(0) for name in names}
-        return stack_groups(by, labels, [nothing] * len(labels))
+        return label_groups(by, labels, dict.fromkeys(names, np.full(len(labels), np.nan))).head(0)
     if not by or reference not in labels:
         raise TableRefused(
             f"no row belongs to the reference {reference!r} of by={list(by)}; found {', '.join(map(repr, labels))}"
@@ -199,14 +198,14 @@ def _ratios(
     others = [at for at in range(len(labels)) if at != base]
     if not others:
         raise TableRefused(f"every row belongs to the reference {reference!r}, expected others")
-    parts = []
-    for at in others:
-        values = rate_ratio(
+    rows = [
+        rate_ratio(
             events=int(events[at]),
             person_time=float(person_time[at]),
             reference_events=int(events[base]),
             reference_person_time=float(person_time[base]),
             confidence=confidence,
         )
-        parts.append({name: np.array([value]) for name, value in zip(names, values, strict=True)})
-    return stack_groups(by, [labels[at] for at in others], parts)
+        for at in others
+    ]
+    return label_groups(by, [labels[at] for at in others], dict(zip(names, np.array(rows).T, strict=True)))

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.accuracy.concordance import concordance, uno_concordance
-from analysis.statistics.survival.competing import fit_fine_gray, gray_test
-from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, fit_fine_gray, gray_test, proportional_hazards_test
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.r_packages import lacking
 from tests.analysis.statistics.references import GOLDEN, close
 

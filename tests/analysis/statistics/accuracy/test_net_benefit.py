@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from analysis.statistics.accuracy.net_benefit import net_benefit
+from analysis.statistics.accuracy import net_benefit
 from analysis.statistics.columns import TableRefused
 
 GOLDEN = Path(__file__).parents[3] / "golden"

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from analysis.statistics.accuracy import roc
-from analysis.statistics.accuracy.diagnostic import placements
 from analysis.statistics.accuracy.roc import (
     auroc,
     binary_c_statistic,
     compare_auroc,
     compare_binary_c_statistic,
+    placements,
     roc_curve,
 )
 from analysis.statistics.columns import TableRefused

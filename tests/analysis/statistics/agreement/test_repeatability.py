@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from analysis.statistics.agreement.repeatability import repeatability
+from analysis.statistics.agreement import repeatability
 from analysis.statistics.columns import TableRefused
 from tests.analysis.statistics.references import GOLDEN, expected
 

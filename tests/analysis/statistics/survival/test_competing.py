@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.survival.competing import cumulative_incidence, predict_cumulative_incidence
-from analysis.statistics.survival.cox import CoxFit, fit_cox
+from analysis.statistics.survival import CoxFit, cumulative_incidence, predict_cumulative_incidence
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import close, expected, mgus2, ties
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
-from analysis.statistics.survival.cox import CoxFit, fit_cox
+from analysis.statistics.survival import CoxFit
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import bladder2, close, expected, heart, lung, rossi, veteran
 
 LUNG = {"duration": "time", "event": "event", "covariates": ["age", "sex", "ph.ecog"]}

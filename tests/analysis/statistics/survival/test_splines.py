@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, proportional_hazards_test
+from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.splines import (
     RestrictedCubicSpline,
     nonlinearity_test,
