@@ -162,7 +162,7 @@ def test_test_terms__a_linear_change_of_all_terms_leaves_the_test(seed: int) -> 
     assert_allclose(other[:5], found[:5], rtol=1e-8, atol=1e-14)
 
 
-def test_pool_rubin__too_few_imputations_are_told() -> None:
+def test_pool_rubin__too_few_imputations_are_warned_of() -> None:
     (warning,) = pool_rubin(NHANES).warnings
     assert warning.startswith("5 imputations, and ")
     assert "are advised (White IR et al." in warning
