@@ -30,12 +30,7 @@ class TableRefused(LvmError, ValueError):
 
 
 def named_columns(names: str | Sequence[str], what: str, *, at_least: int = 0) -> tuple[str, ...]:
-    """Return one name or several as a tuple; `what` is the argument, for messages.
-
-    Raises:
-        TypeError: neither a name nor a sequence.
-        ValueError: a column is named twice, or there are too few.
-    """
+    """Return one name or several as a tuple; `what` is the argument, for messages."""
     if isinstance(names, str):
         names = (names,)
     if not isinstance(names, Sequence):
@@ -106,17 +101,11 @@ def _missing_message(names: Sequence[str], absent: NDArray[np.bool_]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Rows of a table that are complete in every column that is used.
+    """Rows of a table that are complete in every column that is used."""
 
-    Attributes:
-        table: the kept rows, in their order.
-        row_numbers: (n,) their positions in the table as given, counted from 0.
-        n_dropped_missing: rows left out because a used column was missing.
-    """
-
-    table: pd.DataFrame
-    row_numbers: NDArray[np.int64]
-    n_dropped_missing: int
+    table: pd.DataFrame  # the kept rows, in their order
+    row_numbers: NDArray[np.int64]  # (n,) their positions in the table as given, counted from 0
+    n_dropped_missing: int  # rows left out because a used column was missing
 
     @property
     def n(self) -> int:
@@ -210,11 +199,10 @@ class Columns:
         return values
 
     def groups(self, names: Sequence[str]) -> tuple[NDArray[np.int64], list[Hashable]]:
-        """Return group codes and labels of one or several columns taken together.
+        """Return (n,) group codes, and the labels of the groups in sorted order.
 
-        Returns:
-            (n,) codes from 0 in sorted order of the labels, and the labels: values for one
-            column, tuples for several; one group labelled "all" without columns.
+        Labels are values for one column and tuples for several; without a column there is one group
+        labelled "all".
         """
         if not names:
             return np.zeros(self.n, dtype=np.int64), ["all"]
@@ -266,9 +254,6 @@ def stack_groups(by: Sequence[str], labels: Sequence[Hashable], parts: Sequence[
     """Put the tables of groups under each other, the columns of `by` first with the labels.
 
     A part is what `pd.DataFrame` takes: columns by name, or a list of rows.
-
-    Raises:
-        ValueError: a name in `by` is also that of a column of the result.
     """
     frames = [pd.DataFrame(part) for part in parts]
     clash = sorted(set(by) & set(frames[0]))

@@ -211,18 +211,12 @@ def _in_table_order(rows: CoxRows) -> list[NDArray[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _PairCounts:
-    """Weights of the comparable pairs that each person is in, over both roles.
+    """Weights of the comparable pairs that each person is in, over both roles."""
 
-    Attributes:
-        concordant: (n,) pairs in which the event came to the higher risk.
-        discordant: (n,) in which it came to the lower one.
-        tied_risk: (n,) of equal risks.
-        totals: concordant, discordant and tied risk, each pair once and with both weights.
-    """
-
-    concordant: Floats
-    discordant: Floats
-    tied_risk: Floats
+    concordant: Floats  # (n,) pairs in which the event came to the higher risk
+    discordant: Floats  # (n,) in which it came to the lower one
+    tied_risk: Floats  # (n,) of equal risks
+    # concordant, discordant and tied risk, each pair once and with both weights
     totals: tuple[float, float, float]
 
 
@@ -298,7 +292,7 @@ class _Points:
         return cls(first[order], second[order], weights[order])
 
     def compare(self, first: Integers, second: Integers) -> Floats:
-        """Sum the weights of the points before each query below, level with and above it: (3, q)."""
+        """Sum the weights of points before each query, (3, q): below, level with and above it."""
         prefix = np.searchsorted(self.first, first, side="left")
         everything = np.concatenate([[0.0], np.cumsum(self.weights)])[prefix]
         below = _sums_below(self.second, self.weights, prefix, second)

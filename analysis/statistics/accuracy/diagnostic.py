@@ -232,15 +232,7 @@ def mcnemar_test(
 
 
 def wilson_limits(successes: Floats, trials: Floats, *, confidence: float) -> tuple[Floats, Floats]:
-    """Return Wilson's limits of shares, without continuity correction.
-
-    Args:
-        successes: (k,) counts, 0 to `trials`.
-        trials: (k,) counts, 0 or above.
-        confidence: between 0 and 1.
-
-    Returns:
-        (k,) lower and (k,) upper limits; NaN where there are no trials.
+    """Return Wilson's limits of shares, without continuity correction; NaN without trials.
 
     Source:
         Wilson EB, J Am Stat Assoc 1927;22:209-212.
@@ -414,11 +406,7 @@ def net_benefit(
 
 
 def checked_thresholds(thresholds: Sequence[float]) -> Floats:
-    """Return thresholds of risk in ascending order.
-
-    Raises:
-        ValueError: no threshold, one twice, or one that is not above 0 and below 1.
-    """
+    """Return thresholds of risk in ascending order; each above 0, below 1, and there once."""
     cuts = np.asarray(thresholds, dtype=np.float64)
     if cuts.ndim != 1 or cuts.size == 0:
         raise ValueError(f"thresholds is {thresholds!r}, expected a list of at least one risk")
@@ -459,18 +447,7 @@ def _curve(name: str, cuts: Floats, tp: Floats, fp: Floats, *, n: int, z: float)
 
 
 def two_class_label(columns: Columns, label: str) -> Flags:
-    """Return a yes/no label of which both classes occur.
-
-    Args:
-        columns: the kept rows.
-        label: column of bool or 0/1; 1 is positive, as in diseased.
-
-    Returns:
-        (n,) bool.
-
-    Raises:
-        TableRefused: another code, or one class only.
-    """
+    """Return a yes/no label as (n,) bool; refuse one of which not both classes occur."""
     positive = columns.flags(label)
     n_positive = int(positive.sum())
     if n_positive in (0, columns.n):
@@ -482,11 +459,7 @@ def two_class_label(columns: Columns, label: str) -> Flags:
 
 
 def check_roles(label: str | None, markers: Sequence[str], by: Sequence[str] = ()) -> None:
-    """Refuse a column in two roles.
-
-    Raises:
-        ValueError: a column is the label, a marker and a grouping in more than one way.
-    """
+    """Refuse a column that is the label, a marker or a grouping in more than one way."""
     roles = [name for name in (label, *markers, *by) if name is not None]
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:

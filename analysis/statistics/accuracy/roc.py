@@ -431,19 +431,13 @@ def _pair(markers: Sequence[str], areas: Floats, covariance: Floats, z: float, a
 
 
 def delong(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
-    """Return the AUROC of several markers and their DeLong covariance, in O(k n log n).
+    """Return the (k,) areas of (k, n) markers and their (k, k) DeLong covariance, in O(k n log n).
 
-    Args:
-        values: (k, n) markers on the same n people; higher means positive.
-        positive: (n,) bool, with both classes.
-
-    Returns:
-        (k,) areas, and their (k, k) covariance; NaN where a class has one person only.
+    The covariance is NaN where a class has one person only.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845; computed by midranks as in Sun X and Xu W,
-        IEEE Signal Process Lett 2014;21:1389-1393.
-        R: pROC::auc, pROC::var, pROC::cov.
+        IEEE Signal Process Lett 2014;21:1389-1393. R: pROC::auc, pROC::var, pROC::cov.
     """
     of_positive, of_negative = placements(values, positive)
     n_positive, n_negative = of_positive.shape[1], of_negative.shape[1]
@@ -455,15 +449,10 @@ def delong(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
 
 
 def placements(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
-    """Return the placement values of k markers.
+    """Return the placement values of (k, n) markers; a tie counts one half.
 
-    Args:
-        values: (k, n) markers.
-        positive: (n,) bool, with both classes.
-
-    Returns:
-        (k, n_positive) for each positive the share of negatives below it, and (k, n_negative) for
-        each negative the share of positives above it; a tie counts one half.
+    That of a positive is the share of negatives below it, that of a negative the share of positives
+    above it.
     """
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive

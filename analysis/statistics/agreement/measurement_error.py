@@ -352,9 +352,7 @@ def repeatability(
         Shrout PE, Fleiss JL, Psychol Bull 1979;86:420, ICC(1,1); with the mean group size n0 of
         Donner A, Int Stat Rev 1986;54:67 where people have different numbers of values. Bland JM,
         Altman DG, BMJ 1996;313:744 for the within-person standard deviation.
-
-    R:
-        `anova(aov(value ~ factor(person)))`, its mean squares in the formulas.
+        R: `anova(aov(value ~ factor(person)))`, its mean squares in the formulas.
     """
     normal_quantile(confidence)
     columns = used_columns(table, [value, person], missing=missing)

@@ -115,9 +115,7 @@ def observed_expected(
 
     Source:
         van Geloven N et al., BMJ 2022;377:e069249.
-
-    R:
-        `s <- summary(survfit(Surv(duration, factor(event)) ~ 1), times = at)`;
+        R: `s <- summary(survfit(Surv(duration, factor(event)) ~ 1), times = at)`;
         `s$pstate / mean(risk) * exp(c(0, -1, 1) * 1.96 * s$std.err / s$pstate)`
     """
     z = normal_quantile(confidence)
@@ -199,9 +197,7 @@ def calibration_by_group(
     Source:
         D'Agostino RB, Nam BH, Handbook of Statistics 2003;23:1-25, with Aalen-Johansen in place of
         Kaplan-Meier.
-
-    R:
-        `group <- cut(risk, unique(quantile(risk, 0:10 / 10)), include.lowest = TRUE)`;
+        R: `group <- cut(risk, unique(quantile(risk, 0:10 / 10)), include.lowest = TRUE)`;
         `summary(survfit(Surv(duration, factor(event)) ~ group, conf.type = "log-log"), times = at)`
     """
     normal_quantile(confidence)
@@ -351,9 +347,7 @@ def smooth_calibration(
         Austin PC, Steyerberg EW, Stat Med 2019;38:4051-4065 (indices). Pseudo-values for
         calibration: Gerds TA et al., Stat Med 2014;33:3191-3203; van Geloven N et al., BMJ
         2022;377:e069249. Errors: Andersen PK, Perme MP, Stat Methods Med Res 2010;19:71-99.
-
-    R:
-        `pv <- prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`;
+        R: `pv <- prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`;
         `o <- fitted(lm(pv ~ Hmisc::rcspline.eval(log(-log(1 - risk)), nk = 4, inclx = TRUE)))`;
         `mean(abs(o - risk)); quantile(abs(o - risk), c(.5, .9, 1))`
     """

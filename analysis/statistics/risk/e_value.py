@@ -60,9 +60,7 @@ def e_value(
 
     Source:
         VanderWeele TJ, Ding P, Ann Intern Med 2017;167:268-274; table 2 for hazard ratios.
-
-    R:
-        `EValue::evalues.HR(est, lo, hi, rare)`, `EValue::evalues.RR(est, lo, hi)`
+        R: `EValue::evalues.HR(est, lo, hi, rare)`, `EValue::evalues.RR(est, lo, hi)`
     """
     if (hr is None) == (rr is None):
         raise ValueError(f"hr is {hr} and rr is {rr}, expected exactly one of them")

@@ -24,17 +24,11 @@ _FEW_SHARE_AT_RISK: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What happened to each person, and what is asked about it.
+    """What happened to each person, and what is asked about it."""
 
-    Attributes:
-        exits: (n,) times, above 0.
-        statuses: (n,) 0 for censored, 1 for the event of interest, 2 for any other.
-        at: the horizon, in the unit of the times.
-    """
-
-    exits: Floats
-    statuses: NDArray[np.int64]
-    at: float
+    exits: Floats  # (n,) times, above 0
+    statuses: NDArray[np.int64]  # (n,) 0 for censored, 1 for the event of interest, 2 for any other
+    at: float  # the horizon, in the unit of the times
 
     @property
     def cases(self) -> Flags:
@@ -85,14 +79,7 @@ def read_outcome(
     causes: Sequence[int],
     missing: Missing,
 ) -> tuple[Columns, Outcome, tuple[str, ...]]:
-    """Read follow-up, check the horizon, and name the columns of predicted risks, if any.
-
-    Raises:
-        TableRefused: a column cannot be used, or nobody is followed to the horizon.
-        TypeError: the risk is neither a column nor a list of them.
-        ValueError: the horizon is not finite and above 0, the event of interest is no cause, or
-            there is no risk, one twice, or one that is also the duration or the event.
-    """
+    """Read follow-up, check the horizon, and name the columns of predicted risks, if any."""
     names = () if risk is None else named_columns(risk, "risk")
     if risk is not None and not names:
         raise ValueError("risk is empty, expected one or more columns of predicted risks")
@@ -153,9 +140,7 @@ def pseudo_values(
 
     Source:
         Andersen PK, Klein JP, Rosthoj S, Biometrika 2003;90:15-27.
-
-    R:
-        `prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`
+        R: `prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`
     """
     columns, outcome, _ = read_outcome(table, None, duration, event, at, event_of_interest, causes, missing)
     return pd.Series(jackknife(outcome).values, columns.table.index, name="pseudo_value")

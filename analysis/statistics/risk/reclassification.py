@@ -108,9 +108,7 @@ def category_nri(
         Pencina MJ, D'Agostino RB, Steyerberg EW, Stat Med 2011;30:11-21, with Aalen-Johansen in
         place of Kaplan-Meier. Caveats: Hilden J, Gerds TA, Stat Med 2014;33:3405-3414; Kerr KF et
         al., Epidemiology 2014;25:114-121.
-
-    R:
-        no package here; written out in tests/golden/risk/make.R with `survfit` and
+        R: no package here; written out in tests/golden/risk/make.R with `survfit` and
         `prodlim::jackknife` (without competing events the estimates are those of
         `nricens::nricens(..., niter = 0)`).
     """

@@ -136,10 +136,8 @@ def brier_score(
         2006;48:1029-1040. Scaled: Kattan MW, Gerds TA, Diagn Progn Res 2018;2:7. Errors: the
         derivative of the score in each person's weight, as in Blanche P et al., Biometrics
         2015;71:102-113.
-
-    R:
-        `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at, cause = 1,
-        metrics = "brier", summary = "ipa", cens.model = "km", conservative = FALSE)`
+        R: `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at,
+        cause = 1, metrics = "brier", summary = "ipa", cens.model = "km", conservative = FALSE)`
     """
     z = normal_quantile(confidence)
     columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
@@ -204,10 +202,8 @@ def auc_at(
     Source:
         Blanche P, Dartigues JF, Jacqmin-Gadda H, Stat Med 2013;32:5381-5397, definition (ii) with
         competing events.
-
-    R:
-        `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at, cause = 1,
-        metrics = "auc", cens.model = "km", conservative = FALSE)`
+        R: `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at,
+        cause = 1, metrics = "auc", cens.model = "km", conservative = FALSE)`
     """
     z = normal_quantile(confidence)
     columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
@@ -239,25 +235,17 @@ def _refuse_one_class(outcome: Outcome, event: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _CensoringWeights:
-    """Weights of people whose state at the horizon is known, and the curve behind them.
+    """Weights of people whose state at the horizon is known, and the curve behind them."""
 
-    Attributes:
-        weights: (n,) 1 / G(T-) for an event by the horizon, 1 / G(horizon) for those followed
-            beyond it, 0 for those censored by then.
-        times: (J,) times of censoring by the horizon.
-        at_risk: (J,) people at risk at each, those with an event at the time among them.
-        censored: (J,) censored at each.
-        before: (n,) how many of the times come before each person's exit.
-        until: (n,) how many come before it or with it.
-        own: (n,) place in `times` of the own censoring by the horizon, -1 without one.
-    """
-
+    # (n,) 1 / G(T-) for an event by the horizon, 1 / G(horizon) for those followed beyond it, 0 for
+    # those censored by then
     weights: Floats
-    times: Floats
-    at_risk: Floats
-    censored: Floats
-    before: NDArray[np.int64]
-    until: NDArray[np.int64]
+    times: Floats  # (J,) times of censoring by the horizon
+    at_risk: Floats  # (J,) people at risk at each, those with an event at the time among them
+    censored: Floats  # (J,) censored at each
+    before: NDArray[np.int64]  # (n,) how many of the times come before each person's exit
+    until: NDArray[np.int64]  # (n,) how many come before it or with it
+    # (n,) place in `times` of the own censoring by the horizon, -1 without one
     own: NDArray[np.int64]
 
     def with_estimation(self, parts: Floats) -> Floats:

@@ -118,9 +118,7 @@ def cumulative_incidence(
     Source:
         Aalen OO, Johansen S, Scand J Stat 1978;5:141. Errors: Therneau TM, Grambsch PM, Modeling
         Survival Data, 2000, 7.1, applied to the derivative of the estimate in the case weights.
-
-    R:
-        `survfit(Surv(duration, factor(event, 0:2)) ~ by, conf.type = "log-log")`; with delayed
+        R: `survfit(Surv(duration, factor(event, 0:2)) ~ by, conf.type = "log-log")`; with delayed
         entry `Surv(entry, duration, factor(event, 0:2))` and `id`. R 3.5 of survival shows
         unweighted numbers at risk with weights; here they are weighted.
     """
@@ -232,11 +230,7 @@ def _cause_squares(
 
 
 def checked_causes(causes: Sequence[int]) -> tuple[int, ...]:
-    """Return codes of causes as a tuple.
-
-    Raises:
-        ValueError: none, one twice, or one that is no whole number of 1 or above.
-    """
+    """Return codes of causes as a tuple; refuse none, one twice, and what is no code above 0."""
     codes = tuple(causes)
     if not codes or len(set(codes)) != len(codes):
         raise ValueError(f"causes is {codes}, expected one or more codes, each once")
@@ -279,9 +273,7 @@ def gray_test(
     Source:
         Gray RJ, Ann Stat 1988;16:1141, with rho = 0; the variance with a factor of the
         hypergeometric kind for tied events.
-
-    R:
-        `cmprsk::cuminc(duration, event, by)$Tests`
+        R: `cmprsk::cuminc(duration, event, by)$Tests`
     """
     groups = named_columns(by, "by")
     codes = checked_causes(causes)

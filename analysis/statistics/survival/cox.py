@@ -82,13 +82,9 @@ def fit_cox(
 
 @dataclass(frozen=True, slots=True)
 class CoxSamples:
-    """A Cox model to be fitted to many samples of the rows of one table.
+    """A Cox model to be fitted to many samples of the rows of one table."""
 
-    Attributes:
-        rows: of the whole table.
-    """
-
-    rows: CoxRows
+    rows: CoxRows  # of the whole table
 
     @classmethod
     def of(

@@ -54,39 +54,22 @@ def chi_square_test(chi2: float, df: int) -> ChiSquareTest:
 
 @dataclass(frozen=True, slots=True)
 class CoxRows:
-    """Checked rows of a Cox model, in the order of `risk_order`.
+    """Checked rows of a Cox model, in the order of `risk_order`."""
 
-    Attributes:
-        n_dropped_missing: rows left out because a used column was missing.
-        row_numbers: (n,) of the table.
-        design: of the covariates.
-        x: (p, n) covariates.
-        exits: (n,) end of follow-up.
-        entries: (n,) start of follow-up, or None.
-        events: (n,) whether it ends with the event.
-        weights: (n,) case weights, or None.
-        stratum: (n,) codes.
-        strata: columns that make strata.
-        stratum_labels: label of each code.
-        clusters: (n,) codes of people or households, or None.
-        ties: "efron" or "breslow".
-        robust: whether errors are by the sandwich.
-    """
-
-    n_dropped_missing: int
-    row_numbers: Integers
-    design: Design
-    x: Floats
-    exits: Floats
-    entries: Floats | None
-    events: NDArray[np.bool_]
-    weights: Floats | None
-    stratum: Integers
-    strata: tuple[str, ...]
-    stratum_labels: tuple[object, ...]
-    clusters: Integers | None
-    ties: Ties
-    robust: bool
+    n_dropped_missing: int  # rows left out because a used column was missing
+    row_numbers: Integers  # (n,) of the table
+    design: Design  # of the covariates
+    x: Floats  # (p, n) covariates
+    exits: Floats  # (n,) end of follow-up
+    entries: Floats | None  # (n,) start of follow-up, or None
+    events: NDArray[np.bool_]  # (n,) whether it ends with the event
+    weights: Floats | None  # (n,) case weights, or None
+    stratum: Integers  # (n,) codes
+    strata: tuple[str, ...]  # columns that make strata
+    stratum_labels: tuple[object, ...]  # label of each code
+    clusters: Integers | None  # (n,) codes of people or households, or None
+    ties: Ties  # "efron" or "breslow"
+    robust: bool  # whether errors are by the sandwich
 
     def taken(self, rows: Integers, terms: NDArray[np.bool_] | None = None) -> CoxRows:
         """Return some rows, in the order given, and some terms of x."""
@@ -109,23 +92,14 @@ class CoxRows:
 
 @dataclass(frozen=True, slots=True)
 class FitState:
-    """What later computations need of the data of a fit.
+    """What later computations need of the data of a fit."""
 
-    Attributes:
-        rows: rows of the likelihood; `x` holds the estimated terms, less `means`.
-        ranges: who is at risk when.
-        at: the likelihood at its maximum.
-        means: (p,) subtracted.
-        estimated: for each term whether it has an estimate.
-        fixed_values: for each term without an estimate, its value in all rows of the likelihood.
-    """
-
-    rows: CoxRows
-    ranges: RiskRanges
-    at: Likelihood
-    means: Floats
-    estimated: NDArray[np.bool_]
-    fixed_values: Floats
+    rows: CoxRows  # of the likelihood; `x` holds the estimated terms, less `means`
+    ranges: RiskRanges  # who is at risk when
+    at: Likelihood  # the likelihood at its maximum
+    means: Floats  # (p,) of the covariates
+    estimated: NDArray[np.bool_]  # for each term whether it has an estimate
+    fixed_values: Floats  # of each term without an estimate, in all rows of the likelihood
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +268,7 @@ class CoxFit:
 
 
 def fit_rows(data: CoxRows) -> CoxFit:
-    """Fit a Cox model to checked rows.
-
-    Raises:
-        TableRefused: no covariate has an estimate, or the likelihood has no maximum.
-    """
+    """Fit a Cox model to checked rows; refuse rows in which no covariate has an estimate."""
     separated = find_separated(data.design, data.x, data.events)
     if separated.terms.all():
         raise TableRefused("; ".join(separated.messages) + "; no covariate has an estimate")
@@ -396,11 +366,7 @@ def prediction_times(times: ArrayLike) -> Floats:
 
 
 def relative_risk(x: Floats, coefficients: Floats) -> Floats:
-    """Return (n,) hazard ratios against a person at the means, of (n, p) covariates less the means.
-
-    Raises:
-        TableRefused: one of them is beyond the range of numbers.
-    """
+    """Return (n,) hazard ratios against a person at the means; `x` is (n, p), less these means."""
     predictor = ordered_product(x.T, coefficients)
     far = np.flatnonzero(predictor > _HIGHEST)
     if len(far):

@@ -45,18 +45,12 @@ class Tail:
     """Rows that stay in the risk sets after their own competing event (Fine and Gray).
 
     Such a row has the weight `free[time] * inverse` at each event time after its exit.
-
-    Attributes:
-        rows: (m,) rows with a competing event.
-        first: (m,) index of the first event time after the exit of each.
-        inverse: (m,) 1 / probability to be uncensored just before the exit of each.
-        free: (J,) probability to be uncensored just before each event time.
     """
 
-    rows: Integers
-    first: Integers
-    inverse: Floats
-    free: Floats
+    rows: Integers  # (m,) rows with a competing event
+    first: Integers  # (m,) index of the first event time after the exit of each
+    inverse: Floats  # (m,) 1 / probability to be uncensored just before the exit of each
+    free: Floats  # (J,) probability to be uncensored just before each event time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,60 +59,36 @@ class _Pieces:
 
     For each stratum those who leave before its first event; then for each event time its events,
     and the others who leave before the next event time.
-
-    Attributes:
-        begins: (S + 2 J,) first row of each piece; those beyond the last row are left out.
-        empty: pieces without rows.
-        of_events: (J,) piece of the events of each time; that of the others follows.
-        size: S + 2 J.
     """
 
-    begins: Integers
-    empty: Integers
-    of_events: Integers
-    size: int
+    begins: Integers  # (S + 2 J,) first row of each piece; those beyond the last row are left out
+    empty: Integers  # pieces without rows
+    of_events: Integers  # (J,) piece of the events of each time; that of the others follows
+    size: int  # S + 2 J
 
 
 @dataclass(frozen=True, slots=True)
 class RiskRanges:
-    """When each row is at risk.
+    """When each row is at risk."""
 
-    Attributes:
-        times: (J,) distinct event times, ascending within each stratum, strata after each other.
-        strata_ends: (S + 1,) where the times of each stratum begin; the last is J.
-        stratum: (n,) codes.
-        first: (n,) index of the first event time at which the row is at risk.
-        stop: (n,) index just beyond its last one.
-        events: (E,) rows with an event, ordered by event time.
-        place: (E,) index of the event time of each.
-        begins: (J,) index in `events` of the first event of each time.
-        counts: (J,) events at each time.
-        fraction: (E,) share of the tied events that is taken off the risk set (Efron); all 0 under
-            Breslow.
-        tied: whether any share is not 0.
-        weights: (n,) case weights.
-        mean_weight: (E,) mean weight of the events tied with each.
-        pieces: rows that are added up together.
-        delayed: whether any row enters after the first event time of its stratum.
-        tail: rows that remain at risk with a weight, or None.
-    """
-
+    # (J,) distinct event times, ascending within each stratum, strata after each other
     times: Floats
-    strata_ends: Integers
-    stratum: Integers
-    first: Integers
-    stop: Integers
-    events: Integers
-    place: Integers
-    begins: Integers
-    counts: Integers
+    strata_ends: Integers  # (S + 1,) where the times of each stratum begin; the last is J
+    stratum: Integers  # (n,) codes
+    first: Integers  # (n,) index of the first event time at which the row is at risk
+    stop: Integers  # (n,) index just beyond its last one
+    events: Integers  # (E,) rows with an event, ordered by event time
+    place: Integers  # (E,) index of the event time of each
+    begins: Integers  # (J,) index in `events` of the first event of each time
+    counts: Integers  # (J,) events at each time
+    # (E,) share of the tied events that is taken off the risk set (Efron); all 0 under Breslow
     fraction: Floats
-    tied: bool
-    weights: Floats
-    mean_weight: Floats
-    pieces: _Pieces
-    delayed: bool
-    tail: Tail | None = None
+    tied: bool  # whether any share is not 0
+    weights: Floats  # (n,) case weights
+    mean_weight: Floats  # (E,) mean weight of the events tied with each
+    pieces: _Pieces  # rows that are added up together
+    delayed: bool  # whether any row enters after the first event time of its stratum
+    tail: Tail | None = None  # rows that remain at risk with a weight, or None
 
     def sums(self, values: Floats) -> tuple[Floats, Floats]:
         """Sum (n,) values over those at risk, with their weight there, and over the events."""
@@ -159,7 +129,7 @@ class RiskRanges:
         return np.add.reduceat(values, self.begins)
 
     def over_range(self, steps: Floats) -> Floats:
-        """Sum the (J,) steps at which each row is at risk, without those that it meets in the tail."""
+        """Sum the (J,) steps at which each row is at risk, without those met in the tail."""
         cumulative = np.concatenate([[0.0], np.cumsum(steps)])
         return np.asarray(cumulative[self.stop] - cumulative[self.first])
 
@@ -243,22 +213,14 @@ def _first_after(times: Floats, strata_ends: Integers, stratum: Integers, values
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The partial likelihood and what derives from it, at one set of coefficients.
+    """The partial likelihood and what derives from it, at one set of coefficients."""
 
-    Attributes:
-        log_likelihood: its logarithm.
-        risk: (n,) exp(linear predictor).
-        risk_sum: (E,) weighted risk sum at each event, less Efron's share of the tied events.
-        hazard: (E,) step of the baseline hazard for each event: mean weight over risk sum.
-        sums: (p, J) sums of the covariates over the risk sets, with weights and risks.
-        tied_sums: (p, J) the same over the events of each time, or None where none share.
-    """
-
-    log_likelihood: float
-    risk: Floats
-    risk_sum: Floats
-    hazard: Floats
-    sums: Floats
+    log_likelihood: float  # its logarithm
+    risk: Floats  # (n,) exp(linear predictor)
+    risk_sum: Floats  # (E,) weighted risk sum at each event, less Efron's share of the tied events
+    hazard: Floats  # (E,) step of the baseline hazard for each event: mean weight over risk sum
+    sums: Floats  # (p, J) sums of the covariates over the risk sets, with weights and risks
+    # (p, J) the same over the events of each time, or None where none share
     tied_sums: Floats | None
 
 
@@ -395,28 +357,16 @@ def score_residuals(ranges: RiskRanges, x: Floats, at: Likelihood) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """The maximum of a partial likelihood.
+    """The maximum of a partial likelihood."""
 
-    Attributes:
-        coefficients: (p,) for the covariates as given.
-        covariance: (p, p) inverse of the information.
-        log_likelihood_null: at coefficients of 0.
-        at: the likelihood at the maximum, for the covariates as given.
-    """
-
-    coefficients: Floats
-    covariance: Floats
-    log_likelihood_null: float
-    at: Likelihood
+    coefficients: Floats  # (p,) for the covariates as given
+    covariance: Floats  # (p, p) inverse of the information
+    log_likelihood_null: float  # at coefficients of 0
+    at: Likelihood  # the likelihood at the maximum, for the covariates as given
 
 
 def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
-    """Maximise the partial likelihood by Newton's method with halved steps.
-
-    Args:
-        ranges: who is at risk when.
-        x: (p, n) covariates, centred; of any scale.
-        terms: the p names.
+    """Maximise the partial likelihood of (p, n) centred covariates by Newton's method.
 
     Raises:
         TableRefused: the covariates are dependent in the risk sets, or the likelihood grows
@@ -489,27 +439,19 @@ def _move(
 
 @dataclass(frozen=True, slots=True)
 class Separated:
-    """Terms without events on one side, which have no estimate.
+    """Terms without events on one side, which have no estimate."""
 
-    Attributes:
-        terms: (p,) bool.
-        rows: (n,) bool, the people on that side: the others' likelihood does not depend on them.
-        messages: one for each term, naming it and the count of people.
-    """
-
-    terms: NDArray[np.bool_]
+    terms: NDArray[np.bool_]  # (p,) bool
+    # (n,) bool, the people on that side: the others' likelihood does not depend on them
     rows: NDArray[np.bool_]
-    messages: tuple[str, ...]
+    messages: tuple[str, ...]  # one for each term, naming it and the count of people
 
 
 def find_separated(design: Design, x: Floats, events: NDArray[np.bool_]) -> Separated:
     """Find yes/no covariates and levels of categories without events on one side.
 
     In the limit of an infinite coefficient the people on that side leave the risk sets, and the
-    other coefficients are estimated without them.
-
-    Raises:
-        TableRefused: the reference of a category has no events, so that no level can be compared.
+    other coefficients are estimated without them. A reference without events is refused.
     """
     _refuse_reference_without_events(design, x, events)
     terms = np.zeros(len(x), dtype=bool)

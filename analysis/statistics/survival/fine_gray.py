@@ -208,19 +208,12 @@ def fit_fine_gray(
 
 @dataclass(frozen=True, slots=True)
 class _Censoring:
-    """The distribution G of censoring.
+    """The distribution G of censoring."""
 
-    Attributes:
-        times: (J,) distinct exit times.
-        place: (n,) index of each row's exit.
-        curve: at each time.
-        free: (J,) probability G to be uncensored just before each.
-    """
-
-    times: Floats
-    place: NDArray[np.int64]
-    curve: CensoringCurve
-    free: Floats
+    times: Floats  # (J,) distinct exit times
+    place: NDArray[np.int64]  # (n,) index of each row's exit
+    curve: CensoringCurve  # at each time
+    free: Floats  # (J,) probability G to be uncensored just before each
 
 
 def _censoring(exits: Floats, status: NDArray[np.int64], *, events_first: bool) -> _Censoring:

@@ -104,9 +104,7 @@ class SurvivalCurve:
 
         Source:
             Brookmeyer R, Crowley J, Biometrics 1982;38:29.
-
-        R:
-            `quantile(survfit(...), probs = probabilities)`
+            R: `quantile(survfit(...), probs = probabilities)`
         """
         shares = np.atleast_1d(np.asarray(probabilities, dtype=np.float64))
         if shares.ndim != 1 or shares.size == 0 or not ((shares > 0) & (shares < 1)).all():
@@ -135,9 +133,7 @@ class SurvivalCurve:
 
         Source:
             Klein JP, Moeschberger ML, Survival Analysis, 2003, 4.5.
-
-        R:
-            `print(survfit(...), rmean = tau)`
+            R: `print(survfit(...), rmean = tau)`
         """
         if not (np.isfinite(tau) and tau > 0):
             raise ValueError(f"tau is {tau}, expected a finite time above 0")
@@ -193,9 +189,7 @@ def survival_curve(
     Source:
         Kaplan EL, Meier P, J Am Stat Assoc 1958;53:457. Greenwood M, The natural duration of
         cancer, 1926. Kalbfleisch JD, Prentice RL, 2002, 1.4, for the limits.
-
-    R:
-        `survfit(Surv(duration, event) ~ by, conf.type = "log-log")`, or
+        R: `survfit(Surv(duration, event) ~ by, conf.type = "log-log")`, or
         `Surv(entry, duration, event)`
     """
     normal_quantile(confidence)
@@ -267,9 +261,7 @@ def follow_up_curve(
 
     Source:
         Schemper M, Smith TL, Control Clin Trials 1996;17:343.
-
-    R:
-        `survfit(Surv(duration, 1 - event) ~ by)`
+        R: `survfit(Surv(duration, 1 - event) ~ by)`
     """
     names = [duration, event, entry, weights, *named_columns(by, "by")]
     columns = used_columns(table, names, missing=missing)
@@ -412,9 +404,7 @@ def logrank_test(
 
     Source:
         Mantel N, Cancer Chemother Rep 1966;50:163; Peto R, Peto J, J R Stat Soc A 1972;135:185.
-
-    R:
-        `survdiff(Surv(duration, event) ~ by + strata(strata))`
+        R: `survdiff(Surv(duration, event) ~ by + strata(strata))`
     """
     groups = named_columns(by, "by")
     layers = named_columns(strata, "strata")

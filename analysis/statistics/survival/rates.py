@@ -84,9 +84,7 @@ def incidence_rates(
 
     Source:
         Garwood F, Biometrika 1936;28:437. Przyborowski J, Wilenski H, Biometrika 1940;31:313.
-
-    R:
-        `poisson.test(n_events, person_time)`; `poisson.test(c(a, b), c(time_a, time_b))`
+        R: `poisson.test(n_events, person_time)`; `poisson.test(c(a, b), c(time_a, time_b))`
     """
     normal_quantile(confidence)
     if not (isinstance(per, (int, float)) and math.isfinite(per) and per > 0):
@@ -120,20 +118,10 @@ def incidence_rates(
 
 
 def poisson_limits(events: NDArray[np.int64], *, confidence: float) -> tuple[Floats, Floats]:
-    """Return exact limits of the mean of a Poisson count.
-
-    Args:
-        events: counts of 0 or above.
-        confidence: 0.95 for 95 %.
-
-    Returns:
-        Lower and upper limits, of the shape of `events`; 0 below a count of 0.
+    """Return exact limits of the mean of a Poisson count; the lower one of 0 is 0.
 
     Source:
-        Garwood F, Biometrika 1936;28:437.
-
-    R:
-        `poisson.test(events)$conf.int`
+        Garwood F, Biometrika 1936;28:437. R: `poisson.test(events)$conf.int`
     """
     tail = (1 - confidence) / 2
     lower = stats.chi2.ppf(tail, 2 * np.maximum(events, 1)) / 2
@@ -146,22 +134,12 @@ def rate_ratio(
 ) -> tuple[float, float, float, float]:
     """Return the ratio of two rates, its exact limits and its P value.
 
-    Args:
-        events: in the group.
-        person_time: of the group, above 0.
-        reference_events: in the reference.
-        reference_person_time: of the reference, above 0.
-        confidence: of the limits.
-
-    Returns:
-        Ratio, lower limit, upper limit, P. Without any event NaN, 0, infinity and 1.
+    Without any event they are NaN, 0, infinity and 1.
 
     Source:
         Przyborowski J, Wilenski H, Biometrika 1940;31:313; limits after Clopper CJ, Pearson ES,
         Biometrika 1934;26:404.
-
-    R:
-        `poisson.test(c(events, reference_events), c(person_time, reference_person_time))`
+        R: `poisson.test(c(events, reference_events), c(person_time, reference_person_time))`
     """
     total = events + reference_events
     if total == 0:

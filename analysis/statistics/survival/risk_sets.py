@@ -22,21 +22,13 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class RiskSets:
-    """Counts at each distinct exit time, of an event or of censoring.
+    """Counts at each distinct exit time, of an event or of censoring."""
 
-    Attributes:
-        times: (J,) distinct exit times, ascending.
-        n_at_risk: (J,) weight of the people at risk just before each time.
-        n_events: (J, K) weight of the events, one column a cause.
-        n_censored: (J,) weight of those censored.
-        place: (n,) index in `times` of each row's exit.
-    """
-
-    times: Floats
-    n_at_risk: Floats
-    n_events: Floats
-    n_censored: Floats
-    place: Integers
+    times: Floats  # (J,) distinct exit times, ascending
+    n_at_risk: Floats  # (J,) weight of the people at risk just before each time
+    n_events: Floats  # (J, K) weight of the events, one column a cause
+    n_censored: Floats  # (J,) weight of those censored
+    place: Integers  # (n,) index in `times` of each row's exit
 
     def n_left(self) -> Floats:
         """Return those at risk without event at each time; what rounding of weights leaves is 0."""
@@ -50,15 +42,8 @@ def count_risk_sets(
 ) -> RiskSets:
     """Count people at risk, events and censorings at each distinct exit time.
 
-    Args:
-        exits: (n,) times.
-        statuses: (n,) 0 for censored, 1 to `n_causes` for the events.
-        n_causes: number of kinds of event.
-        entries: (n,) delayed entries, each before its exit, or None.
-        weights: (n,) case weights, or None for 1 each.
-
-    Returns:
-        The counts; with whole weights they are exact.
+    Statuses are 0 for censored and 1 to `n_causes` for the events; entries are before the exits, and
+    without weights each row counts 1. With whole weights the counts are exact.
     """
     times, place = np.unique(exits, return_inverse=True)
     size = len(times)
@@ -75,17 +60,11 @@ def count_risk_sets(
 
 @dataclass(frozen=True, slots=True)
 class CensoringCurve:
-    """Kaplan-Meier's curve of the time to being censored.
+    """Kaplan-Meier's curve of the time to being censored."""
 
-    Attributes:
-        n_at_risk: (J,) weight of those who can be censored at each exit time.
-        hazard: (J,) share of them who are.
-        uncensored: (J,) probability not to be censored up to and with each time.
-    """
-
-    n_at_risk: Floats
-    hazard: Floats
-    uncensored: Floats
+    n_at_risk: Floats  # (J,) weight of those who can be censored at each exit time
+    hazard: Floats  # (J,) share of them who are
+    uncensored: Floats  # (J,) probability not to be censored up to and with each time
 
 
 def censoring_curve(sets: RiskSets, *, events_first: bool = True) -> CensoringCurve:
@@ -101,19 +80,12 @@ def censoring_curve(sets: RiskSets, *, events_first: bool = True) -> CensoringCu
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """The rows of one group, as the sums need them.
+    """The rows of one group, as the sums need them."""
 
-    Attributes:
-        risk: their risk sets.
-        statuses: (n,) 0 for censored, 1 to K for the events.
-        entries: (n,) or None.
-        weights: (n,) or None for 1 each.
-    """
-
-    risk: RiskSets
-    statuses: Integers
-    entries: Floats | None
-    weights: Floats | None
+    risk: RiskSets  # their risk sets
+    statuses: Integers  # (n,) 0 for censored, 1 to K for the events
+    entries: Floats | None  # (n,) or None
+    weights: Floats | None  # (n,) or None for 1 each
 
     def counts(self, values: Floats) -> Floats | Integers:
         """Return counts as whole numbers, or as sums of weights."""
@@ -161,14 +133,9 @@ def people_by_group(
 
 
 def step_values(times: Floats, values: Floats, at: Floats, *, start: float, left: bool = False) -> Floats:
-    """Read a right-continuous step function, or with `left` the value just before each time.
+    """Read a right-continuous step function at times, or with `left` just before them.
 
-    Args:
-        times: (J,) where it steps, ascending.
-        values: (J,) its value from each time on.
-        at: times at which it is read.
-        start: its value before the first step.
-        left: read the limit from the left.
+    Its value is `start` before the first of `times`, and `values` from each of them on.
     """
     places = np.searchsorted(times, at, side="left" if left else "right")
     return np.concatenate([[start], values])[places]
@@ -220,33 +187,20 @@ def read_curves(curves: pd.DataFrame, keys: Sequence[str], times: ArrayLike, *, 
 
 @dataclass(frozen=True, slots=True)
 class Integral:
-    """A person's integral over time: of `at_event` at the event, less `at_risk` while at risk.
+    """A person's integral over time: of `at_event` at the event, less `at_risk` while at risk."""
 
-    Attributes:
-        at_event: (J, K + 1) what an exit adds, a column for each status, the first for censoring.
-        at_risk: (J,) what being at risk at a time takes away.
-    """
-
+    # (J, K + 1) what an exit adds, a column for each status, the first for censoring
     at_event: Floats
-    at_risk: Floats
+    at_risk: Floats  # (J,) what being at risk at a time takes away
 
 
 def influence_squares(people: People, first: Integral, second: Integral, pivot: Floats) -> Floats:
     """Return the weighted sum of squares of `first - pivot x second` over people at each time.
 
-    With F the pivot, this is the variance of a curve whose derivative in the weight of person i
-    at time t is P_i(t) - F(t) Q_i(t). A person's P and Q stand still after the exit, so that the
-    sum over those who left is cumulative; those at risk differ by their entry only, so that
-    theirs needs five running sums. Time O(n log n), memory O(n + J).
-
-    Args:
-        people: the rows.
-        first: P.
-        second: Q.
-        pivot: (J,) F.
-
-    Returns:
-        (J,) the sum at each time, squared weights included.
+    With P the first, Q the second and F the (J,) pivot, this is the variance of a curve whose
+    derivative in the weight of person i at time t is P_i(t) - F(t) Q_i(t). A person's P and Q stand
+    still after the exit, so that the sum over those who left is cumulative; those at risk differ by
+    their entry only, so that theirs needs five running sums. Time O(n log n), memory O(n + J).
     """
     times, place = people.risk.times, people.risk.place
     size, n = len(times), len(place)
