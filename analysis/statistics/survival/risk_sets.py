@@ -42,8 +42,8 @@ def count_risk_sets(
 ) -> RiskSets:
     """Count people at risk, events and censorings at each distinct exit time.
 
-    Statuses are 0 for censored and 1 to `n_causes` for the events; entries are before the exits, and
-    without weights each row counts 1. With whole weights the counts are exact.
+    Statuses are 0 for censored and 1 to `n_causes` for the events; entries are before the exits.
+    Without weights each row counts 1. With whole weights the counts are exact.
     """
     times, place = np.unique(exits, return_inverse=True)
     size = len(times)
