@@ -19,7 +19,7 @@ _DEPENDENT: Final = 1e-12
 
 @runtime_checkable
 class Covariate(Protocol):
-    """What stands for one or several columns of a design matrix."""
+    """What makes one or several columns of a design matrix."""
 
     @property
     def column(self) -> str:
@@ -34,7 +34,7 @@ class Covariate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A number or yes/no, entering as it is; what a plain column name stands for."""
+    """A number or yes/no as one column; a plain column name means this."""
 
     column: str
 
@@ -56,7 +56,7 @@ class Category:
 
     Attributes:
         column: column of text, categories, whole numbers or yes/no.
-        reference: the level that the others are compared with; always stated, since the first of
+        reference: the level that the others are compared with; always stated, since the first in
             the alphabet is the right one by accident only.
         levels: the levels in the order of the terms; from the data where not given. A value
             outside them is refused.

@@ -117,7 +117,7 @@ def diagnostic_accuracy(
         label: column of yes/no or 0/1; 1 is positive, as in diseased.
         marker: column of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
-        by: columns; one set of measures for each combination. None for everybody is added.
+        by: columns; one set of measures for each combination, none for all people together.
         missing: "refuse", or "drop" rows where label, marker or a grouping column is missing.
 
     Returns:
@@ -126,7 +126,7 @@ def diagnostic_accuracy(
     Raises:
         TableRefused: a missing value, one that is not yes/no, or one class only in the whole table.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         Wilson EB, J Am Stat Assoc 1927;22:209-212; Simel DL et al., J Clin Epidemiol
@@ -378,7 +378,7 @@ def net_benefit(
     Raises:
         TableRefused: a missing value, a risk outside 0 to 1, or one class only.
         ValueError: a threshold outside (0, 1) or given twice, no threshold, a risk column named
-            as one of the other strategies, or `confidence` is no share.
+            as one of the other strategies, or `confidence` is not within 0 and 1.
 
     Source:
         Vickers AJ, Elkin EB, Med Decis Making 2006;26:565-574; errors as in Marsh TL et

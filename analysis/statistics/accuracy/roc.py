@@ -127,7 +127,7 @@ def auroc(
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of numbers; higher means positive, always.
         confidence: of the limits, between 0 and 1.
-        by: columns; one estimate for each combination that occurs. None for everybody is added.
+        by: columns; one estimate for each combination that occurs, none for all people together.
         missing: "refuse", or "drop" rows where label, marker or a grouping column is missing.
 
     Returns:
@@ -136,7 +136,7 @@ def auroc(
     Raises:
         TableRefused: a missing or wrong value, or one class only in the whole table.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845; algorithm of Sun X and Xu W, IEEE Signal
@@ -166,7 +166,7 @@ def binary_c_statistic(
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
-        by: columns; one estimate for each combination that occurs. None for everybody is added.
+        by: columns; one estimate for each combination that occurs, none for all people together.
         missing: "refuse", or "drop" rows where label, marker or a grouping column is missing.
 
     Returns:
@@ -175,7 +175,7 @@ def binary_c_statistic(
     Raises:
         TableRefused: a missing or wrong value, a marker that is not yes/no, or one class only.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845, on the 0/1 marker.
@@ -208,7 +208,7 @@ def compare_auroc(
     Raises:
         TableRefused: a missing or wrong value, or one class only.
         TypeError: `markers` is a text.
-        ValueError: fewer than two markers, one twice, or `confidence` is no share.
+        ValueError: fewer than two markers, one twice, or `confidence` is not within 0 and 1.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845; algorithm of Sun X and Xu W, IEEE Signal
@@ -236,7 +236,7 @@ def compare_binary_c_statistic(
     Raises:
         TableRefused: a missing or wrong value, a marker that is not yes/no, or one class only.
         TypeError: `markers` is a text.
-        ValueError: fewer than two markers, one twice, or `confidence` is no share.
+        ValueError: fewer than two markers, one twice, or `confidence` is not within 0 and 1.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845, on the 0/1 markers.
@@ -362,7 +362,7 @@ def _warnings(marker: str, values: Floats, positive: Flags, area: float, se: flo
     if area < 0.5:
         warnings.append(
             f"marker {marker!r} is lower among positives ({area:.3f} is below 0.5); higher means "
-            "positive, nothing was turned round"
+            "positive, and the direction was not reversed"
         )
     few = min(int(positive.sum()), int((~positive).sum()))
     if np.isnan(se):
@@ -523,7 +523,7 @@ def average_precision(
 
     Raises:
         TableRefused: a missing or wrong value, or one class only.
-        ValueError: `confidence` is no share, or label and marker are the same column.
+        ValueError: `confidence` is not within 0 and 1, or label and marker are the same column.
 
     Source:
         Boyd K et al., ECML PKDD 2013, LNCS 8190:451-466 (logit interval).

@@ -111,7 +111,7 @@ def agreement(
         table: one row a person; rows must be independent.
         predicted: column of predictions, as lvm_pred_g.
         reference: column of reference measurements in the same unit, as lvm_cmr_g.
-        by: columns; one set of measures for each combination. None for everybody is added.
+        by: columns; one set of measures for each combination, none for all people together.
         unit: of both columns, for the result, as "g".
         confidence: of the intervals, between 0 and 1.
         missing: "refuse", or "drop" rows where a used column is missing.
@@ -122,7 +122,7 @@ def agreement(
     Raises:
         TableRefused: a missing value, no numbers, a constant column, or fewer than 4 rows.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         Bland JM, Altman DG, Stat Methods Med 1999;8:135-160; Fisher RA, Metron 1921;1:3-32; Bonett

@@ -23,7 +23,7 @@ ASSUMPTIONS: Final = (
     "people with a measurement are like the others, given the predicted exposure and covariates",
     "the predicted exposure says nothing about the outcome beyond the measured one and covariates",
     "the measured exposure is linear in the predicted one and the covariates",
-    "events are rare or the hazard ratio small, as the expected exposure stands for the measured",
+    "events are rare or the hazard ratio is small, since the expected exposure replaces the measured",
     "the measured exposure spreads as much at high predictions as at low ones; where it spreads "
     "more, as among hypertrophic hearts, the calibrated hazard ratio is too high",
 )

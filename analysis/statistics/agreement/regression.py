@@ -93,8 +93,8 @@ def deming_regression(
     Raises:
         TableRefused: a missing value, no numbers, a constant column, fewer than 4 rows, or x and y
             that are uncorrelated, with or without one of the rows.
-        ValueError: `variance_ratio` is not a finite number above 0, `confidence` is no share, or x
-            and y are the same column.
+        ValueError: `variance_ratio` is not a finite number above 0, `confidence` is not within 0
+            and 1, or x and y are the same column.
 
     Source:
         Deming WE, Statistical Adjustment of Data, 1943; errors by Linnet K, Clin Chem
@@ -211,7 +211,7 @@ def passing_bablok(
     Raises:
         TableRefused: a missing value, no numbers, a constant column, too few rows for limits of
             this confidence, more than 100,000, or x and y that do not rise together.
-        ValueError: `confidence` is no share, or x and y are the same column.
+        ValueError: `confidence` is not within 0 and 1, or x and y are the same column.
 
     Source:
         Passing H, Bablok W, J Clin Chem Clin Biochem 1983;21:709-720.

@@ -58,19 +58,7 @@ class CumulativeIncidence:
     def at(self, times: ArrayLike) -> pd.DataFrame:
         """Return the cumulative incidence at given times.
 
-        Args:
-            times: ascending, 0 or above, in the unit of the durations. After the last exit of a
-                group its curve goes on level.
-
-        Returns:
-            Columns as `curve`; `n_at_risk` is that at the first exit time not before the time, 0
-            after all, and `n_events` counts from the time before.
-
-        Raises:
-            ValueError: times are not as above.
-
-        R:
-            `summary(survfit(...), times = times, extend = TRUE)`
+        Columns are those of `curve`; times, counts and the call of R are as for `SurvivalCurve.at`.
         """
         return read_curves(self.curve, [*self.by, "cause"], times, start=0.0)
 
@@ -92,7 +80,7 @@ def cumulative_incidence(
 
     Errors are the infinitesimal jackknife: the root of the sum over people of their squared
     influence on the estimate, as R's survfit has them for several states. They differ a little
-    from those of `cmprsk::cuminc`. Two rows of the same person are taken for two people.
+    from those of `cmprsk::cuminc`. Two rows of one person count as two people.
 
     Args:
         table: one row a person.
@@ -252,7 +240,7 @@ def gray_test(
 ) -> pd.DataFrame:
     """Test for each cause whether its cumulative incidence is the same in all groups.
 
-    Neither delayed entry nor strata are provided for.
+    It takes neither delayed entry nor strata.
 
     Args:
         table: one row a person.
@@ -289,7 +277,7 @@ def gray_test(
         if not own.any():
             raise TableRefused(
                 f"column {event!r} has no event of cause {cause} in {columns.n} rows, expected "
-                "some; leave the cause out only if its code stands for no event"
+                "some; leave the cause out only if its code means that nothing happened"
             )
         score, covariance = _score(at_risk, own, events.sum(axis=2) - own)
         chi2, df = _chi2(score, covariance, event, cause)

@@ -112,10 +112,8 @@ def _refuse_separated(fits: Mapping[int, CoxFit]) -> None:
 def _incidences(risks: Floats, steps: Floats, within: NDArray[np.bool_]) -> Floats:
     """Return (causes, rows, times) incidences of rows that share their baseline hazards.
 
-    Args:
-        risks: (causes, rows) hazard ratios.
-        steps: (causes, T) of the baseline hazards.
-        within: (T, times) whether each step is by the time.
+    There are (causes, rows) hazard ratios and (causes, T) steps of the baseline hazards; `within`
+    is (T, times) and says whether each step is by the time.
     """
     total = risks.T @ steps
     # Hazards of all causes that add up to more than 1 share it.

@@ -105,14 +105,7 @@ class CoxSamples:
     def repeated(self, drawn: Integers) -> CoxFit:
         """Fit to the table in which each row is repeated as often as it was drawn.
 
-        Args:
-            drawn: (n,) how often each row of the table was drawn.
-
-        Returns:
-            What `fit_cox` returns for such a table.
-
-        Raises:
-            TableRefused: the model cannot be fitted to these rows.
+        The fit is that of `fit_cox` on such a table; `drawn` has a number for each of its rows.
         """
         times = drawn[self.rows.row_numbers]
         return _fit_sample(self.rows.taken(np.repeat(np.arange(len(times)), times)))
@@ -120,15 +113,8 @@ class CoxSamples:
     def weighted(self, drawn: Integers, first: Floats | None = None) -> CoxFit:
         """Fit to the rows that were drawn, weighted by how often.
 
-        Args:
-            drawn: (n,) how often each row of the table was drawn.
-            first: (n,) values for the first covariate in place of its own, by row of the table.
-
-        Returns:
-            What `fit_cox` with these weights returns.
-
-        Raises:
-            TableRefused: the model cannot be fitted to these rows.
+        The fit is that of `fit_cox` with these weights. Values in `first` replace the first covariate;
+        both arguments have a number for each row of the table.
         """
         times = drawn[self.rows.row_numbers]
         kept = np.flatnonzero(times)

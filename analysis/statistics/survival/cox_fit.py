@@ -211,18 +211,11 @@ class CoxFit:
         return chi_square_test(float(coef @ linalg.solve(part, coef, assume_a="pos")), len(coef))
 
     def relative_risks(self, table: pd.DataFrame) -> tuple[Floats, Integers]:
-        """Return the hazard ratio of each row against a person at the means, and its stratum.
-
-        Args:
-            table: rows with the covariates and strata of the fit, complete.
-
-        Returns:
-            (n,) hazard ratios, and (n,) codes of strata: rows of `baseline_steps`.
+        """Return (n,) hazard ratios against a person at the means, and (n,) codes of strata.
 
         Raises:
             TableRefused: a column cannot be used, a row has a level without an estimate or a
-                stratum that was not in the fit, or a row is so far from the fit that its hazard
-                ratio is no number.
+                stratum that was not in the fit, or its hazard ratio is beyond the range of numbers.
         """
         state = self.state
         columns = used_columns(table, [*self.design.columns, *state.rows.strata])
@@ -249,13 +242,9 @@ class CoxFit:
         return np.array([known[label] for label in labels], dtype=np.int64)[codes]
 
     def baseline_steps(self, times: Floats) -> Floats:
-        """Return the steps of the cumulative hazard of a person at the means.
+        """Return (strata, T) steps of the cumulative hazard of a person at the means.
 
-        Args:
-            times: (T,) ascending times that include all event times of the fit up to the last.
-
-        Returns:
-            (strata, T) steps, 0 where the stratum has no event.
+        The (T,) ascending times include all event times of the fit up to the last of them.
         """
         ranges = self.state.ranges
         hazards = ranges.sums_of_events(self.state.at.hazard)

@@ -126,8 +126,7 @@ def fit_fine_gray(
 ) -> FineGrayFit:
     """Fit Fine and Gray's proportional subdistribution hazards model.
 
-    For prediction; a hazard ratio of an exposure in the causal sense is the cause-specific one of
-    `fit_cox`.
+    For prediction. For the effect of an exposure use the cause-specific hazard ratio of `fit_cox`.
 
     Args:
         table: one row a person.

@@ -58,7 +58,7 @@ def incidence_rates(
     """Return events per person-time with exact Poisson limits, and exact rate ratios.
 
     Args:
-        table: one row a person, or a stretch of one.
+        table: one row a person, or a part of a person's follow-up.
         duration: column of the exit time, above 0. Its unit is that of the person-time: give
             years for a rate per 1,000 person-years.
         event: column of yes/no or 0/1.

@@ -254,7 +254,7 @@ def test_placements__worked_by_hand() -> None:
     assert_allclose(above, [[0.5, 2.5 / 3, 1]], rtol=1e-15, atol=0)
 
 
-def test_auroc__below_a_half_is_not_turned_round() -> None:
+def test_auroc__below_a_half_is_not_reversed() -> None:
     found = auroc(PEOPLE, label="lvh", marker="marker_c")
     assert found.estimates["auc"].iloc[0] < 0.5
     assert any("lower among positives" in said for said in found.warnings)
