@@ -113,8 +113,8 @@ class CoxSamples:
     def weighted(self, drawn: Integers, first: Floats | None = None) -> CoxFit:
         """Fit to the rows that were drawn, weighted by how often.
 
-        The fit is that of `fit_cox` with these weights. Values in `first` replace the first covariate;
-        both arguments have a number for each row of the table.
+        The fit is that of `fit_cox` with these weights. Both arguments have a number for each row
+        of the table; those in `first` replace the first covariate.
         """
         times = drawn[self.rows.row_numbers]
         kept = np.flatnonzero(times)
