@@ -70,7 +70,7 @@ def used_columns(table: pd.DataFrame, names: Iterable[str | None], *, missing: M
         found = int((table.columns == name).sum())
         if found != 1:
             raise TableRefused(
-                f"column {name!r} is there {found} times, expected once; the table has "
+                f"column {name!r} occurs {found} times, expected once; the table has "
                 f"{', '.join(map(str, table.columns))}"
             )
     absent = np.column_stack([table[name].isna().to_numpy() for name in wanted])

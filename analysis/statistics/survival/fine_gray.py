@@ -171,10 +171,9 @@ def fit_fine_gray(
     separated = find_separated(design, x, status == 1)
     if separated.messages:
         raise TableRefused("; ".join(separated.messages) + ". Leave it out, or join levels")
-    clusters = None if cluster is None else columns.groups([cluster])[0]
     order = risk_order(exits, status == 1, np.zeros(columns.n, dtype=np.int64))
     exits, status, x = exits[order], status[order], np.stack([values[order] for values in x])
-    clusters = None if clusters is None else clusters[order]
+    clusters = None if cluster is None else columns.groups([cluster])[0][order]
     censoring = _censoring(exits, status, events_first=convention == "survival")
     ranges = _weighted_ranges(exits, status, censoring, "efron" if convention == "survival" else "breslow")
     means = x.mean(axis=1)

@@ -291,7 +291,7 @@ def test_fit_cox__separation_by_two_covariates_together_is_refused() -> None:
         ({"start": 5000}, {"entry": "start"}, "entry times at or after the exit in 'time'"),
         ({"start": -1}, {"entry": "start"}, "column 'start' has 226 negative times"),
         ({}, {"strata": ["sex"]}, "covariate 'sex' does not vary among people at risk"),
-        ({}, {"covariates": ["age", "nothing"]}, "column 'nothing' is there 0 times"),
+        ({}, {"covariates": ["age", "nothing"]}, "column 'nothing' occurs 0 times"),
     ],
 )
 def test_fit_cox__refuses_by_column(changes: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
