@@ -83,7 +83,7 @@ def test_diagnostic_accuracy__by_group_is_that_of_its_rows() -> None:
     pd.testing.assert_frame_equal(of_group, alone, check_exact=True)
 
 
-def test_diagnostic_accuracy__what_has_nobody_below_is_nan_and_named() -> None:
+def test_diagnostic_accuracy__a_denominator_of_0_gives_nan_and_a_warning() -> None:
     table = _people(tp=0, fp=0, fn=3, tn=5)
     result = diagnostic_accuracy(table, label="ill", marker="found")
     found = result.estimates.set_index("measure")
@@ -143,7 +143,7 @@ def test_wilson_limits__published_example() -> None:
     assert_allclose([lo[0], hi[0]], [0.2553, 0.3662], rtol=0, atol=5e-5)
 
 
-def test_wilson_limits__nobody_has_none() -> None:
+def test_wilson_limits__no_trials_have_no_limits() -> None:
     lo, hi = wilson_limits(np.array([0.0]), np.array([0.0]), confidence=0.95)
     assert np.isnan([lo[0], hi[0]]).all()
 
@@ -257,7 +257,7 @@ def test_mcnemar_test__wrong_arguments_are_named(arguments: dict[str, Any], mess
         mcnemar_test(PEOPLE, **{"marker_a": "rule_a", "marker_b": "rule_b", **arguments})
 
 
-def test_mcnemar_test__nobody_of_that_label_is_refused() -> None:
+def test_mcnemar_test__no_row_with_the_label_is_refused() -> None:
     well = PEOPLE[PEOPLE["lvh"] == 0]
     with pytest.raises(TableRefused, match="'lvh' has no positive row of 136"):
         mcnemar_test(well, label="lvh", within="positive", marker_a="rule_a", marker_b="rule_b")

@@ -258,27 +258,27 @@ def test_placements__worked_by_hand() -> None:
 def test_auroc__below_a_half_is_not_reversed() -> None:
     found = auroc(PEOPLE, label="lvh", marker="marker_c")
     assert found.estimates["auc"].iloc[0] < 0.5
-    assert any("lower among positives" in said for said in found.warnings)
+    assert any("lower among positives" in text for text in found.warnings)
     assert found.direction == "a higher marker means positive"
 
 
 def test_auroc__constant_marker_is_a_half_as_in_proc_and_warned_of() -> None:
     found = auroc(PEOPLE.assign(same=1), label="lvh", marker="same")
     _assert_estimate(found.estimates.iloc[0], "auc", EXPECTED["constant_marker"])
-    assert any("is 1 for all 200 people" in said for said in found.warnings)
+    assert any("is 1 for all 200 people" in text for text in found.warnings)
 
 
 def test_auroc__complete_separation_is_warned_of() -> None:
     table = pd.DataFrame({"ill": [0] * 12 + [1] * 12, "x": range(24)})
     found = auroc(table, label="ill", marker="x")
     assert found.estimates[["auc", "se", "auc_lo", "auc_hi"]].iloc[0].tolist() == [1, 0, 1, 1]
-    assert [said for said in found.warnings if "completely" in said]
+    assert [text for text in found.warnings if "completely" in text]
     assert len(found.warnings) == 1
 
 
 def test_auroc__marker_of_two_values_is_warned_of() -> None:
     found = auroc(PEOPLE, label="lvh", marker="rule_a")
-    assert any("two values only" in said for said in found.warnings)
+    assert any("two values only" in text for text in found.warnings)
     _assert_estimate(found.estimates.iloc[0], "auc", EXPECTED["people"]["binary"]["rule_a"])
     assert not auroc(PEOPLE, label="lvh", marker="marker_a").warnings
 
@@ -287,7 +287,7 @@ def test_auroc__marker_of_two_values_is_warned_of() -> None:
 def test_auroc__few_people_of_a_class_are_warned_of(n_ill: int, warned: bool) -> None:
     table = PEOPLE.sort_values("lvh", ascending=False).iloc[64 - n_ill :]
     found = auroc(table, label="lvh", marker="marker_a")
-    assert any(f"{n_ill} people in the smaller class" in said for said in found.warnings) == warned
+    assert any(f"{n_ill} people in the smaller class" in text for text in found.warnings) == warned
 
 
 def test_auroc__one_person_of_a_class_has_an_area_without_error() -> None:
@@ -296,7 +296,7 @@ def test_auroc__one_person_of_a_class_has_an_area_without_error() -> None:
     row = found.estimates.iloc[0]
     assert_allclose(row["auc"], 2 / 3, rtol=1e-15, atol=0)
     assert row[["se", "auc_lo", "auc_hi"]].isna().all()
-    assert any("one person only" in said for said in found.warnings)
+    assert any("one person only" in text for text in found.warnings)
     compared = compare_auroc(table.assign(y=table["x"] ** 2), label="ill", markers=("x", "y"))
     assert compared.differences[["se", "z", "p"]].isna().all(axis=None)
 

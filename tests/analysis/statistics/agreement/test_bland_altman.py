@@ -162,7 +162,7 @@ def test_agreement__order_of_rows_does_not_matter() -> None:
     assert_allclose(_figures(_agreement(shuffled)), _figures(_agreement(PEOPLE)), rtol=1e-10, atol=0)
 
 
-def test_agreement__perfect_agreement_has_no_tests_and_says_so() -> None:
+def test_agreement__perfect_agreement_has_no_tests_and_a_warning() -> None:
     values = [80.1, 90.7, 101.3, 120.9, 95.2]
     found = _agreement(_table(values, values))
     figures = _figures(found)

@@ -48,7 +48,7 @@ def test_category_nri__without_censoring_is_a_count() -> None:
     close(found.observed, 0.4, rtol=1e-14)
 
 
-def test_category_nri__exchanged_models_turn_its_sign() -> None:
+def test_category_nri__exchanged_models_reverse_the_sign() -> None:
     one = category_nri(_people(), **MONTHS).estimates
     two = category_nri(_people(), **{**MONTHS, "old": "full", "new": "short"}).estimates
     close(one["nri"], -two["nri"], rtol=1e-11)

@@ -201,7 +201,7 @@ def test_fit_cox__few_events_are_a_warning_in_the_result() -> None:
     assert fit_cox(lung(), **LUNG).warnings == ()
 
 
-def test_fit_cox__a_level_without_events_has_no_estimate_and_leaves_the_others_alone() -> None:
+def test_fit_cox__a_level_without_events_has_no_estimate_and_does_not_change_the_others() -> None:
     """The limit of an infinite coefficient: the fit without these people."""
     table = lung().assign(smoking="never")
     rng = np.random.default_rng(3)
