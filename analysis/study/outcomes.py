@@ -12,7 +12,8 @@ from scipy import stats
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category, Covariate
-from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, proportional_hazards_test
+from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.cox_fit import ChiSquareTest, few_events
 from analysis.study.settings import Study
 from lvm_core.units import DAYS_PER_YEAR

@@ -26,14 +26,9 @@ from analysis.report.topics.cmr_lvh import (
     two_by_two,
 )
 from analysis.report.topics.cmr_pairs import ANY_RULE, Group
+from analysis.statistics.accuracy import mcnemar_test
 from analysis.statistics.accuracy.diagnostic import Within
-from analysis.statistics.accuracy.roc import (
-    auroc,
-    binary_c_statistic,
-    compare_auroc,
-    compare_binary_c_statistic,
-    mcnemar_test,
-)
+from analysis.statistics.accuracy.roc import auroc, binary_c_statistic, compare_auroc, compare_binary_c_statistic
 from analysis.statistics.columns import TableRefused
 from analysis.study.data import StudyData
 

@@ -13,7 +13,7 @@ from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.words import estimate_texts, row_counts, row_labels, side_by_side
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.survival.competing import fit_fine_gray
+from analysis.statistics.survival import fit_fine_gray
 from analysis.statistics.survival.cox_fit import few_events
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (

@@ -23,7 +23,7 @@ from analysis.report.words import (
 )
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.limits import Z95
-from analysis.statistics.survival.cox import CoxFit, proportional_hazards_test, scaled_schoenfeld
+from analysis.statistics.survival import CoxFit, proportional_hazards_test, scaled_schoenfeld
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (
     Model,

@@ -16,7 +16,7 @@ from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.figures.follow_up import cumulative_incidence_alt
 from analysis.report.words import levels_in_order, p_texts, row_labels
-from analysis.statistics.survival.competing import cumulative_incidence, gray_test
+from analysis.statistics.survival import cumulative_incidence, gray_test
 from analysis.statistics.survival.rates import poisson_limits
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import FOLLOW_UP_TIME, fewest

@@ -12,7 +12,7 @@ from analysis.disclosure.masking import Masked
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.meanings import Analysed, repeated, repeats, several_ecgs, with_ecgs
 from analysis.report.words import estimate_texts, side_by_side
-from analysis.statistics.agreement.repeatability import repeatability
+from analysis.statistics.agreement import repeatability
 from analysis.statistics.columns import TableRefused
 from analysis.study.data import About, StudyData
 from lvm_core.units import DAYS_PER_YEAR

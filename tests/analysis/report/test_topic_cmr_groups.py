@@ -41,7 +41,7 @@ from analysis.report.topics.cmr_discrimination import (
 from analysis.report.topics.cmr_lvh import ALL_THREE, RELATIVE_CORNELL, SCORE, YES_NO
 from analysis.report.topics.cmr_pairs import BEFORE, UNDATED, cmr_pairs
 from analysis.statistics.accuracy.roc import binary_c_statistic, compare_auroc, compare_binary_c_statistic
-from analysis.statistics.agreement.bland_altman import deming_regression
+from analysis.statistics.agreement import deming_regression
 from analysis.statistics.agreement.regression import passing_bablok
 from analysis.study.data import StudyData
 from analysis.study.settings import Masking, Training

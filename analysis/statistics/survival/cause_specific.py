@@ -1,4 +1,4 @@
-"""Competing events: cumulative incidence, Gray's test, Fine and Gray, risks from all causes."""
+"""Risks from cause-specific Cox fits, one for each of several competing events."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.survival.aalen_johansen import CumulativeIncidence, cumulative_incidence, gray_test
-from analysis.statistics.survival.cox_fit import CoxFit
-from analysis.statistics.survival.fine_gray import FineGrayFit, fit_fine_gray
-
-__all__ = [
-    "CumulativeIncidence",
-    "FineGrayFit",
-    "cumulative_incidence",
-    "fit_fine_gray",
-    "gray_test",
-    "predict_cumulative_incidence",
-]
+from analysis.statistics.survival.cox_fit import CoxFit, prediction_times
 
 Floats = NDArray[np.float64]
 # Steps of people that are computed together, few enough for the processor's cache.
@@ -69,15 +58,8 @@ def predict_cumulative_incidence(
 
 
 def cumulative_incidences(fits_by_cause: Mapping[int, CoxFit], table: pd.DataFrame, times: ArrayLike) -> Floats:
-    """Return what `predict_cumulative_incidence` does, as an array of causes, rows and times.
-
-    Raises:
-        TableRefused: as there.
-        ValueError: as there.
-    """
-    at = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    if at.ndim != 1 or not len(at) or not (np.isfinite(at) & (at >= 0)).all():
-        raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
+    """Return what `predict_cumulative_incidence` does, as an array of causes, rows and times."""
+    at = prediction_times(times)
     _check_fits(fits_by_cause)
     fits = list(fits_by_cause.values())
     grid = np.unique(np.concatenate([fit.state.ranges.times for fit in fits]))
@@ -105,9 +87,9 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
         raise ValueError(f"{len(fits)} fit given, expected one for each of two causes or more")
     first, *others = fits.values()
     # A row may be there several times, in samples drawn with replacement.
-    times = np.bincount(first.state.rows)
+    times = np.bincount(first.state.rows.row_numbers)
     for other in others:
-        if not np.array_equal(times, np.bincount(other.state.rows)):
+        if not np.array_equal(times, np.bincount(other.state.rows.row_numbers)):
             _refuse_separated(fits)
             raise ValueError(
                 f"the fits are of {first.n} and {other.n} rows that are not the same; drop rows "
@@ -115,28 +97,23 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
             )
     causes = np.zeros(len(times), dtype=np.int64)
     for fit in fits.values():
-        causes[np.unique(fit.state.rows[fit.state.events])] += 1
+        causes[np.unique(fit.state.rows.row_numbers[fit.state.rows.events])] += 1
     if (causes > 1).any():
         raise ValueError("a row has the event of two causes; expected each cause to have its own")
 
 
 def _refuse_separated(fits: Mapping[int, CoxFit]) -> None:
-    """Refuse a cause that nobody of some level has: its fit leaves their rows out."""
+    """Refuse a cause without an event in some level: its fit leaves the rows of the level out."""
     for cause, fit in fits.items():
         if not fit.state.estimated.all():
             raise TableRefused(f"cause {cause}: {fit.warnings[0]}")
 
 
 def _incidences(risks: Floats, steps: Floats, within: NDArray[np.bool_]) -> Floats:
-    """Return cumulative incidences of rows that share their baseline hazards.
+    """Return (causes, rows, times) incidences of rows that share their baseline hazards.
 
-    Args:
-        risks: (causes, rows) hazard ratios.
-        steps: (causes, T) of the baseline hazards.
-        within: (T, times) whether each step is by the time.
-
-    Returns:
-        (causes, rows, times).
+    There are (causes, rows) hazard ratios and (causes, T) steps of the baseline hazards; `within`
+    is (T, times) and says whether each step is by the time.
     """
     total = risks.T @ steps
     # Hazards of all causes that add up to more than 1 share it.

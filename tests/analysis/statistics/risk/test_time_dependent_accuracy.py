@@ -160,7 +160,7 @@ def test_brier_score__of_the_observed_risk_is_that_of_the_null_model(seed: int) 
     close(found.estimates["scaled_brier_se"], [0], rtol=0, atol=1e-12)
 
 
-def test_auc_at__turned_risks_turn_the_area_round() -> None:
+def test_auc_at__reversed_risks_give_one_less_the_area() -> None:
     table = _random(4).assign(turned=lambda t: 1 - t["risk"])
     found = auc_at(table, risk=["risk", "turned"], **ARGUMENTS)
     close(found.estimates["auc"].sum(), 1, rtol=1e-12)
@@ -196,7 +196,7 @@ def test_differences__of_a_model_from_its_copy_are_zero_without_a_test(function:
 
 
 @pytest.mark.parametrize("function", BOTH)
-def test_differences__turn_sign_with_the_order(function: Any) -> None:
+def test_differences__reverse_sign_with_the_order(function: Any) -> None:
     table = _random(6)
     one = function(table, risk=["risk", "other"], **ARGUMENTS).differences.iloc[0]
     two = function(table, risk=["other", "risk"], **ARGUMENTS).differences.iloc[0]

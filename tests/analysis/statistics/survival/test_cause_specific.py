@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.columns import TableRefused
-from analysis.statistics.survival.competing import cumulative_incidence, predict_cumulative_incidence
-from analysis.statistics.survival.cox import CoxFit, fit_cox
+from analysis.statistics.survival import CoxFit, cumulative_incidence, predict_cumulative_incidence
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import close, expected, mgus2, ties
 
 
@@ -80,7 +80,7 @@ def test_predict_cumulative_incidence__at_null_coefficients_is_near_aalen_johans
 def test_predict_cumulative_incidence__in_pieces_of_rows_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
     whole = predict_cumulative_incidence(fits, ties(), [2, 5])
-    monkeypatch.setattr("analysis.statistics.survival.competing._CHUNK", 100)
+    monkeypatch.setattr("analysis.statistics.survival.cause_specific._CHUNK", 100)
     pd.testing.assert_frame_equal(predict_cumulative_incidence(fits, ties(), [2, 5]), whole)
 
 

@@ -80,7 +80,7 @@ def test_agreement__hand_worked_figures() -> None:
     assert_allclose(found["lin_concordance"], 7.5 / 9, rtol=1e-15, atol=0)
 
 
-def test_agreement__unit_is_told_for_measures_that_have_one() -> None:
+def test_agreement__unit_is_given_for_measures_that_have_one() -> None:
     units = _agreement(PEOPLE, unit="g").estimates.set_index("measure")["unit"]
     with_unit = set(units[units == "g"].index)
     assert with_unit == {
@@ -162,7 +162,7 @@ def test_agreement__order_of_rows_does_not_matter() -> None:
     assert_allclose(_figures(_agreement(shuffled)), _figures(_agreement(PEOPLE)), rtol=1e-10, atol=0)
 
 
-def test_agreement__perfect_agreement_has_no_tests_and_says_so() -> None:
+def test_agreement__perfect_agreement_has_no_tests_and_a_warning() -> None:
     values = [80.1, 90.7, 101.3, 120.9, 95.2]
     found = _agreement(_table(values, values))
     figures = _figures(found)
@@ -190,7 +190,7 @@ def test_agreement__mirrored_prediction_has_no_slope_of_difference() -> None:
     assert found.warnings[0].startswith("not defined, since a column is constant: slope_of_difference_on_mean")
 
 
-def test_agreement__small_and_constant_groups_are_told() -> None:
+def test_agreement__small_and_constant_groups_are_warned_of() -> None:
     table = _drawn(1).assign(site=["a"] * 20 + ["b"] * 3 + ["c"] * 7)
     table.loc[table["site"] == "c", "predicted"] = 90.0
     found = _agreement(table, by=["site"])

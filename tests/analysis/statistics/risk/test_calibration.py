@@ -112,7 +112,7 @@ def test_calibration_by_group__short_follow_up_of_a_group_is_warned_about() -> N
     assert any("groups [2] ends before 5" in text for text in found.warnings)
 
 
-def test_calibration_by_group__several_models_stand_under_each_other() -> None:
+def test_calibration_by_group__several_models_are_stacked() -> None:
     found = calibration_by_group(_people(), risk=["full", "short"], n_groups=4, **MONTHS)
     assert found.estimates["model"].tolist() == ["full"] * 4 + ["short"] * 4
 
