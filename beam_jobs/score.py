@@ -33,7 +33,7 @@ from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.tables import ParticipantTable
 from models.catalogue.known import ModelSource, resolve_model
 from models.engines.choosing import IN_FLIGHT
-from models.engines.devices import Device, visible_gpus
+from models.machine.runtime import Device, visible_gpus
 from models.engines.predictor import shared_predictor
 
 RECALIBRATION = "recalibration"

@@ -39,7 +39,7 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.synthetic.outcomes import FIRST_AGE_YEARS, OUTCOMES_TRUTH, lowest_correlation
 from lvm_core.synthetic.people import synthetic_people
 from lvm_core.synthetic.records import CODE_LISTS, DEFAULT_OTHER_RECORDS
-from models.engines.cpu import available_cores
+from models.machine.host import available_cores
 
 _HEAD: Final = """\
 # SYNTHETIC cohort: none of these people exists

@@ -11,7 +11,6 @@ from typing import Any
 
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import LvmError, UsageError
-from models.catalogue.convert import convert_model
 from models.catalogue.fetching import check_model, fetch_model
 from models.catalogue.files import FileState
 from models.catalogue.known import KNOWN_MODELS, default_model_dir, resolve_model
@@ -27,6 +26,7 @@ from models.catalogue.spec import (
     ModelSpec,
     input_role,
 )
+from models.convert import convert_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.settings_text import parse_settings
 from models.catalogue.saved_model import ModelCard, save_model, weights_digest, write_atomically
 from models.catalogue.spec import ModelConstants
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 from models.training.config import Architecture, TrainingConfig, TrainingPrecision, load_config
 from models.training.data import LVH_PRESET, Part, TrainingSet, load_training_set, split_csv
 from models.training.fit import FitState, Fitter, constants_of, export_model, write_history

@@ -48,7 +48,7 @@ from beam_jobs.runners.processes import run_processes
 from beam_jobs.withdraw import remove_people
 from lvm_core.errors import LvmError, RejectReason
 from lvm_core.signal.quality import scale_verdict
-from models.engines.cpu import available_cores
+from models.machine.host import available_cores
 
 DONE: Final = 0
 FAILED: Final = 1

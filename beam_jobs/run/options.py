@@ -17,7 +17,7 @@ from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.tables import PRESETS
 from models.catalogue.spec import InputConvention
 from models.engines.choosing import EngineName, Precision
-from models.engines.devices import Device
+from models.machine.runtime import Device
 
 DEFAULT_UNIT_ECGS: Final = 1024
 DEFAULT_MAX_REJECTED_SHARE: Final = 0.05

@@ -20,7 +20,7 @@ from lvm_core.synthetic.ecgs import ecgs_of
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 from models.catalogue.known import resolve_model
 from models.engines.predictor import LvmPredictor
-from models.engines.runtime import configure_threads
+from models.machine.runtime import configure_threads
 
 # Not the seed of the people whom the models were trained on.
 _SEED: Final = 20220207

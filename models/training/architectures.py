@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lvm_core.signal.ecg import N_LEADS
 from models.catalogue.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, N_SAMPLES, OUTPUT_LVH, OUTPUT_MASS
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 
 KERNEL_SAMPLES: Final = 71
 POOL_SAMPLES: Final = 2

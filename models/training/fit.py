@@ -30,7 +30,7 @@ from models.catalogue.spec import (
     ModelConstants,
     Standardisation,
 )
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 from models.training.architectures import build_age_sex_bmi, build_ecg_only, with_spectral_convolutions
 from models.training.config import Augmentation, Convolution, Scaling, TrainingConfig, TrainingPrecision
 from models.training.data import Part, TrainingSet

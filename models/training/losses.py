@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 
 
 class MassLoss(StrEnum):

@@ -8,7 +8,7 @@ from beam_jobs.run import resources
 from beam_jobs.run.resources import Computing, expected_memory_mb, require_memory, threads_that_fit
 from lvm_core.errors import LvmError
 from models.engines.choosing import EngineName, EngineSettings
-from models.engines.cpu import MemoryLimit
+from models.machine.host import MemoryLimit
 
 BATCH = 16
 TENSORFLOW = Computing(EngineSettings(EngineName.TENSORFLOW), BATCH)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.catalogue.files import FileReport, FileState, diagnose_file, sha256_of_file
+from models.catalogue.files import FileReport, FileState, diagnose_file
 from models.catalogue.known import PUBLISHED_MODELS
 
 CONTENT = b"\x89HDF\r\n\x1a\n" + b"weights" * 100
@@ -104,11 +104,3 @@ def test_diagnose_file__shown_as_replaces_the_path(tmp_path: Path) -> None:
     path.write_bytes(b"text")
     report = diagnose_file(path, (KNOWN,), expected=KNOWN, shown_as="the source")
     assert report.message.startswith("the source is truncated")
-
-
-def test_sha256_of_file__published_test_vector(tmp_path: Path) -> None:
-    # FIPS 180-2, example B.1.
-    path = tmp_path / "abc"
-    path.write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256_of_file(path) == expected

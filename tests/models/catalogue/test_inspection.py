@@ -6,7 +6,7 @@ import h5py
 import pytest
 
 from lvm_core.errors import LvmError
-from models.catalogue.inspection import read_interface
+from models.catalogue.files import read_interface
 from models.catalogue.known import EMBEDDED_MODELS, resolve_model
 
 

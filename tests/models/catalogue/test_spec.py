@@ -7,9 +7,9 @@ from models.catalogue.spec import (
     AGE_YEARS,
     BMI_21001_KG_M2,
     BMI_23104_KG_M2,
+    PUBLISHED_CONSTANTS,
     InputConvention,
     InputRole,
-    bmi_standardisation,
     input_role,
     input_roles,
     lvm_g_from_z,
@@ -79,9 +79,9 @@ def test_input_roles__no_ecg_is_refused() -> None:
         input_roles((AGE, SEX))
 
 
-def test_bmi_standardisation__follows_the_field_in_the_name() -> None:
-    assert bmi_standardisation(BMI).mean == 27.3397
-    assert bmi_standardisation(BMI_OTHER).mean == 27.432061533712652
+def test_model_constants__bmi_follows_the_field_in_the_name() -> None:
+    assert PUBLISHED_CONSTANTS.bmi_of(BMI).mean == 27.3397
+    assert PUBLISHED_CONSTANTS.bmi_of(BMI_OTHER).mean == 27.432061533712652
 
 
 def test_input_convention__one_millivolt() -> None:

@@ -17,15 +17,14 @@ from models.engines.network import (
     checked_network,
     default_network_dir,
 )
-from models.engines.runtime import Threads
 from tests.models.golden import ECG_ONLY, FULL, golden_model, golden_source
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 
 
 @pytest.fixture(scope="module", params=[ECG_ONLY, FULL])
-def made(request: pytest.FixtureRequest, tensorflow_threads: Threads) -> CheckedNetwork:
-    return check_with_keras(load_model(golden_source(request.param)), tensorflow_threads)
+def made(request: pytest.FixtureRequest) -> CheckedNetwork:
+    return check_with_keras(load_model(golden_source(request.param)))
 
 
 def test_to_bytes__all_of_it_comes_back(made: CheckedNetwork) -> None:
@@ -95,7 +94,7 @@ def test_default_network_dir__is_beside_the_fetched_models(monkeypatch: pytest.M
 
 
 def test_spectral_engine__needs_no_tensorflow_once_the_network_is_kept(tmp_path: Path) -> None:
-    """A kept network is scored with by a process in which TensorFlow cannot be imported."""
+    """A process in which TensorFlow cannot be imported scores with a kept network."""
     model = golden_model(ECG_ONLY)
     checked_network(golden_source(ECG_ONLY), folder=tmp_path)
     code = f"""

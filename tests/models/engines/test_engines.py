@@ -21,9 +21,8 @@ from models.engines.choosing import (
     make_engine,
     require_agreement,
 )
-from models.engines.devices import Device
 from models.engines.network import CheckedNetwork, UnsupportedNetworkError
-from models.engines.runtime import import_keras
+from models.machine.runtime import Device, import_keras
 from models.training.architectures import build_ecg_only
 from tests.models.golden import ECG_ONLY, FULL, golden_source
 

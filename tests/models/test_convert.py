@@ -9,10 +9,10 @@ import pytest
 from lvm_core.errors import LvmError, UsageError
 from models import cli
 from models.catalogue import convert
-from models.catalogue.convert import convert_model
 from models.catalogue.known import ModelSource, resolve_model
 from models.catalogue.saved_model import read_card
 from models.catalogue.spec import Predictions
+from models.convert import convert_model
 from models.engines.predictor import LvmPredictor
 from tests.models.golden import FOLDER, Golden, load_golden
 

@@ -5,14 +5,15 @@ import sys
 import pytest
 
 from lvm_core.errors import LvmError
-from models.engines.runtime import Threads, configure_threads, import_keras, onednn_enabled
+from models.machine.runtime import Threads, configure_threads, import_keras, import_tensorflow, tensorflow_description
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 
 
 def test_configure_threads__one_inside_an_operation(tensorflow_threads: Threads) -> None:
-    assert tensorflow_threads.intra_op == 1
-    assert tensorflow_threads.inter_op >= 1
+    threading = import_tensorflow().config.threading
+    assert threading.get_intra_op_parallelism_threads() == tensorflow_threads.intra_op == 1
+    assert threading.get_inter_op_parallelism_threads() == tensorflow_threads.inter_op >= 1
 
 
 def test_configure_threads__may_be_repeated(tensorflow_threads: Threads) -> None:
@@ -38,9 +39,9 @@ def test_import_keras__another_backend_is_refused(monkeypatch: pytest.MonkeyPatc
         import_keras()
 
 
-def test_onednn_enabled__follows_tensorflows_switch() -> None:
-    code = "from models.engines.runtime import onednn_enabled; print('oneDNN', onednn_enabled())"
+def test_tensorflow_description__onednn_follows_tensorflows_switch() -> None:
+    code = "from models.machine.runtime import tensorflow_description as d; print('oneDNN', d()['onednn'])"
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "oneDNN False\n"
-    assert onednn_enabled() in (True, False)
+    assert tensorflow_description()["onednn"] in (True, False)

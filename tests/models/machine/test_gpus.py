@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from models.engines.devices import may_have_gpu, visible_gpus
+from models.machine.runtime import may_have_gpu, visible_gpus
 
 
 @pytest.mark.parametrize("name", ["nvidia0", "nvidia12", "dxg", "kfd"])
@@ -24,6 +24,7 @@ def test_may_have_gpu__not_without_a_device(tmp_path: Path) -> None:
     assert not may_have_gpu({}, tmp_path)
 
 
-def test_visible_gpus__tensorflow_is_not_asked_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.engines.devices.import_tensorflow", lambda: pytest.fail("was asked"))
-    assert visible_gpus(lambda: False) == []
+def test_visible_gpus__tensorflow_is_not_imported_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.machine.runtime.may_have_gpu", lambda: False)
+    monkeypatch.setattr("models.machine.runtime.import_tensorflow", lambda: pytest.fail("was imported"))
+    assert visible_gpus() == []
