@@ -52,7 +52,8 @@ from lvm_core.signal.plausibility import judge_ecgs
 from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, MASS_RANGE_G, QualityFlag, Rejection
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem, schemas
-from models.catalogue.spec import EcgPredictor, Predictions
+from models.catalogue.spec import Predictions
+from models.engines.predictor import LvmPredictor
 
 _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 
@@ -200,7 +201,7 @@ class ScoreContext:
 
     settings: ScoreSettings
     reader: UnitReader
-    predictors: Sequence[EcgPredictor]
+    predictors: Sequence[LvmPredictor]
     executor: ThreadPoolExecutor
     n_in_flight: int
     participants: ParticipantTable | None
@@ -313,7 +314,7 @@ class _Batch:
         self.sex = np.empty(size, dtype=np.int8)
         self.bmi_kg_m2 = np.empty(size, dtype=np.float32)
 
-    def compute(self, predictor: EcgPredictor) -> tuple[Predictions, list[str]]:
+    def compute(self, predictor: LvmPredictor) -> tuple[Predictions, list[str]]:
         """Return the predictions and the hash of each signal; runs in a thread of the engine.
 
         Whatever reads all samples is done here together: they are in this core's cache then.
