@@ -126,7 +126,7 @@ def _analysed_cmr(path: Path) -> Answer:
     """Return what `lvm-ai recalibrate --cmr` and `inputs.cmr` of a study read."""
     rows = [
         (row.participant_id, None if pd.isna(row.cmr_date) else row.cmr_date.date(), row.lvm_cmr_g)
-        for row in read_analysed_cmr(path).itertuples()
+        for row in read_analysed_cmr(path)[0].itertuples()
     ]
     return sorted(rows, key=str)
 

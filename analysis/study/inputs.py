@@ -3,50 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from analysis.follow_up.follow_up import FollowUp, build_follow_up
+from analysis.follow_up import FollowUp, build_follow_up, event_records
 from analysis.follow_up.people import in_words_of_studies, people_of
-from analysis.follow_up.wide_records import event_records
-from analysis.study.cmr import read_examinations
+from analysis.study.cmr import read_cmr
 from analysis.study.settings import Columns, PersonsLayout, Study, refuse_unknown_columns
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
-from lvm_core.tables import CmrExaminations, People, PeopleList, judge_people, read_code_table, read_people_list
+from lvm_core.tables import People, PeopleList, judge_people, read_code_table, read_people_list
 from lvm_core.tables.layout import READ, date_format_problem
 from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
 
-# Where `judge_people` states medians, and how the same is said without them.
+# How `judge_people` states medians, and how a report says the same without them.
 _MEDIANS: Final = {
     r" is [\d.e+-]+ (?:\S+), expected ": " is outside ",
     r" \([\d.e+-]+ and [\d.e+-]+ cm\)": "",
     r" by \d+ % on the median of \d+ people, expected at most ": " on the median by over ",
 }
+_WITHDRAWN: Final = "inputs.withdrawn"
 
 
 @dataclass(frozen=True)
 class StudyInputs:
-    """What a study reads with the readers that every command has, read once.
+    """The tables of a study that every command reads alike.
 
     Attributes:
         people: the participants.
         lists: people of each list that is given, by the name of its setting.
         code_list: of `read_code_list`.
-        cmr: the CMR examinations, where the study has some.
+        cmr: of `read_cmr`, where the study has CMR.
         notes: sentences for the report; no numbers of people and no values of people.
-        warnings: what to know of how the tables were read, for who runs the study only.
+        warnings: how the tables were read; only for the person who runs the study.
     """
 
     people: People
     lists: dict[str, PeopleList]
     code_list: pd.DataFrame
-    cmr: CmrExaminations | None
+    cmr: pd.DataFrame | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -121,13 +120,8 @@ def _layout_of_file(path: Path) -> PersonsLayout:
     return layout
 
 
-def predictions_of(study: Study) -> Path:
-    """Return the table of predictions, or the pattern of its files in a run folder."""
-    return prediction_files(study.inputs.predictions)
-
-
 def prediction_files(given: Path) -> Path:
-    """Return a table as it is, or the pattern of the files of a run folder.
+    """Return the path of a table of predictions; for a run folder the pattern of its files.
 
     Raises:
         UsageError: the run is not finished, or was not accepted.
@@ -152,29 +146,32 @@ def read_inputs(study: Study) -> StudyInputs:
             does not accept them, or an outcome is not in the code list.
     """
     code_list = read_code_list(study.inputs.code_list)
-    _refuse_unlisted(study, set(code_list["outcome"]))
+    listed = sorted(set(code_list["outcome"]))
+    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
+    if unlisted:
+        raise UsageError(
+            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
+            f"the outcomes {', '.join(listed)}"
+        )
     (people, problems), lists = judged_people(study), study_lists(study)
-    cmr = None
+    cmr: pd.DataFrame | None = None
+    cmr_notes: tuple[str, ...] = ()
     if study.inputs.cmr is not None:
-        cmr = read_examinations(
+        cmr, cmr_notes = read_cmr(
             study.inputs.cmr, columns=study.columns.cmr, date_format=study.date_formats.get("cmr"), called="inputs.cmr"
         )
-    readings = [*people.notes, *(note for own in lists.values() for note in own.notes)]
     return StudyInputs(
         people=people,
         lists=lists,
         code_list=code_list,
         cmr=cmr,
-        notes=tuple(_accepted(problems)),
-        warnings=(*readings, *(cmr.notes if cmr else ())),
+        notes=tuple(map(_accepted, problems)),
+        warnings=(*people.notes, *(note for own in lists.values() for note in own.notes), *cmr_notes),
     )
 
 
 def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
-    """Read the participants of a study and judge them as a whole.
-
-    Returns:
-        The participants, and the problems that the study accepts.
+    """Return the participants of a study, and the problems of the whole table that it accepts.
 
     Raises:
         UsageError: the table cannot be read, a person is there twice, or the table as a whole looks
@@ -192,15 +189,12 @@ def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
     return people, problems
 
 
-def _accepted(problems: Sequence[str]) -> list[str]:
-    """Return what a report says of participants that look wrong: the problems without medians."""
-    sentences = []
-    for problem in problems:
-        text = in_words_of_studies(problem)
-        for median, words in _MEDIANS.items():
-            text = re.sub(median, words, text)
-        sentences.append(f"the participants as a whole look wrong, and accept_people goes on with them: {text}")
-    return sentences
+def _accepted(problem: str) -> str:
+    """Return what a report says of participants that look wrong: the problem without medians."""
+    text = in_words_of_studies(problem)
+    for median, words in _MEDIANS.items():
+        text = re.sub(median, words, text)
+    return f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
 
 
 def study_people(study: Study) -> People:
@@ -231,7 +225,7 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
         UsageError: a list cannot be read, or a row of it names an ECG and no person.
     """
     given = {
-        "inputs.withdrawn": study.inputs.withdrawn,
+        _WITHDRAWN: study.inputs.withdrawn,
         "inputs.excluded": study.inputs.excluded,
         "training.exclude_ids": study.training.exclude_ids,
     }
@@ -264,7 +258,7 @@ def read_code_list(path: Path) -> pd.DataFrame:
 
 
 def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
-    """Build the follow-up table of a study.
+    """Build the follow-up of a study.
 
     Args:
         study: settings.
@@ -275,13 +269,9 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
         UsageError: see `read_inputs`; or nobody of a list is known.
     """
     inputs, read = study.inputs, read or read_inputs(study)
-    withdrawn, *others = (
-        read.lists[name].people if name in read.lists else ()
-        for name in ("inputs.withdrawn", "inputs.excluded", "training.exclude_ids")
-    )
     tables = [name for name in Columns.model_fields if name != "persons"]
     found = build_follow_up(
-        predictions=predictions_of(study),
+        predictions=prediction_files(inputs.predictions),
         persons=read.people,
         events=event_records(inputs.events, study.events_format),
         ends=inputs.follow_up_ends,
@@ -290,43 +280,26 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
         history_starts=inputs.history_starts,
         code_list=read.code_list,
         rules=study.rules(),
-        withdrawn=withdrawn,
-        excluded=[person for own in others for person in own],
+        withdrawn=read.lists[_WITHDRAWN].people if _WITHDRAWN in read.lists else (),
+        excluded=[person for name, own in read.lists.items() if name != _WITHDRAWN for person in own.people],
         date_formats={name: study.date_formats[name] for name in tables if name in study.date_formats},
         columns={name: study.columns.of(name) for name in tables},
     )
     everybody = set(found.people["participant_id"])
-    idle = [
-        text
-        for name, own in read.lists.items()
-        for text in _idle(name, own, everybody, allow_unknown=study.allow_unknown)
-    ]
-    return replace(found, notes=(*found.notes, *read.notes, *idle))
+    idle = [_idle(name, own, everybody, allow_unknown=study.allow_unknown) for name, own in read.lists.items()]
+    return replace(found, notes=(*found.notes, *read.notes, *filter(None, idle)))
 
 
-def _refuse_unlisted(study: Study, listed: set[str]) -> None:
-    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
-    if unlisted:
-        raise UsageError(
-            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
-            f"the outcomes {', '.join(sorted(listed))}"
-        )
-
-
-def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> list[str]:
-    """Return what to say of a list that leaves nobody out.
-
-    Raises:
-        UsageError: it has people, and nobody of them is known, unless that is allowed.
-    """
+def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> str | None:
+    """Return a sentence about a list that leaves nobody out; refuse it unless that is allowed."""
     if not own.people:
-        return [f"{name} is an empty list: it leaves nobody out"]
+        return f"{name} is an empty list: it leaves nobody out"
     if not everybody.isdisjoint(own.people):
-        return []
+        return None
     if not allow_unknown:
         raise UsageError(
             f"{own.name} has {len(own.people)} identifiers, and nobody of them is in any table: it "
             "would leave nobody out. Are identifiers written alike (007 is not 7)? A list of "
             "other people goes with `allow_unknown: true` in the study file"
         )
-    return [f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"]
+    return f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"

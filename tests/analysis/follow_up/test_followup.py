@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import Exclusion, FollowUpRules, IndexRule, OutcomeRule, build_follow_up
+from analysis.follow_up import Exclusion, FollowUpRules, IndexRule, OutcomeRule, build_follow_up
 from analysis.statistics.columns import TableRefused
 from lvm_core.errors import LvmError
 from tests.analysis.follow_up.one_person import AF, CODES, END, INDEX, RULES, build, hes, the_row

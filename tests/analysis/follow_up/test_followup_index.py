@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUpRules, IndexRule
+from analysis.follow_up import FollowUpRules, IndexRule
 from analysis.statistics.columns import TableRefused
 from lvm_core.errors import LvmError
 from lvm_core.tables import ParticipantsLayout

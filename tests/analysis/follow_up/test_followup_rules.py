@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUpRules, IndexRule, OutcomeRule, build_follow_up
+from analysis.follow_up import FollowUpRules, IndexRule, OutcomeRule, build_follow_up
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables.values import PLACEHOLDER_DATES
 from tests.analysis.follow_up.one_person import AF, CODES, END, INDEX, build, hes, the_row

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.disclosure.masking import MaskingRule, mask
-from analysis.follow_up.follow_up import FollowUpRules
+from analysis.follow_up import FollowUpRules
 from analysis.report.topics import flow
 from analysis.statistics.columns import TableRefused
 from analysis.study.cmr import read_cmr
@@ -93,7 +93,7 @@ def test_unknown_dates__of_people_who_withdrew_are_not_counted() -> None:
 def test_cmr_date__of_a_placeholder_or_of_an_unknown_text_is_unknown(tmp_path: Path) -> None:
     rows = "a,1900-01-01,90\nb,unknown,91\nc,,92\nd,2016-01-01,93\n"
     (tmp_path / "cmr.csv").write_text("participant_id,cmr_date,lvm_cmr_g\n" + rows)
-    assert read_cmr(tmp_path / "cmr.csv")["cmr_date"].isna().tolist() == [True] * 3 + [False]
+    assert read_cmr(tmp_path / "cmr.csv")[0]["cmr_date"].isna().tolist() == [True] * 3 + [False]
 
 
 @pytest.mark.parametrize("text", ["NA", "unknown"])

@@ -12,9 +12,8 @@ import pytest
 
 import lvm_ai
 from analysis.report.topics.cmr_pairs import cmr_pairs
-from analysis.study.data import StudyData
+from analysis.study.data import StudyData, read_study_data
 from analysis.study.inputs import load_study
-from analysis.study.load import read_study_data
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import Bsa
 from lvm_core.tables import schemas

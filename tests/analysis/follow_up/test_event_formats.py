@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUpRules, OutcomeRule, build_follow_up
-from analysis.follow_up.wide_records import event_records, ml4h_records, wide_ukb_records
+from analysis.follow_up import FollowUpRules, OutcomeRule, build_follow_up
+from analysis.follow_up.event_formats import event_records, ml4h_records, wide_ukb_records
 from analysis.statistics.columns import TableRefused
 
 WIDE = """\

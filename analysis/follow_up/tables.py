@@ -1,10 +1,9 @@
-"""The tables of a study, read into DuckDB: columns there, ids as text, dates of one format."""
+"""The tables of a study in DuckDB: columns there, identifiers as text, dates of one format."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -12,60 +11,86 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.follow_up.people import births, codes, column, days, identifier
-from analysis.follow_up.record_reading import (
-    dates,
+from analysis.follow_up.loading import (
+    LoadedTable,
+    Source,
     is_placeholder,
-    load,
-    numbers,
+    load_table,
+    nothing_in_common,
     quoted,
-    refuse_missing,
-    refuse_placeholders,
     refuse_repeated,
-    refuse_rows,
-    yes_no,
 )
+from analysis.follow_up.people import births, codes, column, days
 from analysis.follow_up.rules import FollowUpRules
 from analysis.statistics.columns import TableRefused
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.tables import PLACEHOLDER_DATES, People
 
-_Source = pd.DataFrame | Path
-
 
 @dataclass(frozen=True, slots=True)
 class RecordTables:
-    """Tables as given: pandas, or a CSV or Parquet file.
+    """Tables as given.
 
     Attributes:
         predictions: one row an ECG.
-        persons: the participants, read; one row a person.
+        persons: the participants; one row a person.
         events: one row a record.
         ends: one row a region and source.
-        deaths: one row for those who died or were lost; None where `persons` has these columns.
+        deaths: one row for each person who died or was lost; None where `persons` has the dates.
         encounters: one row an encounter, of hospital cohorts.
         history_starts: one row a person, with the first day of the person's records.
         date_formats: strptime format of a table whose dates are not ISO, by its name.
         columns: by table, the table's own name of a column that has another one.
     """
 
-    predictions: _Source
+    predictions: Source
     persons: People
-    events: _Source
-    ends: _Source
-    deaths: _Source | None = None
-    encounters: _Source | None = None
-    history_starts: _Source | None = None
+    events: Source
+    ends: Source
+    deaths: Source | None = None
+    encounters: Source | None = None
+    history_starts: Source | None = None
     date_formats: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+def read_tables(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
+    """Make the tables of which follow-up is built.
+
+    These are persons, events, event_people, ends, encounters, history_starts (the last two empty
+    where they are not given), placeholders, all_ecgs and usable_ecgs. Codes and coding systems are
+    written in one way, as `lvm_core.tables` writes those of code lists.
+
+    Args:
+        connection: to DuckDB.
+        tables: as given.
+        rules: they say which columns are needed.
+
+    Raises:
+        TableRefused: a file cannot be read, a column is missing, a date is of another format, an
+            identifier is a fraction or missing, a person is there twice, deaths are in two tables,
+            or the people of a table are all others than the participants.
+    """
+    placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
+    connection.register("placeholders", placeholders)
+    _read_persons(connection, tables.persons, rules)
+    for name in _KINDS:
+        source = getattr(tables, name)
+        if source is not None:
+            _read(connection, name, source, tables)
+        elif name in _EMPTY:
+            connection.execute(_EMPTY[name])
+    if tables.deaths is not None:
+        _join_deaths(connection)
+    connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
+    _read_ecgs(connection, tables, rules)
+    for name, called in _OF_PEOPLE.items():
+        _refuse_strangers(connection, name, called)
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Columns of a table; `optional` ones are null where they are not there.
-
-    Without the `needed` dates nobody can be followed: those that are placeholders are refused.
-    """
+    """Columns of a table; `optional` ones may be absent, `needed` dates are no placeholders."""
 
     dates: tuple[str, ...]
     texts: tuple[str, ...]
@@ -87,40 +112,6 @@ _KINDS: Final = {
 }
 
 
-def read_tables(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
-    """Make the tables of which follow-up is built.
-
-    These are persons, events, event_people, ends, encounters, history_starts (the last two empty
-    where they are not given), placeholders, all_ecgs and usable_ecgs. Codes and coding systems are
-    made comparable, as `lvm_core.tables` makes those of lists.
-
-    Args:
-        connection: to DuckDB.
-        tables: as given.
-        rules: they say which columns are needed.
-
-    Raises:
-        TableRefused: a file cannot be read, a column is missing, a date is of another format, an
-            id is a fraction or missing, a person is there twice, or deaths are in two tables.
-    """
-    placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
-    connection.register("placeholders", placeholders)
-    _read_persons(connection, tables.persons, rules)
-    for name in ("events", "ends"):
-        _read(connection, name, getattr(tables, name), tables)
-    if tables.deaths is not None:
-        _read(connection, "deaths", tables.deaths, tables)
-        _join_deaths(connection)
-    for name, made in _EMPTY.items():
-        given = getattr(tables, name)
-        if given is None:
-            connection.execute(made)
-        else:
-            _read(connection, name, given, tables)
-    connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
-    _read_ecgs(connection, tables, rules)
-
-
 _COMPARABLE: Final = {
     "code": "upper(regexp_replace(code::VARCHAR, '[.\\s]', '', 'g'))",
     "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
@@ -130,16 +121,24 @@ _EMPTY: Final = {
     "encounters": "CREATE TEMP TABLE encounters (participant_id VARCHAR, date DATE)",
     "history_starts": "CREATE TEMP TABLE history_starts (participant_id VARCHAR, start_date DATE)",
 }
+# With their names in messages. Not the deaths: in a small cohort nobody may have died.
+_OF_PEOPLE: Final = {
+    "all_ecgs": "predictions",
+    "event_people": "events",
+    "encounters": "encounters",
+    "history_starts": "history_starts",
+}
 
 
 def _read_persons(connection: duckdb.DuckDBPyConnection, people: People, rules: FollowUpRules) -> None:
     is_by_size = rules.max_days_body_size is not None
     is_by_age = rules.time_scale == "attained_age"
+    raw = LoadedTable(connection, "persons", {})
     needed = [_PERSON, "region"]
     needed += ["body_size_date"] if is_by_size else []
     needed += ["birth_date"] if is_by_age and column(people, "birth_year") is None else []
     absent = {our: people.layout.names_of(our)[0] for our in needed if column(people, our) is None}
-    refuse_missing("persons", absent, people.raw.names)
+    raw.refuse_columns(absent, people.raw.names)
     born, is_placeholder_birth, is_assumed = births(people)
     no_days = pa.nulls(people.raw.n_rows, pa.date32())
     table = {
@@ -154,34 +153,35 @@ def _read_persons(connection: duckdb.DuckDBPyConnection, people: People, rules: 
     }
     connection.register("given_persons", pa.table(table))
     connection.execute("CREATE TEMP TABLE raw_persons AS FROM given_persons")
-    refuse_rows(connection, "persons", f"{_PERSON} IS NULL", f"no {_PERSON}", "one in each row")
+    raw.refuse_rows(f"{_PERSON} IS NULL", f"no {_PERSON}", "one in each row")
     for name in _ENDED:
-        refuse_placeholders(connection, "persons", name, name)
+        raw.refuse_placeholders(name, name)
     connection.execute("CREATE TEMP TABLE persons AS SELECT * EXCLUDE (row_number) FROM raw_persons")
     connection.execute("DROP TABLE raw_persons")
     refuse_repeated(connection, "persons", _PERSON)
 
 
-def _read(connection: duckdb.DuckDBPyConnection, name: str, source: _Source, tables: RecordTables) -> None:
-    kind, date_format = _KINDS[name], tables.date_formats.get(name)
-    own = tables.columns.get(name, {})
-    found = load(connection, name, source, [*kind.texts, *kind.dates], kind.optional, own)
-    taken = {c: _text(connection, name, c, found[c]) for c in kind.texts}
+def _read(connection: duckdb.DuckDBPyConnection, name: str, source: Source, tables: RecordTables) -> None:
+    kind = _KINDS[name]
+    raw = load_table(
+        connection,
+        name,
+        source,
+        [*kind.texts, *kind.dates],
+        optional=kind.optional,
+        own=tables.columns.get(name),
+        date_format=tables.date_formats.get(name),
+    )
+    taken = {text: _COMPARABLE.get(text) or raw.identifier(text) for text in kind.texts}
     for day in kind.dates:
-        taken[day] = dates(connection, name, day, found[day], date_format)
+        taken[day] = raw.date(day)
         if day in kind.needed:
-            refuse_placeholders(connection, name, day, taken[day])
+            raw.refuse_placeholders(day, taken[day])
     chosen = ", ".join(f"{expression} AS {its}" for its, expression in taken.items())
     connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {chosen} FROM raw_{name}")
     connection.execute(f"DROP TABLE raw_{name}")
     if kind.key is not None:
         refuse_repeated(connection, name, kind.key)
-
-
-def _text(connection: duckdb.DuckDBPyConnection, name: str, its: str, kind: str) -> str:
-    if its in _COMPARABLE:
-        return _COMPARABLE[its]
-    return identifier(connection, f"raw_{name}", its, kind, called=name)
 
 
 def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
@@ -200,25 +200,27 @@ def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _read_ecgs(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
-    af = any(outcome.af_on_ecg for outcome in rules.outcomes)
+    reads_af = any(outcome.af_on_ecg for outcome in rules.outcomes)
     needed = ["participant_id", "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
     needed += ["quality_flags"] if rules.exclude_flags else []
-    needed += ["af_on_ecg"] if af else []
-    own, date_format = tables.columns.get("predictions", {}), tables.date_formats.get("predictions")
-    found = load(connection, "ecgs", tables.predictions, needed, (), own)
-    day = dates(connection, "ecgs", "recorded_at", found["recorded_at"], date_format)
-    ids = [f"{_text(connection, 'ecgs', c, found[c])} AS {c}" for c in ("participant_id", "ecg_id")]
-    mass = numbers(connection, "ecgs", "lvm_pred_g", found["lvm_pred_g"])
-    flagged = "false"
-    if rules.exclude_flags:
-        flagged = _flagged(connection, found["quality_flags"], rules.exclude_flags)
+    needed += ["af_on_ecg"] if reads_af else []
+    raw = load_table(
+        connection,
+        "ecgs",
+        tables.predictions,
+        needed,
+        own=tables.columns.get("predictions"),
+        date_format=tables.date_formats.get("predictions"),
+    )
+    day, mass = raw.date("recorded_at"), raw.number("lvm_pred_g")
     connection.execute(
-        f"CREATE TEMP TABLE all_ecgs AS SELECT {', '.join(ids)}, {day} AS recorded_at, "
+        f"CREATE TEMP TABLE all_ecgs AS SELECT {raw.identifier('participant_id')} AS participant_id, "
+        f"{raw.identifier('ecg_id')} AS ecg_id, {day} AS recorded_at, "
         f"{is_placeholder(day)} AS date_is_placeholder, "
         f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
-        f"AS has_exposure, {yes_no(connection, 'ecgs', 'af_on_ecg') if af else 'NULL::BOOLEAN'} "
-        f"AS af_on_ecg, {flagged} AS flagged FROM raw_ecgs"
+        f"AS has_exposure, {raw.yes_no('af_on_ecg') if reads_af else 'NULL::BOOLEAN'} AS af_on_ecg, "
+        f"{_flagged(raw, rules.exclude_flags) if rules.exclude_flags else 'false'} AS flagged FROM raw_ecgs"
     )
     refuse_repeated(connection, "all_ecgs", "ecg_id")
     connection.execute(
@@ -228,17 +230,13 @@ def _read_ecgs(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rule
     )
 
 
-def _flagged(connection: duckdb.DuckDBPyConnection, kind: str, flags: tuple[str, ...]) -> str:
-    """Return the expression that tells whether an ECG has one of the flags.
-
-    Raises:
-        TableRefused: a flag is neither one of ours nor there in the table.
-    """
-    connection.register("excluded_flags", pd.DataFrame({"flag": list(flags)}, dtype=str))
+def _flagged(raw: LoadedTable, flags: tuple[str, ...]) -> str:
+    """Return the SQL of whether an ECG has one of the flags; refuse a flag that nobody knows."""
+    raw.connection.register("excluded_flags", pd.DataFrame({"flag": list(flags)}, dtype=str))
     own = "quality_flags"
-    if not kind.endswith("[]"):
+    if not raw.types[own].endswith("[]"):
         own = r"string_split(regexp_replace(quality_flags::VARCHAR, '[\s\[\]'']', '', 'g'), ',')"
-    seen = connection.execute(
+    seen = raw.connection.execute(
         f"SELECT DISTINCT unnest({own}) AS flag FROM raw_ecgs WHERE quality_flags IS NOT NULL"
     ).fetchall()
     known = sorted({*map(str, QualityFlag), *(row[0] for row in seen if row[0])})
@@ -249,3 +247,14 @@ def _flagged(connection: duckdb.DuckDBPyConnection, kind: str, flags: tuple[str,
             f"lvm-ai score; expected some of {', '.join(known)}"
         )
     return f"coalesce(list_has_any({own}, (SELECT list(flag) FROM excluded_flags)), false)"
+
+
+def _refuse_strangers(connection: duckdb.DuckDBPyConnection, table: str, called: str) -> None:
+    """Refuse a table whose people are all others than the participants; an empty one passes."""
+    found = connection.execute(
+        f"SELECT (SELECT min(participant_id) FROM {table}), (SELECT min(participant_id) FROM persons), "
+        f"EXISTS (SELECT 1 FROM {table} SEMI JOIN persons USING (participant_id))"
+    ).fetchall()
+    one, other, is_shared = found[0]
+    if one is not None and other is not None and not is_shared:
+        raise TableRefused(nothing_in_common(f"tables {called} and participants", _PERSON, one, other))
