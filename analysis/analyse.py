@@ -28,14 +28,7 @@ _DEMO_CODES: Final = "code_lists/outcomes.csv"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai analyse`.
-
-    Args:
-        argv: arguments after the name of the command.
-
-    Returns:
-        0; mistakes are raised.
-    """
+    """Run `lvm-ai analyse`; mistakes are raised."""
     args = _parser().parse_args(argv)
     if args.schema:
         sys.stdout.write(json.dumps(Study.model_json_schema(), indent=1) + "\n")
@@ -53,14 +46,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def demo(argv: Sequence[str]) -> int:
-    """Analyse the cohort that the first half of `lvm-ai demo` has simulated.
-
-    Args:
-        argv: of `lvm-ai demo`; only its folder is used.
-
-    Returns:
-        0; mistakes are raised.
-    """
+    """Analyse the cohort that the first half of `lvm-ai demo` has simulated in its folder."""
     parser = ArgumentParser(prog="lvm-ai demo", add_help=False)
     parser.add_argument("output", type=Path)
     for option in ("--ecgs", "--people"):  # of the first half, which has checked them

@@ -64,10 +64,7 @@ class _Tables:
 
 
 def tables_of(folder: Path) -> _Tables:
-    """Find the tables of a run or study folder.
-
-    Args:
-        folder: of `lvm-ai score`, `ingest`, `simulate`, or any folder with Parquet in it.
+    """Find the tables of a run or study folder, or of any folder with Parquet in it.
 
     Returns:
         `predictions` for `predictions/*.parquet`, `truth` for `truth.parquet`; without hidden
@@ -202,14 +199,7 @@ def _schema_of(path: Path) -> pa.Schema:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai query`.
-
-    Args:
-        argv: arguments after the name of the command.
-
-    Returns:
-        0; wrong usage is raised as UsageError.
-    """
+    """Run `lvm-ai query`; mistakes are raised."""
     args = _parser().parse_args(argv)
     if args.output is not None:
         _refuse_output(args.output, args.run, overwrite=args.overwrite)

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.study.cmr import pair_with_cmr, read_cmr
-from analysis.study.inputs import prediction_files
+from analysis.study.cmr import pair_with_cmr
+from analysis.study.inputs import prediction_files, read_cmr
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import lv_mass_index_g_m2
@@ -36,14 +36,7 @@ _STYLES: Final = {0: {"color": "#D55E00", "label": "women"}, 1: {"color": "#0072
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai recalibrate`.
-
-    Args:
-        argv: arguments after the name of the command.
-
-    Returns:
-        0; mistakes are raised.
-    """
+    """Run `lvm-ai recalibrate`; mistakes are raised."""
     args = _parser().parse_args(argv)
     if not 0 < args.alpha < 1:
         raise UsageError(f"--alpha is {args.alpha}, expected between 0 and 1, for example 0.1")
@@ -199,10 +192,6 @@ def _cmr_subset(paired: pd.DataFrame, preset: LvhPreset) -> CmrSubset:
 
 def cross_fitted_table(people: CmrSubset, made: Recalibrated) -> pd.DataFrame:
     """Return errors and coverage; each person is judged by fits that have not seen the person.
-
-    Args:
-        people: with CMR.
-        made: of `cross_fitted`.
 
     Returns:
         group, n, mae_before_g, mae_after_g, slope_before, slope_after (of CMR on predicted mass),

@@ -17,8 +17,8 @@ from typing import Any, Final
 import pandas as pd
 import yaml
 
-from analysis.study.cmr import read_cmr as read_analysed_cmr
 from analysis.study.inputs import judged_people, load_study, study_lists
+from analysis.study.inputs import read_cmr as read_analysed_cmr
 from analysis.study.settings import Study
 from beam_jobs import explain
 from beam_jobs.reading.storage import Storage

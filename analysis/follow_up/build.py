@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.follow_up.loading import Source
 from analysis.follow_up.people import people_of
 from analysis.follow_up.rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
-from analysis.follow_up.tables import RecordTables, read_tables
+from analysis.follow_up.tables import read_tables
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables import People, code_key, system_key
 
@@ -122,19 +122,19 @@ def build_follow_up(
     if "persons" in {**(date_formats or {}), **(columns or {})}:
         raise ValueError("columns and dates of persons are given by a layout: use read_people")
     people = people_of(persons)
-    tables = RecordTables(
-        predictions, people, events, ends, deaths, encounters, history_starts, date_formats or {}, columns or {}
-    )
-    _refuse_missing_tables(tables, rules)
+    sources = {"predictions": predictions, "events": events, "ends": ends}
+    further = {"deaths": deaths, "encounters": encounters, "history_starts": history_starts}
+    sources |= {name: table for name, table in further.items() if table is not None}
+    _refuse_missing_tables(sources, rules)
     with duckdb.connect() as connection:
-        read_tables(connection, tables, rules)
+        read_tables(connection, people, sources, rules, date_formats=date_formats or {}, columns=columns or {})
         _register_lists(connection, code_list, withdrawn, excluded)
         _refuse_missing_ends(connection, rules)
-        _choose_index_ecgs(connection, rules, has_starts=history_starts is not None)
+        _choose_index_ecgs(connection, rules, has_starts="history_starts" in sources)
         _refuse_ecgs_before_birth(connection)
         connection.execute(_CODE_MATCHES)
         connection.execute(_MATCHED)
-        followed = [_of_outcome(connection, one, rules, is_hospital=encounters is not None) for one in rules.outcomes]
+        followed = [_of_outcome(connection, one, rules, is_hospital="encounters" in sources) for one in rules.outcomes]
         rows = pd.concat(followed, ignore_index=True)
         return FollowUp(
             people=rows,
@@ -154,17 +154,16 @@ def build_follow_up(
         )
 
 
-def _refuse_missing_tables(tables: RecordTables, rules: FollowUpRules) -> None:
+def _refuse_missing_tables(sources: Mapping[str, Source], rules: FollowUpRules) -> None:
     """Refuse rules about encounters or history without the table that they need."""
     hospital = {"min_encounters": rules.min_encounters, "grace_days": rules.grace_days}
     asked = [f"{name} is {value}" for name, value in hospital.items() if value]
-    if asked and tables.encounters is None:
+    if asked and "encounters" not in sources:
         raise TableRefused(f"{' and '.join(asked)}, but there is no table encounters")
-    if rules.min_history_days and tables.history_starts is None and tables.encounters is None:
-        # With events alone, only people who have been ill would have a history.
+    if rules.min_history_days and not {"history_starts", "encounters"} & set(sources):
         raise TableRefused(
             f"min_history_days is {rules.min_history_days}, but there is neither a table "
-            "history_starts nor encounters; first events tell it of the ill only"
+            "history_starts nor encounters; with events alone, only people who were ill would have a history"
         )
 
 

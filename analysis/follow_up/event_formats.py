@@ -44,16 +44,7 @@ _Place = tuple[int, int, int]
 
 
 def event_records(path: Path, events_format: str) -> pd.DataFrame | Path:
-    """Return the events of a study in the form that `build_follow_up` reads.
-
-    Args:
-        path: of the events.
-        events_format: "records" (one row a record: the path is returned), "ukb_wide" or "ml4h".
-
-    Raises:
-        ValueError: the format is another.
-        TableRefused: see `wide_ukb_records` and `ml4h_records`.
-    """
+    """Return events in the form of `build_follow_up`; the path of "records" is returned."""
     readers = {"ukb_wide": wide_ukb_records, "ml4h": ml4h_records}
     if events_format not in EVENTS_FORMATS:
         raise ValueError(f"events_format is {events_format!r}, expected {', '.join(EVENTS_FORMATS)}")

@@ -38,7 +38,7 @@ _YES: Final = "'true', 'yes', '1', '1.0'"
 _NO: Final = "'false', 'no', '0', '0.0'"
 _LARGEST_WHOLE: Final = {"DOUBLE": 2**53, "FLOAT": 2**24}
 _WHY_NEEDED: Final = {
-    "af_on_ecg": "an outcome whose rule is af_on_ecg needs it",
+    "af_on_ecg": "an outcome with af_on_ecg needs it",
     "birth_date": "attained age needs it; ages in whole years are not exact enough",
     "body_size_date": "max_days_body_size needs it",
 }

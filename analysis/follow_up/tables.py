@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import duckdb
@@ -27,63 +27,39 @@ from lvm_core.signal.quality import QualityFlag
 from lvm_core.tables import PLACEHOLDER_DATES, People
 
 
-@dataclass(frozen=True, slots=True)
-class RecordTables:
-    """Tables as given.
-
-    Attributes:
-        predictions: one row an ECG.
-        persons: the participants; one row a person.
-        events: one row a record.
-        ends: one row a region and source.
-        deaths: one row for each person who died or was lost; None where `persons` has the dates.
-        encounters: one row an encounter, of hospital cohorts.
-        history_starts: one row a person, with the first day of the person's records.
-        date_formats: strptime format of a table whose dates are not ISO, by its name.
-        columns: by table, the table's own name of a column that has another one.
-    """
-
-    predictions: Source
-    persons: People
-    events: Source
-    ends: Source
-    deaths: Source | None = None
-    encounters: Source | None = None
-    history_starts: Source | None = None
-    date_formats: Mapping[str, str] = field(default_factory=dict)
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-def read_tables(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
+def read_tables(
+    connection: duckdb.DuckDBPyConnection,
+    people: People,
+    sources: Mapping[str, Source],
+    rules: FollowUpRules,
+    *,
+    date_formats: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, str]],
+) -> None:
     """Make the tables of which follow-up is built.
 
     These are persons, events, event_people, ends, encounters, history_starts (the last two empty
-    where they are not given), placeholders, all_ecgs and usable_ecgs. Codes and coding systems are
-    written in one way, as `lvm_core.tables` writes those of code lists.
-
-    Args:
-        connection: to DuckDB.
-        tables: as given.
-        rules: they say which columns are needed.
-
-    Raises:
-        TableRefused: a file cannot be read, a column is missing, a date is of another format, an
-            identifier is a fraction or missing, a person is there twice, deaths are in two tables,
-            or the people of a table are all others than the participants.
+    where they are not given), placeholders, all_ecgs and usable_ecgs. Arguments and refusals are
+    those of `build_follow_up`; `sources` are its other tables, by name, where they are given.
     """
+
+    def load(name: str, called: str, wanted: Sequence[str], optional: Collection[str] = ()) -> LoadedTable:
+        own, date_format = columns.get(name), date_formats.get(name)
+        source = sources[name]
+        return load_table(connection, called, source, wanted, optional=optional, own=own, date_format=date_format)
+
     placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
     connection.register("placeholders", placeholders)
-    _read_persons(connection, tables.persons, rules)
-    for name in _KINDS:
-        source = getattr(tables, name)
-        if source is not None:
-            _read(connection, name, source, tables)
+    _read_persons(connection, people, rules)
+    for name, kind in _KINDS.items():
+        if name in sources:
+            _keep(load(name, name, [*kind.texts, *kind.dates], kind.optional), kind)
         elif name in _EMPTY:
             connection.execute(_EMPTY[name])
-    if tables.deaths is not None:
+    if "deaths" in sources:
         _join_deaths(connection)
     connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
-    _read_ecgs(connection, tables, rules)
+    _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules)), rules)
     for name, called in _OF_PEOPLE.items():
         _refuse_strangers(connection, name, called)
 
@@ -110,8 +86,7 @@ _KINDS: Final = {
     "encounters": _Kind(("date",), (_PERSON,)),
     "history_starts": _Kind(("start_date",), (_PERSON,), key=_PERSON),
 }
-
-
+# Written as `lvm_core.tables` writes the codes and systems of a code list.
 _COMPARABLE: Final = {
     "code": "upper(regexp_replace(code::VARCHAR, '[.\\s]', '', 'g'))",
     "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
@@ -161,17 +136,9 @@ def _read_persons(connection: duckdb.DuckDBPyConnection, people: People, rules: 
     refuse_repeated(connection, "persons", _PERSON)
 
 
-def _read(connection: duckdb.DuckDBPyConnection, name: str, source: Source, tables: RecordTables) -> None:
-    kind = _KINDS[name]
-    raw = load_table(
-        connection,
-        name,
-        source,
-        [*kind.texts, *kind.dates],
-        optional=kind.optional,
-        own=tables.columns.get(name),
-        date_format=tables.date_formats.get(name),
-    )
+def _keep(raw: LoadedTable, kind: _Kind) -> None:
+    """Make the table of a loaded one, its columns read."""
+    connection, name = raw.connection, raw.name
     taken = {text: _COMPARABLE.get(text) or raw.identifier(text) for text in kind.texts}
     for day in kind.dates:
         taken[day] = raw.date(day)
@@ -199,19 +166,15 @@ def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _read_ecgs(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rules: FollowUpRules) -> None:
-    reads_af = any(outcome.af_on_ecg for outcome in rules.outcomes)
-    needed = ["participant_id", "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
+def _columns_of_ecgs(rules: FollowUpRules) -> list[str]:
+    needed = [_PERSON, "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
     needed += ["quality_flags"] if rules.exclude_flags else []
-    needed += ["af_on_ecg"] if reads_af else []
-    raw = load_table(
-        connection,
-        "ecgs",
-        tables.predictions,
-        needed,
-        own=tables.columns.get("predictions"),
-        date_format=tables.date_formats.get("predictions"),
-    )
+    return [*needed, *(["af_on_ecg"] if any(outcome.af_on_ecg for outcome in rules.outcomes) else [])]
+
+
+def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
+    """Make the tables of all ECGs and of the usable ones."""
+    connection = raw.connection
     day, mass = raw.date("recorded_at"), raw.number("lvm_pred_g")
     connection.execute(
         f"CREATE TEMP TABLE all_ecgs AS SELECT {raw.identifier('participant_id')} AS participant_id, "
@@ -219,7 +182,7 @@ def _read_ecgs(connection: duckdb.DuckDBPyConnection, tables: RecordTables, rule
         f"{is_placeholder(day)} AS date_is_placeholder, "
         f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
-        f"AS has_exposure, {raw.yes_no('af_on_ecg') if reads_af else 'NULL::BOOLEAN'} AS af_on_ecg, "
+        f"AS has_exposure, {raw.yes_no('af_on_ecg') if 'af_on_ecg' in raw.types else 'NULL::BOOLEAN'} AS af_on_ecg, "
         f"{_flagged(raw, rules.exclude_flags) if rules.exclude_flags else 'false'} AS flagged FROM raw_ecgs"
     )
     refuse_repeated(connection, "all_ecgs", "ecg_id")

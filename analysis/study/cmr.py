@@ -1,41 +1,10 @@
-"""The CMR table, and its pairing with ECGs."""
+"""Pairs of ECGs and CMR examinations."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
 from lvm_core.errors import UsageError
-from lvm_core.tables import read_cmr_table
-
-
-def read_cmr(
-    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read CMR examinations with a mass.
-
-    Args:
-        path: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date (ISO) where
-            known.
-        columns: the table's own names of these columns, where they differ.
-        date_format: strptime format of cmr_date, where it is not ISO.
-        called: name of the table in messages.
-
-    Returns:
-        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0); and notes
-        on how the table was read.
-
-    Raises:
-        UsageError: as `lvm_core.tables.read_cmr_table`.
-    """
-    try:
-        found = read_cmr_table(path.read_bytes(), f"{called} {path.name}", columns=columns, date_format=date_format)
-    except OSError as error:
-        raise UsageError(f"{called} {path} cannot be read: {error}") from error
-    table = found.table.to_pandas()
-    return pd.DataFrame(table.assign(cmr_date=pd.to_datetime(table["cmr_date"]))), found.notes
 
 
 def pair_with_cmr(predictions: pd.DataFrame, cmr: pd.DataFrame, *, max_days: int | None) -> pd.DataFrame:

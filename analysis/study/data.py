@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, Final
@@ -12,10 +12,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.follow_up import Exclusion, FollowUp
+from analysis.follow_up import Exclusion
 from analysis.follow_up.loading import nothing_in_common
 from analysis.statistics.columns import TableRefused
-from analysis.study.exposure import BY_SEX, SEXES, sd_key, standard_deviations, with_scale
 from analysis.study.inputs import StudyInputs, follow_up_of, read_inputs
 from analysis.study.outcomes import CLUSTER, HOUSEHOLD
 from analysis.study.people import AGE_BANDS_YEARS, banded, read_persons
@@ -26,6 +25,12 @@ from lvm_core.units import DAYS_PER_YEAR
 
 RELEASE: Final = "release of the follow-up ends"
 """Key of the release labels in `StudyData.provenance`."""
+SEXES: Final = ("female", "male")
+ECG_ONLY: Final = "lvm_ecg_only_g"
+"""The mass of the model that sees the ECG alone."""
+_BY_SEX: Final = ("exposure", ECG_ONLY)
+_MEASURES: Final = (*_BY_SEX, "mass_g", "index_g_m2")
+_CUTS: Final = (0.25, 0.5, 0.75)
 
 # Exclusions come in this order: of the cohort, of the index ECG, of any outcome, of one outcome.
 _NOT_OF_THE_COHORT: Final = tuple(Exclusion)[:3]
@@ -39,6 +44,11 @@ _EXPOSURES: Final = {
     "lvm_recal_g": ("recalibrated LV mass", "g"),
     "lvmi_recal_g_m2": ("recalibrated LV mass index", "g/m2"),
 }
+
+
+def sd_key(name: str = "exposure", *, model: str = "", sex: str = "") -> str:
+    """Return the key of a standard deviation: of a column, one model, one sex."""
+    return ", ".join(part for part in (name, model, sex) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class StudyData:
             NA.
         predictions: a row a usable ECG of everybody in the cohort, with the columns of predictions
             and recorded_at: for repeats and for pairs with CMR.
-        cmr: of `analysis.study.cmr.read_cmr`, or None.
+        cmr: of `analysis.study.inputs.read_cmr`, or None.
         persons: participant_id, sex, region, the study's covariates; one row a person.
         code_hits: code, system, match, outcome, source, comment of the code list, n_records and
             n_people of the cohort that it found.
@@ -148,19 +158,20 @@ class StudyData:
         """
         from_index = from_index and self.follow_up_from_index is not None
         key = f"analysed {outcome} {from_index}"
-        if key not in self._made:
-            self._made[key] = self._analysed(outcome, from_index=from_index)
-        made: pd.DataFrame = self._made[key]
+        made: pd.DataFrame = self._once(key, lambda: self._analysed(outcome, from_index=from_index))
         return made
+
+    def _once(self, key: str, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def _analysed(self, outcome: str, *, from_index: bool) -> pd.DataFrame:
         rows = self.follow_up_from_index if from_index else self.follow_up
         assert rows is not None
         own = rows[(rows["outcome"] == outcome) & rows["excluded"].isna()]
         # By place and not by a join: a join of half a million texts takes seconds.
-        if "places" not in self._made:
-            self._made["places"] = pd.Index(self.ecgs["ecg_id"])
-        places = self._made["places"].get_indexer(pd.Index(own["ecg_id"]))
+        places = self._once("places", lambda: pd.Index(self.ecgs["ecg_id"])).get_indexer(pd.Index(own["ecg_id"]))
         own, places = own[places >= 0].reset_index(drop=True), places[places >= 0]
         new = [name for name in self.ecgs.columns if name not in own.columns]
         ecgs = self.ecgs[new].take(places).reset_index(drop=True)
@@ -192,13 +203,11 @@ class StudyData:
         models = sorted(map(str, self.ecgs["model_id"].dropna().unique()))
         if len(models) < 2:
             return (self,)
-        if "models" not in self._made:
-            self._made["models"] = tuple(self._of_model(model) for model in models)
-        made: tuple[StudyData, ...] = self._made["models"]
+        made: tuple[StudyData, ...] = self._once("models", lambda: tuple(map(self._of_model, models)))
         return made
 
     def _of_model(self, model: str) -> StudyData:
-        keys = {sd_key(name, sex=sex): sd_key(name, model=model, sex=sex) for name in BY_SEX for sex in ("", *SEXES)}
+        keys = {sd_key(name, sex=sex): sd_key(name, model=model, sex=sex) for name in _BY_SEX for sex in ("", *SEXES)}
         return replace(
             self,
             study=self.study.model_copy(update={"model_strata": False}),
@@ -211,28 +220,23 @@ class StudyData:
 
 
 def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
-    """Read and join everything that a study analyses.
-
-    Args:
-        study: settings.
-        read: of `read_inputs`; read here where it is not given.
+    """Read and join everything that a study analyses; `read` is of `read_inputs`.
 
     Raises:
         TableRefused: a table cannot be used.
-        UsageError: a column is missing, predictions are of several models or conventions, or of
+        UsageError: a column is missing, or predictions are of several models or conventions, or of
             others than the study states.
     """
     read = read or read_inputs(study)
     found = follow_up_of(study, read)
     footers, silent = footers_of(study)
-    outside = found.people["excluded"].isin(_NOT_OF_THE_COHORT)
-    members = pd.Index(found.people.loc[~outside, "participant_id"].unique())
+    people = found.people
+    members = people.loc[~people["excluded"].isin(_NOT_OF_THE_COHORT), "participant_id"].unique()
     predictions = read_predictions(study, found.usable_ecgs)
-    persons = read_persons(study, read.people, members)
-    participants = found.people[found.people["excluded"] != Exclusion.NOT_IN_COHORT]
-    cmr = _cmr(study, read, persons, participants)
+    persons = read_persons(study, read.people, pd.Index(members))
+    cmr = _cmr(study, read, persons, people[people["excluded"] != Exclusion.NOT_IN_COHORT])
     predictions = _without_far_body_size(study, predictions, persons)
-    indexed = _index_ecgs(study, found, predictions, persons)
+    indexed = _index_ecgs(study, people, predictions, persons)
     sd = standard_deviations(study, indexed)
     indexed = with_scale(study, indexed, sd)
     eligible = indexed[indexed["eligible"]].drop(columns="eligible").reset_index(drop=True)
@@ -240,7 +244,7 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
         study=study,
         about=_about(study, predictions),
         flow=found.flow,
-        follow_up=found.people,
+        follow_up=people,
         follow_up_from_index=_from_index(study, read),
         ecgs=eligible,
         predictions=predictions,
@@ -300,9 +304,8 @@ def _without_far_body_size(study: Study, predictions: pd.DataFrame, persons: pd.
     return predictions.assign(**{name: predictions[name].mask(far) for name in there})
 
 
-def _index_ecgs(study: Study, found: FollowUp, predictions: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
+def _index_ecgs(study: Study, people: pd.DataFrame, predictions: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
     """Return a row an index ECG with what topics group by; `eligible`: passes up to outcomes."""
-    people = found.people
     chosen = people[people["ecg_id"].notna() & ~people["excluded"].isin(_WITHOUT_INDEX)]
     eligible = ~chosen["excluded"].isin(_BEFORE_OUTCOMES)
     extra = [name for name in ("history_days", "entry_age_days") if name in chosen]
@@ -337,6 +340,60 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         lvh_group=lvh.map({1.0: "LVH", 0.0: "no LVH"}).astype(object),
         age_band=banded(pd.to_numeric(table["age_years"]), AGE_BANDS_YEARS),
     )
+
+
+def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]:
+    """Return the SD, by `sd_key`, over everybody with an index ECG, before exclusions for outcomes.
+
+    With n - 1, both sexes together, one row a person; also for each sex, and where the study keeps
+    several models apart, for each model and each sex in it.
+    """
+    known: dict[str, float] = {}
+    for model, rows in _by_model(study, indexed):
+        first = rows.drop_duplicates("participant_id")
+        for name in (one for one in _MEASURES if one in first):
+            known[sd_key(name, model=model)] = float(first[name].std(ddof=1))
+        if isinstance(study.sd, float | int):
+            known[sd_key(model=model)] = float(study.sd)
+        for name in (one for one in _BY_SEX if one in first):
+            for sex, value in first.groupby("sex", observed=True)[name].std(ddof=1).items():
+                known[sd_key(name, model=model, sex=str(sex))] = float(value)
+    return known
+
+
+def with_scale(study: Study, indexed: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:
+    """Add the exposure in SD of the person's sex, and quartiles cut within sex.
+
+    Both are within the model that made the prediction, where the study keeps several apart.
+    """
+    in_sd = pd.Series(np.nan, indexed.index)
+    quartile = pd.Series(np.nan, indexed.index)
+    for model, rows in _by_model(study, indexed, several=False):
+        one_sd = {sex: sd.get(sd_key(model=model, sex=sex), np.nan) for sex in SEXES}
+        in_sd[rows.index] = rows["exposure"] / rows["sex"].map(one_sd)
+        quartile[rows.index] = _quartiles(rows)
+    return indexed.assign(exposure_in_sd_of_sex=in_sd, quartile=quartile)
+
+
+def _quartiles(rows: pd.DataFrame) -> pd.Series[float]:
+    first = rows.drop_duplicates("participant_id")
+    cuts = first.groupby("sex", observed=True)["exposure"].quantile(np.array(_CUTS)).unstack()
+    made = pd.Series(np.nan, rows.index)
+    for sex, bounds in cuts.iterrows():
+        theirs = (rows["sex"] == sex) & rows["exposure"].notna()
+        values = rows.loc[theirs, "exposure"].to_numpy()
+        made[theirs] = 1.0 + np.searchsorted(bounds.to_numpy(), values, side="left")
+    return made
+
+
+def _by_model(study: Study, indexed: pd.DataFrame, *, several: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield all rows, and those of each model; with `several` false only one of the two."""
+    apart = study.model_strata and indexed["model_id"].nunique() > 1
+    if several or not apart:
+        yield "", indexed
+    if apart:
+        for model, rows in indexed.groupby("model_id", sort=True):
+            yield str(model), rows
 
 
 def _about(study: Study, predictions: pd.DataFrame) -> About:

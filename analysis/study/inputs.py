@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,11 +12,10 @@ import pandas as pd
 
 from analysis.follow_up import FollowUp, build_follow_up, event_records
 from analysis.follow_up.people import in_words_of_studies, people_of
-from analysis.study.cmr import read_cmr
 from analysis.study.settings import Columns, PersonsLayout, Study, refuse_unknown_columns
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
-from lvm_core.tables import People, PeopleList, judge_people, read_code_table, read_people_list
+from lvm_core.tables import People, PeopleList, judge_people, read_cmr_table, read_code_table, read_people_list
 from lvm_core.tables.layout import READ, date_format_problem
 from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
@@ -63,11 +63,7 @@ def load_study(path: Path) -> Study:
         UsageError: it cannot be read, a name is unknown, a value is not what is expected (all
             mistakes at once, with their lines), or an input does not exist.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    study = parse_settings(text, Study, str(path))
+    study = parse_settings(_bytes_of(path, str(path)), Study, str(path))
     folder = path.resolve().parent
     given = {name: value for name, value in study.inputs if value is not None}
     inputs = study.inputs.model_copy(update={n: folder / value for n, value in given.items()})
@@ -110,10 +106,7 @@ def _with_layout(study: Study, path: Path, folder: Path) -> Study:
 
 
 def _layout_of_file(path: Path) -> PersonsLayout:
-    try:
-        text, _ = decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UsageError(f"the layout {path} of the participants cannot be read: {error}") from error
+    text, _ = decode(_bytes_of(path, f"the layout {path} of the participants"), str(path))
     layout = parse_settings(text, PersonsLayout, str(path))
     if layout.file is not None:
         raise UsageError(f"{path} is a layout file that names another, {layout.file}; write it out")
@@ -233,10 +226,7 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
 
 
 def _people_list(name: str, path: Path) -> PeopleList:
-    try:
-        found = read_people_list(path.read_bytes(), f"{name} {path.name}")
-    except OSError as error:
-        raise UsageError(f"{name} {path} cannot be read: {error}") from error
+    found = read_people_list(_bytes_of(path, f"{name} {path}"), f"{name} {path.name}")
     if found.n_ecgs_alone:
         raise UsageError(
             f"{name} {path.name} has {found.n_ecgs_alone} rows that name an ECG (ecg_id) and no "
@@ -251,22 +241,46 @@ def read_code_list(path: Path) -> pd.DataFrame:
     Raises:
         UsageError: the file cannot be read, or its columns or values are not what is expected.
     """
+    return pd.DataFrame(read_code_table(_bytes_of(path, f"code list {path}"), path.name).to_pandas())
+
+
+def read_cmr(
+    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read CMR examinations with a mass.
+
+    Args:
+        path: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date where known.
+        columns: the table's own names of these columns, where they differ.
+        date_format: strptime format of cmr_date, where it is not ISO.
+        called: name of the table in messages.
+
+    Returns:
+        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0); and notes
+        on how the table was read.
+
+    Raises:
+        UsageError: as `lvm_core.tables.read_cmr_table`.
+    """
+    data = _bytes_of(path, f"{called} {path}")
+    found = read_cmr_table(data, f"{called} {path.name}", columns=columns, date_format=date_format)
+    table = found.table.to_pandas()
+    return pd.DataFrame(table.assign(cmr_date=pd.to_datetime(table["cmr_date"]))), found.notes
+
+
+def _bytes_of(path: Path, called: str) -> bytes:
     try:
-        return pd.DataFrame(read_code_table(path.read_bytes(), path.name).to_pandas())
+        return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"code list {path} cannot be read: {error}") from error
+        raise UsageError(f"{called} cannot be read: {error}") from error
 
 
 def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
-    """Build the follow-up of a study.
-
-    Args:
-        study: settings.
-        read: of `read_inputs`; read here where it is not given.
+    """Build the follow-up of a study; `read` is of `read_inputs`.
 
     Raises:
         TableRefused: a table cannot be used.
-        UsageError: see `read_inputs`; or nobody of a list is known.
+        UsageError: see `read_inputs`; or nobody of a list is in any table.
     """
     inputs, read = study.inputs, read or read_inputs(study)
     tables = [name for name in Columns.model_fields if name != "persons"]

@@ -176,10 +176,6 @@ def complete_rows(
         study: models, time scale.
         columns: that must be known too, such as the exposure.
         kept: further columns to keep, known or not.
-
-    Returns:
-        The complete rows in their order, with the columns that models read; categories have the
-        categorical type of pandas.
     """
     covariates = _covariates(study)
     needed = list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
@@ -270,14 +266,9 @@ def estimates(
     *,
     more: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Fit contrasts under models; contrasts of one column share their fits.
+    """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
-    Args:
-        table: rows of one outcome.
-        study: time scale, index rule, and the models whose complete rows are taken.
-        contrasts: of exposures.
-        models: to fit.
-        more: further columns that must be known.
+    Rows are complete in the columns of the study's models, of the contrast, and in `more`.
 
     Returns:
         Rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
@@ -299,13 +290,7 @@ def estimates(
 
 
 def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
-    """Fit one contrast under one model.
-
-    Args:
-        table: of `complete_rows`, one outcome.
-        study: time scale, index rule.
-        contrast: of the exposure.
-        model: its covariates; sex is left out where all are of one sex.
+    """Fit one contrast under one model, without sex where all are of one sex.
 
     Returns:
         Columns of the results: those of `followed` and `named`, estimate (hazard ratio), se of its

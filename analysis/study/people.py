@@ -45,12 +45,7 @@ _YES_NO: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no
 
 
 def read_persons(study: Study, people: People, members: pd.Index[Any]) -> pd.DataFrame:
-    """Return one row a person of the cohort.
-
-    Args:
-        study: settings.
-        people: the participants.
-        members: participant_id of the cohort.
+    """Return one row a person of the cohort, whose identifiers are `members`.
 
     Returns:
         participant_id; region, ethnicity and sex where the table has them; body_size_date where

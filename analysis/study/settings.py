@@ -48,7 +48,6 @@ _MADE: Final = frozenset(
 )
 _NUMBERED: Final = re.compile(r"(product|level)_\d+")
 
-
 _Days = Annotated[int, Field(ge=0)]
 _Table = Literal["predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"]
 _RECALIBRATED: Final = frozenset(column.name for column in schemas.RECALIBRATED.columns)
@@ -102,8 +101,12 @@ class Index(_Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        IndexRule(self.rule, self.date, self.max_days)
+        self.as_rule()
         return self
+
+    def as_rule(self) -> IndexRule:
+        """Return the rule of follow-up; it refuses what is not possible."""
+        return IndexRule(self.rule, self.date, self.max_days)
 
 
 class Outcome(_Strict):
@@ -445,33 +448,24 @@ class Study(_Strict):
             OutcomeRule(one.name, one.incident_sources, one.prevalent_sources, af_on_ecg=one.af_on_ecg)
             for one in self.all_outcomes
         )
-        hospital = self.hospital
+        hospital = self.hospital or Hospital()
         return FollowUpRules(
             outcomes=outcomes,
-            index=IndexRule(self.index.rule, self.index.date, self.index.max_days),
+            index=self.index.as_rule(),
             exposure=self.exposure,
             exclude_flags=self.exclude_flags,
             prevalent_window_days=self.prevalent_window_days,
             latency_days=self.latency_days,
             max_days_body_size=self.max_days_body_size,
             min_history_days=self.min_history_days,
-            min_encounters=hospital.min_encounters if hospital else 0,
-            grace_days=hospital.grace_days if hospital else 0,
+            min_encounters=hospital.min_encounters,
+            grace_days=hospital.grace_days,
             time_scale=self.time_scale,
         )
 
 
 def refuse_unknown_columns(study: Study, table: str, named: Mapping[str, Any]) -> None:
-    """Refuse names of columns that a study does not read; they are often misspelt.
-
-    Args:
-        study: with its covariates.
-        table: its name in `columns`.
-        named: the table's own names of columns, by ours.
-
-    Raises:
-        ValueError: a name of ours is not read.
-    """
+    """Refuse names of columns that a study does not read; they are often misspelt."""
     known = _COLUMNS[table] | ({one.name for one in study.covariates} if table == "persons" else set())
     unknown = sorted(set(named) - known)
     if unknown:

@@ -14,8 +14,7 @@ import lvm_ai
 from analysis.follow_up import loading
 from analysis.follow_up import people as study_people_module
 from analysis.statistics.columns import TableRefused
-from analysis.study.cmr import read_cmr
-from analysis.study.inputs import follow_up_of, load_study, read_inputs, study_lists, study_people
+from analysis.study.inputs import follow_up_of, load_study, read_cmr, read_inputs, study_lists, study_people
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, People, judge_people, read_people, read_people_list
 from tests.analysis.report.small_study import IDS, predictions, read, settle, write

@@ -143,7 +143,7 @@ def test_history__without_its_table_begins_with_the_first_record(records: list[A
 
 
 def test_min_history__cannot_be_had_from_events_alone() -> None:
-    with pytest.raises(TableRefused, match=r"min_history_days is 1, .* of the ill only"):
+    with pytest.raises(TableRefused, match=r"min_history_days is 1, .* only people who were ill would have"):
         build(rules=FollowUpRules((AF,), min_history_days=1))
 
 

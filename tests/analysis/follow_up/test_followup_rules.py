@@ -238,7 +238,7 @@ def test_af_on_ecg__of_another_ecg_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("ecgs", "message"),
     [
-        ([{}], "no column af_on_ecg; .*an outcome whose rule is af_on_ecg needs it"),
+        ([{}], "no column af_on_ecg; .*an outcome with af_on_ecg needs it"),
         ([{"af_on_ecg": "sinus"}], r"af_on_ecg that is neither yes nor no .*row 1: sinus"),
     ],
 )

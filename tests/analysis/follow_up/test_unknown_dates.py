@@ -11,7 +11,7 @@ from analysis.disclosure.masking import MaskingRule, mask
 from analysis.follow_up import FollowUpRules
 from analysis.report.topics import flow
 from analysis.statistics.columns import TableRefused
-from analysis.study.cmr import read_cmr
+from analysis.study.inputs import read_cmr
 from lvm_core.tables import PLACEHOLDER_DATES, ParticipantsLayout
 from tests.analysis.follow_up.one_person import AF, END, build, the_row
 from tests.analysis.report.small_study import IDS, change, predictions, read, write

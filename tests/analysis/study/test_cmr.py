@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.study.cmr import pair_with_cmr, read_cmr
+from analysis.study.cmr import pair_with_cmr
+from analysis.study.inputs import read_cmr
 from lvm_core.errors import UsageError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.study.exposure import sd_key, standard_deviations, with_scale
+from analysis.study.data import sd_key, standard_deviations, with_scale
 from tests.analysis.report.builders import study
 
 
