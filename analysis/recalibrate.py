@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.study.cmr import pair_with_cmr
-from analysis.study.inputs import prediction_files, read_cmr
+from analysis.study.inputs import prediction_paths, read_cmr
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import lv_mass_index_g_m2
@@ -45,18 +44,26 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"{path} exists; choose another name, or add --overwrite")
         if not path.parent.is_dir():
             raise UsageError(f"the folder of {path} does not exist; make it first")
-    scored = _read_predictions(args.predictions)
+    predictions, identity = _read_predictions(args.predictions)
     cmr, notes = read_cmr(args.cmr)
-    recalibration, warnings, people, made = _recalibrate(
-        scored, cmr, alpha=args.alpha, by_sex=args.by_sex, max_days=args.max_days
-    )
+    paired = pair_with_cmr(predictions, cmr, max_days=args.max_days)
+    people = _cmr_subset(paired, LvhPreset(identity["lvh_preset"]))
+    if not len(people):
+        raise UsageError(
+            f"nobody of {predictions['participant_id'].nunique()} people with predictions has a "
+            f"CMR mass within the days allowed ({len(cmr)} rows of CMR); are ids written alike?"
+        )
+    fitted = fit_recalibration(people, alpha=args.alpha, by_sex=args.by_sex)
+    provenance = _provenance(people, paired, args.max_days, fitted.warnings)
+    recalibration = fitted.named(**identity, provenance=provenance)
+    made = cross_fitted(people, alpha=args.alpha, by_sex=args.by_sex)
     partial = args.output.with_name(f".{args.output.name}.{os.getpid()}.tmp")
     partial.write_text(json.dumps(recalibration.to_dict(), indent=1) + "\n", encoding="utf-8")
     partial.replace(args.output)
     if args.figure is not None:
         args.figure.unlink(missing_ok=True)  # a file that is written over keeps its readers
         _write_figure(people, made, recalibration.model_id, args.figure)
-    for warning in (*notes, *warnings):
+    for warning in (*notes, *fitted.warnings):
         sys.stderr.write(f"warning: {warning}\n")
     sys.stdout.write(_text(recalibration, cross_fitted_table(people, made), args.output))
     return 0
@@ -87,16 +94,8 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """Predictions of one model: a row an ECG, and model_id, model_sha256 and the conventions."""
-
-    table: pd.DataFrame
-    identity: dict[str, str]
-
-
-def _read_predictions(paths: Sequence[Path]) -> _Scored:
-    """Read predictions of run folders or Parquet files; refuse several models or conventions."""
+def _read_predictions(paths: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return a row an ECG, and model, checksum and conventions; refuse more than one of them."""
     files = [file for path in paths for file in _files(path)]
     tables, identities = [], set()
     for file in files:
@@ -125,51 +124,14 @@ def _read_predictions(paths: Sequence[Path]) -> _Scored:
             f"the predictions hold {n_again} ECGs more than once; expected each once. Is a file "
             "copied, or a run named twice? lvm-ai status names files that are not of a run"
         )
-    return _Scored(table, identity)
+    return table, identity
 
 
 def _files(path: Path) -> list[Path]:
-    found = prediction_files(path)
-    files = sorted(found.parent.glob(found.name)) if path.is_dir() else [found]
+    files = prediction_paths(path)
     if not files or not files[0].is_file():
         raise UsageError(f"{path} holds no predictions; expected a run folder or Parquet files")
     return files
-
-
-def _recalibrate(
-    scored: _Scored, cmr: pd.DataFrame, *, alpha: float, by_sex: bool, max_days: int | None
-) -> tuple[Recalibration, tuple[str, ...], CmrSubset, Recalibrated]:
-    """Fit a recalibration; return it with its warnings, and the people with cross-fitted values."""
-    paired = pair_with_cmr(scored.table, cmr, max_days=max_days)
-    people = _cmr_subset(paired, LvhPreset(scored.identity["lvh_preset"]))
-    if not len(people):
-        raise UsageError(
-            f"nobody of {scored.table['participant_id'].nunique()} people with predictions has a "
-            f"CMR mass within the days allowed ({len(cmr)} rows of CMR); are ids written alike?"
-        )
-    fitted = fit_recalibration(people, alpha=alpha, by_sex=by_sex)
-    dates = paired["cmr_date"].dropna().dt.strftime("%Y-%m-%d")
-    provenance = {
-        "n_people": len(people),
-        "n_women": int((people.sex_code == 0).sum()),
-        "n_men": int((people.sex_code == 1).sum()),
-        "n_lvh": int(people.lvh_cmr.sum()),
-        "max_days": max_days,
-        "cmr_dates": [dates.min(), dates.max()] if len(dates) else None,
-        "data_sha256": _digest(people),
-        "versions": {"numpy": np.__version__, "pandas": pd.__version__, "python": platform.python_version()},
-        "warnings": list(fitted.warnings),
-        "meaning": "intervals cover a CMR measurement, not the true mass",
-    }
-    recalibration = fitted.named(**scored.identity, provenance=provenance)
-    return recalibration, fitted.warnings, people, cross_fitted(people, alpha=alpha, by_sex=by_sex)
-
-
-def _digest(people: CmrSubset) -> str:
-    digest = hashlib.sha256("\0".join(people.participant_id).encode())
-    for column in (people.lvm_pred_g, people.lvm_cmr_g, people.sex_code):
-        digest.update(column.tobytes())
-    return digest.hexdigest()
 
 
 def _cmr_subset(paired: pd.DataFrame, preset: LvhPreset) -> CmrSubset:
@@ -188,6 +150,31 @@ def _cmr_subset(paired: pd.DataFrame, preset: LvhPreset) -> CmrSubset:
         lvh.value & lvh.known,
         lvh.known,
     )
+
+
+def _provenance(
+    people: CmrSubset, paired: pd.DataFrame, max_days: int | None, warnings: Sequence[str]
+) -> dict[str, Any]:
+    dates = paired["cmr_date"].dropna().dt.strftime("%Y-%m-%d")
+    return {
+        "n_people": len(people),
+        "n_women": int((people.sex_code == 0).sum()),
+        "n_men": int((people.sex_code == 1).sum()),
+        "n_lvh": int(people.lvh_cmr.sum()),
+        "max_days": max_days,
+        "cmr_dates": [dates.min(), dates.max()] if len(dates) else None,
+        "data_sha256": _digest(people),
+        "versions": {"numpy": np.__version__, "pandas": pd.__version__, "python": platform.python_version()},
+        "warnings": list(warnings),
+        "meaning": "intervals cover a CMR measurement, not the true mass",
+    }
+
+
+def _digest(people: CmrSubset) -> str:
+    digest = hashlib.sha256("\0".join(people.participant_id).encode())
+    for column in (people.lvm_pred_g, people.lvm_cmr_g, people.sex_code):
+        digest.update(column.tobytes())
+    return digest.hexdigest()
 
 
 def cross_fitted_table(people: CmrSubset, made: Recalibrated) -> pd.DataFrame:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import duckdb
 import pandas as pd
 
 from analysis.follow_up.loading import describe_table, is_no_date, known_text, quoted
 from analysis.statistics.columns import TableRefused
-
-EVENTS_FORMATS: Final = ("records", "ukb_wide", "ml4h")
 
 _SHOWN: Final = 5
 
@@ -40,15 +38,13 @@ _PATTERNS: Final = (
     re.compile(r"^p(?P<field>\d+)(?:_i(?P<instance>\d+))?(?:_a(?P<array>\d+))?$"),
 )
 _IDS: Final = ("eid", "f.eid", "participant_id")
-_Place = tuple[int, int, int]
 
 
-def event_records(path: Path, events_format: str) -> pd.DataFrame | Path:
+def event_records(path: Path, events_format: Literal["records", "ukb_wide", "ml4h"]) -> pd.DataFrame | Path:
     """Return events in the form of `build_follow_up`; the path of "records" is returned."""
-    readers = {"ukb_wide": wide_ukb_records, "ml4h": ml4h_records}
-    if events_format not in EVENTS_FORMATS:
-        raise ValueError(f"events_format is {events_format!r}, expected {', '.join(EVENTS_FORMATS)}")
-    return readers[events_format](path) if events_format in readers else path
+    if events_format == "records":
+        return path
+    return wide_ukb_records(path) if events_format == "ukb_wide" else ml4h_records(path)
 
 
 def wide_ukb_records(path: Path) -> pd.DataFrame:
@@ -117,11 +113,12 @@ def ml4h_records(path: Path) -> pd.DataFrame:
             raise TableRefused(f"{path} has no {', '.join(suffixes)}, expected tables of ml4h")
     with duckdb.connect() as connection:
         connection.execute(
-            "CREATE TEMP TABLE long (participant_id VARCHAR, code VARCHAR, has VARCHAR, date VARCHAR, excluded VARCHAR)"
+            "CREATE TEMP TABLE long (participant_id VARCHAR, date DATE, code VARCHAR, system VARCHAR, "
+            "source VARCHAR, reported_date DATE)"
         )
         for file in files:
             _add_ml4h(connection, file)
-        return _frame(connection, _ML4H)
+        return _frame(connection, "FROM long")
 
 
 _WIDE: Final = f"""
@@ -142,12 +139,6 @@ SELECT participant_id,
     CASE WHEN field = {_SELF_REPORT} THEN regexp_replace(code, '\\.0$', '') ELSE code END AS code,
     system, source, reported_date
 FROM dated JOIN named USING (field)
-"""
-
-_ML4H: Final = """
-SELECT participant_id, try_cast(substr(date, 1, 10) AS DATE) AS date, code, 'ml4h' AS system,
-    'ml4h' AS source, NULL::DATE AS reported_date
-FROM long WHERE has IS NULL OR has <> '0'
 """
 
 
@@ -186,9 +177,9 @@ def _structs(path: Path, types: dict[str, str]) -> Iterator[str]:
         )
 
 
-def _places(path: Path, types: dict[str, str]) -> dict[_Place, str]:
+def _places(path: Path, types: dict[str, str]) -> dict[tuple[int, int, int], str]:
     """Return the columns by field, instance and array; refuse a field in an unknown form."""
-    places: dict[_Place, str] = {}
+    places: dict[tuple[int, int, int], str] = {}
     known = re.compile(rf"(?<!\d)({'|'.join(map(str, sorted(_READ - {_VISIT})))})(?!\d)")
     for name in types:
         match = next((found for one in _PATTERNS if (found := one.match(name))), None)
@@ -228,8 +219,8 @@ def _check_wide(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "decimal years from 1900 to 2100, -1 or -3",
         ),
     )
-    for condition, what, expected in checks:
-        _refuse(connection, path, condition, what, expected, "coalesce(date, code)")
+    for check in checks:
+        _refuse(connection, path, "long", *check, "coalesce(date, code)")
 
 
 def _add_ml4h(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -261,11 +252,12 @@ def _add_ml4h(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "''",
         ),
     )
-    for condition, what, expected, shown in checks:
-        _refuse(connection, path, condition, what, expected, shown, table="one")
+    for check in checks:
+        _refuse(connection, path, "one", *check)
     # Where has_disease is not known, the date is that of the exclusion.
     connection.execute(
-        "INSERT INTO long SELECT participant_id, code, has, CASE WHEN has = '1' THEN date END, excluded FROM one"
+        "INSERT INTO long SELECT participant_id, CASE WHEN has = '1' THEN try_cast(substr(date, 1, 10) AS DATE) END, "
+        "code, 'ml4h', 'ml4h', NULL FROM one WHERE has IS NULL OR has = '1'"
     )
 
 
@@ -280,14 +272,7 @@ def _number(column: str) -> str:
 
 
 def _refuse(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    condition: str,
-    what: str,
-    expected: str,
-    shown: str,
-    *,
-    table: str = "long",
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, condition: str, what: str, expected: str, shown: str
 ) -> None:
     rows = connection.execute(
         f"SELECT {shown}, count(*) OVER () FROM {table} WHERE {condition} ORDER BY 1 LIMIT {_SHOWN}"

@@ -220,16 +220,9 @@ def load_table(
     own: Mapping[str, str] | None = None,
     date_format: str | None = None,
 ) -> LoadedTable:
-    """Make the table raw_<name>.
+    """Make the table raw_<name> of some columns, of which `optional` ones may be absent.
 
-    Args:
-        connection: to DuckDB.
-        name: of the table, as messages call it.
-        source: of the table.
-        columns: to take.
-        optional: those of `columns` that may be absent.
-        own: the table's own names of columns, by ours.
-        date_format: strptime format of its dates, where they are not ISO.
+    `own` are the table's own names of columns, by ours; `date_format` is strptime's, None for ISO.
 
     Raises:
         TableRefused: the table cannot be read, a column is missing, an identifier is missing.

@@ -131,6 +131,12 @@ def prediction_files(given: Path) -> Path:
     return (inner if inner.is_dir() else given) / "*.parquet"
 
 
+def prediction_paths(given: Path) -> list[Path]:
+    """Return the files of a table of predictions, or of a run folder."""
+    found = prediction_files(given)
+    return sorted(found.parent.glob(found.name)) if given.is_dir() else [found]
+
+
 def read_inputs(study: Study) -> StudyInputs:
     """Read the participants, the lists, the codes and the CMR of a study.
 

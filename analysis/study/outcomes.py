@@ -124,9 +124,9 @@ def _named(contrast: Contrast) -> dict[str, Any]:
     }
 
 
-def with_covariates(model: Model, *more: str | Covariate, words: str = "") -> Model:
+def with_covariates(model: Model, *more: str | Covariate) -> Model:
     """Return a model with further covariates."""
-    return replace(model, covariates=(*model.covariates, *more), adjustment=f"{model.adjustment}{words}")
+    return replace(model, covariates=(*model.covariates, *more))
 
 
 def without_constant_sex(model: Model, table: pd.DataFrame) -> Model:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from analysis.follow_up.loading import LoadedTable, load_table, nothing_in_common, quoted
-from analysis.study.inputs import prediction_files
+from analysis.study.inputs import prediction_files, prediction_paths
 from analysis.study.settings import PREDICTED, Study
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
@@ -142,8 +142,7 @@ def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
         UsageError: the predictions are a mixture, or of another formula or preset than the study
             states.
     """
-    pattern = prediction_files(study.inputs.predictions)
-    paths = sorted(pattern.parent.glob(pattern.name)) if pattern.suffix == ".parquet" else []
+    paths = [path for path in prediction_paths(study.inputs.predictions) if path.suffix == ".parquet"]
     contents = [(pq.read_metadata(path).metadata or {}).get(schemas.FOOTER_KEY) for path in paths]
     made: dict[str, set[str]] = {}
     for content in filter(None, contents):
