@@ -385,7 +385,7 @@ def _of_outcome(
         "af": outcome.af_on_ecg,
         "window": rules.prevalent_window_days,
         "latency": rules.latency_days,
-        "exposure_is_index": rules.exposure_is_index,
+        "exposure_is_index": rules.exposure.endswith("_g_m2"),
         "is_hospital": is_hospital,
         "grace": rules.grace_days,
     }

@@ -23,11 +23,7 @@ _PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the stud
 
 
 def people_of(source: People | pd.DataFrame | Path, layout: ParticipantsLayout = OWN_LAYOUT) -> People:
-    """Return the participants of a study.
-
-    Args:
-        source: participants, a table, a file, or the folder of the preset `omop`.
-        layout: what the columns mean.
+    """Return the participants of a study, from a table, a file, or the folder of the preset `omop`.
 
     Raises:
         UsageError: the table cannot be read, or a value is not what its column means.
@@ -61,12 +57,7 @@ def in_words_of_studies(message: str) -> str:
 
 
 def column(people: People, our: str) -> tuple[str, pa.Array] | None:
-    """Return a column as the file has it, with its own name; None where there is none.
-
-    Args:
-        people: of a study.
-        our: our name, or that of a covariate.
-    """
+    """Return a column, by our name, as the file has it with its own name; None without it."""
     return people.raw.find_first(people.layout.names_of(our))
 
 

@@ -150,11 +150,6 @@ class FollowUpRules:
                 raise ValueError(f"{name} is {value}, expected 0 or more")
 
     @property
-    def exposure_is_index(self) -> bool:
-        """Whether the exposure is a mass index (g/m2), which needs height and weight."""
-        return self.exposure.endswith("_g_m2")
-
-    @property
     def incident_sources(self) -> tuple[str, ...]:
         """The incident sources of all outcomes, each once."""
         return tuple(sorted({one for outcome in self.outcomes for one in outcome.incident_sources}))

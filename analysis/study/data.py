@@ -32,10 +32,11 @@ _BY_SEX: Final = ("exposure", ECG_ONLY)
 _MEASURES: Final = (*_BY_SEX, "mass_g", "index_g_m2")
 _CUTS: Final = (0.25, 0.5, 0.75)
 
-# Exclusions come in this order: of the cohort, of the index ECG, of any outcome, of one outcome.
-_NOT_OF_THE_COHORT: Final = tuple(Exclusion)[:3]
-_WITHOUT_INDEX: Final = tuple(Exclusion)[:5]
-_BEFORE_OUTCOMES: Final = tuple(Exclusion)[:9]
+# Exclusions are in the order in which they apply.
+_REASONS: Final = tuple(Exclusion)
+_NOT_OF_THE_COHORT: Final = _REASONS[: _REASONS.index(Exclusion.NO_USABLE_ECG)]
+_WITHOUT_INDEX: Final = _REASONS[: _REASONS.index(Exclusion.UNKNOWN_REGION)]
+_BEFORE_OUTCOMES: Final = _REASONS[: _REASONS.index(Exclusion.PREVALENT)]
 _OF_BODY_SIZE: Final = ("bsa_m2", "lvmi_pred_g_m2", "lvmi_recal_g_m2", "lvh_pred", "lvh_recal")
 _PACKAGES: Final = ("lvm-ai", "duckdb", "pandas", "numpy", "scipy", "matplotlib")
 _EXPOSURES: Final = {
@@ -198,9 +199,7 @@ class StudyData:
         Each has the ECGs of its model, the SD and quartiles among them, and the model's name for
         its rows of results.
         """
-        if not self.study.model_strata:
-            return (self,)
-        models = sorted(map(str, self.ecgs["model_id"].dropna().unique()))
+        models = sorted(map(str, self.ecgs["model_id"].dropna().unique())) if self.study.model_strata else []
         if len(models) < 2:
             return (self,)
         made: tuple[StudyData, ...] = self._once("models", lambda: tuple(map(self._of_model, models)))

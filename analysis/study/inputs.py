@@ -51,13 +51,7 @@ class StudyInputs:
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file.
-
-    Args:
-        path: YAML.
-
-    Returns:
-        The study, its paths absolute.
+    """Read and check a study file (YAML); the paths of the study become absolute.
 
     Raises:
         UsageError: it cannot be read, a name is unknown, a value is not what is expected (all

@@ -42,11 +42,7 @@ _Flags = NDArray[np.bool_]
 
 
 def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
-    """Return the usable ECGs of the cohort.
-
-    Args:
-        study: settings.
-        usable: of `FollowUp`: their identifiers.
+    """Return the usable ECGs of the cohort, whose identifiers are those of `FollowUp.usable_ecgs`.
 
     Returns:
         A row an ECG, sorted by ecg_id: the columns that the predictions have, recorded_at as a
@@ -70,7 +66,12 @@ def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
     table = table[table["ecg_id"].isin(usable)]
     for name in set(_FLAGS) & set(table.columns):
         table[name] = table[name].astype("boolean")
-    _refuse_several_models(study, table)
+    models = sorted(table["model_id"].dropna().unique())
+    if len(models) > 1 and not study.model_strata:
+        raise UsageError(
+            f"predictions are of {len(models)} models ({', '.join(map(str, models))}), expected "
+            "one; or set `model_strata: true`, and SD and hazard ratios are by model"
+        )
     _refuse_contradictions(study, table)
     if study.inputs.predictions_ecg_only is not None:
         only = _ecg_only(study.inputs.predictions_ecg_only)
@@ -120,15 +121,6 @@ def _ecg_only(given: Path) -> pd.DataFrame:
             f"predictions_ecg_only {given} has {', '.join(problems)}; expected one row an ECG, of one model"
         )
     return table[["ecg_id", "lvm_pred_g"]].rename(columns={"lvm_pred_g": "lvm_ecg_only_g"})
-
-
-def _refuse_several_models(study: Study, predictions: pd.DataFrame) -> None:
-    models = sorted(predictions["model_id"].dropna().unique())
-    if len(models) > 1 and not study.model_strata:
-        raise UsageError(
-            f"predictions are of {len(models)} models ({', '.join(map(str, models))}), expected "
-            "one; or set `model_strata: true`, and SD and hazard ratios are per model"
-        )
 
 
 def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
