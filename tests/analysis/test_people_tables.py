@@ -214,7 +214,9 @@ def test_participants__that_are_not_understood_are_refused_with_the_way_on(
     assert not any(person in error for person in IDS)
 
 
-def test_participants__whose_zeros_are_lost_are_strangers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_participants__without_leading_zeros_have_nothing_in_common(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = changed(PLAIN, "participant_id", lambda one: str(int(one) - 1_000_000))
     status, _, error = check(put(folder, text(rows).encode()), capsys)
     assert status in (1, 2)
@@ -275,7 +277,7 @@ def test_births__of_a_placeholder_are_unknown_also_of_month_and_year(folder: Pat
         ("columns: {persons: {columns: {death_date: died}}}\n", "participants have no column died"),
     ],
 )
-def test_layout__mistakes_are_told(folder: Path, settings: str, message: str) -> None:
+def test_layout__mistakes_are_refused(folder: Path, settings: str, message: str) -> None:
     with pytest.raises(UsageError) as refusal:
         study_people(load_study(settle(folder, settings)))
     assert message in str(refusal.value)
@@ -289,7 +291,7 @@ def test_layout__mistakes_are_told(folder: Path, settings: str, message: str) ->
         ("births: weekly\n", "line 1: births is 'weekly'"),
     ],
 )
-def test_layout_file__mistakes_are_told_with_the_file(folder: Path, content: str, message: str) -> None:
+def test_layout_file__mistakes_are_refused_with_its_name(folder: Path, content: str, message: str) -> None:
     (folder / "layout.yaml").write_text(content)
     with pytest.raises(UsageError) as refusal:
         load_study(settle(folder, "columns: {persons: layout.yaml}\n"))

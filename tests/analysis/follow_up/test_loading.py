@@ -92,7 +92,7 @@ def test_identifier__is_text_without_blanks_and_whole_numbers_have_no_point() ->
         ("scientific", "2 numbers in scientific notation, which a spreadsheet writes"),
     ],
 )
-def test_identifier__that_is_spoilt_is_refused(name: str, message: str) -> None:
+def test_identifier__that_lost_digits_or_form_is_refused(name: str, message: str) -> None:
     with duckdb.connect() as connection, pytest.raises(TableRefused, match=message):
         loaded(connection, GIVEN[name]).identifier("id")
 

@@ -131,7 +131,7 @@ def test_deaths__may_be_a_table_of_their_own_but_not_in_two() -> None:
         the_row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
 
 
-def test_outcome_after_death__is_flagged_and_death_stands() -> None:
+def test_outcome_after_death__is_flagged_and_the_death_counts() -> None:
     row = the_row(person={"death_date": "2017-01-01"}, events=[hes("2017-01-02")])
     assert (row["status"], row["time_days"], row["event_after_death"]) == (2, 366, True)
 

@@ -106,7 +106,7 @@ def test_recorded_at__of_an_unknown_text_is_unknown(folder: Path, text: str) -> 
     assert data.predictions["recorded_at"].iloc[0] == pd.Timestamp("2016-01-02 10:00")
 
 
-def test_flow__tells_how_many_dates_are_unknown(folder: Path) -> None:
+def test_flow__counts_unknown_dates(folder: Path) -> None:
     """Twelve of 40 births are placeholders: nobody is left out for it, and nobody is 119."""
     born = pd.read_csv(folder / "participants.csv", dtype=str)["birth_date"]
     change(folder, "participants.csv", birth_date=["1900-01-01"] * 12 + born.tolist()[12:])
@@ -121,7 +121,7 @@ def test_flow__tells_how_many_dates_are_unknown(folder: Path) -> None:
     assert cells.to_numpy().tolist()[2] == ["Date of birth is a placeholder", "10", "–"]
 
 
-def test_flow__tells_how_many_births_are_of_month_and_year(folder: Path) -> None:
+def test_flow__counts_births_of_month_and_year(folder: Path) -> None:
     """Twenty of 40, in a table that has whole dates too."""
     born = pd.read_csv(folder / "participants.csv", dtype=str)["birth_date"]
     mixed = [day[:7] if i < 20 else day for i, day in enumerate(born)]

@@ -157,7 +157,7 @@ def test_code_hits__are_of_the_cohort_and_zero_for_codes_never_seen() -> None:
 
 
 @pytest.mark.parametrize("lists", [{"withdrawn": ["a"]}, {"excluded": ["a"]}])
-def test_code_hits__leave_out_who_withdrew_or_is_excluded(lists: dict[str, list[str]]) -> None:
+def test_code_hits__leave_out_people_who_withdrew_or_are_excluded(lists: dict[str, list[str]]) -> None:
     hits = build(events=[hes("2017-01-01")], **lists).code_hits
     assert hits[["n_records", "n_people"]].to_numpy().sum() == 0
 
