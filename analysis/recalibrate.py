@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     if not len(people):
         raise UsageError(
             f"nobody of {predictions['participant_id'].nunique()} people with predictions has a "
-            f"CMR mass within the days allowed ({len(cmr)} rows of CMR); are ids written alike?"
+            f"CMR mass within the days allowed ({len(cmr)} rows of CMR); are identifiers written in the same way?"
         )
     fitted = fit_recalibration(people, alpha=args.alpha, by_sex=args.by_sex)
     provenance = _provenance(people, paired, args.max_days, fitted.warnings)

@@ -495,8 +495,8 @@ def _sources_without_records(connection: duckdb.DuckDBPyConnection, rules: Follo
     seen = [row[0] for row in connection.execute("SELECT DISTINCT source FROM events").fetchall()]
     there = ", ".join(sorted(filter(None, seen))) or "none"
     return [
-        f"no record has the source {name!r} of {setting}, so that it finds nobody; is it "
-        f"written alike? Sources of the records: {there}"
+        f"no record has the source {name!r} of {setting}, so that it finds nobody; is the name "
+        f"written in the same way? Sources of the records: {there}"
         for setting in ("incident_sources", "prevalent_sources")
         for name in sorted({one for outcome in rules.outcomes for one in getattr(outcome, setting)})
         if name not in seen
@@ -513,7 +513,7 @@ def _unknown_regions(connection: duckdb.DuckDBPyConnection) -> list[str]:
         return []
     return [
         "no participant is of a region with an end of records, so that nobody is followed; are "
-        "regions written alike? Participants have "
+        "regions written in the same way? Participants have "
         f"{min(ours)!r}, the ends {min(ends, default='')!r}"
     ]
 
@@ -527,4 +527,7 @@ def _deaths_of_others(connection: duckdb.DuckDBPyConnection) -> list[str]:
     ).fetchall()[0]
     if n_rows == 0 or n_ours > 0:
         return []
-    return ["no participant is in the table of deaths, so that nobody dies or is lost; are identifiers written alike?"]
+    return [
+        "no participant is in the table of deaths, so that nobody dies or is lost; are identifiers "
+        "written in the same way?"
+    ]

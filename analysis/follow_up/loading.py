@@ -144,7 +144,7 @@ class LoadedTable:
             f"FROM raw_{self.name} WHERE isfinite({column})"
         )
         if fractions or large:
-            too_large = f"numbers above {largest:,} in {large} rows, which floats do not tell apart"
+            too_large = f"numbers above {largest:,} in {large} rows, which floats do not distinguish"
             what = f"fractions in {fractions} rows" if fractions else too_large
             raise TableRefused(
                 f"table {self.name}: {column} holds {what}; expected text or whole numbers. Read the column as text"

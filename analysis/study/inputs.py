@@ -31,7 +31,7 @@ _WITHDRAWN: Final = "inputs.withdrawn"
 
 @dataclass(frozen=True)
 class StudyInputs:
-    """The tables of a study that every command reads alike.
+    """The tables of a study that are read by the same rules as in every command.
 
     Attributes:
         people: the participants.
@@ -313,7 +313,7 @@ def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: boo
     if not allow_unknown:
         raise UsageError(
             f"{own.name} has {len(own.people)} identifiers, and nobody of them is in any table: it "
-            "would leave nobody out. Are identifiers written alike (007 is not 7)? A list of "
-            "other people goes with `allow_unknown: true` in the study file"
+            "would leave nobody out. Are identifiers written in the same way (007 is not 7)? For a list "
+            "of other people, write `allow_unknown: true` in the study file"
         )
     return f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"

@@ -1,4 +1,4 @@
-"""The predictions of a study: usable ECGs, each column as it is meant; mixtures are refused."""
+"""The predictions of a study: its usable ECGs; mixtures of models or formulas are refused."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
 def _read(
     path: Path, names: frozenset[str], own: Mapping[str, str] | None = None, date_format: str | None = None
 ) -> pd.DataFrame:
-    """Return those of some columns that a table has, each as it is meant."""
+    """Return those columns that a table has, each with its values read."""
     wanted = sorted(names)
     with duckdb.connect() as connection:
         raw = load_table(
@@ -158,13 +158,13 @@ def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
 def _refuse_conventions(study: Study, name: str, values: set[str]) -> None:
     if len(values) > 1 and not (name == "model_sha256" and study.model_strata):
         raise UsageError(
-            f"predictions were made with several {name}: {', '.join(sorted(values))}; expected one. Score them alike"
+            f"predictions were made with several {name}: {', '.join(sorted(values))}; expected one. Score all ECGs in the same way"
         )
     stated: Any = getattr(study, _STATED[name]).value if name in _STATED else None
     if stated is not None and values != {stated}:
         raise UsageError(
             f"predictions were made with {name} {min(values)}, but the study states "
-            f"{stated}; write `{_STATED[name]}: {min(values)}`, or score them anew"
+            f"{stated}; write `{_STATED[name]}: {min(values)}`, or score the ECGs again"
         )
 
 
@@ -194,7 +194,7 @@ def _refuse_index(study: Study, table: pd.DataFrame, mass: str, index: str) -> N
             f"{index} is not {mass} / body surface area by the formula of "
             f"{study.bsa_formula.value} in {int(wrong.sum())} of {np.isfinite(given).sum()} ECGs "
             f"(more than {100 * _TOLERANCE:g} % off){_others(wrong, off)}; expected one formula, "
-            "that of bsa_formula. Score them alike"
+            "that of bsa_formula. Score all ECGs in the same way"
         )
 
 
@@ -214,7 +214,7 @@ def _refuse_lvh(study: Study, table: pd.DataFrame, index: str, lvh: str) -> None
         raise UsageError(
             f"{lvh} is not what the limits of {study.lvh_preset.value} make of {index} in "
             f"{int(wrong.sum())} of {int(known.sum())} ECGs{_others(wrong, off)}; expected one "
-            "preset, that of lvh_preset. Score them alike"
+            "preset, that of lvh_preset. Score all ECGs in the same way"
         )
 
 

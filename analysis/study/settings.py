@@ -167,7 +167,7 @@ class StudyCovariate(_Strict):
         if name in PREDICTED | _MADE or _NUMBERED.fullmatch(name):
             raise ValueError(
                 f"{name} is a name of the predictions or of this analysis, whose values would "
-                "stand in place of the participants'; give the column another name, as in "
+                "take the place of the participants'; give the column another name, as in "
                 f"`columns: {{persons: {{my_{name}: {name}}}}}`. Age, sex, height and weight are "
                 "in models 2 and 3 already"
             )

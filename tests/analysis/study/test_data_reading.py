@@ -136,7 +136,7 @@ def test_predictions__of_another_convention_than_the_study_states_are_refused(fo
     with_footer(folder, "0.parquet", slice(None), bsa="mosteller")
     text = STUDY.replace("predictions.parquet", "scored")
     (folder / "study.yaml").write_text(text)
-    with pytest.raises(UsageError, match="write `bsa_formula: mosteller`, or score them anew"):
+    with pytest.raises(UsageError, match="write `bsa_formula: mosteller`, or score the ECGs again"):
         read_study_data(load_study(folder / "study.yaml"))
     (folder / "study.yaml").write_text(f"{text}bsa_formula: mosteller\n")
     data = read_study_data(load_study(folder / "study.yaml"))
