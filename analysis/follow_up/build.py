@@ -460,8 +460,7 @@ def _counts(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[int, in
 
 def _code_hits(connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame) -> pd.DataFrame:
     found = connection.execute(_CODE_HITS).df()
-    counts = {name: found[name].to_numpy() for name in ("n_records", "n_people")}
-    return code_list.reset_index(drop=True).assign(**counts)
+    return code_list.reset_index(drop=True).assign(n_records=found["n_records"], n_people=found["n_people"])
 
 
 def _unknown_dates(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> pd.DataFrame:

@@ -9,15 +9,8 @@ from typing import Final
 
 _LATEST_ON_OR_BEFORE: Final = ("last_on_or_before", "nearest_on_or_before")
 _KINDS: Final = ("first", *_LATEST_ON_OR_BEFORE, "all")
+_HISTORY: Final = ("min_history_days", "min_encounters", "grace_days")
 _TIME_SCALES: Final = ("follow_up", "attained_age")
-_COUNTS: Final = (
-    "latency_days",
-    "prevalent_window_days",
-    "max_days_body_size",
-    "min_history_days",
-    "min_encounters",
-    "grace_days",
-)
 
 
 class Exclusion(StrEnum):
@@ -144,7 +137,7 @@ class FollowUpRules:
             raise ValueError(f"outcomes are {names}, expected one or more, each once")
         if self.time_scale not in _TIME_SCALES:
             raise ValueError(f"time_scale is {self.time_scale!r}, expected {_TIME_SCALES}")
-        for name in _COUNTS:
+        for name in ("latency_days", "prevalent_window_days", "max_days_body_size", *_HISTORY):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} is {value}, expected 0 or more")

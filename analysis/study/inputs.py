@@ -247,13 +247,10 @@ def read_code_list(path: Path) -> pd.DataFrame:
 def read_cmr(
     path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read CMR examinations with a mass.
+    """Read CMR examinations with a mass: participant_id, lvm_cmr_g in grams, cmr_date where known.
 
-    Args:
-        path: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date where known.
-        columns: the table's own names of these columns, where they differ.
-        date_format: strptime format of cmr_date, where it is not ISO.
-        called: name of the table in messages.
+    `columns` are the table's own names of these, `date_format` is strptime's where dates are not
+    ISO, and `called` names the table in messages.
 
     Returns:
         participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0); and notes

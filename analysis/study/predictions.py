@@ -158,7 +158,8 @@ def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
 def _refuse_conventions(study: Study, name: str, values: set[str]) -> None:
     if len(values) > 1 and not (name == "model_sha256" and study.model_strata):
         raise UsageError(
-            f"predictions were made with several {name}: {', '.join(sorted(values))}; expected one. Score all ECGs in the same way"
+            f"predictions were made with several {name}: {', '.join(sorted(values))}; expected one. "
+            "Score all ECGs in the same way"
         )
     stated: Any = getattr(study, _STATED[name]).value if name in _STATED else None
     if stated is not None and values != {stated}:
