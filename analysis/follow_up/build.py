@@ -521,10 +521,7 @@ def _deaths_of_others(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return a sentence where a table of deaths has rows, and none of a participant."""
     if ("deaths",) not in connection.execute("SHOW TABLES").fetchall():
         return []
-    n_rows, n_ours = connection.execute(
-        "SELECT count(*), count(p.participant_id) FROM deaths AS d LEFT JOIN persons AS p USING (participant_id)"
-    ).fetchall()[0]
-    if n_rows == 0 or n_ours > 0:
+    if not _has_rows(connection, "deaths") or _has_rows(connection, "deaths SEMI JOIN persons USING (participant_id)"):
         return []
     return [
         "no participant is in the table of deaths, so that nobody dies or is lost; are identifiers "

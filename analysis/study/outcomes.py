@@ -235,7 +235,7 @@ def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
 
 
 def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate]) -> CoxFit:
-    """Fit a cause-specific Cox model to complete rows on the study's time scale, the exposure first.
+    """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale.
 
     Raises:
         TableRefused: the model cannot be fitted to these rows.
