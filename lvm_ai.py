@@ -1,7 +1,7 @@
 """The command line of LVM-AI: a table of subcommands, each imported only when it is called.
 
-A command of several modules runs them one after the other with the same arguments: jobs and
-analysis import nothing of each other.
+A command of several modules runs them one after the other with the same arguments (`main`, or the
+function named behind a colon): jobs and analysis import nothing of each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 COMMANDS = {
-    "demo": ("beam_jobs.demo analysis.demo", "synthetic cohort through everything, to a report"),
+    "demo": ("beam_jobs.demo analysis.analyse:demo", "synthetic cohort through everything, to a report"),
     "ingest": ("beam_jobs.ingest", "device files (XML, WFDB) to checked ECG Parquet"),
     "score": ("beam_jobs.score", "ECGs to predictions: LV mass, index, LVH, ECG rules"),
     "status": ("beam_jobs.status", "progress, throughput and rejects of a run, from its folder"),
@@ -147,8 +147,9 @@ def _run(name: str, args: Sequence[str]) -> int:
     try:
         _prepare_for_limits()
         with _only_for_its_readers(name, args):
-            for module in COMMANDS[name][0].split():
-                code = int(import_module(module).main(args))
+            for entry in COMMANDS[name][0].split():
+                module, _, function = entry.partition(":")
+                code = int(getattr(import_module(module), function or "main")(args))
                 if code:
                     return code
         return 0

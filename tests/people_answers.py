@@ -16,8 +16,8 @@ from typing import Any, Final
 import pandas as pd
 import yaml
 
-from analysis.study.cmr import read_cmr as read_analysed_cmr
 from analysis.study.inputs import judged_people, load_study, study_lists
+from analysis.study.inputs import read_cmr as read_analysed_cmr
 from analysis.study.settings import Study
 from beam_jobs import explain
 from beam_jobs.reading.storage import Storage
@@ -120,7 +120,7 @@ def _analysed_cmr(path: Path) -> Answer:
     """Return what `lvm-ai recalibrate --cmr` and `inputs.cmr` of a study read."""
     rows = [
         (row.participant_id, None if pd.isna(row.cmr_date) else row.cmr_date.date(), row.lvm_cmr_g)
-        for row in read_analysed_cmr(path).itertuples()
+        for row in read_analysed_cmr(path)[0].itertuples()
     ]
     return sorted(rows, key=str)
 

@@ -17,8 +17,7 @@ from analysis.statistics.accuracy.concordance import Concordance, concordance, d
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.survival import CoxFit
-from analysis.study.data import About, StudyData
-from analysis.study.exposure import ECG_ONLY
+from analysis.study.data import ECG_ONLY, About, StudyData
 from analysis.study.outcomes import (
     SEX,
     Model,

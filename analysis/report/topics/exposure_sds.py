@@ -10,8 +10,7 @@ import pandas as pd
 from analysis.disclosure.aggregates import Aggregate, RowsAddUp, count, label, number
 from analysis.disclosure.masking import Masked
 from analysis.report.words import models_in, number_text
-from analysis.study.data import StudyData
-from analysis.study.exposure import ECG_ONLY, SEXES, sd_key
+from analysis.study.data import ECG_ONLY, SEXES, StudyData, sd_key
 from analysis.study.settings import Study
 
 KEY: Final = "exposure_sd"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, count, label
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.follow_up.follow_up import Exclusion
+from analysis.follow_up import Exclusion
 from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.flow import flow_diagram, flow_diagram_alt

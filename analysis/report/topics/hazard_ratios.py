@@ -29,7 +29,6 @@ from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
 from analysis.statistics.survival.cox_fit import ChiSquareTest
 from analysis.study.data import About, StudyData
-from analysis.study.load import BMI_CLASSES_KG_M2, banded
 from analysis.study.outcomes import (
     SEX,
     Contrast,
@@ -51,6 +50,7 @@ from analysis.study.outcomes import (
     with_q,
     without_constant_sex,
 )
+from analysis.study.people import BMI_CLASSES_KG_M2, banded
 
 HAZARD_RATIO: Final = "hazard ratio"
 INTERACTION: Final = "interaction, chi-square"

@@ -17,8 +17,7 @@ from analysis.report.topics.cmr_pairs import before, imaged_of, on_or_after
 from analysis.report.topics.exposure_sds import ecg_only_sd
 from analysis.report.topics.hazard_ratios import HAZARD_RATIO
 from analysis.report.words import MODEL_WORDS, estimate_texts, row_counts, row_labels, side_by_side, sorted_as_met
-from analysis.study.data import About, StudyData
-from analysis.study.exposure import ECG_ONLY, SEXES, sd_key
+from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import Contrast, contrasts_of, estimates, models_of, read_columns
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from lvm_core.medicine.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUpRules, OutcomeRule, build_follow_up
-from analysis.follow_up.wide_records import event_records, ml4h_records, wide_ukb_records
+from analysis.follow_up import FollowUpRules, OutcomeRule, build_follow_up
+from analysis.follow_up.event_formats import event_records, ml4h_records, wide_ukb_records
 from analysis.statistics.columns import TableRefused
 
 WIDE = """\
@@ -233,5 +233,3 @@ def test_records__a_file_that_is_not_there_is_refused(read: Any, tmp_path: Path)
 
 def test_event_records__of_one_row_a_record_are_the_file_itself(tmp_path: Path) -> None:
     assert event_records(tmp_path / "events.csv", "records") == tmp_path / "events.csv"
-    with pytest.raises(ValueError, match="events_format is 'omop', expected records, ukb_wide"):
-        event_records(tmp_path / "events.csv", "omop")

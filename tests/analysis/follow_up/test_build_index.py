@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUpRules, IndexRule
+from analysis.follow_up import FollowUpRules, IndexRule
 from analysis.statistics.columns import TableRefused
 from lvm_core.errors import LvmError
 from lvm_core.tables import ParticipantsLayout
@@ -142,8 +142,8 @@ def test_history__without_its_table_begins_with_the_first_record(records: list[A
     assert found == history_days or (history_days is None and pd.isna(found))
 
 
-def test_min_history__cannot_be_had_from_events_alone() -> None:
-    with pytest.raises(TableRefused, match=r"min_history_days is 1, .* of the ill only"):
+def test_min_history__needs_more_than_events() -> None:
+    with pytest.raises(TableRefused, match=r"min_history_days is 1, .* only people who were ill would have"):
         build(rules=FollowUpRules((AF,), min_history_days=1))
 
 
@@ -203,7 +203,7 @@ def test_hospital_rules__without_encounters_are_refused(change: dict[str, int]) 
         build(rules=FollowUpRules((AF,), **change))
 
 
-def test_eligibility__tells_at_which_step_people_are_lost() -> None:
+def test_eligibility__shows_at_which_step_people_are_lost() -> None:
     index = IndexRule("first", dt.date(2016, 6, 1))
     rules = FollowUpRules((AF,), index=index, min_history_days=365, min_encounters=1)
     ecgs = [*TWO, {"ecg_id": "3", "lvm_pred_g": None}]
@@ -248,7 +248,7 @@ def test_attained_age__enters_at_the_index_and_leaves_at_the_end(
         ("15/01/1956", {"date_format": "%d/%m/%Y"}),
     ],
 )
-def test_attained_age__births_are_read_as_the_layout_says(birth: str, layout: dict[str, Any]) -> None:
+def test_attained_age__births_are_read_by_the_layout(birth: str, layout: dict[str, Any]) -> None:
     """The 15th of January 1956, fourteen days after the first."""
     rules = FollowUpRules((AF,), time_scale="attained_age")
     found = build(rules=rules, person={"birth_date": birth}, layout=ParticipantsLayout(**layout))

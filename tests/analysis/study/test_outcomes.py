@@ -199,7 +199,7 @@ def test_estimate__repeated_ecgs_have_errors_by_person() -> None:
     assert (again["n_people"], again["n_ecgs"], again["se_type"]) == (100, 200, "by person")
 
 
-def test_estimate__what_has_none_says_why() -> None:
+def test_estimate__without_one_the_warning_says_why() -> None:
     table = _people().assign(x=lambda t: t["event"].astype(float))
     row = estimate(table, _study(), Contrast("x", "x", "yes", "1", 1.0, yes_no=True), MODEL_2)
     assert "estimate" not in row

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from analysis.follow_up.people import identifier
+from analysis.follow_up.loading import LoadedTable
 from analysis.statistics.columns import TableRefused
 from lvm_core.errors import UsageError
 from lvm_core.tables.values import identifiers
@@ -55,15 +55,19 @@ def by_the_core(values: list[Any]) -> list[str | None] | None:
 
 
 def by_duckdb(values: list[Any]) -> list[str | None] | None:
-    """What `identifier` makes of it; None where it is refused."""
+    """What a loaded table makes of it; None where it is refused."""
     with duckdb.connect() as connection:
-        connection.register("given", pd.DataFrame({"id": pd.Series(values)}))
-        kind = connection.execute("DESCRIBE SELECT id FROM given").fetchall()[0][1]
         try:
-            text = identifier(connection, "given", "id", kind, called="list")
+            text = loaded(connection, values).identifier("id")
         except TableRefused:
             return None
-        return [row[0] for row in connection.execute(f"SELECT {text} FROM given").fetchall()]
+        return [row[0] for row in connection.execute(f"SELECT {text} FROM raw_list").fetchall()]
+
+
+def loaded(connection: duckdb.DuckDBPyConnection, values: list[Any]) -> LoadedTable:
+    connection.register("raw_list", pd.DataFrame({"id": pd.Series(values)}))
+    kind = connection.execute("DESCRIBE SELECT id FROM raw_list").fetchall()[0][1]
+    return LoadedTable(connection, "list", {"id": kind})
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -88,12 +92,9 @@ def test_identifier__is_text_without_blanks_and_whole_numbers_have_no_point() ->
         ("scientific", "2 numbers in scientific notation, which a spreadsheet writes"),
     ],
 )
-def test_identifier__that_is_spoilt_is_refused(name: str, message: str) -> None:
-    with duckdb.connect() as connection:
-        connection.register("given", pd.DataFrame({"id": pd.Series(GIVEN[name])}))
-        kind = connection.execute("DESCRIBE SELECT id FROM given").fetchall()[0][1]
-        with pytest.raises(TableRefused, match=message):
-            identifier(connection, "given", "id", kind, called="list")
+def test_identifier__that_lost_digits_or_form_is_refused(name: str, message: str) -> None:
+    with duckdb.connect() as connection, pytest.raises(TableRefused, match=message):
+        loaded(connection, GIVEN[name]).identifier("id")
 
 
 def test_identifiers__of_all_tables_may_be_written_in_different_ways(folder: Path) -> None:
@@ -128,7 +129,7 @@ def test_tables__of_other_people_are_refused_with_the_form_of_an_id_of_each(
         read(folder)
 
 
-def test_tables__deaths_of_other_people_are_told(folder: Path) -> None:
+def test_tables__deaths_of_other_people_give_a_note(folder: Path) -> None:
     """In a small cohort nobody may have died: no mistake, but worth a look."""
     table = pd.read_csv(folder / "deaths.csv", dtype=str, keep_default_na=False)
     assert not any("table of deaths" in note for note in read(folder).notes)
@@ -153,7 +154,7 @@ def test_codes__that_went_through_numbers_are_refused() -> None:
         build(events=[("a", "2017-01-01", 427.3, "icd9", "hes")])
 
 
-def test_household__is_text_and_who_has_none_is_alone(folder: Path) -> None:
+def test_household__is_text_and_people_without_one_are_alone(folder: Path) -> None:
     table = persons().assign(home=np.where(np.arange(40) < 36, np.arange(40) // 2 + 10.0, np.nan))
     table.loc[[4, 5], "home"] = np.nan
     table.to_parquet(folder / "participants.parquet")

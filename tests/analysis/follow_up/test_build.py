@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import Exclusion, FollowUpRules, IndexRule, OutcomeRule, build_follow_up
+from analysis.follow_up import Exclusion, FollowUpRules, IndexRule, OutcomeRule, build_follow_up
 from analysis.statistics.columns import TableRefused
 from lvm_core.errors import LvmError
 from tests.analysis.follow_up.one_person import AF, CODES, END, INDEX, RULES, build, hes, the_row
@@ -131,7 +131,7 @@ def test_deaths__may_be_a_table_of_their_own_but_not_in_two() -> None:
         the_row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
 
 
-def test_outcome_after_death__is_flagged_and_death_stands() -> None:
+def test_outcome_after_death__is_flagged_and_the_death_counts() -> None:
     row = the_row(person={"death_date": "2017-01-01"}, events=[hes("2017-01-02")])
     assert (row["status"], row["time_days"], row["event_after_death"]) == (2, 366, True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.study.load import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
+from analysis.study.people import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
 
 
 def test_banded__a_bound_belongs_to_the_band_that_begins_there() -> None:

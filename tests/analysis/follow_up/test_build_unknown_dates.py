@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from analysis.disclosure.masking import MaskingRule, mask
-from analysis.follow_up.follow_up import FollowUpRules
+from analysis.follow_up import FollowUpRules
 from analysis.report.topics import flow
 from analysis.statistics.columns import TableRefused
-from analysis.study.cmr import read_cmr
+from analysis.study.inputs import read_cmr
 from lvm_core.tables import PLACEHOLDER_DATES, ParticipantsLayout
 from tests.analysis.follow_up.one_person import AF, END, build, the_row
 from tests.analysis.report.small_study import IDS, change, predictions, read, write
@@ -93,7 +93,7 @@ def test_unknown_dates__of_people_who_withdrew_are_not_counted() -> None:
 def test_cmr_date__of_a_placeholder_or_of_an_unknown_text_is_unknown(tmp_path: Path) -> None:
     rows = "a,1900-01-01,90\nb,unknown,91\nc,,92\nd,2016-01-01,93\n"
     (tmp_path / "cmr.csv").write_text("participant_id,cmr_date,lvm_cmr_g\n" + rows)
-    assert read_cmr(tmp_path / "cmr.csv")["cmr_date"].isna().tolist() == [True] * 3 + [False]
+    assert read_cmr(tmp_path / "cmr.csv")[0]["cmr_date"].isna().tolist() == [True] * 3 + [False]
 
 
 @pytest.mark.parametrize("text", ["NA", "unknown"])
@@ -106,7 +106,7 @@ def test_recorded_at__of_an_unknown_text_is_unknown(folder: Path, text: str) -> 
     assert data.predictions["recorded_at"].iloc[0] == pd.Timestamp("2016-01-02 10:00")
 
 
-def test_flow__tells_how_many_dates_are_unknown(folder: Path) -> None:
+def test_flow__counts_unknown_dates(folder: Path) -> None:
     """Twelve of 40 births are placeholders: nobody is left out for it, and nobody is 119."""
     born = pd.read_csv(folder / "participants.csv", dtype=str)["birth_date"]
     change(folder, "participants.csv", birth_date=["1900-01-01"] * 12 + born.tolist()[12:])
@@ -121,7 +121,7 @@ def test_flow__tells_how_many_dates_are_unknown(folder: Path) -> None:
     assert cells.to_numpy().tolist()[2] == ["Date of birth is a placeholder", "10", "–"]
 
 
-def test_flow__tells_how_many_births_are_of_month_and_year(folder: Path) -> None:
+def test_flow__counts_births_of_month_and_year(folder: Path) -> None:
     """Twenty of 40, in a table that has whole dates too."""
     born = pd.read_csv(folder / "participants.csv", dtype=str)["birth_date"]
     mixed = [day[:7] if i < 20 else day for i, day in enumerate(born)]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUp, FollowUpRules, OutcomeRule, build_follow_up
+from analysis.follow_up import FollowUp, FollowUpRules, OutcomeRule, build_follow_up
 from analysis.statistics.survival.cox import fit_cox
 from beam_jobs import simulate
 

@@ -117,7 +117,7 @@ def test_follow_up_of__a_run_that_is_not_finished_is_refused(folder: Path) -> No
         ("persons.csv", "nobody.csv", "inputs of .* do not exist: participants: .*nobody.csv"),
     ],
 )
-def test_load_study__tells_mistakes_with_their_lines(folder: Path, old: str, new: str, message: str) -> None:
+def test_load_study__mistakes_are_shown_with_their_lines(folder: Path, old: str, new: str, message: str) -> None:
     assert old in STUDY
     (folder / "study.yaml").write_text(STUDY.replace(old, new))
     with pytest.raises(UsageError, match=message):

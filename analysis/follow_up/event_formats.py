@@ -1,28 +1,23 @@
-"""Coded records in the forms in which cohorts hand them out, as the event columns of follow-up.
+"""Coded records in the forms in which cohorts release them, read as the events of follow-up.
 
-UK Biobank's wide fields have a column a code and one a date; ml4h's disease tables have a row a
-person. Both become one row a record: participant_id, date, code, system, source, reported_date.
+UK Biobank's wide table has columns of codes and columns of their dates; ml4h's disease tables have
+one row a person. Both become one row a record: participant_id, date, code, system, source,
+reported_date.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import duckdb
 import pandas as pd
 
-from analysis.follow_up.record_reading import described, quoted
+from analysis.follow_up.loading import describe_table, is_no_date, known_text, quoted
 from analysis.statistics.columns import TableRefused
-from lvm_core.tables.values import UNKNOWN_TEXTS
 
-EVENTS_FORMATS: Final = ("records", "ukb_wide", "ml4h")
-
-_UNKNOWN: Final = ", ".join(f"'{word}'" for word in sorted(UNKNOWN_TEXTS))
-_ISO: Final = r"^\d{4}-\d{2}-\d{2}([T ].*)?$"
 _SHOWN: Final = 5
 
 # Field of codes: (field of dates, coding system, source); UK Biobank's showcase describes them.
@@ -43,49 +38,27 @@ _PATTERNS: Final = (
     re.compile(r"^p(?P<field>\d+)(?:_i(?P<instance>\d+))?(?:_a(?P<array>\d+))?$"),
 )
 _IDS: Final = ("eid", "f.eid", "participant_id")
-_Place = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """A column of codes, the one of its dates and the one of the visit, as SQL names them."""
-
-    field: int
-    code: str
-    date: str | None
-    visit: str | None
-
-
-def event_records(path: Path, events_format: str) -> pd.DataFrame | Path:
-    """Return the events of a study in the form that `followup.build_follow_up` reads.
-
-    Args:
-        path: of the events.
-        events_format: "records" (one row a record: the path is handed back), "ukb_wide" or "ml4h".
-
-    Raises:
-        ValueError: the form is another.
-        TableRefused: see `wide_ukb_records` and `ml4h_records`.
-    """
-    readers = {"ukb_wide": wide_ukb_records, "ml4h": ml4h_records}
-    if events_format not in EVENTS_FORMATS:
-        raise ValueError(f"events_format is {events_format!r}, expected {', '.join(EVENTS_FORMATS)}")
-    return readers[events_format](path) if events_format in readers else path
+def event_records(path: Path, events_format: Literal["records", "ukb_wide", "ml4h"]) -> pd.DataFrame | Path:
+    """Return events in the form of `build_follow_up`; the path of "records" is returned."""
+    if events_format == "records":
+        return path
+    return wide_ukb_records(path) if events_format == "ukb_wide" else ml4h_records(path)
 
 
 def wide_ukb_records(path: Path) -> pd.DataFrame:
     """Read the wide table of UK Biobank: one row a person, columns such as 41270-0.0.
 
-    Read are hospital diagnoses and operations with the date of the first one (41270, 41271, 41272
-    with 41280, 41281, 41282; source hes), causes of death (40001, 40002 with 40000; source death)
-    and self-reported illness (20002 with 20008, the year as a decimal number, and 53, the day of
-    the visit; source self_report). A self-report without a year is undated and keeps the day of
-    the visit as `reported_date`; a year that ends after the visit ends on it. Other fields are not
-    read.
+    These fields are read: hospital diagnoses and operations with the date of the first one (41270,
+    41271, 41272 with 41280, 41281, 41282; source hes), causes of death (40001, 40002 with 40000;
+    source death) and self-reported illness (20002 with 20008, the year as a decimal number, and 53,
+    the day of the visit; source self_report). A self-report without a year is undated and keeps the
+    day of the visit as `reported_date`; a date after the visit becomes the day of the visit.
 
     Args:
         path: CSV, TSV or Parquet. Columns may also be called f.41270.0.0, X41270.0.0 or
-            p20002_i0_a0; the person is eid, f.eid or participant_id.
+            p20002_i0_a0; the person is in eid, f.eid or participant_id.
 
     Returns:
         participant_id, date, code, system (icd10, icd9, opcs4, self-report), source, reported_date.
@@ -95,37 +68,29 @@ def wide_ukb_records(path: Path) -> pd.DataFrame:
             codes without dates, several codes in one cell, or a date of another format.
     """
     with duckdb.connect() as connection:
-        origin, types = _origin(connection, path)
+        origin, types = describe_table(connection, "events", path)
         person = [name for name in _IDS if name in types]
         if len(person) != 1:
             raise TableRefused(f"{path} has {len(person)} columns of {', '.join(_IDS)}; expected 1")
-        pairs = list(_pairs(path, types))
-        structs = ", ".join(
-            f"{{'field': {pair.field}::INTEGER, 'code': {_text(pair.code)}, "
-            f"'date': {_text(pair.date)}, 'visit': {_text(pair.visit)}}}"
-            for pair in pairs
-        )
+        structs = ", ".join(_structs(path, types))
         connection.execute(
             f"CREATE TEMP TABLE long AS SELECT * FROM (SELECT trim({quoted(person[0])}::VARCHAR) "
             f"AS participant_id, unnest([{structs}], recursive := true) FROM {origin}) "
             "WHERE code IS NOT NULL"
         )
         _check_wide(connection, path)
-        systems = {field: (system, source) for field, (_, system, source) in _FIELDS.items()}
-        named = pd.DataFrame(
-            [(field, *names) for field, names in systems.items()], columns=["field", "system", "source"]
-        )
-        connection.register("named", named)
+        named = [(field, system, source) for field, (_, system, source) in _FIELDS.items()]
+        connection.register("named", pd.DataFrame(named, columns=["field", "system", "source"]))
         return _frame(connection, _WIDE)
 
 
 def ml4h_records(path: Path) -> pd.DataFrame:
-    """Read disease tables of ml4h: a row a person, with the first date of the disease.
+    """Read disease tables of ml4h: one row a person, with the first date of the disease.
 
     Only dates count. `incident_disease` and `prevalent_disease` refer to enrolment and are not
-    read: what is prevalent is decided again at the index ECG. Where has_disease is not known (the
+    read: follow-up decides at the index ECG what is prevalent. Where has_disease is not known (the
     phenotype excludes the person) the record is undated, so that the person is excluded and not
-    taken for healthy.
+    counted as healthy.
 
     Args:
         path: TSV, CSV or Parquet with sample_id, has_disease (1, 0, NA), censor_date or date_censor
@@ -138,7 +103,7 @@ def ml4h_records(path: Path) -> pd.DataFrame:
     Raises:
         TableRefused: a file cannot be read, a column is missing, has_disease is another value, a
             date is of another format, or a person without the disease met a criterion of exclusion
-            (met_exclusion is 1), whose later follow-up the table does not tell.
+            (met_exclusion is 1): the table does not say what happened later.
     """
     suffixes = (".tsv", ".csv", ".txt", ".parquet")
     files = [path]
@@ -148,11 +113,12 @@ def ml4h_records(path: Path) -> pd.DataFrame:
             raise TableRefused(f"{path} has no {', '.join(suffixes)}, expected tables of ml4h")
     with duckdb.connect() as connection:
         connection.execute(
-            "CREATE TEMP TABLE long (participant_id VARCHAR, code VARCHAR, has VARCHAR, date VARCHAR, excluded VARCHAR)"
+            "CREATE TEMP TABLE long (participant_id VARCHAR, date DATE, code VARCHAR, system VARCHAR, "
+            "source VARCHAR, reported_date DATE)"
         )
         for file in files:
             _add_ml4h(connection, file)
-        return _frame(connection, _ML4H)
+        return _frame(connection, "FROM long")
 
 
 _WIDE: Final = f"""
@@ -175,15 +141,9 @@ SELECT participant_id,
 FROM dated JOIN named USING (field)
 """
 
-_ML4H: Final = """
-SELECT participant_id, try_cast(substr(date, 1, 10) AS DATE) AS date, code, 'ml4h' AS system,
-    'ml4h' AS source, NULL::DATE AS reported_date
-FROM long WHERE has IS NULL OR has <> '0'
-"""
 
-
-def _pairs(path: Path, types: dict[str, str]) -> Iterator[_Pair]:
-    """The columns that belong together; refuses codes without the dates that they need."""
+def _structs(path: Path, types: dict[str, str]) -> Iterator[str]:
+    """Yield the SQL of each column of codes with its date and visit; refuse codes without dates."""
     places = _places(path, types)
     codes = sorted(place for place in places if place[0] in _FIELDS)
     if not codes:
@@ -211,12 +171,15 @@ def _pairs(path: Path, types: dict[str, str]) -> Iterator[_Pair]:
             raise TableRefused(
                 f"{path} has {types[column]} in {column}, which loses leading zeros of codes; expected text"
             )
-        yield _Pair(field, column, date, visit if field == _SELF_REPORT else None)
+        yield (
+            f"{{'field': {field}::INTEGER, 'code': {_text(column)}, 'date': {_text(date)}, "
+            f"'visit': {_text(visit if field == _SELF_REPORT else None)}}}"
+        )
 
 
-def _places(path: Path, types: dict[str, str]) -> dict[_Place, str]:
-    """Columns by field, instance and array; refuses a field that is read in an unknown form."""
-    places: dict[_Place, str] = {}
+def _places(path: Path, types: dict[str, str]) -> dict[tuple[int, int, int], str]:
+    """Return the columns by field, instance and array; refuse a field in an unknown form."""
+    places: dict[tuple[int, int, int], str] = {}
     known = re.compile(rf"(?<!\d)({'|'.join(map(str, sorted(_READ - {_VISIT})))})(?!\d)")
     for name in types:
         match = next((found for one in _PATTERNS if (found := one.match(name))), None)
@@ -247,8 +210,8 @@ def _check_wide(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "ICD-9 codes that went through numbers, as 4280.0",
             "codes as UK Biobank writes them, as 4280",
         ),
-        (f"field <> {_SELF_REPORT} AND {_is_no_date('date')}", "dates of another format", "YYYY-MM-DD"),
-        (_is_no_date("visit"), "days of visits of another format", "YYYY-MM-DD"),
+        (f"field <> {_SELF_REPORT} AND {is_no_date('date')}", "dates of another format", "YYYY-MM-DD"),
+        (is_no_date("visit"), "days of visits of another format", "YYYY-MM-DD"),
         (
             f"field = {_SELF_REPORT} AND date IS NOT NULL AND coalesce(try_cast(date AS DOUBLE) "
             "NOT IN (-1, -3) AND NOT try_cast(date AS DOUBLE) BETWEEN 1900 AND 2100, true)",
@@ -256,33 +219,32 @@ def _check_wide(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "decimal years from 1900 to 2100, -1 or -3",
         ),
     )
-    for condition, what, expected in checks:
-        _refuse(connection, path, condition, what, expected, "coalesce(date, code)")
+    for check in checks:
+        _refuse(connection, path, "long", *check, "coalesce(date, code)")
 
 
 def _add_ml4h(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    origin, types = _origin(connection, path)
+    origin, types = describe_table(connection, "events", path)
     dates = [name for name in ("censor_date", "date_censor") if name in types]
     missing = [name for name in ("sample_id", "has_disease") if name not in types]
     if missing or len(dates) != 1:
         raise TableRefused(
             f"{path} has the columns {', '.join(types)}; expected sample_id, has_disease and one "
-            "of "
-            "censor_date, date_censor, as the disease tables of ml4h have"
+            "of censor_date, date_censor, as the disease tables of ml4h have"
         )
     stem = path.stem.replace("'", "''")
-    disease = _text("disease") if "disease" in types else f"'{stem}'"
+    disease = known_text("disease") if "disease" in types else f"'{stem}'"
     excluded = _number("met_exclusion") if "met_exclusion" in types else "NULL::VARCHAR"
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE one AS SELECT trim(sample_id::VARCHAR) AS participant_id, "
-        f"{disease} AS code, {_number('has_disease')} AS has, {_text(dates[0])} AS date, "
+        f"{disease} AS code, {_number('has_disease')} AS has, {known_text(dates[0])} AS date, "
         f"{excluded} AS excluded FROM {origin}"
     )
     checks = (
         ("participant_id IS NULL OR participant_id = ''", "no sample_id", "one in each row", "''"),
         ("code IS NULL", "no disease", "its name in each row", "''"),
         ("has NOT IN ('0', '1')", "has_disease of another value", "1, 0 or NA", "has"),
-        (_is_no_date("date"), "dates of another format", "YYYY-MM-DD", "date"),
+        (is_no_date("date"), "dates of another format", "YYYY-MM-DD", "date"),
         (
             "has = '0' AND excluded = '1'",
             "people without the disease who met its criterion of exclusion (met_exclusion is 1)",
@@ -290,47 +252,27 @@ def _add_ml4h(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "''",
         ),
     )
-    for condition, what, expected, shown in checks:
-        _refuse(connection, path, condition, what, expected, shown, table="one")
-    # Where it is not known whether there is the disease, the date is of the exclusion.
+    for check in checks:
+        _refuse(connection, path, "one", *check)
+    # Where has_disease is not known, the date is that of the exclusion.
     connection.execute(
-        "INSERT INTO long SELECT participant_id, code, has, CASE WHEN has = '1' THEN date END, excluded FROM one"
+        "INSERT INTO long SELECT participant_id, CASE WHEN has = '1' THEN try_cast(substr(date, 1, 10) AS DATE) END, "
+        "code, 'ml4h', 'ml4h', NULL FROM one WHERE has IS NULL OR has = '1'"
     )
 
 
-def _origin(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, dict[str, str]]:
-    origin, there = described(connection, "events", path)
-    return origin, there.types
-
-
 def _text(column: str | None) -> str:
-    """The text of a column, null where it stands for unknown."""
-    if column is None:
-        return "NULL::VARCHAR"
-    text = f"trim({quoted(column)}::VARCHAR)"
-    return f"CASE WHEN lower({text}) NOT IN ({_UNKNOWN}) THEN {text} END"
+    return "NULL::VARCHAR" if column is None else known_text(column)
 
 
 def _number(column: str) -> str:
-    """The text of a column of 0 and 1, which tables with gaps write as 1.0 or true."""
-    text = f"lower({_text(column)})"
+    """Return the SQL of a column of 0 and 1, which tables with gaps write as 1.0 or true."""
+    text = f"lower({known_text(column)})"
     return f"CASE {text} WHEN 'true' THEN '1' WHEN 'false' THEN '0' ELSE replace({text}, '.0', '') END"
 
 
-def _is_no_date(column: str) -> str:
-    day = f"try_cast(substr({column}, 1, 10) AS DATE)"
-    return f"{column} IS NOT NULL AND ({day} IS NULL OR NOT regexp_matches({column}, '{_ISO}'))"
-
-
 def _refuse(
-    connection: duckdb.DuckDBPyConnection,
-    path: Path,
-    condition: str,
-    what: str,
-    expected: str,
-    shown: str,
-    *,
-    table: str = "long",
+    connection: duckdb.DuckDBPyConnection, path: Path, table: str, condition: str, what: str, expected: str, shown: str
 ) -> None:
     rows = connection.execute(
         f"SELECT {shown}, count(*) OVER () FROM {table} WHERE {condition} ORDER BY 1 LIMIT {_SHOWN}"

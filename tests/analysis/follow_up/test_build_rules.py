@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.follow_up.follow_up import FollowUpRules, IndexRule, OutcomeRule, build_follow_up
+from analysis.follow_up import FollowUpRules, IndexRule, OutcomeRule, build_follow_up
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables.values import PLACEHOLDER_DATES
 from tests.analysis.follow_up.one_person import AF, CODES, END, INDEX, build, hes, the_row
@@ -157,7 +157,7 @@ def test_code_hits__are_of_the_cohort_and_zero_for_codes_never_seen() -> None:
 
 
 @pytest.mark.parametrize("lists", [{"withdrawn": ["a"]}, {"excluded": ["a"]}])
-def test_code_hits__leave_out_who_withdrew_or_is_excluded(lists: dict[str, list[str]]) -> None:
+def test_code_hits__leave_out_people_who_withdrew_or_are_excluded(lists: dict[str, list[str]]) -> None:
     hits = build(events=[hes("2017-01-01")], **lists).code_hits
     assert hits[["n_records", "n_people"]].to_numpy().sum() == 0
 
@@ -238,7 +238,7 @@ def test_af_on_ecg__of_another_ecg_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("ecgs", "message"),
     [
-        ([{}], "no column af_on_ecg; .*an outcome whose rule is af_on_ecg needs it"),
+        ([{}], "no column af_on_ecg; .*an outcome with af_on_ecg needs it"),
         ([{"af_on_ecg": "sinus"}], r"af_on_ecg that is neither yes nor no .*row 1: sinus"),
     ],
 )

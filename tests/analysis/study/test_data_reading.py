@@ -12,9 +12,8 @@ import pytest
 
 import lvm_ai
 from analysis.report.topics.cmr_pairs import cmr_pairs
-from analysis.study.data import StudyData
+from analysis.study.data import StudyData, read_study_data
 from analysis.study.inputs import load_study
-from analysis.study.load import read_study_data
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import Bsa
 from lvm_core.tables import schemas
@@ -94,9 +93,7 @@ covariates:
         ),
     ],
 )
-def test_covariates__that_are_not_what_they_are_said_to_be_are_refused(
-    folder: Path, covariate: str, message: str
-) -> None:
+def test_covariates__of_another_kind_are_refused(folder: Path, covariate: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read(folder, f"covariates: [{covariate}]\n")
 
@@ -139,7 +136,7 @@ def test_predictions__of_another_convention_than_the_study_states_are_refused(fo
     with_footer(folder, "0.parquet", slice(None), bsa="mosteller")
     text = STUDY.replace("predictions.parquet", "scored")
     (folder / "study.yaml").write_text(text)
-    with pytest.raises(UsageError, match="write `bsa_formula: mosteller`, or score them anew"):
+    with pytest.raises(UsageError, match="write `bsa_formula: mosteller`, or score the ECGs again"):
         read_study_data(load_study(folder / "study.yaml"))
     (folder / "study.yaml").write_text(f"{text}bsa_formula: mosteller\n")
     data = read_study_data(load_study(folder / "study.yaml"))
@@ -206,7 +203,7 @@ def test_body_size__too_far_from_an_ecg_leaves_its_index_unknown(folder: Path) -
     assert set(data.ecgs["participant_id"]) <= set(near)
 
 
-def test_cmr__of_people_who_are_all_left_out_is_no_cmr(folder: Path) -> None:
+def test_cmr__of_excluded_people_alone_is_empty(folder: Path) -> None:
     """As where everybody imaged may be of the training set; their identifiers are right."""
     imaged = pd.read_csv(folder / "cohort" / "cmr.csv", dtype=str)["participant_id"]
     (folder / "training.txt").write_text("\n".join(imaged.unique()) + "\n")
@@ -247,6 +244,6 @@ def test_landmark__the_follow_up_without_it_is_read_too(folder: Path) -> None:
     assert unreported.follow_up_from_index is None
 
 
-def test_about__says_what_tables_must_know(folder: Path) -> None:
+def test_about__holds_what_tables_need(folder: Path) -> None:
     about = read(folder, "index: {rule: all}\n").about
     assert (about.several_ecgs, about.several_models, about.time_scale) == (True, False, "follow_up")
