@@ -80,17 +80,13 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
     own = {one.name: one for one in data.study.covariates}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
-    # Masking settles ties by the order of these names, so they stay: covariates by their words.
-    known = {n: one.words.replace(" ", "_") for n, one in own.items()}
     rows, counts = [], []
     for group in (EVERYBODY, *table.groups):
         part = people if group == EVERYBODY else people[people["group"] == group]
-        for name, words in numbers.items():
-            if name in people:
-                rows.append(_number(part, group, name, words) | {"column": known.get(name, name)})
+        rows += [_number(part, group, name, words) for name, words in numbers.items() if name in people]
         for name, words in categories.items():
             if name in people:
-                counts += _levels(people[name], part[name], group, known.get(name, name), words)
+                counts += _levels(people[name], part[name], group, name, words)
     return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table)]
 
 
@@ -99,6 +95,7 @@ def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, 
     known = values.dropna()
     lowest, low, middle, high, highest = known.quantile([0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else [np.nan] * 5
     return {
+        "column": name,
         "variable": words,
         "group": group,
         "n_people": len(part),
