@@ -1,7 +1,7 @@
 """Tables of a study before masking: exact counts and estimates; no row is a person's.
 
 Everything that leaves a study (tables, figures, results, the page) is drawn from such tables after
-`analysis.disclosure.masking.mask`; nothing that draws ever sees a person's row.
+`analysis.disclosure.masking`; nothing that draws ever sees a person's row.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from analysis.disclosure.counts import Count, Relation
-from analysis.report.meanings import of_outcomes
+from analysis.disclosure.meanings import of_results
 
 
 class Kind(StrEnum):
     """What a column holds, which decides how it is masked.
 
-    LABEL: text, or a number that tells nothing about people (a bound, a time, a unit).
+    LABEL: text, or a number that is not about people (a bound, a time, a unit).
     COUNT: people, ECGs or events; masked and rounded.
     PERSON_YEARS: rounded; hidden where a count that it needs is hidden.
-    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that it tells
-        no count more finely than that is shown.
+    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that no count
+        can be computed from it more finely than it is shown.
     NOTE: free text, which may hold exact counts or values; hidden where a count that it needs is
         hidden, else replaced where it has digits.
     """
@@ -36,8 +36,8 @@ class Kind(StrEnum):
     NOTE = "note"
 
 
-class Told(StrEnum):
-    """How finely a NUMBER may be told; see `analysis.disclosure.precision`.
+class Precision(StrEnum):
+    """How a NUMBER is rounded; see `analysis.disclosure.masking`.
 
     DIGITS: three significant digits, two where few people or events are behind it.
     MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
@@ -62,49 +62,18 @@ class Column:
         kind: how it is masked.
         meaning: one line, for the list of columns.
         needs: count columns of the same row, none of which may be hidden for it to be shown; the
-            first is what it is told by.
-        told: how finely it is told.
-        quantile: share of the people below it, where it is a quantile of theirs; it is shown only
-            if k people lie on either side.
+            first decides how far it is rounded.
+        precision: how it is rounded.
+        quantile: share of the people below it, where it is a quantile; it is shown only if k
+            people lie on either side.
     """
 
     name: str
     kind: Kind
     meaning: str
     needs: tuple[str, ...] = ()
-    told: Told = Told.DIGITS
+    precision: Precision = Precision.DIGITS
     quantile: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RowsAddUp:
-    """Rows whose counts add up, so that a single hidden one could be found from the others.
-
-    Attributes:
-        counts: count columns.
-        over: label column whose values are the parts.
-        total: value of `over` in the row of the total; None where no row holds it but others
-            know it.
-        within: label columns that parts of one sum share.
-    """
-
-    counts: tuple[str, ...]
-    over: str
-    total: str | None
-    within: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnsAddUp:
-    """Counts of one row of which one is the sum of the others.
-
-    Attributes:
-        total: count column.
-        parts: count columns.
-    """
-
-    total: str
-    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +83,7 @@ class Thinned:
     Attributes:
         events: count column: events so far, which never falls along a curve.
         within: label columns of one curve.
-        ends: for each row what the events of its curve are at the end; () where nobody knows.
+        ends: for each row what counts the events of its curve at the end; () where not known.
     """
 
     events: str
@@ -130,24 +99,22 @@ class Aggregate:
         key: its name, also of its file.
         rows: the values; counts are whole numbers, 0 or more, or missing where not applicable.
         columns: of `rows`, in order.
-        sums: what adds up in the columns that `counts` does not describe.
         together: label columns: of the rows that share them, all numbers are hidden as soon as
-            one row's are, since totals and the other rows would tell it. None: each row alone.
+            one row's are, since it could be computed from the others. None: each row alone.
         small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
             hexagons).
         thinned: for curves.
-        coarse: of the rows of `rows`, values that stand in place of the exact ones as soon as
-            anything is masked; missing where the exact ones stay. For what follows from counts
-            alone, and would tell more than the rounded counts beside it.
+        coarse: of the rows of `rows`, values that replace the exact ones as soon as anything is
+            masked; missing where the exact ones stay. For what is computed from counts alone, and
+            would be more exact than the rounded counts beside it.
         counts: for columns of counts and person-years, what is counted in each row, or None where
-            nothing else can be related to it. It says what adds up with what, also in other tables.
-        related: how counts are related beyond what follows from what they are.
+            nothing else is related to it. What adds up, also with other tables, follows from it.
+        related: how counts are related beyond that.
     """
 
     key: str
     rows: pd.DataFrame
     columns: tuple[Column, ...]
-    sums: tuple[RowsAddUp | ColumnsAddUp, ...] = ()
     together: tuple[str, ...] | None = None
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None
@@ -193,9 +160,11 @@ def count(name: str, meaning: str) -> Column:
     return Column(name, Kind.COUNT, meaning)
 
 
-def number(name: str, meaning: str, *needs: str, told: Told = Told.DIGITS, quantile: float | None = None) -> Column:
+def number(
+    name: str, meaning: str, *needs: str, precision: Precision = Precision.DIGITS, quantile: float | None = None
+) -> Column:
     """Return a column of estimates that need counts of the same row."""
-    return Column(name, Kind.NUMBER, meaning, needs, told, quantile)
+    return Column(name, Kind.NUMBER, meaning, needs, precision, quantile)
 
 
 def person_years(name: str, meaning: str, *needs: str) -> Column:
@@ -204,7 +173,7 @@ def person_years(name: str, meaning: str, *needs: str) -> Column:
 
 
 _ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest")
-# They decide what is hidden and how finely it is told, and are never exported.
+# They decide what is hidden and how numbers are rounded, and are never exported.
 NEVER: Final = frozenset({"n_events_fewest", "precision"})
 
 # One row per estimate; every topic's estimates together are results.parquet.
@@ -225,15 +194,15 @@ RESULT_COLUMNS: Final = (
     count("n_ecgs", "ECGs analysed"),
     count("n_events", "people with the event, however many ECGs, or with what is classified"),
     count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
-    label("precision", "how the estimate hangs on counts, see precision.py; never exported"),
+    label("precision", "how the estimate depends on counts, see masking.py; never exported"),
     person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
     number("estimate", "value of the measure", *_ESTIMATED),
     number("se", "standard error, of the logarithm for ratios", *_ESTIMATED),
     number("lo", "lower 95 % limit", *_ESTIMATED),
     number("hi", "upper 95 % limit", *_ESTIMATED),
-    number("p", "P value; where there are no events 0.0009 stands for below 0.001", *_ESTIMATED, told=Told.P),
-    number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, told=Told.P),
-    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, told=Told.P),
+    number("p", "P value; where there are no events 0.0009 means below 0.001", *_ESTIMATED, precision=Precision.P),
+    number("p_ph", "P value for proportional hazards of the exposure", *_ESTIMATED, precision=Precision.P),
+    number("q", "Benjamini-Hochberg q-value over the secondary outcomes", *_ESTIMATED, precision=Precision.P),
     label("ties", "efron, or empty"),
     label("se_type", "model, robust, by person, bootstrap, DeLong ..."),
     label("time_scale", "days since the index ECG, or attained age"),
@@ -241,6 +210,7 @@ RESULT_COLUMNS: Final = (
     label("model_id", "of the predictions; where they are of several and are not apart, all"),
     Column("warnings", Kind.NOTE, "what to know before quoting it", _ESTIMATED),
 )
+_COUNTED: Final = "counted"
 _RESULT_NAMES: Final = tuple(column.name for column in RESULT_COLUMNS)
 # Rows of one such group differ in their subgroup only: all are hidden as soon as one is.
 _RESULT_GROUP: Final = ("analysis", "measure", "outcome", "exposure", "contrast", "model", "strata", "model_id")
@@ -254,15 +224,16 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
         analysis: topic.
         measure: what the estimate is.
         **values: other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
-            (yes/no exposures, classifications); left out, `n_events` alone decides.
+            (yes/no exposures, classifications); left out, `n_events` alone decides. `counted`
+            is no column but the people of the row, as `meanings.Analysed`; None: not known.
 
     Raises:
         ValueError: a name is no column of the results.
     """
-    unknown = sorted(set(values) - set(_RESULT_NAMES))
+    unknown = sorted(set(values) - {*_RESULT_NAMES, _COUNTED})
     if unknown:
         raise ValueError(f"{unknown} are no columns of the results: {', '.join(_RESULT_NAMES)}")
-    empty = {name: "" if name in _TEXTS else None for name in _RESULT_NAMES}
+    empty = {name: "" if name in _TEXTS else None for name in (*_RESULT_NAMES, _COUNTED)}
     return empty | {"analysis": analysis, "measure": measure} | values
 
 
@@ -274,8 +245,10 @@ def results(
     Args:
         key: of the topic.
         rows: of `result`.
-        counts: of the aggregate; without them rows are described by outcome, strata and level.
+        counts: of the aggregate; without them, what each row says of its people.
     """
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
-    described = of_outcomes(rows) if counts is None else counts
-    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP, counts=described)
+    if counts is None:
+        one_ecg_each = all(row["n_ecgs"] in (None, row["n_people"]) for row in rows)
+        counts = of_results([row[_COUNTED] for row in rows], one_ecg_each=one_ecg_each)
+    return Aggregate(f"results_{key}", table, RESULT_COLUMNS, together=_RESULT_GROUP, counts=counts)

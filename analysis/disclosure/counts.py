@@ -1,10 +1,9 @@
-"""What a count counts, so that counts of different tables can be compared.
+"""What a count counts, and how counts of different tables are related by that.
 
 "Women followed for atrial fibrillation who had it within two years" is the unit "people", a path of
 exclusions and ends (left, analysed, with the outcome), a level (female) and a time (2 years). Two
-counts that say the same are one count, wherever they stand; a count with more conditions is at most
-one with fewer; and the parts of a whole add up to it. No table has to declare what it has in common
-with others: `analysis.disclosure.counts` finds it.
+counts of the same are one count, in whatever table; a count with more conditions is at most one
+with fewer; and the parts of a whole add up to it (`relations_of`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ ECGS: Final = "ECGs"
 PEOPLE_OF_ECGS: Final = "people of ECGs"
 """People of whom at least one ECG meets the conditions, so that parts can overlap."""
 YEARS: Final = "person-years"
-RECORDS: Final = "records"
 _UNKNOWN_WORDS: Final = frozenset({"", "missing", "unknown"})
 
 Pair = tuple[str, str]
@@ -39,13 +37,14 @@ class Count:
 
     Attributes:
         unit: PEOPLE, ECGS ...
-        path: parts of parts, each of which leaves nobody out: (("left out", "left"),
+        path: parts of parts, each of a division of everybody: (("left out", "left"),
             ("af", "analysed"), ("status", "outcome")).
-        parts: of further divisions of who is at the end of the path, that leave nobody out.
-        levels: of classifications in which some may be unknown.
-        known: what is known of all of them; levels apart.
+        parts: of further divisions of everybody at the end of the path.
+        levels: of classifications in which some people may be unknown.
+        known: what is known of all of them, beside levels.
         unknown: sets of names; of each person at least one of each set is not known.
-        ended: follow-up ended by this time: whose, and between which years; None: no condition.
+        ended: follow-up ended by this time: of which outcome, and between which years; None: no
+            condition.
         followed: followed beyond this time; None: no condition.
     """
 
@@ -117,17 +116,16 @@ class Count:
         return f"{self.unit}: {'; '.join(words)}"
 
     def _clock(self) -> str:
-        """Whose follow-up: the outcome, second on the path."""
+        """The outcome of the follow-up, second on the path."""
         return self.path[1][0] if len(self.path) > 1 else ""
 
 
-_OVERLAP: Final = frozenset({PEOPLE_OF_ECGS})
-Way = tuple[Any, ...]
+_Way = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Numbers that a weighted sum of counts can have.
+    """Bounds of a weighted sum of counts.
 
     Attributes:
         terms: counts with their weights.
@@ -141,10 +139,10 @@ class Relation:
 
 
 class _Wholes:
-    """Which wholes counts are parts of, and their other parts."""
+    """The wholes that counts are parts of, and their other parts."""
 
     def __init__(self, published: Collection[Count]) -> None:
-        self._values: dict[Way, set[str]] = defaultdict(set)
+        self._values: dict[_Way, set[str]] = defaultdict(set)
         for one in published:
             for place, (name, value) in enumerate(one.path):
                 self._values["path", one.path[:place], name].add(value)
@@ -152,15 +150,9 @@ class _Wholes:
                 for name, value in getattr(one, kind):
                     self._values[kind, name].add(value)
 
-    def of(self, one: Count) -> Iterator[tuple[Count, Way]]:
-        """Yield each whole that a count is part of, and what divides it."""
-        if _has_wider_path(one):
-            yield replace(one, path=one.path[:-1]), ("path", one.path[:-1], one.path[-1][0])
-        for pair in sorted(one.parts):
-            yield replace(one, parts=one.parts - {pair}), ("parts", pair[0])
-        for pair in sorted(one.levels):
-            rest = replace(one, levels=one.levels - {pair})
-            yield rest.complete(pair[0]), ("levels", pair[0])
+    def of(self, one: Count) -> Iterator[tuple[Count, _Way]]:
+        """Each whole that a count is part of, and what divides it."""
+        yield from _undivided(one)
         if one.known:
             yield replace(one, known=frozenset()), ("known", one.known)
         for names in sorted(one.unknown, key=sorted):
@@ -170,15 +162,15 @@ class _Wholes:
         if one.followed:
             yield replace(one, followed=None), ("time", one.followed)
 
-    def parts(self, whole: Count, way: Way) -> list[Count]:
-        """Return all parts of a whole."""
-        kind = way[0]
+    def parts(self, whole: Count, way: _Way) -> list[Count]:
+        """All parts of a whole."""
+        kind, values = way[0], sorted(self._values.get(way, ()))
         if kind == "path":
-            return [whole.at((way[2], value)) for value in sorted(self._values[way])]
+            return [whole.at((way[2], value)) for value in values]
         if kind == "parts":
-            return [whole.part(way[1], value) for value in sorted(self._values[way])]
+            return [whole.part(way[1], value) for value in values]
         if kind == "levels":
-            return [whole.level(way[1], value) for value in sorted(self._values[way])]
+            return [whole.level(way[1], value) for value in values]
         if kind == "known":
             return [whole.complete(*way[1]), whole.lacking(*way[1])]
         return [replace(whole, ended=way[1]), replace(whole, followed=way[1])]
@@ -188,20 +180,20 @@ def relations_of(published: Collection[Count], longest_years: Mapping[str, float
     """Return how counts are related by what they count.
 
     Args:
-        published: counts that stand in some table.
+        published: counts of any table.
         longest_years: the longest follow-up of anybody, by outcome.
 
     Returns:
-        Sums over the parts of every whole that two published counts at least belong to; at most,
-        for counts whose conditions include those of others; of ECGs and people; and of people and
-        their years. Counts that are not published occur where they link published ones.
+        The sums over the parts of every whole that at least two published counts belong to; that a
+        count is at most another whose conditions it includes; relations of ECGs and people, and of
+        people and their years. Counts that are not published occur where they link published ones.
     """
     wholes = _Wholes(published)
     made = _divided(wholes, published)
     counts = dict.fromkeys([*published, *made])
     sums = []
     for whole, ways in made.items():
-        for way in sorted(ways, key=str):
+        for way in sorted(ways, key=_order):
             parts = wholes.parts(whole, way)
             counts.update(dict.fromkeys(parts))
             sums.append(_sum(whole, parts))
@@ -210,8 +202,13 @@ def relations_of(published: Collection[Count], longest_years: Mapping[str, float
     return [*sums, *at_most, *_of_units(counts), *_of_years(counts, longest_years or {})]
 
 
+def _order(way: _Way) -> str:
+    """A text to sort by; that of a set would depend on the seed of hashes."""
+    return str([sorted(one) if isinstance(one, frozenset) else one for one in way])
+
+
 def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[Count]:
-    """Return counts that are part of some, or of their parts, by how they are related."""
+    """Return the counts that are parts of some counts, or of their parts."""
     parts: dict[Count, list[Count]] = defaultdict(list)
     for one in relations:
         (whole, weight), *others = one.terms
@@ -228,8 +225,8 @@ def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[
 def hidden_parts(small: Collection[Count], zeros: Collection[Count], relations: Collection[Relation]) -> set[Count]:
     """Return parts of hidden small counts, which are hidden also where they are 0.
 
-    A part that is shown as 0 would tell that the others are not, and so how many there are. What
-    is part of a 0 that stays shown as well is known to be 0, and shown, too.
+    A part that is shown as 0 would say that the others are not, and so how many there are. A part
+    of a 0 that stays shown is known to be 0, and shown, too.
 
     Args:
         small: counts that are hidden.
@@ -240,9 +237,9 @@ def hidden_parts(small: Collection[Count], zeros: Collection[Count], relations: 
     return found - parts_of([zero for zero in zeros if zero not in found], relations)
 
 
-def _divided(wholes: _Wholes, published: Collection[Count]) -> dict[Count, set[Way]]:
+def _divided(wholes: _Wholes, published: Collection[Count]) -> dict[Count, set[_Way]]:
     """The wholes that link two published counts at least, and what divides each."""
-    found: dict[Count, dict[Way, set[Count]]] = defaultdict(lambda: defaultdict(set))
+    found: dict[Count, dict[_Way, set[Count]]] = defaultdict(lambda: defaultdict(set))
     there = dict.fromkeys(published)
     for one in there:
         for whole, way in wholes.of(one):
@@ -264,11 +261,11 @@ def _divided(wholes: _Wholes, published: Collection[Count]) -> dict[Count, set[W
 def _sum(whole: Count, parts: list[Count]) -> Relation:
     terms = ((whole, 1.0), *((part, -1.0) for part in parts))
     # Somebody can be in several parts by several ECGs.
-    return Relation(terms, -np.inf if whole.unit in _OVERLAP else 0.0, 0.0)
+    return Relation(terms, -np.inf if whole.unit == PEOPLE_OF_ECGS else 0.0, 0.0)
 
 
 def _chains(counts: Collection[Count]) -> list[Relation]:
-    """What has happened by a time has happened by each later one."""
+    """Events by a time are among those by each later one."""
     rows: dict[Count, list[Count]] = defaultdict(list)
     for one in counts:
         if one.ended and not one.followed:
@@ -288,9 +285,9 @@ def _chains(counts: Collection[Count]) -> list[Relation]:
 
 
 def _at_most(counts: Collection[Count], sums: Collection[Relation]) -> list[Relation]:
-    """A count is at most each that has fewer or weaker conditions, if none lies between.
+    """A count is at most each that has fewer or weaker conditions, if none is between them.
 
-    Not where that follows from sums, since no part of them is negative.
+    Left out where that follows from sums, since no part of them is negative.
     """
     wider = _Wider(counts)
     wholes: dict[Count, set[Count]] = defaultdict(set)
@@ -322,9 +319,14 @@ def is_part(one: Count, whole: Count) -> bool:
     )
 
 
-def _has_wider_path(one: Count) -> bool:
-    """Whether a path can be cut; the years of people are those followed for one outcome."""
-    return len(one.path) > (2 if one.unit == YEARS else 0)
+def _undivided(one: Count) -> Iterator[tuple[Count, _Way]]:
+    """Counts with one part or level less in their conditions, and what divides them."""
+    if len(one.path) > (2 if one.unit == YEARS else 0):  # years are of follow-up for one outcome
+        yield replace(one, path=one.path[:-1]), ("path", one.path[:-1], one.path[-1][0])
+    for pair in sorted(one.parts):
+        yield replace(one, parts=one.parts - {pair}), ("parts", pair[0])
+    for pair in sorted(one.levels):
+        yield replace(one, levels=one.levels - {pair}).complete(pair[0]), ("levels", pair[0])
 
 
 def _is_by(sooner: Time | None, later: Time | None) -> bool:
@@ -350,7 +352,7 @@ class _Wider:
         self._unknown = sorted(unknown, key=len)
 
     def nearest(self, one: Count) -> Collection[Count]:
-        """Return the counts that one is part of, without those that lie behind them."""
+        """The counts that one is part of, without those that they are part of."""
         if one not in self._nearest:
             found: dict[Count, None] = {}
             for more in self._steps(one):
@@ -359,13 +361,8 @@ class _Wider:
         return self._nearest[one]
 
     def _steps(self, one: Count) -> Iterator[Count]:
-        """Yield counts with one condition weakened by one step."""
-        if _has_wider_path(one):
-            yield replace(one, path=one.path[:-1])
-        for pair in sorted(one.parts):
-            yield replace(one, parts=one.parts - {pair})
-        for pair in sorted(one.levels):
-            yield replace(one, levels=one.levels - {pair}).complete(pair[0])
+        """Counts with one condition weakened by one step."""
+        yield from (more for more, _ in _undivided(one))
         yield from self._knowing_less(one)
         for names in sorted(one.unknown, key=sorted):
             rest = one.unknown - {names}
@@ -376,7 +373,7 @@ class _Wider:
         yield from self._at_other_times(one)
 
     def _knowing_less(self, one: Count) -> Iterator[Count]:
-        """Counts of whom less is known; not of whom less is known than of another such."""
+        """Counts with less known of the people, but not less than in another such count."""
         found: list[frozenset[str]] = []
         for names in self._known if one.known else ():
             if names < one.known and not any(names < more for more in found):
@@ -408,7 +405,7 @@ def _of_units(counts: Collection[Count]) -> list[Relation]:
 
 
 def _of_years(counts: Collection[Count], longest: Mapping[str, float]) -> list[Relation]:
-    """Who is followed contributes a day at least, and no more than the longest follow-up."""
+    """Each person contributes at least a day, and no more than the longest follow-up."""
     there = dict.fromkeys(counts)
     made = []
     for years in there:

@@ -1,32 +1,57 @@
-"""Small numbers: what may leave, of all tables of a study together.
+"""What may leave of the tables of a study, all of them looked at together.
 
 Study rules, section 8; k and base are the data custodian's. A count of 1 to k - 1 is hidden. Others
-are rounded to `base`, 0 stays 0; and where a hidden count could be found from what is shown, in any
-table, more is rounded to a coarser base or hidden (`audit`). Estimates are hidden
-where a count that they need is, and told no more finely than their counts
-(`precision`); what is a function of counts alone (a rate, a percentage) is to be
-computed from masked counts, by whoever shows it. All hidden cells look the same.
+are rounded to `base`, 0 stays 0; and where a hidden count could be worked out from what is shown in
+any table, more is rounded to a coarser base or hidden (`suppression`). Estimates are hidden where a
+count that they need is. All hidden cells look the same. What is a function of counts alone (a rate,
+a percentage) is computed from masked counts by the code that shows it.
+
+Numbers are rounded, too, so that they say no more of their counts than the rounded counts do. A
+standard error is a standard deviation over the root of n; the mean of all lies between those of two
+groups as their sizes do; a cumulative incidence is events over people. Therefore:
+
+- The interval of a mean, a share, a correlation or another estimate of people without events is as
+  wide as it would be with the counts as shown: se, limits and z are scaled by the root of n over
+  the rounded n. What can be computed from them is the rounded count.
+- Estimates from models of events stay as they are: people publish them, and a P value must not
+  move. Their errors give the events of a smaller arm within a few per cent, which are k or more.
+- One person moves a mean by about se / sqrt(n), of a mean's standard error se. A mean is rounded
+  to what `base` people move it, base * se / sqrt(n), to 1, 2 or 5 times a power of ten. So are
+  quantiles and standard deviations.
+- A share of n people is rounded to steps of base / n.
+- All else has three significant digits; two where it is of fewer than 20 * base people, so that
+  nothing is read from the shape of an interval; four from 100 * base events or people.
+- P values have two digits. Without events behind them 0.0009 replaces all below 0.001: with an
+  estimate a very small one gives n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from analysis.disclosure.aggregates import Aggregate, Column, Kind
-from analysis.disclosure.audit import Promise
-from analysis.disclosure.precision import Known, may_be_told, number_told, result_told, to_digits
-from analysis.disclosure.suppression import FEWEST_YEARS, Suppressed, Table, suppressed
+from analysis.disclosure.aggregates import Aggregate, Column, Kind, Precision
+from analysis.disclosure.audit import Promise, rounded
+from analysis.disclosure.suppression import FEWEST_YEARS, Suppressed, Table, nice, suppress
 
 HIDDEN: Final = "*"
 NOT_APPLICABLE: Final = "–"
-_FEW: Final = "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
-_ELSEWHERE: Final = "a message with exact numbers stands in restricted/results.csv"
+_FEW_EVENTS: Final = "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
+_ELSEWHERE: Final = "a message with exact numbers is in restricted/results.csv"
 _DIGITS_OF_SIZES: Final = 4
+_FEW: Final = 20
+_MANY: Final = 100
+_LEAST_P: Final = 0.001
+_LESS: Final = 0.0009  # replaces all P values below _LEAST_P
+_HALF_A_YEAR: Final = 0.5
+_Z95: Final = 1.959964
+_SYMMETRIC: Final = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +75,12 @@ class MaskingRule:
         """Whether anything is hidden or rounded."""
         return self.k > 1 or self.base > 1
 
-    def is_small(self, counts: pd.Series) -> pd.Series:
-        """Return where counts are 1 to k - 1."""
-        values = pd.to_numeric(counts)
-        return (values > 0) & (values < self.k)
-
     def rounded(self, counts: pd.Series) -> pd.Series:
         """Return counts to the nearest multiple of base (halves up), missing where missing.
 
-        A count that is shown and not 0 never becomes 0.
+        A count that is not 0 never becomes 0.
         """
-        values = pd.to_numeric(counts).astype("float64")
-        made = pd.Series(np.floor(values / self.base + 0.5) * self.base, values.index)
-        return made.mask((values > 0) & (made == 0), float(self.base)).astype("Int64")
+        return _rounded(counts, pd.Series(float(self.base), counts.index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +132,7 @@ def mask_all(
 ) -> dict[str, Masked]:
     """Return the aggregates of a study as they may leave together.
 
-    What one table hides, the others must not tell: all counts are looked at together.
+    What one table hides, no other may show: all counts are looked at together.
 
     Args:
         aggregates: exact, of different keys.
@@ -125,42 +143,49 @@ def mask_all(
         By key, without the rows that `small="drop"` or thinning take away.
 
     Raises:
-        UsageError: a small count could be found whatever is hidden.
+        UsageError: a small count could be worked out whatever is hidden.
     """
-    tables = [_kept(_in_place(one, rule), rule) for one in aggregates]
-    found = audited(tables, rule, longest_years)
+    tables = [_kept(one, rule) for one in aggregates]
+    found = _suppressed(tables, rule, longest_years or {})
     return {table.aggregate.key: _masked(table, bases, rule) for table, bases in zip(tables, found.bases, strict=True)}
 
 
-def audited(tables: Sequence[Table], rule: MaskingRule, longest_years: Mapping[str, float] | None = None) -> Suppressed:
-    """Return what is done to the counts of tables."""
-    if rule.k > 1:
-        return suppressed(tables, Promise(rule.k, rule.base), longest_years or {})
-    bases = [table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base for table in tables]
-    return Suppressed(bases, [])
-
-
-def _in_place(aggregate: Aggregate, rule: MaskingRule) -> Aggregate:
-    """The aggregate with its coarse values where it has some."""
-    if aggregate.coarse is None or not rule.on:
-        return aggregate
-    rows = aggregate.rows.copy()
-    for name, values in aggregate.coarse.items():
-        rows[name] = rows[name].where(values.isna(), values)
-    return replace(aggregate, rows=rows)
-
-
 def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
-    """The rows that may stay."""
+    """The rows that may stay, with their coarse values where they have some."""
     rows = aggregate.rows.reset_index(drop=True)
+    if aggregate.coarse is not None and rule.on:
+        coarse = aggregate.coarse.set_axis(rows.index)
+        rows = rows.assign(**{str(name): rows[name].where(own.isna(), own) for name, own in coarse.items()})
+        aggregate = replace(aggregate, rows=rows)
     keep = _steps_of_curves(aggregate, rows, rule)
     lost = np.zeros(len(rows), dtype=bool)
     if aggregate.small == "drop":
-        for name in aggregate.names(Kind.COUNT):
-            lost |= rule.is_small(rows[name]).fillna(False).to_numpy(dtype=bool)
+        counts = rows[aggregate.names(Kind.COUNT)].apply(pd.to_numeric)
+        lost = ((counts > 0) & (counts < rule.k)).any(axis=1).to_numpy(dtype=bool)
     places = np.flatnonzero(keep & ~lost)
     kept = rows.loc[places].reset_index(drop=True)
     return Table(aggregate, kept, places.tolist(), np.flatnonzero(keep & lost).tolist())
+
+
+def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
+    """Of each curve its first row, and then a row whenever k more events have come."""
+    thinned = aggregate.thinned
+    if thinned is None or rule.k < 2:
+        return np.ones(len(rows), dtype=bool)
+    keep = np.zeros(len(rows), dtype=bool)
+    for _, curve in rows.groupby(list(thinned.within), sort=False, dropna=False):
+        last = None
+        for place, events in zip(curve.index, curve[thinned.events], strict=True):
+            if last is None or events >= last + rule.k:
+                keep[place], last = True, events
+    return keep
+
+
+def _suppressed(tables: Sequence[Table], rule: MaskingRule, longest_years: Mapping[str, float]) -> Suppressed:
+    if rule.k > 1:
+        return suppress(tables, Promise(rule.k, rule.base), longest_years)
+    bases = [table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base for table in tables]
+    return Suppressed(bases, [])
 
 
 def _masked(table: Table, bases: pd.DataFrame, rule: MaskingRule) -> Masked:
@@ -170,19 +195,22 @@ def _masked(table: Table, bases: pd.DataFrame, rule: MaskingRule) -> Masked:
     for name in aggregate.names(Kind.COUNT):
         values[name] = _rounded(rows[name], bases[name])
     for column in aggregate.columns:
-        if column.kind in (Kind.PERSON_YEARS, Kind.NOTE):
-            told, empty = (_other(column, rows, bases, rule), "" if column.kind == Kind.NOTE else None)
-            values[column.name] = told.mask(hidden[column.name], empty)
-    for name, told in _numbers(aggregate, rows, values, bases, rule).items():
-        values[name] = told.mask(hidden[name])
-        hidden[name] |= told.isna() & rows[name].notna()
+        if column.kind == Kind.NOTE:
+            notes = rows[column.name].map(_without_values) if rule.on else rows[column.name]
+            values[column.name] = notes.mask(hidden[column.name], "")
+        elif column.kind == Kind.PERSON_YEARS:
+            years = _years(rows[column.name], bases.get(column.name), rule)
+            values[column.name] = years.mask(hidden[column.name])
+    for name, numbers in _numbers(aggregate, rows, values, bases, rule).items():
+        values[name] = numbers.mask(hidden[name])
+        hidden[name] |= numbers.isna() & rows[name].notna()
     return Masked(aggregate.key, values, hidden, bases, aggregate.columns, rule)
 
 
 def _hidden(aggregate: Aggregate, rows: pd.DataFrame, bases: pd.DataFrame) -> pd.DataFrame:
     """Where something is hidden, whether there is anything or not.
 
-    Blank beside hidden would tell that there are too few people even for an estimate.
+    Blank beside hidden would show that there are too few people even for an estimate.
     """
     hidden = pd.DataFrame(False, rows.index, rows.columns)
     for name in bases:
@@ -191,107 +219,6 @@ def _hidden(aggregate: Aggregate, rows: pd.DataFrame, bases: pd.DataFrame) -> pd
         if column.kind not in (Kind.LABEL, Kind.COUNT) and column.needs:
             hidden[column.name] |= hidden[list(column.needs)].any(axis=1)
     return hidden
-
-
-def _rounded(counts: pd.Series[Any], bases: pd.Series[Any]) -> pd.Series[Any]:
-    """Counts to the nearest multiple of their bases, halves up, missing where hidden."""
-    values, base = pd.to_numeric(counts).astype(float), bases.mask(bases == 0)
-    made = np.floor(values / base + 0.5) * base
-    made = made.mask((values > 0) & (made == 0), base)
-    return pd.Series(made, counts.index).astype("Int64")
-
-
-def _other(column: Column, rows: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule) -> pd.Series[Any]:
-    """Person-years and notes."""
-    own = rows[column.name]
-    if column.kind == Kind.NOTE:
-        return own.map(_without_values) if rule.on else own
-    years = pd.to_numeric(own).astype(float)
-    if not rule.on:
-        return years
-    base = bases[column.name].replace(0.0, np.nan) if column.name in bases else FEWEST_YEARS
-    return (years / base).astype(float).round() * base
-
-
-def _numbers(
-    aggregate: Aggregate, rows: pd.DataFrame, shown: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule
-) -> dict[str, pd.Series[Any]]:
-    """The estimates as they are told; missing where they may not be."""
-    columns = {c.name: c for c in aggregate.columns if c.kind == Kind.NUMBER}
-    exact = rows[list(columns)].apply(pd.to_numeric).astype(float)
-    if not rule.on or not len(rows):
-        return {name: exact[name] for name in columns}
-    counts = {
-        name: [
-            Known(*one)
-            for one in zip(
-                pd.to_numeric(rows[name]).astype(float),
-                shown[name].astype("Float64").astype(float),
-                bases[name],
-                strict=True,
-            )
-        ]
-        for name in aggregate.names(Kind.COUNT)
-    }
-    if "precision" in rows:
-        return _numbers_of_results(rows, exact, counts)
-    sd = exact["sd"] if "sd" in exact else pd.Series(np.nan, rows.index)
-    return {
-        name: pd.Series(
-            [
-                number_told(value, column, known, spread) if may_be_told(column, known, rule.k) else np.nan
-                for value, known, spread in zip(exact[name], counts[column.needs[0]], sd, strict=True)
-            ],
-            rows.index,
-            dtype=float,
-        )
-        for name, column in columns.items()
-    }
-
-
-def _numbers_of_results(
-    rows: pd.DataFrame, exact: pd.DataFrame, counts: dict[str, list[Known]]
-) -> dict[str, pd.Series[Any]]:
-    made = [
-        result_told(
-            numbers,
-            rows["precision"].iloc[place],
-            {name: known[place] for name, known in counts.items()},
-            is_chi_square="chi-square" in rows["measure"].iloc[place],
-        )
-        for place, numbers in enumerate(_records(exact.drop(columns="unit_value")))
-    ]
-    told = pd.DataFrame(made, index=rows.index, columns=exact.columns.drop("unit_value"))
-    size = exact["unit_value"].map(lambda value: to_digits(value, _DIGITS_OF_SIZES))
-    return {"unit_value": size} | {str(name): told[name] for name in told}
-
-
-def _records(numbers: pd.DataFrame) -> list[dict[str, float]]:
-    return [{str(name): float(value) for name, value in row.items()} for row in numbers.to_dict("records")]
-
-
-def _without_values(text: str) -> str:
-    """Return messages without the counts, values and rows that they quote."""
-    told = []
-    for part in filter(None, text.split("; ")):
-        few = "events for" in part and "fewer than" in part
-        told.append(_FEW if few else _ELSEWHERE if any(map(str.isdigit, part)) else part)
-    return "; ".join(dict.fromkeys(told))
-
-
-def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
-    """Of each curve its first row, and then a row whenever k more events have come."""
-    thinned = aggregate.thinned
-    if thinned is None or rule.k < 2:
-        return np.ones(len(rows), dtype=bool)
-    keep = np.zeros(len(rows), dtype=bool)
-    groups = rows.groupby(list(thinned.within), sort=False, dropna=False) if thinned.within else [((), rows)]
-    for _, curve in groups:
-        last = None
-        for place, events in zip(curve.index, curve[thinned.events], strict=True):
-            if last is None or events >= last + rule.k:
-                keep[place], last = True, events
-    return keep
 
 
 def _together(aggregate: Aggregate, rows: pd.DataFrame, hidden: pd.DataFrame) -> pd.DataFrame:
@@ -303,3 +230,270 @@ def _together(aggregate: Aggregate, rows: pd.DataFrame, hidden: pd.DataFrame) ->
     groups = rows.groupby(by, sort=False, dropna=False).ngroup()
     hidden[names] = hidden[names].groupby(groups).transform("any")
     return hidden
+
+
+def _rounded(counts: pd.Series[Any], bases: pd.Series[Any]) -> pd.Series[Any]:
+    """Counts to the nearest multiple of their bases, missing where hidden."""
+    values = pd.to_numeric(counts).astype("float64")
+    return pd.Series(rounded(values, bases.mask(bases == 0)), counts.index).astype("Int64")
+
+
+def _years(own: pd.Series[Any], bases: pd.Series[Any] | None, rule: MaskingRule) -> pd.Series[Any]:
+    years = pd.to_numeric(own).astype(float)
+    if not rule.on:
+        return years
+    base = FEWEST_YEARS if bases is None else bases.replace(0.0, np.nan)
+    return (years / base).astype(float).round() * base
+
+
+def _without_values(text: str) -> str:
+    """Return messages without the counts, values and rows that they quote."""
+    made = []
+    for part in filter(None, text.split("; ")):
+        few = "events for" in part and "fewer than" in part
+        made.append(_FEW_EVENTS if few else _ELSEWHERE if any(map(str.isdigit, part)) else part)
+    return "; ".join(dict.fromkeys(made))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A count behind a number.
+
+    Attributes:
+        exact: NaN where there is none.
+        shown: rounded; NaN where hidden.
+        base: what it is rounded to.
+    """
+
+    exact: float = math.nan
+    shown: float = math.nan
+    base: float = 1.0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is shown and not 0."""
+        return self.shown > 0 and self.exact > 0
+
+
+def _numbers(
+    aggregate: Aggregate, rows: pd.DataFrame, shown: pd.DataFrame, bases: pd.DataFrame, rule: MaskingRule
+) -> dict[str, pd.Series[Any]]:
+    """The estimates, rounded; missing where they must not be shown."""
+    columns = {c.name: c for c in aggregate.columns if c.kind == Kind.NUMBER}
+    exact = rows[list(columns)].apply(pd.to_numeric).astype(float)
+    if not rule.on or not len(rows):
+        return {name: exact[name] for name in columns}
+    counts: dict[str, list[Known]] = {}
+    for name in aggregate.names(Kind.COUNT):
+        values, rounded_ones = pd.to_numeric(rows[name]).astype(float), shown[name].astype("Float64").astype(float)
+        counts[name] = [Known(*one) for one in zip(values, rounded_ones, bases[name], strict=True)]
+    if "precision" in rows:
+        return _numbers_of_results(rows, exact, counts)
+    sd = exact.get("sd", pd.Series(np.nan, rows.index))
+    made = {}
+    for name, column in columns.items():
+        own = zip(exact[name], counts[column.needs[0]], sd, strict=True)
+        numbers = [
+            rounded_number(value, column, known, spread) if is_publishable(column, known, rule.k) else np.nan
+            for value, known, spread in own
+        ]
+        made[name] = pd.Series(numbers, rows.index, dtype=float)
+    return made
+
+
+def _numbers_of_results(
+    rows: pd.DataFrame, exact: pd.DataFrame, counts: dict[str, list[Known]]
+) -> dict[str, pd.Series[Any]]:
+    estimates = exact.drop(columns="unit_value")
+    made = [
+        rounded_result(
+            {str(name): float(value) for name, value in numbers.items()},
+            how,
+            {name: known[place] for name, known in counts.items()},
+            is_chi_square="chi-square" in measure,
+        )
+        for place, (numbers, how, measure) in enumerate(
+            zip(estimates.to_dict("records"), rows["precision"], rows["measure"], strict=True)
+        )
+    ]
+    found = pd.DataFrame(made, index=rows.index, columns=estimates.columns)
+    size = exact["unit_value"].map(lambda value: to_digits(value, _DIGITS_OF_SIZES))
+    return {"unit_value": size} | {str(name): found[name] for name in found}
+
+
+def is_publishable(column: Column, known: Known, k: int) -> bool:
+    """Return whether so many people lie on either side of a quantile that it is nobody's own."""
+    if column.quantile is None:
+        return True
+    return bool(known.shown * min(column.quantile, 1 - column.quantile) >= k)
+
+
+def rounded_number(value: float, column: Column, known: Known, sd: float) -> float:
+    """Return a number of a table, rounded.
+
+    Args:
+        value: exact.
+        column: what it is.
+        known: the count that decides how far it is rounded.
+        sd: standard deviation of what it is a mean or quantile of; NaN where not known.
+    """
+    if not np.isfinite(value):
+        return value
+    if column.precision == Precision.P:
+        return rounded_p(value)
+    if column.precision == Precision.TIME:
+        return to_step(value, _HALF_A_YEAR)
+    if not known.is_there:
+        return to_digits(value, _digits(known, is_of_people=True))
+    if column.precision == Precision.SHARE:
+        return to_step(value, known.base / known.shown)
+    if column.precision == Precision.MEAN and sd > 0:
+        return to_step(value, nice(known.base * sd / known.shown))
+    return to_digits(value, _digits(known, is_of_people=column.precision == Precision.MEAN))
+
+
+def rounded_result(
+    row: Mapping[str, float], how: str, counts: Mapping[str, Known], *, is_chi_square: bool
+) -> dict[str, float]:
+    """Return the numbers of one row of the results, rounded.
+
+    Args:
+        row: estimate, se, lo, hi, p, p_ph, q, exact; NaN where there is none.
+        how: "" as most; "mean" for what is a mean over people, "share" for a share of people,
+            "rounded" for what was computed from rounded counts, and is not rounded again.
+        counts: by column of the results.
+        is_chi_square: whether the estimate is a test statistic, which grows with n.
+    """
+    if how == "rounded":
+        return dict(row)
+    behind, is_of_people = _behind(counts)
+    widening = 1.0
+    if behind.is_there and (how or is_of_people):
+        widening = math.sqrt(behind.exact / behind.shown)
+    estimate, se = row["estimate"], row["se"] * widening
+    step = _step(how, row, widening, counts["n_people"])
+    if is_chi_square:
+        estimate /= widening**2
+    if step:
+        estimate = to_step(estimate, step)
+    digits = _digits(behind, is_of_people=is_of_people)
+    limits = _limits(row, estimate, widening, behind if is_of_people else None)
+    made = dict(row)
+    made["estimate"] = estimate if step else to_digits(estimate, digits)
+    if not limits.is_symmetric and behind.shown < _MANY * behind.base:
+        digits = 2
+    made["se"] = to_digits(se, digits)
+    made["lo"], made["hi"] = (
+        to_step(value, step) if how == "share" else to_digits(value, digits) for value in (limits.lo, limits.hi)
+    )
+    if behind.is_there and not is_of_people and not how:
+        return made | {name: to_digits(row[name], 2) for name in ("p", "p_ph", "q")}
+    z = stats.norm.isf(row["p"] / 2) / limits.widening
+    made["p"] = rounded_p(float(2 * stats.norm.sf(z)))
+    made["p_ph"], made["q"] = rounded_p(row["p_ph"]), rounded_p(row["q"])
+    return made
+
+
+def rounded_p(p: float) -> float:
+    """Return a P value with two digits; 0.0009 where it is below 0.001."""
+    return _LESS if p < _LEAST_P else to_digits(p, 2)
+
+
+def to_digits(value: float, digits: int) -> float:
+    """Return a number with so many significant digits."""
+    return float(f"{value:.{digits - 1}e}") if np.isfinite(value) else value
+
+
+def to_step(value: float, step: float) -> float:
+    """Return the nearest multiple of a step, with no more digits than the step has."""
+    if not (np.isfinite(value) and step > 0):
+        return value
+    return to_digits(round(value / step) * step, 12)
+
+
+def _digits(known: Known, *, is_of_people: bool) -> int:
+    if known.shown >= _MANY * known.base:
+        return 4
+    return 2 if is_of_people and not known.shown >= _FEW * known.base else 3
+
+
+def _behind(counts: Mapping[str, Known]) -> tuple[Known, bool]:
+    """The count that decides how wide intervals are, and whether it is of people."""
+    for name in ("n_events_fewest", "n_events", "n_people"):
+        if counts[name].is_there:
+            return counts[name], name == "n_people"
+    return Known(), True
+
+
+def _step(how: str, row: Mapping[str, float], widening: float, people: Known) -> float:
+    """What an estimate is rounded to, 0 where it has digits instead."""
+    if not people.is_there:
+        return 0.0
+    if how == "share":
+        return people.base / people.shown
+    if how == "mean":
+        se = row["se"] if np.isfinite(row["se"]) else (row["hi"] - row["lo"]) / (2 * _Z95)
+        if se > 0:
+            return nice(people.base * se * widening / math.sqrt(people.shown))
+    return 0.0
+
+
+_Function = Callable[[float], float]
+# To a scale and back, and the values that it takes.
+_SCALES: Final[Sequence[tuple[_Function, _Function, float, float]]] = (
+    (float, float, -math.inf, math.inf),
+    (math.log, math.exp, 0.0, math.inf),
+    (math.atanh, math.tanh, -1.0, 1.0),
+)
+
+
+class _Limits(NamedTuple):
+    """An interval around the rounded estimate, before digits are cut.
+
+    Attributes:
+        lo, hi: limits.
+        is_symmetric: whether a scale is known on which it lies around its estimate.
+        widening: how much wider it is than the exact one, on that scale.
+    """
+
+    lo: float
+    hi: float
+    is_symmetric: bool
+    widening: float
+
+
+def _limits(row: Mapping[str, float], estimate: float, widening: float, people: Known | None) -> _Limits:
+    """Limits around the rounded estimate.
+
+    They are moved and widened on the scale on which they lie symmetrically around the exact one;
+    of a correlation of `people` by what Fisher's z makes of their number.
+    """
+    exact = row["lo"], row["estimate"], row["hi"]
+    if not all(map(math.isfinite, exact)):
+        return _Limits(row["lo"], row["hi"], True, widening)
+    if exact[0] == exact[2]:
+        return _Limits(estimate, estimate, True, widening)
+    for to, back, low, high in _SCALES:
+        if not (all(low < v < high for v in exact) and low < estimate < high):
+            continue
+        lo, middle, hi = map(to, exact)
+        if abs((hi - middle) - (middle - lo)) > _SYMMETRIC * (hi - lo):
+            continue
+        if to is math.atanh and people is not None:
+            widening = _widening_of_z((hi - lo) / 2, people)
+        half, around = widening * (hi - lo) / 2, to(estimate)
+        return _Limits(back(around - half), back(around + half), True, widening)
+    to, back, *_ = _SCALES[1] if min(*exact, estimate) > 0 else _SCALES[0]
+    lo, middle, hi = map(to, exact)
+    around = to(estimate)
+    lo, hi = back(around - widening * (middle - lo)), back(around + widening * (hi - middle))
+    return _Limits(lo, hi, is_symmetric=False, widening=widening)
+
+
+def _widening_of_z(half: float, behind: Known) -> float:
+    """Of Fisher's z, whose error is one over the root of n less a few."""
+    if not behind.is_there:
+        return 1.0
+    freedom = (_Z95 / half) ** 2
+    shown = freedom + behind.shown - behind.exact
+    return math.sqrt(freedom / shown) if shown > 1 else 1.0

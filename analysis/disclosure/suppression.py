@@ -1,4 +1,4 @@
-"""Which counts of all tables are hidden or rounded more, so that no small one can be found."""
+"""Which counts of all tables are hidden or rounded more, so that no small one can be worked out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, ColumnsAddUp, Kind, RowsAddUp
-from analysis.disclosure.audit import Audit, Cell, Promise, rounded
+from analysis.disclosure.aggregates import Aggregate, Kind
+from analysis.disclosure.audit import Audit, Cell, Promise, holds, rounded
 from analysis.disclosure.counts import PEOPLE, YEARS, Count, Relation, hidden_parts, parts_of, relations_of
-from analysis.disclosure.linear_program import holds
 from lvm_core.errors import UsageError
 
 FEWEST_YEARS: Final = 10.0
@@ -70,16 +68,16 @@ def nice(value: float) -> float:
     return next(step * power for step in _NICE if step * power >= value * (1 - 1e-9))
 
 
-def suppressed(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
-    """Hide small counts, and round or hide others until no small one can be found.
+def suppress(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
+    """Hide small counts, and round or hide others until no small one can be worked out.
 
     Args:
         tables: rows that may stay.
-        promise: what may not be found out.
+        promise: what nobody can work out.
         longest_years: the longest follow-up of anybody, by outcome.
 
     Raises:
-        UsageError: a small count can be found whatever is taken away.
+        UsageError: a small count can be worked out whatever is taken away.
     """
     cells: dict[Count, Cell] = {}
     wrong: list[str] = []
@@ -97,16 +95,13 @@ def suppressed(tables: Sequence[Table], promise: Promise, longest_years: Mapping
     }
     found = relations_of([*cells, *unseen], longest_years)
     found += [one for table in tables for one in table.aggregate.related]
-    found += [one for table, own in zip(tables, names, strict=True) for one in _sums(table, own)]
-    found += [
-        one for table in tables if table.aggregate.thinned is not None for one in _steps(table, list(cells), promise.k)
-    ]
+    found += [one for table in tables for one in _steps(table, list(cells), promise.k)]
     same, related = _same(cells, found)
     audit = Audit({same.get(c, c): cells[same.get(c, c)] for c in cells}, related, promise, unseen)
     audit.run()
     if audit.unsafe:
         raise UsageError(
-            f"{len(audit.unsafe)} counts below {promise.k} could be found from the others, as: "
+            f"{len(audit.unsafe)} counts below {promise.k} could be worked out from the others, such as: "
             f"{audit.unsafe[0]}; expected that all can be hidden. Raise masking.k or masking.base, "
             "or leave out outcomes or covariates"
         )
@@ -116,42 +111,29 @@ def suppressed(tables: Sequence[Table], promise: Promise, longest_years: Mapping
 
 
 def _named(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]) -> pd.DataFrame:
-    """What each cell counts, None where there is no count; cells are added."""
+    """What each cell counts, None where there is no count; new counts are added to the cells."""
     made: dict[str, list[Count | None]] = {}
     for column in table.counted():
-        needing = _needing(table, column)
-        values = pd.to_numeric(table.rows[column]).astype(float)
-        made[column] = [
-            None
-            if math.isnan(value)
-            else _with_cell(table, column, row, value, int(needing[row]), cells, promise, wrong)
-            for row, value in enumerate(values)
-        ]
+        estimates = [c.name for c in table.aggregate.columns if column in c.needs]
+        needing = table.rows[estimates].notna().any(axis=1).to_numpy(dtype=int)
+        is_whole = column not in table.aggregate.names(Kind.PERSON_YEARS)
+        made[column] = []
+        for row, value in enumerate(pd.to_numeric(table.rows[column]).astype(float)):
+            if math.isnan(value):
+                made[column].append(None)
+                continue
+            own = Count(f"{table.aggregate.key}.{column}.{row}")
+            count = table.what(column, table.places[row]) or own
+            if count in cells and abs(cells[count].value - value) > 1e-6:
+                wrong.append(f"{count} is {cells[count].value:g}, and {value:g} in {own.unit}")
+                count = own
+            if count not in cells:
+                base = float(promise.base) if is_whole else _base_of_years(table, row, value, promise.base)
+                is_small = is_whole and 0 < value < promise.k
+                cells[count] = Cell(value, 0.0 if is_small else base, 0, is_whole)
+            cells[count].needed += int(needing[row])
+            made[column].append(count)
     return pd.DataFrame(made, index=table.rows.index, dtype=object)
-
-
-def _with_cell(
-    table: Table,
-    column: str,
-    row: int,
-    value: float,
-    needing: int,
-    cells: dict[Count, Cell],
-    promise: Promise,
-    wrong: list[str],
-) -> Count:
-    own = Count(f"{table.aggregate.key}.{column}.{row}")
-    count = table.what(column, table.places[row]) or own
-    is_whole = column not in table.aggregate.names(Kind.PERSON_YEARS)
-    if count in cells and abs(cells[count].value - value) > 1e-6:
-        wrong.append(f"{count} is {cells[count].value:g}, and {value:g} in {own.unit}")
-        count = own
-    if count not in cells:
-        base = float(promise.base) if is_whole else _base_of_years(table, row, value, promise.base)
-        is_small = is_whole and 0 < value < promise.k
-        cells[count] = Cell(value, 0.0 if is_small else base, 0, is_whole)
-    cells[count].needed += needing
-    return count
 
 
 def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
@@ -160,40 +142,7 @@ def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
     n = float(table.rows[people[0]].iloc[row]) if people else math.nan
     if not (n > 0 and years > 0):
         return FEWEST_YEARS
-    each = rounded(years, FEWEST_YEARS) / rounded(n, base)
-    return max(nice(base * each), FEWEST_YEARS)
-
-
-def _needing(table: Table, column: str) -> Any:
-    """How many estimates of each row are hidden with a count."""
-    needing = [c.name for c in table.aggregate.columns if column in c.needs]
-    return table.rows[needing].notna().any(axis=1).to_numpy(dtype=int)
-
-
-def _sums(table: Table, names: pd.DataFrame) -> Iterator[Relation]:
-    """Sums that a table declares, of columns whose counts it does not describe."""
-    for one in table.aggregate.sums:
-        if isinstance(one, ColumnsAddUp):
-            columns = [one.total, *one.parts]
-            if not set(columns) <= set(table.aggregate.counts):
-                for row in names[columns].itertuples(index=False, name=None):
-                    if all(isinstance(c, Count) for c in row):
-                        yield Relation(((row[0], 1.0), *((c, -1.0) for c in row[1:])))
-        else:
-            yield from _sums_of_rows(table, one, names)
-
-
-def _sums_of_rows(table: Table, one: RowsAddUp, names: pd.DataFrame) -> Iterator[Relation]:
-    by = [table.rows[name] for name in one.within] or [pd.Series(0, table.rows.index)]
-    groups = table.rows.groupby(by, sort=False, dropna=False).indices
-    for column in set(one.counts) - set(table.aggregate.counts):
-        for rows in map(np.asarray, groups.values()):
-            own = [c for c in names[column].iloc[rows] if isinstance(c, Count)]
-            of = table.rows[one.over].iloc[rows]
-            total = [c for c, v in zip(names[column].iloc[rows], of, strict=True) if v == one.total]
-            if total and total[0] is not None:
-                parts = [c for c in own if c != total[0]]
-                yield Relation(((total[0], 1.0), *((c, -1.0) for c in parts)))
+    return max(nice(base * float(rounded(years, FEWEST_YEARS) / rounded(n, base))), FEWEST_YEARS)
 
 
 def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
@@ -202,9 +151,10 @@ def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
     Before the first step there were fewer than k, and after the last.
     """
     thinned = table.aggregate.thinned
-    assert thinned is not None
+    if thinned is None or not thinned.ends:
+        return
     curves: dict[Count, list[Count]] = {}
-    for place in table.places if thinned.ends else ():
+    for place in table.places:
         whole, step = thinned.ends[place], table.what(thinned.events, place)
         if whole is not None:
             curves.setdefault(whole, []).extend([step] if step is not None else [])
@@ -231,10 +181,10 @@ def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> It
 
 
 def _same(cells: dict[Count, Cell], relations: Sequence[Relation]) -> tuple[dict[Count, Count], list[Relation]]:
-    """Counts that differ by a shown 0 are one count, and shown alike.
+    """Find counts that differ by a shown 0: they are one count, and shown alike.
 
     Returns:
-        For such counts the one that stands for them all; relations between those alone.
+        For each of such counts the one that is used for all; relations between those alone.
     """
     small = [count for count, cell in cells.items() if not cell.base]
     zeros = [count for count, cell in cells.items() if not cell.value]
@@ -257,7 +207,7 @@ def _root(count: Count, same: Mapping[Count, Count]) -> Count:
 
 
 def _join(a: Count, b: Count, cells: Mapping[Count, Cell], same: dict[Count, Count]) -> None:
-    """Let one count stand for another; one that a table shows for one that none does."""
+    """Use one count for another; one of a table rather than one that no table holds."""
     a, b = _root(a, same), _root(b, same)
     if a == b:
         return

@@ -15,7 +15,7 @@ from lvm_core.errors import UsageError
 from lvm_core.tables import PLACEHOLDER_DATES, ParticipantsLayout, People, read_people
 from lvm_core.tables.layout import OWN_LAYOUT
 from lvm_core.tables.people import table_files
-from lvm_core.tables.values import PLACEHOLDER_MONTHS, date_meaning, identifiers, parse_column
+from lvm_core.tables.values import PLACEHOLDER_MONTHS, Meaning, date_meaning, identifiers, parse_column
 
 _OPTION: Final = "--participants-layout"
 _SETTING: Final = "`columns: persons` of the study"

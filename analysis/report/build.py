@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 import pandas as pd
@@ -52,18 +51,7 @@ _OF_OUTCOMES: Final = (
     sensitivity.NEGATIVE_CONTROL,
 )
 _OF_ECGS: Final = (cmr.TOPIC, repeats.TOPIC, flow.CODES)
-
-
-_LISTS_OF_PEOPLE: Final = (
-    "participants",
-    "events",
-    "deaths",
-    "cmr",
-    "encounters",
-    "history_starts",
-    "withdrawn",
-    "excluded",
-)
+_LISTS_OF_PEOPLE: Final = "participants events deaths cmr encounters history_starts withdrawn excluded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +78,7 @@ def topics_of(data: StudyData) -> tuple[Topic, ...]:
 
 
 def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
-    """Compute, mask, and only then draw.
-
-    Args:
-        data: of the study.
-        on_topic: called with the name of each step before it.
-    """
+    """Compute, mask, and only then draw; `on_topic` gets the name of each step before it."""
     exact, masked = computed(data, on_topic)
     on_topic("tables and figures")
     shown = topics_of(data) if data.study.report else ()
@@ -105,12 +88,7 @@ def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
 
 
 def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Aggregate], dict[str, Masked]]:
-    """Return the exact aggregates of a study, and the masked ones by key.
-
-    Args:
-        data: of the study.
-        on_topic: called with the name of each topic before it.
-    """
+    """Return the exact aggregates of a study, and the masked ones by key; `on_topic` as above."""
     exact: list[Aggregate] = []
     for topic in topics_of(data):
         on_topic(topic.name)
@@ -125,37 +103,34 @@ def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Agg
 
 def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]) -> Report:
     """Return the report of a study with these sections."""
-    told = [*warnings(data), *(text for section in sections for text in section.warnings)]
+    texts = [*warnings(data), *(text for section in sections for text in section.warnings)]
     return Report(
         title=data.study.name,
         about=data.about,
         sections=sections,
         methods=methods(data, masked),
-        warnings=tuple(dict.fromkeys(told)),
+        warnings=tuple(dict.fromkeys(texts)),
         versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
-        checksums=checksums_told(data.provenance),
+        checksums=public_checksums(data.provenance),
         banners=banners(data),
     )
 
 
 def _longest_years(data: StudyData) -> dict[str, float]:
-    """The longest follow-up of anybody, by outcome; the ticks below the curves tell about it."""
+    """The longest follow-up of anybody, by outcome; the ticks below the curves show about it."""
     analysed = data.follow_up[data.follow_up["excluded"].isna()]
     longest = analysed.groupby("outcome")["time_days"].max().dropna() / DAYS_PER_YEAR
     return {str(name): float(years) for name, years in longest.items()}
 
 
-def checksums_told(provenance: Mapping[str, str]) -> dict[str, str]:
-    """Return the checksums that may leave: none of a list of people, which could be guessed.
+def public_checksums(provenance: Mapping[str, str]) -> dict[str, str]:
+    """Return the checksums that may leave: none of a list of people.
 
-    Whoever tries all lists of one or two people finds the one that has a checksum. The others
-    stand in restricted/study.json.
-
-    Args:
-        provenance: of the study.
+    Lists of one or two people can be tried out until the checksum fits. restricted/study.json has
+    all checksums.
     """
-    kept = {f"sha256 {name}" for name in _LISTS_OF_PEOPLE}
-    return {k: v for k, v in provenance.items() if "sha256" in k and k not in kept}
+    secret = {f"sha256 {name}" for name in _LISTS_OF_PEOPLE.split()}
+    return {k: v for k, v in provenance.items() if "sha256" in k and k not in secret}
 
 
 def results_of(aggregates: Sequence[Aggregate]) -> pd.DataFrame:
@@ -178,7 +153,7 @@ def constants_of(data: StudyData) -> dict[str, str]:
 
 
 class Steps:
-    """Steps of known or not yet known number, one after the other."""
+    """Progress on standard error: a bar on a terminal, else a line for each step."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -201,20 +176,18 @@ class Steps:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the bar away."""
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
         if self._terminal:
             self._bar.stop()
 
     def expect(self, total: int) -> None:
-        """Say how many steps there are in all."""
+        """Set how many steps there are in all."""
         self._total = total
         self._bar.update(self._task, total=total)
 
     def start(self, name: str) -> None:
-        """Say that a step begins, and with it that the one before is done."""
+        """Begin a step, and with it end the one before."""
         self._done += 1
         if self._terminal:
             self._bar.update(self._task, completed=self._done, description=name)

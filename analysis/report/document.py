@@ -1,4 +1,4 @@
-"""What a report is made of: sections of paragraphs, tables as they are read, and figures."""
+"""What a report is made of: topics, and sections of paragraphs, tables of text and figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analysis.study.data import About, StudyData
 
 @dataclass(frozen=True, slots=True)
 class ReadTable:
-    """A table as people read it, for HTML, CSV and Word.
+    """A table of text, for HTML, CSV and Word.
 
     Attributes:
         key: name of its files, unique in a report, as `hazard_ratios`.
@@ -39,7 +39,7 @@ class ReadFigure:
     Attributes:
         key: name of its files, unique in a report.
         title: caption, in words.
-        alt: what there is to see, with its main numbers, for who cannot see it.
+        alt: what there is to see, with its main numbers, for screen readers.
         canvas: drawn from masked tables alone.
         notes: below the figure.
     """

@@ -34,7 +34,7 @@ _KNOWN: Final = (
 
 
 def methods(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
-    """Return what was done, in sentences, with masked numbers."""
+    """Return what was done, a paragraph each, with masked numbers."""
     study = data.study
     return (
         _exposure(data),
@@ -79,14 +79,12 @@ def _people(study: Study) -> str:
         "of the training set": study.training.exclude_ids,
     }
     given = [words for words, path in lists.items() if path is not None]
-    told = (
-        f"Lists of people {' and '.join(given)} were"
-        if given
-        else ("No list of people who withdrew or are to be left out was")
-    )
+    lists_given = f"Lists of people {' and '.join(given)} were"
+    if not given:
+        lists_given = "No list of people who withdrew or are to be left out was"
     formats = "; ".join(f"{table} {text}" for table, text in study.date_formats.items())
     return (
-        f"{told} given. Events are read as {_EVENTS[study.events_format]}, dates as "
+        f"{lists_given} given. Events are read as {_EVENTS[study.events_format]}, dates as "
         f"{f'YYYY-MM-DD but for {formats}' if formats else 'YYYY-MM-DD'}."
     )
 
@@ -174,12 +172,12 @@ def _covariates(study: Study) -> str:
     levels = ["female", *(f"{one.reference} ({one.words})" for one in study.covariates if one.reference is not None)]
     linear = [one.words for one in study.covariates if one.kind == "number"]
     mediators = [one.words for one in study.covariates if one.mediator]
-    told = [f"Reference levels are {', '.join(levels)}, no LVH and quartile 1."]
+    texts = [f"Reference levels are {', '.join(levels)}, no LVH and quartile 1."]
     if linear:
-        told.append(f"Linear are {', '.join(linear)}.")
+        texts.append(f"Linear are {', '.join(linear)}.")
     if mediators:
-        told.append(f"Likely mediators are {', '.join(mediators)}.")
-    return " ".join(told)
+        texts.append(f"Likely mediators are {', '.join(mediators)}.")
+    return " ".join(texts)
 
 
 def _sd_text(data: StudyData) -> str:
@@ -222,12 +220,12 @@ def _horizons(data: StudyData, masked: Mapping[str, Masked]) -> str:
     if found is None:
         return ""
     used = found.rows[["outcome", "model_id", "unit_value"]].drop_duplicates()
-    told = [
+    texts = [
         f"{f'{float(years):.3g} years' if years else 'none'} for {data.about.outcomes[outcome]}{of_model(model)}"
         for outcome, model, years in used.itertuples(index=False)
         if float(years) != data.study.horizon_years
     ]
-    return f": {', '.join(told)}" if told else ", which was not needed"
+    return f": {', '.join(texts)}" if texts else ", which was not needed"
 
 
 def _cmr(study: Study) -> tuple[str, ...]:
@@ -269,42 +267,42 @@ def _analysed(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
         return ()
     whole = (rates.rows["classification"] == EVERYBODY) & (rates.rows["group"] == EVERYBODY)
     shown = [rates.shown(name)[whole] for name in ("n_people", "n_events", "person_years")]
-    told = [
+    texts = [
         f"{people} people for {data.about.outcomes[outcome]} ({events} events in {years} person-years)"
         for outcome, people, events, years in zip(rates.rows.loc[whole, "outcome"], *shown, strict=True)
     ]
-    return (f"Analysed were {', '.join(told)}.",)
+    return (f"Analysed were {', '.join(texts)}.",)
 
 
 def banners(data: StudyData) -> tuple[str, ...]:
     """Return what a reader must see first."""
-    told = []
+    texts = []
     if data.about.is_demo:
-        told.append(
+        texts.append(
             f"Synthetic data or demonstration model ({data.about.model_id}): these numbers mean nothing for patients."
         )
     if data.study.training.overlap == "unknown":
-        told.append(
+        texts.append(
             "Training overlap unknown: the published models were trained in UK Biobank; people of "
             "the training set may be among those analysed. Give training.exclude_ids or "
             "training.exclude_imaged_before."
         )
     if data.study.masking.k < 2:
-        told.append("Masking is off: this report must not leave where the data are.")
-    return tuple(told)
+        texts.append("Masking is off: this report must not leave where the data are.")
+    return tuple(texts)
 
 
 def warnings(data: StudyData) -> tuple[str, ...]:
     """Return warnings that come from settings; those of sections come with them."""
-    told = [f"Inputs: {note}." for note in data.notes]
+    texts = [f"Inputs: {note}." for note in data.notes]
     if not data.study.recalibrated:
-        told.append(f"The {data.about.exposure_name} is not calibrated to CMR of this cohort.")
+        texts.append(f"The {data.about.exposure_name} is not calibrated to CMR of this cohort.")
     if data.study.model_strata:
-        told.append(
+        texts.append(
             "Predictions of several models are allowed: SD, quartiles and every estimate about "
             "outcomes are by model; counts of people, rates, curves, comparisons with CMR and "
             "repeats are of all of them together."
         )
     if data.study.masking.k > 1:
-        told.append("Small counts are hidden and all counts rounded.")
-    return tuple(told)
+        texts.append("Small counts are hidden and all counts rounded.")
+    return tuple(texts)

@@ -20,60 +20,32 @@ from analysis.report.document import ReadFigure, ReadTable, Section
 from analysis.report.figures.drawing import svg_bytes
 from analysis.study.data import About
 
+NOT_CLINICAL: Final = "Research software, not for clinical use."
+# A table with more columns is printed on a landscape page.
+WIDE_COLUMNS: Final = 8
+# A wide table with more letters across than fit beside the contents at 1,280 px is set smaller.
+_TIGHT_LETTERS: Final = 138
+_GAP_LETTERS: Final = 2
+# Labels and numbers of at most so many letters are not broken into lines.
+_SHORT_LETTERS: Final = 12
+_NUMBER: Final = re.compile(r"\s*([-−+<>≥≤]?\s*[\d.]|\*|–|$)")
+_INTERVAL: Final = re.compile(r"([^()]+) (\([^()]+\))")
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("analysis.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _XLINK_HREF: Final = "{http://www.w3.org/1999/xlink}href"
 _URL: Final = re.compile(r"url\(#([^)]+)\)")
 _DROPPED: Final = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
 _PX_PER_INCH: Final = 96
-
-
-def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
-    """Return a figure as an `<svg>` element for a page.
-
-    Args:
-        canvas: the figure.
-        prefix: put before every id, so that several figures do not share one.
-        alt: what there is to see; the accessible name.
-
-    Returns:
-        The element; comments and metadata (which repeat its texts) are left out.
-    """
-    # The file is matplotlib's own, made two lines above: no foreign XML is read here.
-    root = ElementTree.fromstring(svg_bytes(canvas))
-    for parent in root.iter():
-        for child in [child for child in parent if child.tag in _DROPPED]:
-            parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-        element.attrib = {
-            "href" if name == _XLINK_HREF else name: _renamed(name, value, prefix)
-            for name, value in element.attrib.items()
-        }
-    width, height = (round(_PX_PER_INCH * inches) for inches in canvas.get_size_inches())
-    # A style sheet inside an SVG holds for the whole page; matplotlib's two rules are given here.
-    root.attrib |= {
-        "width": str(width),
-        "height": str(height),
-        "role": "img",
-        "aria-label": alt,
-        "style": "stroke-linejoin: round; stroke-linecap: butt",
-    }
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
-
-
-def _renamed(name: str, value: str, prefix: str) -> str:
-    if name == "id":
-        return f"{prefix}-{value}"
-    if name in ("href", _XLINK_HREF) and value.startswith("#"):
-        return f"#{prefix}-{value[1:]}"
-    return _URL.sub(rf"url(#{prefix}-\1)", value)
-
-
-AUTHORS: Final = "for the authors"
-# What stands in the report whatever the study.
-ALWAYS: Final = frozenset({"methods", "versions"})
-# Every section that an item may point to; a study has those that apply to it.
-SECTIONS: Final = ALWAYS | {
+_OWN_SECTIONS: Final = {"methods": "Methods", "versions": "Versions and checksums"}
+# Every section that an item of a checklist may point to; a study has those that apply to it.
+_SECTIONS: Final = {
+    *_OWN_SECTIONS,
     "flow",
     "follow_up",
     "baseline",
@@ -92,7 +64,7 @@ SECTIONS: Final = ALWAYS | {
     "code_lists",
     "cmr",
 }
-_LISTS: Final = {
+_CHECKLISTS: Final = {
     "strobe": ("STROBE, cohort studies", "von Elm E and others, Lancet 2007;370:1453; www.strobe-statement.org"),
     "record": (
         "RECORD, routinely collected health data (extends STROBE)",
@@ -110,103 +82,6 @@ _LISTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a checklist.
-
-    Attributes:
-        number: as published, as "12d".
-        topic: heading of it.
-        text: what it asks for, short and in our words.
-        sections: keys of sections that speak to it; none: software cannot know.
-        with_authors: whether authors have to add something all the same.
-    """
-
-    number: str
-    topic: str
-    text: str
-    sections: tuple[str, ...]
-    with_authors: bool
-
-    def where(self, present: Set[str]) -> str:
-        """Return what stands beside the links to the sections that a report has.
-
-        Args:
-            present: keys of sections of the report.
-        """
-        parts = []
-        if self.sections and not set(self.sections) & present:
-            parts.append(f"not in this report ({', '.join(map(words, self.sections))})")
-        if self.with_authors:
-            parts.append(AUTHORS)
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Checklist:
-    """A published list.
-
-    Attributes:
-        key: short name.
-        name: in words.
-        source: where it is published.
-        items: in its order.
-    """
-
-    key: str
-    name: str
-    source: str
-    items: tuple[Item, ...]
-
-
-@cache
-def checklists() -> tuple[Checklist, ...]:
-    """Return STROBE, RECORD, STARD 2015 and TRIPOD+AI."""
-    return tuple(Checklist(key, *told, _items(key)) for key, told in _LISTS.items())
-
-
-def words(section: str) -> str:
-    """Return the key of a section in words, for one that a report does not have."""
-    return "CMR" if section == "cmr" else section.replace("_", " ")
-
-
-def _items(key: str) -> tuple[Item, ...]:
-    source = files("analysis.report").joinpath("checklist_items", f"{key}.csv")
-    rows = csv.DictReader(source.read_text(encoding="utf-8").splitlines())
-    return tuple(_item(row) for row in rows)
-
-
-def _item(row: dict[str, str]) -> Item:
-    where = row["where"].split()
-    sections = tuple(one for one in where if one != "authors")
-    unknown = sorted(set(sections) - SECTIONS)
-    if unknown or not where:
-        raise ValueError(
-            f"item {row['item']} points to {unknown or 'nothing'}; expected 'authors' or {', '.join(sorted(SECTIONS))}"
-        )
-    return Item(row["item"], row["topic"], row["text"], sections, "authors" in where)
-
-
-NOT_CLINICAL: Final = "Research software, not for clinical use."
-# A table with more columns is printed on a page turned on its side.
-WIDE_COLUMNS: Final = 8
-# A wide table with more letters across than fit beside the contents at 1,280 px is set smaller.
-_TIGHT_LETTERS: Final = 138
-_GAP_LETTERS: Final = 2
-# Labels and numbers that long or shorter are not broken into lines.
-_SHORT_LETTERS: Final = 12
-_NUMBER: Final = re.compile(r"\s*([-−+<>≥≤]?\s*[\d.]|\*|–|$)")
-_INTERVAL: Final = re.compile(r"([^()]+) (\([^()]+\))")
-_OWN_SECTIONS: Final = {"methods": "Methods", "versions": "Versions and checksums"}
-_ENVIRONMENT: Final = Environment(
-    loader=PackageLoader("analysis.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that the page shows; all of it is masked already.
 
@@ -218,7 +93,7 @@ class Report:
         warnings: of the study as a whole; those of sections are added to them.
         versions: of software, by name.
         checksums: SHA-256 of inputs, by name.
-        banners: what nobody may overlook, as "Synthetic data", "Masking is off".
+        banners: above everything, as "Synthetic data", "Masking is off".
     """
 
     title: str
@@ -252,7 +127,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A cell; `interval` is the part in brackets that may go to a second line, as a whole."""
+    """A cell; `interval` is the part in brackets, which goes to a second line as a whole or not."""
 
     text: str
     is_head: bool
@@ -336,13 +211,13 @@ def hidden_text(about: About) -> str:
     parts = []
     if about.k > 1:
         parts.append(
-            f"{HIDDEN} stands for what is hidden: a number of 1 to {about.k - 1}, what rests on "
-            "one, or what would tell one."
+            f"{HIDDEN} is a hidden number: one of 1 to {about.k - 1}, one that is computed from such a "
+            "number, or one from which such a number could be worked out."
         )
     if about.base > 1:
         parts.append(f"Other counts are rounded to multiples of {about.base}.")
     if about.k > 1:
-        parts.append("±20 stands beside one that is rounded more, and tells how far it may be off.")
+        parts.append("A count that is rounded more has, for example, ±20 beside it: it may be off by that much.")
     return " ".join(parts)
 
 
@@ -379,8 +254,8 @@ def _warnings(report: Report) -> list[tuple[str, str, str]]:
         for section in reversed(report.sections)
         for text in section.warnings
     }
-    told = [*report.warnings, *(text for one in report.sections for text in one.warnings)]
-    return [(text, *where.get(text, ("", ""))) for text in dict.fromkeys(told)]
+    texts = [*report.warnings, *(text for one in report.sections for text in one.warnings)]
+    return [(text, *where.get(text, ("", ""))) for text in dict.fromkeys(texts)]
 
 
 def _parts(sections: Iterable[Section]) -> list[_Part]:
@@ -462,10 +337,113 @@ def _row(texts: tuple[str, ...], before: list[str | None], kinds: list[str]) -> 
     return cells
 
 
+def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
+    """Return a figure as an `<svg>` element for a page.
+
+    Args:
+        canvas: the figure.
+        prefix: put before every id, so that several figures do not share one.
+        alt: what there is to see; the accessible name.
+
+    Returns:
+        The element; comments and metadata (which repeat its texts) are left out.
+    """
+    # The file is matplotlib's own, made two lines above: no foreign XML is read here.
+    root = ElementTree.fromstring(svg_bytes(canvas))
+    for parent in root.iter():
+        for child in [child for child in parent if child.tag in _DROPPED]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {
+            "href" if name == _XLINK_HREF else name: _renamed(name, value, prefix)
+            for name, value in element.attrib.items()
+        }
+    width, height = (round(_PX_PER_INCH * inches) for inches in canvas.get_size_inches())
+    # A style sheet inside an SVG holds for the whole page; matplotlib's two rules are given here.
+    root.attrib |= {
+        "width": str(width),
+        "height": str(height),
+        "role": "img",
+        "aria-label": alt,
+        "style": "stroke-linejoin: round; stroke-linecap: butt",
+    }
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _renamed(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name in ("href", _XLINK_HREF) and value.startswith("#"):
+        return f"#{prefix}-{value[1:]}"
+    return _URL.sub(rf"url(#{prefix}-\1)", value)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a checklist.
+
+    Attributes:
+        number: as published, as "12d".
+        topic: heading of it.
+        text: what it asks for, short and in our words.
+        sections: keys of sections about it; none: software cannot know.
+        with_authors: whether authors have to add something all the same.
+    """
+
+    number: str
+    topic: str
+    text: str
+    sections: tuple[str, ...]
+    with_authors: bool
+
+    def where(self, present: Set[str]) -> str:
+        """Return the text beside the links to those of its sections that a report has."""
+        parts = []
+        if self.sections and not set(self.sections) & present:
+            absent = ("CMR" if key == "cmr" else key.replace("_", " ") for key in self.sections)
+            parts.append(f"not in this report ({', '.join(absent)})")
+        if self.with_authors:
+            parts.append("for the authors")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """A published list, its items in order."""
+
+    key: str
+    name: str
+    source: str
+    items: tuple[Item, ...]
+
+
+@cache
+def checklists() -> tuple[Checklist, ...]:
+    """Return STROBE, RECORD, STARD 2015 and TRIPOD+AI."""
+    return tuple(Checklist(key, name, source, _items(key)) for key, (name, source) in _CHECKLISTS.items())
+
+
+def _items(key: str) -> tuple[Item, ...]:
+    source = files("analysis.report").joinpath("checklist_items", f"{key}.csv")
+    return tuple(map(_item, csv.DictReader(source.read_text(encoding="utf-8").splitlines())))
+
+
+def _item(row: dict[str, str]) -> Item:
+    where = row["where"].split()
+    sections = tuple(one for one in where if one != "authors")
+    unknown = sorted(set(sections) - _SECTIONS)
+    if unknown or not where:
+        raise ValueError(
+            f"item {row['item']} points to {unknown or 'nothing'}; expected 'authors' or {', '.join(sorted(_SECTIONS))}"
+        )
+    return Item(row["item"], row["topic"], row["text"], sections, "authors" in where)
+
+
 def _checklist_rows(
     checklist: Checklist, places: Mapping[str, tuple[str, str]]
 ) -> list[tuple[str, str, str, list[tuple[str, str]], str]]:
-    """Item number, topic, text, links (title, id), and what to say beside them."""
+    """Item number, topic, text, links (title, id), and the text beside them."""
     rows = []
     for item in checklist.items:
         links = [places[key] for key in item.sections if key in places]

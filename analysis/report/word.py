@@ -1,4 +1,4 @@
-"""Tables as Word files: three rules, heading row on every page, a page on its side when wide."""
+"""Tables as Word files: three rules, heading row on every page, landscape pages for wide ones."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def _add_table(document: WordDocument, table: ReadTable, number: str) -> None:
             run.font.size, run.bold = size, place == 0
             if is_number:
                 paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
-            if place == 0 or place == n_rows:
-                _rule_below(own)
+            if place in (0, n_rows):
+                _rule(own, "bottom", 8)
             if place == 0:
-                _rule_above(own)
+                _rule(own, "top", 12)
 
 
 def _widths_mm(cells: pd.DataFrame, numeric: Sequence[bool]) -> list[float]:
@@ -154,7 +154,7 @@ def _set_row(row: Any, *, is_head: bool) -> None:
 
 
 def _describe(properties: Any, title: str) -> None:
-    """Give the table narrow cells, and a name for who cannot see it."""
+    """Give the table narrow cells, and a name for screen readers."""
     margins = OxmlElement("w:tblCellMar")
     for side in ("left", "right"):
         margin = OxmlElement(f"w:{side}")
@@ -167,14 +167,6 @@ def _describe(properties: Any, title: str) -> None:
     named = OxmlElement("w:tblCaption")
     named.set(qn("w:val"), _clean(title))
     properties.append(named)
-
-
-def _rule_above(cell: Any) -> None:
-    _rule(cell, "top", 12)
-
-
-def _rule_below(cell: Any) -> None:
-    _rule(cell, "bottom", 8)
 
 
 def _rule(cell: Any, side: str, eighths_pt: int) -> None:

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and rows of masked tables as text, and tables of text in order."""
 
 from __future__ import annotations
 
@@ -72,21 +72,21 @@ def p_texts(masked: Masked, column: str = "p") -> pd.Series[Any]:
     return pd.Series(texts, index=values.index, dtype=object)
 
 
-def percent_texts(parts: pd.Series[Any], wholes: pd.Series[Any], digits: int = 1) -> pd.Series[Any]:
+def percent_texts(parts: pd.Series[Any], wholes: pd.Series[Any]) -> pd.Series[Any]:
     """Return the percentages of masked counts; `HIDDEN` where either is missing."""
     texts = [
         HIDDEN
         if pd.isna(part) or pd.isna(whole)
         else NOT_APPLICABLE
         if not whole
-        else f"{100 * min(part / whole, 1):.{digits}f} %"
+        else f"{100 * min(part / whole, 1):.1f} %"
         for part, whole in zip(parts, wholes, strict=True)
     ]
     return pd.Series(texts, index=parts.index, dtype=object)
 
 
 def row_labels(found: Masked, about: About) -> dict[str, pd.Series[Any]]:
-    """Return what names a row: its outcome, and its model where predictions are of several."""
+    """Return the names of rows: outcome, and model where predictions are of several."""
     rows = found.rows
     made: dict[str, pd.Series[Any]] = {"Outcome": rows["outcome"].map(about.outcomes)}
     if len(models_in(found)) > 1:
@@ -94,12 +94,10 @@ def row_labels(found: Masked, about: About) -> dict[str, pd.Series[Any]]:
     return made
 
 
-def row_counts(found: Masked, about: About, *, events: str | None = "Events") -> dict[str, pd.Series[Any]]:
+def row_counts(found: Masked, about: About) -> dict[str, pd.Series[Any]]:
     """Return people, ECGs where people may have several, and people with the event, as text."""
-    made = {"People": found.shown("n_people")}
-    if about.several_ecgs:
-        made["ECGs"] = found.shown("n_ecgs")
-    return made | ({events: found.shown("n_events")} if events else {})
+    columns = {"People": "n_people"} | ({"ECGs": "n_ecgs"} if about.several_ecgs else {}) | {"Events": "n_events"}
+    return {title: found.shown(name) for title, name in columns.items()}
 
 
 def models_in(found: Masked) -> list[str]:
@@ -117,9 +115,9 @@ def outcomes_and_models(found: Masked, about: About) -> Iterator[tuple[str, str,
             yield outcome, model, f"_{outcome}_{place}" if model else f"_{outcome}"
 
 
-def of_model(model: str, words: str = "model") -> str:
+def of_model(model: str) -> str:
     """Return what is added to a title: ", model khurshid", or nothing where there is one model."""
-    return f", {words} {model}" if model else ""
+    return f", model {model}" if model else ""
 
 
 def sorted_as_met(cells: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

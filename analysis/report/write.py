@@ -1,4 +1,4 @@
-"""The folder that may leave: page, tables, figures, results and a list of their checksums."""
+"""The two folders of a study: `export/`, which may leave, and `restricted/`, which must not."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ _META_COLUMNS: Final = {
 _MODEL_ID: Final = "model_id"
 _BOOLEANS: Final = frozenset({"primary"})
 _FLOATS: Final = frozenset({"unit_value"})
+_NOTICE: Final = """\
+RESTRICTED: rows of single people and exact counts. Nothing in this folder may leave the site of the
+data; what may leave is in ../export. ../export/check.R reads it.
+"""
 
 
 def write_export(
@@ -115,7 +119,7 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
         hides in a row; `coarse`, which counts are rounded more than others; and the constants. A
         row that is not of one model of several has the constant `model_id`.
     """
-    columns = _result_columns()
+    columns = _exported(RESULT_COLUMNS)
     parts = [one for key, one in masked.items() if key.startswith(_RESULTS) and len(one.rows)]
     made = pd.DataFrame({column.name: _joined(parts, column) for column in columns})
     hidden = [
@@ -124,8 +128,7 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
         for place in one.rows.index
     ]
     made["masked"] = pd.Series(hidden, index=made.index, dtype=object)
-    told = [text for one in parts for text in _coarse(one)]
-    made["coarse"] = pd.Series(told, index=made.index, dtype=object)
+    made["coarse"] = pd.Series([text for one in parts for text in _coarse(one)], index=made.index, dtype=object)
     own = made[_MODEL_ID].where(made[_MODEL_ID] != "", str(constants.get(_MODEL_ID, "")))
     others = {name: str(value) for name, value in constants.items() if name != _MODEL_ID}
     return made.assign(**others, model_id=own)
@@ -134,7 +137,7 @@ def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) ->
 def _coarse(one: Masked) -> list[str]:
     """The counts and person-years of each row that are rounded more than others."""
     kinds = (Kind.COUNT, Kind.PERSON_YEARS)
-    names = [column.name for column in _result_columns() if column.kind in kinds]
+    names = [column.name for column in _exported(RESULT_COLUMNS) if column.kind in kinds]
     texts = {name: one.coarse(name) for name in names}
     return [
         " ".join(f"{name}{own[place]}" for name, own in texts.items() if own[place]) for place in range(len(one.rows))
@@ -158,7 +161,7 @@ def meta_analysis_table(results: pd.DataFrame, cohort: str, sds: Masked | None =
     rows = results[known].reset_index(drop=True)
     ratios = rows["estimate"].to_numpy(dtype=float)
     by_sex = rows["unit"] == SD_OF_SEX
-    told = [
+    texts = [
         sd_by_sex_text(sds, exposure, model) if is_by_sex else ""
         for exposure, model, is_by_sex in zip(rows["exposure"], rows[_MODEL_ID], by_sex, strict=True)
     ]
@@ -166,7 +169,7 @@ def meta_analysis_table(results: pd.DataFrame, cohort: str, sds: Masked | None =
         cohort=cohort,
         log_hr=np.log(ratios),
         sd_used=rows["unit_value"].mask(by_sex),
-        sd_by_sex=pd.Series(told, index=rows.index, dtype=object),
+        sd_by_sex=pd.Series(texts, index=rows.index, dtype=object),
     )
     return made[list(_META_COLUMNS)]
 
@@ -181,18 +184,14 @@ def tidy(masked: Masked) -> pd.DataFrame:
                     masked.rows[column.name], masked.hidden[column.name], masked.coarse(column.name), strict=True
                 )
             ]
-            for column in _shown(masked.columns)
+            for column in _exported(masked.columns)
         },
         index=masked.rows.index,
     )
 
 
-def _shown(columns: tuple[Column, ...]) -> list[Column]:
+def _exported(columns: tuple[Column, ...]) -> list[Column]:
     return [column for column in columns if column.name not in NEVER]
-
-
-def _result_columns() -> list[Column]:
-    return _shown(RESULT_COLUMNS)
 
 
 def _text(value: Any, kind: Kind) -> str:
@@ -225,7 +224,7 @@ def _check_names(keys: list[str]) -> None:
 
 
 def _write_table(folder: Path, table: ReadTable, about: About) -> None:
-    # The mark at the beginning tells spreadsheets that it is UTF-8, or dashes come out wrong.
+    # By the mark at the beginning spreadsheets know that it is UTF-8, or dashes come out wrong.
     write_csv(table.cells.astype(str), folder / f"{table.key}.csv", encoding="utf-8-sig")
     (folder / f"{table.key}.html").write_text(render_table(table, about), encoding="utf-8")
     write_word([table], about, folder / f"{table.key}.docx")
@@ -237,7 +236,7 @@ def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:
         write_csv(tidy(one), folder / "data" / f"{key}.csv")
         meanings += [
             {"file": f"data/{key}.csv", "column": column.name, "kind": column.kind.value, "meaning": column.meaning}
-            for column in _shown(one.columns)
+            for column in _exported(one.columns)
         ]
     meanings += [
         {"file": _META, "column": name, "kind": "", "meaning": meaning} for name, meaning in _META_COLUMNS.items()
@@ -256,14 +255,14 @@ def _write_results(folder: Path, masked: Mapping[str, Masked], constants: Mappin
 
 
 def _schema(constants: Mapping[str, str]) -> pa.Schema:
-    fields = [pa.field(c.name, _type(c), metadata={"meaning": c.meaning}) for c in _result_columns()]
-    told = "columns that masking hides in this row, with a space between them"
-    fields.append(pa.field("masked", pa.string(), metadata={"meaning": told}))
-    told = "what is rounded more than others in this row, and how far it may be off"
-    fields.append(pa.field("coarse", pa.string(), metadata={"meaning": told}))
-    same = {"meaning": "the same in every row"}
-    others = [name for name in constants if name != _MODEL_ID]
-    return pa.schema([*fields, *(pa.field(name, pa.string(), metadata=same) for name in others)])
+    fields = [pa.field(c.name, _type(c), metadata={"meaning": c.meaning}) for c in _exported(RESULT_COLUMNS)]
+    texts = {
+        "masked": "columns that masking hides in this row, with a space between them",
+        "coarse": "what is rounded more than others in this row, and how far it may be off",
+    }
+    texts |= {name: "the same in every row" for name in constants if name != _MODEL_ID}
+    fields += [pa.field(name, pa.string(), metadata={"meaning": meaning}) for name, meaning in texts.items()]
+    return pa.schema(fields)
 
 
 def _type(column: Column) -> pa.DataType:
@@ -282,20 +281,8 @@ def _write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-NOTICE: Final = """\
-RESTRICTED: rows of single people and exact counts. Nothing of this folder may leave where the data
-are; what may leave is in ../export. ../export/check.R reads it.
-"""
-
-
 def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggregate]) -> None:
-    """Write `restricted/`.
-
-    Args:
-        folder: to make.
-        data: of the study.
-        aggregates: exact.
-    """
+    """Write `restricted/`: follow-up by person, exact results, and what the models read."""
     known = {"provenance": dict(data.provenance), "sd": dict(data.sd)}
     write_follow_up(folder, data.study, data.follow_up, data.flow, known)
     rows = results_of(aggregates)
@@ -311,17 +298,9 @@ def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggrega
 def write_follow_up(
     folder: Path, study: Study, people: pd.DataFrame, flow: pd.DataFrame, known: Mapping[str, object] | None = None
 ) -> None:
-    """Write follow-up by person, its flow, and the settings.
-
-    Args:
-        folder: to make.
-        study: settings.
-        people: of `FollowUp`.
-        flow: of `FollowUp`.
-        known: what else study.json says.
-    """
+    """Write follow-up by person, its flow, and the settings with what else study.json says."""
     folder.mkdir(parents=True)
-    (folder / "README.txt").write_text(NOTICE, encoding="utf-8")
+    (folder / "README.txt").write_text(_NOTICE, encoding="utf-8")
     people.to_parquet(folder / "follow_up.parquet", index=False)
     write_csv(flow, folder / "flow.csv")
     settings = {"study": study.model_dump(mode="json"), **(known or {})}

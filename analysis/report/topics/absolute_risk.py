@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.disclosure.aggregates import Aggregate, Told, count, label, number, result, results
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number, result, results
 from analysis.disclosure.masking import NOT_APPLICABLE, Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import calibration, calibration_alt
 from analysis.report.words import estimate_texts, of_model, outcomes_and_models, row_labels, side_by_side
@@ -67,9 +68,16 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
             found, own = _judged(part, outcome)
-            rows += [result("absolute_risk", **row, **part.keys(outcome)) for row in found]
+            who = meanings.analysed(outcome, part.model_id, meanings.RISKS)
+            rows += [result("absolute_risk", **row, **part.keys(outcome), counted=_counted(who, row)) for row in found]
             tenths += [one.assign(outcome=outcome, model_id=part.model_id) for one in own]
     return [results("absolute_risk", rows), _tenths_aggregate(tenths)]
+
+
+def _counted(who: meanings.Analysed, row: Mapping[str, Any]) -> meanings.Analysed:
+    """Only those who are judged, with their events by the horizon, where there is an estimate."""
+    is_judged = row.get("estimate") is not None
+    return replace(who, by=row["unit_value"], of_them=(meanings.JUDGED,)) if is_judged else who
 
 
 def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
@@ -195,7 +203,7 @@ def _tenths_aggregate(tenths: list[pd.DataFrame]) -> Aggregate:
         count("n_events", "with the outcome by the horizon"),
         number("predicted", "mean predicted risk, 0 to 1", "n_people", "n_events"),
         *(
-            number(name, text, "n_people", "n_events", told=Told.SHARE)
+            number(name, text, "n_people", "n_events", precision=Precision.SHARE)
             for name, text in (
                 ("observed", "cumulative incidence (Aalen-Johansen)"),
                 ("lo", "lower 95 % limit"),
@@ -291,6 +299,7 @@ def _rows(data: StudyData) -> list[dict[str, Any]]:
     households = HOUSEHOLD in complete
     known = followed(complete, study) | {
         **data.keys(outcome),
+        "counted": meanings.analysed(outcome, data.model_id, "what standardising needs", lvh=True),
         "exposure": study.lvh_column,
         "contrast": "LVH",
         "adjustment": model.adjustment,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, result, results
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import analysed
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.words import estimate_texts, p_texts, row_counts, row_labels
 from analysis.statistics.accuracy.concordance import Concordance, concordance, delta_concordance
@@ -65,6 +66,7 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
             known = part.keys(outcome) | {"exposure": data.study.exposure}
+            known |= {"counted": analysed(outcome, part.model_id, "what is added needs")}
             rows += [result("added_value", **row, **known) for row in _rows(part, outcome)]
     return [results("added_value", rows)]
 

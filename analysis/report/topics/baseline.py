@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, Told, count, label, number
-from analysis.disclosure.counts import EVERYBODY
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number
+from analysis.disclosure.counts import EVERYBODY, Count
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
-from analysis.report import meanings
+from analysis.disclosure.meanings import LEFT, LVH
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
 from analysis.study.data import About, StudyData
@@ -26,18 +27,29 @@ class _Table:
         key: of its aggregates and files.
         groups: in the order of its columns; the last is of those whose group is unknown.
         compared: the two of the standardised difference.
+        name: of what has to be known of people for them to be in a group.
+        levels: of it, by group.
     """
 
     key: str
     groups: tuple[str, ...]
     compared: tuple[str, str]
+    name: str
+    levels: tuple[str, ...]
+
+    def people(self) -> dict[str, Count]:
+        """Return what each group counts."""
+        levels = zip(self.groups, self.levels, strict=True)
+        return {EVERYBODY: LEFT} | {group: LEFT.level(self.name, level) for group, level in levels}
 
 
-_BY_LVH: Final = _Table("baseline", ("no LVH", "LVH", "LVH unknown"), ("LVH", "no LVH"))
+_BY_LVH: Final = _Table("baseline", ("no LVH", "LVH", "LVH unknown"), ("LVH", "no LVH"), LVH, ("no LVH", "LVH", ""))
 _BY_QUARTILE: Final = _Table(
     "baseline_quartile",
     (*(f"quartile {number}" for number in (1, 2, 3, 4)), "quartile unknown"),
     ("quartile 4", "quartile 1"),
+    "quartile",
+    ("Q1", "Q2", "Q3", "Q4", ""),
 )
 _NUMBERS: Final = {
     "age_years": "Age, years",
@@ -74,8 +86,8 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
         rows += [_number(part, group, name, words) for name, words in numbers.items() if name in people]
         for name, words in categories.items():
             if name in people:
-                counts += _levels(people[name], part[name], group, words)
-    return [_numbers_aggregate(rows, table.key), _counts_aggregate(counts, table.key)]
+                counts += _levels(people[name], part[name], group, name, words)
+    return [_numbers_aggregate(rows, table), _counts_aggregate(counts, table)]
 
 
 def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, Any]:
@@ -83,6 +95,7 @@ def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, 
     known = values.dropna()
     lowest, low, middle, high, highest = known.quantile([0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else [np.nan] * 5
     return {
+        "column": name,
         "variable": words,
         "group": group,
         "n_people": len(part),
@@ -98,15 +111,13 @@ def _number(part: pd.DataFrame, group: str, name: str, words: str) -> dict[str, 
     }
 
 
-def _levels(everybody: pd.Series[Any], part: pd.Series[Any], group: str, words: str) -> list[dict[str, Any]]:
+def _levels(everybody: pd.Series[Any], part: pd.Series[Any], group: str, name: str, words: str) -> list[dict[str, Any]]:
     """Counts of the levels of a category; a level is listed for all groups."""
     known = _words(everybody)
     found = _words(part).value_counts()
     levels = [*levels_in_order(set(known) - {_MISSING}), _MISSING]
-    return [
-        {"variable": words, "level": level, "group": group, "n_group": len(part), "n_people": int(found.get(level, 0))}
-        for level in levels
-    ]
+    known_of = {"column": name, "variable": words, "group": group, "n_group": len(part)}
+    return [known_of | {"level": level, "n_people": int(found.get(level, 0))} for level in levels]
 
 
 def _words(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -116,7 +127,7 @@ def _words(values: pd.Series[Any]) -> pd.Series[Any]:
     return texts.astype(object).replace("", _MISSING)
 
 
-def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
+def _numbers_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
     statistics = {
         "mean": "mean",
         "sd": "standard deviation, n - 1",
@@ -133,15 +144,16 @@ def _numbers_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
         count("n_known", "people with a value"),
         count("n_missing", "people without a value"),
         *(
-            number(name, text, "n_known", told=Told.MEAN, quantile=_QUANTILES.get(name))
+            number(name, text, "n_known", precision=Precision.MEAN, quantile=_QUANTILES.get(name))
             for name, text in statistics.items()
         ),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate(f"{key}_numbers", table, columns, counts=meanings.baseline_numbers(table))
+    counts = meanings.baseline_numbers(pd.DataFrame(rows), whole.people())
+    return Aggregate(f"{whole.key}_numbers", table, columns, counts=counts)
 
 
-def _counts_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
+def _counts_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
     columns = (
         label("variable", "a category"),
         label("level", "of it"),
@@ -150,7 +162,8 @@ def _counts_aggregate(rows: list[dict[str, Any]], key: str) -> Aggregate:
         count("n_people", "people of the group with the level"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate(f"{key}_counts", table, columns, counts=meanings.baseline_counts(table))
+    counts = meanings.baseline_counts(pd.DataFrame(rows), whole.people())
+    return Aggregate(f"{whole.key}_counts", table, columns, counts=counts)
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:

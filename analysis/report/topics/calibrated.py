@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, result, results
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.topics.cmr_pairs import imaged_of, on_or_after
 from analysis.report.words import estimate_texts, row_counts, row_labels
@@ -57,6 +57,7 @@ def _calibrated(data: StudyData) -> tuple[list[dict[str, Any]], dict[str, Any], 
     model = without_constant_sex(models_of(study)[1], complete)
     known = followed(complete, study) | {
         **data.keys(outcome),
+        "counted": meanings.analysed(outcome, data.model_id),
         "exposure": study.exposure,
         "contrast": "per 10",
         "unit": "g/m2",

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.disclosure.aggregates import Aggregate, ColumnsAddUp, count, label, results
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import Aggregate, count, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.cmr import (
     bland_altman,
@@ -23,7 +23,6 @@ from analysis.report.figures.cmr import (
     roc,
     roc_alt,
 )
-from analysis.report.meanings import with_lvh
 from analysis.report.topics.cmr_agreement import (
     INDEX,
     MASS,
@@ -169,15 +168,11 @@ def roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
         count("tn", "without LVH, with a lower one"),
     )
     names = [column.name for column in columns]
-    sums = (ColumnsAddUp("n_lvh", ("tp", "fn")), ColumnsAddUp("n_no_lvh", ("fp", "tn")))
     table = pd.DataFrame(rows, columns=names)
-    return Aggregate("cmr_roc", table, columns, sums, counts=_margins(table))
-
-
-def _margins(table: pd.DataFrame) -> dict[str, list[Count | None]]:
-    """What the people with and without LVH are, who are those of the paired test too."""
+    # The people are those of the paired test, too.
     who = [people_of("", "", labelled=True, with_rules=True).complete(marker) for marker in table["marker"]]
-    return {"n_lvh": [with_lvh(one) for one in who], "n_no_lvh": [with_lvh(one, "no") for one in who]}
+    counts, related = meanings.roc_points(who)
+    return Aggregate("cmr_roc", table, columns, counts=counts, related=related)
 
 
 FEW_WITH_LVH: Final = 100
@@ -212,7 +207,7 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     with_lvh = [
         meanings.with_lvh(who) if row["n_events"] is not None else None for who, row in zip(people, rows, strict=True)
     ]
-    counts = meanings.results(described, one_ecg_each=True) | {"n_events": with_lvh}
+    counts = meanings.of_results(described, one_ecg_each=True) | {"n_events": with_lvh}
     return replace(results("cmr", rows, counts), coarse=coarse)
 
 

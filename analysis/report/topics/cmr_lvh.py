@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label
-from analysis.report import meanings
 from analysis.report.topics.cmr_pairs import ANY_DATE, ANY_RULE, IMAGED, Group, people_of
 from analysis.study.data import StudyData
 

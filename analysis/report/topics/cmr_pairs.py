@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label
 from analysis.disclosure.counts import Count
-from analysis.report import meanings
 from analysis.study.cmr import pair_with_cmr
 from analysis.study.data import StudyData
 from analysis.study.people import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, result, results
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import MODELS, Analysed, analysed
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.words import estimate_texts, row_counts, row_labels, side_by_side
 from analysis.statistics.columns import TableRefused
@@ -50,8 +52,17 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     rows = []
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
-            rows += [result("competing", **row, **part.keys(outcome)) for row in _rows(part, outcome)]
+            rows += [
+                result("competing", **row, **part.keys(outcome), counted=_counted(part, outcome, row))
+                for row in _rows(part, outcome)
+            ]
     return [results("competing", rows)]
+
+
+def _counted(data: StudyData, outcome: str, row: Mapping[str, Any]) -> Analysed:
+    is_of_lvh = row["exposure"] == data.study.lvh_column
+    who = analysed(outcome, data.model_id, MODELS, "what hazards need", lvh=is_of_lvh)
+    return replace(who, end="death") if row["measure"] == DEATH else who
 
 
 def _rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, number, result, results
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import dose_response, dose_response_alt
 from analysis.report.words import of_model, outcomes_and_models, p_texts, row_counts, row_labels
@@ -41,7 +41,8 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
             row, curve = _fitted(part, outcome)
-            tests.append(result("dose_response", NONLINEAR, **row, **part.keys(outcome)))
+            who = meanings.analysed(outcome, part.model_id)
+            tests.append(result("dose_response", NONLINEAR, **row, **part.keys(outcome), counted=who))
             curves += curve
     return [_curves_aggregate(curves), _histogram(data), results("dose_response", tests)]
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, RowsAddUp, count, label, number
+from analysis.disclosure.aggregates import Aggregate, count, label, number
 from analysis.disclosure.masking import Masked
 from analysis.report.words import models_in, number_text
 from analysis.study.data import ECG_ONLY, SEXES, StudyData, sd_key
@@ -50,8 +50,7 @@ def exposure_sds(data: StudyData) -> Aggregate:
         count("n_events_fewest", "people with an index ECG; never exported"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    sums = (RowsAddUp(("n_events_fewest",), "sex", None, ("model_id", "exposure")),)
-    return Aggregate(KEY, table, columns, sums)
+    return Aggregate(KEY, table, columns)
 
 
 def _kind(study: Study) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label, number
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.follow_up import calendar, calendar_alt
 from analysis.report.topics.rates import CLASSIFICATIONS, grouped, pooled_text
@@ -128,7 +128,7 @@ def _durations_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         ),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("follow_up_years", table, columns, counts=meanings.by_group(table, _COUNTED))
+    return Aggregate("follow_up_years", table, columns, counts=meanings.by_group(table, _COUNTED, CLASSIFICATIONS))
 
 
 def _ends_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
@@ -142,7 +142,7 @@ def _ends_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         count("n_people", "people whose follow-up ended so"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("follow_up_ends", table, columns, counts=meanings.ends(table))
+    return Aggregate("follow_up_ends", table, columns, counts=meanings.ends(table, CLASSIFICATIONS))
 
 
 def _events_aggregate(events: list[pd.DataFrame]) -> Aggregate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, result, results
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import Analysed, analysed, name_of
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.forest import forest, forest_alt
 from analysis.report.topics import exposure_sds
@@ -70,8 +72,10 @@ def subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
         kept = ["exposure", "exposure_in_sd_of_sex", "age_band", "bmi_kg_m2"]
         table = _with_bmi_class(read_columns(data.analysed(outcome), data.study, kept))
         for column, words in _SUBGROUPS.items():
+            known = data.keys(outcome) | {"strata": words}
             rows += [
-                result("subgroups", **row, **data.keys(outcome), strata=words) for row in _rows(data, table, column)
+                result("subgroups", **row, **known, counted=_counted(data, outcome, column, row))
+                for row in _rows(data, table, column)
             ]
     return rows
 
@@ -91,6 +95,13 @@ def _rows(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[str, A
     tested = _interaction(complete, column, levels[1:], data, contrasts[0], model)
     dropped = {"level": "interaction", "n_dropped_missing": len(table) - len(complete)}
     return [*rows, tested | dropped]
+
+
+def _counted(data: StudyData, outcome: str, column: str, row: Mapping[str, Any]) -> Analysed:
+    """The people of a subgroup; of all together for the test of the interaction."""
+    main, name = analysed(outcome, data.model_id), name_of(column)
+    is_of_all = row["measure"] == INTERACTION
+    return replace(main, who=main.who.complete(name) if is_of_all else main.who.level(name, row["level"]))
 
 
 def _with_bmi_class(table: pd.DataFrame) -> pd.DataFrame:
@@ -162,7 +173,16 @@ def outcome_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     table = data.analysed(outcome)
     contrasts = contrasts_of(study, data.sd, data.about.exposure_unit)
     rows = estimates(table, study, contrasts, models) + _quartiles(table, data, models)
-    return [result("hazard_ratios", HAZARD_RATIO, **row, **data.keys(outcome)) for row in rows]
+    return [
+        result(
+            "hazard_ratios",
+            HAZARD_RATIO,
+            **row,
+            **data.keys(outcome),
+            counted=analysed(outcome, data.model_id, lvh=row["exposure"] == study.lvh_column),
+        )
+        for row in rows
+    ]
 
 
 def _quartiles(table: pd.DataFrame, data: StudyData, models: Sequence[Model]) -> list[dict[str, Any]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, Told, count, label, number, result, results
+from analysis.disclosure.aggregates import Aggregate, Precision, count, label, number, result, results
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import Analysed, analysed
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.models import schoenfeld, schoenfeld_alt
 from analysis.report.words import (
@@ -52,10 +54,9 @@ def aggregates(data: StudyData) -> list[Aggregate]:
     for outcome in (one.name for one in data.study.outcomes):
         for part in data.by_prediction_model():
             tests, own = _tested(part, outcome)
-            rows += [
-                result("proportional_hazards", **row, **part.keys(outcome))
-                for row in (*_by_period(part, outcome), *tests)
-            ]
+            who = analysed(outcome, part.model_id)
+            rows += [result("proportional_hazards", **row, **part.keys(outcome)) for row in _by_period(part, outcome)]
+            rows += [result("proportional_hazards", **row, **part.keys(outcome), counted=who) for row in tests]
             bins += own
     return [results("proportional_hazards", rows), _bins_aggregate(bins)]
 
@@ -74,8 +75,15 @@ def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
         own = _in_period(table, data, start, end)
         if len(own):
             told = {"measure": PERIOD_RATIO, "strata": "period", "level": words}
-            rows += [row | told for row in estimates(own, study, contrasts, [models_of(study)[1]])]
+            found = estimates(own, study, contrasts, [models_of(study)[1]])
+            rows += [row | told | {"counted": _counted(data, outcome, row, start, end)} for row in found]
     return rows
+
+
+def _counted(data: StudyData, outcome: str, row: dict[str, Any], start: float, end: float) -> Analysed:
+    who = analysed(outcome, data.model_id, lvh=row["exposure"] == data.study.lvh_column)
+    own = who.who.after(start) if start else who.who
+    return replace(who, who=own, by=None if np.isinf(end) else end, has_own_clock=True)
 
 
 def _in_period(table: pd.DataFrame, data: StudyData, start: float, end: float) -> pd.DataFrame:
@@ -160,7 +168,7 @@ def _bins_aggregate(bins: list[pd.DataFrame]) -> Aggregate:
     columns = (
         label("outcome", "of the code list"),
         label("model_id", "of the predictions where they are of several"),
-        number("years", "mean time of the events of the bin, or their mean age", "n_events", told=Told.TIME),
+        number("years", "mean time of the events of the bin, or their mean age", "n_events", precision=Precision.TIME),
         number("beta", "mean scaled Schoenfeld residual, log hazard ratio per SD", "n_events"),
         number("lo", "lower 95 % limit of the mean", "n_events"),
         number("hi", "upper 95 % limit of the mean", "n_events"),

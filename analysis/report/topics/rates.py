@@ -8,10 +8,20 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.disclosure.aggregates import Aggregate, Thinned, Told, count, label, number, person_years, result, results
+from analysis.disclosure import meanings
+from analysis.disclosure.aggregates import (
+    Aggregate,
+    Precision,
+    Thinned,
+    count,
+    label,
+    number,
+    person_years,
+    result,
+    results,
+)
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
-from analysis.report import meanings
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.figures.follow_up import cumulative_incidence_alt
@@ -154,6 +164,7 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str, words: str) -> list
 def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     """Gray's tests, in people of one model of the predictions."""
     table = grouped(data.analysed(outcome))
+    who = meanings.of_model(meanings.followed(outcome), data.model_id)
     rows = []
     for column in _DRAWN:
         known = table[table[column].notna()]
@@ -167,6 +178,7 @@ def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
                 "rates",
                 "Gray's test, chi-square",
                 **data.keys(outcome),
+                counted=meanings.Analysed(who.complete(meanings.name_of(column))),
                 exposure=data.study.exposure,
                 contrast=CLASSIFICATIONS[column],
                 unit=f"{own['df']:.0f} df",
@@ -193,7 +205,7 @@ def _rates_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         person_years("person_years", "follow-up, years", "n_people"),
     )
     table = pd.DataFrame(rows, columns=[column.name for column in columns])
-    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED))
+    return Aggregate("rates", table, columns, counts=meanings.by_group(table, _COUNTED, CLASSIFICATIONS))
 
 
 def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]]) -> list[Aggregate]:
@@ -206,7 +218,7 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     columns = (
         *keys,
         *(
-            number(name, text, "n_people", "n_events_fewest", told=Told.SHARE)
+            number(name, text, "n_people", "n_events_fewest", precision=Precision.SHARE)
             for name, text in (
                 ("incidence", "cumulative incidence (Aalen-Johansen), 0 to 1"),
                 ("lo", "lower 95 % limit"),
@@ -230,7 +242,7 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
     risk = pd.DataFrame(at_risk, columns=[column.name for column in risk_columns])
     group = ("outcome", "classification")
     points = points.reset_index(drop=True)
-    ends = meanings.by_group(points, {"n_events": "outcome"})["n_events"]
+    ends = meanings.by_group(points, {"n_events": "outcome"}, CLASSIFICATIONS)["n_events"]
     return [
         Aggregate(
             "incidence_curves",
@@ -238,9 +250,9 @@ def _curve_aggregates(curves: list[pd.DataFrame], at_risk: list[dict[str, Any]])
             columns,
             together=group,
             thinned=Thinned("n_events", (*group, "group"), ends),
-            counts=meanings.curves(points, _STEP_YEARS / 2),
+            counts=meanings.curves(points, _STEP_YEARS / 2, CLASSIFICATIONS),
         ),
-        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk)),
+        Aggregate("incidence_at_risk", risk, risk_columns, counts=meanings.at_risk(risk, CLASSIFICATIONS)),
     ]
 
 

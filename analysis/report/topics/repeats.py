@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, count, label, result, results
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import Analysed, repeated, repeats, several_ecgs, with_ecgs
 from analysis.report.document import ReadTable, Section, Topic
-from analysis.report.meanings import Analysed, repeated, repeats, several_ecgs, with_ecgs
 from analysis.report.words import estimate_texts, side_by_side
 from analysis.statistics.agreement import repeatability
 from analysis.statistics.columns import TableRefused

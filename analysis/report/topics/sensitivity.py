@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, label, result, results
+from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
+from analysis.disclosure.meanings import Analysed, analysed
 from analysis.report.document import ReadTable, Section, Topic
-from analysis.report.meanings import of_outcomes
 from analysis.report.topics.cmr_pairs import before, imaged_of, on_or_after
 from analysis.report.topics.exposure_sds import ecg_only_sd
 from analysis.report.topics.hazard_ratios import HAZARD_RATIO
@@ -21,6 +23,7 @@ from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import Contrast, contrasts_of, estimates, models_of, read_columns
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from lvm_core.medicine.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
+from lvm_core.units import DAYS_PER_YEAR
 
 MAIN: Final = "main analysis"
 NOT_IMAGED: Final = "never imaged, or at an unknown date"
@@ -58,6 +61,7 @@ class Variant:
         exposure: name in the results where it is another one.
         unit: of the exposure where it is another one.
         from_index: whether it changes rows whose clock starts at the index ECG.
+        people: of those of the main analysis; None: those of whom what is changed is known.
     """
 
     words: str
@@ -67,6 +71,7 @@ class Variant:
     exposure: str | None = None
     unit: str | None = None
     from_index: bool = False
+    people: Callable[[Count], Count] | None = None
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
@@ -79,8 +84,18 @@ def aggregates(data: StudyData) -> list[Aggregate]:
                 for variant in variants(part)
                 for row in _rows(part, outcome, variant)
             ]
-    counts = of_outcomes(rows, data.study.latency_days)
-    return [replace(results("sensitivity", rows, counts), together=None)]
+    return [replace(results("sensitivity", rows), together=None)]
+
+
+def _counted(data: StudyData, outcome: str, variant: Variant) -> Analysed | None:
+    """The people of a variant; those of an earlier clock are not part of the main analysis."""
+    if variant.words == MAIN:
+        return analysed(outcome, data.model_id, lvh=variant.is_lvh)
+    if variant.from_index:
+        return None
+    main = analysed(outcome, data.model_id)
+    who = variant.people(main.who) if variant.people else main.who.complete(variant.words)
+    return replace(main, who=who, has_own_clock=True)
 
 
 def _rows(data: StudyData, outcome: str, variant: Variant) -> list[dict[str, Any]]:
@@ -92,7 +107,8 @@ def _rows(data: StudyData, outcome: str, variant: Variant) -> list[dict[str, Any
         own = changed["sex"].map({sex: sd.get(sd_key(sex=sex), np.nan) for sex in SEXES})
         changed = changed.assign(exposure_in_sd_of_sex=changed["exposure"] / own)
     found = estimates(changed, study, _contrasts(data, variant, sd), [models_of(study)[1]])
-    return [row | {"strata": "variant", "level": variant.words} for row in found]
+    known = {"strata": "variant", "level": variant.words, "counted": _counted(data, outcome, variant)}
+    return [row | known for row in found]
 
 
 def _contrasts(data: StudyData, variant: Variant, sd: Mapping[str, float]) -> Sequence[Contrast]:
@@ -144,7 +160,9 @@ def _imaged(data: StudyData, words: Mapping[str, str]) -> list[Variant]:
     def of(group: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
         return lambda t: t[imaged_of(data, t["participant_id"]).fillna("") == group]
 
-    return [Variant(text, of(group)) for group, text in words.items()]
+    return [
+        Variant(text, of(group), people=partial(Count.part, name="imaged", value=text)) for group, text in words.items()
+    ]
 
 
 def _as_it_is(table: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +182,8 @@ def _latencies(data: StudyData) -> list[Variant]:
     for days in _LATENCIES_DAYS:
         words = f"clock starts {days} days after the ECG" if days else "clock starts at the ECG"
         if days > base:
-            made.append(Variant(words, _after(days - base)))
+            people = partial(Count.after, years=(days - base) / DAYS_PER_YEAR)
+            made.append(Variant(words, _after(days - base), people=people))
         elif days < base and data.follow_up_from_index is not None:
             made.append(Variant(words, _after(days), from_index=True))
     return made
@@ -246,7 +265,9 @@ def _negative_control_aggregates(data: StudyData) -> list[Aggregate]:
         contrasts = contrasts_of(part.study, part.sd, part.about.exposure_unit)
         found = estimates(part.analysed(control.name), part.study, contrasts, models_of(part.study))
         known = part.keys(control.name)
-        rows += [result("negative_control", HAZARD_RATIO, **row, **known) for row in found]
+        for row in found:
+            who = analysed(control.name, part.model_id, lvh=row["exposure"] == part.study.lvh_column)
+            rows.append(result("negative_control", HAZARD_RATIO, **row, **known, counted=who))
     name = pd.DataFrame({"outcome": [control.name], "words": [control.words]})
     columns = (label("outcome", "of the code list"), label("words", "the outcome in words"))
     return [results("negative_control", rows), Aggregate("negative_control", name, columns)]

@@ -33,7 +33,7 @@ def test_times__are_those_of_an_outcome() -> None:
     assert LEFT.at(("mi", "analysed")).by(2) != AF.by(2)
 
 
-def test_str__tells_all_conditions() -> None:
+def test_str__has_all_conditions() -> None:
     text = str(AF.at(("status", "outcome")).level("sex", "female").complete("age").by(2))
     assert text == "people: left; analysed; outcome; sex female; age known; by 2"
     assert str(AF.part("year", 2014).lacking("age", "sex").after(1)) == (

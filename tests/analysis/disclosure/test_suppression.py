@@ -1,4 +1,4 @@
-"""What the steps of curves tell about the events by a time, and after the last step."""
+"""What follows from the steps of curves about events by a time, and after the last step."""
 
 from __future__ import annotations
 

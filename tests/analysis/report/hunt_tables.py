@@ -81,7 +81,7 @@ class Export:
     Attributes:
         folder: of the export.
         one_ecg_each: whether numbers of ECGs are numbers of people.
-        longest_years: at most, by outcome, as the last tick below the curves tells.
+        longest_years: at most, by outcome, from the last tick below the curves.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,7 +95,7 @@ class Export:
             self.longest_years[outcome] = years[-1] + step
 
     def unknown(self, words: str) -> str | None:
-        """How many of Table 1 have no known group of a classification; None if it is not told."""
+        """How many of Table 1 have no known group of a classification; None if it is hidden."""
         numbers = read_data(self.folder, "baseline_numbers")
         if words == "Predicted LVH":
             found = [row["n_people"] for row in numbers if row["group"] == "LVH unknown"]

@@ -82,10 +82,10 @@ def test_schoenfeld__is_over_age(data: StudyData) -> None:
 
 
 def test_rates__say_that_no_curve_is_on_the_scale_of_age(data: StudyData) -> None:
-    told = "no curve is drawn on attained age"
-    assert any(told in text for text in section_of(data, "rates").paragraphs)
+    expected = "no curve is drawn on attained age"
+    assert any(expected in text for text in section_of(data, "rates").paragraphs)
     plain = with_study(data, time_scale="follow_up")
-    assert not any(told in text for text in section_of(plain, "rates").paragraphs)
+    assert not any(expected in text for text in section_of(plain, "rates").paragraphs)
 
 
 def test_errors__say_what_they_are_of(data: StudyData) -> None:

@@ -188,13 +188,13 @@ def test_report__prints_without_contents_and_with_repeated_heads(
 
 def _hard_to_fit() -> Report:
     """The widest tables of outcomes with their most columns: ECGs beside people, two models."""
-    told: list[Section] = []
+    sections: list[Section] = []
     for data in (repeated_ecgs(n=700), two_models(n=1000)):
         for key in ("hazard_ratios", "added_value", "competing", "absolute_risk"):
-            name = f"{key}_{len(told)}"
+            name = f"{key}_{len(sections)}"
             table = replace(table_of(section_of(data, key), key), key=name)
-            told.append(Section(name, key, items=(table,)))
-    return Report("Hard", ABOUT, tuple(told), ())
+            sections.append(Section(name, key, items=(table,)))
+    return Report("Hard", ABOUT, tuple(sections), ())
 
 
 def test_report__no_table_is_scrolled_on_a_laptop_or_cut_on_paper(browser: Browser, tmp_path: Path) -> None:
@@ -235,9 +235,9 @@ def test_browser__sees_what_is_wrong_with_a_page(browser: Browser, tmp_path: Pat
         encoding="utf-8",
     )
     page = browser.open(path, 390)
-    told = "\n".join(page.console)
-    assert "warning: seen" in told
-    assert "undefined_function" in told
+    text = "\n".join(page.console)
+    assert "warning: seen" in text
+    assert "undefined_function" in text
     assert (tmp_path / "missing.png").as_uri() in page.requests
     assert page.evaluate(_DEAD_LINKS) == ["#none"]
     assert page.evaluate(_TOO_PALE) == ["H1.: 1.92"]

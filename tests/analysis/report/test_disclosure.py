@@ -1,4 +1,4 @@
-"""What leaves a study does not tell what it hides: three cohorts, a hunter, and planted leaks."""
+"""What is hidden cannot be worked out from what leaves: three cohorts, a hunter, planted leaks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import lvm_ai
 from analysis.disclosure.aggregates import Aggregate, Kind
 from analysis.disclosure.audit import Audit
 from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
-from analysis.disclosure.suppression import Suppressed, suppressed
+from analysis.disclosure.suppression import Suppressed, suppress
 from analysis.report.build import computed, constants_of, report_of, topics_of
 from analysis.report.write import write_export
 from analysis.study.data import StudyData, read_study_data
@@ -169,12 +169,12 @@ def unaudited(run: Run) -> Unaudited:
     found: list[Suppressed] = []
 
     def remembered(*args: Any) -> Suppressed:
-        found.append(suppressed(*args))
+        found.append(suppress(*args))
         return found[-1]
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Audit, "run", lambda _: None)
-        patched.setattr("analysis.disclosure.masking.suppressed", remembered)
+        patched.setattr("analysis.disclosure.masking.suppress", remembered)
         masked = mask_all(run.aggregates, MaskingRule(K, 5))
     return Unaudited(masked, found[0].wrong)
 

@@ -138,14 +138,14 @@ def test_flags__that_no_ecg_has_and_nobody_knows_are_refused(folder: Path) -> No
 
 def test_sources__that_no_record_has_are_told(folder: Path) -> None:
     change(folder, "events.csv", source=["hes"] * 7 + ["self_report"])
-    told = {
+    found = {
         name: [note for note in read(folder, base=_with_prevalent(name)).notes if "source" in note]
         for name in ("self_report", "selfreport")
     }
-    assert told["self_report"] == []
-    assert len(told["selfreport"]) == 1
-    assert "no record has the source 'selfreport' of prevalent_sources" in told["selfreport"][0]
-    assert "Sources of the records: hes, self_report" in told["selfreport"][0]
+    assert found["self_report"] == []
+    assert len(found["selfreport"]) == 1
+    assert "no record has the source 'selfreport' of prevalent_sources" in found["selfreport"][0]
+    assert "Sources of the records: hes, self_report" in found["selfreport"][0]
 
 
 def _with_prevalent(name: str) -> str:
@@ -172,9 +172,9 @@ def test_lists__of_people_who_are_in_no_table_are_refused_unless_allowed(folder:
         read(folder, more, withdrawn="some.csv")
     assert "Z1" not in str(refusal.value)
     notes = read(folder, f"{more}allow_unknown: true\n", withdrawn="some.csv").notes
-    told = [note for note in notes if "leaves nobody out" in note]
-    assert len(told) == 1
-    assert told[0].startswith("nobody of training.exclude_ids is in any table")
+    found = [note for note in notes if "leaves nobody out" in note]
+    assert len(found) == 1
+    assert found[0].startswith("nobody of training.exclude_ids is in any table")
 
 
 @pytest.mark.parametrize("name", ["Vorhofflimmern ä", "a b", ".af", "a/b", "", "x" * 61])
@@ -289,9 +289,9 @@ def test_ecg_only__of_other_ecgs_is_refused_with_the_form_of_an_id_of_each(folde
 
 def test_regions__that_no_end_of_records_has_are_told(folder: Path) -> None:
     change(folder, "participants.csv", region="england")
-    told = [note for note in read(folder).notes if "region" in note]
-    assert len(told) == 1
-    assert "Participants have 'england', the ends 'England'" in told[0]
+    found = [note for note in read(folder).notes if "region" in note]
+    assert len(found) == 1
+    assert "Participants have 'england', the ends 'England'" in found[0]
     change(folder, "participants.csv", region="England")
     assert not any("region" in note for note in read(folder).notes)
 

@@ -13,7 +13,7 @@ import pytest
 
 from analysis.disclosure.aggregates import result, results
 from analysis.disclosure.masking import MaskingRule, mask_all
-from analysis.report.build import constants_of
+from analysis.report.build import constants_of, public_checksums
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.topics import rates
 from analysis.study.data import RELEASE, StudyData
@@ -34,9 +34,9 @@ def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> No
     masked = mask_all(rates.aggregates(data), MaskingRule(10, 5))
     text = " ".join(methods(data, masked))
     people = len(data.analysed("af"))
-    told = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)
-    assert told
-    assert abs(int(told[1].replace(",", "")) - people) <= 10
+    found = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)
+    assert found
+    assert abs(int(found[1].replace(",", "")) - people) <= 10
     assert f"{data.sd['exposure']:.3g} g/m2" in text
     assert "Counts of 1 to 9 are hidden" in text
 
@@ -192,8 +192,8 @@ def test_training_overlap__is_in_every_result_row_and_unknown_is_a_banner(
     provenance = {"sha256 of ids and masses": "0", **data.provenance}
     changed = replace(changed, provenance=provenance)
     assert constants_of(changed)["training_overlap"] == overlap
-    told = any(text.startswith("Training overlap unknown") for text in banners(changed))
-    assert told == (overlap == "unknown")
+    is_shown = any(text.startswith("Training overlap unknown") for text in banners(changed))
+    assert is_shown == (overlap == "unknown")
 
 
 def test_banners__tell_of_demonstrations_and_of_masking_that_is_off(data: StudyData) -> None:
@@ -208,3 +208,9 @@ def test_warnings__a_raw_prediction_is_not_calibrated(data: StudyData) -> None:
     assert any("not calibrated" in text for text in warnings(data))
     recalibrated = with_study(data, exposure="lvmi_recal_g_m2")
     assert not any("not calibrated" in text for text in warnings(recalibrated))
+
+
+def test_checksums__none_of_a_list_of_people() -> None:
+    others = {"sha256 predictions": "a", "sha256 of ids and masses": "b", "model_sha256": "c"}
+    lists = {"sha256 withdrawn": "d", "sha256 deaths": "e", "sha256 participants": "f"}
+    assert public_checksums(others | lists | {"python": "3"}) == others

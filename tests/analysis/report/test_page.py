@@ -117,13 +117,13 @@ def test_render__says_top_and_bottom_that_it_is_not_for_care(page: str) -> None:
 
 
 def test_render__hidden_cells_are_explained_once(page: str) -> None:
-    assert page.count("stands for what is hidden: a number of 1 to 9") == 1
+    assert page.count("is a hidden number: one of 1 to 9") == 1
 
 
 def test_render__masking_off_is_said() -> None:
     page = render(replace(sample_report(), about=replace(ABOUT, k=0, base=1)))
     assert "masking is off" in page
-    assert "stands for what is hidden" not in page
+    assert "is a hidden number" not in page
 
 
 def test_render__warnings_of_sections_are_at_the_top_once_with_a_link(page: str) -> None:
@@ -195,8 +195,8 @@ def test_inline_svg__texts_stay_out_of_comments_and_style_out_of_the_page() -> N
 def test_table_page__explains_hidden_cells_only_where_there_are_some() -> None:
     shown = ReadTable("t", "T", pd.DataFrame({"a": ["x"], "b": ["1"]}))
     hidden = ReadTable("t", "T", pd.DataFrame({"a": ["x"], "b": ["*"]}))
-    assert "stands for what is hidden" in render_table(hidden, ABOUT)
-    assert "stands for what is hidden" not in render_table(shown, ABOUT)
+    assert "is a hidden number" in render_table(hidden, ABOUT)
+    assert "is a hidden number" not in render_table(shown, ABOUT)
 
 
 def test_table__numbers_go_right_and_words_left() -> None:

@@ -60,9 +60,9 @@ def test_few_events__are_told_by_people(data: StudyData) -> None:
     rows = rows_of(replace(data, follow_up=fewer), "hazard_ratios")
     found = one(rows, outcome="af", contrast="per SD", model=3)
     assert found["n_events"] <= 10
-    told = re.search(r"(\d+) events for 5 parameters", found["warnings"])
-    assert told is not None
-    assert int(told[1]) == found["n_events"]
+    quoted = re.search(r"(\d+) events for 5 parameters", found["warnings"])
+    assert quoted is not None
+    assert int(quoted[1]) == found["n_events"]
 
 
 def test_masking__five_people_with_the_event_are_few_however_many_ecgs(data: StudyData) -> None:

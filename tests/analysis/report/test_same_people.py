@@ -88,6 +88,6 @@ def test_subgroups_and_periods__are_also_per_10(data: StudyData) -> None:
 
 def test_mediators__are_warned_of_in_the_results_of_model_4(data: StudyData) -> None:
     rows = rows_of(data, "hazard_ratios")
-    told = rows["warnings"].str.contains("systolic pressure, mmHg may lie between LV mass and the")
-    assert set(rows.loc[told, "model"]) == {4}
-    assert told[rows["model"] == 4].all()
+    warned = rows["warnings"].str.contains("systolic pressure, mmHg may lie between LV mass and the")
+    assert set(rows.loc[warned, "model"]) == {4}
+    assert warned[rows["model"] == 4].all()

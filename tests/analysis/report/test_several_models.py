@@ -109,8 +109,8 @@ def test_report__names_models_and_what_is_pooled(data: StudyData) -> None:
     table = table_of(section, "hazard_ratios")
     assert table.cells["Prediction model"].unique().tolist() == MODELS
     sds = [data.sd[f"exposure, {model}"] for model in MODELS]
-    told = f"One SD is narrow: {sds[0]:.1f} g/m2; wide: {sds[1]:.1f} g/m2, of everybody with an"
-    assert any(note.startswith(told) for note in table.notes)
+    expected = f"One SD is narrow: {sds[0]:.1f} g/m2; wide: {sds[1]:.1f} g/m2, of everybody with an"
+    assert any(note.startswith(expected) for note in table.notes)
     figures = [item.key for item in section.items if item.key.startswith("forest_subgroups")]
     assert figures == ["forest_subgroups_af_1", "forest_subgroups_af_2"]
     rates = section_of(data, "rates")

@@ -79,9 +79,9 @@ def test_hazard_ratios__each_warning_is_a_sentence_of_its_own(data: StudyData) -
     nobody = data.ecgs.assign(lvh=(np.arange(len(data.ecgs)) == 0).astype(float), quartile=1.0)
     section = section_of(hazard_ratios.TOPIC, replace(data, ecgs=nobody))
     subjects = ("covariate '", "column '", "no covariate has an estimate")
-    told = [text.split(": ", 1)[1] for text in section.warnings]
-    assert any("left out of the likelihood" in text for text in told)
-    assert all(text.startswith(subjects) or "events for" in text or "may lie between" in text for text in told)
+    texts = [text.split(": ", 1)[1] for text in section.warnings]
+    assert any("left out of the likelihood" in text for text in texts)
+    assert all(text.startswith(subjects) or "events for" in text or "may lie between" in text for text in texts)
 
 
 def af(data: StudyData) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def test_write_word__cells_caption_and_notes_are_there(path: Path) -> None:
     assert cells == [["Group", "Events"], ["Q1", "120"], ["Q2", "*"]]
     texts = [one.text for one in document.paragraphs]
     assert texts[:2] == ["A small table", "A note."]
-    assert "stands for what is hidden" in texts[2]
+    assert "is a hidden number" in texts[2]
     assert "not for clinical use" in document.sections[0].footer.paragraphs[0].text
 
 

@@ -107,13 +107,13 @@ def test_write_export__each_table_and_figure_has_its_files(export: Path) -> None
 
 def test_write_export__manifest_has_the_checksum_of_every_file(export: Path) -> None:
     lines = (export / "MANIFEST").read_text().splitlines()
-    told = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    listed = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     files = {
         path.relative_to(export).as_posix(): path
         for path in export.rglob("*")
         if path.is_file() and path.name != "MANIFEST"
     }
-    assert told == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert listed == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 
 def test_write_export__same_bytes_twice(export: Path, tmp_path: Path, masked: dict[str, Masked]) -> None:
@@ -135,8 +135,8 @@ def test_write_export__the_fewest_events_are_in_no_file(export: Path) -> None:
 
 
 def test_write_export__columns_are_described(export: Path) -> None:
-    told = pd.read_csv(export / "columns.csv")
-    own = told[told["file"] == "data/counts.csv"]
+    columns = pd.read_csv(export / "columns.csv")
+    own = columns[columns["file"] == "data/counts.csv"]
     assert list(own["column"]) == ["group", "n_people", "mean_g"]
     assert list(own["meaning"]) == ["of people", "people", "mean mass"]
 
@@ -163,7 +163,7 @@ def test_tables__numbers_stay_as_they_are(text: str, tmp_path: Path) -> None:
 
 def test_results_table__says_which_columns_are_hidden(masked: dict[str, Masked]) -> None:
     made = results_table(masked, CONSTANTS)
-    # Also what there is not: a blank would tell that there were too few people to estimate it.
+    # Also what there is not: a blank would show that there were too few people to estimate it.
     assert list(made["masked"]) == ["", "estimate se lo hi p p_ph q warnings", ""]
     assert list(made["n_people"]) == [1005, 1005, 1005]
     assert list(made["training_overlap"]) == ["unknown"] * 3
@@ -259,8 +259,8 @@ def test_meta_analysis_table__has_both_sds_where_they_differ_by_sex(tmp_path: Pa
     assert made["sd_by_sex"].fillna("").tolist() == ["female 8.412 g/m2; male 9.5 g/m2", ""]
     assert made["sd_used"].fillna(0).tolist() == [0, 10]
     assert made["model_id"].tolist() == [CONSTANTS["model_id"]] * 2
-    told = pd.read_csv(tmp_path / "e" / "columns.csv")
-    own = told[told["file"] == "results_for_meta_analysis.csv"]
+    columns = pd.read_csv(tmp_path / "e" / "columns.csv")
+    own = columns[columns["file"] == "results_for_meta_analysis.csv"]
     assert own["column"].tolist() == list(made.columns)
     assert own["meaning"].str.len().gt(3).all()
     sds = pd.read_csv(tmp_path / "e" / "data" / "exposure_sd.csv")

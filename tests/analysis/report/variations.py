@@ -15,14 +15,14 @@ from tests.analysis.report.builders import about, study, study_data
 def with_study(data: StudyData, **changes: Any) -> StudyData:
     """Return the data with settings changed; the table of ECGs stays."""
     settings = data.study.model_copy(update=changes)
-    told = replace(
+    changed = replace(
         about(settings),
         several_ecgs=settings.index.rule == "all",
         several_models=settings.model_strata,
         time_scale=settings.time_scale,
         model_id=data.about.model_id,
     )
-    return replace(data, study=settings, about=told)
+    return replace(data, study=settings, about=changed)
 
 
 def rescaled(data: StudyData) -> StudyData:
