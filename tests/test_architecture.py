@@ -20,6 +20,39 @@ MUST_NOT_IMPORT = {
     "beam_jobs": {"pandas", "lifelines", "tensorflow", "keras"},
     "analysis": {"tensorflow", "keras", "apache_beam"},
 }
+# Which other rooms of its package a room may import. All of `lvm_core` may import the modules at its
+# top. Those at the top of the other packages are commands, which may import every room.
+ROOMS = {
+    "lvm_core.signal": {"lvm_core"},
+    "lvm_core.medicine": {"lvm_core"},
+    "lvm_core.formats": {"lvm_core", "lvm_core.signal"},
+    "lvm_core.tables": {"lvm_core", "lvm_core.signal", "lvm_core.medicine"},
+    "lvm_core.synthetic": {"lvm_core", "lvm_core.signal", "lvm_core.medicine", "lvm_core.tables"},
+    "models.machine": set(),
+    "models.catalogue": {"models.machine"},
+    "models.engines": {"models.machine", "models.catalogue"},
+    "models.training": {"models.machine", "models.catalogue"},
+    "models.demo": {"models.machine", "models.catalogue", "models.engines"},
+    "beam_jobs.reading": set(),
+    "beam_jobs.run": {"beam_jobs.reading"},
+    "beam_jobs.scoring": {"beam_jobs.reading", "beam_jobs.run"},
+    "beam_jobs.runners": {"beam_jobs.reading", "beam_jobs.run"},
+    "analysis.statistics": set(),
+    "analysis.statistics.survival": {"analysis.statistics"},
+    "analysis.statistics.accuracy": {"analysis.statistics", "analysis.statistics.survival"},
+    "analysis.statistics.agreement": {"analysis.statistics", "analysis.statistics.survival"},
+    "analysis.statistics.risk": {"analysis.statistics", "analysis.statistics.survival", "analysis.statistics.accuracy"},
+    "analysis.follow_up": {"analysis.statistics"},
+    "analysis.study": {"analysis.statistics", "analysis.statistics.survival", "analysis.follow_up"},
+    "analysis.disclosure": set(),
+    # `document` and `words` are below topics and figures; `build` and the writers are above.
+    "analysis.report": {"analysis", "analysis.statistics", "analysis.study", "analysis.disclosure"}
+    | {"analysis.report.topics", "analysis.report.figures"},
+    "analysis.report.figures": {"analysis.report", "analysis.disclosure"},
+    "analysis.report.topics": {"analysis.report", "analysis.report.figures", "analysis.disclosure"}
+    | {"analysis.study", "analysis.follow_up", "analysis.statistics", "analysis.statistics.survival"}
+    | {"analysis.statistics.accuracy", "analysis.statistics.agreement", "analysis.statistics.risk"},
+}
 FILES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
 LAZY = {
     # TensorFlow takes seconds to import, which commands that predict nothing must not pay.
