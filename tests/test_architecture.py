@@ -20,8 +20,8 @@ MUST_NOT_IMPORT = {
     "beam_jobs": {"pandas", "lifelines", "tensorflow", "keras"},
     "analysis": {"tensorflow", "keras", "apache_beam"},
 }
-# Which other rooms of its package a room may import. All of `lvm_core` may import the modules at its
-# top. Those at the top of the other packages are commands, which may import every room.
+# Which other rooms of its package a room may import. All of `lvm_core` may import the modules at
+# its top. Those at the top of the other packages are commands, which may import every room.
 ROOMS = {
     "lvm_core.signal": {"lvm_core"},
     "lvm_core.medicine": {"lvm_core"},
