@@ -1,6 +1,6 @@
 """Which samples of an ECG move the predicted mass: gradients and integrated gradients.
 
-They say what the network uses, not what causes a large heart.
+They show what the network uses, not what causes a large heart.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a file that should be a model is: a model, a Git LFS pointer or damaged; and its layer names."""
+"""What a model file really is: a model, a Git LFS pointer, or damaged; its inputs and outputs."""
 
 from __future__ import annotations
 

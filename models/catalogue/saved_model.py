@@ -180,7 +180,7 @@ def _archive(plain: Path, card: ModelCard, storage: Storage) -> bytes:
 
 
 def _half(weights_h5: bytes) -> bytes:
-    """Return a Keras weights file with its float32 data sets as float16; Keras widens them again."""
+    """Return a Keras weights file with its float32 data sets as float16; Keras widens them."""
     import h5py
 
     sink = io.BytesIO()

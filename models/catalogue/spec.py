@@ -1,4 +1,4 @@
-"""What a model is: its identity, the constants of its inputs and output, what it takes and gives."""
+"""What a model is: its identity, its constants, what it takes and what it gives."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ class ModelConstants:
 
     Attributes:
         age_years: of the age.
-        bmi_kg_m2: of the BMI; None where they are the published ones of the UK Biobank field that the
-            name of the input layer holds, 21001 or 23104.
+        bmi_kg_m2: of the BMI; None for the published ones of the UK Biobank field that is part of
+            the input layer's name, 21001 or 23104.
         lvm_g: of the LV mass.
     """
 
@@ -183,7 +183,7 @@ def lvm_g_from_z(lvm_z: NDArray[np.float32], scale: Standardisation = LVM_G) -> 
 
 
 class ModelOrigin(StrEnum):
-    """Where the weights come from: published, embedded with the package, or a file of the user's."""
+    """Where the weights come from: published, embedded in the package, or a file of the user's."""
 
     PUBLISHED = "published"
     EMBEDDED = "embedded"
@@ -358,7 +358,7 @@ class Predictions:
 
 
 class EcgPredictor(Protocol):
-    """What the scoring job needs of a predictor, such as `models.engines.predictor.LvmPredictor`."""
+    """What the scoring job needs; see `models.engines.predictor.LvmPredictor`."""
 
     @property
     def spec(self) -> ModelSpec:

@@ -179,7 +179,7 @@ def _inputs(keras_layer: Any) -> list[Any]:
 
 
 def _layers_of(keras_layer: Any, inputs: tuple[str, ...]) -> list[Layer]:
-    """Return what a Keras layer becomes: one layer, and another for its activation if it has one."""
+    """Return what a Keras layer becomes: one layer, and one for its activation if it has any."""
     kind = type(keras_layer).__name__
     if kind not in _KINDS:
         known = ", ".join(sorted(_KINDS))

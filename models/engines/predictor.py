@@ -155,7 +155,7 @@ class LvmPredictor:
         return self._predict_padded(inputs)
 
     def engine_description(self) -> dict[str, Any]:
-        """Return all that fixes the bits of a prediction beside the model; the same on every call."""
+        """Return all that fixes the bits of a prediction beside the model."""
         return {
             **self._engine.description(),
             "numpy": np.__version__,

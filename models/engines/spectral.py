@@ -169,7 +169,7 @@ class _Workspace:
         return results
 
     def _load(self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32]) -> None:
-        """Write counts to the first signal: cast, scaled and put in the network's order of leads at once."""
+        """Write counts to the first signal, cast, scaled and in the network's order of leads."""
         samples = self._samples(self._plan.signals[0])
         for lane, (own, unit) in enumerate(zip(counts, counts_per_unit, strict=True)):
             np.divide(own[_ORDER].T, unit, out=samples[:, lane])

@@ -1,4 +1,4 @@
-"""The TensorFlow engine: a model's Keras graph, compiled for one batch shape, and its reference results."""
+"""The TensorFlow engine: a model's Keras graph, compiled for one batch size; and the reference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Features = Mapping[InputRole, NDArray[np.float32]]
 """(batch, width) float32, dimensionless, for each demographic input of the model."""
 
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None]
-"""(batch,) float32 z of LV mass; (batch,) float32 LVH score, or None for a model without that head."""
+"""(batch,) float32 z of LV mass; (batch,) float32 LVH score, or None without that head."""
 
 # The ECGs of a `Reference`, and standardised demographics that people have.
 _N_ECGS: Final = 4
@@ -67,7 +67,7 @@ class TensorFlowEngine:
     """
 
     def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
-        """Compile the graph; `configure_threads` must have been called before the model was loaded."""
+        """Compile the graph; call `configure_threads` before loading the model."""
         self._loaded = loaded
         self._batch_size = batch_size
         self._roles = tuple(role for role in loaded.inputs if role is not InputRole.ECG)
@@ -158,14 +158,14 @@ class Reference:
     made_by: Mapping[str, Any]
 
     def batch(self, size: int) -> tuple[NDArray[np.intp], tuple[NDArray[np.int16], NDArray[np.float32], Features]]:
-        """Return the rows that fill a batch, over and over, and the arguments of `Engine.compute`."""
+        """Return the rows that fill a batch, repeated, and the arguments of `Engine.compute`."""
         rows = np.arange(size) % len(self.counts)
         features = {role: values[rows] for role, values in self.features.items()}
         return rows, (self.counts[rows], self.counts_per_unit[rows], features)
 
 
 def keras_reference(loaded: LoadedModel) -> Reference:
-    """Compute the reference of a model in float32; threads must be configured, as for the engine."""
+    """Compute the reference of a model, in float32; call `configure_threads` before loading it."""
     ecgs = synthetic_ecgs(_N_ECGS, _SEED)
     counts_per_unit = np.float32(InputConvention.UKB_COUNTS.input_unit_uv) / ecgs.uv_per_count
     everybody = {

@@ -116,8 +116,8 @@ class Threads:
 def configure_threads(inter_op: int | None = None) -> Threads:
     """Fix TensorFlow's threads for this process: one inside an operation, `inter_op` across.
 
-    Call it before anything is loaded or computed; it may be called again with the same value. Each
-    prediction then computes on one thread, and cores are used by predicting several batches at once.
+    Call it before anything is loaded; it may be called again with the same value. Each prediction
+    then computes on one thread, and cores are used by predicting several batches at once.
 
     Args:
         inter_op: operations that may run at once, usually the number of cores, 1 or more. None
