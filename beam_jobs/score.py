@@ -33,8 +33,8 @@ from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.tables import ParticipantTable
 from models.catalogue.known import ModelSource, resolve_model
 from models.engines.choosing import IN_FLIGHT
-from models.machine.runtime import Device, visible_gpus
 from models.engines.predictor import shared_predictor
+from models.machine.runtime import Device, visible_gpus
 
 RECALIBRATION = "recalibration"
 # One unit at a time fed an H100 with 1,860 ECG/s, four fed it with 3,890 of the 4,750 it could do.

@@ -21,10 +21,9 @@ from models.engines.choosing import (
     fastest_gpu_batch,
     spectral_memory_bytes,
 )
-from models.machine.host import MemoryLimit, available_cores, available_memory_mb, memory_limits
-from models.machine.runtime import Device
 from models.engines.predictor import DEFAULT_BATCH_SIZE
-from models.machine.runtime import require_memory_for_tensorflow
+from models.machine.host import MemoryLimit, available_cores, available_memory_mb, memory_limits
+from models.machine.runtime import Device, require_memory_for_tensorflow
 
 _NOTE: Final = "engine_note"
 

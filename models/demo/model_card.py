@@ -1,4 +1,4 @@
-"""Measures the embedded models on people they have not seen, and writes docs/demo_model.md."""
+"""Measure the embedded models on people they have not seen, and write docs/demo_model.md."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _CORNERS_G: Final = (89.7, 114.5, 139.3)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One model on people it has not seen.
+    """The predictions of one model for people it has not seen, and the report of its training.
 
     Attributes:
         name: `full`, or the loss of an ECG-only model.
         lvm_pred_g: (n,) float64, grams.
-        report: of its training.
+        report: content of training_report.json.
     """
 
     name: str
@@ -67,7 +67,7 @@ def mean_error_by_size_g(lvm_pred_g: NDArray[np.float64], lvm_true_g: NDArray[np
 
 
 def sensitivity_specificity(lvm_pred_g: NDArray[np.float64], people: SyntheticPeople) -> tuple[float, float]:
-    """Return those of predicted LVH, by the index and `khurshid2021`, against true LVH."""
+    """Return sensitivity and specificity of predicted LVH, by index and `khurshid2021`."""
     preset = LvhPreset.KHURSHID2021
     predicted = lvh_arrays(lvm_pred_g / people.bsa_m2, people.sex_code, preset).value
     true = lvh_arrays(people.lvmi_true_g_m2, people.sex_code, preset).value
@@ -137,43 +137,31 @@ def _figure(models: Sequence[Measured], people: SyntheticPeople) -> Figure:
 
 
 def _page(models: Sequence[Measured], people: SyntheticPeople) -> str:
-    rows = [f"| | {' | '.join(_COLUMNS.values())} |", "|---|" + "---|" * len(models)]
-
-    def row(name: str, values: Sequence[str]) -> None:
-        rows.append(f"| {name} | {' | '.join(values)} |")
-
     true_g = people.lvm_true_g
     errors = [m.lvm_pred_g - true_g for m in models]
-    row("correlation r with true mass", [_r(m.lvm_pred_g, true_g) for m in models])
-    row("mean absolute error", [f"{np.abs(e).mean():.1f} g" for e in errors])
-    row("mean error", [f"{e.mean():+.1f} g" for e in errors])
     groups = [mean_error_by_size_g(m.lvm_pred_g, true_g) for m in models]
     names = ("up to 89.7 g", "to 114.5 g (z = 1)", "to 139.3 g (z = 2)", "above")
-    for k, name in enumerate(names):
-        row(f"mean error, true mass {name}, n = {groups[0][k][0]}", [f"{g[k][1]:+.1f} g" for g in groups])
     rates = [sensitivity_specificity(m.lvm_pred_g, people) for m in models]
-    row("sensitivity for LVH by the index", [f"{s:.2f}" for s, _ in rates])
-    row("specificity", [f"{s:.2f}" for _, s in rates])
-    row("ECGs to train / to choose the epoch", [_n(m.report) for m in models])
-    row("best epoch / epochs", [_epochs(m.report) for m in models])
-    row("duration, two cores, beside other work", [_minutes(m.report) for m in models])
-    return _TEMPLATE.format(table="\n".join(rows), n=len(people))
-
-
-def _r(first: NDArray[np.float64], second: NDArray[np.float64]) -> str:
-    return f"{np.corrcoef(first, second)[0, 1]:.3f}"
-
-
-def _n(report: dict[str, Any]) -> str:
-    return f"{report['n_ecgs']['train']} / {report['n_ecgs']['valid']}"
-
-
-def _epochs(report: dict[str, Any]) -> str:
-    return f"{report['results']['best_epoch']} / {report['results']['epochs']}"
-
-
-def _minutes(report: dict[str, Any]) -> str:
-    return f"{report['training_s'] / 60:.0f} min ({report['ecg_per_s']:.0f} ECG/s)"
+    reports = [m.report for m in models]
+    rows: dict[str, list[str]] = {
+        "correlation r with true mass": [f"{np.corrcoef(m.lvm_pred_g, true_g)[0, 1]:.3f}" for m in models],
+        "mean absolute error": [f"{np.abs(e).mean():.1f} g" for e in errors],
+        "mean error": [f"{e.mean():+.1f} g" for e in errors],
+        **{
+            f"mean error, true mass {name}, n = {groups[0][k][0]}": [f"{g[k][1]:+.1f} g" for g in groups]
+            for k, name in enumerate(names)
+        },
+        "sensitivity for LVH by the index": [f"{s:.2f}" for s, _ in rates],
+        "specificity": [f"{s:.2f}" for _, s in rates],
+        "ECGs to train / to choose the epoch": [f"{r['n_ecgs']['train']} / {r['n_ecgs']['valid']}" for r in reports],
+        "best epoch / epochs": [f"{r['results']['best_epoch']} / {r['results']['epochs']}" for r in reports],
+        "duration, two cores, beside other work": [
+            f"{r['training_s'] / 60:.0f} min ({r['ecg_per_s']:.0f} ECG/s)" for r in reports
+        ],
+    }
+    lines = [f"| | {' | '.join(_COLUMNS.values())} |", "|---|" + "---|" * len(models)]
+    lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows.items()]
+    return _TEMPLATE.format(table="\n".join(lines), n=len(people))
 
 
 _TEMPLATE: Final = """# The embedded models
