@@ -142,16 +142,8 @@ def _not_a_model_text(head: bytes, size_bytes: int) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInterface:
-    """Names of the input and output layers of a model file, in the file's order."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-def read_interface(path: Path) -> ModelInterface:
-    """Return the names of the input and output layers of an .h5 or .keras file.
+def read_interface(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the input and of the output layers of an .h5 or .keras file, in order.
 
     Raises:
         LvmError: the file is damaged, or holds no functional Keras model.
@@ -159,14 +151,12 @@ def read_interface(path: Path) -> ModelInterface:
     text = _keras_config(path) if zipfile.is_zipfile(path) else _hdf5_config(path)
     try:
         config = json.loads(text)["config"]
-        inputs = _layer_names(config["input_layers"])
-        outputs = _layer_names(config["output_layers"])
+        return tuple(_layer_names(config["input_layers"])), tuple(_layer_names(config["output_layers"]))
     except (ValueError, KeyError, TypeError) as error:
         raise LvmError(
             f"{path} holds no functional Keras model ({error!r}); expected a model with named "
             "input and output layers, saved whole and not as weights only"
         ) from error
-    return ModelInterface(tuple(inputs), tuple(outputs))
 
 
 def _hdf5_config(path: Path) -> str:

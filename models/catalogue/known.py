@@ -196,19 +196,20 @@ def _file_spec(path: Path, report: FileReport) -> ModelSpec:
     The id is the card's; where the catalogue has another model of that id, digits of the checksum
     distinguish the two.
     """
-    card, interface, sha256 = read_card(path), read_interface(path), str(report.sha256)
+    card, sha256 = read_card(path), str(report.sha256)
     model_id = card.model_id if card else path.stem
     taken = find_spec(model_id) is not None
     if taken and not card:
         raise LvmError(f"{path} would get the id {model_id!r} of another model in the catalogue; rename the file")
+    inputs, outputs = read_interface(path)
     return ModelSpec(
         model_id=f"{model_id}-{sha256[:8]}" if taken else model_id,
         title=card.title if card else f"model file {path.name}",
         file_name=path.name,
         sha256=sha256,
         size_bytes=report.size_bytes or 0,
-        inputs=interface.inputs,
-        outputs=interface.outputs,
+        inputs=inputs,
+        outputs=outputs,
         origin=ModelOrigin.FILE,
         clinical=False,
         licence=card.licence if card else "not known here",

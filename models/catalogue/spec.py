@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -355,32 +355,3 @@ class Predictions:
 
     def __len__(self) -> int:
         return int(self.lvm_pred_g.shape[0])
-
-
-class EcgPredictor(Protocol):
-    """What the scoring job needs; see `models.engines.predictor.LvmPredictor`."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Identity of the model."""
-
-    @property
-    def batch_size(self) -> int:
-        """ECGs computed together."""
-
-    @property
-    def needs_demographics(self) -> bool:
-        """True when age, sex and BMI must be given."""
-
-    def predict_batch(
-        self,
-        counts: NDArray[np.int16],
-        uv_per_count: NDArray[np.float32],
-        age_years: NDArray[np.float32] | None = None,
-        sex: NDArray[np.int8] | None = None,
-        bmi_kg_m2: NDArray[np.float32] | None = None,
-    ) -> Predictions:
-        """Return the predictions of one batch of at most `batch_size` ECGs."""
-
-    def engine_description(self) -> dict[str, Any]:
-        """Return what computed the numbers, for the record."""

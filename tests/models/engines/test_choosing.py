@@ -1,6 +1,5 @@
-"""Which engine is chosen, and that one which does not agree with Keras is never used."""
-
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,13 @@ from models.engines.choosing import (
     EngineSettings,
     Precision,
     choose_engine,
+    fastest_batch,
     make_engine,
+    measured_rate,
     require_agreement,
 )
 from models.engines.network import CheckedNetwork, UnsupportedNetworkError
+from models.engines.tensorflow_engine import OutOfMemoryError, Reference
 from models.machine.runtime import Device, import_keras
 from models.training.architectures import build_ecg_only
 from tests.models.golden import ECG_ONLY, FULL, golden_source
@@ -166,3 +168,52 @@ def test_choose_engine__no_cpu_where_a_gpu_is_asked_for(network_dir: Path) -> No
         choose_engine([golden_source(ECG_ONLY)], device=Device.GPU, network_dir=network_dir)
     with pytest.raises(LvmError, match="a GPU is asked for, but TensorFlow sees none"):
         make_engine(golden_source(ECG_ONLY), EngineSettings(device=Device.GPU), 1)
+
+
+def _rates(rates: dict[int, float]) -> Callable[[int], float]:
+    def rate(batch: int) -> float:
+        if batch not in rates:
+            raise OutOfMemoryError("too large")
+        return rates[batch]
+
+    return rate
+
+
+@pytest.mark.parametrize(
+    ("rates", "best"),
+    [
+        ({32: 100, 64: 190, 128: 300, 256: 310, 512: 900}, 128),  # hardly faster: stop there
+        ({32: 100, 64: 105}, 64),  # exactly worth it, then out of memory
+        ({32: 100, 64: 104}, 32),
+        ({32: 100}, 32),
+    ],
+)
+def test_fastest_batch__stops_where_it_gets_hardly_faster(rates: dict[int, float], best: int) -> None:
+    assert fastest_batch(_rates(rates)) == best
+
+
+def test_fastest_batch__no_memory_at_all() -> None:
+    with pytest.raises(LvmError, match="too little memory for 32 ECGs at once"):
+        fastest_batch(_rates({}))
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    def compute(self, counts: Any, per_unit: Any, features: Any) -> Any:
+        assert len(counts) == len(per_unit) == 6
+        self.n_calls += 1
+        return np.zeros(6), None
+
+    def description(self) -> dict[str, Any]:
+        return {}
+
+
+def test_measured_rate__counts_every_batch() -> None:
+    reference = Reference(
+        np.zeros((4, 12, 10), dtype=np.int16), np.ones(4, dtype=np.float32), {}, np.zeros(4), None, {}
+    )
+    engine = _Counting()
+    rate = measured_rate(engine, reference, 6, 0.05)
+    assert 0.3 < rate * 0.05 / (6 * (engine.n_calls - 1)) <= 1.01
