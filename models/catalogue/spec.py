@@ -31,7 +31,7 @@ SEX_MALE: Final = 1
 """Codes of sex in arrays; also the index in the one-hot input [female, male]."""
 
 LVH_CLASS: Final = 1
-"""Index of LVH in the softmax output. A score: trained with class weights 1:25, not calibrated."""
+"""Index of LVH in the softmax output: a score, not calibrated (trained with class weights 1:25)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,15 +261,17 @@ class PredictorInputs:
     def __post_init__(self) -> None:
         _check_counts(self.counts)
         n_ecgs = self.counts.shape[0]
-        _check_vector("uv_per_count", self.uv_per_count, np.float32, n_ecgs)
-        _check_values("uv_per_count", self.uv_per_count, self.uv_per_count > 0, "above 0")
+        step_uv = self.uv_per_count
+        _check_vector("uv_per_count", step_uv, np.float32, n_ecgs)
+        _refuse_rows("uv_per_count", step_uv, ~((step_uv > 0) & np.isfinite(step_uv)), "a finite value above 0")
         for name, values in (("age_years", self.age_years), ("bmi_kg_m2", self.bmi_kg_m2)):
             if values is not None:
                 _check_vector(name, values, np.float32, n_ecgs)
-                _check_values(name, values, np.isfinite(values), "")
+                _refuse_rows(name, values, ~np.isfinite(values), "a finite value")
         if self.sex is not None:
             _check_vector("sex", self.sex, np.int8, n_ecgs)
-            _check_sex(self.sex)
+            unknown = (self.sex != SEX_FEMALE) & (self.sex != SEX_MALE)
+            _refuse_rows("sex", self.sex, unknown, f"{SEX_FEMALE} (female) or {SEX_MALE} (male)")
 
     @property
     def n_ecgs(self) -> int:
@@ -322,22 +324,10 @@ def _check_vector(name: str, values: NDArray[np.generic], dtype: type, n_ecgs: i
         raise ValueError(f"{name} has shape {values.shape}, expected ({n_ecgs},): one value for each ECG")
 
 
-def _check_values(name: str, values: NDArray[np.float32], good: NDArray[np.bool_], condition: str) -> None:
-    bad = np.flatnonzero(~(good & np.isfinite(values)))
-    if bad.size:
-        raise ValueError(
-            f"{name} is {values[bad[0]]} in row {bad[0]} ({bad.size} such rows), expected a "
-            f"finite value {condition}".rstrip()
-        )
-
-
-def _check_sex(sex: NDArray[np.int8]) -> None:
-    bad = np.flatnonzero((sex != SEX_FEMALE) & (sex != SEX_MALE))
-    if bad.size:
-        raise ValueError(
-            f"sex is {sex[bad[0]]} in row {bad[0]} ({bad.size} such rows), expected "
-            f"{SEX_FEMALE} (female) or {SEX_MALE} (male)"
-        )
+def _refuse_rows(name: str, values: NDArray[np.generic], bad: NDArray[np.bool_], expected: str) -> None:
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        raise ValueError(f"{name} is {values[rows[0]]} in row {rows[0]} ({rows.size} such rows), expected {expected}")
 
 
 @dataclass(frozen=True, slots=True)

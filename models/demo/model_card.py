@@ -169,12 +169,12 @@ _TEMPLATE: Final = """# The embedded models
 `demo-synthetic` has the architecture of the published model with age, sex and BMI,
 `demo-synthetic-ecg-only` that of the published ECG-only models. Both were trained with the
 asymmetric loss on synthetic ECGs. **They mean nothing for real patients:** the synthetic heart is a
-few dipoles whose size follows a made-up mass. They are there so that every command runs on a new
-machine without the published weights, and so that answers can be compared with a known truth. The
-synthetic signal is easier than a real one: expect nothing of the sort from patients' ECGs.
+few dipoles whose size follows a made-up mass. With these models every command runs on a new machine
+without the published weights, and answers can be compared with a known truth. The synthetic signal
+is easier than a real one: do not expect the same accuracy on patients' ECGs.
 
 On {n} synthetic people whom no model has seen, against their true mass (`make demo-model-card`
-writes this page; the packed files hold float16 weights, which moves a mass by at most 0.03 g):
+writes this page; the packed files hold float16 weights, which move a mass by at most 0.03 g):
 
 {table}
 
@@ -184,9 +184,9 @@ the same people from the same seed:
 ![Predicted against true mass, and the mean error along the true mass](images/demo_model_losses.png)
 
 The asymmetric loss is the plain log-cosh below 114.5 g (z = 1) and punishes the under-estimation of
-larger hearts, by the cube of the error. It pays for fewer missed large hearts with masses that are
-too large on average. So do not read its masses as calibrated:
-[recalibration.md](recalibration.md) mends that where a part of a cohort had CMR.
+larger hearts, by the cube of the error. Fewer large hearts are missed, but masses are too large on
+average. So do not read its masses as calibrated: where a part of a cohort had CMR,
+[recalibration.md](recalibration.md) corrects them.
 
 ## How they were trained
 

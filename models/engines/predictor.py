@@ -87,11 +87,6 @@ class LvmPredictor:
         return self._batch_size
 
     @property
-    def input_convention(self) -> InputConvention:
-        """How microvolts become the numbers that the network sees."""
-        return self._convention
-
-    @property
     def needs_demographics(self) -> bool:
         """True when age, sex and BMI must be given."""
         return set(self._inputs) != {InputRole.ECG}

@@ -200,13 +200,11 @@ class SpectralPlan:
         signals: to be stored, the ECG first.
         spectra: to be stored.
         steps: in order.
-        outputs: names of the layers whose results are the network's.
     """
 
     signals: tuple[Signal, ...]
     spectra: tuple[Spectra, ...]
     steps: tuple[Step, ...]
-    outputs: tuple[str, ...]
 
     @property
     def shared_bytes(self) -> int:
@@ -284,8 +282,7 @@ class _Planner:
                     steps.append(self._pointwise(layer))
             elif not layer.is_series and layer.kind is not LayerKind.INPUT:
                 steps.append(layer)
-        signals = tuple(self._signals.values())
-        return SpectralPlan(signals, self._spectra, tuple(steps), self._network.outputs)
+        return SpectralPlan(tuple(self._signals.values()), self._spectra, tuple(steps))
 
     def _fuse(self, layer: Layer) -> tuple[str, ...]:
         """Return the relu and the pooling that alone take a convolution's result, one of each."""
