@@ -33,8 +33,8 @@ _TENSORFLOW: Final = EngineSettings()
 class LvmPredictor:
     """One model, ready to predict, in one fixed batch shape.
 
-    Several threads may call it at once. Each call computes its batches one after the other, and
-    every operation on one thread, so cores are used by calling from as many threads.
+    Several threads may call it at once. Each call computes its batches one after the other on one
+    thread, so call it from as many threads as there are cores.
 
     Invariant: an ECG's prediction depends on the model, the engine, the batch size, the ECG's
     place in its batch and the processor's instruction set; not on its batch-mates, on padding, on
@@ -55,7 +55,7 @@ class LvmPredictor:
 
         Args:
             model: from `resolve_model`, or a model in memory from `bind_model`.
-            batch_size: ECGs computed together, 1 or more; part of what fixes the bits.
+            batch_size: ECGs computed together, 1 or more; the bits depend on it.
             input_convention: how microvolts become the numbers that the network sees.
             engine: what computes it, in which precision and where.
             cores: batches that will be computed at once; None for the cores of this process.

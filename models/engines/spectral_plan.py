@@ -279,7 +279,9 @@ class _Planner:
                 steps.append(Flatten(layer.name, self._signals_of(layer.inputs[0])))
             elif layer.kind in (LayerKind.RELU, LayerKind.POOL) and layer.is_series:
                 if layer.name not in fused:
-                    steps.append(self._pointwise(layer))
+                    (source,) = self._signals_of(layer.inputs[0])
+                    pool = layer.kind is LayerKind.POOL
+                    steps.append(Pointwise(source, self._signals[layer.name], not pool, pool))
             elif not layer.is_series and layer.kind is not LayerKind.INPUT:
                 steps.append(layer)
         return SpectralPlan(tuple(self._signals.values()), self._spectra, tuple(steps))
@@ -355,22 +357,11 @@ class _Planner:
             pool=LayerKind.POOL in kinds,
         )
 
-    def _pointwise(self, layer: Layer) -> Pointwise:
-        (source,) = self._signals_of(layer.inputs[0])
-        pool = layer.kind is LayerKind.POOL
-        return Pointwise(source, self._signals[layer.name], not pool, pool)
-
 
 def _check_ends(network: Network, series: list[Layer]) -> None:
     n_inputs = sum(layer.kind is LayerKind.INPUT for layer in series)
-    if n_inputs != 1:
-        raise UnsupportedNetworkError(
-            f"the network takes {n_inputs} series, expected one, the ECG; the TensorFlow engine "
-            "computes it: --engine tensorflow"
-        )
     given = [name for name in network.outputs if network[name].is_series]
-    if given:
-        raise UnsupportedNetworkError(
-            f"the network gives the series {given}, expected numbers; the TensorFlow engine "
-            "computes it: --engine tensorflow"
-        )
+    if n_inputs == 1 and not given:
+        return
+    problem = f"gives the series {given}, expected numbers" if given else f"takes {n_inputs} series, expected one"
+    raise UnsupportedNetworkError(f"the network {problem}; the TensorFlow engine computes it: --engine tensorflow")

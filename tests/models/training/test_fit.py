@@ -267,7 +267,7 @@ for strategy in (tf.distribute.get_strategy(), mirrored):
 
 
 def test_fit__two_devices_learn_what_one_learns(cohort: Path, tmp_path: Path) -> None:
-    """Two logical CPUs stand for two GPUs.
+    """Two logical CPUs take the place of two GPUs.
 
     Batches divide the training set evenly, because several devices leave the ragged rest out; and
     nothing is clipped, because Keras clips the gradient of each device.
