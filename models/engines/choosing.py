@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -100,12 +99,7 @@ class MadeEngine(NamedTuple):
 
 
 def make_engine(
-    model: ModelSource | LoadedModel,
-    settings: EngineSettings,
-    batch_size: int,
-    *,
-    cores: int | None = None,
-    network_dir: Path | None = None,
+    model: ModelSource | LoadedModel, settings: EngineSettings, batch_size: int, *, cores: int | None = None
 ) -> MadeEngine:
     """Load a model into an engine; all but float32 in TensorFlow is compared with the Keras graph.
 
@@ -114,7 +108,6 @@ def make_engine(
         settings: how to compute.
         batch_size: ECGs per call, 1 or more.
         cores: batches that will be computed at once; None for the cores of this process.
-        network_dir: where networks are kept as plain arrays; None for the default.
 
     Raises:
         LvmError: the model cannot be loaded, there is no such device, or mixed precision moves a
@@ -123,7 +116,7 @@ def make_engine(
         EngineMismatchError: the spectral engine does not give what Keras gives.
     """
     if settings.name is EngineName.SPECTRAL:
-        return _spectral(model, batch_size, cores, network_dir)
+        return _spectral(model, batch_size, cores)
     configure_threads(cores)  # before loading, which starts TensorFlow
     use_device(settings.device)
     loaded = load_model(model) if isinstance(model, ModelSource) else model
@@ -138,11 +131,9 @@ def _tensorflow(loaded: LoadedModel, precision: Precision, batch_size: int) -> T
     return engine
 
 
-def _spectral(
-    model: ModelSource | LoadedModel, batch_size: int, cores: int | None, network_dir: Path | None
-) -> MadeEngine:
+def _spectral(model: ModelSource | LoadedModel, batch_size: int, cores: int | None) -> MadeEngine:
     if isinstance(model, ModelSource):
-        checked = checked_network(model, cores, network_dir)
+        checked = checked_network(model, cores)
     else:
         configure_threads(cores)
         checked = check_with_keras(model)
@@ -224,7 +215,6 @@ def choose_engine(
     name: EngineName | None = None,
     device: Device | None = None,
     cores: int | None = None,
-    network_dir: Path | None = None,
 ) -> EngineChoice:
     """Choose the engine for some models: what is asked for, or else the fastest one here.
 
@@ -236,7 +226,6 @@ def choose_engine(
         name: the engine that is asked for; None to choose.
         device: the device that is asked for; None to choose.
         cores: as for `make_engine`.
-        network_dir: as for `make_engine`.
 
     Raises:
         LvmError: what is asked for cannot be had.
@@ -253,7 +242,7 @@ def choose_engine(
         return EngineChoice(EngineName.TENSORFLOW, Device.CPU)
     try:
         for source in sources:
-            make_engine(source, EngineSettings(EngineName.SPECTRAL), 1, cores=cores, network_dir=network_dir)
+            make_engine(source, EngineSettings(EngineName.SPECTRAL), 1, cores=cores)
     except (UnsupportedNetworkError, EngineMismatchError) as error:
         if name is EngineName.SPECTRAL:
             raise

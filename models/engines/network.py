@@ -346,26 +346,25 @@ def check_with_keras(loaded: LoadedModel) -> CheckedNetwork:
     )
 
 
-def default_network_dir() -> Path:
+def network_dir() -> Path:
     """Return the folder in which networks are kept as plain arrays."""
     return Path.home() / ".lvm-ai" / "networks"
 
 
-def checked_network(source: ModelSource, cores: int | None = None, folder: Path | None = None) -> CheckedNetwork:
-    """Return a model as plain arrays, from `folder` if it is there, else through Keras.
+def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNetwork:
+    """Return a model as plain arrays, from its file in `network_dir()`, else through Keras.
 
-    The arrays are then kept in `folder`; where it cannot be written, Keras is needed each time.
+    The arrays are then kept in that folder; where it cannot be written, Keras is needed each time.
 
     Args:
         source: from `resolve_model`.
         cores: for `configure_threads`, where TensorFlow is needed.
-        folder: None for `default_network_dir()`.
 
     Raises:
         LvmError: as for `load_model` and `configure_threads`.
         UnsupportedNetworkError: the model has something that is not computed here.
     """
-    path = (folder or default_network_dir()) / f"{source.spec.sha256}.npz"
+    path = network_dir() / f"{source.spec.sha256}.npz"
     try:
         return CheckedNetwork.from_bytes(path.read_bytes(), source.spec.sha256)
     except FileNotFoundError:

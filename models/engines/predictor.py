@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -49,7 +48,6 @@ class LvmPredictor:
         input_convention: InputConvention | str = InputConvention.UKB_COUNTS,
         engine: EngineSettings = _TENSORFLOW,
         cores: int | None = None,
-        network_dir: Path | None = None,
     ) -> None:
         """Load the model; takes seconds with TensorFlow, a few tenths with the spectral engine.
 
@@ -59,7 +57,6 @@ class LvmPredictor:
             input_convention: how microvolts become the numbers that the network sees.
             engine: what computes it, in which precision and where.
             cores: batches that will be computed at once; None for the cores of this process.
-            network_dir: where the spectral engine keeps networks; None for the default.
 
         Raises:
             ValueError: a batch size below 1, or an unknown convention.
@@ -72,9 +69,7 @@ class LvmPredictor:
         self._batch_size = batch_size
         self._convention = InputConvention(input_convention)
         self._settings = engine
-        self._spec, self._inputs, self._engine = make_engine(
-            model, engine, batch_size, cores=cores, network_dir=network_dir
-        )
+        self._spec, self._inputs, self._engine = make_engine(model, engine, batch_size, cores=cores)
 
     @property
     def spec(self) -> ModelSpec:

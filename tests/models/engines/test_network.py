@@ -18,7 +18,7 @@ from models.engines.network import (
     UnsupportedNetworkError,
     check_with_keras,
     checked_network,
-    default_network_dir,
+    network_dir,
     read_network,
 )
 from models.machine.runtime import import_keras
@@ -161,50 +161,51 @@ def test_from_bytes__damage_is_refused(made: CheckedNetwork) -> None:
             CheckedNetwork.from_bytes(damaged, "abc")
 
 
-def test_checked_network__is_kept_and_made_anew_when_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_network_dir__is_beside_the_fetched_models(home: Path) -> None:
+    assert network_dir() == home / ".lvm-ai" / "networks"
+
+
+def test_checked_network__is_kept_and_made_anew_when_damaged(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = golden_source(ECG_ONLY)
-    first = checked_network(source, folder=tmp_path / "new")
-    path = tmp_path / "new" / f"{source.spec.sha256}.npz"
+    first = checked_network(source)
+    path = home / ".lvm-ai" / "networks" / f"{source.spec.sha256}.npz"
     kept = path.read_bytes()
     path.write_bytes(kept[:1000])
     with caplog.at_level(logging.WARNING):
-        checked_network(source, folder=tmp_path / "new")
+        checked_network(source)
     assert "is read from the model file again" in caplog.text
     assert path.read_bytes() == kept
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    again = checked_network(source, folder=tmp_path / "new")
+    again = checked_network(source)
     np.testing.assert_array_equal(again.reference.lvm_z, first.reference.lvm_z)
 
 
-def test_checked_network__works_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("")
+def test_checked_network__works_where_nothing_can_be_kept(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (home / ".lvm-ai").write_text("")
     with caplog.at_level(logging.WARNING):
-        made = checked_network(golden_source(ECG_ONLY), folder=tmp_path / "file" / "below")
+        made = checked_network(golden_source(ECG_ONLY))
     assert made.network.outputs
     assert "cannot be kept, so each process needs TensorFlow" in caplog.text
 
 
-def test_default_network_dir__is_beside_the_fetched_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_network_dir() == tmp_path / ".lvm-ai" / "networks"
-
-
-def test_spectral_engine__needs_no_tensorflow_once_the_network_is_kept(tmp_path: Path) -> None:
+def test_spectral_engine__needs_no_tensorflow_once_the_network_is_kept(home: Path) -> None:
     """A process in which TensorFlow cannot be imported scores with a kept network."""
     model = golden_model(ECG_ONLY)
-    checked_network(golden_source(ECG_ONLY), folder=tmp_path)
+    checked_network(golden_source(ECG_ONLY))
     code = f"""
 import sys
 sys.modules["tensorflow"] = sys.modules["keras"] = None
-from pathlib import Path
 import numpy as np
 from models.catalogue.known import resolve_model
 from models.engines.choosing import EngineName, EngineSettings
 from models.engines.predictor import LvmPredictor
-predictor = LvmPredictor(
-    resolve_model({str(model)!r}), engine=EngineSettings(EngineName.SPECTRAL),
-    network_dir=Path({str(tmp_path)!r}),
-)
+predictor = LvmPredictor(resolve_model({str(model)!r}), engine=EngineSettings(EngineName.SPECTRAL))
 counts = np.arange(60000, dtype=np.int16).reshape(1, 12, 5000) % 50
 print(predictor.predict(counts, np.full(1, 5, dtype=np.float32)).lvm_pred_g[0])
 """
