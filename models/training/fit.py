@@ -18,7 +18,6 @@ from lvm_core.signal.ecg import LEADS_12, MODEL_LEADS, N_LEADS, order_indices
 from models.catalogue.saved_model import write_atomically
 from models.catalogue.spec import (
     INPUT_BMI,
-    LVH_CLASS,
     N_SAMPLES,
     SAMPLING_RATE_HZ,
     SEX_MALE,
@@ -260,7 +259,7 @@ class Fitter:
             listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             parts.append([tensor.numpy() for tensor in listed])
         stacked = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return stacked[0], (stacked[LVH_CLASS] if self._config.has_lvh_head else None)
+        return stacked[0], (stacked[1] if self._config.has_lvh_head else None)
 
     def _dataset(self, epoch: int) -> Any:
         tf = import_tensorflow()
@@ -275,8 +274,11 @@ class Fitter:
         return dataset.prefetch(_PREFETCH_BATCHES).with_options(options)
 
     def _callback(self) -> Any:
-        size = self._config.batch_size
-        return import_keras().callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: self._on_batch(size))
+        def done(batch: int, logs: Any) -> None:
+            size = self._config.batch_size
+            self._on_batch(min(size, len(self._train_rows) - batch * size))  # the last one may be smaller
+
+        return import_keras().callbacks.LambdaCallback(on_train_batch_end=done)
 
 
 def export_model(weights: list[NDArray[Any]], config: TrainingConfig) -> Any:

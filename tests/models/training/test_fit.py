@@ -139,6 +139,8 @@ def test_fit__training_loss_is_that_of_evaluate_when_nothing_moves(cohort: Path)
     entropy, mass = expected["train_lvh_loss"], expected["train_mass_loss"]
     assert expected["train_loss"] == pytest.approx(mass + 0.3 * entropy)
     assert len(sizes) == -(-len(rows) // 5)
+    assert sum(sizes) == len(rows)
+    assert len(rows) % 5  # the last batch is a smaller one
 
 
 @pytest.mark.usefixtures("small_graphs")
