@@ -33,7 +33,7 @@ _SEED: Final = 20210601
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """The written file, and how it changed the outputs on synthetic ECGs.
+    """The written file, and how the outputs on synthetic ECGs changed.
 
     Attributes:
         path: the written file.

@@ -36,7 +36,7 @@ def fetch_model(model_id: str, source: str, target_dir: Path) -> Path:
         Path of the verified file in `target_dir`.
 
     Raises:
-        UsageError: the model is not a published one, or the source is of no known kind.
+        UsageError: the model is not a published one, or the source is another kind of address.
         LvmError: the source cannot be read, or is not that model: a Git LFS pointer, a truncated
             file or another checksum.
     """
@@ -87,8 +87,8 @@ def _copy(spec: ModelSpec, source: str, part: Path) -> str:
 def _source_file(spec: ModelSpec, source: str) -> Path:
     if "://" in source:
         raise UsageError(
-            f"source {source!r} is of no kind that can be read; expected a folder, a file, or an "
-            "http(s) address. Copy the file to this machine and name its folder"
+            f"source {source!r} cannot be read; expected a folder, a file, or an http(s) address. "
+            "Copy the file to this machine and give its folder"
         )
     path = Path(source)
     file = path / spec.file_name if path.is_dir() else path

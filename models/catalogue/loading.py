@@ -118,7 +118,7 @@ def _check_card(card: ModelCard, keras_model: Any, spec: ModelSpec) -> None:
     if digest != card.weights_sha256:
         raise LvmError(
             f"the weights of {spec.file_name} have SHA-256 {digest}, its {CARD_MEMBER} states "
-            f"{card.weights_sha256}; the file was changed after training, save it anew with "
+            f"{card.weights_sha256}; the file was changed after training, save it again with "
             "`lvm-ai train` or `lvm-ai models convert`"
         )
 

@@ -107,7 +107,7 @@ class Network:
             missing = [name for name in layer.inputs if name not in known]
             if missing or layer.name in known:
                 raise ValueError(
-                    f"layer {layer.name!r} is there twice or takes {missing}, which come later or "
+                    f"layer {layer.name!r} appears twice or takes {missing}, which come later or "
                     "never; expected each layer once, after its inputs"
                 )
             known[layer.name] = layer

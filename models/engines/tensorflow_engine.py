@@ -88,9 +88,9 @@ class TensorFlowEngine:
             arrays = [tensor.numpy() for tensor in self._graph(counts, counts_per_unit, *given)]
         except self._out_of_memory as error:
             raise OutOfMemoryError(
-                f"the device is out of memory with {self._batch_size} ECGs in a batch; start anew "
-                "with a smaller --batch (the batch is part of what fixes the bits, so it is not "
-                "changed within a run)"
+                f"the device is out of memory with {self._batch_size} ECGs in a batch; start again "
+                "with a smaller --batch (it does not change within a run, because the last bits of "
+                "a prediction depend on it)"
             ) from error
         return arrays[0], (arrays[1] if self._loaded.has_lvh_head else None)
 

@@ -203,7 +203,7 @@ def require_gpu(gpus: Sequence[Any]) -> None:
         raise LvmError(
             "a GPU is asked for, but TensorFlow sees none; expected a driver (nvidia-smi), "
             f"tensorflow with CUDA (pip show tensorflow) and {VISIBLE} unset or naming a GPU. "
-            "Nothing is computed on the CPU instead: --device cpu does that"
+            "The CPU is not used instead; ask for it with --device cpu"
         )
 
 

@@ -151,7 +151,7 @@ def test_fetch_model__missing_source(spec: ModelSpec, tmp_path: Path) -> None:
 
 
 def test_fetch_model__address_of_another_kind(spec: ModelSpec, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'s3://bucket/x' is of no kind that can be read"):
+    with pytest.raises(UsageError, match="'s3://bucket/x' cannot be read; expected a folder, a file"):
         fetch_model(spec.model_id, "s3://bucket/x", tmp_path)
 
 

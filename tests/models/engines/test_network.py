@@ -112,7 +112,7 @@ def test_network__layers_that_come_too_late_are_refused() -> None:
     relu = Layer("relu", LayerKind.RELU, ("ecg",), (20, 12))
     with pytest.raises(ValueError, match=r"layer 'relu' .* takes \['ecg'\], which come later"):
         Network((relu, ecg), ("relu",))
-    with pytest.raises(ValueError, match="layer 'ecg' is there twice"):
+    with pytest.raises(ValueError, match="layer 'ecg' appears twice"):
         Network((ecg, ecg), ("ecg",))
     with pytest.raises(ValueError, match=r"outputs \['mass'\], expected names of layers"):
         Network((ecg,), ("mass",))
