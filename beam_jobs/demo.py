@@ -202,29 +202,22 @@ def write_figure(comparison: Comparison, model_id: str, path: Path) -> None:
 
 
 def _shown(folder: Path, rows: Sequence[dict[str, Any]], comparison: Comparison) -> str:
-    lines = [[_text(row[name]) for name in _COLUMNS] for row in rows[:_SHOWN]]
-    widths = [max(len(c) for c in column) for column in zip(_COLUMNS, *lines, strict=True)]
-    table = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in (list(_COLUMNS), *lines)
-    ]
+    lines = [_COLUMNS, *([_text(row[name]) for name in _COLUMNS] for row in rows[:_SHOWN])]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
     scored = folder / "scored"
-    return "\n".join(
-        [
-            "",
-            *table,
-            "",
-            f"predicted against true mass: {comparison.summary()}",
-            "",
-            f"picture      {folder / _FIGURE_NAME}",
-            f"predictions  {scored / 'predictions'}  ({len(rows)} rows)",
-            f"rejects      {scored / 'rejects'}",
-            f"report       {scored / 'run_report.json'}",
-            "",
-            f"Synthetic ECGs, model {_MODEL_ID}: {resolve_model(_MODEL_ID).spec.warning}.",
-            "",
-        ]
-    )
+    return f"""
+{table}
+
+predicted against true mass: {comparison.summary()}
+
+picture      {folder / _FIGURE_NAME}
+predictions  {scored / "predictions"}  ({len(rows)} rows)
+rejects      {scored / "rejects"}
+report       {scored / "run_report.json"}
+
+Synthetic ECGs, model {_MODEL_ID}: {resolve_model(_MODEL_ID).spec.warning}.
+"""
 
 
 def _text(value: object) -> str:

@@ -247,55 +247,45 @@ def time_shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
 def _write_one(one: Explained, label: str, folder: Path) -> list[Path]:
     if not one.peaks.size:
         raise LvmError(f"{one.ecg_id}: no QRS complex stands out, so no beat can be averaged")
-    stem = folder / one.ecg_id.replace("/", "_")
     trace_uv = average_beat(one.leads_uv, one.peaks, _N_BEFORE, _N_AFTER)
     saliency = average_beat(one.saliency, one.peaks, _N_BEFORE, _N_AFTER)
-    figure = _beat_figure(one, trace_uv, saliency, _N_BEFORE, label)
-    files = [stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg", ".csv")]
-    _remove(files)
-    figure.savefig(files[0], dpi=130)
-    figure.savefig(files[1], metadata={"Date": None})
-    with files[2].open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        unit = "saliency_g_per_uv" if one.method == "gradient" else "contribution_g"
-        writer.writerow(["lead", "time_from_r_ms", "average_uv", unit])
-        for lead, trace, values in zip(LEADS_12, trace_uv, saliency, strict=True):
-            for k, (uv, value) in enumerate(zip(trace, values, strict=True)):
-                time_ms = (k - _N_BEFORE) * 1000 / SAMPLING_RATE_HZ
-                writer.writerow([lead, f"{time_ms:.0f}", f"{uv:.1f}", f"{value:.6g}"])
-    return files
+    unit = "saliency_g_per_uv" if one.method == "gradient" else "contribution_g"
+    rows = [["lead", "time_from_r_ms", "average_uv", unit]]
+    for lead, trace, values in zip(LEADS_12, trace_uv, saliency, strict=True):
+        for k, (uv, value) in enumerate(zip(trace, values, strict=True)):
+            time_ms = (k - _N_BEFORE) * 1000 / SAMPLING_RATE_HZ
+            rows.append([lead, f"{time_ms:.0f}", f"{uv:.1f}", f"{value:.6g}"])
+    figure = _beat_figure(one, trace_uv, saliency, label)
+    return _write(folder / one.ecg_id.replace("/", "_"), figure, rows)
 
 
 def _write_shares(explained: Sequence[Explained], label: str, folder: Path) -> list[Path]:
     table, time = shares(explained), time_shares(explained)
-    files = [folder / name for name in ("shares.csv", "shares.png", "shares.svg")]
-    _remove(files)
-    with files[0].open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["lead", "phase", "share_of_saliency", "share_of_time", "n_ecgs"])
-        for lead, row in zip(LEADS_12, table, strict=True):
-            for phase, share, of_time in zip(PHASES, row, time, strict=True):
-                values = f"{share:.6f}", f"{of_time:.6f}", len(explained)
-                writer.writerow([lead, phase, *values])
+    rows = [["lead", "phase", "share_of_saliency", "share_of_time", "n_ecgs"]]
+    for lead, of_lead in zip(LEADS_12, table, strict=True):
+        for phase, share, of_time in zip(PHASES, of_lead, time, strict=True):
+            rows.append([lead, phase, f"{share:.6f}", f"{of_time:.6f}", str(len(explained))])
     figure = _shares_figure(table, time, len(explained), explained[0].method, label)
-    figure.savefig(files[1], dpi=130)
-    figure.savefig(files[2], metadata={"Date": None})
-    return files
+    return _write(folder / "shares", figure, rows)
 
 
-def _remove(files: Sequence[Path]) -> None:
-    """Remove what an earlier call left: a file that is written over keeps its readers."""
-    for path in files:
-        path.unlink(missing_ok=True)
+def _write(stem: Path, figure: Figure, rows: Sequence[Sequence[str]]) -> list[Path]:
+    """Write a picture, as PNG and SVG, and its numbers."""
+    png, svg, table = (stem.with_name(f"{stem.name}{ending}") for ending in (".png", ".svg", ".csv"))
+    for path in (png, svg, table):
+        path.unlink(missing_ok=True)  # a file that is written over keeps its permissions
+    figure.savefig(png, dpi=130)
+    figure.savefig(svg, metadata={"Date": None})
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+    return [png, svg, table]
 
 
-def _beat_figure(
-    one: Explained, trace_uv: NDArray[np.float64], saliency: NDArray[np.float64], n_before: int, label: str
-) -> Figure:
+def _beat_figure(one: Explained, trace_uv: NDArray[np.float64], saliency: NDArray[np.float64], label: str) -> Figure:
     """Return the average beat of the twelve leads, (12, m), with its saliency behind the trace."""
     figure = Figure(figsize=(11.0, 7.0), layout="constrained")
     grid: Any = figure.subplots(3, 4, sharex=True, sharey=True)
-    time_ms = (np.arange(trace_uv.shape[1]) - n_before) * 1000 / SAMPLING_RATE_HZ
+    time_ms = (np.arange(trace_uv.shape[1]) - _N_BEFORE) * 1000 / SAMPLING_RATE_HZ
     trace_mv = (trace_uv - np.median(trace_uv, axis=1, keepdims=True)) / 1000
     low, high = float(trace_mv.min()) - 0.1, float(trace_mv.max()) + 0.1
     shown = saliency * _FACTORS[one.method]

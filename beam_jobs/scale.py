@@ -63,11 +63,8 @@ class ScaleSample:
     @property
     def problem(self) -> str | None:
         """What cannot be right: rate, amplitude or leads; None when all may be right."""
-        if self.rate_problem is not None:
-            return self.rate_problem
-        if self.verdict.plausible is False:
-            return self.verdict.message
-        return self.leads_problem
+        wrong_scale = self.verdict.message if self.verdict.plausible is False else None
+        return self.rate_problem or wrong_scale or self.leads_problem
 
     @property
     def leads_problem(self) -> str | None:
@@ -76,8 +73,8 @@ class ScaleSample:
             return None
         named = ", ".join(f"{lead} ({value:.0%})" for lead, value in self.odd_leads.items())
         return (
-            f"leads {named} do not follow from I and II; are leads swapped, is the order of "
-            "samples another, or are leads scaled one by one?"
+            f"leads {named} do not follow from I and II; are leads swapped, are the samples in "
+            "another order, or are leads scaled one by one?"
         )
 
 

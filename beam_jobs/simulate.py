@@ -102,7 +102,7 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
         nargs="+",
         choices=FORMATS,
         default=list(FORMATS),
-        help="formats of device files, by turns (default: all three)",
+        help="formats of device files, by turns (default: all)",
     )
     kind.add_argument("--no-ecgs", action="store_true", help="tables only, and drawn predictions")
     parser.add_argument(
@@ -151,11 +151,7 @@ def simulate(options: SimulateOptions) -> dict[str, Any]:
 
 
 def _prepare(folder: Path, *, overwrite: bool) -> None:
-    """Make the folder, and remove an earlier simulation where asked; nothing else is removed.
-
-    Raises:
-        UsageError: it holds other things, or a simulation without `overwrite`.
-    """
+    """Make the folder, and remove an earlier simulation where asked; nothing else is removed."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; expected a folder to make")
     folder.mkdir(parents=True, exist_ok=True)

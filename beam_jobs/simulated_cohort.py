@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from beam_jobs.reading import local_files
@@ -77,15 +76,11 @@ class EcgPart:
 
 
 def has_repeat(people: SyntheticPeople) -> NDArray[np.bool_]:
-    """Return (n,) who has a second ECG two years later; some of those who are there then."""
-    chosen = of_blocks(people, _REPEAT_STREAM, _draw)["repeats"]
+    """Return (n,): True for people with a second ECG two years later, who are alive then."""
+    draws = of_blocks(people, _REPEAT_STREAM, lambda rng: {"repeats": rng.random(BLOCK) < _REPEAT_SHARE})
     outcomes = synthetic_outcomes(people)
     then = people.recorded_at.astype("datetime64[D]") + _REPEAT_WITHIN_DAYS
-    return np.asarray(chosen & (then < outcomes.date[DEATH]) & ~(then >= outcomes.ltfu_date))
-
-
-def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
-    return {"repeats": rng.random(BLOCK) < _REPEAT_SHARE}
+    return np.asarray(draws["repeats"] & (then < outcomes.date[DEATH]) & ~(then >= outcomes.ltfu_date))
 
 
 def write_part(part: EcgPart) -> int:
@@ -154,20 +149,20 @@ def _ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
 
 
 def _write_raw(part: EcgPart, people: SyntheticPeople, repeat: int) -> None:
-    """Write one file of a device for each person; `simulation.json` says when all are there."""
+    """Write the device files of each person; `simulation.json` says when all are there."""
     ecgs = ecgs_of(people, repeat)
     for row, index in enumerate(people.index.tolist()):
-        name = part.formats[index % len(part.formats)]
-        for file_name, data in _device_files(ecgs, row, name, repeat).items():
+        name, person = part.formats[index % len(part.formats)], ecgs.participant_id[row]
+        files = WRITERS[name](
+            _ecg_id(person, repeat),
+            ecgs.counts[row],
+            float(ecgs.uv_per_count[row]),
+            participant_id=person,
+            recorded_at=ecgs.recorded_at[row].item(),
+            measurements=_measurements(ecgs, row),
+        )
+        for file_name, data in files.items():
             (part.output / "raw" / name / file_name).write_bytes(data)
-
-
-def _device_files(ecgs: SyntheticEcgs, row: int, name: str, repeat: int) -> dict[str, bytes]:
-    person, recorded_at = ecgs.participant_id[row], ecgs.recorded_at[row].item()
-    stem = _ecg_id(person, repeat)
-    counts, uv_per_count = ecgs.counts[row], float(ecgs.uv_per_count[row])
-    known = {"participant_id": person, "recorded_at": recorded_at, "measurements": _measurements(ecgs, row)}
-    return WRITERS[name](stem, counts, uv_per_count, **known)
 
 
 def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:
@@ -259,21 +254,17 @@ def _participants(people: SyntheticPeople) -> pa.Table:
             "weight_kg": people.weight_kg,
             "body_size_date": pa.array(people.recorded_at.astype("datetime64[D]")),
             "region": people.region.tolist(),
-            "sbp_mmhg": people.sbp_mmhg,
-            "antihypertensives": people.antihypertensives,
-            "diabetes": people.diabetes,
-            "smoking": people.smoking,
         }
+        | {name: getattr(people, name) for name in ("sbp_mmhg", "antihypertensives", "diabetes", "smoking")}
     )
 
 
 def _events(people: SyntheticPeople, other_records: float) -> pa.Table:
     """Return the coded events, in no order within a person."""
     records = synthetic_records(people, other_records)
-    row = np.searchsorted(people.index, records.index)
     return pa.table(
         {
-            "participant_id": pa.array(people.participant_id, pa.string()).take(pa.array(row)),
+            "participant_id": _take(people.participant_id, np.searchsorted(people.index, records.index)),
             "date": pa.array(records.date),
             "code": _take(CODE_TEXTS, records.code),
             "system": _take(CODE_SYSTEMS, records.code),
@@ -283,17 +274,11 @@ def _events(people: SyntheticPeople, other_records: float) -> pa.Table:
 
 
 def _deaths(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
-    """Return registered deaths and losses, of those who have one."""
+    """Return registered deaths and losses to follow-up of the people who have one."""
     death_date, ltfu_date = registered_deaths(people, outcomes)
     rows = np.flatnonzero(~np.isnat(death_date) | ~np.isnat(ltfu_date))
-    return pa.table(
-        {
-            "participant_id": [people.participant_id[i] for i in rows],
-            "death_date": pa.array(death_date[rows]),
-            "ltfu_date": pa.array(ltfu_date[rows]),
-        },
-        schema=pa.schema([("participant_id", pa.string()), ("death_date", pa.date32()), ("ltfu_date", pa.date32())]),
-    )
+    dates = {"death_date": pa.array(death_date[rows]), "ltfu_date": pa.array(ltfu_date[rows])}
+    return pa.table({"participant_id": _take(people.participant_id, rows), **dates})
 
 
 def _cmr(people: SyntheticPeople) -> pa.Table:
@@ -301,7 +286,7 @@ def _cmr(people: SyntheticPeople) -> pa.Table:
     rows = np.flatnonzero(people.has_cmr)
     return pa.table(
         {
-            "participant_id": pa.array([people.participant_id[i] for i in rows], pa.string()),
+            "participant_id": _take(people.participant_id, rows),
             "cmr_date": pa.array(people.cmr_date[rows]),
             "lvm_cmr_g": people.lvm_cmr_g[rows],
         }
@@ -310,15 +295,10 @@ def _cmr(people: SyntheticPeople) -> pa.Table:
 
 def _follow_up_ends() -> pa.Table:
     """Return the last day of records of each source in each nation."""
-    keys = list(FOLLOW_UP_ENDS)
-    return pa.table(
-        {
-            "region": [region for region, _ in keys],
-            "source": [source for _, source in keys],
-            "end_date": pa.array([FOLLOW_UP_ENDS[key].item() for key in keys], pa.date32()),
-            "release": ["synthetic-1"] * len(keys),
-        }
-    )
+    regions, sources = zip(*FOLLOW_UP_ENDS, strict=True)
+    end_date = pa.array([date.item() for date in FOLLOW_UP_ENDS.values()], pa.date32())
+    release = ["synthetic-1"] * len(end_date)
+    return pa.table({"region": regions, "source": sources, "end_date": end_date, "release": release})
 
 
 def _truth(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
@@ -358,17 +338,13 @@ def _drawn(people: SyntheticPeople, seed: int, r: float) -> pa.Table:
         "recorded_at": pa.array(people.recorded_at).cast(pa.timestamp("us")),
         "model_id": [f"drawn-r{r:g}"] * n,
         "lvm_pred_g": lvm_pred_g,
-        "age_years": people.age_years,
         "sex": _take(_SEXES, people.sex_code),
-        "bmi_kg_m2": people.bmi_kg_m2,
-        "height_cm": people.height_cm,
-        "weight_kg": people.weight_kg,
-        "bsa_m2": people.bsa_m2,
         "lvmi_pred_g_m2": lvmi_pred_g_m2,
         "lvh_pred": lvh_arrays(lvmi_pred_g_m2, people.sex_code).value,
         "quality_flags": [[]] * n,
         "measured_by": ["drawn"] * n,
     }
+    known |= {n: getattr(people, n) for n in ("age_years", "bmi_kg_m2", "height_cm", "weight_kg", "bsa_m2")}
     amplitudes_uv = drawn_amplitudes_uv(people, seed)
     rules = ecg_rules(**amplitudes_uv, is_male=people.sex_code)
     known |= amplitudes_uv | {name: getattr(rules, name).value for name in _RULES}

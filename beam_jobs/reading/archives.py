@@ -32,7 +32,7 @@ MAX_RATIO: Final = 200
 _ZIP: Final = ".zip"
 _TAR_STREAM: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _SINGLE: Final = (".gz", ".bz2", ".xz")
-# Archives of other kinds, and files of other compressors that may be one.
+# Archives of other kinds, and files of other compressors, which may be archives.
 _FOREIGN_PACKING: Final = re.compile(r"\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$")
 _UNREAD: Final = re.compile(
     r"\.(?:7z|rar|zipx|cab|ace|arj|lha|lzh|iso|dmg|cpio|sit|sitx|ar|rpm|deb|jar|tz2|taz|tlz|tzst|tz)$"
@@ -50,7 +50,6 @@ _DAMAGE: Final = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,
     RuntimeError,
     OSError,
     ValueError,
@@ -62,9 +61,9 @@ _SIZE_AT_END_FLAG: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive that is no folder."""
+    """One member of an archive, not a folder."""
 
-    name: str  # its path in the archive; bytes that are not UTF-8 are surrogate escapes
+    name: str  # path in the archive; bytes that are not UTF-8 are surrogate escapes
     size: int  # bytes, unpacked
     refused: str | None = None  # why it is a reject, or None
     kind: FileKind = FileKind.FILE  # only a file is read
@@ -81,7 +80,7 @@ def is_streamed(path: str) -> bool:
 
 
 def is_unread_archive(path: str) -> bool:
-    """Tell from its name whether a file may hold any number of ECGs that are not read here."""
+    """Tell from its name whether a file is an archive of a kind that is not read here."""
     if is_archive(path):
         return False
     if is_single_packed(path):
@@ -141,8 +140,8 @@ def list_members(storage: Storage, uri: str) -> list[Member]:
         ) from error
 
 
+# The name of a member and its bytes, or why it cannot be read.
 Content = tuple[str, bytes | EcgRejected]
-"""Name of a member and its bytes, or why it cannot be read."""
 
 
 def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator[Content]:
@@ -153,7 +152,7 @@ def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator
     links: dict[str, str] = {}
     yield from _read(storage, uri, set(names), links)
     if links:
-        # A hard link has no bytes of its own, and those of its file may have gone by.
+        # A hard link has no bytes of its own, and the bytes of its file may be passed already.
         found = dict(_read(storage, uri, set(links.values()), {}))
         for name, target in links.items():
             if target in found:
@@ -212,7 +211,7 @@ def _zip_members(stream: IO[bytes]) -> list[Member]:
 
 
 def _overlapping(infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return members whose bytes begin before those of the member in front end."""
+    """Return members whose bytes begin before the bytes of the previous member end."""
     end, found = 0, []
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -327,13 +326,31 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return info
 
 
+class _Watched:
+    """A stream that is read once, from start to end; it counts bytes and keeps the last ones."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.n_bytes = 0
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        self.last = self._stream.read(size)
+        self.n_bytes += len(self.last)
+        return self.last
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _tar_infos(stream: IO[bytes], uri: str) -> Iterator[tarfile.TarInfo]:
-    guard = _RatioGuard(stream)
     streamed = is_streamed(uri)
-    with _open_tar(guard if streamed else stream, uri) as archive:
+    packed = _Watched(stream)
+    with _open_tar(packed if streamed else stream, uri) as archive:
         for info in archive:
-            if streamed:
-                guard.check(info)
+            # 64 kB: what the decompressor may have read ahead or behind for a small archive.
+            if streamed and info.offset_data + info.size > MAX_RATIO * (packed.n_bytes + 65536):
+                raise _OwnError(f"it unpacks to over {MAX_RATIO} times its size; refused")
             if not info.isdir():
                 yield info
 
@@ -356,9 +373,10 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
     names: dict[str, Any] = {"tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape"}
     if is_streamed(uri):
         with _decompressed(stream, uri) as unpacked:
-            blocks = _LastBlock(cast(IO[bytes], unpacked))
-            file = cast(IO[bytes], blocks)
-            with tarfile.open(fileobj=file, mode="r|", bufsize=tarfile.BLOCKSIZE, **names) as archive:
+            blocks = _Watched(unpacked)
+            with tarfile.open(
+                fileobj=cast(IO[bytes], blocks), mode="r|", bufsize=tarfile.BLOCKSIZE, **names
+            ) as archive:
                 yield archive
             _require_end_mark(blocks.last, unpacked)
         return
@@ -369,25 +387,12 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
 
 
 def _require_end_mark(block: bytes, rest: Any) -> None:
-    """Refuse an archive that does not end in a block of zeros, or goes on after it."""
+    """Refuse an archive that does not end in a block of zeros, or continues after it."""
     if block != bytes(tarfile.BLOCKSIZE):
         raise _OwnError("it has no end mark where it ends; broken off or damaged")
     while data := rest.read(1 << 20):  # to the end: a compressed one has its checksum there
         if any(data):
             raise _OwnError("data after the end mark")
-
-
-class _LastBlock:
-    """Passes reads on and keeps the bytes of the last one."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """Read bytes."""
-        self.last = self._stream.read(size)
-        return self.last
 
 
 def _tar_members(infos: Iterable[tarfile.TarInfo]) -> Iterator[Member]:
@@ -425,28 +430,3 @@ def _read_tar(stream: IO[bytes], uri: str, wanted: set[str], links: dict[str, st
             if len(data) != info.size:
                 raise _OwnError("unexpected end of data")
             yield info.name, data
-
-
-class _RatioGuard:
-    """Counts the compressed bytes that were read, and stops a TAR that unpacks to far too much."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._packed = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read compressed bytes."""
-        data = self._stream.read(size)
-        self._packed += len(data)
-        return data
-
-    def seekable(self) -> bool:
-        """Return False: read once, from start to end."""
-        return False
-
-    def check(self, info: tarfile.TarInfo) -> None:
-        """Refuse a member whose header promises far more than was packed so far."""
-        # 64 kB: what the decompressor may have read ahead or behind for a small archive.
-        unpacked = info.offset_data + info.size
-        if unpacked > MAX_RATIO * (self._packed + 65536):
-            raise _OwnError(f"it unpacks to over {MAX_RATIO} times its size; refused")

@@ -1,4 +1,4 @@
-"""What travels inside a unit: blocks of decoded ECGs and rows of the rejects table."""
+"""What the stages of a unit exchange: chunks of decoded ECGs and rows of the rejects table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AMPLITUDES: Final = tuple(c.name for c in schemas.MEASUREMENTS if c.name != "mea
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One row of the rejects table, without its stage."""
+    """One row of the rejects table, without the stage."""
 
     reason: str
     detail: str | None
@@ -167,7 +167,7 @@ _END: Final = object()
 
 
 def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Iterate in a thread of its own, at most `depth` items ahead; errors come out here.
+    """Iterate in a thread of its own, at most `depth` items ahead; its errors are raised here.
 
     When the consumer stops early the thread ends too.
     """

@@ -1,4 +1,4 @@
-"""What was given as input: files, records in files and archives, their keys, what is ignored.
+"""What the inputs hold: files, records in files and archives, their keys, what is ignored.
 
 The record is the unit of account: one XML file, one WFDB header with its signal files, one row of
 a Parquet file.
@@ -22,23 +22,9 @@ from beam_jobs.reading.storage import FileEntry, Storage, join
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
 from lvm_core.formats.registry import MAIN_SUFFIXES, MAX_RECORD_BYTES, format_with_parts
 
-IGNORED_PATTERNS: Final = (
-    ".*",
-    "_*",
-    "README*",
-    "LICENSE*",
-    "LICENCE*",
-    "CHANGELOG*",
-    "RECORDS*",
-    "ANNOTATORS*",
-    "SHA256SUMS*",
-    "MD5SUMS*",
-    "MANIFEST*",
-    "Thumbs.db",
-    "desktop.ini",
-    "*.md",
-    "*.html",
-    "*.pdf",
+IGNORED_PATTERNS: Final = tuple(
+    ".* _* README* LICENSE* LICENCE* CHANGELOG* RECORDS* ANNOTATORS* SHA256SUMS* MD5SUMS* MANIFEST* "
+    "Thumbs.db desktop.ini *.md *.html *.pdf".split()
 )
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
 
@@ -83,7 +69,7 @@ class IdRule:
 
     @property
     def regex(self) -> str:
-        """The regular expression, a preset spelled out."""
+        """The regular expression; that of the preset for the name of one."""
         assert self.pattern is not None
         return ID_PRESETS.get(self.pattern, self.pattern)
 
@@ -116,23 +102,22 @@ class ArchiveListing:
     """What is in one archive, or why it cannot be read."""
 
     entry: FileEntry
-    records: tuple[RecordFiles, ...] = ()  # of its files
+    records: tuple[RecordFiles, ...] = ()
     refused: tuple[archives.Member, ...] = ()  # members that are rejected without being opened
-    unread: tuple[archives.Member, ...] = ()  # names of archives inside it
+    unread: tuple[archives.Member, ...] = ()  # archives inside it
     ignored: Mapping[str, int] = field(default_factory=dict)  # members that are no ECG, by kind
-    damage: EcgRejected | None = None  # why nothing of it can be read
+    damage: EcgRejected | None = None  # why the archive cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class InputListing:
     """Everything below one root."""
 
-    folder: str  # what relative paths are relative to
     parquet: tuple[FileEntry, ...]
     records: tuple[RecordFiles, ...]  # of loose files
     archives: tuple[ArchiveListing, ...]
-    # How many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what they are
-    # (named pipe, link to what is read anyway ...); in archives too.
+    # Number of files that were not opened, also in archives, by kind: `BY_NAME` for those of
+    # `IGNORED_PATTERNS`, else the value of their `FileKind`.
     ignored: Mapping[str, int]
     broken: tuple[FileEntry, ...] = ()  # links that lead nowhere
     unread: tuple[FileEntry, ...] = ()  # archives of kinds that are not read
@@ -148,7 +133,7 @@ def path_without_extension(path: str) -> str:
 
 
 def is_ignored(path: str) -> bool:
-    """Tell whether a file is no ECG by its name, or lies in a hidden folder."""
+    """Tell from its path whether a file is no ECG: by its name, or in a hidden folder."""
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
     hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
@@ -156,13 +141,9 @@ def is_ignored(path: str) -> bool:
 
 
 def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:
-    """Sort the files of one root into Parquet, records and archives.
+    """Sort the files of one root, which their relative paths start from.
 
-    Args:
-        storage: where they are; archives and, for signal files named otherwise than their header,
-            WFDB headers are read.
-        root: folder that the entries' relative paths start from.
-        entries: the files.
+    Archives are read, and main files where the names of the files do not show their parts.
     """
     parquet, loose, packed, broken, unread = [], [], [], [], []
     ignored: Counter[str] = Counter()
@@ -189,7 +170,7 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
     records = group_records(loose, read)
     for listing in packed:
         ignored.update(listing.ignored)
-    return InputListing(root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
+    return InputListing(tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
 
 
 def _read_main(storage: Storage, root: str, path: str) -> bytes:
@@ -221,7 +202,7 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
 
 
 def _with_own_names(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
-    """Refuse members whose name came before, so that each is accounted for."""
+    """Rename and refuse members with a name that came before, so that each is counted."""
     seen: Counter[str] = Counter()
     for member in members:
         seen[member.name] += 1
@@ -236,16 +217,15 @@ def _with_own_names(members: Iterable[archives.Member]) -> Iterator[archives.Mem
 def group_records(
     files: Iterable[tuple[str, int]], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> list[RecordFiles]:
-    """Group files into records: a WFDB header takes its signal files, an XML file is alone.
+    """Group files into records, sorted by path.
+
+    A WFDB header takes the signal files of its stem, or those that it names; an XML file is alone.
 
     Args:
         files: (path, bytes) of each file.
         read: returns the content of main files, by path. Called once, and only where some files
             have no main file of the same stem, but may be named in one: for the main files of
             their folders and those without a part.
-
-    Returns:
-        The records sorted by path.
     """
     sizes = dict(files)
     folders: dict[str, list[str]] = defaultdict(list)

@@ -18,8 +18,8 @@ _NEEDED = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
 class SignalLayout(StrictSettings):
     """Where the samples are, in which order and unit."""
 
-    column: str | None = None  # one list column that holds all leads of an ECG; or
-    columns: dict[str, str] | None = None  # one list column per lead, by lead name
+    column: str | None = None  # list column that holds all leads of an ECG; or
+    columns: dict[str, str] | None = None  # a list column for each lead, by lead name
     # Of `column`: `lead_major` (all samples of the first lead, then the next) or `sample_major`
     # (all leads of the first sample, then the next).
     order: Literal["lead_major", "sample_major"] | None = None

@@ -42,11 +42,11 @@ _GLOB_VISITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One thing below a folder that is no folder."""
+    """One entry below a folder, not a folder itself."""
 
     relative: str  # path below the folder; bytes that are not UTF-8 are surrogate escapes
     size: int  # bytes; -1 for a link that leads nowhere
-    kind: FileKind  # of what is there, links followed
+    kind: FileKind  # where the entry is a link, of its target
     real: str  # path without links; two paths of one file have the same
     linked: bool  # a link is on the way to it
 
@@ -62,7 +62,7 @@ def kind_of_mode(mode: int) -> FileKind:
 
 
 def kind_of(path: Path) -> FileKind:
-    """Return what is at a path, links followed; `DEAD_LINK` also where nothing is there."""
+    """Return the kind of what is at a path, links followed; `DEAD_LINK` where nothing is there."""
     return _look(path)[0]
 
 
@@ -84,12 +84,8 @@ def walk(folder: Path, *, for_glob: bool = False) -> list[Listed]:
     """List what is below a folder, sorted by relative path.
 
     Each real folder is listed once, by its path without links where it has one below `folder`; a
-    further link to it is one entry of kind `REPEATED`. So links in a circle end.
-
-    Args:
-        folder: where to begin.
-        for_glob: list a folder again under each name that a link gives it, up to 16 times: a
-            pattern may fit only one of them.
+    further link to it is one entry of kind `REPEATED`. So links in a circle end. `for_glob` lists a
+    folder under each name that a link gives it, up to 16: a pattern may fit only one of them.
     """
     found: list[Listed] = []
     visits: Counter[str] = Counter()
@@ -216,7 +212,7 @@ def create_whole(path: Path, data: bytes) -> bool:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV):
                 raise
-            # A file system without hard links: nearly as good, a reader may see it half written.
+            # A file system without hard links: two processes may still both write the file.
             if path.exists():
                 return False
             temporary.replace(path)

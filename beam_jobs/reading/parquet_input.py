@@ -39,7 +39,7 @@ _DURATIONS_ROWS: Final = 10
 
 @dataclass(frozen=True)
 class Footer:
-    """A Parquet file's footer: its digest and what it says."""
+    """The footer of a Parquet file."""
 
     sha256: str
     metadata: pq.FileMetaData
@@ -92,7 +92,7 @@ def read_footer(storage: Storage, uri: str) -> Footer:
 
 
 def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 0) -> Any:
-    """Open a Parquet file over a stream of ours, verifying page checksums.
+    """Open a Parquet file on a stream of ours; page checksums are verified.
 
     Nothing is read ahead: Arrow's own threads would hold the Python stream beyond the end of the
     interpreter, and abort it. For the same reason every read says `use_threads=False`.
@@ -178,28 +178,21 @@ def _cause(error: BaseException) -> str:
 # Rows
 
 
+@dataclass(frozen=True)
 class ParquetReader:
-    """Reads spans of Parquet files into chunks.
+    """Reads spans of Parquet files into chunks."""
 
-    Args:
-        storage: where the files are.
-        layout: how to read them; None for the canonical ECG table.
-        interpolate_missing_samples: longest gap of missing samples that is filled, with a layout;
-            the canonical table has none.
-    """
-
-    def __init__(self, storage: Storage, layout: Layout | None, interpolate_missing_samples: int = 0) -> None:
-        self._storage = storage
-        self._layout = layout
-        self._interpolate_missing_samples = interpolate_missing_samples
+    storage: Storage  # where the files are
+    layout: Layout | None  # how to read them; None for the canonical ECG table
+    interpolate_missing_samples: int = 0  # longest gap that is filled, with a layout: the canonical table has none
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; a damaged part is one reject that counts the rows it held."""
-        footer = read_footer(self._storage, uri)
+        footer = read_footer(self.storage, uri)
         if footer.sha256 != piece.content_sha256:
             raise LvmError(f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it")
         first_row = piece.first_row
-        with self._storage.open(uri) as stream:
+        with self.storage.open(uri) as stream:
             for group in range(piece.row_group_start, piece.row_group_stop):
                 yield from self._read_group(stream, footer, group, piece, first_row)
                 first_row += footer.row_group_rows[group]
@@ -230,8 +223,9 @@ class ParquetReader:
     def _batches(self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
         large = footer.row_group_rows[group] > MAX_ROW_GROUP_ROWS
         file = open_parquet(stream, metadata, _STREAM_BUFFER_BYTES if large else 0)
-        layout = self._layout
-        wanted = schemas.ECGS.names if layout is None else (*layout.needed_columns, *layout.optional_columns)
+        wanted = schemas.ECGS.names
+        if self.layout is not None:
+            wanted = (*self.layout.needed_columns, *self.layout.optional_columns)
         columns = [name for name in wanted if name in footer.schema.names]
         yield from file.iter_batches(_READ_ROWS, [group], columns, use_threads=False)
 
@@ -249,9 +243,9 @@ class ParquetReader:
         return chunk
 
     def _decoded(self, batch: pa.RecordBatch, path: str, first_row: int) -> Iterator[EcgRow | Reject]:
-        decode = self._canonical(batch) if self._layout is None else self._through_layout(batch, self._layout)
+        decode = self._canonical(batch) if self.layout is None else self._through_layout(batch, self.layout)
         names = dict(zip(batch.schema.names, batch.schema.names, strict=True))
-        for i, key in enumerate(_keys(batch, names if self._layout is None else self._layout.names)):
+        for i, key in enumerate(_keys(batch, names if self.layout is None else self.layout.names)):
             row = first_row + i
             if key.ecg_id is None:
                 yield Reject(RejectReason.UNREADABLE.value, "ecg_id is null or empty", path, row)
@@ -272,24 +266,14 @@ class ParquetReader:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             if (problem := problems[i]) is not None:
                 raise problem
-            return EcgRow(
-                ecg_id,
-                counts[i],
-                float(steps[i]),
-                path,
-                row,
-                key.participant_id,
-                key.recorded_at,
-                key.amplitudes,
-                key.measured_by,
-                tuple(flags[i] or ()),
-            )
+            known = key.participant_id, key.recorded_at, key.amplitudes, key.measured_by
+            return EcgRow(ecg_id, counts[i], float(steps[i]), path, row, *known, tuple(flags[i] or ()))
 
         return decode
 
     def _through_layout(self, batch: pa.RecordBatch, layout: Layout) -> _DecodeRow:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
-            ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self._interpolate_missing_samples)
+            ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self.interpolate_missing_samples)
             person = key.participant_id
             return row_of(ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person, source_uri=path, row=row)
 
@@ -297,7 +281,7 @@ class ParquetReader:
 
 
 class _Key(NamedTuple):
-    """What a row holds beside its samples."""
+    """The values of a row except its samples."""
 
     ecg_id: str | None
     participant_id: str | None
@@ -311,7 +295,7 @@ _DecodeRow = Callable[[int, _Key, str, str, int], EcgRow]
 
 
 def _keys(batch: pa.RecordBatch, name_of: Mapping[str, str | None]) -> Iterator[_Key]:
-    """Yield what each row holds beside its samples, from the columns that `name_of` gives."""
+    """Yield the values of each row except its samples, from the columns that `name_of` gives."""
     n = batch.num_rows
     there = set(batch.schema.names)
 
@@ -344,7 +328,7 @@ def key_text(value: object) -> str | None:
 
 
 def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
-    """Read a stored time as local (a zone is dropped, not converted), or say why it is none."""
+    """Return a stored time as local (a zone is dropped, not converted), or why it is unreadable."""
     if isinstance(value, str):
         text = value
         try:
@@ -360,7 +344,7 @@ def local_time(value: object) -> tuple[dt.datetime | None, EcgRejected | None]:
 
 
 def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgRejected | None]]:
-    """Return (n, 12, 5000) counts and, for each row, why it has none."""
+    """Return (n, 12, 5000) counts and, for each row, why they cannot be used."""
     n = batch.num_rows
     counts = np.empty((n, len(LEADS_12), schemas.N_SAMPLES), dtype=np.int16)
     problems: list[EcgRejected | None] = [None] * n
@@ -493,7 +477,7 @@ def optional_columns(layout: Layout | None) -> tuple[str, ...]:
 
 
 def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:
-    """Yield (column, whether a type fits, what fits in words) of every column with a meaning."""
+    """Yield (column, whether a type fits, which types fit in words) of each column that is read."""
     name_of = {name: name for name in schemas.ECGS.names} if layout is None else layout.names
     for key in ("ecg_id", "participant_id"):
         # A decimal number is no key: 1000003 would be read as 1000003.0, another person.

@@ -62,10 +62,10 @@ class FileMissing(LvmError):
 
 
 def classify(error: OSError) -> type[LvmError]:
-    """Return what an error of raw reading or writing means: passing, denied or missing.
+    """Return the kind of an error of raw reading or writing: passing, denied, missing or other.
 
     Errors of decoding never come here: only bytes are moved below this module. pyarrow's store
-    errors carry no `errno`, so their text is examined; what no pattern fits is a network fault.
+    errors carry no `errno`, so their text is examined; without a match it is a network fault.
     """
     text = str(error) if error.errno is None else ""
     if isinstance(error, PermissionError) or _DENIED.search(text):
@@ -78,12 +78,9 @@ def classify(error: OSError) -> type[LvmError]:
 
 
 def with_retries(operation: Callable[[], T], what: str, *, sleep: Callable[[float], None] = time.sleep) -> T:
-    """Run `operation`, trying again after passing faults with a jittered, growing pause.
+    """Run an operation on bytes, and again after passing faults, with a jittered, growing pause.
 
-    Args:
-        operation: moves bytes; may be run several times.
-        what: for the message, for example `reading s3://bucket/a.parquet`.
-        sleep: how to wait, seconds.
+    `what` is for the message, for example `reading s3://bucket/a.parquet`.
 
     Raises:
         StorageFault: `MAX_TRIES` tries failed.
@@ -358,11 +355,9 @@ class RetryingFile(io.RawIOBase):
         return self._filesystem.open_input_file(self._path)
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
         return True
 
     def size(self) -> int:
@@ -370,11 +365,9 @@ class RetryingFile(io.RawIOBase):
         return self._size
 
     def tell(self) -> int:
-        """Return the position, bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, bytes."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
@@ -388,7 +381,6 @@ class RetryingFile(io.RawIOBase):
         return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read into a buffer; return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -406,7 +398,6 @@ class RetryingFile(io.RawIOBase):
         return with_retries(once, f"reading {self._uri}")
 
     def close(self) -> None:
-        """Close the file."""
         if not self.closed:
             self._native.close()
         super().close()
@@ -483,7 +474,7 @@ def join(folder: str, *names: str) -> str:
 
 
 def is_glob(uri: str) -> bool:
-    """Tell whether a URI holds a wildcard; a local file of that very name is not a glob."""
+    """Tell whether a URI holds a wildcard; an existing local file of that name is no glob."""
     if store_scheme(uri) is None and _local_path(uri).exists():
         return False
     return any(character in uri for character in "*?[")

@@ -26,16 +26,16 @@ class Piece:
 
     root: int  # index of the `--input` it belongs to
     path: str  # path relative to the root; `archive!member` in archives; empty after a withdrawal
-    path_sha256: str  # identifies the path where it had to be removed
+    path_sha256: str  # identifies the path, also after it was removed
     size: int  # bytes of the file (Parquet), of the record's files (raw), of the archive (damaged)
     content_sha256: str = ""  # SHA-256 of the Parquet footer; empty for other files
-    parts: tuple[str, ...] = ()  # WFDB signal files, relative as `path` without `archive!`
+    parts: tuple[str, ...] = ()  # further files, such as WFDB signal files; like `path`, without `archive!`
     row_group_start: int = 0  # first row group of the span
     row_group_stop: int = 0  # row group after the last one
     first_row: int = 0  # number in its file of the span's first row
     n_ecgs: int | None = 1  # rows of the span; 1 for a record; None when unknown
     ecg_id: str | None = None  # key of a raw record; None for Parquet
-    participant_id: str | None = None  # person of a raw record where its path names one
+    participant_id: str | None = None  # person of a raw record, if its path names one
     # Rows of the file, from 0, with an ecg_id that came earlier; (0,) for a record.
     duplicate_rows: tuple[int, ...] = ()
     excluded: bool = False  # True for a raw record of an excluded person, which is not read
@@ -70,16 +70,8 @@ class Piece:
 
     def identity(self) -> list[Any]:
         """Return what enters the fingerprint: never a time, an absolute path or a person."""
-        return [
-            self.root,
-            self.path_sha256,
-            self.size,
-            self.content_sha256,
-            self.row_group_start,
-            self.row_group_stop,
-            list(self.duplicate_rows),
-            self.reason,
-        ]
+        span = self.content_sha256, self.row_group_start, self.row_group_stop
+        return [self.root, self.path_sha256, self.size, *span, list(self.duplicate_rows), self.reason]
 
     def redacted(self) -> Self:
         """Return the piece without anything that names a person."""
@@ -87,12 +79,8 @@ class Piece:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {
-            f.name: list(value) if isinstance(value := values[f.name], tuple) else value
-            for f in fields(self)
-            if values[f.name] != f.default
-        }
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -176,16 +164,11 @@ def path_digest(root: int, path: str) -> str:
 
 
 def cut_units(pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, settings_sha256: str) -> Iterator[Unit]:
-    """Bundle pieces, in order, into units of about `unit_ecgs` ECGs.
+    """Bundle pieces, in plan order, into units of about `unit_ecgs` ECGs, 1 or more.
 
     A piece is never divided here; one larger than `unit_ecgs` is a unit of its own. Pieces of one
     compressed TAR stay together, whatever their number: it can only be read from its start.
-
-    Args:
-        pieces: in plan order.
-        unit_ecgs: ECGs of a unit, at least 1.
-        first_number: number of the first unit made.
-        settings_sha256: digest of every option that can move a number.
+    `settings_sha256` is the digest of every option that can move a number.
     """
     bundle: list[Piece] = []
     n_ecgs, number = 0, first_number

@@ -29,7 +29,7 @@ from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.settings import InputSettings
 from lvm_core.errors import EcgRejected, RejectReason, UsageError, form_of
-from lvm_core.formats.registry import size_problem
+from lvm_core.formats.registry import format_with_parts, size_problem
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
 _READERS: Final = 16
@@ -166,11 +166,12 @@ def _refuse_emptiness(found: Inputs, settings: InputSettings) -> None:
 
 
 def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
-    """Stop when a glob names WFDB headers without their signal files."""
-    headers = [r for r in listing.records if r.main.lower().endswith(".hea")]
-    if headers and not any(record.parts for record in headers):
+    """Stop when a glob names main files, such as WFDB headers, without the files that they name."""
+    formats = [(record, format_with_parts(record.main)) for record in listing.records]
+    titles = [kind.title for _, kind in formats if kind is not None]
+    if titles and not any(record.parts for record, kind in formats if kind is not None):
         raise UsageError(
-            f"--input {uri} names {len(headers)} WFDB headers without their signal files; give the "
+            f"--input {uri} names {len(titles)} {titles[0]} headers without their signal files; give the "
             "folder, or a glob that takes both"
         )
 

@@ -32,9 +32,6 @@ def read_cardiosoft(data: bytes) -> Ecg:
     from Einthoven's law by some counts, and the published models saw them that way. Those that are
     absent are derived from I and II.
 
-    Args:
-        data: the bytes of the file.
-
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """

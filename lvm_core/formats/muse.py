@@ -54,9 +54,6 @@ def read_muse(data: bytes) -> Ecg:
     which are then used as stored. Samples are little-endian int16 in base64, checked against the
     file's own CRC-32.
 
-    Args:
-        data: the bytes of the file.
-
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """
@@ -218,9 +215,8 @@ def _uv_per_count(element: Element, lead: str) -> float:
         stated = described(text_of(element, "LeadAmplitudeUnitsPerBit"))
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} (units: "
-            f"{described_unit(units)}); expected a number above 0 with LeadAmplitudeUnits, for "
-            "example 4.88 MICROVOLTS",
+            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} (units: {described_unit(units)}); expected a number "
+            "above 0 with LeadAmplitudeUnits, for example 4.88 MICROVOLTS",
         )
     return value * uv_per_unit(units)
 
@@ -235,9 +231,8 @@ def _sampling_rate_hz(waveform: Element) -> float:
     if not 0 < rate_hz < HIGHEST_RATE_HZ:
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
-            f"SampleBase of {_WHERE} is {described(text_of(waveform, 'SampleBase'))} and "
-            f"SampleExponent is {described(exponent_text)}; expected for example 500 and 0. The "
-            "rate is never guessed",
+            f"SampleBase of {_WHERE} is {described(text_of(waveform, 'SampleBase'))} and SampleExponent is "
+            f"{described(exponent_text)}; expected for example 500 and 0. The rate is never guessed",
         )
     return rate_hz
 

@@ -322,9 +322,8 @@ def _frames(header: Header, signals: list[Signal], raw: bytes, file: str) -> NDA
     if len(body) < expected or (not header.n_samples and len(body) != expected):
         raise EcgRejected(
             RejectReason.TRUNCATED,
-            f"{file} holds {len(body)} bytes of samples; "
-            f"expected {header.n_samples or 'a whole number of'} samples of {n_bytes_frame} "
-            "bytes. Copy the file again",
+            f"{file} holds {len(body)} bytes of samples; expected {header.n_samples or 'a whole number of'} samples of "
+            f"{n_bytes_frame} bytes. Copy the file again",
         )
     return np.frombuffer(body[:expected], dtype="<i2").reshape(n_samples, len(signals))
 

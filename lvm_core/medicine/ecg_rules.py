@@ -16,9 +16,9 @@ from lvm_core.medicine.body import Quantity
 from lvm_core.medicine.lvh import SEX_UNKNOWN_CODE, ThreeValued, check_sex_codes
 
 # Sokolow M, Lyon TP, Am Heart J 1949;37:161-186: R in aVL above 11 mm (1 mm is 100 uV).
-R_AVL_LIMIT_UV: Final = 1100.0
+_R_AVL_LIMIT_UV: Final = 1100.0
 # Sokolow M, Lyon TP, Am Heart J 1949;37:161-186, used as "above 35 mm" by Khurshid et al. 2021.
-SOKOLOW_LYON_LIMIT_UV: Final = 3500.0
+_SOKOLOW_LYON_LIMIT_UV: Final = 3500.0
 # Casale PN et al., Circulation 1987;75:565-572: above 28 mm in men, above 20 mm in women.
 CORNELL_LIMIT_MEN_UV: Final = 2800.0
 CORNELL_LIMIT_WOMEN_UV: Final = 2000.0
@@ -135,7 +135,7 @@ def ecg_rules(
     limit_uv = np.where(is_male == 1, CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV)
     cornell_known = ~np.isnan(cornell_uv) & (is_male != SEX_UNKNOWN_CODE)
 
-    avl = ThreeValued(r_avl_uv > R_AVL_LIMIT_UV, ~np.isnan(r_avl_uv))
-    sokolow = ThreeValued(sokolow_uv > SOKOLOW_LYON_LIMIT_UV, ~np.isnan(sokolow_uv))
+    avl = ThreeValued(r_avl_uv > _R_AVL_LIMIT_UV, ~np.isnan(r_avl_uv))
+    sokolow = ThreeValued(sokolow_uv > _SOKOLOW_LYON_LIMIT_UV, ~np.isnan(sokolow_uv))
     cornell = ThreeValued((cornell_uv > limit_uv) & cornell_known, cornell_known)
     return EcgRules(avl, sokolow, cornell, any_rule(avl, sokolow, cornell))

@@ -91,12 +91,7 @@ def check_sex_codes(is_male: NDArray[np.int8]) -> None:
 
 
 def lvh_limit_g_m2(sex: Sex, preset: LvhPreset = LvhPreset.KHURSHID2021) -> float:
-    """Return the limit of the LV mass index of a sex, g/m2; `lvh_arrays` says on which side of it.
-
-    Args:
-        sex: female or male.
-        preset: of the limits.
-    """
+    """Return the limit of the LV mass index, g/m2; whether it is included: see `lvh_arrays`."""
     limits = _THRESHOLDS[LvhPreset(preset)]
     return limits.men_g_m2 if Sex(sex) is Sex.MALE else limits.women_g_m2
 

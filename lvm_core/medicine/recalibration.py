@@ -21,8 +21,8 @@ from scipy.special import expit
 from lvm_core.errors import LvmError
 from lvm_core.medicine.lvh import Sex
 
-FORMAT_KEY: Final = "lvm_ai_recalibration"
-FORMAT_VERSION: Final = 1
+_FORMAT_KEY: Final = "lvm_ai_recalibration"
+_FORMAT_VERSION: Final = 1
 EVERYBODY: Final = "all"
 FEW_PEOPLE: Final = 200
 """People of a sex below which an interval is uncertain enough for a warning."""
@@ -65,24 +65,20 @@ class Recalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a recalibration file."""
-        return {FORMAT_KEY: FORMAT_VERSION, **asdict(self)}
+        return {_FORMAT_KEY: _FORMAT_VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> Recalibration:
         """Return the recalibration that `to_dict` described.
 
-        Args:
-            content: of the file.
-            where: name of the file, for messages.
-
         Raises:
             LvmError: another format, a missing or unknown name, or a value that is not as above.
         """
-        if not isinstance(content, Mapping) or content.get(FORMAT_KEY) != FORMAT_VERSION:
+        if not isinstance(content, Mapping) or content.get(_FORMAT_KEY) != _FORMAT_VERSION:
             raise LvmError(
-                f"{where} is no recalibration of version {FORMAT_VERSION}; expected a file of lvm-ai recalibrate"
+                f"{where} is no recalibration of version {_FORMAT_VERSION}; expected a file of lvm-ai recalibrate"
             )
-        values = {name: value for name, value in content.items() if name != FORMAT_KEY}
+        values = {name: value for name, value in content.items() if name != _FORMAT_KEY}
         if set(values) != set(cls.__dataclass_fields__):
             differing = ", ".join(sorted(set(values) ^ set(cls.__dataclass_fields__)))
             raise LvmError(f"{where} lacks, or has beyond what is expected: {differing}")

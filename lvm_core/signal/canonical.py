@@ -17,14 +17,14 @@ from lvm_core.signal.ecg import N_LEADS, Ecg
 from lvm_core.signal.plausibility import refuse_implausible_scale
 from lvm_core.signal.quality import QualityFlag, check_finite
 
-TARGET_RATE_HZ: Final = 500
+_TARGET_RATE_HZ: Final = 500
 _MIN_RATE_HZ: Final = 200
 _MAX_RATE_HZ: Final = 2000
 
 _STOP_BAND_DB: Final = 60.0
 _PASS_BAND_SHARE: Final = 0.8  # of the lower Nyquist frequency, where the stop band begins
-DURATION_S: Final = 10
-N_SAMPLES: Final = DURATION_S * TARGET_RATE_HZ
+_DURATION_S: Final = 10
+N_SAMPLES: Final = _DURATION_S * _TARGET_RATE_HZ
 
 # 4990 of 5000 samples: devices that count 9.98 to 10 s as ten seconds exist (facts sheet,
 # section 10), and 20 ms of a repeated last sample carry no beat.
@@ -105,7 +105,7 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
         raise EcgRejected(
             RejectReason.TOO_SHORT,
             f"recording lasts {ecg.duration_s:.4g} s ({ecg.n_samples} samples at {rate_hz} Hz), "
-            f"expected {DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
+            f"expected {_DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
         )
     leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
     counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
@@ -123,7 +123,7 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
 
 def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
     """Return the first 10 s at 500 Hz, and perhaps a little more, of a plausible recording."""
-    n_needed = DURATION_S * rate_hz
+    n_needed = _DURATION_S * rate_hz
     check_finite(leads_uv[:n_needed])
     refuse_implausible_scale(leads_uv[:n_needed], rate_hz)
     # What follows the 10 s is real signal for the filter, as long as it was recorded.
@@ -133,7 +133,7 @@ def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float3
 
 
 def _source_step_uv(ecg: Ecg) -> float:
-    if ecg.sampling_rate_hz != TARGET_RATE_HZ:
+    if ecg.sampling_rate_hz != _TARGET_RATE_HZ:
         return _RESAMPLED_STEP_UV
     return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
 
@@ -153,9 +153,9 @@ def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
         QualityFlag.SATURATED: bool(ecg.saturated_leads),
         QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
         QualityFlag.LEADS_DERIVED: ecg.leads_derived,
-        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
+        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != _TARGET_RATE_HZ,
         QualityFlag.END_REPEATED: n_missing > 0,
-        QualityFlag.CROPPED: ecg.duration_s > DURATION_S,
+        QualityFlag.CROPPED: ecg.duration_s > _DURATION_S,
     }
     flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
     return tuple(dict.fromkeys(flags))
@@ -215,7 +215,7 @@ def supported_rate_hz(sampling_rate_hz: float) -> int:
 
 def filter_reach_samples(sampling_rate_hz: int) -> int:
     """Return how many source samples on either side of an instant its new value depends on."""
-    if sampling_rate_hz == TARGET_RATE_HZ:
+    if sampling_rate_hz == _TARGET_RATE_HZ:
         return 0
     up, _ = _up_down(sampling_rate_hz)
     return len(_filter(sampling_rate_hz)) // 2 // up + 1
@@ -249,7 +249,7 @@ def resample_to_500_hz(leads_uv: NDArray[np.float32], sampling_rate_hz: float) -
     rate_hz = supported_rate_hz(sampling_rate_hz)
     if len(leads_uv) < 2:
         raise ValueError(f"leads_uv has {len(leads_uv)} samples, expected two or more")
-    if rate_hz == TARGET_RATE_HZ:
+    if rate_hz == _TARGET_RATE_HZ:
         return leads_uv
     up, down = _up_down(rate_hz)
     taps = _filter(rate_hz) / up  # resample_poly multiplies by `up`
@@ -259,8 +259,8 @@ def resample_to_500_hz(leads_uv: NDArray[np.float32], sampling_rate_hz: float) -
 
 
 def _up_down(rate_hz: int) -> tuple[int, int]:
-    common = gcd(TARGET_RATE_HZ, rate_hz)
-    return TARGET_RATE_HZ // common, rate_hz // common
+    common = gcd(_TARGET_RATE_HZ, rate_hz)
+    return _TARGET_RATE_HZ // common, rate_hz // common
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 LEADS_12: Final = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The clinical order, used everywhere outside the predictor."""
+N_LEADS: Final = len(LEADS_12)
 
 # Lead order of the published models' input tensor (broadinstitute/ml4h, tensor map
 # ecg_rest_raw of the LV mass model; facts sheet section 2).
@@ -81,9 +82,6 @@ def derive_limb_leads(i: NDArray[np.floating], ii: NDArray[np.floating]) -> dict
     return {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
 
 
-N_LEADS: Final = len(LEADS_12)
-
-
 @dataclass(frozen=True, slots=True)
 class Measurements:
     """Wave amplitudes and QRS duration as the device measured them.
@@ -113,7 +111,7 @@ class Ecg:
             device marked a sample as missing.
         sampling_rate_hz: samples per second, as the file states it.
         step_uv: microvolts of one count, the smallest over the leads of the source.
-        source_format: `cardiosoft_xml`, `muse_xml` or `wfdb`.
+        source_format: name of its format in `lvm_core.formats.registry`.
         leads_derived: True when III, aVR, aVL and aVF were computed from I and II.
         saturated_leads: leads that stay at a limit of the source's integer type.
         odd_gain_leads: leads whose gain or zero differs from the one that nearly all others share.

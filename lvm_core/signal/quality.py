@@ -89,11 +89,7 @@ class PlausibleRange:
     high: float  # largest plausible value
 
     def is_outside(self, values: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return, elementwise, whether a value is known and outside; an unknown one (NaN) is not.
-
-        Args:
-            values: number or array of any shape, in the unit of `name`; NaN where unknown.
-        """
+        """Return, elementwise, whether a value is outside; an unknown one (NaN) is not."""
         array = np.asarray(values, dtype=np.float64)
         return np.asarray((array < self.low) | (array > self.high))
 
@@ -155,7 +151,7 @@ def qrs_amplitude_uv(lead_ii_counts: NDArray[np.int16], uv_per_count: NDArray[np
 
 # Plausibility limits of this project: medians of cohorts lie between 700 and 1400 uV, so that a
 # scale wrong by 5 in either direction leaves the range.
-PLAUSIBLE_MEDIAN_AMPLITUDE_UV: Final = (300.0, 3300.0)
+_PLAUSIBLE_MEDIAN_AMPLITUDE_UV: Final = (300.0, 3300.0)
 TYPICAL_MEDIAN_AMPLITUDE_UV: Final = 1000.0
 
 # How many times too large, and what usually makes it so.
@@ -177,18 +173,11 @@ _SCALE_MISTAKES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ScaleVerdict:
-    """Whether the voltages of a run can be right, judged by the median amplitude of lead II.
+    """Whether the voltages of a run can be right, judged by the median amplitude of lead II."""
 
-    Attributes:
-        plausible: None when no amplitude is known.
-        times_too_large: the suspected factor, below 1 when too small; None when plausible or
-            when no factor explains the amplitude.
-        message: one sentence for the user.
-    """
-
-    plausible: bool | None
-    times_too_large: float | None
-    message: str
+    plausible: bool | None  # None when no amplitude is known
+    times_too_large: float | None  # the suspected factor, below 1 when too small; None when there is none
+    message: str  # one sentence for the user
 
 
 def scale_verdict(median_amplitude_uv: float) -> ScaleVerdict:
@@ -200,7 +189,7 @@ def scale_verdict(median_amplitude_uv: float) -> ScaleVerdict:
     """
     if np.isnan(median_amplitude_uv):
         return ScaleVerdict(None, None, "no ECG was measured, the scale is not known")
-    low_uv, high_uv = PLAUSIBLE_MEDIAN_AMPLITUDE_UV
+    low_uv, high_uv = _PLAUSIBLE_MEDIAN_AMPLITUDE_UV
     seen = f"median lead II amplitude is {median_amplitude_uv:.4g} uV"
     expected = f"expected {low_uv:g} to {high_uv:g} uV"
     if low_uv <= median_amplitude_uv <= high_uv:
@@ -301,7 +290,7 @@ _FACTOR: Final = 3.0
 _MANY_ECGS: Final = 30
 _FACTOR_OF_MANY: Final = 1.75
 
-Histograms = Mapping[str, AmplitudeHistogram]
+_Histograms = Mapping[str, AmplitudeHistogram]
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,16 +298,12 @@ class SourceAmplitudes:
     """Lead II amplitudes by first-level folder and by step; adds up in any order.
 
     Folders are digests: the footers that hold them must not hold a name that a folder may have.
-
-    Attributes:
-        folders: by digest of the folder; None for more than `MAX_SOURCES`.
-        steps: by microvolts of one count, four digits; None for more than `MAX_SOURCES`.
-        refused: ECGs whose voltages were refused before they could be measured, by digest of the
-            folder; empty when `folders` is None.
+    More than `MAX_SOURCES` folders or steps are None.
     """
 
-    folders: Histograms | None = field(default_factory=dict)
-    steps: Histograms | None = field(default_factory=dict)
+    folders: _Histograms | None = field(default_factory=dict)  # by digest of the folder
+    steps: _Histograms | None = field(default_factory=dict)  # by microvolts of one count, four digits
+    # ECGs whose voltages were refused before they could be measured, by digest of the folder.
     refused: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -387,7 +372,7 @@ class SourceAmplitudes:
                 yield (key, f"the voltages of {n} of {own} records were refused; is their unit or gain right?")
 
 
-def _grouped(keys: Sequence[str], amplitudes_uv: NDArray[np.float64]) -> Histograms | None:
+def _grouped(keys: Sequence[str], amplitudes_uv: NDArray[np.float64]) -> _Histograms | None:
     distinct = sorted(set(keys))
     if len(distinct) > MAX_SOURCES:
         return None
@@ -397,7 +382,7 @@ def _grouped(keys: Sequence[str], amplitudes_uv: NDArray[np.float64]) -> Histogr
     return {key: AmplitudeHistogram().add(amplitudes_uv[array == key]) for key in distinct}
 
 
-def _merged(one: Histograms | None, other: Histograms | None) -> Histograms | None:
+def _merged(one: _Histograms | None, other: _Histograms | None) -> _Histograms | None:
     if one is None or other is None:
         return None
     keys = {*one, *other}
@@ -407,7 +392,7 @@ def _merged(one: Histograms | None, other: Histograms | None) -> Histograms | No
     return {key: one.get(key, empty).merge(other.get(key, empty)) for key in sorted(keys)}
 
 
-def _to_json(histograms: Histograms | None) -> dict[str, list[list[int]]] | None:
+def _to_json(histograms: _Histograms | None) -> dict[str, list[list[int]]] | None:
     """Return the counts above 0 as pairs of their place and the count."""
     if histograms is None:
         return None
@@ -416,7 +401,7 @@ def _to_json(histograms: Histograms | None) -> dict[str, list[list[int]]] | None
     }
 
 
-def _from_json(content: Mapping[str, list[list[int]]] | None) -> Histograms | None:
+def _from_json(content: Mapping[str, list[list[int]]] | None) -> _Histograms | None:
     if content is None:
         return None
     found = {}
@@ -428,7 +413,7 @@ def _from_json(content: Mapping[str, list[list[int]]] | None) -> Histograms | No
     return found
 
 
-def _odd(histograms: Histograms | None) -> Iterator[tuple[str, str]]:
+def _odd(histograms: _Histograms | None) -> Iterator[tuple[str, str]]:
     if histograms is None or len(histograms) < 2:
         return
     for key, own in histograms.items():

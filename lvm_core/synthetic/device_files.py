@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lvm_core.signal.ecg import LEADS_12, Measurements
 
 Counts = NDArray[np.int16]
-ByLead = Mapping[str, Counts]
+_ByLead = Mapping[str, Counts]
 
 _AMPLITUDES: Final = (
     ("r_avl_uv", "aVL", "R"),
@@ -35,6 +35,7 @@ _R, _S = 13, 17  # numbers of the measurements in the matrix
 _HEADER_WORDS: Final = (147, 200, 216, 264, 341, 442, 8, 96, 452, 403, 138, 48, 1242, -1, -1, -1)
 _N_MEASUREMENTS: Final = 53
 
+_RATE_HZ: Final = 500
 _MEDIAN_DURATION_S: Final = 1.2
 _BEFORE_S: Final = 0.4
 _REFRACTORY_S: Final = 0.3
@@ -47,20 +48,14 @@ def _require_twelve(counts: Counts) -> None:
 
 
 def write_wfdb(
-    name: str,
-    counts: Counts,
-    uv_per_count: float,
-    *,
-    sampling_rate_hz: int = 500,
-    recorded_at: dt.datetime | None = None,
+    name: str, counts: Counts, uv_per_count: float, *, recorded_at: dt.datetime | None = None
 ) -> dict[str, bytes]:
     """Return the files of a record, by name: the header and one signal file.
 
     Args:
         name: record name, letters, digits, `-` and `_`.
-        counts: (12, n_samples) int16, `LEADS_12` order; -32768 would be read as missing.
+        counts: (12, n_samples) int16, `LEADS_12` order, 500 Hz; -32768 would be read as missing.
         uv_per_count: microvolts of one count.
-        sampling_rate_hz: samples per second.
         recorded_at: local date and time, whole seconds.
 
     Raises:
@@ -73,7 +68,7 @@ def write_wfdb(
     if (counts == np.iinfo(np.int16).min).any():
         raise ValueError("a sample is -32768, which WFDB reads as missing; use a larger step")
     when = "" if recorded_at is None else recorded_at.strftime(" %H:%M:%S %d/%m/%Y")
-    lines = [f"{name} {len(LEADS_12)} {sampling_rate_hz} {counts.shape[1]}{when}"]
+    lines = [f"{name} {len(LEADS_12)} {_RATE_HZ} {counts.shape[1]}{when}"]
     gain = 1000.0 / uv_per_count
     for lead, samples in zip(LEADS_12, counts, strict=True):
         checksum = int(samples.sum(dtype=np.int64).astype(np.int16))
@@ -82,26 +77,25 @@ def write_wfdb(
     return {f"{name}.hea": header, f"{name}.dat": counts.T.astype("<i2").tobytes()}
 
 
-def median_beat(counts: Counts, sampling_rate_hz: int = 500) -> Counts:
+def median_beat(counts: Counts) -> Counts:
     """Return the median of the beats of a recording, aligned at their steepest place.
 
     Args:
-        counts: (n_leads, n_samples) int16, at least 1.2 s.
-        sampling_rate_hz: samples per second.
+        counts: (n_leads, n_samples) int16, 500 Hz, at least 1.2 s.
 
     Returns:
-        (n_leads, 1.2 s) int16. The first 1.2 s where no whole beat is found.
+        (n_leads, 600) int16. The first 1.2 s where no whole beat is found.
 
     Raises:
         ValueError: the recording is shorter than 1.2 s.
     """
-    length, before = (int(s * sampling_rate_hz) for s in (_MEDIAN_DURATION_S, _BEFORE_S))
+    length, before = (int(s * _RATE_HZ) for s in (_MEDIAN_DURATION_S, _BEFORE_S))
     if counts.shape[1] < length:
         raise ValueError(
             f"recording has {counts.shape[1]} samples, expected {length} or more: "
-            f"{_MEDIAN_DURATION_S} s at {sampling_rate_hz} Hz"
+            f"{_MEDIAN_DURATION_S} s at {_RATE_HZ} Hz"
         )
-    starts = _steepest(counts, int(_REFRACTORY_S * sampling_rate_hz)) - before
+    starts = _steepest(counts, int(_REFRACTORY_S * _RATE_HZ)) - before
     starts = starts[(starts >= 0) & (starts + length <= counts.shape[1])]
     if not len(starts):
         return counts[:, :length].copy()
@@ -124,81 +118,56 @@ def write_cardiosoft(
     participant_id: str,
     recorded_at: dt.datetime,
     measurements: Measurements | None = None,
-    diagnosis: str = "",
-    sampling_rate_hz: int = 500,
 ) -> bytes:
     """Return a file as the device writes it: measurements, median beat, then the rhythm strip.
 
     Args:
-        counts: (12, n_samples) int16, `LEADS_12` order, 1.2 s or more.
+        counts: (12, n_samples) int16, `LEADS_12` order, 500 Hz, 1.2 s or more.
         uv_per_count: microvolts of one count.
         participant_id: for the header.
         recorded_at: local date and time, whole seconds.
-        measurements: what the device measured, whole microvolts and milliseconds; None or an
-            amplitude that is None: not in the table.
-        diagnosis: text of the interpretation.
-        sampling_rate_hz: samples per second.
+        measurements: of the device, whole microvolts and milliseconds; what is None is left out.
 
     Raises:
         ValueError: the counts have another shape or type.
     """
     _require_twelve(counts)
-    rate = f'<SampleRate units="Hz">{sampling_rate_hz}</SampleRate>'
     resolution = f'<Resolution units="uVperLsb">{uv_per_count:.9g}</Resolution>'
-    strip = strip_content(_by_lead(counts), rate + resolution)
-    median = median_samples(_by_lead(median_beat(counts, sampling_rate_hz)), rate + resolution)
-    when = recorded_at
-    date = str(when.year), str(when.month), str(when.day)
-    time = str(when.hour), str(when.minute), str(when.second)
+    head = f'<SampleRate units="Hz">{_RATE_HZ}</SampleRate>{resolution}'
+    strip, beat = (dict(zip(LEADS_12, rows, strict=True)) for rows in (counts, median_beat(counts)))
+    year, month, day, hour, minute, second = map(str, recorded_at.timetuple()[:6])
     return cardiosoft_document(
-        person_elements(date, time, escape(participant_id), escape(diagnosis)),
-        f"{_measured(measurements)}{median}",
-        f"<StripData>{strip}</StripData>",
+        person_elements((year, month, day), (hour, minute, second), escape(participant_id), ""),
+        f"{_measured(measurements)}{median_samples(beat, head)}",
+        f"<StripData>{strip_content(strip, head)}</StripData>",
     )
 
 
-def _by_lead(counts: Counts) -> dict[str, Counts]:
-    return dict(zip(LEADS_12, counts, strict=True))
-
-
-def _waveforms(counts: ByLead) -> str:
+def _waveforms(counts: _ByLead) -> str:
     return "".join(
         f'<WaveformData lead="{lead}">\t\t{",".join(map(str, values.tolist()))}</WaveformData>\n'
         for lead, values in counts.items()
     )
 
 
-def strip_content(counts: ByLead, head: str, n_leads: int | None = None, n_samples: int | None = None) -> str:
-    """Return what a StripData element holds.
+def strip_content(counts: _ByLead, head: str, n_leads: int | None = None, n_samples: int | None = None) -> str:
+    """Return what a StripData element holds, with `head` for rate and resolution.
 
-    Args:
-        counts: (n_samples,) int16 by lead.
-        head: elements of rate and resolution.
-        n_leads: what it declares; None: the truth.
-        n_samples: what it declares; None: the truth.
+    `n_leads` and `n_samples` are what it declares; None is the truth.
     """
     n_leads = len(counts) if n_leads is None else n_leads
     n_samples = max(map(len, counts.values())) if n_samples is None else n_samples
-    return (
-        f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}"
-        f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>{_waveforms(counts)}"
-    )
+    n_total = f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>"
+    return f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}{n_total}{_waveforms(counts)}"
 
 
-def median_samples(counts: ByLead, head: str) -> str:
+def median_samples(counts: _ByLead, head: str) -> str:
     """Return a MedianSamples element, see `strip_content`."""
     return f"<MedianSamples><NumberOfLeads>{len(counts)}</NumberOfLeads>{head}{_waveforms(counts)}</MedianSamples>"
 
 
 def person_elements(date: tuple[str, str, str], time: tuple[str, str, str], participant_id: str, diagnosis: str) -> str:
-    """Return the elements about the recording and the person.
-
-    Args:
-        date: year, month, day.
-        time: hour, minute, second.
-        participant_id: text of PID.
-        diagnosis: text of DiagnosisText.
-    """
+    """Return the elements about the recording and the person; dates as year, month, day."""
     tags = ("Hour", "Minute", "Second", "Year", "Month", "Day")
     parts = zip(tags, (*time, *date), strict=True)
     date_time = "".join(f"<{tag}>{value}</{tag}>" for tag, value in parts)
@@ -223,9 +192,9 @@ def measurement_table(
 
     Args:
         rows: microvolts by lead, by row name such as `RAmplitude`; a lead left out is a blank.
-        order: LeadOrder, the columns.
-        creation: the attribute of the table that names the program.
-        units: the attribute of each row.
+        order: of the columns.
+        creation: attribute of the table that names the program.
+        units: attribute of each row.
     """
     cells = {tag: ", ".join(str(row.get(lead, "")) for lead in order) for tag, row in rows.items()}
     body = "".join(f"<{tag}{units}>{text}</{tag}>" for tag, text in cells.items())
@@ -236,14 +205,9 @@ def measurement_table(
 def cardiosoft_document(
     person: str, measured: str, strip: str, *, encoding: str = "ISO-8859-1", declaration: str | None = None
 ) -> bytes:
-    """Return a file.
+    """Return a file of `person_elements`, content of RestingECGMeasurements, and StripData.
 
-    Args:
-        person: of `person_elements`.
-        measured: content of RestingECGMeasurements.
-        strip: StripData element.
-        encoding: of the bytes.
-        declaration: first line; None: the one of the encoding.
+    `declaration` is the first line; None is the one of the encoding.
     """
     if declaration is None:
         declaration = f'<?xml version="1.0" encoding="{encoding}" ?>\n'
@@ -273,55 +237,41 @@ def write_muse(
     participant_id: str,
     recorded_at: dt.datetime,
     measurements: Measurements | None = None,
-    statement: str = "",
-    sampling_rate_hz: int = 500,
 ) -> bytes:
     """Return a file as MUSE writes it: the leads I, II and V1 to V6, a median beat first.
 
+    III, aVR, aVL and aVF are left out, since they follow from I and II.
+
     Args:
-        counts: (12, n_samples) int16, `LEADS_12` order, 1.2 s or more; III, aVR, aVL and aVF are
-            left out, since they follow from I and II.
+        counts: as for `write_cardiosoft`, likewise the others.
         uv_per_count: microvolts of one count.
         participant_id: for the header.
         recorded_at: local date and time, whole seconds.
-        measurements: what the device measured, whole microvolts and milliseconds; None or an
-            amplitude that is None: left out.
-        statement: text of the diagnosis.
-        sampling_rate_hz: samples per second.
+        measurements: of the device.
 
     Raises:
         ValueError: the counts have another shape or type.
     """
     _require_twelve(counts)
     eight = counts[[LEADS_12.index(lead) for lead in MUSE_LEADS]]
-    beat = median_beat(eight, sampling_rate_hz)
-    waveforms = "".join(
-        waveform_element(kind, _lead_elements(values, uv_per_count), base=str(sampling_rate_hz))
-        for kind, values in (("Median", beat), ("Rhythm", eight))
-    )
+    step = f"{uv_per_count:.9g}"
+    waveforms = ""
+    for kind, rows in (("Median", median_beat(eight)), ("Rhythm", eight)):
+        leads = zip(MUSE_LEADS, rows, strict=True)
+        waveforms += waveform_element(kind, [lead_element(*lead, LeadAmplitudeUnitsPerBit=step) for lead in leads])
     known = measurements or Measurements()
     duration = "" if known.qrs_duration_ms is None else f"{known.qrs_duration_ms:.9g}"
-    return muse_document(
-        head_elements(
-            participant_id=escape(participant_id),
-            date=recorded_at.strftime("%m-%d-%Y"),
-            time=recorded_at.strftime("%H:%M:%S"),
-            version=escape(known.measured_by or "unknown"),
-            qrs_duration=duration,
-            original_qrs_duration=duration,
-            statement=escape(statement),
-            matrix=measurement_matrix(_amplitudes_uv(known)),
-        )
-        + waveforms
+    head = head_elements(
+        participant_id=escape(participant_id),
+        date=recorded_at.strftime("%m-%d-%Y"),
+        time=recorded_at.strftime("%H:%M:%S"),
+        version=escape(known.measured_by or "unknown"),
+        qrs_duration=duration,
+        original_qrs_duration=duration,
+        statement="",
+        matrix=measurement_matrix(_amplitudes_uv(known)),
     )
-
-
-def _lead_elements(counts: Counts, uv_per_count: float) -> list[str]:
-    step = f"{uv_per_count:.9g}"
-    return [
-        lead_element(lead, values, LeadAmplitudeUnitsPerBit=step)
-        for lead, values in zip(MUSE_LEADS, counts, strict=True)
-    ]
+    return muse_document(head + waveforms)
 
 
 def _amplitudes_uv(measurements: Measurements) -> dict[str, dict[int, int]]:
@@ -337,13 +287,7 @@ def _amplitudes_uv(measurements: Measurements) -> dict[str, dict[int, int]]:
 
 
 def lead_element(lead: str, counts: Counts, **changes: str | None) -> str:
-    """Return one LeadData element.
-
-    Args:
-        lead: LeadID.
-        counts: (n_samples,) int16.
-        **changes: other text by element name; None leaves the element out.
-    """
+    """Return one LeadData element; `changes`: texts by element name, None leaves one out."""
     raw = counts.astype("<i2").tobytes()
     wrapped = base64.encodebytes(raw).decode("ascii")
     elements: dict[str, str | None] = {
@@ -369,14 +313,10 @@ def lead_element(lead: str, counts: Counts, **changes: str | None) -> str:
 def waveform_element(
     kind: str | None, leads: Sequence[str], *, n_leads: int | None = None, base: str = "500", exponent: str = "0"
 ) -> str:
-    """Return one Waveform element.
+    """Return one Waveform element of elements of `lead_element`.
 
-    Args:
-        kind: WaveformType, `Rhythm` or `Median`; None leaves it out.
-        leads: LeadData elements, see `lead_element`.
-        n_leads: what NumberofLeads says; None: the truth.
-        base: SampleBase; empty leaves it blank.
-        exponent: SampleExponent; empty leaves it blank.
+    `kind` is Rhythm or Median, None leaves the type out; `n_leads` is what it declares, None is the
+    truth.
     """
     stated = len(leads) if n_leads is None else n_leads
     kind_element = "" if kind is None else f"<WaveformType>{kind}</WaveformType>"
@@ -418,11 +358,8 @@ def measurement_matrix(
 ) -> str:
     """Return the text of a MeasurementMatrix, whose shape lvm_core/formats/muse.py describes.
 
-    Args:
-        amplitudes_uv: value by number of the measurement, by lead; 0 where none is given.
-        first_word: first word of the header, 36 in real files.
-        n_entries: last word of the header, 636 in real files.
-        first_key: key of the first entry, 0 in real files.
+    `amplitudes_uv` has the value by number of the measurement, by lead; the three others are the
+    first and the last word of the header and the key of the first entry, as in real files.
     """
     words = [first_word, *_HEADER_WORDS, n_entries]
     for number, lead in enumerate(_MATRIX_LEADS):

@@ -67,20 +67,14 @@ DISEASES: Final = tuple(name for name in OUTCOMES_TRUTH if name != DEATH)
 class SyntheticOutcomes:
     """What happens to people who do not exist; every array has one entry a person.
 
-    A disease with an age beyond the age at death never shows: use `happens`.
-
-    Attributes:
-        age_years: attained age in exact years (days / 365.25) at the disease or death, by outcome.
-        date: day on which that age is reached, by outcome; a date on or before the index ECG is
-            prevalent disease.
-        index_age_years: attained age in exact years at the index ECG.
-        ltfu_date: datetime64[D] of the loss to follow-up, NaT for most.
+    A disease with an age beyond the age at death never shows: use `happens`. A date on or before
+    the index ECG is prevalent disease.
     """
 
-    age_years: dict[str, NDArray[np.float64]]
-    date: dict[str, NDArray[np.datetime64]]
-    index_age_years: NDArray[np.float64]
-    ltfu_date: NDArray[np.datetime64]
+    age_years: dict[str, NDArray[np.float64]]  # attained age in exact years (days / 365.25), by outcome
+    date: dict[str, NDArray[np.datetime64]]  # day on which that age is reached, by outcome
+    index_age_years: NDArray[np.float64]  # attained age in exact years at the index ECG
+    ltfu_date: NDArray[np.datetime64]  # datetime64[D] of the loss to follow-up, NaT for most
 
     def happens(self, name: str) -> NDArray[np.bool_]:
         """Return (n,) whether the outcome comes before death, or on the same day."""
@@ -168,14 +162,7 @@ def _draw_outcomes(rng: Generator) -> dict[str, NDArray[Any]]:
 
 
 def of_blocks(people: SyntheticPeople, stream: int, draw: Draw, *more_seeds: int) -> dict[str, NDArray[Any]]:
-    """Return draws for people of any indices, seeded by block, so that slices agree.
-
-    Args:
-        people: any of one cohort.
-        stream: number of this kind of draw.
-        draw: makes the draws of one block.
-        *more_seeds: further numbers that decide the draw.
-    """
+    """Return draws for people of any indices, seeded by block, so that slices agree."""
     blocks, place = np.unique(people.index // BLOCK, return_inverse=True)
     numbers = blocks.tolist() or [0]  # nobody: the shapes are those of the first block
     seeds = [(people.seed, number, stream, *more_seeds) for number in numbers]

@@ -20,7 +20,6 @@ from lvm_core.synthetic.people import REGIONS, SyntheticPeople, synthetic_people
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
 ICD10, ICD9, OPCS4, SELF_REPORT = "icd10", "icd9", "opcs4", "self-report"
-SYSTEMS: Final = (ICD10, ICD9, OPCS4, SELF_REPORT)
 
 # What finds every outcome among the records, and nothing else: prefixes without dots, by system.
 _PREFIXES: Final = {
@@ -51,7 +50,7 @@ DISEASE_CODES: Final = {
 }
 
 # Procedures that follow a disease. Those of infarction are not specific for it and in no list.
-PROCEDURE_CODES: Final = {
+_PROCEDURE_CODES: Final = {
     "af": ("K62.1", "K62.2", "K62.3", "K62.4"),
     "mi": ("K40.1", "K49.1", "K75.1"),
     "ventricular_arrhythmia": ("K59.1", "K59.6"),
@@ -82,7 +81,7 @@ def spellings(code: str, system: str) -> tuple[str, str, str, str]:
 
 _CODES: Final = sorted(
     {(system, code) for (_, system), codes in DISEASE_CODES.items() for code in codes}
-    | {(OPCS4, code) for codes in PROCEDURE_CODES.values() for code in codes}
+    | {(OPCS4, code) for codes in _PROCEDURE_CODES.values() for code in codes}
     | {(system, code) for system, codes in OTHER_CODES.items() for code in codes}
     | {(ICD10, code) for code in DEATH_CODES}
 )
@@ -278,7 +277,7 @@ def _of_disease(rng: Generator, people: SyntheticPeople, outcomes: SyntheticOutc
     date = outcomes.date[name][ill]
     first = _rows(ill, date, _hospital_codes(rng, name, date), _HES)
     later = _readmissions(rng, name, ill, date)
-    if name in PROCEDURE_CODES:
+    if name in _PROCEDURE_CODES:
         later = _joined([later, _procedures(rng, name, ill, date)])
     first, later = _seen(first, outcomes, moves), _seen(_alive(later, outcomes), outcomes, moves)
     parts = [_with_placeholders(rng, first), later]
@@ -308,7 +307,7 @@ def _readmissions(rng: Generator, name: str, ill: NDArray[np.int64], date: NDArr
 
 def _procedures(rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64]) -> _Rows:
     after_days = rng.integers(0, 400, len(ill))
-    codes = rng.choice(code_numbers(OPCS4, PROCEDURE_CODES[name]), len(ill))
+    codes = rng.choice(code_numbers(OPCS4, _PROCEDURE_CODES[name]), len(ill))
     treated = (rng.random(len(ill)) < _PROCEDURE_SHARE) & (date + after_days >= _OPCS4_FROM)
     return _rows(ill, date + after_days, codes, _HES).where(treated)
 

@@ -44,10 +44,6 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     The key column is participant_id, eid (also f.eid, participant.eid), person_id or ecg_id. A
     file with one column needs no header.
 
-    Args:
-        data: content of the file.
-        name: of the list, for messages.
-
     Raises:
         UsageError: it cannot be read, it has several columns and none of them is a key, or an
             identifier cannot be one. Nobody is missed in silence: a withdrawal hangs on it.
@@ -65,8 +61,8 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     header, values = cells[0].casefold(), cells
     if header in _COLUMN_NAMES:
         values = cells[1:]
-    read, note = identifiers(pa.array(values, pa.string()), column_name="1", table=name)
-    ids, notes = _distinct(read, name), (*notes, *([note] if note else []))
+    read, more_notes = identifiers(pa.array(values, pa.string()), column_name="1", table=name)
+    ids, notes = _distinct(read, name), (*notes, *more_notes)
     if header in _ECG_KEYS:
         return PeopleList(name, (), ids, notes, len(ids))
     return PeopleList(name, ids, (), notes)
@@ -85,10 +81,10 @@ def _of_table(raw: RawTable) -> PeopleList:
     known: list[pa.Array] = []
     notes = list(raw.notes)
     for name, cells in (column or ("", pa.nulls(raw.n_rows, pa.string())) for column in (person, ecg)):
-        ids, note = identifiers(cells, column_name=name, table=raw.name)
+        ids, more_notes = identifiers(cells, column_name=name, table=raw.name)
         found.append(_distinct(ids, raw.name))
         known.append(pc.is_valid(ids))
-        notes.extend([note] if note else [])
+        notes.extend(more_notes)
     n_alone = pc.sum(pc.and_not(known[1], known[0])).as_py() or 0
     return PeopleList(raw.name, found[0], found[1], tuple(notes), n_alone)
 
@@ -122,11 +118,7 @@ def read_code_table(data: bytes, name: str) -> pa.Table:
             first row is 1.
     """
     raw = read_raw(data, name)
-    there = {column: raw.find(column) for column in _CODE_COLUMNS}
-    absent = [column for column, cells in there.items() if cells is None]
-    if absent:
-        raise UsageError(f"{raw.described()}; expected {', '.join(absent)} among them")
-    found = {column: cells for column, cells in there.items() if cells is not None}
+    found = raw.require(_CODE_COLUMNS)
     if pa.types.is_floating(found["code"].type):
         raise UsageError(
             f"{name}: code holds numbers with a decimal point, so that leading zeros and dots of "

@@ -34,7 +34,7 @@ from lvm_core.tables.layout import NUMBERS
 from lvm_core.tables.people import MADE_BY_PLANNER, People, refuse_duplicate_keys
 from lvm_core.tables.values import PLACEHOLDER_DATES, PLACEHOLDER_MONTHS
 
-AGE_STALE_DAYS: Final = 365
+_AGE_STALE_DAYS: Final = 365
 NO_RECORDING_DATE: Final = "the date of the recording is not known, so that birth_date gives no age"
 _ASSUMED: Final = "birth_day_assumed"
 _SIZES: Final = (
@@ -223,7 +223,7 @@ class ParticipantTable:
         """
         ages = self._numbers["age_years"]
         stale = [
-            e is None and p in dates and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS and not np.isnan(ages[i])
+            e is None and p in dates and (dates[p][1] - dates[p][0]).days > _AGE_STALE_DAYS and not np.isnan(ages[i])
             for i, (e, p) in enumerate(zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True))
         ]
         index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)
@@ -255,12 +255,7 @@ def unknown_demographics(participant_id: Sequence[str | None]) -> Demographics:
 
 
 def demographics_problem(people: Demographics, i: int) -> Rejection | None:
-    """Return why a model that needs age, sex and BMI cannot score an ECG; None when it can.
-
-    Args:
-        people: of `ParticipantTable.join`.
-        i: row of the ECG in it.
-    """
+    """Return why a model that needs age, sex and BMI cannot score the i-th ECG, or None."""
     if not people.found[i]:
         return Rejection(
             RejectReason.PARTICIPANT_MISSING, "no row of the participant table has its ecg_id or participant_id"
@@ -318,19 +313,19 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 # The limits of this table are the project's own, not a paper's: wide enough for the median of any
 # cohort of adults, narrow enough for pounds, metres, inches, months and swapped columns.
-MEDIAN_BMI_KG_M2: Final = (18.0, 40.0)
-MEDIAN_HEIGHT_CM: Final = (140.0, 195.0)
+_MEDIAN_BMI_KG_M2: Final = (18.0, 40.0)
+_MEDIAN_HEIGHT_CM: Final = (140.0, 195.0)
 # From the limits of BMI: 18 kg/m2 at 150 cm are 40 kg, 40 kg/m2 at 180 cm are 130 kg.
-MEDIAN_WEIGHT_KG: Final = (40.0, 130.0)
+_MEDIAN_WEIGHT_KG: Final = (40.0, 130.0)
 # 12-lead ECGs of adults; a cohort with a median beyond is one of children, or of another unit.
-MEDIAN_AGE_YEARS: Final = (18.0, 100.0)
+_MEDIAN_AGE_YEARS: Final = (18.0, 100.0)
 # A given BMI is rounded or of another day than height and weight; half of a table does not differ
 # by more than this of BMI.
-LARGEST_MEDIAN_BMI_DIFFERENCE: Final = 0.05
+_LARGEST_MEDIAN_BMI_DIFFERENCE: Final = 0.05
 # With five of each sex, normal heights 13 cm apart and spreads of 7 and 6.5 cm, the medians are the
 # wrong way round in 1 of 176 samples (400,000 drawn; a test draws 20,000).
-LEAST_OF_EACH_SEX: Final = 5
-LEAST_KNOWN: Final = 5
+_LEAST_OF_EACH_SEX: Final = 5
+_LEAST_KNOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -356,7 +351,7 @@ def judge_people(table: pa.Table) -> TableJudgement:
     medians = {name: _median(values) for name, values in numbers.items()}
     heights = numbers["height_cm"]
     for word, code in (("women", "female"), ("men", "male")):
-        medians[f"height_cm_{word}"] = _median(heights[sex == code], LEAST_OF_EACH_SEX)
+        medians[f"height_cm_{word}"] = _median(heights[sex == code], _LEAST_OF_EACH_SEX)
     known = {name: median for name, median in medians.items() if median is not None}
     problems = _height_and_weight(known) or _bmi(known, given, computed)
     problems += [*_age(known), *_sexes(known)]
@@ -367,7 +362,7 @@ def judge_people(table: pa.Table) -> TableJudgement:
 
 def _height_and_weight(medians: dict[str, float]) -> list[str]:
     height, weight = medians.get("height_cm"), medians.get("weight_kg")
-    low, high = MEDIAN_HEIGHT_CM
+    low, high = _MEDIAN_HEIGHT_CM
     problems = []
     if height is not None and not low <= height <= high:
         if 1.3 <= height <= 2.2:
@@ -378,47 +373,46 @@ def _height_and_weight(medians: dict[str, float]) -> list[str]:
             cause = "are height_cm and weight_kg swapped?"
         else:
             cause = "is it another quantity or unit?"
-        problems.append(_outside("height_cm", height, MEDIAN_HEIGHT_CM, "cm", cause))
-    low, high = MEDIAN_WEIGHT_KG
+        problems.append(_outside("height_cm", height, _MEDIAN_HEIGHT_CM, "cm", cause))
+    low, high = _MEDIAN_WEIGHT_KG
     if weight is not None and not low <= weight <= high:
         cause = "is it another quantity or unit, as pounds or grams?"
         if 1.8 * low <= weight <= 2.3 * high:
             cause = (
                 "it looks like pounds: set `units: {weight: lb}` in --participants-layout, unless columns are swapped"
             )
-        problems.append(_outside("weight_kg", weight, MEDIAN_WEIGHT_KG, "kg", cause))
+        problems.append(_outside("weight_kg", weight, _MEDIAN_WEIGHT_KG, "kg", cause))
     return problems
 
 
 def _bmi(medians: dict[str, float], given: NDArray[np.float64], computed: NDArray[np.float64]) -> list[str]:
     median = medians.get("bmi_kg_m2")
-    low, high = MEDIAN_BMI_KG_M2
+    low, high = _MEDIAN_BMI_KG_M2
     problems = []
     if median is not None and not low <= median <= high:
         cause = "is weight in pounds, or is the column another quantity than BMI?"
-        problems.append(_outside("bmi_kg_m2", median, MEDIAN_BMI_KG_M2, "kg/m2", cause))
+        problems.append(_outside("bmi_kg_m2", median, _MEDIAN_BMI_KG_M2, "kg/m2", cause))
     both = ~np.isnan(given) & ~np.isnan(computed)
-    if np.count_nonzero(both) >= LEAST_KNOWN:
+    if np.count_nonzero(both) >= _LEAST_KNOWN:
         apart = float(np.median(np.abs(given[both] - computed[both]) / computed[both]))
-        if apart > LARGEST_MEDIAN_BMI_DIFFERENCE:
+        if apart > _LARGEST_MEDIAN_BMI_DIFFERENCE:
             problems.append(
-                f"bmi_kg_m2 differs from weight_kg / height_cm squared by {100 * apart:.0f} % on "
-                f"the median of {np.count_nonzero(both)} people, expected at most "
-                f"{100 * LARGEST_MEDIAN_BMI_DIFFERENCE:g} %; are they of other people, another day "
-                "or another unit?"
+                f"bmi_kg_m2 differs from weight_kg / height_cm squared by {100 * apart:.0f} % on the median of "
+                f"{np.count_nonzero(both)} people, expected at most {100 * _LARGEST_MEDIAN_BMI_DIFFERENCE:g} %; are "
+                "they of other people, another day or another unit?"
             )
     return problems
 
 
 def _age(medians: dict[str, float]) -> list[str]:
     median = medians.get("age_years")
-    low, high = MEDIAN_AGE_YEARS
+    low, high = _MEDIAN_AGE_YEARS
     if median is None or low <= median <= high:
         return []
     cause = "are these children?"
     if median > high:
         cause = "is it in months or days?" if median < 5000 else "is it in days?"
-    return [_outside("age_years", median, MEDIAN_AGE_YEARS, "years", cause)]
+    return [_outside("age_years", median, _MEDIAN_AGE_YEARS, "years", cause)]
 
 
 def _sexes(medians: dict[str, float]) -> list[str]:
@@ -438,7 +432,7 @@ def _outside(name: str, value: float, limits: tuple[float, float], unit: str, ca
     )
 
 
-def _median(values: NDArray[np.float64], least: int = LEAST_KNOWN) -> float | None:
+def _median(values: NDArray[np.float64], least: int = _LEAST_KNOWN) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) >= least else None
 

@@ -62,18 +62,14 @@ _OF_MEASUREMENT: Final = (
 class People:
     """Participants as they were given, read but not yet judged or joined.
 
-    Attributes:
-        table: columns of `schemas.PARTICIPANTS`, a row for each row of the file; null where
-            unknown. Numbers may be implausible; births may be placeholders.
-        raw: the file, for columns that only some commands read.
-        layout: how it was read, with its preset filled in.
-        notes: what a user should know of how it was read.
+    `table` has the columns of `schemas.PARTICIPANTS` and a row for each row of the file; null where
+    unknown. Numbers may be implausible; births may be placeholders.
     """
 
     table: pa.Table
-    raw: RawTable
-    layout: ParticipantsLayout
-    notes: tuple[str, ...] = ()
+    raw: RawTable  # the file, for columns that only some commands read
+    layout: ParticipantsLayout  # how it was read, with its preset filled in
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
 
 
 def read_people(
@@ -185,8 +181,8 @@ class _Reader:
         if found is None:
             return pa.nulls(self._raw.n_rows, pa.string())
         own, column = found
-        keys, note = identifiers(column, column_name=own, table=self._raw.name)
-        self.notes.extend([note] if note else [])
+        keys, notes = identifiers(column, column_name=own, table=self._raw.name)
+        self.notes.extend(notes)
         return keys
 
     def _factor(self, our: str) -> float:
@@ -299,10 +295,6 @@ def _first(texts: Sequence[str]) -> str:
 def table_files(names: Iterable[str], folder: str) -> dict[str, str]:
     """Return which files of a folder hold OMOP's tables, by the name of the table.
 
-    Args:
-        names: of the files, without their folder.
-        folder: its name, for messages.
-
     Raises:
         UsageError: two files hold one table.
     """
@@ -330,9 +322,7 @@ def _omop_table(tables: Mapping[str, RawTable], name: str) -> RawTable:
             "files person and measurement, each as CSV or Parquet"
         )
     person = tables["person"]
-    ids = person.find("person_id")
-    if ids is None:
-        raise UsageError(f"{person.described()}; expected person_id among them")
+    ids = person.require(["person_id"])["person_id"]
     keys = identifiers(ids, column_name="person_id", table=person.name)[0].to_pylist()
     latest, n_other_unit = _latest(tables["measurement"])
     made: dict[str, list[Any]] = {quantity: [] for quantity in _QUANTITIES}
@@ -360,10 +350,7 @@ def _latest(table: RawTable) -> tuple[dict[tuple[str, str], tuple[dt.date, float
 
     Also return the number of measurements that were left out because of their unit.
     """
-    columns = {column: table.find(column) for column in _OF_MEASUREMENT}
-    absent = [column for column, cells in columns.items() if cells is None]
-    if absent:
-        raise UsageError(f"{table.described()}; expected {', '.join(absent)} among them")
+    columns = table.require(_OF_MEASUREMENT)
     number = number_meaning(decimal_comma=table.decimal_comma)
     meanings = {
         "measurement_concept_id": number,

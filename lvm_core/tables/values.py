@@ -234,7 +234,7 @@ def _misread(
     )
 
 
-def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.Array, str | None]:
+def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.Array, tuple[str, ...]]:
     """Return identifiers as text without blanks around; null where the cell is unknown.
 
     A column of whole numbers that pandas or a spreadsheet wrote with a decimal point (1001.0 in
@@ -246,15 +246,16 @@ def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.A
         table: name of the table, for messages.
 
     Returns:
-        The identifiers, and a note where decimal points were dropped.
+        The identifiers, and notes: one where decimal points were dropped.
 
     Raises:
         UsageError: an identifier is a fraction, a number too large for floats, in scientific
             notation, or only some of the identifiers end in .0.
     """
     where = f"{table}: column {column_name}"
+    dropped = (f"{where} holds whole numbers with a decimal point; 1001.0 is read as 1001",)
     if pa.types.is_floating(column.type):
-        return _whole_identifiers(column, where), _dropped(where)
+        return _whole_identifiers(column, where), dropped
     texts = pc.utf8_trim_whitespace(_texts(column))
     unknown = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(UNKNOWN_TEXTS)))
     texts = pc.if_else(unknown, pa.scalar(None, pa.string()), texts)
@@ -272,8 +273,8 @@ def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.A
             f"{len(known)}; expected all of them with or all without. Write the column as text"
         )
     if whole:
-        return pc.replace_substring_regex(texts, r"\.0+$", ""), _dropped(where)
-    return texts, None
+        return pc.replace_substring_regex(texts, r"\.0+$", ""), dropped
+    return texts, ()
 
 
 def _whole_identifiers(column: pa.Array, where: str) -> pa.Array:
@@ -289,10 +290,6 @@ def _whole_identifiers(column: pa.Array, where: str) -> pa.Array:
             "column to text before the table is written"
         )
     return pa.array([str(int(v)) if np.isfinite(v) else None for v in values], pa.string())
-
-
-def _dropped(where: str) -> str:
-    return f"{where} holds whole numbers with a decimal point; 1001.0 is read as 1001"
 
 
 def _count(texts: pa.Array, pattern: str) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from beam_jobs.reading import inputs
 from beam_jobs.reading.blocks import EcgRow, Reject
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.storage import Storage
@@ -18,9 +20,11 @@ from beam_jobs.reading.units import Unit
 from beam_jobs.run.planner import Inputs, Keys, find_inputs, mark_duplicates
 from beam_jobs.run.settings import IngestSettings, InputSettings
 from lvm_core.errors import LvmError
-from lvm_core.signal.ecg import LEADS_12
+from lvm_core.formats import registry
+from lvm_core.signal.ecg import LEADS_12, Ecg
 from tests.beam_jobs.helpers import ecg_counts
 from tests.beam_jobs.reading.test_archives import make_archive
+from tests.builders import ecg, leads_uv
 from tests.file_builders import cardiosoft_xml, muse_xml, random_counts, wfdb_record
 from tests.mutants import archive_seeds, mutant, repacked
 
@@ -69,7 +73,7 @@ def _record(name: str, index: int = 0) -> dict[str, bytes]:
 # Reading
 
 
-def test_raw_reader__formats_side_by_side(tmp_path: Path) -> None:
+def test_unit_reader__formats_side_by_side(tmp_path: Path) -> None:
     eight = random_counts(leads=("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"))
     _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), "b.xml": muse_xml(eight), **wfdb_record(COUNTS, name="c")})
     rows, rejects, n_read = _read(_plan(tmp_path))
@@ -86,8 +90,35 @@ def test_raw_reader__formats_side_by_side(tmp_path: Path) -> None:
     assert rows["c"].source_uri == "c.hea"
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_unit_reader__format_added_to_the_registry_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    def read(files: Mapping[str, bytes], main: str) -> Ecg:
+        return ecg(source_format="new", leads_uv=leads_uv() * len(files))
+
+    def part_names(main: bytes) -> tuple[str, ...]:
+        return tuple(main.decode().split()[1:])
+
+    new = registry.Format(
+        "new", "new", "NEW", ".new", lambda data: data.startswith(b"NEW"), read, (".sig",), part_names
+    )
+    monkeypatch.setattr(registry, "FORMATS", (*registry.FORMATS, new))
+    monkeypatch.setattr(inputs, "_NEVER_PARTS", (*inputs._NEVER_PARTS, ".new"))  # made of FORMATS at import
+    files = {"a.new": b"NEW a.sig other.bin", "a.sig": b"1", "other.bin": b"2", "b.new": b"NEW", "c.sig": b"3"}
+    _write(tmp_path, {} if packed else files)
+    if packed:
+        make_archive(tmp_path / "x.zip", files)
+    rows, rejects, n_read = _read(_plan(tmp_path), ("new",))
+    assert {key.removeprefix("x.zip!"): row.source_format for key, row in rows.items()} == {"a": "new", "b": "new"}
+    one, three = (np.abs(_uv(row)).max() for row in sorted(rows.values(), key=lambda row: row.ecg_id, reverse=True))
+    assert three == pytest.approx(3 * one, abs=5)
+    assert [r.reason for r in rejects] == ["not_an_ecg"]
+    assert n_read == 3
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
-def test_raw_reader__records_in_an_archive_are_those_outside(tmp_path: Path, suffix: str) -> None:
+def test_unit_reader__records_in_an_archive_are_those_outside(tmp_path: Path, suffix: str) -> None:
     files = {**_record("r1", 1), **{f"p/{k}": v for k, v in _record("r2", 2).items()}}
     files = dict(sorted(files.items(), reverse=True)) | {"x.xml": cardiosoft_xml(COUNTS)}
     _write(tmp_path / "loose", files)
@@ -102,7 +133,7 @@ def test_raw_reader__records_in_an_archive_are_those_outside(tmp_path: Path, suf
         np.testing.assert_array_equal(packed[f"x{suffix}!{key}"].counts, row.counts)
 
 
-def test_raw_reader__many_loose_records_in_order(tmp_path: Path) -> None:
+def test_unit_reader__many_loose_records_in_order(tmp_path: Path) -> None:
     xml = cardiosoft_xml(COUNTS)
     _write(tmp_path, {f"{i:03d}.xml": xml for i in range(40)})
     rows, rejects, n_read = _read(_plan(tmp_path))
@@ -113,7 +144,7 @@ def test_raw_reader__many_loose_records_in_order(tmp_path: Path) -> None:
 # Rejects
 
 
-def test_raw_reader__missing_signal_file_is_a_reject(tmp_path: Path) -> None:
+def test_unit_reader__missing_signal_file_is_a_reject(tmp_path: Path) -> None:
     record = _record("r1")
     del record["r1.dat"]
     _write(tmp_path, {**record, **_record("r2")})
@@ -123,7 +154,7 @@ def test_raw_reader__missing_signal_file_is_a_reject(tmp_path: Path) -> None:
     assert "signal file 1 of 1 of the WFDB record is missing" in (reject.detail or "")
 
 
-def test_raw_reader__no_detail_quotes_a_name(tmp_path: Path) -> None:
+def test_unit_reader__no_detail_quotes_a_name(tmp_path: Path) -> None:
     name = "Quillfeather"
     record = _record(name)
     del record[f"{name}.dat"]
@@ -148,7 +179,7 @@ def test_raw_reader__no_detail_quotes_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".zip"])
-def test_raw_reader__signal_file_in_another_folder(tmp_path: Path, suffix: str) -> None:
+def test_unit_reader__signal_file_in_another_folder(tmp_path: Path, suffix: str) -> None:
     record = _record("r1", 1)
     header = record["r1.hea"].replace(b"r1.dat", b"sub/r1.dat")
     files = {"p/r1.hea": header, "p/sub/r1.dat": record["r1.dat"]}
@@ -172,7 +203,7 @@ def test_raw_reader__signal_file_in_another_folder(tmp_path: Path, suffix: str) 
     ],
     ids=["picture", "text", "empty", "truncated", "short"],
 )
-def test_raw_reader__what_is_no_usable_ecg_is_a_reject(
+def test_unit_reader__what_is_no_usable_ecg_is_a_reject(
     tmp_path: Path, content: bytes, reason: str, detail: str
 ) -> None:
     _write(tmp_path, {"a.xml": content, "b.xml": cardiosoft_xml(COUNTS)})
@@ -182,7 +213,7 @@ def test_raw_reader__what_is_no_usable_ecg_is_a_reject(
     assert detail in (reject.detail or "")
 
 
-def test_raw_reader__format_filter_names_what_was_found(tmp_path: Path) -> None:
+def test_unit_reader__format_filter_names_what_was_found(tmp_path: Path) -> None:
     _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), **_record("r"), "n.txt": b"text"})
     rows, rejects, n_read = _read(_plan(tmp_path), ("wfdb", "muse_xml"))
     assert (list(rows), n_read) == (["r"], 3)
@@ -191,7 +222,7 @@ def test_raw_reader__format_filter_names_what_was_found(tmp_path: Path) -> None:
     assert details["n"][0] == "not_an_ecg"
 
 
-def test_raw_reader__path_that_the_pattern_does_not_match_is_a_reject(tmp_path: Path) -> None:
+def test_unit_reader__path_that_the_pattern_does_not_match_is_a_reject(tmp_path: Path) -> None:
     xml = cardiosoft_xml(COUNTS)
     _write(tmp_path, {"1000001_20205_2_0.xml": xml, "other.xml": xml})
     rows, (reject,), n_read = _read(_plan(tmp_path, IdRule("ukb-20205")))
@@ -200,14 +231,14 @@ def test_raw_reader__path_that_the_pattern_does_not_match_is_a_reject(tmp_path: 
     assert n_read == 2
 
 
-def test_raw_reader__parquet_is_not_ingested(tmp_path: Path) -> None:
+def test_unit_reader__parquet_is_not_ingested(tmp_path: Path) -> None:
     _write(tmp_path, {"a.parquet": b"PAR1", "b.xml": cardiosoft_xml(COUNTS)})
     rows, (reject,), _ = _read(_plan(tmp_path))
     assert list(rows) == ["b"]
     assert (reject.reason, reject.detail) == ("not_an_ecg", "file is Parquet; lvm-ai score reads it directly")
 
 
-def test_raw_reader__file_that_is_gone_is_a_stop(tmp_path: Path) -> None:
+def test_unit_reader__file_that_is_gone_is_a_stop(tmp_path: Path) -> None:
     _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), "b.xml": cardiosoft_xml(COUNTS)})
     found = _plan(tmp_path)
     (tmp_path / "a.xml").unlink()
@@ -218,20 +249,20 @@ def test_raw_reader__file_that_is_gone_is_a_stop(tmp_path: Path) -> None:
 # People
 
 
-def test_raw_reader__header_is_asked_for_the_person_only_on_request(tmp_path: Path) -> None:
+def test_unit_reader__header_is_asked_for_the_person_only_on_request(tmp_path: Path) -> None:
     _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS, participant_id="4711")})
     found = _plan(tmp_path)
     assert _read(found)[0]["a"].participant_id is None
     assert _read(found, id_from_header=True)[0]["a"].participant_id == "4711"
 
 
-def test_raw_reader__person_of_the_path_wins_over_the_header(tmp_path: Path) -> None:
+def test_unit_reader__person_of_the_path_wins_over_the_header(tmp_path: Path) -> None:
     _write(tmp_path, {"1000001_20205_2_0.xml": cardiosoft_xml(COUNTS, participant_id="4711")})
     rows, _, _ = _read(_plan(tmp_path, IdRule("ukb-20205")), id_from_header=True)
     assert rows["1000001_20205_2_0"].participant_id == "1000001"
 
 
-def test_raw_reader__excluded_record_is_not_read_and_not_named(tmp_path: Path) -> None:
+def test_unit_reader__excluded_record_is_not_read_and_not_named(tmp_path: Path) -> None:
     _write(tmp_path, {"1000001.xml": cardiosoft_xml(COUNTS), "b.xml": cardiosoft_xml(COUNTS)})
     found = _plan(tmp_path)
     found.pieces = [found.pieces[0].redacted(), found.pieces[1]]
@@ -245,7 +276,7 @@ def test_raw_reader__excluded_record_is_not_read_and_not_named(tmp_path: Path) -
 # Archives that are damaged
 
 
-def test_raw_reader__damaged_archive_is_one_reject_of_unknown_size(tmp_path: Path) -> None:
+def test_unit_reader__damaged_archive_is_one_reject_of_unknown_size(tmp_path: Path) -> None:
     make_archive(tmp_path / "x.zip", {"a.xml": cardiosoft_xml(COUNTS)})
     data = (tmp_path / "x.zip").read_bytes()
     (tmp_path / "x.zip").write_bytes(data[: len(data) // 2])
@@ -256,7 +287,7 @@ def test_raw_reader__damaged_archive_is_one_reject_of_unknown_size(tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_raw_reader__archive_that_breaks_off_loses_what_follows_and_says_so(tmp_path: Path, suffix: str) -> None:
+def test_unit_reader__archive_that_breaks_off_loses_what_follows_and_says_so(tmp_path: Path, suffix: str) -> None:
     path = make_archive(tmp_path / f"x{suffix}", {"a.xml": cardiosoft_xml(COUNTS), **_record("b"), **_record("c")})
     found = _plan(tmp_path)
     data = path.read_bytes()
@@ -268,7 +299,7 @@ def test_raw_reader__archive_that_breaks_off_loses_what_follows_and_says_so(tmp_
     assert all("archive breaks off before" in (r.detail or "") for r in rejects)
 
 
-def test_raw_reader__member_name_given_twice_is_no_crash(tmp_path: Path) -> None:
+def test_unit_reader__member_name_given_twice_is_no_crash(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for _ in range(2):
             data = cardiosoft_xml(COUNTS)
@@ -280,14 +311,14 @@ def test_raw_reader__member_name_given_twice_is_no_crash(tmp_path: Path) -> None
     assert n_read == len(found.pieces) == len(rows) + len(rejects)
 
 
-def test_raw_reader__archive_below_a_folder_with_an_exclamation_mark(tmp_path: Path) -> None:
+def test_unit_reader__archive_below_a_folder_with_an_exclamation_mark(tmp_path: Path) -> None:
     (tmp_path / "site!1").mkdir()
     make_archive(tmp_path / "site!1" / "x.zip", {"a.xml": cardiosoft_xml(COUNTS)})
     rows, rejects, _ = _read(_plan(tmp_path))
     assert (list(rows), rejects) == (["site!1/x.zip!a"], [])
 
 
-def test_raw_reader__duplicates_are_rejects_and_not_read(tmp_path: Path) -> None:
+def test_unit_reader__duplicates_are_rejects_and_not_read(tmp_path: Path) -> None:
     _write(tmp_path, {"a/1.xml": cardiosoft_xml(COUNTS), "b/1.xml": cardiosoft_xml(COUNTS)})
     found = _plan(tmp_path, IdRule(r"(?P<ecg_id>\d+)\.xml$"))
     found.pieces = mark_duplicates(STORAGE, found.roots, found.pieces, None, Keys())
@@ -298,7 +329,7 @@ def test_raw_reader__duplicates_are_rejects_and_not_read(tmp_path: Path) -> None
     assert n_read == 2
 
 
-def test_raw_reader__file_that_grows_after_planning_is_read_no_further_than_the_limit(tmp_path: Path) -> None:
+def test_unit_reader__file_that_grows_after_planning_is_read_no_further_than_the_limit(tmp_path: Path) -> None:
     _write(tmp_path, {"a.xml": cardiosoft_xml(COUNTS), **_record("b"), **_record("c")})
     found = _plan(tmp_path)
     for name in ("a.xml", "b.dat"):
@@ -310,7 +341,7 @@ def test_raw_reader__file_that_grows_after_planning_is_read_no_further_than_the_
     assert all("more than 20000000 bytes" in str(reject.detail) for reject in rejects)
 
 
-def test_raw_reader__compressed_files_inside_archives_and_damaged_ones(tmp_path: Path) -> None:
+def test_unit_reader__compressed_files_inside_archives_and_damaged_ones(tmp_path: Path) -> None:
     packed = gzip.compress(cardiosoft_xml(COUNTS))
     make_archive(tmp_path / "x.zip", {"a.xml.gz": packed, "b.xml.gz": packed[:-9]})
     rows, rejects, n_read = _read(_plan(tmp_path))
@@ -320,7 +351,7 @@ def test_raw_reader__compressed_files_inside_archives_and_damaged_ones(tmp_path:
     assert (reject.source_uri, reject.reason) == ("x.zip!b.xml.gz", "unreadable")
 
 
-def test_raw_reader__mutants_of_archives_lose_no_record_in_silence(tmp_path: Path) -> None:
+def test_unit_reader__mutants_of_archives_lose_no_record_in_silence(tmp_path: Path) -> None:
     made = archive_seeds()
     n_read = n_rejected = 0
     for seed in range(160):

@@ -238,7 +238,7 @@ def test_source_amplitudes__many_ecgs_need_a_smaller_factor(n: int, times: float
     assert bool(found) is is_odd
 
 
-def test_source_amplitudes__steps_are_told_without_names_and_folders_not() -> None:
+def test_source_amplitudes__steps_are_shown_without_names_and_folders_are_not() -> None:
     both = _of({"a": [1000.0] * 10}, 5.0).merge(_of({"b": [9000.0] * 3}, 25.0))
     (line,) = both.odd({})
     assert line.startswith("ECGs with 25 uV per count: 3 records, median amplitude ")

@@ -1,3 +1,6 @@
+from __future__ import annotations
+
+import re
 from collections import Counter
 
 import numpy as np
@@ -6,17 +9,69 @@ import pytest
 from lvm_core.synthetic.outcomes import DEATH, DISEASES, SyntheticOutcomes, synthetic_outcomes
 from lvm_core.synthetic.people import REGIONS, SyntheticPeople, synthetic_people
 from lvm_core.synthetic.records import (
+    CODE_LISTS,
     CODE_SYSTEMS,
     CODE_TEXTS,
+    DEATH_CODES,
+    DISEASE_CODES,
     FOLLOW_UP_ENDS,
+    N_SPELLINGS,
+    OTHER_CODES,
     PLACEHOLDER_DATES,
     SOURCES,
     SyntheticRecords,
+    code_numbers,
     registered_deaths,
+    spellings,
     synthetic_moves,
     synthetic_records,
 )
 from tests.builders import in_code_list
+
+
+def _texts(chosen: np.ndarray) -> set[tuple[str, str]]:
+    return {(CODE_SYSTEMS[i], CODE_TEXTS[i]) for i in np.flatnonzero(chosen)}
+
+
+def test_spellings__plain_dotted_lower_and_filled() -> None:
+    assert spellings("I48.9", "icd10") == ("I489", "I48.9", "i489", "i48.9")
+    assert spellings("I48", "icd10") == ("I48", "I48", "i48", "I48X")
+    assert spellings("1471", "self-report") == ("1471",) * 4
+
+
+def test_code_texts__all_spellings_of_a_code_lie_together() -> None:
+    assert len(CODE_TEXTS) == len(CODE_SYSTEMS)
+    assert set(CODE_SYSTEMS) == {"icd10", "icd9", "opcs4", "self-report"}
+    for number in code_numbers("icd10", ("I21.4", "K59.0")):
+        first = int(number) * N_SPELLINGS
+        assert CODE_TEXTS[first : first + 4] in {spellings("I21.4", "icd10"), spellings("K59.0", "icd10")}
+    assert not [text for text in CODE_TEXTS if re.search(r"[,\"\n]", text)]
+
+
+@pytest.mark.parametrize("name", CODE_LISTS)
+def test_in_code_list__has_every_code_of_the_disease_and_of_no_other(name: str) -> None:
+    found = _texts(in_code_list(name))
+    for (disease, system), codes in DISEASE_CODES.items():
+        theirs = {(system, text) for code in codes for text in spellings(code, system)}
+        assert theirs <= found if disease == name else not theirs & found
+
+
+@pytest.mark.parametrize("name", CODE_LISTS)
+def test_in_code_list__has_no_code_of_other_diseases(name: str) -> None:
+    found = _texts(in_code_list(name))
+    others = {
+        (system, text) for system, codes in OTHER_CODES.items() for code in codes for text in spellings(code, system)
+    }
+    others |= {("icd10", text) for code in DEATH_CODES for text in spellings(code, "icd10")}
+    assert not others & found
+
+
+def test_other_codes__look_like_disease_without_their_system() -> None:
+    plain = {code.replace(".", "") for code in OTHER_CODES["icd10"]}
+    for name in ("af", "ventricular_arrhythmia"):
+        prefixes = tuple(prefix for _, prefix in CODE_LISTS[name])
+        assert any(code.startswith(prefixes) for code in plain), name
+
 
 SEED = 31
 SYSTEMS = np.array(CODE_SYSTEMS)
@@ -114,15 +169,15 @@ def test_synthetic_records__self_reports_are_of_prevalent_disease_alone(
     people: SyntheticPeople, outcomes: SyntheticOutcomes, records: SyntheticRecords
 ) -> None:
     index_date = people.recorded_at.astype("datetime64[D]")
-    told = records.source == SELF
-    assert 0.3 < np.isnat(records.date[told]).mean() < 0.5
-    assert not (records.date[told] > index_date[records.index[told]]).any()
-    assert (told == (SYSTEMS[records.code] == "self-report")).all()
+    reported = records.source == SELF
+    assert 0.3 < np.isnat(records.date[reported]).mean() < 0.5
+    assert not (records.date[reported] > index_date[records.index[reported]]).any()
+    assert (reported == (SYSTEMS[records.code] == "self-report")).all()
     for name in ("af", "mi", "heart_failure"):
-        who = np.unique(records.index[told & in_code_list(name)[records.code]])
+        ill = np.unique(records.index[reported & in_code_list(name)[records.code]])
         prevalent = outcomes.date[name] <= index_date
-        assert prevalent[who].all()
-        assert len(who) / prevalent.sum() == pytest.approx(0.6, abs=0.07)
+        assert prevalent[ill].all()
+        assert len(ill) / prevalent.sum() == pytest.approx(0.6, abs=0.07)
 
 
 def test_synthetic_records__causes_of_death_are_on_the_day_of_death(

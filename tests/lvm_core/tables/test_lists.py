@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lvm_core.errors import UsageError
-from lvm_core.tables import read_cmr_table, read_code_table, read_people_list
-from tests.lvm_core.tables.people_cases import CMR_CASES, LIST_CASES, CmrCase, ListCase
+from lvm_core.tables import read_code_table, read_people_list
+from tests.lvm_core.tables.people_cases import LIST_CASES, CmrCase, ListCase
 
 CODES = "code,system,match,outcome,source,comment\n"
 
@@ -24,7 +24,7 @@ def _parquet(columns: dict[str, object]) -> bytes:
 
 
 @pytest.mark.parametrize("case", LIST_CASES, ids=_name)
-def test_read_people_list__who_is_on_it(case: ListCase) -> None:
+def test_read_people_list__identifiers_of_each_case(case: ListCase) -> None:
     if case.refused is None:
         assert read_people_list(case.data, case.name).people == case.people
     else:
@@ -33,7 +33,7 @@ def test_read_people_list__who_is_on_it(case: ListCase) -> None:
         assert case.refused in str(refusal.value)
 
 
-def test_read_people_list__ecgs_and_people_are_told_apart() -> None:
+def test_read_people_list__ecgs_and_people_are_kept_apart() -> None:
     both = read_people_list(b"participant_id,ecg_id\n1,a\n2,\n,b\n", "l.csv")
     assert (both.people, both.ecgs) == (("1", "2"), ("a", "b"))
     assert both.ids == {"1", "2", "a", "b"}
@@ -60,35 +60,6 @@ def test_read_people_list__excel_line_that_names_the_separator() -> None:
     assert read_people_list(b"sep=;\neid;note\n1001;x\n", "l.csv").people == ("1001",)
     assert read_people_list(b"sep=;\n1001\n1002\n", "l.csv").people == ("1001", "1002")
     assert read_people_list(b"sep=;\n", "l.csv").people == ()
-
-
-@pytest.mark.parametrize("case", CMR_CASES, ids=_name)
-def test_read_cmr_table__means_what_was_worked_out_by_hand(case: CmrCase) -> None:
-    if case.refused is None:
-        rows = read_cmr_table(case.data, case.name).table.to_pylist()
-        seen = [
-            (r["participant_id"], None if r["cmr_date"] is None else str(r["cmr_date"]), r["lvm_cmr_g"]) for r in rows
-        ]
-        assert tuple(seen) == case.rows
-    else:
-        with pytest.raises(UsageError) as refusal:
-            read_cmr_table(case.data, case.name)
-        assert case.refused in str(refusal.value)
-
-
-def test_read_cmr_table__own_names_and_dates() -> None:
-    data = b"eid,scan,mass\n1,31.01.2015,90\n"
-    columns = {"participant_id": "eid", "cmr_date": "scan", "lvm_cmr_g": "mass"}
-    read = read_cmr_table(data, "c.csv", columns=columns, date_format="%d.%m.%Y")
-    assert str(read.table["cmr_date"][0]) == "2015-01-31"
-    with pytest.raises(UsageError, match="expected when among them"):
-        read_cmr_table(b"participant_id,lvm_cmr_g\n1,9\n", "c.csv", columns={"cmr_date": "when"})
-
-
-def test_read_cmr_table__rows_without_a_mass_are_counted() -> None:
-    read = read_cmr_table(b"participant_id,lvm_cmr_g\n1,\n1,\n2,90\n", "c.csv")
-    assert (read.n_without_mass, read.table.num_rows) == (2, 1)
-    assert "2 rows without lvm_cmr_g were left out" in read.notes[0]
 
 
 def test_read_code_table__codes_and_systems_are_made_comparable() -> None:
