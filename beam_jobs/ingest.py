@@ -68,7 +68,7 @@ class IngestJob:
     @cached_property
     def reader(self) -> UnitReader:
         """What reads units, by the settings of the plan."""
-        settings = IngestSettings.from_plan(self.planned, inputs=self.roots, output=self.output, storage=self.storage)
+        settings = IngestSettings.from_plan(self.planned, output=self.output, storage=self.storage)
         return settings.reader(self.roots)
 
     def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:

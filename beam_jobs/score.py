@@ -59,8 +59,7 @@ class _Score(Job):
         return choose_computing(self.settings, self._models, old)
 
     def _of_plan(self, planned: Mapping[str, Any]) -> ScoreSettings:
-        given = self.settings
-        return ScoreSettings.from_plan(planned, inputs=given.inputs, output=given.output, storage=given.storage)
+        return ScoreSettings.from_plan(planned, output=self.settings.output, storage=self.settings.storage)
 
     def person_of(self, ecg_id: str) -> str | None:
         """Return the person of an ECG by the participant table."""

@@ -179,7 +179,7 @@ def verify_sample(
     model_dir: Path | None = None,
 ) -> None:
     """Compute the first rows of some units again and compare with what is stored."""
-    settings = _settings(folder, plan, inputs)
+    settings = _settings(folder, plan)
     roots = tuple(root_of(folder.storage, uri) for uri in inputs)
     units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
     step = max(1, -(-len(units) // _SAMPLED_UNITS))
@@ -239,9 +239,9 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
     return True
 
 
-def _settings(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> ScoreSettings | IngestSettings:
+def _settings(folder: RunFolder, plan: Plan) -> ScoreSettings | IngestSettings:
     kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
-    return kind.from_plan(plan.settings, inputs=tuple(inputs), output=folder.uri, storage=folder.storage)
+    return kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
 
 
 def _score_job(

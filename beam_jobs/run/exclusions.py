@@ -25,7 +25,7 @@ from beam_jobs.run.commit import (
     result_bytes,
     rows_sha256,
 )
-from beam_jobs.run.folder import REPORT_NAME, REPORTS_FOLDER, SUCCESS_NAME, RunFolder
+from beam_jobs.run.folder import REPORT_NAME, REPORTS_FOLDER, SUCCESS_NAME, UNDER_WAY_PREFIX, RunFolder
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.progress import say
 from lvm_core.errors import LvmError, RejectReason
@@ -257,8 +257,8 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
         )
     changed = _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
-    names = [f"{REPORTS_FOLDER}/{name}" for name in folder.reports()]
-    for name in [*names, REPORT_NAME]:
+    reports = [*folder.reports(), *folder.reports(UNDER_WAY_PREFIX)]
+    for name in [*(f"{REPORTS_FOLDER}/{name}" for name in reports), REPORT_NAME]:
         content = folder.read_json(name)
         if content is not None and exclusions.scrubbed(content) != content:
             folder.write_json(name, exclusions.scrubbed(content))

@@ -265,19 +265,19 @@ class InputSettings(_AllDeclared):
 
     @classmethod
     def from_plan(cls, planned: Mapping[str, Any], **others: Any) -> Self:
-        """Return the settings of a plan.
+        """Return the settings of a plan; its inputs are in its units.
 
         Args:
             planned: what `planned` returned; a setting that an earlier version did not know is at
                 its default.
             **others: fields that cannot move a number.
         """
-        values = {}
+        values: dict[str, Any] = {"inputs": ()}
         for name, declared in declared_fields(cls).items():
             content = planned.get(declared.plan_name or name)
             if declared.moves is True and content is not None:
                 values[name] = declared.planned_value(content)
-        return cls(**values, **others)
+        return cls(**{**values, **others})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ class ScoreJob:
     @cached_property
     def settings(self) -> ScoreSettings:
         """The settings of the plan."""
-        return ScoreSettings.from_plan(self.planned, inputs=self.roots, output=self.output, storage=self.storage)
+        return ScoreSettings.from_plan(self.planned, output=self.output, storage=self.storage)
 
     @property
     def units_at_once(self) -> int:
