@@ -85,7 +85,7 @@ def module_main(name: str) -> int:
 def _restart_as_utf8() -> None:
     """Start the program again in Python's UTF-8 mode where names of files are ASCII.
 
-    Under LC_ALL=C Python may be told not to use UTF-8; then no name with other letters could be
+    Under LC_ALL=C Python may not use UTF-8; then no name with other letters could be
     opened, and Arrow, which always takes UTF-8, would look for other files than Python.
     """
     done = os.environ.get("PYTHONUTF8") == "1"  # -X utf8=0 of the first start still counts

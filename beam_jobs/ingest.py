@@ -32,7 +32,7 @@ from beam_jobs.run.settings import IngestSettings
 from beam_jobs.runners.flow import Job, run_job
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
 _BASE_MB = 350

@@ -25,7 +25,7 @@ from beam_jobs.run.settings import InputSettings, add_options, storage_of
 from lvm_core.command_line import ArgumentParser
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II
 from lvm_core.signal.plausibility import LimbLeads, is_about_scale, judge_ecgs
-from lvm_core.signal.quality import ScaleVerdict, scale_verdict
+from lvm_core.signal.scale import ScaleVerdict, scale_verdict
 
 SAMPLE_ECGS: Final = 200
 _SAMPLE_UNITS: Final = 20

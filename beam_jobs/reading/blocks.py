@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.canonical import CanonicalEcg
 from lvm_core.signal.ecg import LEADS_12, Ecg
-from lvm_core.signal.quality import qrs_amplitude_uv
+from lvm_core.signal.scale import qrs_amplitude_uv
 from lvm_core.tables import schemas
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any, Final, Self
 
 from beam_jobs.reading import archives
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 
 RESULTS_VERSION: Final = 3
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""

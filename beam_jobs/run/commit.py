@@ -21,7 +21,7 @@ from beam_jobs.reading.storage import FileMissing, Storage, join
 from beam_jobs.reading.units import Unit, UnitSummary
 from lvm_core.errors import EcgRejected, LvmError
 from lvm_core.signal.ecg import LEADS_12
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
 RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}

@@ -29,7 +29,7 @@ from beam_jobs.run.folder import REPORT_NAME, REPORTS_FOLDER, SUCCESS_NAME, UNDE
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.progress import say
 from lvm_core.errors import LvmError, RejectReason
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import read_people_list
 
 MIN_PATH_ID: Final = 6

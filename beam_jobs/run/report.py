@@ -28,7 +28,7 @@ from beam_jobs.run.plan import Plan
 from beam_jobs.run.settings import RunSettings
 from lvm_core.errors import form_of
 from lvm_core.signal.plausibility import is_about_scale
-from lvm_core.signal.quality import SourceAmplitudes, scale_verdict
+from lvm_core.signal.scale import SourceAmplitudes, scale_verdict
 
 _DISTRIBUTIONS: Final = ("lvm-ai", "apache-beam", "pyarrow", "numpy", "scipy", "keras")
 _NOTE_EVERY_S: Final = 30.0

@@ -41,7 +41,7 @@ from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import UnitJob, build, make_runner, run_pipeline
 from beam_jobs.runners.processes import run_processes
 from lvm_core.errors import LvmError, RejectReason
-from lvm_core.signal.quality import scale_verdict
+from lvm_core.signal.scale import scale_verdict
 from models.engines.cpu import available_cores
 
 DONE: Final = 0

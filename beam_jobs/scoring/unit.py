@@ -49,15 +49,8 @@ from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.plausibility import judge_ecgs
-from lvm_core.signal.quality import (
-    AGE_RANGE_YEARS,
-    BMI_RANGE_KG_M2,
-    MASS_RANGE_G,
-    AmplitudeHistogram,
-    QualityFlag,
-    Rejection,
-    SourceAmplitudes,
-)
+from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, MASS_RANGE_G, QualityFlag, Rejection
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem, schemas
 from models.catalogue.spec import EcgPredictor, Predictions
 

@@ -107,10 +107,10 @@ _FOREIGN_BY_MAGIC: Final = (
 _FOREIGN_SUFFIXES: Final = (".dcm", ".scp")
 
 MAIN_SUFFIXES: Final = tuple(dict.fromkeys((*(one.suffix for one in FORMATS), *_FOREIGN_SUFFIXES)))
-"""Of files that are an ECG of their own, read here or not, and never a part of another."""
+"""Suffixes of files that are an ECG of their own, read here or not, and never a part of another."""
 
 ECG_SUFFIXES: Final = (*MAIN_SUFFIXES, *(suffix for one in FORMATS for suffix in one.part_suffixes))
-"""Of files that are an ECG or a part of one."""
+"""Suffixes of files that are an ECG or a part of one."""
 
 
 def format_of(data: bytes) -> Format | None:
@@ -121,7 +121,8 @@ def format_of(data: bytes) -> Format | None:
     root = root_name(data)
     for one in FORMATS:
         mark = one.recognised_by
-        if mark == root if isinstance(mark, str) else root is None and mark(data):
+        is_of = mark == root if isinstance(mark, str) else root is None and mark(data)
+        if is_of:
             return one
     return None
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12
-from lvm_core.signal.quality import TYPICAL_MEDIAN_AMPLITUDE_UV, QualityFlag, Rejection, scale_mistake
+from lvm_core.signal.quality import QualityFlag, Rejection
+from lvm_core.signal.scale import TYPICAL_MEDIAN_AMPLITUDE_UV, scale_mistake
 
 # The twelve standard deviations of a real ECG are 2 to 10 fold apart (facts sheet, section 10);
 # within 1 % of each other they were scaled lead by lead, and the voltages are lost.

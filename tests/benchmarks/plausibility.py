@@ -25,7 +25,8 @@ from lvm_core.formats.registry import format_of, read_ecg
 from lvm_core.signal.canonical import canonicalise
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.plausibility import Judgement, LimbLeads, judge_ecgs, lead_amplitudes, refuse_implausible_scale
-from lvm_core.signal.quality import Rejection, SourceAmplitudes
+from lvm_core.signal.quality import Rejection
+from lvm_core.signal.scale import SourceAmplitudes
 from lvm_core.synthetic.ecgs import synthetic_ecgs
 
 # A step as fine as any source's, so that planting a fault rounds nothing that matters.

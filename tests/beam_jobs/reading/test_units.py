@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.reading.units import Piece, Unit, UnitSummary, cut_units, digest, merge_summaries, path_digest
-from lvm_core.signal.quality import AmplitudeHistogram
+from lvm_core.signal.scale import AmplitudeHistogram
 
 SPAN = Piece(
     0,

@@ -35,7 +35,7 @@ from beam_jobs.run.commit import (
 )
 from lvm_core.errors import LvmError
 from lvm_core.signal.ecg import LEADS_12
-from lvm_core.signal.quality import AmplitudeHistogram
+from lvm_core.signal.scale import AmplitudeHistogram
 from lvm_core.tables import schemas
 from tests.beam_jobs.helpers import ecg_counts, ecg_table
 

@@ -28,7 +28,7 @@ from beam_jobs.run.report import (
     software_versions,
 )
 from beam_jobs.run.settings import ScoreSettings
-from lvm_core.signal.quality import AmplitudeHistogram
+from lvm_core.signal.scale import AmplitudeHistogram
 
 TOTAL = UnitSummary(-1, 100, 90, {"lead_flat": 4, "excluded": 6}, AmplitudeHistogram().add(np.full(90, 1000.0)))
 

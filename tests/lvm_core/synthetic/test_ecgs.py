@@ -9,7 +9,8 @@ from lvm_core.medicine.body import bmi_kg_m2
 from lvm_core.medicine.lvh import Sex
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.plausibility import judge_ecgs
-from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, HEIGHT_RANGE_CM, WEIGHT_RANGE_KG, qrs_amplitude_uv
+from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, HEIGHT_RANGE_CM, WEIGHT_RANGE_KG
+from lvm_core.signal.scale import qrs_amplitude_uv
 from lvm_core.synthetic.ecgs import SyntheticEcgs, ecgs_of, synthetic_ecgs
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 

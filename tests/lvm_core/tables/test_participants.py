@@ -146,3 +146,10 @@ def test_participant_table__digest_ignores_order_and_file_format() -> None:
     assert one.content_sha256 == other.content_sha256
     assert one.content_sha256 != _table("participant_id,sex\na,male\nb,male\n").content_sha256
     assert ParticipantTable.from_parquet(one.to_parquet()).content_sha256 == one.content_sha256
+
+
+def test_participant_table__knows_its_keys_and_what_nobody_has() -> None:
+    table = _table("participant_id,ecg_id,sex\na,,male\nb,e1,female\n")
+    assert table.keys == ("e1", "a")
+    assert [table.knows_any(*keys) for keys in ((["e1"], []), ([], ["a"]), (["a"], ["b"]))] == [True, True, False]
+    assert table.unknown_throughout == ["age (age_years or birth_date)", "BMI (bmi_kg_m2, or height_cm and weight_kg)"]
