@@ -109,7 +109,7 @@ def _prepare_for_limits() -> None:
         LvmError: a limit is too small for the libraries.
     """
     from lvm_core.errors import LvmError
-    from models.engines.cpu import memory_limits
+    from models.machine.host import memory_limits
 
     for limit in memory_limits():
         if not limit.counts_reservations:
@@ -159,7 +159,7 @@ def _run(name: str, args: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except MemoryError:
-        from models.engines.cpu import memory_limits
+        from models.machine.host import memory_limits
 
         limits = "; ".join(map(str, memory_limits())) or "this machine has no more"
         sys.stderr.write(f"error: memory ran out: {limits}\n")

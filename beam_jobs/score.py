@@ -23,7 +23,7 @@ from beam_jobs.scoring.job import ScoreJob
 from lvm_core.errors import LvmError, UsageError, form_of
 from lvm_core.medicine.recalibration import Recalibration
 from models.catalogue.known import ModelSource, resolve_model
-from models.engines.devices import Device, visible_gpus
+from models.machine.runtime import Device, visible_gpus
 
 
 class _Score(Job):

@@ -39,7 +39,7 @@ from lvm_core.formats.registry import ECG_SUFFIXES
 from lvm_core.synthetic.outcomes import FIRST_AGE_YEARS, OUTCOMES_TRUTH, lowest_correlation
 from lvm_core.synthetic.people import synthetic_people
 from lvm_core.synthetic.records import CODE_LISTS, DEFAULT_OTHER_RECORDS
-from models.engines.cpu import available_cores
+from models.machine.host import available_cores
 
 _MARK_NAME: Final = "simulation.json"
 _DEFAULT_DRAWN_R: Final = 0.79

@@ -31,8 +31,8 @@ from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.tables import schemas
 from models.catalogue.known import ModelSource, find_spec, resolve_model
-from models.engines.cpu import available_cores
-from models.engines.devices import Device, visible_gpus
+from models.machine.host import available_cores
+from models.machine.runtime import Device, visible_gpus
 
 _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8

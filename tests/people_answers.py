@@ -7,7 +7,6 @@ with. None of them calls another.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -113,13 +112,8 @@ LIST_COMMANDS: Final[Mapping[str, Callable[[Path], Answer]]] = {
 
 
 def _train_cmr(path: Path) -> Answer:
-    table = read_training_cmr(path)
-    rows = []
-    for person, places in table.rows_of.items():
-        for row in places:
-            day = table.date[row].astype(dt.date)
-            rows.append((person, day, float(table.lvm_cmr_g[row])))
-    return sorted(rows, key=str)
+    people = read_training_cmr(path)
+    return sorted(((person, *one) for person, examinations in people.items() for one in examinations), key=str)
 
 
 def _analysed_cmr(path: Path) -> Answer:

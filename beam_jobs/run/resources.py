@@ -21,10 +21,9 @@ from models.engines.choosing import (
     fastest_gpu_batch,
     spectral_memory_bytes,
 )
-from models.engines.cpu import MemoryLimit, available_cores, available_memory_mb, memory_limits
-from models.engines.devices import Device
 from models.engines.predictor import DEFAULT_BATCH_SIZE
-from models.engines.runtime import require_memory_for_tensorflow
+from models.machine.host import MemoryLimit, available_cores, available_memory_mb, memory_limits
+from models.machine.runtime import Device, require_memory_for_tensorflow
 
 
 def batches_per_thread(settings: ScoreSettings) -> int:

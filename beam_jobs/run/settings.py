@@ -32,7 +32,7 @@ from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.tables import PRESETS
 from models.catalogue.spec import InputConvention
 from models.engines.choosing import EngineName, EngineSettings, Precision
-from models.engines.devices import Device
+from models.machine.runtime import Device
 
 # 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
 MOST_INTERPOLATED_SAMPLES: Final = 50

@@ -42,7 +42,7 @@ from beam_jobs.runners.pipeline import UnitJob, build, make_runner, run_pipeline
 from beam_jobs.runners.processes import run_processes
 from lvm_core.errors import LvmError, RejectReason
 from lvm_core.signal.quality import scale_verdict
-from models.engines.cpu import available_cores
+from models.machine.host import available_cores
 
 DONE: Final = 0
 FAILED: Final = 1

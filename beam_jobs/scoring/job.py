@@ -17,8 +17,8 @@ from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.scoring.unit import ScoreContext
 from models.catalogue.known import ModelSource
 from models.engines.choosing import IN_FLIGHT
-from models.engines.devices import Device
 from models.engines.predictor import shared_predictor
+from models.machine.runtime import Device
 
 # One unit at a time fed an H100 with 1,860 ECG/s, four fed it with 3,890 of the 4,750 it could do.
 _UNITS_TO_FEED_GPU = 4

@@ -59,7 +59,8 @@ from lvm_core.signal.quality import (
     SourceAmplitudes,
 )
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem, schemas
-from models.catalogue.spec import EcgPredictor, Predictions
+from models.catalogue.spec import Predictions
+from models.engines.predictor import LvmPredictor
 
 _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 
@@ -207,7 +208,7 @@ class ScoreContext:
 
     settings: ScoreSettings
     reader: UnitReader
-    predictors: Sequence[EcgPredictor]
+    predictors: Sequence[LvmPredictor]
     executor: ThreadPoolExecutor
     n_in_flight: int
     participants: ParticipantTable | None
@@ -320,7 +321,7 @@ class _Batch:
         self.sex = np.empty(size, dtype=np.int8)
         self.bmi_kg_m2 = np.empty(size, dtype=np.float32)
 
-    def compute(self, predictor: EcgPredictor) -> tuple[Predictions, list[str]]:
+    def compute(self, predictor: LvmPredictor) -> tuple[Predictions, list[str]]:
         """Return the predictions and the hash of each signal; runs in a thread of the engine.
 
         Whatever reads all samples is done here together: they are in this core's cache then.

@@ -28,7 +28,7 @@ from beam_jobs.reading.storage import Storage
 from models.catalogue.known import ModelSource
 from models.catalogue.spec import Predictions
 from models.engines.choosing import EngineChoice, EngineName
-from models.engines.devices import Device
+from models.machine.runtime import Device
 from tests.fakes import FakePredictor
 
 

@@ -18,8 +18,7 @@ from models.catalogue.known import resolve_model
 from models.catalogue.spec import INPUT_ECG, OUTPUT_MASS
 from models.engines import choosing
 from models.engines.choosing import EngineMismatchError
-from models.engines.devices import Device
-from models.engines.runtime import Threads, configure_threads, import_keras, import_tensorflow
+from models.machine.runtime import Device, Threads, configure_threads, import_keras, import_tensorflow
 from tests.beam_jobs.job_helpers import ECG_ONLY, lvm, masses, report, result_files, write_cohort
 
 pytestmark = [

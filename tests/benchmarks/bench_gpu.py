@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import models.engines.runtime
+import models.machine.runtime
 from beam_jobs.reading.units import cut_units
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.planner import find_inputs
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "mixed"])
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
-    models.engines.runtime.import_keras = import_keras
+    models.machine.runtime.import_keras = import_keras
     backend = os.environ.get("KERAS_BACKEND")
     for name in args.models:
         for precision in args.precisions:

@@ -9,8 +9,8 @@ from beam_jobs.run.resources import expected_memory_mb, require_memory, threads_
 from beam_jobs.run.settings import ScoreSettings
 from lvm_core.errors import LvmError
 from models.engines.choosing import EngineName
-from models.engines.cpu import MemoryLimit
-from models.engines.devices import Device
+from models.machine.host import MemoryLimit
+from models.machine.runtime import Device
 
 BATCH = 16
 TENSORFLOW = ScoreSettings(inputs=("in",), output="out", engine=EngineName.TENSORFLOW, device=Device.CPU, batch=BATCH)

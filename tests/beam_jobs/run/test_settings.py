@@ -32,7 +32,7 @@ from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.signal.ecg import LEADS_12
 from models.catalogue.spec import InputConvention
 from models.engines.choosing import EngineName, Precision
-from models.engines.devices import Device
+from models.machine.runtime import Device
 
 SCORE = ["--input", "in", "--model", "m", "--output", "out"]
 NAMED: dict[str, Any] = {"inputs": ("in",), "output": "out"}

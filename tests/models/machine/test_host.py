@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.engines.cpu import (
+from models.machine.host import (
     available_cores,
     available_memory_mb,
     instruction_set,
@@ -121,5 +121,5 @@ def test_memory_limits__of_the_process_and_of_its_group(tmp_path: Path, monkeypa
 
 
 def test_memory_limits__none_on_a_system_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.engines.cpu.resource", None)
+    monkeypatch.setattr("models.machine.host.resource", None)
     assert memory_limits(tmp_path / "none", tmp_path, tmp_path / "none") == []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import lvm_ai
 from lvm_core.errors import LvmError
 from models import train
 from models.catalogue.known import resolve_model
@@ -51,6 +52,10 @@ def _small_graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fit, "_BUILDERS", builders)
 
 
+def main(arguments: list[str]) -> int:
+    return lvm_ai.main(["train", *arguments])
+
+
 def _config(folder: Path, cohort: Path, **changes: Any) -> Path:
     return write_config(folder / "train.yaml", settings(cohort, **changes))
 
@@ -72,9 +77,9 @@ def _stop_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.Fitter, "fit_epoch", fit_epoch)
 
 
-def test_train__run_folder_tells_everything(tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train__run_folder_holds_everything(tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _config(tmp_path, cohort, scaling="training_set", description="a made-up cohort")
-    assert train.main(["--config", str(path)]) == 0
+    assert main(["--config", str(path)]) == 0
     run = tmp_path / "run"
     assert sorted(file.name for file in run.iterdir()) == RUN_FILES
     history = _rows(run / "history.csv")
@@ -116,7 +121,7 @@ def test_train__damaged_configuration_of_the_run_folder_is_named(
     begun = tmp_path / "run" / "config.yaml"
     begun.parent.mkdir()
     begun.write_text("name: a\nname: b\n")
-    assert train.main(["--config", str(_config(tmp_path, cohort))]) == 2
+    assert main(["--config", str(_config(tmp_path, cohort))]) == 2
     message = capsys.readouterr().err
     assert f"{begun} cannot be read as YAML: line 2: name is there already" in message
 
@@ -128,12 +133,12 @@ def test_train__interrupted_it_goes_on_with_the_same_split(
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
-        assert train.main(["--config", str(path)]) == 130
+        assert main(["--config", str(path)]) == 130
     assert "same command goes on" in capsys.readouterr().err
     split, (first,) = (run / "split.csv").read_bytes(), _rows(run / "history.csv")
     assert not (run / "model.keras").exists()
 
-    assert train.main(["--config", str(path)]) == 0
+    assert main(["--config", str(path)]) == 0
     assert "going on after epoch 1" in capsys.readouterr().err
     history = _rows(run / "history.csv")
     assert (run / "split.csv").read_bytes() == split
@@ -142,7 +147,7 @@ def test_train__interrupted_it_goes_on_with_the_same_split(
 
     whole = tmp_path / "whole"
     whole.mkdir()
-    assert train.main(["--config", str(_config(whole, cohort))]) == 0
+    assert main(["--config", str(_config(whole, cohort))]) == 0
     for ours, theirs in zip(history, _rows(whole / "run" / "history.csv"), strict=True):
         assert float(ours["valid_loss"]) == pytest.approx(float(theirs["valid_loss"]), rel=1e-5)
 
@@ -151,9 +156,9 @@ def test_train__a_finished_folder_is_left_alone(
     tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _config(tmp_path, cohort, epochs=1)
-    assert train.main(["--config", str(path)]) == 0
+    assert main(["--config", str(path)]) == 0
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
-    assert train.main(["--config", str(path)]) == 0
+    assert main(["--config", str(path)]) == 0
     assert "is finished; nothing to do" in capsys.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()} == before
 
@@ -163,9 +168,9 @@ def test_train__another_configuration_is_refused_by_name(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
-        train.main(["--config", str(_config(tmp_path, cohort))])
+        main(["--config", str(_config(tmp_path, cohort))])
     changed = _config(tmp_path, cohort, learning_rate=0.5)
-    assert train.main(["--config", str(changed)]) == 2
+    assert main(["--config", str(changed)]) == 2
     error = capsys.readouterr().err
     assert "learning_rate was 0.001 and is 0.5" in error
     assert "epochs was" not in error
@@ -176,18 +181,18 @@ def test_train__other_data_are_refused(tmp_path: Path, cohort: Path, capsys: pyt
     path = _config(tmp_path, copy)
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
-        train.main(["--config", str(path)])
+        main(["--config", str(path)])
     split = (tmp_path / "run" / "split.csv").read_bytes()
     lines = (copy / "cmr.csv").read_text().splitlines()
     (copy / "cmr.csv").write_text("\n".join(lines[:-1]) + "\n")
-    assert train.main(["--config", str(path)]) == 2
+    assert main(["--config", str(path)]) == 2
     assert "data are not those with which" in capsys.readouterr().err
     assert (tmp_path / "run" / "split.csv").read_bytes() == split
 
 
 def test_train__stops_when_nothing_gets_better(tmp_path: Path, cohort: Path) -> None:
     path = _config(tmp_path, cohort, epochs=9, patience=2, learning_rate=5.0, warmup_epochs=0, clip_norm=None)
-    assert train.main(["--config", str(path)]) == 0
+    assert main(["--config", str(path)]) == 0
     losses = [float(row["valid_loss"]) for row in _rows(tmp_path / "run" / "history.csv")]
     assert len(losses) == int(np.argmin(losses)) + 1 + 2 < 9
 
@@ -208,10 +213,12 @@ def test_train__a_loss_that_is_never_finite_is_an_error(
 
 
 def test_main__usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main([]) == 2
-    assert train.main(["--help"]) == 0
-    assert train.main(["--config", str(tmp_path / "absent.yaml")]) == 2
+    assert main(["--config", str(tmp_path / "absent.yaml")]) == 2
     assert "absent.yaml cannot be read" in capsys.readouterr().err
+    for arguments, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == code
 
 
 @pytest.mark.slow
@@ -236,7 +243,7 @@ def test_train__two_epochs_of_2000_ecgs_interrupted_once(tmp_path: Path) -> None
     assert (run / "split.csv").read_bytes() == split
     assert history[0] == first
     assert [row["epoch"] for row in history] == ["1", "2"]
-    # People of one height, age and sex differ: whoever only repeats the mean has r = 0.
+    # A model that only repeats the mean has r = 0.
     results = json.loads((run / "training_report.json").read_text())["results"]
     assert results["test_r"] > 0.3
     assert resolve_model(str(run / "model.keras")).spec.needs_demographics

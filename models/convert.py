@@ -1,4 +1,4 @@
-"""A model file rewritten as `.keras` with its card inside, its outputs checked."""
+"""Rewrite a model file as `.keras` with its card inside, and compare the outputs of both."""
 
 from __future__ import annotations
 
@@ -29,17 +29,15 @@ from models.engines.predictor import LvmPredictor
 
 _N_ECGS: Final = 32
 _SEED: Final = 20210601
-_XZ_SUFFIX: Final = ".xz"
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was written, and what it did to the outputs on synthetic ECGs.
+    """The written file, and how the outputs on synthetic ECGs changed.
 
     Attributes:
-        path: the file written.
+        path: the written file.
         spec: of the `.keras` file, unpacked.
-        n_ecgs: ECGs on which the outputs were compared.
         max_difference_g: largest change of a predicted mass, grams; 0 for float32 storage.
         mean_difference_g: mean absolute change, grams.
         max_score_difference: largest change of an LVH score; 0 without that head.
@@ -47,21 +45,20 @@ class Conversion:
 
     path: Path
     spec: ModelSpec
-    n_ecgs: int
     max_difference_g: float
     mean_difference_g: float
     max_score_difference: float
 
     def lines(self) -> Iterator[str]:
-        """Yield what a user wants to know."""
+        """Yield size, checksum and changes of the outputs in words."""
         spec, size = self.spec, self.path.stat().st_size
         yield f"{self.path}: {spec.model_id}, {size} bytes"
         yield f".keras file: {spec.size_bytes} bytes, SHA-256 {spec.sha256}"
         if self.max_difference_g == 0 == self.max_score_difference:
-            yield f"outputs on {self.n_ecgs} synthetic ECGs are identical, bit for bit"
+            yield f"outputs on {_N_ECGS} synthetic ECGs are identical, bit for bit"
         else:
             yield (
-                f"outputs on {self.n_ecgs} synthetic ECGs changed by at most "
+                f"outputs on {_N_ECGS} synthetic ECGs changed by at most "
                 f"{self.max_difference_g:.4f} g (mean {self.mean_difference_g:.4f} g), LVH score "
                 f"by at most {self.max_score_difference:.6f}"
             )
@@ -74,19 +71,19 @@ def convert_model(
 
     Args:
         source: from `resolve_model`.
-        output: ends in `.keras`, or in `.keras.xz` for a packed file as `models/demo` holds them;
-            must not exist.
+        output: ends in `.keras`, or in `.keras.xz` for a packed file such as those in
+            `models/demo`; must not exist.
         storage: `float16` halves the file and rounds the weights.
         name: id that the file states; None for the stem of `output`.
 
     Raises:
-        UsageError: the output's name is not as above, exists already, or is the id of another
+        UsageError: the output has another ending, exists already, or its stem is the id of another
             model in the catalogue.
         LvmError: the model cannot be loaded; or with float32 storage an output changed, and then
             nothing is written.
     """
     storage = Storage(storage)
-    packed = output.suffix == _XZ_SUFFIX
+    packed = output.suffix == ".xz"
     keras_path = output.with_suffix("") if packed else output
     model_id = name or keras_path.stem
     _check_output(output, keras_path, model_id, name)
@@ -97,13 +94,29 @@ def convert_model(
         model = resolve_model(str(partial))
         after = _outputs(LvmPredictor(model))
         conversion = _compared(output, model.spec, before, after)
-        if storage is Storage.FLOAT32:
-            _require_same(conversion, source)
+        if storage is Storage.FLOAT32 and (conversion.max_difference_g > 0 or conversion.max_score_difference > 0):
+            raise LvmError(
+                f"the outputs of {source.spec.model_id} changed by up to "
+                f"{conversion.max_difference_g:g} g when it was rewritten, expected the same bits; "
+                "nothing was written. Please report this"
+            )
         content = partial.read_bytes()
         write_atomically(output, lzma.compress(content) if packed else content)
     finally:
         partial.unlink(missing_ok=True)
     return conversion
+
+
+def _check_output(output: Path, keras_path: Path, model_id: str, name: str | None) -> None:
+    if keras_path.suffix != ".keras":
+        raise UsageError(f"--output is {output}, expected a name that ends in .keras or .keras.xz")
+    if output.exists():
+        raise UsageError(f"{output} exists; expected a new name, or remove the file first")
+    if name is None and find_spec(model_id) is not None:
+        raise UsageError(
+            f"{output} would state the id {model_id!r} of another model in the catalogue; "
+            "choose another file name, or give an id with --name"
+        )
 
 
 def _write(source: ModelSource, path: Path, storage: Storage, model_id: str) -> None:
@@ -143,25 +156,4 @@ def _outputs(predictor: LvmPredictor) -> Predictions:
 def _compared(path: Path, spec: ModelSpec, before: Predictions, after: Predictions) -> Conversion:
     change_g = np.abs(after.lvm_pred_g.astype(np.float64) - before.lvm_pred_g)
     change = np.nan_to_num(np.abs(after.lvh_score.astype(np.float64) - before.lvh_score))
-    return Conversion(path, spec, len(before), float(change_g.max()), float(change_g.mean()), float(change.max()))
-
-
-def _require_same(conversion: Conversion, source: ModelSource) -> None:
-    if conversion.max_difference_g > 0 or conversion.max_score_difference > 0:
-        raise LvmError(
-            f"the outputs of {source.spec.model_id} changed by up to "
-            f"{conversion.max_difference_g:g} g when it was rewritten, expected the same bits; "
-            "nothing was written. Please report this"
-        )
-
-
-def _check_output(output: Path, keras_path: Path, model_id: str, name: str | None) -> None:
-    if keras_path.suffix != ".keras":
-        raise UsageError(f"--output is {output}, expected a name that ends in .keras or .keras.xz")
-    if output.exists():
-        raise UsageError(f"{output} exists; expected a new name, or remove the file first")
-    if name is None and find_spec(model_id) is not None:
-        raise UsageError(
-            f"{output} would state the id {model_id!r} of another model in the catalogue; "
-            "choose another file name, or give an id with --name"
-        )
+    return Conversion(path, spec, float(change_g.max()), float(change_g.mean()), float(change.max()))

@@ -1,11 +1,15 @@
 import hashlib
+import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 
-from models.catalogue.files import FileReport, FileState, diagnose_file, sha256_of_file
-from models.catalogue.known import PUBLISHED_MODELS
+from lvm_core.errors import LvmError
+from models.catalogue.files import FileReport, FileState, diagnose_file, read_interface
+from models.catalogue.known import EMBEDDED_MODELS, PUBLISHED_MODELS, resolve_model
 
 CONTENT = b"\x89HDF\r\n\x1a\n" + b"weights" * 100
 KNOWN = replace(
@@ -106,9 +110,53 @@ def test_diagnose_file__shown_as_replaces_the_path(tmp_path: Path) -> None:
     assert report.message.startswith("the source is truncated")
 
 
-def test_sha256_of_file__published_test_vector(tmp_path: Path) -> None:
-    # FIPS 180-2, example B.1.
-    path = tmp_path / "abc"
-    path.write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256_of_file(path) == expected
+def _hdf5(path: Path, config: object = None) -> Path:
+    with h5py.File(path, "w") as file:
+        if config is not None:
+            file.attrs["model_config"] = json.dumps(config)
+    return path
+
+
+@pytest.mark.parametrize("spec", EMBEDDED_MODELS, ids=lambda spec: spec.model_id)
+def test_read_interface__names_in_a_tensorflow_2_1_file(spec, tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    path.write_bytes(resolve_model(spec.model_id).read_bytes())
+    assert read_interface(path) == (spec.inputs, spec.outputs)
+
+
+@pytest.mark.parametrize("layers", [["a", 0, 0], [["a", 0, 0]], {"x": ["a", 0, 0]}], ids=["bare", "list", "dict"])
+def test_read_interface__every_nesting_of_keras(layers: object, tmp_path: Path) -> None:
+    config = {"config": {"input_layers": layers, "output_layers": [["b", 0, 0], ["c", 0, 0]]}}
+    assert read_interface(_hdf5(tmp_path / "model.h5", config)) == (("a",), ("b", "c"))
+
+
+@pytest.mark.parametrize("layers", [None, 7, [7]])
+def test_read_interface__no_functional_model_is_refused(layers: object, tmp_path: Path) -> None:
+    config = {"config": {"input_layers": layers, "output_layers": []}}
+    with pytest.raises(LvmError, match="no functional Keras model"):
+        read_interface(_hdf5(tmp_path / "model.h5", config))
+
+
+def test_read_interface__sequential_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match="no functional Keras model"):
+        read_interface(_hdf5(tmp_path / "model.h5", {"config": {"layers": []}}))
+
+
+def test_read_interface__weights_only_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match=r"whole model, saved with model\.save\(\)"):
+        read_interface(_hdf5(tmp_path / "model.h5"))
+
+
+def test_read_interface__damaged_hdf5_is_refused(tmp_path: Path) -> None:
+    path = _hdf5(tmp_path / "model.h5", {})
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LvmError, match="cannot be read as HDF5"):
+        read_interface(path)
+
+
+def test_read_interface__archive_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "")
+    with pytest.raises(LvmError, match=r"is not a \.keras archive"):
+        read_interface(path)

@@ -1,4 +1,4 @@
-"""The machine: cores and memory that this process may use, and which vector instructions it has."""
+"""What the system gives this process: cores, memory and its limits, vector instructions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ try:
 except ImportError:  # not on every system
     resource = None  # type: ignore[assignment]
 
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_MEMINFO: Final = Path("/proc/meminfo")
+_OWN_CGROUP: Final = Path("/proc/self/cgroup")
+_OWN_STATUS: Final = Path("/proc/self/status")
+_CGROUPS: Final = Path("/sys/fs/cgroup")
 
 # Extensions that change which kernels a numerical library picks, and so the last bits.
 _EXTENSIONS: Final = (
@@ -28,36 +33,14 @@ _EXTENSIONS: Final = (
     ("asimd", "asimd"),
     ("sve", "sve"),
 )
-
-
-_CPUINFO: Final = Path("/proc/cpuinfo")
-
-
-_MEMINFO: Final = Path("/proc/meminfo")
-
-
-_OWN_CGROUP: Final = Path("/proc/self/cgroup")
-
-
-_CGROUPS: Final = Path("/sys/fs/cgroup")
-
-
-_OWN_STATUS: Final = Path("/proc/self/status")
-
-
 # A limit of the process (its name in `resource`), what counts towards it, and how a shell sets it.
 _OWN_LIMITS: Final = (
     ("RLIMIT_AS", "VmSize", "of the address space", "ulimit -v"),
     ("RLIMIT_DATA", "VmData", "of the data segment", "ulimit -d"),
 )
-
-
-# Files of control groups: version 2, then version 1.
+# Files of control groups: version 2, then version 1, which writes about 2**63 for no limit.
 _GROUP_LIMITS: Final = ("memory.max", "memory.high", "memory.limit_in_bytes")
-
-
-_NO_LIMIT: Final = 2**62
-"""Bytes; version 1 writes about 2**63 where there is no limit."""
+_NO_LIMIT_BYTES: Final = 2**62
 
 
 def available_cores(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
@@ -68,12 +51,9 @@ def available_cores(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
 
     Args:
         own: file that names the process's control group.
-        cgroups: where control groups are.
+        cgroups: folder of the control groups.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for text in _limits("cpu.max", own, cgroups):
         quota, _, period = text.partition(" ")
         if quota.isdecimal() and period.isdecimal() and int(period):
@@ -89,8 +69,8 @@ class MemoryLimit:
         name: in words, with what sets it.
         limit_mb: MB.
         used_mb: what this process has of it already, MB.
-        counts_reservations: memory counts when it is reserved, whether it is used or not.
-        counts_addresses: libraries and files that are mapped count too.
+        counts_reservations: True where memory counts as soon as it is reserved, used or not.
+        counts_addresses: True where mapped libraries and files count too.
     """
 
     name: str
@@ -115,14 +95,10 @@ def memory_limits(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS, status: Pat
 
     Args:
         own: file that names the process's control groups.
-        cgroups: where control groups are.
+        cgroups: folder of the control groups.
         status: the system's account of the process.
     """
-    used_mb = {}
-    for line in _read(status).splitlines():
-        name, _, text = line.partition(":")
-        if name in ("VmSize", "VmData", "VmRSS"):
-            used_mb[name] = int(text.split()[0]) * 1024 / 1e6
+    used_mb = _kilobytes_as_mb(status, ("VmSize", "VmData", "VmRSS"))
     found = []
     for limit, counted, words, command in _OWN_LIMITS:
         n_bytes = _own_limit(limit)
@@ -132,7 +108,7 @@ def memory_limits(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS, status: Pat
             found.append(MemoryLimit(name, n_bytes / 1e6, used_mb.get(counted, 0.0), True, is_address))
     for file in _GROUP_LIMITS:
         sizes = [int(text) for text in _limits(file, own, cgroups) if text.isdecimal()]
-        if sizes and min(sizes) < _NO_LIMIT:
+        if sizes and min(sizes) < _NO_LIMIT_BYTES:
             name = f"of the control group ({file})"
             found.append(MemoryLimit(name, min(sizes) / 1e6, used_mb.get("VmRSS", 0.0)))
     return found
@@ -149,18 +125,22 @@ def _own_limit(name: str) -> int | None:
 def available_memory_mb(meminfo: Path = _MEMINFO, own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> float | None:
     """Return the memory that this process could still take, MB; None where it is not known.
 
+    The limits of control groups count in full, whatever the process uses already.
+
     Args:
-        meminfo: the system's own account.
-        own: file that names the process's control groups; their limits count in full.
-        cgroups: where control groups are.
+        meminfo: the system's own account of its memory.
+        own: file that names the process's control groups.
+        cgroups: folder of the control groups.
     """
-    found = []
-    for line in _read(meminfo).splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024 / 1e6)
+    free_mb = _kilobytes_as_mb(meminfo, ("MemAvailable",)).values()
     limits = memory_limits(own, cgroups)
-    found += [limit.limit_mb for limit in limits if not limit.counts_reservations]
-    return min(found, default=None)
+    return min([*free_mb, *(limit.limit_mb for limit in limits if not limit.counts_reservations)], default=None)
+
+
+def _kilobytes_as_mb(file: Path, names: tuple[str, ...]) -> dict[str, float]:
+    """Return some values of a file of lines such as `VmSize: 800000 kB`, MB."""
+    lines = (line.partition(":") for line in _read(file).splitlines())
+    return {name: int(text.split()[0]) * 1024 / 1e6 for name, _, text in lines if name in names}
 
 
 def _limits(name: str, own: Path, cgroups: Path) -> list[str]:
@@ -179,14 +159,14 @@ def _limits(name: str, own: Path, cgroups: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """Return the text of a file of the system; nothing where there is no such file to read."""
+    """Return the text of a file of the system, or an empty text where there is no such file."""
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def instruction_set() -> str:
     """Return architecture and vector extensions, for example `x86_64+avx+avx2+fma`.
 
-    Only the architecture where the system does not list the extensions (outside Linux).
+    Outside Linux it is the architecture alone, because the system does not list the extensions.
     """
     return instruction_set_from(platform.machine(), _read(_CPUINFO))
 

@@ -127,9 +127,9 @@ def test_constants_of__training_set_leaves_mean_0_and_sd_1(cohort: Path) -> None
 @pytest.mark.usefixtures("small_graphs")
 def test_fit__training_loss_is_that_of_evaluate_when_nothing_moves(cohort: Path) -> None:
     """Keras's weighted mean over ragged batches, against ours over all ECGs."""
-    told: list[int] = []
+    sizes: list[int] = []
     fitter = _fitter(
-        cohort, told.append, learning_rate=1e-12, weight_decay=0, warmup_epochs=0, batch_size=5, lvh_loss_weight=0.3
+        cohort, sizes.append, learning_rate=1e-12, weight_decay=0, warmup_epochs=0, batch_size=5, lvh_loss_weight=0.3
     )
     data, _ = _load(cohort)
     rows = data.rows_of(Part.TRAIN)
@@ -138,7 +138,9 @@ def test_fit__training_loss_is_that_of_evaluate_when_nothing_moves(cohort: Path)
     assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
     entropy, mass = expected["train_lvh_loss"], expected["train_mass_loss"]
     assert expected["train_loss"] == pytest.approx(mass + 0.3 * entropy)
-    assert len(told) == -(-len(rows) // 5)
+    assert len(sizes) == -(-len(rows) // 5)
+    assert sum(sizes) == len(rows)
+    assert len(rows) % 5  # the last batch is a smaller one
 
 
 @pytest.mark.usefixtures("small_graphs")
@@ -267,7 +269,7 @@ for strategy in (tf.distribute.get_strategy(), mirrored):
 
 
 def test_fit__two_devices_learn_what_one_learns(cohort: Path, tmp_path: Path) -> None:
-    """Two logical CPUs stand for two GPUs.
+    """Two logical CPUs take the place of two GPUs.
 
     Batches divide the training set evenly, because several devices leave the ragged rest out; and
     nothing is clipped, because Keras clips the gradient of each device.

@@ -19,15 +19,16 @@ def _correlate_same(samples: NDArray[np.float64], kernel: NDArray[np.float64]) -
 def _by_tiles(samples: NDArray[np.float64], kernel: NDArray[np.float64], taps: set[int]) -> object:
     tiling = make_tiling(len(samples), taps)
     rows = np.zeros(tiling.n_rows)
-    rows[tiling.samples] = samples
+    rows[tiling.before : tiling.before + len(samples)] = samples
     real = tiling.kernel_spectrum(kernel.astype(np.float32)[:, None, None]).astype(np.float64)
     spectrum = real[:, 0, 0] + 1j * real[:, 0, 1]
     found = []
     for tile in range(tiling.n_tiles):
-        product = np.fft.rfft(rows[tiling.tile(tile)]) * spectrum
+        first = tile * tiling.step
+        product = np.fft.rfft(rows[first : first + tiling.length]) * spectrum
         results = np.fft.irfft(product, n=tiling.length, norm="forward")
-        found.append(results[: tiling.n_results(tile)])
-    return np.concatenate(found)
+        found.append(results[: tiling.step])
+    return np.concatenate(found)[: len(samples)]
 
 
 @settings(max_examples=60, deadline=None)
