@@ -50,17 +50,11 @@ _LOCKED: Final = ("SET enable_external_access = false", "SET lock_configuration 
 
 @dataclass(frozen=True)
 class _Tables:
-    """The tables of a folder.
+    """The tables of a folder."""
 
-    Attributes:
-        files: of each table by its name, sorted; none where a run has no such rows.
-        empty: columns of the tables without files.
-        unreadable: names of tables that this user may not read.
-    """
-
-    files: dict[str, list[Path]]
-    empty: dict[str, pa.Schema]
-    unreadable: list[str]
+    files: dict[str, list[Path]]  # of each table by its name, sorted; none where a run has no such rows
+    empty: dict[str, pa.Schema]  # columns of the tables without files
+    unreadable: list[str]  # names of tables that this user may not read
 
 
 def tables_of(folder: Path) -> _Tables:

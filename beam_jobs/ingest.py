@@ -41,23 +41,14 @@ _PER_ECG_MB = 0.1  # the packed file, twice while it is written
 
 @dataclass(frozen=True)
 class IngestJob:
-    """The ingest job as it travels to workers, and as it does units.
+    """The ingest job as it travels to workers, and as it does units."""
 
-    Attributes:
-        planned: settings of the plan; workers know no others.
-        storage: where inputs and the run folder are.
-        output: the run folder.
-        roots: folders that the paths of inputs start from.
-        exclusions: people who are not ingested.
-        keep_going: finish the other units when the storage fails one.
-    """
-
-    planned: Mapping[str, Any]
-    storage: Storage
-    output: str
-    roots: tuple[str, ...]
-    exclusions: Exclusions
-    keep_going: bool = True
+    planned: Mapping[str, Any]  # settings of the plan; workers know no others
+    storage: Storage  # where inputs and the run folder are
+    output: str  # the run folder
+    roots: tuple[str, ...]  # folders that the paths of inputs start from
+    exclusions: Exclusions  # people who are not ingested
+    keep_going: bool = True  # finish the other units when the storage fails one
     kind: str = IngestSettings.kind
     units_at_once: int = 1
 

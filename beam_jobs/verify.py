@@ -44,17 +44,11 @@ _COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
 
 @dataclass
 class Verification:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        problems: what is wrong; empty when all is well.
-        warnings: what could not be looked at.
-        notes: what was looked at and is right.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # what is wrong; empty when all is well
+    warnings: list[str] = field(default_factory=list)  # what could not be looked at
+    notes: list[str] = field(default_factory=list)  # what was looked at and is right
 
 
 def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:

@@ -51,21 +51,13 @@ def _traces(folder: RunFolder, plan: Plan) -> Iterator[tuple[str | None, str | N
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What a withdrawal did.
+    """What a withdrawal did."""
 
-    Attributes:
-        removal: what was removed.
-        found: listed identifiers that were in the run.
-        found_before: listed identifiers that earlier withdrawals removed from it.
-        not_found: the other listed identifiers.
-        has_report: the run was checked as a whole, so that its report could be updated.
-    """
-
-    removal: Removal
-    found: frozenset[str]
-    found_before: frozenset[str]
-    not_found: frozenset[str]
-    has_report: bool
+    removal: Removal  # what was removed
+    found: frozenset[str]  # listed identifiers that were in the run
+    found_before: frozenset[str]  # listed identifiers that earlier withdrawals removed from it
+    not_found: frozenset[str]  # the other listed identifiers
+    has_report: bool  # the run was checked as a whole, so that its report could be updated
 
 
 def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawal:

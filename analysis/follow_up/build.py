@@ -26,43 +26,38 @@ class FollowUp:
     """Follow-up of each person and outcome.
 
     The cohort is the participants who are neither withdrawn nor excluded by a list.
-
-    Attributes:
-        people: one row a person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
-            index_date, outcome, excluded (a reason or null), status (0 censored, 1 outcome, 2
-            death), end_reason (outcome, death, lost, administrative_end), time_days from the
-            clock's start, exit_date, placeholder_date, event_after_death (the event is not
-            counted, the death is), body_size_far (height and weight are further from the index ECG
-            than allowed, or of an unknown day), history_days (observed before the index; null if
-            unknown), entry_age_days and exit_age_days (of the people who are analysed, where
-            attained age is the time scale and the birth is known).
-        flow: outcome, reason ("all", each exclusion in order, "analysed"), n_people, n_rows; the
-            rows of the exclusions and of "analysed" add up to "all", and so do the people where
-            each has one index ECG.
-        eligibility: step ("cohort", "usable_ecg", "min_history", "min_encounters", "index_rule"),
-            n_people and n_ecgs that are left after it. People who are lost between the first and
-            the last step are excluded as `no_usable_ecg`.
-        body_size: body_size ("near", "far", "unknown_date": height and weight against the index
-            ECG), n_people, n_ecgs of the cohort; no rows without a limit of the distance.
-        code_hits: the code list with n_records and n_people of the cohort that each code found; a
-            repeated record counts once.
-        usable_ecgs: identifiers of the usable ECGs of the cohort, in order.
-        unknown_dates: column ("recorded_at", and "birth_date" where age is the time scale), why
-            ("placeholder", "missing"; "day_assumed", a row where only month and year of some births
-            are known), n_people, n_rows of the cohort.
-        releases: release labels of the ends of records, each once.
-        notes: sentences about the inputs that a reader must see; no numbers and no people.
     """
 
+    # One row a person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
+    # index_date, outcome, excluded (a reason or null), status (0 censored, 1 outcome, 2 death),
+    # end_reason (outcome, death, lost, administrative_end), time_days from the clock's start,
+    # exit_date, placeholder_date, event_after_death (the event is not counted, the death is),
+    # body_size_far (height and weight are further from the index ECG than allowed, or of an
+    # unknown day), history_days (observed before the index; null if unknown), entry_age_days and
+    # exit_age_days (of the people who are analysed, where attained age is the time scale and the
+    # birth is known).
     people: pd.DataFrame
+    # Outcome, reason ("all", each exclusion in order, "analysed"), n_people, n_rows; the rows of
+    # the exclusions and of "analysed" add up to "all", and so do the people where each has one
+    # index ECG.
     flow: pd.DataFrame
+    # Step ("cohort", "usable_ecg", "min_history", "min_encounters", "index_rule"), n_people and
+    # n_ecgs that are left after it. People who are lost between the first and the last step are
+    # excluded as `no_usable_ecg`.
     eligibility: pd.DataFrame
+    # Body_size ("near", "far", "unknown_date": height and weight against the index ECG),
+    # n_people, n_ecgs of the cohort; no rows without a limit of the distance.
     body_size: pd.DataFrame
+    # The code list with n_records and n_people of the cohort that each code found; a repeated
+    # record counts once.
     code_hits: pd.DataFrame
-    usable_ecgs: pd.Series[str]
+    usable_ecgs: pd.Series[str]  # identifiers of the usable ECGs of the cohort, in order
+    # Column ("recorded_at", and "birth_date" where age is the time scale), why ("placeholder",
+    # "missing"; "day_assumed", a row where only month and year of some births are known),
+    # n_people, n_rows of the cohort.
     unknown_dates: pd.DataFrame
-    releases: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()  # release labels of the ends of records, each once
+    notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers and no people
 
 
 def build_follow_up(

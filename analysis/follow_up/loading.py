@@ -50,18 +50,12 @@ class LoadedTable:
 
     The methods return the SQL of a column with its values read. Each of them raises TableRefused,
     with row numbers, where a value is not what the column means.
-
-    Attributes:
-        connection: to DuckDB.
-        name: of the table, as messages call it.
-        types: DuckDB type of each column that the table has; the others are null dates.
-        date_format: strptime format of all its dates; None for ISO.
     """
 
-    connection: duckdb.DuckDBPyConnection
-    name: str
-    types: Mapping[str, str]
-    date_format: str | None = None
+    connection: duckdb.DuckDBPyConnection  # to DuckDB
+    name: str  # of the table, as messages call it
+    types: Mapping[str, str]  # DuckDB type of each column that the table has; the others are null dates
+    date_format: str | None = None  # strptime format of all its dates; None for ISO
 
     def date(self, column: str) -> str:
         """Return the SQL of dates: null for texts such as "unknown", but not for placeholders."""

@@ -40,18 +40,14 @@ class IndexRule:
 
     A plain last ECG, or the ECG nearest to a date on either side, uses the future: neither can be
     chosen.
-
-    Attributes:
-        kind: "first" (on or after `date`, if given), "last_on_or_before" a `date`,
-            "nearest_on_or_before" a `date` within `max_days`, or "all": each usable ECG (on or
-            after `date`, if given) opens a follow-up of its own.
-        date: bound of the kinds that have one.
-        max_days: the most days before the date; "nearest_on_or_before" needs it.
     """
 
+    # "first" (on or after `date`, if given), "last_on_or_before" a `date`, "nearest_on_or_before"
+    # a `date` within `max_days`, or "all": each usable ECG (on or after `date`, if given) opens a
+    # follow-up of its own.
     kind: str = "first"
-    date: dt.date | None = None
-    max_days: int | None = None
+    date: dt.date | None = None  # bound of the kinds that have one
+    max_days: int | None = None  # the most days before the date; "nearest_on_or_before" needs it
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -80,19 +76,13 @@ class IndexRule:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRule:
-    """What counts as an outcome.
+    """What counts as an outcome."""
 
-    Attributes:
-        name: in the `outcome` column of the code list.
-        incident_sources: sources whose dates are events of follow-up.
-        prevalent_sources: further sources, which count for disease at the index only.
-        af_on_ecg: atrial fibrillation that the device stated on the index ECG (`af_on_ecg` of the
-            predictions) counts as prevalent.
-    """
-
-    name: str
-    incident_sources: tuple[str, ...]
-    prevalent_sources: tuple[str, ...] = ()
+    name: str  # in the `outcome` column of the code list
+    incident_sources: tuple[str, ...]  # sources whose dates are events of follow-up
+    prevalent_sources: tuple[str, ...] = ()  # further sources, which count for disease at the index only
+    # Atrial fibrillation that the device stated on the index ECG (`af_on_ecg` of the predictions)
+    # counts as prevalent.
     af_on_ecg: bool = False
 
     def __post_init__(self) -> None:
@@ -102,34 +92,22 @@ class OutcomeRule:
 
 @dataclass(frozen=True, slots=True)
 class FollowUpRules:
-    """Everything that decides a follow-up table.
+    """Everything that decides a follow-up table."""
 
-    Attributes:
-        outcomes: one or more.
-        index: which ECG opens follow-up.
-        exposure: column of the predictions that must be known on the index ECG.
-        exclude_flags: quality flags that make an ECG unusable.
-        prevalent_window_days: how far back an outcome counts as prevalent; None for all history.
-        latency_days: landmark L: events, deaths and ends up to L days drop the person, and the
-            clock starts at L.
-        max_days_body_size: how far height and weight may be from the index ECG; None: any distance.
-        min_history_days: records must begin this long before an ECG that opens follow-up.
-        min_encounters: days with an encounter before an ECG that opens follow-up.
-        grace_days: in hospital cohorts, follow-up ends this long after the last encounter.
-        time_scale: "follow_up", or "attained_age": then birth dates are read and must be exact.
-    """
-
-    outcomes: tuple[OutcomeRule, ...]
-    index: IndexRule = IndexRule()
-    exposure: str = "lvm_pred_g"
-    exclude_flags: tuple[str, ...] = ()
+    outcomes: tuple[OutcomeRule, ...]  # one or more
+    index: IndexRule = IndexRule()  # which ECG opens follow-up
+    exposure: str = "lvm_pred_g"  # column of the predictions that must be known on the index ECG
+    exclude_flags: tuple[str, ...] = ()  # quality flags that make an ECG unusable
+    # How far back an outcome counts as prevalent; None for all history.
     prevalent_window_days: int | None = None
+    # Landmark L: events, deaths and ends up to L days drop the person, and the clock starts at L.
     latency_days: int = 0
+    # How far height and weight may be from the index ECG; None: any distance.
     max_days_body_size: int | None = None
-    min_history_days: int = 0
-    min_encounters: int = 0
-    grace_days: int = 0
-    time_scale: str = "follow_up"
+    min_history_days: int = 0  # records must begin this long before an ECG that opens follow-up
+    min_encounters: int = 0  # days with an encounter before an ECG that opens follow-up
+    grace_days: int = 0  # in hospital cohorts, follow-up ends this long after the last encounter
+    time_scale: str = "follow_up"  # "follow_up", or "attained_age": then birth dates are read and must be exact
 
     def __post_init__(self) -> None:
         names = [outcome.name for outcome in self.outcomes]

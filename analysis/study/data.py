@@ -54,94 +54,63 @@ def sd_key(name: str = "exposure", *, model: str = "", sex: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a report says of a study beside its tables; nothing here is about a person.
+    """What a report says of a study beside its tables; nothing here is about a person."""
 
-    Attributes:
-        name: of the study.
-        exposure: column of the predictions.
-        exposure_name: in words, such as "predicted LV mass index".
-        exposure_unit: such as g/m2.
-        outcomes: names in words, by name in the study file; the primary outcome first.
-        horizon_years: of absolute risks.
-        model_id: the model that made the predictions.
-        lvh_preset: limits of LVH.
-        k: the smallest count of people or events that is shown; 0 when masking is off.
-        base: counts are rounded to multiples of it; 1 when masking is off.
-        is_demo: predictions are of a demonstration model, or drawn.
-        several_ecgs: people may have several index ECGs.
-        several_models: predictions are of several models, which are analysed apart.
-        time_scale: of the Cox models, "follow_up" or "attained_age".
-    """
-
-    name: str
-    exposure: str
-    exposure_name: str
-    exposure_unit: str
-    outcomes: Mapping[str, str]
-    horizon_years: float
-    model_id: str
-    lvh_preset: str
-    k: int
-    base: int
-    is_demo: bool
-    several_ecgs: bool = False
-    several_models: bool = False
-    time_scale: str = "follow_up"
+    name: str  # of the study
+    exposure: str  # column of the predictions
+    exposure_name: str  # in words, such as "predicted LV mass index"
+    exposure_unit: str  # such as g/m2
+    outcomes: Mapping[str, str]  # names in words, by name in the study file; the primary outcome first
+    horizon_years: float  # of absolute risks
+    model_id: str  # the model that made the predictions
+    lvh_preset: str  # limits of LVH
+    k: int  # the smallest count of people or events that is shown; 0 when masking is off
+    base: int  # counts are rounded to multiples of it; 1 when masking is off
+    is_demo: bool  # predictions are of a demonstration model, or drawn
+    several_ecgs: bool = False  # people may have several index ECGs
+    several_models: bool = False  # predictions are of several models, which are analysed apart
+    time_scale: str = "follow_up"  # of the Cox models, "follow_up" or "attained_age"
 
 
 @dataclass(frozen=True, slots=True)
 class StudyData:
-    """Rows of people; only aggregates of them may leave.
+    """Rows of people; only aggregates of them may leave."""
 
-    Attributes:
-        study: the settings.
-        about: what the report says of the study.
-        flow: of `FollowUp`: outcome, reason, n_people, n_rows.
-        follow_up: of `FollowUp.people`: a row a person (and ECG) and outcome: participant_id,
-            ecg_id, index_date, outcome, excluded (null: analysed), status (0 censored, 1 outcome, 2
-            death), time_days, exit_date ...
-        ecgs: a row an index ECG of the people who pass every exclusion before outcomes:
-            participant_id, ecg_id, index_date, region, the columns of predictions (age_years, sex
-            "female"/"male", bmi_kg_m2, height_cm, weight_kg, bsa_m2, lvm_pred_g, lvmi_pred_g_m2,
-            lvh_pred, lvh_score, rule_* ...), the study's covariates, and what topics group by:
-            exposure, mass_g, index_g_m2 (floats), lvh (1, 0 or NaN), lvh_group ("LVH", "no LVH" or
-            NaN), quartile (1 to 4, cut within sex), exposure_in_sd_of_sex, age_band, and
-            household_id (text, never missing) where the study names households. Missing is NaN or
-            NA.
-        predictions: a row a usable ECG of everybody in the cohort, with the columns of predictions
-            and recorded_at: for repeats and for pairs with CMR.
-        cmr: of `analysis.study.inputs.read_cmr`, or None.
-        persons: participant_id, sex, region, the study's covariates; one row a person.
-        code_hits: code, system, match, outcome, source, comment of the code list, n_records and
-            n_people of the cohort that it found.
-        eligibility: of `FollowUp`: the people and ECGs after each step to the index ECG.
-        body_size: of `FollowUp`: index ECGs with height and weight near, far, of an unknown day.
-        sd: the standard deviations that "per SD" means, in the unit of the exposure, by `sd_key`.
-        provenance: checksums, versions, model, conventions, release of the follow-up ends; text.
-        unknown_dates: of `FollowUp`: ECGs and births at an unknown day.
-        notes: sentences about the inputs that a reader must see; no numbers, no people.
-        follow_up_from_index: `follow_up` with the clock starting at the index ECG, where the study
-            has a landmark.
-        model_id: the model of these predictions, where the study has several; else "".
-    """
-
-    study: Study
-    about: About
-    flow: pd.DataFrame
+    study: Study  # the settings
+    about: About  # what the report says of the study
+    flow: pd.DataFrame  # of `FollowUp`: outcome, reason, n_people, n_rows
+    # Of `FollowUp.people`: a row a person (and ECG) and outcome: participant_id, ecg_id,
+    # index_date, outcome, excluded (null: analysed), status (0 censored, 1 outcome, 2 death),
+    # time_days, exit_date and more.
     follow_up: pd.DataFrame
+    # A row an index ECG of the people who pass every exclusion before outcomes: participant_id,
+    # ecg_id, index_date, region, the columns of predictions (age_years, sex "female"/"male",
+    # bmi_kg_m2, height_cm, weight_kg, bsa_m2, lvm_pred_g, lvmi_pred_g_m2, lvh_pred, lvh_score,
+    # rule_* ...), the study's covariates, and what topics group by: exposure, mass_g, index_g_m2
+    # (floats), lvh (1, 0 or NaN), lvh_group ("LVH", "no LVH" or NaN), quartile (1 to 4, cut
+    # within sex), exposure_in_sd_of_sex, age_band, and household_id (text, never missing) where
+    # the study names households. Missing is NaN or NA.
     ecgs: pd.DataFrame
+    # A row a usable ECG of everybody in the cohort, with the columns of predictions and
+    # recorded_at: for repeats and for pairs with CMR.
     predictions: pd.DataFrame
-    cmr: pd.DataFrame | None
-    persons: pd.DataFrame
+    cmr: pd.DataFrame | None  # of `analysis.study.inputs.read_cmr`, or None
+    persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row a person
+    # Code, system, match, outcome, source, comment of the code list, n_records and n_people of
+    # the cohort that it found.
     code_hits: pd.DataFrame
-    eligibility: pd.DataFrame
-    body_size: pd.DataFrame
+    eligibility: pd.DataFrame  # of `FollowUp`: the people and ECGs after each step to the index ECG
+    body_size: pd.DataFrame  # of `FollowUp`: index ECGs with height and weight near, far, of an unknown day
+    # The standard deviations that "per SD" means, in the unit of the exposure, by `sd_key`.
     sd: Mapping[str, float]
+    # Checksums, versions, model, conventions, release of the follow-up ends; text.
     provenance: Mapping[str, str]
+    # Of `FollowUp`: ECGs and births at an unknown day.
     unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers, no people
+    # `follow_up` with the clock starting at the index ECG, where the study has a landmark.
     follow_up_from_index: pd.DataFrame | None = None
-    model_id: str = ""
+    model_id: str = ""  # the model of these predictions, where the study has several; else ""
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def analysed(self, outcome: str, *, from_index: bool = False) -> pd.DataFrame:

@@ -31,23 +31,14 @@ _WITHDRAWN: Final = "inputs.withdrawn"
 
 @dataclass(frozen=True)
 class StudyInputs:
-    """The tables of a study that are read by the same rules as in every command.
+    """The tables of a study that are read by the same rules as in every command."""
 
-    Attributes:
-        people: the participants.
-        lists: people of each list that is given, by the name of its setting.
-        code_list: of `read_code_list`.
-        cmr: of `read_cmr`, where the study has CMR.
-        notes: sentences for the report; no numbers of people and no values of people.
-        warnings: how the tables were read; only for the person who runs the study.
-    """
-
-    people: People
-    lists: dict[str, PeopleList]
-    code_list: pd.DataFrame
-    cmr: pd.DataFrame | None
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
+    people: People  # the participants
+    lists: dict[str, PeopleList]  # people of each list that is given, by the name of its setting
+    code_list: pd.DataFrame  # of `read_code_list`
+    cmr: pd.DataFrame | None  # of `read_cmr`, where the study has CMR
+    notes: tuple[str, ...]  # sentences for the report; no numbers of people and no values of people
+    warnings: tuple[str, ...]  # how the tables were read; only for the person who runs the study
 
 
 def load_study(path: Path) -> Study:

@@ -31,41 +31,26 @@ _ALWAYS: Final = ("participant_id", "ecg_id", "event", "status_code", "time_days
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a hazard ratio is adjusted for.
+    """What a hazard ratio is adjusted for."""
 
-    Attributes:
-        number: 1 unadjusted, 2 age and sex (Khurshid et al. 2021), 3 also height and weight, 4
-            also the study's covariates.
-        adjustment: the covariates in words.
-        covariates: beside the exposure.
-        warnings: that come with every estimate.
-    """
-
+    # 1 unadjusted, 2 age and sex (Khurshid et al. 2021), 3 also height and weight, 4 also the
+    # study's covariates.
     number: int
-    adjustment: str
-    covariates: tuple[str | Covariate, ...]
-    warnings: tuple[str, ...] = ()
+    adjustment: str  # the covariates in words
+    covariates: tuple[str | Covariate, ...]  # beside the exposure
+    warnings: tuple[str, ...] = ()  # that come with every estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Which step of an exposure a hazard ratio is for.
+    """Which step of an exposure a hazard ratio is for."""
 
-    Attributes:
-        exposure: its name in the results.
-        column: of the table; a number, or 1 and 0.
-        name: of the contrast.
-        unit: of the exposure.
-        size: of one step; the log hazard ratio is multiplied by it.
-        yes_no: whether the column is 1 and 0, so that each arm needs events.
-    """
-
-    exposure: str
-    column: str
-    name: str
-    unit: str
-    size: float
-    yes_no: bool = False
+    exposure: str  # its name in the results
+    column: str  # of the table; a number, or 1 and 0
+    name: str  # of the contrast
+    unit: str  # of the exposure
+    size: float  # of one step; the log hazard ratio is multiplied by it
+    yes_no: bool = False  # whether the column is 1 and 0, so that each arm needs events
 
 
 def models_of(study: Study) -> tuple[Model, ...]:

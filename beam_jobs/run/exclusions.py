@@ -44,14 +44,10 @@ def id_digest(identifier: str) -> str:
 
 @dataclass(frozen=True)
 class Exclusions:
-    """Identifiers of people, or of single ECGs, that must not be scored or kept.
+    """Identifiers of people, or of single ECGs, that must not be scored or kept."""
 
-    Attributes:
-        ids: values of participant_id or ecg_id.
-        digests: of identifiers that were withdrawn from the run earlier and are not kept.
-    """
-
-    ids: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()  # values of participant_id or ecg_id
+    # Of identifiers that were withdrawn from the run earlier and are not kept.
     digests: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -222,17 +218,11 @@ def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing people changed.
+    """What removing people changed."""
 
-    Attributes:
-        n_ecgs: ECGs removed from the results.
-        n_rejects: rows of the rejects that named them.
-        changed: anything in the folder was rewritten.
-    """
-
-    n_ecgs: int = 0
-    n_rejects: int = 0
-    changed: bool = False
+    n_ecgs: int = 0  # ECGs removed from the results
+    n_rejects: int = 0  # rows of the rejects that named them
+    changed: bool = False  # anything in the folder was rewritten
 
 
 def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: Sequence[int]) -> Removal:

@@ -18,22 +18,16 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings and units of a run.
+    """Settings and units of a run."""
 
-    Attributes:
-        kind: `score` or `ingest`.
-        settings: every option that can move a number, with what it resolved to.
-        units: in order.
-        ignored: files and members of archives that are no ECG, by kind.
-        scale: amplitudes seen before the first unit, for a score run.
-        people: how the participant table fits the ECGs, for a score run with one.
-    """
-
-    kind: str
-    settings: Mapping[str, Any]
-    units: tuple[Unit, ...]
+    kind: str  # `score` or `ingest`
+    settings: Mapping[str, Any]  # every option that can move a number, with what it resolved to
+    units: tuple[Unit, ...]  # in order
+    # Files and members of archives that are no ECG, by kind.
     ignored: Mapping[str, int] = field(default_factory=dict)
+    # Amplitudes seen before the first unit, for a score run.
     scale: Mapping[str, Any] = field(default_factory=dict)
+    # How the participant table fits the ECGs, for a score run with one.
     people: Mapping[str, Any] = field(default_factory=dict)
 
     @property

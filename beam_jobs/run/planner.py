@@ -41,26 +41,17 @@ _UNREAD: Final = EcgRejected(
 
 @dataclass
 class Inputs:
-    """What planning found.
+    """What planning found."""
 
-    Attributes:
-        roots: folders that pieces' paths start from, one per `--input`.
-        pieces: in plan order, without keys of Parquet rows.
-        ignored: files and members of archives that are no ECG, by kind.
-        n_files: files that were found, ignored ones left out.
-        n_parquet: Parquet files among them.
-        unread: archives of kinds that are not read.
-        warnings: what the user should know.
-        absent_columns: optional columns that a Parquet file lacks, by path of the file.
-    """
-
-    roots: tuple[str, ...]
-    pieces: list[Piece] = field(default_factory=list)
+    roots: tuple[str, ...]  # folders that pieces' paths start from, one per `--input`
+    pieces: list[Piece] = field(default_factory=list)  # in plan order, without keys of Parquet rows
+    # Files and members of archives that are no ECG, by kind.
     ignored: Counter[str] = field(default_factory=Counter)
-    n_files: int = 0
-    n_parquet: int = 0
-    unread: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    n_files: int = 0  # files that were found, ignored ones left out
+    n_parquet: int = 0  # Parquet files among them
+    unread: list[str] = field(default_factory=list)  # archives of kinds that are not read
+    warnings: list[str] = field(default_factory=list)  # what the user should know
+    # Optional columns that a Parquet file lacks, by path of the file.
     absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -358,17 +349,11 @@ class _Cutter:
 
 @dataclass(frozen=True)
 class _ParquetFile:
-    """A Parquet file, cut into spans of row groups.
+    """A Parquet file, cut into spans of row groups."""
 
-    Attributes:
-        pieces: its spans; one piece that says why, where it cannot be read.
-        warning: about its row groups.
-        absent: optional columns that it lacks; None where it cannot be read.
-    """
-
-    pieces: list[Piece]
-    warning: str | None = None
-    absent: tuple[str, ...] | None = None
+    pieces: list[Piece]  # its spans; one piece that says why, where it cannot be read
+    warning: str | None = None  # about its row groups
+    absent: tuple[str, ...] | None = None  # optional columns that it lacks; None where it cannot be read
 
 
 def _refuse_foreign_parquet(found: Inputs, layout: Layout | None) -> None:
@@ -441,22 +426,15 @@ def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
 
 @dataclass
 class Keys:
-    """Keys of all inputs, as far as planning needs them.
+    """Keys of all inputs, as far as planning needs them."""
 
-    Attributes:
-        seen: ecg_id of everything so far.
-        people: participant_id of everything so far.
-        dates: earliest and latest recording of each participant_id.
-        forecast: counts how the participant table fits the ECGs; None without a table.
-        n_dated_files: Parquet files with a date of recording.
-        unreadable_dates: how dates are written, by path of each file of which none can be read.
-    """
-
-    seen: set[str] = field(default_factory=set)
-    people: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)  # ecg_id of everything so far
+    people: set[str] = field(default_factory=set)  # participant_id of everything so far
+    # Earliest and latest recording of each participant_id.
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
-    forecast: JoinForecast | None = None
-    n_dated_files: int = 0
+    forecast: JoinForecast | None = None  # counts how the participant table fits the ECGs; None without a table
+    n_dated_files: int = 0  # Parquet files with a date of recording
+    # How dates are written, by path of each file of which none can be read.
     unreadable_dates: dict[str, str] = field(default_factory=dict)
 
     def add(self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool) -> None:

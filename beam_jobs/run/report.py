@@ -70,14 +70,10 @@ class WorkerNotes:
     Result files hold none of these, so that their bytes are the same in every run. `lvm-ai status`
     reads the notes of a run under way; the report of a shard adds up those of its workers, wherever
     they were, and removes them.
-
-    Attributes:
-        folder: the run folder.
-        shard: the worker does units of this shard.
     """
 
-    folder: RunFolder
-    shard: tuple[int, int]
+    folder: RunFolder  # the run folder
+    shard: tuple[int, int]  # the worker does units of this shard
     _name: str = ""
     _first_s: float | None = None
     _last_s: float = 0.0
@@ -127,23 +123,14 @@ class WorkerNotes:
 
 @dataclass(frozen=True)
 class Work:
-    """What the workers of a shard noted, added up.
+    """What the workers of a shard noted, added up."""
 
-    Attributes:
-        startup_s: from the start of this process to the first unit, seconds.
-        scoring_s: from the first unit to the last, seconds.
-        cpu_s: processor time of the workers in that time, seconds.
-        peak_rss_mb: largest resident memory of a worker, MB; None where none has noted it.
-        stages_s: seconds that units spent in each stage.
-        failures: messages of units that the storage failed.
-    """
-
-    startup_s: float = 0.0
-    scoring_s: float = 0.0
-    cpu_s: float = 0.0
-    peak_rss_mb: float | None = None
-    stages_s: Mapping[str, float] = field(default_factory=dict)
-    failures: Sequence[str] = ()
+    startup_s: float = 0.0  # from the start of this process to the first unit, seconds
+    scoring_s: float = 0.0  # from the first unit to the last, seconds
+    cpu_s: float = 0.0  # processor time of the workers in that time, seconds
+    peak_rss_mb: float | None = None  # largest resident memory of a worker, MB; None where none has noted it
+    stages_s: Mapping[str, float] = field(default_factory=dict)  # seconds that units spent in each stage
+    failures: Sequence[str] = ()  # messages of units that the storage failed
 
 
 def noted_work(folder: RunFolder, shard: tuple[int, int]) -> Work:

@@ -47,40 +47,29 @@ _GROUP_TEXTS: Final = {_COMPUTING: "Chosen once, when a run is planned, and kept
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """How a field of the settings is declared.
+    """How a field of the settings is declared."""
 
-    Attributes:
-        moves: True where the field can move a number, or change which ECGs are scored or rejected:
-            it enters plan.json, the fingerprint and the footers. False where it cannot. The name of
-            another field where it leads to a value that is kept there, such as a file's content.
-        flag: name of the option; None where the field is no option.
-        group: of the help.
-        text: of the help.
-        argument: further arguments of `argparse.ArgumentParser.add_argument`.
-        one_of: the enum whose members are the choices; `auto` is one more where the default is
-            None.
-        limits: least and most number, either of them None.
-        convert: from the parsed text, or from plan.json, to the value.
-        add: adds the option to a parser, for an option that is declared elsewhere.
-        plan_name: its name in plan.json; None for the name of the field.
-        to_plan: from the value to JSON; None for plain values, enums and tuples of them.
-        from_plan: from JSON to the value; None where `convert` does it.
-        at_default: False keeps a default out of the plan. An option that is new and moves a number
-            needs it: otherwise runs of earlier versions cannot be resumed.
-    """
-
+    # True where the field can move a number, or change which ECGs are scored or rejected: it
+    # enters plan.json, the fingerprint and the footers. False where it cannot. The name of
+    # another field where it leads to a value that is kept there, such as a file's content.
     moves: bool | str
-    flag: str | None = None
-    group: str = _FIRST
-    text: str = ""
+    flag: str | None = None  # name of the option; None where the field is no option
+    group: str = _FIRST  # of the help
+    text: str = ""  # of the help
+    # Further arguments of `argparse.ArgumentParser.add_argument`.
     argument: Mapping[str, Any] = field(default_factory=dict)
+    # The enum whose members are the choices; `auto` is one more where the default is None.
     one_of: type[StrEnum] | None = None
-    limits: tuple[float | None, float | None] = (None, None)
-    convert: Callable[[Any], Any] | None = None
+    limits: tuple[float | None, float | None] = (None, None)  # least and most number, either of them None
+    convert: Callable[[Any], Any] | None = None  # from the parsed text, or from plan.json, to the value
+    # Adds the option to a parser, for an option that is declared elsewhere.
     add: Callable[[Any], None] | None = None
-    plan_name: str | None = None
+    plan_name: str | None = None  # its name in plan.json; None for the name of the field
+    # From the value to JSON; None for plain values, enums and tuples of them.
     to_plan: Callable[[Any], Any] | None = None
-    from_plan: Callable[[Any], Any] | None = None
+    from_plan: Callable[[Any], Any] | None = None  # from JSON to the value; None where `convert` does it
+    # False keeps a default out of the plan. An option that is new and moves a number needs it:
+    # otherwise runs of earlier versions cannot be resumed.
     at_default: bool = True
 
     @property

@@ -50,13 +50,9 @@ _COUNT_IN_STORE_EVERY_S: Final = 10.0
 
 
 class Job:
-    """What differs between ingest and score; here, what a job without models and people does.
+    """What differs between ingest and score; here, what a job without models and people does."""
 
-    Attributes:
-        settings: of the command, with what they lead to as far as no plan is needed for it.
-    """
-
-    settings: RunSettings
+    settings: RunSettings  # of the command, with what they lead to as far as no plan is needed for it
     layout: Layout | None = None
     stops_at_wrong_scale = False
     """Amplitudes that cannot be right make the whole run fail."""

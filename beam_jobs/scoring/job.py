@@ -26,28 +26,18 @@ _UNITS_TO_FEED_GPU = 4
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """The score job as it travels to workers.
+    """The score job as it travels to workers."""
 
-    Attributes:
-        planned: settings of the plan. Workers know no others, so that what is not in the
-            fingerprint cannot move a number.
-        storage: where inputs and the run folder are.
-        output: the run folder.
-        roots: folders that the paths of inputs start from.
-        models: the model, then the fallback model if there is one.
-        threads: batches computed at once in a process.
-        exclusions: people who are not scored.
-        keep_going: finish the other units when the storage fails one.
-    """
-
+    # Settings of the plan. Workers know no others, so that what is not in the fingerprint cannot
+    # move a number.
     planned: Mapping[str, Any]
-    storage: Storage
-    output: str
-    roots: tuple[str, ...]
-    models: tuple[ModelSource, ...]
-    threads: int
-    exclusions: Exclusions
-    keep_going: bool = True
+    storage: Storage  # where inputs and the run folder are
+    output: str  # the run folder
+    roots: tuple[str, ...]  # folders that the paths of inputs start from
+    models: tuple[ModelSource, ...]  # the model, then the fallback model if there is one
+    threads: int  # batches computed at once in a process
+    exclusions: Exclusions  # people who are not scored
+    keep_going: bool = True  # finish the other units when the storage fails one
     kind: str = ScoreSettings.kind
 
     @cached_property

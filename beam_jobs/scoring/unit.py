@@ -186,27 +186,16 @@ _STAGES: Final = (*WAITS, "total")
 
 @dataclass
 class ScoreContext:
-    """What scoring units needs beside the units; made once per process.
+    """What scoring units needs beside the units; made once per process."""
 
-    Attributes:
-        settings: of the plan.
-        reader: reads units.
-        predictors: the model, then the fallback model if there is one.
-        executor: runs batches, one thread per core.
-        n_in_flight: batches submitted at most before a unit waits.
-        participants: the joined table, or None.
-        exclusions: people who are not scored.
-        provenance: what the footers of all units say.
-    """
-
-    settings: ScoreSettings
-    reader: UnitReader
-    predictors: Sequence[LvmPredictor]
-    executor: ThreadPoolExecutor
-    n_in_flight: int
-    participants: ParticipantTable | None
-    exclusions: Exclusions
-    provenance: Mapping[str, Any]
+    settings: ScoreSettings  # of the plan
+    reader: UnitReader  # reads units
+    predictors: Sequence[LvmPredictor]  # the model, then the fallback model if there is one
+    executor: ThreadPoolExecutor  # runs batches, one thread per core
+    n_in_flight: int  # batches submitted at most before a unit waits
+    participants: ParticipantTable | None  # the joined table, or None
+    exclusions: Exclusions  # people who are not scored
+    provenance: Mapping[str, Any]  # what the footers of all units say
 
     def begin(self, unit: Unit, meanwhile: Callable[[], None] = lambda: None) -> Callable[[], UnitSummary]:
         """Read and check a unit and give all of it to the engine; return what does the rest.

@@ -27,31 +27,21 @@ CardioSoft XML of 0.5 MB. Up to this size a file that is no ECG costs less than 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format of device files.
+    """A format of device files."""
 
-    Attributes:
-        name: in the column `source_format`.
-        option: in the option `--format`.
-        title: in messages, and of its section in docs/formats.md.
-        suffix: that main files usually have, in lower case.
-        recognised_by: name of the root element of an XML format; else a function that tells from
-            the beginning of a main file whether it is one.
-        read: the reader of (files by name, name of the main file).
-        part_suffixes: that further files of a recording usually have.
-        part_names: names of the further files as a main file states them, each once; none when it
-            cannot be understood. None for a format whose recordings are one file.
-        max_main_bytes: of a main file.
-    """
-
-    name: str
-    option: str
-    title: str
-    suffix: str
+    name: str  # in the column `source_format`
+    option: str  # in the option `--format`
+    title: str  # in messages, and of its section in docs/formats.md
+    suffix: str  # that main files usually have, in lower case
+    # Name of the root element of an XML format; else a function that tells from the beginning of
+    # a main file whether it is one.
     recognised_by: str | Callable[[bytes], bool]
-    read: Callable[[Mapping[str, bytes], str], Ecg]
-    part_suffixes: tuple[str, ...] = ()
+    read: Callable[[Mapping[str, bytes], str], Ecg]  # the reader of (files by name, name of the main file)
+    part_suffixes: tuple[str, ...] = ()  # that further files of a recording usually have
+    # Names of the further files as a main file states them, each once; none when it cannot be
+    # understood. None for a format whose recordings are one file.
     part_names: Callable[[bytes], tuple[str, ...]] | None = None
-    max_main_bytes: int = MAX_RECORD_BYTES
+    max_main_bytes: int = MAX_RECORD_BYTES  # of a main file
 
 
 def _one_file(read: Callable[[bytes], Ecg]) -> Callable[[Mapping[str, bytes], str], Ecg]:
