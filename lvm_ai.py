@@ -1,7 +1,7 @@
 """The command line of LVM-AI: a table of subcommands, each imported only when it is called.
 
-A command of several modules runs them one after the other with the same arguments: jobs and
-analysis import nothing of each other.
+A command of several modules runs them one after the other with the same arguments (`main`, or the
+function named behind a colon): jobs and analysis import nothing of each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 COMMANDS = {
-    "demo": ("beam_jobs.demo analysis.demo", "synthetic cohort through everything, to a report"),
+    "demo": ("beam_jobs.demo analysis.analyse:demo", "synthetic cohort through everything, to a report"),
     "ingest": ("beam_jobs.ingest", "device files (XML, WFDB) to checked ECG Parquet"),
     "score": ("beam_jobs.score", "ECGs to predictions: LV mass, index, LVH, ECG rules"),
     "status": ("beam_jobs.status", "progress, throughput and rejects of a run, from its folder"),
@@ -85,7 +85,7 @@ def module_main(name: str) -> int:
 def _restart_as_utf8() -> None:
     """Start the program again in Python's UTF-8 mode where names of files are ASCII.
 
-    Under LC_ALL=C Python may be told not to use UTF-8; then no name with other letters could be
+    Under LC_ALL=C Python may not use UTF-8; then no name with other letters could be
     opened, and Arrow, which always takes UTF-8, would look for other files than Python.
     """
     done = os.environ.get("PYTHONUTF8") == "1"  # -X utf8=0 of the first start still counts
@@ -109,7 +109,7 @@ def _prepare_for_limits() -> None:
         LvmError: a limit is too small for the libraries.
     """
     from lvm_core.errors import LvmError
-    from models.engines.cpu import memory_limits
+    from models.machine.host import memory_limits
 
     for limit in memory_limits():
         if not limit.counts_reservations:
@@ -147,8 +147,9 @@ def _run(name: str, args: Sequence[str]) -> int:
     try:
         _prepare_for_limits()
         with _only_for_its_readers(name, args):
-            for module in COMMANDS[name][0].split():
-                code = int(import_module(module).main(args))
+            for entry in COMMANDS[name][0].split():
+                module, _, function = entry.partition(":")
+                code = int(getattr(import_module(module), function or "main")(args))
                 if code:
                     return code
         return 0
@@ -159,7 +160,7 @@ def _run(name: str, args: Sequence[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except MemoryError:
-        from models.engines.cpu import memory_limits
+        from models.machine.host import memory_limits
 
         limits = "; ".join(map(str, memory_limits())) or "this machine has no more"
         sys.stderr.write(f"error: memory ran out: {limits}\n")

@@ -2,20 +2,14 @@
 
 from lvm_core.moved import keep_old_names
 
-_OLD_STATISTICS = {
-    "accuracy": ("concordance", "roc"),
-    "agreement": ("agreement", "measurement_error", "repeatability"),
-    "risk": ("risk",),
-    "survival": ("competing", "cox", "kaplan_meier", "rates", "splines"),
+# Modules of version 0.1 by where their public names are now.
+_OLD_MODULES = {
+    "statistics.accuracy": ("concordance", "roc"),
+    "statistics.agreement": ("agreement", "measurement_error", "repeatability"),
+    "statistics.columns": ("columns",),
+    "statistics.design": ("design",),
+    "statistics.missing": ("missing",),
+    "statistics.risk": ("risk",),
+    "statistics.survival": ("competing", "cox", "kaplan_meier", "rates", "splines"),
 }
-keep_old_names(
-    {
-        "analysis.design": "analysis.statistics.design",
-        "analysis.missing": "analysis.statistics.missing",
-        **{
-            f"analysis.{module}": f"analysis.statistics.{subject}"
-            for subject, modules in _OLD_STATISTICS.items()
-            for module in modules
-        },
-    }
-)
+keep_old_names({f"analysis.{old}": f"analysis.{new}" for new, names in _OLD_MODULES.items() for old in names})

@@ -1,4 +1,7 @@
-"""The command `lvm-ai analyse`: from a study file to follow-up, tables, figures and one report."""
+"""The command `lvm-ai analyse`: from a study file to follow-up, tables, figures and one report.
+
+`demo`, the second half of `lvm-ai demo`, analyses the people that the first half has simulated.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +9,26 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
-
-import pandas as pd
 
 from analysis.disclosure.masking import MaskingRule, mask
 from analysis.report.build import Steps, analyse, constants_of, topics_of
 from analysis.report.topics.flow import flow_aggregate, flow_cells
 from analysis.report.write import check_script, write_export, write_follow_up, write_restricted
+from analysis.study.data import read_study_data
 from analysis.study.inputs import follow_up_of, load_study, read_inputs
-from analysis.study.load import read_study_data
 from analysis.study.settings import Study
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
 
 _MARK: Final = Path("restricted") / "study.json"
-
-
-def preview(study: Study) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read and check everything that an analysis reads, as far as can be told before fitting.
-
-    Returns:
-        The masked flow, a row a reason and a column an outcome; and what to know of the inputs.
-
-    Raises:
-        TableRefused: a table cannot be used.
-        UsageError: a column, a covariate or a list cannot be used, or predictions are a mixture.
-    """
-    read = read_inputs(study)
-    if study.report or study.hazard_ratios:
-        data = read_study_data(study, read)
-        people, eligibility, notes = data.follow_up, data.eligibility, data.notes
-    else:
-        found = follow_up_of(study, read)
-        people, eligibility, notes = found.people, found.eligibility, found.notes
-    rule = MaskingRule(study.masking.k, study.masking.base)
-    words = {one.name: one.words for one in study.all_outcomes}
-    cells = flow_cells(mask(flow_aggregate(people, eligibility), rule), words)
-    return cells, (*read.warnings, *notes)
+_DEMO_CODES: Final = "code_lists/outcomes.csv"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai analyse`.
-
-    Args:
-        argv: arguments after the name of the command.
-
-    Returns:
-        0; mistakes are raised.
-    """
+    """Run `lvm-ai analyse`; mistakes are raised."""
     args = _parser().parse_args(argv)
     if args.schema:
         sys.stdout.write(json.dumps(Study.model_json_schema(), indent=1) + "\n")
@@ -67,23 +40,25 @@ def main(argv: Sequence[str]) -> int:
     if args.output is not None:
         _refuse_foreign(args.output, overwrite=args.overwrite)
     study = load_study(args.study)
-    if args.check:
-        cells, notes = preview(study)
-        sys.stdout.write(f"{study.name}: people by reason{_masked(study)}\n\n")
-        sys.stdout.write(f"{cells.to_string(index=False)}\n")
-        _warn(notes)
-        return 0
-    _run(args.output, study)
+    notes = _preview(study) if args.check else _run(args.output, study)
+    sys.stderr.write("".join(f"warning: {text}\n" for text in notes))
     return 0
 
 
-def _warn(notes: Sequence[str]) -> None:
-    sys.stderr.write("".join(f"warning: {text}\n" for text in notes))
-
-
-def _masked(study: Study) -> str:
-    rule = study.masking
-    return f", masked (below {rule.k} hidden, others rounded to {rule.base})" if rule.k > 1 else ""
+def demo(argv: Sequence[str]) -> int:
+    """Analyse the cohort that the first half of `lvm-ai demo` has simulated in its folder."""
+    parser = ArgumentParser(prog="lvm-ai demo", add_help=False)
+    parser.add_argument("output", type=Path)
+    for option in ("--ecgs", "--people"):  # of the first half, which has checked them
+        parser.add_argument(option)
+    parser.add_argument("--overwrite", action="store_true")
+    folder = parser.parse_args(argv).output
+    study = folder / "study.yaml"
+    for name, path in {"demo.yaml": study, _DEMO_CODES: folder / _DEMO_CODES}.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(files("studies").joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
+    sys.stderr.write(f"the same again: lvm-ai analyse {study} --output OTHER_FOLDER\n")
+    return main([str(study), "--output", str(folder / "study"), "--overwrite"])
 
 
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
@@ -93,12 +68,34 @@ def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{folder} is not the output of a study; --overwrite leaves it alone")
 
 
-def _run(folder: Path, study: Study) -> None:
+def _preview(study: Study) -> tuple[str, ...]:
+    """Read and check all that an analysis reads, print the masked flow, and return the notes."""
+    read = read_inputs(study)
+    if _fits(study):
+        data = read_study_data(study, read)
+        people, eligibility, notes = data.follow_up, data.eligibility, data.notes
+    else:
+        found = follow_up_of(study, read)
+        people, eligibility, notes = found.people, found.eligibility, found.notes
+    rule = study.masking
+    words = {one.name: one.words for one in study.all_outcomes}
+    cells = flow_cells(mask(flow_aggregate(people, eligibility), MaskingRule(rule.k, rule.base)), words)
+    masked = f", masked (below {rule.k} hidden, others rounded to {rule.base})" if rule.k > 1 else ""
+    sys.stdout.write(f"{study.name}: people by reason{masked}\n\n{cells.to_string(index=False)}\n")
+    return (*read.warnings, *notes)
+
+
+def _fits(study: Study) -> bool:
+    """Return whether anything is analysed beyond follow-up."""
+    return study.report or study.hazard_ratios
+
+
+def _run(folder: Path, study: Study) -> tuple[str, ...]:
     """Write everything beside the folder first, so that it appears whole or not at all."""
     partial = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        if study.report or study.hazard_ratios:
+        if _fits(study):
             notes = _analyse(partial, study)
         else:
             read = read_inputs(study)
@@ -110,12 +107,12 @@ def _run(folder: Path, study: Study) -> None:
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    sys.stdout.write(_told(folder, study))
-    _warn(notes)
+    sys.stdout.write(_outputs(folder, study))
+    return notes
 
 
 def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
-    """Write everything; return what to know of the inputs."""
+    """Write everything, and return the notes about the inputs."""
     with Steps() as steps:
         steps.start("reading and following up")
         read = read_inputs(study)
@@ -125,14 +122,13 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
         found = analyse(data, steps.start)
         steps.start("writing")
         write_restricted(partial / "restricted", data, found.aggregates)
-        if not study.report:
-            return (*warnings, *data.notes)
-        texts = {"check.R": check_script()} if study.hazard_ratios else {}
-        write_export(partial / "export", found.report, found.masked, constants=constants_of(data), texts=texts)
+        if study.report:
+            texts = {"check.R": check_script()} if study.hazard_ratios else {}
+            write_export(partial / "export", found.report, found.masked, constants=constants_of(data), texts=texts)
     return (*warnings, *data.notes)
 
 
-def _told(folder: Path, study: Study) -> str:
+def _outputs(folder: Path, study: Study) -> str:
     lines = [f"restricted  {folder / 'restricted'}  (rows of people, exact counts: stay here)"]
     if study.report:
         rule = study.masking

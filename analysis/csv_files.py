@@ -7,25 +7,20 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_dtype
 
-from lvm_core.tables.csv_text import no_formula
+from lvm_core.tables.values import no_formula
 
 
 def write_csv(table: pd.DataFrame, path: Path, *, encoding: str = "utf-8") -> None:
     """Write a table as CSV without its index; text that would run as a formula is escaped."""
-    safe = {
-        place: table.iloc[:, place] if _holds_no_text(table.iloc[:, place]) else _escaped(table, place)
-        for place in range(table.shape[1])
-    }
-    made = pd.DataFrame(safe, index=table.index)
+    columns = {place: _without_formulas(table.iloc[:, place]) for place in range(table.shape[1])}
+    made = pd.DataFrame(columns, index=table.index)
     made.columns = pd.Index([no_formula(str(name)) for name in table.columns])
     made.to_csv(path, index=False, encoding=encoding)
 
 
-def _holds_no_text(column: pd.Series) -> bool:
-    return is_numeric_dtype(column) or is_bool_dtype(column) or is_datetime64_any_dtype(column)
-
-
-def _escaped(table: pd.DataFrame, place: int) -> pd.Series:
+def _without_formulas(column: pd.Series) -> pd.Series:
+    if is_numeric_dtype(column) or is_bool_dtype(column) or is_datetime64_any_dtype(column):
+        return column
     # As objects: pandas would turn counts beside missing cells into 19302.0.
-    cells = [no_formula(c) if isinstance(c, str) else c for c in table.iloc[:, place].astype(object)]
-    return pd.Series(cells, index=table.index, dtype=object)
+    cells = [no_formula(cell) if isinstance(cell, str) else cell for cell in column.astype(object)]
+    return pd.Series(cells, index=column.index, dtype=object)

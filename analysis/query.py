@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +23,17 @@ from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.tables import schemas
 
-_REPORT: Final = "report.html"  # the folder that may leave a study holds no row of a person
+_REPORT: Final = "report.html"  # a folder with a report is an export: it holds no row of a person
 _NOTICE: Final = "rows of single people are restricted data: keep what this prints or writes where they are\n"
 _UNFINISHED: Final = (
     "note: this run is not finished or was not accepted (no _SUCCESS), so that rows may be missing "
     "or wrong; lvm-ai status says why\n"
 )
+_EXPECTED: Final = "an output folder, such as that of lvm-ai score"
 _PLAN: Final = "plan.json"
 _SUCCESS: Final = "_SUCCESS"
 _LISTED: Final = "tables"
+_LISTED_COLUMNS: Final = pa.schema({"name": pa.string(), "folder": pa.string(), "n_files": pa.int64()})
 _READERS: Final = 16
 _CLOSED: Final[dict[str, str | int | float | list[str]]] = {
     "autoinstall_known_extensions": False,
@@ -48,34 +50,25 @@ _LOCKED: Final = ("SET enable_external_access = false", "SET lock_configuration 
 
 @dataclass(frozen=True)
 class _Tables:
-    """Tables of a folder.
+    """The tables of a folder."""
 
-    Attributes:
-        files: of each table by its name, sorted; none where a run has no such rows.
-        empty: columns of the tables without files.
-        unreadable: names of files that this user may not read.
-    """
-
-    files: dict[str, list[Path]]
-    empty: dict[str, pa.Schema] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
+    files: dict[str, list[Path]]  # of each table by its name, sorted; none where a run has no such rows
+    empty: dict[str, pa.Schema]  # columns of the tables without files
+    unreadable: list[str]  # names of tables that this user may not read
 
 
 def tables_of(folder: Path) -> _Tables:
-    """Find the tables of a run or study folder.
-
-    Args:
-        folder: of `lvm-ai score`, `ingest`, `simulate`, or any folder with Parquet in it.
+    """Find the tables of a run or study folder, or of any folder with Parquet in it.
 
     Returns:
-        `predictions` for `predictions/*.parquet`, `truth` for `truth.parquet`; hidden folders and
-        files are left out. Every table of a run is there, also one without rows.
+        `predictions` for `predictions/*.parquet`, `truth` for `truth.parquet`; without hidden
+        folders and files. A run has all its tables, also those without rows.
 
     Raises:
         UsageError: the folder does not exist, has no table, or a link in it leads out of it.
     """
     if not folder.is_dir():
-        raise UsageError(f"--run {folder} is no folder; expected the output of lvm-ai score or so")
+        raise UsageError(f"--run {folder} is no folder; expected {_EXPECTED}")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -88,16 +81,15 @@ def tables_of(folder: Path) -> _Tables:
     _refuse_links_out(folder, found)
     empty = {name: own for name, own in _run_schemas(folder).items() if name not in found}
     if not found and not empty:
-        raise UsageError(f"--run {folder} has no Parquet tables; expected the output of lvm-ai score or so")
+        raise UsageError(f"--run {folder} has no Parquet tables; expected {_EXPECTED}")
     unreadable = [name for name, own in found.items() if not all(os.access(p, os.R_OK) for p in own)]
     readable = {name: own for name, own in found.items() if name not in unreadable}
     return _Tables({**readable, **{name: [] for name in empty}}, empty, unreadable)
 
 
 def _refuse_links_out(folder: Path, found: dict[str, list[Path]]) -> None:
-    root = folder.resolve()
     for path in (path for own in found.values() for path in own):
-        if not path.resolve().is_relative_to(root):
+        if not path.resolve().is_relative_to(folder.resolve()):
             raise UsageError(
                 f"{path} is a link that leads out of --run {folder}; expected files of the folder "
                 "itself. Copy the file into a folder of its own and query that"
@@ -127,8 +119,8 @@ def _run_schemas(folder: Path) -> dict[str, pa.Schema]:
 def query(folder: Path, sql: str) -> pd.DataFrame:
     """Run SQL over the tables of a folder.
 
-    Nothing but these tables can be read, and nothing can be written: no other file, no network,
-    no extension, no setting of DuckDB.
+    Only these tables can be read, and nothing can be written: no other file, no network, no
+    extension, no setting of DuckDB.
 
     Args:
         folder: as for `tables_of`.
@@ -143,13 +135,12 @@ def query(folder: Path, sql: str) -> pd.DataFrame:
     """
     tables = tables_of(folder)
     _refuse_other_statements(sql)
-    files = {name: str(own[0].parent) if own else "" for name, own in tables.files.items()}
-    listed = pa.table(
-        {
-            "name": pa.array(files, pa.string()),
-            "folder": pa.array(files.values(), pa.string()),
-            "n_files": pa.array([len(own) for own in tables.files.values()], pa.int64()),
-        }
+    listed = pa.Table.from_pylist(
+        [
+            {"name": name, "folder": str(own[0].parent) if own else "", "n_files": len(own)}
+            for name, own in tables.files.items()
+        ],
+        _LISTED_COLUMNS,
     )
     with duckdb.connect(config=dict(_CLOSED)) as connection:
         for name, own in tables.files.items():
@@ -180,11 +171,7 @@ def _refuse_other_statements(sql: str) -> None:
 
 
 def _dataset(files: Sequence[Path]) -> ds.Dataset:
-    """Return files as one table; columns are matched by name, and missing ones are null.
-
-    Raises:
-        UsageError: a file cannot be read, or two files disagree about the type of a column.
-    """
+    """Return files as one table; columns are matched by name, and missing ones are null."""
     with ThreadPoolExecutor(_READERS) as pool:
         found = list(pool.map(_schema_of, files))
     try:
@@ -206,14 +193,7 @@ def _schema_of(path: Path) -> pa.Schema:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai query`.
-
-    Args:
-        argv: arguments after the name of the command.
-
-    Returns:
-        0; wrong usage is raised as UsageError.
-    """
+    """Run `lvm-ai query`; mistakes are raised."""
     args = _parser().parse_args(argv)
     if args.output is not None:
         _refuse_output(args.output, args.run, overwrite=args.overwrite)

@@ -28,95 +28,19 @@ from lvm_core.synthetic.ecgs import SyntheticEcgs, ecgs_of
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 from models.catalogue.known import resolve_model
 
-# Okabe M, Ito K, Color Universal Design, 2008: told apart with every kind of colour vision.
+_MODEL_ID: Final = "demo-synthetic"
+_COHORT_NAME: Final = "cohort"
+_FIGURE_NAME: Final = "predicted_against_true.png"
+# Not the seed of the people whom the embedded model was trained on.
+_SEED: Final = 1628
+_FLAT: Final = 7  # this record loses lead V2: a reject
+_NOT_IN_TABLE: Final = 11  # this person is not in the table: another reject
+_SHOWN: Final = 8
+_COLUMNS: Final = ("ecg_id", "age_years", "sex", "bmi_kg_m2", "lvm_pred_g", "lvmi_pred_g_m2", "lvh_pred")
+# Okabe M, Ito K, Color Universal Design, 2008: they differ for every kind of colour vision.
 _MEN: Final[dict[str, Any]] = {"color": "#0072B2", "marker": "o", "label": "men"}
 _WOMEN: Final[dict[str, Any]] = {"color": "#D55E00", "marker": "^", "label": "women"}
 _MARGIN_G: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Predicted and true mass of the same n people.
-
-    Attributes:
-        lvm_pred_g: (n,) float64, grams.
-        lvm_true_g: (n,) float64, grams.
-        is_male: (n,) bool.
-    """
-
-    lvm_pred_g: NDArray[np.float64]
-    lvm_true_g: NDArray[np.float64]
-    is_male: NDArray[np.bool_]
-
-    @property
-    def r(self) -> float:
-        """Pearson's correlation; NaN for fewer than three people."""
-        if len(self.lvm_pred_g) < 3:
-            return float("nan")
-        return float(np.corrcoef(self.lvm_pred_g, self.lvm_true_g)[0, 1])
-
-    def summary(self) -> str:
-        """Return the correlation and the errors in words."""
-        difference_g = self.lvm_pred_g - self.lvm_true_g
-        if not len(difference_g):
-            return "nobody was scored"
-        return (
-            f"r = {self.r:.2f}, mean difference {difference_g.mean():+.1f} g, "
-            f"mean absolute error {np.abs(difference_g).mean():.1f} g, {len(difference_g)} people"
-        )
-
-
-def write_figure(comparison: Comparison, model_id: str, path: Path) -> None:
-    """Draw predicted against true mass, with the line of equality, to a PNG file."""
-    figure = Figure(figsize=(6.0, 6.0), layout="constrained")
-    axes = figure.add_subplot()
-    both = np.concatenate([comparison.lvm_pred_g, comparison.lvm_true_g, [60.0, 120.0]])
-    limits = both.min() - _MARGIN_G, both.max() + _MARGIN_G
-    axes.plot(limits, limits, color="0.6", linewidth=1, label="equality")
-    for chosen, style in ((comparison.is_male, _MEN), (~comparison.is_male, _WOMEN)):
-        axes.scatter(
-            comparison.lvm_true_g[chosen], comparison.lvm_pred_g[chosen], s=16, alpha=0.7, linewidths=0, **style
-        )
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
-    axes.set_xlabel("true LV mass of the synthetic person (g)")
-    axes.set_ylabel(f"LV mass predicted from the synthetic ECG (g), {model_id}")
-    axes.set_title(f"SYNTHETIC, NOT CLINICAL\n{comparison.summary()}", fontsize=10)
-    axes.legend(frameon=False, loc="upper left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
-
-
-MODEL_ID: Final = "demo-synthetic"
-COHORT_NAME: Final = "cohort"
-FIGURE_NAME: Final = "predicted_against_true.png"
-# Not the seed of the people whom the embedded model was trained on.
-_SEED: Final = 1628
-_FLAT: Final = 7  # this record loses lead V2, to show a reject
-_NOT_IN_TABLE: Final = 11  # this person is left out of the table, to show another
-_SHOWN: Final = 8
-_COLUMNS: Final = ("ecg_id", "age_years", "sex", "bmi_kg_m2", "lvm_pred_g", "lvmi_pred_g_m2", "lvh_pred")
-
-
-def write_cohort(folder: Path, truth: SyntheticPeople) -> SyntheticEcgs:
-    """Write the ECGs of people the way device files come: WFDB records and a participant table."""
-    people = ecgs_of(truth)
-    n = len(truth)
-    raw = folder / "raw"
-    shutil.rmtree(raw, ignore_errors=True)
-    raw.mkdir(parents=True)
-    people.counts[_FLAT % n, 7] = 0
-    for i, ecg_id in enumerate(people.ecg_id):
-        for name, data in write_wfdb(ecg_id, people.counts[i], float(people.uv_per_count[i])).items():
-            (raw / name).write_bytes(data)
-    with (folder / "participants.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["ecg_id", "participant_id", "age_years", "sex", "height_cm", "weight_kg"])
-        for i, ecg_id in enumerate(people.ecg_id):
-            if i != _NOT_IN_TABLE:
-                sizes = f"{people.height_cm[i]:.1f}", f"{people.weight_kg[i]:.1f}"
-                row = ecg_id, people.participant_id[i], int(people.age_years[i]), people.sex[i]
-                writer.writerow([*row, *sizes])
-    return people
 
 
 def main(argv: Sequence[str]) -> int:
@@ -126,23 +50,15 @@ def main(argv: Sequence[str]) -> int:
     _refuse_foreign(folder, overwrite=args.overwrite)
     say(f"making {args.ecgs} synthetic ECGs in {folder / 'raw'}")
     truth = synthetic_people(args.ecgs, _SEED)
-    made = write_cohort(folder, truth)
+    made = _write_cohort(folder, truth)
     code = _score(folder, again=args.overwrite, share=args.share)
     if code:
         return code
-    simulate(
-        SimulateOptions(
-            participants=args.people,
-            seed=_SEED,
-            output=folder / COHORT_NAME,
-            no_ecgs=True,
-            overwrite=True,
-            share=args.share,
-        )
-    )
+    cohort = folder / _COHORT_NAME
+    simulate(SimulateOptions(args.people, _SEED, cohort, no_ecgs=True, overwrite=True, share=args.share))
     rows = _predictions(folder / "scored")
-    comparison = compare_with_truth(rows, made, truth)
-    write_figure(comparison, MODEL_ID, folder / FIGURE_NAME)
+    comparison = _compare_with_truth(rows, made, truth)
+    write_figure(comparison, _MODEL_ID, folder / _FIGURE_NAME)
     sys.stdout.write(_shown(folder, rows, comparison))
     return 0
 
@@ -170,45 +86,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _score(folder: Path, *, again: bool, share: Share | None) -> int:
-    """Turn the records into Parquet and score them; return the exit code of what failed, or 0."""
-    more = [*(["--overwrite"] if again else []), *(["--share", share] if share else [])]
-    shares = ["--max-rejected-share", "0.5"]  # two of the records are damaged on purpose
-    steps: list[tuple[Any, list[str]]] = [
-        (ingest.main, ["--input", str(folder / "raw"), "--output", str(folder / "ecg")]),
-        (
-            score.main,
-            [
-                "--input",
-                str(folder / "ecg"),
-                "--participants",
-                str(folder / "participants.csv"),
-                "--model",
-                MODEL_ID,
-                "--output",
-                str(folder / "scored"),
-                *shares,
-            ],
-        ),
-    ]
-    for step, arguments in steps:
-        code = step([*arguments, *more])
-        if code:
-            return int(code)
-    return 0
-
-
-def compare_with_truth(rows: Sequence[dict[str, Any]], made: SyntheticEcgs, truth: SyntheticPeople) -> Comparison:
-    """Return predicted and true mass of the people who were scored, in the order of `rows`."""
-    place = {ecg_id: i for i, ecg_id in enumerate(made.ecg_id)}
-    order = np.array([place[row["ecg_id"]] for row in rows], dtype=np.intp)
-    return Comparison(
-        lvm_pred_g=np.array([row["lvm_pred_g"] for row in rows], dtype=np.float64),
-        lvm_true_g=truth.lvm_true_g[order],
-        is_male=truth.sex_code[order] == 1,
-    )
-
-
 def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; expected a folder to make")
@@ -221,35 +98,126 @@ def _refuse_foreign(folder: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{folder} holds a finished demo; add --overwrite to replace it")
 
 
+def _write_cohort(folder: Path, truth: SyntheticPeople) -> SyntheticEcgs:
+    """Write the ECGs of people as WFDB records, and a participant table; return the ECGs."""
+    people = ecgs_of(truth)
+    n = len(truth)
+    raw = folder / "raw"
+    shutil.rmtree(raw, ignore_errors=True)
+    raw.mkdir(parents=True)
+    people.counts[_FLAT % n, 7] = 0
+    for i, ecg_id in enumerate(people.ecg_id):
+        for name, data in write_wfdb(ecg_id, people.counts[i], float(people.uv_per_count[i])).items():
+            (raw / name).write_bytes(data)
+    with (folder / "participants.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ecg_id", "participant_id", "age_years", "sex", "height_cm", "weight_kg"])
+        for i, ecg_id in enumerate(people.ecg_id):
+            if i != _NOT_IN_TABLE:
+                sizes = f"{people.height_cm[i]:.1f}", f"{people.weight_kg[i]:.1f}"
+                row = ecg_id, people.participant_id[i], int(people.age_years[i]), people.sex[i]
+                writer.writerow([*row, *sizes])
+    return people
+
+
+def _score(folder: Path, *, again: bool, share: Share | None) -> int:
+    """Turn the records into Parquet and score them; return the exit code of what failed, or 0."""
+    more = [*(["--overwrite"] if again else []), *(["--share", share] if share else [])]
+    ecgs = str(folder / "ecg")
+    code = ingest.main(["--input", str(folder / "raw"), "--output", ecgs, *more])
+    if code:
+        return code
+    people, scored = str(folder / "participants.csv"), str(folder / "scored")
+    # Two of the records are damaged on purpose: a large share when --ecgs is small.
+    more += ["--max-rejected-share", "0.5"]
+    return score.main(["--input", ecgs, "--participants", people, "--model", _MODEL_ID, "--output", scored, *more])
+
+
 def _predictions(scored: Path) -> list[dict[str, Any]]:
     files = sorted((scored / "predictions").glob("*.parquet"))
     return [row for f in files for row in pq.read_table(f, columns=list(_COLUMNS)).to_pylist()]
 
 
-def _shown(folder: Path, rows: Sequence[dict[str, Any]], comparison: Comparison) -> str:
-    lines = [[_text(row[name]) for name in _COLUMNS] for row in rows[:_SHOWN]]
-    widths = [max(len(c) for c in column) for column in zip(_COLUMNS, *lines, strict=True)]
-    table = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in (list(_COLUMNS), *lines)
-    ]
-    scored = folder / "scored"
-    return "\n".join(
-        [
-            "",
-            *table,
-            "",
-            f"predicted against true mass: {comparison.summary()}",
-            "",
-            f"picture      {folder / FIGURE_NAME}",
-            f"predictions  {scored / 'predictions'}  ({len(rows)} rows)",
-            f"rejects      {scored / 'rejects'}",
-            f"report       {scored / 'run_report.json'}",
-            "",
-            f"Synthetic ECGs, model {MODEL_ID}: {resolve_model(MODEL_ID).spec.warning}.",
-            "",
-        ]
+# Predicted against true mass
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Predicted and true mass of the same n people."""
+
+    lvm_pred_g: NDArray[np.float64]  # (n,) float64, grams
+    lvm_true_g: NDArray[np.float64]  # (n,) float64, grams
+    is_male: NDArray[np.bool_]  # (n,) bool
+
+    @property
+    def r(self) -> float:
+        """Pearson's correlation; NaN for fewer than three people."""
+        if len(self.lvm_pred_g) < 3:
+            return float("nan")
+        return float(np.corrcoef(self.lvm_pred_g, self.lvm_true_g)[0, 1])
+
+    def summary(self) -> str:
+        """Return the correlation and the errors in words."""
+        difference_g = self.lvm_pred_g - self.lvm_true_g
+        if not len(difference_g):
+            return "nobody was scored"
+        return (
+            f"r = {self.r:.2f}, mean difference {difference_g.mean():+.1f} g, "
+            f"mean absolute error {np.abs(difference_g).mean():.1f} g, {len(difference_g)} people"
+        )
+
+
+def _compare_with_truth(rows: Sequence[dict[str, Any]], made: SyntheticEcgs, truth: SyntheticPeople) -> Comparison:
+    """Return predicted and true mass of the people who were scored, in the order of `rows`."""
+    place = {ecg_id: i for i, ecg_id in enumerate(made.ecg_id)}
+    order = np.array([place[row["ecg_id"]] for row in rows], dtype=np.intp)
+    return Comparison(
+        lvm_pred_g=np.array([row["lvm_pred_g"] for row in rows], dtype=np.float64),
+        lvm_true_g=truth.lvm_true_g[order],
+        is_male=truth.sex_code[order] == 1,
     )
+
+
+def write_figure(comparison: Comparison, model_id: str, path: Path) -> None:
+    """Draw predicted against true mass, with the line of equality, to a PNG file."""
+    figure = Figure(figsize=(6.0, 6.0), layout="constrained")
+    axes = figure.add_subplot()
+    both = np.concatenate([comparison.lvm_pred_g, comparison.lvm_true_g, [60.0, 120.0]])
+    limits = both.min() - _MARGIN_G, both.max() + _MARGIN_G
+    axes.plot(limits, limits, color="0.6", linewidth=1, label="equality")
+    for chosen, style in ((comparison.is_male, _MEN), (~comparison.is_male, _WOMEN)):
+        axes.scatter(
+            comparison.lvm_true_g[chosen], comparison.lvm_pred_g[chosen], s=16, alpha=0.7, linewidths=0, **style
+        )
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.set_xlabel("true LV mass of the synthetic person (g)")
+    axes.set_ylabel(f"LV mass predicted from the synthetic ECG (g), {model_id}")
+    axes.set_title(f"SYNTHETIC, NOT CLINICAL\n{comparison.summary()}", fontsize=10)
+    axes.legend(frameon=False, loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+# What is shown
+
+
+def _shown(folder: Path, rows: Sequence[dict[str, Any]], comparison: Comparison) -> str:
+    lines = [_COLUMNS, *([_text(row[name]) for name in _COLUMNS] for row in rows[:_SHOWN])]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
+    scored = folder / "scored"
+    return f"""
+{table}
+
+predicted against true mass: {comparison.summary()}
+
+picture      {folder / _FIGURE_NAME}
+predictions  {scored / "predictions"}  ({len(rows)} rows)
+rejects      {scored / "rejects"}
+report       {scored / "run_report.json"}
+
+Synthetic ECGs, model {_MODEL_ID}: {resolve_model(_MODEL_ID).spec.warning}.
+"""
 
 
 def _text(value: object) -> str:

@@ -5,42 +5,34 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
     EcgParquetWriter,
-    RowHashes,
-    check_reconciles,
     commit_unit,
-    footer,
     read_commit,
     reasons_of,
     rejects_table,
-    rows_sha256,
     table_of,
     unit_files,
 )
 from beam_jobs.run.exclusions import Exclusions
-from beam_jobs.run.flow import run_job
-from beam_jobs.run.folder import RunFolder
-from beam_jobs.run.options import IngestOptions, parse_ingest
-from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import Plan
-from beam_jobs.run.planner import Keys, PlanningOptions
-from beam_jobs.run.progress import PROGRESS
-from beam_jobs.run.report import software_versions
+from beam_jobs.run.report import folder_digest_of, software_versions, source_amplitudes
 from beam_jobs.run.resources import require_memory
-from beam_jobs.run.sources import folder_digest_of, source_amplitudes
+from beam_jobs.run.settings import IngestSettings
+from beam_jobs.runners.flow import Job, run_job
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
 _BASE_MB = 350
@@ -49,29 +41,26 @@ _PER_ECG_MB = 0.1  # the packed file, twice while it is written
 
 @dataclass(frozen=True)
 class IngestJob:
-    """The ingest job as it travels to workers, and as it does units.
+    """The ingest job as it travels to workers, and as it does units."""
 
-    Attributes:
-        storage: where inputs and the run folder are.
-        output: the run folder.
-        reader: reads units.
-        exclusions: people who are not ingested.
-        settings: of the plan, for the footers.
-        keep_going: finish the other units when the storage fails one.
-    """
-
-    storage: Storage
-    output: str
-    reader: UnitReader
-    exclusions: Exclusions
-    settings: dict[str, Any]
-    keep_going: bool = True
-    kind: str = "ingest"
+    planned: Mapping[str, Any]  # settings of the plan; workers know no others
+    storage: Storage  # where inputs and the run folder are
+    output: str  # the run folder
+    roots: tuple[str, ...]  # folders that the paths of inputs start from
+    exclusions: Exclusions  # people who are not ingested
+    keep_going: bool = True  # finish the other units when the storage fails one
+    kind: str = IngestSettings.kind
     units_at_once: int = 1
 
     def make_worker(self) -> IngestJob:
         """Return itself: nothing is to be opened."""
         return self
+
+    @cached_property
+    def reader(self) -> UnitReader:
+        """What reads units, by the settings of the plan."""
+        settings = IngestSettings.from_plan(self.planned, output=self.output, storage=self.storage)
+        return settings.reader(self.roots)
 
     def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
         """Ingest one unit and commit its files: there is no engine to be kept busy."""
@@ -87,7 +76,6 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
     files = unit_files(job.output, "ingest", unit.name)
     done = read_commit(job.storage, files, unit)
     if done is not None:
-        PROGRESS.advance(done.n_read)
         return done
     n_read = 0
     rejects: list[Reject] = []
@@ -106,14 +94,17 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             rows_uv = amplitudes_uv(kept.rows)
             amplitudes = amplitudes.add(rows_uv)
             sources = sources.merge(source_amplitudes(kept.rows, rows_uv, kept.rejects, folder_of))
-            PROGRESS.advance(chunk.n_read)
     summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes, sources=sources)
-    check_reconciles(unit, summary)
-    provenance = {"settings": job.settings, "versions": software_versions()}
-    rejected = rejects_table(rejects, "ingest")
-    hashes = RowHashes(writer.rows_sha256(), rows_sha256(rejected))
-    content = footer(unit, summary, provenance, hashes)
-    commit_unit(job.storage, files, rejected, writer.close(content), content)
+    commit_unit(
+        job.storage,
+        files,
+        unit,
+        summary,
+        rejects_table(rejects, "ingest"),
+        provenance={"settings": dict(job.planned), "versions": software_versions()},
+        result_sha256=writer.rows_sha256(),
+        encode=writer.close,
+    )
     return summary
 
 
@@ -137,72 +128,16 @@ def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:
     return table_of(schema, columns)
 
 
-class IngestKind:
-    """What the ingest job adds to the flow of a run."""
+class _Ingest(Job):
+    """What the ingest job adds to the flow of a run: scale and people are judged before scoring."""
 
-    kind = "ingest"
+    def __init__(self, settings: IngestSettings) -> None:
+        self.settings = settings
 
-    def __init__(self, options: IngestOptions) -> None:
-        self._options = options
-
-    def planning(self) -> PlanningOptions:
-        """Return what planning needs to know."""
-        return PlanningOptions(
-            self._options.unit_ecgs,
-            self._options.id_rule,
-            parquet_allowed=False,
-            allow_empty=self._options.allow_empty,
-            accept_unread_archives=self._options.accept_unread_archives,
-        )
-
-    def settings(self, planned: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return every option that can move a number; none is left to choose."""
-        options = self._options
-        return {
-            "formats": list(options.formats),
-            "unit_ecgs": options.unit_ecgs,
-            "id_pattern": options.id_rule.pattern,
-            "id_from_header": options.id_from_header,
-            "interpolate_missing_samples": options.interpolate_missing_samples,
-        }
-
-    def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
-        """Return the list as it is: there is no participant table here."""
-        return exclusions
-
-    def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
-        """Return nothing: what a device file states is taken over, and judged before scoring."""
-        return {}
-
-    def forecast(self, exclusions: Exclusions) -> None:
-        """Return None: there is no participant table here."""
-
-    def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
-        """Return nothing: there is no participant table here."""
-        return {}
-
-    def check_keys(self, keys: Keys) -> None:
-        """Accept any keys: nothing is joined here."""
-
-    def stops_at_wrong_scale(self) -> bool:
-        """Return False: ingest warns, scoring stops."""
-        return False
-
-    def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
-        """Write nothing: workers read the inputs alone."""
-
-    def job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
+    def unit_job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
         """Return the job as it travels to workers."""
-        options = self._options
         require_memory(_expected_memory_mb(plan))
-        reader = UnitReader(
-            options.storage, roots, None, options.formats, options.id_from_header, options.interpolate_missing_samples
-        )
-        return IngestJob(options.storage, options.output, reader, exclusions, dict(plan.settings))
-
-    def n_gpus(self, plan: Plan) -> int:
-        """Return 0: decoding needs none."""
-        return 0
+        return IngestJob(plan.settings, self.settings.storage, self.settings.output, roots, exclusions)
 
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
@@ -215,8 +150,7 @@ def _expected_memory_mb(plan: Plan) -> float:
 
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai ingest`."""
-    options = parse_ingest(argv)
-    return run_job(IngestKind(options), options, argv)
+    return run_job(_Ingest(IngestSettings.parse(argv)), argv)
 
 
 if __name__ == "__main__":

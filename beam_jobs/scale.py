@@ -1,7 +1,8 @@
-"""Does the data have the scale it claims? Looked at before the first ECG is scored."""
+"""The command `lvm-ai scale-check`, and the same look at about 200 ECGs before a run scores any."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,51 +16,40 @@ from beam_jobs.reading.blocks import EcgRow, Reject, amplitudes_uv
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.parquet_input import signal_durations
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import join
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, cut_units
-from beam_jobs.run.options import DEFAULT_UNIT_ECGS, add_storage_option, storage_of
-from beam_jobs.run.planner import PlanningOptions, find_inputs
-from beam_jobs.run.sources import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.report import folder_digest_of, folder_names, source_amplitudes
+from beam_jobs.run.settings import InputSettings, add_options, storage_of
 from lvm_core.command_line import ArgumentParser
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II
 from lvm_core.signal.plausibility import LimbLeads, is_about_scale, judge_ecgs
-from lvm_core.signal.quality import ScaleVerdict, scale_verdict
+from lvm_core.signal.scale import ScaleVerdict, scale_verdict
 
 SAMPLE_ECGS: Final = 200
+_SAMPLE_UNITS: Final = 20
+_LOOK_UNIT_ECGS: Final = 256
 _EINTHOVEN_TOLERANCE: Final = 0.15
-
-# What is about the 10 s that a resting ECG lasts, seconds.
-ABOUT_10_S: Final = (9.5, 10.5)
 # The rates of ECGs of 10 s that the formats and public data sets use (facts sheet, section 10).
-USUAL_RATES_HZ: Final = (500, 250, 400, 1000, 240)
+_USUAL_RATES_HZ: Final = (500, 250, 400, 1000, 240)
 
 
 @dataclass(frozen=True)
 class ScaleSample:
-    """What a sample of a run's ECGs shows.
+    """What a sample of a run's ECGs shows."""
 
-    Attributes:
-        n_ecgs: ECGs looked at that hold a signal.
-        median_uv: median lead II amplitude, microvolts; NaN when there are none.
-        odd_leads: derived limb leads that do not fit I and II in the median ECG, with their
-            difference from the algebra over the largest limb lead.
-        rejected: sampled ECGs that must not be scored, by reason.
-        n_refused: ECGs among them whose voltages were refused when they were read.
-        refused_detail: what is wrong with the first of those; None when there are none.
-        odd_sources: a sentence for each folder or step whose amplitudes differ from the rest.
-        rate_problem: why the rate of a layout may be wrong; None when nothing is seen.
-        flagged: sampled ECGs that would be scored with a flag of their signal, by flag.
-    """
-
-    n_ecgs: int
-    median_uv: float
+    n_ecgs: int  # sampled ECGs with a signal
+    median_uv: float  # median lead II amplitude, microvolts; NaN without such ECGs
+    # Derived limb leads that do not fit I and II in the median ECG, with their difference from
+    # the algebra over the largest limb lead.
     odd_leads: dict[str, float]
-    rejected: dict[str, int]
-    n_refused: int = 0
-    refused_detail: str | None = None
-    odd_sources: tuple[str, ...] = ()
-    rate_problem: str | None = None
+    rejected: dict[str, int]  # sampled ECGs that must not be scored, by reason
+    n_refused: int = 0  # ECGs among them whose voltages the reader refused
+    refused_detail: str | None = None  # what is wrong with the first of those; None without any
+    odd_sources: tuple[str, ...] = ()  # a sentence for each folder or step with amplitudes unlike the rest
+    rate_problem: str | None = None  # why the rate of a layout may be wrong; None when it may be right
+    # Sampled ECGs that would be scored with a flag of their signal, by flag.
     flagged: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -72,22 +62,19 @@ class ScaleSample:
 
     @property
     def problem(self) -> str | None:
-        """What cannot be right: rate, amplitude or leads; None when nothing is seen."""
-        if self.rate_problem is not None:
-            return self.rate_problem
-        if self.verdict.plausible is False:
-            return self.verdict.message
-        return self.leads_problem
+        """What cannot be right: rate, amplitude or leads; None when all may be right."""
+        wrong_scale = self.verdict.message if self.verdict.plausible is False else None
+        return self.rate_problem or wrong_scale or self.leads_problem
 
     @property
     def leads_problem(self) -> str | None:
-        """Why the leads cannot be what their names say; None when nothing is seen."""
+        """Why the leads cannot be what their names say; None when they may be."""
         if not self.odd_leads:
             return None
         named = ", ".join(f"{lead} ({value:.0%})" for lead, value in self.odd_leads.items())
         return (
-            f"leads {named} do not follow from I and II; are leads swapped, is the order of "
-            "samples another, or are leads scaled one by one?"
+            f"leads {named} do not follow from I and II; are leads swapped, are the samples in "
+            "another order, or are leads scaled one by one?"
         )
 
 
@@ -134,15 +121,18 @@ def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
     if not seen:
         return None
     (n_samples, rate_hz), _ = seen.most_common(1)[0]
-    duration_s = n_samples / rate_hz
-    if ABOUT_10_S[0] <= duration_s <= ABOUT_10_S[1]:
+    if _is_about_10_s(n_samples / rate_hz):
         return None
-    stated = f"{n_samples:,} samples are {duration_s:.4g} s at {rate_hz:g} Hz"
-    for usual_hz in USUAL_RATES_HZ:
-        if ABOUT_10_S[0] <= n_samples / usual_hz <= ABOUT_10_S[1]:
+    stated = f"{n_samples:,} samples are {n_samples / rate_hz:.4g} s at {rate_hz:g} Hz"
+    for usual_hz in _USUAL_RATES_HZ:
+        if _is_about_10_s(n_samples / usual_hz):
             would = f"they would be {n_samples / usual_hz:.4g} s at {usual_hz} Hz"
             return f"{stated}; {would}. Is the rate right?"
     return f"{stated}, expected about 10 s. Are the rate and the number of leads right?"
+
+
+def _is_about_10_s(duration_s: float) -> bool:
+    return 9.5 <= duration_s <= 10.5
 
 
 def _odd_leads(rows: Sequence[EcgRow]) -> dict[str, float]:
@@ -170,8 +160,28 @@ def _spread(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[
 
 def _evenly(units: Sequence[Unit]) -> list[Unit]:
     """Return at most 20 units, spread evenly."""
-    n_units = min(len(units), 20)
+    n_units = min(len(units), _SAMPLE_UNITS)
     return [units[i * len(units) // n_units] for i in range(n_units)]
+
+
+def add_reading_options(parser: ArgumentParser) -> None:
+    """Add the options of commands that read ECGs without a run folder."""
+    add_options(parser, InputSettings, "inputs", "storage")
+    parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
+
+
+def reader_of(args: argparse.Namespace, id_pattern: str | None = None) -> tuple[UnitReader, list[Unit]]:
+    """Find the ECGs that `add_reading_options` names; return their reader and units."""
+    storage = storage_of(args.storage_option)
+    layout = load_layout(storage, args.layout) if args.layout else None
+    inputs = tuple(uri for group in args.input for uri in group)
+    rule = IdRule(id_pattern)
+    found = find_inputs(
+        InputSettings(inputs=inputs, storage=storage, id_rule=rule, accept_unread_archives=True), layout
+    )
+    # The settings digest does not matter: nothing is written under the units' names.
+    units = list(cut_units(found.pieces, unit_ecgs=_LOOK_UNIT_ECGS, first_number=0, settings_sha256=""))
+    return UnitReader(storage, found.roots, layout), units
 
 
 def main(argv: Sequence[str]) -> int:
@@ -180,16 +190,8 @@ def main(argv: Sequence[str]) -> int:
         prog="lvm-ai scale-check",
         description="Which unit and lead order do these ECGs look like? Reads about 200 of them.",
     )
-    parser.add_argument("--input", action="append", nargs="+", required=True, metavar="URI")
-    parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
-    add_storage_option(parser)
-    args = parser.parse_args(argv)
-    storage = storage_of(args.storage_option)
-    layout = load_layout(storage, args.layout) if args.layout else None
-    planning = PlanningOptions(DEFAULT_UNIT_ECGS, IdRule(), layout, accept_unread_archives=True)
-    inputs = find_inputs(storage, [uri for group in args.input for uri in group], planning)
-    units = list(cut_units(inputs.pieces, unit_ecgs=256, first_number=0, settings_sha256="scale-check"))
-    sample = sample_scale(UnitReader(storage, inputs.roots, layout), units)
+    add_reading_options(parser)
+    sample = sample_scale(*reader_of(parser.parse_args(argv)))
     sys.stdout.write("\n".join(_lines(sample)) + "\n")
     good = sample.verdict.plausible and sample.problem is None and not sample.odd_sources
     return 0 if good else 1

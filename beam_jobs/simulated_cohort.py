@@ -1,20 +1,17 @@
-"""ECGs of a synthetic cohort as files: those of devices, or ECG Parquet."""
+"""The files of a synthetic cohort: ECGs of devices or ECG Parquet, and the tables of its people."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from beam_jobs.reading import local_files
@@ -23,7 +20,7 @@ from lvm_core.medicine.ecg_rules import ecg_rules
 from lvm_core.medicine.lvh import lvh_arrays
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12, Measurements
-from lvm_core.synthetic.device_files import write_cardiosoft, write_muse, write_wfdb
+from lvm_core.synthetic.device_files import WRITERS
 from lvm_core.synthetic.ecgs import SAMPLING_RATE_HZ, SyntheticEcgs, ecgs_of
 from lvm_core.synthetic.outcomes import (
     BLOCK,
@@ -48,53 +45,42 @@ from lvm_core.synthetic.records import (
 )
 from lvm_core.tables import schemas
 
-FORMATS: Final = ("cardiosoft", "muse", "wfdb")
+FORMATS: Final = tuple(WRITERS)
 PARQUET_ROWS: Final = 1024
 RAW_PEOPLE: Final = 128
-MEASURED_BY: Final = "synthetic"
 # The key of an ECG in files and tables: field 20205 of UK Biobank with a synthetic participant.
 ID_PATTERN: Final = r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>[^/!_]+)_20205_\d+_\d+)\.[^./!]+$"
+_MEASURED_BY: Final = "synthetic"
 _FIRST_INSTANCE: Final = 2  # the imaging visit; 3 is the repeat
 _AT_ONCE: Final = 256  # ECGs in memory: 60 MB with their table
 _REPEAT_STREAM: Final = 15
 _REPEAT_SHARE: Final = 0.08
 _REPEAT_WITHIN_DAYS: Final = 800
+_SLAB: Final = 64 * 1024  # people at once in tables: a few hundred MB
+_TEXTS: Final = {"rhythm": RHYTHMS, "conduction": CONDUCTIONS, "misplacement": MISPLACEMENTS}
+_SEXES: Final = ("female", "male")
+_RULES: Final = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
+
+# ECGs
 
 
 @dataclass(frozen=True, slots=True)
 class EcgPart:
-    """The ECGs of some people of a cohort, as one process writes them.
+    """The ECGs of some people of a cohort, as one process writes them."""
 
-    Attributes:
-        output: folder of the cohort.
-        seed: of the cohort.
-        start: index of the first person.
-        stop: index after the last.
-        formats: of `FORMATS`, by turns of the index; empty: one ECG Parquet file.
-    """
-
-    output: Path
-    seed: int
-    start: int
-    stop: int
-    formats: tuple[str, ...]
-
-
-def ecg_id(participant_id: str, repeat: int) -> str:
-    """Return the key of an ECG, the name of its file without the ending."""
-    return f"{participant_id}_20205_{_FIRST_INSTANCE + repeat}_0"
+    output: Path  # folder of the cohort
+    seed: int  # of the cohort
+    start: int  # index of the first person
+    stop: int  # index after the last
+    formats: tuple[str, ...]  # of `FORMATS`, by turns of the index; empty: one ECG Parquet file
 
 
 def has_repeat(people: SyntheticPeople) -> NDArray[np.bool_]:
-    """Return (n,) who has a second ECG two years later; some of those who are there then."""
-    chosen = of_blocks(people, _REPEAT_STREAM, _draw)["repeats"]
+    """Return (n,): True for people with a second ECG two years later, who are alive then."""
+    draws = of_blocks(people, _REPEAT_STREAM, lambda rng: {"repeats": rng.random(BLOCK) < _REPEAT_SHARE})
     outcomes = synthetic_outcomes(people)
     then = people.recorded_at.astype("datetime64[D]") + _REPEAT_WITHIN_DAYS
-    return np.asarray(chosen & (then < outcomes.date[DEATH]) & ~(then >= outcomes.ltfu_date))
-
-
-def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
-    return {"repeats": rng.random(BLOCK) < _REPEAT_SHARE}
+    return np.asarray(draws["repeats"] & (then < outcomes.date[DEATH]) & ~(then >= outcomes.ltfu_date))
 
 
 def write_part(part: EcgPart) -> int:
@@ -106,35 +92,36 @@ def write_part(part: EcgPart) -> int:
     n_ecgs = 0
     for start in range(part.start, part.stop, _AT_ONCE):
         people = synthetic_people(min(_AT_ONCE, part.stop - start), part.seed, start)
-        again = np.flatnonzero(has_repeat(people))
-        for repeat, chosen in ((0, people), (1, _chosen(people, again))):
+        again = _chosen(people, np.flatnonzero(has_repeat(people)))
+        for repeat, chosen in enumerate((people, again)):
             if writer is None:
                 _write_raw(part, chosen, repeat)
             elif len(chosen):
-                writer.write(ecg_table(ecgs_of(chosen, repeat), repeat))
+                writer.write(_ecg_table(ecgs_of(chosen, repeat), repeat))
             n_ecgs += len(chosen)
     if writer is not None:
-        content = {"synthetic": True, "seed": part.seed, "people": [part.start, part.stop]}
+        footer = {"synthetic": True, "seed": part.seed, "people": [part.start, part.stop], "n_done": n_ecgs}
         name = f"part-{part.start // PARQUET_ROWS:05d}.parquet"
-        data = writer.close(json.dumps({**content, "n_done": n_ecgs}).encode())
+        data = writer.close(json.dumps(footer).encode())
         local_files.write_whole(part.output / "ecg" / name, data, private=False)
     return n_ecgs
 
 
+def _ecg_id(participant_id: str, repeat: int) -> str:
+    return f"{participant_id}_20205_{_FIRST_INSTANCE + repeat}_0"
+
+
 def _chosen(people: SyntheticPeople, rows: NDArray[np.int64]) -> SyntheticPeople:
-    """Return some of the people, by place."""
-    taken: dict[str, Any] = {}
-    for name in people.__slots__:
-        values = getattr(people, name)
-        if name != "seed":
-            listed = isinstance(values, tuple)
-            taken[name] = tuple(values[i] for i in rows) if listed else values[rows]
+    """Return the people in some rows."""
+    columns = {f.name: getattr(people, f.name) for f in fields(people) if f.name != "seed"}
+    taken: dict[str, Any] = {
+        name: tuple(values[i] for i in rows) if isinstance(values, tuple) else values[rows]
+        for name, values in columns.items()
+    }
     return SyntheticPeople(seed=people.seed, **taken)
 
 
-def ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
-    """Return ECGs as the canonical table."""
-    schema = schemas.ECGS.arrow
+def _ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
     n = len(ecgs.participant_id)
     columns: dict[str, Any] = {
         lead: pa.FixedSizeListArray.from_arrays(
@@ -146,111 +133,103 @@ def ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
         columns[name] = pa.array(values.astype(np.float32), mask=np.isnan(values))
     measured = ~np.isnan(ecgs.measurements["qrs_duration_ms"])
     steps = ecgs.uv_per_count.tolist()
-    return table_of(
-        schema,
-        {
-            **columns,
-            "ecg_id": [ecg_id(person, repeat) for person in ecgs.participant_id],
-            "uv_per_count": ecgs.uv_per_count.tolist(),
-            "participant_id": list(ecgs.participant_id),
-            "recorded_at": ecgs.recorded_at.tolist(),
-            "measured_by": [MEASURED_BY if known else None for known in measured],
-            "source_uri": [None] * n,
-            "source_format": [MEASURED_BY] * n,
-            "source_sampling_rate_hz": [float(SAMPLING_RATE_HZ)] * n,
-            "signal_sha256": [signal_sha256(*ecg) for ecg in zip(ecgs.counts, steps, strict=True)],
-            "quality_flags": [[]] * n,
-        },
-    )
+    columns |= {
+        "ecg_id": [_ecg_id(person, repeat) for person in ecgs.participant_id],
+        "uv_per_count": steps,
+        "participant_id": list(ecgs.participant_id),
+        "recorded_at": ecgs.recorded_at.tolist(),
+        "measured_by": [_MEASURED_BY if known else None for known in measured],
+        "source_uri": [None] * n,
+        "source_format": [_MEASURED_BY] * n,
+        "source_sampling_rate_hz": [float(SAMPLING_RATE_HZ)] * n,
+        "signal_sha256": [signal_sha256(*ecg) for ecg in zip(ecgs.counts, steps, strict=True)],
+        "quality_flags": [[]] * n,
+    }
+    return table_of(schemas.ECGS.arrow, columns)
 
 
 def _write_raw(part: EcgPart, people: SyntheticPeople, repeat: int) -> None:
-    """Write one file of a device for each person; `simulation.json` says when all are there."""
+    """Write the device files of each person; `simulation.json` says when all are there."""
     ecgs = ecgs_of(people, repeat)
     for row, index in enumerate(people.index.tolist()):
-        name = part.formats[index % len(part.formats)]
-        for file_name, data in _device_files(ecgs, row, name, repeat).items():
+        name, person = part.formats[index % len(part.formats)], ecgs.participant_id[row]
+        files = WRITERS[name](
+            _ecg_id(person, repeat),
+            ecgs.counts[row],
+            float(ecgs.uv_per_count[row]),
+            participant_id=person,
+            recorded_at=ecgs.recorded_at[row].item(),
+            measurements=_measurements(ecgs, row),
+        )
+        for file_name, data in files.items():
             (part.output / "raw" / name / file_name).write_bytes(data)
-
-
-def _device_files(ecgs: SyntheticEcgs, row: int, name: str, repeat: int) -> dict[str, bytes]:
-    person, recorded_at = ecgs.participant_id[row], ecgs.recorded_at[row].item()
-    stem = ecg_id(person, repeat)
-    counts, uv_per_count = ecgs.counts[row], float(ecgs.uv_per_count[row])
-    if name == "wfdb":
-        return write_wfdb(stem, counts, uv_per_count, recorded_at=recorded_at)
-    write = write_cardiosoft if name == "cardiosoft" else write_muse
-    data = write(
-        counts, uv_per_count, participant_id=person, recorded_at=recorded_at, measurements=_measurements(ecgs, row)
-    )
-    return {f"{stem}.xml": data}
 
 
 def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:
     values = {name: float(column[row]) for name, column in ecgs.measurements.items()}
     if np.isnan(values["qrs_duration_ms"]):
         return Measurements()
-    return Measurements(**values, measured_by=MEASURED_BY)
+    return Measurements(**values, measured_by=_MEASURED_BY)
 
 
-_SLAB: Final = 64 * 1024  # people at once: a few hundred MB
-_TEXTS: Final = {"rhythm": RHYTHMS, "conduction": CONDUCTIONS, "misplacement": MISPLACEMENTS}
-_SEXES: Final = ("female", "male")
-_RULES: Final = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
+# Tables
 
 
-@dataclass(frozen=True, slots=True)
-class TableOptions:
-    """What the tables depend on.
+def write_tables(folder: Path, n: int, seed: int, other_records: float, drawn_r: float | None) -> dict[str, int]:
+    """Write every table of a cohort; return how many rows and cases there are, by name.
 
-    Attributes:
+    Args:
+        folder: of the cohort.
         n: number of people.
         seed: of the cohort.
         other_records: mean number of records of other diseases for each person.
         drawn_r: write drawn predictions with this correlation with the truth; None: none.
     """
-
-    n: int
-    seed: int
-    other_records: float
-    drawn_r: float | None
-
-
-def write_tables(folder: Path, options: TableOptions) -> dict[str, int]:
-    """Write every table of a cohort; return how many rows and cases there are, by name."""
-    sinks: dict[str, _Csv | _Parquet] = {}
+    files: dict[str, _TableFile] = {}
     counts: Counter[str] = Counter()
-    for tables, cases in _slabs(options):
+    for start in range(0, n, _SLAB):
+        people = synthetic_people(min(_SLAB, n - start), seed, start)
+        outcomes = synthetic_outcomes(people)
+        tables = {
+            "participants.csv": _participants(people),
+            "events.csv": _events(people, other_records),
+            "deaths.csv": _deaths(people, outcomes),
+            "cmr.csv": _cmr(people),
+            "truth.parquet": _truth(people, outcomes),
+        }
+        if drawn_r is not None:
+            tables["predictions_drawn.parquet"] = _drawn(people, seed, drawn_r)
         for name, table in tables.items():
-            if name not in sinks:
-                sinks[name] = (_Csv if name.endswith(".csv") else _Parquet)(table.schema)
-            sinks[name].write(table)
+            files.setdefault(name, _TableFile(name, table.schema)).write(table)
             counts[name] += table.num_rows
-        counts.update(cases)
-    for name, sink in sinks.items():
-        local_files.write_whole(folder / name, sink.close(), private=False)
-    ends = follow_up_ends_table()
-    sink = _Csv(ends.schema)
-    sink.write(ends)
-    local_files.write_whole(folder / "follow_up_ends.csv", sink.close(), private=False)
+        counts.update(_cases(people, outcomes))
+    ends = _follow_up_ends()
+    files["follow_up_ends.csv"] = _TableFile("follow_up_ends.csv", ends.schema)
+    files["follow_up_ends.csv"].write(ends)
+    for name, file in files.items():
+        local_files.write_whole(folder / name, file.close(), private=False)
     return dict(counts)
 
 
-def _slabs(options: TableOptions) -> Iterator[tuple[dict[str, pa.Table], dict[str, int]]]:
-    for start in range(0, options.n, _SLAB):
-        people = synthetic_people(min(_SLAB, options.n - start), options.seed, start)
-        outcomes = synthetic_outcomes(people)
-        tables = {
-            "participants.csv": participants_table(people),
-            "events.csv": events_table(people, options.other_records),
-            "deaths.csv": deaths_table(people, outcomes),
-            "cmr.csv": cmr_table(people),
-            "truth.parquet": truth_table(people, outcomes),
-        }
-        if options.drawn_r is not None:
-            drawn = drawn_table(people, options.seed, options.drawn_r)
-            tables["predictions_drawn.parquet"] = drawn
-        yield tables, _cases(people, outcomes)
+class _TableFile:
+    """Makes the bytes of a CSV file, where null is empty, or of a Parquet file, from tables."""
+
+    def __init__(self, name: str, schema: pa.Schema) -> None:
+        self._sink = pa.BufferOutputStream()
+        if name.endswith(".csv"):
+            self._sink.write(f"{','.join(schema.names)}\n".encode())
+            # None of our texts holds a comma or a quote; writing one would be refused.
+            options = pa_csv.WriteOptions(include_header=False, quoting_style="none")
+            self._writer: Any = pa_csv.CSVWriter(self._sink, schema, write_options=options)
+        else:
+            self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table)
+
+    def close(self) -> bytes:
+        self._writer.close()
+        return bytes(self._sink.getvalue())
 
 
 def _cases(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> dict[str, int]:
@@ -264,7 +243,7 @@ def _cases(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> dict[str, in
     return cases
 
 
-def participants_table(people: SyntheticPeople) -> pa.Table:
+def _participants(people: SyntheticPeople) -> pa.Table:
     """Return what a cohort knows about its people at the index visit."""
     return pa.table(
         {
@@ -275,21 +254,17 @@ def participants_table(people: SyntheticPeople) -> pa.Table:
             "weight_kg": people.weight_kg,
             "body_size_date": pa.array(people.recorded_at.astype("datetime64[D]")),
             "region": people.region.tolist(),
-            "sbp_mmhg": people.sbp_mmhg,
-            "antihypertensives": people.antihypertensives,
-            "diabetes": people.diabetes,
-            "smoking": people.smoking,
         }
+        | {name: getattr(people, name) for name in ("sbp_mmhg", "antihypertensives", "diabetes", "smoking")}
     )
 
 
-def events_table(people: SyntheticPeople, other_records: float) -> pa.Table:
+def _events(people: SyntheticPeople, other_records: float) -> pa.Table:
     """Return the coded events, in no order within a person."""
     records = synthetic_records(people, other_records)
-    row = np.searchsorted(people.index, records.index)
     return pa.table(
         {
-            "participant_id": pa.array(people.participant_id, pa.string()).take(pa.array(row)),
+            "participant_id": _take(people.participant_id, np.searchsorted(people.index, records.index)),
             "date": pa.array(records.date),
             "code": _take(CODE_TEXTS, records.code),
             "system": _take(CODE_SYSTEMS, records.code),
@@ -298,46 +273,35 @@ def events_table(people: SyntheticPeople, other_records: float) -> pa.Table:
     )
 
 
-def deaths_table(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
-    """Return registered deaths and losses, of those who have one."""
+def _deaths(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
+    """Return registered deaths and losses to follow-up of the people who have one."""
     death_date, ltfu_date = registered_deaths(people, outcomes)
     rows = np.flatnonzero(~np.isnat(death_date) | ~np.isnat(ltfu_date))
-    return pa.table(
-        {
-            "participant_id": [people.participant_id[i] for i in rows],
-            "death_date": pa.array(death_date[rows]),
-            "ltfu_date": pa.array(ltfu_date[rows]),
-        },
-        schema=pa.schema([("participant_id", pa.string()), ("death_date", pa.date32()), ("ltfu_date", pa.date32())]),
-    )
+    dates = {"death_date": pa.array(death_date[rows]), "ltfu_date": pa.array(ltfu_date[rows])}
+    return pa.table({"participant_id": _take(people.participant_id, rows), **dates})
 
 
-def cmr_table(people: SyntheticPeople) -> pa.Table:
+def _cmr(people: SyntheticPeople) -> pa.Table:
     """Return the CMR examinations."""
     rows = np.flatnonzero(people.has_cmr)
     return pa.table(
         {
-            "participant_id": pa.array([people.participant_id[i] for i in rows], pa.string()),
+            "participant_id": _take(people.participant_id, rows),
             "cmr_date": pa.array(people.cmr_date[rows]),
             "lvm_cmr_g": people.lvm_cmr_g[rows],
         }
     )
 
 
-def follow_up_ends_table() -> pa.Table:
+def _follow_up_ends() -> pa.Table:
     """Return the last day of records of each source in each nation."""
-    keys = list(FOLLOW_UP_ENDS)
-    return pa.table(
-        {
-            "region": [region for region, _ in keys],
-            "source": [source for _, source in keys],
-            "end_date": pa.array([FOLLOW_UP_ENDS[key].item() for key in keys], pa.date32()),
-            "release": ["synthetic-1"] * len(keys),
-        }
-    )
+    regions, sources = zip(*FOLLOW_UP_ENDS, strict=True)
+    end_date = pa.array([date.item() for date in FOLLOW_UP_ENDS.values()], pa.date32())
+    release = ["synthetic-1"] * len(end_date)
+    return pa.table({"region": regions, "source": sources, "end_date": end_date, "release": release})
 
 
-def truth_table(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
+def _truth(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
     """Return everything that is true of each person, also what no register knows.
 
     Ages are attained ages in exact years; null for a disease that death comes before.
@@ -363,28 +327,24 @@ def truth_table(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Tabl
     return pa.table(columns)
 
 
-def drawn_table(people: SyntheticPeople, seed: int, r: float) -> pa.Table:
+def _drawn(people: SyntheticPeople, seed: int, r: float) -> pa.Table:
     """Return predictions that no model made, as a table of predictions: one ECG a person."""
     lvm_pred_g = drawn_predictions(people, seed, r)
     lvmi_pred_g_m2 = lvm_pred_g / people.bsa_m2
     n = len(people)
     known: dict[str, Any] = {
-        "ecg_id": [ecg_id(person, 0) for person in people.participant_id],
+        "ecg_id": [_ecg_id(person, 0) for person in people.participant_id],
         "participant_id": list(people.participant_id),
         "recorded_at": pa.array(people.recorded_at).cast(pa.timestamp("us")),
         "model_id": [f"drawn-r{r:g}"] * n,
         "lvm_pred_g": lvm_pred_g,
-        "age_years": people.age_years,
         "sex": _take(_SEXES, people.sex_code),
-        "bmi_kg_m2": people.bmi_kg_m2,
-        "height_cm": people.height_cm,
-        "weight_kg": people.weight_kg,
-        "bsa_m2": people.bsa_m2,
         "lvmi_pred_g_m2": lvmi_pred_g_m2,
         "lvh_pred": lvh_arrays(lvmi_pred_g_m2, people.sex_code).value,
         "quality_flags": [[]] * n,
         "measured_by": ["drawn"] * n,
     }
+    known |= {n: getattr(people, n) for n in ("age_years", "bmi_kg_m2", "height_cm", "weight_kg", "bsa_m2")}
     amplitudes_uv = drawn_amplitudes_uv(people, seed)
     rules = ecg_rules(**amplitudes_uv, is_male=people.sex_code)
     known |= amplitudes_uv | {name: getattr(rules, name).value for name in _RULES}
@@ -401,34 +361,3 @@ def _typed(values: Any, kind: pa.DataType, n: int) -> pa.Array:
 
 def _take(texts: tuple[str, ...], places: NDArray[Any]) -> pa.Array:
     return pa.array(texts, pa.string()).take(pa.array(places.astype(np.int64)))
-
-
-class _Csv:
-    """Makes the bytes of a CSV file; a value that is null is empty."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._sink = io.BytesIO(f"{','.join(schema.names)}\n".encode())
-        self._sink.seek(0, io.SEEK_END)
-        # None of our texts holds a comma or a quote; writing one would be refused.
-        self._options = pc.WriteOptions(include_header=False, quoting_style="none")
-
-    def write(self, table: pa.Table) -> None:
-        pc.write_csv(table, self._sink, self._options)
-
-    def close(self) -> bytes:
-        return self._sink.getvalue()
-
-
-class _Parquet:
-    """Makes the bytes of a Parquet file."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._sink = io.BytesIO()
-        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
-
-    def write(self, table: pa.Table) -> None:
-        self._writer.write_table(table)
-
-    def close(self) -> bytes:
-        self._writer.close()
-        return self._sink.getvalue()

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from beam_jobs.reading.units import merge_summaries
 from beam_jobs.run.commit import RESULT_FOLDERS
 from beam_jobs.run.folder import REPORT_NAME, UNDER_WAY_PREFIX, RunFolder
-from beam_jobs.run.options import add_storage_option, storage_of
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.report import DONE_NAMES, stage_shares
+from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser
 
 _RECENT_UNITS = 20
@@ -28,38 +28,23 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands.
+    """Where a run stands."""
 
-    Attributes:
-        kind: `score` or `ingest`.
-        finished: the run is closed.
-        units_done: committed units.
-        units: of the plan.
-        n_read: ECGs of committed units.
-        n_ecgs: ECGs of the plan.
-        n_done: predictions, or ECGs ingested.
-        rejected: ECGs by reason.
-        ecg_per_s: over the most recent units, by the times of their files; None when unknown.
-        left_s: seconds left at that rate; None when unknown.
-        last_commit_s: seconds since the last unit was committed; None when there is none.
-        shares: of the units' time, as `report.stage_shares` tells them; None when unknown. Of a
-            run under way, what its processes on this folder noted in the last half minute.
-        problems: why the run does not count as done, from its report and from what lies in it.
-    """
-
-    kind: str
-    finished: bool
-    units_done: int
-    units: int
-    n_read: int
-    n_ecgs: int
-    n_done: int
-    rejected: dict[str, int]
-    ecg_per_s: float | None
-    left_s: float | None
-    last_commit_s: float | None
+    kind: str  # `score` or `ingest`
+    finished: bool  # the run is closed
+    units_done: int  # committed units
+    units: int  # of the plan
+    n_read: int  # ECGs of committed units
+    n_ecgs: int  # ECGs of the plan
+    n_done: int  # predictions, or ECGs ingested
+    rejected: dict[str, int]  # ECGs by reason
+    ecg_per_s: float | None  # over the most recent units, by the times of their files; None when unknown
+    left_s: float | None  # seconds left at that rate; None when unknown
+    last_commit_s: float | None  # seconds since the last unit was committed; None when there is none
+    # Of the units' time, as `report.stage_shares` gives them; None when unknown. Of a run under
+    # way, what its processes on this folder noted in the last half minute.
     shares: dict[str, float] | None
-    problems: list[str]
+    problems: list[str]  # why the run does not count as done, from its report and from what lies in it
 
 
 def read_status(folder: RunFolder, now_s: float) -> Status:
@@ -137,8 +122,8 @@ def status_lines(status: Status) -> list[str]:
         left = "" if status.left_s is None else f", about {_duration(status.left_s)} left"
         lines.append(f"{status.ecg_per_s:.1f} ECG/s over the last units{left}")
     if status.shares is not None:
-        told = ", ".join(f"{share:.1%} {_STAGES[name]}" for name, share in status.shares.items())
-        lines.append(f"time of the units: {told}")
+        parts = ", ".join(f"{share:.1%} {_STAGES[name]}" for name, share in status.shares.items())
+        lines.append(f"time of the units: {parts}")
     return [*lines, *(f"problem: {problem}" for problem in status.problems)]
 
 

@@ -6,58 +6,49 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.parquet_input import DAMAGE, open_parquet, read_footer, read_table
-from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
-from beam_jobs.run.commit import read_footer_json, read_rejects, rows_sha256
+from beam_jobs.run.commit import read_footer_json, read_rejects, reasons_of, rejects_of, rows_sha256
 from beam_jobs.run.exclusions import Exclusions
-from beam_jobs.run.folder import PARTICIPANTS_NAME, REPORT_NAME, RunFolder, reconcile
-from beam_jobs.run.options import add_storage_option, storage_of
+from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import root_of
 from beam_jobs.run.report import DONE_NAMES, counts
-from beam_jobs.run.resources import Computing
-from beam_jobs.score import RECALIBRATION, ScoreJob, planned_recalibration
-from beam_jobs.scoring.unit import score_first_rows
+from beam_jobs.run.settings import IngestSettings, ScoreSettings, add_storage_option, storage_of
+from beam_jobs.scoring.job import ScoreJob
+from beam_jobs.scoring.unit import ScoreContext, score_first_rows
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
-from lvm_core.medicine.body import Bsa
-from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.tables import schemas
 from models.catalogue.known import ModelSource, find_spec, resolve_model
-from models.engines.cpu import available_cores
-from models.engines.devices import Device, visible_gpus
+from models.machine.host import available_cores
+from models.machine.runtime import Device, visible_gpus
 
 _SAMPLED_UNITS: Final = 8
 _ROWS_PER_UNIT: Final = 8
 _SHOWN_LOST: Final = 5
 _SIGNALS_AT_ONCE: Final = 64  # 8 MB of samples a thread
-TOLERANCE_G: Final = 1e-3
+_TOLERANCE_G: Final = 1e-3
 _COMPARED: Final = ("lvm_pred_g", "lvh_score", "signal_sha256")
 
 
 @dataclass
 class Verification:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        problems: what is wrong; empty when all is well.
-        warnings: what could not be looked at.
-        notes: what was looked at and is right.
-    """
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # what is wrong; empty when all is well
+    warnings: list[str] = field(default_factory=list)  # what could not be looked at
+    notes: list[str] = field(default_factory=list)  # what was looked at and is right
 
 
 def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
@@ -79,11 +70,11 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     units = [unit for unit in plan.units if unit.number in looked_at]
     with ThreadPoolExecutor(available_cores()) as pool:
         checks = pool.map(lambda unit: _check_unit(folder, plan, unit, schema), units)
-        for unit, check in zip(units, checks, strict=True):
-            if len(set(check.ecg_ids)) != len(check.ecg_ids) or not ids.isdisjoint(check.ecg_ids):
-                check.problems.append("an ecg_id occurs twice in the run")
-            ids.update(check.ecg_ids)
-            found.problems += [f"unit {unit.number}: {problem}" for problem in check.problems]
+        for unit, (problems, own_ids) in zip(units, checks, strict=True):
+            if len(set(own_ids)) != len(own_ids) or not ids.isdisjoint(own_ids):
+                problems.append("an ecg_id occurs twice in the run")
+            ids.update(own_ids)
+            found.problems += [f"unit {unit.number}: {problem}" for problem in problems]
     foreign = folder.foreign_problem(plan)
     if foreign is not None:
         found.problems.append(foreign)
@@ -103,38 +94,27 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     )
 
 
-@dataclass
-class _UnitCheck:
-    """What was found in the files of a unit."""
-
-    problems: list[str] = field(default_factory=list)
-    ecg_ids: list[str] = field(default_factory=list)
-
-
-def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> _UnitCheck:
-    check = _UnitCheck()
+def _check_unit(folder: RunFolder, plan: Plan, unit: Unit, schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """Return the problems of a unit's files, and the ecg_ids in them."""
     files = folder.files(plan, unit)
     content = read_footer_json(folder.storage, files.result)
     if content is None or content["fingerprint"] != unit.fingerprint:
-        check.problems.append("its result file is missing, damaged or of another plan")
-        return check
+        return ["its result file is missing, damaged or of another plan"], []
     if "rows_sha256" not in content:
-        check.problems.append("the footer of its result file was changed: it has no hash of rows")
-        return check
+        return ["the footer of its result file was changed: it has no hash of rows"], []
+    problems: list[str] = []
     try:
-        check.problems += _result_problems(folder, plan, files.result, content, schema)
-        check.ecg_ids += read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
+        problems += _result_problems(folder, plan, files.result, content, schema)
+        ids = read_table(folder.storage, files.result, ["ecg_id"])["ecg_id"].to_pylist()
     except DAMAGE as error:
-        check.problems.append(f"its result file cannot be read ({error})")
-        return check
+        return [*problems, f"its result file cannot be read ({error})"], []
     try:
-        check.problems += _rejects_problems(folder, files.rejects, content)
+        problems += _rejects_problems(folder, files.rejects, content)
     except DAMAGE as error:
-        check.problems.append(f"its rejects file cannot be read ({error})")
-        return check
+        return [*problems, f"its rejects file cannot be read ({error})"], ids
     if content["n_read"] != content["n_done"] + sum(content["rejected"].values()):
-        check.problems.append("read is not done + rejected")
-    return check
+        problems.append("read is not done + rejected")
+    return problems, ids
 
 
 def _result_problems(
@@ -175,10 +155,7 @@ def _n_changed_signals(folder: RunFolder, uri: str) -> int:
 
 def _rejects_problems(folder: RunFolder, uri: str, content: Mapping[str, Any]) -> Iterator[str]:
     table = read_rejects(folder.storage, uri)
-    found: dict[str, int] = {}
-    for row in table.select(["reason", "n_ecgs"]).to_pylist():
-        n = 1 if row["n_ecgs"] is None else row["n_ecgs"]
-        found[row["reason"]] = found.get(row["reason"], 0) + n
+    found = reasons_of(rejects_of(table.select(schemas.REJECTS.names)))
     if found != content["rejected"]:
         yield f"its footer says rejects {content['rejected']}, the file has {found}"
     if rows_sha256(table) != content["rows_sha256"]["rejects"]:
@@ -196,16 +173,21 @@ def verify_sample(
     model_dir: Path | None = None,
 ) -> None:
     """Compute the first rows of some units again and compare with what is stored."""
-    reader = _reader(folder, plan, inputs)
+    settings = _settings(folder, plan)
+    roots = tuple(root_of(folder.storage, uri) for uri in inputs)
     units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
     step = max(1, -(-len(units) // _SAMPLED_UNITS))
     chosen = units[::step]
-    moved = RejectReason.EXCLUDED.value in stated_rejects(folder)
+    moved = RejectReason.EXCLUDED.value in _stated_rejects(folder)
     n_compared, n_problems_before = 0, len(found.problems)
-    job = _score_job(folder, plan, reader, model_files, model_dir) if plan.kind == "score" else None
-    names = _compared_columns(job, moved=moved)
+    names: tuple[str, ...] = ("signal_sha256",)
+    rows_again = partial(_ingest_rows, settings.reader(roots))
+    if isinstance(settings, ScoreSettings):
+        names = _compared_columns(settings, moved=moved)
+        worker = _score_job(settings, plan, roots, model_files, model_dir).make_worker()
+        rows_again = partial(_score_rows, worker, names)
     for unit in chosen:
-        again = _ingest_rows(reader, unit) if job is None else _score_rows(job, unit, names)
+        again = rows_again(unit)
         table = read_table(folder.storage, folder.files(plan, unit).result, ["ecg_id", *names])
         stored = {row["ecg_id"]: row for row in table.to_pylist()}
         for ecg_id, row in again.items():
@@ -225,21 +207,17 @@ def verify_sample(
         return
     if len(found.problems) > n_problems_before:
         return
-    how = f"to {TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
+    how = f"to {_TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
 
 
-def _compared_columns(job: ScoreJob | None, *, moved: bool) -> tuple[str, ...]:
+def _compared_columns(settings: ScoreSettings, *, moved: bool) -> tuple[str, ...]:
     """Return the columns to compute again; after a removal not those that amplify a difference."""
-    if job is None:
-        return ("signal_sha256",)
-    if job.recalibration is None or moved:
-        return _COMPARED
-    return (*_COMPARED, *schemas.RECALIBRATED.names)
+    more = () if settings.recalibration_content is None or moved else schemas.RECALIBRATED.names
+    return (*_COMPARED, *more)
 
 
-def stated_rejects(folder: RunFolder) -> dict[str, int]:
-    """Return the rejects by reason as the run report states them."""
+def _stated_rejects(folder: RunFolder) -> dict[str, int]:
     return dict((folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {}))
 
 
@@ -248,59 +226,37 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
     for name, value in row.items():
         other = stored[name]
         if isinstance(value, float) and other is not None and moved:
-            if abs(value - other) > TOLERANCE_G:
+            if abs(value - other) > _TOLERANCE_G:
                 return False
         elif value != other:
             return False
     return True
 
 
-def _reader(folder: RunFolder, plan: Plan, inputs: Sequence[str]) -> UnitReader:
-    settings = plan.settings
-    layout = settings.get("layout")
-    return UnitReader(
-        folder.storage,
-        tuple(root_of(folder.storage, uri) for uri in inputs),
-        None if layout is None else Layout.model_validate(layout),
-        tuple(settings.get("formats", ())),
-        bool(settings["id_from_header"]),
-        int(settings.get("interpolate_missing_samples", 0)),
-    )
+def _settings(folder: RunFolder, plan: Plan) -> ScoreSettings | IngestSettings:
+    kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
+    return kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
 
 
 def _score_job(
-    folder: RunFolder, plan: Plan, reader: UnitReader, model_files: Sequence[str], model_dir: Path | None
+    settings: ScoreSettings, plan: Plan, roots: tuple[str, ...], model_files: Sequence[str], model_dir: Path | None
 ) -> ScoreJob:
-    settings = plan.settings
-    computing = Computing.from_settings(settings)
-    if computing.engine.device is Device.GPU and not visible_gpus():
+    if settings.device is Device.GPU and not visible_gpus():
         raise UsageError(
             "the run was computed on a GPU, and none is visible here, so its bits cannot be "
             "compared; verify it where a GPU is, or add --no-sample"
         )
     given = [resolve_model(name) for name in model_files]
-    models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings["models"])
+    models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings.models)
     return ScoreJob(
-        storage=folder.storage,
-        output=folder.uri,
-        reader=reader,
-        models=models,
-        computing=computing,
-        input_convention=settings["input_convention"],
-        threads=available_cores(),
-        has_participants=folder.storage.is_file(folder.path(PARTICIPANTS_NAME)),
-        exclusions=Exclusions(),
-        bsa=Bsa(settings["bsa"]),
-        lvh_preset=LvhPreset(settings["lvh_preset"]),
-        recalibration=planned_recalibration(settings),
-        settings=settings,
+        plan.settings, settings.storage, settings.output, roots, models, available_cores(), exclusions=Exclusions()
     )
 
 
 def _schema_of(plan: Plan) -> pa.Schema:
     if plan.kind != "score":
         return schemas.ECGS.arrow
-    return schemas.predictions_schema(recalibrated=RECALIBRATION in plan.settings)
+    return schemas.predictions_schema(recalibrated="recalibration" in plan.settings)
 
 
 def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None) -> ModelSource:
@@ -319,8 +275,8 @@ def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model
     )
 
 
-def _score_rows(job: ScoreJob, unit: Unit, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    table = score_first_rows(unit, job.make_context(), _ROWS_PER_UNIT)
+def _score_rows(worker: ScoreContext, names: Sequence[str], unit: Unit) -> dict[str, dict[str, Any]]:
+    table = score_first_rows(unit, worker, _ROWS_PER_UNIT)
     return {row["ecg_id"]: {name: row[name] for name in names} for row in table.select(["ecg_id", *names]).to_pylist()}
 
 

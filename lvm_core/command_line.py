@@ -1,4 +1,4 @@
-"""Arguments of every command: an option that does not exist is named, with the nearest one."""
+"""Arguments of every command: unknown options are named with the nearest one; sharing of files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from enum import StrEnum
 from typing import Any, Final
 
 _NUMBER: Final = re.compile(r"-\d+|-\d*\.\d+")
+# Folders 0700, files 0600: predictions, rejects and ECGs are rows of people.
+_PRIVATE_UMASK: Final = 0o077
+_GROUP_UMASK: Final = 0o027  # folders 0750, files 0640
 _LONG_DASHES: Final = ("\N{EN DASH}", "\N{EM DASH}", "\N{MINUS SIGN}")
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's parser, which says first of all which options it does not know.
+    """argparse's parser that reports unknown options first, and takes no abbreviations.
 
     argparse itself asks for required options first, so a misspelt `--outptu` is reported as a
-    missing `--output`. It also takes `--out` for `--output`, which becomes another option when
-    one is added: options are written out here.
+    missing `--output`. It also takes `--out` for `--output`, and for another option when one with
+    that beginning is added.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +69,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _is_option(arg: str) -> bool:
-    """Tell options from values: -0.5 and text with blanks are values."""
+    """Return whether an argument is an option: -0.5 and text with blanks are values."""
     blank = " " in arg.partition("=")[0]
     return len(arg) > 1 and arg[0] == "-" and not blank and not _NUMBER.fullmatch(arg)
 
@@ -78,17 +81,11 @@ class Share(StrEnum):
     UMASK = "umask"
 
 
-PRIVATE_UMASK: Final = 0o077
-"""Folders 0700, files 0600: predictions, rejects and ECGs are rows of people."""
-GROUP_UMASK: Final = 0o027
-"""Folders 0750, files 0640."""
-
-
 def umask_for(share: Share | None) -> int | None:
     """Return the umask that a command works under; None where the user's own stays."""
     if share is Share.UMASK:
         return None
-    return GROUP_UMASK if share is Share.GROUP else PRIVATE_UMASK
+    return _GROUP_UMASK if share is Share.GROUP else _PRIVATE_UMASK
 
 
 def add_share_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lvm_core.command_line import ArgumentParser
-from lvm_core.errors import LvmError, UsageError
-from models.catalogue.convert import convert_model
-from models.catalogue.fetching import check_model, fetch_model
-from models.catalogue.files import FileState
+from models.catalogue.fetching import fetch_model
+from models.catalogue.files import FileState, diagnose_file
 from models.catalogue.known import KNOWN_MODELS, default_model_dir, resolve_model
 from models.catalogue.loading import LoadedModel, load_model
 from models.catalogue.saved_model import Storage
 from models.catalogue.spec import (
+    N_SAMPLES,
     OUTPUT_LVH,
     OUTPUT_MASS,
     InputConvention,
@@ -27,140 +24,36 @@ from models.catalogue.spec import (
     ModelSpec,
     input_role,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueRow:
-    """One model of the catalogue and whether it can be used here.
-
-    Attributes:
-        spec: the model.
-        state: `embedded`, `fetched`, `not fetched`, or `damaged (...)`.
-    """
-
-    spec: ModelSpec
-    state: str
-
-
-def catalogue_rows(model_dir: Path) -> list[CatalogueRow]:
-    """Return the known models and their state in the folder of the fetched models."""
-    return [CatalogueRow(spec, _state(spec, model_dir)) for spec in KNOWN_MODELS]
-
-
-def catalogue_lines(rows: Sequence[CatalogueRow]) -> list[str]:
-    """Return a table: id, state, inputs, file size, title; then licence notes and warnings."""
-    cells = [("MODEL", "STATE", "INPUTS", "BYTES", "TITLE")]
-    for row in rows:
-        roles = "+".join(input_role(name).value for name in row.spec.inputs)
-        cells.append((row.spec.model_id, row.state, roles, str(row.spec.size_bytes), row.spec.title))
-    widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in cells
-    ]
-    notes = dict.fromkeys(f"{row.spec.origin.value}: {row.spec.licence}" for row in rows)
-    warnings = dict.fromkeys(f"{row.spec.model_id}: {row.spec.warning}" for row in rows if row.spec.warning)
-    return [*lines, "", *notes, *warnings]
-
-
-def model_lines(loaded: LoadedModel) -> list[str]:
-    """Return identity, inputs with their scaling, outputs, parameters and layers of a model."""
-    spec = loaded.spec
-    lines = [
-        f"{spec.model_id}: {spec.title}",
-        f"file        {spec.file_name}, {spec.size_bytes} bytes, SHA-256 {spec.sha256}",
-        f"source      {spec.description}",
-        f"licence     {spec.licence}",
-        f"parameters  {loaded.keras_model.count_params():,}",
-    ]
-    if spec.warning:
-        lines.insert(1, f"WARNING     {spec.warning}")
-    constants = spec.constants
-    lines += [f"input       {name}: {_input_text(name, constants)}" for name in loaded.input_order]
-    lines += [f"output      {name}: {_output_text(name, constants)}" for name in loaded.outputs]
-    return [*lines, "layers", *_layer_lines(loaded.keras_model)]
-
-
-def _state(spec: ModelSpec, model_dir: Path) -> str:
-    if spec.origin is ModelOrigin.EMBEDDED:
-        return "embedded"
-    state = check_model(model_dir / spec.file_name).state
-    if state is FileState.MISSING:
-        return "not fetched"
-    return "fetched" if state is FileState.KNOWN else f"damaged ({state.value})"
-
-
-def _input_text(name: str, constants: ModelConstants) -> str:
-    role = input_role(name)
-    if role is InputRole.ECG:
-        choices = "; ".join(
-            f"{convention.value}: microvolts / {convention.input_unit_uv:g}" for convention in InputConvention
-        )
-        return f"5000 samples x 12 leads at 500 Hz, {choices}"
-    if role is InputRole.SEX:
-        return "one-hot [female, male]"
-    scale = constants.age_years if role is InputRole.AGE else constants.bmi_of(name)
-    return f"(value - {scale.mean!r}) / {scale.sd!r}, {scale.unit}"
-
-
-def _output_text(name: str, constants: ModelConstants) -> str:
-    if name == OUTPUT_MASS:
-        return f"grams = {constants.lvm_g.sd:.2f} * z + {constants.lvm_g.mean:.2f}"
-    if name == OUTPUT_LVH:
-        return "softmax, second value is the LVH score; not a calibrated probability"
-    return "not used"
-
-
-def _layer_lines(keras_model: Any) -> list[str]:
-    return [
-        f"  {type(layer).__name__:<14} {layer.name:<56} "
-        f"{tuple(layer.output.shape[1:])!s:<12} {layer.count_params():>9,}"
-        for layer in keras_model.layers
-    ]
+from models.convert import convert_model
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai models ...` and return the exit code.
+    """Run `lvm-ai models ...` and return the exit code: 0 done, 1 a checked file is not usable.
 
     Args:
         argv: the arguments after `lvm-ai models`.
 
-    Returns:
-        0 done; 1 a model could not be fetched, loaded, or is not usable; 2 wrong usage.
+    Raises:
+        LvmError: a model cannot be fetched, loaded or converted.
+        UsageError: a model or a file name is not what the command takes.
     """
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has printed its help or its message
-        return int(stop.code or 0)
-    try:
-        return _run(options)
-    except UsageError as error:
-        _complain(error)
-        return 2
-    except LvmError as error:
-        _complain(error)
-        return 1
-
-
-def _run(options: argparse.Namespace) -> int:
+    options = _parser().parse_args(argv)
     model_dir: Path = options.model_dir or default_model_dir()
-    if options.action == "list":
-        _echo(catalogue_lines(catalogue_rows(model_dir)))
-    elif options.action == "fetch":
-        _echo([f"{fetch_model(options.model, options.source, model_dir)} is verified"])
-    elif options.action == "show":
-        _echo(model_lines(load_model(resolve_model(options.model, model_dir))))
-    elif options.action == "convert":
-        source = resolve_model(options.model, model_dir)
-        _echo(convert_model(source, options.output, options.storage, options.name).lines())
-    else:
-        return _check(options.files)
+    match options.action:
+        case "list":
+            _print(_catalogue_lines(model_dir))
+        case "fetch":
+            _print([f"{fetch_model(options.model, options.source, model_dir)} is verified"])
+        case "show":
+            _print(_model_lines(load_model(resolve_model(options.model, model_dir))))
+        case "convert":
+            source = resolve_model(options.model, model_dir)
+            _print(convert_model(source, options.output, options.storage, options.name).lines())
+        case "check":
+            reports = [diagnose_file(file, KNOWN_MODELS) for file in options.files]
+            _print(f"{report.state.value}: {report.message}" for report in reports)
+            return 0 if all(report.usable for report in reports) else 1
     return 0
-
-
-def _check(files: Sequence[Path]) -> int:
-    reports = [check_model(file) for file in files]
-    _echo(f"{report.state.value}: {report.message}" for report in reports)
-    return 0 if all(report.usable for report in reports) else 1
 
 
 def _parser() -> ArgumentParser:
@@ -183,16 +76,12 @@ def _parser() -> ArgumentParser:
         metavar="SOURCE",
         help="folder with the file (a clone with Git LFS), the file, or an http(s) address",
     )
-    check = actions.add_parser("check", parents=[shared], help="tell a model from a Git LFS pointer or a damaged file")
+    check = actions.add_parser("check", parents=[shared], help="is a file a model, a Git LFS pointer, or damaged?")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     show = actions.add_parser("show", parents=[shared], help="inputs, scaling, outputs, layers")
-    show.add_argument("model", help="id, or path of an .h5 or .keras file")
-    _add_convert(actions.add_parser("convert", parents=[shared], help="rewrite as .keras"))
-    return parser
-
-
-def _add_convert(convert: ArgumentParser) -> None:
-    convert.add_argument("model", help="id, or path of an .h5 or .keras file")
+    convert = actions.add_parser("convert", parents=[shared], help="rewrite as .keras")
+    for action in (show, convert):
+        action.add_argument("model", help="id, or path of an .h5 or .keras file")
     convert.add_argument(
         "--output", required=True, type=Path, metavar="OUT", help="file to write, .keras, or .keras.xz for a packed one"
     )
@@ -203,15 +92,74 @@ def _add_convert(convert: ArgumentParser) -> None:
         help="of the weights; float16 halves the file, its effect is printed (default: float32)",
     )
     convert.add_argument("--name", metavar="ID", help="id that the file states (default: the stem of OUT)")
+    return parser
 
 
-def _echo(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
 
 
-def _complain(error: LvmError) -> None:
-    sys.stderr.write(f"lvm-ai models: {error}\n")
+def _catalogue_lines(model_dir: Path) -> list[str]:
+    """Return a table of the known models, then licence notes and warnings."""
+    cells = [("MODEL", "STATE", "INPUTS", "BYTES", "TITLE")]
+    for spec in KNOWN_MODELS:
+        roles = "+".join(input_role(name).value for name in spec.inputs)
+        cells.append((spec.model_id, _state(spec, model_dir), roles, str(spec.size_bytes), spec.title))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    notes = dict.fromkeys(f"{spec.origin.value}: {spec.licence}" for spec in KNOWN_MODELS)
+    warnings = [f"{spec.model_id}: {spec.warning}" for spec in KNOWN_MODELS if spec.warning]
+    return [*lines, "", *notes, *warnings]
+
+
+def _state(spec: ModelSpec, model_dir: Path) -> str:
+    if spec.origin is ModelOrigin.EMBEDDED:
+        return "embedded"
+    state = diagnose_file(model_dir / spec.file_name, KNOWN_MODELS).state
+    names = {FileState.MISSING: "not fetched", FileState.KNOWN: "fetched"}
+    return names.get(state, f"damaged ({state.value})")
+
+
+def _model_lines(loaded: LoadedModel) -> list[str]:
+    """Return identity, inputs with their scaling, outputs, parameters and layers of a model."""
+    spec, keras_model = loaded.spec, loaded.keras_model
+    return [
+        f"{spec.model_id}: {spec.title}",
+        *([f"WARNING     {spec.warning}"] if spec.warning else []),
+        f"file        {spec.file_name}, {spec.size_bytes} bytes, SHA-256 {spec.sha256}",
+        f"source      {spec.description}",
+        f"licence     {spec.licence}",
+        f"parameters  {keras_model.count_params():,}",
+        *(f"input       {name}: {_input_text(name, spec.constants)}" for name in loaded.input_order),
+        *(f"output      {name}: {_output_text(name, spec.constants)}" for name in loaded.outputs),
+        "layers",
+        *map(_layer_text, keras_model.layers),
+    ]
+
+
+def _input_text(name: str, constants: ModelConstants) -> str:
+    role = input_role(name)
+    if role is InputRole.ECG:
+        scalings = "; ".join(f"{one.value}: microvolts / {one.input_unit_uv:g}" for one in InputConvention)
+        return f"{N_SAMPLES} samples x 12 leads at 500 Hz, {scalings}"
+    if role is InputRole.SEX:
+        return "one-hot [female, male]"
+    scale = constants.age_years if role is InputRole.AGE else constants.bmi_of(name)
+    return f"(value - {scale.mean!r}) / {scale.sd!r}, {scale.unit}"
+
+
+def _output_text(name: str, constants: ModelConstants) -> str:
+    if name == OUTPUT_MASS:
+        return f"grams = {constants.lvm_g.sd:.2f} * z + {constants.lvm_g.mean:.2f}"
+    if name == OUTPUT_LVH:
+        return "softmax, second value is the LVH score; not a calibrated probability"
+    return "not used"
+
+
+def _layer_text(layer: Any) -> str:
+    shape = str(tuple(layer.output.shape[1:]))
+    return f"  {type(layer).__name__:<14} {layer.name:<56} {shape:<12} {layer.count_params():>9,}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which samples of an ECG move the predicted mass: gradients and integrated gradients.
 
-They say what the network uses, not what causes a large heart.
+They show what the network uses, not what causes a large heart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.catalogue.known import ModelSource
 from models.catalogue.loading import LoadedModel, load_model
 from models.catalogue.spec import OUTPUT_MASS, InputConvention, InputRole, PredictorInputs
 from models.engines.predictor import standardised_features
-from models.engines.runtime import configure_threads, import_tensorflow
+from models.machine.runtime import configure_threads, import_tensorflow
 
 DEFAULT_STEPS: Final = 32
 _BATCH: Final = 8

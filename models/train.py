@@ -20,14 +20,14 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.settings_text import parse_settings
 from models.catalogue.saved_model import ModelCard, save_model, weights_digest, write_atomically
 from models.catalogue.spec import ModelConstants
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 from models.training.config import Architecture, TrainingConfig, TrainingPrecision, load_config
 from models.training.data import LVH_PRESET, Part, TrainingSet, load_training_set, split_csv
-from models.training.fit import FitState, Fitter, constants_of, export_model, write_history
-from models.training.progress import TrainingProgress, say
+from models.training.fit import FitState, Fitter, constants_of, export_model
+from models.training.progress import TrainingProgress, say, write_history
 
-MODEL_FILE: Final = "model.keras"
-REPORT_FILE: Final = "training_report.json"
+_MODEL_FILE: Final = "model.keras"
+_REPORT_FILE: Final = "training_report.json"
 _CONFIG_FILE: Final = "config.yaml"
 _SPLIT_FILE: Final = "split.csv"
 _STATE_FILE: Final = "state.npz"
@@ -36,19 +36,13 @@ _WARNING: Final = "NOT CLINICAL: trained with lvm-ai train, validated by nobody 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `lvm-ai train ...` and return the exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Run `lvm-ai train ...` and return the exit code: 0 done, 130 stopped by the user."""
     parser = ArgumentParser(prog="lvm-ai train", description=__doc__)
     parser.add_argument("--config", required=True, type=Path, metavar="F", help="YAML file, see docs/training.md")
     add_share_option(parser)
-    try:
-        options = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed its help or its message
-        return int(stop.code or 0)
+    options = parser.parse_args(argv)
     try:
         train(load_config(options.config))
-    except LvmError as error:
-        say(f"lvm-ai train: {error}")
-        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         say("stopped. The same command goes on after the last whole epoch")
         return 130
@@ -59,8 +53,8 @@ def train(config: TrainingConfig) -> Path:
     """Train, or go on training, and return the path of the model file.
 
     The run folder gets config.yaml, split.csv, history.csv, history.svg, training_report.json and
-    model.keras. The same configuration goes on after the last whole epoch; on a finished folder
-    nothing is done.
+    model.keras. The same configuration goes on after the last whole epoch; a finished folder is
+    left as it is.
 
     Raises:
         UsageError: the folder was begun with another configuration or other data.
@@ -68,12 +62,12 @@ def train(config: TrainingConfig) -> Path:
     """
     folder = config.output
     _claim(folder, config)
-    if (folder / MODEL_FILE).is_file() and (folder / REPORT_FILE).is_file():
-        say(f"{folder / MODEL_FILE} is finished; nothing to do")
-        return folder / MODEL_FILE
+    if (folder / _MODEL_FILE).is_file() and (folder / _REPORT_FILE).is_file():
+        say(f"{folder / _MODEL_FILE} is finished; nothing to do")
+        return folder / _MODEL_FILE
     _use_permitted_instructions(config)
     data = load_training_set(config, folder)
-    state = _state(folder, data)  # refuses other data, so before anything is written
+    state = _state(folder, data)  # before anything is written, because it refuses other data
     write_atomically(folder / _SPLIT_FILE, split_csv(data.participant_id.tolist(), config.split).encode())
     constants = constants_of(data, config)
     say(_data_text(data))
@@ -87,7 +81,8 @@ def train(config: TrainingConfig) -> Path:
 
 
 def _fit(fitter: Fitter, state: FitState, config: TrainingConfig, progress: TrainingProgress) -> None:
-    while state.epoch < config.epochs and not _is_stuck(state, config):
+    patience = config.epochs if config.patience is None else config.patience
+    while state.epoch < config.epochs and state.epoch - state.best_epoch < patience:
         started_s = time.monotonic()
         row = fitter.fit_epoch(state)
         row["seconds"] = round(time.monotonic() - started_s, 1)
@@ -101,10 +96,6 @@ def _fit(fitter: Fitter, state: FitState, config: TrainingConfig, progress: Trai
         )
 
 
-def _is_stuck(state: FitState, config: TrainingConfig) -> bool:
-    return config.patience is not None and state.epoch - state.best_epoch >= config.patience
-
-
 def _finish(
     fitter: Fitter,
     state: FitState,
@@ -113,6 +104,7 @@ def _finish(
     constants: ModelConstants,
     seconds: float,
 ) -> Path:
+    """Evaluate the best epoch on the people held out, and write the model and the report."""
     fitter.model.set_weights(state.best_weights)
     results: dict[str, Any] = {"best_epoch": state.best_epoch, "epochs": state.epoch}
     for part in (Part.VALID, Part.TEST):
@@ -121,7 +113,8 @@ def _finish(
             results |= fitter.evaluate(rows, part.value)
             results[f"{part.value}_mae_g"] = results[f"{part.value}_mae_z"] * constants.lvm_g.sd
     training = {
-        "config": _public_settings(config),
+        # Without paths, which say more about a place than about a model.
+        "config": config.model_dump(mode="json", exclude={"ecgs", "participants", "cmr", "output"}),
         "n_ecgs": data.n_by_part(),
         "n_people": len(set(data.participant_id.tolist())),
         "n_lvh": int(data.lvh.sum()),
@@ -132,7 +125,7 @@ def _finish(
         "versions": _versions(),
     }
     card = _card(config, state, constants, training)
-    path = config.output / MODEL_FILE
+    path = config.output / _MODEL_FILE
     save_model(export_model(state.best_weights, config), card, path)
     total_s = sum(row["seconds"] for row in state.history)
     report = {
@@ -142,7 +135,7 @@ def _finish(
         "this_call_s": round(seconds, 1),
         "ecg_per_s": round(data.n_by_part()["train"] * state.epoch / max(total_s, 1e-9), 2),
     }
-    write_atomically(config.output / REPORT_FILE, json.dumps(report, indent=1).encode())
+    write_atomically(config.output / _REPORT_FILE, json.dumps(report, indent=1).encode())
     say(_result_text(path.resolve(), results))
     return path
 
@@ -205,11 +198,6 @@ def _data_digest(data: TrainingSet) -> str:
     return digest.hexdigest()
 
 
-def _public_settings(config: TrainingConfig) -> dict[str, Any]:
-    """Return the settings without paths, which say more of a place than of a model."""
-    return config.model_dump(mode="json", exclude={"ecgs", "participants", "cmr", "output"})
-
-
 def _versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
@@ -220,7 +208,7 @@ def _versions() -> dict[str, str]:
 
 
 def _use_permitted_instructions(config: TrainingConfig) -> None:
-    """Keep oneDNN from AMX in bfloat16: some virtual machines announce it and then stop on it."""
+    """Keep oneDNN from AMX in bfloat16: some virtual machines announce it but do not permit it."""
     if config.precision is TrainingPrecision.MIXED_BFLOAT16:
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 

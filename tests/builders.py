@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lvm_core.signal.ecg import Ecg
 from lvm_core.synthetic.ecgs import synthetic_ecgs
+from lvm_core.synthetic.records import CODE_LISTS, CODE_SYSTEMS, CODE_TEXTS
 
 
 def counts_block(n: int = 2, seed: int = 1) -> NDArray[np.int16]:
@@ -42,3 +43,14 @@ def tone_uv(
     time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
     sine_uv = amplitude_uv * np.sin(2 * np.pi * frequency_hz * time_s)
     return np.repeat(sine_uv[:, None], 12, axis=1).astype(np.float32)
+
+
+def in_code_list(name: str) -> NDArray[np.bool_]:
+    """Return (n,) for each of `CODE_TEXTS` whether it belongs to an outcome by `CODE_LISTS`."""
+    plain = [text.replace(".", "").upper() for text in CODE_TEXTS]
+    return np.array(
+        [
+            any(system == of and text.startswith(prefix) for of, prefix in CODE_LISTS[name])
+            for text, system in zip(plain, CODE_SYSTEMS, strict=True)
+        ]
+    )

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.synthetic.device_files import (
     MUSE_LEADS,
+    cardiosoft_document,
     head_elements,
     measurement_matrix,
     measurement_table,
     median_samples,
+    muse_document,
     person_elements,
     strip_content,
 )
-from lvm_core.synthetic.device_files import document as cardiosoft_document
-from lvm_core.synthetic.device_files import document_muse_writer as muse_document
 from lvm_core.synthetic.device_files import lead_element as muse_lead
 from lvm_core.synthetic.device_files import waveform_element as muse_waveform
 

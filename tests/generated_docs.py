@@ -11,6 +11,7 @@ from unittest import mock
 
 import lvm_ai
 from lvm_core.errors import RejectReason
+from lvm_core.formats.registry import FORMATS
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.tables.schemas import ECG_REQUIRED, ECGS, TABLES, Table
 from tests import people_answers
@@ -40,8 +41,23 @@ def tables() -> str:
     """Return the content of docs/tables.md."""
     reasons = ", ".join(f"`{reason.value}`" for reason in RejectReason)
     flags = ", ".join(f"`{flag.value}`" for flag in QualityFlag)
-    closed = f"## Closed lists\n\nReject reasons: {reasons}.\n\nQuality flags: {flags}.\n"
+    formats = ", ".join(f"`{one.name}`" for one in FORMATS)
+    closed = f"## Closed lists\n\nReject reasons: {reasons}.\n\nQuality flags: {flags}.\n\nFormats: {formats}.\n"
     return "\n".join([_HEAD, *(_table_text(table) for table in TABLES), closed])
+
+
+_FORMATS_HEAD = "| format | files | `--format` | `source_format` |\n|---|---|---|---|\n"
+
+
+def formats() -> str:
+    """Return docs/formats.md with the lines of its first table written anew."""
+    lines = []
+    for one in FORMATS:
+        parts = f" with {', '.join(f'`{suffix}`' for suffix in one.part_suffixes)}" if one.part_suffixes else ""
+        link = one.title.lower().replace(" ", "-")
+        lines.append(f"| [{one.title}](#{link}) | `{one.suffix}`{parts} | `{one.option}` | `{one.name}` |\n")
+    before, after = (DOCS / "formats.md").read_text(encoding="utf-8").split(_FORMATS_HEAD)
+    return before + _FORMATS_HEAD + "".join(lines) + after[after.index("\n\n") + 1 :]
 
 
 def help_of(arguments: list[str]) -> str:
@@ -78,6 +94,7 @@ def schema() -> str:
 PAGES = {
     "tables.md": tables,
     "commands.md": commands,
+    "formats.md": formats,
     "people_tables_answers.md": people_answers.page,
     "../studies/study.schema.json": schema,
 }

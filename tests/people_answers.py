@@ -7,7 +7,6 @@ with. None of them calls another.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,8 @@ from typing import Any, Final
 import pandas as pd
 import yaml
 
-from analysis.study.cmr import read_cmr as read_analysed_cmr
 from analysis.study.inputs import judged_people, load_study, study_lists
+from analysis.study.inputs import read_cmr as read_analysed_cmr
 from analysis.study.settings import Study
 from beam_jobs import explain
 from beam_jobs.reading.storage import Storage
@@ -113,20 +112,15 @@ LIST_COMMANDS: Final[Mapping[str, Callable[[Path], Answer]]] = {
 
 
 def _train_cmr(path: Path) -> Answer:
-    table = read_training_cmr(path)
-    rows = []
-    for person, places in table.rows_of.items():
-        for row in places:
-            day = table.date[row].astype(dt.date)
-            rows.append((person, day, float(table.lvm_cmr_g[row])))
-    return sorted(rows, key=str)
+    people = read_training_cmr(path)
+    return sorted(((person, *one) for person, examinations in people.items() for one in examinations), key=str)
 
 
 def _analysed_cmr(path: Path) -> Answer:
     """Return what `lvm-ai recalibrate --cmr` and `inputs.cmr` of a study read."""
     rows = [
         (row.participant_id, None if pd.isna(row.cmr_date) else row.cmr_date.date(), row.lvm_cmr_g)
-        for row in read_analysed_cmr(path).itertuples()
+        for row in read_analysed_cmr(path)[0].itertuples()
     ]
     return sorted(rows, key=str)
 

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,39 @@ MUST_NOT_IMPORT = {
     "models": {"apache_beam", "pandas"},
     "beam_jobs": {"pandas", "lifelines", "tensorflow", "keras"},
     "analysis": {"tensorflow", "keras", "apache_beam"},
+}
+# Which other rooms of its package a room may import. All of `lvm_core` may import the modules at
+# its top. Those at the top of the other packages are commands, which may import every room.
+ROOMS = {
+    "lvm_core.signal": {"lvm_core"},
+    "lvm_core.medicine": {"lvm_core"},
+    "lvm_core.formats": {"lvm_core", "lvm_core.signal"},
+    "lvm_core.tables": {"lvm_core", "lvm_core.signal", "lvm_core.medicine"},
+    "lvm_core.synthetic": {"lvm_core", "lvm_core.signal", "lvm_core.medicine", "lvm_core.tables"},
+    "models.machine": set(),
+    "models.catalogue": {"models.machine"},
+    "models.engines": {"models.machine", "models.catalogue"},
+    "models.training": {"models.machine", "models.catalogue"},
+    "models.demo": {"models.machine", "models.catalogue", "models.engines"},
+    "beam_jobs.reading": set(),
+    "beam_jobs.run": {"beam_jobs.reading"},
+    "beam_jobs.scoring": {"beam_jobs.reading", "beam_jobs.run"},
+    "beam_jobs.runners": {"beam_jobs.reading", "beam_jobs.run"},
+    "analysis.statistics": set(),
+    "analysis.statistics.survival": {"analysis.statistics"},
+    "analysis.statistics.accuracy": {"analysis.statistics", "analysis.statistics.survival"},
+    "analysis.statistics.agreement": {"analysis.statistics", "analysis.statistics.survival"},
+    "analysis.statistics.risk": {"analysis.statistics", "analysis.statistics.survival", "analysis.statistics.accuracy"},
+    "analysis.follow_up": {"analysis.statistics"},
+    "analysis.study": {"analysis.statistics", "analysis.statistics.survival", "analysis.follow_up"},
+    "analysis.disclosure": set(),
+    # `document` and `words` are below topics and figures; `build` and the writers are above.
+    "analysis.report": {"analysis", "analysis.statistics", "analysis.study", "analysis.disclosure"}
+    | {"analysis.report.topics", "analysis.report.figures"},
+    "analysis.report.figures": {"analysis.report", "analysis.disclosure"},
+    "analysis.report.topics": {"analysis.report", "analysis.report.figures", "analysis.disclosure"}
+    | {"analysis.study", "analysis.follow_up", "analysis.statistics", "analysis.statistics.survival"}
+    | {"analysis.statistics.accuracy", "analysis.statistics.agreement", "analysis.statistics.risk"},
 }
 FILES = [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
 LAZY = {
@@ -51,6 +85,56 @@ def _package(path: Path) -> str:
 
 def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def _modules() -> dict[str, Path]:
+    """Return every module of ours by its dotted name; a package is its `__init__.py`."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+
+
+def _arrows() -> set[tuple[str, str]]:
+    """Return (importing module, imported module) of all imports among our packages."""
+    modules = _modules()
+    found = set()
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    found.add((name, full if full in modules else node.module))
+    return found
+
+
+def _room(module: str) -> str:
+    """Return the folder of a module; a package is in itself."""
+    return module if _modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def test_rooms__import_only_what_the_table_allows() -> None:
+    """The commands at the top of a package may import every room of it."""
+    wrong = set()
+    for importer, imported in _arrows():
+        room, other = _room(importer), _room(imported)
+        if room in OURS or room == other or not room.startswith(imported.partition(".")[0]):
+            continue
+        if other not in ROOMS[room]:
+            wrong.add((importer, imported))
+    assert sorted(wrong) == []
+
+
+def test_rooms__are_all_in_the_table() -> None:
+    rooms = {_room(module) for module in _modules()} - set(OURS)
+    assert rooms == set(ROOMS)
+
+
+def test_modules__import_one_another_in_no_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for importer, imported in _arrows():
+        graph.setdefault(importer, set()).add(imported)
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)

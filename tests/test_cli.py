@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import lvm_ai
-from analysis import demo
+from analysis import analyse
 from tests.beam_jobs.job_helpers import people, people_table, write_cohort, write_csv, write_parquet
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -414,7 +414,7 @@ def test_settings_file__that_cannot_be_meant_is_2_with_its_line(
 def test_demo__finds_its_folder_behind_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Sequence[str]] = []
     monkeypatch.setattr("analysis.analyse.main", lambda argv: given.append(argv) or 0)
-    assert demo.main(["--ecgs", "9", "--people", "2000", "--overwrite", str(tmp_path)]) == 0
+    assert analyse.demo(["--ecgs", "9", "--people", "2000", "--overwrite", str(tmp_path)]) == 0
     assert given == [[f"{tmp_path}/study.yaml", "--output", f"{tmp_path}/study", "--overwrite"]]
 
 

@@ -107,7 +107,7 @@ def test_readme__states_the_number_of_packages() -> None:
     users, more = len(_pins("requirements-cpu.txt")), len(_pins("requirements-dev.txt"))
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"{users} packages, 2.3 GB" in readme
-    assert f"{more} more, 0.5 GB" in readme
+    assert f"{more} more packages, 0.5 GB" in readme
 
 
 @pytest.mark.tf

@@ -44,7 +44,7 @@ def umask() -> Iterator[None]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace TensorFlow by the fake predictor."""
-    monkeypatch.setattr("beam_jobs.score.shared_predictor", job_runner.fake_shared_predictor())
+    monkeypatch.setattr("beam_jobs.scoring.job.shared_predictor", job_runner.fake_shared_predictor())
     monkeypatch.setattr("beam_jobs.run.resources.choose_engine", job_runner.fake_choice)
 
 
@@ -164,7 +164,7 @@ def test_every_command__works_under_a_private_umask(name: str, monkeypatch: pyte
         os.umask(seen[-1])
         return 0
 
-    monkeypatch.setattr(lvm_ai, "import_module", lambda _: SimpleNamespace(main=main))
+    monkeypatch.setattr(lvm_ai, "import_module", lambda _: SimpleNamespace(main=main, demo=main))
     for more, expected in (((), 0o077), (("--share", "group"), 0o027), (("--share", "umask"), 0o022)):
         seen.clear()
         assert lvm_ai.main([name, *more]) == 0

@@ -193,13 +193,18 @@ def relations_of(published: Collection[Count], longest_years: Mapping[str, float
     counts = dict.fromkeys([*published, *made])
     sums = []
     for whole, ways in made.items():
-        for way in sorted(ways, key=str):
+        for way in sorted(ways, key=_order):
             parts = wholes.parts(whole, way)
             counts.update(dict.fromkeys(parts))
             sums.append(_sum(whole, parts))
     sums += _chains(counts)
     at_most = _at_most(counts, sums)
     return [*sums, *at_most, *_of_units(counts), *_of_years(counts, longest_years or {})]
+
+
+def _order(way: _Way) -> str:
+    """A text to sort by; that of a set would depend on the seed of hashes."""
+    return str([sorted(one) if isinstance(one, frozenset) else one for one in way])
 
 
 def parts_of(counts: Collection[Count], relations: Collection[Relation]) -> set[Count]:

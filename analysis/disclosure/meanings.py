@@ -100,7 +100,8 @@ def analysed(outcome: str, model_id: str, *needed: str, lvh: bool = False) -> An
         *needed: what has to be known of people; what models need if it is not given.
         lvh: whether predicted LVH has to be known, too.
     """
-    return Analysed(of_model(followed(outcome), model_id), (needed or (MODELS,)) + (LVH,) * lvh)
+    needs = needed or (MODELS,)
+    return Analysed(of_model(followed(outcome), model_id), (*needs, LVH) if lvh else needs)
 
 
 def of_results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:

@@ -53,17 +53,11 @@ _LISTS_OF_PEOPLE: Final = "participants events deaths cmr encounters history_sta
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What a study found.
+    """What a study found."""
 
-    Attributes:
-        aggregates: exact; they stay restricted.
-        masked: by key; all that may leave.
-        report: drawn from `masked`.
-    """
-
-    aggregates: Sequence[Aggregate]
-    masked: Mapping[str, Masked]
-    report: Report
+    aggregates: Sequence[Aggregate]  # exact; they stay restricted
+    masked: Mapping[str, Masked]  # by key; all that may leave
+    report: Report  # drawn from `masked`
 
 
 def topics_of(data: StudyData) -> tuple[Topic, ...]:

@@ -7,11 +7,9 @@ from typing import Final
 
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.follow_up.rules import RELEASE
 from analysis.report.topics.measurement_error import FEWEST_DRAWS
 from analysis.report.words import of_model
-from analysis.study.data import StudyData
-from analysis.study.exposure import sd_key
+from analysis.study.data import RELEASE, StudyData, sd_key
 from analysis.study.outcomes import models_of
 from analysis.study.settings import Outcome, Study
 from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_limit_g_m2

@@ -83,27 +83,16 @@ _CHECKLISTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that the page shows; all of it is masked already.
+    """Everything that the page shows; all of it is masked already."""
 
-    Attributes:
-        title: of the page.
-        about: the study.
-        sections: in order.
-        methods: paragraphs.
-        warnings: of the study as a whole; those of sections are added to them.
-        versions: of software, by name.
-        checksums: SHA-256 of inputs, by name.
-        banners: above everything, as "Synthetic data", "Masking is off".
-    """
-
-    title: str
-    about: About
-    sections: tuple[Section, ...]
-    methods: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    banners: tuple[str, ...] = ()
+    title: str  # of the page
+    about: About  # the study
+    sections: tuple[Section, ...]  # in order
+    methods: tuple[str, ...]  # paragraphs
+    warnings: tuple[str, ...] = ()  # of the study as a whole; those of sections are added to them
+    versions: Mapping[str, str] = field(default_factory=dict)  # of software, by name
+    checksums: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of inputs, by name
+    banners: tuple[str, ...] = ()  # above everything, as "Synthetic data", "Masking is off"
 
     def __post_init__(self) -> None:
         for what, keys in (
@@ -381,21 +370,13 @@ def _renamed(name: str, value: str, prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of a checklist.
+    """An item of a checklist."""
 
-    Attributes:
-        number: as published, as "12d".
-        topic: heading of it.
-        text: what it asks for, short and in our words.
-        sections: keys of sections about it; none: software cannot know.
-        with_authors: whether authors have to add something all the same.
-    """
-
-    number: str
-    topic: str
-    text: str
-    sections: tuple[str, ...]
-    with_authors: bool
+    number: str  # as published, as "12d"
+    topic: str  # heading of it
+    text: str  # what it asks for, short and in our words
+    sections: tuple[str, ...]  # keys of sections about it; none: software cannot know
+    with_authors: bool  # whether authors have to add something all the same
 
     def where(self, present: Set[str]) -> str:
         """Return the text beside the links to those of its sections that a report has."""

@@ -19,7 +19,7 @@ _DEPENDENT: Final = 1e-12
 
 @runtime_checkable
 class Covariate(Protocol):
-    """What stands for one or several columns of a design matrix."""
+    """What makes one or several columns of a design matrix."""
 
     @property
     def column(self) -> str:
@@ -34,7 +34,7 @@ class Covariate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A number or yes/no, entering as it is; what a plain column name stands for."""
+    """A number or yes/no as one column; a plain column name means this."""
 
     column: str
 
@@ -56,7 +56,7 @@ class Category:
 
     Attributes:
         column: column of text, categories, whole numbers or yes/no.
-        reference: the level that the others are compared with; always stated, since the first of
+        reference: the level that the others are compared with; always stated, since the first in
             the alphabet is the right one by accident only.
         levels: the levels in the order of the terms; from the data where not given. A value
             outside them is refused.
@@ -110,16 +110,11 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Covariates as fixed by the data of a fit; makes the same columns of any other table.
+    """Covariates as fixed by the data of a fit; makes the same columns of any other table."""
 
-    Attributes:
-        covariates: resolved covariates, in the order given.
-        terms: name of each column of the matrix.
-        groups: for each covariate, its name and the indices of its columns.
-    """
-
-    covariates: tuple[Covariate, ...]
-    terms: tuple[str, ...]
+    covariates: tuple[Covariate, ...]  # resolved covariates, in the order given
+    terms: tuple[str, ...]  # name of each column of the matrix
+    # for each covariate, its name and the indices of its columns
     groups: tuple[tuple[str, tuple[int, ...]], ...]
 
     @property
@@ -133,12 +128,7 @@ class Design:
 
 
 def as_covariates(covariates: Sequence[str | Covariate]) -> tuple[Covariate, ...]:
-    """Return covariates with plain names as `Linear`.
-
-    Raises:
-        TypeError: a single text in place of a sequence, or something that is no covariate.
-        ValueError: no covariate, or one twice.
-    """
+    """Return covariates with plain names as `Linear`; refuse none, one twice, or something else."""
     if isinstance(covariates, str):
         raise TypeError(f"covariates is the text {covariates!r}, expected a list of columns")
     made = tuple(Linear(c) if isinstance(c, str) else c for c in covariates)
@@ -155,14 +145,7 @@ def as_covariates(covariates: Sequence[str | Covariate]) -> tuple[Covariate, ...
 
 
 def resolve_design(covariates: Sequence[Covariate], columns: Columns) -> tuple[Design, NDArray[np.float64]]:
-    """Fix covariates by the data of a fit.
-
-    Returns:
-        The design, and its (n, number of terms) matrix for these data.
-
-    Raises:
-        TableRefused: a covariate is constant, not of its kind, or a combination of others.
-    """
+    """Fix covariates by the data of a fit; return the design and its (n, terms) matrix."""
     resolved = tuple(covariate.resolved(columns) for covariate in covariates)
     parts = [covariate.expanded(columns) for covariate in resolved]
     terms: tuple[str, ...] = ()
@@ -177,12 +160,8 @@ def resolve_design(covariates: Sequence[Covariate], columns: Columns) -> tuple[D
 def refuse_dependent(information: NDArray[np.float64], terms: Sequence[str]) -> None:
     """Refuse covariates of which one is a combination of the others.
 
-    Args:
-        information: (p, p) covariance of the covariates within risk sets or over rows.
-        terms: the p names.
-
-    Raises:
-        TableRefused: the matrix is singular; names the term that the earlier ones determine.
+    `information` is their (p, p) covariance within risk sets or over rows. The message names the
+    term that the earlier ones determine.
     """
     scale = np.sqrt(np.clip(np.diagonal(information), 0, None))
     flat = scale <= _FLAT * max(scale.max(), 1e-300)

@@ -17,22 +17,14 @@ _CI_KINDS: Final = ("log-log", "log", "plain")
 
 
 def normal_quantile(confidence: float) -> float:
-    """Return the normal quantile of a two-sided interval, 1.96 for 0.95.
-
-    Raises:
-        ValueError: `confidence` is not between 0 and 1.
-    """
+    """Return the normal quantile of a two-sided interval, 1.96 for 0.95; refuse 0, 1 and beyond."""
     if not (0 < confidence < 1 and math.isfinite(confidence)):
         raise ValueError(f"confidence is {confidence}, expected above 0 and below 1, as in 0.95")
     return float(stats.norm.ppf((1 + confidence) / 2))
 
 
 def check_ci(ci: str) -> None:
-    """Refuse an unknown kind of confidence limits.
-
-    Raises:
-        ValueError: another word.
-    """
+    """Refuse an unknown kind of confidence limits."""
     if ci not in _CI_KINDS:
         raise ValueError(f"ci is {ci!r}, expected one of {', '.join(map(repr, _CI_KINDS))}")
 
@@ -40,21 +32,12 @@ def check_ci(ci: str) -> None:
 def confidence_limits(probability: Floats, se: Floats, *, ci: CiKind, confidence: float) -> tuple[Floats, Floats]:
     """Return pointwise confidence limits of a probability, within 0 and 1.
 
-    Args:
-        probability: (J,) estimates.
-        se: (J,) their standard errors.
-        ci: scale on which the interval is symmetric: log(-log), log, or the probability.
-        confidence: 0.95 for 95 %.
-
-    Returns:
-        Lower and upper limits; NaN for a probability of 0 or 1 (log-log) or of 0 (log), where the
-        scale has no value.
+    They are symmetric on the scale of log(-log), of log, or of the probability. They are NaN for a
+    probability of 0 or 1 (log-log) or of 0 (log), where the scale has no value.
 
     Source:
         Kalbfleisch JD, Prentice RL, The Statistical Analysis of Failure Time Data, 2002, 1.4.
-
-    R:
-        `survfit(..., conf.type = ci)`
+        R: `survfit(..., conf.type = ci)`
     """
     z = normal_quantile(confidence)
     if ci == "plain":

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import linalg, stats
+from scipy import stats
 
+from analysis.statistics.limits import normal_quantile
+
+# Least share of variance due to missingness for the degrees of freedom, as in mice.
 _LEAST_LAMBDA: Final = 1e-4
-"""Least share of variance due to missingness for the degrees of freedom, as in mice."""
 
 Floats = NDArray[np.float64]
 
@@ -32,27 +34,6 @@ class Fit(Protocol):
     @property
     def n(self) -> int:
         """Rows used."""
-
-
-class PooledWaldTest(NamedTuple):
-    """Wald test that several pooled coefficients are all 0.
-
-    Attributes:
-        f: the statistic.
-        df1: number of coefficients.
-        df2: denominator degrees of freedom.
-        p: of F(df1, df2).
-        riv: average relative increase in variance due to missingness.
-        method: where `df2` comes from: "reiter-2007", "li-1991" or, for one term,
-            "barnard-rubin-1999".
-    """
-
-    f: float
-    df1: int
-    df2: float
-    p: float
-    riv: float
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,48 +99,6 @@ class PooledFit:
     confidence: float
     warnings: tuple[str, ...]
 
-    def test_terms(self, terms: Sequence[str]) -> PooledWaldTest:
-        """Test that several coefficients are all 0 (D1).
-
-        For the indicators of a category, or the terms of a spline. Supposes that missingness
-        raises the variance of all these coefficients by the same share.
-
-        Args:
-            terms: of the fits. For one term this is the t test of `estimates`.
-
-        Returns:
-            The test; denominator by Reiter where terms x (fits - 1) is above 4 and `complete_df`
-            is finite, else by Li, Raghunathan and Rubin; infinite where the fits do not differ and
-            `complete_df` is infinite.
-
-        Raises:
-            TypeError: a text in place of a list.
-            ValueError: no term, one twice, an unknown one, terms that depend on each other, or a
-                `complete_df` too small for Reiter's formula.
-
-        Source:
-            Li KH, Raghunathan TE, Rubin DB, J Am Stat Assoc 1991;86:1065-1073; Reiter JP,
-            Biometrika 2007;94:502-508.
-            R: mice::D1(fit1, fit0, dfcom = complete_df), but for one term.
-        """
-        wanted = _known_terms(terms, list(self.covariance.index))
-        k, m = len(wanted), self.n_imputations
-        coef = self.estimates.set_index("term").loc[wanted, "coef"].to_numpy()
-        within = self.within.loc[wanted, wanted].to_numpy()
-        between = self.between.loc[wanted, wanted].to_numpy()
-        try:
-            factor = linalg.cho_factor(within)
-        except linalg.LinAlgError as error:
-            raise ValueError(f"{', '.join(wanted)} depend on each other, expected terms that do not") from error
-        riv = float((1 + 1 / m) * np.trace(linalg.cho_solve(factor, between)) / k)
-        f = float(coef @ linalg.cho_solve(factor, coef) / (k * (1 + riv)))
-        if k == 1:
-            alone = (self.estimates["term"] == wanted[0]).to_numpy()
-            df2, method = float(self.estimates["df"].to_numpy()[alone][0]), "barnard-rubin-1999"
-        else:
-            df2, method = _denominator(riv, k, m, self.complete_df)
-        return PooledWaldTest(f, k, df2, float(stats.f.sf(f, k, df2)), riv, method)
-
 
 def pool_rubin(fits: Sequence[Fit], *, complete_df: float | None = None, confidence: float = 0.95) -> PooledFit:
     """Pool fits of the same model to imputed tables by Rubin's rules.
@@ -188,27 +127,32 @@ def pool_rubin(fits: Sequence[Fit], *, complete_df: float | None = None, confide
         R: summary(mice::pool(fits, dfcom = complete_df), "all", conf.int = TRUE);
         mitools::MIcombine for the covariance.
     """
-    _check_confidence(confidence)
+    normal_quantile(confidence)
     made = _checked_fits(fits)
     terms = [str(term) for term in made[0].estimates["term"]]
     _check_same_model(made, terms)
     coefs = np.array([fit.estimates.set_index("term")["coef"].loc[terms] for fit in made], float)
     covariances = np.array([fit.covariance.loc[terms, terms] for fit in made], float)
     _check_estimated(coefs, covariances, terms)
-    df = _default_df(made, len(terms)) if complete_df is None else _checked_df(complete_df)
+    if complete_df is None:
+        complete_df = max(min(_event_counts(made), default=int(made[0].n)) - len(terms), 1)
+    df = _checked_df(complete_df)
     m = len(made)
     within = covariances.mean(axis=0)
     deviations = coefs - coefs.mean(axis=0)
     between = deviations.T @ deviations / (m - 1)
     coef = np.asarray(coefs.mean(axis=0))
     pooled = _rubin(coef, np.diagonal(within), np.diagonal(between), m, df, confidence)
-    ratios = all("hr" in fit.estimates for fit in made)
+    estimates = pd.DataFrame({"term": terms, **pooled})
+    if all("hr" in fit.estimates for fit in made):
+        for name, source in (("hr", "coef"), ("hr_lo", "lo"), ("hr_hi", "hi")):
+            estimates[name] = np.exp(pooled[source])
 
     def framed(matrix: Floats) -> pd.DataFrame:
         return pd.DataFrame(matrix, index=terms, columns=terms)
 
     return PooledFit(
-        estimates=_estimate_table(terms, pooled, ratios=ratios),
+        estimates=estimates,
         covariance=framed(within + (1 + 1 / m) * between),
         within=framed(within),
         between=framed(between),
@@ -245,7 +189,7 @@ def pool_scalar(
         As `pool_rubin`.
         R: mice::pool.scalar(estimates, variances, n = complete_df + 1, k = 1).
     """
-    _check_confidence(confidence)
+    normal_quantile(confidence)
     values, squares = np.asarray(estimates, float), np.asarray(variances, float)
     if values.ndim != 1 or values.size < 2 or values.shape != squares.shape:
         raise ValueError(
@@ -270,11 +214,6 @@ def pool_scalar(
         confidence=confidence,
         **figures,
     )
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}, expected a share such as 0.95")
 
 
 def _checked_df(complete_df: float) -> float:
@@ -332,12 +271,6 @@ def _check_estimated(coefs: Floats, covariances: Floats, terms: list[str]) -> No
             )
 
 
-def _default_df(fits: Sequence[Fit], n_terms: int) -> float:
-    events = _event_counts(fits)
-    size = min(events) if events else int(fits[0].n)
-    return float(max(size - n_terms, 1))
-
-
 def _event_counts(fits: Sequence[Any]) -> list[int]:
     counts = [getattr(fit, "n_events", None) for fit in fits]
     return [int(count) for count in counts if count is not None]
@@ -377,41 +310,6 @@ def _barnard_rubin(share: Floats, m: int, complete_df: float) -> Floats:
     return large * observed / (large + observed)
 
 
-def _denominator(riv: float, k: int, m: int, complete_df: float) -> tuple[float, str]:
-    """Return the denominator degrees of freedom of D1 and their source."""
-    t = k * (m - 1)
-    if math.isfinite(complete_df) and t > 4:
-        return _reiter(riv, t, complete_df), "reiter-2007"
-    if riv == 0:
-        return math.inf, "li-1991"
-    if t > 4:
-        return 4 + (t - 4) * (1 + (1 - 2 / t) / riv) ** 2, "li-1991"
-    return t * (1 + 1 / k) * (1 + 1 / riv) ** 2 / 2, "li-1991"
-
-
-def _reiter(riv: float, t: int, complete_df: float) -> float:
-    """Return Reiter's degrees of freedom; his six terms in a bracket, the squares gathered."""
-    a = riv * t / (t - 2)
-    v = (complete_df + 1) / (complete_df + 3) * complete_df
-    two, four = v - 2 * (1 + a), v - 4 * (1 + a)
-    if four <= 0:
-        raise ValueError(
-            f"complete_df is {complete_df:g} and the variance grows by {riv:.2g} through "
-            "missingness: too few degrees of freedom to test several terms; give more rows, or "
-            "pool with complete_df=math.inf"
-        )
-    bracket = two * (1 / (1 + a) + 4 / four) ** 2 + 4 / (1 + a) + 4 / two + 8 / four
-    return 4 + 1 / (1 / four + a**2 / four / (t - 4) * bracket)
-
-
-def _estimate_table(terms: Sequence[str], pooled: dict[str, Floats], *, ratios: bool) -> pd.DataFrame:
-    frame = pd.DataFrame({"term": list(terms)} | pooled)
-    if ratios:
-        for name, source in (("hr", "coef"), ("hr_lo", "lo"), ("hr_hi", "hi")):
-            frame[name] = np.exp(pooled[source])
-    return frame
-
-
 def _warnings(fits: Sequence[Fit], terms: Sequence[str], share: Floats) -> tuple[str, ...]:
     warnings = []
     events = _event_counts(fits)
@@ -428,15 +326,3 @@ def _warnings(fits: Sequence[Fit], terms: Sequence[str], share: Floats) -> tuple
             "2011;30:377-399), so that a repetition gives about the same"
         )
     return tuple(warnings)
-
-
-def _known_terms(terms: Sequence[str], known: Sequence[str]) -> list[str]:
-    if isinstance(terms, str):
-        raise TypeError(f"terms is the text {terms!r}, expected a list of terms")
-    wanted = list(terms)
-    strange = [term for term in wanted if term not in known]
-    if strange or not wanted or len(set(wanted)) < len(wanted):
-        raise ValueError(
-            f"terms are {', '.join(map(repr, wanted)) or 'none'}, expected different ones of {', '.join(known)}"
-        )
-    return wanted

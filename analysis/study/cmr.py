@@ -1,67 +1,25 @@
-"""The CMR table, and its pairing with ECGs."""
+"""Pairs of ECGs and CMR examinations."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 
 from lvm_core.errors import UsageError
-from lvm_core.tables import CmrExaminations, read_cmr_table
-
-
-def read_cmr(
-    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
-) -> pd.DataFrame:
-    """Read a CMR table; arguments, result and refusals as `read_examinations` and `cmr_frame`."""
-    found = read_examinations(path, columns=columns, date_format=date_format, called=called)
-    return cmr_frame(found)
-
-
-def read_examinations(
-    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
-) -> CmrExaminations:
-    """Read CMR examinations with a mass, and how they were read.
-
-    Args:
-        path: CSV or Parquet with participant_id, lvm_cmr_g in grams, and cmr_date (ISO) where
-            known.
-        columns: the table's own names of these columns, where they differ.
-        date_format: strptime format of cmr_date, where it is not ISO.
-        called: what names the table, for messages.
-
-    Raises:
-        UsageError: as `lvm_core.tables.read_cmr_table`.
-    """
-    try:
-        return read_cmr_table(path.read_bytes(), f"{called} {path.name}", columns=columns, date_format=date_format)
-    except OSError as error:
-        raise UsageError(f"{called} {path} cannot be read: {error}") from error
-
-
-def cmr_frame(examinations: CmrExaminations) -> pd.DataFrame:
-    """Return examinations as pandas has them.
-
-    Returns:
-        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0).
-    """
-    table = examinations.table.to_pandas()
-    return pd.DataFrame(table.assign(cmr_date=pd.to_datetime(table["cmr_date"])))
 
 
 def pair_with_cmr(predictions: pd.DataFrame, cmr: pd.DataFrame, *, max_days: int | None) -> pd.DataFrame:
-    """Return one ECG and one CMR examination of each person: the two that are closest in time.
+    """Pair each person's ECG and CMR examination that are closest in time.
 
     Args:
         predictions: ecg_id, participant_id, recorded_at, and more; rows without participant_id
             or lvm_pred_g pair with nothing.
         cmr: of `read_cmr`.
-        max_days: largest distance in whole days, either way.
+        max_days: the most whole days between the two, before or after.
 
     Returns:
-        The columns of both and days_ecg_cmr; ties go to the earlier ECG, the ecg_id, the earlier
-        CMR. A CMR or ECG without a date pairs only where the CMR table has no dates at all.
+        One row a person: the columns of both tables and days_ecg_cmr. Of equally close pairs the
+        earlier ECG is taken, then the smaller ecg_id, then the earlier CMR. A CMR or ECG without a
+        date pairs only where the CMR table has no dates at all.
 
     Raises:
         UsageError: CMR has dates and `max_days` is None, it has none and `max_days` is given, or
@@ -83,8 +41,7 @@ def pair_with_cmr(predictions: pd.DataFrame, cmr: pd.DataFrame, *, max_days: int
     usable = predictions[predictions["participant_id"].notna() & predictions["lvm_pred_g"].notna()]
     pairs = usable.merge(cmr, on="participant_id", how="inner")
     recorded = pd.to_datetime(pairs["recorded_at"]).dt.normalize()
-    days = (recorded - pairs["cmr_date"]).abs().dt.days
-    pairs = pairs.assign(days_ecg_cmr=days)
+    pairs = pairs.assign(days_ecg_cmr=(recorded - pairs["cmr_date"]).abs().dt.days)
     if max_days is not None:
         pairs = pairs[pairs["days_ecg_cmr"] <= max_days]
     ordered = pairs.sort_values(["participant_id", "days_ecg_cmr", "recorded_at", "ecg_id", "cmr_date"], kind="stable")

@@ -3,72 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from analysis.follow_up.follow_up import FollowUp, build_follow_up
+from analysis.follow_up import FollowUp, build_follow_up, event_records
 from analysis.follow_up.people import in_words_of_studies, people_of
-from analysis.follow_up.wide_records import event_records
-from analysis.study.cmr import read_examinations
 from analysis.study.settings import Columns, PersonsLayout, Study, refuse_unknown_columns
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
-from lvm_core.tables import CmrExaminations, People, PeopleList, judge_people, read_code_table, read_people_list
+from lvm_core.tables import People, PeopleList, judge_people, read_cmr_table, read_code_table, read_people_list
 from lvm_core.tables.layout import READ, date_format_problem
 from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
 
-# Where `judge_people` states medians, and how the same is said without them.
+# How `judge_people` states medians, and how a report says the same without them.
 _MEDIANS: Final = {
     r" is [\d.e+-]+ (?:\S+), expected ": " is outside ",
     r" \([\d.e+-]+ and [\d.e+-]+ cm\)": "",
     r" by \d+ % on the median of \d+ people, expected at most ": " on the median by over ",
 }
+_WITHDRAWN: Final = "inputs.withdrawn"
 
 
 @dataclass(frozen=True)
 class StudyInputs:
-    """What a study reads with the readers that every command has, read once.
+    """The tables of a study that are read by the same rules as in every command."""
 
-    Attributes:
-        people: the participants.
-        lists: people of each list that is given, by the name of its setting.
-        code_list: of `read_code_list`.
-        cmr: the CMR examinations, where the study has some.
-        notes: sentences for the report; no numbers of people and no values of people.
-        warnings: what to know of how the tables were read, for who runs the study only.
-    """
-
-    people: People
-    lists: dict[str, PeopleList]
-    code_list: pd.DataFrame
-    cmr: CmrExaminations | None
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
+    people: People  # the participants
+    lists: dict[str, PeopleList]  # people of each list that is given, by the name of its setting
+    code_list: pd.DataFrame  # of `read_code_list`
+    cmr: pd.DataFrame | None  # of `read_cmr`, where the study has CMR
+    notes: tuple[str, ...]  # sentences for the report; no numbers of people and no values of people
+    warnings: tuple[str, ...]  # how the tables were read; only for the person who runs the study
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file.
-
-    Args:
-        path: YAML.
-
-    Returns:
-        The study, its paths absolute.
+    """Read and check a study file (YAML); the paths of the study become absolute.
 
     Raises:
         UsageError: it cannot be read, a name is unknown, a value is not what is expected (all
             mistakes at once, with their lines), or an input does not exist.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
-    study = parse_settings(text, Study, str(path))
+    study = parse_settings(_bytes_of(path, str(path)), Study, str(path))
     folder = path.resolve().parent
     given = {name: value for name, value in study.inputs if value is not None}
     inputs = study.inputs.model_copy(update={n: folder / value for n, value in given.items()})
@@ -111,23 +91,15 @@ def _with_layout(study: Study, path: Path, folder: Path) -> Study:
 
 
 def _layout_of_file(path: Path) -> PersonsLayout:
-    try:
-        text, _ = decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UsageError(f"the layout {path} of the participants cannot be read: {error}") from error
+    text, _ = decode(_bytes_of(path, f"the layout {path} of the participants"), str(path))
     layout = parse_settings(text, PersonsLayout, str(path))
     if layout.file is not None:
         raise UsageError(f"{path} is a layout file that names another, {layout.file}; write it out")
     return layout
 
 
-def predictions_of(study: Study) -> Path:
-    """Return the table of predictions, or the pattern of its files in a run folder."""
-    return prediction_files(study.inputs.predictions)
-
-
 def prediction_files(given: Path) -> Path:
-    """Return a table as it is, or the pattern of the files of a run folder.
+    """Return the path of a table of predictions; for a run folder the pattern of its files.
 
     Raises:
         UsageError: the run is not finished, or was not accepted.
@@ -144,6 +116,12 @@ def prediction_files(given: Path) -> Path:
     return (inner if inner.is_dir() else given) / "*.parquet"
 
 
+def prediction_paths(given: Path) -> list[Path]:
+    """Return the files of a table of predictions, or of a run folder."""
+    found = prediction_files(given)
+    return sorted(found.parent.glob(found.name)) if given.is_dir() else [found]
+
+
 def read_inputs(study: Study) -> StudyInputs:
     """Read the participants, the lists, the codes and the CMR of a study.
 
@@ -152,29 +130,32 @@ def read_inputs(study: Study) -> StudyInputs:
             does not accept them, or an outcome is not in the code list.
     """
     code_list = read_code_list(study.inputs.code_list)
-    _refuse_unlisted(study, set(code_list["outcome"]))
+    listed = sorted(set(code_list["outcome"]))
+    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
+    if unlisted:
+        raise UsageError(
+            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
+            f"the outcomes {', '.join(listed)}"
+        )
     (people, problems), lists = judged_people(study), study_lists(study)
-    cmr = None
+    cmr: pd.DataFrame | None = None
+    cmr_notes: tuple[str, ...] = ()
     if study.inputs.cmr is not None:
-        cmr = read_examinations(
+        cmr, cmr_notes = read_cmr(
             study.inputs.cmr, columns=study.columns.cmr, date_format=study.date_formats.get("cmr"), called="inputs.cmr"
         )
-    readings = [*people.notes, *(note for own in lists.values() for note in own.notes)]
     return StudyInputs(
         people=people,
         lists=lists,
         code_list=code_list,
         cmr=cmr,
-        notes=tuple(_accepted(problems)),
-        warnings=(*readings, *(cmr.notes if cmr else ())),
+        notes=tuple(map(_accepted, problems)),
+        warnings=(*people.notes, *(note for own in lists.values() for note in own.notes), *cmr_notes),
     )
 
 
 def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
-    """Read the participants of a study and judge them as a whole.
-
-    Returns:
-        The participants, and the problems that the study accepts.
+    """Return the participants of a study, and the problems of the whole table that it accepts.
 
     Raises:
         UsageError: the table cannot be read, a person is there twice, or the table as a whole looks
@@ -192,15 +173,12 @@ def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
     return people, problems
 
 
-def _accepted(problems: Sequence[str]) -> list[str]:
-    """Return what a report says of participants that look wrong: the problems without medians."""
-    sentences = []
-    for problem in problems:
-        text = in_words_of_studies(problem)
-        for median, words in _MEDIANS.items():
-            text = re.sub(median, words, text)
-        sentences.append(f"the participants as a whole look wrong, and accept_people goes on with them: {text}")
-    return sentences
+def _accepted(problem: str) -> str:
+    """Return what a report says of participants that look wrong: the problem without medians."""
+    text = in_words_of_studies(problem)
+    for median, words in _MEDIANS.items():
+        text = re.sub(median, words, text)
+    return f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
 
 
 def study_people(study: Study) -> People:
@@ -231,7 +209,7 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
         UsageError: a list cannot be read, or a row of it names an ECG and no person.
     """
     given = {
-        "inputs.withdrawn": study.inputs.withdrawn,
+        _WITHDRAWN: study.inputs.withdrawn,
         "inputs.excluded": study.inputs.excluded,
         "training.exclude_ids": study.training.exclude_ids,
     }
@@ -239,10 +217,7 @@ def study_lists(study: Study) -> dict[str, PeopleList]:
 
 
 def _people_list(name: str, path: Path) -> PeopleList:
-    try:
-        found = read_people_list(path.read_bytes(), f"{name} {path.name}")
-    except OSError as error:
-        raise UsageError(f"{name} {path} cannot be read: {error}") from error
+    found = read_people_list(_bytes_of(path, f"{name} {path}"), f"{name} {path.name}")
     if found.n_ecgs_alone:
         raise UsageError(
             f"{name} {path.name} has {found.n_ecgs_alone} rows that name an ECG (ecg_id) and no "
@@ -257,31 +232,48 @@ def read_code_list(path: Path) -> pd.DataFrame:
     Raises:
         UsageError: the file cannot be read, or its columns or values are not what is expected.
     """
+    return pd.DataFrame(read_code_table(_bytes_of(path, f"code list {path}"), path.name).to_pandas())
+
+
+def read_cmr(
+    path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read CMR examinations with a mass: participant_id, lvm_cmr_g in grams, cmr_date where known.
+
+    `columns` are the table's own names of these, `date_format` is strptime's where dates are not
+    ISO, and `called` names the table in messages.
+
+    Returns:
+        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0); and notes
+        on how the table was read.
+
+    Raises:
+        UsageError: as `lvm_core.tables.read_cmr_table`.
+    """
+    data = _bytes_of(path, f"{called} {path}")
+    found = read_cmr_table(data, f"{called} {path.name}", columns=columns, date_format=date_format)
+    table = found.table.to_pandas()
+    return pd.DataFrame(table.assign(cmr_date=pd.to_datetime(table["cmr_date"]))), found.notes
+
+
+def _bytes_of(path: Path, called: str) -> bytes:
     try:
-        return pd.DataFrame(read_code_table(path.read_bytes(), path.name).to_pandas())
+        return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"code list {path} cannot be read: {error}") from error
+        raise UsageError(f"{called} cannot be read: {error}") from error
 
 
 def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
-    """Build the follow-up table of a study.
-
-    Args:
-        study: settings.
-        read: of `read_inputs`; read here where it is not given.
+    """Build the follow-up of a study; `read` is of `read_inputs`.
 
     Raises:
         TableRefused: a table cannot be used.
-        UsageError: see `read_inputs`; or nobody of a list is known.
+        UsageError: see `read_inputs`; or nobody of a list is in any table.
     """
     inputs, read = study.inputs, read or read_inputs(study)
-    withdrawn, *others = (
-        read.lists[name].people if name in read.lists else ()
-        for name in ("inputs.withdrawn", "inputs.excluded", "training.exclude_ids")
-    )
     tables = [name for name in Columns.model_fields if name != "persons"]
     found = build_follow_up(
-        predictions=predictions_of(study),
+        predictions=prediction_files(inputs.predictions),
         persons=read.people,
         events=event_records(inputs.events, study.events_format),
         ends=inputs.follow_up_ends,
@@ -290,43 +282,26 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
         history_starts=inputs.history_starts,
         code_list=read.code_list,
         rules=study.rules(),
-        withdrawn=withdrawn,
-        excluded=[person for own in others for person in own],
+        withdrawn=read.lists[_WITHDRAWN].people if _WITHDRAWN in read.lists else (),
+        excluded=[person for name, own in read.lists.items() if name != _WITHDRAWN for person in own.people],
         date_formats={name: study.date_formats[name] for name in tables if name in study.date_formats},
         columns={name: study.columns.of(name) for name in tables},
     )
     everybody = set(found.people["participant_id"])
-    idle = [
-        text
-        for name, own in read.lists.items()
-        for text in _idle(name, own, everybody, allow_unknown=study.allow_unknown)
-    ]
-    return replace(found, notes=(*found.notes, *read.notes, *idle))
+    idle = [_idle(name, own, everybody, allow_unknown=study.allow_unknown) for name, own in read.lists.items()]
+    return replace(found, notes=(*found.notes, *read.notes, *filter(None, idle)))
 
 
-def _refuse_unlisted(study: Study, listed: set[str]) -> None:
-    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
-    if unlisted:
-        raise UsageError(
-            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
-            f"the outcomes {', '.join(sorted(listed))}"
-        )
-
-
-def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> list[str]:
-    """Return what to say of a list that leaves nobody out.
-
-    Raises:
-        UsageError: it has people, and nobody of them is known, unless that is allowed.
-    """
+def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> str | None:
+    """Return a sentence about a list that leaves nobody out; refuse it unless that is allowed."""
     if not own.people:
-        return [f"{name} is an empty list: it leaves nobody out"]
+        return f"{name} is an empty list: it leaves nobody out"
     if not everybody.isdisjoint(own.people):
-        return []
+        return None
     if not allow_unknown:
         raise UsageError(
             f"{own.name} has {len(own.people)} identifiers, and nobody of them is in any table: it "
-            "would leave nobody out. Are identifiers written alike (007 is not 7)? A list of "
-            "other people goes with `allow_unknown: true` in the study file"
+            "would leave nobody out. Are identifiers written in the same way (007 is not 7)? For a list "
+            "of other people, write `allow_unknown: true` in the study file"
         )
-    return [f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"]
+    return f"nobody of {name} is in any table: it leaves nobody out, as allow_unknown allows"

@@ -1,4 +1,4 @@
-"""What the Cox models of a study compare and adjust for."""
+"""The Cox models of a study: what they compare and adjust for, their rows, their estimates."""
 
 from __future__ import annotations
 
@@ -12,59 +12,51 @@ from scipy import stats
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category, Covariate
-from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, proportional_hazards_test
+from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.cox_fit import ChiSquareTest, few_events
 from analysis.study.settings import Study
 from lvm_core.units import DAYS_PER_YEAR
 
 SEX: Final = Category("sex", reference="female")
-# The unit of steps of another size in each sex.
 SD_OF_SEX: Final = "SD of the sex"
+"""Unit of a step that has another size in each sex."""
+FOLLOW_UP_TIME: Final = "days since the index ECG"
+HOUSEHOLD: Final = "household_id"
+CLUSTER: Final = "error_cluster"
+"""Column that numbers rows that are not independent: those of a household, or of a person."""
+_SCALES: Final = {"follow_up": FOLLOW_UP_TIME, "attained_age": "attained age, days"}
+_ALWAYS: Final = ("participant_id", "ecg_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a hazard ratio is adjusted for.
+    """What a hazard ratio is adjusted for."""
 
-    Attributes:
-        number: 1 unadjusted, 2 age and sex (Khurshid et al. 2021), 3 also height and weight, 4
-            also the study's covariates (study rules, section 4).
-        adjustment: in words.
-        covariates: beside the exposure.
-        warnings: of every estimate.
-    """
-
+    # 1 unadjusted, 2 age and sex (Khurshid et al. 2021), 3 also height and weight, 4 also the
+    # study's covariates.
     number: int
-    adjustment: str
-    covariates: tuple[str | Covariate, ...]
-    warnings: tuple[str, ...] = ()
+    adjustment: str  # the covariates in words
+    covariates: tuple[str | Covariate, ...]  # beside the exposure
+    warnings: tuple[str, ...] = ()  # that come with every estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """What an exposure is compared by.
+    """Which step of an exposure a hazard ratio is for."""
 
-    Attributes:
-        exposure: name in the results.
-        column: of the table; a number, or 1 and 0.
-        name: of the contrast.
-        unit: of the exposure.
-        size: one step; the log hazard ratio is multiplied by it.
-        yes_no: whether the column is 1 and 0, so that each arm needs events.
-    """
-
-    exposure: str
-    column: str
-    name: str
-    unit: str
-    size: float
-    yes_no: bool = False
+    exposure: str  # its name in the results
+    column: str  # of the table; a number, or 1 and 0
+    name: str  # of the contrast
+    unit: str  # of the exposure
+    size: float  # of one step; the log hazard ratio is multiplied by it
+    yes_no: bool = False  # whether the column is 1 and 0, so that each arm needs events
 
 
 def models_of(study: Study) -> tuple[Model, ...]:
     """Return models 1 to 3, and 4 where the study has covariates.
 
-    On the scale of attained age there is no age covariate.
+    Where attained age is the time scale, age is no covariate.
     """
     age: tuple[str | Covariate, ...] = ("age_years",) if study.time_scale == "follow_up" else ()
     words = "age, sex" if age else "sex (age is the time scale)"
@@ -96,7 +88,7 @@ def columns_of(covariates: Iterable[str | Covariate]) -> list[str]:
 
 
 def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Contrast, ...]:
-    """Return per SD, per 10 of the unit, and LVH yes against no."""
+    """Return the contrasts per SD, per 10 of the unit, and LVH yes against no."""
     per_sd = Contrast(study.exposure, "exposure", "per SD", unit, sd["exposure"])
     if study.sd == "by_sex":
         per_sd = Contrast(study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0)
@@ -105,21 +97,22 @@ def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Cont
 
 
 def named(contrast: Contrast, model: Model) -> dict[str, Any]:
-    """Return what the results say of a contrast and a model."""
+    """Return the columns of the results that name a contrast and a model."""
+    return _named(contrast) | {"model": model.number, "adjustment": model.adjustment}
+
+
+def _named(contrast: Contrast) -> dict[str, Any]:
     return {
         "exposure": contrast.exposure,
         "contrast": contrast.name,
         "unit": contrast.unit,
         "unit_value": contrast.size,
-        "model": model.number,
-        "adjustment": model.adjustment,
     }
 
 
-def with_covariates(model: Model, *more: str | Covariate, words: str = "") -> Model:
+def with_covariates(model: Model, *more: str | Covariate) -> Model:
     """Return a model with further covariates."""
-    adjustment = f"{model.adjustment}{words}"
-    return replace(model, covariates=(*model.covariates, *more), adjustment=adjustment)
+    return replace(model, covariates=(*model.covariates, *more))
 
 
 def without_constant_sex(model: Model, table: pd.DataFrame) -> Model:
@@ -127,24 +120,13 @@ def without_constant_sex(model: Model, table: pd.DataFrame) -> Model:
 
     A cohort of one sex, or one stratum of it, would have no adjusted estimate otherwise.
     """
-    if SEX not in model.covariates:
-        return model
-    found = table["sex"].unique()
-    if len(found) != 1:
+    if SEX not in model.covariates or table["sex"].nunique(dropna=False) != 1:
         return model
     return replace(
         model,
         covariates=tuple(one for one in model.covariates if one != SEX),
-        adjustment=f"{model.adjustment} (sex is left out: all are {found[0]})",
+        adjustment=f"{model.adjustment} (sex is left out: all are {table['sex'].iloc[0]})",
     )
-
-
-# Of StudyData.analysed: whose rows belong together; by household where there are households.
-CLUSTER: Final = "error_cluster"
-HOUSEHOLD: Final = "household_id"
-FOLLOW_UP_TIME: Final = "days since the index ECG"
-_SCALES: Final = {"follow_up": FOLLOW_UP_TIME, "attained_age": "attained age, days"}
-_ALWAYS: Final = ("participant_id", "ecg_id", "event", "status_code", "time_days", "years", CLUSTER, HOUSEHOLD)
 
 
 def time_columns(study: Study) -> dict[str, Any]:
@@ -155,17 +137,16 @@ def time_columns(study: Study) -> dict[str, Any]:
 
 
 def read_columns(table: pd.DataFrame, study: Study, kept: Sequence[str]) -> pd.DataFrame:
-    """Return the columns that models of the study read, and others by name where they are there.
+    """Return the columns that models of the study read, and further ones that the table has.
 
     A study has some seventy columns; each selection of rows would copy all of them.
     """
-    wanted = dict.fromkeys([*_ALWAYS, *_needed(study, ()), *kept])
+    wanted = dict.fromkeys([*_ALWAYS, *columns_of(_covariates(study)), *time_columns(study).values(), *kept])
     return table[[name for name in wanted if name in table.columns]]
 
 
-def _needed(study: Study, columns: Sequence[str]) -> list[str]:
-    covariates = [one for model in models_of(study) for one in model.covariates]
-    return list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
+def _covariates(study: Study) -> list[str | Covariate]:
+    return [one for model in models_of(study) for one in model.covariates]
 
 
 def complete_rows(
@@ -173,64 +154,60 @@ def complete_rows(
 ) -> pd.DataFrame:
     """Return the rows that every model of the study can take.
 
-    So all models, and all analyses that vary the main one, are of the same people. On the scale
-    of attained age a row without an age at entry or exit is not complete.
+    So all models, and all analyses that vary the main one, are of the same people. Where attained
+    age is the time scale, a row without an age at entry or exit is not complete.
 
     Args:
         table: of `StudyData.analysed`, or a variant of it.
         study: models, time scale.
-        columns: that must be known too, as the exposure.
+        columns: that must be known too, such as the exposure.
         kept: further columns to keep, known or not.
-
-    Returns:
-        The complete rows in their order, with the columns that models read; text that is a
-        category has pandas' type for it.
     """
-    needed = _needed(study, columns)
+    covariates = _covariates(study)
+    needed = list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
     names = [name for name in _ALWAYS if name in table.columns]
     own = table[list(dict.fromkeys([*names, *needed, *kept]))]
     absent = np.any([own[name].isna().to_numpy() for name in needed], axis=0)
     if absent.any():
         own = own[~absent]
-    covariates = [one for model in models_of(study) for one in model.covariates]
     categories = {one.column for one in covariates if isinstance(one, Category)}
     return own.astype(dict.fromkeys(categories, "category"))
 
 
 def cluster_of(table: pd.DataFrame, study: Study) -> str | None:
-    """Return the column of those whose rows are not independent, or None."""
+    """Return the column of the rows that are not independent, or None."""
     if CLUSTER in table.columns:
         return CLUSTER
     return "participant_id" if study.index.rule == "all" else None
 
 
 def se_type_of(table: pd.DataFrame, study: Study) -> str:
-    """Return what the errors of a Cox model allow for; people are nested in households."""
+    """Return the words for the errors of a Cox model: by household or by person, or the model's."""
     if HOUSEHOLD in table.columns:
         return "by household"
     return "by person" if study.index.rule == "all" else "model"
 
 
 def people_with_event(table: pd.DataFrame, study: Study) -> int:
-    """Return how many people have the event: several ECGs of a person are one."""
+    """Return how many people have the event; several ECGs of a person count once."""
     own = table.loc[table["event"], "participant_id"]
     return int(own.nunique()) if study.index.rule == "all" else len(own)
 
 
 def fewest_with_event(table: pd.DataFrame, study: Study, by: str) -> int:
-    """Return the people with the event in the group that has fewest but some."""
+    """Return the people with the event in the group that has the fewest, above 0."""
     groups = table[table["event"]].groupby(by, observed=True)["participant_id"]
     return fewest(groups.nunique() if study.index.rule == "all" else groups.size())
 
 
 def fewest(arms: pd.Series[Any]) -> int:
-    """Return the events of the arm that has fewest but some; an arm without any hides nothing."""
+    """Return the fewest events of an arm, above 0; an arm without events hides nothing."""
     some = arms[arms > 0]
     return int(some.min()) if len(some) else 0
 
 
 def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
-    """Return what the results say of the rows of a Cox model on the study's time scale."""
+    """Return the columns of the results that describe the rows of a Cox model."""
     repeated = study.index.rule == "all"
     return {
         "n_people": table["participant_id"].nunique() if repeated else len(table),
@@ -244,12 +221,7 @@ def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
 
 
 def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate]) -> CoxFit:
-    """Fit a cause-specific Cox model on the study's time scale, with its errors.
-
-    Args:
-        table: of `complete_rows`.
-        study: time scale and index rule.
-        covariates: exposure first.
+    """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale.
 
     Raises:
         TableRefused: the model cannot be fitted to these rows.
@@ -260,7 +232,7 @@ def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Cova
 
 
 def warnings_of(fit: CoxFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:
-    """Return the warnings of a fit, with people for events where ECGs repeat people."""
+    """Return the warnings of a fit, where several ECGs of a person count as one event."""
     n_parameters = len(fit.coefficients)
     by_row = few_events(fit.n_events, n_parameters)
     others = [text for text in fit.warnings if text not in by_row]
@@ -275,14 +247,9 @@ def estimates(
     *,
     more: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Fit contrasts under models; contrasts of one column share their fits.
+    """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
-    Args:
-        table: rows of one outcome.
-        study: time scale, index rule, and the models whose complete rows are taken.
-        contrasts: of exposures.
-        models: to fit.
-        more: further columns that must be known.
+    Rows are complete in the columns of the study's models, of the contrast, and in `more`.
 
     Returns:
         Rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
@@ -304,18 +271,12 @@ def estimates(
 
 
 def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
-    """Fit one contrast under one model.
-
-    Args:
-        table: of `complete_rows`, one outcome.
-        study: time scale, index rule.
-        contrast: of the exposure.
-        model: its covariates; sex is left out where all are of one sex.
+    """Fit one contrast under one model, without sex where all are of one sex.
 
     Returns:
-        Columns of the results: n_people to n_dropped_missing without the latter, estimate (hazard
-        ratio), se of its logarithm, lo, hi, p, p_ph (of the exposure), warnings. What has no
-        estimate says why in warnings.
+        Columns of the results: those of `followed` and `named`, estimate (hazard ratio), se of its
+        logarithm, lo, hi, p, p_ph (of the exposure), warnings. Where there is no estimate, warnings
+        say why.
     """
     model = without_constant_sex(model, table)
     row = followed(table, study) | named(contrast, model)
@@ -344,7 +305,7 @@ def ratio_of(term: pd.Series[Any], size: float) -> dict[str, float]:
 
 
 def _p_ph(fit: CoxFit, contrast: Contrast) -> dict[str, float]:
-    """P for proportional hazards of the exposure; nothing where all events are at one time."""
+    """Return P for proportional hazards of the exposure; none if all events are at one time."""
     try:
         tests = proportional_hazards_test(fit)
     except TableRefused:
@@ -355,12 +316,7 @@ def _p_ph(fit: CoxFit, contrast: Contrast) -> dict[str, float]:
 def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
     """Return an estimate of the same column in steps of another size, without another fit."""
     factor = contrast.size / row["unit_value"]
-    made = row | {
-        "exposure": contrast.exposure,
-        "contrast": contrast.name,
-        "unit": contrast.unit,
-        "unit_value": contrast.size,
-    }
+    made = row | _named(contrast)
     if row.get("estimate") is not None:
         made |= {name: row[name] ** factor for name in ("estimate", "lo", "hi")}
         made["se"] = row["se"] * factor
@@ -368,10 +324,10 @@ def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
 
 
 def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> ChiSquareTest:
-    """Test what one model has more than another nested in it.
+    """Test the terms that one model has beyond another nested in it.
 
-    The likelihood-ratio test; Wald's with robust errors where rows repeat people or households,
-    since the likelihood is not one then.
+    The likelihood-ratio test; where people or households have several rows there is no likelihood
+    of independent rows, and the test is Wald's with robust errors.
 
     Raises:
         TableRefused: none of the terms has an estimate.
@@ -386,7 +342,7 @@ def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> C
 
 
 def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add Benjamini and Hochberg's q over the outcomes that are not the primary one.
+    """Add Benjamini and Hochberg's q over all outcomes but the primary one.
 
     One family for each exposure, contrast, model, and model of the predictions. R:
     `p.adjust(p, "BH")`.

@@ -10,15 +10,14 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from analysis.follow_up.follow_up import FollowUpRules, IndexRule, OutcomeRule
+from analysis.follow_up import FollowUpRules, IndexRule, OutcomeRule
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.settings_text import StrictSettings
 from lvm_core.tables import PRESETS, ParticipantsLayout, schemas
 from lvm_core.tables.layout import OF_STUDIES, READ
 
-FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}"
-"""What the name of an outcome must be, so that files can be called after it anywhere."""
+_FILE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,59}"
 
 PREDICTED: Final = frozenset(
     column.name for table in (schemas.PREDICTIONS, schemas.RECALIBRATED) for column in table.columns
@@ -26,7 +25,8 @@ PREDICTED: Final = frozenset(
 """Columns of the predictions."""
 
 _PERSON: Final = frozenset({"participant_id"})
-COLUMNS: Final[Mapping[str, frozenset[str]]] = {
+# The columns that are read of each table; of the participants also the covariates.
+_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "predictions": PREDICTED | {"af_on_ecg"},
     "persons": frozenset((*READ, *OF_STUDIES)),
     "events": _PERSON | {"date", "code", "system", "source", "reported_date"},
@@ -36,54 +36,17 @@ COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "encounters": _PERSON | {"date"},
     "history_starts": _PERSON | {"start_date"},
 }
-"""What is read of each table, by our names; participants have their covariates besides."""
 
 # Columns that the analysis adds to the rows of people, whose names no covariate may have.
 _MADE: Final = frozenset(
-    {
-        "exposure",
-        "mass_g",
-        "index_g_m2",
-        "lvh",
-        "lvh_group",
-        "quartile",
-        "quartile_median",
-        "exposure_in_sd_of_sex",
-        "age_band",
-        "bmi_class",
-        "lvm_ecg_only_g",
-        "lvmi_cmr_g_m2",
-        "household_id",
-        "person",
-        "group",
-        "index_date",
-        "eligible",
-        "history_days",
-        "body_size_far",
-        "entry_age_days",
-        "exit_age_days",
-        "time_days",
-        "years",
-        "exit_date",
-        "outcome",
-        "excluded",
-        "status",
-        "status_code",
-        "event",
-        "end_reason",
-        "placeholder_date",
-        "event_after_death",
-        "af_on_ecg",
-        "imaged",
-    }
+    """
+    exposure mass_g index_g_m2 lvh lvh_group quartile quartile_median exposure_in_sd_of_sex
+    age_band bmi_class lvm_ecg_only_g lvmi_cmr_g_m2 household_id person group imaged af_on_ecg
+    index_date eligible history_days body_size_far entry_age_days exit_age_days time_days years
+    exit_date outcome excluded status status_code event end_reason placeholder_date event_after_death
+    """.split()
 )
 _NUMBERED: Final = re.compile(r"(product|level)_\d+")
-
-
-def is_taken(name: str) -> bool:
-    """Return whether a covariate of that name would meet a column that is there already."""
-    return name in PREDICTED | _MADE or _NUMBERED.fullmatch(name) is not None
-
 
 _Days = Annotated[int, Field(ge=0)]
 _Table = Literal["predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"]
@@ -100,10 +63,11 @@ class Inputs(_Strict):
     predictions: Path
     """Run folder of `lvm-ai score`, or a table of predictions."""
     predictions_ecg_only: Path | None = None
-    """Predictions of the same ECGs by the model that sees the ECG alone, for what the ECG adds."""
+    """Predictions of the same ECGs by the model that sees the ECG alone: they show what the ECG
+    adds."""
     participants: Path
-    """participant_id, region, the covariates, and birth_date where age is the time scale; for the
-    layout `omop` a folder with the tables person and measurement."""
+    """participant_id, region, the covariates, and birth_date where age is the time scale. For the
+    layout `omop`: a folder with the tables person and measurement."""
     events: Path
     """participant_id, date, code, system, source."""
     follow_up_ends: Path
@@ -111,7 +75,7 @@ class Inputs(_Strict):
     code_list: Path
     """CSV of codes and outcomes."""
     deaths: Path | None = None
-    """participant_id, death_date, ltfu_date, unless participants has the dates."""
+    """participant_id, death_date, ltfu_date; not where the participants have these dates."""
     cmr: Path | None = None
     """participant_id, cmr_date, lvm_cmr_g."""
     encounters: Path | None = None
@@ -121,45 +85,49 @@ class Inputs(_Strict):
     withdrawn: Path | None = None
     """List of people who withdrew."""
     excluded: Path | None = None
-    """List of people to leave out, such as those whom the model was trained on."""
+    """List of people to leave out, such as the people on whom the model was trained."""
 
 
 class Index(_Strict):
     """Which ECG opens follow-up."""
 
     rule: Literal["first", "last_on_or_before", "nearest_on_or_before", "all"] = "first"
-    """`first` (on or after `date`, if given), `last_on_or_before` or `nearest_on_or_before` a
-    date, or `all`."""
+    """`first` (on or after `date`, if given), `last_on_or_before` or `nearest_on_or_before` the
+    `date`, or `all`."""
     date: dt.date | None = None
-    """The bound."""
+    """The date of the rule."""
     max_days: _Days | None = None
-    """How long before the date at most."""
+    """The most days between the ECG and the date."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        IndexRule(self.rule, self.date, self.max_days)
+        self.as_rule()
         return self
+
+    def as_rule(self) -> IndexRule:
+        """Return the rule of follow-up; it refuses what is not possible."""
+        return IndexRule(self.rule, self.date, self.max_days)
 
 
 class Outcome(_Strict):
     """An outcome of the code list."""
 
     name: str
-    """As in the code list; letters without accents, digits, "_", "-" and ".", since files have it
-    in their names."""
+    """Name in the code list. It becomes a part of file names: letters without accents, digits,
+    "_", "-" and "."."""
     label: str | None = None
-    """In words, for tables; without it the name with blanks."""
+    """The outcome in words, for tables; by default the name with blanks."""
     incident_sources: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Sources whose dates count as events."""
+    """Sources whose dates are events."""
     prevalent_sources: tuple[str, ...] = ()
-    """Further sources that count for disease at the index only."""
+    """Further sources, which count for disease at the index only."""
     af_on_ecg: bool = False
-    """AF stated by the device on the index ECG counts as prevalent (column `af_on_ecg`)."""
+    """AF that the device states on the index ECG is prevalent disease (column `af_on_ecg`)."""
 
     @field_validator("name")
     @classmethod
     def _names_a_file(cls, name: str) -> str:
-        if not re.fullmatch(FILE_NAME, name):
+        if not re.fullmatch(_FILE_NAME, name):
             raise ValueError(
                 "files are named after outcomes: expected at most 60 letters without accents, "
                 "digits, '_', '-' and '.', not '.' or '-' at first. Rename it here and in the code "
@@ -177,16 +145,16 @@ class StudyCovariate(_Strict):
     """A covariate of model 4, a column of the participants."""
 
     name: str
-    """The column."""
+    """Name of the column."""
     kind: Literal["number", "yes_no", "category"]
-    """What it holds."""
+    """What the column holds."""
     reference: str | None = None
-    """Of a category: the level that the others are compared with."""
+    """For a category: the level with which the others are compared."""
     label: str | None = None
-    """In words with the unit, for tables."""
+    """The covariate in words with its unit, for tables."""
     mediator: bool = False
-    """Likely on the way from LV mass to the outcome (blood pressure, heart-failure drugs): model
-    4 then carries a warning."""
+    """The covariate probably lies between LV mass and the outcome (blood pressure, heart-failure
+    drugs): model 4 then has a warning."""
 
     @property
     def words(self) -> str:
@@ -196,10 +164,10 @@ class StudyCovariate(_Strict):
     @field_validator("name")
     @classmethod
     def _is_free(cls, name: str) -> str:
-        if is_taken(name):
+        if name in PREDICTED | _MADE or _NUMBERED.fullmatch(name):
             raise ValueError(
                 f"{name} is a name of the predictions or of this analysis, whose values would "
-                "stand in place of the participants'; give the column another name, as in "
+                "take the place of the participants'; give the column another name, as in "
                 f"`columns: {{persons: {{my_{name}: {name}}}}}`. Age, sex, height and weight are "
                 "in models 2 and 3 already"
             )
@@ -219,21 +187,21 @@ class CmrSettings(_Strict):
     """How ECGs and CMR are paired."""
 
     max_days_ecg_cmr: _Days | None
-    """Largest distance of ECG and CMR in days; null only where the CMR table has no dates."""
+    """The most days between ECG and CMR; null only where the CMR table has no dates."""
 
 
 class Training(_Strict):
-    """What is known of the people whom the model was trained on."""
+    """What is known of the people on whom the model was trained."""
 
     is_uk_biobank: bool = False
-    """The published models were trained in UK Biobank: without one of the next two there, the
-    overlap is unknown and every result says so."""
+    """The cohort is UK Biobank, in which the published models were trained. Without one of the next
+    two settings the overlap is then unknown, and every result says so."""
     exclude_ids: Path | None = None
-    """People of the training set; they are left out as `excluded_by_list`."""
+    """List of the training set; its people are left out as `excluded_by_list`."""
     exclude_imaged_before: dt.date | None = None
-    """People with a CMR before this date may be of the training set: results against CMR are of
-    people imaged on or after it, with those before it beside them; hazard ratios are shown before
-    and after. Needs `inputs.cmr` with dates."""
+    """People with a CMR before this date may belong to the training set. Results against CMR are
+    for people imaged on or after it, with the others beside them; hazard ratios are shown for both.
+    Needs `inputs.cmr` with dates."""
 
     @property
     def overlap(self) -> str:
@@ -249,12 +217,12 @@ class Training(_Strict):
 
 
 class Masking(_Strict):
-    """Small numbers; both are set by the custodian of the data."""
+    """How small numbers are hidden; the custodian of the data sets both."""
 
     k: Annotated[int, Field(ge=0)] = 10
     """Counts of 1 to k - 1 are hidden; 0 turns masking off."""
     base: Annotated[int, Field(ge=1)] = 5
-    """Counts are rounded to multiples of it; 1 for exact counts."""
+    """Counts are rounded to multiples of this; 1 for exact counts."""
 
 
 class Hospital(_Strict):
@@ -263,7 +231,7 @@ class Hospital(_Strict):
     grace_days: _Days = 0
     """Follow-up ends this long after the last encounter."""
     min_encounters: Annotated[int, Field(ge=0)] = 0
-    """Encounters that must come before the index ECG."""
+    """The fewest encounters before the index ECG."""
 
 
 def _one_name_or_several(schema: dict[str, Any]) -> None:
@@ -273,12 +241,12 @@ def _one_name_or_several(schema: dict[str, Any]) -> None:
 
 
 class PersonsLayout(ParticipantsLayout):
-    """What the participants of a study mean where they do not follow our names and units."""
+    """What the columns of the participants mean, where names or units differ from ours."""
 
     model_config = ConfigDict(json_schema_extra=_one_name_or_several)
 
     file: Path | None = None
-    """A layout file, relative to the study's folder; nothing else is given beside it."""
+    """A layout file, relative to the study's folder; then no other setting is given here."""
 
     @model_validator(mode="after")
     def _file_stands_alone(self) -> Self:
@@ -306,16 +274,16 @@ _Names = dict[str, str]
 
 
 class Columns(_Strict):
-    """For each table its own names of columns."""
+    """The own names of the columns of each table."""
 
     predictions: _Names = Field(default={})
     """Of the predictions."""
     persons: Annotated[
         PersonsLayout, BeforeValidator(_layout, json_schema_input_type=str | dict[str, str] | PersonsLayout)
     ] = PersonsLayout()
-    """Of the participants, as `{region: centre_nation}`; or their layout, as
+    """Of the participants, such as `{region: centre_nation}`; or their layout, as
     `lvm-ai score --participants-layout` takes it: a preset (ukb, ukb-rap, omop), the path of a
-    layout file, or its settings. `columns` of a layout may name covariates besides."""
+    layout file, or its settings. `columns` of a layout may also name covariates."""
     events: _Names = Field(default={})
     """Of the events."""
     ends: _Names = Field(default={})
@@ -339,70 +307,71 @@ class Study(_Strict):
     """A study. What each rule means is in docs/methods.md and docs/follow_up.md."""
 
     name: str
-    """Of the study, as it stands on the report."""
+    """Name of the study, for the report."""
     cohort: str = "cohort"
     """Short name of the cohort, for meta-analyses."""
     inputs: Inputs
-    """Its tables."""
+    """The tables."""
     events_format: Literal["records", "ukb_wide", "ml4h"] = "records"
-    """Form of `inputs.events`."""
+    """Format of `inputs.events`."""
     columns: Columns = Columns()
-    """For each table its own names of columns, as `persons: {region: centre_nation}`."""
+    """The own names of the columns of each table, such as `persons: {region: centre_nation}`."""
     date_formats: dict[_Table, str] = Field(default={})
-    """For each table whose dates are not ISO their one strptime format."""
+    """The strptime format of each table whose dates are not ISO."""
     index: Index = Index()
     """Which ECG opens follow-up."""
     exposure: str = "lvmi_pred_g_m2"
-    """Column of the predictions; a recalibrated one makes LVH the recalibrated one too."""
+    """Column of the predictions; with a recalibrated column, LVH is recalibrated too."""
     accept_people: bool = False
-    """Go on although the participants as a whole look wrong (their units, sexes or ages)."""
+    """Go on although the participants as a whole look wrong (units, sexes or ages)."""
     allow_unknown: bool = False
     """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table."""
     exclude_flags: tuple[str, ...] = ()
-    """Quality flags with which an ECG is not usable."""
+    """Quality flags that make an ECG unusable."""
     outcomes: Annotated[tuple[Outcome, ...], Field(min_length=1)]
-    """One or more."""
+    """One or more outcomes."""
     primary_outcome: str
-    """One of them."""
+    """Name of one of them."""
     negative_control: Outcome | None = None
-    """An outcome that LV mass should have nothing to do with."""
+    """An outcome that should not depend on LV mass."""
     covariates: tuple[StudyCovariate, ...] = ()
-    """Of model 4."""
+    """Covariates of model 4."""
     household: str | None = None
-    """Column of the participants that names the household: errors of Cox models are then by
-    household. Who has none is a household alone."""
+    """Column of the participants that names the household. Errors of Cox models are then by
+    household; a person without one is a household alone."""
     prevalent_window_days: _Days | None = None
     """How far back an outcome counts as prevalent; null for all history."""
     min_history_days: _Days = 0
-    """Records that must reach back this far before the index ECG."""
+    """Records must begin this long before the index ECG."""
     max_days_body_size: _Days | None = None
-    """Height and weight further from the ECG make the index unknown; null: not looked at."""
+    """The most days between the ECG and height and weight; further away the index is unknown. Null:
+    any distance."""
     latency_days: _Days = 0
-    """Landmark: the clock starts that long after the ECG."""
+    """Landmark: the clock starts this long after the ECG."""
     time_scale: Literal["follow_up", "attained_age"] = "follow_up"
-    """Of the Cox models."""
+    """Time scale of the Cox models."""
     hospital: Hospital | None = None
-    """Ends by last encounter."""
+    """Follow-up ends with the last encounter."""
     sd: Literal["cohort", "by_sex"] | Annotated[float, Field(gt=0)] = "cohort"
-    """What one SD is: of the cohort, of each sex, or a fixed value in the exposure's unit."""
+    """One SD: that of the cohort, that of each sex, or a fixed value in the exposure's unit."""
     horizon_years: Annotated[float, Field(gt=0)] = 5.0
-    """Of absolute risks; shortened to where at least 50 people and 10 % are at risk."""
+    """Horizon of absolute risks; it ends where fewer than 50 people or 10 % are at risk."""
     cmr: CmrSettings | None = None
     """Needed with `inputs.cmr`."""
     training: Training = Training()
-    """Whom the model was trained on."""
+    """The people on whom the model was trained."""
     lvh_preset: LvhPreset = LvhPreset.KHURSHID2021
-    """Limits of LVH; the predictions must be of the same."""
+    """Limits of LVH; the predictions must have the same."""
     bsa_formula: Bsa = Bsa.DUBOIS
-    """Formula of the body surface area; the predictions must be of the same."""
+    """Formula of the body surface area; the predictions must have the same."""
     model_strata: bool = False
-    """Allow predictions of several models; then SD and hazard ratios are per model."""
+    """Allow predictions of several models; SD and hazard ratios are then by model."""
     masking: Masking = Masking()
-    """Small numbers."""
+    """How small numbers are hidden."""
     bootstrap: Annotated[int, Field(ge=0)] = 200
-    """Draws of what is bootstrapped (regression calibration, standardised risks); 0: none."""
+    """Samples of each bootstrap (regression calibration, standardised risks); 0: no bootstrap."""
     seed: Annotated[int, Field(ge=0)] = 1
-    """Of everything random."""
+    """Seed of everything random."""
     hazard_ratios: bool = True
     """Fit Cox models; false: follow-up only."""
     report: bool = True
@@ -436,7 +405,7 @@ class Study(_Strict):
         if self.index.rule == "all" and self.time_scale == "attained_age":
             raise ValueError("index rule all goes with time_scale follow_up only")
         if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
-            raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates tell who was imaged when")
+            raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates say who was imaged when")
         names = [covariate.name for covariate in self.covariates]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
@@ -470,9 +439,8 @@ class Study(_Strict):
 
     @property
     def all_outcomes(self) -> tuple[Outcome, ...]:
-        """The outcomes, and the negative control behind them."""
-        control = self.negative_control
-        return self.outcomes if control is None else (*self.outcomes, control)
+        """The outcomes, and last the negative control."""
+        return (*self.outcomes, *([self.negative_control] if self.negative_control else []))
 
     def rules(self) -> FollowUpRules:
         """Return the rules of follow-up."""
@@ -480,35 +448,25 @@ class Study(_Strict):
             OutcomeRule(one.name, one.incident_sources, one.prevalent_sources, af_on_ecg=one.af_on_ecg)
             for one in self.all_outcomes
         )
-        hospital = self.hospital
+        hospital = self.hospital or Hospital()
         return FollowUpRules(
             outcomes=outcomes,
-            index=IndexRule(self.index.rule, self.index.date, self.index.max_days),
+            index=self.index.as_rule(),
             exposure=self.exposure,
             exclude_flags=self.exclude_flags,
             prevalent_window_days=self.prevalent_window_days,
             latency_days=self.latency_days,
             max_days_body_size=self.max_days_body_size,
             min_history_days=self.min_history_days,
-            min_encounters=hospital.min_encounters if hospital else 0,
-            grace_days=hospital.grace_days if hospital else 0,
+            min_encounters=hospital.min_encounters,
+            grace_days=hospital.grace_days,
             time_scale=self.time_scale,
         )
 
 
 def refuse_unknown_columns(study: Study, table: str, named: Mapping[str, Any]) -> None:
-    """Refuse names of columns that a study does not read, which are often misspelt.
-
-    Args:
-        study: with its covariates.
-        table: as `columns` calls it.
-        named: the table's own names of columns, by ours.
-
-    Raises:
-        ValueError: a name of ours is not read.
-    """
-    covariates = {one.name for one in study.covariates} if table == "persons" else set()
-    known = COLUMNS[table] | covariates
+    """Refuse names of columns that a study does not read; they are often misspelt."""
+    known = _COLUMNS[table] | ({one.name for one in study.covariates} if table == "persons" else set())
     unknown = sorted(set(named) - known)
     if unknown:
         raise ValueError(

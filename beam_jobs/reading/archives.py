@@ -21,26 +21,26 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Final, Protocol, cast
+from typing import IO, Any, Final, cast
 
 from beam_jobs.reading.local_files import FileKind, kind_of_mode
 from beam_jobs.reading.storage import Storage
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.formats.registry import MAX_RECORD_BYTES
+from lvm_core.formats.registry import ECG_SUFFIXES, MAX_RECORD_BYTES
 
 MAX_RATIO: Final = 200
-_ZIP: Final = (".zip",)
-_TAR: Final = (".tar",)
+_ZIP: Final = ".zip"
 _TAR_STREAM: Final = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 _SINGLE: Final = (".gz", ".bz2", ".xz")
-# Archives of other kinds, and files of other compressors that may be one.
+# Archives of other kinds, and files of other compressors, which may be archives.
+_FOREIGN_PACKING: Final = re.compile(r"\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$")
 _UNREAD: Final = re.compile(
     r"\.(?:7z|rar|zipx|cab|ace|arj|lha|lzh|iso|dmg|cpio|sit|sitx|ar|rpm|deb|jar|tz2|taz|tlz|tzst|tz)$"
     r"|\.(?:7z|zip|rar|tar|tgz|gz|bz2|xz)\.(?:\d{3}|part\d+|[a-f][a-z])$|\.(?:z|r)\d\d$"
-    r"|\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$"
+    rf"|{_FOREIGN_PACKING.pattern}"
 )
-# One file of an ECG that another compressor packed: it counts as one.
-_ONE_PACKED_FILE: Final = re.compile(r"\.(?:xml|hea|dat|mat|dcm|scp|csv|json)\.(?:zst|zstd|lz4|lz|lzma|lzo|br|z)$")
+# A file of an ECG that another compressor packed is one file, not an archive.
+_ONE_FILE: Final = (*ECG_SUFFIXES, ".csv", ".json")
 _MAX_TAR_HEADER_BYTES: Final = 1_000_000  # of a long name, in a member of its own
 _MAX_LINK_BYTES: Final = 4096  # PATH_MAX of Linux
 _LZMA_MEMORY_BYTES: Final = 150_000_000  # xz -9 asks for 65 MB
@@ -50,7 +50,6 @@ _DAMAGE: Final = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,
     RuntimeError,
     OSError,
     ValueError,
@@ -62,24 +61,17 @@ _SIZE_AT_END_FLAG: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of an archive that is no folder.
+    """One member of an archive, not a folder."""
 
-    Attributes:
-        name: its path in the archive; bytes that are not UTF-8 are surrogate escapes.
-        size: bytes, unpacked.
-        refused: why it is not read, or None.
-        kind: what it is; only a file is read, and what is refused is no other kind.
-    """
-
-    name: str
-    size: int
-    refused: str | None = None
-    kind: FileKind = FileKind.FILE
+    name: str  # path in the archive; bytes that are not UTF-8 are surrogate escapes
+    size: int  # bytes, unpacked
+    refused: str | None = None  # why it is a reject, or None
+    kind: FileKind = FileKind.FILE  # only a file is read
 
 
 def is_archive(path: str) -> bool:
     """Tell from its name whether a file is an archive that is read here."""
-    return path.lower().endswith((*_ZIP, *_TAR, *_TAR_STREAM))
+    return path.lower().endswith((_ZIP, ".tar", *_TAR_STREAM))
 
 
 def is_streamed(path: str) -> bool:
@@ -88,14 +80,18 @@ def is_streamed(path: str) -> bool:
 
 
 def is_unread_archive(path: str) -> bool:
-    """Tell from its name whether a file may hold any number of ECGs that are not read here."""
+    """Tell from its name whether a file is an archive of a kind that is not read here."""
     if is_archive(path):
         return False
     if is_single_packed(path):
-        inner = without_packing(path)
-        return is_archive(inner) or is_unread_archive(inner)
+        return is_any_archive(without_packing(path))
     name = path.lower()
-    return _UNREAD.search(name) is not None and _ONE_PACKED_FILE.search(name) is None
+    return _UNREAD.search(name) is not None and not _FOREIGN_PACKING.sub("", name).endswith(_ONE_FILE)
+
+
+def is_any_archive(path: str) -> bool:
+    """Tell from its name whether a file is an archive, read here or not."""
+    return is_archive(path) or is_unread_archive(path)
 
 
 def is_single_packed(path: str) -> bool:
@@ -132,33 +128,38 @@ def list_members(storage: Storage, uri: str) -> list[Member]:
     """
     try:
         with storage.open(uri) as stream:
-            file = cast(IO[bytes], stream)
             if uri.lower().endswith(_ZIP):
-                return _zip_members(file)
-            return list(_tar_members(_tar_infos(file, uri)))
+                return _zip_members(cast(IO[bytes], stream))
+            return list(_tar_members(_tar_infos(cast(IO[bytes], stream), uri)))
     except _DAMAGE as error:
-        raise _damaged(error) from error
+        why = str(error) if isinstance(error, _OwnError) else type(error).__name__
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"archive cannot be read ({why}); expected an intact .zip, .tar, .tar.gz, .tar.bz2 or "
+            ".tar.xz. Was it copied completely?",
+        ) from error
 
 
-def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator[tuple[str, bytes | EcgRejected]]:
-    """Yield (name, bytes) of the wanted members, in the archive's order; hard links come last.
+# The name of a member and its bytes, or why it cannot be read.
+Content = tuple[str, bytes | EcgRejected]
 
-    A member that is damaged comes as its `EcgRejected` in place of bytes. When the archive itself
-    breaks off, the iteration ends: members not yielded are lost with it.
+
+def read_members(storage: Storage, uri: str, names: Collection[str]) -> Iterator[Content]:
+    """Yield the content of the wanted members, in the archive's order; hard links come last.
+
+    Where the archive itself breaks off, the iteration ends: the rest of the members is lost.
     """
     links: dict[str, str] = {}
     yield from _read(storage, uri, set(names), links)
     if links:
-        # A hard link has no bytes of its own, and those of its file may have gone by.
+        # A hard link has no bytes of its own, and the bytes of its file may be passed already.
         found = dict(_read(storage, uri, set(links.values()), {}))
         for name, target in links.items():
             if target in found:
                 yield name, found[target]
 
 
-def _read(
-    storage: Storage, uri: str, wanted: set[str], links: dict[str, str]
-) -> Iterator[tuple[str, bytes | EcgRejected]]:
+def _read(storage: Storage, uri: str, wanted: set[str], links: dict[str, str]) -> Iterator[Content]:
     """Yield the wanted files; add wanted hard links and the names of their files to `links`."""
     with storage.open(uri) as stream:
         try:
@@ -170,17 +171,8 @@ def _read(
             return
 
 
-def _damaged(error: Exception) -> EcgRejected:
-    text = str(error) if isinstance(error, _OwnError) else type(error).__name__
-    return EcgRejected(
-        RejectReason.UNREADABLE,
-        f"archive cannot be read ({text}); expected an intact .zip, .tar, .tar.gz, .tar.bz2 or "
-        ".tar.xz. Was it copied completely?",
-    )
-
-
 class _OwnError(tarfile.ReadError):
-    """Damage in words of our own: those of libraries may quote names of files."""
+    """Damage, described by us: the messages of libraries may quote names of files."""
 
 
 def _refusal(size: int, packed: int | None = None) -> str | None:
@@ -219,7 +211,7 @@ def _zip_members(stream: IO[bytes]) -> list[Member]:
 
 
 def _overlapping(infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return members whose bytes begin before those of the member in front end."""
+    """Return members whose bytes begin before the bytes of the previous member end."""
     end, found = 0, []
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
@@ -249,7 +241,7 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, files: Collecti
     return Member(info.filename, info.file_size, refused, kind)
 
 
-def _read_zip(stream: IO[bytes], wanted: set[str]) -> Iterator[tuple[str, bytes | EcgRejected]]:
+def _read_zip(stream: IO[bytes], wanted: set[str]) -> Iterator[Content]:
     with zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
             if info.filename not in wanted:
@@ -260,10 +252,9 @@ def _read_zip(stream: IO[bytes], wanted: set[str]) -> Iterator[tuple[str, bytes 
             except EcgRejected as error:
                 result = error
             except _DAMAGE as error:
-                encrypted = info.flag_bits & _ENCRYPTED_FLAG
-                why = "encrypted" if encrypted else type(error).__name__
-                detail = f"member cannot be unpacked ({why}); expected an intact archive without a "
-                result = EcgRejected(RejectReason.UNREADABLE, f"{detail}password")
+                why = "encrypted" if info.flag_bits & _ENCRYPTED_FLAG else type(error).__name__
+                detail = f"member cannot be unpacked ({why}); expected an intact archive without a password"
+                result = EcgRejected(RejectReason.UNREADABLE, detail)
             yield info.filename, result
 
 
@@ -283,19 +274,7 @@ def _unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) 
     return data
 
 
-class _Decompressor(Protocol):
-    """What bz2 and lzma offer."""
-
-    @property
-    def eof(self) -> bool:
-        """True after the end mark."""
-
-    @property
-    def needs_input(self) -> bool:
-        """True when nothing more comes out without further bytes."""
-
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        """Unpack at most `max_length` bytes."""
+_Decompressor = bz2.BZ2Decompressor | lzma.LZMADecompressor
 
 
 def _decompressor(info: zipfile.ZipInfo, member: IO[bytes]) -> _Decompressor:
@@ -347,45 +326,57 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return info
 
 
+class _Watched:
+    """A stream that is read once, from start to end; it counts bytes and keeps the last ones."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.n_bytes = 0
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        self.last = self._stream.read(size)
+        self.n_bytes += len(self.last)
+        return self.last
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _tar_infos(stream: IO[bytes], uri: str) -> Iterator[tarfile.TarInfo]:
-    guard = _RatioGuard(stream)
     streamed = is_streamed(uri)
-    with _open_tar(guard if streamed else stream, uri) as archive:
+    packed = _Watched(stream)
+    with _open_tar(packed if streamed else stream, uri) as archive:
         for info in archive:
-            if streamed:
-                guard.check(info)
+            # 64 kB: what the decompressor may have read ahead or behind for a small archive.
+            if streamed and info.offset_data + info.size > MAX_RATIO * (packed.n_bytes + 65536):
+                raise _OwnError(f"it unpacks to over {MAX_RATIO} times its size; refused")
             if not info.isdir():
                 yield info
 
 
-@contextmanager
-def _decompressed(stream: Any, path: str) -> Iterator[IO[bytes]]:
-    """Unpack a compressed file while it is read, never more than is asked for."""
+def _decompressed(stream: Any, path: str) -> bz2.BZ2File | lzma.LZMAFile | gzip.GzipFile:
+    """Open a compressed file that unpacks as it is read, never more than is asked for."""
     name = path.lower()
     if name.endswith((".bz2", ".tbz2", ".tbz")):
-        with bz2.BZ2File(stream) as unpacked:
-            yield cast(IO[bytes], unpacked)
-    elif name.endswith((".xz", ".txz")):
-        with lzma.LZMAFile(stream) as unpacked_xz:
-            yield cast(IO[bytes], unpacked_xz)
-    else:
-        with gzip.GzipFile(fileobj=stream) as unpacked_gz:
-            yield cast(IO[bytes], unpacked_gz)
+        return bz2.BZ2File(stream)
+    return lzma.LZMAFile(stream) if name.endswith((".xz", ".txz")) else gzip.GzipFile(fileobj=stream)
 
 
 @contextmanager
 def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
     """Open a TAR; leaving it normally checks that it ended with its end mark.
 
-    `tarfile` takes an archive that breaks off, or goes on with a damaged header, for a complete
-    one. Names are UTF-8 in any locale; other bytes are surrogate escapes.
+    `tarfile` accepts an archive that breaks off, or continues with a damaged header, as complete.
+    Names are UTF-8 in any locale; other bytes are surrogate escapes.
     """
     names: dict[str, Any] = {"tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape"}
     if is_streamed(uri):
         with _decompressed(stream, uri) as unpacked:
-            blocks = _LastBlock(unpacked)
-            stream_of_blocks = cast(IO[bytes], blocks)
-            with tarfile.open(fileobj=stream_of_blocks, mode="r|", bufsize=tarfile.BLOCKSIZE, **names) as archive:
+            blocks = _Watched(unpacked)
+            with tarfile.open(
+                fileobj=cast(IO[bytes], blocks), mode="r|", bufsize=tarfile.BLOCKSIZE, **names
+            ) as archive:
                 yield archive
             _require_end_mark(blocks.last, unpacked)
         return
@@ -396,25 +387,12 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
 
 
 def _require_end_mark(block: bytes, rest: Any) -> None:
-    """Refuse an archive that does not end in a block of zeros, or goes on after it."""
+    """Refuse an archive that does not end in a block of zeros, or continues after it."""
     if block != bytes(tarfile.BLOCKSIZE):
         raise _OwnError("it has no end mark where it ends; broken off or damaged")
     while data := rest.read(1 << 20):  # to the end: a compressed one has its checksum there
         if any(data):
             raise _OwnError("data after the end mark")
-
-
-class _LastBlock:
-    """Passes reads on and keeps what the last one gave."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """Read bytes."""
-        self.last = self._stream.read(size)
-        return self.last
 
 
 def _tar_members(infos: Iterable[tarfile.TarInfo]) -> Iterator[Member]:
@@ -425,7 +403,7 @@ def _tar_members(infos: Iterable[tarfile.TarInfo]) -> Iterator[Member]:
         if info.isfile():
             yield Member(info.name, info.size, _refusal(info.size))
         elif info.islnk():
-            # A hard link is a second name of a file: both are read, as they are from a folder.
+            # A hard link is a second name of a file: both are read, as in a folder.
             size = sizes.get(info.linkname, 0)
             refused = _refusal_of_link(info.name, info.linkname, sizes, hard=True)
             yield Member(info.name, size, refused or _refusal(size))
@@ -438,9 +416,7 @@ def _tar_members(infos: Iterable[tarfile.TarInfo]) -> Iterator[Member]:
             yield Member(info.name, info.size, "member is of an unknown kind; expected a file")
 
 
-def _read_tar(
-    stream: IO[bytes], uri: str, wanted: set[str], links: dict[str, str]
-) -> Iterator[tuple[str, bytes | EcgRejected]]:
+def _read_tar(stream: IO[bytes], uri: str, wanted: set[str], links: dict[str, str]) -> Iterator[Content]:
     with _open_tar(stream, uri) as archive:
         for info in archive:
             if info.name not in wanted:
@@ -454,28 +430,3 @@ def _read_tar(
             if len(data) != info.size:
                 raise _OwnError("unexpected end of data")
             yield info.name, data
-
-
-class _RatioGuard:
-    """Counts the compressed bytes a TAR reader took, and stops one that unpacks far too much."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._packed = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read compressed bytes."""
-        data = self._stream.read(size)
-        self._packed += len(data)
-        return data
-
-    def seekable(self) -> bool:
-        """Return False: read once, from start to end."""
-        return False
-
-    def check(self, info: tarfile.TarInfo) -> None:
-        """Refuse a member whose header promises far more than was packed so far."""
-        # 64 kB: what the decompressor may have read ahead or behind for a small archive.
-        unpacked = info.offset_data + info.size
-        if unpacked > MAX_RATIO * (self._packed + 65536):
-            raise _OwnError(f"it unpacks to over {MAX_RATIO} times its size; refused")

@@ -1,22 +1,21 @@
-"""What travels inside a unit: blocks of decoded ECGs and rows of the rejects table."""
+"""What the stages of a unit exchange: chunks of decoded ECGs and rows of the rejects table."""
 
 from __future__ import annotations
 
 import datetime as dt
-import queue
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lvm_core.errors import EcgRejected
+from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.canonical import CanonicalEcg
 from lvm_core.signal.ecg import LEADS_12, Ecg
-from lvm_core.signal.quality import qrs_amplitude_uv
+from lvm_core.signal.scale import qrs_amplitude_uv
 from lvm_core.tables import schemas
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ AMPLITUDES: Final = tuple(c.name for c in schemas.MEASUREMENTS if c.name != "mea
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One row of the rejects table, without its stage."""
+    """One row of the rejects table, without the stage."""
 
     reason: str
     detail: str | None
@@ -40,8 +39,32 @@ class Reject:
 
     @property
     def weight(self) -> int:
-        """ECGs it stands for, an unknown number taken as 1."""
+        """Number of ECGs lost; an unknown number counts as 1."""
         return 1 if self.n_ecgs is None else self.n_ecgs
+
+
+def reject_of(
+    error: EcgRejected,
+    source_uri: str | None,
+    *,
+    row: int | None = None,
+    ecg_id: str | None = None,
+    participant_id: str | None = None,
+    n_ecgs: int | None = 1,
+) -> Reject:
+    """Return the reject row of an `EcgRejected`."""
+    return Reject(error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs)
+
+
+def duplicate_reject(path: str, row: int | None, ecg_id: str | None, participant_id: str | None) -> Reject:
+    """Return the reject row of an ECG whose ecg_id came earlier."""
+    detail = "ecg_id occurs earlier in the inputs; the first recording is kept"
+    return Reject(RejectReason.DUPLICATE_ECG_ID.value, detail, path, row, ecg_id, participant_id)
+
+
+def excluded_reject() -> Reject:
+    """Return the reject row of an excluded person's ECG, without names of person or file."""
+    return Reject(RejectReason.EXCLUDED.value, "person is excluded at the custodian's request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +85,13 @@ class EcgRow:
     source_sampling_rate_hz: float | None = None
 
     def rejected(self, reason: str, detail: str, participant_id: str | None) -> Reject:
-        """Return the reject row of this ECG; the person may be known from elsewhere."""
+        """Return the reject row of this ECG; another table may name the person."""
         return Reject(reason, detail, self.source_uri, self.row, self.ecg_id, participant_id)
 
 
 @dataclass(slots=True)
 class Chunk:
-    """A part of a unit as it comes out of the reader.
+    """A part of a unit, as the reader gives it.
 
     Invariant: `n_read` is the ECGs in `rows` plus the weights of `rejects`.
     """
@@ -81,22 +104,22 @@ class Chunk:
 def counts_of(rows: Sequence[EcgRow]) -> NDArray[np.int16]:
     """Return the counts of ECGs, (n, 12, n_samples) int16, which must not be written to.
 
-    Rows of one chunk lie one behind the other in the array that Parquet was decoded into: that part
-    of it is returned. Other rows are copied, which costs 1.5 % of the time of scoring.
+    Rows of one chunk follow each other in the array that Parquet was decoded into: that part of it
+    is returned. Other rows are copied, which costs 1.5 % of the time of scoring.
     """
-    first = rows[0].counts
-    whole = first.base
+    whole = rows[0].counts.base
     if isinstance(whole, np.ndarray) and whole.ndim == 3 and whole.flags.c_contiguous:
-        start = (_address(first) - _address(whole)) // whole.strides[0]
+        start = (_address(rows[0].counts) - _address(whole)) // whole.strides[0]
         part = whole[start : start + len(rows)]
         if len(part) == len(rows) and all(
-            row.counts.base is whole
-            and row.counts.strides == whole.strides[1:]
-            and _address(row.counts) == _address(whole) + at
-            for row, at in zip(rows, range(start * whole.strides[0], whole.nbytes, whole.strides[0]), strict=False)
+            row.counts.base is whole and _place(row.counts) == _place(at) for row, at in zip(rows, part, strict=True)
         ):
             return np.asarray(part)
     return np.stack([row.counts for row in rows])
+
+
+def _place(array: NDArray[np.int16]) -> tuple[int, tuple[int, ...]]:
+    return _address(array), array.strides
 
 
 def _address(array: NDArray[np.int16]) -> int:
@@ -140,65 +163,20 @@ def row_of(
     )
 
 
-def reject_of(
-    error: EcgRejected,
-    source_uri: str | None,
-    *,
-    row: int | None = None,
-    ecg_id: str | None = None,
-    participant_id: str | None = None,
-    n_ecgs: int | None = 1,
-) -> Reject:
-    """Return the reject row of an `EcgRejected`."""
-    return Reject(error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs)
-
-
-class _Prefetcher(Iterator[T]):
-    """Fills a bounded queue from a thread of its own; see `prefetch`."""
-
-    def __init__(self, items: Iterable[T], depth: int) -> None:
-        self._items = items
-        self._ready: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lvm-reader", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for item in self._items:
-                if not self._put(("item", item)):
-                    return
-            self._put(("end", None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
-            self._put(("error", error))
-
-    def _put(self, item: tuple[str, T | BaseException | None]) -> bool:
-        while not self._stopped.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def __next__(self) -> T:
-        kind, item = self._ready.get()
-        if kind == "end":
-            raise StopIteration
-        if isinstance(item, BaseException):
-            raise item
-        return item  # type: ignore[return-value]
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stopped.set()
-        self._thread.join()
+_END: Final = object()
 
 
 def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Iterate in a thread of its own, at most `depth` items ahead; errors come out here.
+    """Iterate in a thread of its own, at most `depth` items ahead; its errors are raised here.
 
     When the consumer stops early the thread ends too.
     """
-    with closing(_Prefetcher(items, depth)) as ahead:
-        yield from ahead
+    iterator = iter(items)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="lvm-reader")
+    try:
+        ahead = deque(pool.submit(next, iterator, _END) for _ in range(depth))
+        while (item := ahead.popleft().result()) is not _END:
+            ahead.append(pool.submit(next, iterator, _END))
+            yield cast(T, item)
+    finally:
+        pool.shutdown(cancel_futures=True)

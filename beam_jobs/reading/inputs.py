@@ -1,4 +1,4 @@
-"""What was given as input: files, records in files and archives, their keys, what is ignored.
+"""What the inputs hold: files, records in files and archives, their keys, what is ignored.
 
 The record is the unit of account: one XML file, one WFDB header with its signal files, one row of
 a Parquet file.
@@ -20,25 +20,11 @@ from beam_jobs.reading import archives
 from beam_jobs.reading.local_files import FileKind
 from beam_jobs.reading.storage import FileEntry, Storage, join
 from lvm_core.errors import EcgRejected, RejectReason, UsageError
-from lvm_core.formats.wfdb import MAX_HEADER_BYTES, parse_header
+from lvm_core.formats.registry import MAIN_SUFFIXES, MAX_RECORD_BYTES, format_with_parts
 
-IGNORED_PATTERNS: Final = (
-    ".*",
-    "_*",
-    "README*",
-    "LICENSE*",
-    "LICENCE*",
-    "CHANGELOG*",
-    "RECORDS*",
-    "ANNOTATORS*",
-    "SHA256SUMS*",
-    "MD5SUMS*",
-    "MANIFEST*",
-    "Thumbs.db",
-    "desktop.ini",
-    "*.md",
-    "*.html",
-    "*.pdf",
+IGNORED_PATTERNS: Final = tuple(
+    ".* _* README* LICENSE* LICENCE* CHANGELOG* RECORDS* ANNOTATORS* SHA256SUMS* MD5SUMS* MANIFEST* "
+    "Thumbs.db desktop.ini *.md *.html *.pdf".split()
 )
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
 
@@ -49,22 +35,20 @@ ID_PRESETS: Final = {
     "ukb-20205": r"(?:^|/|!)(?P<ecg_id>(?P<participant_id>\d+)_20205_\d+_\d+)\.[^./!]+$"
 }
 _READERS: Final = 16
-_NOT_WFDB_PARTS: Final = (".xml", ".parquet", ".hea", ".dcm", ".scp", ".csv", ".json")
+_NEVER_PARTS: Final = (*MAIN_SUFFIXES, ".parquet", ".csv", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class IdRule:
     """How a record's keys follow from its path.
 
-    Attributes:
-        pattern: regular expression with the named groups `ecg_id` and, optionally,
-            `participant_id`, searched in the path below the input root (`archive!member` in
-            archives); a name of `ID_PRESETS`; or None: the path without its extension.
-
     Raises:
         UsageError: the pattern is not a regular expression or lacks the group `ecg_id`.
     """
 
+    # Regular expression with the named groups `ecg_id` and, optionally, `participant_id`,
+    # searched in the path below the input root (`archive!member` in archives); a name of
+    # `ID_PRESETS`; or None: the path without its extension.
     pattern: str | None = None
 
     def __post_init__(self) -> None:
@@ -85,7 +69,7 @@ class IdRule:
 
     @property
     def regex(self) -> str:
-        """The regular expression, a preset spelled out."""
+        """The regular expression; that of the preset for the name of one."""
         assert self.pattern is not None
         return ID_PRESETS.get(self.pattern, self.pattern)
 
@@ -115,47 +99,28 @@ class RecordFiles:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """What is in one archive, or why it cannot be read.
-
-    Attributes:
-        entry: the archive.
-        records: of its files.
-        refused: members that are rejected without being opened.
-        unread: names of archives inside it.
-        ignored: members that are no ECG, by kind.
-        damage: why nothing of it can be read.
-    """
+    """What is in one archive, or why it cannot be read."""
 
     entry: FileEntry
     records: tuple[RecordFiles, ...] = ()
-    refused: tuple[archives.Member, ...] = ()
-    unread: tuple[archives.Member, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    damage: EcgRejected | None = None
+    refused: tuple[archives.Member, ...] = ()  # members that are rejected without being opened
+    unread: tuple[archives.Member, ...] = ()  # archives inside it
+    ignored: Mapping[str, int] = field(default_factory=dict)  # members that are no ECG, by kind
+    damage: EcgRejected | None = None  # why the archive cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class InputListing:
-    """Everything below one root.
+    """Everything below one root."""
 
-    Attributes:
-        folder: what relative paths are relative to.
-        parquet: Parquet files.
-        records: records of loose files.
-        archives: archives with their records.
-        ignored: how many were not opened, by kind: `BY_NAME` for `IGNORED_PATTERNS`, else what
-            they are (named pipe, link to what is read anyway ...); in archives too.
-        broken: links that lead nowhere.
-        unread: archives of kinds that are not read.
-    """
-
-    folder: str
     parquet: tuple[FileEntry, ...]
-    records: tuple[RecordFiles, ...]
+    records: tuple[RecordFiles, ...]  # of loose files
     archives: tuple[ArchiveListing, ...]
+    # Number of files that were not opened, also in archives, by kind: `BY_NAME` for those of
+    # `IGNORED_PATTERNS`, else the value of their `FileKind`.
     ignored: Mapping[str, int]
-    broken: tuple[FileEntry, ...] = ()
-    unread: tuple[FileEntry, ...] = ()
+    broken: tuple[FileEntry, ...] = ()  # links that lead nowhere
+    unread: tuple[FileEntry, ...] = ()  # archives of kinds that are not read
 
 
 def path_without_extension(path: str) -> str:
@@ -168,7 +133,7 @@ def path_without_extension(path: str) -> str:
 
 
 def is_ignored(path: str) -> bool:
-    """Tell whether a file is no ECG by its name, or lies in a hidden folder."""
+    """Tell from its path whether a file is no ECG: by its name, or in a hidden folder."""
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
     hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
@@ -176,13 +141,9 @@ def is_ignored(path: str) -> bool:
 
 
 def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:
-    """Sort the files of one root into Parquet, records and archives.
+    """Sort the files of one root, which their relative paths start from.
 
-    Args:
-        storage: where they are; archives and, for signal files named otherwise than their header,
-            WFDB headers are read.
-        root: folder that the entries' relative paths start from.
-        entries: the files.
+    Archives are read, and main files where the names of the files do not show their parts.
     """
     parquet, loose, packed, broken, unread = [], [], [], [], []
     ignored: Counter[str] = Counter()
@@ -202,15 +163,20 @@ def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> Inp
         else:
             loose.append((entry.relative, entry.size))
 
-    def read_loose(paths: Collection[str]) -> dict[str, bytes]:
+    def read(paths: Collection[str]) -> dict[str, bytes]:
         with ThreadPoolExecutor(_READERS) as pool:
-            contents = pool.map(lambda path: storage.read_bytes(join(root, path), limit_bytes=MAX_HEADER_BYTES), paths)
-            return dict(zip(paths, contents, strict=True))
+            return dict(zip(paths, pool.map(lambda path: _read_main(storage, root, path), paths), strict=True))
 
-    records = group_records(loose, read_loose)
+    records = group_records(loose, read)
     for listing in packed:
         ignored.update(listing.ignored)
-    return InputListing(root, tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
+    return InputListing(tuple(parquet), tuple(records), tuple(packed), ignored, tuple(broken), tuple(unread))
+
+
+def _read_main(storage: Storage, root: str, path: str) -> bytes:
+    kind = format_with_parts(path)
+    limit_bytes = MAX_RECORD_BYTES if kind is None else kind.max_main_bytes
+    return storage.read_bytes(join(root, path), limit_bytes=limit_bytes)
 
 
 def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
@@ -218,14 +184,14 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
         members = archives.list_members(storage, entry.uri)
     except EcgRejected as damage:
         return ArchiveListing(entry, damage=damage)
-    named = list(_told_apart(m for m in members if not is_ignored(m.name)))
+    named = list(_with_own_names(m for m in members if not is_ignored(m.name)))
     refused = tuple(m for m in named if m.refused)
     ignored = Counter(m.kind.value for m in named if m.kind is not FileKind.FILE and not m.refused)
     if len(named) < len(members):
         ignored[BY_NAME] = len(members) - len(named)
     kept = [m for m in named if m.kind is FileKind.FILE and not m.refused]
-    unread = tuple(m for m in kept if _is_any_archive(m.name))
-    files = [(m.name, m.size) for m in kept if not _is_any_archive(m.name)]
+    unread = tuple(m for m in kept if archives.is_any_archive(m.name))
+    files = [(m.name, m.size) for m in kept if not archives.is_any_archive(m.name)]
 
     def read(names: Collection[str]) -> dict[str, bytes]:
         found = archives.read_members(storage, entry.uri, names)
@@ -235,12 +201,8 @@ def _list_archive(storage: Storage, entry: FileEntry) -> ArchiveListing:
     return ArchiveListing(entry, records, refused, unread, ignored)
 
 
-def _is_any_archive(name: str) -> bool:
-    return archives.is_archive(name) or archives.is_unread_archive(name)
-
-
-def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
-    """Refuse members whose name came before, so that each is accounted for."""
+def _with_own_names(members: Iterable[archives.Member]) -> Iterator[archives.Member]:
+    """Rename and refuse members with a name that came before, so that each is counted."""
     seen: Counter[str] = Counter()
     for member in members:
         seen[member.name] += 1
@@ -255,80 +217,77 @@ def _told_apart(members: Iterable[archives.Member]) -> Iterator[archives.Member]
 def group_records(
     files: Iterable[tuple[str, int]], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> list[RecordFiles]:
-    """Group files into records: a WFDB header takes its signal files, others stand alone.
+    """Group files into records, sorted by path.
+
+    A WFDB header takes the signal files of its stem, or those that it names; an XML file is alone.
 
     Args:
         files: (path, bytes) of each file.
-        read: returns the content of files, by path. Called once, and only where some files share
-            no header's name, which may be signal files that a header names: for the headers of
-            their folders and those without a signal file.
-
-    Returns:
-        The records sorted by path.
+        read: returns the content of main files, by path. Called once, and only where some files
+            have no main file of the same stem, but may be named in one: for the main files of
+            their folders and those without a part.
     """
     sizes = dict(files)
     folders: dict[str, list[str]] = defaultdict(list)
     for path in sizes:
-        folders[path.rpartition("/")[0]].append(path)
+        folders[posixpath.dirname(path)].append(path)
     owner: dict[str, str] = {}
     orphans: set[str] = set()
     may_name_one: list[str] = []
     for paths in folders.values():
-        owned, alone = _owners_in_folder(paths)
+        mains = _mains_with_parts(paths)
+        owned, alone = _owners_by_stem(paths, mains)
         owner.update(owned)
         orphans.update(alone)
-        headers = [path for path in paths if path.lower().endswith(".hea")]
-        has_part = set(owned.values())
-        may_name_one += headers if alone else [path for path in headers if path not in has_part]
+        complete = set() if alone else set(owned.values())
+        may_name_one += [main for main in mains.values() if main not in complete]
     if orphans and may_name_one:
-        owner.update(_named_by_headers(sorted(may_name_one), orphans, read))
+        owner.update(_owners_by_content(sorted(may_name_one), orphans, read))
     parts: dict[str, list[str]] = defaultdict(list)
-    for path, header in owner.items():
-        parts[header].append(path)
-    records = []
-    for path in sorted(sizes):
-        if path not in owner:
-            mine = tuple(sorted(parts[path])) if path in parts else ()
-            records.append(RecordFiles(path, mine, sizes[path] + sum(sizes[p] for p in mine)))
-    return records
+    for path, main in sorted(owner.items()):
+        parts[main].append(path)
+    return [
+        RecordFiles(path, tuple(parts[path]), sum(sizes[file] for file in (path, *parts[path])))
+        for path in sorted(sizes)
+        if path not in owner
+    ]
 
 
-def _owners_in_folder(paths: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Map signal files of one folder to the header of the same stem; also return the others."""
-    headers = {path[: -len(".hea")]: path for path in paths if path.lower().endswith(".hea")}
+def _mains_with_parts(paths: Iterable[str]) -> dict[str, str]:
+    """Return the files that may have parts, such as WFDB headers, by their stem."""
+    formats = ((path, format_with_parts(path)) for path in paths)
+    return {path[: -len(kind.suffix)]: path for path, kind in formats if kind is not None}
+
+
+def _owners_by_stem(paths: Iterable[str], mains: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Map the parts in one folder to the main file of the same stem; also return other files."""
     owner, alone = {}, []
     for path in paths:
-        if archives.without_packing(path).lower().endswith(_NOT_WFDB_PARTS):
+        if archives.without_packing(path).lower().endswith(_NEVER_PARTS):
             continue
-        stem = path_without_extension(path)
-        if stem in headers:
-            owner[path] = headers[stem]
-        else:
+        main = mains.get(path_without_extension(path))
+        if main is None:
             alone.append(path)
+        else:
+            owner[path] = main
     return owner, alone
 
 
-def _named_by_headers(
-    headers: Sequence[str], orphans: Collection[str], read: Callable[[Collection[str]], dict[str, bytes]]
+def _owners_by_content(
+    mains: Sequence[str], orphans: Collection[str], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> dict[str, str]:
-    """Map files without a header of their stem to the header that names them, with its folder."""
-    contents = read(headers)
-    named: dict[str, str] = {}
-    for header in reversed(headers):  # the first header that names a file has it
-        folder = posixpath.dirname(header)
-        for name in named_signal_files(contents.get(header, b"")):
+    """Map files without a main file of their stem to the first main file that names them."""
+    contents = read(mains)
+    owner: dict[str, str] = {}
+    for main in reversed(mains):
+        kind, folder = format_with_parts(main), posixpath.dirname(main)
+        assert kind is not None
+        assert kind.part_names is not None
+        for name in kind.part_names(contents.get(main, b"")):
             stated = posixpath.normpath(posixpath.join(folder, name))
             beside = posixpath.join(folder, posixpath.basename(name))
-            named[stated if stated in orphans else beside] = header
-    return {path: header for path, header in named.items() if path in orphans}
-
-
-def named_signal_files(header: bytes) -> tuple[str, ...]:
-    """Return the signal files that a WFDB header names; none when it cannot be understood."""
-    try:
-        return tuple(dict.fromkeys(s.file_name for s in parse_header(header).signals))
-    except EcgRejected:
-        return ()
+            owner[stated if stated in orphans else beside] = main
+    return {path: main for path, main in owner.items() if path in orphans}
 
 
 def unmatched_id(path: str, rule: IdRule) -> EcgRejected:

@@ -16,25 +16,19 @@ _NEEDED = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
 
 
 class SignalLayout(StrictSettings):
-    """Where the samples are, in which order and unit.
+    """Where the samples are, in which order and unit."""
 
-    Attributes:
-        column: one list column that holds all leads of an ECG; or
-        columns: one list column per lead, by lead name.
-        order: of `column`: `lead_major` (all samples of the first lead, then the next) or
-            `sample_major` (all leads of the first sample, then the next).
-        leads: lead names in the order of `column`; all twelve, or I, II and V1 to V6.
-        unit: `mV`, `uV`, or `counts` with `uv_per_count`.
-        uv_per_count: microvolts of one count, or the name of a column that holds them.
-        sampling_rate_hz: of every ECG, or the name of a column that holds it.
-    """
-
-    column: str | None = None
-    columns: dict[str, str] | None = None
+    column: str | None = None  # list column that holds all leads of an ECG; or
+    columns: dict[str, str] | None = None  # a list column for each lead, by lead name
+    # Of `column`: `lead_major` (all samples of the first lead, then the next) or `sample_major`
+    # (all leads of the first sample, then the next).
     order: Literal["lead_major", "sample_major"] | None = None
+    # Lead names in the order of `column`; all twelve, or I, II and V1 to V6.
     leads: tuple[str, ...] | None = None
-    unit: Literal["mV", "uV", "counts"]
+    unit: Literal["mV", "uV", "counts"]  # `mV`, `uV`, or `counts` with `uv_per_count`
+    # Microvolts of one count, or the name of a column that holds them.
     uv_per_count: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str | None = None
+    # Of every ECG, or the name of a column that holds it.
     sampling_rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str
 
     @field_validator("leads")
@@ -80,21 +74,13 @@ class SignalLayout(StrictSettings):
 
 
 class Layout(StrictSettings):
-    """A layout file.
+    """A layout file."""
 
-    Attributes:
-        ecg_id: column of the recording's key.
-        participant_id: column of the person's key.
-        recorded_at: column of the local date and time.
-        signal: where the samples are.
-        measurements: column of each device measurement, by our name.
-    """
-
-    ecg_id: str
-    participant_id: str | None = None
-    recorded_at: str | None = None
-    signal: SignalLayout
-    measurements: dict[str, str] = Field(default_factory=dict)
+    ecg_id: str  # column of the recording's key
+    participant_id: str | None = None  # column of the person's key
+    recorded_at: str | None = None  # column of the local date and time
+    signal: SignalLayout  # where the samples are
+    measurements: dict[str, str] = Field(default_factory=dict)  # column of each device measurement, by our name
 
     @field_validator("measurements")
     @classmethod

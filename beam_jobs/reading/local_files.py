@@ -18,7 +18,7 @@ from typing import Final
 
 
 class FileKind(StrEnum):
-    """What is listed below an input; all but `FILE` are counted and never opened."""
+    """What can lie below an input; all but `FILE` are counted and never opened."""
 
     FILE = "file"
     DEAD_LINK = "link that leads nowhere"
@@ -42,26 +42,13 @@ _GLOB_VISITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One thing below a folder that is no folder.
+    """One entry below a folder, not a folder itself."""
 
-    Attributes:
-        relative: path below the folder; bytes that are not UTF-8 are surrogate escapes.
-        size: bytes; -1 for a link that leads nowhere.
-        kind: what it is, links followed.
-        real: path without links, which tells whether two paths are one file.
-        linked: a link is on the way to it.
-    """
-
-    relative: str
-    size: int
-    kind: FileKind
-    real: str
-    linked: bool
-
-
-def local_path(path: str) -> Path:
-    """Return a path for Python's own functions, whatever the locale says about its encoding."""
-    return Path(os.fsdecode(path.encode("utf-8", "surrogateescape")))
+    relative: str  # path below the folder; bytes that are not UTF-8 are surrogate escapes
+    size: int  # bytes; -1 for a link that leads nowhere
+    kind: FileKind  # where the entry is a link, of its target
+    real: str  # path without links; two paths of one file have the same
+    linked: bool  # a link is on the way to it
 
 
 def shown_path(path: str) -> str:
@@ -75,24 +62,21 @@ def kind_of_mode(mode: int) -> FileKind:
 
 
 def kind_of(path: Path) -> FileKind:
-    """Return what is at a path, links followed; `DEAD_LINK` also where nothing is there."""
+    """Return the kind of what is at a path, links followed; `DEAD_LINK` where nothing is there."""
     return _look(path)[0]
 
 
 def children(folder: Path) -> list[tuple[str, bool, float]]:
     """Return what is directly in a folder: name, whether it is a file, when it was written (s).
 
-    Empty where there is no folder; what is gone before it is looked at is left out.
+    Empty without a folder; a file that is deleted meanwhile is left out.
     """
     found = []
-    try:
+    with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(folder):
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat()
-                is_file = kind_of_mode(status.st_mode) is FileKind.FILE
-                found.append((_name(entry), is_file, status.st_mtime_ns / 1e9))
-    except FileNotFoundError:
-        return []
+                found.append((_name(entry), stat.S_ISREG(status.st_mode), status.st_mtime_ns / 1e9))
     return found
 
 
@@ -100,12 +84,8 @@ def walk(folder: Path, *, for_glob: bool = False) -> list[Listed]:
     """List what is below a folder, sorted by relative path.
 
     Each real folder is listed once, by its path without links where it has one below `folder`; a
-    further link to it is one entry of kind `REPEATED`. So links in a circle end.
-
-    Args:
-        folder: where to begin.
-        for_glob: list a folder again under the names that links give it, up to 16 times: a
-            pattern may fit only one of them.
+    further link to it is one entry of kind `REPEATED`. So links in a circle end. `for_glob` lists a
+    folder under each name that a link gives it, up to 16: a pattern may fit only one of them.
     """
     found: list[Listed] = []
     visits: Counter[str] = Counter()
@@ -151,10 +131,8 @@ def _look(path: Path | os.DirEntry[str]) -> tuple[FileKind, int]:
 
 
 def open_to_others(folder: Path) -> str | None:
-    """Return what to say of a folder that others may look into; None where they may not."""
-    if not folder.is_dir():
-        return None
-    mode = stat.S_IMODE(folder.stat().st_mode)
+    """Return a warning about a folder that others may look into; None where they may not."""
+    mode = stat.S_IMODE(folder.stat().st_mode) if folder.is_dir() else 0
     if not mode & 0o077:
         return None
     return (
@@ -174,44 +152,38 @@ def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:
         with contextlib.suppress(FileNotFoundError):
             pid = _local_pid(path)
             old = now - path.stat().st_mtime > older_than_s
-            if old if pid is None else not _alive(pid):
+            if old if pid is None else not _is_running(pid):
                 path.unlink()
                 swept += 1
     return swept
 
 
-def _temporary(path: Path) -> Path:
-    # The thread too: two of them may write the same bytes to the same name.
-    tag = f"{_host_tag()}.{threading.get_ident()}.{os.getpid()}"
-    return path.parent / f".{path.name}.{tag}.tmp"
+def _local_pid(path: Path) -> int | None:
+    """Return the process that a temporary file belongs to; None for one of another machine."""
+    parts = path.name.split(".")
+    is_ours = len(parts) >= 5 and parts[-4] == _host_tag() and parts[-2].isdigit()
+    return int(parts[-2]) if is_ours else None
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # a process of another user
+    return True
 
 
 def _host_tag() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)
 
 
-def _local_pid(path: Path) -> int | None:
-    """Return the process that a temporary file belongs to; None when of another machine."""
-    parts = path.name.split(".")
-    if len(parts) < 5 or parts[-4] != _host_tag() or not parts[-2].isdigit():
-        return None
-    return int(parts[-2])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 @contextlib.contextmanager
 def _written_temporary(path: Path, data: bytes, *, private: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    # The thread is named too: two of them may write the same bytes to the same name.
+    temporary = path.parent / f".{path.name}.{_host_tag()}.{threading.get_ident()}.{os.getpid()}.tmp"
     mode = 0o600 if private else 0o666
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
@@ -240,7 +212,7 @@ def create_whole(path: Path, data: bytes) -> bool:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV):
                 raise
-            # A file system without hard links: nearly as good, a reader may see it half written.
+            # A file system without hard links: two processes may still both write the file.
             if path.exists():
                 return False
             temporary.replace(path)

@@ -23,7 +23,7 @@ from typing import Final, TypeVar, cast
 from pyarrow import fs
 
 from beam_jobs.reading import local_files
-from beam_jobs.reading.local_files import FileKind, Listed, local_path, shown_path
+from beam_jobs.reading.local_files import FileKind, Listed, shown_path
 from lvm_core.errors import LvmError, UsageError
 
 T = TypeVar("T")
@@ -33,37 +33,24 @@ MAX_PAUSE_S: Final = 60.0
 STORE_SCHEMES: Final = ("s3", "gs")
 _OPTION_KEYS: Final = ("endpoint_override", "scheme", "region", "anonymous")
 _GCS_RETRY_LIMIT_S: Final = 30
-
-_PASSING_ERRNOS: Final = frozenset(
-    {
-        errno.EIO,
-        errno.EAGAIN,
-        errno.EBUSY,
-        errno.EINTR,
-        errno.ESTALE,
-        errno.ETIMEDOUT,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENETRESET,
-        errno.EHOSTUNREACH,
-        errno.EHOSTDOWN,
-        errno.ECONNRESET,
-        errno.ECONNREFUSED,
-        errno.ECONNABORTED,
-        errno.EPIPE,
-        errno.EREMOTEIO,
-    }
+# Names in the module errno.
+_PASSING: Final = frozenset(
+    "EIO EAGAIN EBUSY EINTR ESTALE ETIMEDOUT ENETDOWN ENETUNREACH ENETRESET EHOSTUNREACH EHOSTDOWN ECONNRESET "
+    "ECONNREFUSED ECONNABORTED EPIPE EREMOTEIO".split()
 )
-_DENIED = re.compile(
+_DENIED: Final = re.compile(
     r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId"
     r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential"
 )
-_NOT_A_FILE = re.compile(r"is a directory|[Nn]ot a directory|not a regular file")
-_MISSING = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
+_NOT_A_FILE: Final = re.compile(r"is a directory|[Nn]ot a directory|not a regular file")
+_MISSING: Final = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
+
+
+# Faults and retries
 
 
 class StorageFault(LvmError):
-    """A fault of the storage that several tries did not get past; the same command resumes."""
+    """A fault of the storage that remained after several tries; the same command resumes."""
 
 
 class StorageDenied(LvmError):
@@ -75,30 +62,25 @@ class FileMissing(LvmError):
 
 
 def classify(error: OSError) -> type[LvmError]:
-    """Return what an error of raw reading or writing means: passing, denied or missing.
+    """Return the kind of an error of raw reading or writing: passing, denied, missing or other.
 
     Errors of decoding never come here: only bytes are moved below this module. pyarrow's store
-    errors carry no `errno`, so their text is looked at; what is left of them is the network.
+    errors carry no `errno`, so their text is examined; without a match it is a network fault.
     """
-    text = str(error)
-    if isinstance(error, PermissionError) or (error.errno is None and _DENIED.search(text)):
+    text = str(error) if error.errno is None else ""
+    if isinstance(error, PermissionError) or _DENIED.search(text):
         return StorageDenied
-    if isinstance(error, FileNotFoundError) or (error.errno is None and _MISSING.search(text)):
+    if isinstance(error, FileNotFoundError) or _MISSING.search(text):
         return FileMissing
-    if error.errno is None and _NOT_A_FILE.search(text):
-        return LvmError
-    if error.errno is None or error.errno in _PASSING_ERRNOS:
-        return StorageFault
-    return LvmError
+    if error.errno is None:
+        return LvmError if _NOT_A_FILE.search(text) else StorageFault
+    return StorageFault if errno.errorcode.get(error.errno) in _PASSING else LvmError
 
 
 def with_retries(operation: Callable[[], T], what: str, *, sleep: Callable[[float], None] = time.sleep) -> T:
-    """Run `operation`, trying again after passing faults with a jittered, growing pause.
+    """Run an operation on bytes, and again after passing faults, with a jittered, growing pause.
 
-    Args:
-        operation: moves bytes; may be run several times.
-        what: for the message, for example `reading s3://bucket/a.parquet`.
-        sleep: how to wait, seconds.
+    `what` is for the message, for example `reading s3://bucket/a.parquet`.
 
     Raises:
         StorageFault: `MAX_TRIES` tries failed.
@@ -111,35 +93,31 @@ def with_retries(operation: Callable[[], T], what: str, *, sleep: Callable[[floa
             return operation()
         except OSError as error:
             kind = classify(error)
-            if kind is not StorageFault:
+            if kind is not StorageFault or attempt == MAX_TRIES:
                 raise kind(_message(kind, what, error)) from error
-            if attempt == MAX_TRIES:
-                raise kind(
-                    f"{what} failed {MAX_TRIES} times, last with: {_first_line(error)}. Run the "
-                    "same command again to resume: finished work is kept"
-                ) from error
-            # Jitter spreads retries of many workers; nothing that is computed depends on it.
+            # Jitter spreads the retries of many workers; no result depends on it.
             sleep(min(MAX_PAUSE_S, 2.0 ** (attempt - 1)) * (0.5 + random.random() / 2))
     raise AssertionError("unreachable")
 
 
 def _message(kind: type[LvmError], what: str, error: OSError) -> str:
+    reason = (error.strerror or str(error)).strip().splitlines()[0][:300]
+    if kind is StorageFault:
+        resume = "Run the same command again to resume: finished work is kept"
+        return f"{what} failed {MAX_TRIES} times, last with: {reason}. {resume}"
     if kind is StorageDenied:
-        return f"{what}: access denied ({_first_line(error)}). Check permissions and credentials"
-    if kind is FileMissing:
-        return f"{what}: no such file or folder"
-    return f"{what}: {_first_line(error)}"
+        return f"{what}: access denied ({reason}). Check permissions and credentials"
+    return f"{what}: no such file or folder" if kind is FileMissing else f"{what}: {reason}"
 
 
-def _first_line(error: OSError) -> str:
-    return (error.strerror or str(error)).strip().splitlines()[0][:300]
+# Storage
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One listed file: its URI, its path relative to the root it was listed under, its bytes.
 
-    `size` is -1 for a link that leads nowhere; `real` tells whether two entries are one file; only
+    `size` is -1 for a link that leads nowhere; two entries with the same `real` are one file; only
     entries of kind `FILE` may be opened.
     """
 
@@ -152,14 +130,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where files are; travels to workers inside the job's config.
+    """Where files are; travels to workers inside the job's config."""
 
-    Attributes:
-        options: (key, value) pairs such as `("s3.endpoint_override", "127.0.0.1:5000")`. Keys are
-            `s3.` or `gs.` followed by endpoint_override, scheme, region or anonymous.
-            Credentials come from the environment, as the stores' own clients read them.
-    """
-
+    # (key, value) pairs such as `("s3.endpoint_override", "127.0.0.1:5000")`. Keys are `s3.` or
+    # `gs.` followed by endpoint_override, scheme, region or anonymous. Credentials come from the
+    # environment, as the stores' own clients read them.
     options: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -175,12 +150,15 @@ class Storage:
         """Return the file system of a URI and the path inside it."""
         scheme = store_scheme(uri)
         if scheme is None:
-            path = str(Path(uri.removeprefix("file://")).absolute())
-            return _local(), _for_arrow(path)
+            path = str(Path(_path(uri)).absolute())
+            # Arrow takes bytes where a name is not UTF-8; its stubs do not say so.
+            return _local(), path if path.isascii() else cast(str, path.encode("utf-8", "surrogateescape"))
         mine = tuple((k.partition(".")[2], v) for k, v in self.options if k.startswith(scheme))
         path = uri.removeprefix(f"{scheme}://").rstrip("/")
-        # An empty segment names another object in a store and the same file locally.
+        # In a store an empty segment would name another object, on a disk it changes nothing.
         return _store(scheme, mine), re.sub(r"/{2,}", "/", path)
+
+    # Looking and listing
 
     def exists(self, uri: str) -> bool:
         """Tell whether a file or folder is there."""
@@ -189,13 +167,6 @@ class Storage:
     def is_file(self, uri: str) -> bool:
         """Tell whether a file, not a folder, is there."""
         return bool(self._info(uri).type == fs.FileType.File)
-
-    def size(self, uri: str) -> int:
-        """Return the size of a file, bytes."""
-        info = self._info(uri)
-        if info.type != fs.FileType.File:
-            raise FileMissing(f"{uri}: no such file")
-        return int(info.size)
 
     def _info(self, uri: str) -> fs.FileInfo:
         filesystem, path = self.resolve(uri)
@@ -212,42 +183,55 @@ class Storage:
         """
         if is_glob(uri):
             base, pattern = split_glob(uri)
-            return self._list_folder(base, glob_regex(pattern))
+            return self._list_folder(base, _glob_regex(pattern))
         info = self._info(uri)
-        if info.type == fs.FileType.NotFound:
-            raise FileMissing(f"input {shown_path(uri)!r} is not there; expected a file, a folder or a glob")
+        if info.type == fs.FileType.Directory:
+            return self._list_folder(uri)
         if info.type == fs.FileType.File:
             return [FileEntry(uri, _last_part(uri), int(info.size), self._normal(uri))]
-        if info.type != fs.FileType.Directory:
-            kind = local_files.kind_of(local_path(_path(uri)))
-            raise UsageError(f"input {shown_path(uri)!r} is a {kind.value}; expected a file, a folder or a glob")
-        return self._list_folder(uri)
+        expected = "expected a file, a folder or a glob"
+        if info.type == fs.FileType.NotFound:
+            raise FileMissing(f"input {shown_path(uri)!r} is not there; {expected}")
+        raise UsageError(f"input {shown_path(uri)!r} is a {local_files.kind_of(_local_path(uri)).value}; {expected}")
 
     def _list_folder(self, uri: str, wanted: re.Pattern[str] | None = None) -> list[FileEntry]:
-        """List a folder; with a pattern what it matches. A file with two paths is read once."""
+        """List a folder, or what a pattern matches in it; a file with two paths is read once."""
         base = uri.rstrip("/")
         if store_scheme(uri) is None:
-            folder = local_path(_path(uri))
+            folder = _local_path(uri)
             found = with_retries(lambda: local_files.walk(folder, for_glob=wanted is not None), f"listing {uri}")
             return _each_once(base, [f for f in found if wanted is None or wanted.fullmatch(f.relative)])
-        filesystem, path = self.resolve(uri)
-        selector = fs.FileSelector(path, recursive=True)
-        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
+        path, infos = self._store_infos(uri, recursive=True)
         entries = []
         for info in infos:
             relative = info.path[len(path) :].lstrip("/")
             if info.type == fs.FileType.File and (wanted is None or wanted.fullmatch(relative)):
-                there = f"{base}/{relative}"
-                entries.append(FileEntry(there, relative, int(info.size), there))
+                entries.append(FileEntry(f"{base}/{relative}", relative, int(info.size), f"{base}/{relative}"))
         return sorted(entries, key=lambda entry: entry.relative)
 
+    def _store_infos(self, uri: str, *, recursive: bool) -> tuple[str, list[fs.FileInfo]]:
+        filesystem, path = self.resolve(uri)
+        selector = fs.FileSelector(path, allow_not_found=not recursive, recursive=recursive)
+        return path, with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
+
     def names(self, uri: str) -> list[str]:
-        """Return the names of the files directly in a folder, sorted; empty where there is none."""
+        """Return the names of the files directly in a folder, sorted; empty without a folder."""
         return sorted(self.modified_s(uri))
 
     def entries(self, uri: str) -> list[str]:
-        """Return the names of files and folders directly in a folder; empty where there is none."""
+        """Return the names of files and folders directly in a folder; empty without a folder."""
         return sorted(name for name, _, _ in self._children(uri))
+
+    def modified_s(self, uri: str) -> dict[str, float]:
+        """Return when the files directly in a folder were last written, seconds, by name."""
+        return {name: mtime_s for name, is_file, mtime_s in self._children(uri) if is_file}
+
+    def _children(self, uri: str) -> list[tuple[str, bool, float]]:
+        """Return what is directly in a folder: name, whether it is a file, when it was written."""
+        if store_scheme(uri) is None:
+            return with_retries(lambda: local_files.children(_local_path(uri)), f"listing {uri}")
+        _, infos = self._store_infos(uri, recursive=False)
+        return [(i.base_name, i.type == fs.FileType.File, (i.mtime_ns or 0) / 1e9) for i in infos]
 
     def contains(self, folder: str, uri: str) -> bool:
         """Tell whether `uri` is `folder` or lies below it, links resolved."""
@@ -257,23 +241,16 @@ class Storage:
         return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
     def _normal(self, uri: str) -> str:
-        if store_scheme(uri) is not None:
-            return self.resolve(uri)[1]
-        return os.path.realpath(local_path(_path(uri)))
+        return os.path.realpath(_local_path(uri)) if store_scheme(uri) is None else self.resolve(uri)[1]
 
-    def modified_s(self, uri: str) -> dict[str, float]:
-        """Return when the files directly in a folder were last written, seconds, by name."""
-        return {name: mtime_s for name, is_file, mtime_s in self._children(uri) if is_file}
+    def open_to_others(self, uri: str) -> str | None:
+        """Return a warning about a local folder that others may look into, or None.
 
-    def _children(self, uri: str) -> list[tuple[str, bool, float]]:
-        """Return what is directly in a folder: name, whether it is a file, when it was written."""
-        if store_scheme(uri) is None:
-            folder = local_path(_path(uri))
-            return with_retries(lambda: local_files.children(folder), f"listing {uri}")
-        filesystem, path = self.resolve(uri)
-        selector = fs.FileSelector(path, allow_not_found=True)
-        infos = with_retries(lambda: filesystem.get_file_info(selector), f"listing {uri}")
-        return [(i.base_name, i.type == fs.FileType.File, (i.mtime_ns or 0) / 1e9) for i in infos]
+        Stores have their own access rules, which are not examined here.
+        """
+        return local_files.open_to_others(_local_path(uri)) if store_scheme(uri) is None else None
+
+    # Reading
 
     def read_bytes(self, uri: str, *, expected: str = "a file", limit_bytes: int | None = None) -> bytes:
         """Return the content of a file.
@@ -300,13 +277,15 @@ class Storage:
         """Refuse what is no regular file before it is opened: opening a named pipe waits."""
         if store_scheme(uri) is not None:
             return
-        kind = with_retries(lambda: local_files.kind_of(local_path(_path(uri))), f"opening {shown_path(uri)}")
+        kind = with_retries(lambda: local_files.kind_of(_local_path(uri)), f"opening {shown_path(uri)}")
         if kind not in (FileKind.FILE, FileKind.DEAD_LINK):
             raise UsageError(f"{shown_path(uri)} is a {kind.value}, expected {expected}")
 
     def open(self, uri: str) -> RetryingFile:
         """Open a file for reading anywhere in it, with retries of each read."""
         return RetryingFile(self, uri)
+
+    # Writing and deleting
 
     def write_atomic(self, uri: str, data: bytes, *, private: bool = False) -> None:
         """Write a file that is there whole or not at all; `private`: for its owner only (local).
@@ -316,8 +295,7 @@ class Storage:
         a half-written object).
         """
         if store_scheme(uri) is None:
-            local = Path(uri.removeprefix("file://"))
-            with_retries(lambda: local_files.write_whole(local, data, private=private), f"writing {uri}")
+            with_retries(lambda: local_files.write_whole(_local_path(uri), data, private=private), f"writing {uri}")
             return
         filesystem, path = self.resolve(uri)
 
@@ -334,39 +312,27 @@ class Storage:
         there two processes may both write, which is harmless where the content is the same.
         """
         if store_scheme(uri) is None:
-            path = Path(uri.removeprefix("file://"))
-            return with_retries(lambda: local_files.create_whole(path, data), f"writing {uri}")
+            return with_retries(lambda: local_files.create_whole(_local_path(uri), data), f"writing {uri}")
         if self.exists(uri):
             return False
         self.write_atomic(uri, data)
         return True
 
     def delete(self, uri: str) -> None:
-        """Delete a file; nothing happens where there is none."""
+        """Delete a file; do nothing without one."""
         filesystem, path = self.resolve(uri)
         with contextlib.suppress(FileMissing):
             with_retries(lambda: filesystem.delete_file(path), f"deleting {uri}")
 
     def delete_folder(self, uri: str) -> None:
-        """Delete a folder and what is in it; nothing happens where there is none."""
+        """Delete a folder and what is in it; do nothing without one."""
         filesystem, path = self.resolve(uri)
         with contextlib.suppress(FileMissing):
             with_retries(lambda: filesystem.delete_dir(path), f"deleting {uri}")
 
-    def open_to_others(self, uri: str) -> str | None:
-        """Return what to say of a local folder that others may look into; None where they may not.
-
-        Stores have their own access rules, which nothing here looks at.
-        """
-        if store_scheme(uri) is not None:
-            return None
-        return local_files.open_to_others(local_path(_path(uri)))
-
     def sweep_orphans(self, uri: str) -> int:
         """Delete temporary files that killed processes left in a local folder; return how many."""
-        if store_scheme(uri) is not None:
-            return 0
-        return local_files.sweep_orphans(Path(uri.removeprefix("file://")))
+        return local_files.sweep_orphans(_local_path(uri)) if store_scheme(uri) is None else 0
 
 
 class RetryingFile(io.RawIOBase):
@@ -383,44 +349,38 @@ class RetryingFile(io.RawIOBase):
         self._uri = uri
         self._position = 0
         self._native = with_retries(self._open, f"opening {uri}")
-        self._size = with_retries(self._native.size, f"opening {uri}")
+        self._size = int(with_retries(self._native.size, f"opening {uri}"))
 
     def _open(self) -> fs.NativeFile:
         return self._filesystem.open_input_file(self._path)
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
         return True
 
     def size(self) -> int:
         """Return the size of the file, bytes."""
-        return int(self._size)
+        return self._size
 
     def tell(self) -> int:
-        """Return the position, bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, bytes."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to `size` bytes from the position; all that is left for -1 or None."""
-        if size is None or size < 0:
-            size = max(0, self._size - self._position)
-        size, position = min(size, max(0, self._size - self._position)), self._position
-        data = self._read_at(size, position) if size else b""
+        left = max(0, self._size - self._position)
+        size = left if size is None or size < 0 else min(size, left)
+        data = self._read_at(size, self._position) if size else b""
         self._position += len(data)
         return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read into a buffer; return the number of bytes."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -438,10 +398,46 @@ class RetryingFile(io.RawIOBase):
         return with_retries(once, f"reading {self._uri}")
 
     def close(self) -> None:
-        """Close the file."""
         if not self.closed:
             self._native.close()
         super().close()
+
+
+def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
+    """Return the entries in order; of a file with several paths only one is of kind `FILE`.
+
+    A path without links is preferred, then the first in order.
+    """
+    best: dict[str, Listed] = {}
+    for listed in found:
+        known = best.setdefault(listed.real, listed)
+        if (listed.linked, listed.relative) < (known.linked, known.relative):
+            best[listed.real] = listed
+    entries = []
+    for listed in found:
+        repeated = listed.kind is FileKind.FILE and best[listed.real] is not listed
+        kind = FileKind.REPEATED if repeated else listed.kind
+        entries.append(FileEntry(f"{base}/{listed.relative}", listed.relative, listed.size, listed.real, kind))
+    return entries
+
+
+@cache
+def _local() -> fs.LocalFileSystem:
+    return fs.LocalFileSystem()
+
+
+@cache
+def _store(scheme: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
+    values: dict[str, str | bool] = dict(options)
+    if "anonymous" in values:
+        values["anonymous"] = str(values["anonymous"]).lower() in ("1", "true", "yes")
+    if scheme == "s3":
+        return fs.S3FileSystem(**values)
+    values.pop("region", None)
+    return fs.GcsFileSystem(**values, retry_time_limit=dt.timedelta(seconds=_GCS_RETRY_LIMIT_S))
+
+
+# URIs and globs
 
 
 def store_scheme(uri: str) -> str | None:
@@ -458,40 +454,18 @@ def store_scheme(uri: str) -> str | None:
     return match[1]
 
 
-def _for_arrow(path: str) -> str:
-    """Return a path for Arrow, which takes bytes where a name is not UTF-8, as its stubs do not."""
-    if path.isascii():
-        return path
-    return cast(str, path.encode("utf-8", "surrogateescape"))
+def _path(uri: str) -> str:
+    return uri.removeprefix("file://")
 
 
-def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
-    """Return entries in order of which one path of each real file is to be read.
-
-    The path without links is the one, else the first in order.
-    """
-    best: dict[str, Listed] = {}
-    for listed in found:
-        known = best.setdefault(listed.real, listed)
-        if (listed.linked, listed.relative) < (known.linked, known.relative):
-            best[listed.real] = listed
-    entries = []
-    for listed in found:
-        repeated = listed.kind is FileKind.FILE and best[listed.real] is not listed
-        kind = FileKind.REPEATED if repeated else listed.kind
-        uri = f"{base}/{listed.relative}"
-        entries.append(FileEntry(uri, listed.relative, listed.size, listed.real, kind))
-    return entries
+def _local_path(uri: str) -> Path:
+    """Return a local URI's path for Python's own functions, whatever the locale's encoding."""
+    return Path(os.fsdecode(_path(uri).encode("utf-8", "surrogateescape")))
 
 
 def _last_part(uri: str) -> str:
-    path = _path(uri).rstrip("/")
-    name = path.rpartition("/")[2]
+    name = _path(uri).rstrip("/").rpartition("/")[2]
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-
-
-def _path(uri: str) -> str:
-    return uri.removeprefix("file://")
 
 
 def join(folder: str, *names: str) -> str:
@@ -500,8 +474,8 @@ def join(folder: str, *names: str) -> str:
 
 
 def is_glob(uri: str) -> bool:
-    """Tell whether a URI holds a wildcard; a local file of that very name is not a glob."""
-    if store_scheme(uri) is None and local_path(uri).exists():
+    """Tell whether a URI holds a wildcard; an existing local file of that name is no glob."""
+    if store_scheme(uri) is None and _local_path(uri).exists():
         return False
     return any(character in uri for character in "*?[")
 
@@ -514,36 +488,16 @@ def split_glob(uri: str) -> tuple[str, str]:
     return base or ".", uri[cut:]
 
 
-def glob_regex(pattern: str) -> re.Pattern[str]:
+_GLOB_TOKEN: Final = re.compile(r"\*\*/|\*\*|\*|\?|\[(?P<not>!?)(?P<set>[^\]/]+)\]|.", re.DOTALL)
+_GLOB_REGEX: Final = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _glob_regex(pattern: str) -> re.Pattern[str]:
     """Translate a glob: `*` and `?` within one folder, `**` across folders, `[...]` a set."""
-    out, rest = "", pattern
-    tokens: Sequence[tuple[str, str]] = (("**/", "(?:.*/)?"), ("**", ".*"), ("*", "[^/]*"))
-    while rest:
-        for token, regex in (*tokens, ("?", "[^/]")):
-            if rest.startswith(token):
-                out, rest = out + regex, rest[len(token) :]
-                break
-        else:
-            group = re.match(r"\[(!?)([^\]/]+)\]", rest)
-            piece = group[0] if group else rest[0]
-            negated = "^/" if group and group[1] else ""
-            out += f"[{negated}{group[2]}]" if group else re.escape(piece)
-            rest = rest[len(piece) :]
-    return re.compile(out)
 
+    def translated(token: re.Match[str]) -> str:
+        if token["set"]:
+            return f"[{'^/' if token['not'] else ''}{token['set']}]"
+        return _GLOB_REGEX.get(token[0]) or re.escape(token[0])
 
-@cache
-def _local() -> fs.LocalFileSystem:
-    return fs.LocalFileSystem()
-
-
-@cache
-def _store(scheme: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
-    values: dict[str, str | bool] = dict(options)
-    if "anonymous" in values:
-        values["anonymous"] = str(values["anonymous"]).lower() in ("1", "true", "yes")
-    if scheme == "s3":
-        return fs.S3FileSystem(**values)
-    values.pop("region", None)
-    limit = dt.timedelta(seconds=_GCS_RETRY_LIMIT_S)
-    return fs.GcsFileSystem(**values, retry_time_limit=limit)
+    return re.compile(_GLOB_TOKEN.sub(translated, pattern))

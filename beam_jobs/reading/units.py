@@ -7,10 +7,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import groupby
 from typing import Any, Final, Self
 
 from beam_jobs.reading import archives
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 
 RESULTS_VERSION: Final = 3
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
@@ -21,48 +22,35 @@ MAX_ROW_GROUP_ROWS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A span of a Parquet file, one raw record, or an input that cannot be read at all.
+    """A span of a Parquet file, one raw record, or an input that cannot be read at all."""
 
-    Attributes:
-        root: index of the `--input` it belongs to.
-        path: path relative to the root; `archive!member` in archives; empty after a withdrawal.
-        path_sha256: identifies the path where it had to be removed.
-        size: bytes of the file (Parquet), of the record's files (raw), of the archive (damaged).
-        content_sha256: SHA-256 of the Parquet footer; empty for other files.
-        parts: WFDB signal files, relative as `path` without `archive!`.
-        row_group_start: first row group of the span.
-        row_group_stop: row group after the last one.
-        first_row: number in its file of the span's first row.
-        n_ecgs: rows of the span; 1 for a record; None when unknown.
-        ecg_id: key of a raw record; None for Parquet.
-        participant_id: person of a raw record where the path tells it.
-        duplicate_rows: rows of the file, from 0, whose ecg_id came earlier; (0,) for a record.
-        excluded: True for a raw record of an excluded person, which is not read.
-        reason: reject reason of an input that cannot be read; None otherwise.
-        detail: message that goes with `reason`.
-    """
-
-    root: int
-    path: str
-    path_sha256: str
-    size: int
-    content_sha256: str = ""
-    parts: tuple[str, ...] = ()
-    row_group_start: int = 0
-    row_group_stop: int = 0
-    first_row: int = 0
-    n_ecgs: int | None = 1
-    ecg_id: str | None = None
-    participant_id: str | None = None
+    root: int  # index of the `--input` it belongs to
+    path: str  # path relative to the root; `archive!member` in archives; empty after a withdrawal
+    path_sha256: str  # identifies the path, also after it was removed
+    size: int  # bytes of the file (Parquet), of the record's files (raw), of the archive (damaged)
+    content_sha256: str = ""  # SHA-256 of the Parquet footer; empty for other files
+    parts: tuple[str, ...] = ()  # further files, such as WFDB signal files; like `path`, without `archive!`
+    row_group_start: int = 0  # first row group of the span
+    row_group_stop: int = 0  # row group after the last one
+    first_row: int = 0  # number in its file of the span's first row
+    n_ecgs: int | None = 1  # rows of the span; 1 for a record; None when unknown
+    ecg_id: str | None = None  # key of a raw record; None for Parquet
+    participant_id: str | None = None  # person of a raw record, if its path names one
+    # Rows of the file, from 0, with an ecg_id that came earlier; (0,) for a record.
     duplicate_rows: tuple[int, ...] = ()
-    excluded: bool = False
-    reason: str | None = None
-    detail: str | None = None
+    excluded: bool = False  # True for a raw record of an excluded person, which is not read
+    reason: str | None = None  # reject reason of an input that cannot be read; None otherwise
+    detail: str | None = None  # message that goes with `reason`
 
     @property
     def is_parquet(self) -> bool:
         """True for a span of row groups."""
         return self.row_group_stop > self.row_group_start
+
+    @property
+    def weight(self) -> int:
+        """Number of ECGs; an unknown number counts as 1."""
+        return 1 if self.n_ecgs is None else self.n_ecgs
 
     @property
     def archive(self) -> str | None:
@@ -76,24 +64,14 @@ class Piece:
 
     @property
     def _archive_end(self) -> int | None:
-        """Place of the `!` that ends the archive's path; folders may hold a `!` too."""
-        if self.is_parquet:
-            return None
-        places = (i for i, character in enumerate(self.path) if character == "!")
+        """Place of the `!` that ends the archive's path; names of folders may hold a `!` too."""
+        places = [] if self.is_parquet else [i for i, character in enumerate(self.path) if character == "!"]
         return next((i for i in places if archives.is_archive(self.path[:i])), None)
 
     def identity(self) -> list[Any]:
         """Return what enters the fingerprint: never a time, an absolute path or a person."""
-        return [
-            self.root,
-            self.path_sha256,
-            self.size,
-            self.content_sha256,
-            self.row_group_start,
-            self.row_group_stop,
-            list(self.duplicate_rows),
-            self.reason,
-        ]
+        span = self.content_sha256, self.row_group_start, self.row_group_stop
+        return [self.root, self.path_sha256, self.size, *span, list(self.duplicate_rows), self.reason]
 
     def redacted(self) -> Self:
         """Return the piece without anything that names a person."""
@@ -101,7 +79,8 @@ class Piece:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
-        return _non_default(self)
+        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -112,28 +91,13 @@ class Piece:
         return cls(**values)
 
 
-def _non_default(piece: Piece) -> dict[str, Any]:
-    values = {f.name: getattr(piece, f.name) for f in fields(piece)}
-    return {
-        f.name: list(values[f.name]) if isinstance(values[f.name], tuple) else values[f.name]
-        for f in fields(piece)
-        if values[f.name] != f.default
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is read, checked, predicted and written together, and is done or not done.
+    """What is read, checked, predicted and written together, and is done or not done."""
 
-    Attributes:
-        number: place in the plan, from 0.
-        fingerprint: hex digest over settings and pieces; part of the names of its files.
-        pieces: what it reads, in order.
-    """
-
-    number: int
-    fingerprint: str
-    pieces: tuple[Piece, ...]
+    number: int  # place in the plan, from 0
+    fingerprint: str  # hex digest of settings and pieces; part of the names of its files
+    pieces: tuple[Piece, ...]  # what it reads, in order
 
     @property
     def name(self) -> str:
@@ -142,34 +106,27 @@ class Unit:
 
     @property
     def n_ecgs(self) -> int:
-        """ECGs in the unit, a piece of unknown count taken as 1."""
-        return sum(1 if piece.n_ecgs is None else piece.n_ecgs for piece in self.pieces)
+        """ECGs in the unit; a piece of an unknown number counts as 1."""
+        return sum(piece.weight for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSummary:
-    """What became of a unit.
+    """How the ECGs of a unit ended.
 
     Invariant: `n_read == n_done + n_rejected`.
-
-    Attributes:
-        number: the unit's number.
-        n_read: ECGs that came out of the reader, whatever became of them.
-        n_done: predictions (score) or ECGs (ingest) written.
-        rejected: ECGs by reject reason.
-        amplitudes: QRS amplitudes in lead II of what was read.
-        failed: message of a fault that left the unit undone (local runner only).
-        stage_s: seconds waited for the reader, the engine and the writer.
-        sources: the same amplitudes by folder and step.
     """
 
-    number: int
-    n_read: int = 0
-    n_done: int = 0
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    number: int  # the unit's number
+    n_read: int = 0  # ECGs that the reader gave, predicted or rejected
+    n_done: int = 0  # predictions (score) or ECGs (ingest) written
+    rejected: Mapping[str, int] = field(default_factory=dict)  # ECGs by reject reason
+    # QRS amplitudes in lead II of what was read.
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
-    failed: str | None = None
+    failed: str | None = None  # message of a fault that left the unit undone (local runner only)
+    # Seconds waited for the reader, the engine and the writer.
     stage_s: Mapping[str, float] = field(default_factory=dict)
+    # The same amplitudes by folder and step.
     sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
 
     @property
@@ -202,26 +159,21 @@ def digest(value: Any) -> str:
 
 
 def path_digest(root: int, path: str) -> str:
-    """Return what stands for a path once the path itself must be forgotten."""
+    """Return the digest that replaces a path once the path itself must be forgotten."""
     return digest([root, path])[:32]
 
 
 def cut_units(pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, settings_sha256: str) -> Iterator[Unit]:
-    """Bundle pieces, in order, into units of about `unit_ecgs` ECGs.
+    """Bundle pieces, in plan order, into units of about `unit_ecgs` ECGs, 1 or more.
 
     A piece is never divided here; one larger than `unit_ecgs` is a unit of its own. Pieces of one
     compressed TAR stay together, whatever their number: it can only be read from its start.
-
-    Args:
-        pieces: in plan order.
-        unit_ecgs: ECGs of a unit, at least 1.
-        first_number: number of the first unit made.
-        settings_sha256: digest of every option that can move a number.
+    `settings_sha256` is the digest of every option that can move a number.
     """
     bundle: list[Piece] = []
     n_ecgs, number = 0, first_number
     for group in _inseparable(pieces):
-        size = sum(1 if piece.n_ecgs is None else piece.n_ecgs for piece in group)
+        size = sum(piece.weight for piece in group)
         if bundle and n_ecgs + size > unit_ecgs:
             yield _unit(number, bundle, settings_sha256)
             bundle, n_ecgs, number = [], 0, number + 1
@@ -237,16 +189,9 @@ def _unit(number: int, pieces: Sequence[Piece], settings_sha256: str) -> Unit:
 
 
 def _inseparable(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    from_stream: list[Piece] = []
-    for piece in pieces:
-        archive = piece.archive
-        streamed = archive is not None and archives.is_streamed(archive)
-        if from_stream and (not streamed or archive != from_stream[0].archive):
-            yield from_stream
-            from_stream = []
-        if streamed:
-            from_stream.append(piece)
+    """Group consecutive pieces of one compressed TAR; every other piece is a group of its own."""
+    for archive, group in groupby(pieces, key=lambda piece: piece.archive):
+        if archive is not None and archives.is_streamed(archive):
+            yield list(group)
         else:
-            yield [piece]
-    if from_stream:
-        yield from_stream
+            yield from ([piece] for piece in group)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from beam_jobs.reading.storage import FileMissing, Storage, join
 from beam_jobs.reading.units import Unit, UnitSummary
 from lvm_core.errors import EcgRejected, LvmError
 from lvm_core.signal.ecg import LEADS_12
-from lvm_core.signal.quality import AmplitudeHistogram, SourceAmplitudes
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
 RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}
@@ -55,6 +55,11 @@ def rejects_table(rejects: Sequence[Reject], stage: str) -> pa.Table:
     """Return the rejects table of a unit."""
     rows = [{**asdict(reject), "stage": stage} for reject in rejects]
     return pa.Table.from_pylist(rows, schema=schemas.REJECTS.arrow)
+
+
+def rejects_of(table: pa.Table) -> list[Reject]:
+    """Return the rows of a rejects table."""
+    return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in table.to_pylist()]
 
 
 @dataclass(frozen=True)
@@ -189,17 +194,53 @@ class EcgParquetWriter:
         return self._sink.getvalue()
 
 
-def commit_unit(storage: Storage, files: UnitFiles, rejects: pa.Table, result: bytes, content: bytes) -> None:
+def commit_unit(
+    storage: Storage,
+    files: UnitFiles,
+    unit: Unit,
+    summary: UnitSummary,
+    rejects: pa.Table,
+    *,
+    provenance: Mapping[str, Any],
+    result_sha256: str,
+    encode: Callable[[bytes], bytes],
+) -> None:
     """Write a unit's files: the rejects first, none if empty, then the result, always.
 
     A rejects file that an earlier try left and that this one has no rows for is removed, so that
     it cannot outlive its unit.
+
+    Args:
+        storage: where the files go.
+        files: where they are.
+        unit: that was done.
+        summary: of it.
+        rejects: its rejects.
+        provenance: what the footers say beside that.
+        result_sha256: digest of the rows of the result, by `rows_sha256`.
+        encode: gives the result file with this footer.
+
+    Raises:
+        LvmError: the summary lost or invented an ECG; nothing is written.
     """
+    _check_reconciles(unit, summary)
+    content = footer(unit, summary, provenance, RowHashes(result_sha256, rows_sha256(rejects)))
+    result = encode(content)
     if rejects.num_rows:
         storage.write_atomic(files.rejects, parquet_bytes(rejects, content))
     else:
         storage.delete(files.rejects)
     storage.write_atomic(files.result, result)
+
+
+def _check_reconciles(unit: Unit, summary: UnitSummary) -> None:
+    """Refuse a summary in which read is not what was planned, or not done + rejected: a bug."""
+    if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
+        raise LvmError(
+            f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, "
+            f"{summary.n_done} done and {summary.n_rejected} rejected; nothing was committed. "
+            "Please report this"
+        )
 
 
 def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:
@@ -240,21 +281,6 @@ def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary |
     if summary.rejected and not storage.is_file(files.rejects):
         return None  # its rejects were lost: done again, the unit writes them again
     return summary
-
-
-def check_reconciles(unit: Unit, summary: UnitSummary) -> None:
-    """Refuse a summary that lost or invented an ECG.
-
-    Raises:
-        LvmError: read is not what was planned, or not done + rejected; a bug, never the data's
-            fault.
-    """
-    if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
-        raise LvmError(
-            f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, "
-            f"{summary.n_done} done and {summary.n_rejected} rejected; nothing was committed. "
-            "Please report this"
-        )
 
 
 def table_of(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:

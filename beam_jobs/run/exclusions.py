@@ -1,19 +1,35 @@
-"""People who must not be in a run: withdrawn, or excluded at run time."""
+"""People who must not be in a run: the list of them, and how they are removed from its folder."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
-from beam_jobs.reading.blocks import Chunk, EcgRow, Reject
-from beam_jobs.reading.raw_input import excluded_reject
+import pyarrow as pa
+
+from beam_jobs.reading.blocks import Chunk, EcgRow, Reject, excluded_reject
+from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage
-from beam_jobs.reading.units import digest
+from beam_jobs.reading.units import Piece, Unit, UnitSummary, digest
+from beam_jobs.run.commit import (
+    commit_unit,
+    read_footer_json,
+    read_rejects,
+    reasons_of,
+    rejects_of,
+    rejects_table,
+    result_bytes,
+    rows_sha256,
+)
+from beam_jobs.run.folder import REPORT_NAME, REPORTS_FOLDER, SUCCESS_NAME, UNDER_WAY_PREFIX, RunFolder
+from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.progress import say
+from lvm_core.errors import LvmError, RejectReason
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import read_people_list
 
 MIN_PATH_ID: Final = 6
@@ -22,20 +38,16 @@ _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 def id_digest(identifier: str) -> str:
-    """Return what stands for an identifier that must be recognised but not kept."""
+    """Return the digest by which an identifier is recognised once it must not be kept."""
     return digest(["lvm-ai withdrawn", identifier])
 
 
 @dataclass(frozen=True)
 class Exclusions:
-    """Identifiers of people, or of single ECGs, that must not be scored or kept.
+    """Identifiers of people, or of single ECGs, that must not be scored or kept."""
 
-    Attributes:
-        ids: values of participant_id or ecg_id.
-        digests: of identifiers that were withdrawn from the run earlier and are not kept.
-    """
-
-    ids: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()  # values of participant_id or ecg_id
+    # Of identifiers that were withdrawn from the run earlier and are not kept.
     digests: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -46,11 +58,11 @@ class Exclusions:
 
     @property
     def sha256(self) -> str:
-        """Digest that tells two lists apart without naming anybody."""
+        """Digest that differs between two lists and names nobody."""
         return digest([sorted(self.ids), sorted(self.digests)])
 
     def has(self, identifier: str | None) -> bool:
-        """Tell whether an identifier is on the list."""
+        """Return True where an identifier is on the list."""
         if identifier is None:
             return False
         return identifier in self.ids or (bool(self.digests) and id_digest(identifier) in self.digests)
@@ -68,7 +80,7 @@ class Exclusions:
         return sorted(self.digests | {id_digest(i) for i in self.ids})
 
     def hits(self, ecg_id: str | None, participant_id: str | None) -> bool:
-        """Tell whether an ECG belongs to an excluded person, or is excluded itself.
+        """Return True where an ECG belongs to an excluded person, or is excluded itself.
 
         Where the person is not known, an ecg_id is theirs that ends in the identifier as its
         last folder or file, or holds it as a word: `a/17`, `1000015_20205_2_0`.
@@ -80,7 +92,7 @@ class Exclusions:
         return self.has(re.split(r"[/!]", ecg_id)[-1]) or self.hits_path(ecg_id)
 
     def hits_path(self, path: str | None) -> bool:
-        """Tell whether an excluded identifier stands in a path as a word of its own.
+        """Return True where an excluded identifier is a word of its own in a path.
 
         Only identifiers of at least `MIN_PATH_ID` characters count: a short one is a word of many
         paths that have nothing to do with the person.
@@ -138,7 +150,7 @@ class Exclusions:
         return {number: frozenset(ids) for number, ids in found.items()}
 
     def names(self, reject: Reject) -> bool:
-        """Tell whether a reject row of one ECG is an excluded person's."""
+        """Return True where a reject row is of one ECG, of an excluded person."""
         if self.hits(reject.ecg_id, reject.participant_id):
             return True
         texts = (reject.source_uri, reject.detail)
@@ -177,3 +189,162 @@ def load_exclusions(storage: Storage, uri: str) -> Exclusions:
     for note in people.notes:
         say(f"note: {note}")
     return Exclusions(people.ids)
+
+
+def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = False) -> Unit:
+    """Return a unit with the pieces of excluded people reduced to a digest of their path.
+
+    Args:
+        unit: of a plan.
+        exclusions: the people to remove.
+        finished: the unit is done, so that a path of a shared file is not needed any more.
+    """
+    pieces = [p.redacted() if _must_go(p, exclusions, finished=finished) else p for p in unit.pieces]
+    return replace(unit, pieces=tuple(pieces))
+
+
+def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
+    if exclusions.hits(piece.ecg_id, piece.participant_id):
+        return True
+    one_record = not piece.is_parquet and piece.n_ecgs == 1
+    return (finished or one_record) and any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))
+
+
+def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
+    """Return the list extended by the ECGs that the run's participant table gives these people."""
+    table = folder.participants()
+    return exclusions if table is None else exclusions.with_ids(table.ecg_ids_of(exclusions.has))
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What removing people changed."""
+
+    n_ecgs: int = 0  # ECGs removed from the results
+    n_rejects: int = 0  # rows of the rejects that named them
+    changed: bool = False  # anything in the folder was rewritten
+
+
+def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: Sequence[int]) -> Removal:
+    """Remove people from finished units, the plan, the participant table and the reports.
+
+    Each file is replaced atomically, and doing it again does no harm: the number of anonymous
+    `excluded` rows of a unit follows from what it read, not from what is there. Before the first
+    change `_SUCCESS` goes, so that a killed removal is not taken for a finished run.
+
+    Args:
+        folder: the run folder.
+        plan: of the run.
+        exclusions: the people to remove.
+        units: numbers of finished units.
+    """
+    exclusions = with_their_ecgs(folder, exclusions)
+    removal = Removal()
+    for number in units:
+        of_unit = _remove_from_unit(folder, plan, plan.units[number], exclusions)
+        removal = Removal(
+            removal.n_ecgs + of_unit.n_ecgs, removal.n_rejects + of_unit.n_rejects, removal.changed or of_unit.changed
+        )
+    changed = _redact_plan(folder, exclusions, set(units))
+    changed |= _remove_from_participants(folder, exclusions)
+    reports = [*folder.reports(), *folder.reports(UNDER_WAY_PREFIX)]
+    for name in [*(f"{REPORTS_FOLDER}/{name}" for name in reports), REPORT_NAME]:
+        content = folder.read_json(name)
+        if content is not None and exclusions.scrubbed(content) != content:
+            folder.write_json(name, exclusions.scrubbed(content))
+    return replace(removal, changed=removal.changed or changed)
+
+
+def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> Removal:
+    """Rewrite the files of a unit without some people, where they are in it."""
+    files = folder.files(plan, unit)
+    storage = folder.storage
+    content = read_footer_json(storage, files.result)
+    assert content is not None
+    if "rows_sha256" not in content:
+        raise _changed(files.result)
+    keys = read_table(storage, files.result, ["ecg_id", "participant_id"]).to_pylist()
+    gone = [exclusions.hits(row["ecg_id"], row["participant_id"]) for row in keys]
+    rejects_there = read_rejects(storage, files.rejects)
+    rejects = rejects_of(rejects_there)
+    kept = [_without_names(r, exclusions) for r in rejects if not exclusions.names(r)]
+    # The third: a removal that was killed between the unit's two files.
+    if not any(gone) and kept == rejects and _fits(content, rejects_there):
+        return Removal()
+    table = read_table(storage, files.result)
+    _refuse_changed(files.result, table, content["rows_sha256"]["result"])
+    if storage.is_file(files.rejects):
+        own = read_footer_json(storage, files.rejects) or {}
+        _refuse_changed(files.rejects, rejects_there, own.get("rows_sha256", {}).get("rejects"))
+    table = table.filter(pa.array([not g for g in gone], pa.bool_()))
+    kept = [r for r in kept if r.reason != RejectReason.EXCLUDED.value]
+    n_excluded = content["n_read"] - table.num_rows - sum(r.weight for r in kept)
+    kept += [excluded_reject()] * n_excluded
+    histogram = AmplitudeHistogram.from_list(content["amplitudes"])
+    summary = UnitSummary(
+        unit.number,
+        content["n_read"],
+        table.num_rows,
+        reasons_of(kept),
+        histogram,
+        sources=SourceAmplitudes.from_json(content["sources"]),
+    )
+    storage.delete(folder.path(SUCCESS_NAME))
+    commit_unit(
+        storage,
+        files,
+        unit,
+        summary,
+        rejects_table(kept, plan.kind),
+        provenance=content["provenance"],
+        result_sha256=rows_sha256(table),
+        encode=partial(result_bytes, plan.kind, table),
+    )
+    return Removal(sum(gone), sum(exclusions.names(reject) for reject in rejects), True)
+
+
+def _fits(content: Mapping[str, Any], rejects: pa.Table) -> bool:
+    """Return True where the rejects file holds what the footer of the result states."""
+    is_counted = reasons_of(rejects_of(rejects)) == content["rejected"]
+    return bool(is_counted and rows_sha256(rejects) == content["rows_sha256"]["rejects"])
+
+
+def _refuse_changed(uri: str, table: pa.Table, stated: str | None) -> None:
+    """Stop before a file that was changed gets a new hash, which would hide the change."""
+    if rows_sha256(table) != stated:
+        raise _changed(uri)
+
+
+def _changed(uri: str) -> LvmError:
+    name = "/".join(uri.split("/")[-2:])
+    return LvmError(
+        f"{name} was changed: its rows are not those that were committed, and removing people "
+        "would hide that. Look at lvm-ai verify; restore the file, or make the run again"
+    )
+
+
+def _without_names(reject: Reject, exclusions: Exclusions) -> Reject:
+    """Return the row of a whole damaged file without a path that names an excluded person."""
+    if exclusions.hits_path(reject.source_uri) or exclusions.hits_path(reject.detail):
+        return replace(reject, source_uri=None, detail=None)
+    return reject
+
+
+def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection[int]) -> bool:
+    plan = folder.require_plan()
+    units = [redact_excluded(unit, exclusions, finished=unit.number in finished) for unit in plan.units]
+    if tuple(units) == plan.units:
+        return False
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.storage.write_atomic(folder.path(PLAN_NAME), plan.with_units(units).to_bytes())
+    return True
+
+
+def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool:
+    table = folder.participants()
+    smaller = None if table is None else table.without(exclusions.hits)
+    if table is None or smaller is None or len(smaller) == len(table):
+        return False
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.write_participants(smaller)
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,7 @@ from beam_jobs.reading.units import Unit, UnitSummary, merge_summaries
 from beam_jobs.run.commit import REJECTS_FOLDER, RESULT_FOLDERS, UnitFiles, read_commit, unit_files
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from lvm_core.errors import LvmError, UsageError
-from lvm_core.tables import schemas
+from lvm_core.tables import ParticipantTable, schemas
 
 SUCCESS_NAME: Final = "_SUCCESS"
 REPORT_NAME: Final = "run_report.json"
@@ -81,6 +81,31 @@ class RunFolder:
         with ThreadPoolExecutor(_READERS) as pool:
             found = pool.map(lambda unit: read_commit(self.storage, self.files(plan, unit), unit), there)
             return {s.number: s for s in found if s is not None}
+
+    def ecgs_as_committed(self, plan: Plan, units: Sequence[Unit]) -> Callable[[], int]:
+        """Return what counts the ECGs of those units that are committed from now on.
+
+        One listing a call, whoever does the units and wherever: a unit's file is written whole,
+        last, and only with as many ECGs as were planned, so that its name says all.
+        """
+        uri = self.path(RESULT_FOLDERS[plan.kind])
+        n_ecgs = {f"{unit.name}.parquet": unit.n_ecgs for unit in units}
+        before = self.storage.modified_s(uri)  # damaged files, which will be replaced
+
+        def count() -> int:
+            now = self.storage.modified_s(uri)
+            return sum(n for name, n in n_ecgs.items() if name in now and now[name] != before.get(name))
+
+        return count
+
+    def participants(self) -> ParticipantTable | None:
+        """Return the participant table that workers join; None for a run without one."""
+        uri = self.path(PARTICIPANTS_NAME)
+        return ParticipantTable.from_parquet(self.storage.read_bytes(uri)) if self.storage.is_file(uri) else None
+
+    def write_participants(self, table: ParticipantTable) -> None:
+        """Write the participant table, for the user's eyes alone."""
+        self.storage.write_atomic(self.path(PARTICIPANTS_NAME), table.to_parquet(), private=True)
 
     def prepare(self, kind: str, *, overwrite: bool) -> None:
         """Make the folder ready: remove an earlier run where asked, sweep orphaned files.
@@ -153,9 +178,9 @@ class RunFolder:
             return dict(json.loads(self.storage.read_bytes(uri)))
         except (ValueError, TypeError) as error:
             cure = (
-                "it says who must not come back, so it cannot be written anew"
+                "it holds the people who withdrew and must stay out, so no command can write it again"
                 if name == WITHDRAWN_NAME
-                else f"or delete it and {SUCCESS_NAME} and run the same command again, which writes it anew"
+                else f"or delete it and {SUCCESS_NAME} and run the same command again, which writes it again"
             )
             raise LvmError(
                 f"{name} in {self.uri} is damaged: it is no JSON object. Restore it from a copy; {cure}"
@@ -167,7 +192,7 @@ class RunFolder:
         return list(content.get("id_sha256", []))
 
     def found_before(self) -> set[str]:
-        """Return the digests of people whom earlier withdrawals found in this run."""
+        """Return the digests of people that earlier withdrawals found in this run."""
         content = self.read_json(WITHDRAWN_NAME) or {}
         return set(content.get("found_id_sha256", []))
 
@@ -196,7 +221,7 @@ class RunFolder:
         )
 
     def reports(self, prefix: str = SHARD_PREFIX) -> dict[str, dict[str, Any]]:
-        """Return the reports of all shards by file name, or what those under way have noted."""
+        """Return the reports of all shards by file name, or the notes of workers under way."""
         names = self.storage.names(self.path(REPORTS_FOLDER))
         wanted = [n for n in names if n.startswith(prefix) and n.endswith(".json")]
         found = {name: self.read_json(f"{REPORTS_FOLDER}/{name}") for name in wanted}
@@ -214,7 +239,7 @@ class RunFolder:
 
 
 def write_duplicates(folder: RunFolder, plan: Plan) -> int:
-    """Write duplicates.parquet, the recordings whose signals are identical; return how many."""
+    """Write duplicates.parquet, the recordings with identical signals; return how many."""
     names = [*schemas.DUPLICATES.names]
     table = folder.read_result_columns(plan, names).select(names)
     hashes = table["signal_sha256"].combine_chunks()

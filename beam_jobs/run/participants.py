@@ -30,8 +30,8 @@ from lvm_core.tables import (
     unknown_demographics,
 )
 from lvm_core.tables.layout import OWN_LAYOUT
-from lvm_core.tables.omop import table_files
 from lvm_core.tables.participants import NO_RECORDING_DATE
+from lvm_core.tables.people import table_files
 
 _BATCH: Final = 4096
 _UNMATCHED_KEPT: Final = 1000
@@ -121,19 +121,13 @@ def demographics_of(table: ParticipantTable | None, rows: Sequence[EcgRow]) -> D
 
 @dataclass
 class JoinForecast:
-    """What the participant table will give to the ECGs of a plan, before any of them is read.
+    """What the participant table will give to the ECGs of a plan, before any of them is read."""
 
-    Attributes:
-        table: of participants.
-        needs_demographics: an ECG without age, sex or BMI will be rejected.
-        is_excluded: tells from ecg_id and participant_id whether an ECG is left out anyway.
-        person_in_header: the header of a device file names its person where the path does not.
-    """
-
-    table: ParticipantTable
-    needs_demographics: bool
+    table: ParticipantTable  # of participants
+    needs_demographics: bool  # an ECG without age, sex or BMI will be rejected
+    # True for the ecg_id and participant_id of an ECG that is left out anyway.
     is_excluded: Callable[[str | None, str | None], bool]
-    person_in_header: bool = False
+    person_in_header: bool = False  # the header of a device file names its person where the path does not
     n_ecgs_seen: int = 0
     n_ecgs: int = 0
     n_found: int = 0

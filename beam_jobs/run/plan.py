@@ -18,22 +18,16 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings and units of a run.
+    """Settings and units of a run."""
 
-    Attributes:
-        kind: `score` or `ingest`.
-        settings: every option that can move a number, with what it resolved to.
-        units: in order.
-        ignored: files and members of archives that are no ECG, by kind.
-        scale: amplitudes seen before the first unit, for a score run.
-        people: how the participant table fits the ECGs, for a score run with one.
-    """
-
-    kind: str
-    settings: Mapping[str, Any]
-    units: tuple[Unit, ...]
+    kind: str  # `score` or `ingest`
+    settings: Mapping[str, Any]  # every option that can move a number, with what it resolved to
+    units: tuple[Unit, ...]  # in order
+    # Files and members of archives that are no ECG, by kind.
     ignored: Mapping[str, int] = field(default_factory=dict)
+    # Amplitudes seen before the first unit, for a score run.
     scale: Mapping[str, Any] = field(default_factory=dict)
+    # How the participant table fits the ECGs, for a score run with one.
     people: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -100,7 +94,7 @@ class Plan:
             raise UsageError(
                 f"{PLAN_NAME} was written by another version (plan {version[0]}, results "
                 f"{version[1]}; this one: {_FORMAT}, {RESULTS_VERSION}). Use that version "
-                "for this folder, also to withdraw people from it, or score anew with --overwrite"
+                "for this folder, also to withdraw people from it, or score again with --overwrite"
             )
         try:
             units = tuple(
@@ -115,11 +109,11 @@ class Plan:
 
 
 def _damaged(error: Exception) -> LvmError:
-    return LvmError(f"{PLAN_NAME} is damaged ({error}); start anew with --overwrite")
+    return LvmError(f"{PLAN_NAME} is damaged ({error}); start again with --overwrite")
 
 
 def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose settings differ, naming each difference.
+    """Refuse to resume a run with other settings, naming each difference.
 
     Raises:
         UsageError: a setting that can move a number differs.
@@ -135,7 +129,7 @@ def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> 
         raise UsageError(
             "the output folder holds a run with other settings: "
             f"{'; '.join(differing)}. Use the same settings to resume, another --output, or "
-            "--overwrite to start anew"
+            "--overwrite to start again"
         )
 
 
@@ -160,7 +154,7 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     names = {_key(piece): piece.path for piece in old.pieces}
     now = {_key(piece): _state(piece) for piece in pieces}
     changed_keys = [key for key, state in known.items() if key in now and now[key] != state]
-    # Whoever withdrew may be gone from the inputs too: their records are not read again.
+    # People who withdrew may be gone from the inputs too: their records are not read again.
     left_out = {_key(piece) for piece in old.pieces if piece.excluded}
     changed = [names[key] for key in changed_keys if key not in left_out]
     gone = [names[key] for key in known if key not in now and key not in left_out]
@@ -173,7 +167,7 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
         ]
         raise UsageError(
             f"since this run was planned, {'; '.join(parts)}. Put them back to resume, use another "
-            "--output, or --overwrite to start anew"
+            "--output, or --overwrite to start again"
         )
     return [piece for piece in pieces if _key(piece) not in known]
 

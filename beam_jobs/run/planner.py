@@ -24,40 +24,34 @@ from beam_jobs.reading.parquet_input import (
 )
 from beam_jobs.reading.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
-from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import REPORT_NAME, RunFolder
 from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan
+from beam_jobs.run.settings import InputSettings
 from lvm_core.errors import EcgRejected, RejectReason, UsageError, form_of
-from lvm_core.formats.registry import size_problem
+from lvm_core.formats.registry import format_with_parts, size_problem
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
 _READERS: Final = 16
 _SHOWN: Final = 5
+_UNREAD: Final = EcgRejected(
+    RejectReason.UNREADABLE, "archive is of a kind that is not read, and holds an unknown number of ECGs"
+)
 
 
 @dataclass
 class Inputs:
-    """What planning found.
+    """What planning found."""
 
-    Attributes:
-        roots: folders that pieces' paths start from, one per `--input`.
-        pieces: in plan order, without keys of Parquet rows.
-        ignored: files and members of archives that are no ECG, by kind.
-        n_files: files that were found, ignored ones left out.
-        n_parquet: Parquet files among them.
-        unread: archives of kinds that are not read.
-        warnings: what the user should know.
-        absent_columns: optional columns that a Parquet file lacks, by path of the file.
-    """
-
-    roots: tuple[str, ...]
-    pieces: list[Piece] = field(default_factory=list)
+    roots: tuple[str, ...]  # folders that pieces' paths start from, one per `--input`
+    pieces: list[Piece] = field(default_factory=list)  # in plan order, without keys of Parquet rows
+    # Files and members of archives that are no ECG, by kind.
     ignored: Counter[str] = field(default_factory=Counter)
-    n_files: int = 0
-    n_parquet: int = 0
-    unread: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    n_files: int = 0  # files that were found, ignored ones left out
+    n_parquet: int = 0  # Parquet files among them
+    unread: list[str] = field(default_factory=list)  # archives of kinds that are not read
+    warnings: list[str] = field(default_factory=list)  # what the user should know
+    # Optional columns that a Parquet file lacks, by path of the file.
     absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -67,54 +61,39 @@ def ignored_text(ignored: Mapping[str, int]) -> str:
     return f"{sum(ignored.values())}" + (f" ({kinds})" if kinds else "")
 
 
-@dataclass(frozen=True)
-class PlanningOptions:
-    """What planning needs to know beside the inputs.
-
-    Attributes:
-        unit_ecgs: ECGs of a unit.
-        id_rule: how keys follow from paths.
-        layout: of other people's Parquet.
-        parquet_allowed: False for ingest, which makes Parquet from other files.
-        person_of: person of an ECG by the participant table, where the path does not tell.
-        allow_empty: inputs without any ECG are no mistake.
-        accept_unread_archives: go on beside archives of kinds that are not read.
-    """
-
-    unit_ecgs: int
-    id_rule: IdRule
-    layout: Layout | None = None
-    parquet_allowed: bool = True
-    person_of: Callable[[str], str | None] = lambda ecg_id: None
-    allow_empty: bool = False
-    accept_unread_archives: bool = False
-
-
-def find_inputs(storage: Storage, uris: Sequence[str], options: PlanningOptions) -> Inputs:
+def find_inputs(
+    settings: InputSettings, layout: Layout | None = None, person_of: Callable[[str], str | None] | None = None
+) -> Inputs:
     """List all inputs and turn them into pieces.
+
+    Args:
+        settings: where the inputs are, and how keys and units follow from them.
+        layout: of other people's Parquet.
+        person_of: gives the person of an ECG by the participant table, where the path does not.
 
     Raises:
         UsageError: nothing is there, or Parquet that is no ECG table.
     """
+    storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
     seen = _Seen()
     for index, uri in enumerate(uris):
         is_folder = not is_glob(uri) and not storage.is_file(uri)
-        entries = seen.new(_entries(storage, uri))
-        listing = list_input(storage, found.roots[index], entries)
+        listing = list_input(storage, found.roots[index], seen.new(_entries(storage, uri)))
         if not is_folder:
             _refuse_headers_alone(uri, listing)
         found.ignored.update(listing.ignored)
         found.n_files += _n_files(listing)
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
-        found.pieces.extend(_sorted_pieces(storage, index, listing, options, found))
-    _refuse_unread_archives(found, options)
-    _refuse_emptiness(found, uris, options)
-    _refuse_foreign_parquet(found, options)
-    _check_absent_columns(found, options)
-    _refuse_useless_pattern(found, options)
-    if options.layout is not None and not any(piece.is_parquet for piece in found.pieces):
+        found.pieces.extend(_Cutter(index, settings, layout, person_of).pieces(listing, found))
+    _refuse_unread_archives(found, settings)
+    _refuse_emptiness(found, settings)
+    if settings.reads_parquet:
+        _refuse_foreign_parquet(found, layout)
+    _check_absent_columns(found, layout)
+    _refuse_useless_pattern(found, settings.id_rule)
+    if layout is not None and not any(piece.is_parquet for piece in found.pieces):
         found.warnings.append("--layout is given, but no Parquet is among the inputs")
     return found
 
@@ -152,9 +131,9 @@ def _unread_archives(listing: InputListing) -> list[str]:
     return [shown_path(path) for path in (*loose, *inside)]
 
 
-def _refuse_unread_archives(found: Inputs, options: PlanningOptions) -> None:
+def _refuse_unread_archives(found: Inputs, settings: InputSettings) -> None:
     """Stop at archives that are not read: how many ECGs they hold is not known."""
-    if not found.unread or options.accept_unread_archives:
+    if not found.unread or settings.accept_unread_archives:
         return
     names = ", ".join(found.unread[:_SHOWN]) + (", ..." if len(found.unread) > _SHOWN else "")
     raise UsageError(
@@ -165,12 +144,12 @@ def _refuse_unread_archives(found: Inputs, options: PlanningOptions) -> None:
     )
 
 
-def _refuse_emptiness(found: Inputs, uris: Sequence[str], options: PlanningOptions) -> None:
+def _refuse_emptiness(found: Inputs, settings: InputSettings) -> None:
     """Stop where there is no ECG at all: a path is wrong, or a step before failed."""
-    if options.allow_empty or any(piece.n_ecgs != 0 for piece in found.pieces):
+    if settings.allow_empty or any(piece.n_ecgs != 0 for piece in found.pieces):
         return
     raise UsageError(
-        f"no ECG found in {', '.join(map(shown_path, uris))}: looked at "
+        f"no ECG found in {', '.join(map(shown_path, settings.inputs))}: looked at "
         f"{found.n_files + found.ignored.total()} files, ignored {ignored_text(found.ignored)}"
         + (f", {found.n_parquet} Parquet files have no rows" if found.n_parquet else "")
         + ". Is the path right? lvm-ai score and ingest go on without ECGs with --allow-empty"
@@ -178,23 +157,24 @@ def _refuse_emptiness(found: Inputs, uris: Sequence[str], options: PlanningOptio
 
 
 def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
-    """Stop when a glob names WFDB headers without their signal files."""
-    headers = [r for r in listing.records if r.main.lower().endswith(".hea")]
-    if headers and not any(record.parts for record in headers):
+    """Stop when a glob names main files, such as WFDB headers, without the files that they name."""
+    formats = [(record, format_with_parts(record.main)) for record in listing.records]
+    titles = [kind.title for _, kind in formats if kind is not None]
+    if titles and not any(record.parts for record, kind in formats if kind is not None):
         raise UsageError(
-            f"--input {uri} names {len(headers)} WFDB headers without their signal files; give the "
+            f"--input {uri} names {len(titles)} {titles[0]} headers without their signal files; give the "
             "folder, or a glob that takes both"
         )
 
 
-def _refuse_useless_pattern(found: Inputs, options: PlanningOptions) -> None:
+def _refuse_useless_pattern(found: Inputs, id_rule: IdRule) -> None:
     """Stop when the pattern gives no record an id: that is a mistake, not damage."""
     raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
-    if options.id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
+    if id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
         raise UsageError(
-            f"--id-pattern {options.id_rule.pattern!r} matches none of the {len(raw)} paths, for "
+            f"--id-pattern {id_rule.pattern!r} matches none of the {len(raw)} paths, for "
             f"example {raw[0].path!r}; it is searched in the path below --input as the regular "
-            f"expression {options.id_rule.regex}"
+            f"expression {id_rule.regex}"
         )
 
 
@@ -236,8 +216,7 @@ def _is_ingest_run(storage: Storage, folder: str) -> bool:
         problems = (run.read_json(REPORT_NAME) or {}).get("problems")
         if problems:
             raise UsageError(
-                f"--input {folder} is an ingest whose files were all read, but which was not "
-                f"accepted: {'; '.join(problems)}"
+                f"--input {folder} is an ingest that read all its files but was not accepted: {'; '.join(problems)}"
             )
         raise UsageError(
             f"--input {folder} is an ingest that is not finished; run the same `lvm-ai ingest` "
@@ -259,172 +238,135 @@ def _entries(storage: Storage, uri: str) -> list[FileEntry]:
         raise UsageError(str(error)) from error
 
 
-def _sorted_pieces(
-    storage: Storage, root: int, listing: InputListing, options: PlanningOptions, found: Inputs
-) -> list[Piece]:
-    """Return the pieces of one root in the order of their paths; note the rest in `found`."""
-    groups: list[tuple[str, list[Piece]]] = []
-    for record in listing.records:
-        groups.append((record.main, [_record_piece(root, record, None, options)]))
-    for entry in listing.broken:
+@dataclass(frozen=True)
+class _Cutter:
+    """Cuts one input into pieces."""
+
+    root: int
+    settings: InputSettings
+    layout: Layout | None
+    person_of: Callable[[str], str | None] | None
+
+    def pieces(self, listing: InputListing, found: Inputs) -> list[Piece]:
+        """Return the pieces in the order of their paths; note the rest in `found`."""
+        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None)]) for one in listing.records]
         dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
-        groups.append((entry.relative, [_broken(root, entry, dead)]))
-    for entry in listing.unread:
-        groups.append((entry.relative, [_broken(root, entry, _unread())]))
-    for archive in listing.archives:
-        n_records = len(archive.records)
-        if archives.is_streamed(archive.entry.relative) and n_records > 4 * options.unit_ecgs:
-            found.warnings.append(
-                f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
-                "TAR is one unit: it is not done in parallel and needs memory; a .zip or .tar "
-                "would be cut"
+        groups += [(entry.relative, [self._broken(entry, dead)]) for entry in listing.broken]
+        groups += [(entry.relative, [self._broken(entry, _UNREAD)]) for entry in listing.unread]
+        for archive in listing.archives:
+            n_records = len(archive.records)
+            if archives.is_streamed(archive.entry.relative) and n_records > 4 * self.settings.unit_ecgs:
+                found.warnings.append(
+                    f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
+                    "TAR is one unit: it is not done in parallel and needs memory; a .zip or .tar would be cut"
+                )
+            groups.append((archive.entry.relative, list(self._archive(archive))))
+        if listing.parquet and not self.settings.reads_parquet:
+            reject = EcgRejected(RejectReason.NOT_AN_ECG, "file is Parquet; lvm-ai score reads it directly")
+            groups += [(entry.relative, [self._broken(entry, reject)]) for entry in listing.parquet]
+        else:
+            with ThreadPoolExecutor(_READERS) as pool:
+                spans = pool.map(self._parquet, listing.parquet)
+                for entry, span in zip(listing.parquet, spans, strict=True):
+                    groups.append((entry.relative, span.pieces))
+                    found.warnings.extend([span.warning] if span.warning else [])
+                    if span.absent is not None:
+                        found.absent_columns[entry.relative] = span.absent
+        groups.sort(key=lambda group: group[0])
+        return [piece for _, pieces in groups for piece in pieces]
+
+    def _record(self, record: RecordFiles, archive: FileEntry | None) -> Piece:
+        path = record.main if archive is None else f"{archive.relative}!{record.main}"
+        ecg_id, person = self.settings.id_rule.keys(shown_path(path))
+        if ecg_id is not None and person is None and self.person_of is not None:
+            person = self.person_of(ecg_id)
+        piece = replace(self._piece(path, record.size), parts=record.parts, ecg_id=ecg_id, participant_id=person)
+        if ecg_id is None:
+            problem = unmatched_id(path, self.settings.id_rule)
+            return replace(piece, reason=problem.reason.value, detail=problem.message)
+        too_large = size_problem(record.size)
+        if too_large is not None:
+            return replace(piece, reason=RejectReason.UNREADABLE.value, detail=too_large)
+        return piece
+
+    def _archive(self, archive: ArchiveListing) -> Iterator[Piece]:
+        entry = archive.entry
+        if archive.damage is not None:
+            yield self._broken(entry, archive.damage)
+            return
+        for member in archive.refused:
+            piece = self._piece(f"{entry.relative}!{member.name}", member.size)
+            yield replace(piece, reason=RejectReason.UNREADABLE.value, detail=member.refused)
+        for member in archive.unread:
+            yield self._broken(FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size), _UNREAD)
+        for record in archive.records:
+            yield self._record(record, entry)
+
+    def _piece(self, path: str, size: int) -> Piece:
+        return Piece(self.root, path, path_digest(self.root, path), size)
+
+    def _broken(self, entry: FileEntry, problem: EcgRejected) -> Piece:
+        piece = self._piece(entry.relative, entry.size)
+        return replace(piece, n_ecgs=None, reason=problem.reason.value, detail=problem.message)
+
+    def _parquet(self, entry: FileEntry) -> _ParquetFile:
+        try:
+            footer = read_footer(self.settings.storage, entry.uri)
+        except EcgRejected as problem:
+            return _ParquetFile([self._broken(entry, problem)])
+        unfit = column_problems(footer.schema, self.layout)
+        if unfit is not None:
+            piece = self._broken(entry, EcgRejected(*unfit))
+            return _ParquetFile([replace(piece, n_ecgs=footer.metadata.num_rows)])
+        names = set(footer.schema.names)
+        absent = tuple(name for name in optional_columns(self.layout) if name not in names)
+        largest = max(footer.row_group_rows, default=0)
+        warning = None
+        if largest > MAX_ROW_GROUP_ROWS:
+            warning = (
+                f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
+                "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
             )
-        groups.append((archive.entry.relative, list(_archive_pieces(root, archive, options))))
-    if listing.parquet and not options.parquet_allowed:
-        for entry in listing.parquet:
-            detail = "file is Parquet; lvm-ai score reads it directly"
-            reject = EcgRejected(RejectReason.NOT_AN_ECG, detail)
-            groups.append((entry.relative, [_broken(root, entry, reject)]))
-    else:
-        with ThreadPoolExecutor(_READERS) as pool:
-            spans = pool.map(lambda entry: _parquet_pieces(storage, root, entry, options), listing.parquet)
-            for entry, span in zip(listing.parquet, spans, strict=True):
-                groups.append((entry.relative, span.pieces))
-                found.warnings.extend([span.warning] if span.warning else [])
-                if span.absent is not None:
-                    found.absent_columns[entry.relative] = span.absent
-    groups.sort(key=lambda group: group[0])
-    return [piece for _, pieces in groups for piece in pieces]
+        return _ParquetFile(list(self._spans(entry, footer)), warning, absent)
 
-
-def _record_piece(root: int, record: RecordFiles, archive: FileEntry | None, options: PlanningOptions) -> Piece:
-    path = record.main if archive is None else f"{archive.relative}!{record.main}"
-    ecg_id, person = options.id_rule.keys(shown_path(path))
-    if ecg_id is not None and person is None:
-        person = options.person_of(ecg_id)
-    piece = Piece(
-        root, path, path_digest(root, path), record.size, parts=record.parts, ecg_id=ecg_id, participant_id=person
-    )
-    if ecg_id is None:
-        problem = unmatched_id(path, options.id_rule)
-        return replace(piece, reason=problem.reason.value, detail=problem.message)
-    too_large = size_problem(record.size)
-    if too_large is not None:
-        return replace(piece, reason=RejectReason.UNREADABLE.value, detail=too_large)
-    return piece
-
-
-def _archive_pieces(root: int, archive: ArchiveListing, options: PlanningOptions) -> Iterator[Piece]:
-    entry = archive.entry
-    if archive.damage is not None:
-        yield _broken(root, entry, archive.damage)
-        return
-    for member in archive.refused:
-        path = f"{entry.relative}!{member.name}"
-        yield Piece(
-            root,
-            path,
-            path_digest(root, path),
-            member.size,
-            reason=RejectReason.UNREADABLE.value,
-            detail=member.refused,
-        )
-    for member in archive.unread:
-        inner = FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size)
-        yield _broken(root, inner, _unread())
-    for record in archive.records:
-        yield _record_piece(root, record, entry, options)
-
-
-def _unread() -> EcgRejected:
-    return EcgRejected(
-        RejectReason.UNREADABLE, "archive is of a kind that is not read, and holds an unknown number of ECGs"
-    )
-
-
-def _broken(root: int, entry: FileEntry, problem: EcgRejected) -> Piece:
-    return Piece(
-        root,
-        entry.relative,
-        path_digest(root, entry.relative),
-        entry.size,
-        n_ecgs=None,
-        reason=problem.reason.value,
-        detail=problem.message,
-    )
+    def _spans(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
+        rows = footer.row_group_rows
+        start = first_row = 0
+        while start < len(rows):
+            stop, n_rows = start + 1, rows[start]
+            while stop < len(rows) and n_rows + rows[stop] <= self.settings.unit_ecgs:
+                n_rows, stop = n_rows + rows[stop], stop + 1
+            yield replace(
+                self._piece(entry.relative, entry.size),
+                content_sha256=footer.sha256,
+                row_group_start=start,
+                row_group_stop=stop,
+                first_row=first_row,
+                n_ecgs=n_rows,
+            )
+            start, first_row = stop, first_row + n_rows
 
 
 @dataclass(frozen=True)
 class _ParquetFile:
-    """A Parquet file, cut into spans of row groups.
+    """A Parquet file, cut into spans of row groups."""
 
-    Attributes:
-        pieces: its spans; one piece that says why, where it cannot be read.
-        warning: about its row groups.
-        absent: optional columns that it lacks; None where it cannot be read.
-    """
-
-    pieces: list[Piece]
-    warning: str | None = None
-    absent: tuple[str, ...] | None = None
+    pieces: list[Piece]  # its spans; one piece that says why, where it cannot be read
+    warning: str | None = None  # about its row groups
+    absent: tuple[str, ...] | None = None  # optional columns that it lacks; None where it cannot be read
 
 
-def _parquet_pieces(storage: Storage, root: int, entry: FileEntry, options: PlanningOptions) -> _ParquetFile:
-    try:
-        footer = read_footer(storage, entry.uri)
-    except EcgRejected as problem:
-        return _ParquetFile([_broken(root, entry, problem)])
-    unfit = column_problems(footer.schema, options.layout)
-    if unfit is not None:
-        piece = _broken(root, entry, EcgRejected(*unfit))
-        return _ParquetFile([replace(piece, n_ecgs=footer.metadata.num_rows)])
-    pieces = list(_spans(root, entry, footer, options.unit_ecgs))
-    names = set(footer.schema.names)
-    absent = tuple(name for name in optional_columns(options.layout) if name not in names)
-    largest = max(footer.row_group_rows, default=0)
-    if largest <= MAX_ROW_GROUP_ROWS:
-        return _ParquetFile(pieces, absent=absent)
-    warning = (
-        f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
-        "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
-    )
-    return _ParquetFile(pieces, warning, absent)
-
-
-def _spans(root: int, entry: FileEntry, footer: Footer, unit_ecgs: int) -> Iterator[Piece]:
-    rows = footer.row_group_rows
-    start = first_row = 0
-    while start < len(rows):
-        stop, n_rows = start + 1, rows[start]
-        while stop < len(rows) and n_rows + rows[stop] <= unit_ecgs:
-            n_rows, stop = n_rows + rows[stop], stop + 1
-        yield Piece(
-            root,
-            entry.relative,
-            path_digest(root, entry.relative),
-            entry.size,
-            content_sha256=footer.sha256,
-            row_group_start=start,
-            row_group_stop=stop,
-            first_row=first_row,
-            n_ecgs=n_rows,
-        )
-        start, first_row = stop, first_row + n_rows
-
-
-def _refuse_foreign_parquet(found: Inputs, options: PlanningOptions) -> None:
+def _refuse_foreign_parquet(found: Inputs, layout: Layout | None) -> None:
     """Stop when no Parquet file at all has the needed columns: that is a mistake, not damage."""
     parquet = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq"))]
     wrong = [p for p in parquet if (p.detail or "").startswith("columns ")]
-    if options.parquet_allowed and wrong and len(wrong) == len(parquet):
-        what = "the canonical ECG table" if options.layout is None else "the layout"
+    if wrong and len(wrong) == len(parquet):
+        what = "the canonical ECG table" if layout is None else "the layout"
         raise UsageError(
             f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other "
             "people's Parquet is read with --layout FILE (docs/layouts.md); device files become "
             "Parquet with lvm-ai ingest"
         )
-    if not options.parquet_allowed:
-        return
     by_detail: dict[str, list[Piece]] = {}
     for piece in wrong:
         by_detail.setdefault(piece.detail or "", []).append(piece)
@@ -440,14 +382,14 @@ def _named(first: str, n_files: int) -> str:
     return shown if n_files == 1 else f"{shown} and {n_files - 1} more files"
 
 
-def _check_absent_columns(found: Inputs, options: PlanningOptions) -> None:
+def _check_absent_columns(found: Inputs, layout: Layout | None) -> None:
     """Warn of optional columns that some Parquet files lack.
 
     Raises:
         UsageError: a column that the layout names is in no file: its name is wrong.
     """
     n_files = len(found.absent_columns)
-    for column in optional_columns(options.layout):
+    for column in optional_columns(layout):
         lacking = [path for path, absent in found.absent_columns.items() if column in absent]
         if not lacking:
             continue
@@ -456,7 +398,7 @@ def _check_absent_columns(found: Inputs, options: PlanningOptions) -> None:
                 f"{_named(lacking[0], len(lacking))}: column {column} is missing, which other "
                 "files have; its values are taken as null"
             )
-        elif options.layout is not None:
+        elif layout is not None:
             raise UsageError(
                 f"{_named(lacking[0], n_files)}: column {column}, which the layout names, is "
                 "missing; correct the name in the layout, or remove it there"
@@ -478,28 +420,21 @@ def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
         "and no value in the file can be read; expected YYYY-MM-DDTHH:MM:SS or a timestamp"
     )
     if len(keys.unreadable_dates) == keys.n_dated_files:
-        raise UsageError(f"{found}. Write it anew, or leave the column out: it is optional")
+        raise UsageError(f"{found}. Write the column again, or leave it out: it is optional")
     return [f"{found}. Its ECGs will be rejected"]
 
 
 @dataclass
 class Keys:
-    """Keys of all inputs, as far as planning needs them.
+    """Keys of all inputs, as far as planning needs them."""
 
-    Attributes:
-        seen: ecg_id of everything so far.
-        people: participant_id of everything so far.
-        dates: earliest and latest recording of each participant_id.
-        forecast: counts how the participant table fits the ECGs; None without a table.
-        n_dated_files: Parquet files with a date of recording.
-        unreadable_dates: how dates are written, by path of each file of which none can be read.
-    """
-
-    seen: set[str] = field(default_factory=set)
-    people: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)  # ecg_id of everything so far
+    people: set[str] = field(default_factory=set)  # participant_id of everything so far
+    # Earliest and latest recording of each participant_id.
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
-    forecast: JoinForecast | None = None
-    n_dated_files: int = 0
+    forecast: JoinForecast | None = None  # counts how the participant table fits the ECGs; None without a table
+    n_dated_files: int = 0  # Parquet files with a date of recording
+    # How dates are written, by path of each file of which none can be read.
     unreadable_dates: dict[str, str] = field(default_factory=dict)
 
     def add(self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool) -> None:
@@ -521,7 +456,7 @@ class Keys:
 def mark_duplicates(
     storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None, keys: Keys
 ) -> list[Piece]:
-    """Return the pieces with the rows marked whose ecg_id came earlier, in plan order.
+    """Return the pieces with their duplicates marked: rows with an ecg_id that came earlier.
 
     Args:
         storage: where inputs are.
@@ -581,21 +516,3 @@ def _widen(dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time:
         return
     first, last = dates.get(person, (time, time))
     dates[person] = min(first, time), max(last, time)
-
-
-def redact_excluded(pieces: Sequence[Piece], exclusions: Exclusions, *, finished: bool = False) -> list[Piece]:
-    """Return the pieces with those of excluded people reduced to a digest of their path.
-
-    Args:
-        pieces: of a plan, in order.
-        exclusions: whom to remove.
-        finished: the unit is done, so that a path of a shared file is not needed any more.
-    """
-    return [piece.redacted() if _must_go(piece, exclusions, finished=finished) else piece for piece in pieces]
-
-
-def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
-    if exclusions.hits(piece.ecg_id, piece.participant_id):
-        return True
-    one_record = not piece.is_parquet and piece.n_ecgs == 1
-    return (finished or one_record) and any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))

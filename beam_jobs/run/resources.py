@@ -1,15 +1,15 @@
-"""How much memory a process will take, found and held against the limits before it takes it."""
+"""What a run computes with: the engine, its batches and threads, and the memory they take."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing import get_context
-from typing import Any, Final, Self
+from typing import Final
 
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
-from beam_jobs.run.options import ScoreOptions
+from beam_jobs.run.settings import ScoreSettings
 from lvm_core.errors import LvmError, UsageError
 from models.catalogue.known import ModelSource
 from models.catalogue.spec import N_SAMPLES
@@ -21,73 +21,29 @@ from models.engines.choosing import (
     fastest_gpu_batch,
     spectral_memory_bytes,
 )
-from models.engines.cpu import MemoryLimit, available_cores, available_memory_mb, memory_limits
-from models.engines.devices import Device
 from models.engines.predictor import DEFAULT_BATCH_SIZE
-from models.engines.runtime import require_memory_for_tensorflow
+from models.machine.host import MemoryLimit, available_cores, available_memory_mb, memory_limits
+from models.machine.runtime import Device, require_memory_for_tensorflow
 
-_NOTE: Final = "engine_note"
 
+def batches_per_thread(settings: ScoreSettings) -> int:
+    """Return the batches under way for each thread: on CPUs, where they are small, another waits.
 
-@dataclass(frozen=True)
-class Computing:
-    """How a run computes; part of what fixes its bits.
-
-    Attributes:
-        engine: what computes, in which precision and where.
-        batch: ECGs computed together.
-        note: why it is not the fastest engine, in words; empty where it is, or was asked for.
+    It bridges the beginning of the next unit.
     """
-
-    engine: EngineSettings
-    batch: int
-    note: str = ""
-
-    @property
-    def batches_per_thread(self) -> int:
-        """Batches under way for each thread: on CPUs, where they are small, another waits.
-
-        It bridges the beginning of the next unit.
-        """
-        return 2 if self.engine.device is Device.CPU else 1
-
-    def settings(self) -> dict[str, Any]:
-        """Return it as settings of a plan."""
-        return {
-            "engine": self.engine.name.value,
-            "precision": self.engine.precision.value,
-            "device": self.engine.device.value,
-            "batch": self.batch,
-            **({_NOTE: self.note} if self.note else {}),
-        }
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return what a plan's settings say."""
-        return cls(
-            EngineSettings(
-                EngineName(settings["engine"]), Precision(settings["precision"]), Device(settings["device"])
-            ),
-            int(settings["batch"]),
-            str(settings.get(_NOTE, "")),
-        )
-
-    def line(self) -> str:
-        """Return it in words."""
-        engine = self.engine
-        return (
-            f"{engine.name.value} engine on the {engine.device.value}, {engine.precision.value}, "
-            f"batch {self.batch}" + (f" ({self.note})" if self.note else "")
-        )
+    return 2 if settings.device is Device.CPU else 1
 
 
 def choose_computing(
-    options: ScoreOptions, models: Sequence[ModelSource], planned: Mapping[str, Any] | None
-) -> Computing:
-    """Choose how to compute: what is asked for, then what the run was planned with, then the best.
+    settings: ScoreSettings, models: Sequence[ModelSource], planned: ScoreSettings | None
+) -> ScoreSettings:
+    """Return the settings with an engine, device, precision and batch.
+
+    They are what is asked for, then what the run was planned with, then the best here. A difference
+    to the plan is not settled here: whoever compares settings refuses it by name.
 
     Args:
-        options: of the command; None in them leaves the choice.
+        settings: of the command; None in them leaves the choice.
         models: of the run.
         planned: settings of the plan that is gone on with, or None.
 
@@ -95,26 +51,21 @@ def choose_computing(
         UsageError: options that do not go together.
         LvmError: what is asked for, or planned, cannot be had here.
     """
-    if planned is not None:
-        return _as_planned(options, models, Computing.from_settings(planned))
-    choice = choose_engine(models, name=options.engine, device=options.device, cores=options.threads)
-    settings = _engine_settings(choice.name, options.precision, choice.device)
-    batch = options.batch or _batch(models, settings)
-    return Computing(settings, batch, choice.note)
-
-
-def _as_planned(options: ScoreOptions, models: Sequence[ModelSource], planned: Computing) -> Computing:
-    """Return what was planned, with what this command asks for instead, and see that it works here.
-
-    A difference is not settled here: whoever compares settings refuses it by name.
-    """
-    name = options.engine or planned.engine.name
-    device = options.device or planned.engine.device
-    precision = options.precision or planned.engine.precision
-    settings = _engine_settings(name, precision, device)
-    if settings == planned.engine:
-        choose_engine(models, name=name, device=device, cores=options.threads)
-    return Computing(settings, options.batch or planned.batch, planned.note)
+    if planned is None:
+        choice = choose_engine(models, name=settings.engine, device=settings.device, cores=settings.threads)
+        engine = _engine_settings(choice.name, settings.precision, choice.device)
+        batch, note = settings.batch or _batch(models, engine), choice.note
+    else:
+        name, device = settings.engine or planned.engine, settings.device or planned.device
+        assert name is not None
+        assert device is not None
+        engine = _engine_settings(name, settings.precision or planned.precision, device)
+        if engine == planned.engine_settings:
+            choose_engine(models, name=name, device=device, cores=settings.threads)
+        batch, note = settings.batch or planned.batch_size, planned.engine_note
+    return replace(
+        settings, engine=engine.name, device=engine.device, precision=engine.precision, batch=batch, engine_note=note
+    )
 
 
 def _engine_settings(name: EngineName, precision: Precision | None, device: Device) -> EngineSettings:
@@ -155,12 +106,12 @@ _LEAST_FREE_SHARE: Final = 0.8
 
 
 def expected_memory_mb(
-    computing: Computing, models: Sequence[ModelSource], threads: int, pieces: Iterable[Piece]
+    settings: ScoreSettings, models: Sequence[ModelSource], threads: int, pieces: Iterable[Piece]
 ) -> float:
     """Return the memory that a process will take at most, MB; within a quarter on a CPU.
 
     Args:
-        computing: how the run computes.
+        settings: how the run computes.
         models: of the run.
         threads: batches computed at once.
         pieces: of the plan.
@@ -168,19 +119,19 @@ def expected_memory_mb(
     return (
         _LIBRARIES_MB
         + _READING_MB
-        + _fixed_mb(computing, models)
-        + threads * _per_thread_mb(computing, models)
+        + _fixed_mb(settings, models)
+        + threads * _per_thread_mb(settings, models)
         + _of_pieces_mb(pieces)
     )
 
 
 def threads_that_fit(
-    computing: Computing, models: Sequence[ModelSource], pieces: Sequence[Piece], asked: int | None = None
+    settings: ScoreSettings, models: Sequence[ModelSource], pieces: Sequence[Piece], asked: int | None = None
 ) -> int:
     """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
 
     Args:
-        computing: how the run computes.
+        settings: how the run computes.
         models: of the run.
         pieces: of the plan.
         asked: what the user asks for; None to choose.
@@ -188,9 +139,9 @@ def threads_that_fit(
     Raises:
         LvmError: a limit of this process does not hold one thread, or those asked for.
     """
-    without_mb = expected_memory_mb(computing, models, 0, pieces)
-    coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(computing, models)
-    if computing.engine.name is EngineName.TENSORFLOW:
+    without_mb = expected_memory_mb(settings, models, 0, pieces)
+    coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(settings, models)
+    if settings.engine is EngineName.TENSORFLOW:
         require_memory_for_tensorflow()
         coming_mb -= _TENSORFLOW_MB  # it is there already, or has just been looked at
     least = asked or 1
@@ -237,17 +188,17 @@ def _threads_in_free_memory(without_mb: float, each_mb: float) -> int:
     return max(1, min(cores, int(room_mb / each_mb)))
 
 
-def _fixed_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
-    if computing.engine.name is EngineName.TENSORFLOW:
+def _fixed_mb(settings: ScoreSettings, models: Sequence[ModelSource]) -> float:
+    if settings.engine is EngineName.TENSORFLOW:
         return _TENSORFLOW_MB
-    return sum(spectral_memory_bytes(model, computing.batch)[0] for model in models) / 1e6
+    return sum(spectral_memory_bytes(model, settings.batch_size)[0] for model in models) / 1e6
 
 
-def _per_thread_mb(computing: Computing, models: Sequence[ModelSource]) -> float:
-    waiting_mb = computing.batches_per_thread * computing.batch * _ECG_MB
-    if computing.engine.name is EngineName.TENSORFLOW:
-        return waiting_mb + computing.batch * _TENSORFLOW_PER_ECG_MB
-    spectral = sum(spectral_memory_bytes(model, computing.batch)[1] for model in models)
+def _per_thread_mb(settings: ScoreSettings, models: Sequence[ModelSource]) -> float:
+    waiting_mb = batches_per_thread(settings) * settings.batch_size * _ECG_MB
+    if settings.engine is EngineName.TENSORFLOW:
+        return waiting_mb + settings.batch_size * _TENSORFLOW_PER_ECG_MB
+    spectral = sum(spectral_memory_bytes(model, settings.batch_size)[1] for model in models)
     return waiting_mb + spectral / 1e6
 
 

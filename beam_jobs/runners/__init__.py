@@ -1,1 +1,6 @@
-"""The only Beam of the jobs: the transform over units, and where it runs."""
+"""Where a job runs, and the only Beam of the jobs.
+
+- `flow`: `run_job`, from settings to an exit code, and `Job`, what differs between jobs
+- `pipeline`: the transform over units, and the runner
+- `processes`: one run by several processes of this machine
+"""

@@ -16,7 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.reading.storage import StorageFault
 from beam_jobs.reading.units import Unit, UnitSummary
-from beam_jobs.run.progress import PROGRESS
+from beam_jobs.run.report import WorkerNotes
 from lvm_core.errors import LvmError, UsageError
 
 T = TypeVar("T")
@@ -59,13 +59,14 @@ class DoUnits(beam.PTransform):
     Invariant: for each unit, `summary.n_read == summary.n_done + summary.n_rejected`.
     """
 
-    def __init__(self, job: UnitJob) -> None:
+    def __init__(self, job: UnitJob, notes: WorkerNotes) -> None:
         super().__init__()
         self._job = job
+        self._notes = notes
 
     def expand(self, units: beam.PCollection[Unit]) -> beam.PCollection[UnitSummary]:
         summaries: beam.PCollection[UnitSummary] = (
-            units | "Reshuffle" >> beam.Reshuffle() | "Do" >> beam.ParDo(_UnitFn(self._job))
+            units | "Reshuffle" >> beam.Reshuffle() | "Do" >> beam.ParDo(_UnitFn(self._job, self._notes))
         )
         return summaries
 
@@ -73,8 +74,9 @@ class DoUnits(beam.PTransform):
 class _UnitFn(beam.DoFn):
     """Does units, each ended while the next begins, or with the bundle."""
 
-    def __init__(self, job: UnitJob) -> None:
+    def __init__(self, job: UnitJob, notes: WorkerNotes) -> None:
         self._job = job
+        self._notes = notes
 
     def setup(self) -> None:
         self._worker = self._job.make_worker()
@@ -84,7 +86,7 @@ class _UnitFn(beam.DoFn):
         self._done: list[UnitSummary] = []
 
     def process(self, unit: Unit) -> Iterator[UnitSummary]:
-        PROGRESS.begin_unit()
+        self._notes.begin_unit()
         try:
             end = self._try(unit, lambda: self._worker.begin(unit, self._end_last))
         finally:
@@ -93,12 +95,13 @@ class _UnitFn(beam.DoFn):
             self._done.append(end)
         else:
             self._last = unit, end
-        yield from self._told()
+        yield from self._finished()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         self._end_last()
-        for summary in self._told():
+        for summary in self._finished():
             yield GlobalWindows.windowed_value(summary)
+        self._notes.write()
 
     def _end_last(self) -> None:
         """End the unit that was begun before, if one was and has not ended."""
@@ -118,13 +121,12 @@ class _UnitFn(beam.DoFn):
         except StorageFault as fault:
             if not self._job.keep_going:
                 raise
-            PROGRESS.fail(str(fault))
             return UnitSummary(unit.number, failed=str(fault))
 
-    def _told(self) -> Iterator[UnitSummary]:
+    def _finished(self) -> Iterator[UnitSummary]:
         done, self._done = self._done, []
         for summary in done:
-            PROGRESS.add_stages(summary.stage_s)
+            self._notes.end_unit(summary)
             _count(self._job.kind, summary)
             yield summary
 
@@ -135,13 +137,11 @@ def _count(kind: str, summary: UnitSummary) -> None:
     Metrics.counter(kind, "read").inc(summary.n_read)
     Metrics.counter(kind, "done").inc(summary.n_done)
     Metrics.counter(kind, "units_failed").inc(int(summary.failed is not None))
-    for stage, seconds in summary.stage_s.items():
-        Metrics.counter(kind, f"{stage}_ms").inc(round(seconds * 1000))
 
 
-def build(pipeline: beam.Pipeline, job: UnitJob, units: Sequence[Unit]) -> None:
-    """Add a job to a pipeline."""
-    _ = pipeline | "Units" >> beam.Create(units, reshuffle=False) | "Job" >> DoUnits(job)
+def build(pipeline: beam.Pipeline, job: UnitJob, units: Sequence[Unit], notes: WorkerNotes) -> None:
+    """Add a job to a pipeline; each worker keeps notes of its own."""
+    _ = pipeline | "Units" >> beam.Create(units, reshuffle=False) | "Job" >> DoUnits(job, notes)
 
 
 def make_runner(name: str, units_at_once: int = 1) -> tuple[PipelineRunner, PipelineOptions]:

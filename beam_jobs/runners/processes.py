@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Final
 
 from beam_jobs.run.progress import say
-from models.engines.devices import VISIBLE
+from models.machine.runtime import VISIBLE
 
 COMMAND: Final = (sys.executable, "-m", "lvm_ai")
 

@@ -1,1 +1,5 @@
-"""What happens to one unit of ECGs: decode, check, predict, write."""
+"""Scoring, without Beam.
+
+- `job`: the score job as it travels to workers
+- `unit`: one unit: read, check, predict in fixed batches, write
+"""

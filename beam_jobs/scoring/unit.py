@@ -8,22 +8,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.reading.raw_input import UnitReader, excluded_reject
-from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.blocks import (
+    AMPLITUDES,
+    Chunk,
+    EcgRow,
+    Reject,
+    amplitudes_uv,
+    counts_of,
+    excluded_reject,
+    prefetch,
+)
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
-    RowHashes,
     UnitFiles,
-    check_reconciles,
     commit_unit,
-    footer,
     parquet_bytes,
     read_commit,
     reasons_of,
@@ -34,9 +40,8 @@ from beam_jobs.run.commit import (
 )
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.participants import demographics_of
-from beam_jobs.run.progress import PROGRESS
-from beam_jobs.run.report import WAITS
-from beam_jobs.run.sources import folder_digest_of, source_amplitudes
+from beam_jobs.run.report import WAITS, folder_digest_of, source_amplitudes
+from beam_jobs.run.settings import ScoreSettings
 from lvm_core.medicine.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
 from lvm_core.medicine.ecg_rules import ecg_rules
 from lvm_core.medicine.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
@@ -44,17 +49,11 @@ from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.plausibility import judge_ecgs
-from lvm_core.signal.quality import (
-    AGE_RANGE_YEARS,
-    BMI_RANGE_KG_M2,
-    MASS_RANGE_G,
-    AmplitudeHistogram,
-    QualityFlag,
-    Rejection,
-    SourceAmplitudes,
-)
+from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, MASS_RANGE_G, QualityFlag, Rejection
+from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem, schemas
-from models.catalogue.spec import EcgPredictor, Predictions
+from models.catalogue.spec import Predictions
+from models.engines.predictor import LvmPredictor
 
 _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 
@@ -187,68 +186,44 @@ _STAGES: Final = (*WAITS, "total")
 
 @dataclass
 class ScoreContext:
-    """What scoring a unit needs beside the unit; made once per process.
+    """What scoring units needs beside the units; made once per process."""
 
-    Attributes:
-        storage: where inputs and outputs are.
-        output: the run folder.
-        reader: reads units.
-        predictors: the model, then the fallback model if there is one.
-        executor: runs batches, one thread per core.
-        n_in_flight: batches submitted at most before a unit waits.
-        participants: the joined table, or None.
-        exclusions: people who are not scored.
-        bsa: formula of the body surface area.
-        lvh_preset: thresholds of the index.
-        provenance: what the footers of all units say.
-        recalibration: adds columns to the predictions, or None.
-    """
+    settings: ScoreSettings  # of the plan
+    reader: UnitReader  # reads units
+    predictors: Sequence[LvmPredictor]  # the model, then the fallback model if there is one
+    executor: ThreadPoolExecutor  # runs batches, one thread per core
+    n_in_flight: int  # batches submitted at most before a unit waits
+    participants: ParticipantTable | None  # the joined table, or None
+    exclusions: Exclusions  # people who are not scored
+    provenance: Mapping[str, Any]  # what the footers of all units say
 
-    storage: Storage
-    output: str
-    reader: UnitReader
-    predictors: Sequence[EcgPredictor]
-    executor: ThreadPoolExecutor
-    n_in_flight: int
-    participants: ParticipantTable | None
-    exclusions: Exclusions
-    bsa: Bsa
-    lvh_preset: LvhPreset
-    provenance: Mapping[str, Any]
-    recalibration: Recalibration | None = None
+    def begin(self, unit: Unit, meanwhile: Callable[[], None] = lambda: None) -> Callable[[], UnitSummary]:
+        """Read and check a unit and give all of it to the engine; return what does the rest.
+
+        The rest waits for the last batches and commits the unit: done while the next unit begins,
+        it leaves the engine no gap between the two. Of a committed unit it is what that says.
+
+        Invariant: `n_read == n_done + n_rejected`.
+
+        Args:
+            unit: what to score.
+            meanwhile: called whenever the engine has enough to do, before waiting for it.
+        """
+        files = unit_files(self.settings.output, "score", unit.name)
+        done = read_commit(self.settings.storage, files, unit)
+        if done is not None:
+            return lambda: done
+        work = _UnitWork(self, folder_digest_of(unit.pieces), meanwhile)
+        with _adding_to(work.stage_s, "total"), self.reader.open(unit) as chunks:
+            for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
+                work.add(chunk)
+            work.submit_rest()
+        return lambda: _finish_unit(unit, self, files, work)
 
     def table(self, rows: Sequence[ScoredRow]) -> pa.Table:
         """Return the predictions table of scored rows."""
-        return predictions_table(rows, self.bsa, self.lvh_preset, self.recalibration)
-
-
-def begin_unit(
-    unit: Unit, context: ScoreContext, meanwhile: Callable[[], None] = lambda: None
-) -> Callable[[], UnitSummary]:
-    """Read and check a unit and give all of it to the engine; return what does the rest.
-
-    The rest waits for the last batches and commits the unit: done while the next unit begins, it
-    leaves the engine no gap between the two. Of a committed unit it is what that says.
-
-    Invariant: `n_read == n_done + n_rejected`.
-
-    Args:
-        unit: what to score.
-        context: of this process.
-        meanwhile: called whenever the engine has enough to do, before waiting for it.
-    """
-    files = unit_files(context.output, "score", unit.name)
-    done = read_commit(context.storage, files, unit)
-    if done is not None:
-        PROGRESS.advance(done.n_read)
-        return lambda: done
-    work = _UnitWork(context, folder_digest_of(unit.pieces), meanwhile)
-    with _adding_to(work.stage_s, "total"), context.reader.open(unit) as chunks:
-        for chunk in _timed(prefetch(chunks, _PREFETCH_CHUNKS), work.stage_s, "reader_wait"):
-            work.add(chunk)
-            PROGRESS.advance(chunk.n_read)
-        work.submit_rest()
-    return lambda: _finish_unit(unit, context, files, work)
+        settings = self.settings
+        return predictions_table(rows, settings.bsa, settings.lvh_preset, settings.recalibration_content)
 
 
 def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _UnitWork) -> UnitSummary:
@@ -264,13 +239,18 @@ def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _Uni
             work.stage_s,
             work.sources,
         )
-        check_reconciles(unit, summary)
         with _adding_to(work.stage_s, "writer_wait"):
             table = context.table(scored)
-            rejects = rejects_table(work.rejects, "score")
-            hashes = RowHashes(rows_sha256(table), rows_sha256(rejects))
-            content = footer(unit, summary, context.provenance, hashes)
-            commit_unit(context.storage, files, rejects, parquet_bytes(table, content), content)
+            commit_unit(
+                context.settings.storage,
+                files,
+                unit,
+                summary,
+                rejects_table(work.rejects, "score"),
+                provenance=context.provenance,
+                result_sha256=rows_sha256(table),
+                encode=partial(parquet_bytes, table),
+            )
     return summary
 
 
@@ -310,33 +290,20 @@ def _adding_to(stage_s: dict[str, float], stage: str, sign: int = 1) -> Iterator
         stage_s[stage] += sign * (time.monotonic() - started)
 
 
-@dataclass(eq=False)
 class _Batch:
     """A batch being filled: its model, its rows, their places in the unit, and its arrays."""
 
-    model: int
-    rows: list[EcgRow]
-    places: list[int]
-    counts: NDArray[np.int16]
-    uv_per_count: NDArray[np.float32]
-    age_years: NDArray[np.float32]
-    sex: NDArray[np.int8]
-    bmi_kg_m2: NDArray[np.float32]
+    def __init__(self, model: int, size: int, n_samples: int) -> None:
+        self.model = model
+        self.rows: list[EcgRow] = []
+        self.places: list[int] = []
+        self.counts = np.empty((size, len(LEADS_12), n_samples), dtype=np.int16)
+        self.uv_per_count = np.empty(size, dtype=np.float32)
+        self.age_years = np.empty(size, dtype=np.float32)
+        self.sex = np.empty(size, dtype=np.int8)
+        self.bmi_kg_m2 = np.empty(size, dtype=np.float32)
 
-    @classmethod
-    def empty(cls, model: int, size: int, n_samples: int) -> _Batch:
-        return cls(
-            model,
-            [],
-            [],
-            np.empty((size, len(LEADS_12), n_samples), dtype=np.int16),
-            np.empty(size, dtype=np.float32),
-            np.empty(size, dtype=np.float32),
-            np.empty(size, dtype=np.int8),
-            np.empty(size, dtype=np.float32),
-        )
-
-    def compute(self, predictor: EcgPredictor) -> tuple[Predictions, list[str]]:
+    def compute(self, predictor: LvmPredictor) -> tuple[Predictions, list[str]]:
         """Return the predictions and the hash of each signal; runs in a thread of the engine.
 
         Whatever reads all samples is done here together: they are in this core's cache then.
@@ -420,7 +387,7 @@ class _UnitWork:
         if batch is None:
             spare = self.spare.get(k)
             size, n_samples = predictor.batch_size, row.counts.shape[1]
-            batch = spare.pop() if spare else _Batch.empty(k, size, n_samples)
+            batch = spare.pop() if spare else _Batch(k, size, n_samples)
             self.filling[k] = batch
         slot = len(batch.rows)
         batch.rows.append(row)

@@ -4,119 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
 from typing import Final
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from lvm_core.errors import EcgRejected, RejectReason, described
-from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, local_datetime, require_leads
+from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, leads_by_name, local_datetime, measurements_of
 from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.signal.ecg import Ecg, Measurements, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import described_unit, is_voltage, uv_per_unit
 
 _WAVES: Final = ("Q", "R", "S", "R1", "S1")
-
-
-def read_measurements(root: Element) -> Measurements:
-    """Return what the device measured; None for what it did not.
-
-    A blank in a row of the table is a wave that is absent: 0. A lead in which not one of Q, R, S,
-    R' and S' has a value was not measured, and neither was a wave whose row is absent: None.
-    R is the larger of R and R', S the larger of S and S'. A lead with a Q wave alone is a QS
-    complex, whose depth counts as S.
-    """
-    resting = root.find("RestingECGMeasurements")
-    table = None if resting is None else resting.find("MeasurementTable")
-    waves_uv = {} if table is None else _waves_uv(table)
-    amplitudes_uv = {
-        "r_avl_uv": r_uv(waves_uv.get("aVL", {})),
-        "s_v1_uv": s_uv(waves_uv.get("V1", {})),
-        "s_v3_uv": s_uv(waves_uv.get("V3", {})),
-        "r_v5_uv": r_uv(waves_uv.get("V5", {})),
-        "r_v6_uv": r_uv(waves_uv.get("V6", {})),
-    }
-    qrs_duration_ms = _qrs_duration_ms(resting)
-    measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
-    return Measurements(
-        **amplitudes_uv, qrs_duration_ms=qrs_duration_ms, measured_by=_measured_by(root, table) if measured else None
-    )
-
-
-def r_uv(waves_uv: Mapping[str, float]) -> float | None:
-    """Return the R amplitude of one lead, microvolts, the larger of R and R'.
-
-    Args:
-        waves_uv: magnitudes by wave (Q R S R1 S1), microvolts, 0 for an absent wave, without the
-            waves that were not measured.
-    """
-    return max(waves_uv["R"], waves_uv["R1"]) if {"R", "R1"} <= waves_uv.keys() else None
-
-
-def s_uv(waves_uv: Mapping[str, float]) -> float | None:
-    """Return the S amplitude of one lead as a magnitude, microvolts, the larger of S and S'.
-
-    Args:
-        waves_uv: as for `r_uv`. A Q wave without R and S is a QS complex and counts as S.
-    """
-    if not {"S", "S1"} <= waves_uv.keys():
-        return None
-    s = max(waves_uv["S"], waves_uv["S1"])
-    if s > 0:
-        return s
-    r = r_uv(waves_uv)
-    if r is None or "Q" not in waves_uv:
-        return None
-    return waves_uv["Q"] if r == 0 else 0.0
-
-
-def _waves_uv(table: Element) -> dict[str, dict[str, float]]:
-    """Return magnitudes in microvolts by lead and wave; what was not measured is left out."""
-    order = [canonical_lead(name) for name in (text_of(table, "LeadOrder") or "").split(",")]
-    rows = {wave: _row_uv(table.find(f"{wave}Amplitude"), len(order)) for wave in _WAVES}
-    waves_uv: dict[str, dict[str, float]] = {}
-    for column, lead in enumerate(order):
-        values = {wave: row[column] for wave, row in rows.items() if row is not None}
-        if lead is not None and any(value is not None for value in values.values()):
-            waves_uv[lead] = {wave: value or 0.0 for wave, value in values.items()}
-    return waves_uv
-
-
-def _row_uv(element: Element | None, n_leads: int) -> list[float | None] | None:
-    """Return one row as magnitudes in microvolts, None for a blank; None for an unusable row."""
-    if element is None:
-        return None
-    tokens = (element.text or "").split(",")
-    if len(tokens) == n_leads + 1 and not tokens[-1].strip():
-        tokens.pop()
-    try:
-        factor = uv_per_unit(element.get("units", ""))
-        row = [abs(float(token)) * factor if token.strip() else None for token in tokens]
-    except (EcgRejected, ValueError):
-        return None
-    usable = len(row) == n_leads and all(v is None or math.isfinite(v) for v in row)
-    return row if usable else None
-
-
-def _qrs_duration_ms(resting: Element | None) -> float | None:
-    element = None if resting is None else resting.find("QRSDuration")
-    value = number_of(element, ".")
-    if element is None or value is None or value <= 0:
-        return None
-    return value if element.get("units", "").strip().lower() == "ms" else None
-
-
-def _measured_by(root: Element, table: Element | None) -> str | None:
-    created_by = "" if table is None else table.get("Creation", "").strip()
-    return (
-        created_by
-        or text_of(root, "RestingECGMeasurements/DiagnosisVersion")
-        or text_of(root, "ClinicalInfo/DeviceInfo/AnalysisVer")
-    )
-
-
 _STRIP_PATHS: Final = ("StripData", "Strip/StripData", "StripData/Strip")
 _DIAGNOSIS_TAGS: Final = frozenset({"DiagnosisText", "ConclusionText"})
 _STRIP_TAGS: Final = frozenset({"StripData", "Strip"})
@@ -132,17 +32,13 @@ def read_cardiosoft(data: bytes) -> Ecg:
     from Einthoven's law by some counts, and the published models saw them that way. Those that are
     absent are derived from I and II.
 
-    Args:
-        data: the bytes of the file.
-
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """
     root, repaired = parse_repairable_xml(data, _STRIP_TAGS)
     scope = _strip_scope(root)
-    channels = _channels(scope)
-    twelve = assemble(channels, _WHERE)
-    _check_counts(scope, n_samples=twelve.leads_uv.shape[0])
+    leads = assemble(_channels(scope), _WHERE)
+    _check_counts(scope, n_samples=leads["leads_uv"].shape[0])
     recorded_at, date_unreadable = _recorded_at(root.find("ObservationDateTime"))
     flags = {
         QualityFlag.POOR_DATA_QUALITY: mentions_poor_quality(root, _DIAGNOSIS_TAGS),
@@ -150,15 +46,12 @@ def read_cardiosoft(data: bytes) -> Ecg:
         QualityFlag.DATE_UNREADABLE: date_unreadable,
     }
     return Ecg(
-        leads_uv=twelve.leads_uv,
+        **leads,
         sampling_rate_hz=_sampling_rate_hz(scope),
-        step_uv=twelve.step_uv,
         source_format="cardiosoft_xml",
-        leads_derived=twelve.derived,
-        saturated_leads=twelve.saturated,
         recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientInfo/PID"),
-        measurements=read_measurements(root),
+        measurements=_measurements(root),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
@@ -193,15 +86,7 @@ def _first(scope: list[Element], tag: str) -> Element | None:
 
 
 def _channels(scope: list[Element]) -> dict[str, Channel]:
-    waveforms: dict[str, Element] = {}
-    for waveform in scope[0].findall("WaveformData"):
-        lead = canonical_lead(waveform.get("lead", ""))
-        if lead in waveforms:
-            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
-        if lead is not None:
-            waveforms[lead] = waveform
-    n_waveforms = len(scope[0].findall("WaveformData"))
-    require_leads(waveforms, _WHERE, n_other=n_waveforms - len(waveforms))
+    waveforms = leads_by_name(((one.get("lead", ""), one) for one in scope[0].findall("WaveformData")), _WHERE)
     step_uv = _uv_per_count(_first(scope, "Resolution"))
     return {lead: Channel(_counts(waveform.text or "", lead), step_uv) for lead, waveform in waveforms.items()}
 
@@ -289,3 +174,59 @@ def _recorded_at(element: Element | None) -> tuple[dt.datetime | None, bool]:
         return None, True
     recorded_at = local_datetime((year, month, day), (hour, minute, second))
     return recorded_at, recorded_at is None
+
+
+def _measurements(root: Element) -> Measurements:
+    resting = root.find("RestingECGMeasurements")
+    table = None if resting is None else resting.find("MeasurementTable")
+    waves_uv = {} if table is None else _waves_uv(table)
+    return measurements_of(waves_uv, _qrs_duration_ms(resting), _measured_by(root, table))
+
+
+def _waves_uv(table: Element) -> dict[str, dict[str, float]]:
+    """Return magnitudes in microvolts by lead and wave; what was not measured is left out.
+
+    A blank in a row is a wave that is absent: 0. A lead in which not one of Q, R, S, R' and S' has
+    a value was not measured, and neither was a wave whose row is absent.
+    """
+    order = [canonical_lead(name) for name in (text_of(table, "LeadOrder") or "").split(",")]
+    rows = {wave: _row_uv(table.find(f"{wave}Amplitude"), len(order)) for wave in _WAVES}
+    waves_uv: dict[str, dict[str, float]] = {}
+    for column, lead in enumerate(order):
+        values = {wave: row[column] for wave, row in rows.items() if row is not None}
+        if lead is not None and any(value is not None for value in values.values()):
+            waves_uv[lead] = {wave: value or 0.0 for wave, value in values.items()}
+    return waves_uv
+
+
+def _row_uv(element: Element | None, n_leads: int) -> list[float | None] | None:
+    """Return one row as magnitudes in microvolts, None for a blank; None for an unusable row."""
+    if element is None:
+        return None
+    tokens = (element.text or "").split(",")
+    if len(tokens) == n_leads + 1 and not tokens[-1].strip():
+        tokens.pop()
+    try:
+        factor = uv_per_unit(element.get("units", ""))
+        row = [abs(float(token)) * factor if token.strip() else None for token in tokens]
+    except (EcgRejected, ValueError):
+        return None
+    usable = len(row) == n_leads and all(v is None or math.isfinite(v) for v in row)
+    return row if usable else None
+
+
+def _qrs_duration_ms(resting: Element | None) -> float | None:
+    element = None if resting is None else resting.find("QRSDuration")
+    value = number_of(element, ".")
+    if element is None or value is None or value <= 0:
+        return None
+    return value if element.get("units", "").strip().lower() == "ms" else None
+
+
+def _measured_by(root: Element, table: Element | None) -> str | None:
+    created_by = "" if table is None else table.get("Creation", "").strip()
+    return (
+        created_by
+        or text_of(root, "RestingECGMeasurements/DiagnosisVersion")
+        or text_of(root, "ClinicalInfo/DeviceInfo/AnalysisVer")
+    )

@@ -1,19 +1,21 @@
-"""From the channels of a device file to the twelve leads in microvolts."""
+"""What the formats share: from named channels to twelve leads, wave amplitudes, and dates."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, derive_limb_leads
+from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Measurements, canonical_lead, derive_limb_leads
+
+Item = TypeVar("Item")
 
 INT16_LIMITS: Final = (-32768, 32767)
 HIGHEST_RATE_HZ: Final = 1e6
@@ -22,29 +24,21 @@ _LARGEST_STEP_UV: Final = 1e6
 # A clipped wave stays at the limit. One touch is not saturation: WFDB's own writer stretches each
 # lead to the full integer range. In 278 of the 282 leads of 24 real recordings at 500 and 1000 Hz
 # the largest or smallest count lasts at most 3 samples.
-SATURATED_RUN_SAMPLES: Final = 4
+_SATURATED_RUN_SAMPLES: Final = 4
 # 9 of 12 leads, 6 of 8: then the others look like a slip, and not like a way to store leads.
-SHARED_GAIN_SHARE: Final = 0.75
-INDEPENDENT_LEADS: Final = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
+_SHARED_GAIN_SHARE: Final = 0.75
+_INDEPENDENT_LEADS: Final = tuple(lead for lead in LEADS_12 if lead not in DERIVED_FROM_I_AND_II)
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One lead as stored.
+    """One lead as stored."""
 
-    Attributes:
-        counts: (n_samples,) integers as stored.
-        uv_per_count: microvolts of one count, above 0.
-        zero_count: the count that means 0 microvolts.
-        missing_count: the count that marks a missing sample; None when the format has none.
-        limits: smallest and largest count that the source can hold.
-    """
-
-    counts: NDArray[np.integer]
-    uv_per_count: float
-    zero_count: int = 0
-    missing_count: int | None = None
-    limits: tuple[int, int] = INT16_LIMITS
+    counts: NDArray[np.integer]  # (n_samples,) integers as stored
+    uv_per_count: float  # microvolts of one count, above 0
+    zero_count: int = 0  # the count that means 0 microvolts
+    missing_count: int | None = None  # the count that marks a missing sample; None when the format has none
+    limits: tuple[int, int] = INT16_LIMITS  # smallest and largest count that the source can hold
 
     def microvolts(self) -> NDArray[np.float64]:
         """Return the signal, (n_samples,) float64, microvolts; NaN where a sample is missing."""
@@ -54,7 +48,7 @@ class Channel:
         return microvolts
 
     def is_saturated(self) -> bool:
-        """Return True when `SATURATED_RUN_SAMPLES` in a row lie on or beyond one limit."""
+        """Return True when four samples in a row lie on or beyond one limit."""
         low, high = self.limits
         at_low, at_high = self.counts <= low, self.counts >= high
         if self.missing_count is not None:
@@ -63,70 +57,72 @@ class Channel:
 
 
 def _has_run(at_limit: NDArray[np.bool_]) -> bool:
-    if np.count_nonzero(at_limit) < SATURATED_RUN_SAMPLES:
+    if np.count_nonzero(at_limit) < _SATURATED_RUN_SAMPLES:
         return False
-    windows = np.lib.stride_tricks.sliding_window_view(at_limit, SATURATED_RUN_SAMPLES)
+    windows = np.lib.stride_tricks.sliding_window_view(at_limit, _SATURATED_RUN_SAMPLES)
     return bool(windows.all(axis=1).any())
 
 
-@dataclass(frozen=True, slots=True)
-class TwelveLeads:
-    """What `assemble` makes of the channels.
-
-    Attributes:
-        leads_uv: (n_samples, 12) float32, microvolts, columns in `LEADS_12` order.
-        step_uv: the smallest microvolts per count of the channels that were used.
-        derived: True when one of III, aVR, aVL, aVF was computed from I and II.
-        saturated: names of stored leads that stay at a limit of the source.
-        odd_gain: leads whose gain or zero differs from the one that nearly all others share.
-    """
+class LeadFields(TypedDict):
+    """The fields of an `Ecg` that its channels give; see there."""
 
     leads_uv: NDArray[np.float32]
     step_uv: float
-    derived: bool
-    saturated: tuple[str, ...]
-    odd_gain: tuple[str, ...] = ()
+    leads_derived: bool
+    saturated_leads: tuple[str, ...]
+    odd_gain_leads: tuple[str, ...]
 
 
-def require_leads(found: Mapping[str, object], where: str, n_other: int = 0) -> None:
-    """Check that the eight independent leads were found; the other four can be derived.
+def leads_by_name(named: Iterable[tuple[str, Item]], where: str) -> dict[str, Item]:
+    """Return what belongs to the twelve leads, by canonical name; other channels are left out.
 
     Args:
-        found: what was found, by canonical lead name.
-        where: the part of the file that was read, for the message.
-        n_other: channels with a name that is none of the twelve, for the message.
+        named: channels with the names that the file gives them.
+        where: the part of the file that was read, for messages.
 
     Raises:
-        EcgRejected: `missing_lead`, naming what is missing.
+        EcgRejected: `unreadable`, a lead is there twice; `missing_lead`.
     """
-    missing = [lead for lead in INDEPENDENT_LEADS if lead not in found]
+    found: dict[str, Item] = {}
+    n_other = 0
+    for name, item in named:
+        lead = canonical_lead(name)
+        if lead in found:
+            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {where}; expected each once")
+        if lead is None:
+            n_other += 1
+        else:
+            found[lead] = item
+    _require_leads(found, where, n_other)
+    return found
+
+
+def _require_leads(found: Mapping[str, object], where: str, n_other: int = 0) -> None:
+    """Refuse a file without one of the eight independent leads; the other four can be derived."""
+    missing = [lead for lead in _INDEPENDENT_LEADS if lead not in found]
     if missing:
         held = ", ".join(lead for lead in LEADS_12 if lead in found) or "none of the twelve"
         others = f" and {n_other} other channel{'s' if n_other > 1 else ''}" if n_other else ""
         raise EcgRejected(
             RejectReason.MISSING_LEAD,
             f"lead {', '.join(missing)} is missing from {where}, which holds {held}{others}; "
-            f"expected {', '.join(INDEPENDENT_LEADS)} at least",
+            f"expected {', '.join(_INDEPENDENT_LEADS)} at least",
         )
 
 
-def require_equal_lengths(channels: Mapping[str, Channel], where: str) -> None:
-    """Check that every channel has the same number of samples, and at least one.
-
-    Raises:
-        EcgRejected: `truncated`, with the lengths.
-    """
+def _require_equal_lengths(channels: Mapping[str, Channel], where: str) -> None:
     lengths = {lead: int(channel.counts.size) for lead, channel in channels.items()}
     if len(set(lengths.values())) != 1:
-        told = ", ".join(f"{lead} {n}" for lead, n in lengths.items())
+        listed = ", ".join(f"{lead} {n}" for lead, n in lengths.items())
         raise EcgRejected(
-            RejectReason.TRUNCATED, f"leads of {where} have different numbers of samples ({told}); expected one length"
+            RejectReason.TRUNCATED,
+            f"leads of {where} have different numbers of samples ({listed}); expected one length",
         )
     if not next(iter(lengths.values())):
         raise EcgRejected(RejectReason.TRUNCATED, f"leads of {where} hold 0 samples; expected 10 s of signal")
 
 
-def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
+def assemble(channels: Mapping[str, Channel], where: str) -> LeadFields:
     """Put the channels together as twelve leads in microvolts.
 
     The arithmetic is float64 and is rounded once, to float32.
@@ -139,20 +135,20 @@ def assemble(channels: Mapping[str, Channel], where: str) -> TwelveLeads:
     Raises:
         EcgRejected: `missing_lead`, `truncated` or `unknown_unit`.
     """
-    require_leads(channels, where)
-    require_equal_lengths(channels, where)
+    _require_leads(channels, where)
+    _require_equal_lengths(channels, where)
     _check_steps(channels, where)
     microvolts = {lead: channel.microvolts() for lead, channel in channels.items()}
     absent = [lead for lead in DERIVED_FROM_I_AND_II if lead not in channels]
     if absent:
         derived = derive_limb_leads(microvolts["I"], microvolts["II"])
         microvolts.update({lead: derived[lead].astype(np.float64) for lead in absent})
-    return TwelveLeads(
+    return LeadFields(
         leads_uv=np.column_stack([microvolts[lead] for lead in LEADS_12]).astype(np.float32),
         step_uv=min(channel.uv_per_count for channel in channels.values()),
-        derived=bool(absent),
-        saturated=tuple(lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()),
-        odd_gain=_odd_gain(channels),
+        leads_derived=bool(absent),
+        saturated_leads=tuple(lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()),
+        odd_gain_leads=_odd_gain(channels),
     )
 
 
@@ -164,7 +160,7 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
     """
     calibrations = {lead: (c.uv_per_count, c.zero_count) for lead, c in channels.items()}
     shared, n_shared = Counter(calibrations.values()).most_common(1)[0]
-    if n_shared < SHARED_GAIN_SHARE * len(channels):
+    if n_shared < _SHARED_GAIN_SHARE * len(channels):
         return ()
     return tuple(lead for lead in LEADS_12 if calibrations.get(lead, shared) != shared)
 
@@ -177,6 +173,46 @@ def _check_steps(channels: Mapping[str, Channel], where: str) -> None:
                 f"one count of lead {lead} in {where} is {channel.uv_per_count:g} uV; "
                 "expected 1e-06 to 1e+06 uV. The scale in the file cannot be right",
             )
+
+
+def measurements_of(
+    waves_uv: Mapping[str, Mapping[str, float]], qrs_duration_ms: float | None, measured_by: str | None
+) -> Measurements:
+    """Return what the device measured; None for what it did not.
+
+    Args:
+        waves_uv: magnitudes by lead and wave (Q R S R1 S1), microvolts, 0 for an absent wave,
+            without the leads and waves that were not measured.
+        qrs_duration_ms: None where it was not measured.
+        measured_by: program of the device; dropped where nothing was measured.
+    """
+    amplitudes_uv = {
+        "r_avl_uv": _r_uv(waves_uv.get("aVL", {})),
+        "s_v1_uv": _s_uv(waves_uv.get("V1", {})),
+        "s_v3_uv": _s_uv(waves_uv.get("V3", {})),
+        "r_v5_uv": _r_uv(waves_uv.get("V5", {})),
+        "r_v6_uv": _r_uv(waves_uv.get("V6", {})),
+    }
+    measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
+    return Measurements(**amplitudes_uv, qrs_duration_ms=qrs_duration_ms, measured_by=measured_by if measured else None)
+
+
+def _r_uv(waves_uv: Mapping[str, float]) -> float | None:
+    """Return the R amplitude of one lead, the larger of R and R'."""
+    return max(waves_uv["R"], waves_uv["R1"]) if {"R", "R1"} <= waves_uv.keys() else None
+
+
+def _s_uv(waves_uv: Mapping[str, float]) -> float | None:
+    """Return the larger of S and S'; a Q wave without R and S is a QS complex and counts as S."""
+    if not {"S", "S1"} <= waves_uv.keys():
+        return None
+    s = max(waves_uv["S"], waves_uv["S1"])
+    if s > 0:
+        return s
+    r = _r_uv(waves_uv)
+    if r is None or "Q" not in waves_uv:
+        return None
+    return waves_uv["Q"] if r == 0 else 0.0
 
 
 def local_datetime(date: tuple[int, int, int], time_of_day: tuple[int, int, int] = (0, 0, 0)) -> dt.datetime | None:
@@ -192,20 +228,7 @@ def local_datetime(date: tuple[int, int, int], time_of_day: tuple[int, int, int]
         return None
 
 
-_MONTHS: Final = (
-    "JANUARY",
-    "FEBRUARY",
-    "MARCH",
-    "APRIL",
-    "MAY",
-    "JUNE",
-    "JULY",
-    "AUGUST",
-    "SEPTEMBER",
-    "OCTOBER",
-    "NOVEMBER",
-    "DECEMBER",
-)
+_MONTHS: Final = ("JANUARY FEBRUARY MARCH APRIL MAY JUNE JULY AUGUST SEPTEMBER OCTOBER NOVEMBER DECEMBER").split()
 _NAMED_DATES: Final = (
     re.compile(r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})", re.ASCII),
     re.compile(r"(?P<day>\d{1,2})[-/. ](?P<month>[A-Z]{3,9})[-/. ](?P<year>\d{4})", re.ASCII),

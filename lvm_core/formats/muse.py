@@ -13,79 +13,21 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lvm_core.errors import EcgRejected, RejectReason, described
-from lvm_core.formats.cardiosoft import r_uv, s_uv
 from lvm_core.formats.channels import (
     HIGHEST_RATE_HZ,
     INT16_LIMITS,
     Channel,
     assemble,
+    leads_by_name,
     local_datetime,
-    require_leads,
+    measurements_of,
     unambiguous_date,
 )
 from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.signal.canonical import MIN_DURATION_S
-from lvm_core.signal.ecg import Ecg, Measurements, canonical_lead
+from lvm_core.signal.ecg import Ecg, Measurements
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import described_unit, uv_per_unit
-
-_MATRIX_LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF")
-_N_MEASUREMENTS: Final = 53
-_N_ENTRIES: Final = len(_MATRIX_LEADS) * _N_MEASUREMENTS
-_N_HEADER_WORDS: Final = 18
-_MEASUREMENT_OF_WAVE: Final = {"Q": 9, "R": 13, "S": 17, "R1": 21, "S1": 25}
-
-
-def read_measurements(root: Element) -> Measurements:
-    """Return what the device measured; None for what it did not.
-
-    QRS duration comes from `RestingECGMeasurements`, and from `OriginalRestingECGMeasurements`
-    only when it is not there.
-    """
-    waves_uv = _waves_uv(text_of(root, "MeasurementMatrix") or "")
-    amplitudes_uv = {
-        "r_avl_uv": r_uv(waves_uv.get("aVL", {})),
-        "s_v1_uv": s_uv(waves_uv.get("V1", {})),
-        "s_v3_uv": s_uv(waves_uv.get("V3", {})),
-        "r_v5_uv": r_uv(waves_uv.get("V5", {})),
-        "r_v6_uv": r_uv(waves_uv.get("V6", {})),
-    }
-    qrs_duration_ms = _qrs_duration_ms(root)
-    measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
-    analysed_by = text_of(root, "TestDemographics/AnalysisSoftwareVersion") or "MUSE"
-    return Measurements(**amplitudes_uv, qrs_duration_ms=qrs_duration_ms, measured_by=analysed_by if measured else None)
-
-
-def _qrs_duration_ms(root: Element) -> float | None:
-    for parent in ("RestingECGMeasurements", "OriginalRestingECGMeasurements"):
-        value = number_of(root, f"{parent}/QRSDuration")
-        if value is not None and value > 0:
-            return value
-    return None
-
-
-def _waves_uv(text: str) -> dict[str, dict[str, float]]:
-    """Return magnitudes in microvolts by lead and wave; leads that were not measured left out."""
-    try:
-        raw = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        return {}
-    if len(raw) != 2 * (_N_HEADER_WORDS + 2 * _N_ENTRIES):
-        return {}
-    words = np.frombuffer(raw, dtype="<i2").astype(np.int64)
-    header, entries = words[:_N_HEADER_WORDS], words[_N_HEADER_WORDS:].reshape(-1, 2)
-    lead, measurement = np.divmod(np.arange(_N_ENTRIES), _N_MEASUREMENTS)
-    if (header[0], header[-1]) != (2 * _N_HEADER_WORDS, _N_ENTRIES) or np.any(
-        entries[:, 0] != measurement * 256 + lead
-    ):
-        return {}
-    matrix = np.abs(entries[:, 1].reshape(len(_MATRIX_LEADS), _N_MEASUREMENTS))
-    waves_uv = {
-        name: {wave: float(row[index]) for wave, index in _MEASUREMENT_OF_WAVE.items()}
-        for name, row in zip(_MATRIX_LEADS, matrix, strict=True)
-    }
-    return {name: waves for name, waves in waves_uv.items() if any(waves.values())}
-
 
 _STATEMENT_TAGS: Final = frozenset({"StmtText"})
 _UNTYPED: Final = "without a type"
@@ -96,6 +38,11 @@ _WHERE: Final = "the MUSE rhythm waveform"
 _STEP_WITHOUT_UNIT_UV: Final = 4.88
 _DATE: Final = re.compile(r"(\d{1,2})[-/](\d{1,2})[-/](\d{4})", re.ASCII)
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\.\d+)?", re.ASCII)
+_MATRIX_LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF")
+_N_MEASUREMENTS: Final = 53
+_N_ENTRIES: Final = len(_MATRIX_LEADS) * _N_MEASUREMENTS
+_N_HEADER_WORDS: Final = 18
+_MEASUREMENT_OF_WAVE: Final = {"Q": 9, "R": 13, "S": 17, "R1": 21, "S1": 25}
 
 
 def read_muse(data: bytes) -> Ecg:
@@ -107,9 +54,6 @@ def read_muse(data: bytes) -> Ecg:
     which are then used as stored. Samples are little-endian int16 in base64, checked against the
     file's own CRC-32.
 
-    Args:
-        data: the bytes of the file.
-
     Raises:
         EcgRejected: the file cannot be used; the reason and the message say why.
     """
@@ -117,7 +61,7 @@ def read_muse(data: bytes) -> Ecg:
     waveform = _rhythm(root)
     elements = _lead_elements(waveform)
     channels = {lead: _channel(element, lead) for lead, element in elements.items()}
-    twelve = assemble(channels, _WHERE)
+    leads = assemble(channels, _WHERE)
     recorded_at, date_unreadable = _recorded_at(root)
     flags = {
         QualityFlag.POOR_DATA_QUALITY: mentions_poor_quality(root, _STATEMENT_TAGS),
@@ -126,16 +70,12 @@ def read_muse(data: bytes) -> Ecg:
         QualityFlag.DATE_UNREADABLE: date_unreadable,
     }
     return Ecg(
-        leads_uv=twelve.leads_uv,
+        **leads,
         sampling_rate_hz=_sampling_rate_hz(waveform),
-        step_uv=twelve.step_uv,
         source_format="muse_xml",
-        leads_derived=twelve.derived,
-        saturated_leads=twelve.saturated,
-        odd_gain_leads=twelve.odd_gain,
         recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientDemographics/PatientID"),
-        measurements=read_measurements(root),
+        measurements=_measurements(root),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
@@ -181,15 +121,8 @@ def _duration_s(waveform: Element) -> float:
 
 
 def _lead_elements(waveform: Element) -> dict[str, Element]:
-    elements: dict[str, Element] = {}
-    for element in waveform.findall("LeadData"):
-        lead = canonical_lead(text_of(element, "LeadID") or "")
-        if lead in elements:
-            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
-        if lead is not None:
-            elements[lead] = element
-    n_leads = len(waveform.findall("LeadData"))
-    require_leads(elements, _WHERE, n_other=n_leads - len(elements))
+    named = ((text_of(element, "LeadID") or "", element) for element in waveform.findall("LeadData"))
+    elements = leads_by_name(named, _WHERE)
     _check_waveform(waveform, elements)
     return elements
 
@@ -282,9 +215,8 @@ def _uv_per_count(element: Element, lead: str) -> float:
         stated = described(text_of(element, "LeadAmplitudeUnitsPerBit"))
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
-            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} (units: "
-            f"{described_unit(units)}); expected a number above 0 with LeadAmplitudeUnits, for "
-            "example 4.88 MICROVOLTS",
+            f"LeadAmplitudeUnitsPerBit of lead {lead} is {stated} (units: {described_unit(units)}); expected a number "
+            "above 0 with LeadAmplitudeUnits, for example 4.88 MICROVOLTS",
         )
     return value * uv_per_unit(units)
 
@@ -299,9 +231,8 @@ def _sampling_rate_hz(waveform: Element) -> float:
     if not 0 < rate_hz < HIGHEST_RATE_HZ:
         raise EcgRejected(
             RejectReason.UNSUPPORTED_RATE,
-            f"SampleBase of {_WHERE} is {described(text_of(waveform, 'SampleBase'))} and "
-            f"SampleExponent is {described(exponent_text)}; expected for example 500 and 0. The "
-            "rate is never guessed",
+            f"SampleBase of {_WHERE} is {described(text_of(waveform, 'SampleBase'))} and SampleExponent is "
+            f"{described(exponent_text)}; expected for example 500 and 0. The rate is never guessed",
         )
     return rate_hz
 
@@ -330,3 +261,41 @@ def _date(text: str) -> tuple[int, int, int] | None:
         return unambiguous_date(text)
     month, day, year = (int(part) for part in match.groups())
     return year, month, day
+
+
+def _measurements(root: Element) -> Measurements:
+    waves_uv = _waves_uv(text_of(root, "MeasurementMatrix") or "")
+    analysed_by = text_of(root, "TestDemographics/AnalysisSoftwareVersion") or "MUSE"
+    return measurements_of(waves_uv, _qrs_duration_ms(root), analysed_by)
+
+
+def _qrs_duration_ms(root: Element) -> float | None:
+    """Return the device's final QRS duration, or its original one where that is absent."""
+    for parent in ("RestingECGMeasurements", "OriginalRestingECGMeasurements"):
+        value = number_of(root, f"{parent}/QRSDuration")
+        if value is not None and value > 0:
+            return value
+    return None
+
+
+def _waves_uv(text: str) -> dict[str, dict[str, float]]:
+    """Return magnitudes in microvolts by lead and wave; leads that were not measured left out."""
+    try:
+        raw = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return {}
+    if len(raw) != 2 * (_N_HEADER_WORDS + 2 * _N_ENTRIES):
+        return {}
+    words = np.frombuffer(raw, dtype="<i2").astype(np.int64)
+    header, entries = words[:_N_HEADER_WORDS], words[_N_HEADER_WORDS:].reshape(-1, 2)
+    lead, measurement = np.divmod(np.arange(_N_ENTRIES), _N_MEASUREMENTS)
+    if (header[0], header[-1]) != (2 * _N_HEADER_WORDS, _N_ENTRIES) or np.any(
+        entries[:, 0] != measurement * 256 + lead
+    ):
+        return {}
+    matrix = np.abs(entries[:, 1].reshape(len(_MATRIX_LEADS), _N_MEASUREMENTS))
+    waves_uv = {
+        name: {wave: float(row[index]) for wave, index in _MEASUREMENT_OF_WAVE.items()}
+        for name, row in zip(_MATRIX_LEADS, matrix, strict=True)
+    }
+    return {name: waves for name, waves in waves_uv.items() if any(waves.values())}

@@ -1,27 +1,77 @@
-"""The one entry point: bytes of any supported format in, `Ecg` out."""
+"""The formats of device files that are read: bytes of any of them in, `Ecg` out.
+
+A new format is a module of this folder with its reader, an entry in `FORMATS`, a test and a section
+of docs/formats.md. Everything else that depends on formats asks here.
+"""
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.formats import wfdb
 from lvm_core.formats.cardiosoft import read_cardiosoft
 from lvm_core.formats.muse import read_muse
-from lvm_core.formats.wfdb import read_wfdb
-from lvm_core.formats.xml import decode_xml, root_name
+from lvm_core.formats.xml import root_name
 from lvm_core.signal.ecg import Ecg
 
-_OURS_BY_ROOT: Final = {"CardiologyXML": "cardiosoft_xml", "RestingECG": "muse_xml"}
+MAX_RECORD_BYTES: Final = 20_000_000
+"""All files of one recording together, unpacked.
+
+The largest real recordings seen are WFDB of 1.2 MB (PTB, 38 s of 15 leads at 1000 Hz) and
+CardioSoft XML of 0.5 MB. Up to this size a file that is no ECG costs less than 500 MB and 2 s.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of device files."""
+
+    name: str  # in the column `source_format`
+    option: str  # in the option `--format`
+    title: str  # in messages, and of its section in docs/formats.md
+    suffix: str  # that main files usually have, in lower case
+    # Name of the root element of an XML format; else a function that tells from the beginning of
+    # a main file whether it is one.
+    recognised_by: str | Callable[[bytes], bool]
+    read: Callable[[Mapping[str, bytes], str], Ecg]  # the reader of (files by name, name of the main file)
+    part_suffixes: tuple[str, ...] = ()  # that further files of a recording usually have
+    # Names of the further files as a main file states them, each once; none when it cannot be
+    # understood. None for a format whose recordings are one file.
+    part_names: Callable[[bytes], tuple[str, ...]] | None = None
+    max_main_bytes: int = MAX_RECORD_BYTES  # of a main file
+
+
+def _one_file(read: Callable[[bytes], Ecg]) -> Callable[[Mapping[str, bytes], str], Ecg]:
+    return lambda files, main: read(files[main])
+
+
+FORMATS: Final = (
+    Format("cardiosoft_xml", "cardiosoft", "CardioSoft XML", ".xml", "CardiologyXML", _one_file(read_cardiosoft)),
+    Format("muse_xml", "muse", "MUSE XML", ".xml", "RestingECG", _one_file(read_muse)),
+    Format(
+        "wfdb",
+        "wfdb",
+        "WFDB",
+        ".hea",
+        wfdb.is_header,
+        wfdb.read_wfdb,
+        part_suffixes=(".dat", ".mat"),
+        part_names=wfdb.signal_files,
+        max_main_bytes=wfdb.MAX_HEADER_BYTES,
+    ),
+)
+
+# Kinds of file that are named in messages, and not read: root element and name of XML documents;
+# offset, bytes and name of others.
 _FOREIGN_BY_ROOT: Final = {
     "AnnotatedECG": "HL7 aECG XML",
     "restingecgdata": "Philips Sierra ECG XML",
     "sapphire": "GE Sapphire XML",
     "html": "an HTML page",
 }
-# Offset, bytes, name.
 _FOREIGN_BY_MAGIC: Final = (
     (128, b"DICM", "DICOM"),
     (16, b"SCPECG", "SCP-ECG"),
@@ -44,24 +94,33 @@ _FOREIGN_BY_MAGIC: Final = (
     (0, b"ISHNE1.0", "ISHNE Holter"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
-_RECORD_LINE: Final = re.compile(
-    r"[^\s#<>,;]+?(?P<segments>/\d{1,9})?[ \t]+(?P<n_signals>\d{1,9})"
-    r"(?P<rest>(?:[ \t]+\d[\d.eE+]*(?:/[\d.eE+]+)?(?:\(-?[\d.eE+]+\))?(?:[ \t]+.*)?)?)",
-    re.ASCII,
-)
-_SIGNAL_LINE: Final = re.compile(r"\S+[ \t]+\d+(?:x\d+)?(?::\d+)?(?:\+\d+)?(?:[ \t].*)?", re.ASCII)
-_TEXT_HEAD_BYTES: Final = 65_536
+_FOREIGN_SUFFIXES: Final = (".dcm", ".scp")
+
+MAIN_SUFFIXES: Final = tuple(dict.fromkeys((*(one.suffix for one in FORMATS), *_FOREIGN_SUFFIXES)))
+"""Suffixes of files that are an ECG of their own, read here or not, and never a part of another."""
+
+ECG_SUFFIXES: Final = (*MAIN_SUFFIXES, *(suffix for one in FORMATS for suffix in one.part_suffixes))
+"""Suffixes of files that are an ECG or a part of one."""
 
 
-def sniff(data: bytes) -> str | None:
-    """Return `cardiosoft_xml`, `muse_xml` or `wfdb` (a header), or None for anything else.
+def format_of(data: bytes) -> Format | None:
+    """Return the format of a main file by its content, or None for a file that is not read here.
 
-    Only the beginning is judged, so a truncated file of ours is still ours.
+    Only the beginning is judged, so that a truncated file still has its format.
     """
-    name = _root_name(data)
-    if name is not None:
-        return _OURS_BY_ROOT.get(name)
-    return "wfdb" if _is_wfdb_header(data) else None
+    root = root_name(data)
+    for one in FORMATS:
+        mark = one.recognised_by
+        is_of = mark == root if isinstance(mark, str) else root is None and mark(data)
+        if is_of:
+            return one
+    return None
+
+
+def format_with_parts(path: str) -> Format | None:
+    """Return the format whose main files have this suffix and name further files, or None."""
+    name = path.lower()
+    return next((one for one in FORMATS if one.part_names and name.endswith(one.suffix)), None)
 
 
 def describe_foreign(data: bytes) -> str | None:
@@ -73,45 +132,11 @@ def describe_foreign(data: bytes) -> str | None:
     for offset, magic, name in _FOREIGN_BY_MAGIC:
         if data[offset : offset + len(magic)] == magic:
             return name
-    root = _root_name(data)
-    if root is None or root in _OURS_BY_ROOT:
+    root = root_name(data)
+    if root is None or format_of(data) is not None:
         return None
     unknown = f"an XML document with an unknown root element (a name of {len(root)} characters)"
     return _FOREIGN_BY_ROOT.get(root, unknown)
-
-
-def _root_name(data: bytes) -> str | None:
-    head = data[:_TEXT_HEAD_BYTES]
-    if b"<" not in head:
-        return None
-    try:
-        return root_name(decode_xml(head))
-    except EcgRejected:
-        return root_name(head.decode("latin-1"))
-
-
-def _is_wfdb_header(data: bytes) -> bool:
-    head = data[:_TEXT_HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
-    if b"\0" in head:
-        return False
-    lines = [line.strip() for line in head.decode("latin-1").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    record = _RECORD_LINE.fullmatch(lines[0]) if lines else None
-    if record is None or int(record["n_signals"]) < 1:
-        return False
-    if record["segments"]:
-        return True
-    if len(lines) == 1:
-        return len(record["rest"].split()) >= 2
-    return _SIGNAL_LINE.fullmatch(lines[1]) is not None
-
-
-MAX_RECORD_BYTES: Final = 20_000_000
-"""All files of one recording together, unpacked.
-
-The largest real recordings seen are WFDB of 1.2 MB (PTB, 38 s of 15 leads at 1000 Hz) and
-CardioSoft XML of 0.5 MB. Up to this size a file that is no ECG costs less than 500 MB and 2 s.
-"""
 
 
 def size_problem(n_bytes: int) -> str | None:
@@ -125,7 +150,7 @@ def size_problem(n_bytes: int) -> str | None:
 
 
 def read_ecg(files: Mapping[str, bytes], main: str) -> Ecg:
-    """Decode one recording, whose format is told from its content.
+    """Decode one recording, whose format its content shows.
 
     Args:
         files: the bytes of each file of the recording, by name: one entry for XML; the header and
@@ -146,15 +171,15 @@ def read_ecg(files: Mapping[str, bytes], main: str) -> Ecg:
     data = files[main]
     if not data:
         raise EcgRejected(RejectReason.TRUNCATED, "file is empty, 0 bytes; copy it again")
-    match sniff(data):
-        case "cardiosoft_xml":
-            return read_cardiosoft(data)
-        case "muse_xml":
-            return read_muse(data)
-        case "wfdb":
-            return read_wfdb(files, main)
-    raise EcgRejected(
-        RejectReason.NOT_AN_ECG,
-        f"file is {describe_foreign(data) or 'of an unknown format'}; "
-        "expected CardioSoft XML, MUSE XML or a WFDB header",
-    )
+    found = format_of(data)
+    if found is None:
+        raise EcgRejected(
+            RejectReason.NOT_AN_ECG,
+            f"file is {describe_foreign(data) or 'of an unknown format'}; expected {_expected()}",
+        )
+    return found.read(files, main)
+
+
+def _expected() -> str:
+    names = [f"{one.title} (the {one.suffix} file)" if one.part_names else one.title for one in FORMATS]
+    return f"{', '.join(names[:-1])} or {names[-1]}"

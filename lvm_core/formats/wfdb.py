@@ -19,8 +19,8 @@ from lvm_core.formats.channels import (
     INT16_LIMITS,
     Channel,
     assemble,
+    leads_by_name,
     local_datetime,
-    require_leads,
     unambiguous_date,
 )
 from lvm_core.signal.ecg import Ecg, canonical_lead
@@ -30,6 +30,8 @@ from lvm_core.units import is_voltage, uv_per_unit
 MAX_HEADER_BYTES: Final = 1_000_000
 """Of one header; the largest real one seen has 2.7 kB."""
 
+_MISSING_COUNT: Final = -32768
+_WHERE: Final = "the WFDB record"
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD: Final = re.compile(
     rf"(?P<name>\S+?)(?:/(?P<segments>\d{{1,9}}))?\s+(?P<n_signals>\d{{1,9}})"
@@ -46,58 +48,102 @@ _GAIN: Final = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}}
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d*)?)?", re.ASCII)
 _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
+# To recognise a header these are stricter than what is read: any two words could be a record line.
+_HEAD_BYTES: Final = 65_536
+_SURE_RECORD: Final = re.compile(
+    r"[^\s#<>,;]+?(?P<segments>/\d{1,9})?[ \t]+(?P<n_signals>\d{1,9})"
+    r"(?P<rest>(?:[ \t]+\d[\d.eE+]*(?:/[\d.eE+]+)?(?:\(-?[\d.eE+]+\))?(?:[ \t]+.*)?)?)",
+    re.ASCII,
+)
+_SURE_SIGNAL: Final = re.compile(r"\S+[ \t]+\d+(?:x\d+)?(?::\d+)?(?:\+\d+)?(?:[ \t].*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One signal line.
-
-    Attributes:
-        file_name: the signal file.
-        format: storage format, 16 for little-endian int16.
-        samples_per_frame: samples of this signal in each frame.
-        skew: samples by which the signal is shifted.
-        byte_offset: bytes before the first sample.
-        gain: counts per `unit`; 0 when not calibrated.
-        baseline: the count that means 0.
-        unit: physical unit, mV by default.
-        adc_bits: resolution of the converter, bits; 0 when not stated.
-        adc_zero: count in the middle of the converter's range.
-        checksum: 16-bit sum of the samples; None when not stated.
-        description: name of the lead; empty when not stated.
-    """
+    """One signal line."""
 
     file_name: str
-    format: int
+    format: int  # 16 for little-endian int16
     samples_per_frame: int
-    skew: int
-    byte_offset: int
-    gain: float
-    baseline: int
-    unit: str
-    adc_bits: int
-    adc_zero: int
-    checksum: int | None
-    description: str
+    skew: int  # samples
+    byte_offset: int  # bytes before the first sample
+    gain: float  # counts per `unit`; 0 when not calibrated
+    baseline: int  # the count that means 0
+    unit: str  # mV by default
+    adc_bits: int  # 0 when not stated
+    adc_zero: int  # the count in the middle of the converter's range
+    checksum: int | None  # 16-bit sum of the samples; None when not stated
+    description: str  # name of the lead; empty when not stated
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The record line and the signal lines.
-
-    Attributes:
-        sampling_rate_hz: samples per second.
-        n_samples: samples of each signal; 0 when not stated.
-        recorded_at: base date and time, local; None when not stated or not readable.
-        date_unreadable: True when a date is stated and cannot be read.
-        signals: in the order of the header.
-    """
+    """The record line and the signal lines."""
 
     sampling_rate_hz: float
-    n_samples: int
+    n_samples: int  # of each signal; 0 when not stated
     recorded_at: dt.datetime | None
-    date_unreadable: bool
+    date_unreadable: bool  # a date is stated and cannot be read
     signals: tuple[Signal, ...]
+
+
+def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
+    """Decode a WFDB record.
+
+    Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
+    derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
+    and a signal file that holds none of the twelve need not be there. Comment lines are not read:
+    they hold no identifier that could be relied on.
+
+    Args:
+        files: the header and the signal files, by name. A signal file is looked up by the name in
+            the header, in the folder of `main` and as it is, then without its folder.
+        main: the name of the header in `files`.
+
+    Raises:
+        EcgRejected: the record cannot be used; the reason and the message say why.
+    """
+    header = parse_header(files[main])
+    signals = leads_by_name(((signal.description, signal) for signal in header.signals), _WHERE)
+    channels: dict[str, Channel] = {}
+    for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
+        raw = _signal_file(files, main, file_name, header)
+        channels.update(_read_file(header, file_name, raw))
+    leads = assemble(channels, _WHERE)
+    checked = _check_checksums(signals, channels)
+    flags = {QualityFlag.CHECKSUM_ABSENT: not checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
+    return Ecg(
+        **leads,
+        sampling_rate_hz=header.sampling_rate_hz,
+        source_format="wfdb",
+        recorded_at=header.recorded_at,
+        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
+    )
+
+
+def is_header(data: bytes) -> bool:
+    """Tell from its beginning whether a file is a WFDB header."""
+    head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
+    if b"\0" in head:
+        return False
+    lines = [line.strip() for line in head.decode("latin-1").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    record = _SURE_RECORD.fullmatch(lines[0]) if lines else None
+    if record is None or int(record["n_signals"]) < 1:
+        return False
+    if record["segments"]:
+        return True
+    if len(lines) == 1:
+        return len(record["rest"].split()) >= 2
+    return _SURE_SIGNAL.fullmatch(lines[1]) is not None
+
+
+def signal_files(data: bytes) -> tuple[str, ...]:
+    """Return the names of the signal files in a header, each once; none when it cannot be read."""
+    try:
+        return tuple(dict.fromkeys(signal.file_name for signal in parse_header(data).signals))
+    except EcgRejected:
+        return ()
 
 
 def parse_header(data: bytes) -> Header:
@@ -220,60 +266,6 @@ def _signal(line: str, number: int) -> Signal:
     )
 
 
-_MISSING_COUNT: Final = -32768
-_WHERE: Final = "the WFDB record"
-
-
-def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
-    """Decode a WFDB record.
-
-    Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
-    derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
-    and a signal file that holds none of the twelve need not be there. Comment lines are not read:
-    they hold no identifier that could be relied on.
-
-    Args:
-        files: the header and the signal files, by name. A signal file is looked up by the name in
-            the header, in the folder of `main` and as it is, then without its folder.
-        main: the name of the header in `files`.
-
-    Raises:
-        EcgRejected: the record cannot be used; the reason and the message say why.
-    """
-    header = parse_header(files[main])
-    signals = _signals_by_lead(header)
-    channels: dict[str, Channel] = {}
-    for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
-        raw = _signal_file(files, main, file_name, header)
-        channels.update(_read_file(header, file_name, raw))
-    twelve = assemble(channels, _WHERE)
-    checked = _check_checksums(signals, channels)
-    flags = {QualityFlag.CHECKSUM_ABSENT: not checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
-    return Ecg(
-        leads_uv=twelve.leads_uv,
-        sampling_rate_hz=header.sampling_rate_hz,
-        step_uv=twelve.step_uv,
-        source_format="wfdb",
-        leads_derived=twelve.derived,
-        saturated_leads=twelve.saturated,
-        odd_gain_leads=twelve.odd_gain,
-        recorded_at=header.recorded_at,
-        quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
-    )
-
-
-def _signals_by_lead(header: Header) -> dict[str, Signal]:
-    signals: dict[str, Signal] = {}
-    for signal in header.signals:
-        lead = canonical_lead(signal.description)
-        if lead in signals:
-            raise EcgRejected(RejectReason.UNREADABLE, f"lead {lead} is twice in {_WHERE}; expected each once")
-        if lead is not None:
-            signals[lead] = signal
-    require_leads(signals, _WHERE, n_other=len(header.signals) - len(signals))
-    return signals
-
-
 def _signal_file(files: Mapping[str, bytes], main: str, file_name: str, header: Header) -> bytes:
     beside = posixpath.join(posixpath.dirname(main), posixpath.basename(file_name))
     named = posixpath.normpath(posixpath.join(posixpath.dirname(main), file_name))
@@ -330,9 +322,8 @@ def _frames(header: Header, signals: list[Signal], raw: bytes, file: str) -> NDA
     if len(body) < expected or (not header.n_samples and len(body) != expected):
         raise EcgRejected(
             RejectReason.TRUNCATED,
-            f"{file} holds {len(body)} bytes of samples; "
-            f"expected {header.n_samples or 'a whole number of'} samples of {n_bytes_frame} "
-            "bytes. Copy the file again",
+            f"{file} holds {len(body)} bytes of samples; expected {header.n_samples or 'a whole number of'} samples of "
+            f"{n_bytes_frame} bytes. Copy the file again",
         )
     return np.frombuffer(body[:expected], dtype="<i2").reshape(n_samples, len(signals))
 

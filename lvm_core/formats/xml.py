@@ -21,6 +21,7 @@ MAX_TAG_BYTES: Final = 1_000_000
 """Longest single tag or comment; those of real device files are below 1 kB."""
 
 _FEED_BYTES: Final = 65_536
+_HEAD_BYTES: Final = 65_536
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _DECLARATION: Final = re.compile(r"\s*<\?xml\s[^>]*\?>", re.ASCII)
 _DECLARED_ENCODING: Final = re.compile(rb"""\s*<\?xml\s[^>]*?encoding\s*=\s*["']([A-Za-z][\w.\-]*)["']""")
@@ -89,11 +90,18 @@ def _decoded(data: bytes) -> str:
         ) from error
 
 
-def root_name(text: str) -> str | None:
-    """Return the local name of the root element of an XML text, or None when it has none.
+def root_name(data: bytes) -> str | None:
+    """Return the local name of the root element of an XML document, or None for anything else.
 
-    Looks at the text up to the first start tag only, so that it works on a truncated document.
+    Looks only at the beginning, up to the first start tag: a truncated document has a root too.
     """
+    head = data[:_HEAD_BYTES]
+    if b"<" not in head:
+        return None
+    try:
+        text = decode_xml(head)
+    except EcgRejected:
+        text = head.decode("latin-1")
     position = 0
     while match := _PROLOG_ITEM.match(text, position):
         position = match.end()

@@ -1,1 +1,7 @@
-"""Body size, LV mass index and LVH, ECG rules, recalibration."""
+"""Medicine: one formula, one function, with its paper.
+
+- `body`: surface area, body mass index, LV mass index
+- `lvh`: `Sex`, limits of the LV mass index, left ventricular hypertrophy
+- `ecg_rules`: the voltage rules of the ECG
+- `recalibration`: predicted mass and score recalibrated to CMR
+"""

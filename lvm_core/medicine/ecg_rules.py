@@ -16,9 +16,9 @@ from lvm_core.medicine.body import Quantity
 from lvm_core.medicine.lvh import SEX_UNKNOWN_CODE, ThreeValued, check_sex_codes
 
 # Sokolow M, Lyon TP, Am Heart J 1949;37:161-186: R in aVL above 11 mm (1 mm is 100 uV).
-R_AVL_LIMIT_UV: Final = 1100.0
+_R_AVL_LIMIT_UV: Final = 1100.0
 # Sokolow M, Lyon TP, Am Heart J 1949;37:161-186, used as "above 35 mm" by Khurshid et al. 2021.
-SOKOLOW_LYON_LIMIT_UV: Final = 3500.0
+_SOKOLOW_LYON_LIMIT_UV: Final = 3500.0
 # Casale PN et al., Circulation 1987;75:565-572: above 28 mm in men, above 20 mm in women.
 CORNELL_LIMIT_MEN_UV: Final = 2800.0
 CORNELL_LIMIT_WOMEN_UV: Final = 2000.0
@@ -28,26 +28,22 @@ CORNELL_LIMIT_WOMEN_UV: Final = 2000.0
 class EcgRules:
     """The three rules and their union, each true, false or unknown for every ECG.
 
-    Attributes:
-        rule_avl: (n,) R in aVL above 1100 uV.
-        rule_sokolow_lyon: (n,) Sokolow-Lyon voltage above 3500 uV.
-        rule_cornell: (n,) Cornell voltage above 2000 uV (women) or 2800 uV (men).
-        any_ecg_rule: (n,) true when one measured rule is positive, false only when all three are
-            measured and negative, else unknown.
+    `any_ecg_rule` is true when one measured rule is positive, false only when all three are
+    measured and negative, else unknown.
     """
 
-    rule_avl: ThreeValued
-    rule_sokolow_lyon: ThreeValued
-    rule_cornell: ThreeValued
+    rule_avl: ThreeValued  # (n,) R in aVL above 1100 uV
+    rule_sokolow_lyon: ThreeValued  # (n,) Sokolow-Lyon voltage above 3500 uV
+    rule_cornell: ThreeValued  # (n,) Cornell voltage above 2000 uV (women) or 2800 uV (men)
     any_ecg_rule: ThreeValued
 
 
-def _check_magnitudes(name: str, unit: str, values: Quantity) -> None:
+def _check_magnitudes(name: str, values: Quantity) -> None:
     value = np.atleast_1d(np.asarray(values, dtype=np.float64))
     bad = value[~np.isnan(value) & ~((value >= 0) & (value < np.inf))]
     if bad.size:
         raise ValueError(
-            f"{name} is {bad[0]:g} {unit}, expected a finite magnitude of 0 or more, or NaN "
+            f"{name} is {bad[0]:g} uV, expected a finite magnitude of 0 or more, or NaN "
             "where not measured; S waves are given as positive magnitudes"
         )
 
@@ -71,7 +67,7 @@ def sokolow_lyon_uv(s_v1_uv: Quantity, r_v5_uv: Quantity, r_v6_uv: Quantity) -> 
         Sokolow M, Lyon TP, Am Heart J 1949;37:161-186.
     """
     for name, value in (("s_v1_uv", s_v1_uv), ("r_v5_uv", r_v5_uv), ("r_v6_uv", r_v6_uv)):
-        _check_magnitudes(name, "uV", value)
+        _check_magnitudes(name, value)
     voltage_uv: Quantity = s_v1_uv + np.maximum(r_v5_uv, r_v6_uv)
     return voltage_uv
 
@@ -92,40 +88,13 @@ def cornell_voltage_uv(r_avl_uv: Quantity, s_v3_uv: Quantity) -> Quantity:
     Source:
         Casale PN et al., Circulation 1987;75:565-572.
     """
-    _check_magnitudes("r_avl_uv", "uV", r_avl_uv)
-    _check_magnitudes("s_v3_uv", "uV", s_v3_uv)
+    _check_magnitudes("r_avl_uv", r_avl_uv)
+    _check_magnitudes("s_v3_uv", s_v3_uv)
     return r_avl_uv + s_v3_uv
 
 
-def cornell_product_uv_ms(cornell_uv: Quantity, qrs_duration_ms: Quantity) -> Quantity:
-    """Return the Cornell product, Cornell voltage times QRS duration, the same for both sexes.
-
-    Not to be compared with the limit of 2440 mm ms (244,000 uV ms): that limit goes with a
-    voltage raised in women, by 6 or 8 mm depending on the publication, which is left out here.
-
-    Args:
-        cornell_uv: Cornell voltage, microvolts; NaN where unknown.
-        qrs_duration_ms: QRS duration, milliseconds; NaN where not measured.
-
-    Returns:
-        Microvolt milliseconds, same shape; NaN when either is.
-
-    Raises:
-        ValueError: a value is negative or infinite.
-
-    Source:
-        Molloy TJ et al., J Am Coll Cardiol 1992;20:1180-1186.
-    """
-    _check_magnitudes("cornell_uv", "uV", cornell_uv)
-    _check_magnitudes("qrs_duration_ms", "ms", qrs_duration_ms)
-    return cornell_uv * qrs_duration_ms
-
-
 def any_rule(*rules: ThreeValued) -> ThreeValued:
-    """Return true where one known rule is true, false where all are known and false.
-
-    Everything else is unknown.
-    """
+    """Return true where a known rule is true, false where all are known and false, else unknown."""
     positive = np.logical_or.reduce([rule.value & rule.known for rule in rules])
     all_known = np.logical_and.reduce([rule.known for rule in rules])
     return ThreeValued(positive, positive | all_known)
@@ -166,7 +135,7 @@ def ecg_rules(
     limit_uv = np.where(is_male == 1, CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV)
     cornell_known = ~np.isnan(cornell_uv) & (is_male != SEX_UNKNOWN_CODE)
 
-    avl = ThreeValued(r_avl_uv > R_AVL_LIMIT_UV, ~np.isnan(r_avl_uv))
-    sokolow = ThreeValued(sokolow_uv > SOKOLOW_LYON_LIMIT_UV, ~np.isnan(sokolow_uv))
+    avl = ThreeValued(r_avl_uv > _R_AVL_LIMIT_UV, ~np.isnan(r_avl_uv))
+    sokolow = ThreeValued(sokolow_uv > _SOKOLOW_LYON_LIMIT_UV, ~np.isnan(sokolow_uv))
     cornell = ThreeValued((cornell_uv > limit_uv) & cornell_known, cornell_known)
     return EcgRules(avl, sokolow, cornell, any_rule(avl, sokolow, cornell))

@@ -27,14 +27,10 @@ class ThreeValued(NamedTuple):
     """True, False or unknown for each element, without objects or masks.
 
     Invariant: `value` is False wherever `known` is False.
-
-    Attributes:
-        value: bool array, the answer where it is known.
-        known: bool array of the same shape.
     """
 
-    value: NDArray[np.bool_]
-    known: NDArray[np.bool_]
+    value: NDArray[np.bool_]  # the answer where it is known
+    known: NDArray[np.bool_]  # same shape
 
 
 class LvhPreset(StrEnum):
@@ -95,12 +91,7 @@ def check_sex_codes(is_male: NDArray[np.int8]) -> None:
 
 
 def lvh_limit_g_m2(sex: Sex, preset: LvhPreset = LvhPreset.KHURSHID2021) -> float:
-    """Return the limit of the LV mass index of a sex, g/m2; `lvh_arrays` says on which side of it.
-
-    Args:
-        sex: female or male.
-        preset: of the limits.
-    """
+    """Return the limit of the LV mass index, g/m2; whether it is included: see `lvh_arrays`."""
     limits = _THRESHOLDS[LvhPreset(preset)]
     return limits.men_g_m2 if Sex(sex) is Sex.MALE else limits.women_g_m2
 
@@ -132,18 +123,3 @@ def lvh_arrays(
     above = lvmi_g_m2 > threshold_g_m2 if rule.strict else lvmi_g_m2 >= threshold_g_m2
     known = np.isfinite(lvmi_g_m2) & (is_male != SEX_UNKNOWN_CODE)
     return ThreeValued(above & known, known)
-
-
-def lvh_from_index(lvmi_g_m2: float | None, sex: Sex | None, preset: LvhPreset = LvhPreset.KHURSHID2021) -> bool | None:
-    """Return whether one LV mass index means hypertrophy; None when it cannot be known.
-
-    The rule, the presets and their sources are those of `lvh_arrays`.
-
-    Args:
-        lvmi_g_m2: LV mass index, g/m2; None or NaN when unknown.
-        sex: None when unknown.
-        preset: the thresholds.
-    """
-    index_g_m2 = np.array([np.nan if lvmi_g_m2 is None else lvmi_g_m2], dtype=np.float64)
-    lvh, known = lvh_arrays(index_g_m2, sex_codes([sex]), preset)
-    return bool(lvh[0]) if known[0] else None

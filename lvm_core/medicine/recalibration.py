@@ -21,8 +21,8 @@ from scipy.special import expit
 from lvm_core.errors import LvmError
 from lvm_core.medicine.lvh import Sex
 
-FORMAT_KEY: Final = "lvm_ai_recalibration"
-FORMAT_VERSION: Final = 1
+_FORMAT_KEY: Final = "lvm_ai_recalibration"
+_FORMAT_VERSION: Final = 1
 EVERYBODY: Final = "all"
 FEW_PEOPLE: Final = 200
 """People of a sex below which an interval is uncertain enough for a warning."""
@@ -37,75 +37,48 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """Recalibrated values of n ECGs; NaN where one cannot be known.
+    """Recalibrated values of n ECGs; NaN where one cannot be known."""
 
-    Attributes:
-        lvm_recal_g: (n,) float64, grams.
-        lvm_lo_g: (n,) float64, lower end of the interval for a CMR measurement, grams, 0 or more.
-        lvm_hi_g: (n,) float64, upper end, grams.
-        lvh_probability: (n,) float64, of LVH by CMR, 0 to 1.
-    """
-
-    lvm_recal_g: Floats
-    lvm_lo_g: Floats
-    lvm_hi_g: Floats
-    lvh_probability: Floats
+    lvm_recal_g: Floats  # (n,) float64, grams
+    lvm_lo_g: Floats  # (n,) float64, lower end of the interval for a CMR measurement, grams, 0 or more
+    lvm_hi_g: Floats  # (n,) float64, upper end, grams
+    lvh_probability: Floats  # (n,) float64, of LVH by CMR, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Recalibration:
-    """What was fitted on a CMR subset, for one model and input convention.
+    """What was fitted on a CMR subset, for one model and input convention."""
 
-    Attributes:
-        model_id: of the model whose predictions were recalibrated.
-        model_sha256: of its file.
-        input_convention: with which they were made.
-        by_sex: the line differs between the sexes.
-        alpha: the intervals are to miss this share of CMR measurements.
-        slope: grams of CMR per predicted gram, by sex, or under `all`.
-        intercept_g: grams, likewise.
-        half_width_g: half the width of the interval, grams, by sex.
-        lvh_slope: of the logit of the LVH score; None for a model without that score.
-        lvh_intercept: likewise.
-        bsa: formula of the body surface area by which LVH by CMR was told.
-        lvh_preset: limits by which it was told; `lvh_probability` is of this LVH.
-        provenance: where it comes from, for people.
-    """
-
-    model_id: str
-    model_sha256: str
-    input_convention: str
-    by_sex: bool
-    alpha: float
-    slope: Mapping[str, float]
-    intercept_g: Mapping[str, float]
-    half_width_g: Mapping[str, float]
-    lvh_slope: float | None
-    lvh_intercept: float | None
-    bsa: str
-    lvh_preset: str
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    model_id: str  # of the model whose predictions were recalibrated
+    model_sha256: str  # of its file
+    input_convention: str  # with which they were made
+    by_sex: bool  # the line differs between the sexes
+    alpha: float  # the intervals are to miss this share of CMR measurements
+    slope: Mapping[str, float]  # grams of CMR per predicted gram, by sex, or under `all`
+    intercept_g: Mapping[str, float]  # grams, likewise
+    half_width_g: Mapping[str, float]  # half the width of the interval, grams, by sex
+    lvh_slope: float | None  # of the logit of the LVH score; None for a model without that score
+    lvh_intercept: float | None  # likewise
+    bsa: str  # formula of the body surface area by which LVH by CMR was told
+    lvh_preset: str  # limits by which it was told; `lvh_probability` is of this LVH
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # where it comes from, for people
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a recalibration file."""
-        return {FORMAT_KEY: FORMAT_VERSION, **asdict(self)}
+        return {_FORMAT_KEY: _FORMAT_VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> Recalibration:
         """Return the recalibration that `to_dict` described.
 
-        Args:
-            content: of the file.
-            where: name of the file, for messages.
-
         Raises:
             LvmError: another format, a missing or unknown name, or a value that is not as above.
         """
-        if not isinstance(content, Mapping) or content.get(FORMAT_KEY) != FORMAT_VERSION:
+        if not isinstance(content, Mapping) or content.get(_FORMAT_KEY) != _FORMAT_VERSION:
             raise LvmError(
-                f"{where} is no recalibration of version {FORMAT_VERSION}; expected a file of lvm-ai recalibrate"
+                f"{where} is no recalibration of version {_FORMAT_VERSION}; expected a file of lvm-ai recalibrate"
             )
-        values = {name: value for name, value in content.items() if name != FORMAT_KEY}
+        values = {name: value for name, value in content.items() if name != _FORMAT_KEY}
         if set(values) != set(cls.__dataclass_fields__):
             differing = ", ".join(sorted(set(values) ^ set(cls.__dataclass_fields__)))
             raise LvmError(f"{where} lacks, or has beyond what is expected: {differing}")
@@ -307,25 +280,15 @@ def _log_likelihood(linear: Floats, y: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CmrSubset:
-    """People with a prediction and a CMR mass, one row each.
+    """People with a prediction and a CMR mass, one row each."""
 
-    Attributes:
-        participant_id: of each person.
-        lvm_pred_g: (n,) float64, grams.
-        lvh_score: (n,) float64, NaN where the model has none.
-        lvm_cmr_g: (n,) float64, grams.
-        sex_code: (n,) int8, 0 female, 1 male.
-        lvh_cmr: (n,) bool, LVH by CMR.
-        lvh_known: (n,) bool, False where body size is not known.
-    """
-
-    participant_id: Sequence[str]
-    lvm_pred_g: Floats
-    lvh_score: Floats
-    lvm_cmr_g: Floats
-    sex_code: NDArray[np.int8]
-    lvh_cmr: NDArray[np.bool_]
-    lvh_known: NDArray[np.bool_]
+    participant_id: Sequence[str]  # of each person
+    lvm_pred_g: Floats  # (n,) float64, grams
+    lvh_score: Floats  # (n,) float64, NaN where the model has none
+    lvm_cmr_g: Floats  # (n,) float64, grams
+    sex_code: NDArray[np.int8]  # (n,) int8, 0 female, 1 male
+    lvh_cmr: NDArray[np.bool_]  # (n,) bool, LVH by CMR
+    lvh_known: NDArray[np.bool_]  # (n,) bool, False where body size is not known
 
     def __len__(self) -> int:
         return len(self.lvm_pred_g)
@@ -339,27 +302,16 @@ class CmrSubset:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The numbers of a recalibration, before they get a name and a provenance.
+    """The numbers of a recalibration, before they get a name and a provenance."""
 
-    Attributes:
-        by_sex: as in `Recalibration`.
-        alpha: likewise.
-        slope: likewise.
-        intercept_g: likewise.
-        half_width_g: likewise.
-        lvh_slope: likewise.
-        lvh_intercept: likewise.
-        warnings: for people.
-    """
-
-    by_sex: bool
-    alpha: float
-    slope: dict[str, float]
-    intercept_g: dict[str, float]
-    half_width_g: dict[str, float]
-    lvh_slope: float | None
-    lvh_intercept: float | None
-    warnings: tuple[str, ...]
+    by_sex: bool  # as in `Recalibration`
+    alpha: float  # likewise
+    slope: dict[str, float]  # likewise
+    intercept_g: dict[str, float]  # likewise
+    half_width_g: dict[str, float]  # likewise
+    lvh_slope: float | None  # likewise
+    lvh_intercept: float | None  # likewise
+    warnings: tuple[str, ...]  # for people
 
     def named(self, **identity: Any) -> Recalibration:
         """Return the recalibration of a model; `identity`: the other fields of `Recalibration`."""

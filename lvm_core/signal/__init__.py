@@ -1,1 +1,9 @@
-"""The ECG as a signal: leads, resampling, beats, quality, plausibility."""
+"""Signals of 12-lead ECGs.
+
+- `ecg`: `Ecg`, `Measurements`, `LEADS_12`, `MODEL_LEADS`, lead names, derived leads
+- `canonical`: the stored form, 10 s at 500 Hz: `canonicalise`, `interpolate_missing`
+- `plausibility`: whether an ECG may be scored: `judge_ecgs`, `unscorable`
+- `quality`: `QualityFlag`, `Rejection`, plausible ranges of people's values
+- `scale`: whether the voltages of a whole run can be right
+- `beats`: R peaks, phases of a beat, the average beat
+"""

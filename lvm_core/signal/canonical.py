@@ -17,109 +17,21 @@ from lvm_core.signal.ecg import N_LEADS, Ecg
 from lvm_core.signal.plausibility import refuse_implausible_scale
 from lvm_core.signal.quality import QualityFlag, check_finite
 
-TARGET_RATE_HZ: Final = 500
-MIN_RATE_HZ: Final = 200
-MAX_RATE_HZ: Final = 2000
+_TARGET_RATE_HZ: Final = 500
+_MIN_RATE_HZ: Final = 200
+_MAX_RATE_HZ: Final = 2000
 
-STOP_BAND_DB: Final = 60.0
-PASS_BAND_SHARE: Final = 0.8
-"""The pass band ends at this share of the lower Nyquist frequency, where the stop band begins."""
-
-
-def supported_rate_hz(sampling_rate_hz: float) -> int:
-    """Return the rate as an integer when it can be brought to 500 Hz.
-
-    Raises:
-        EcgRejected: `unsupported_rate`, the rate is not a whole number from 200 to 2000 Hz.
-    """
-    if sampling_rate_hz < MIN_RATE_HZ:
-        problem = "too low (100 Hz lacks the high frequencies of the QRS complex)"
-    elif sampling_rate_hz > MAX_RATE_HZ:
-        problem = "too high for a 12-lead ECG"
-    elif not float(sampling_rate_hz).is_integer():
-        problem = "not a whole number"
-    else:
-        return int(sampling_rate_hz)
-    raise EcgRejected(
-        RejectReason.UNSUPPORTED_RATE,
-        f"sampling rate is {sampling_rate_hz:g} Hz, {problem}; expected a whole number from "
-        f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz as the file states it",
-    )
-
-
-def filter_reach_samples(sampling_rate_hz: int) -> int:
-    """Return how many source samples on either side of an instant its new value depends on."""
-    if sampling_rate_hz == TARGET_RATE_HZ:
-        return 0
-    up, _ = _up_down(sampling_rate_hz)
-    return len(_filter(sampling_rate_hz)) // 2 // up + 1
-
-
-def resample_to_500_hz(leads_uv: NDArray[np.float32], sampling_rate_hz: float) -> NDArray[np.float32]:
-    """Return the recording at 500 Hz, sample 0 at the same instant.
-
-    A linear-phase low-pass filter (Kaiser window; flat to 80 % of the lower of the two Nyquist
-    frequencies, about 60 dB down from that Nyquist frequency on) in polyphase form. Before
-    filtering the recording is continued at both ends by its point reflection about the end sample
-    (2 * end - mirrored), which keeps value and slope, so that neither a baseline offset nor a drift
-    rings there. Each polyphase branch sums to 1: a constant stays that constant.
-
-    Args:
-        leads_uv: (n_samples, 12) float32, microvolts, all finite.
-        sampling_rate_hz: a whole number from 200 to 2000.
-
-    Returns:
-        (ceil(n_samples * 500 / sampling_rate_hz), 12) float32, microvolts; the input itself when
-        it is at 500 Hz.
-
-    Raises:
-        EcgRejected: `unsupported_rate`.
-        ValueError: there are fewer than two samples.
-
-    Source:
-        Oppenheim AV, Schafer RW, Discrete-Time Signal Processing, chapter 4 (polyphase rate
-        change) and section 7.5 (Kaiser window).
-    """
-    rate_hz = supported_rate_hz(sampling_rate_hz)
-    if len(leads_uv) < 2:
-        raise ValueError(f"leads_uv has {len(leads_uv)} samples, expected two or more")
-    if rate_hz == TARGET_RATE_HZ:
-        return leads_uv
-    up, down = _up_down(rate_hz)
-    taps = _filter(rate_hz) / up  # resample_poly multiplies by `up`
-    resampled = resample_poly(leads_uv, up, down, axis=0, window=taps, padtype="antireflect")
-    assert resampled.shape == (-(-len(leads_uv) * up // down), leads_uv.shape[1])
-    return np.asarray(resampled, dtype=np.float32)
-
-
-def _up_down(rate_hz: int) -> tuple[int, int]:
-    common = gcd(TARGET_RATE_HZ, rate_hz)
-    return TARGET_RATE_HZ // common, rate_hz // common
-
-
-@lru_cache(maxsize=8)
-def _filter(rate_hz: int) -> NDArray[np.float64]:
-    """Return the low-pass filter at the common rate, of odd length, each branch summing to 1."""
-    up, down = _up_down(rate_hz)
-    nyquist = 1 / max(up, down)  # the lower one, as a share of the common rate's
-    n_taps, beta = kaiserord(STOP_BAND_DB, (1 - PASS_BAND_SHARE) * nyquist)
-    centre = (1 + PASS_BAND_SHARE) / 2 * nyquist
-    taps = np.asarray(firwin(n_taps | 1, centre, window=("kaiser", beta)), dtype=np.float64)
-    for branch in range(up):
-        taps[branch::up] /= taps[branch::up].sum()
-    taps.setflags(write=False)  # shared by every caller through the cache
-    return taps
-
-
-DURATION_S: Final = 10
-N_SAMPLES: Final = DURATION_S * TARGET_RATE_HZ
+_STOP_BAND_DB: Final = 60.0
+_PASS_BAND_SHARE: Final = 0.8  # of the lower Nyquist frequency, where the stop band begins
+_DURATION_S: Final = 10
+N_SAMPLES: Final = _DURATION_S * _TARGET_RATE_HZ
 
 # 4990 of 5000 samples: devices that count 9.98 to 10 s as ten seconds exist (facts sheet,
 # section 10), and 20 ms of a repeated last sample carry no beat.
 MIN_DURATION_S: Final = 9.98
 
 # Below the noise of an ECG amplifier; a quarter of the usual 5 uV step.
-RESAMPLED_STEP_UV: Final = 1.25
+_RESAMPLED_STEP_UV: Final = 1.25
 
 # The finest step for samples whose own step is not known: 1/16 uV, a power of two, so that
 # quantising loses nothing that matters and float32 holds the step exactly.
@@ -132,125 +44,13 @@ _MIN_COUNT: Final = -32768.4
 
 @dataclass(frozen=True, slots=True)
 class CanonicalEcg:
-    """One recording as the ECG table stores it.
+    """One recording as the ECG table stores it."""
 
-    Attributes:
-        counts: (12, 5000) int16, rows in `LEADS_12` order, 500 Hz.
-        uv_per_count: microvolts of one count; exactly a float32.
-        quality_flags: members of `QualityFlag`, each once: those of the device, then ours.
-        signal_sha256: of `signal_sha256(counts, uv_per_count)`.
-        source_sampling_rate_hz: rate of the source.
-    """
-
-    counts: NDArray[np.int16]
-    uv_per_count: float
-    quality_flags: tuple[str, ...]
-    signal_sha256: str
-    source_sampling_rate_hz: float
-
-
-def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
-    """Return the SHA-256 of a signal, by which identical recordings are found.
-
-    Args:
-        counts: (12, 5000) int16, rows in `LEADS_12` order.
-        uv_per_count: microvolts of one count; hashed as float32.
-
-    Returns:
-        64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
-        little-endian float32 bytes of `uv_per_count`.
-    """
-    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2").data)
-    digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
-    return digest.hexdigest()
-
-
-def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
-    """Return the step, doubled until nothing overflows int16.
-
-    Args:
-        max_abs_uv: array of any shape, largest magnitude of each recording, microvolts, finite.
-        step_uv: the step to begin with, microvolts; 1/16 uV holds up to 2047.9 uV.
-
-    Returns:
-        Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
-    """
-    overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
-    _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
-    return np.asarray(np.ldexp(step_uv, np.maximum(exponent, 0)))
-
-
-def canonicalise(ecg: Ecg) -> CanonicalEcg:
-    """Return a recording in its stored form.
-
-    The first 10 s are taken, brought to 500 Hz, completed when a few samples are missing at the
-    end, and rounded to counts. The stored step is that of the source, halved when leads were
-    derived (half counts stay exact), 1.25 uV when resampled, doubled until nothing overflows.
-
-    Raises:
-        EcgRejected: `unsupported_rate`; `too_short`, less than 9.98 s; `non_finite`, a sample of
-            the first 10 s is missing; `amplitude_implausible` and `lead_out_of_proportion`, before
-            anything is rounded.
-    """
-    rate_hz = supported_rate_hz(ecg.sampling_rate_hz)
-    if ecg.duration_s < MIN_DURATION_S:
-        raise EcgRejected(
-            RejectReason.TOO_SHORT,
-            f"recording lasts {ecg.duration_s:.4g} s ({ecg.n_samples} samples at {rate_hz} Hz), "
-            f"expected {DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
-        )
-    leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
-    counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
-    n_missing = N_SAMPLES - counts.shape[1]
-    counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
-    assert counts.shape == (N_LEADS, N_SAMPLES)
-    return CanonicalEcg(
-        counts=counts,
-        uv_per_count=step_uv,
-        quality_flags=_flags(ecg, n_missing),
-        signal_sha256=signal_sha256(counts, step_uv),
-        source_sampling_rate_hz=ecg.sampling_rate_hz,
-    )
-
-
-def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
-    """Return the first 10 s at 500 Hz, and perhaps a little more, of a plausible recording."""
-    n_needed = DURATION_S * rate_hz
-    check_finite(leads_uv[:n_needed])
-    refuse_implausible_scale(leads_uv[:n_needed], rate_hz)
-    # What follows the 10 s is real signal for the filter, as long as it was recorded.
-    margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
-    n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
-    return resample_to_500_hz(leads_uv[: n_needed + n_margin], rate_hz)
-
-
-def _source_step_uv(ecg: Ecg) -> float:
-    if ecg.sampling_rate_hz != TARGET_RATE_HZ:
-        return RESAMPLED_STEP_UV
-    return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
-
-
-def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[NDArray[np.int16], float]:
-    """Return (12, n_samples) counts and their step, exactly a float32."""
-    low_uv, high_uv = float(leads_uv.min()), float(leads_uv.max())
-    # int16 reaches one count further down than up: a source at its lower limit stays exact.
-    max_abs_uv = np.asarray(max(high_uv, low_uv * _MAX_COUNT / _MIN_COUNT))
-    step_uv = float(np.float32(finest_step_uv(max_abs_uv, float(np.float32(source_step_uv)))))
-    counts = np.rint(leads_uv.T.astype(np.float64) / step_uv)
-    return np.ascontiguousarray(counts, dtype=np.int16), step_uv
-
-
-def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
-    ours = {
-        QualityFlag.SATURATED: bool(ecg.saturated_leads),
-        QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
-        QualityFlag.LEADS_DERIVED: ecg.leads_derived,
-        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != TARGET_RATE_HZ,
-        QualityFlag.END_REPEATED: n_missing > 0,
-        QualityFlag.CROPPED: ecg.duration_s > DURATION_S,
-    }
-    flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
-    return tuple(dict.fromkeys(flags))
+    counts: NDArray[np.int16]  # (12, 5000) int16, rows in `LEADS_12` order, 500 Hz
+    uv_per_count: float  # microvolts of one count; exactly a float32
+    quality_flags: tuple[str, ...]  # members of `QualityFlag`, each once: those of the device, then ours
+    signal_sha256: str  # of `signal_sha256(counts, uv_per_count)`
+    source_sampling_rate_hz: float  # rate of the source
 
 
 def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
@@ -286,3 +86,192 @@ def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
         return ecg
     flags = (*ecg.quality_flags, QualityFlag.INTERPOLATED.value)
     return replace(ecg, leads_uv=leads_uv, quality_flags=flags)
+
+
+def canonicalise(ecg: Ecg) -> CanonicalEcg:
+    """Return a recording in its stored form.
+
+    The first 10 s are taken, brought to 500 Hz, completed when a few samples are missing at the
+    end, and rounded to counts. The stored step is that of the source, halved when leads were
+    derived (half counts stay exact), 1.25 uV when resampled, doubled until nothing overflows.
+
+    Raises:
+        EcgRejected: `unsupported_rate`; `too_short`, less than 9.98 s; `non_finite`, a sample of
+            the first 10 s is missing; `amplitude_implausible` and `lead_out_of_proportion`, before
+            anything is rounded.
+    """
+    rate_hz = supported_rate_hz(ecg.sampling_rate_hz)
+    if ecg.duration_s < MIN_DURATION_S:
+        raise EcgRejected(
+            RejectReason.TOO_SHORT,
+            f"recording lasts {ecg.duration_s:.4g} s ({ecg.n_samples} samples at {rate_hz} Hz), "
+            f"expected {_DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
+        )
+    leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
+    counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
+    n_missing = N_SAMPLES - counts.shape[1]
+    counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
+    assert counts.shape == (N_LEADS, N_SAMPLES)
+    return CanonicalEcg(
+        counts=counts,
+        uv_per_count=step_uv,
+        quality_flags=_flags(ecg, n_missing),
+        signal_sha256=signal_sha256(counts, step_uv),
+        source_sampling_rate_hz=ecg.sampling_rate_hz,
+    )
+
+
+def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+    """Return the first 10 s at 500 Hz, and perhaps a little more, of a plausible recording."""
+    n_needed = _DURATION_S * rate_hz
+    check_finite(leads_uv[:n_needed])
+    refuse_implausible_scale(leads_uv[:n_needed], rate_hz)
+    # What follows the 10 s is real signal for the filter, as long as it was recorded.
+    margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
+    n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
+    return resample_to_500_hz(leads_uv[: n_needed + n_margin], rate_hz)
+
+
+def _source_step_uv(ecg: Ecg) -> float:
+    if ecg.sampling_rate_hz != _TARGET_RATE_HZ:
+        return _RESAMPLED_STEP_UV
+    return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
+
+
+def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[NDArray[np.int16], float]:
+    """Return (12, n_samples) counts and their step, exactly a float32."""
+    low_uv, high_uv = float(leads_uv.min()), float(leads_uv.max())
+    # int16 reaches one count further down than up: a source at its lower limit stays exact.
+    max_abs_uv = np.asarray(max(high_uv, low_uv * _MAX_COUNT / _MIN_COUNT))
+    step_uv = float(np.float32(finest_step_uv(max_abs_uv, float(np.float32(source_step_uv)))))
+    counts = np.rint(leads_uv.T.astype(np.float64) / step_uv)
+    return np.ascontiguousarray(counts, dtype=np.int16), step_uv
+
+
+def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
+    ours = {
+        QualityFlag.SATURATED: bool(ecg.saturated_leads),
+        QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
+        QualityFlag.LEADS_DERIVED: ecg.leads_derived,
+        QualityFlag.RESAMPLED: ecg.sampling_rate_hz != _TARGET_RATE_HZ,
+        QualityFlag.END_REPEATED: n_missing > 0,
+        QualityFlag.CROPPED: ecg.duration_s > _DURATION_S,
+    }
+    flags = [*ecg.quality_flags, *(flag.value for flag, is_set in ours.items() if is_set)]
+    return tuple(dict.fromkeys(flags))
+
+
+def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
+    """Return the SHA-256 of a signal, by which identical recordings are found.
+
+    Args:
+        counts: (12, 5000) int16, rows in `LEADS_12` order.
+        uv_per_count: microvolts of one count; hashed as float32.
+
+    Returns:
+        64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
+        little-endian float32 bytes of `uv_per_count`.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2").data)
+    digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
+    """Return the step, doubled until nothing overflows int16.
+
+    Args:
+        max_abs_uv: array of any shape, largest magnitude of each recording, microvolts, finite.
+        step_uv: the step to begin with, microvolts; 1/16 uV holds up to 2047.9 uV.
+
+    Returns:
+        Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
+    """
+    overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
+    _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
+    return np.asarray(np.ldexp(step_uv, np.maximum(exponent, 0)))
+
+
+def supported_rate_hz(sampling_rate_hz: float) -> int:
+    """Return the rate as an integer when it can be brought to 500 Hz.
+
+    Raises:
+        EcgRejected: `unsupported_rate`, the rate is not a whole number from 200 to 2000 Hz.
+    """
+    if sampling_rate_hz < _MIN_RATE_HZ:
+        problem = "too low (100 Hz lacks the high frequencies of the QRS complex)"
+    elif sampling_rate_hz > _MAX_RATE_HZ:
+        problem = "too high for a 12-lead ECG"
+    elif not float(sampling_rate_hz).is_integer():
+        problem = "not a whole number"
+    else:
+        return int(sampling_rate_hz)
+    raise EcgRejected(
+        RejectReason.UNSUPPORTED_RATE,
+        f"sampling rate is {sampling_rate_hz:g} Hz, {problem}; expected a whole number from "
+        f"{_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz as the file states it",
+    )
+
+
+def filter_reach_samples(sampling_rate_hz: int) -> int:
+    """Return how many source samples on either side of an instant its new value depends on."""
+    if sampling_rate_hz == _TARGET_RATE_HZ:
+        return 0
+    up, _ = _up_down(sampling_rate_hz)
+    return len(_filter(sampling_rate_hz)) // 2 // up + 1
+
+
+def resample_to_500_hz(leads_uv: NDArray[np.float32], sampling_rate_hz: float) -> NDArray[np.float32]:
+    """Return the recording at 500 Hz, sample 0 at the same instant.
+
+    A linear-phase low-pass filter (Kaiser window; flat to 80 % of the lower of the two Nyquist
+    frequencies, about 60 dB down from that Nyquist frequency on) in polyphase form. Before
+    filtering the recording is continued at both ends by its point reflection about the end sample
+    (2 * end - mirrored), which keeps value and slope, so that neither a baseline offset nor a drift
+    rings there. Each polyphase branch sums to 1: a constant stays that constant.
+
+    Args:
+        leads_uv: (n_samples, 12) float32, microvolts, all finite.
+        sampling_rate_hz: a whole number from 200 to 2000.
+
+    Returns:
+        (ceil(n_samples * 500 / sampling_rate_hz), 12) float32, microvolts; the input itself when
+        it is at 500 Hz.
+
+    Raises:
+        EcgRejected: `unsupported_rate`.
+        ValueError: there are fewer than two samples.
+
+    Source:
+        Oppenheim AV, Schafer RW, Discrete-Time Signal Processing, chapter 4 (polyphase rate
+        change) and section 7.5 (Kaiser window).
+    """
+    rate_hz = supported_rate_hz(sampling_rate_hz)
+    if len(leads_uv) < 2:
+        raise ValueError(f"leads_uv has {len(leads_uv)} samples, expected two or more")
+    if rate_hz == _TARGET_RATE_HZ:
+        return leads_uv
+    up, down = _up_down(rate_hz)
+    taps = _filter(rate_hz) / up  # resample_poly multiplies by `up`
+    resampled = resample_poly(leads_uv, up, down, axis=0, window=taps, padtype="antireflect")
+    assert resampled.shape == (-(-len(leads_uv) * up // down), leads_uv.shape[1])
+    return np.asarray(resampled, dtype=np.float32)
+
+
+def _up_down(rate_hz: int) -> tuple[int, int]:
+    common = gcd(_TARGET_RATE_HZ, rate_hz)
+    return _TARGET_RATE_HZ // common, rate_hz // common
+
+
+@lru_cache(maxsize=8)
+def _filter(rate_hz: int) -> NDArray[np.float64]:
+    """Return the low-pass filter at the common rate, of odd length, each branch summing to 1."""
+    up, down = _up_down(rate_hz)
+    nyquist = 1 / max(up, down)  # the lower one, as a share of the common rate's
+    n_taps, beta = kaiserord(_STOP_BAND_DB, (1 - _PASS_BAND_SHARE) * nyquist)
+    centre = (1 + _PASS_BAND_SHARE) / 2 * nyquist
+    taps = np.asarray(firwin(n_taps | 1, centre, window=("kaiser", beta)), dtype=np.float64)
+    for branch in range(up):
+        taps[branch::up] /= taps[branch::up].sum()
+    taps.setflags(write=False)  # shared by every caller through the cache
+    return taps

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 LEADS_12: Final = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The clinical order, used everywhere outside the predictor."""
+N_LEADS: Final = len(LEADS_12)
 
 # Lead order of the published models' input tensor (broadinstitute/ml4h, tensor map
 # ecg_rest_raw of the LV mass model; facts sheet section 2).
@@ -81,18 +82,12 @@ def derive_limb_leads(i: NDArray[np.floating], ii: NDArray[np.floating]) -> dict
     return {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
 
 
-N_LEADS: Final = len(LEADS_12)
-
-
 @dataclass(frozen=True, slots=True)
 class Measurements:
     """Wave amplitudes and QRS duration as the device measured them.
 
     Amplitudes are magnitudes in microvolts, 0 or more; S is not negative. A wave that is absent
     is 0; a wave that was not measured is None.
-
-    Attributes:
-        measured_by: who measured, for example `12SL`; None when nothing was measured.
     """
 
     r_avl_uv: float | None = None
@@ -101,41 +96,32 @@ class Measurements:
     r_v5_uv: float | None = None
     r_v6_uv: float | None = None
     qrs_duration_ms: float | None = None
-    measured_by: str | None = None
+    measured_by: str | None = None  # who measured, for example `12SL`; None when nothing was measured
 
 
 @dataclass(frozen=True, slots=True)
 class Ecg:
     """One 12-lead recording, as read.
 
-    Attributes:
-        leads_uv: (n_samples, 12) float32, microvolts, columns in `LEADS_12` order; NaN where the
-            device marked a sample as missing.
-        sampling_rate_hz: samples per second, as the file states it.
-        step_uv: microvolts of one count, the smallest over the leads of the source.
-        source_format: `cardiosoft_xml`, `muse_xml` or `wfdb`.
-        leads_derived: True when III, aVR, aVL and aVF were computed from I and II.
-        saturated_leads: leads that stay at a limit of the source's integer type.
-        odd_gain_leads: leads whose gain or zero differs from the one that nearly all others share.
-        recorded_at: local date and time of the recording, without a zone; None when unknown.
-        header_participant_id: the identifier in the file, used only when the user asks for it.
-        measurements: what the device measured.
-        quality_flags: remarks of the device, as members of `lvm_core.signal.quality.QualityFlag`.
-
     Raises:
         ValueError: the shape, dtype, rate or step is not what is stated above.
     """
 
+    # (n_samples, 12) float32, microvolts, columns in `LEADS_12` order; NaN where the device
+    # marked a sample as missing.
     leads_uv: NDArray[np.float32]
-    sampling_rate_hz: float
-    step_uv: float
-    source_format: str
-    leads_derived: bool = False
-    saturated_leads: tuple[str, ...] = ()
+    sampling_rate_hz: float  # samples per second, as the file states it
+    step_uv: float  # microvolts of one count, the smallest over the leads of the source
+    source_format: str  # name of its format in `lvm_core.formats.registry`
+    leads_derived: bool = False  # True when III, aVR, aVL and aVF were computed from I and II
+    saturated_leads: tuple[str, ...] = ()  # leads that stay at a limit of the source's integer type
+    # Leads whose gain or zero differs from the one that nearly all others share.
     odd_gain_leads: tuple[str, ...] = ()
+    # Local date and time of the recording, without a zone; None when unknown.
     recorded_at: dt.datetime | None = None
-    header_participant_id: str | None = None
-    measurements: Measurements = field(default_factory=Measurements)
+    header_participant_id: str | None = None  # the identifier in the file, used only when the user asks for it
+    measurements: Measurements = field(default_factory=Measurements)  # what the device measured
+    # Remarks of the device, as members of `lvm_core.signal.quality.QualityFlag`.
     quality_flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12
-from lvm_core.signal.quality import TYPICAL_MEDIAN_AMPLITUDE_UV, QualityFlag, Rejection, scale_mistake
+from lvm_core.signal.quality import QualityFlag, Rejection
+from lvm_core.signal.scale import TYPICAL_MEDIAN_AMPLITUDE_UV, scale_mistake
 
 # The twelve standard deviations of a real ECG are 2 to 10 fold apart (facts sheet, section 10);
 # within 1 % of each other they were scaled lead by lead, and the voltages are lost.
-STANDARDISED_MAX_SD_RATIO: Final = 1.01
+_STANDARDISED_MAX_SD_RATIO: Final = 1.01
 
 # The amplitude of a lead is the largest minus the smallest value within 2 s, the median of the five
 # such pieces of a recording. A heart of 30 beats a minute has a QRS complex in each piece, and
 # what disturbs one or two pieces does not count. Figures of real ECGs: docs/plausibility.md.
-AMPLITUDE_PIECE_S: Final = 2
+_AMPLITUDE_PIECE_S: Final = 2
 
 # Microvolts of one count: converters of 24 bits have steps near 0.02 uV, of 8 bits near 40 uV.
-STEP_RANGE_UV: Final = (0.001, 100.0)
+_STEP_RANGE_UV: Final = (0.001, 100.0)
 
 # Of the median over the twelve leads. 22 real ECGs of CardioSoft, MUSE and four public WFDB
 # collections lie between 480 and 1984 uV (geometric mean 1095 uV, SD a factor of 1.38), so that the
@@ -31,37 +32,37 @@ STEP_RANGE_UV: Final = (0.001, 100.0)
 # "Low QRS voltage" (below 500 uV in all limb leads and below 1000 uV in all chest leads) is not
 # flagged by itself. The limits of rejection are over 5 SDs away: 6000 uV is twice what is flagged,
 # 100 uV is the width of a line on paper.
-UNUSUAL_MEDIAN_UV: Final = (350.0, 3000.0)
-IMPLAUSIBLE_MEDIAN_UV: Final = (100.0, 6000.0)
+_UNUSUAL_MEDIAN_UV: Final = (350.0, 3000.0)
+_IMPLAUSIBLE_MEDIAN_UV: Final = (100.0, 6000.0)
 
 # Of any lead. An electrocardiograph must take in signals of plus and minus 5 mV (IEC 60601-2-25),
 # and 22 real ECGs reach 9462 uV; twice that range is no ECG.
-UNUSUAL_LEAD_UV: Final = 10000.0
-IMPLAUSIBLE_LEAD_UV: Final = 20000.0
+_UNUSUAL_LEAD_UV: Final = 10000.0
+_IMPLAUSIBLE_LEAD_UV: Final = 20000.0
 
 # The largest lead over the second largest: at most 2.05 in 22 real ECGs, 1.28 in 2,000 synthetic.
-LARGE_LEAD_FLAG: Final = 3.0
-LARGE_LEAD_REJECT: Final = 6.0
+_LARGE_LEAD_FLAG: Final = 3.0
+_LARGE_LEAD_REJECT: Final = 6.0
 # The largest limb lead over the largest chest lead: at most 1.03 in real ECGs, 1.72 in synthetic.
-LARGE_LIMB_LEADS_FLAG: Final = 2.0
+_LARGE_LIMB_LEADS_FLAG: Final = 2.0
 # A chest lead over its smaller neighbour. V2 to V5: at least 0.54 in real ECGs, 0.43 in synthetic.
 # V1 and V6 have one neighbour, and are small beside it in health: 0.21 is the least seen.
-SMALL_CHEST_LEAD_FLAG: Final = 0.25
-SMALL_END_LEAD_FLAG: Final = 0.12
-SMALL_CHEST_LEAD_REJECT: Final = 0.02
+_SMALL_CHEST_LEAD_FLAG: Final = 0.25
+_SMALL_END_LEAD_FLAG: Final = 0.12
+_SMALL_CHEST_LEAD_REJECT: Final = 0.02
 
 # Standard deviation of what III, aVR, aVL and aVF differ from the algebra of I and II, over the
 # standard deviation of the largest limb lead: at most 0.015 in 22 real ECGs. Swapping two limb
 # leads gives 0.15 to 2, a gain of one limb lead that is five times too large 0.66 to 0.80.
-LIMB_DIFFERENCE_FLAG: Final = 0.10
-LIMB_DIFFERENCE_REJECT: Final = 0.60
+_LIMB_DIFFERENCE_FLAG: Final = 0.10
+_LIMB_DIFFERENCE_REJECT: Final = 0.60
 # Devices store derived leads rounded and up to 20 uV from the algebra (facts sheet, section 10);
 # differences spread evenly to 20 uV on either side have a standard deviation of 11.5 uV.
-LIMB_DIFFERENCE_ALLOWED_UV: Final = 12.0
+_LIMB_DIFFERENCE_ALLOWED_UV: Final = 12.0
 # Of the means: at most 1 uV in 22 real ECGs.
-LIMB_OFFSET_FLAG_UV: Final = 100.0
+_LIMB_OFFSET_FLAG_UV: Final = 100.0
 # The mean of a lead: at most 430 uV in 22 real ECGs, which were stored without a filter.
-BASELINE_OFFSET_FLAG_UV: Final = 2000.0
+_BASELINE_OFFSET_FLAG_UV: Final = 2000.0
 
 # Every eighth sample (62.5 Hz) is enough for means and standard deviations over 10 s.
 _N_STATISTIC_SAMPLES: Final = 625
@@ -76,37 +77,27 @@ _EINTHOVEN: Final = np.array(
     ],
     dtype=np.float32,
 )
-_SMALL_LEAD_FLAGS: Final = np.array([SMALL_END_LEAD_FLAG, *(SMALL_CHEST_LEAD_FLAG,) * 4, SMALL_END_LEAD_FLAG])
+_SMALL_LEAD_FLAGS: Final = np.array([_SMALL_END_LEAD_FLAG, *(_SMALL_CHEST_LEAD_FLAG,) * 4, _SMALL_END_LEAD_FLAG])
 _RATE_HZ: Final = 500
 _N_LIMB: Final = 6
 _CHEST: Final = slice(_N_LIMB, None)
 
 
-_ABOUT_SCALE: Final = frozenset(
-    {
-        RejectReason.AMPLITUDE_IMPLAUSIBLE.value,
-        RejectReason.LEAD_OUT_OF_PROPORTION.value,
-        RejectReason.LIMB_LEADS_INCONSISTENT.value,
-    }
-)
-
-
 def is_about_scale(reason: str) -> bool:
-    """Return True for reasons of scale and leads: such an ECG holds a signal that tells of both."""
-    return reason in _ABOUT_SCALE
+    """Return True for reasons of scale and leads: such an ECG holds a signal that shows both."""
+    return reason in (
+        RejectReason.AMPLITUDE_IMPLAUSIBLE,
+        RejectReason.LEAD_OUT_OF_PROPORTION,
+        RejectReason.LIMB_LEADS_INCONSISTENT,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is wrong with an ECG.
+    """What is wrong with an ECG."""
 
-    Attributes:
-        rejection: why it must not be scored; None when it may be.
-        flags: members of `QualityFlag`, in the order of the class; empty for a rejected ECG.
-    """
-
-    rejection: Rejection | None
-    flags: tuple[str, ...] = ()
+    rejection: Rejection | None  # why it must not be scored; None when it may be
+    flags: tuple[str, ...] = ()  # members of `QualityFlag`, in the order of the class; empty for a rejected ECG
 
     @property
     def has_signal(self) -> bool:
@@ -126,9 +117,9 @@ def lead_amplitudes(samples: NDArray[Any], rate_hz: int) -> NDArray[np.float64]:
 
 
 def _piece_limits(samples: NDArray[Any], rate_hz: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return (n, 12, n_pieces) smallest and largest values of the pieces of `AMPLITUDE_PIECE_S`."""
+    """Return (n, 12, n_pieces) smallest and largest values of pieces of `_AMPLITUDE_PIECE_S`."""
     n, n_leads, n_samples = samples.shape
-    length = min(AMPLITUDE_PIECE_S * rate_hz, n_samples)
+    length = min(_AMPLITUDE_PIECE_S * rate_hz, n_samples)
     n_pieces = n_samples // length
     pieces = samples[:, :, : n_pieces * length].reshape(n, n_leads, n_pieces, length)
     return pieces.min(axis=3), pieces.max(axis=3)
@@ -173,19 +164,66 @@ def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> 
     if uv_per_count.shape != (len(counts),):
         raise ValueError(f"uv_per_count has shape {uv_per_count.shape}, expected ({len(counts)},)")
     piece_low, piece_high = _piece_limits(counts, _RATE_HZ)
-    whole = counts if counts.shape[2] % (AMPLITUDE_PIECE_S * _RATE_HZ) else None
+    whole = counts if counts.shape[2] % (_AMPLITUDE_PIECE_S * _RATE_HZ) else None
     low = piece_low.min(axis=2) if whole is None else whole.min(axis=2)
     high = piece_high.max(axis=2) if whole is None else whole.max(axis=2)
     judgements = [Judgement(r) for r in _signal_rejections(counts, uv_per_count, low, high)]
     # What has no step is rejected above; 1 keeps the arithmetic free of NaN and infinity.
     has_step = np.isfinite(uv_per_count) & (uv_per_count > 0)
     step_uv = np.where(has_step, uv_per_count, np.float32(1))
-    amplitude_uv = _median_range(piece_low, piece_high) * step_uv[:, None]
-    findings = _Findings.of(_Scale.of(amplitude_uv), LimbLeads.of(counts, step_uv), step_uv)
-    for i in np.flatnonzero(findings.any()).tolist():
+    scale = _Scale.of(_median_range(piece_low, piece_high) * step_uv[:, None])
+    limb = LimbLeads.of(counts, step_uv)
+    rejects, flags = _rejects(scale, limb, step_uv), _flags(scale, limb)
+    for i in np.flatnonzero(np.any([*rejects.values(), *flags.values()], axis=0)).tolist():
         if judgements[i].rejection is None:
-            judgements[i] = findings.judgement(i)
+            reason = next((reason for reason, mask in rejects.items() if mask[i]), None)
+            if reason is None:
+                judgements[i] = Judgement(None, tuple(flag.value for flag, mask in flags.items() if mask[i]))
+            else:
+                judgements[i] = Judgement(Rejection(reason, _message(reason, scale, limb, step_uv, i)))
     return judgements
+
+
+def _rejects(scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> dict[RejectReason, NDArray[np.bool_]]:
+    """Return (n,) masks of ECGs that must not be scored; the first that applies is the reason."""
+    beyond = (limb.difference_uv > _LIMB_DIFFERENCE_ALLOWED_UV) & (limb.share > _LIMB_DIFFERENCE_REJECT)
+    return {
+        **scale.rejects(_outside(step_uv, _STEP_RANGE_UV)),
+        RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond),
+    }
+
+
+def _flags(scale: _Scale, limb: LimbLeads) -> dict[QualityFlag, NDArray[np.bool_]]:
+    """Return (n,) masks of what few ECGs are."""
+    largest_uv = scale.amplitude_uv.max(axis=1)
+    small = (scale.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
+    beyond = (limb.difference_uv > _LIMB_DIFFERENCE_ALLOWED_UV) & (limb.share > _LIMB_DIFFERENCE_FLAG)
+    return {
+        QualityFlag.AMPLITUDE_UNUSUAL: _outside(scale.median_uv, _UNUSUAL_MEDIAN_UV) | (largest_uv > _UNUSUAL_LEAD_UV),
+        QualityFlag.LEAD_OUT_OF_PROPORTION: (
+            small | (scale.large_lead > _LARGE_LEAD_FLAG) | (scale.limb_leads > _LARGE_LIMB_LEADS_FLAG)
+        ),
+        QualityFlag.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond | (np.abs(limb.offset_uv) > _LIMB_OFFSET_FLAG_UV)),
+        QualityFlag.BASELINE_OFFSET: _of_any_lead(np.abs(limb.mean_uv) > _BASELINE_OFFSET_FLAG_UV),
+    }
+
+
+def _message(reason: RejectReason, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32], i: int) -> str:
+    if reason is RejectReason.LIMB_LEADS_INCONSISTENT:
+        k = int(limb.share[i].argmax())
+        return (
+            f"lead {DERIVED_FROM_I_AND_II[k]} differs from what I and II give by "
+            f"{limb.difference_uv[i, k]:.0f} uV, {limb.share[i, k]:.0%} of the largest limb lead "
+            f"(standard deviations), expected below {_LIMB_DIFFERENCE_REJECT:.0%}; correct the names or "
+            "the order of leads, or the gain of the lead that is wrong"
+        )
+    step = float(step_uv[i])
+    if not _STEP_RANGE_UV[0] <= step <= _STEP_RANGE_UV[1]:
+        return (
+            f"uv_per_count is {step:g} uV, expected {_STEP_RANGE_UV[0]:g} to "
+            f"{_STEP_RANGE_UV[1]:g} uV; the scale cannot be right, correct it at the source"
+        )
+    return scale.message(reason, i)
 
 
 def _signal_rejections(
@@ -199,7 +237,7 @@ def _signal_rejections(
     two = np.stack([ranges.argmin(axis=1), ranges.argmax(axis=1)], axis=1)
     ratio = _standard_deviation_ratio(counts[moving[:, None], two])
     clear = np.zeros(len(counts), dtype=np.bool_)
-    clear[moving] = ratio > STANDARDISED_MAX_SD_RATIO
+    clear[moving] = ratio > _STANDARDISED_MAX_SD_RATIO
     problems: list[Rejection | None] = [None] * len(counts)
     for i in np.flatnonzero(~clear).tolist():
         problems[i] = _signal_rejection(counts[i], float(uv_per_count[i]), low[i], high[i])
@@ -244,7 +282,7 @@ def _signal_rejection(
     if constant:
         return Rejection(RejectReason.LEAD_FLAT, _constant_lead_message(counts, uv, constant))
     ratio = float(_standard_deviation_ratio(counts[None])[0])
-    if ratio <= STANDARDISED_MAX_SD_RATIO:
+    if ratio <= _STANDARDISED_MAX_SD_RATIO:
         return Rejection(
             RejectReason.LEAD_STANDARDISED,
             f"the standard deviations of the twelve leads agree within {100 * (ratio - 1):.2g} %; "
@@ -279,21 +317,13 @@ def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """The amplitudes of n ECGs, and how they compare with each other.
+    """The amplitudes of n ECGs, and how they compare with each other."""
 
-    Attributes:
-        amplitude_uv: (n, 12).
-        median_uv: (n,) of the twelve leads.
-        large_lead: (n,) the largest lead over the second largest.
-        limb_leads: (n,) the largest limb lead over the largest chest lead.
-        chest_lead: (n, 6) each chest lead over its smaller neighbour.
-    """
-
-    amplitude_uv: NDArray[np.floating]
-    median_uv: NDArray[np.floating]
-    large_lead: NDArray[np.floating]
-    limb_leads: NDArray[np.floating]
-    chest_lead: NDArray[np.floating]
+    amplitude_uv: NDArray[np.floating]  # (n, 12)
+    median_uv: NDArray[np.floating]  # (n,) of the twelve leads
+    large_lead: NDArray[np.floating]  # (n,) the largest lead over the second largest
+    limb_leads: NDArray[np.floating]  # (n,) the largest limb lead over the largest chest lead
+    chest_lead: NDArray[np.floating]  # (n, 6) each chest lead over its smaller neighbour
 
     @classmethod
     def of(cls, amplitude_uv: NDArray[np.floating]) -> _Scale:
@@ -314,25 +344,12 @@ class _Scale:
 
     def rejects(self, step_outside: NDArray[np.bool_]) -> dict[RejectReason, NDArray[np.bool_]]:
         """Return (n,) masks of what no ECG is; `step_outside`: ECGs with an impossible step."""
-        one_lead = (self.large_lead > LARGE_LEAD_REJECT) | (self.chest_lead < SMALL_CHEST_LEAD_REJECT).any(axis=1)
-        all_leads = _outside(self.median_uv, IMPLAUSIBLE_MEDIAN_UV) | step_outside
-        too_large = self.amplitude_uv.max(axis=1) > IMPLAUSIBLE_LEAD_UV
+        one_lead = (self.large_lead > _LARGE_LEAD_REJECT) | (self.chest_lead < _SMALL_CHEST_LEAD_REJECT).any(axis=1)
+        all_leads = _outside(self.median_uv, _IMPLAUSIBLE_MEDIAN_UV) | step_outside
+        too_large = self.amplitude_uv.max(axis=1) > _IMPLAUSIBLE_LEAD_UV
         return {
             RejectReason.AMPLITUDE_IMPLAUSIBLE: all_leads | (too_large & ~one_lead),
             RejectReason.LEAD_OUT_OF_PROPORTION: one_lead,
-        }
-
-    def flags(self) -> dict[QualityFlag, NDArray[np.bool_]]:
-        """Return (n,) masks of what few ECGs are."""
-        largest_uv = self.amplitude_uv.max(axis=1)
-        small = (self.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
-        return {
-            QualityFlag.AMPLITUDE_UNUSUAL: (
-                _outside(self.median_uv, UNUSUAL_MEDIAN_UV) | (largest_uv > UNUSUAL_LEAD_UV)
-            ),
-            QualityFlag.LEAD_OUT_OF_PROPORTION: (
-                small | (self.large_lead > LARGE_LEAD_FLAG) | (self.limb_leads > LARGE_LIMB_LEADS_FLAG)
-            ),
         }
 
     def message(self, reason: RejectReason, i: int) -> str:
@@ -341,12 +358,11 @@ class _Scale:
         largest = int(leads_uv.argmax())
         if reason is RejectReason.LEAD_OUT_OF_PROPORTION:
             return self._one_lead_message(i, largest)
-        low_uv, high_uv = IMPLAUSIBLE_MEDIAN_UV
+        low_uv, high_uv = _IMPLAUSIBLE_MEDIAN_UV
         if low_uv <= median_uv <= high_uv:
             return (
-                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, "
-                f"expected at most {IMPLAUSIBLE_LEAD_UV:,.0f} uV; correct the unit or the gain at "
-                "the source"
+                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, expected at most "
+                f"{_IMPLAUSIBLE_LEAD_UV:,.0f} uV; correct the unit or the gain at the source"
             )
         _, cause = scale_mistake(max(median_uv, 1e-9) / TYPICAL_MEDIAN_AMPLITUDE_UV)
         return (
@@ -357,35 +373,27 @@ class _Scale:
     def _one_lead_message(self, i: int, largest: int) -> str:
         leads_uv = self.amplitude_uv[i]
         advice = "correct the gain of the lead at the source"
-        if self.large_lead[i] > LARGE_LEAD_REJECT:
+        if self.large_lead[i] > _LARGE_LEAD_REJECT:
             return (
-                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, "
-                f"{self.large_lead[i]:,.1f} times that of the next largest lead, expected at most "
-                f"{LARGE_LEAD_REJECT:g} times; {advice}"
+                f"lead {LEADS_12[largest]} has an amplitude of {leads_uv[largest]:,.0f} uV, {self.large_lead[i]:,.1f} "
+                f"times that of the next largest lead, expected at most {_LARGE_LEAD_REJECT:g} times; {advice}"
             )
         k = int(np.nanargmin(self.chest_lead[i]))
         return (
             f"lead {LEADS_12[_N_LIMB + k]} has an amplitude of {leads_uv[_N_LIMB + k]:,.4g} uV, "
             f"{self.chest_lead[i, k]:.2g} times that of its smaller neighbour, expected at least "
-            f"{SMALL_CHEST_LEAD_REJECT:g} times; {advice}, or see whether its electrode was off"
+            f"{_SMALL_CHEST_LEAD_REJECT:g} times; {advice}, or see whether its electrode was off"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LimbLeads:
-    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs.
+    """How far III, aVR, aVL and aVF are from the algebra of I and II, in n ECGs."""
 
-    Attributes:
-        difference_uv: (n, 4) standard deviation of the difference.
-        share: (n, 4) the same over the standard deviation of the largest limb lead.
-        offset_uv: (n, 4) mean of the difference.
-        mean_uv: (n, 12) mean of each lead.
-    """
-
-    difference_uv: NDArray[np.float32]
-    share: NDArray[np.float32]
-    offset_uv: NDArray[np.float32]
-    mean_uv: NDArray[np.float32]
+    difference_uv: NDArray[np.float32]  # (n, 4) standard deviation of the difference
+    share: NDArray[np.float32]  # (n, 4) the same over the standard deviation of the largest limb lead
+    offset_uv: NDArray[np.float32]  # (n, 4) mean of the difference
+    mean_uv: NDArray[np.float32]  # (n, 12) mean of each lead
 
     @classmethod
     def of(cls, counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> LimbLeads:
@@ -418,71 +426,3 @@ def _of_any_lead(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _outside(values: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.bool_]:
     return np.asarray((values < limits[0]) | (values > limits[1]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Findings:
-    """Which of n ECGs are beyond which limit; each mask is (n,) bool.
-
-    Attributes:
-        scale: their amplitudes.
-        limb: their limb leads.
-        step_uv: (n,) microvolts of one count.
-        rejects: masks by reason, the first that applies being given.
-        flags: masks by flag.
-    """
-
-    scale: _Scale
-    limb: LimbLeads
-    step_uv: NDArray[np.float32]
-    rejects: dict[RejectReason, NDArray[np.bool_]]
-    flags: dict[QualityFlag, NDArray[np.bool_]]
-
-    @classmethod
-    def of(cls, scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> _Findings:
-        """Compare with all limits."""
-        beyond = limb.difference_uv > LIMB_DIFFERENCE_ALLOWED_UV
-        limb_flag = (beyond & (limb.share > LIMB_DIFFERENCE_FLAG)) | (np.abs(limb.offset_uv) > LIMB_OFFSET_FLAG_UV)
-        rejects = {
-            **scale.rejects(_outside(step_uv, STEP_RANGE_UV)),
-            RejectReason.LIMB_LEADS_INCONSISTENT: _of_any_lead(beyond & (limb.share > LIMB_DIFFERENCE_REJECT)),
-        }
-        offset = _of_any_lead(np.abs(limb.mean_uv) > BASELINE_OFFSET_FLAG_UV)
-        flags = {
-            **scale.flags(),
-            QualityFlag.LIMB_LEADS_INCONSISTENT: _of_any_lead(limb_flag),
-            QualityFlag.BASELINE_OFFSET: offset,
-        }
-        return cls(scale, limb, step_uv, rejects, flags)
-
-    def any(self) -> NDArray[np.bool_]:
-        """Return which ECGs are beyond any limit."""
-        return np.asarray(np.any([*self.rejects.values(), *self.flags.values()], axis=0))
-
-    def judgement(self, i: int) -> Judgement:
-        """Return what is wrong with one of them."""
-        for reason, mask in self.rejects.items():
-            if mask[i]:
-                return Judgement(Rejection(reason, self._message(reason, i)))
-        return Judgement(None, tuple(flag.value for flag, mask in self.flags.items() if mask[i]))
-
-    def _message(self, reason: RejectReason, i: int) -> str:
-        if reason is RejectReason.LIMB_LEADS_INCONSISTENT:
-            return _limb_message(self.limb, i)
-        step_uv = float(self.step_uv[i])
-        if not STEP_RANGE_UV[0] <= step_uv <= STEP_RANGE_UV[1]:
-            return (
-                f"uv_per_count is {step_uv:g} uV, expected {STEP_RANGE_UV[0]:g} to "
-                f"{STEP_RANGE_UV[1]:g} uV; the scale cannot be right, correct it at the source"
-            )
-        return self.scale.message(reason, i)
-
-
-def _limb_message(limb: LimbLeads, i: int) -> str:
-    k = int(limb.share[i].argmax())
-    return (
-        f"lead {DERIVED_FROM_I_AND_II[k]} differs from what I and II give by "
-        f"{limb.difference_uv[i, k]:.0f} uV, {limb.share[i, k]:.0%} of the largest limb lead "
-        f"(standard deviations), expected below {LIMB_DIFFERENCE_REJECT:.0%}; correct the names or "
-        "the order of leads, or the gain of the lead that is wrong"
-    )

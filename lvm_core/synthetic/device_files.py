@@ -1,12 +1,15 @@
-"""Counts in, the bytes of a GE CardioSoft XML file out: for simulated recordings."""
+"""Device files of simulated recordings: counts in, bytes of CardioSoft XML, MUSE XML or WFDB out.
+
+The functions for single elements are for tests, which damage one element of a file.
+"""
 
 from __future__ import annotations
 
 import base64
 import datetime as dt
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -14,22 +17,45 @@ from numpy.typing import NDArray
 
 from lvm_core.signal.ecg import LEADS_12, Measurements
 
+Counts = NDArray[np.int16]
+_ByLead = Mapping[str, Counts]
+
+_AMPLITUDES: Final = (
+    ("r_avl_uv", "aVL", "R"),
+    ("s_v1_uv", "V1", "S"),
+    ("s_v3_uv", "V3", "S"),
+    ("r_v5_uv", "V5", "R"),
+    ("r_v6_uv", "V6", "R"),
+)
+_TABLE_ROWS: Final = ("QAmplitude", "RAmplitude", "SAmplitude", "R1Amplitude", "S1Amplitude")
+
+MUSE_LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+_MATRIX_LEADS: Final = (*MUSE_LEADS, "III", "aVR", "aVL", "aVF")
+_R, _S = 13, 17  # numbers of the measurements in the matrix
+_HEADER_WORDS: Final = (147, 200, 216, 264, 341, 442, 8, 96, 452, 403, 138, 48, 1242, -1, -1, -1)
+_N_MEASUREMENTS: Final = 53
+
+_RATE_HZ: Final = 500
+_MEDIAN_DURATION_S: Final = 1.2
+_BEFORE_S: Final = 0.4
+_REFRACTORY_S: Final = 0.3
+_STEEP_SHARE: Final = 0.5
+
+
+def _require_twelve(counts: Counts) -> None:
+    if counts.ndim != 2 or counts.shape[0] != len(LEADS_12) or counts.dtype != np.int16:
+        raise ValueError(f"counts are {counts.dtype} {counts.shape}, expected int16 (12, n)")
+
 
 def write_wfdb(
-    name: str,
-    counts: NDArray[np.int16],
-    uv_per_count: float,
-    *,
-    sampling_rate_hz: int = 500,
-    recorded_at: dt.datetime | None = None,
+    name: str, counts: Counts, uv_per_count: float, *, recorded_at: dt.datetime | None = None
 ) -> dict[str, bytes]:
     """Return the files of a record, by name: the header and one signal file.
 
     Args:
         name: record name, letters, digits, `-` and `_`.
-        counts: (12, n_samples) int16, `LEADS_12` order; -32768 would be read as missing.
+        counts: (12, n_samples) int16, `LEADS_12` order, 500 Hz; -32768 would be read as missing.
         uv_per_count: microvolts of one count.
-        sampling_rate_hz: samples per second.
         recorded_at: local date and time, whole seconds.
 
     Raises:
@@ -38,12 +64,11 @@ def write_wfdb(
     Source:
         WFDB header(5) and signal(5): gain in counts per mV, checksum the 16-bit sum of samples.
     """
-    if counts.ndim != 2 or counts.shape[0] != len(LEADS_12) or counts.dtype != np.int16:
-        raise ValueError(f"counts are {counts.dtype} {counts.shape}, expected int16 (12, n)")
+    _require_twelve(counts)
     if (counts == np.iinfo(np.int16).min).any():
         raise ValueError("a sample is -32768, which WFDB reads as missing; use a larger step")
     when = "" if recorded_at is None else recorded_at.strftime(" %H:%M:%S %d/%m/%Y")
-    lines = [f"{name} {len(LEADS_12)} {sampling_rate_hz} {counts.shape[1]}{when}"]
+    lines = [f"{name} {len(LEADS_12)} {_RATE_HZ} {counts.shape[1]}{when}"]
     gain = 1000.0 / uv_per_count
     for lead, samples in zip(LEADS_12, counts, strict=True):
         checksum = int(samples.sum(dtype=np.int64).astype(np.int16))
@@ -52,32 +77,25 @@ def write_wfdb(
     return {f"{name}.hea": header, f"{name}.dat": counts.T.astype("<i2").tobytes()}
 
 
-DURATION_S: Final = 1.2
-_BEFORE_S: Final = 0.4
-_REFRACTORY_S: Final = 0.3
-_STEEP_SHARE: Final = 0.5
-
-
-def median_beat(counts: NDArray[np.int16], sampling_rate_hz: int = 500) -> NDArray[np.int16]:
+def median_beat(counts: Counts) -> Counts:
     """Return the median of the beats of a recording, aligned at their steepest place.
 
     Args:
-        counts: (n_leads, n_samples) int16, at least 1.2 s.
-        sampling_rate_hz: samples per second.
+        counts: (n_leads, n_samples) int16, 500 Hz, at least 1.2 s.
 
     Returns:
-        (n_leads, 1.2 s) int16. The first 1.2 s where no whole beat is found.
+        (n_leads, 600) int16. The first 1.2 s where no whole beat is found.
 
     Raises:
         ValueError: the recording is shorter than 1.2 s.
     """
-    length, before = (int(s * sampling_rate_hz) for s in (DURATION_S, _BEFORE_S))
+    length, before = (int(s * _RATE_HZ) for s in (_MEDIAN_DURATION_S, _BEFORE_S))
     if counts.shape[1] < length:
         raise ValueError(
             f"recording has {counts.shape[1]} samples, expected {length} or more: "
-            f"{DURATION_S} s at {sampling_rate_hz} Hz"
+            f"{_MEDIAN_DURATION_S} s at {_RATE_HZ} Hz"
         )
-    starts = _steepest(counts, int(_REFRACTORY_S * sampling_rate_hz)) - before
+    starts = _steepest(counts, int(_REFRACTORY_S * _RATE_HZ)) - before
     starts = starts[(starts >= 0) & (starts + length <= counts.shape[1])]
     if not len(starts):
         return counts[:, :length].copy()
@@ -85,7 +103,7 @@ def median_beat(counts: NDArray[np.int16], sampling_rate_hz: int = 500) -> NDArr
     return np.asarray(np.rint(np.median(beats, axis=0)), dtype=np.int16)
 
 
-def _steepest(counts: NDArray[np.int16], refractory: int) -> NDArray[np.int64]:
+def _steepest(counts: Counts, refractory: int) -> NDArray[np.int64]:
     """Return the places where all leads together are steepest, one for each beat."""
     slope = np.abs(np.diff(counts.astype(np.float32), axis=1)).sum(axis=0)
     steep = np.flatnonzero(slope >= _STEEP_SHARE * slope.max()) if slope.any() else np.zeros(0, int)
@@ -93,121 +111,70 @@ def _steepest(counts: NDArray[np.int16], refractory: int) -> NDArray[np.int64]:
     return np.array([b[np.argmax(slope[b])] for b in beats if len(b)], dtype=np.int64)
 
 
-_ENCODING: Final = "ISO-8859-1"
-_AMPLITUDES: Final = (
-    ("RAmplitude", "r_avl_uv", "aVL"),
-    ("SAmplitude", "s_v1_uv", "V1"),
-    ("SAmplitude", "s_v3_uv", "V3"),
-    ("RAmplitude", "r_v5_uv", "V5"),
-    ("RAmplitude", "r_v6_uv", "V6"),
-)
-_TABLE_ROWS: Final = ("QAmplitude", "RAmplitude", "SAmplitude", "R1Amplitude", "S1Amplitude")
-
-
 def write_cardiosoft(
-    counts: NDArray[np.int16],
+    counts: Counts,
     uv_per_count: float,
     *,
     participant_id: str,
     recorded_at: dt.datetime,
     measurements: Measurements | None = None,
-    diagnosis: str = "",
-    sampling_rate_hz: int = 500,
 ) -> bytes:
     """Return a file as the device writes it: measurements, median beat, then the rhythm strip.
 
     Args:
-        counts: (12, n_samples) int16, `LEADS_12` order, 1.2 s or more.
+        counts: (12, n_samples) int16, `LEADS_12` order, 500 Hz, 1.2 s or more.
         uv_per_count: microvolts of one count.
         participant_id: for the header.
         recorded_at: local date and time, whole seconds.
-        measurements: what the device measured, whole microvolts and milliseconds; None or an
-            amplitude that is None: not in the table.
-        diagnosis: text of the interpretation.
-        sampling_rate_hz: samples per second.
+        measurements: of the device, whole microvolts and milliseconds; what is None is left out.
 
     Raises:
         ValueError: the counts have another shape or type.
     """
-    if counts.ndim != 2 or counts.shape[0] != len(LEADS_12) or counts.dtype != np.int16:
-        raise ValueError(f"counts are {counts.dtype} {counts.shape}, expected int16 (12, n)")
-    rate = f'<SampleRate units="Hz">{sampling_rate_hz}</SampleRate>'
+    _require_twelve(counts)
     resolution = f'<Resolution units="uVperLsb">{uv_per_count:.9g}</Resolution>'
-    strip = strip_content(by_lead(counts), rate + resolution)
-    median = median_samples(by_lead(median_beat(counts, sampling_rate_hz)), rate + resolution)
-    when = recorded_at
-    date = str(when.year), str(when.month), str(when.day)
-    time = str(when.hour), str(when.minute), str(when.second)
-    return document(
-        person_elements(date, time, escape(participant_id), escape(diagnosis)),
-        f"{_measured(measurements)}{median}",
-        f"<StripData>{strip}</StripData>",
+    head = f'<SampleRate units="Hz">{_RATE_HZ}</SampleRate>{resolution}'
+    strip, beat = (dict(zip(LEADS_12, rows, strict=True)) for rows in (counts, median_beat(counts)))
+    year, month, day, hour, minute, second = map(str, recorded_at.timetuple()[:6])
+    return cardiosoft_document(
+        person_elements((year, month, day), (hour, minute, second), escape(participant_id), ""),
+        f"{_measured(measurements)}{median_samples(beat, head)}",
+        f"<StripData>{strip_content(strip, head)}</StripData>",
     )
 
 
-def by_lead(counts: NDArray[np.int16]) -> dict[str, NDArray[np.int16]]:
-    """Return the rows of (12, n_samples) counts by lead."""
-    return dict(zip(LEADS_12, counts, strict=True))
-
-
-def waveform_elements(counts: Mapping[str, NDArray[np.int16]]) -> str:
-    """Return one WaveformData element for each lead."""
+def _waveforms(counts: _ByLead) -> str:
     return "".join(
         f'<WaveformData lead="{lead}">\t\t{",".join(map(str, values.tolist()))}</WaveformData>\n'
         for lead, values in counts.items()
     )
 
 
-def strip_content(
-    counts: Mapping[str, NDArray[np.int16]], head: str, n_leads: int | None = None, n_samples: int | None = None
-) -> str:
-    """Return what a StripData element holds.
+def strip_content(counts: _ByLead, head: str, n_leads: int | None = None, n_samples: int | None = None) -> str:
+    """Return what a StripData element holds, with `head` for rate and resolution.
 
-    Args:
-        counts: (n_samples,) int16 by lead.
-        head: elements of rate and resolution.
-        n_leads: what it declares; None: the truth.
-        n_samples: what it declares; None: the truth.
+    `n_leads` and `n_samples` are what it declares; None is the truth.
     """
     n_leads = len(counts) if n_leads is None else n_leads
     n_samples = max(map(len, counts.values())) if n_samples is None else n_samples
-    return (
-        f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}"
-        f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>"
-        f"{waveform_elements(counts)}"
-    )
+    n_total = f"<ChannelSampleCountTotal>{n_samples}</ChannelSampleCountTotal>"
+    return f"<NumberOfLeads>{n_leads}</NumberOfLeads>{head}{n_total}{_waveforms(counts)}"
 
 
-def median_samples(counts: Mapping[str, NDArray[np.int16]], head: str) -> str:
+def median_samples(counts: _ByLead, head: str) -> str:
     """Return a MedianSamples element, see `strip_content`."""
-    return (
-        f"<MedianSamples><NumberOfLeads>{len(counts)}</NumberOfLeads>{head}{waveform_elements(counts)}</MedianSamples>"
-    )
+    return f"<MedianSamples><NumberOfLeads>{len(counts)}</NumberOfLeads>{head}{_waveforms(counts)}</MedianSamples>"
 
 
-def person_elements(
-    date: tuple[str, str, str],
-    time: tuple[str, str, str],
-    participant_id: str,
-    diagnosis: str,
-    version: str = "12SL V21",
-) -> str:
-    """Return the elements about the recording and the person; arguments are texts of elements.
-
-    Args:
-        date: year, month, day.
-        time: hour, minute, second.
-        participant_id: PID.
-        diagnosis: DiagnosisText.
-        version: of the program that analysed.
-    """
+def person_elements(date: tuple[str, str, str], time: tuple[str, str, str], participant_id: str, diagnosis: str) -> str:
+    """Return the elements about the recording and the person; dates as year, month, day."""
     tags = ("Hour", "Minute", "Second", "Year", "Month", "Day")
     parts = zip(tags, (*time, *date), strict=True)
     date_time = "".join(f"<{tag}>{value}</{tag}>" for tag, value in parts)
     return (
         "<ObservationType>RestECG</ObservationType>\n"
         f"<ObservationDateTime>{date_time}</ObservationDateTime>\n"
-        f"<ClinicalInfo><DeviceInfo><AnalysisVer>{version}</AnalysisVer></DeviceInfo>"
+        "<ClinicalInfo><DeviceInfo><AnalysisVer>12SL V21</AnalysisVer></DeviceInfo>"
         f"</ClinicalInfo>\n<PatientInfo><PID>{participant_id}</PID></PatientInfo>\n"
         f"<Interpretation><Diagnosis><DiagnosisText>{diagnosis}</DiagnosisText></Diagnosis>"
         "</Interpretation>"
@@ -225,9 +192,9 @@ def measurement_table(
 
     Args:
         rows: microvolts by lead, by row name such as `RAmplitude`; a lead left out is a blank.
-        order: LeadOrder, the columns.
-        creation: the attribute of the table that names the program.
-        units: the attribute of each row.
+        order: of the columns.
+        creation: attribute of the table that names the program.
+        units: attribute of each row.
     """
     cells = {tag: ", ".join(str(row.get(lead, "")) for lead in order) for tag, row in rows.items()}
     body = "".join(f"<{tag}{units}>{text}</{tag}>" for tag, text in cells.items())
@@ -235,17 +202,12 @@ def measurement_table(
     return f"<MeasurementTable{creation}><LeadOrder>{lead_order}</LeadOrder>{body}</MeasurementTable>"
 
 
-def document(
-    person: str, measured: str, strip: str, *, encoding: str = _ENCODING, declaration: str | None = None
+def cardiosoft_document(
+    person: str, measured: str, strip: str, *, encoding: str = "ISO-8859-1", declaration: str | None = None
 ) -> bytes:
-    """Return a file.
+    """Return a file of `person_elements`, content of RestingECGMeasurements, and StripData.
 
-    Args:
-        person: of `person_elements`.
-        measured: content of RestingECGMeasurements.
-        strip: StripData element.
-        encoding: of the bytes.
-        declaration: first line; None: the one of the encoding.
+    `declaration` is the first line; None is the one of the encoding.
     """
     if declaration is None:
         declaration = f'<?xml version="1.0" encoding="{encoding}" ?>\n'
@@ -255,113 +217,77 @@ def document(
 
 
 def _measured(measurements: Measurements | None) -> str:
-    """Return QRS duration and table; nothing of what was not measured."""
     if measurements is None:
         return ""
     rows: dict[str, dict[str, int]] = {tag: {} for tag in _TABLE_ROWS}
-    for tag, name, lead in _AMPLITUDES:
+    for name, lead, wave in _AMPLITUDES:
         value = getattr(measurements, name)
         if value is not None:
-            rows[tag][lead] = round(value)
+            rows[f"{wave}Amplitude"][lead] = round(value)
     duration = measurements.qrs_duration_ms
     qrs = "" if duration is None else f'<QRSDuration units="ms">{duration:.9g}</QRSDuration>'
     creation = f' Creation="{escape(measurements.measured_by or "unknown")}"'
     return qrs + measurement_table(rows, creation=creation)
 
 
-MUSE_LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-MATRIX_LEADS: Final = (*MUSE_LEADS, "III", "aVR", "aVL", "aVF")
-_R, _S = 13, 17  # numbers of the measurements in the matrix
-_AMPLITUDES_MUSE_WRITER: Final = (
-    ("r_avl_uv", "aVL", _R),
-    ("s_v1_uv", "V1", _S),
-    ("s_v3_uv", "V3", _S),
-    ("r_v5_uv", "V5", _R),
-    ("r_v6_uv", "V6", _R),
-)
-_HEADER_WORDS: Final = (147, 200, 216, 264, 341, 442, 8, 96, 452, 403, 138, 48, 1242, -1, -1, -1)
-_N_MEASUREMENTS: Final = 53
-
-
 def write_muse(
-    counts: NDArray[np.int16],
+    counts: Counts,
     uv_per_count: float,
     *,
     participant_id: str,
     recorded_at: dt.datetime,
     measurements: Measurements | None = None,
-    statement: str = "",
-    sampling_rate_hz: int = 500,
 ) -> bytes:
     """Return a file as MUSE writes it: the leads I, II and V1 to V6, a median beat first.
 
+    III, aVR, aVL and aVF are left out, since they follow from I and II.
+
     Args:
-        counts: (12, n_samples) int16, `LEADS_12` order, 1.2 s or more; III, aVR, aVL and aVF are
-            left out, since they follow from I and II.
+        counts: as for `write_cardiosoft`, likewise the others.
         uv_per_count: microvolts of one count.
         participant_id: for the header.
         recorded_at: local date and time, whole seconds.
-        measurements: what the device measured, whole microvolts and milliseconds; None or an
-            amplitude that is None: left out.
-        statement: text of the diagnosis.
-        sampling_rate_hz: samples per second.
+        measurements: of the device.
 
     Raises:
         ValueError: the counts have another shape or type.
     """
-    if counts.ndim != 2 or counts.shape[0] != len(LEADS_12) or counts.dtype != np.int16:
-        raise ValueError(f"counts are {counts.dtype} {counts.shape}, expected int16 (12, n)")
+    _require_twelve(counts)
     eight = counts[[LEADS_12.index(lead) for lead in MUSE_LEADS]]
-    beat = median_beat(eight, sampling_rate_hz)
-    waveforms = "".join(
-        waveform_element(kind, _lead_elements(values, uv_per_count), base=str(sampling_rate_hz))
-        for kind, values in (("Median", beat), ("Rhythm", eight))
-    )
+    step = f"{uv_per_count:.9g}"
+    waveforms = ""
+    for kind, rows in (("Median", median_beat(eight)), ("Rhythm", eight)):
+        leads = zip(MUSE_LEADS, rows, strict=True)
+        waveforms += waveform_element(kind, [lead_element(*lead, LeadAmplitudeUnitsPerBit=step) for lead in leads])
     known = measurements or Measurements()
     duration = "" if known.qrs_duration_ms is None else f"{known.qrs_duration_ms:.9g}"
-    return document_muse_writer(
-        head_elements(
-            participant_id=escape(participant_id),
-            date=recorded_at.strftime("%m-%d-%Y"),
-            time=recorded_at.strftime("%H:%M:%S"),
-            version=escape(known.measured_by or "unknown"),
-            qrs_duration=duration,
-            original_qrs_duration=duration,
-            statement=escape(statement),
-            matrix=measurement_matrix(_amplitudes_uv(known)),
-        )
-        + waveforms
+    head = head_elements(
+        participant_id=escape(participant_id),
+        date=recorded_at.strftime("%m-%d-%Y"),
+        time=recorded_at.strftime("%H:%M:%S"),
+        version=escape(known.measured_by or "unknown"),
+        qrs_duration=duration,
+        original_qrs_duration=duration,
+        statement="",
+        matrix=measurement_matrix(_amplitudes_uv(known)),
     )
-
-
-def _lead_elements(counts: NDArray[np.int16], uv_per_count: float) -> list[str]:
-    step = f"{uv_per_count:.9g}"
-    return [
-        lead_element(lead, values, LeadAmplitudeUnitsPerBit=step)
-        for lead, values in zip(MUSE_LEADS, counts, strict=True)
-    ]
+    return muse_document(head + waveforms)
 
 
 def _amplitudes_uv(measurements: Measurements) -> dict[str, dict[int, int]]:
     """Return the amplitudes as `measurement_matrix` takes them."""
     amplitudes: dict[str, dict[int, int]] = {}
-    for name, lead, wave in _AMPLITUDES_MUSE_WRITER:
+    for name, lead, wave in _AMPLITUDES:
         value = getattr(measurements, name)
         if value is not None:
+            number, other = (_R, _S) if wave == "R" else (_S, _R)
             # A lead whose waves are all 0 counts as not measured: the other wave says it was.
-            other = {} if round(value) else {_R + _S - wave: 1}
-            amplitudes[lead] = {wave: round(value), **other}
+            amplitudes[lead] = {number: round(value), **({} if round(value) else {other: 1})}
     return amplitudes
 
 
-def lead_element(lead: str, counts: NDArray[np.int16], **changes: str | None) -> str:
-    """Return one LeadData element.
-
-    Args:
-        lead: LeadID.
-        counts: (n_samples,) int16.
-        **changes: other text by element name; None leaves the element out.
-    """
+def lead_element(lead: str, counts: Counts, **changes: str | None) -> str:
+    """Return one LeadData element; `changes`: texts by element name, None leaves one out."""
     raw = counts.astype("<i2").tobytes()
     wrapped = base64.encodebytes(raw).decode("ascii")
     elements: dict[str, str | None] = {
@@ -387,14 +313,10 @@ def lead_element(lead: str, counts: NDArray[np.int16], **changes: str | None) ->
 def waveform_element(
     kind: str | None, leads: Sequence[str], *, n_leads: int | None = None, base: str = "500", exponent: str = "0"
 ) -> str:
-    """Return one Waveform element.
+    """Return one Waveform element of elements of `lead_element`.
 
-    Args:
-        kind: WaveformType, `Rhythm` or `Median`; None leaves it out.
-        leads: LeadData elements, see `lead_element`.
-        n_leads: what NumberofLeads says; None: the truth.
-        base: SampleBase; empty leaves it blank.
-        exponent: SampleExponent; empty leaves it blank.
+    `kind` is Rhythm or Median, None leaves the type out; `n_leads` is what it declares, None is the
+    truth.
     """
     stated = len(leads) if n_leads is None else n_leads
     kind_element = "" if kind is None else f"<WaveformType>{kind}</WaveformType>"
@@ -434,16 +356,13 @@ def head_elements(
 def measurement_matrix(
     amplitudes_uv: Mapping[str, Mapping[int, int]], *, first_word: int = 36, n_entries: int = 636, first_key: int = 0
 ) -> str:
-    """Return the text of a MeasurementMatrix, whose shape muse_measurements describes.
+    """Return the text of a MeasurementMatrix, whose shape lvm_core/formats/muse.py describes.
 
-    Args:
-        amplitudes_uv: value by number of the measurement, by lead; 0 where none is given.
-        first_word: first word of the header, 36 in real files.
-        n_entries: last word of the header, 636 in real files.
-        first_key: key of the first entry, 0 in real files.
+    `amplitudes_uv` has the value by number of the measurement, by lead; the three others are the
+    first and the last word of the header and the key of the first entry, as in real files.
     """
     words = [first_word, *_HEADER_WORDS, n_entries]
-    for number, lead in enumerate(MATRIX_LEADS):
+    for number, lead in enumerate(_MATRIX_LEADS):
         values = amplitudes_uv.get(lead, {})
         for measurement in range(_N_MEASUREMENTS):
             words += [measurement * 256 + number, values.get(measurement, 0)]
@@ -451,9 +370,24 @@ def measurement_matrix(
     return base64.encodebytes(np.array(words, dtype="<i2").tobytes()).decode("ascii")
 
 
-def document_muse_writer(body: str, *, encoding: str = "ISO-8859-1", declaration: str | None = None) -> bytes:
+def muse_document(body: str, *, encoding: str = "ISO-8859-1", declaration: str | None = None) -> bytes:
     """Return a file around `body`, with the usual DOCTYPE line."""
     if declaration is None:
         declaration = f'<?xml version="1.0" encoding="{encoding}"?>\n'
     doctype = '<!DOCTYPE RestingECG SYSTEM "restecg.dtd">\n'
     return f"{declaration}{doctype}<RestingECG>\n{body}</RestingECG>\n".encode(encoding)
+
+
+def _one_file(write: Callable[..., bytes]) -> Callable[..., dict[str, bytes]]:
+    return lambda name, counts, uv_per_count, **known: {f"{name}.xml": write(counts, uv_per_count, **known)}
+
+
+def _without_people(
+    name: str, counts: Counts, uv_per_count: float, *, recorded_at: dt.datetime, **_: Any
+) -> dict[str, bytes]:
+    return write_wfdb(name, counts, uv_per_count, recorded_at=recorded_at)
+
+
+WRITERS: Final = {"cardiosoft": _one_file(write_cardiosoft), "muse": _one_file(write_muse), "wfdb": _without_people}
+"""Writers by the names of `--formats`: (name, counts, uv_per_count, *, participant_id, recorded_at,
+measurements) to the files of a recording, by name."""

@@ -21,7 +21,7 @@ from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 
 SAMPLING_RATE_HZ: Final = 500
 N_SAMPLES: Final = 5000
-UV_PER_COUNT: Final = 5.0
+_UV_PER_COUNT: Final = 5.0
 
 # Dower GE, Machado HB, Osborne JA, Clin Cardiol 1980;3:87-95: columns X (to the left), Y (to the
 # foot), Z (to the back).
@@ -65,31 +65,18 @@ _AMPLITUDE_LEADS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SyntheticEcgs:
-    """ECGs of people who do not exist, one each.
+    """ECGs of people who do not exist, one each."""
 
-    Attributes:
-        counts: (n, 12, 5000) int16, leads in `LEADS_12` order, 500 Hz, 5 uV per count.
-        uv_per_count: (n,) float32, 5 uV.
-        ecg_id: unique names, the same for the same person and repeat.
-        participant_id: likewise.
-        recorded_at: (n,) datetime64[s], local time.
-        age_years: (n,) float64, completed years at the index ECG, 45 to 82.
-        sex: of each person.
-        height_cm: (n,) float64.
-        weight_kg: (n,) float64.
-        measurements: name of `schemas.MEASUREMENTS` to (n,) float64, as a device would report
-            them: microvolts and milliseconds, NaN where not measured.
-    """
-
-    counts: NDArray[np.int16]
-    uv_per_count: NDArray[np.float32]
-    ecg_id: tuple[str, ...]
+    counts: NDArray[np.int16]  # (n, 12, 5000), leads in `LEADS_12` order, 500 Hz, 5 uV per count
+    uv_per_count: NDArray[np.float32]  # (n,) 5 uV
+    ecg_id: tuple[str, ...]  # unique; the same for the same person and repeat, as participant_id
     participant_id: tuple[str, ...]
-    recorded_at: NDArray[np.datetime64]
-    age_years: NDArray[np.float64]
+    recorded_at: NDArray[np.datetime64]  # (n,) datetime64[s], local time
+    age_years: NDArray[np.float64]  # (n,) completed years at the index ECG, 45 to 82
     sex: tuple[Sex, ...]
     height_cm: NDArray[np.float64]
     weight_kg: NDArray[np.float64]
+    # (n,) by name of `schemas.MEASUREMENTS`, as a device reports them; NaN where not measured.
     measurements: dict[str, NDArray[np.float64]]
 
 
@@ -136,7 +123,7 @@ def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
     names = (*_AMPLITUDE_LEADS, "qrs_duration_ms")
     return SyntheticEcgs(
         counts=counts,
-        uv_per_count=np.full(n, UV_PER_COUNT, dtype=np.float32),
+        uv_per_count=np.full(n, _UV_PER_COUNT, dtype=np.float32),
         ecg_id=tuple(_ecg_id(people.seed, i, repeat) for i in people.index.tolist()),
         participant_id=people.participant_id,
         recorded_at=people.recorded_at + days_later * np.timedelta64(1, "D"),
@@ -242,7 +229,7 @@ def _ecg_counts(heart: _Heart, rng: Generator, misplacement: int) -> NDArray[np.
     if misplacement == _ARMS:
         i, ii = noisy_uv[0].copy(), noisy_uv[1].copy()
         noisy_uv[0], noisy_uv[1] = -i, ii - i
-    counts = np.rint(noisy_uv / UV_PER_COUNT)
+    counts = np.rint(noisy_uv / _UV_PER_COUNT)
     leads = dict(zip(_MEASURED_LEADS, counts, strict=True))
     leads |= derive_limb_leads(leads["I"], leads["II"])
     return np.array([np.rint(leads[lead]) for lead in LEADS_12], dtype=np.int16)
@@ -338,7 +325,7 @@ def _measure(heart: _Heart, rng: Generator) -> NDArray[np.float64]:
     leads |= derive_limb_leads(leads["I"], leads["II"])
     exact = [float((sign * leads[lead]).max()) for lead, sign in _AMPLITUDE_LEADS.values()]
     read = np.maximum(exact + 12.0 * rng.standard_normal(len(exact)), 0.0)
-    amplitudes = UV_PER_COUNT * np.rint(read / UV_PER_COUNT)
+    amplitudes = _UV_PER_COUNT * np.rint(read / _UV_PER_COUNT)
     duration_ms = 2.0 * np.rint((heart.qrs_duration_ms + 4.0 * rng.standard_normal()) / 2.0)
     values = np.array([*amplitudes, duration_ms])
     return np.full_like(values, np.nan) if rng.random() < 0.01 else values

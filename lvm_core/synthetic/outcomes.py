@@ -1,5 +1,6 @@
-"""Diseases and deaths of synthetic people, from cause-specific hazards that are written down.
+"""Diseases, deaths and drawn predictions of synthetic people.
 
+Outcomes come from cause-specific hazards that are written down:
 h(age) = h0 exp(g age + b LVMI/10 + d male + sbp SBP/10 + diabetes + smoking): Gompertz in attained
 age, no frailty, the causes independent given the covariates, which stay as they are at the index
 ECG. So Cox models of cause-specific hazards are right with the same b on both time scales,
@@ -9,6 +10,7 @@ before the index ECG is prevalent by itself. Everybody is alive at the index ECG
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -21,10 +23,13 @@ from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 from lvm_core.units import DAYS_PER_YEAR
 
 FIRST_AGE_YEARS: Final = 40.0
+Draw = Callable[[Generator], dict[str, NDArray[Any]]]
+"""From a generator to arrays by name, each with one row for each person of a block."""
+
 DEATH: Final = "death"
 BLOCK: Final = 1024  # people whose draws come from one generator
-# Third number of the seeds here and in synthetic_records: the other generators have none or 0, 1.
-_STREAM: Final = 11
+# Third number of the seeds here and in records.py: the other generators have none or 0, 1.
+_OUTCOMES_STREAM, _PREDICTIONS_STREAM, _AMPLITUDES_STREAM = 11, 14, 16
 _LOSS_PER_YEAR: Final = 0.003
 _LOST_BEFORE_INDEX_SHARE: Final = 0.0005
 _NEVER_DAYS: Final = 10**6
@@ -32,27 +37,16 @@ _NEVER_DAYS: Final = 10**6
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """A cause-specific Gompertz hazard; every coefficient is the log of a hazard ratio.
+    """A cause-specific Gompertz hazard; every coefficient is the log of a hazard ratio."""
 
-    Attributes:
-        name: of the outcome.
-        h0_per_year: hazard of a woman at age 0 with LVMI 0 and SBP 0, without diabetes or smoking.
-        age_per_year: g, per year of attained age.
-        lvmi_per_10_g_m2: b, per 10 g/m2 of true LV mass index: the truth to be found again.
-        male: d, men against women.
-        sbp_per_10_mmhg: per 10 mmHg of systolic pressure.
-        diabetes: with against without.
-        smoking: with against without.
-    """
-
-    name: str
-    h0_per_year: float
-    age_per_year: float
-    lvmi_per_10_g_m2: float
-    male: float
-    sbp_per_10_mmhg: float
-    diabetes: float
-    smoking: float
+    name: str  # of the outcome
+    h0_per_year: float  # hazard of a woman at age 0 with LVMI 0 and SBP 0, without diabetes or smoking
+    age_per_year: float  # g, per year of attained age
+    lvmi_per_10_g_m2: float  # b, per 10 g/m2 of true LV mass index: the truth to be found again
+    male: float  # d, men against women
+    sbp_per_10_mmhg: float  # per 10 mmHg of systolic pressure
+    diabetes: float  # with against without
+    smoking: float  # with against without
 
 
 # Chosen, not measured: plausible ten-year risks and nothing more.
@@ -73,20 +67,14 @@ DISEASES: Final = tuple(name for name in OUTCOMES_TRUTH if name != DEATH)
 class SyntheticOutcomes:
     """What happens to people who do not exist; every array has one entry a person.
 
-    A disease with an age beyond the age at death never shows: use `happens`.
-
-    Attributes:
-        age_years: attained age in exact years (days / 365.25) at the disease or death, by outcome.
-        date: day on which that age is reached, by outcome; a date on or before the index ECG is
-            prevalent disease.
-        index_age_years: attained age in exact years at the index ECG.
-        ltfu_date: datetime64[D] of the loss to follow-up, NaT for most.
+    A disease with an age beyond the age at death never shows: use `happens`. A date on or before
+    the index ECG is prevalent disease.
     """
 
-    age_years: dict[str, NDArray[np.float64]]
-    date: dict[str, NDArray[np.datetime64]]
-    index_age_years: NDArray[np.float64]
-    ltfu_date: NDArray[np.datetime64]
+    age_years: dict[str, NDArray[np.float64]]  # attained age in exact years (days / 365.25), by outcome
+    date: dict[str, NDArray[np.datetime64]]  # day on which that age is reached, by outcome
+    index_age_years: NDArray[np.float64]  # attained age in exact years at the index ECG
+    ltfu_date: NDArray[np.datetime64]  # datetime64[D] of the loss to follow-up, NaT for most
 
     def happens(self, name: str) -> NDArray[np.bool_]:
         """Return (n,) whether the outcome comes before death, or on the same day."""
@@ -143,7 +131,7 @@ def synthetic_outcomes(people: SyntheticPeople) -> SyntheticOutcomes:
     index_date = people.recorded_at.astype("datetime64[D]")
     index_days = (index_date - people.birth_date).astype(np.int64)
     index_age_years = index_days / DAYS_PER_YEAR
-    drawn = of_blocks(people, _STREAM, _draw)
+    drawn = of_blocks(people, _OUTCOMES_STREAM, _draw_outcomes)
     age_years, date = {}, {}
     for number, (name, hazard) in enumerate(OUTCOMES_TRUTH.items()):
         start_years = index_age_years if name == DEATH else FIRST_AGE_YEARS
@@ -162,7 +150,7 @@ def synthetic_outcomes(people: SyntheticPeople) -> SyntheticOutcomes:
     return SyntheticOutcomes(age_years, date, index_age_years, ltfu_date)
 
 
-def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
+def _draw_outcomes(rng: Generator) -> dict[str, NDArray[Any]]:
     """Return the draws of one block; what is drawn, and its order, is fixed."""
     exponential = rng.standard_exponential((BLOCK, len(OUTCOMES_TRUTH)))
     lost_years = rng.standard_exponential(BLOCK) / _LOSS_PER_YEAR
@@ -173,15 +161,8 @@ def _draw(rng: Generator) -> dict[str, NDArray[Any]]:
     return {"exponential": exponential, "lost_after_days": lost_days}
 
 
-def of_blocks(people: SyntheticPeople, stream: int, draw: Any, *more_seeds: int) -> dict[str, NDArray[Any]]:
-    """Return draws for people of any indices, seeded by block, so that slices agree.
-
-    Args:
-        people: any of one cohort.
-        stream: number of this kind of draw.
-        draw: from a generator to arrays by name, each with one row for each person of a block.
-        *more_seeds: further numbers that decide the draw.
-    """
+def of_blocks(people: SyntheticPeople, stream: int, draw: Draw, *more_seeds: int) -> dict[str, NDArray[Any]]:
+    """Return draws for people of any indices, seeded by block, so that slices agree."""
     blocks, place = np.unique(people.index // BLOCK, return_inverse=True)
     numbers = blocks.tolist() or [0]  # nobody: the shapes are those of the first block
     seeds = [(people.seed, number, stream, *more_seeds) for number in numbers]
@@ -190,26 +171,18 @@ def of_blocks(people: SyntheticPeople, stream: int, draw: Any, *more_seeds: int)
     return {name: np.concatenate([block[name] for block in drawn])[row] for name in drawn[0]}
 
 
-_STREAM_SYNTHETIC_PREDICTIONS, _AMPLITUDE_STREAM = 14, 16
 _REFERENCE_PEOPLE: Final = 64 * BLOCK
 _REFERENCE_SEED: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class MassGivenBody:
-    """The best linear prediction of true mass from age and BMI in each sex, in the population.
+    """The best linear prediction of true mass from age and BMI in each sex, in the population."""
 
-    Attributes:
-        coefficients_g: (2, 3), by sex code: constant, per year of age, per kg/m2 of BMI.
-        residual_sd_g: (2,), by sex code, of the mass around that prediction.
-        sd_g: of the mass.
-        explained_sd_g: of that prediction.
-    """
-
-    coefficients_g: NDArray[np.float64]
-    residual_sd_g: NDArray[np.float64]
-    sd_g: float
-    explained_sd_g: float
+    coefficients_g: NDArray[np.float64]  # (2, 3), by sex code: constant, per year of age, per kg/m2 of BMI
+    residual_sd_g: NDArray[np.float64]  # (2,), by sex code, of the mass around that prediction
+    sd_g: float  # of the mass
+    explained_sd_g: float  # of that prediction
 
     def predict_g(self, people: SyntheticPeople) -> NDArray[np.float64]:
         """Return (n,) the mass expected from sex, age and BMI alone."""
@@ -275,7 +248,7 @@ def drawn_predictions(people: SyntheticPeople, seed: int, r: float) -> NDArray[n
     share /= known.sd_g**2 - known.explained_sd_g**2
     expected_g = known.predict_g(people)
     residual_g = people.lvm_true_g - expected_g
-    normal = of_blocks(people, _STREAM_SYNTHETIC_PREDICTIONS, _draw_synthetic_predictions, seed)["normal"]
+    normal = of_blocks(people, _PREDICTIONS_STREAM, _draw_normal(), seed)["normal"]
     sd_g = known.residual_sd_g[people.sex_code]
     # share * (residual + noise of variance sd^2 (1 - share) / share), without dividing by 0.
     noise_g = np.sqrt(share * (1.0 - share)) * sd_g * normal
@@ -286,8 +259,8 @@ def _design(people: SyntheticPeople) -> NDArray[np.float64]:
     return np.column_stack([np.ones(len(people)), people.age_years, people.bmi_kg_m2])
 
 
-def _draw_synthetic_predictions(rng: Generator) -> dict[str, NDArray[Any]]:
-    return {"normal": rng.standard_normal(BLOCK)}
+def _draw_normal(*shape: int) -> Draw:
+    return lambda rng: {"normal": rng.standard_normal((BLOCK, *shape))}
 
 
 # Chosen, not measured: the median of each amplitude of women and of men, microvolts; how far their
@@ -317,7 +290,7 @@ def drawn_amplitudes_uv(people: SyntheticPeople, seed: int) -> dict[str, NDArray
         r_avl_uv, s_v1_uv, s_v3_uv, r_v5_uv, r_v6_uv: (n,) microvolts, magnitudes; their logarithms
         are normal and correlate with the true index within the sex by about 0.2.
     """
-    normal = of_blocks(people, _AMPLITUDE_STREAM, _draw_amplitudes, seed)["normal"]
+    normal = of_blocks(people, _AMPLITUDES_STREAM, _draw_normal(len(_AMPLITUDES_UV)), seed)["normal"]
     middle_g_m2 = np.where(people.sex_code == 1, 53.0, 42.0)
     spread_g_m2 = np.where(people.sex_code == 1, 9.0, 7.0)
     large = (people.lvmi_true_g_m2 - middle_g_m2) / spread_g_m2
@@ -329,7 +302,3 @@ def drawn_amplitudes_uv(people: SyntheticPeople, seed: int) -> dict[str, NDArray
         )
         for column, (name, medians_uv) in enumerate(_AMPLITUDES_UV.items())
     }
-
-
-def _draw_amplitudes(rng: Generator) -> dict[str, NDArray[Any]]:
-    return {"normal": rng.standard_normal((BLOCK, len(_AMPLITUDES_UV)))}

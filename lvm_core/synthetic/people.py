@@ -39,63 +39,34 @@ _N_DAYS: Final = 2130
 
 @dataclass(frozen=True, slots=True)
 class SyntheticPeople:
-    """People who do not exist, with the truth about them; every array has one entry a person.
+    """People who do not exist, with the truth about them; every array has one entry a person."""
 
-    Attributes:
-        seed: of the cohort.
-        index: int64, number of the person in the cohort; with `seed` it decides everything.
-        participant_id: unique.
-        birth_date: datetime64[D].
-        recorded_at: datetime64[s], local time of the index ECG.
-        age_years: float64, completed years at the index ECG, 45 to 82.
-        sex_code: int8, 0 female, 1 male.
-        height_cm: float64, one decimal.
-        weight_kg: float64, one decimal.
-        bmi_kg_m2: float64, from the two.
-        bsa_m2: float64, DuBois, from the two.
-        sbp_mmhg: float64, systolic blood pressure, whole numbers.
-        antihypertensives: bool.
-        diabetes: bool.
-        smoking: bool.
-        region: str, one of `REGIONS`.
-        hypertrophic: bool, belongs to the hypertrophic tail.
-        lvm_true_g: float64, true LV mass.
-        lvmi_true_g_m2: float64, `lvm_true_g / bsa_m2`.
-        has_cmr: bool, had a CMR examination; about 60 %.
-        lvm_cmr_g: float64, the true mass with the error of a CMR examination, for everybody.
-        cmr_date: datetime64[D], of that examination.
-        rhythm: int8, index of `RHYTHMS`.
-        conduction: int8, index of `CONDUCTIONS`.
-        misplacement: int8, index of `MISPLACEMENTS`, of the index ECG.
-        ectopic_share: float64, share of ventricular extrasystoles among the beats.
-    """
-
-    seed: int
-    index: NDArray[np.int64]
-    participant_id: tuple[str, ...]
-    birth_date: NDArray[np.datetime64]
-    recorded_at: NDArray[np.datetime64]
-    age_years: NDArray[np.float64]
-    sex_code: NDArray[np.int8]
-    height_cm: NDArray[np.float64]
-    weight_kg: NDArray[np.float64]
-    bmi_kg_m2: NDArray[np.float64]
-    bsa_m2: NDArray[np.float64]
-    sbp_mmhg: NDArray[np.float64]
+    seed: int  # of the cohort
+    index: NDArray[np.int64]  # number of the person in the cohort; with `seed` it decides everything
+    participant_id: tuple[str, ...]  # unique
+    birth_date: NDArray[np.datetime64]  # datetime64[D]
+    recorded_at: NDArray[np.datetime64]  # datetime64[s], local time of the index ECG
+    age_years: NDArray[np.float64]  # completed years at the index ECG, 45 to 82
+    sex_code: NDArray[np.int8]  # 0 female, 1 male
+    height_cm: NDArray[np.float64]  # one decimal
+    weight_kg: NDArray[np.float64]  # one decimal
+    bmi_kg_m2: NDArray[np.float64]  # from the two
+    bsa_m2: NDArray[np.float64]  # DuBois, from the two
+    sbp_mmhg: NDArray[np.float64]  # systolic blood pressure, whole numbers
     antihypertensives: NDArray[np.bool_]
     diabetes: NDArray[np.bool_]
     smoking: NDArray[np.bool_]
-    region: NDArray[np.str_]
-    hypertrophic: NDArray[np.bool_]
-    lvm_true_g: NDArray[np.float64]
-    lvmi_true_g_m2: NDArray[np.float64]
-    has_cmr: NDArray[np.bool_]
-    lvm_cmr_g: NDArray[np.float64]
-    cmr_date: NDArray[np.datetime64]
-    rhythm: NDArray[np.int8]
-    conduction: NDArray[np.int8]
-    misplacement: NDArray[np.int8]
-    ectopic_share: NDArray[np.float64]
+    region: NDArray[np.str_]  # one of `REGIONS`
+    hypertrophic: NDArray[np.bool_]  # belongs to the hypertrophic tail
+    lvm_true_g: NDArray[np.float64]  # true LV mass
+    lvmi_true_g_m2: NDArray[np.float64]  # `lvm_true_g / bsa_m2`
+    has_cmr: NDArray[np.bool_]  # had a CMR examination; about 60 %
+    lvm_cmr_g: NDArray[np.float64]  # the true mass with the error of a CMR examination, for everybody
+    cmr_date: NDArray[np.datetime64]  # datetime64[D], of that examination
+    rhythm: NDArray[np.int8]  # index of `RHYTHMS`
+    conduction: NDArray[np.int8]  # index of `CONDUCTIONS`
+    misplacement: NDArray[np.int8]  # index of `MISPLACEMENTS`, of the index ECG
+    ectopic_share: NDArray[np.float64]  # share of ventricular extrasystoles among the beats
 
     def __len__(self) -> int:
         return int(self.index.shape[0])

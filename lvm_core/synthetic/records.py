@@ -20,24 +20,19 @@ from lvm_core.synthetic.people import REGIONS, SyntheticPeople, synthetic_people
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
 ICD10, ICD9, OPCS4, SELF_REPORT = "icd10", "icd9", "opcs4", "self-report"
-SYSTEMS: Final = (ICD10, ICD9, OPCS4, SELF_REPORT)
 
 # What finds every outcome among the records, and nothing else: prefixes without dots, by system.
-CODE_LISTS: Final = {
-    "af": (
-        (ICD10, "I48"),
-        (ICD9, "4273"),
-        (OPCS4, "K621"),
-        (OPCS4, "K622"),
-        (OPCS4, "K623"),
-        (OPCS4, "K624"),
-        (SELF_REPORT, "1471"),
-        (SELF_REPORT, "1483"),
-    ),
-    "mi": ((ICD10, "I21"), (ICD10, "I22"), (ICD9, "410"), (SELF_REPORT, "1075")),
-    "heart_failure": ((ICD10, "I50"), (ICD10, "I110"), (ICD9, "428"), (SELF_REPORT, "1076")),
-    "ventricular_arrhythmia": ((ICD10, "I472"), (ICD10, "I490"), (ICD9, "4271"), (ICD9, "4274"), (OPCS4, "K59")),
+_PREFIXES: Final = {
+    "af": {ICD10: "I48", ICD9: "4273", OPCS4: "K621 K622 K623 K624", SELF_REPORT: "1471 1483"},
+    "mi": {ICD10: "I21 I22", ICD9: "410", SELF_REPORT: "1075"},
+    "heart_failure": {ICD10: "I50 I110", ICD9: "428", SELF_REPORT: "1076"},
+    "ventricular_arrhythmia": {ICD10: "I472 I490", ICD9: "4271 4274", OPCS4: "K59"},
 }
+CODE_LISTS: Final = {
+    name: tuple((system, prefix) for system, texts in prefixes.items() for prefix in texts.split())
+    for name, prefixes in _PREFIXES.items()
+}
+"""Pairs of coding system and prefix, by outcome."""
 
 # The first record of a disease has one of these, by the system of its day.
 DISEASE_CODES: Final = {
@@ -55,7 +50,7 @@ DISEASE_CODES: Final = {
 }
 
 # Procedures that follow a disease. Those of infarction are not specific for it and in no list.
-PROCEDURE_CODES: Final = {
+_PROCEDURE_CODES: Final = {
     "af": ("K62.1", "K62.2", "K62.3", "K62.4"),
     "mi": ("K40.1", "K49.1", "K75.1"),
     "ventricular_arrhythmia": ("K59.1", "K59.6"),
@@ -63,28 +58,11 @@ PROCEDURE_CODES: Final = {
 
 # Other records. K62.1 and K59.0 of ICD-10 (rectal polyp, constipation) read like OPCS-4 codes of
 # ablation and defibrillators, I4, I47.1, I49.3 and 427.0 stand beside arrhythmias, coronary
-# operations come without infarction: who matches carelessly finds disease here.
+# operations come without infarction: a careless match finds disease here.
 OTHER_CODES: Final = {
-    ICD10: (
-        "I10",
-        "I25.1",
-        "E11.9",
-        "E78.0",
-        "J44.9",
-        "J18.9",
-        "M17.1",
-        "N39.0",
-        "C50.9",
-        "H25.9",
-        "R07.4",
-        "I4",
-        "I47.1",
-        "I49.3",
-        "I49.9",
-        "I51.7",
-        "K62.1",
-        "K59.0",
-        "Z95.0",
+    ICD10: tuple(
+        "I10 I25.1 E11.9 E78.0 J44.9 J18.9 M17.1 N39.0 C50.9 H25.9 R07.4 I4 I47.1 I49.3 I49.9 I51.7 K62.1 K59.0 "
+        "Z95.0".split()
     ),
     ICD9: ("401.9", "414.9", "250.0", "496", "427.0", "427.6", "715.9", "562.1"),
     OPCS4: ("K63.4", "K40.1", "K75.1", "K60.1", "W40.1", "C71.2", "H22.9", "J18.3"),
@@ -101,15 +79,12 @@ def spellings(code: str, system: str) -> tuple[str, str, str, str]:
     return plain, code, plain.lower(), filled
 
 
-def _all_codes() -> list[tuple[str, str]]:
-    found = [(system, code) for (_, system), codes in DISEASE_CODES.items() for code in codes]
-    found += [(OPCS4, code) for codes in PROCEDURE_CODES.values() for code in codes]
-    found += [(system, code) for system, codes in OTHER_CODES.items() for code in codes]
-    found += [(ICD10, code) for code in DEATH_CODES]
-    return sorted(set(found))
-
-
-_CODES: Final = _all_codes()
+_CODES: Final = sorted(
+    {(system, code) for (_, system), codes in DISEASE_CODES.items() for code in codes}
+    | {(OPCS4, code) for codes in _PROCEDURE_CODES.values() for code in codes}
+    | {(system, code) for system, codes in OTHER_CODES.items() for code in codes}
+    | {(ICD10, code) for code in DEATH_CODES}
+)
 _NUMBER: Final = {key: number for number, key in enumerate(_CODES)}
 N_SPELLINGS: Final = 4
 # Text and system of each spelling of each code, the spellings of one code beside one another.
@@ -120,17 +95,6 @@ CODE_SYSTEMS: Final = tuple(system for system, _ in _CODES for _ in range(N_SPEL
 def code_numbers(system: str, codes: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the numbers of codes; `number * N_SPELLINGS` is the place of the first spelling."""
     return np.array([_NUMBER[system, code] for code in codes], dtype=np.int64)
-
-
-def in_code_list(name: str) -> NDArray[np.bool_]:
-    """Return (n,) for each of `CODE_TEXTS` whether it belongs to an outcome by `CODE_LISTS`."""
-    plain = [text.replace(".", "").upper() for text in CODE_TEXTS]
-    return np.array(
-        [
-            any(system == of and text.startswith(prefix) for of, prefix in CODE_LISTS[name])
-            for text, system in zip(plain, CODE_SYSTEMS, strict=True)
-        ]
-    )
 
 
 SOURCES: Final = ("hes", "death", "self_report")
@@ -162,34 +126,21 @@ _SPELLING_SHARES: Final = (0.70, 0.20, 0.05, 0.05)
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Who moves to another nation; every array has one entry a person.
+    """People who move to another nation; every array has one entry a person."""
 
-    Attributes:
-        date: datetime64[D], first day in the new nation; NaT for those who stay.
-        home: int64, place in `REGIONS` before.
-        region: int64, place in `REGIONS` afterwards; the same for those who stay.
-    """
-
-    date: NDArray[np.datetime64]
-    home: NDArray[np.int64]
-    region: NDArray[np.int64]
+    date: NDArray[np.datetime64]  # datetime64[D], first day in the new nation; NaT for those who stay
+    home: NDArray[np.int64]  # place in `REGIONS` before
+    region: NDArray[np.int64]  # place in `REGIONS` afterwards; the same for those who stay
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticRecords:
-    """Coded events, one a row, by person, in no order within a person.
+    """Coded events, one a row, by person, in no order within a person."""
 
-    Attributes:
-        index: int64, of the person in the cohort.
-        date: datetime64[D]; NaT where the record has none.
-        code: int64, place in `synthetic_codes.CODE_TEXTS` and `CODE_SYSTEMS`.
-        source: int64, place in `SOURCES`.
-    """
-
-    index: NDArray[np.int64]
-    date: NDArray[np.datetime64]
-    code: NDArray[np.int64]
-    source: NDArray[np.int64]
+    index: NDArray[np.int64]  # of the person in the cohort
+    date: NDArray[np.datetime64]  # datetime64[D]; NaT where the record has none
+    code: NDArray[np.int64]  # place in `CODE_TEXTS` and `CODE_SYSTEMS`.
+    source: NDArray[np.int64]  # place in `SOURCES`
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +157,7 @@ class _Rows:
 
 
 def synthetic_moves(people: SyntheticPeople) -> Moves:
-    """Return who moves to another nation within seven years of the index ECG."""
+    """Return which people move to another nation within seven years of the index ECG."""
     drawn = of_blocks(people, _MOVES_STREAM, _draw_moves)
     home = np.searchsorted(REGIONS, people.region)
     moves = drawn["moves"]
@@ -258,12 +209,10 @@ def synthetic_records(people: SyntheticPeople, other_records: float = DEFAULT_OT
     made = [_block(people.seed, number, other_records) for number in blocks]
     index = np.concatenate([block.index for block in made])
     wanted = np.isin(index, people.index)
-    return SyntheticRecords(
-        index=index[wanted],
-        date=np.concatenate([block.date for block in made])[wanted],
-        code=np.concatenate([block.code for block in made])[wanted],
-        source=np.concatenate([block.source for block in made])[wanted],
+    date, code, source = (
+        np.concatenate([getattr(block, name) for block in made])[wanted] for name in ("date", "code", "source")
     )
+    return SyntheticRecords(index[wanted], date, code, source)
 
 
 def _block(seed: int, number: int, other_records: float) -> SyntheticRecords:
@@ -285,12 +234,7 @@ def _block(seed: int, number: int, other_records: float) -> SyntheticRecords:
 
 
 def _joined(parts: list[_Rows]) -> _Rows:
-    return _Rows(
-        np.concatenate([part.person for part in parts]),
-        np.concatenate([part.date for part in parts]),
-        np.concatenate([part.code for part in parts]),
-        np.concatenate([part.source for part in parts]),
-    )
+    return _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Rows.__slots__))
 
 
 def _rows(person: NDArray[np.int64], date: Any, code: Any, source: int) -> _Rows:
@@ -333,7 +277,7 @@ def _of_disease(rng: Generator, people: SyntheticPeople, outcomes: SyntheticOutc
     date = outcomes.date[name][ill]
     first = _rows(ill, date, _hospital_codes(rng, name, date), _HES)
     later = _readmissions(rng, name, ill, date)
-    if name in PROCEDURE_CODES:
+    if name in _PROCEDURE_CODES:
         later = _joined([later, _procedures(rng, name, ill, date)])
     first, later = _seen(first, outcomes, moves), _seen(_alive(later, outcomes), outcomes, moves)
     parts = [_with_placeholders(rng, first), later]
@@ -363,7 +307,7 @@ def _readmissions(rng: Generator, name: str, ill: NDArray[np.int64], date: NDArr
 
 def _procedures(rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64]) -> _Rows:
     after_days = rng.integers(0, 400, len(ill))
-    codes = rng.choice(code_numbers(OPCS4, PROCEDURE_CODES[name]), len(ill))
+    codes = rng.choice(code_numbers(OPCS4, _PROCEDURE_CODES[name]), len(ill))
     treated = (rng.random(len(ill)) < _PROCEDURE_SHARE) & (date + after_days >= _OPCS4_FROM)
     return _rows(ill, date + after_days, codes, _HES).where(treated)
 
@@ -372,10 +316,10 @@ def _self_reports(
     rng: Generator, name: str, ill: NDArray[np.int64], date: NDArray[np.datetime64], index_date: NDArray[np.datetime64]
 ) -> _Rows:
     """Return what people say at the index visit: some without a date, others a year or so off."""
-    told = (date <= index_date) & (rng.random(len(ill)) < _SELF_REPORT_SHARE)
+    reported = (date <= index_date) & (rng.random(len(ill)) < _SELF_REPORT_SHARE)
     about = np.minimum(date + rng.integers(-365, 366, len(ill)), index_date)
     about[rng.random(len(ill)) < _UNDATED_SELF_REPORT_SHARE] = _NO_DATE
-    return _rows(ill, about, _coded(rng, name, SELF_REPORT, len(ill)), _SELF).where(told)
+    return _rows(ill, about, _coded(rng, name, SELF_REPORT, len(ill)), _SELF).where(reported)
 
 
 def _of_death(rng: Generator, outcomes: SyntheticOutcomes, moves: Moves) -> _Rows:

@@ -18,8 +18,8 @@ from lvm_core.tables.participants import (
     judge_people,
     unknown_demographics,
 )
-from lvm_core.tables.people import People, read_people
-from lvm_core.tables.values import PLACEHOLDER_DATES, UNKNOWN_TEXTS
+from lvm_core.tables.people import People, read_people, table_files
+from lvm_core.tables.values import PLACEHOLDER_DATES, UNKNOWN_TEXTS, no_formula
 
 __all__ = [
     "PLACEHOLDER_DATES",
@@ -38,11 +38,13 @@ __all__ = [
     "demographics_problem",
     "judge_people",
     "layout_of_file",
+    "no_formula",
     "preset_layout",
     "read_cmr_table",
     "read_code_table",
     "read_people",
     "read_people_list",
     "system_key",
+    "table_files",
     "unknown_demographics",
 ]

@@ -9,28 +9,23 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lvm_core.errors import UsageError
 from lvm_core.tables.raw import RawTable, read_raw, refuse_rows
 from lvm_core.tables.values import PLACEHOLDER_DATES, date_meaning, identifiers, number_meaning, parse_column
 
-COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
-_NEEDED: Final = ("participant_id", "lvm_cmr_g")
+_COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
 
 
 @dataclass(frozen=True)
 class CmrExaminations:
-    """CMR examinations with a mass.
+    """CMR examinations with a mass: a row an examination, in the order of the file.
 
-    Attributes:
-        table: participant_id (string), cmr_date (date32, null where unknown), lvm_cmr_g (float64,
-            grams, above 0); a row an examination, in the order of the file.
-        n_without_mass: rows that were left out because their mass is unknown.
-        notes: what a user should know of how it was read.
+    `table` has participant_id (string), cmr_date (date32, null where unknown) and lvm_cmr_g
+    (float64, grams, above 0).
     """
 
     table: pa.Table
-    n_without_mass: int
-    notes: tuple[str, ...] = ()
+    n_without_mass: int  # rows that were left out because their mass is unknown
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
 
 
 def read_cmr_table(
@@ -52,14 +47,12 @@ def read_cmr_table(
             is there twice on one date, or a value is no mass or no date; the first row is 1.
     """
     raw = read_raw(data, name)
-    own = {column: (columns or {}).get(column, column) for column in COLUMNS}
-    found = {column: raw.find(its) for column, its in own.items()}
-    _refuse_missing(raw, own, found, columns or {})
-    people, note = identifiers(found["participant_id"], column_name=own["participant_id"], table=name)
-    mass = parse_column(
-        found["lvm_cmr_g"], number_meaning(decimal_comma=raw.decimal_comma), column_name=own["lvm_cmr_g"], table=name
-    )
-    days = _days(raw, found["cmr_date"], own["cmr_date"], date_format)
+    own = {column: (columns or {}).get(column, column) for column in _COLUMNS}
+    raw.require([its for column, its in own.items() if column != "cmr_date" or column in (columns or {})])
+    people, notes = identifiers(raw.find(own["participant_id"]), column_name=own["participant_id"], table=name)
+    number = number_meaning(decimal_comma=raw.decimal_comma)
+    mass = parse_column(raw.find(own["lvm_cmr_g"]), number, column_name=own["lvm_cmr_g"], table=name)
+    days = _days(raw, own["cmr_date"], date_format)
     refuse_rows(name, pc.is_null(people), f"no {own['participant_id']}", "one in each row")
     not_positive = pc.fill_null(pc.less_equal(mass, 0.0), False)
     refuse_rows(name, not_positive, f"{own['lvm_cmr_g']} of 0 g or less", "grams above 0")
@@ -68,22 +61,12 @@ def read_cmr_table(
     _refuse_twice(name, table, known)
     kept = table.filter(known)
     n_without = table.num_rows - kept.num_rows
-    notes = [*raw.notes, *([note] if note else [])]
-    if n_without:
-        notes.append(f"{name}: {n_without} rows without {own['lvm_cmr_g']} were left out")
-    return CmrExaminations(kept, n_without, tuple(notes))
+    left_out = (f"{name}: {n_without} rows without {own['lvm_cmr_g']} were left out",) if n_without else ()
+    return CmrExaminations(kept, n_without, (*raw.notes, *notes, *left_out))
 
 
-def _refuse_missing(
-    raw: RawTable, own: Mapping[str, str], found: Mapping[str, pa.Array | None], named: Mapping[str, str]
-) -> None:
-    needed = {*_NEEDED, *(column for column in COLUMNS if column in named)}
-    absent = [own[column] for column in COLUMNS if column in needed and found[column] is None]
-    if absent:
-        raise UsageError(f"{raw.described()}; expected {', '.join(absent)} among them")
-
-
-def _days(raw: RawTable, column: pa.Array | None, column_name: str, date_format: str | None) -> pa.Array:
+def _days(raw: RawTable, column_name: str, date_format: str | None) -> pa.Array:
+    column = raw.find(column_name)
     if column is None:
         return pa.nulls(raw.n_rows, pa.date32())
     days = parse_column(column, date_meaning(date_format), column_name=column_name, table=raw.name)

@@ -19,14 +19,14 @@ from lvm_core.tables.values import has_day
 
 KEYS: Final = ("ecg_id", "participant_id")
 NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "weight_kg")
-BIRTH_PARTS: Final = ("birth_year", "birth_month", "birth_day")
-READ: Final = (*KEYS, "birth_date", *BIRTH_PARTS, "sex", *NUMBERS)
+_BIRTH_PARTS: Final = ("birth_year", "birth_month", "birth_day")
+READ: Final = (*KEYS, "birth_date", *_BIRTH_PARTS, "sex", *NUMBERS)
 """Columns of a participant table that every command reads, by our names."""
 OF_STUDIES: Final = ("region", "ethnicity", "death_date", "ltfu_date", "body_size_date")
 """Columns that only studies read."""
 
-HeightUnit = Literal["cm", "m", "in"]
-WeightUnit = Literal["kg", "lb"]
+_HeightUnit = Literal["cm", "m", "in"]
+_WeightUnit = Literal["kg", "lb"]
 # International yard and pound agreement of 1959: 1 in = 2.54 cm, 1 lb = 0.45359237 kg, both exact.
 CM_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"cm": 1.0, "m": 100.0, "in": 2.54})
 KG_PER_UNIT: Final[Mapping[str, float]] = MappingProxyType({"kg": 1.0, "lb": 0.45359237})
@@ -37,9 +37,9 @@ _MONTH: Final = re.compile(r"%-?m|%[bBh]")
 class Units(StrictSettings):
     """Units of body size."""
 
-    height: HeightUnit = "cm"
+    height: _HeightUnit = "cm"
     """Of `height_cm`: cm, m or in."""
-    weight: WeightUnit = "kg"
+    weight: _WeightUnit = "kg"
     """Of `weight_kg`: kg or lb."""
 
 
@@ -63,7 +63,7 @@ class ParticipantsLayout(StrictSettings):
     """`month_and_year`: births of which only month and year are known are read as the 15th, and
     ages from them carry the flag `birth_day_assumed`."""
     missing: tuple[str, ...] = ()
-    """Codes that stand for "unknown", such as -1 or 999, in every column but the identifiers."""
+    """Codes that mean "unknown", such as -1 or 999, in every column but the identifiers."""
     decimal: Literal[",", "."] | None = None
     """Decimal sign of numbers; without it a comma is one where commas do not part the columns."""
     instance: Annotated[int, Field(ge=0, le=99)] = 2
@@ -120,7 +120,7 @@ class ParticipantsLayout(StrictSettings):
 
     @property
     def missing_codes(self) -> frozenset[str]:
-        """The codes that stand for "unknown"."""
+        """The codes that mean "unknown"."""
         return frozenset(self.missing)
 
     def names_of(self, name: str) -> tuple[str, ...]:
@@ -139,12 +139,7 @@ class ParticipantsLayout(StrictSettings):
 
 
 def date_format_problem(date_format: str | None, births: str) -> str | None:
-    """Return why births cannot be read by a format of dates; None where they can.
-
-    Args:
-        date_format: strptime format; None for ISO.
-        births: "day" or "month_and_year".
-    """
+    """Return why births cannot be read by a format of dates; None where they can."""
     if date_format is None or has_day(date_format):
         return None
     if not _MONTH.search(date_format):
@@ -186,7 +181,7 @@ PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
                 "bmi_kg_m2": ("participant.p21001_i{instance}", "p21001_i{instance}", "bmi_kg_m2"),
             }
         ),
-        # OMOP CDM 5.4, table PERSON; body size comes from MEASUREMENT (lvm_core/tables/omop.py).
+        # OMOP CDM 5.4, table PERSON; body size comes from MEASUREMENT (lvm_core/tables/people.py).
         "omop": ParticipantsLayout(
             columns={
                 "participant_id": ("person_id",),
@@ -210,10 +205,6 @@ OWN_LAYOUT: Final = ParticipantsLayout()
 def layout_of_file(data: bytes, name: str) -> ParticipantsLayout:
     """Read a layout file.
 
-    Args:
-        data: YAML.
-        name: of the file, for messages.
-
     Raises:
         UsageError: it is no YAML, has mistakes (all of them, with their lines), or names a column
             that no command reads, which is often a misspelt one.
@@ -223,8 +214,7 @@ def layout_of_file(data: bytes, name: str) -> ParticipantsLayout:
     if unknown:
         raise UsageError(
             f"{name}: columns has {', '.join(unknown)}, which is not read; expected some of "
-            f"{', '.join((*READ, *OF_STUDIES))}. Covariates of a study are named in its own "
-            "`columns`"
+            f"{', '.join((*READ, *OF_STUDIES))}. Covariates of a study are named in its own `columns`"
         )
     return layout
 

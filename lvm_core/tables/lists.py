@@ -1,4 +1,4 @@
-"""Lists of people: who withdrew, who is to be left out, whom a model was trained on."""
+"""Lists that users give: of people, such as those who withdrew, and of codes of diseases."""
 
 from __future__ import annotations
 
@@ -17,25 +17,20 @@ _PERSON_KEYS: Final = ("participant_id", "eid", "f.eid", "participant.eid", "per
 _ECG_KEYS: Final = ("ecg_id",)
 _COLUMN_NAMES: Final = frozenset({*_PERSON_KEYS, *_ECG_KEYS, "id", "iid", "withdrawn"})
 """First lines of a list with one column that are a header and nobody's identifier."""
+_CODE_COLUMNS: Final = ("code", "system", "match", "outcome", "source", "comment")
+_FILLED: Final = ("code", "system", "outcome")
+_MATCHES: Final = ("prefix", "exact")
 
 
 @dataclass(frozen=True)
 class PeopleList:
-    """Identifiers of a list, each once, in the order of the file.
+    """Identifiers of a list, each once, in the order of the file."""
 
-    Attributes:
-        name: of the list, for messages.
-        people: values of participant_id; of a list without a header, which may name either.
-        ecgs: values of ecg_id, where the list has such a column.
-        notes: what a user should know of how it was read.
-        n_ecgs_alone: rows with an ecg_id that name no person.
-    """
-
-    name: str
-    people: tuple[str, ...]
-    ecgs: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    n_ecgs_alone: int = 0
+    name: str  # of the list, for messages
+    people: tuple[str, ...]  # values of participant_id; of a list without a header, which may name either
+    ecgs: tuple[str, ...] = ()  # values of ecg_id, where the list has such a column
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
+    n_ecgs_alone: int = 0  # rows with an ecg_id that name no person
 
     @property
     def ids(self) -> frozenset[str]:
@@ -48,10 +43,6 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
 
     The key column is participant_id, eid (also f.eid, participant.eid), person_id or ecg_id. A
     file with one column needs no header.
-
-    Args:
-        data: content of the file.
-        name: of the list, for messages.
 
     Raises:
         UsageError: it cannot be read, it has several columns and none of them is a key, or an
@@ -70,8 +61,8 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     header, values = cells[0].casefold(), cells
     if header in _COLUMN_NAMES:
         values = cells[1:]
-    ids, note = _distinct(pa.array(values, pa.string()), "1", name)
-    notes = (*notes, *([note] if note else []))
+    read, more_notes = identifiers(pa.array(values, pa.string()), column_name="1", table=name)
+    ids, notes = _distinct(read, name), (*notes, *more_notes)
     if header in _ECG_KEYS:
         return PeopleList(name, (), ids, notes, len(ids))
     return PeopleList(name, ids, (), notes)
@@ -89,18 +80,16 @@ def _of_table(raw: RawTable) -> PeopleList:
     found: list[tuple[str, ...]] = []
     known: list[pa.Array] = []
     notes = list(raw.notes)
-    for column in (person, ecg):
-        name, cells = column or ("", pa.nulls(raw.n_rows, pa.string()))
-        ids, note = _distinct(cells, name, raw.name)
-        found.append(ids)
-        known.append(pc.is_valid(identifiers(cells, column_name=name, table=raw.name)[0]))
-        notes.extend([note] if note else [])
-    alone = pc.sum(pc.and_not(known[1], known[0])).as_py() or 0
-    return PeopleList(raw.name, found[0], found[1], tuple(notes), alone)
+    for name, cells in (column or ("", pa.nulls(raw.n_rows, pa.string())) for column in (person, ecg)):
+        ids, more_notes = identifiers(cells, column_name=name, table=raw.name)
+        found.append(_distinct(ids, raw.name))
+        known.append(pc.is_valid(ids))
+        notes.extend(more_notes)
+    n_alone = pc.sum(pc.and_not(known[1], known[0])).as_py() or 0
+    return PeopleList(raw.name, found[0], found[1], tuple(notes), n_alone)
 
 
-def _distinct(column: pa.Array, column_name: str, name: str) -> tuple[tuple[str, ...], str | None]:
-    ids, note = identifiers(column, column_name=column_name, table=name)
+def _distinct(ids: pa.Array, name: str) -> tuple[str, ...]:
     texts = [text for text in ids.to_pylist() if text is not None]
     packed = sum(any(sign in text for sign in ",;\t|") for text in texts)
     if packed:
@@ -108,12 +97,7 @@ def _distinct(column: pa.Array, column_name: str, name: str) -> tuple[tuple[str,
             f"{name} holds {packed} identifiers with a comma, semicolon, tab or vertical bar in "
             "them; expected one identifier a line, or a table whose header names its columns"
         )
-    return tuple(dict.fromkeys(texts)), note
-
-
-COLUMNS: Final = ("code", "system", "match", "outcome", "source", "comment")
-MATCHES: Final = ("prefix", "exact")
-_FILLED: Final = ("code", "system", "outcome")
+    return tuple(dict.fromkeys(texts))
 
 
 def read_code_table(data: bytes, name: str) -> pa.Table:
@@ -134,11 +118,7 @@ def read_code_table(data: bytes, name: str) -> pa.Table:
             first row is 1.
     """
     raw = read_raw(data, name)
-    there = {column: raw.find(column) for column in COLUMNS}
-    absent = [column for column, cells in there.items() if cells is None]
-    if absent:
-        raise UsageError(f"{raw.described()}; expected {', '.join(absent)} among them")
-    found = {column: cells for column, cells in there.items() if cells is not None}
+    found = raw.require(_CODE_COLUMNS)
     if pa.types.is_floating(found["code"].type):
         raise UsageError(
             f"{name}: code holds numbers with a decimal point, so that leading zeros and dots of "
@@ -150,8 +130,8 @@ def read_code_table(data: bytes, name: str) -> pa.Table:
     }
     for column in _FILLED:
         refuse_rows(f"code list {name}", pc.equal(texts[column], ""), f"no {column}", "a value")
-    other = pc.invert(pc.is_in(texts["match"], pa.array(MATCHES)))
-    refuse_rows(f"code list {name}", other, "another match", " or ".join(MATCHES))
+    other = pc.invert(pc.is_in(texts["match"], pa.array(_MATCHES)))
+    refuse_rows(f"code list {name}", other, "another match", " or ".join(_MATCHES))
     texts["code"] = pa.array([code_key(code) for code in texts["code"].to_pylist()])
     texts["system"] = pa.array([system_key(system) for system in texts["system"].to_pylist()])
     return pa.table(texts)

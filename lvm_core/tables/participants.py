@@ -1,4 +1,4 @@
-"""Participants joined to ECGs: age at the recording, sex, body size, and why one is unknown."""
+"""Participants: joined to ECGs (age, sex, body size, why one is unknown), and judged as a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from lvm_core.tables.layout import NUMBERS
 from lvm_core.tables.people import MADE_BY_PLANNER, People, refuse_duplicate_keys
 from lvm_core.tables.values import PLACEHOLDER_DATES, PLACEHOLDER_MONTHS
 
-AGE_STALE_DAYS: Final = 365
+_AGE_STALE_DAYS: Final = 365
 NO_RECORDING_DATE: Final = "the date of the recording is not known, so that birth_date gives no age"
 _ASSUMED: Final = "birth_day_assumed"
 _SIZES: Final = (
@@ -45,36 +45,23 @@ _SIZES: Final = (
 
 @dataclass(frozen=True)
 class Demographics:
-    """What the participant table says of the people of some ECGs; NaN and None where unknown.
+    """What the participant table says of the people of some ECGs; NaN and None where unknown."""
 
-    Attributes:
-        found: (n,) bool, whether the table has a row for the ECG.
-        participant_id: the person, from the ECG or else from the table.
-        age_years: (n,) float32 as given or computed, also when implausible.
-        sex_code: (n,) int8, 1 male, 0 female, -1 unknown.
-        bmi_kg_m2: (n,) float32, also when implausible.
-        height_cm: (n,) float32, NaN when implausible.
-        weight_kg: (n,) float32, NaN when implausible.
-        flags: quality flags of each ECG.
-        no_age_because: why the age of an ECG is unknown; None where it is known.
-        no_bmi_because: why the BMI of an ECG is unknown; None where it is known.
-    """
-
-    found: NDArray[np.bool_]
-    participant_id: list[str | None]
-    age_years: NDArray[np.float32]
-    sex_code: NDArray[np.int8]
-    bmi_kg_m2: NDArray[np.float32]
-    height_cm: NDArray[np.float32]
-    weight_kg: NDArray[np.float32]
-    flags: list[tuple[str, ...]]
-    no_age_because: list[str | None]
-    no_bmi_because: list[str | None]
+    found: NDArray[np.bool_]  # (n,) bool, whether the table has a row for the ECG
+    participant_id: list[str | None]  # the person, from the ECG or else from the table
+    age_years: NDArray[np.float32]  # (n,) float32 as given or computed, also when implausible
+    sex_code: NDArray[np.int8]  # (n,) int8, 1 male, 0 female, -1 unknown
+    bmi_kg_m2: NDArray[np.float32]  # (n,) float32, also when implausible
+    height_cm: NDArray[np.float32]  # (n,) float32, NaN when implausible
+    weight_kg: NDArray[np.float32]  # (n,) float32, NaN when implausible
+    flags: list[tuple[str, ...]]  # quality flags of each ECG
+    no_age_because: list[str | None]  # why the age of an ECG is unknown; None where it is known
+    no_bmi_because: list[str | None]  # why the BMI of an ECG is unknown; None where it is known
 
 
 @dataclass(frozen=True)
 class PeopleTable:
-    """A participant table as it was read, and the same ready for joining."""
+    """A participant table as it was read, and the same table ready for joining."""
 
     read: People
     table: ParticipantTable
@@ -114,7 +101,7 @@ class ParticipantTable:
         return int(self.arrow.num_rows)
 
     def knows_any(self, ecg_ids: Collection[str], people: Collection[str]) -> bool:
-        """Tell whether any of these ECGs or people has a row."""
+        """Return whether any of these ECGs or people has a row."""
         return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
 
     @property
@@ -236,7 +223,7 @@ class ParticipantTable:
         """
         ages = self._numbers["age_years"]
         stale = [
-            e is None and p in dates and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS and not np.isnan(ages[i])
+            e is None and p in dates and (dates[p][1] - dates[p][0]).days > _AGE_STALE_DAYS and not np.isnan(ages[i])
             for i, (e, p) in enumerate(zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True))
         ]
         index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)
@@ -268,12 +255,7 @@ def unknown_demographics(participant_id: Sequence[str | None]) -> Demographics:
 
 
 def demographics_problem(people: Demographics, i: int) -> Rejection | None:
-    """Return why a model that needs age, sex and BMI cannot score an ECG; None when it can.
-
-    Args:
-        people: of `ParticipantTable.join`.
-        i: row of the ECG in it.
-    """
+    """Return why a model that needs age, sex and BMI cannot score the i-th ECG, or None."""
     if not people.found[i]:
         return Rejection(
             RejectReason.PARTICIPANT_MISSING, "no row of the participant table has its ecg_id or participant_id"
@@ -331,34 +313,28 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 # The limits of this table are the project's own, not a paper's: wide enough for the median of any
 # cohort of adults, narrow enough for pounds, metres, inches, months and swapped columns.
-MEDIAN_BMI_KG_M2: Final = (18.0, 40.0)
-MEDIAN_HEIGHT_CM: Final = (140.0, 195.0)
+_MEDIAN_BMI_KG_M2: Final = (18.0, 40.0)
+_MEDIAN_HEIGHT_CM: Final = (140.0, 195.0)
 # From the limits of BMI: 18 kg/m2 at 150 cm are 40 kg, 40 kg/m2 at 180 cm are 130 kg.
-MEDIAN_WEIGHT_KG: Final = (40.0, 130.0)
+_MEDIAN_WEIGHT_KG: Final = (40.0, 130.0)
 # 12-lead ECGs of adults; a cohort with a median beyond is one of children, or of another unit.
-MEDIAN_AGE_YEARS: Final = (18.0, 100.0)
+_MEDIAN_AGE_YEARS: Final = (18.0, 100.0)
 # A given BMI is rounded or of another day than height and weight; half of a table does not differ
 # by more than this of BMI.
-LARGEST_MEDIAN_BMI_DIFFERENCE: Final = 0.05
+_LARGEST_MEDIAN_BMI_DIFFERENCE: Final = 0.05
 # With five of each sex, normal heights 13 cm apart and spreads of 7 and 6.5 cm, the medians are the
 # wrong way round in 1 of 176 samples (400,000 drawn; a test draws 20,000).
-LEAST_OF_EACH_SEX: Final = 5
-LEAST_KNOWN: Final = 5
+_LEAST_OF_EACH_SEX: Final = 5
+_LEAST_KNOWN: Final = 5
 
 
 @dataclass(frozen=True)
 class TableJudgement:
-    """What a participant table looks like as a whole.
+    """What a participant table looks like as a whole."""
 
-    Attributes:
-        medians: median of each number that enough people have; `height_cm_women` and `_men` too.
-        share_women: of people whose sex is known; None where nobody's is.
-        problems: why it cannot be right, each with the likely cause.
-    """
-
-    medians: dict[str, float]
-    share_women: float | None
-    problems: tuple[str, ...]
+    medians: dict[str, float]  # median of each number that enough people have; `height_cm_women` and `_men` too
+    share_women: float | None  # of people whose sex is known; None where nobody's is
+    problems: tuple[str, ...]  # why it cannot be right, each with the likely cause
 
 
 def judge_people(table: pa.Table) -> TableJudgement:
@@ -375,7 +351,7 @@ def judge_people(table: pa.Table) -> TableJudgement:
     medians = {name: _median(values) for name, values in numbers.items()}
     heights = numbers["height_cm"]
     for word, code in (("women", "female"), ("men", "male")):
-        medians[f"height_cm_{word}"] = _median(heights[sex == code], LEAST_OF_EACH_SEX)
+        medians[f"height_cm_{word}"] = _median(heights[sex == code], _LEAST_OF_EACH_SEX)
     known = {name: median for name, median in medians.items() if median is not None}
     problems = _height_and_weight(known) or _bmi(known, given, computed)
     problems += [*_age(known), *_sexes(known)]
@@ -386,7 +362,7 @@ def judge_people(table: pa.Table) -> TableJudgement:
 
 def _height_and_weight(medians: dict[str, float]) -> list[str]:
     height, weight = medians.get("height_cm"), medians.get("weight_kg")
-    low, high = MEDIAN_HEIGHT_CM
+    low, high = _MEDIAN_HEIGHT_CM
     problems = []
     if height is not None and not low <= height <= high:
         if 1.3 <= height <= 2.2:
@@ -397,47 +373,46 @@ def _height_and_weight(medians: dict[str, float]) -> list[str]:
             cause = "are height_cm and weight_kg swapped?"
         else:
             cause = "is it another quantity or unit?"
-        problems.append(_outside("height_cm", height, MEDIAN_HEIGHT_CM, "cm", cause))
-    low, high = MEDIAN_WEIGHT_KG
+        problems.append(_outside("height_cm", height, _MEDIAN_HEIGHT_CM, "cm", cause))
+    low, high = _MEDIAN_WEIGHT_KG
     if weight is not None and not low <= weight <= high:
         cause = "is it another quantity or unit, as pounds or grams?"
         if 1.8 * low <= weight <= 2.3 * high:
             cause = (
                 "it looks like pounds: set `units: {weight: lb}` in --participants-layout, unless columns are swapped"
             )
-        problems.append(_outside("weight_kg", weight, MEDIAN_WEIGHT_KG, "kg", cause))
+        problems.append(_outside("weight_kg", weight, _MEDIAN_WEIGHT_KG, "kg", cause))
     return problems
 
 
 def _bmi(medians: dict[str, float], given: NDArray[np.float64], computed: NDArray[np.float64]) -> list[str]:
     median = medians.get("bmi_kg_m2")
-    low, high = MEDIAN_BMI_KG_M2
+    low, high = _MEDIAN_BMI_KG_M2
     problems = []
     if median is not None and not low <= median <= high:
         cause = "is weight in pounds, or is the column another quantity than BMI?"
-        problems.append(_outside("bmi_kg_m2", median, MEDIAN_BMI_KG_M2, "kg/m2", cause))
+        problems.append(_outside("bmi_kg_m2", median, _MEDIAN_BMI_KG_M2, "kg/m2", cause))
     both = ~np.isnan(given) & ~np.isnan(computed)
-    if np.count_nonzero(both) >= LEAST_KNOWN:
+    if np.count_nonzero(both) >= _LEAST_KNOWN:
         apart = float(np.median(np.abs(given[both] - computed[both]) / computed[both]))
-        if apart > LARGEST_MEDIAN_BMI_DIFFERENCE:
+        if apart > _LARGEST_MEDIAN_BMI_DIFFERENCE:
             problems.append(
-                f"bmi_kg_m2 differs from weight_kg / height_cm squared by {100 * apart:.0f} % on "
-                f"the median of {np.count_nonzero(both)} people, expected at most "
-                f"{100 * LARGEST_MEDIAN_BMI_DIFFERENCE:g} %; are they of other people, another day "
-                "or another unit?"
+                f"bmi_kg_m2 differs from weight_kg / height_cm squared by {100 * apart:.0f} % on the median of "
+                f"{np.count_nonzero(both)} people, expected at most {100 * _LARGEST_MEDIAN_BMI_DIFFERENCE:g} %; are "
+                "they of other people, another day or another unit?"
             )
     return problems
 
 
 def _age(medians: dict[str, float]) -> list[str]:
     median = medians.get("age_years")
-    low, high = MEDIAN_AGE_YEARS
+    low, high = _MEDIAN_AGE_YEARS
     if median is None or low <= median <= high:
         return []
     cause = "are these children?"
     if median > high:
         cause = "is it in months or days?" if median < 5000 else "is it in days?"
-    return [_outside("age_years", median, MEDIAN_AGE_YEARS, "years", cause)]
+    return [_outside("age_years", median, _MEDIAN_AGE_YEARS, "years", cause)]
 
 
 def _sexes(medians: dict[str, float]) -> list[str]:
@@ -457,7 +432,7 @@ def _outside(name: str, value: float, limits: tuple[float, float], unit: str, ca
     )
 
 
-def _median(values: NDArray[np.float64], least: int = LEAST_KNOWN) -> float | None:
+def _median(values: NDArray[np.float64], least: int = _LEAST_KNOWN) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) >= least else None
 

@@ -1,11 +1,11 @@
-"""The participant table, read by one set of rules for every command."""
+"""The participant table, read by one set of rules for every command; OMOP tables become one."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from lvm_core.errors import UsageError
 from lvm_core.tables import schemas
 from lvm_core.tables.layout import CM_PER_UNIT, KEYS, KG_PER_UNIT, OWN_LAYOUT, READ, ParticipantsLayout
-from lvm_core.tables.omop import person_table
 from lvm_core.tables.raw import RawTable, read_raw
 from lvm_core.tables.values import (
     Meaning,
@@ -32,23 +31,45 @@ Source = bytes | Mapping[str, tuple[str, bytes]]
 
 MADE_BY_PLANNER: Final = "age_not_at_recording"
 
+_OMOP_TABLES: Final = ("person", "measurement")
+_OMOP_SUFFIXES: Final = ("csv", "tsv", "txt", "parquet", "pq")
+
+
+class _BodySize(NamedTuple):
+    """A kind of measurement: its concept and, for each unit concept, the factor to our unit."""
+
+    concept: int
+    factor_of_unit: Mapping[int, float]
+
+
+# OMOP standard vocabulary (Athena): 3036277 body height, 3025315 body weight, 3038553 body mass
+# index; units 8582 cm, 9546 m, 9330 inch, 9529 kg, 8739 pound, 9531 kg/m2.
+_QUANTITIES: Final = {
+    "height_cm": _BodySize(3036277, {8582: 1.0, 9546: CM_PER_UNIT["m"], 9330: CM_PER_UNIT["in"]}),
+    "weight_kg": _BodySize(3025315, {9529: 1.0, 8739: KG_PER_UNIT["lb"]}),
+    "bmi_kg_m2": _BodySize(3038553, {9531: 1.0}),
+}
+_OF_MEASUREMENT: Final = (
+    "person_id",
+    "measurement_concept_id",
+    "measurement_date",
+    "value_as_number",
+    "unit_concept_id",
+)
+
 
 @dataclass(frozen=True)
 class People:
     """Participants as they were given, read but not yet judged or joined.
 
-    Attributes:
-        table: columns of `schemas.PARTICIPANTS`, a row for each row of the file; null where
-            unknown. Numbers may be implausible; births may be placeholders.
-        raw: the file, for columns that only some commands read.
-        layout: how it was read, with its preset filled in.
-        notes: what a user should know of how it was read.
+    `table` has the columns of `schemas.PARTICIPANTS` and a row for each row of the file; null where
+    unknown. Numbers may be implausible; births may be placeholders.
     """
 
     table: pa.Table
-    raw: RawTable
-    layout: ParticipantsLayout
-    notes: tuple[str, ...] = ()
+    raw: RawTable  # the file, for columns that only some commands read
+    layout: ParticipantsLayout  # how it was read, with its preset filled in
+    notes: tuple[str, ...] = ()  # what a user should know of how it was read
 
 
 def read_people(
@@ -87,7 +108,7 @@ def _raw_table(source: Source, name: str, layout: ParticipantsLayout) -> RawTabl
             )
         return read_raw(source, name)
     tables = {key: read_raw(data, f"{name}/{file}") for key, (file, data) in source.items()}
-    return person_table(tables, name)
+    return _omop_table(tables, name)
 
 
 def _refuse_missing_columns(raw: RawTable, given: ParticipantsLayout, full: ParticipantsLayout) -> None:
@@ -160,8 +181,8 @@ class _Reader:
         if found is None:
             return pa.nulls(self._raw.n_rows, pa.string())
         own, column = found
-        keys, note = identifiers(column, column_name=own, table=self._raw.name)
-        self.notes.extend([note] if note else [])
+        keys, notes = identifiers(column, column_name=own, table=self._raw.name)
+        self.notes.extend(notes)
         return keys
 
     def _factor(self, our: str) -> float:
@@ -269,3 +290,89 @@ def refuse_duplicate_keys(table: pa.Table, name: str) -> None:
 
 def _first(texts: Sequence[str]) -> str:
     return "; ".join(texts[:5]) + ("; ..." if len(texts) > 5 else "")
+
+
+def table_files(names: Iterable[str], folder: str) -> dict[str, str]:
+    """Return which files of a folder hold OMOP's tables, by the name of the table.
+
+    Raises:
+        UsageError: two files hold one table.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        table, _, suffix = name.lower().rpartition(".")
+        if table not in _OMOP_TABLES or suffix not in _OMOP_SUFFIXES:
+            continue
+        if table in found:
+            raise UsageError(f"{folder} holds {found[table]} and {name}, which are one table; remove one of them")
+        found[table] = name
+    return found
+
+
+def _omop_table(tables: Mapping[str, RawTable], name: str) -> RawTable:
+    """Return OMOP's PERSON with columns height_cm, weight_kg, bmi_kg_m2 and body_size_date added.
+
+    Of each quantity the latest measurement of the person is taken, of those in a known unit; of
+    equal dates the last row. `body_size_date` is the older date of height and weight.
+    """
+    absent = [table for table in _OMOP_TABLES if table not in tables]
+    if absent:
+        raise UsageError(
+            f"{name} has no table {' and no table '.join(absent)}; the layout omop expects the "
+            "files person and measurement, each as CSV or Parquet"
+        )
+    person = tables["person"]
+    ids = person.require(["person_id"])["person_id"]
+    keys = identifiers(ids, column_name="person_id", table=person.name)[0].to_pylist()
+    latest, n_other_unit = _latest(tables["measurement"])
+    made: dict[str, list[Any]] = {quantity: [] for quantity in _QUANTITIES}
+    dates: list[dt.date | None] = []
+    for key in keys:
+        known = {q: latest.get((key, q)) for q in _QUANTITIES}
+        for quantity, found in known.items():
+            made[quantity].append(None if found is None else found[1])
+        of_size = [known[q] for q in ("height_cm", "weight_kg")]
+        days = [found[0] for found in of_size if found is not None]
+        dates.append(min(days) if len(days) == 2 else None)
+    added = [(quantity, pa.array(values, pa.float64())) for quantity, values in made.items()]
+    columns = (*person.columns, *added, ("body_size_date", pa.array(dates, pa.date32())))
+    notes = [*person.notes, *tables["measurement"].notes]
+    if n_other_unit:
+        notes.append(
+            f"{n_other_unit} measurements of body size in {tables['measurement'].name} have "
+            "another unit than cm, m, inch, kg, pound or kg/m2 and were not used"
+        )
+    return RawTable(name, columns, person.delimiter, tuple(notes))
+
+
+def _latest(table: RawTable) -> tuple[dict[tuple[str, str], tuple[dt.date, float]], int]:
+    """Return (date, value) of the latest measurement by person and quantity.
+
+    Also return the number of measurements that were left out because of their unit.
+    """
+    columns = table.require(_OF_MEASUREMENT)
+    number = number_meaning(decimal_comma=table.decimal_comma)
+    meanings = {
+        "measurement_concept_id": number,
+        "measurement_date": date_meaning(),
+        "value_as_number": number,
+        "unit_concept_id": number,
+    }
+    person = identifiers(columns["person_id"], column_name="person_id", table=table.name)[0]
+    read = [
+        parse_column(columns[column], meaning, column_name=column, table=table.name).to_pylist()
+        for column, meaning in meanings.items()
+    ]
+    by_concept = {quantity.concept: name for name, quantity in _QUANTITIES.items()}
+    latest: dict[tuple[str, str], tuple[dt.date, float]] = {}
+    n_other_unit = 0
+    for key, concept, day, value, unit in zip(person.to_pylist(), *read, strict=True):
+        name = by_concept.get(concept)
+        if name is None or key is None or day is None or value is None:
+            continue
+        factor = _QUANTITIES[name].factor_of_unit.get(unit)
+        if factor is None:
+            n_other_unit += 1
+        elif (key, name) not in latest or latest[key, name][0] <= day:
+            latest[key, name] = (day, value * factor)
+    return latest, n_other_unit

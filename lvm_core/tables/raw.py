@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lvm_core.errors import UsageError
 
-DELIMITERS: Final = (",", ";", "\t", "|")
+_DELIMITERS: Final = (",", ";", "\t", "|")
 _DELIMITER_NAMES: Final = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PARQUET_MAGIC: Final = b"PAR1"
 _ROWS_LOOKED_AT: Final = 50
@@ -28,19 +28,12 @@ _RAGGED: Final = re.compile(r"(?:Row #(?P<line>\d+): )?Expected (?P<expected>\d+
 
 @dataclass(frozen=True)
 class RawTable:
-    """Columns of a table before anything is read into them.
+    """Columns of a table before anything is read into them."""
 
-    Attributes:
-        name: of the table, for messages.
-        columns: (name without blanks around, cells) in the order of the file.
-        delimiter: of a text file; None of Parquet and of a file with one column.
-        notes: what a user should know of how the file was read.
-    """
-
-    name: str
-    columns: tuple[tuple[str, pa.Array], ...]
-    delimiter: str | None = None
-    notes: tuple[str, ...] = ()
+    name: str  # of the table, for messages
+    columns: tuple[tuple[str, pa.Array], ...]  # (name without blanks around, cells) in the order of the file
+    delimiter: str | None = None  # of a text file; None of Parquet and of a file with one column
+    notes: tuple[str, ...] = ()  # what a user should know of how the file was read
 
     @property
     def n_rows(self) -> int:
@@ -71,6 +64,18 @@ class RawTable:
                 "blanks around a name do not matter)"
             )
         return found[0] if found else None
+
+    def require(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
+        """Return the columns of several names.
+
+        Raises:
+            UsageError: one is not there, or is there twice.
+        """
+        found = {name: self.find(name) for name in wanted}
+        absent = [name for name, column in found.items() if column is None]
+        if absent:
+            raise UsageError(f"{self.described()}; expected {', '.join(absent)} among them")
+        return found
 
     def find_first(self, wanted: Sequence[str]) -> tuple[str, pa.Array] | None:
         """Return the first of several names that is there, with its column."""
@@ -134,10 +139,6 @@ def decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     UTF-8 with or without byte order mark, UTF-16 with one; Windows-1252 where UTF-8 fails, which
     is Latin-1 for all letters.
 
-    Args:
-        data: content of the file.
-        name: of the file, for messages.
-
     Raises:
         UsageError: there are NUL characters, so that it is no text.
     """
@@ -165,7 +166,7 @@ def decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
 def _delimiter_and_rest(text: str, name: str) -> tuple[str | None, str]:
     """Return the delimiter (None: one column), and the text without Excel's line `sep=;`."""
     first, _, rest = text.partition("\n")
-    if first.lower().startswith("sep=") and first[4:5] in DELIMITERS and len(first) == 5:
+    if first.lower().startswith("sep=") and first[4:5] in _DELIMITERS and len(first) == 5:
         return first[4], rest
     lines = [line for line in text.split("\n", _ROWS_LOOKED_AT) if line.strip()][:_ROWS_LOOKED_AT]
     if not lines:
@@ -179,15 +180,11 @@ def find_delimiter(lines: Sequence[str], name: str) -> str | None:
     The header decides: the delimiter that gives it the most columns. One with which the other
     rows have as many columns as the header comes before one with which they have not.
 
-    Args:
-        lines: the header and some rows.
-        name: of the table, for messages.
-
     Raises:
         UsageError: a cell is longer than any of a table.
     """
     found: list[tuple[bool, int, str]] = []
-    for delimiter in DELIMITERS:
+    for delimiter in _DELIMITERS:
         widths = [len(row) for row in _rows(lines, delimiter, name)]
         if widths[0] > 1:
             found.append((all(width == widths[0] for width in widths), widths[0], delimiter))

@@ -17,19 +17,12 @@ FOOTER_KEY: Final = b"lvm_ai"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table.
+    """One column of a table."""
 
-    Attributes:
-        name: public name; the unit of a physical quantity is its ending.
-        type: Arrow type.
-        meaning: one sentence for the documents.
-        nullable: False where every row has a value.
-    """
-
-    name: str
-    type: pa.DataType
-    meaning: str
-    nullable: bool = True
+    name: str  # public name; the unit of a physical quantity is its ending
+    type: pa.DataType  # Arrow type
+    meaning: str  # one sentence for the documents
+    nullable: bool = True  # False where every row has a value
 
     def field(self) -> pa.Field:
         """Return the Arrow field."""
@@ -84,7 +77,7 @@ ECGS: Final = Table(
         _RECORDED_AT,
         *MEASUREMENTS,
         Column("source_uri", pa.string(), "file, relative to the input root"),
-        Column("source_format", pa.string(), "cardiosoft_xml, muse_xml, wfdb"),
+        Column("source_format", pa.string(), "format of the device file, of the list below"),
         Column("source_sampling_rate_hz", pa.float32(), "sampling rate of the source, hertz"),
         _SHA,
         _QUALITY,

@@ -1,4 +1,4 @@
-"""What a cell of a table means: unknown values, numbers, dates, the sex, identifiers."""
+"""What a cell of a table means: unknown values, numbers, dates, sex, identifiers; safe cells."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lvm_core.errors import UsageError
 from lvm_core.medicine.lvh import parse_sex
 
 UNKNOWN_TEXTS: Final = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "unknown", "missing", "."})
-"""Texts that stand for "unknown": lower case, without blanks around. `#N/A` is Excel's, `.` is
-SAS's and Stata's, `<NA>` is pandas'."""
+"""Texts that mean "unknown", in lower case, without blanks around. `#N/A` is Excel's, `.` is SAS's
+and Stata's, `<NA>` is pandas'."""
 
-# UK Biobank's special dates, data-coding 272 and 819: they stand for "unknown" here.
+# UK Biobank's special dates, data-coding 272 and 819: they mean "unknown" here.
 PLACEHOLDER_DATES: Final = tuple(
     dt.date.fromisoformat(text)
     for text in ("1900-01-01", "1901-01-01", "1902-02-02", "1903-03-03", "1909-09-09", "2037-07-07")
@@ -41,30 +41,22 @@ _MONTHS: Final = ("january february march april may june july august september o
 # Floats hold every whole number up to these; beyond them two identifiers can become one.
 _LARGEST_WHOLE: Final = {pa.float32(): 2**24, pa.float64(): 2**53}
 _SHOWN: Final = 5
+_FORMULA_START: Final = re.compile(r"[=@+\-\t\r]")
+_AMOUNT: Final = r"[+-]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?: ?%)?"
+_ESTIMATE: Final = re.compile(rf"{_AMOUNT}(?: \({_AMOUNT}(?: to {_AMOUNT})?\))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """How the cells of one column are read.
+    """How the cells of one column are read."""
 
-    Attributes:
-        parse: reads a text that is not unknown; raises ValueError that says what was expected.
-        expected: what the column holds, for the message.
-        type: Arrow type of the result.
-    """
-
-    parse: Callable[[str], Any]
-    expected: str
-    type: pa.DataType
+    parse: Callable[[str], Any]  # reads a text that is not unknown; raises ValueError that says what was expected
+    expected: str  # what the column holds, for the message
+    type: pa.DataType  # Arrow type of the result
 
 
 def is_unknown(text: str, missing: frozenset[str] = frozenset()) -> bool:
-    """Return whether a text stands for "unknown".
-
-    Args:
-        text: of a cell.
-        missing: further codes of the table, without blanks around; a code -1 is also -1.0.
-    """
+    """Return whether the text of a cell means "unknown"; a code -1 of `missing` is also -1.0."""
     stripped = text.strip()
     return stripped.lower() in UNKNOWN_TEXTS or whole_text(stripped) in missing
 
@@ -173,7 +165,7 @@ def parse_column(
         meaning: how cells are read.
         column_name: for messages.
         table: name of the table, for messages.
-        missing: further codes that stand for "unknown".
+        missing: further codes that mean "unknown".
 
     Raises:
         UsageError: a value is not what the column means, with row numbers (the first row is 1);
@@ -242,7 +234,7 @@ def _misread(
     )
 
 
-def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.Array, str | None]:
+def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.Array, tuple[str, ...]]:
     """Return identifiers as text without blanks around; null where the cell is unknown.
 
     A column of whole numbers that pandas or a spreadsheet wrote with a decimal point (1001.0 in
@@ -254,15 +246,16 @@ def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.A
         table: name of the table, for messages.
 
     Returns:
-        The identifiers, and a note where decimal points were dropped.
+        The identifiers, and notes: one where decimal points were dropped.
 
     Raises:
         UsageError: an identifier is a fraction, a number too large for floats, in scientific
             notation, or only some of the identifiers end in .0.
     """
     where = f"{table}: column {column_name}"
+    dropped = (f"{where} holds whole numbers with a decimal point; 1001.0 is read as 1001",)
     if pa.types.is_floating(column.type):
-        return _whole_identifiers(column, where), _dropped(where)
+        return _whole_identifiers(column, where), dropped
     texts = pc.utf8_trim_whitespace(_texts(column))
     unknown = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(UNKNOWN_TEXTS)))
     texts = pc.if_else(unknown, pa.scalar(None, pa.string()), texts)
@@ -280,8 +273,8 @@ def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.A
             f"{len(known)}; expected all of them with or all without. Write the column as text"
         )
     if whole:
-        return pc.replace_substring_regex(texts, r"\.0+$", ""), _dropped(where)
-    return texts, None
+        return pc.replace_substring_regex(texts, r"\.0+$", ""), dropped
+    return texts, ()
 
 
 def _whole_identifiers(column: pa.Array, where: str) -> pa.Array:
@@ -299,9 +292,20 @@ def _whole_identifiers(column: pa.Array, where: str) -> pa.Array:
     return pa.array([str(int(v)) if np.isfinite(v) else None for v in values], pa.string())
 
 
-def _dropped(where: str) -> str:
-    return f"{where} holds whole numbers with a decimal point; 1001.0 is read as 1001"
-
-
 def _count(texts: pa.Array, pattern: str) -> int:
     return int(pc.sum(pc.match_substring_regex(texts, pattern)).as_py() or 0)
+
+
+def no_formula(text: str) -> str:
+    """Return text that spreadsheets show as it is: an apostrophe is put before a formula.
+
+    A spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return as a
+    formula, which may start programs. Numbers, and estimates such as `-0.5 (-1.0 to 0.1)`, stay as
+    they are.
+
+    Source:
+        OWASP, CSV Injection, https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if not _FORMULA_START.match(text) or _ESTIMATE.fullmatch(text):
+        return text
+    return f"'{text}"

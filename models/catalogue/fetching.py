@@ -13,22 +13,13 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from lvm_core.errors import LvmError, UsageError
-from models.catalogue.files import FileReport, FileState, diagnose_file
+from models.catalogue.files import FileState, diagnose_file
 from models.catalogue.known import KNOWN_MODELS, PUBLISHED_MODELS, find_spec
 from models.catalogue.spec import ModelOrigin, ModelSpec
 
 _CHUNK_BYTES: Final = 1 << 20
-
-
 _TIMEOUT_S: Final = 60.0
-
-
 _MODEL_SUFFIXES: Final = (".h5", ".keras")
-
-
-def check_model(path: Path) -> FileReport:
-    """Return what a file is: a known model, another one, a Git LFS pointer, or damaged."""
-    return diagnose_file(path, KNOWN_MODELS)
 
 
 def fetch_model(model_id: str, source: str, target_dir: Path) -> Path:
@@ -45,9 +36,9 @@ def fetch_model(model_id: str, source: str, target_dir: Path) -> Path:
         Path of the verified file in `target_dir`.
 
     Raises:
-        UsageError: the model is not a published one, or the source is of no known kind.
-        LvmError: the source cannot be read, or is not that model; the message tells a Git LFS
-            pointer, a truncated file and a wrong checksum apart.
+        UsageError: the model is not a published one, or the source is another kind of address.
+        LvmError: the source cannot be read, or is not that model: a Git LFS pointer, a truncated
+            file or another checksum.
     """
     spec = _published_spec(model_id)
     target = target_dir / spec.file_name
@@ -96,8 +87,8 @@ def _copy(spec: ModelSpec, source: str, part: Path) -> str:
 def _source_file(spec: ModelSpec, source: str) -> Path:
     if "://" in source:
         raise UsageError(
-            f"source {source!r} is of no kind that can be read; expected a folder, a file, or an "
-            "http(s) address. Copy the file to this machine and name its folder"
+            f"source {source!r} cannot be read; expected a folder, a file, or an http(s) address. "
+            "Copy the file to this machine and give its folder"
         )
     path = Path(source)
     file = path / spec.file_name if path.is_dir() else path

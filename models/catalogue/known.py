@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import lzma
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError
-from models.catalogue.files import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file
-from models.catalogue.inspection import read_interface
-from models.catalogue.saved_model import ModelCard, read_card
+from models.catalogue.files import UPSTREAM_FOLDER, UPSTREAM_REPOSITORY, FileReport, diagnose_file, read_interface
+from models.catalogue.saved_model import read_card
 from models.catalogue.spec import (
     INPUT_AGE,
     INPUT_BMI,
@@ -21,31 +20,41 @@ from models.catalogue.spec import (
     INPUT_SEX,
     OUTPUT_LVH,
     OUTPUT_MASS,
+    PUBLISHED_CONSTANTS,
     ModelOrigin,
     ModelSpec,
 )
 
-_PUBLISHED_LICENCE: Final = (
-    f"published in the GPL-3.0 repository {UPSTREAM_REPOSITORY} without a licence of its own; "
-    "not part of this project, do not redistribute"
+_published = partial(
+    ModelSpec,
+    origin=ModelOrigin.PUBLISHED,
+    clinical=True,
+    licence=(
+        f"published in the GPL-3.0 repository {UPSTREAM_REPOSITORY} without a licence of its own; "
+        "not part of this project, do not redistribute"
+    ),
+    description=(
+        f"repository {UPSTREAM_REPOSITORY}, folder {UPSTREAM_FOLDER}, in Git LFS; "
+        "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
+    ),
 )
-_PUBLISHED_DESCRIPTION: Final = (
-    f"repository {UPSTREAM_REPOSITORY}, folder {UPSTREAM_FOLDER}, in Git LFS; "
-    "Khurshid et al., Circ Cardiovasc Imaging 2021;14:e012281"
-)
-_DEMO_LICENCE: Final = "Apache-2.0, part of this project"
-_DEMO_WARNING: Final = "NOT CLINICAL: trained on synthetic ECGs, its predictions mean nothing for real patients"
-_DEMO_DESCRIPTION: Final = (
-    "the published architecture, trained by this project on about 4,800 synthetic people with the "
-    "asymmetric loss, weights stored as float16; docs/demo_model.md"
+_embedded = partial(
+    ModelSpec,
+    origin=ModelOrigin.EMBEDDED,
+    clinical=False,
+    licence="Apache-2.0, part of this project",
+    description=(
+        "the published architecture, trained by this project on about 4,800 synthetic people with the "
+        "asymmetric loss, weights stored as float16; docs/demo_model.md"
+    ),
+    warning="NOT CLINICAL: trained on synthetic ECGs, its predictions mean nothing for real patients",
 )
 _FILE_WARNING: Final = "model outside the catalogue: its origin and meaning are not known here"
 
 _FULL_INPUTS: Final = (INPUT_ECG, INPUT_AGE, INPUT_SEX, INPUT_BMI)
-_ECG_INPUTS: Final = (INPUT_ECG,)
 
 PUBLISHED_MODELS: Final = (
-    ModelSpec(
+    _published(
         model_id="lvm-ai-full-asymmetric",
         title="LVM-AI, ECG with age, sex and BMI, asymmetric loss",
         file_name="ecg_rest_raw_age_sex_bmi_lvm_asymmetric_loss.h5",
@@ -53,41 +62,29 @@ PUBLISHED_MODELS: Final = (
         size_bytes=14_870_648,
         inputs=_FULL_INPUTS,
         outputs=(OUTPUT_MASS, OUTPUT_LVH),
-        origin=ModelOrigin.PUBLISHED,
-        clinical=True,
-        licence=_PUBLISHED_LICENCE,
-        description=_PUBLISHED_DESCRIPTION,
     ),
-    ModelSpec(
+    _published(
         model_id="lvm-ai-ecg-asymmetric",
         title="LVM-AI, ECG only, asymmetric loss",
         file_name="ecg_rest_raw_lvm_asymmetric_loss.h5",
         sha256="236619e5a99e6e44bd37f35b88ff86a5d5ea4ca3f98dff437cdb0dd7f636015c",
         size_bytes=12_720_392,
-        inputs=_ECG_INPUTS,
+        inputs=(INPUT_ECG,),
         outputs=(OUTPUT_MASS,),
-        origin=ModelOrigin.PUBLISHED,
-        clinical=True,
-        licence=_PUBLISHED_LICENCE,
-        description=_PUBLISHED_DESCRIPTION,
     ),
-    ModelSpec(
+    _published(
         model_id="lvm-ai-ecg-symmetric",
         title="LVM-AI, ECG only, symmetric loss",
         file_name="ecg_rest_raw_lvm_symmetric_loss.h5",
         sha256="370f9f672bdbd4e61ce1f439b9a58b3150ed7b8cc9a04f49e2923f297c3e1491",
         size_bytes=12_720_392,
-        inputs=_ECG_INPUTS,
+        inputs=(INPUT_ECG,),
         outputs=(OUTPUT_MASS,),
-        origin=ModelOrigin.PUBLISHED,
-        clinical=True,
-        licence=_PUBLISHED_LICENCE,
-        description=_PUBLISHED_DESCRIPTION,
     ),
 )
 
 EMBEDDED_MODELS: Final = (
-    ModelSpec(
+    _embedded(
         model_id="demo-synthetic",
         title="demonstration model, ECG with age, sex and BMI, trained on synthetic people",
         file_name="demo-synthetic.keras",
@@ -95,25 +92,15 @@ EMBEDDED_MODELS: Final = (
         size_bytes=2_595_839,
         inputs=_FULL_INPUTS,
         outputs=(OUTPUT_MASS, OUTPUT_LVH),
-        origin=ModelOrigin.EMBEDDED,
-        clinical=False,
-        licence=_DEMO_LICENCE,
-        description=_DEMO_DESCRIPTION,
-        warning=_DEMO_WARNING,
     ),
-    ModelSpec(
+    _embedded(
         model_id="demo-synthetic-ecg-only",
         title="demonstration model, ECG only, trained on synthetic people",
         file_name="demo-synthetic-ecg-only.keras",
         sha256="a27ea869b2d2ffff6bb2f125c3e02c77c3b90ed81988022694e6b7a753e409d1",
         size_bytes=2_212_188,
-        inputs=_ECG_INPUTS,
+        inputs=(INPUT_ECG,),
         outputs=(OUTPUT_MASS,),
-        origin=ModelOrigin.EMBEDDED,
-        clinical=False,
-        licence=_DEMO_LICENCE,
-        description=_DEMO_DESCRIPTION,
-        warning=_DEMO_WARNING,
     ),
 )
 
@@ -204,40 +191,29 @@ def _require_usable(report: FileReport) -> FileReport:
 
 
 def _file_spec(path: Path, report: FileReport) -> ModelSpec:
-    card = read_card(path)
-    if card is None and find_spec(path.stem) is not None:
-        raise LvmError(f"{path} would get the id {path.stem!r} of another model in the catalogue; rename the file")
-    interface = read_interface(path)
-    plain = ModelSpec(
-        model_id=path.stem,
-        title=f"model file {path.name}",
-        file_name=path.name,
-        sha256=str(report.sha256),
-        size_bytes=int(report.size_bytes or 0),
-        inputs=interface.inputs,
-        outputs=interface.outputs,
-        origin=ModelOrigin.FILE,
-        clinical=False,
-        licence="not known here",
-        description="a file of the user's",
-        warning=_FILE_WARNING,
-    )
-    return plain if card is None else _with_card(plain, card)
-
-
-def _with_card(plain: ModelSpec, card: ModelCard) -> ModelSpec:
-    """Return the spec of a file that says itself what it is.
+    """Return the spec of a file outside the catalogue, by its own card where it has one.
 
     The id is the card's; where the catalogue has another model of that id, digits of the checksum
-    tell the two apart.
+    distinguish the two.
     """
-    taken = find_spec(card.model_id) is not None
-    return dataclasses.replace(
-        plain,
-        model_id=f"{card.model_id}-{plain.sha256[:8]}" if taken else card.model_id,
-        title=card.title,
-        licence=card.licence,
-        description=card.description,
-        warning=card.warning or _FILE_WARNING,
-        constants=card.constants,
+    card, sha256 = read_card(path), str(report.sha256)
+    model_id = card.model_id if card else path.stem
+    taken = find_spec(model_id) is not None
+    if taken and not card:
+        raise LvmError(f"{path} would get the id {model_id!r} of another model in the catalogue; rename the file")
+    inputs, outputs = read_interface(path)
+    return ModelSpec(
+        model_id=f"{model_id}-{sha256[:8]}" if taken else model_id,
+        title=card.title if card else f"model file {path.name}",
+        file_name=path.name,
+        sha256=sha256,
+        size_bytes=report.size_bytes or 0,
+        inputs=inputs,
+        outputs=outputs,
+        origin=ModelOrigin.FILE,
+        clinical=False,
+        licence=card.licence if card else "not known here",
+        description=card.description if card else "a file of the user's",
+        warning=(card.warning if card else "") or _FILE_WARNING,
+        constants=card.constants if card else PUBLISHED_CONSTANTS,
     )

@@ -14,7 +14,7 @@ from lvm_core.signal.ecg import N_LEADS
 from models.catalogue.known import ModelSource
 from models.catalogue.saved_model import CARD_MEMBER, ModelCard, read_card, weights_digest
 from models.catalogue.spec import INPUT_WIDTHS, N_SAMPLES, OUTPUT_LVH, OUTPUT_MASS, InputRole, ModelSpec, input_roles
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 
 _OUTPUT_WIDTHS: Final = {OUTPUT_MASS: 1, OUTPUT_LVH: 2}
 
@@ -28,8 +28,8 @@ class LoadedModel:
         keras_model: functional `keras.Model` with a list of inputs and a list of outputs,
             whatever structure the file had; its type is Any because Keras has no hints.
         inputs: input layer of each role.
-        input_order: the same layers in the order in which the Keras model takes them.
-        outputs: names of the output layers in the order in which the Keras model gives them.
+        input_order: the input layers in the order of the Keras model.
+        outputs: the output layers in the order of the Keras model.
     """
 
     spec: ModelSpec
@@ -77,7 +77,7 @@ def load_model(source: ModelSource) -> LoadedModel:
 
 
 def bind_model(keras_model: Any, spec: ModelSpec) -> LoadedModel:
-    """Return a Keras model in memory as a `LoadedModel`, its inputs and outputs checked.
+    """Check the inputs and outputs of a Keras model in memory and return it as a `LoadedModel`.
 
     Args:
         keras_model: functional model, for example from `models.training.architectures`; its
@@ -111,14 +111,14 @@ def _read_keras(path: Path, spec: ModelSpec) -> Any:
 def _check_card(card: ModelCard, keras_model: Any, spec: ModelSpec) -> None:
     if card.constants != spec.constants:
         raise LvmError(
-            f"model {spec.model_id} states the constants {card.constants}, but is to be used with "
-            f"{spec.constants}; expected the same, choose the model by the path of its file"
+            f"model {spec.model_id} states the constants {card.constants}, but {spec.constants} were "
+            "asked for; expected the same, choose the model by the path of its file"
         )
     digest = weights_digest(keras_model.get_weights())
     if digest != card.weights_sha256:
         raise LvmError(
             f"the weights of {spec.file_name} have SHA-256 {digest}, its {CARD_MEMBER} states "
-            f"{card.weights_sha256}; the file was changed after training, save it anew with "
+            f"{card.weights_sha256}; the file was changed after training, save it again with "
             "`lvm-ai train` or `lvm-ai models convert`"
         )
 

@@ -1,4 +1,4 @@
-"""A `.keras` file that carries what must be known to use it: `lvm_ai_model.json` inside.
+"""A `.keras` file with a card inside, `lvm_ai_model.json`: all that must be known to use the model.
 
 Keras ignores the extra member, so the file also opens with `keras.models.load_model`.
 """
@@ -33,7 +33,7 @@ _FIRST_ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 
 
 class Storage(StrEnum):
-    """How weights are stored; they are computed with in float32 either way."""
+    """How weights are stored; the model computes in float32 either way."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -48,9 +48,9 @@ class ModelCard:
         title: one line for people.
         description: where the weights come from, in words.
         licence: of the weights.
-        warning: to be shown wherever its numbers appear; empty when there is nothing.
+        warning: to be shown wherever its numbers appear; may be empty.
         constants: of age, BMI and LV mass.
-        weights_sha256: digest of the float32 weights, as `weights_digest` makes it.
+        weights_sha256: `weights_digest` of the float32 weights.
         training: how it was trained: data, loss, seed, versions, results; empty when not known.
     """
 
@@ -64,7 +64,7 @@ class ModelCard:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the member's text."""
+        """Return the card as JSON, with how the input tensor is made."""
         content = {
             "lvm_ai_model": _CARD_VERSION,
             **dataclasses.asdict(self),
@@ -80,7 +80,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelCard:
-        """Return the card of a text of `to_json`.
+        """Return the card that `to_json` wrote; `where` names the file in messages.
 
         Raises:
             LvmError: another version, input convention or lead order, or a value is missing.
@@ -88,10 +88,8 @@ class ModelCard:
         try:
             content = json.loads(text)
             _check_fixed(content, where)
-            names = [field.name for field in dataclasses.fields(cls)]
-            values = {name: content[name] for name in names}
-            values["constants"] = _constants(values["constants"])
-            return cls(**values)
+            values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+            return cls(**values | {"constants": _constants(values["constants"])})
         except (ValueError, KeyError, TypeError) as error:
             raise LvmError(
                 f"{where}: {CARD_MEMBER} cannot be read ({error!r}); expected a file of "
@@ -123,7 +121,7 @@ def weights_digest(weights: Iterable[NDArray[Any]]) -> str:
 
 
 def rounded(weights: Iterable[NDArray[Any]], storage: Storage | str) -> list[NDArray[np.float32]]:
-    """Return the weights as they are after storing: float32, rounded to half where asked.
+    """Return the float32 weights that come back after storing: rounded to half for float16.
 
     Raises:
         LvmError: a weight is too large for half precision (65504).
@@ -143,9 +141,9 @@ def save_model(keras_model: Any, card: ModelCard, path: Path, storage: Storage |
     """Write a model and its card as one `.keras` file, atomically; same model, same bytes.
 
     Args:
-        keras_model: float32 functional model. With float16 storage its weights must be those of
-            `rounded`, so that what is loaded is what the card's digest says.
-        card: about it.
+        keras_model: float32 functional model. For float16 storage its weights must come from
+            `rounded`, so that the loaded weights have the digest of the card.
+        card: of the model.
         path: ends in `.keras`; replaced when it exists.
         storage: of the weights in the file.
     """
@@ -157,7 +155,7 @@ def save_model(keras_model: Any, card: ModelCard, path: Path, storage: Storage |
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole or not there."""
+    """Write a file under another name and rename it, so that it is whole or not there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with partial.open("wb") as stream:
         stream.write(content)
@@ -182,7 +180,7 @@ def _archive(plain: Path, card: ModelCard, storage: Storage) -> bytes:
 
 
 def _half(weights_h5: bytes) -> bytes:
-    """Return a Keras weights file with every float32 data set as float16; Keras widens them."""
+    """Return a Keras weights file with its float32 data sets as float16; Keras widens them."""
     import h5py
 
     sink = io.BytesIO()
@@ -211,12 +209,8 @@ def _constants(content: dict[str, Any]) -> ModelConstants:
 
 
 def _check_fixed(content: dict[str, Any], where: str) -> None:
-    found = (
-        content["lvm_ai_model"],
-        content["input"]["convention"],
-        content["input"]["lead_order"],
-        content["input"]["n_samples"],
-    )
+    stated = content["input"]
+    found = content["lvm_ai_model"], stated["convention"], stated["lead_order"], stated["n_samples"]
     expected = (_CARD_VERSION, InputConvention.UKB_COUNTS.value, list(MODEL_LEADS), N_SAMPLES)
     if found != expected:
         raise LvmError(

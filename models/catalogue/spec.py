@@ -1,10 +1,10 @@
-"""What a model is: its identity, what it takes and gives, and the constants around it."""
+"""What a model is: its identity, its constants, what it takes and what it gives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ SEX_MALE: Final = 1
 """Codes of sex in arrays; also the index in the one-hot input [female, male]."""
 
 LVH_CLASS: Final = 1
-"""Index of LVH in the softmax output. A score: trained with class weights 1:25, not calibrated."""
+"""Index of LVH in the softmax output: a score, not calibrated (trained with class weights 1:25)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,7 @@ class InputConvention(StrEnum):
     @property
     def input_unit_uv(self) -> float:
         """Microvolts that become 1.0 in the input tensor."""
-        return _INPUT_UNIT_UV[self]
-
-
-_INPUT_UNIT_UV: Final = {InputConvention.UKB_COUNTS: 10_000.0, InputConvention.MICROVOLTS_OVER_2000: 2_000.0}
+        return 10_000.0 if self is InputConvention.UKB_COUNTS else 2_000.0
 
 
 class InputRole(StrEnum):
@@ -103,13 +100,13 @@ class InputRole(StrEnum):
 INPUT_WIDTHS: Final = {InputRole.AGE: 1, InputRole.SEX: 2, InputRole.BMI: 1}
 """Columns of each demographic input."""
 
-_ROLE_MARKS: Final = (
-    ("ecg_rest_raw", InputRole.ECG),
-    ("21003", InputRole.AGE),
-    ("Sex_Male", InputRole.SEX),
-    ("21001", InputRole.BMI),
-    ("23104", InputRole.BMI),
-)
+_ROLE_MARKS: Final = {
+    "ecg_rest_raw": InputRole.ECG,
+    "21003": InputRole.AGE,
+    "Sex_Male": InputRole.SEX,
+    "21001": InputRole.BMI,
+    "23104": InputRole.BMI,
+}
 
 
 def input_role(name: str) -> InputRole:
@@ -118,12 +115,11 @@ def input_role(name: str) -> InputRole:
     Raises:
         LvmError: the name fits none of the known inputs, or more than one.
     """
-    roles = {role for mark, role in _ROLE_MARKS if mark in name}
+    roles = {role for mark, role in _ROLE_MARKS.items() if mark in name}
     if len(roles) != 1:
-        marks = ", ".join(mark for mark, _ in _ROLE_MARKS)
         raise LvmError(
             f"input layer {name!r} fits {len(roles)} known inputs, expected a name that holds "
-            f"exactly one of {marks}; rename the input layer of the model"
+            f"exactly one of {', '.join(_ROLE_MARKS)}; rename the input layer of the model"
         )
     return roles.pop()
 
@@ -147,18 +143,14 @@ def input_roles(names: tuple[str, ...]) -> dict[InputRole, str]:
     return by_role
 
 
-def bmi_standardisation(layer_name: str) -> Standardisation:
-    """Return the constants of BMI for the layer: field 23104 when its name says so, else 21001."""
-    return BMI_23104_KG_M2 if "23104" in layer_name else BMI_21001_KG_M2
-
-
 @dataclass(frozen=True, slots=True)
 class ModelConstants:
-    """The constants of one model's inputs and output.
+    """The constants by which one model's age and BMI are standardised and its output becomes grams.
 
     Attributes:
         age_years: of the age.
-        bmi_kg_m2: of the BMI; None takes the published ones of the input layer's name.
+        bmi_kg_m2: of the BMI; None for the published ones of the UK Biobank field that is part of
+            the input layer's name, 21001 or 23104.
         lvm_g: of the LV mass.
     """
 
@@ -168,7 +160,8 @@ class ModelConstants:
 
     def bmi_of(self, layer_name: str) -> Standardisation:
         """Return the constants of BMI for an input layer."""
-        return self.bmi_kg_m2 or bmi_standardisation(layer_name)
+        published = BMI_23104_KG_M2 if "23104" in layer_name else BMI_21001_KG_M2
+        return self.bmi_kg_m2 or published
 
 
 PUBLISHED_CONSTANTS: Final = ModelConstants()
@@ -190,7 +183,7 @@ def lvm_g_from_z(lvm_z: NDArray[np.float32], scale: Standardisation = LVM_G) -> 
 
 
 class ModelOrigin(StrEnum):
-    """Where the weights come from."""
+    """Where the weights come from: published, embedded in the package, or a file of the user's."""
 
     PUBLISHED = "published"
     EMBEDDED = "embedded"
@@ -209,14 +202,14 @@ class ModelSpec:
         size_bytes: of the model file (uncompressed).
         inputs: names of the input layers.
         outputs: names of the output layers.
-        origin: published, embedded with the package, or a file of the user's.
+        origin: where the weights come from.
         clinical: True for weights that were fitted to patients' ECGs and CMR. It does not make
-            the output a medical result. False for the embedded stand-ins and, because nothing is
+            the output a medical result. False for the embedded models and, because nothing is
             known about it, for a file of the user's.
         licence: what is known about the right to use and to pass on the weights.
         description: where the weights come from, in words.
-        warning: what to show wherever the model's numbers appear; empty when there is nothing.
-        constants: by which age and BMI are standardised and the output becomes grams.
+        warning: what to show wherever the model's numbers appear; may be empty.
+        constants: of its inputs and output.
     """
 
     model_id: str
@@ -245,62 +238,6 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
-    """What a model says about n ECGs, in the order in which they were given.
-
-    Attributes:
-        lvm_pred_g: (n,) float32, predicted LV mass, grams, finite.
-        lvh_score: (n,) float32, 0 to 1, from the LVH head; NaN where the model has none. A
-            score, not a calibrated probability.
-    """
-
-    lvm_pred_g: NDArray[np.float32]
-    lvh_score: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return int(self.lvm_pred_g.shape[0])
-
-
-class EcgPredictor(Protocol):
-    """What the scoring job needs; `LvmPredictor` and the fake of the tests have it."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Identity of the model."""
-
-    @property
-    def batch_size(self) -> int:
-        """ECGs computed together."""
-
-    @property
-    def needs_demographics(self) -> bool:
-        """True when age, sex and BMI must be given."""
-
-    def predict(
-        self,
-        counts: NDArray[np.int16],
-        uv_per_count: NDArray[np.float32],
-        age_years: NDArray[np.float32] | None = None,
-        sex: NDArray[np.int8] | None = None,
-        bmi_kg_m2: NDArray[np.float32] | None = None,
-    ) -> Predictions:
-        """Return the predictions of any number of ECGs."""
-
-    def predict_batch(
-        self,
-        counts: NDArray[np.int16],
-        uv_per_count: NDArray[np.float32],
-        age_years: NDArray[np.float32] | None = None,
-        sex: NDArray[np.int8] | None = None,
-        bmi_kg_m2: NDArray[np.float32] | None = None,
-    ) -> Predictions:
-        """Return the predictions of one batch of at most `batch_size` ECGs."""
-
-    def engine_description(self) -> dict[str, Any]:
-        """Return what computed the numbers, for the record."""
-
-
-@dataclass(frozen=True, slots=True)
 class PredictorInputs:
     """Checked inputs of n ECGs.
 
@@ -324,15 +261,17 @@ class PredictorInputs:
     def __post_init__(self) -> None:
         _check_counts(self.counts)
         n_ecgs = self.counts.shape[0]
-        _check_vector("uv_per_count", self.uv_per_count, np.float32, n_ecgs)
-        _check_values("uv_per_count", self.uv_per_count, self.uv_per_count > 0, "above 0")
+        step_uv = self.uv_per_count
+        _check_vector("uv_per_count", step_uv, np.float32, n_ecgs)
+        _refuse_rows("uv_per_count", step_uv, ~((step_uv > 0) & np.isfinite(step_uv)), "a finite value above 0")
         for name, values in (("age_years", self.age_years), ("bmi_kg_m2", self.bmi_kg_m2)):
             if values is not None:
                 _check_vector(name, values, np.float32, n_ecgs)
-                _check_values(name, values, np.isfinite(values), "")
+                _refuse_rows(name, values, ~np.isfinite(values), "a finite value")
         if self.sex is not None:
             _check_vector("sex", self.sex, np.int8, n_ecgs)
-            _check_sex(self.sex)
+            unknown = (self.sex != SEX_FEMALE) & (self.sex != SEX_MALE)
+            _refuse_rows("sex", self.sex, unknown, f"{SEX_FEMALE} (female) or {SEX_MALE} (male)")
 
     @property
     def n_ecgs(self) -> int:
@@ -385,19 +324,24 @@ def _check_vector(name: str, values: NDArray[np.generic], dtype: type, n_ecgs: i
         raise ValueError(f"{name} has shape {values.shape}, expected ({n_ecgs},): one value for each ECG")
 
 
-def _check_values(name: str, values: NDArray[np.float32], good: NDArray[np.bool_], condition: str) -> None:
-    bad = np.flatnonzero(~(good & np.isfinite(values)))
-    if bad.size:
-        raise ValueError(
-            f"{name} is {values[bad[0]]} in row {bad[0]} ({bad.size} such rows), expected a "
-            f"finite value {condition}".rstrip()
-        )
+def _refuse_rows(name: str, values: NDArray[np.generic], bad: NDArray[np.bool_], expected: str) -> None:
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        raise ValueError(f"{name} is {values[rows[0]]} in row {rows[0]} ({rows.size} such rows), expected {expected}")
 
 
-def _check_sex(sex: NDArray[np.int8]) -> None:
-    bad = np.flatnonzero((sex != SEX_FEMALE) & (sex != SEX_MALE))
-    if bad.size:
-        raise ValueError(
-            f"sex is {sex[bad[0]]} in row {bad[0]} ({bad.size} such rows), expected "
-            f"{SEX_FEMALE} (female) or {SEX_MALE} (male)"
-        )
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a model predicts for n ECGs, in the order in which they were given.
+
+    Attributes:
+        lvm_pred_g: (n,) float32, predicted LV mass, grams, finite.
+        lvh_score: (n,) float32, 0 to 1, from the LVH head; NaN where the model has none. A
+            score, not a calibrated probability.
+    """
+
+    lvm_pred_g: NDArray[np.float32]
+    lvh_score: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return int(self.lvm_pred_g.shape[0])

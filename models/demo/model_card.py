@@ -1,4 +1,4 @@
-"""Measures the embedded models on people they have not seen, and writes docs/demo_model.md."""
+"""Measure the embedded models on people they have not seen, and write docs/demo_model.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lvm_core.synthetic.ecgs import ecgs_of
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 from models.catalogue.known import resolve_model
 from models.engines.predictor import LvmPredictor
-from models.engines.runtime import configure_threads
+from models.machine.runtime import configure_threads
 
 # Not the seed of the people whom the models were trained on.
 _SEED: Final = 20220207
@@ -37,12 +37,12 @@ _CORNERS_G: Final = (89.7, 114.5, 139.3)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One model on people it has not seen.
+    """The predictions of one model for people it has not seen, and the report of its training.
 
     Attributes:
         name: `full`, or the loss of an ECG-only model.
         lvm_pred_g: (n,) float64, grams.
-        report: of its training.
+        report: content of training_report.json.
     """
 
     name: str
@@ -67,7 +67,7 @@ def mean_error_by_size_g(lvm_pred_g: NDArray[np.float64], lvm_true_g: NDArray[np
 
 
 def sensitivity_specificity(lvm_pred_g: NDArray[np.float64], people: SyntheticPeople) -> tuple[float, float]:
-    """Return those of predicted LVH, by the index and `khurshid2021`, against true LVH."""
+    """Return sensitivity and specificity of predicted LVH, by index and `khurshid2021`."""
     preset = LvhPreset.KHURSHID2021
     predicted = lvh_arrays(lvm_pred_g / people.bsa_m2, people.sex_code, preset).value
     true = lvh_arrays(people.lvmi_true_g_m2, people.sex_code, preset).value
@@ -137,43 +137,31 @@ def _figure(models: Sequence[Measured], people: SyntheticPeople) -> Figure:
 
 
 def _page(models: Sequence[Measured], people: SyntheticPeople) -> str:
-    rows = [f"| | {' | '.join(_COLUMNS.values())} |", "|---|" + "---|" * len(models)]
-
-    def row(name: str, values: Sequence[str]) -> None:
-        rows.append(f"| {name} | {' | '.join(values)} |")
-
     true_g = people.lvm_true_g
     errors = [m.lvm_pred_g - true_g for m in models]
-    row("correlation r with true mass", [_r(m.lvm_pred_g, true_g) for m in models])
-    row("mean absolute error", [f"{np.abs(e).mean():.1f} g" for e in errors])
-    row("mean error", [f"{e.mean():+.1f} g" for e in errors])
     groups = [mean_error_by_size_g(m.lvm_pred_g, true_g) for m in models]
     names = ("up to 89.7 g", "to 114.5 g (z = 1)", "to 139.3 g (z = 2)", "above")
-    for k, name in enumerate(names):
-        row(f"mean error, true mass {name}, n = {groups[0][k][0]}", [f"{g[k][1]:+.1f} g" for g in groups])
     rates = [sensitivity_specificity(m.lvm_pred_g, people) for m in models]
-    row("sensitivity for LVH by the index", [f"{s:.2f}" for s, _ in rates])
-    row("specificity", [f"{s:.2f}" for _, s in rates])
-    row("ECGs to train / to choose the epoch", [_n(m.report) for m in models])
-    row("best epoch / epochs", [_epochs(m.report) for m in models])
-    row("duration, two cores, beside other work", [_minutes(m.report) for m in models])
-    return _TEMPLATE.format(table="\n".join(rows), n=len(people))
-
-
-def _r(first: NDArray[np.float64], second: NDArray[np.float64]) -> str:
-    return f"{np.corrcoef(first, second)[0, 1]:.3f}"
-
-
-def _n(report: dict[str, Any]) -> str:
-    return f"{report['n_ecgs']['train']} / {report['n_ecgs']['valid']}"
-
-
-def _epochs(report: dict[str, Any]) -> str:
-    return f"{report['results']['best_epoch']} / {report['results']['epochs']}"
-
-
-def _minutes(report: dict[str, Any]) -> str:
-    return f"{report['training_s'] / 60:.0f} min ({report['ecg_per_s']:.0f} ECG/s)"
+    reports = [m.report for m in models]
+    rows: dict[str, list[str]] = {
+        "correlation r with true mass": [f"{np.corrcoef(m.lvm_pred_g, true_g)[0, 1]:.3f}" for m in models],
+        "mean absolute error": [f"{np.abs(e).mean():.1f} g" for e in errors],
+        "mean error": [f"{e.mean():+.1f} g" for e in errors],
+        **{
+            f"mean error, true mass {name}, n = {groups[0][k][0]}": [f"{g[k][1]:+.1f} g" for g in groups]
+            for k, name in enumerate(names)
+        },
+        "sensitivity for LVH by the index": [f"{s:.2f}" for s, _ in rates],
+        "specificity": [f"{s:.2f}" for _, s in rates],
+        "ECGs to train / to choose the epoch": [f"{r['n_ecgs']['train']} / {r['n_ecgs']['valid']}" for r in reports],
+        "best epoch / epochs": [f"{r['results']['best_epoch']} / {r['results']['epochs']}" for r in reports],
+        "duration, two cores, beside other work": [
+            f"{r['training_s'] / 60:.0f} min ({r['ecg_per_s']:.0f} ECG/s)" for r in reports
+        ],
+    }
+    lines = [f"| | {' | '.join(_COLUMNS.values())} |", "|---|" + "---|" * len(models)]
+    lines += [f"| {name} | {' | '.join(values)} |" for name, values in rows.items()]
+    return _TEMPLATE.format(table="\n".join(lines), n=len(people))
 
 
 _TEMPLATE: Final = """# The embedded models
@@ -181,12 +169,12 @@ _TEMPLATE: Final = """# The embedded models
 `demo-synthetic` has the architecture of the published model with age, sex and BMI,
 `demo-synthetic-ecg-only` that of the published ECG-only models. Both were trained with the
 asymmetric loss on synthetic ECGs. **They mean nothing for real patients:** the synthetic heart is a
-few dipoles whose size follows a made-up mass. They are there so that every command runs on a new
-machine without the published weights, and so that answers can be compared with a known truth. The
-synthetic signal is easier than a real one: expect nothing of the sort from patients' ECGs.
+few dipoles whose size follows a made-up mass. With these models every command runs on a new machine
+without the published weights, and answers can be compared with a known truth. The synthetic signal
+is easier than a real one: do not expect the same accuracy on patients' ECGs.
 
 On {n} synthetic people whom no model has seen, against their true mass (`make demo-model-card`
-writes this page; the packed files hold float16 weights, which moves a mass by at most 0.03 g):
+writes this page; the packed files hold float16 weights, which move a mass by at most 0.03 g):
 
 {table}
 
@@ -196,9 +184,9 @@ the same people from the same seed:
 ![Predicted against true mass, and the mean error along the true mass](images/demo_model_losses.png)
 
 The asymmetric loss is the plain log-cosh below 114.5 g (z = 1) and punishes the under-estimation of
-larger hearts, by the cube of the error. It pays for fewer missed large hearts with masses that are
-too large on average. So do not read its masses as calibrated:
-[recalibration.md](recalibration.md) mends that where a part of a cohort had CMR.
+larger hearts, by the cube of the error. Fewer large hearts are missed, but masses are too large on
+average. So do not read its masses as calibrated: where a part of a cohort had CMR,
+[recalibration.md](recalibration.md) corrects them.
 
 ## How they were trained
 

@@ -1,4 +1,4 @@
-"""Which engine computes a model, and that engine made and checked."""
+"""Which engine computes a model, in which precision and batch; an engine made and checked."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from lvm_core.errors import LvmError
 from models.catalogue.known import ModelSource
 from models.catalogue.loading import LoadedModel, load_model
 from models.catalogue.spec import InputRole, ModelSpec
-from models.engines.devices import Device, require_gpu, use_device, visible_gpus
 from models.engines.network import UnsupportedNetworkError, check_with_keras, checked_network
-from models.engines.runtime import Threads, configure_threads
 from models.engines.spectral import SpectralEngine
 from models.engines.tensorflow_engine import (
     Engine,
@@ -27,14 +24,24 @@ from models.engines.tensorflow_engine import (
     Reference,
     TensorFlowEngine,
     keras_reference,
-    require_parity,
     with_mixed_precision,
 )
+from models.machine.runtime import Device, configure_threads, require_gpu, use_device, visible_gpus
+
+IN_FLIGHT: Final = 2
+"""Batches under way on a GPU: one is computed while the next one travels."""
 
 # How far an engine may be from the Keras graph on ordinary ECGs: room for float32 sums in another
 # order; a wrong weight, lead or scale is off by far more.
-ABSOLUTE: Final = 1e-4
-RELATIVE: Final = 1e-5
+_ABSOLUTE: Final = 1e-4
+_RELATIVE: Final = 1e-5
+# How far mixed precision may move a mass from float32, grams: it moves it by about 0.2 g.
+_PARITY_G: Final = 0.5
+
+# A batch twice as large must be that much faster: it costs twice the memory and padding.
+_BATCHES: Final = (32, 64, 128, 256, 512, 1024)
+_WORTH_DOUBLING: Final = 1.05
+_SECONDS: Final = 1.0
 
 
 class EngineName(StrEnum):
@@ -83,15 +90,8 @@ class EngineSettings:
             raise ValueError("precision mixed needs a GPU; on a CPU it is slower than float32 and less exact")
 
 
-@dataclass(frozen=True, slots=True)
-class MadeEngine:
-    """An engine and what it computes.
-
-    Attributes:
-        spec: identity of the model.
-        inputs: input layer of each role.
-        engine: ready for batches.
-    """
+class MadeEngine(NamedTuple):
+    """An engine that is ready for batches, its model and the input layer of each role."""
 
     spec: ModelSpec
     inputs: Mapping[InputRole, str]
@@ -99,58 +99,44 @@ class MadeEngine:
 
 
 def make_engine(
-    model: ModelSource | LoadedModel,
-    settings: EngineSettings,
-    batch_size: int,
-    *,
-    cores: int | None = None,
-    network_dir: Path | None = None,
+    model: ModelSource | LoadedModel, settings: EngineSettings, batch_size: int, *, cores: int | None = None
 ) -> MadeEngine:
-    """Load a model into an engine; the spectral one is compared with Keras.
+    """Load a model into an engine; all but float32 in TensorFlow is compared with the Keras graph.
 
     Args:
         model: from `resolve_model`, or a model in memory.
         settings: how to compute.
         batch_size: ECGs per call, 1 or more.
         cores: batches that will be computed at once; None for the cores of this process.
-        network_dir: where networks are kept as plain arrays; None for the default.
 
     Raises:
-        LvmError: the model cannot be loaded, or there is no such device.
+        LvmError: the model cannot be loaded, there is no such device, or mixed precision moves a
+            mass too far.
         UnsupportedNetworkError: the spectral engine cannot compute it.
         EngineMismatchError: the spectral engine does not give what Keras gives.
     """
     if settings.name is EngineName.SPECTRAL:
-        return _spectral(model, batch_size, cores, network_dir)
-    threads = configure_threads(cores)  # before loading, which starts TensorFlow
+        return _spectral(model, batch_size, cores)
+    configure_threads(cores)  # before loading, which starts TensorFlow
     use_device(settings.device)
     loaded = load_model(model) if isinstance(model, ModelSource) else model
-    engine = tensorflow_engine(loaded, settings.precision, batch_size, threads)
-    return MadeEngine(loaded.spec, dict(loaded.inputs), engine)
+    return MadeEngine(loaded.spec, dict(loaded.inputs), _tensorflow(loaded, settings.precision, batch_size))
 
 
-def tensorflow_engine(loaded: LoadedModel, precision: Precision, batch_size: int, threads: Threads) -> TensorFlowEngine:
-    """Return the TensorFlow engine of a loaded model; mixed precision is compared with float32.
-
-    Raises:
-        LvmError: mixed precision moves a mass too far.
-    """
+def _tensorflow(loaded: LoadedModel, precision: Precision, batch_size: int) -> TensorFlowEngine:
     if precision is Precision.FLOAT32:
-        return TensorFlowEngine(loaded, batch_size, threads)
-    engine = TensorFlowEngine(with_mixed_precision(loaded), batch_size, threads)
-    reference = keras_reference(loaded, threads)
-    require_parity(engine, reference, batch_size, loaded.spec.constants.lvm_g.sd)
+        return TensorFlowEngine(loaded, batch_size)
+    engine = TensorFlowEngine(with_mixed_precision(loaded), batch_size)
+    require_parity(engine, keras_reference(loaded), batch_size, loaded.spec.constants.lvm_g.sd)
     return engine
 
 
-def _spectral(
-    model: ModelSource | LoadedModel, batch_size: int, cores: int | None, network_dir: Path | None
-) -> MadeEngine:
-    checked = (
-        checked_network(model, cores, network_dir)
-        if isinstance(model, ModelSource)
-        else check_with_keras(model, configure_threads(cores))
-    )
+def _spectral(model: ModelSource | LoadedModel, batch_size: int, cores: int | None) -> MadeEngine:
+    if isinstance(model, ModelSource):
+        checked = checked_network(model, cores)
+    else:
+        configure_threads(cores)
+        checked = check_with_keras(model)
     engine = SpectralEngine(checked.network, checked.inputs, checked.outputs, batch_size)
     require_agreement(engine, checked.reference, batch_size)
     return MadeEngine(model.spec, checked.inputs, engine)
@@ -169,12 +155,35 @@ def require_agreement(engine: Engine, reference: Reference, batch_size: int) -> 
         pairs.append(("LVH score", lvh_score, reference.lvh_score))
     for what, found, expected in pairs:
         difference = np.abs(found - expected[rows])
-        if not (difference <= ABSOLUTE + RELATIVE * np.abs(expected[rows])).all():
+        if not (difference <= _ABSOLUTE + _RELATIVE * np.abs(expected[rows])).all():
             raise EngineMismatchError(
                 f"the {engine.description()['engine']} engine is up to {difference.max():.2g} off "
-                f"the Keras graph in the {what}, expected at most {ABSOLUTE:g} + {RELATIVE:g} of "
+                f"the Keras graph in the {what}, expected at most {_ABSOLUTE:g} + {_RELATIVE:g} of "
                 "the value; score with --engine tensorflow, and report it"
             )
+
+
+def require_parity(mixed: Engine, reference: Reference, batch_size: int, g_per_z: float) -> float:
+    """Compare mixed precision with float32 and return the largest difference, grams.
+
+    Args:
+        mixed: the engine.
+        reference: of the model in float32.
+        batch_size: of the engine.
+        g_per_z: grams of one z of the model's output.
+
+    Raises:
+        LvmError: a mass differs by more than 0.5 g.
+    """
+    rows, given = reference.batch(batch_size)
+    lvm_z, _ = mixed.compute(*given)
+    largest_g = float((np.abs(lvm_z - reference.lvm_z[rows]) * g_per_z).max())
+    if not largest_g <= _PARITY_G:  # also when it is not a number
+        raise LvmError(
+            f"mixed precision moves a mass by up to {largest_g:.2g} g with this model, expected at "
+            f"most {_PARITY_G} g; score with --precision float32"
+        )
+    return largest_g
 
 
 @cache
@@ -192,7 +201,7 @@ class EngineChoice:
     Attributes:
         name: of the engine.
         device: where it computes.
-        note: why it is not the fastest that is here, in words; empty where it is, or was asked for.
+        note: why it is not the fastest engine here; empty where it is, or was asked for.
     """
 
     name: EngineName
@@ -206,19 +215,17 @@ def choose_engine(
     name: EngineName | None = None,
     device: Device | None = None,
     cores: int | None = None,
-    network_dir: Path | None = None,
 ) -> EngineChoice:
-    """Choose the engine for some models: what is asked for, else what is fastest here.
+    """Choose the engine for some models: what is asked for, or else the fastest one here.
 
     A visible GPU is used, with TensorFlow. Without one the spectral engine computes, if it can
     compute every model and agrees with Keras; otherwise TensorFlow does, and the note says why.
 
     Args:
         sources: all models of the run.
-        name: what is asked for; None to choose.
-        device: likewise.
-        cores: as for `make_engine`, like the next.
-        network_dir: as above.
+        name: the engine that is asked for; None to choose.
+        device: the device that is asked for; None to choose.
+        cores: as for `make_engine`.
 
     Raises:
         LvmError: what is asked for cannot be had.
@@ -235,50 +242,12 @@ def choose_engine(
         return EngineChoice(EngineName.TENSORFLOW, Device.CPU)
     try:
         for source in sources:
-            make_engine(source, EngineSettings(EngineName.SPECTRAL), 1, cores=cores, network_dir=network_dir)
+            make_engine(source, EngineSettings(EngineName.SPECTRAL), 1, cores=cores)
     except (UnsupportedNetworkError, EngineMismatchError) as error:
         if name is EngineName.SPECTRAL:
             raise
         return EngineChoice(EngineName.TENSORFLOW, Device.CPU, f"not spectral: {error}")
     return EngineChoice(EngineName.SPECTRAL, Device.CPU)
-
-
-CANDIDATES: Final = (32, 64, 128, 256, 512, 1024)
-WORTH_DOUBLING: Final = 1.05
-"""A batch twice as large must be that much faster: it costs twice the memory and padding."""
-
-IN_FLIGHT: Final = 2
-"""Batches under way on a GPU: one is computed while the next one travels."""
-
-_SECONDS: Final = 1.0
-
-
-def fastest_batch(rate: Callable[[int], float], candidates: Sequence[int] = CANDIDATES) -> tuple[int, dict[int, float]]:
-    """Return the batch beyond which it gets hardly faster, and the rates that were seen.
-
-    Args:
-        rate: ECGs per second of a batch size; raises `OutOfMemoryError` where it does not fit.
-        candidates: ascending, one or more.
-
-    Raises:
-        LvmError: not even the first fits.
-    """
-    rates: dict[int, float] = {}
-    best = candidates[0]
-    for batch in candidates:
-        try:
-            rates[batch] = rate(batch)
-        except OutOfMemoryError:
-            break
-        if batch != candidates[0] and rates[batch] < WORTH_DOUBLING * rates[best]:
-            break
-        best = batch
-    if not rates:
-        raise LvmError(
-            f"the GPU has too little memory for {candidates[0]} ECGs at once; free it (nvidia-smi "
-            "shows who uses it), or give a smaller --batch"
-        )
-    return best, rates
 
 
 def fastest_gpu_batch(source: ModelSource, settings: EngineSettings) -> int:
@@ -287,16 +256,41 @@ def fastest_gpu_batch(source: ModelSource, settings: EngineSettings) -> int:
     Raises:
         LvmError: there is no GPU, it has too little memory, or the model cannot be loaded.
     """
-    threads = configure_threads()
+    configure_threads()
     use_device(settings.device)
     loaded = load_model(source)
-    reference = keras_reference(loaded, threads)
+    reference = keras_reference(loaded)
 
     def rate(batch: int) -> float:
-        engine = tensorflow_engine(loaded, settings.precision, batch, threads)
-        return measured_rate(engine, reference, batch, _SECONDS)
+        return measured_rate(_tensorflow(loaded, settings.precision, batch), reference, batch, _SECONDS)
 
-    return fastest_batch(rate)[0]
+    return fastest_batch(rate)
+
+
+def fastest_batch(rate: Callable[[int], float]) -> int:
+    """Return the batch beyond which scoring gets hardly faster.
+
+    Args:
+        rate: ECGs per second of a batch size; raises `OutOfMemoryError` where it does not fit.
+
+    Raises:
+        LvmError: not even the smallest batch fits.
+    """
+    best, best_rate = 0, 0.0
+    for batch in _BATCHES:
+        try:
+            found = rate(batch)
+        except OutOfMemoryError:
+            break
+        if found < _WORTH_DOUBLING * best_rate:
+            break
+        best, best_rate = batch, found
+    if not best:
+        raise LvmError(
+            f"the GPU has too little memory for {_BATCHES[0]} ECGs at once; free it (nvidia-smi "
+            "shows who uses it), or give a smaller --batch"
+        )
+    return best
 
 
 def measured_rate(engine: Engine, reference: Reference, batch: int, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""A network as plain arrays: the layers that this project computes itself, and nothing else."""
+"""A network as plain arrays: read from a Keras model, and kept in a file of numpy's own format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,19 +20,26 @@ from models.catalogue.known import ModelSource
 from models.catalogue.loading import LoadedModel, load_model
 from models.catalogue.saved_model import write_atomically
 from models.catalogue.spec import InputRole
-from models.engines.runtime import Threads, configure_threads
 from models.engines.tensorflow_engine import Reference, keras_reference
+from models.machine.runtime import configure_threads
 
 POOL: Final = 2
-"""Samples that a pooling layer takes the maximum of, and its stride."""
+"""Samples of which a pooling layer takes the maximum, and its stride."""
+
+_FORMAT: Final = 1
+_LOG: Final = logging.getLogger("lvm_ai.models")
 
 
 class UnsupportedNetworkError(LvmError):
     """A model has something that cannot be computed here exactly; the message says what."""
 
 
+class NetworkFileError(LvmError):
+    """A file of a network cannot be used; the message says why."""
+
+
 class LayerKind(StrEnum):
-    """What a layer does to the tensors that it is given.
+    """What a layer computes from its inputs.
 
     `convolution`: stride 1, no dilation, padding `same`, channels last, linear. `pool`: maximum of
     two neighbouring samples; of an odd number the last is left out. `dense`: linear.
@@ -54,8 +61,8 @@ class Layer:
 
     Attributes:
         name: unique in its network.
-        kind: what it does.
-        inputs: layers whose results it takes, in order.
+        kind: what it computes.
+        inputs: names of the layers whose results it takes, in order.
         shape: of its result for one ECG: (samples, channels) or (width,).
         kernel: float32; (taps, channels in, channels out) of a convolution, (width in, width out)
             of a dense layer, else None.
@@ -87,7 +94,7 @@ class Network:
     """Layers in an order in which they can be computed.
 
     Attributes:
-        layers: each after those that it takes.
+        layers: each after its inputs.
         outputs: names of the layers whose results are the network's.
     """
 
@@ -100,8 +107,8 @@ class Network:
             missing = [name for name in layer.inputs if name not in known]
             if missing or layer.name in known:
                 raise ValueError(
-                    f"layer {layer.name!r} is there twice or takes {missing}, which come later or "
-                    "never; expected each layer once, after those that it takes"
+                    f"layer {layer.name!r} appears twice or takes {missing}, which come later or "
+                    "never; expected each layer once, after its inputs"
                 )
             known[layer.name] = layer
         unknown = [name for name in self.outputs if name not in known]
@@ -116,9 +123,31 @@ class Network:
         return [layer for layer in self.layers if name in layer.inputs]
 
 
-_FLOAT32: Final = "float32"
-_CHANNELS_LAST: Final = "channels_last"
 _ACTIVATIONS: Final = {"relu": LayerKind.RELU, "softmax": LayerKind.SOFTMAX}
+_KINDS: Final = {
+    "InputLayer": LayerKind.INPUT,
+    "Conv1D": LayerKind.CONVOLUTION,
+    "Dense": LayerKind.DENSE,
+    "Activation": LayerKind.RELU,
+    "ReLU": LayerKind.RELU,
+    "MaxPooling1D": LayerKind.POOL,
+    "Concatenate": LayerKind.CONCATENATE,
+    "Flatten": LayerKind.FLATTEN,
+}
+_CHANNELS_LAST: Final = ("data format", "data_format", "channels_last")
+# Settings of Keras layers: in words, the attribute, and the only value that is computed here.
+_SETTINGS: Final[Mapping[str, tuple[tuple[str, str, Any], ...]]] = {
+    "Conv1D": (
+        ("stride", "strides", (1,)),
+        ("dilation", "dilation_rate", (1,)),
+        ("padding", "padding", "same"),
+        ("groups", "groups", 1),
+        _CHANNELS_LAST,
+    ),
+    "ReLU": (("limit", "max_value", None), ("slope", "negative_slope", 0), ("threshold", "threshold", 0)),
+    "MaxPooling1D": (("pool size", "pool_size", (POOL,)), ("stride", "strides", (POOL,)), _CHANNELS_LAST),
+    "Flatten": (_CHANNELS_LAST,),
+}
 
 
 def read_network(keras_model: Any) -> Network:
@@ -150,40 +179,32 @@ def _inputs(keras_layer: Any) -> list[Any]:
 
 
 def _layers_of(keras_layer: Any, inputs: tuple[str, ...]) -> list[Layer]:
-    """Return the layers that a Keras layer stands for: itself, and its activation if it has one."""
+    """Return what a Keras layer becomes: one layer, and one for its activation if it has any."""
     kind = type(keras_layer).__name__
-    reader = _READERS.get(kind)
-    if reader is None:
-        known = ", ".join(sorted(_READERS))
+    if kind not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
         raise _refused(keras_layer, f"is a {kind}, which is not computed here; expected {known}")
-    policy = keras_layer.dtype_policy.compute_dtype
-    _require(keras_layer, "the dtype it computes in", policy, _FLOAT32)
+    _require(keras_layer, "the compute dtype", keras_layer.dtype_policy.compute_dtype, "float32")
+    for what, attribute, expected in _SETTINGS.get(kind, ()):
+        _require(keras_layer, what, getattr(keras_layer, attribute), expected)
     shape = tuple(keras_layer.output.shape[1:])
+    _check_shape(keras_layer, kind, shape)
+    if kind in ("Conv1D", "Dense"):
+        return _weighted(keras_layer, _KINDS[kind], inputs, shape)
+    made = _activation(keras_layer, shape) if kind == "Activation" else _KINDS[kind]
+    return [Layer(keras_layer.name, made, inputs, shape)]
+
+
+def _check_shape(keras_layer: Any, kind: str, shape: tuple[int, ...]) -> None:
     if None in shape or len(shape) not in (1, 2):
         raise _refused(keras_layer, f"gives shape {shape}, expected one or two known sizes")
-    return reader(keras_layer, inputs, shape)
-
-
-def _input(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    return [Layer(keras_layer.name, LayerKind.INPUT, inputs, shape)]
-
-
-def _convolution(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    for what, value, expected in (
-        ("stride", keras_layer.strides, (1,)),
-        ("dilation", keras_layer.dilation_rate, (1,)),
-        ("padding", keras_layer.padding, "same"),
-        ("groups", keras_layer.groups, 1),
-        ("data format", keras_layer.data_format, _CHANNELS_LAST),
-    ):
-        _require(keras_layer, what, value, expected)
-    return _weighted(keras_layer, LayerKind.CONVOLUTION, inputs, shape)
-
-
-def _dense(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    if len(shape) != 1:
+    if kind == "Dense" and len(shape) != 1:
         raise _refused(keras_layer, f"gives shape {shape}, expected one size: flatten before it")
-    return _weighted(keras_layer, LayerKind.DENSE, inputs, shape)
+    if kind == "Concatenate" and keras_layer.axis not in (-1, len(shape)):
+        raise _refused(keras_layer, f"joins along axis {keras_layer.axis}, expected the last one")
+    if kind == "MaxPooling1D" and keras_layer.padding != "valid" and keras_layer.input.shape[1] % POOL:
+        n_in = keras_layer.input.shape[1]
+        raise _refused(keras_layer, f"pads {n_in} samples, expected padding valid or an even number")
 
 
 def _weighted(keras_layer: Any, kind: LayerKind, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
@@ -193,57 +214,15 @@ def _weighted(keras_layer: Any, kind: LayerKind, inputs: tuple[str, ...], shape:
     activation = keras_layer.activation.__name__
     if activation == "linear":
         return [linear]
-    if activation not in _ACTIVATIONS or (activation == "softmax" and len(shape) != 1):
-        raise _refused(keras_layer, f"has activation {activation}, expected linear or relu")
-    after = f"{keras_layer.name}/{activation}"
-    return [linear, Layer(after, _ACTIVATIONS[activation], (keras_layer.name,), shape)]
+    after = Layer(f"{linear.name}/{activation}", _activation(keras_layer, shape), (linear.name,), shape)
+    return [linear, after]
 
 
-def _activation(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
+def _activation(keras_layer: Any, shape: tuple[int, ...]) -> LayerKind:
     activation = keras_layer.activation.__name__
     if activation not in _ACTIVATIONS or (activation == "softmax" and len(shape) != 1):
-        raise _refused(keras_layer, f"is the activation {activation}, expected relu")
-    return [Layer(keras_layer.name, _ACTIVATIONS[activation], inputs, shape)]
-
-
-def _relu(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    plain = (keras_layer.max_value, float(keras_layer.negative_slope), float(keras_layer.threshold))
-    _require(keras_layer, "limit, slope and threshold", plain, (None, 0.0, 0.0))
-    return [Layer(keras_layer.name, LayerKind.RELU, inputs, shape)]
-
-
-def _pool(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    _require(keras_layer, "pool size", keras_layer.pool_size, (POOL,))
-    _require(keras_layer, "stride", keras_layer.strides, (POOL,))
-    _require(keras_layer, "data format", keras_layer.data_format, _CHANNELS_LAST)
-    n_in = keras_layer.input.shape[1]
-    if keras_layer.padding != "valid" and n_in % POOL:
-        raise _refused(keras_layer, f"pads {n_in} samples, expected padding valid or an even number")
-    return [Layer(keras_layer.name, LayerKind.POOL, inputs, shape)]
-
-
-def _concatenate(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    if keras_layer.axis not in (-1, len(shape)):
-        raise _refused(keras_layer, f"joins along axis {keras_layer.axis}, expected the last one")
-    return [Layer(keras_layer.name, LayerKind.CONCATENATE, inputs, shape)]
-
-
-def _flatten(keras_layer: Any, inputs: tuple[str, ...], shape: tuple[int, ...]) -> list[Layer]:
-    _require(keras_layer, "data format", keras_layer.data_format, _CHANNELS_LAST)
-    return [Layer(keras_layer.name, LayerKind.FLATTEN, inputs, shape)]
-
-
-_Reader = Callable[[Any, tuple[str, ...], tuple[int, ...]], list[Layer]]
-_READERS: Final[Mapping[str, _Reader]] = {
-    "InputLayer": _input,
-    "Conv1D": _convolution,
-    "Dense": _dense,
-    "Activation": _activation,
-    "ReLU": _relu,
-    "MaxPooling1D": _pool,
-    "Concatenate": _concatenate,
-    "Flatten": _flatten,
-}
+        raise _refused(keras_layer, f"has activation {activation}, expected relu or none")
+    return _ACTIVATIONS[activation]
 
 
 def _require(keras_layer: Any, what: str, value: Any, expected: Any) -> None:
@@ -257,23 +236,15 @@ def _refused(keras_layer: Any, what: str) -> UnsupportedNetworkError:
     )
 
 
-_FORMAT: Final = 1
-_LOG: Final = logging.getLogger("lvm_ai.models")
-
-
-class NetworkFileError(LvmError):
-    """A file of a network cannot be used; the message says why."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedNetwork:
-    """A network and what to compare an engine for it with.
+    """A network and the reference with which its engine is compared.
 
     Attributes:
         network: layers and weights.
         inputs: input layer of each role.
-        outputs: what each output of the network is, by the names of the published layers.
-        reference: ECGs and what Keras says about them.
+        outputs: name of the published output layer that each output of the network is.
+        reference: ECGs and the results of the Keras graph.
     """
 
     network: Network
@@ -362,48 +333,46 @@ def _reference(arrays: Mapping[str, NDArray[Any]], made_by: Mapping[str, Any]) -
     )
 
 
-def check_with_keras(loaded: LoadedModel, threads: Threads) -> CheckedNetwork:
-    """Return a Keras model as plain arrays, with what its own graph says about a few ECGs.
+def check_with_keras(loaded: LoadedModel) -> CheckedNetwork:
+    """Return a Keras model as plain arrays, with the results of its own graph for a few ECGs.
 
-    Args:
-        loaded: the model.
-        threads: what `configure_threads` returned before it was loaded.
+    `configure_threads` must have been called before the model was loaded.
 
     Raises:
         UnsupportedNetworkError: the model has something that is not computed here.
     """
-    network = read_network(loaded.keras_model)
-    return CheckedNetwork(network, dict(loaded.inputs), loaded.outputs, keras_reference(loaded, threads))
+    return CheckedNetwork(
+        read_network(loaded.keras_model), dict(loaded.inputs), loaded.outputs, keras_reference(loaded)
+    )
 
 
-def default_network_dir() -> Path:
+def network_dir() -> Path:
     """Return the folder in which networks are kept as plain arrays."""
     return Path.home() / ".lvm-ai" / "networks"
 
 
-def checked_network(source: ModelSource, cores: int | None = None, folder: Path | None = None) -> CheckedNetwork:
-    """Return a model as plain arrays, from `folder` if it is there, else through Keras.
+def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNetwork:
+    """Return a model as plain arrays, from its file in `network_dir()`, else through Keras.
 
-    What Keras gave is kept in `folder`; where that is not writable it is read again each time.
+    The arrays are then kept in that folder; where it cannot be written, Keras is needed each time.
 
     Args:
         source: from `resolve_model`.
         cores: for `configure_threads`, where TensorFlow is needed.
-        folder: None for `default_network_dir()`.
 
     Raises:
         LvmError: as for `load_model` and `configure_threads`.
         UnsupportedNetworkError: the model has something that is not computed here.
     """
-    path = (folder or default_network_dir()) / f"{source.spec.sha256}.npz"
+    path = network_dir() / f"{source.spec.sha256}.npz"
     try:
         return CheckedNetwork.from_bytes(path.read_bytes(), source.spec.sha256)
     except FileNotFoundError:
         pass
     except (NetworkFileError, OSError) as error:
         _LOG.warning("%s is read from the model file again: %s", path, error)
-    threads = configure_threads(cores)  # before loading, which starts TensorFlow
-    made = check_with_keras(load_model(source), threads)
+    configure_threads(cores)  # before loading, which starts TensorFlow
+    made = check_with_keras(load_model(source))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, made.to_bytes(source.spec.sha256))

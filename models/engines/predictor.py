@@ -1,17 +1,16 @@
-"""Integer counts and demographics in, grams out: the one way to a prediction."""
+"""The one way to a prediction: integer counts and demographics in, grams out."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import LvmError
-from models.catalogue.known import ModelSource, resolve_model
+from models.catalogue.known import ModelSource
 from models.catalogue.loading import LoadedModel
 from models.catalogue.spec import (
     InputConvention,
@@ -23,7 +22,7 @@ from models.catalogue.spec import (
     lvm_g_from_z,
 )
 from models.engines.choosing import EngineSettings, make_engine
-from models.engines.cpu import instruction_set
+from models.machine.host import instruction_set
 
 # Batches of 8 and 16 on two threads were equally fast, 32 a few per cent slower.
 DEFAULT_BATCH_SIZE: Final = 16
@@ -33,8 +32,8 @@ _TENSORFLOW: Final = EngineSettings()
 class LvmPredictor:
     """One model, ready to predict, in one fixed batch shape.
 
-    Several threads may call it at once. Each call computes its batches one after the other, and
-    every operation on one thread, so cores are used by calling from as many threads.
+    Several threads may call it at once. Each call computes its batches one after the other on one
+    thread, so call it from as many threads as there are cores.
 
     Invariant: an ECG's prediction depends on the model, the engine, the batch size, the ECG's
     place in its batch and the processor's instruction set; not on its batch-mates, on padding, on
@@ -49,31 +48,28 @@ class LvmPredictor:
         input_convention: InputConvention | str = InputConvention.UKB_COUNTS,
         engine: EngineSettings = _TENSORFLOW,
         cores: int | None = None,
-        network_dir: Path | None = None,
     ) -> None:
         """Load the model; takes seconds with TensorFlow, a few tenths with the spectral engine.
 
         Args:
             model: from `resolve_model`, or a model in memory from `bind_model`.
-            batch_size: ECGs computed together, 1 or more; part of what fixes the bits.
+            batch_size: ECGs computed together, 1 or more; the bits depend on it.
             input_convention: how microvolts become the numbers that the network sees.
             engine: what computes it, in which precision and where.
             cores: batches that will be computed at once; None for the cores of this process.
-            network_dir: where the spectral engine keeps networks; None for the default.
 
         Raises:
             ValueError: a batch size below 1, or an unknown convention.
             LvmError: the model cannot be loaded, the engine cannot compute it, or TensorFlow has
-                already started with other threads: call `configure_threads` first
-                where something else, for example a model in memory, starts it.
+                already started with other threads: call `configure_threads` first where something
+                else, for example a model in memory, starts it.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size} ECGs, expected 1 or more")
         self._batch_size = batch_size
         self._convention = InputConvention(input_convention)
         self._settings = engine
-        made = make_engine(model, engine, batch_size, cores=cores, network_dir=network_dir)
-        self._spec, self._inputs, self._engine = made.spec, dict(made.inputs), made.engine
+        self._spec, self._inputs, self._engine = make_engine(model, engine, batch_size, cores=cores)
 
     @property
     def spec(self) -> ModelSpec:
@@ -84,11 +80,6 @@ class LvmPredictor:
     def batch_size(self) -> int:
         """ECGs computed together."""
         return self._batch_size
-
-    @property
-    def input_convention(self) -> InputConvention:
-        """How microvolts become the numbers that the network sees."""
-        return self._convention
 
     @property
     def needs_demographics(self) -> bool:
@@ -109,8 +100,8 @@ class LvmPredictor:
             counts: (n, 12, 5000) int16, leads in `LEADS_12` order, 500 Hz; n may be 0. Signals
                 must have passed the quality checks: a flat lead would get a plausible mass.
             uv_per_count: (n,) float32, microvolts of one count, above 0.
-            age_years: (n,) float32, years; needed when `needs_demographics`, else checked and
-                not used. The same holds for the next two.
+            age_years: (n,) float32, years. Age, sex and BMI are needed when `needs_demographics`,
+                else they are checked and not used.
             sex: (n,) int8, 0 female, 1 male.
             bmi_kg_m2: (n,) float32, kg/m2.
 
@@ -121,7 +112,7 @@ class LvmPredictor:
             ValueError: a shape, dtype, code or value is not as stated.
             LvmError: the model gave a value that is not finite.
         """
-        inputs = self._checked(counts, uv_per_count, age_years, sex, bmi_kg_m2)
+        inputs = self._checked(PredictorInputs(counts, uv_per_count, age_years, sex, bmi_kg_m2))
         parts = [
             self._predict_padded(inputs.rows(start, start + self._batch_size))
             for start in range(0, inputs.n_ecgs, self._batch_size)
@@ -145,7 +136,7 @@ class LvmPredictor:
         Raises:
             ValueError: as for `predict`, or another number of ECGs.
         """
-        inputs = self._checked(counts, uv_per_count, age_years, sex, bmi_kg_m2)
+        inputs = self._checked(PredictorInputs(counts, uv_per_count, age_years, sex, bmi_kg_m2))
         if not 1 <= inputs.n_ecgs <= self._batch_size:
             raise ValueError(
                 f"a batch of {inputs.n_ecgs} ECGs was given, expected 1 to {self._batch_size}; "
@@ -154,7 +145,7 @@ class LvmPredictor:
         return self._predict_padded(inputs)
 
     def engine_description(self) -> dict[str, Any]:
-        """Return what fixes the bits of a prediction beside the model; the same on every call."""
+        """Return all that fixes the bits of a prediction beside the model."""
         return {
             **self._engine.description(),
             "numpy": np.__version__,
@@ -165,15 +156,7 @@ class LvmPredictor:
             "instruction_set": instruction_set(),
         }
 
-    def _checked(
-        self,
-        counts: NDArray[np.int16],
-        uv_per_count: NDArray[np.float32],
-        age_years: NDArray[np.float32] | None,
-        sex: NDArray[np.int8] | None,
-        bmi_kg_m2: NDArray[np.float32] | None,
-    ) -> PredictorInputs:
-        inputs = PredictorInputs(counts, uv_per_count, age_years, sex, bmi_kg_m2)
+    def _checked(self, inputs: PredictorInputs) -> PredictorInputs:
         if self.needs_demographics:
             inputs.require_demographics(self._spec.model_id)
         return inputs
@@ -182,10 +165,11 @@ class LvmPredictor:
         n_ecgs = inputs.n_ecgs
         # In float32: 10000 uV over 5 uV per count is exactly the published division by 2000.
         counts_per_unit = np.float32(self._convention.input_unit_uv) / inputs.uv_per_count
+        features = standardised_features(inputs, self._inputs, self._spec.constants)
         lvm_z, lvh_score = self._engine.compute(
             _padded(inputs.counts, self._batch_size, 0),
             _padded(counts_per_unit, self._batch_size, 1),
-            self._features(inputs),
+            {role: _padded(rows, self._batch_size, 0) for role, rows in features.items()},
         )
         if lvh_score is None:
             lvh_score = np.full(self._batch_size, np.nan, dtype=np.float32)
@@ -195,11 +179,6 @@ class LvmPredictor:
             raise LvmError(self._not_finite("LV mass"))
         lvm_pred_g = lvm_g_from_z(lvm_z[:n_ecgs], self._spec.constants.lvm_g)
         return Predictions(lvm_pred_g, lvh_score[:n_ecgs].copy())
-
-    def _features(self, inputs: PredictorInputs) -> dict[InputRole, NDArray[np.float32]]:
-        """Return the standardised demographics that the model takes, padded to the batch."""
-        features = standardised_features(inputs, self._inputs, self._spec.constants)
-        return {role: _padded(rows, self._batch_size, 0) for role, rows in features.items()}
 
     def _not_finite(self, what: str) -> str:
         return (
@@ -230,7 +209,7 @@ def standardised_features(
 
 
 def _padded(rows: NDArray[Any], batch_size: int, value: int) -> NDArray[Any]:
-    """Return `rows` as a contiguous array, filled up with rows of `value` to `batch_size`."""
+    """Return `rows` as a contiguous array, with rows of `value` added up to `batch_size`."""
     n_rows = rows.shape[0]
     if n_rows == batch_size:
         return np.ascontiguousarray(rows)
@@ -244,30 +223,19 @@ _shared_lock = threading.Lock()
 
 
 def shared_predictor(
-    model: str | ModelSource,
+    model: ModelSource,
     *,
-    model_dir: Path | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     input_convention: InputConvention | str = InputConvention.UKB_COUNTS,
     engine: EngineSettings = _TENSORFLOW,
     cores: int | None = None,
 ) -> LvmPredictor:
-    """Return this process's predictor for these arguments, made by the first call.
-
-    Args:
-        model: id, file name or path as for `resolve_model`, or what that returned.
-        model_dir: folder of the fetched models; None for the default one.
-        batch_size: as for `LvmPredictor`, like the others.
-        input_convention: as above.
-        engine: as above.
-        cores: as above.
-    """
-    source = resolve_model(model, model_dir) if isinstance(model, str) else model
+    """Return this process's predictor, made by the first call; arguments as for `LvmPredictor`."""
     convention = InputConvention(input_convention)
-    key = (source.spec, batch_size, convention, engine, cores)
+    key = (model.spec, batch_size, convention, engine, cores)
     with _shared_lock:
         if key not in _shared:
             _shared[key] = LvmPredictor(
-                source, batch_size=batch_size, input_convention=convention, engine=engine, cores=cores
+                model, batch_size=batch_size, input_convention=convention, engine=engine, cores=cores
             )
         return _shared[key]

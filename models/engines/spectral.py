@@ -20,14 +20,14 @@ from lvm_core.signal.ecg import LEADS_12, MODEL_LEADS, order_indices
 from models.catalogue.spec import LVH_CLASS, OUTPUT_LVH, OUTPUT_MASS, InputRole
 from models.engines.network import POOL, Layer, LayerKind, Network
 from models.engines.spectral_plan import Convolve, Flatten, Pointwise, Signal, SpectralPlan, Tiling, plan_network
-from models.engines.tensorflow_engine import Features
+from models.engines.tensorflow_engine import Features, Outputs
 
-LANES: Final = 8
-"""ECGs that are computed side by side at most; larger batches are computed in parts."""
-
+# ECGs that are computed side by side at most; larger batches are computed in parts.
+_LANES: Final = 8
+# Rows of the matrix products at most: small ones stay in the cache, and OpenBLAS multiplies them
+# without packing.
 _ROWS_PER_PRODUCT: Final = 16
-"""Rows of the matrix products at most: small ones stay in the cache, and OpenBLAS multiplies them
-without packing."""
+_ORDER: Final = order_indices(LEADS_12, MODEL_LEADS)
 
 
 class SpectralEngine:
@@ -72,16 +72,16 @@ class SpectralEngine:
     @property
     def bytes_per_thread(self) -> int:
         """Memory of the buffers that each thread needs."""
-        return _workspace_bytes(self._plan, self._n_lanes)
+        signals = sum(signal.n_rows * signal.n_channels * 4 for signal in self._plan.signals)
+        spectra = sum(one.tiling.n_tiles * one.tiling.n_frequencies * one.n_channels * 8 for one in self._plan.spectra)
+        return self._n_lanes * (signals + spectra)
 
     @property
     def _n_lanes(self) -> int:
-        return min(self._batch_size, LANES)
+        return min(self._batch_size, _LANES)
 
-    def compute(
-        self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Run one batch. Arguments and result are those of `TensorFlowEngine.run`."""
+    def compute(self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features) -> Outputs:
+        """Compute one batch, as `models.engines.tensorflow_engine.Engine.compute`."""
         workspace = self._take()
         try:
             parts = [
@@ -120,19 +120,10 @@ class SpectralEngine:
         return {name: results[layer] for name, layer in self._named.items()}
 
 
-_ORDER: Final = order_indices(LEADS_12, MODEL_LEADS)
-
-
 def _tiles_per_product(tiling: Tiling, n_lanes: int) -> int:
     """Return how many tiles are multiplied together: a divisor of their number."""
     most = max(1, _ROWS_PER_PRODUCT // n_lanes)
     return max(n for n in range(1, most + 1) if tiling.n_tiles % n == 0)
-
-
-def _workspace_bytes(plan: SpectralPlan, n_lanes: int) -> int:
-    signals = sum(signal.n_rows * signal.n_channels * 4 for signal in plan.signals)
-    spectra = sum(one.tiling.n_tiles * one.tiling.n_frequencies * one.n_channels * 8 for one in plan.spectra)
-    return n_lanes * (signals + spectra)
 
 
 class _Workspace:
@@ -159,10 +150,8 @@ class _Workspace:
     ) -> dict[str, NDArray[np.float32]]:
         """Return the results of all layers without samples, (n, width) each, by name.
 
-        Args:
-            counts: (n, 12, 5000) int16 in `LEADS_12` order, n up to the number of lanes.
-            counts_per_unit: (n,) float32.
-            features: (n, width) float32 for each other input layer.
+        Arguments are those of `Engine.compute` for n ECGs, at most as many as lanes; features are
+        given by input layer.
         """
         n_ecgs = counts.shape[0]
         self._load(counts, counts_per_unit)
@@ -180,7 +169,7 @@ class _Workspace:
         return results
 
     def _load(self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32]) -> None:
-        """Write counts as the network's numbers, cast, scaled and in its order of leads at once."""
+        """Write counts to the first signal, cast, scaled and in the network's order of leads."""
         samples = self._samples(self._plan.signals[0])
         for lane, (own, unit) in enumerate(zip(counts, counts_per_unit, strict=True)):
             np.divide(own[_ORDER].T, unit, out=samples[:, lane])
@@ -228,7 +217,7 @@ class _Workspace:
 
 
 def _frames(rows: NDArray[np.float32], tiling: Tiling) -> NDArray[np.float32]:
-    """Return the overlapping tiles of a signal, (length, tiles, lanes, channels), not copied."""
+    """Return the overlapping tiles of a signal as a view, (length, tiles, lanes, channels)."""
     stride = rows.strides[0]
     return np.lib.stride_tricks.as_strided(
         rows,
@@ -251,9 +240,9 @@ def _to_samples(spectrum: NDArray[np.complex64], length: int) -> NDArray[np.floa
 
 
 def _write(source: NDArray[np.float32], target: NDArray[np.float32], step: Convolve | Pointwise) -> None:
-    """Write samples to the head of a signal, through relu and pooling where the step has them.
+    """Write samples to the start of a signal, through relu and pooling where the step has them.
 
-    Of two neighbours the maximum is taken first: it commutes with relu, and leaves half the work.
+    The maximum of two neighbours is taken first: it commutes with relu, and leaves half the work.
     """
     if step.pool:
         n_pairs = source.shape[0] // 2

@@ -1,4 +1,4 @@
-"""What the spectral engine does, worked out once from a network: buffers, steps and spectra.
+"""The plan of the spectral engine, made once from a network: buffers, spectra and steps.
 
 Each series of a network is a list of *signals*, its parts along the channels: a concatenation
 copies nothing. Convolutions that take the same signals share their transforms.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.engines.network import Layer, LayerKind, Network, UnsupportedNetworkError
 
-# Lengths whose transforms are fast.
+# Lengths of fast transforms.
 _LENGTHS: Final = (64, 128, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
 # A longer tile wastes less on the overlap, but its kernels' spectra leave the cache. Lengths of 320
 # to 576 were equally fast within 10 % for the published networks.
@@ -24,20 +24,18 @@ _LARGEST_OVERLAP: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """Overlap-save: each tile of `step` results comes from `length` samples.
+    """Overlap-save: each tile of `step` results is computed from `length` samples.
 
-    Row r of a signal holds sample r - `before`; tile t is made of rows t * step up to, not
-    including, t * step + length, and its first `step` results are right.
+    Row r of a signal holds sample r - `before`. Tile t takes the rows from t * step up to, not
+    including, t * step + length; its first `step` results are valid.
 
     Attributes:
-        n_samples: of the series.
         length: of one transform, even.
-        step: results of one tile, even, so that no pair of samples that is pooled is cut.
+        step: results of one tile; even, so that no tile ends within a pair of pooled samples.
         n_tiles: tiles that cover the series.
         before: rows of zeros before the first sample.
     """
 
-    n_samples: int
     length: int
     step: int
     n_tiles: int
@@ -53,28 +51,15 @@ class Tiling:
         """Frequencies of a tile's spectrum."""
         return self.length // 2 + 1
 
-    @property
-    def samples(self) -> slice:
-        """Rows of a signal that hold its samples."""
-        return slice(self.before, self.before + self.n_samples)
-
-    def tile(self, number: int) -> slice:
-        """Return the rows that a tile is made of."""
-        return slice(number * self.step, number * self.step + self.length)
-
-    def n_results(self, number: int) -> int:
-        """Return how many results of a tile belong to the series; the last tile may have fewer."""
-        return min(self.step, self.n_samples - number * self.step)
-
     def kernel_spectrum(self, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what a tile's spectrum is multiplied by, as real numbers.
+        """Return the factor of a tile's spectrum, as real numbers.
 
         A complex product written with real numbers: interleaved real and imaginary parts of
         (n, c) times this (2c, 2d) are those of (n, d). Matrix products of that form run at full
         speed where complex ones do not.
 
         Args:
-            kernel: (taps, c, d) float32, at most as long as the tiling was made for.
+            kernel: (taps, c, d) float32, no longer than those that the tiling was made for.
 
         Returns:
             (frequencies, 2c, 2d) float32, computed in float64 and rounded once.
@@ -93,13 +78,14 @@ class Tiling:
 
 
 def make_tiling(n_samples: int, taps: Iterable[int]) -> Tiling:
-    """Return a tiling of a series for convolutions of some lengths, padded as `same`.
+    """Return a tiling of a series for convolutions with kernels of some lengths, padded as `same`.
 
-    It has the shortest transforms that spend a fifth on the overlap at most, or that do in one.
+    Its transforms are the shortest that spend at most a fifth on the overlap, or that hold the
+    whole series in one tile.
 
     Args:
         n_samples: of the series, 1 or more.
-        taps: lengths of the kernels that it will be convolved with.
+        taps: lengths of the kernels.
 
     Raises:
         ValueError: no length is long enough.
@@ -112,18 +98,18 @@ def make_tiling(n_samples: int, taps: Iterable[int]) -> Tiling:
             longest = (length - overlap) // 2 * 2
             step = -(-n_samples // -(-n_samples // longest))
             step += step % 2
-            return Tiling(n_samples, length, step, -(-n_samples // step), before)
+            return Tiling(length, step, -(-n_samples // step), before)
     raise ValueError(f"a kernel has {max(lengths)} taps, expected at most {int(_LARGEST_OVERLAP * _LENGTHS[-1])}")
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A series that is stored: the ECG, or what a convolution, relu or pooling gave.
+    """A stored series: the ECG, or the result of a convolution, relu or pooling.
 
     Attributes:
         name: of the layer that gives it.
-        n_samples: of it.
-        n_channels: of it.
+        n_samples: of the series.
+        n_channels: of the series.
         tiling: of the convolutions that take it; None when none does.
     """
 
@@ -145,11 +131,9 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Spectra:
-    """The transforms of some signals side by side, shared by all convolutions that begin so.
+    """The transforms of some signals side by side, in the order of the channels.
 
-    Attributes:
-        tiling: of the signals.
-        signals: in the order of the channels.
+    Convolutions of these signals, or of the first of them, share the transforms.
     """
 
     tiling: Tiling
@@ -163,15 +147,15 @@ class Spectra:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolve:
-    """A convolution, with the relu and the pooling behind it where nothing else takes its result.
+    """A convolution, with the relu and the pooling after it where nothing else takes its result.
 
     Attributes:
-        spectra: index of the spectra that it takes the leading channels of.
-        fresh: (signal, first channel) of those whose transforms are made now.
+        spectra: index of the spectra whose leading channels it takes.
+        fresh: (signal, first channel) of the signals to be transformed now.
         n_channels: channels that it takes.
         kernel: as `Tiling.kernel_spectrum` gives it.
         bias: (channels out,) float32.
-        target: what it gives.
+        target: the signal of its result.
         relu: negative results become 0.
         pool: two neighbouring results become their maximum.
     """
@@ -188,7 +172,7 @@ class Convolve:
 
 @dataclass(frozen=True, slots=True)
 class Pointwise:
-    """A relu or a pooling by itself, of a signal that something else takes too."""
+    """A relu or a pooling by itself, of a signal that another layer takes too."""
 
     source: Signal
     target: Signal
@@ -205,24 +189,22 @@ class Flatten:
 
 
 Step: TypeAlias = Convolve | Pointwise | Flatten | Layer
-"""What is done in order; a `Layer` is one without samples: dense, relu, softmax, concatenate."""
+"""One step; a `Layer` is one without samples: dense, relu, softmax or concatenate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpectralPlan:
-    """Everything that threads share, and may not change.
+    """All that threads share and none changes.
 
     Attributes:
         signals: to be stored, the ECG first.
         spectra: to be stored.
         steps: in order.
-        outputs: names of the layers whose results are asked for.
     """
 
     signals: tuple[Signal, ...]
     spectra: tuple[Spectra, ...]
     steps: tuple[Step, ...]
-    outputs: tuple[str, ...]
 
     @property
     def shared_bytes(self) -> int:
@@ -231,16 +213,16 @@ class SpectralPlan:
 
 
 def plan_network(network: Network) -> SpectralPlan:
-    """Work out how a network is computed.
+    """Plan how a network is computed.
 
     Raises:
-        UnsupportedNetworkError: the network takes another number of series than one or gives one,
-            or a kernel is too long.
+        UnsupportedNetworkError: the network does not take exactly one series, gives a series, or
+            has a kernel that is too long.
     """
-    return _Planner(over_parts(network)).plan()
+    return _Planner(_over_parts(network)).plan()
 
 
-def over_parts(network: Network) -> Network:
+def _over_parts(network: Network) -> Network:
     """Return the same network with each relu and pooling before, not after, a concatenation."""
     layers: list[Layer] = []
     parts: dict[str, tuple[Layer, ...]] = {}
@@ -271,9 +253,8 @@ class _Planner:
         self._series = [layer for layer in network.layers if layer.is_series]
         _check_ends(network, self._series)
         self._convolutions = [layer for layer in self._series if layer.kind is LayerKind.CONVOLUTION]
-        self._last_fused = {layer.name: self._fuse(layer) for layer in self._convolutions}
+        self._fused = {layer.name: self._fuse(layer) for layer in self._convolutions}
         self._signals: dict[str, Signal] = {}
-        self._parts: dict[str, tuple[Signal, ...]] = {}
         tilings = self._tilings()
         taken = {name for layer in self._convolutions for name in self._sources(layer.inputs[0])}
         for layer in self._series:
@@ -288,10 +269,8 @@ class _Planner:
         self._transformed: dict[int, int] = {}  # leading signals, by index of the spectra
 
     def plan(self) -> SpectralPlan:
-        """Return the plan."""
-        fused = {
-            name for start, chain in self._last_fused.items() for name in [start, *chain]
-        }  # these are done with their convolution
+        # The relus and poolings that are computed with their convolution.
+        fused = {name for chain in self._fused.values() for name in chain}
         steps: list[Step] = []
         for layer in self._network.layers:
             if layer.kind is LayerKind.CONVOLUTION:
@@ -300,11 +279,12 @@ class _Planner:
                 steps.append(Flatten(layer.name, self._signals_of(layer.inputs[0])))
             elif layer.kind in (LayerKind.RELU, LayerKind.POOL) and layer.is_series:
                 if layer.name not in fused:
-                    steps.append(self._pointwise(layer))
+                    (source,) = self._signals_of(layer.inputs[0])
+                    pool = layer.kind is LayerKind.POOL
+                    steps.append(Pointwise(source, self._signals[layer.name], not pool, pool))
             elif not layer.is_series and layer.kind is not LayerKind.INPUT:
                 steps.append(layer)
-        signals = tuple(self._signals.values())
-        return SpectralPlan(signals, self._spectra, tuple(steps), self._network.outputs)
+        return SpectralPlan(tuple(self._signals.values()), self._spectra, tuple(steps))
 
     def _fuse(self, layer: Layer) -> tuple[str, ...]:
         """Return the relu and the pooling that alone take a convolution's result, one of each."""
@@ -318,7 +298,7 @@ class _Planner:
 
     def _stored_as(self, name: str) -> str:
         """Return the layer under whose name the result of a layer is stored."""
-        for start, chain in self._last_fused.items():
+        for start, chain in self._fused.items():
             if name == start or name in chain:
                 return chain[-1] if chain else start
         return name
@@ -364,7 +344,7 @@ class _Planner:
         done = self._transformed.get(number, 0)
         fresh = [(signal, int(first)) for signal, first in zip(signals, firsts[:-1], strict=True)][done:]
         self._transformed[number] = max(done, len(signals))
-        kinds = {self._network[name].kind for name in self._last_fused[layer.name]}
+        kinds = {self._network[name].kind for name in self._fused[layer.name]}
         kernel, bias = layer.weights
         return Convolve(
             spectra=number,
@@ -377,22 +357,11 @@ class _Planner:
             pool=LayerKind.POOL in kinds,
         )
 
-    def _pointwise(self, layer: Layer) -> Pointwise:
-        (source,) = self._signals_of(layer.inputs[0])
-        pool = layer.kind is LayerKind.POOL
-        return Pointwise(source, self._signals[layer.name], not pool, pool)
-
 
 def _check_ends(network: Network, series: list[Layer]) -> None:
     n_inputs = sum(layer.kind is LayerKind.INPUT for layer in series)
-    if n_inputs != 1:
-        raise UnsupportedNetworkError(
-            f"the network takes {n_inputs} series, expected one, the ECG; the TensorFlow engine "
-            "computes it: --engine tensorflow"
-        )
     given = [name for name in network.outputs if network[name].is_series]
-    if given:
-        raise UnsupportedNetworkError(
-            f"the network gives the series {given}, expected numbers; the TensorFlow engine "
-            "computes it: --engine tensorflow"
-        )
+    if n_inputs == 1 and not given:
+        return
+    problem = f"gives the series {given}, expected numbers" if given else f"takes {n_inputs} series, expected one"
+    raise UnsupportedNetworkError(f"the network {problem}; the TensorFlow engine computes it: --engine tensorflow")

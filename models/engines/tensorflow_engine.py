@@ -1,4 +1,4 @@
-"""The TensorFlow graph behind the predictor: one compiled function of one fixed shape."""
+"""The TensorFlow engine: a model's Keras graph, compiled for one batch size; and the reference."""
 
 from __future__ import annotations
 
@@ -22,26 +22,41 @@ from models.catalogue.spec import (
     InputConvention,
     InputRole,
 )
-from models.engines.runtime import Threads, import_keras, import_tensorflow, onednn_enabled
+from models.machine.runtime import import_keras, import_tensorflow, tensorflow_description
 
 Features = Mapping[InputRole, NDArray[np.float32]]
 """(batch, width) float32, dimensionless, for each demographic input of the model."""
 
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""(batch,) float32 z of LV mass; (batch,) float32 LVH score, or None without that head."""
 
-class OutOfMemoryError(LvmError):
-    """The device has too little memory for a batch."""
+# The ECGs of a `Reference`, and standardised demographics that people have.
+_N_ECGS: Final = 4
+_SEED: Final = 71
+_AGE: Final = (-1.5, -0.2, 0.6, 1.9)
+_SEX: Final = (0, 1, 0, 1)
+_BMI: Final = (-1.1, 0.0, 0.8, 2.4)
 
 
 class Engine(Protocol):
     """What computes one batch of fixed size; may be called by several threads at once."""
 
-    def compute(
-        self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return (batch,) z of LV mass and (batch,) LVH score or None; see `TensorFlowEngine`."""
+    def compute(self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features) -> Outputs:
+        """Compute one batch.
+
+        Args:
+            counts: (batch, 12, 5000) int16, leads in `LEADS_12` order.
+            counts_per_unit: (batch,) float32; a sample enters the network as
+                count / counts_per_unit.
+            features: standardised demographics, for each role that the model takes.
+        """
 
     def description(self) -> dict[str, Any]:
         """Return name, versions and settings of the engine, for the record."""
+
+
+class OutOfMemoryError(LvmError):
+    """The device has too little memory for a batch."""
 
 
 class TensorFlowEngine:
@@ -51,37 +66,19 @@ class TensorFlowEngine:
     number of cores or on other batches under way.
     """
 
-    def __init__(self, loaded: LoadedModel, batch_size: int, threads: Threads) -> None:
-        """Compile the graph.
-
-        Args:
-            loaded: the model.
-            batch_size: ECGs per call, 1 or more.
-            threads: what `configure_threads` returned, called before the model was loaded.
-        """
-        self._threads = threads
+    def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
+        """Compile the graph; call `configure_threads` before loading the model."""
         self._loaded = loaded
+        self._batch_size = batch_size
+        self._roles = tuple(role for role in loaded.inputs if role is not InputRole.ECG)
         tf = import_tensorflow()
         # TensorFloat-32 would round the inputs of convolutions to 10 bits on recent GPUs.
         tf.config.experimental.enable_tensor_float_32_execution(False)
-        self._roles = tuple(role for role in loaded.inputs if role is not InputRole.ECG)
-        self._batch_size = batch_size
         self._out_of_memory = tf.errors.ResourceExhaustedError
         self._graph = _compile(tf, loaded, batch_size, self._roles)
 
-    def compute(
-        self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Run one batch.
-
-        Args:
-            counts: (batch, 12, 5000) int16, leads in `LEADS_12` order.
-            counts_per_unit: (batch,) float32; a sample enters the network as
-                count / counts_per_unit.
-            features: standardised demographics, for each role that the model takes.
-
-        Returns:
-            (batch,) float32 z of LV mass; (batch,) float32 LVH score, or None without that head.
+    def compute(self, counts: NDArray[np.int16], counts_per_unit: NDArray[np.float32], features: Features) -> Outputs:
+        """Compute one batch, as `Engine.compute`.
 
         Raises:
             OutOfMemoryError: the device has too little memory for the batch.
@@ -91,21 +88,15 @@ class TensorFlowEngine:
             arrays = [tensor.numpy() for tensor in self._graph(counts, counts_per_unit, *given)]
         except self._out_of_memory as error:
             raise OutOfMemoryError(
-                f"the device is out of memory with {self._batch_size} ECGs in a batch; start anew "
-                "with a smaller --batch (the batch is part of what fixes the bits, so it is not "
-                "changed within a run)"
+                f"the device is out of memory with {self._batch_size} ECGs in a batch; start again "
+                "with a smaller --batch (it does not change within a run, because the last bits of "
+                "a prediction depend on it)"
             ) from error
         return arrays[0], (arrays[1] if self._loaded.has_lvh_head else None)
 
     def description(self) -> dict[str, Any]:
         """Return name, versions and thread settings of the engine."""
-        return {
-            "engine": "tensorflow",
-            "tensorflow": str(import_tensorflow().__version__),
-            "keras": str(import_keras().__version__),
-            "onednn": onednn_enabled(),
-            "intra_op_threads": self._threads.intra_op,
-        }
+        return {"engine": "tensorflow", **tensorflow_description()}
 
 
 def _compile(tf: Any, loaded: LoadedModel, batch_size: int, roles: tuple[InputRole, ...]) -> Any:
@@ -131,22 +122,14 @@ def _compile(tf: Any, loaded: LoadedModel, batch_size: int, roles: tuple[InputRo
     return compiled.get_concrete_function()
 
 
-# Half precision moves a mass by about 0.2 g (facts sheet, section 4); bfloat16 by 1.2 g.
-PARITY_G: Final = 0.5
-"""Largest difference from float32 that is let through, grams."""
-
-_POLICY: Final = "mixed_float16"
-
-
 def with_mixed_precision(loaded: LoadedModel) -> LoadedModel:
     """Return a copy whose hidden layers compute in float16; weights and heads stay float32."""
     keras = import_keras()
-    heads = set(loaded.outputs)
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()
-        if layer.name not in heads and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = _POLICY
+        if layer.name not in loaded.outputs and not isinstance(layer, keras.layers.InputLayer):
+            config["dtype"] = "mixed_float16"
         return type(layer).from_config(config)
 
     copy = keras.models.clone_model(loaded.keras_model, clone_function=clone)
@@ -154,49 +137,9 @@ def with_mixed_precision(loaded: LoadedModel) -> LoadedModel:
     return bind_model(copy, loaded.spec)
 
 
-def require_parity(mixed: Engine, reference: Reference, batch_size: int, g_per_z: float) -> float:
-    """Compare mixed precision with float32 and return the largest difference, grams.
-
-    Args:
-        mixed: the engine.
-        reference: what the graph says in float32.
-        batch_size: of the engine.
-        g_per_z: grams of one z of the model's output.
-
-    Raises:
-        LvmError: a mass differs by more than `PARITY_G`.
-    """
-    rows, given = reference.batch(batch_size)
-    lvm_z, _ = mixed.compute(*given)
-    difference_g = np.abs(lvm_z - reference.lvm_z[rows]) * g_per_z
-    largest_g = float(difference_g.max())
-    if not largest_g <= PARITY_G:  # also when it is not a number
-        raise LvmError(
-            f"mixed precision moves a mass by up to {largest_g:.2g} g with this model, expected at "
-            f"most {PARITY_G} g; score with --precision float32"
-        )
-    return largest_g
-
-
-_N_ECGS: Final = 4
-
-
-_SEED: Final = 71
-
-
-# Standardised demographics: values that people have.
-_AGE: Final = (-1.5, -0.2, 0.6, 1.9)
-
-
-_BMI: Final = (-1.1, 0.0, 0.8, 2.4)
-
-
-_SEX: Final = (0, 1, 0, 1)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """A few ECGs and what the Keras graph says about them.
+    """A few ECGs and what a model's Keras graph gives for them.
 
     Attributes:
         counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
@@ -204,7 +147,7 @@ class Reference:
         features: standardised demographics that the model takes.
         lvm_z: (n,) float32, z of LV mass.
         lvh_score: (n,) float32, or None without that head.
-        made_by: versions of what computed the last two.
+        made_by: name, versions and settings of the engine that computed the last two.
     """
 
     counts: NDArray[np.int16]
@@ -215,19 +158,14 @@ class Reference:
     made_by: Mapping[str, Any]
 
     def batch(self, size: int) -> tuple[NDArray[np.intp], tuple[NDArray[np.int16], NDArray[np.float32], Features]]:
-        """Return the rows that fill a batch by turns, and the arguments of an engine."""
+        """Return the rows that fill a batch, repeated, and the arguments of `Engine.compute`."""
         rows = np.arange(size) % len(self.counts)
         features = {role: values[rows] for role, values in self.features.items()}
         return rows, (self.counts[rows], self.counts_per_unit[rows], features)
 
 
-def keras_reference(loaded: LoadedModel, threads: Threads) -> Reference:
-    """Let a model's own graph, in float32, say what it says about the ECGs.
-
-    Args:
-        loaded: the model.
-        threads: what `configure_threads` returned before it was loaded.
-    """
+def keras_reference(loaded: LoadedModel) -> Reference:
+    """Compute the reference of a model, in float32; call `configure_threads` before loading it."""
     ecgs = synthetic_ecgs(_N_ECGS, _SEED)
     counts_per_unit = np.float32(InputConvention.UKB_COUNTS.input_unit_uv) / ecgs.uv_per_count
     everybody = {
@@ -236,6 +174,6 @@ def keras_reference(loaded: LoadedModel, threads: Threads) -> Reference:
         InputRole.BMI: np.array(_BMI, dtype=np.float32)[:, None],
     }
     features = {role: values for role, values in everybody.items() if role in loaded.inputs}
-    graph = TensorFlowEngine(loaded, _N_ECGS, threads)
-    lvm_z, lvh_score = graph.compute(ecgs.counts, counts_per_unit, features)
-    return Reference(ecgs.counts, counts_per_unit, features, lvm_z, lvh_score, graph.description())
+    engine = TensorFlowEngine(loaded, _N_ECGS)
+    lvm_z, lvh_score = engine.compute(ecgs.counts, counts_per_unit, features)
+    return Reference(ecgs.counts, counts_per_unit, features, lvm_z, lvh_score, engine.description())

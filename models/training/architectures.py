@@ -1,7 +1,7 @@
-"""The two published graphs, built from scratch with fresh weights.
+"""The two published graphs with fresh weights, and their convolutions through the FFT for training.
 
-Everywhere: kernel of 71 samples, padding `same`, relu as a layer of its own, max pooling by 2, no
-dropout and no normalisation (broadinstitute/ml4h, folder
+Both graphs have kernels of 71 samples, padding `same`, relu as a layer of its own, max pooling by
+2, no dropout and no normalisation (broadinstitute/ml4h, folder
 model_zoo/left_ventricular_mass_from_ecg_student_and_mri_teacher).
 """
 
@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 
 from lvm_core.signal.ecg import N_LEADS
 from models.catalogue.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, N_SAMPLES, OUTPUT_LVH, OUTPUT_MASS
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 
-KERNEL_SAMPLES: Final = 71
-POOL_SAMPLES: Final = 2
-BLOCK_FILTERS: Final = (32, 24, 16)
-STEM_FILTERS: Final = 32
-AGE_UNITS: Final = 32
-SEX_UNITS: Final = 2
-BMI_UNITS: Final = 1
-HIDDEN_UNITS: Final = 16
-EMBEDDING_UNITS: Final = 64
-EMBEDDING_LAYER: Final = "embed"
+_KERNEL_SAMPLES: Final = 71
+_POOL_SAMPLES: Final = 2
+_STEM_FILTERS: Final = 32
+_BLOCK_FILTERS: Final = (32, 24, 16)
+_AGE_UNITS: Final = 32
+_SEX_UNITS: Final = 2
+_BMI_UNITS: Final = 1
+_HIDDEN_UNITS: Final = 16
+_EMBEDDING_UNITS: Final = 64
+
+# Samples of a tile; divides 5000, 2500, 1250 and 625, the lengths in the published graphs.
+_TILE_SAMPLES: Final = 125
 
 # Keras's own defaults can be changed by a file in the home folder, so they are stated.
 _FLOAT32: Final = "float32"
@@ -40,7 +42,7 @@ def build_ecg_only(hidden_dtype: str = _FLOAT32) -> Any:
     """Return the ECG-only graph, 1,047,497 parameters, as an uncompiled `keras.Model`.
 
     One input, `INPUT_ECG`: (n, 5000, 12) float32; one output, `OUTPUT_MASS`: (n, 1) float32, z.
-    Blocks pass on their last convolution alone.
+    Each block gives its last convolution.
 
     Args:
         hidden_dtype: Keras's dtype policy of all layers but the heads, for example
@@ -48,9 +50,9 @@ def build_ecg_only(hidden_dtype: str = _FLOAT32) -> Any:
     """
     layers = _Layers(import_keras(), hidden_dtype)
     ecg = layers.input(INPUT_ECG, (N_SAMPLES, N_LEADS))
-    x = layers.pool(layers.conv(ecg, STEM_FILTERS))
-    last = len(BLOCK_FILTERS) - 1
-    for index, filters in enumerate(BLOCK_FILTERS):
+    x = layers.pool(layers.conv(ecg, _STEM_FILTERS))
+    last = len(_BLOCK_FILTERS) - 1
+    for index, filters in enumerate(_BLOCK_FILTERS):
         x = layers.dense_convs(x, filters, n_convs=3)[-1]
         if index != last:
             x = layers.pool(x)
@@ -63,7 +65,7 @@ def build_age_sex_bmi(hidden_dtype: str = _FLOAT32) -> Any:
 
     Four inputs, in this order: `INPUT_ECG` (n, 5000, 12), `INPUT_AGE` (n, 1), `INPUT_SEX` (n, 2),
     `INPUT_BMI` (n, 1); two outputs: `OUTPUT_MASS` (n, 1), z, and `OUTPUT_LVH` (n, 2), softmax.
-    Blocks pass on the concatenation of their pooled convolution and the two after it.
+    Each block gives the concatenation of its pooled convolution and the two after it.
 
     Args:
         hidden_dtype: as for `build_ecg_only`.
@@ -71,12 +73,12 @@ def build_age_sex_bmi(hidden_dtype: str = _FLOAT32) -> Any:
     layers = _Layers(import_keras(), hidden_dtype)
     ecg = layers.input(INPUT_ECG, (N_SAMPLES, N_LEADS))
     age, sex, bmi = (layers.input(name, (width,)) for name, width in ((INPUT_AGE, 1), (INPUT_SEX, 2), (INPUT_BMI, 1)))
-    x = layers.conv(ecg, STEM_FILTERS)
-    for filters in BLOCK_FILTERS:
+    x = layers.conv(ecg, _STEM_FILTERS)
+    for filters in _BLOCK_FILTERS:
         pooled = layers.pool(layers.conv(x, filters))
         x = layers.concatenate([pooled, *layers.dense_convs(pooled, filters, n_convs=2)])
     branches = [
-        layers.dense_relu(tensor, units) for tensor, units in ((age, AGE_UNITS), (sex, SEX_UNITS), (bmi, BMI_UNITS))
+        layers.dense_relu(tensor, units) for tensor, units in ((age, _AGE_UNITS), (sex, _SEX_UNITS), (bmi, _BMI_UNITS))
     ]
     embedded = layers.trunk([layers.flatten(x), *branches])
     outputs = [layers.mass_head(embedded), layers.lvh_head(embedded)]
@@ -85,15 +87,10 @@ def build_age_sex_bmi(hidden_dtype: str = _FLOAT32) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Layers:
-    """The layers of the two graphs, with every default stated.
+    """Makes the layers of the two graphs, with every default stated.
 
     Names are counted within the graph, because Keras counts within the process, and a saved model
     must not depend on what was built before it.
-
-    Attributes:
-        keras: the module.
-        dtype: dtype policy of the hidden layers.
-        numbers: layers made so far, by kind.
     """
 
     keras: Any
@@ -105,12 +102,12 @@ class _Layers:
 
     def conv(self, x: Any, filters: int) -> Any:
         linear = self.keras.layers.Conv1D(
-            filters, KERNEL_SAMPLES, padding="same", data_format=_DATA_FORMAT, **self._common("conv")
+            filters, _KERNEL_SAMPLES, padding="same", data_format=_DATA_FORMAT, **self._common("conv")
         )(x)
         return self._relu(linear)
 
     def pool(self, x: Any) -> Any:
-        return self.keras.layers.MaxPooling1D(POOL_SAMPLES, data_format=_DATA_FORMAT, **self._common("pool"))(x)
+        return self.keras.layers.MaxPooling1D(_POOL_SAMPLES, data_format=_DATA_FORMAT, **self._common("pool"))(x)
 
     def flatten(self, x: Any) -> Any:
         return self.keras.layers.Flatten(data_format=_DATA_FORMAT, **self._common("flatten"))(x)
@@ -131,8 +128,8 @@ class _Layers:
 
     def trunk(self, features: Sequence[Any]) -> Any:
         joined = features[0] if len(features) == 1 else self.concatenate(features)
-        hidden = self.dense_relu(joined, HIDDEN_UNITS)
-        return self.dense_relu(hidden, EMBEDDING_UNITS, name=EMBEDDING_LAYER)
+        hidden = self.dense_relu(joined, _HIDDEN_UNITS)
+        return self.dense_relu(hidden, _EMBEDDING_UNITS, name="embed")
 
     def mass_head(self, embedded: Any) -> Any:
         return self.keras.layers.Dense(1, name=OUTPUT_MASS, dtype=_FLOAT32)(embedded)
@@ -148,20 +145,15 @@ class _Layers:
         return {"name": name or f"{kind}_{self.numbers[kind]}", "dtype": self.dtype}
 
 
-TILE_SAMPLES: Final = 125
-"""Samples of a tile; divides 5000, 2500, 1250 and 625, the lengths in the published graphs."""
-
-
 def with_spectral_convolutions(keras_model: Any) -> Any:
     """Return a copy of a model whose 1-D convolutions go through the Fourier transform.
 
-    The copy has the same layers in the same order, so `copy.set_weights(model.get_weights())` and
-    the reverse are exact; its weights are fresh copies of the model's.
+    The copy has the same layers in the same order and copies of the weights, so weights can be
+    taken from either for the other.
 
     Args:
         keras_model: functional model. Convolutions with stride 1, dilation 1, padding `same`, no
-            activation of their own and a length that `TILE_SAMPLES` divides are replaced, others
-            are kept.
+            activation of their own and a length divisible by 125 are replaced, others are kept.
     """
     keras = import_keras()
     spectral = _layer_class()
@@ -185,13 +177,13 @@ def _is_supported(layer: Any) -> bool:
         and layer.activation.__name__ == "linear"
         and layer.data_format == "channels_last"
         and layer.input.shape[1] is not None
-        and layer.input.shape[1] % TILE_SAMPLES == 0
+        and layer.input.shape[1] % _TILE_SAMPLES == 0
     )
 
 
 @cache
 def _layer_class() -> Any:
-    """Return the layer; a function, because Keras is imported late."""
+    """Return the class of the layer, made when called because Keras is imported late."""
     keras = import_keras()
 
     class SpectralConv1D(keras.layers.Conv1D):  # type: ignore[misc,name-defined]
@@ -208,15 +200,15 @@ def _convolve(inputs: Any, kernel: Any) -> Any:
     """Return the correlation of (n, length, c) with a (taps, c, d) kernel, padded as `same`."""
     tf = import_tensorflow()
     n_taps, n_in, n_out = kernel.shape
-    n_tiles = inputs.shape[1] // TILE_SAMPLES
+    n_tiles = inputs.shape[1] // _TILE_SAMPLES
     n_ecgs = tf.shape(inputs)[0]
     to_spectrum, kernel_cos, kernel_sin, to_samples = _transforms(n_taps)
     n_bins = kernel_cos.shape[0]
 
     before = (n_taps - 1) // 2
     time_major = tf.transpose(inputs, [1, 0, 2])
-    padded = tf.pad(time_major, [[before, TILE_SAMPLES - before], [0, 0], [0, 0]])
-    tiles = tf.reshape(padded, [n_tiles + 1, TILE_SAMPLES, n_ecgs * n_in])
+    padded = tf.pad(time_major, [[before, _TILE_SAMPLES - before], [0, 0], [0, 0]])
+    tiles = tf.reshape(padded, [n_tiles + 1, _TILE_SAMPLES, n_ecgs * n_in])
     frames = tf.concat([tiles[:-1], tiles[1:, : n_taps - 1]], axis=1)
 
     spectrum = tf.reshape(tf.matmul(to_spectrum, frames), [n_tiles, 2, n_bins, n_ecgs, n_in])
@@ -224,12 +216,12 @@ def _convolve(inputs: Any, kernel: Any) -> Any:
     product = tf.matmul(by_bin, _kernel_spectrum(tf, kernel, kernel_cos, kernel_sin))
     parts = tf.reshape(product, [n_bins, n_tiles, n_ecgs, 2, n_out])
     by_tile = tf.reshape(tf.transpose(parts, [1, 3, 0, 2, 4]), [n_tiles, 2 * n_bins, n_ecgs * n_out])
-    samples = tf.reshape(tf.matmul(to_samples, by_tile), [n_tiles * TILE_SAMPLES, n_ecgs, n_out])
+    samples = tf.reshape(tf.matmul(to_samples, by_tile), [n_tiles * _TILE_SAMPLES, n_ecgs, n_out])
     return tf.transpose(samples, [1, 0, 2])
 
 
 def _kernel_spectrum(tf: Any, kernel: Any, kernel_cos: Any, kernel_sin: Any) -> Any:
-    """Return (bins, 2c, 2d): a complex product written with real numbers."""
+    """Return the factor of the spectrum, (bins, 2c, 2d): a complex product in real numbers."""
     n_taps, n_in, n_out = kernel.shape
     flat = tf.reshape(kernel, [n_taps, n_in * n_out])
     real = tf.reshape(tf.matmul(kernel_cos, flat), [-1, n_in, n_out])
@@ -245,13 +237,13 @@ def _transforms(n_taps: int) -> tuple[NDArray[np.float32], ...]:
     part of a correlation's spectrum (bins, taps), conjugate to that of a convolution; parts to the
     valid samples of a tile (tile, 2 bins). The length is that of a tile and its overlap.
     """
-    length = TILE_SAMPLES + n_taps - 1
+    length = _TILE_SAMPLES + n_taps - 1
     bins = np.arange(length // 2 + 1)
     angle = 2 * np.pi * np.outer(bins, np.arange(length)) / length
     to_spectrum = np.concatenate([np.cos(angle), -np.sin(angle)])
     taps = angle[:, :n_taps]
     weight = np.where((bins == 0) | (2 * bins == length), 1.0, 2.0) / length
-    valid = angle[:, :TILE_SAMPLES].T
+    valid = angle[:, :_TILE_SAMPLES].T
     to_samples = np.concatenate([weight * np.cos(valid), -weight * np.sin(valid)], axis=1)
     wide = (to_spectrum, np.cos(taps), np.sin(taps), to_samples)
     return tuple(matrix.astype(np.float32) for matrix in wide)

@@ -1,4 +1,4 @@
-"""The configuration file of a training run, checked before any work."""
+"""The configuration of a training run, read from a file and checked before any work."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ _NotNegative = Annotated[float, Field(ge=0)]
 
 
 class SplitShares(StrictSettings):
-    """How people are split; which side a person falls on depends on `salt` and the id alone.
+    """Shares of people; the side of a person depends on `salt` and the id alone.
 
     Attributes:
-        train: share of people the weights are fitted to.
-        valid: share that chooses the checkpoint and stops the training.
-        test: share that nothing is chosen by.
+        train: to fit the weights.
+        valid: to choose the checkpoint and to stop the training.
+        test: not used for any choice.
         salt: any text; another one gives another split.
     """
 
@@ -90,8 +90,8 @@ class Augmentation(StrictSettings):
     Attributes:
         noise_uv: standard deviation of white noise, per lead, microvolts.
         wander_uv: amplitude of a slow sine of each lead (0.1 to 0.5 Hz), microvolts.
-        shift_ms: largest shift in time, either way, milliseconds; the end is filled with the
-            samples that left at the other side.
+        shift_ms: largest shift in time, either way, milliseconds; samples that leave at one end
+            come back at the other.
     """
 
     noise_uv: _NotNegative = 0.0

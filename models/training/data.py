@@ -1,9 +1,8 @@
-"""ECG Parquet, participants and CMR as one training set in memory or in a memory map."""
+"""ECG Parquet, participants and CMR as one training set, split by person."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import datetime as dt
 import hashlib
 import io
@@ -11,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,93 +26,19 @@ from lvm_core.signal.ecg import LEADS_12, N_LEADS
 from lvm_core.signal.plausibility import judge_ecgs
 from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2
 from lvm_core.tables import ParticipantTable, judge_people, layout_of_file, preset_layout, read_cmr_table, read_people
-from lvm_core.tables.csv_text import no_formula
 from lvm_core.tables.layout import OWN_LAYOUT, ParticipantsLayout
-from lvm_core.tables.omop import table_files
+from lvm_core.tables.people import table_files
+from lvm_core.tables.values import no_formula
 from models.catalogue.spec import N_SAMPLES
 from models.training.config import SplitShares, TrainingConfig
 from models.training.progress import say
 
+LVH_PRESET: Final = LvhPreset.KHURSHID2021
+_SIGNALS_FILE: Final = "signals.npy"
+_JUDGED_TOGETHER: Final = 1024
 
-@dataclass(frozen=True, slots=True)
-class CmrTable:
-    """CMR examinations.
-
-    Attributes:
-        rows_of: rows of each participant_id.
-        date: (n,) datetime64[D], NaT where unknown.
-        lvm_cmr_g: (n,) float64, grams, above 0.
-    """
-
-    rows_of: dict[str, list[int]]
-    date: NDArray[np.datetime64]
-    lvm_cmr_g: NDArray[np.float64]
-
-
-def read_participants(path: Path, layout: Path | None = None, *, accepted: bool = False) -> ParticipantTable:
-    """Read and judge the participant table of a run.
-
-    Args:
-        path: CSV or Parquet, or the folder of an OMOP export.
-        layout: a preset, a layout file, or None.
-        accepted: `accept_people` is set: a table that looks wrong as a whole does not stop.
-
-    Raises:
-        UsageError: it cannot be read, or cannot be right as a whole and `accept_people` is not set.
-    """
-    people = read_people(_source(path), str(path), _layout(layout))
-    _note(people.notes)
-    problems = judge_people(people.table).problems
-    if problems and not accepted:
-        raise UsageError(
-            f"{path} cannot be right as a whole: {'; '.join(problems)}. Correct the table, or say "
-            "in participants_layout what it means (docs/people_tables.md); if it is right, set "
-            "accept_people: true"
-        )
-    return ParticipantTable.of(people)
-
-
-def read_cmr(path: Path) -> CmrTable:
-    """Read the table of CMR examinations; rows without a mass are left out.
-
-    Raises:
-        UsageError: it cannot be read, a column is missing, or a mass is not above 0 g.
-    """
-    read = read_cmr_table(_bytes(path), str(path))
-    _note(read.notes)
-    rows_of: dict[str, list[int]] = {}
-    for row, key in enumerate(read.table["participant_id"].to_pylist()):
-        rows_of.setdefault(key, []).append(row)
-    dates = np.array(read.table["cmr_date"].to_pylist(), dtype="datetime64[D]")
-    return CmrTable(rows_of, dates, np.asarray(read.table["lvm_cmr_g"], dtype=np.float64))
-
-
-def _layout(given: Path | None) -> ParticipantsLayout:
-    if given is None:
-        return OWN_LAYOUT
-    return preset_layout(str(given)) or layout_of_file(_bytes(given), str(given))
-
-
-def _source(path: Path) -> bytes | dict[str, tuple[str, bytes]]:
-    if not path.is_dir():
-        return _bytes(path)
-    files = table_files([file.name for file in path.iterdir()], str(path))
-    return {table: (file, _bytes(path / file)) for table, file in files.items()}
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _note(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        say(f"note: {note}")
-
-
-_HASH_BYTES: Final = 8
+Cmr = tuple[dt.date | None, float]
+"""Date of an examination, None where unknown, and LV mass in grams."""
 
 
 class Part(StrEnum):
@@ -128,12 +54,12 @@ def uniform_of(participant_id: str, salt: str) -> float:
 
     It is the first 8 bytes of the SHA-256 of `salt|participant_id` as a big-endian fraction.
     """
-    digest = hashlib.sha256(f"{salt}|{participant_id}".encode()).digest()[:_HASH_BYTES]
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
+    digest = hashlib.sha256(f"{salt}|{participant_id}".encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def part_of(participant_id: str, shares: SplitShares) -> Part:
-    """Return the side on which a person falls, whoever else is in the data."""
+    """Return the side of the split for a person, whoever else is in the data."""
     position = uniform_of(participant_id, shares.salt)
     if position < shares.train:
         return Part.TRAIN
@@ -149,14 +75,9 @@ def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
     return text.getvalue()
 
 
-LVH_PRESET: Final = LvhPreset.KHURSHID2021
-_SIGNALS_FILE: Final = "signals.npy"
-_JUDGED_TOGETHER: Final = 1024
-
-
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """ECGs with the LV mass of the same person's CMR, in order of ecg_id.
+    """ECGs, each with the LV mass of the same person's CMR, in order of ecg_id.
 
     Attributes:
         ecg_id: (n,) str.
@@ -198,28 +119,6 @@ class TrainingSet:
         return {part.value: int((self.part == part.value).sum()) for part in Part}
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an ECG is, and whose it is."""
-
-    file: Path
-    row_group: int
-    row: int
-    ecg_id: str
-    participant_id: str
-    uv_per_count: float
-    day: np.datetime64
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """An ECG, the CMR examination it is paired with, and the days between; -1 where unknown."""
-
-    place: _Place
-    cmr_row: int
-    days: int
-
-
 def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
     """Read, pair, check and split the data of a run.
 
@@ -229,7 +128,7 @@ def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
 
     Args:
         config: of the run.
-        folder: in which the memory map goes when `config.signals` is `file`.
+        folder: of the memory map when `config.signals` is `file`.
 
     Raises:
         UsageError: a table or file is not what is expected.
@@ -238,46 +137,141 @@ def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
     people = read_participants(config.participants, config.participants_layout, accepted=config.accept_people)
     cmr = read_cmr(config.cmr)
     excluded: Counter[str] = Counter()
-    pairs = _pairs(_unique(_places(config.ecgs), excluded), cmr, config, excluded)
-    table = _columns(pairs, people, cmr)
-    keep = _usable(table, config, excluded)
-    pairs = [pair for pair, good in zip(pairs, keep, strict=True) if good]
-    counts = _read_signals([pair.place for pair in pairs], _allocate(len(pairs), config, folder))
-    data = TrainingSet(counts=counts, excluded={}, **{name: column[keep] for name, column in table.items()})
-    data = _without_bad_signals(data, excluded)
-    parts = [part_of(key, config.split).value for key in data.participant_id.tolist()]
-    data = dataclasses.replace(
-        data, part=np.array(parts, dtype=np.str_), excluded={k: excluded[k] for k in sorted(+excluded)}
+    pairs = _pairs(_recordings(config.ecgs, excluded), cmr, config, excluded)
+    table = _columns(pairs, people, config.split)
+    usable = _usable(table, config, excluded)
+    used = [pair.recording for pair, good in zip(pairs, usable, strict=True) if good]
+    table = {name: column[usable] for name, column in table.items()}
+    counts = _read_signals(used, _allocate(len(used), config, folder))
+    good = _good_signals(counts, table["uv_per_count"], excluded)
+    for target, source in enumerate(np.flatnonzero(good)):
+        if target != source:  # moved in place: a selection would copy all signals into memory
+            counts[target] = counts[source]
+    data = TrainingSet(
+        counts=counts[: good.sum()],
+        excluded={reason: excluded[reason] for reason in sorted(+excluded)},
+        **{name: column[good] for name, column in table.items()},
     )
     _require_parts(data, config)
     return data
 
 
-def _files(root: Path) -> list[Path]:
+def read_participants(path: Path, layout: Path | None = None, *, accepted: bool = False) -> ParticipantTable:
+    """Read and judge the participant table of a run.
+
+    Args:
+        path: CSV or Parquet, or the folder of an OMOP export.
+        layout: a preset, a layout file, or None.
+        accepted: a table that looks wrong as a whole is no error.
+
+    Raises:
+        UsageError: it cannot be read, or looks wrong as a whole.
+    """
+    people = read_people(_source(path), str(path), _layout(layout))
+    _note(people.notes)
+    problems = judge_people(people.table).problems
+    if problems and not accepted:
+        raise UsageError(
+            f"{path} cannot be right as a whole: {'; '.join(problems)}. Correct the table, or say "
+            "in participants_layout what it means (docs/people_tables.md); if it is right, set "
+            "accept_people: true"
+        )
+    return ParticipantTable.of(people)
+
+
+def read_cmr(path: Path) -> dict[str, list[Cmr]]:
+    """Return the CMR examinations of each participant_id; rows without a mass are left out.
+
+    Raises:
+        UsageError: it cannot be read, a column is missing, or a mass is not above 0 g.
+    """
+    read = read_cmr_table(_bytes(path), str(path))
+    _note(read.notes)
+    found: dict[str, list[Cmr]] = {}
+    columns = (read.table[name].to_pylist() for name in ("participant_id", "cmr_date", "lvm_cmr_g"))
+    for participant_id, date, lvm_g in zip(*columns, strict=True):
+        found.setdefault(participant_id, []).append((date, lvm_g))
+    return found
+
+
+def _layout(given: Path | None) -> ParticipantsLayout:
+    if given is None:
+        return OWN_LAYOUT
+    return preset_layout(str(given)) or layout_of_file(_bytes(given), str(given))
+
+
+def _source(path: Path) -> bytes | dict[str, tuple[str, bytes]]:
+    if not path.is_dir():
+        return _bytes(path)
+    files = table_files([file.name for file in path.iterdir()], str(path))
+    return {table: (file, _bytes(path / file)) for table, file in files.items()}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _note(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """An ECG: its place in the Parquet files, its identifiers, unit and time."""
+
+    file: Path
+    row_group: int
+    row: int
+    ecg_id: str
+    participant_id: str
+    uv_per_count: float
+    recorded_at: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """An ECG, the LV mass of a CMR of the person, and the days between, infinite if unknown."""
+
+    recording: _Recording
+    lvm_cmr_g: float
+    days: float
+
+
+def _recordings(root: Path, excluded: Counter[str]) -> list[_Recording]:
+    """Return the ECGs whose participant is known, each ecg_id once, in order of ecg_id."""
     files = [root] if root.is_file() else sorted(root.rglob("*.parquet"))
     if not files:
         raise UsageError(f"{root} holds no .parquet file, expected ECG Parquet of `lvm-ai ingest`")
-    return files
+    found: dict[str, _Recording] = {}
+    for recording in (one for path in files for one in _recordings_of(path)):
+        if recording.ecg_id in found:
+            excluded["duplicate_ecg_id"] += 1
+        elif not recording.participant_id:
+            excluded["participant_unknown"] += 1
+        else:
+            found[recording.ecg_id] = recording
+    return [found[key] for key in sorted(found)]
 
 
-def _places(root: Path) -> Iterator[_Place]:
-    names = ["ecg_id", "participant_id", "uv_per_count", "recorded_at"]
-    for path in _files(root):
-        file = _open(path)
-        there = [name for name in names if name in file.schema_arrow.names]
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns=there).to_pylist()
-            for row, record in enumerate(rows):
-                when = record.get("recorded_at")
-                yield _Place(
-                    path,
-                    group,
-                    row,
-                    str(record["ecg_id"]),
-                    str(record["participant_id"] or ""),
-                    float(record["uv_per_count"]),
-                    np.datetime64("NaT" if when is None else when.date(), "D"),
-                )
+def _recordings_of(path: Path) -> Iterator[_Recording]:
+    file = _open(path)
+    names = ("ecg_id", "participant_id", "uv_per_count", "recorded_at")
+    there = [name for name in names if name in file.schema_arrow.names]
+    for group in range(file.num_row_groups):
+        for row, record in enumerate(file.read_row_group(group, columns=there).to_pylist()):
+            yield _Recording(
+                path,
+                group,
+                row,
+                str(record["ecg_id"]),
+                str(record["participant_id"] or ""),
+                float(record["uv_per_count"]),
+                record.get("recorded_at"),
+            )
 
 
 def _open(path: Path) -> Any:
@@ -295,28 +289,18 @@ def _open(path: Path) -> Any:
     return file
 
 
-def _unique(places: Iterator[_Place], excluded: Counter[str]) -> list[_Place]:
-    seen: dict[str, _Place] = {}
-    for place in places:
-        if place.ecg_id in seen:
-            excluded["duplicate_ecg_id"] += 1
-        elif not place.participant_id:
-            excluded["participant_unknown"] += 1
-        else:
-            seen[place.ecg_id] = place
-    return [seen[key] for key in sorted(seen)]
-
-
-def _pairs(places: list[_Place], cmr: CmrTable, config: TrainingConfig, excluded: Counter[str]) -> list[_Pair]:
+def _pairs(
+    recordings: list[_Recording], cmr: dict[str, list[Cmr]], config: TrainingConfig, excluded: Counter[str]
+) -> list[_Pair]:
     """Return each ECG with the nearest CMR of its person; the first one where dates are unknown."""
     pairs = []
-    for place in places:
-        rows = cmr.rows_of.get(place.participant_id)
-        if rows is None:
+    for recording in recordings:
+        examinations = cmr.get(recording.participant_id)
+        if examinations is None:
             excluded["no_cmr"] += 1
             continue
-        pair = min((_pair(place, row, cmr) for row in rows), key=_distance)
-        if config.max_days is not None and not 0 <= pair.days <= config.max_days:
+        pair = min((_pair(recording, *one) for one in examinations), key=attrgetter("days"))
+        if config.max_days is not None and pair.days > config.max_days:
             excluded["cmr_too_far"] += 1
             continue
         pairs.append(pair)
@@ -324,38 +308,33 @@ def _pairs(places: list[_Place], cmr: CmrTable, config: TrainingConfig, excluded
         return pairs
     nearest: dict[str, _Pair] = {}
     for pair in pairs:
-        key = pair.place.participant_id
-        if key not in nearest or _distance(pair) < _distance(nearest[key]):
-            nearest[key] = pair
+        kept = nearest.setdefault(pair.recording.participant_id, pair)
+        if pair.days < kept.days:
+            nearest[pair.recording.participant_id] = pair
     excluded["another_ecg_of_the_person"] += len(pairs) - len(nearest)
-    return sorted(nearest.values(), key=lambda pair: pair.place.ecg_id)
+    return sorted(nearest.values(), key=lambda pair: pair.recording.ecg_id)
 
 
-def _pair(place: _Place, cmr_row: int, cmr: CmrTable) -> _Pair:
-    gap = abs(place.day - cmr.date[cmr_row])
-    return _Pair(place, cmr_row, -1 if np.isnat(gap) else int(gap.astype(int)))
+def _pair(recording: _Recording, date: dt.date | None, lvm_cmr_g: float) -> _Pair:
+    when = recording.recorded_at
+    days = float("inf") if when is None or date is None else abs((when.date() - date).days)
+    return _Pair(recording, lvm_cmr_g, days)
 
 
-def _distance(pair: _Pair) -> float:
-    return np.inf if pair.days < 0 else pair.days
-
-
-def _columns(pairs: list[_Pair], people: ParticipantTable, cmr: CmrTable) -> dict[str, Any]:
-    places = [pair.place for pair in pairs]
-    joined = people.join(
-        [place.ecg_id for place in places],
-        [place.participant_id for place in places],
-        [_at_midnight(place.day) for place in places],
-    )
-    mass_g = cmr.lvm_cmr_g[[pair.cmr_row for pair in pairs]]
+def _columns(pairs: list[_Pair], people: ParticipantTable, split: SplitShares) -> dict[str, Any]:
+    """Return the columns of the training set but for the signals."""
+    recordings = [pair.recording for pair in pairs]
+    participant_id = [one.participant_id for one in recordings]
+    joined = people.join([one.ecg_id for one in recordings], participant_id, [one.recorded_at for one in recordings])
+    mass_g = np.array([pair.lvm_cmr_g for pair in pairs], dtype=np.float64)
     height_cm, weight_kg = (size.astype(np.float64) for size in (joined.height_cm, joined.weight_kg))
     bsa_m2 = body_surface_area_m2(height_cm, weight_kg)
     lvh = lvh_arrays(lv_mass_index_g_m2(mass_g, bsa_m2), joined.sex_code, LVH_PRESET)
     return {
-        "ecg_id": np.array([p.ecg_id for p in places], dtype=np.str_),
-        "participant_id": np.array([p.participant_id for p in places], dtype=np.str_),
-        "part": np.full(len(places), "", dtype="<U5"),
-        "uv_per_count": np.array([p.uv_per_count for p in places], dtype=np.float32),
+        "ecg_id": np.array([one.ecg_id for one in recordings], dtype=np.str_),
+        "participant_id": np.array(participant_id, dtype=np.str_),
+        "part": np.array([part_of(key, split).value for key in participant_id], dtype=np.str_),
+        "uv_per_count": np.array([one.uv_per_count for one in recordings], dtype=np.float32),
         "age_years": joined.age_years.astype(np.float64),
         "sex_code": joined.sex_code,
         "bmi_kg_m2": joined.bmi_kg_m2.astype(np.float64),
@@ -365,11 +344,8 @@ def _columns(pairs: list[_Pair], people: ParticipantTable, cmr: CmrTable) -> dic
     }
 
 
-def _at_midnight(day: np.datetime64) -> dt.datetime | None:
-    return None if np.isnat(day) else dt.datetime.combine(day.astype(dt.date), dt.time())
-
-
 def _usable(table: dict[str, Any], config: TrainingConfig, excluded: Counter[str]) -> NDArray[np.bool_]:
+    """Return the rows whose demographics the model can take; all of them for the ECG-only model."""
     keep = np.ones(len(table["ecg_id"]), dtype=np.bool_)
     if not config.has_lvh_head:
         return keep
@@ -389,17 +365,17 @@ def _allocate(n: int, config: TrainingConfig, folder: Path) -> NDArray[np.int16]
     shape = (n, N_LEADS, N_SAMPLES)
     if config.signals == "memory" or n == 0:
         return np.empty(shape, dtype=np.int16)
-    path = folder / _SIGNALS_FILE
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape)
+    return np.lib.format.open_memmap(folder / _SIGNALS_FILE, mode="w+", dtype=np.int16, shape=shape)
 
 
-def _read_signals(places: list[_Place], counts: NDArray[np.int16]) -> NDArray[np.int16]:
+def _read_signals(recordings: list[_Recording], counts: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Read the signals into `counts`, one row group after the other."""
     groups: dict[tuple[Path, int], list[int]] = {}
-    for target, place in enumerate(places):
-        groups.setdefault((place.file, place.row_group), []).append(target)
+    for target, recording in enumerate(recordings):
+        groups.setdefault((recording.file, recording.row_group), []).append(target)
     for (path, group), targets in groups.items():
         table = _open(path).read_row_group(group, columns=list(LEADS_12))
-        rows = np.array([places[target].row for target in targets])
+        rows = np.array([recordings[target].row for target in targets])
         for column, lead in enumerate(LEADS_12):
             samples = table[lead].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             if samples.size != table.num_rows * N_SAMPLES or samples.dtype != np.int16:
@@ -411,26 +387,15 @@ def _read_signals(places: list[_Place], counts: NDArray[np.int16]) -> NDArray[np
     return counts
 
 
-def _without_bad_signals(data: TrainingSet, excluded: Counter[str]) -> TrainingSet:
+def _good_signals(
+    counts: NDArray[np.int16], uv_per_count: NDArray[np.float32], excluded: Counter[str]
+) -> NDArray[np.bool_]:
+    """Return the rows that scoring would accept."""
     # In parts: the judgement makes copies, and all signals together may be larger than memory.
-    rejections = [
-        judgement.rejection
-        for start in range(0, len(data), _JUDGED_TOGETHER)
-        for judgement in judge_ecgs(
-            data.counts[start : start + _JUDGED_TOGETHER], data.uv_per_count[start : start + _JUDGED_TOGETHER]
-        )
-    ]
+    parts = (slice(start, start + _JUDGED_TOGETHER) for start in range(0, len(counts), _JUDGED_TOGETHER))
+    rejections = [one.rejection for part in parts for one in judge_ecgs(counts[part], uv_per_count[part])]
     excluded.update(rejection.reason.value for rejection in rejections if rejection is not None)
-    good = np.array([rejection is None for rejection in rejections], dtype=np.bool_)
-    for target, source in enumerate(np.flatnonzero(good)):
-        if target != source:  # moved in place: a selection would copy all signals into memory
-            data.counts[target] = data.counts[source]
-    columns = {
-        field.name: getattr(data, field.name)[good]
-        for field in dataclasses.fields(data)
-        if field.name not in ("counts", "excluded")
-    }
-    return TrainingSet(counts=data.counts[: good.sum()], excluded={}, **columns)
+    return np.array([rejection is None for rejection in rejections], dtype=np.bool_)
 
 
 def _require_parts(data: TrainingSet, config: TrainingConfig) -> None:

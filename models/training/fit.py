@@ -1,20 +1,16 @@
-"""Fitting one of the two graphs, epoch by epoch, so that it can stop and go on anywhere."""
+"""Fit one of the two graphs, epoch by epoch, with a state from which a run goes on."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from lvm_core.errors import UsageError
@@ -22,7 +18,6 @@ from lvm_core.signal.ecg import LEADS_12, MODEL_LEADS, N_LEADS, order_indices
 from models.catalogue.saved_model import write_atomically
 from models.catalogue.spec import (
     INPUT_BMI,
-    LVH_CLASS,
     N_SAMPLES,
     SAMPLING_RATE_HZ,
     SEX_MALE,
@@ -30,18 +25,17 @@ from models.catalogue.spec import (
     ModelConstants,
     Standardisation,
 )
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 from models.training.architectures import build_age_sex_bmi, build_ecg_only, with_spectral_convolutions
 from models.training.config import Augmentation, Convolution, Scaling, TrainingConfig, TrainingPrecision
 from models.training.data import Part, TrainingSet
 from models.training.losses import cross_entropy, mass_loss
+from models.training.progress import Row
 
+_ARRAYS: Final = ("weights", "optimizer", "best_weights")
 _PREFETCH_BATCHES: Final = 2
 _WANDER_HZ: Final = (0.1, 0.5)
 _BUILDERS: Final = {True: build_age_sex_bmi, False: build_ecg_only}
-
-Row = dict[str, float]
-"""One line of the history: names of the columns of history.csv to values."""
 
 
 @dataclass
@@ -72,24 +66,18 @@ class FitState:
         """Write the state, atomically: the file is the old one or the new one, never a part."""
         meta = {name: getattr(self, name) for name in ("epoch", "best_epoch", "best_loss", "history", "data_sha256")}
         arrays = {
-            f"{kind}_{i:03d}": np.asarray(array)
-            for kind in ("weights", "optimizer", "best_weights")
-            for i, array in enumerate(getattr(self, kind))
+            f"{kind}_{i:03d}": np.asarray(array) for kind in _ARRAYS for i, array in enumerate(getattr(self, kind))
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        sink = io.BytesIO()
+        np.savez(sink, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+        write_atomically(path, sink.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> FitState:
         """Read what `save` wrote."""
         with np.load(path) as file:
             lists: dict[str, Any] = {
-                kind: [file[name] for name in sorted(file.files) if name.startswith(f"{kind}_")]
-                for kind in ("weights", "optimizer", "best_weights")
+                kind: [file[name] for name in sorted(file.files) if name.startswith(f"{kind}_")] for kind in _ARRAYS
             }
             return cls(**json.loads(str(file["meta"])), **lists)
 
@@ -167,34 +155,26 @@ class Batches:
         active, size = self._config.augmentation.active, self._config.batch_size
         for start in range(0, n_batches * size, size):
             chosen = shuffled[start : start + size]
-            disturb = None
-            if active:
-                disturb = _Disturbance(self._config.augmentation, rng)
+            disturb = partial(_disturb, self._config.augmentation, rng) if active else None
             yield (self.inputs(chosen, disturb), *self.targets(chosen))
 
 
-class _Disturbance:
-    """Noise, wander and shift of a batch, drawn from the epoch's generator."""
-
-    def __init__(self, settings: Augmentation, rng: np.random.Generator) -> None:
-        self._settings = settings
-        self._rng = rng
-
-    def __call__(self, signal_uv: NDArray[np.float32]) -> None:
-        n, settings, rng = len(signal_uv), self._settings, self._rng
-        if settings.shift_ms:
-            limit = round(settings.shift_ms * SAMPLING_RATE_HZ / 1000)
-            for row, by in enumerate(rng.integers(-limit, limit + 1, n)):
-                signal_uv[row] = np.roll(signal_uv[row], by, axis=1)
-        if settings.noise_uv:
-            noise = rng.standard_normal(signal_uv.shape, dtype=np.float32)
-            signal_uv += noise * np.float32(settings.noise_uv)
-        if settings.wander_uv:
-            time_s = np.arange(N_SAMPLES) / SAMPLING_RATE_HZ
-            rate_hz = rng.uniform(*_WANDER_HZ, (n, 1, 1))
-            phase = rng.uniform(0, 2 * np.pi, (n, N_LEADS, 1))
-            wave = np.sin(2 * np.pi * rate_hz * time_s + phase)
-            signal_uv += (settings.wander_uv * wave).astype(np.float32)
+def _disturb(settings: Augmentation, rng: np.random.Generator, signal_uv: NDArray[np.float32]) -> None:
+    """Add noise and wander to a batch and shift it, in place."""
+    n = len(signal_uv)
+    if settings.shift_ms:
+        limit = round(settings.shift_ms * SAMPLING_RATE_HZ / 1000)
+        for row, by in enumerate(rng.integers(-limit, limit + 1, n)):
+            signal_uv[row] = np.roll(signal_uv[row], by, axis=1)
+    if settings.noise_uv:
+        noise = rng.standard_normal(signal_uv.shape, dtype=np.float32)
+        signal_uv += noise * np.float32(settings.noise_uv)
+    if settings.wander_uv:
+        time_s = np.arange(N_SAMPLES) / SAMPLING_RATE_HZ
+        rate_hz = rng.uniform(*_WANDER_HZ, (n, 1, 1))
+        phase = rng.uniform(0, 2 * np.pi, (n, N_LEADS, 1))
+        wave = np.sin(2 * np.pi * rate_hz * time_s + phase)
+        signal_uv += (settings.wander_uv * wave).astype(np.float32)
 
 
 class Fitter:
@@ -203,7 +183,7 @@ class Fitter:
     def __init__(
         self, data: TrainingSet, config: TrainingConfig, constants: ModelConstants, on_batch: Callable[[int], None]
     ) -> None:
-        """Build and compile the model; `on_batch` is told the ECGs of each batch done."""
+        """Build and compile the model; `on_batch` is called with the size of each batch done."""
         self._config = config
         self._batches = Batches(data, constants, config)
         self._train_rows = data.rows_of(Part.TRAIN)
@@ -229,7 +209,7 @@ class Fitter:
         self._forward = tf.function(lambda *inputs: self.model(list(inputs), training=False), reduce_retracing=True)
 
     def restore(self, state: FitState) -> None:
-        """Take up weights and optimiser of a state of the same configuration."""
+        """Set weights and optimiser to those of a state of the same configuration."""
         if not state.weights:
             return
         self.model.set_weights(state.weights)
@@ -237,7 +217,7 @@ class Fitter:
             variable.assign(value)
 
     def fit_epoch(self, state: FitState) -> Row:
-        """Train one epoch, validate, and write the outcome into `state`."""
+        """Train one epoch, validate, update `state` and return the row of the history."""
         log = self.model.fit(self._dataset(state.epoch), verbose=0, shuffle=False, callbacks=[self._callback()]).history
         state.epoch += 1
         row: Row = {"epoch": state.epoch, "train_loss": float(log["loss"][0])}
@@ -254,7 +234,7 @@ class Fitter:
     def evaluate(self, rows: NDArray[np.intp], name: str) -> Row:
         """Return losses, correlation and mean absolute error of z over some ECGs.
 
-        The correlation is NaN where fewer than two ECGs or a constant leave none.
+        Names of the columns begin with `name`; for the correlation see `correlation`.
         """
         lvm_pred_z, softmax = self.predict(rows)
         truth_z = self._batches.lvm_z[rows]
@@ -279,7 +259,7 @@ class Fitter:
             listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             parts.append([tensor.numpy() for tensor in listed])
         stacked = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return stacked[0], (stacked[LVH_CLASS] if self._config.has_lvh_head else None)
+        return stacked[0], (stacked[1] if self._config.has_lvh_head else None)
 
     def _dataset(self, epoch: int) -> Any:
         tf = import_tensorflow()
@@ -294,9 +274,11 @@ class Fitter:
         return dataset.prefetch(_PREFETCH_BATCHES).with_options(options)
 
     def _callback(self) -> Any:
-        size, tell = self._config.batch_size, self._on_batch
-        keras = import_keras()
-        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: tell(size))
+        def done(batch: int, logs: Any) -> None:
+            size = self._config.batch_size
+            self._on_batch(min(size, len(self._train_rows) - batch * size))  # the last one may be smaller
+
+        return import_keras().callbacks.LambdaCallback(on_train_batch_end=done)
 
 
 def export_model(weights: list[NDArray[Any]], config: TrainingConfig) -> Any:
@@ -307,7 +289,7 @@ def export_model(weights: list[NDArray[Any]], config: TrainingConfig) -> Any:
 
 
 def correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return Pearson's r; NaN where fewer than two values or a constant leave none."""
+    """Return Pearson's r; NaN for fewer than two values, or where one side is constant."""
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first.astype(np.float64), second.astype(np.float64))[0, 1])
@@ -326,10 +308,10 @@ def _strategy(tf: Any) -> Any:
 
 
 def _n_batches(n_ecgs: int, batch_size: int, n_replicas: int) -> int:
-    """Return the batches of an epoch.
+    """Return the number of batches of an epoch.
 
-    On several GPUs the ragged rest of an epoch is left out (other ECGs each time): a GPU without
-    an ECG would make the mean of no loss.
+    On several GPUs an incomplete last batch is left out (other ECGs each time): a GPU without an
+    ECG would take the mean of no loss.
     """
     if n_replicas == 1:
         return -(-n_ecgs // batch_size)
@@ -345,8 +327,8 @@ def _n_batches(n_ecgs: int, batch_size: int, n_replicas: int) -> int:
 def _optimizer(keras: Any, config: TrainingConfig, steps: int) -> Any:
     """Return AdamW whose rate rises linearly and then falls as a half cosine.
 
-    The published models were trained with rectified Adam, which Keras 3 has not; its point is a
-    safe start, which the warm-up gives. `steps` are those of an epoch.
+    The published models were trained with rectified Adam, which Keras 3 does not have; its purpose
+    is a safe start, which the warm-up gives. `steps` are the batches of an epoch.
     """
     warmup = min(round(config.warmup_epochs * steps), steps * config.epochs - 1)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -360,46 +342,3 @@ def _optimizer(keras: Any, config: TrainingConfig, steps: int) -> Any:
     if config.precision is TrainingPrecision.MIXED_FLOAT16:
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
-
-
-def write_history(rows: Sequence[Row], best_epoch: int, folder: Path) -> None:
-    """Write history.csv and history.svg; the same rows give the same table."""
-    write_atomically(folder / "history.csv", history_csv(rows).encode())
-    write_atomically(folder / "history.svg", history_svg(rows, best_epoch))
-
-
-def history_csv(rows: Sequence[Row]) -> str:
-    """Return the history as CSV: one line an epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def history_svg(rows: Sequence[Row], best_epoch: int) -> bytes:
-    """Return a picture: losses on the left, correlation with CMR on the right.
-
-    The same rows give the same bytes.
-    """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    losses, r = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    losses.plot(epochs, [row["train_loss"] for row in rows], "o-", label="training", color="0.55")
-    losses.plot(epochs, [row["valid_loss"] for row in rows], "o-", label="validation", color="C0")
-    losses.set(xlabel="epoch", ylabel="loss (log scale)", yscale="log", title="Loss")
-    r.plot(epochs, [row["valid_r"] for row in rows], "o-", color="C0", label="validation")
-    r.set(xlabel="epoch", ylabel="correlation r", title="Predicted and CMR LV mass")
-    r.set_ylim(top=1)
-    for axes in (losses, r):
-        axes.axvline(best_epoch, color="C1", linewidth=1, linestyle="--", label="best epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    losses.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    losses.yaxis.set_minor_formatter(NullFormatter())
-    sink = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "lvm-ai"}):  # else the ids inside are random
-        figure.savefig(sink, format="svg", metadata={"Date": None})
-    return sink.getvalue()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 
 
 class MassLoss(StrEnum):
     """Loss of the standardised LV mass.
 
-    `symmetric`: mean of log(cosh(prediction - truth)); `log_cosh` is another name for it.
+    `symmetric`: log(cosh(prediction - truth)); `log_cosh` is another name for it.
     `asymmetric`: the published one, which punishes under-estimated large hearts.
     `mse`, `mae`: mean squared and mean absolute error.
     `huber`: half the square up to 1, linear beyond.
@@ -28,7 +28,19 @@ class MassLoss(StrEnum):
 
 
 Loss = Callable[[Any, Any], Any]
-"""(truth, prediction), tensors (n, 1) of z, to the loss of each ECG, (n,) float32."""
+"""From truth and prediction, tensors (n, 1) of z, to the loss of each ECG, (n,) float32."""
+
+
+def mass_loss(kind: MassLoss | str) -> Loss:
+    """Return the function of a loss."""
+    return {
+        MassLoss.SYMMETRIC: log_cosh,
+        MassLoss.LOG_COSH: log_cosh,
+        MassLoss.ASYMMETRIC: _asymmetric,
+        MassLoss.MSE: _squared,
+        MassLoss.MAE: _absolute,
+        MassLoss.HUBER: _huber,
+    }[MassLoss(kind)]
 
 
 def log_cosh(lvm_z: Any, lvm_pred_z: Any) -> Any:
@@ -46,7 +58,7 @@ def log_cosh(lvm_z: Any, lvm_pred_z: Any) -> Any:
     return _per_ecg(size + ops.softplus(-2.0 * size) - math.log(2.0))
 
 
-def asymmetric(lvm_z: Any, lvm_pred_z: Any) -> Any:
+def _asymmetric(lvm_z: Any, lvm_pred_z: Any) -> Any:
     """Return the published asymmetric loss of each ECG.
 
     With truth y, prediction p, and s = (p - y)^2:
@@ -54,8 +66,8 @@ def asymmetric(lvm_z: Any, lvm_pred_z: Any) -> Any:
     + 5 max(y-1, 0) max(p-y, 0) s.
 
     Up to y = 1 (114.5 g with the published constants) it is the symmetric loss. Above, an
-    under-estimate costs 4 times the extra of an equal over-estimate, and 8 times at y = 3. Expect
-    a model that over-predicts on average: it is no loss for calibrated masses.
+    under-estimate adds 4 times as much as an equal over-estimate, and 8 times at y = 3. Expect a
+    model that over-predicts on average: do not use this loss for calibrated masses.
 
     Args:
         lvm_z: (n, 1), standardised LV mass, dimensionless.
@@ -78,18 +90,15 @@ def asymmetric(lvm_z: Any, lvm_pred_z: Any) -> Any:
     return log_cosh(lvm_z, lvm_pred_z) + _per_ecg(weight * keras.ops.square(error))
 
 
-def squared(lvm_z: Any, lvm_pred_z: Any) -> Any:
-    """Return (prediction - truth)^2 of each ECG; arguments as for `log_cosh`."""
+def _squared(lvm_z: Any, lvm_pred_z: Any) -> Any:
     return _per_ecg(import_keras().ops.square(_error(lvm_z, lvm_pred_z)))
 
 
-def absolute(lvm_z: Any, lvm_pred_z: Any) -> Any:
-    """Return |prediction - truth| of each ECG; arguments as for `log_cosh`."""
+def _absolute(lvm_z: Any, lvm_pred_z: Any) -> Any:
     return _per_ecg(import_keras().ops.abs(_error(lvm_z, lvm_pred_z)))
 
 
-def huber(lvm_z: Any, lvm_pred_z: Any) -> Any:
-    """Return half the square of errors up to 1, and |error| - 0.5 beyond; as for `log_cosh`."""
+def _huber(lvm_z: Any, lvm_pred_z: Any) -> Any:
     ops = import_keras().ops
     size = ops.abs(_error(lvm_z, lvm_pred_z))
     inner = ops.minimum(size, 1.0)
@@ -99,8 +108,8 @@ def huber(lvm_z: Any, lvm_pred_z: Any) -> Any:
 def cross_entropy(is_lvh: Any, lvh_softmax: Any) -> Any:
     """Return -log of the probability given to the true class, for each ECG.
 
-    The class weights 1 and 25 are sample weights, so that a person whose LVH is not known can
-    have weight 0.
+    The class weights 1 and 25 are given as sample weights, so that a person of unknown LVH can have
+    weight 0.
 
     Args:
         is_lvh: (n, 1), 1 for LVH, 0 for none.
@@ -114,21 +123,6 @@ def cross_entropy(is_lvh: Any, lvh_softmax: Any) -> Any:
     score = ops.cast(lvh_softmax, "float32")
     chosen = right * score[:, 1] + (1.0 - right) * score[:, 0]
     return -ops.log(ops.maximum(chosen, 1e-7))
-
-
-def mass_loss(kind: MassLoss | str) -> Loss:
-    """Return the function of a loss."""
-    return _LOSSES[MassLoss(kind)]
-
-
-_LOSSES: dict[MassLoss, Loss] = {
-    MassLoss.SYMMETRIC: log_cosh,
-    MassLoss.LOG_COSH: log_cosh,
-    MassLoss.ASYMMETRIC: asymmetric,
-    MassLoss.MSE: squared,
-    MassLoss.MAE: absolute,
-    MassLoss.HUBER: huber,
-}
 
 
 def _error(lvm_z: Any, lvm_pred_z: Any) -> Any:

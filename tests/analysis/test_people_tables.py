@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 
 import lvm_ai
+from analysis.follow_up import loading
 from analysis.follow_up import people as study_people_module
-from analysis.follow_up import record_reading
 from analysis.statistics.columns import TableRefused
-from analysis.study.cmr import read_cmr, read_examinations
-from analysis.study.inputs import follow_up_of, load_study, read_inputs, study_lists, study_people
+from analysis.study.inputs import follow_up_of, load_study, read_cmr, read_inputs, study_lists, study_people
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, People, judge_people, read_people, read_people_list
 from tests.analysis.report.small_study import IDS, predictions, read, settle, write
@@ -215,7 +214,9 @@ def test_participants__that_are_not_understood_are_refused_with_the_way_on(
     assert not any(person in error for person in IDS)
 
 
-def test_participants__whose_zeros_are_lost_are_strangers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_participants__without_leading_zeros_have_nothing_in_common(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = changed(PLAIN, "participant_id", lambda one: str(int(one) - 1_000_000))
     status, _, error = check(put(folder, text(rows).encode()), capsys)
     assert status in (1, 2)
@@ -276,7 +277,7 @@ def test_births__of_a_placeholder_are_unknown_also_of_month_and_year(folder: Pat
         ("columns: {persons: {columns: {death_date: died}}}\n", "participants have no column died"),
     ],
 )
-def test_layout__mistakes_are_told(folder: Path, settings: str, message: str) -> None:
+def test_layout__mistakes_are_refused(folder: Path, settings: str, message: str) -> None:
     with pytest.raises(UsageError) as refusal:
         study_people(load_study(settle(folder, settings)))
     assert message in str(refusal.value)
@@ -290,7 +291,7 @@ def test_layout__mistakes_are_told(folder: Path, settings: str, message: str) ->
         ("births: weekly\n", "line 1: births is 'weekly'"),
     ],
 )
-def test_layout_file__mistakes_are_told_with_the_file(folder: Path, content: str, message: str) -> None:
+def test_layout_file__mistakes_are_refused_with_its_name(folder: Path, content: str, message: str) -> None:
     (folder / "layout.yaml").write_text(content)
     with pytest.raises(UsageError) as refusal:
         load_study(settle(folder, "columns: {persons: layout.yaml}\n"))
@@ -436,7 +437,7 @@ def test_records__of_a_large_file_are_read_piece_by_piece(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read(folder)
-    monkeypatch.setattr(record_reading, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(loading, "_LARGE_BYTES", 0)
     table = pd.read_csv(folder / "events.csv", dtype=str, keep_default_na=False)
     (folder / "events.csv").write_bytes(encoded(table)[name])
     pd.testing.assert_frame_equal(read(folder).follow_up, whole.follow_up)
@@ -445,7 +446,7 @@ def test_records__of_a_large_file_are_read_piece_by_piece(
 def test_records__of_a_large_file_are_refused_without_the_line_of_a_person(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_reading, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(loading, "_LARGE_BYTES", 0)
     rows = "7000001,2018-01-01,I48,icd10,hes\n" * 100_000  # more than DuckDB looks at beforehand
     text = f"participant_id,date,code,system,source\n{rows}7000002,2018-01-01,I48,icd10,hes,x,y\n"
     (folder / "events.csv").write_text(text)
@@ -467,7 +468,7 @@ def test_records__of_a_large_file_are_refused_without_the_line_of_a_person(
 def test_records__that_are_not_clear_are_refused(
     folder: Path, content: str, message: str, large_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_reading, "_LARGE_BYTES", large_bytes)
+    monkeypatch.setattr(loading, "_LARGE_BYTES", large_bytes)
     header = "participant_id,date,code,system,source\n"
     (folder / "events.csv").write_text(header + content if content.startswith("NA") else content)
     with pytest.raises(TableRefused, match=message):
@@ -504,17 +505,17 @@ CMR: dict[str, bytes] = {
 @pytest.mark.parametrize("name", CMR)
 def test_cmr__is_the_same_however_it_is_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "cmr.csv").write_bytes(CMR[name])
-    table = read_cmr(tmp_path / "cmr.csv")
+    table = read_cmr(tmp_path / "cmr.csv")[0]
     assert table["participant_id"].tolist() == ["1001", "1002"]
     assert table["cmr_date"].dt.strftime("%Y-%m-%d").tolist() == ["2015-01-01", "2015-02-01"]
     assert table["lvm_cmr_g"].tolist() == [90.0, 110.5]
 
 
-def test_cmr__without_a_mass_is_left_out_and_said(tmp_path: Path) -> None:
+def test_cmr__without_a_mass_is_left_out_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "cmr.csv").write_text("participant_id,cmr_date,lvm_cmr_g\n1001,1900-01-01,90\n1002,,Unknown\n")
-    found = read_examinations(tmp_path / "cmr.csv")
-    assert found.table["cmr_date"].to_pylist() == [None]
-    assert found.notes == ("--cmr cmr.csv: 1 rows without lvm_cmr_g were left out",)
+    table, notes = read_cmr(tmp_path / "cmr.csv")
+    assert table["cmr_date"].isna().tolist() == [True]
+    assert notes == ("--cmr cmr.csv: 1 rows without lvm_cmr_g were left out",)
 
 
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not here")
@@ -590,6 +591,6 @@ def test_given_people__are_to_a_study_what_they_are_to_the_reader(folder: Path, 
 @needs_cases
 @pytest.mark.parametrize("name", ["cmr.tsv", "cmr_blanks.csv", "cmr_decimals.csv"])
 def test_given_cmr__is_the_same(name: str) -> None:
-    table = read_cmr(CASES / "people_lists" / name)
+    table = read_cmr(CASES / "people_lists" / name)[0]
     assert table["participant_id"].tolist() == ["1001", "1002"]
     assert table["lvm_cmr_g"].tolist() == [90.0, 110.0]

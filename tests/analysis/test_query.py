@@ -65,7 +65,7 @@ def test_command__writes_all_rows(run: Path, tmp_path: Path, kind: str) -> None:
     assert lvm_ai.main([*arguments, "--overwrite"]) == 0
 
 
-def test_mistakes__are_told(run: Path, tmp_path: Path) -> None:
+def test_query__mistakes_are_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere is no folder; expected"):
         query(tmp_path / "nowhere", "SELECT 1")
     (tmp_path / "empty").mkdir()
@@ -349,7 +349,7 @@ def test_command__output_into_a_folder_that_is_not_there_is_refused(
     assert f"error: --output {file} cannot be written" in capsys.readouterr().err
 
 
-def test_command__rows_of_an_unfinished_run_are_said_to_be_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command__rows_of_an_unfinished_run_have_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "plan.json").write_text('{"kind": "score"}')
     argv = ["query", "FROM predictions", "--run", str(run)]
     assert lvm_ai.main(argv) == 0

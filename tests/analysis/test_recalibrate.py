@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import lvm_ai
-from analysis.study.cmr import pair_with_cmr, read_cmr
+from analysis.study.cmr import pair_with_cmr
+from analysis.study.inputs import read_cmr
 from lvm_core.errors import UsageError
 from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.tables import schemas

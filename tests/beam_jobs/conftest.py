@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace TensorFlow by the fake predictor in jobs that run in this process."""
-    monkeypatch.setattr("beam_jobs.score.shared_predictor", job_runner.fake_shared_predictor())
+    monkeypatch.setattr("beam_jobs.scoring.job.shared_predictor", job_runner.fake_shared_predictor())
     monkeypatch.setattr("beam_jobs.run.resources.choose_engine", job_runner.fake_choice)
 
 

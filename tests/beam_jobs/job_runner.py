@@ -20,6 +20,7 @@ from typing import Any
 import beam_jobs.ingest
 import beam_jobs.run.resources
 import beam_jobs.score
+import beam_jobs.scoring.job
 import beam_jobs.verify
 import beam_jobs.withdraw
 import lvm_ai
@@ -27,28 +28,21 @@ from beam_jobs.reading.storage import Storage
 from models.catalogue.known import ModelSource
 from models.catalogue.spec import Predictions
 from models.engines.choosing import EngineChoice, EngineName
-from models.engines.devices import Device
+from models.machine.runtime import Device
 from tests.fakes import FakePredictor
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What is done to a process.
+    """What is done to a process."""
 
-    Attributes:
-        log: file that gets stdout and stderr.
-        writes: file that gets the name of each file written atomically, one a line.
-        kill_at_fsync: kill -9 instead of this `os.fsync`, from 1: odd ones are of a temporary file
-            that is written and not renamed, even ones of the folder after the rename.
-        kill_at_write: kill -9 instead of this call of `Storage.write_atomic`, from 1.
-        sleep_s: seconds that each batch takes.
-    """
-
-    log: str | None = None
-    writes: str | None = None
+    log: str | None = None  # file that gets stdout and stderr
+    writes: str | None = None  # file that gets the name of each file written atomically, one a line
+    # Kill -9 instead of this `os.fsync`, from 1: odd ones are of a temporary file that is written
+    # and not renamed, even ones of the folder after the rename.
     kill_at_fsync: int = 0
-    kill_at_write: int = 0
-    sleep_s: float = 0.0
+    kill_at_write: int = 0  # kill -9 instead of this call of `Storage.write_atomic`, from 1
+    sleep_s: float = 0.0  # seconds that each batch takes
 
 
 class _SlowPredictor(FakePredictor):
@@ -116,7 +110,7 @@ def run(argv: Sequence[str], hooks: Hooks) -> None:
         descriptor = os.open(hooks.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-    beam_jobs.score.shared_predictor = fake_shared_predictor(hooks.sleep_s)  # type: ignore[assignment]
+    beam_jobs.scoring.job.shared_predictor = fake_shared_predictor(hooks.sleep_s)  # type: ignore[assignment]
     beam_jobs.run.resources.choose_engine = fake_choice  # type: ignore[assignment]
     if hooks.kill_at_fsync:
         _hook_fsync(hooks.kill_at_fsync)

@@ -21,17 +21,11 @@ START_S = 60
 
 @dataclass(frozen=True)
 class Store:
-    """A store that answers.
+    """A store that answers."""
 
-    Attributes:
-        scheme: `s3` or `gs`.
-        options: of the command line, that lead to it.
-        filesystem: pyarrow's, for the tests' own reading and writing.
-    """
-
-    scheme: str
-    options: tuple[str, ...]
-    filesystem: pyarrow.fs.FileSystem
+    scheme: str  # `s3` or `gs`
+    options: tuple[str, ...]  # of the command line, that lead to it
+    filesystem: pyarrow.fs.FileSystem  # pyarrow's, for the tests' own reading and writing
 
     def uri(self, path: str) -> str:
         """Return the URI of a path in the bucket."""

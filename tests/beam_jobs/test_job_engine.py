@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.run import resources
-from beam_jobs.run.options import ScoreOptions
+from beam_jobs.run.settings import ScoreSettings
 from models.catalogue.known import resolve_model
 from models.catalogue.spec import INPUT_ECG, OUTPUT_MASS
 from models.engines import choosing
 from models.engines.choosing import EngineMismatchError
-from models.engines.devices import Device
-from models.engines.runtime import Threads, configure_threads, import_keras, import_tensorflow
+from models.machine.runtime import Device, Threads, configure_threads, import_keras, import_tensorflow
 from tests.beam_jobs.job_helpers import ECG_ONLY, lvm, masses, report, result_files, write_cohort
 
 pytestmark = [
@@ -92,12 +91,12 @@ def test_resume__keeps_what_was_planned(ecgs: Path, tmp_path: Path, tensorflow: 
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [(("--engine", "spectral"), 'engine: was "tensorflow", is "spectral"'), (("--batch", 8), "batch: was 4, is 8")],
 )
 def test_resume__with_another_engine_is_refused(
     option: tuple[Any, ...],
-    told: str,
+    message: str,
     ecgs: Path,
     tmp_path: Path,
     tensorflow: Threads,
@@ -106,7 +105,7 @@ def test_resume__with_another_engine_is_refused(
     first = ("--engine", "tensorflow", "--batch", 4, "--shard", "1/3")
     assert score(ecgs, tmp_path / "run", tensorflow, *first) == 0
     assert score(ecgs, tmp_path / "run", tensorflow, "--shard", "2/3", *option) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_resume__stops_where_the_planned_engine_fails(
@@ -152,18 +151,18 @@ def test_gpu__units_feed_it_and_the_batch_is_tried_out(monkeypatch: pytest.Monke
         resources, "choose_engine", lambda *_, **__: choosing.EngineChoice(choosing.EngineName.TENSORFLOW, Device.GPU)
     )
     monkeypatch.setattr(resources, "_gpu_batch", lambda *_: 256)
-    options = ScoreOptions(("in",), "out", model=ECG_ONLY, precision=choosing.Precision.MIXED)
+    settings = ScoreSettings(inputs=("in",), output="out", model=ECG_ONLY, precision=choosing.Precision.MIXED)
     models = [resolve_model(ECG_ONLY)]
-    chosen = resources.choose_computing(options, models, None)
-    assert (chosen.batch, chosen.engine.device.value, chosen.engine.precision.value) == (256, "gpu", "mixed")
-    again = resources.Computing.from_settings(chosen.settings())
-    assert again == chosen
-    resumed = resources.choose_computing(ScoreOptions(("in",), "out", model=ECG_ONLY), models, chosen.settings())
+    chosen = resources.choose_computing(settings, models, None)
+    assert (chosen.batch, chosen.device, chosen.precision) == (256, "gpu", "mixed")
+    planned = ScoreSettings.from_plan(chosen.planned(), inputs=("in",), output="out")
+    assert planned.planned() == chosen.planned()
+    resumed = resources.choose_computing(ScoreSettings(inputs=("in",), output="out", model=ECG_ONLY), models, planned)
     assert resumed == chosen
 
 
 @pytest.mark.parametrize("engine", ["spectral", pytest.param("tensorflow", marks=pytest.mark.slow)])
-def test_dry_run__tells_the_memory_within_a_quarter(engine: str, tmp_path: Path) -> None:
+def test_dry_run__states_the_memory_within_a_quarter(engine: str, tmp_path: Path) -> None:
     write_cohort(tmp_path / "ecgs", 600)
     command = [
         sys.executable,
@@ -180,8 +179,8 @@ def test_dry_run__tells_the_memory_within_a_quarter(engine: str, tmp_path: Path)
         engine,
     ]
     # Once before, so that the network is kept and TensorFlow is not in the measured process.
-    told = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
-    found = re.search(r"expected memory: about ([0-9.]+) GB", told.stdout)
+    shown = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+    found = re.search(r"expected memory: about ([0-9.]+) GB", shown.stdout)
     assert found is not None
     subprocess.run(command, capture_output=True, check=True)
     measured_gb = report(tmp_path / "run")["peak_rss_mb"] / 1000

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from beam_jobs.run.flow import _Run
+from beam_jobs.runners.flow import _Run
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     assert_nowhere,
@@ -152,7 +153,7 @@ def test_damaged_list_of_withdrawn_people__is_never_taken_for_empty(
     assert score(cohort, out) == 1
     said = capsys.readouterr().err
     assert "withdrawn.json in" in said
-    assert "Restore it from a copy; it says who must not come back" in said
+    assert "Restore it from a copy; it holds the people who withdrew and must stay out" in said
 
 
 def test_withdrawal_from_a_run_that_was_not_closed__leaves_closing_to_the_same_command(
@@ -190,7 +191,7 @@ def test_run_that_another_process_extended__is_not_closed(
     out = tmp_path / "out"
     do = _Run._do
 
-    def do_and_extend(self: _Run, *args: object) -> list[str]:
+    def do_and_extend(self: _Run, *args: object) -> Sequence[str]:
         failures = do(self, *args)  # type: ignore[arg-type]
         plan = self.folder.require_plan()
         late = plan.with_units([*plan.units, plan.units[0]])

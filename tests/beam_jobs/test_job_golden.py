@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.engines.runtime import Threads, configure_threads, import_tensorflow
+from models.machine.runtime import Threads, configure_threads, import_tensorflow
 from tests.beam_jobs.job_helpers import ecg_table, lvm, predictions, write_csv, write_parquet
 from tests.models.golden import ECG_ONLY, FOLDER, FULL, golden_model, load_golden
 

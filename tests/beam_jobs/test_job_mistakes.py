@@ -1,4 +1,4 @@
-"""Mistakes that would give wrong numbers, or a lost night, are told before anything is scored."""
+"""Mistakes that would give wrong numbers, or cost a night, are reported before any scoring."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.engines.runtime import Threads, configure_threads, import_tensorflow
+from models.machine.runtime import Threads, configure_threads, import_tensorflow
 from tests.beam_jobs.job_helpers import (
     ECG_ONLY,
     SHARED,

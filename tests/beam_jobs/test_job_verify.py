@@ -375,7 +375,7 @@ def test_status__run_with_too_many_rejects_says_why(tmp_path: Path, capsys: pyte
     assert "--max-rejected-share" in out
 
 
-def test_dry_run__writes_nothing_and_tells_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run__writes_nothing_and_shows_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = write_cohort(tmp_path / "in", N_ECGS, n_files=2)
     (tmp_path / "in" / "README.md").write_text("about these files")
     table = write_participants(tmp_path / "people.csv", made)

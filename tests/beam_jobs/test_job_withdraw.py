@@ -1,6 +1,7 @@
 """People who must not be in a run: excluded when it is made, or withdrawn from it later."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,14 @@ def test_withdraw__person_is_nowhere_and_counts_follow(run: Path, tmp_path: Path
     assert after["rejected"] == {"excluded": 2, "lead_flat": 2}
     assert_reconciles(run, N_ECGS)
     assert lvm("verify", run) == 0
+
+
+def test_withdraw__person_is_not_in_notes_of_a_killed_run(run: Path, tmp_path: Path) -> None:
+    person = people(N_ECGS).participant_id[2]
+    note = {"stages_s": {"total": 1.0}, "failures": [f"cannot read raw/{person}.xml"]}
+    (run / "reports" / "under-way-1-of-2-ab.json").write_text(json.dumps(note))
+    assert lvm("withdraw", run, "--participants", exclusion_list(tmp_path / "gone.txt", person)) == 0
+    assert_nowhere(run, *ids_of(2))
 
 
 def test_withdraw__others_keep_their_rows(run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""People who must not be in a run over raw files, where the files' names tell the person."""
+"""People who must not be in a run over raw files, where the names of the files hold the person."""
 
 import io
 import tarfile

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import cut_units
-from beam_jobs.run.planner import PlanningOptions, find_inputs
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.settings import InputSettings
 from beam_jobs.scale import ScaleSample, main, sample_scale
 from lvm_core.errors import UsageError
 from lvm_core.signal.ecg import LEADS_12
@@ -28,7 +28,7 @@ def _write(folder: Path, uv_per_count: float = 5.0, **columns: object) -> None:
 
 
 def _sample(folder: Path) -> ScaleSample:
-    found = find_inputs(STORAGE, [str(folder)], PlanningOptions(4, IdRule()))
+    found = find_inputs(InputSettings(inputs=(str(folder),), unit_ecgs=4))
     units = list(cut_units(found.pieces, unit_ecgs=4, first_number=0, settings_sha256="s"))
     return sample_scale(UnitReader(STORAGE, found.roots), units)
 

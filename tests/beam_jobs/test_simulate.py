@@ -1,3 +1,5 @@
+"""The command simulate: files, tables and truth of a synthetic cohort."""
+
 import csv
 import datetime as dt
 import json
@@ -82,8 +84,8 @@ def test_simulate__ingest_of_the_device_files_gives_the_generators_counts(raw: P
             np.testing.assert_array_equal(_counts(row), ecgs.counts[i])
             assert row["uv_per_count"] == 5.0
         for name in AMPLITUDES if row["source_format"] != "wfdb" else ():
-            told = ecgs.measurements[name][i]
-            assert row[name] == (None if np.isnan(told) else told), name
+            stated = ecgs.measurements[name][i]
+            assert row[name] == (None if np.isnan(stated) else stated), name
     assert formats == {0: "cardiosoft_xml", 1: "muse_xml", 2: "wfdb"}
 
 
@@ -102,8 +104,8 @@ def test_simulate__parquet_holds_the_same_ecgs(raw: Path, parquet: Path) -> None
             np.testing.assert_array_equal(_counts(row), ecgs.counts[i])
             assert row["recorded_at"] == ecgs.recorded_at[i].item()
             for name in AMPLITUDES:
-                told = ecgs.measurements[name][i]
-                assert row[name] == (None if np.isnan(told) else told)
+                stated = ecgs.measurements[name][i]
+                assert row[name] == (None if np.isnan(stated) else stated)
     for name in ("participants.csv", "events.csv", "deaths.csv", "cmr.csv", "truth.parquet"):
         assert (raw / name).read_bytes() == (parquet / name).read_bytes()
 
@@ -270,7 +272,7 @@ def test_simulate__an_interrupted_simulation_is_seen_as_unfinished_and_can_be_re
         (OSError(28, "No space left on device"), "is unfinished.*No space left"),
     ],
 )
-def test_simulate__faults_are_told_without_a_traceback(
+def test_simulate__faults_are_reported_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, message: str
 ) -> None:
     def broken(part: object) -> int:
@@ -309,5 +311,5 @@ def test_simulation_page__has_the_hazards_of_the_generator() -> None:
     page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
     for name, hazard in OUTCOMES_TRUTH.items():
         (line,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
-        told = [float(cell.strip(" *")) for cell in line.split("|")[2:9]]
-        assert told == [getattr(hazard, field) for field in hazard.__slots__[1:]]
+        stated = [float(cell.strip(" *")) for cell in line.split("|")[2:9]]
+        assert stated == [getattr(hazard, field) for field in hazard.__slots__[1:]]

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.engines.cpu import available_cores, available_memory_mb, instruction_set
+from models.machine.host import available_cores, available_memory_mb, instruction_set
 from tests.benchmarks import bench_data
 from tests.benchmarks.bench_page import write_page
 from tests.benchmarks.peers import PEERS

@@ -23,16 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import models.engines.runtime
-from beam_jobs.reading.inputs import IdRule
-from beam_jobs.reading.raw_input import UnitReader
-from beam_jobs.reading.storage import Storage
+import models.machine.runtime
 from beam_jobs.reading.units import cut_units
 from beam_jobs.run.exclusions import Exclusions
-from beam_jobs.run.planner import PlanningOptions, find_inputs
-from beam_jobs.scoring.unit import ScoreContext, begin_unit
-from lvm_core.medicine.body import Bsa
-from lvm_core.medicine.lvh import LvhPreset
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.settings import InputSettings, ScoreSettings
+from beam_jobs.scoring.unit import ScoreContext
 from lvm_core.signal.ecg import LEADS_12, MODEL_LEADS, order_indices
 from models.catalogue.spec import LVM_G, InputRole, Predictions, PredictorInputs, input_roles
 from models.engines.tensorflow_engine import Features
@@ -203,28 +199,25 @@ def fed(engine: BackendEngine, data: Path, batch: int, units_at_once: int) -> di
     """Score Parquet with the job's own code and return what it reports."""
     from models.catalogue.known import EMBEDDED_MODELS
 
-    storage = Storage()
-    inputs = find_inputs(storage, (str(data),), PlanningOptions(1024, IdRule()))
+    inputs = find_inputs(InputSettings(inputs=(str(data),)))
     units = list(cut_units(inputs.pieces, unit_ecgs=1024, first_number=0, settings_sha256=""))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as executor:
         for name in ("predictions", "rejects"):
             (Path(folder) / name).mkdir()
+        settings = ScoreSettings(inputs=inputs.roots, output=folder)
         context = ScoreContext(
-            storage,
-            folder,
-            UnitReader(storage, inputs.roots),
+            settings,
+            settings.reader(inputs.roots),
             [BackendPredictor(engine, batch, EMBEDDED_MODELS[1])],
             executor,
             3,
             None,
             Exclusions(),
-            Bsa.DUBOIS,
-            LvhPreset.KHURSHID2021,
             {},
         )
         started = time.perf_counter()
         with ThreadPoolExecutor(units_at_once) as pool:
-            summaries = list(pool.map(lambda unit: begin_unit(unit, context)(), units))
+            summaries = list(pool.map(lambda unit: context.begin(unit)(), units))
         elapsed_s = time.perf_counter() - started
     stages = {
         stage: round(sum(one.stage_s[stage] for one in summaries) / units_at_once / elapsed_s, 3)
@@ -243,7 +236,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "mixed"])
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
-    models.engines.runtime.import_keras = import_keras
+    models.machine.runtime.import_keras = import_keras
     backend = os.environ.get("KERAS_BACKEND")
     for name in args.models:
         for precision in args.precisions:

@@ -99,7 +99,7 @@ def _rates(median: Mapping[str, Mapping[str, float]]) -> str:
         "Peers read the same Parquet and write ids and masses. RunInference and Ray Data load the "
         "model within their run: a run over 64 ECGs is taken off, and is their start-up. Peak is "
         "that of all processes together. OpenVINO computes in bfloat16 by default where the "
-        "processor can, which moves masses by 0.2 g; here it is told not to.\n"
+        "processor can, which moves masses by 0.2 g; here that is switched off.\n"
     )
     return f"## Beside others\n\n{_table(head, rows)}\n{note}"
 

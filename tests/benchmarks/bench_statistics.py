@@ -23,8 +23,8 @@ from lifelines.statistics import proportional_hazard_test
 from lifelines.utils import concordance_index
 
 from analysis.statistics.accuracy.concordance import concordance
-from analysis.statistics.survival.competing import cumulative_incidence, fit_fine_gray
-from analysis.statistics.survival.cox import fit_cox, proportional_hazards_test
+from analysis.statistics.survival import cumulative_incidence, fit_fine_gray, proportional_hazards_test
+from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.kaplan_meier import survival_curve
 
 SIZES = (20_000, 100_000, 500_000)

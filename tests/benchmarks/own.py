@@ -27,7 +27,7 @@ def bare(model: str, n: int, callers: int) -> None:
     """The compiled graph over tensors in memory: TensorFlow's threads, or one thread a caller."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from models.catalogue.loading import load_model
-    from models.engines.runtime import import_tensorflow
+    from models.machine.runtime import import_tensorflow
 
     tf = import_tensorflow()
     if callers > 1:

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from beam_jobs.reading.inputs import named_signal_files
 from lvm_core.errors import EcgRejected
-from lvm_core.formats.registry import read_ecg
+from lvm_core.formats.registry import format_of, read_ecg
 from lvm_core.signal.canonical import canonicalise
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.plausibility import Judgement, LimbLeads, judge_ecgs, lead_amplitudes, refuse_implausible_scale
-from lvm_core.signal.quality import Rejection, SourceAmplitudes
+from lvm_core.signal.quality import Rejection
+from lvm_core.signal.scale import SourceAmplitudes
 from lvm_core.synthetic.ecgs import synthetic_ecgs
 
 # A step as fine as any source's, so that planting a fault rounds nothing that matters.
@@ -48,7 +48,8 @@ def read_folder(folder: Path) -> dict[str, Signal | Rejection]:
             continue
         main = path.read_bytes()
         files = {path.name: main}
-        for name in named_signal_files(main) if path.suffix == ".hea" else ():
+        kind = format_of(main)
+        for name in kind.part_names(main) if kind is not None and kind.part_names is not None else ():
             files[name] = (path.parent / name).read_bytes()
         try:
             stored = canonicalise(read_ecg(files, path.name))

@@ -40,7 +40,7 @@ tilte: z
 """
 
 
-def test_parse_settings__tells_every_mistake_with_its_line() -> None:
+def test_parse_settings__names_every_mistake_with_its_line() -> None:
     with pytest.raises(UsageError) as refused:
         parse_settings(TEXT, Whole, "s.yaml")
     assert str(refused.value).splitlines() == [
@@ -98,7 +98,7 @@ class Both(BaseModel):
         ("end: 3\ndays: {most: 5, least: 6}\n", "line 2: days: most is 5, expected 6 or more"),
     ],
 )
-def test_parse_settings__a_mistake_of_several_settings_is_told_without_all_of_them(text: str, line: str) -> None:
+def test_parse_settings__a_mistake_of_several_settings_does_not_list_them_all(text: str, line: str) -> None:
     with pytest.raises(UsageError) as refused:
         parse_settings(text, Both, "s.yaml")
     assert str(refused.value).splitlines()[1:] == [f"  {line}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.engines.runtime import Threads, configure_threads, import_tensorflow
+from models.machine.runtime import Threads, configure_threads, import_tensorflow
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.catalogue.spec import OUTPUT_LVH, OUTPUT_MASS
 from models.engines.network import Layer, LayerKind, Network
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 
 
 def evaluate(network: Network, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
+import lvm_ai
 from models.catalogue.known import resolve_model
-from models.cli import main
+
+
+def main(arguments: list[str]) -> int:
+    return lvm_ai.main(["models", *arguments])
+
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
@@ -40,27 +45,29 @@ def test_fetch__failure_is_one_line_without_traceback(tmp_path: Path, capsys: py
     arguments = ["fetch", "lvm-ai-ecg-symmetric", "--from", str(tmp_path)]
     assert main([*arguments, "--model-dir", str(tmp_path)]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("lvm-ai models: source ")
+    assert err.startswith("error: source ")
     assert err.count("\n") == 1
 
 
+def test_fetch__only_published_models_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fetch", "demo-synthetic", "--from", "x"]) == 2
+    assert "comes with the package" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "arguments", [[], ["absent"], ["fetch", "demo-synthetic"], ["fetch", "demo-synthetic", "--from", "x"]]
+    ("arguments", "code"), [([], 2), (["absent"], 2), (["fetch", "demo-synthetic"], 2), (["--help"], 0)]
 )
-def test_main__wrong_usage_is_2(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    extra = ["--model-dir", str(tmp_path)] if len(arguments) > 2 else []
-    assert main([*arguments, *extra]) == 2
-    assert capsys.readouterr().err
-
-
-def test_main__help_is_0(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert "fetch" in capsys.readouterr().out
+def test_main__usage(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == code
+    printed = capsys.readouterr()
+    assert "fetch" in (printed.err or printed.out)
 
 
 @pytest.mark.tf
 @pytest.mark.usefixtures("tensorflow_threads")
-def test_show__tells_scaling_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show__prints_scaling_and_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "demo-synthetic"]) == 0
     out = capsys.readouterr().out
     assert "NOT CLINICAL" in out
@@ -71,9 +78,9 @@ def test_show__tells_scaling_and_parameters(capsys: pytest.CaptureFixture[str]) 
     assert "ukb_counts: microvolts / 10000" in out
 
 
-def test_imports__need_neither_tensorflow_nor_h5py() -> None:
+def test_modules__import_neither_tensorflow_nor_h5py() -> None:
     code = (
-        "import sys, models.cli, models.engines.predictor, models.catalogue.files, models.training.architectures\n"
+        "import sys, models.cli, models.train, models.explain, models.engines.predictor\n"
         "models.cli.main(['list', '--model-dir', '.'])\n"
         "sys.exit(bool({'tensorflow', 'keras', 'h5py'} & set(sys.modules)))"
     )

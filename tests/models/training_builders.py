@@ -17,7 +17,7 @@ from lvm_core.synthetic.ecgs import ecgs_of
 from lvm_core.synthetic.people import synthetic_people
 from lvm_core.tables import schemas
 from models.catalogue.spec import INPUT_AGE, INPUT_BMI, INPUT_ECG, INPUT_SEX, OUTPUT_LVH, OUTPUT_MASS
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:

@@ -32,7 +32,7 @@ from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.limits import Z95
 from analysis.statistics.risk import auc_at, brier_score, calibration_by_group, observed_expected
-from analysis.statistics.survival.competing import cumulative_incidences
+from analysis.statistics.survival.cause_specific import cumulative_incidences
 from analysis.statistics.survival.cox import CoxSamples, fit_cox
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (

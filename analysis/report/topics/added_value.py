@@ -16,9 +16,8 @@ from analysis.report.words import estimate_texts, p_texts, row_counts, row_label
 from analysis.statistics.accuracy.concordance import Concordance, ConcordanceDifference, concordance, delta_concordance
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
-from analysis.statistics.survival.cox import CoxFit
-from analysis.study.data import About, StudyData
-from analysis.study.exposure import ECG_ONLY
+from analysis.statistics.survival import CoxFit
+from analysis.study.data import ECG_ONLY, About, StudyData
 from analysis.study.outcomes import (
     SEX,
     Model,

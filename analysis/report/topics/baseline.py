@@ -81,8 +81,6 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
     own = {one.name: one for one in data.study.covariates}
     numbers = _NUMBERS | {n: one.words for n, one in own.items() if one.kind == "number"}
     categories = _CATEGORIES | {n: one.words for n, one in own.items() if one.kind != "number"}
-    # Masking settles ties by the order of these names, so they stay: covariates by their words.
-    columns = {n: one.words.replace(" ", "_") for n, one in own.items()}
     rows: list[dict[str, Any]] = []
     counts: list[dict[str, Any]] = []
     for group in (EVERYBODY, *table.groups):
@@ -91,7 +89,7 @@ def _aggregates(data: StudyData, people: pd.DataFrame, table: _Table) -> list[Ag
         for name, words in (numbers | categories).items():
             if name not in people:
                 continue
-            row = known | {"column": columns.get(name, name), "variable": words}
+            row = known | {"column": name, "variable": words}
             if name in numbers:
                 rows.append(row | _spread_of(part[name]))
             else:

@@ -15,13 +15,8 @@ from analysis.disclosure.masking import NOT_APPLICABLE, Masked
 from analysis.report.document import ReadTable
 from analysis.report.topics.cmr_pairs import IMAGED, STRATA, Cell, Group, cells_of, levels_of
 from analysis.report.words import sentence
-from analysis.statistics.agreement.bland_altman import (
-    MEASURES,
-    PROPORTIONAL_BIAS_REMARK,
-    agreement,
-    deming_regression,
-    passing_bablok,
-)
+from analysis.statistics.agreement import deming_regression, passing_bablok
+from analysis.statistics.agreement.bland_altman import MEASURES, PROPORTIONAL_BIAS_REMARK, agreement
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.limits import Z95
 from analysis.study.data import StudyData

@@ -28,14 +28,9 @@ from analysis.report.topics.cmr_pairs import (
 )
 from analysis.report.topics.tables import aggregate
 from analysis.report.words import sentence
+from analysis.statistics.accuracy import mcnemar_test
 from analysis.statistics.accuracy.diagnostic import Within, wilson_limits
-from analysis.statistics.accuracy.roc import (
-    auroc,
-    binary_c_statistic,
-    compare_auroc,
-    compare_binary_c_statistic,
-    mcnemar_test,
-)
+from analysis.statistics.accuracy.roc import auroc, binary_c_statistic, compare_auroc, compare_binary_c_statistic
 from analysis.statistics.columns import TableRefused
 from analysis.study.data import StudyData
 

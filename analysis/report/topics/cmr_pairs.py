@@ -18,7 +18,7 @@ from analysis.report.topics.tables import aggregate
 from analysis.report.words import interval_text, p_text
 from analysis.study.cmr import pair_with_cmr
 from analysis.study.data import StudyData
-from analysis.study.load import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
+from analysis.study.people import AGE_BANDS_YEARS, BMI_CLASSES_KG_M2, banded
 from lvm_core.medicine.ecg_rules import CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOMEN_UV
 from lvm_core.medicine.lvh import Sex, lvh_arrays, lvh_limit_g_m2, sex_codes
 

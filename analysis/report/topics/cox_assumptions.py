@@ -31,7 +31,7 @@ from analysis.report.topics.tables import (
 from analysis.report.words import estimate_texts, of_model, p_texts, row_counts
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.limits import Z95
-from analysis.statistics.survival.cox import CoxFit, proportional_hazards_test, scaled_schoenfeld
+from analysis.statistics.survival import CoxFit, proportional_hazards_test, scaled_schoenfeld
 from analysis.statistics.survival.splines import (
     RestrictedCubicSpline,
     nonlinearity_test,

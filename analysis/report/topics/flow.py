@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.follow_up.follow_up import Exclusion
+from analysis.follow_up import Exclusion
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.flow import flow_diagram
 from analysis.report.topics.tables import aggregate

@@ -41,11 +41,9 @@ from analysis.report.words import (
 )
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
-from analysis.statistics.survival.competing import fit_fine_gray
+from analysis.statistics.survival import fit_fine_gray
 from analysis.statistics.survival.cox_fit import few_events
-from analysis.study.data import About, StudyData
-from analysis.study.exposure import ECG_ONLY, SEXES, sd_key
-from analysis.study.load import BMI_CLASSES_KG_M2, banded
+from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import (
     FOLLOW_UP_TIME,
     SEX,
@@ -71,6 +69,7 @@ from analysis.study.outcomes import (
     with_q,
     without_constant_sex,
 )
+from analysis.study.people import BMI_CLASSES_KG_M2, banded
 
 # Of people: every outcome, contrast and model.
 

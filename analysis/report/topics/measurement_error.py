@@ -23,8 +23,8 @@ from analysis.report.topics.tables import (
     results_of,
 )
 from analysis.report.words import estimate_texts, row_counts, side_by_side
+from analysis.statistics.agreement import repeatability
 from analysis.statistics.agreement.measurement_error import CalibratedExposure, calibrate_exposure
-from analysis.statistics.agreement.repeatability import repeatability
 from analysis.statistics.columns import TableRefused
 from analysis.study.cmr import pair_with_cmr
 from analysis.study.data import About, StudyData

@@ -18,7 +18,7 @@ from analysis.report.figures.drawing import mid_sentence
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels, result_table, shares
 from analysis.report.words import levels_in_order, p_texts
-from analysis.statistics.survival.competing import cumulative_incidence, gray_test
+from analysis.statistics.survival import cumulative_incidence, gray_test
 from analysis.statistics.survival.rates import poisson_limits
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import FOLLOW_UP_TIME, fewest

@@ -29,8 +29,7 @@ from analysis.report.topics.tables import (
     results_of,
 )
 from analysis.report.words import estimate_texts, row_counts, row_labels
-from analysis.study.data import About, StudyData
-from analysis.study.exposure import ECG_ONLY, SEXES, sd_key
+from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import Contrast, contrasts_of, estimates, models_of, read_columns
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from lvm_core.medicine.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes

@@ -1,9 +1,27 @@
 """Accuracy of a marker: ROC curves, diagnostic tables, net benefit, concordance."""
 
-from analysis.statistics.accuracy.concordance import concordance, delta_concordance, uno_concordance
-from analysis.statistics.accuracy.diagnostic import diagnostic_accuracy, mcnemar_test
-from analysis.statistics.accuracy.net_benefit import net_benefit
+from analysis.statistics.accuracy.concordance import (
+    Concordance,
+    ConcordanceDifference,
+    concordance,
+    delta_concordance,
+    uno_concordance,
+)
+from analysis.statistics.accuracy.diagnostic import (
+    DiagnosticAccuracy,
+    McnemarTest,
+    NetBenefit,
+    Within,
+    diagnostic_accuracy,
+    mcnemar_test,
+    net_benefit,
+    wilson_limits,
+)
 from analysis.statistics.accuracy.roc import (
+    AveragePrecision,
+    Discrimination,
+    DiscriminationComparison,
+    RocCurve,
     auroc,
     average_precision,
     binary_c_statistic,
@@ -13,6 +31,16 @@ from analysis.statistics.accuracy.roc import (
 )
 
 __all__ = [
+    "AveragePrecision",
+    "Concordance",
+    "ConcordanceDifference",
+    "DiagnosticAccuracy",
+    "Discrimination",
+    "DiscriminationComparison",
+    "McnemarTest",
+    "NetBenefit",
+    "RocCurve",
+    "Within",
     "auroc",
     "average_precision",
     "binary_c_statistic",
@@ -25,4 +53,5 @@ __all__ = [
     "net_benefit",
     "roc_curve",
     "uno_concordance",
+    "wilson_limits",
 ]

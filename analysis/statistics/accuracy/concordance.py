@@ -10,180 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.statistics.limits import Z95
-from analysis.statistics.survival.cox_fit import CoxFit, FitState
+from analysis.statistics.survival.cox_fit import CoxFit, CoxRows
 from analysis.statistics.survival.cox_likelihood import ordered_product
 from analysis.statistics.survival.risk_sets import censoring_curve, count_risk_sets, step_values
 
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class PairCounts:
-    """Weights of the comparable pairs that each person is in, over both roles.
-
-    Attributes:
-        concordant: (n,) pairs in which the event came to the higher risk.
-        discordant: (n,) in which it came to the lower one.
-        tied_risk: (n,) of equal risks.
-        totals: concordant, discordant and tied risk, each pair once and with both weights.
-    """
-
-    concordant: Floats
-    discordant: Floats
-    tied_risk: Floats
-    totals: tuple[float, float, float]
-
-
-def count_pairs(
-    exits: Floats,
-    events: NDArray[np.bool_],
-    risk: Floats,
-    *,
-    entries: Floats | None,
-    stratum: Integers,
-    weights: Floats,
-    event_weights: Floats,
-) -> PairCounts:
-    """Count comparable pairs within strata.
-
-    Args:
-        exits: (n,) end of follow-up.
-        events: (n,) whether it is an event.
-        risk: (n,) predicted risk; only its order and exact ties count.
-        entries: (n,) start of follow-up, or None.
-        stratum: (n,) codes.
-        weights: (n,) case weights.
-        event_weights: (n,) further weight of pairs by the time of their event; read for events.
-
-    Returns:
-        Counts for each person; times a person's weight they add up to twice the totals.
-    """
-    one_way = not entries_matter(entries, stratum)
-    exit_rank, entry_rank = _ranks(exits, entries, stratum)
-    _, risk_rank = np.unique(risk, return_inverse=True)
-    rows = np.flatnonzero(events)
-    # At one time events come first, so that people censored then are compared with them.
-    key = 2 * exit_rank + ~events
-    entered = 2 * entry_rank + 1
-    earlier = _Points.of(key[rows], risk_rank[rows], (weights * event_weights)[rows])
-    as_later = earlier.compare(key, risk_rank)
-    if not one_way:
-        as_later -= earlier.compare(entered, risk_rank)
-    later = _Points.of(-key, risk_rank, weights)
-    as_event = later.compare(-key[rows], risk_rank[rows])
-    if not one_way:
-        future = _Points.of(-entered, risk_rank, weights)
-        as_event -= future.compare(-key[rows], risk_rank[rows])
-    as_event *= event_weights[rows]
-    totals = as_event @ weights[rows]
-    # Of the people at risk those below the event's risk agree; of the events those above do.
-    concordant, tied, discordant = as_later[2], as_later[1], as_later[0]
-    concordant[rows] += as_event[0]
-    tied[rows] += as_event[1]
-    discordant[rows] += as_event[2]
-    agree, level, disagree = (float(total) for total in totals)
-    return PairCounts(concordant, discordant, tied, (agree, disagree, level))
-
-
-def entries_matter(entries: Floats | None, stratum: Integers) -> bool:
-    """Tell whether people at a later time may not have been at risk before."""
-    return entries is not None or bool(stratum.any())
-
-
-def _ranks(exits: Floats, entries: Floats | None, stratum: Integers) -> tuple[Integers, Integers]:
-    """Ranks of exits and entries on one axis on which the strata follow each other."""
-    n = len(exits)
-    starts = np.full(n, -np.inf) if entries is None else entries
-    times = np.concatenate([exits, starts])
-    strata = np.concatenate([stratum, stratum])
-    order = np.lexsort((times, strata))
-    new = np.ones(2 * n, dtype=np.int64)
-    sorted_times, sorted_strata = times[order], strata[order]
-    new[1:] = (sorted_times[1:] != sorted_times[:-1]) | (sorted_strata[1:] != sorted_strata[:-1])
-    ranks = np.empty(2 * n, dtype=np.int64)
-    ranks[order] = np.cumsum(new)
-    return ranks[:n], ranks[n:]
-
-
-@dataclass(frozen=True, slots=True)
-class _Points:
-    """Weighted points on a plane, ascending along the first axis."""
-
-    first: Integers
-    second: Integers
-    weights: Floats
-
-    @classmethod
-    def of(cls, first: Integers, second: Integers, weights: Floats) -> _Points:
-        order = _ascending(first)
-        return cls(first[order], second[order], weights[order])
-
-    def compare(self, first: Integers, second: Integers) -> Floats:
-        """Sum the weights of points before each query, by how they stand on the second axis.
-
-        Returns:
-            (3, number of queries): points below, level with and above the query.
-        """
-        prefix = np.searchsorted(self.first, first, side="left")
-        everything = np.concatenate([[0.0], np.cumsum(self.weights)])[prefix]
-        below = sums_below(self.second, self.weights, prefix, second)
-        level = self._level(first, second)
-        return np.stack([below, level, everything - below - level])
-
-    def _level(self, first: Integers, second: Integers) -> Floats:
-        order = np.lexsort((self.first, self.second))
-        low = min(self.first.min(initial=0), first.min(initial=0))
-        span = max(self.first.max(initial=0), first.max(initial=0)) - low + 2
-        keys = self.second[order] * span + (self.first[order] - low)
-        sums = np.concatenate([[0.0], np.cumsum(self.weights[order])])
-        begin = np.searchsorted(keys, second * span, side="left")
-        end = np.searchsorted(keys, second * span + (first - low), side="left")
-        return np.asarray(sums[end] - sums[begin])
-
-
-def _ascending(values: Integers) -> Integers:
-    """Return the places of values in ascending order, at once where they come in order."""
-    steps = np.diff(values)
-    if (steps >= 0).all():
-        return np.arange(len(values))
-    if (steps <= 0).all():
-        return np.arange(len(values))[::-1]
-    return np.argsort(values, kind="stable")
-
-
-def sums_below(ranks: Integers, values: Floats, prefix: Integers, limits: Integers) -> Floats:
-    """Sum, for many queries, the values among the first so many whose rank is below a limit.
-
-    Args:
-        ranks: (n,) ranks from 0.
-        values: (n,).
-        prefix: (q,) how many of the first points each query looks at.
-        limits: (q,) ranks.
-
-    Returns:
-        (q,) sums.
-
-    Source:
-        Claude F, Navarro G, Ordonez A, Information Systems 2015;47:15 (the wavelet matrix).
-    """
-    highest = max(int(ranks.max(initial=0)), int(limits.max(initial=0)))
-    begin = np.zeros(len(prefix), dtype=np.int64)
-    end = prefix.astype(np.int64)
-    total = np.zeros(len(prefix))
-    for level in reversed(range(highest.bit_length())):
-        high = (ranks >> level & 1).astype(bool)
-        n_low = np.concatenate([[0], np.cumsum(~high)])
-        sums = np.concatenate([[0.0], np.cumsum(np.where(high, 0.0, values))])
-        upper = (limits >> level & 1).astype(bool)
-        total += np.where(upper, sums[end] - sums[begin], 0.0)
-        begin = np.where(upper, n_low[-1] + begin - n_low[begin], n_low[begin])
-        end = np.where(upper, n_low[-1] + end - n_low[end], n_low[end])
-        order = np.concatenate([np.flatnonzero(~high), np.flatnonzero(high)])
-        ranks, values = ranks[order], values[order]
-    return total
-
-
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +85,7 @@ def concordance(fit: CoxFit) -> Concordance:
         Harrell FE, Lee KL, Mark DB, Stat Med 1996;15:361; error: Therneau TM, Watson DA, The
         concordance statistic and the Cox model, Mayo Clinic 2015. R: `concordance(fit)`.
     """
-    return _concordance(fit, np.ones(len(fit.state.exits)))
+    return _concordance(fit, np.ones(len(fit.state.rows.exits)))
 
 
 def uno_concordance(fit: CoxFit, *, tau: float | None = None) -> Concordance:
@@ -275,17 +107,17 @@ def uno_concordance(fit: CoxFit, *, tau: float | None = None) -> Concordance:
     Source:
         Uno H et al., Stat Med 2011;30:1105. R: `concordance(fit, timewt = "n/G2", ymax = tau)`.
     """
-    state = fit.state
-    if state.entries is not None:
+    rows = fit.state.rows
+    if rows.entries is not None:
         raise ValueError("the fit has delayed entry, for which Uno's concordance is not defined")
     if tau is not None and not tau > 0:
         raise ValueError(f"tau is {tau}, expected a time above 0")
-    weights = np.zeros(len(state.exits))
-    for code in range(len(state.stratum_labels)):
-        rows = state.ranges.stratum == code
-        weights[rows] = 1 / _uncensored(fit, rows) ** 2
+    weights = np.zeros(len(rows.exits))
+    for code in range(len(rows.stratum_labels)):
+        chosen = rows.stratum == code
+        weights[chosen] = 1 / _uncensored(fit, chosen) ** 2
     if tau is not None:
-        weights[state.exits > tau] = 0.0
+        weights[rows.exits > tau] = 0.0
     return _concordance(fit, weights)
 
 
@@ -310,14 +142,8 @@ def delta_concordance(
         `c(1, -1) %*% vcov %*% c(1, -1)` as the variance.
     """
     a, b = known or (concordance(fit_a), concordance(fit_b))
-    first, second = fit_a.state, fit_b.state
-    same = (
-        _same(first.in_table_order(first.rows), second.in_table_order(second.rows))
-        and _same(first.in_table_order(first.exits), second.in_table_order(second.exits))
-        and _same(first.in_table_order(first.events), second.in_table_order(second.events))
-        and _same(_clusters(first), _clusters(second))
-    )
-    if not same:
+    people = [_in_table_order(fit.state.rows) for fit in (fit_a, fit_b)]
+    if not all(np.array_equal(one, other) for one, other in zip(*people, strict=True)):
         raise ValueError(
             f"the fits are of {fit_a.n} and {fit_b.n} rows that are not the same people with the "
             "same outcome and clusters; drop rows with missing values before both"
@@ -337,14 +163,14 @@ def delta_concordance(
 
 
 def _concordance(fit: CoxFit, event_weights: Floats) -> Concordance:
-    state = fit.state
+    rows, weights = fit.state.rows, fit.state.ranges.weights
     pairs = count_pairs(
-        state.exits,
-        state.events,
-        ordered_product(state.x, fit.coefficients),
-        entries=state.entries,
-        stratum=state.ranges.stratum,
-        weights=state.ranges.weights,
+        rows.exits,
+        rows.events,
+        ordered_product(rows.x, fit.coefficients),
+        entries=rows.entries,
+        stratum=rows.stratum,
+        weights=weights,
         event_weights=event_weights,
     )
     concordant, discordant, tied = pairs.totals
@@ -355,33 +181,163 @@ def _concordance(fit: CoxFit, event_weights: Floats) -> Concordance:
     influence = _influence(fit, pairs, n_pairs, c)
     error = float(np.sqrt((influence**2).sum()))
     counts = pd.DataFrame({"kind": ["concordant", "discordant", "tied_risk"], "pairs": pairs.totals})
-    return Concordance(c, error, c - Z95 * error, c + Z95 * error, counts, len(state.exits), influence)
+    return Concordance(c, error, c - Z95 * error, c + Z95 * error, counts, len(rows.exits), influence)
 
 
-def _influence(fit: CoxFit, pairs: PairCounts, n_pairs: float, c: float) -> Floats:
-    """Derivative of the concordance with respect to each row's weight, times the weight."""
+def _influence(fit: CoxFit, pairs: _PairCounts, n_pairs: float, c: float) -> Floats:
+    """Return the derivative of the concordance in each row's weight, times the weight."""
     in_pairs = pairs.concordant + pairs.discordant + pairs.tied_risk
     good = pairs.concordant + pairs.tied_risk / 2
     influence = fit.state.ranges.weights * (good - c * in_pairs) / n_pairs
-    if fit.state.clusters is None:
-        return fit.state.in_table_order(influence)
-    return np.bincount(fit.state.clusters, influence).astype(np.float64)
+    clusters = fit.state.rows.clusters
+    if clusters is None:
+        return fit.state.rows.in_table_order(influence)
+    return np.bincount(clusters, influence).astype(np.float64)
 
 
-def _uncensored(fit: CoxFit, rows: NDArray[np.bool_]) -> Floats:
-    """Return G just before each row's exit, by Kaplan-Meier of being censored."""
-    state = fit.state
-    exits = state.exits[rows]
-    sets = count_risk_sets(exits, state.events[rows].astype(np.int64), n_causes=1, weights=state.ranges.weights[rows])
-    curve = censoring_curve(sets)
-    return step_values(sets.times, curve.uncensored, exits, start=1.0, left=True)
+def _uncensored(fit: CoxFit, chosen: NDArray[np.bool_]) -> Floats:
+    """Return G just before the exit of each chosen row, by Kaplan-Meier of being censored."""
+    exits, events = fit.state.rows.exits[chosen], fit.state.rows.events[chosen]
+    weights = fit.state.ranges.weights[chosen]
+    sets = count_risk_sets(exits, events.astype(np.int64), n_causes=1, weights=weights)
+    return step_values(sets.times, censoring_curve(sets).uncensored, exits, start=1.0, left=True)
 
 
-def _clusters(state: FitState) -> NDArray[np.int64] | None:
-    return None if state.clusters is None else state.in_table_order(state.clusters)
+def _in_table_order(rows: CoxRows) -> list[NDArray[Any]]:
+    """Return what must be equal in two fits: rows, outcome and clusters."""
+    clusters = np.array([]) if rows.clusters is None else rows.in_table_order(rows.clusters)
+    return [*(rows.in_table_order(values) for values in (rows.row_numbers, rows.exits, rows.events)), clusters]
 
 
-def _same(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.array_equal(a, b))
+@dataclass(frozen=True, slots=True)
+class _PairCounts:
+    """Weights of the comparable pairs that each person is in, over both roles."""
+
+    concordant: Floats  # (n,) pairs in which the event came to the higher risk
+    discordant: Floats  # (n,) in which it came to the lower one
+    tied_risk: Floats  # (n,) of equal risks
+    # concordant, discordant and tied risk, each pair once and with both weights
+    totals: tuple[float, float, float]
+
+
+def count_pairs(
+    exits: Floats,
+    events: NDArray[np.bool_],
+    risk: Floats,
+    *,
+    entries: Floats | None,
+    stratum: Integers,
+    weights: Floats,
+    event_weights: Floats,
+) -> _PairCounts:
+    """Count comparable pairs within strata; of the risk only its order and exact ties count.
+
+    `event_weights` are further weights of pairs by the time of their event, read for events only.
+    The counts of each person, times the person's weight, add up to twice the totals.
+    """
+    # People who exit later may not have been at risk before, or are of another stratum.
+    not_all_at_risk = entries is not None or stratum.any()
+    exit_rank, entry_rank = _ranks(exits, entries, stratum)
+    _, risk_rank = np.unique(risk, return_inverse=True)
+    rows = np.flatnonzero(events)
+    # At one time events come first, so that people censored then are compared with them.
+    key = 2 * exit_rank + ~events
+    entered = 2 * entry_rank + 1
+    earlier = _Points.of(key[rows], risk_rank[rows], (weights * event_weights)[rows])
+    as_later = earlier.compare(key, risk_rank)
+    if not_all_at_risk:
+        as_later -= earlier.compare(entered, risk_rank)
+    later = _Points.of(-key, risk_rank, weights)
+    as_event = later.compare(-key[rows], risk_rank[rows])
+    if not_all_at_risk:
+        future = _Points.of(-entered, risk_rank, weights)
+        as_event -= future.compare(-key[rows], risk_rank[rows])
+    as_event *= event_weights[rows]
+    totals = as_event @ weights[rows]
+    # Of the people at risk those below the event's risk agree; of the events those above do.
+    concordant, tied, discordant = as_later[2], as_later[1], as_later[0]
+    concordant[rows] += as_event[0]
+    tied[rows] += as_event[1]
+    discordant[rows] += as_event[2]
+    agree, level, disagree = (float(total) for total in totals)
+    return _PairCounts(concordant, discordant, tied, (agree, disagree, level))
+
+
+def _ranks(exits: Floats, entries: Floats | None, stratum: Integers) -> tuple[Integers, Integers]:
+    """Rank exits and entries on one axis on which the strata follow each other."""
+    n = len(exits)
+    starts = np.full(n, -np.inf) if entries is None else entries
+    times = np.concatenate([exits, starts])
+    strata = np.concatenate([stratum, stratum])
+    order = np.lexsort((times, strata))
+    new = np.ones(2 * n, dtype=np.int64)
+    sorted_times, sorted_strata = times[order], strata[order]
+    new[1:] = (sorted_times[1:] != sorted_times[:-1]) | (sorted_strata[1:] != sorted_strata[:-1])
+    ranks = np.empty(2 * n, dtype=np.int64)
+    ranks[order] = np.cumsum(new)
+    return ranks[:n], ranks[n:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Weighted points on a plane, ascending along the first axis."""
+
+    first: Integers
+    second: Integers
+    weights: Floats
+
+    @classmethod
+    def of(cls, first: Integers, second: Integers, weights: Floats) -> _Points:
+        order = _ascending(first)
+        return cls(first[order], second[order], weights[order])
+
+    def compare(self, first: Integers, second: Integers) -> Floats:
+        """Sum the weights of points before each query, (3, q): below, level with and above it."""
+        prefix = np.searchsorted(self.first, first, side="left")
+        everything = np.concatenate([[0.0], np.cumsum(self.weights)])[prefix]
+        below = _sums_below(self.second, self.weights, prefix, second)
+        level = self._level(first, second)
+        return np.stack([below, level, everything - below - level])
+
+    def _level(self, first: Integers, second: Integers) -> Floats:
+        order = np.lexsort((self.first, self.second))
+        low = min(self.first.min(initial=0), first.min(initial=0))
+        span = max(self.first.max(initial=0), first.max(initial=0)) - low + 2
+        keys = self.second[order] * span + (self.first[order] - low)
+        sums = np.concatenate([[0.0], np.cumsum(self.weights[order])])
+        begin = np.searchsorted(keys, second * span, side="left")
+        end = np.searchsorted(keys, second * span + (first - low), side="left")
+        return np.asarray(sums[end] - sums[begin])
+
+
+def _ascending(values: Integers) -> Integers:
+    """Return the places of values in ascending order, at once where they come in order."""
+    steps = np.diff(values)
+    if (steps >= 0).all():
+        return np.arange(len(values))
+    if (steps <= 0).all():
+        return np.arange(len(values))[::-1]
+    return np.argsort(values, kind="stable")
+
+
+def _sums_below(ranks: Integers, values: Floats, prefix: Integers, limits: Integers) -> Floats:
+    """Sum, for each query, the values of the first `prefix` points with a rank below the limit.
+
+    Source:
+        Claude F, Navarro G, Ordonez A, Information Systems 2015;47:15 (the wavelet matrix).
+    """
+    highest = max(int(ranks.max(initial=0)), int(limits.max(initial=0)))
+    begin = np.zeros(len(prefix), dtype=np.int64)
+    end = prefix.astype(np.int64)
+    total = np.zeros(len(prefix))
+    for level in reversed(range(highest.bit_length())):
+        high = (ranks >> level & 1).astype(bool)
+        n_low = np.concatenate([[0], np.cumsum(~high)])
+        sums = np.concatenate([[0.0], np.cumsum(np.where(high, 0.0, values))])
+        upper = (limits >> level & 1).astype(bool)
+        total += np.where(upper, sums[end] - sums[begin], 0.0)
+        begin = np.where(upper, n_low[-1] + begin - n_low[begin], n_low[begin])
+        end = np.where(upper, n_low[-1] + end - n_low[end], n_low[end])
+        order = np.concatenate([np.flatnonzero(~high), np.flatnonzero(high)])
+        ranks, values = ranks[order], values[order]
+    return total

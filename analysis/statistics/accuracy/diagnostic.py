@@ -1,4 +1,4 @@
-"""Yes/no findings against a yes/no label: sensitivity to likelihood ratios, McNemar's test."""
+"""Yes/no findings against a yes/no label: accuracy, McNemar's test, net benefit."""
 
 from __future__ import annotations
 
@@ -15,107 +15,22 @@ from analysis.statistics.columns import (
     Columns,
     Missing,
     TableRefused,
+    in_group,
+    label_groups,
     named_columns,
-    split_groups,
-    tidy_frame,
+    rows_by_group,
+    stack_groups,
     used_columns,
 )
 from analysis.statistics.limits import normal_quantile
 
-DIRECTION: Final = "a higher marker means positive"
-"""The direction of every marker; it is never chosen from the data."""
-
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-
-def two_class_label(columns: Columns, label: str) -> Flags:
-    """Return a yes/no label of which both classes occur.
-
-    Args:
-        columns: the kept rows.
-        label: column of bool or 0/1; 1 is positive, as in diseased.
-
-    Returns:
-        (n,) bool.
-
-    Raises:
-        TableRefused: another code, or one class only.
-    """
-    positive = columns.flags(label)
-    n_positive = int(positive.sum())
-    if n_positive in (0, columns.n):
-        raise TableRefused(
-            f"column {label!r} has {n_positive} positive and {columns.n - n_positive} negative "
-            "rows, expected both classes to occur"
-        )
-    return positive
-
-
-def check_roles(label: str | None, markers: Sequence[str], by: Sequence[str] = ()) -> None:
-    """Refuse a column in two roles.
-
-    Raises:
-        ValueError: a column is the label, a marker and a grouping in more than one way.
-    """
-    roles = [name for name in (label, *markers, *by) if name is not None]
-    twice = sorted({name for name in roles if roles.count(name) > 1})
-    if twice:
-        raise ValueError(f"column {twice[0]!r} is given in two roles, expected label, markers and by to differ")
-
-
-def delong(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
-    """Return the AUROC of several markers and their DeLong covariance, in O(k n log n).
-
-    Args:
-        values: (k, n) markers on the same n people; higher means positive.
-        positive: (n,) bool, with both classes.
-
-    Returns:
-        (k,) areas, and their (k, k) covariance; NaN where a class has one person only.
-
-    Source:
-        DeLong ER et al., Biometrics 1988;44:837-845; computed by midranks as in Sun X and Xu W,
-        IEEE Signal Process Lett 2014;21:1389-1393.
-        R: pROC::auc, pROC::var, pROC::cov.
-    """
-    of_positive, of_negative = placements(values, positive)
-    n_positive, n_negative = of_positive.shape[1], of_negative.shape[1]
-    auc = of_positive.mean(axis=1)
-    if min(n_positive, n_negative) < 2:
-        return auc, np.full((len(values), len(values)), np.nan)
-    covariance = _covariance(of_positive) / n_positive + _covariance(of_negative) / n_negative
-    return auc, covariance
-
-
-def placements(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
-    """Return the placement values of k markers.
-
-    Args:
-        values: (k, n) markers.
-        positive: (n,) bool, with both classes.
-
-    Returns:
-        (k, n_positive) for each positive the share of negatives below it, and (k, n_negative) for
-        each negative the share of positives above it; a tie counts one half.
-    """
-    n_positive = int(positive.sum())
-    n_negative = positive.size - n_positive
-    ranks = stats.rankdata(values, axis=1)
-    among_positive = stats.rankdata(values[:, positive], axis=1)
-    among_negative = stats.rankdata(values[:, ~positive], axis=1)
-    below = (ranks[:, positive] - among_positive) / n_negative
-    above = 1 - (ranks[:, ~positive] - among_negative) / n_positive
-    return below, above
-
-
-def _covariance(rows: Floats) -> Floats:
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    return np.asarray(centred @ centred.T / (rows.shape[1] - 1))
-
-
 Within = Literal["all", "positive", "negative"]
 McnemarMethod = Literal["exact", "chi-square", "chi-square corrected"]
+
+_TREAT_ALL: Final = "treat_all"
+_TREAT_NONE: Final = "treat_none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +117,7 @@ def diagnostic_accuracy(
         label: column of yes/no or 0/1; 1 is positive, as in diseased.
         marker: column of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
-        by: columns; one set of measures for each combination. None for everybody is added.
+        by: columns; one set of measures for each combination, none for all people together.
         missing: "refuse", or "drop" rows where label, marker or a grouping column is missing.
 
     Returns:
@@ -211,7 +126,7 @@ def diagnostic_accuracy(
     Raises:
         TableRefused: a missing value, one that is not yes/no, or one class only in the whole table.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         Wilson EB, J Am Stat Assoc 1927;22:209-212; Simel DL et al., J Clin Epidemiol
@@ -219,24 +134,23 @@ def diagnostic_accuracy(
         R: prop.test(x, n, correct = FALSE)$conf.int for shares (Hmisc::binconf replaces one limit
         at x = 1 and x = n - 1); epiR::epi.tests for the ratios.
     """
-    z = normal_quantile(confidence)
+    normal_quantile(confidence)
     by = named_columns(by, "by")
     check_roles(label, [marker], by)
     columns = used_columns(table, [label, marker, *by], missing=missing)
     positive, found = two_class_label(columns, label), columns.flags(marker)
-    groups = split_groups(columns, by)
-    cells = [_cells(positive[group.rows], found[group.rows]) for group in groups]
-    measures = [_measures(**one, z=z) for one in cells]
+    codes, labels = columns.groups(by)
+    cells = [_cells(positive[rows], found[rows]) for rows in rows_by_group(codes, len(labels))]
+    measures = [_measures(**one, confidence=confidence) for one in cells]
     warnings = []
-    for group, rows in zip(groups, measures, strict=True):
+    for group, rows in zip(labels, measures, strict=True):
         undefined = [row["measure"] for row in rows if np.isnan(row["estimate"])]
         if undefined:
-            said = f"not defined, since the denominator is 0: {', '.join(undefined)}"
-            warnings.append(group.says(said))
-    owners = [group for group, rows in zip(groups, measures, strict=True) for _ in rows]
+            message = f"not defined, since the denominator is 0: {', '.join(undefined)}"
+            warnings.append(in_group(by, group, message))
     return DiagnosticAccuracy(
-        counts=tidy_frame(groups, cells, by),
-        estimates=tidy_frame(owners, [row for rows in measures for row in rows], by),
+        counts=label_groups(by, labels, cells),
+        estimates=stack_groups(by, labels, measures),
         confidence=confidence,
         n_dropped_missing=columns.n_dropped_missing,
         warnings=tuple(warnings),
@@ -318,24 +232,13 @@ def mcnemar_test(
 
 
 def wilson_limits(successes: Floats, trials: Floats, *, confidence: float) -> tuple[Floats, Floats]:
-    """Return Wilson's limits of shares, without continuity correction.
-
-    Args:
-        successes: (k,) counts, 0 to `trials`.
-        trials: (k,) counts, 0 or above.
-        confidence: between 0 and 1.
-
-    Returns:
-        (k,) lower and (k,) upper limits; NaN where there are no trials.
+    """Return Wilson's limits of shares, without continuity correction; NaN without trials.
 
     Source:
         Wilson EB, J Am Stat Assoc 1927;22:209-212.
         R: prop.test(x, n, correct = FALSE)$conf.int.
     """
-    return _wilson(successes, trials, normal_quantile(confidence))
-
-
-def _wilson(successes: Floats, trials: Floats, z: float) -> tuple[Floats, Floats]:
+    z = normal_quantile(confidence)
     z2 = z * z
     n = np.where(trials > 0, trials, np.nan)
     p = successes / n
@@ -357,7 +260,7 @@ def _cells(positive: Flags, found: Flags) -> dict[str, int]:
     }
 
 
-def _measures(*, n: int, tp: int, fp: int, fn: int, tn: int, z: float) -> list[dict[str, Any]]:
+def _measures(*, n: int, tp: int, fp: int, fn: int, tn: int, confidence: float) -> list[dict[str, Any]]:
     shares = {
         "sensitivity": (tp, tp + fn),
         "specificity": (tn, tn + fp),
@@ -368,7 +271,7 @@ def _measures(*, n: int, tp: int, fp: int, fn: int, tn: int, z: float) -> list[d
     }
     above = np.array([x for x, _ in shares.values()], dtype=np.float64)
     below = np.array([x for _, x in shares.values()], dtype=np.float64)
-    lo, hi = _wilson(above, below, z)
+    lo, hi = wilson_limits(above, below, confidence=confidence)
     rows: list[dict[str, Any]] = [
         {
             "measure": name,
@@ -381,7 +284,7 @@ def _measures(*, n: int, tp: int, fp: int, fn: int, tn: int, z: float) -> list[d
         for i, (name, (x, of)) in enumerate(shares.items())
     ]
     for name, x, y in (("lr_positive", tp, fp), ("lr_negative", fn, tn)):
-        ratio = _likelihood_ratio(x, tp + fn, y, fp + tn, z)
+        ratio = _likelihood_ratio(x, tp + fn, y, fp + tn, normal_quantile(confidence))
         rows.append({"measure": name, "numerator": np.nan, "denominator": np.nan, **ratio})
     return rows
 
@@ -421,3 +324,143 @@ def _mcnemar_p(only_a: int, only_b: int, method: McnemarMethod) -> tuple[float, 
         gap -= 1
     statistic = gap**2 / discordant
     return statistic, float(stats.chi2.sf(statistic, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class NetBenefit:
+    """Decision curves of one or several models, beside treating everybody and nobody.
+
+    Attributes:
+        estimates: one row a strategy and threshold: strategy (the column of the risk, "treat_all",
+            "treat_none"), threshold, true_positives, false_positives (counts of people acted on),
+            net_benefit, se, net_benefit_lo, net_benefit_hi.
+        n: people, all with the label and every risk.
+        n_positive: of them positive.
+        confidence: of the limits.
+        n_dropped_missing: rows left out because a used column was missing.
+    """
+
+    estimates: pd.DataFrame
+    n: int
+    n_positive: int
+    confidence: float
+    n_dropped_missing: int
+
+
+def net_benefit(
+    table: pd.DataFrame,
+    *,
+    label: str,
+    risk: str | Sequence[str],
+    thresholds: Sequence[float],
+    confidence: float = 0.95,
+    missing: Missing = "refuse",
+) -> NetBenefit:
+    """Return the net benefit of acting on people whose risk is at or above a threshold.
+
+    Net benefit = TP / n - FP / n x t / (1 - t), in true positives per person. The errors are those
+    of one fixed threshold on a random sample of people, with the risks taken as given; limits are
+    pointwise. Expects calibrated risks, not scores, and an outcome known for everybody (not
+    censored).
+
+    Args:
+        table: one row a person; rows must be independent.
+        label: column of yes/no or 0/1; 1 is positive.
+        risk: column of probabilities, 0 to 1, or several columns for several models.
+        thresholds: risks at which one would act, above 0 and below 1.
+        confidence: of the limits, between 0 and 1.
+        missing: "refuse", or "drop" rows where the label or any risk is missing, so that all
+            models are judged on the same people.
+
+    Returns:
+        Estimates of each model, of treating everybody, and of treating nobody (0 with no error).
+
+    Raises:
+        TableRefused: a missing value, a risk outside 0 to 1, or one class only.
+        ValueError: a threshold outside (0, 1) or given twice, no threshold, a risk column named
+            as one of the other strategies, or `confidence` is not within 0 and 1.
+
+    Source:
+        Vickers AJ, Elkin EB, Med Decis Making 2006;26:565-574; errors as in Marsh TL et
+        al., Biometrics 2020;76:843-852, for a cohort (the outcome is random in the sample).
+        R: no package here; mean(b) and sqrt(mean((b - mean(b))^2) / n) of
+        b = (risk >= t) * (label - (1 - label) * t / (1 - t)).
+    """
+    z = normal_quantile(confidence)
+    risks = named_columns([risk] if isinstance(risk, str) else risk, "risk", at_least=1)
+    check_roles(label, risks)
+    taken = sorted({_TREAT_ALL, _TREAT_NONE} & set(risks))
+    if taken:
+        raise ValueError(f"risk names {taken[0]!r}, which is a strategy; rename the column")
+    cuts = checked_thresholds(thresholds)
+    columns = used_columns(table, [label, *risks], missing=missing)
+    positive = two_class_label(columns, label)
+    n, n_positive = columns.n, int(positive.sum())
+    acted = {name: _acted_on(columns.risks(name), positive, cuts) for name in risks}
+    everybody = np.ones_like(cuts)
+    acted[_TREAT_ALL] = everybody * n_positive, everybody * (n - n_positive)
+    acted[_TREAT_NONE] = 0 * everybody, 0 * everybody
+    frames = [_curve(name, cuts, *counts, n=n, z=z) for name, counts in acted.items()]
+    estimates = pd.concat(frames, ignore_index=True)
+    return NetBenefit(estimates, n, n_positive, confidence, columns.n_dropped_missing)
+
+
+def checked_thresholds(thresholds: Sequence[float]) -> Floats:
+    """Return thresholds of risk in ascending order; each above 0, below 1, and there once."""
+    cuts = np.asarray(thresholds, dtype=np.float64)
+    if cuts.ndim != 1 or cuts.size == 0:
+        raise ValueError(f"thresholds is {thresholds!r}, expected a list of at least one risk")
+    bad = cuts[~((cuts > 0) & (cuts < 1))]
+    if bad.size:
+        raise ValueError(f"thresholds has {bad[0]:g}, expected risks above 0 and below 1")
+    if np.unique(cuts).size != cuts.size:
+        raise ValueError("thresholds has a risk twice, expected each once")
+    return np.sort(cuts)
+
+
+def _acted_on(risk: Floats, positive: Flags, cuts: Floats) -> tuple[Floats, Floats]:
+    """Return how many positives and negatives have a risk at or above each threshold."""
+    cases, controls = np.sort(risk[positive]), np.sort(risk[~positive])
+    tp = cases.size - np.searchsorted(cases, cuts, side="left")
+    fp = controls.size - np.searchsorted(controls, cuts, side="left")
+    return tp.astype(np.float64), fp.astype(np.float64)
+
+
+def _curve(name: str, cuts: Floats, tp: Floats, fp: Floats, *, n: int, z: float) -> pd.DataFrame:
+    odds = cuts / (1 - cuts)
+    benefit = (tp - fp * odds) / n
+    # One person contributes 1, -odds or 0.
+    variance = (tp + fp * odds**2) / n - benefit**2
+    se = np.sqrt(np.clip(variance, 0, None) / n)
+    return pd.DataFrame(
+        {
+            "strategy": name,
+            "threshold": cuts,
+            "true_positives": tp.astype(np.int64),
+            "false_positives": fp.astype(np.int64),
+            "net_benefit": benefit,
+            "se": se,
+            "net_benefit_lo": benefit - z * se,
+            "net_benefit_hi": benefit + z * se,
+        }
+    )
+
+
+def two_class_label(columns: Columns, label: str) -> Flags:
+    """Return a yes/no label as (n,) bool; refuse one of which not both classes occur."""
+    positive = columns.flags(label)
+    n_positive = int(positive.sum())
+    if n_positive in (0, columns.n):
+        raise TableRefused(
+            f"column {label!r} has {n_positive} positive and {columns.n - n_positive} negative "
+            "rows, expected both classes to occur"
+        )
+    return positive
+
+
+def check_roles(label: str | None, markers: Sequence[str], by: Sequence[str] = ()) -> None:
+    """Refuse a column that is the label, a marker or a grouping in more than one way."""
+    roles = [name for name in (label, *markers, *by) if name is not None]
+    twice = sorted({name for name in roles if roles.count(name) > 1})
+    if twice:
+        raise ValueError(f"column {twice[0]!r} is given in two roles, expected label, markers and by to differ")

@@ -1,4 +1,4 @@
-"""Discrimination of a yes/no label: AUROC, binary c-statistic, their comparison, the ROC curve.
+"""Discrimination of a yes/no label: AUROC, binary c-statistic, ROC curve, average precision.
 
 A higher marker always means positive. The direction is never taken from the data, so a marker that
 points the other way shows an AUROC below 0.5 and a warning.
@@ -16,141 +16,21 @@ import pandas as pd
 from scipy import stats
 from scipy.special import expit, logit
 
-from analysis.statistics.accuracy.diagnostic import (
-    DIRECTION,
-    DiagnosticAccuracy,
-    Flags,
-    Floats,
-    McnemarTest,
-    check_roles,
-    delong,
-    diagnostic_accuracy,
-    mcnemar_test,
-    two_class_label,
+from analysis.statistics.accuracy.diagnostic import Flags, Floats, check_roles, two_class_label
+from analysis.statistics.columns import (
+    Columns,
+    Missing,
+    in_group,
+    label_groups,
+    named_columns,
+    rows_by_group,
+    used_columns,
 )
-from analysis.statistics.accuracy.net_benefit import NetBenefit, net_benefit
-from analysis.statistics.columns import Columns, Missing, named_columns, split_groups, tidy_frame, used_columns
 from analysis.statistics.limits import normal_quantile
 
-LOGIT_INTERVAL: Final = "logit"
-
-
-@dataclass(frozen=True, slots=True)
-class AveragePrecision:
-    """Average precision of a marker.
-
-    Attributes:
-        average_precision: 0 to 1; a marker without information has about the prevalence.
-        average_precision_lo: lower limit; NaN where the estimate is 1.
-        average_precision_hi: upper limit; NaN where the estimate is 1.
-        prevalence: share of positives.
-        n_positive: people with the label.
-        n_negative: people without.
-        interval: name of the interval.
-        confidence: of the limits.
-        n_dropped_missing: rows left out because a used column was missing.
-        warnings: what a reader must know.
-        direction: which end of the marker means positive.
-    """
-
-    average_precision: float
-    average_precision_lo: float
-    average_precision_hi: float
-    prevalence: float
-    n_positive: int
-    n_negative: int
-    interval: str
-    confidence: float
-    n_dropped_missing: int
-    warnings: tuple[str, ...]
-    direction: str = DIRECTION
-
-
-def average_precision(
-    table: pd.DataFrame, *, label: str, marker: str, confidence: float = 0.95, missing: Missing = "refuse"
-) -> AveragePrecision:
-    """Return the average precision: precision at each distinct value, weighted by recall gained.
-
-    The step-wise sum, without interpolation, as scikit-learn's `average_precision_score`; people of
-    one value are taken together. The interval is the logit interval, symmetric on that scale with
-    the error (n_positive p (1 - p)) ** -0.5. It depends on the prevalence; do not compare between
-    cohorts.
-
-    Args:
-        table: one row a person; rows must be independent.
-        label: column of yes/no or 0/1; 1 is positive.
-        marker: column of numbers; higher means positive.
-        confidence: of the limits, between 0 and 1.
-        missing: "refuse", or "drop" rows where label or marker is missing.
-
-    Returns:
-        Estimate and limits; limits NaN, with a warning, where every positive is above every
-        negative.
-
-    Raises:
-        TableRefused: a missing or wrong value, or one class only.
-        ValueError: `confidence` is no share, or label and marker are the same column.
-
-    Source:
-        Boyd K et al., ECML PKDD 2013, LNCS 8190:451-466 (logit interval).
-        R: no package here; sum(diff(c(0, recall)) * precision) over the distinct values,
-        descending.
-    """
-    z = normal_quantile(confidence)
-    check_roles(label, [marker])
-    columns = used_columns(table, [label, marker], missing=missing)
-    positive = two_class_label(columns, label)
-    n_positive = int(positive.sum())
-    estimate = _stepwise(columns.numbers(marker), positive)
-    lo = hi = np.nan
-    warnings: tuple[str, ...] = ()
-    if estimate < 1:
-        half = z / np.sqrt(n_positive * estimate * (1 - estimate))
-        lo, hi = expit(logit(estimate) + np.array([-half, half])).tolist()
-    else:
-        warnings = (f"marker {marker!r} separates the classes completely, no limits are estimated",)
-    return AveragePrecision(
-        estimate,
-        lo,
-        hi,
-        n_positive / columns.n,
-        n_positive,
-        columns.n - n_positive,
-        LOGIT_INTERVAL,
-        confidence,
-        columns.n_dropped_missing,
-        warnings,
-    )
-
-
-def _stepwise(values: Floats, positive: Flags) -> float:
-    _, place = np.unique(-values, return_inverse=True)
-    gained = np.bincount(place, weights=positive)
-    precision = np.cumsum(gained) / np.cumsum(np.bincount(place))
-    return float(min(1.0, gained @ precision / gained.sum()))
-
-
-__all__ = [
-    "AveragePrecision",
-    "DiagnosticAccuracy",
-    "Discrimination",
-    "DiscriminationComparison",
-    "McnemarTest",
-    "NetBenefit",
-    "RocCurve",
-    "auroc",
-    "average_precision",
-    "binary_c_statistic",
-    "compare_auroc",
-    "compare_binary_c_statistic",
-    "diagnostic_accuracy",
-    "mcnemar_test",
-    "net_benefit",
-    "roc_curve",
-]
-
-FEW_PEOPLE: Final = 10
-"""People of a class below which DeLong's normal interval is uncertain enough for a warning."""
+_DIRECTION: Final = "a higher marker means positive"
+# People of a class below which DeLong's normal interval is uncertain enough for a warning.
+_FEW_PEOPLE: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +52,7 @@ class Discrimination:
     confidence: float
     n_dropped_missing: int
     warnings: tuple[str, ...]
-    direction: str = DIRECTION
+    direction: str = _DIRECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +83,7 @@ class DiscriminationComparison:
     confidence: float
     n_dropped_missing: int
     warnings: tuple[str, ...]
-    direction: str = DIRECTION
+    direction: str = _DIRECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +104,7 @@ class RocCurve:
     n_positive: int
     n_negative: int
     n_dropped_missing: int
-    direction: str = DIRECTION
+    direction: str = _DIRECTION
 
 
 def auroc(
@@ -247,7 +127,7 @@ def auroc(
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of numbers; higher means positive, always.
         confidence: of the limits, between 0 and 1.
-        by: columns; one estimate for each combination that occurs. None for everybody is added.
+        by: columns; one estimate for each combination that occurs, none for all people together.
         missing: "refuse", or "drop" rows where label, marker or a grouping column is missing.
 
     Returns:
@@ -256,7 +136,7 @@ def auroc(
     Raises:
         TableRefused: a missing or wrong value, or one class only in the whole table.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845; algorithm of Sun X and Xu W, IEEE Signal
@@ -286,7 +166,7 @@ def binary_c_statistic(
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
-        by: columns; one estimate for each combination that occurs. None for everybody is added.
+        by: columns; one estimate for each combination that occurs, none for all people together.
         missing: "refuse", or "drop" rows where label, marker or a grouping column is missing.
 
     Returns:
@@ -295,7 +175,7 @@ def binary_c_statistic(
     Raises:
         TableRefused: a missing or wrong value, a marker that is not yes/no, or one class only.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845, on the 0/1 marker.
@@ -328,7 +208,7 @@ def compare_auroc(
     Raises:
         TableRefused: a missing or wrong value, or one class only.
         TypeError: `markers` is a text.
-        ValueError: fewer than two markers, one twice, or `confidence` is no share.
+        ValueError: fewer than two markers, one twice, or `confidence` is not within 0 and 1.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845; algorithm of Sun X and Xu W, IEEE Signal
@@ -356,7 +236,7 @@ def compare_binary_c_statistic(
     Raises:
         TableRefused: a missing or wrong value, a marker that is not yes/no, or one class only.
         TypeError: `markers` is a text.
-        ValueError: fewer than two markers, one twice, or `confidence` is no share.
+        ValueError: fewer than two markers, one twice, or `confidence` is not within 0 and 1.
 
     Source:
         DeLong ER et al., Biometrics 1988;44:837-845, on the 0/1 markers.
@@ -427,17 +307,19 @@ def _by_group(
     columns = used_columns(table, [label, marker, *by], missing=missing)
     positive = two_class_label(columns, label)
     values = _reader(columns, yes_no=yes_no)(marker)
-    groups = split_groups(columns, by)
-    rows, warnings = [], []
-    for group in groups:
-        row, said = _one(values[group.rows], positive[group.rows], marker, z, yes_no=yes_no)
-        rows.append(row)
-        warnings += [group.says(message) for message in said]
-    return Discrimination(tidy_frame(groups, rows, by), confidence, columns.n_dropped_missing, tuple(warnings))
+    codes, labels = columns.groups(by)
+    estimates, warnings = [], []
+    for label_of_group, rows in zip(labels, rows_by_group(codes, len(labels)), strict=True):
+        row, messages = _one_group(values[rows], positive[rows], marker, z, yes_no=yes_no)
+        estimates.append(row)
+        warnings += [in_group(by, label_of_group, message) for message in messages]
+    return Discrimination(label_groups(by, labels, estimates), confidence, columns.n_dropped_missing, tuple(warnings))
 
 
-def _one(values: Floats, positive: Flags, marker: str, z: float, *, yes_no: bool) -> tuple[dict[str, Any], list[str]]:
-    """Return the row of one group, and what to say about it."""
+def _one_group(
+    values: Floats, positive: Flags, marker: str, z: float, *, yes_no: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the row of one group, and warnings about it."""
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive
     row: dict[str, Any] = {"marker": marker, "n": positive.size, "n_positive": n_positive, "n_negative": n_negative}
@@ -445,14 +327,14 @@ def _one(values: Floats, positive: Flags, marker: str, z: float, *, yes_no: bool
     if n_positive and n_negative:
         areas, covariance = delong(values[None, :], positive)
         area, se = float(areas[0]), float(np.sqrt(covariance[0, 0]))
-        said = _warnings(marker, values, positive, area, se, yes_no=yes_no)
+        warnings = _warnings(marker, values, positive, area, se, yes_no=yes_no)
     else:
         area = se = np.nan
-        said = [f"{n_positive} positive and {n_negative} negative people, nothing is estimated"]
+        warnings = [f"{n_positive} positive and {n_negative} negative people, nothing is estimated"]
     if yes_no:
         row["sensitivity"] = values[positive].mean() if n_positive else np.nan
         row["specificity"] = 1 - values[~positive].mean() if n_negative else np.nan
-    return {**row, **_limits(name, area, se, z)}, said
+    return {**row, **_limits(name, area, se, z)}, warnings
 
 
 def _limits(name: str, area: float, se: float, z: float) -> dict[str, float]:
@@ -461,33 +343,33 @@ def _limits(name: str, area: float, se: float, z: float) -> dict[str, float]:
 
 
 def _warnings(marker: str, values: Floats, positive: Flags, area: float, se: float, *, yes_no: bool) -> list[str]:
-    said = []
+    warnings = []
     if values.min() == values.max():
-        said.append(
+        warnings.append(
             f"marker {marker!r} is {values[0]:g} for all {values.size} people: it ranks nobody, "
             "and the interval has no width"
         )
     elif not yes_no and np.isin(values, (values.min(), values.max())).all():
-        said.append(
+        warnings.append(
             f"marker {marker!r} has two values only; its AUROC is (sensitivity + specificity) / 2 "
             "and not comparable with that of a continuous marker"
         )
     if area in (0, 1):
-        said.append(
+        warnings.append(
             f"marker {marker!r} separates the classes completely: the interval has no width and "
             "says nothing about the uncertainty"
         )
     if area < 0.5:
-        said.append(
+        warnings.append(
             f"marker {marker!r} is lower among positives ({area:.3f} is below 0.5); higher means "
-            "positive, nothing was turned round"
+            "positive, and the direction was not reversed"
         )
     few = min(int(positive.sum()), int((~positive).sum()))
     if np.isnan(se):
-        said.append("one person only in a class, no standard error is estimated")
-    elif few < FEW_PEOPLE:
-        said.append(f"{few} people in the smaller class: the normal interval is unreliable")
-    return said
+        warnings.append("one person only in a class, no standard error is estimated")
+    elif few < _FEW_PEOPLE:
+        warnings.append(f"{few} people in the smaller class: the normal interval is unreliable")
+    return warnings
 
 
 def _compare(
@@ -502,7 +384,7 @@ def _compare(
     values = np.stack([read(name) for name in markers])
     areas, covariance = delong(values, positive)
     errors = np.sqrt(np.diagonal(covariance))
-    said = [
+    warnings = [
         message
         for name, row, area, se in zip(markers, values, areas, errors, strict=True)
         for message in _warnings(name, row, positive, float(area), float(se), yes_no=yes_no)
@@ -522,7 +404,7 @@ def _compare(
         n_negative=int((~positive).sum()),
         confidence=confidence,
         n_dropped_missing=columns.n_dropped_missing,
-        warnings=tuple(dict.fromkeys(said)),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
@@ -546,3 +428,137 @@ def _pair(markers: Sequence[str], areas: Floats, covariance: Floats, z: float, a
         "z": statistic,
         "p": 2 * float(stats.norm.sf(abs(statistic))),
     }
+
+
+def delong(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
+    """Return the (k,) areas of (k, n) markers and their (k, k) DeLong covariance, in O(k n log n).
+
+    The covariance is NaN where a class has one person only.
+
+    Source:
+        DeLong ER et al., Biometrics 1988;44:837-845; computed by midranks as in Sun X and Xu W,
+        IEEE Signal Process Lett 2014;21:1389-1393. R: pROC::auc, pROC::var, pROC::cov.
+    """
+    of_positive, of_negative = placements(values, positive)
+    n_positive, n_negative = of_positive.shape[1], of_negative.shape[1]
+    auc = of_positive.mean(axis=1)
+    if min(n_positive, n_negative) < 2:
+        return auc, np.full((len(values), len(values)), np.nan)
+    covariance = _covariance(of_positive) / n_positive + _covariance(of_negative) / n_negative
+    return auc, covariance
+
+
+def placements(values: Floats, positive: Flags) -> tuple[Floats, Floats]:
+    """Return the placement values of (k, n) markers; a tie counts one half.
+
+    That of a positive is the share of negatives below it, that of a negative the share of positives
+    above it.
+    """
+    n_positive = int(positive.sum())
+    n_negative = positive.size - n_positive
+    ranks = stats.rankdata(values, axis=1)
+    among_positive = stats.rankdata(values[:, positive], axis=1)
+    among_negative = stats.rankdata(values[:, ~positive], axis=1)
+    below = (ranks[:, positive] - among_positive) / n_negative
+    above = 1 - (ranks[:, ~positive] - among_negative) / n_positive
+    return below, above
+
+
+def _covariance(rows: Floats) -> Floats:
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    return np.asarray(centred @ centred.T / (rows.shape[1] - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class AveragePrecision:
+    """Average precision of a marker.
+
+    Attributes:
+        average_precision: 0 to 1; a marker without information has about the prevalence.
+        average_precision_lo: lower limit; NaN where the estimate is 1.
+        average_precision_hi: upper limit; NaN where the estimate is 1.
+        prevalence: share of positives.
+        n_positive: people with the label.
+        n_negative: people without.
+        interval: name of the interval.
+        confidence: of the limits.
+        n_dropped_missing: rows left out because a used column was missing.
+        warnings: what a reader must know.
+        direction: which end of the marker means positive.
+    """
+
+    average_precision: float
+    average_precision_lo: float
+    average_precision_hi: float
+    prevalence: float
+    n_positive: int
+    n_negative: int
+    interval: str
+    confidence: float
+    n_dropped_missing: int
+    warnings: tuple[str, ...]
+    direction: str = _DIRECTION
+
+
+def average_precision(
+    table: pd.DataFrame, *, label: str, marker: str, confidence: float = 0.95, missing: Missing = "refuse"
+) -> AveragePrecision:
+    """Return the average precision: precision at each distinct value, weighted by recall gained.
+
+    The step-wise sum, without interpolation, as scikit-learn's `average_precision_score`; people of
+    one value are taken together. The interval is the logit interval, symmetric on that scale with
+    the error (n_positive p (1 - p)) ** -0.5. It depends on the prevalence; do not compare between
+    cohorts.
+
+    Args:
+        table: one row a person; rows must be independent.
+        label: column of yes/no or 0/1; 1 is positive.
+        marker: column of numbers; higher means positive.
+        confidence: of the limits, between 0 and 1.
+        missing: "refuse", or "drop" rows where label or marker is missing.
+
+    Returns:
+        Estimate and limits; limits NaN, with a warning, where every positive is above every
+        negative.
+
+    Raises:
+        TableRefused: a missing or wrong value, or one class only.
+        ValueError: `confidence` is not within 0 and 1, or label and marker are the same column.
+
+    Source:
+        Boyd K et al., ECML PKDD 2013, LNCS 8190:451-466 (logit interval).
+        R: no package here; sum(diff(c(0, recall)) * precision) over the distinct values,
+        descending.
+    """
+    z = normal_quantile(confidence)
+    check_roles(label, [marker])
+    columns = used_columns(table, [label, marker], missing=missing)
+    positive = two_class_label(columns, label)
+    n_positive = int(positive.sum())
+    estimate = _stepwise(columns.numbers(marker), positive)
+    lo = hi = np.nan
+    warnings: tuple[str, ...] = ()
+    if estimate < 1:
+        half = z / np.sqrt(n_positive * estimate * (1 - estimate))
+        lo, hi = expit(logit(estimate) + np.array([-half, half])).tolist()
+    else:
+        warnings = (f"marker {marker!r} separates the classes completely, no limits are estimated",)
+    return AveragePrecision(
+        estimate,
+        lo,
+        hi,
+        n_positive / columns.n,
+        n_positive,
+        columns.n - n_positive,
+        "logit",
+        confidence,
+        columns.n_dropped_missing,
+        warnings,
+    )
+
+
+def _stepwise(values: Floats, positive: Flags) -> float:
+    _, place = np.unique(-values, return_inverse=True)
+    gained = np.bincount(place, weights=positive)
+    precision = np.cumsum(gained) / np.cumsum(np.bincount(place))
+    return float(min(1.0, gained @ precision / gained.sum()))

@@ -11,23 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.agreement.regression import StructuralLine, deming_regression, passing_bablok
-from analysis.statistics.columns import Missing, TableRefused, named_columns, split_groups, tidy_frame, used_columns
+from analysis.statistics.columns import (
+    Missing,
+    TableRefused,
+    in_group,
+    named_columns,
+    rows_by_group,
+    stack_groups,
+    used_columns,
+)
 from analysis.statistics.limits import normal_quantile
-
-__all__ = [
-    "FEWEST_ROWS",
-    "MEASURES",
-    "PROPORTIONAL_BIAS_REMARK",
-    "Agreement",
-    "StructuralLine",
-    "agreement",
-    "deming_regression",
-    "passing_bablok",
-]
-
-FEWEST_ROWS: Final = 4
-"""Rows without which Fisher's interval of a correlation does not exist."""
 
 PROPORTIONAL_BIAS_REMARK: Final = (
     "slope_of_difference_on_mean is negative even for a perfectly calibrated predictor, since a "
@@ -35,35 +28,17 @@ PROPORTIONAL_BIAS_REMARK: Final = (
     "for a calibrated predictor with the same correlation. Judge calibration by calibration_slope"
 )
 
-_OF_THE_DATA: Final = (
-    "bias",
-    "sd_of_differences",
-    "lower_limit_of_agreement",
-    "upper_limit_of_agreement",
-    "mae",
-    "rmse",
-    "calibration_intercept",
-)
-_WITHOUT_UNIT: Final = (
-    "slope_of_difference_on_mean",
-    "slope_of_difference_if_calibrated",
-    "pearson",
-    "spearman",
-    "lin_concordance",
-    "lin_accuracy",
-    "calibration_slope",
-)
-MEASURES: Final = (
-    *_OF_THE_DATA[:4],
-    *_WITHOUT_UNIT[:2],
-    "mae",
-    "rmse",
-    *_WITHOUT_UNIT[2:6],
-    "calibration_intercept",
-    "calibration_slope",
-)
+_DIFFERENCES: Final = ("bias", "sd_of_differences", "lower_limit_of_agreement", "upper_limit_of_agreement")
+_PROPORTIONAL: Final = ("slope_of_difference_on_mean", "slope_of_difference_if_calibrated")
+_ERRORS: Final = ("mae", "rmse")
+_CORRELATIONS: Final = ("pearson", "spearman", "lin_concordance", "lin_accuracy")
+_CALIBRATION: Final = ("calibration_intercept", "calibration_slope")
+MEASURES: Final = (*_DIFFERENCES, *_PROPORTIONAL, *_ERRORS, *_CORRELATIONS, *_CALIBRATION)
 """The measures, in the order of the result."""
 
+_WITH_UNIT: Final = (*_DIFFERENCES, *_ERRORS, "calibration_intercept")
+# Fisher's interval of a correlation needs as many rows.
+_FEWEST_ROWS: Final = 4
 _LIMITS_SHARE: Final = 0.95
 _EPS: Final = float(np.finfo(np.float64).eps)
 
@@ -136,7 +111,7 @@ def agreement(
         table: one row a person; rows must be independent.
         predicted: column of predictions, as lvm_pred_g.
         reference: column of reference measurements in the same unit, as lvm_cmr_g.
-        by: columns; one set of measures for each combination. None for everybody is added.
+        by: columns; one set of measures for each combination, none for all people together.
         unit: of both columns, for the result, as "g".
         confidence: of the intervals, between 0 and 1.
         missing: "refuse", or "drop" rows where a used column is missing.
@@ -147,7 +122,7 @@ def agreement(
     Raises:
         TableRefused: a missing value, no numbers, a constant column, or fewer than 4 rows.
         TypeError: `by` is a text.
-        ValueError: `confidence` is no share, or a column has two roles.
+        ValueError: `confidence` is not within 0 and 1, or a column has two roles.
 
     Source:
         Bland JM, Altman DG, Stat Methods Med 1999;8:135-160; Fisher RA, Metron 1921;1:3-32; Bonett
@@ -157,23 +132,26 @@ def agreement(
     """
     normal_quantile(confidence)
     by = named_columns(by, "by")
-    _check_roles(predicted, reference, by)
+    if predicted == reference or predicted in by or reference in by:
+        raise ValueError(
+            f"{predicted!r} and {reference!r} by {', '.join(map(repr, by)) or 'none'}: a column is "
+            "given twice, expected different ones"
+        )
     columns = used_columns(table, [predicted, reference, *by], missing=missing)
-    if columns.n < FEWEST_ROWS:
+    if columns.n < _FEWEST_ROWS:
         raise TableRefused(
-            f"{columns.n} rows with {predicted!r} and {reference!r}, expected at least {FEWEST_ROWS} for agreement"
+            f"{columns.n} rows with {predicted!r} and {reference!r}, expected at least {_FEWEST_ROWS} for agreement"
         )
     made, truth = columns.varying_numbers(predicted), columns.varying_numbers(reference)
-    owners, rows, warnings = [], [], []
-    for group in split_groups(columns, by):
-        found = _measures(made[group.rows], truth[group.rows], confidence)
-        for row in found:
-            row_unit = unit if row["measure"] in _OF_THE_DATA else "1"
-            rows.append({"measure": row["measure"], "unit": row_unit, "n": group.rows.size} | row)
-            owners.append(group)
-        warnings += [group.says(message) for message in _problems(found, group.rows.size)]
+    codes, labels = columns.groups(by)
+    parts, warnings = [], []
+    for label, rows in zip(labels, rows_by_group(codes, len(labels)), strict=True):
+        found = _measures(made[rows], truth[rows], confidence)
+        units = ({"measure": row["measure"], "unit": unit if row["measure"] in _WITH_UNIT else "1"} for row in found)
+        parts.append([{**named, "n": rows.size, **row} for named, row in zip(units, found, strict=True)])
+        warnings += [in_group(by, label, message) for message in _problems(found, rows.size)]
     return Agreement(
-        estimates=tidy_frame(owners, rows, by),
+        estimates=stack_groups(by, labels, parts),
         confidence=confidence,
         n=columns.n,
         n_dropped_missing=columns.n_dropped_missing,
@@ -182,17 +160,9 @@ def agreement(
     )
 
 
-def _check_roles(predicted: str, reference: str, by: Sequence[str]) -> None:
-    if predicted == reference or predicted in by or reference in by:
-        raise ValueError(
-            f"{predicted!r} and {reference!r} by {', '.join(map(repr, by)) or 'none'}: a column is "
-            "given twice, expected different ones"
-        )
-
-
 def _problems(rows: Sequence[Row], n: int) -> list[str]:
-    if n < FEWEST_ROWS:
-        return [f"{n} rows, fewer than {FEWEST_ROWS}: no estimates"]
+    if n < _FEWEST_ROWS:
+        return [f"{n} rows, fewer than {_FEWEST_ROWS}: no estimates"]
     problems = []
     absent = [row["measure"] for row in rows if np.isnan(row["estimate"])]
     if absent:
@@ -227,7 +197,7 @@ def _tested(row: Row, null: float) -> Row:
 
 def _measures(made: Floats, truth: Floats, level: float) -> list[Row]:
     """Return the measures of a group in the order of `MEASURES`."""
-    if made.size < FEWEST_ROWS:
+    if made.size < _FEWEST_ROWS:
         return [_row(name) for name in MEASURES]
     rows = [
         *_differences(made, truth, level),
@@ -270,7 +240,7 @@ def _differences(made: Floats, truth: Floats, level: float) -> list[Row]:
 
 
 def _proportional(made: Floats, truth: Floats, level: float) -> list[Row]:
-    names = _WITHOUT_UNIT[:2]
+    names = _PROPORTIONAL
     if np.ptp(made) == 0 or np.ptp(truth) == 0 or np.ptp(made + truth) == 0:
         return [_row(name) for name in names]
     _, slope = _line((made + truth) / 2, made - truth, ("", names[0]), level)
@@ -279,7 +249,7 @@ def _proportional(made: Floats, truth: Floats, level: float) -> list[Row]:
 
 
 def _calibration(made: Floats, truth: Floats, level: float) -> list[Row]:
-    names = ("calibration_intercept", "calibration_slope")
+    names = _CALIBRATION
     if np.ptp(made) == 0:
         return [_row(name) for name in names]
     intercept, slope = _line(made, truth, names, level)
@@ -308,7 +278,7 @@ def _line(x: Floats, y: Floats, names: tuple[str, str], level: float) -> tuple[R
 
 
 def _correlations(made: Floats, truth: Floats, level: float) -> list[Row]:
-    names = _WITHOUT_UNIT[2:6]
+    names = _CORRELATIONS
     if np.ptp(made) == 0 or np.ptp(truth) == 0:
         return [_row(name) for name in names]
     n, r = made.size, _pearson(made, truth)

@@ -1,20 +1,20 @@
-"""Regression calibration: what a predicted exposure says about the measured one."""
+"""Measurement error: how far repeats differ, and hazard ratios corrected for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, stats
 
-from analysis.statistics.columns import Columns, TableRefused, used_columns
+from analysis.statistics.columns import Columns, Missing, TableRefused, used_columns
 from analysis.statistics.design import Covariate, Design, as_covariates, resolve_design
-from analysis.statistics.survival.cox import CoxSamples, fit_cox
-from analysis.statistics.survival.cox_fit import CoxFit
+from analysis.statistics.limits import Z95, normal_quantile
+from analysis.statistics.survival import CoxFit, CoxSamples, fit_cox
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -23,13 +23,14 @@ ASSUMPTIONS: Final = (
     "people with a measurement are like the others, given the predicted exposure and covariates",
     "the predicted exposure says nothing about the outcome beyond the measured one and covariates",
     "the measured exposure is linear in the predicted one and the covariates",
-    "events are rare or the hazard ratio small, as the expected exposure stands for the measured",
+    "events are rare or the hazard ratio is small, since the expected exposure replaces the measured",
     "the measured exposure spreads as much at high predictions as at low ones; where it spreads "
     "more, as among hypertrophic hearts, the calibrated hazard ratio is too high",
 )
 _FITTED: Final = "calibrated exposure"
 _WEIGHT: Final = "times drawn"
 _MAX_FAILED: Final = 0.05
+_REPEATABILITY: Final = Z95 * np.sqrt(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class CalibratedExposure:
     """Hazard ratios for a measured exposure, from its prediction.
 
     Attributes:
-        estimates: two rows, exposure "naive" (the prediction as it is) and "calibrated" (the
+        estimates: two rows, exposure "naive" (the prediction itself) and "calibrated" (the
             measurement expected from it): coef per `unit`, se, hr, hr_lo, hr_hi. The naive errors
             and limits are the Cox model's, the calibrated ones of the bootstrap (percentiles).
         calibration: term, coef, se of the regression of the measurement, with the intercept.
@@ -134,11 +135,8 @@ def calibrate_exposure(
         measured=measured,
         exposure=exposure,
         covariates=tuple(covariates),
-        duration=duration,
-        event=event,
-        entry=entry,
-        strata=tuple(strata),
         person=person,
+        model={"duration": duration, "event": event, "entry": entry, "strata": tuple(strata)},
     )
     ones = np.ones(columns.n, dtype=np.int64)
     naive = problem.cox(exposure, columns.table[exposure].to_numpy(dtype=float), ones)
@@ -164,7 +162,7 @@ def _measured(table: pd.DataFrame, reference: str, n_terms: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """The data of both steps; x is (n, 1 + terms) with the intercept first."""
+    """The data of both steps; x is (n, 1 + terms) with the intercept first, model that of Cox."""
 
     table: pd.DataFrame
     design: Design
@@ -172,11 +170,8 @@ class _Problem:
     measured: Floats
     exposure: str
     covariates: tuple[str | Covariate, ...]
-    duration: str
-    event: str
-    entry: str | None
-    strata: tuple[str, ...]
     person: str | None
+    model: dict[str, Any]
 
     def expected(self, drawn: Integers) -> Floats:
         """Return the measurement expected for each row, from rows drawn so many times."""
@@ -192,24 +187,10 @@ class _Problem:
         once = bool((drawn == 1).all())
         return fit_cox(
             table,
-            duration=self.duration,
-            event=self.event,
             covariates=[name, *self.covariates],
-            entry=self.entry,
-            strata=self.strata,
             weights=None if once else _WEIGHT,
             cluster=self.person if once else None,
-        )
-
-    def samples(self) -> CoxSamples:
-        """Return the Cox model for many samples; its first covariate is to be replaced."""
-        return CoxSamples.of(
-            self.table,
-            duration=self.duration,
-            event=self.event,
-            covariates=[self.exposure, *self.covariates],
-            entry=self.entry,
-            strata=self.strata,
+            **self.model,
         )
 
     def refitted(self, models: CoxSamples, drawn: Integers) -> CoxFit:
@@ -241,7 +222,8 @@ def _bootstrap(
     has = np.bincount(people, np.isfinite(problem.measured)) > 0
     generator = np.random.default_rng(seed)
     samples = np.full(n_bootstrap, np.nan)
-    models = problem.samples()
+    # Their first covariate is replaced in each sample.
+    models = CoxSamples.of(problem.table, covariates=[problem.exposure, *problem.covariates], **problem.model)
     for index in range(n_bootstrap):
         times = np.zeros(len(has), dtype=np.int64)
         for group in (np.flatnonzero(has), np.flatnonzero(~has)):
@@ -307,3 +289,110 @@ def _calibration(problem: _Problem) -> tuple[pd.DataFrame, float]:
     errors = np.sqrt(variance * np.diagonal(linalg.inv(x.T @ x)))
     table = pd.DataFrame({"term": ["intercept", *problem.design.terms], "coef": coefficients, "se": errors})
     return table, float(1 - residuals @ residuals / ((y - y.mean()) ** 2).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatability:
+    """Agreement of repeated measurements.
+
+    Attributes:
+        icc: ICC(1,1): the share of the variance that lies between people.
+        icc_lo: lower limit; exact where everybody has as many values, else nearly so.
+        icc_hi: upper limit.
+        within_sd: standard deviation within people, in the unit of the values.
+        within_sd_lo: lower limit.
+        within_sd_hi: upper limit.
+        repeatability: 95 % of the differences of two values of a person lie within plus or minus
+            this, 1.96 times the root of 2 times `within_sd`.
+        n_people: people with two values or more.
+        n_values: their values.
+        n_single: people with one value, which says nothing about repeatability.
+        confidence: of the limits.
+        n_dropped_missing: rows left out because a used column was missing.
+    """
+
+    icc: float
+    icc_lo: float
+    icc_hi: float
+    within_sd: float
+    within_sd_lo: float
+    within_sd_hi: float
+    repeatability: float
+    n_people: int
+    n_values: int
+    n_single: int
+    confidence: float
+    n_dropped_missing: int
+
+
+def repeatability(
+    table: pd.DataFrame, *, value: str, person: str, confidence: float = 0.95, missing: Missing = "refuse"
+) -> Repeatability:
+    """Estimate intraclass correlation and within-person standard deviation.
+
+    One-way random effects: values of a person are taken as exchangeable. People with one value are
+    counted and left out.
+
+    Args:
+        table: one row a measurement.
+        value: column of numbers.
+        person: column of the person measured.
+        confidence: of the limits.
+        missing: "refuse" or "drop".
+
+    Returns:
+        The estimates, in the unit of the values.
+
+    Raises:
+        TableRefused: a column cannot be used, fewer than two people have two values, or nothing
+            varies within people.
+        ValueError: `confidence` is outside 0 and 1.
+
+    Source:
+        Shrout PE, Fleiss JL, Psychol Bull 1979;86:420, ICC(1,1); with the mean group size n0 of
+        Donner A, Int Stat Rev 1986;54:67 where people have different numbers of values. Bland JM,
+        Altman DG, BMJ 1996;313:744 for the within-person standard deviation.
+        R: `anova(aov(value ~ factor(person)))`, its mean squares in the formulas.
+    """
+    normal_quantile(confidence)
+    columns = used_columns(table, [value, person], missing=missing)
+    values = columns.numbers(value)
+    codes, _ = pd.factorize(columns.table[person], sort=False)
+    sizes = np.bincount(codes)
+    repeated = sizes[codes] > 1
+    n_single = int((sizes == 1).sum())
+    if (sizes > 1).sum() < 2:
+        raise TableRefused(
+            f"{int((sizes > 1).sum())} people have two values of {value!r} or more, expected two people at least"
+        )
+    _, codes = np.unique(codes[repeated], return_inverse=True)
+    values = values[repeated]
+    sizes = np.bincount(codes).astype(float)
+    n, k = values.size, sizes.size
+    centred = values - values.mean()
+    means = np.bincount(codes, centred) / sizes
+    between = float(np.sum(sizes * means**2)) / (k - 1)
+    within = float(np.sum((centred - means[codes]) ** 2)) / (n - k)
+    if not within > 0:
+        raise TableRefused(f"values of {value!r} do not vary within people, expected them to; are the rows copies?")
+    n0 = (n - float(np.sum(sizes**2)) / n) / (k - 1)
+    tail = 0.5 + confidence / 2
+    f = between / within
+    lower, upper = f / stats.f.ppf(tail, k - 1, n - k), f * stats.f.ppf(tail, n - k, k - 1)
+    icc, lo, hi = ((ratio - 1) / (ratio + n0 - 1) for ratio in (f, lower, upper))
+    squares = within * (n - k)
+    sd = np.sqrt(within)
+    return Repeatability(
+        icc=float(icc),
+        icc_lo=float(lo),
+        icc_hi=float(hi),
+        within_sd=float(sd),
+        within_sd_lo=float(np.sqrt(squares / stats.chi2.ppf(tail, n - k))),
+        within_sd_hi=float(np.sqrt(squares / stats.chi2.ppf(1 - tail, n - k))),
+        repeatability=float(_REPEATABILITY * sd),
+        n_people=int(k),
+        n_values=int(n),
+        n_single=n_single,
+        confidence=confidence,
+        n_dropped_missing=columns.n_dropped_missing,
+    )

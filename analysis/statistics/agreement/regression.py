@@ -1,9 +1,9 @@
-"""Deming regression: the line of two measurements of one quantity, both with error."""
+"""The line of two measurements of one quantity, both with error: Deming, Passing and Bablok."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.statistics.columns import Columns, Missing, TableRefused, used_columns
+from analysis.statistics.limits import normal_quantile
 
-NOT_FOR_RECALIBRATION: Final = (
+_NOT_FOR_RECALIBRATION: Final = (
     "the line relates true values; it is not used to recalibrate, which is the regression of the "
     "reference on the prediction (calibration_intercept, calibration_slope)"
 )
 _FEWEST_ROWS: Final = 4
+# Rows above which it would take longer than is useful, and up to which all slopes are listed.
+_MOST_ROWS: Final = 100_000
+_ALL_PAIRS_ROWS = 5_000
+_PRECISION: Final = 1e-12
+_STEEPEST: Final = 2.0**30
 
 Floats = NDArray[np.float64]
 
@@ -51,17 +57,11 @@ class StructuralLine:
     remarks: tuple[str, ...]
 
 
-def two_measurements(
+def _two_measurements(
     table: pd.DataFrame, *, x: str, y: str, confidence: float, missing: Missing
 ) -> tuple[Columns, Floats, Floats]:
-    """Return two columns of numbers that vary.
-
-    Raises:
-        TableRefused: a missing value, no numbers, a constant column, or fewer than 4 rows.
-        ValueError: `confidence` is no share, or x and y are the same column.
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}, expected a share such as 0.95")
+    """Return two columns of numbers that vary, of 4 rows or more."""
+    normal_quantile(confidence)
     if x == y:
         raise ValueError(f"x and y are both {x!r}, expected two columns")
     columns = used_columns(table, [x, y], missing=missing)
@@ -93,8 +93,8 @@ def deming_regression(
     Raises:
         TableRefused: a missing value, no numbers, a constant column, fewer than 4 rows, or x and y
             that are uncorrelated, with or without one of the rows.
-        ValueError: `variance_ratio` is not a finite number above 0, `confidence` is no share, or x
-            and y are the same column.
+        ValueError: `variance_ratio` is not a finite number above 0, `confidence` is not within 0
+            and 1, or x and y are the same column.
 
     Source:
         Deming WE, Statistical Adjustment of Data, 1943; errors by Linnet K, Clin Chem
@@ -105,7 +105,7 @@ def deming_regression(
     ratio = float(variance_ratio)
     if not (np.isfinite(ratio) and ratio > 0):
         raise ValueError(f"variance_ratio is {variance_ratio!r}, expected a finite number above 0")
-    columns, at, value = two_measurements(table, x=x, y=y, confidence=confidence, missing=missing)
+    columns, at, value = _two_measurements(table, x=x, y=y, confidence=confidence, missing=missing)
     slope, slopes = _with_and_without_one(at, value, ratio)
     if not (np.isfinite(slope) and np.isfinite(slopes).all()):
         raise TableRefused(
@@ -123,12 +123,12 @@ def deming_regression(
         n=columns.n,
         n_dropped_missing=columns.n_dropped_missing,
         warnings=(),
-        remarks=(NOT_FOR_RECALIBRATION,),
+        remarks=(_NOT_FOR_RECALIBRATION,),
     )
 
 
 def _with_and_without_one(x: Floats, y: Floats, ratio: float) -> tuple[float, Floats]:
-    """Return the slope of all rows, and (n,) the slopes without each, from the sums."""
+    """Return the slope of all rows, and the (n,) slopes without each, from the sums."""
     cx, cy = x - x.mean(), y - y.mean()
     sxx, sxy, syy = cx @ cx, cx @ cy, cy @ cy
     share = x.size / (x.size - 1)
@@ -182,14 +182,6 @@ def _table(estimates: Floats, errors: Floats, df: int, confidence: float) -> pd.
     )
 
 
-MOST_ROWS: Final = 100_000
-"""Rows above which it would take longer than is useful."""
-
-_ALL_PAIRS_ROWS = 5_000
-_PRECISION: Final = 1e-12
-_STEEPEST: Final = 2.0**30
-
-
 def passing_bablok(
     table: pd.DataFrame, *, x: str, y: str, confidence: float = 0.95, missing: Missing = "refuse"
 ) -> StructuralLine:
@@ -219,21 +211,22 @@ def passing_bablok(
     Raises:
         TableRefused: a missing value, no numbers, a constant column, too few rows for limits of
             this confidence, more than 100,000, or x and y that do not rise together.
-        ValueError: `confidence` is no share, or x and y are the same column.
+        ValueError: `confidence` is not within 0 and 1, or x and y are the same column.
 
     Source:
         Passing H, Bablok W, J Clin Chem Clin Biochem 1983;21:709-720.
         R: mcr::mcreg(x, y, method.reg = "PaBa", method.ci = "analytical"), which takes the middle
         of two angles instead of slopes.
     """
-    columns, at, value = two_measurements(table, x=x, y=y, confidence=confidence, missing=missing)
+    columns, at, value = _two_measurements(table, x=x, y=y, confidence=confidence, missing=missing)
     n = columns.n
-    if n > MOST_ROWS:
+    if n > _MOST_ROWS:
         raise TableRefused(
-            f"{n} rows have {n * (n - 1) // 2} slopes, expected at most {MOST_ROWS} rows; draw a "
+            f"{n} rows have {n * (n - 1) // 2} slopes, expected at most {_MOST_ROWS} rows; draw a "
             "sample of rows with a stated seed, or use deming_regression"
         )
-    slopes = _slopes_of_pairs(at, value)
+    listed = n <= _ALL_PAIRS_ROWS
+    slopes = _ListedSlopes(at, value) if listed else _CountedSlopes(at - at.mean(), value - value.mean())
     slope, lo, hi = _shifted_middle(slopes, n, confidence, f"columns {x!r} and {y!r}")
     return StructuralLine(
         estimates=_table_passing_bablok(at, value, (slope, lo, hi)),
@@ -243,7 +236,7 @@ def passing_bablok(
         n=n,
         n_dropped_missing=columns.n_dropped_missing,
         warnings=() if np.isfinite(hi) else ("the slope has no upper limit",),
-        remarks=(NOT_FOR_RECALIBRATION,),
+        remarks=(_NOT_FOR_RECALIBRATION,),
     )
 
 
@@ -256,58 +249,27 @@ def _table_passing_bablok(at: Floats, value: Floats, slopes: tuple[float, float,
     return frame.reindex(columns=["term", "estimate", "se", "lo", "hi", "null", "statistic", "df", "p"])
 
 
-def _pair_slopes(at: Floats, value: Floats) -> Floats:
-    """Return the slopes of all pairs of points that differ, without those of exactly -1."""
-    parts = []
-    for first in range(at.size - 1):
-        run, rise = at[first + 1 :] - at[first], value[first + 1 :] - value[first]
-        slopes = np.divide(rise, run, out=np.full(run.size, np.inf), where=run != 0)
-        parts.append(slopes[((run != 0) | (rise != 0)) & (slopes != -1)])
-    return np.concatenate(parts)
+class _ListedSlopes:
+    """Slopes of all pairs of points that differ, without those of exactly -1, in memory."""
 
-
-class _Slopes(Protocol):
-    """Slopes of all pairs of points that differ, without those of exactly -1."""
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-
-    @property
-    def n_steep_falls(self) -> int:
-        """How many are below -1."""
+    def __init__(self, at: Floats, value: Floats) -> None:
+        parts = []
+        for first in range(at.size - 1):
+            run, rise = at[first + 1 :] - at[first], value[first + 1 :] - value[first]
+            slopes = np.divide(rise, run, out=np.full(run.size, np.inf), where=run != 0)
+            parts.append(slopes[((run != 0) | (rise != 0)) & (slopes != -1)])
+        self._slopes = np.concatenate(parts)
+        self.count = self._slopes.size
+        self.n_steep_falls = int((self._slopes < -1).sum())
 
     def ranked(self, ranks: list[int]) -> Floats:
         """Return the slopes of these ranks, ascending and each above -1, counted from 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class _AllSlopes:
-    """Slopes in memory."""
-
-    slopes: Floats
-
-    @property
-    def count(self) -> int:
-        return self.slopes.size
-
-    @property
-    def n_steep_falls(self) -> int:
-        return int((self.slopes < -1).sum())
-
-    def ranked(self, ranks: list[int]) -> Floats:
         places = np.array(ranks, dtype=np.int64) - 1
-        return np.asarray(np.partition(self.slopes, np.unique(places))[places])
-
-
-def _slopes_of_pairs(at: Floats, value: Floats) -> _Slopes:
-    if at.size <= _ALL_PAIRS_ROWS:
-        return _AllSlopes(_pair_slopes(at, value))
-    return _CountedSlopes(at - at.mean(), value - value.mean())
+        return np.asarray(np.partition(self._slopes, np.unique(places))[places])
 
 
 class _CountedSlopes:
-    """Slopes that are counted and never listed."""
+    """The same slopes, counted and never listed."""
 
     def __init__(self, at: Floats, value: Floats) -> None:
         order = np.argsort(at, kind="stable")
@@ -320,6 +282,7 @@ class _CountedSlopes:
         self.count = int(n_pairs - (same * (same - 1) // 2).sum() - self._n_minus_one)
 
     def ranked(self, ranks: list[int]) -> Floats:
+        """Return the slopes of these ranks, as those that are listed, to 1e-12."""
         found, start = [], -1.0
         for rank in ranks:
             found.append(self._search(rank + self._n_minus_one, start))
@@ -354,9 +317,6 @@ def count_inversions(values: Floats) -> int:
 
     Ranks are split by their bits, the highest first; a pair is counted at the first bit in which
     the two differ.
-
-    Args:
-        values: (n,) in their order.
     """
     order = np.argsort(values, kind="stable")
     step = np.diff(values[order], prepend=values[order[:1]]) > 0
@@ -375,7 +335,9 @@ def count_inversions(values: Floats) -> int:
     return total
 
 
-def _shifted_middle(slopes: _Slopes, n: int, confidence: float, which: str) -> tuple[float, float, float]:
+def _shifted_middle(
+    slopes: _ListedSlopes | _CountedSlopes, n: int, confidence: float, which: str
+) -> tuple[float, float, float]:
     """Return the shifted median of the slopes and its limits."""
     count, shift = slopes.count, slopes.n_steep_falls
     z = stats.norm.ppf(0.5 + confidence / 2)

@@ -1,8 +1,8 @@
 """Judging predicted risks: calibration, Brier score, AUC at a horizon, and what goes with them.
 
 All of it expects probabilities at the horizon, not scores, and counts competing events as events
-that rule out the one of interest. Harrell's C is in `accuracy.concordance`, net benefit of an
-uncensored outcome in `accuracy.net_benefit`.
+that rule out the one of interest. Harrell's C and the net benefit for an uncensored outcome are in
+`analysis.statistics.accuracy`.
 """
 
 from analysis.statistics.risk.calibration import (

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.statistics.columns import Columns, Missing, TableRefused, used_columns
+from analysis.statistics.columns import Columns, Missing, TableRefused
 from analysis.statistics.limits import CiKind, normal_quantile
-from analysis.statistics.risk.outcome import Outcome, jackknife, read_outcome, read_risk, risk_names
+from analysis.statistics.risk.outcome import Outcome, jackknife, read_outcome
 from analysis.statistics.survival.aalen_johansen import cumulative_incidence
 from analysis.statistics.survival.splines import restricted_cubic_spline
 
@@ -115,17 +115,11 @@ def observed_expected(
 
     Source:
         van Geloven N et al., BMJ 2022;377:e069249.
-
-    R:
-        `s <- summary(survfit(Surv(duration, factor(event)) ~ 1), times = at)`;
+        R: `s <- summary(survfit(Surv(duration, factor(event)) ~ 1), times = at)`;
         `s$pstate / mean(risk) * exp(c(0, -1, 1) * 1.96 * s$std.err / s$pstate)`
     """
     z = normal_quantile(confidence)
-    names = risk_names(risk, duration, event)
-    columns = used_columns(table, [duration, event, *names], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
+    columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
     observed = _observed(outcome, np.zeros(columns.n, dtype=np.int64), ci, confidence).iloc[0]
     rows = [_ratio(columns, name, observed, z) for name in names]
     return ObservedExpected(
@@ -139,7 +133,7 @@ def observed_expected(
 
 
 def _ratio(columns: Columns, name: str, observed: pd.Series[float], z: float) -> dict[str, Any]:
-    expected = float(read_risk(columns, name).mean())
+    expected = float(columns.risks(name).mean())
     if expected == 0:
         raise TableRefused(f"column {name!r} is 0 for everybody, expected some risk above 0")
     share, se = float(observed["cumulative_incidence"]), float(observed["se"])
@@ -203,22 +197,16 @@ def calibration_by_group(
     Source:
         D'Agostino RB, Nam BH, Handbook of Statistics 2003;23:1-25, with Aalen-Johansen in place of
         Kaplan-Meier.
-
-    R:
-        `group <- cut(risk, unique(quantile(risk, 0:10 / 10)), include.lowest = TRUE)`;
+        R: `group <- cut(risk, unique(quantile(risk, 0:10 / 10)), include.lowest = TRUE)`;
         `summary(survfit(Surv(duration, factor(event)) ~ group, conf.type = "log-log"), times = at)`
     """
     normal_quantile(confidence)
     if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 2:
         raise ValueError(f"n_groups is {n_groups!r}, expected a whole number of 2 or more")
-    names = risk_names(risk, duration, event)
-    columns = used_columns(table, [duration, event, *names], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
+    columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
     parts, warnings = [], list(outcome.warnings())
     for name in names:
-        values = read_risk(columns, name)
+        values = columns.risks(name)
         columns.varying_numbers(name)
         part = _by_group(outcome, values, n_groups, ci, confidence)
         warnings += _of_groups(part, name, outcome.at, n_groups)
@@ -270,7 +258,7 @@ def _by_group(outcome: Outcome, values: Floats, n_groups: int, ci: CiKind, confi
 
 
 def _observed(outcome: Outcome, group: NDArray[np.int64], ci: CiKind, confidence: float) -> pd.DataFrame:
-    """Cumulative incidence of the event of interest at the horizon, one row a group."""
+    """Return the cumulative incidence of the event of interest at the horizon, one row a group."""
     people = pd.DataFrame({"exit": outcome.exits, "status": outcome.statuses, "g": group})
     curves = cumulative_incidence(people, duration="exit", event="status", by="g", ci=ci, confidence=confidence)
     read = curves.at([outcome.at])
@@ -359,26 +347,20 @@ def smooth_calibration(
         Austin PC, Steyerberg EW, Stat Med 2019;38:4051-4065 (indices). Pseudo-values for
         calibration: Gerds TA et al., Stat Med 2014;33:3191-3203; van Geloven N et al., BMJ
         2022;377:e069249. Errors: Andersen PK, Perme MP, Stat Methods Med Res 2010;19:71-99.
-
-    R:
-        `pv <- prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`;
+        R: `pv <- prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`;
         `o <- fitted(lm(pv ~ Hmisc::rcspline.eval(log(-log(1 - risk)), nk = 4, inclx = TRUE)))`;
         `mean(abs(o - risk)); quantile(abs(o - risk), c(.5, .9, 1))`
     """
     z = normal_quantile(confidence)
     if isinstance(n_grid, bool) or not isinstance(n_grid, int) or n_grid < 2:
         raise ValueError(f"n_grid is {n_grid!r}, expected a whole number of 2 or more")
-    names = risk_names(risk, duration, event)
-    columns = used_columns(table, [duration, event, *names], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
+    columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
     pseudo = jackknife(outcome).values
     fits = [_smooth(columns, name, pseudo, n_knots, n_grid, z) for name in names]
     return SmoothCalibration(
         curve=pd.concat([fit.curve for fit in fits], ignore_index=True),
-        indices=pd.DataFrame([fit.indices for fit in fits]),
-        knots=pd.DataFrame([{"model": n, "knots": f.knots} for n, f in zip(names, fits, strict=True)]),
+        indices=pd.DataFrame([{"model": fit.model, **fit.indices} for fit in fits]),
+        knots=pd.DataFrame([{"model": fit.model, "knots": fit.knots} for fit in fits]),
         smoother=SMOOTHER,
         at=outcome.at,
         n=columns.n,
@@ -388,16 +370,16 @@ def smooth_calibration(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Smooth:
+class _Smooth(NamedTuple):
+    model: str
     curve: pd.DataFrame
-    indices: dict[str, Any]
+    indices: dict[str, float]
     knots: tuple[float, ...]
     warnings: tuple[str, ...]
 
 
 def _smooth(columns: Columns, name: str, pseudo: Floats, n_knots: int, n_grid: int, z: float) -> _Smooth:
-    risk = read_risk(columns, name)
+    risk = columns.risks(name)
     columns.refuse(
         name,
         (risk <= 0) | (risk >= 1),
@@ -431,8 +413,9 @@ def _smooth(columns: Columns, name: str, pseudo: Floats, n_knots: int, n_grid: i
     }
     text = f"column {name!r}: the curve leaves 0 to 1 for {outside} people and is cut off there"
     return _Smooth(
+        name,
         pd.DataFrame(curve),
-        {"model": name, "ici": away.mean(), "e50": half, "e90": most, "emax": away.max()},
+        {"ici": away.mean(), "e50": half, "e90": most, "emax": away.max()},
         tuple(float(knot) for knot in -np.expm1(-np.exp(spline.knots))),
         (text,) if outside else (),
     )

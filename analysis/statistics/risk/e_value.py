@@ -39,9 +39,9 @@ def e_value(
 ) -> EValue:
     """Return the E-value of a hazard ratio or a risk ratio.
 
-    A hazard ratio stands for a risk ratio where the outcome is rare (below 15 % at the end of
-    follow-up). Else it is approximated by (1 - 0.5^sqrt(hr)) / (1 - 0.5^sqrt(1 / hr)). It is that
-    of the contrast given: per standard deviation, per 10 g/m2, or between groups.
+    A hazard ratio is taken as a risk ratio where the outcome is rare (below 15 % at the end of
+    follow-up). Else the risk ratio is about (1 - 0.5^sqrt(hr)) / (1 - 0.5^sqrt(1 / hr)). The
+    E-value is for the contrast given: per standard deviation, per 10 g/m2, or between groups.
 
     Args:
         hr: hazard ratio, above 0; exactly one of `hr` and `rr`.
@@ -60,9 +60,7 @@ def e_value(
 
     Source:
         VanderWeele TJ, Ding P, Ann Intern Med 2017;167:268-274; table 2 for hazard ratios.
-
-    R:
-        `EValue::evalues.HR(est, lo, hi, rare)`, `EValue::evalues.RR(est, lo, hi)`
+        R: `EValue::evalues.HR(est, lo, hi, rare)`, `EValue::evalues.RR(est, lo, hi)`
     """
     if (hr is None) == (rr is None):
         raise ValueError(f"hr is {hr} and rr is {rr}, expected exactly one of them")
@@ -75,7 +73,7 @@ def e_value(
         raise ValueError("rare_outcome is None, expected True or False with a hazard ratio")
     else:
         common = not rare_outcome
-        scale = "hazard ratio, outcome " + ("common: approximated" if common else "rare: as it is")
+        scale = "hazard ratio, outcome " + ("common: approximated" if common else "rare: taken as a risk ratio")
     estimate, low, high = (_risk_ratio(value, common) for value in (given, lo, hi))
     assert estimate is not None
     return EValue(estimate, low, high, _of_ratio(estimate), _of_limit(estimate, low, high), scale)

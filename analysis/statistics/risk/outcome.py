@@ -1,4 +1,4 @@
-"""Follow-up, a horizon, and predicted risks, read and checked for the judgement of risks."""
+"""Follow-up to a horizon, read and checked; pseudo-values of the risk by then."""
 
 from __future__ import annotations
 
@@ -13,42 +13,36 @@ from numpy.typing import NDArray
 
 from analysis.statistics.columns import Columns, Missing, TableRefused, named_columns, used_columns
 from analysis.statistics.survival.aalen_johansen import checked_causes
-from analysis.statistics.survival.risk_sets import censoring_curve, count_risk_sets, step_values
+from analysis.statistics.survival.risk_sets import count_risk_sets
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-FEW_AT_RISK: Final = 50
-FEW_SHARE_AT_RISK: Final = 0.1
+_FEW_AT_RISK: Final = 50
+_FEW_SHARE_AT_RISK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What happened to each person, and what is asked about it.
+    """What happened to each person, and what is asked about it."""
 
-    Attributes:
-        exits: (n,) times, above 0.
-        statuses: (n,) 0 for censored, 1 for the event of interest, 2 for any other.
-        at: the horizon, in the unit of the times.
-    """
-
-    exits: Floats
-    statuses: NDArray[np.int64]
-    at: float
+    exits: Floats  # (n,) times, above 0
+    statuses: NDArray[np.int64]  # (n,) 0 for censored, 1 for the event of interest, 2 for any other
+    at: float  # the horizon, in the unit of the times
 
     @property
     def cases(self) -> Flags:
-        """Who has the event of interest by the horizon."""
+        """Whether each person has the event of interest by the horizon."""
         return np.asarray((self.exits <= self.at) & (self.statuses == 1))
 
     @property
     def others(self) -> Flags:
-        """Who has another event by the horizon."""
+        """Whether each person has another event by the horizon."""
         return np.asarray((self.exits <= self.at) & (self.statuses == 2))
 
     @property
     def beyond(self) -> Flags:
-        """Who is followed beyond the horizon without any event."""
+        """Whether each person is followed beyond the horizon without any event."""
         return np.asarray(self.exits > self.at)
 
     def counts(self) -> dict[str, int]:
@@ -67,49 +61,34 @@ class Outcome:
         """Warn where few people are followed to the horizon."""
         reached = int((self.exits >= self.at).sum())
         n = len(self.exits)
-        if reached >= FEW_AT_RISK and reached >= FEW_SHARE_AT_RISK * n:
+        if reached >= _FEW_AT_RISK and reached >= _FEW_SHARE_AT_RISK * n:
             return ()
         return (
             f"{reached} of {n} people are at risk at {self.at:g}, expected at least "
-            f"{FEW_AT_RISK} and {FEW_SHARE_AT_RISK:.0%}; choose an earlier horizon",
+            f"{_FEW_AT_RISK} and {_FEW_SHARE_AT_RISK:.0%}; choose an earlier horizon",
         )
 
 
-def risk_names(risk: str | Sequence[str], duration: str, event: str) -> tuple[str, ...]:
-    """Return columns of predicted risks as a tuple.
-
-    Raises:
-        TypeError: neither a column nor a list of them.
-        ValueError: none, one twice, or one that is also the duration or the event.
-    """
-    names = named_columns(risk, "risk")
-    if not names:
+def read_outcome(
+    table: pd.DataFrame,
+    risk: str | Sequence[str] | None,
+    duration: str,
+    event: str,
+    at: float,
+    event_of_interest: int,
+    causes: Sequence[int],
+    missing: Missing,
+) -> tuple[Columns, Outcome, tuple[str, ...]]:
+    """Read follow-up, check the horizon, and name the columns of predicted risks, if any."""
+    names = () if risk is None else named_columns(risk, "risk")
+    if risk is not None and not names:
         raise ValueError("risk is empty, expected one or more columns of predicted risks")
     roles = sorted({duration, event} & set(names))
     if roles or duration == event:
         raise ValueError(
             f"column {(roles or [event])[0]!r} is given in two roles, expected duration, event and risk to differ"
         )
-    return names
-
-
-def read_outcome(
-    columns: Columns, *, duration: str, event: str, at: float, event_of_interest: int, causes: Sequence[int]
-) -> Outcome:
-    """Read follow-up, and check the horizon.
-
-    Args:
-        columns: the kept rows.
-        duration: column of the exit time.
-        event: column of 0 for censored, else one of the causes.
-        at: the horizon.
-        event_of_interest: one of the causes.
-        causes: codes of the events.
-
-    Raises:
-        TableRefused: a column cannot be used, or nobody is followed to the horizon.
-        ValueError: the horizon is not finite and above 0, or the event of interest is no cause.
-    """
+    columns = used_columns(table, [duration, event, *names], missing=missing)
     codes = checked_causes(causes)
     if event_of_interest not in codes:
         raise ValueError(f"event_of_interest is {event_of_interest!r}, expected one of {codes}")
@@ -121,31 +100,8 @@ def read_outcome(
             f"column {duration!r} ends at {exits.max():g}, expected follow-up to at={at:g}; choose an earlier horizon"
         )
     given = columns.statuses(event, codes)
-    statuses = np.where(given == 0, 0, np.where(given == event_of_interest, 1, 2))
-    return Outcome(exits, statuses.astype(np.int64), float(at))
-
-
-def read_risk(columns: Columns, name: str) -> Floats:
-    """Read predicted risks.
-
-    Args:
-        columns: the kept rows.
-        name: column of probabilities.
-
-    Returns:
-        (n,) within 0 and 1.
-
-    Raises:
-        TableRefused: a value is outside 0 to 1, or the column cannot be used.
-    """
-    values = columns.numbers(name)
-    columns.refuse(
-        name,
-        (values < 0) | (values > 1),
-        "values outside 0 to 1",
-        "a probability, not a score; turn it into a risk at the horizon first",
-    )
-    return values
+    statuses = np.where(given == 0, 0, np.where(given == event_of_interest, 1, 2)).astype(np.int64)
+    return columns, Outcome(exits, statuses, float(at)), names
 
 
 def pseudo_values(
@@ -184,14 +140,9 @@ def pseudo_values(
 
     Source:
         Andersen PK, Klein JP, Rosthoj S, Biometrika 2003;90:15-27.
-
-    R:
-        `prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`
+        R: `prodlim::jackknife(prodlim(Hist(duration, event) ~ 1), times = at, cause = 1)`
     """
-    columns = used_columns(table, [duration, event], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
+    columns, outcome, _ = read_outcome(table, None, duration, event, at, event_of_interest, causes, missing)
     return pd.Series(jackknife(outcome).values, columns.table.index, name="pseudo_value")
 
 
@@ -230,93 +181,3 @@ def jackknife(outcome: Outcome) -> Jackknife:
     left_out[gone] = without[place] + free_without[place] * step
     n, whole = len(outcome.exits), float(incidence[-1]) if steps else 0.0
     return Jackknife(whole, np.asarray(whole + (n - 1) * (whole - left_out)))
-
-
-@dataclass(frozen=True, slots=True)
-class CensoringWeights:
-    """Weights of people whose state at the horizon is known, and the curve behind them.
-
-    Attributes:
-        weights: (n,) 1 / G(T-) for an event by the horizon, 1 / G(horizon) for those followed
-            beyond it, 0 for those censored by then.
-        times: (J,) times of censoring by the horizon.
-        at_risk: (J,) people at risk at each, those with an event at the time among them.
-        censored: (J,) censored at each.
-        before: (n,) how many of the times come before each person's exit.
-        until: (n,) how many come before it or with it.
-        own: (n,) place in `times` of the own censoring by the horizon, -1 without one.
-    """
-
-    weights: Floats
-    times: Floats
-    at_risk: Floats
-    censored: Floats
-    before: NDArray[np.int64]
-    until: NDArray[np.int64]
-    own: NDArray[np.int64]
-
-    def with_estimation(self, parts: Floats) -> Floats:
-        """Return the influence of each person on a sum of parts, estimated weights included.
-
-        A part is in proportion to its person's weight. With Y at risk and c censored at a time u,
-        and Q(u) the sum of the parts of those who exit after u, a person adds Q / Y at the own
-        censoring and takes c Q / Y^2 at each censoring time while at risk. This is the martingale
-        of the curve of censoring as riskRegression counts it: people with an event at u are among
-        Y, though not in the curve itself, where the event comes first. The exact derivative has
-        the others alone for Y; that moves errors by some 1e-4 of themselves with monthly ties, by
-        more for the null model where half have the event, and hardly without ties.
-
-        Args:
-            parts: (k, n) with 0 for people of weight 0.
-
-        Returns:
-            (k, n) parts with what each person adds and takes through the weights.
-        """
-        size = len(self.times)
-        found = np.empty_like(parts)
-        for row, part in enumerate(parts):
-            after = np.bincount(self.before, part, size + 1)
-            later = np.cumsum(after[::-1])[::-1][1:]
-            taken = np.cumsum(np.concatenate([[0.0], self.censored * later / self.at_risk**2]))
-            added = np.append(later / self.at_risk, 0.0)[self.own]
-            found[row] = part + added - taken[self.until]
-        return found
-
-
-def censoring_weights(outcome: Outcome) -> CensoringWeights:
-    """Return the weights of an outcome.
-
-    G is the Kaplan-Meier curve of the time to censoring. At a tie the event comes first, so that
-    people with an event at a time are no longer at risk of being censored at it.
-
-    Args:
-        outcome: follow-up and horizon.
-
-    Returns:
-        The weights; people followed beyond the horizon and people with an event never have G = 0.
-
-    Source:
-        Graf E et al., Stat Med 1999;18:2529-2545; Gerds TA, Schumacher M, Biom J 2006;48:1029.
-        R: `prodlim(Hist(duration, event) ~ 1, reverse = TRUE)`,
-        `predictSurvIndividual(fit, lag = 1)`.
-    """
-    exits = outcome.exits
-    risk = count_risk_sets(exits, outcome.statuses, n_causes=2)
-    used = (risk.n_censored > 0) & (risk.times <= outcome.at)
-    times, censored = risk.times[used], risk.n_censored[used]
-    at_risk = risk.n_at_risk[used]
-    known = outcome.cases | outcome.others | outcome.beyond
-    uncensored = censoring_curve(risk).uncensored[used]
-    read = step_values(times, uncensored, exits, start=1.0, left=True)
-    gone = ~known
-    own = np.full(len(exits), -1, dtype=np.int64)
-    own[gone] = np.searchsorted(times, exits[gone])
-    return CensoringWeights(
-        weights=np.where(known, 1 / read, 0.0),
-        times=times,
-        at_risk=at_risk,
-        censored=censored,
-        before=np.searchsorted(times, exits, side="left"),
-        until=np.searchsorted(times, exits, side="right"),
-        own=own,
-    )

@@ -1,4 +1,4 @@
-"""Net reclassification over risk categories, which no report shows by default."""
+"""Net reclassification over risk categories. No report shows it by default."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.columns import Missing, TableRefused, used_columns
+from analysis.statistics.accuracy.diagnostic import checked_thresholds
+from analysis.statistics.columns import Missing, TableRefused
 from analysis.statistics.limits import normal_quantile
-from analysis.statistics.risk.outcome import Flags, Jackknife, Outcome, jackknife, read_outcome, read_risk, risk_names
+from analysis.statistics.risk.outcome import Flags, Jackknife, Outcome, jackknife, read_outcome
 
 Floats = NDArray[np.float64]
 
-MOVES: Final = ("up", "down")
+_MOVES: Final = ("up", "down")
 
 CAVEAT: Final = (
     "The net reclassification index is no proper score: a miscalibrated model, or one with noise "
@@ -96,7 +97,7 @@ def category_nri(
         missing: "refuse" or "drop".
 
     Returns:
-        The parts, and who moves. `z` and `p` are NaN where the error is 0.
+        The parts, and the people who move. `z` and `p` are NaN where the error is 0.
 
     Raises:
         TableRefused: a column cannot be used, a risk is outside 0 to 1, the observed risk is 0 or
@@ -107,20 +108,14 @@ def category_nri(
         Pencina MJ, D'Agostino RB, Steyerberg EW, Stat Med 2011;30:11-21, with Aalen-Johansen in
         place of Kaplan-Meier. Caveats: Hilden J, Gerds TA, Stat Med 2014;33:3405-3414; Kerr KF et
         al., Epidemiology 2014;25:114-121.
-
-    R:
-        no package here; written out in tests/golden/risk/make.R with `survfit` and
+        R: no package here; written out in tests/golden/risk/make.R with `survfit` and
         `prodlim::jackknife` (without competing events the estimates are those of
         `nricens::nricens(..., niter = 0)`).
     """
     z = normal_quantile(confidence)
-    cuts = _cuts(thresholds)
-    names = risk_names([old, new], duration, event)
-    columns = used_columns(table, [duration, event, *names], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
-    before, after = (np.searchsorted(cuts, read_risk(columns, n), side="right") for n in names)
+    cuts = checked_thresholds(thresholds)
+    columns, outcome, names = read_outcome(table, [old, new], duration, event, at, event_of_interest, causes, missing)
+    before, after = (np.searchsorted(cuts, columns.risks(n), side="right") for n in names)
     directions = {"up": after > before, "down": after < before, "same": after == before}
     _refuse_short(outcome, directions, duration)
     found = {name: _incidence(outcome, rows) for name, rows in directions.items()}
@@ -141,14 +136,6 @@ def category_nri(
     )
 
 
-def _cuts(thresholds: Sequence[float]) -> Floats:
-    cuts = np.asarray(thresholds, dtype=np.float64)
-    inside = cuts.ndim == 1 and cuts.size > 0 and bool(((cuts > 0) & (cuts < 1)).all())
-    if not inside or np.unique(cuts).size != cuts.size:
-        raise ValueError(f"thresholds is {thresholds!r}, expected one or more different risks above 0 and below 1")
-    return np.sort(cuts)
-
-
 def _refuse_one_class(outcome: Outcome, observed: float, event: str) -> None:
     if not 0 < observed < 1:
         raise TableRefused(
@@ -158,7 +145,7 @@ def _refuse_one_class(outcome: Outcome, observed: float, event: str) -> None:
 
 
 def _refuse_short(outcome: Outcome, directions: dict[str, Flags], duration: str) -> None:
-    for name in MOVES:
+    for name in _MOVES:
         exits = outcome.exits[directions[name]]
         if len(exits) and exits.max() < outcome.at:
             raise TableRefused(
@@ -169,7 +156,7 @@ def _refuse_short(outcome: Outcome, directions: dict[str, Flags], duration: str)
 
 
 def _incidence(outcome: Outcome, rows: Flags) -> Jackknife:
-    """Cumulative incidence among some people, and pseudo-values that are 0 for the others."""
+    """Return the incidence among some people, and pseudo-values that are 0 for the others."""
     values = np.zeros(len(rows))
     if not rows.any():
         return Jackknife(0.0, values)
@@ -180,9 +167,9 @@ def _incidence(outcome: Outcome, rows: Flags) -> Jackknife:
 def _index(
     directions: dict[str, Flags], found: dict[str, Jackknife], observed: float, everybody: Floats
 ) -> tuple[Floats, Floats]:
-    """Both parts of the index (2,), and what each person adds to them (2, n)."""
+    """Return both parts of the index, (2,), and what each person adds to them, (2, n)."""
     up, down = directions["up"], directions["down"]
-    events_up, events_down = (found[name].estimate * directions[name].mean() for name in MOVES)
+    events_up, events_down = (found[name].estimate * directions[name].mean() for name in _MOVES)
     events = (events_up - events_down) / observed
     others = (down.mean() - events_down - up.mean() + events_up) / (1 - observed)
     gain = found["up"].values - found["down"].values

@@ -12,16 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.columns import Missing, TableRefused, used_columns
+from analysis.statistics.columns import Missing, TableRefused
 from analysis.statistics.limits import normal_quantile
-from analysis.statistics.risk.outcome import (
-    CensoringWeights,
-    Outcome,
-    censoring_weights,
-    read_outcome,
-    read_risk,
-    risk_names,
-)
+from analysis.statistics.risk.outcome import Outcome, read_outcome
+from analysis.statistics.survival.risk_sets import censoring_curve, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 
@@ -142,21 +136,15 @@ def brier_score(
         2006;48:1029-1040. Scaled: Kattan MW, Gerds TA, Diagn Progn Res 2018;2:7. Errors: the
         derivative of the score in each person's weight, as in Blanche P et al., Biometrics
         2015;71:102-113.
-
-    R:
-        `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at, cause = 1,
-        metrics = "brier", summary = "ipa", cens.model = "km", conservative = FALSE)`
+        R: `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at,
+        cause = 1, metrics = "brier", summary = "ipa", cens.model = "km", conservative = FALSE)`
     """
     z = normal_quantile(confidence)
-    names = risk_names(risk, duration, event)
-    columns = used_columns(table, [duration, event, *names], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
+    columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
     _refuse_one_class(outcome, event)
-    censoring = censoring_weights(outcome)
+    censoring = _censoring_weights(outcome)
     observed = float((censoring.weights * outcome.cases).sum() / columns.n)
-    risks = np.stack([np.full(columns.n, observed), *(read_risk(columns, n) for n in names)])
+    risks = np.stack([np.full(columns.n, observed), *(columns.risks(n) for n in names)])
     scores, influence = _brier(outcome, censoring, risks)
     null = scores[0]
     scaled = _limits("scaled_brier", 1 - scores / null, _scaled(scores, influence), z, high=1.0)
@@ -214,20 +202,14 @@ def auc_at(
     Source:
         Blanche P, Dartigues JF, Jacqmin-Gadda H, Stat Med 2013;32:5381-5397, definition (ii) with
         competing events.
-
-    R:
-        `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at, cause = 1,
-        metrics = "auc", cens.model = "km", conservative = FALSE)`
+        R: `riskRegression::Score(list(risk), Hist(duration, event) ~ 1, data, times = at,
+        cause = 1, metrics = "auc", cens.model = "km", conservative = FALSE)`
     """
     z = normal_quantile(confidence)
-    names = risk_names(risk, duration, event)
-    columns = used_columns(table, [duration, event, *names], missing=missing)
-    outcome = read_outcome(
-        columns, duration=duration, event=event, at=at, event_of_interest=event_of_interest, causes=causes
-    )
+    columns, outcome, names = read_outcome(table, risk, duration, event, at, event_of_interest, causes, missing)
     _refuse_one_class(outcome, event)
-    censoring = censoring_weights(outcome)
-    risks = np.stack([read_risk(columns, name) for name in names])
+    censoring = _censoring_weights(outcome)
+    risks = np.stack([columns.risks(name) for name in names])
     areas, influence = _areas(outcome, censoring, risks)
     found = _limits("auc", areas, influence, z, low=0.0, high=1.0)
     return TimeDependentAuc(
@@ -251,15 +233,85 @@ def _refuse_one_class(outcome: Outcome, event: str) -> None:
         )
 
 
-def _brier(outcome: Outcome, censoring: CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
-    """Scores (k,) and influences (k, n)."""
+@dataclass(frozen=True, slots=True)
+class _CensoringWeights:
+    """Weights of people whose state at the horizon is known, and the curve behind them."""
+
+    # (n,) 1 / G(T-) for an event by the horizon, 1 / G(horizon) for those followed beyond it, 0 for
+    # those censored by then
+    weights: Floats
+    times: Floats  # (J,) times of censoring by the horizon
+    at_risk: Floats  # (J,) people at risk at each, those with an event at the time among them
+    censored: Floats  # (J,) censored at each
+    before: NDArray[np.int64]  # (n,) how many of the times come before each person's exit
+    until: NDArray[np.int64]  # (n,) how many come before it or with it
+    # (n,) place in `times` of the own censoring by the horizon, -1 without one
+    own: NDArray[np.int64]
+
+    def with_estimation(self, parts: Floats) -> Floats:
+        """Return the (k, n) influence of each person on sums of parts, estimated weights included.
+
+        A part is in proportion to its person's weight. With Y at risk and c censored at a time u,
+        and Q(u) the sum of the parts of those who exit after u, a person adds Q / Y at the own
+        censoring and takes c Q / Y^2 at each censoring time while at risk. This is the martingale
+        of the curve of censoring as riskRegression counts it: people with an event at u are among
+        Y, though not in the curve itself, where the event comes first. The exact derivative has
+        the others alone for Y; that moves errors by some 1e-4 of themselves with monthly ties, by
+        more for the null model where half have the event, and hardly without ties.
+        """
+        size = len(self.times)
+        found = np.empty_like(parts)
+        for row, part in enumerate(parts):
+            after = np.bincount(self.before, part, size + 1)
+            later = np.cumsum(after[::-1])[::-1][1:]
+            taken = np.cumsum(np.concatenate([[0.0], self.censored * later / self.at_risk**2]))
+            added = np.append(later / self.at_risk, 0.0)[self.own]
+            found[row] = part + added - taken[self.until]
+        return found
+
+
+def _censoring_weights(outcome: Outcome) -> _CensoringWeights:
+    """Return the weights of an outcome, from the Kaplan-Meier curve G of the time to censoring.
+
+    At a tie the event comes first, so that people with an event at a time are no longer at risk of
+    being censored at it. So people followed beyond the horizon or with an event never have G = 0.
+
+    Source:
+        Graf E et al., Stat Med 1999;18:2529-2545; Gerds TA, Schumacher M, Biom J 2006;48:1029.
+        R: `prodlim(Hist(duration, event) ~ 1, reverse = TRUE)`,
+        `predictSurvIndividual(fit, lag = 1)`.
+    """
+    exits = outcome.exits
+    risk = count_risk_sets(exits, outcome.statuses, n_causes=2)
+    used = (risk.n_censored > 0) & (risk.times <= outcome.at)
+    times, censored = risk.times[used], risk.n_censored[used]
+    at_risk = risk.n_at_risk[used]
+    known = outcome.cases | outcome.others | outcome.beyond
+    uncensored = censoring_curve(risk).uncensored[used]
+    read = step_values(times, uncensored, exits, start=1.0, left=True)
+    gone = ~known
+    own = np.full(len(exits), -1, dtype=np.int64)
+    own[gone] = np.searchsorted(times, exits[gone])
+    return _CensoringWeights(
+        weights=np.where(known, 1 / read, 0.0),
+        times=times,
+        at_risk=at_risk,
+        censored=censored,
+        before=np.searchsorted(times, exits, side="left"),
+        until=np.searchsorted(times, exits, side="right"),
+        own=own,
+    )
+
+
+def _brier(outcome: Outcome, censoring: _CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
+    """Return (k,) scores and (k, n) influences."""
     parts = censoring.weights * (outcome.cases - risks) ** 2
     scores = parts.mean(axis=1)
     return scores, censoring.with_estimation(parts) - scores[:, None]
 
 
 def _scaled(scores: Floats, influence: Floats) -> Floats:
-    """Influence on 1 - score / score of the null model, which is the first.
+    """Return the influence on 1 - score / score of the null model, which is the first.
 
     The null model's own estimate does not count: its score is at its lowest there.
     """
@@ -267,8 +319,8 @@ def _scaled(scores: Floats, influence: Floats) -> Floats:
     return np.asarray((ratio * influence[0] - influence) / scores[0])
 
 
-def _areas(outcome: Outcome, censoring: CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
-    """AUCs (k,) and influences (k, n)."""
+def _areas(outcome: Outcome, censoring: _CensoringWeights, risks: Floats) -> tuple[Floats, Floats]:
+    """Return (k,) AUCs and (k, n) influences."""
     case = np.where(outcome.cases, censoring.weights, 0.0)
     control = censoring.weights - case
     case, control = case / case.sum(), control / control.sum()
@@ -302,7 +354,7 @@ def _limits(
 
 
 def _rows(names: Sequence[str], values: dict[str, Floats]) -> pd.DataFrame:
-    """A row a model; the error of the statistic itself is called `se`."""
+    """Return one row a model; the error of the statistic itself is called `se`."""
     frame = pd.DataFrame({"model": list(names), **values})
     return frame.rename(columns={"brier_se": "se", "auc_se": "se"})
 

@@ -1,8 +1,8 @@
-"""Cumulative incidence where one event rules out the others, after Aalen and Johansen."""
+"""Cumulative incidence where one event rules out the others: Aalen and Johansen, Gray's test."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,30 +11,17 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.statistics.columns import (
-    Columns,
-    Missing,
-    TableRefused,
-    at_least_two,
-    named_columns,
-    rows_by_group,
-    rows_by_key,
-    stack_groups,
-    used_columns,
-)
+from analysis.statistics.columns import Missing, TableRefused, at_least_two, named_columns, stack_groups, used_columns
 from analysis.statistics.limits import CiKind, check_ci, confidence_limits, normal_quantile
-from analysis.statistics.survival.curves import (
+from analysis.statistics.survival.risk_sets import (
     Integral,
     People,
-    as_counts,
-    counts_between,
-    emptied_early,
+    RiskSets,
+    count_risk_sets,
     influence_squares,
-    next_values,
-    reading_times,
-    remaining_weight,
+    people_by_group,
+    read_curves,
 )
-from analysis.statistics.survival.risk_sets import RiskSets, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 
@@ -71,38 +58,9 @@ class CumulativeIncidence:
     def at(self, times: ArrayLike) -> pd.DataFrame:
         """Return the cumulative incidence at given times.
 
-        Args:
-            times: ascending, 0 or above, in the unit of the durations. After the last exit of a
-                group its curve goes on level.
-
-        Returns:
-            Columns as `curve`; `n_at_risk` is that at the first exit time not before the time, 0
-            after all, and `n_events` counts from the time before.
-
-        Raises:
-            ValueError: times are not as above.
-
-        R:
-            `summary(survfit(...), times = times, extend = TRUE)`
+        Columns are those of `curve`; times, counts and the call of R are as for `SurvivalCurve.at`.
         """
-        return _read(self.curve, [*self.by, "cause"], reading_times(times))
-
-    def event_free_at(self, times: ArrayLike) -> pd.DataFrame:
-        """Return the probability of no event at given times.
-
-        Args:
-            times: as for `at`.
-
-        Returns:
-            Columns as `event_free`, counted as by `at`.
-
-        Raises:
-            ValueError: times are not as above.
-
-        R:
-            `summary(survfit(...), times = times, extend = TRUE)`
-        """
-        return _read(self.event_free, self.by, reading_times(times))
+        return read_curves(self.curve, [*self.by, "cause"], times, start=0.0)
 
 
 def cumulative_incidence(
@@ -122,7 +80,7 @@ def cumulative_incidence(
 
     Errors are the infinitesimal jackknife: the root of the sum over people of their squared
     influence on the estimate, as R's survfit has them for several states. They differ a little
-    from those of `cmprsk::cuminc`. Two rows of the same person are taken for two people.
+    from those of `cmprsk::cuminc`. Two rows of one person count as two people.
 
     Args:
         table: one row a person.
@@ -148,9 +106,7 @@ def cumulative_incidence(
     Source:
         Aalen OO, Johansen S, Scand J Stat 1978;5:141. Errors: Therneau TM, Grambsch PM, Modeling
         Survival Data, 2000, 7.1, applied to the derivative of the estimate in the case weights.
-
-    R:
-        `survfit(Surv(duration, factor(event, 0:2)) ~ by, conf.type = "log-log")`; with delayed
+        R: `survfit(Surv(duration, factor(event, 0:2)) ~ by, conf.type = "log-log")`; with delayed
         entry `Surv(entry, duration, factor(event, 0:2))` and `id`. R 3.5 of survival shows
         unweighted numbers at risk with weights; here they are weighted.
     """
@@ -159,118 +115,59 @@ def cumulative_incidence(
     codes = checked_causes(causes)
     groups = named_columns(by, "by")
     columns = used_columns(table, [duration, event, entry, weights, *groups], missing=missing)
-    curves = _Curves(columns, duration, event, entry, weights, codes, ci, confidence)
-    group, labels = columns.groups(groups)
-    made = [curves.of_group(rows, label) for label, rows in zip(labels, rows_by_group(group, len(labels)), strict=True)]
+    statuses = cause_codes(columns.statuses(event, codes), codes)
+    labels, everybody = people_by_group(
+        columns, duration, statuses, len(codes), entry=entry, weights=weights, by=groups
+    )
+    curves = [_curves_of_group(people, codes, ci, confidence) for people in everybody]
     return CumulativeIncidence(
-        curve=stack_groups(groups, labels, [one[0] for one in made]),
-        event_free=stack_groups(groups, labels, [one[1] for one in made]),
+        curve=stack_groups(groups, labels, [of_causes for of_causes, _ in curves]),
+        event_free=stack_groups(groups, labels, [free for _, free in curves]),
         by=groups,
         causes=codes,
         ci=ci,
         confidence=confidence,
         n=columns.n,
         n_dropped_missing=columns.n_dropped_missing,
-        warnings=tuple(text for one in made for text in one[2]),
+        warnings=tuple(
+            text for label, people in zip(labels, everybody, strict=True) for text in people.emptied_early(label)
+        ),
     )
 
 
-class _Curves:
-    """The columns, and how each group's curves are made of its rows."""
-
-    def __init__(
-        self,
-        columns: Columns,
-        duration: str,
-        event: str,
-        entry: str | None,
-        weights: str | None,
-        causes: tuple[int, ...],
-        ci: CiKind,
-        confidence: float,
-    ) -> None:
-        self._columns = columns
-        self._exits = columns.times(duration)
-        self._statuses = cause_codes(columns.statuses(event, causes), causes)
-        self._entries = columns.entries(entry, duration=duration, exits=self._exits)
-        self._weights = columns.weights(weights)
-        self._causes = causes
-        self._ci = ci
-        self._confidence = confidence
-
-    def of_group(
-        self, rows: NDArray[np.int64], label: Hashable
-    ) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
-        """Return the columns of the causes, those of no event, and warnings."""
-        entries = None if self._entries is None else self._entries[rows]
-        weights = None if self._weights is None else self._weights[rows]
-        statuses = self._statuses[rows]
-        risk = count_risk_sets(
-            self._exits[rows], statuses, n_causes=len(self._causes), entries=entries, weights=weights
-        )
-        people = People(risk, statuses, entries, weights)
-        n_events = risk.n_events.sum(axis=1)
-        left = remaining_weight(risk)
-        estimate = aalen_johansen(people, left)
-        common = {"time": risk.times, "n_at_risk": self._counts(risk.n_at_risk)}
-        of_causes = [
-            {
-                "cause": np.full(len(risk.times), cause),
-                **common,
-                "n_events": self._counts(risk.n_events[:, place]),
-                **self._limits("cumulative_incidence", estimate, place + 1),
-            }
-            for place, cause in enumerate(self._causes)
-        ]
-        stacked = {name: np.concatenate([part[name] for part in of_causes]) for name in of_causes[0]}
-        free = {
-            **common,
-            "n_events": self._counts(n_events),
-            "n_censored": self._counts(risk.n_censored),
-            **self._limits("probability", estimate, 0),
-        }
-        warnings = emptied_early(risk, left, label)
-        return stacked, free, warnings
-
-    def _counts(self, values: Floats) -> Floats | NDArray[np.int64]:
-        return as_counts(values, weighted=self._weights is not None)
-
-    def _limits(self, name: str, estimate: StateProbabilities, state: int) -> dict[str, Any]:
-        values, se = estimate.probability[:, state], estimate.se[:, state]
-        lo, hi = confidence_limits(values, se, ci=self._ci, confidence=self._confidence)
-        return {name: values, "se": se, "lo": lo, "hi": hi}
-
-
-@dataclass(frozen=True, slots=True)
-class StateProbabilities:
-    """Probability of no event and of each cause at each exit time.
-
-    Attributes:
-        probability: (J, K + 1) the first column for no event.
-        se: (J, K + 1) infinitesimal jackknife.
-    """
-
-    probability: Floats
-    se: Floats
-
-
-def aalen_johansen(people: People, left: Floats) -> StateProbabilities:
-    """Estimate state probabilities and their errors from counts.
-
-    Args:
-        people: the rows of a group.
-        left: (J,) those at risk who have no event at the time.
-
-    Returns:
-        The probabilities and errors.
-
-    Source:
-        With S the probability of no event, F of a cause with d_k of d events among n at risk, the
-        derivative of F(t) in the weight of a person is P(t) - F(t) Q(t), where
-        dQ = (dN - Y d / n) / (n - d) and dP = S(s-) / n (dN_k - Y d_k / n) + F(s) dQ; that of
-        S(t) is -S(t) Q(t). Both follow from the product and the sum that define S and F.
-    """
+def _curves_of_group(
+    people: People, causes: tuple[int, ...], ci: CiKind, confidence: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the columns of the curves of the causes, and those of no event."""
     risk = people.risk
+    probability, se = _aalen_johansen(people)
+
+    def curve(name: str, state: int, **counts: Floats) -> dict[str, Any]:
+        lo, hi = confidence_limits(probability[:, state], se[:, state], ci=ci, confidence=confidence)
+        numbers = {key: people.counts(values) for key, values in counts.items()}
+        return {"time": risk.times, **numbers, name: probability[:, state], "se": se[:, state], "lo": lo, "hi": hi}
+
+    of_causes = [
+        {
+            "cause": np.full(len(risk.times), cause),
+            **curve("cumulative_incidence", place + 1, n_at_risk=risk.n_at_risk, n_events=risk.n_events[:, place]),
+        }
+        for place, cause in enumerate(causes)
+    ]
+    stacked = {name: np.concatenate([part[name] for part in of_causes]) for name in of_causes[0]}
+    n_events = risk.n_events.sum(axis=1)
+    return stacked, curve("probability", 0, n_at_risk=risk.n_at_risk, n_events=n_events, n_censored=risk.n_censored)
+
+
+def _aalen_johansen(people: People) -> tuple[Floats, Floats]:
+    """Return (J, K + 1) probabilities of no event and of each cause, and their errors.
+
+    With S the probability of no event, F of a cause with d_k of d events among n at risk, the
+    derivative of F(t) in the weight of a person is P(t) - F(t) Q(t), where
+    dQ = (dN - Y d / n) / (n - d) and dP = S(s-) / n (dN_k - Y d_k / n) + F(s) dQ; that of
+    S(t) is -S(t) Q(t). Both follow from the product and the sum that define S and F.
+    """
+    risk, left = people.risk, people.risk.n_left()
     n, events = risk.n_at_risk, risk.n_events
     free = np.asarray(np.cumprod(left / n), dtype=np.float64)
     before = np.concatenate([[1.0], free[:-1]])
@@ -284,11 +181,11 @@ def aalen_johansen(people: People, left: Floats) -> StateProbabilities:
     square[:, 0] = influence_squares(people, zero, log_free, free)
     for cause in causes:
         square[:, cause + 1] = _cause_squares(people, log_free, cause, before, incidence[:, cause], others[:, cause])
-    return StateProbabilities(np.column_stack([free, incidence]), np.sqrt(square))
+    return np.column_stack([free, incidence]), np.sqrt(square)
 
 
 def _log_survival_integral(risk: RiskSets, left: Floats) -> Integral:
-    """Q: minus the derivative of log S in a weight; nothing more where S has fallen to 0."""
+    """Return Q, minus the derivative of log S in a weight; it stops where S has fallen to 0."""
     with np.errstate(divide="ignore"):
         each = np.where(np.cumprod(left > 0), 1 / left, 0.0)
     at_event = np.repeat(each[:, None], risk.n_events.shape[1] + 1, axis=1)
@@ -299,7 +196,7 @@ def _log_survival_integral(risk: RiskSets, left: Floats) -> Integral:
 def _cause_squares(
     people: People, log_free: Integral, cause: int, before: Floats, incidence: Floats, others: Floats
 ) -> Floats:
-    """Sum of squares for one cause.
+    """Return the sum of squares for one cause.
 
     P and Q each grow without bound as S falls to 0, so that P - F Q loses digits where F is close
     to 1; there (P - Q) + (1 - F) Q is used, with 1 - F as a sum.
@@ -321,11 +218,7 @@ def _cause_squares(
 
 
 def checked_causes(causes: Sequence[int]) -> tuple[int, ...]:
-    """Return codes of causes as a tuple.
-
-    Raises:
-        ValueError: none, one twice, or one that is no whole number of 1 or above.
-    """
+    """Return codes of causes as a tuple; refuse none, one twice, and what is no code above 0."""
     codes = tuple(causes)
     if not codes or len(set(codes)) != len(codes):
         raise ValueError(f"causes is {codes}, expected one or more codes, each once")
@@ -342,34 +235,12 @@ def cause_codes(statuses: NDArray[np.int64], causes: Sequence[int]) -> NDArray[n
     return np.where(statuses == 0, 0, order[np.minimum(rank, len(causes) - 1)] + 1)
 
 
-def _read(curve: pd.DataFrame, keys: Sequence[str], at: Floats) -> pd.DataFrame:
-    """Read each step curve of a table at times; `keys` tell the curves apart."""
-    parts = []
-    for rows in rows_by_key(curve, keys):
-        part = curve.iloc[rows]
-        step = part["time"].to_numpy()
-        read: dict[str, Any] = {key: [part[key].iloc[0]] * len(at) for key in keys}
-        for name in curve.columns[len(keys) :]:
-            values = part[name].to_numpy()
-            if name == "time":
-                read[name] = at
-            elif name == "n_at_risk":
-                read[name] = next_values(step, values, at)
-            elif name in ("n_events", "n_censored"):
-                read[name] = counts_between(step, values, at)
-            else:
-                start = 1.0 if "probability" in curve and name != "se" else 0.0
-                read[name] = step_values(step, values, at, start=start)
-        parts.append(pd.DataFrame(read))
-    return pd.concat(parts, ignore_index=True)
-
-
 def gray_test(
     table: pd.DataFrame, *, duration: str, event: str, by: str | Sequence[str], causes: Sequence[int] = (1, 2)
 ) -> pd.DataFrame:
     """Test for each cause whether its cumulative incidence is the same in all groups.
 
-    Neither delayed entry nor strata are provided for.
+    It takes neither delayed entry nor strata.
 
     Args:
         table: one row a person.
@@ -390,9 +261,7 @@ def gray_test(
     Source:
         Gray RJ, Ann Stat 1988;16:1141, with rho = 0; the variance with a factor of the
         hypergeometric kind for tied events.
-
-    R:
-        `cmprsk::cuminc(duration, event, by)$Tests`
+        R: `cmprsk::cuminc(duration, event, by)$Tests`
     """
     groups = named_columns(by, "by")
     codes = checked_causes(causes)
@@ -408,7 +277,7 @@ def gray_test(
         if not own.any():
             raise TableRefused(
                 f"column {event!r} has no event of cause {cause} in {columns.n} rows, expected "
-                "some; leave the cause out only if its code stands for no event"
+                "some; leave the cause out only if its code means that nothing happened"
             )
         score, covariance = _score(at_risk, own, events.sum(axis=2) - own)
         chi2, df = _chi2(score, covariance, event, cause)
@@ -419,7 +288,7 @@ def gray_test(
 def _counts(
     exits: Floats, statuses: NDArray[np.int64], group: NDArray[np.int64], n_groups: int, n_causes: int
 ) -> tuple[Floats, Floats]:
-    """(J, G) at risk and (J, G, K) events at the distinct times that have an event."""
+    """Return (J, G) at risk and (J, G, K) events at the distinct times that have an event."""
     sets = [
         count_risk_sets(exits, statuses, n_causes=n_causes, weights=(group == one).astype(float))
         for one in range(n_groups)
@@ -430,15 +299,9 @@ def _counts(
 
 
 def _score(at_risk: Floats, own: Floats, other: Floats) -> tuple[Floats, Floats]:
-    """Score of each group and their covariance, in the paper's terms.
+    """Return the (G,) scores z of the groups and their covariance, in the terms of the paper.
 
-    Args:
-        at_risk: (J, G) Y.
-        own: (J, G) events of the cause.
-        other: (J, G) events of the others.
-
-    Returns:
-        (G,) score z and (G, G) covariance.
+    `at_risk` is Y, `own` the events of the cause and `other` those of other causes, (J, G) each.
     """
     n_groups = at_risk.shape[1]
     present = at_risk > 0
@@ -473,13 +336,13 @@ def _score(at_risk: Floats, own: Floats, other: Floats) -> tuple[Floats, Floats]
 
 
 def _tie_factor(events: Floats, at_risk: Floats) -> Floats:
-    """1 - (d - 1) / (n - 1) where d events are tied, else 1."""
+    """Return 1 - (d - 1) / (n - 1) where d events are tied, else 1."""
     tied = np.broadcast_to(events > 1, np.broadcast(events, at_risk).shape) & (at_risk > 1)
     return np.where(tied, 1 - (events - 1) / np.where(tied, at_risk - 1, 1.0), 1.0)
 
 
 def _lagged(values: Any, start: float) -> Floats:
-    """Values just before each time."""
+    """Return the values just before each time."""
     return np.concatenate([np.full_like(values[:1], start), values[:-1]])
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,44 +21,211 @@ from scipy import linalg
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Design, refuse_dependent
-from analysis.statistics.survival.risk_sets import RiskRanges
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Ties = Literal["efron", "breslow"]
+
 _PIECE: Final = 8192
+_MAX_STEPS: Final = 50
+_MAX_HALVINGS: Final = 30
+# Twice the gain that is left in the log-likelihood; the error that remains is of its square.
+_DECREMENT: Final = 1e-10
+# Where the likelihood has flattened but a coefficient still moves by this many standard
+# deviations of its covariate a step, it moves without end.
+_MOVING: Final = 0.1
+_FLAT_GAIN: Final = 1e-6
+_SHORTER: Final = 0.5
+_VANISHED: Final = 1e-15
+_SHARE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Rows that stay in the risk sets after their own competing event (Fine and Gray).
+
+    Such a row has the weight `free[time] * inverse` at each event time after its exit.
+    """
+
+    rows: Integers  # (m,) rows with a competing event
+    first: Integers  # (m,) index of the first event time after the exit of each
+    inverse: Floats  # (m,) 1 / probability to be uncensored just before the exit of each
+    free: Floats  # (J,) probability to be uncensored just before each event time
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Consecutive rows that are added up together.
+
+    For each stratum those who leave before its first event; then for each event time its events,
+    and the others who leave before the next event time.
+    """
+
+    begins: Integers  # (S + 2 J,) first row of each piece; those beyond the last row are left out
+    empty: Integers  # pieces without rows
+    of_events: Integers  # (J,) piece of the events of each time; that of the others follows
+    size: int  # S + 2 J
+
+
+@dataclass(frozen=True, slots=True)
+class RiskRanges:
+    """When each row is at risk."""
+
+    # (J,) distinct event times, ascending within each stratum, strata after each other
+    times: Floats
+    strata_ends: Integers  # (S + 1,) where the times of each stratum begin; the last is J
+    stratum: Integers  # (n,) codes
+    first: Integers  # (n,) index of the first event time at which the row is at risk
+    stop: Integers  # (n,) index just beyond its last one
+    events: Integers  # (E,) rows with an event, ordered by event time
+    place: Integers  # (E,) index of the event time of each
+    begins: Integers  # (J,) index in `events` of the first event of each time
+    counts: Integers  # (J,) events at each time
+    # (E,) share of the tied events that is taken off the risk set (Efron); all 0 under Breslow
+    fraction: Floats
+    tied: bool  # whether any share is not 0
+    weights: Floats  # (n,) case weights
+    mean_weight: Floats  # (E,) mean weight of the events tied with each
+    pieces: _Pieces  # rows that are added up together
+    delayed: bool  # whether any row enters after the first event time of its stratum
+    tail: Tail | None = None  # rows that remain at risk with a weight, or None
+
+    def sums(self, values: Floats) -> tuple[Floats, Floats]:
+        """Sum (n,) values over those at risk, with their weight there, and over the events."""
+        parts = np.zeros(self.pieces.size)
+        begins = self.pieces.begins
+        parts[: len(begins)] = np.add.reduceat(values, begins)
+        parts[self.pieces.empty] = 0.0
+        of_events = parts[self.pieces.of_events]
+        at_risk = self._from_here_on(of_events + parts[self.pieces.of_events + 1])
+        if self.delayed:
+            at_risk -= self._entering_later(values)
+        if self.tail is not None:
+            tail = self.tail
+            late = np.bincount(tail.first, values[tail.rows] * tail.inverse, len(self.times) + 1)
+            at_risk += tail.free * np.cumsum(late[:-1])
+        return at_risk, of_events
+
+    def _from_here_on(self, steps: Floats) -> Floats:
+        sums = np.empty(len(steps))
+        for begin, end in zip(self.strata_ends[:-1], self.strata_ends[1:], strict=True):
+            sums[begin:end] = np.cumsum(steps[begin:end][::-1])[::-1]
+        return sums
+
+    def _entering_later(self, values: Floats) -> Floats:
+        """Sum within each stratum over the rows that enter at each event time or later."""
+        # One more slot for each stratum: its end must not be the begin of the next.
+        slots = self.first + self.stratum
+        collected = np.bincount(slots, values, len(self.times) + len(self.strata_ends) - 1)
+        sums = np.empty(len(self.times))
+        bounds = zip(self.strata_ends[:-1], self.strata_ends[1:], strict=True)
+        for code, (begin, end) in enumerate(bounds):
+            own = collected[begin + code + 1 : end + code + 1]
+            sums[begin:end] = np.cumsum(own[::-1])[::-1]
+        return sums
+
+    def sums_of_events(self, values: Floats) -> Floats:
+        """Sum (E,) values of the events, in their order, at each event time."""
+        return np.add.reduceat(values, self.begins)
+
+    def over_range(self, steps: Floats) -> Floats:
+        """Sum the (J,) steps at which each row is at risk, without those met in the tail."""
+        cumulative = np.concatenate([[0.0], np.cumsum(steps)])
+        return np.asarray(cumulative[self.stop] - cumulative[self.first])
+
+
+def risk_order(exits: Floats, events: NDArray[np.bool_], stratum: Integers) -> Integers:
+    """Return the order of rows that `risk_ranges` needs: by stratum, exit, events first."""
+    order = np.concatenate([np.flatnonzero(events), np.flatnonzero(~events)])
+    order = order[np.argsort(exits[order], kind="stable")]
+    return order[np.argsort(stratum[order], kind="stable")] if stratum.any() else order
+
+
+def risk_ranges(
+    exits: Floats,
+    events: NDArray[np.bool_],
+    *,
+    entries: Floats | None,
+    stratum: Integers,
+    n_strata: int,
+    weights: Floats | None,
+    ties: Ties,
+) -> RiskRanges:
+    """Find the event times, and when each row is at risk, which is over (entry, exit].
+
+    All arrays are (n,) and in `risk_order`. There is at least one event; strata are coded from 0.
+    """
+    rows = np.flatnonzero(events)
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (np.diff(exits[rows]) != 0) | (np.diff(stratum[rows]) != 0)
+    begins = np.flatnonzero(new)
+    counts = np.diff(begins, append=len(rows))
+    place = np.cumsum(new) - 1
+    times = exits[rows[begins]]
+    strata_ends = np.searchsorted(stratum[rows[begins]], np.arange(n_strata + 1))
+    reached = np.cumsum(np.bincount(rows[begins], minlength=len(exits)))
+    first = strata_ends[stratum]
+    if entries is not None:
+        first = _first_after(times, strata_ends, stratum, entries)
+    fraction = (np.arange(len(rows)) - begins[place]) / counts[place] * (ties == "efron")
+    weight = np.ones(len(exits)) if weights is None else weights
+    return RiskRanges(
+        times=times,
+        strata_ends=strata_ends,
+        stratum=stratum,
+        first=first,
+        stop=np.maximum(reached, strata_ends[stratum]),
+        events=rows,
+        place=place,
+        begins=begins,
+        counts=counts,
+        fraction=fraction,
+        tied=bool(fraction.any()),
+        weights=weight,
+        mean_weight=(np.add.reduceat(weight[rows], begins) / counts)[place],
+        pieces=_pieces(rows[begins], counts, stratum, strata_ends),
+        delayed=bool((first > strata_ends[stratum]).any()),
+    )
+
+
+def _pieces(first_events: Integers, counts: Integers, stratum: Integers, strata_ends: Integers) -> _Pieces:
+    n_strata, n_times = len(strata_ends) - 1, len(counts)
+    size = n_strata + 2 * n_times
+    of_events = np.arange(n_times) * 2 + stratum[first_events] + 1
+    begins = np.empty(size, dtype=np.int64)
+    begins[np.arange(n_strata) + 2 * strata_ends[:-1]] = np.searchsorted(stratum, np.arange(n_strata))
+    begins[of_events] = first_events
+    begins[of_events + 1] = first_events + counts
+    empty = np.flatnonzero(np.diff(begins, append=len(stratum)) == 0)
+    return _Pieces(begins[begins < len(stratum)], empty, of_events, size)
+
+
+def _first_after(times: Floats, strata_ends: Integers, stratum: Integers, values: Floats) -> Integers:
+    """Return the index of the first event time of the own stratum that is later than each value."""
+    bounds = np.searchsorted(stratum, np.arange(len(strata_ends)))
+    found = np.empty(len(values), dtype=np.int64)
+    for code in range(len(strata_ends) - 1):
+        rows = slice(bounds[code], bounds[code + 1])
+        own = times[strata_ends[code] : strata_ends[code + 1]]
+        found[rows] = strata_ends[code] + np.searchsorted(own, values[rows], side="right")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """The partial likelihood and what derives from it, at one set of coefficients.
+    """The partial likelihood and what derives from it, at one set of coefficients."""
 
-    Attributes:
-        log_likelihood: its logarithm.
-        risk: (n,) exp(linear predictor).
-        risk_sum: (E,) weighted risk sum at each event, less Efron's share of the tied events.
-        hazard: (E,) step of the baseline hazard for each event: mean weight over risk sum.
-        sums: (p, J) sums of the covariates over the risk sets, with weights and risks.
-        tied_sums: (p, J) the same over the events of each time, or None where none share.
-    """
-
-    log_likelihood: float
-    risk: Floats
-    risk_sum: Floats
-    hazard: Floats
-    sums: Floats
+    log_likelihood: float  # its logarithm
+    risk: Floats  # (n,) exp(linear predictor)
+    risk_sum: Floats  # (E,) weighted risk sum at each event, less Efron's share of the tied events
+    hazard: Floats  # (E,) step of the baseline hazard for each event: mean weight over risk sum
+    sums: Floats  # (p, J) sums of the covariates over the risk sets, with weights and risks
+    # (p, J) the same over the events of each time, or None where none share
     tied_sums: Floats | None
 
 
 def likelihood(ranges: RiskRanges, x: Floats, coefficients: Floats) -> Likelihood:
-    """Evaluate the partial likelihood.
-
-    Args:
-        ranges: who is at risk when.
-        x: (p, n) covariates, centred.
-        coefficients: (p,).
-
-    Returns:
-        Its logarithm, and the risk sums behind it.
-    """
+    """Evaluate the partial likelihood of (p, n) centred covariates."""
     predictor = ordered_product(x, coefficients)
     risk = np.exp(predictor)
     weighted = ranges.weights * risk
@@ -94,16 +261,7 @@ def ordered_product(x: Floats, coefficients: Floats) -> Floats:
 
 
 def sums_of_means(ranges: RiskRanges, at: Likelihood, factors: Floats) -> Floats:
-    """Sum, at each event time, a factor times the mean covariates of the event's risk set.
-
-    Args:
-        ranges: who is at risk when.
-        at: the likelihood.
-        factors: (E,) one an event.
-
-    Returns:
-        (p, J) sums.
-    """
+    """Sum (E,) factors times the mean covariates of each event's risk set at each time: (p, J)."""
     shares = factors / at.risk_sum
     total = at.sums * ranges.sums_of_events(shares)
     if at.tied_sums is not None:
@@ -112,16 +270,9 @@ def sums_of_means(ranges: RiskRanges, at: Likelihood, factors: Floats) -> Floats
 
 
 def score(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = None) -> Floats:
-    """Return the derivative of the log-likelihood.
+    """Return the (p,) derivative of the log-likelihood.
 
-    Args:
-        ranges: who is at risk when.
-        x: (p, n) covariates.
-        at: the likelihood.
-        steps: (J,) factor of the covariates at each event time, for time-dependent effects.
-
-    Returns:
-        (p,) derivative.
+    For time-dependent effects `steps` has a factor of the covariates at each event time, (J,).
     """
     factor = 1.0 if steps is None else steps[ranges.place]
     own = np.zeros(x.shape[1])
@@ -131,16 +282,10 @@ def score(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = 
 
 
 def information(ranges: RiskRanges, x: Floats, at: Likelihood, steps: Floats | None = None) -> Floats:
-    """Return minus the second derivative of the log-likelihood.
+    """Return minus the second derivative of the log-likelihood, (p, p).
 
-    Args:
-        ranges: who is at risk when.
-        x: (p, n) covariates.
-        at: the likelihood.
-        steps: (J,) factor of the covariance at each event time, for time-dependent effects.
-
-    Returns:
-        (p, p): the sum over events of the covariance of the covariates in the risk set.
+    It is the sum over events of the covariance of the covariates in the risk set. For
+    time-dependent effects `steps` has a factor of that covariance at each event time, (J,).
     """
     hazard = at.hazard if steps is None else at.hazard * steps[ranges.place]
     exposure = _exposure(ranges, *_steps_and_shares(ranges, hazard))
@@ -174,15 +319,9 @@ def _steps_and_shares(ranges: RiskRanges, hazard: Floats) -> tuple[Floats, Float
 
 
 def _exposure(ranges: RiskRanges, steps: Floats, shares: Floats | None) -> Floats:
-    """Sum the steps that each row meets while at risk, with its weight there.
+    """Sum the (J,) steps that each row meets while at risk, with its weight there.
 
-    Args:
-        ranges: who is at risk when.
-        steps: (J,).
-        shares: (J,) part of the steps that the events of a time do not meet, or None.
-
-    Returns:
-        (n,) sums.
+    `shares` is the part of the steps that the events of a time do not meet, or None.
     """
     exposure = ranges.over_range(steps)
     if shares is not None:
@@ -195,22 +334,13 @@ def _exposure(ranges: RiskRanges, steps: Floats, shares: Floats | None) -> Float
 
 
 def mean_at_event(ranges: RiskRanges, at: Likelihood) -> Floats:
-    """Return (p, E) mean covariates of each event's risk set, averaged over tied events."""
+    """Return the (p, E) mean covariates of each event's risk set, averaged over tied events."""
     means = sums_of_means(ranges, at, np.ones(len(ranges.place))) / ranges.counts
     return np.asarray(means[:, ranges.place])
 
 
 def score_residuals(ranges: RiskRanges, x: Floats, at: Likelihood) -> Floats:
-    """Return what each row adds to the score, with its case weight.
-
-    Args:
-        ranges: who is at risk when.
-        x: (p, n) covariates.
-        at: the likelihood.
-
-    Returns:
-        (n, p) residuals; they add up to the score.
-    """
+    """Return what each row adds to the score, with its case weight: (n, p)."""
     exposure = _exposure(ranges, *_steps_and_shares(ranges, at.hazard))
     steps = sums_of_means(ranges, at, at.hazard)
     shares = sums_of_means(ranges, at, at.hazard * ranges.fraction) if ranges.tied else None
@@ -225,46 +355,18 @@ def score_residuals(ranges: RiskRanges, x: Floats, at: Likelihood) -> Floats:
     return np.asarray(residuals.T)
 
 
-_MAX_STEPS: Final = 50
-_MAX_HALVINGS: Final = 30
-# Twice the gain that is left in the log-likelihood; the error that remains is of its square.
-_DECREMENT: Final = 1e-10
-# Where the likelihood has flattened but a coefficient still moves by this many standard
-# deviations of its covariate a step, it moves without end.
-_MOVING: Final = 0.1
-_FLAT_GAIN: Final = 1e-6
-_SHORTER: Final = 0.5
-_VANISHED: Final = 1e-15
-_SHARE: Final = 0.1
-
-
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """The maximum of a partial likelihood.
+    """The maximum of a partial likelihood."""
 
-    Attributes:
-        coefficients: (p,) for the covariates as given.
-        covariance: (p, p) inverse of the information.
-        log_likelihood_null: at coefficients of 0.
-        at: the likelihood at the maximum, for the covariates as given.
-    """
-
-    coefficients: Floats
-    covariance: Floats
-    log_likelihood_null: float
-    at: Likelihood
+    coefficients: Floats  # (p,) for the covariates as given
+    covariance: Floats  # (p, p) inverse of the information
+    log_likelihood_null: float  # at coefficients of 0
+    at: Likelihood  # the likelihood at the maximum, for the covariates as given
 
 
 def maximise(ranges: RiskRanges, x: Floats, terms: Sequence[str]) -> Maximum:
-    """Maximise the partial likelihood by Newton's method with halved steps.
-
-    Args:
-        ranges: who is at risk when.
-        x: (p, n) covariates, centred; of any scale.
-        terms: the p names.
-
-    Returns:
-        The maximum, to the precision of the arithmetic.
+    """Maximise the partial likelihood of (p, n) centred covariates by Newton's method.
 
     Raises:
         TableRefused: the covariates are dependent in the risk sets, or the likelihood grows
@@ -337,35 +439,19 @@ def _move(
 
 @dataclass(frozen=True, slots=True)
 class Separated:
-    """Terms without events on one side, which have no estimate.
+    """Terms without events on one side, which have no estimate."""
 
-    Attributes:
-        terms: (p,) bool.
-        rows: (n,) bool, the people on that side: the others' likelihood does not depend on them.
-        messages: one for each term, naming it and the count of people.
-    """
-
-    terms: NDArray[np.bool_]
+    terms: NDArray[np.bool_]  # (p,) bool
+    # (n,) bool, the people on that side: the others' likelihood does not depend on them
     rows: NDArray[np.bool_]
-    messages: tuple[str, ...]
+    messages: tuple[str, ...]  # one for each term, naming it and the count of people
 
 
 def find_separated(design: Design, x: Floats, events: NDArray[np.bool_]) -> Separated:
     """Find yes/no covariates and levels of categories without events on one side.
 
     In the limit of an infinite coefficient the people on that side leave the risk sets, and the
-    other coefficients are estimated without them.
-
-    Args:
-        design: names and groups of the terms.
-        x: (p, n) covariates.
-        events: (n,).
-
-    Returns:
-        Terms, rows and messages; empty where every side has events.
-
-    Raises:
-        TableRefused: the reference of a category has no events, so that no level can be compared.
+    other coefficients are estimated without them. A reference without events is refused.
     """
     _refuse_reference_without_events(design, x, events)
     terms = np.zeros(len(x), dtype=bool)

@@ -15,33 +15,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.columns import Columns, Missing, TableRefused, used_columns
+from analysis.statistics.columns import Missing, TableRefused, used_columns
 from analysis.statistics.design import Covariate, Design, as_covariates, resolve_design
 from analysis.statistics.survival.cox_fit import (
     LogLikelihood,
-    baseline_hazards,
     estimate_table,
     few_events,
+    prediction_times,
     relative_risk,
     sandwich,
 )
 from analysis.statistics.survival.cox_likelihood import (
     Likelihood,
+    RiskRanges,
+    Tail,
+    Ties,
     find_separated,
     maximise,
+    risk_order,
+    risk_ranges,
     score_residuals,
     sums_of_means,
 )
-from analysis.statistics.survival.risk_sets import (
-    CensoringCurve,
-    RiskRanges,
-    Tail,
-    censoring_curve,
-    count_risk_sets,
-    risk_order,
-    risk_ranges,
-    step_values,
-)
+from analysis.statistics.survival.risk_sets import CensoringCurve, censoring_curve, count_risk_sets, step_values
 
 Floats = NDArray[np.float64]
 Convention = Literal["survival", "crr"]
@@ -100,9 +96,7 @@ class FineGrayFit:
             Fine and Gray 1999, section 4. R: `1 - summary(survfit(fit, newdata), times)$surv` of
             a coxph fit to `finegray` data.
         """
-        at = np.atleast_1d(np.asarray(times, dtype=np.float64))
-        if not len(at) or not (np.isfinite(at) & (at >= 0)).all():
-            raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
+        at = prediction_times(times)
         columns = used_columns(table, self.design.columns)
         x = self.design.matrix(columns) - self.means
         risk = relative_risk(x, self.estimates["coef"].to_numpy())
@@ -132,8 +126,7 @@ def fit_fine_gray(
 ) -> FineGrayFit:
     """Fit Fine and Gray's proportional subdistribution hazards model.
 
-    For prediction; a hazard ratio of an exposure in the causal sense is the cause-specific one of
-    `fit_cox`.
+    For prediction. For the effect of an exposure use the cause-specific hazard ratio of `fit_cox`.
 
     Args:
         table: one row a person.
@@ -169,6 +162,7 @@ def fit_fine_gray(
     columns = used_columns(table, names, missing=missing)
     exits = columns.times(duration)
     codes = columns.statuses(event, causes)
+    # 1 is the event of interest and 2 any other.
     status = np.where(codes == 0, 0, np.where(codes == event_of_interest, 1, 2)).astype(np.int64)
     if not (status == 1).any():
         raise TableRefused(f"column {event!r} has no event {event_of_interest}, expected some")
@@ -177,35 +171,20 @@ def fit_fine_gray(
     separated = find_separated(design, x, status == 1)
     if separated.messages:
         raise TableRefused("; ".join(separated.messages) + ". Leave it out, or join levels")
-    clusters = None if cluster is None else columns.groups([cluster])[0]
     order = risk_order(exits, status == 1, np.zeros(columns.n, dtype=np.int64))
-    outcome = _Outcome(exits[order], status[order], None if clusters is None else clusters[order], convention)
-    return _fit(columns, design, outcome, np.stack([values[order] for values in x]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What happened, in `risk_order`; status 1 is the event of interest and 2 any other."""
-
-    exits: Floats
-    status: NDArray[np.int64]
-    clusters: NDArray[np.int64] | None
-    convention: Convention
-
-
-def _fit(columns: Columns, design: Design, outcome: _Outcome, x: Floats) -> FineGrayFit:
-    status, clusters = outcome.status, outcome.clusters
-    censoring = _censoring(outcome)
-    ranges = _ranges(outcome, censoring)
+    exits, status, x = exits[order], status[order], np.stack([values[order] for values in x])
+    clusters = None if cluster is None else columns.groups([cluster])[0][order]
+    censoring = _censoring(exits, status, events_first=convention == "survival")
+    ranges = _weighted_ranges(exits, status, censoring, "efron" if convention == "survival" else "breslow")
     means = x.mean(axis=1)
     x = x - means[:, None]
     best = maximise(ranges, x, design.terms)
     influence = score_residuals(ranges, x, best.at)
-    if outcome.convention == "crr":
+    if convention == "crr":
         influence = influence + _influence_of_weights(ranges, x, best.at, censoring, status)
     covariance = sandwich(influence @ best.covariance, clusters)
     se, se_model = (np.sqrt(np.diagonal(matrix)) for matrix in (covariance, best.covariance))
-    base = baseline_hazards(ranges, best.at)[0]
+    hazard = np.cumsum(ranges.sums_of_events(best.at.hazard))
     n_events = int((status == 1).sum())
     terms = pd.Index(design.terms)
     return FineGrayFit(
@@ -217,61 +196,44 @@ def _fit(columns: Columns, design: Design, outcome: _Outcome, x: Floats) -> Fine
         n_competing=int((status == 2).sum()),
         n_clusters=None if clusters is None else len(np.unique(clusters)),
         n_dropped_missing=columns.n_dropped_missing,
-        convention=outcome.convention,
+        convention=convention,
         warnings=few_events(n_events, len(terms)),
         design=design,
         means=means,
-        baseline=pd.DataFrame({"time": base.times, "cumulative_hazard": np.cumsum(base.steps)}),
+        baseline=pd.DataFrame({"time": ranges.times, "cumulative_hazard": hazard}),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Censoring:
-    """The distribution of censoring.
+    """The distribution G of censoring."""
 
-    Attributes:
-        times: (J,) distinct exit times.
-        place: (n,) index of each row's exit.
-        curve: at each time.
-        free: (J,) probability to be uncensored just before each.
-    """
-
-    times: Floats
-    place: NDArray[np.int64]
-    curve: CensoringCurve
-    free: Floats
+    times: Floats  # (J,) distinct exit times
+    place: NDArray[np.int64]  # (n,) index of each row's exit
+    curve: CensoringCurve  # at each time
+    free: Floats  # (J,) probability G to be uncensored just before each
 
 
-def _censoring(outcome: _Outcome) -> _Censoring:
-    sets = count_risk_sets(outcome.exits, outcome.status, n_causes=2)
-    curve = censoring_curve(sets, events_first=outcome.convention == "survival")
-    free = np.concatenate([[1.0], curve.uncensored[:-1]])
-    return _Censoring(sets.times, sets.place, curve, free)
+def _censoring(exits: Floats, status: NDArray[np.int64], *, events_first: bool) -> _Censoring:
+    sets = count_risk_sets(exits, status, n_causes=2)
+    curve = censoring_curve(sets, events_first=events_first)
+    return _Censoring(sets.times, sets.place, curve, np.concatenate([[1.0], curve.uncensored[:-1]]))
 
 
-def _ranges(outcome: _Outcome, censoring: _Censoring) -> RiskRanges:
-    exits, status = outcome.exits, outcome.status
-    ranges = risk_ranges(
-        exits,
-        status == 1,
-        entries=None,
-        stratum=np.zeros(len(exits), dtype=np.int64),
-        n_strata=1,
-        weights=None,
-        ties="efron" if outcome.convention == "survival" else "breslow",
-    )
-    competing = np.flatnonzero(status == 2)
+def _weighted_ranges(exits: Floats, status: NDArray[np.int64], censoring: _Censoring, ties: Ties) -> RiskRanges:
+    """Return who is at risk when; after a competing event at T with the weight G(t) / G(T)."""
+    none = np.zeros(len(exits), dtype=np.int64)
+    ranges = risk_ranges(exits, status == 1, entries=None, stratum=none, n_strata=1, weights=None, ties=ties)
+    rows = np.flatnonzero(status == 2)
     free = censoring.free[np.searchsorted(censoring.times, ranges.times)]
-    tail = Tail(
-        rows=competing, first=ranges.stop[competing], inverse=1 / censoring.free[censoring.place[competing]], free=free
-    )
+    tail = Tail(rows=rows, first=ranges.stop[rows], inverse=1 / censoring.free[censoring.place[rows]], free=free)
     return replace(ranges, tail=tail)
 
 
 def _influence_of_weights(
     ranges: RiskRanges, x: Floats, at: Likelihood, censoring: _Censoring, status: NDArray[np.int64]
 ) -> Floats:
-    """What each row adds to the score through the estimate of the censoring distribution.
+    """Return what each row adds to the score through the estimate of the censoring distribution.
 
     The sum over censoring times u of q(u) / Y(u) dM(u), where M is the row's censoring martingale
     and q(u) the sum, over people with a competing event before u, of their score from u on.
@@ -302,11 +264,11 @@ def _influence_of_weights(
 
 
 def _sum_before(place: NDArray[np.int64], values: Floats, size: int) -> Floats:
-    """Sums over rows whose place is before each index."""
+    """Sum over the rows whose place is before each index."""
     sums = np.cumsum(np.bincount(place, values, size))
     return np.concatenate([[0.0], sums[:-1]])
 
 
 def _sum_from(steps: Floats) -> Floats:
-    """Sums of the steps from each index on, and 0 beyond the last."""
+    """Sum the steps from each index on; 0 beyond the last."""
     return np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.statistics.columns import Missing, TableRefused, named_columns, one_row_each, stack_groups, used_columns
+from analysis.statistics.columns import Missing, TableRefused, label_groups, named_columns, used_columns
 from analysis.statistics.limits import normal_quantile
 
 Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ def incidence_rates(
     """Return events per person-time with exact Poisson limits, and exact rate ratios.
 
     Args:
-        table: one row a person, or a stretch of one.
+        table: one row a person, or a part of a person's follow-up.
         duration: column of the exit time, above 0. Its unit is that of the person-time: give
             years for a rate per 1,000 person-years.
         event: column of yes/no or 0/1.
@@ -84,9 +84,7 @@ def incidence_rates(
 
     Source:
         Garwood F, Biometrika 1936;28:437. Przyborowski J, Wilenski H, Biometrika 1940;31:313.
-
-    R:
-        `poisson.test(n_events, person_time)`; `poisson.test(c(a, b), c(time_a, time_b))`
+        R: `poisson.test(n_events, person_time)`; `poisson.test(c(a, b), c(time_a, time_b))`
     """
     normal_quantile(confidence)
     if not (isinstance(per, (int, float)) and math.isfinite(per) and per > 0):
@@ -100,7 +98,7 @@ def incidence_rates(
     followed = exits if entries is None else exits - entries
     person_time = np.bincount(codes, followed, len(labels)).astype(np.float64)
     lo, hi = poisson_limits(events, confidence=confidence)
-    shown = {
+    rates = {
         "n": np.bincount(codes, minlength=len(labels)),
         "n_events": events,
         "person_time": person_time,
@@ -109,7 +107,7 @@ def incidence_rates(
         "rate_hi": hi / person_time * per,
     }
     return IncidenceRates(
-        rates=stack_groups(groups, labels, one_row_each(shown)),
+        rates=label_groups(groups, labels, rates),
         ratios=_ratios(groups, labels, events, person_time, reference, confidence),
         by=groups,
         reference=reference,
@@ -120,20 +118,10 @@ def incidence_rates(
 
 
 def poisson_limits(events: NDArray[np.int64], *, confidence: float) -> tuple[Floats, Floats]:
-    """Return exact limits of the mean of a Poisson count.
-
-    Args:
-        events: counts of 0 or above.
-        confidence: 0.95 for 95 %.
-
-    Returns:
-        Lower and upper limits, of the shape of `events`; 0 below a count of 0.
+    """Return exact limits of the mean of a Poisson count; the lower one of 0 is 0.
 
     Source:
-        Garwood F, Biometrika 1936;28:437.
-
-    R:
-        `poisson.test(events)$conf.int`
+        Garwood F, Biometrika 1936;28:437. R: `poisson.test(events)$conf.int`
     """
     tail = (1 - confidence) / 2
     lower = stats.chi2.ppf(tail, 2 * np.maximum(events, 1)) / 2
@@ -146,22 +134,12 @@ def rate_ratio(
 ) -> tuple[float, float, float, float]:
     """Return the ratio of two rates, its exact limits and its P value.
 
-    Args:
-        events: in the group.
-        person_time: of the group, above 0.
-        reference_events: in the reference.
-        reference_person_time: of the reference, above 0.
-        confidence: of the limits.
-
-    Returns:
-        Ratio, lower limit, upper limit, P. Without any event NaN, 0, infinity and 1.
+    Without any event they are NaN, 0, infinity and 1.
 
     Source:
         Przyborowski J, Wilenski H, Biometrika 1940;31:313; limits after Clopper CJ, Pearson ES,
         Biometrika 1934;26:404.
-
-    R:
-        `poisson.test(c(events, reference_events), c(person_time, reference_person_time))`
+        R: `poisson.test(c(events, reference_events), c(person_time, reference_person_time))`
     """
     total = events + reference_events
     if total == 0:
@@ -187,10 +165,9 @@ def _ratios(
     reference: Hashable,
     confidence: float,
 ) -> pd.DataFrame:
-    names = ("rate_ratio", "rate_ratio_lo", "rate_ratio_hi", "p")
+    names = ["rate_ratio", "rate_ratio_lo", "rate_ratio_hi", "p"]
     if reference is None:
-        nothing = {name: np.empty(0) for name in names}
-        return stack_groups(by, labels, [nothing] * len(labels))
+        return label_groups(by, labels, dict.fromkeys(names, np.full(len(labels), np.nan))).head(0)
     if not by or reference not in labels:
         raise TableRefused(
             f"no row belongs to the reference {reference!r} of by={list(by)}; found {', '.join(map(repr, labels))}"
@@ -199,14 +176,14 @@ def _ratios(
     others = [at for at in range(len(labels)) if at != base]
     if not others:
         raise TableRefused(f"every row belongs to the reference {reference!r}, expected others")
-    parts = []
-    for at in others:
-        values = rate_ratio(
+    rows = [
+        rate_ratio(
             events=int(events[at]),
             person_time=float(person_time[at]),
             reference_events=int(events[base]),
             reference_person_time=float(person_time[base]),
             confidence=confidence,
         )
-        parts.append({name: np.array([value]) for name, value in zip(names, values, strict=True)})
-    return stack_groups(by, [labels[at] for at in others], parts)
+        for at in others
+    ]
+    return label_groups(by, [labels[at] for at in others], dict(zip(names, np.array(rows).T, strict=True)))

@@ -1,57 +1,49 @@
-"""Who is at risk and what happens at each time: the counts behind curves and tests."""
+"""Who is at risk and what happens at each time: the counts behind curves, tests and weights.
+
+Events come before censorings of the same time, and entries at a time come after both: a person is
+at risk over (entry, exit], as in R's survival.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.statistics.columns import Columns, for_each_group, rows_by_group
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class RiskSets:
-    """Counts at each distinct exit time, of an event or of censoring.
+    """Counts at each distinct exit time, of an event or of censoring."""
 
-    Events come before censorings of the same time, and entries at a time come after both: a
-    person is at risk over (entry, exit], as in R's survival.
+    times: Floats  # (J,) distinct exit times, ascending
+    n_at_risk: Floats  # (J,) weight of the people at risk just before each time
+    n_events: Floats  # (J, K) weight of the events, one column a cause
+    n_censored: Floats  # (J,) weight of those censored
+    place: Integers  # (n,) index in `times` of each row's exit
 
-    Attributes:
-        times: (J,) distinct exit times, ascending.
-        n_at_risk: (J,) weight of the people at risk just before each time.
-        n_events: (J, K) weight of the events, one column a cause.
-        n_censored: (J,) weight of those censored.
-        place: (n,) index in `times` of each row's exit.
-    """
-
-    times: Floats
-    n_at_risk: Floats
-    n_events: Floats
-    n_censored: Floats
-    place: NDArray[np.int64]
+    def n_left(self) -> Floats:
+        """Return those at risk without event at each time; what rounding of weights leaves is 0."""
+        left = self.n_at_risk - self.n_events.sum(axis=1)
+        total = self.n_events.sum() + self.n_censored.sum()
+        return np.where(left <= 1e-12 * total, 0.0, left)
 
 
 def count_risk_sets(
-    exits: Floats,
-    statuses: NDArray[np.int64],
-    *,
-    n_causes: int,
-    entries: Floats | None = None,
-    weights: Floats | None = None,
+    exits: Floats, statuses: Integers, *, n_causes: int, entries: Floats | None = None, weights: Floats | None = None
 ) -> RiskSets:
     """Count people at risk, events and censorings at each distinct exit time.
 
-    Args:
-        exits: (n,) times.
-        statuses: (n,) 0 for censored, 1 to `n_causes` for the events.
-        n_causes: number of kinds of event.
-        entries: (n,) delayed entries, each before its exit, or None.
-        weights: (n,) case weights, or None for 1 each.
-
-    Returns:
-        The counts; with whole weights they are exact.
+    Statuses are 0 for censored and 1 to `n_causes` for the events; entries are before the exits.
+    Without weights each row counts 1. With whole weights the counts are exact.
     """
     times, place = np.unique(exits, return_inverse=True)
     size = len(times)
@@ -68,282 +60,172 @@ def count_risk_sets(
 
 @dataclass(frozen=True, slots=True)
 class CensoringCurve:
-    """Kaplan-Meier's curve of the time to being censored.
+    """Kaplan-Meier's curve of the time to being censored."""
 
-    Attributes:
-        n_at_risk: (J,) weight of those who can be censored at each exit time.
-        hazard: (J,) share of them who are.
-        uncensored: (J,) probability not to be censored up to and with each time.
-    """
-
-    n_at_risk: Floats
-    hazard: Floats
-    uncensored: Floats
+    n_at_risk: Floats  # (J,) weight of those who can be censored at each exit time
+    hazard: Floats  # (J,) share of them who are
+    uncensored: Floats  # (J,) probability not to be censored up to and with each time
 
 
 def censoring_curve(sets: RiskSets, *, events_first: bool = True) -> CensoringCurve:
-    """Estimate the distribution of censoring.
+    """Estimate the distribution of censoring at each exit time.
 
-    Args:
-        sets: the risk sets.
-        events_first: people with an event at a time are no longer at risk of being censored at
-            it, as in R's survival; otherwise they still are, as in cmprsk.
-
-    Returns:
-        The curve, at each exit time.
+    With `events_first`, people with an event at a time are no longer at risk of being censored at
+    it, as in R's survival; otherwise they still are, as in cmprsk.
     """
     at_risk = sets.n_at_risk - sets.n_events.sum(axis=1) * events_first
     hazard = np.divide(sets.n_censored, at_risk, out=np.zeros_like(at_risk), where=sets.n_censored > 0)
     return CensoringCurve(at_risk, hazard, np.cumprod(1 - hazard, dtype=np.float64))
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """The rows of one group, as the sums need them."""
+
+    risk: RiskSets  # their risk sets
+    statuses: Integers  # (n,) 0 for censored, 1 to K for the events
+    entries: Floats | None  # (n,) or None
+    weights: Floats | None  # (n,) or None for 1 each
+
+    def counts(self, values: Floats) -> Floats | Integers:
+        """Return counts as whole numbers, or as sums of weights."""
+        return np.rint(values).astype(np.int64) if self.weights is None else values
+
+    def emptied_early(self, label: Hashable) -> tuple[str, ...]:
+        """Warn of a curve that ends because all at risk had an event before others came."""
+        left = self.risk.n_left()
+        empty = np.flatnonzero(left == 0)
+        if len(empty) == 0 or empty[0] == len(left) - 1:
+            return ()
+        place = int(empty[0])
+        return (
+            f"group {label}: all {self.risk.n_at_risk[place]:g} at risk at time {self.risk.times[place]:g} had "
+            f"an event, so the curve stays where it is though follow-up goes on to "
+            f"{self.risk.times[-1]:g}; begin where enough people are at risk",
+        )
+
+
+def people_by_group(
+    columns: Columns,
+    duration: str,
+    statuses: Integers,
+    n_causes: int,
+    *,
+    entry: str | None,
+    weights: str | None,
+    by: Sequence[str],
+) -> tuple[list[Hashable], list[People]]:
+    """Return the labels of the groups, and the rows of each with their risk sets."""
+    exits = columns.times(duration)
+    entries = columns.entries(entry, duration=duration, exits=exits)
+    weight = columns.weights(weights)
+    codes, labels = columns.groups(by)
+    groups = []
+    for rows in rows_by_group(codes, len(labels)):
+        own_entries = None if entries is None else entries[rows]
+        own_weights = None if weight is None else weight[rows]
+        risk = count_risk_sets(exits[rows], statuses[rows], n_causes=n_causes, entries=own_entries, weights=own_weights)
+        groups.append(People(risk, statuses[rows], own_entries, own_weights))
+    return labels, groups
+
+
+# Curves read at times
+
+
 def step_values(times: Floats, values: Floats, at: Floats, *, start: float, left: bool = False) -> Floats:
-    """Read a right-continuous step function.
+    """Read a right-continuous step function at times, or with `left` just before them.
 
-    Args:
-        times: (J,) where it steps, ascending.
-        values: (J,) its value from each time on.
-        at: times at which it is read.
-        start: its value before the first step.
-        left: read the limit from the left, the value just before each time.
-
-    Returns:
-        The values, of the shape of `at`.
+    Its value is `start` before the first of `times`, and `values` from each of them on.
     """
     places = np.searchsorted(times, at, side="left" if left else "right")
     return np.concatenate([[start], values])[places]
 
 
-Integers = NDArray[np.int64]
-Ties = Literal["efron", "breslow"]
+def read_curves(curves: pd.DataFrame, keys: Sequence[str], times: ArrayLike, *, start: float) -> pd.DataFrame:
+    """Read a table of step curves at times: counts since the time before, and everything else then.
 
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Rows that stay in the risk sets after their own competing event (Fine and Gray).
-
-    Such a row has the weight `free[time] / free_at_exit` at each event time after its exit.
-
-    Attributes:
-        rows: (m,) rows with a competing event.
-        first: (m,) index of the first event time after the exit of each.
-        inverse: (m,) 1 / probability to be uncensored just before the exit of each.
-        free: (J,) probability to be uncensored just before each event time.
-    """
-
-    rows: Integers
-    first: Integers
-    inverse: Floats
-    free: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """Consecutive rows that are added up together.
-
-    For each stratum those who leave before its first event; then for each event time its events,
-    and the others who leave before the next event time.
-
-    Attributes:
-        begins: (S + 2 J,) first row of each piece; those beyond the last row are left out.
-        empty: pieces without rows.
-        of_events: (J,) piece of the events of each time; that of the others follows.
-        size: S + 2 J.
-    """
-
-    begins: Integers
-    empty: Integers
-    of_events: Integers
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class RiskRanges:
-    """When each row is at risk.
-
-    Attributes:
-        times: (J,) distinct event times, ascending within each stratum, strata after each other.
-        strata_ends: (S + 1,) where the times of each stratum begin; the last is J.
-        stratum: (n,) codes.
-        first: (n,) index of the first event time at which the row is at risk.
-        stop: (n,) index just beyond its last one.
-        events: (E,) rows with an event, ordered by event time.
-        place: (E,) index of the event time of each.
-        begins: (J,) index in `events` of the first event of each time.
-        counts: (J,) events at each time.
-        fraction: (E,) share of the tied events that is taken off the risk set (Efron); all 0 under
-            Breslow.
-        tied: whether any share is not 0.
-        weights: (n,) case weights.
-        mean_weight: (E,) mean weight of the events tied with each.
-        pieces: rows that are added up together.
-        delayed: whether any row enters after the first event time of its stratum.
-        tail: rows that remain at risk with a weight, or None.
-    """
-
-    times: Floats
-    strata_ends: Integers
-    stratum: Integers
-    first: Integers
-    stop: Integers
-    events: Integers
-    place: Integers
-    begins: Integers
-    counts: Integers
-    fraction: Floats
-    tied: bool
-    weights: Floats
-    mean_weight: Floats
-    pieces: _Pieces
-    delayed: bool
-    tail: Tail | None = None
-
-    def sums(self, values: Floats) -> tuple[Floats, Floats]:
-        """Sum values over the risk set, and over the events, of every event time.
-
-        Args:
-            values: (n,) one number a row.
-
-        Returns:
-            (J,) sums over those at risk, with their weight there, and (J,) over the events.
-        """
-        parts = np.zeros(self.pieces.size)
-        begins = self.pieces.begins
-        parts[: len(begins)] = np.add.reduceat(values, begins)
-        parts[self.pieces.empty] = 0.0
-        of_events = parts[self.pieces.of_events]
-        at_risk = self._from_here_on(of_events + parts[self.pieces.of_events + 1])
-        if self.delayed:
-            at_risk -= self._entering_later(values)
-        if self.tail is not None:
-            tail = self.tail
-            late = np.bincount(tail.first, values[tail.rows] * tail.inverse, len(self.times) + 1)
-            at_risk += tail.free * np.cumsum(late[:-1])
-        return at_risk, of_events
-
-    def _from_here_on(self, steps: Floats) -> Floats:
-        sums = np.empty(len(steps))
-        for begin, end in zip(self.strata_ends[:-1], self.strata_ends[1:], strict=True):
-            sums[begin:end] = np.cumsum(steps[begin:end][::-1])[::-1]
-        return sums
-
-    def _entering_later(self, values: Floats) -> Floats:
-        """Sum within each stratum over the rows that enter at each event time or later."""
-        # One more slot for each stratum: its end must not be the begin of the next.
-        slots = self.first + self.stratum
-        collected = np.bincount(slots, values, len(self.times) + len(self.strata_ends) - 1)
-        sums = np.empty(len(self.times))
-        bounds = zip(self.strata_ends[:-1], self.strata_ends[1:], strict=True)
-        for code, (begin, end) in enumerate(bounds):
-            own = collected[begin + code + 1 : end + code + 1]
-            sums[begin:end] = np.cumsum(own[::-1])[::-1]
-        return sums
-
-    def sums_of_events(self, values: Floats) -> Floats:
-        """Sum (E,) values of the events, given in their order, at each event time."""
-        return np.add.reduceat(values, self.begins)
-
-    def over_range(self, steps: Floats) -> Floats:
-        """Sum steps at the event times at which each row is at risk.
-
-        Args:
-            steps: (J,) one number an event time.
-
-        Returns:
-            (n,) sums; what rows of the tail meet beyond their exit is not included.
-        """
-        cumulative = np.concatenate([[0.0], np.cumsum(steps)])
-        return np.asarray(cumulative[self.stop] - cumulative[self.first])
-
-
-def risk_order(exits: Floats, events: NDArray[np.bool_], stratum: Integers) -> Integers:
-    """Return the order of rows that `risk_ranges` needs: by stratum, exit, events first.
+    As R does, `n_at_risk` is the number at the first step that is not before the time, 0 after all.
 
     Args:
-        exits: (n,) end of follow-up.
-        events: (n,) whether it is an event.
-        stratum: (n,) codes.
+        curves: one row a step, with the column "time"; other columns are counts, "n_at_risk", "se",
+            or follow a curve.
+        keys: columns that make the curves.
+        times: ascending, 0 or above.
+        start: value of the curves before their first step.
+
+    Raises:
+        ValueError: no time, or times that are not finite, negative, or not ascending.
     """
-    order = np.concatenate([np.flatnonzero(events), np.flatnonzero(~events)])
-    order = order[np.argsort(exits[order], kind="stable")]
-    return order[np.argsort(stratum[order], kind="stable")] if stratum.any() else order
+    at = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if at.ndim != 1 or at.size == 0 or not np.isfinite(at).all() or (at < 0).any():
+        raise ValueError(f"times is {times!r}, expected one or more finite times of 0 or above")
+    if (np.diff(at) <= 0).any():
+        raise ValueError(f"times is {times!r}, expected ascending times without repetition")
+
+    def read(part: pd.DataFrame) -> Mapping[str, Any]:
+        steps = part["time"].to_numpy()
+        found: dict[str, Any] = {}
+        for name in part.columns.drop(list(keys)):
+            values = part[name].to_numpy()
+            zero = np.zeros(1, dtype=values.dtype)
+            if name == "time":
+                found[name] = at
+            elif name == "n_at_risk":
+                found[name] = np.concatenate([values, zero])[np.searchsorted(steps, at, side="left")]
+            elif name in ("n_events", "n_censored"):
+                running = np.concatenate([zero, np.cumsum(values)])
+                found[name] = np.diff(running[np.searchsorted(steps, at, side="right")], prepend=zero)
+            else:
+                found[name] = step_values(steps, values, at, start=0.0 if name == "se" else start)
+        return found
+
+    return for_each_group(curves, keys, read)
 
 
-def risk_ranges(
-    exits: Floats,
-    events: NDArray[np.bool_],
-    *,
-    entries: Floats | None,
-    stratum: Integers,
-    n_strata: int,
-    weights: Floats | None,
-    ties: Ties,
-) -> RiskRanges:
-    """Find the event times and where each row is at risk.
+# Errors by the infinitesimal jackknife
 
-    Args:
-        exits: (n,) end of follow-up, in `risk_order`, as all that follows.
-        events: (n,) whether it is an event; at least one.
-        entries: (n,) start of follow-up, or None; a row is at risk over (entry, exit].
-        stratum: (n,) codes from 0.
-        n_strata: number of codes.
-        weights: (n,) case weights, or None.
-        ties: "efron" or "breslow".
 
-    Returns:
-        The ranges.
+@dataclass(frozen=True, slots=True)
+class Integral:
+    """A person's integral over time: of `at_event` at the event, less `at_risk` while at risk."""
+
+    # (J, K + 1) what an exit adds, a column for each status, the first for censoring
+    at_event: Floats
+    at_risk: Floats  # (J,) what being at risk at a time takes away
+
+
+def influence_squares(people: People, first: Integral, second: Integral, pivot: Floats) -> Floats:
+    """Return the weighted sum of squares of `first - pivot x second` over people at each time.
+
+    With P the first, Q the second and F the (J,) pivot, this is the variance of a curve whose
+    derivative in the weight of person i at time t is P_i(t) - F(t) Q_i(t). A person's P and Q stand
+    still after the exit, so that the sum over those who left is cumulative; those at risk differ by
+    their entry only, so that theirs needs five running sums. Time O(n log n), memory O(n + J).
     """
-    rows = np.flatnonzero(events)
-    new = np.ones(len(rows), dtype=bool)
-    new[1:] = (np.diff(exits[rows]) != 0) | (np.diff(stratum[rows]) != 0)
-    begins = np.flatnonzero(new)
-    counts = np.diff(begins, append=len(rows))
-    place = np.cumsum(new) - 1
-    times = exits[rows[begins]]
-    strata_ends = np.searchsorted(stratum[rows[begins]], np.arange(n_strata + 1))
-    reached = np.cumsum(np.bincount(rows[begins], minlength=len(exits)))
-    first = strata_ends[stratum]
-    if entries is not None:
-        first = _first_after(times, strata_ends, stratum, entries)
-    fraction = (np.arange(len(rows)) - begins[place]) / counts[place] * (ties == "efron")
-    weight = np.ones(len(exits)) if weights is None else weights
-    return RiskRanges(
-        times=times,
-        strata_ends=strata_ends,
-        stratum=stratum,
-        first=first,
-        stop=np.maximum(reached, strata_ends[stratum]),
-        events=rows,
-        place=place,
-        begins=begins,
-        counts=counts,
-        fraction=fraction,
-        tied=bool(fraction.any()),
-        weights=weight,
-        mean_weight=(np.add.reduceat(weight[rows], begins) / counts)[place],
-        pieces=_pieces(rows[begins], counts, stratum, strata_ends),
-        delayed=bool((first > strata_ends[stratum]).any()),
-    )
+    times, place = people.risk.times, people.risk.place
+    size, n = len(times), len(place)
+    entered = np.zeros(n, dtype=np.int64)
+    if people.entries is not None:
+        entered = np.searchsorted(times, people.entries, side="right")
+    square = np.ones(n) if people.weights is None else people.weights**2
+    p_risk, q_risk = np.cumsum(first.at_risk), np.cumsum(second.at_risk)
+    p_entry = np.concatenate([[0.0], p_risk])[entered]
+    q_entry = np.concatenate([[0.0], q_risk])[entered]
+    p_exit = first.at_event[place, people.statuses] - (p_risk[place] - p_entry)
+    q_exit = second.at_event[place, people.statuses] - (q_risk[place] - q_entry)
 
+    def left(values: Floats) -> Floats:
+        return np.cumsum(np.bincount(place, square * values, size))
 
-def _pieces(first_events: Integers, counts: Integers, stratum: Integers, strata_ends: Integers) -> _Pieces:
-    n_strata, n_times = len(strata_ends) - 1, len(counts)
-    size = n_strata + 2 * n_times
-    of_events = np.arange(n_times) * 2 + stratum[first_events] + 1
-    begins = np.empty(size, dtype=np.int64)
-    begins[np.arange(n_strata) + 2 * strata_ends[:-1]] = np.searchsorted(stratum, np.arange(n_strata))
-    begins[of_events] = first_events
-    begins[of_events + 1] = first_events + counts
-    empty = np.flatnonzero(np.diff(begins, append=len(stratum)) == 0)
-    return _Pieces(begins[begins < len(stratum)], empty, of_events, size)
+    def present(values: Floats) -> Floats:
+        into = np.bincount(entered, square * values, size)
+        return np.cumsum(into - np.bincount(place, square * values, size))
 
-
-def _first_after(times: Floats, strata_ends: Integers, stratum: Integers, values: Floats) -> Integers:
-    """Index of the first event time of the own stratum that is later than each value."""
-    bounds = np.searchsorted(stratum, np.arange(len(strata_ends)))
-    found = np.empty(len(values), dtype=np.int64)
-    for code in range(len(strata_ends) - 1):
-        rows = slice(bounds[code], bounds[code + 1])
-        own = times[strata_ends[code] : strata_ends[code + 1]]
-        found[rows] = strata_ends[code] + np.searchsorted(own, values[rows], side="right")
-    return found
+    gone = left(p_exit**2) - 2 * pivot * left(p_exit * q_exit) + pivot**2 * left(q_exit**2)
+    now = p_risk - pivot * q_risk
+    still = now**2 * present(np.ones(n))
+    if people.entries is not None:
+        mean = present(p_entry) - pivot * present(q_entry)
+        cross = present(p_entry**2) - 2 * pivot * present(p_entry * q_entry)
+        still = still - 2 * now * mean + cross + pivot**2 * present(q_entry**2)
+    return np.clip(gone + still, 0, None)

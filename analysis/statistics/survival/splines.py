@@ -94,7 +94,7 @@ def restricted_cubic_spline(
         n_knots: 3 to 7, at Harrell's quantiles: the outer at 10 and 90 % (3 knots), 5 and 95 % (4
             to 6) or 2.5 and 97.5 % (7), the others evenly between; below 100 rows the outer are
             the fifth smallest and largest value.
-        knots: knots of one's own choice instead, in the unit of the column.
+        knots: your own knots instead, in the unit of the column.
 
     Returns:
         The spline, a covariate for `fit_cox`.

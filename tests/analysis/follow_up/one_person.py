@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.follow_up.follow_up import FollowUp, FollowUpRules, OutcomeRule, build_follow_up
+from analysis.follow_up import FollowUp, FollowUpRules, OutcomeRule, build_follow_up
 from analysis.follow_up.people import people_of
 from lvm_core.tables import ParticipantsLayout
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.follow_up.rules import Exclusion
+from analysis.follow_up import Exclusion
 from analysis.study.data import About, StudyData
 from analysis.study.settings import CmrSettings, Inputs, Outcome, Study, StudyCovariate
 from lvm_core.medicine.body import body_surface_area_m2

@@ -30,7 +30,6 @@ ABOUT = About(
     k=10,
     base=5,
     is_demo=True,
-    choices={"index ECG": "first on or after 2014-05-01", "latency": "0 days", "masking": "k 10"},
 )
 
 

@@ -8,9 +8,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.study.data import StudyData
+from analysis.study.data import StudyData, read_study_data
 from analysis.study.inputs import load_study
-from analysis.study.load import read_study_data
 from tests.analysis.report.drawn_predictions import derived
 
 N_PEOPLE: Final = 40

@@ -20,9 +20,8 @@ from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
 from analysis.disclosure.suppression import Suppressed, suppress
 from analysis.report.build import computed, constants_of, report_of, topics_of
 from analysis.report.write import write_export
-from analysis.study.data import StudyData
+from analysis.study.data import StudyData, read_study_data
 from analysis.study.inputs import load_study
-from analysis.study.load import read_study_data
 from tests.analysis.report.drawn_predictions import derived
 from tests.analysis.report.hunt import Hunter, Key
 from tests.analysis.report.hunt_tables import hunt

@@ -166,7 +166,7 @@ def test_lists__of_people_who_are_in_no_table_are_refused_unless_allowed(folder:
     more = "training: {is_uk_biobank: true, exclude_ids: gone.csv}\n"
     message = (
         r"training.exclude_ids gone.csv has 2 identifiers, and nobody of them is in any table: it "
-        r"would leave nobody out. Are identifiers written alike \(007 is not 7\)\?"
+        r"would leave nobody out. Are identifiers written in the same way \(007 is not 7\)\?"
     )
     with pytest.raises(UsageError, match=message) as refusal:
         read(folder, more, withdrawn="some.csv")

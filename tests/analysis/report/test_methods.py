@@ -13,11 +13,10 @@ import pytest
 
 from analysis.disclosure.aggregates import result, results
 from analysis.disclosure.masking import MaskingRule, mask_all
-from analysis.follow_up.rules import RELEASE
 from analysis.report.build import constants_of, public_checksums
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.topics import rates
-from analysis.study.data import StudyData
+from analysis.study.data import RELEASE, StudyData
 from analysis.study.settings import CmrSettings, Hospital, Index, Masking, Outcome, Study, StudyCovariate, Training
 from tests.analysis.report.builders import study, study_data
 

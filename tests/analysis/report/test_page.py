@@ -158,7 +158,7 @@ def test_render__user_text_is_shown_and_never_run() -> None:
     cells = pd.DataFrame([[EVIL, EVIL]], columns=[EVIL, "b"])
     table = ReadTable("t", EVIL, cells, 1, (EVIL,))
     section = Section("s", EVIL, (EVIL,), (table, _figure("f", EVIL)), (EVIL,))
-    about = replace(ABOUT, name=EVIL, choices={EVIL: EVIL})
+    about = replace(ABOUT, name=EVIL)
     report = Report(EVIL, about, (section,), (EVIL,), (EVIL + " ",), {EVIL: EVIL}, {EVIL: EVIL}, (EVIL,))
     for page in (render(report), render_table(table, about)):
         elements = Elements(page)

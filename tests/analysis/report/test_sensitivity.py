@@ -13,8 +13,7 @@ from numpy.testing import assert_allclose
 from analysis.report.topics import sensitivity
 from analysis.statistics.design import Category
 from analysis.statistics.survival.cox import fit_cox
-from analysis.study.data import StudyData
-from analysis.study.exposure import standard_deviations
+from analysis.study.data import StudyData, standard_deviations
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
 from tests.analysis.report.outcome_rows import COMPLETE, one, rows_of, section_of, table_of

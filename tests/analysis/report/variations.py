@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.study.data import StudyData
-from analysis.study.exposure import standard_deviations, with_scale
+from analysis.study.data import StudyData, standard_deviations, with_scale
 from tests.analysis.report.builders import about, study, study_data
 
 

@@ -32,9 +32,9 @@ def test_used_columns__drop_counts_and_remembers_row_numbers() -> None:
 
 def test_used_columns__a_column_that_is_not_there_or_twice() -> None:
     table = pd.DataFrame([[1, 2, 3]], columns=["a", "b", "b"])
-    with pytest.raises(TableRefused, match=r"column 'x' is there 0 times, expected once; .* a, b, b"):
+    with pytest.raises(TableRefused, match=r"column 'x' occurs 0 times, expected once; .* a, b, b"):
         used_columns(table, ["x"])
-    with pytest.raises(TableRefused, match="column 'b' is there 2 times"):
+    with pytest.raises(TableRefused, match="column 'b' occurs 2 times"):
         used_columns(table, ["b"])
     with pytest.raises(TypeError, match="table is a dict, expected a pandas DataFrame"):
         used_columns({}, ["x"])  # type: ignore[arg-type]

@@ -74,6 +74,7 @@ OLD_NAMES = [
     ("risk", "auc_at"),
     ("roc", "auroc"),
     ("design", "Category"),
+    ("columns", "TableRefused"),
 ]
 FUNCTIONS = [(module, name) for module, names in CONTRACT.items() for name in names]
 
@@ -85,13 +86,23 @@ def _function(module: str, name: str) -> Callable[..., Any]:
 
 @pytest.mark.parametrize(("module", "name"), OLD_NAMES)
 def test_old_name__works_and_warns(module: str, name: str) -> None:
-    old, new = (
-        f"analysis.{module}",
-        {function: subject for subject, function in FUNCTIONS} | {"Category": "statistics.design"},
-    )
+    old = f"analysis.{module}"
+    subjects = {function: subject for subject, function in FUNCTIONS}
+    new = subjects.get(name, f"statistics.{module}")
     sys.modules.pop(old, None)
-    with pytest.warns(FutureWarning, match=rf"{old} has moved to analysis\.{new[name]}"):
-        assert _function(module, name) is _function(new[name], name)
+    with pytest.warns(FutureWarning, match=rf"{old} has moved to analysis\.{new}"):
+        assert _function(module, name) is _function(new, name)
+
+
+@pytest.mark.parametrize("subject", ["survival", "accuracy", "agreement", "risk"])
+def test_subject__lists_its_functions_and_their_results(subject: str) -> None:
+    module = import_module(f"analysis.statistics.{subject}")
+    assert set(CONTRACT[f"statistics.{subject}"]) <= set(module.__all__)
+    returned = {
+        inspect.signature(getattr(module, name)).return_annotation for name in CONTRACT[f"statistics.{subject}"]
+    }
+    ours = {name for name in returned if not name.startswith("pd.")}
+    assert ours <= set(module.__all__)
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS)
@@ -107,9 +118,9 @@ def test_docstring__names_the_source_and_the_call_of_r(module: str, name: str) -
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS)
 def test_arguments__after_the_first_are_keyword_only(module: str, name: str) -> None:
     parameters = list(inspect.signature(_function(module, name)).parameters.values())
-    # Two fits, or fits, a table and times, stand in the order in which one says them.
-    said_in_order = {"delta_concordance": 2, "predict_cumulative_incidence": 3}
-    for parameter in parameters[said_in_order.get(name, 1) :]:
+    # Two fits, or fits, a table and times, have a natural order.
+    in_order = {"delta_concordance": 2, "predict_cumulative_incidence": 3}
+    for parameter in parameters[in_order.get(name, 1) :]:
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, parameter.name
 
 

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.accuracy.concordance import concordance, uno_concordance
-from analysis.statistics.survival.competing import fit_fine_gray, gray_test
-from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, fit_fine_gray, gray_test, proportional_hazards_test
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.r_packages import lacking
 from tests.analysis.statistics.references import GOLDEN, close
+from tests.analysis.statistics.survival.test_cox import survival_of
 
 PACKAGES = ("survival", "cmprsk", "jsonlite")
 N_CASES = 120
@@ -88,11 +89,9 @@ def _compare(case: dict[str, Any], table: pd.DataFrame, wanted: dict[str, Any]) 
         close(got, chi2, rtol=1e-6, atol=1e-9)
     mean, sd = table["x1"].mean(), table["x1"].std()
     new = pd.DataFrame({"x1": [mean, mean + sd], "x2": [1, 0], "x3": [0.2, -0.3], "g": table["g"][:2]})
-    curves = fit.predict_survival(new, case["times"])
-    for row, curve in enumerate(wanted["survival"]):
-        mine = curves[curves["row"] == row]
-        close(mine["survival"], curve["survival"], rtol=1e-8, atol=1e-300)
-        close(mine["se"], curve["se"], rtol=1e-7, atol=1e-12)
+    survival = survival_of(fit, new, case["times"])
+    for mine, curve in zip(survival, wanted["survival"], strict=True):
+        close(mine, curve["survival"], rtol=1e-8, atol=1e-300)
     if "uno" in wanted:
         uno = uno_concordance(fit)
         close([uno.c, uno.se], wanted["uno"], rtol=1e-8, atol=1e-12)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.study.cmr import pair_with_cmr, read_cmr
+from analysis.study.cmr import pair_with_cmr
+from analysis.study.inputs import read_cmr
 from lvm_core.errors import UsageError
 
 
@@ -33,14 +34,14 @@ def test_read_cmr__parquet_and_csv_say_the_same_and_ids_keep_their_zeros(tmp_pat
     table = pa.table({"participant_id": ["007"], "lvm_cmr_g": [90.5], "cmr_date": [day.date()]})
     pq.write_table(table, tmp_path / "c.parquet")
     for name in ("c.csv", "c.parquet"):
-        row = read_cmr(tmp_path / name).iloc[0]
+        row = read_cmr(tmp_path / name)[0].iloc[0]
         assert (row["participant_id"], row["cmr_date"], row["lvm_cmr_g"]) == ("007", day, 90.5)
 
 
 def test_read_cmr__one_person_may_have_two_examinations(tmp_path: Path) -> None:
     text = "participant_id,cmr_date,lvm_cmr_g\na,2016-01-01,90\na,2018-01-01,95\n"
     (tmp_path / "c.csv").write_text(text)
-    assert len(read_cmr(tmp_path / "c.csv")) == 2
+    assert len(read_cmr(tmp_path / "c.csv")[0]) == 2
 
 
 def _ecgs(*rows: tuple[str, str, str | None]) -> pd.DataFrame:

@@ -13,7 +13,8 @@ import yaml
 
 from analysis.study.inputs import load_study, read_code_list
 from analysis.study.settings import Study
-from lvm_core.synthetic.records import CODE_LISTS, CODE_SYSTEMS, CODE_TEXTS, OTHER_CODES, in_code_list
+from lvm_core.synthetic.records import CODE_LISTS, CODE_SYSTEMS, CODE_TEXTS, OTHER_CODES
+from tests.builders import in_code_list
 
 PRESETS = ("demo", "mgb", "outcomes", "ukb")
 PAPER_OUTCOMES = {"af", "mi", "heart_failure", "ventricular_arrhythmia"}

@@ -78,7 +78,7 @@ def _read(path: Path, *names: str) -> dict[str, bytes | EcgRejected]:
         ("a.zip.xml", False, False),
     ],
 )
-def test_is_archive__is_told_from_the_name(name: str, archive: bool, streamed: bool) -> None:
+def test_is_archive__depends_on_the_name(name: str, archive: bool, streamed: bool) -> None:
     assert (is_archive(name), is_streamed(name)) == (archive, streamed)
 
 
@@ -463,7 +463,7 @@ def test_list_members__zip_members_that_share_bytes_are_refused(tmp_path: Path) 
         ("rec.d01", False),
     ],
 )
-def test_is_unread_archive__is_told_from_the_name(name: str, unread: bool) -> None:
+def test_is_unread_archive__depends_on_the_name(name: str, unread: bool) -> None:
     assert archives.is_unread_archive(name) is unread
 
 

@@ -17,7 +17,7 @@ from tests.builders import ecg
 
 
 def _readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "lvm-reader"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lvm-reader")]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 100])
@@ -38,7 +38,8 @@ def test_prefetch__runs_in_a_thread_of_its_own() -> None:
     def where() -> Iterator[str]:
         yield threading.current_thread().name
 
-    assert list(prefetch(where(), 1)) == ["lvm-reader"]
+    (name,) = prefetch(where(), 1)
+    assert name.startswith("lvm-reader")
 
 
 @pytest.mark.parametrize("kind", [ValueError, EcgRejected, KeyboardInterrupt])

@@ -15,13 +15,14 @@ import yaml
 from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import EcgRow, Reject
-from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import Layout, load_layout
-from beam_jobs.reading.raw_input import UnitReader
+from beam_jobs.reading.parquet_input import column_problems
 from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import cut_units
-from beam_jobs.run.planner import PlanningOptions, find_inputs
-from lvm_core.errors import UsageError
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.settings import InputSettings
+from lvm_core.errors import RejectReason, UsageError
 from lvm_core.signal.ecg import LEADS_12
 from tests.beam_jobs.helpers import ecg_counts, ecg_ids
 
@@ -50,8 +51,7 @@ def _layout(signal: dict[str, Any] | None = None, **changes: Any) -> Layout:
 def _read(folder: Path, table: pa.Table, layout: Layout, interpolate_missing_samples: int = 0) -> list[EcgRow | Reject]:
     """Return the rows of a Parquet file, in its order, as the job reads them."""
     pq.write_table(table, folder / "x.parquet")
-    planning = PlanningOptions(100, IdRule(), layout)
-    found = find_inputs(STORAGE, [str(folder)], planning)
+    found = find_inputs(InputSettings(inputs=(str(folder),), unit_ecgs=100), layout)
     units = cut_units(found.pieces, unit_ecgs=100, first_number=0, settings_sha256="s")
     reader = UnitReader(STORAGE, found.roots, layout, interpolate_missing_samples=interpolate_missing_samples)
     rows: list[EcgRow | Reject] = []
@@ -161,6 +161,17 @@ def test_find_inputs__columns_that_the_layout_names_must_be_there(tmp_path: Path
         UsageError, match=r"x.parquet: column person, which the layout names, is missing; correct the name"
     ):
         _read(tmp_path, table, _layout(participant_id="person"))
+
+
+def test_column_problems__lead_column_with_a_space_in_its_name_is_a_missing_lead() -> None:
+    columns = {lead: f"lead {lead}" for lead in LEADS_12}
+    layout = _layout(_signal(column=None, order=None, leads=None, columns=columns))
+    names = ["id", *columns.values()]
+    for changed in (pa.null(), pa.string()):
+        kinds = dict.fromkeys(names, pa.list_(pa.int16())) | {"id": pa.string(), "lead V3": changed}
+        found = column_problems(pa.schema({n: k for n, k in kinds.items() if k != pa.null()}), layout)
+        assert found is not None
+        assert found[0] == RejectReason.MISSING_LEAD
 
 
 # Shapes

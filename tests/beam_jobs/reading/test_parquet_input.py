@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.reading.blocks import EcgRow, Reject
-from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.parquet_input import ParquetReader, column_problems, read_footer, read_keys, read_table
 from beam_jobs.reading.storage import Storage, join
-from beam_jobs.run.planner import Inputs, PlanningOptions, find_inputs
+from beam_jobs.run.planner import Inputs, find_inputs
+from beam_jobs.run.settings import InputSettings
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.tables import schemas
@@ -26,7 +26,7 @@ STORAGE = Storage()
 
 
 def _plan(folder: Path, unit_ecgs: int = 10_000) -> Inputs:
-    return find_inputs(STORAGE, [str(folder)], PlanningOptions(unit_ecgs, IdRule()))
+    return find_inputs(InputSettings(inputs=(str(folder),), unit_ecgs=unit_ecgs))
 
 
 def _read(folder: Path, found: Inputs | None = None) -> tuple[list[EcgRow], list[Reject], int]:

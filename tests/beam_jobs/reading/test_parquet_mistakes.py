@@ -72,7 +72,7 @@ def test_a_lead_twice__is_refused_with_its_name(tmp_path: Path, capsys: pytest.C
     assert "Traceback" not in message
 
 
-def test_a_lead_twice_in_one_file_of_two__is_said_at_planning_and_its_ecgs_are_rejects(
+def test_a_lead_twice_in_one_file_of_two__is_warned_of_at_planning_and_its_ecgs_are_rejects(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_ecg_parquet(tmp_path / "in" / "a.parquet", N)
@@ -104,7 +104,7 @@ def test_columns_twice_that_mean_nothing_here__do_not_matter(tmp_path: Path) -> 
     assert score(tmp_path / "in", tmp_path / "out") == 0
 
 
-def test_a_lead_missing_in_one_file__is_said_at_planning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lead_missing_in_one_file__is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_ecg_parquet(tmp_path / "in" / "a.parquet", N)
     write_ecg_parquet(tmp_path / "in" / "b.parquet", N, start=N, V3=None)
     assert score(tmp_path / "in", tmp_path / "out", "--dry-run") == 0
@@ -113,7 +113,7 @@ def test_a_lead_missing_in_one_file__is_said_at_planning(tmp_path: Path, capsys:
     )
 
 
-def test_a_column_missing_in_one_file__is_said_before_people_stop_the_run(
+def test_a_column_missing_in_one_file__is_warned_of_before_people_stop_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = people(2 * N)
@@ -133,7 +133,7 @@ def test_a_column_missing_in_one_file__is_said_before_people_stop_the_run(
     assert warning < said.index("error: 50.0% of the ECGs would be rejected")
 
 
-def test_an_optional_column_missing_in_one_file__is_said_and_null(
+def test_an_optional_column_missing_in_one_file__is_warned_of_and_null(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_ecg_parquet(tmp_path / "in" / "a.parquet", N)
@@ -147,7 +147,7 @@ def test_an_optional_column_missing_in_one_file__is_said_and_null(
     assert [people[ecg_id] is None for ecg_id in ecg_ids(2 * N)] == [False] * N + [True] * N
 
 
-def test_an_optional_column_of_a_layout_missing_in_one_file__is_said_and_null(
+def test_an_optional_column_of_a_layout_missing_in_one_file__is_warned_of_and_null(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_waveforms(tmp_path / "in" / "a.parquet", person=[f"p{i}" for i in range(N)])
@@ -173,7 +173,7 @@ def test_dates_in_another_format_throughout__are_refused_at_planning(
     assert "2019" not in message
 
 
-def test_dates_in_another_format_in_one_file__are_said_with_the_layouts_column(
+def test_dates_in_another_format_in_one_file__are_warned_of_with_the_column_of_the_layout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_waveforms(tmp_path / "in" / "a.parquet", when=["2019-12-31T14:03:00"] * N)

@@ -64,6 +64,7 @@ def test_list_files__relative_folder_is_found(tmp_path: Path, monkeypatch: pytes
 def test_is_glob__existing_file_with_brackets_is_a_file(tmp_path: Path) -> None:
     _make(tmp_path, "x[1].xml")
     assert not is_glob(f"{tmp_path}/x[1].xml")
+    assert not is_glob(f"file://{tmp_path}/x[1].xml")
     assert is_glob(f"{tmp_path}/y[1].xml")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.reading.units import Piece, Unit, UnitSummary, cut_units, digest, merge_summaries, path_digest
-from lvm_core.signal.quality import AmplitudeHistogram
+from lvm_core.signal.scale import AmplitudeHistogram
 
 SPAN = Piece(
     0,
@@ -70,7 +70,7 @@ def test_piece__json_leaves_defaults_out() -> None:
         ("site!1/b.zip!d.xml", "site!1/b.zip", "d.xml"),
     ],
 )
-def test_piece__archive_and_member_are_told_from_the_path(path: str, archive: str | None, main: str) -> None:
+def test_piece__archive_and_member_follow_from_the_path(path: str, archive: str | None, main: str) -> None:
     piece = Piece(0, path, path_digest(0, path), 1)
     assert (piece.archive, piece.main_file) == (archive, main)
 
@@ -118,7 +118,7 @@ def test_fingerprint__does_not_depend_on_the_units_number() -> None:
     assert _cut([SPAN], first=7)[0].fingerprint == _cut([SPAN])[0].fingerprint
 
 
-def test_path_digest__tells_roots_and_paths_apart() -> None:
+def test_path_digest__differs_between_roots_and_paths() -> None:
     found = {path_digest(0, "a"), path_digest(1, "a"), path_digest(0, "b")}
     assert len(found) == 3
 

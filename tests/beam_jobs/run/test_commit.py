@@ -6,6 +6,7 @@ import io
 import json
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from beam_jobs.run.commit import (
     EcgParquetWriter,
     RowHashes,
     UnitFiles,
-    check_reconciles,
     commit_unit,
     ecg_parquet_bytes,
     footer,
@@ -35,18 +35,19 @@ from beam_jobs.run.commit import (
 )
 from lvm_core.errors import LvmError
 from lvm_core.signal.ecg import LEADS_12
-from lvm_core.signal.quality import AmplitudeHistogram
+from lvm_core.signal.scale import AmplitudeHistogram
 from lvm_core.tables import schemas
 from tests.beam_jobs.helpers import ecg_counts, ecg_table
 
 STORAGE = Storage()
-UNIT = Unit(7, "0123456789abcdef" * 4, (Piece(0, "a.xml", "ab", 1),))
+UNIT = Unit(7, "0123456789abcdef" * 4, (Piece(0, "a.xml", "ab", 1, n_ecgs=10),))
 TEN_PLANNED = Unit(3, "f" * 64, (Piece(0, "a.parquet", "ab", 1, n_ecgs=10),))
 AMPLITUDES_UV = np.array([900.0, 1100.0, 5.0])
 SUMMARY = UnitSummary(7, 10, 7, {"lead_flat": 1, "excluded": 2}, AmplitudeHistogram().add(AMPLITUDES_UV))
 HASHES = RowHashes("a" * 64, "b" * 64)
 CONTENT = footer(UNIT, SUMMARY, {"settings": {"batch": 64}}, HASHES)
-RESULT = parquet_bytes(pa.table({"x": [1, 2, 3]}), CONTENT)
+TABLE = pa.table({"x": [1, 2, 3]})
+RESULT = parquet_bytes(TABLE, CONTENT)
 REJECTS = rejects_table([Reject("lead_flat", "V1", "a.xml", ecg_id="e1")], "score")
 
 
@@ -72,6 +73,26 @@ def _files(folder: Path) -> UnitFiles:
     return unit_files(str(folder), "score", UNIT.name)
 
 
+def _commit(
+    storage: Storage,
+    files: UnitFiles,
+    rejects: pa.Table = REJECTS,
+    table: pa.Table = TABLE,
+    unit: Unit = UNIT,
+    summary: UnitSummary = SUMMARY,
+) -> None:
+    commit_unit(
+        storage,
+        files,
+        unit,
+        summary,
+        rejects,
+        provenance={},
+        result_sha256=rows_sha256(table),
+        encode=partial(parquet_bytes, table),
+    )
+
+
 @pytest.mark.parametrize(("kind", "name"), [("score", "predictions"), ("ingest", "ecg")])
 def test_unit_files__are_named_by_number_and_fingerprint(kind: str, name: str) -> None:
     files = unit_files("s3://b/run", kind, UNIT.name)
@@ -85,7 +106,7 @@ def test_unit_files__are_named_by_number_and_fingerprint(kind: str, name: str) -
 
 def test_commit_unit__rejects_come_before_the_result(tmp_path: Path) -> None:
     storage, files = RecordingStorage(), _files(tmp_path)
-    commit_unit(storage, files, REJECTS, RESULT, CONTENT)
+    _commit(storage, files)
     assert storage.log == [("write", files.rejects), ("write", files.result)]
     assert pq.read_table(files.rejects)["ecg_id"].to_pylist() == ["e1"]
 
@@ -93,31 +114,30 @@ def test_commit_unit__rejects_come_before_the_result(tmp_path: Path) -> None:
 def test_commit_unit__failure_at_the_rejects_commits_nothing(tmp_path: Path) -> None:
     storage, files = RecordingStorage(fails_at="rejects"), _files(tmp_path)
     with pytest.raises(StorageFault):
-        commit_unit(storage, files, REJECTS, RESULT, CONTENT)
+        _commit(storage, files)
     assert read_commit(STORAGE, files, UNIT) is None
 
 
 def test_commit_unit__failure_at_the_result_commits_nothing(tmp_path: Path) -> None:
     storage, files = RecordingStorage(fails_at="predictions"), _files(tmp_path)
     with pytest.raises(StorageFault):
-        commit_unit(storage, files, REJECTS, RESULT, CONTENT)
+        _commit(storage, files)
     assert read_commit(STORAGE, files, UNIT) is None
-    commit_unit(STORAGE, files, REJECTS, RESULT, CONTENT)
+    _commit(STORAGE, files)
     assert read_commit(STORAGE, files, UNIT) == SUMMARY
 
 
 def test_commit_unit__stale_rejects_are_removed_before_the_result(tmp_path: Path) -> None:
     storage, files = RecordingStorage(), _files(tmp_path)
-    commit_unit(STORAGE, files, REJECTS, RESULT, CONTENT)
-    commit_unit(storage, files, REJECTS.slice(0, 0), RESULT, CONTENT)
+    _commit(STORAGE, files)
+    _commit(storage, files, REJECTS.slice(0, 0))
     assert storage.log == [("delete", files.rejects), ("write", files.result)]
     assert not Path(files.rejects).exists()
 
 
 def test_commit_unit__result_without_rows_is_written_all_the_same(tmp_path: Path) -> None:
     files = _files(tmp_path)
-    empty = parquet_bytes(schemas.PREDICTIONS.arrow.empty_table(), CONTENT)
-    commit_unit(STORAGE, files, REJECTS, empty, CONTENT)
+    _commit(STORAGE, files, table=schemas.PREDICTIONS.arrow.empty_table())
     assert pq.read_table(files.result).num_rows == 0
     assert read_commit(STORAGE, files, UNIT) is not None
 
@@ -126,8 +146,7 @@ def test_commit_unit__twice_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for folder in ("one", "two"):
         files = _files(tmp_path / folder)
-        again = parquet_bytes(pa.table({"x": [1, 2, 3]}), footer(UNIT, SUMMARY, {"settings": {}}, HASHES))
-        commit_unit(STORAGE, files, REJECTS, again, CONTENT)
+        _commit(STORAGE, files, table=pa.table({"x": [1, 2, 3]}))
         contents.append([Path(f).read_bytes() for f in (files.result, files.rejects)])
     assert contents[0] == contents[1]
 
@@ -285,20 +304,16 @@ def test_parquet_bytes__damage_is_noticed_by_checksums() -> None:
         pq.read_table(io.BytesIO(data), page_checksum_verification=True)
 
 
-@pytest.mark.parametrize(("n_read", "n_done", "rejected"), [(10, 7, {"lead_flat": 2}), (10, 8, {"lead_flat": 3})])
-def test_check_reconciles__lost_or_invented_ecg_is_an_error(n_read: int, n_done: int, rejected: dict[str, Any]) -> None:
-    with pytest.raises(LvmError, match=r"unit 3: 10 ECGs read, but .*nothing was committed"):
-        check_reconciles(TEN_PLANNED, UnitSummary(3, n_read, n_done, rejected))
-
-
-@pytest.mark.parametrize("n_read", [9, 11])
-def test_check_reconciles__reader_that_gives_another_number_than_planned_is_an_error(n_read: int) -> None:
-    with pytest.raises(LvmError, match=rf"unit 3: {n_read} ECGs read, but 10 planned"):
-        check_reconciles(TEN_PLANNED, UnitSummary(3, n_read, n_read, {}))
-
-
-def test_check_reconciles__nothing_lost_passes() -> None:
-    check_reconciles(TEN_PLANNED, SUMMARY)
+@pytest.mark.parametrize(
+    ("n_read", "n_done", "rejected"), [(10, 7, {"lead_flat": 2}), (10, 8, {"lead_flat": 3}), (9, 9, {}), (11, 11, {})]
+)
+def test_commit_unit__lost_or_invented_ecg_is_an_error(
+    n_read: int, n_done: int, rejected: dict[str, Any], tmp_path: Path
+) -> None:
+    storage = RecordingStorage()
+    with pytest.raises(LvmError, match=rf"unit 3: {n_read} ECGs read, but 10 planned.*nothing was committed"):
+        _commit(storage, _files(tmp_path), unit=TEN_PLANNED, summary=UnitSummary(3, n_read, n_done, rejected))
+    assert not storage.log
 
 
 def test_reasons_of__counts_ecgs_and_not_rows() -> None:

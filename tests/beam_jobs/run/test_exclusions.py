@@ -156,7 +156,7 @@ def test_hits_path__identifier_is_a_word_of_its_own(path: str | None, hit: bool)
     assert LISTED.hits_path(path) == hit
 
 
-def test_sha256__tells_lists_apart_and_names_nobody() -> None:
+def test_sha256__differs_between_lists_and_names_nobody() -> None:
     one, same = Exclusions(frozenset({"b", "a"})), Exclusions(frozenset({"a", "b"}))
     assert one.sha256 == same.sha256 == hashlib.sha256(b'[["a","b"],[]]').hexdigest()
     assert Exclusions(frozenset({"a"})).sha256 != one.sha256

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from beam_jobs.run import resources
-from beam_jobs.run.resources import Computing, expected_memory_mb, require_memory, threads_that_fit
+from beam_jobs.run.resources import expected_memory_mb, require_memory, threads_that_fit
+from beam_jobs.run.settings import ScoreSettings
 from lvm_core.errors import LvmError
-from models.engines.choosing import EngineName, EngineSettings
-from models.engines.cpu import MemoryLimit
+from models.engines.choosing import EngineName
+from models.machine.host import MemoryLimit
+from models.machine.runtime import Device
 
 BATCH = 16
-TENSORFLOW = Computing(EngineSettings(EngineName.TENSORFLOW), BATCH)
+TENSORFLOW = ScoreSettings(inputs=("in",), output="out", engine=EngineName.TENSORFLOW, device=Device.CPU, batch=BATCH)
 # Of a thread: 8 MB for each ECG of its batch, and two batches of 12 x 5000 samples that wait.
 THREAD_MB = BATCH * 8 + 2 * BATCH * 12 * 5000 * 2 / 1e6
 

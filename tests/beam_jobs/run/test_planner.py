@@ -15,18 +15,10 @@ from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Piece, Unit, cut_units, path_digest
-from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.exclusions import Exclusions, redact_excluded
 from beam_jobs.run.plan import Plan
-from beam_jobs.run.planner import (
-    Inputs,
-    Keys,
-    PlanningOptions,
-    find_inputs,
-    mark_duplicates,
-    redact_excluded,
-    refuse_overlap,
-    root_of,
-)
+from beam_jobs.run.planner import Inputs, Keys, find_inputs, mark_duplicates, refuse_overlap, root_of
+from beam_jobs.run.settings import InputSettings
 from lvm_core.errors import UsageError
 from tests.beam_jobs.helpers import write_ecg_parquet
 from tests.beam_jobs.reading.test_archives import make_archive
@@ -35,8 +27,7 @@ STORAGE = Storage()
 
 
 def _find(*uris: Path | str, unit_ecgs: int = 100, rule: IdRule | None = None) -> Inputs:
-    options = PlanningOptions(unit_ecgs, rule or IdRule())
-    return find_inputs(STORAGE, [str(uri) for uri in uris], options)
+    return find_inputs(InputSettings(inputs=tuple(map(str, uris)), unit_ecgs=unit_ecgs, id_rule=rule or IdRule()))
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -106,8 +97,7 @@ def test_find_inputs__nothing_there_is_refused(tmp_path: Path) -> None:
 
 def test_find_inputs__person_of_the_table_where_the_path_does_not_tell(tmp_path: Path) -> None:
     _touch(tmp_path, "a.xml", "b.xml")
-    options = PlanningOptions(9, IdRule(), person_of={"a": "p1"}.get)
-    found = find_inputs(STORAGE, [str(tmp_path)], options)
+    found = find_inputs(InputSettings(inputs=(str(tmp_path),)), person_of={"a": "p1"}.get)
     assert [piece.participant_id for piece in found.pieces] == ["p1", None]
 
 
@@ -342,7 +332,7 @@ def test_mark_duplicates__dates_of_a_layout_may_be_text_or_days(tmp_path: Path, 
     )
     write_ecg_parquet(tmp_path / "a.parquet", 2, participant_id=["p", "p"], when=times)
     keys = Keys()
-    found = find_inputs(STORAGE, [str(tmp_path)], PlanningOptions(9, IdRule(), layout))
+    found = find_inputs(InputSettings(inputs=(str(tmp_path),)), layout)
     _marked(found, keys, layout)
     first, last = keys.dates["p"]
     assert (first.date(), last.date()) == (dt.date(2014, 5, 6), dt.date(2019, 5, 6))
@@ -362,7 +352,7 @@ def test_redact_excluded__records_by_key_and_by_path() -> None:
         _record("1000001_20205_2_0.xml"),
         _record("11000001_20205_2_0.xml", ecg_id="x"),
     ]
-    redacted = redact_excluded(pieces, Exclusions(frozenset({"1000001"})))
+    redacted = redact_excluded(Unit(0, "f", tuple(pieces)), Exclusions(frozenset({"1000001"}))).pieces
     assert [piece.excluded for piece in redacted] == [True, True, True, False]
     assert all("1000001" not in repr(piece) for piece in redacted[:3])
     units = [
@@ -374,6 +364,7 @@ def test_redact_excluded__records_by_key_and_by_path() -> None:
 def test_redact_excluded__parquet_files_keep_their_path_until_they_are_read() -> None:
     span = Piece(0, "1000001.parquet", "ab", 1, row_group_stop=1, n_ecgs=9)
     exclusions = Exclusions(frozenset({"1000001"}))
-    assert redact_excluded([span], exclusions) == [span]
-    (finished,) = redact_excluded([span], exclusions, finished=True)
+    unit = Unit(0, "f", (span,))
+    assert redact_excluded(unit, exclusions) == unit
+    (finished,) = redact_excluded(unit, exclusions, finished=True).pieces
     assert "1000001" not in repr(finished)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beam_jobs.reading.units import Piece, path_digest
-from beam_jobs.run.sources import first_folder, folder_digest_of, folder_names
+from beam_jobs.run.report import first_folder, folder_digest_of, folder_names
 from tests.beam_jobs.job_helpers import lvm, people, report, result_files, score
 from tests.file_builders import wfdb_record
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from beam_jobs.reading.raw_input import UnitReader
 from beam_jobs.reading.storage import Storage, StorageFault
 from beam_jobs.reading.units import Unit, UnitSummary, cut_units
 from beam_jobs.run.exclusions import Exclusions
-from beam_jobs.run.options import IdRule
-from beam_jobs.run.planner import PlanningOptions, find_inputs
-from beam_jobs.run.progress import PROGRESS
+from beam_jobs.run.folder import RunFolder
+from beam_jobs.run.planner import find_inputs
+from beam_jobs.run.report import WorkerNotes, noted_work
+from beam_jobs.run.settings import InputSettings, ScoreSettings
 from beam_jobs.runners.pipeline import build, make_runner, run_pipeline
-from beam_jobs.scoring.unit import ScoreContext, begin_unit
+from beam_jobs.scoring.unit import ScoreContext
 from lvm_core.errors import LvmError
-from lvm_core.medicine.body import Bsa
-from lvm_core.medicine.lvh import LvhPreset
 from models.catalogue.spec import Predictions
 from tests.beam_jobs.helpers import read_rows, write_ecg_parquet
 from tests.fakes import FakePredictor
@@ -33,16 +31,13 @@ LOG: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _anew() -> Iterator[None]:
+def _empty_log() -> None:
     LOG.clear()
-    PROGRESS.reset()
-    yield
-    PROGRESS.reset()
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that writes down what it does, and fails where it is told to ("begin 1", "end 0")."""
+    """A job that writes down what it does, and fails at a given step ("begin 1", "end 0")."""
 
     waits: bool = True
     fails_at: str = ""
@@ -72,45 +67,52 @@ class Job:
             raise self.error(f"failed at {what}")
 
 
-def run(job: Job, n_units: int) -> dict[str, int]:
+SHARD = (1, 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(Storage(), str(tmp_path / "run"))
+
+
+def run(job: Job, n_units: int, folder: RunFolder) -> dict[str, int]:
     """Run units through the local runner and return the counters."""
     runner, options = make_runner("local")
     pipeline = beam.Pipeline(runner=runner, options=options)
-    build(pipeline, job, [Unit(number, f"f{number}", ()) for number in range(n_units)])
+    build(pipeline, job, [Unit(number, f"f{number}", ()) for number in range(n_units)], WorkerNotes(folder, SHARD))
     return dict(run_pipeline(pipeline))
 
 
-def test_units__one_ends_as_soon_as_the_next_would_wait() -> None:
-    counters = run(Job(), 3)
+def test_units__one_ends_as_soon_as_the_next_would_wait(folder: RunFolder) -> None:
+    counters = run(Job(), 3, folder)
     assert LOG == ["begin 0", "fed 0", "begin 1", "end 0", "fed 1", "begin 2", "end 1", "fed 2", "end 2"]
     assert (counters["read"], counters["done"]) == (30, 30)
 
 
-def test_units__one_ends_after_the_next_has_begun_where_that_never_waits() -> None:
-    run(Job(waits=False), 2)
+def test_units__one_ends_after_the_next_has_begun_where_that_never_waits(folder: RunFolder) -> None:
+    run(Job(waits=False), 2, folder)
     assert LOG == ["begin 0", "fed 0", "begin 1", "fed 1", "end 0", "end 1"]
 
 
 @pytest.mark.parametrize("place", ["begin 0", "fed 0", "end 0", "begin 1", "end 1", "end 2"])
-def test_units__fault_of_the_storage_costs_its_own_unit_alone(place: str) -> None:
-    counters = run(Job(fails_at=place), 3)
-    assert PROGRESS.failures == [f"failed at {place}"]
+def test_units__fault_of_the_storage_costs_its_own_unit_alone(place: str, folder: RunFolder) -> None:
+    counters = run(Job(fails_at=place), 3, folder)
+    assert noted_work(folder, SHARD).failures == [f"failed at {place}"]
     assert counters["units_failed"] == 1
     assert counters["done"] == 20
     ended = {line for line in LOG if line.startswith("end")} - {place}
     assert ended == {"end 0", "end 1", "end 2"} - {f"end {place[-1]}"}
 
 
-def test_units__error_of_one_leaves_the_one_before_finished() -> None:
+def test_units__error_of_one_leaves_the_one_before_finished(folder: RunFolder) -> None:
     with pytest.raises(LvmError, match="failed at begin 1"):
-        run(Job(fails_at="begin 1", error=LvmError), 3)
+        run(Job(fails_at="begin 1", error=LvmError), 3, folder)
     assert LOG == ["begin 0", "fed 0", "begin 1", "end 0"]
 
 
-def test_units__fault_stops_a_runner_that_tries_again_itself() -> None:
+def test_units__fault_stops_a_runner_that_tries_again_itself(folder: RunFolder) -> None:
     with pytest.raises(StorageFault, match="failed at end 0"):
-        run(Job(fails_at="end 0", keep_going=False), 2)
-    assert PROGRESS.failures == []
+        run(Job(fails_at="end 0", keep_going=False), 2, folder)
 
 
 class _Held(FakePredictor):
@@ -133,7 +135,7 @@ def units_of(folder: Path, sizes: Sequence[int]) -> tuple[list[Unit], tuple[str,
     for number, n in enumerate(sizes):
         write_ecg_parquet(folder / f"{number}.parquet", n, start=start)
         start += n
-    inputs = find_inputs(Storage(), (str(folder),), PlanningOptions(1, IdRule()))
+    inputs = find_inputs(InputSettings(inputs=(str(folder),), unit_ecgs=1))
     units = list(cut_units(inputs.pieces, unit_ecgs=1, first_number=0, settings_sha256="s"))
     assert [unit.n_ecgs for unit in units] == list(sizes)
     return units, inputs.roots
@@ -145,20 +147,9 @@ def test_score__begins_a_unit_without_waiting_for_the_engine(tmp_path: Path) -> 
         (tmp_path / "run" / name).mkdir(parents=True)
     gate = Event()
     with ThreadPoolExecutor(1) as executor:
-        context = ScoreContext(
-            Storage(),
-            str(tmp_path / "run"),
-            UnitReader(Storage(), roots),
-            [_Held(gate)],
-            executor,
-            3,
-            None,
-            Exclusions(),
-            Bsa.DUBOIS,
-            LvhPreset.KHURSHID2021,
-            {},
-        )
-        end_first = begin_unit(units[0], context)  # one batch, which the engine holds
+        settings = ScoreSettings(inputs=roots, output=str(tmp_path / "run"))
+        context = ScoreContext(settings, settings.reader(roots), [_Held(gate)], executor, 3, None, Exclusions(), {})
+        end_first = context.begin(units[0])  # one batch, which the engine holds
         assert not list((tmp_path / "run" / "predictions").iterdir())
         summaries = []
 
@@ -167,11 +158,11 @@ def test_score__begins_a_unit_without_waiting_for_the_engine(tmp_path: Path) -> 
             if not summaries:
                 summaries.append(end_first())
 
-        end_second = begin_unit(units[1], context, meanwhile)  # four batches: the third is too many
+        end_second = context.begin(units[1], meanwhile)  # four batches: the third is too many
         assert [one.n_done for one in summaries] == [4]
         summaries.append(end_second())
     assert [one.n_done for one in summaries] == [4, 16]
     assert len({row["ecg_id"] for row in read_rows(tmp_path / "run", "predictions")}) == 20
-    # Each second is told once: of a unit's time nothing is left that another unit took.
+    # Each second counts once: the time of a unit holds none that another unit took.
     stages = summaries[1].stage_s
     assert 0 <= sum(stages[name] for name in stages if name != "total") <= stages["total"]

@@ -1,4 +1,4 @@
-# Reference figures of analysis/statistics/agreement/bland_altman.py, deming.py, passing_bablok.py.
+# Reference figures of analysis/statistics/agreement/bland_altman.py and regression.py.
 # Run from tests/golden/agreement: Rscript make.R
 Sys.setenv(TZ = "UTC")
 suppressMessages({library(epiR); library(jsonlite)})

@@ -29,7 +29,7 @@ answer <- function(case) {
   out$survival <- lapply(1:2, function(i) {
     curve <- survfit(fit, newdata = new[i, ], conf.type = "log-log")
     curve <- summary(curve, times = unlist(case$times), extend = TRUE)
-    list(survival = curve$surv, se = curve$std.err)
+    list(survival = curve$surv)
   })
   if (!case$entry && !case$strata) {
     uno <- concordance(fit, timewt = "n/G2")

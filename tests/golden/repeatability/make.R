@@ -1,4 +1,4 @@
-# Reference figures of analysis/statistics/agreement/repeatability.py. Run from tests/golden/repeatability: Rscript make.R
+# Reference figures of analysis/statistics/agreement/measurement_error.py. Run from tests/golden/repeatability: Rscript make.R
 suppressMessages(library(jsonlite))
 
 # Shrout and Fleiss 1979, table 2: six targets, four judges; their ICC(1,1) is 0.17.

@@ -1,4 +1,4 @@
-# Reference figures of analysis/statistics/accuracy/roc.py and its modules. Run from tests/golden/roc: Rscript make.R
+# Reference figures of analysis/statistics/accuracy/roc.py and diagnostic.py. Run from tests/golden/roc: Rscript make.R
 Sys.setenv(TZ = "UTC")
 suppressMessages({library(pROC); library(jsonlite); library(epiR)})
 RNGkind("Mersenne-Twister", "Inversion", "Rejection")

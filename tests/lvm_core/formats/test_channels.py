@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.channels import Channel, assemble, local_datetime, require_leads, unambiguous_date
+from lvm_core.formats.channels import (
+    Channel,
+    assemble,
+    leads_by_name,
+    local_datetime,
+    measurements_of,
+    unambiguous_date,
+)
 from lvm_core.signal.ecg import LEADS_12
 from tests.file_builders import random_counts
 from tests.lvm_core.formats.helpers import assert_rejected
@@ -56,7 +63,7 @@ def test_is_saturated__missing_sample_is_not_saturation() -> None:
 def test_assemble__order_of_the_mapping_does_not_matter() -> None:
     channels = _channels()
     backwards = dict(reversed(channels.items()))
-    np.testing.assert_array_equal(assemble(backwards, "x").leads_uv, assemble(channels, "x").leads_uv)
+    np.testing.assert_array_equal(assemble(backwards, "x")["leads_uv"], assemble(channels, "x")["leads_uv"])
 
 
 @pytest.mark.parametrize(
@@ -76,40 +83,40 @@ def test_assemble__names_the_few_leads_with_another_gain_or_zero(
     channels = _channels()
     for lead, (step_uv, zero) in changed.items():
         channels[lead] = Channel(channels[lead].counts, step_uv, zero)
-    assert assemble(channels, "x").odd_gain == odd
+    assert assemble(channels, "x")["odd_gain_leads"] == odd
 
 
 def test_assemble__stored_derived_leads_are_kept() -> None:
     channels = _channels()
     twelve = assemble(channels, "x")
-    assert not twelve.derived
-    np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("III")], channels["III"].counts * 5.0)
+    assert not twelve["leads_derived"]
+    np.testing.assert_array_equal(twelve["leads_uv"][:, LEADS_12.index("III")], channels["III"].counts * 5.0)
 
 
 def test_assemble__only_the_absent_derived_leads_are_derived() -> None:
     channels = _channels()
     del channels["aVL"]
     twelve = assemble(channels, "x")
-    assert twelve.derived
+    assert twelve["leads_derived"]
     expected = channels["I"].counts * 5.0 - channels["II"].counts * 2.5
-    np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("aVL")], expected)
-    np.testing.assert_array_equal(twelve.leads_uv[:, LEADS_12.index("aVF")], channels["aVF"].counts * 5.0)
+    np.testing.assert_array_equal(twelve["leads_uv"][:, LEADS_12.index("aVL")], expected)
+    np.testing.assert_array_equal(twelve["leads_uv"][:, LEADS_12.index("aVF")], channels["aVF"].counts * 5.0)
 
 
 def test_assemble__step_is_the_smallest() -> None:
     channels = _channels() | {"V2": Channel(np.zeros(20, dtype=np.int16), 1.25)}
-    assert assemble(channels, "x").step_uv == 1.25
+    assert assemble(channels, "x")["step_uv"] == 1.25
 
 
 def test_assemble__names_saturated_leads_in_order() -> None:
     full = Channel(np.array([32767] * 20, dtype=np.int16), 5.0)
-    assert assemble(_channels() | {"V6": full, "II": full}, "x").saturated == ("II", "V6")
+    assert assemble(_channels() | {"V6": full, "II": full}, "x")["saturated_leads"] == ("II", "V6")
 
 
 def test_assemble__rounds_once() -> None:
     channels = _channels(uv_per_count=4.88)
     expected = (channels["V1"].counts.astype(np.float64) * 4.88).astype(np.float32)
-    np.testing.assert_array_equal(assemble(channels, "x").leads_uv[:, 6], expected)
+    np.testing.assert_array_equal(assemble(channels, "x")["leads_uv"][:, 6], expected)
 
 
 def test_assemble__unequal_lengths_are_truncated() -> None:
@@ -148,12 +155,12 @@ def test_assemble__impossible_step_is_refused(step_uv: float) -> None:
 @pytest.mark.parametrize("step_uv", [1e-6, 1e6])
 def test_assemble__extreme_steps_are_taken(step_uv: float) -> None:
     channels = {lead: Channel(c.counts, step_uv) for lead, c in _channels().items()}
-    assert assemble(channels, "x").step_uv == step_uv
+    assert assemble(channels, "x")["step_uv"] == step_uv
 
 
-def test_require_leads__nothing_found_is_said() -> None:
+def test_leads_by_name__other_channels_alone_are_missing_leads() -> None:
     assert_rejected(
-        lambda: require_leads({}, "the strip", n_other=3),
+        lambda: leads_by_name((("vx", 1), ("vy", 2), ("MLII", 3)), "the strip"),
         RejectReason.MISSING_LEAD,
         "lead I, II, .* is missing from the strip, .* none of the twelve and 3 other channels;",
     )
@@ -183,3 +190,19 @@ def test_unambiguous_date__every_month() -> None:
         day = dt.date(2021, month, 3)
         for style in ("%d-%b-%Y", "%d-%B-%Y", "%Y-%m-%d"):
             assert unambiguous_date(day.strftime(style)) == (2021, month, 3)
+
+
+def _amplitudes(**waves_uv: float) -> tuple[float | None, float | None]:
+    """Return R and S of one lead with these waves."""
+    measured = measurements_of({"aVL": waves_uv, "V3": waves_uv}, None, None)
+    return measured.r_avl_uv, measured.s_v3_uv
+
+
+def test_measurements_of__both_sides_of_the_qs_rule() -> None:
+    waves = {"Q": 500.0, "R": 0.0, "S": 0.0, "R1": 0.0, "S1": 0.0}
+    assert _amplitudes(**waves) == (0.0, 500.0)
+    assert _amplitudes(**waves | {"R": 1.0}) == (1.0, 0.0)
+    assert _amplitudes(**waves | {"R1": 1.0}) == (1.0, 0.0)
+    assert _amplitudes(**waves | {"S": 1.0}) == (0.0, 1.0)
+    assert _amplitudes(S=0.0, S1=0.0, R=0.0, R1=0.0) == (0.0, None)
+    assert _amplitudes(S=0.0, S1=0.0, Q=500.0) == (None, None)

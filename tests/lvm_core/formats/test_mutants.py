@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from lvm_core.errors import EcgRejected
-from lvm_core.formats.registry import read_ecg
+from lvm_core.formats.registry import FORMATS, read_ecg
 from lvm_core.signal.canonical import canonicalise
 from tests.mutants import mutant, mutant_record, seeds
 
 N_MUTANTS = 120
 SEEDS = seeds()
+
+
+def test_seeds__are_of_every_format() -> None:
+    assert {read_ecg(files, main).source_format for files, main in SEEDS.values()} == {one.name for one in FORMATS}
 
 
 @pytest.mark.parametrize("name", SEEDS)

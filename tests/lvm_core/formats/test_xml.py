@@ -178,7 +178,7 @@ def test_walk__document_order_at_any_depth() -> None:
     ],
 )
 def test_root_name__looks_past_the_prolog(text: str, expected: str | None) -> None:
-    assert root_name(text) == expected
+    assert root_name(text.encode()) == expected
 
 
 def test_text_and_numbers__absent_blank_and_wrong_are_none() -> None:

@@ -3,14 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lvm_core.medicine.ecg_rules import (
-    EcgRules,
-    any_rule,
-    cornell_product_uv_ms,
-    cornell_voltage_uv,
-    ecg_rules,
-    sokolow_lyon_uv,
-)
+from lvm_core.medicine.ecg_rules import EcgRules, any_rule, cornell_voltage_uv, ecg_rules, sokolow_lyon_uv
 from lvm_core.medicine.lvh import Sex, ThreeValued, sex_codes
 
 
@@ -138,23 +131,3 @@ def test_sokolow_lyon_uv__numbers() -> None:
 
 def test_cornell_voltage_uv__numbers() -> None:
     assert cornell_voltage_uv(900.0, 1300.0) == 2200.0
-
-
-def test_cornell_product_uv_ms__numbers() -> None:
-    # 22 mm times 100 ms is 2200 mm ms.
-    assert cornell_product_uv_ms(2200.0, 100.0) == 2200 * 100
-
-
-def test_cornell_product_uv_ms__unknown_duration_is_unknown() -> None:
-    product = cornell_product_uv_ms(np.array([2200.0, 2200.0]), np.array([np.nan, 90.0]))
-    np.testing.assert_array_equal(product, [np.nan, 198000.0])
-
-
-def test_cornell_product_uv_ms__refuses_a_negative_duration() -> None:
-    with pytest.raises(ValueError, match="qrs_duration_ms is -1 ms"):
-        cornell_product_uv_ms(2200.0, -1.0)
-
-
-def test_cornell_product_uv_ms__refuses_a_negative_voltage() -> None:
-    with pytest.raises(ValueError, match="cornell_uv is -5 uV"):
-        cornell_product_uv_ms(-5.0, 90.0)

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_arrays, lvh_from_index, lvh_limit_g_m2, parse_sex, sex_codes
+from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_arrays, lvh_limit_g_m2, parse_sex, sex_codes
+
+
+def _lvh(index_g_m2: float, sex: Sex | None, preset: LvhPreset = LvhPreset.KHURSHID2021) -> bool | None:
+    """Return whether one index means hypertrophy; None where that is unknown."""
+    lvh, known = lvh_arrays(np.array([index_g_m2]), sex_codes([sex]), preset)
+    return bool(lvh[0]) if known[0] else None
 
 
 @pytest.mark.parametrize("text", ["female", "FEMALE", "Female", "F", "f", " female "])
@@ -38,24 +44,23 @@ def test_sex_codes__one_zero_minus_one() -> None:
         (LvhPreset.PETERSEN2017, Sex.FEMALE, 55.0, True),
     ],
 )
-def test_lvh_from_index__both_sides_of_each_threshold(
-    preset: LvhPreset, sex: Sex, index_g_m2: float, lvh: bool
-) -> None:
-    assert lvh_from_index(index_g_m2, sex, preset) is lvh
+def test_lvh_arrays__both_sides_of_each_threshold(preset: LvhPreset, sex: Sex, index_g_m2: float, lvh: bool) -> None:
+    assert _lvh(index_g_m2, sex, preset) is lvh
 
 
-def test_lvh_from_index__khurshid2021_is_the_default() -> None:
-    assert lvh_from_index(71.0, Sex.MALE) is False
+def test_lvh_arrays__khurshid2021_is_the_default() -> None:
+    (lvh,), _ = lvh_arrays(np.array([71.0]), np.array([1], dtype=np.int8))
+    assert not lvh
 
 
 @pytest.mark.parametrize("index_g_m2", [40.0, 60.0, 200.0])
-def test_lvh_from_index__unknown_sex_is_unknown(index_g_m2: float) -> None:
-    assert lvh_from_index(index_g_m2, None) is None
+def test_lvh_arrays__unknown_sex_is_unknown(index_g_m2: float) -> None:
+    assert _lvh(index_g_m2, None) is None
 
 
-@pytest.mark.parametrize("index_g_m2", [None, float("nan"), float("inf")])
-def test_lvh_from_index__unknown_index_is_unknown(index_g_m2: float | None) -> None:
-    assert lvh_from_index(index_g_m2, Sex.MALE) is None
+@pytest.mark.parametrize("index_g_m2", [float("nan"), float("inf")])
+def test_lvh_arrays__unknown_index_is_unknown(index_g_m2: float) -> None:
+    assert _lvh(index_g_m2, Sex.MALE) is None
 
 
 def test_lvh_arrays__value_is_false_where_unknown() -> None:
@@ -79,5 +84,5 @@ def test_lvh_arrays__refuses_an_unknown_preset() -> None:
 @pytest.mark.parametrize("sex", list(Sex))
 def test_lvh_limit_g_m2__is_where_hypertrophy_begins(preset: LvhPreset, sex: Sex) -> None:
     limit_g_m2 = lvh_limit_g_m2(sex, preset)
-    assert lvh_from_index(limit_g_m2 + 1e-9, sex, preset) is True
-    assert lvh_from_index(limit_g_m2 - 1e-9, sex, preset) is False
+    assert _lvh(limit_g_m2 + 1e-9, sex, preset) is True
+    assert _lvh(limit_g_m2 - 1e-9, sex, preset) is False

@@ -199,7 +199,7 @@ def test_judge_ecgs__median_amplitude_beyond_100_to_6000_uv_is_rejected(
     assert _reason(_judged(_scaled(median_uv / _MEDIAN_UV), 0.5)) is reason
 
 
-def test_judge_ecgs__tells_the_likely_cause_of_a_scale() -> None:
+def test_judge_ecgs__names_the_likely_cause_of_a_scale() -> None:
     rejection = _judged(_scaled(1000), 100.0).rejection
     assert rejection is not None
     assert rejection.message == (
@@ -394,7 +394,7 @@ def test_judge_ecgs__synthetic_ecgs_of_any_calibration_pass(seed: int, gain: flo
     assert judgement.rejection is None
 
 
-def test_judgement__tells_which_ecgs_hold_a_signal() -> None:
+def test_judgement__has_signal_unless_there_is_none_in_volts() -> None:
     counts = np.concatenate([builders.counts_block(1)] * 4)
     counts[1, _V3], counts[2, [0, 1]] = 0, counts[2, [1, 0]]
     steps = np.array([5.0, 5.0, 5.0, 5000.0], dtype=np.float32)

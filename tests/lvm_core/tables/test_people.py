@@ -11,6 +11,7 @@ import pytest
 
 from lvm_core.errors import UsageError
 from lvm_core.tables import ParticipantsLayout, ParticipantTable, judge_people, read_people
+from lvm_core.tables.people import table_files
 from tests.lvm_core.tables.people_cases import CASES, Case, right_people
 
 SHARED = Path(__file__).parents[4] / "shared" / "cases" / "people_tables"
@@ -248,3 +249,103 @@ def test_read_people__fraction_of_a_birth_year_is_refused() -> None:
     text = b"participant_id,birth_year,birth_month,birth_day\n1,1950.7,2,6\n"
     with pytest.raises(UsageError, match=r"row 1 has birth year 1950\.7, month 2 and day 6"):
         read_people(text, "u.csv", layout)
+
+
+PERSON = (
+    "person_id,gender_concept_id,year_of_birth,month_of_birth,day_of_birth\n"
+    "1,8507,1950,5,6\n2,8532,1951,8,\n3,0,1952,,\n"
+)
+
+
+MEASUREMENT = (
+    "person_id,measurement_concept_id,measurement_date,value_as_number,unit_concept_id\n"
+    "1,3036277,2010-01-01,1.80,9546\n1,3036277,2012-01-01,180,8582\n"
+    "1,3025315,2011-01-01,180,8739\n2,3038553,2012-01-01,27.5,9531\n"
+    "2,3036277,2012-01-01,5.5,9999\n9,42,2012-01-01,1,8582\n1,3025315,,80,9529\n"
+)
+
+
+def _omop(person: str = PERSON, measurement: str = MEASUREMENT) -> Any:
+    files = {"person": person, "measurement": measurement}
+    return {name: (f"{name}.csv", text.encode()) for name, text in files.items()}
+
+
+def test_omop__latest_measurement_in_our_units() -> None:
+    people = read_people(_omop(), "cdm", ParticipantsLayout(preset="omop"))
+    rows = people.table.to_pylist()
+    assert [(r["participant_id"], r["sex"]) for r in rows] == [("1", "male"), ("2", "female"), ("3", None)]
+    assert [r["birth_date"] for r in rows] == [dt.date(1950, 5, 6), dt.date(1951, 8, 15), None]
+    assert [r["birth_day_assumed"] for r in rows] == [False, True, False]
+    assert [r["height_cm"] for r in rows] == [180.0, None, None]
+    assert rows[0]["weight_kg"] == pytest.approx(81.6466, abs=1e-3)  # 180 lb
+    assert rows[1]["bmi_kg_m2"] == 27.5
+    assert "1 measurements of body size" in people.notes[0]
+    size_date = people.raw.find("body_size_date")
+    assert size_date is not None
+    assert size_date.to_pylist() == [dt.date(2011, 1, 1), None, None]
+
+
+def test_omop__files_of_a_folder() -> None:
+    names = ["PERSON.csv", "measurement.parquet", "person.csv.gz", "person", "notes.txt", "death.csv"]
+    expected = {"person": "PERSON.csv", "measurement": "measurement.parquet"}
+    assert table_files(names, "cdm") == expected
+    with pytest.raises(UsageError, match=r"cdm holds person\.csv and person\.parquet"):
+        table_files(["person.parquet", "person.csv"], "cdm")
+
+
+def test_omop__what_is_missing_is_named() -> None:
+    layout = ParticipantsLayout(preset="omop")
+    with pytest.raises(UsageError, match="expects a folder that holds the tables person"):
+        read_people(PERSON.encode(), "person.csv", layout)
+    only_person = {"person": ("person.csv", PERSON.encode())}
+    with pytest.raises(UsageError, match="has no table measurement"):
+        read_people(only_person, "cdm", layout)
+    with pytest.raises(UsageError, match="expected person_id among them"):
+        read_people(_omop(person="id,x\n1,2\n"), "cdm", layout)
+    short = "person_id,measurement_concept_id,measurement_date\n1,1,2010-01-01\n"
+    with pytest.raises(UsageError, match="expected value_as_number, unit_concept_id among them"):
+        read_people(_omop(measurement=short), "cdm", layout)
+
+
+BARE = b"participant_id,region\n1,England\n2,Wales\n"
+
+
+def test_read_people__of_a_study_may_have_identifiers_alone() -> None:
+    people = read_people(BARE, "p.csv", needs_demographics=False)
+    assert people.table["participant_id"].to_pylist() == ["1", "2"]
+    assert people.table["sex"].to_pylist() == [None, None]
+    with pytest.raises(UsageError, match="expected rows with ecg_id or participant_id and some of"):
+        read_people(BARE, "p.csv")
+    with pytest.raises(UsageError, match="expected rows with ecg_id or participant_id"):
+        read_people(b"region,sex\nEngland,male\n", "p.csv", needs_demographics=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"date_format": "%m/%Y"}, "'%m/%Y', which has no day; births of month and year need"),
+        ({"date_format": "%b %Y"}, "which has no day"),
+        ({"date_format": "%Y"}, "a year alone, from which no age is computed"),
+        ({"date_format": "%Y", "births": "month_and_year"}, "a year alone"),
+    ],
+)
+def test_layout__dates_that_tell_no_birth_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ParticipantsLayout(**settings)
+
+
+@pytest.mark.parametrize(
+    ("date_format", "births", "day"),
+    [
+        ("%m/%Y", "month_and_year", "1956-08-15"),
+        ("%b %Y", "month_and_year", "1956-08-15"),
+        ("%d.%m.%Y", "day", "1956-08-03"),
+        ("%j %Y", "day", "1956-08-03"),
+    ],
+)
+def test_layout__dates_of_a_day_or_of_month_and_year_are_read(date_format: str, births: Any, day: str) -> None:
+    # 3 August is day 31 + 29 + 31 + 30 + 31 + 30 + 31 + 3 = 216 of the leap year 1956.
+    cell = {"%m/%Y": "08/1956", "%b %Y": "Aug 1956", "%d.%m.%Y": "03.08.1956", "%j %Y": "216 1956"}
+    layout = ParticipantsLayout(date_format=date_format, births=births)
+    data = f"participant_id,birth_date\n1,{cell[date_format]}\n".encode()
+    assert str(read_people(data, "p.csv", layout).table["birth_date"].to_pylist()[0]) == day

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from lvm_core.tables.schemas import ECG_REQUIRED, ECGS, LEAD_TYPE, PREDICTIONS, REJECTS, TABLES, Table
+from lvm_core.tables.schemas import (
+    ECG_REQUIRED,
+    ECGS,
+    LEAD_TYPE,
+    PREDICTIONS,
+    RECALIBRATED,
+    REJECTS,
+    TABLES,
+    Table,
+    predictions_schema,
+)
 
 MEASUREMENTS = "r_avl_uv s_v1_uv s_v3_uv r_v5_uv r_v6_uv qrs_duration_ms measured_by"
 
@@ -49,3 +59,10 @@ def test_columns__every_one_has_a_meaning_and_times_have_no_zone() -> None:
             assert column.meaning, column.name
             if pa.types.is_timestamp(column.type):
                 assert column.type.tz is None, column.name
+
+
+def test_predictions_schema__recalibration_adds_its_columns_at_the_end() -> None:
+    plain = predictions_schema(recalibrated=False)
+    assert plain == PREDICTIONS.arrow
+    names = predictions_schema(recalibrated=True).names
+    assert names == [*plain.names, *RECALIBRATED.names]

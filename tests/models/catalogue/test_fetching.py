@@ -11,8 +11,7 @@ import pytest
 
 from lvm_core.errors import LvmError, UsageError
 from models.catalogue import fetching, known
-from models.catalogue.fetching import check_model, fetch_model
-from models.catalogue.files import FileState
+from models.catalogue.fetching import fetch_model
 from models.catalogue.known import PUBLISHED_MODELS
 from models.catalogue.spec import ModelSpec
 
@@ -135,7 +134,7 @@ def test_fetch_model__damaged_target_is_replaced(source: Path, spec: ModelSpec, 
     ],
     ids=["pointer", "truncated", "checksum"],
 )
-def test_fetch_model__bad_source_is_told_apart_and_leaves_nothing(
+def test_fetch_model__bad_source_is_named_and_leaves_nothing(
     content: bytes, message: str, source: Path, spec: ModelSpec, tmp_path: Path
 ) -> None:
     file = source / spec.file_name
@@ -152,7 +151,7 @@ def test_fetch_model__missing_source(spec: ModelSpec, tmp_path: Path) -> None:
 
 
 def test_fetch_model__address_of_another_kind(spec: ModelSpec, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'s3://bucket/x' is of no kind that can be read"):
+    with pytest.raises(UsageError, match="'s3://bucket/x' cannot be read; expected a folder, a file"):
         fetch_model(spec.model_id, "s3://bucket/x", tmp_path)
 
 
@@ -162,11 +161,3 @@ def test_fetch_model__address_of_another_kind(spec: ModelSpec, tmp_path: Path) -
 def test_fetch_model__only_published_models(model_id: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         fetch_model(model_id, str(tmp_path), tmp_path)
-
-
-def test_check_model__knows_the_embedded_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "any.h5"
-    path.write_bytes(known.resolve_model("demo-synthetic").read_bytes())
-    report = check_model(path)
-    assert report.state is FileState.KNOWN
-    assert "is demo-synthetic" in report.message

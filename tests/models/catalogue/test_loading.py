@@ -19,7 +19,7 @@ from models.catalogue.spec import (
     InputRole,
     ModelSpec,
 )
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 from tests.models.golden import ECG_ONLY, FULL, golden_source
 
 pytestmark = [

@@ -12,7 +12,7 @@ from models.catalogue.loading import load_model
 from models.catalogue.saved_model import CARD_MEMBER, ModelCard, read_card, rounded, save_model, weights_digest
 from models.catalogue.spec import PUBLISHED_CONSTANTS, ModelConstants, Standardisation
 from models.engines.predictor import LvmPredictor
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 from tests.models.golden import load_golden
 from tests.models.training_builders import small_age_sex_bmi
 

@@ -9,11 +9,11 @@ import pytest
 from lvm_core.errors import LvmError
 from lvm_core.signal.ecg import LEADS_12
 from models.catalogue.loading import bind_model, load_model
-from models.catalogue.spec import InputConvention, Predictions
+from models.catalogue.spec import Predictions
 from models.engines.predictor import LvmPredictor, shared_predictor
-from models.engines.runtime import import_keras
+from models.machine.runtime import import_keras
 from models.training.architectures import build_age_sex_bmi, build_ecg_only
-from tests.models.golden import ECG_ONLY, FULL, Golden, golden_model, golden_source, load_golden
+from tests.models.golden import ECG_ONLY, FULL, Golden, golden_source, load_golden
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]
 
@@ -131,9 +131,8 @@ def test_predict__step_and_counts_trade_off(ecg_only: LvmPredictor, golden: Gold
 
 def test_input_convention__microvolts_over_2000_is_five_times_larger(golden: Golden) -> None:
     wide = LvmPredictor(golden_source(ECG_ONLY), batch_size=BATCH, input_convention="microvolts_over_2000")
-    assert wide.input_convention is InputConvention.MICROVOLTS_OVER_2000
-    usual = shared_predictor(str(golden_model(ECG_ONLY)), batch_size=BATCH)
-    assert usual.input_convention is InputConvention.UKB_COUNTS
+    assert wide.engine_description()["input_convention"] == "microvolts_over_2000"
+    usual = shared_predictor(golden_source(ECG_ONLY), batch_size=BATCH)
     five_times = usual.predict(golden.counts[:3], golden.uv_per_count[:3] * np.float32(5))
     actual = wide.predict(golden.counts[:3], golden.uv_per_count[:3])
     _assert_same_bits(actual, five_times)
@@ -228,11 +227,9 @@ def test_predictor__model_in_memory() -> None:
 
 def test_shared_predictor__one_per_set_of_arguments() -> None:
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: shared_predictor(str(golden_model(ECG_ONLY)), batch_size=3), range(4)))
+        made = list(pool.map(lambda _: shared_predictor(golden_source(ECG_ONLY), batch_size=3), range(4)))
     assert all(predictor is made[0] for predictor in made)
-    source = golden_source(ECG_ONLY)
-    assert shared_predictor(source, batch_size=3) is made[0]
-    assert shared_predictor(source, batch_size=4) is not made[0]
+    assert shared_predictor(golden_source(ECG_ONLY), batch_size=4) is not made[0]
 
 
 def test_engine_description__names_all_that_fixes_the_bits(full: LvmPredictor) -> None:

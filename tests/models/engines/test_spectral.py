@@ -14,8 +14,8 @@ from models.catalogue.loading import load_model
 from models.catalogue.spec import INPUT_ECG, OUTPUT_LVH, OUTPUT_MASS, InputRole, PredictorInputs
 from models.engines.network import UnsupportedNetworkError, read_network
 from models.engines.predictor import standardised_features
-from models.engines.runtime import import_keras
 from models.engines.spectral import SpectralEngine
+from models.machine.runtime import import_keras
 from tests.models.golden import ECG_ONLY, FULL, Golden, golden_source, load_golden
 from tests.models.networks import evaluate, small_model
 

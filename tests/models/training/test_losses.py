@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.engines.runtime import import_keras, import_tensorflow
+from models.machine.runtime import import_keras, import_tensorflow
 from models.training.losses import MassLoss, cross_entropy, log_cosh, mass_loss
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("tensorflow_threads")]

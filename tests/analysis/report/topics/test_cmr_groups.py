@@ -43,7 +43,7 @@ from analysis.report.topics.cmr_lvh import (
 )
 from analysis.report.topics.cmr_pairs import BEFORE, UNDATED, cmr_pairs, estimate_of
 from analysis.statistics.accuracy.roc import binary_c_statistic, compare_auroc, compare_binary_c_statistic
-from analysis.statistics.agreement.bland_altman import deming_regression
+from analysis.statistics.agreement import deming_regression
 from analysis.statistics.agreement.regression import passing_bablok
 from analysis.study.data import StudyData
 from analysis.study.settings import Masking, Training

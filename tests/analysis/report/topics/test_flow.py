@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analysis.disclosure.masking import HIDDEN, Masked, MaskingRule, mask
-from analysis.follow_up.rules import Exclusion
+from analysis.follow_up import Exclusion
 from analysis.report.document import ReadFigure, ReadTable
 from analysis.report.topics.flow import aggregates, flow_aggregate, flow_cells, present
 from tests.analysis.report.builders import flow_of, study_data

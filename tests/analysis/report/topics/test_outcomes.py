@@ -26,8 +26,8 @@ from analysis.report.topics import (
 )
 from analysis.statistics.accuracy.concordance import delta_concordance
 from analysis.statistics.design import Category
-from analysis.statistics.survival.competing import cumulative_incidence, fit_fine_gray
-from analysis.statistics.survival.cox import fit_cox, split_follow_up
+from analysis.statistics.survival import cumulative_incidence, fit_fine_gray, split_follow_up
+from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.kaplan_meier import survival_curve
 from analysis.statistics.survival.rates import incidence_rates
 from analysis.study.data import StudyData

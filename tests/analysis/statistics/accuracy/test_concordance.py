@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.statistics.accuracy.concordance import concordance, count_pairs, delta_concordance, uno_concordance
-from analysis.statistics.survival.cox import CoxFit, fit_cox
+from analysis.statistics.survival import CoxFit
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import close, expected, heart, lung, rossi
 from tests.analysis.statistics.survival.test_cox import CASES, LUNG, WEIGHTED, fitted, reference
 

@@ -1,4 +1,4 @@
-"""AUROC, binary c-statistic and their comparisons against pROC, brute force and laws."""
+"""AUROC, binary c-statistic and average precision against R, brute force and laws."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from analysis.statistics.accuracy import roc
-from analysis.statistics.accuracy.diagnostic import placements
 from analysis.statistics.accuracy.roc import (
     auroc,
+    average_precision,
     binary_c_statistic,
     compare_auroc,
     compare_binary_c_statistic,
+    placements,
     roc_curve,
 )
 from analysis.statistics.columns import TableRefused
@@ -255,30 +255,30 @@ def test_placements__worked_by_hand() -> None:
     assert_allclose(above, [[0.5, 2.5 / 3, 1]], rtol=1e-15, atol=0)
 
 
-def test_auroc__below_a_half_is_not_turned_round() -> None:
+def test_auroc__below_a_half_is_not_reversed() -> None:
     found = auroc(PEOPLE, label="lvh", marker="marker_c")
     assert found.estimates["auc"].iloc[0] < 0.5
-    assert any("lower among positives" in said for said in found.warnings)
+    assert any("lower among positives" in text for text in found.warnings)
     assert found.direction == "a higher marker means positive"
 
 
 def test_auroc__constant_marker_is_a_half_as_in_proc_and_warned_of() -> None:
     found = auroc(PEOPLE.assign(same=1), label="lvh", marker="same")
     _assert_estimate(found.estimates.iloc[0], "auc", EXPECTED["constant_marker"])
-    assert any("is 1 for all 200 people" in said for said in found.warnings)
+    assert any("is 1 for all 200 people" in text for text in found.warnings)
 
 
 def test_auroc__complete_separation_is_warned_of() -> None:
     table = pd.DataFrame({"ill": [0] * 12 + [1] * 12, "x": range(24)})
     found = auroc(table, label="ill", marker="x")
     assert found.estimates[["auc", "se", "auc_lo", "auc_hi"]].iloc[0].tolist() == [1, 0, 1, 1]
-    assert [said for said in found.warnings if "completely" in said]
+    assert [text for text in found.warnings if "completely" in text]
     assert len(found.warnings) == 1
 
 
 def test_auroc__marker_of_two_values_is_warned_of() -> None:
     found = auroc(PEOPLE, label="lvh", marker="rule_a")
-    assert any("two values only" in said for said in found.warnings)
+    assert any("two values only" in text for text in found.warnings)
     _assert_estimate(found.estimates.iloc[0], "auc", EXPECTED["people"]["binary"]["rule_a"])
     assert not auroc(PEOPLE, label="lvh", marker="marker_a").warnings
 
@@ -287,7 +287,7 @@ def test_auroc__marker_of_two_values_is_warned_of() -> None:
 def test_auroc__few_people_of_a_class_are_warned_of(n_ill: int, warned: bool) -> None:
     table = PEOPLE.sort_values("lvh", ascending=False).iloc[64 - n_ill :]
     found = auroc(table, label="lvh", marker="marker_a")
-    assert any(f"{n_ill} people in the smaller class" in said for said in found.warnings) == warned
+    assert any(f"{n_ill} people in the smaller class" in text for text in found.warnings) == warned
 
 
 def test_auroc__one_person_of_a_class_has_an_area_without_error() -> None:
@@ -296,7 +296,7 @@ def test_auroc__one_person_of_a_class_has_an_area_without_error() -> None:
     row = found.estimates.iloc[0]
     assert_allclose(row["auc"], 2 / 3, rtol=1e-15, atol=0)
     assert row[["se", "auc_lo", "auc_hi"]].isna().all()
-    assert any("one person only" in said for said in found.warnings)
+    assert any("one person only" in text for text in found.warnings)
     compared = compare_auroc(table.assign(y=table["x"] ** 2), label="ill", markers=("x", "y"))
     assert compared.differences[["se", "z", "p"]].isna().all(axis=None)
 
@@ -406,13 +406,8 @@ def test_compare_auroc__wrong_arguments_are_named(
 def test_auroc__wrong_groupings_are_named() -> None:
     with pytest.raises(TypeError, match="by is a dict, expected a column or a list of them"):
         auroc(PEOPLE, label="lvh", marker="marker_a", by={"sex": 1})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="by names 'auc', which the result has itself"):
+    with pytest.raises(ValueError, match="by names 'auc', which is a column of the result"):
         auroc(PEOPLE.assign(auc=1), label="lvh", marker="marker_a", by=["auc"])
-
-
-def test_module__offers_every_name_of_the_contract() -> None:
-    assert [name for name in roc.__all__ if not hasattr(roc, name)] == []
-    assert {"diagnostic_accuracy", "mcnemar_test", "average_precision", "net_benefit"} <= set(roc.__all__)
 
 
 def test_half_a_million_rows__are_not_quadratic() -> None:
@@ -422,3 +417,72 @@ def test_half_a_million_rows__are_not_quadratic() -> None:
     found = compare_auroc(table, label="ill", markers=("x", "y"))
     # Two normals one standard deviation apart: Phi(1 / sqrt 2); within five standard errors.
     assert_allclose(found.estimates["auc"], [0.760250, 0.5], rtol=0, atol=0.007)
+
+
+@pytest.mark.parametrize("marker", ["marker_a", "marker_b", "marker_c"])
+def test_average_precision__equals_base_r(marker: str) -> None:
+    found = average_precision(PEOPLE, label="lvh", marker=marker)
+    expected = EXPECTED["people"]["average_precision"][marker]
+    assert_allclose(found.average_precision, expected["average_precision"], rtol=1e-13, atol=0)
+    assert_allclose(found.average_precision_lo, expected["lo"], rtol=1e-12, atol=0)
+    assert_allclose(found.average_precision_hi, expected["hi"], rtol=1e-12, atol=0)
+    assert (found.n_positive, found.n_negative, found.interval) == (64, 136, "logit")
+
+
+def test_average_precision__equals_base_r_on_veteran() -> None:
+    table = pd.read_csv(GOLDEN / "survival" / "data" / "veteran.csv")
+    table["label"] = (table["time"] <= 90) & (table["status"] == 1)
+    found = average_precision(table, label="label", marker="age")
+    expected = EXPECTED["veteran"]["average_precision"]
+    assert_allclose(found.average_precision, expected["average_precision"], rtol=1e-13, atol=0)
+    assert_allclose(found.average_precision_lo, expected["lo"], rtol=1e-12, atol=0)
+
+
+def test_average_precision__documented_example_of_scikit_learn() -> None:
+    table = pd.DataFrame({"ill": [0, 0, 1, 1], "x": [0.1, 0.4, 0.35, 0.8]})
+    found = average_precision(table, label="ill", marker="x").average_precision
+    assert_allclose(found, 0.5 * 1 + 0.5 * 2 / 3, rtol=1e-15, atol=0)  # printed there as 0.83
+
+
+def test_average_precision__constant_marker_has_the_prevalence() -> None:
+    found = average_precision(PEOPLE.assign(same=3), label="lvh", marker="same")
+    assert_allclose(found.average_precision, 0.32, rtol=1e-14, atol=0)
+    assert_allclose(found.prevalence, 0.32, rtol=1e-15, atol=0)
+
+
+def test_average_precision__complete_separation_has_no_limits() -> None:
+    table = pd.DataFrame({"ill": [0, 0, 1, 1], "x": [1, 2, 3, 4]})
+    found = average_precision(table, label="ill", marker="x")
+    assert found.average_precision == 1
+    assert np.isnan([found.average_precision_lo, found.average_precision_hi]).all()
+    assert found.warnings == ("marker 'x' separates the classes completely, no limits are estimated",)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=2, max_size=25).filter(
+        lambda rows: 0 < sum(row[0] for row in rows) < len(rows)
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_average_precision__is_the_mean_precision_at_the_positives(rows: list[tuple[bool, int]]) -> None:
+    table = pd.DataFrame(rows, columns=["ill", "x"])
+    at_each = [table.loc[table["x"] >= x, "ill"].mean() for x in table.loc[table["ill"], "x"]]
+    found = average_precision(table, label="ill", marker="x").average_precision
+    assert_allclose(found, np.mean(at_each), rtol=1e-13, atol=0)
+    stretched = table.assign(x=np.exp(table["x"]))
+    assert average_precision(stretched, label="ill", marker="x").average_precision == found
+
+
+def test_average_precision__refuses_by_column_and_counts_what_it_drops() -> None:
+    with pytest.raises(TableRefused, match="'lvh' has 0 positive and 136 negative"):
+        average_precision(PEOPLE[PEOPLE["lvh"] == 0], label="lvh", marker="marker_a")
+    with pytest.raises(ValueError, match="'lvh' is given in two roles"):
+        average_precision(PEOPLE, label="lvh", marker="lvh")
+    with pytest.raises(ValueError, match="confidence is 2, expected above 0 and below 1"):
+        average_precision(PEOPLE, label="lvh", marker="marker_a", confidence=2)
+    table = PEOPLE.astype({"marker_a": float})
+    table.loc[2, "marker_a"] = np.nan
+    with pytest.raises(TableRefused, match=r"'marker_a' has 1 missing values \(rows 2\)"):
+        average_precision(table, label="lvh", marker="marker_a")
+    dropped = average_precision(table, label="lvh", marker="marker_a", missing="drop")
+    assert dropped.n_dropped_missing == 1

@@ -114,7 +114,7 @@ def test_count_inversions__equals_all_pairs(values: list[int]) -> None:
 
 
 @pytest.mark.parametrize("all_pairs_rows", [5_000, 0])
-def test_passing_bablok__unbounded_slope_is_told(all_pairs_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passing_bablok__unbounded_slope_is_warned_of(all_pairs_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ALL_PAIRS_ROWS", all_pairs_rows)
     table = pd.DataFrame({"x": [0.0, 1, 1, 1, 1, 2, 2], "y": [0.0, 1, 2, 3, 4, 5, 6]})
     found = passing_bablok(table, x="x", y="y")

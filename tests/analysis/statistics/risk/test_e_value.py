@@ -43,7 +43,7 @@ def test_e_value__interval_with_one_needs_no_confounding(lo: float, hi: float) -
     assert e_value(rr=max(1.0, (lo + hi) / 2), lo=lo, hi=hi).e_value_limit == 1
 
 
-def test_e_value__of_one_is_one_and_without_limits_there_is_none_of_them() -> None:
+def test_e_value__of_one_is_one_and_without_limits_has_no_e_value_of_a_limit() -> None:
     found = e_value(rr=1)
     assert found.e_value == 1
     assert found.e_value_limit is None

@@ -1,4 +1,4 @@
-"""Cox models against R's survival: the six data sets, weights, strata, entry; and refusals."""
+"""Cox models against R's survival: data sets, weights, strata, entry; refusals; many samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
-from analysis.statistics.survival.cox import CoxFit, fit_cox
+from analysis.statistics.survival import CoxFit
+from analysis.statistics.survival.cox import CoxSamples, fit_cox
 from tests.analysis.statistics.references import bladder2, close, expected, heart, lung, rossi, veteran
 
 LUNG = {"duration": "time", "event": "event", "covariates": ["age", "sex", "ph.ecog"]}
@@ -117,52 +118,35 @@ def test_fit_cox__strata_with_delayed_entry() -> None:
     close(fit.estimates["se"], wanted["se"], rtol=1e-8)
     close(fit.log_likelihood, wanted["loglik"], rtol=1e-12)
     predicted = wanted["predicted"]
-    got = fit.predict_survival(pd.DataFrame(predicted["new"]), predicted["times"])
-    for row, curve in enumerate(predicted["curves"]):
-        mine = got[got["row"] == row]
-        close(mine["survival"], curve["survival"], rtol=1e-10)
-        close(mine["se"], curve["se"], rtol=1e-8)
-        close(mine["survival_lo"], curve["lo"], rtol=1e-8)
-        close(mine["survival_hi"], curve["hi"], rtol=1e-8)
+    got = survival_of(fit, pd.DataFrame(predicted["new"]), predicted["times"])
+    close(got, [curve["survival"] for curve in predicted["curves"]], rtol=1e-10)
+
+
+def survival_of(fit: CoxFit, table: pd.DataFrame, times: list[float]) -> np.ndarray:
+    """Survival of each row at each time by its hazard ratio and the baseline of its stratum."""
+    risks, strata = fit.relative_risks(table)
+    grid = np.unique(np.concatenate([fit.state.ranges.times, times]))
+    hazard = np.cumsum(fit.baseline_steps(grid), axis=1)[:, np.searchsorted(grid, times)]
+    return np.exp(-risks[:, None] * hazard[strata])
 
 
 @pytest.mark.parametrize(("key", "ties"), [("predict", "efron"), ("predict_breslow_ties", "breslow")])
-def test_predict_survival__equals_r(key: str, ties: Any) -> None:
+def test_risks_and_baseline__give_the_survival_of_r(key: str, ties: Any) -> None:
     wanted = expected("survival")["lung"][key]
     people = pd.DataFrame({"age": [50, 70], "sex": [1, 2], "ph.ecog": [0, 2]})
-    got = fit_cox(lung(), ties=ties, **LUNG).predict_survival(people, wanted["times"])
-    for mine, theirs in [("survival", "surv"), ("se", "std_err"), ("survival_lo", "lower"), ("survival_hi", "upper")]:
-        close(got[mine].to_numpy().reshape(2, -1).T, wanted[theirs], rtol=1e-8)
+    got = survival_of(fit_cox(lung(), ties=ties, **LUNG), people, wanted["times"])
+    close(got.T, wanted["surv"], rtol=1e-8)
 
 
-def test_predict_survival__takes_the_clustered_covariance() -> None:
-    wanted = expected("cox")["heart_clustered_curve"]
-    fit = fit_cox(
-        heart(), duration="stop", entry="start", event="event", covariates=["age", "transplant"], cluster="id"
-    )
-    got = fit.predict_survival(pd.DataFrame({"age": [0.0], "transplant": [1]}), [50, 200, 600])
-    close(got["survival"], wanted["survival"], rtol=1e-10)
-    close(got["se"], wanted["se"], rtol=1e-8)
-    close(got["survival_lo"], wanted["lo"], rtol=1e-8)
-
-
-def test_predict_survival__is_1_before_the_first_event_and_flat_after_the_last() -> None:
-    fit = fit_cox(lung(), **LUNG)
-    person = pd.DataFrame({"age": [60], "sex": [1], "ph.ecog": [1]})
-    got = fit.predict_survival(person, [0, 1, 5000, 6000])
-    assert got.loc[:1, ["survival", "survival_lo", "survival_hi"]].to_numpy().tolist() == [[1] * 3] * 2
-    assert got["survival"][2] == got["survival"][3] > 0
-
-
-def test_predict_survival__refuses_a_stratum_that_was_not_in_the_fit() -> None:
+def test_relative_risks__refuse_a_stratum_that_was_not_in_the_fit() -> None:
     fit = fit_cox(lung(), duration="time", event="event", covariates=["age"], strata=["sex"])
     with pytest.raises(TableRefused, match="strata sex: 3 was not in the fit; expected one of 1, 2"):
-        fit.predict_survival(pd.DataFrame({"age": [60], "sex": [3]}), [100])
+        fit.relative_risks(pd.DataFrame({"age": [60], "sex": [3]}))
 
 
-def test_linear_predictor__is_relative_to_the_means() -> None:
+def test_relative_risks__are_relative_to_the_means() -> None:
     fit = fit_cox(lung(), **LUNG)
-    close(fit.linear_predictor(lung().head(10)), expected("cox")["lung_lp"], rtol=1e-8)
+    close(np.log(fit.relative_risks(lung().head(10))[0]), expected("cox")["lung_lp"], rtol=1e-8)
 
 
 def _veteran(covariates: list[Any]) -> CoxFit:
@@ -217,7 +201,7 @@ def test_fit_cox__few_events_are_a_warning_in_the_result() -> None:
     assert fit_cox(lung(), **LUNG).warnings == ()
 
 
-def test_fit_cox__a_level_without_events_has_no_estimate_and_leaves_the_others_alone() -> None:
+def test_fit_cox__a_level_without_events_has_no_estimate_and_does_not_change_the_others() -> None:
     """The limit of an infinite coefficient: the fit without these people."""
     table = lung().assign(smoking="never")
     rng = np.random.default_rng(3)
@@ -233,9 +217,9 @@ def test_fit_cox__a_level_without_events_has_no_estimate_and_leaves_the_others_a
     count = (table["smoking"] == "former").sum()
     assert f"'smoking=former': none of the {count} rows with the value 1" in fit.warnings[0]
     assert (fit.n, fit.n_events) == (len(table), int(table["event"].sum()))
-    assert len(fit.predict_survival(table[table["smoking"] == "never"].head(2), [100])) == 2
+    assert len(fit.relative_risks(table[table["smoking"] == "never"].head(2))[0]) == 2
     with pytest.raises(TableRefused, match="level without an estimate"):
-        fit.predict_survival(table[table["smoking"] == "former"], [100])
+        fit.relative_risks(table[table["smoking"] == "former"])
 
 
 def test_fit_cox__all_events_on_one_side_of_a_yes_no() -> None:
@@ -307,7 +291,7 @@ def test_fit_cox__separation_by_two_covariates_together_is_refused() -> None:
         ({"start": 5000}, {"entry": "start"}, "entry times at or after the exit in 'time'"),
         ({"start": -1}, {"entry": "start"}, "column 'start' has 226 negative times"),
         ({}, {"strata": ["sex"]}, "covariate 'sex' does not vary among people at risk"),
-        ({}, {"covariates": ["age", "nothing"]}, "column 'nothing' is there 0 times"),
+        ({}, {"covariates": ["age", "nothing"]}, "column 'nothing' occurs 0 times"),
     ],
 )
 def test_fit_cox__refuses_by_column(changes: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
@@ -333,18 +317,55 @@ def test_fit_cox__refuses_other_words() -> None:
         fit_cox(lung(), **LUNG, ties="exact")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="missing is 'keep'"):
         fit_cox(lung(), **LUNG, missing="keep")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="times are "):
-        fit_cox(lung(), **LUNG).predict_survival(lung(), [-1])
 
 
-def test_predict_survival__refuses_a_row_that_is_far_from_the_fit() -> None:
+def test_relative_risks__refuse_a_row_that_is_far_from_the_fit() -> None:
     person = pd.DataFrame({"age": [60, 70_000], "sex": 1, "ph.ecog": 1})
     with pytest.raises(TableRefused, match=r"1 rows \(the first: 1\) .* log hazard ratio is 786"):
-        fit_cox(lung(), **LUNG).predict_survival(person, [100])
+        fit_cox(lung(), **LUNG).relative_risks(person)
 
 
-def test_predict_survival__of_next_to_nothing_has_limits_of_0_and_1() -> None:
-    """Warnings are errors here: no overflow on the console."""
-    person = pd.DataFrame({"age": [-20_000], "sex": 1, "ph.ecog": 1})
-    row = fit_cox(lung(), **LUNG).predict_survival(person, [100]).iloc[0]
-    assert (row["survival"], row["survival_lo"], row["survival_hi"]) == (1, 0, 1)
+COVARIATES = ["age", Category("sex", reference=1)]
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return lung()
+
+
+def _drawn(n: int, seed: int) -> np.ndarray:
+    return np.bincount(np.random.default_rng(seed).integers(0, n, n), minlength=n)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_repeated__is_the_fit_of_the_table_with_rows_repeated(table: pd.DataFrame, seed: int) -> None:
+    drawn = _drawn(len(table), seed)
+    rows = table.loc[np.repeat(table.index, drawn)].reset_index(drop=True)
+    options = {"duration": "time", "event": "event", "covariates": COVARIATES}
+    expected = fit_cox(rows, **options)
+    found = CoxSamples.of(table, **options).repeated(drawn)
+    names = ["coef", "se"]
+    close(found.estimates[names], expected.estimates[names], rtol=1e-10)
+    assert (found.n, found.n_events) == (expected.n, expected.n_events)
+
+
+def test_weighted__is_the_fit_with_weights_and_another_first_covariate(table: pd.DataFrame) -> None:
+    drawn = _drawn(len(table), 3)
+    values = table["age"].to_numpy(dtype=float) ** 1.1
+    options = {"duration": "time", "event": "event", "covariates": COVARIATES}
+    weighted = table.assign(age=values, w=drawn)[drawn > 0]
+    expected = fit_cox(weighted, weights="w", **options)
+    found = CoxSamples.of(table, **options).weighted(drawn, values)
+    names = ["coef", "se"]
+    close(found.estimates[names], expected.estimates[names], rtol=1e-10)
+    again = CoxSamples.of(table, **options).weighted(drawn)
+    assert again.estimates["coef"][0] != found.estimates["coef"][0]
+
+
+def test_sample__of_one_value_or_without_events_is_refused(table: pd.DataFrame) -> None:
+    made = CoxSamples.of(table, duration="time", event="event", covariates=["sex"])
+    men = (table["sex"] == 1).to_numpy().astype(int)
+    with pytest.raises(TableRefused, match="'sex' is constant in the sample"):
+        made.repeated(men)
+    with pytest.raises(TableRefused, match="the sample has no event"):
+        made.repeated((~table["event"].to_numpy()).astype(int))

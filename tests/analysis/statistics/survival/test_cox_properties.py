@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.statistics.accuracy.concordance import concordance
-from analysis.statistics.survival.cox import CoxFit, fit_cox, proportional_hazards_test, scaled_schoenfeld
+from analysis.statistics.survival import CoxFit, proportional_hazards_test, scaled_schoenfeld
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import close
 
 seeds = st.integers(0, 10**6)

@@ -285,7 +285,7 @@ def test_survival_curve__warns_of_an_emptied_risk_set() -> None:
     assert curve.curve["survival"].tolist() == [0, 0, 0]
 
 
-def test_survival_curve__says_that_errors_are_the_jackknife() -> None:
+def test_survival_curve__warns_of_jackknife_errors() -> None:
     curve = survival_curve(_people(), duration="length", event="event", weights="weight")
     assert curve.warnings == ("column 'weight' has weights that are not whole: jackknife errors",)
 

@@ -10,7 +10,8 @@ import pytest
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
-from analysis.statistics.survival.cox import fit_cox, proportional_hazards_test, scaled_schoenfeld, split_follow_up
+from analysis.statistics.survival import proportional_hazards_test, scaled_schoenfeld, split_follow_up
+from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import close, expected, heart, lung, veteran
 from tests.analysis.statistics.survival.test_cox import CASES, LUNG, fitted, reference
 

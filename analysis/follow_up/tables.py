@@ -1,0 +1,223 @@
+"""The tables of a study in DuckDB: columns there, identifiers as text, dates of one format."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.follow_up.loading import (
+    LoadedTable,
+    Source,
+    is_placeholder,
+    load_table,
+    nothing_in_common,
+    quoted,
+    refuse_repeated,
+)
+from analysis.follow_up.people import births, codes, column, days
+from analysis.follow_up.rules import FollowUpRules
+from analysis.statistics.columns import TableRefused
+from lvm_core.signal.quality import QualityFlag
+from lvm_core.tables import PLACEHOLDER_DATES, People
+
+
+def read_tables(
+    connection: duckdb.DuckDBPyConnection,
+    people: People,
+    sources: Mapping[str, Source],
+    rules: FollowUpRules,
+    *,
+    date_formats: Mapping[str, str],
+    columns: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Make the tables of which follow-up is built.
+
+    These are persons, events, event_people, ends, encounters, history_starts (the last two empty
+    where they are not given), placeholders, all_ecgs and usable_ecgs. Arguments and refusals are
+    those of `build_follow_up`; `sources` are its other tables, by name, where they are given.
+    """
+
+    def load(name: str, called: str, wanted: Sequence[str], optional: Collection[str] = ()) -> LoadedTable:
+        own, date_format = columns.get(name), date_formats.get(name)
+        source = sources[name]
+        return load_table(connection, called, source, wanted, optional=optional, own=own, date_format=date_format)
+
+    placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
+    connection.register("placeholders", placeholders)
+    _read_persons(connection, people, rules)
+    for name, kind in _KINDS.items():
+        if name in sources:
+            _keep(load(name, name, [*kind.texts, *kind.dates], kind.optional), kind)
+        elif name in _EMPTY:
+            connection.execute(_EMPTY[name])
+    if "deaths" in sources:
+        _join_deaths(connection)
+    connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
+    _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules)), rules)
+    for name, called in _OF_PEOPLE.items():
+        _refuse_strangers(connection, name, called)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Columns of a table; `optional` ones may be absent, `needed` dates are no placeholders."""
+
+    dates: tuple[str, ...]
+    texts: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    key: str | None = None
+    needed: tuple[str, ...] = ()
+
+
+_PERSON: Final = "participant_id"
+_ENDED: Final = ("death_date", "ltfu_date")
+_KINDS: Final = {
+    "events": _Kind(("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)),
+    "ends": _Kind(
+        ("end_date",), ("region", "source", "release"), ("release",), "region || ' ' || source", ("end_date",)
+    ),
+    "deaths": _Kind(_ENDED, (_PERSON,), _ENDED, _PERSON, _ENDED),
+    "encounters": _Kind(("date",), (_PERSON,)),
+    "history_starts": _Kind(("start_date",), (_PERSON,), key=_PERSON),
+}
+# Written as `lvm_core.tables` writes the codes and systems of a code list.
+_COMPARABLE: Final = {
+    "code": "upper(regexp_replace(code::VARCHAR, '[.\\s]', '', 'g'))",
+    "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
+    "release": "trim(release::VARCHAR)",
+}
+_EMPTY: Final = {
+    "encounters": "CREATE TEMP TABLE encounters (participant_id VARCHAR, date DATE)",
+    "history_starts": "CREATE TEMP TABLE history_starts (participant_id VARCHAR, start_date DATE)",
+}
+# With their names in messages. Not the deaths: in a small cohort nobody may have died.
+_OF_PEOPLE: Final = {
+    "all_ecgs": "predictions",
+    "event_people": "events",
+    "encounters": "encounters",
+    "history_starts": "history_starts",
+}
+
+
+def _read_persons(connection: duckdb.DuckDBPyConnection, people: People, rules: FollowUpRules) -> None:
+    is_by_size = rules.max_days_body_size is not None
+    is_by_age = rules.time_scale == "attained_age"
+    raw = LoadedTable(connection, "persons", {})
+    needed = [_PERSON, "region"]
+    needed += ["body_size_date"] if is_by_size else []
+    needed += ["birth_date"] if is_by_age and column(people, "birth_year") is None else []
+    absent = {our: people.layout.names_of(our)[0] for our in needed if column(people, our) is None}
+    raw.refuse_columns(absent, people.raw.names)
+    born, is_placeholder_birth, is_assumed = births(people)
+    no_days = pa.nulls(people.raw.n_rows, pa.date32())
+    table = {
+        "row_number": pa.array(np.arange(1, people.raw.n_rows + 1)),
+        _PERSON: people.table[_PERSON],
+        "region": codes(people, "region"),
+        **{name: days(people, name) for name in _ENDED},
+        "body_size_date": days(people, "body_size_date") if is_by_size else no_days,
+        "birth_date": born if is_by_age else no_days,
+        "birth_is_placeholder": is_placeholder_birth,
+        "birth_day_assumed": is_assumed,
+    }
+    connection.register("given_persons", pa.table(table))
+    connection.execute("CREATE TEMP TABLE raw_persons AS FROM given_persons")
+    raw.refuse_rows(f"{_PERSON} IS NULL", f"no {_PERSON}", "one in each row")
+    for name in _ENDED:
+        raw.refuse_placeholders(name, name)
+    connection.execute("CREATE TEMP TABLE persons AS SELECT * EXCLUDE (row_number) FROM raw_persons")
+    connection.execute("DROP TABLE raw_persons")
+    refuse_repeated(connection, "persons", _PERSON)
+
+
+def _keep(raw: LoadedTable, kind: _Kind) -> None:
+    """Make the table of a loaded one, its columns read."""
+    connection, name = raw.connection, raw.name
+    taken = {text: _COMPARABLE.get(text) or raw.identifier(text) for text in kind.texts}
+    for day in kind.dates:
+        taken[day] = raw.date(day)
+        if day in kind.needed:
+            raw.refuse_placeholders(day, taken[day])
+    chosen = ", ".join(f"{expression} AS {its}" for its, expression in taken.items())
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {chosen} FROM raw_{name}")
+    connection.execute(f"DROP TABLE raw_{name}")
+    if kind.key is not None:
+        refuse_repeated(connection, name, kind.key)
+
+
+def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
+    known = connection.execute(
+        "SELECT count(*) FROM persons WHERE death_date IS NOT NULL OR ltfu_date IS NOT NULL"
+    ).fetchone()
+    if known and known[0]:
+        raise TableRefused(
+            f"table persons has dates of death or loss in {known[0]} rows, and so has table "
+            "deaths; expected them in one of the two"
+        )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE persons AS SELECT p.* EXCLUDE (death_date, ltfu_date), "
+        "d.death_date, d.ltfu_date FROM persons p LEFT JOIN deaths d USING (participant_id)"
+    )
+
+
+def _columns_of_ecgs(rules: FollowUpRules) -> list[str]:
+    needed = [_PERSON, "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
+    needed += ["quality_flags"] if rules.exclude_flags else []
+    return [*needed, *(["af_on_ecg"] if any(outcome.af_on_ecg for outcome in rules.outcomes) else [])]
+
+
+def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
+    """Make the tables of all ECGs and of the usable ones."""
+    connection = raw.connection
+    day, mass = raw.date("recorded_at"), raw.number("lvm_pred_g")
+    connection.execute(
+        f"CREATE TEMP TABLE all_ecgs AS SELECT {raw.identifier('participant_id')} AS participant_id, "
+        f"{raw.identifier('ecg_id')} AS ecg_id, {day} AS recorded_at, "
+        f"{is_placeholder(day)} AS date_is_placeholder, "
+        f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
+        f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
+        f"AS has_exposure, {raw.yes_no('af_on_ecg') if 'af_on_ecg' in raw.types else 'NULL::BOOLEAN'} AS af_on_ecg, "
+        f"{_flagged(raw, rules.exclude_flags) if rules.exclude_flags else 'false'} AS flagged FROM raw_ecgs"
+    )
+    refuse_repeated(connection, "all_ecgs", "ecg_id")
+    connection.execute(
+        "CREATE TEMP TABLE usable_ecgs AS SELECT participant_id, ecg_id, recorded_at AS "
+        "index_date, has_exposure, af_on_ecg FROM all_ecgs WHERE isfinite(mass) AND NOT flagged "
+        "AND recorded_at IS NOT NULL AND NOT date_is_placeholder"
+    )
+
+
+def _flagged(raw: LoadedTable, flags: tuple[str, ...]) -> str:
+    """Return the SQL of whether an ECG has one of the flags; refuse a flag that nobody knows."""
+    raw.connection.register("excluded_flags", pd.DataFrame({"flag": list(flags)}, dtype=str))
+    own = "quality_flags"
+    if not raw.types[own].endswith("[]"):
+        own = r"string_split(regexp_replace(quality_flags::VARCHAR, '[\s\[\]'']', '', 'g'), ',')"
+    seen = raw.connection.execute(
+        f"SELECT DISTINCT unnest({own}) AS flag FROM raw_ecgs WHERE quality_flags IS NOT NULL"
+    ).fetchall()
+    known = sorted({*map(str, QualityFlag), *(row[0] for row in seen if row[0])})
+    unknown = [flag for flag in flags if flag not in known]
+    if unknown:
+        raise TableRefused(
+            f"exclude_flags names {', '.join(unknown)}, which no ECG has and which is no flag of "
+            f"lvm-ai score; expected some of {', '.join(known)}"
+        )
+    return f"coalesce(list_has_any({own}, (SELECT list(flag) FROM excluded_flags)), false)"
+
+
+def _refuse_strangers(connection: duckdb.DuckDBPyConnection, table: str, called: str) -> None:
+    """Refuse a table whose people are all others than the participants; an empty one passes."""
+    found = connection.execute(
+        f"SELECT (SELECT min(participant_id) FROM {table}), (SELECT min(participant_id) FROM persons), "
+        f"EXISTS (SELECT 1 FROM {table} SEMI JOIN persons USING (participant_id))"
+    ).fetchall()
+    one, other, is_shared = found[0]
+    if one is not None and other is not None and not is_shared:
+        raise TableRefused(nothing_in_common(f"tables {called} and participants", _PERSON, one, other))

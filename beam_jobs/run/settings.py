@@ -1,0 +1,628 @@
+"""Settings of the jobs: each is declared once, and everything else follows from the declaration.
+
+A field is made by `option` (a command-line option) or `resolved` (what options lead to: a model's
+checksum, a table's content). Both ask whether the field can move a number. From the fields follow
+the parser with its help, the settings in plan.json that a resumed run must repeat, the fingerprint
+and the footers, and what workers and `lvm-ai verify` compute with: they read their settings from
+the plan, so that a field that is not in the fingerprint does not reach them.
+"""
+# ruff: noqa: RUF009 - option() and resolved() are dataclasses.field()
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from inspect import get_annotations
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+from beam_jobs.reading.inputs import ID_PRESETS, IdRule
+from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.storage import Storage
+from beam_jobs.reading.unit_reader import UnitReader
+from beam_jobs.reading.units import DEFAULT_UNIT_ECGS
+from lvm_core.command_line import ArgumentParser, Share, add_share_option
+from lvm_core.errors import UsageError
+from lvm_core.formats.registry import FORMATS
+from lvm_core.medicine.body import Bsa
+from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.medicine.recalibration import Recalibration
+from lvm_core.tables import PRESETS
+from models.catalogue.spec import InputConvention
+from models.engines.choosing import EngineName, EngineSettings, Precision
+from models.machine.runtime import Device
+
+# 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
+MOST_INTERPOLATED_SAMPLES: Final = 50
+RUNNERS: Final = ("local",)
+_FORMATS: Final = {one.option: one.name for one in FORMATS}
+_AUTO: Final = "auto"
+
+_FIRST, _KEYS, _SIGNAL, _RUN, _MODEL = "", "keys of raw files", "signal", "run", "model"
+_COMPUTING, _PEOPLE = "computing", "people and rules"
+_GROUP_TEXTS: Final = {_COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """How a field of the settings is declared."""
+
+    # True where the field can move a number, or change which ECGs are scored or rejected: it
+    # enters plan.json, the fingerprint and the footers. False where it cannot. The name of
+    # another field where it leads to a value that is kept there, such as a file's content.
+    moves: bool | str
+    flag: str | None = None  # name of the option; None where the field is no option
+    group: str = _FIRST  # of the help
+    text: str = ""  # of the help
+    # Further arguments of `argparse.ArgumentParser.add_argument`.
+    argument: Mapping[str, Any] = field(default_factory=dict)
+    # The enum whose members are the choices; `auto` is one more where the default is None.
+    one_of: type[StrEnum] | None = None
+    limits: tuple[float | None, float | None] = (None, None)  # least and most number, either of them None
+    convert: Callable[[Any], Any] | None = None  # from the parsed text, or from plan.json, to the value
+    # Adds the option to a parser, for an option that is declared elsewhere.
+    add: Callable[[Any], None] | None = None
+    plan_name: str | None = None  # its name in plan.json; None for the name of the field
+    # From the value to JSON; None for plain values, enums and tuples of them.
+    to_plan: Callable[[Any], Any] | None = None
+    from_plan: Callable[[Any], Any] | None = None  # from JSON to the value; None where `convert` does it
+    # False keeps a default out of the plan. An option that is new and moves a number needs it:
+    # otherwise runs of earlier versions cannot be resumed.
+    at_default: bool = True
+
+    @property
+    def destination(self) -> str:
+        """Name of the parsed argument."""
+        assert self.flag is not None
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def is_required(self) -> bool:
+        """The option must be given."""
+        return bool(self.argument.get("required", False))
+
+    def add_to(self, parser: argparse._ActionsContainer, default: Any) -> None:
+        """Add the option to a parser."""
+        if self.add is not None:
+            self.add(parser)
+            return
+        assert self.flag is not None
+        more: dict[str, Any] = {"action": "store_true"} if default is False else {}
+        if self.one_of is not None:
+            more["choices"] = [*([_AUTO] if default is None else []), *(one.value for one in self.one_of)]
+        if isinstance(default, str | int | float) and not self.is_required:
+            more["default"] = default
+        parser.add_argument(self.flag, help=self.text, **{**more, **self.argument})
+
+    def value(self, given: Any) -> Any:
+        """Return a value of the field from what was parsed."""
+        if self.one_of is not None:
+            return None if given == _AUTO else self.one_of(given)
+        return given if self.convert is None else self.convert(given)
+
+    def json(self, value: Any) -> Any:
+        """Return a value of the field as plan.json holds it."""
+        if self.to_plan is not None and value is not None:
+            return self.to_plan(value)
+        if isinstance(value, StrEnum):
+            return value.value
+        return list(value) if isinstance(value, tuple) else value
+
+    def planned_value(self, content: Any) -> Any:
+        """Return a value of the field from what plan.json holds."""
+        return self.value(content) if self.from_plan is None else self.from_plan(content)
+
+
+def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = MISSING, **how: Any) -> Any:
+    """Declare a field of the settings that is an option of the command line.
+
+    Args:
+        flag: name of the option.
+        group: of the help.
+        text: of the help.
+        moves: whether it can move a number; see `Declared`, like the others.
+        default: value of the field, or the class that makes it; left out for a required option.
+        **how: as in `Declared`.
+    """
+    kind = "default_factory" if isinstance(default, type) else "default"
+    declared = Declared(moves=moves, flag=flag, group=group, text=text, **how)
+    return field(**{kind: default}, metadata={"declared": declared})
+
+
+def resolved(*, moves: bool, default: Any = None, **how: Any) -> Any:
+    """Declare a field of the settings that is no option itself, but what options lead to."""
+    return field(default=default, metadata={"declared": Declared(moves=moves, **how)})
+
+
+def declared_fields(settings: type[InputSettings] | InputSettings) -> dict[str, Declared]:
+    """Return how the fields of settings are declared, by name, in order."""
+    return {f.name: f.metadata["declared"] for f in fields(settings)}
+
+
+class _AllDeclared:
+    """Refuses classes with a field that does not state whether it can move a number."""
+
+    def __init_subclass__(cls) -> None:
+        own = [name for name, kind in get_annotations(cls).items() if "ClassVar" not in kind]
+        declared = {name: getattr(cls.__dict__.get(name), "metadata", {}).get("declared") for name in own}
+        for name, one in declared.items():
+            if one is None:
+                raise TypeError(
+                    f"{cls.__name__}.{name} does not state whether it can move a number; "
+                    "declare it by option(...) or resolved(...)"
+                )
+            if isinstance(one.moves, str) and getattr(declared.get(one.moves), "moves", None) is not True:
+                raise TypeError(f"{cls.__name__}.{name} leads to {one.moves}, which is no field that moves a number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings(_AllDeclared):
+    """What is read, and how keys and units follow from it.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    reads_parquet: ClassVar[bool] = True
+
+    inputs: tuple[str, ...] = option(
+        "--input",
+        _FIRST,
+        "files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
+        moves=False,  # what they hold is in the units
+        convert=lambda groups: tuple(uri for group in groups for uri in group),
+        argument={"action": "append", "nargs": "+", "required": True, "metavar": "URI"},
+    )
+    storage: Storage = option(
+        "--storage-option",
+        _FIRST,
+        "for stores, for example s3.endpoint_override=HOST:PORT; may be repeated",
+        moves=False,
+        default=Storage,
+        convert=lambda values: storage_of(values),
+        argument={"action": "append", "metavar": "KEY=VALUE"},
+    )
+    id_rule: IdRule = option(
+        "--id-pattern",
+        _KEYS,
+        "regular expression with groups ecg_id and participant_id, or a preset: "
+        f"{', '.join(ID_PRESETS)} (default: path without extension, no participant)",
+        moves=True,
+        default=IdRule,
+        plan_name="id_pattern",
+        convert=IdRule,
+        to_plan=lambda rule: rule.pattern,
+    )
+    id_from_header: bool = option(
+        "--id-from-header",
+        _KEYS,
+        "take the participant from the file's own header where the path gives none",
+        moves=True,
+        default=False,
+    )
+    interpolate_missing_samples: int = option(
+        "--interpolate-missing",
+        _SIGNAL,
+        "fill gaps of up to N missing samples by straight lines; such ECGs have the flag "
+        "interpolated (default: 0, a missing sample rejects the ECG)",
+        moves=True,
+        default=0,
+        limits=(0, MOST_INTERPOLATED_SAMPLES),
+        argument={"type": int, "metavar": "N"},
+    )
+    unit_ecgs: int = option(
+        "--unit-ecgs",
+        _RUN,
+        "ECGs of a unit (default: %(default)s)",
+        moves=True,
+        default=DEFAULT_UNIT_ECGS,
+        limits=(1, None),
+        argument={"type": int, "metavar": "N"},
+    )
+    allow_empty: bool = option(
+        "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False
+    )
+    accept_unread_archives: bool = option(
+        "--accept-unread-archives",
+        _RUN,
+        "go on beside archives of kinds that are not read (.7z, .rar, a .zip in a .zip ...): "
+        "one reject each, however many ECGs they hold",
+        moves=False,  # the rejects are in the units
+        default=False,
+    )
+
+    def __post_init__(self) -> None:
+        for name, declared in declared_fields(self).items():
+            value, (least, most) = getattr(self, name), declared.limits
+            if value is None or declared.limits == (None, None):
+                continue
+            if not (least is None or value >= least) or not (most is None or value <= most):
+                expected = f"{least} or more" if most is None else f"{least} to {most}"
+                raise UsageError(f"{declared.flag} is {value}, expected {expected}")
+
+    def planned(self) -> dict[str, Any]:
+        """Return the settings that can move a number as plan.json and footers hold them."""
+        found = {}
+        for f in fields(self):
+            declared: Declared = f.metadata["declared"]
+            value = getattr(self, f.name)
+            if declared.moves is True and (declared.at_default or value != f.default):
+                found[declared.plan_name or f.name] = declared.json(value)
+        return found
+
+    @classmethod
+    def from_plan(cls, planned: Mapping[str, Any], **others: Any) -> Self:
+        """Return the settings of a plan; its inputs are in its units.
+
+        Args:
+            planned: what `planned` returned; a setting that an earlier version did not know is at
+                its default.
+            **others: fields that cannot move a number.
+        """
+        values: dict[str, Any] = {"inputs": ()}
+        for name, declared in declared_fields(cls).items():
+            content = planned.get(declared.plan_name or name)
+            if declared.moves is True and content is not None:
+                values[name] = declared.planned_value(content)
+        return cls(**{**values, **others})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(InputSettings):
+    """What both jobs have: where the run is written, and how it is done."""
+
+    kind: ClassVar[str]
+    description: ClassVar[str]
+
+    output: str = option(
+        "--output",
+        _FIRST,
+        "run folder, local, s3:// or gs://",
+        moves=False,
+        convert=lambda text: text.rstrip("/") or text,
+        argument={"required": True},
+    )
+    exclude: str | None = option(
+        "--exclude-participants",
+        _RUN,
+        "list of people to exclude",
+        moves=False,  # recorded; a longer list removes people from finished units too
+        default=None,
+        argument={"metavar": "F"},
+    )
+    shard: tuple[int, int] = option(
+        "--shard",
+        _RUN,
+        "do every N-th unit only",
+        moves=False,
+        default=(1, 1),
+        convert=lambda text: parse_shard(text),
+        argument={"metavar": "I/N"},
+    )
+    threads: int | None = option(
+        "--threads",
+        _RUN,
+        "cores to use (default: all that memory allows)",
+        moves=False,
+        default=None,
+        limits=(1, None),
+        argument={"type": int},
+    )
+    processes: int | None = option(
+        "--processes",
+        _RUN,
+        "processes that share the work here (default: one, or one for each GPU)",
+        moves=False,
+        default=None,
+        limits=(1, None),
+        argument={"type": int},
+    )
+    runner: str = option(
+        "--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], argument={"choices": RUNNERS}
+    )
+    max_rejected_share: float = option(
+        "--max-rejected-share",
+        _RUN,
+        "fail when more of the ECGs are rejected, 0 to 1 (default: %(default)s)",
+        moves=False,
+        default=0.05,
+        limits=(0, 1),
+        argument={"type": float, "metavar": "X"},
+    )
+    dry_run: bool = option("--dry-run", _RUN, "print the plan and stop", moves=False, default=False)
+    overwrite: bool = option("--overwrite", _RUN, "remove an earlier run's files", moves=False, default=False)
+    share: Share | None = option("--share", _RUN, moves=False, default=None, add=add_share_option)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(name.strip() for name in (*self.inputs, self.output)):
+            raise UsageError("an --input or --output is empty, expected a path; is a shell variable unset?")
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise UsageError(f"--shard is {index}/{count}, expected i/n with 1 <= i <= n")
+        if self.overwrite and count > 1:
+            raise UsageError(
+                "--overwrite with --shard would remove what other shards have done; remove "
+                f"{self.output} once, then start the shards without --overwrite"
+            )
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Self:
+        """Parse the arguments of the command; exits with 2 on wrong usage."""
+        parser = ArgumentParser(
+            prog=f"lvm-ai {cls.kind}",
+            description=f"{cls.description} Research software, not for clinical use.",
+            epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed or too many "
+            "rejects, 2 wrong usage.",
+        )
+        options = {f.name: f for f in fields(cls) if f.metadata["declared"].flag is not None}
+        declared = {name: f.metadata["declared"] for name, f in options.items()}
+        groups: dict[str, argparse._ActionsContainer] = {_FIRST: parser}
+        for name in sorted(options, key=lambda name: not declared[name].is_required):
+            group = declared[name].group
+            if group not in groups:
+                groups[group] = parser.add_argument_group(group, _GROUP_TEXTS.get(group))
+            declared[name].add_to(groups[group], options[name].default)
+        args = parser.parse_args(argv)
+        given = {name: getattr(args, one.destination) for name, one in declared.items()}
+        return cls(**{name: declared[name].value(one) for name, one in given.items() if one is not None})
+
+    def as_given(self) -> dict[str, Any]:
+        """Return the options of the command as run_report.json holds them."""
+        return {
+            name: _plain(getattr(self, name)) for name, one in declared_fields(self).items() if one.flag is not None
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Storage):
+        return dict(value.options)
+    if isinstance(value, IdRule):
+        return value.pattern
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return [str(v) for v in value] if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(RunSettings):
+    """Settings of `lvm-ai score`."""
+
+    kind: ClassVar[str] = "score"
+    description: ClassVar[str] = "Score ECGs: LV mass, its index, LVH and the ECG rules, to Parquet."
+
+    model: str = option(
+        "--model",
+        _MODEL,
+        "catalogue id (lvm-ai models list) or a file",
+        moves="models",
+        default="",
+        argument={"required": True},
+    )
+    fallback_model: str | None = option(
+        "--fallback-model",
+        _MODEL,
+        "ECG-only model for ECGs without age, sex or BMI; else rejected",
+        moves="models",
+        default=None,
+    )
+    model_dir: Path | None = option(
+        "--model-dir", _MODEL, "folder of fetched models", moves="models", default=None, argument={"type": Path}
+    )
+    models: tuple[Mapping[str, str], ...] = resolved(moves=True, default=(), from_plan=tuple)
+    """`model_id` and `sha256` of the model and of the fallback model."""
+    input_convention: InputConvention = option(
+        "--input-convention",
+        _MODEL,
+        "how microvolts become the network's input (default: %(default)s)",
+        moves=True,
+        default=InputConvention.UKB_COUNTS,
+        one_of=InputConvention,
+    )
+    engine: EngineName | None = option(
+        "--engine",
+        _COMPUTING,
+        "auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it agrees "
+        "with the model's own graph",
+        moves=True,
+        default=None,
+        one_of=EngineName,
+    )
+    engine_note: str = resolved(moves=True, default="", at_default=False)
+    """Why it is not the fastest engine; empty where it is, or was asked for."""
+    device: Device | None = option(
+        "--device",
+        _COMPUTING,
+        "auto: a GPU if there is one; gpu never falls back to the CPU",
+        moves=True,
+        default=None,
+        one_of=Device,
+    )
+    precision: Precision | None = option(
+        "--precision",
+        _COMPUTING,
+        "default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
+        moves=True,
+        default=None,
+        convert=Precision,
+        argument={"choices": [one.value for one in Precision]},
+    )
+    batch: int | None = option(
+        "--batch",
+        _COMPUTING,
+        "ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
+        moves=True,
+        default=None,
+        limits=(1, None),
+        argument={"type": int},
+    )
+    participants: str | None = option(
+        "--participants",
+        _PEOPLE,
+        "CSV or Parquet with age, sex and body size",
+        moves="participants_sha256",
+        default=None,
+    )
+    participants_layout: str | None = option(
+        "--participants-layout",
+        _PEOPLE,
+        f"what its columns mean: a YAML file, or {', '.join(PRESETS)} (docs/people_tables.md; "
+        "default: our own names and units)",
+        moves="participants_sha256",
+        default=None,
+        argument={"metavar": "F|PRESET"},
+    )
+    participants_sha256: str | None = resolved(moves=True)
+    accept_people: bool = option(
+        "--accept-people",
+        _PEOPLE,
+        "go on although the participant table looks wrong as a whole",
+        moves=False,
+        default=False,
+    )
+    bsa: Bsa = option(
+        "--bsa",
+        _PEOPLE,
+        "formula of the body surface area (default: %(default)s)",
+        moves=True,
+        default=Bsa.DUBOIS,
+        one_of=Bsa,
+    )
+    lvh_preset: LvhPreset = option(
+        "--lvh-preset",
+        _PEOPLE,
+        "thresholds of the LV mass index (default: %(default)s)",
+        moves=True,
+        default=LvhPreset.KHURSHID2021,
+        one_of=LvhPreset,
+    )
+    recalibration: str | None = option(
+        "--recalibration",
+        _PEOPLE,
+        "file of lvm-ai recalibrate: adds recalibrated columns",
+        moves="recalibration_content",
+        default=None,
+        argument={"metavar": "F"},
+    )
+    recalibration_content: Recalibration | None = resolved(
+        moves=True,
+        plan_name="recalibration",
+        to_plan=Recalibration.to_dict,
+        from_plan=lambda content: Recalibration.from_dict(content, "plan.json"),
+        at_default=False,
+    )
+    layout: str | None = option(
+        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content", default=None
+    )
+    layout_content: Layout | None = resolved(
+        moves=True,
+        plan_name="layout",
+        to_plan=lambda layout: layout.model_dump(mode="json"),
+        from_plan=Layout.model_validate,
+    )
+    accept_scale: bool = option(
+        "--accept-scale", _FIRST, "go on although voltages, leads or the rate look wrong", moves=False, default=False
+    )
+
+    @property
+    def engine_settings(self) -> EngineSettings:
+        """What computes, in which precision and where, once it is chosen."""
+        assert self.engine is not None
+        assert self.precision is not None
+        assert self.device is not None
+        return EngineSettings(self.engine, self.precision, self.device)
+
+    @property
+    def batch_size(self) -> int:
+        """ECGs computed together, once it is chosen."""
+        assert self.batch is not None
+        return self.batch
+
+    @property
+    def computing_line(self) -> str:
+        """How the run computes, in words."""
+        note = f" ({self.engine_note})" if self.engine_note else ""
+        return f"{self.engine} engine on the {self.device}, {self.precision}, batch {self.batch}{note}"
+
+    def reader(self, roots: Sequence[str]) -> UnitReader:
+        """Return what reads units; paths start from these roots."""
+        return UnitReader(
+            self.storage,
+            tuple(roots),
+            self.layout_content,
+            id_from_header=self.id_from_header,
+            interpolate_missing_samples=self.interpolate_missing_samples,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestSettings(RunSettings):
+    """Settings of `lvm-ai ingest`."""
+
+    kind: ClassVar[str] = "ingest"
+    description: ClassVar[str] = "Turn ECG files of devices into checked ECG Parquet at 500 Hz."
+    reads_parquet: ClassVar[bool] = False
+
+    formats: tuple[str, ...] = option(
+        "--format",
+        _FIRST,
+        "accept only this format, by its content; may be repeated (default: auto, all)",
+        moves=True,
+        default=(),
+        convert=lambda names: () if _AUTO in names else tuple(_FORMATS[name] for name in names),
+        from_plan=tuple,
+        argument={"action": "append", "choices": [_AUTO, *_FORMATS]},
+    )
+
+    def reader(self, roots: Sequence[str]) -> UnitReader:
+        """Return what reads units; paths start from these roots."""
+        return UnitReader(
+            self.storage,
+            tuple(roots),
+            None,
+            self.formats,
+            id_from_header=self.id_from_header,
+            interpolate_missing_samples=self.interpolate_missing_samples,
+        )
+
+
+def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:
+    """Add the options of some fields of settings to the parser of another command."""
+    for f in fields(settings):
+        if f.name in names:
+            f.metadata["declared"].add_to(parser, f.default)
+
+
+def add_storage_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that says how stores are reached."""
+    add_options(parser, InputSettings, "storage")
+
+
+def add_participants_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that say where the participant table is and what it means."""
+    add_options(group, ScoreSettings, "participants", "participants_layout", "accept_people")
+
+
+def storage_of(values: Sequence[str] | None) -> Storage:
+    """Return the storage that `--storage-option` values describe."""
+    pairs = []
+    for value in values or ():
+        key, equals, text = value.partition("=")
+        if not equals:
+            raise UsageError(f"--storage-option {value!r} is not KEY=VALUE")
+        pairs.append((key, text))
+    return Storage(tuple(pairs))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse `i/n`.
+
+    Raises:
+        UsageError: it is not two whole numbers.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise UsageError(f"--shard is {text!r}, expected i/n, for example 3/100")
+    return int(index), int(count)

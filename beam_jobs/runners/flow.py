@@ -1,0 +1,402 @@
+"""A job from its settings to its exit code: plan, do what is missing, close the run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import apache_beam as beam
+
+from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.storage import store_scheme
+from beam_jobs.reading.units import Unit, UnitSummary, cut_units, merge_summaries
+from beam_jobs.run.exclusions import Exclusions, load_exclusions, redact_excluded, remove_people
+from beam_jobs.run.folder import (
+    REPORT_NAME,
+    REPORTS_FOLDER,
+    SHARD_PREFIX,
+    SUCCESS_NAME,
+    RunFolder,
+    count_flags,
+    reconcile,
+    write_duplicates,
+)
+from beam_jobs.run.participants import JoinForecast
+from beam_jobs.run.plan import PLAN_NAME, Plan, new_pieces, refuse_other_settings
+from beam_jobs.run.planner import Inputs, Keys, check_dates, find_inputs, ignored_text, mark_duplicates, refuse_overlap
+from beam_jobs.run.progress import say, showing
+from beam_jobs.run.report import (
+    DONE_NAMES,
+    WorkerNotes,
+    final_report,
+    folder_names,
+    forget_notes,
+    noted_work,
+    shard_report,
+)
+from beam_jobs.run.settings import RunSettings
+from beam_jobs.runners.pipeline import UnitJob, build, make_runner, run_pipeline
+from beam_jobs.runners.processes import run_processes
+from lvm_core.errors import LvmError, RejectReason
+from lvm_core.signal.scale import scale_verdict
+from models.machine.host import available_cores
+
+DONE: Final = 0
+FAILED: Final = 1
+_COUNT_IN_STORE_EVERY_S: Final = 10.0
+
+
+class Job:
+    """What differs between ingest and score; here, what a job without models and people does."""
+
+    settings: RunSettings  # of the command, with what they lead to as far as no plan is needed for it
+    layout: Layout | None = None
+    stops_at_wrong_scale = False
+    """Amplitudes that cannot be right make the whole run fail."""
+
+    def resolve(self, planned: Mapping[str, Any] | None) -> RunSettings:
+        """Return the settings with every choice made.
+
+        Args:
+            planned: settings of the plan that is gone on with, which are taken where the command
+                leaves a choice; None for a new plan.
+        """
+        return self.settings
+
+    def person_of(self, ecg_id: str) -> str | None:
+        """Return the person of an ECG by the participant table."""
+        return None
+
+    def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
+        """Return the list extended by the ECGs that the participant table gives these people."""
+        return exclusions
+
+    def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
+        """Look at the amplitudes before the first unit; stop when they cannot be right."""
+        return {}
+
+    def forecast(self, exclusions: Exclusions) -> JoinForecast | None:
+        """Return what counts how the participant table fits the ECGs; None without a table."""
+        return None
+
+    def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
+        """Say how the participant table fits the ECGs; stop when too many would be rejected."""
+        return {}
+
+    def check_keys(self, keys: Keys) -> None:
+        """Refuse keys of the inputs that fit nothing they are joined to."""
+
+    def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
+        """Write what workers read beside the inputs."""
+
+    def unit_job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
+        """Return the job as it travels to workers."""
+        raise NotImplementedError
+
+    def n_gpus(self, plan: Plan) -> int:
+        """Return the GPUs that the run computes on and that are visible here; 0 on CPUs."""
+        return 0
+
+    def describe(self, plan: Plan) -> list[str]:
+        """Return lines for --dry-run: memory, models."""
+        return []
+
+
+@dataclass
+class _Planned:
+    """A plan and how it came about."""
+
+    plan: Plan
+    inputs: Inputs
+    is_new: bool
+    keys: Keys | None = None
+
+
+def run_job(job: Job, argv: Sequence[str]) -> int:
+    """Run a job from its settings to its exit code.
+
+    Args:
+        job: what to do.
+        argv: arguments of the command, for further processes where several work on the run.
+
+    Raises:
+        LvmError: the run cannot start or go on; the message says what to do.
+    """
+    options = job.settings
+    refuse_overlap(options.storage, options.inputs, options.output)
+    folder = RunFolder(options.storage, options.output)
+    exclusions = load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
+    if not options.overwrite:
+        exclusions = exclusions.with_digests(folder.withdrawn())
+    exclusions = job.with_their_ecgs(exclusions)
+    if options.dry_run:
+        _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite))
+        return DONE
+    if options.share is None and (warning := options.storage.open_to_others(options.output)):
+        say(f"warning: {warning}")
+    folder.prepare(options.kind, overwrite=options.overwrite)
+    planned = _plan(job, folder, exclusions, reuse=True)
+    _store_plan(job, planned, folder, exclusions)
+    run = _Run(job, folder, planned.plan, planned.inputs, exclusions)
+    n_gpus = job.n_gpus(planned.plan)
+    n_processes = options.processes or max(1, n_gpus)
+    return run.run() if n_processes == 1 else run.run_in_processes(argv, n_processes, n_gpus)
+
+
+def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -> _Planned:
+    """Make the plan, or extend the one in the folder by inputs that were added."""
+    options, layout = job.settings, job.layout
+    old = folder.load_plan() if reuse else None
+    of_same_kind = old is not None and old.kind == options.kind
+    settings = job.resolve(old.settings if old is not None and of_same_kind else None).planned()
+    if old is not None:
+        refuse_other_settings(old, options.kind, settings)
+    say("planning: listing the inputs")
+    inputs = find_inputs(options, layout, job.person_of)
+    added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces
+    if old is not None and not added:
+        return _Planned(old, inputs, False)
+    keys = Keys(forecast=job.forecast(exclusions))
+    if old is not None:
+        mark_duplicates(options.storage, inputs.roots, old.pieces, layout, keys)
+    marked = mark_duplicates(options.storage, inputs.roots, added, layout, keys)
+    inputs.warnings.extend(check_dates(keys, layout))
+    # Said before anything stops: a column that a file lacks may be why people do not match.
+    for warning in inputs.warnings:
+        say(f"warning: {warning}")
+    if old is None:
+        job.check_keys(keys)
+    people = job.people(keys.forecast)
+    base = old or Plan(options.kind, settings, (), inputs.ignored)
+    new_units = list(
+        cut_units(
+            marked, unit_ecgs=options.unit_ecgs, first_number=len(base.units), settings_sha256=base.settings_sha256
+        )
+    )
+    scale = base.scale or job.scale(base.with_units(new_units), inputs.roots)
+    # Redacted only now: which unit a piece is in must not depend on who is excluded.
+    plan = base.with_units([*base.units, *(redact_excluded(unit, exclusions) for unit in new_units)])
+    plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
+    if old is not None:
+        say(f"{len(added)} inputs were added since the run was planned")
+    return _Planned(plan, inputs, True, keys)
+
+
+def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Exclusions) -> None:
+    """Write the plan and what goes with it; another shard may have been first."""
+    if not planned.is_new:
+        return
+    job.write_side_files(folder, planned.keys, exclusions)
+    data = planned.plan.to_bytes()
+    if folder.storage.create_exclusive(folder.path(PLAN_NAME), data):
+        return
+    there = folder.require_plan()
+    if there.fingerprint == planned.plan.fingerprint:
+        return
+    refuse_other_settings(there, planned.plan.kind, planned.plan.settings)
+    known = [unit.fingerprint for unit in there.units]
+    if [unit.fingerprint for unit in planned.plan.units[: len(known)]] != known:
+        raise LvmError("another process planned this run differently in the same moment; run the command again")
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.storage.write_atomic(folder.path(PLAN_NAME), data)
+
+
+def _print_plan(job: Job, planned: _Planned) -> None:
+    options, plan, inputs = job.settings, planned.plan, planned.inputs
+    n_broken = sum(piece.reason is not None for piece in plan.pieces)
+    n_duplicates = sum(len(piece.duplicate_rows) for piece in plan.pieces)
+    lines = [
+        f"files: {inputs.n_files}; ignored: {ignored_text(inputs.ignored)}",
+        f"ECGs: {plan.n_ecgs} (duplicate ids: {n_duplicates}; unreadable inputs: {n_broken})",
+        f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
+        f"this shard {options.shard[0]}/{options.shard[1]}: {len(plan.shard_units(*options.shard))} units",
+        *job.describe(plan),
+        "nothing was written (--dry-run)",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@dataclass
+class _Run:
+    """One run of a command over a plan that is stored."""
+
+    job: Job
+    folder: RunFolder
+    plan: Plan
+    inputs: Inputs
+    exclusions: Exclusions
+
+    @property
+    def options(self) -> RunSettings:
+        return self.job.settings
+
+    def run_in_processes(self, argv: Sequence[str], n_processes: int, n_gpus: int) -> int:
+        """Share the units of this shard among processes of this machine."""
+        say(f"{n_processes} processes" + (f" on {n_gpus} GPUs" if n_gpus else ""))
+        done = self.folder.committed(self.plan)
+        todo = [unit for unit in self.plan.shard_units(*self.options.shard) if unit.number not in done]
+        with self._showing(todo):
+            return run_processes(
+                self.plan.kind,
+                argv,
+                self.options.shard,
+                n_processes=n_processes,
+                threads=self.options.threads or available_cores(),
+                n_gpus=n_gpus,
+            )
+
+    def run(self) -> int:
+        """Do the units of this shard that are missing, then close the run if all are done."""
+        mine = self.plan.shard_units(*self.options.shard)
+        done = self.folder.committed(self.plan)
+        if self.exclusions:
+            removal = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
+            if removal.changed:
+                say(f"removed {removal.n_ecgs} ECGs of excluded people from finished units")
+                self.plan = self.folder.require_plan()
+                done = self.folder.committed(self.plan)
+        todo = [unit for unit in mine if unit.number not in done]
+        if not todo and self.folder.is_finished:
+            foreign = self.folder.foreign_problem(self.plan)
+            say(f"error: {foreign}" if foreign else f"finished already: {self.folder.uri}")
+            return FAILED if foreign else DONE
+        failures = self._do(todo, len(mine)) if todo else []
+        done = self.folder.committed(self.plan)
+        unfinished = [unit for unit in mine if unit.number not in done]
+        if unfinished:
+            for failure in failures[:5]:
+                say(f"error: {failure}")
+            say(
+                f"{len(unfinished)} of {len(mine)} units are not finished. Run the same command "
+                "again to resume: finished units are kept"
+            )
+            return FAILED
+        if len(self.folder.require_plan().units) != len(self.plan.units):
+            say("inputs were added by another process meanwhile; run the same command again")
+            return DONE
+        if len(done) < len(self.plan.units):
+            index, count = self.options.shard
+            n_left = len(self.plan.units) - len(done)
+            mine_text = (
+                "this shard is done" if mine else f"shard {index}/{count} has none of the {len(self.plan.units)} units"
+            )
+            say(f"{mine_text}; {n_left} units of others are not done")
+            return DONE
+        return self._close(done)
+
+    def _do(self, todo: Sequence[Unit], n_mine: int) -> Sequence[str]:
+        """Run the pipeline over units; return the messages of those that failed."""
+        shard = self.options.shard
+        if len(todo) < n_mine:
+            say(f"resuming: {n_mine - len(todo)} of {n_mine} units are finished")
+        say(f"{self.plan.kind}: {sum(unit.n_ecgs for unit in todo)} ECGs in {len(todo)} units")
+        unit_job = self.job.unit_job(self.plan, self.inputs.roots, self.exclusions)
+        forget_notes(self.folder, shard)
+        runner, beam_options = make_runner(self.options.runner, unit_job.units_at_once)
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
+        build(pipeline, unit_job, todo, WorkerNotes(self.folder, shard))
+        with self._showing(todo):
+            run_pipeline(pipeline)
+        work = noted_work(self.folder, shard)
+        done = self.folder.committed(self.plan)
+        total = merge_summaries(done[u.number] for u in todo if u.number in done)
+        content = shard_report(total, work, self.options, self.inputs.warnings)
+        content["exclusions"] = {"n": len(self.exclusions), "sha256": self.exclusions.sha256}
+        name = f"{REPORTS_FOLDER}/{SHARD_PREFIX}{shard[0]}-of-{shard[1]}.json"
+        earlier = self.folder.read_json(name)
+        content["earlier_runs"] = [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
+        self.folder.write_json(name, self.exclusions.scrubbed(content))
+        forget_notes(self.folder, shard)
+        return work.failures
+
+    def _showing(self, todo: Sequence[Unit]) -> AbstractContextManager[None]:
+        """Show how many ECGs of these units are committed, whoever does them and wherever."""
+        if not todo:
+            return nullcontext()
+        every_s = None if store_scheme(self.folder.uri) is None else _COUNT_IN_STORE_EVERY_S
+        n_ecgs = sum(unit.n_ecgs for unit in todo)
+        return showing(n_ecgs, self.plan.kind, self.folder.ecgs_as_committed(self.plan, todo), every_s)
+
+    def _close(self, done: Mapping[int, UnitSummary]) -> int:
+        """Check the whole run and write what says that it is done."""
+        total = reconcile(self.plan, done)
+        if self.exclusions:
+            # Paths of shared files that name a person were needed until now.
+            remove_people(self.folder, self.plan, self.exclusions, sorted(done))
+        say("closing: looking for identical signals")
+        n_identical = write_duplicates(self.folder, self.plan)
+        report = final_report(self.plan, total, self.folder.reports(), n_identical)
+        report["options"] = self.options.as_given()
+        flags = count_flags(self.folder, self.plan)
+        report["quality_flags"] = flags
+        problems = self._problems(total)
+        report["problems"] = problems
+        odd_sources = total.sources.odd(folder_names(self.plan.pieces))
+        report["scale"]["odd_sources"] = odd_sources
+        for sentence in odd_sources:
+            say(f"warning: {sentence}")
+        if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):
+            say(
+                f"warning: none of the {len(self.exclusions)} listed identifiers is in this run; "
+                "are they participant_id or ecg_id as in the inputs?"
+            )
+        self.folder.write_json(REPORT_NAME, self.exclusions.scrubbed(report))
+        for line in _summary_lines(self.plan, total, n_identical):
+            say(line)
+        for flag, n in flags.items():
+            say(f"  {n} flagged {flag}")
+        if problems:
+            for problem in problems:
+                say(f"error: {problem}")
+            return FAILED
+        self.folder.storage.write_atomic(self.folder.path(SUCCESS_NAME), b"")
+        return DONE
+
+    def _problems(self, total: UnitSummary) -> list[str]:
+        """Return why the run must not count as done."""
+        problems = []
+        # People who were excluded on purpose say nothing about the quality of the data.
+        n_bad = total.n_rejected - total.rejected.get(RejectReason.EXCLUDED.value, 0)
+        share = n_bad / total.n_read if total.n_read else 0.0
+        if share > self.options.max_rejected_share:
+            worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
+            problems.append(
+                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
+                f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
+                f"{self.folder.path('rejects')}; where this is right, run the same lvm-ai "
+                f"{self.plan.kind} command with a larger --max-rejected-share"
+            )
+        foreign = self.folder.foreign_problem(self.plan)
+        if foreign:
+            problems.append(foreign)
+        verdict = scale_verdict(total.amplitudes.median_uv())
+        if verdict.plausible is False:
+            message = f"scale of the whole run: {verdict.message}"
+            if self.job.stops_at_wrong_scale:
+                problems.append(message)
+            else:
+                say(f"warning: {message}")
+        return problems
+
+
+def _by_number(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str]:
+    what = DONE_NAMES[plan.kind]
+    lines = [f"{total.n_read} ECGs read = {total.n_done} {what} + {total.n_rejected} rejected"]
+    lines += [f"  {n} {reason}" for reason, n in _by_number(total.rejected)]
+    if plan.n_of_unknown_size:
+        lines.append(
+            f"{plan.n_of_unknown_size} inputs cannot be read and hold an unknown number of ECGs: "
+            "each counts as 1 here, and may be many more"
+        )
+    if plan.ignored:
+        lines.append(f"ignored: {ignored_text(plan.ignored)}")
+    if n_identical:
+        lines.append(f"{n_identical} recordings share their signal with another: duplicates.parquet")
+    return lines
