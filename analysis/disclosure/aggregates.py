@@ -55,72 +55,51 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of an aggregate.
+    """A column of an aggregate."""
 
-    Attributes:
-        name: with its unit, as in `mean_g_m2`.
-        kind: how it is masked.
-        meaning: one line, for the list of columns.
-        needs: count columns of the same row, none of which may be hidden for it to be shown; the
-            first decides how far it is rounded.
-        precision: how it is rounded.
-        quantile: share of the people below it, where it is a quantile; it is shown only if k
-            people lie on either side.
-    """
-
-    name: str
-    kind: Kind
-    meaning: str
+    name: str  # with its unit, as in `mean_g_m2`
+    kind: Kind  # how it is masked
+    meaning: str  # one line, for the list of columns
+    # Count columns of the same row, none of which may be hidden for it to be shown; the first
+    # decides how far it is rounded.
     needs: tuple[str, ...] = ()
-    precision: Precision = Precision.DIGITS
+    precision: Precision = Precision.DIGITS  # how it is rounded
+    # Share of the people below it, where it is a quantile; it is shown only if k people lie on
+    # either side.
     quantile: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Thinned:
-    """A curve that may move only in steps of enough events.
+    """A curve that may move only in steps of enough events."""
 
-    Attributes:
-        events: count column: events so far, which never falls along a curve.
-        within: label columns of one curve.
-        ends: for each row what counts the events of its curve at the end; () where not known.
-    """
-
-    events: str
-    within: tuple[str, ...]
+    events: str  # count column: events so far, which never falls along a curve
+    within: tuple[str, ...]  # label columns of one curve
+    # For each row what counts the events of its curve at the end; () where not known.
     ends: Sequence[Count | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A table of counts and estimates before masking.
+    """A table of counts and estimates before masking."""
 
-    Attributes:
-        key: its name, also of its file.
-        rows: the values; counts are whole numbers, 0 or more, or missing where not applicable.
-        columns: of `rows`, in order.
-        together: label columns: of the rows that share them, all numbers are hidden as soon as
-            one row's are, since it could be computed from the others. None: each row alone.
-        small: "hide" the cells of small counts, or "drop" the rows (bins of histograms and
-            hexagons).
-        thinned: for curves.
-        coarse: of the rows of `rows`, values that replace the exact ones as soon as anything is
-            masked; missing where the exact ones stay. For what is computed from counts alone, and
-            would be more exact than the rounded counts beside it.
-        counts: for columns of counts and person-years, what is counted in each row, or None where
-            nothing else is related to it. What adds up, also with other tables, follows from it.
-        related: how counts are related beyond that.
-    """
-
-    key: str
-    rows: pd.DataFrame
-    columns: tuple[Column, ...]
+    key: str  # its name, also of its file
+    rows: pd.DataFrame  # the values; counts are whole numbers, 0 or more, or missing where not applicable
+    columns: tuple[Column, ...]  # of `rows`, in order
+    # Label columns: of the rows that share them, all numbers are hidden as soon as one row's are,
+    # since it could be computed from the others. None: each row alone.
     together: tuple[str, ...] | None = None
+    # "hide" the cells of small counts, or "drop" the rows (bins of histograms and hexagons).
     small: Literal["hide", "drop"] = "hide"
-    thinned: Thinned | None = None
+    thinned: Thinned | None = None  # for curves
+    # Of the rows of `rows`, values that replace the exact ones as soon as anything is masked;
+    # missing where the exact ones stay. For what is computed from counts alone, and would be more
+    # exact than the rounded counts beside it.
     coarse: pd.DataFrame | None = None
+    # For columns of counts and person-years, what is counted in each row, or None where nothing
+    # else is related to it. What adds up, also with other tables, follows from it.
     counts: Mapping[str, Sequence[Count | None]] = field(default_factory=dict)
-    related: tuple[Relation, ...] = ()
+    related: tuple[Relation, ...] = ()  # how counts are related beyond that
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

@@ -33,29 +33,20 @@ Time = tuple[str, float, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Count:
-    """What is counted.
+    """What is counted."""
 
-    Attributes:
-        unit: PEOPLE, ECGS ...
-        path: parts of parts, each of a division of everybody: (("left out", "left"),
-            ("af", "analysed"), ("status", "outcome")).
-        parts: of further divisions of everybody at the end of the path.
-        levels: of classifications in which some people may be unknown.
-        known: what is known of all of them, beside levels.
-        unknown: sets of names; of each person at least one of each set is not known.
-        ended: follow-up ended by this time: of which outcome, and between which years; None: no
-            condition.
-        followed: followed beyond this time; None: no condition.
-    """
-
-    unit: str = PEOPLE
+    unit: str = PEOPLE  # PEOPLE, ECGS or another one
+    # Parts of parts, each of a division of everybody: (("left out", "left"), ("af", "analysed"),
+    # ("status", "outcome")).
     path: tuple[Pair, ...] = ()
-    parts: frozenset[Pair] = frozenset()
-    levels: frozenset[Pair] = frozenset()
-    known: frozenset[str] = frozenset()
+    parts: frozenset[Pair] = frozenset()  # of further divisions of everybody at the end of the path
+    levels: frozenset[Pair] = frozenset()  # of classifications in which some people may be unknown
+    known: frozenset[str] = frozenset()  # what is known of all of them, beside levels
+    # Sets of names; of each person at least one of each set is not known.
     unknown: frozenset[frozenset[str]] = frozenset()
+    # Follow-up ended by this time: of which outcome, and between which years; None: no condition.
     ended: Time | None = None
-    followed: Time | None = None
+    followed: Time | None = None  # followed beyond this time; None: no condition
     _key: tuple[object, ...] = field(init=False, repr=False)
     _hash: int = field(init=False, repr=False)
 
@@ -125,17 +116,11 @@ _Way = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Bounds of a weighted sum of counts.
+    """Bounds of a weighted sum of counts."""
 
-    Attributes:
-        terms: counts with their weights.
-        low: least.
-        high: most.
-    """
-
-    terms: tuple[tuple[Count, float], ...]
-    low: float = 0.0
-    high: float = 0.0
+    terms: tuple[tuple[Count, float], ...]  # counts with their weights
+    low: float = 0.0  # least
+    high: float = 0.0  # most
 
 
 class _Wholes:

@@ -72,23 +72,14 @@ def ended(who: Count, end: str) -> Count:
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """The people of a row of results.
+    """The people of a row of results."""
 
-    Attributes:
-        who: everybody whom it could be about.
-        complete_in: what has to be known of them; the others are dropped.
-        end: what its events are: "outcome", "death"; "" where it has none.
-        by: years by which they have happened; None: at any time.
-        of_them: what else is known of those who are not dropped.
-        has_own_clock: whether its person-years are not all that people were followed.
-    """
-
-    who: Count
-    complete_in: tuple[str, ...] = ()
-    end: str = "outcome"
-    by: float | None = None
-    of_them: tuple[str, ...] = ()
-    has_own_clock: bool = False
+    who: Count  # everybody whom it could be about
+    complete_in: tuple[str, ...] = ()  # what has to be known of them; the others are dropped
+    end: str = "outcome"  # what its events are: "outcome", "death"; "" where it has none
+    by: float | None = None  # years by which they have happened; None: at any time
+    of_them: tuple[str, ...] = ()  # what else is known of those who are not dropped
+    has_own_clock: bool = False  # whether its person-years are not all that people were followed
 
 
 def analysed(outcome: str, model_id: str, *needed: str, lvh: bool = False) -> Analysed:

@@ -22,19 +22,12 @@ _NICE: Final = (1.0, 2.0, 5.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An aggregate and those of its rows that may stay.
+    """An aggregate and those of its rows that may stay."""
 
-    Attributes:
-        aggregate: whole.
-        rows: those that may stay, numbered from 0.
-        places: of these rows in the aggregate.
-        lost: places of rows that are left out because their counts are small.
-    """
-
-    aggregate: Aggregate
-    rows: pd.DataFrame
-    places: Sequence[int]
-    lost: Sequence[int]
+    aggregate: Aggregate  # whole
+    rows: pd.DataFrame  # those that may stay, numbered from 0
+    places: Sequence[int]  # of these rows in the aggregate
+    lost: Sequence[int]  # places of rows that are left out because their counts are small
 
     def counted(self) -> list[str]:
         """Return the columns of counts, and of person-years that are described."""
@@ -49,16 +42,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """What masking does to counts.
+    """What masking does to counts."""
 
-    Attributes:
-        bases: for each table, of its `counted` columns: what a count is rounded to; 0 where it is
-            hidden, NaN where there is none.
-        wrong: relations that the exact counts do not meet, or counts that differ between tables,
-            so that what the tables say of them cannot be right.
-    """
-
+    # For each table, of its `counted` columns: what a count is rounded to; 0 where it is hidden,
+    # NaN where there is none.
     bases: list[pd.DataFrame]
+    # Relations that the exact counts do not meet, or counts that differ between tables, so that
+    # what the tables say of them cannot be right.
     wrong: list[str]
 
 

@@ -15,73 +15,45 @@ from analysis.study.data import About, StudyData
 
 @dataclass(frozen=True, slots=True)
 class ReadTable:
-    """A table of text, for HTML, CSV and Word.
+    """A table of text, for HTML, CSV and Word."""
 
-    Attributes:
-        key: name of its files, unique in a report, as `hazard_ratios`.
-        title: caption, in words.
-        cells: all text; the column names are the head of the table.
-        n_label_columns: how many columns at the left name the rows.
-        notes: below the table.
-    """
-
-    key: str
-    title: str
-    cells: pd.DataFrame
-    n_label_columns: int = 1
-    notes: tuple[str, ...] = ()
+    key: str  # name of its files, unique in a report, as `hazard_ratios`
+    title: str  # caption, in words
+    cells: pd.DataFrame  # all text; the column names are the head of the table
+    n_label_columns: int = 1  # how many columns at the left name the rows
+    notes: tuple[str, ...] = ()  # below the table
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFigure:
-    """A figure.
+    """A figure."""
 
-    Attributes:
-        key: name of its files, unique in a report.
-        title: caption, in words.
-        alt: what there is to see, with its main numbers, for screen readers.
-        canvas: drawn from masked tables alone.
-        notes: below the figure.
-    """
-
-    key: str
-    title: str
-    alt: str
-    canvas: Canvas
-    notes: tuple[str, ...] = ()
+    key: str  # name of its files, unique in a report
+    title: str  # caption, in words
+    alt: str  # what there is to see, with its main numbers, for screen readers
+    canvas: Canvas  # drawn from masked tables alone
+    notes: tuple[str, ...] = ()  # below the figure
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of the report.
+    """A section of the report."""
 
-    Attributes:
-        key: of its link, unique in a report.
-        title: heading.
-        paragraphs: text above its items, plain.
-        items: tables and figures in order.
-        warnings: also listed at the top of the report.
-    """
-
-    key: str
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    items: tuple[ReadTable | ReadFigure, ...] = ()
-    warnings: tuple[str, ...] = ()
+    key: str  # of its link, unique in a report
+    title: str  # heading
+    paragraphs: tuple[str, ...] = ()  # text above its items, plain
+    items: tuple[ReadTable | ReadFigure, ...] = ()  # tables and figures in order
+    warnings: tuple[str, ...] = ()  # also listed at the top of the report
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One subject of the report.
+    """One subject of the report."""
 
-    Attributes:
-        name: in words, as progress shows it.
-        aggregates: returns every table that the topic publishes, exact, from the rows of people;
-            an empty list where the topic does not apply.
-        present: returns the section, from the masked tables of all topics by key and from what is
-            known of the study; None where the topic's tables are not there.
-    """
-
-    name: str
+    name: str  # in words, as progress shows it
+    # Returns every table that the topic publishes, exact, from the rows of people; an empty list
+    # where the topic does not apply.
     aggregates: Callable[[StudyData], list[Aggregate]]
+    # Returns the section, from the masked tables of all topics by key and from what is known of
+    # the study; None where the topic's tables are not there.
     present: Callable[[Mapping[str, Masked], About], Section | None]

@@ -22,21 +22,13 @@ from analysis.study.data import About, StudyData
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One of the two tables.
+    """One of the two tables."""
 
-    Attributes:
-        key: of its aggregates and files.
-        groups: in the order of its columns; the last is of those whose group is unknown.
-        compared: the two of the standardised difference.
-        name: of what has to be known of people for them to be in a group.
-        levels: of it, by group.
-    """
-
-    key: str
-    groups: tuple[str, ...]
-    compared: tuple[str, str]
-    name: str
-    levels: tuple[str, ...]
+    key: str  # of its aggregates and files
+    groups: tuple[str, ...]  # in the order of its columns; the last is of those whose group is unknown
+    compared: tuple[str, str]  # the two of the standardised difference
+    name: str  # of what has to be known of people for them to be in a group
+    levels: tuple[str, ...]  # of it, by group
 
     def people(self) -> dict[str, Count]:
         """Return what each group counts."""

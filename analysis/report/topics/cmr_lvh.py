@@ -144,14 +144,10 @@ class Estimate:
     What follows from counts alone would give away more than the rounded counts beside it. Only
     people of one population have it of exact counts: a few people in whom two populations differ,
     as those without rules or of unknown group, could be found by subtracting.
-
-    Attributes:
-        row: exact, of `aggregates.result`.
-        shown: columns of it as they may leave.
     """
 
-    row: dict[str, Any]
-    shown: dict[str, Any] = field(default_factory=dict)
+    row: dict[str, Any]  # exact, of `aggregates.result`
+    shown: dict[str, Any] = field(default_factory=dict)  # columns of it as they may leave
 
 
 def on_all_three(strata: str) -> str:

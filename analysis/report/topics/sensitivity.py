@@ -52,27 +52,19 @@ _READ: Final = (*_COLUMNS, *_OTHER_VALUES)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A change of the main analysis.
+    """A change of the main analysis."""
 
-    Attributes:
-        words: what is changed.
-        change: from the rows of an outcome to those of the variant; `exposure` and `lvh` are the
-            columns that are analysed.
-        is_lvh: whether LVH is compared, and not steps of the exposure.
-        sd: what one SD is, by `sd_key`, where it is not that of the main analysis.
-        exposure: name in the results where it is another one.
-        unit: of the exposure where it is another one.
-        from_index: whether it changes rows whose clock starts at the index ECG.
-        people: that remain of the main analysis; None: those for whom what is changed is known.
-    """
-
-    words: str
+    words: str  # what is changed
+    # From the rows of an outcome to those of the variant; `exposure` and `lvh` are the columns
+    # that are analysed.
     change: Callable[[pd.DataFrame], pd.DataFrame]
-    is_lvh: bool = False
+    is_lvh: bool = False  # whether LVH is compared, and not steps of the exposure
+    # What one SD is, by `sd_key`, where it is not that of the main analysis.
     sd: Mapping[str, float] | None = None
-    exposure: str | None = None
-    unit: str | None = None
-    from_index: bool = False
+    exposure: str | None = None  # name in the results where it is another one
+    unit: str | None = None  # of the exposure where it is another one
+    from_index: bool = False  # whether it changes rows whose clock starts at the index ECG
+    # That remain of the main analysis; None: those for whom what is changed is known.
     people: Callable[[Count], Count] | None = None
 
 
