@@ -11,8 +11,8 @@ from analysis.disclosure.aggregates import NEVER, Aggregate, Kind, result, resul
 from analysis.disclosure.counts import ECGS, PEOPLE_OF_ECGS, YEARS, Count
 from analysis.disclosure.meanings import LEFT, MODELS, followed
 from analysis.report.build import topics_of
+from analysis.report.topics import sensitivity
 from analysis.report.topics.hazard_ratios import DEATH
-from analysis.report.topics.sensitivity import aggregates as sensitivity
 from analysis.report.topics.sensitivity import variants
 from tests.analysis.report.builders import study, study_data
 
