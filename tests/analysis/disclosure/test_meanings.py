@@ -108,7 +108,7 @@ def test_sensitivity__a_later_clock_counts_from_that_of_the_study() -> None:
 
 def test_sensitivity__people_of_an_earlier_clock_are_not_related() -> None:
     data = study_data(n=300, study=study(latency_days=30))
-    table = sensitivity(replace(data, follow_up_from_index=data.follow_up))[0]
+    table = sensitivity.TOPIC.aggregates(replace(data, follow_up_from_index=data.follow_up))[0]
     assert counts_of(table, "n_people", level="clock starts at the ECG") == {None}
 
 
