@@ -224,7 +224,7 @@ def _peer_behaviour(bench: Bench, name: str, usual: dict[str, float]) -> dict[st
     after = bench_data.ids_of(bench.output)
     return _told(
         goes_on=spoiled.code == 0 and len(scored) == bench_data.N_SPOILED - 1,
-        told=False,
+        reported=False,
         flat_scored=flat,
         was_killed=killed.code != 0,
         kept=kept,
@@ -237,7 +237,7 @@ def _job_behaviour(bench: Bench) -> dict[str, Any]:
     results = bench.output / "predictions"
     spoiled = bench.job(bench.bad_data, "spectral")
     scored = bench_data.masses_of(results)
-    told = spoiled["counts"]["rejected"] == {"missing_lead": 1}
+    reported = spoiled["counts"]["rejected"] == {"missing_lead": 1}
     bench.job(bench.flat_data, "spectral")
     flat = bench_data.SPOILED in bench_data.masses_of(results)
     shutil.rmtree(bench.output)
@@ -269,7 +269,7 @@ def _job_behaviour(bench: Bench) -> dict[str, Any]:
     shard = json.loads((bench.output / "reports" / "shard-1-of-1.json").read_text())
     return _told(
         goes_on=len(scored) == bench_data.N_SPOILED - 1,
-        told=told,
+        reported=reported,
         flat_scored=flat,
         was_killed=code == -9,
         kept=kept,

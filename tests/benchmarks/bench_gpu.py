@@ -250,8 +250,8 @@ def main() -> None:
             if args.data is not None and name == "ecg_only":
                 for units_at_once in (1, 2, 4, 8):
                     batch = args.batches[-2] if len(args.batches) > 1 else args.batches[0]
-                    told = fed(engine, args.data, batch, units_at_once)
-                    _say({**about, "job": "fed", "units_at_once": units_at_once, "batch": batch, **told})
+                    timings = fed(engine, args.data, batch, units_at_once)
+                    _say({**about, "job": "fed", "units_at_once": units_at_once, "batch": batch, **timings})
 
 
 def _say(line: dict[str, Any]) -> None:

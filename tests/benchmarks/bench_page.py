@@ -145,7 +145,7 @@ def _behaviour(tried: Mapping[str, Mapping[str, Any]]) -> str:
             [
                 NAMES[name],
                 yes(one["goes_on"]),
-                yes(one["told"]),
+                yes(one["reported"]),
                 yes(not one["flat_scored"]),
                 yes(one["kept"] > 0),
                 yes(one["resumed"]),

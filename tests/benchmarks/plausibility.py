@@ -158,12 +158,12 @@ def print_records(name: str, records: dict[str, Signal | Rejection]) -> dict[str
     good: dict[str, Signal] = {}
     for path, record in records.items():
         judgement = Judgement(record) if isinstance(record, Rejection) else judged(record)
-        told = outcome(judgement)
-        outcomes[told] += 1
-        if told == "no remark" and not isinstance(record, Rejection):
+        remark = outcome(judgement)
+        outcomes[remark] += 1
+        if remark == "no remark" and not isinstance(record, Rejection):
             good[path] = record
         else:
-            say(f"- {path}: {told}")
+            say(f"- {path}: {remark}")
     print_outcomes(outcomes)
     return good
 
@@ -171,8 +171,8 @@ def print_records(name: str, records: dict[str, Signal | Rejection]) -> dict[str
 def print_outcomes(outcomes: Counter[str]) -> None:
     """Print a table of outcomes."""
     say("\n| outcome | ECGs |\n|---|---|")
-    for told, n in sorted(outcomes.items(), key=lambda item: -item[1]):
-        say(f"| {told} | {n} |")
+    for remark, n in sorted(outcomes.items(), key=lambda item: -item[1]):
+        say(f"| {remark} | {n} |")
 
 
 def print_statistics(name: str, signals: Sequence[Signal]) -> None:

@@ -26,7 +26,7 @@ class Watched:
         scoring_s: from READY to the line DONE.
         cpu_s: processor time of it and its children between the two.
         peak_mb: largest memory of it and its children together, each page counted once a process.
-        n: what DONE told.
+        n: the number that DONE states.
         tail: last lines of its errors.
     """
 

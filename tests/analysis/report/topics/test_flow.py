@@ -42,12 +42,12 @@ def shown(masked: Masked, outcome: str, reason: str, column: str = "n_people") -
     return str(masked.shown(column)[place].item())
 
 
-def told(masked: Masked, column: str = "n_people") -> list[tuple[str, str]]:
+def revealed(masked: Masked, column: str = "n_people") -> list[tuple[str, str]]:
     """Hidden cells whose value follows from those that are shown and what adds up.
 
     The unknowns are the counts; the equations are: everybody is the early reasons and the left,
     the left are each outcome's reasons and its analysed, and a cell that is shown as it is, not
-    "200±10". A count is told if the equations leave only one value for it.
+    "200±10". A count is revealed if the equations leave only one value for it.
     """
     rows = masked.rows
     keys = [
@@ -137,7 +137,7 @@ def test_flow__a_lone_early_reason_is_hidden_with_what_would_tell_it() -> None:
     assert shown(masked, "", "withdrawn") == HIDDEN
     assert [shown(masked, "", "all"), shown(masked, "", "left")] != ["43", "40"]
     assert shown(masked, "", "left") == shown(masked, "o0", "left") == shown(masked, "o1", "left")
-    assert told(masked) == []
+    assert revealed(masked) == []
 
 
 numbers = st.sampled_from([0, 0, 1, 3, 9, 10, 11, 25, 60])
@@ -156,7 +156,7 @@ def test_flow__no_hidden_count_follows_from_what_is_shown(
     if found.empty:
         return
     masked = mask(flow_aggregate(found), UNROUNDED)
-    assert told(masked) == []
+    assert revealed(masked) == []
     small = flow_aggregate(found).rows["n_people"].between(1, 9)
     assert masked.hidden.loc[small, "n_people"].all()
 
