@@ -39,21 +39,13 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """The finding about one file, and what to do.
-
-    Attributes:
-        state: the finding.
-        message: what is wrong, what was expected, how to fix it; or that all is well.
-        size_bytes: of the file; None when it is missing.
-        sha256: of the file; None when it is missing.
-        spec: the catalogue's entry that the file is, or should have been; None when unknown.
-    """
+    """The finding about one file, and what to do; size and checksum are None when it is missing."""
 
     state: FileState
-    message: str
+    message: str  # what is wrong, what was expected, how to fix it; or that all is well
     size_bytes: int | None = None
     sha256: str | None = None
-    spec: ModelSpec | None = None
+    spec: ModelSpec | None = None  # the model that the file is, or should have been
 
     @property
     def usable(self) -> bool:

@@ -10,8 +10,7 @@ from lvm_core.errors import LvmError, UsageError
 from models.catalogue.known import ModelSource, resolve_model
 from models.catalogue.saved_model import read_card
 from models.catalogue.spec import Predictions
-from models.cli import main
-from models.convert import convert_model
+from models.cli import convert_model, main
 from models.engines.predictor import LvmPredictor
 from tests.models.golden import FOLDER, Golden, load_golden
 
@@ -86,7 +85,7 @@ def test_convert__leaves_no_other_file(tmp_path: Path) -> None:
 
 def test_convert__changed_outputs_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = resolve_model(str(_unpacked(FILES[1], tmp_path)))
-    monkeypatch.setattr("models.convert.rounded", lambda weights, storage: [w * 1.001 for w in weights])
+    monkeypatch.setattr("models.cli.rounded", lambda weights, storage: [w * 1.001 for w in weights])
     with pytest.raises(LvmError, match=r"changed by up to .* nothing was written"):
         convert_model(source, tmp_path / "a.keras")
     assert [path.name for path in tmp_path.iterdir()] == [FILES[1]]
