@@ -1,4 +1,4 @@
-"""A `.keras` file with a card inside, `lvm_ai_model.json`, that holds all one needs to use the model.
+"""A `.keras` file with a card inside, `lvm_ai_model.json`: all that a user of the model must know.
 
 Keras ignores the extra member, so the file also opens with `keras.models.load_model`.
 """

@@ -1,4 +1,4 @@
-"""A network as plain arrays: read from a Keras model, and kept in a file of numpy's own format."""
+"""A network as plain arrays: read from a Keras model, and kept in an `.npz` file."""
 
 from __future__ import annotations
 
@@ -57,24 +57,15 @@ class LayerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One layer.
+    """One layer; only convolutions and dense layers have a kernel and a bias."""
 
-    Attributes:
-        name: unique in its network.
-        kind: what it computes.
-        inputs: names of the layers whose results it takes, in order.
-        shape: of its result for one ECG: (samples, channels) or (width,).
-        kernel: float32; (taps, channels in, channels out) of a convolution, (width in, width out)
-            of a dense layer, else None.
-        bias: (channels out,) or (width out,) float32, or None.
-    """
-
-    name: str
+    name: str  # unique in its network
     kind: LayerKind
-    inputs: tuple[str, ...]
-    shape: tuple[int, ...]
+    inputs: tuple[str, ...]  # names of the layers whose results it takes, in order
+    shape: tuple[int, ...]  # of its result for one ECG: (samples, channels) or (width,)
+    # (taps, channels in, channels out) of a convolution, (width in, width out) of a dense layer.
     kernel: NDArray[np.float32] | None = None
-    bias: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None  # (channels out,) or (width out,)
 
     @property
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -91,12 +82,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """Layers in an order in which they can be computed.
-
-    Attributes:
-        layers: each after its inputs.
-        outputs: names of the layers whose results are the network's.
-    """
+    """Layers, each after its inputs, and the names of those that give the network's results."""
 
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
@@ -153,12 +139,10 @@ _SETTINGS: Final[Mapping[str, tuple[tuple[str, str, Any], ...]]] = {
 def read_network(keras_model: Any) -> Network:
     """Return a functional Keras model as plain arrays, copies of its weights.
 
-    Args:
-        keras_model: of the layers that `LayerKind` names; a relu or softmax may be a layer of its
-            own or the activation of a layer.
+    A relu or softmax may be a layer of its own or the activation of a layer.
 
     Raises:
-        UnsupportedNetworkError: another layer, or another setting of one.
+        UnsupportedNetworkError: `LayerKind` does not hold a layer, or a layer has other settings.
     """
     makers = {id(layer.output): layer.name for layer in keras_model.layers}
     last: dict[str, str] = {}
@@ -238,25 +222,17 @@ def _refused(keras_layer: Any, what: str) -> UnsupportedNetworkError:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedNetwork:
-    """A network and the reference with which its engine is compared.
-
-    Attributes:
-        network: layers and weights.
-        inputs: input layer of each role.
-        outputs: name of the published output layer that each output of the network is.
-        reference: ECGs and the results of the Keras graph.
-    """
+    """A network and the reference with which its engine is compared."""
 
     network: Network
-    inputs: Mapping[InputRole, str]
-    outputs: tuple[str, ...]
-    reference: Reference
+    inputs: Mapping[InputRole, str]  # the input layer of each role
+    outputs: tuple[str, ...]  # the published name of each output of the network
+    reference: Reference  # ECGs and the results of the Keras graph
 
     def to_bytes(self, sha256: str) -> bytes:
-        """Return the file of a network: arrays in numpy's own format, the rest as JSON.
+        """Return an `.npz` file of the network that was read from the model file of that checksum.
 
-        Args:
-            sha256: of the model file that it was read from.
+        Arrays are stored as such, and all else as JSON.
         """
         reference = self.reference
         arrays: dict[str, NDArray[Any]] = {
@@ -355,10 +331,7 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
     """Return a model as plain arrays, from its file in `network_dir()`, else through Keras.
 
     The arrays are then kept in that folder; where it cannot be written, Keras is needed each time.
-
-    Args:
-        source: from `resolve_model`.
-        cores: for `configure_threads`, where TensorFlow is needed.
+    `configure_threads` receives `cores` where TensorFlow is needed.
 
     Raises:
         LvmError: as for `load_model` and `configure_threads`.

@@ -192,10 +192,7 @@ def standardised_features(
 ) -> dict[InputRole, NDArray[np.float32]]:
     """Return the demographics that a model takes, (n, 1) or for sex (n, 2) one-hot.
 
-    Args:
-        inputs: of n ECGs, with what the model needs.
-        layers: input layer of each role of the model.
-        constants: of the model.
+    `layers` holds the model's input layer of each role.
     """
     features: dict[InputRole, NDArray[np.float32]] = {}
     if InputRole.AGE in layers and inputs.age_years is not None:
