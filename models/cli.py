@@ -95,7 +95,9 @@ def _parser() -> ArgumentParser:
         metavar="SOURCE",
         help="folder with the file (a clone with Git LFS), the file, or an http(s) address",
     )
-    check = actions.add_parser("check", parents=[shared], help="is a file a model, a Git LFS pointer, or damaged?")
+    check = actions.add_parser(
+        "check", parents=[shared], help="find out whether a file is a model, a Git LFS pointer, or damaged"
+    )
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     show = actions.add_parser("show", parents=[shared], help="inputs, scaling, outputs, layers")
     convert = actions.add_parser("convert", parents=[shared], help="rewrite as .keras")
@@ -108,7 +110,7 @@ def _parser() -> ArgumentParser:
         "--storage",
         choices=[storage.value for storage in Storage],
         default=Storage.FLOAT32.value,
-        help="of the weights; float16 halves the file, its effect is printed (default: float32)",
+        help="number type of the weights; float16 halves the file and changes outputs slightly (default: float32)",
     )
     convert.add_argument("--name", metavar="ID", help="id that the file states (default: the stem of OUT)")
     return parser

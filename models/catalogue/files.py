@@ -1,4 +1,4 @@
-"""What a model file really is: a model, a Git LFS pointer, or damaged; its inputs and outputs."""
+"""Diagnose a model file: a model, a Git LFS pointer, or damaged; read its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _judge(
 ) -> _Finding:
     same = next((spec for spec in known if spec.sha256 == sha256), None)
     if same is not None and expected in (None, same):
-        return FileState.KNOWN, f"is {same.model_id}: size and SHA-256 are right", same
+        return FileState.KNOWN, f"is {same.model_id}: size and SHA-256 are correct", same
     if head.startswith(_LFS_POINTER_START):
         return _judge_pointer(head, size_bytes, known, expected)
     if expected is not None:

@@ -1,4 +1,4 @@
-"""Which engine computes a model, in which precision and batch; an engine made and checked."""
+"""Choose the engine, precision and batch size for a model, and make and check an engine."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Precision(StrEnum):
 
 
 class EngineMismatchError(LvmError):
-    """An engine does not give what the Keras graph gives."""
+    """The results of an engine differ from those of the Keras graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def make_engine(
         LvmError: the model cannot be loaded, there is no such device, or mixed precision moves a
             mass too far.
         UnsupportedNetworkError: the spectral engine cannot compute it.
-        EngineMismatchError: the spectral engine does not give what Keras gives.
+        EngineMismatchError: the results of the spectral engine differ from those of Keras.
     """
     if settings.name is EngineName.SPECTRAL:
         return _spectral(model, batch_size, cores)
@@ -149,9 +149,9 @@ def require_agreement(engine: Engine, reference: Reference, batch_size: int) -> 
         difference = np.abs(found - expected[rows])
         if not (difference <= _ABSOLUTE + _RELATIVE * np.abs(expected[rows])).all():
             raise EngineMismatchError(
-                f"the {engine.description()['engine']} engine is up to {difference.max():.2g} off "
-                f"the Keras graph in the {what}, expected at most {_ABSOLUTE:g} + {_RELATIVE:g} of "
-                "the value; score with --engine tensorflow, and report it"
+                f"the {what} of the {engine.description()['engine']} engine differs by up to "
+                f"{difference.max():.2g} from the Keras graph, expected at most {_ABSOLUTE:g} + "
+                f"{_RELATIVE:g} of the value; score with --engine tensorflow, and report this"
             )
 
 

@@ -31,7 +31,7 @@ _LOG: Final = logging.getLogger("lvm_ai.models")
 
 
 class UnsupportedNetworkError(LvmError):
-    """A model has something that cannot be computed here exactly; the message says what."""
+    """The spectral engine cannot compute a model exactly; the message says why."""
 
 
 class NetworkFileError(LvmError):
@@ -167,7 +167,7 @@ def _layers_of(keras_layer: Any, inputs: tuple[str, ...]) -> list[Layer]:
     kind = type(keras_layer).__name__
     if kind not in _KINDS:
         known = ", ".join(sorted(_KINDS))
-        raise _refused(keras_layer, f"is a {kind}, which is not computed here; expected {known}")
+        raise _refused(keras_layer, f"is a {kind}, which the spectral engine does not compute; expected {known}")
     _require(keras_layer, "the compute dtype", keras_layer.dtype_policy.compute_dtype, "float32")
     for what, attribute, expected in _SETTINGS.get(kind, ()):
         _require(keras_layer, what, getattr(keras_layer, attribute), expected)
@@ -315,7 +315,7 @@ def check_with_keras(loaded: LoadedModel) -> CheckedNetwork:
     `configure_threads` must have been called before the model was loaded.
 
     Raises:
-        UnsupportedNetworkError: the model has something that is not computed here.
+        UnsupportedNetworkError: the spectral engine cannot compute the model.
     """
     return CheckedNetwork(
         read_network(loaded.keras_model), dict(loaded.inputs), loaded.outputs, keras_reference(loaded)
@@ -335,7 +335,7 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
 
     Raises:
         LvmError: as for `load_model` and `configure_threads`.
-        UnsupportedNetworkError: the model has something that is not computed here.
+        UnsupportedNetworkError: the spectral engine cannot compute the model.
     """
     path = network_dir() / f"{source.spec.sha256}.npz"
     try:
@@ -343,12 +343,12 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
     except FileNotFoundError:
         pass
     except (NetworkFileError, OSError) as error:
-        _LOG.warning("%s is read from the model file again: %s", path, error)
+        _LOG.warning("%s cannot be used, so the model file is read again: %s", path, error)
     configure_threads(cores)  # before loading, which starts TensorFlow
     made = check_with_keras(load_model(source))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, made.to_bytes(source.spec.sha256))
     except OSError as error:
-        _LOG.warning("%s cannot be kept, so each process needs TensorFlow: %s", path, error)
+        _LOG.warning("%s cannot be written, so each process needs TensorFlow: %s", path, error)
     return made

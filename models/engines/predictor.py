@@ -1,4 +1,4 @@
-"""The one way to a prediction: integer counts and demographics in, grams out."""
+"""Predict LV mass: integer counts and demographics in, grams out."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class LvmPredictor:
     thread, so call it from as many threads as there are cores.
 
     Invariant: an ECG's prediction depends on the model, the engine, the batch size, the ECG's
-    place in its batch and the processor's instruction set; not on its batch-mates, on padding, on
-    the number of cores or on other calls.
+    place in its batch and the processor's instruction set; not on other ECGs of its batch, on
+    padding, on the number of cores or on other calls.
     """
 
     def __init__(

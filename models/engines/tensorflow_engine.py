@@ -1,4 +1,4 @@
-"""The TensorFlow engine: a model's Keras graph, compiled for one batch size; and the reference."""
+"""The TensorFlow engine, a compiled Keras graph, and the reference that checks other engines."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Reference:
     features: Features
     lvm_z: NDArray[np.float32]  # (n,) z of LV mass
     lvh_score: NDArray[np.float32] | None  # (n,), or None without that head
-    made_by: Mapping[str, Any]  # name, versions and settings of the engine that computed the two
+    made_by: Mapping[str, Any]  # description of the engine that computed these results
 
     def batch(self, size: int) -> tuple[NDArray[np.intp], tuple[NDArray[np.int16], NDArray[np.float32], Features]]:
         """Return the rows that fill a batch, repeated, and the arguments of `Engine.compute`."""

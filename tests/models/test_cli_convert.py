@@ -57,7 +57,7 @@ def test_convert__published_file_gives_the_same_bits(
     assert resolve_model(str(path)).spec.sha256 in card.description
 
 
-def test_convert__float16_says_what_it_changed(tmp_path: Path, golden: Golden) -> None:
+def test_convert__float16_reports_the_changes(tmp_path: Path, golden: Golden) -> None:
     path = _unpacked(FILES[0], tmp_path)
     packed = tmp_path / "half.keras.xz"
     conversion = convert_model(resolve_model(str(path)), packed, "float16")
