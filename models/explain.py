@@ -57,7 +57,7 @@ class Saliency:
         return self._in_batches(inputs, lambda rows: self._at(rows, _leads_uv(rows))[1])
 
     def integrated_gradients_g(self, inputs: PredictorInputs, n_steps: int = DEFAULT_STEPS) -> NDArray[np.float32]:
-        """Return (n, 12, 5000) float32: grams that each sample adds, against a silent ECG.
+        """Return (n, 12, 5000) float32: grams that each sample adds, compared with a silent ECG.
 
         Invariant: the sum over leads and samples is the mass of the ECG minus that of an ECG of
         zeros with the same age, sex and BMI, up to the error of the sum over steps.

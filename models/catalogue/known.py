@@ -1,4 +1,4 @@
-"""The known models: how an id or a path becomes one that can be loaded, and how one is fetched."""
+"""The known models; find the model that an id or a path names, and fetch a published one."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def find_spec(name: str) -> ModelSpec | None:
 
 
 def resolve_model(id_or_path: str, model_dir: Path | None = None) -> ModelSource:
-    """Return the model that an id, a published file name or a path means.
+    """Return the model that an id, a published file name or a path names.
 
     An id or file name of the catalogue wins over a file of that name in the current folder;
     write `./NAME` for the latter. A file whose SHA-256 is in the catalogue is that model; any
@@ -274,7 +274,7 @@ def _published_spec(model_id: str) -> ModelSpec:
 
 
 def _copy(spec: ModelSpec, source: str, part: Path) -> str:
-    """Copy the file that `source` means to `part`; return its name for messages."""
+    """Copy the file that `source` names to `part`; return its location for messages."""
     if source.startswith(("http://", "https://")):
         location = _file_url(spec, source)
         stream = _open_url(location)
@@ -305,7 +305,7 @@ def _source_file(spec: ModelSpec, source: str) -> Path:
 
 
 def _file_url(spec: ModelSpec, source: str) -> str:
-    """Return the address of the file; `source` may be that of its folder."""
+    """Return the address of the file; `source` may be the address of its folder."""
     parts = urllib.parse.urlsplit(source)
     if parts.path.endswith(_MODEL_SUFFIXES):
         return source

@@ -161,7 +161,7 @@ def lvm_g_from_z(lvm_z: NDArray[np.float32], scale: Standardisation = LVM_G) -> 
 
 
 class ModelOrigin(StrEnum):
-    """Where the weights come from: published, embedded in the package, or a file of the user's."""
+    """Where the weights come from: published, embedded in the package, or a file of the user."""
 
     PUBLISHED = "published"
     EMBEDDED = "embedded"
@@ -181,7 +181,7 @@ class ModelSpec:
     outputs: tuple[str, ...]  # names of the output layers
     origin: ModelOrigin
     # True where the weights were fitted to patients' ECGs and CMR, which does not make the output a
-    # medical result. False for a file of the user's, because nothing is known about it.
+    # medical result. False for a file of the user, because nothing is known about it.
     clinical: bool
     licence: str  # what is known about the right to use and to pass on the weights
     description: str  # where the weights come from, in words

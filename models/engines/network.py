@@ -230,10 +230,7 @@ class CheckedNetwork:
     reference: Reference  # ECGs and the results of the Keras graph
 
     def to_bytes(self, sha256: str) -> bytes:
-        """Return an `.npz` file of the network that was read from the model file of that checksum.
-
-        Arrays are stored as such, and all else as JSON.
-        """
+        """Return the content of an `.npz` file; `sha256` is the checksum of the model file."""
         reference = self.reference
         arrays: dict[str, NDArray[Any]] = {
             "counts": reference.counts,
@@ -262,10 +259,10 @@ class CheckedNetwork:
 
     @classmethod
     def from_bytes(cls, data: bytes, sha256: str) -> CheckedNetwork:
-        """Return what `to_bytes` wrote for the model file of that checksum.
+        """Read what `to_bytes` wrote; `sha256` is the checksum of the model file.
 
         Raises:
-            NetworkFileError: it is damaged, of another version or of another model.
+            NetworkFileError: the content is damaged, of another version or of another model.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:

@@ -160,10 +160,10 @@ Step: TypeAlias = Convolve | Pointwise | Flatten | Layer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpectralPlan:
-    """All that threads share and none changes: signals and spectra to be stored, and the steps."""
+    """The plan, which threads share and do not change."""
 
-    signals: tuple[Signal, ...]  # the ECG first
-    spectra: tuple[Spectra, ...]
+    signals: tuple[Signal, ...]  # to be stored, the ECG first
+    spectra: tuple[Spectra, ...]  # to be stored
     steps: tuple[Step, ...]
 
     @property
@@ -247,7 +247,7 @@ class _Planner:
         return SpectralPlan(tuple(self._signals.values()), self._spectra, tuple(steps))
 
     def _fuse(self, layer: Layer) -> tuple[str, ...]:
-        """Return the relu and the pooling that alone take a convolution's result, one of each."""
+        """Return the relu and pooling after a convolution that can be computed together with it."""
         chain: list[Layer] = []
         while True:
             takers = self._network.takers(chain[-1].name if chain else layer.name)
@@ -284,7 +284,7 @@ class _Planner:
             raise UnsupportedNetworkError(str(error)) from error
 
     def _shared_spectra(self) -> tuple[Spectra, ...]:
-        """Return the longest lists of signals; the other convolutions take the first of one."""
+        """Return the spectra to store; a convolution takes the leading signals of one of them."""
         wanted = {self._signals_of(layer.inputs[0]) for layer in self._convolutions}
         longest = sorted(wanted, key=lambda signals: (-len(signals), [one.name for one in signals]))
         found: list[Spectra] = []

@@ -113,7 +113,7 @@ def _kilobytes_as_mb(file: Path, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _limits(name: str, own: Path, cgroups: Path) -> list[str]:
-    """Return a limit as the process's control groups and those around them state it."""
+    """Return the values of a limit in the process's control groups and their parents."""
     found = []
     for line in _read(own).splitlines():
         _, controllers, group = line.split(":", 2)

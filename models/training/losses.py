@@ -28,7 +28,7 @@ class MassLoss(StrEnum):
 
 
 Loss = Callable[[Any, Any], Any]
-"""From truth and prediction, tensors (n, 1) of z, to the loss of each ECG, (n,) float32."""
+"""Takes truth and prediction, (n, 1) z, and returns the loss of each ECG, (n,) float32."""
 
 
 def mass_loss(kind: MassLoss | str) -> Loss:
