@@ -134,7 +134,7 @@ def test_train__goes_on_with_the_same_split_after_an_interruption(
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
         assert main(["--config", str(path)]) == 130
-    assert "same command goes on" in capsys.readouterr().err
+    assert "same command continues" in capsys.readouterr().err
     split, (first,) = (run / "split.csv").read_bytes(), _rows(run / "history.csv")
     assert not (run / "model.keras").exists()
 

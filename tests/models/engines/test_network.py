@@ -86,7 +86,7 @@ def _conv(**options: Any) -> Callable[[Any, Any], Any]:
         ),
         (lambda ls, x: ls.ReLU(max_value=6, name="odd")(x), "'odd' has limit 6.*, expected None"),
         (lambda ls, x: ls.Activation("gelu", name="odd")(x), "has activation gelu, expected"),
-        (lambda ls, x: ls.Dropout(0.1, name="odd")(x), "'odd' is a Dropout, which is not computed"),
+        (lambda ls, x: ls.Dropout(0.1, name="odd")(x), "'odd' is a Dropout, which the spectral engine does not"),
         (lambda ls, x: ls.Dense(3, name="odd")(x), "'odd' gives shape .*, expected one size"),
         (lambda ls, x: ls.Concatenate(axis=1, name="odd")([x, x]), "joins along axis 1, expected"),
     ],
