@@ -1,1 +1,1 @@
-"""TensorFlow side of LVM-AI: catalogue, loading, prediction; no Beam."""
+"""Models of LV mass: the catalogue, the engines, training and saliency."""

@@ -28,12 +28,7 @@ class Saliency:
     def __init__(
         self, model: ModelSource | LoadedModel, input_convention: InputConvention | str = InputConvention.UKB_COUNTS
     ) -> None:
-        """Load the model.
-
-        Args:
-            model: what `resolve_model` returned, or a model in memory.
-            input_convention: how microvolts become the network's input.
-        """
+        """Load the model."""
         configure_threads()  # before loading, which starts TensorFlow
         self._loaded = load_model(model) if isinstance(model, ModelSource) else model
         self._unit_uv = InputConvention(input_convention).input_unit_uv
@@ -51,11 +46,7 @@ class Saliency:
     def gradient_g_per_uv(self, inputs: PredictorInputs) -> NDArray[np.float32]:
         """Return (n, 12, 5000) float32: grams of predicted mass per microvolt of each sample.
 
-        Args:
-            inputs: n ECGs, with age, sex and BMI for a model that takes them.
-
-        Returns:
-            Leads in `LEADS_12` order.
+        Leads are in `LEADS_12` order.
 
         Raises:
             ValueError: age, sex or BMI is missing.
@@ -66,13 +57,13 @@ class Saliency:
         return self._in_batches(inputs, lambda rows: self._at(rows, _leads_uv(rows))[1])
 
     def integrated_gradients_g(self, inputs: PredictorInputs, n_steps: int = DEFAULT_STEPS) -> NDArray[np.float32]:
-        """Return (n, 12, 5000) float32: grams that each sample adds, against a silent ECG.
+        """Return (n, 12, 5000) float32: grams that each sample adds, compared with a silent ECG.
 
         Invariant: the sum over leads and samples is the mass of the ECG minus that of an ECG of
         zeros with the same age, sex and BMI, up to the error of the sum over steps.
 
         Args:
-            inputs: n ECGs, as for `gradient_g_per_uv`.
+            inputs: n ECGs, with age, sex and BMI for a model that takes them.
             n_steps: points of the midpoint rule between silence and the ECG, 1 or more.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The command `lvm-ai train`: fit a model to paired ECG and CMR, in a folder that resumes."""
+"""The command `lvm-ai train`: fit a model to paired ECG and CMR; interrupted runs can continue."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def main(argv: Sequence[str]) -> int:
     try:
         train(load_config(options.config))
     except KeyboardInterrupt:
-        say("stopped. The same command goes on after the last whole epoch")
+        say("stopped. The same command continues after the last whole epoch")
         return 130
     return 0
 
 
 def train(config: TrainingConfig) -> Path:
-    """Train, or go on training, and return the path of the model file.
+    """Train, or continue a training, and return the path of the model file.
 
     The run folder gets config.yaml, split.csv, history.csv, history.svg, training_report.json and
-    model.keras. The same configuration goes on after the last whole epoch; a finished folder is
-    left as it is.
+    model.keras. The same configuration continues after the last whole epoch; a finished folder is
+    not changed.
 
     Raises:
-        UsageError: the folder was begun with another configuration or other data.
+        UsageError: the run in the folder began with another configuration or other data.
         LvmError: the data leave nothing to train on.
     """
     folder = config.output
@@ -156,7 +156,7 @@ def _card(config: TrainingConfig, state: FitState, constants: ModelConstants, tr
 
 
 def _claim(folder: Path, config: TrainingConfig) -> None:
-    """Create the run folder, or refuse one that was begun with another configuration."""
+    """Create the run folder, or refuse one in which a run with other settings began."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _CONFIG_FILE
     now = config.model_dump(mode="json", exclude={"output"})
@@ -169,7 +169,8 @@ def _claim(folder: Path, config: TrainingConfig) -> None:
     if changed:
         texts = ", ".join(f"{name} was {before[name]!r} and is {now[name]!r}" for name in changed)
         raise UsageError(
-            f"{folder} was begun with another configuration: {texts}. Restore it, or choose another output folder"
+            f"the run in {folder} began with another configuration: {texts}. Restore it, or choose "
+            "another output folder"
         )
 
 
@@ -181,10 +182,10 @@ def _state(folder: Path, data: TrainingSet) -> FitState:
     state = FitState.load(path)
     if state.data_sha256 != digest:
         raise UsageError(
-            f"the data are not those with which {folder} was begun ({len(data)} ECGs now); restore "
-            "them, or choose another output folder"
+            f"the run in {folder} began with other data ({len(data)} ECGs now); restore them, or "
+            "choose another output folder"
         )
-    say(f"going on after epoch {state.epoch}")
+    say(f"continuing after epoch {state.epoch}")
     return state
 
 

@@ -1,4 +1,4 @@
-"""What a model file really is: a model, a Git LFS pointer, or damaged; its inputs and outputs."""
+"""Diagnose a model file: a model, a Git LFS pointer, or damaged; read its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -39,21 +39,13 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """The finding about one file, and what to do.
-
-    Attributes:
-        state: the finding.
-        message: what is wrong, what was expected, how to fix it; or that all is well.
-        size_bytes: of the file; None when it is missing.
-        sha256: of the file; None when it is missing.
-        spec: the catalogue's entry that the file is, or should have been; None when unknown.
-    """
+    """The finding about one file, and what to do; size and checksum are None when it is missing."""
 
     state: FileState
-    message: str
+    message: str  # what is wrong, what was expected, how to fix it; or that all is well
     size_bytes: int | None = None
     sha256: str | None = None
-    spec: ModelSpec | None = None
+    spec: ModelSpec | None = None  # the model that the file is, or should have been
 
     @property
     def usable(self) -> bool:
@@ -95,7 +87,7 @@ def _judge(
 ) -> _Finding:
     same = next((spec for spec in known if spec.sha256 == sha256), None)
     if same is not None and expected in (None, same):
-        return FileState.KNOWN, f"is {same.model_id}: size and SHA-256 are right", same
+        return FileState.KNOWN, f"is {same.model_id}: size and SHA-256 are correct", same
     if head.startswith(_LFS_POINTER_START):
         return _judge_pointer(head, size_bytes, known, expected)
     if expected is not None:

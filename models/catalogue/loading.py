@@ -21,22 +21,15 @@ _OUTPUT_WIDTHS: Final = {OUTPUT_MASS: 1, OUTPUT_LVH: 2}
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A Keras model and the names by which it is fed and read.
-
-    Attributes:
-        spec: identity of the model.
-        keras_model: functional `keras.Model` with a list of inputs and a list of outputs,
-            whatever structure the file had; its type is Any because Keras has no hints.
-        inputs: input layer of each role.
-        input_order: the input layers in the order of the Keras model.
-        outputs: the output layers in the order of the Keras model.
-    """
+    """A Keras model and the names of its input and output layers."""
 
     spec: ModelSpec
+    # A functional `keras.Model` with a list of inputs and a list of outputs, whatever structure the
+    # file had; its type is Any because Keras has no hints.
     keras_model: Any
-    inputs: Mapping[InputRole, str]
-    input_order: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: Mapping[InputRole, str]  # the input layer of each role
+    input_order: tuple[str, ...]  # the input layers in the order of the Keras model
+    outputs: tuple[str, ...]  # the output layers in the order of the Keras model
 
     @property
     def has_lvh_head(self) -> bool:
@@ -77,12 +70,9 @@ def load_model(source: ModelSource) -> LoadedModel:
 
 
 def bind_model(keras_model: Any, spec: ModelSpec) -> LoadedModel:
-    """Check the inputs and outputs of a Keras model in memory and return it as a `LoadedModel`.
+    """Check the inputs and outputs of a functional Keras model and return it as a `LoadedModel`.
 
-    Args:
-        keras_model: functional model, for example from `models.training.architectures`; its
-            weights are shared, not copied.
-        spec: identity to be recorded with its predictions.
+    The weights are shared, not copied; `spec` is recorded with the predictions.
 
     Raises:
         LvmError: the inputs or outputs are not those of an LV mass model.
@@ -112,13 +102,13 @@ def _check_card(card: ModelCard, keras_model: Any, spec: ModelSpec) -> None:
     if card.constants != spec.constants:
         raise LvmError(
             f"model {spec.model_id} states the constants {card.constants}, but {spec.constants} were "
-            "asked for; expected the same, choose the model by the path of its file"
+            "asked for; expected the same. Choose the model by the path of its file"
         )
     digest = weights_digest(keras_model.get_weights())
     if digest != card.weights_sha256:
         raise LvmError(
-            f"the weights of {spec.file_name} have SHA-256 {digest}, its {CARD_MEMBER} states "
-            f"{card.weights_sha256}; the file was changed after training, save it again with "
+            f"the weights of {spec.file_name} have SHA-256 {digest}, but its {CARD_MEMBER} states "
+            f"{card.weights_sha256}: the file was changed after training. Save it again with "
             "`lvm-ai train` or `lvm-ai models convert`"
         )
 

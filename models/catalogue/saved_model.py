@@ -1,4 +1,4 @@
-"""A `.keras` file with a card inside, `lvm_ai_model.json`: all that must be known to use the model.
+"""A `.keras` file with a card inside, `lvm_ai_model.json`: all that a user of the model must know.
 
 Keras ignores the extra member, so the file also opens with `keras.models.load_model`.
 """
@@ -41,18 +41,7 @@ class Storage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a saved model says about itself.
-
-    Attributes:
-        model_id: name of the model.
-        title: one line for people.
-        description: where the weights come from, in words.
-        licence: of the weights.
-        warning: to be shown wherever its numbers appear; may be empty.
-        constants: of age, BMI and LV mass.
-        weights_sha256: `weights_digest` of the float32 weights.
-        training: how it was trained: data, loss, seed, versions, results; empty when not known.
-    """
+    """What a saved model says about itself; the first five fields are as in `ModelSpec`."""
 
     model_id: str
     title: str
@@ -60,7 +49,8 @@ class ModelCard:
     licence: str
     warning: str
     constants: ModelConstants
-    weights_sha256: str
+    weights_sha256: str  # `weights_digest` of the float32 weights
+    # Data, loss, seed, versions and results of the training; empty when not known.
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -138,14 +128,10 @@ def rounded(weights: Iterable[NDArray[Any]], storage: Storage | str) -> list[NDA
 
 
 def save_model(keras_model: Any, card: ModelCard, path: Path, storage: Storage | str = Storage.FLOAT32) -> None:
-    """Write a model and its card as one `.keras` file, atomically; same model, same bytes.
+    """Write a float32 functional model and its card as one `.keras` file, atomically.
 
-    Args:
-        keras_model: float32 functional model. For float16 storage its weights must come from
-            `rounded`, so that the loaded weights have the digest of the card.
-        card: of the model.
-        path: ends in `.keras`; replaced when it exists.
-        storage: of the weights in the file.
+    The same model gives the same bytes. An existing file is replaced. For float16 storage the
+    weights must come from `rounded`, so that the loaded weights have the digest of the card.
     """
     with tempfile.TemporaryDirectory(prefix="lvm-ai-") as folder:
         plain = Path(folder) / "model.keras"

@@ -36,38 +36,24 @@ LVH_CLASS: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Standardisation:
-    """A mean and a standard deviation, with the unit of both.
-
-    Attributes:
-        mean: in `unit`.
-        sd: in `unit`, greater than 0.
-        unit: `years`, `kg_m2` or `g`.
-    """
+    """A mean and a standard deviation above 0, both in `unit`: `years`, `kg_m2` or `g`."""
 
     mean: float
     sd: float
     unit: str
 
     def standardise(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return `(values - mean) / sd`, computed in float64 and rounded once to float32.
-
-        Args:
-            values: any shape, in `unit`.
-        """
+        """Return `(values - mean) / sd` of any shape, computed in float64 and rounded once."""
         wide = np.asarray(values, dtype=np.float64)
         return ((wide - self.mean) / self.sd).astype(np.float32)
 
 
-# broadinstitute/ml4h, tensor map 21003_Age-when-attended-assessment-centre_2_0 (UK Biobank).
+# From the tensor maps of broadinstitute/ml4h: 21003_Age-when-attended-assessment-centre_2_0,
+# 21001_Body-mass-index-BMI_0_0 and 23104_Body-mass-index-BMI_0_0 (the numbers are fields of UK
+# Biobank), and adjusted_myocardium_mass: grams = 24.80 * z + 89.70.
 AGE_YEARS: Final = Standardisation(63.35798891483556, 7.554638350423902, "years")
-
-# broadinstitute/ml4h, tensor map 21001_Body-mass-index-BMI_0_0 (UK Biobank field 21001).
 BMI_21001_KG_M2: Final = Standardisation(27.3397, 4.77216, "kg_m2")
-
-# broadinstitute/ml4h, tensor map 23104_Body-mass-index-BMI_0_0 (UK Biobank field 23104).
 BMI_23104_KG_M2: Final = Standardisation(27.432061533712652, 4.785244772462738, "kg_m2")
-
-# broadinstitute/ml4h, tensor map adjusted_myocardium_mass: grams = 24.80 * z + 89.70.
 LVM_G: Final = Standardisation(89.70, 24.80, "g")
 
 
@@ -145,13 +131,10 @@ def input_roles(names: tuple[str, ...]) -> dict[InputRole, str]:
 
 @dataclass(frozen=True, slots=True)
 class ModelConstants:
-    """The constants by which one model's age and BMI are standardised and its output becomes grams.
+    """The constants that standardise age and BMI for one model and turn its output into grams.
 
-    Attributes:
-        age_years: of the age.
-        bmi_kg_m2: of the BMI; None for the published ones of the UK Biobank field that is part of
-            the input layer's name, 21001 or 23104.
-        lvm_g: of the LV mass.
+    Where `bmi_kg_m2` is None, the published constants of the UK Biobank field apply that the name
+    of the input layer holds, 21001 or 23104.
     """
 
     age_years: Standardisation = AGE_YEARS
@@ -168,22 +151,17 @@ PUBLISHED_CONSTANTS: Final = ModelConstants()
 
 
 def lvm_g_from_z(lvm_z: NDArray[np.float32], scale: Standardisation = LVM_G) -> NDArray[np.float32]:
-    """Return LV mass in grams from the standardised output.
+    """Return LV mass, (n,) float32 grams, from the output of the mass head, (n,) float32 z.
 
-    Args:
-        lvm_z: (n,) float32, dimensionless output of the mass head.
-        scale: the model's own constants of LV mass, grams.
-
-    Returns:
-        (n,) float32, grams: 24.80 * z + 89.70 with the published constants, a float32 product and
-        then a float32 sum in numpy, so that every engine and processor rounds in the same way.
+    With the published constants it is 24.80 * z + 89.70: a float32 product and then a float32 sum
+    in numpy, so that every engine and processor rounds in the same way.
     """
     scaled = lvm_z.astype(np.float32) * np.float32(scale.sd)
     return (scaled + np.float32(scale.mean)).astype(np.float32)
 
 
 class ModelOrigin(StrEnum):
-    """Where the weights come from: published, embedded in the package, or a file of the user's."""
+    """Where the weights come from: published, embedded in the package, or a file of the user."""
 
     PUBLISHED = "published"
     EMBEDDED = "embedded"
@@ -192,38 +170,22 @@ class ModelOrigin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Identity and interface of one model.
+    """Identity and interface of one model."""
 
-    Attributes:
-        model_id: name used in commands and in the predictions.
-        title: one line for people.
-        file_name: name of the model file as it was published or given.
-        sha256: of the model file (uncompressed), 64 hexadecimal digits.
-        size_bytes: of the model file (uncompressed).
-        inputs: names of the input layers.
-        outputs: names of the output layers.
-        origin: where the weights come from.
-        clinical: True for weights that were fitted to patients' ECGs and CMR. It does not make
-            the output a medical result. False for the embedded models and, because nothing is
-            known about it, for a file of the user's.
-        licence: what is known about the right to use and to pass on the weights.
-        description: where the weights come from, in words.
-        warning: what to show wherever the model's numbers appear; may be empty.
-        constants: of its inputs and output.
-    """
-
-    model_id: str
-    title: str
-    file_name: str
-    sha256: str
-    size_bytes: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    model_id: str  # its name in commands and in the predictions
+    title: str  # one line for people
+    file_name: str  # as it was published or given
+    sha256: str  # of the uncompressed file, 64 hexadecimal digits
+    size_bytes: int  # of the uncompressed file
+    inputs: tuple[str, ...]  # names of the input layers
+    outputs: tuple[str, ...]  # names of the output layers
     origin: ModelOrigin
+    # True where the weights were fitted to patients' ECGs and CMR, which does not make the output a
+    # medical result. False for a file of the user, because nothing is known about it.
     clinical: bool
-    licence: str
-    description: str
-    warning: str = ""
+    licence: str  # what is known about the right to use and to pass on the weights
+    description: str  # where the weights come from, in words
+    warning: str = ""  # is shown wherever the model's numbers appear
     constants: ModelConstants = PUBLISHED_CONSTANTS
 
     @property
@@ -239,29 +201,21 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class PredictorInputs:
-    """Checked inputs of n ECGs.
-
-    Attributes:
-        counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
-        uv_per_count: (n,) float32, microvolts of one count, finite and above 0.
-        age_years: (n,) float32, finite; None for a model that takes none.
-        sex: (n,) int8, 0 female, 1 male; None for a model that takes none.
-        bmi_kg_m2: (n,) float32, finite; None for a model that takes none.
+    """Checked inputs of n ECGs; age, sex and BMI are None for a model that takes none.
 
     Raises:
-        ValueError: a shape, dtype, code or value is not what is stated above.
+        ValueError: a shape, dtype, code or value is not what is stated here.
     """
 
-    counts: NDArray[np.int16]
-    uv_per_count: NDArray[np.float32]
-    age_years: NDArray[np.float32] | None = None
-    sex: NDArray[np.int8] | None = None
-    bmi_kg_m2: NDArray[np.float32] | None = None
+    counts: NDArray[np.int16]  # (n, 12, 5000), leads in `LEADS_12` order
+    uv_per_count: NDArray[np.float32]  # (n,) microvolts of one count, finite and above 0
+    age_years: NDArray[np.float32] | None = None  # (n,) finite
+    sex: NDArray[np.int8] | None = None  # (n,) 0 female, 1 male
+    bmi_kg_m2: NDArray[np.float32] | None = None  # (n,) finite
 
     def __post_init__(self) -> None:
         _check_counts(self.counts)
-        n_ecgs = self.counts.shape[0]
-        step_uv = self.uv_per_count
+        n_ecgs, step_uv = self.n_ecgs, self.uv_per_count
         _check_vector("uv_per_count", step_uv, np.float32, n_ecgs)
         _refuse_rows("uv_per_count", step_uv, ~((step_uv > 0) & np.isfinite(step_uv)), "a finite value above 0")
         for name, values in (("age_years", self.age_years), ("bmi_kg_m2", self.bmi_kg_m2)):
@@ -290,11 +244,7 @@ class PredictorInputs:
         )
 
     def require_demographics(self, model_id: str) -> None:
-        """Raise unless age, sex and BMI are given.
-
-        Raises:
-            ValueError: one of them is None.
-        """
+        """Raise `ValueError` unless age, sex and BMI are given."""
         given = {"age_years": self.age_years, "sex": self.sex, "bmi_kg_m2": self.bmi_kg_m2}
         missing = [name for name, values in given.items() if values is None]
         if missing:
@@ -332,15 +282,10 @@ def _refuse_rows(name: str, values: NDArray[np.generic], bad: NDArray[np.bool_],
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model predicts for n ECGs, in the order in which they were given.
+    """What a model predicts for n ECGs, in the order in which they were given."""
 
-    Attributes:
-        lvm_pred_g: (n,) float32, predicted LV mass, grams, finite.
-        lvh_score: (n,) float32, 0 to 1, from the LVH head; NaN where the model has none. A
-            score, not a calibrated probability.
-    """
-
-    lvm_pred_g: NDArray[np.float32]
+    lvm_pred_g: NDArray[np.float32]  # (n,) predicted LV mass, grams, finite
+    # (n,) 0 to 1, from the LVH head; NaN where the model has none. Not a calibrated probability.
     lvh_score: NDArray[np.float32]
 
     def __len__(self) -> int:

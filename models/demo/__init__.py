@@ -1,1 +1,1 @@
-"""The embedded demonstration models, and what measures them. They mean nothing for patients."""
+"""The embedded demonstration models, which mean nothing for patients, and their measurement."""

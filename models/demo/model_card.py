@@ -37,28 +37,17 @@ _CORNERS_G: Final = (89.7, 114.5, 139.3)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The predictions of one model for people it has not seen, and the report of its training.
+    """The predictions of one model for people it has not seen, and the report of its training."""
 
-    Attributes:
-        name: `full`, or the loss of an ECG-only model.
-        lvm_pred_g: (n,) float64, grams.
-        report: content of training_report.json.
-    """
-
-    name: str
-    lvm_pred_g: NDArray[np.float64]
-    report: dict[str, Any]
+    name: str  # `full`, or the loss of an ECG-only model
+    lvm_pred_g: NDArray[np.float64]  # (n,)
+    report: dict[str, Any]  # content of training_report.json
 
 
 def mean_error_by_size_g(lvm_pred_g: NDArray[np.float64], lvm_true_g: NDArray[np.float64]) -> list[tuple[int, float]]:
     """Return the number of people and the mean of predicted - true mass in each group of true mass.
 
-    Args:
-        lvm_pred_g: (n,) grams.
-        lvm_true_g: (n,) grams.
-
-    Returns:
-        For true mass up to 89.7 g, 114.5 g, 139.3 g and above: n, and the mean error in grams.
+    The groups are true mass up to 89.7 g, to 114.5 g, to 139.3 g, and above.
     """
     group = np.digitize(lvm_true_g, _CORNERS_G, right=True)
     error_g = lvm_pred_g - lvm_true_g

@@ -1,6 +1,6 @@
-"""What computes a model; imported by module, because the engines import SciPy and each other.
+"""The engines that compute a model; import their modules, not this package.
 
-`predictor`: the one way to a prediction, used by jobs. `choosing`: which engine, and one that is
-made and checked. `tensorflow_engine` and `spectral`: the two engines. `network` and
-`spectral_plan`: what the spectral engine computes, read from a Keras model and planned.
+`predictor`: every prediction goes through it. `choosing`: choose, make and check an engine.
+`tensorflow_engine` and `spectral`: the two engines. `network` and `spectral_plan`: a Keras model
+as plain arrays, and how the spectral engine computes it.
 """

@@ -1,4 +1,4 @@
-"""Which engine computes a model, in which precision and batch; an engine made and checked."""
+"""Choose the engine, precision and batch size for a model, and make and check an engine."""
 
 from __future__ import annotations
 
@@ -63,20 +63,15 @@ class Precision(StrEnum):
 
 
 class EngineMismatchError(LvmError):
-    """An engine does not give what the Keras graph gives."""
+    """The results of an engine differ from those of the Keras graph."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What fixes how a model is computed, beside the batch.
-
-    Attributes:
-        name: of the engine.
-        precision: of the arithmetic.
-        device: where it is computed.
+    """How a model is computed, apart from the batch.
 
     Raises:
-        ValueError: the three do not go together.
+        ValueError: the engine does not compute in this precision or on this device.
     """
 
     name: EngineName = EngineName.TENSORFLOW
@@ -103,17 +98,14 @@ def make_engine(
 ) -> MadeEngine:
     """Load a model into an engine; all but float32 in TensorFlow is compared with the Keras graph.
 
-    Args:
-        model: from `resolve_model`, or a model in memory.
-        settings: how to compute.
-        batch_size: ECGs per call, 1 or more.
-        cores: batches that will be computed at once; None for the cores of this process.
+    `batch_size` is the number of ECGs per call; `cores` the number of batches that will be computed
+    at once, None for the cores of this process.
 
     Raises:
         LvmError: the model cannot be loaded, there is no such device, or mixed precision moves a
             mass too far.
         UnsupportedNetworkError: the spectral engine cannot compute it.
-        EngineMismatchError: the spectral engine does not give what Keras gives.
+        EngineMismatchError: the results of the spectral engine differ from those of Keras.
     """
     if settings.name is EngineName.SPECTRAL:
         return _spectral(model, batch_size, cores)
@@ -157,20 +149,16 @@ def require_agreement(engine: Engine, reference: Reference, batch_size: int) -> 
         difference = np.abs(found - expected[rows])
         if not (difference <= _ABSOLUTE + _RELATIVE * np.abs(expected[rows])).all():
             raise EngineMismatchError(
-                f"the {engine.description()['engine']} engine is up to {difference.max():.2g} off "
-                f"the Keras graph in the {what}, expected at most {_ABSOLUTE:g} + {_RELATIVE:g} of "
-                "the value; score with --engine tensorflow, and report it"
+                f"the {what} of the {engine.description()['engine']} engine differs by up to "
+                f"{difference.max():.2g} from the Keras graph, expected at most {_ABSOLUTE:g} + "
+                f"{_RELATIVE:g} of the value; score with --engine tensorflow, and report this"
             )
 
 
 def require_parity(mixed: Engine, reference: Reference, batch_size: int, g_per_z: float) -> float:
     """Compare mixed precision with float32 and return the largest difference, grams.
 
-    Args:
-        mixed: the engine.
-        reference: of the model in float32.
-        batch_size: of the engine.
-        g_per_z: grams of one z of the model's output.
+    One z of the model's output is `g_per_z` grams.
 
     Raises:
         LvmError: a mass differs by more than 0.5 g.
@@ -196,17 +184,11 @@ def spectral_memory_bytes(source: ModelSource, batch_size: int) -> tuple[int, in
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """The engine for a run.
-
-    Attributes:
-        name: of the engine.
-        device: where it computes.
-        note: why it is not the fastest engine here; empty where it is, or was asked for.
-    """
+    """The engine for a run."""
 
     name: EngineName
     device: Device
-    note: str = ""
+    note: str = ""  # why it is not the fastest engine here; empty where it is, or was asked for
 
 
 def choose_engine(
@@ -216,19 +198,14 @@ def choose_engine(
     device: Device | None = None,
     cores: int | None = None,
 ) -> EngineChoice:
-    """Choose the engine for some models: what is asked for, or else the fastest one here.
+    """Choose the engine for all models of a run: the one that is asked for, or the fastest here.
 
-    A visible GPU is used, with TensorFlow. Without one the spectral engine computes, if it can
-    compute every model and agrees with Keras; otherwise TensorFlow does, and the note says why.
-
-    Args:
-        sources: all models of the run.
-        name: the engine that is asked for; None to choose.
-        device: the device that is asked for; None to choose.
-        cores: as for `make_engine`.
+    Where `name` and `device` are None, a visible GPU is used, with TensorFlow. Without a GPU the
+    spectral engine computes, if it can compute every model and agrees with Keras; otherwise
+    TensorFlow does, and the note says why. `cores` is as for `make_engine`.
 
     Raises:
-        LvmError: what is asked for cannot be had.
+        LvmError: the engine or the device that is asked for cannot be used.
     """
     if name is EngineName.SPECTRAL and device is Device.GPU:
         raise LvmError("--engine spectral computes on CPUs, expected --device cpu; on a GPU use --engine tensorflow")
@@ -251,7 +228,7 @@ def choose_engine(
 
 
 def fastest_gpu_batch(source: ModelSource, settings: EngineSettings) -> int:
-    """Return the batch for a model on this process's GPU; takes some seconds.
+    """Measure for some seconds, and return the batch size for a model on this process's GPU.
 
     Raises:
         LvmError: there is no GPU, it has too little memory, or the model cannot be loaded.
@@ -268,10 +245,9 @@ def fastest_gpu_batch(source: ModelSource, settings: EngineSettings) -> int:
 
 
 def fastest_batch(rate: Callable[[int], float]) -> int:
-    """Return the batch beyond which scoring gets hardly faster.
+    """Return the batch size beyond which scoring gets hardly faster.
 
-    Args:
-        rate: ECGs per second of a batch size; raises `OutOfMemoryError` where it does not fit.
+    `rate` gives the ECGs per second of a batch size, or raises `OutOfMemoryError`.
 
     Raises:
         LvmError: not even the smallest batch fits.
@@ -287,14 +263,14 @@ def fastest_batch(rate: Callable[[int], float]) -> int:
         best, best_rate = batch, found
     if not best:
         raise LvmError(
-            f"the GPU has too little memory for {_BATCHES[0]} ECGs at once; free it (nvidia-smi "
-            "shows who uses it), or give a smaller --batch"
+            f"the GPU has too little memory for {_BATCHES[0]} ECGs at once; free some (nvidia-smi "
+            "shows which processes use it), or give a smaller --batch"
         )
     return best
 
 
 def measured_rate(engine: Engine, reference: Reference, batch: int, seconds: float) -> float:
-    """Return ECGs per second with as many batches under way as a run has on a GPU."""
+    """Return the ECGs per second with as many batches under way as a run has on a GPU."""
     _, given = reference.batch(batch)
     engine.compute(*given)  # the first call compiles and allocates
 

@@ -1,4 +1,4 @@
-"""A network as plain arrays: read from a Keras model, and kept in a file of numpy's own format."""
+"""A network as plain arrays: read from a Keras model, and kept in an `.npz` file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOG: Final = logging.getLogger("lvm_ai.models")
 
 
 class UnsupportedNetworkError(LvmError):
-    """A model has something that cannot be computed here exactly; the message says what."""
+    """The spectral engine cannot compute a model exactly; the message says why."""
 
 
 class NetworkFileError(LvmError):
@@ -57,24 +57,15 @@ class LayerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One layer.
+    """One layer; only convolutions and dense layers have a kernel and a bias."""
 
-    Attributes:
-        name: unique in its network.
-        kind: what it computes.
-        inputs: names of the layers whose results it takes, in order.
-        shape: of its result for one ECG: (samples, channels) or (width,).
-        kernel: float32; (taps, channels in, channels out) of a convolution, (width in, width out)
-            of a dense layer, else None.
-        bias: (channels out,) or (width out,) float32, or None.
-    """
-
-    name: str
+    name: str  # unique in its network
     kind: LayerKind
-    inputs: tuple[str, ...]
-    shape: tuple[int, ...]
+    inputs: tuple[str, ...]  # names of the layers whose results it takes, in order
+    shape: tuple[int, ...]  # of its result for one ECG: (samples, channels) or (width,)
+    # (taps, channels in, channels out) of a convolution, (width in, width out) of a dense layer.
     kernel: NDArray[np.float32] | None = None
-    bias: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None  # (channels out,) or (width out,)
 
     @property
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -91,12 +82,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """Layers in an order in which they can be computed.
-
-    Attributes:
-        layers: each after its inputs.
-        outputs: names of the layers whose results are the network's.
-    """
+    """Layers, each after its inputs, and the names of those that give the network's results."""
 
     layers: tuple[Layer, ...]
     outputs: tuple[str, ...]
@@ -153,12 +139,10 @@ _SETTINGS: Final[Mapping[str, tuple[tuple[str, str, Any], ...]]] = {
 def read_network(keras_model: Any) -> Network:
     """Return a functional Keras model as plain arrays, copies of its weights.
 
-    Args:
-        keras_model: of the layers that `LayerKind` names; a relu or softmax may be a layer of its
-            own or the activation of a layer.
+    A relu or softmax may be a layer of its own or the activation of a layer.
 
     Raises:
-        UnsupportedNetworkError: another layer, or another setting of one.
+        UnsupportedNetworkError: `LayerKind` does not hold a layer, or a layer has other settings.
     """
     makers = {id(layer.output): layer.name for layer in keras_model.layers}
     last: dict[str, str] = {}
@@ -183,7 +167,7 @@ def _layers_of(keras_layer: Any, inputs: tuple[str, ...]) -> list[Layer]:
     kind = type(keras_layer).__name__
     if kind not in _KINDS:
         known = ", ".join(sorted(_KINDS))
-        raise _refused(keras_layer, f"is a {kind}, which is not computed here; expected {known}")
+        raise _refused(keras_layer, f"is a {kind}, which the spectral engine does not compute; expected {known}")
     _require(keras_layer, "the compute dtype", keras_layer.dtype_policy.compute_dtype, "float32")
     for what, attribute, expected in _SETTINGS.get(kind, ()):
         _require(keras_layer, what, getattr(keras_layer, attribute), expected)
@@ -238,26 +222,15 @@ def _refused(keras_layer: Any, what: str) -> UnsupportedNetworkError:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedNetwork:
-    """A network and the reference with which its engine is compared.
-
-    Attributes:
-        network: layers and weights.
-        inputs: input layer of each role.
-        outputs: name of the published output layer that each output of the network is.
-        reference: ECGs and the results of the Keras graph.
-    """
+    """A network and the reference with which its engine is compared."""
 
     network: Network
-    inputs: Mapping[InputRole, str]
-    outputs: tuple[str, ...]
-    reference: Reference
+    inputs: Mapping[InputRole, str]  # the input layer of each role
+    outputs: tuple[str, ...]  # the published name of each output of the network
+    reference: Reference  # ECGs and the results of the Keras graph
 
     def to_bytes(self, sha256: str) -> bytes:
-        """Return the file of a network: arrays in numpy's own format, the rest as JSON.
-
-        Args:
-            sha256: of the model file that it was read from.
-        """
+        """Return the content of an `.npz` file; `sha256` is the checksum of the model file."""
         reference = self.reference
         arrays: dict[str, NDArray[Any]] = {
             "counts": reference.counts,
@@ -286,10 +259,10 @@ class CheckedNetwork:
 
     @classmethod
     def from_bytes(cls, data: bytes, sha256: str) -> CheckedNetwork:
-        """Return what `to_bytes` wrote for the model file of that checksum.
+        """Read what `to_bytes` wrote; `sha256` is the checksum of the model file.
 
         Raises:
-            NetworkFileError: it is damaged, of another version or of another model.
+            NetworkFileError: the content is damaged, of another version or of another model.
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -339,7 +312,7 @@ def check_with_keras(loaded: LoadedModel) -> CheckedNetwork:
     `configure_threads` must have been called before the model was loaded.
 
     Raises:
-        UnsupportedNetworkError: the model has something that is not computed here.
+        UnsupportedNetworkError: the spectral engine cannot compute the model.
     """
     return CheckedNetwork(
         read_network(loaded.keras_model), dict(loaded.inputs), loaded.outputs, keras_reference(loaded)
@@ -355,14 +328,11 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
     """Return a model as plain arrays, from its file in `network_dir()`, else through Keras.
 
     The arrays are then kept in that folder; where it cannot be written, Keras is needed each time.
-
-    Args:
-        source: from `resolve_model`.
-        cores: for `configure_threads`, where TensorFlow is needed.
+    `configure_threads` receives `cores` where TensorFlow is needed.
 
     Raises:
         LvmError: as for `load_model` and `configure_threads`.
-        UnsupportedNetworkError: the model has something that is not computed here.
+        UnsupportedNetworkError: the spectral engine cannot compute the model.
     """
     path = network_dir() / f"{source.spec.sha256}.npz"
     try:
@@ -370,12 +340,12 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
     except FileNotFoundError:
         pass
     except (NetworkFileError, OSError) as error:
-        _LOG.warning("%s is read from the model file again: %s", path, error)
+        _LOG.warning("%s cannot be used, so the model file is read again: %s", path, error)
     configure_threads(cores)  # before loading, which starts TensorFlow
     made = check_with_keras(load_model(source))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, made.to_bytes(source.spec.sha256))
     except OSError as error:
-        _LOG.warning("%s cannot be kept, so each process needs TensorFlow: %s", path, error)
+        _LOG.warning("%s cannot be written, so each process needs TensorFlow: %s", path, error)
     return made

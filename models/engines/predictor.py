@@ -1,4 +1,4 @@
-"""The one way to a prediction: integer counts and demographics in, grams out."""
+"""Predict LV mass: integer counts and demographics in, grams out."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class LvmPredictor:
     thread, so call it from as many threads as there are cores.
 
     Invariant: an ECG's prediction depends on the model, the engine, the batch size, the ECG's
-    place in its batch and the processor's instruction set; not on its batch-mates, on padding, on
-    the number of cores or on other calls.
+    place in its batch and the processor's instruction set; not on other ECGs of its batch, on
+    padding, on the number of cores or on other calls.
     """
 
     def __init__(
@@ -192,10 +192,7 @@ def standardised_features(
 ) -> dict[InputRole, NDArray[np.float32]]:
     """Return the demographics that a model takes, (n, 1) or for sex (n, 2) one-hot.
 
-    Args:
-        inputs: of n ECGs, with what the model needs.
-        layers: input layer of each role of the model.
-        constants: of the model.
+    `layers` holds the model's input layer of each role.
     """
     features: dict[InputRole, NDArray[np.float32]] = {}
     if InputRole.AGE in layers and inputs.age_years is not None:

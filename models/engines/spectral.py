@@ -43,16 +43,16 @@ class SpectralEngine:
     def __init__(
         self, network: Network, inputs: Mapping[InputRole, str], outputs: tuple[str, ...], batch_size: int
     ) -> None:
-        """Transform the kernels; a tenth of a second.
+        """Transform the kernels, in a tenth of a second.
 
         Args:
             network: the model.
             inputs: input layer of each role.
-            outputs: what each of the network's outputs is: `OUTPUT_MASS`, and `OUTPUT_LVH` or not.
+            outputs: what each output of the network is: `OUTPUT_MASS` or `OUTPUT_LVH`.
             batch_size: ECGs per call, 1 or more.
 
         Raises:
-            UnsupportedNetworkError: it cannot be computed here.
+            UnsupportedNetworkError: the network cannot be computed here.
         """
         # Threads of the matrix library would wait for one another on each of the many small
         # products; cores are used by computing several batches at once.

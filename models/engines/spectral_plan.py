@@ -28,18 +28,12 @@ class Tiling:
 
     Row r of a signal holds sample r - `before`. Tile t takes the rows from t * step up to, not
     including, t * step + length; its first `step` results are valid.
-
-    Attributes:
-        length: of one transform, even.
-        step: results of one tile; even, so that no tile ends within a pair of pooled samples.
-        n_tiles: tiles that cover the series.
-        before: rows of zeros before the first sample.
     """
 
-    length: int
-    step: int
-    n_tiles: int
-    before: int
+    length: int  # of one transform, even
+    step: int  # results of one tile; even, so that no tile ends within a pair of pooled samples
+    n_tiles: int  # of the series
+    before: int  # rows of zeros before the first sample
 
     @property
     def n_rows(self) -> int:
@@ -52,17 +46,11 @@ class Tiling:
         return self.length // 2 + 1
 
     def kernel_spectrum(self, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the factor of a tile's spectrum, as real numbers.
+        """Return the factor of a tile's spectrum for a kernel (taps, c, d).
 
-        A complex product written with real numbers: interleaved real and imaginary parts of
-        (n, c) times this (2c, 2d) are those of (n, d). Matrix products of that form run at full
-        speed where complex ones do not.
-
-        Args:
-            kernel: (taps, c, d) float32, no longer than those that the tiling was made for.
-
-        Returns:
-            (frequencies, 2c, 2d) float32, computed in float64 and rounded once.
+        It is (frequencies, 2c, 2d) float32, computed in float64 and rounded once: a complex product
+        written with real numbers, because such matrix products run at full speed and complex ones
+        do not. Interleaved real and imaginary parts of (n, c) times (2c, 2d) are those of (n, d).
         """
         n_taps, n_in, n_out = kernel.shape
         shift = self.before - (n_taps - 1) // 2
@@ -81,11 +69,7 @@ def make_tiling(n_samples: int, taps: Iterable[int]) -> Tiling:
     """Return a tiling of a series for convolutions with kernels of some lengths, padded as `same`.
 
     Its transforms are the shortest that spend at most a fifth on the overlap, or that hold the
-    whole series in one tile.
-
-    Args:
-        n_samples: of the series, 1 or more.
-        taps: lengths of the kernels.
+    whole series in one tile. `taps` are the lengths of the kernels.
 
     Raises:
         ValueError: no length is long enough.
@@ -104,19 +88,12 @@ def make_tiling(n_samples: int, taps: Iterable[int]) -> Tiling:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A stored series: the ECG, or the result of a convolution, relu or pooling.
+    """A stored series: the ECG, or the result of a convolution, relu or pooling."""
 
-    Attributes:
-        name: of the layer that gives it.
-        n_samples: of the series.
-        n_channels: of the series.
-        tiling: of the convolutions that take it; None when none does.
-    """
-
-    name: str
+    name: str  # of the layer that gives it
     n_samples: int
     n_channels: int
-    tiling: Tiling | None
+    tiling: Tiling | None  # of the convolutions that take it; None when none does
 
     @property
     def n_rows(self) -> int:
@@ -147,27 +124,16 @@ class Spectra:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolve:
-    """A convolution, with the relu and the pooling after it where nothing else takes its result.
+    """A convolution, with the relu and the pooling after it where nothing else takes its result."""
 
-    Attributes:
-        spectra: index of the spectra whose leading channels it takes.
-        fresh: (signal, first channel) of the signals to be transformed now.
-        n_channels: channels that it takes.
-        kernel: as `Tiling.kernel_spectrum` gives it.
-        bias: (channels out,) float32.
-        target: the signal of its result.
-        relu: negative results become 0.
-        pool: two neighbouring results become their maximum.
-    """
-
-    spectra: int
-    fresh: tuple[tuple[Signal, int], ...]
-    n_channels: int
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    spectra: int  # index of the spectra of which it takes the leading channels
+    fresh: tuple[tuple[Signal, int], ...]  # signals to be transformed now, with their first channel
+    n_channels: int  # that it takes
+    kernel: NDArray[np.float32]  # as `Tiling.kernel_spectrum` gives it
+    bias: NDArray[np.float32]  # (channels out,)
     target: Signal
-    relu: bool
-    pool: bool
+    relu: bool  # negative results become 0
+    pool: bool  # two neighbouring results become their maximum
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +160,10 @@ Step: TypeAlias = Convolve | Pointwise | Flatten | Layer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpectralPlan:
-    """All that threads share and none changes.
+    """The plan, which threads share and do not change."""
 
-    Attributes:
-        signals: to be stored, the ECG first.
-        spectra: to be stored.
-        steps: in order.
-    """
-
-    signals: tuple[Signal, ...]
-    spectra: tuple[Spectra, ...]
+    signals: tuple[Signal, ...]  # to be stored, the ECG first
+    spectra: tuple[Spectra, ...]  # to be stored
     steps: tuple[Step, ...]
 
     @property
@@ -287,7 +247,7 @@ class _Planner:
         return SpectralPlan(tuple(self._signals.values()), self._spectra, tuple(steps))
 
     def _fuse(self, layer: Layer) -> tuple[str, ...]:
-        """Return the relu and the pooling that alone take a convolution's result, one of each."""
+        """Return the relu and pooling after a convolution that can be computed together with it."""
         chain: list[Layer] = []
         while True:
             takers = self._network.takers(chain[-1].name if chain else layer.name)
@@ -324,7 +284,7 @@ class _Planner:
             raise UnsupportedNetworkError(str(error)) from error
 
     def _shared_spectra(self) -> tuple[Spectra, ...]:
-        """Return the longest lists of signals; the other convolutions take the first of one."""
+        """Return the spectra to store; a convolution takes the leading signals of one of them."""
         wanted = {self._signals_of(layer.inputs[0]) for layer in self._convolutions}
         longest = sorted(wanted, key=lambda signals: (-len(signals), [one.name for one in signals]))
         found: list[Spectra] = []

@@ -1,4 +1,4 @@
-"""The TensorFlow engine: a model's Keras graph, compiled for one batch size; and the reference."""
+"""The TensorFlow engine, a compiled Keras graph, and the reference that checks other engines."""
 
 from __future__ import annotations
 
@@ -139,23 +139,14 @@ def with_mixed_precision(loaded: LoadedModel) -> LoadedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """A few ECGs and what a model's Keras graph gives for them.
-
-    Attributes:
-        counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
-        counts_per_unit: (n,) float32.
-        features: standardised demographics that the model takes.
-        lvm_z: (n,) float32, z of LV mass.
-        lvh_score: (n,) float32, or None without that head.
-        made_by: name, versions and settings of the engine that computed the last two.
-    """
+    """A few ECGs, as `Engine.compute` takes them, and what a model's Keras graph gives for them."""
 
     counts: NDArray[np.int16]
     counts_per_unit: NDArray[np.float32]
     features: Features
-    lvm_z: NDArray[np.float32]
-    lvh_score: NDArray[np.float32] | None
-    made_by: Mapping[str, Any]
+    lvm_z: NDArray[np.float32]  # (n,) z of LV mass
+    lvh_score: NDArray[np.float32] | None  # (n,), or None without that head
+    made_by: Mapping[str, Any]  # description of the engine that computed these results
 
     def batch(self, size: int) -> tuple[NDArray[np.intp], tuple[NDArray[np.int16], NDArray[np.float32], Features]]:
         """Return the rows that fill a batch, repeated, and the arguments of `Engine.compute`."""

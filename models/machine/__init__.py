@@ -1,5 +1,5 @@
-"""The machine that models run on; nothing here knows a model.
+"""The machine that models run on.
 
-`host`: cores, memory and limits of this process, without TensorFlow. `runtime`: TensorFlow itself,
-imported when called, its threads and its GPUs.
+`host`: cores, memory and limits of this process, without TensorFlow. `runtime`: TensorFlow, which
+is imported when it is first needed, its threads and its GPUs.
 """

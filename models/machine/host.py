@@ -20,19 +20,10 @@ _OWN_CGROUP: Final = Path("/proc/self/cgroup")
 _OWN_STATUS: Final = Path("/proc/self/status")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
-# Extensions that change which kernels a numerical library picks, and so the last bits.
-_EXTENSIONS: Final = (
-    ("sse4_2", "sse4.2"),
-    ("avx", "avx"),
-    ("avx2", "avx2"),
-    ("fma", "fma"),
-    ("avx512f", "avx512f"),
-    ("avx512_vnni", "avx512_vnni"),
-    ("avx512_bf16", "avx512_bf16"),
-    ("amx_tile", "amx"),
-    ("asimd", "asimd"),
-    ("sve", "sve"),
-)
+# Extensions that change which kernels a numerical library picks, and so the last bits; two are
+# known by other names than the flags of /proc/cpuinfo.
+_EXTENSIONS: Final = "sse4_2 avx avx2 fma avx512f avx512_vnni avx512_bf16 amx_tile asimd sve".split()
+_EXTENSION_NAMES: Final = {"sse4_2": "sse4.2", "amx_tile": "amx"}
 # A limit of the process (its name in `resource`), what counts towards it, and how a shell sets it.
 _OWN_LIMITS: Final = (
     ("RLIMIT_AS", "VmSize", "of the address space", "ulimit -v"),
@@ -47,11 +38,8 @@ def available_cores(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
     """Return the number of cores that this process may use, 1 or more.
 
     A container's or job's share of processor time (`cpu.max` of its control groups, version 2)
-    counts as that many cores, rounded up.
-
-    Args:
-        own: file that names the process's control group.
-        cgroups: folder of the control groups.
+    counts as that many cores, rounded up. `own` is the file that names the process's control
+    groups, and `cgroups` the folder that holds them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for text in _limits("cpu.max", own, cgroups):
@@ -63,21 +51,13 @@ def available_cores(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """A limit of the memory of this process.
+    """A limit of the memory of this process."""
 
-    Attributes:
-        name: in words, with what sets it.
-        limit_mb: MB.
-        used_mb: what this process has of it already, MB.
-        counts_reservations: True where memory counts as soon as it is reserved, used or not.
-        counts_addresses: True where mapped libraries and files count too.
-    """
-
-    name: str
+    name: str  # in words, with what sets it
     limit_mb: float
-    used_mb: float
-    counts_reservations: bool = False
-    counts_addresses: bool = False
+    used_mb: float  # what this process already uses
+    counts_reservations: bool = False  # memory counts as soon as it is reserved, used or not
+    counts_addresses: bool = False  # mapped libraries and files count too
 
     @property
     def left_mb(self) -> float:
@@ -91,13 +71,7 @@ class MemoryLimit:
 
 
 def memory_limits(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS, status: Path = _OWN_STATUS) -> list[MemoryLimit]:
-    """Return the limits of this process: its own and those of its control groups.
-
-    Args:
-        own: file that names the process's control groups.
-        cgroups: folder of the control groups.
-        status: the system's account of the process.
-    """
+    """Return the limits of this process: its own and those of its control groups."""
     used_mb = _kilobytes_as_mb(status, ("VmSize", "VmData", "VmRSS"))
     found = []
     for limit, counted, words, command in _OWN_LIMITS:
@@ -126,11 +100,6 @@ def available_memory_mb(meminfo: Path = _MEMINFO, own: Path = _OWN_CGROUP, cgrou
     """Return the memory that this process could still take, MB; None where it is not known.
 
     The limits of control groups count in full, whatever the process uses already.
-
-    Args:
-        meminfo: the system's own account of its memory.
-        own: file that names the process's control groups.
-        cgroups: folder of the control groups.
     """
     free_mb = _kilobytes_as_mb(meminfo, ("MemAvailable",)).values()
     limits = memory_limits(own, cgroups)
@@ -144,7 +113,7 @@ def _kilobytes_as_mb(file: Path, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def _limits(name: str, own: Path, cgroups: Path) -> list[str]:
-    """Return a limit as the process's control groups and those around them state it."""
+    """Return the values of a limit in the process's control groups and their parents."""
     found = []
     for line in _read(own).splitlines():
         _, controllers, group = line.split(":", 2)
@@ -179,4 +148,4 @@ def instruction_set_from(machine: str, cpuinfo: str) -> str:
         if key.strip() in ("flags", "Features"):
             flags = set(value.split())
             break
-    return "+".join([machine, *(name for flag, name in _EXTENSIONS if flag in flags)])
+    return "+".join([machine, *(_EXTENSION_NAMES.get(flag, flag) for flag in _EXTENSIONS if flag in flags)])

@@ -37,8 +37,8 @@ _DRIVER_FILES: Final = ("nvidia[0-9]*", "dxg", "kfd")  # NVIDIA; NVIDIA under WS
 def import_tensorflow() -> Any:
     """Import TensorFlow without its start-up chatter and return the module.
 
-    Imported when called, not with this module: it takes seconds that commands which predict
-    nothing must not pay, and `TF_CPP_MIN_LOG_LEVEL` has to be set before (a value that is
+    It is not imported with this module, because commands that predict nothing must not pay the
+    seconds that it takes, and because `TF_CPP_MIN_LOG_LEVEL` has to be set before (a value that is
     already set is kept).
 
     Raises:
@@ -53,11 +53,7 @@ def import_tensorflow() -> Any:
 
 
 def require_memory_for_tensorflow() -> None:
-    """Refuse to start TensorFlow under a limit at which it aborts; do nothing once it has started.
-
-    Raises:
-        LvmError: a limit of this process leaves it too little memory.
-    """
+    """Raise `LvmError` where a limit of this process would make TensorFlow abort at its start."""
     if "tensorflow" in sys.modules:
         return
     for limit in memory_limits():
@@ -89,11 +85,7 @@ def _without_chatter() -> Iterator[None]:
 
 
 def import_keras() -> Any:
-    """Import Keras and return the module.
-
-    Raises:
-        LvmError: Keras is set to compute with something else than TensorFlow.
-    """
+    """Import Keras and return the module; raise `LvmError` unless it computes with TensorFlow."""
     import_tensorflow()
     import keras
 
@@ -175,12 +167,7 @@ class Device(StrEnum):
 
 
 def may_have_gpu(environment: Mapping[str, str] = os.environ, dev: Path = _DEV) -> bool:
-    """Return whether a driver's device is there and not hidden; asks without TensorFlow.
-
-    Args:
-        environment: variables of the process.
-        dev: folder of devices.
-    """
+    """Return whether a driver's device exists and is not hidden; does not need TensorFlow."""
     if environment.get(VISIBLE, "0").strip() in ("", "-1"):
         return False
     return any(True for pattern in _DRIVER_FILES for _ in dev.glob(pattern))
@@ -194,11 +181,7 @@ def visible_gpus() -> list[str]:
 
 
 def require_gpu(gpus: Sequence[Any]) -> None:
-    """Refuse to go on where no GPU is visible.
-
-    Raises:
-        LvmError: `gpus` is empty.
-    """
+    """Raise `LvmError` unless a GPU is visible."""
     if not gpus:
         raise LvmError(
             "a GPU is asked for, but TensorFlow sees none; expected a driver (nvidia-smi), "

@@ -42,11 +42,8 @@ def build_ecg_only(hidden_dtype: str = _FLOAT32) -> Any:
     """Return the ECG-only graph, 1,047,497 parameters, as an uncompiled `keras.Model`.
 
     One input, `INPUT_ECG`: (n, 5000, 12) float32; one output, `OUTPUT_MASS`: (n, 1) float32, z.
-    Each block gives its last convolution.
-
-    Args:
-        hidden_dtype: Keras's dtype policy of all layers but the heads, for example
-            `mixed_bfloat16` for training; the weights are float32 whatever it is.
+    Each block gives its last convolution. `hidden_dtype` is Keras's dtype policy of all layers but
+    the heads, for example `mixed_bfloat16`; the weights are float32 whatever it is.
     """
     layers = _Layers(import_keras(), hidden_dtype)
     ecg = layers.input(INPUT_ECG, (N_SAMPLES, N_LEADS))
@@ -66,9 +63,6 @@ def build_age_sex_bmi(hidden_dtype: str = _FLOAT32) -> Any:
     Four inputs, in this order: `INPUT_ECG` (n, 5000, 12), `INPUT_AGE` (n, 1), `INPUT_SEX` (n, 2),
     `INPUT_BMI` (n, 1); two outputs: `OUTPUT_MASS` (n, 1), z, and `OUTPUT_LVH` (n, 2), softmax.
     Each block gives the concatenation of its pooled convolution and the two after it.
-
-    Args:
-        hidden_dtype: as for `build_ecg_only`.
     """
     layers = _Layers(import_keras(), hidden_dtype)
     ecg = layers.input(INPUT_ECG, (N_SAMPLES, N_LEADS))
@@ -146,14 +140,11 @@ class _Layers:
 
 
 def with_spectral_convolutions(keras_model: Any) -> Any:
-    """Return a copy of a model whose 1-D convolutions go through the Fourier transform.
+    """Return a copy of a functional model whose 1-D convolutions go through the Fourier transform.
 
     The copy has the same layers in the same order and copies of the weights, so weights can be
-    taken from either for the other.
-
-    Args:
-        keras_model: functional model. Convolutions with stride 1, dilation 1, padding `same`, no
-            activation of their own and a length divisible by 125 are replaced, others are kept.
+    taken from either for the other. Convolutions with stride 1, dilation 1, padding `same`, no
+    activation of their own and a length divisible by 125 are replaced, others are kept.
     """
     keras = import_keras()
     spectral = _layer_class()

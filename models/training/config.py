@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,22 +54,16 @@ class Convolution(StrEnum):
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
+_Count = Annotated[int, Field(ge=1)]
 
 
 class SplitShares(StrictSettings):
-    """Shares of people; the side of a person depends on `salt` and the id alone.
+    """Shares of people; the side of a person depends on `salt` and the id alone."""
 
-    Attributes:
-        train: to fit the weights.
-        valid: to choose the checkpoint and to stop the training.
-        test: not used for any choice.
-        salt: any text; another one gives another split.
-    """
-
-    train: _Share = 0.8
-    valid: _Share = 0.1
-    test: _Share = 0.1
-    salt: str = "lvm-ai"
+    train: _Share = 0.8  # to fit the weights
+    valid: _Share = 0.1  # to choose the epoch and to stop the training
+    test: _Share = 0.1  # not used for any choice
+    salt: str = "lvm-ai"  # any text; another one gives another split
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -86,16 +80,11 @@ class Augmentation(StrictSettings):
     """Disturbances of the training ECGs, all off by default.
 
     The amplitude is never changed: it carries the signal.
-
-    Attributes:
-        noise_uv: standard deviation of white noise, per lead, microvolts.
-        wander_uv: amplitude of a slow sine of each lead (0.1 to 0.5 Hz), microvolts.
-        shift_ms: largest shift in time, either way, milliseconds; samples that leave at one end
-            come back at the other.
     """
 
-    noise_uv: _NotNegative = 0.0
-    wander_uv: _NotNegative = 0.0
+    noise_uv: _NotNegative = 0.0  # standard deviation of white noise, per lead
+    wander_uv: _NotNegative = 0.0  # amplitude of a slow sine of each lead (0.1 to 0.5 Hz)
+    # Largest shift in time, either way; samples that leave at one end come back at the other.
     shift_ms: Annotated[float, Field(ge=0, le=5000)] = 0.0
 
     @property
@@ -105,73 +94,43 @@ class Augmentation(StrictSettings):
 
 
 class TrainingConfig(StrictSettings):
-    """A training run. Relative paths are taken from the folder of the configuration file.
+    """A training run; docs/training.md describes each setting for users.
 
-    Attributes:
-        ecgs: folder with ECG Parquet files (searched with its subfolders), or one file.
-        participants: CSV or Parquet, keyed by participant_id or ecg_id: sex, birth_date or
-            age_years, bmi_kg_m2 or height_cm and weight_kg.
-        participants_layout: what its columns mean: a preset (`ukb`, `ukb-rap`, `omop`) or a file.
-        accept_people: go on although the participant table looks wrong as a whole.
-        cmr: CSV or Parquet: participant_id, lvm_cmr_g, and cmr_date where known.
-        output: run folder.
-        name: id of the model.
-        description: of the training data, in words, stored in the model.
-        licence: of the weights, stored in the model.
-        architecture: `age_sex_bmi` (with an LVH head) or `ecg_only`.
-        loss: of LV mass.
-        lvh_class_weights: weights of people without and with LVH in the cross-entropy.
-        lvh_loss_weight: weight of that cross-entropy; 0 leaves the head untrained.
-        max_days: largest distance of ECG and CMR; null for any.
-        one_ecg_per_person: keep the ECG nearest to the CMR only.
-        split: shares of people.
-        scaling: `published` or `training_set` constants.
-        epochs: passes over the training set, at most.
-        batch_size: ECGs of a step, over all GPUs.
-        learning_rate: at the end of the warm-up.
-        warmup_epochs: over which it rises from 0; may be a fraction.
-        final_learning_rate_share: what is left of it after the last epoch (cosine decay).
-        weight_decay: of AdamW; 0 makes it Adam.
-        clip_norm: largest norm of the gradient; null for no limit.
-        patience: epochs without a better validation loss before it stops; null for never.
-        precision: arithmetic of the hidden layers.
-        convolution: how convolutions are computed while training.
-        augmentation: disturbances of training ECGs.
-        seed: of the weights, the order and the augmentation.
-        signals: `memory` (120 kB an ECG) or `file` (a memory map in the run folder).
+    Relative paths are taken from the folder of the configuration file.
     """
 
-    ecgs: Path
+    ecgs: Path  # folder with ECG Parquet files (searched with its subfolders), or one file
+    # Keyed by participant_id or ecg_id: sex, birth_date or age_years, BMI or height and weight.
     participants: Path
-    participants_layout: Path | None = None
-    accept_people: bool = False
-    cmr: Path
-    output: Path
+    participants_layout: Path | None = None  # a preset (`ukb`, `ukb-rap`, `omop`) or a file
+    accept_people: bool = False  # go on although the participant table looks wrong as a whole
+    cmr: Path  # participant_id, lvm_cmr_g, and cmr_date where known
+    output: Path  # the run folder
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "trained-model"
-    description: str = ""
-    licence: str = "not stated"
+    description: str = ""  # of the training data, in words; stored in the model
+    licence: str = "not stated"  # of the weights; stored in the model
     architecture: Architecture = Architecture.AGE_SEX_BMI
     loss: MassLoss = MassLoss.ASYMMETRIC
-    # Khurshid et al. 2021, as in broadinstitute/ml4h: 1 to 25.
+    # Of people without and with LVH; Khurshid et al. 2021, as in broadinstitute/ml4h: 1 to 25.
     lvh_class_weights: tuple[_NotNegative, _NotNegative] = (1.0, 25.0)
-    lvh_loss_weight: _NotNegative = 1.0
-    max_days: Annotated[int, Field(ge=0)] | None = None
-    one_ecg_per_person: bool = True
+    lvh_loss_weight: _NotNegative = 1.0  # of the cross-entropy; 0 leaves the head untrained
+    max_days: Annotated[int, Field(ge=0)] | None = None  # largest distance of ECG and CMR
+    one_ecg_per_person: bool = True  # keep only the ECG nearest to the CMR
     split: SplitShares = SplitShares()
     scaling: Scaling = Scaling.PUBLISHED
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    learning_rate: _Positive = 1e-3
-    warmup_epochs: _NotNegative = 1.0
-    final_learning_rate_share: _Share = 0.02
-    weight_decay: _NotNegative = 1e-4
-    clip_norm: _Positive | None = 1.0
-    patience: Annotated[int, Field(ge=1)] | None = 5
+    epochs: _Count = 10  # passes over the training set, at most
+    batch_size: _Count = 32  # ECGs of a step, over all GPUs
+    learning_rate: _Positive = 1e-3  # at the end of the warm-up
+    warmup_epochs: _NotNegative = 1.0  # over which the rate rises from 0; may be a fraction
+    final_learning_rate_share: _Share = 0.02  # what is left after the last epoch (cosine decay)
+    weight_decay: _NotNegative = 1e-4  # of AdamW; 0 makes it Adam
+    clip_norm: _Positive | None = 1.0  # largest norm of the gradient
+    patience: _Count | None = 5  # epochs without a better validation loss before the training stops
     precision: TrainingPrecision = TrainingPrecision.FLOAT32
     convolution: Convolution = Convolution.AUTO
     augmentation: Augmentation = Augmentation()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    signals: Annotated[str, Field(pattern="^(memory|file)$")] = "memory"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1  # of the weights, the order and the augmentation
+    signals: Literal["memory", "file"] = "memory"  # 120 kB an ECG, or a memory map in the run folder
 
     @model_validator(mode="after")
     def _float32_for_spectral(self) -> Self:
@@ -193,8 +152,8 @@ def load_config(path: Path) -> TrainingConfig:
     """Read and check a configuration file.
 
     Raises:
-        UsageError: it cannot be read, a name is unknown, or a value is not what is expected;
-            all mistakes at once.
+        UsageError: the file cannot be read, a name is unknown, or a value is not what is expected;
+            the message lists all mistakes.
     """
     try:
         text = path.read_bytes()

@@ -59,7 +59,7 @@ def uniform_of(participant_id: str, salt: str) -> float:
 
 
 def part_of(participant_id: str, shares: SplitShares) -> Part:
-    """Return the side of the split for a person, whoever else is in the data."""
+    """Return the side of the split for a person; it does not depend on the other people."""
     position = uniform_of(participant_id, shares.salt)
     if position < shares.train:
         return Part.TRAIN
@@ -77,35 +77,20 @@ def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """ECGs, each with the LV mass of the same person's CMR, in order of ecg_id.
-
-    Attributes:
-        ecg_id: (n,) str.
-        participant_id: (n,) str.
-        part: (n,) str, `train`, `valid` or `test`; all ECGs of a person on one side.
-        counts: (n, 12, 5000) int16, leads in `LEADS_12` order.
-        uv_per_count: (n,) float32, microvolts of one count.
-        age_years: (n,) float64, NaN where unknown.
-        sex_code: (n,) int8, 1 male, 0 female, -1 unknown.
-        bmi_kg_m2: (n,) float64, NaN where unknown.
-        lvm_cmr_g: (n,) float64, grams.
-        lvh: (n,) bool, CMR index above the limit of the sex; False where unknown.
-        lvh_known: (n,) bool.
-        excluded: ECGs that were left out, by reason.
-    """
+    """ECGs, each with the LV mass of the same person's CMR, in order of ecg_id; one row an ECG."""
 
     ecg_id: NDArray[np.str_]
     participant_id: NDArray[np.str_]
-    part: NDArray[np.str_]
-    counts: NDArray[np.int16]
+    part: NDArray[np.str_]  # `train`, `valid` or `test`; all ECGs of a person on one side
+    counts: NDArray[np.int16]  # (n, 12, 5000), leads in `LEADS_12` order
     uv_per_count: NDArray[np.float32]
-    age_years: NDArray[np.float64]
-    sex_code: NDArray[np.int8]
-    bmi_kg_m2: NDArray[np.float64]
+    age_years: NDArray[np.float64]  # NaN where unknown
+    sex_code: NDArray[np.int8]  # 1 male, 0 female, -1 unknown
+    bmi_kg_m2: NDArray[np.float64]  # NaN where unknown
     lvm_cmr_g: NDArray[np.float64]
-    lvh: NDArray[np.bool_]
+    lvh: NDArray[np.bool_]  # CMR index above the limit of the sex; False where unknown
     lvh_known: NDArray[np.bool_]
-    excluded: dict[str, int]
+    excluded: dict[str, int]  # ECGs that were left out, by reason
 
     def __len__(self) -> int:
         return len(self.ecg_id)
@@ -120,15 +105,11 @@ class TrainingSet:
 
 
 def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
-    """Read, pair, check and split the data of a run.
+    """Read, pair, check and split the data of a run; `folder` is for the memory map, if any.
 
-    An ECG is used when its participant_id has a CMR mass (and one within `max_days`, where asked)
-    and, for the model with age, sex and BMI, when these are known and plausible, and when the
-    signal would be accepted for scoring.
-
-    Args:
-        config: of the run.
-        folder: of the memory map when `config.signals` is `file`.
+    An ECG is used when its participant_id has a CMR mass (within `max_days`, where that is set),
+    when scoring would accept its signal and, for the model with age, sex and BMI, when these are
+    known and plausible.
 
     Raises:
         UsageError: a table or file is not what is expected.
@@ -157,23 +138,20 @@ def load_training_set(config: TrainingConfig, folder: Path) -> TrainingSet:
 
 
 def read_participants(path: Path, layout: Path | None = None, *, accepted: bool = False) -> ParticipantTable:
-    """Read and judge the participant table of a run.
+    """Read and judge the participant table of a run: CSV, Parquet, or the folder of an OMOP export.
 
-    Args:
-        path: CSV or Parquet, or the folder of an OMOP export.
-        layout: a preset, a layout file, or None.
-        accepted: a table that looks wrong as a whole is no error.
+    `layout` is a preset, a layout file, or None.
 
     Raises:
-        UsageError: it cannot be read, or looks wrong as a whole.
+        UsageError: it cannot be read; or it looks wrong as a whole, unless `accepted`.
     """
     people = read_people(_source(path), str(path), _layout(layout))
     _note(people.notes)
     problems = judge_people(people.table).problems
     if problems and not accepted:
         raise UsageError(
-            f"{path} cannot be right as a whole: {'; '.join(problems)}. Correct the table, or say "
-            "in participants_layout what it means (docs/people_tables.md); if it is right, set "
+            f"{path} cannot be right as a whole: {'; '.join(problems)}. Correct the table, or describe "
+            "its columns with participants_layout (docs/people_tables.md); if it is right, set "
             "accept_people: true"
         )
     return ParticipantTable.of(people)

@@ -40,27 +40,16 @@ _BUILDERS: Final = {True: build_age_sex_bmi, False: build_ecg_only}
 
 @dataclass
 class FitState:
-    """What a run needs to go on after an interruption.
+    """What a run needs to go on after an interruption."""
 
-    Attributes:
-        epoch: epochs done.
-        weights: of the model.
-        optimizer: variables of the optimiser.
-        best_epoch: epoch with the lowest validation loss, from 1; 0 before the first.
-        best_loss: that loss.
-        best_weights: the weights after that epoch.
-        history: one row an epoch.
-        data_sha256: digest of the data the run was begun with.
-    """
-
-    epoch: int = 0
+    epoch: int = 0  # epochs done
     weights: list[NDArray[Any]] = field(default_factory=list)
-    optimizer: list[NDArray[Any]] = field(default_factory=list)
-    best_epoch: int = 0
+    optimizer: list[NDArray[Any]] = field(default_factory=list)  # its variables
+    best_epoch: int = 0  # epoch with the lowest validation loss, from 1; 0 before the first
     best_loss: float = float("inf")
     best_weights: list[NDArray[Any]] = field(default_factory=list)
     history: list[Row] = field(default_factory=list)
-    data_sha256: str = ""
+    data_sha256: str = ""  # digest of the data with which the run began
 
     def save(self, path: Path) -> None:
         """Write the state, atomically: the file is the old one or the new one, never a part."""
@@ -124,12 +113,7 @@ class Batches:
     def inputs(
         self, rows: NDArray[np.intp], disturb: Callable[[NDArray[np.float32]], None] | None = None
     ) -> tuple[NDArray[np.float32], ...]:
-        """Return the input tensors of some ECGs.
-
-        Args:
-            rows: of the training set.
-            disturb: changes (n, 12, 5000) float32 microvolts in place.
-        """
+        """Return the input tensors of rows; `disturb` changes (n, 12, 5000) microvolts in place."""
         counts = self._data.counts[rows]
         if disturb is None:
             signal = counts.astype(np.float32)
@@ -318,8 +302,8 @@ def _n_batches(n_ecgs: int, batch_size: int, n_replicas: int) -> int:
     if batch_size % n_replicas or n_ecgs < batch_size:
         raise UsageError(
             f"batch_size is {batch_size} for {n_replicas} GPUs and {n_ecgs} training ECGs, "
-            f"expected a multiple of {n_replicas} and no more than the ECGs; or show TensorFlow "
-            "one GPU with CUDA_VISIBLE_DEVICES=0"
+            f"expected a multiple of {n_replicas} that is not larger than the number of ECGs; or let "
+            "TensorFlow see one GPU only, with CUDA_VISIBLE_DEVICES=0"
         )
     return n_ecgs // batch_size
 

@@ -28,7 +28,7 @@ class MassLoss(StrEnum):
 
 
 Loss = Callable[[Any, Any], Any]
-"""From truth and prediction, tensors (n, 1) of z, to the loss of each ECG, (n,) float32."""
+"""Takes truth and prediction, (n, 1) z, and returns the loss of each ECG, (n,) float32."""
 
 
 def mass_loss(kind: MassLoss | str) -> Loss:
@@ -44,15 +44,7 @@ def mass_loss(kind: MassLoss | str) -> Loss:
 
 
 def log_cosh(lvm_z: Any, lvm_pred_z: Any) -> Any:
-    """Return log(cosh(prediction - truth)) of each ECG, in a form that does not overflow.
-
-    Args:
-        lvm_z: (n, 1), standardised LV mass, dimensionless.
-        lvm_pred_z: (n, 1), the prediction.
-
-    Returns:
-        (n,) float32.
-    """
+    """Return log(cosh(prediction - truth)) of each ECG, in a form that does not overflow."""
     ops = import_keras().ops
     size = ops.abs(_error(lvm_z, lvm_pred_z))
     return _per_ecg(size + ops.softplus(-2.0 * size) - math.log(2.0))
@@ -68,13 +60,6 @@ def _asymmetric(lvm_z: Any, lvm_pred_z: Any) -> Any:
     Up to y = 1 (114.5 g with the published constants) it is the symmetric loss. Above, an
     under-estimate adds 4 times as much as an equal over-estimate, and 8 times at y = 3. Expect a
     model that over-predicts on average: do not use this loss for calibrated masses.
-
-    Args:
-        lvm_z: (n, 1), standardised LV mass, dimensionless.
-        lvm_pred_z: (n, 1), the prediction.
-
-    Returns:
-        (n,) float32.
 
     Source:
         broadinstitute/ml4h, folder model_zoo/left_ventricular_mass_from_ecg_student_and_mri_teacher
@@ -106,17 +91,10 @@ def _huber(lvm_z: Any, lvm_pred_z: Any) -> Any:
 
 
 def cross_entropy(is_lvh: Any, lvh_softmax: Any) -> Any:
-    """Return -log of the probability given to the true class, for each ECG.
+    """Return -log of the probability of the true class, (n,) float32.
 
-    The class weights 1 and 25 are given as sample weights, so that a person of unknown LVH can have
-    weight 0.
-
-    Args:
-        is_lvh: (n, 1), 1 for LVH, 0 for none.
-        lvh_softmax: (n, 2), softmax of the LVH head.
-
-    Returns:
-        (n,) float32.
+    `is_lvh` is (n, 1), 1 for LVH, and `lvh_softmax` (n, 2). The class weights 1 and 25 are sample
+    weights, so that a person with unknown LVH can have weight 0.
     """
     ops = import_keras().ops
     right = ops.cast(is_lvh, "float32")[:, 0]

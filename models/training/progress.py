@@ -32,10 +32,10 @@ def say(message: str) -> None:
 
 
 class TrainingProgress:
-    """Shows how many ECGs of all epochs are done: a bar on a terminal, else lines."""
+    """Shows how many ECGs of all epochs are done, with a bar on a terminal, or else with lines."""
 
     def __init__(self, total: int) -> None:
-        """Begin with no ECG done of `total`."""
+        """Start with none of `total` ECGs done."""
         self._total, self._done, self._begun = total, 0, 0
         self._started_s = self._shown_s = time.monotonic()
         self._bar: Progress | None = None

@@ -129,7 +129,7 @@ def test_auto__falls_back_and_the_predictions_say_why(
     mass = layers.Dense(1, name=OUTPUT_MASS)(layers.GlobalAveragePooling1D(name="mean")(ecg))
     import_keras().Model([ecg], [mass]).save(tmp_path / "odd.keras")
     assert score(ecgs, tmp_path / "run", tensorflow, model=tmp_path / "odd.keras") == 0
-    note = "not spectral: layer 'mean' is a GlobalAveragePooling1D, which is not computed here"
+    note = "not spectral: layer 'mean' is a GlobalAveragePooling1D, which the spectral engine does not compute"
     assert note in capsys.readouterr().err
     settings = footer_json(tmp_path / "run")["provenance"]["settings"]
     assert settings["engine"] == "tensorflow"

@@ -126,7 +126,7 @@ def test_train__damaged_configuration_of_the_run_folder_is_named(
     assert f"{begun} cannot be read as YAML: line 2: name is there already" in message
 
 
-def test_train__interrupted_it_goes_on_with_the_same_split(
+def test_train__goes_on_with_the_same_split_after_an_interruption(
     tmp_path: Path, cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _config(tmp_path, cohort)
@@ -134,12 +134,12 @@ def test_train__interrupted_it_goes_on_with_the_same_split(
     with pytest.MonkeyPatch.context() as patch:
         _stop_after(1, patch)
         assert main(["--config", str(path)]) == 130
-    assert "same command goes on" in capsys.readouterr().err
+    assert "same command continues" in capsys.readouterr().err
     split, (first,) = (run / "split.csv").read_bytes(), _rows(run / "history.csv")
     assert not (run / "model.keras").exists()
 
     assert main(["--config", str(path)]) == 0
-    assert "going on after epoch 1" in capsys.readouterr().err
+    assert "continuing after epoch 1" in capsys.readouterr().err
     history = _rows(run / "history.csv")
     assert (run / "split.csv").read_bytes() == split
     assert history[0] == first
@@ -186,7 +186,7 @@ def test_train__other_data_are_refused(tmp_path: Path, cohort: Path, capsys: pyt
     lines = (copy / "cmr.csv").read_text().splitlines()
     (copy / "cmr.csv").write_text("\n".join(lines[:-1]) + "\n")
     assert main(["--config", str(path)]) == 2
-    assert "data are not those with which" in capsys.readouterr().err
+    assert "began with other data" in capsys.readouterr().err
     assert (tmp_path / "run" / "split.csv").read_bytes() == split
 
 

@@ -31,7 +31,7 @@ def test_catalogue__ids_file_names_and_checksums_are_unique() -> None:
 
 
 @pytest.mark.parametrize("spec", EMBEDDED_MODELS, ids=lambda spec: spec.model_id)
-def test_embedded_model__is_what_the_catalogue_says(spec) -> None:
+def test_embedded_model__matches_the_catalogue(spec) -> None:
     content = resolve_model(spec.model_id).read_bytes()
     assert hashlib.sha256(content).hexdigest() == spec.sha256
     assert len(content) == spec.size_bytes

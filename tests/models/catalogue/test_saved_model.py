@@ -163,13 +163,13 @@ def _with_constants(spec: Any) -> Any:
         ({"constants": {}}, "cannot be read"),
     ],
 )
-def test_read_card__refuses_what_it_does_not_know(saved: Path, values: dict[str, Any], message: str) -> None:
+def test_read_card__unknown_contents_are_refused(saved: Path, values: dict[str, Any], message: str) -> None:
     _change_card(saved, **values)
     with pytest.raises(LvmError, match=message):
         read_card(saved)
 
 
-def test_float16__what_is_loaded_is_the_half_rounded_to(tmp_path: Path) -> None:
+def test_float16__loaded_weights_are_the_rounded_ones(tmp_path: Path) -> None:
     model = _model()
     halves = [weight.astype(np.float16).astype(np.float32) for weight in model.get_weights()]
     model.set_weights(rounded(model.get_weights(), "float16"))
@@ -192,7 +192,7 @@ def test_rounded__weight_beyond_half_precision() -> None:
         rounded([np.array([70000.0], dtype=np.float32)], "float16")
 
 
-def test_weights_digest__knows_values_and_shapes() -> None:
+def test_weights_digest__depends_on_values_and_shapes() -> None:
     array = np.arange(6, dtype=np.float32)
     digests = {weights_digest([a]) for a in (array, array.reshape(2, 3), array + 1e-6 * array)}
     assert len(digests) == 3

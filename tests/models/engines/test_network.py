@@ -82,11 +82,11 @@ def _conv(**options: Any) -> Callable[[Any, Any], Any]:
         (lambda ls, x: ls.MaxPooling1D(2, strides=1, name="odd")(x), r"has stride \(1,\), expect"),
         (
             lambda ls, x: ls.MaxPooling1D(2, padding="same", name="odd")(ls.Cropping1D((0, 1))(x)),
-            "is a Cropping1D, which is not computed here",
+            "is a Cropping1D, which the spectral engine does not compute",
         ),
         (lambda ls, x: ls.ReLU(max_value=6, name="odd")(x), "'odd' has limit 6.*, expected None"),
         (lambda ls, x: ls.Activation("gelu", name="odd")(x), "has activation gelu, expected"),
-        (lambda ls, x: ls.Dropout(0.1, name="odd")(x), "'odd' is a Dropout, which is not computed"),
+        (lambda ls, x: ls.Dropout(0.1, name="odd")(x), "'odd' is a Dropout, which the spectral engine does not"),
         (lambda ls, x: ls.Dense(3, name="odd")(x), "'odd' gives shape .*, expected one size"),
         (lambda ls, x: ls.Concatenate(axis=1, name="odd")([x, x]), "joins along axis 1, expected"),
     ],
@@ -123,7 +123,7 @@ def made(request: pytest.FixtureRequest) -> CheckedNetwork:
     return check_with_keras(load_model(golden_source(request.param)))
 
 
-def test_to_bytes__all_of_it_comes_back(made: CheckedNetwork) -> None:
+def test_from_bytes__gives_what_to_bytes_wrote(made: CheckedNetwork) -> None:
     back = CheckedNetwork.from_bytes(made.to_bytes("abc"), "abc")
     assert (back.inputs, back.outputs) == (made.inputs, made.outputs)
     assert back.network.outputs == made.network.outputs
@@ -179,19 +179,19 @@ def test_checked_network__is_kept_and_made_anew_when_damaged(home: Path, caplog:
     path.write_bytes(kept[:1000])
     with caplog.at_level(logging.WARNING):
         checked_network(source)
-    assert "is read from the model file again" in caplog.text
+    assert "so the model file is read again" in caplog.text
     assert path.read_bytes() == kept
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     again = checked_network(source)
     np.testing.assert_array_equal(again.reference.lvm_z, first.reference.lvm_z)
 
 
-def test_checked_network__works_where_nothing_can_be_kept(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_checked_network__works_where_it_cannot_be_written(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     (home / ".lvm-ai").write_text("")
     with caplog.at_level(logging.WARNING):
         made = checked_network(golden_source(ECG_ONLY))
     assert made.network.outputs
-    assert "cannot be kept, so each process needs TensorFlow" in caplog.text
+    assert "cannot be written, so each process needs TensorFlow" in caplog.text
 
 
 def test_spectral_engine__needs_no_tensorflow_once_the_network_is_kept(home: Path) -> None:

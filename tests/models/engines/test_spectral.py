@@ -171,7 +171,7 @@ def test_engine__keeps_the_matrix_library_on_one_thread() -> None:
     assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
-def test_engine__knows_its_memory(golden: Golden) -> None:
+def test_engine__states_its_memory(golden: Golden) -> None:
     engine = _engine(FULL, 16)
     engine.compute(*_arguments(FULL, golden, np.arange(16) % 12))
     workspace = engine._take()

@@ -101,7 +101,7 @@ def test_with_spectral_convolutions__gradients_equal_those_of_the_direct_graph()
 
 
 @pytest.mark.parametrize("options", [{"dilation_rate": 2}, {"padding": "causal"}, {"activation": "relu"}])
-def test_with_spectral_convolutions__leaves_what_it_cannot_do(options: dict[str, Any]) -> None:
+def test_with_spectral_convolutions__other_convolutions_are_kept(options: dict[str, Any]) -> None:
     copy = with_spectral_convolutions(_model(**options))
     names = [type(layer).__name__ for layer in copy.layers]
     assert names == ["InputLayer", "Conv1D", "Activation", "SpectralConv1D"]

@@ -153,7 +153,7 @@ def _write_again(folder: Path, counts: Any, **changes: Any) -> None:
     write_ecgs(folder / "ecg" / "a.parquet", counts, **(columns | changes))
 
 
-def test_load__the_nearest_cmr_is_taken_and_far_ones_are_not(small: Path) -> None:
+def test_load__takes_the_nearest_cmr_within_max_days(small: Path) -> None:
     rows = [["p0", "2019-05-31", 90], ["p0", "2020-06-11", 110], ["p1", "2021-06-01", 120]]
     rows += [["p2", "", 130], ["p3", "2020-05-31", 140], ["p4", "2020-06-02", 150]]
     write_csv(small / "cmr.csv", ("participant_id", "cmr_date", "lvm_cmr_g"), rows)
@@ -168,7 +168,7 @@ def test_load__the_nearest_cmr_is_taken_and_far_ones_are_not(small: Path) -> Non
     assert everyone.lvm_cmr_g.tolist() == [110, 120, 130, 140, 150]
 
 
-def test_load__one_ecg_a_person_is_the_one_nearest_to_the_cmr(small: Path) -> None:
+def test_load__keeps_the_ecg_nearest_to_the_cmr(small: Path) -> None:
     days = np.array(["2020-05-01", "2020-06-02", "2020-07-01"] + ["2020-06-01"] * 5)
     _write_again(
         small,
@@ -234,7 +234,7 @@ def test_read_cmr__mistakes(tmp_path: Path, header: Any, row: Any, message: str)
         read_cmr(write_csv(tmp_path / "cmr.csv", header, [row]))
 
 
-def test_read_cmr__parquet_says_the_same_as_csv(small: Path) -> None:
+def test_read_cmr__parquet_and_csv_give_the_same(small: Path) -> None:
     dates = pa.array(["2020-06-01"] * 8).cast(pa.date32())
     ids = [f"p{i}" for i in range(8)]
     table = pa.table({"participant_id": ids, "cmr_date": dates, "lvm_cmr_g": [100.0] * 8})
@@ -250,7 +250,7 @@ def test_uniform_of__is_the_hash_as_a_fraction() -> None:
     assert uniform_of("P1", "salt") == pytest.approx(int(digest[:16], 16) / 16**16, abs=2**-52)
 
 
-def test_part_of__shares_are_those_asked_for() -> None:
+def test_part_of__shares_are_as_configured() -> None:
     shares = SplitShares(train=0.7, valid=0.2, test=0.1)
     counts = Counter(part_of(key, shares) for key in IDS)
     # Four standard errors of a share of 20,000.

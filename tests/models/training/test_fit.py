@@ -92,7 +92,7 @@ def test_batches__an_epoch_has_every_ecg_once_in_an_order_of_its_own(cohort: Pat
 
 
 @pytest.mark.parametrize("augmentation", [{"noise_uv": 20}, {"wander_uv": 100}, {"shift_ms": 200}], ids=str)
-def test_augmentation__changes_what_it_says(cohort: Path, augmentation: dict[str, float]) -> None:
+def test_augmentation__changes_the_signal_as_configured(cohort: Path, augmentation: dict[str, float]) -> None:
     data, config = _load(cohort, augmentation=augmentation, batch_size=32)
     plain = Batches(data, PUBLISHED_CONSTANTS, config)
     ((inputs, (mass, _), _),) = plain.epoch(data.rows_of(Part.TRAIN), 0, 1)
@@ -239,7 +239,7 @@ def test_n_batches__ragged_rest_on_one_device_only(n_ecgs: int, n_replicas: int,
 
 
 @pytest.mark.parametrize(("n_ecgs", "n_replicas"), [(20, 3), (7, 2)])
-def test_n_batches__what_several_gpus_cannot_share(n_ecgs: int, n_replicas: int) -> None:
+def test_n_batches__batches_that_several_gpus_cannot_share_are_refused(n_ecgs: int, n_replicas: int) -> None:
     with pytest.raises(UsageError, match=f"batch_size is 8 for {n_replicas} GPUs"):
         fit._n_batches(n_ecgs, 8, n_replicas)
 

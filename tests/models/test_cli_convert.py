@@ -10,8 +10,7 @@ from lvm_core.errors import LvmError, UsageError
 from models.catalogue.known import ModelSource, resolve_model
 from models.catalogue.saved_model import read_card
 from models.catalogue.spec import Predictions
-from models.cli import main
-from models.convert import convert_model
+from models.cli import convert_model, main
 from models.engines.predictor import LvmPredictor
 from tests.models.golden import FOLDER, Golden, load_golden
 
@@ -58,7 +57,7 @@ def test_convert__published_file_gives_the_same_bits(
     assert resolve_model(str(path)).spec.sha256 in card.description
 
 
-def test_convert__float16_says_what_it_changed(tmp_path: Path, golden: Golden) -> None:
+def test_convert__float16_reports_the_changes(tmp_path: Path, golden: Golden) -> None:
     path = _unpacked(FILES[0], tmp_path)
     packed = tmp_path / "half.keras.xz"
     conversion = convert_model(resolve_model(str(path)), packed, "float16")
@@ -86,7 +85,7 @@ def test_convert__leaves_no_other_file(tmp_path: Path) -> None:
 
 def test_convert__changed_outputs_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = resolve_model(str(_unpacked(FILES[1], tmp_path)))
-    monkeypatch.setattr("models.convert.rounded", lambda weights, storage: [w * 1.001 for w in weights])
+    monkeypatch.setattr("models.cli.rounded", lambda weights, storage: [w * 1.001 for w in weights])
     with pytest.raises(LvmError, match=r"changed by up to .* nothing was written"):
         convert_model(source, tmp_path / "a.keras")
     assert [path.name for path in tmp_path.iterdir()] == [FILES[1]]

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from lvm_core.errors import LvmError, UsageError
-from models.catalogue import fetching, known
-from models.catalogue.fetching import fetch_model
-from models.catalogue.known import PUBLISHED_MODELS
+from models.catalogue import known
+from models.catalogue.known import PUBLISHED_MODELS, fetch_model
 from models.catalogue.spec import ModelSpec
 
 CONTENT = b"\x89HDF\r\n\x1a\n" + b"weights" * 100
@@ -52,7 +51,6 @@ def spec(monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
     """A small file in the place of the first published model."""
     small = replace(PUBLISHED_MODELS[0], sha256=hashlib.sha256(CONTENT).hexdigest(), size_bytes=len(CONTENT))
     monkeypatch.setattr(known, "KNOWN_MODELS", (small, *known.EMBEDDED_MODELS))
-    monkeypatch.setattr(fetching, "KNOWN_MODELS", (small, *known.EMBEDDED_MODELS))
     return small
 
 
