@@ -30,16 +30,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def parse_settings(text: str | bytes, model: type[Settings], name: str, **given: Any) -> Settings:
-    """Parse and check settings.
+    """Parse and check settings: YAML with `name: value` lines, as UTF-8 where it is bytes.
 
-    Args:
-        text: YAML with `name: value` lines, as UTF-8 where it is bytes.
-        model: what is expected; a `StrictSettings`.
-        name: of the file, for messages.
-        given: settings that the file does not state.
-
-    Returns:
-        The checked settings.
+    `model` says what is expected, `name` is of the file, for messages, and `given` holds settings
+    that the file does not state.
 
     Raises:
         UsageError: it is no YAML or no mapping, a name is unknown, missing or there twice, or a

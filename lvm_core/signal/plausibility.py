@@ -108,9 +108,7 @@ class Judgement:
 def lead_amplitudes(samples: NDArray[Any], rate_hz: int) -> NDArray[np.float64]:
     """Return the amplitude of each lead of each ECG, (n, 12), in the unit of the samples.
 
-    Args:
-        samples: (n, 12, n_samples), leads in `LEADS_12` order.
-        rate_hz: samples per second; a recording shorter than 2 s is one piece.
+    `samples` are (n, 12, n_samples); a recording shorter than 2 s is one piece.
     """
     low, high = _piece_limits(samples, rate_hz)
     return _median_range(low, high)
@@ -130,12 +128,7 @@ def _median_range(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def unscorable(counts: NDArray[np.int16], uv_per_count: float) -> Rejection | None:
-    """Return why an ECG must not be scored, or None when it may be; see `judge_ecgs`.
-
-    Args:
-        counts: (12, n_samples) int16, leads in `LEADS_12` order, 500 Hz.
-        uv_per_count: microvolts of one count.
-    """
+    """Return why an ECG, (12, n_samples) counts, must not be scored, or None; see `judge_ecgs`."""
     (judgement,) = judge_ecgs(counts[None], np.array([uv_per_count], dtype=np.float32))
     return judgement.rejection
 
@@ -153,9 +146,6 @@ def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> 
     Args:
         counts: (n, 12, n_samples) int16, leads in `LEADS_12` order, 500 Hz.
         uv_per_count: (n,) float32, microvolts of one count.
-
-    Raises:
-        ValueError: a shape or the dtype is not what is stated above.
     """
     if counts.ndim != 3 or counts.shape[1] != len(LEADS_12) or counts.shape[2] == 0:
         raise ValueError(f"counts has shape {counts.shape}, expected (n, 12, n_samples)")
@@ -254,11 +244,7 @@ def _constant_lead_message(counts: NDArray[np.int16], uv: float, constant: Seque
 
 
 def _standard_deviation_ratio(counts: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return the largest of the leads' standard deviations over the smallest; none is 0.
-
-    Args:
-        counts: (n, leads, n_samples).
-    """
+    """Return the largest over the smallest standard deviation of the leads, of which none is 0."""
     # Sums as matrix products: half the time, and this is done for every ECG.
     centred = counts.astype(np.float32)
     ones = np.ones(counts.shape[2], dtype=np.float32)
@@ -295,14 +281,8 @@ def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> Non
     """Refuse a recording whose amplitudes are those of no ECG, before it is rounded to counts.
 
     One absurd lead would coarsen the step of the other eleven, and resampling would round a signal
-    that is far too small to nothing. Leads without amplitude are left to `judge_ecgs`.
-
-    Args:
-        leads_uv: (n_samples, 12) float32, microvolts, all finite, columns in `LEADS_12` order.
-        rate_hz: samples per second.
-
-    Raises:
-        EcgRejected: `amplitude_implausible` or `lead_out_of_proportion`.
+    that is far too small to nothing. Leads without amplitude are left to `judge_ecgs`. Takes
+    (n_samples, 12) microvolts, all finite, columns in `LEADS_12` order.
     """
     amplitude_uv = lead_amplitudes(np.ascontiguousarray(leads_uv.T)[None], rate_hz)
     moving = amplitude_uv > 0

@@ -103,14 +103,10 @@ def _distinct(ids: pa.Array, name: str) -> tuple[str, ...]:
 def read_code_table(data: bytes, name: str) -> pa.Table:
     """Read a list of codes.
 
-    Args:
-        data: CSV with code, system (icd10, icd9, opcs4, cpt, phecode, self-report ...), match
-            ("prefix" or "exact"), outcome, source (where the list comes from) and comment.
-        name: of the list, for messages.
-
-    Returns:
-        The columns as text without blanks around, with `code` and `system` as `code_key` and
-        `system_key` make them.
+    The columns are code, system (icd10, icd9, opcs4, cpt, phecode, self-report ...), match
+    ("prefix" or "exact"), outcome, source (where the list comes from) and comment. They are
+    returned as text without blanks around, with `code` and `system` as `code_key` and
+    `system_key` make them.
 
     Raises:
         UsageError: the file cannot be read, a column is missing, a value is empty where it must
