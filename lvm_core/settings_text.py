@@ -155,13 +155,9 @@ def _mistake(mistake: dict[str, Any], tree: yaml.Node, model: type[BaseModel]) -
 
 
 def _where(tree: yaml.Node, named: tuple[int | str, ...], place: tuple[int | str, ...]) -> str:
-    return f"line {_line(tree, named)}: {'.'.join(str(part) for part in place)}"
-
-
-def _line(tree: yaml.Node, place: tuple[int | str, ...]) -> int:
-    """Return the line of the deepest part of a place that the text has, from 1."""
-    lines = _path(tree, place)
-    return (lines[-1] if lines else int(tree.start_mark.line)) + 1
+    """Return a place with the line, from 1, of the deepest part of `named` that the text has."""
+    line = [int(tree.start_mark.line), *_path(tree, named)][-1] + 1
+    return f"line {line}: {'.'.join(str(part) for part in place)}"
 
 
 def _path(node: yaml.Node, place: tuple[int | str, ...]) -> list[int]:

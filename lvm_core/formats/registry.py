@@ -33,8 +33,8 @@ class Format:
     option: str  # in the option `--format`
     title: str  # in messages, and of its section in docs/formats.md
     suffix: str  # that main files usually have, in lower case
-    # Name of the root element of an XML format; else a function that tells from the beginning of
-    # a main file whether it is one.
+    # Name of the root element of an XML format; else a function that recognises a main file by its
+    # beginning.
     recognised_by: str | Callable[[bytes], bool]
     read: Callable[[Mapping[str, bytes], str], Ecg]  # the reader of (files by name, name of the main file)
     part_suffixes: tuple[str, ...] = ()  # that further files of a recording usually have

@@ -117,7 +117,7 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
 
 
 def is_header(data: bytes) -> bool:
-    """Tell from its beginning whether a file is a WFDB header."""
+    """Return whether a file is a WFDB header, judged by its beginning."""
     head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
     if b"\0" in head:
         return False

@@ -59,8 +59,8 @@ class Recalibration:
     half_width_g: Mapping[str, float]  # half the width of the interval, grams, by sex
     lvh_slope: float | None  # of the logit of the LVH score; None for a model without that score
     lvh_intercept: float | None  # likewise
-    bsa: str  # formula of the body surface area by which LVH by CMR was told
-    lvh_preset: str  # limits by which it was told; `lvh_probability` is of this LVH
+    bsa: str  # formula of the body surface area by which LVH by CMR was decided
+    lvh_preset: str  # limits by which it was decided; `lvh_probability` is of this LVH
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where it comes from, for people
 
     def to_dict(self) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def average_beat(
 ) -> NDArray[np.float64]:
     """Return the mean over beats around their R peaks, (n_leads, n_before + 1 + n_after).
 
-    Takes values of any unit, (n_leads, n_samples), and counts of samples before and after R, 0 or
-    more. Beats that reach beyond the recording are left out; a ValueError says when none is left.
+    `values` are (n_leads, n_samples) of any unit; `n_before` and `n_after` count samples around R.
+    Beats that reach beyond the recording are left out; a ValueError says when none is left.
     """
     inside = peaks[(peaks >= n_before) & (peaks + n_after < values.shape[1])]
     if not inside.size:

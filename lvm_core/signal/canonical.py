@@ -163,7 +163,7 @@ def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
 
 
 def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
-    """Return for each recording `step_uv`, doubled until nothing overflows int16; microvolts.
+    """Return the step of each recording, microvolts: `step_uv`, doubled until int16 holds all.
 
     `max_abs_uv` is an array of any shape, the largest magnitude of each recording, microvolts,
     finite. 1/16 uV holds up to 2047.9 uV.

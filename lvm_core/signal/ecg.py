@@ -99,7 +99,7 @@ class Ecg:
     """One 12-lead recording, as read.
 
     Raises:
-        ValueError: the shape, dtype, rate or step is not what is stated above.
+        ValueError: the shape, dtype, rate or step is not what is stated below.
     """
 
     # (n_samples, 12) float32, microvolts, columns in `LEADS_12` order; NaN where the device

@@ -138,9 +138,9 @@ def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> 
 
     Rejected is, in this order: a step that is not a finite value above 0 (`non_finite`); samples
     that are all 0 (`lead_all_zero`); a lead that is constant at any value (`lead_flat`); standard
-    deviations that agree within 1 % (`lead_standardised`); a step or amplitudes of no ECG
-    (`amplitude_implausible`); a lead far larger than all others or a chest lead far smaller than
-    its neighbours (`lead_out_of_proportion`); limb leads that do not follow from I and II
+    deviations that agree within 1 % (`lead_standardised`); a step or amplitudes that no ECG
+    has (`amplitude_implausible`); a lead far larger than all others or a chest lead far smaller
+    than its neighbours (`lead_out_of_proportion`); limb leads that do not follow from I and II
     (`limb_leads_inconsistent`). Nearer limits give flags.
 
     Args:
@@ -184,7 +184,7 @@ def _rejects(scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> di
 
 
 def _flags(scale: _Scale, limb: LimbLeads) -> dict[QualityFlag, NDArray[np.bool_]]:
-    """Return (n,) masks of what few ECGs are."""
+    """Return (n,) masks of ECGs that get a flag because few ECGs are like them."""
     largest_uv = scale.amplitude_uv.max(axis=1)
     small = (scale.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
     beyond = (limb.difference_uv > _LIMB_DIFFERENCE_ALLOWED_UV) & (limb.share > _LIMB_DIFFERENCE_FLAG)
@@ -278,7 +278,7 @@ def _signal_rejection(
 
 
 def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> None:
-    """Refuse a recording whose amplitudes are those of no ECG, before it is rounded to counts.
+    """Refuse a recording with amplitudes that no ECG has, before it is rounded to counts.
 
     One absurd lead would coarsen the step of the other eleven, and resampling would round a signal
     that is far too small to nothing. Leads without amplitude are left to `judge_ecgs`. Takes
@@ -323,7 +323,7 @@ class _Scale:
             )
 
     def rejects(self, step_outside: NDArray[np.bool_]) -> dict[RejectReason, NDArray[np.bool_]]:
-        """Return (n,) masks of what no ECG is; `step_outside`: ECGs with an impossible step."""
+        """Return (n,) masks of ECGs to reject; `step_outside` marks steps that are impossible."""
         one_lead = (self.large_lead > _LARGE_LEAD_REJECT) | (self.chest_lead < _SMALL_CHEST_LEAD_REJECT).any(axis=1)
         all_leads = _outside(self.median_uv, _IMPLAUSIBLE_MEDIAN_UV) | step_outside
         too_large = self.amplitude_uv.max(axis=1) > _IMPLAUSIBLE_LEAD_UV

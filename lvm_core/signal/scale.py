@@ -220,8 +220,8 @@ class SourceAmplitudes:
 
         `names` holds the names of folders by digest; a folder without a name is not shown.
         """
-        found = [f"{names[key]}: {said}" for key, said in self._odd_folders() if key in names]
-        found += [f"ECGs with {key} uV per count: {said}" for key, said in _odd(self.steps)]
+        found = [f"{names[key]}: {text}" for key, text in self._odd_folders() if key in names]
+        found += [f"ECGs with {key} uV per count: {text}" for key, text in _odd(self.steps)]
         return found
 
     def _odd_folders(self) -> Iterator[tuple[str, str]]:

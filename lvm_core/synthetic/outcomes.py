@@ -95,7 +95,7 @@ def log_relative_hazard(hazard: Hazard, people: SyntheticPeople) -> NDArray[np.f
 def cumulative_hazard(
     hazard: Hazard, log_relative: ArrayLike, from_years: ArrayLike, to_years: ArrayLike
 ) -> NDArray[np.float64]:
-    """Return the integral of the hazard between two attained ages, in years.
+    """Return the integral of the hazard from one attained age (years) to another.
 
     The probability of no event between them is `exp(-result)`. `log_relative` is the result of
     `log_relative_hazard`.
@@ -256,7 +256,7 @@ def _draw_normal(*shape: int) -> Draw:
 
 # Chosen, not measured: the median of each amplitude of women and of men, microvolts; how far their
 # logarithms spread; and how much of that goes with the true index within the sex. So the ECG rules
-# are positive in a few per cent, and tell little of LV mass, as in people.
+# are positive in a few per cent, and say little about LV mass, as in people.
 _AMPLITUDES_UV: Final = {
     "r_avl_uv": (420.0, 500.0),
     "s_v1_uv": (850.0, 950.0),

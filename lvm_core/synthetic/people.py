@@ -135,7 +135,7 @@ def _dates(rng: Generator) -> dict[str, Any]:
 
 
 def completed_years(birth_date: NDArray[np.datetime64], date: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    """Return completed years between (n,) datetime64[D] dates, as people count birthdays."""
+    """Return completed years from birth to a date, both (n,) datetime64[D], by birthdays."""
     years = date.astype("datetime64[Y]").astype(int) - birth_date.astype("datetime64[Y]").astype(int)
     return np.asarray(years - (_day_of_year(date) < _day_of_year(birth_date)), dtype=np.float64)
 

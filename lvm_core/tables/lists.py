@@ -46,7 +46,7 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
 
     Raises:
         UsageError: it cannot be read, it has several columns and none of them is a key, or an
-            identifier cannot be one. Nobody is missed in silence: a withdrawal hangs on it.
+            identifier cannot be one. Nobody is left out silently: withdrawals depend on it.
     """
     if is_parquet(data, name):
         return _of_table(read_raw(data, name))
@@ -58,9 +58,8 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     if find_delimiter(lines, name) is not None:
         return _of_table(read_raw(data, name))
     cells = [line.strip('"').strip() for line in lines]
-    header, values = cells[0].casefold(), cells
-    if header in _COLUMN_NAMES:
-        values = cells[1:]
+    header = cells[0].casefold()
+    values = cells[1:] if header in _COLUMN_NAMES else cells
     read, more_notes = identifiers(pa.array(values, pa.string()), column_name="1", table=name)
     ids, notes = _distinct(read, name), (*notes, *more_notes)
     if header in _ECG_KEYS:

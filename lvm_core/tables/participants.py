@@ -267,9 +267,7 @@ def demographics_problem(people: Demographics, i: int) -> Rejection | None:
 
 
 def _explained(problem: Rejection, because: str | None) -> Rejection:
-    if because is None:
-        return problem
-    return Rejection(problem.reason, f"{problem.message}: {because}")
+    return problem if because is None else Rejection(problem.reason, f"{problem.message}: {because}")
 
 
 def completed_years(birth: dt.date, on: dt.date) -> int | None:

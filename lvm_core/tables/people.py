@@ -82,7 +82,7 @@ def read_people(
         name: of the table, for messages.
         layout: what its columns mean.
         needs_demographics: refuse a table that has a key and neither age, sex nor body size; a
-            study may follow up people of whom it knows the region alone.
+            study may know nothing but the region of the people that it follows up.
 
     Raises:
         UsageError: it cannot be read; a key column or a column that the layout names is missing; a

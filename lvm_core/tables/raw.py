@@ -32,7 +32,7 @@ class RawTable:
 
     name: str  # of the table, for messages
     columns: tuple[tuple[str, pa.Array], ...]  # (name without blanks around, cells) in the order of the file
-    delimiter: str | None = None  # of a text file; None of Parquet and of a file with one column
+    delimiter: str | None = None  # of a text file; None for Parquet and for a file with one column
     notes: tuple[str, ...] = ()  # what a user should know of how the file was read
 
     @property
@@ -47,13 +47,13 @@ class RawTable:
 
     @property
     def decimal_comma(self) -> bool:
-        """Whether 103,6 can only be a decimal number: where commas do not part the columns."""
+        """Whether 103,6 is a decimal number, because commas do not separate the columns."""
         return self.delimiter in (";", "\t", "|")
 
     def find(self, wanted: str) -> pa.Array | None:
-        """Return the column of a name, whatever its case and the blanks around it; None without.
+        """Return the column of a name, whatever its case and the blanks around it, or None.
 
-        A name that two columns have is refused.
+        A name that two columns share is refused.
         """
         key = _key(wanted)
         found = [column for name, column in self.columns if _key(name) == key]
@@ -164,13 +164,13 @@ def _delimiter_and_rest(text: str, name: str) -> tuple[str | None, str]:
 
 
 def find_delimiter(lines: Sequence[str], name: str) -> str | None:
-    """Return what parts the columns of a table: comma, semicolon, tab, vertical bar, or None.
+    """Return the delimiter of a table: comma, semicolon, tab, vertical bar, or None.
 
-    The header decides: the delimiter that gives it the most columns. One with which the other
-    rows have as many columns as the header comes before one with which they have not.
+    A delimiter that gives all rows as many columns as the header is preferred to others; among
+    several it is the one that gives the header the most columns.
 
     Raises:
-        UsageError: a cell is longer than any of a table.
+        UsageError: a cell is too long for a table.
     """
     found: list[tuple[bool, int, str]] = []
     for delimiter in _DELIMITERS:

@@ -132,7 +132,7 @@ def sex_meaning(codes: Mapping[str, str]) -> Meaning:
 
 
 def month_number(text: str) -> int:
-    """Return the number of a month that is written as a number or as its English name."""
+    """Return the number of a month, given as number or English name; raise ValueError otherwise."""
     name = text.strip().lower()
     numbers = [i for i, month in enumerate(_MONTHS, 1) if len(name) >= 3 and month.startswith(name)]
     number = float(numbers[0] if len(numbers) == 1 else name)
@@ -182,7 +182,7 @@ def parse_column(
 
 
 def _ready(column: pa.Array, meaning: Meaning, missing: frozenset[str]) -> pa.Array | None:
-    """Return numbers and dates of Parquet as they are; None of what must be read cell by cell."""
+    """Return numbers and dates of Parquet as they are; None for what must be read cell by cell."""
     kind = column.type
     if pa.types.is_null(kind):
         return pa.nulls(len(column), meaning.type)
