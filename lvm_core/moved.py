@@ -15,10 +15,7 @@ def keep_old_names(new_names: Mapping[str, str]) -> None:
     """Let modules be imported by their old names, with a FutureWarning.
 
     A module under an old name has the names of the new module, not those that it had itself.
-
-    Args:
-        new_names: new name of each module by its old name, as
-            `{"analysis.cox": "analysis.statistics.survival"}`.
+    `new_names` is as `{"analysis.cox": "analysis.statistics.survival"}`.
     """
     sys.meta_path.append(_MovedModules(new_names))
 

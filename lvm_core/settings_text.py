@@ -30,16 +30,10 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def parse_settings(text: str | bytes, model: type[Settings], name: str, **given: Any) -> Settings:
-    """Parse and check settings.
+    """Parse and check settings: YAML with `name: value` lines, as UTF-8 where it is bytes.
 
-    Args:
-        text: YAML with `name: value` lines, as UTF-8 where it is bytes.
-        model: what is expected; a `StrictSettings`.
-        name: of the file, for messages.
-        given: settings that the file does not state.
-
-    Returns:
-        The checked settings.
+    `model` says what is expected, `name` is of the file, for messages, and `given` holds settings
+    that the file does not state.
 
     Raises:
         UsageError: it is no YAML or no mapping, a name is unknown, missing or there twice, or a
@@ -161,13 +155,9 @@ def _mistake(mistake: dict[str, Any], tree: yaml.Node, model: type[BaseModel]) -
 
 
 def _where(tree: yaml.Node, named: tuple[int | str, ...], place: tuple[int | str, ...]) -> str:
-    return f"line {_line(tree, named)}: {'.'.join(str(part) for part in place)}"
-
-
-def _line(tree: yaml.Node, place: tuple[int | str, ...]) -> int:
-    """Return the line of the deepest part of a place that the text has, from 1."""
-    lines = _path(tree, place)
-    return (lines[-1] if lines else int(tree.start_mark.line)) + 1
+    """Return a place with the line, from 1, of the deepest part of `named` that the text has."""
+    line = [int(tree.start_mark.line), *_path(tree, named)][-1] + 1
+    return f"line {line}: {'.'.join(str(part) for part in place)}"
 
 
 def _path(node: yaml.Node, place: tuple[int | str, ...]) -> list[int]:

@@ -25,15 +25,12 @@ _MAX_SAMPLES: Final = 1_000_000  # of a lead: 16 minutes at 1000 Hz; bounds the 
 
 
 def read_cardiosoft(data: bytes) -> Ecg:
-    """Decode a CardioSoft XML file.
+    """Decode a CardioSoft XML file; raise `EcgRejected` with the reason when it cannot be used.
 
     Reads the rhythm strip (`StripData`, also `Strip/StripData` and `StripData/Strip`), never the
     median beat or the full disclosure. Leads are used as stored: III, aVR, aVL and aVF may differ
     from Einthoven's law by some counts, and the published models saw them that way. Those that are
     absent are derived from I and II.
-
-    Raises:
-        EcgRejected: the file cannot be used; the reason and the message say why.
     """
     root, repaired = parse_repairable_xml(data, _STRIP_TAGS)
     scope = _strip_scope(root)

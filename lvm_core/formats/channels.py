@@ -76,12 +76,8 @@ class LeadFields(TypedDict):
 def leads_by_name(named: Iterable[tuple[str, Item]], where: str) -> dict[str, Item]:
     """Return what belongs to the twelve leads, by canonical name; other channels are left out.
 
-    Args:
-        named: channels with the names that the file gives them.
-        where: the part of the file that was read, for messages.
-
-    Raises:
-        EcgRejected: `unreadable`, a lead is there twice; `missing_lead`.
+    Refuses a file in which a lead is there twice (`unreadable`) or one of the eight independent
+    leads is missing (`missing_lead`). `where` names the part of the file in messages.
     """
     found: dict[str, Item] = {}
     n_other = 0
@@ -110,7 +106,7 @@ def _require_leads(found: Mapping[str, object], where: str, n_other: int = 0) ->
         )
 
 
-def _require_equal_lengths(channels: Mapping[str, Channel], where: str) -> None:
+def _check_lengths_and_steps(channels: Mapping[str, Channel], where: str) -> None:
     lengths = {lead: int(channel.counts.size) for lead, channel in channels.items()}
     if len(set(lengths.values())) != 1:
         listed = ", ".join(f"{lead} {n}" for lead, n in lengths.items())
@@ -120,24 +116,24 @@ def _require_equal_lengths(channels: Mapping[str, Channel], where: str) -> None:
         )
     if not next(iter(lengths.values())):
         raise EcgRejected(RejectReason.TRUNCATED, f"leads of {where} hold 0 samples; expected 10 s of signal")
+    for lead, channel in channels.items():
+        if not _SMALLEST_STEP_UV <= channel.uv_per_count <= _LARGEST_STEP_UV:
+            raise EcgRejected(
+                RejectReason.UNKNOWN_UNIT,
+                f"one count of lead {lead} in {where} is {channel.uv_per_count:g} uV; "
+                "expected 1e-06 to 1e+06 uV. The scale in the file cannot be right",
+            )
 
 
 def assemble(channels: Mapping[str, Channel], where: str) -> LeadFields:
-    """Put the channels together as twelve leads in microvolts.
+    """Put channels, by canonical lead name, together as twelve leads in microvolts.
 
-    The arithmetic is float64 and is rounded once, to float32.
-
-    Args:
-        channels: by canonical lead name; the eight independent leads at least. III, aVR, aVL and
-            aVF are used as stored where they are there, and derived from I and II otherwise.
-        where: the part of the file that was read, for messages.
-
-    Raises:
-        EcgRejected: `missing_lead`, `truncated` or `unknown_unit`.
+    III, aVR, aVL and aVF are used as stored where they are there, and derived from I and II
+    otherwise. The arithmetic is float64 and is rounded once, to float32. Refuses a recording with
+    `missing_lead`, `truncated` or `unknown_unit`; `where` names the part of the file in messages.
     """
     _require_leads(channels, where)
-    _require_equal_lengths(channels, where)
-    _check_steps(channels, where)
+    _check_lengths_and_steps(channels, where)
     microvolts = {lead: channel.microvolts() for lead, channel in channels.items()}
     absent = [lead for lead in DERIVED_FROM_I_AND_II if lead not in channels]
     if absent:
@@ -165,26 +161,14 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
     return tuple(lead for lead in LEADS_12 if calibrations.get(lead, shared) != shared)
 
 
-def _check_steps(channels: Mapping[str, Channel], where: str) -> None:
-    for lead, channel in channels.items():
-        if not _SMALLEST_STEP_UV <= channel.uv_per_count <= _LARGEST_STEP_UV:
-            raise EcgRejected(
-                RejectReason.UNKNOWN_UNIT,
-                f"one count of lead {lead} in {where} is {channel.uv_per_count:g} uV; "
-                "expected 1e-06 to 1e+06 uV. The scale in the file cannot be right",
-            )
-
-
 def measurements_of(
     waves_uv: Mapping[str, Mapping[str, float]], qrs_duration_ms: float | None, measured_by: str | None
 ) -> Measurements:
     """Return what the device measured; None for what it did not.
 
-    Args:
-        waves_uv: magnitudes by lead and wave (Q R S R1 S1), microvolts, 0 for an absent wave,
-            without the leads and waves that were not measured.
-        qrs_duration_ms: None where it was not measured.
-        measured_by: program of the device; dropped where nothing was measured.
+    `waves_uv` holds magnitudes by lead and wave (Q R S R1 S1), microvolts, 0 for an absent wave,
+    without the leads and waves that were not measured. `measured_by`, the program of the device,
+    is dropped where nothing was measured.
     """
     amplitudes_uv = {
         "r_avl_uv": _r_uv(waves_uv.get("aVL", {})),
@@ -216,12 +200,7 @@ def _s_uv(waves_uv: Mapping[str, float]) -> float | None:
 
 
 def local_datetime(date: tuple[int, int, int], time_of_day: tuple[int, int, int] = (0, 0, 0)) -> dt.datetime | None:
-    """Return a local date and time without a zone, or None when there is no such moment.
-
-    Args:
-        date: year, month, day.
-        time_of_day: hour, minute, second; midnight where the file gives a date alone.
-    """
+    """Return the local moment of (year, month, day) and (hour, minute, second); None if invalid."""
     try:
         return dt.datetime(*date, *time_of_day)
     except (ValueError, OverflowError):

@@ -46,20 +46,19 @@ _MEASUREMENT_OF_WAVE: Final = {"Q": 9, "R": 13, "S": 17, "R1": 21, "S1": 25}
 
 
 def read_muse(data: bytes) -> Ecg:
-    """Decode a MUSE XML file.
+    """Decode a MUSE XML file; raise `EcgRejected` with the reason when it cannot be used.
 
     Reads the waveform of type Rhythm, or the only one of 10 s where no type is given; the Median
     one, which comes first, is never used as signal.
     Files hold the eight leads I, II, V1-V6, from which the other four are derived, or all twelve,
     which are then used as stored. Samples are little-endian int16 in base64, checked against the
     file's own CRC-32.
-
-    Raises:
-        EcgRejected: the file cannot be used; the reason and the message say why.
     """
     root, repaired = parse_repairable_xml(data, _WAVEFORM_TAGS)
     waveform = _rhythm(root)
-    elements = _lead_elements(waveform)
+    named = ((text_of(element, "LeadID") or "", element) for element in waveform.findall("LeadData"))
+    elements = leads_by_name(named, _WHERE)
+    _check_waveform(waveform, elements)
     channels = {lead: _channel(element, lead) for lead, element in elements.items()}
     leads = assemble(channels, _WHERE)
     recorded_at, date_unreadable = _recorded_at(root)
@@ -120,13 +119,6 @@ def _duration_s(waveform: Element) -> float:
     return n_bytes / 2 / _sampling_rate_hz(waveform)
 
 
-def _lead_elements(waveform: Element) -> dict[str, Element]:
-    named = ((text_of(element, "LeadID") or "", element) for element in waveform.findall("LeadData"))
-    elements = leads_by_name(named, _WHERE)
-    _check_waveform(waveform, elements)
-    return elements
-
-
 def _check_waveform(waveform: Element, elements: dict[str, Element]) -> None:
     declared = whole_number_of(waveform, "NumberofLeads")
     n_leads = len(waveform.findall("LeadData"))
@@ -147,7 +139,9 @@ def _check_waveform(waveform: Element, elements: dict[str, Element]) -> None:
 
 
 def _channel(element: Element, lead: str) -> Channel:
-    _check_sample_size(element, lead)
+    size = whole_number_of(element, "LeadSampleSize")
+    if size not in (None, 2):
+        raise EcgRejected(RejectReason.UNREADABLE, f"LeadSampleSize of lead {lead} is {size} bytes; expected 2")
     raw = _decode_samples(element, lead)
     return Channel(
         counts=np.frombuffer(raw, dtype="<i2"), uv_per_count=_uv_per_count(element, lead), limits=_limits(element)
@@ -161,12 +155,6 @@ def _limits(element: Element) -> tuple[int, int]:
     if low is None or high is None or not low < 0 < high:
         return INT16_LIMITS
     return low, high
-
-
-def _check_sample_size(element: Element, lead: str) -> None:
-    size = whole_number_of(element, "LeadSampleSize")
-    if size not in (None, 2):
-        raise EcgRejected(RejectReason.UNREADABLE, f"LeadSampleSize of lead {lead} is {size} bytes; expected 2")
 
 
 def _decode_samples(element: Element, lead: str) -> bytes:

@@ -33,8 +33,8 @@ class Format:
     option: str  # in the option `--format`
     title: str  # in messages, and of its section in docs/formats.md
     suffix: str  # that main files usually have, in lower case
-    # Name of the root element of an XML format; else a function that tells from the beginning of
-    # a main file whether it is one.
+    # Name of the root element of an XML format; else a function that recognises a main file by its
+    # beginning.
     recognised_by: str | Callable[[bytes], bool]
     read: Callable[[Mapping[str, bytes], str], Ecg]  # the reader of (files by name, name of the main file)
     part_suffixes: tuple[str, ...] = ()  # that further files of a recording usually have
@@ -152,10 +152,8 @@ def size_problem(n_bytes: int) -> str | None:
 def read_ecg(files: Mapping[str, bytes], main: str) -> Ecg:
     """Decode one recording, whose format its content shows.
 
-    Args:
-        files: the bytes of each file of the recording, by name: one entry for XML; the header and
-            its signal files for WFDB.
-        main: the name in `files` of the XML file or the WFDB header.
+    `files` holds the bytes of each file of the recording, by name; `main` is the name of the XML
+    file or of the WFDB header.
 
     Raises:
         EcgRejected: `unreadable` when the files have more than `MAX_RECORD_BYTES` together,
@@ -173,13 +171,10 @@ def read_ecg(files: Mapping[str, bytes], main: str) -> Ecg:
         raise EcgRejected(RejectReason.TRUNCATED, "file is empty, 0 bytes; copy it again")
     found = format_of(data)
     if found is None:
+        names = [f"{one.title} (the {one.suffix} file)" if one.part_names else one.title for one in FORMATS]
         raise EcgRejected(
             RejectReason.NOT_AN_ECG,
-            f"file is {describe_foreign(data) or 'of an unknown format'}; expected {_expected()}",
+            f"file is {describe_foreign(data) or 'of an unknown format'}; "
+            f"expected {', '.join(names[:-1])} or {names[-1]}",
         )
     return found.read(files, main)
-
-
-def _expected() -> str:
-    names = [f"{one.title} (the {one.suffix} file)" if one.part_names else one.title for one in FORMATS]
-    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -88,20 +88,15 @@ class Header:
 
 
 def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
-    """Decode a WFDB record.
+    """Decode a WFDB record; raise `EcgRejected` with the reason when it cannot be used.
 
     Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
     derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
     and a signal file that holds none of the twelve need not be there. Comment lines are not read:
     they hold no identifier that could be relied on.
 
-    Args:
-        files: the header and the signal files, by name. A signal file is looked up by the name in
-            the header, in the folder of `main` and as it is, then without its folder.
-        main: the name of the header in `files`.
-
-    Raises:
-        EcgRejected: the record cannot be used; the reason and the message say why.
+    `files` holds the header, named `main`, and the signal files. A signal file is looked up by the
+    name in the header, in the folder of `main` and as it is, then without its folder.
     """
     header = parse_header(files[main])
     signals = leads_by_name(((signal.description, signal) for signal in header.signals), _WHERE)
@@ -122,7 +117,7 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
 
 
 def is_header(data: bytes) -> bool:
-    """Tell from its beginning whether a file is a WFDB header."""
+    """Return whether a file is a WFDB header, judged by its beginning."""
     head = data[:_HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
     if b"\0" in head:
         return False

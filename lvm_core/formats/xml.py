@@ -57,10 +57,7 @@ def decode_xml(data: bytes) -> str:
     A byte order mark wins, then the pattern of zero bytes of UTF-16, then the declaration; a
     declaration of UTF-16 over single bytes is taken as UTF-8. Bytes that do not fit are replaced:
     voltages are plain ASCII, only free text can suffer. Zeros after the end, with which some
-    programs fill a block, are dropped.
-
-    Raises:
-        EcgRejected: `unreadable`, the declared encoding is not known.
+    programs fill a block, are dropped. An unknown encoding is refused as `unreadable`.
     """
     return _decoded(data).rstrip("\0")
 
@@ -120,7 +117,9 @@ def parse_xml(data: bytes) -> Element:
             holds more than `MAX_ITEMS` elements and attributes: parsing stops there.
     """
     try:
-        root = _parse(_without_declaration(data))
+        text = decode_xml(data)
+        declaration = _DECLARATION.match(text)
+        root = _parse(text[declaration.end() if declaration else 0 :].encode("utf-8", "replace"))
     except DefusedXmlException as error:
         raise EcgRejected(
             RejectReason.UNREADABLE,
@@ -141,15 +140,9 @@ def parse_repairable_xml(data: bytes, waveform_tags: frozenset[str]) -> tuple[El
     they are. Outside the waveform elements a stray `&` or `<` is escaped and a forbidden character
     becomes a blank; a waveform element is passed on as it stands, so that no sample can change.
 
-    Args:
-        data: the file.
-        waveform_tags: names of the elements that hold the signal, without a namespace.
-
-    Returns:
-        The root, and True when the text was repaired.
-
-    Raises:
-        EcgRejected: as `parse_xml`; what cannot be repaired is rejected as it was found.
+    Returns the root, and True when the text was repaired; what cannot be repaired is rejected as
+    `parse_xml` rejects it. `waveform_tags` names the elements that hold the signal, without a
+    namespace.
     """
     try:
         return parse_xml(data), False
@@ -218,12 +211,6 @@ def _end_of_block(text: str, mark: int, waveform_tags: frozenset[str]) -> int | 
 
 def _escaped(text: str) -> str:
     return _FORBIDDEN.sub(" ", _STRAY_AMPERSAND.sub("&amp;", text))
-
-
-def _without_declaration(data: bytes) -> bytes:
-    text = decode_xml(data)
-    declaration = _DECLARATION.match(text)
-    return (text[declaration.end() :] if declaration else text).encode("utf-8", "replace")
 
 
 def _parse(document: bytes) -> Element:

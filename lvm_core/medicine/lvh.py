@@ -77,11 +77,7 @@ def sex_codes(sexes: Iterable[Sex | None]) -> NDArray[np.int8]:
 
 
 def check_sex_codes(is_male: NDArray[np.int8]) -> None:
-    """Refuse codes of the sex that are not those of `sex_codes`.
-
-    Raises:
-        ValueError: a code is not 1, 0 or -1.
-    """
+    """Refuse codes of the sex that are not those of `sex_codes` with a ValueError."""
     bad = is_male[(is_male < SEX_UNKNOWN_CODE) | (is_male > 1)]
     if bad.size:
         raise ValueError(

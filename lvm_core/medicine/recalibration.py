@@ -59,8 +59,8 @@ class Recalibration:
     half_width_g: Mapping[str, float]  # half the width of the interval, grams, by sex
     lvh_slope: float | None  # of the logit of the LVH score; None for a model without that score
     lvh_intercept: float | None  # likewise
-    bsa: str  # formula of the body surface area by which LVH by CMR was told
-    lvh_preset: str  # limits by which it was told; `lvh_probability` is of this LVH
+    bsa: str  # formula of the body surface area by which LVH by CMR was decided
+    lvh_preset: str  # limits by which it was decided; `lvh_probability` is of this LVH
     provenance: Mapping[str, Any] = field(default_factory=dict)  # where it comes from, for people
 
     def to_dict(self) -> dict[str, Any]:
@@ -254,8 +254,7 @@ def logistic_recalibration(lvh_score: Floats, is_lvh: NDArray[np.bool_]) -> tupl
             "the LVH score separates people with and without LVH by CMR without a mistake: no "
             f"logistic recalibration exists for these {x.size} people; give more"
         )
-    slope, intercept = _newton(x, is_lvh.astype(np.float64))
-    return slope, intercept
+    return _newton(x, is_lvh.astype(np.float64))
 
 
 def _newton(x: Floats, y: Floats) -> tuple[float, float]:
@@ -329,14 +328,13 @@ def fit_recalibration(people: CmrSubset, *, alpha: float, by_sex: bool) -> Fitte
     """Fit line and score on one half of the people, and the intervals on the other.
 
     Which half a person is in depends on the id alone. Two halves, because residuals of the people
-    whom the line was fitted to are too small.
+    whom the line was fitted to are too small. Where the score cannot be recalibrated, mass and
+    intervals still are, and a warning says why.
 
     Args:
         people: with CMR.
         alpha: share of CMR measurements that intervals are to miss, between 0 and 1.
         by_sex: fit a line for each sex.
-
-    Where the score cannot be recalibrated, mass and intervals still are, and a warning says why.
 
     Raises:
         LvmError: too few people, or no line to fit; the message names the sex.
@@ -351,14 +349,13 @@ def fit_recalibration(people: CmrSubset, *, alpha: float, by_sex: bool) -> Fitte
         try:
             lvh_slope, lvh_intercept = logistic_recalibration(usable.lvh_score, usable.lvh_cmr)
         except LvmError as error:
-            warnings = (*warnings, f"no lvh_probability: {error}")
+            warnings.append(f"no lvh_probability: {error}")
         if lvh_slope is not None and lvh_slope <= 0:
-            warnings = (
-                *warnings,
+            warnings.append(
                 f"the slope of LVH on the logit of lvh_score is {lvh_slope:.3g}, expected above 0: "
-                "lvh_probability falls as the score rises",
+                "lvh_probability falls as the score rises"
             )
-    return Fitted(by_sex, alpha, slope, intercept_g, widths, lvh_slope, lvh_intercept, warnings)
+    return Fitted(by_sex, alpha, slope, intercept_g, widths, lvh_slope, lvh_intercept, tuple(warnings))
 
 
 def _lines(people: CmrSubset, *, by_sex: bool) -> tuple[dict[str, float], dict[str, float]]:
@@ -375,7 +372,7 @@ def _lines(people: CmrSubset, *, by_sex: bool) -> tuple[dict[str, float], dict[s
 
 def _half_widths_g(
     people: CmrSubset, slope: dict[str, float], intercept_g: dict[str, float], alpha: float
-) -> tuple[dict[str, float], tuple[str, ...]]:
+) -> tuple[dict[str, float], list[str]]:
     widths, warnings = {}, []
     for code, name in enumerate(_SEXES):
         theirs = people.take(people.sex_code == code)
@@ -390,7 +387,7 @@ def _half_widths_g(
                 f"the interval for {name} rests on {len(theirs)} people; with fewer than "
                 f"{FEW_PEOPLE} its coverage may be several percent off"
             )
-    return widths, tuple(warnings)
+    return widths, warnings
 
 
 def cross_fitted(people: CmrSubset, *, alpha: float, by_sex: bool, n_folds: int = 5) -> Recalibrated:

@@ -35,12 +35,8 @@ _T_END_S: Final = 0.42
 def r_peaks(leads_uv: NDArray[np.floating], sampling_rate_hz: float) -> NDArray[np.intp]:
     """Return the samples at which the QRS complexes are largest.
 
-    Args:
-        leads_uv: (n_leads, n_samples) microvolts.
-        sampling_rate_hz: of the samples.
-
-    Returns:
-        (n_beats,) rising sample numbers; empty where nothing stands out.
+    Takes (n_leads, n_samples) microvolts. Returns (n_beats,) rising sample numbers; empty where
+    nothing stands out.
     """
     wide = np.asarray(leads_uv, dtype=np.float64)
     sos = butter(2, _BAND_HZ, btype="bandpass", fs=sampling_rate_hz, output="sos")
@@ -59,15 +55,10 @@ def r_peaks(leads_uv: NDArray[np.floating], sampling_rate_hz: float) -> NDArray[
 
 
 def phase_of_samples(peaks: NDArray[np.intp], n_samples: int, sampling_rate_hz: float) -> NDArray[np.int8]:
-    """Return for each sample the index of its phase in `PHASES`.
+    """Return for each of `n_samples` samples the index of its phase in `PHASES`.
 
     Invariant: every sample has exactly one phase. Where P of a beat would overlap T of the one
     before, it is T.
-
-    Args:
-        peaks: of `r_peaks`.
-        n_samples: of the recording.
-        sampling_rate_hz: of the samples.
     """
     phases = np.full(n_samples, PHASES.index("rest"), dtype=np.int8)
     # Later ones win: T over P, and QRS over everything.
@@ -88,19 +79,10 @@ def phase_of_samples(peaks: NDArray[np.intp], n_samples: int, sampling_rate_hz: 
 def average_beat(
     values: NDArray[np.floating], peaks: NDArray[np.intp], n_before: int, n_after: int
 ) -> NDArray[np.float64]:
-    """Return the mean over beats around their R peaks.
+    """Return the mean over beats around their R peaks, (n_leads, n_before + 1 + n_after).
 
-    Args:
-        values: (n_leads, n_samples), of any unit.
-        peaks: of `r_peaks`; beats that reach beyond the recording are left out.
-        n_before: samples before R, 0 or more.
-        n_after: samples after R, 0 or more.
-
-    Returns:
-        (n_leads, n_before + 1 + n_after).
-
-    Raises:
-        ValueError: no beat lies within the recording.
+    `values` are (n_leads, n_samples) of any unit; `n_before` and `n_after` count samples around R.
+    Beats that reach beyond the recording are left out; a ValueError says when none is left.
     """
     inside = peaks[(peaks >= n_before) & (peaks + n_after < values.shape[1])]
     if not inside.size:

@@ -56,15 +56,9 @@ class CanonicalEcg:
 def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:
     """Return the recording with short gaps of missing samples filled by straight lines.
 
-    A gap is a run of NaN in one lead. Longer gaps and those at the start or the end stay missing,
-    so that `canonicalise` rejects the recording.
-
-    Args:
-        ecg: the recording; it is not changed.
-        max_gap_samples: longest gap that is filled, samples of the source; 0 fills none.
-
-    Returns:
-        The recording, with the flag `interpolated` where a gap was filled.
+    A gap is a run of NaN in one lead. Gaps of more than `max_gap_samples` samples of the source and
+    those at the start or the end stay missing, so that `canonicalise` rejects the recording. Where
+    a gap was filled the recording has the flag `interpolated`.
     """
     if max_gap_samples < 1:
         return ecg
@@ -108,7 +102,9 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
             f"expected {_DURATION_S} s, at least {MIN_DURATION_S} s; it is not completed with zeros",
         )
     leads_uv = _at_500_hz(ecg.leads_uv, rate_hz)[:N_SAMPLES]
-    counts, step_uv = _to_counts(leads_uv, _source_step_uv(ecg))
+    source_step_uv = ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
+    is_resampled = ecg.sampling_rate_hz != _TARGET_RATE_HZ
+    counts, step_uv = _to_counts(leads_uv, _RESAMPLED_STEP_UV if is_resampled else source_step_uv)
     n_missing = N_SAMPLES - counts.shape[1]
     counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
     assert counts.shape == (N_LEADS, N_SAMPLES)
@@ -130,12 +126,6 @@ def _at_500_hz(leads_uv: NDArray[np.float32], rate_hz: int) -> NDArray[np.float3
     margin_uv = leads_uv[n_needed : n_needed + filter_reach_samples(rate_hz)]
     n_margin = len(margin_uv) if np.isfinite(margin_uv).all() else 0
     return resample_to_500_hz(leads_uv[: n_needed + n_margin], rate_hz)
-
-
-def _source_step_uv(ecg: Ecg) -> float:
-    if ecg.sampling_rate_hz != _TARGET_RATE_HZ:
-        return _RESAMPLED_STEP_UV
-    return ecg.step_uv / 2 if ecg.leads_derived else ecg.step_uv
 
 
 def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[NDArray[np.int16], float]:
@@ -164,13 +154,8 @@ def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
 def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
     """Return the SHA-256 of a signal, by which identical recordings are found.
 
-    Args:
-        counts: (12, 5000) int16, rows in `LEADS_12` order.
-        uv_per_count: microvolts of one count; hashed as float32.
-
-    Returns:
-        64 hexadecimal digits, of the little-endian int16 bytes, lead after lead, followed by the
-        little-endian float32 bytes of `uv_per_count`.
+    64 hexadecimal digits, of the little-endian int16 bytes of (12, 5000) counts, lead after lead in
+    `LEADS_12` order, followed by the little-endian float32 bytes of `uv_per_count`.
     """
     digest = hashlib.sha256(np.ascontiguousarray(counts, dtype="<i2").data)
     digest.update(np.array(uv_per_count, dtype="<f4").tobytes())
@@ -178,14 +163,10 @@ def signal_sha256(counts: NDArray[np.int16], uv_per_count: float) -> str:
 
 
 def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP_UV) -> NDArray[np.float64]:
-    """Return the step, doubled until nothing overflows int16.
+    """Return the step of each recording, microvolts: `step_uv`, doubled until int16 holds all.
 
-    Args:
-        max_abs_uv: array of any shape, largest magnitude of each recording, microvolts, finite.
-        step_uv: the step to begin with, microvolts; 1/16 uV holds up to 2047.9 uV.
-
-    Returns:
-        Steps of the same shape, microvolts: `step_uv` times a power of two, 1 or more.
+    `max_abs_uv` is an array of any shape, the largest magnitude of each recording, microvolts,
+    finite. 1/16 uV holds up to 2047.9 uV.
     """
     overflow = np.asarray(max_abs_uv, dtype=np.float64) / (step_uv * _MAX_COUNT)
     _, exponent = np.frexp(overflow)  # overflow < 2**exponent, and at least half of that
@@ -193,11 +174,7 @@ def finest_step_uv(max_abs_uv: NDArray[np.float64], step_uv: float = FINEST_STEP
 
 
 def supported_rate_hz(sampling_rate_hz: float) -> int:
-    """Return the rate as an integer when it can be brought to 500 Hz.
-
-    Raises:
-        EcgRejected: `unsupported_rate`, the rate is not a whole number from 200 to 2000 Hz.
-    """
+    """Return the rate as an integer; refuse what is no whole number from 200 to 2000 Hz."""
     if sampling_rate_hz < _MIN_RATE_HZ:
         problem = "too low (100 Hz lacks the high frequencies of the QRS complex)"
     elif sampling_rate_hz > _MAX_RATE_HZ:
@@ -230,17 +207,9 @@ def resample_to_500_hz(leads_uv: NDArray[np.float32], sampling_rate_hz: float) -
     (2 * end - mirrored), which keeps value and slope, so that neither a baseline offset nor a drift
     rings there. Each polyphase branch sums to 1: a constant stays that constant.
 
-    Args:
-        leads_uv: (n_samples, 12) float32, microvolts, all finite.
-        sampling_rate_hz: a whole number from 200 to 2000.
-
-    Returns:
-        (ceil(n_samples * 500 / sampling_rate_hz), 12) float32, microvolts; the input itself when
-        it is at 500 Hz.
-
-    Raises:
-        EcgRejected: `unsupported_rate`.
-        ValueError: there are fewer than two samples.
+    Takes (n_samples, 12) float32, microvolts, all finite, two samples or more; returns
+    (ceil(n_samples * 500 / sampling_rate_hz), 12) float32, at 500 Hz the input itself. Rates are
+    refused as by `supported_rate_hz`.
 
     Source:
         Oppenheim AV, Schafer RW, Discrete-Time Signal Processing, chapter 4 (polyphase rate

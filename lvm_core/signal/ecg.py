@@ -50,12 +50,7 @@ def canonical_lead(name: str) -> str | None:
 def order_indices(source: Sequence[str], target: Sequence[str]) -> NDArray[np.intp]:
     """Return `index` such that `array_in_source_order[index]` is in the order of `target`.
 
-    Args:
-        source: lead names of the axis to be reordered, each once.
-        target: lead names wanted, all of them in `source`.
-
-    Raises:
-        ValueError: a lead of `target` is not in `source`, or `source` names one twice.
+    A ValueError says when `source` names a lead twice, or lacks one of `target`.
     """
     if len(set(source)) != len(source):
         raise ValueError(f"lead order {list(source)} names a lead twice; expected each once")
@@ -104,7 +99,7 @@ class Ecg:
     """One 12-lead recording, as read.
 
     Raises:
-        ValueError: the shape, dtype, rate or step is not what is stated above.
+        ValueError: the shape, dtype, rate or step is not what is stated below.
     """
 
     # (n_samples, 12) float32, microvolts, columns in `LEADS_12` order; NaN where the device

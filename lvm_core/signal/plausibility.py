@@ -108,9 +108,7 @@ class Judgement:
 def lead_amplitudes(samples: NDArray[Any], rate_hz: int) -> NDArray[np.float64]:
     """Return the amplitude of each lead of each ECG, (n, 12), in the unit of the samples.
 
-    Args:
-        samples: (n, 12, n_samples), leads in `LEADS_12` order.
-        rate_hz: samples per second; a recording shorter than 2 s is one piece.
+    `samples` are (n, 12, n_samples); a recording shorter than 2 s is one piece.
     """
     low, high = _piece_limits(samples, rate_hz)
     return _median_range(low, high)
@@ -130,12 +128,7 @@ def _median_range(low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def unscorable(counts: NDArray[np.int16], uv_per_count: float) -> Rejection | None:
-    """Return why an ECG must not be scored, or None when it may be; see `judge_ecgs`.
-
-    Args:
-        counts: (12, n_samples) int16, leads in `LEADS_12` order, 500 Hz.
-        uv_per_count: microvolts of one count.
-    """
+    """Return why an ECG, (12, n_samples) counts, must not be scored, or None; see `judge_ecgs`."""
     (judgement,) = judge_ecgs(counts[None], np.array([uv_per_count], dtype=np.float32))
     return judgement.rejection
 
@@ -145,17 +138,14 @@ def judge_ecgs(counts: NDArray[np.int16], uv_per_count: NDArray[np.float32]) -> 
 
     Rejected is, in this order: a step that is not a finite value above 0 (`non_finite`); samples
     that are all 0 (`lead_all_zero`); a lead that is constant at any value (`lead_flat`); standard
-    deviations that agree within 1 % (`lead_standardised`); a step or amplitudes of no ECG
-    (`amplitude_implausible`); a lead far larger than all others or a chest lead far smaller than
-    its neighbours (`lead_out_of_proportion`); limb leads that do not follow from I and II
+    deviations that agree within 1 % (`lead_standardised`); a step or amplitudes that no ECG
+    has (`amplitude_implausible`); a lead far larger than all others or a chest lead far smaller
+    than its neighbours (`lead_out_of_proportion`); limb leads that do not follow from I and II
     (`limb_leads_inconsistent`). Nearer limits give flags.
 
     Args:
         counts: (n, 12, n_samples) int16, leads in `LEADS_12` order, 500 Hz.
         uv_per_count: (n,) float32, microvolts of one count.
-
-    Raises:
-        ValueError: a shape or the dtype is not what is stated above.
     """
     if counts.ndim != 3 or counts.shape[1] != len(LEADS_12) or counts.shape[2] == 0:
         raise ValueError(f"counts has shape {counts.shape}, expected (n, 12, n_samples)")
@@ -194,7 +184,7 @@ def _rejects(scale: _Scale, limb: LimbLeads, step_uv: NDArray[np.float32]) -> di
 
 
 def _flags(scale: _Scale, limb: LimbLeads) -> dict[QualityFlag, NDArray[np.bool_]]:
-    """Return (n,) masks of what few ECGs are."""
+    """Return (n,) masks of ECGs that get a flag because few ECGs are like them."""
     largest_uv = scale.amplitude_uv.max(axis=1)
     small = (scale.chest_lead < _SMALL_LEAD_FLAGS).any(axis=1)
     beyond = (limb.difference_uv > _LIMB_DIFFERENCE_ALLOWED_UV) & (limb.share > _LIMB_DIFFERENCE_FLAG)
@@ -254,11 +244,7 @@ def _constant_lead_message(counts: NDArray[np.int16], uv: float, constant: Seque
 
 
 def _standard_deviation_ratio(counts: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return the largest of the leads' standard deviations over the smallest; none is 0.
-
-    Args:
-        counts: (n, leads, n_samples).
-    """
+    """Return the largest over the smallest standard deviation of the leads, of which none is 0."""
     # Sums as matrix products: half the time, and this is done for every ECG.
     centred = counts.astype(np.float32)
     ones = np.ones(counts.shape[2], dtype=np.float32)
@@ -292,17 +278,11 @@ def _signal_rejection(
 
 
 def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> None:
-    """Refuse a recording whose amplitudes are those of no ECG, before it is rounded to counts.
+    """Refuse a recording with amplitudes that no ECG has, before it is rounded to counts.
 
     One absurd lead would coarsen the step of the other eleven, and resampling would round a signal
-    that is far too small to nothing. Leads without amplitude are left to `judge_ecgs`.
-
-    Args:
-        leads_uv: (n_samples, 12) float32, microvolts, all finite, columns in `LEADS_12` order.
-        rate_hz: samples per second.
-
-    Raises:
-        EcgRejected: `amplitude_implausible` or `lead_out_of_proportion`.
+    that is far too small to nothing. Leads without amplitude are left to `judge_ecgs`. Takes
+    (n_samples, 12) microvolts, all finite, columns in `LEADS_12` order.
     """
     amplitude_uv = lead_amplitudes(np.ascontiguousarray(leads_uv.T)[None], rate_hz)
     moving = amplitude_uv > 0
@@ -343,7 +323,7 @@ class _Scale:
             )
 
     def rejects(self, step_outside: NDArray[np.bool_]) -> dict[RejectReason, NDArray[np.bool_]]:
-        """Return (n,) masks of what no ECG is; `step_outside`: ECGs with an impossible step."""
+        """Return (n,) masks of ECGs to reject; `step_outside` marks steps that are impossible."""
         one_lead = (self.large_lead > _LARGE_LEAD_REJECT) | (self.chest_lead < _SMALL_CHEST_LEAD_REJECT).any(axis=1)
         all_leads = _outside(self.median_uv, _IMPLAUSIBLE_MEDIAN_UV) | step_outside
         too_large = self.amplitude_uv.max(axis=1) > _IMPLAUSIBLE_LEAD_UV

@@ -51,12 +51,7 @@ class Rejection(NamedTuple):
 
 
 def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_samples: int) -> str:
-    """Return the message for samples that are NaN or infinite, lead by lead.
-
-    Args:
-        n_bad_by_lead: twelve counts of bad samples in `LEADS_12` order, one above 0 at least.
-        n_samples: samples of each lead.
-    """
+    """Return the message for missing, NaN or infinite samples, counted in `LEADS_12` order."""
     parts = [f"{lead} ({n_bad})" for lead, n_bad in zip(LEADS_12, n_bad_by_lead, strict=True) if n_bad]
     return (
         f"samples that are missing, NaN or infinite in leads {', '.join(parts)} "
@@ -65,14 +60,7 @@ def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_sam
 
 
 def check_finite(leads_uv: NDArray[np.float32]) -> None:
-    """Refuse a recording that has missing samples.
-
-    Args:
-        leads_uv: (n_samples, 12) float32, microvolts, columns in `LEADS_12` order.
-
-    Raises:
-        EcgRejected: `non_finite`, naming each lead and its number of bad samples.
-    """
+    """Refuse a recording, (n_samples, 12), that has missing samples: `non_finite`."""
     n_bad = np.count_nonzero(~np.isfinite(leads_uv), axis=0)
     if n_bad.any():
         raise EcgRejected(RejectReason.NON_FINITE, non_finite_message(n_bad, len(leads_uv)))

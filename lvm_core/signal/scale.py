@@ -50,13 +50,8 @@ def qrs_amplitude_uv(lead_ii_counts: NDArray[np.int16], uv_per_count: NDArray[np
     """Return the 99.5th minus the 0.5th percentile of lead II, which follows the QRS amplitude.
 
     A measure of a run's scale, not of a person: use the device's measurements for the ECG rules.
-
-    Args:
-        lead_ii_counts: (n, n_samples) int16.
-        uv_per_count: (n,) float32, microvolts of one count.
-
-    Returns:
-        (n,) microvolts; about 1000 in the median of a cohort.
+    Takes (n, n_samples) int16 counts and (n,) microvolts of one count; returns (n,) microvolts,
+    about 1000 in the median of a cohort.
     """
     low, high = np.percentile(lead_ii_counts, [0.5, 99.5], axis=1)
     return np.asarray((high - low) * uv_per_count.astype(np.float64))
@@ -93,13 +88,9 @@ def scale_verdict(median_amplitude_uv: float) -> ScaleVerdict:
 
 
 def scale_mistake(ratio: float) -> tuple[float, str]:
-    """Return the common mistake that explains voltages of a wrong size best.
+    """Return the common mistake that best explains voltages `ratio` times too large, above 0.
 
-    Args:
-        ratio: how many times too large the voltages seem, above 0.
-
-    Returns:
-        The factor of the mistake, and its size and cause in words.
+    The result is the factor of the mistake, and its size and cause in words.
     """
     factor, cause = min(_SCALE_MISTAKES, key=lambda mistake: abs(np.log(ratio / mistake[0])))
     size = f"{factor:,.0f} times too large" if factor > 1 else f"{1 / factor:,.0f} times too small"
@@ -193,11 +184,8 @@ class SourceAmplitudes:
     ) -> Self:
         """Return the amplitudes of ECGs by the digests of their folders and by their steps.
 
-        Args:
-            folders: of each ECG that was measured.
-            steps_uv: of each, microvolts of one count.
-            amplitudes_uv: of each, as `qrs_amplitude_uv` gives them.
-            refused: folder of each ECG whose voltages were refused before.
+        Of each ECG that was measured there is a folder, a step (microvolts) and a
+        `qrs_amplitude_uv`; `refused` has the folder of each ECG whose voltages were refused before.
         """
         steps = [f"{step_uv:.4g}" for step_uv in steps_uv]
         by_folder = _grouped(folders, amplitudes_uv)
@@ -230,11 +218,10 @@ class SourceAmplitudes:
     def odd(self, names: Mapping[str, str]) -> list[str]:
         """Return a sentence for each group that differs from the rest as a wrong gain would.
 
-        Args:
-            names: of folders by digest; a folder without a name is not shown.
+        `names` holds the names of folders by digest; a folder without a name is not shown.
         """
-        found = [f"{names[key]}: {said}" for key, said in self._odd_folders() if key in names]
-        found += [f"ECGs with {key} uV per count: {said}" for key, said in _odd(self.steps)]
+        found = [f"{names[key]}: {text}" for key, text in self._odd_folders() if key in names]
+        found += [f"ECGs with {key} uV per count: {text}" for key, text in _odd(self.steps)]
         return found
 
     def _odd_folders(self) -> Iterator[tuple[str, str]]:

@@ -52,14 +52,8 @@ def write_wfdb(
 ) -> dict[str, bytes]:
     """Return the files of a record, by name: the header and one signal file.
 
-    Args:
-        name: record name, letters, digits, `-` and `_`.
-        counts: (12, n_samples) int16, `LEADS_12` order, 500 Hz; -32768 would be read as missing.
-        uv_per_count: microvolts of one count.
-        recorded_at: local date and time, whole seconds.
-
-    Raises:
-        ValueError: the shape is another, or a sample is -32768.
+    `counts` are (12, n_samples) int16, `LEADS_12` order, 500 Hz. A ValueError refuses other shapes,
+    and a sample of -32768, which would be read as missing.
 
     Source:
         WFDB header(5) and signal(5): gain in counts per mV, checksum the 16-bit sum of samples.
@@ -78,16 +72,10 @@ def write_wfdb(
 
 
 def median_beat(counts: Counts) -> Counts:
-    """Return the median of the beats of a recording, aligned at their steepest place.
+    """Return the median of the beats, (n_leads, 600) int16, aligned at their steepest place.
 
-    Args:
-        counts: (n_leads, n_samples) int16, 500 Hz, at least 1.2 s.
-
-    Returns:
-        (n_leads, 600) int16. The first 1.2 s where no whole beat is found.
-
-    Raises:
-        ValueError: the recording is shorter than 1.2 s.
+    `counts` are (n_leads, n_samples), 500 Hz, at least 1.2 s: the first 1.2 s are returned where no
+    whole beat is found, and a ValueError refuses a shorter recording.
     """
     length, before = (int(s * _RATE_HZ) for s in (_MEDIAN_DURATION_S, _BEFORE_S))
     if counts.shape[1] < length:
@@ -121,15 +109,8 @@ def write_cardiosoft(
 ) -> bytes:
     """Return a file as the device writes it: measurements, median beat, then the rhythm strip.
 
-    Args:
-        counts: (12, n_samples) int16, `LEADS_12` order, 500 Hz, 1.2 s or more.
-        uv_per_count: microvolts of one count.
-        participant_id: for the header.
-        recorded_at: local date and time, whole seconds.
-        measurements: of the device, whole microvolts and milliseconds; what is None is left out.
-
-    Raises:
-        ValueError: the counts have another shape or type.
+    `counts` are (12, n_samples) int16, `LEADS_12` order, 500 Hz, 1.2 s or more; others are refused
+    with a ValueError. Measurements that are None are left out.
     """
     _require_twelve(counts)
     resolution = f'<Resolution units="uVperLsb">{uv_per_count:.9g}</Resolution>'
@@ -188,13 +169,10 @@ def measurement_table(
     creation: str = ' Creation="12SL"',
     units: str = ' units="uV"',
 ) -> str:
-    """Return a MeasurementTable element.
+    """Return a MeasurementTable element, whose columns are the leads in `order`.
 
-    Args:
-        rows: microvolts by lead, by row name such as `RAmplitude`; a lead left out is a blank.
-        order: of the columns.
-        creation: attribute of the table that names the program.
-        units: attribute of each row.
+    `rows` holds microvolts by lead, by row name such as `RAmplitude`; a lead left out is a blank.
+    `creation` and `units` are attributes: of the table, naming the program, and of each row.
     """
     cells = {tag: ", ".join(str(row.get(lead, "")) for lead in order) for tag, row in rows.items()}
     body = "".join(f"<{tag}{units}>{text}</{tag}>" for tag, text in cells.items())
@@ -240,17 +218,8 @@ def write_muse(
 ) -> bytes:
     """Return a file as MUSE writes it: the leads I, II and V1 to V6, a median beat first.
 
-    III, aVR, aVL and aVF are left out, since they follow from I and II.
-
-    Args:
-        counts: as for `write_cardiosoft`, likewise the others.
-        uv_per_count: microvolts of one count.
-        participant_id: for the header.
-        recorded_at: local date and time, whole seconds.
-        measurements: of the device.
-
-    Raises:
-        ValueError: the counts have another shape or type.
+    III, aVR, aVL and aVF are left out, since they follow from I and II. The arguments are those of
+    `write_cardiosoft`.
     """
     _require_twelve(counts)
     eight = counts[[LEADS_12.index(lead) for lead in MUSE_LEADS]]

@@ -81,31 +81,17 @@ class SyntheticEcgs:
 
 
 def synthetic_ecgs(n: int, seed: int, start: int = 0) -> SyntheticEcgs:
-    """Return the index ECGs of the people `start` to `start + n - 1` of the cohort `seed`.
-
-    Args:
-        n: number of ECGs, 0 or more.
-        seed: 0 or more.
-        start: index of the first, 0 or more.
-
-    Raises:
-        ValueError: an argument is negative.
-    """
+    """Return the index ECGs of the people `start` to `start + n - 1` of the cohort `seed`."""
     return ecgs_of(synthetic_people(n, seed, start))
 
 
 def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
     """Return one ECG of each person.
 
+    `repeat` is 0 for the index ECG; 1, 2, ... give later ones, about two years apart each: the same
+    heart and chest, another day. Electrodes are misplaced in index ECGs only.
+
     Invariant: an ECG depends on the person and on `repeat` alone. Memory is 120 kB an ECG.
-
-    Args:
-        people: from `synthetic_people`.
-        repeat: 0 for the index ECG; 1, 2, ... for later ones, about two years apart each: the same
-            heart and chest, another day. Electrodes are misplaced in index ECGs only.
-
-    Raises:
-        ValueError: `repeat` is negative.
     """
     if repeat < 0:
         raise ValueError(f"repeat is {repeat}; expected 0 or more")
@@ -121,10 +107,11 @@ def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
         measured[row] = _measure(heart, visit_rng)
         days_later[row] = repeat * 730 + (visit_rng.integers(-60, 61) if repeat else 0)
     names = (*_AMPLITUDE_LEADS, "qrs_duration_ms")
+    later = f"-{repeat}" if repeat else ""
     return SyntheticEcgs(
         counts=counts,
         uv_per_count=np.full(n, _UV_PER_COUNT, dtype=np.float32),
-        ecg_id=tuple(_ecg_id(people.seed, i, repeat) for i in people.index.tolist()),
+        ecg_id=tuple(f"synthetic-{people.seed}-{i:07d}{later}" for i in people.index.tolist()),
         participant_id=people.participant_id,
         recorded_at=people.recorded_at + days_later * np.timedelta64(1, "D"),
         age_years=people.age_years,
@@ -133,11 +120,6 @@ def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
         weight_kg=people.weight_kg,
         measurements={name: measured[:, k] for k, name in enumerate(names)},
     )
-
-
-def _ecg_id(seed: int, index: int, repeat: int) -> str:
-    later = f"-{repeat}" if repeat else ""
-    return f"synthetic-{seed}-{index:07d}{later}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,13 +95,10 @@ def log_relative_hazard(hazard: Hazard, people: SyntheticPeople) -> NDArray[np.f
 def cumulative_hazard(
     hazard: Hazard, log_relative: ArrayLike, from_years: ArrayLike, to_years: ArrayLike
 ) -> NDArray[np.float64]:
-    """Return the integral of the hazard between two attained ages.
+    """Return the integral of the hazard from one attained age (years) to another.
 
-    Args:
-        hazard: of the outcome.
-        log_relative: of `log_relative_hazard`.
-        from_years: attained age.
-        to_years: attained age; the probability of no event between is `exp(-result)`.
+    The probability of no event between them is `exp(-result)`. `log_relative` is the result of
+    `log_relative_hazard`.
     """
     g = hazard.age_per_year
     start = g * np.asarray(from_years, dtype=np.float64)
@@ -215,7 +212,7 @@ def lowest_correlation() -> float:
 
 
 def drawn_predictions(people: SyntheticPeople, seed: int, r: float) -> NDArray[np.float64]:
-    """Return predicted masses that correlate with the true ones by `r`.
+    """Return (n,) predicted masses, grams, that correlate with the true ones by `r`.
 
     prediction = E[mass | sex, age, BMI] + k (residual + noise), with k such that it is the best
     linear prediction of the mass from those and a noisy signal: regressing the truth on it gives
@@ -229,12 +226,6 @@ def drawn_predictions(people: SyntheticPeople, seed: int, r: float) -> NDArray[n
         seed: of the draw, 0 or more; others give other signals of the same people.
         r: correlation with the true mass over the whole cohort, `lowest_correlation()` (about
             0.7, by sex and body size alone) to 1.
-
-    Returns:
-        (n,) grams.
-
-    Raises:
-        ValueError: `r` is outside its range, or `seed` negative.
     """
     if not lowest_correlation() <= r <= 1.0:
         raise ValueError(
@@ -265,7 +256,7 @@ def _draw_normal(*shape: int) -> Draw:
 
 # Chosen, not measured: the median of each amplitude of women and of men, microvolts; how far their
 # logarithms spread; and how much of that goes with the true index within the sex. So the ECG rules
-# are positive in a few per cent, and tell little of LV mass, as in people.
+# are positive in a few per cent, and say little about LV mass, as in people.
 _AMPLITUDES_UV: Final = {
     "r_avl_uv": (420.0, 500.0),
     "s_v1_uv": (850.0, 950.0),
@@ -280,15 +271,10 @@ _AMPLITUDE_LOADING: Final = 0.15
 def drawn_amplitudes_uv(people: SyntheticPeople, seed: int) -> dict[str, NDArray[np.float64]]:
     """Return wave amplitudes drawn for people without ECGs, so that ECG rules can be tried.
 
-    Invariant: depends on the person and `seed` alone.
+    r_avl_uv, s_v1_uv, s_v3_uv, r_v5_uv and r_v6_uv are (n,) magnitudes in microvolts; their
+    logarithms are normal and correlate with the true index within the sex by about 0.2.
 
-    Args:
-        people: any of one cohort.
-        seed: of the draw, 0 or more.
-
-    Returns:
-        r_avl_uv, s_v1_uv, s_v3_uv, r_v5_uv, r_v6_uv: (n,) microvolts, magnitudes; their logarithms
-        are normal and correlate with the true index within the sex by about 0.2.
+    Invariant: depends on the person and `seed`, 0 or more, alone.
     """
     normal = of_blocks(people, _AMPLITUDES_STREAM, _draw_normal(len(_AMPLITUDES_UV)), seed)["normal"]
     middle_g_m2 = np.where(people.sex_code == 1, 53.0, 42.0)

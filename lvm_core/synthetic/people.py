@@ -81,15 +81,7 @@ def synthetic_people(n: int, seed: int, start: int = 0) -> SyntheticPeople:
     """Return the people with the indices `start` to `start + n - 1` of the cohort `seed`.
 
     Invariant: a person depends on `seed` and the index alone, so the parts of a cohort can be made
-    in any order and in any number of pieces.
-
-    Args:
-        n: number of people, 0 or more.
-        seed: 0 or more.
-        start: index of the first, 0 or more.
-
-    Raises:
-        ValueError: an argument is negative.
+    in any order and in any number of pieces. A ValueError refuses negative arguments.
     """
     if min(n, seed, start) < 0:
         raise ValueError(f"n, seed and start are {n}, {seed}, {start}; expected 0 or more")
@@ -143,12 +135,7 @@ def _dates(rng: Generator) -> dict[str, Any]:
 
 
 def completed_years(birth_date: NDArray[np.datetime64], date: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    """Return completed years between two dates, as people count birthdays.
-
-    Args:
-        birth_date: (n,) datetime64[D].
-        date: (n,) datetime64[D], on or after `birth_date`.
-    """
+    """Return completed years from birth to a date, both (n,) datetime64[D], by birthdays."""
     years = date.astype("datetime64[Y]").astype(int) - birth_date.astype("datetime64[Y]").astype(int)
     return np.asarray(years - (_day_of_year(date) < _day_of_year(birth_date)), dtype=np.float64)
 

@@ -197,11 +197,9 @@ def synthetic_records(people: SyntheticPeople, other_records: float = DEFAULT_OT
     Args:
         people: a slice of a cohort, in order of the index. Their blocks are made anew: columns
             that somebody changed are not looked at.
-        other_records: mean number of records of other diseases for each person, before those
-            after the end of records, death or loss (a tenth) are left out and 8 % are doubled.
-
-    Raises:
-        ValueError: `other_records` is negative.
+        other_records: mean number of records of other diseases for each person, 0 or more, before
+            those after the end of records, death or loss (a tenth) are left out and 8 % are
+            doubled.
     """
     if other_records < 0:
         raise ValueError(f"other_records is {other_records}; expected 0 or more")

@@ -112,7 +112,7 @@ class ParticipantsLayout(StrictSettings):
         return self
 
     @model_validator(mode="after")
-    def _dates_tell_births(self) -> Self:
+    def _date_format_suits_births(self) -> Self:
         problem = date_format_problem(self.date_format, self.births)
         if problem is not None:
             raise ValueError(problem)

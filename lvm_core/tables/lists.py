@@ -46,7 +46,7 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
 
     Raises:
         UsageError: it cannot be read, it has several columns and none of them is a key, or an
-            identifier cannot be one. Nobody is missed in silence: a withdrawal hangs on it.
+            identifier cannot be one. Nobody is left out silently: withdrawals depend on it.
     """
     if is_parquet(data, name):
         return _of_table(read_raw(data, name))
@@ -58,9 +58,8 @@ def read_people_list(data: bytes, name: str) -> PeopleList:
     if find_delimiter(lines, name) is not None:
         return _of_table(read_raw(data, name))
     cells = [line.strip('"').strip() for line in lines]
-    header, values = cells[0].casefold(), cells
-    if header in _COLUMN_NAMES:
-        values = cells[1:]
+    header = cells[0].casefold()
+    values = cells[1:] if header in _COLUMN_NAMES else cells
     read, more_notes = identifiers(pa.array(values, pa.string()), column_name="1", table=name)
     ids, notes = _distinct(read, name), (*notes, *more_notes)
     if header in _ECG_KEYS:
@@ -103,14 +102,10 @@ def _distinct(ids: pa.Array, name: str) -> tuple[str, ...]:
 def read_code_table(data: bytes, name: str) -> pa.Table:
     """Read a list of codes.
 
-    Args:
-        data: CSV with code, system (icd10, icd9, opcs4, cpt, phecode, self-report ...), match
-            ("prefix" or "exact"), outcome, source (where the list comes from) and comment.
-        name: of the list, for messages.
-
-    Returns:
-        The columns as text without blanks around, with `code` and `system` as `code_key` and
-        `system_key` make them.
+    The columns are code, system (icd10, icd9, opcs4, cpt, phecode, self-report ...), match
+    ("prefix" or "exact"), outcome, source (where the list comes from) and comment. They are
+    returned as text without blanks around, with `code` and `system` as `code_key` and
+    `system_key` make them.
 
     Raises:
         UsageError: the file cannot be read, a column is missing, a value is empty where it must

@@ -146,7 +146,10 @@ class ParticipantTable:
         Age is in completed years where the birth date and the recording's date are known, else
         the given age; BMI is computed from height and weight when absent.
         """
-        rows = [self._row(e, p) for e, p in zip(ecg_id, participant_id, strict=True)]
+        rows = [
+            self._by_ecg.get(e, -1 if p is None else self._by_person.get(p, -1))
+            for e, p in zip(ecg_id, participant_id, strict=True)
+        ]
         index = np.array(rows, dtype=np.intp)
         given = {name: column[index] for name, column in self._numbers.items()}
         values = dict(given)
@@ -181,12 +184,6 @@ class ParticipantTable:
             no_age_because=no_age,
             no_bmi_because=no_bmi,
         )
-
-    def _row(self, ecg_id: str, participant_id: str | None) -> int:
-        row = self._by_ecg.get(ecg_id)
-        if row is None and participant_id is not None:
-            row = self._by_person.get(participant_id)
-        return -1 if row is None else row
 
     def _birth_is_placeholder(self, row: int) -> bool:
         return self._births[row] in PLACEHOLDER_DATES or bool(
@@ -270,9 +267,7 @@ def demographics_problem(people: Demographics, i: int) -> Rejection | None:
 
 
 def _explained(problem: Rejection, because: str | None) -> Rejection:
-    if because is None:
-        return problem
-    return Rejection(problem.reason, f"{problem.message}: {because}")
+    return problem if because is None else Rejection(problem.reason, f"{problem.message}: {because}")
 
 
 def completed_years(birth: dt.date, on: dt.date) -> int | None:

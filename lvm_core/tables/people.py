@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -82,7 +82,7 @@ def read_people(
         name: of the table, for messages.
         layout: what its columns mean.
         needs_demographics: refuse a table that has a key and neither age, sex nor body size; a
-            study may follow up people of whom it knows the region alone.
+            study may know nothing but the region of the people that it follows up.
 
     Raises:
         UsageError: it cannot be read; a key column or a column that the layout names is missing; a
@@ -173,7 +173,9 @@ class _Reader:
             return pa.array([False] * self._raw.n_rows, kind)
         if our == "sex":
             return self._parsed(our, sex_meaning(self._layout.sex))
-        values = pc.multiply(self._parsed(our, self._number), self._factor(our))
+        units = self._layout.units
+        factors = {"height_cm": CM_PER_UNIT[units.height], "weight_kg": KG_PER_UNIT[units.weight]}
+        values = pc.multiply(self._parsed(our, self._number), factors.get(our, 1.0))
         return pc.cast(values, kind, safe=False)
 
     def _key(self, our: str) -> pa.Array:
@@ -184,13 +186,6 @@ class _Reader:
         keys, notes = identifiers(column, column_name=own, table=self._raw.name)
         self.notes.extend(notes)
         return keys
-
-    def _factor(self, our: str) -> float:
-        factors = {
-            "height_cm": CM_PER_UNIT[self._layout.units.height],
-            "weight_kg": KG_PER_UNIT[self._layout.units.weight],
-        }
-        return factors.get(our, 1.0)
 
     def _parsed(self, our: str, meaning: Meaning) -> pa.Array:
         found = self._found[our]
@@ -282,14 +277,11 @@ def refuse_duplicate_keys(table: pa.Table, name: str) -> None:
         else:
             seen[key] = row
     if bad:
+        shown = "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else "")
         raise UsageError(
             f"{name}: {len(bad)} rows have a key that is missing or repeated; expected one row for "
-            f"each ecg_id (or each participant_id where ecg_id is empty): {_first(bad)}"
+            f"each ecg_id (or each participant_id where ecg_id is empty): {shown}"
         )
-
-
-def _first(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:5]) + ("; ..." if len(texts) > 5 else "")
 
 
 def table_files(names: Iterable[str], folder: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ class RawTable:
 
     name: str  # of the table, for messages
     columns: tuple[tuple[str, pa.Array], ...]  # (name without blanks around, cells) in the order of the file
-    delimiter: str | None = None  # of a text file; None of Parquet and of a file with one column
+    delimiter: str | None = None  # of a text file; None for Parquet and for a file with one column
     notes: tuple[str, ...] = ()  # what a user should know of how the file was read
 
     @property
@@ -47,14 +47,13 @@ class RawTable:
 
     @property
     def decimal_comma(self) -> bool:
-        """Whether 103,6 can only be a decimal number: where commas do not part the columns."""
+        """Whether 103,6 is a decimal number, because commas do not separate the columns."""
         return self.delimiter in (";", "\t", "|")
 
     def find(self, wanted: str) -> pa.Array | None:
-        """Return the column of a name, whatever its case and the blanks around it; None without.
+        """Return the column of a name, whatever its case and the blanks around it, or None.
 
-        Raises:
-            UsageError: two columns have that name.
+        A name that two columns share is refused.
         """
         key = _key(wanted)
         found = [column for name, column in self.columns if _key(name) == key]
@@ -66,11 +65,7 @@ class RawTable:
         return found[0] if found else None
 
     def require(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
-        """Return the columns of several names.
-
-        Raises:
-            UsageError: one is not there, or is there twice.
-        """
+        """Return the columns of several names; refuse a table that lacks one or has one twice."""
         found = {name: self.find(name) for name in wanted}
         absent = [name for name, column in found.items() if column is None]
         if absent:
@@ -99,10 +94,8 @@ def _key(name: str) -> str:
 def read_raw(data: bytes, name: str) -> RawTable:
     """Read a table whose first line is its header; every cell of a text file stays text.
 
-    Args:
-        data: content of a CSV or Parquet file.
-        name: of the table, for messages; `.parquet` or `.pq` at its end is enough to tell, and so
-            are the first bytes.
+    A file is Parquet when its name, which messages give too, ends in `.parquet` or `.pq`, or when
+    its first bytes say so; otherwise it is CSV.
 
     Raises:
         UsageError: it is empty, or cannot be read as what it looks like.
@@ -119,11 +112,7 @@ def read_raw(data: bytes, name: str) -> RawTable:
 
 
 def read_lines(data: bytes, name: str) -> tuple[list[str], tuple[str, ...]]:
-    """Return the lines of a text without blanks around and without empty ones, and notes.
-
-    Raises:
-        UsageError: it is no text.
-    """
+    """Return the lines of a text without blanks around and without empty ones, and notes."""
     text, notes = decode(data, name)
     return [line.strip() for line in text.split("\n") if line.strip()], notes
 
@@ -175,13 +164,13 @@ def _delimiter_and_rest(text: str, name: str) -> tuple[str | None, str]:
 
 
 def find_delimiter(lines: Sequence[str], name: str) -> str | None:
-    """Return what parts the columns of a table: comma, semicolon, tab, vertical bar, or None.
+    """Return the delimiter of a table: comma, semicolon, tab, vertical bar, or None.
 
-    The header decides: the delimiter that gives it the most columns. One with which the other
-    rows have as many columns as the header comes before one with which they have not.
+    A delimiter that gives all rows as many columns as the header is preferred to others; among
+    several it is the one that gives the header the most columns.
 
     Raises:
-        UsageError: a cell is longer than any of a table.
+        UsageError: a cell is too long for a table.
     """
     found: list[tuple[bool, int, str]] = []
     for delimiter in _DELIMITERS:
@@ -259,14 +248,8 @@ def _read_parquet(data: bytes, name: str) -> RawTable:
 def refuse_rows(name: str, bad: pa.Array, what: str, expected: str) -> None:
     """Refuse a table in which rows are wrong, with their numbers; the first row is 1.
 
-    Args:
-        name: of the table.
-        bad: (n_rows,) bool, the rows that are wrong.
-        what: what is wrong with such a row.
-        expected: what was expected.
-
-    Raises:
-        UsageError: a row is wrong.
+    `bad` is (n_rows,) bool; `what` says what is wrong with such a row, and `expected` what was
+    expected instead.
     """
     rows = np.flatnonzero(np.asarray(bad)) + 1
     if len(rows):

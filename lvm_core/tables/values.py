@@ -77,11 +77,7 @@ def number_meaning(*, decimal_comma: bool) -> Meaning:
 
 
 def date_meaning(date_format: str | None = None) -> Meaning:
-    """Return how dates are read: YYYY-MM-DD, also with a time behind it, or the one format given.
-
-    Args:
-        date_format: strptime format of the whole column; None for ISO.
-    """
+    """Return how dates are read: YYYY-MM-DD, also with a time behind it, or one strptime format."""
 
     def parse(text: str) -> dt.date:
         if date_format is not None:
@@ -120,9 +116,8 @@ def has_day(date_format: str) -> bool:
 def sex_meaning(codes: Mapping[str, str]) -> Meaning:
     """Return how the sex is read.
 
-    Args:
-        codes: what the codes of the table mean, as `{"0": "female", "1": "male"}`. The words
-            female, f, male and m are known without.
+    `codes` says what the codes of the table mean, as `{"0": "female", "1": "male"}`. The words
+    female, f, male and m are known without.
     """
 
     def parse(text: str) -> str:
@@ -137,11 +132,7 @@ def sex_meaning(codes: Mapping[str, str]) -> Meaning:
 
 
 def month_number(text: str) -> int:
-    """Return the number of a month that is written as a number or as its English name.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """Return the number of a month, given as number or English name; raise ValueError otherwise."""
     name = text.strip().lower()
     numbers = [i for i, month in enumerate(_MONTHS, 1) if len(name) >= 3 and month.startswith(name)]
     number = float(numbers[0] if len(numbers) == 1 else name)
@@ -160,16 +151,10 @@ def parse_column(
 ) -> pa.Array:
     """Return a column with its cells read; null where a cell is unknown.
 
-    Args:
-        column: texts, or numbers and dates as Parquet has them.
-        meaning: how cells are read.
-        column_name: for messages.
-        table: name of the table, for messages.
-        missing: further codes that mean "unknown".
-
-    Raises:
-        UsageError: a value is not what the column means, with row numbers (the first row is 1);
-            or dates have a time zone.
+    The cells are texts, or numbers and dates as Parquet has them. `missing` holds further codes
+    that mean "unknown"; `column_name` and `table` are names for messages. A UsageError refuses
+    values that are not what the column means, with row numbers (the first row is 1), and dates
+    with a time zone.
     """
     if meaning.type == pa.date32() and getattr(column.type, "tz", None) is not None:
         raise UsageError(
@@ -197,7 +182,7 @@ def parse_column(
 
 
 def _ready(column: pa.Array, meaning: Meaning, missing: frozenset[str]) -> pa.Array | None:
-    """Return numbers and dates of Parquet as they are; None of what must be read cell by cell."""
+    """Return numbers and dates of Parquet as they are; None for what must be read cell by cell."""
     kind = column.type
     if pa.types.is_null(kind):
         return pa.nulls(len(column), meaning.type)
@@ -235,18 +220,10 @@ def _misread(
 
 
 def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.Array, tuple[str, ...]]:
-    """Return identifiers as text without blanks around; null where the cell is unknown.
+    """Return identifiers as text without blanks around, null where the cell is unknown, and notes.
 
     A column of whole numbers that pandas or a spreadsheet wrote with a decimal point (1001.0 in
-    every row) loses the point. Identifiers are compared as text: 007 is not 7.
-
-    Args:
-        column: of any type.
-        column_name: for messages.
-        table: name of the table, for messages.
-
-    Returns:
-        The identifiers, and notes: one where decimal points were dropped.
+    every row) loses the point, and a note says so. Identifiers are compared as text: 007 is not 7.
 
     Raises:
         UsageError: an identifier is a fraction, a number too large for floats, in scientific
