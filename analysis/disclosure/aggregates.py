@@ -199,15 +199,9 @@ _TEXTS: Final = tuple(column.name for column in RESULT_COLUMNS if column.kind in
 def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
     """Return one row of the results; what is not given is empty or missing.
 
-    Args:
-        analysis: topic.
-        measure: what the estimate is.
-        **values: other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
-            (yes/no exposures, classifications); left out, `n_events` alone decides. `counted`
-            is no column but the people of the row, as `meanings.Analysed`; None: not known.
-
-    Raises:
-        ValueError: a name is no column of the results.
+    `values` are other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
+    (yes/no exposures, classifications); without it `n_events` alone decides. `counted` is not a
+    column: it holds the people of the row, as `meanings.Analysed`, or None where not known.
     """
     unknown = sorted(set(values) - {*_RESULT_NAMES, _COUNTED})
     if unknown:
@@ -219,12 +213,9 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
 def results(
     key: str, rows: list[dict[str, Any]], counts: Mapping[str, Sequence[Count | None]] | None = None
 ) -> Aggregate:
-    """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added.
+    """Return rows of `result` as an aggregate; its key is `key` after the prefix `results_`.
 
-    Args:
-        key: of the topic.
-        rows: of `result`.
-        counts: of the aggregate; without them, what each row says of its people.
+    Without `counts`, what each row says of its people describes its counts.
     """
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
     if counts is None:

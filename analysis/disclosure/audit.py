@@ -88,13 +88,7 @@ class Promise:
         return 0.0
 
     def keeps(self, low: float, high: float, *, is_in_table: bool) -> bool:
-        """Return whether a small count that can have the values of a range is protected.
-
-        Args:
-            low: least value that it can have.
-            high: greatest.
-            is_in_table: whether a table holds it, as hidden.
-        """
+        """Return whether a small count is protected if it can have all values from low to high."""
         if is_in_table:
             return low <= 1 + _TINY and high >= self.k - 1 - _TINY
         return high - low >= math.ceil(self.k / 2) - 1 - _TINY
@@ -116,13 +110,9 @@ class Audit:
         promise: Promise,
         unseen: Mapping[Count, float],
     ) -> None:
-        """Set up.
+        """Take counts of tables, of which small ones are hidden already.
 
-        Args:
-            cells: counts of tables; the small ones hidden already.
-            relations: between them and others.
-            promise: to be kept.
-            unseen: exact values of counts that no table holds.
+        `unseen` are the exact values of counts that no table holds.
         """
         self.cells = cells
         self.unsafe: list[Count] = []
@@ -345,15 +335,10 @@ class LinearProgram:
             self.most = np.max(kept, axis=0) if kept else np.full(n, -np.inf)
 
     def extreme(self, i: int, sign: int, *, nearby: bool = False) -> tuple[float, Floats]:
-        """Return the least (sign 1) or greatest (-1) value of a count, and what bounds matter.
+        """Return the least (sign 1) or greatest (-1) value of count i, and what bounds matter.
 
-        Args:
-            i: place of the count.
-            sign: of the goal.
-            nearby: look at the counts around it alone, which is fast and gives a wider range.
-
-        Returns:
-            The value, and for each count how much it moves with that count's bounds.
+        The second value says for each count how much the value moves with that count's bounds.
+        With `nearby` only counts around it are looked at, which is fast and gives a wider range.
         """
         part = self._part(i) if nearby else None
         n = len(self.names)

@@ -164,14 +164,10 @@ class _Wholes:
 def relations_of(published: Collection[Count], longest_years: Mapping[str, float] | None = None) -> list[Relation]:
     """Return how counts are related by what they count.
 
-    Args:
-        published: counts of any table.
-        longest_years: the longest follow-up of anybody, by outcome.
-
-    Returns:
-        The sums over the parts of every whole that at least two published counts belong to; that a
-        count is at most another whose conditions it includes; relations of ECGs and people, and of
-        people and their years. Counts that are not published occur where they link published ones.
+    These are the sums over the parts of every whole that at least two published counts belong to;
+    that a count is at most another whose conditions it includes; relations of ECGs and people, and
+    of people and their years. Counts that are not published occur where they link published ones.
+    `longest_years` is the longest follow-up of anybody, by outcome.
     """
     wholes = _Wholes(published)
     made = _divided(wholes, published)
@@ -211,12 +207,8 @@ def hidden_parts(small: Collection[Count], zeros: Collection[Count], relations: 
     """Return parts of hidden small counts, which are hidden also where they are 0.
 
     A part that is shown as 0 would say that the others are not, and so how many there are. A part
-    of a 0 that stays shown is known to be 0, and shown, too.
-
-    Args:
-        small: counts that are hidden.
-        zeros: counts of nobody that a table shows.
-        relations: between all of them.
+    of a 0 that stays shown is known to be 0, and shown, too. `zeros` are counts of nobody that a
+    table shows.
     """
     found = parts_of(small, relations)
     return found - parts_of([zero for zero in zeros if zero not in found], relations)

@@ -130,17 +130,11 @@ def mask(aggregate: Aggregate, rule: MaskingRule) -> Masked:
 def mask_all(
     aggregates: Sequence[Aggregate], rule: MaskingRule, longest_years: Mapping[str, float] | None = None
 ) -> dict[str, Masked]:
-    """Return the aggregates of a study as they may leave together.
+    """Return the aggregates of a study, by key, as they may leave together.
 
-    What one table hides, no other may show: all counts are looked at together.
-
-    Args:
-        aggregates: exact, of different keys.
-        rule: of the custodian.
-        longest_years: the longest follow-up of anybody, by outcome.
-
-    Returns:
-        By key, without the rows that `small="drop"` or thinning take away.
+    What one table hides, no other may show: all counts are looked at together. The rows that
+    `small="drop"` or thinning take away are missing. `longest_years` is the longest follow-up of
+    anybody, by outcome.
 
     Raises:
         UsageError: a small count could be worked out whatever is hidden.
@@ -329,13 +323,9 @@ def is_publishable(column: Column, known: Known, k: int) -> bool:
 
 
 def rounded_number(value: float, column: Column, known: Known, sd: float) -> float:
-    """Return a number of a table, rounded.
+    """Return a number of a table, rounded as its column says; `known` is the count that decides.
 
-    Args:
-        value: exact.
-        column: what it is.
-        known: the count that decides how far it is rounded.
-        sd: standard deviation of what it is a mean or quantile of; NaN where not known.
+    `sd` is the standard deviation of what it is a mean or quantile of; NaN where not known.
     """
     if not np.isfinite(value):
         return value
@@ -357,12 +347,10 @@ def rounded_result(
 ) -> dict[str, float]:
     """Return the numbers of one row of the results, rounded.
 
-    Args:
-        row: estimate, se, lo, hi, p, p_ph, q, exact; NaN where there is none.
-        how: "" as most; "mean" for what is a mean over people, "share" for a share of people,
-            "rounded" for what was computed from rounded counts, and is not rounded again.
-        counts: by column of the results.
-        is_chi_square: whether the estimate is a test statistic, which grows with n.
+    `row` has estimate, se, lo, hi, p, p_ph and q, exact, NaN where there is none. `how` is "mean"
+    for a mean over people, "share" for a share of people, "rounded" for what was computed from
+    rounded counts and is not rounded again, and "" for all else. An estimate that `is_chi_square`
+    grows with n.
     """
     if how == "rounded":
         return dict(row)

@@ -61,10 +61,7 @@ def nice(value: float) -> float:
 def suppress(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
     """Hide small counts, and round or hide others until no small one can be worked out.
 
-    Args:
-        tables: rows that may stay.
-        promise: what nobody can work out.
-        longest_years: the longest follow-up of anybody, by outcome.
+    `longest_years` is the longest follow-up of anybody, by outcome.
 
     Raises:
         UsageError: a small count can be worked out whatever is taken away.
@@ -173,8 +170,7 @@ def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> It
 def _same(cells: dict[Count, Cell], relations: Sequence[Relation]) -> tuple[dict[Count, Count], list[Relation]]:
     """Find counts that differ by a shown 0: they are one count, and shown alike.
 
-    Returns:
-        For each of such counts the one that is used for all; relations between those alone.
+    For each of these, return the one that is used for all; and relations between those alone.
     """
     small = [count for count, cell in cells.items() if not cell.base]
     zeros = [count for count, cell in cells.items() if not cell.value]

@@ -116,15 +116,11 @@ class StudyData:
     def analysed(self, outcome: str, *, from_index: bool = False) -> pd.DataFrame:
         """Return the people who are followed for an outcome, each with the index ECG.
 
-        Args:
-            outcome: of the code list.
-            from_index: with the clock starting at the index ECG, whatever the study's landmark.
-
-        Returns:
-            A row an ECG, sorted by participant_id, index_date, ecg_id: the columns of `follow_up`
-            and of `ecgs`, years (time_days / 365.25), status_code (whole numbers), event (status is
-            1); and where rows are not independent error_cluster (whole numbers: of the person, or
-            of the household). The table is shared: do not change it.
+        There is a row an ECG, sorted by participant_id, index_date, ecg_id: the columns of
+        `follow_up` and of `ecgs`, years (time_days / 365.25), status_code (whole numbers), event
+        (status is 1); and where rows are not independent error_cluster (whole numbers: of the
+        person, or of the household). With `from_index` the clock starts at the index ECG, whatever
+        the study's landmark. The table is shared: do not change it.
         """
         from_index = from_index and self.follow_up_from_index is not None
         key = f"analysed {outcome} {from_index}"
@@ -165,8 +161,7 @@ class StudyData:
     def by_prediction_model(self) -> tuple[StudyData, ...]:
         """Return a study for each model of the predictions; this one where there is one model.
 
-        Each has the ECGs of its model, the SD and quartiles among them, and the model's name for
-        its rows of results.
+        Each has the ECGs of its model, the SD and quartiles among them, and its name for results.
         """
         models = sorted(map(str, self.ecgs["model_id"].dropna().unique())) if self.study.model_strata else []
         if len(models) < 2:

@@ -152,16 +152,11 @@ def _covariates(study: Study) -> list[str | Covariate]:
 def complete_rows(
     table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Return the rows that every model of the study can take.
+    """Return the rows that every model of the study can take, and in which `columns` are known.
 
     So all models, and all analyses that vary the main one, are of the same people. Where attained
-    age is the time scale, a row without an age at entry or exit is not complete.
-
-    Args:
-        table: of `StudyData.analysed`, or a variant of it.
-        study: models, time scale.
-        columns: that must be known too, such as the exposure.
-        kept: further columns to keep, known or not.
+    age is the time scale, a row without an age at entry or exit is not complete. The columns `kept`
+    stay, known or not.
     """
     covariates = _covariates(study)
     needed = list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
@@ -223,8 +218,7 @@ def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
 def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate]) -> CoxFit:
     """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale.
 
-    Raises:
-        TableRefused: the model cannot be fitted to these rows.
+    Raise TableRefused where the model cannot be fitted to these rows.
     """
     return fit_cox(
         table, event="event", covariates=list(covariates), cluster=cluster_of(table, study), **time_columns(study)
@@ -249,10 +243,8 @@ def estimates(
 ) -> list[dict[str, Any]]:
     """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
-    Rows are complete in the columns of the study's models, of the contrast, and in `more`.
-
-    Returns:
-        Rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
+    Rows are complete in the columns of the study's models, of the contrast, and in `more`. Return
+    rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
     """
     rows: list[dict[str, Any]] = []
     fitted: dict[tuple[str, int], dict[str, Any]] = {}
@@ -273,10 +265,9 @@ def estimates(
 def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
     """Fit one contrast under one model, without sex where all are of one sex.
 
-    Returns:
-        Columns of the results: those of `followed` and `named`, estimate (hazard ratio), se of its
-        logarithm, lo, hi, p, p_ph (of the exposure), warnings. Where there is no estimate, warnings
-        say why.
+    Return columns of the results: those of `followed` and `named`, estimate (hazard ratio), se of
+    its logarithm, lo, hi, p, p_ph (of the exposure), warnings. Where there is no estimate, warnings
+    say why.
     """
     model = without_constant_sex(model, table)
     row = followed(table, study) | named(contrast, model)
@@ -326,11 +317,9 @@ def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
 def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> ChiSquareTest:
     """Test the terms that one model has beyond another nested in it.
 
-    The likelihood-ratio test; where people or households have several rows there is no likelihood
-    of independent rows, and the test is Wald's with robust errors.
-
-    Raises:
-        TableRefused: none of the terms has an estimate.
+    The test is the likelihood-ratio test. Where people or households have several rows, rows are
+    not independent and have no likelihood; the test is then Wald's with robust errors.
+    Raise TableRefused where none of the terms has an estimate.
     """
     known = set(larger.estimates.loc[larger.estimates["coef"].notna(), "term"])
     estimated = [term for term in terms if term in known]
@@ -342,10 +331,9 @@ def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> C
 
 
 def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add Benjamini and Hochberg's q over all outcomes but the primary one.
+    """Add Benjamini and Hochberg's q over all outcomes but the primary one; R: `p.adjust(p, "BH")`.
 
-    One family for each exposure, contrast, model, and model of the predictions. R:
-    `p.adjust(p, "BH")`.
+    One family for each exposure, contrast, model, and model of the predictions.
 
     Source:
         Benjamini Y, Hochberg Y, J R Stat Soc B 1995;57:289.
