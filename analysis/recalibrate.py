@@ -180,10 +180,9 @@ def _digest(people: CmrSubset) -> str:
 def cross_fitted_table(people: CmrSubset, made: Recalibrated) -> pd.DataFrame:
     """Return errors and coverage; each person is judged by fits that have not seen the person.
 
-    Returns:
-        group, n, mae_before_g, mae_after_g, slope_before, slope_after (of CMR on predicted mass),
-        coverage; a row for everybody, each sex, each fifth of the prediction, and LVH by CMR, where
-        intervals are expected to miss more.
+    The columns are group, n, mae_before_g, mae_after_g, slope_before, slope_after (of CMR on
+    predicted mass) and coverage; a row for everybody, each sex, each fifth of the prediction, and
+    LVH by CMR, where intervals are expected to miss more.
     """
     fifth = pd.qcut(people.lvm_pred_g, _N_QUINTILES, labels=False, duplicates="drop")
     groups: list[tuple[str, NDArray[np.bool_]]] = [

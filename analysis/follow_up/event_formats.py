@@ -55,13 +55,11 @@ def wide_ukb_records(path: Path) -> pd.DataFrame:
     source death) and self-reported illness (20002 with 20008, the year as a decimal number, and 53,
     the day of the visit; source self_report). A self-report without a year is undated and keeps the
     day of the visit as `reported_date`; a date after the visit becomes the day of the visit.
+    Columns may also be called f.41270.0.0, X41270.0.0 or p20002_i0_a0; the person is in eid, f.eid
+    or participant_id.
 
-    Args:
-        path: CSV, TSV or Parquet. Columns may also be called f.41270.0.0, X41270.0.0 or
-            p20002_i0_a0; the person is in eid, f.eid or participant_id.
-
-    Returns:
-        participant_id, date, code, system (icd10, icd9, opcs4, self-report), source, reported_date.
+    Return participant_id, date, code, system (icd10, icd9, opcs4, self-report), source and
+    reported_date.
 
     Raises:
         TableRefused: the file cannot be read, has none of these fields or one in another form,
@@ -90,15 +88,12 @@ def ml4h_records(path: Path) -> pd.DataFrame:
     Only dates count. `incident_disease` and `prevalent_disease` refer to enrolment and are not
     read: follow-up decides at the index ECG what is prevalent. Where has_disease is not known (the
     phenotype excludes the person) the record is undated, so that the person is excluded and not
-    counted as healthy.
+    counted as healthy. The table, or each of a folder of tables, has sample_id, has_disease (1, 0,
+    NA), censor_date or date_censor (of the disease where there is one), and disease; without
+    `disease` the file's name is the disease.
 
-    Args:
-        path: TSV, CSV or Parquet with sample_id, has_disease (1, 0, NA), censor_date or date_censor
-            (of the disease where there is one), and disease; without `disease` the file's name is
-            the disease. Or a folder of such files.
-
-    Returns:
-        participant_id, date, code (the disease), system and source ("ml4h"), reported_date (null).
+    Return participant_id, date, code (the disease), system and source ("ml4h") and reported_date
+    (null).
 
     Raises:
         TableRefused: a file cannot be read, a column is missing, has_disease is another value, a

@@ -44,13 +44,7 @@ _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U00
 
 
 def write_word(tables: Sequence[ReadTable], about: About, path: Path) -> None:
-    """Write tables to a Word file, each on a page of its own.
-
-    Args:
-        tables: masked already; several are numbered in order.
-        about: the study.
-        path: of the `.docx` file.
-    """
+    """Write masked tables to a `.docx` file, each on a page of its own; several are numbered."""
     document = Document()
     _set_up(document, about)
     for place, table in enumerate(tables):

@@ -45,12 +45,10 @@ _FIRST_OF_YEAR: Final = ("-01", "-Q1", " Q1")
 def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Drawn:
     """Draw bars of events by period, a plot for each region, all on one scale.
 
-    Args:
-        rows: masked; `period` (text as 2012-03, 2012-Q1 or 2012), `region`, `n_events`, missing
-            where hidden. Periods come in the order of their text when all begin with a year, else
-            in the order of the rows; none may be left out, or bars that are far apart in time would
-            be drawn side by side.
-        outcome_name: in words.
+    `rows` are masked: `period` (text as 2012-03, 2012-Q1 or 2012), `region`, `n_events`, missing
+    where hidden. Periods come in the order of their text when all begin with a year, else in the
+    order of the rows; none may be left out, or bars that are far apart in time would be drawn side
+    by side.
     """
     periods, regions = _periods(rows), in_order(rows["region"])
     canvas = new_canvas(WIDTH_IN, _LABELS_IN + _REGION_IN * len(regions), "constrained")
@@ -141,16 +139,11 @@ _LABEL_IN: Final = 1.3
 def cumulative_incidence(
     points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
 ) -> Drawn:
-    """Draw curves of cumulative incidence by group, numbers below.
+    """Draw curves of cumulative incidence by group, numbers below, a vertical line at the horizon.
 
-    Args:
-        points: masked; `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row a step; groups
-            whose incidence is missing are named as hidden.
-        at_risk: masked; `group`, `years` (the ticks), `n_at_risk`, `n_censored`, `n_events` so
-            far; missing is `HIDDEN`.
-        outcome_name: in words.
-        group_name: what the groups are, title of the legend.
-        horizon_years: marked with a vertical line.
+    `points` are masked: `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row a step; groups
+    without any incidence are named as hidden. `at_risk` is masked: `group`, `years` (the ticks),
+    `n_at_risk`, `n_censored`, `n_events` so far; missing is `HIDDEN`.
     """
     groups = in_order([*points["group"], *at_risk["group"]])
     labels = {group: wrapped(group, _LABEL_IN, SMALL_PT) for group in groups}

@@ -58,13 +58,11 @@ class _Columns(NamedTuple):
 
 @in_style
 def forest(rows: pd.DataFrame, *, measure_name: str) -> Drawn:
-    """Draw a forest plot.
+    """Draw a forest plot; `measure_name` is as "Hazard ratio (95 % interval)".
 
-    Args:
-        rows: masked; `group` (heading or ""), `label`, `estimate`, `lo`, `hi` (ratios, missing
-            where hidden), `n_text`, `p_interaction_text` (of the first row of a group). Rows of
-            one heading are put together; headings and rows keep their order.
-        measure_name: as "Hazard ratio (95 % interval)".
+    `rows` are masked: `group` (heading or ""), `label`, `estimate`, `lo`, `hi` (ratios, missing
+    where hidden), `n_text`, `p_interaction_text` (of the first row of a group). Rows of one heading
+    are put together; headings and rows keep their order.
     """
     rows = _by_heading(rows)
     heads = _heads(measure_name)

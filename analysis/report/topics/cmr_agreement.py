@@ -266,10 +266,7 @@ def fold_of(n: int, seed: int) -> NDArray[np.int64]:
 def cross_fitted(x: Floats, y: Floats, folds: NDArray[np.int64]) -> Floats:
     """Return for each person what the least-squares line of all other folds predicts.
 
-    Args:
-        x: (n, p) predictors; an intercept is added.
-        y: (n,) outcome.
-        folds: (n,) fold of each person.
+    `x` is (n, p), and an intercept is added; `y` and `folds` are (n,).
     """
     design = np.column_stack([np.ones(len(y)), x])
     made = np.empty(len(y))
@@ -282,14 +279,9 @@ def cross_fitted(x: Floats, y: Floats, folds: NDArray[np.int64]) -> Floats:
 def partial_correlation(x: Floats, y: Floats, given: Floats) -> dict[str, float]:
     """Return the correlation of what least squares on covariates leaves of two variables.
 
-    Args:
-        x: (n,) variable.
-        y: (n,) variable.
-        given: (n, q) covariates; an intercept is added.
-
-    Returns:
-        estimate, lo and hi (Fisher's z with variance 1/(n - q - 3)), and p (t on n - q - 2 degrees
-        of freedom). NaN where a variable is a linear function of the covariates.
+    `x` and `y` are (n,), the covariates `given` (n, q); an intercept is added. Return estimate, lo
+    and hi (Fisher's z with variance 1/(n - q - 3)), and p (t on n - q - 2 degrees of freedom), NaN
+    where a variable is a linear function of the covariates.
 
     Source:
         Fisher RA, Metron 1924;3:329-332. R: ppcor::pcor.test for estimate and p.
