@@ -213,10 +213,7 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
 def results(
     key: str, rows: list[dict[str, Any]], counts: Mapping[str, Sequence[Count | None]] | None = None
 ) -> Aggregate:
-    """Return rows of `result` as an aggregate; its key is `key` after the prefix `results_`.
-
-    Without `counts`, what each row says of its people describes its counts.
-    """
+    """Return rows of `result` as an aggregate; without `counts`, the rows say what they count."""
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
     if counts is None:
         one_ecg_each = all(row["n_ecgs"] in (None, row["n_people"]) for row in rows)

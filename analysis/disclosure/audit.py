@@ -43,19 +43,12 @@ _HUB: Final = 40  # relations of a count that most others are related to
 
 @dataclass(slots=True)
 class Cell:
-    """A count of at least one table.
+    """A count of at least one table."""
 
-    Attributes:
-        value: exact.
-        base: what it is rounded to; 0 where it is hidden.
-        needed: how many estimates are hidden with it.
-        is_whole: whether it is a whole number; person-years are not.
-    """
-
-    value: float
-    base: float
-    needed: int = 0
-    is_whole: bool = True
+    value: float  # exact
+    base: float  # what it is rounded to; 0 where it is hidden
+    needed: int = 0  # how many estimates are hidden with it
+    is_whole: bool = True  # False for person-years
 
 
 def rounded(values: Any, base: Any) -> Any:
@@ -70,14 +63,10 @@ class Promise:
 
     A hidden count of 1 to k - 1 can have each of these values. A small difference of shown counts,
     which no table holds, can have half as many values at least.
-
-    Attributes:
-        k: counts of 1 to k - 1 are small.
-        base: what shown counts are rounded to.
     """
 
-    k: int
-    base: int
+    k: int  # counts of 1 to k - 1 are small
+    base: int  # what shown counts are rounded to
 
     def coarser(self, cell: Cell, most: float = _MOST) -> float:
         """Return the next larger base of a count, at most a share of it, or 0: hide it."""
@@ -110,10 +99,7 @@ class Audit:
         promise: Promise,
         unseen: Mapping[Count, float],
     ) -> None:
-        """Take counts of tables, of which small ones are hidden already.
-
-        `unseen` are the exact values of counts that no table holds.
-        """
+        """Take counts, small ones hidden already; `unseen` are exact values that no table holds."""
         self.cells = cells
         self.unsafe: list[Count] = []
         self._n_taken = 0
@@ -139,10 +125,7 @@ class Audit:
         return within
 
     def _set_bounds(self, count: Count) -> None:
-        """Set what readers know of a count from its cell alone.
-
-        That a hidden one is not small, too: it is safer not to rely on nobody's knowing it.
-        """
+        """Set what readers know of a count from its cell, also that a hidden one is not small."""
         cell, k = self.cells[count], self._promise.k
         if not cell.base:
             low = 0.0 if not cell.is_whole or count in self._within else 1.0

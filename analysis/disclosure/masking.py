@@ -56,15 +56,10 @@ _SYMMETRIC: Final = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class MaskingRule:
-    """How small a number may leave.
+    """How small a number may leave."""
 
-    Attributes:
-        k: counts of 1 to k - 1 are hidden; 0 turns masking off.
-        base: shown counts are rounded to multiples of it; 1 for exact counts.
-    """
-
-    k: int = 10
-    base: int = 5
+    k: int = 10  # counts of 1 to k - 1 are hidden; 0 turns masking off
+    base: int = 5  # shown counts are rounded to multiples of it; 1 for exact counts
 
     def __post_init__(self) -> None:
         if self.k < 0 or self.base < 1:
@@ -76,32 +71,20 @@ class MaskingRule:
         return self.k > 1 or self.base > 1
 
     def rounded(self, counts: pd.Series) -> pd.Series:
-        """Return counts to the nearest multiple of base (halves up), missing where missing.
-
-        A count that is not 0 never becomes 0.
-        """
+        """Return multiples of base, halves rounded up, 0 only for 0; missing where missing."""
         return _rounded(counts, pd.Series(float(self.base), counts.index))
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """An aggregate after masking.
-
-    Attributes:
-        key: of the aggregate.
-        rows: counts as Int64 and numbers as float64, missing where hidden or not applicable.
-        hidden: of the same shape, True where masking took the value away.
-        bases: of its counts: what each is rounded to, 0 where hidden.
-        columns: of the aggregate.
-        rule: that was applied.
-    """
+    """An aggregate after masking."""
 
     key: str
-    rows: pd.DataFrame
-    hidden: pd.DataFrame
-    bases: pd.DataFrame
+    rows: pd.DataFrame  # counts as Int64, numbers as float64, missing where hidden or not applicable
+    hidden: pd.DataFrame  # of the same shape, True where masking took the value away
+    bases: pd.DataFrame  # of its counts: what each is rounded to, 0 where hidden
     columns: tuple[Column, ...]
-    rule: MaskingRule
+    rule: MaskingRule  # that was applied
 
     def shown(self, column: str) -> pd.Series:
         """Return counts or person-years as text: "1,235", "1,240±20", `HIDDEN`, or a dash."""
@@ -251,17 +234,11 @@ def _without_values(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A count behind a number.
+    """A count behind a number."""
 
-    Attributes:
-        exact: NaN where there is none.
-        shown: rounded; NaN where hidden.
-        base: what it is rounded to.
-    """
-
-    exact: float = math.nan
-    shown: float = math.nan
-    base: float = 1.0
+    exact: float = math.nan  # NaN where there is none
+    shown: float = math.nan  # rounded; NaN where hidden
+    base: float = 1.0  # what it is rounded to
 
     @property
     def is_there(self) -> bool:
@@ -436,18 +413,12 @@ _SCALES: Final[Sequence[tuple[_Function, _Function, float, float]]] = (
 
 
 class _Limits(NamedTuple):
-    """An interval around the rounded estimate, before digits are cut.
-
-    Attributes:
-        lo, hi: limits.
-        is_symmetric: whether a scale is known on which it lies around its estimate.
-        widening: how much wider it is than the exact one, on that scale.
-    """
+    """An interval around the rounded estimate, before digits are cut."""
 
     lo: float
     hi: float
-    is_symmetric: bool
-    widening: float
+    is_symmetric: bool  # whether a scale is known on which it lies around its estimate
+    widening: float  # how much wider it is than the exact one, on that scale
 
 
 def _limits(row: Mapping[str, float], estimate: float, widening: float, people: Known | None) -> _Limits:

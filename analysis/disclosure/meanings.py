@@ -299,10 +299,7 @@ def with_ecgs(*how_many: str) -> Count:
 
 
 def repeated(column: str, gap: str = "") -> Count:
-    """Return the count of people with several ECGs of which a column of the predictions is known.
-
-    `gap` is the time between the first two; "" for any.
-    """
+    """Return the count of people with several ECGs and a known column, by a gap ("": any)."""
     who = with_ecgs("several").complete(column)
     return who.part("years between", gap) if gap else who
 
@@ -393,10 +390,7 @@ def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
 
 
 def roc_points(people: Sequence[Count]) -> tuple[Counts, tuple[Relation, ...]]:
-    """Describe points of ROC curves of LVH by CMR, by the people of each, and what adds up in each.
-
-    In each point tp and fn are those with LVH, and fp and tn those without.
-    """
+    """Describe points of ROC curves by their people: tp and fn have LVH, fp and tn do not."""
     made: dict[str, list[Count]] = {}
     related: list[Relation] = []
     for answer, whole, cells in (("yes", "n_lvh", ("tp", "fn")), ("no", "n_no_lvh", ("fp", "tn"))):

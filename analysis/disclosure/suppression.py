@@ -168,10 +168,7 @@ def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> It
 
 
 def _same(cells: dict[Count, Cell], relations: Sequence[Relation]) -> tuple[dict[Count, Count], list[Relation]]:
-    """Find counts that differ by a shown 0: they are one count, and shown alike.
-
-    For each of these, return the one that is used for all; and relations between those alone.
-    """
+    """Find counts that differ by a shown 0: which one is used for them all, and their relations."""
     small = [count for count, cell in cells.items() if not cell.base]
     zeros = [count for count, cell in cells.items() if not cell.value]
     nothing = set(zeros) - hidden_parts(small, zeros, relations)

@@ -23,10 +23,7 @@ from lvm_core.tables import People, code_key, system_key
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """Follow-up of each person and outcome.
-
-    The cohort is the participants who are neither withdrawn nor excluded by a list.
-    """
+    """Follow-up of the cohort: participants who are neither withdrawn nor excluded by a list."""
 
     # One row a person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
     # index_date, outcome, excluded (a reason or null), status (0 censored, 1 outcome, 2 death),

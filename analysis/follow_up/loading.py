@@ -79,10 +79,7 @@ class LoadedTable:
         return parsed
 
     def moment(self, column: str) -> str:
-        """Return the SQL of local dates and times; a date alone is its midnight.
-
-        A time zone that a text names is left out, not converted.
-        """
+        """Return the SQL of local times; a date is its midnight, a time zone is left out."""
         day = self.date(column)
         if not self.types.get(column, "DATE").startswith("VARCHAR"):
             return f"try_cast({column} AS TIMESTAMP)"
@@ -168,10 +165,7 @@ class LoadedTable:
         return self.connection.execute(f"SELECT {query}").fetchall()[0]
 
     def refuse_rows(self, condition: str, what: str, expected: str, *, shown: str | None = None) -> None:
-        """Refuse the table where a row meets a condition, SQL.
-
-        The message shows the values of the column `shown`; of none for identifiers.
-        """
+        """Refuse the table where a row meets a condition; the message shows one column, or none."""
         rows = self.connection.execute(
             f"SELECT row_number, {shown or repr('')}, count(*) OVER () FROM raw_{self.name} "
             f"WHERE {condition} ORDER BY row_number LIMIT {_SHOWN}"

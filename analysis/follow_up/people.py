@@ -73,10 +73,7 @@ def codes(people: People, our: str) -> pa.Array:
 
 
 def days(people: People, our: str) -> pa.Array:
-    """Return a column of dates; null where a date is unknown or the column is not there.
-
-    Raise UsageError where a value is no date, or dates have a time zone.
-    """
+    """Return a column of dates, null where unknown; refuse other values and time zones."""
     if column(people, our) is None:
         return pa.nulls(people.raw.n_rows, pa.date32())
     return parsed(people, our, date_meaning(people.layout.date_format))

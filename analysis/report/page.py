@@ -216,10 +216,7 @@ def _label_kind(texts: Iterable[str]) -> str:
 
 
 def numeric_columns(table: ReadTable) -> list[bool]:
-    """Return for each column whether its cells are numbers (or begin with one), set to the right.
-
-    Columns that name the rows never are.
-    """
+    """Return for each column whether its cells are, or begin with, numbers; False for labels."""
     cells = table.cells.astype(str)
     return [
         place >= table.n_label_columns and all(map(_NUMBER.match, cells.iloc[:, place]))

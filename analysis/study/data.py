@@ -159,10 +159,7 @@ class StudyData:
         return {"outcome": outcome, "primary": outcome == self.study.primary_outcome, "model_id": self.model_id}
 
     def by_prediction_model(self) -> tuple[StudyData, ...]:
-        """Return a study for each model of the predictions; this one where there is one model.
-
-        Each has the ECGs of its model, the SD and quartiles among them, and its name for results.
-        """
+        """Return a study for each model of the predictions, with its ECGs, SDs and quartiles."""
         models = sorted(map(str, self.ecgs["model_id"].dropna().unique())) if self.study.model_strata else []
         if len(models) < 2:
             return (self,)
@@ -325,10 +322,7 @@ def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]
 
 
 def with_scale(study: Study, indexed: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:
-    """Add the exposure in SD of the person's sex, and quartiles cut within sex.
-
-    Both are within the model that made the prediction, where the study keeps several apart.
-    """
+    """Add the exposure in SDs and its quartiles, within sex and, if kept apart, model."""
     in_sd = pd.Series(np.nan, indexed.index)
     quartile = pd.Series(np.nan, indexed.index)
     for model, rows in _by_model(study, indexed, several=False):

@@ -99,10 +99,7 @@ def _layout_of_file(path: Path) -> PersonsLayout:
 
 
 def prediction_files(given: Path) -> Path:
-    """Return the path of a table of predictions; for a run folder the pattern of its files.
-
-    Raise UsageError where the run is not finished, or was not accepted.
-    """
+    """Return the path of predictions; for a run, finished and accepted, a pattern of files."""
     if not given.is_dir():
         return given
     if (given / "plan.json").is_file() and not (given / "_SUCCESS").is_file():
@@ -122,10 +119,7 @@ def prediction_paths(given: Path) -> list[Path]:
 
 
 def read_inputs(study: Study) -> StudyInputs:
-    """Read the participants, the lists, the codes and the CMR of a study.
-
-    Raise UsageError where one cannot be used, or an outcome is not in the code list.
-    """
+    """Read the participants, the lists, the codes of all outcomes and the CMR of a study."""
     code_list = read_code_list(study.inputs.code_list)
     listed = sorted(set(code_list["outcome"]))
     unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
@@ -194,10 +188,7 @@ def study_people(study: Study) -> People:
 
 
 def study_lists(study: Study) -> dict[str, PeopleList]:
-    """Read the lists of people of a study, by the names of their settings.
-
-    Raise UsageError where a row names an ECG and no person.
-    """
+    """Read the lists of people of a study, by setting; refuse a row with an ECG and no person."""
     given = {
         _WITHDRAWN: study.inputs.withdrawn,
         "inputs.excluded": study.inputs.excluded,
@@ -244,10 +235,7 @@ def _bytes_of(path: Path, called: str) -> bytes:
 
 
 def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
-    """Build the follow-up of a study; `read` is of `read_inputs`.
-
-    Raise UsageError where nobody of a list is in any table.
-    """
+    """Build the follow-up of a study; refuse a list of which nobody is in any table."""
     inputs, read = study.inputs, read or read_inputs(study)
     tables = [name for name in Columns.model_fields if name != "persons"]
     found = build_follow_up(

@@ -54,10 +54,7 @@ class Contrast:
 
 
 def models_of(study: Study) -> tuple[Model, ...]:
-    """Return models 1 to 3, and 4 where the study has covariates.
-
-    Where attained age is the time scale, age is no covariate.
-    """
+    """Return models 1 to 3, and 4 with covariates; without age where it is the time scale."""
     age: tuple[str | Covariate, ...] = ("age_years",) if study.time_scale == "follow_up" else ()
     words = "age, sex" if age else "sex (age is the time scale)"
     base, size = (*age, SEX), ("height_cm", "weight_kg")
@@ -137,10 +134,7 @@ def time_columns(study: Study) -> dict[str, Any]:
 
 
 def read_columns(table: pd.DataFrame, study: Study, kept: Sequence[str]) -> pd.DataFrame:
-    """Return the columns that models of the study read, and further ones that the table has.
-
-    A study has some seventy columns; each selection of rows would copy all of them.
-    """
+    """Return the columns that models read, and `kept` ones: copies of all seventy would be slow."""
     wanted = dict.fromkeys([*_ALWAYS, *columns_of(_covariates(study)), *time_columns(study).values(), *kept])
     return table[[name for name in wanted if name in table.columns]]
 
@@ -216,10 +210,7 @@ def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
 
 
 def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate]) -> CoxFit:
-    """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale.
-
-    Raise TableRefused where the model cannot be fitted to these rows.
-    """
+    """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale."""
     return fit_cox(
         table, event="event", covariates=list(covariates), cluster=cluster_of(table, study), **time_columns(study)
     )

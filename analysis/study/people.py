@@ -24,10 +24,7 @@ BMI_CLASSES_KG_M2: Final[Bands] = {"<25": (0, 25), "25-29.9": (25, 30), "30+": (
 
 
 def banded(values: pd.Series[Any], bands: Bands) -> pd.Series[Any]:
-    """Return the name of each number's band, None where it is unknown.
-
-    A band includes its lower bound and not its upper one.
-    """
+    """Return the name of each number's band, or None; a band does not include its upper bound."""
     named = pd.Series(None, values.index, dtype=object)
     for name, (low, high) in bands.items():
         named[((values >= low) & (values < high)).fillna(False).astype(bool)] = name

@@ -264,10 +264,7 @@ def fold_of(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def cross_fitted(x: Floats, y: Floats, folds: NDArray[np.int64]) -> Floats:
-    """Return for each person what the least-squares line of all other folds predicts.
-
-    `x` is (n, p), and an intercept is added; `y` and `folds` are (n,).
-    """
+    """Return for each person what the least-squares line of y on x (n, p) of other folds gives."""
     design = np.column_stack([np.ones(len(y)), x])
     made = np.empty(len(y))
     for fold in np.unique(folds):

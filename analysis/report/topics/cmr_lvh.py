@@ -365,10 +365,7 @@ def lvh_tables(counts: Masked, found: Masked) -> list[ReadTable]:
 
 
 def share_text(part: Any, whole: Any) -> str:
-    """Return a share of masked counts in per cent with Wilson's 95 % limits.
-
-    Rounding can make a part larger than its whole; it then counts as all of it.
-    """
+    """Return a share of masked counts in per cent, at most 100, with Wilson's 95 % limits."""
     if pd.isna(part) or pd.isna(whole):
         return HIDDEN
     if whole == 0:

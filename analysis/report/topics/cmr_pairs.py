@@ -79,10 +79,7 @@ def level_order(strata: str, level: str) -> tuple[int, int, str]:
 
 
 def main_pairs(data: StudyData, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of the main results: without people who may be of the training set.
-
-    Where the study gives a date of imaging, they are people whose first CMR is on or after it.
-    """
+    """Return the pairs without people whose first CMR is before the date of the training set."""
     date = data.study.training.exclude_imaged_before
     return pairs if date is None else pairs[pairs[IMAGED] == on_or_after(date)]
 

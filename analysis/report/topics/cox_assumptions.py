@@ -292,10 +292,7 @@ def _tests(fit: CoxFit) -> list[dict[str, Any]]:
 
 
 def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> pd.DataFrame:
-    """Mean scaled residual of the exposure in bins of equally many events, per SD.
-
-    Events of a bin are people: several ECGs of one person are one.
-    """
+    """Mean scaled residual per SD, in bins of equally many people with the event."""
     own = scaled_schoenfeld(fit)
     own = own[own["term"] == "exposure"].sort_values("time", kind="stable")
     people = table["participant_id"].to_numpy()[own["row"]]

@@ -136,10 +136,7 @@ _SUBGROUPS: Final = {"sex": "Sex", "age_band": "Age, years", "bmi_class": "BMI, 
 
 
 def _subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
-    """Hazard ratios per SD and per 10 under model 2, and the test of the interaction.
-
-    People are those of the main analysis, the complete rows of all models.
-    """
+    """Hazard ratios under model 2 and the interaction test, in the people of the main analysis."""
     rows = []
     for outcome in (one.name for one in data.study.outcomes):
         kept = ["exposure", "exposure_in_sd_of_sex", "age_band", "bmi_kg_m2"]
