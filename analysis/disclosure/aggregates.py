@@ -18,39 +18,27 @@ from analysis.disclosure.meanings import of_results
 
 
 class Kind(StrEnum):
-    """What a column holds, which decides how it is masked.
+    """What a column holds, which decides how it is masked."""
 
-    LABEL: text, or a number that is not about people (a bound, a time, a unit).
-    COUNT: people, ECGs or events; masked and rounded.
-    PERSON_YEARS: rounded; hidden where a count that it needs is hidden.
-    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that no count
-        can be computed from it more finely than it is shown.
-    NOTE: free text, which may hold exact counts or values; hidden where a count that it needs is
-        hidden, else replaced where it has digits.
-    """
-
-    LABEL = "label"
-    COUNT = "count"
-    PERSON_YEARS = "person_years"
+    LABEL = "label"  # text, or a number that is not about people (a bound, a time, a unit)
+    COUNT = "count"  # people, ECGs or events; masked and rounded
+    PERSON_YEARS = "person_years"  # rounded; hidden where a count that it needs is hidden
+    # An estimate; hidden where a count that it needs is hidden, and rounded so that no count can be
+    # computed from it more finely than it is shown.
     NUMBER = "number"
+    # Free text, which may hold exact counts or values; hidden where a count that it needs is
+    # hidden, else replaced where it has digits.
     NOTE = "note"
 
 
 class Precision(StrEnum):
-    """How a NUMBER is rounded; see `analysis.disclosure.masking`.
+    """How a NUMBER is rounded; see `analysis.disclosure.masking`."""
 
-    DIGITS: three significant digits, two where few people or events are behind it.
-    MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
-    SHARE: of people: in steps of as many people as counts are rounded to.
-    P: two digits from 0.001 on.
-    TIME: half years.
-    """
-
-    DIGITS = "digits"
-    MEAN = "mean"
-    SHARE = "share"
-    P = "p"
-    TIME = "time"
+    DIGITS = "digits"  # three significant digits, two where few people or events are behind it
+    MEAN = "mean"  # a mean, quantile or spread of single people: to what a few people change it
+    SHARE = "share"  # of people: in steps of as many people as counts are rounded to
+    P = "p"  # two digits from 0.001 on
+    TIME = "time"  # half years
 
 
 @dataclass(frozen=True, slots=True)

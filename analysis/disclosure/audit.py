@@ -84,13 +84,7 @@ class Promise:
 
 
 class Audit:
-    """All counts of an export, how they are related, and what is still to be taken away.
-
-    Attributes:
-        cells: counts of tables; `run` changes their bases.
-        left_out: relations that the exact counts do not meet: what is said of these is wrong.
-        unsafe: after `run`, small counts for which nothing was left to be taken away.
-    """
+    """All counts of an export, how they are related, and what is still to be taken away."""
 
     def __init__(
         self,
@@ -100,13 +94,14 @@ class Audit:
         unseen: Mapping[Count, float],
     ) -> None:
         """Take counts, small ones hidden already; `unseen` are exact values that no table holds."""
-        self.cells = cells
-        self.unsafe: list[Count] = []
+        self.cells = cells  # `run` changes their bases
+        self.unsafe: list[Count] = []  # after `run`, small counts for which nothing was left to take away
         self._n_taken = 0
         self._promise = promise
         self._exact = solved(relations, {count: cell.value for count, cell in cells.items()} | dict(unseen))
         kept = [one for one in relations if holds(one, self._exact)]
         wrong = set(_contradicting(kept, self._exact))
+        # Relations that the exact counts do not meet: what the tables say of these is wrong.
         self.left_out = [one for one in relations if one in wrong or not holds(one, self._exact)]
         kept = [one for one in kept if one not in wrong]
         names = dict.fromkeys([*cells, *(count for one in kept for count, _ in one.terms)])
@@ -268,22 +263,15 @@ class _Part:
 
 
 class LinearProgram:
-    """Counts between bounds, and how they are related.
-
-    Attributes:
-        names: of the counts, by place.
-        place: of each count.
-        low, high: bounds of each count.
-        least, most: the smallest and largest value of each count in any solution seen so far.
-    """
+    """Counts between bounds, and how they are related."""
 
     def __init__(self, names: Sequence[Count], relations: Sequence[Relation], far: float) -> None:
-        self.names = list(names)
+        self.names = list(names)  # of the counts, by place
         self.place = {count: i for i, count in enumerate(self.names)}
         n = len(self.names)
-        self.low, self.high = np.zeros(n), np.full(n, _FAR * far + 1000.0)
+        self.low, self.high = np.zeros(n), np.full(n, _FAR * far + 1000.0)  # bounds of each count
         self._solutions: list[Floats] = []
-        self.least, self.most = np.full(n, np.inf), np.full(n, -np.inf)
+        self.least, self.most = np.full(n, np.inf), np.full(n, -np.inf)  # in any solution so far
         equal = [one for one in relations if one.low == one.high]
         self._equal, self._sums = self._matrix(equal), np.array([one.low for one in equal])
         self._limits, self._limit = self._at_most([r for r in relations if r.low != r.high])

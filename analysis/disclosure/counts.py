@@ -207,8 +207,7 @@ def hidden_parts(small: Collection[Count], zeros: Collection[Count], relations: 
     """Return parts of hidden small counts, which are hidden also where they are 0.
 
     A part that is shown as 0 would say that the others are not, and so how many there are. A part
-    of a 0 that stays shown is known to be 0, and shown, too. `zeros` are counts of nobody that a
-    table shows.
+    of a 0 that stays shown (`zeros`) is known to be 0, and shown, too.
     """
     found = parts_of(small, relations)
     return found - parts_of([zero for zero in zeros if zero not in found], relations)

@@ -117,10 +117,8 @@ def mask_all(
 
     What one table hides, no other may show: all counts are looked at together. The rows that
     `small="drop"` or thinning take away are missing. `longest_years` is the longest follow-up of
-    anybody, by outcome.
-
-    Raises:
-        UsageError: a small count could be worked out whatever is hidden.
+    anybody, by outcome. Raise UsageError where a small count could be worked out whatever is
+    hidden.
     """
     tables = [_kept(one, rule) for one in aggregates]
     found = _suppressed(tables, rule, longest_years or {})

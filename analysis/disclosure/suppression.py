@@ -61,10 +61,8 @@ def nice(value: float) -> float:
 def suppress(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
     """Hide small counts, and round or hide others until no small one can be worked out.
 
-    `longest_years` is the longest follow-up of anybody, by outcome.
-
-    Raises:
-        UsageError: a small count can be worked out whatever is taken away.
+    `longest_years` is the longest follow-up of anybody, by outcome. Raise UsageError where a small
+    count can be worked out whatever is taken away.
     """
     cells: dict[Count, Cell] = {}
     wrong: list[str] = []

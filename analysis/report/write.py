@@ -77,10 +77,8 @@ def write_export(
     `report` is drawn from `masked`, the masked aggregates by key. `constants` are columns that
     every row of the results gets, as `training_overlap`, `model_id`, `versions`, `data_hash`;
     `cohort` names the study in the table for meta-analyses. `texts` are further files by name, such
-    as a script, that hold nothing of people.
-
-    Raises:
-        ValueError: the folder holds files, or a key cannot be the name of a file.
+    as a script, that hold nothing of people. Raise ValueError where a key cannot be the name of a
+    file.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; expected a new folder")

@@ -96,20 +96,14 @@ class StudyData:
     predictions: pd.DataFrame
     cmr: pd.DataFrame | None  # of `analysis.study.inputs.read_cmr`, or None
     persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row a person
-    # Code, system, match, outcome, source, comment of the code list, n_records and n_people of
-    # the cohort that it found.
-    code_hits: pd.DataFrame
+    code_hits: pd.DataFrame  # of `FollowUp`: the code list with n_records and n_people of the cohort
     eligibility: pd.DataFrame  # of `FollowUp`: the people and ECGs after each step to the index ECG
     body_size: pd.DataFrame  # of `FollowUp`: index ECGs with height and weight near, far, of an unknown day
-    # The standard deviations that "per SD" means, in the unit of the exposure, by `sd_key`.
-    sd: Mapping[str, float]
-    # Checksums, versions, model, conventions, release of the follow-up ends; text.
-    provenance: Mapping[str, str]
-    # Of `FollowUp`: ECGs and births at an unknown day.
-    unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sd: Mapping[str, float]  # what "per SD" means, in the unit of the exposure, by `sd_key`
+    provenance: Mapping[str, str]  # checksums, versions, model, conventions, release of the follow-up ends
+    unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: ECGs and births
     notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers, no people
-    # `follow_up` with the clock starting at the index ECG, where the study has a landmark.
-    follow_up_from_index: pd.DataFrame | None = None
+    follow_up_from_index: pd.DataFrame | None = None  # with the clock from the index ECG; for landmarks
     model_id: str = ""  # the model of these predictions, where the study has several; else ""
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -182,10 +176,8 @@ class StudyData:
 def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
     """Read and join everything that a study analyses; `read` is of `read_inputs`.
 
-    Raises:
-        TableRefused: a table cannot be used.
-        UsageError: a column is missing, or predictions are of several models or conventions, or of
-            others than the study states.
+    Raise UsageError where predictions are of several models or conventions, or of others than the
+    study states.
     """
     read = read or read_inputs(study)
     found = follow_up_of(study, read)

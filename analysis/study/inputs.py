@@ -44,9 +44,7 @@ class StudyInputs:
 def load_study(path: Path) -> Study:
     """Read and check a study file (YAML); the paths of the study become absolute.
 
-    Raises:
-        UsageError: it cannot be read, an input does not exist, or the file has mistakes; the
-            message lists all of them with their lines.
+    Raise UsageError with all mistakes of the file and their lines, or with the absent inputs.
     """
     study = parse_settings(_bytes_of(path, str(path)), Study, str(path))
     folder = path.resolve().parent
@@ -146,10 +144,7 @@ def read_inputs(study: Study) -> StudyInputs:
 
 
 def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
-    """Return the participants of a study, and the problems of the whole table that it accepts.
-
-    Raise UsageError where a person is there twice, or the study does not accept a problem.
-    """
+    """Return the participants, and the problems of the whole table; refuse those not accepted."""
     people = study_people(study)
     refuse_duplicate_keys(people.table, people.raw.name)
     problems = judge_people(people.table).problems

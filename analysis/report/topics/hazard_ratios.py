@@ -302,10 +302,9 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     )
     labels = list(row_labels(found, about))
     cells = cells_by_model(found, about, labels=labels)
-    texts = {column: p_texts(found, column)[found.rows["model"] == 2] for column in ("p", "q", "p_ph")}
-    cells["P, model 2"] = list(texts["p"])
-    cells["q, model 2"] = list(texts["q"])
-    cells["P for proportional hazards, model 2"] = list(texts["p_ph"])
+    is_model_2 = found.rows["model"] == 2
+    for head, column in (("P", "p"), ("q", "q"), ("P for proportional hazards", "p_ph")):
+        cells[f"{head}, model 2"] = list(p_texts(found, column)[is_model_2])
     table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes)
     by_outcome = _outcome_figure(found, about)
     by_subgroup = figures_by_outcome(masked["results_subgroups"], about, _subgroup_figure)
