@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -231,11 +231,12 @@ def estimates(
     models: Sequence[Model],
     *,
     more: Sequence[str] = (),
+    fitted_by: Callable[[pd.DataFrame, Study, Contrast, Model], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
     Rows are complete in the columns of the study's models, of the contrast, and in `more`. Return
-    rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
+    rows of `fitted_by`, by default `estimate`, with n_dropped_missing, by contrast, then model.
     """
     rows: list[dict[str, Any]] = []
     fitted: dict[tuple[str, int], dict[str, Any]] = {}
@@ -248,7 +249,7 @@ def estimates(
             key = column, model.number
             if key not in fitted:
                 dropped = {"n_dropped_missing": len(table) - len(complete[column])}
-                fitted[key] = estimate(complete[column], study, contrast, model) | dropped
+                fitted[key] = (fitted_by or estimate)(complete[column], study, contrast, model) | dropped
             rows.append(rescaled(fitted[key], contrast))
     return rows
 

@@ -62,7 +62,6 @@ from analysis.study.outcomes import (
     people_with_event,
     ratio_of,
     read_columns,
-    rescaled,
     se_type_of,
     warnings_of,
     with_covariates,
@@ -70,6 +69,7 @@ from analysis.study.outcomes import (
     without_constant_sex,
 )
 from analysis.study.people import BMI_CLASSES_KG_M2, banded
+from analysis.study.settings import Study
 
 # Of people: every outcome, contrast and model.
 
@@ -412,26 +412,14 @@ def _competing_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     models = [age_sex_model(data)]
     found = {
         CAUSE_SPECIFIC: estimates(table, study, contrasts, models, more=_MORE),
-        SUBDISTRIBUTION: _fine_gray_rows(table, data, contrasts),
+        SUBDISTRIBUTION: estimates(table, study, contrasts, [_AGE_SEX], more=_MORE, fitted_by=_fine_gray),
         DEATH: estimates(dead, study, contrasts, models, more=_MORE),
     }
     return [row | {"measure": measure} for measure, own in found.items() for row in own]
 
 
-def _fine_gray_rows(table: pd.DataFrame, data: StudyData, contrasts: Sequence[Contrast]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    fitted: dict[str, dict[str, Any]] = {}
-    for contrast in contrasts:
-        if contrast.column not in fitted:
-            complete = complete_rows(table, data.study, [contrast.column, *_MORE])
-            dropped = {"n_dropped_missing": len(table) - len(complete)}
-            fitted[contrast.column] = _fine_gray(complete, data, contrast) | dropped
-        rows.append(rescaled(fitted[contrast.column], contrast))
-    return rows
-
-
-def _fine_gray(table: pd.DataFrame, data: StudyData, contrast: Contrast) -> dict[str, Any]:
-    study, model = data.study, without_constant_sex(_AGE_SEX, table)
+def _fine_gray(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
+    model = without_constant_sex(model, table)
     row = followed(table, study) | named(contrast, model)
     own = se_type_of(table, study)
     errors = "robust by person" if own == "model" else f"robust {own}"
