@@ -99,7 +99,7 @@ def test_wide_ukb_records__follow_up_reads_them(tmp_path: Path) -> None:
         rules=FollowUpRules(outcomes),
     )
     people = found.people.set_index(["outcome", "participant_id"])
-    # Person 1 told of AF in 2008; person 2 at the visit of 2016, of an unknown year.
+    # Person 1 reported AF in 2008; person 2 at the visit of 2016, of an unknown year.
     assert people.loc[("af", "1"), "excluded"] == "prevalent"
     assert people.loc[("af", "2"), "excluded"] == "unknown_event_date"
     # 2010-01-01 to 2014-01-02 are 4 years with one leap day, and a day.

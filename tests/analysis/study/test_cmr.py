@@ -1,4 +1,4 @@
-"""The CMR table: refusals with row numbers; pairs with ECGs told by hand."""
+"""The CMR table: refusals with row numbers; pairs with ECGs worked out by hand."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_calendar_alt__gives_the_highest_and_the_hidden() -> None:
     rows = _rows(["2020-02", "2020-03", "2020-04"], ["England", "Wales"])
     rows.loc[1, "n_events"] = pd.NA
     rows.loc[rows["region"] == "Wales", "n_events"] = pd.NA
-    told = calendar(rows, outcome_name="AF").alt
-    assert "2020-02 to 2020-04" in told
-    assert "England: at most 20 events, in 2020-04, periods hidden: 1" in told
-    assert "Wales: no period is shown, periods hidden: 3" in told
+    alt = calendar(rows, outcome_name="AF").alt
+    assert "2020-02 to 2020-04" in alt
+    assert "England: at most 20 events, in 2020-04, periods hidden: 1" in alt
+    assert "Wales: no period is shown, periods hidden: 3" in alt

@@ -64,6 +64,6 @@ def test_calibration__all_hidden_and_one_wide_limit_are_no_error() -> None:
 
 
 def test_calibration_alt__gives_each_group() -> None:
-    told = calibration(_rows(2), horizon_years=5.0).alt
-    assert told.startswith("Observed against predicted 5-year risk")
-    assert "1: predicted 1.0 %, observed 1.1 % (2,000 people); 2: predicted 2.0 %" in told
+    alt = calibration(_rows(2), horizon_years=5.0).alt
+    assert alt.startswith("Observed against predicted 5-year risk")
+    assert "1: predicted 1.0 %, observed 1.1 % (2,000 people); 2: predicted 2.0 %" in alt

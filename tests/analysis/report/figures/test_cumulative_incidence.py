@@ -138,15 +138,15 @@ def test_cumulative_incidence__hidden_values_leave_no_trace_in_the_file() -> Non
 
 def test_cumulative_incidence_alt__gives_the_risk_at_the_horizon() -> None:
     groups = ["no LVH", "LVH"]
-    told = cumulative_incidence(_points(groups, ("LVH",)), _at_risk(groups), **_OPTIONS).alt
-    assert "of heart failure by predicted LVH, with" in told
-    assert "At 5 years: no LVH 3.0 % (2.4 to 3.9); LVH * (not shown)." in told
+    alt = cumulative_incidence(_points(groups, ("LVH",)), _at_risk(groups), **_OPTIONS).alt
+    assert "of heart failure by predicted LVH, with" in alt
+    assert "At 5 years: no LVH 3.0 % (2.4 to 3.9); LVH * (not shown)." in alt
 
 
 def test_cumulative_incidence_alt__horizon_beyond_follow_up_is_not_named() -> None:
     options = _OPTIONS | {"horizon_years": 20.0}
-    told = cumulative_incidence(_points(["a"]), _at_risk(["a"]), **options).alt
-    assert "At 8 years: a 4.0 % (3.2 to 5.2)." in told
+    alt = cumulative_incidence(_points(["a"]), _at_risk(["a"]), **options).alt
+    assert "At 8 years: a 4.0 % (3.2 to 5.2)." in alt
 
 
 def _ends(figure: Figure) -> list[float]:
@@ -154,7 +154,7 @@ def _ends(figure: Figure) -> list[float]:
 
 
 def test_cumulative_incidence__curves_end_at_the_last_tick_with_people_at_risk() -> None:
-    """Of the last step at 6.5 years nobody is told how few were left."""
+    """Of the last step at 6.5 years the figure does not say how few were left."""
     groups = ["no LVH", "LVH"]
     at_risk = _at_risk(groups, last=6)
     nobody = (at_risk["group"] == "LVH") & (at_risk["years"] > 4)

@@ -103,12 +103,12 @@ def test_dose_response__hidden_parts_and_no_bins_are_no_error() -> None:
 
 
 def test_dose_response_alt__gives_the_ends_and_the_limits() -> None:
-    told = dose_response(_curve(), _histogram(), **_OPTIONS).alt
-    assert "1 at 46 g/m2" in told
+    alt = dose_response(_curve(), _histogram(), **_OPTIONS).alt
+    assert "1 at 46 g/m2" in alt
     # exp(0.05 x -10), exp(0.05 x 16).
-    assert "0.61 (0.50 to 0.74) at 36 g/m2" in told
-    assert "2.23 (1.62 to 3.06) at 62 g/m2" in told
-    assert "The limit of LVH is 72 g/m2 (male)." in told
-    assert "from 34 to 66 g/m2" in told
+    assert "0.61 (0.50 to 0.74) at 36 g/m2" in alt
+    assert "2.23 (1.62 to 3.06) at 62 g/m2" in alt
+    assert "The limit of LVH is 72 g/m2 (male)." in alt
+    assert "from 34 to 66 g/m2" in alt
     none = _curve().assign(hr=np.nan)
     assert "limits: *." in dose_response(none, _histogram().iloc[:0], **_OPTIONS).alt

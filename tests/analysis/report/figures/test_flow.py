@@ -85,8 +85,8 @@ def test_flow_diagram__boxes_do_not_overlap() -> None:
 
 
 def test_flow_diagram_alt__gives_all_rows() -> None:
-    told = flow_diagram(_rows()).alt
-    assert told.startswith("Flow diagram. people in the participants table 500,000; left out")
-    assert "withdrawn 0; no usable ECG 455,000; exposure missing *;" in told
-    assert told.endswith("analysed for heart failure 43,000. *: a small number, not shown.")
+    alt = flow_diagram(_rows()).alt
+    assert alt.startswith("Flow diagram. people in the participants table 500,000; left out")
+    assert "withdrawn 0; no usable ECG 455,000; exposure missing *;" in alt
+    assert alt.endswith("analysed for heart failure 43,000. *: a small number, not shown.")
     assert "left out: nobody;" in flow_diagram(_rows(0, 7)).alt

@@ -109,9 +109,9 @@ def test_forest__interaction_is_in_the_heading() -> None:
 
 
 def test_forest_alt__gives_each_row() -> None:
-    told = forest(_many().iloc[:3], measure_name="hazard ratio").alt
-    assert "Sex, female: 1.53 (1.27 to 1.84) [P interaction 0.03]; Sex, male: 2.10" in told
-    assert "below 55: * [P interaction < 0.001]. *: not shown." in told
+    alt = forest(_many().iloc[:3], measure_name="hazard ratio").alt
+    assert "Sex, female: 1.53 (1.27 to 1.84) [P interaction 0.03]; Sex, male: 2.10" in alt
+    assert "below 55: * [P interaction < 0.001]. *: not shown." in alt
 
 
 def test_forest__a_heading_appears_once_and_rows_keep_their_order() -> None:

@@ -70,7 +70,7 @@ def test_schoenfeld__exposure_is_named() -> None:
 
 
 def test_schoenfeld_alt__gives_ends_and_the_ratio() -> None:
-    told = schoenfeld(_rows(), **_OPTIONS).alt
-    assert "12 bins of events over time, first and last: 0.50 at 0.5 years; 0.30 at 7.5" in told
-    assert "Cox model is 0.40 (0.30 to 0.50)." in told
+    alt = schoenfeld(_rows(), **_OPTIONS).alt
+    assert "12 bins of events over time, first and last: 0.50 at 0.5 years; 0.30 at 7.5" in alt
+    assert "Cox model is 0.40 (0.30 to 0.50)." in alt
     assert "Cox model is not shown." in schoenfeld(_rows(), **(_OPTIONS | _HIDDEN)).alt
