@@ -95,7 +95,7 @@ def _parser() -> ArgumentParser:
 
 
 def _read_predictions(paths: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return a row an ECG, and model, checksum and conventions; refuse more than one of them."""
+    """Return a row per ECG, and model, checksum and conventions; refuse more than one of them."""
     files = [file for path in paths for file in _files(path)]
     tables, identities = [], set()
     for file in files:

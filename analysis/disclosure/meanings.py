@@ -38,7 +38,7 @@ _ENDS: Final[Mapping[str, tuple[Pair, ...]]] = {
 
 
 def followed(outcome: str, column: str = EVERYBODY, level: str = EVERYBODY) -> Count:
-    """Return the count of those followed for an outcome, by one ECG a person.
+    """Return the count of those followed for an outcome, by one ECG per person.
 
     `column` groups people, and `level` is one of its groups; the level "everybody" are those whose
     group is known.
@@ -65,7 +65,7 @@ def ended(who: Count, end: str) -> Count:
     return who.at(*_ENDS[end])
 
 
-# Results: a row an estimate.
+# Results: a row per estimate.
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +354,7 @@ def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
 def paired(
     strata: str, level: str, *, labelled: bool = False, with_rules: bool = False, is_before: bool | None = None
 ) -> Count:
-    """Return the count of pairs of a group ("" for all); by one pair a person.
+    """Return the count of pairs of a group ("" for all); by one pair per person.
 
     With `labelled`, LVH by CMR and by prediction is known; `with_rules`, all three ECG rules, too.
     `is_before` is for people by their first CMR, whether it was before the date of the training

@@ -25,7 +25,7 @@ from lvm_core.tables import People, code_key, system_key
 class FollowUp:
     """Follow-up of the cohort: participants who are neither withdrawn nor excluded by a list."""
 
-    # One row a person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
+    # One row per person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
     # index_date, outcome, excluded (a reason or null), status (0 censored, 1 outcome, 2 death),
     # end_reason (outcome, death, lost, administrative_end), time_days from the clock's start,
     # exit_date, placeholder_date, event_after_death (the event is not counted, the death is),

@@ -1,7 +1,7 @@
 """Coded records in the forms in which cohorts release them, read as the events of follow-up.
 
 UK Biobank's wide table has columns of codes and columns of their dates; ml4h's disease tables have
-one row a person. Both become one row a record: participant_id, date, code, system, source,
+one row per person. Both become one row per record: participant_id, date, code, system, source,
 reported_date.
 """
 
@@ -48,7 +48,7 @@ def event_records(path: Path, events_format: Literal["records", "ukb_wide", "ml4
 
 
 def wide_ukb_records(path: Path) -> pd.DataFrame:
-    """Read the wide table of UK Biobank: one row a person, columns such as 41270-0.0.
+    """Read the wide table of UK Biobank: one row per person, columns such as 41270-0.0.
 
     These fields are read: hospital diagnoses and operations with the date of the first one (41270,
     41271, 41272 with 41280, 41281, 41282; source hes), causes of death (40001, 40002 with 40000;
@@ -83,7 +83,7 @@ def wide_ukb_records(path: Path) -> pd.DataFrame:
 
 
 def ml4h_records(path: Path) -> pd.DataFrame:
-    """Read disease tables of ml4h: one row a person, with the first date of the disease.
+    """Read disease tables of ml4h: one row per person, with the first date of the disease.
 
     Only dates count. `incident_disease` and `prevalent_disease` refer to enrolment and are not
     read: follow-up decides at the index ECG what is prevalent. Where has_disease is not known (the

@@ -136,7 +136,7 @@ def _coarse(one: Masked) -> list[str]:
 def meta_analysis_table(results: pd.DataFrame, cohort: str, sds: Masked | None = None) -> pd.DataFrame:
     """Return log hazard ratios and their standard errors, for pooling with other cohorts.
 
-    There is a row a hazard ratio that is not hidden. `sd_used` is the size of one step of the
+    There is a row per hazard ratio that is not hidden. `sd_used` is the size of one step of the
     exposure, in its unit: cohorts differ in it, so ratios per SD are only comparable after
     rescaling. Where it differs by sex it is missing, and `sd_by_sex` has both as text, from `sds`,
     the masked table of `exposure_sds`.

@@ -79,11 +79,11 @@ class StudyData:
     study: Study  # the settings
     about: About  # what the report says of the study
     flow: pd.DataFrame  # of `FollowUp`: outcome, reason, n_people, n_rows
-    # Of `FollowUp.people`: a row a person (and ECG) and outcome: participant_id, ecg_id,
+    # Of `FollowUp.people`: a row per person (and ECG) and outcome: participant_id, ecg_id,
     # index_date, outcome, excluded (null: analysed), status (0 censored, 1 outcome, 2 death),
     # time_days, exit_date and more.
     follow_up: pd.DataFrame
-    # A row an index ECG of the people who pass every exclusion before outcomes: participant_id,
+    # A row per index ECG of the people who pass every exclusion before outcomes: participant_id,
     # ecg_id, index_date, region, the columns of predictions (age_years, sex "female"/"male",
     # bmi_kg_m2, height_cm, weight_kg, bsa_m2, lvm_pred_g, lvmi_pred_g_m2, lvh_pred, lvh_score,
     # rule_* ...), the study's covariates, and what topics group by: exposure, mass_g, index_g_m2
@@ -91,11 +91,11 @@ class StudyData:
     # within sex), exposure_in_sd_of_sex, age_band, and household_id (text, never missing) where
     # the study names households. Missing is NaN or NA.
     ecgs: pd.DataFrame
-    # A row a usable ECG of everybody in the cohort, with the columns of predictions and
+    # A row per usable ECG of everybody in the cohort, with the columns of predictions and
     # recorded_at: for repeats and for pairs with CMR.
     predictions: pd.DataFrame
     cmr: pd.DataFrame | None  # of `analysis.study.inputs.read_cmr`, or None
-    persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row a person
+    persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row per person
     code_hits: pd.DataFrame  # of `FollowUp`: the code list with n_records and n_people of the cohort
     eligibility: pd.DataFrame  # of `FollowUp`: the people and ECGs after each step to the index ECG
     body_size: pd.DataFrame  # of `FollowUp`: index ECGs with height and weight near, far, of an unknown day
@@ -110,7 +110,7 @@ class StudyData:
     def analysed(self, outcome: str, *, from_index: bool = False) -> pd.DataFrame:
         """Return the people who are followed for an outcome, each with the index ECG.
 
-        There is a row an ECG, sorted by participant_id, index_date, ecg_id: the columns of
+        There is a row per ECG, sorted by participant_id, index_date, ecg_id: the columns of
         `follow_up` and of `ecgs`, years (time_days / 365.25), status_code (whole numbers), event
         (status is 1); and where rows are not independent error_cluster (whole numbers: of the
         person, or of the household). With `from_index` the clock starts at the index ECG, whatever
@@ -257,7 +257,7 @@ def _without_far_body_size(study: Study, predictions: pd.DataFrame, persons: pd.
 
 
 def _index_ecgs(study: Study, people: pd.DataFrame, predictions: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an index ECG with what topics group by; `eligible`: passes up to outcomes."""
+    """Return a row per index ECG with what topics group by; `eligible`: passes up to outcomes."""
     chosen = people[people["ecg_id"].notna() & ~people["excluded"].isin(_WITHOUT_INDEX)]
     eligible = ~chosen["excluded"].isin(_BEFORE_OUTCOMES)
     extra = [name for name in ("history_days", "entry_age_days") if name in chosen]
@@ -297,8 +297,8 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]:
     """Return the SD, by `sd_key`, over everybody with an index ECG, before exclusions for outcomes.
 
-    With n - 1, both sexes together, one row a person; also for each sex, and where the study keeps
-    several models apart, for each model and each sex in it.
+    With n - 1, both sexes together, one row per person; also for each sex, and where the study
+    keeps several models apart, for each model and each sex in it.
     """
     known: dict[str, float] = {}
     for model, rows in _by_model(study, indexed):

@@ -40,7 +40,7 @@ _YES_NO: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no
 
 
 def read_persons(study: Study, people: People, members: pd.Index[Any]) -> pd.DataFrame:
-    """Return one row a person of the cohort, whose identifiers are `members`.
+    """Return one row per person of the cohort, whose identifiers are `members`.
 
     The columns are participant_id; region, ethnicity and sex where the table has them;
     body_size_date where the study limits its distance; the covariates by their kinds; household_id

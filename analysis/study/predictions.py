@@ -44,11 +44,11 @@ _Flags = NDArray[np.bool_]
 def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
     """Return the usable ECGs of the cohort; `usable` is `FollowUp.usable_ecgs`.
 
-    A row an ECG, sorted by ecg_id: the columns that the predictions have, recorded_at as a local
-    time, numbers as floats, yes/no as nullable booleans, sex as female or male; and lvm_ecg_only_g
-    where the study has predictions of the model that sees the ECG alone. Raise UsageError where
-    predictions are of several models, of another formula or preset than the study states, or
-    contradict themselves.
+    There is a row per ECG, sorted by ecg_id: the columns that the predictions have, recorded_at as
+    a local time, numbers as floats, yes/no as nullable booleans, sex as female or male; and
+    lvm_ecg_only_g where the study has predictions of the model that sees the ECG alone. Raise
+    UsageError where predictions are of several models, of another formula or preset than the study
+    states, or contradict themselves.
     """
     path, date_format = study.inputs.predictions, study.date_formats.get("predictions")
     table = _read(path, PREDICTED - _NOT_READ, study.columns.predictions, date_format)

@@ -137,7 +137,7 @@ def cumulative_incidence(
 ) -> Drawn:
     """Draw curves of cumulative incidence by group, numbers below, a vertical line at the horizon.
 
-    `points` are masked: `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row a step; groups
+    `points` are masked: `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row per step; groups
     without any incidence are named as hidden. `at_risk` is masked: `group`, `years` (the ticks),
     `n_at_risk`, `n_censored`, `n_events` so far; missing is `HIDDEN`.
     """

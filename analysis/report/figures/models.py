@@ -150,7 +150,7 @@ def schoenfeld(
 ) -> Drawn:
     """Draw mean residuals by time beside the log hazard ratio of the Cox model.
 
-    `rows` are masked, a row a bin of events: `years` (their mean time), `beta` (mean scaled
+    `rows` are masked, a row per bin of events: `years` (their mean time), `beta` (mean scaled
     residual, log hazard ratio), `lo`, `hi`, `n_events`. `hr_log` is NaN where it is hidden;
     `lo_log` and `hi_log` are its 95 % limits. `exposure_name` includes its step, as "predicted LV
     mass index, per SD". With `is_age`, `years` are attained age, and not time since the index ECG.

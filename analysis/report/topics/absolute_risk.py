@@ -73,7 +73,7 @@ def horizon_years(table: pd.DataFrame, wanted: float) -> float:
 
 
 def _people(data: StudyData, outcome: str, needed: Sequence[str]) -> tuple[pd.DataFrame, Model, float, dict[str, Any]]:
-    """Complete rows, one ECG a person; model of age and sex, horizon, columns of the results."""
+    """Complete rows, one ECG per person; model of age and sex, horizon, columns of the results."""
     table = data.analysed(outcome)
     table = table[[name for name in (*_COLUMNS, *needed) if name in table]].drop_duplicates("participant_id")
     complete = table.dropna(subset=list(needed)).reset_index(drop=True).astype({"sex": "category"})

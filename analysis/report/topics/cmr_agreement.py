@@ -158,7 +158,7 @@ def _cells(found: Masked, words: str, wanted: Mapping[str, tuple[str, int]]) -> 
 
 
 def _structural_table(found: Masked) -> ReadTable:
-    """A row a quantity and group; intercept and slope of each method."""
+    """A row per quantity and group; intercept and slope of each method."""
     terms = {
         f"{name}: {term}": (f"{method} {term}", digits)
         for method, name in _STRUCTURAL.items()
@@ -366,7 +366,7 @@ def _of_everybody(found: Masked) -> ReadTable:
 
 
 def _by_group(found: Masked, levels: Sequence[tuple[str, str]]) -> ReadTable:
-    """A row a group: partial correlation, and errors of the calibrated line and without ECG."""
+    """A row per group: partial correlation, and errors of the calibrated line and without ECG."""
     difference = f"{CALIBRATED} against {DEMOGRAPHICS}"
     columns = {
         f"Partial r given {_ADJUSTED}": Cell(PARTIAL, PREDICTION, 3),

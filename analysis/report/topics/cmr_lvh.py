@@ -443,7 +443,7 @@ def _c_statistics(found: Masked) -> ReadTable:
 
 
 def _rules_by_group(found: Masked) -> ReadTable:
-    """A row a group: the c-statistic of each marker, and the prediction against any rule."""
+    """A row per group: the c-statistic of each marker, and the prediction against any rule."""
     columns = {words: Cell(C, words, 3) for words in YES_NO.values()}
     columns["Predicted LVH less any rule"] = Cell(C_DIFFERENCE, AGAINST_RULES, 3)
     heads = ("P", "P of sensitivity", "P of specificity")

@@ -132,7 +132,7 @@ def people_of(strata: str, level: str, *, labelled: bool = False, with_rules: bo
 
 
 def cmr_pairs(data: StudyData) -> pd.DataFrame:
-    """Return one row a person with CMR and an ECG close enough in time; see `pair_with_cmr`.
+    """Return one row per person with CMR and an ECG close enough in time; see `pair_with_cmr`.
 
     The columns are participant_id, sex ("female", "male" or missing), age_years, bmi_kg_m2,
     height_cm; mass_g and mass_cmr_g in g, index_g_m2 and index_cmr_g_m2 in g/m2, both with the body

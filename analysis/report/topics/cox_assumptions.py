@@ -230,7 +230,7 @@ def _proportional_hazards_aggregates(data: StudyData) -> list[Aggregate]:
 
 
 def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
-    """A fit for each period of follow-up: at risk from its start, censored at its end.
+    """Fit each period of follow-up: people are at risk from its start and censored at its end.
 
     R: `coxph(Surv(tstart, tstop, event) ~ ..., subset = period == i)` after `survSplit`.
     """

@@ -191,7 +191,7 @@ def _repeats_aggregates(data: StudyData) -> list[Aggregate]:
         for words, own in ((EVERY_ECG, known[n_ecgs > 1]), *_pairs(known)):
             rows += _repeatability(own, column, unit, words)
             gap = "" if words == EVERY_ECG else words
-            counts += [Analysed(repeated(column, gap), end="")] * 3  # a row a measure
+            counts += [Analysed(repeated(column, gap), end="")] * 3  # a row per measure
     ecgs = data.predictions.groupby("participant_id").size()
     spread = ecgs.clip(upper=3).value_counts().reindex([1, 2, 3], fill_value=0)
     numbers = pd.DataFrame({"n_ecgs": ["1", "2", "3 or more"], "n_people": spread.to_numpy()})
@@ -216,7 +216,7 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _repeatability(table: pd.DataFrame, column: str, unit: str, words: str) -> list[dict[str, Any]]:
-    """A row a measure, with or without an estimate; pairs have no number of ECGs."""
+    """A row per measure, with or without an estimate; pairs have no number of ECGs."""
     known: dict[str, Any] = {
         "exposure": column,
         "contrast": words,

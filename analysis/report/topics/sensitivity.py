@@ -186,7 +186,7 @@ def _with_limits(table: pd.DataFrame, *, preset: LvhPreset) -> pd.DataFrame:
 
 
 def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return one table: a row an outcome, contrast and variant."""
+    """Return one table: a row per outcome, contrast and variant."""
     found = results_of(masked, "sensitivity")
     if found is None:
         return None
