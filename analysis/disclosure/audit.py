@@ -120,7 +120,7 @@ class Audit:
         return within
 
     def _set_bounds(self, count: Count) -> None:
-        """Set what readers know of a count from its cell, also that a hidden one is not small."""
+        """Set what readers know of a count by its cell, also whether a hidden one is not small."""
         cell, k = self.cells[count], self._promise.k
         if not cell.base:
             low = 0.0 if not cell.is_whole or count in self._within else 1.0
@@ -162,7 +162,7 @@ class Audit:
                 self._take_away(self._program.place[count])
 
     def _pass(self, places: Sequence[int], *, nearby: bool) -> list[int]:
-        """Take away a count near each small one, unless one was; return those still open."""
+        """Take away one count near each small one, unless one is gone; return those still open."""
         touched: set[int] = set()
         left = []
         for i in self._open(places):
@@ -177,7 +177,7 @@ class Audit:
         return left
 
     def _small(self) -> list[int]:
-        """Counts that are small, and hidden or in no table."""
+        """Return the counts that are small, and hidden or in no table."""
         made = []
         for count, i in self._program.place.items():
             cell, value = self.cells.get(count), self._exact.get(count, 0.0)
@@ -191,7 +191,7 @@ class Audit:
         return self._program.names[i] in self.cells
 
     def _open(self, places: Sequence[int]) -> list[int]:
-        """Those for which no solution so far proves that they are safe."""
+        """Return the counts that no solution so far proves to be safe."""
         p = self._program
         return [i for i in places if not self._promise.keeps(p.least[i], p.most[i], is_in_table=self._is_in_table(i))]
 
@@ -206,7 +206,7 @@ class Audit:
             self._program.look_up(todo, weights, self._promise.k - 1.0)
 
     def _worst(self, i: int, *, nearby: bool) -> int | None:
-        """The shown count that narrows a small one most, for what it costs; None if it is safe."""
+        """Return the shown count that narrows a small one most for its cost; None if it is safe."""
         p, is_in_table = self._program, self._is_in_table(i)
         low, high, far = p.least[i], p.most[i], self._promise.k - 1
         if self._promise.keeps(low, high, is_in_table=is_in_table):

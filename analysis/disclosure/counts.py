@@ -184,7 +184,7 @@ def relations_of(published: Collection[Count], longest_years: Mapping[str, float
 
 
 def _order(way: _Way) -> str:
-    """A text to sort by; that of a set would depend on the seed of hashes."""
+    """Return a text to sort by; the text of a set would depend on the seed of hashes."""
     return str([sorted(one) if isinstance(one, frozenset) else one for one in way])
 
 
@@ -306,7 +306,7 @@ def _undivided(one: Count) -> Iterator[tuple[Count, _Way]]:
 
 
 def _is_by(sooner: Time | None, later: Time | None) -> bool:
-    """Whether what happened by a time happened by another one."""
+    """Return whether what has happened by one time has also happened by the other."""
     if sooner is None or later is None:
         return False
     return sooner == later or (sooner[0] == later[0] and sooner[2] <= later[1])

@@ -143,7 +143,7 @@ def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
 
 
 def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
-    """Of each curve its first row, and then a row whenever k more events have come."""
+    """Keep the first row of each curve, and then a row whenever k more events have come."""
     thinned = aggregate.thinned
     if thinned is None or rule.k < 2:
         return np.ones(len(rows), dtype=bool)
@@ -291,7 +291,7 @@ def _numbers_of_results(
 
 
 def is_publishable(column: Column, known: Known, k: int) -> bool:
-    """Return whether so many people lie on either side of a quantile that it is nobody's own."""
+    """Return whether enough people lie on either side of a quantile, so that it is nobody's own."""
     if column.quantile is None:
         return True
     return bool(known.shown * min(column.quantile, 1 - column.quantile) >= k)
@@ -448,7 +448,7 @@ def _limits(row: Mapping[str, float], estimate: float, widening: float, people: 
 
 
 def _widening_of_z(half: float, behind: Known) -> float:
-    """Of Fisher's z, whose error is one over the root of n less a few."""
+    """Return how much Fisher's z widens; its error is one over the root of n less a few."""
     if not behind.is_there:
         return 1.0
     freedom = (_Z95 / half) ** 2

@@ -122,7 +122,7 @@ def _named(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list
 
 
 def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
-    """Person-years are rounded to what `base` average people contribute, by the rounded counts."""
+    """Return what `base` average people contribute, by the rounded counts, to round years to."""
     people = next(c for c in table.aggregate.columns if c.kind == Kind.PERSON_YEARS).needs
     n = float(table.rows[people[0]].iloc[row]) if people else math.nan
     if not (n > 0 and years > 0):
@@ -131,10 +131,7 @@ def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
 
 
 def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
-    """At each step of a curve k more events have happened, and fewer than k after it.
-
-    Before the first step there were fewer than k, and after the last.
-    """
+    """Yield what steps say: k more events at each, fewer than k before the first and after each."""
     thinned = table.aggregate.thinned
     if thinned is None or not thinned.ends:
         return
@@ -157,7 +154,7 @@ def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
 
 
 def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> Iterator[Relation]:
-    """Fewer than k events since the last step before a time, unless a step may be just there."""
+    """Yield that fewer than k events came since the last step, if no step may be just there."""
     between = [(step.ended or ("", 0.0, 0.0))[1:] for step in steps]
     past = sum(latest <= time for _, latest in between)
     if all(earliest >= time for earliest, _ in between[past:]):

@@ -140,7 +140,7 @@ def _add_paragraph(document: WordDocument, text: str) -> Paragraph:
 
 
 def _set_row(row: Any, *, is_head: bool) -> None:
-    """No row is cut between pages; the first is repeated on each."""
+    """Cut no row between pages, and repeat the first on each."""
     properties = row.get_or_add_trPr()
     properties.append(OxmlElement("w:cantSplit"))
     if is_head:

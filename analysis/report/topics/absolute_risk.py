@@ -324,7 +324,7 @@ def _risks(
 
 
 def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return one table."""
+    """Return one table: a row per measure, at the horizon."""
     found = results_of(masked, "standardised")
     if found is None:
         return None

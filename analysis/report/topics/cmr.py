@@ -63,8 +63,8 @@ Floats = NDArray[np.float64]
 def hexagon_counts(x: Floats, y: Floats, width: float) -> pd.DataFrame:
     """Return how many points each regular hexagon holds; a point goes to its nearest centre.
 
-    `width` is between two opposite upright sides, in the unit of `x` and `y`; a centre lies at 0,
-    0. Return x and y of the centres and n_people of the hexagons with a point, from left to right.
+    `width` is between two opposite upright sides, in the unit of `x` and `y`; a centre lies at the
+    origin. Return x and y of the centres and n_people of the hexagons with a point, left to right.
     """
     height = width * np.sqrt(3)
     even = np.round(x / width) * width, np.round(y / height) * height
@@ -134,8 +134,8 @@ def roc_steps(table: pd.DataFrame, marker: str, step: int) -> pd.DataFrame:
 def _roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     """Return the ROC curves of the continuous markers; no points where there is one class only.
 
-    Where all three ECG rules are measured in somebody, the curves are of these people, so that the
-    rules belong in the same figure.
+    Where anybody has all three ECG rules, curves are of such people, as the points of the rules
+    are.
     """
     own = pairs[pairs["all_three"]] if pairs["all_three"].any() else pairs
     step = max(data.study.masking.k, 1)
@@ -197,7 +197,7 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
 
 
 def _people(row: Mapping[str, Any]) -> Count:
-    """The people of a row."""
+    """The people whom a row of the results is about."""
     strata, level = row["strata"], row["level"]
     if row["contrast"] in (MASS, INDEX):
         who = people_of(strata, level)

@@ -79,7 +79,7 @@ def level_order(strata: str, level: str) -> tuple[int, int, str]:
 
 
 def main_pairs(data: StudyData, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs without people whose first CMR is before the date of the training set."""
+    """Return the pairs of people first imaged on or after the training set's date, if given."""
     date = data.study.training.exclude_imaged_before
     return pairs if date is None else pairs[pairs[IMAGED] == on_or_after(date)]
 

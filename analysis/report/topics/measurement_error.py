@@ -124,7 +124,7 @@ def _ratios(found: CalibratedExposure, known: dict[str, Any]) -> list[dict[str, 
 
 
 def _with_cmr(data: StudyData, table: pd.DataFrame) -> pd.DataFrame:
-    """Add the CMR index where a CMR is near the ECG, but not for people of the training set."""
+    """Add the CMR index where a CMR is near, unless the person may be of the training set."""
     assert data.cmr is not None
     assert data.study.cmr is not None
     ecgs = data.ecgs[["ecg_id", "participant_id", "recorded_at", "lvm_pred_g"]]
