@@ -247,7 +247,11 @@ def _write_figure(people: CmrSubset, made: Recalibrated, model_id: str, path: Pa
 
 
 def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> str:
-    lines = [f"CMR mass = {_line(recalibration)}"]
+    by_group = (
+        f"{recalibration.intercept_g[name]:.2f} g + {slope:.3f} x predicted mass ({name})"
+        for name, slope in recalibration.slope.items()
+    )
+    lines = [f"CMR mass = {'; '.join(by_group)}"]
     if recalibration.lvh_slope is not None:
         lines.append(
             f"logit P(LVH by CMR) = {recalibration.lvh_intercept:.3f} + {recalibration.lvh_slope:.3f} logit(lvh_score)"
@@ -266,10 +270,3 @@ def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> st
         "",
     ]
     return "\n".join(lines)
-
-
-def _line(recalibration: Recalibration) -> str:
-    return "; ".join(
-        f"{recalibration.intercept_g[name]:.2f} g + {slope:.3f} x predicted mass ({name})"
-        for name, slope in recalibration.slope.items()
-    )
