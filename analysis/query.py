@@ -60,12 +60,9 @@ class _Tables:
 def tables_of(folder: Path) -> _Tables:
     """Find the tables of a run or study folder, or of any folder with Parquet in it.
 
-    Returns:
-        `predictions` for `predictions/*.parquet`, `truth` for `truth.parquet`; without hidden
-        folders and files. A run has all its tables, also those without rows.
-
-    Raises:
-        UsageError: the folder does not exist, has no table, or a link in it leads out of it.
+    They are `predictions` for `predictions/*.parquet`, `truth` for `truth.parquet`; without hidden
+    folders and files. A run has all its tables, also those without rows.
+    Raise UsageError where there is no folder or no table, or a link leads out of the folder.
     """
     if not folder.is_dir():
         raise UsageError(f"--run {folder} is no folder; expected {_EXPECTED}")
@@ -117,21 +114,12 @@ def _run_schemas(folder: Path) -> dict[str, pa.Schema]:
 
 
 def query(folder: Path, sql: str) -> pd.DataFrame:
-    """Run SQL over the tables of a folder.
+    """Run SQL over the tables of a folder and return the rows.
 
-    Only these tables can be read, and nothing can be written: no other file, no network, no
-    extension, no setting of DuckDB.
-
-    Args:
-        folder: as for `tables_of`.
-        sql: one SELECT (also FROM, WITH ... SELECT, VALUES, DESCRIBE, SHOW or SUMMARIZE) of
-            DuckDB's SQL; `tables` lists the tables.
-
-    Returns:
-        The rows.
-
-    Raises:
-        UsageError: the folder has no tables, or the SQL cannot be run; with DuckDB's reason.
+    Only the tables of `tables_of` can be read, and nothing can be written: no other file, no
+    network, no extension, no setting of DuckDB. `sql` is one SELECT (also FROM, WITH ... SELECT,
+    VALUES, DESCRIBE, SHOW or SUMMARIZE) of DuckDB's SQL; `tables` lists the tables.
+    Raise UsageError, with DuckDB's reason, where the SQL cannot be run.
     """
     tables = tables_of(folder)
     _refuse_other_statements(sql)

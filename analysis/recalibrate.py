@@ -95,7 +95,7 @@ def _parser() -> ArgumentParser:
 
 
 def _read_predictions(paths: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return a row an ECG, and model, checksum and conventions; refuse more than one of them."""
+    """Return a row per ECG, and model, checksum and conventions; refuse more than one of them."""
     files = [file for path in paths for file in _files(path)]
     tables, identities = [], set()
     for file in files:
@@ -180,10 +180,9 @@ def _digest(people: CmrSubset) -> str:
 def cross_fitted_table(people: CmrSubset, made: Recalibrated) -> pd.DataFrame:
     """Return errors and coverage; each person is judged by fits that have not seen the person.
 
-    Returns:
-        group, n, mae_before_g, mae_after_g, slope_before, slope_after (of CMR on predicted mass),
-        coverage; a row for everybody, each sex, each fifth of the prediction, and LVH by CMR, where
-        intervals are expected to miss more.
+    The columns are group, n, mae_before_g, mae_after_g, slope_before, slope_after (of CMR on
+    predicted mass) and coverage; a row for everybody, each sex, each fifth of the prediction, and
+    LVH by CMR, where intervals are expected to miss more.
     """
     fifth = pd.qcut(people.lvm_pred_g, _N_QUINTILES, labels=False, duplicates="drop")
     groups: list[tuple[str, NDArray[np.bool_]]] = [
@@ -248,7 +247,11 @@ def _write_figure(people: CmrSubset, made: Recalibrated, model_id: str, path: Pa
 
 
 def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> str:
-    lines = [f"CMR mass = {_line(recalibration)}"]
+    by_group = (
+        f"{recalibration.intercept_g[name]:.2f} g + {slope:.3f} x predicted mass ({name})"
+        for name, slope in recalibration.slope.items()
+    )
+    lines = [f"CMR mass = {'; '.join(by_group)}"]
     if recalibration.lvh_slope is not None:
         lines.append(
             f"logit P(LVH by CMR) = {recalibration.lvh_intercept:.3f} + {recalibration.lvh_slope:.3f} logit(lvh_score)"
@@ -267,10 +270,3 @@ def _text(recalibration: Recalibration, table: pd.DataFrame, output: Path) -> st
         "",
     ]
     return "\n".join(lines)
-
-
-def _line(recalibration: Recalibration) -> str:
-    return "; ".join(
-        f"{recalibration.intercept_g[name]:.2f} g + {slope:.3f} x predicted mass ({name})"
-        for name, slope in recalibration.slope.items()
-    )

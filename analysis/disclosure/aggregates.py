@@ -18,39 +18,27 @@ from analysis.disclosure.meanings import of_results
 
 
 class Kind(StrEnum):
-    """What a column holds, which decides how it is masked.
+    """What a column holds, which decides how it is masked."""
 
-    LABEL: text, or a number that is not about people (a bound, a time, a unit).
-    COUNT: people, ECGs or events; masked and rounded.
-    PERSON_YEARS: rounded; hidden where a count that it needs is hidden.
-    NUMBER: an estimate; hidden where a count that it needs is hidden, and rounded so that no count
-        can be computed from it more finely than it is shown.
-    NOTE: free text, which may hold exact counts or values; hidden where a count that it needs is
-        hidden, else replaced where it has digits.
-    """
-
-    LABEL = "label"
-    COUNT = "count"
-    PERSON_YEARS = "person_years"
+    LABEL = "label"  # text, or a number that is not about people (a bound, a time, a unit)
+    COUNT = "count"  # people, ECGs or events; masked and rounded
+    PERSON_YEARS = "person_years"  # rounded; hidden where a count that it needs is hidden
+    # An estimate; hidden where a count that it needs is hidden, and rounded so that no count can be
+    # computed from it more finely than it is shown.
     NUMBER = "number"
+    # Free text, which may hold exact counts or values; hidden where a count that it needs is
+    # hidden, else replaced where it has digits.
     NOTE = "note"
 
 
 class Precision(StrEnum):
-    """How a NUMBER is rounded; see `analysis.disclosure.masking`.
+    """How a NUMBER is rounded; see `analysis.disclosure.masking`."""
 
-    DIGITS: three significant digits, two where few people or events are behind it.
-    MEAN: of single people, as a mean, a quantile or a spread: to what a few people change it.
-    SHARE: of people: in steps of as many people as counts are rounded to.
-    P: two digits from 0.001 on.
-    TIME: half years.
-    """
-
-    DIGITS = "digits"
-    MEAN = "mean"
-    SHARE = "share"
-    P = "p"
-    TIME = "time"
+    DIGITS = "digits"  # three significant digits, two where few people or events are behind it
+    MEAN = "mean"  # a mean, quantile or spread of single people: to what a few people change it
+    SHARE = "share"  # of people: in steps of as many people as counts are rounded to
+    P = "p"  # two digits from 0.001 on
+    TIME = "time"  # half years
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +187,9 @@ _TEXTS: Final = tuple(column.name for column in RESULT_COLUMNS if column.kind in
 def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
     """Return one row of the results; what is not given is empty or missing.
 
-    Args:
-        analysis: topic.
-        measure: what the estimate is.
-        **values: other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
-            (yes/no exposures, classifications); left out, `n_events` alone decides. `counted`
-            is no column but the people of the row, as `meanings.Analysed`; None: not known.
-
-    Raises:
-        ValueError: a name is no column of the results.
+    `values` are other columns of RESULT_COLUMNS. `n_events_fewest` is that of the smallest arm
+    (yes/no exposures, classifications); without it `n_events` alone decides. `counted` is not a
+    column: it holds the people of the row, as `meanings.Analysed`, or None where not known.
     """
     unknown = sorted(set(values) - {*_RESULT_NAMES, _COUNTED})
     if unknown:
@@ -219,13 +201,7 @@ def result(analysis: str, measure: str, **values: Any) -> dict[str, Any]:
 def results(
     key: str, rows: list[dict[str, Any]], counts: Mapping[str, Sequence[Count | None]] | None = None
 ) -> Aggregate:
-    """Return rows of `result` as an aggregate; `results_`, the prefix of its key, is added.
-
-    Args:
-        key: of the topic.
-        rows: of `result`.
-        counts: of the aggregate; without them, what each row says of its people.
-    """
+    """Return rows of `result` as an aggregate; without `counts`, the rows say what they count."""
     table = pd.DataFrame(rows, columns=list(_RESULT_NAMES))
     if counts is None:
         one_ecg_each = all(row["n_ecgs"] in (None, row["n_people"]) for row in rows)

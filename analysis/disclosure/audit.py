@@ -43,19 +43,12 @@ _HUB: Final = 40  # relations of a count that most others are related to
 
 @dataclass(slots=True)
 class Cell:
-    """A count of at least one table.
+    """A count of at least one table."""
 
-    Attributes:
-        value: exact.
-        base: what it is rounded to; 0 where it is hidden.
-        needed: how many estimates are hidden with it.
-        is_whole: whether it is a whole number; person-years are not.
-    """
-
-    value: float
-    base: float
-    needed: int = 0
-    is_whole: bool = True
+    value: float  # exact
+    base: float  # what it is rounded to; 0 where it is hidden
+    needed: int = 0  # how many estimates are hidden with it
+    is_whole: bool = True  # False for person-years
 
 
 def rounded(values: Any, base: Any) -> Any:
@@ -70,14 +63,10 @@ class Promise:
 
     A hidden count of 1 to k - 1 can have each of these values. A small difference of shown counts,
     which no table holds, can have half as many values at least.
-
-    Attributes:
-        k: counts of 1 to k - 1 are small.
-        base: what shown counts are rounded to.
     """
 
-    k: int
-    base: int
+    k: int  # counts of 1 to k - 1 are small
+    base: int  # what shown counts are rounded to
 
     def coarser(self, cell: Cell, most: float = _MOST) -> float:
         """Return the next larger base of a count, at most a share of it, or 0: hide it."""
@@ -88,26 +77,14 @@ class Promise:
         return 0.0
 
     def keeps(self, low: float, high: float, *, is_in_table: bool) -> bool:
-        """Return whether a small count that can have the values of a range is protected.
-
-        Args:
-            low: least value that it can have.
-            high: greatest.
-            is_in_table: whether a table holds it, as hidden.
-        """
+        """Return whether a small count is protected if it can have all values from low to high."""
         if is_in_table:
             return low <= 1 + _TINY and high >= self.k - 1 - _TINY
         return high - low >= math.ceil(self.k / 2) - 1 - _TINY
 
 
 class Audit:
-    """All counts of an export, how they are related, and what is still to be taken away.
-
-    Attributes:
-        cells: counts of tables; `run` changes their bases.
-        left_out: relations that the exact counts do not meet: what is said of these is wrong.
-        unsafe: after `run`, small counts for which nothing was left to be taken away.
-    """
+    """All counts of an export, how they are related, and what is still to be taken away."""
 
     def __init__(
         self,
@@ -116,21 +93,15 @@ class Audit:
         promise: Promise,
         unseen: Mapping[Count, float],
     ) -> None:
-        """Set up.
-
-        Args:
-            cells: counts of tables; the small ones hidden already.
-            relations: between them and others.
-            promise: to be kept.
-            unseen: exact values of counts that no table holds.
-        """
-        self.cells = cells
-        self.unsafe: list[Count] = []
+        """Take counts, small ones hidden already; `unseen` are exact values that no table holds."""
+        self.cells = cells  # `run` changes their bases
+        self.unsafe: list[Count] = []  # after `run`, small counts for which nothing was left to take away
         self._n_taken = 0
         self._promise = promise
         self._exact = solved(relations, {count: cell.value for count, cell in cells.items()} | dict(unseen))
         kept = [one for one in relations if holds(one, self._exact)]
         wrong = set(_contradicting(kept, self._exact))
+        # Relations that the exact counts do not meet: what the tables say of these is wrong.
         self.left_out = [one for one in relations if one in wrong or not holds(one, self._exact)]
         kept = [one for one in kept if one not in wrong]
         names = dict.fromkeys([*cells, *(count for one in kept for count, _ in one.terms)])
@@ -149,10 +120,7 @@ class Audit:
         return within
 
     def _set_bounds(self, count: Count) -> None:
-        """Set what readers know of a count from its cell alone.
-
-        That a hidden one is not small, too: it is safer not to rely on nobody's knowing it.
-        """
+        """Set what readers know of a count by its cell, also whether a hidden one is not small."""
         cell, k = self.cells[count], self._promise.k
         if not cell.base:
             low = 0.0 if not cell.is_whole or count in self._within else 1.0
@@ -194,7 +162,7 @@ class Audit:
                 self._take_away(self._program.place[count])
 
     def _pass(self, places: Sequence[int], *, nearby: bool) -> list[int]:
-        """Take away a count near each small one, unless one was; return those still open."""
+        """Take away one count near each small one, unless one is gone; return those still open."""
         touched: set[int] = set()
         left = []
         for i in self._open(places):
@@ -209,7 +177,7 @@ class Audit:
         return left
 
     def _small(self) -> list[int]:
-        """Counts that are small, and hidden or in no table."""
+        """Return the counts that are small, and hidden or in no table."""
         made = []
         for count, i in self._program.place.items():
             cell, value = self.cells.get(count), self._exact.get(count, 0.0)
@@ -223,7 +191,7 @@ class Audit:
         return self._program.names[i] in self.cells
 
     def _open(self, places: Sequence[int]) -> list[int]:
-        """Those for which no solution so far proves that they are safe."""
+        """Return the counts that no solution so far proves to be safe."""
         p = self._program
         return [i for i in places if not self._promise.keeps(p.least[i], p.most[i], is_in_table=self._is_in_table(i))]
 
@@ -238,7 +206,7 @@ class Audit:
             self._program.look_up(todo, weights, self._promise.k - 1.0)
 
     def _worst(self, i: int, *, nearby: bool) -> int | None:
-        """The shown count that narrows a small one most, for what it costs; None if it is safe."""
+        """Return the shown count that narrows a small one most for its cost; None if it is safe."""
         p, is_in_table = self._program, self._is_in_table(i)
         low, high, far = p.least[i], p.most[i], self._promise.k - 1
         if self._promise.keeps(low, high, is_in_table=is_in_table):
@@ -295,22 +263,15 @@ class _Part:
 
 
 class LinearProgram:
-    """Counts between bounds, and how they are related.
-
-    Attributes:
-        names: of the counts, by place.
-        place: of each count.
-        low, high: bounds of each count.
-        least, most: the smallest and largest value of each count in any solution seen so far.
-    """
+    """Counts between bounds, and how they are related."""
 
     def __init__(self, names: Sequence[Count], relations: Sequence[Relation], far: float) -> None:
-        self.names = list(names)
+        self.names = list(names)  # of the counts, by place
         self.place = {count: i for i, count in enumerate(self.names)}
         n = len(self.names)
-        self.low, self.high = np.zeros(n), np.full(n, _FAR * far + 1000.0)
+        self.low, self.high = np.zeros(n), np.full(n, _FAR * far + 1000.0)  # bounds of each count
         self._solutions: list[Floats] = []
-        self.least, self.most = np.full(n, np.inf), np.full(n, -np.inf)
+        self.least, self.most = np.full(n, np.inf), np.full(n, -np.inf)  # in any solution so far
         equal = [one for one in relations if one.low == one.high]
         self._equal, self._sums = self._matrix(equal), np.array([one.low for one in equal])
         self._limits, self._limit = self._at_most([r for r in relations if r.low != r.high])
@@ -345,15 +306,10 @@ class LinearProgram:
             self.most = np.max(kept, axis=0) if kept else np.full(n, -np.inf)
 
     def extreme(self, i: int, sign: int, *, nearby: bool = False) -> tuple[float, Floats]:
-        """Return the least (sign 1) or greatest (-1) value of a count, and what bounds matter.
+        """Return the least (sign 1) or greatest (-1) value of count i, and what bounds matter.
 
-        Args:
-            i: place of the count.
-            sign: of the goal.
-            nearby: look at the counts around it alone, which is fast and gives a wider range.
-
-        Returns:
-            The value, and for each count how much it moves with that count's bounds.
+        The second value says for each count how much the value moves with that count's bounds.
+        With `nearby` only counts around it are looked at, which is fast and gives a wider range.
         """
         part = self._part(i) if nearby else None
         n = len(self.names)

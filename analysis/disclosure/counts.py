@@ -164,14 +164,10 @@ class _Wholes:
 def relations_of(published: Collection[Count], longest_years: Mapping[str, float] | None = None) -> list[Relation]:
     """Return how counts are related by what they count.
 
-    Args:
-        published: counts of any table.
-        longest_years: the longest follow-up of anybody, by outcome.
-
-    Returns:
-        The sums over the parts of every whole that at least two published counts belong to; that a
-        count is at most another whose conditions it includes; relations of ECGs and people, and of
-        people and their years. Counts that are not published occur where they link published ones.
+    These are the sums over the parts of every whole that at least two published counts belong to;
+    that a count is at most another whose conditions it includes; relations of ECGs and people, and
+    of people and their years. Counts that are not published occur where they link published ones.
+    `longest_years` is the longest follow-up of anybody, by outcome.
     """
     wholes = _Wholes(published)
     made = _divided(wholes, published)
@@ -188,7 +184,7 @@ def relations_of(published: Collection[Count], longest_years: Mapping[str, float
 
 
 def _order(way: _Way) -> str:
-    """A text to sort by; that of a set would depend on the seed of hashes."""
+    """Return a text to sort by; the text of a set would depend on the seed of hashes."""
     return str([sorted(one) if isinstance(one, frozenset) else one for one in way])
 
 
@@ -211,12 +207,7 @@ def hidden_parts(small: Collection[Count], zeros: Collection[Count], relations: 
     """Return parts of hidden small counts, which are hidden also where they are 0.
 
     A part that is shown as 0 would say that the others are not, and so how many there are. A part
-    of a 0 that stays shown is known to be 0, and shown, too.
-
-    Args:
-        small: counts that are hidden.
-        zeros: counts of nobody that a table shows.
-        relations: between all of them.
+    of a 0 that stays shown (`zeros`) is known to be 0, and shown, too.
     """
     found = parts_of(small, relations)
     return found - parts_of([zero for zero in zeros if zero not in found], relations)
@@ -315,7 +306,7 @@ def _undivided(one: Count) -> Iterator[tuple[Count, _Way]]:
 
 
 def _is_by(sooner: Time | None, later: Time | None) -> bool:
-    """Whether what happened by a time happened by another one."""
+    """Return whether what has happened by one time has also happened by the other."""
     if sooner is None or later is None:
         return False
     return sooner == later or (sooner[0] == later[0] and sooner[2] <= later[1])

@@ -56,15 +56,10 @@ _SYMMETRIC: Final = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class MaskingRule:
-    """How small a number may leave.
+    """How small a number may leave."""
 
-    Attributes:
-        k: counts of 1 to k - 1 are hidden; 0 turns masking off.
-        base: shown counts are rounded to multiples of it; 1 for exact counts.
-    """
-
-    k: int = 10
-    base: int = 5
+    k: int = 10  # counts of 1 to k - 1 are hidden; 0 turns masking off
+    base: int = 5  # shown counts are rounded to multiples of it; 1 for exact counts
 
     def __post_init__(self) -> None:
         if self.k < 0 or self.base < 1:
@@ -76,32 +71,20 @@ class MaskingRule:
         return self.k > 1 or self.base > 1
 
     def rounded(self, counts: pd.Series) -> pd.Series:
-        """Return counts to the nearest multiple of base (halves up), missing where missing.
-
-        A count that is not 0 never becomes 0.
-        """
+        """Return multiples of base, halves rounded up, 0 only for 0; missing where missing."""
         return _rounded(counts, pd.Series(float(self.base), counts.index))
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """An aggregate after masking.
-
-    Attributes:
-        key: of the aggregate.
-        rows: counts as Int64 and numbers as float64, missing where hidden or not applicable.
-        hidden: of the same shape, True where masking took the value away.
-        bases: of its counts: what each is rounded to, 0 where hidden.
-        columns: of the aggregate.
-        rule: that was applied.
-    """
+    """An aggregate after masking."""
 
     key: str
-    rows: pd.DataFrame
-    hidden: pd.DataFrame
-    bases: pd.DataFrame
+    rows: pd.DataFrame  # counts as Int64, numbers as float64, missing where hidden or not applicable
+    hidden: pd.DataFrame  # of the same shape, True where masking took the value away
+    bases: pd.DataFrame  # of its counts: what each is rounded to, 0 where hidden
     columns: tuple[Column, ...]
-    rule: MaskingRule
+    rule: MaskingRule  # that was applied
 
     def shown(self, column: str) -> pd.Series:
         """Return counts or person-years as text: "1,235", "1,240±20", `HIDDEN`, or a dash."""
@@ -130,20 +113,12 @@ def mask(aggregate: Aggregate, rule: MaskingRule) -> Masked:
 def mask_all(
     aggregates: Sequence[Aggregate], rule: MaskingRule, longest_years: Mapping[str, float] | None = None
 ) -> dict[str, Masked]:
-    """Return the aggregates of a study as they may leave together.
+    """Return the aggregates of a study, by key, as they may leave together.
 
-    What one table hides, no other may show: all counts are looked at together.
-
-    Args:
-        aggregates: exact, of different keys.
-        rule: of the custodian.
-        longest_years: the longest follow-up of anybody, by outcome.
-
-    Returns:
-        By key, without the rows that `small="drop"` or thinning take away.
-
-    Raises:
-        UsageError: a small count could be worked out whatever is hidden.
+    What one table hides, no other may show: all counts are looked at together. The rows that
+    `small="drop"` or thinning take away are missing. `longest_years` is the longest follow-up of
+    anybody, by outcome. Raise UsageError where a small count could be worked out whatever is
+    hidden.
     """
     tables = [_kept(one, rule) for one in aggregates]
     found = _suppressed(tables, rule, longest_years or {})
@@ -168,7 +143,7 @@ def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
 
 
 def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
-    """Of each curve its first row, and then a row whenever k more events have come."""
+    """Keep the first row of each curve, and then a row whenever k more events have come."""
     thinned = aggregate.thinned
     if thinned is None or rule.k < 2:
         return np.ones(len(rows), dtype=bool)
@@ -257,17 +232,11 @@ def _without_values(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A count behind a number.
+    """A count behind a number."""
 
-    Attributes:
-        exact: NaN where there is none.
-        shown: rounded; NaN where hidden.
-        base: what it is rounded to.
-    """
-
-    exact: float = math.nan
-    shown: float = math.nan
-    base: float = 1.0
+    exact: float = math.nan  # NaN where there is none
+    shown: float = math.nan  # rounded; NaN where hidden
+    base: float = 1.0  # what it is rounded to
 
     @property
     def is_there(self) -> bool:
@@ -322,20 +291,16 @@ def _numbers_of_results(
 
 
 def is_publishable(column: Column, known: Known, k: int) -> bool:
-    """Return whether so many people lie on either side of a quantile that it is nobody's own."""
+    """Return whether enough people lie on either side of a quantile, so that it is nobody's own."""
     if column.quantile is None:
         return True
     return bool(known.shown * min(column.quantile, 1 - column.quantile) >= k)
 
 
 def rounded_number(value: float, column: Column, known: Known, sd: float) -> float:
-    """Return a number of a table, rounded.
+    """Return a number of a table, rounded as its column says; `known` is the count that decides.
 
-    Args:
-        value: exact.
-        column: what it is.
-        known: the count that decides how far it is rounded.
-        sd: standard deviation of what it is a mean or quantile of; NaN where not known.
+    `sd` is the standard deviation of what it is a mean or quantile of; NaN where not known.
     """
     if not np.isfinite(value):
         return value
@@ -357,12 +322,10 @@ def rounded_result(
 ) -> dict[str, float]:
     """Return the numbers of one row of the results, rounded.
 
-    Args:
-        row: estimate, se, lo, hi, p, p_ph, q, exact; NaN where there is none.
-        how: "" as most; "mean" for what is a mean over people, "share" for a share of people,
-            "rounded" for what was computed from rounded counts, and is not rounded again.
-        counts: by column of the results.
-        is_chi_square: whether the estimate is a test statistic, which grows with n.
+    `row` has estimate, se, lo, hi, p, p_ph and q, exact, NaN where there is none. `how` is "mean"
+    for a mean over people, "share" for a share of people, "rounded" for what was computed from
+    rounded counts and is not rounded again, and "" for all else. An estimate that `is_chi_square`
+    grows with n.
     """
     if how == "rounded":
         return dict(row)
@@ -448,18 +411,12 @@ _SCALES: Final[Sequence[tuple[_Function, _Function, float, float]]] = (
 
 
 class _Limits(NamedTuple):
-    """An interval around the rounded estimate, before digits are cut.
-
-    Attributes:
-        lo, hi: limits.
-        is_symmetric: whether a scale is known on which it lies around its estimate.
-        widening: how much wider it is than the exact one, on that scale.
-    """
+    """An interval around the rounded estimate, before digits are cut."""
 
     lo: float
     hi: float
-    is_symmetric: bool
-    widening: float
+    is_symmetric: bool  # whether a scale is known on which it lies around its estimate
+    widening: float  # how much wider it is than the exact one, on that scale
 
 
 def _limits(row: Mapping[str, float], estimate: float, widening: float, people: Known | None) -> _Limits:
@@ -491,7 +448,7 @@ def _limits(row: Mapping[str, float], estimate: float, widening: float, people: 
 
 
 def _widening_of_z(half: float, behind: Known) -> float:
-    """Of Fisher's z, whose error is one over the root of n less a few."""
+    """Return how much Fisher's z widens; its error is one over the root of n less a few."""
     if not behind.is_there:
         return 1.0
     freedom = (_Z95 / half) ** 2

@@ -38,12 +38,10 @@ _ENDS: Final[Mapping[str, tuple[Pair, ...]]] = {
 
 
 def followed(outcome: str, column: str = EVERYBODY, level: str = EVERYBODY) -> Count:
-    """Return the count of those followed for an outcome, by one ECG a person.
+    """Return the count of those followed for an outcome, by one ECG per person.
 
-    Args:
-        outcome: of the code list.
-        column: that groups people, or "everybody".
-        level: of it; "everybody" are those whose level is known.
+    `column` groups people, and `level` is one of its groups; the level "everybody" are those whose
+    group is known.
     """
     whole = LEFT.at((outcome, "analysed"))
     if column == EVERYBODY:
@@ -67,7 +65,7 @@ def ended(who: Count, end: str) -> Count:
     return who.at(*_ENDS[end])
 
 
-# Results: a row an estimate.
+# Results: a row per estimate.
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +83,15 @@ class Analysed:
 def analysed(outcome: str, model_id: str, *needed: str, lvh: bool = False) -> Analysed:
     """Return the people of a row of results about an outcome.
 
-    Args:
-        outcome: of the code list.
-        model_id: of the predictions where they are of several, else "".
-        *needed: what has to be known of people; what models need if it is not given.
-        lvh: whether predicted LVH has to be known, too.
+    `needed` is what has to be known of people, what models need if it is not given; with `lvh`
+    predicted LVH, too. `model_id` is "" where the predictions are of one model.
     """
     needs = needed or (MODELS,)
     return Analysed(of_model(followed(outcome), model_id), (*needs, LVH) if lvh else needs)
 
 
 def of_results(rows: Sequence[Analysed | None], *, one_ecg_each: bool) -> Counts:
-    """Describe the counts of results.
-
-    Args:
-        rows: the people of each row; None where nothing is known of them.
-        one_ecg_each: whether people and ECGs are the same.
-    """
+    """Describe the counts of results by the people of each row; None where they are not known."""
     described = [None if row is None else _of_result(row, one_ecg_each=one_ecg_each) for row in rows]
     names = ("n_people", "n_ecgs", "n_events", "person_years", "n_dropped_missing")
     return {name: [None if one is None else one[name] for one in described] for name in names}
@@ -212,10 +202,8 @@ def code_hits(rows: pd.DataFrame) -> Counts:
 def by_group(rows: pd.DataFrame, counted: Mapping[str, str], classifications: Mapping[str, str]) -> Counts:
     """Describe counts by outcome, classification and group.
 
-    Args:
-        rows: with these columns.
-        counted: what each column counts: "people", "person-years", or what ended follow-up.
-        classifications: by the column that groups people, its words in the table.
+    `counted` is what each column counts: "people", "person-years", or what ended follow-up;
+    `classifications` are by the column that groups people, in the words of the table.
     """
     columns = {words: column for column, words in classifications.items()} | {EVERYBODY: EVERYBODY}
     places = list(zip(rows["outcome"], rows["classification"], rows["group"], strict=True))
@@ -311,12 +299,7 @@ def with_ecgs(*how_many: str) -> Count:
 
 
 def repeated(column: str, gap: str = "") -> Count:
-    """Return the count of people with several ECGs of which a column is known, by the time between.
-
-    Args:
-        column: of the predictions.
-        gap: between the first two; "" for any.
-    """
+    """Return the count of people with several ECGs and a known column, by a gap ("": any)."""
     who = with_ecgs("several").complete(column)
     return who.part("years between", gap) if gap else who
 
@@ -350,12 +333,10 @@ _WITH_LVH: Final = "LVH by CMR"
 
 
 def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
-    """Describe where people with CMR end.
+    """Describe where people with CMR end, by column step.
 
-    Args:
-        rows: column step.
-        steps: what each step is: "all", "no ECG", "not in time", "before", "undated", "no label",
-            "no rules" or "complete".
+    `steps` says what each step is: "all", "no ECG", "not in time", "before", "undated", "no label",
+    "no rules" or "complete".
     """
     known = {
         "all": WITH_CMR,
@@ -373,15 +354,11 @@ def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
 def paired(
     strata: str, level: str, *, labelled: bool = False, with_rules: bool = False, is_before: bool | None = None
 ) -> Count:
-    """Return the count of pairs of a group; by one pair a person.
+    """Return the count of pairs of a group ("" for all); by one pair per person.
 
-    Args:
-        strata: classification; "" for all.
-        level: of it.
-        labelled: whether LVH by CMR and by prediction is known of them.
-        with_rules: whether all three ECG rules are known, and LVH too.
-        is_before: for people by their first CMR, whether it was before the date of the training
-            set; None for all other groups.
+    With `labelled`, LVH by CMR and by prediction is known; `with_rules`, all three ECG rules, too.
+    `is_before` is for people by their first CMR, whether it was before the date of the training
+    set; None for all other groups.
     """
     who = PAIRED.at(("imaged", "before")) if is_before else COMPARED
     if labelled or with_rules:
@@ -397,12 +374,7 @@ def with_lvh(who: Count, answer: str = "yes") -> Count:
 
 
 def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
-    """Describe yes/no markers against LVH by CMR.
-
-    Args:
-        rows: of the table: column marker.
-        people: of each row.
-    """
+    """Describe yes/no markers against LVH by CMR: column marker, and the people of each row."""
     pairs = [(who, f"marker {marker}") for who, marker in zip(people, rows["marker"], strict=True)]
     made: Counts = {
         "n_people": list(people),
@@ -418,15 +390,7 @@ def two_by_two(rows: pd.DataFrame, people: Sequence[Count]) -> Counts:
 
 
 def roc_points(people: Sequence[Count]) -> tuple[Counts, tuple[Relation, ...]]:
-    """Describe points of ROC curves of LVH by CMR, and what adds up in each.
-
-    Args:
-        people: of each point.
-
-    Returns:
-        What n_lvh, n_no_lvh, tp, fn, fp and tn count; that tp and fn are those with LVH, and fp
-        and tn those without.
-    """
+    """Describe points of ROC curves by their people: tp and fn have LVH, fp and tn do not."""
     made: dict[str, list[Count]] = {}
     related: list[Relation] = []
     for answer, whole, cells in (("yes", "n_lvh", ("tp", "fn")), ("no", "n_no_lvh", ("fp", "tn"))):

@@ -61,13 +61,8 @@ def nice(value: float) -> float:
 def suppress(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
     """Hide small counts, and round or hide others until no small one can be worked out.
 
-    Args:
-        tables: rows that may stay.
-        promise: what nobody can work out.
-        longest_years: the longest follow-up of anybody, by outcome.
-
-    Raises:
-        UsageError: a small count can be worked out whatever is taken away.
+    `longest_years` is the longest follow-up of anybody, by outcome. Raise UsageError where a small
+    count can be worked out whatever is taken away.
     """
     cells: dict[Count, Cell] = {}
     wrong: list[str] = []
@@ -127,7 +122,7 @@ def _named(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list
 
 
 def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
-    """Person-years are rounded to what `base` average people contribute, by the rounded counts."""
+    """Return what `base` average people contribute, by the rounded counts, to round years to."""
     people = next(c for c in table.aggregate.columns if c.kind == Kind.PERSON_YEARS).needs
     n = float(table.rows[people[0]].iloc[row]) if people else math.nan
     if not (n > 0 and years > 0):
@@ -136,10 +131,7 @@ def _base_of_years(table: Table, row: int, years: float, base: int) -> float:
 
 
 def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
-    """At each step of a curve k more events have happened, and fewer than k after it.
-
-    Before the first step there were fewer than k, and after the last.
-    """
+    """Yield what steps say: k more events at each, fewer than k before the first and after each."""
     thinned = table.aggregate.thinned
     if thinned is None or not thinned.ends:
         return
@@ -162,7 +154,7 @@ def _steps(table: Table, counts: Sequence[Count], k: int) -> Iterator[Relation]:
 
 
 def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> Iterator[Relation]:
-    """Fewer than k events since the last step before a time, unless a step may be just there."""
+    """Yield that fewer than k events came since the last step, if no step may be just there."""
     between = [(step.ended or ("", 0.0, 0.0))[1:] for step in steps]
     past = sum(latest <= time for _, latest in between)
     if all(earliest >= time for earliest, _ in between[past:]):
@@ -171,11 +163,7 @@ def _since_step(time: float, count: Count, steps: Sequence[Count], k: int) -> It
 
 
 def _same(cells: dict[Count, Cell], relations: Sequence[Relation]) -> tuple[dict[Count, Count], list[Relation]]:
-    """Find counts that differ by a shown 0: they are one count, and shown alike.
-
-    Returns:
-        For each of such counts the one that is used for all; relations between those alone.
-    """
+    """Find counts that differ by a shown 0: which one is used for them all, and their relations."""
     small = [count for count, cell in cells.items() if not cell.base]
     zeros = [count for count, cell in cells.items() if not cell.value]
     nothing = set(zeros) - hidden_parts(small, zeros, relations)

@@ -23,12 +23,9 @@ from lvm_core.tables import People, code_key, system_key
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """Follow-up of each person and outcome.
+    """Follow-up of the cohort: participants who are neither withdrawn nor excluded by a list."""
 
-    The cohort is the participants who are neither withdrawn nor excluded by a list.
-    """
-
-    # One row a person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
+    # One row per person (with "all" a person and ECG) and outcome: participant_id, ecg_id,
     # index_date, outcome, excluded (a reason or null), status (0 censored, 1 outcome, 2 death),
     # end_reason (outcome, death, lost, administrative_end), time_days from the clock's start,
     # exit_date, placeholder_date, event_after_death (the event is not counted, the death is),
@@ -76,31 +73,25 @@ def build_follow_up(
     date_formats: Mapping[str, str] | None = None,
     columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> FollowUp:
-    """Build the follow-up table of a study.
+    """Build the follow-up table of a study, and count what happens on the way.
 
-    Args:
-        predictions: participant_id, ecg_id, recorded_at, lvm_pred_g, the exposure, and
-            quality_flags where they are excluded, af_on_ecg (yes or no) where an outcome needs
-            it. A table, or a CSV or Parquet file, as all tables below.
+    Tables are data frames, or CSV or Parquet files, with these columns:
+        predictions: participant_id, ecg_id, recorded_at, lvm_pred_g, the exposure, quality_flags
+            where they are excluded, and af_on_ecg (yes or no) where an outcome needs it.
         persons: participant_id, region, death_date and ltfu_date unless there are `deaths`,
-            body_size_date and birth_date where the rules need them. Participants of another
-            layout are read by `lvm_core.tables.read_people` first.
-        events: participant_id, date, code, system, source, and reported_date, the date at which
-            an undated self-report was made.
+            body_size_date and birth_date where the rules need them. Participants of another layout
+            are read by `lvm_core.tables.read_people` first.
+        events: participant_id, date, code, system, source, and reported_date, the date at which an
+            undated self-report was made.
         ends: region, source, end_date: the last day of records; release, a label, where known.
         code_list: of `lvm_core.tables.read_code_table`.
-        rules: of the study.
         deaths: participant_id, death_date, ltfu_date of the people who have one.
         encounters: participant_id, date, of hospital cohorts: follow-up then ends `grace_days`
             after the last encounter, and ltfu_date is not used.
         history_starts: participant_id, start_date: the first day of each person's records.
-        withdrawn: people who withdrew.
-        excluded: people to leave out, such as the people on whom the model was trained.
-        date_formats: strptime format of each table (but persons) whose dates are not ISO.
-        columns: the own names of columns of each table (but persons), by ours.
 
-    Returns:
-        Follow-up of each person and outcome, and what was counted on the way.
+    `withdrawn` and `excluded` are identifiers. `date_formats` are strptime formats where dates are
+    not ISO, and `columns` own names of columns by ours, both by table, but for persons.
 
     Raises:
         TableRefused: a column is missing, a date is of another format, a person is there twice,

@@ -1,7 +1,7 @@
 """Coded records in the forms in which cohorts release them, read as the events of follow-up.
 
 UK Biobank's wide table has columns of codes and columns of their dates; ml4h's disease tables have
-one row a person. Both become one row a record: participant_id, date, code, system, source,
+one row per person. Both become one row per record: participant_id, date, code, system, source,
 reported_date.
 """
 
@@ -48,20 +48,18 @@ def event_records(path: Path, events_format: Literal["records", "ukb_wide", "ml4
 
 
 def wide_ukb_records(path: Path) -> pd.DataFrame:
-    """Read the wide table of UK Biobank: one row a person, columns such as 41270-0.0.
+    """Read the wide table of UK Biobank: one row per person, columns such as 41270-0.0.
 
     These fields are read: hospital diagnoses and operations with the date of the first one (41270,
     41271, 41272 with 41280, 41281, 41282; source hes), causes of death (40001, 40002 with 40000;
     source death) and self-reported illness (20002 with 20008, the year as a decimal number, and 53,
     the day of the visit; source self_report). A self-report without a year is undated and keeps the
     day of the visit as `reported_date`; a date after the visit becomes the day of the visit.
+    Columns may also be called f.41270.0.0, X41270.0.0 or p20002_i0_a0; the person is in eid, f.eid
+    or participant_id.
 
-    Args:
-        path: CSV, TSV or Parquet. Columns may also be called f.41270.0.0, X41270.0.0 or
-            p20002_i0_a0; the person is in eid, f.eid or participant_id.
-
-    Returns:
-        participant_id, date, code, system (icd10, icd9, opcs4, self-report), source, reported_date.
+    Return participant_id, date, code, system (icd10, icd9, opcs4, self-report), source and
+    reported_date.
 
     Raises:
         TableRefused: the file cannot be read, has none of these fields or one in another form,
@@ -85,20 +83,17 @@ def wide_ukb_records(path: Path) -> pd.DataFrame:
 
 
 def ml4h_records(path: Path) -> pd.DataFrame:
-    """Read disease tables of ml4h: one row a person, with the first date of the disease.
+    """Read disease tables of ml4h: one row per person, with the first date of the disease.
 
     Only dates count. `incident_disease` and `prevalent_disease` refer to enrolment and are not
     read: follow-up decides at the index ECG what is prevalent. Where has_disease is not known (the
     phenotype excludes the person) the record is undated, so that the person is excluded and not
-    counted as healthy.
+    counted as healthy. The table, or each of a folder of tables, has sample_id, has_disease (1, 0,
+    NA), censor_date or date_censor (of the disease where there is one), and disease; without
+    `disease` the file's name is the disease.
 
-    Args:
-        path: TSV, CSV or Parquet with sample_id, has_disease (1, 0, NA), censor_date or date_censor
-            (of the disease where there is one), and disease; without `disease` the file's name is
-            the disease. Or a folder of such files.
-
-    Returns:
-        participant_id, date, code (the disease), system and source ("ml4h"), reported_date (null).
+    Return participant_id, date, code (the disease), system and source ("ml4h") and reported_date
+    (null).
 
     Raises:
         TableRefused: a file cannot be read, a column is missing, has_disease is another value, a

@@ -79,10 +79,7 @@ class LoadedTable:
         return parsed
 
     def moment(self, column: str) -> str:
-        """Return the SQL of local dates and times; a date alone is its midnight.
-
-        A time zone that a text names is left out, not converted.
-        """
+        """Return the SQL of local times; a date is its midnight, a time zone is left out."""
         day = self.date(column)
         if not self.types.get(column, "DATE").startswith("VARCHAR"):
             return f"try_cast({column} AS TIMESTAMP)"
@@ -168,14 +165,7 @@ class LoadedTable:
         return self.connection.execute(f"SELECT {query}").fetchall()[0]
 
     def refuse_rows(self, condition: str, what: str, expected: str, *, shown: str | None = None) -> None:
-        """Refuse the table where a row meets a condition.
-
-        Args:
-            condition: SQL.
-            what: what is wrong with such a row.
-            expected: what was expected.
-            shown: the column whose values the message shows; none for identifiers.
-        """
+        """Refuse the table where a row meets a condition; the message shows one column, or none."""
         rows = self.connection.execute(
             f"SELECT row_number, {shown or repr('')}, count(*) OVER () FROM raw_{self.name} "
             f"WHERE {condition} ORDER BY row_number LIMIT {_SHOWN}"
@@ -217,9 +207,7 @@ def load_table(
     """Make the table raw_<name> of some columns, of which `optional` ones may be absent.
 
     `own` are the table's own names of columns, by ours; `date_format` is strptime's, None for ISO.
-
-    Raises:
-        TableRefused: the table cannot be read, a column is missing, an identifier is missing.
+    Raise TableRefused where a column or an identifier is missing.
     """
     origin, types = describe_table(connection, name, source)
     called = {column: (own or {}).get(column, column) for column in columns}
@@ -254,11 +242,7 @@ def _refuse_lost_keys(table: LoadedTable) -> None:
 
 
 def describe_table(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> tuple[str, dict[str, str]]:
-    """Return how SQL calls a table, and the DuckDB types of its columns.
-
-    Raises:
-        TableRefused: the table cannot be read.
-    """
+    """Return how SQL calls a table, and the DuckDB types of its columns."""
     try:
         origin = _origin(connection, name, source)
         rows = connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()
@@ -381,11 +365,7 @@ def is_placeholder(day: str) -> str:
 
 
 def refuse_repeated(connection: duckdb.DuckDBPyConnection, name: str, key: str) -> None:
-    """Refuse a table in which a key is there twice.
-
-    Raises:
-        TableRefused: it is.
-    """
+    """Refuse a table in which a key is there twice."""
     rows = connection.execute(
         f"SELECT {key}, count(*) FROM {name} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1"
     ).fetchall()

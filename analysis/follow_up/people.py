@@ -23,11 +23,7 @@ _PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the stud
 
 
 def people_of(source: People | pd.DataFrame | Path, layout: ParticipantsLayout = OWN_LAYOUT) -> People:
-    """Return the participants of a study, from a table, a file, or the folder of the preset `omop`.
-
-    Raises:
-        UsageError: the table cannot be read, or a value is not what its column means.
-    """
+    """Return the participants of a table, a file, or the folder of the preset `omop`."""
     if isinstance(source, People):
         return source
     try:
@@ -77,22 +73,14 @@ def codes(people: People, our: str) -> pa.Array:
 
 
 def days(people: People, our: str) -> pa.Array:
-    """Return a column of dates; null where a date is unknown or the column is not there.
-
-    Raises:
-        UsageError: a value is no date, or dates have a time zone.
-    """
+    """Return a column of dates, null where unknown; refuse other values and time zones."""
     if column(people, our) is None:
         return pa.nulls(people.raw.n_rows, pa.date32())
     return parsed(people, our, date_meaning(people.layout.date_format))
 
 
 def parsed(people: People, our: str, meaning: Meaning) -> pa.Array:
-    """Return a column that is there, its cells read as what they mean; null where they are unknown.
-
-    Raises:
-        UsageError: a value is not of that meaning.
-    """
+    """Return the cells of a present column, read as what they mean; null where they are unknown."""
     own, cells = present_column(people, our)
     missing = people.layout.missing_codes
     return parse_column(cells, meaning, column_name=own, table=people.raw.name, missing=missing)

@@ -98,12 +98,10 @@ class FollowUpRules:
     index: IndexRule = IndexRule()  # which ECG opens follow-up
     exposure: str = "lvm_pred_g"  # column of the predictions that must be known on the index ECG
     exclude_flags: tuple[str, ...] = ()  # quality flags that make an ECG unusable
-    # How far back an outcome counts as prevalent; None for all history.
-    prevalent_window_days: int | None = None
+    prevalent_window_days: int | None = None  # how far back an outcome counts as prevalent; None for all history
     # Landmark L: events, deaths and ends up to L days drop the person, and the clock starts at L.
     latency_days: int = 0
-    # How far height and weight may be from the index ECG; None: any distance.
-    max_days_body_size: int | None = None
+    max_days_body_size: int | None = None  # how far height and weight may be from the index ECG; None: any distance
     min_history_days: int = 0  # records must begin this long before an ECG that opens follow-up
     min_encounters: int = 0  # days with an encounter before an ECG that opens follow-up
     grace_days: int = 0  # in hospital cohorts, follow-up ends this long after the last encounter

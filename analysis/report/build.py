@@ -115,10 +115,9 @@ def _longest_years(data: StudyData) -> dict[str, float]:
 
 
 def public_checksums(provenance: Mapping[str, str]) -> dict[str, str]:
-    """Return the checksums that may leave: none of a list of people.
+    """Return the checksums that may leave: none of a list of people, all of which are restricted.
 
-    Lists of one or two people can be tried out until the checksum fits. restricted/study.json has
-    all checksums.
+    Lists of one or two people can be tried out until the checksum fits.
     """
     secret = {f"sha256 {name}" for name in _LISTS_OF_PEOPLE.split()}
     return {k: v for k, v in provenance.items() if "sha256" in k and k not in secret}

@@ -162,14 +162,10 @@ class _Part:
 
 
 def render(report: Report) -> str:
-    """Return the report as one self-contained HTML5 page.
+    """Return the report, masked already, as one self-contained HTML5 page.
 
-    Args:
-        report: masked already; figures are drawn into the page.
-
-    Returns:
-        The page. It asks for nothing over the network and forbids it, has no script, and every
-        text of it is escaped.
+    The page asks for nothing over the network and forbids it, has no script, and escapes every
+    text. Figures are drawn into it.
     """
     parts = _parts(report.sections)
     places = {section.key: (section.title, part.id) for section, part in zip(report.sections, parts, strict=True)}
@@ -220,10 +216,7 @@ def _label_kind(texts: Iterable[str]) -> str:
 
 
 def numeric_columns(table: ReadTable) -> list[bool]:
-    """Return for each column whether its cells are numbers (or begin with one), set to the right.
-
-    Columns that name the rows never are.
-    """
+    """Return for each column whether its cells are, or begin with, numbers; False for labels."""
     cells = table.cells.astype(str)
     return [
         place >= table.n_label_columns and all(map(_NUMBER.match, cells.iloc[:, place]))
@@ -327,15 +320,10 @@ def _row(texts: tuple[str, ...], before: list[str | None], kinds: list[str]) -> 
 
 
 def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
-    """Return a figure as an `<svg>` element for a page.
+    """Return a figure as an `<svg>` element without comments and metadata, which repeat its texts.
 
-    Args:
-        canvas: the figure.
-        prefix: put before every id, so that several figures do not share one.
-        alt: what there is to see; the accessible name.
-
-    Returns:
-        The element; comments and metadata (which repeat its texts) are left out.
+    `prefix` is put before every id, so that several figures do not share one; `alt` says what there
+    is to see and is the accessible name.
     """
     # The file is matplotlib's own, made two lines above: no foreign XML is read here.
     root = ElementTree.fromstring(svg_bytes(canvas))

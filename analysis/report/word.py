@@ -44,13 +44,7 @@ _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U00
 
 
 def write_word(tables: Sequence[ReadTable], about: About, path: Path) -> None:
-    """Write tables to a Word file, each on a page of its own.
-
-    Args:
-        tables: masked already; several are numbered in order.
-        about: the study.
-        path: of the `.docx` file.
-    """
+    """Write masked tables to a `.docx` file, each on a page of its own; several are numbered."""
     document = Document()
     _set_up(document, about)
     for place, table in enumerate(tables):
@@ -146,7 +140,7 @@ def _add_paragraph(document: WordDocument, text: str) -> Paragraph:
 
 
 def _set_row(row: Any, *, is_head: bool) -> None:
-    """No row is cut between pages; the first is repeated on each."""
+    """Cut no row between pages, and repeat the first on each."""
     properties = row.get_or_add_trPr()
     properties.append(OxmlElement("w:cantSplit"))
     if is_head:

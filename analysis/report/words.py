@@ -55,7 +55,7 @@ def interval_text(row: Mapping[Any, Any], digits: int = 2, *, hidden: bool = Fal
 
 
 def estimate_texts(masked: Masked, digits: int = 2) -> pd.Series[Any]:
-    """Return the estimates of results with their limits, one text a row."""
+    """Return the estimates of results with their limits, one text per row."""
     texts = [
         interval_text(row, digits, hidden=hidden)
         for row, hidden in zip(

@@ -72,18 +72,13 @@ def write_export(
     constants: Mapping[str, str],
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write everything of a study that may leave.
+    """Write everything of a study that may leave to a folder, new or empty.
 
-    Args:
-        folder: new, or empty.
-        report: drawn from `masked`.
-        masked: masked aggregates by key.
-        constants: columns that every row of the results gets, as `training_overlap`, `model_id`,
-            `versions`, `data_hash`; `cohort` names the study in the table for meta-analyses.
-        texts: further files by name, such as a script, that hold nothing of people.
-
-    Raises:
-        ValueError: the folder holds files, or a key cannot be the name of a file.
+    `report` is drawn from `masked`, the masked aggregates by key. `constants` are columns that
+    every row of the results gets, as `training_overlap`, `model_id`, `versions`, `data_hash`;
+    `cohort` names the study in the table for meta-analyses. `texts` are further files by name, such
+    as a script, that hold nothing of people. Raise ValueError where a key cannot be the name of a
+    file.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; expected a new folder")
@@ -107,16 +102,11 @@ def write_export(
 
 
 def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) -> pd.DataFrame:
-    """Return the results of all topics as one table.
+    """Return the results of all topics, masked aggregates that begin with `results_`, as one table.
 
-    Args:
-        masked: masked aggregates by key; those that begin with `results_` are taken.
-        constants: columns that every row gets.
-
-    Returns:
-        The columns of RESULT_COLUMNS but NEVER; `masked`, which names the columns that masking
-        hides in a row; `coarse`, which counts are rounded more than others; and the constants. A
-        row that is not of one model of several has the constant `model_id`.
+    It has the columns of RESULT_COLUMNS but NEVER; `masked`, which names the columns that masking
+    hides in a row; `coarse`, which counts are rounded more than others; and the constants. A row
+    that is not of one model of several has the constant `model_id`.
     """
     columns = _exported(RESULT_COLUMNS)
     parts = [one for key, one in masked.items() if key.startswith(_RESULTS) and len(one.rows)]
@@ -146,15 +136,10 @@ def _coarse(one: Masked) -> list[str]:
 def meta_analysis_table(results: pd.DataFrame, cohort: str, sds: Masked | None = None) -> pd.DataFrame:
     """Return log hazard ratios and their standard errors, for pooling with other cohorts.
 
-    Args:
-        results: of `results_table`.
-        cohort: name of this one.
-        sds: masked table of `exposure_sds`, for steps that differ by sex.
-
-    Returns:
-        A row a hazard ratio that is not hidden. `sd_used` is the size of one step of the exposure,
-        in its unit: cohorts differ in it, so ratios per SD are only comparable after rescaling.
-        Where it differs by sex it is missing, and `sd_by_sex` has both as text.
+    There is a row per hazard ratio that is not hidden. `sd_used` is the size of one step of the
+    exposure, in its unit: cohorts differ in it, so ratios per SD are only comparable after
+    rescaling. Where it differs by sex it is missing, and `sd_by_sex` has both as text, from `sds`,
+    the masked table of `exposure_sds`.
     """
     known = (results["measure"] == "hazard ratio") & (results["estimate"] > 0)
     rows = results[known].reset_index(drop=True)

@@ -10,20 +10,12 @@ from lvm_core.errors import UsageError
 def pair_with_cmr(predictions: pd.DataFrame, cmr: pd.DataFrame, *, max_days: int | None) -> pd.DataFrame:
     """Pair each person's ECG and CMR examination that are closest in time.
 
-    Args:
-        predictions: ecg_id, participant_id, recorded_at, and more; rows without participant_id
-            or lvm_pred_g pair with nothing.
-        cmr: of `read_cmr`.
-        max_days: the most whole days between the two, before or after.
-
-    Returns:
-        One row a person: the columns of both tables and days_ecg_cmr. Of equally close pairs the
-        earlier ECG is taken, then the smaller ecg_id, then the earlier CMR. A CMR or ECG without a
-        date pairs only where the CMR table has no dates at all.
-
-    Raises:
-        UsageError: CMR has dates and `max_days` is None, it has none and `max_days` is given, or
-            `max_days` is negative.
+    Return a row per person: the columns of both tables and days_ecg_cmr. Of equally close pairs the
+    earlier ECG is taken, then the smaller ecg_id, then the earlier CMR. ECGs without participant_id
+    or lvm_pred_g pair with nothing. A CMR or ECG without a date pairs only where the CMR table has
+    no dates at all. `max_days` are the most whole days between the two, before or after. Raise
+    UsageError where it is negative, or missing although CMR has dates, or given although CMR has
+    none.
     """
     dated = bool(cmr["cmr_date"].notna().any())
     if dated and max_days is None:

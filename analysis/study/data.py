@@ -79,11 +79,11 @@ class StudyData:
     study: Study  # the settings
     about: About  # what the report says of the study
     flow: pd.DataFrame  # of `FollowUp`: outcome, reason, n_people, n_rows
-    # Of `FollowUp.people`: a row a person (and ECG) and outcome: participant_id, ecg_id,
+    # Of `FollowUp.people`: a row per person (and ECG) and outcome: participant_id, ecg_id,
     # index_date, outcome, excluded (null: analysed), status (0 censored, 1 outcome, 2 death),
     # time_days, exit_date and more.
     follow_up: pd.DataFrame
-    # A row an index ECG of the people who pass every exclusion before outcomes: participant_id,
+    # A row per index ECG of the people who pass every exclusion before outcomes: participant_id,
     # ecg_id, index_date, region, the columns of predictions (age_years, sex "female"/"male",
     # bmi_kg_m2, height_cm, weight_kg, bsa_m2, lvm_pred_g, lvmi_pred_g_m2, lvh_pred, lvh_score,
     # rule_* ...), the study's covariates, and what topics group by: exposure, mass_g, index_g_m2
@@ -91,40 +91,30 @@ class StudyData:
     # within sex), exposure_in_sd_of_sex, age_band, and household_id (text, never missing) where
     # the study names households. Missing is NaN or NA.
     ecgs: pd.DataFrame
-    # A row a usable ECG of everybody in the cohort, with the columns of predictions and
+    # A row per usable ECG of everybody in the cohort, with the columns of predictions and
     # recorded_at: for repeats and for pairs with CMR.
     predictions: pd.DataFrame
     cmr: pd.DataFrame | None  # of `analysis.study.inputs.read_cmr`, or None
-    persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row a person
-    # Code, system, match, outcome, source, comment of the code list, n_records and n_people of
-    # the cohort that it found.
-    code_hits: pd.DataFrame
+    persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row per person
+    code_hits: pd.DataFrame  # of `FollowUp`: the code list with n_records and n_people of the cohort
     eligibility: pd.DataFrame  # of `FollowUp`: the people and ECGs after each step to the index ECG
     body_size: pd.DataFrame  # of `FollowUp`: index ECGs with height and weight near, far, of an unknown day
-    # The standard deviations that "per SD" means, in the unit of the exposure, by `sd_key`.
-    sd: Mapping[str, float]
-    # Checksums, versions, model, conventions, release of the follow-up ends; text.
-    provenance: Mapping[str, str]
-    # Of `FollowUp`: ECGs and births at an unknown day.
-    unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    sd: Mapping[str, float]  # what "per SD" means, in the unit of the exposure, by `sd_key`
+    provenance: Mapping[str, str]  # checksums, versions, model, conventions, release of the follow-up ends
+    unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: ECGs and births
     notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers, no people
-    # `follow_up` with the clock starting at the index ECG, where the study has a landmark.
-    follow_up_from_index: pd.DataFrame | None = None
+    follow_up_from_index: pd.DataFrame | None = None  # with the clock from the index ECG; for landmarks
     model_id: str = ""  # the model of these predictions, where the study has several; else ""
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def analysed(self, outcome: str, *, from_index: bool = False) -> pd.DataFrame:
         """Return the people who are followed for an outcome, each with the index ECG.
 
-        Args:
-            outcome: of the code list.
-            from_index: with the clock starting at the index ECG, whatever the study's landmark.
-
-        Returns:
-            A row an ECG, sorted by participant_id, index_date, ecg_id: the columns of `follow_up`
-            and of `ecgs`, years (time_days / 365.25), status_code (whole numbers), event (status is
-            1); and where rows are not independent error_cluster (whole numbers: of the person, or
-            of the household). The table is shared: do not change it.
+        There is a row per ECG, sorted by participant_id, index_date, ecg_id: the columns of
+        `follow_up` and of `ecgs`, years (time_days / 365.25), status_code (whole numbers), event
+        (status is 1); and where rows are not independent error_cluster (whole numbers: of the
+        person, or of the household). With `from_index` the clock starts at the index ECG, whatever
+        the study's landmark. The table is shared: do not change it.
         """
         from_index = from_index and self.follow_up_from_index is not None
         key = f"analysed {outcome} {from_index}"
@@ -163,11 +153,7 @@ class StudyData:
         return {"outcome": outcome, "primary": outcome == self.study.primary_outcome, "model_id": self.model_id}
 
     def by_prediction_model(self) -> tuple[StudyData, ...]:
-        """Return a study for each model of the predictions; this one where there is one model.
-
-        Each has the ECGs of its model, the SD and quartiles among them, and the model's name for
-        its rows of results.
-        """
+        """Return a study for each model of the predictions, with its ECGs, SDs and quartiles."""
         models = sorted(map(str, self.ecgs["model_id"].dropna().unique())) if self.study.model_strata else []
         if len(models) < 2:
             return (self,)
@@ -190,10 +176,8 @@ class StudyData:
 def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
     """Read and join everything that a study analyses; `read` is of `read_inputs`.
 
-    Raises:
-        TableRefused: a table cannot be used.
-        UsageError: a column is missing, or predictions are of several models or conventions, or of
-            others than the study states.
+    Raise UsageError where predictions are of several models or conventions, or of others than the
+    study states.
     """
     read = read or read_inputs(study)
     found = follow_up_of(study, read)
@@ -273,7 +257,7 @@ def _without_far_body_size(study: Study, predictions: pd.DataFrame, persons: pd.
 
 
 def _index_ecgs(study: Study, people: pd.DataFrame, predictions: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an index ECG with what topics group by; `eligible`: passes up to outcomes."""
+    """Return a row per index ECG with what topics group by; `eligible`: passes up to outcomes."""
     chosen = people[people["ecg_id"].notna() & ~people["excluded"].isin(_WITHOUT_INDEX)]
     eligible = ~chosen["excluded"].isin(_BEFORE_OUTCOMES)
     extra = [name for name in ("history_days", "entry_age_days") if name in chosen]
@@ -313,8 +297,8 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]:
     """Return the SD, by `sd_key`, over everybody with an index ECG, before exclusions for outcomes.
 
-    With n - 1, both sexes together, one row a person; also for each sex, and where the study keeps
-    several models apart, for each model and each sex in it.
+    With n - 1, both sexes together, one row per person; also for each sex, and where the study
+    keeps several models apart, for each model and each sex in it.
     """
     known: dict[str, float] = {}
     for model, rows in _by_model(study, indexed):
@@ -330,10 +314,7 @@ def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]
 
 
 def with_scale(study: Study, indexed: pd.DataFrame, sd: dict[str, float]) -> pd.DataFrame:
-    """Add the exposure in SD of the person's sex, and quartiles cut within sex.
-
-    Both are within the model that made the prediction, where the study keeps several apart.
-    """
+    """Add the exposure in SDs and its quartiles, within sex and, if kept apart, model."""
     in_sd = pd.Series(np.nan, indexed.index)
     quartile = pd.Series(np.nan, indexed.index)
     for model, rows in _by_model(study, indexed, several=False):

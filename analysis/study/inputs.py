@@ -44,9 +44,7 @@ class StudyInputs:
 def load_study(path: Path) -> Study:
     """Read and check a study file (YAML); the paths of the study become absolute.
 
-    Raises:
-        UsageError: it cannot be read, a name is unknown, a value is not what is expected (all
-            mistakes at once, with their lines), or an input does not exist.
+    Raise UsageError with all mistakes of the file and their lines, or with the absent inputs.
     """
     study = parse_settings(_bytes_of(path, str(path)), Study, str(path))
     folder = path.resolve().parent
@@ -99,11 +97,7 @@ def _layout_of_file(path: Path) -> PersonsLayout:
 
 
 def prediction_files(given: Path) -> Path:
-    """Return the path of a table of predictions; for a run folder the pattern of its files.
-
-    Raises:
-        UsageError: the run is not finished, or was not accepted.
-    """
+    """Return the path of predictions; for a run, finished and accepted, a pattern of files."""
     if not given.is_dir():
         return given
     if (given / "plan.json").is_file() and not (given / "_SUCCESS").is_file():
@@ -123,12 +117,7 @@ def prediction_paths(given: Path) -> list[Path]:
 
 
 def read_inputs(study: Study) -> StudyInputs:
-    """Read the participants, the lists, the codes and the CMR of a study.
-
-    Raises:
-        UsageError: a table cannot be read, the participants as a whole look wrong and the study
-            does not accept them, or an outcome is not in the code list.
-    """
+    """Read the participants, the lists, the codes of all outcomes and the CMR of a study."""
     code_list = read_code_list(study.inputs.code_list)
     listed = sorted(set(code_list["outcome"]))
     unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
@@ -155,12 +144,7 @@ def read_inputs(study: Study) -> StudyInputs:
 
 
 def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
-    """Return the participants of a study, and the problems of the whole table that it accepts.
-
-    Raises:
-        UsageError: the table cannot be read, a person is there twice, or the table as a whole looks
-            wrong and the study does not accept that.
-    """
+    """Return the participants, and the problems of the whole table; refuse those not accepted."""
     people = study_people(study)
     refuse_duplicate_keys(people.table, people.raw.name)
     problems = judge_people(people.table).problems
@@ -182,11 +166,7 @@ def _accepted(problem: str) -> str:
 
 
 def study_people(study: Study) -> People:
-    """Read the participants of a study, as their layout says.
-
-    Raises:
-        UsageError: the table cannot be read, or lacks a column that the study names.
-    """
+    """Read the participants of a study, as their layout says."""
     layout = study.columns.persons
     people = people_of(study.inputs.participants, layout)
     asked = {our: layout.names_of(our) for our in layout.columns if our not in READ}
@@ -203,11 +183,7 @@ def study_people(study: Study) -> People:
 
 
 def study_lists(study: Study) -> dict[str, PeopleList]:
-    """Read the lists of people of a study, by the names of their settings.
-
-    Raises:
-        UsageError: a list cannot be read, or a row of it names an ECG and no person.
-    """
+    """Read the lists of people of a study, by setting; refuse a row with an ECG and no person."""
     given = {
         _WITHDRAWN: study.inputs.withdrawn,
         "inputs.excluded": study.inputs.excluded,
@@ -227,28 +203,18 @@ def _people_list(name: str, path: Path) -> PeopleList:
 
 
 def read_code_list(path: Path) -> pd.DataFrame:
-    """Read a list of codes; columns as `lvm_core.tables.read_code_table` has them.
-
-    Raises:
-        UsageError: the file cannot be read, or its columns or values are not what is expected.
-    """
+    """Read a list of codes; columns as `lvm_core.tables.read_code_table` has them."""
     return pd.DataFrame(read_code_table(_bytes_of(path, f"code list {path}"), path.name).to_pandas())
 
 
 def read_cmr(
     path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read CMR examinations with a mass: participant_id, lvm_cmr_g in grams, cmr_date where known.
+    """Read CMR examinations with a mass, and notes on how the table was read.
 
-    `columns` are the table's own names of these, `date_format` is strptime's where dates are not
-    ISO, and `called` names the table in messages.
-
-    Returns:
-        participant_id (text), cmr_date (NaT where unknown), lvm_cmr_g (grams, above 0); and notes
-        on how the table was read.
-
-    Raises:
-        UsageError: as `lvm_core.tables.read_cmr_table`.
+    The columns are participant_id (text), cmr_date (NaT where unknown) and lvm_cmr_g (grams, above
+    0). `columns` are the table's own names of these, `date_format` is strptime's where dates are
+    not ISO, and `called` names the table in messages.
     """
     data = _bytes_of(path, f"{called} {path}")
     found = read_cmr_table(data, f"{called} {path.name}", columns=columns, date_format=date_format)
@@ -264,12 +230,7 @@ def _bytes_of(path: Path, called: str) -> bytes:
 
 
 def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
-    """Build the follow-up of a study; `read` is of `read_inputs`.
-
-    Raises:
-        TableRefused: a table cannot be used.
-        UsageError: see `read_inputs`; or nobody of a list is in any table.
-    """
+    """Build the follow-up of a study; refuse a list of which nobody is in any table."""
     inputs, read = study.inputs, read or read_inputs(study)
     tables = [name for name in Columns.model_fields if name != "persons"]
     found = build_follow_up(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -54,10 +54,7 @@ class Contrast:
 
 
 def models_of(study: Study) -> tuple[Model, ...]:
-    """Return models 1 to 3, and 4 where the study has covariates.
-
-    Where attained age is the time scale, age is no covariate.
-    """
+    """Return models 1 to 3, and 4 with covariates; without age where it is the time scale."""
     age: tuple[str | Covariate, ...] = ("age_years",) if study.time_scale == "follow_up" else ()
     words = "age, sex" if age else "sex (age is the time scale)"
     base, size = (*age, SEX), ("height_cm", "weight_kg")
@@ -137,10 +134,7 @@ def time_columns(study: Study) -> dict[str, Any]:
 
 
 def read_columns(table: pd.DataFrame, study: Study, kept: Sequence[str]) -> pd.DataFrame:
-    """Return the columns that models of the study read, and further ones that the table has.
-
-    A study has some seventy columns; each selection of rows would copy all of them.
-    """
+    """Return the columns that models read, and `kept` ones: copies of all seventy would be slow."""
     wanted = dict.fromkeys([*_ALWAYS, *columns_of(_covariates(study)), *time_columns(study).values(), *kept])
     return table[[name for name in wanted if name in table.columns]]
 
@@ -152,16 +146,11 @@ def _covariates(study: Study) -> list[str | Covariate]:
 def complete_rows(
     table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Return the rows that every model of the study can take.
+    """Return the rows that every model of the study can take, and in which `columns` are known.
 
     So all models, and all analyses that vary the main one, are of the same people. Where attained
-    age is the time scale, a row without an age at entry or exit is not complete.
-
-    Args:
-        table: of `StudyData.analysed`, or a variant of it.
-        study: models, time scale.
-        columns: that must be known too, such as the exposure.
-        kept: further columns to keep, known or not.
+    age is the time scale, a row without an age at entry or exit is not complete. The columns `kept`
+    stay, known or not.
     """
     covariates = _covariates(study)
     needed = list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
@@ -221,11 +210,7 @@ def followed(table: pd.DataFrame, study: Study) -> dict[str, Any]:
 
 
 def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Covariate]) -> CoxFit:
-    """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale.
-
-    Raises:
-        TableRefused: the model cannot be fitted to these rows.
-    """
+    """Fit a cause-specific Cox model, the exposure first, to complete rows on the time scale."""
     return fit_cox(
         table, event="event", covariates=list(covariates), cluster=cluster_of(table, study), **time_columns(study)
     )
@@ -246,13 +231,12 @@ def estimates(
     models: Sequence[Model],
     *,
     more: Sequence[str] = (),
+    fitted_by: Callable[[pd.DataFrame, Study, Contrast, Model], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
-    Rows are complete in the columns of the study's models, of the contrast, and in `more`.
-
-    Returns:
-        Rows of `estimate`, with n_dropped_missing, in the order of contrasts, then models.
+    Rows are complete in the columns of the study's models, of the contrast, and in `more`. Return
+    rows of `fitted_by`, by default `estimate`, with n_dropped_missing, by contrast, then model.
     """
     rows: list[dict[str, Any]] = []
     fitted: dict[tuple[str, int], dict[str, Any]] = {}
@@ -265,7 +249,7 @@ def estimates(
             key = column, model.number
             if key not in fitted:
                 dropped = {"n_dropped_missing": len(table) - len(complete[column])}
-                fitted[key] = estimate(complete[column], study, contrast, model) | dropped
+                fitted[key] = (fitted_by or estimate)(complete[column], study, contrast, model) | dropped
             rows.append(rescaled(fitted[key], contrast))
     return rows
 
@@ -273,10 +257,9 @@ def estimates(
 def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
     """Fit one contrast under one model, without sex where all are of one sex.
 
-    Returns:
-        Columns of the results: those of `followed` and `named`, estimate (hazard ratio), se of its
-        logarithm, lo, hi, p, p_ph (of the exposure), warnings. Where there is no estimate, warnings
-        say why.
+    Return columns of the results: those of `followed` and `named`, estimate (hazard ratio), se of
+    its logarithm, lo, hi, p, p_ph (of the exposure), warnings. Where there is no estimate, warnings
+    say why.
     """
     model = without_constant_sex(model, table)
     row = followed(table, study) | named(contrast, model)
@@ -326,11 +309,9 @@ def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
 def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> ChiSquareTest:
     """Test the terms that one model has beyond another nested in it.
 
-    The likelihood-ratio test; where people or households have several rows there is no likelihood
-    of independent rows, and the test is Wald's with robust errors.
-
-    Raises:
-        TableRefused: none of the terms has an estimate.
+    The test is the likelihood-ratio test. Where people or households have several rows, rows are
+    not independent and have no likelihood; the test is then Wald's with robust errors.
+    Raise TableRefused where none of the terms has an estimate.
     """
     known = set(larger.estimates.loc[larger.estimates["coef"].notna(), "term"])
     estimated = [term for term in terms if term in known]
@@ -342,10 +323,9 @@ def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> C
 
 
 def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add Benjamini and Hochberg's q over all outcomes but the primary one.
+    """Add Benjamini and Hochberg's q over all outcomes but the primary one; R: `p.adjust(p, "BH")`.
 
-    One family for each exposure, contrast, model, and model of the predictions. R:
-    `p.adjust(p, "BH")`.
+    One family for each exposure, contrast, model, and model of the predictions.
 
     Source:
         Benjamini Y, Hochberg Y, J R Stat Soc B 1995;57:289.

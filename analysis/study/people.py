@@ -24,12 +24,7 @@ BMI_CLASSES_KG_M2: Final[Bands] = {"<25": (0, 25), "25-29.9": (25, 30), "30+": (
 
 
 def banded(values: pd.Series[Any], bands: Bands) -> pd.Series[Any]:
-    """Return the name of each value's band, None where it is unknown.
-
-    Args:
-        values: numbers.
-        bands: lower bound, inside the band, and upper bound, outside it, by name.
-    """
+    """Return the name of each number's band, or None; a band does not include its upper bound."""
     named = pd.Series(None, values.index, dtype=object)
     for name, (low, high) in bands.items():
         named[((values >= low) & (values < high)).fillna(False).astype(bool)] = name
@@ -45,15 +40,12 @@ _YES_NO: Final = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no
 
 
 def read_persons(study: Study, people: People, members: pd.Index[Any]) -> pd.DataFrame:
-    """Return one row a person of the cohort, whose identifiers are `members`.
+    """Return one row per person of the cohort, whose identifiers are `members`.
 
-    Returns:
-        participant_id; region, ethnicity and sex where the table has them; body_size_date where
-        the study limits its distance; the covariates by their kinds; household_id where the study
-        names a column of households: a person without one is a household alone.
-
-    Raises:
-        UsageError: a covariate is not of its kind, or a category lacks its reference level.
+    The columns are participant_id; region, ethnicity and sex where the table has them;
+    body_size_date where the study limits its distance; the covariates by their kinds; household_id
+    where the study names a column of households: a person without one is a household alone.
+    Raise UsageError where a covariate is not of its kind, or a category lacks its reference level.
     """
     made: dict[str, Any] = {"participant_id": people.table["participant_id"].to_pandas()}
     for name in _TEXTS:

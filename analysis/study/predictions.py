@@ -42,17 +42,13 @@ _Flags = NDArray[np.bool_]
 
 
 def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
-    """Return the usable ECGs of the cohort, whose identifiers are those of `FollowUp.usable_ecgs`.
+    """Return the usable ECGs of the cohort; `usable` is `FollowUp.usable_ecgs`.
 
-    Returns:
-        A row an ECG, sorted by ecg_id: the columns that the predictions have, recorded_at as a
-        local time, numbers as floats, yes/no as nullable booleans, sex as female or male; and
-        lvm_ecg_only_g where the study has predictions of the model that sees the ECG alone.
-
-    Raises:
-        TableRefused: a value is not what its column means.
-        UsageError: a column is missing, or the predictions are of several models, of another
-            formula or preset than the study states, or contradict themselves.
+    There is a row per ECG, sorted by ecg_id: the columns that the predictions have, recorded_at as
+    a local time, numbers as floats, yes/no as nullable booleans, sex as female or male; and
+    lvm_ecg_only_g where the study has predictions of the model that sees the ECG alone. Raise
+    UsageError where predictions are of several models, of another formula or preset than the study
+    states, or contradict themselves.
     """
     path, date_format = study.inputs.predictions, study.date_formats.get("predictions")
     table = _read(path, PREDICTED - _NOT_READ, study.columns.predictions, date_format)
@@ -126,13 +122,10 @@ def _ecg_only(given: Path) -> pd.DataFrame:
 def footers_of(study: Study) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return how the predictions were made, from the footers of their files.
 
-    Returns:
-        input_convention, bsa, lvh_preset and model_sha256 where a footer states them; and a
-        sentence where files have no footer, so that their input convention is not known.
-
-    Raises:
-        UsageError: the predictions are a mixture, or of another formula or preset than the study
-            states.
+    These are input_convention, bsa, lvh_preset and model_sha256 where a footer states them; and a
+    sentence where files have no footer, so that their input convention is not known.
+    Raise UsageError where the predictions are a mixture, or of another formula or preset than the
+    study states.
     """
     paths = [path for path in prediction_paths(study.inputs.predictions) if path.suffix == ".parquet"]
     contents = [(pq.read_metadata(path).metadata or {}).get(schemas.FOOTER_KEY) for path in paths]
@@ -172,9 +165,8 @@ def _refuse_conventions(study: Study, name: str, values: set[str]) -> None:
 def _refuse_contradictions(study: Study, predictions: pd.DataFrame) -> None:
     """Refuse an index or LVH that does not follow from the mass by the stated formula and limits.
 
-    Footers say how files of `lvm-ai score` were made. CSV, and tables that went through other
-    programs, have none: there the values alone show a mixture of formulas or presets. Values that
-    are missing in a row are not compared.
+    CSV, and tables that went through other programs, have no footers: there the values alone show a
+    mixture of formulas or presets. Values that are missing in a row are not compared.
     """
     for index, (mass, lvh) in _OF_INDEX.items():
         if {index, mass} <= set(predictions):

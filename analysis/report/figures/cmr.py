@@ -40,11 +40,8 @@ Numbers = NDArray[np.float64]
 def predicted_measured(rows: pd.DataFrame, *, intercept: float, slope: float, axis_name: str) -> Drawn:
     """Draw CMR mass against predicted mass in hexagons, with calibration and identity.
 
-    Args:
-        rows: masked bins: x_g (predicted), y_g (CMR), width_g, n_people; at least one.
-        intercept: of the calibration line, g; NaN: none is drawn.
-        slope: of it.
-        axis_name: of the prediction with its unit, as "Predicted LV mass, g".
+    `rows` are masked bins, at least one: x_g (predicted), y_g (CMR), width_g, n_people. Where the
+    intercept (g) is NaN, no calibration line is drawn.
     """
     canvas = new_canvas(WIDTH_IN, _HEX_HEIGHT_IN, "constrained")
     axes = canvas.subplots()
@@ -71,13 +68,10 @@ def predicted_measured(rows: pd.DataFrame, *, intercept: float, slope: float, ax
 
 @in_style
 def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float) -> Drawn:
-    """Draw the difference of prediction and CMR against their mean, with the limits.
+    """Draw the difference of prediction and CMR against their mean, with bias and limits in g.
 
-    Args:
-        rows: masked bins: x_g (mean), y_g (difference), width_g, n_people; at least one.
-        bias: mean difference, g; NaN: no lines are drawn.
-        lower: limit of agreement, g.
-        upper: limit of agreement, g.
+    `rows` are masked bins, at least one: x_g (mean), y_g (difference), width_g, n_people. Where the
+    bias is NaN, no lines are drawn.
     """
     canvas = new_canvas(WIDTH_IN, _HEX_HEIGHT_IN - 0.6, "constrained")
     axes = canvas.subplots()
@@ -142,9 +136,8 @@ def _hexagons_text(rows: pd.DataFrame, y_words: str) -> str:
 def roc(curves: pd.DataFrame, points: pd.DataFrame) -> Drawn:
     """Draw ROC curves of continuous markers with yes/no markers as points.
 
-    Args:
-        curves: marker, sensitivity, specificity (0 to 1), in order along each curve.
-        points: marker, sensitivity, specificity; missing where hidden, and then counted.
+    Both have marker, sensitivity, specificity (0 to 1). Curves are in order; points are missing
+    where hidden, and the figure says how many are.
     """
     canvas = new_canvas(*_ROC_SIZE_IN, "constrained")
     axes = canvas.subplots()

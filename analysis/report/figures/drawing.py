@@ -165,10 +165,7 @@ def text_width_in(text: str, size_pt: float, weight: str = "normal") -> float:
 
 
 def wrapped(text: str, width_in: float, size_pt: float = TEXT_PT, weight: str = "normal") -> str:
-    """Return a text broken at spaces so that no line is wider than given, single words apart.
-
-    A no-break space (U+00A0) keeps its words together.
-    """
+    """Return a text broken at spaces (not at U+00A0) to a width; longer words stay whole."""
     lines: list[str] = []
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
@@ -190,10 +187,7 @@ def key_line(label: str, **style: Any) -> Line2D:
 
 
 def legend_above(canvas: Figure, handles: Sequence[Any], title: str = "") -> None:
-    """Put a legend above all axes, in as many columns as fit; for the constrained layout.
-
-    Above, since inside it would sooner or later lie on a curve.
-    """
+    """Put a legend above all axes, where it covers no curve, in as many columns as fit."""
     labels = [str(handle.get_label()) for handle in handles]
     width = canvas.get_size_inches()[0] - 0.2
     widest = max((text_width_in(label, SMALL_PT) for label in labels), default=0.0)
@@ -234,10 +228,7 @@ def ratio_ticks(lowest: float, highest: float) -> list[float]:
 def ratio_range(
     estimates: NDArray[np.float64], lows: NDArray[np.float64], highs: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return a range of a log axis: all estimates and 1, and limits up to three times beyond.
-
-    A single wide interval would otherwise press all others together.
-    """
+    """Return the range of a log axis: all estimates and 1, and limits up to three times beyond."""
     own = np.append(estimates[np.isfinite(estimates) & (estimates > 0)], 1.0)
     reach = np.concatenate([own, lows[np.isfinite(lows) & (lows > 0)], highs[np.isfinite(highs)]])
     least = max(float(reach.min()), float(own.min()) / 3)

@@ -42,12 +42,10 @@ class _Box:
 
 @in_style
 def flow_diagram(rows: pd.DataFrame) -> Drawn:
-    """Draw a flow diagram.
+    """Draw a flow diagram; exclusions of nobody share one box.
 
-    Args:
-        rows: masked, in order: everybody first, exclusions, the analysed last; `reason`,
-            `label` (in words), `n_people` (missing is `HIDDEN`). Exclusions of nobody share one
-            box.
+    `rows` are masked and in order: everybody first, exclusions, the analysed last. They have
+    `reason`, `label` (in words) and `n_people`; missing is `HIDDEN`.
     """
     start = _main(rows.iloc[0], _EDGE_IN)
     down = start.top + start.height + _ENDS_GAP_IN

@@ -45,14 +45,13 @@ _FIRST_OF_YEAR: Final = ("-01", "-Q1", " Q1")
 def calendar(rows: pd.DataFrame, *, outcome_name: str) -> Drawn:
     """Draw bars of events by period, a plot for each region, all on one scale.
 
-    Args:
-        rows: masked; `period` (text as 2012-03, 2012-Q1 or 2012), `region`, `n_events`, missing
-            where hidden. Periods come in the order of their text when all begin with a year, else
-            in the order of the rows; none may be left out, or bars that are far apart in time would
-            be drawn side by side.
-        outcome_name: in words.
+    `rows` are masked: `period` (text as 2012-03, 2012-Q1 or 2012), `region`, `n_events`, missing
+    where hidden. Periods are sorted if all begin with a year; else they keep their order. None may
+    be left out, or bars that are far apart in time would be drawn side by side.
     """
-    periods, regions = _periods(rows), in_order(rows["region"])
+    periods, regions = in_order(rows["period"]), in_order(rows["region"])
+    if all(text[:4].isdigit() for text in periods):
+        periods = sorted(periods)
     canvas = new_canvas(WIDTH_IN, _LABELS_IN + _REGION_IN * len(regions), "constrained")
     all_axes = canvas.subplots(len(regions), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     place_of = np.array([periods.index(str(text)) for text in rows["period"]])
@@ -87,11 +86,6 @@ def _region_text(own: pd.DataFrame, region: str) -> str:
             peak = f"at most {count_text(most['n_events'])} events, in {most['period']}"
     n_hidden = len(own) - len(known)
     return f"{region}: {peak}" + (f", periods hidden: {n_hidden}" if n_hidden else "")
-
-
-def _periods(rows: pd.DataFrame) -> list[str]:
-    found = in_order(rows["period"])
-    return sorted(found) if all(text[:4].isdigit() for text in found) else found
 
 
 def _ticks(periods: Sequence[str]) -> dict[int, str]:
@@ -141,20 +135,17 @@ _LABEL_IN: Final = 1.3
 def cumulative_incidence(
     points: pd.DataFrame, at_risk: pd.DataFrame, *, outcome_name: str, group_name: str, horizon_years: float
 ) -> Drawn:
-    """Draw curves of cumulative incidence by group, numbers below.
+    """Draw curves of cumulative incidence by group, numbers below, a vertical line at the horizon.
 
-    Args:
-        points: masked; `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row a step; groups
-            whose incidence is missing are named as hidden.
-        at_risk: masked; `group`, `years` (the ticks), `n_at_risk`, `n_censored`, `n_events` so
-            far; missing is `HIDDEN`.
-        outcome_name: in words.
-        group_name: what the groups are, title of the legend.
-        horizon_years: marked with a vertical line.
+    `points` are masked: `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row per step; groups
+    without any incidence are named as hidden. `at_risk` is masked: `group`, `years` (the ticks),
+    `n_at_risk`, `n_censored`, `n_events` so far; missing is `HIDDEN`.
     """
     groups = in_order([*points["group"], *at_risk["group"]])
     labels = {group: wrapped(group, _LABEL_IN, SMALL_PT) for group in groups}
-    height_in = _CURVES_IN + _AXIS_LABELS_IN + (2 + len(groups)) * _LEGEND_LINE_IN + _table_in(labels)
+    lines = sum(label.count("\n") + 1 for label in labels.values()) + 1
+    table_in = len(_BLOCKS) * (lines * _ROW_PT + _BLOCK_GAP_PT) / 72
+    height_in = _CURVES_IN + _AXIS_LABELS_IN + (2 + len(groups)) * _LEGEND_LINE_IN + table_in
     canvas = new_canvas(WIDTH_IN, height_in, "constrained")
     axes = canvas.subplots()
     ticks = np.unique(floats(at_risk, "years"))
@@ -183,16 +174,8 @@ def cumulative_incidence(
     return Drawn(canvas, alt)
 
 
-def _table_in(labels: dict[str, str]) -> float:
-    lines = sum(label.count("\n") + 1 for label in labels.values()) + 1
-    return len(_BLOCKS) * (lines * _ROW_PT + _BLOCK_GAP_PT) / 72
-
-
 def _last_known(at_risk: pd.DataFrame, group: str, end: float) -> float:
-    """The time to which a curve is drawn: its last tick with people at risk, of any number.
-
-    Beyond it too few are left for a step to mean much. The end where no tick but 0 is there.
-    """
+    """The last tick with people at risk, to which a curve is drawn; the end if there is none."""
     own = at_risk[at_risk["group"].astype(str) == group]
     followed = floats(own, "years")[floats(own, "n_at_risk") > 0]
     return float(followed.max(initial=0.0)) or end

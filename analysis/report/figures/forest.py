@@ -58,15 +58,13 @@ class _Columns(NamedTuple):
 
 @in_style
 def forest(rows: pd.DataFrame, *, measure_name: str) -> Drawn:
-    """Draw a forest plot.
+    """Draw a forest plot; `measure_name` is as "Hazard ratio (95 % interval)".
 
-    Args:
-        rows: masked; `group` (heading or ""), `label`, `estimate`, `lo`, `hi` (ratios, missing
-            where hidden), `n_text`, `p_interaction_text` (of the first row of a group). Rows of
-            one heading are put together; headings and rows keep their order.
-        measure_name: as "Hazard ratio (95 % interval)".
+    `rows` are masked: `group` (heading or ""), `label`, `estimate`, `lo`, `hi` (ratios, missing
+    where hidden), `n_text`, `p_interaction_text` (of the first row of a group). Rows of one heading
+    are put together; headings and rows keep their order.
     """
-    rows = _by_heading(rows)
+    rows = rows.iloc[np.argsort(pd.factorize(rows["group"])[0], kind="stable")]
     heads = _heads(measure_name)
     lines, height = _lines(rows)
     columns = _columns(rows, lines, heads)
@@ -77,7 +75,8 @@ def forest(rows: pd.DataFrame, *, measure_name: str) -> Drawn:
     axes = canvas.add_axes((columns.axis_left / WIDTH_IN, _AXIS_IN / total, width / WIDTH_IN, height / total))
     _prepare(axes, rows, height, measure_name)
     _write(axes, rows, lines, columns)
-    _write_heads(axes, heads, columns)
+    _text(axes, columns.n_right, -0.06, heads[0], ha="right", va="bottom", weight="bold")
+    _text(axes, columns.estimate_left, -0.06, heads[1], va="bottom", weight="bold")
     for line in lines:
         if line.row is not None:
             _draw(axes, rows.iloc[line.row], line.middle_in)
@@ -98,12 +97,6 @@ def _heads(measure_name: str) -> tuple[str, str]:
     name, _, rest = measure_name.partition(" (")
     inside = f"({rest}" if rest else "(95 % interval)"
     return "Events", f"{wrapped(sentence(name), _ESTIMATE_IN, SMALL_PT, 'bold')}\n{inside}"
-
-
-def _by_heading(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with those of one heading together, headings and rows in their order."""
-    places = pd.factorize(rows["group"])[0]
-    return rows.iloc[np.argsort(places, kind="stable")]
 
 
 def _lines(rows: pd.DataFrame) -> tuple[list[_Line], float]:
@@ -168,11 +161,6 @@ def _write(axes: Axes, rows: pd.DataFrame, lines: list[_Line], columns: _Columns
         _text(axes, _EDGE_IN + indent, line.middle_in, line.text)
         _text(axes, columns.n_right, line.middle_in, str(row["n_text"]), ha="right")
         _text(axes, columns.estimate_left, line.middle_in, _estimate_text(row))
-
-
-def _write_heads(axes: Axes, heads: tuple[str, str], columns: _Columns) -> None:
-    _text(axes, columns.n_right, -0.06, heads[0], ha="right", va="bottom", weight="bold")
-    _text(axes, columns.estimate_left, -0.06, heads[1], va="bottom", weight="bold")
 
 
 def _text(axes: Axes, left_in: float, down_in: float, text: str, **how: Any) -> None:

@@ -61,15 +61,10 @@ def dose_response(
 ) -> Drawn:
     """Draw a spline of the hazard ratio (log axis) above the histogram of the exposure.
 
-    Args:
-        curve: masked; `value`, `hr`, `lo`, `hi`, ascending.
-        histogram: masked; `left`, `right`, `n_people`; bins of few people are not there.
-        knots: of the spline, in the exposure's unit: short lines on the axis.
-        reference: value of hazard ratio 1.
-        limits_by_sex: limits of LVH, by sex in words; {} where the exposure has none.
-        exposure_name: in words.
-        exposure_unit: as g/m2.
-        outcome_name: in words.
+    `curve` is masked: `value`, `hr`, `lo`, `hi`, ascending; `histogram` is masked: `left`, `right`,
+    `n_people`, without bins of few people. `knots` are short lines on the axis, and `reference` is
+    the value of hazard ratio 1, in the exposure's unit. `limits_by_sex` are limits of LVH, by sex
+    in words; {} where the exposure has none.
     """
     canvas = new_canvas(WIDTH_IN, _HEIGHT_IN, "constrained")
     above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
@@ -155,15 +150,10 @@ def schoenfeld(
 ) -> Drawn:
     """Draw mean residuals by time beside the log hazard ratio of the Cox model.
 
-    Args:
-        rows: masked, a row a bin of events; `years` (their mean time), `beta` (mean scaled
-            residual, log hazard ratio), `lo`, `hi`, `n_events`.
-        hr_log: log hazard ratio of the Cox model; NaN where it is hidden.
-        lo_log: its lower 95 % limit.
-        hi_log: its upper 95 % limit.
-        exposure_name: with its step, as "predicted LV mass index, per SD".
-        outcome_name: in words.
-        is_age: `years` are attained age, and not time since the index ECG.
+    `rows` are masked, a row per bin of events: `years` (their mean time), `beta` (mean scaled
+    residual, log hazard ratio), `lo`, `hi`, `n_events`. `hr_log` is NaN where it is hidden;
+    `lo_log` and `hi_log` are its 95 % limits. `exposure_name` includes its step, as "predicted LV
+    mass index, per SD". With `is_age`, `years` are attained age, and not time since the index ECG.
     """
     canvas = new_canvas(WIDTH_IN, _SCHOENFELD_IN, "constrained")
     axes = canvas.subplots()
@@ -231,10 +221,8 @@ def _ratio_axis(axes: Axes) -> None:
 def calibration(rows: pd.DataFrame, *, horizon_years: float) -> Drawn:
     """Draw observed against predicted risk with the line of identity, both axes alike.
 
-    Args:
-        rows: masked; `group`, `n_people`, `predicted`, `observed`, `lo`, `hi` (0 to 1); groups
-            with a missing value are not drawn, and the legend says how many.
-        horizon_years: of the risks.
+    `rows` are masked: `group`, `n_people`, `predicted`, `observed`, `lo`, `hi` (0 to 1). Groups
+    with a missing value are not drawn, and the legend says how many.
     """
     canvas = new_canvas(_CALIBRATION_IN, _HEIGHT_IN, "constrained")
     axes = canvas.subplots()

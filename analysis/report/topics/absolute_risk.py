@@ -73,10 +73,7 @@ def horizon_years(table: pd.DataFrame, wanted: float) -> float:
 
 
 def _people(data: StudyData, outcome: str, needed: Sequence[str]) -> tuple[pd.DataFrame, Model, float, dict[str, Any]]:
-    """Complete rows, the model of age and sex, the horizon, and what results say of them.
-
-    One ECG a person, and time since the ECG whatever the scale of the Cox models.
-    """
+    """Complete rows, one ECG per person; model of age and sex, horizon, columns of the results."""
     table = data.analysed(outcome)
     table = table[[name for name in (*_COLUMNS, *needed) if name in table]].drop_duplicates("participant_id")
     complete = table.dropna(subset=list(needed)).reset_index(drop=True).astype({"sex": "category"})
@@ -327,7 +324,7 @@ def _risks(
 
 
 def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return one table."""
+    """Return one table: a row per measure, at the horizon."""
     found = results_of(masked, "standardised")
     if found is None:
         return None

@@ -187,7 +187,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
 
 
 def _cells(found: Masked, about: About, *, is_wald: bool) -> pd.DataFrame:
-    """A row a comparison."""
+    """A row per comparison: C without and with the marker, their difference, and the test's P."""
     labels, counts = row_labels(found, about), row_counts(found, about)
     rows = found.rows.assign(**labels, **counts, text=estimate_texts(found, 3), P=p_texts(found))
     keys = [*labels, "contrast", "adjustment"]

@@ -59,7 +59,7 @@ _QUANTILES: Final = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
-    """Return means and counts of one index ECG a person: everybody, by LVH and by quartile."""
+    """Return means and counts of one index ECG per person: everybody, by LVH and by quartile."""
     people = data.ecgs.drop_duplicates("participant_id")
     quartile = people["quartile"].map(lambda q: f"quartile {q:.0f}", na_action="ignore")
     grouped = {

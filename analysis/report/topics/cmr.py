@@ -63,13 +63,8 @@ Floats = NDArray[np.float64]
 def hexagon_counts(x: Floats, y: Floats, width: float) -> pd.DataFrame:
     """Return how many points each regular hexagon holds; a point goes to its nearest centre.
 
-    Args:
-        x: (n,) values.
-        y: (n,) values in the same unit.
-        width: of a hexagon between two opposite upright sides; a centre lies at 0, 0.
-
-    Returns:
-        x and y of the centres, n_people; only hexagons that hold a point, from left to right.
+    `width` is between two opposite upright sides, in the unit of `x` and `y`; a centre lies at the
+    origin. Return x and y of the centres and n_people of the hexagons with a point, left to right.
     """
     height = width * np.sqrt(3)
     even = np.round(x / width) * width, np.round(y / height) * height
@@ -117,15 +112,10 @@ def _fitting(x: Floats, y: Floats, k: int) -> pd.DataFrame:
 
 
 def roc_steps(table: pd.DataFrame, marker: str, step: int) -> pd.DataFrame:
-    """Return a ROC curve as counts, from nobody to everybody positive, thinned.
+    """Return a ROC curve as counts tp and fp, from nobody to everybody positive, thinned.
 
-    Args:
-        table: complete in the marker and LVH by CMR, with people of both kinds.
-        marker: column; higher means LVH.
-        step: fewest people with, and fewest people without LVH, between two points.
-
-    Returns:
-        tp and fp of each point; the first is 0 and 0, the last has everybody.
+    `table` is complete in the marker (higher means LVH) and LVH by CMR, with people of both kinds.
+    `step` is the fewest people with, and the fewest without LVH, between two points.
     """
     curve = roc_curve(table, label=LABEL, marker=marker)
     points = curve.points.iloc[::-1]
@@ -144,8 +134,8 @@ def roc_steps(table: pd.DataFrame, marker: str, step: int) -> pd.DataFrame:
 def _roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     """Return the ROC curves of the continuous markers; no points where there is one class only.
 
-    Where all three ECG rules are measured in somebody, the curves are of these people, so that the
-    rules belong in the same figure.
+    Where anybody has all three ECG rules, curves are of such people, as the points of the rules
+    are.
     """
     own = pairs[pairs["all_three"]] if pairs["all_three"].any() else pairs
     step = max(data.study.masking.k, 1)
@@ -207,7 +197,7 @@ def _results(data: StudyData, groups: Sequence[Group]) -> Aggregate:
 
 
 def _people(row: Mapping[str, Any]) -> Count:
-    """The people of a row."""
+    """The people whom a row of the results is about."""
     strata, level = row["strata"], row["level"]
     if row["contrast"] in (MASS, INDEX):
         who = people_of(strata, level)

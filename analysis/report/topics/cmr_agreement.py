@@ -158,7 +158,7 @@ def _cells(found: Masked, words: str, wanted: Mapping[str, tuple[str, int]]) -> 
 
 
 def _structural_table(found: Masked) -> ReadTable:
-    """A row a quantity and group; intercept and slope of each method."""
+    """A row per quantity and group; intercept and slope of each method."""
     terms = {
         f"{name}: {term}": (f"{method} {term}", digits)
         for method, name in _STRUCTURAL.items()
@@ -264,13 +264,7 @@ def fold_of(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def cross_fitted(x: Floats, y: Floats, folds: NDArray[np.int64]) -> Floats:
-    """Return for each person what the least-squares line of all other folds predicts.
-
-    Args:
-        x: (n, p) predictors; an intercept is added.
-        y: (n,) outcome.
-        folds: (n,) fold of each person.
-    """
+    """Return for each person what the least-squares line of y on x (n, p) of other folds gives."""
     design = np.column_stack([np.ones(len(y)), x])
     made = np.empty(len(y))
     for fold in np.unique(folds):
@@ -282,14 +276,9 @@ def cross_fitted(x: Floats, y: Floats, folds: NDArray[np.int64]) -> Floats:
 def partial_correlation(x: Floats, y: Floats, given: Floats) -> dict[str, float]:
     """Return the correlation of what least squares on covariates leaves of two variables.
 
-    Args:
-        x: (n,) variable.
-        y: (n,) variable.
-        given: (n, q) covariates; an intercept is added.
-
-    Returns:
-        estimate, lo and hi (Fisher's z with variance 1/(n - q - 3)), and p (t on n - q - 2 degrees
-        of freedom). NaN where a variable is a linear function of the covariates.
+    `x` and `y` are (n,), the covariates `given` (n, q); an intercept is added. Return estimate, lo
+    and hi (Fisher's z with variance 1/(n - q - 3)), and p (t on n - q - 2 degrees of freedom), NaN
+    where a variable is a linear function of the covariates.
 
     Source:
         Fisher RA, Metron 1924;3:329-332. R: ppcor::pcor.test for estimate and p.
@@ -377,7 +366,7 @@ def _of_everybody(found: Masked) -> ReadTable:
 
 
 def _by_group(found: Masked, levels: Sequence[tuple[str, str]]) -> ReadTable:
-    """A row a group: partial correlation, and errors of the calibrated line and without ECG."""
+    """A row per group: partial correlation, and errors of the calibrated line and without ECG."""
     difference = f"{CALIBRATED} against {DEMOGRAPHICS}"
     columns = {
         f"Partial r given {_ADJUSTED}": Cell(PARTIAL, PREDICTION, 3),

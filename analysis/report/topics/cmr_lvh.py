@@ -365,10 +365,7 @@ def lvh_tables(counts: Masked, found: Masked) -> list[ReadTable]:
 
 
 def share_text(part: Any, whole: Any) -> str:
-    """Return a share of masked counts in per cent with Wilson's 95 % limits.
-
-    Rounding can make a part larger than its whole; it then counts as all of it.
-    """
+    """Return a share of masked counts in per cent, at most 100, with Wilson's 95 % limits."""
     if pd.isna(part) or pd.isna(whole):
         return HIDDEN
     if whole == 0:
@@ -446,7 +443,7 @@ def _c_statistics(found: Masked) -> ReadTable:
 
 
 def _rules_by_group(found: Masked) -> ReadTable:
-    """A row a group: the c-statistic of each marker, and the prediction against any rule."""
+    """A row per group: the c-statistic of each marker, and the prediction against any rule."""
     columns = {words: Cell(C, words, 3) for words in YES_NO.values()}
     columns["Predicted LVH less any rule"] = Cell(C_DIFFERENCE, AGAINST_RULES, 3)
     heads = ("P", "P of sensitivity", "P of specificity")

@@ -79,10 +79,7 @@ def level_order(strata: str, level: str) -> tuple[int, int, str]:
 
 
 def main_pairs(data: StudyData, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs of the main results: without people who may be of the training set.
-
-    Where the study gives a date of imaging, they are people whose first CMR is on or after it.
-    """
+    """Return the pairs of people first imaged on or after the training set's date, if given."""
     date = data.study.training.exclude_imaged_before
     return pairs if date is None else pairs[pairs[IMAGED] == on_or_after(date)]
 
@@ -112,13 +109,8 @@ def before(date: dt.date) -> str:
 def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
     """Return for each person whether the first CMR is before the date of the training set.
 
-    Args:
-        data: of a study with `training.exclude_imaged_before`.
-        people: participant_id.
-
-    Returns:
-        `before` or `on_or_after` the date; missing for people without CMR, and where a CMR that may
-        be the first has no known date.
+    That is `before` or `on_or_after` the date; missing for people without CMR, and where a CMR that
+    may be the first has no known date. The study has `training.exclude_imaged_before`.
     """
     date = data.study.training.exclude_imaged_before
     if date is None or data.cmr is None:
@@ -133,33 +125,21 @@ def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
 def people_of(strata: str, level: str, *, labelled: bool = False, with_rules: bool = False) -> Count:
     """Return what the count of pairs of a group counts, the same in flow, counts and results.
 
-    Args:
-        strata: of STRATA, or "".
-        level: of it.
-        labelled: whether LVH by CMR and by prediction is known of them.
-        with_rules: whether all three ECG rules are, too.
+    With `labelled`, LVH by CMR and by prediction is known; `with_rules`, all three ECG rules, too.
     """
     is_before = level.startswith("before ") if strata == IMAGED else None
     return meanings.paired(strata, level, labelled=labelled, with_rules=with_rules, is_before=is_before)
 
 
 def cmr_pairs(data: StudyData) -> pd.DataFrame:
-    """Return one row a person with CMR and an ECG close enough in time.
+    """Return one row per person with CMR and an ECG close enough in time; see `pair_with_cmr`.
 
-    Args:
-        data: of a study with CMR.
-
-    Returns:
-        participant_id, sex ("female", "male" or missing), age_years, bmi_kg_m2, height_cm; mass_g
-        and mass_cmr_g in g, index_g_m2 and index_cmr_g_m2 in g/m2, both with the body surface area
-        of the prediction; lvh and lvh_cmr (1, 0 or NaN); RULES (1, 0 or NaN), and any_ecg_rule,
-        here known only where all three are;
-        relative_index and relative_cornell, each divided by the limit of the sex; lvh_score;
-        all_three: whether prediction, label and all three rules are known; and the columns of
-        STRATA as text, missing where unknown.
-
-    Raises:
-        UsageError: see `pair_with_cmr`.
+    The columns are participant_id, sex ("female", "male" or missing), age_years, bmi_kg_m2,
+    height_cm; mass_g and mass_cmr_g in g, index_g_m2 and index_cmr_g_m2 in g/m2, both with the body
+    surface area of the prediction; lvh and lvh_cmr (1, 0 or NaN); RULES (1, 0 or NaN), and
+    any_ecg_rule, here known only where all three are; relative_index and relative_cornell, each
+    divided by the limit of the sex; lvh_score; all_three: whether prediction, label and all three
+    rules are known; and the columns of STRATA as text, missing where unknown.
     """
     study = data.study
     assert data.cmr is not None
@@ -263,15 +243,7 @@ class Cell(NamedTuple):
 def estimate_of(
     found: Masked, measure: str, contrast: str = "", strata: str = "", level: str = ""
 ) -> Mapping[str, Any] | None:
-    """Return one row of masked results with `hidden_estimate`, `hidden_p` and `people`, or None.
-
-    Args:
-        found: masked results.
-        measure: of the row.
-        contrast: of the row.
-        strata: of the row; empty for everybody.
-        level: of `strata`.
-    """
+    """Return one row of masked results with `hidden_estimate`, `hidden_p` and `people`, or None."""
     rows = found.rows
     is_own = (rows["measure"] == measure) & (rows["contrast"] == contrast)
     places = rows.index[is_own & (rows["strata"] == strata) & (rows["level"] == level)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -165,26 +166,22 @@ def _present_dose_response(masked: Mapping[str, Masked], about: About) -> Sectio
         return None
     values = row_counts(tests, about) | {"P for nonlinearity": p_texts(tests)}
     table = result_table(tests, about, "nonlinearity", "Is the dose-response a straight line?", {}, values)
-    bins = masked["exposure_histogram"].rows
-
-    def draw(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
-        histogram = bins[bins["model_id"] == model].reset_index(drop=True)
-        return _curve_figure(rows, histogram, about, outcome, model, key)
-
     ends = "5th to the 95th" if about.k > 1 else "1st to the 99th"
     paragraph = (
         "Restricted cubic splines with four knots at Harrell's quantiles, adjusted for age and "
         f"sex, against the median; from the {ends} percentile."
     )
+    draw = partial(_curve_figure, bins=masked["exposure_histogram"].rows, about=about)
     figures = figures_by_outcome(curves, about, draw)
     return Section("dose_response", "Dose-response", (paragraph,), (table, *figures))
 
 
 def _curve_figure(
-    rows: pd.DataFrame, histogram: pd.DataFrame, about: About, outcome: str, model: str, key: str
+    rows: pd.DataFrame, outcome: str, model: str, key: str, *, bins: pd.DataFrame, about: About
 ) -> ReadFigure | None:
     if not len(rows) or rows["hr"].isna().all():
         return None
+    histogram = bins[bins["model_id"] == model].reset_index(drop=True)
     preset = LvhPreset(about.lvh_preset)
     is_index = about.exposure_unit == "g/m2"
     options: dict[str, Any] = {
@@ -233,7 +230,7 @@ def _proportional_hazards_aggregates(data: StudyData) -> list[Aggregate]:
 
 
 def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
-    """A fit for each period of follow-up: at risk from its start, censored at its end.
+    """Fit each period of follow-up: people are at risk from its start and censored at its end.
 
     R: `coxph(Surv(tstart, tstop, event) ~ ..., subset = period == i)` after `survSplit`.
     """
@@ -292,10 +289,7 @@ def _tests(fit: CoxFit) -> list[dict[str, Any]]:
 
 
 def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> pd.DataFrame:
-    """Mean scaled residual of the exposure in bins of equally many events, per SD.
-
-    Events of a bin are people: several ECGs of one person are one.
-    """
+    """Mean scaled residual per SD, in bins of equally many people with the event."""
     own = scaled_schoenfeld(fit)
     own = own[own["term"] == "exposure"].sort_values("time", kind="stable")
     people = table["participant_id"].to_numpy()[own["row"]]
@@ -335,11 +329,7 @@ def _present_proportional_hazards(masked: Mapping[str, Masked], about: About) ->
         "ratio over all follow-up is an average over time; the periods say how it moves. "
         "People differ more and more between later periods, which can change a ratio by itself.",
     )
-
-    def draw(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
-        return _residual_figure(rows, about, outcome, model, key)
-
-    figures = figures_by_outcome(masked["schoenfeld"], about, draw)
+    figures = figures_by_outcome(masked["schoenfeld"], about, partial(_residual_figure, about=about))
     return Section("proportional_hazards", "Proportional hazards", paragraphs, (*_tables(found, about), *figures))
 
 
@@ -369,7 +359,7 @@ def _tables(found: Masked, about: About) -> list[ReadTable]:
     return [periods, tests]
 
 
-def _residual_figure(rows: pd.DataFrame, about: About, outcome: str, model: str, key: str) -> ReadFigure | None:
+def _residual_figure(rows: pd.DataFrame, outcome: str, model: str, key: str, *, about: About) -> ReadFigure | None:
     if len(rows) < 2:
         return None
     first, is_age = rows.iloc[0], about.time_scale == "attained_age"

@@ -77,18 +77,14 @@ def aggregates(data: StudyData) -> list[Aggregate]:
 
 
 def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None) -> Aggregate:
-    """Return the flow before masking.
+    """Return the flow before masking, of the tables `people` and `eligibility` of `FollowUp`.
 
-    What comes before anything about an outcome happens to the same people for every outcome, so
-    it is in one block (outcome ""), whose last row is where the blocks of the outcomes begin. If
-    it were in each, a count hidden in one could be read in another. For the same reason parts of a
-    reason replace it and have no table of their own, which would give their sum.
-
-    Args:
-        people: of `FollowUp`: participant_id, outcome, excluded, and body_size_far where known; a
-            row an ECG where each opens a follow-up, so that a person can be analysed with one ECG
-            and left out with another.
-        eligibility: of `FollowUp`, for the parts of those without an index ECG.
+    What comes before anything about an outcome happens to the same people for every outcome, so it
+    is in one block (outcome ""), whose last row is where the blocks of the outcomes begin. If it
+    were in each, a count hidden in one could be read in another. For the same reason parts of a
+    reason replace it and have no table of their own, which would give their sum. Where each ECG
+    opens a follow-up there is a row per ECG, so that a person can be analysed with one ECG and left
+    out with another.
     """
     columns = (
         label("outcome", "of the code list; empty for what is the same for all"),
@@ -187,12 +183,7 @@ def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
 
 
 def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
-    """Return the masked flow as people read it: a row a reason, a column an outcome.
-
-    Args:
-        flow: of `flow_aggregate`.
-        outcomes: in words, by name.
-    """
+    """Return the masked flow for readers: a row per reason, a column per outcome, in words."""
     people, ecgs = flow.shown("n_people"), flow.shown("n_ecgs")
     texts = [
         n if n == m or (people == ecgs).all() else HIDDEN if HIDDEN in (n, m) else f"{n} ({m} ECGs)"

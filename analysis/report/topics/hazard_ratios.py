@@ -62,7 +62,6 @@ from analysis.study.outcomes import (
     people_with_event,
     ratio_of,
     read_columns,
-    rescaled,
     se_type_of,
     warnings_of,
     with_covariates,
@@ -70,6 +69,7 @@ from analysis.study.outcomes import (
     without_constant_sex,
 )
 from analysis.study.people import BMI_CLASSES_KG_M2, banded
+from analysis.study.settings import Study
 
 # Of people: every outcome, contrast and model.
 
@@ -136,10 +136,7 @@ _SUBGROUPS: Final = {"sex": "Sex", "age_band": "Age, years", "bmi_class": "BMI, 
 
 
 def _subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
-    """Hazard ratios per SD and per 10 under model 2, and the test of the interaction.
-
-    People are those of the main analysis, the complete rows of all models.
-    """
+    """Hazard ratios under model 2 and the interaction test, in the people of the main analysis."""
     rows = []
     for outcome in (one.name for one in data.study.outcomes):
         kept = ["exposure", "exposure_in_sd_of_sex", "age_band", "bmi_kg_m2"]
@@ -305,10 +302,9 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     )
     labels = list(row_labels(found, about))
     cells = cells_by_model(found, about, labels=labels)
-    texts = {column: p_texts(found, column)[found.rows["model"] == 2] for column in ("p", "q", "p_ph")}
-    cells["P, model 2"] = list(texts["p"])
-    cells["q, model 2"] = list(texts["q"])
-    cells["P for proportional hazards, model 2"] = list(texts["p_ph"])
+    is_model_2 = found.rows["model"] == 2
+    for head, column in (("P", "p"), ("q", "q"), ("P for proportional hazards", "p_ph")):
+        cells[f"{head}, model 2"] = list(p_texts(found, column)[is_model_2])
     table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes)
     by_outcome = _outcome_figure(found, about)
     by_subgroup = figures_by_outcome(masked["results_subgroups"], about, _subgroup_figure)
@@ -416,26 +412,14 @@ def _competing_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     models = [age_sex_model(data)]
     found = {
         CAUSE_SPECIFIC: estimates(table, study, contrasts, models, more=_MORE),
-        SUBDISTRIBUTION: _fine_gray_rows(table, data, contrasts),
+        SUBDISTRIBUTION: estimates(table, study, contrasts, [_AGE_SEX], more=_MORE, fitted_by=_fine_gray),
         DEATH: estimates(dead, study, contrasts, models, more=_MORE),
     }
     return [row | {"measure": measure} for measure, own in found.items() for row in own]
 
 
-def _fine_gray_rows(table: pd.DataFrame, data: StudyData, contrasts: Sequence[Contrast]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    fitted: dict[str, dict[str, Any]] = {}
-    for contrast in contrasts:
-        if contrast.column not in fitted:
-            complete = complete_rows(table, data.study, [contrast.column, *_MORE])
-            dropped = {"n_dropped_missing": len(table) - len(complete)}
-            fitted[contrast.column] = _fine_gray(complete, data, contrast) | dropped
-        rows.append(rescaled(fitted[contrast.column], contrast))
-    return rows
-
-
-def _fine_gray(table: pd.DataFrame, data: StudyData, contrast: Contrast) -> dict[str, Any]:
-    study, model = data.study, without_constant_sex(_AGE_SEX, table)
+def _fine_gray(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model) -> dict[str, Any]:
+    model = without_constant_sex(model, table)
     row = followed(table, study) | named(contrast, model)
     own = se_type_of(table, study)
     errors = "robust by person" if own == "model" else f"robust {own}"

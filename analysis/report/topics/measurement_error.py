@@ -124,10 +124,7 @@ def _ratios(found: CalibratedExposure, known: dict[str, Any]) -> list[dict[str, 
 
 
 def _with_cmr(data: StudyData, table: pd.DataFrame) -> pd.DataFrame:
-    """Add the CMR index of the people whose index ECG has a CMR near enough.
-
-    People who may be of the training set have none: there the prediction errs less.
-    """
+    """Add the CMR index where a CMR is near, unless the person may be of the training set."""
     assert data.cmr is not None
     assert data.study.cmr is not None
     ecgs = data.ecgs[["ecg_id", "participant_id", "recorded_at", "lvm_pred_g"]]
@@ -190,10 +187,11 @@ def _repeats_aggregates(data: StudyData) -> list[Aggregate]:
         if column not in table:
             continue
         known = table.dropna(subset=[column])
-        for words, own in ((EVERY_ECG, _several(known)), *_pairs(known)):
+        n_ecgs = known.groupby("participant_id")["ecg_id"].transform("size")
+        for words, own in ((EVERY_ECG, known[n_ecgs > 1]), *_pairs(known)):
             rows += _repeatability(own, column, unit, words)
             gap = "" if words == EVERY_ECG else words
-            counts += [Analysed(repeated(column, gap), end="")] * 3  # a row a measure
+            counts += [Analysed(repeated(column, gap), end="")] * 3  # a row per measure
     ecgs = data.predictions.groupby("participant_id").size()
     spread = ecgs.clip(upper=3).value_counts().reindex([1, 2, 3], fill_value=0)
     numbers = pd.DataFrame({"n_ecgs": ["1", "2", "3 or more"], "n_people": spread.to_numpy()})
@@ -204,11 +202,6 @@ def _repeats_aggregates(data: StudyData) -> list[Aggregate]:
         results("repeats", rows, meanings.repeats(counts)),
         Aggregate("repeats", numbers, columns, counts=people, related=related),
     ]
-
-
-def _several(table: pd.DataFrame) -> pd.DataFrame:
-    """The ECGs of people who have two or more."""
-    return table[table.groupby("participant_id")["ecg_id"].transform("size") > 1]
 
 
 def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -223,10 +216,7 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _repeatability(table: pd.DataFrame, column: str, unit: str, words: str) -> list[dict[str, Any]]:
-    """A row a measure, whether there are enough people to estimate it or not.
-
-    Pairs have no number of ECGs: it is twice that of people.
-    """
+    """A row per measure, with or without an estimate; pairs have no number of ECGs."""
     known: dict[str, Any] = {
         "exposure": column,
         "contrast": words,

@@ -38,7 +38,7 @@ _READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "sex", "age_band
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one ECG a person with the groups as text, and what describes follow-up."""
+    """Return one ECG per person with the groups as text, and what describes follow-up."""
     first = table[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
     names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
     return first.assign(quartile_group=first["quartile"].map(names).astype(object))

@@ -59,8 +59,7 @@ class Variant:
     # that are analysed.
     change: Callable[[pd.DataFrame], pd.DataFrame]
     is_lvh: bool = False  # whether LVH is compared, and not steps of the exposure
-    # What one SD is, by `sd_key`, where it is not that of the main analysis.
-    sd: Mapping[str, float] | None = None
+    sd: Mapping[str, float] | None = None  # what one SD is, by `sd_key`, where it is not the main one
     exposure: str | None = None  # name in the results where it is another one
     unit: str | None = None  # of the exposure where it is another one
     from_index: bool = False  # whether it changes rows whose clock starts at the index ECG
@@ -187,7 +186,7 @@ def _with_limits(table: pd.DataFrame, *, preset: LvhPreset) -> pd.DataFrame:
 
 
 def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return one table: a row an outcome, contrast and variant."""
+    """Return one table: a row per outcome, contrast and variant."""
     found = results_of(masked, "sensitivity")
     if found is None:
         return None

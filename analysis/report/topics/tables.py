@@ -41,14 +41,9 @@ def aggregate(
     counts: Callable[[pd.DataFrame], Mapping[str, Sequence[Count | None]]] | None = None,
     **options: Any,
 ) -> Aggregate:
-    """Return an aggregate of rows.
+    """Return an aggregate of dicts, or of tables put below one another; other columns are left out.
 
-    Args:
-        key: of the aggregate.
-        rows: dicts, or tables to be put below one another; what is no column is left out.
-        columns: of the aggregate.
-        counts: returns what the counts of the table count.
-        **options: other attributes of the aggregate.
+    `counts` returns what the counts of the table count; `options` are other fields of `Aggregate`.
     """
     names = [column.name for column in columns]
     parts = [one for one in rows if isinstance(one, pd.DataFrame)]
@@ -82,15 +77,10 @@ def age_sex_model(data: StudyData) -> Model:
 def results_about(
     outcome: str, analysis: str, data: StudyData, rows: Iterable[Mapping[str, Any]], *needed: str
 ) -> list[dict[str, Any]]:
-    """Return rows of the results about an outcome.
+    """Return rows of the results about an outcome; hazard ratios where they have no measure.
 
-    Args:
-        outcome: of the code list.
-        analysis: topic.
-        data: of one model of the predictions.
-        rows: columns of the results; hazard ratios if they have no measure.
-        *needed: what has to be known of people, as `meanings.analysed` has it; LVH too in rows
-            about LVH. Rows with `counted` say themselves what they count.
+    `needed` is what has to be known of people, as `meanings.analysed` has it; LVH too in rows about
+    LVH. Rows with `counted` say themselves what they count.
     """
     made = []
     for row in rows:
@@ -121,19 +111,11 @@ def result_table(
     where: Any = slice(None),
     sort_by: Sequence[str] | None = None,
 ) -> ReadTable:
-    """Return a table with a row for each result.
+    """Return a table with a row for each masked result in `where`, all if it is not given.
 
-    Args:
-        found: masked results.
-        about: the study.
-        key: of the table.
-        title: of the table.
-        labels: columns that name a row, beside outcome and model of the predictions.
-        values: the other columns.
-        notes: below the table.
-        where: the rows that are shown, all if not given.
-        sort_by: columns, beside outcome and model, whose values are put together in the order in
-            which they come first; None: rows stay in their order.
+    `labels` are columns that name a row, beside outcome and model of the predictions. The values of
+    the columns `sort_by`, beside outcome and model, are put together in the order in which they
+    come first; with None rows stay in their order.
     """
     names = row_labels(found, about)
     cells = pd.DataFrame({**names, **labels, **values})[where].reset_index(drop=True)
@@ -172,13 +154,10 @@ def horizon_texts(found: Masked) -> list[str]:
 def figures_by_outcome(
     found: Masked, about: About, draw: Callable[[pd.DataFrame, str, str, str], ReadFigure | None]
 ) -> list[ReadFigure]:
-    """Return a figure for each outcome and model of the predictions.
+    """Return a figure for each outcome and model of the predictions that are columns of `found`.
 
-    Args:
-        found: table with the columns outcome and model_id.
-        about: the study.
-        draw: from the rows of an outcome and model, the name of the outcome in words, the model
-            ("" if there is one only) and the end of the figure's key; None: no figure.
+    `draw` takes the rows of an outcome and model, the outcome in words, the model ("" if there is
+    one only) and the end of the figure's key, and returns None where there is no figure.
     """
     made = []
     for outcome, model, key in outcomes_and_models(found, about):

@@ -136,7 +136,7 @@ def test_flags__that_no_ecg_has_and_nobody_knows_are_refused(folder: Path) -> No
     assert len(read(folder, "exclude_flags: [noisy, saturated]\n").ecgs) == 37
 
 
-def test_sources__that_no_record_has_are_named(folder: Path) -> None:
+def test_sources__that_no_record_has_are_reported(folder: Path) -> None:
     change(folder, "events.csv", source=["hes"] * 7 + ["self_report"])
     found = {
         name: [note for note in read(folder, base=_with_prevalent(name)).notes if "source" in note]
@@ -153,7 +153,7 @@ def _with_prevalent(name: str) -> str:
 
 
 @pytest.mark.parametrize("text", ["", "eid,why\n"])
-def test_lists__of_nobody_are_allowed_and_named(folder: Path, text: str) -> None:
+def test_lists__of_nobody_are_allowed_and_reported(folder: Path, text: str) -> None:
     (folder / "gone.csv").write_text(text)
     data = read(folder, withdrawn="gone.csv")
     assert len(data.ecgs) == 40
@@ -287,7 +287,7 @@ def test_ecg_only__of_other_ecgs_is_refused_with_the_form_of_an_id_of_each(folde
         read(folder, predictions_ecg_only="only.parquet")
 
 
-def test_regions__that_no_end_of_records_has_are_named(folder: Path) -> None:
+def test_regions__that_no_end_of_records_has_are_reported(folder: Path) -> None:
     change(folder, "participants.csv", region="england")
     found = [note for note in read(folder).notes if "region" in note]
     assert len(found) == 1

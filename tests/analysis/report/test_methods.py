@@ -162,7 +162,7 @@ def test_methods__tell_the_release_of_the_follow_up_ends(data: StudyData) -> Non
     assert "(release of the ends: v19)" in " ".join(methods(stated, {}))
 
 
-def test_training_overlap__is_reported_without_cmr(data: StudyData) -> None:
+def test_training_overlap__is_stated_without_cmr(data: StudyData) -> None:
     training, inputs = Training(is_uk_biobank=True), study().inputs
     bare = study(cmr=None, inputs=inputs.model_copy(update={"cmr": None}), training=training)
     text = " ".join(methods(replace(data, study=bare), {}))

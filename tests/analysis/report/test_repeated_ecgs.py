@@ -52,7 +52,7 @@ def test_events__are_people_and_errors_are_theirs(data: StudyData) -> None:
     assert found["se_type"] == "by person"
 
 
-def test_few_events__are_counted_in_people(data: StudyData) -> None:
+def test_few_events__are_counted_by_people(data: StudyData) -> None:
     """Twenty rows with the event in ten people: ten events for the five parameters of model 3."""
     events = data.follow_up["status"].eq(1).fillna(False)
     ids = data.follow_up.loc[events & data.follow_up["ecg_id"].str.endswith("later"), "participant_id"].unique()[:10]

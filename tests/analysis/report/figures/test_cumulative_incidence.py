@@ -154,7 +154,7 @@ def _ends(figure: Figure) -> list[float]:
 
 
 def test_cumulative_incidence__curves_end_at_the_last_tick_with_people_at_risk() -> None:
-    """Of the last step at 6.5 years nobody can see how few were left."""
+    """Of the last step at 6.5 years the figure does not say how few were left."""
     groups = ["no LVH", "LVH"]
     at_risk = _at_risk(groups, last=6)
     nobody = (at_risk["group"] == "LVH") & (at_risk["years"] > 4)

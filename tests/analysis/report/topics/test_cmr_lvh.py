@@ -203,7 +203,7 @@ def test_masking__only_one_population_has_a_c_of_exact_counts() -> None:
     masked = masked_of(hand_data(people + few, masking=rounded), MaskingRule(10, 5))
     exact = _row(masked, C, YES_NO["lvh"], ALL_THREE)
     assert exact["estimate"] == pytest.approx((22 / 53 + 54 / 67) / 2, abs=6e-4)
-    # 25, 31, 13 and 54 are shown as 25, 30, 15 and 55; it tells no more than these.
+    # 25, 31, 13 and 54 are shown as 25, 30, 15 and 55; it reveals no more than these.
     everybody = _row(masked, C, YES_NO["lvh"])
     assert everybody["estimate"] == pytest.approx((25 / 55 + 55 / 70) / 2, abs=6e-4)
     assert everybody["warnings"] == FROM_ROUNDED

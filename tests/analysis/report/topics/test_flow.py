@@ -1,4 +1,4 @@
-"""The flow: it adds up, parts stand in their place, and no other cell tells a hidden count."""
+"""The flow: it adds up, parts stand in their place, and no other cell reveals a hidden count."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def shown(masked: Masked, outcome: str, reason: str, column: str = "n_people") -
     return str(masked.shown(column)[place].item())
 
 
-def revealed(masked: Masked, column: str = "n_people") -> list[tuple[str, str]]:
+def derivable(masked: Masked, column: str = "n_people") -> list[tuple[str, str]]:
     """Hidden cells whose value follows from those that are shown and what adds up.
 
     The unknowns are the counts; the equations are: everybody is the early reasons and the left,
     the left are each outcome's reasons and its analysed, and a cell that is shown as it is, not
-    "200±10". A count is revealed if the equations leave only one value for it.
+    "200±10". A count follows if the equations leave only one value for it.
     """
     rows = masked.rows
     keys = [
@@ -130,14 +130,14 @@ def test_flow__an_index_unknown_for_the_day_of_body_size_is_counted_apart() -> N
     assert counts["", "missing_exposure"] == 20
 
 
-def test_flow__a_lone_early_reason_is_hidden_with_what_would_tell_it() -> None:
+def test_flow__a_lone_early_reason_is_hidden_with_what_would_reveal_it() -> None:
     """43 less the 40 left, or 40 and 12 of the outcomes: with either shown the 3 would follow."""
     found = people({"withdrawn": 3}, {"prevalent": 40, "unknown_event_date": 0}, {"prevalent": 12})
     masked = mask(flow_aggregate(found), UNROUNDED)
     assert shown(masked, "", "withdrawn") == HIDDEN
     assert [shown(masked, "", "all"), shown(masked, "", "left")] != ["43", "40"]
     assert shown(masked, "", "left") == shown(masked, "o0", "left") == shown(masked, "o1", "left")
-    assert revealed(masked) == []
+    assert derivable(masked) == []
 
 
 numbers = st.sampled_from([0, 0, 1, 3, 9, 10, 11, 25, 60])
@@ -156,7 +156,7 @@ def test_flow__no_hidden_count_follows_from_what_is_shown(
     if found.empty:
         return
     masked = mask(flow_aggregate(found), UNROUNDED)
-    assert revealed(masked) == []
+    assert derivable(masked) == []
     small = flow_aggregate(found).rows["n_people"].between(1, 9)
     assert masked.hidden.loc[small, "n_people"].all()
 
