@@ -115,19 +115,19 @@ class Declared:
         return self.value(content) if self.from_plan is None else self.from_plan(content)
 
 
-def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = MISSING, **how: Any) -> Any:
-    """Declare a field of the settings that is an option of the command line.
+_HOW: Final = frozenset(f.name for f in fields(Declared))
 
-    Args:
-        flag: name of the option.
-        group: of the help.
-        text: of the help.
-        moves: whether it can move a number; see `Declared`, like the others.
-        default: value of the field, or the class that makes it; left out for a required option.
-        **how: as in `Declared`.
+
+def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = None, **how: Any) -> Any:
+    """Declare a field of the settings that is an option of the command line; see `Declared`.
+
+    `default` is a value, or the class that makes it. Of `how`, what is no field of `Declared` is an
+    argument of `argparse.ArgumentParser.add_argument`, such as `type` or `metavar`.
     """
     kind = "default_factory" if isinstance(default, type) else "default"
-    declared = Declared(moves=moves, flag=flag, group=group, text=text, **how)
+    own = {name: value for name, value in how.items() if name in _HOW}
+    argument = {name: value for name, value in how.items() if name not in _HOW}
+    declared = Declared(moves=moves, flag=flag, group=group, text=text, argument=argument, **own)
     return field(**{kind: default}, metadata={"declared": declared})
 
 
@@ -172,8 +172,12 @@ class InputSettings(_AllDeclared):
         _FIRST,
         "files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
         moves=False,  # what they hold is in the units
+        default=MISSING,
         convert=lambda groups: tuple(uri for group in groups for uri in group),
-        argument={"action": "append", "nargs": "+", "required": True, "metavar": "URI"},
+        action="append",
+        nargs="+",
+        required=True,
+        metavar="URI",
     )
     storage: Storage = option(
         "--storage-option",
@@ -182,7 +186,8 @@ class InputSettings(_AllDeclared):
         moves=False,
         default=Storage,
         convert=lambda values: storage_of(values),
-        argument={"action": "append", "metavar": "KEY=VALUE"},
+        action="append",
+        metavar="KEY=VALUE",
     )
     id_rule: IdRule = option(
         "--id-pattern",
@@ -210,7 +215,8 @@ class InputSettings(_AllDeclared):
         moves=True,
         default=0,
         limits=(0, MOST_INTERPOLATED_SAMPLES),
-        argument={"type": int, "metavar": "N"},
+        type=int,
+        metavar="N",
     )
     unit_ecgs: int = option(
         "--unit-ecgs",
@@ -219,7 +225,8 @@ class InputSettings(_AllDeclared):
         moves=True,
         default=DEFAULT_UNIT_ECGS,
         limits=(1, None),
-        argument={"type": int, "metavar": "N"},
+        type=int,
+        metavar="N",
     )
     allow_empty: bool = option(
         "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False
@@ -281,16 +288,16 @@ class RunSettings(InputSettings):
         _FIRST,
         "run folder, local, s3:// or gs://",
         moves=False,
+        default=MISSING,
         convert=lambda text: text.rstrip("/") or text,
-        argument={"required": True},
+        required=True,
     )
     exclude: str | None = option(
         "--exclude-participants",
         _RUN,
         "list of people to exclude",
         moves=False,  # recorded; a longer list removes people from finished units too
-        default=None,
-        argument={"metavar": "F"},
+        metavar="F",
     )
     shard: tuple[int, int] = option(
         "--shard",
@@ -299,29 +306,20 @@ class RunSettings(InputSettings):
         moves=False,
         default=(1, 1),
         convert=lambda text: parse_shard(text),
-        argument={"metavar": "I/N"},
+        metavar="I/N",
     )
     threads: int | None = option(
-        "--threads",
-        _RUN,
-        "cores to use (default: all that memory allows)",
-        moves=False,
-        default=None,
-        limits=(1, None),
-        argument={"type": int},
+        "--threads", _RUN, "cores to use (default: all that memory allows)", moves=False, limits=(1, None), type=int
     )
     processes: int | None = option(
         "--processes",
         _RUN,
         "processes that share the work here (default: one, or one for each GPU)",
         moves=False,
-        default=None,
         limits=(1, None),
-        argument={"type": int},
+        type=int,
     )
-    runner: str = option(
-        "--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], argument={"choices": RUNNERS}
-    )
+    runner: str = option("--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], choices=RUNNERS)
     max_rejected_share: float = option(
         "--max-rejected-share",
         _RUN,
@@ -329,11 +327,12 @@ class RunSettings(InputSettings):
         moves=False,
         default=0.05,
         limits=(0, 1),
-        argument={"type": float, "metavar": "X"},
+        type=float,
+        metavar="X",
     )
     dry_run: bool = option("--dry-run", _RUN, "print the plan and stop", moves=False, default=False)
     overwrite: bool = option("--overwrite", _RUN, "remove an earlier run's files", moves=False, default=False)
-    share: Share | None = option("--share", _RUN, moves=False, default=None, add=add_share_option)
+    share: Share | None = option("--share", _RUN, moves=False, add=add_share_option)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -394,23 +393,12 @@ class ScoreSettings(RunSettings):
     description: ClassVar[str] = "Score ECGs: LV mass, its index, LVH and the ECG rules, to Parquet."
 
     model: str = option(
-        "--model",
-        _MODEL,
-        "catalogue id (lvm-ai models list) or a file",
-        moves="models",
-        default="",
-        argument={"required": True},
+        "--model", _MODEL, "catalogue id (lvm-ai models list) or a file", moves="models", default="", required=True
     )
     fallback_model: str | None = option(
-        "--fallback-model",
-        _MODEL,
-        "ECG-only model for ECGs without age, sex or BMI; else rejected",
-        moves="models",
-        default=None,
+        "--fallback-model", _MODEL, "ECG-only model for ECGs without age, sex or BMI; else rejected", moves="models"
     )
-    model_dir: Path | None = option(
-        "--model-dir", _MODEL, "folder of fetched models", moves="models", default=None, argument={"type": Path}
-    )
+    model_dir: Path | None = option("--model-dir", _MODEL, "folder of fetched models", moves="models", type=Path)
     models: tuple[Mapping[str, str], ...] = resolved(moves=True, default=(), from_plan=tuple)
     """`model_id` and `sha256` of the model and of the fallback model."""
     input_convention: InputConvention = option(
@@ -427,7 +415,6 @@ class ScoreSettings(RunSettings):
         "auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it agrees "
         "with the model's own graph",
         moves=True,
-        default=None,
         one_of=EngineName,
     )
     engine_note: str = resolved(moves=True, default="", at_default=False)
@@ -437,7 +424,6 @@ class ScoreSettings(RunSettings):
         _COMPUTING,
         "auto: a GPU if there is one; gpu never falls back to the CPU",
         moves=True,
-        default=None,
         one_of=Device,
     )
     precision: Precision | None = option(
@@ -445,25 +431,19 @@ class ScoreSettings(RunSettings):
         _COMPUTING,
         "default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
         moves=True,
-        default=None,
         convert=Precision,
-        argument={"choices": [one.value for one in Precision]},
+        choices=[one.value for one in Precision],
     )
     batch: int | None = option(
         "--batch",
         _COMPUTING,
         "ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
         moves=True,
-        default=None,
         limits=(1, None),
-        argument={"type": int},
+        type=int,
     )
     participants: str | None = option(
-        "--participants",
-        _PEOPLE,
-        "CSV or Parquet with age, sex and body size",
-        moves="participants_sha256",
-        default=None,
+        "--participants", _PEOPLE, "CSV or Parquet with age, sex and body size", moves="participants_sha256"
     )
     participants_layout: str | None = option(
         "--participants-layout",
@@ -471,8 +451,7 @@ class ScoreSettings(RunSettings):
         f"what its columns mean: a YAML file, or {', '.join(PRESETS)} (docs/people_tables.md; "
         "default: our own names and units)",
         moves="participants_sha256",
-        default=None,
-        argument={"metavar": "F|PRESET"},
+        metavar="F|PRESET",
     )
     participants_sha256: str | None = resolved(moves=True)
     accept_people: bool = option(
@@ -503,8 +482,7 @@ class ScoreSettings(RunSettings):
         _PEOPLE,
         "file of lvm-ai recalibrate: adds recalibrated columns",
         moves="recalibration_content",
-        default=None,
-        argument={"metavar": "F"},
+        metavar="F",
     )
     recalibration_content: Recalibration | None = resolved(
         moves=True,
@@ -514,7 +492,7 @@ class ScoreSettings(RunSettings):
         at_default=False,
     )
     layout: str | None = option(
-        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content", default=None
+        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content"
     )
     layout_content: Layout | None = resolved(
         moves=True,
@@ -573,7 +551,8 @@ class IngestSettings(RunSettings):
         default=(),
         convert=lambda names: () if _AUTO in names else tuple(_FORMATS[name] for name in names),
         from_plan=tuple,
-        argument={"action": "append", "choices": [_AUTO, *_FORMATS]},
+        action="append",
+        choices=[_AUTO, *_FORMATS],
     )
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
