@@ -80,11 +80,7 @@ class _Score(Job):
         return JoinForecast(self._participants, needs, exclusions.hits, in_header)
 
     def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
-        """Say how the participant table fits the ECGs; stop when too many would be rejected.
-
-        Raises:
-            LvmError: the expected share of rejects is larger than --max-rejected-share.
-        """
+        """Say how the participant table fits the ECGs; stop when too many would be rejected."""
         if forecast is None or not forecast.n_ecgs_seen:
             return {}
         options, summary = self.settings, forecast.summary()
@@ -102,11 +98,7 @@ class _Score(Job):
         return {**summary, "accepted_problems": list(self._people_problems)}
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
-        """Look at amplitudes and leads before the first unit; stop when they cannot be right.
-
-        Raises:
-            LvmError: the scale or the order of leads looks wrong and --accept-scale was not given.
-        """
+        """Look at amplitudes and leads before the first unit; stop where they cannot be right."""
         sample = sample_scale(self.settings.reader(roots), plan.units)
         if sample.problem is not None:
             if not self.settings.accept_scale:
@@ -122,11 +114,7 @@ class _Score(Job):
         return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
 
     def check_keys(self, keys: Keys) -> None:
-        """Refuse a participant table of which nobody is in the inputs.
-
-        Raises:
-            UsageError: no key of the table is among the keys of the inputs.
-        """
+        """Refuse a participant table without any key that is among the keys of the inputs."""
         table = self._participants
         known_late = self.settings.id_from_header or not keys.seen
         if table is None or known_late or table.knows_any(keys.seen, keys.people):

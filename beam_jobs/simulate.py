@@ -53,11 +53,7 @@ _FOLDERS: Final = (*(f"raw/{name}" for name in FORMATS), "raw", "ecg")
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """Options of `lvm-ai simulate`.
-
-    Raises:
-        UsageError: a value is outside its range.
-    """
+    """Options of `lvm-ai simulate`."""
 
     participants: int  # number of people, 1 or more
     seed: int  # of the cohort, 0 or more
@@ -130,11 +126,7 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
 
 
 def simulate(options: SimulateOptions) -> dict[str, Any]:
-    """Write a cohort and return what `simulation.json` says.
-
-    Raises:
-        UsageError: the folder holds other things, or a simulation without `overwrite`.
-    """
+    """Write a cohort and return what `simulation.json` says; refuse a folder with other things."""
     folder = options.output
     if options.share is None and (warning := local_files.open_to_others(folder)):
         say(f"warning: {warning}")

@@ -176,14 +176,10 @@ def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:
 
 
 def write_tables(folder: Path, n: int, seed: int, other_records: float, drawn_r: float | None) -> dict[str, int]:
-    """Write every table of a cohort; return how many rows and cases there are, by name.
+    """Write every table of a cohort of `n` people; return the numbers of rows and cases, by name.
 
-    Args:
-        folder: of the cohort.
-        n: number of people.
-        seed: of the cohort.
-        other_records: mean number of records of other diseases for each person.
-        drawn_r: write drawn predictions with this correlation with the truth; None: none.
+    `other_records` is the mean number of records of other diseases for each person. Predictions are
+    drawn so that they correlate with the truth by `drawn_r`; None draws none.
     """
     files: dict[str, _TableFile] = {}
     counts: Counter[str] = Counter()

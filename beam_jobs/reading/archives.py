@@ -107,8 +107,7 @@ def without_packing(path: str) -> str:
 def unpack_single(path: str, data: bytes) -> bytes:
     """Return the content of one compressed file, such as `1.xml.gz`.
 
-    Raises:
-        EcgRejected: `unreadable`, it is damaged or its content is larger than the limit.
+    A damaged one, or one with content larger than the limit, is rejected as `unreadable`.
     """
     try:
         with _decompressed(io.BytesIO(data), path) as stream:
@@ -123,8 +122,7 @@ def unpack_single(path: str, data: bytes) -> bytes:
 def list_members(storage: Storage, uri: str) -> list[Member]:
     """List the members of an archive in its own order, folders left out.
 
-    Raises:
-        EcgRejected: `unreadable`, the archive is damaged.
+    A damaged archive is rejected as `unreadable`.
     """
     try:
         with storage.open(uri) as stream:

@@ -125,11 +125,7 @@ def _canonical(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def load_layout(storage: Storage, uri: str) -> Layout:
-    """Read and check a layout file.
-
-    Raises:
-        UsageError: it is not YAML, or a field is missing, unknown or wrong; with its line.
-    """
+    """Read and check a layout file; a mistake in it is refused with its line."""
     try:
         return parse_settings(storage.read_bytes(uri), Layout, uri)
     except UsageError as error:

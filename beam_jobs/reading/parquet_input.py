@@ -65,11 +65,7 @@ class Footer:
 
 
 def read_footer(storage: Storage, uri: str) -> Footer:
-    """Read the footer of a Parquet file.
-
-    Raises:
-        EcgRejected: `truncated` or `unreadable`, the file is no intact Parquet file.
-    """
+    """Read the footer of a Parquet file; reject one that is `truncated` or `unreadable`."""
     with storage.open(uri) as stream:
         if stream.size() < 12:
             raise EcgRejected(RejectReason.TRUNCATED, f"file has {stream.size()} bytes, too few for Parquet")

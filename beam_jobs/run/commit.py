@@ -144,10 +144,7 @@ def ecg_parquet_bytes(table: pa.Table, content: bytes) -> bytes:
 
 
 class EcgParquetWriter:
-    """Makes the bytes of an ECG Parquet file from tables as they come.
-
-    Memory is that of the packed file and of one row group.
-    """
+    """Makes an ECG Parquet file in memory, of tables as they come; holds one row group unpacked."""
 
     def __init__(self) -> None:
         self._sink = io.BytesIO()
@@ -208,20 +205,9 @@ def commit_unit(
     """Write a unit's files: the rejects first, none if empty, then the result, always.
 
     A rejects file that an earlier try left and that this one has no rows for is removed, so that
-    it cannot outlive its unit.
-
-    Args:
-        storage: where the files go.
-        files: where they are.
-        unit: that was done.
-        summary: of it.
-        rejects: its rejects.
-        provenance: what the footers say beside that.
-        result_sha256: digest of the rows of the result, by `rows_sha256`.
-        encode: gives the result file with this footer.
-
-    Raises:
-        LvmError: the summary lost or invented an ECG; nothing is written.
+    it cannot outlive its unit. `provenance` goes into the footers, and so does `result_sha256`, the
+    digest of the rows of the result by `rows_sha256`. `encode` gives the result file with a footer.
+    Where the summary lost or invented an ECG, an `LvmError` is raised and nothing is written.
     """
     _check_reconciles(unit, summary)
     content = footer(unit, summary, provenance, RowHashes(result_sha256, rows_sha256(rejects)))

@@ -105,10 +105,7 @@ class Exclusions:
     def matching(self, ecg_id: str | None, participant_id: str | None, paths: Sequence[str] = ()) -> set[str]:
         """Return the listed identifiers by which an ECG is hit, by the rules of `hits`.
 
-        Args:
-            ecg_id: of the ECG.
-            participant_id: of its person.
-            paths: further texts that are searched as `hits_path` does.
+        `paths` are further texts, which are searched as `hits_path` does.
         """
         candidates = {ecg_id, participant_id}
         texts = list(paths)
@@ -180,11 +177,7 @@ class Exclusions:
 
 
 def load_exclusions(storage: Storage, uri: str) -> Exclusions:
-    """Read a list of people to leave out, as `lvm_core.tables.read_people_list` reads lists.
-
-    Raises:
-        UsageError: the list cannot be read, or its identifiers cannot be found for sure.
-    """
+    """Read a list of people to leave out, as `lvm_core.tables.read_people_list` reads lists."""
     people = read_people_list(storage.read_bytes(uri, expected="a list or a table of people"), uri)
     for note in people.notes:
         say(f"note: {note}")
@@ -194,10 +187,7 @@ def load_exclusions(storage: Storage, uri: str) -> Exclusions:
 def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = False) -> Unit:
     """Return a unit with the pieces of excluded people reduced to a digest of their path.
 
-    Args:
-        unit: of a plan.
-        exclusions: the people to remove.
-        finished: the unit is done, so that a path of a shared file is not needed any more.
+    The path of a shared file is needed until the unit is `finished`.
     """
     pieces = [p.redacted() if _must_go(p, exclusions, finished=finished) else p for p in unit.pieces]
     return replace(unit, pieces=tuple(pieces))
@@ -230,13 +220,8 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
 
     Each file is replaced atomically, and doing it again does no harm: the number of anonymous
     `excluded` rows of a unit follows from what it read, not from what is there. Before the first
-    change `_SUCCESS` goes, so that a killed removal is not taken for a finished run.
-
-    Args:
-        folder: the run folder.
-        plan: of the run.
-        exclusions: the people to remove.
-        units: numbers of finished units.
+    change `_SUCCESS` goes, so that a killed removal is not taken for a finished run. `units` are
+    numbers of finished units.
     """
     exclusions = with_their_ecgs(folder, exclusions)
     removal = Removal()

@@ -80,11 +80,7 @@ class Plan:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what `to_bytes` wrote.
-
-        Raises:
-            LvmError: it is no plan, or one of another version.
-        """
+        """Read what `to_bytes` wrote; refuse a damaged plan, and one of another version."""
         try:
             content = json.loads(data)
             version = content["lvm_ai_plan"], content["results_version"]
@@ -113,11 +109,7 @@ def _damaged(error: Exception) -> LvmError:
 
 
 def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to resume a run with other settings, naming each difference.
-
-    Raises:
-        UsageError: a setting that can move a number differs.
-    """
+    """Refuse to resume a run with other settings that can move a number; name each difference."""
     if old.kind != kind:
         raise UsageError(f"the output folder holds a run of {old.kind}, not of {kind}")
     differing = [
@@ -147,8 +139,7 @@ def _shown(value: Any) -> str:
 def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     """Return the pieces of inputs that the old plan does not know.
 
-    Raises:
-        UsageError: an input of the old plan changed or is gone, by name.
+    Inputs of the old plan that changed or are gone are refused, by name.
     """
     known = {_key(piece): _state(piece) for piece in old.pieces}
     names = {_key(piece): piece.path for piece in old.pieces}

@@ -64,15 +64,10 @@ def ignored_text(ignored: Mapping[str, int]) -> str:
 def find_inputs(
     settings: InputSettings, layout: Layout | None = None, person_of: Callable[[str], str | None] | None = None
 ) -> Inputs:
-    """List all inputs and turn them into pieces.
+    """List all inputs and turn them into pieces; refuse what cannot be meant.
 
-    Args:
-        settings: where the inputs are, and how keys and units follow from them.
-        layout: of other people's Parquet.
-        person_of: gives the person of an ECG by the participant table, where the path does not.
-
-    Raises:
-        UsageError: nothing is there, or Parquet that is no ECG table.
+    `layout` is of other people's Parquet. `person_of` gives the person of an ECG by the participant
+    table, where the path does not.
     """
     storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
@@ -179,11 +174,7 @@ def _refuse_useless_pattern(found: Inputs, id_rule: IdRule) -> None:
 
 
 def refuse_overlap(storage: Storage, uris: Sequence[str], output: str) -> None:
-    """Refuse an output inside an input or the other way round: a run would read its own files.
-
-    Raises:
-        UsageError: an input and the output overlap.
-    """
+    """Refuse an output inside an input or the other way round: a run would read its own files."""
     for uri in uris:
         folder = split_glob(uri)[0] if is_glob(uri) else uri
         deep = not is_glob(uri) or any(mark in split_glob(uri)[1] for mark in ("/", "**"))
@@ -385,8 +376,7 @@ def _named(first: str, n_files: int) -> str:
 def _check_absent_columns(found: Inputs, layout: Layout | None) -> None:
     """Warn of optional columns that some Parquet files lack.
 
-    Raises:
-        UsageError: a column that the layout names is in no file: its name is wrong.
+    A column that the layout names and no file has is refused: its name is wrong.
     """
     n_files = len(found.absent_columns)
     for column in optional_columns(layout):
@@ -408,8 +398,7 @@ def _check_absent_columns(found: Inputs, layout: Layout | None) -> None:
 def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
     """Return warnings about files in which no date of recording can be read.
 
-    Raises:
-        UsageError: that is so in each file that has dates.
+    Where that is so in each file that has dates, the run is refused.
     """
     if not keys.unreadable_dates:
         return []
@@ -458,12 +447,8 @@ def mark_duplicates(
 ) -> list[Piece]:
     """Return the pieces with their duplicates marked: rows with an ecg_id that came earlier.
 
-    Args:
-        storage: where inputs are.
-        roots: folders that paths start from.
-        pieces: in plan order.
-        layout: of other people's Parquet.
-        keys: what is known of earlier inputs; added to.
+    Paths start from `roots`; `pieces` are in plan order. `keys` holds what is known of earlier
+    inputs, and is added to.
     """
     marked: list[Piece] = []
     columns: dict[tuple[int, str], list[list[object]]] = {}

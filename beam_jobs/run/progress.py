@@ -31,12 +31,9 @@ def say(message: str) -> None:
 def showing(total: int, label: str, count: Callable[[], int], every_s: float | None = None) -> Iterator[None]:
     """Show progress while the block runs: a bar on a terminal, plain lines otherwise.
 
-    Args:
-        total: ECGs to do.
-        label: of the bar and the lines.
-        count: returns how many are done; called in another thread. Where it fails for now, the
-            count before is shown.
-        every_s: seconds between two counts; None for those of something that is quick to count.
+    `total` are the ECGs to do. `count` returns how many are done; it is called in another thread,
+    `every_s` seconds apart (None where it is quick). Where it fails for now, the count before is
+    shown.
     """
     stop = threading.Event()
     show = _bar if sys.stderr.isatty() else _lines

@@ -40,16 +40,8 @@ def choose_computing(
     """Return the settings with an engine, device, precision and batch.
 
     They are what is asked for, then what the run was planned with, then the best here. A difference
-    to the plan is not settled here: whoever compares settings refuses it by name.
-
-    Args:
-        settings: of the command; None in them leaves the choice.
-        models: of the run.
-        planned: settings of the plan that is gone on with, or None.
-
-    Raises:
-        UsageError: options that do not go together.
-        LvmError: what is asked for, or planned, cannot be had here.
+    to the plan is not settled here: whoever compares settings refuses it by name. `planned` are the
+    settings of the plan that is gone on with. What cannot be had here is refused.
     """
     if planned is None:
         choice = choose_engine(models, name=settings.engine, device=settings.device, cores=settings.threads)
@@ -110,11 +102,7 @@ def expected_memory_mb(
 ) -> float:
     """Return the memory that a process will take at most, MB; within a quarter on a CPU.
 
-    Args:
-        settings: how the run computes.
-        models: of the run.
-        threads: batches computed at once.
-        pieces: of the plan.
+    `threads` are the batches computed at once, `pieces` those of the plan.
     """
     return (
         _LIBRARIES_MB
@@ -130,14 +118,7 @@ def threads_that_fit(
 ) -> int:
     """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
 
-    Args:
-        settings: how the run computes.
-        models: of the run.
-        pieces: of the plan.
-        asked: what the user asks for; None to choose.
-
-    Raises:
-        LvmError: a limit of this process does not hold one thread, or those asked for.
+    A limit of this process that does not hold one thread, or those `asked` for, is an `LvmError`.
     """
     without_mb = expected_memory_mb(settings, models, 0, pieces)
     coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(settings, models)
@@ -160,14 +141,7 @@ def threads_that_fit(
 
 
 def require_memory(needed_mb: float) -> None:
-    """Refuse work that a limit of this process does not hold.
-
-    Args:
-        needed_mb: by the whole process, resident.
-
-    Raises:
-        LvmError: a limit is smaller.
-    """
+    """Refuse work that needs more memory, MB of the whole process, than its limits hold."""
     for limit in memory_limits():
         more_mb = needed_mb - _LIBRARIES_MB
         more_mb += _BEAM_RESERVES_MB if limit.counts_reservations else 0.0

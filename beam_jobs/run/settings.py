@@ -159,11 +159,7 @@ class _AllDeclared:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(_AllDeclared):
-    """What is read, and how keys and units follow from it.
-
-    Raises:
-        UsageError: a value is outside its range.
-    """
+    """What is read, and how keys and units follow from it."""
 
     reads_parquet: ClassVar[bool] = True
 
@@ -261,12 +257,10 @@ class InputSettings(_AllDeclared):
 
     @classmethod
     def from_plan(cls, planned: Mapping[str, Any], **others: Any) -> Self:
-        """Return the settings of a plan; its inputs are in its units.
+        """Return the settings that `planned` gave; the inputs of a plan are in its units.
 
-        Args:
-            planned: what `planned` returned; a setting that an earlier version did not know is at
-                its default.
-            **others: fields that cannot move a number.
+        A setting that an earlier version did not know is at its default. `others` are fields that
+        cannot move a number.
         """
         values: dict[str, Any] = {"inputs": ()}
         for name, declared in declared_fields(cls).items():
@@ -596,11 +590,7 @@ def storage_of(values: Sequence[str] | None) -> Storage:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Parse `i/n`.
-
-    Raises:
-        UsageError: it is not two whole numbers.
-    """
+    """Parse `i/n`, two whole numbers."""
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal()):
         raise UsageError(f"--shard is {text!r}, expected i/n, for example 3/100")

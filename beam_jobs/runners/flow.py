@@ -60,9 +60,8 @@ class Job:
     def resolve(self, planned: Mapping[str, Any] | None) -> RunSettings:
         """Return the settings with every choice made.
 
-        Args:
-            planned: settings of the plan that is gone on with, which are taken where the command
-                leaves a choice; None for a new plan.
+        Where the command leaves a choice it is taken from `planned`, the settings of the plan that
+        is gone on with; None for a new plan.
         """
         return self.settings
 
@@ -118,12 +117,8 @@ class _Planned:
 def run_job(job: Job, argv: Sequence[str]) -> int:
     """Run a job from its settings to its exit code.
 
-    Args:
-        job: what to do.
-        argv: arguments of the command, for further processes where several work on the run.
-
-    Raises:
-        LvmError: the run cannot start or go on; the message says what to do.
+    `argv` holds the arguments of the command, for further processes that work on the run. Where the
+    run cannot start or go on, the message of the `LvmError` says what to do.
     """
     options = job.settings
     refuse_overlap(options.storage, options.inputs, options.output)

@@ -26,12 +26,9 @@ def shards_of(shard: tuple[int, int], n_processes: int) -> list[tuple[int, int]]
 
 
 def gpu_of(number: int, n_gpus: int, environment: Mapping[str, str]) -> str:
-    """Return what `CUDA_VISIBLE_DEVICES` is for a process: the GPUs that are visible, by turns.
+    """Return what `CUDA_VISIBLE_DEVICES` is for a process, numbered from 0: the GPUs by turns.
 
-    Args:
-        number: of the process, from 0.
-        n_gpus: that this process sees.
-        environment: of this process, which may name some of the machine's GPUs.
+    They are the `n_gpus` that this process sees; its environment may name them.
     """
     named = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
     names = named or [str(gpu) for gpu in range(n_gpus)]
@@ -60,16 +57,10 @@ def run_processes(
     n_gpus: int = 0,
     command: Sequence[str] = COMMAND,
 ) -> int:
-    """Run a job in several processes and return the worst of their exit codes.
+    """Run a job in several processes, 2 or more; return the worst of their exit codes.
 
-    Args:
-        kind: `score` or `ingest`.
-        argv: arguments of this command.
-        shard: of this command.
-        n_processes: 2 or more.
-        threads: of all processes together.
-        n_gpus: that are visible, when the job computes on GPUs: each process then sees one.
-        command: what runs a command line.
+    `argv`, `shard` and `threads` are those of this command. With `n_gpus` the job computes on GPUs,
+    and each process sees one. `command` is what runs a command line.
     """
     each = max(1, threads // n_processes)
     children: list[subprocess.Popen[str]] = []

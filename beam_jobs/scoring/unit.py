@@ -105,13 +105,9 @@ def _inside(limits: Any, value: np.float32) -> float:
 def predictions_table(
     rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset, recalibration: Recalibration | None = None
 ) -> pa.Table:
-    """Return the predictions table.
+    """Return the predictions table of rows with results, in the order of the unit.
 
-    Args:
-        rows: with results, in the order of the unit.
-        bsa: formula of the body surface area.
-        preset: thresholds of the LV mass index.
-        recalibration: adds its columns, null for rows of another model than the one it is for.
+    `recalibration` adds its columns, null for rows of another model than the one it is for.
     """
     numbers = {
         name: np.array([getattr(row, name) for row in rows], dtype=np.float32)
@@ -202,12 +198,9 @@ class ScoreContext:
 
         The rest waits for the last batches and commits the unit: done while the next unit begins,
         it leaves the engine no gap between the two. Of a committed unit it is what that says.
+        `meanwhile` is called whenever the engine has enough to do, before waiting for it.
 
         Invariant: `n_read == n_done + n_rejected`.
-
-        Args:
-            unit: what to score.
-            meanwhile: called whenever the engine has enough to do, before waiting for it.
         """
         files = unit_files(self.settings.output, "score", unit.name)
         done = read_commit(self.settings.storage, files, unit)
