@@ -61,8 +61,7 @@ class SimulateOptions:
     formats: tuple[str, ...] = FORMATS  # of `FORMATS`; empty with `parquet` and `no_ecgs`
     no_ecgs: bool = False  # tables only, with drawn predictions
     drawn_r: float = _DEFAULT_DRAWN_R  # correlation of drawn predictions with the true mass
-    # Mean number of records of other diseases for each person, 0 or more.
-    other_records: float = DEFAULT_OTHER_RECORDS
+    other_records: float = DEFAULT_OTHER_RECORDS  # mean number of records of other diseases a person, 0 or more
     threads: int = 1  # processes at work, 1 or more
     overwrite: bool = False  # remove what an earlier simulation left
     share: Share | None = None  # who else may read what is written; None for nobody

@@ -23,8 +23,7 @@ class SignalLayout(StrictSettings):
     # Of `column`: `lead_major` (all samples of the first lead, then the next) or `sample_major`
     # (all leads of the first sample, then the next).
     order: Literal["lead_major", "sample_major"] | None = None
-    # Lead names in the order of `column`; all twelve, or I, II and V1 to V6.
-    leads: tuple[str, ...] | None = None
+    leads: tuple[str, ...] | None = None  # in the order of `column`; all twelve, or I, II and V1 to V6
     unit: Literal["mV", "uV", "counts"]  # `mV`, `uV`, or `counts` with `uv_per_count`
     # Microvolts of one count, or the name of a column that holds them.
     uv_per_count: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str | None = None

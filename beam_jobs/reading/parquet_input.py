@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import types
 
 from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, duplicate_reject, reject_of, row_of
 from beam_jobs.reading.layout import Layout, SignalLayout
@@ -21,7 +22,7 @@ from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
-from lvm_core.signal.canonical import FINEST_STEP_UV, canonicalise, interpolate_missing
+from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Ecg, Measurements, derive_limb_leads
 from lvm_core.tables import schemas
 
@@ -207,9 +208,8 @@ class ParquetReader:
                 if not plain and _NULL_LIST in str(error) and done == 0:
                     batches, plain = self._batches(stream, footer, group, footer.with_plain_lists()), True
                     continue
-                lost = n_rows - done
+                reason, lost = RejectReason.UNREADABLE.value, n_rows - done
                 detail = f"row group {group} cannot be decoded ({_cause(error)})"
-                reason = RejectReason.UNREADABLE.value
                 reject = Reject(reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
@@ -251,7 +251,7 @@ class ParquetReader:
                     raise key.problem
                 yield decode(i, key, key.ecg_id, path, row)
             except EcgRejected as error:
-                yield reject_of(error, path, row=row, ecg_id=key.ecg_id, participant_id=key.participant_id)
+                yield reject_of(error, path, row, key.ecg_id, key.participant_id)
 
     def _canonical(self, batch: pa.RecordBatch) -> _DecodeRow:
         names = batch.schema.names
@@ -270,8 +270,7 @@ class ParquetReader:
     def _through_layout(self, batch: pa.RecordBatch, layout: Layout) -> _DecodeRow:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self.interpolate_missing_samples)
-            person = key.participant_id
-            return row_of(ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person, source_uri=path, row=row)
+            return row_of(ecg, path, row, ecg_id, key.participant_id)
 
         return decode
 
@@ -347,7 +346,7 @@ def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgReje
     for k, lead in enumerate(LEADS_12):
         column = batch.column(lead)
         kind = column.type
-        if column.null_count == 0 and pa.types.is_fixed_size_list(kind):
+        if column.null_count == 0 and types.is_fixed_size_list(kind):
             values = column.flatten()
             if kind.list_size == schemas.N_SAMPLES and values.null_count == 0:
                 counts[:, k] = values.to_numpy().reshape(n, schemas.N_SAMPLES)
@@ -493,25 +492,19 @@ def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.D
         yield name, _is_number_list, "a list of numbers"
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _any_of(*tests: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+_is_text = _any_of(types.is_string, types.is_large_string)
+_is_plain_key = _any_of(_is_text, types.is_string_view, types.is_integer)
+_is_time = _any_of(types.is_timestamp, types.is_date, _is_text)
+_is_number = _any_of(types.is_integer, types.is_floating)
+_is_list = _any_of(types.is_fixed_size_list, types.is_list, types.is_large_list)
 
 
 def _is_key(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(_is_text(kind) or pa.types.is_string_view(kind) or pa.types.is_integer(kind))
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return _is_plain_key(kind.value_type if types.is_dictionary(kind) else kind)
 
 
 def _is_number_list(kind: pa.DataType) -> bool:

@@ -62,14 +62,6 @@ def rejects_of(table: pa.Table) -> list[Reject]:
     return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in table.to_pylist()]
 
 
-@dataclass(frozen=True)
-class RowHashes:
-    """Digests of the rows of a unit's two files, by `rows_sha256`."""
-
-    result: str
-    rejects: str
-
-
 def rows_sha256(table: pa.Table) -> str:
     """Return a digest of a table's values in their order, whatever encodes and cuts them.
 
@@ -107,8 +99,11 @@ def _add_numbers(digest: Any, values: pa.Array) -> None:
     digest.update(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes())
 
 
-def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows: RowHashes) -> bytes:
-    """Return what the footers of a unit's files say: no time, no host, no absolute path."""
+def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], hashes: Mapping[str, str]) -> bytes:
+    """Return what the footers of a unit's files say: no time, no host, no absolute path.
+
+    `hashes` are the digests of the rows of the `result` and the `rejects`, by `rows_sha256`.
+    """
     content = {
         "unit": unit.number,
         "fingerprint": unit.fingerprint,
@@ -118,7 +113,7 @@ def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows
         "amplitudes": summary.amplitudes.to_list(),
         "sources": summary.sources.to_json(),
         "provenance": dict(provenance),
-        "rows_sha256": asdict(rows),
+        "rows_sha256": dict(hashes),
     }
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
@@ -209,24 +204,19 @@ def commit_unit(
     digest of the rows of the result by `rows_sha256`. `encode` gives the result file with a footer.
     Where the summary lost or invented an ECG, an `LvmError` is raised and nothing is written.
     """
-    _check_reconciles(unit, summary)
-    content = footer(unit, summary, provenance, RowHashes(result_sha256, rows_sha256(rejects)))
-    result = encode(content)
-    if rejects.num_rows:
-        storage.write_atomic(files.rejects, parquet_bytes(rejects, content))
-    else:
-        storage.delete(files.rejects)
-    storage.write_atomic(files.result, result)
-
-
-def _check_reconciles(unit: Unit, summary: UnitSummary) -> None:
-    """Refuse a summary in which read is not what was planned, or not done + rejected: a bug."""
     if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
         raise LvmError(
             f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, "
             f"{summary.n_done} done and {summary.n_rejected} rejected; nothing was committed. "
             "Please report this"
         )
+    content = footer(unit, summary, provenance, {"result": result_sha256, "rejects": rows_sha256(rejects)})
+    result = encode(content)
+    if rejects.num_rows:
+        storage.write_atomic(files.rejects, parquet_bytes(rejects, content))
+    else:
+        storage.delete(files.rejects)
+    storage.write_atomic(files.result, result)
 
 
 def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from beam_jobs.reading.blocks import Chunk, EcgRow, Reject, excluded_reject
+from beam_jobs.reading.blocks import Chunk, Reject, excluded_reject
 from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Piece, Unit, UnitSummary, digest
@@ -47,8 +47,7 @@ class Exclusions:
     """Identifiers of people, or of single ECGs, that must not be scored or kept."""
 
     ids: frozenset[str] = frozenset()  # values of participant_id or ecg_id
-    # Of identifiers that were withdrawn from the run earlier and are not kept.
-    digests: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()  # of identifiers that were withdrawn from the run earlier and are not kept
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -165,13 +164,8 @@ class Exclusions:
         """Return the chunk with excluded people's ECGs as anonymous rejects."""
         if not self:
             return chunk
-        kept: list[EcgRow] = []
-        rejects: list[Reject] = []
-        for row in chunk.rows:
-            if self.hits(row.ecg_id, row.participant_id):
-                rejects.append(excluded_reject())
-            else:
-                kept.append(row)
+        kept = [row for row in chunk.rows if not self.hits(row.ecg_id, row.participant_id)]
+        rejects = [excluded_reject()] * (len(chunk.rows) - len(kept))
         rejects += [excluded_reject() if self.names(r) else r for r in chunk.rejects]
         return Chunk(kept, rejects, chunk.n_read)
 
@@ -266,14 +260,8 @@ def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exc
     n_excluded = content["n_read"] - table.num_rows - sum(r.weight for r in kept)
     kept += [excluded_reject()] * n_excluded
     histogram = AmplitudeHistogram.from_list(content["amplitudes"])
-    summary = UnitSummary(
-        unit.number,
-        content["n_read"],
-        table.num_rows,
-        reasons_of(kept),
-        histogram,
-        sources=SourceAmplitudes.from_json(content["sources"]),
-    )
+    sources = SourceAmplitudes.from_json(content["sources"])
+    summary = UnitSummary(unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram, sources=sources)
     storage.delete(folder.path(SUCCESS_NAME))
     commit_unit(
         storage,

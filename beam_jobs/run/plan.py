@@ -23,12 +23,9 @@ class Plan:
     kind: str  # `score` or `ingest`
     settings: Mapping[str, Any]  # every option that can move a number, with what it resolved to
     units: tuple[Unit, ...]  # in order
-    # Files and members of archives that are no ECG, by kind.
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    # Amplitudes seen before the first unit, for a score run.
-    scale: Mapping[str, Any] = field(default_factory=dict)
-    # How the participant table fits the ECGs, for a score run with one.
-    people: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)  # files and members of archives that are no ECG, by kind
+    scale: Mapping[str, Any] = field(default_factory=dict)  # amplitudes seen before the first unit, when scoring
+    people: Mapping[str, Any] = field(default_factory=dict)  # how the participant table, if any, fits the ECGs
 
     @property
     def settings_sha256(self) -> str:

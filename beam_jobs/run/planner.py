@@ -45,14 +45,12 @@ class Inputs:
 
     roots: tuple[str, ...]  # folders that pieces' paths start from, one per `--input`
     pieces: list[Piece] = field(default_factory=list)  # in plan order, without keys of Parquet rows
-    # Files and members of archives that are no ECG, by kind.
-    ignored: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)  # files and members of archives that are no ECG, by kind
     n_files: int = 0  # files that were found, ignored ones left out
     n_parquet: int = 0  # Parquet files among them
     unread: list[str] = field(default_factory=list)  # archives of kinds that are not read
     warnings: list[str] = field(default_factory=list)  # what the user should know
-    # Optional columns that a Parquet file lacks, by path of the file.
-    absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # columns that a file, by path, lacks
 
 
 def ignored_text(ignored: Mapping[str, int]) -> str:
@@ -419,8 +417,7 @@ class Keys:
 
     seen: set[str] = field(default_factory=set)  # ecg_id of everything so far
     people: set[str] = field(default_factory=set)  # participant_id of everything so far
-    # Earliest and latest recording of each participant_id.
-    dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
+    dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)  # first and last of each person
     forecast: JoinForecast | None = None  # counts how the participant table fits the ECGs; None without a table
     n_dated_files: int = 0  # Parquet files with a date of recording
     # How dates are written, by path of each file of which none can be read.
@@ -491,13 +488,7 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
         elif ecg_id is not None:
             keys.add(ecg_id, person, time, is_device_file=False)
         keys.people.update([person] if person else [])
-        if person is not None and time is not None:
-            _widen(keys.dates, person, time)
+        if person is not None and time is not None and time.date() not in PLACEHOLDER_DATES:
+            first, last = keys.dates.get(person, (time, time))
+            keys.dates[person] = min(first, time), max(last, time)
     return replace(piece, duplicate_rows=tuple(duplicates))
-
-
-def _widen(dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime) -> None:
-    if time.date() in PLACEHOLDER_DATES:
-        return
-    first, last = dates.get(person, (time, time))
-    dates[person] = min(first, time), max(last, time)

@@ -62,8 +62,7 @@ class Declared:
     one_of: type[StrEnum] | None = None
     limits: tuple[float | None, float | None] = (None, None)  # least and most number, either of them None
     convert: Callable[[Any], Any] | None = None  # from the parsed text, or from plan.json, to the value
-    # Adds the option to a parser, for an option that is declared elsewhere.
-    add: Callable[[Any], None] | None = None
+    add: Callable[[Any], None] | None = None  # adds to a parser an option that is declared elsewhere
     plan_name: str | None = None  # its name in plan.json; None for the name of the field
     # From the value to JSON; None for plain values, enums and tuples of them.
     to_plan: Callable[[Any], Any] | None = None
