@@ -101,8 +101,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="lvm-ai explain",
         description="Which part of an ECG moves the predicted mass? Pictures and tables of the "
-        "network's gradients; what it uses, not what causes a large heart. Research software, not "
-        "for clinical use.",
+        "network's gradients; what it uses, not what causes a large heart. Research software, not for clinical use.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--ecg-id", nargs="+", metavar="X", help="ECGs to draw, one picture each")

@@ -90,10 +90,9 @@ class _Score(Job):
         if share > options.max_rejected_share:
             examples = "; ".join(f"{name}: {text}" for name, text in forecast.examples.items())
             raise LvmError(
-                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, "
-                f"at most {options.max_rejected_share:.1%} are allowed ({examples})."
-                f"{forecast.hint()} Nothing was scored. Correct the table or its layout "
-                "(docs/people_tables.md), or allow more with --max-rejected-share"
+                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, at most "
+                f"{options.max_rejected_share:.1%} are allowed ({examples}).{forecast.hint()} Nothing was scored. "
+                "Correct the table or its layout (docs/people_tables.md), or allow more with --max-rejected-share"
             )
         return {**summary, "accepted_problems": list(self._people_problems)}
 
@@ -122,10 +121,9 @@ class _Score(Job):
         person = f"of the form {form_of(min(keys.people))}" if keys.people else "not known"
         raise UsageError(
             f"nobody of {self.settings.participants} is in the inputs: their ecg_id is of the form "
-            f"{form_of(min(keys.seen))}, their participant_id is {person}, and the keys of the "
-            f"table are of the form {form_of(next(iter(table.keys), ''))} (A a letter, 9 a digit). "
-            "Are identifiers written alike? For device files --id-pattern says where in the path "
-            "the participant is"
+            f"{form_of(min(keys.seen))}, their participant_id is {person}, and the keys of the table are of the form "
+            f"{form_of(next(iter(table.keys), ''))} (A a letter, 9 a digit). Are identifiers written alike? For device "
+            "files --id-pattern says where in the path the participant is"
         )
 
     def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
@@ -203,9 +201,8 @@ def _resolve_models(options: ScoreSettings) -> tuple[ModelSource, ...]:
         )
     if sources[0].spec.needs_demographics and not options.participants and len(sources) == 1:
         raise UsageError(
-            f"model {sources[0].spec.model_id} needs age, sex and BMI, and no --participants is "
-            "given: give a table, add --fallback-model, or choose an ECG-only model "
-            "(lvm-ai models list)"
+            f"model {sources[0].spec.model_id} needs age, sex and BMI, and no --participants is given: give a table, "
+            "add --fallback-model, or choose an ECG-only model (lvm-ai models list)"
         )
     return sources
 

@@ -58,9 +58,8 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     if len(done) < len(plan.units):
         n_missing = len(plan.units) - len(done)
         found.problems.append(
-            f"not finished: {n_missing} of {len(plan.units)} units are missing or damaged, the "
-            f"first is {next(u.number for u in plan.units if u.number not in done)}; run the same "
-            "command again"
+            f"not finished: {n_missing} of {len(plan.units)} units are missing or damaged, the first is "
+            f"{next(u.number for u in plan.units if u.number not in done)}; run the same command again"
         )
     elif not folder.is_finished:
         found.problems.append("the run is not closed (no _SUCCESS); see lvm-ai status")

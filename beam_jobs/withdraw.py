@@ -116,9 +116,8 @@ def main(argv: Sequence[str]) -> int:
     done = folder.committed(plan)
     if len(done) < len(plan.units):
         raise UsageError(
-            f"{folder.uri} is not finished ({len(done)} of {len(plan.units)} units); finish it "
-            "with the same command and --exclude-participants, which removes people from finished "
-            "units too"
+            f"{folder.uri} is not finished ({len(done)} of {len(plan.units)} units); finish it with the same command "
+            "and --exclude-participants, which removes people from finished units too"
         )
     exclusions = load_exclusions(storage, args.participants)
     if not exclusions:

@@ -87,9 +87,8 @@ def participants_of(
     problems = judge_people(people.table.arrow).problems
     if problems and not accepted:
         raise UsageError(
-            f"{uri} cannot be right as a whole: {'; '.join(problems)}. Nothing was scored. Correct "
-            "the table, or say in --participants-layout what it means (docs/people_tables.md); if "
-            "it is right, go on with --accept-people"
+            f"{uri} cannot be right as a whole: {'; '.join(problems)}. Nothing was scored. Correct the table, or say "
+            "in --participants-layout what it means (docs/people_tables.md); if it is right, go on with --accept-people"
         )
     for problem in problems:
         say(f"warning: {uri}: {problem} (accepted)")

@@ -116,9 +116,8 @@ def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> 
     ]
     if differing:
         raise UsageError(
-            "the output folder holds a run with other settings: "
-            f"{'; '.join(differing)}. Use the same settings to resume, another --output, or "
-            "--overwrite to start again"
+            f"the output folder holds a run with other settings: {'; '.join(differing)}. Use the same settings to "
+            "resume, another --output, or --overwrite to start again"
         )
 
 

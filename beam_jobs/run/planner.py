@@ -130,10 +130,9 @@ def _refuse_unread_archives(found: Inputs, settings: InputSettings) -> None:
         return
     names = ", ".join(found.unread[:_SHOWN]) + (", ..." if len(found.unread) > _SHOWN else "")
     raise UsageError(
-        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their "
-        f"ECGs would be missing, nobody knows how many: {names}. Unpack them, or pack the files as "
-        ".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz without archives inside; "
-        "--accept-unread-archives goes on without their ECGs"
+        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their ECGs would be "
+        f"missing, nobody knows how many: {names}. Unpack them, or pack the files as .zip, .tar, .tar.gz, .tar.bz2 or "
+        ".tar.xz without archives inside; --accept-unread-archives goes on without their ECGs"
     )
 
 
@@ -165,9 +164,8 @@ def _refuse_useless_pattern(found: Inputs, id_rule: IdRule) -> None:
     raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
     if id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
         raise UsageError(
-            f"--id-pattern {id_rule.pattern!r} matches none of the {len(raw)} paths, for "
-            f"example {raw[0].path!r}; it is searched in the path below --input as the regular "
-            f"expression {id_rule.regex}"
+            f"--id-pattern {id_rule.pattern!r} matches none of the {len(raw)} paths, for example {raw[0].path!r}; it "
+            f"is searched in the path below --input as the regular expression {id_rule.regex}"
         )
 
 
@@ -352,9 +350,8 @@ def _refuse_foreign_parquet(found: Inputs, layout: Layout | None) -> None:
     if wrong and len(wrong) == len(parquet):
         what = "the canonical ECG table" if layout is None else "the layout"
         raise UsageError(
-            f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other "
-            "people's Parquet is read with --layout FILE (docs/layouts.md); device files become "
-            "Parquet with lvm-ai ingest"
+            f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other people's Parquet is read with "
+            "--layout FILE (docs/layouts.md); device files become Parquet with lvm-ai ingest"
         )
     by_detail: dict[str, list[Piece]] = {}
     for piece in wrong:

@@ -359,10 +359,9 @@ class _Run:
         if share > self.options.max_rejected_share:
             worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
             problems.append(
-                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
-                f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
-                f"{self.folder.path('rejects')}; where this is right, run the same lvm-ai "
-                f"{self.plan.kind} command with a larger --max-rejected-share"
+                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), more than --max-rejected-share "
+                f"{self.options.max_rejected_share:g}. Look at {self.folder.path('rejects')}; where this is right, run "
+                f"the same lvm-ai {self.plan.kind} command with a larger --max-rejected-share"
             )
         foreign = self.folder.foreign_problem(self.plan)
         if foreign:
