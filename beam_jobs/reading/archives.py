@@ -371,10 +371,8 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
     names: dict[str, Any] = {"tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape"}
     if is_streamed(uri):
         with _decompressed(stream, uri) as unpacked:
-            blocks = _Watched(unpacked)
-            with tarfile.open(
-                fileobj=cast(IO[bytes], blocks), mode="r|", bufsize=tarfile.BLOCKSIZE, **names
-            ) as archive:
+            blocks: Any = _Watched(unpacked)
+            with tarfile.open(fileobj=blocks, mode="r|", bufsize=tarfile.BLOCKSIZE, **names) as archive:
                 yield archive
             _require_end_mark(blocks.last, unpacked)
         return

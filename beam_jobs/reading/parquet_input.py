@@ -102,8 +102,7 @@ def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 
 def read_table(storage: Storage, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or some of its columns, in the order of the file."""
     with storage.open(uri) as stream:
-        wanted = None if columns is None else list(columns)
-        return open_parquet(stream).read(columns=wanted, use_threads=False)
+        return open_parquet(stream).read(None if columns is None else list(columns), use_threads=False)
 
 
 def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list[list[Any]]:
@@ -345,10 +344,9 @@ def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgReje
     problems: list[EcgRejected | None] = [None] * n
     for k, lead in enumerate(LEADS_12):
         column = batch.column(lead)
-        kind = column.type
-        if column.null_count == 0 and types.is_fixed_size_list(kind):
+        if column.null_count == 0 and types.is_fixed_size_list(column.type):
             values = column.flatten()
-            if kind.list_size == schemas.N_SAMPLES and values.null_count == 0:
+            if column.type.list_size == schemas.N_SAMPLES and values.null_count == 0:
                 counts[:, k] = values.to_numpy().reshape(n, schemas.N_SAMPLES)
                 continue
         for i in range(n):
@@ -381,9 +379,8 @@ def _ecg(batch: pa.RecordBatch, i: int, key: _Key, signal: SignalLayout) -> Ecg:
     uv_per_count = _row_value(batch, i, signal.uv_per_count, RejectReason.UNKNOWN_UNIT)
     rate_hz = _row_value(batch, i, signal.sampling_rate_hz, RejectReason.UNSUPPORTED_RATE)
     factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
-    leads_uv: dict[str, NDArray[np.floating]] = {
-        lead: values * factor for lead, values in _samples(batch, i, signal).items()
-    }
+    samples = _samples(batch, i, signal)
+    leads_uv: dict[str, NDArray[np.floating]] = {lead: values * factor for lead, values in samples.items()}
     derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
     if derived:
         leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}
@@ -423,8 +420,7 @@ def _samples(batch: pa.RecordBatch, i: int, signal: SignalLayout) -> dict[str, N
             RejectReason.TRUNCATED,
             f"column {name} has {len(flat)} values, which {n_leads} leads of equal length do not give",
         )
-    lead_major = signal.order == "lead_major"
-    grid = flat.reshape(n_leads, -1) if lead_major else flat.reshape(-1, n_leads).T
+    grid = flat.reshape(n_leads, -1) if signal.order == "lead_major" else flat.reshape(-1, n_leads).T
     return dict(zip(signal.lead_names, grid, strict=True))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import Reject
 from beam_jobs.reading.parquet_input import read_footer, read_table
@@ -256,6 +257,12 @@ def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary |
     if summary.rejected and not storage.is_file(files.rejects):
         return None  # its rejects were lost: done again, the unit writes them again
     return summary
+
+
+def lead_columns(counts: NDArray[np.int16]) -> dict[str, pa.Array]:
+    """Return the lead columns of an ECG table, by name, from (n, 12, 5000) counts."""
+    flat = {lead: np.ascontiguousarray(counts[:, k]).reshape(-1) for k, lead in enumerate(LEADS_12)}
+    return {n: pa.FixedSizeListArray.from_arrays(pa.array(one), type=schemas.LEAD_TYPE) for n, one in flat.items()}
 
 
 def table_of(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:

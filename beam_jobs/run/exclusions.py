@@ -218,20 +218,16 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
     numbers of finished units.
     """
     exclusions = with_their_ecgs(folder, exclusions)
-    removal = Removal()
-    for number in units:
-        of_unit = _remove_from_unit(folder, plan, plan.units[number], exclusions)
-        removal = Removal(
-            removal.n_ecgs + of_unit.n_ecgs, removal.n_rejects + of_unit.n_rejects, removal.changed or of_unit.changed
-        )
-    changed = _redact_plan(folder, exclusions, set(units))
+    done = [_remove_from_unit(folder, plan, plan.units[number], exclusions) for number in units]
+    changed = any(one.changed for one in done)
+    changed |= _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
     reports = [*folder.reports(), *folder.reports(UNDER_WAY_PREFIX)]
     for name in [*(f"{REPORTS_FOLDER}/{name}" for name in reports), REPORT_NAME]:
         content = folder.read_json(name)
         if content is not None and exclusions.scrubbed(content) != content:
             folder.write_json(name, exclusions.scrubbed(content))
-    return replace(removal, changed=removal.changed or changed)
+    return Removal(sum(one.n_ecgs for one in done), sum(one.n_rejects for one in done), changed)
 
 
 def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> Removal:

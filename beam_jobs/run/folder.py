@@ -175,27 +175,21 @@ class RunFolder:
 
     def withdrawn(self) -> list[str]:
         """Return the digests of people who withdrew from this run: they must not come back."""
-        content = self.read_json(WITHDRAWN_NAME) or {}
-        return list(content.get("id_sha256", []))
+        return list((self.read_json(WITHDRAWN_NAME) or {}).get("id_sha256", []))
 
     def found_before(self) -> set[str]:
         """Return the digests of people that earlier withdrawals found in this run."""
-        content = self.read_json(WITHDRAWN_NAME) or {}
-        return set(content.get("found_id_sha256", []))
+        return set((self.read_json(WITHDRAWN_NAME) or {}).get("found_id_sha256", []))
 
-    def foreign_files(self, plan: Plan) -> list[str]:
-        """Return what lies beside the units' own files, which a reader would take for data."""
+    def foreign_problem(self, plan: Plan) -> str | None:
+        """Return what to say of files beside the units' own, which look like data, or None."""
         own = {f"{unit.name}.parquet" for unit in plan.units}
-        return [
+        foreign = [
             f"{name}/{entry}"
             for name in (RESULT_FOLDERS[plan.kind], REJECTS_FOLDER)
             for entry in self.storage.entries(self.path(name))
             if not entry.startswith(".") and entry not in own
         ]
-
-    def foreign_problem(self, plan: Plan) -> str | None:
-        """Return what to say of files that are not of this run; None where there are none."""
-        foreign = self.foreign_files(plan)
         if not foreign:
             return None
         shown = ", ".join(foreign[:_SHOWN_FOREIGN])

@@ -94,9 +94,8 @@ class Plan:
                 Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
                 for i, u in enumerate(content["units"])
             )
-            return cls(
-                content["kind"], content["settings"], units, content["ignored"], content["scale"], content["people"]
-            )
+            names = ("kind", "settings", "ignored", "scale", "people")
+            return cls(units=units, **{name: content[name] for name in names})
         except (KeyError, TypeError) as error:
             raise _damaged(error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -76,7 +76,8 @@ def find_inputs(
         if not is_folder:
             _refuse_headers_alone(uri, listing)
         found.ignored.update(listing.ignored)
-        found.n_files += _n_files(listing)
+        found.n_files += sum(len(record.files) for record in listing.records)
+        found.n_files += sum(map(len, (listing.parquet, listing.archives, listing.broken, listing.unread)))
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
         found.pieces.extend(_Cutter(index, settings, layout, person_of).pieces(listing, found))
@@ -110,12 +111,6 @@ class _Seen:
             if entry.kind is FileKind.FILE:
                 self.real.add(entry.real)
         return found
-
-
-def _n_files(listing: InputListing) -> int:
-    n_loose = sum(len(record.files) for record in listing.records)
-    others = (listing.parquet, listing.archives, listing.broken, listing.unread)
-    return n_loose + sum(len(found) for found in others)
 
 
 def _unread_archives(listing: InputListing) -> list[str]:
@@ -353,9 +348,9 @@ def _refuse_foreign_parquet(found: Inputs, layout: Layout | None) -> None:
             f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other people's Parquet is read with "
             "--layout FILE (docs/layouts.md); device files become Parquet with lvm-ai ingest"
         )
-    by_detail: dict[str, list[Piece]] = {}
+    by_detail: defaultdict[str, list[Piece]] = defaultdict(list)
     for piece in wrong:
-        by_detail.setdefault(piece.detail or "", []).append(piece)
+        by_detail[piece.detail or ""].append(piece)
     for detail, pieces in by_detail.items():
         n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
         found.warnings.append(

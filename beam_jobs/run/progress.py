@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rich.console import Console
@@ -60,10 +60,8 @@ class _Counts:
         """Return the newest count; `last` counts again."""
         started = time.monotonic()
         if last or started >= self._next_s:
-            try:
+            with suppress(LvmError):  # whoever does the work will meet the same fault, and say so
                 self._n = self._count()
-            except LvmError:
-                pass  # whoever does the work will meet the same fault, and say so
             took_s = time.monotonic() - started
             self._next_s = time.monotonic() + max(self._every_s, took_s / _MOST_COUNTING)
         return self._n

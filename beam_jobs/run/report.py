@@ -220,13 +220,11 @@ def final_report(
     """
     runs = [run for report in shards.values() for run in (report, *report["earlier_runs"])]
     spent_s: Counter[str] = Counter()
-    for run in runs:
-        spent_s.update(run["timing_s"])
-    scoring_s = spent_s["scoring"]
-    n_read = sum(run["counts"]["read"] for run in runs)
     stages_s: Counter[str] = Counter()
     for run in runs:
+        spent_s.update(run["timing_s"])
         stages_s.update(run["stages_s"])
+    scoring_s, n_read = spent_s["scoring"], sum(run["counts"]["read"] for run in runs)
     last = runs[0] if runs else {}
     verdict = scale_verdict(total.amplitudes.median_uv())
     return {
@@ -264,16 +262,10 @@ def source_amplitudes(
     Rejects of the reader for implausible voltages are counted. `folder_of` gives the digest of the
     first folder of a path (`folder_digest_of`).
     """
-    return SourceAmplitudes.of(
-        [folder_of(row.source_uri) for row in rows],
-        [row.uv_per_count for row in rows],
-        amplitudes_uv,
-        [
-            folder_of(reject.source_uri)
-            for reject in rejects
-            if reject.source_uri is not None and is_about_scale(reject.reason)
-        ],
-    )
+    folders, steps_uv = [folder_of(row.source_uri) for row in rows], [row.uv_per_count for row in rows]
+    uris = [reject.source_uri for reject in rejects if is_about_scale(reject.reason)]
+    refused = [folder_of(uri) for uri in uris if uri is not None]
+    return SourceAmplitudes.of(folders, steps_uv, amplitudes_uv, refused)
 
 
 def first_folder(path: str) -> str:

@@ -120,12 +120,15 @@ _HOW: Final = frozenset(f.name for f in fields(Declared))
 def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = None, **how: Any) -> Any:
     """Declare a field of the settings that is an option of the command line; see `Declared`.
 
-    `default` is a value, or the class that makes it. Of `how`, what is no field of `Declared` is an
-    argument of `argparse.ArgumentParser.add_argument`, such as `type` or `metavar`.
+    `default` is a value, or the class that makes it; a member of an enum makes its members the
+    choices. Of `how`, what is no field of `Declared` is an argument of
+    `argparse.ArgumentParser.add_argument`, such as `type` or `metavar`.
     """
     kind = "default_factory" if isinstance(default, type) else "default"
     own = {name: value for name, value in how.items() if name in _HOW}
     argument = {name: value for name, value in how.items() if name not in _HOW}
+    if isinstance(default, StrEnum):
+        own["one_of"] = type(default)
     declared = Declared(moves=moves, flag=flag, group=group, text=text, argument=argument, **own)
     return field(**{kind: default}, metadata={"declared": declared})
 
@@ -238,7 +241,7 @@ class InputSettings(_AllDeclared):
     def __post_init__(self) -> None:
         for name, declared in declared_fields(self).items():
             value, (least, most) = getattr(self, name), declared.limits
-            if value is None or declared.limits == (None, None):
+            if value is None:
                 continue
             if not (least is None or value >= least) or not (most is None or value <= most):
                 expected = f"{least} or more" if most is None else f"{least} to {most}"
@@ -363,9 +366,8 @@ class RunSettings(InputSettings):
 
     def as_given(self) -> dict[str, Any]:
         """Return the options of the command as run_report.json holds them."""
-        return {
-            name: _plain(getattr(self, name)) for name, one in declared_fields(self).items() if one.flag is not None
-        }
+        names = [name for name, declared in declared_fields(self).items() if declared.flag is not None]
+        return {name: _plain(getattr(self, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
@@ -400,7 +402,6 @@ class ScoreSettings(RunSettings):
         "how microvolts become the network's input (default: %(default)s)",
         moves=True,
         default=InputConvention.UKB_COUNTS,
-        one_of=InputConvention,
     )
     engine: EngineName | None = option(
         "--engine",
@@ -455,12 +456,7 @@ class ScoreSettings(RunSettings):
         default=False,
     )
     bsa: Bsa = option(
-        "--bsa",
-        _PEOPLE,
-        "formula of the body surface area (default: %(default)s)",
-        moves=True,
-        default=Bsa.DUBOIS,
-        one_of=Bsa,
+        "--bsa", _PEOPLE, "formula of the body surface area (default: %(default)s)", moves=True, default=Bsa.DUBOIS
     )
     lvh_preset: LvhPreset = option(
         "--lvh-preset",
@@ -468,7 +464,6 @@ class ScoreSettings(RunSettings):
         "thresholds of the LV mass index (default: %(default)s)",
         moves=True,
         default=LvhPreset.KHURSHID2021,
-        one_of=LvhPreset,
     )
     recalibration: str | None = option(
         "--recalibration",
@@ -519,13 +514,8 @@ class ScoreSettings(RunSettings):
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
         """Return what reads units; paths start from these roots."""
-        return UnitReader(
-            self.storage,
-            tuple(roots),
-            self.layout_content,
-            id_from_header=self.id_from_header,
-            interpolate_missing_samples=self.interpolate_missing_samples,
-        )
+        layout, n_filled = self.layout_content, self.interpolate_missing_samples
+        return UnitReader(self.storage, tuple(roots), layout, (), self.id_from_header, n_filled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -550,14 +540,8 @@ class IngestSettings(RunSettings):
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
         """Return what reads units; paths start from these roots."""
-        return UnitReader(
-            self.storage,
-            tuple(roots),
-            None,
-            self.formats,
-            id_from_header=self.id_from_header,
-            interpolate_missing_samples=self.interpolate_missing_samples,
-        )
+        n_filled = self.interpolate_missing_samples
+        return UnitReader(self.storage, tuple(roots), None, self.formats, self.id_from_header, n_filled)
 
 
 def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:

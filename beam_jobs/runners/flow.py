@@ -54,8 +54,7 @@ class Job:
 
     settings: RunSettings  # of the command, with what they lead to as far as no plan is needed for it
     layout: Layout | None = None
-    stops_at_wrong_scale = False
-    """Amplitudes that cannot be right make the whole run fail."""
+    stops_at_wrong_scale = False  # amplitudes that cannot be right make the whole run fail
 
     def resolve(self, planned: Mapping[str, Any] | None) -> RunSettings:
         """Return the settings with every choice made.
@@ -275,10 +274,8 @@ class _Run:
         if len(done) < len(self.plan.units):
             index, count = self.options.shard
             n_left = len(self.plan.units) - len(done)
-            mine_text = (
-                "this shard is done" if mine else f"shard {index}/{count} has none of the {len(self.plan.units)} units"
-            )
-            say(f"{mine_text}; {n_left} units of others are not done")
+            none = f"shard {index}/{count} has none of the {len(self.plan.units)} units"
+            say(f"{'this shard is done' if mine else none}; {n_left} units of others are not done")
             return DONE
         return self._close(done)
 
@@ -325,12 +322,9 @@ class _Run:
         n_identical = write_duplicates(self.folder, self.plan)
         report = final_report(self.plan, total, self.folder.reports(), n_identical)
         report["options"] = self.options.as_given()
-        flags = count_flags(self.folder, self.plan)
-        report["quality_flags"] = flags
-        problems = self._problems(total)
-        report["problems"] = problems
-        odd_sources = total.sources.odd(folder_names(self.plan.pieces))
-        report["scale"]["odd_sources"] = odd_sources
+        report["quality_flags"] = flags = count_flags(self.folder, self.plan)
+        report["problems"] = problems = self._problems(total)
+        report["scale"]["odd_sources"] = odd_sources = total.sources.odd(folder_names(self.plan.pieces))
         for sentence in odd_sources:
             say(f"warning: {sentence}")
         if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):

@@ -68,19 +68,15 @@ def run_processes(
     try:
         for number, own in enumerate(shards_of(shard, n_processes)):
             seen = {VISIBLE: gpu_of(number, n_gpus, os.environ)} if n_gpus else {}
-            child = subprocess.Popen(
-                command_of(kind, argv, own, each, command),
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, **seen},
-            )
+            own_command, environment = command_of(kind, argv, own, each, command), {**os.environ, **seen}
+            child = subprocess.Popen(own_command, stderr=subprocess.PIPE, text=True, env=environment)
             children.append(child)
             assert child.stderr is not None
             name = f"[{number + 1}/{n_processes}]"
-            reader = threading.Thread(target=_pass_on, args=(child.stderr, name), daemon=True)
-            reader.start()
-            readers.append(reader)
-        return max(_code(child.wait()) for child in children)
+            readers.append(threading.Thread(target=_pass_on, args=(child.stderr, name), daemon=True))
+            readers[-1].start()
+        codes = [child.wait() for child in children]
+        return max(code if code >= 0 else 128 - code for code in codes)  # as a shell sees it: 137 after a kill -9
     finally:
         # Whatever ends this process ends the others: a second start would race with them.
         for child in children:
@@ -89,11 +85,6 @@ def run_processes(
                 child.wait()
         for reader in readers:
             reader.join()
-
-
-def _code(returned: int) -> int:
-    """Return an exit code as a shell sees it: 137 after a kill -9."""
-    return returned if returned >= 0 else 128 - returned
 
 
 def _pass_on(lines: IO[str], name: str) -> None:
