@@ -290,8 +290,8 @@ def main(argv: Sequence[str]) -> int:
     found = Verification()
     verify_files(folder, plan, found)
     if not args.no_sample and not found.problems:
-        given = [uri for group in args.input or [] for uri in group]
-        inputs = given or _recorded_inputs(folder)
+        options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
+        inputs = [uri for group in args.input or [] for uri in group] or list(options.get("inputs", []))
         n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
         if len(inputs) < n_roots:
             raise UsageError(f"the run had {n_roots} inputs; name them, in order, with --input")
@@ -299,11 +299,6 @@ def main(argv: Sequence[str]) -> int:
     for kind, lines in (("ok", found.notes), ("warning", found.warnings), ("problem", found.problems)):
         sys.stdout.writelines(f"{kind}: {line}\n" for line in lines)
     return 1 if found.problems else 0
-
-
-def _recorded_inputs(folder: RunFolder) -> list[str]:
-    options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
-    return list(options.get("inputs", []))
 
 
 if __name__ == "__main__":
