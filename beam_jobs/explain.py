@@ -65,10 +65,9 @@ class Explained:
 def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai explain`."""
     args = parse(argv)
-    if args.steps < 1:
-        raise UsageError(f"--steps is {args.steps}, expected 1 or more")
-    if args.sample is not None and args.sample < 1:
-        raise UsageError(f"--sample is {args.sample}, expected 1 or more")
+    for name in ("steps", "sample"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UsageError(f"--{name} is {value}, expected 1 or more")
     try:
         source = resolve_model(args.model, args.model_dir)
     except LvmError as error:
@@ -87,11 +86,10 @@ def main(argv: Sequence[str]) -> int:
     say(f"{len(rows)} ECGs, {args.method}")
     explained = _explain(Saliency(source, args.input_convention), rows, people, args.method, args.steps)
     label = f"{source.spec.model_id}. {source.spec.warning or 'Not for clinical use'}"
-    files = (
-        _write_shares(explained, label, args.output)
-        if args.sample is not None
-        else [f for one in explained for f in _write_one(one, label, args.output)]
-    )
+    if args.sample is not None:
+        files = _write_shares(explained, label, args.output)
+    else:
+        files = [path for one in explained for path in _write_one(one, label, args.output)]
     sys.stdout.write("".join(f"{path}\n" for path in files))
     return 0
 
@@ -101,8 +99,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="lvm-ai explain",
         description="Which part of an ECG moves the predicted mass? Pictures and tables of the "
-        "network's gradients; what it uses, not what causes a large heart. Research software, not "
-        "for clinical use.",
+        "network's gradients; what it uses, not what causes a large heart. Research software, not for clinical use.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--ecg-id", nargs="+", metavar="X", help="ECGs to draw, one picture each")
@@ -198,8 +195,8 @@ def _explain(
     if saliency.needs_demographics:
         inputs = PredictorInputs(counts, steps, people.age_years, people.sex_code, people.bmi_kg_m2)
     mass_g = saliency.lvm_pred_g(inputs)
-    gradient = method == "gradient"
-    values = saliency.gradient_g_per_uv(inputs) if gradient else saliency.integrated_gradients_g(inputs, n_steps)
+    by_gradient = method == "gradient"
+    values = saliency.gradient_g_per_uv(inputs) if by_gradient else saliency.integrated_gradients_g(inputs, n_steps)
     explained = []
     for i, row in enumerate(rows):
         leads_uv = row.counts.astype(np.float64) * row.uv_per_count

@@ -18,6 +18,7 @@ from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
     EcgParquetWriter,
     commit_unit,
+    lead_columns,
     read_commit,
     reasons_of,
     rejects_table,
@@ -31,7 +32,6 @@ from beam_jobs.run.resources import require_memory
 from beam_jobs.run.settings import IngestSettings
 from beam_jobs.runners.flow import Job, run_job
 from lvm_core.signal.canonical import signal_sha256
-from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
@@ -77,10 +77,9 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
     done = read_commit(job.storage, files, unit)
     if done is not None:
         return done
-    n_read = 0
+    n_read = n_done = 0
     rejects: list[Reject] = []
     writer = EcgParquetWriter()
-    n_done = 0
     amplitudes, sources = AmplitudeHistogram(), SourceAmplitudes()
     folder_of = folder_digest_of(unit.pieces)
     with job.reader.open(unit) as chunks:
@@ -111,21 +110,13 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
 def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:
     """Return decoded ECGs as the canonical ECG table."""
     schema = schemas.ECGS.arrow
-    counts = counts_of(rows)
-    columns: dict[str, Any] = {
-        lead: pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(counts[:, k]).reshape(-1)), type=schemas.LEAD_TYPE
-        )
-        for k, lead in enumerate(LEADS_12)
-    }
+    columns: dict[str, Any] = {**lead_columns(counts_of(rows))}
     amplitudes = np.array([row.amplitudes for row in rows], dtype=np.float32)
     for i, name in enumerate(AMPLITUDES):
         columns[name] = pa.array(amplitudes[:, i], mask=np.isnan(amplitudes[:, i]))
     columns["signal_sha256"] = [signal_sha256(row.counts, row.uv_per_count) for row in rows]
-    for name in schema.names:
-        if name not in columns:
-            columns[name] = [getattr(row, name) for row in rows]
-    return table_of(schema, columns)
+    others = {name: [getattr(row, name) for row in rows] for name in schema.names if name not in columns}
+    return table_of(schema, columns | others)
 
 
 class _Ingest(Job):

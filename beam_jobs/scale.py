@@ -174,11 +174,9 @@ def reader_of(args: argparse.Namespace, id_pattern: str | None = None) -> tuple[
     """Find the ECGs that `add_reading_options` names; return their reader and units."""
     storage = storage_of(args.storage_option)
     layout = load_layout(storage, args.layout) if args.layout else None
-    inputs = tuple(uri for group in args.input for uri in group)
-    rule = IdRule(id_pattern)
-    found = find_inputs(
-        InputSettings(inputs=inputs, storage=storage, id_rule=rule, accept_unread_archives=True), layout
-    )
+    inputs, rule = tuple(uri for group in args.input for uri in group), IdRule(id_pattern)
+    settings = InputSettings(inputs=inputs, storage=storage, id_rule=rule, accept_unread_archives=True)
+    found = find_inputs(settings, layout)
     # The settings digest does not matter: nothing is written under the units' names.
     units = list(cut_units(found.pieces, unit_ecgs=_LOOK_UNIT_ECGS, first_number=0, settings_sha256=""))
     return UnitReader(storage, found.roots, layout), units

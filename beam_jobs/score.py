@@ -80,11 +80,7 @@ class _Score(Job):
         return JoinForecast(self._participants, needs, exclusions.hits, in_header)
 
     def people(self, forecast: JoinForecast | None) -> dict[str, Any]:
-        """Say how the participant table fits the ECGs; stop when too many would be rejected.
-
-        Raises:
-            LvmError: the expected share of rejects is larger than --max-rejected-share.
-        """
+        """Say how the participant table fits the ECGs; stop when too many would be rejected."""
         if forecast is None or not forecast.n_ecgs_seen:
             return {}
         options, summary = self.settings, forecast.summary()
@@ -94,19 +90,14 @@ class _Score(Job):
         if share > options.max_rejected_share:
             examples = "; ".join(f"{name}: {text}" for name, text in forecast.examples.items())
             raise LvmError(
-                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, "
-                f"at most {options.max_rejected_share:.1%} are allowed ({examples})."
-                f"{forecast.hint()} Nothing was scored. Correct the table or its layout "
-                "(docs/people_tables.md), or allow more with --max-rejected-share"
+                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, at most "
+                f"{options.max_rejected_share:.1%} are allowed ({examples}).{forecast.hint()} Nothing was scored. "
+                "Correct the table or its layout (docs/people_tables.md), or allow more with --max-rejected-share"
             )
         return {**summary, "accepted_problems": list(self._people_problems)}
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
-        """Look at amplitudes and leads before the first unit; stop when they cannot be right.
-
-        Raises:
-            LvmError: the scale or the order of leads looks wrong and --accept-scale was not given.
-        """
+        """Look at amplitudes and leads before the first unit; stop where they cannot be right."""
         sample = sample_scale(self.settings.reader(roots), plan.units)
         if sample.problem is not None:
             if not self.settings.accept_scale:
@@ -122,11 +113,7 @@ class _Score(Job):
         return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
 
     def check_keys(self, keys: Keys) -> None:
-        """Refuse a participant table of which nobody is in the inputs.
-
-        Raises:
-            UsageError: no key of the table is among the keys of the inputs.
-        """
+        """Refuse a participant table without any key that is among the keys of the inputs."""
         table = self._participants
         known_late = self.settings.id_from_header or not keys.seen
         if table is None or known_late or table.knows_any(keys.seen, keys.people):
@@ -134,10 +121,9 @@ class _Score(Job):
         person = f"of the form {form_of(min(keys.people))}" if keys.people else "not known"
         raise UsageError(
             f"nobody of {self.settings.participants} is in the inputs: their ecg_id is of the form "
-            f"{form_of(min(keys.seen))}, their participant_id is {person}, and the keys of the "
-            f"table are of the form {form_of(next(iter(table.keys), ''))} (A a letter, 9 a digit). "
-            "Are identifiers written alike? For device files --id-pattern says where in the path "
-            "the participant is"
+            f"{form_of(min(keys.seen))}, their participant_id is {person}, and the keys of the table are of the form "
+            f"{form_of(next(iter(table.keys), ''))} (A a letter, 9 a digit). Are identifiers written alike? For device "
+            "files --id-pattern says where in the path the participant is"
         )
 
     def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
@@ -215,9 +201,8 @@ def _resolve_models(options: ScoreSettings) -> tuple[ModelSource, ...]:
         )
     if sources[0].spec.needs_demographics and not options.participants and len(sources) == 1:
         raise UsageError(
-            f"model {sources[0].spec.model_id} needs age, sex and BMI, and no --participants is "
-            "given: give a table, add --fallback-model, or choose an ECG-only model "
-            "(lvm-ai models list)"
+            f"model {sources[0].spec.model_id} needs age, sex and BMI, and no --participants is given: give a table, "
+            "add --fallback-model, or choose an ECG-only model (lvm-ai models list)"
         )
     return sources
 

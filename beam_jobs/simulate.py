@@ -53,11 +53,7 @@ _FOLDERS: Final = (*(f"raw/{name}" for name in FORMATS), "raw", "ecg")
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """Options of `lvm-ai simulate`.
-
-    Raises:
-        UsageError: a value is outside its range.
-    """
+    """Options of `lvm-ai simulate`."""
 
     participants: int  # number of people, 1 or more
     seed: int  # of the cohort, 0 or more
@@ -65,8 +61,7 @@ class SimulateOptions:
     formats: tuple[str, ...] = FORMATS  # of `FORMATS`; empty with `parquet` and `no_ecgs`
     no_ecgs: bool = False  # tables only, with drawn predictions
     drawn_r: float = _DEFAULT_DRAWN_R  # correlation of drawn predictions with the true mass
-    # Mean number of records of other diseases for each person, 0 or more.
-    other_records: float = DEFAULT_OTHER_RECORDS
+    other_records: float = DEFAULT_OTHER_RECORDS  # mean number of records of other diseases a person, 0 or more
     threads: int = 1  # processes at work, 1 or more
     overwrite: bool = False  # remove what an earlier simulation left
     share: Share | None = None  # who else may read what is written; None for nobody
@@ -130,11 +125,7 @@ def parse(argv: Sequence[str]) -> SimulateOptions:
 
 
 def simulate(options: SimulateOptions) -> dict[str, Any]:
-    """Write a cohort and return what `simulation.json` says.
-
-    Raises:
-        UsageError: the folder holds other things, or a simulation without `overwrite`.
-    """
+    """Write a cohort and return what `simulation.json` says; refuse a folder with other things."""
     folder = options.output
     if options.share is None and (warning := local_files.open_to_others(folder)):
         say(f"warning: {warning}")

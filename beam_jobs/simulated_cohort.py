@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from beam_jobs.reading import local_files
-from beam_jobs.run.commit import EcgParquetWriter, table_of
+from beam_jobs.run.commit import EcgParquetWriter, lead_columns, table_of
 from lvm_core.medicine.ecg_rules import ecg_rules
 from lvm_core.medicine.lvh import lvh_arrays
 from lvm_core.signal.canonical import signal_sha256
-from lvm_core.signal.ecg import LEADS_12, Measurements
+from lvm_core.signal.ecg import Measurements
 from lvm_core.synthetic.device_files import WRITERS
 from lvm_core.synthetic.ecgs import SAMPLING_RATE_HZ, SyntheticEcgs, ecgs_of
 from lvm_core.synthetic.outcomes import (
@@ -123,12 +123,7 @@ def _chosen(people: SyntheticPeople, rows: NDArray[np.int64]) -> SyntheticPeople
 
 def _ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
     n = len(ecgs.participant_id)
-    columns: dict[str, Any] = {
-        lead: pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(ecgs.counts[:, k]).reshape(-1)), type=schemas.LEAD_TYPE
-        )
-        for k, lead in enumerate(LEADS_12)
-    }
+    columns: dict[str, Any] = {**lead_columns(ecgs.counts)}
     for name, values in ecgs.measurements.items():
         columns[name] = pa.array(values.astype(np.float32), mask=np.isnan(values))
     measured = ~np.isnan(ecgs.measurements["qrs_duration_ms"])
@@ -176,14 +171,10 @@ def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:
 
 
 def write_tables(folder: Path, n: int, seed: int, other_records: float, drawn_r: float | None) -> dict[str, int]:
-    """Write every table of a cohort; return how many rows and cases there are, by name.
+    """Write every table of a cohort of `n` people; return the numbers of rows and cases, by name.
 
-    Args:
-        folder: of the cohort.
-        n: number of people.
-        seed: of the cohort.
-        other_records: mean number of records of other diseases for each person.
-        drawn_r: write drawn predictions with this correlation with the truth; None: none.
+    `other_records` is the mean number of records of other diseases for each person. Predictions are
+    drawn so that they correlate with the truth by `drawn_r`; None draws none.
     """
     files: dict[str, _TableFile] = {}
     counts: Counter[str] = Counter()

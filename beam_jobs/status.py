@@ -48,12 +48,7 @@ class Status:
 
 
 def read_status(folder: RunFolder, now_s: float) -> Status:
-    """Read where a run stands.
-
-    Args:
-        folder: the run folder.
-        now_s: the present, seconds since the epoch.
-    """
+    """Read where a run stands at a time, seconds since the epoch."""
     plan = folder.require_plan()
     done = folder.committed(plan)
     total = merge_summaries(done.values())

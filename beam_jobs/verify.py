@@ -58,13 +58,14 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     if len(done) < len(plan.units):
         n_missing = len(plan.units) - len(done)
         found.problems.append(
-            f"not finished: {n_missing} of {len(plan.units)} units are missing or damaged, the "
-            f"first is {next(u.number for u in plan.units if u.number not in done)}; run the same "
-            "command again"
+            f"not finished: {n_missing} of {len(plan.units)} units are missing or damaged, the first is "
+            f"{next(u.number for u in plan.units if u.number not in done)}; run the same command again"
         )
     elif not folder.is_finished:
         found.problems.append("the run is not closed (no _SUCCESS); see lvm-ai status")
-    schema = _schema_of(plan)
+    schema = schemas.ECGS.arrow
+    if plan.kind == "score":
+        schema = schemas.predictions_schema(recalibrated="recalibration" in plan.settings)
     lost = [unit.number for unit in plan.units if unit.number not in done]
     looked_at = {*done, *lost[:_SHOWN_LOST]}
     units = [unit for unit in plan.units if unit.number in looked_at]
@@ -146,10 +147,8 @@ def _n_changed_signals(folder: RunFolder, uri: str) -> int:
             counts = np.stack([lead.reshape(batch.num_rows, -1) for lead in leads], axis=1)
             steps = batch.column("uv_per_count").to_pylist()
             stated = batch.column("signal_sha256").to_pylist()
-            n_changed += sum(
-                signal_sha256(*signal) != one
-                for signal, one in zip(zip(counts, steps, strict=True), stated, strict=True)
-            )
+            signals = zip(counts, steps, stated, strict=True)
+            n_changed += sum(signal_sha256(one, step) != sha256 for one, step, sha256 in signals)
     return n_changed
 
 
@@ -173,17 +172,20 @@ def verify_sample(
     model_dir: Path | None = None,
 ) -> None:
     """Compute the first rows of some units again and compare with what is stored."""
-    settings = _settings(folder, plan)
+    kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
+    settings: ScoreSettings | IngestSettings = kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
     roots = tuple(root_of(folder.storage, uri) for uri in inputs)
     units = [u for u in plan.units if not any(p.is_parquet and p.excluded for p in u.pieces)]
-    step = max(1, -(-len(units) // _SAMPLED_UNITS))
-    chosen = units[::step]
-    moved = RejectReason.EXCLUDED.value in _stated_rejects(folder)
+    chosen = units[:: max(1, -(-len(units) // _SAMPLED_UNITS))]
+    stated = (folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {})
+    moved = RejectReason.EXCLUDED.value in stated
     n_compared, n_problems_before = 0, len(found.problems)
     names: tuple[str, ...] = ("signal_sha256",)
     rows_again = partial(_ingest_rows, settings.reader(roots))
     if isinstance(settings, ScoreSettings):
-        names = _compared_columns(settings, moved=moved)
+        # After a removal not the columns that amplify a difference.
+        more = () if settings.recalibration_content is None or moved else schemas.RECALIBRATED.names
+        names = (*_COMPARED, *more)
         worker = _score_job(settings, plan, roots, model_files, model_dir).make_worker()
         rows_again = partial(_score_rows, worker, names)
     for unit in chosen:
@@ -211,31 +213,14 @@ def verify_sample(
     found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
 
 
-def _compared_columns(settings: ScoreSettings, *, moved: bool) -> tuple[str, ...]:
-    """Return the columns to compute again; after a removal not those that amplify a difference."""
-    more = () if settings.recalibration_content is None or moved else schemas.RECALIBRATED.names
-    return (*_COMPARED, *more)
-
-
-def _stated_rejects(folder: RunFolder) -> dict[str, int]:
-    return dict((folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {}))
-
-
 def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> bool:
     """Compare bits; within a tolerance where a removal moved ECGs to other places in batches."""
     for name, value in row.items():
         other = stored[name]
-        if isinstance(value, float) and other is not None and moved:
-            if abs(value - other) > _TOLERANCE_G:
-                return False
-        elif value != other:
+        may_differ = moved and isinstance(value, float) and other is not None
+        if abs(value - other) > _TOLERANCE_G if may_differ else value != other:
             return False
     return True
-
-
-def _settings(folder: RunFolder, plan: Plan) -> ScoreSettings | IngestSettings:
-    kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
-    return kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
 
 
 def _score_job(
@@ -251,12 +236,6 @@ def _score_job(
     return ScoreJob(
         plan.settings, settings.storage, settings.output, roots, models, available_cores(), exclusions=Exclusions()
     )
-
-
-def _schema_of(plan: Plan) -> pa.Schema:
-    if plan.kind != "score":
-        return schemas.ECGS.arrow
-    return schemas.predictions_schema(recalibrated="recalibration" in plan.settings)
 
 
 def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None) -> ModelSource:
@@ -311,24 +290,15 @@ def main(argv: Sequence[str]) -> int:
     found = Verification()
     verify_files(folder, plan, found)
     if not args.no_sample and not found.problems:
-        given = [uri for group in args.input or [] for uri in group]
-        inputs = given or _recorded_inputs(folder)
+        options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
+        inputs = [uri for group in args.input or [] for uri in group] or list(options.get("inputs", []))
         n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
         if len(inputs) < n_roots:
             raise UsageError(f"the run had {n_roots} inputs; name them, in order, with --input")
         verify_sample(folder, plan, inputs, found, model_files=args.model, model_dir=args.model_dir)
-    for note in found.notes:
-        sys.stdout.write(f"ok: {note}\n")
-    for warning in found.warnings:
-        sys.stdout.write(f"warning: {warning}\n")
-    for problem in found.problems:
-        sys.stdout.write(f"problem: {problem}\n")
+    for kind, lines in (("ok", found.notes), ("warning", found.warnings), ("problem", found.problems)):
+        sys.stdout.writelines(f"{kind}: {line}\n" for line in lines)
     return 1 if found.problems else 0
-
-
-def _recorded_inputs(folder: RunFolder) -> list[str]:
-    options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
-    return list(options.get("inputs", []))
 
 
 if __name__ == "__main__":

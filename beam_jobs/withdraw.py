@@ -27,10 +27,7 @@ from lvm_core.errors import UsageError
 
 def people_in(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> set[str]:
     """Return the listed identifiers that left a trace in a run; all its units are done."""
-    found: set[str] = set()
-    for ecg_id, participant_id, paths in _traces(folder, plan):
-        found |= exclusions.matching(ecg_id, participant_id, paths)
-    return found
+    return {one for trace in _traces(folder, plan) for one in exclusions.matching(*trace)}
 
 
 def _traces(folder: RunFolder, plan: Plan) -> Iterator[tuple[str | None, str | None, Sequence[str]]]:
@@ -116,9 +113,8 @@ def main(argv: Sequence[str]) -> int:
     done = folder.committed(plan)
     if len(done) < len(plan.units):
         raise UsageError(
-            f"{folder.uri} is not finished ({len(done)} of {len(plan.units)} units); finish it "
-            "with the same command and --exclude-participants, which removes people from finished "
-            "units too"
+            f"{folder.uri} is not finished ({len(done)} of {len(plan.units)} units); finish it with the same command "
+            "and --exclude-participants, which removes people from finished units too"
         )
     exclusions = load_exclusions(storage, args.participants)
     if not exclusions:

@@ -107,8 +107,7 @@ def without_packing(path: str) -> str:
 def unpack_single(path: str, data: bytes) -> bytes:
     """Return the content of one compressed file, such as `1.xml.gz`.
 
-    Raises:
-        EcgRejected: `unreadable`, it is damaged or its content is larger than the limit.
+    A damaged one, or one with content larger than the limit, is rejected as `unreadable`.
     """
     try:
         with _decompressed(io.BytesIO(data), path) as stream:
@@ -123,8 +122,7 @@ def unpack_single(path: str, data: bytes) -> bytes:
 def list_members(storage: Storage, uri: str) -> list[Member]:
     """List the members of an archive in its own order, folders left out.
 
-    Raises:
-        EcgRejected: `unreadable`, the archive is damaged.
+    A damaged archive is rejected as `unreadable`.
     """
     try:
         with storage.open(uri) as stream:
@@ -373,10 +371,8 @@ def _open_tar(stream: Any, uri: str) -> Iterator[tarfile.TarFile]:
     names: dict[str, Any] = {"tarinfo": _BoundedTarInfo, "encoding": "utf-8", "errors": "surrogateescape"}
     if is_streamed(uri):
         with _decompressed(stream, uri) as unpacked:
-            blocks = _Watched(unpacked)
-            with tarfile.open(
-                fileobj=cast(IO[bytes], blocks), mode="r|", bufsize=tarfile.BLOCKSIZE, **names
-            ) as archive:
+            blocks: Any = _Watched(unpacked)
+            with tarfile.open(fileobj=blocks, mode="r|", bufsize=tarfile.BLOCKSIZE, **names) as archive:
                 yield archive
             _require_end_mark(blocks.last, unpacked)
         return

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.signal.canonical import CanonicalEcg
+from lvm_core.signal.canonical import canonicalise
 from lvm_core.signal.ecg import LEADS_12, Ecg
 from lvm_core.signal.scale import qrs_amplitude_uv
 from lvm_core.tables import schemas
@@ -43,17 +43,9 @@ class Reject:
         return 1 if self.n_ecgs is None else self.n_ecgs
 
 
-def reject_of(
-    error: EcgRejected,
-    source_uri: str | None,
-    *,
-    row: int | None = None,
-    ecg_id: str | None = None,
-    participant_id: str | None = None,
-    n_ecgs: int | None = 1,
-) -> Reject:
+def reject_of(error: EcgRejected, path: str, row: int | None, ecg_id: str, participant_id: str | None) -> Reject:
     """Return the reject row of an `EcgRejected`."""
-    return Reject(error.reason.value, error.message, source_uri, row, ecg_id, participant_id, n_ecgs)
+    return Reject(error.reason.value, error.message, path, row, ecg_id, participant_id)
 
 
 def duplicate_reject(path: str, row: int | None, ecg_id: str | None, participant_id: str | None) -> Reject:
@@ -135,23 +127,15 @@ def amplitudes_uv(rows: Sequence[EcgRow]) -> NDArray[np.float64]:
     return qrs_amplitude_uv(lead_ii, steps)
 
 
-def row_of(
-    ecg: Ecg,
-    canonical: CanonicalEcg,
-    *,
-    ecg_id: str,
-    participant_id: str | None,
-    source_uri: str,
-    row: int | None = None,
-) -> EcgRow:
-    """Return the row of a recording that a device file or a layout gave."""
-    measured = ecg.measurements
+def row_of(ecg: Ecg, path: str, row: int | None, ecg_id: str, participant_id: str | None) -> EcgRow:
+    """Return the row of a recording that a device file or a layout gave, in canonical form."""
+    canonical, measured = canonicalise(ecg), ecg.measurements
     amplitudes = tuple(np.nan if (value := getattr(measured, name)) is None else value for name in AMPLITUDES)
     return EcgRow(
         ecg_id=ecg_id,
         counts=canonical.counts,
         uv_per_count=canonical.uv_per_count,
-        source_uri=source_uri,
+        source_uri=path,
         row=row,
         participant_id=participant_id,
         recorded_at=ecg.recorded_at,

@@ -40,11 +40,7 @@ _NEVER_PARTS: Final = (*MAIN_SUFFIXES, ".parquet", ".csv", ".json")
 
 @dataclass(frozen=True, slots=True)
 class IdRule:
-    """How a record's keys follow from its path.
-
-    Raises:
-        UsageError: the pattern is not a regular expression or lacks the group `ecg_id`.
-    """
+    """How a record's keys follow from its path."""
 
     # Regular expression with the named groups `ecg_id` and, optionally, `participant_id`,
     # searched in the path below the input root (`archive!member` in archives); a name of
@@ -217,15 +213,12 @@ def _with_own_names(members: Iterable[archives.Member]) -> Iterator[archives.Mem
 def group_records(
     files: Iterable[tuple[str, int]], read: Callable[[Collection[str]], dict[str, bytes]]
 ) -> list[RecordFiles]:
-    """Group files into records, sorted by path.
+    """Group (path, bytes) of files into records, sorted by path.
 
     A WFDB header takes the signal files of its stem, or those that it names; an XML file is alone.
-
-    Args:
-        files: (path, bytes) of each file.
-        read: returns the content of main files, by path. Called once, and only where some files
-            have no main file of the same stem, but may be named in one: for the main files of
-            their folders and those without a part.
+    `read` returns the content of main files, by path. It is called once, and only where some files
+    have no main file of the same stem, but may be named in one: for the main files of their folders
+    and those without a part.
     """
     sizes = dict(files)
     folders: dict[str, list[str]] = defaultdict(list)

@@ -23,8 +23,7 @@ class SignalLayout(StrictSettings):
     # Of `column`: `lead_major` (all samples of the first lead, then the next) or `sample_major`
     # (all leads of the first sample, then the next).
     order: Literal["lead_major", "sample_major"] | None = None
-    # Lead names in the order of `column`; all twelve, or I, II and V1 to V6.
-    leads: tuple[str, ...] | None = None
+    leads: tuple[str, ...] | None = None  # in the order of `column`; all twelve, or I, II and V1 to V6
     unit: Literal["mV", "uV", "counts"]  # `mV`, `uV`, or `counts` with `uv_per_count`
     # Microvolts of one count, or the name of a column that holds them.
     uv_per_count: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str | None = None
@@ -125,11 +124,7 @@ def _canonical(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def load_layout(storage: Storage, uri: str) -> Layout:
-    """Read and check a layout file.
-
-    Raises:
-        UsageError: it is not YAML, or a field is missing, unknown or wrong; with its line.
-    """
+    """Read and check a layout file; a mistake in it is refused with its line."""
     try:
         return parse_settings(storage.read_bytes(uri), Layout, uri)
     except UsageError as error:

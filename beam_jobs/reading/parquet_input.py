@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import types
 
 from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, duplicate_reject, reject_of, row_of
 from beam_jobs.reading.layout import Layout, SignalLayout
@@ -21,7 +22,7 @@ from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
-from lvm_core.signal.canonical import FINEST_STEP_UV, canonicalise, interpolate_missing
+from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing
 from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Ecg, Measurements, derive_limb_leads
 from lvm_core.tables import schemas
 
@@ -65,11 +66,7 @@ class Footer:
 
 
 def read_footer(storage: Storage, uri: str) -> Footer:
-    """Read the footer of a Parquet file.
-
-    Raises:
-        EcgRejected: `truncated` or `unreadable`, the file is no intact Parquet file.
-    """
+    """Read the footer of a Parquet file; reject one that is `truncated` or `unreadable`."""
     with storage.open(uri) as stream:
         if stream.size() < 12:
             raise EcgRejected(RejectReason.TRUNCATED, f"file has {stream.size()} bytes, too few for Parquet")
@@ -105,8 +102,7 @@ def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 
 def read_table(storage: Storage, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or some of its columns, in the order of the file."""
     with storage.open(uri) as stream:
-        wanted = None if columns is None else list(columns)
-        return open_parquet(stream).read(columns=wanted, use_threads=False)
+        return open_parquet(stream).read(None if columns is None else list(columns), use_threads=False)
 
 
 def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list[list[Any]]:
@@ -211,9 +207,8 @@ class ParquetReader:
                 if not plain and _NULL_LIST in str(error) and done == 0:
                     batches, plain = self._batches(stream, footer, group, footer.with_plain_lists()), True
                     continue
-                lost = n_rows - done
+                reason, lost = RejectReason.UNREADABLE.value, n_rows - done
                 detail = f"row group {group} cannot be decoded ({_cause(error)})"
-                reason = RejectReason.UNREADABLE.value
                 reject = Reject(reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
@@ -255,7 +250,7 @@ class ParquetReader:
                     raise key.problem
                 yield decode(i, key, key.ecg_id, path, row)
             except EcgRejected as error:
-                yield reject_of(error, path, row=row, ecg_id=key.ecg_id, participant_id=key.participant_id)
+                yield reject_of(error, path, row, key.ecg_id, key.participant_id)
 
     def _canonical(self, batch: pa.RecordBatch) -> _DecodeRow:
         names = batch.schema.names
@@ -274,8 +269,7 @@ class ParquetReader:
     def _through_layout(self, batch: pa.RecordBatch, layout: Layout) -> _DecodeRow:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self.interpolate_missing_samples)
-            person = key.participant_id
-            return row_of(ecg, canonicalise(ecg), ecg_id=ecg_id, participant_id=person, source_uri=path, row=row)
+            return row_of(ecg, path, row, ecg_id, key.participant_id)
 
         return decode
 
@@ -350,10 +344,9 @@ def _lead_counts(batch: pa.RecordBatch) -> tuple[NDArray[np.int16], list[EcgReje
     problems: list[EcgRejected | None] = [None] * n
     for k, lead in enumerate(LEADS_12):
         column = batch.column(lead)
-        kind = column.type
-        if column.null_count == 0 and pa.types.is_fixed_size_list(kind):
+        if column.null_count == 0 and types.is_fixed_size_list(column.type):
             values = column.flatten()
-            if kind.list_size == schemas.N_SAMPLES and values.null_count == 0:
+            if column.type.list_size == schemas.N_SAMPLES and values.null_count == 0:
                 counts[:, k] = values.to_numpy().reshape(n, schemas.N_SAMPLES)
                 continue
         for i in range(n):
@@ -386,9 +379,8 @@ def _ecg(batch: pa.RecordBatch, i: int, key: _Key, signal: SignalLayout) -> Ecg:
     uv_per_count = _row_value(batch, i, signal.uv_per_count, RejectReason.UNKNOWN_UNIT)
     rate_hz = _row_value(batch, i, signal.sampling_rate_hz, RejectReason.UNSUPPORTED_RATE)
     factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
-    leads_uv: dict[str, NDArray[np.floating]] = {
-        lead: values * factor for lead, values in _samples(batch, i, signal).items()
-    }
+    samples = _samples(batch, i, signal)
+    leads_uv: dict[str, NDArray[np.floating]] = {lead: values * factor for lead, values in samples.items()}
     derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
     if derived:
         leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}
@@ -428,8 +420,7 @@ def _samples(batch: pa.RecordBatch, i: int, signal: SignalLayout) -> dict[str, N
             RejectReason.TRUNCATED,
             f"column {name} has {len(flat)} values, which {n_leads} leads of equal length do not give",
         )
-    lead_major = signal.order == "lead_major"
-    grid = flat.reshape(n_leads, -1) if lead_major else flat.reshape(-1, n_leads).T
+    grid = flat.reshape(n_leads, -1) if signal.order == "lead_major" else flat.reshape(-1, n_leads).T
     return dict(zip(signal.lead_names, grid, strict=True))
 
 
@@ -497,25 +488,19 @@ def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.D
         yield name, _is_number_list, "a list of numbers"
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _any_of(*tests: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+_is_text = _any_of(types.is_string, types.is_large_string)
+_is_plain_key = _any_of(_is_text, types.is_string_view, types.is_integer)
+_is_time = _any_of(types.is_timestamp, types.is_date, _is_text)
+_is_number = _any_of(types.is_integer, types.is_floating)
+_is_list = _any_of(types.is_fixed_size_list, types.is_list, types.is_large_list)
 
 
 def _is_key(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(_is_text(kind) or pa.types.is_string_view(kind) or pa.types.is_integer(kind))
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return _is_plain_key(kind.value_type if types.is_dictionary(kind) else kind)
 
 
 def _is_number_list(kind: pa.DataType) -> bool:

@@ -80,13 +80,9 @@ def classify(error: OSError) -> type[LvmError]:
 def with_retries(operation: Callable[[], T], what: str, *, sleep: Callable[[float], None] = time.sleep) -> T:
     """Run an operation on bytes, and again after passing faults, with a jittered, growing pause.
 
-    `what` is for the message, for example `reading s3://bucket/a.parquet`.
-
-    Raises:
-        StorageFault: `MAX_TRIES` tries failed.
-        StorageDenied: access is refused.
-        FileMissing: the file is not there.
-        LvmError: another error of the operating system, for example a full disk.
+    `what` is for the message, for example `reading s3://bucket/a.parquet`. After `MAX_TRIES` tries
+    a `StorageFault` is raised; other errors of the operating system are raised at once, as
+    `classify` names them.
     """
     for attempt in range(1, MAX_TRIES + 1):
         try:
@@ -177,9 +173,7 @@ class Storage:
 
         In a glob `*` and `?` stay within one folder and `**` crosses them. Paths are relative to
         the folder, to the part of a glob before its first wildcard, or to a file's own folder.
-
-        Raises:
-            FileMissing: nothing is there.
+        `FileMissing` is raised where nothing is there.
         """
         if is_glob(uri):
             base, pattern = split_glob(uri)
@@ -253,16 +247,10 @@ class Storage:
     # Reading
 
     def read_bytes(self, uri: str, *, expected: str = "a file", limit_bytes: int | None = None) -> bytes:
-        """Return the content of a file.
+        """Return the content of a file, at most one byte more than `limit_bytes` where it is given.
 
-        Args:
-            uri: where it is.
-            expected: for the message where something else is there.
-            limit_bytes: read at most one byte more than this, however large the file is or
-                becomes while it is read; None reads all of it.
-
-        Raises:
-            UsageError: there is a folder, a pipe or another thing that is no file.
+        The limit holds however large the file is or becomes while it is read. `expected` is for
+        the message where there is a folder, a pipe or another thing that is no file.
         """
         self._require_file(uri, expected)
         filesystem, path = self.resolve(uri)
@@ -441,11 +429,7 @@ def _store(scheme: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
 
 
 def store_scheme(uri: str) -> str | None:
-    """Return `s3` or `gs` for a store's URI, None for a local path.
-
-    Raises:
-        UsageError: another scheme.
-    """
+    """Return `s3` or `gs` for a store's URI, None for a local path; refuse other schemes."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if match is None or match[1] == "file":
         return None

@@ -20,7 +20,7 @@ from beam_jobs.reading.storage import FileMissing, Storage, join
 from beam_jobs.reading.units import Piece, Unit
 from lvm_core.errors import EcgRejected, LvmError, RejectReason
 from lvm_core.formats.registry import MAX_RECORD_BYTES, format_of, read_ecg
-from lvm_core.signal.canonical import canonicalise, interpolate_missing
+from lvm_core.signal.canonical import interpolate_missing
 
 _READ_AHEAD: Final = 8
 _CHUNK_ROWS: Final = 32
@@ -154,10 +154,9 @@ class UnitReader:
             ecg = interpolate_missing(read_ecg(files, piece.main_file), self.interpolate_missing_samples)
             if person is None and self.id_from_header:
                 person = ecg.header_participant_id
-            row = row_of(ecg, canonicalise(ecg), ecg_id=piece.ecg_id, participant_id=person, source_uri=path)
-            chunk.rows.append(row)
+            chunk.rows.append(row_of(ecg, path, None, piece.ecg_id, person))
         except EcgRejected as error:
-            chunk.rejects.append(reject_of(error, path, ecg_id=piece.ecg_id, participant_id=person))
+            chunk.rejects.append(reject_of(error, path, None, piece.ecg_id, person))
 
     def _check_format(self, main: bytes) -> None:
         found = format_of(main) if self.formats else None

@@ -36,8 +36,7 @@ class Piece:
     n_ecgs: int | None = 1  # rows of the span; 1 for a record; None when unknown
     ecg_id: str | None = None  # key of a raw record; None for Parquet
     participant_id: str | None = None  # person of a raw record, if its path names one
-    # Rows of the file, from 0, with an ecg_id that came earlier; (0,) for a record.
-    duplicate_rows: tuple[int, ...] = ()
+    duplicate_rows: tuple[int, ...] = ()  # rows, from 0, with an ecg_id that came earlier; (0,) for a record
     excluded: bool = False  # True for a raw record of an excluded person, which is not read
     reason: str | None = None  # reject reason of an input that cannot be read; None otherwise
     detail: str | None = None  # message that goes with `reason`
@@ -121,13 +120,10 @@ class UnitSummary:
     n_read: int = 0  # ECGs that the reader gave, predicted or rejected
     n_done: int = 0  # predictions (score) or ECGs (ingest) written
     rejected: Mapping[str, int] = field(default_factory=dict)  # ECGs by reject reason
-    # QRS amplitudes in lead II of what was read.
-    amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
+    amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)  # QRS in lead II of what was read
     failed: str | None = None  # message of a fault that left the unit undone (local runner only)
-    # Seconds waited for the reader, the engine and the writer.
-    stage_s: Mapping[str, float] = field(default_factory=dict)
-    # The same amplitudes by folder and step.
-    sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
+    stage_s: Mapping[str, float] = field(default_factory=dict)  # seconds waited for reader, engine and writer
+    sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)  # the same amplitudes by folder and step
 
     @property
     def n_rejected(self) -> int:

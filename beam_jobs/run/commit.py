@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import Reject
 from beam_jobs.reading.parquet_input import read_footer, read_table
@@ -62,14 +63,6 @@ def rejects_of(table: pa.Table) -> list[Reject]:
     return [Reject(**{k: v for k, v in row.items() if k != "stage"}) for row in table.to_pylist()]
 
 
-@dataclass(frozen=True)
-class RowHashes:
-    """Digests of the rows of a unit's two files, by `rows_sha256`."""
-
-    result: str
-    rejects: str
-
-
 def rows_sha256(table: pa.Table) -> str:
     """Return a digest of a table's values in their order, whatever encodes and cuts them.
 
@@ -107,8 +100,11 @@ def _add_numbers(digest: Any, values: pa.Array) -> None:
     digest.update(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes())
 
 
-def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows: RowHashes) -> bytes:
-    """Return what the footers of a unit's files say: no time, no host, no absolute path."""
+def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], hashes: Mapping[str, str]) -> bytes:
+    """Return what the footers of a unit's files say: no time, no host, no absolute path.
+
+    `hashes` are the digests of the rows of the `result` and the `rejects`, by `rows_sha256`.
+    """
     content = {
         "unit": unit.number,
         "fingerprint": unit.fingerprint,
@@ -118,7 +114,7 @@ def footer(unit: Unit, summary: UnitSummary, provenance: Mapping[str, Any], rows
         "amplitudes": summary.amplitudes.to_list(),
         "sources": summary.sources.to_json(),
         "provenance": dict(provenance),
-        "rows_sha256": asdict(rows),
+        "rows_sha256": dict(hashes),
     }
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
@@ -144,10 +140,7 @@ def ecg_parquet_bytes(table: pa.Table, content: bytes) -> bytes:
 
 
 class EcgParquetWriter:
-    """Makes the bytes of an ECG Parquet file from tables as they come.
-
-    Memory is that of the packed file and of one row group.
-    """
+    """Makes an ECG Parquet file in memory, of tables as they come; holds one row group unpacked."""
 
     def __init__(self) -> None:
         self._sink = io.BytesIO()
@@ -208,39 +201,22 @@ def commit_unit(
     """Write a unit's files: the rejects first, none if empty, then the result, always.
 
     A rejects file that an earlier try left and that this one has no rows for is removed, so that
-    it cannot outlive its unit.
-
-    Args:
-        storage: where the files go.
-        files: where they are.
-        unit: that was done.
-        summary: of it.
-        rejects: its rejects.
-        provenance: what the footers say beside that.
-        result_sha256: digest of the rows of the result, by `rows_sha256`.
-        encode: gives the result file with this footer.
-
-    Raises:
-        LvmError: the summary lost or invented an ECG; nothing is written.
+    it cannot outlive its unit. `provenance` goes into the footers, and so does `result_sha256`, the
+    digest of the rows of the result by `rows_sha256`. `encode` gives the result file with a footer.
+    Where the summary lost or invented an ECG, an `LvmError` is raised and nothing is written.
     """
-    _check_reconciles(unit, summary)
-    content = footer(unit, summary, provenance, RowHashes(result_sha256, rows_sha256(rejects)))
+    if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
+        raise LvmError(
+            f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, {summary.n_done} done and "
+            f"{summary.n_rejected} rejected; nothing was committed. Please report this"
+        )
+    content = footer(unit, summary, provenance, {"result": result_sha256, "rejects": rows_sha256(rejects)})
     result = encode(content)
     if rejects.num_rows:
         storage.write_atomic(files.rejects, parquet_bytes(rejects, content))
     else:
         storage.delete(files.rejects)
     storage.write_atomic(files.result, result)
-
-
-def _check_reconciles(unit: Unit, summary: UnitSummary) -> None:
-    """Refuse a summary in which read is not what was planned, or not done + rejected: a bug."""
-    if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
-        raise LvmError(
-            f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, "
-            f"{summary.n_done} done and {summary.n_rejected} rejected; nothing was committed. "
-            "Please report this"
-        )
 
 
 def read_footer_json(storage: Storage, uri: str) -> dict[str, Any] | None:
@@ -281,6 +257,12 @@ def read_commit(storage: Storage, files: UnitFiles, unit: Unit) -> UnitSummary |
     if summary.rejected and not storage.is_file(files.rejects):
         return None  # its rejects were lost: done again, the unit writes them again
     return summary
+
+
+def lead_columns(counts: NDArray[np.int16]) -> dict[str, pa.Array]:
+    """Return the lead columns of an ECG table, by name, from (n, 12, 5000) counts."""
+    flat = {lead: np.ascontiguousarray(counts[:, k]).reshape(-1) for k, lead in enumerate(LEADS_12)}
+    return {n: pa.FixedSizeListArray.from_arrays(pa.array(one), type=schemas.LEAD_TYPE) for n, one in flat.items()}
 
 
 def table_of(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from beam_jobs.reading.blocks import Chunk, EcgRow, Reject, excluded_reject
+from beam_jobs.reading.blocks import Chunk, Reject, excluded_reject
 from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Piece, Unit, UnitSummary, digest
@@ -47,8 +47,7 @@ class Exclusions:
     """Identifiers of people, or of single ECGs, that must not be scored or kept."""
 
     ids: frozenset[str] = frozenset()  # values of participant_id or ecg_id
-    # Of identifiers that were withdrawn from the run earlier and are not kept.
-    digests: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()  # of identifiers that were withdrawn from the run earlier and are not kept
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,10 +104,7 @@ class Exclusions:
     def matching(self, ecg_id: str | None, participant_id: str | None, paths: Sequence[str] = ()) -> set[str]:
         """Return the listed identifiers by which an ECG is hit, by the rules of `hits`.
 
-        Args:
-            ecg_id: of the ECG.
-            participant_id: of its person.
-            paths: further texts that are searched as `hits_path` does.
+        `paths` are further texts, which are searched as `hits_path` does.
         """
         candidates = {ecg_id, participant_id}
         texts = list(paths)
@@ -168,23 +164,14 @@ class Exclusions:
         """Return the chunk with excluded people's ECGs as anonymous rejects."""
         if not self:
             return chunk
-        kept: list[EcgRow] = []
-        rejects: list[Reject] = []
-        for row in chunk.rows:
-            if self.hits(row.ecg_id, row.participant_id):
-                rejects.append(excluded_reject())
-            else:
-                kept.append(row)
+        kept = [row for row in chunk.rows if not self.hits(row.ecg_id, row.participant_id)]
+        rejects = [excluded_reject()] * (len(chunk.rows) - len(kept))
         rejects += [excluded_reject() if self.names(r) else r for r in chunk.rejects]
         return Chunk(kept, rejects, chunk.n_read)
 
 
 def load_exclusions(storage: Storage, uri: str) -> Exclusions:
-    """Read a list of people to leave out, as `lvm_core.tables.read_people_list` reads lists.
-
-    Raises:
-        UsageError: the list cannot be read, or its identifiers cannot be found for sure.
-    """
+    """Read a list of people to leave out, as `lvm_core.tables.read_people_list` reads lists."""
     people = read_people_list(storage.read_bytes(uri, expected="a list or a table of people"), uri)
     for note in people.notes:
         say(f"note: {note}")
@@ -194,10 +181,7 @@ def load_exclusions(storage: Storage, uri: str) -> Exclusions:
 def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = False) -> Unit:
     """Return a unit with the pieces of excluded people reduced to a digest of their path.
 
-    Args:
-        unit: of a plan.
-        exclusions: the people to remove.
-        finished: the unit is done, so that a path of a shared file is not needed any more.
+    The path of a shared file is needed until the unit is `finished`.
     """
     pieces = [p.redacted() if _must_go(p, exclusions, finished=finished) else p for p in unit.pieces]
     return replace(unit, pieces=tuple(pieces))
@@ -230,29 +214,20 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
 
     Each file is replaced atomically, and doing it again does no harm: the number of anonymous
     `excluded` rows of a unit follows from what it read, not from what is there. Before the first
-    change `_SUCCESS` goes, so that a killed removal is not taken for a finished run.
-
-    Args:
-        folder: the run folder.
-        plan: of the run.
-        exclusions: the people to remove.
-        units: numbers of finished units.
+    change `_SUCCESS` goes, so that a killed removal is not taken for a finished run. `units` are
+    numbers of finished units.
     """
     exclusions = with_their_ecgs(folder, exclusions)
-    removal = Removal()
-    for number in units:
-        of_unit = _remove_from_unit(folder, plan, plan.units[number], exclusions)
-        removal = Removal(
-            removal.n_ecgs + of_unit.n_ecgs, removal.n_rejects + of_unit.n_rejects, removal.changed or of_unit.changed
-        )
-    changed = _redact_plan(folder, exclusions, set(units))
+    done = [_remove_from_unit(folder, plan, plan.units[number], exclusions) for number in units]
+    changed = any(one.changed for one in done)
+    changed |= _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
     reports = [*folder.reports(), *folder.reports(UNDER_WAY_PREFIX)]
     for name in [*(f"{REPORTS_FOLDER}/{name}" for name in reports), REPORT_NAME]:
         content = folder.read_json(name)
         if content is not None and exclusions.scrubbed(content) != content:
             folder.write_json(name, exclusions.scrubbed(content))
-    return replace(removal, changed=removal.changed or changed)
+    return Removal(sum(one.n_ecgs for one in done), sum(one.n_rejects for one in done), changed)
 
 
 def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exclusions) -> Removal:
@@ -281,14 +256,8 @@ def _remove_from_unit(folder: RunFolder, plan: Plan, unit: Unit, exclusions: Exc
     n_excluded = content["n_read"] - table.num_rows - sum(r.weight for r in kept)
     kept += [excluded_reject()] * n_excluded
     histogram = AmplitudeHistogram.from_list(content["amplitudes"])
-    summary = UnitSummary(
-        unit.number,
-        content["n_read"],
-        table.num_rows,
-        reasons_of(kept),
-        histogram,
-        sources=SourceAmplitudes.from_json(content["sources"]),
-    )
+    sources = SourceAmplitudes.from_json(content["sources"])
+    summary = UnitSummary(unit.number, content["n_read"], table.num_rows, reasons_of(kept), histogram, sources=sources)
     storage.delete(folder.path(SUCCESS_NAME))
     commit_unit(
         storage,

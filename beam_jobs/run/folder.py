@@ -53,11 +53,7 @@ class RunFolder:
         return Plan.from_bytes(self.storage.read_bytes(self.path(PLAN_NAME)))
 
     def require_plan(self) -> Plan:
-        """Return the plan.
-
-        Raises:
-            UsageError: the folder is no run folder.
-        """
+        """Return the plan; refuse a folder that is no run folder."""
         plan = self.load_plan()
         if plan is None:
             raise UsageError(
@@ -108,15 +104,10 @@ class RunFolder:
         self.storage.write_atomic(self.path(PARTICIPANTS_NAME), table.to_parquet(), private=True)
 
     def prepare(self, kind: str, *, overwrite: bool) -> None:
-        """Make the folder ready: remove an earlier run where asked, sweep orphaned files.
+        """Make the folder ready for a run of this kind, and sweep orphaned files.
 
-        Args:
-            kind: of the run that begins, `score` or `ingest`.
-            overwrite: remove an earlier run of this kind. Nothing is removed from a folder
-                without a plan.
-
-        Raises:
-            UsageError: the folder holds other things than a run of this kind.
+        An earlier run of the same kind is removed where `overwrite` asks for it. A folder with
+        other things is refused, and nothing is removed from a folder without a plan.
         """
         if self.storage.is_file(self.uri):
             raise UsageError(f"--output {self.uri} is a file; expected a folder to make")
@@ -166,11 +157,7 @@ class RunFolder:
         self.storage.write_atomic(self.path(*name.split("/")), text.encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Read a JSON file; None where there is none.
-
-        Raises:
-            LvmError: the file is damaged.
-        """
+        """Read a JSON file; None where there is none. A damaged one is an `LvmError`."""
         uri = self.path(*name.split("/"))
         if not self.storage.is_file(uri):
             return None
@@ -188,27 +175,21 @@ class RunFolder:
 
     def withdrawn(self) -> list[str]:
         """Return the digests of people who withdrew from this run: they must not come back."""
-        content = self.read_json(WITHDRAWN_NAME) or {}
-        return list(content.get("id_sha256", []))
+        return list((self.read_json(WITHDRAWN_NAME) or {}).get("id_sha256", []))
 
     def found_before(self) -> set[str]:
         """Return the digests of people that earlier withdrawals found in this run."""
-        content = self.read_json(WITHDRAWN_NAME) or {}
-        return set(content.get("found_id_sha256", []))
+        return set((self.read_json(WITHDRAWN_NAME) or {}).get("found_id_sha256", []))
 
-    def foreign_files(self, plan: Plan) -> list[str]:
-        """Return what lies beside the units' own files, which a reader would take for data."""
+    def foreign_problem(self, plan: Plan) -> str | None:
+        """Return what to say of files beside the units' own, which look like data, or None."""
         own = {f"{unit.name}.parquet" for unit in plan.units}
-        return [
+        foreign = [
             f"{name}/{entry}"
             for name in (RESULT_FOLDERS[plan.kind], REJECTS_FOLDER)
             for entry in self.storage.entries(self.path(name))
             if not entry.startswith(".") and entry not in own
         ]
-
-    def foreign_problem(self, plan: Plan) -> str | None:
-        """Return what to say of files that are not of this run; None where there are none."""
-        foreign = self.foreign_files(plan)
         if not foreign:
             return None
         shown = ", ".join(foreign[:_SHOWN_FOREIGN])
@@ -261,11 +242,7 @@ def count_flags(folder: RunFolder, plan: Plan) -> dict[str, int]:
 
 
 def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:
-    """Add up the units of a finished run.
-
-    Raises:
-        LvmError: a unit is missing, or an ECG is lost.
-    """
+    """Add up the units of a finished run; refuse a missing unit, and a lost ECG."""
     missing = [unit.number for unit in plan.units if unit.number not in summaries]
     if missing:
         raise LvmError(f"{len(missing)} units are not finished, the first is {missing[0]}")

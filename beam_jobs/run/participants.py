@@ -39,11 +39,7 @@ _HALF: Final = 0.5
 
 
 def load_layout_of_people(storage: Storage, given: str | None) -> ParticipantsLayout:
-    """Return the layout that --participants-layout names: a preset or a file; ours for None.
-
-    Raises:
-        UsageError: the file cannot be read or has mistakes.
-    """
+    """Return the layout that --participants-layout names: a preset or a file; ours for None."""
     if given is None:
         return OWN_LAYOUT
     known = preset_layout(given)
@@ -60,9 +56,7 @@ def load_layout_of_people(storage: Storage, given: str | None) -> ParticipantsLa
 def load_participants(storage: Storage, uri: str, layout: ParticipantsLayout = OWN_LAYOUT) -> PeopleTable:
     """Read a participant table, CSV or Parquet; for the layout `omop` a folder of two tables.
 
-    Raises:
-        UsageError: it cannot be read, a column is missing, a value is not what its column means,
-            or a key is missing or there twice; with row numbers (the first row of data is 1).
+    What `read_people` refuses is named with its row numbers (the first row of data is 1).
     """
     source: bytes | dict[str, tuple[str, bytes]]
     if layout.preset == "omop" and not storage.is_file(uri):
@@ -78,19 +72,10 @@ def load_participants(storage: Storage, uri: str, layout: ParticipantsLayout = O
 def participants_of(
     storage: Storage, uri: str | None, layout: str | None, *, accepted: bool
 ) -> tuple[ParticipantTable | None, tuple[str, ...]]:
-    """Read a participant table and judge it as a whole; None where no table is given.
+    """Read the table of --participants; return it and the problems that were accepted.
 
-    Args:
-        storage: where the table and the layout are.
-        uri: of `--participants`, or None.
-        layout: of `--participants-layout`, or None.
-        accepted: `--accept-people` was given: problems are said and do not stop.
-
-    Returns:
-        The table, and the problems that were accepted.
-
-    Raises:
-        UsageError: it cannot be read, or cannot be right as a whole and this was not accepted.
+    Without a table it is None. A table that cannot be right as a whole is refused, unless
+    --accept-people was given (`accepted`): then its problems are said.
     """
     if uri is None:
         if layout is not None:
@@ -102,9 +87,8 @@ def participants_of(
     problems = judge_people(people.table.arrow).problems
     if problems and not accepted:
         raise UsageError(
-            f"{uri} cannot be right as a whole: {'; '.join(problems)}. Nothing was scored. Correct "
-            "the table, or say in --participants-layout what it means (docs/people_tables.md); if "
-            "it is right, go on with --accept-people"
+            f"{uri} cannot be right as a whole: {'; '.join(problems)}. Nothing was scored. Correct the table, or say "
+            "in --participants-layout what it means (docs/people_tables.md); if it is right, go on with --accept-people"
         )
     for problem in problems:
         say(f"warning: {uri}: {problem} (accepted)")
@@ -145,13 +129,9 @@ class JoinForecast:
     def add(
         self, ecg_id: str, participant_id: str | None, recorded_at: dt.datetime | None, *, is_device_file: bool
     ) -> None:
-        """Count one ECG of the plan.
+        """Count one ECG of the plan, with its person and time where they are known at planning.
 
-        Args:
-            ecg_id: its key.
-            participant_id: its person, where known at planning.
-            recorded_at: its time, where known at planning.
-            is_device_file: its time, and perhaps its person, are known once it is read.
+        The time, and perhaps the person, of the ECG of a device file is known once it is read.
         """
         self.n_ecgs_seen += 1
         self._waiting.append((ecg_id, participant_id, recorded_at, is_device_file))

@@ -23,12 +23,9 @@ class Plan:
     kind: str  # `score` or `ingest`
     settings: Mapping[str, Any]  # every option that can move a number, with what it resolved to
     units: tuple[Unit, ...]  # in order
-    # Files and members of archives that are no ECG, by kind.
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    # Amplitudes seen before the first unit, for a score run.
-    scale: Mapping[str, Any] = field(default_factory=dict)
-    # How the participant table fits the ECGs, for a score run with one.
-    people: Mapping[str, Any] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)  # files and members of archives that are no ECG, by kind
+    scale: Mapping[str, Any] = field(default_factory=dict)  # amplitudes seen before the first unit, when scoring
+    people: Mapping[str, Any] = field(default_factory=dict)  # how the participant table, if any, fits the ECGs
 
     @property
     def settings_sha256(self) -> str:
@@ -80,11 +77,7 @@ class Plan:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Read what `to_bytes` wrote.
-
-        Raises:
-            LvmError: it is no plan, or one of another version.
-        """
+        """Read what `to_bytes` wrote; refuse a damaged plan, and one of another version."""
         try:
             content = json.loads(data)
             version = content["lvm_ai_plan"], content["results_version"]
@@ -101,9 +94,8 @@ class Plan:
                 Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
                 for i, u in enumerate(content["units"])
             )
-            return cls(
-                content["kind"], content["settings"], units, content["ignored"], content["scale"], content["people"]
-            )
+            names = ("kind", "settings", "ignored", "scale", "people")
+            return cls(units=units, **{name: content[name] for name in names})
         except (KeyError, TypeError) as error:
             raise _damaged(error) from error
 
@@ -113,11 +105,7 @@ def _damaged(error: Exception) -> LvmError:
 
 
 def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to resume a run with other settings, naming each difference.
-
-    Raises:
-        UsageError: a setting that can move a number differs.
-    """
+    """Refuse to resume a run with other settings that can move a number; name each difference."""
     if old.kind != kind:
         raise UsageError(f"the output folder holds a run of {old.kind}, not of {kind}")
     differing = [
@@ -127,9 +115,8 @@ def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> 
     ]
     if differing:
         raise UsageError(
-            "the output folder holds a run with other settings: "
-            f"{'; '.join(differing)}. Use the same settings to resume, another --output, or "
-            "--overwrite to start again"
+            f"the output folder holds a run with other settings: {'; '.join(differing)}. Use the same settings to "
+            "resume, another --output, or --overwrite to start again"
         )
 
 
@@ -147,8 +134,7 @@ def _shown(value: Any) -> str:
 def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     """Return the pieces of inputs that the old plan does not know.
 
-    Raises:
-        UsageError: an input of the old plan changed or is gone, by name.
+    Inputs of the old plan that changed or are gone are refused, by name.
     """
     known = {_key(piece): _state(piece) for piece in old.pieces}
     names = {_key(piece): piece.path for piece in old.pieces}

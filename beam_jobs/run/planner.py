@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -45,14 +45,12 @@ class Inputs:
 
     roots: tuple[str, ...]  # folders that pieces' paths start from, one per `--input`
     pieces: list[Piece] = field(default_factory=list)  # in plan order, without keys of Parquet rows
-    # Files and members of archives that are no ECG, by kind.
-    ignored: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)  # files and members of archives that are no ECG, by kind
     n_files: int = 0  # files that were found, ignored ones left out
     n_parquet: int = 0  # Parquet files among them
     unread: list[str] = field(default_factory=list)  # archives of kinds that are not read
     warnings: list[str] = field(default_factory=list)  # what the user should know
-    # Optional columns that a Parquet file lacks, by path of the file.
-    absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # columns that a file, by path, lacks
 
 
 def ignored_text(ignored: Mapping[str, int]) -> str:
@@ -64,15 +62,10 @@ def ignored_text(ignored: Mapping[str, int]) -> str:
 def find_inputs(
     settings: InputSettings, layout: Layout | None = None, person_of: Callable[[str], str | None] | None = None
 ) -> Inputs:
-    """List all inputs and turn them into pieces.
+    """List all inputs and turn them into pieces; refuse what cannot be meant.
 
-    Args:
-        settings: where the inputs are, and how keys and units follow from them.
-        layout: of other people's Parquet.
-        person_of: gives the person of an ECG by the participant table, where the path does not.
-
-    Raises:
-        UsageError: nothing is there, or Parquet that is no ECG table.
+    `layout` is of other people's Parquet. `person_of` gives the person of an ECG by the participant
+    table, where the path does not.
     """
     storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
@@ -83,7 +76,8 @@ def find_inputs(
         if not is_folder:
             _refuse_headers_alone(uri, listing)
         found.ignored.update(listing.ignored)
-        found.n_files += _n_files(listing)
+        found.n_files += sum(len(record.files) for record in listing.records)
+        found.n_files += sum(map(len, (listing.parquet, listing.archives, listing.broken, listing.unread)))
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
         found.pieces.extend(_Cutter(index, settings, layout, person_of).pieces(listing, found))
@@ -119,12 +113,6 @@ class _Seen:
         return found
 
 
-def _n_files(listing: InputListing) -> int:
-    n_loose = sum(len(record.files) for record in listing.records)
-    others = (listing.parquet, listing.archives, listing.broken, listing.unread)
-    return n_loose + sum(len(found) for found in others)
-
-
 def _unread_archives(listing: InputListing) -> list[str]:
     loose = [entry.relative for entry in listing.unread]
     inside = [f"{a.entry.relative}!{member.name}" for a in listing.archives for member in a.unread]
@@ -137,10 +125,9 @@ def _refuse_unread_archives(found: Inputs, settings: InputSettings) -> None:
         return
     names = ", ".join(found.unread[:_SHOWN]) + (", ..." if len(found.unread) > _SHOWN else "")
     raise UsageError(
-        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their "
-        f"ECGs would be missing, nobody knows how many: {names}. Unpack them, or pack the files as "
-        ".zip, .tar, .tar.gz, .tar.bz2 or .tar.xz without archives inside; "
-        "--accept-unread-archives goes on without their ECGs"
+        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their ECGs would be "
+        f"missing, nobody knows how many: {names}. Unpack them, or pack the files as .zip, .tar, .tar.gz, .tar.bz2 or "
+        ".tar.xz without archives inside; --accept-unread-archives goes on without their ECGs"
     )
 
 
@@ -172,18 +159,13 @@ def _refuse_useless_pattern(found: Inputs, id_rule: IdRule) -> None:
     raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
     if id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
         raise UsageError(
-            f"--id-pattern {id_rule.pattern!r} matches none of the {len(raw)} paths, for "
-            f"example {raw[0].path!r}; it is searched in the path below --input as the regular "
-            f"expression {id_rule.regex}"
+            f"--id-pattern {id_rule.pattern!r} matches none of the {len(raw)} paths, for example {raw[0].path!r}; it "
+            f"is searched in the path below --input as the regular expression {id_rule.regex}"
         )
 
 
 def refuse_overlap(storage: Storage, uris: Sequence[str], output: str) -> None:
-    """Refuse an output inside an input or the other way round: a run would read its own files.
-
-    Raises:
-        UsageError: an input and the output overlap.
-    """
+    """Refuse an output inside an input or the other way round: a run would read its own files."""
     for uri in uris:
         folder = split_glob(uri)[0] if is_glob(uri) else uri
         deep = not is_glob(uri) or any(mark in split_glob(uri)[1] for mark in ("/", "**"))
@@ -363,13 +345,12 @@ def _refuse_foreign_parquet(found: Inputs, layout: Layout | None) -> None:
     if wrong and len(wrong) == len(parquet):
         what = "the canonical ECG table" if layout is None else "the layout"
         raise UsageError(
-            f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other "
-            "people's Parquet is read with --layout FILE (docs/layouts.md); device files become "
-            "Parquet with lvm-ai ingest"
+            f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other people's Parquet is read with "
+            "--layout FILE (docs/layouts.md); device files become Parquet with lvm-ai ingest"
         )
-    by_detail: dict[str, list[Piece]] = {}
+    by_detail: defaultdict[str, list[Piece]] = defaultdict(list)
     for piece in wrong:
-        by_detail.setdefault(piece.detail or "", []).append(piece)
+        by_detail[piece.detail or ""].append(piece)
     for detail, pieces in by_detail.items():
         n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
         found.warnings.append(
@@ -385,8 +366,7 @@ def _named(first: str, n_files: int) -> str:
 def _check_absent_columns(found: Inputs, layout: Layout | None) -> None:
     """Warn of optional columns that some Parquet files lack.
 
-    Raises:
-        UsageError: a column that the layout names is in no file: its name is wrong.
+    A column that the layout names and no file has is refused: its name is wrong.
     """
     n_files = len(found.absent_columns)
     for column in optional_columns(layout):
@@ -408,8 +388,7 @@ def _check_absent_columns(found: Inputs, layout: Layout | None) -> None:
 def check_dates(keys: Keys, layout: Layout | None) -> list[str]:
     """Return warnings about files in which no date of recording can be read.
 
-    Raises:
-        UsageError: that is so in each file that has dates.
+    Where that is so in each file that has dates, the run is refused.
     """
     if not keys.unreadable_dates:
         return []
@@ -430,8 +409,7 @@ class Keys:
 
     seen: set[str] = field(default_factory=set)  # ecg_id of everything so far
     people: set[str] = field(default_factory=set)  # participant_id of everything so far
-    # Earliest and latest recording of each participant_id.
-    dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)
+    dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)  # first and last of each person
     forecast: JoinForecast | None = None  # counts how the participant table fits the ECGs; None without a table
     n_dated_files: int = 0  # Parquet files with a date of recording
     # How dates are written, by path of each file of which none can be read.
@@ -458,12 +436,8 @@ def mark_duplicates(
 ) -> list[Piece]:
     """Return the pieces with their duplicates marked: rows with an ecg_id that came earlier.
 
-    Args:
-        storage: where inputs are.
-        roots: folders that paths start from.
-        pieces: in plan order.
-        layout: of other people's Parquet.
-        keys: what is known of earlier inputs; added to.
+    Paths start from `roots`; `pieces` are in plan order. `keys` holds what is known of earlier
+    inputs, and is added to.
     """
     marked: list[Piece] = []
     columns: dict[tuple[int, str], list[list[object]]] = {}
@@ -506,13 +480,7 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
         elif ecg_id is not None:
             keys.add(ecg_id, person, time, is_device_file=False)
         keys.people.update([person] if person else [])
-        if person is not None and time is not None:
-            _widen(keys.dates, person, time)
+        if person is not None and time is not None and time.date() not in PLACEHOLDER_DATES:
+            first, last = keys.dates.get(person, (time, time))
+            keys.dates[person] = min(first, time), max(last, time)
     return replace(piece, duplicate_rows=tuple(duplicates))
-
-
-def _widen(dates: dict[str, tuple[dt.datetime, dt.datetime]], person: str, time: dt.datetime) -> None:
-    if time.date() in PLACEHOLDER_DATES:
-        return
-    first, last = dates.get(person, (time, time))
-    dates[person] = min(first, time), max(last, time)

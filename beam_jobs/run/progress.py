@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rich.console import Console
@@ -31,12 +31,9 @@ def say(message: str) -> None:
 def showing(total: int, label: str, count: Callable[[], int], every_s: float | None = None) -> Iterator[None]:
     """Show progress while the block runs: a bar on a terminal, plain lines otherwise.
 
-    Args:
-        total: ECGs to do.
-        label: of the bar and the lines.
-        count: returns how many are done; called in another thread. Where it fails for now, the
-            count before is shown.
-        every_s: seconds between two counts; None for those of something that is quick to count.
+    `total` are the ECGs to do. `count` returns how many are done; it is called in another thread,
+    `every_s` seconds apart (None where it is quick). Where it fails for now, the count before is
+    shown.
     """
     stop = threading.Event()
     show = _bar if sys.stderr.isatty() else _lines
@@ -63,10 +60,8 @@ class _Counts:
         """Return the newest count; `last` counts again."""
         started = time.monotonic()
         if last or started >= self._next_s:
-            try:
+            with suppress(LvmError):  # whoever does the work will meet the same fault, and say so
                 self._n = self._count()
-            except LvmError:
-                pass  # whoever does the work will meet the same fault, and say so
             took_s = time.monotonic() - started
             self._next_s = time.monotonic() + max(self._every_s, took_s / _MOST_COUNTING)
         return self._n

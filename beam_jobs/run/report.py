@@ -51,9 +51,8 @@ def counts(kind: str, total: UnitSummary) -> dict[str, Any]:
 def stage_shares(stages_s: Mapping[str, float]) -> dict[str, float] | None:
     """Return the share of the units' time that was spent waiting, and checking; None without any.
 
-    Args:
-        stages_s: seconds of `reader_wait`, `engine_wait`, `writer_wait` and of all (`total`), added
-            up over units. A unit waits for one thing at a time; what is left are its own checks.
+    `stages_s` holds the seconds of `reader_wait`, `engine_wait`, `writer_wait` and of all (`total`)
+    over units. A unit waits for one thing at a time; what is left are its own checks.
     """
     total_s = stages_s.get("total", 0.0)
     if total_s <= 0:
@@ -189,14 +188,7 @@ def peak_rss_mb() -> float:
 
 
 def shard_report(total: UnitSummary, work: Work, settings: RunSettings, warnings: Sequence[str]) -> dict[str, Any]:
-    """Return what one command reports about the units it did.
-
-    Args:
-        total: sum over its units.
-        work: of its workers.
-        settings: of the command.
-        warnings: of planning.
-    """
+    """Return what one command reports about the units it did; `total` is the sum over them."""
     return {
         "counts": counts(settings.kind, total),
         "timing_s": _timing(work.startup_s, work.scoring_s, work.cpu_s),
@@ -228,13 +220,11 @@ def final_report(
     """
     runs = [run for report in shards.values() for run in (report, *report["earlier_runs"])]
     spent_s: Counter[str] = Counter()
-    for run in runs:
-        spent_s.update(run["timing_s"])
-    scoring_s = spent_s["scoring"]
-    n_read = sum(run["counts"]["read"] for run in runs)
     stages_s: Counter[str] = Counter()
     for run in runs:
+        spent_s.update(run["timing_s"])
         stages_s.update(run["stages_s"])
+    scoring_s, n_read = spent_s["scoring"], sum(run["counts"]["read"] for run in runs)
     last = runs[0] if runs else {}
     verdict = scale_verdict(total.amplitudes.median_uv())
     return {
@@ -267,24 +257,15 @@ def source_amplitudes(
     rejects: Sequence[Reject],
     folder_of: Callable[[str], str],
 ) -> SourceAmplitudes:
-    """Return the amplitudes of rows by source.
+    """Return the amplitudes of decoded ECGs, (n,) microvolts, by source.
 
-    Args:
-        rows: decoded ECGs.
-        amplitudes_uv: of each, as `blocks.amplitudes_uv` gives them.
-        rejects: of the reader; those for implausible voltages are counted.
-        folder_of: digest of the first folder of a path, as `folder_digest_of` gives it.
+    Rejects of the reader for implausible voltages are counted. `folder_of` gives the digest of the
+    first folder of a path (`folder_digest_of`).
     """
-    return SourceAmplitudes.of(
-        [folder_of(row.source_uri) for row in rows],
-        [row.uv_per_count for row in rows],
-        amplitudes_uv,
-        [
-            folder_of(reject.source_uri)
-            for reject in rejects
-            if reject.source_uri is not None and is_about_scale(reject.reason)
-        ],
-    )
+    folders, steps_uv = [folder_of(row.source_uri) for row in rows], [row.uv_per_count for row in rows]
+    uris = [reject.source_uri for reject in rejects if is_about_scale(reject.reason)]
+    refused = [folder_of(uri) for uri in uris if uri is not None]
+    return SourceAmplitudes.of(folders, steps_uv, amplitudes_uv, refused)
 
 
 def first_folder(path: str) -> str:

@@ -40,21 +40,15 @@ def choose_computing(
     """Return the settings with an engine, device, precision and batch.
 
     They are what is asked for, then what the run was planned with, then the best here. A difference
-    to the plan is not settled here: whoever compares settings refuses it by name.
-
-    Args:
-        settings: of the command; None in them leaves the choice.
-        models: of the run.
-        planned: settings of the plan that is gone on with, or None.
-
-    Raises:
-        UsageError: options that do not go together.
-        LvmError: what is asked for, or planned, cannot be had here.
+    to the plan is not settled here: whoever compares settings refuses it by name. `planned` are the
+    settings of the plan that is gone on with. What cannot be had here is refused.
     """
     if planned is None:
         choice = choose_engine(models, name=settings.engine, device=settings.device, cores=settings.threads)
         engine = _engine_settings(choice.name, settings.precision, choice.device)
-        batch, note = settings.batch or _batch(models, engine), choice.note
+        batch, note = settings.batch, choice.note
+        if batch is None:
+            batch = DEFAULT_BATCH_SIZE if engine.device is Device.CPU else _gpu_batch(models[0], engine)
     else:
         name, device = settings.engine or planned.engine, settings.device or planned.device
         assert name is not None
@@ -73,12 +67,6 @@ def _engine_settings(name: EngineName, precision: Precision | None, device: Devi
         return EngineSettings(name, precision or Precision.FLOAT32, device)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _batch(models: Sequence[ModelSource], settings: EngineSettings) -> int:
-    if settings.device is Device.CPU:
-        return DEFAULT_BATCH_SIZE
-    return _gpu_batch(models[0], settings)
 
 
 def _gpu_batch(model: ModelSource, settings: EngineSettings) -> int:
@@ -101,8 +89,7 @@ _ECG_MB: Final = 12 * N_SAMPLES * 2 / 1e6
 # buffer of the linear algebra (32 MB). Two threads were seen to abort with less.
 _BEAM_RESERVES_MB: Final = 150.0
 _THREAD_RESERVES_MB: Final = 104.0
-_LEAST_FREE_SHARE: Final = 0.8
-"""Of the memory that is there, at most that much is planned with."""
+_LEAST_FREE_SHARE: Final = 0.8  # of the memory that is there, at most that much is planned with
 
 
 def expected_memory_mb(
@@ -110,19 +97,10 @@ def expected_memory_mb(
 ) -> float:
     """Return the memory that a process will take at most, MB; within a quarter on a CPU.
 
-    Args:
-        settings: how the run computes.
-        models: of the run.
-        threads: batches computed at once.
-        pieces: of the plan.
+    `threads` are the batches computed at once, `pieces` those of the plan.
     """
-    return (
-        _LIBRARIES_MB
-        + _READING_MB
-        + _fixed_mb(settings, models)
-        + threads * _per_thread_mb(settings, models)
-        + _of_pieces_mb(pieces)
-    )
+    fixed_mb, per_thread_mb = _fixed_mb(settings, models), _per_thread_mb(settings, models)
+    return _LIBRARIES_MB + _READING_MB + fixed_mb + threads * per_thread_mb + _of_pieces_mb(pieces)
 
 
 def threads_that_fit(
@@ -130,14 +108,7 @@ def threads_that_fit(
 ) -> int:
     """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
 
-    Args:
-        settings: how the run computes.
-        models: of the run.
-        pieces: of the plan.
-        asked: what the user asks for; None to choose.
-
-    Raises:
-        LvmError: a limit of this process does not hold one thread, or those asked for.
+    A limit of this process that does not hold one thread, or those `asked` for, is an `LvmError`.
     """
     without_mb = expected_memory_mb(settings, models, 0, pieces)
     coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(settings, models)
@@ -160,14 +131,7 @@ def threads_that_fit(
 
 
 def require_memory(needed_mb: float) -> None:
-    """Refuse work that a limit of this process does not hold.
-
-    Args:
-        needed_mb: by the whole process, resident.
-
-    Raises:
-        LvmError: a limit is smaller.
-    """
+    """Refuse work that needs more memory, MB of the whole process, than its limits hold."""
     for limit in memory_limits():
         more_mb = needed_mb - _LIBRARIES_MB
         more_mb += _BEAM_RESERVES_MB if limit.counts_reservations else 0.0
@@ -184,8 +148,7 @@ def _threads_in_free_memory(without_mb: float, each_mb: float) -> int:
     cores, free_mb = available_cores(), available_memory_mb()
     if free_mb is None:
         return cores
-    room_mb = _LEAST_FREE_SHARE * free_mb - without_mb
-    return max(1, min(cores, int(room_mb / each_mb)))
+    return max(1, min(cores, int((_LEAST_FREE_SHARE * free_mb - without_mb) / each_mb)))
 
 
 def _fixed_mb(settings: ScoreSettings, models: Sequence[ModelSource]) -> float:

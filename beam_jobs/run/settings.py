@@ -62,8 +62,7 @@ class Declared:
     one_of: type[StrEnum] | None = None
     limits: tuple[float | None, float | None] = (None, None)  # least and most number, either of them None
     convert: Callable[[Any], Any] | None = None  # from the parsed text, or from plan.json, to the value
-    # Adds the option to a parser, for an option that is declared elsewhere.
-    add: Callable[[Any], None] | None = None
+    add: Callable[[Any], None] | None = None  # adds to a parser an option that is declared elsewhere
     plan_name: str | None = None  # its name in plan.json; None for the name of the field
     # From the value to JSON; None for plain values, enums and tuples of them.
     to_plan: Callable[[Any], Any] | None = None
@@ -115,19 +114,22 @@ class Declared:
         return self.value(content) if self.from_plan is None else self.from_plan(content)
 
 
-def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = MISSING, **how: Any) -> Any:
-    """Declare a field of the settings that is an option of the command line.
+_HOW: Final = frozenset(f.name for f in fields(Declared))
 
-    Args:
-        flag: name of the option.
-        group: of the help.
-        text: of the help.
-        moves: whether it can move a number; see `Declared`, like the others.
-        default: value of the field, or the class that makes it; left out for a required option.
-        **how: as in `Declared`.
+
+def option(flag: str, group: str, text: str = "", *, moves: bool | str, default: Any = None, **how: Any) -> Any:
+    """Declare a field of the settings that is an option of the command line; see `Declared`.
+
+    `default` is a value, or the class that makes it; a member of an enum makes its members the
+    choices. Of `how`, what is no field of `Declared` is an argument of
+    `argparse.ArgumentParser.add_argument`, such as `type` or `metavar`.
     """
     kind = "default_factory" if isinstance(default, type) else "default"
-    declared = Declared(moves=moves, flag=flag, group=group, text=text, **how)
+    own = {name: value for name, value in how.items() if name in _HOW}
+    argument = {name: value for name, value in how.items() if name not in _HOW}
+    if isinstance(default, StrEnum):
+        own["one_of"] = type(default)
+    declared = Declared(moves=moves, flag=flag, group=group, text=text, argument=argument, **own)
     return field(**{kind: default}, metadata={"declared": declared})
 
 
@@ -159,11 +161,7 @@ class _AllDeclared:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(_AllDeclared):
-    """What is read, and how keys and units follow from it.
-
-    Raises:
-        UsageError: a value is outside its range.
-    """
+    """What is read, and how keys and units follow from it."""
 
     reads_parquet: ClassVar[bool] = True
 
@@ -172,8 +170,12 @@ class InputSettings(_AllDeclared):
         _FIRST,
         "files, folders, .zip and .tar(.gz, .bz2, .xz) archives, quoted globs; local, s3:// or gs://",
         moves=False,  # what they hold is in the units
+        default=MISSING,
         convert=lambda groups: tuple(uri for group in groups for uri in group),
-        argument={"action": "append", "nargs": "+", "required": True, "metavar": "URI"},
+        action="append",
+        nargs="+",
+        required=True,
+        metavar="URI",
     )
     storage: Storage = option(
         "--storage-option",
@@ -182,7 +184,8 @@ class InputSettings(_AllDeclared):
         moves=False,
         default=Storage,
         convert=lambda values: storage_of(values),
-        argument={"action": "append", "metavar": "KEY=VALUE"},
+        action="append",
+        metavar="KEY=VALUE",
     )
     id_rule: IdRule = option(
         "--id-pattern",
@@ -210,7 +213,8 @@ class InputSettings(_AllDeclared):
         moves=True,
         default=0,
         limits=(0, MOST_INTERPOLATED_SAMPLES),
-        argument={"type": int, "metavar": "N"},
+        type=int,
+        metavar="N",
     )
     unit_ecgs: int = option(
         "--unit-ecgs",
@@ -219,7 +223,8 @@ class InputSettings(_AllDeclared):
         moves=True,
         default=DEFAULT_UNIT_ECGS,
         limits=(1, None),
-        argument={"type": int, "metavar": "N"},
+        type=int,
+        metavar="N",
     )
     allow_empty: bool = option(
         "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False
@@ -236,7 +241,7 @@ class InputSettings(_AllDeclared):
     def __post_init__(self) -> None:
         for name, declared in declared_fields(self).items():
             value, (least, most) = getattr(self, name), declared.limits
-            if value is None or declared.limits == (None, None):
+            if value is None:
                 continue
             if not (least is None or value >= least) or not (most is None or value <= most):
                 expected = f"{least} or more" if most is None else f"{least} to {most}"
@@ -254,12 +259,10 @@ class InputSettings(_AllDeclared):
 
     @classmethod
     def from_plan(cls, planned: Mapping[str, Any], **others: Any) -> Self:
-        """Return the settings of a plan; its inputs are in its units.
+        """Return the settings that `planned` gave; the inputs of a plan are in its units.
 
-        Args:
-            planned: what `planned` returned; a setting that an earlier version did not know is at
-                its default.
-            **others: fields that cannot move a number.
+        A setting that an earlier version did not know is at its default. `others` are fields that
+        cannot move a number.
         """
         values: dict[str, Any] = {"inputs": ()}
         for name, declared in declared_fields(cls).items():
@@ -281,16 +284,16 @@ class RunSettings(InputSettings):
         _FIRST,
         "run folder, local, s3:// or gs://",
         moves=False,
+        default=MISSING,
         convert=lambda text: text.rstrip("/") or text,
-        argument={"required": True},
+        required=True,
     )
     exclude: str | None = option(
         "--exclude-participants",
         _RUN,
         "list of people to exclude",
         moves=False,  # recorded; a longer list removes people from finished units too
-        default=None,
-        argument={"metavar": "F"},
+        metavar="F",
     )
     shard: tuple[int, int] = option(
         "--shard",
@@ -299,29 +302,20 @@ class RunSettings(InputSettings):
         moves=False,
         default=(1, 1),
         convert=lambda text: parse_shard(text),
-        argument={"metavar": "I/N"},
+        metavar="I/N",
     )
     threads: int | None = option(
-        "--threads",
-        _RUN,
-        "cores to use (default: all that memory allows)",
-        moves=False,
-        default=None,
-        limits=(1, None),
-        argument={"type": int},
+        "--threads", _RUN, "cores to use (default: all that memory allows)", moves=False, limits=(1, None), type=int
     )
     processes: int | None = option(
         "--processes",
         _RUN,
         "processes that share the work here (default: one, or one for each GPU)",
         moves=False,
-        default=None,
         limits=(1, None),
-        argument={"type": int},
+        type=int,
     )
-    runner: str = option(
-        "--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], argument={"choices": RUNNERS}
-    )
+    runner: str = option("--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], choices=RUNNERS)
     max_rejected_share: float = option(
         "--max-rejected-share",
         _RUN,
@@ -329,11 +323,12 @@ class RunSettings(InputSettings):
         moves=False,
         default=0.05,
         limits=(0, 1),
-        argument={"type": float, "metavar": "X"},
+        type=float,
+        metavar="X",
     )
     dry_run: bool = option("--dry-run", _RUN, "print the plan and stop", moves=False, default=False)
     overwrite: bool = option("--overwrite", _RUN, "remove an earlier run's files", moves=False, default=False)
-    share: Share | None = option("--share", _RUN, moves=False, default=None, add=add_share_option)
+    share: Share | None = option("--share", _RUN, moves=False, add=add_share_option)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -371,9 +366,8 @@ class RunSettings(InputSettings):
 
     def as_given(self) -> dict[str, Any]:
         """Return the options of the command as run_report.json holds them."""
-        return {
-            name: _plain(getattr(self, name)) for name, one in declared_fields(self).items() if one.flag is not None
-        }
+        names = [name for name, declared in declared_fields(self).items() if declared.flag is not None]
+        return {name: _plain(getattr(self, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
@@ -394,23 +388,12 @@ class ScoreSettings(RunSettings):
     description: ClassVar[str] = "Score ECGs: LV mass, its index, LVH and the ECG rules, to Parquet."
 
     model: str = option(
-        "--model",
-        _MODEL,
-        "catalogue id (lvm-ai models list) or a file",
-        moves="models",
-        default="",
-        argument={"required": True},
+        "--model", _MODEL, "catalogue id (lvm-ai models list) or a file", moves="models", default="", required=True
     )
     fallback_model: str | None = option(
-        "--fallback-model",
-        _MODEL,
-        "ECG-only model for ECGs without age, sex or BMI; else rejected",
-        moves="models",
-        default=None,
+        "--fallback-model", _MODEL, "ECG-only model for ECGs without age, sex or BMI; else rejected", moves="models"
     )
-    model_dir: Path | None = option(
-        "--model-dir", _MODEL, "folder of fetched models", moves="models", default=None, argument={"type": Path}
-    )
+    model_dir: Path | None = option("--model-dir", _MODEL, "folder of fetched models", moves="models", type=Path)
     models: tuple[Mapping[str, str], ...] = resolved(moves=True, default=(), from_plan=tuple)
     """`model_id` and `sha256` of the model and of the fallback model."""
     input_convention: InputConvention = option(
@@ -419,7 +402,6 @@ class ScoreSettings(RunSettings):
         "how microvolts become the network's input (default: %(default)s)",
         moves=True,
         default=InputConvention.UKB_COUNTS,
-        one_of=InputConvention,
     )
     engine: EngineName | None = option(
         "--engine",
@@ -427,7 +409,6 @@ class ScoreSettings(RunSettings):
         "auto: tensorflow on a GPU, else spectral, several times faster on CPUs, where it agrees "
         "with the model's own graph",
         moves=True,
-        default=None,
         one_of=EngineName,
     )
     engine_note: str = resolved(moves=True, default="", at_default=False)
@@ -437,7 +418,6 @@ class ScoreSettings(RunSettings):
         _COMPUTING,
         "auto: a GPU if there is one; gpu never falls back to the CPU",
         moves=True,
-        default=None,
         one_of=Device,
     )
     precision: Precision | None = option(
@@ -445,25 +425,19 @@ class ScoreSettings(RunSettings):
         _COMPUTING,
         "default: float32; mixed, on a GPU, is refused where it moves a mass by over 0.5 g",
         moves=True,
-        default=None,
         convert=Precision,
-        argument={"choices": [one.value for one in Precision]},
+        choices=[one.value for one in Precision],
     )
     batch: int | None = option(
         "--batch",
         _COMPUTING,
         "ECGs computed together (default: 16 on CPUs, tried out on a GPU)",
         moves=True,
-        default=None,
         limits=(1, None),
-        argument={"type": int},
+        type=int,
     )
     participants: str | None = option(
-        "--participants",
-        _PEOPLE,
-        "CSV or Parquet with age, sex and body size",
-        moves="participants_sha256",
-        default=None,
+        "--participants", _PEOPLE, "CSV or Parquet with age, sex and body size", moves="participants_sha256"
     )
     participants_layout: str | None = option(
         "--participants-layout",
@@ -471,8 +445,7 @@ class ScoreSettings(RunSettings):
         f"what its columns mean: a YAML file, or {', '.join(PRESETS)} (docs/people_tables.md; "
         "default: our own names and units)",
         moves="participants_sha256",
-        default=None,
-        argument={"metavar": "F|PRESET"},
+        metavar="F|PRESET",
     )
     participants_sha256: str | None = resolved(moves=True)
     accept_people: bool = option(
@@ -483,12 +456,7 @@ class ScoreSettings(RunSettings):
         default=False,
     )
     bsa: Bsa = option(
-        "--bsa",
-        _PEOPLE,
-        "formula of the body surface area (default: %(default)s)",
-        moves=True,
-        default=Bsa.DUBOIS,
-        one_of=Bsa,
+        "--bsa", _PEOPLE, "formula of the body surface area (default: %(default)s)", moves=True, default=Bsa.DUBOIS
     )
     lvh_preset: LvhPreset = option(
         "--lvh-preset",
@@ -496,15 +464,13 @@ class ScoreSettings(RunSettings):
         "thresholds of the LV mass index (default: %(default)s)",
         moves=True,
         default=LvhPreset.KHURSHID2021,
-        one_of=LvhPreset,
     )
     recalibration: str | None = option(
         "--recalibration",
         _PEOPLE,
         "file of lvm-ai recalibrate: adds recalibrated columns",
         moves="recalibration_content",
-        default=None,
-        argument={"metavar": "F"},
+        metavar="F",
     )
     recalibration_content: Recalibration | None = resolved(
         moves=True,
@@ -514,7 +480,7 @@ class ScoreSettings(RunSettings):
         at_default=False,
     )
     layout: str | None = option(
-        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content", default=None
+        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content"
     )
     layout_content: Layout | None = resolved(
         moves=True,
@@ -548,13 +514,8 @@ class ScoreSettings(RunSettings):
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
         """Return what reads units; paths start from these roots."""
-        return UnitReader(
-            self.storage,
-            tuple(roots),
-            self.layout_content,
-            id_from_header=self.id_from_header,
-            interpolate_missing_samples=self.interpolate_missing_samples,
-        )
+        layout, n_filled = self.layout_content, self.interpolate_missing_samples
+        return UnitReader(self.storage, tuple(roots), layout, (), self.id_from_header, n_filled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -573,19 +534,14 @@ class IngestSettings(RunSettings):
         default=(),
         convert=lambda names: () if _AUTO in names else tuple(_FORMATS[name] for name in names),
         from_plan=tuple,
-        argument={"action": "append", "choices": [_AUTO, *_FORMATS]},
+        action="append",
+        choices=[_AUTO, *_FORMATS],
     )
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
         """Return what reads units; paths start from these roots."""
-        return UnitReader(
-            self.storage,
-            tuple(roots),
-            None,
-            self.formats,
-            id_from_header=self.id_from_header,
-            interpolate_missing_samples=self.interpolate_missing_samples,
-        )
+        n_filled = self.interpolate_missing_samples
+        return UnitReader(self.storage, tuple(roots), None, self.formats, self.id_from_header, n_filled)
 
 
 def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:
@@ -617,11 +573,7 @@ def storage_of(values: Sequence[str] | None) -> Storage:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Parse `i/n`.
-
-    Raises:
-        UsageError: it is not two whole numbers.
-    """
+    """Parse `i/n`, two whole numbers."""
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal()):
         raise UsageError(f"--shard is {text!r}, expected i/n, for example 3/100")

@@ -54,15 +54,13 @@ class Job:
 
     settings: RunSettings  # of the command, with what they lead to as far as no plan is needed for it
     layout: Layout | None = None
-    stops_at_wrong_scale = False
-    """Amplitudes that cannot be right make the whole run fail."""
+    stops_at_wrong_scale = False  # amplitudes that cannot be right make the whole run fail
 
     def resolve(self, planned: Mapping[str, Any] | None) -> RunSettings:
         """Return the settings with every choice made.
 
-        Args:
-            planned: settings of the plan that is gone on with, which are taken where the command
-                leaves a choice; None for a new plan.
+        Where the command leaves a choice it is taken from `planned`, the settings of the plan that
+        is gone on with; None for a new plan.
         """
         return self.settings
 
@@ -118,12 +116,8 @@ class _Planned:
 def run_job(job: Job, argv: Sequence[str]) -> int:
     """Run a job from its settings to its exit code.
 
-    Args:
-        job: what to do.
-        argv: arguments of the command, for further processes where several work on the run.
-
-    Raises:
-        LvmError: the run cannot start or go on; the message says what to do.
+    `argv` holds the arguments of the command, for further processes that work on the run. Where the
+    run cannot start or go on, the message of the `LvmError` says what to do.
     """
     options = job.settings
     refuse_overlap(options.storage, options.inputs, options.output)
@@ -280,10 +274,8 @@ class _Run:
         if len(done) < len(self.plan.units):
             index, count = self.options.shard
             n_left = len(self.plan.units) - len(done)
-            mine_text = (
-                "this shard is done" if mine else f"shard {index}/{count} has none of the {len(self.plan.units)} units"
-            )
-            say(f"{mine_text}; {n_left} units of others are not done")
+            none = f"shard {index}/{count} has none of the {len(self.plan.units)} units"
+            say(f"{'this shard is done' if mine else none}; {n_left} units of others are not done")
             return DONE
         return self._close(done)
 
@@ -330,12 +322,9 @@ class _Run:
         n_identical = write_duplicates(self.folder, self.plan)
         report = final_report(self.plan, total, self.folder.reports(), n_identical)
         report["options"] = self.options.as_given()
-        flags = count_flags(self.folder, self.plan)
-        report["quality_flags"] = flags
-        problems = self._problems(total)
-        report["problems"] = problems
-        odd_sources = total.sources.odd(folder_names(self.plan.pieces))
-        report["scale"]["odd_sources"] = odd_sources
+        report["quality_flags"] = flags = count_flags(self.folder, self.plan)
+        report["problems"] = problems = self._problems(total)
+        report["scale"]["odd_sources"] = odd_sources = total.sources.odd(folder_names(self.plan.pieces))
         for sentence in odd_sources:
             say(f"warning: {sentence}")
         if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):
@@ -364,10 +353,9 @@ class _Run:
         if share > self.options.max_rejected_share:
             worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
             problems.append(
-                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), "
-                f"more than --max-rejected-share {self.options.max_rejected_share:g}. Look at "
-                f"{self.folder.path('rejects')}; where this is right, run the same lvm-ai "
-                f"{self.plan.kind} command with a larger --max-rejected-share"
+                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), more than --max-rejected-share "
+                f"{self.options.max_rejected_share:g}. Look at {self.folder.path('rejects')}; where this is right, run "
+                f"the same lvm-ai {self.plan.kind} command with a larger --max-rejected-share"
             )
         foreign = self.folder.foreign_problem(self.plan)
         if foreign:

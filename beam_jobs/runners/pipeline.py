@@ -28,9 +28,7 @@ class UnitWorker(Protocol):
     def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
         """Begin a unit, and return what ends it and commits its files, if it is not yet.
 
-        Args:
-            unit: what to do.
-            meanwhile: to be called before waiting: ends the unit that was begun before.
+        `meanwhile` ends the unit that was begun before; it is to be called before waiting.
         """
 
 
@@ -145,14 +143,9 @@ def build(pipeline: beam.Pipeline, job: UnitJob, units: Sequence[Unit], notes: W
 
 
 def make_runner(name: str, units_at_once: int = 1) -> tuple[PipelineRunner, PipelineOptions]:
-    """Return a runner and its options.
+    """Return the runner of a name, and its options; `local` is Beam's own, in this process.
 
-    Args:
-        name: `local`: Beam's own in-memory runner in this process.
-        units_at_once: units that are done at the same time, each in a thread of its own.
-
-    Raises:
-        UsageError: another name.
+    Each of the units done at the same time has a thread of its own.
     """
     if name != "local":
         raise UsageError(f"--runner is {name!r}, expected local")
@@ -166,9 +159,7 @@ def make_runner(name: str, units_at_once: int = 1) -> tuple[PipelineRunner, Pipe
 def run_pipeline(pipeline: beam.Pipeline) -> Mapping[str, int]:
     """Run a pipeline to its end and return its counters by name.
 
-    Raises:
-        LvmError: what a unit raised, without the wrapping that Beam puts around it.
-        KeyboardInterrupt: likewise.
+    What a unit raised, or the user's interrupt, is raised without what Beam puts around it.
     """
     try:
         result = pipeline.run()

@@ -26,12 +26,9 @@ def shards_of(shard: tuple[int, int], n_processes: int) -> list[tuple[int, int]]
 
 
 def gpu_of(number: int, n_gpus: int, environment: Mapping[str, str]) -> str:
-    """Return what `CUDA_VISIBLE_DEVICES` is for a process: the GPUs that are visible, by turns.
+    """Return what `CUDA_VISIBLE_DEVICES` is for a process, numbered from 0: the GPUs by turns.
 
-    Args:
-        number: of the process, from 0.
-        n_gpus: that this process sees.
-        environment: of this process, which may name some of the machine's GPUs.
+    They are the `n_gpus` that this process sees; its environment may name them.
     """
     named = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
     names = named or [str(gpu) for gpu in range(n_gpus)]
@@ -60,16 +57,10 @@ def run_processes(
     n_gpus: int = 0,
     command: Sequence[str] = COMMAND,
 ) -> int:
-    """Run a job in several processes and return the worst of their exit codes.
+    """Run a job in several processes, 2 or more; return the worst of their exit codes.
 
-    Args:
-        kind: `score` or `ingest`.
-        argv: arguments of this command.
-        shard: of this command.
-        n_processes: 2 or more.
-        threads: of all processes together.
-        n_gpus: that are visible, when the job computes on GPUs: each process then sees one.
-        command: what runs a command line.
+    `argv`, `shard` and `threads` are those of this command. With `n_gpus` the job computes on GPUs,
+    and each process sees one. `command` is what runs a command line.
     """
     each = max(1, threads // n_processes)
     children: list[subprocess.Popen[str]] = []
@@ -77,19 +68,15 @@ def run_processes(
     try:
         for number, own in enumerate(shards_of(shard, n_processes)):
             seen = {VISIBLE: gpu_of(number, n_gpus, os.environ)} if n_gpus else {}
-            child = subprocess.Popen(
-                command_of(kind, argv, own, each, command),
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, **seen},
-            )
+            own_command, environment = command_of(kind, argv, own, each, command), {**os.environ, **seen}
+            child = subprocess.Popen(own_command, stderr=subprocess.PIPE, text=True, env=environment)
             children.append(child)
             assert child.stderr is not None
             name = f"[{number + 1}/{n_processes}]"
-            reader = threading.Thread(target=_pass_on, args=(child.stderr, name), daemon=True)
-            reader.start()
-            readers.append(reader)
-        return max(_code(child.wait()) for child in children)
+            readers.append(threading.Thread(target=_pass_on, args=(child.stderr, name), daemon=True))
+            readers[-1].start()
+        codes = [child.wait() for child in children]
+        return max(code if code >= 0 else 128 - code for code in codes)  # as a shell sees it: 137 after a kill -9
     finally:
         # Whatever ends this process ends the others: a second start would race with them.
         for child in children:
@@ -98,11 +85,6 @@ def run_processes(
                 child.wait()
         for reader in readers:
             reader.join()
-
-
-def _code(returned: int) -> int:
-    """Return an exit code as a shell sees it: 137 after a kill -9."""
-    return returned if returned >= 0 else 128 - returned
 
 
 def _pass_on(lines: IO[str], name: str) -> None:

@@ -105,13 +105,9 @@ def _inside(limits: Any, value: np.float32) -> float:
 def predictions_table(
     rows: Sequence[ScoredRow], bsa: Bsa, preset: LvhPreset, recalibration: Recalibration | None = None
 ) -> pa.Table:
-    """Return the predictions table.
+    """Return the predictions table of rows with results, in the order of the unit.
 
-    Args:
-        rows: with results, in the order of the unit.
-        bsa: formula of the body surface area.
-        preset: thresholds of the LV mass index.
-        recalibration: adds its columns, null for rows of another model than the one it is for.
+    `recalibration` adds its columns, null for rows of another model than the one it is for.
     """
     numbers = {
         name: np.array([getattr(row, name) for row in rows], dtype=np.float32)
@@ -123,8 +119,7 @@ def predictions_table(
     ).astype(np.float32)
     index = lv_mass_index_g_m2(_wide(numbers["lvm_pred_g"]), _wide(numbers["bsa_m2"]))
     numbers["lvmi_pred_g_m2"] = np.asarray(index).astype(np.float32)
-    amplitudes = np.array([row.amplitudes for row in rows], dtype=np.float32)
-    amplitudes = amplitudes.reshape(len(rows), len(AMPLITUDES))
+    amplitudes = np.array([row.amplitudes for row in rows], np.float32).reshape(len(rows), len(AMPLITUDES))
     numbers.update({name: amplitudes[:, i] for i, name in enumerate(AMPLITUDES)})
     columns: dict[str, Any] = {name: _nullable(values) for name, values in numbers.items()}
     columns["lvh_pred"] = _three_valued(lvh_arrays(_wide(numbers["lvmi_pred_g_m2"]), sex, preset))
@@ -139,8 +134,7 @@ def predictions_table(
     if recalibration is not None:
         is_its_model = np.array([row.model_id == recalibration.model_id for row in rows], dtype=bool)
         columns.update(_recalibrated(numbers, sex, is_its_model, preset, recalibration))
-    schema = schemas.predictions_schema(recalibrated=recalibration is not None)
-    return table_of(schema, columns)
+    return table_of(schemas.predictions_schema(recalibrated=recalibration is not None), columns)
 
 
 def _recalibrated(
@@ -154,8 +148,7 @@ def _recalibrated(
     made = recalibration.apply(_wide(numbers["lvm_pred_g"]), sex, _wide(numbers["lvh_score"]))
     names = ("lvm_recal_g", "lvm_lo_g", "lvm_hi_g", "lvh_probability")
     wide = {name: np.where(is_its_model, getattr(made, name), np.nan) for name in names}
-    index = np.asarray(lv_mass_index_g_m2(wide["lvm_recal_g"], _wide(numbers["bsa_m2"])))
-    wide["lvmi_recal_g_m2"] = index
+    wide["lvmi_recal_g_m2"] = np.asarray(lv_mass_index_g_m2(wide["lvm_recal_g"], _wide(numbers["bsa_m2"])))
     narrow = {name: values.astype(np.float32) for name, values in wide.items()}
     lvh = lvh_arrays(_wide(narrow["lvmi_recal_g_m2"]), sex, preset)
     return {name: _nullable(values) for name, values in narrow.items()} | {"lvh_recal": _three_valued(lvh)}
@@ -202,12 +195,9 @@ class ScoreContext:
 
         The rest waits for the last batches and commits the unit: done while the next unit begins,
         it leaves the engine no gap between the two. Of a committed unit it is what that says.
+        `meanwhile` is called whenever the engine has enough to do, before waiting for it.
 
         Invariant: `n_read == n_done + n_rejected`.
-
-        Args:
-            unit: what to score.
-            meanwhile: called whenever the engine has enough to do, before waiting for it.
         """
         files = unit_files(self.settings.output, "score", unit.name)
         done = read_commit(self.settings.storage, files, unit)
@@ -229,15 +219,9 @@ class ScoreContext:
 def _finish_unit(unit: Unit, context: ScoreContext, files: UnitFiles, work: _UnitWork) -> UnitSummary:
     with _adding_to(work.stage_s, "total"):
         scored = work.finish()
+        rejected = reasons_of(work.rejects)
         summary = UnitSummary(
-            unit.number,
-            work.n_read,
-            len(scored),
-            reasons_of(work.rejects),
-            work.amplitudes,
-            None,
-            work.stage_s,
-            work.sources,
+            unit.number, work.n_read, len(scored), rejected, work.amplitudes, None, work.stage_s, work.sources
         )
         with _adding_to(work.stage_s, "writer_wait"):
             table = context.table(scored)
@@ -346,9 +330,8 @@ class _UnitWork:
         if not chunk.rows:
             self._note_sources([], chunk)
             return
-        judgements = judge_ecgs(
-            counts_of(chunk.rows), np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
-        )
+        steps_uv = np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
+        judgements = judge_ecgs(counts_of(chunk.rows), steps_uv)
         measured = [row for row, its in zip(chunk.rows, judgements, strict=True) if its.has_signal]
         self._note_sources(measured, chunk)
         people = demographics_of(self.context.participants, chunk.rows)
@@ -357,8 +340,7 @@ class _UnitWork:
             if self.context.exclusions.hits(row.ecg_id, people.participant_id[i]):
                 self.rejects.append(excluded_reject())
             elif problem is not None:
-                person = people.participant_id[i]
-                self.rejects.append(row.rejected(problem.reason.value, problem.message, person))
+                self.rejects.append(row.rejected(problem.reason.value, problem.message, people.participant_id[i]))
             else:
                 self._route(row, people, i, judgements[i].flags)
 
@@ -378,16 +360,14 @@ class _UnitWork:
                 return
             refusal = refusal or problem
         assert refusal is not None
-        reason, message = refusal.reason.value, refusal.message
-        self.rejects.append(row.rejected(reason, message, people.participant_id[i]))
+        self.rejects.append(row.rejected(refusal.reason.value, refusal.message, people.participant_id[i]))
 
     def _enqueue(self, k: int, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]) -> None:
         predictor = self.context.predictors[k]
         batch = self.filling.get(k)
         if batch is None:
             spare = self.spare.get(k)
-            size, n_samples = predictor.batch_size, row.counts.shape[1]
-            batch = spare.pop() if spare else _Batch(k, size, n_samples)
+            batch = spare.pop() if spare else _Batch(k, predictor.batch_size, row.counts.shape[1])
             self.filling[k] = batch
         slot = len(batch.rows)
         batch.rows.append(row)

@@ -11,7 +11,7 @@ import pytest
 
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Piece, UnitSummary, cut_units, path_digest
-from beam_jobs.run.commit import RowHashes, footer, parquet_bytes
+from beam_jobs.run.commit import footer, parquet_bytes
 from beam_jobs.run.folder import RunFolder
 from beam_jobs.run.plan import Plan
 from beam_jobs.status import main, read_status, status_lines
@@ -33,7 +33,7 @@ def _run(folder: Path, n_units: int, done: dict[int, tuple[float, int]]) -> RunF
         rejected = {"lead_flat": n_rejected} if n_rejected else {}
         summary = UnitSummary(number, 100, 100 - n_rejected, rejected)
         files = run.files(plan, unit)
-        data = parquet_bytes(pa.table({"x": [1]}), footer(unit, summary, {}, RowHashes("", "")))
+        data = parquet_bytes(pa.table({"x": [1]}), footer(unit, summary, {}, {"result": "", "rejects": ""}))
         STORAGE.write_atomic(files.result, data)
         STORAGE.write_atomic(files.rejects, b"there")
         os.utime(files.result, (time_s, time_s))

@@ -11,7 +11,6 @@ import pytest
 
 from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, counts_of, prefetch, reject_of, row_of
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.signal.canonical import canonicalise
 from lvm_core.signal.ecg import Measurements
 from tests.builders import ecg
 
@@ -102,13 +101,13 @@ def test_reject__weight_of_an_unknown_number_is_one(n_ecgs: int | None, weight: 
 
 def test_reject_of__carries_reason_and_message() -> None:
     error = EcgRejected(RejectReason.TOO_SHORT, "lasts 4 s")
-    reject = reject_of(error, "a.xml", row=3, ecg_id="e", participant_id="p", n_ecgs=None)
-    assert reject == Reject("too_short", "lasts 4 s", "a.xml", 3, "e", "p", None)
+    reject = reject_of(error, "a.xml", 3, "e", "p")
+    assert reject == Reject("too_short", "lasts 4 s", "a.xml", 3, "e", "p")
 
 
 def test_row_of__unmeasured_is_nan_and_absent_wave_is_zero() -> None:
     recording = ecg(measurements=Measurements(r_avl_uv=0.0, s_v3_uv=900.0, measured_by="12SL"))
-    row = row_of(recording, canonicalise(recording), ecg_id="e", participant_id=None, source_uri="a.xml")
+    row = row_of(recording, "a.xml", None, "e", None)
     found = dict(zip(AMPLITUDES, row.amplitudes, strict=True))
     assert found["r_avl_uv"] == 0.0
     assert found["s_v3_uv"] == 900.0
@@ -118,7 +117,7 @@ def test_row_of__unmeasured_is_nan_and_absent_wave_is_zero() -> None:
 
 def test_ecg_row__rejected_names_the_person_known_from_elsewhere() -> None:
     recording = ecg()
-    row = row_of(recording, canonicalise(recording), ecg_id="e", participant_id=None, source_uri="a.xml")
+    row = row_of(recording, "a.xml", None, "e", None)
     assert row.rejected("lead_flat", "V1", "p9") == Reject("lead_flat", "V1", "a.xml", None, "e", "p9")
 
 

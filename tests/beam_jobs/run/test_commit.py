@@ -20,7 +20,6 @@ from beam_jobs.reading.storage import Storage, StorageFault
 from beam_jobs.reading.units import Piece, Unit, UnitSummary
 from beam_jobs.run.commit import (
     EcgParquetWriter,
-    RowHashes,
     UnitFiles,
     commit_unit,
     ecg_parquet_bytes,
@@ -44,7 +43,7 @@ UNIT = Unit(7, "0123456789abcdef" * 4, (Piece(0, "a.xml", "ab", 1, n_ecgs=10),))
 TEN_PLANNED = Unit(3, "f" * 64, (Piece(0, "a.parquet", "ab", 1, n_ecgs=10),))
 AMPLITUDES_UV = np.array([900.0, 1100.0, 5.0])
 SUMMARY = UnitSummary(7, 10, 7, {"lead_flat": 1, "excluded": 2}, AmplitudeHistogram().add(AMPLITUDES_UV))
-HASHES = RowHashes("a" * 64, "b" * 64)
+HASHES = {"result": "a" * 64, "rejects": "b" * 64}
 CONTENT = footer(UNIT, SUMMARY, {"settings": {"batch": 64}}, HASHES)
 TABLE = pa.table({"x": [1, 2, 3]})
 RESULT = parquet_bytes(TABLE, CONTENT)
