@@ -287,7 +287,7 @@ real hearts may be concluded from them.
 """
 
 _TABLES: Final = """\
-| participants.csv | one row a person: sex, birth date, body size, region and covariates |
+| participants.csv | one row per person: sex, birth date, body size, region and covariates |
 | events.csv | coded events, with the mess of real ones: duplicates, ways of spelling, \
 old systems, placeholder dates, events after death, codes that only look alike |
 | deaths.csv | death and loss to follow-up, of those who have one and as far as registers know |
@@ -308,7 +308,7 @@ lvm-ai score --input ingested/ecg --participants participants.csv --model MODEL 
 """
 
 _PARQUET: Final = """\
-| ecg/ | ECG Parquet, one row an ECG |
+| ecg/ | ECG Parquet, one row per ECG |
 
 ```
 lvm-ai score --input ecg --participants participants.csv --model MODEL --output scored

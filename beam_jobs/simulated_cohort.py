@@ -319,7 +319,7 @@ def _truth(people: SyntheticPeople, outcomes: SyntheticOutcomes) -> pa.Table:
 
 
 def _drawn(people: SyntheticPeople, seed: int, r: float) -> pa.Table:
-    """Return predictions that no model made, as a table of predictions: one ECG a person."""
+    """Return predictions that no model made, as a table of predictions: one ECG per person."""
     lvm_pred_g = drawn_predictions(people, seed, r)
     lvmi_pred_g_m2 = lvm_pred_g / people.bsa_m2
     n = len(people)

@@ -118,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
         )
     exclusions = load_exclusions(storage, args.participants)
     if not exclusions:
-        raise UsageError(f"{args.participants} names nobody; expected one identifier a line")
+        raise UsageError(f"{args.participants} names nobody; expected one identifier per line")
     withdrawal = withdraw(folder, plan, exclusions)
     for line in _lines(withdrawal):
         say(line)

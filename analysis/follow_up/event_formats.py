@@ -198,7 +198,7 @@ def _check_wide(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         (
             f"field <> {_SELF_REPORT} AND regexp_matches(code, '[|,;\\[]')",
             "several codes in one cell",
-            "one code a column, as 41270-0.0, 41270-0.1 ... of the main data set",
+            "one code per column, as 41270-0.0, 41270-0.1 ... of the main data set",
         ),
         (
             "field = 41271 AND regexp_matches(code, '\\.0$')",

@@ -21,7 +21,7 @@ _RULES: Final = {
     "all": "every usable ECG, each with a follow-up of its own",
 }
 _EVENTS: Final = {
-    "records": "one row a record",
+    "records": "one row per record",
     "ukb_wide": "UK Biobank's wide fields",
     "ml4h": "ml4h's disease tables, of which only the dates are read",
 }
@@ -194,7 +194,7 @@ def _sd_text(data: StudyData) -> str:
         if key in data.sd:
             found.append(f"{data.sd[key]:.3g} {unit}{f' ({whose})' if whose else ''}")
     used = "hazard ratios use that of each sex" if study.sd == "by_sex" else "both sexes"
-    return f"{' and '.join(found)} (n - 1, one row a person, before outcomes; {used})"
+    return f"{' and '.join(found)} (n - 1, one row per person, before outcomes; {used})"
 
 
 def _risks(data: StudyData, masked: Mapping[str, Masked]) -> str:

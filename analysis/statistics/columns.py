@@ -270,7 +270,7 @@ def stack_groups(by: Sequence[str], labels: Sequence[Hashable], parts: Sequence[
 
 
 def label_groups(by: Sequence[str], labels: Sequence[Hashable], values: Any) -> pd.DataFrame:
-    """Return a table of one row a group, the columns of `by` first with the labels.
+    """Return a table of one row per group, the columns of `by` first with the labels.
 
     Values are what `pd.DataFrame` takes: columns by name, or a list of rows.
     """

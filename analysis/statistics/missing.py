@@ -25,7 +25,7 @@ class Fit(Protocol):
 
     @property
     def estimates(self) -> pd.DataFrame:
-        """One row a term, with columns term and coef."""
+        """One row per term, with columns term and coef."""
 
     @property
     def covariance(self) -> pd.DataFrame:
@@ -76,7 +76,7 @@ class PooledFit:
     """Fits of imputed tables, pooled.
 
     Attributes:
-        estimates: one row a term: term, coef, se, t, df, p, lo, hi, riv (relative increase in
+        estimates: one row per term: term, coef, se, t, df, p, lo, hi, riv (relative increase in
             variance due to missingness), lambda (its share of the total variance), fmi (fraction
             of missing information); and hr, hr_lo, hr_hi where every fit has hazard ratios.
         covariance: total, (p, p) with the terms as index and columns.

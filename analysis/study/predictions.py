@@ -114,7 +114,7 @@ def _ecg_only(given: Path) -> pd.DataFrame:
         problems = [f"several models ({', '.join(sorted(table['model_id'].dropna().unique()))})"]
     if problems:
         raise UsageError(
-            f"predictions_ecg_only {given} has {', '.join(problems)}; expected one row an ECG, of one model"
+            f"predictions_ecg_only {given} has {', '.join(problems)}; expected one row per ECG, of one model"
         )
     return table[["ecg_id", "lvm_pred_g"]].rename(columns={"lvm_pred_g": "lvm_ecg_only_g"})
 

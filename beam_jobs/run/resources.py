@@ -106,7 +106,7 @@ def expected_memory_mb(
 def threads_that_fit(
     settings: ScoreSettings, models: Sequence[ModelSource], pieces: Sequence[Piece], asked: int | None = None
 ) -> int:
-    """Return the threads for this machine: one a core, fewer where memory is short; 1 or more.
+    """Return the threads for this machine: one per core, fewer where memory is short; 1 or more.
 
     A limit of this process that does not hold one thread, or those `asked` for, is an `LvmError`.
     """

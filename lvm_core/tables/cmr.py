@@ -17,7 +17,7 @@ _COLUMNS: Final = ("participant_id", "cmr_date", "lvm_cmr_g")
 
 @dataclass(frozen=True)
 class CmrExaminations:
-    """CMR examinations with a mass: a row an examination, in the order of the file.
+    """CMR examinations with a mass: a row per examination, in the order of the file.
 
     `table` has participant_id (string), cmr_date (date32, null where unknown) and lvm_cmr_g
     (float64, grams, above 0).

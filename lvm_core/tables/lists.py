@@ -39,7 +39,7 @@ class PeopleList:
 
 
 def read_people_list(data: bytes, name: str) -> PeopleList:
-    """Read a list of people: one identifier a line, or a CSV or Parquet table with a key column.
+    """Read a list of people: one identifier per line, or a CSV or Parquet table with a key column.
 
     The key column is participant_id, eid (also f.eid, participant.eid), person_id or ecg_id. A
     file with one column needs no header.
@@ -94,7 +94,7 @@ def _distinct(ids: pa.Array, name: str) -> tuple[str, ...]:
     if packed:
         raise UsageError(
             f"{name} holds {packed} identifiers with a comma, semicolon, tab or vertical bar in "
-            "them; expected one identifier a line, or a table whose header names its columns"
+            "them; expected one identifier per line, or a table whose header names its columns"
         )
     return tuple(dict.fromkeys(texts))
 

@@ -67,7 +67,7 @@ def part_of(participant_id: str, shares: SplitShares) -> Part:
 
 
 def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
-    """Return the split as CSV: participant_id and part, one row a person, in order of the id."""
+    """Return the split as CSV: participant_id and part, one row per person, in order of the id."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("participant_id", "part"))
@@ -77,7 +77,7 @@ def split_csv(participant_ids: Iterable[str], shares: SplitShares) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """ECGs, each with the LV mass of the same person's CMR, in order of ecg_id; one row an ECG."""
+    """ECGs, each with the LV mass of the same person's CMR, in order of ecg_id; one row per ECG."""
 
     ecg_id: NDArray[np.str_]
     participant_id: NDArray[np.str_]

@@ -263,7 +263,7 @@ def assert_nowhere(output: Path, *identifiers: str) -> None:
 
 
 def exclusion_list(path: Path, *identifiers: str) -> Path:
-    """Write a list of people, one a line."""
+    """Write a list of people, one per line."""
     path.write_text("".join(f"{i}\n" for i in identifiers))
     return path
 

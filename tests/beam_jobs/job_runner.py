@@ -37,7 +37,7 @@ class Hooks:
     """What is done to a process."""
 
     log: str | None = None  # file that gets stdout and stderr
-    writes: str | None = None  # file that gets the name of each file written atomically, one a line
+    writes: str | None = None  # file that gets the name of each file written atomically, one per line
     # Kill -9 instead of this `os.fsync`, from 1: odd ones are of a temporary file that is written
     # and not renamed, even ones of the folder after the rename.
     kill_at_fsync: int = 0

@@ -22,7 +22,7 @@ Machine: {processor}, {cores} cores, {memory} GB, {isa}; Python {python}, {packa
 """
 NAMES = {
     "bare_ecg_only": "bare graph, one caller, TensorFlow's threads",
-    "bare_callers_ecg_only": "bare graph, one caller a core, one thread each",
+    "bare_callers_ecg_only": "bare graph, one caller per core, one thread each",
     "spectral_ecg_only": "**our spectral engine alone**",
     "tensorflow_engine": "our TensorFlow engine alone",
     "job_spectral": "**our job, spectral engine**",

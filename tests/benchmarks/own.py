@@ -48,7 +48,7 @@ def bare(model: str, n: int, callers: int) -> None:
 
 
 def engine(model: str, n: int, data: Path, name: str) -> None:
-    """Our predictor alone over ECGs in memory, one batch a core at a time."""
+    """Our predictor alone over ECGs in memory, one batch per core at a time."""
     cores = len(os.sched_getaffinity(0))
     predictor = LvmPredictor(resolve_model(model), engine=EngineSettings(EngineName(name)), cores=cores)
     counts = _counts(data, min(n, IN_MEMORY))

@@ -150,7 +150,7 @@ class _Actor:
 
 
 def ray_data(data: Path, model: Path, output: Path) -> None:
-    """Ray Data's `map_batches` with a pool of actors, one a core, batches of 64."""
+    """Ray Data's `map_batches` with a pool of actors, one per core, batches of 64."""
     import ray
 
     cores = len(os.sched_getaffinity(0))
@@ -189,7 +189,7 @@ def _onnx_loop(data: Path, output: Path, run: Callable[[Any], Any]) -> None:
 
 
 def onnxruntime(data: Path, model: Path, output: Path) -> None:
-    """Onnxruntime on the exported graph, batches of 32, one thread a core inside operations."""
+    """Onnxruntime on the exported graph, batches of 32, one thread per core inside operations."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()

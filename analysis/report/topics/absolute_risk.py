@@ -214,7 +214,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "Cases have the outcome by the horizon; everybody else without censoring is a control, "
         "competing events included; weights for censoring. Observed risk is Aalen and Johansen's.",
         "Differences have no P value: one model is nested in the other, and the test is under "
-        "What the ECG adds. One ECG a person, time since the index ECG; errors take people as "
+        "What the ECG adds. One ECG per person, time since the index ECG; errors take people as "
         "independent.",
     )
     table = ReadTable("absolute_risk", "Accuracy of predicted absolute risk", cells, len(labels) + 1, notes)

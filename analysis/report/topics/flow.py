@@ -207,7 +207,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     notes = (
         "The list of reasons is closed; the first that holds is counted, so that the counts of a "
         "column add up (before masking). The last three look at the codes of their outcome only.",
-        "One ECG a person: these are numbers of people and of ECGs."
+        "One ECG per person: these are numbers of people and of ECGs."
         if is_one_each
         else "People, and in brackets ECGs where there are more. A person can be left out with one ECG "
         "and analysed with another, so that ECGs add up and people may not; a person without an "

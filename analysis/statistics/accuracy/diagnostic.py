@@ -38,8 +38,8 @@ class DiagnosticAccuracy:
     """Accuracy of a yes/no marker, overall or by group.
 
     Attributes:
-        counts: one row a group: the grouping columns, n, tp, fp, fn, tn.
-        estimates: one row a group and measure: the grouping columns, measure, numerator,
+        counts: one row per group: the grouping columns, n, tp, fp, fn, tn.
+        estimates: one row per group and measure: the grouping columns, measure, numerator,
             denominator, estimate, lo, hi. Measures: sensitivity, specificity, ppv, npv, prevalence
             (of the label), predicted_prevalence (of the marker), lr_positive, lr_negative. The
             ratios have no numerator and denominator (NaN). NaN: a share of nobody; a ratio with
@@ -113,7 +113,7 @@ def diagnostic_accuracy(
     predictive values hold for this prevalence only.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive, as in diseased.
         marker: column of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
@@ -174,7 +174,7 @@ def mcnemar_test(
     binomial test is the default; R's mcnemar.test has the corrected chi-square as default.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         marker_a: column of yes/no or 0/1.
         marker_b: column of yes/no or 0/1.
         label: column of yes/no or 0/1; needed unless `within` is "all", and not allowed then.
@@ -364,7 +364,7 @@ def net_benefit(
     censored).
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive.
         risk: column of probabilities, 0 to 1, or several columns for several models.
         thresholds: risks at which one would act, above 0 and below 1.

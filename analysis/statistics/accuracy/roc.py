@@ -38,7 +38,7 @@ class Discrimination:
     """Discrimination of one marker, overall or by group.
 
     Attributes:
-        estimates: one row a group: the grouping columns, marker, n, n_positive, n_negative, then
+        estimates: one row per group: the grouping columns, marker, n, n_positive, n_negative, then
             auc, se, auc_lo, auc_hi; for a yes/no marker sensitivity, specificity, c, se, c_lo,
             c_hi. NaN for everything where a group has one class only, and for the error and the
             limits where a class has one person only; `warnings` then says so.
@@ -60,9 +60,9 @@ class DiscriminationComparison:
     """Markers compared on the same people.
 
     Attributes:
-        estimates: one row a marker: marker, auc or c, se and limits.
-        differences: one row a pair, in the order given: marker_a, marker_b, difference (a - b), se,
-            difference_lo, difference_hi, z, p. z and p are NaN where the error is 0 but the
+        estimates: one row per marker: marker, auc or c, se and limits.
+        differences: one row per pair, in the order given: marker_a, marker_b, difference (a - b),
+            se, difference_lo, difference_hi, z, p. z and p are NaN where the error is 0 but the
             difference is not, and everything but the difference where a class has one person only.
         covariance: (k, k), index and columns are the markers.
         n: people, all with the label and every marker.
@@ -123,7 +123,7 @@ def auroc(
     width says nothing about the uncertainty.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of numbers; higher means positive, always.
         confidence: of the limits, between 0 and 1.
@@ -162,7 +162,7 @@ def binary_c_statistic(
     a rule that finds nobody has c = 0.5; it is warned of.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
@@ -194,7 +194,7 @@ def compare_auroc(
     adjusted.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive.
         markers: two or more columns of numbers; higher means positive.
         confidence: of the limits, between 0 and 1.
@@ -224,7 +224,7 @@ def compare_binary_c_statistic(
     """Compare (sensitivity + specificity) / 2 of yes/no markers on the same people by DeLong.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive.
         markers: two or more columns of yes/no or 0/1; 1 is a positive finding.
         confidence: of the limits, between 0 and 1.
@@ -252,7 +252,7 @@ def roc_curve(table: pd.DataFrame, *, label: str, marker: str, missing: Missing 
     The area under straight lines between the points is `auroc`.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of numbers; higher means positive.
         missing: "refuse", or "drop" rows where label or marker is missing.
@@ -511,7 +511,7 @@ def average_precision(
     cohorts.
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         label: column of yes/no or 0/1; 1 is positive.
         marker: column of numbers; higher means positive.
         confidence: of the limits, between 0 and 1.

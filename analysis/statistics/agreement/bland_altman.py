@@ -53,8 +53,8 @@ class Agreement:
     The difference is predicted - reference.
 
     Attributes:
-        estimates: one row a group and measure: the grouping columns, measure, unit (the one given,
-            or "1"), n, estimate, se, lo, hi, null, statistic, df, p. `p` tests that the measure is
+        estimates: one row per group and measure: the grouping columns, measure, unit (the one
+            given, or "1"), n, estimate, se, lo, hi, null, statistic, df, p. `p` tests that the measure is
             `null`, by t on `df` degrees of freedom. NaN: errors, limits or tests that a measure
             does not have (see `agreement`), and what is not defined, which `warnings` names.
         confidence: of the intervals `lo` to `hi`; the limits of agreement themselves are always
@@ -108,7 +108,7 @@ def agreement(
       of 1 (lm(reference ~ predicted)).
 
     Args:
-        table: one row a person; rows must be independent.
+        table: one row per person; rows must be independent.
         predicted: column of predictions, as lvm_pred_g.
         reference: column of reference measurements in the same unit, as lvm_cmr_g.
         by: columns; one set of measures for each combination, none for all people together.

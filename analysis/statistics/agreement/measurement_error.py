@@ -92,7 +92,7 @@ def calibrate_exposure(
     coefficient by a reliability instead is wrong for predictions, whose error is of Berkson type.
 
     Args:
-        table: one row a person, or several with `person`.
+        table: one row per person, or several with `person`.
         exposure: column of the predicted exposure, such as lvmi_pred_g_m2.
         reference: column of the measured one, such as lvmi_cmr_g_m2; missing where not measured.
         duration: column of the end of follow-up, as in `fit_cox`.

@@ -80,7 +80,7 @@ def deming_regression(
     default.
 
     Args:
-        table: one row a person, each with one measurement by each method.
+        table: one row per person, each with one measurement by each method.
         x: column of the one measurement.
         y: column of the other.
         variance_ratio: error variance of y divided by error variance of x, above 0.
@@ -198,7 +198,7 @@ def passing_bablok(
     infinite.
 
     Args:
-        table: one row a person, each with one measurement by each method; at most 100,000.
+        table: one row per person, each with one measurement by each method; at most 100,000.
         x: column of the one measurement.
         y: column of the other.
         confidence: of the limits, between 0 and 1.

@@ -24,7 +24,7 @@ class ObservedExpected:
     """Observed over expected risk at a horizon.
 
     Attributes:
-        estimates: one row a model: `model` (the column of the risk), `observed` (Aalen-Johansen)
+        estimates: one row per model: `model` (the column of the risk), `observed` (Aalen-Johansen)
             with `observed_se`, `observed_lo`, `observed_hi`, `expected` (mean predicted risk),
             `ratio` = observed / expected, `ratio_lo`, `ratio_hi`.
         at: the horizon.
@@ -55,7 +55,7 @@ class GroupCalibration:
     """Observed and predicted risk in groups of predicted risk.
 
     Attributes:
-        estimates: one row a model and group: `model`, `group` (from 1, by ascending risk), `n`,
+        estimates: one row per model and group: `model`, `group` (from 1, by ascending risk), `n`,
             `n_events` of interest by the horizon, `risk_min`, `risk_max`, `expected` (mean
             predicted risk), `observed` (Aalen-Johansen), `se`, `observed_lo`, `observed_hi`.
         at: the horizon.
@@ -94,7 +94,7 @@ def observed_expected(
     / observed.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         risk: column of predicted risks, or several for several models.
@@ -173,7 +173,7 @@ def calibration_by_group(
     With many equal risks some cuts coincide and there are fewer groups, which is warned about.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         risk: column of predicted risks within 0 and 1, not scores, or several.
@@ -258,7 +258,7 @@ def _by_group(outcome: Outcome, values: Floats, n_groups: int, ci: CiKind, confi
 
 
 def _observed(outcome: Outcome, group: NDArray[np.int64], ci: CiKind, confidence: float) -> pd.DataFrame:
-    """Return the cumulative incidence of the event of interest at the horizon, one row a group."""
+    """Return the cumulative incidence of the event at the horizon, one row per group."""
     people = pd.DataFrame({"exit": outcome.exits, "status": outcome.statuses, "g": group})
     curves = cumulative_incidence(people, duration="exit", event="status", by="g", ci=ci, confidence=confidence)
     read = curves.at([outcome.at])
@@ -276,11 +276,11 @@ class SmoothCalibration:
     """A calibration curve, and how far it is from the diagonal.
 
     Attributes:
-        curve: one row a model and grid point: `model`, `risk`, `observed`, `se`, `observed_lo`,
+        curve: one row per model and grid point: `model`, `risk`, `observed`, `se`, `observed_lo`,
             `observed_hi`.
-        indices: one row a model: `model`, `ici`, `e50`, `e90`, `emax`: mean, median, 90 % quantile
-            and maximum over people of |observed - predicted|.
-        knots: one row a model: `model`, `knots` (predicted risks at the knots, a tuple).
+        indices: one row per model: `model`, `ici`, `e50`, `e90`, `emax`: mean, median, 90 %
+            quantile and maximum over people of |observed - predicted|.
+        knots: one row per model: `model`, `knots` (predicted risks at the knots, a tuple).
         smoother: how the curve was made.
         at: the horizon.
         n: people.
@@ -323,7 +323,7 @@ def smooth_calibration(
     little cautious. The indices have no interval; bootstrap the call for one.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         risk: column of predicted risks above 0 and below 1, not scores, or several.

@@ -121,7 +121,7 @@ def pseudo_values(
     from one pass over time, in O(n log n), and are exact.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         at: the horizon, in the unit of `duration`, not after the last exit.

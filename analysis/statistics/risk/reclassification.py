@@ -84,7 +84,7 @@ def category_nri(
     depend on the direction. Errors are from each person's influence by pseudo-values.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         old: column of predicted risks within 0 and 1, not scores.

@@ -25,12 +25,12 @@ class BrierScore:
     """Brier scores at a horizon, of one or several models on the same people.
 
     Attributes:
-        estimates: one row a model: `model` (the column of the risk), `brier`, `se`, `brier_lo`,
+        estimates: one row per model: `model` (the column of the risk), `brier`, `se`, `brier_lo`,
             `brier_hi`, `scaled_brier` (1 less its share of `null_brier`), `scaled_brier_se`,
             `scaled_brier_lo`, `scaled_brier_hi`.
         null_brier: of the observed cumulative incidence as everybody's risk.
         null_se: its error.
-        differences: one row a pair of models, in their order: `model_a`, `model_b`, `difference`
+        differences: one row per pair of models, in their order: `model_a`, `model_b`, `difference`
             (of a less that of b), `se`, `difference_lo`, `difference_hi`, `z`, `p`.
         at: the horizon.
         n: people.
@@ -63,7 +63,7 @@ class TimeDependentAuc:
     """AUC at a horizon, of one or several models on the same people.
 
     Attributes:
-        estimates: one row a model: `model` (the column of the risk), `auc`, `se`, `auc_lo`,
+        estimates: one row per model: `model` (the column of the risk), `auc`, `se`, `auc_lo`,
             `auc_hi`.
         differences: as those of `BrierScore`.
         at: the horizon.
@@ -111,7 +111,7 @@ def brier_score(
     G included; limits are on the scale itself, within 0 and 1.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         risk: column of predicted risks within 0 and 1, not scores, or several.
@@ -181,7 +181,7 @@ def auc_at(
     censoring and errors are as for `brier_score`; a tie of risks counts one half.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of 0 for censored, else one of the causes.
         risk: column of predicted risks within 0 and 1, not scores, or several.
@@ -354,7 +354,7 @@ def _limits(
 
 
 def _rows(names: Sequence[str], values: dict[str, Floats]) -> pd.DataFrame:
-    """Return one row a model; the error of the statistic itself is called `se`."""
+    """Return one row per model; the error of the statistic itself is called `se`."""
     frame = pd.DataFrame({"model": list(names), **values})
     return frame.rename(columns={"brier_se": "se", "auc_se": "se"})
 

@@ -83,7 +83,7 @@ def cumulative_incidence(
     from those of `cmprsk::cuminc`. Two rows of one person count as two people.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0, in any one unit.
         event: column of 0 for censored, else one of the causes.
         causes: codes of the events, each above 0.
@@ -243,14 +243,14 @@ def gray_test(
     It takes neither delayed entry nor strata.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0, in any one unit.
         event: column of 0 for censored, else one of the causes.
         by: column or columns that make the groups, at least two.
         causes: codes of the events; each is tested, with the others competing.
 
     Returns:
-        `cause`, `chi2`, `df`, `p`, one row a cause in the order given.
+        `cause`, `chi2`, `df`, `p`, one row per cause in the order given.
 
     Raises:
         TableRefused: a column cannot be used, there is one group, or a cause has no event at

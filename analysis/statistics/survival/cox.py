@@ -35,7 +35,7 @@ def fit_cox(
     """Fit a Cox proportional hazards model.
 
     Args:
-        table: one row a person, or a spell of a person.
+        table: one row per person, or a spell of a person.
         duration: column of the end of follow-up, above 0; any unit, compared exactly, so that days
             are better than rounded years.
         event: column of yes/no (bool or 0/1): whether follow-up ends with the event.

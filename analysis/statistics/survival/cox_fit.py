@@ -107,7 +107,7 @@ class CoxFit:
     """A fitted Cox model.
 
     Attributes:
-        estimates: one row a term: term, coef (log hazard ratio), se, se_model, z, p, hr, hr_lo,
+        estimates: one row per term: term, coef (log hazard ratio), se, se_model, z, p, hr, hr_lo,
             hr_hi (95 %). `se` is the robust or clustered one where asked for, and z, p and limits
             follow it. Terms without an estimate are NaN and named in `warnings`.
         covariance: (p, p) DataFrame, of `se`.

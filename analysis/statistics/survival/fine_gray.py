@@ -48,7 +48,7 @@ class FineGrayFit:
     """A fitted model of the subdistribution hazard.
 
     Attributes:
-        estimates: one row a term: term, coef (log subdistribution hazard ratio), se (robust, by
+        estimates: one row per term: term, coef (log subdistribution hazard ratio), se (robust, by
             person or cluster), se_model, z, p, hr, hr_lo, hr_hi (95 %).
         covariance: (p, p) DataFrame, of `se`.
         log_likelihood: null and fitted, of the weighted partial likelihood.
@@ -129,7 +129,7 @@ def fit_fine_gray(
     For prediction. For the effect of an exposure use the cause-specific hazard ratio of `fit_cox`.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of follow-up time, above 0.
         event: column of status codes, 0 for censored.
         event_of_interest: the code whose incidence is modelled; the other causes compete.

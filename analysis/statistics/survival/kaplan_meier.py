@@ -167,7 +167,7 @@ def survival_curve(
     whole numbers they are the infinitesimal jackknife, as in R, and `warnings` says so.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0, in any one unit.
         event: column of yes/no or 0/1.
         entry: column of delayed entry, below the exit; a person is at risk over (entry, exit].
@@ -241,7 +241,7 @@ def follow_up_curve(
     first and they are no longer at risk.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0.
         event: column of yes/no or 0/1, as for `survival_curve`; here its opposite is the event.
         entry: as for `survival_curve`.
@@ -356,7 +356,7 @@ class LogRankTest:
         chi2: the statistic.
         df: its degrees of freedom, groups in which an event was expected less 1.
         p: its P value.
-        groups: one row a group: `group` (or with several columns in `by` one column each), `n`,
+        groups: one row per group: `group` (or with several columns in `by` one column each), `n`,
             `observed` events, `expected` events were survival equal, over all strata.
         n: people.
         n_events: events.
@@ -385,7 +385,7 @@ def logrank_test(
     """Test whether survival is the same in all groups.
 
     Args:
-        table: one row a person.
+        table: one row per person.
         duration: column of the exit time, above 0, in any one unit.
         event: column of yes/no or 0/1.
         by: column or columns that make the groups, at least two.

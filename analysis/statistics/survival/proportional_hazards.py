@@ -108,7 +108,7 @@ def split_follow_up(
     only where a person has several rows to begin with.
 
     Args:
-        table: one row a person or a spell.
+        table: one row per person or a spell.
         cuts: times at which periods end, each above 0, ascending; they belong to the period that
             they end.
         duration: column of the end of follow-up, above 0.

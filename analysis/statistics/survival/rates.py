@@ -22,7 +22,7 @@ class IncidenceRates:
     """Incidence rates by group.
 
     Attributes:
-        rates: one row a group: the columns of `by`, `n`,
+        rates: one row per group: the columns of `by`, `n`,
             `n_events`, `person_time` in the unit of the durations, `rate`, `rate_lo`, `rate_hi`
             per `per` of that unit.
         ratios: one row for each group but the reference: the label, `rate_ratio`,
@@ -58,7 +58,7 @@ def incidence_rates(
     """Return events per person-time with exact Poisson limits, and exact rate ratios.
 
     Args:
-        table: one row a person, or a part of a person's follow-up.
+        table: one row per person, or a part of a person's follow-up.
         duration: column of the exit time, above 0. Its unit is that of the person-time: give
             years for a rate per 1,000 person-years.
         event: column of yes/no or 0/1.

@@ -33,7 +33,7 @@ CODES: Final = "code,system,match,outcome,source,comment\nI48,icd10,prefix,af,ha
 
 
 def predictions() -> pd.DataFrame:
-    """One ECG a person on a day of 2016; two of five people are men."""
+    """One ECG per person on a day of 2016; two of five people are men."""
     rng = np.random.default_rng(3)
     sex = np.where(np.arange(N_PEOPLE) % 5 < 2, "male", "female")
     days = pd.Timestamp("2016-01-01 10:00") + pd.to_timedelta(np.arange(N_PEOPLE), unit="D")

@@ -110,7 +110,7 @@ def test_added_value__names_walds_test(data: StudyData) -> None:
 
 
 def test_people__count_once_in_rates_table_1_and_absolute_risk(data: StudyData) -> None:
-    """Curves, rates, Table 1 and absolute risk take one ECG a person (study rules 2)."""
+    """Curves, rates, Table 1 and absolute risk take one ECG per person (study rules 2)."""
     n = data.analysed("af")["participant_id"].nunique()
     published = {a.key: a.rows for a in rates.TOPIC.aggregates(data)}
     assert one(published["rates"], outcome="af", group=EVERYBODY)["n_people"] == n

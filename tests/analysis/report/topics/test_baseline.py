@@ -1,4 +1,4 @@
-"""Table 1: by LVH and by quartile within sex, one ECG a person, and what it hides."""
+"""Table 1: by LVH and by quartile within sex, one ECG per person, and what it hides."""
 
 from __future__ import annotations
 
