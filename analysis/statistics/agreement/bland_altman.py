@@ -54,9 +54,10 @@ class Agreement:
 
     Attributes:
         estimates: one row per group and measure: the grouping columns, measure, unit (the one
-            given, or "1"), n, estimate, se, lo, hi, null, statistic, df, p. `p` tests that the measure is
-            `null`, by t on `df` degrees of freedom. NaN: errors, limits or tests that a measure
-            does not have (see `agreement`), and what is not defined, which `warnings` names.
+            given, or "1"), n, estimate, se, lo, hi, null, statistic, df, p. `p` tests that the
+            measure is `null`, by t on `df` degrees of freedom. NaN: errors, limits or tests
+            that a measure does not have (see `agreement`), and what is not defined, which
+            `warnings` names.
         confidence: of the intervals `lo` to `hi`; the limits of agreement themselves are always
             those of 95 % of the differences.
         n: rows used.
