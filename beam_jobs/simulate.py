@@ -259,7 +259,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         report = simulate(options)
     except KeyboardInterrupt:
-        say(f"stopped. {options.output} is unfinished; --overwrite begins anew")
+        say(f"stopped. {options.output} is unfinished; --overwrite starts again")
         return 130
     except BrokenProcessPool as error:
         raise LvmError(

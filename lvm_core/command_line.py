@@ -95,7 +95,7 @@ def add_share_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup) 
         type=Share,
         choices=list(Share),
         default=None,
-        help="let others read what is written: your group, or whoever the umask lets "
+        help="let others read what is written: your group, or everybody whom the umask lets "
         "(default: nobody but you; local files only)",
     )
 

@@ -33,7 +33,7 @@ class _MovedModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in self._new_names else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Warn whoever imports the module, and copy the names of the new one into it."""
+        """Warn the code that imports the module, and copy the names of the new one into it."""
         new_name = self._new_names[module.__name__]
         message = f"{module.__name__} has moved to {new_name}; the next release removes the old name"
         warnings.warn(message, FutureWarning, stacklevel=2)

@@ -50,7 +50,7 @@ _FORMATS_HEAD = "| format | files | `--format` | `source_format` |\n|---|---|---
 
 
 def formats() -> str:
-    """Return docs/formats.md with the lines of its first table written anew."""
+    """Return docs/formats.md with the lines of its first table written again."""
     lines = []
     for one in FORMATS:
         parts = f" with {', '.join(f'`{suffix}`' for suffix in one.part_suffixes)}" if one.part_suffixes else ""

@@ -56,7 +56,7 @@ class UnitReader:
                 if not piece.path:
                     raise LvmError(
                         f"unit {unit.number} cannot be done again: the path of its input was "
-                        "removed with a person who withdrew; start anew with --overwrite"
+                        "removed with a person who withdrew; start again with --overwrite"
                     )
                 yield from parquet.read(piece, join(self.roots[piece.root], piece.path))
 
@@ -114,7 +114,7 @@ class UnitReader:
         except FileMissing as error:
             raise LvmError(
                 f"{shown_path(path)} was there when the run was planned and is gone now; put it "
-                "back, or plan anew with --overwrite"
+                "back, or plan again with --overwrite"
             ) from error
 
     def _packed(self, pieces: Sequence[Piece], uri: str) -> Iterator[tuple[Piece, Files | EcgRejected]]:

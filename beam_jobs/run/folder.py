@@ -81,7 +81,7 @@ class RunFolder:
     def ecgs_as_committed(self, plan: Plan, units: Sequence[Unit]) -> Callable[[], int]:
         """Return what counts the ECGs of those units that are committed from now on.
 
-        One listing a call, whoever does the units and wherever: a unit's file is written whole,
+        One listing per call, wherever the workers are: a unit's file is written whole,
         last, and only with as many ECGs as were planned, so that its name says all.
         """
         uri = self.path(RESULT_FOLDERS[plan.kind])
@@ -197,7 +197,7 @@ class RunFolder:
             shown += f" and {len(foreign) - _SHOWN_FOREIGN} more"
         are, them = ("is", "it") if len(foreign) == 1 else ("are", "them")
         return (
-            f"{shown} {are} not of this run, but whoever reads the folder reads {them} too. "
+            f"{shown} {are} not of this run, but every reader of the folder reads {them} too. "
             f"Move {them} away, then run the same command again"
         )
 

@@ -60,7 +60,7 @@ class _Counts:
         """Return the newest count; `last` counts again."""
         started = time.monotonic()
         if last or started >= self._next_s:
-            with suppress(LvmError):  # whoever does the work will meet the same fault, and say so
+            with suppress(LvmError):  # the worker meets the same fault and reports it
                 self._n = self._count()
             took_s = time.monotonic() - started
             self._next_s = time.monotonic() + max(self._every_s, took_s / _MOST_COUNTING)

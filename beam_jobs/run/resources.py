@@ -39,9 +39,9 @@ def choose_computing(
 ) -> ScoreSettings:
     """Return the settings with an engine, device, precision and batch.
 
-    They are what is asked for, then what the run was planned with, then the best here. A difference
-    to the plan is not settled here: whoever compares settings refuses it by name. `planned` are the
-    settings of the plan that is gone on with. What cannot be had here is refused.
+    The order is: what the user asks for, what the run was planned with (`planned`, the settings of
+    a plan that is resumed), what is best here. A difference from the plan is not settled here: the
+    comparison of settings refuses it by name. What this machine cannot do is refused.
     """
     if planned is None:
         choice = choose_engine(models, name=settings.engine, device=settings.device, cores=settings.threads)

@@ -305,7 +305,7 @@ class _Run:
         return work.failures
 
     def _showing(self, todo: Sequence[Unit]) -> AbstractContextManager[None]:
-        """Show how many ECGs of these units are committed, whoever does them and wherever."""
+        """Show how many ECGs of these units are committed, wherever the workers are."""
         if not todo:
             return nullcontext()
         every_s = None if store_scheme(self.folder.uri) is None else _COUNT_IN_STORE_EVERY_S

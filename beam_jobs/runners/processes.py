@@ -1,7 +1,7 @@
 """One run by several processes of this machine: one for each GPU, or where cores are many.
 
 Each does a shard of the run's shard, so that nothing is new about them: same plan, same files, same
-bits, and whoever finds all units done closes the run.
+bits, and the process that finds all units done closes the run.
 """
 
 from __future__ import annotations

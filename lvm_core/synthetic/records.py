@@ -195,7 +195,7 @@ def synthetic_records(people: SyntheticPeople, other_records: float = DEFAULT_OT
     Invariant: the records of a person depend on the seed, the index and `other_records` alone.
 
     Args:
-        people: a slice of a cohort, in order of the index. Their blocks are made anew: columns
+        people: a slice of a cohort, in order of the index. Their blocks are drawn again: columns
             that somebody changed are not looked at.
         other_records: mean number of records of other diseases for each person, 0 or more, before
             those after the end of records, death or loss (a tenth) are left out and 8 % are

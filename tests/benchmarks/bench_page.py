@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 HEAD = """# Benchmarks
 
-`make bench` measures all of this anew, in about an hour on two cores, and writes this page. Every
+`make bench` measures all of this again, in about an hour on two cores, and writes this page. Every
 measurement is a process of its own, they take turns, and the medians of {rounds} rounds stand here
 (of the job and its engine: of {pairs} pairs, one after the other). **Ratios first**: the bare
 TensorFlow graph (one caller, batch {batch}, TensorFlow's own threads, tensors ready in memory)

@@ -91,7 +91,7 @@ def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None
         label("reason", "why people are left out, in order"),
         label("early", "yes: everybody, and who is left out whatever the outcome"),
         count("n_people", "people"),
-        count("n_ecgs", "index ECGs, and one for each person who has none"),
+        count("n_ecgs", "index ECGs, and one for each person without any"),
     )
     names = [column.name for column in columns]
     table = pd.DataFrame(_rows(people, eligibility), columns=names)

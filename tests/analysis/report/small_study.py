@@ -94,7 +94,7 @@ def change(folder: Path, name: str, **columns: Any) -> None:
 
 
 def settle(folder: Path, more: str = "", base: str = STUDY, **replaced: str) -> Path:
-    """Write the study file anew and return its path.
+    """Write the study file again and return its path.
 
     Args:
         folder: of the study.
