@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -87,11 +88,13 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache
 def _modules() -> dict[str, Path]:
     """Return every module of ours by its dotted name; a package is its `__init__.py`."""
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 
 
+@cache
 def _arrows() -> set[tuple[str, str]]:
     """Return (importing module, imported module) of all imports among our packages."""
     modules = _modules()
