@@ -283,7 +283,7 @@ def _owners_by_content(
     return {path: main for path, main in owner.items() if path in orphans}
 
 
-def unmatched_id(path: str, rule: IdRule) -> EcgRejected:
+def unmatched_id(rule: IdRule) -> EcgRejected:
     """Return the reject of a record whose path the id pattern does not match."""
     return EcgRejected(
         RejectReason.NOT_AN_ECG, f"path does not match --id-pattern {rule.pattern!r}, so it has no ecg_id"

@@ -264,7 +264,7 @@ class _Cutter:
             person = self.person_of(ecg_id)
         piece = replace(self._piece(path, record.size), parts=record.parts, ecg_id=ecg_id, participant_id=person)
         if ecg_id is None:
-            problem = unmatched_id(path, self.settings.id_rule)
+            problem = unmatched_id(self.settings.id_rule)
             return replace(piece, reason=problem.reason.value, detail=problem.message)
         too_large = size_problem(record.size)
         if too_large is not None:

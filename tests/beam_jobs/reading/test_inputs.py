@@ -314,7 +314,7 @@ def test_id_rule__no_regular_expression_is_refused() -> None:
 
 
 def test_unmatched_id__names_the_pattern_and_not_the_path() -> None:
-    problem = unmatched_id("1000001.xml", IdRule("ukb-20205"))
+    problem = unmatched_id(IdRule("ukb-20205"))
     assert problem.reason == RejectReason.NOT_AN_ECG
     assert "--id-pattern 'ukb-20205'" in problem.message
     assert "1000001" not in problem.message
