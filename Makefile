@@ -49,14 +49,14 @@ demo: env
 check: lint types test
 
 # The loop while you write: format and lint what is there, types of the changed files, and tests of
-# one folder (TESTS=tests/lvm_core) or, without TESTS, of the changed files. Under a minute.
+# one folder (TESTS=tests/lvm_core/formats) or, without TESTS, of the changed files. Under a minute.
 quick: dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	@files=$$($(BIN)/python -m tests.quick files | grep -v '^tests/'); \
 	  test -z "$$files" || $(BIN)/mypy $$files
 	@tests="$${TESTS:-$$($(BIN)/python -m tests.quick tests)}"; \
-	  if test -z "$$tests"; then echo "no tests of what changed; name a folder: make quick TESTS=tests/lvm_core"; \
+	  if test -z "$$tests"; then echo "no tests of what changed; name a folder: make quick TESTS=tests/lvm_core/formats"; \
 	  else $(BIN)/python -m pytest -q -m "not slow and not benchmark" -n $(WORKERS) --dist worksteal $$tests; fi
 
 format: dev
