@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
+import yaml
 
+from tests.benchmarks.bench_page import PLACE_COLUMNS, PLACES, with_places
 from tests.benchmarks.scaling import Costs, Division, Load, Outcome, Place, given, kept, simulate, taken
+from tests.benchmarks.scaling_check import WAYS
+from tests.benchmarks.scaling_page import DOCS, PAGE, PICTURE, page, read_given
 
 # Units of 100 ECGs take 10 s each and nothing else takes time.
 COSTS = Costs(ecg_per_s=10, unit_s=0, look_up_s=0, start_s=0, list_file_s=0, key_s=0, commit_s=0, close_ecg_s=0)
@@ -107,3 +112,30 @@ def test_simulate__a_kill_loses_half_a_unit_on_average(place: Place) -> None:
     assert found.units_lost / found.n_kills == pytest.approx(0.5, abs=0.04)
     # Only what was lost is paid beside the units, until the last workers wait for the others.
     assert found.wasted_s == pytest.approx(10 * found.units_lost)
+
+
+def test_page__is_that_of_the_figures() -> None:
+    given_now = read_given()
+    assert (DOCS / PAGE).read_text(encoding="utf-8") == page(given_now), "run python -m tests.benchmarks.scaling_page"
+    assert (DOCS / PICTURE).is_file()
+
+
+def test_page__rate_of_a_worker_is_that_of_the_benchmarks() -> None:
+    text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    rate = re.search(r"\| \*\*our job, spectral engine\*\* \| [0-9.]+ \| ([0-9]+) \|", text)
+    assert rate is not None
+    assert read_given().costs.ecg_per_s == float(rate[1])
+
+
+def test_page__the_simulation_is_near_the_real_runs() -> None:
+    rows = read_given().measured["check"]
+    assert {row["way"] for row in rows} == {way.name for way in WAYS}
+    ratios = [row["simulated_s"] / row["measured_s"] for row in rows]
+    assert ratios == pytest.approx([1.0] * len(ratios), abs=0.1)
+
+
+def test_benchmarks__places_are_those_of_the_file() -> None:
+    text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    assert with_places(text) == text, "run python -m tests.benchmarks.bench_page"
+    places = yaml.safe_load(PLACES.read_text(encoding="utf-8"))["places"]
+    assert {name for place in places for name in place} <= set(PLACE_COLUMNS)

@@ -1,9 +1,10 @@
 """What a kill costs: ECGs computed twice, and seconds until the next process computes.
 
-`python -m tests.benchmarks.wasted_work DATA OUTPUT.json` starts `lvm-ai score`, ends it with
-kill -9 when a number of ECGs drawn at random is computed, starts the same command again, and
-counts. Each process writes down every batch that the engine computed, so nothing is estimated.
-`--tree` runs the code of another checkout, to compare with an earlier version.
+`python -m tests.benchmarks.wasted_work DATA OUTPUT.json --unit-ecgs 256 --kills 4` starts
+`lvm-ai score`, ends it with kill -9 when a number of ECGs drawn at random is computed, starts the
+same command again, some times over, and lets the last one finish. Each process writes down every
+batch that the engine computed, so nothing is estimated. `--tree` runs the code of another checkout,
+to compare with an earlier version.
 """
 
 from __future__ import annotations
@@ -50,16 +51,18 @@ class Start:
 
 @dataclass(frozen=True)
 class Killed:
-    """A run that was killed once and started again."""
+    """One process that was killed, and the start of the next."""
 
     unit_ecgs: int  # ECGs of a unit
-    n_ecgs: int  # ECGs of the run
-    killed_at: int  # ECGs computed when it was killed
-    kept: int  # of these, committed
-    computed_twice: int  # ECGs computed in both processes
-    lost_s: float  # seconds of the first process after its last commit
-    restart_s: float  # seconds from the second start to its first batch
-    n_units_lost: float  # ECGs computed twice, in units
+    computed: int  # ECGs that it computed
+    committed: int  # of these, committed
+    lost_s: float  # seconds from its last commit, or its first batch, to the kill
+    restart_s: float  # seconds from the next start to its first batch
+
+    @property
+    def computed_twice(self) -> int:
+        """ECGs that another process has to compute again."""
+        return self.computed - self.committed
 
 
 def score_command(data: Path, output: Path, unit_ecgs: int, *more: str) -> list[str]:
@@ -98,39 +101,52 @@ def _batches(log: Path) -> list[tuple[float, int]]:
     return [(float(line[1]), int(line[2])) for line in lines if len(line) == 3]
 
 
-def kill_once(data: Path, folder: Path, unit_ecgs: int, n_ecgs: int, kill_at: int, tree: Path) -> Killed:
-    """Score with one kill after `kill_at` ECGs, resume, and count."""
+def kill_often(
+    data: Path, folder: Path, unit_ecgs: int, n_ecgs: int, n_kills: int, rng: random.Random, tree: Path
+) -> list[Killed]:
+    """Score with kills, each within three units of a start, and finish; check that all add up."""
     output, log = folder / "run", folder / "batches.log"
     shutil.rmtree(output, ignore_errors=True)
     command = score_command(data, output, unit_ecgs)
-    first = watched_start(command, log, tree, kill=lambda n: n >= kill_at)
-    results = sorted((output / "predictions").glob("unit-*.parquet"))
-    # File times are of the other clock.
+    starts: list[Start] = []
+    commits: list[tuple[int, float]] = [(0, 0.0)]
+    for _ in range(n_kills):
+        left = n_ecgs - commits[-1][0]
+        kill_at = rng.randint(1, min(left - 64, 3 * unit_ecgs))
+        starts.append(watched_start(command, log, tree, kill=lambda n, at=kill_at: n >= at))
+        commits.append(_committed(output))
+    last = watched_start(command, log, tree)
+    found = []
+    for start, after, (before, _), (now, commit_s) in zip(
+        starts, [*starts[1:], last], commits, commits[1:], strict=False
+    ):
+        since_s = commit_s if now > before else start.batches[0][0]
+        found.append(Killed(unit_ecgs, start.n_ecgs, now - before, max(0.0, start.ended_s - since_s), after.startup_s))
+    twice = sum(start.n_ecgs for start in (*starts, last)) - n_ecgs
+    if twice != sum(one.computed_twice for one in found):
+        raise SystemExit(f"{twice} ECGs were computed twice, but {found} do not add up to that")
+    return found
+
+
+def _committed(output: Path) -> tuple[int, float]:
+    """Return the ECGs in finished units, and when the last was committed by the steady clock."""
+    import pyarrow.parquet as pq
+
+    results = list((output / "predictions").glob("unit-*.parquet"))
     offset_s = time.time() - time.monotonic()
-    last_commit_s = max((path.stat().st_mtime - offset_s for path in results), default=first.batches[0][0])
-    second = watched_start(command, log, tree)
-    twice = first.n_ecgs + second.n_ecgs - n_ecgs
-    return Killed(
-        unit_ecgs,
-        n_ecgs,
-        first.n_ecgs,
-        n_ecgs - second.n_ecgs,
-        twice,
-        max(0.0, first.ended_s - last_commit_s),
-        second.startup_s,
-        twice / unit_ecgs,
-    )
+    last_s = max((path.stat().st_mtime - offset_s for path in results), default=0.0)
+    return sum(pq.read_metadata(path).num_rows for path in results), last_s
 
 
 def summary(runs: Sequence[Killed]) -> dict[str, Any]:
-    """Return medians and extremes of runs with units of one size."""
+    """Return medians and extremes of kills with units of one size."""
     twice = [run.computed_twice for run in runs]
     return {
         "runs": len(runs),
         "computed_twice_median": statistics.median(twice),
         "computed_twice_mean": statistics.fmean(twice),
         "computed_twice_most": max(twice),
-        "share_of_unit_mean": statistics.fmean(run.n_units_lost for run in runs),
+        "share_of_unit_mean": statistics.fmean(run.computed_twice / run.unit_ecgs for run in runs),
         "lost_s_median": statistics.median(run.lost_s for run in runs),
         "restart_s_median": statistics.median(run.restart_s for run in runs),
     }
@@ -159,33 +175,25 @@ def child(log: Path, command: Sequence[str]) -> int:
 def main() -> None:
     """Kill runs with units of several sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder of Parquet with row groups as small as the smallest unit")
-    parser.add_argument("output", type=Path, help="JSON file to write")
-    parser.add_argument("--units", type=int, nargs="+", default=[64, 256, 1024])
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("data", type=Path, help="folder of Parquet with row groups no larger than a unit")
+    parser.add_argument("output", type=Path, help="JSON file to add to")
+    parser.add_argument("--unit-ecgs", type=int, default=256)
+    parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tree", type=Path, default=_HERE.parents[2], help="checkout whose code runs")
     args = parser.parse_args()
     import pyarrow.parquet as pq
 
     n_ecgs = sum(pq.read_metadata(path).num_rows for path in args.data.glob("*.parquet"))
-    rng = random.Random(args.seed)
-    folder = args.output.with_suffix(".work")
+    folder = args.output.with_suffix(f".work-{args.unit_ecgs}")
     folder.mkdir(parents=True, exist_ok=True)
-    runs: list[Killed] = []
-    for _ in range(args.repeats):
-        for unit_ecgs in args.units:
-            kill_at = rng.randint(1, n_ecgs - 64)
-            runs.append(kill_once(args.data, folder, unit_ecgs, n_ecgs, kill_at, args.tree.resolve()))
-            sys.stdout.write(f"{runs[-1]}\n")
-            sys.stdout.flush()
-            by_size = {size: [run for run in runs if run.unit_ecgs == size] for size in args.units}
-            content = {
-                "n_ecgs": n_ecgs,
-                "units": {size: summary(some) for size, some in by_size.items() if some},
-                "runs": [asdict(run) for run in runs],
-            }
-            args.output.write_text(json.dumps(content, indent=1) + "\n")
+    rng = random.Random(args.seed)
+    runs = kill_often(args.data, folder, args.unit_ecgs, n_ecgs, args.kills, rng, args.tree.resolve())
+    content = json.loads(args.output.read_text()) if args.output.exists() else {}
+    size = str(args.unit_ecgs)
+    earlier = [Killed(**one) for one in content.get(size, {}).get("each", [])]
+    content[size] = {**summary([*earlier, *runs]), "each": [asdict(run) for run in [*earlier, *runs]]}
+    args.output.write_text(json.dumps(content, indent=1) + "\n")
     shutil.rmtree(folder)
 
 
