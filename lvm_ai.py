@@ -198,7 +198,6 @@ def _end_at_once() -> None:
 @contextmanager
 def _ending_at_sigterm() -> Iterator[None]:
     """Let SIGTERM end a command as Ctrl-C does, together with the processes that it started."""
-
     own = os.getpid()
 
     def end(*_: object) -> NoReturn:

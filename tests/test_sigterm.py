@@ -1,4 +1,4 @@
-"""A command that batch systems tell to end (SIGTERM): at once, with a message, with all its processes."""
+"""A command that is told to end (SIGTERM) ends at once, with a message and all its processes."""
 
 import os
 import signal
