@@ -59,7 +59,7 @@ def test_import_keras__settings_of_a_folder_are_neither_read_nor_written(tmp_pat
         environment["HOME"] = str(own)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout == "float32 tensorflow\n"
-    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "none" / ".keras").exists()
 
 
 def test_tensorflow_description__onednn_follows_tensorflows_switch() -> None:
