@@ -32,12 +32,14 @@ process SHARD {
     umask 077
     lvm-ai ${command_name} --input ${quoted(inputs)} --output part-${number} \\
         --shard ${number}/${params.shards} --threads ${task.cpus} ${quoted(given)} ${options}
+    # Needed by this task only; GATHER needs the digests of excluded people, which are beside them.
+    rm -rf part-${number}/work/models part-${number}/work/networks
     """
 }
 
 // Put the run folders of all shards together and close the run.
 process GATHER {
-    tag name
+    tag "${name}"
     publishDir params.output, mode: 'copy'
 
     input:
@@ -46,7 +48,7 @@ process GATHER {
     val options
 
     output:
-    path name
+    path "${name}"
 
     script:
     """

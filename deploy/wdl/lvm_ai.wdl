@@ -205,7 +205,8 @@ task shard {
 
     lvm-ai ~{command_name} --input "${inputs[@]}" --output part --shard ~{number}/~{count} \
       --threads ~{machine.cpu} "${options[@]}"
-    tar -cf part.tar -C part .
+    # Models and networks are needed by this task only; `gather` needs the digests of excluded people.
+    tar -cf part.tar --exclude=./work/models --exclude=./work/networks -C part .
   >>>
 
   output {
@@ -261,7 +262,6 @@ task gather {
 
     lvm-ai finish "~{name}" "${options[@]}"
     tar -cf "~{name}.tar" "~{name}"
-    mkdir -p "~{name}/predictions"
   >>>
 
   output {
