@@ -49,6 +49,7 @@ setup(
     packages=find_packages(include=[f"{name}{below}" for name in PACKAGES for below in ("", ".*")]),
     py_modules=["lvm_ai"],
     package_data={
+        "beam_jobs.runners": ["*.yaml"],
         "models.demo": ["*.keras.xz", "*.md", "*.yaml"],
         "analysis": ["check.R"],
         "analysis.report": ["templates/*", "checklist_items/*.csv"],

@@ -22,7 +22,10 @@ from apache_beam.runners.dataflow import dataflow_runner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
 from beam_jobs.reading.storage import store_scheme
+from beam_jobs.run.plan import Plan
 from beam_jobs.run.progress import say
+from beam_jobs.run.settings import RunSettings, ScoreSettings
+from beam_jobs.runners.dataflow_cost import PRICES, Fleet, estimate_lines, load_prices
 from beam_jobs.runners.dataflow_machines import CPU_MACHINE, GPUS, Gpu, Machine, accelerator_option, check_fit
 from beam_jobs.runners.dataflow_names import (
     check_bucket_path,
@@ -32,20 +35,19 @@ from beam_jobs.runners.dataflow_names import (
     check_service_account,
     labels_of,
 )
+from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError, UsageError
+from models.engines.choosing import EngineName
+from models.machine.runtime import Device
 
 _NEEDS: Final = ("google.cloud.dataflow", "google.cloud.storage", "google.auth")
 _INSTALL: Final = "pip install 'lvm-ai[dataflow]'"
 # Without a zone; batch jobs shuffle in the service.
 _MOST_WORKERS: Final = 4000
 _LEAST_DISK_GB: Final = 25
+_FLEXRS_WAITS_S: Final = 6 * 3600.0 + 900.0
 # A unit travels as a number, so that nothing of a worker's environment is needed beside the image.
 _EXPERIMENTS: Final = ("no_use_multiple_sdk_containers", "disable_logging_submission_environment")
-_FIXED: Final = (
-    "runner project region job_name staging_location temp_location sdk_container_image sdk_location num_workers "
-    "max_num_workers autoscaling_algorithm machine_type worker_machine_type disk_size_gb service_account_email "
-    "subnetwork use_public_ips no_use_public_ips labels label flexrs_goal number_of_worker_harness_threads"
-).split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Request:
 
     kind: str  # `score` or `ingest`
     output: str  # the run folder, gs://
+    shard: tuple[int, int] = (1, 1)
     project: str
     region: str
     staging: str  # folder in a bucket for what is submitted and for temporary files
@@ -101,12 +104,13 @@ class Request:
 
     @property
     def job_name(self) -> str:
-        """Name of the job: the same for the same run folder.
+        """Name of the job: the same for the same run folder and shard.
 
         Dataflow refuses a second active job of one name, so that a command that is given again
         while its job is running does not pay for the same work twice.
         """
-        return f"lvm-ai-{self.kind}-{sha256(self.output.encode()).hexdigest()[:12]}"
+        text = f"{self.output} {self.shard[0]}/{self.shard[1]}"
+        return f"lvm-ai-{self.kind}-{sha256(text.encode()).hexdigest()[:12]}"
 
     def image_notes(self) -> list[str]:
         """Return what the image's name leaves open; refuse one that cannot fit."""
@@ -123,7 +127,7 @@ class Request:
         Args:
             units_at_once: of a worker, 1 or more. A worker is one process on all its cores, as
                 in all other places.
-            passed_on: further options of Beam, from the user.
+            passed_on: further options of Beam, from the user, which win over ours.
         """
         options = [
             f"--project={self.project}",
@@ -152,7 +156,7 @@ class Request:
             options.append(f"--subnetwork={self.subnetwork}")
         if self.cheap:
             options.append("--flexrs_goal=COST_OPTIMIZED")
-        return [*options, *_checked(passed_on)]
+        return [*options, *known_options(passed_on)]
 
     @property
     def _scales(self) -> bool:
@@ -160,12 +164,13 @@ class Request:
         return self.cheap or (self.max_workers is not None and self.max_workers > self.workers)
 
 
-def _checked(passed_on: Sequence[str]) -> list[str]:
-    """Return the options after `--`; refuse those that options of ours set, and unknown ones."""
-    for word in passed_on:
-        name = word.partition("=")[0].removeprefix("--")
-        if word.startswith("--") and name in _FIXED:
-            raise UsageError(f"after --: {word.partition('=')[0]} is set by an option of ours; lvm-ai score --help")
+def known_options(passed_on: Sequence[str]) -> list[str]:
+    """Return the options after `--`; refuse those that Beam does not know, which it would drop."""
+    all_known = PipelineOptions([]).get_all_options()
+    given = PipelineOptions(list(passed_on)).get_all_options(retain_unknown_options=True)
+    unknown = sorted(set(given) - set(all_known))
+    if unknown:
+        raise UsageError(f"after --: --{unknown[0]} is no option of Beam's{nearest(unknown[0], all_known)}")
     return list(passed_on)
 
 
@@ -204,7 +209,7 @@ def _is_there(module: str) -> bool:
 # Running
 
 
-class DataflowRunner(dataflow_runner.DataflowRunner):  # the name tells Beam where to check options
+class BeamDataflowRunner(dataflow_runner.DataflowRunner):
     """Beam's runner, which says what goes on and raises errors that a user can act on."""
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions, *args: Any) -> PipelineResult:
@@ -238,6 +243,11 @@ class _Result(PipelineResult):
         return self._of_beam.metrics()
 
     def cancel(self) -> str:
+        """Ask Google to stop the job, and say how to see that it stopped: machines are paid for."""
+        say(
+            f"dataflow: cancelling {self.job_id()}; see that it ends: gcloud dataflow jobs describe {self.job_id()} "
+            f"--project {self._cloud['project']} --region {self._cloud['region']}"
+        )
         return str(self._of_beam.cancel())
 
     @property
@@ -247,13 +257,6 @@ class _Result(PipelineResult):
     def wait_until_finish(self, duration: int | None = None) -> str:
         try:
             return str(self._of_beam.wait_until_finish(duration))
-        except KeyboardInterrupt:
-            say(
-                "the job goes on at Google and is paid for. Look at it with lvm-ai status; stop it with: gcloud "
-                f"dataflow jobs cancel {self.job_id()} --project {self._cloud['project']} --region "
-                f"{self._cloud['region']}"
-            )
-            raise
         except Exception as error:
             raise_plain(error)
             raise
@@ -302,18 +305,104 @@ def raise_plain(error: Exception) -> None:
             raise LvmError(f"{_MEANINGS[kind.__name__]}. It says: {text[-1500:]}") from error
 
 
-def start(
-    request: Request, units_at_once: int, passed_on: Sequence[str] = ()
-) -> tuple[PipelineRunner, PipelineOptions]:
-    """Return the runner and the options of a job that was checked."""
-    require_clients()
-    options = PipelineOptions(request.options(units_at_once, passed_on))
-    say(f"dataflow: submitting {request.job_name} to {request.region} of {request.project}")
-    return DataflowRunner(), options
+# What the command line calls
 
 
-def gpu_of(name: str | None) -> Gpu | None:
-    """Return a preset of `--gpu`."""
-    if name is not None and name not in GPUS:
-        raise UsageError(f"--gpu is {name!r}, expected {', '.join(GPUS)}")
-    return GPUS[name] if name is not None else None
+@dataclass(frozen=True)
+class DataflowRunner:
+    """Google's service: machines of its own, which reach stores alone."""
+
+    name: str = "dataflow"
+    retries: bool = True
+    in_launcher: bool = False
+
+    def check(self, settings: RunSettings) -> None:
+        """Refuse what Google would refuse, and what its machines cannot reach."""
+        refuse_local(places_of(settings))
+        request = request_of(settings)
+        known_options(settings.beam_options)
+        _check_computing(settings)
+        if request.cheap and settings.start_timeout_s < _FLEXRS_WAITS_S:
+            raise UsageError(
+                f"--start-timeout is {settings.start_timeout_s:g} s, and a job with --cheap may wait for six hours; "
+                f"expected --start-timeout {_FLEXRS_WAITS_S:g} or more"
+            )
+        if settings.prices is not None:
+            load_prices(settings.prices)
+        if not settings.dry_run:
+            require_clients()
+
+    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return the runner; nothing of it runs here."""
+        request = request_of(settings)
+        say(f"dataflow: submitting {request.job_name} to {request.region}, project {request.project}")
+        return BeamDataflowRunner(), PipelineOptions(request.options(units_at_once, settings.beam_options))
+
+    def processes_here(self, settings: RunSettings) -> int:
+        """Return 1: a machine has one process, which uses all its cores."""
+        return 1
+
+    def describe(self, settings: RunSettings, plan: Plan) -> list[str]:
+        """Return what the run would ask for, take and cost, as lines for --dry-run."""
+        request, prices = request_of(settings), load_prices(settings.prices)
+        machine = request.size
+        gpu = f", each with one {request.gpu.title}" if request.gpu else ""
+        most = f" to {request.max_workers}" if request.max_workers else ""
+        lines = [
+            f"dataflow: job {request.job_name}, {request.workers}{most} machines {request.machine}{gpu}",
+            *(f"note: {note}" for note in request.image_notes()),
+        ]
+        units = plan.shard_units(*settings.shard)
+        if machine is None:
+            return [*lines, f"no estimate: the size of {request.machine} is not known here"]
+        if "engine" not in plan.settings:
+            return [*lines, "no estimate: rates are known for lvm-ai score alone"]
+        disk_gb = request.disk_gb or (prices.disk_gb.cpu if request.gpu is None else prices.disk_gb.gpu)
+        fleet = Fleet(request.workers, machine, request.gpu, disk_gb, request.cheap)
+        source = str(settings.prices or PRICES.name)
+        engine, n_ecgs = EngineName(plan.settings["engine"]), sum(unit.n_ecgs for unit in units)
+        return [*lines, *estimate_lines(prices, fleet, engine, n_ecgs, len(units), source)]
+
+
+def places_of(settings: RunSettings) -> list[tuple[str, str | None]]:
+    """Return all places that the run reads or writes, with the options that name them."""
+    places: list[tuple[str, str | None]] = [("--input", uri) for uri in settings.inputs]
+    places.append(("--output", settings.output))
+    if isinstance(settings, ScoreSettings):
+        places.append(("--participants", settings.participants))
+    return places
+
+
+def request_of(settings: RunSettings) -> Request:
+    """Return what a run asks of Dataflow; refuse it where that is incomplete or cannot be."""
+    needed = {name: getattr(settings, name) for name in ("project", "region", "staging", "image", "workers")}
+    missing = [f"--{name}" for name, value in needed.items() if value is None]
+    if missing:
+        raise UsageError(f"--runner dataflow needs {', '.join(missing)} too; docs/running_on_dataflow.md explains them")
+    return Request(
+        kind=settings.kind,
+        output=settings.output,
+        shard=settings.shard,
+        max_workers=settings.max_workers,
+        machine_type=settings.machine_type,
+        gpu=GPUS[settings.gpu] if settings.gpu is not None else None,
+        service_account=settings.service_account,
+        subnetwork=settings.subnetwork,
+        public_ips=settings.public_ips,
+        cheap=settings.cheap,
+        disk_gb=settings.disk_gb,
+        labels=settings.labels,
+        **needed,
+    )
+
+
+def _check_computing(settings: RunSettings) -> None:
+    """Refuse machines with GPUs for a run that computes on CPUs, and the reverse."""
+    device = settings.device if isinstance(settings, ScoreSettings) else Device.CPU
+    if settings.gpu is not None and device is not Device.GPU:
+        raise UsageError(
+            f"--gpu {settings.gpu} is paid for with each machine, and the run would compute on CPUs; expected "
+            "--device gpu with it (lvm-ai score)"
+        )
+    if settings.gpu is None and device is Device.GPU:
+        raise UsageError(f"--device is gpu, and the machines have none; expected --gpu {', '.join(GPUS)} with it")

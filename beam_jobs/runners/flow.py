@@ -26,7 +26,7 @@ from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, not
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
 from beam_jobs.runners.processes import run_processes
-from beam_jobs.runners.registry import Runner, runner_of
+from beam_jobs.runners.registry import Describes, Runner, runner_of
 from lvm_core.errors import LvmError
 from models.machine.host import available_cores
 
@@ -122,7 +122,7 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
         exclusions = exclusions.with_digests(folder.withdrawn())
     exclusions = job.with_their_ecgs(exclusions)
     if options.dry_run:
-        _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite))
+        _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite), runner)
         return DONE
     if options.share is None and (warning := options.storage.open_to_others(options.output)):
         say(f"warning: {warning}")
@@ -193,7 +193,7 @@ def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Excl
     folder.storage.write_atomic(folder.path(PLAN_NAME), data)
 
 
-def _print_plan(job: Job, planned: _Planned) -> None:
+def _print_plan(job: Job, planned: _Planned, runner: Runner) -> None:
     options, plan, inputs = job.settings, planned.plan, planned.inputs
     n_broken = sum(piece.reason is not None for piece in plan.pieces)
     n_duplicates = sum(len(piece.duplicate_rows) for piece in plan.pieces)
@@ -203,6 +203,7 @@ def _print_plan(job: Job, planned: _Planned) -> None:
         f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
         f"this shard {options.shard[0]}/{options.shard[1]}: {len(plan.shard_units(*options.shard))} units",
         *job.describe(plan),
+        *(runner.describe(options, plan) if isinstance(runner, Describes) else []),
         "nothing was written (--dry-run)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

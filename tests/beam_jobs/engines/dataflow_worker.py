@@ -9,6 +9,7 @@ command that BOOT ends in. They get the options that the job description holds, 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -76,6 +77,7 @@ class Container(GrpcWorkerHandler):
 
 def main(argv: Sequence[str]) -> None:
     """Run the job and write its counters."""
+    logging.basicConfig(level=logging.INFO)
     job = json.loads(Path(argv[0]).read_text())
     pipeline = beam_runner_api_pb2.Pipeline.FromString(Path(argv[1]).read_bytes())
     Container.boot = argv[3] if len(argv) > 3 else None
@@ -83,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     WorkerHandler.register_environment(docker, beam_runner_api_pb2.DockerPayload)(Container)
     given = job["environment"]["sdkPipelineOptions"]
     options = json_format.ParseDict(given, struct_pb2.Struct())
-    info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=options, retrieval_token="none")
+    info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=options, retrieval_token="__no_artifacts_staged__")
     runner = FnApiRunner(provision_info=ExtendedProvisionInfo(info, job_name=job["name"]))
     runner._num_workers = int(given["options"]["num_workers"])
     result = runner.run_via_runner_api(pipeline, PipelineOptions([]))
