@@ -371,7 +371,7 @@ class RunSettings(InputSettings):
         "--cheap", _DATAFLOW, "FlexRS: starts within six hours, costs less", moves=False, default=False
     )
     disk_gb: int | None = option(
-        "--disk-gb", _DATAFLOW, "disk of a machine (default: Dataflow's)", moves=False, type=int, metavar="GB"
+        "--disk-gb", _DATAFLOW, "disk of a machine (default: 30, with a GPU 60)", moves=False, type=int, metavar="GB"
     )
     service_account: str | None = option("--service-account", _DATAFLOW, "account that workers run as", moves=False)
     subnetwork: str | None = option(

@@ -45,6 +45,8 @@ _INSTALL: Final = "pip install 'lvm-ai[dataflow]'"
 # Without a zone; batch jobs shuffle in the service.
 _MOST_WORKERS: Final = 4000
 _LEAST_DISK_GB: Final = 25
+_CPU_DISK_GB: Final = 30
+_GPU_DISK_GB: Final = 60
 _FLEXRS_WAITS_S: Final = 6 * 3600.0 + 900.0
 # A unit travels as a number, so that nothing of a worker's environment is needed beside the image.
 _EXPERIMENTS: Final = ("no_use_multiple_sdk_containers", "disable_logging_submission_environment")
@@ -103,6 +105,11 @@ class Request:
         return check_fit(self.machine, self.gpu)
 
     @property
+    def disk(self) -> int:
+        """Disk of a worker, GB: the image must fit, unpacked, beside it as it was fetched."""
+        return self.disk_gb or (_CPU_DISK_GB if self.gpu is None else _GPU_DISK_GB)
+
+    @property
     def job_name(self) -> str:
         """Name of the job: the same for the same run folder and shard.
 
@@ -141,6 +148,7 @@ class Request:
             f"--max_num_workers={self.max_workers or self.workers}",
             f"--autoscaling_algorithm={'THROUGHPUT_BASED' if self._scales else 'NONE'}",
             f"--machine_type={self.machine}",
+            f"--disk_size_gb={self.disk}",
             f"--number_of_worker_harness_threads={units_at_once}",
             "--use_public_ips" if self.public_ips else "--no_use_public_ips",
             *(f"--experiments={name}" for name in _EXPERIMENTS),
@@ -148,8 +156,6 @@ class Request:
         ]
         if self.gpu is not None:
             options.append(f"--dataflow_service_options={accelerator_option(self.gpu)}")
-        if self.disk_gb is not None:
-            options.append(f"--disk_size_gb={self.disk_gb}")
         if self.service_account is not None:
             options.append(f"--service_account_email={self.service_account}")
         if self.subnetwork is not None:
@@ -357,8 +363,7 @@ class DataflowRunner:
             return [*lines, f"no estimate: the size of {request.machine} is not known here"]
         if "engine" not in plan.settings:
             return [*lines, "no estimate: rates are known for lvm-ai score alone"]
-        disk_gb = request.disk_gb or (prices.disk_gb.cpu if request.gpu is None else prices.disk_gb.gpu)
-        fleet = Fleet(request.workers, machine, request.gpu, disk_gb, request.cheap)
+        fleet = Fleet(request.workers, machine, request.gpu, request.disk, request.cheap)
         source = str(settings.prices or PRICES.name)
         engine, n_ecgs = EngineName(plan.settings["engine"]), sum(unit.n_ecgs for unit in units)
         return [*lines, *estimate_lines(prices, fleet, engine, n_ecgs, len(units), source)]

@@ -66,7 +66,6 @@ class Prices(_Strict):
     per_hour_cheap: _PerHourCheap
     rates: _Rates
     start_s: _ByKind
-    disk_gb: _ByKind
 
 
 def load_prices(path: Path | None = None) -> Prices:
