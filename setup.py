@@ -74,6 +74,13 @@ setup(
         "defusedxml",  # vendor XML is not to be trusted
         "rich",  # progress bars
     ],
-    extras_require={"cpu": ["tensorflow-cpu>=2.21"], "gpu": ["tensorflow[and-cuda]>=2.21"], "dev": DEV, "bench": BENCH},
+    extras_require={
+        "cpu": ["tensorflow-cpu>=2.21"],
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        # Clients of Google's services, to submit jobs; workers do without. Apache 2.0, 69 packages.
+        "dataflow": ["apache-beam[gcp]>=2.77,<3"],
+        "dev": DEV,
+        "bench": BENCH,
+    },
     entry_points={"console_scripts": ["lvm-ai=lvm_ai:main"]},
 )

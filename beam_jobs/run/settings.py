@@ -364,6 +364,13 @@ class RunSettings(InputSettings):
     machine_type: str | None = option(
         "--machine-type", _DATAFLOW, "default: n2-standard-4, or what the GPU comes with", moves=False
     )
+    no_wait: bool = option(
+        "--no-wait",
+        _DATAFLOW,
+        "end when the job is submitted; lvm-ai finish closes the run when it has ended",
+        moves=False,
+        default=False,
+    )
     gpu: str | None = option(
         "--gpu", _DATAFLOW, "a GPU for each machine; with --device gpu", moves=False, choices=_GPUS_OF_DATAFLOW
     )

@@ -35,6 +35,7 @@ from beam_jobs.runners.dataflow_names import (
     check_service_account,
     labels_of,
 )
+from beam_jobs.runners.registry import JobSubmitted
 from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError, UsageError
 from models.engines.choosing import EngineName
@@ -218,6 +219,10 @@ def _is_there(module: str) -> bool:
 class BeamDataflowRunner(dataflow_runner.DataflowRunner):
     """Beam's runner, which says what goes on and raises errors that a user can act on."""
 
+    def __init__(self, *, waits: bool = True) -> None:
+        super().__init__()
+        self._waits = waits
+
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions, *args: Any) -> PipelineResult:
         logger = logging.getLogger("apache_beam.runners.dataflow")
         logger.setLevel(logging.INFO)
@@ -230,16 +235,17 @@ class BeamDataflowRunner(dataflow_runner.DataflowRunner):
         except Exception as error:
             raise_plain(error)
             raise
-        return _Result(result, options)
+        return _Result(result, options, self._waits)
 
 
 class _Result(PipelineResult):
     """Beam's result, with errors that a user can act on."""
 
-    def __init__(self, result: PipelineResult, options: PipelineOptions) -> None:
+    def __init__(self, result: PipelineResult, options: PipelineOptions, waits: bool) -> None:
         super().__init__(result.state)
         self._of_beam = result
         self._cloud = options.get_all_options()
+        self._waits = waits
 
     def job_id(self) -> str:
         """Return the job's id at Google."""
@@ -261,6 +267,10 @@ class _Result(PipelineResult):
         return str(self._of_beam.state)
 
     def wait_until_finish(self, duration: int | None = None) -> str:
+        if self._cloud["template_location"] is not None:
+            raise JobSubmitted(f"dataflow: the job is described in {self._cloud['template_location']}")
+        if not self._waits:
+            raise JobSubmitted(f"dataflow: job {self.job_id()} is submitted; lvm-ai status shows how far it is")
         try:
             return str(self._of_beam.wait_until_finish(duration))
         except Exception as error:
@@ -342,7 +352,9 @@ class DataflowRunner:
         """Return the runner; nothing of it runs here."""
         request = request_of(settings)
         say(f"dataflow: submitting {request.job_name} to {request.region}, project {request.project}")
-        return BeamDataflowRunner(), PipelineOptions(request.options(units_at_once, settings.beam_options))
+        return BeamDataflowRunner(waits=not settings.no_wait), PipelineOptions(
+            request.options(units_at_once, settings.beam_options)
+        )
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return 1: a machine has one process, which uses all its cores."""

@@ -26,7 +26,7 @@ from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, not
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
 from beam_jobs.runners.processes import run_processes
-from beam_jobs.runners.registry import Describes, Runner, runner_of
+from beam_jobs.runners.registry import Describes, JobSubmitted, Runner, runner_of
 from lvm_core.errors import LvmError
 from models.machine.host import available_cores
 
@@ -254,7 +254,11 @@ class _Run:
             foreign = self.folder.foreign_problem(self.plan)
             say(f"error: {foreign}" if foreign else f"finished already: {self.folder.uri}")
             return FAILED if foreign else DONE
-        failures = self._do(todo, len(mine)) if todo else []
+        try:
+            failures = self._do(todo, len(mine)) if todo else []
+        except JobSubmitted as submitted:
+            say(f"{submitted}. When it has ended: lvm-ai finish {self.folder.uri}")
+            return DONE
         done = self.folder.committed(self.plan)
         unfinished = [unit for unit in mine if unit.number not in done]
         if unfinished:

@@ -32,6 +32,10 @@ class Runner(Protocol):
         """Return the worker processes that share the cores of a machine."""
 
 
+class JobSubmitted(Exception):
+    """A job is on its way and nobody waits for it; its text says how to go on."""
+
+
 @runtime_checkable
 class Describes(Protocol):
     """A runner that has something to say about a plan before it is carried out."""

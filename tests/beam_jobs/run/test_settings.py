@@ -293,6 +293,7 @@ OTHER: dict[str, Any] = {
     "workers": 3,
     "max_workers": 9,
     "machine_type": "n2-standard-8",
+    "no_wait": True,
     "gpu": "l4",
     "cheap": True,
     "disk_gb": 50,
