@@ -79,10 +79,6 @@ class Job:
     def write_work_files(self, folder: RunFolder, plan: Plan) -> None:
         """Write what workers read only until the run is closed."""
 
-    def units_at_once(self, plan: Plan) -> int:
-        """Return the units that a worker process does at the same time, 1 or more."""
-        return 1
-
     def unit_job(self, plan: Plan, order: WorkOrder) -> UnitJob:
         """Return the job as it travels to workers."""
         raise NotImplementedError
@@ -331,7 +327,7 @@ class _Run:
 
     def _run_pipeline(self, unit_job: UnitJob, places: Sequence[UnitPlace], todo: Sequence[Unit]) -> None:
         shard, limit = self.options.shard, None
-        runner, beam_options = self.runner.start(self.options, self.job.units_at_once(self.plan))
+        runner, beam_options = self.runner.start(self.options, unit_job.units_at_once)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         build(pipeline, unit_job, places, WorkerNotes(unit_job.order.folder, shard))
         if not self.runner.in_launcher:
