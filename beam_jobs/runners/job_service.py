@@ -192,10 +192,10 @@ class _Parts(fn_runner.BundleManager):
             workers.put(worker)
         deaths_left = itertools.count(_DEATHS_PER_WORKER * stage.num_workers, -1)
 
-        def do(part: tuple[Mapping[str, Sequence[bytes]], Any]) -> Any:
+        def do(part: tuple[Any, Any]) -> Any:
             while True:
                 worker = workers.get()
-                view = _Stage(stage, worker)
+                view: Any = _Stage(stage, worker)
                 bundle = fn_runner.BundleManager(view, self._progress_frequency, self._cache_token_generator)
                 try:
                     done = bundle.process_bundle(part[0], expected_outputs, part[1], expected_output_timers, dry_run)
@@ -226,7 +226,7 @@ def hand_out(inputs: Mapping[str, Sequence[list[bytes]]], n_workers: int) -> lis
     worker's equal share of what is left.
     """
     left = {name: [piece for piece in pieces if any(piece)] for name, pieces in inputs.items()}
-    parts = []
+    parts: list[dict[str, list[bytes]]] = []
     while not parts or any(left.values()):
         part = {}
         for name, pieces in left.items():

@@ -81,7 +81,9 @@ class JobService:
     def __init__(self, n_workers: int) -> None:
         self._folder = _private_folder()
         self._log = (self._folder / "log").open("w+", encoding="utf-8", errors="replace")
-        command = [sys.executable, "-m", "beam_jobs.runners.job_service", str(self._folder), f"--workers={n_workers}"]
+        # -P: no module of the folder that the user is in.
+        program = [sys.executable, "-P", "-m", "beam_jobs.runners.job_service"]
+        command = [*program, str(self._folder), f"--workers={n_workers}"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
