@@ -126,16 +126,23 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
     def _watch(self) -> None:
         """Fail what the process was asked for when it ends before it is told to."""
         assert self._process.stderr is not None
-        said = self._process.stderr.read().strip()  # until the process has ended
+        lines = self._process.stderr.read().splitlines()  # until the process has ended
         code = self._process.wait()
         if self._stopping.is_set():
             return
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        why = [line for line in lines if line.startswith("error: ")]
         self.exit_code = code
-        self.death = f"a worker process {how}" + (f": {said.splitlines()[-1]}" if said else "")
+        self.death = ": ".join([f"a worker process {how}", *why[-1:]])
         while not self._stopping.wait(_LOOK_EVERY_S):
             for future in list(self.control_conn._futures_by_id.values()):
                 future.set(beam_fn_api_pb2.InstructionResponse(error=self.death))
+
+    def close(self) -> None:
+        if self.death is None:
+            super().close()
+        else:  # nobody is there to whom the connections could be closed
+            self.stop_worker()
 
     def stop_worker(self) -> None:
         self._stopping.set()
