@@ -38,6 +38,7 @@ JOB_SOCKET: Final = "job"
 _N_PARTS: Final = 4096  # pieces that a stage's input is cut into at most, before they are handed out
 _DEATHS_PER_WORKER: Final = 3
 _LOOK_EVERY_S: Final = 0.2
+_DEATH_SHOWS_WITHIN_S: Final = 1.0
 _STOP_WITHIN_S: Final = 10.0
 # Exit codes of the boot program that another try does not change.
 _CANNOT_START: Final = (2, 10, 11, 12)
@@ -94,6 +95,7 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
         super().__init__(state, provision_info, grpc_server)
         self._payload = payload
         self._stopping = threading.Event()
+        self._died = threading.Event()
         self.death: str | None = None  # how the process ended, when it did by itself
         self.exit_code = 0
 
@@ -134,9 +136,14 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
         why = [line for line in lines if line.startswith("error: ")]
         self.exit_code = code
         self.death = ": ".join([f"a worker process {how}", *why[-1:]])
+        self._died.set()
         while not self._stopping.wait(_LOOK_EVERY_S):
             for future in list(self.control_conn._futures_by_id.values()):
                 future.set(beam_fn_api_pb2.InstructionResponse(error=self.death))
+
+    def has_died(self) -> bool:
+        """Return whether the process has ended by itself; its connections end a moment earlier."""
+        return self._died.wait(_DEATH_SHOWS_WITHIN_S)
 
     def close(self) -> None:
         if self.death is None:
@@ -206,8 +213,8 @@ class _Parts(fn_runner.BundleManager):
                 bundle = fn_runner.BundleManager(view, self._progress_frequency, self._cache_token_generator)
                 try:
                     done = bundle.process_bundle(part[0], expected_outputs, part[1], expected_output_timers, dry_run)
-                except RuntimeError:
-                    if worker.death is None:
+                except (RuntimeError, grpc.RpcError):
+                    if not worker.has_died():
                         raise
                     if worker.exit_code in _CANNOT_START or not next(deaths_left):
                         raise LvmError(f"{worker.death}. Run the same command again to resume") from None
