@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import shutil
 import signal
@@ -62,6 +63,10 @@ def process_environment(settings: RunSettings) -> list[str]:
     ]
 
 
+def _not_of_beam(record: logging.LogRecord) -> bool:
+    return record.module != "portable_runner"
+
+
 class WithoutSecretsInOptions(PipelineRunner):
     """A portable runner whose options do not hold the environment of workers.
 
@@ -70,6 +75,8 @@ class WithoutSecretsInOptions(PipelineRunner):
     """
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        # Beam logs what an engine tells of an error, with tracebacks, and then raises it.
+        logging.getLogger().addFilter(_not_of_beam)
         options.view_as(PortableOptions).environment_config = None
         return super().run_portable_pipeline(pipeline, options)
 

@@ -90,7 +90,7 @@ def test_two_worker_processes__give_the_bits_of_local_though_one_is_killed(
     # The third is in place of the one that was killed.
     assert len({note["process"] for note in notes}) == 3
     assert report(out)["peak_rss_mb"] == round(max(note["peak_rss_mb"] for note in notes), 1)
-    wait_for(lambda: not workers_below(psutil.Process()), "the end of the workers", 10)
+    wait_for(lambda: not workers_below(psutil.Process()), "the end of the workers", 60)
     people = {f"{i:07d}" for i in range(1000000, 1000000 + N_ECGS)}
     assert not [person for person in people if person in logs(tmp_path)]
 
@@ -105,6 +105,7 @@ def test_worker_that_cannot_start__ends_the_run_with_what_it_said(
     assert score(tmp_path / "in", tmp_path / "out", "--runner", "portable", "--worker-command", program) == 1
     said = capsys.readouterr().err
     assert "a worker process ended with exit code 11: error: lvm-beam-boot: the package numpy is missing" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.engines
@@ -123,12 +124,12 @@ def test_killed_service_or_launcher__leaves_no_worker_and_the_same_command_goes_
     assert len(workers) == 2
     (service,) = (p for p in root.children() if "beam_jobs.runners.job_service" in p.cmdline())
     (service if victim == "service" else root).kill()
-    said = launcher.communicate(timeout=30)[1]
+    said = launcher.communicate(timeout=120)[1]
     assert launcher.returncode == (1 if victim == "service" else -9)
     if victim == "service":
         assert "the job service of --runner portable was ended from outside" in said
         assert "Traceback" not in said
-    wait_for(lambda: not any(p.is_running() for p in [service, *workers]), "the end of the workers", 10)
+    wait_for(lambda: not any(p.is_running() for p in [service, *workers]), "the end of the workers", 60)
     assert n_committed(out) < N_ECGS // 8
     assert score(tmp_path / "in", out, *portable) == 0
     assert result_files(out) == result_files(tmp_path / "local")

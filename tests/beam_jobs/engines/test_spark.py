@@ -112,8 +112,8 @@ class TestOnACluster:
         out, done = tmp_path / "out", []
 
         def kill() -> None:
-            wait_for(lambda: n_committed(out) > 2, "the first units", 400)
-            wait_for(lambda: len(all_workers(cluster)) == 2, "two Python workers", 60)
+            wait_for(lambda: n_committed(out) > 2, "the first units")
+            wait_for(lambda: len(all_workers(cluster)) == 2, "two Python workers")
             if victim == "python worker":
                 all_workers(cluster)[0].kill()
             elif victim == "executor":
@@ -132,7 +132,7 @@ class TestOnACluster:
         assert len({note["process"] for note in notes}) >= (2 if victim == "nobody" else 3)
         assert lvm("status", out) == 0
         assert f"{N_ECGS}" in capsys.readouterr().out
-        wait_for(lambda: not all_workers(cluster), "the end of the Python workers", 30)
+        wait_for(lambda: not all_workers(cluster), "the end of the Python workers")
 
 
 @pytest.mark.usefixtures("repository")
@@ -145,11 +145,11 @@ class TestLauncher:
         out, given = tmp_path / "out", options(cluster, tmp_path)
         command = [sys.executable, "-m", "lvm_ai", *score_argv(cohort / "in", out, *given)]
         launcher = subprocess.Popen(command, cwd=REPOSITORY)
-        wait_for(lambda: n_committed(out) > 2, "the first units", 400)
+        wait_for(lambda: n_committed(out) > 2, "the first units")
         workers = all_workers(cluster)
         launcher.kill()
         launcher.wait()
-        wait_for(lambda: not any(p.is_running() for p in workers), "the end of the Python workers", 60)
+        wait_for(lambda: not any(p.is_running() for p in workers), "the end of the Python workers")
         assert 0 < n_committed(out) < N_ECGS // 8
         assert score(cohort / "in", out, *given) == 0
         check_run(out, cohort)

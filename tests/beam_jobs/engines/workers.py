@@ -61,7 +61,7 @@ def workers_below(root: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 500) -> None:
     """Wait until something is so."""
     stop_s = time.monotonic() + seconds
     while not condition():
