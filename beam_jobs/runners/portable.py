@@ -1,0 +1,216 @@
+"""`--runner portable`: worker processes of this machine, or a job service that is already there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
+
+from beam_jobs.run.settings import RunSettings
+from beam_jobs.runners.boot import worker_environment
+from beam_jobs.runners.job_service import JOB_SOCKET, READY, socket_of
+from lvm_core.errors import LvmError, UsageError
+from models.engines.choosing import EngineName
+
+BOOT_PROGRAM: Final = "lvm-beam-boot"
+_WORKERS: Final = 2
+_LONGEST_SOCKET: Final = 90  # characters; the operating system takes about 100
+
+
+# What the runners that start workers by the boot program share
+
+
+def boot_program(given: str | None) -> str:
+    """Return the program that starts a worker: as given, or that of this interpreter.
+
+    Raises:
+        UsageError: none is given and this interpreter has none.
+    """
+    if given is not None:
+        return given
+    here = Path(sys.executable).with_name(BOOT_PROGRAM)
+    if not os.access(here, os.X_OK):
+        raise UsageError(
+            f"{here} is not there, which starts workers; install lvm-ai in this Python (pip install lvm-ai), or name "
+            f"the program on the workers with --worker-command, for example /opt/lvm/bin/{BOOT_PROGRAM}"
+        )
+    return str(here)
+
+
+def process_environment(settings: RunSettings) -> list[str]:
+    """Return the options by which a runner starts our workers in processes."""
+    needs = ("tensorflow",) if getattr(settings, "engine", None) is EngineName.TENSORFLOW else ()
+    config = {"command": boot_program(settings.worker_command), "env": worker_environment(needs)}
+    return [
+        "--environment_type=PROCESS",
+        f"--environment_config={json.dumps(config)}",
+        # Below, a worker tells the runner's log each option of the pipeline.
+        "--default_sdk_harness_log_level=WARNING",
+    ]
+
+
+class WithoutSecretsInOptions(PipelineRunner):
+    """A portable runner whose options do not hold the environment of workers.
+
+    Options are shown by engines and written to their logs. The environment can hold credentials; it
+    travels inside the job alone, where it is needed.
+    """
+
+    def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        options.view_as(PortableOptions).environment_config = None
+        return super().run_portable_pipeline(pipeline, options)
+
+
+# The runner
+
+
+class JobService:
+    """Our job service in a process of its own, and its private folder."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._folder = _private_folder()
+        self._log = (self._folder / "log").open("w+", encoding="utf-8", errors="replace")
+        command = [sys.executable, "-m", "beam_jobs.runners.job_service", str(self._folder), f"--workers={n_workers}"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != READY:
+            problem = self.problem()
+            self.close()
+            raise LvmError(f"the job service of --runner portable does not start: {problem}")
+
+    @property
+    def endpoint(self) -> str:
+        """Where jobs are sent."""
+        return socket_of(self._folder, JOB_SOCKET)
+
+    def problem(self) -> str:
+        """Return what the process said last."""
+        self._log.seek(0)
+        lines = self._log.read().strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, and with it the workers."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            assert stream is not None
+            stream.close()
+        shutil.rmtree(self._folder)
+
+
+def _private_folder() -> Path:
+    """Return a new folder for its owner alone, with a path short enough for sockets."""
+    longest = Path(tempfile.gettempdir())
+    parent = longest if len(str(longest)) + len("/lvm-12345678/job") <= _LONGEST_SOCKET else Path("/tmp")
+    return Path(tempfile.mkdtemp(prefix="lvm-", dir=parent))
+
+
+class _OnOurService(WithoutSecretsInOptions, BeamPortableRunner):
+    """Beam's runner, with a job service that lives as long as the job."""
+
+    def __init__(self, n_workers: int) -> None:
+        super().__init__()
+        self._n_workers = n_workers
+
+    def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        service = JobService(self._n_workers)
+        try:
+            options.view_as(PortableOptions).job_endpoint = service.endpoint
+            return _Result(super().run_portable_pipeline(pipeline, options), service)
+        except BaseException:
+            service.close()
+            raise
+
+
+class _Result(PipelineResult):
+    """The result of a job, after which its service ends."""
+
+    def __init__(self, result: PipelineResult, service: JobService) -> None:
+        super().__init__(result.state)
+        self._result = result
+        self._service = service
+        self._ended = False
+
+    def wait_until_finish(self, duration: int | None = None) -> Any:
+        try:
+            state = self._result.wait_until_finish(duration)
+            self._result.metrics()  # kept there; the service knows no longer
+            return state
+        except Exception as error:
+            if not self._service.runs:
+                raise LvmError(
+                    "the job service of --runner portable was ended from outside. Run the same command again to "
+                    "resume: finished units are kept"
+                ) from error
+            raise
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the service and its workers."""
+        if not self._ended:
+            self._ended = True
+            self._service.close()
+
+    def metrics(self) -> Any:
+        return self._result.metrics()
+
+
+@dataclass(frozen=True)
+class PortableRunner:
+    """Worker processes through Beam's Job API: our own job service, or one that is there."""
+
+    name: str = "portable"
+    retries: bool = True
+    in_launcher: bool = False
+
+    def check(self, settings: RunSettings) -> None:
+        """Refuse an address that is none, and a boot program that is not there."""
+        if settings.job_endpoint is not None:
+            check_address("--job-endpoint", settings.job_endpoint)
+        boot_program(settings.worker_command)
+
+    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return Beam's runner; the job service starts with the job."""
+        options = [*process_environment(settings), *_endpoint(settings.job_endpoint), *settings.beam_options]
+        if settings.job_endpoint is None:
+            return _OnOurService(self.processes_here(settings)), PipelineOptions(options)
+        return _OnTheirs(), PipelineOptions(options)
+
+    def processes_here(self, settings: RunSettings) -> int:
+        """Return the worker processes that share this machine."""
+        return settings.worker_processes or (_WORKERS if settings.job_endpoint is None else 1)
+
+
+class _OnTheirs(WithoutSecretsInOptions, BeamPortableRunner):
+    """Beam's runner on a job service that is already there."""
+
+
+def _endpoint(given: str | None) -> Sequence[str]:
+    return [] if given is None else [f"--job_endpoint={given}"]
+
+
+def check_address(option: str, value: str) -> None:
+    """Refuse what is not HOST:PORT."""
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"{option} is {value!r}, expected HOST:PORT, for example localhost:8099")
