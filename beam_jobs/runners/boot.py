@@ -15,6 +15,7 @@ import argparse
 import faulthandler
 import io
 import json
+import logging
 import os
 import platform
 import re
@@ -384,6 +385,9 @@ def _work(log: TextIO) -> int:
     for number in (1, 2):
         os.dup2(log.fileno(), number)
     sys.stdout = sys.stderr = WithoutMessages(log)
+    for handler in logging.getLogger().handlers:  # a library may have set one up for the old stream
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
     worker = import_module("apache_beam.runners.worker.sdk_worker_main")
     log.write(f"{_now()} started\n")
     try:

@@ -38,6 +38,7 @@ JOB_SOCKET: Final = "job"
 _N_PARTS: Final = 4096  # pieces that a stage's input is cut into at most, before they are handed out
 _DEATHS_PER_WORKER: Final = 3
 _LOOK_EVERY_S: Final = 0.2
+_DEATH_SHOWS_WITHIN_S: Final = 1.0
 _STOP_WITHIN_S: Final = 10.0
 # Exit codes of the boot program that another try does not change.
 _CANNOT_START: Final = (2, 10, 11, 12)
@@ -94,6 +95,7 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
         super().__init__(state, provision_info, grpc_server)
         self._payload = payload
         self._stopping = threading.Event()
+        self._died = threading.Event()
         self.death: str | None = None  # how the process ended, when it did by itself
         self.exit_code = 0
 
@@ -126,16 +128,28 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
     def _watch(self) -> None:
         """Fail what the process was asked for when it ends before it is told to."""
         assert self._process.stderr is not None
-        said = self._process.stderr.read().strip()  # until the process has ended
+        lines = self._process.stderr.read().splitlines()  # until the process has ended
         code = self._process.wait()
         if self._stopping.is_set():
             return
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        why = [line for line in lines if line.startswith("error: ")]
         self.exit_code = code
-        self.death = f"a worker process {how}" + (f": {said.splitlines()[-1]}" if said else "")
+        self.death = ": ".join([f"a worker process {how}", *why[-1:]])
+        self._died.set()
         while not self._stopping.wait(_LOOK_EVERY_S):
             for future in list(self.control_conn._futures_by_id.values()):
                 future.set(beam_fn_api_pb2.InstructionResponse(error=self.death))
+
+    def has_died(self) -> bool:
+        """Return whether the process has ended by itself; its connections end a moment earlier."""
+        return self._died.wait(_DEATH_SHOWS_WITHIN_S)
+
+    def close(self) -> None:
+        if self.death is None:
+            super().close()
+        else:  # nobody is there to whom the connections could be closed
+            self.stop_worker()
 
     def stop_worker(self) -> None:
         self._stopping.set()
@@ -192,15 +206,15 @@ class _Parts(fn_runner.BundleManager):
             workers.put(worker)
         deaths_left = itertools.count(_DEATHS_PER_WORKER * stage.num_workers, -1)
 
-        def do(part: tuple[Mapping[str, Sequence[bytes]], Any]) -> Any:
+        def do(part: tuple[Any, Any]) -> Any:
             while True:
                 worker = workers.get()
-                view = _Stage(stage, worker)
+                view: Any = _Stage(stage, worker)
                 bundle = fn_runner.BundleManager(view, self._progress_frequency, self._cache_token_generator)
                 try:
                     done = bundle.process_bundle(part[0], expected_outputs, part[1], expected_output_timers, dry_run)
-                except RuntimeError:
-                    if worker.death is None:
+                except (RuntimeError, grpc.RpcError):
+                    if not worker.has_died():
                         raise
                     if worker.exit_code in _CANNOT_START or not next(deaths_left):
                         raise LvmError(f"{worker.death}. Run the same command again to resume") from None
@@ -226,7 +240,7 @@ def hand_out(inputs: Mapping[str, Sequence[list[bytes]]], n_workers: int) -> lis
     worker's equal share of what is left.
     """
     left = {name: [piece for piece in pieces if any(piece)] for name, pieces in inputs.items()}
-    parts = []
+    parts: list[dict[str, list[bytes]]] = []
     while not parts or any(left.values()):
         part = {}
         for name, pieces in left.items():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
@@ -72,67 +74,36 @@ class WithoutSecretsInOptions(PipelineRunner):
         return super().run_portable_pipeline(pipeline, options)
 
 
-# The runner
+# A job service that lives as long as the job
 
 
-class JobService:
-    """Our job service in a process of its own, and its private folder."""
-
-    def __init__(self, n_workers: int) -> None:
-        self._folder = _private_folder()
-        self._log = (self._folder / "log").open("w+", encoding="utf-8", errors="replace")
-        command = [sys.executable, "-m", "beam_jobs.runners.job_service", str(self._folder), f"--workers={n_workers}"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
-        )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline().strip() != READY:
-            problem = self.problem()
-            self.close()
-            raise LvmError(f"the job service of --runner portable does not start: {problem}")
+class Service(Protocol):
+    """A job service in a process of its own."""
 
     @property
     def endpoint(self) -> str:
         """Where jobs are sent."""
-        return socket_of(self._folder, JOB_SOCKET)
-
-    def problem(self) -> str:
-        """Return what the process said last."""
-        self._log.seek(0)
-        lines = self._log.read().strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
 
     @property
     def runs(self) -> bool:
         """Whether the process is there."""
-        return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process, and with it the workers."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
-            assert stream is not None
-            stream.close()
-        shutil.rmtree(self._folder)
+        """End the process, and with it the job."""
 
 
-def _private_folder() -> Path:
-    """Return a new folder for its owner alone, with a path short enough for sockets."""
-    longest = Path(tempfile.gettempdir())
-    parent = longest if len(str(longest)) + len("/lvm-12345678/job") <= _LONGEST_SOCKET else Path("/tmp")
-    return Path(tempfile.mkdtemp(prefix="lvm-", dir=parent))
+class OnOwnService(WithoutSecretsInOptions, BeamPortableRunner):
+    """Beam's runner, with a job service that starts and ends with the job.
 
+    `start` starts the service; an `LvmError` says why it does not.
+    """
 
-class _OnOurService(WithoutSecretsInOptions, BeamPortableRunner):
-    """Beam's runner, with a job service that lives as long as the job."""
-
-    def __init__(self, n_workers: int) -> None:
+    def __init__(self, start: Callable[[], Service]) -> None:
         super().__init__()
-        self._n_workers = n_workers
+        self._start = start
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
-        service = JobService(self._n_workers)
+        service = self._start()
         try:
             options.view_as(PortableOptions).job_endpoint = service.endpoint
             return _Result(super().run_portable_pipeline(pipeline, options), service)
@@ -144,7 +115,7 @@ class _OnOurService(WithoutSecretsInOptions, BeamPortableRunner):
 class _Result(PipelineResult):
     """The result of a job, after which its service ends."""
 
-    def __init__(self, result: PipelineResult, service: JobService) -> None:
+    def __init__(self, result: PipelineResult, service: Service) -> None:
         super().__init__(result.state)
         self._result = result
         self._service = service
@@ -153,13 +124,13 @@ class _Result(PipelineResult):
     def wait_until_finish(self, duration: int | None = None) -> Any:
         try:
             state = self._result.wait_until_finish(duration)
-            self._result.metrics()  # kept there; the service knows no longer
+            self._result.metrics()  # kept there; the service is about to end
             return state
         except Exception as error:
-            if not self._service.runs:
+            if not self._ended and not self._service.runs:
                 raise LvmError(
-                    "the job service of --runner portable was ended from outside. Run the same command again to "
-                    "resume: finished units are kept"
+                    "the job service was ended from outside. Run the same command again to resume: finished units are "
+                    "kept"
                 ) from error
             raise
         finally:
@@ -173,6 +144,76 @@ class _Result(PipelineResult):
 
     def metrics(self) -> Any:
         return self._result.metrics()
+
+
+class Program:
+    """A process that ends with this one, and what it says."""
+
+    def __init__(self, command: Sequence[str], folder: Path, **options: Any) -> None:
+        self._path = folder / "log"
+        with self._path.open("w") as log:
+            self.process = subprocess.Popen(command, stderr=log, preexec_fn=end_with_parent, **options)
+
+    def said(self) -> str:
+        """Return what the process said last."""
+        lines = self._path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+_PRCTL: Final = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it
+_SIGNAL_WHEN_PARENT_ENDS: Final = 1
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends, however that ends."""
+    if _PRCTL is not None:
+        _PRCTL(_SIGNAL_WHEN_PARENT_ENDS, signal.SIGKILL)
+
+
+def private_folder() -> Path:
+    """Return a new folder for its owner alone, with a path short enough for sockets."""
+    usual = Path(tempfile.gettempdir())
+    parent = usual if len(str(usual)) + len("/lvm-12345678/job") <= _LONGEST_SOCKET else Path("/tmp")
+    return Path(tempfile.mkdtemp(prefix="lvm-", dir=parent))
+
+
+# The runner
+
+
+class JobService:
+    """Our job service in a process of its own, and its private folder."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._folder = private_folder()
+        # -P: no module of the folder that the user is in.
+        command = [sys.executable, "-P", "-m", "beam_jobs.runners.job_service", str(self._folder)]
+        command.append(f"--workers={n_workers}")
+        self._program = Program(command, self._folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = self._program.process
+        assert self._process.stdout is not None
+        if self._process.stdout.readline().strip() != READY:
+            said = self._program.said()
+            self.close()
+            raise LvmError(f"the job service of --runner portable does not start: {said}")
+
+    @property
+    def endpoint(self) -> str:
+        """Where jobs are sent."""
+        return socket_of(self._folder, JOB_SOCKET)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is there."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, and with it the workers."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        shutil.rmtree(self._folder)
 
 
 @dataclass(frozen=True)
@@ -193,7 +234,8 @@ class PortableRunner:
         """Return Beam's runner; the job service starts with the job."""
         options = [*process_environment(settings), *_endpoint(settings.job_endpoint), *settings.beam_options]
         if settings.job_endpoint is None:
-            return _OnOurService(self.processes_here(settings)), PipelineOptions(options)
+            n_workers = self.processes_here(settings)
+            return OnOwnService(lambda: JobService(n_workers)), PipelineOptions(options)
         return _OnTheirs(), PipelineOptions(options)
 
     def processes_here(self, settings: RunSettings) -> int:

@@ -68,7 +68,7 @@ appender.console.type = CONSOLE
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
 """
-_START_TIMEOUT_S: Final = 120.0
+_START_TIMEOUT_S: Final = 300.0
 
 
 class ClusterError(RuntimeError):
