@@ -362,6 +362,16 @@ class RunSettings(InputSettings):
         moves=False,
         metavar="HOST:PORT",
     )
+    flink_master: str | None = option(
+        "--flink-master", _RUNNER, "address of a Flink cluster's REST interface", moves=False, metavar="HOST:PORT"
+    )
+    flink_job_server_jar: str | None = option(
+        "--flink-job-server-jar",
+        _RUNNER,
+        "Beam's job server for the Flink of the cluster (default: Beam's own, fetched once; docs/running_on_flink.md)",
+        moves=False,
+        metavar="JAR",
+    )
     spark_master: str | None = option(
         "--spark-master", _RUNNER, "address of a Spark cluster, spark://HOST:PORT", moves=False, metavar="URL"
     )

@@ -288,6 +288,8 @@ OTHER: dict[str, Any] = {
     "worker_command": "/opt/lvm/bin/lvm-beam-boot",
     "worker_processes": 4,
     "job_endpoint": "localhost:8099",
+    "flink_master": "localhost:8081",
+    "flink_job_server_jar": "job-server.jar",
     "spark_master": "spark://localhost:7077",
     "spark_job_server_jar": "job_server.jar",
     "beam_options": ("--parallelism=4",),
