@@ -1,7 +1,7 @@
 """The simulation of `scaling` beside real small runs on this machine.
 
 `python -m tests.benchmarks.scaling_check DATA OUTPUT.json` runs `lvm-ai score` over the same ECGs
-in some ways, by turns: one process; the same, killed once and started again; smaller units; two
+in some ways, by turns: one process; the same, killed once and started again; larger units; two
 shards; two shards of which one is killed. The simulation is then given what the processes of the
 run logged (seconds of a start, ECGs per second, seconds of the end, when a kill came), and must
 say how long the run took.
@@ -37,14 +37,14 @@ class Way:
 
     name: str
     shards: int = 1
-    unit_ecgs: int = 256
+    unit_ecgs: int = 64
     killed: bool = False  # the last shard is killed once
 
 
 WAYS = (
     Way("one process"),
     Way("one process, killed once", killed=True),
-    Way("one process, units of 64 ECGs", unit_ecgs=64),
+    Way("one process, units of 256 ECGs", unit_ecgs=256),
     Way("two shards", shards=2),
     Way("two shards, one killed once", shards=2, killed=True),
 )
