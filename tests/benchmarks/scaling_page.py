@@ -113,7 +113,7 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _taken_text(taken_h: float | None) -> str:
-    return "never" if taken_h is None else f"each {taken_h:g} h"
+    return "never" if taken_h is None else f"every {taken_h:g} h"
 
 
 def _hours(seconds: float) -> str:
@@ -216,7 +216,7 @@ def draw(given: Given, path: Path) -> None:
             hours = [seconds_of(given, division, n, taken_h) / HOUR_S for n in DRAWN]
             ended = [(n, h) for n, h in zip(DRAWN, hours, strict=True) if h < math.inf]
             width = 3.4 if taken_h is None else 1.6
-            label = "never" if taken_h is None else f"every {taken_h:g} h"
+            label = _taken_text(taken_h)
             axes.plot(*zip(*ended, strict=True), "-", color=COLOURS[taken_h], linewidth=width, label=label)
             if len(ended) < len(DRAWN):
                 axes.plot(*ended[-1], "x", color=COLOURS[taken_h], markersize=8, markeredgewidth=2)
