@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Final
 
 from beam_jobs.reading import archives
@@ -441,13 +442,14 @@ def mark_duplicates(
     """
     marked: list[Piece] = []
     columns: dict[tuple[int, str], list[list[object]]] = {}
+    columns_in_turn = _key_columns_in_turn(storage, roots, pieces, layout)
     for piece in pieces:
         if piece.is_parquet and not piece.path:
             marked.append(piece)  # finished, and its path removed with a person who withdrew
         elif piece.is_parquet:
             key = (piece.root, piece.path)
             if key not in columns:
-                columns = {key: _key_columns(storage, roots, piece, layout)}
+                columns = {key: next(columns_in_turn)}
                 keys.note_dates(piece.path, columns[key][2])
             marked.append(_mark_span(piece, columns[key], keys))
         elif piece.ecg_id is not None and piece.reason is None:
@@ -459,6 +461,22 @@ def mark_duplicates(
         else:
             marked.append(piece)
     return marked
+
+
+def _key_columns_in_turn(
+    storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None
+) -> Iterator[list[list[object]]]:
+    """Yield the keys of each Parquet file, read some files ahead because a store answers slowly."""
+    with_path = (piece for piece in pieces if piece.is_parquet and piece.path)
+    files = [next(spans) for _, spans in groupby(with_path, key=lambda piece: (piece.root, piece.path))]
+    waiting: deque[Future[list[list[object]]]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        for piece in files:
+            waiting.append(pool.submit(_key_columns, storage, roots, piece, layout))
+            if len(waiting) >= _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _key_columns(storage: Storage, roots: Sequence[str], piece: Piece, layout: Layout | None) -> list[list[object]]:

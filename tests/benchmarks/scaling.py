@@ -46,6 +46,13 @@ class Costs:
     commit_s: float  # reading the footer of a committed unit
     close_ecg_s: float  # looking for the signal of an ECG among the others, and counting its flags
     cores: int = 2  # of a worker
+    # Requests to a store of these steps, where files are in one.
+    unit_requests: int = 0
+    look_up_requests: int = 0
+    plan_file_requests: int = 0  # of listing, footer and ids of an input file
+    commit_requests: int = 0
+    close_unit_requests: int = 0
+    readers: int = 16  # files that the command reads at the same time
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Place:
     replace_s: float = 0.0  # until a machine that was taken away is replaced
     begin_again_s: float = 0.0  # TOGETHER: from the replacement until all go on
     workers_plan: bool = False  # each worker lists the inputs itself, and counts all units when it ends
+    request_s: float = 0.0  # a request to the store; 0 where files are on a disk
     store_ecg_per_s: float = math.inf  # ECGs that the store gives all workers together in a second
 
 
@@ -113,20 +121,22 @@ def given(seconds: Sequence[Sequence[float]]) -> Lifetimes:
 def simulate(load: Load, costs: Costs, place: Place, n_workers: int, lifetimes: Lifetimes) -> Outcome:
     """Return what a run takes; `seconds` is infinite where it never ends."""
     share = place.store_ecg_per_s / n_workers
-    unit_s = load.unit_ecgs / min(costs.ecg_per_s, share) + costs.unit_s
-    listing_s = load.n_files * costs.list_file_s
+    unit_s = load.unit_ecgs / min(costs.ecg_per_s, share) + costs.unit_s + costs.unit_requests * place.request_s
+    together_s = place.request_s / costs.readers  # a request among those under way at the same time
+    listing_s = load.n_files * (costs.list_file_s + costs.plan_file_requests * together_s)
     plan_s = listing_s + load.n_ecgs * costs.key_s
-    count_s = load.n_units * costs.commit_s
+    count_s = load.n_units * (costs.commit_s + costs.commit_requests * together_s)
+    close_s = load.n_ecgs * costs.close_ecg_s + load.n_units * costs.close_unit_requests * together_s
     before_s = place.engine_start_s + (0.0 if place.workers_plan else costs.start_s + plan_s)
     # Who closes reads all commits for the report of its own work, and again before it closes.
-    after_s = (0.0 if place.workers_plan else 2 * count_s) + load.n_ecgs * costs.close_ecg_s
+    after_s = (0.0 if place.workers_plan else 2 * count_s) + close_s
     fleet = _Fleet(
         load.n_units,
         n_workers,
         unit_s,
         first_s=costs.start_s + (plan_s if place.workers_plan else 0.0),
         again_s=costs.start_s + (listing_s if place.workers_plan else 0.0),
-        look_up_s=costs.look_up_s,
+        look_up_s=costs.look_up_s + costs.look_up_requests * place.request_s,
         last_s=2 * count_s if place.workers_plan else 0.0,
         # A shard reads the commits of all units when it starts; others look up unit by unit.
         count_s=count_s if place.workers_plan else 0.0,

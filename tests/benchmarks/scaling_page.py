@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -78,7 +79,9 @@ def page(given: Given) -> str:
         "RUNS": _runs(given),
         "PLACES": _places(given),
         "UNITS": _units(given),
-        "WASTE": _waste(given.measured),
+        "WASTE": _waste(given.measured["waste"]),
+        "START": _start(given.measured["start"]),
+        "CLOSE": _close(given.measured["close"]),
     }
     for name, text in parts.items():
         template = template.replace(f"<!-- {name} -->\n", text)
@@ -110,7 +113,7 @@ def _check(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _taken_text(taken_h: float | None) -> str:
-    return "never" if taken_h is None else f"each {taken_h:g} h"
+    return "never" if taken_h is None else f"every {taken_h:g} h"
 
 
 def _hours(seconds: float) -> str:
@@ -173,19 +176,32 @@ def _units(given: Given) -> str:
 
 def _waste(measured: Mapping[str, Any]) -> str:
     rows = []
-    for name, words in (("waste_now", "now"), ("waste_before", "before")):
-        for size, one in measured[name].items():
-            rows.append(
-                [
-                    f"{size}, {words}",
-                    str(one["runs"]),
-                    f"{one['computed_twice_median']:.0f}",
-                    f"{one['computed_twice_most']:.0f}",
-                    f"{one['share_of_unit_mean']:.2f}",
-                ]
-            )
-    head = ("ECGs of a unit", "kills", "ECGs computed twice, median", "most", "in units, mean")
+    for size, kills in measured.items():
+        twice = [one["computed"] - one["committed"] for one in kills]
+        mean = statistics.fmean(twice)
+        shown = ", ".join(map(str, sorted(twice)))
+        rows.append([size, str(len(kills)), shown, f"{mean:.0f}", f"{mean / int(size):.2f}"])
+    head = ("ECGs of a unit", "kills", "ECGs computed twice", "mean", "in units")
     return _table(head, rows)
+
+
+def _start(steps: Sequence[Mapping[str, Any]]) -> str:
+    total = sum(one["cpu_s"] for one in steps)
+    rows = [[one["step"], f"{one['cpu_s']:.2f}", f"{100 * one['cpu_s'] / total:.0f} %"] for one in steps]
+    return _table(("until the first unit of lvm-ai score begins", "processor s", "share"), rows)
+
+
+def _close(rows: Sequence[Mapping[str, Any]]) -> str:
+    shown = [[str(value) for value in row.values()] for row in rows]
+    head = (
+        "ECGs",
+        "duplicates, processor s",
+        "peak MB",
+        "before: processor s",
+        "before: peak MB",
+        "flags, processor s",
+    )
+    return _table(head, shown)
 
 
 def draw(given: Given, path: Path) -> None:
@@ -200,7 +216,7 @@ def draw(given: Given, path: Path) -> None:
             hours = [seconds_of(given, division, n, taken_h) / HOUR_S for n in DRAWN]
             ended = [(n, h) for n, h in zip(DRAWN, hours, strict=True) if h < math.inf]
             width = 3.4 if taken_h is None else 1.6
-            label = "never" if taken_h is None else f"every {taken_h:g} h"
+            label = _taken_text(taken_h)
             axes.plot(*zip(*ended, strict=True), "-", color=COLOURS[taken_h], linewidth=width, label=label)
             if len(ended) < len(DRAWN):
                 axes.plot(*ended[-1], "x", color=COLOURS[taken_h], markersize=8, markeredgewidth=2)

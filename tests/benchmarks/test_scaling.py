@@ -59,6 +59,14 @@ def test_simulate__the_store_limits_all_workers_together() -> None:
     assert _run(limited, 10, [[] for _ in range(5)]).seconds == pytest.approx(2 * 100 / 5)
 
 
+def test_simulate__requests_to_a_store_take_time() -> None:
+    costs = replace(COSTS, unit_requests=3, plan_file_requests=4, commit_requests=1, close_unit_requests=5, readers=2)
+    load = Load(n_ecgs=200, unit_ecgs=100, n_files=6)
+    found = simulate(load, costs, replace(QUEUE, request_s=0.1), 1, kept())
+    plan_s, units_s, close_s = 6 * 4 * 0.1 / 2, 2 * (10 + 3 * 0.1), (2 * 2 * 1 + 2 * 5) * 0.1 / 2
+    assert found.seconds == pytest.approx(plan_s + units_s + close_s)
+
+
 def test_simulate__queue_gives_the_unit_of_a_killed_worker_to_another() -> None:
     # The second worker is taken away at 15 s, in its second unit, and never comes back.
     found = _run(replace(QUEUE, replace_s=1e6), 6, [[], [15]])

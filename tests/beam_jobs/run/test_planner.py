@@ -244,6 +244,20 @@ def test_mark_duplicates__first_one_in_plan_order_stays(tmp_path: Path) -> None:
     assert keys.seen == {"w", "x", "y", "z"}
 
 
+def test_mark_duplicates__many_files_keep_their_order(tmp_path: Path) -> None:
+    ids = [[f"e{(7 * file + row) % 90}" for row in range(5)] for file in range(40)]
+    for file, own in enumerate(ids):
+        write_ecg_parquet(tmp_path / f"{file:02d}.parquet", 5, row_group_rows=2, ecg_id=own)
+    marked = _marked(_find(tmp_path, unit_ecgs=4))
+    found: dict[str, list[int]] = {}
+    for piece in marked:
+        found.setdefault(piece.path, []).extend(piece.duplicate_rows)
+    seen: set[str] = set()
+    for file, own in enumerate(ids):
+        assert found[f"{file:02d}.parquet"] == [row for row, one in enumerate(own) if one in seen]
+        seen.update(own)
+
+
 def test_mark_duplicates__over_parquet_and_raw_records(tmp_path: Path) -> None:
     _touch(tmp_path, "a.xml", "c.xml", "d/e0001.xml")
     write_ecg_parquet(tmp_path / "b.parquet", 3, ecg_id=["a", "e", "f"])
