@@ -148,7 +148,7 @@ def test_workflow__a_killed_job_goes_on_after_its_finished_units(place: Place) -
 
 def test_workflow__it_ends_with_a_verified_run(place: Place) -> None:
     assert (place.results / "scored" / "_SUCCESS").is_file()
-    assert "same bits" in (place.results / "steps" / "verify-scored").read_text()
+    assert "bit for bit" in (place.results / "steps" / "verify-scored").read_text()
 
 
 def test_workflow__nothing_is_left_to_do(place: Place) -> None:
