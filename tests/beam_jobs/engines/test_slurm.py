@@ -82,8 +82,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         made = re.search(r"`(lvm-ai simulate .*?)`", PAGE)
         assert made is not None
         subprocess.run(made[1].split(), cwd=folder, check=True, capture_output=True, timeout=600)
-        # Eight CPUs, whatever the machine has: two tasks of the file at a time.
-        with slurm_node.slurm_node(folder / "slurm", cpus=8, memory_mb=16_000) as node:
+        # As many CPUs as four tasks of the file take, whatever the machine has.
+        with slurm_node.slurm_node(folder / "slurm", cpus=16, memory_mb=16_384) as node:
             yield Place(folder, node)
 
 
