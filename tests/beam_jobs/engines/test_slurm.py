@@ -65,8 +65,8 @@ class Place:
 
     def log(self, job_id: str, task: int | None = None) -> str:
         """Return the log of a job, or of a task of an array."""
-        number = "*" if task is None else str(task)
-        return "".join(path.read_text() for path in sorted(self.folder.glob(f"lvm-ai-{job_id}_{number}.log")))
+        path = self.folder / (f"slurm-{job_id}.out" if task is None else f"slurm-{job_id}_{task}.out")
+        return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         made = re.search(r"`(lvm-ai simulate .*?)`", PAGE)
         assert made is not None
         subprocess.run(made[1].split(), cwd=folder, check=True, capture_output=True, timeout=600)
-        # Eight CPUs, whatever the machine has: two tasks of the file at a time.
-        with slurm_node.slurm_node(folder / "slurm", cpus=8, memory_mb=16_000) as node:
+        # As many CPUs as four tasks of the file take, whatever the machine has.
+        with slurm_node.slurm_node(folder / "slurm", cpus=16, memory_mb=16_384) as node:
             yield Place(folder, node)
+
+
+@pytest.fixture(scope="module")
+def local(place: Place) -> Path:
+    """Do the same without Slurm, in one process each, and return the folder."""
+    folder = place.folder / "local"
+    ingest = ["ingest", "--input", "cohort/raw", "--output", "local/ecg"]
+    score = ["score", "--input", "local/ecg/ecg", "--model", "demo-synthetic-ecg-only", "--output", "local/scored"]
+    for argv in (ingest, score):
+        command = [sys.executable, "-m", "lvm_ai", *argv, "--unit-ecgs", str(UNIT_ECGS), "--threads", "1"]
+        subprocess.run(command, cwd=place.folder, env=dict(place.node.environment), check=True, capture_output=True)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -97,23 +109,23 @@ class Story:
     left: dict[int, int]  # units that a killed shard had to do then
 
 
-def units_of(run: Path, shard: int) -> list[int]:
-    """Return the numbers of a shard's units, every eighth of the plan."""
-    return list(range(len(json.loads((run / "plan.json").read_text())["units"])))[shard - 1 :: N_TASKS]
+def units_of(run: Path, shard: int, count: int = N_TASKS) -> list[int]:
+    """Return the numbers of a shard's units, every `count`-th of the plan."""
+    return list(range(len(json.loads((run / "plan.json").read_text())["units"])))[shard - 1 :: count]
 
 
-def committed(run: Path, shard: int) -> list[int]:
+def committed(run: Path, shard: int, count: int = N_TASKS) -> list[int]:
     """Return the numbers of a shard's units that are committed."""
     done = {int(path.name.split("-")[1]) for path in (run / "predictions").glob("unit-*.parquet")}
-    return [number for number in units_of(run, shard) if number in done] if done else []
+    return sorted(number for number in done if number % count == shard - 1)
 
 
 def at_work(place: Place, job_id: str, shard: int) -> Task:
     """Return a task of the score run as soon as it has committed a unit, with others to do."""
     run, end_s = place.folder / "scored", time.monotonic() + WITHIN_S
     while not committed(run, shard):
-        assert time.monotonic() < end_s, place.log(job_id)
-        time.sleep(0.01)
+        assert time.monotonic() < end_s, place.log(job_id, shard)
+        time.sleep(0.02)
     return next(task for task in place.node.tasks(job_id) if task.name == f"{job_id}_{shard}")
 
 
@@ -146,22 +158,20 @@ def story(place: Place) -> Story:
 def test_array__jobs_of_the_page_end_well_although_tasks_were_killed(place: Place, story: Story) -> None:
     for name, tasks in story.ended.items():
         states = {(task.state, task.exit_code) for task in tasks}
-        assert states == {("COMPLETED", 0)}, place.log(story.jobs[name])
+        assert states == {("COMPLETED", 0)}, f"{name}: {tasks}"
     started_again = {task.name.partition("_")[2] for task in story.ended["score"] if task.restarts}
     assert started_again == {"1", "3", "4"}
     assert "exit code 137" in place.log(story.jobs["score"], 1)
     assert "resuming: " in place.log(story.jobs["score"], 1)
+    shown = place.shell(BLOCKS[1])  # the page's own way to look
+    assert "score: finished" in shown
+    assert "JOBID" in shown
 
 
-def test_array__bits_are_those_of_one_local_run(place: Place, story: Story) -> None:
-    ingest = ["ingest", "--input", "cohort/raw", "--output", "one-ecg"]
-    score = ["score", "--input", "ecg/ecg", "--model", "demo-synthetic-ecg-only", "--output", "one"]
-    for argv in (ingest, score):
-        command = [sys.executable, "-m", "lvm_ai", *argv, "--unit-ecgs", str(UNIT_ECGS), "--threads", "1"]
-        subprocess.run(command, cwd=place.folder, env=dict(place.node.environment), check=True, capture_output=True)
-    for ours, local in (("ecg", "one-ecg"), ("scored", "one")):
-        assert result_files(place.folder / ours) == result_files(place.folder / local)
-    n_ecgs = sum(pq.read_metadata(path).num_rows for path in (place.folder / "ecg" / "ecg").glob("*.parquet"))
+def test_array__bits_are_those_of_one_local_run(place: Place, local: Path, story: Story) -> None:
+    assert result_files(place.folder / "ecg") == result_files(local / "ecg")
+    assert result_files(place.folder / "scored") == result_files(local / "scored")
+    n_ecgs = sum(pq.read_metadata(path).num_rows for path in (local / "ecg" / "ecg").glob("*.parquet"))
     assert n_ecgs > 700
     assert_reconciles(place.folder / "scored", n_ecgs)
 
@@ -182,24 +192,28 @@ def test_array__nothing_is_left_on_the_node(place: Place, story: Story) -> None:
     assert not (place.folder / "no-home-on-nodes").exists()
 
 
-def test_finish__names_the_missing_units_and_their_shards(place: Place, story: Story) -> None:
-    run = place.folder / "partly"
-    score = "score --input ecg/ecg --model demo-synthetic-ecg-only --output partly --unit-ecgs 16"
-    part = place.shell(f"sbatch --parsable --array=1-8 deploy/slurm/array.sbatch {score}").strip()
-    end = place.shell(f"sbatch --parsable --dependency=afterany:{part} deploy/slurm/array.sbatch finish partly").strip()
-    after = place.shell(f"sbatch --parsable --dependency=afterok:{end} deploy/slurm/array.sbatch verify partly").strip()
-    place.node.wait_until(lambda: any(t.state == "RUNNING" for t in place.node.tasks(f"{part}_2")), WITHIN_S)
+def test_finish__names_the_missing_units_and_their_shards(place: Place, local: Path) -> None:
+    run, count = place.folder / "partly", 3
+    score = "score --input local/ecg/ecg --model demo-synthetic-ecg-only --output partly --unit-ecgs 16"
+    submit, file = "sbatch --parsable", "deploy/slurm/array.sbatch"
+    part = place.shell(f"{submit} --array=1-{count} {file} {score}").strip()
+    end = place.shell(f"{submit} --dependency=afterany:{part} {file} finish partly").strip()
+    after = place.shell(f"{submit} --dependency=afterok:{end} {file} verify partly").strip()
+    place.node.wait_until(lambda: any(task.state == "RUNNING" for task in place.node.tasks(f"{part}_2")), WITHIN_S)
     place.node.command("scancel", f"{part}_2")
     (finish,) = place.node.wait_until_ended(end, 1, WITHIN_S)
     assert (finish.state, finish.exit_code) == ("FAILED", 1)
-    missing = [number for number in units_of(run, 2) if number not in committed(run, 2)]
-    assert f"({UNIT_ECGS * len(missing)} ECGs): units {', '.join(map(str, missing))}\n" in place.log(end)
-    assert f"they belong to shards 2/8 ({len(missing)} units)\n" in place.log(end)
+    missing = [number for number in units_of(run, 2, count) if number not in committed(run, 2, count)]
+    assert len(missing) > 1
+    assert f"units are not done ({UNIT_ECGS * len(missing)} ECGs): units {', '.join(map(str, missing))}\n" in (
+        place.log(end)
+    )
+    assert f"they belong to shards 2/{count} ({len(missing)} units)\n" in place.log(end)
     assert not (run / "_SUCCESS").exists()
     (verify,) = place.node.wait_until_ended(after, 1, WITHIN_S)
     assert verify.state == "CANCELLED"
     place.shell(BLOCKS[2].replace("${score}_3", f"{part}_2"))  # the page's own way to start a task again
-    place.node.wait_until_ended(part, N_TASKS, WITHIN_S)
+    place.node.wait_until_ended(part, count, WITHIN_S)
     place.shell("lvm-ai finish partly")
     assert (run / "_SUCCESS").is_file()
-    assert result_files(run) == result_files(place.folder / "scored")
+    assert result_files(run) == result_files(local / "scored")
