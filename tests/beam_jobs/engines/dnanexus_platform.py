@@ -206,5 +206,7 @@ def run_applet(applet: Path, folder: Path, inputs: dict[str, Any]) -> dict[str, 
 
 
 if __name__ == "__main__":
-    result = run_applet(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), json.loads(Path(sys.argv[3]).read_text()))
+    result = run_applet(
+        Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), json.loads(Path(sys.argv[3]).read_text())
+    )
     Path(sys.argv[2], "outputs.json").write_text(json.dumps(result))

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import re
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.beam_jobs.engines.workflow_runs import (
-    FULL_MODEL,
-    N_ECGS,
-    SETTINGS,
-    Cohort,
-    commits,
-    environment_with_command,
-    killing_once,
-    program_or_none,
-    write_cohort,
-)
+from tests.beam_jobs.engines.workflow_runs import Cohort, environment_with_command, program_or_none, write_cohort
 from tests.beam_jobs.job_helpers import REPOSITORY
 
 WORKFLOW = REPOSITORY / "deploy" / "wdl" / "lvm_ai.wdl"
