@@ -328,7 +328,7 @@ def test_whole_life_of_a_run__messages_name_nobody(tmp_path: Path, finish: Finis
     gone = tmp_path / "in" / f"{names[0]}_1.xml"
     gone.unlink()
     code, said = said_by(finish, tmp_path, *score_them(tmp_path))
-    assert code == 1
+    assert code == 2, said
     # The user must find this file: the one message that names it, as docs/safety.md says.
     assert gone.name in said
     assert SECRET not in said.replace(gone.name, "")
