@@ -21,7 +21,9 @@ from tests.beam_jobs.engines.workflow_runs import (
     assert_closed,
     commits,
     environment_with_command,
+    environment_with_recorder,
     killing_once,
+    recorded,
     run_commands,
     shared_cohort,
 )
@@ -89,6 +91,47 @@ def test_run__without_ecgs_says_so(tmp_path: Path, environment: dict[str, str]) 
 def test_page__its_commands_run(tmp_path: Path, environment: dict[str, str]) -> None:
     run_commands("running_on_nextflow.md", tmp_path, environment, "params.json")
     assert_closed(tmp_path / "results" / "scored", 63)
+
+
+@needs_nextflow
+@pytest.mark.engines
+def test_steps__get_the_words_that_they_need(tmp_path: Path, environment: dict[str, str]) -> None:
+    environment_with_recorder(tmp_path)
+    names = ("a.xml", "b.xml", "people.csv", "excluded.txt", "model.keras", "study.yaml", "deaths.csv")
+    for name in names:
+        (tmp_path / name).touch()
+    done = _run(
+        tmp_path,
+        {**environment, "PATH": f"{tmp_path / 'bin'}:{environment['PATH']}"},
+        ecgs=f"{tmp_path}/*.xml",
+        device_files=True,
+        id_pattern=r"(?P<ecg_id>[^/']+)\.xml$",
+        participants="people.csv",
+        participants_layout="ukb-rap",
+        exclude_participants="excluded.txt",
+        model_file="model.keras",
+        ingest_options="--format cardiosoft",
+        score_options="--bsa mosteller",
+        finish_options="--max-rejected-share 0.5",
+        shards=2,
+        study="study.yaml",
+        study_tables=["deaths.csv"],
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    excluded = ["--exclude-participants", "excluded/excluded.txt"]
+    pattern = ["--id-pattern", r"(?P<ecg_id>[^/']+)\.xml$"]
+    people = ["--participants", "people/people.csv"]
+    shards = [["--input", "files", "--output", f"part-{k}", "--shard", f"{k}/2", "--threads", "2"] for k in (1, 2)]
+    score = ["--participants-layout", "ukb-rap", "--model", "model/model.keras", *people, *excluded]
+    assert recorded(tmp_path) == sorted(
+        [
+            *(["ingest", *shard, *pattern, *excluded, "--format", "cardiosoft"] for shard in shards),
+            ["finish", "ingested", "--max-rejected-share", "0.5"],
+            *(["score", *shard, *score, "--bsa", "mosteller"] for shard in shards),
+            ["finish", "scored", "--max-rejected-share", "0.5"],
+            ["analyse", "study.yaml", "--output", "study"],
+        ]
+    )
 
 
 @needs_nextflow

@@ -22,8 +22,10 @@ from tests.beam_jobs.engines.workflow_runs import (
     assert_closed,
     commits,
     environment_with_command,
+    environment_with_recorder,
     killing_once,
     program_or_none,
+    recorded,
     run_commands,
     shared_cohort,
 )
@@ -146,6 +148,54 @@ def test_gather__refuses_shards_that_were_planned_differently(tmp_path: Path, en
     done = _run_task(tmp_path, "gather", {"parts": parts, "name": "scored"}, environment)
     assert done.returncode != 0
     assert "the shards planned this run differently (plan.json differs)" in done.stderr
+
+
+@pytest.mark.engines
+@pytest.mark.skipif(IMAGE is not None, reason="the recorder is no part of an image")
+def test_steps__get_the_words_that_they_need(tmp_path: Path, environment: dict[str, str]) -> None:
+    recorder = environment_with_recorder(tmp_path)
+    names = ("a.xml", "b.tar", "people.csv", "leave out.txt", "model.keras", "study.yaml", "deaths.csv")
+    for name in names:
+        (tmp_path / name).touch()
+    files = {name: str(tmp_path / name) for name in names}
+    inputs = {
+        "image": "none",
+        "ecgs": [files["a.xml"], files["b.tar"]],
+        "ecg_addresses": ["s3://bucket/a folder"],
+        "device_files": True,
+        "id_pattern": r"(?P<ecg_id>[^/]+)\.xml$",
+        "participants": files["people.csv"],
+        "participants_layout": "ukb-rap",
+        "exclude_participants": files["leave out.txt"],
+        "model_file": files["model.keras"],
+        "ingest_options": ["--format", "cardiosoft"],
+        "score_options": ["--bsa", "mosteller"],
+        "finish_options": ["--max-rejected-share", "0.5"],
+        "shards": 2,
+        "study": files["study.yaml"],
+        "study_tables": [files["deaths.csv"]],
+    }
+    _run(tmp_path, inputs, {**recorder, "PYTHONPATH": environment["PYTHONPATH"]})
+    excluded = ["--exclude-participants", "leave out.txt"]
+    pattern = ["--id-pattern", r"(?P<ecg_id>[^/]+)\.xml$"]
+    people = ["--participants", "people.csv", "--participants-layout", "ukb-rap"]
+    shards = [["--output", "part", "--shard", f"{k}/2", "--threads", "2"] for k in (1, 2)]
+    ingest = ["ingest", "--input", "files", "s3://bucket/a folder"]
+    assert recorded(tmp_path) == sorted(
+        [
+            *([*ingest, *shard, "--format", "cardiosoft", *excluded, *pattern] for shard in shards),
+            ["finish", "ingested", "--max-rejected-share", "0.5"],
+            *(
+                [
+                    *["score", "--input", "unpacked/ingested", *shard, "--bsa", "mosteller"],
+                    *["--model", "model.keras", *people, *excluded],
+                ]
+                for shard in shards
+            ),
+            ["finish", "scored", "--max-rejected-share", "0.5"],
+            ["analyse", "study.yaml", "--output", "study"],
+        ]
+    )
 
 
 @pytest.mark.engines

@@ -67,6 +67,33 @@ def environment_with_command(folder: Path) -> dict[str, str]:
     return {**rest, "PATH": f"{program.parent}:{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
+_RECORDER = """#!/bin/sh
+{ printf '%s\\037' "$@"; echo; } >> RECORD
+case $1 in
+  finish) echo '{}' > "$2/run_report.json" ;;
+  analyse) mkdir -p study/export ;;
+  *)
+    while [ "$1" != --output ]; do shift; done
+    mkdir -p "$2/predictions"
+    echo plan > "$2/plan.json" ;;
+esac
+"""
+
+
+def environment_with_recorder(folder: Path) -> dict[str, str]:
+    """Return an environment in which `lvm-ai` does nothing but to write down its arguments."""
+    environment = environment_with_command(folder)
+    (folder / "bin" / "lvm-ai").write_text(_RECORDER.replace("RECORD", str(folder / "record")))
+    return environment
+
+
+def recorded(folder: Path) -> list[list[str]]:
+    """Return the arguments of each call, sorted; of paths, the last part."""
+    lines = (folder / "record").read_text().splitlines()
+    calls = [line.split("\x1f")[:-1] for line in lines]
+    return sorted([Path(word).name if word.startswith("/") else word for word in call] for call in calls)
+
+
 def program_or_none(name: str) -> str | None:
     """Return a program of the PATH, or one beside this interpreter."""
     beside = Path(sys.executable).parent / name
