@@ -137,11 +137,11 @@ gather() {
     mkdir -p out/run_folder out/report
     tar -cf "out/run_folder/$name.tar" "$name"
     cp "$name/run_report.json" "out/report/${name}_report.json"
-    if [ -d "$name/predictions" ]; then
-        mkdir out/predictions
-        cp "$name"/predictions/*.parquet out/predictions/
-    fi
     dx-upload-all-outputs
+    # One by one: of a single file, dx-upload-all-outputs would make no array.
+    for file in "$name"/predictions/*.parquet; do
+        [ ! -e "$file" ] || dx-jobutil-add-output predictions "$(dx upload --brief "$file")" --class=array:file
+    done
 }
 
 # Load the container image; its name goes to `image_name`.

@@ -1,12 +1,12 @@
-"""DNAnexus on this machine, for tests: its own command-line tools and local runner, and a small server.
+"""DNAnexus on this machine, for tests: its own tools and local runner, and a small server.
 
-The tools (`dx-download-all-inputs`, `dx-upload-all-outputs`, `dx-jobutil-new-job` ...) and what runs
-entry points come from DNAnexus' package `dxpy`. This file adds the part that only the platform has:
-a store of files on loopback, and jobs that are started again as the applet's policy says.
+The tools (`dx-download-all-inputs`, `dx-upload-all-outputs`, `dx-jobutil-new-job` ...) and what
+runs entry points come from DNAnexus' package `dxpy`. This file adds the part that only the platform
+has: a store of files on loopback, and jobs that are started again as the applet's policy says.
 
 Runs with the interpreter that has dxpy, and needs nothing of this project:
-`python dnanexus_platform.py APPLET FOLDER INPUTS.json` prints the outputs of the applet as JSON. In
-inputs and outputs a file is `{"path": PATH}`.
+`python dnanexus_platform.py APPLET FOLDER INPUTS.json` runs the applet and writes its outputs to
+`FOLDER/outputs.json`. In inputs and outputs a file is `{"path": PATH}`.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def run_applet(applet: Path, folder: Path, inputs: dict[str, Any]) -> dict[str, 
             except SystemExit:
                 if attempt == most:
                     raise
-            # The platform starts a job again on another machine: nothing of the first attempt is there.
+            # Another machine begins the job again: nothing of the first attempt is there.
             shutil.move(jobs / job_id, jobs / f"{job_id}-attempt-{attempt + 1}")
             (jobs / job_id).mkdir()
 
