@@ -339,6 +339,49 @@ class RunSettings(InputSettings):
         type=float,
         metavar="S",
     )
+    worker_command: str | None = option(
+        "--worker-command",
+        _RUNNER,
+        "lvm-beam-boot on the workers, for portable, flink and spark (default: that of this Python)",
+        moves=False,
+        metavar="PATH",
+    )
+    worker_processes: int | None = option(
+        "--worker-processes",
+        _RUNNER,
+        "worker processes on each machine, for portable, flink and spark (default: 2 for portable, else 1)",
+        moves=False,
+        limits=(1, None),
+        type=int,
+        metavar="N",
+    )
+    job_endpoint: str | None = option(
+        "--job-endpoint",
+        _RUNNER,
+        "address of a Beam job service that is there, for portable (default: one is started here)",
+        moves=False,
+        metavar="HOST:PORT",
+    )
+    flink_master: str | None = option(
+        "--flink-master", _RUNNER, "address of a Flink cluster's REST interface", moves=False, metavar="HOST:PORT"
+    )
+    flink_job_server_jar: str | None = option(
+        "--flink-job-server-jar",
+        _RUNNER,
+        "Beam's job server for the Flink of the cluster (default: Beam's own, fetched once; docs/running_on_flink.md)",
+        moves=False,
+        metavar="JAR",
+    )
+    spark_master: str | None = option(
+        "--spark-master", _RUNNER, "address of a Spark cluster, spark://HOST:PORT", moves=False, metavar="URL"
+    )
+    spark_job_server_jar: str | None = option(
+        "--spark-job-server-jar",
+        _RUNNER,
+        "Beam's job server for the Spark of the cluster (docs/running_on_spark.md)",
+        moves=False,
+        metavar="JAR",
+    )
     beam_options: tuple[str, ...] = resolved(moves=False, default=())
     """What stands after `--`: options for Beam's runner, which win over ours."""
     project: str | None = option("--project", _DATAFLOW, "id of the project that is billed", moves=False)
