@@ -7,6 +7,7 @@ Google's client libraries are needed to submit a job, not to check one or to imp
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from beam_jobs.runners.registry import JobSubmitted
 from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError, UsageError
 from models.engines.choosing import EngineName
+from models.machine.gpus import gpu_names
 from models.machine.runtime import Device
 
 _NEEDS: Final = ("google.cloud.dataflow", "google.cloud.storage", "google.auth")
@@ -427,6 +429,11 @@ def _check_computing(settings: RunSettings) -> None:
         raise UsageError(
             f"--gpu {settings.gpu} is paid for with each machine, and the run would compute on CPUs; expected "
             "--device gpu with it (lvm-ai score)"
+        )
+    if settings.gpu is None and device is None and gpu_names(os.environ):
+        raise UsageError(
+            "this machine has a GPU, which auto would choose, and the machines at Google have none; expected --device "
+            "cpu, or --gpu and --device gpu"
         )
     if settings.gpu is None and device is Device.GPU:
         raise UsageError(f"--device is gpu, and the machines have none; expected --gpu {', '.join(GPUS)} with it")
