@@ -77,7 +77,7 @@ setup(
     extras_require={
         "cpu": ["tensorflow-cpu>=2.21"],
         "gpu": ["tensorflow[and-cuda]>=2.21"],
-        # Clients of Google's services, to submit jobs; workers do without. Apache 2.0, 69 packages.
+        # Clients of Google's services, to submit jobs; workers do without. Apache 2.0, 70 packages.
         "dataflow": ["apache-beam[gcp]>=2.77,<3"],
         "dev": DEV,
         "bench": BENCH,

@@ -7,6 +7,7 @@ Google's client libraries are needed to submit a job, not to check one or to imp
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from beam_jobs.runners.registry import JobSubmitted
 from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError, UsageError
 from models.engines.choosing import EngineName
+from models.machine.gpus import gpu_names
 from models.machine.runtime import Device
 
 _NEEDS: Final = ("google.cloud.dataflow", "google.cloud.storage", "google.auth")
@@ -286,7 +288,13 @@ class _Telling(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if record.levelno >= logging.WARNING or self._TOLD.search(text):
-            say(f"dataflow: {text.strip().splitlines()[-1] if record.levelno < logging.WARNING else text.strip()}")
+            say(f"dataflow: {_without_traceback(text)}")
+
+
+def _without_traceback(text: str) -> str:
+    """Return a text of Google's, of a traceback its last line: the whole is on the job's page."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][-_SHOWN:] if "Traceback (most recent call last)" in text else text.strip()[-_SHOWN:]
 
 
 # What an error of Google's clients means, by the name of its class.
@@ -309,16 +317,17 @@ _MEANINGS: Final = {
     "to look at first: docs/running_on_dataflow.md",
 }
 _NOT_UPLOADED: Final = "Could not upload to GCS path"
+_SHOWN: Final = 1000  # letters of a text of Google's
 
 
 def raise_plain(error: Exception) -> None:
     """Raise an error of Google's clients again as an `LvmError`; return for every other error."""
-    text = str(error).strip() or type(error).__name__
+    text = _without_traceback(str(error)) or type(error).__name__
     if isinstance(error, OSError) and text.startswith(_NOT_UPLOADED):
-        raise LvmError(f"a file of the job could not be written below --staging. It says: {text[-1500:]}") from error
+        raise LvmError(f"a file of the job could not be written below --staging. It says: {text}") from error
     for kind in type(error).__mro__:
         if kind.__name__ in _MEANINGS:
-            raise LvmError(f"{_MEANINGS[kind.__name__]}. It says: {text[-1500:]}") from error
+            raise LvmError(f"{_MEANINGS[kind.__name__]}. It says: {text}") from error
 
 
 # What the command line calls
@@ -420,6 +429,11 @@ def _check_computing(settings: RunSettings) -> None:
         raise UsageError(
             f"--gpu {settings.gpu} is paid for with each machine, and the run would compute on CPUs; expected "
             "--device gpu with it (lvm-ai score)"
+        )
+    if settings.gpu is None and device is None and gpu_names(os.environ):
+        raise UsageError(
+            "this machine has a GPU, which auto would choose, and the machines at Google have none; expected --device "
+            "cpu, or --gpu and --device gpu"
         )
     if settings.gpu is None and device is Device.GPU:
         raise UsageError(f"--device is gpu, and the machines have none; expected --gpu {', '.join(GPUS)} with it")

@@ -23,7 +23,8 @@ import pyarrow.fs
 _JOBS = re.compile(
     r"/v1b3/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/jobs(?:/(?P<id>[^/]+)(?P<rest>/.*)?)?"
 )
-MOST_S = 240
+MOST_S = 1200
+_CANCELLED, _CANCELLED_NUMBER = "JOB_STATE_CANCELLED", 5
 _RUNNING, _DONE, _FAILED = "JOB_STATE_RUNNING", "JOB_STATE_DONE", "JOB_STATE_FAILED"
 
 
@@ -112,9 +113,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer({"error": {"code": code, "message": "no, says the service", "status": status}}, code)
         self._answer(self.service.create({**body, "projectId": found["project"], "location": found["region"]}))
 
+    def do_PUT(self) -> None:
+        """Cancel a job: nothing else is asked for."""
+        job = self._job()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if job is None or body.get("requestedState") not in (_CANCELLED, _CANCELLED_NUMBER):
+            return self._answer({"error": {"code": 404, "message": self.path, "status": "NOT_FOUND"}}, 404)
+        job["currentState"] = _CANCELLED
+        self._answer(job)
+
+    def _job(self) -> dict[str, Any] | None:
+        found = _JOBS.fullmatch(self.path.partition("?")[0])
+        return next((j for j in self.service.jobs if found is not None and j["id"] == found["id"]), None)
+
     def do_GET(self) -> None:
         found = _JOBS.fullmatch(self.path.partition("?")[0])
-        job = next((j for j in self.service.jobs if found is not None and j["id"] == found["id"]), None)
+        job = self._job()
         if found is None or job is None:
             return self._answer({"error": {"code": 404, "message": self.path, "status": "NOT_FOUND"}}, 404)
         if found["rest"] == "/metrics":

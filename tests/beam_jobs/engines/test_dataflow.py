@@ -12,6 +12,8 @@ import apache_beam
 import pytest
 import yaml
 
+from beam_jobs.reading.units import Piece, Unit
+from beam_jobs.run.plan import Plan
 from beam_jobs.run.settings import IngestSettings, RunSettings, ScoreSettings
 from beam_jobs.runners import dataflow
 from beam_jobs.runners.dataflow import DataflowRunner, Request, known_options, raise_plain
@@ -300,6 +302,14 @@ def test_check__pays_for_gpus_only_where_they_are_used() -> None:
     _check("--gpu", "l4", "--device", "gpu", "--image", GPU_IMAGE)
 
 
+def test_check__does_not_choose_a_gpu_that_only_the_launcher_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(UsageError, match="this machine has a GPU, which auto would choose"):
+        _check()
+    _check("--device", "cpu")
+    _check(kind=IngestSettings)
+
+
 def test_check__wants_patience_for_a_job_that_may_wait_six_hours() -> None:
     with pytest.raises(UsageError, match="--start-timeout is 900 s, and a job with --cheap may wait for six hours"):
         _check("--cheap")
@@ -420,3 +430,45 @@ def test_errors__of_google_become_ours_and_others_stay() -> None:
         raise_plain(OSError("Could not upload to GCS path gs://a: 404"))
     raise_plain(OSError("disk full"))
     raise_plain(KeyError("a bug"))
+
+
+# The plan
+
+
+def _plan(n_units: int, settings: dict[str, Any]) -> Plan:
+    units = [Unit(n, f"unit {n}", (Piece(0, f"{n}.parquet", str(n), 1, n_ecgs=1000),)) for n in range(n_units)]
+    return Plan("score", settings, tuple(units))
+
+
+def _described(plan: Plan, *more: str) -> str:
+    settings = ScoreSettings.parse([*COMMAND, "--model", "demo-synthetic-ecg-only", *more])
+    return "\n".join(DataflowRunner().describe(settings, plan))
+
+
+def test_description__says_what_would_be_asked_for_and_what_it_would_cost() -> None:
+    """30 units of 1,000 ECGs over 3 machines of 4 vCPUs: 10,000 ECGs at 724 ECG/s after 240 s."""
+    text = _described(_plan(30, {"engine": "spectral"}))
+    assert "3 machines n2-standard-4" in text
+    assert "estimate: 4 minutes to 4 minutes" in text
+    assert "for 30,000 ECGs" in text
+    price = 3 * (4 * 0.056 + 16 * 0.003557 + 30 * 0.000054) / 3600 * (240 + 10_000 / 724)
+    assert f"and {price:.2f} to " in text
+
+
+def test_description__of_a_shard_is_of_its_units_alone() -> None:
+    assert "for 15,000 ECGs" in _described(_plan(30, {"engine": "spectral"}), "--shard", "2/2")
+
+
+def test_description__without_a_rate_or_a_size_has_no_estimate() -> None:
+    plan = _plan(3, {"engine": "spectral"})
+    assert "no estimate: the size of z9-standard-4 is not known here" in _described(
+        plan, "--machine-type", "z9-standard-4"
+    )
+    assert "no estimate: rates are known for lvm-ai score alone" in _described(_plan(3, {}))
+
+
+def test_description__of_gpus_and_scaling_names_them() -> None:
+    more = ("--gpu", "l4", "--device", "gpu", "--image", GPU_IMAGE, "--max-workers", "9")
+    text = _described(_plan(30, {"engine": "tensorflow"}), *more)
+    assert "3 to 9 machines g2-standard-4, each with one NVIDIA L4, 24 GB" in text
+    assert "400 ECG/s for each NVIDIA L4, 24 GB, which was not measured" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.beam_jobs.engines.dataflow_cases import CASES, GOLDEN, N_ECGS, Place, describe_all, place, require_clients
+from tests.beam_jobs.engines.dataflow_service import MOST_S
 from tests.beam_jobs.job_helpers import ECG_ONLY, lvm, result_files
+from tests.beam_jobs.job_servers import BUCKET
 
 pytestmark = pytest.mark.engines
 BOOT = "LVM_BEAM_BOOT"
@@ -97,11 +100,41 @@ def test_run__whose_job_fails_says_so_and_resumes(
 
 def test_run__whose_job_is_active_already_is_not_paid_for_twice(at: Place, capfd: pytest.CaptureFixture[str]) -> None:
     at.service.ends = "JOB_STATE_RUNNING"
-    at.service.create({"name": "another"})
-    assert lvm(*at.command("twice", *CPU, "--start-timeout", "1")) == 1  # no worker begins
+    assert lvm(*at.command("twice", *CPU, "--no-wait")) == 0
+    assert f"lvm-ai finish {at.store.uri('twice')}" in capfd.readouterr().err
     assert lvm(*at.command("twice", *CPU)) == 1
     assert "a job over this run folder is running already" in capfd.readouterr().err
-    assert len(at.service.jobs) == 2
+    assert len(at.service.jobs) == 1
+
+
+def test_run__without_workers_is_cancelled(at: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    at.service.ends = "JOB_STATE_RUNNING"
+    assert lvm(*at.command("late", *CPU, "--start-timeout", "1")) == 1
+    told = capfd.readouterr().err
+    assert "no worker began within 1 s, so the job was cancelled" in told
+    assert "dataflow: cancelling 2026-11-29_00_00_00-1; see that it ends: gcloud dataflow jobs describe" in told
+    assert at.service.jobs[-1]["currentState"] == "JOB_STATE_CANCELLED"
+
+
+def test_run__that_is_left_alone_is_closed_later(at: Place, local: dict[str, bytes]) -> None:
+    assert lvm(*at.command("alone", *CPU, "--no-wait")) == 0
+    stop_s = time.monotonic() + MOST_S
+    while at.service.jobs[-1]["currentState"] == "JOB_STATE_RUNNING" and time.monotonic() < stop_s:
+        time.sleep(1)
+    assert at.service.jobs[-1]["currentState"] == "JOB_STATE_DONE"
+    assert "_SUCCESS" not in at.store.files("alone")
+    assert lvm("finish", at.store.uri("alone"), *at.store.options) == 0
+    assert _results(at, "alone") == local
+    assert "_SUCCESS" in at.store.files("alone")
+
+
+def test_template__is_written_and_nothing_is_submitted(at: Place) -> None:
+    assert lvm(*at.command("template", *CPU, passed_on=[f"--template_location={at.store.uri('job.json')}"])) == 0
+    assert at.service.jobs == []
+    with at.store.filesystem.open_input_stream(f"{BUCKET}/job.json") as stream:
+        job = json.loads(stream.read())
+    assert job["environment"]["workerPools"][0]["machineType"] == "n2-standard-4"
+    assert b"lvm-ai:0.1.0" in at.service.staged(job)
 
 
 @pytest.mark.parametrize(
