@@ -22,6 +22,7 @@ from tests.beam_jobs.engines.spark_cluster import SparkCluster
 from tests.beam_jobs.engines.workers import (
     Notes,
     boot_program,
+    commands_of,
     keep_notes,
     meanwhile,
     n_committed,
@@ -153,6 +154,16 @@ class TestLauncher:
         assert 0 < n_committed(out) < N_ECGS // 8
         assert score(cohort / "in", out, *given) == 0
         check_run(out, cohort)
+
+
+def test_page__shows_commands_that_are_accepted() -> None:
+    *builds, run = commands_of("running_on_spark.md")
+    pom = REPOSITORY / "deploy" / "spark" / "pom.xml"
+    assert {words[0] for words in builds} == {"mvn"}
+    assert {words[words.index("--file") + 1] for words in builds} == {str(pom.relative_to(REPOSITORY))}
+    given = ScoreSettings.parse(run[2:])
+    assert (given.runner, given.spark_master) == ("spark", "spark://localhost:7077")
+    assert f"<finalName>{Path(str(given.spark_job_server_jar)).stem}</finalName>" in pom.read_text()
 
 
 # What is refused before anything is planned
