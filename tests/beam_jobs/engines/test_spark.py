@@ -215,20 +215,11 @@ def test_master_that_does_not_answer__is_named() -> None:
     ("said", "version"),
     [('openjdk version "17.0.15" 2025', 17), ('java version "1.8.0_402"', 8), ('openjdk version "21" 2023', None)],
 )
-def test_java__is_one_that_spark_runs_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, version: int | None
-) -> None:
+def test_java__is_one_that_spark_runs_on(tmp_path: Path, said: str, version: int | None) -> None:
     (tmp_path / "java").write_text(f"#!/bin/sh\necho '{said}' >&2\n")
     (tmp_path / "java").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     if version is None:
         with pytest.raises(UsageError, match="expected Java 8, 11 or 17"):
-            spark.java_version()
+            spark.java_version(str(tmp_path / "java"))
     else:
-        assert spark.java_version() == version
-
-
-def test_java__that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="there is no java"):
-        spark.java_version()
+        assert spark.java_version(str(tmp_path / "java")) == version
