@@ -60,8 +60,8 @@ def process_environment(settings: RunSettings) -> list[str]:
     return [
         "--environment_type=PROCESS",
         f"--environment_config={json.dumps(config)}",
-        # Below, a worker tells the runner's log each option of the pipeline.
-        "--default_sdk_harness_log_level=WARNING",
+        # Below, a worker tells the log of the runner each option. Java knows no WARNING, Python both.
+        "--default_sdk_harness_log_level=WARN",
     ]
 
 
