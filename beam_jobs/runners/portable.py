@@ -60,7 +60,7 @@ def process_environment(settings: RunSettings) -> list[str]:
     return [
         "--environment_type=PROCESS",
         f"--environment_config={json.dumps(config)}",
-        # Below, a worker tells the log of the runner each option. Java knows no WARNING, Python both.
+        # Below, workers tell the log of the runner each option. Java knows no WARNING.
         "--default_sdk_harness_log_level=WARN",
     ]
 

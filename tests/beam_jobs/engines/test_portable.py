@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -213,6 +214,14 @@ def test_job_endpoint__at_which_nothing_listens_is_named() -> None:
 def test_start__gives_a_job_as_long_as_it_takes() -> None:
     _, options = PortableRunner().start(settings(worker_command="/boot"), 1)
     assert options.view_as(PortableOptions).job_server_timeout > 30 * 24 * 3600
+
+
+def test_level_of_logs__is_a_name_that_java_and_python_know() -> None:
+    """Beam's job servers in Java refuse a job with another name than these."""
+    options = PipelineOptions(process_environment(settings(worker_command="/boot"))).get_all_options()
+    level = options["default_sdk_harness_log_level"]
+    assert level in {"DEBUG", "TRACE", "WARN", "ERROR", "INFO", "OFF"}
+    assert getattr(logging, level) == logging.WARNING
 
 
 def test_boot_program__that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
