@@ -22,6 +22,7 @@ from tests.beam_jobs.engines.spark_cluster import SparkCluster
 from tests.beam_jobs.engines.workers import (
     Notes,
     boot_program,
+    commands_of,
     keep_notes,
     meanwhile,
     n_committed,
@@ -155,6 +156,16 @@ class TestLauncher:
         check_run(out, cohort)
 
 
+def test_page__shows_commands_that_are_accepted() -> None:
+    *builds, run = commands_of("running_on_spark.md")
+    pom = REPOSITORY / "deploy" / "spark" / "pom.xml"
+    assert {words[0] for words in builds} == {"mvn"}
+    assert {words[words.index("--file") + 1] for words in builds} == {str(pom.relative_to(REPOSITORY))}
+    given = ScoreSettings.parse(run[2:])
+    assert (given.runner, given.spark_master) == ("spark", "spark://localhost:7077")
+    assert f"<finalName>{Path(str(given.spark_job_server_jar)).stem}</finalName>" in pom.read_text()
+
+
 # What is refused before anything is planned
 
 
@@ -204,20 +215,11 @@ def test_master_that_does_not_answer__is_named() -> None:
     ("said", "version"),
     [('openjdk version "17.0.15" 2025', 17), ('java version "1.8.0_402"', 8), ('openjdk version "21" 2023', None)],
 )
-def test_java__is_one_that_spark_runs_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, version: int | None
-) -> None:
+def test_java__is_one_that_spark_runs_on(tmp_path: Path, said: str, version: int | None) -> None:
     (tmp_path / "java").write_text(f"#!/bin/sh\necho '{said}' >&2\n")
     (tmp_path / "java").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     if version is None:
         with pytest.raises(UsageError, match="expected Java 8, 11 or 17"):
-            spark.java_version()
+            spark.java_version(str(tmp_path / "java"))
     else:
-        assert spark.java_version() == version
-
-
-def test_java__that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="there is no java"):
-        spark.java_version()
+        assert spark.java_version(str(tmp_path / "java")) == version
