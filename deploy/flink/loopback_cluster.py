@@ -176,9 +176,13 @@ class LoopbackCluster:
             "taskmanager.numberOfTaskSlots": self.slots,
             "taskmanager.cpu.cores": float(self.slots),
             **_TASK_MANAGER_MEMORY,
-            # A TaskManager that is gone is missed within seconds instead of a minute.
+            # A TaskManager that is gone is missed after two seconds: nothing answers at its port.
+            # One that is only slow is waited for.
             "heartbeat.interval": 1000,
-            "heartbeat.timeout": 8000,
+            "heartbeat.rpc-failure-threshold": 2,
+            "heartbeat.timeout": 120000,
+            "pekko.startup-timeout": "300s",
+            "pekko.ask.timeout": "120s",
             "cluster.registration.error-delay": 500,
             # Each job leaves its jar here.
             "io.tmp.dirs": self._folder / "tmp",

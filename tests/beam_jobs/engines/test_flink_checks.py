@@ -43,6 +43,7 @@ class FakeFlink:
             "/jobs/overview": {"jobs": []},
         }
         self.cancelled: list[str] = []
+        self.after_cancel = "CANCELED"
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -52,7 +53,7 @@ class FakeFlink:
             def do_PATCH(self) -> None:
                 job = self.path.removeprefix("/jobs/").removesuffix("?mode=cancel")
                 fake.cancelled.append(job)
-                fake.answers[f"/jobs/{job}"] = {"state": "CANCELED"}
+                fake.answers[f"/jobs/{job}"] = {"state": fake.after_cancel}
                 self._answer({})
 
             def _answer(self, value: Any) -> None:
@@ -66,7 +67,7 @@ class FakeFlink:
                 return
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
     @property
@@ -218,20 +219,9 @@ def test_job_that_does_not_end__says_where(cluster: FakeFlink, tmp_path: Path, m
     monkeypatch.setattr(flink, "_LOOK_EVERY_S", 0.02)
     found = look_at_cluster(cluster.master)
     cluster.answers["/jobs/overview"] = jobs(("mine_1", "RUNNING"))
-    monkeypatch.setattr(cluster, "cancelled", Stubborn(cluster))
+    cluster.after_cancel = "CANCELLING"
     with pytest.raises(LvmError, match=r"\(j0\) is still on the cluster"):
         cancel_earlier(found, "mine")
-
-
-class Stubborn(list[str]):
-    """A job that goes on though it is cancelled."""
-
-    def __init__(self, cluster: FakeFlink) -> None:
-        super().__init__()
-        self._cluster = cluster
-
-    def append(self, job: str) -> None:
-        threading.Timer(0.01, lambda: self._cluster.answers.update({f"/jobs/{job}": {"state": "CANCELLING"}})).start()
 
 
 def test_job_name__is_of_the_place_and_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
