@@ -19,6 +19,7 @@ from apache_beam.runners.portability.job_server import JavaJarJobServer
 from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 from apache_beam.version import __version__ as beam_version
+from grpc import RpcError
 
 from beam_jobs.run.progress import say
 from beam_jobs.run.settings import RunSettings
@@ -204,6 +205,10 @@ class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
         try:
             options.view_as(PortableOptions).job_endpoint = server.endpoint
             return _Result(super().run_portable_pipeline(pipeline, options), server)
+        except RpcError as error:
+            said = server.said()
+            server.close()
+            raise LvmError(f"the job server of --runner flink does not take the job; it says: {said}") from error
         except BaseException:
             server.close()
             raise
