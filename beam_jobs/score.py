@@ -141,18 +141,14 @@ class _Score(Job):
         """Write the models, and their checked networks."""
         write_models(folder, self._models, self._of_plan(plan.settings))
 
-    def units_at_once(self, plan: Plan) -> int:
-        """Return the units that a worker process does at the same time: several feed a GPU."""
-        most = self.settings.threads or UNITS_TO_FEED_GPU
-        return min(UNITS_TO_FEED_GPU, most) if self._of_plan(plan.settings).device is Device.GPU else 1
-
     def unit_job(self, plan: Plan, order: WorkOrder) -> ScoreJob:
         """Return the job as it travels to workers."""
         if order.in_launcher:
             order = replace(order, threads=self._threads(plan))
         shown = order.threads or "what each worker's cores and memory allow"
         say(f"computing: {self._of_plan(plan.settings).computing_line}; threads: {shown}")
-        return ScoreJob(order, input_memory_mb(plan.pieces))
+        n_units = UNITS_TO_FEED_GPU if self._of_plan(plan.settings).device is Device.GPU else 1
+        return ScoreJob(order, input_memory_mb(plan.pieces), min(n_units, order.threads or n_units))
 
     def _threads(self, plan: Plan) -> int:
         computing, input_mb = self._of_plan(plan.settings), input_memory_mb(plan.pieces)

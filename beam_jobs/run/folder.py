@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage, join
@@ -20,6 +23,8 @@ from beam_jobs.run.commit import REJECTS_FOLDER, RESULT_FOLDERS, UnitFiles, read
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.tables import ParticipantTable, schemas
+
+T = TypeVar("T")
 
 SUCCESS_NAME: Final = "_SUCCESS"
 REPORT_NAME: Final = "run_report.json"
@@ -212,35 +217,84 @@ class RunFolder:
 
     def read_result_columns(self, plan: Plan, columns: Sequence[str]) -> pa.Table:
         """Return columns of the result files of all units, in plan order."""
-        wanted = [self.files(plan, unit).result for unit in plan.units]
-        if not wanted:
-            schema = schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS
-            return schema.arrow.empty_table().select(columns)
+        schema = schemas.PREDICTIONS if plan.kind == "score" else schemas.ECGS
+        nothing = schema.arrow.empty_table().select(columns)
+        return pa.concat_tables([*self.from_results(plan, plan.units, columns, lambda table: table)] or [nothing])
+
+    def from_results(
+        self, plan: Plan, units: Iterable[Unit], columns: Sequence[str], make: Callable[[pa.Table], T]
+    ) -> Iterator[T]:
+        """Yield what `make` gives of these columns of each unit's result file, in order.
+
+        `make` runs in the threads that read. Memory holds what it returns, and a few files.
+        """
+        wanted = [self.files(plan, unit).result for unit in units]
         with ThreadPoolExecutor(_READERS) as pool:
-            tables = pool.map(lambda uri: read_table(self.storage, uri, columns), wanted)
-            return pa.concat_tables(tables)
+            yield from pool.map(lambda uri: make(read_table(self.storage, uri, columns)), wanted)
 
 
 def write_duplicates(folder: RunFolder, plan: Plan) -> int:
-    """Write duplicates.parquet, the recordings with identical signals; return how many."""
+    """Write duplicates.parquet, the recordings with identical signals; return how many.
+
+    Memory holds 8 bytes of each ECG and the rows that may be written, never all rows: the hashes
+    of all files are read first, then the files that hold a hash whose beginning is there twice.
+    A recording without a hash is like no other.
+    """
+    found = [*folder.from_results(plan, plan.units, ["signal_sha256"], _beginnings_of_hashes)]
+    repeated = _repeated(found)
+    units = [unit for unit, beginnings in zip(plan.units, found, strict=True) if _is_in(beginnings, repeated).any()]
+    del found
     names = [*schemas.DUPLICATES.names]
-    table = folder.read_result_columns(plan, names).select(names)
-    hashes = table["signal_sha256"].combine_chunks()
-    counts = pc.value_counts(hashes)
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    same = table.filter(pc.is_in(table["signal_sha256"], value_set=repeated))
+    rows = folder.from_results(plan, units, names, lambda table: _rows_among(table.select(names), repeated))
+    table = pa.concat_tables([schemas.DUPLICATES.arrow.empty_table(), *rows])
+    counts = pc.value_counts(table["signal_sha256"].combine_chunks())
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    same = table.filter(pc.is_in(table["signal_sha256"], value_set=several))
     same = same.sort_by([("signal_sha256", "ascending"), ("ecg_id", "ascending")])
     sink = io.BytesIO()
-    pq.write_table(same.cast(schemas.DUPLICATES.arrow), sink, compression="zstd")
+    pq.write_table(same, sink, compression="zstd")
     folder.storage.write_atomic(folder.path(DUPLICATES_NAME), sink.getvalue())
     return int(same.num_rows)
 
 
+def _beginnings_of_hashes(table: pa.Table) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each hash, which is written in hexadecimal digits."""
+    digits = "".join(pc.utf8_slice_codeunits(table["signal_sha256"].drop_null(), 0, 16).to_pylist())
+    return np.frombuffer(bytes.fromhex(digits), dtype=">u8").astype(np.uint64)
+
+
+def _repeated(beginnings: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Return the values that are there more than once, in order."""
+    values = np.concatenate([np.empty(0, dtype=np.uint64), *beginnings])
+    values.sort()
+    return np.unique(values[1:][values[1:] == values[:-1]])
+
+
+def _is_in(values: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which values are among those wanted, which are in order and may be many."""
+    if not wanted.size:
+        return np.zeros(values.size, dtype=np.bool_)
+    places = np.minimum(np.searchsorted(wanted, values), wanted.size - 1)
+    return np.asarray(wanted[places] == values)
+
+
+def _rows_among(table: pa.Table, repeated: NDArray[np.uint64]) -> pa.Table:
+    """Return the rows whose hash begins with one of these values."""
+    table = table.filter(table["signal_sha256"].is_valid())
+    return table.filter(pa.array(_is_in(_beginnings_of_hashes(table), repeated))).cast(schemas.DUPLICATES.arrow)
+
+
 def count_flags(folder: RunFolder, plan: Plan) -> dict[str, int]:
     """Return how many results have each quality flag."""
-    table = folder.read_result_columns(plan, ["quality_flags"])
+    total: Counter[str] = Counter()
+    for counts in folder.from_results(plan, plan.units, ["quality_flags"], _flag_counts):
+        total.update(counts)
+    return dict(sorted(total.items()))
+
+
+def _flag_counts(table: pa.Table) -> dict[str, int]:
     counts = pc.value_counts(pc.list_flatten(table["quality_flags"].combine_chunks()))
-    return dict(sorted((item["values"], item["counts"]) for item in counts.to_pylist()))
+    return {item["values"]: item["counts"] for item in counts.to_pylist()}
 
 
 def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:

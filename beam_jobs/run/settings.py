@@ -42,9 +42,12 @@ _AUTO: Final = "auto"
 
 _FIRST, _KEYS, _SIGNAL, _RUN, _MODEL = "", "keys of raw files", "signal", "run", "model"
 _COMPUTING, _PEOPLE, _RUNNER = "computing", "people and rules", "runner"
+_DATAFLOW: Final = "runner dataflow"
+_GPUS_OF_DATAFLOW: Final = ("l4", "t4", "a100")
 _GROUP_TEXTS: Final = {
     _COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed.",
     _RUNNER: "Where the job is done (docs/running.md). Options after -- are passed on to Beam's runner.",
+    _DATAFLOW: "Google's service for Beam jobs (docs/running_on_dataflow.md); for --runner dataflow alone.",
 }
 
 
@@ -381,6 +384,70 @@ class RunSettings(InputSettings):
     )
     beam_options: tuple[str, ...] = resolved(moves=False, default=())
     """What stands after `--`: options for Beam's runner, which win over ours."""
+    project: str | None = option("--project", _DATAFLOW, "id of the project that is billed", moves=False)
+    region: str | None = option("--region", _DATAFLOW, "where workers are: where the inputs are", moves=False)
+    staging: str | None = option(
+        "--staging", _DATAFLOW, "folder for what is submitted and for temporary files", moves=False, metavar="gs://..."
+    )
+    image: str | None = option(
+        "--image", _DATAFLOW, "image of the workers, built from deploy/dataflow/Dockerfile", moves=False
+    )
+    workers: int | None = option(
+        "--workers", _DATAFLOW, "machines at the start", moves=False, limits=(1, None), type=int, metavar="N"
+    )
+    max_workers: int | None = option(
+        "--max-workers",
+        _DATAFLOW,
+        "machines at most, as Dataflow sees fit (default: the number of --workers stays)",
+        moves=False,
+        limits=(1, None),
+        type=int,
+        metavar="N",
+    )
+    machine_type: str | None = option(
+        "--machine-type", _DATAFLOW, "default: n2-standard-4, or what the GPU comes with", moves=False
+    )
+    no_wait: bool = option(
+        "--no-wait",
+        _DATAFLOW,
+        "end when the job is submitted; lvm-ai finish closes the run when it has ended",
+        moves=False,
+        default=False,
+    )
+    gpu: str | None = option(
+        "--gpu", _DATAFLOW, "a GPU for each machine; with --device gpu", moves=False, choices=_GPUS_OF_DATAFLOW
+    )
+    cheap: bool = option(
+        "--cheap", _DATAFLOW, "FlexRS: starts within six hours, costs less", moves=False, default=False
+    )
+    disk_gb: int | None = option(
+        "--disk-gb", _DATAFLOW, "disk of a machine (default: 30, with a GPU 60)", moves=False, type=int, metavar="GB"
+    )
+    service_account: str | None = option("--service-account", _DATAFLOW, "account that workers run as", moves=False)
+    subnetwork: str | None = option(
+        "--subnetwork", _DATAFLOW, "regions/REGION/subnetworks/NAME (default: that of the project)", moves=False
+    )
+    public_ips: bool = option(
+        "--public-ips", _DATAFLOW, "give machines public addresses (default: private alone)", moves=False, default=False
+    )
+    labels: tuple[str, ...] = option(
+        "--label",
+        _DATAFLOW,
+        "label of the job, for bills; may be repeated",
+        moves=False,
+        default=(),
+        convert=tuple,
+        action="append",
+        metavar="KEY=VALUE",
+    )
+    prices: Path | None = option(
+        "--prices",
+        _DATAFLOW,
+        "your copy of beam_jobs/runners/dataflow_prices.yaml, for the estimate of --dry-run",
+        moves=False,
+        type=Path,
+        metavar="F",
+    )
     max_rejected_share: float = option(
         "--max-rejected-share",
         _RUN,
@@ -434,6 +501,16 @@ class RunSettings(InputSettings):
         args = parser.parse_args(own)
         given = {name: getattr(args, one.destination) for name, one in declared.items()}
         values = {name: declared[name].value(one) for name, one in given.items() if one is not None}
+        for name, one in declared.items():
+            _, _, its_runner = one.group.partition(f"{_RUNNER} ")
+            if (
+                its_runner
+                and its_runner != values["runner"]
+                and values.get(name, options[name].default) not in (options[name].default, ())
+            ):
+                raise UsageError(
+                    f"{one.flag} is an option of --runner {its_runner}, and --runner is {values['runner']}"
+                )
         return cls(**values, beam_options=tuple(beam_options))
 
     def as_given(self) -> dict[str, Any]:

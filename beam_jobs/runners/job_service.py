@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +146,13 @@ class _Worker(worker_handlers.GrpcWorkerHandler):
         """Return whether the process has ended by itself; its connections end a moment earlier."""
         return self._died.wait(_DEATH_SHOWS_WITHIN_S)
 
+    def abandon(self) -> None:
+        """End the process at once."""
+        self._stopping.set()
+        self._process.kill()
+        self._process.wait()
+        self.death = "a worker process was abandoned"
+
     def close(self) -> None:
         if self.death is None:
             super().close()
@@ -228,8 +236,15 @@ class _Parts(fn_runner.BundleManager):
 
         parts = hand_out({name: data.partition(_N_PARTS) for name, data in inputs.items()}, stage.num_workers)
         timers = itertools.chain([fired_timers], itertools.repeat({}))
-        with thread_pool_executor.shared_unbounded_instance() as executor:
-            done = list(executor.map(do, zip(parts, timers, strict=False)))
+        threads = thread_pool_executor.shared_unbounded_instance()
+        futures = [threads.submit(do, part) for part in zip(parts, timers, strict=False)]
+        ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        problems = [problem for future in ended if (problem := future.exception()) is not None]
+        if problems:
+            for worker in stage.worker_handlers:  # what they are at is of no use any more
+                worker.abandon()
+            raise problems[0]
+        done = [future.result() for future in futures]
         return _merged([result for result, _ in done]), [split for _, splits in done for split in splits]
 
 
@@ -261,8 +276,8 @@ def _replaced(stage: Any, dead: _Worker) -> Any:
         manager._job_provision_info.for_environment(manager._environments[environment]),
         manager._grpc_server,
     )
-    known = manager._cached_handlers[environment]
-    known[known.index(dead)] = new
+    for known in (manager._cached_handlers[environment], stage.worker_handlers):
+        known[known.index(dead)] = new
     manager._workers_by_id[new.worker_id] = new
     dead.close()
     new.start_worker()

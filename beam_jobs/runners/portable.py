@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
+import logging
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +27,9 @@ from models.engines.choosing import EngineName
 
 BOOT_PROGRAM: Final = "lvm-beam-boot"
 _WORKERS: Final = 2
+# Beam's client gives up a job that takes longer than its time for one request, where the service
+# shows the states of a job from its preparation on, as Python's does.
+_LONGEST_JOB_S: Final = 365 * 24 * 3600
 _LONGEST_SOCKET: Final = 90  # characters; the operating system takes about 100
 
 
@@ -57,9 +60,13 @@ def process_environment(settings: RunSettings) -> list[str]:
     return [
         "--environment_type=PROCESS",
         f"--environment_config={json.dumps(config)}",
-        # Below, a worker tells the runner's log each option of the pipeline.
-        "--default_sdk_harness_log_level=WARNING",
+        # Below, a worker tells the log of the runner each option. Java knows no WARNING, Python both.
+        "--default_sdk_harness_log_level=WARN",
     ]
+
+
+def _not_of_beam(record: logging.LogRecord) -> bool:
+    return record.module != "portable_runner"
 
 
 class WithoutSecretsInOptions(PipelineRunner):
@@ -70,6 +77,8 @@ class WithoutSecretsInOptions(PipelineRunner):
     """
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        # Beam logs what an engine tells of an error, with tracebacks, and then raises it.
+        logging.getLogger().addFilter(_not_of_beam)
         options.view_as(PortableOptions).environment_config = None
         return super().run_portable_pipeline(pipeline, options)
 
@@ -146,30 +155,6 @@ class _Result(PipelineResult):
         return self._result.metrics()
 
 
-class Program:
-    """A process that ends with this one, and what it says."""
-
-    def __init__(self, command: Sequence[str], folder: Path, **options: Any) -> None:
-        self._path = folder / "log"
-        with self._path.open("w") as log:
-            self.process = subprocess.Popen(command, stderr=log, preexec_fn=end_with_parent, **options)
-
-    def said(self) -> str:
-        """Return what the process said last."""
-        lines = self._path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-
-
-_PRCTL: Final = getattr(ctypes.CDLL(None), "prctl", None)  # Linux alone has it
-_SIGNAL_WHEN_PARENT_ENDS: Final = 1
-
-
-def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends, however that ends."""
-    if _PRCTL is not None:
-        _PRCTL(_SIGNAL_WHEN_PARENT_ENDS, signal.SIGKILL)
-
-
 def private_folder() -> Path:
     """Return a new folder for its owner alone, with a path short enough for sockets."""
     usual = Path(tempfile.gettempdir())
@@ -188,13 +173,15 @@ class JobService:
         # -P: no module of the folder that the user is in.
         command = [sys.executable, "-P", "-m", "beam_jobs.runners.job_service", str(self._folder)]
         command.append(f"--workers={n_workers}")
-        self._program = Program(command, self._folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._process = self._program.process
+        with (self._folder / "log").open("w") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != READY:
-            said = self._program.said()
+            said = (self._folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             self.close()
-            raise LvmError(f"the job service of --runner portable does not start: {said}")
+            raise LvmError(f"the job service of --runner portable does not start: {said[-1] if said else 'no word'}")
 
     @property
     def endpoint(self) -> str:
@@ -228,11 +215,13 @@ class PortableRunner:
         """Refuse an address that is none, and a boot program that is not there."""
         if settings.job_endpoint is not None:
             check_address("--job-endpoint", settings.job_endpoint)
+            require_answer("--job-endpoint", settings.job_endpoint)
         boot_program(settings.worker_command)
 
     def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
         """Return Beam's runner; the job service starts with the job."""
-        options = [*process_environment(settings), *_endpoint(settings.job_endpoint), *settings.beam_options]
+        limit = f"--job_server_timeout={_LONGEST_JOB_S}"
+        options = [*process_environment(settings), limit, *_endpoint(settings.job_endpoint), *settings.beam_options]
         if settings.job_endpoint is None:
             n_workers = self.processes_here(settings)
             return OnOwnService(lambda: JobService(n_workers)), PipelineOptions(options)
@@ -256,3 +245,18 @@ def check_address(option: str, value: str) -> None:
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"{option} is {value!r}, expected HOST:PORT, for example localhost:8099")
+
+
+def require_answer(option: str, address: str) -> None:
+    """Refuse an address, HOST:PORT, at which nothing listens.
+
+    Raises:
+        LvmError: there is no connection within ten seconds.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise LvmError(
+            f"{option} {address} does not answer ({error.strerror or error}); expected a service that runs there"
+        ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import yaml
 from matplotlib.figure import Figure
 
 HEAD = """# Benchmarks
@@ -36,6 +37,19 @@ NAMES = {
 }
 TRIED = ("loop", "tf_data", "run_inference", "ray_data", "onnxruntime", "openvino", "job_spectral")
 PICTURE = "images/benchmarks.png"
+GPU_LINE = "On a GPU: [benchmarks_gpu.md](benchmarks_gpu.md).\n"
+PLACES = Path(__file__).with_name("places.yaml")
+PLACES_TITLE = "## Places\n"
+PLACE_COLUMNS = {
+    "place": "place",
+    "ran": "what ran",
+    "ecgs": "ECGs",
+    "units": "units",
+    "seconds": "seconds",
+    "fixed_s": "of these fixed",
+    "killed": "killed in the middle",
+    "same_bits": "same bits as local",
+}
 # Prices differ between clouds and change; this one is a round number to multiply with.
 PRICE_PER_CORE_HOUR = 0.05
 
@@ -62,7 +76,8 @@ def write_page(results: Mapping[str, Any], docs: Path) -> None:
         _claims(results, median),
         _behaviour(results["behaviour"]),
         _growth(results, median),
-        "On a GPU: [benchmarks_gpu.md](benchmarks_gpu.md).\n",
+        places_section(),
+        GPU_LINE,
     ]
     (docs / "images").mkdir(parents=True, exist_ok=True)
     _draw(median, docs / PICTURE)
@@ -207,6 +222,31 @@ def _growth(results: Mapping[str, Any], median: Mapping[str, Mapping[str, float]
     )
 
 
+def places_section() -> str:
+    """Return the section on engines and schedulers, from `places.yaml`."""
+    places = yaml.safe_load(PLACES.read_text(encoding="utf-8"))["places"]
+    rows = [[_cell(place.get(name)) for name in PLACE_COLUMNS] for place in places]
+    note = (
+        "The same job on engines and schedulers, all on one machine of two cores, so that these times show what a "
+        "place costs and not how it scales. Single runs on a machine that other work shared. What a thousand workers "
+        "would take is simulated: [scaling.md](scaling.md).\n"
+    )
+    table = f"{_table(tuple(PLACE_COLUMNS.values()), rows)}\n" if rows else ""
+    return f"{PLACES_TITLE}\n{table}{note}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def with_places(page: str) -> str:
+    """Return the page with its section on places written again, or added before its last line."""
+    before, _, rest = page.partition(GPU_LINE)
+    return f"{before.partition(PLACES_TITLE)[0]}{places_section()}\n{GPU_LINE}{rest}"
+
+
 def _draw(median: Mapping[str, Mapping[str, float]], path: Path) -> None:
     """Draw the rates beside the bare graph as bars."""
     mpl.rcParams["font.size"] = 9
@@ -226,3 +266,13 @@ def _draw(median: Mapping[str, Mapping[str, float]], path: Path) -> None:
     axes.set_xlabel("ECGs per second, bare TensorFlow graph = 1 (ECG-only model; blue: this project)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Write the section on places again; the rest of the page needs `make bench`."""
+    path = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+    path.write_text(with_places(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

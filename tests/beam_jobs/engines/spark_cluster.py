@@ -80,7 +80,7 @@ class SparkCluster:
         self.workers.append(self._start(name, _WORKER, *options, "--webui-port", 0, self.url))
 
     def wait_for_workers(self, n: int) -> None:
-        wait_for(lambda: self._n_alive() == n, f"{n} workers of Spark", 120)
+        wait_for(lambda: self._n_alive() == n, f"{n} workers of Spark", 300)
 
     def executors(self) -> list[psutil.Process]:
         """Return the executors: Java processes that the workers started."""
@@ -113,6 +113,8 @@ class SparkCluster:
         environment = {**os.environ, "SPARK_HOME": str(self._home), "SPARK_LOCAL_IP": "127.0.0.1"}
         environment |= {"SPARK_LOCAL_DIRS": str(self._folder / "scratch"), "JAVA_TOOL_OPTIONS": " ".join(OPENS)}
         jars = str(self._home / "jars" / "*")
-        command = ["java", "-Xmx512m", "-cp", jars, program, *map(str, options)]
+        # Quick to start, which is most of what these do.
+        quick = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        command = ["java", *quick, "-cp", jars, program, *map(str, options)]
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -22,6 +22,7 @@ from tests.beam_jobs.engines.spark_cluster import SparkCluster
 from tests.beam_jobs.engines.workers import (
     Notes,
     boot_program,
+    commands_of,
     keep_notes,
     meanwhile,
     n_committed,
@@ -112,8 +113,8 @@ class TestOnACluster:
         out, done = tmp_path / "out", []
 
         def kill() -> None:
-            wait_for(lambda: n_committed(out) > 2, "the first units", 400)
-            wait_for(lambda: len(all_workers(cluster)) == 2, "two Python workers", 60)
+            wait_for(lambda: n_committed(out) > 2, "the first units")
+            wait_for(lambda: len(all_workers(cluster)) == 2, "two Python workers")
             if victim == "python worker":
                 all_workers(cluster)[0].kill()
             elif victim == "executor":
@@ -132,7 +133,7 @@ class TestOnACluster:
         assert len({note["process"] for note in notes}) >= (2 if victim == "nobody" else 3)
         assert lvm("status", out) == 0
         assert f"{N_ECGS}" in capsys.readouterr().out
-        wait_for(lambda: not all_workers(cluster), "the end of the Python workers", 30)
+        wait_for(lambda: not all_workers(cluster), "the end of the Python workers")
 
 
 @pytest.mark.usefixtures("repository")
@@ -145,14 +146,24 @@ class TestLauncher:
         out, given = tmp_path / "out", options(cluster, tmp_path)
         command = [sys.executable, "-m", "lvm_ai", *score_argv(cohort / "in", out, *given)]
         launcher = subprocess.Popen(command, cwd=REPOSITORY)
-        wait_for(lambda: n_committed(out) > 2, "the first units", 400)
+        wait_for(lambda: n_committed(out) > 2, "the first units")
         workers = all_workers(cluster)
         launcher.kill()
         launcher.wait()
-        wait_for(lambda: not any(p.is_running() for p in workers), "the end of the Python workers", 60)
+        wait_for(lambda: not any(p.is_running() for p in workers), "the end of the Python workers")
         assert 0 < n_committed(out) < N_ECGS // 8
         assert score(cohort / "in", out, *given) == 0
         check_run(out, cohort)
+
+
+def test_page__shows_commands_that_are_accepted() -> None:
+    *builds, run = commands_of("running_on_spark.md")
+    pom = REPOSITORY / "deploy" / "spark" / "pom.xml"
+    assert {words[0] for words in builds} == {"mvn"}
+    assert {words[words.index("--file") + 1] for words in builds} == {str(pom.relative_to(REPOSITORY))}
+    given = ScoreSettings.parse(run[2:])
+    assert (given.runner, given.spark_master) == ("spark", "spark://localhost:7077")
+    assert f"<finalName>{Path(str(given.spark_job_server_jar)).stem}</finalName>" in pom.read_text()
 
 
 # What is refused before anything is planned
@@ -204,20 +215,11 @@ def test_master_that_does_not_answer__is_named() -> None:
     ("said", "version"),
     [('openjdk version "17.0.15" 2025', 17), ('java version "1.8.0_402"', 8), ('openjdk version "21" 2023', None)],
 )
-def test_java__is_one_that_spark_runs_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, version: int | None
-) -> None:
+def test_java__is_one_that_spark_runs_on(tmp_path: Path, said: str, version: int | None) -> None:
     (tmp_path / "java").write_text(f"#!/bin/sh\necho '{said}' >&2\n")
     (tmp_path / "java").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     if version is None:
         with pytest.raises(UsageError, match="expected Java 8, 11 or 17"):
-            spark.java_version()
+            spark.java_version(str(tmp_path / "java"))
     else:
-        assert spark.java_version() == version
-
-
-def test_java__that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="there is no java"):
-        spark.java_version()
+        assert spark.java_version(str(tmp_path / "java")) == version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import time
@@ -16,7 +17,8 @@ import pytest
 from beam_jobs.run.folder import UNDER_WAY_PREFIX, RunFolder
 from beam_jobs.run.report import Work, noted_work
 from beam_jobs.runners import flow
-from tests.beam_jobs.job_helpers import REPOSITORY
+from tests.beam_jobs.job_helpers import CLINICAL_LEADS, REPOSITORY, people
+from tests.file_builders import cardiosoft_xml
 
 Notes = list[Mapping[str, Any]]
 
@@ -32,6 +34,15 @@ def boot_program(folder: Path) -> Path:
     return path
 
 
+def write_raw(folder: Path, n: int) -> None:
+    """Write device files of synthetic people."""
+    folder.mkdir()
+    made = people(n)
+    for i, ecg_id in enumerate(made.ecg_id):
+        leads = dict(zip(CLINICAL_LEADS, made.counts[i], strict=True))
+        (folder / f"{ecg_id}.xml").write_bytes(cardiosoft_xml(leads))
+
+
 def keep_notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     """Return a list that is filled with what workers noted, before a run removes it."""
     seen: Notes = []
@@ -44,9 +55,16 @@ def keep_notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     return seen
 
 
+def commands_of(page: str) -> list[list[str]]:
+    """Return the words of every command in the blocks of a page of docs/."""
+    blocks = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").split("```")[1::2]
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.strip()]
+
+
 def n_committed(output: Path) -> int:
     """Return the units that are committed in a run folder."""
-    return len(list((output / "predictions").glob("unit-*.parquet")))
+    return sum(len(list((output / name).glob("unit-*.parquet"))) for name in ("predictions", "ecg"))
 
 
 def workers_below(root: psutil.Process) -> list[psutil.Process]:
@@ -61,12 +79,12 @@ def workers_below(root: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 500) -> None:
     """Wait until something is so."""
     stop_s = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < stop_s, f"{what} did not happen within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 @contextmanager
