@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 import urllib.error
@@ -19,6 +20,7 @@ from apache_beam.runners.portability.job_server import JavaJarJobServer
 from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 from apache_beam.version import __version__ as beam_version
+from grpc import RpcError
 
 from beam_jobs.run.progress import say
 from beam_jobs.run.settings import RunSettings
@@ -36,6 +38,7 @@ _CANCEL_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.5
 _ENDED: Final = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _VERSION_FILE: Final = ".flink-runtime.version.properties"  # Flink's own, in each jar that holds its runtime
+_SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the server does little after its start
 _BUILD: Final = "make flink-job-server builds one (docs/running_on_flink.md)"
 _EXIT_CODE: Final = re.compile(r"Process died with exit code (\d+)")
 _EXIT_CODES: Final = {
@@ -199,11 +202,15 @@ class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
         given = options.view_as(JobServerOptions)
-        java = [find_java(given.job_server_java_launcher), *given.job_server_jvm_properties]
+        java = [find_java(given.job_server_java_launcher), *_SHORT_LIVED, *given.job_server_jvm_properties]
         server = JavaJobServer(java, self._jar, self._arguments, "--runner flink")
         try:
             options.view_as(PortableOptions).job_endpoint = server.endpoint
             return _Result(super().run_portable_pipeline(pipeline, options), server)
+        except RpcError as error:
+            said = server.said()
+            server.close()
+            raise LvmError(f"the job server of --runner flink does not take the job; it says: {said}") from error
         except BaseException:
             server.close()
             raise
@@ -321,6 +328,8 @@ class FlinkRunner:
             "--experiments=disable_logging_submission_environment",
             *process_environment(settings),
         ]
+        # Python's Beam does not know them; the job server does.
+        logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_java)
         options = PipelineOptions([*ours, *settings.beam_options])
         say(f"Flink {cluster.version} with {cluster.slots} slots")
         return _OnFlink(cluster, _jar(settings, cluster, options)), options
@@ -329,6 +338,13 @@ class FlinkRunner:
         """Return the worker processes that share a machine: those of all its TaskManagers."""
         assert settings.flink_master is not None
         return (settings.worker_processes or 1) * look_at_cluster(settings.flink_master).most_on_a_host
+
+
+_OF_JAVA: Final = ("--execution_mode_for_batch", "--number_of_execution_retries", "--execution_retry_delay")
+
+
+def _is_not_about_java(record: logging.LogRecord) -> bool:
+    return not any(option in record.getMessage() for option in _OF_JAVA)
 
 
 def _jar(settings: RunSettings, cluster: Cluster, options: PipelineOptions) -> Path:

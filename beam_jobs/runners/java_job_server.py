@@ -18,7 +18,7 @@ from lvm_core.errors import LvmError, UsageError
 _LOOPBACK: Final = "127.0.0.1"
 _START_TIMEOUT_S: Final = 180.0
 _LOOK_EVERY_S: Final = 0.2
-_LINES_SHOWN: Final = 3
+_LINES_SHOWN: Final = 12
 # The server must not outlive this process, however that ends: a pipe closes with its owner. This
 # program between the two ends the server when the pipe closes, and ends when the server ends.
 _GUARD: Final = """

@@ -106,13 +106,13 @@ class LoopbackCluster:
         """What `--flink-master` takes."""
         return f"localhost:{self.port}"
 
-    def start(self, task_managers: int = 2) -> Self:
+    def start(self, task_managers: int = 2, timeout_s: float = _START_TIMEOUT_S) -> Self:
         """Start the JobManager and TaskManagers, and wait until all slots are there."""
         self._configure()
         self.job_manager = self._java_process("jobmanager", _JOB_MANAGER, "-Xmx512m")
         for _ in range(task_managers):
             self.start_task_manager()
-        self.wait_for_slots(task_managers * self.slots)
+        self.wait_for_slots(task_managers * self.slots, timeout_s)
         return self
 
     def start_task_manager(self) -> subprocess.Popen[bytes]:
@@ -176,9 +176,13 @@ class LoopbackCluster:
             "taskmanager.numberOfTaskSlots": self.slots,
             "taskmanager.cpu.cores": float(self.slots),
             **_TASK_MANAGER_MEMORY,
-            # A TaskManager that is gone is missed within seconds instead of a minute.
+            # A TaskManager that is gone is missed after two seconds: nothing answers at its port.
+            # One that is only slow is waited for.
             "heartbeat.interval": 1000,
-            "heartbeat.timeout": 8000,
+            "heartbeat.rpc-failure-threshold": 2,
+            "heartbeat.timeout": 120000,
+            "pekko.startup-timeout": "300s",
+            "pekko.ask.timeout": "120s",
             "cluster.registration.error-delay": 500,
             # Each job leaves its jar here.
             "io.tmp.dirs": self._folder / "tmp",
@@ -197,7 +201,12 @@ class LoopbackCluster:
         ]
         with open(self._folder / f"{name}.log", "ab") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self._environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for this program, which stops them in order
             )
 
 
@@ -223,6 +232,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--task-managers", type=int, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--slots", type=int, default=2, metavar="N", help="of each TaskManager (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8081, help="of the REST interface (default: %(default)s)")
+    parser.add_argument("--start-timeout", type=float, default=_START_TIMEOUT_S, metavar="S", help="seconds")
     given = parser.parse_args(argv)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -232,7 +242,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             cluster = LoopbackCluster(given.jars.resolve(), folder.resolve(), port=given.port, slots=given.slots)
             stack.enter_context(cluster)
-            cluster.start(given.task_managers)
+            cluster.start(given.task_managers, given.start_timeout)
         except ClusterError as error:
             sys.stderr.write(f"error: {error}\n")
             return 1
