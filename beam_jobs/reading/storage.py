@@ -7,32 +7,37 @@ Beam's local runner retries nothing. Permission errors and missing files are nev
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import io
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
+import numpy as np
 from pyarrow import fs
 
 from beam_jobs.reading import local_files
 from beam_jobs.reading.local_files import FileKind, Listed, shown_path
+from beam_jobs.reading.store_clients import OPTION_KEYS, STORE_SCHEMES, store_client
 from lvm_core.errors import LvmError, UsageError
 
 T = TypeVar("T")
 
 MAX_TRIES: Final = 5
 MAX_PAUSE_S: Final = 60.0
-STORE_SCHEMES: Final = ("s3", "gs")
-_OPTION_KEYS: Final = ("endpoint_override", "scheme", "region", "anonymous")
-_GCS_RETRY_LIMIT_S: Final = 30
+# Requests to a store: a gap in what is wanted that is not worth a request of its own, what is read
+# at once at most and, beside what is asked for, at least, and how many requests run side by side.
+_GAP_BYTES: Final = 64 << 10
+_PART_BYTES: Final = 8 << 20
+_AHEAD_BYTES: Final = 64 << 10
+_PARTS_AT_ONCE: Final = 8
 # Names in the module errno.
 _PASSING: Final = frozenset(
     "EIO EAGAIN EBUSY EINTR ESTALE ETIMEDOUT ENETDOWN ENETUNREACH ENETRESET EHOSTUNREACH EHOSTDOWN ECONNRESET "
@@ -136,10 +141,10 @@ class Storage:
     def __post_init__(self) -> None:
         for key, _ in self.options:
             scheme, _, name = key.partition(".")
-            if scheme not in STORE_SCHEMES or name not in _OPTION_KEYS:
+            if scheme not in STORE_SCHEMES or name not in OPTION_KEYS:
                 raise UsageError(
                     f"--storage-option {key!r} is not known; expected s3. or gs. followed by one "
-                    f"of {', '.join(_OPTION_KEYS)}, for example s3.endpoint_override=HOST:PORT"
+                    f"of {', '.join(OPTION_KEYS)}, for example s3.endpoint_override=HOST:PORT"
                 )
 
     def resolve(self, uri: str) -> tuple[fs.FileSystem, str]:
@@ -152,7 +157,7 @@ class Storage:
         mine = tuple((k.partition(".")[2], v) for k, v in self.options if k.startswith(scheme))
         path = uri.removeprefix(f"{scheme}://").rstrip("/")
         # In a store an empty segment would name another object, on a disk it changes nothing.
-        return _store(scheme, mine), re.sub(r"/{2,}", "/", path)
+        return store_client(scheme, mine), re.sub(r"/{2,}", "/", path)
 
     # Looking and listing
 
@@ -252,12 +257,16 @@ class Storage:
         The limit holds however large the file is or becomes while it is read. `expected` is for
         the message where there is a folder, a pipe or another thing that is no file.
         """
+        n_bytes = None if limit_bytes is None else limit_bytes + 1
+        if store_scheme(uri) is not None:
+            with self.open(uri) as file:
+                return file.read(n_bytes)
         self._require_file(uri, expected)
         filesystem, path = self.resolve(uri)
 
         def read() -> bytes:
             with filesystem.open_input_stream(path, compression=None) as stream:
-                return bytes(stream.read(None if limit_bytes is None else limit_bytes + 1))
+                return bytes(stream.read(n_bytes))
 
         return with_retries(read, f"reading {shown_path(uri)}")
 
@@ -326,8 +335,13 @@ class Storage:
 class RetryingFile(io.RawIOBase):
     """A file open for reading anywhere, each read tried again after passing faults.
 
-    Errors that come out of it are `StorageFault`, `StorageDenied` or `FileMissing`, never
-    `OSError`; so whatever else a decoder raises on top of it is damage in the data.
+    Errors that come out of it are `StorageFault`, `StorageDenied`, `FileMissing` or, where the file
+    changed meanwhile, `LvmError`, never `OSError`; so whatever else a decoder raises on top of it
+    is damage in the data. A read gives all bytes that were asked for up to the end of the file:
+    fewer are a passing fault.
+
+    Stores answer a request slowly whatever its size, so from them more is read than was asked for:
+    see `keep`. What is read ahead is bounded.
     """
 
     def __init__(self, storage: Storage, uri: str) -> None:
@@ -335,7 +349,10 @@ class RetryingFile(io.RawIOBase):
         storage._require_file(uri, "a file")
         self._filesystem, self._path = storage.resolve(uri)
         self._uri = uri
+        self._is_remote = store_scheme(uri) is not None
         self._position = 0
+        self._kept: list[tuple[int, memoryview]] = []  # (start, bytes), asked for by `keep`
+        self._ahead: tuple[int, memoryview] = 0, memoryview(b"")  # what the last read took beside its own bytes
         self._native = with_retries(self._open, f"opening {uri}")
         self._size = int(with_retries(self._native.size, f"opening {uri}"))
 
@@ -362,33 +379,132 @@ class RetryingFile(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to `size` bytes from the position; all that is left for -1 or None."""
+        return bytes(self.read_buffer(-1 if size is None else size))
+
+    def read_buffer(self, size: int = -1) -> bytes | memoryview:
+        """Read like `read`, without a copy of what `keep` holds; Arrow calls it by this name."""
         left = max(0, self._size - self._position)
-        size = left if size is None or size < 0 else min(size, left)
-        data = self._read_at(size, self._position) if size else b""
+        size = left if size < 0 else min(size, left)
+        data = self._bytes(self._position, size) if size else b""
         self._position += len(data)
         return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self.read(len(buffer))
+        data = self.read_buffer(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def _read_at(self, size: int, position: int) -> bytes:
-        def once() -> bytes:
-            try:
-                return bytes(self._native.read_at(size, position))
-            except OSError:
-                # A broken handle stays broken: the next try starts from a new one.
-                with contextlib.suppress(OSError):
-                    self._native = self._open()
-                raise
+    def keep(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Read spans of a store's file at once; reads inside them are then answered from memory.
 
-        return with_retries(once, f"reading {self._uri}")
+        A span is (start, stop), in bytes. Neighbours with a small gap become one request, a long
+        span several, some at the same time. What an earlier call kept is forgotten. Local files are
+        read as they are asked for: there a request costs nothing.
+        """
+        if self._is_remote:
+            self._kept = []
+            self._ahead = 0, memoryview(b"")
+            joined = _joined(spans, self._size)
+            self._kept = list(zip((start for start, _ in joined), self._fetched(joined), strict=True))
+
+    def _bytes(self, position: int, size: int) -> bytes | memoryview:
+        if not self._is_remote:
+            return with_retries(lambda: self._once(self._read_local, position, size), f"reading {self._uri}")
+        for start, data in (*self._kept, self._ahead):
+            if start <= position and position + size <= start + len(data):
+                return data[position - start : position - start + size]
+        # Whoever reads one piece after another, as in an archive, is given longer ones each time.
+        start, data = self._ahead
+        follows = start < position <= start + len(data)
+        wanted = max(size, min(2 * len(data), _PART_BYTES) if follows else _AHEAD_BYTES)
+        stop = min(self._size, position + wanted)
+        (found,) = self._fetched([(position, stop)])
+        self._ahead = position, found if len(found) <= _PART_BYTES else memoryview(b"")
+        return found[:size]
+
+    def _fetched(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Return the bytes of spans of a store's file, in parts that are tried again alone."""
+        # numpy leaves the memory as it is; the requests fill it.
+        whole = [memoryview(np.empty(stop - start, np.uint8)) for start, stop in spans]  # type: ignore[arg-type]
+        parts = [
+            (start + offset, view[offset : offset + _PART_BYTES])
+            for (start, _), view in zip(spans, whole, strict=True)
+            for offset in range(0, len(view), _PART_BYTES)
+        ]
+
+        def fetch(part: tuple[int, memoryview]) -> None:
+            with_retries(lambda: self._once(self._read_remote, *part), f"reading {self._uri}")
+
+        if len(parts) == 1:
+            fetch(parts[0])
+        elif parts:
+            with ThreadPoolExecutor(min(_PARTS_AT_ONCE, len(parts))) as pool:
+                list(pool.map(fetch, parts))
+        return [view.toreadonly() for view in whole]
+
+    def _once(self, read: Callable[..., T], *arguments: Any) -> T:
+        """Read once; after a fault open the file anew, because a broken handle stays broken."""
+        try:
+            return read(*arguments)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                again = self._open()
+                size = int(again.size())
+                # GCS says that the version that was opened is not there any more.
+                if size != self._size or classify(error) is FileMissing:
+                    raise LvmError(
+                        f"{shown_path(self._uri)} changed while it was read: it had {self._size} bytes and has "
+                        f"{size} now. Put the old file back, or plan again with --overwrite"
+                    ) from error
+                self._native = again
+            raise
+
+    def _read_local(self, position: int, size: int) -> bytes:
+        data = bytes(self._native.read_at(size, position))
+        _require(len(data), size)
+        return data
+
+    def _read_remote(self, position: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at a position.
+
+        Arrow's S3 client takes a body that is too short for a whole one, and leaves the rest of the
+        buffer as it was. So a random byte is put at its end: where that byte is still there, the
+        last byte is read again into another one, and must come out the same.
+        """
+        mark = random.randbytes(1)
+        buffer[-1:] = mark
+        with self._native.get_stream(position, len(buffer)) as stream:
+            _require(stream.readinto(buffer), len(buffer))
+        if buffer[-1:] == mark:
+            last = memoryview(bytearray([255 - mark[0]]))
+            with self._native.get_stream(position + len(buffer) - 1, 1) as stream:
+                _require(stream.readinto(last), 1)
+            if last != mark:
+                raise OSError(errno.EIO, f"the store sent fewer than the {len(buffer)} bytes that were asked for")
 
     def close(self) -> None:
         if not self.closed:
             self._native.close()
+            self._kept = []
+            self._ahead = 0, memoryview(b"")
         super().close()
+
+
+def _require(n_bytes: int, wanted: int) -> None:
+    """Raise a passing fault where fewer bytes came than were asked for."""
+    if n_bytes != wanted:
+        raise OSError(errno.EIO, f"{n_bytes} of {wanted} bytes came")
+
+
+def _joined(spans: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return the spans of a file in order, those with a small gap between them as one."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted((max(0, start), min(stop, size)) for start, stop in spans):
+        if joined and start - joined[-1][1] <= _GAP_BYTES:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
 
 
 def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
@@ -412,17 +528,6 @@ def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
 @cache
 def _local() -> fs.LocalFileSystem:
     return fs.LocalFileSystem()
-
-
-@cache
-def _store(scheme: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
-    values: dict[str, str | bool] = dict(options)
-    if "anonymous" in values:
-        values["anonymous"] = str(values["anonymous"]).lower() in ("1", "true", "yes")
-    if scheme == "s3":
-        return fs.S3FileSystem(**values)
-    values.pop("region", None)
-    return fs.GcsFileSystem(**values, retry_time_limit=dt.timedelta(seconds=_GCS_RETRY_LIMIT_S))
 
 
 # URIs and globs
