@@ -1,8 +1,9 @@
 """A proxy on loopback between a client of a store and the real server, which injects faults.
 
 Each request goes to the server as it came. The first rule that takes a request says what goes
-wrong with it. The proxy stays in the process of the test, so that a test sees every request and
-can change the rules while a job in another process is running.
+wrong with it. The proxy is a process of its own: Arrow's GCS client holds Python's lock while it
+waits for an answer, so that a thread of the same process could not give it. A test sets the rules
+and sees the requests through the proxy itself, and may kill it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import random
 import re
 import socket
 import struct
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, cast
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
 
+_CONTROL: Final = "/fault-proxy"
 # What belongs to one connection, and not to the request.
 _HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "proxy-connection"})
 
@@ -33,24 +37,22 @@ class Seen:
 
     method: str
     target: str  # path and query
-    content_range: str  # the header Range; empty without one
+    content_range: str = ""  # the header Range
+    authorization: str = ""  # the header Authorization
 
     @property
-    def is_data(self) -> bool:
-        """The request is for the bytes of an object: GET with a Range, or of GCS's media."""
-        return self.method == "GET" and (bool(self.content_range) or "alt=media" in self.target)
+    def kinds(self) -> frozenset[str]:
+        """What the request is for: `any`, and one of `data`, `listing`, `writing`, `other`.
 
-    @property
-    def is_listing(self) -> bool:
-        """The request lists objects."""
-        is_s3 = "list-type=2" in self.target
-        return self.method == "GET" and (is_s3 or re.search(r"/b/[^/]+/o(\?|$)", self.target) is not None)
-
-    @property
-    def is_writing(self) -> bool:
-        """The request writes an object or a part of one."""
-        is_s3 = self.method == "PUT" or (self.method == "POST" and "uploads" in self.target)
-        return is_s3 or (self.method in ("POST", "PUT") and "/upload/" in self.target)
+        `data` is the content of an object, or of a span of one.
+        """
+        is_listing = "list-type=2" in self.target or re.search(r"/b/[^/]+/o(\?|$)", self.target) is not None
+        if self.method == "GET" and is_listing:
+            return frozenset({"any", "listing"})
+        if self.method == "GET" and (self.content_range or "alt=media" in self.target):
+            return frozenset({"any", "data"})
+        is_s3_write = self.method == "PUT" or (self.method == "POST" and "upload" in self.target)
+        return frozenset({"any", "writing" if is_s3_write else "other"})
 
 
 @dataclass
@@ -66,82 +68,74 @@ class Answer:
         return next((value for key, value in self.headers if key.lower() == name), "")
 
 
-def any_request(_: Seen) -> bool:
-    """Take every request."""
-    return True
-
-
-@dataclass
+@dataclass(frozen=True)
 class Rule:
     """A fault, and the requests that it hits."""
 
     fault: str  # a name of `FAULTS`
-    takes: Callable[[Seen], bool] = any_request
+    kind: str = "any"  # of the requests that it takes, see `Seen.kinds`
+    path: str = ""  # regular expression that is searched in their target, percent signs decoded
+    skip: int = 0  # requests that it takes and lets pass first
     times: int | None = None  # requests that it hits at most; None for all
     share: float = 1.0  # of the requests that it takes, drawn at random
     seconds: float = 0.0  # of a slow first byte
-    n_hit: int = 0
-    _random: random.Random = field(default_factory=lambda: random.Random(5))
 
-    def hits(self, seen: Seen) -> bool:
-        """Tell whether the rule hits a request, and count it."""
-        if not self.takes(seen) or (self.times is not None and self.n_hit >= self.times):
-            return False
-        if self.share < 1 and self._random.random() >= self.share:
-            return False
-        self.n_hit += 1
-        return True
+    def takes(self, seen: Seen) -> bool:
+        """Tell whether the rule is about a request."""
+        return self.kind in seen.kinds and re.search(self.path, unquote(seen.target)) is not None
 
 
-@dataclass
-class FaultProxy:
-    """A proxy that is listening."""
+class _State:
+    """Rules and requests inside the proxy."""
 
-    scheme: str  # `s3` or `gs`
-    port: int  # where it listens
-    upstream: int  # port of the server on loopback
-    rules: list[Rule] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, scheme: str, upstream: int) -> None:
+        self.scheme, self.upstream = scheme, upstream
+        self._lock = threading.Lock()
+        self._random = random.Random(5)
+        self.set([])
 
-    @property
-    def endpoint(self) -> str:
-        """Host and port."""
-        return f"127.0.0.1:{self.port}"
+    def set(self, rules: Sequence[Rule]) -> None:
+        with self._lock:
+            self._rules = list(rules)
+            self._taken = [0] * len(rules)
+            self._hits = [0] * len(rules)
+            self._seen: list[Seen] = []
 
-    @property
-    def n_hit(self) -> int:
-        """Requests that a fault hit."""
-        return sum(rule.n_hit for rule in self.rules)
-
-    def count(self, takes: Callable[[Seen], bool]) -> int:
-        """Return how many of the requests that came a condition takes."""
-        with self.lock:
-            return sum(map(takes, self.seen))
-
-    def clear(self) -> None:
-        """Forget rules and requests."""
-        with self.lock:
-            self.rules.clear()
-            self.seen.clear()
+    def shown(self) -> dict[str, Any]:
+        with self._lock:
+            return {"hits": list(self._hits), "seen": [asdict(seen) for seen in self._seen]}
 
     def rule_for(self, seen: Seen) -> Rule | None:
-        """Note a request and return the rule that hits it."""
-        with self.lock:
-            self.seen.append(seen)
-            return next((rule for rule in self.rules if rule.hits(seen)), None)
+        with self._lock:
+            self._seen.append(seen)
+            return next((rule for i, rule in enumerate(self._rules) if self._hit(i, rule, seen)), None)
+
+    def _hit(self, i: int, rule: Rule, seen: Seen) -> bool:
+        if not rule.takes(seen):
+            return False
+        self._taken[i] += 1
+        if self._taken[i] <= rule.skip or (rule.times is not None and self._hits[i] >= rule.times):
+            return False
+        if rule.share < 1 and self._random.random() >= rule.share:
+            return False
+        self._hits[i] += 1
+        return True
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    proxy: FaultProxy
+    state: _State
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the test knows what was asked."""
 
     def _handle(self) -> None:
-        seen = Seen(self.command, self.path, self.headers.get("Range", ""))
-        rule = self.proxy.rule_for(seen)
+        if self.path == _CONTROL:
+            self._control()
+            return
+        headers = self.headers
+        seen = Seen(self.command, self.path, headers.get("Range", ""), headers.get("Authorization", ""))
+        rule = self.state.rule_for(seen)
         fault = None if rule is None else rule.fault
         if fault == "refuse":
             self._reset()
@@ -151,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         if fault in _REPLIES:
-            self._send(_REPLIES[fault](self.proxy.scheme))
+            self._send(_REPLIES[fault](self.state.scheme))
             return
         try:
             answer = self._forward(body)
@@ -164,13 +158,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _handle
 
+    def _control(self) -> None:
+        """Set the rules, or show what came; the test asks for it."""
+        if self.command == "PUT":
+            self.state.set([Rule(**rule) for rule in json.loads(self._body())])
+        self._send(Answer(200, [("Content-Type", "application/json")], json.dumps(self.state.shown()).encode()))
+
     def _answer(self, answer: Answer, fault: str | None) -> None:
         """Send an answer, or what a fault leaves of it."""
         half = len(answer.body) // 2
         if fault == "reset_answer":
             self._reset()
         elif fault == "truncated_listing":
-            self._send(_without_half(answer, self.proxy.scheme))
+            self._send(_without_half(answer, self.state.scheme))
         elif fault == "short_stated":
             self._send(Answer(answer.status, answer.headers, answer.body[:half]))
         elif fault in ("reset_body", "short_closed"):
@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def _forward(self, body: bytes) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.state.upstream, timeout=120)
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
@@ -297,18 +297,50 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: a reset connection is what the proxy is for."""
 
 
-@contextmanager
-def fault_proxy(scheme: str, upstream: int, rules: Sequence[Rule] = (), port: int = 0) -> Iterator[FaultProxy]:
-    """Run a proxy before the server on a port of loopback until the block ends."""
-    handler = type("Handler", (_Handler,), {})
-    listener = _Server(("127.0.0.1", port), cast(type[BaseHTTPRequestHandler], handler))
-    proxy = FaultProxy(scheme, int(listener.server_address[1]), upstream, list(rules))
-    handler.proxy = proxy  # type: ignore[attr-defined]
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join(10)
+@dataclass
+class FaultProxy:
+    """A proxy that is listening."""
+
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    def set(self, *rules: Rule) -> None:
+        """Replace the rules, and forget the requests that came."""
+        self._ask("PUT", json.dumps([asdict(rule) for rule in rules]))
+
+    @property
+    def n_hit(self) -> int:
+        """Requests that a fault hit."""
+        return sum(self._ask("GET")["hits"])
+
+    def seen(self, kind: str = "any") -> list[Seen]:
+        """Return the requests of a kind that came."""
+        return [seen for one in self._ask("GET")["seen"] if kind in (seen := Seen(**one)).kinds]
+
+    def _ask(self, method: str, body: str | None = None) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, _CONTROL, body)
+            return dict(json.loads(connection.getresponse().read()))
+        finally:
+            connection.close()
+
+
+def proxy_command(scheme: str, upstream: int, port: int) -> list[str]:
+    """Return the command that runs a proxy on a port before the server on another one."""
+    return [sys.executable, str(Path(__file__)), scheme, str(upstream), str(port)]
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    scheme, upstream, port = sys.argv[1:]
+    handler = type("Handler", (_Handler,), {"state": _State(scheme, int(upstream))})
+    _Server(("127.0.0.1", int(port)), handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
