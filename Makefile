@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(LOCK)
 DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env dev browser demo check quick format lint types test check-slow bench bench-statistics \
+.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bench bench-statistics \
   train-demo demo-model-card docs lock clean
 
 env: $(STAMP)
@@ -57,7 +57,7 @@ quick: dev
 	  test -z "$$files" || $(BIN)/mypy $$files
 	@tests="$${TESTS:-$$($(BIN)/python -m tests.quick tests)}"; \
 	  if test -z "$$tests"; then echo "no tests of what changed; name a folder: make quick TESTS=tests/lvm_core/formats"; \
-	  else $(BIN)/python -m pytest -q -m "not slow and not benchmark" -n $(WORKERS) --dist worksteal $$tests; fi
+	  else $(BIN)/python -m pytest -q -m "not slow and not engines and not benchmark" -n $(WORKERS) --dist worksteal $$tests; fi
 
 format: dev
 	$(BIN)/ruff format .
@@ -71,11 +71,15 @@ types: dev
 	$(BIN)/mypy
 
 test: dev
-	$(BIN)/python -m pytest -m "not slow and not benchmark" -n $(WORKERS) --dist worksteal \
+	$(BIN)/python -m pytest -m "not slow and not engines and not benchmark" -n $(WORKERS) --dist worksteal \
 	  --cov=lvm_core --cov-report=term:skip-covered --cov-fail-under=100
 
 check-slow: dev
 	$(BIN)/python -m pytest -m slow
+
+# Real clusters and workflow engines on this machine; what is not installed is skipped with a reason.
+check-engines: dev
+	$(BIN)/python -m pytest -m engines
 
 # About an hour on two cores; the peers are installed into an environment of their own. Writes
 # docs/benchmarks.md and its picture.

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("beam_jobs.demo analysis.analyse:demo", "synthetic cohort through everything, to a report"),
     "ingest": ("beam_jobs.ingest", "device files (XML, WFDB) to checked ECG Parquet"),
     "score": ("beam_jobs.score", "ECGs to predictions: LV mass, index, LVH, ECG rules"),
+    "finish": ("beam_jobs.finish", "close a run whose shards are all done, or name what is missing"),
     "status": ("beam_jobs.status", "progress, throughput and rejects of a run, from its folder"),
     "verify": ("beam_jobs.verify", "counts reconcile, footers agree, a sample gives the same bits"),
     "withdraw": ("beam_jobs.withdraw", "remove people from a finished run folder"),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
-from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
@@ -26,6 +24,7 @@ from beam_jobs.run.commit import (
     unit_files,
 )
 from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.order import WorkOrder
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.report import folder_digest_of, software_versions, source_amplitudes
 from beam_jobs.run.resources import require_memory
@@ -41,26 +40,26 @@ _PER_ECG_MB = 0.1  # the packed file, twice while it is written
 
 @dataclass(frozen=True)
 class IngestJob:
-    """The ingest job as it travels to workers, and as it does units."""
+    """The ingest job as it travels to workers."""
 
-    planned: Mapping[str, Any]  # settings of the plan; workers know no others
-    storage: Storage  # where inputs and the run folder are
-    output: str  # the run folder
-    roots: tuple[str, ...]  # folders that the paths of inputs start from
-    exclusions: Exclusions  # people who are not ingested
-    keep_going: bool = True  # finish the other units when the storage fails one
+    order: WorkOrder
     kind: str = IngestSettings.kind
-    units_at_once: int = 1
 
-    def make_worker(self) -> IngestJob:
-        """Return itself: nothing is to be opened."""
-        return self
+    def make_worker(self) -> IngestWorker:
+        """Read the settings and the people to leave out."""
+        order, planned = self.order, self.order.settings()
+        settings = IngestSettings.from_plan(planned, output=order.folder.uri, storage=order.folder.storage)
+        return IngestWorker(settings, planned, settings.reader(order.roots), order.excluded())
 
-    @cached_property
-    def reader(self) -> UnitReader:
-        """What reads units, by the settings of the plan."""
-        settings = IngestSettings.from_plan(self.planned, output=self.output, storage=self.storage)
-        return settings.reader(self.roots)
+
+@dataclass(frozen=True)
+class IngestWorker:
+    """What ingesting units needs beside the units."""
+
+    settings: IngestSettings
+    planned: Mapping[str, Any]  # the settings as plan.json holds them
+    reader: UnitReader  # reads units
+    exclusions: Exclusions  # people who are not ingested
 
     def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
         """Ingest one unit and commit its files: there is no engine to be kept busy."""
@@ -68,13 +67,14 @@ class IngestJob:
         return lambda: summary
 
 
-def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
+def ingest_unit(unit: Unit, worker: IngestWorker) -> UnitSummary:
     """Ingest a unit and commit its files; return at once what a committed unit says.
 
     Invariant: `n_read == n_done + n_rejected`.
     """
-    files = unit_files(job.output, "ingest", unit.name)
-    done = read_commit(job.storage, files, unit)
+    storage = worker.settings.storage
+    files = unit_files(worker.settings.output, "ingest", unit.name)
+    done = read_commit(storage, files, unit)
     if done is not None:
         return done
     n_read = n_done = 0
@@ -82,10 +82,10 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
     writer = EcgParquetWriter()
     amplitudes, sources = AmplitudeHistogram(), SourceAmplitudes()
     folder_of = folder_digest_of(unit.pieces)
-    with job.reader.open(unit) as chunks:
+    with worker.reader.open(unit) as chunks:
         for chunk in prefetch(chunks, 2):
             n_read += chunk.n_read
-            kept = job.exclusions.of_chunk(chunk)
+            kept = worker.exclusions.of_chunk(chunk)
             rejects.extend(kept.rejects)
             if kept.rows:
                 writer.write(ecg_table(kept.rows))
@@ -95,12 +95,12 @@ def ingest_unit(unit: Unit, job: IngestJob) -> UnitSummary:
             sources = sources.merge(source_amplitudes(kept.rows, rows_uv, kept.rejects, folder_of))
     summary = UnitSummary(unit.number, n_read, n_done, reasons_of(rejects), amplitudes, sources=sources)
     commit_unit(
-        job.storage,
+        storage,
         files,
         unit,
         summary,
         rejects_table(rejects, "ingest"),
-        provenance={"settings": dict(job.planned), "versions": software_versions()},
+        provenance={"settings": dict(worker.planned), "versions": software_versions()},
         result_sha256=writer.rows_sha256(),
         encode=writer.close,
     )
@@ -125,10 +125,11 @@ class _Ingest(Job):
     def __init__(self, settings: IngestSettings) -> None:
         self.settings = settings
 
-    def unit_job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> IngestJob:
+    def unit_job(self, plan: Plan, order: WorkOrder) -> IngestJob:
         """Return the job as it travels to workers."""
-        require_memory(_expected_memory_mb(plan))
-        return IngestJob(plan.settings, self.settings.storage, self.settings.output, roots, exclusions)
+        if order.in_launcher:
+            require_memory(_expected_memory_mb(plan))
+        return IngestJob(order)
 
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""

@@ -11,15 +11,16 @@ from typing import Any
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import RunFolder
+from beam_jobs.run.order import WorkOrder
 from beam_jobs.run.participants import JoinForecast, forecast_lines, participants_of
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import Keys
 from beam_jobs.run.progress import say
-from beam_jobs.run.resources import choose_computing, expected_memory_mb, threads_that_fit
-from beam_jobs.run.settings import ScoreSettings
+from beam_jobs.run.resources import choose_computing, expected_memory_mb, input_memory_mb, threads_that_fit
+from beam_jobs.run.settings import RUNNERS, ScoreSettings
 from beam_jobs.runners.flow import Job, run_job
 from beam_jobs.scale import sample_scale
-from beam_jobs.scoring.job import ScoreJob
+from beam_jobs.scoring.job import UNITS_TO_FEED_GPU, ScoreJob, write_models
 from lvm_core.errors import LvmError, UsageError, form_of
 from lvm_core.medicine.recalibration import Recalibration
 from models.catalogue.known import ModelSource, resolve_model
@@ -56,7 +57,8 @@ class _Score(Job):
     def resolve(self, planned: Mapping[str, Any] | None) -> ScoreSettings:
         """Return the settings with what computes; as planned where the command leaves a choice."""
         old = None if planned is None else self._of_plan(planned)
-        return choose_computing(self.settings, self._models, old)
+        elsewhere = self.settings.runner != RUNNERS[0]
+        return choose_computing(self.settings, self._models, old, elsewhere=elsewhere)
 
     def _of_plan(self, planned: Mapping[str, Any]) -> ScoreSettings:
         return ScoreSettings.from_plan(planned, output=self.settings.output, storage=self.settings.storage)
@@ -135,15 +137,26 @@ class _Score(Job):
             table = table.with_stale_ages(keys.dates)
         folder.write_participants(table)
 
-    def unit_job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> ScoreJob:
+    def write_work_files(self, folder: RunFolder, plan: Plan) -> None:
+        """Write the models, and their checked networks."""
+        write_models(folder, self._models, self._of_plan(plan.settings))
+
+    def units_at_once(self, plan: Plan) -> int:
+        """Return the units that a worker process does at the same time: several feed a GPU."""
+        most = self.settings.threads or UNITS_TO_FEED_GPU
+        return min(UNITS_TO_FEED_GPU, most) if self._of_plan(plan.settings).device is Device.GPU else 1
+
+    def unit_job(self, plan: Plan, order: WorkOrder) -> ScoreJob:
         """Return the job as it travels to workers."""
-        computing, threads = self._of_plan(plan.settings), self._threads(plan)
-        say(f"computing: {computing.computing_line}; threads: {threads}")
-        given = self.settings
-        return ScoreJob(plan.settings, given.storage, given.output, roots, self._models, threads, exclusions)
+        if order.in_launcher:
+            order = replace(order, threads=self._threads(plan))
+        shown = order.threads or "what each worker's cores and memory allow"
+        say(f"computing: {self._of_plan(plan.settings).computing_line}; threads: {shown}")
+        return ScoreJob(order, input_memory_mb(plan.pieces))
 
     def _threads(self, plan: Plan) -> int:
-        return threads_that_fit(self._of_plan(plan.settings), self._models, plan.pieces, self.settings.threads)
+        computing, input_mb = self._of_plan(plan.settings), input_memory_mb(plan.pieces)
+        return threads_that_fit(computing, self._models, input_mb, self.settings.threads)
 
     def n_gpus(self, plan: Plan) -> int:
         """Return the GPUs that the run computes on and that are visible here; 0 on CPUs."""
@@ -152,7 +165,7 @@ class _Score(Job):
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
         computing, threads = self._of_plan(plan.settings), self._threads(plan)
-        memory_mb = expected_memory_mb(computing, self._models, threads, plan.pieces)
+        memory_mb = expected_memory_mb(computing, self._models, threads, input_memory_mb(plan.pieces))
         models = ", ".join(m.spec.model_id for m in self._models)
         return [
             f"models: {models}",

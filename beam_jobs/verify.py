@@ -23,7 +23,7 @@ from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import root_of
 from beam_jobs.run.report import DONE_NAMES, counts
 from beam_jobs.run.settings import IngestSettings, ScoreSettings, add_storage_option, storage_of
-from beam_jobs.scoring.job import ScoreJob
+from beam_jobs.scoring.job import score_context
 from beam_jobs.scoring.unit import ScoreContext, score_first_rows
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
@@ -186,7 +186,7 @@ def verify_sample(
         # After a removal not the columns that amplify a difference.
         more = () if settings.recalibration_content is None or moved else schemas.RECALIBRATED.names
         names = (*_COMPARED, *more)
-        worker = _score_job(settings, plan, roots, model_files, model_dir).make_worker()
+        worker = _worker(settings, plan, roots, model_files, model_dir)
         rows_again = partial(_score_rows, worker, names)
     for unit in chosen:
         again = rows_again(unit)
@@ -223,19 +223,17 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
     return True
 
 
-def _score_job(
+def _worker(
     settings: ScoreSettings, plan: Plan, roots: tuple[str, ...], model_files: Sequence[str], model_dir: Path | None
-) -> ScoreJob:
+) -> ScoreContext:
     if settings.device is Device.GPU and not visible_gpus():
         raise UsageError(
             "the run was computed on a GPU, and none is visible here, so its bits cannot be "
             "compared; verify it where a GPU is, or add --no-sample"
         )
     given = [resolve_model(name) for name in model_files]
-    models = tuple(_model_of_run(wanted, given, model_dir) for wanted in settings.models)
-    return ScoreJob(
-        plan.settings, settings.storage, settings.output, roots, models, available_cores(), exclusions=Exclusions()
-    )
+    models = [_model_of_run(wanted, given, model_dir) for wanted in settings.models]
+    return score_context(settings, plan.settings, settings.reader(roots), models, available_cores(), Exclusions())
 
 
 def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None) -> ModelSource:

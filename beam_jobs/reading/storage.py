@@ -159,6 +159,10 @@ class Storage:
         # In a store an empty segment would name another object, on a disk it changes nothing.
         return store_client(scheme, mine), re.sub(r"/{2,}", "/", path)
 
+    def absolute(self, uri: str) -> str:
+        """Return a URI that means the same from every folder: a local path as an absolute one."""
+        return uri if store_scheme(uri) is not None else str(Path(_path(uri)).absolute())
+
     # Looking and listing
 
     def exists(self, uri: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -47,7 +47,12 @@ class Exclusions:
     """Identifiers of people, or of single ECGs, that must not be scored or kept."""
 
     ids: frozenset[str] = frozenset()  # values of participant_id or ecg_id
-    digests: frozenset[str] = frozenset()  # of identifiers that were withdrawn from the run earlier and are not kept
+    # Of identifiers that are not kept: of people who withdrew from the run, and for workers.
+    digests: frozenset[str] = frozenset()
+    # Those of `digests` whose identifier is no single word, as far as that is known: by its number
+    # of words (`P-00001` has two), and, where it begins or ends with another sign, by its length.
+    word_digests: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    odd_digests: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,6 +78,34 @@ class Exclusions:
     def with_digests(self, digests: Iterable[str]) -> Exclusions:
         """Return the list extended by people who withdrew earlier."""
         return replace(self, digests=self.digests | frozenset(digests))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the list as digests, which find the same people and name nobody."""
+        words = {n: {id_digest(i) for i in ids} for n, ids in self._compound.items() if n > 0}
+        odd: defaultdict[int, set[str]] = defaultdict(set)
+        for one in self._compound.get(0, ()):
+            odd[len(one)].add(id_digest(one))
+        return {
+            "id_sha256": self.all_digests(),
+            "by_words": _sorted_lists(self.word_digests, words),
+            "by_length": _sorted_lists(self.odd_digests, odd),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Exclusions:
+        """Read what `to_json` wrote."""
+        words, odd = (
+            {int(n): frozenset(digests) for n, digests in content[name].items()} for name in ("by_words", "by_length")
+        )
+        return cls(digests=frozenset(content["id_sha256"]), word_digests=words, odd_digests=odd)
+
+    def joined(self, other: Exclusions) -> Exclusions:
+        """Return the people of both lists."""
+        words, odd = (
+            {n: mine.get(n, frozenset()) | its.get(n, frozenset()) for n in {*mine, *its}}
+            for mine, its in ((self.word_digests, other.word_digests), (self.odd_digests, other.odd_digests))
+        )
+        return Exclusions(self.ids | other.ids, self.digests | other.digests, words, odd)
 
     def all_digests(self) -> list[str]:
         """Return the digests of everybody on the list."""
@@ -121,17 +154,22 @@ class Exclusions:
 
         Every run of words is looked up, so that the time does not grow with the list.
         """
-        longest = max(self._compound, default=0)
+        longest = max((*self._compound, *self.word_digests), default=0)
         spans = [match.span() for match in _WORD.finditer(text)] if longest else []
         for first in range(len(spans)):
             for last in range(first, min(first + longest, len(spans))):
-                words = text[spans[first][0] : spans[last][1]]
-                if words in self._compound.get(last - first + 1, ()):
+                words, n = text[spans[first][0] : spans[last][1]], last - first + 1
+                if words in self._compound.get(n, ()) or _has_digest(self.word_digests.get(n), words):
                     yield words
         # An identifier that begins or ends with another sign is no run of words.
         for odd in self._compound.get(0, ()):
             if re.search(rf"(?<![A-Za-z0-9]){re.escape(odd)}(?![A-Za-z0-9])", text):
                 yield odd
+        for length, digests in self.odd_digests.items():
+            for start in range(len(text) - length + 1):
+                stands_alone = not (_is_word(text, start - 1) or _is_word(text, start + length))
+                if stands_alone and _has_digest(digests, text[start : start + length]):
+                    yield text[start : start + length]
 
     @cached_property
     def _compound(self) -> dict[int, frozenset[str]]:
@@ -168,6 +206,19 @@ class Exclusions:
         rejects = [excluded_reject()] * (len(chunk.rows) - len(kept))
         rejects += [excluded_reject() if self.names(r) else r for r in chunk.rejects]
         return Chunk(kept, rejects, chunk.n_read)
+
+
+def _has_digest(digests: Collection[str] | None, identifier: str) -> bool:
+    return digests is not None and id_digest(identifier) in digests
+
+
+def _is_word(text: str, place: int) -> bool:
+    return 0 <= place < len(text) and _WORD.fullmatch(text[place]) is not None
+
+
+def _sorted_lists(*parts: Mapping[int, Collection[str]]) -> dict[str, list[str]]:
+    numbers = sorted({n for part in parts for n in part})
+    return {str(n): sorted({one for part in parts for one in part.get(n, ())}) for n in numbers}
 
 
 def load_exclusions(storage: Storage, uri: str) -> Exclusions:

@@ -24,12 +24,14 @@ from lvm_core.tables import ParticipantTable, schemas
 SUCCESS_NAME: Final = "_SUCCESS"
 REPORT_NAME: Final = "run_report.json"
 REPORTS_FOLDER: Final = "reports"
+WORK_FOLDER: Final = "work"
+"""What only workers read: digests of excluded people, models, checked networks."""
 SHARD_PREFIX: Final = "shard-"
 UNDER_WAY_PREFIX: Final = "under-way-"
 PARTICIPANTS_NAME: Final = "participants.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
 WITHDRAWN_NAME: Final = "withdrawn.json"
-_FOLDERS: Final = (*RESULT_FOLDERS.values(), REJECTS_FOLDER, REPORTS_FOLDER)
+_FOLDERS: Final = (*RESULT_FOLDERS.values(), REJECTS_FOLDER, REPORTS_FOLDER, WORK_FOLDER)
 _FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME)
 _READERS: Final = 16
 _SHOWN_FOREIGN: Final = 3

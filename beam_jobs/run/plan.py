@@ -14,6 +14,9 @@ from lvm_core.errors import LvmError, UsageError
 PLAN_NAME: Final = "plan.json"
 _FORMAT: Final = 1
 _SHOWN: Final = 5
+# The last of the sorted names is `units`. A line break cannot stand inside a text of JSON.
+_UNITS_BEGIN: Final = b',\n "units": [\n'
+_UNITS_END: Final = b"\n ]\n}\n"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,7 @@ class Plan:
         return replace(self, units=tuple(units))
 
     def to_bytes(self) -> bytes:
-        """Return the plan as JSON: the same bytes for the same plan."""
-        units = [{"fingerprint": u.fingerprint, "pieces": [p.to_json() for p in u.pieces]} for u in self.units]
+        """Return the plan as JSON: the same bytes for the same plan, each unit on a line, last."""
         content = {
             "lvm_ai_plan": _FORMAT,
             "kind": self.kind,
@@ -71,9 +73,10 @@ class Plan:
             "ignored": dict(self.ignored),
             "scale": dict(self.scale),
             "people": dict(self.people),
-            "units": units,
         }
-        return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
+        head = json.dumps(content, sort_keys=True, indent=1).removesuffix("\n}").encode()
+        lines = b",\n".join(_unit_line(unit) for unit in self.units)
+        return head + _UNITS_BEGIN + lines + _UNITS_END
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -90,14 +93,72 @@ class Plan:
                 "for this folder, also to withdraw people from it, or score again with --overwrite"
             )
         try:
-            units = tuple(
-                Unit(i, u["fingerprint"], tuple(Piece.from_json(p) for p in u["pieces"]))
-                for i, u in enumerate(content["units"])
-            )
+            units = tuple(_unit_of(i, unit) for i, unit in enumerate(content["units"]))
             names = ("kind", "settings", "ignored", "scale", "people")
             return cls(units=units, **{name: content[name] for name in names})
         except (KeyError, TypeError) as error:
             raise _damaged(error) from error
+
+
+def _unit_line(unit: Unit) -> bytes:
+    content = {"fingerprint": unit.fingerprint, "pieces": [piece.to_json() for piece in unit.pieces]}
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _unit_of(number: int, content: Mapping[str, Any]) -> Unit:
+    return Unit(number, content["fingerprint"], tuple(Piece.from_json(p) for p in content["pieces"]))
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPlace:
+    """Where a unit stands in plan.json: what travels to workers in place of the unit.
+
+    `start` and `stop` are bytes of the file. Both are 0 in a plan of an earlier version, which has
+    no unit on a line of its own.
+    """
+
+    number: int  # place in the plan, from 0
+    fingerprint: str  # of the unit
+    start: int = 0
+    stop: int = 0
+
+    def unit_of(self, line: bytes) -> Unit | None:
+        """Return the unit that these bytes of plan.json hold; None where they hold another text.
+
+        The plan may have been written again meanwhile, with inputs that were added or people that
+        were removed.
+        """
+        try:
+            content = json.loads(line)
+            unit = _unit_of(self.number, content)
+        except (ValueError, KeyError, TypeError):
+            return None
+        return unit if unit.fingerprint == self.fingerprint else None
+
+
+def head_of(data: bytes) -> bytes:
+    """Return the beginning of plan.json up to its first unit; empty where it has no unit."""
+    head, mark, _ = data.partition(_UNITS_BEGIN)
+    return head + mark if mark else b""
+
+
+def places_of(data: bytes, units: Sequence[Unit]) -> list[UnitPlace]:
+    """Return where units stand in plan.json, whose content is `data`."""
+    start = len(head_of(data))
+    spans: list[tuple[int, int]] = []
+    for line in data[start:].removesuffix(_UNITS_END).split(b",\n") if start else []:
+        spans.append((start, start + len(line)))
+        start += len(line) + len(b",\n")
+    places = []
+    for unit in units:
+        span = spans[unit.number] if unit.number < len(spans) else (0, 0)
+        places.append(UnitPlace(unit.number, unit.fingerprint, *span))
+    return places
+
+
+def plan_of_head(head: bytes) -> Plan:
+    """Return the plan without its units from what `head_of` gave."""
+    return Plan.from_bytes(head + _UNITS_END)
 
 
 def _damaged(error: Exception) -> LvmError:

@@ -24,9 +24,9 @@ from beam_jobs.reading.blocks import EcgRow, Reject
 from beam_jobs.reading.storage import StorageFault
 from beam_jobs.reading.units import RESULTS_VERSION, Piece, UnitSummary, digest, path_digest
 from beam_jobs.run.folder import REPORTS_FOLDER, UNDER_WAY_PREFIX, RunFolder
-from beam_jobs.run.plan import Plan
+from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.settings import RunSettings
-from lvm_core.errors import form_of
+from lvm_core.errors import LvmError, form_of
 from lvm_core.signal.plausibility import is_about_scale
 from lvm_core.signal.scale import SourceAmplitudes, scale_verdict
 
@@ -86,12 +86,27 @@ class WorkerNotes:
         """Name of this process that no other has, on any machine."""
         return digest([socket.gethostname(), os.getpid()])[:16]
 
-    def begin_unit(self) -> None:
-        """Note that a unit begins."""
+    def begin_unit(self, *, write: bool = False) -> None:
+        """Note that a unit begins; `write` tells the folder of the first one at once."""
         if self._first_s is None:
-            self._name = f"{_notes_prefix(self.shard)}{uuid.uuid4().hex[:12]}.json"
-            self._first_s = self._last_s = self._written_s = time.time()
-            self._cpu_before_s = time.process_time()
+            self._begin()
+            if write:
+                self.write()
+
+    def _begin(self) -> None:
+        self._name = f"{_notes_prefix(self.shard)}{uuid.uuid4().hex[:12]}.json"
+        self._first_s = self._last_s = self._written_s = time.time()
+        self._cpu_before_s = time.process_time()
+
+    def fail(self, message: str) -> None:
+        """Note why this worker cannot go on, unless it does not see the folder."""
+        if self._first_s is None:
+            self._begin()
+        if message not in self._failures[-1:]:
+            self._failures.append(message)
+        with suppress(LvmError):
+            if self.folder.storage.is_file(self.folder.path(PLAN_NAME)):
+                self.write()
 
     def end_unit(self, summary: UnitSummary) -> None:
         """Note what a unit took, or why it failed; write the notes now and then."""
@@ -151,6 +166,12 @@ def noted_work(folder: RunFolder, shard: tuple[int, int]) -> Work:
         stages_s,
         [failure for note in notes for failure in note["failures"]],
     )
+
+
+def has_notes(folder: RunFolder, shard: tuple[int, int]) -> bool:
+    """Return True where a worker of a shard has begun, or failed before it began."""
+    names = folder.storage.names(folder.path(REPORTS_FOLDER))
+    return any(name.startswith(_notes_prefix(shard)) for name in names)
 
 
 def forget_notes(folder: RunFolder, shard: tuple[int, int]) -> None:

@@ -35,14 +35,17 @@ def batches_per_thread(settings: ScoreSettings) -> int:
 
 
 def choose_computing(
-    settings: ScoreSettings, models: Sequence[ModelSource], planned: ScoreSettings | None
+    settings: ScoreSettings, models: Sequence[ModelSource], planned: ScoreSettings | None, *, elsewhere: bool = False
 ) -> ScoreSettings:
     """Return the settings with an engine, device, precision and batch.
 
     The order is: what the user asks for, what the run was planned with (`planned`, the settings of
     a plan that is resumed), what is best here. A difference from the plan is not settled here: the
-    comparison of settings refuses it by name. What this machine cannot do is refused.
+    comparison of settings refuses it by name. What this machine cannot do is refused, unless
+    workers compute `elsewhere`: on GPUs that this machine need not have.
     """
+    if elsewhere and Device.GPU in (settings.device, None if planned is None else planned.device):
+        return _on_gpus_elsewhere(settings, planned)
     if planned is None:
         choice = choose_engine(models, name=settings.engine, device=settings.device, cores=settings.threads)
         engine = _engine_settings(choice.name, settings.precision, choice.device)
@@ -59,6 +62,21 @@ def choose_computing(
         batch, note = settings.batch or planned.batch_size, planned.engine_note
     return replace(
         settings, engine=engine.name, device=engine.device, precision=engine.precision, batch=batch, engine_note=note
+    )
+
+
+def _on_gpus_elsewhere(settings: ScoreSettings, planned: ScoreSettings | None) -> ScoreSettings:
+    """Return the settings for GPUs of other machines: nothing can be tried out here."""
+    old_precision, old_batch = (None, None) if planned is None else (planned.precision, planned.batch)
+    engine = _engine_settings(
+        settings.engine or EngineName.TENSORFLOW, settings.precision or old_precision, settings.device or Device.GPU
+    )
+    return replace(
+        settings,
+        engine=engine.name,
+        device=engine.device,
+        precision=engine.precision,
+        batch=settings.batch or old_batch or _BATCH_ON_GPUS_ELSEWHERE,
     )
 
 
@@ -89,28 +107,28 @@ _ECG_MB: Final = 12 * N_SAMPLES * 2 / 1e6
 # buffer of the linear algebra (32 MB). Two threads were seen to abort with less.
 _BEAM_RESERVES_MB: Final = 150.0
 _THREAD_RESERVES_MB: Final = 104.0
+# Where no GPU is here to try batches on: the batch that docs/benchmarks_gpu.md was measured with.
+_BATCH_ON_GPUS_ELSEWHERE: Final = 256
 _LEAST_FREE_SHARE: Final = 0.8  # of the memory that is there, at most that much is planned with
 
 
-def expected_memory_mb(
-    settings: ScoreSettings, models: Sequence[ModelSource], threads: int, pieces: Iterable[Piece]
-) -> float:
+def expected_memory_mb(settings: ScoreSettings, models: Sequence[ModelSource], threads: int, input_mb: float) -> float:
     """Return the memory that a process will take at most, MB; within a quarter on a CPU.
 
-    `threads` are the batches computed at once, `pieces` those of the plan.
+    `threads` are the batches computed at once, `input_mb` is what `input_memory_mb` gives.
     """
     fixed_mb, per_thread_mb = _fixed_mb(settings, models), _per_thread_mb(settings, models)
-    return _LIBRARIES_MB + _READING_MB + fixed_mb + threads * per_thread_mb + _of_pieces_mb(pieces)
+    return _LIBRARIES_MB + _READING_MB + fixed_mb + threads * per_thread_mb + input_mb
 
 
 def threads_that_fit(
-    settings: ScoreSettings, models: Sequence[ModelSource], pieces: Sequence[Piece], asked: int | None = None
+    settings: ScoreSettings, models: Sequence[ModelSource], input_mb: float, asked: int | None = None
 ) -> int:
     """Return the threads for this machine: one per core, fewer where memory is short; 1 or more.
 
     A limit of this process that does not hold one thread, or those `asked` for, is an `LvmError`.
     """
-    without_mb = expected_memory_mb(settings, models, 0, pieces)
+    without_mb = expected_memory_mb(settings, models, 0, input_mb)
     coming_mb, each_mb = without_mb - _LIBRARIES_MB, _per_thread_mb(settings, models)
     if settings.engine is EngineName.TENSORFLOW:
         require_memory_for_tensorflow()
@@ -165,8 +183,8 @@ def _per_thread_mb(settings: ScoreSettings, models: Sequence[ModelSource]) -> fl
     return waiting_mb + spectral / 1e6
 
 
-def _of_pieces_mb(pieces: Iterable[Piece]) -> float:
-    """Return what the plan's keys take, and the largest row group, which is read packed."""
+def input_memory_mb(pieces: Iterable[Piece]) -> float:
+    """Return the memory that pieces of a plan take, MB: keys, and the largest packed row group."""
     n_ecgs, largest_mb = 0, 0.0
     for piece in pieces:
         n = piece.n_ecgs or 1

@@ -36,13 +36,16 @@ from models.machine.runtime import Device
 
 # 0.1 s at 500 Hz: about one QRS complex. A longer line would be an invention.
 MOST_INTERPOLATED_SAMPLES: Final = 50
-RUNNERS: Final = ("local",)
+RUNNERS: Final = ("local", "portable", "flink", "spark", "dataflow")
 _FORMATS: Final = {one.option: one.name for one in FORMATS}
 _AUTO: Final = "auto"
 
 _FIRST, _KEYS, _SIGNAL, _RUN, _MODEL = "", "keys of raw files", "signal", "run", "model"
-_COMPUTING, _PEOPLE = "computing", "people and rules"
-_GROUP_TEXTS: Final = {_COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed."}
+_COMPUTING, _PEOPLE, _RUNNER = "computing", "people and rules", "runner"
+_GROUP_TEXTS: Final = {
+    _COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed.",
+    _RUNNER: "Where the job is done (docs/running.md). Options after -- are passed on to Beam's runner.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +318,26 @@ class RunSettings(InputSettings):
         limits=(1, None),
         type=int,
     )
-    runner: str = option("--runner", _RUN, "default: %(default)s", moves=False, default=RUNNERS[0], choices=RUNNERS)
+    runner: str = option(
+        "--runner",
+        _RUNNER,
+        "where the job is done (default: %(default)s, this machine)",
+        moves=False,
+        default=RUNNERS[0],
+        choices=RUNNERS,
+    )
+    start_timeout_s: float = option(
+        "--start-timeout",
+        _RUNNER,
+        "seconds until the first worker of a cluster must have begun (default: %(default)s)",
+        moves=False,
+        default=900.0,
+        limits=(1, None),
+        type=float,
+        metavar="S",
+    )
+    beam_options: tuple[str, ...] = resolved(moves=False, default=())
+    """What stands after `--`: options for Beam's runner, which win over ours."""
     max_rejected_share: float = option(
         "--max-rejected-share",
         _RUN,
@@ -337,6 +359,11 @@ class RunSettings(InputSettings):
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"--shard is {index}/{count}, expected i/n with 1 <= i <= n")
+        if self.runner != RUNNERS[0] and self.processes is not None:
+            raise UsageError(
+                f"--processes is {self.processes}, and is for --runner {RUNNERS[0]} alone; expected the number of "
+                f"worker processes among the options of --runner {self.runner}"
+            )
         if self.overwrite and count > 1:
             raise UsageError(
                 "--overwrite with --shard would remove what other shards have done; remove "
@@ -360,14 +387,22 @@ class RunSettings(InputSettings):
             if group not in groups:
                 groups[group] = parser.add_argument_group(group, _GROUP_TEXTS.get(group))
             declared[name].add_to(groups[group], options[name].default)
-        args = parser.parse_args(argv)
+        own, beam_options = _split(list(argv))
+        args = parser.parse_args(own)
         given = {name: getattr(args, one.destination) for name, one in declared.items()}
-        return cls(**{name: declared[name].value(one) for name, one in given.items() if one is not None})
+        values = {name: declared[name].value(one) for name, one in given.items() if one is not None}
+        return cls(**values, beam_options=tuple(beam_options))
 
     def as_given(self) -> dict[str, Any]:
         """Return the options of the command as run_report.json holds them."""
         names = [name for name, declared in declared_fields(self).items() if declared.flag is not None]
         return {name: _plain(getattr(self, name)) for name in names}
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Split arguments at the first `--`."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,36 +13,21 @@ import apache_beam as beam
 
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.storage import store_scheme
-from beam_jobs.reading.units import Unit, UnitSummary, cut_units, merge_summaries
+from beam_jobs.reading.units import Unit, cut_units, merge_summaries
+from beam_jobs.run.closing import Demands, close_run
 from beam_jobs.run.exclusions import Exclusions, load_exclusions, redact_excluded, remove_people
-from beam_jobs.run.folder import (
-    REPORT_NAME,
-    REPORTS_FOLDER,
-    SHARD_PREFIX,
-    SUCCESS_NAME,
-    RunFolder,
-    count_flags,
-    reconcile,
-    write_duplicates,
-)
+from beam_jobs.run.folder import REPORTS_FOLDER, SHARD_PREFIX, SUCCESS_NAME, RunFolder
+from beam_jobs.run.order import WorkOrder, places_in, write_exclusions
 from beam_jobs.run.participants import JoinForecast
-from beam_jobs.run.plan import PLAN_NAME, Plan, new_pieces, refuse_other_settings
+from beam_jobs.run.plan import PLAN_NAME, Plan, UnitPlace, new_pieces, refuse_other_settings
 from beam_jobs.run.planner import Inputs, Keys, check_dates, find_inputs, ignored_text, mark_duplicates, refuse_overlap
 from beam_jobs.run.progress import say, showing
-from beam_jobs.run.report import (
-    DONE_NAMES,
-    WorkerNotes,
-    final_report,
-    folder_names,
-    forget_notes,
-    noted_work,
-    shard_report,
-)
+from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, noted_work, shard_report
 from beam_jobs.run.settings import RunSettings
-from beam_jobs.runners.pipeline import UnitJob, build, make_runner, run_pipeline
+from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
 from beam_jobs.runners.processes import run_processes
-from lvm_core.errors import LvmError, RejectReason
-from lvm_core.signal.scale import scale_verdict
+from beam_jobs.runners.registry import Runner, runner_of
+from lvm_core.errors import LvmError
 from models.machine.host import available_cores
 
 DONE: Final = 0
@@ -88,9 +74,16 @@ class Job:
         """Refuse keys of the inputs that fit nothing they are joined to."""
 
     def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
-        """Write what workers read beside the inputs."""
+        """Write, with a new plan, what workers read beside the inputs."""
 
-    def unit_job(self, plan: Plan, roots: tuple[str, ...], exclusions: Exclusions) -> UnitJob:
+    def write_work_files(self, folder: RunFolder, plan: Plan) -> None:
+        """Write what workers read only until the run is closed."""
+
+    def units_at_once(self, plan: Plan) -> int:
+        """Return the units that a worker process does at the same time, 1 or more."""
+        return 1
+
+    def unit_job(self, plan: Plan, order: WorkOrder) -> UnitJob:
         """Return the job as it travels to workers."""
         raise NotImplementedError
 
@@ -120,6 +113,8 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
     run cannot start or go on, the message of the `LvmError` says what to do.
     """
     options = job.settings
+    runner = runner_of(options.runner)
+    runner.check(options)
     refuse_overlap(options.storage, options.inputs, options.output)
     folder = RunFolder(options.storage, options.output)
     exclusions = load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
@@ -134,9 +129,9 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
     folder.prepare(options.kind, overwrite=options.overwrite)
     planned = _plan(job, folder, exclusions, reuse=True)
     _store_plan(job, planned, folder, exclusions)
-    run = _Run(job, folder, planned.plan, planned.inputs, exclusions)
-    n_gpus = job.n_gpus(planned.plan)
-    n_processes = options.processes or max(1, n_gpus)
+    run = _Run(job, folder, planned.plan, planned.inputs, exclusions, runner)
+    n_gpus = job.n_gpus(planned.plan) if runner.in_launcher else 0
+    n_processes = 1 if not runner.in_launcher else options.processes or max(1, n_gpus)
     return run.run() if n_processes == 1 else run.run_in_processes(argv, n_processes, n_gpus)
 
 
@@ -222,6 +217,7 @@ class _Run:
     plan: Plan
     inputs: Inputs
     exclusions: Exclusions
+    runner: Runner
 
     @property
     def options(self) -> RunSettings:
@@ -277,23 +273,71 @@ class _Run:
             none = f"shard {index}/{count} has none of the {len(self.plan.units)} units"
             say(f"{'this shard is done' if mine else none}; {n_left} units of others are not done")
             return DONE
-        return self._close(done)
+        accepted = close_run(
+            self.folder,
+            self.plan,
+            done,
+            Demands(self.options.max_rejected_share, self.job.stops_at_wrong_scale),
+            self.exclusions,
+            self.options.as_given(),
+        )
+        return DONE if accepted else FAILED
 
     def _do(self, todo: Sequence[Unit], n_mine: int) -> Sequence[str]:
-        """Run the pipeline over units; return the messages of those that failed."""
+        """Have workers do units; return the messages of those that failed."""
         shard = self.options.shard
         if len(todo) < n_mine:
             say(f"resuming: {n_mine - len(todo)} of {n_mine} units are finished")
         say(f"{self.plan.kind}: {sum(unit.n_ecgs for unit in todo)} ECGs in {len(todo)} units")
-        unit_job = self.job.unit_job(self.plan, self.inputs.roots, self.exclusions)
         forget_notes(self.folder, shard)
-        runner, beam_options = make_runner(self.options.runner, unit_job.units_at_once)
-        pipeline = beam.Pipeline(runner=runner, options=beam_options)
-        build(pipeline, unit_job, todo, WorkerNotes(self.folder, shard))
-        with self._showing(todo):
-            run_pipeline(pipeline)
+        unit_job, places = self._order(todo)
+        failed: LvmError | None = None
+        try:
+            self._run_pipeline(unit_job, places, todo)
+        except LvmError as error:
+            if self.runner.in_launcher:
+                raise
+            failed = error
         work = noted_work(self.folder, shard)
-        done = self.folder.committed(self.plan)
+        self._report(todo, work)
+        forget_notes(self.folder, shard)
+        # What an engine tells of an error is often a copy of what its worker noted.
+        own = [] if failed is None or any(str(failed) in one for one in work.failures) else [str(failed)]
+        return [*dict.fromkeys((*own, *work.failures))]
+
+    def _order(self, todo: Sequence[Unit]) -> tuple[UnitJob, list[UnitPlace]]:
+        """Write what workers read, and return what travels to them."""
+        options, storage = self.options, self.options.storage
+        self.job.write_work_files(self.folder, self.plan)
+        head_bytes, places = places_in(self.folder, todo)
+        order = WorkOrder(
+            folder=RunFolder(storage, storage.absolute(self.folder.uri)),
+            launch=uuid.uuid4().hex,
+            settings_sha256=self.plan.settings_sha256,
+            head_bytes=head_bytes,
+            roots=tuple(storage.absolute(root) for root in self.inputs.roots),
+            exclusions=write_exclusions(self.folder, self.exclusions),
+            threads=options.threads,
+            processes_here=self.runner.processes_here(options),
+            keep_going=not self.runner.retries,
+            in_launcher=self.runner.in_launcher,
+        )
+        return self.job.unit_job(self.plan, order), places
+
+    def _run_pipeline(self, unit_job: UnitJob, places: Sequence[UnitPlace], todo: Sequence[Unit]) -> None:
+        shard, limit = self.options.shard, None
+        runner, beam_options = self.runner.start(self.options, self.job.units_at_once(self.plan))
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
+        build(pipeline, unit_job, places, WorkerNotes(unit_job.order.folder, shard))
+        if not self.runner.in_launcher:
+            advice = f"Look at the workers and logs of {self.runner.name}: are its machines up, and is a place free?"
+            limit = StartLimit(lambda: has_notes(self.folder, shard), self.options.start_timeout_s, advice)
+        with self._showing(todo):
+            run_pipeline(pipeline, limit)
+
+    def _report(self, todo: Sequence[Unit], work: Work) -> None:
+        """Write what this command did into the report of its shard."""
+        shard, done = self.options.shard, self.folder.committed(self.plan)
         total = merge_summaries(done[u.number] for u in todo if u.number in done)
         content = shard_report(total, work, self.options, self.inputs.warnings)
         content["exclusions"] = {"n": len(self.exclusions), "sha256": self.exclusions.sha256}
@@ -301,8 +345,6 @@ class _Run:
         earlier = self.folder.read_json(name)
         content["earlier_runs"] = [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
         self.folder.write_json(name, self.exclusions.scrubbed(content))
-        forget_notes(self.folder, shard)
-        return work.failures
 
     def _showing(self, todo: Sequence[Unit]) -> AbstractContextManager[None]:
         """Show how many ECGs of these units are committed, wherever the workers are."""
@@ -311,80 +353,3 @@ class _Run:
         every_s = None if store_scheme(self.folder.uri) is None else _COUNT_IN_STORE_EVERY_S
         n_ecgs = sum(unit.n_ecgs for unit in todo)
         return showing(n_ecgs, self.plan.kind, self.folder.ecgs_as_committed(self.plan, todo), every_s)
-
-    def _close(self, done: Mapping[int, UnitSummary]) -> int:
-        """Check the whole run and write what says that it is done."""
-        total = reconcile(self.plan, done)
-        if self.exclusions:
-            # Paths of shared files that name a person were needed until now.
-            remove_people(self.folder, self.plan, self.exclusions, sorted(done))
-        say("closing: looking for identical signals")
-        n_identical = write_duplicates(self.folder, self.plan)
-        report = final_report(self.plan, total, self.folder.reports(), n_identical)
-        report["options"] = self.options.as_given()
-        report["quality_flags"] = flags = count_flags(self.folder, self.plan)
-        report["problems"] = problems = self._problems(total)
-        report["scale"]["odd_sources"] = odd_sources = total.sources.odd(folder_names(self.plan.pieces))
-        for sentence in odd_sources:
-            say(f"warning: {sentence}")
-        if self.exclusions.ids and not total.rejected.get(RejectReason.EXCLUDED.value):
-            say(
-                f"warning: none of the {len(self.exclusions)} listed identifiers is in this run; "
-                "are they participant_id or ecg_id as in the inputs?"
-            )
-        self.folder.write_json(REPORT_NAME, self.exclusions.scrubbed(report))
-        for line in _summary_lines(self.plan, total, n_identical):
-            say(line)
-        for flag, n in flags.items():
-            say(f"  {n} flagged {flag}")
-        if problems:
-            for problem in problems:
-                say(f"error: {problem}")
-            return FAILED
-        self.folder.storage.write_atomic(self.folder.path(SUCCESS_NAME), b"")
-        return DONE
-
-    def _problems(self, total: UnitSummary) -> list[str]:
-        """Return why the run must not count as done."""
-        problems = []
-        # People who were excluded on purpose say nothing about the quality of the data.
-        n_bad = total.n_rejected - total.rejected.get(RejectReason.EXCLUDED.value, 0)
-        share = n_bad / total.n_read if total.n_read else 0.0
-        if share > self.options.max_rejected_share:
-            worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
-            problems.append(
-                f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), more than --max-rejected-share "
-                f"{self.options.max_rejected_share:g}. Look at {self.folder.path('rejects')}; where this is right, run "
-                f"the same lvm-ai {self.plan.kind} command with a larger --max-rejected-share"
-            )
-        foreign = self.folder.foreign_problem(self.plan)
-        if foreign:
-            problems.append(foreign)
-        verdict = scale_verdict(total.amplitudes.median_uv())
-        if verdict.plausible is False:
-            message = f"scale of the whole run: {verdict.message}"
-            if self.job.stops_at_wrong_scale:
-                problems.append(message)
-            else:
-                say(f"warning: {message}")
-        return problems
-
-
-def _by_number(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(rejected.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str]:
-    what = DONE_NAMES[plan.kind]
-    lines = [f"{total.n_read} ECGs read = {total.n_done} {what} + {total.n_rejected} rejected"]
-    lines += [f"  {n} {reason}" for reason, n in _by_number(total.rejected)]
-    if plan.n_of_unknown_size:
-        lines.append(
-            f"{plan.n_of_unknown_size} inputs cannot be read and hold an unknown number of ECGs: "
-            "each counts as 1 here, and may be many more"
-        )
-    if plan.ignored:
-        lines.append(f"ignored: {ignored_text(plan.ignored)}")
-    if n_identical:
-        lines.append(f"{n_identical} recordings share their signal with another: duplicates.parquet")
-    return lines

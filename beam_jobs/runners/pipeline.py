@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+import re
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineState
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.reading.storage import StorageFault
 from beam_jobs.reading.units import Unit, UnitSummary
+from beam_jobs.run.order import WorkOrder
+from beam_jobs.run.plan import UnitPlace
 from beam_jobs.run.report import WorkerNotes
-from lvm_core.errors import LvmError, UsageError
+from lvm_core.errors import LvmError
 
 T = TypeVar("T")
+_LOOK_EVERY_S: Final = 2.0
+# The line of a traceback that names one of our errors; Beam adds the step in brackets.
+_OURS_IN_TEXT: Final = re.compile(
+    r"(?:lvm_core|beam_jobs|models)\.[a-z_.]+\.[A-Z]\w+: (?P<message>.+?)(?: \[while running|\\n|\n|$)"
+)
 
 
 class UnitWorker(Protocol):
@@ -40,12 +49,8 @@ class UnitJob(Protocol):
         """`score` or `ingest`: the name space of the counters."""
 
     @property
-    def keep_going(self) -> bool:
-        """Finish the other units when the storage fails one (a runner that retries nothing)."""
-
-    @property
-    def units_at_once(self) -> int:
-        """Units that a process does at the same time, 1 or more."""
+    def order(self) -> WorkOrder:
+        """What a worker reads, from where, and how."""
 
     def make_worker(self) -> UnitWorker:
         """Open models and files; called on the worker."""
@@ -62,7 +67,7 @@ class DoUnits(beam.PTransform):
         self._job = job
         self._notes = notes
 
-    def expand(self, units: beam.PCollection[Unit]) -> beam.PCollection[UnitSummary]:
+    def expand(self, units: beam.PCollection[UnitPlace]) -> beam.PCollection[UnitSummary]:
         summaries: beam.PCollection[UnitSummary] = (
             units | "Reshuffle" >> beam.Reshuffle() | "Do" >> beam.ParDo(_UnitFn(self._job, self._notes))
         )
@@ -77,23 +82,28 @@ class _UnitFn(beam.DoFn):
         self._notes = notes
 
     def setup(self) -> None:
-        self._worker = self._job.make_worker()
+        with self._noting():
+            self._worker = self._job.make_worker()
 
     def start_bundle(self) -> None:
-        self._last: tuple[Unit, Callable[[], UnitSummary]] | None = None
+        self._last: tuple[int, Callable[[], UnitSummary]] | None = None
         self._done: list[UnitSummary] = []
 
-    def process(self, unit: Unit) -> Iterator[UnitSummary]:
-        self._notes.begin_unit()
+    def process(self, place: UnitPlace) -> Iterator[UnitSummary]:
+        self._notes.begin_unit(write=not self._job.order.in_launcher)
         try:
-            end = self._try(unit, lambda: self._worker.begin(unit, self._end_last))
+            with self._noting():
+                end = self._try(place.number, lambda: self._begin(place))
         finally:
             self._end_last()
         if isinstance(end, UnitSummary):
             self._done.append(end)
         else:
-            self._last = unit, end
+            self._last = place.number, end
         yield from self._finished()
+
+    def _begin(self, place: UnitPlace) -> Callable[[], UnitSummary]:
+        return self._worker.begin(self._job.order.unit(place), self._end_last)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         self._end_last()
@@ -105,10 +115,21 @@ class _UnitFn(beam.DoFn):
         """End the unit that was begun before, if one was and has not ended."""
         if self._last is None:
             return
-        (unit, end), self._last = self._last, None
-        self._done.append(self._try(unit, end))
+        (number, end), self._last = self._last, None
+        with self._noting():
+            self._done.append(self._try(number, end))
 
-    def _try(self, unit: Unit, step: Callable[[], T]) -> T | UnitSummary:
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note an error of ours where the command finds it: engines pass on its text at best."""
+        try:
+            yield
+        except LvmError as error:
+            if not self._job.order.in_launcher:
+                self._notes.fail(str(error))
+            raise
+
+    def _try(self, number: int, step: Callable[[], T]) -> T | UnitSummary:
         """Take a step of a unit; bad records become rejects in it.
 
         Only a storage that failed several tries is caught, and only for a runner that would give
@@ -117,9 +138,9 @@ class _UnitFn(beam.DoFn):
         try:
             return step()
         except StorageFault as fault:
-            if not self._job.keep_going:
+            if not self._job.order.keep_going:
                 raise
-            return UnitSummary(unit.number, failed=str(fault))
+            return UnitSummary(number, failed=str(fault))
 
     def _finished(self) -> Iterator[UnitSummary]:
         done, self._done = self._done, []
@@ -137,40 +158,74 @@ def _count(kind: str, summary: UnitSummary) -> None:
     Metrics.counter(kind, "units_failed").inc(int(summary.failed is not None))
 
 
-def build(pipeline: beam.Pipeline, job: UnitJob, units: Sequence[Unit], notes: WorkerNotes) -> None:
+def build(pipeline: beam.Pipeline, job: UnitJob, places: Sequence[UnitPlace], notes: WorkerNotes) -> None:
     """Add a job to a pipeline; each worker keeps notes of its own."""
-    _ = pipeline | "Units" >> beam.Create(units, reshuffle=False) | "Job" >> DoUnits(job, notes)
+    _ = pipeline | "Units" >> beam.Create(places, reshuffle=False) | "Job" >> DoUnits(job, notes)
 
 
-def make_runner(name: str, units_at_once: int = 1) -> tuple[PipelineRunner, PipelineOptions]:
-    """Return the runner of a name, and its options; `local` is Beam's own, in this process.
+@dataclass(frozen=True)
+class StartLimit:
+    """How long a cluster may take until the first worker begins."""
 
-    Each of the units done at the same time has a thread of its own.
-    """
-    if name != "local":
-        raise UsageError(f"--runner is {name!r}, expected local")
-    # Beam logs each error with its traceback and then raises it: once is enough.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    # A list of our own: Beam would otherwise read the arguments of our command line.
-    threads = [f"--direct_num_workers={units_at_once}", "--direct_running_mode=multi_threading"]
-    return FnApiRunner(), PipelineOptions(threads if units_at_once > 1 else [])
+    has_begun: Callable[[], bool]  # a worker has begun a unit
+    seconds: float
+    advice: str  # what to look at where no worker begins
+
+    def cancel_late(self, cancel: Callable[[], object], ended: threading.Event, late: threading.Event) -> None:
+        """Wait until a worker begins or the job has `ended`; else cancel the job and set `late`."""
+        stop_s = time.monotonic() + self.seconds
+        while not ended.wait(_LOOK_EVERY_S):
+            with suppress(LvmError):  # the storage may fail for a moment
+                if self.has_begun():
+                    return
+            if time.monotonic() > stop_s:
+                late.set()
+                cancel()
+                return
 
 
-def run_pipeline(pipeline: beam.Pipeline) -> Mapping[str, int]:
+def run_pipeline(pipeline: beam.Pipeline, limit: StartLimit | None = None) -> Mapping[str, int]:
     """Run a pipeline to its end and return its counters by name.
 
-    What a unit raised, or the user's interrupt, is raised without what Beam puts around it.
+    What a unit raised, or the user's interrupt, is raised without what Beam puts around it. Where
+    no worker begins within the `limit` of a cluster, the job is cancelled with an `LvmError`.
     """
+    ended, late = threading.Event(), threading.Event()
     try:
         result = pipeline.run()
-        result.wait_until_finish()
+        if limit is not None:
+            watch = threading.Thread(target=limit.cancel_late, args=(result.cancel, ended, late), daemon=True)
+            watch.start()
+        state = result.wait_until_finish()
     except Exception as error:
-        ours = _cause(error)
+        if late.is_set() and limit is not None:
+            raise LvmError(_too_late(limit)) from error
+        ours = _cause(error) or _told(error)
         if ours is None:
             raise
         raise ours from None
+    except KeyboardInterrupt:
+        if limit is not None:  # a cluster would go on without us
+            result.cancel()
+        raise
+    finally:
+        ended.set()
+    if late.is_set() and limit is not None:
+        raise LvmError(_too_late(limit))
+    if state not in (None, PipelineState.DONE):
+        raise LvmError(f"the job ended as {state}; look at the logs of the engine, then run the same command again")
     counters = result.metrics().query()["counters"]
     return {metric.key.metric.name: int(metric.committed or 0) for metric in counters}
+
+
+def _too_late(limit: StartLimit) -> str:
+    return f"no worker began within {limit.seconds:g} s, so the job was cancelled. {limit.advice}"
+
+
+def _told(error: Exception) -> LvmError | None:
+    """Return our own error from the text in which a cluster gives what a worker raised."""
+    found = _OURS_IN_TEXT.search(str(error))
+    return LvmError(found["message"].strip()) if found else None
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -127,10 +127,11 @@ KNOWN_MODELS: Final = PUBLISHED_MODELS + EMBEDDED_MODELS
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model and its file; the path is None for an embedded model."""
+    """A model and its file."""
 
     spec: ModelSpec
-    path: Path | None
+    path: Path | None  # None for an embedded model
+    network: Path | None = None  # file of its checked network, where one is known (`checked_network`)
 
     def read_bytes(self) -> bytes:
         """Return the model file, uncompressed."""

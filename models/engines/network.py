@@ -325,9 +325,10 @@ def network_dir() -> Path:
 
 
 def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNetwork:
-    """Return a model as plain arrays, from its file in `network_dir()`, else through Keras.
+    """Return a model as plain arrays, from the file that is known or kept, else through Keras.
 
-    The arrays are then kept in that folder; where it cannot be written, Keras is needed each time.
+    The arrays are then kept in `network_dir()`; where it cannot be written, Keras is needed each
+    time.
     `configure_threads` receives `cores` where TensorFlow is needed.
 
     Raises:
@@ -335,12 +336,14 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
         UnsupportedNetworkError: the spectral engine cannot compute the model.
     """
     path = network_dir() / f"{source.spec.sha256}.npz"
-    try:
-        return CheckedNetwork.from_bytes(path.read_bytes(), source.spec.sha256)
-    except FileNotFoundError:
-        pass
-    except (NetworkFileError, OSError) as error:
-        _LOG.warning("%s cannot be used, so the model file is read again: %s", path, error)
+    for known in (source.network, path):
+        try:
+            if known is not None:
+                return CheckedNetwork.from_bytes(known.read_bytes(), source.spec.sha256)
+        except FileNotFoundError:
+            pass
+        except (NetworkFileError, OSError) as error:
+            _LOG.warning("%s cannot be used, so the model file is read again: %s", known, error)
     configure_threads(cores)  # before loading, which starts TensorFlow
     made = check_with_keras(load_model(source))
     try:

@@ -31,7 +31,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, left_mb: float, *, reserved: bool = F
 
 
 def threads(asked: int | None = None) -> int:
-    return threads_that_fit(TENSORFLOW, (), (), asked)
+    return threads_that_fit(TENSORFLOW, (), 0.0, asked)
 
 
 def test_threads__one_a_core_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_threads__short_memory_without_a_limit_leaves_one(monkeypatch: pytest.Mo
     monkeypatch.setattr(resources, "memory_limits", list)
     monkeypatch.setattr(resources, "available_memory_mb", lambda: 100.0)
     assert threads() == 1
-    without_mb = expected_memory_mb(TENSORFLOW, (), 0, ())
+    without_mb = expected_memory_mb(TENSORFLOW, (), 0, 0.0)
     monkeypatch.setattr(resources, "available_memory_mb", lambda: (without_mb + 2 * THREAD_MB) / 0.799)
     assert threads() == 2
 

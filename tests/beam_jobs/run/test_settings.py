@@ -284,6 +284,8 @@ OTHER: dict[str, Any] = {
     "threads": 3,
     "processes": 2,
     "runner": "flink",
+    "start_timeout_s": 60.0,
+    "beam_options": ("--parallelism=4",),
     "max_rejected_share": 0.5,
     "dry_run": True,
     "overwrite": True,

@@ -17,10 +17,13 @@ from beam_jobs.reading.storage import Storage, StorageFault
 from beam_jobs.reading.units import Unit, UnitSummary, cut_units
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import RunFolder
+from beam_jobs.run.order import WorkOrder
+from beam_jobs.run.plan import UnitPlace
 from beam_jobs.run.planner import find_inputs
 from beam_jobs.run.report import WorkerNotes, noted_work
 from beam_jobs.run.settings import InputSettings, ScoreSettings
-from beam_jobs.runners.pipeline import build, make_runner, run_pipeline
+from beam_jobs.runners.local import LocalRunner
+from beam_jobs.runners.pipeline import build, run_pipeline
 from beam_jobs.scoring.unit import ScoreContext
 from lvm_core.errors import LvmError
 from models.catalogue.spec import Predictions
@@ -36,6 +39,18 @@ def _empty_log() -> None:
 
 
 @dataclass(frozen=True)
+class Order(WorkOrder):
+    """An order whose units hold nothing, so that no plan is needed."""
+
+    def __init__(self, keep_going: bool) -> None:
+        folder = RunFolder(Storage(), "")
+        super().__init__(folder, "launch", "", 0, (), "", keep_going=keep_going)
+
+    def unit(self, place: UnitPlace) -> Unit:
+        return Unit(place.number, place.fingerprint, ())
+
+
+@dataclass(frozen=True)
 class Job:
     """A job that writes down what it does, and fails at a given step ("begin 1", "end 0")."""
 
@@ -44,7 +59,10 @@ class Job:
     error: type[LvmError] = StorageFault
     keep_going: bool = True
     kind: str = "score"
-    units_at_once: int = 1
+
+    @property
+    def order(self) -> Order:
+        return Order(self.keep_going)
 
     def make_worker(self) -> Job:
         return self
@@ -77,9 +95,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def run(job: Job, n_units: int, folder: RunFolder) -> dict[str, int]:
     """Run units through the local runner and return the counters."""
-    runner, options = make_runner("local")
+    runner, options = LocalRunner().start(ScoreSettings(inputs=("in",), output="out"), 1)
     pipeline = beam.Pipeline(runner=runner, options=options)
-    build(pipeline, job, [Unit(number, f"f{number}", ()) for number in range(n_units)], WorkerNotes(folder, SHARD))
+    build(pipeline, job, [UnitPlace(number, f"f{number}") for number in range(n_units)], WorkerNotes(folder, SHARD))
     return dict(run_pipeline(pipeline))
 
 

@@ -12,13 +12,17 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
 
 from beam_jobs.reading.storage import Storage
-from beam_jobs.reading.units import Unit
 from beam_jobs.run.folder import UNDER_WAY_PREFIX, RunFolder
+from beam_jobs.run.plan import UnitPlace
 from beam_jobs.run.report import Work, WorkerNotes, noted_work
+from beam_jobs.run.settings import IngestSettings, RunSettings
 from beam_jobs.runners import flow
-from beam_jobs.runners.pipeline import build, make_runner, run_pipeline
+from beam_jobs.runners.local import LocalRunner
+from beam_jobs.runners.pipeline import build, run_pipeline
+from beam_jobs.runners.registry import runner_of
 from tests.beam_jobs.job_helpers import CLINICAL_LEADS, REPOSITORY, lvm, people, result_files
 from tests.beam_jobs.job_servers import Store, dummy_credentials, s3_store
 from tests.beam_jobs.runners.test_units_transform import Job
@@ -27,8 +31,15 @@ from tests.file_builders import cardiosoft_xml
 N_ECGS = 12
 
 
-def two_workers(*_: object) -> tuple[FnApiRunner, PipelineOptions]:
-    return FnApiRunner(), PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+class TwoWorkers(LocalRunner):
+    """Beam's own runner with its workers in two processes."""
+
+    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+        options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+        return FnApiRunner(), options
+
+
+TWO_WORKERS = TwoWorkers(in_launcher=False)
 
 
 @pytest.fixture
@@ -41,7 +52,7 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
         return noted_work(folder, shard)
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr(flow, "make_runner", two_workers)
+    monkeypatch.setattr(flow, "runner_of", lambda _: TWO_WORKERS)
     monkeypatch.setattr(flow, "noted_work", noted)
     return seen
 
@@ -90,7 +101,7 @@ def test_progress__counts_what_other_processes_commit(
     assert f"{N_ECGS}/{N_ECGS}" in capsys.readouterr().err
     check_report(json.loads((out / "run_report.json").read_text()), notes)
     assert [path.name for path in (out / "reports").iterdir()] == ["shard-1-of-1.json"]
-    monkeypatch.setattr(flow, "make_runner", make_runner)
+    monkeypatch.setattr(flow, "runner_of", runner_of)
     assert ingest(raw, tmp_path / "alone") == 0
     assert result_files(out) == result_files(tmp_path / "alone")
 
@@ -112,9 +123,9 @@ def test_progress__counts_what_other_processes_commit_to_a_store(
 @pytest.mark.usefixtures("notes")
 def test_failure_of_a_unit__is_known_where_the_run_was_started(tmp_path: Path) -> None:
     folder = RunFolder(Storage(), str(tmp_path))
-    runner, options = two_workers()
+    runner, options = TWO_WORKERS.start(IngestSettings(inputs=("in",), output="out"), 1)
     pipeline = beam.Pipeline(runner=runner, options=options)
-    units = [Unit(number, f"f{number}", ()) for number in range(4)]
+    units = [UnitPlace(number, f"f{number}") for number in range(4)]
     build(pipeline, Job(fails_at="begin 1"), units, WorkerNotes(folder, (1, 1)))
     counters = run_pipeline(pipeline)
     assert (counters["done"], counters["units_failed"]) == (30, 1)

@@ -1,0 +1,42 @@
+"""This machine: Beam's own runner, its workers threads of this process."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner
+
+from beam_jobs.run.settings import RunSettings
+from lvm_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Beam's FnApiRunner, named outright: Beam's default looks for other runners first."""
+
+    name: str = "local"
+    retries: bool = False
+    in_launcher: bool = True
+
+    def check(self, settings: RunSettings) -> None:
+        """Refuse options for Beam, which has nothing to set here."""
+        if settings.beam_options:
+            raise UsageError(
+                f"{' '.join(settings.beam_options)} after -- are options of Beam's runners, and --runner local has "
+                "none; expected another --runner, or nothing after --"
+            )
+
+    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return the runner; each of the units done at the same time has a thread of its own."""
+        # Beam logs each error with its traceback and then raises it: once is enough.
+        logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+        # A list of our own: Beam would otherwise read the arguments of our command line.
+        threads = [f"--direct_num_workers={units_at_once}", "--direct_running_mode=multi_threading"]
+        return FnApiRunner(), PipelineOptions(threads if units_at_once > 1 else [])
+
+    def processes_here(self, settings: RunSettings) -> int:
+        """Return 1: further processes have shards and threads of their own."""
+        return 1
