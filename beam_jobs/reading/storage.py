@@ -314,7 +314,7 @@ class Storage:
         try:
             with_retries(write, f"writing {uri}")
         except FileMissing:
-            # A store may forget an upload that it finished: the answer was lost, and the client asks again.
+            # A store may forget an upload that it finished, and be asked again for a lost answer.
             if not (self.exists(uri) and self.read_bytes(uri) == data):
                 raise
 

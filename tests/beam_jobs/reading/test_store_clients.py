@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from beam_jobs.reading import store_clients
 from beam_jobs.reading.storage import Storage
-from beam_jobs.reading.store_clients import gcs_settings, s3_settings
+from beam_jobs.reading.store_clients import gcs_settings, s3_endpoint, s3_settings
 from lvm_core.errors import UsageError
 from tests.beam_jobs.fault_proxy import FaultProxy, proxy_command
 from tests.beam_jobs.job_servers import BUCKET, Store, dummy_credentials, free_port, gs_store, s3_store, server
@@ -143,6 +144,27 @@ def test_s3__profile_names_the_server_and_the_region(
     assert "/eu-north-1/s3/" in s3.authorization
 
 
+def test_s3_endpoint__services_of_a_profile_win_over_its_own_and_variables_over_both(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "[default]\nendpoint_url = http://default:1\n"
+        "[profile own]\nendpoint_url = http://own:2\n"
+        "[profile both]\nendpoint_url = http://own:2\nservices = ours\n"
+        "[services ours]\ndynamodb =\n  endpoint_url = http://other:3\ns3 =\n  endpoint_url = http://s3:4\n"
+    )
+    there = {"AWS_CONFIG_FILE": str(config)}
+    assert s3_endpoint(there) == "http://default:1"
+    assert s3_endpoint({**there, "AWS_PROFILE": "own"}) == "http://own:2"
+    assert s3_endpoint({**there, "AWS_PROFILE": "both"}) == "http://s3:4"
+    assert s3_endpoint({**there, "AWS_PROFILE": "nobody"}) is None
+    assert s3_endpoint({**there, "AWS_ENDPOINT_URL": "http://variable:5"}) == "http://variable:5"
+    assert s3_endpoint({**there, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}) is None
+    assert s3_endpoint({"AWS_CONFIG_FILE": str(tmp_path / "nothing")}) is None
+    config.write_text("endpoint_url\n")
+    with pytest.raises(UsageError, match="config cannot be read as an AWS configuration file"):
+        s3_endpoint(there)
+
+
 def test_s3__program_of_a_profile_gives_credentials(
     s3: Reached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +190,7 @@ def test_s3__goes_through_the_proxy_of_the_variable(name: str, s3: Reached, monk
 
 
 def test_s3_settings__proxy_is_left_out_where_no_proxy_says_so() -> None:
-    proxy = {"HTTPS_PROXY": "proxy.example.org:3128"}
+    proxy = {"HTTPS_PROXY": "proxy.example.org:3128", "AWS_CONFIG_FILE": os.devnull}
     assert s3_settings({}, proxy) == {"proxy_options": "http://proxy.example.org:3128"}
     for listed in ("amazonaws.com", ".amazonaws.com", "x, s3.amazonaws.com", "*"):
         assert s3_settings({}, {**proxy, "NO_PROXY": listed}) == {}
@@ -181,7 +203,7 @@ def test_s3_settings__proxy_is_left_out_where_no_proxy_says_so() -> None:
 
 def test_s3_settings__proxy_without_a_port_is_refused() -> None:
     with pytest.raises(UsageError, match="HTTPS_PROXY has no port; expected http://HOST:PORT"):
-        s3_settings({}, {"HTTPS_PROXY": "http://proxy.example.org"})
+        s3_settings({}, {"HTTPS_PROXY": "http://proxy.example.org", "AWS_CONFIG_FILE": os.devnull})
 
 
 # GCS
