@@ -423,8 +423,9 @@ class RetryingFile(io.RawIOBase):
         """
         if self._is_remote:
             self._kept = []
-            self._ahead = 0, memoryview(b"")
-            joined = _joined(spans, self._size)
+            first, data = self._ahead  # perhaps the end of the file, of a small one all of it
+            last = first + len(data)
+            joined = _joined((span for span in spans if not first <= span[0] <= span[1] <= last), self._size)
             self._kept = list(zip((start for start, _ in joined), self._fetched(joined), strict=True))
 
     def _bytes(self, position: int, size: int) -> bytes | memoryview:
