@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.store_clients import gcs_settings, s3_endpoint, s3_settings
 from lvm_core.errors import UsageError
 from tests.beam_jobs.fault_proxy import FaultProxy, proxy_command
+from tests.beam_jobs.job_helpers import REPOSITORY
 from tests.beam_jobs.job_servers import BUCKET, Store, dummy_credentials, free_port, gs_store, s3_store, server
 
 CONTENT = b"0123456789" * 10
@@ -140,7 +142,11 @@ def test_s3__profile_names_the_server_and_the_region(
     _files(tmp_path, monkeypatch, config=config)
     _key(monkeypatch)
     monkeypatch.setenv("AWS_PROFILE", "biobank")
-    assert s3.content == CONTENT
+    # The client reads the file of regions once in a process.
+    program = "import sys; from beam_jobs.reading.storage import Storage; print(Storage().read_bytes(sys.argv[1]))"
+    command = [sys.executable, "-c", program, s3.store.uri("a.bin")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == f"{CONTENT!r}\n"
     assert "/eu-north-1/s3/" in s3.authorization
 
 
