@@ -132,10 +132,18 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("rule", PASSING.values(), ids=PASSING)
-def test_fault_that_passes__gives_the_same_bytes(rule: Rule, on_store: Proxied, request: pytest.FixtureRequest) -> None:
+IN_CI = ("short body", "expired")
+
+
+def _with_marks(faults: dict[str, Rule]) -> list[object]:
+    """Return the names of faults as parameters; most are left to `make check-slow`."""
+    return [pytest.param(n, marks=() if n in IN_CI else pytest.mark.slow, id=n) for n in faults]
+
+
+@pytest.mark.parametrize("name", _with_marks(PASSING))
+def test_fault_that_passes__gives_the_same_bytes(name: str, on_store: Proxied, request: pytest.FixtureRequest) -> None:
     output = f"passing/{request.node.callspec.id.replace(' ', '-')}"
-    on_store.proxy.set(rule)
+    on_store.proxy.set(PASSING[name])
     assert on_store.score(output) == 0
     assert on_store.proxy.n_hit > 0
     on_store.proxy.set()
@@ -156,8 +164,8 @@ STAYING = {
 EXPIRED = ("expired", "expired 403")
 
 
-@pytest.mark.parametrize("when", ["planning", "units"])
-@pytest.mark.parametrize("name", STAYING)
+@pytest.mark.parametrize("when", [pytest.param("planning", marks=pytest.mark.slow), "units"])
+@pytest.mark.parametrize("name", _with_marks({n: r for n, r in STAYING.items() if n != "short body"}))
 def test_fault_that_stays__is_a_clear_stop_and_the_same_command_does_the_rest(
     name: str, when: str, on_store: Proxied, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,8 +200,6 @@ def test_truncated_listing__stops_where_the_number_of_ecgs_is_expected(
 ) -> None:
     rule = Rule("truncated_listing", "listing", path="faults/in")
     on_store.proxy.set(rule)
-    assert on_store.score("cut/unnoticed", "--dry-run") == 0
-    assert f"ECGs: {N_ECGS // 2} " in capsys.readouterr().out  # the hole that nothing else shows
     expected = ("--expect-ecgs", N_ECGS)
     assert on_store.score("cut/out", *expected) == 1
     message = capsys.readouterr().err
@@ -204,6 +210,7 @@ def test_truncated_listing__stops_where_the_number_of_ecgs_is_expected(
     on_store.assert_whole("cut/out")
 
 
+@pytest.mark.slow
 def test_truncated_listing__stops_where_files_are_expected(
     on_store: Proxied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,6 +224,7 @@ def test_truncated_listing__stops_where_files_are_expected(
     assert on_store.score("files/out", "--expect-files", files, "--dry-run") == 0
 
 
+@pytest.mark.slow
 def test_truncated_listing__people_without_an_ecg_are_told(
     on_store: Proxied, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +234,7 @@ def test_truncated_listing__people_without_an_ecg_are_told(
     assert f"warning: 12 of 24 rows of {table} (50.0%) have no ECG among the inputs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_truncated_listing_of_the_run_folder__leaves_no_hole(on_store: Proxied) -> None:
     """Units that a listing does not show are done again, with the same bytes."""
     on_store.proxy.set(Rule("truncated_listing", "listing", path="predictions", times=2))
@@ -234,6 +243,16 @@ def test_truncated_listing_of_the_run_folder__leaves_no_hole(on_store: Proxied) 
     codes.append(on_store.score("half/out"))
     assert codes[-1] == 0
     on_store.assert_whole("half/out")
+
+
+@pytest.mark.slow
+def test_truncated_listing__is_a_smaller_study_where_nothing_is_expected(
+    on_store: Proxied, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why --expect-ecgs is there: nothing in the files shows the hole."""
+    on_store.proxy.set(Rule("truncated_listing", "listing", path="faults/in"))
+    assert on_store.score("unnoticed/out", "--dry-run") == 0
+    assert f"ECGs: {N_ECGS // 2} " in capsys.readouterr().out
 
 
 # Files that change
@@ -250,6 +269,7 @@ def test_file_that_shrinks_while_it_is_read__is_named(on_store: Proxied) -> None
             file.read(300_000)
 
 
+@pytest.mark.slow
 def test_file_that_changed_between_planning_and_a_unit__is_named(
     on_store: Proxied, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +292,7 @@ def test_file_that_changed_between_planning_and_a_unit__is_named(
 # Raw files
 
 
+@pytest.mark.slow
 def test_short_bodies_of_raw_files__are_no_rejects(on_store: Proxied, tmp_path: Path) -> None:
     made = people(4)
     (tmp_path / "raw").mkdir()
@@ -290,7 +311,7 @@ def test_short_bodies_of_raw_files__are_no_rejects(on_store: Proxied, tmp_path: 
 
 
 def test_requests__are_few_for_each_row_group(on_store: Proxied) -> None:
-    """It were 28 a row group when each column chunk was a request of its own."""
+    """There were 28 a row group when each column chunk was a request of its own."""
     assert on_store.score("few/out") == 0
     reads = [seen for seen in on_store.proxy.seen("data") if "faults/in" in unquote(seen.target)]
     if on_store.store.scheme == "gs":  # its client asks for the whole object at each opening, and stops soon

@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from tests.beam_jobs.fault_proxy import FaultProxy, proxy_command
+from tests.beam_jobs.fault_proxy import FaultProxy, Rule, proxy_command
 from tests.beam_jobs.job_helpers import REPOSITORY, result_files, score_argv, write_cohort
 from tests.beam_jobs.job_servers import BUCKET, Store, binary, dummy_credentials, flags, free_port, server
 
@@ -100,13 +100,19 @@ class Place:
     local: dict[str, bytes]
     n_requests: int  # of an undisturbed run
 
+    def results(self, output: str) -> dict[str, bytes]:
+        """Return the result and reject files of a run folder."""
+        files = self.store.files(output)
+        return {k: v for k, v in files.items() if k.split("/")[0] in ("predictions", "rejects")}
+
 
 @contextmanager
-def _place(scheme: str, folder: Path, fake_score: Callable[..., int]) -> Iterator[Place]:
+def _place(scheme: str, folder: Path) -> Iterator[Place]:
     (folder / "server").mkdir()
     (folder / "proxy").mkdir()
     write_cohort(folder / "in", N_ECGS, n_files=2)
-    assert fake_score(folder / "in", folder / "out") == 0
+    command = [*RUNNER, *score_argv(folder / "in", folder / "out")]
+    subprocess.run(command, cwd=REPOSITORY, timeout=END_S, check=True, capture_output=True)
     with dummy_credentials(), pytest.MonkeyPatch.context() as environment:
         environment.setenv("MOTO_ENABLE_RECORDING", "true")
         environment.setenv("MOTO_RECORDER_FILEPATH", str(folder / "server" / "recording"))
@@ -129,11 +135,7 @@ def _place(scheme: str, folder: Path, fake_score: Callable[..., int]) -> Iterato
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    def local_score(inputs: Path, output: Path) -> int:
-        command = [*RUNNER, *score_argv(inputs, output)]
-        return subprocess.run(command, cwd=REPOSITORY, timeout=END_S, check=False, capture_output=True).returncode
-
-    with _place(request.param, tmp_path_factory.mktemp(request.param), local_score) as found:
+    with _place(request.param, tmp_path_factory.mktemp(request.param)) as found:
         yield found
 
 
@@ -163,7 +165,30 @@ def test_kill_at_a_random_moment__ends_in_the_same_bits(seed: int, place: Place)
     sys.stdout.write(f"{place.store.scheme} {victim} at request {moment} of {place.n_requests}: exit codes {codes}\n")
     assert codes[-1] == 0, texts[-1][-2000:]
     assert not [text for text in texts if "Traceback" in text]
-    files = place.store.files(output)
-    found = {k: v for k, v in files.items() if k.split("/")[0] in ("predictions", "rejects")}
-    assert found == place.local
-    assert "_SUCCESS" in files
+    assert place.results(output) == place.local
+    assert "_SUCCESS" in place.store.files(output)
+
+
+@pytest.mark.parametrize("differ", [False, True])
+def test_two_planners_at_once__never_mix_their_plans(*, differ: bool, place: Place) -> None:
+    """Each is kept waiting for the answer that there is no plan, so that both write one."""
+    output = place.store.uri(f"kills/two-{differ}")
+    place.proxy.set(Rule("slow", path="plan.json", seconds=5, times=6))
+    names = ("part-0.parquet", "part-1.parquet")
+    inputs = [f"{place.inputs}/{name}" for name in names] if differ else [place.inputs, place.inputs]
+    commands = [[*RUNNER, *score_argv(one, output, *place.store.through(place.proxy.port))] for one in inputs]
+    jobs = [subprocess.Popen(c, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for c in commands]
+    texts = [job.communicate(timeout=END_S)[1].decode() for job in jobs]
+    codes = [job.returncode for job in jobs]
+    sys.stdout.write(f"{place.store.scheme} two planners, differ {differ}: exit codes {codes}\n")
+    place.proxy.set()
+    assert not [text for text in texts if "Traceback" in text]
+    if differ:
+        assert codes != [0, 0], texts
+    else:
+        again = subprocess.run(commands[0], cwd=REPOSITORY, timeout=END_S, check=False, capture_output=True)
+        assert again.returncode == 0, again.stderr.decode()
+        assert place.results(f"kills/two-{differ}") == place.local
+    if "_SUCCESS" in place.store.files(f"kills/two-{differ}"):
+        verify = [*RUNNER, "verify", output, *place.store.options]
+        assert subprocess.run(verify, cwd=REPOSITORY, timeout=END_S, check=False).returncode == 0
