@@ -1,4 +1,4 @@
-"""The commands of docs/running_on_stores.md, run as they are written, against servers on loopback."""
+"""The commands of docs/running_on_stores.md, run as they are written on servers on loopback."""
 
 import os
 import re
