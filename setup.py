@@ -82,5 +82,5 @@ setup(
         "dev": DEV,
         "bench": BENCH,
     },
-    entry_points={"console_scripts": ["lvm-ai=lvm_ai:main"]},
+    entry_points={"console_scripts": ["lvm-ai=lvm_ai:main", "lvm-beam-boot=beam_jobs.runners.boot:main"]},
 )

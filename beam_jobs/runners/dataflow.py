@@ -131,12 +131,10 @@ class Request:
             needs_gpu=self.gpu is not None,
         )
 
-    def options(self, units_at_once: int, passed_on: Sequence[str] = ()) -> list[str]:
+    def options(self, passed_on: Sequence[str] = ()) -> list[str]:
         """Return Beam's options for the job.
 
         Args:
-            units_at_once: of a worker, 1 or more. A worker is one process on all its cores, as
-                in all other places.
             passed_on: further options of Beam, from the user, which win over ours.
         """
         options = [
@@ -152,7 +150,8 @@ class Request:
             f"--autoscaling_algorithm={'THROUGHPUT_BASED' if self._scales else 'NONE'}",
             f"--machine_type={self.machine}",
             f"--disk_size_gb={self.disk}",
-            f"--number_of_worker_harness_threads={units_at_once}",
+            # A worker is one process, which uses all its cores by itself, as in all other places.
+            "--number_of_worker_harness_threads=1",
             "--use_public_ips" if self.public_ips else "--no_use_public_ips",
             *(f"--experiments={name}" for name in _EXPERIMENTS),
             *(f"--labels={pair}" for pair in self.labels),
@@ -357,13 +356,11 @@ class DataflowRunner:
         if not settings.dry_run:
             require_clients()
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         """Return the runner; nothing of it runs here."""
         request = request_of(settings)
         say(f"dataflow: submitting {request.job_name} to {request.region}, project {request.project}")
-        return BeamDataflowRunner(waits=not settings.no_wait), PipelineOptions(
-            request.options(units_at_once, settings.beam_options)
-        )
+        return BeamDataflowRunner(waits=not settings.no_wait), PipelineOptions(request.options(settings.beam_options))
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return 1: a machine has one process, which uses all its cores."""

@@ -310,7 +310,7 @@ class FlinkRunner:
         if not settings.dry_run and cancel_earlier(cluster, job_name(settings)):
             say("an earlier start of this run still had its job on the cluster: it was cancelled")
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         """Return Beam's runner; the job server starts with the job."""
         assert settings.flink_master is not None
         cluster = look_at_cluster(settings.flink_master)

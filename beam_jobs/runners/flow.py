@@ -327,7 +327,7 @@ class _Run:
 
     def _run_pipeline(self, unit_job: UnitJob, places: Sequence[UnitPlace], todo: Sequence[Unit]) -> None:
         shard, limit = self.options.shard, None
-        runner, beam_options = self.runner.start(self.options, unit_job.units_at_once)
+        runner, beam_options = self.runner.start(self.options)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         build(pipeline, unit_job, places, WorkerNotes(unit_job.order.folder, shard))
         if not self.runner.in_launcher:

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 from apache_beam.metrics import monitoring_infos
@@ -242,7 +242,7 @@ class _Parts(fn_runner.BundleManager):
         problems = [problem for future in ended if (problem := future.exception()) is not None]
         if problems:
             for worker in stage.worker_handlers:  # what they are at is of no use any more
-                worker.abandon()
+                cast(_Worker, worker).abandon()
             raise problems[0]
         done = [future.result() for future in futures]
         return _merged([result for result, _ in done]), [split for _, splits in done for split in splits]

@@ -29,7 +29,7 @@ class LocalRunner:
                 "none; expected another --runner, or nothing after --"
             )
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         """Return the runner; several workers of it would listen on every network interface."""
         # Beam logs each error with its traceback and then raises it: once is enough.
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)

@@ -218,7 +218,7 @@ class PortableRunner:
             require_answer("--job-endpoint", settings.job_endpoint)
         boot_program(settings.worker_command)
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         """Return Beam's runner; the job service starts with the job."""
         limit = f"--job_server_timeout={_LONGEST_JOB_S}"
         options = [*process_environment(settings), limit, *_endpoint(settings.job_endpoint), *settings.beam_options]

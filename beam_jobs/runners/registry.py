@@ -22,11 +22,8 @@ class Runner(Protocol):
     def check(self, settings: RunSettings) -> None:
         """Refuse, before anything is planned, what cannot work; a `UsageError` says what to do."""
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
-        """Return Beam's runner and its options, and start what it needs here, as a job server.
-
-        `units_at_once` are the units that a worker process does at the same time.
-        """
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return Beam's runner and its options, and start what it needs here, as a job server."""
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return the worker processes that share the cores of a machine."""

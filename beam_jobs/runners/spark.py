@@ -56,7 +56,7 @@ class SparkRunner:
         boot_program(settings.worker_command)
         require_master(master)
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         """Return Beam's runner; the job server starts with the job."""
         jar, master = settings.spark_job_server_jar, settings.spark_master
         assert jar is not None

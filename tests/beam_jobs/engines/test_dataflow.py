@@ -254,7 +254,7 @@ def test_job_name__is_of_the_run_folder_and_shard_alone() -> None:
 
 
 def test_options__of_the_user_come_last_so_that_they_win() -> None:
-    assert Request(**NEEDED).options(1, ["--num_workers=7"])[-1] == "--num_workers=7"
+    assert Request(**NEEDED).options(["--num_workers=7"])[-1] == "--num_workers=7"
 
 
 def test_options__that_beam_does_not_know_are_refused() -> None:

@@ -237,11 +237,11 @@ def test_job_name__is_of_the_place_and_says_nothing_of_it(tmp_path: Path, monkey
 
 def test_options__are_those_of_the_cluster_and_the_users_win(cluster: FakeFlink, tmp_path: Path) -> None:
     given = settings(tmp_path, "--flink-master", cluster.master)
-    _, options = FlinkRunner().start(given, 1)
+    _, options = FlinkRunner().start(given)
     assert options.view_as(FlinkRunnerOptions).parallelism == 6
     assert options.view_as(FlinkRunnerOptions).flink_version == "1.19"
     given = settings(tmp_path, "--flink-master", cluster.master, "--", "--parallelism=48")
-    _, options = FlinkRunner().start(given, 1)
+    _, options = FlinkRunner().start(given)
     assert options.view_as(FlinkRunnerOptions).parallelism == 48
 
 

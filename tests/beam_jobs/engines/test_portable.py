@@ -212,7 +212,7 @@ def test_job_endpoint__at_which_nothing_listens_is_named() -> None:
 
 
 def test_start__gives_a_job_as_long_as_it_takes() -> None:
-    _, options = PortableRunner().start(settings(worker_command="/boot"), 1)
+    _, options = PortableRunner().start(settings(worker_command="/boot"))
     assert options.view_as(PortableOptions).job_server_timeout > 30 * 24 * 3600
 
 

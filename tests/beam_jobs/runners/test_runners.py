@@ -25,7 +25,7 @@ SETTINGS = IngestSettings(inputs=("in",), output="out")
 
 
 def start() -> tuple[PipelineRunner, PipelineOptions]:
-    return LocalRunner().start(SETTINGS, 1)
+    return LocalRunner().start(SETTINGS)
 
 
 def test_local__is_the_fn_api_runner() -> None:

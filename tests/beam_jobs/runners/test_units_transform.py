@@ -97,7 +97,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def run(job: Job, n_units: int, folder: RunFolder) -> dict[str, int]:
     """Run units through the local runner and return the counters."""
-    runner, options = LocalRunner().start(ScoreSettings(inputs=("in",), output="out"), 1)
+    runner, options = LocalRunner().start(ScoreSettings(inputs=("in",), output="out"))
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, job, [UnitPlace(number, f"f{number}") for number in range(n_units)], WorkerNotes(folder, SHARD))
     return dict(run_pipeline(pipeline))
