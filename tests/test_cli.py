@@ -21,6 +21,12 @@ from tests.beam_jobs.job_helpers import people, people_table, write_cohort, writ
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+RUNNER_OPTIONS = [
+    *["--runner", "--start-timeout", "--worker-command", "--worker-processes", "--job-endpoint", "--"],
+    *["--flink-master", "--flink-job-server-jar", "--spark-master", "--spark-job-server-jar"],
+    *["--project", "--region", "--staging", "--image", "--workers", "--max-workers", "--machine-type", "--no-wait"],
+    *["--gpu", "--cheap", "--disk-gb", "--service-account", "--subnetwork", "--public-ips", "--label", "--prices"],
+]
 RUN_OPTIONS = [
     "--input",
     "--output",
@@ -32,9 +38,11 @@ RUN_OPTIONS = [
     "--unit-ecgs",
     "--shard",
     "--threads",
-    "--runner",
+    *RUNNER_OPTIONS,
     "--max-rejected-share",
     "--allow-empty",
+    "--expect-ecgs",
+    "--expect-files",
     "--accept-unread-archives",
     "--dry-run",
     "--overwrite",
@@ -63,6 +71,7 @@ OPTIONS = {
         "--recalibration",
     ],
     "ingest": [*RUN_OPTIONS, "--format"],
+    "finish": ["--max-rejected-share", "--accept-scale", "--share", "--storage-option", "--help"],
     "status": ["--json", "--storage-option", "--help"],
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
     "withdraw": ["--participants", "--not-found-list", "--storage-option", "--share", "--help"],
@@ -256,6 +265,7 @@ def test_misspelt_option__is_named_with_the_nearest_before_anything_is_required(
         "scale-check": "--input",
         "train": "--config",
         "demo": "--overwrite",
+        "finish": "--max-rejected-share",
         "models": "--help",
     }.get(command[0], "--output")
     if command == ["models", "show"]:
