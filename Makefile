@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(LOCK)
 DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bench bench-statistics \
+.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bundle flink-job-server bench bench-statistics \
   train-demo demo-model-card docs lock clean
 
 env: $(STAMP)
@@ -80,6 +80,17 @@ check-slow: dev
 # Real clusters and workflow engines on this machine; what is not installed is skipped with a reason.
 check-engines: dev
 	$(BIN)/python -m pytest -m engines
+
+# The job server of --runner flink, and Flink's own jars for a cluster on this machine; 380 MB in all.
+flink-job-server: env
+	mvn --quiet --batch-mode --file deploy/flink/pom.xml package
+	$(PIP) install --quiet --no-deps --require-hashes --target .flink/cluster --upgrade \
+	  -r deploy/flink/requirements.txt
+
+# One archive that installs LVM-AI where there is no internet: docs/running_in_enclaves.md.
+bundle: env
+	$(BIN)/python deploy/bundle/make_bundle.py --output build/bundle --python-version "$(PYTHON_VERSION)" \
+	  --platform "$(PLATFORM)" --variant $(or $(VARIANT),cpu)
 
 # About an hour on two cores; the peers are installed into an environment of their own. Writes
 # docs/benchmarks.md and its picture.

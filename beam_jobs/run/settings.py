@@ -431,7 +431,7 @@ class RunSettings(InputSettings):
         default=False,
     )
     gpu: str | None = option(
-        "--gpu", _DATAFLOW, "a GPU for each machine; with --device gpu", moves=False, choices=_GPUS_OF_DATAFLOW
+        "--gpu", _DATAFLOW, "a GPU for each machine", moves=False, choices=_GPUS_OF_DATAFLOW
     )
     cheap: bool = option(
         "--cheap", _DATAFLOW, "FlexRS: starts within six hours, costs less", moves=False, default=False
