@@ -18,7 +18,8 @@ from tests.beam_jobs.job_servers import BUCKET
 
 pytestmark = pytest.mark.engines
 BOOT = "LVM_BEAM_BOOT"
-CPU = CASES["cpu"]
+# Two worker processes with a thread each: this may be a small machine.
+CPU = (*CASES["cpu"], "--workers", "2", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
