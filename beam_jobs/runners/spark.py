@@ -22,8 +22,11 @@ _MAIN_CLASS: Final = "org.apache.beam.runners.spark.SparkJobServerDriver"
 _SPARK_VERSION: Final = "META-INF/maven/org.apache.spark/spark-core_2.12/pom.properties"
 _JAVA_VERSIONS: Final = (8, 11, 17)  # of Spark 3
 _MASTER: Final = re.compile(r"spark://(?P<hosts>[^,/:]+:\d+(?:,[^,/:]+:\d+)*)")
-# Small parts, so that fast workers do more of them and a lost one costs little.
-_PARTS: Final = 200
+# Parts that the units are cut into. Beam starts a Python worker for each part and ends it after:
+# more parts would cost more starts (4 to 8 s of processor time each), fewer would leave executors
+# without work at the end. Beam's cache for workers (--environment_cache_millis) would spare the
+# starts; what it does with a worker that was killed is not known yet.
+_PARTS: Final = 64
 # Of one part, before the run gives up: one killed worker can fail a part several times.
 _TRIES: Final = 20
 # What Spark's own start scripts pass to Java 17.

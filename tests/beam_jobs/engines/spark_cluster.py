@@ -111,6 +111,8 @@ class SparkCluster:
 
     def _start(self, name: str, program: str, *options: object) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "SPARK_HOME": str(self._home), "SPARK_LOCAL_IP": "127.0.0.1"}
+        # Spark's own start scripts set it; without it a worker starts no executor.
+        environment["SPARK_SCALA_VERSION"] = "2.12"
         environment |= {"SPARK_LOCAL_DIRS": str(self._folder / "scratch"), "JAVA_TOOL_OPTIONS": " ".join(OPENS)}
         jars = str(self._home / "jars" / "*")
         # Quick to start, which is most of what these do.
