@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import NoReturn
 
 COMMANDS = {
     "demo": ("beam_jobs.demo analysis.analyse:demo", "synthetic cohort through everything, to a report"),
@@ -43,6 +46,13 @@ _LEAST_DATA_MB = 300.0
 _FRUGAL = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 # Number of the setting in glibc's malloc.h.
 _M_ARENA_MAX = -8
+# Exit codes of a program that a signal ended, as a shell sees them.
+_INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM asked the program to end, as batch systems do before a time limit or preemption."""
 
 
 def usage() -> str:
@@ -74,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args[0] not in COMMANDS:
         sys.stderr.write(_unknown(args[0]))
         return 2
-    return _run(args[0], args[1:])
+    code = _run(args[0], args[1:])
+    if argv is None and code == _TERMINATED:
+        _end_at_once()
+    return code
 
 
 def module_main(name: str) -> int:
@@ -147,7 +160,7 @@ def _run(name: str, args: Sequence[str]) -> int:
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     try:
         _prepare_for_limits()
-        with _only_for_its_readers(name, args):
+        with _ending_at_sigterm(), _only_for_its_readers(name, args):
             for entry in COMMANDS[name][0].split():
                 module, _, function = entry.partition(":")
                 code = int(getattr(import_module(module), function or "main")(args))
@@ -166,9 +179,40 @@ def _run(name: str, args: Sequence[str]) -> int:
         limits = "; ".join(map(str, memory_limits())) or "this machine has no more"
         sys.stderr.write(f"error: memory ran out: {limits}\n")
         return 1
+    except _Terminated:
+        sys.stderr.write("stopped by SIGTERM. Run the same command again to resume: finished units are kept\n")
+        return _TERMINATED
     except KeyboardInterrupt:
         sys.stderr.write("stopped. The same command resumes: finished units are kept\n")
-        return 130
+        return _INTERRUPTED
+
+
+def _end_at_once() -> None:
+    """End this process by SIGTERM itself, without waiting for threads that still compute."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _ending_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, together with the processes that it started."""
+    own = os.getpid()
+
+    def end(*_: object) -> NoReturn:
+        if os.getpid() != own:  # a forked worker, which has no more to say
+            _end_at_once()
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # handlers belong to the main thread
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

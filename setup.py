@@ -49,6 +49,7 @@ setup(
     packages=find_packages(include=[f"{name}{below}" for name in PACKAGES for below in ("", ".*")]),
     py_modules=["lvm_ai"],
     package_data={
+        "beam_jobs.runners": ["*.yaml"],
         "models.demo": ["*.keras.xz", "*.md", "*.yaml"],
         "analysis": ["check.R"],
         "analysis.report": ["templates/*", "checklist_items/*.csv"],
@@ -73,6 +74,13 @@ setup(
         "defusedxml",  # vendor XML is not to be trusted
         "rich",  # progress bars
     ],
-    extras_require={"cpu": ["tensorflow-cpu>=2.21"], "gpu": ["tensorflow[and-cuda]>=2.21"], "dev": DEV, "bench": BENCH},
-    entry_points={"console_scripts": ["lvm-ai=lvm_ai:main"]},
+    extras_require={
+        "cpu": ["tensorflow-cpu>=2.21"],
+        "gpu": ["tensorflow[and-cuda]>=2.21"],
+        # Clients of Google's services, to submit jobs; workers do without. Apache 2.0, 70 packages.
+        "dataflow": ["apache-beam[gcp]>=2.77,<3"],
+        "dev": DEV,
+        "bench": BENCH,
+    },
+    entry_points={"console_scripts": ["lvm-ai=lvm_ai:main", "lvm-beam-boot=beam_jobs.runners.boot:main"]},
 )

@@ -43,6 +43,7 @@ class IngestJob:
     """The ingest job as it travels to workers."""
 
     order: WorkOrder
+    units_at_once: int = 1
     kind: str = IngestSettings.kind
 
     def make_worker(self) -> IngestWorker:

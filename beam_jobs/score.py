@@ -118,7 +118,15 @@ class _Score(Job):
         """Refuse a participant table without any key that is among the keys of the inputs."""
         table = self._participants
         known_late = self.settings.id_from_header or not keys.seen
-        if table is None or known_late or table.knows_any(keys.seen, keys.people):
+        if table is None or known_late:
+            return
+        if table.knows_any(keys.seen, keys.people):
+            if n_without := table.n_without_ecg(keys.seen, keys.people):
+                say(
+                    f"warning: {n_without:,} of {len(table):,} rows of {self.settings.participants} "
+                    f"({n_without / len(table):.1%}) have no ECG among the inputs. If all should have one, a folder or "
+                    "a listing is incomplete; --expect-ecgs N stops there"
+                )
             return
         person = f"of the form {form_of(min(keys.people))}" if keys.people else "not known"
         raise UsageError(
@@ -141,18 +149,14 @@ class _Score(Job):
         """Write the models, and their checked networks."""
         write_models(folder, self._models, self._of_plan(plan.settings))
 
-    def units_at_once(self, plan: Plan) -> int:
-        """Return the units that a worker process does at the same time: several feed a GPU."""
-        most = self.settings.threads or UNITS_TO_FEED_GPU
-        return min(UNITS_TO_FEED_GPU, most) if self._of_plan(plan.settings).device is Device.GPU else 1
-
     def unit_job(self, plan: Plan, order: WorkOrder) -> ScoreJob:
         """Return the job as it travels to workers."""
         if order.in_launcher:
             order = replace(order, threads=self._threads(plan))
         shown = order.threads or "what each worker's cores and memory allow"
         say(f"computing: {self._of_plan(plan.settings).computing_line}; threads: {shown}")
-        return ScoreJob(order, input_memory_mb(plan.pieces))
+        n_units = UNITS_TO_FEED_GPU if self._of_plan(plan.settings).device is Device.GPU else 1
+        return ScoreJob(order, input_memory_mb(plan.pieces), min(n_units, order.threads or n_units))
 
     def _threads(self, plan: Plan) -> int:
         computing, input_mb = self._of_plan(plan.settings), input_memory_mb(plan.pieces)

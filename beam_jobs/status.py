@@ -18,6 +18,7 @@ from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser
 
 _RECENT_UNITS = 20
+_SHOWN_FAILURES = 5
 _STAGES = {
     "reader_wait": "waiting for the reader",
     "engine_wait": "for the engine",
@@ -45,6 +46,7 @@ class Status:
     # way, what its processes on this folder noted in the last half minute.
     shares: dict[str, float] | None
     problems: list[str]  # why the run does not count as done, from its report and from what lies in it
+    failures: list[str]  # why workers gave up units, of a run that is not finished
 
 
 def read_status(folder: RunFolder, now_s: float) -> Status:
@@ -74,7 +76,14 @@ def read_status(folder: RunFolder, now_s: float) -> Status:
         last_commit_s=now_s - stamps[-1][0] if stamps else None,
         shares=_shares(folder),
         problems=_problems(folder, plan, list(report.get("problems", []))),
+        failures=_failures(folder) if len(done) < len(plan.units) else [],
     )
+
+
+def _failures(folder: RunFolder) -> list[str]:
+    """Return each message once: of the last command of each shard, and of workers under way."""
+    notes = [*folder.reports().values(), *folder.reports(UNDER_WAY_PREFIX).values()]
+    return [*dict.fromkeys(message for note in notes for message in note.get("failures", []))]
 
 
 def _problems(folder: RunFolder, plan: Plan, reported: list[str]) -> list[str]:
@@ -119,6 +128,9 @@ def status_lines(status: Status) -> list[str]:
     if status.shares is not None:
         parts = ", ".join(f"{share:.1%} {_STAGES[name]}" for name, share in status.shares.items())
         lines.append(f"time of the units: {parts}")
+    lines += [f"failure: {failure}" for failure in status.failures[:_SHOWN_FAILURES]]
+    if len(status.failures) > _SHOWN_FAILURES:
+        lines.append(f"and {len(status.failures) - _SHOWN_FAILURES} other failures (--json shows them)")
     return [*lines, *(f"problem: {problem}" for problem in status.problems)]
 
 

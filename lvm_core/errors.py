@@ -9,6 +9,9 @@ from typing import Final
 # Up to six digits on either side of a point or a comma: a quantity. Identifiers are longer.
 _SHORT_NUMBER: Final = re.compile(r"[-+]?\d{1,6}(?:[.,]\d{1,6})?(?:[eE][-+]?\d{1,3})?", re.ASCII)
 
+# What may identify a person: numbers of people have five digits and more.
+_MAY_IDENTIFY: Final = re.compile(r"\d{5}")
+
 
 class RejectReason(StrEnum):
     """Why an ECG was not ingested or not scored; the value is what the rejects table holds.
@@ -89,3 +92,11 @@ def form_of(text: str) -> str:
     """
     shown = "".join("9" if c.isdigit() else "A" if c.isalpha() else c for c in text[:25])
     return f"{shown} ..." if len(text) > len(shown) else shown
+
+
+def shown_cell(text: str) -> str:
+    """Return a cell of a table as a message may show it; by its form where it may identify.
+
+    Columns of a table can be shifted, so that identifiers stand where ages are expected.
+    """
+    return form_of(text) if _MAY_IDENTIFY.search(text) else text

@@ -39,7 +39,10 @@ def test_options_in_documents__are_options_of_a_command() -> None:
     known = set(re.findall(r"--[a-z][a-z-]+", (DOCS / "commands.md").read_text()))
     foreign = {"--require-hashes", "--no-index", "--find-links", "--no-deps", "--no-build-isolation"}
     for path in TEXTS:
-        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        if path.name.startswith("running_"):  # full of other programs and their options
+            text = "\n".join(re.findall(r"lvm-ai [a-z-]+(?:[^`\n\\]|\\\n)*", text))
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
         assert used <= known | foreign, path.name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -31,9 +31,13 @@ DAMAGE: Final = (pa.ArrowException, OSError, ValueError)
 _READ_ROWS: Final = 64
 _STREAM_BUFFER_BYTES: Final = 1 << 20
 _MAX_FOOTER_BYTES: Final = 1 << 30
+# What is read of a file's end to find its footer: one request to a store is enough for most.
+_TAIL_BYTES: Final = 64 << 10
 _NULL_LIST: Final = "Expected all lists to be of size"
 _UV_PER_UNIT: Final = {"mV": 1e3, "uV": 1.0}
 _DURATIONS_ROWS: Final = 10
+
+_Span = tuple[int, int]
 
 # Files
 
@@ -45,6 +49,7 @@ class Footer:
     sha256: str
     metadata: pq.FileMetaData
     raw: bytes
+    file_size: int  # of the whole file, bytes
 
     @property
     def schema(self) -> pa.Schema:
@@ -68,24 +73,49 @@ class Footer:
 def read_footer(storage: Storage, uri: str) -> Footer:
     """Read the footer of a Parquet file; reject one that is `truncated` or `unreadable`."""
     with storage.open(uri) as stream:
-        if stream.size() < 12:
-            raise EcgRejected(RejectReason.TRUNCATED, f"file has {stream.size()} bytes, too few for Parquet")
-        stream.seek(-8, io.SEEK_END)
-        tail = stream.read(8)
-        n_bytes = int.from_bytes(tail[:4], "little")
-        if tail[4:] != b"PAR1" or n_bytes + 8 > min(stream.size(), _MAX_FOOTER_BYTES):
-            raise EcgRejected(
-                RejectReason.TRUNCATED, "file does not end as a Parquet file does; was it written or copied completely?"
-            )
+        return footer_of(stream)
+
+
+def footer_of(stream: RetryingFile) -> Footer:
+    """Read the footer of an open Parquet file; see `read_footer`."""
+    size = stream.size()
+    if size < 12:
+        raise EcgRejected(RejectReason.TRUNCATED, f"file has {size} bytes, too few for Parquet")
+    stream.seek(-min(size, _TAIL_BYTES), io.SEEK_END)
+    tail = stream.read()
+    n_bytes = int.from_bytes(tail[-8:-4], "little")
+    if tail[-4:] != b"PAR1" or n_bytes + 8 > min(size, _MAX_FOOTER_BYTES):
+        raise EcgRejected(
+            RejectReason.TRUNCATED, "file does not end as a Parquet file does; was it written or copied completely?"
+        )
+    if n_bytes + 8 > len(tail):
         stream.seek(-8 - n_bytes, io.SEEK_END)
-        footer = stream.read(n_bytes)
+        tail = stream.read()
+    footer = tail[-8 - n_bytes :]
     try:
-        raw = b"PAR1" + footer + tail
+        raw = b"PAR1" + footer
         metadata = pq.read_metadata(io.BytesIO(raw))
         metadata.schema.to_arrow_schema()
     except DAMAGE as error:
         raise EcgRejected(RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_cause(error)})") from error
-    return Footer(hashlib.sha256(footer + tail).hexdigest(), metadata, raw)
+    return Footer(hashlib.sha256(footer).hexdigest(), metadata, raw, size)
+
+
+def chunk_spans(metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Iterable[int]) -> list[_Span]:
+    """Return where the column chunks of row groups are in their file: (start, stop), bytes.
+
+    `columns` are top-level columns; None for all.
+    """
+    wanted = None if columns is None else set(columns)
+    spans = []
+    for group in groups:
+        row_group = metadata.row_group(group)
+        for i in range(row_group.num_columns):
+            chunk = row_group.column(i)
+            if wanted is None or chunk.path_in_schema.partition(".")[0] in wanted:
+                start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+                spans.append((int(start), int(start) + int(chunk.total_compressed_size)))
+    return spans
 
 
 def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 0) -> Any:
@@ -102,7 +132,18 @@ def open_parquet(stream: RetryingFile, metadata: Any = None, buffer_size: int = 
 def read_table(storage: Storage, uri: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or some of its columns, in the order of the file."""
     with storage.open(uri) as stream:
-        return open_parquet(stream).read(None if columns is None else list(columns), use_threads=False)
+        file = _open_with_footer(stream)
+        stream.keep(chunk_spans(file.metadata, columns, range(file.metadata.num_row_groups)))
+        return file.read(None if columns is None else list(columns), use_threads=False)
+
+
+def _open_with_footer(stream: RetryingFile) -> Any:
+    """Open a Parquet file; Arrow's own error is raised where its footer is damaged."""
+    try:
+        return open_parquet(stream, footer_of(stream).metadata)
+    except EcgRejected:
+        stream.seek(0)
+        return open_parquet(stream)
 
 
 def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list[list[Any]]:
@@ -113,8 +154,10 @@ def read_keys(storage: Storage, uri: str, columns: Sequence[str | None]) -> list
     """
     found: list[list[Any]] = [[] for _ in columns]
     with storage.open(uri) as stream:
-        file = open_parquet(stream)
+        file = _open_with_footer(stream)
         names = set(file.schema_arrow.names)
+        there = [column for column in columns if column is not None and column in names]
+        stream.keep(chunk_spans(file.metadata, there, range(file.metadata.num_row_groups)))
         for group in range(file.metadata.num_row_groups):
             for values, column in zip(found, columns, strict=True):
                 values.extend(_key_values(file, group, column if column in names else None))
@@ -184,11 +227,18 @@ class ParquetReader:
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; a damaged part is one reject that counts the rows it held."""
-        footer = read_footer(self.storage, uri)
-        if footer.sha256 != piece.content_sha256:
-            raise LvmError(f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it")
         first_row = piece.first_row
         with self.storage.open(uri) as stream:
+            if stream.size() != piece.size:
+                raise LvmError(
+                    f"{shown_path(piece.path)} changed since the run was planned: it had {piece.size} bytes and has "
+                    f"{stream.size()} now. Put the old file back to resume, or plan again with --overwrite"
+                )
+            footer = footer_of(stream)
+            if footer.sha256 != piece.content_sha256:
+                raise LvmError(
+                    f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it"
+                )
             for group in range(piece.row_group_start, piece.row_group_stop):
                 yield from self._read_group(stream, footer, group, piece, first_row)
                 first_row += footer.row_group_rows[group]
@@ -217,12 +267,17 @@ class ParquetReader:
 
     def _batches(self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
         large = footer.row_group_rows[group] > MAX_ROW_GROUP_ROWS
+        columns = self._columns(footer)
+        # Arrow holds the packed columns of a row group at once anyway, unless they are a stream.
+        stream.keep([] if large else chunk_spans(footer.metadata, columns, [group]))
         file = open_parquet(stream, metadata, _STREAM_BUFFER_BYTES if large else 0)
+        yield from file.iter_batches(_READ_ROWS, [group], columns, use_threads=False)
+
+    def _columns(self, footer: Footer) -> list[str]:
         wanted = schemas.ECGS.names
         if self.layout is not None:
             wanted = (*self.layout.needed_columns, *self.layout.optional_columns)
-        columns = [name for name in wanted if name in footer.schema.names]
-        yield from file.iter_batches(_READ_ROWS, [group], columns, use_threads=False)
+        return [name for name in wanted if name in footer.schema.names]
 
     def _chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
         duplicates = set(piece.duplicate_rows)

@@ -7,41 +7,50 @@ Beam's local runner retries nothing. Permission errors and missing files are nev
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import io
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
+import numpy as np
 from pyarrow import fs
 
 from beam_jobs.reading import local_files
 from beam_jobs.reading.local_files import FileKind, Listed, shown_path
+from beam_jobs.reading.store_clients import OPTION_KEYS, STORE_SCHEMES, store_client
 from lvm_core.errors import LvmError, UsageError
 
 T = TypeVar("T")
 
 MAX_TRIES: Final = 5
 MAX_PAUSE_S: Final = 60.0
-STORE_SCHEMES: Final = ("s3", "gs")
-_OPTION_KEYS: Final = ("endpoint_override", "scheme", "region", "anonymous")
-_GCS_RETRY_LIMIT_S: Final = 30
+SETTLE_S: float = 1.0
+"""After which a file that was created in a store is read back."""
+# Requests to a store: a gap in what is wanted that is not worth a request of its own, what is read
+# at once at most and, beside what is asked for, at least, and how many requests run side by side.
+_GAP_BYTES: Final = 64 << 10
+_PART_BYTES: Final = 8 << 20
+_AHEAD_BYTES: Final = 64 << 10
+_PARTS_AT_ONCE: Final = 8
 # Names in the module errno.
 _PASSING: Final = frozenset(
     "EIO EAGAIN EBUSY EINTR ESTALE ETIMEDOUT ENETDOWN ENETUNREACH ENETRESET EHOSTUNREACH EHOSTDOWN ECONNRESET "
     "ECONNREFUSED ECONNABORTED EPIPE EREMOTEIO".split()
 )
+# S3 answers 400 to an expired token, and Arrow tells no more of a HEAD request.
 _DENIED: Final = re.compile(
-    r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId"
-    r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential"
+    r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId|ExpiredToken"
+    r"|SignatureDoesNotMatch|HTTP status 40[013]|[Cc]redential"
 )
+_REQUEST_TIMEOUT: Final = "RequestTimeout"  # has status 400 too, and passes
 _NOT_A_FILE: Final = re.compile(r"is a directory|[Nn]ot a directory|not a regular file")
 _MISSING: Final = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
 
@@ -68,7 +77,7 @@ def classify(error: OSError) -> type[LvmError]:
     errors carry no `errno`, so their text is examined; without a match it is a network fault.
     """
     text = str(error) if error.errno is None else ""
-    if isinstance(error, PermissionError) or _DENIED.search(text):
+    if isinstance(error, PermissionError) or (_DENIED.search(text) and _REQUEST_TIMEOUT not in text):
         return StorageDenied
     if isinstance(error, FileNotFoundError) or _MISSING.search(text):
         return FileMissing
@@ -102,7 +111,10 @@ def _message(kind: type[LvmError], what: str, error: OSError) -> str:
         resume = "Run the same command again to resume: finished work is kept"
         return f"{what} failed {MAX_TRIES} times, last with: {reason}. {resume}"
     if kind is StorageDenied:
-        return f"{what}: access denied ({reason}). Check permissions and credentials"
+        return (
+            f"{what}: access denied ({reason}). Check permissions and credentials, which may have expired, and run the "
+            "same command again"
+        )
     return f"{what}: no such file or folder" if kind is FileMissing else f"{what}: {reason}"
 
 
@@ -136,10 +148,10 @@ class Storage:
     def __post_init__(self) -> None:
         for key, _ in self.options:
             scheme, _, name = key.partition(".")
-            if scheme not in STORE_SCHEMES or name not in _OPTION_KEYS:
+            if scheme not in STORE_SCHEMES or name not in OPTION_KEYS:
                 raise UsageError(
                     f"--storage-option {key!r} is not known; expected s3. or gs. followed by one "
-                    f"of {', '.join(_OPTION_KEYS)}, for example s3.endpoint_override=HOST:PORT"
+                    f"of {', '.join(OPTION_KEYS)}, for example s3.endpoint_override=HOST:PORT"
                 )
 
     def resolve(self, uri: str) -> tuple[fs.FileSystem, str]:
@@ -152,7 +164,7 @@ class Storage:
         mine = tuple((k.partition(".")[2], v) for k, v in self.options if k.startswith(scheme))
         path = uri.removeprefix(f"{scheme}://").rstrip("/")
         # In a store an empty segment would name another object, on a disk it changes nothing.
-        return _store(scheme, mine), re.sub(r"/{2,}", "/", path)
+        return store_client(scheme, mine), re.sub(r"/{2,}", "/", path)
 
     def absolute(self, uri: str) -> str:
         """Return a URI that means the same from every folder: a local path as an absolute one."""
@@ -256,12 +268,16 @@ class Storage:
         The limit holds however large the file is or becomes while it is read. `expected` is for
         the message where there is a folder, a pipe or another thing that is no file.
         """
+        n_bytes = None if limit_bytes is None else limit_bytes + 1
+        if store_scheme(uri) is not None:
+            with self.open(uri) as file:
+                return file.read(n_bytes)
         self._require_file(uri, expected)
         filesystem, path = self.resolve(uri)
 
         def read() -> bytes:
             with filesystem.open_input_stream(path, compression=None) as stream:
-                return bytes(stream.read(None if limit_bytes is None else limit_bytes + 1))
+                return bytes(stream.read(n_bytes))
 
         return with_retries(read, f"reading {shown_path(uri)}")
 
@@ -295,20 +311,29 @@ class Storage:
             with filesystem.open_output_stream(path, compression=None) as stream:
                 stream.write(data)
 
-        with_retries(write, f"writing {uri}")
+        try:
+            with_retries(write, f"writing {uri}")
+        except FileMissing:
+            # A store may forget an upload that it finished, and be asked again for a lost answer.
+            if not (self.exists(uri) and self.read_bytes(uri) == data):
+                raise
 
     def create_exclusive(self, uri: str, data: bytes) -> bool:
         """Write a file unless it is there; return whether this call made it.
 
         Local: atomic among processes. Stores offer no exclusive creation through this library:
-        there two processes may both write, which is harmless where the content is the same.
+        there two processes may both write, and the later one stays. So the file is read back after
+        a moment, and False is returned where it is another process's. One that stalls between its
+        look and its write for longer than the moment still replaces the file: whoever reads it
+        later must check that it is the one that is meant.
         """
         if store_scheme(uri) is None:
             return with_retries(lambda: local_files.create_whole(_local_path(uri), data), f"writing {uri}")
         if self.exists(uri):
             return False
         self.write_atomic(uri, data)
-        return True
+        time.sleep(SETTLE_S)
+        return self.read_bytes(uri) == data
 
     def delete(self, uri: str) -> None:
         """Delete a file; do nothing without one."""
@@ -330,8 +355,13 @@ class Storage:
 class RetryingFile(io.RawIOBase):
     """A file open for reading anywhere, each read tried again after passing faults.
 
-    Errors that come out of it are `StorageFault`, `StorageDenied` or `FileMissing`, never
-    `OSError`; so whatever else a decoder raises on top of it is damage in the data.
+    Errors that come out of it are `StorageFault`, `StorageDenied`, `FileMissing` or, where the file
+    changed meanwhile, `LvmError`, never `OSError`; so whatever else a decoder raises on top of it
+    is damage in the data. A read gives all bytes that were asked for up to the end of the file:
+    fewer are a passing fault.
+
+    Stores answer a request slowly whatever its size, so from them more is read than was asked for:
+    see `keep`. What is read ahead is bounded.
     """
 
     def __init__(self, storage: Storage, uri: str) -> None:
@@ -339,12 +369,15 @@ class RetryingFile(io.RawIOBase):
         storage._require_file(uri, "a file")
         self._filesystem, self._path = storage.resolve(uri)
         self._uri = uri
+        self._is_remote = store_scheme(uri) is not None
         self._position = 0
-        self._native = with_retries(self._open, f"opening {uri}")
-        self._size = int(with_retries(self._native.size, f"opening {uri}"))
+        self._kept: list[tuple[int, memoryview]] = []  # (start, bytes), asked for by `keep`
+        self._ahead: tuple[int, memoryview] = 0, memoryview(b"")  # what the last read took beside its own bytes
+        self._native, self._size = with_retries(self._open, f"opening {uri}")
 
-    def _open(self) -> fs.NativeFile:
-        return self._filesystem.open_input_file(self._path)
+    def _open(self) -> tuple[fs.NativeFile, int]:
+        native = self._filesystem.open_input_file(self._path)
+        return native, int(_with_os_errors(native.size))
 
     def readable(self) -> bool:
         return True
@@ -366,33 +399,140 @@ class RetryingFile(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         """Read up to `size` bytes from the position; all that is left for -1 or None."""
+        return bytes(self.read_buffer(-1 if size is None else size))
+
+    def read_buffer(self, size: int = -1) -> bytes | memoryview:
+        """Read like `read`, without a copy of what `keep` holds; Arrow calls it by this name."""
         left = max(0, self._size - self._position)
-        size = left if size is None or size < 0 else min(size, left)
-        data = self._read_at(size, self._position) if size else b""
+        size = left if size < 0 else min(size, left)
+        data = self._bytes(self._position, size) if size else b""
         self._position += len(data)
         return data
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self.read(len(buffer))
+        data = self.read_buffer(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def _read_at(self, size: int, position: int) -> bytes:
-        def once() -> bytes:
-            try:
-                return bytes(self._native.read_at(size, position))
-            except OSError:
-                # A broken handle stays broken: the next try starts from a new one.
-                with contextlib.suppress(OSError):
-                    self._native = self._open()
-                raise
+    def keep(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Read spans of a store's file at once; reads inside them are then answered from memory.
 
-        return with_retries(once, f"reading {self._uri}")
+        A span is (start, stop), in bytes. Neighbours with a small gap become one request, a long
+        span several, some at the same time. What an earlier call kept is forgotten. Local files are
+        read as they are asked for: there a request costs nothing.
+        """
+        if self._is_remote:
+            self._kept = []
+            first, data = self._ahead  # perhaps the end of the file, of a small one all of it
+            last = first + len(data)
+            joined = _joined((span for span in spans if not first <= span[0] <= span[1] <= last), self._size)
+            self._kept = list(zip((start for start, _ in joined), self._fetched(joined), strict=True))
+
+    def _bytes(self, position: int, size: int) -> bytes | memoryview:
+        if not self._is_remote:
+            return with_retries(lambda: self._once(self._read_local, position, size), f"reading {self._uri}")
+        for start, data in (*self._kept, self._ahead):
+            if start <= position and position + size <= start + len(data):
+                return data[position - start : position - start + size]
+        # Whoever reads one piece after another, as in an archive, is given longer ones each time.
+        start, data = self._ahead
+        follows = start < position <= start + len(data)
+        wanted = max(size, min(2 * len(data), _PART_BYTES) if follows else _AHEAD_BYTES)
+        stop = min(self._size, position + wanted)
+        (found,) = self._fetched([(position, stop)])
+        self._ahead = position, found if len(found) <= _PART_BYTES else memoryview(b"")
+        return found[:size]
+
+    def _fetched(self, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Return the bytes of spans of a store's file, in parts that are tried again alone."""
+        # numpy leaves the memory as it is; the requests fill it.
+        whole = [memoryview(np.empty(stop - start, np.uint8)) for start, stop in spans]  # type: ignore[arg-type]
+        parts = [
+            (start + offset, view[offset : offset + _PART_BYTES])
+            for (start, _), view in zip(spans, whole, strict=True)
+            for offset in range(0, len(view), _PART_BYTES)
+        ]
+
+        def fetch(part: tuple[int, memoryview]) -> None:
+            with_retries(lambda: self._once(self._read_remote, *part), f"reading {self._uri}")
+
+        if len(parts) == 1:
+            fetch(parts[0])
+        elif parts:
+            with ThreadPoolExecutor(min(_PARTS_AT_ONCE, len(parts))) as pool:
+                list(pool.map(fetch, parts))
+        return [view.toreadonly() for view in whole]
+
+    def _once(self, read: Callable[..., T], *arguments: Any) -> T:
+        """Read once; after a fault open the file anew, because a broken handle stays broken."""
+        try:
+            return _with_os_errors(read, *arguments)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                again, size = self._open()
+                # GCS says that the version that was opened is not there any more.
+                if size != self._size or classify(error) is FileMissing:
+                    raise LvmError(
+                        f"{shown_path(self._uri)} changed while it was read: it had {self._size} bytes and has "
+                        f"{size} now. Put the old file back, or plan again with --overwrite"
+                    ) from error
+                self._native = again
+            raise
+
+    def _read_local(self, position: int, size: int) -> bytes:
+        data = bytes(self._native.read_at(size, position))
+        _require(len(data), size)
+        return data
+
+    def _read_remote(self, position: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at a position.
+
+        Arrow's S3 client takes a body that is too short for a whole one, and leaves the rest of the
+        buffer as it was. So a random byte is put at its end: where that byte is still there, the
+        last byte is read again into another one, and must come out the same.
+        """
+        mark = random.randbytes(1)
+        buffer[-1:] = mark
+        with self._native.get_stream(position, len(buffer)) as stream:
+            _require(stream.readinto(buffer), len(buffer))
+        if buffer[-1:] == mark:
+            last = memoryview(bytearray([255 - mark[0]]))
+            with self._native.get_stream(position + len(buffer) - 1, 1) as stream:
+                _require(stream.readinto(last), 1)
+            if last != mark:
+                raise OSError(errno.EIO, f"the store sent fewer than the {len(buffer)} bytes that were asked for")
 
     def close(self) -> None:
         if not self.closed:
             self._native.close()
+            self._kept = []
+            self._ahead = 0, memoryview(b"")
         super().close()
+
+
+def _with_os_errors(read: Callable[..., T], *arguments: Any) -> T:
+    """Read; a file that Arrow's GCS client closed by itself, after a fault, is a passing fault."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise OSError(errno.EIO, f"the connection was given up ({error})") from error
+
+
+def _require(n_bytes: int, wanted: int) -> None:
+    """Raise a passing fault where fewer bytes came than were asked for."""
+    if n_bytes != wanted:
+        raise OSError(errno.EIO, f"{n_bytes} of {wanted} bytes came")
+
+
+def _joined(spans: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return the spans of a file in order, those with a small gap between them as one."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted((max(0, start), min(stop, size)) for start, stop in spans):
+        if joined and start - joined[-1][1] <= _GAP_BYTES:
+            joined[-1] = joined[-1][0], max(stop, joined[-1][1])
+        elif stop > start:
+            joined.append((start, stop))
+    return joined
 
 
 def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
@@ -416,17 +556,6 @@ def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
 @cache
 def _local() -> fs.LocalFileSystem:
     return fs.LocalFileSystem()
-
-
-@cache
-def _store(scheme: str, options: tuple[tuple[str, str], ...]) -> fs.FileSystem:
-    values: dict[str, str | bool] = dict(options)
-    if "anonymous" in values:
-        values["anonymous"] = str(values["anonymous"]).lower() in ("1", "true", "yes")
-    if scheme == "s3":
-        return fs.S3FileSystem(**values)
-    values.pop("region", None)
-    return fs.GcsFileSystem(**values, retry_time_limit=dt.timedelta(seconds=_GCS_RETRY_LIMIT_S))
 
 
 # URIs and globs

@@ -220,6 +220,7 @@ def shard_report(total: UnitSummary, work: Work, settings: RunSettings, warnings
         "versions": software_versions(),
         "options": settings.as_given(),
         "warnings": list(warnings),
+        "failures": list(work.failures),
     }
 
 

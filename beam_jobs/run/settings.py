@@ -42,9 +42,12 @@ _AUTO: Final = "auto"
 
 _FIRST, _KEYS, _SIGNAL, _RUN, _MODEL = "", "keys of raw files", "signal", "run", "model"
 _COMPUTING, _PEOPLE, _RUNNER = "computing", "people and rules", "runner"
+_DATAFLOW: Final = "runner dataflow"
+_GPUS_OF_DATAFLOW: Final = ("l4", "t4", "a100")
 _GROUP_TEXTS: Final = {
     _COMPUTING: "Chosen once, when a run is planned, and kept when it is resumed.",
     _RUNNER: "Where the job is done (docs/running.md). Options after -- are passed on to Beam's runner.",
+    _DATAFLOW: "Google's service for Beam jobs (docs/running_on_dataflow.md); for --runner dataflow alone.",
 }
 
 
@@ -232,6 +235,22 @@ class InputSettings(_AllDeclared):
     allow_empty: bool = option(
         "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False
     )
+    expect_ecgs: int | None = option(
+        "--expect-ecgs",
+        _RUN,
+        "stop unless the inputs hold N ECGs: a folder or a listing of it may be incomplete",
+        moves=False,  # which ECGs there are is in the units
+        limits=(0, None),
+        type=int,
+        metavar="N",
+    )
+    expect_files: str | None = option(
+        "--expect-files",
+        _RUN,
+        "text file with a path a line, as below --input or whole: stop unless all are among the inputs",
+        moves=False,
+        metavar="F",
+    )
     accept_unread_archives: bool = option(
         "--accept-unread-archives",
         _RUN,
@@ -336,8 +355,115 @@ class RunSettings(InputSettings):
         type=float,
         metavar="S",
     )
+    worker_command: str | None = option(
+        "--worker-command",
+        _RUNNER,
+        "lvm-beam-boot on the workers, for portable, flink and spark (default: that of this Python)",
+        moves=False,
+        metavar="PATH",
+    )
+    worker_processes: int | None = option(
+        "--worker-processes",
+        _RUNNER,
+        "worker processes on each machine, for portable, flink and spark (default: 2 for portable, else 1)",
+        moves=False,
+        limits=(1, None),
+        type=int,
+        metavar="N",
+    )
+    job_endpoint: str | None = option(
+        "--job-endpoint",
+        _RUNNER,
+        "address of a Beam job service that is there, for portable (default: one is started here)",
+        moves=False,
+        metavar="HOST:PORT",
+    )
+    flink_master: str | None = option(
+        "--flink-master", _RUNNER, "address of a Flink cluster's REST interface", moves=False, metavar="HOST:PORT"
+    )
+    flink_job_server_jar: str | None = option(
+        "--flink-job-server-jar",
+        _RUNNER,
+        "Beam's job server for the Flink of the cluster (default: Beam's own, fetched once; docs/running_on_flink.md)",
+        moves=False,
+        metavar="JAR",
+    )
+    spark_master: str | None = option(
+        "--spark-master", _RUNNER, "address of a Spark cluster, spark://HOST:PORT", moves=False, metavar="URL"
+    )
+    spark_job_server_jar: str | None = option(
+        "--spark-job-server-jar",
+        _RUNNER,
+        "Beam's job server for the Spark of the cluster (docs/running_on_spark.md)",
+        moves=False,
+        metavar="JAR",
+    )
     beam_options: tuple[str, ...] = resolved(moves=False, default=())
     """What stands after `--`: options for Beam's runner, which win over ours."""
+    project: str | None = option("--project", _DATAFLOW, "id of the project that is billed", moves=False)
+    region: str | None = option("--region", _DATAFLOW, "where workers are: where the inputs are", moves=False)
+    staging: str | None = option(
+        "--staging", _DATAFLOW, "folder for what is submitted and for temporary files", moves=False, metavar="gs://..."
+    )
+    image: str | None = option(
+        "--image", _DATAFLOW, "image of the workers, built from deploy/dataflow/Dockerfile", moves=False
+    )
+    workers: int | None = option(
+        "--workers", _DATAFLOW, "machines at the start", moves=False, limits=(1, None), type=int, metavar="N"
+    )
+    max_workers: int | None = option(
+        "--max-workers",
+        _DATAFLOW,
+        "machines at most, as Dataflow sees fit (default: the number of --workers stays)",
+        moves=False,
+        limits=(1, None),
+        type=int,
+        metavar="N",
+    )
+    machine_type: str | None = option(
+        "--machine-type", _DATAFLOW, "default: n2-standard-4, or what the GPU comes with", moves=False
+    )
+    no_wait: bool = option(
+        "--no-wait",
+        _DATAFLOW,
+        "end when the job is submitted; lvm-ai finish closes the run when it has ended",
+        moves=False,
+        default=False,
+    )
+    gpu: str | None = option(
+        "--gpu", _DATAFLOW, "a GPU for each machine; with --device gpu", moves=False, choices=_GPUS_OF_DATAFLOW
+    )
+    cheap: bool = option(
+        "--cheap", _DATAFLOW, "FlexRS: starts within six hours, costs less", moves=False, default=False
+    )
+    disk_gb: int | None = option(
+        "--disk-gb", _DATAFLOW, "disk of a machine (default: 30, with a GPU 60)", moves=False, type=int, metavar="GB"
+    )
+    service_account: str | None = option("--service-account", _DATAFLOW, "account that workers run as", moves=False)
+    subnetwork: str | None = option(
+        "--subnetwork", _DATAFLOW, "regions/REGION/subnetworks/NAME (default: that of the project)", moves=False
+    )
+    public_ips: bool = option(
+        "--public-ips", _DATAFLOW, "give machines public addresses (default: private alone)", moves=False, default=False
+    )
+    labels: tuple[str, ...] = option(
+        "--label",
+        _DATAFLOW,
+        "label of the job, for bills; may be repeated",
+        moves=False,
+        default=(),
+        convert=tuple,
+        action="append",
+        metavar="KEY=VALUE",
+    )
+    prices: Path | None = option(
+        "--prices",
+        _DATAFLOW,
+        "your copy of beam_jobs/runners/dataflow_prices.yaml, for the estimate of --dry-run",
+        moves=False,
+        type=Path,
+        metavar="F",
+    )
     max_rejected_share: float = option(
         "--max-rejected-share",
         _RUN,
@@ -391,6 +517,16 @@ class RunSettings(InputSettings):
         args = parser.parse_args(own)
         given = {name: getattr(args, one.destination) for name, one in declared.items()}
         values = {name: declared[name].value(one) for name, one in given.items() if one is not None}
+        for name, one in declared.items():
+            _, _, its_runner = one.group.partition(f"{_RUNNER} ")
+            if (
+                its_runner
+                and its_runner != values["runner"]
+                and values.get(name, options[name].default) not in (options[name].default, ())
+            ):
+                raise UsageError(
+                    f"{one.flag} is an option of --runner {its_runner}, and --runner is {values['runner']}"
+                )
         return cls(**values, beam_options=tuple(beam_options))
 
     def as_given(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, not
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
 from beam_jobs.runners.processes import run_processes
-from beam_jobs.runners.registry import Runner, runner_of
+from beam_jobs.runners.registry import Describes, JobSubmitted, Runner, runner_of
 from lvm_core.errors import LvmError
 from models.machine.host import available_cores
 
@@ -79,10 +79,6 @@ class Job:
     def write_work_files(self, folder: RunFolder, plan: Plan) -> None:
         """Write what workers read only until the run is closed."""
 
-    def units_at_once(self, plan: Plan) -> int:
-        """Return the units that a worker process does at the same time, 1 or more."""
-        return 1
-
     def unit_job(self, plan: Plan, order: WorkOrder) -> UnitJob:
         """Return the job as it travels to workers."""
         raise NotImplementedError
@@ -122,7 +118,7 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
         exclusions = exclusions.with_digests(folder.withdrawn())
     exclusions = job.with_their_ecgs(exclusions)
     if options.dry_run:
-        _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite))
+        _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite), runner)
         return DONE
     if options.share is None and (warning := options.storage.open_to_others(options.output)):
         say(f"warning: {warning}")
@@ -193,7 +189,7 @@ def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Excl
     folder.storage.write_atomic(folder.path(PLAN_NAME), data)
 
 
-def _print_plan(job: Job, planned: _Planned) -> None:
+def _print_plan(job: Job, planned: _Planned, runner: Runner) -> None:
     options, plan, inputs = job.settings, planned.plan, planned.inputs
     n_broken = sum(piece.reason is not None for piece in plan.pieces)
     n_duplicates = sum(len(piece.duplicate_rows) for piece in plan.pieces)
@@ -203,6 +199,7 @@ def _print_plan(job: Job, planned: _Planned) -> None:
         f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
         f"this shard {options.shard[0]}/{options.shard[1]}: {len(plan.shard_units(*options.shard))} units",
         *job.describe(plan),
+        *(runner.describe(options, plan) if isinstance(runner, Describes) else []),
         "nothing was written (--dry-run)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
@@ -253,7 +250,11 @@ class _Run:
             foreign = self.folder.foreign_problem(self.plan)
             say(f"error: {foreign}" if foreign else f"finished already: {self.folder.uri}")
             return FAILED if foreign else DONE
-        failures = self._do(todo, len(mine)) if todo else []
+        try:
+            failures = self._do(todo, len(mine)) if todo else []
+        except JobSubmitted as submitted:
+            say(f"{submitted}. When it has ended: lvm-ai finish {self.folder.uri}")
+            return DONE
         done = self.folder.committed(self.plan)
         unfinished = [unit for unit in mine if unit.number not in done]
         if unfinished:
@@ -326,7 +327,7 @@ class _Run:
 
     def _run_pipeline(self, unit_job: UnitJob, places: Sequence[UnitPlace], todo: Sequence[Unit]) -> None:
         shard, limit = self.options.shard, None
-        runner, beam_options = self.runner.start(self.options, self.job.units_at_once(self.plan))
+        runner, beam_options = self.runner.start(self.options)
         pipeline = beam.Pipeline(runner=runner, options=beam_options)
         build(pipeline, unit_job, places, WorkerNotes(unit_job.order.folder, shard))
         if not self.runner.in_launcher:

@@ -29,13 +29,12 @@ class LocalRunner:
                 "none; expected another --runner, or nothing after --"
             )
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
-        """Return the runner; each of the units done at the same time has a thread of its own."""
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return the runner; several workers of it would listen on every network interface."""
         # Beam logs each error with its traceback and then raises it: once is enough.
         logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
         # A list of our own: Beam would otherwise read the arguments of our command line.
-        threads = [f"--direct_num_workers={units_at_once}", "--direct_running_mode=multi_threading"]
-        return FnApiRunner(), PipelineOptions(threads if units_at_once > 1 else [])
+        return FnApiRunner(), PipelineOptions([])
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return 1: further processes have shards and threads of their own."""

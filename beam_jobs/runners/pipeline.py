@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -52,6 +53,10 @@ class UnitJob(Protocol):
     def order(self) -> WorkOrder:
         """What a worker reads, from where, and how."""
 
+    @property
+    def units_at_once(self) -> int:
+        """Units that a process does at the same time, 1 or more."""
+
     def make_worker(self) -> UnitWorker:
         """Open models and files; called on the worker."""
 
@@ -75,7 +80,11 @@ class DoUnits(beam.PTransform):
 
 
 class _UnitFn(beam.DoFn):
-    """Does units, each ended while the next begins, or with the bundle."""
+    """Does units, each ended while the next begins, or with the bundle.
+
+    Where several are done at once, each has a thread here, not in the runner: Beam's own threads
+    would need servers that listen on every network interface.
+    """
 
     def __init__(self, job: UnitJob, notes: WorkerNotes) -> None:
         self._job = job
@@ -84,13 +93,21 @@ class _UnitFn(beam.DoFn):
     def setup(self) -> None:
         with self._noting():
             self._worker = self._job.make_worker()
+        n = self._job.units_at_once
+        self._pool = ThreadPoolExecutor(n, thread_name_prefix="lvm-unit") if n > 1 else None
 
     def start_bundle(self) -> None:
         self._last: tuple[int, Callable[[], UnitSummary]] | None = None
+        self._under_way: set[Future[UnitSummary]] = set()
         self._done: list[UnitSummary] = []
 
     def process(self, place: UnitPlace) -> Iterator[UnitSummary]:
         self._notes.begin_unit(write=not self._job.order.in_launcher)
+        if self._pool is not None:
+            self._collect(self._job.units_at_once - 1)
+            self._under_way.add(self._pool.submit(self._whole, place))
+            yield from self._finished()
+            return
         try:
             with self._noting():
                 end = self._try(place.number, lambda: self._begin(place))
@@ -102,11 +119,23 @@ class _UnitFn(beam.DoFn):
             self._last = place.number, end
         yield from self._finished()
 
+    def _whole(self, place: UnitPlace) -> UnitSummary:
+        """Do a unit from its begin to its end."""
+        return self._try(place.number, lambda: self._worker.begin(self._job.order.unit(place), lambda: None)())
+
+    def _collect(self, n_left: int) -> None:
+        """Wait until at most that many units are under way."""
+        while len(self._under_way) > n_left:
+            ended, self._under_way = wait(self._under_way, return_when=FIRST_COMPLETED)
+            with self._noting():
+                self._done.extend(future.result() for future in ended)
+
     def _begin(self, place: UnitPlace) -> Callable[[], UnitSummary]:
         return self._worker.begin(self._job.order.unit(place), self._end_last)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         self._end_last()
+        self._collect(0)
         for summary in self._finished():
             yield GlobalWindows.windowed_value(summary)
         self._notes.write()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, cast, runtime_checkable
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineRunner
 
+from beam_jobs.run.plan import Plan
 from beam_jobs.run.settings import RunSettings
 
 
@@ -21,14 +22,23 @@ class Runner(Protocol):
     def check(self, settings: RunSettings) -> None:
         """Refuse, before anything is planned, what cannot work; a `UsageError` says what to do."""
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
-        """Return Beam's runner and its options, and start what it needs here, as a job server.
-
-        `units_at_once` are the units that a worker process does at the same time.
-        """
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return Beam's runner and its options, and start what it needs here, as a job server."""
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return the worker processes that share the cores of a machine."""
+
+
+class JobSubmitted(Exception):
+    """A job is on its way and nobody waits for it; its text says how to go on."""
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A runner that has something to say about a plan before it is carried out."""
+
+    def describe(self, settings: RunSettings, plan: Plan) -> list[str]:
+        """Return what the run would ask for, take and cost, as lines for --dry-run."""
 
 
 _CLASSES: Final = {

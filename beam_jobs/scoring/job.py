@@ -42,6 +42,7 @@ class ScoreJob:
 
     order: WorkOrder
     input_mb: float = 0.0  # memory that the largest input takes, MB, by which a worker chooses its threads
+    units_at_once: int = 1  # units that a process does at the same time: a GPU needs several
     kind: str = ScoreSettings.kind
 
     def make_worker(self) -> ScoreContext:

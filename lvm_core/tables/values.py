@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lvm_core.errors import UsageError
+from lvm_core.errors import UsageError, shown_cell
 from lvm_core.medicine.lvh import parse_sex
 
 UNKNOWN_TEXTS: Final = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "unknown", "missing", "."})
@@ -211,7 +211,7 @@ def _misread(
     places = np.asarray(pc.fill_null(indices, -1))
     rows = np.flatnonzero(np.isin(places, list(bad)))
     first = [(row + 1, *bad[int(places[row])]) for row in rows[:_SHOWN].tolist()]
-    shown = "; ".join(f"row {row}: {text!r}" for row, text, _ in first)
+    shown = "; ".join(f"row {row}: {shown_cell(text)!r}" for row, text, _ in first)
     reasons = "; ".join(dict.fromkeys(reason for _, _, reason in first))
     return UsageError(
         f"{table}: column {column_name} has {len(rows)} values that are not {expected}, an empty "

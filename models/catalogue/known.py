@@ -38,6 +38,7 @@ from models.catalogue.spec import (
     ModelOrigin,
     ModelSpec,
 )
+from models.machine.host import home_dir
 
 _CHUNK_BYTES: Final = 1 << 20
 _TIMEOUT_S: Final = 60.0
@@ -143,7 +144,7 @@ class ModelSource:
 
 def default_model_dir() -> Path:
     """Return the folder of the fetched models, unless the user gives another one."""
-    return Path.home() / ".lvm-ai" / "models"
+    return home_dir() / ".lvm-ai" / "models"
 
 
 def find_spec(name: str) -> ModelSpec | None:

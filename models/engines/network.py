@@ -21,6 +21,7 @@ from models.catalogue.loading import LoadedModel, load_model
 from models.catalogue.saved_model import write_atomically
 from models.catalogue.spec import InputRole
 from models.engines.tensorflow_engine import Reference, keras_reference
+from models.machine.host import home_dir
 from models.machine.runtime import configure_threads
 
 POOL: Final = 2
@@ -321,7 +322,7 @@ def check_with_keras(loaded: LoadedModel) -> CheckedNetwork:
 
 def network_dir() -> Path:
     """Return the folder in which networks are kept as plain arrays."""
-    return Path.home() / ".lvm-ai" / "networks"
+    return home_dir() / ".lvm-ai" / "networks"
 
 
 def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNetwork:

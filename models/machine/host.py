@@ -34,6 +34,18 @@ _GROUP_LIMITS: Final = ("memory.max", "memory.high", "memory.limit_in_bytes")
 _NO_LIMIT_BYTES: Final = 2**62
 
 
+def home_dir() -> Path:
+    """Return the user's home folder; the root where a user has none, as container engines do.
+
+    A user who is only a number, without `HOME` and without an entry in the system's list of users,
+    is usual in containers. Nobody but root can write to the root, so nothing is kept then.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def available_cores(own: Path = _OWN_CGROUP, cgroups: Path = _CGROUPS) -> int:
     """Return the number of cores that this process may use, 1 or more.
 

@@ -28,6 +28,9 @@ _MEMORY_MB: Final = 600.0
 
 _QUIET: Final = "1"  # hides TensorFlow's INFO lines; warnings and errors still show
 _STDERR: Final = 2
+# Keras reads settings from its folder and makes it: in the home folder, or in /tmp, where any user
+# of the machine could lay a file that changes how numbers are computed. No folder can be here.
+_NO_KERAS_FOLDER: Final = os.devnull
 _CHATTER: Final = (b"absl::InitializeLog()", b"oneDNN custom operations are on")
 
 _DEV: Final = Path("/dev")
@@ -38,13 +41,14 @@ def import_tensorflow() -> Any:
     """Import TensorFlow without its start-up chatter and return the module.
 
     It is not imported with this module, because commands that predict nothing must not pay the
-    seconds that it takes, and because `TF_CPP_MIN_LOG_LEVEL` has to be set before (a value that is
-    already set is kept).
+    seconds that it takes, and because `TF_CPP_MIN_LOG_LEVEL` and `KERAS_HOME` have to be set before
+    (a value that is already set is kept).
 
     Raises:
         LvmError: a limit of this process leaves it too little memory.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _QUIET)
+    os.environ.setdefault("KERAS_HOME", _NO_KERAS_FOLDER)
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     require_memory_for_tensorflow()
@@ -91,9 +95,7 @@ def import_keras() -> Any:
 
     backend = keras.backend.backend()
     if backend != "tensorflow":
-        raise LvmError(
-            f"Keras computes with {backend!r}, expected 'tensorflow'; unset KERAS_BACKEND and check ~/.keras/keras.json"
-        )
+        raise LvmError(f"Keras computes with {backend!r}, expected 'tensorflow'; unset KERAS_BACKEND and KERAS_HOME")
     return keras
 
 

@@ -24,8 +24,13 @@ class Store:
     """A store that answers."""
 
     scheme: str  # `s3` or `gs`
+    port: int  # of the server
     options: tuple[str, ...]  # of the command line, that lead to it
     filesystem: pyarrow.fs.FileSystem  # pyarrow's, for the tests' own reading and writing
+
+    def through(self, port: int) -> tuple[str, ...]:
+        """Return the options that lead to the store through a proxy on another port."""
+        return tuple(option.replace(f"127.0.0.1:{self.port}", f"127.0.0.1:{port}") for option in self.options)
 
     def uri(self, path: str) -> str:
         """Return the URI of a path in the bucket."""
@@ -60,8 +65,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
-    """Run a server until the block ends; wait until its port answers.
+def server(command: Sequence[str], port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends, or until it is killed; wait until its port answers.
 
     Its environment is ours without what would send a client elsewhere.
     """
@@ -70,7 +75,7 @@ def server(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=folder)
     try:
         _wait(process, port, log)
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -113,7 +118,7 @@ def s3_store(folder: Path) -> Iterator[Store]:
         )
         filesystem.create_dir(BUCKET)
         options = (f"s3.endpoint_override={endpoint}", "s3.scheme=http", "s3.region=us-east-1")
-        yield Store("s3", _flags(options), filesystem)
+        yield Store("s3", port, flags(options), filesystem)
 
 
 @contextmanager
@@ -135,10 +140,11 @@ def gs_store(folder: Path) -> Iterator[Store]:
         endpoint = f"127.0.0.1:{port}"
         filesystem = pyarrow.fs.GcsFileSystem(anonymous=True, endpoint_override=endpoint, scheme="http")
         options = (f"gs.endpoint_override={endpoint}", "gs.scheme=http", "gs.anonymous=true")
-        yield Store("gs", _flags(options), filesystem)
+        yield Store("gs", port, flags(options), filesystem)
 
 
-def _flags(options: Sequence[str]) -> tuple[str, ...]:
+def flags(options: Sequence[str]) -> tuple[str, ...]:
+    """Return the storage options of a command line."""
     return tuple(part for option in options for part in ("--storage-option", option))
 
 

@@ -107,3 +107,15 @@ def test_main__prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([f"{tmp_path}/", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert (content["units_done"], content["units"], content["n_read"]) == (1, 2, 100)
+
+
+def test_read_status__failures_of_shards_and_workers_once_each_until_the_run_is_done(tmp_path: Path) -> None:
+    run = _run(tmp_path, 2, {0: (1000.0, 0)})
+    note = {"stages_s": {}, "failures": ["reading a failed", "reading b failed"]}
+    run.write_json("reports/under-way-1-of-2-x.json", note)
+    run.write_json("reports/shard-2-of-2.json", {**note, "failures": ["reading a failed"], "earlier_runs": [note]})
+    status = read_status(run, now_s=1001.0)
+    assert status.failures == ["reading a failed", "reading b failed"]
+    assert "failure: reading b failed" in status_lines(status)
+    finished = _run(tmp_path, 2, {0: (1000.0, 0), 1: (1000.0, 0)})
+    assert read_status(finished, now_s=1001.0).failures == []

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, described, form_of
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, described, form_of, shown_cell
 
 
 def test_ecg_rejected__says_reason_and_message() -> None:
@@ -64,3 +64,11 @@ def test_described__shows_short_numbers_and_lengths(text: str | None, shown: str
 )
 def test_form_of__says_how_a_text_is_written_and_not_what(text: str, form: str) -> None:
     assert form_of(text) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("180,5", "180,5"), ("0.70", "0.70"), ("1234", "1234"), ("P12345", "A99999"), ("19600513", "99999999")],
+)
+def test_shown_cell__five_digits_in_a_row_may_name_a_person(text: str, shown: str) -> None:
+    assert shown_cell(text) == shown

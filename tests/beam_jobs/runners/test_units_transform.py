@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import apache_beam as beam
 import numpy as np
@@ -31,6 +31,7 @@ from tests.beam_jobs.helpers import read_rows, write_ecg_parquet
 from tests.fakes import FakePredictor
 
 LOG: list[str] = []
+PAIR = Barrier(2)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,7 @@ class Job:
     fails_at: str = ""
     error: type[LvmError] = StorageFault
     keep_going: bool = True
+    units_at_once: int = 1
     kind: str = "score"
 
     @property
@@ -95,7 +97,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def run(job: Job, n_units: int, folder: RunFolder) -> dict[str, int]:
     """Run units through the local runner and return the counters."""
-    runner, options = LocalRunner().start(ScoreSettings(inputs=("in",), output="out"), 1)
+    runner, options = LocalRunner().start(ScoreSettings(inputs=("in",), output="out"))
     pipeline = beam.Pipeline(runner=runner, options=options)
     build(pipeline, job, [UnitPlace(number, f"f{number}") for number in range(n_units)], WorkerNotes(folder, SHARD))
     return dict(run_pipeline(pipeline))
@@ -131,6 +133,35 @@ def test_units__error_of_one_leaves_the_one_before_finished(folder: RunFolder) -
 def test_units__fault_stops_a_runner_that_tries_again_itself(folder: RunFolder) -> None:
     with pytest.raises(StorageFault, match="failed at end 0"):
         run(Job(fails_at="end 0", keep_going=False), 2, folder)
+
+
+@dataclass(frozen=True)
+class Meeting(Job):
+    """A job whose units wait for each other: it ends only where two are done at once."""
+
+    units_at_once: int = 2
+
+    def begin(self, unit: Unit, meanwhile: Callable[[], None]) -> Callable[[], UnitSummary]:
+        PAIR.wait(30)
+        return super().begin(unit, meanwhile)
+
+
+@pytest.mark.parametrize("n_units", [2, 6])
+def test_units__several_at_once(n_units: int, folder: RunFolder) -> None:
+    counters = run(Meeting(), n_units, folder)
+    assert (counters["read"], counters["units_failed"]) == (10 * n_units, 0)
+    assert sorted(line for line in LOG if line.startswith("end")) == [f"end {i}" for i in range(n_units)]
+
+
+def test_units__several_at_once__fault_of_the_storage_costs_its_own_unit_alone(folder: RunFolder) -> None:
+    counters = run(Meeting(fails_at="end 1"), 4, folder)
+    assert (counters["done"], counters["units_failed"]) == (30, 1)
+    assert noted_work(folder, SHARD).failures == ["failed at end 1"]
+
+
+def test_units__several_at_once__error_comes_out(folder: RunFolder) -> None:
+    with pytest.raises(LvmError, match="failed at begin 2"):
+        run(Meeting(fails_at="begin 2", error=LvmError), 4, folder)
 
 
 class _Held(FakePredictor):

@@ -34,7 +34,7 @@ N_ECGS = 12
 class TwoWorkers(LocalRunner):
     """Beam's own runner with its workers in two processes."""
 
-    def start(self, settings: RunSettings, units_at_once: int) -> tuple[PipelineRunner, PipelineOptions]:
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
         return FnApiRunner(), options
 
@@ -123,7 +123,7 @@ def test_progress__counts_what_other_processes_commit_to_a_store(
 @pytest.mark.usefixtures("notes")
 def test_failure_of_a_unit__is_known_where_the_run_was_started(tmp_path: Path) -> None:
     folder = RunFolder(Storage(), str(tmp_path))
-    runner, options = TWO_WORKERS.start(IngestSettings(inputs=("in",), output="out"), 1)
+    runner, options = TWO_WORKERS.start(IngestSettings(inputs=("in",), output="out"))
     pipeline = beam.Pipeline(runner=runner, options=options)
     units = [UnitPlace(number, f"f{number}") for number in range(4)]
     build(pipeline, Job(fails_at="begin 1"), units, WorkerNotes(folder, (1, 1)))

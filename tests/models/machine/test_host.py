@@ -8,6 +8,7 @@ import pytest
 from models.machine.host import (
     available_cores,
     available_memory_mb,
+    home_dir,
     instruction_set,
     instruction_set_from,
     memory_limits,
@@ -123,3 +124,11 @@ def test_memory_limits__of_the_process_and_of_its_group(tmp_path: Path, monkeypa
 def test_memory_limits__none_on_a_system_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.machine.host.resource", None)
     assert memory_limits(tmp_path / "none", tmp_path, tmp_path / "none") == []
+
+
+def test_home_dir__user_who_is_only_a_number_has_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_123)  # no such user
+    assert home_dir() == Path("/")
+    monkeypatch.setenv("HOME", "/work/of/mine")
+    assert home_dir() == Path("/work/of/mine")

@@ -48,6 +48,20 @@ def test_import_keras__another_backend_is_refused(monkeypatch: pytest.MonkeyPatc
         import_keras()
 
 
+def test_import_keras__settings_of_a_folder_are_neither_read_nor_written(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".keras").mkdir(parents=True)
+    (home / ".keras" / "keras.json").write_text('{"floatx": "float16", "backend": "jax"}')
+    code = "from models.machine.runtime import import_keras as k; print(k().backend.floatx(), k().backend.backend())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+    for own in (home, tmp_path / "none"):
+        command = [sys.executable, "-c", code]
+        environment["HOME"] = str(own)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "float32 tensorflow\n"
+    assert not (tmp_path / "none" / ".keras").exists()
+
+
 def test_tensorflow_description__onednn_follows_tensorflows_switch() -> None:
     code = "from models.machine.runtime import tensorflow_description as d; print('oneDNN', d()['onednn'])"
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}

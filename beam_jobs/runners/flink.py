@@ -1,0 +1,354 @@
+"""`--runner flink`: a Flink cluster, through the job server of Beam's portable Flink runner."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, JobServerOptions, PipelineOptions, PortableOptions
+from apache_beam.runners.portability.job_server import JavaJarJobServer
+from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+from apache_beam.version import __version__ as beam_version
+from grpc import RpcError
+
+from beam_jobs.run.progress import say
+from beam_jobs.run.settings import RunSettings
+from beam_jobs.runners.boot import PACKAGE_MISSING, RUNNER_SILENT, WRONG_PYTHON, WRONG_USAGE, WRONG_VERSION
+from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_property
+from beam_jobs.runners.portable import WithoutSecretsInOptions, boot_program, check_address, process_environment
+from lvm_core.errors import LvmError, UsageError
+
+# A worker that is killed costs up to three restarts of the job, and a cluster of preemptible
+# machines loses many.
+RESTARTS: Final = 20
+_RESTART_DELAY_MS: Final = 2000
+_ANSWER_WITHIN_S: Final = 20.0
+_CANCEL_WITHIN_S: Final = 120.0
+_LOOK_EVERY_S: Final = 0.5
+_ENDED: Final = frozenset({"FINISHED", "CANCELED", "FAILED"})
+_VERSION_FILE: Final = ".flink-runtime.version.properties"  # Flink's own, in each jar that holds its runtime
+_SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the server does little after its start
+_BUILD: Final = "make flink-job-server builds one (docs/running_on_flink.md)"
+_EXIT_CODE: Final = re.compile(r"Process died with exit code (\d+)")
+_EXIT_CODES: Final = {
+    WRONG_USAGE: "lvm-beam-boot was called in a way that it does not know",
+    WRONG_PYTHON: "their Python is another minor version than that of this command",
+    PACKAGE_MISSING: "a package is missing in their Python",
+    WRONG_VERSION: "lvm-ai or apache-beam is another version there than here",
+    RUNNER_SILENT: "the TaskManager did not answer lvm-beam-boot",
+    126: "the program that starts them cannot be executed there",
+    127: "the program that starts them is not there",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the REST interface of a Flink cluster says of it."""
+
+    url: str
+    version: str  # such as 1.19.3
+    slots: int  # of all TaskManagers, free or not
+    most_on_a_host: int  # TaskManagers that share one machine
+
+    @property
+    def line(self) -> str:
+        """The version without its last part, such as 1.19: what a job server is built for."""
+        return _line(self.version)
+
+
+def look_at_cluster(master: str) -> Cluster:
+    """Ask a cluster what it is; `master` is HOST:PORT or an http(s) address.
+
+    Raises:
+        UsageError: nothing answers there, or something else than Flink; no TaskManager is there.
+    """
+    url = url_of(master)
+    overview = _get(url, "/overview")
+    if not isinstance(overview, dict) or "flink-version" not in overview or "slots-total" not in overview:
+        raise UsageError(f"--flink-master {master} answers, but not as Flink does; expected the REST port of Flink")
+    if overview["slots-total"] < 1:
+        raise UsageError(
+            f"the Flink cluster at {master} has no TaskManager with a slot; expected at least one. Start TaskManagers, "
+            f"and look at {url}/#/task-manager"
+        )
+    managers = _get(url, "/taskmanagers")["taskmanagers"]
+    hosts = Counter(_host(manager) for manager in managers)
+    return Cluster(url, overview["flink-version"], overview["slots-total"], max(hosts.values(), default=1))
+
+
+def url_of(master: str) -> str:
+    """Return the address of the REST interface."""
+    if re.match("https?://", master):
+        return master.rstrip("/")
+    check_address("--flink-master", master)
+    return f"http://{master}"
+
+
+def _host(manager: Mapping[str, Any]) -> str:
+    """Return the host of a TaskManager, from an address such as pekko.tcp://flink@host:6122/..."""
+    found = re.search(r"@\[?([^\]/]+?)\]?:\d+", manager.get("path", ""))
+    return found[1] if found else str(manager.get("id"))
+
+
+def _line(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _get(url: str, path: str, method: str = "GET") -> Any:
+    request = urllib.request.Request(f"{url}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_WITHIN_S) as answer:
+            return json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        raise UsageError(f"{url}{path} answers {error.code} {error.reason}; expected a Flink cluster there") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UsageError(
+            f"the Flink cluster at {url} does not answer ({reason}); expected the REST port of its JobManager, for "
+            "example --flink-master localhost:8081. Is it running, and can this machine reach it?"
+        ) from error
+
+
+# The job server
+
+
+def check_versions(cluster: Cluster, jar: Path) -> None:
+    """Refuse a job server that was built for another line of Flink than the cluster's.
+
+    Raises:
+        UsageError: the versions do not fit, or the jar is none of a Flink job server.
+    """
+    version = jar_property(jar, _VERSION_FILE, "project.version")
+    if version is None:
+        raise UsageError(f"{jar} is no job server of Beam's Flink runner: Flink is not in it. {_BUILD}")
+    if _line(version) != cluster.line:
+        raise UsageError(
+            f"the cluster at {cluster.url} is Flink {cluster.version}, and the job server {jar} is for Flink "
+            f"{version}; expected the same first two numbers. Take a job server for Flink {cluster.line}, or a cluster "
+            f"of Flink {_line(version)}; {_BUILD}"
+        )
+
+
+def _published_jar(cluster: Cluster, options: PipelineOptions) -> Path:
+    """Return Beam's own job server for a cluster, which Beam fetches when it is not there yet."""
+    known = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
+    if cluster.line not in known:
+        raise UsageError(
+            f"the cluster at {cluster.url} is Flink {cluster.version}, and Beam {beam_version} has job servers for "
+            f"Flink {', '.join(known)}; expected a cluster of one of these, or --flink-job-server-jar"
+        )
+    url = JavaJarJobServer.path_to_beam_jar(f":runners:flink:{cluster.line}:job-server:shadowJar")
+    say(f"job server: {url.rpartition('/')[2]}")
+    try:
+        return Path(JavaJarJobServer.local_jar(url, options.view_as(JobServerOptions).jar_cache_dir))
+    except (OSError, RuntimeError) as error:
+        raise UsageError(
+            f"Beam's job server {url} cannot be fetched ({error}); expected a way to it, or "
+            f"--flink-job-server-jar. {_BUILD}"
+        ) from error
+
+
+# The job
+
+
+def job_name(settings: RunSettings) -> str:
+    """Return the name of the job on the cluster: the same for each start of one shard of a run."""
+    place = [settings.storage.absolute(settings.output), *map(str, settings.shard)]
+    return f"lvm-ai-{settings.kind}-{sha256(json.dumps(place).encode()).hexdigest()[:12]}"
+
+
+def cancel_earlier(cluster: Cluster, name: str) -> int:
+    """Cancel jobs of a name that still run, and wait for their end; return how many there were.
+
+    A command that was killed leaves its job on the cluster, where it would hold the slots.
+
+    Raises:
+        LvmError: a job does not end.
+    """
+    jobs = _get(cluster.url, "/jobs/overview")["jobs"]
+    running = [job["jid"] for job in jobs if job["name"].startswith(name) and job["state"] not in _ENDED]
+    for job in running:
+        _get(cluster.url, f"/jobs/{job}?mode=cancel", "PATCH")
+    stop_s = time.monotonic() + _CANCEL_WITHIN_S
+    for job in running:
+        while _get(cluster.url, f"/jobs/{job}")["state"] not in _ENDED:
+            if time.monotonic() > stop_s:
+                raise LvmError(
+                    f"an earlier job of this run ({job}) is still on the cluster and does not end within "
+                    f"{_CANCEL_WITHIN_S:g} s; look at {cluster.url}/#/job/{job}/overview and cancel it there"
+                )
+            time.sleep(_LOOK_EVERY_S)
+    return len(running)
+
+
+class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
+    """Beam's runner with a job server that lives as long as the job."""
+
+    def __init__(self, cluster: Cluster, jar: Path) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._jar = jar
+
+    def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
+        given = options.view_as(JobServerOptions)
+        java = [find_java(given.job_server_java_launcher), *_SHORT_LIVED, *given.job_server_jvm_properties]
+        server = JavaJobServer(java, self._jar, self._arguments, "--runner flink")
+        try:
+            options.view_as(PortableOptions).job_endpoint = server.endpoint
+            return _Result(super().run_portable_pipeline(pipeline, options), server)
+        except RpcError as error:
+            said = server.said()
+            server.close()
+            raise LvmError(f"the job server of --runner flink does not take the job; it says: {said}") from error
+        except BaseException:
+            server.close()
+            raise
+
+    def _arguments(self, port: int, staged: Path) -> Sequence[str]:
+        return [
+            f"--flink-master={self._cluster.url}",
+            *("--job-host=localhost", f"--job-port={port}"),
+            *("--artifact-port=0", "--expansion-port=-1"),
+            f"--artifacts-dir={staged}",
+        ]
+
+
+class _Result(PipelineResult):
+    """The result of a job, after which its job server ends."""
+
+    def __init__(self, result: PipelineResult, server: JavaJobServer) -> None:
+        super().__init__(result.state)
+        self._result = result
+        self._server = server
+        self._ended = False
+
+    def wait_until_finish(self, duration: int | None = None) -> Any:
+        """Wait for the end of the job.
+
+        Raises:
+            LvmError: the job failed; the cause stands at its end.
+        """
+        try:
+            state = self._result.wait_until_finish(duration)
+            if state == PipelineState.DONE:
+                self._result.metrics()  # kept there; the server knows no longer
+            return state
+        except RuntimeError as error:  # a failed job, in the words of Java
+            raise LvmError(plain_failure(str(error))) from error
+        except Exception as error:
+            if self._server.runs:
+                raise
+            raise LvmError(
+                f"the job server of --runner flink was ended from outside; it says: {self._server.said()}. The job may "
+                "still be on the cluster. Run the same command again to resume: it ends that job, and finished units "
+                "are kept"
+            ) from error
+        finally:
+            self._end()
+
+    def cancel(self) -> None:
+        """Cancel the job on the cluster."""
+        if not self._ended:
+            self._result.cancel()
+
+    def metrics(self) -> Any:
+        return self._result.metrics()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._server.close()
+
+
+def plain_failure(text: str) -> str:
+    """Return why a job failed from the message of the job server, which is a trace of Java."""
+    found = _EXIT_CODE.search(text)
+    if found:
+        code = int(found[1])
+        meaning = _EXIT_CODES.get(code, f"lvm-beam-boot ended with exit code {code}")
+        return (
+            f"workers do not start on the TaskManagers: {meaning}. Their logs say more: lvm-beam-UID in the temporary "
+            "folder of each TaskManager's machine, or the folder that LVM_BEAM_LOG_DIR names"
+        )
+    causes = re.findall(r"(?:Caused by: |^)(?:[\w$]+\.)*([\w$]+(?:Exception|Error)): ?([^\n]*)", text, re.MULTILINE)
+    what = ": ".join(causes[-1]) if causes else text.strip().splitlines()[0]
+    return f"the job failed on Flink: {what}. The web page of the cluster and the logs of its TaskManagers say more"
+
+
+@dataclass(frozen=True)
+class FlinkRunner:
+    """Worker processes beside the TaskManagers of a Flink cluster."""
+
+    name: str = "flink"
+    retries: bool = True
+    in_launcher: bool = False
+
+    def check(self, settings: RunSettings) -> None:
+        """Refuse a cluster that does not fit, and end the job of a start that was killed.
+
+        Raises:
+            UsageError: as said; its message names both versions where they do not fit.
+        """
+        if settings.flink_master is None:
+            raise UsageError("--runner flink needs --flink-master HOST:PORT, the REST port of the JobManager")
+        boot_program(settings.worker_command)
+        cluster = look_at_cluster(settings.flink_master)
+        options = PipelineOptions(list(settings.beam_options))
+        find_java(options.view_as(JobServerOptions).job_server_java_launcher)
+        check_versions(cluster, _jar(settings, cluster, options))
+        if not settings.dry_run and cancel_earlier(cluster, job_name(settings)):
+            say("an earlier start of this run still had its job on the cluster: it was cancelled")
+
+    def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
+        """Return Beam's runner; the job server starts with the job."""
+        assert settings.flink_master is not None
+        cluster = look_at_cluster(settings.flink_master)
+        ours = [
+            f"--job_name={job_name(settings)}",
+            f"--flink_version={cluster.line}",
+            f"--flink_master={cluster.url}",
+            f"--parallelism={cluster.slots}",
+            f"--sdk_worker_parallelism={settings.worker_processes or 1}",
+            # Pipelined, one lost worker would repeat the whole job.
+            "--execution_mode_for_batch=BATCH_FORCED",
+            f"--number_of_execution_retries={RESTARTS}",
+            f"--execution_retry_delay={_RESTART_DELAY_MS}",
+            # Below, Beam sends a list of the packages that are installed here.
+            "--experiments=disable_logging_submission_environment",
+            *process_environment(settings),
+        ]
+        # Python's Beam does not know them; the job server does.
+        logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_java)
+        options = PipelineOptions([*ours, *settings.beam_options])
+        say(f"Flink {cluster.version} with {cluster.slots} slots")
+        return _OnFlink(cluster, _jar(settings, cluster, options)), options
+
+    def processes_here(self, settings: RunSettings) -> int:
+        """Return the worker processes that share a machine: those of all its TaskManagers."""
+        assert settings.flink_master is not None
+        return (settings.worker_processes or 1) * look_at_cluster(settings.flink_master).most_on_a_host
+
+
+_OF_JAVA: Final = ("--execution_mode_for_batch", "--number_of_execution_retries", "--execution_retry_delay")
+
+
+def _is_not_about_java(record: logging.LogRecord) -> bool:
+    return not any(option in record.getMessage() for option in _OF_JAVA)
+
+
+def _jar(settings: RunSettings, cluster: Cluster, options: PipelineOptions) -> Path:
+    """Return the job server: as given, or Beam's own for this cluster."""
+    if settings.flink_job_server_jar is not None:
+        return Path(settings.flink_job_server_jar).absolute()
+    return _published_jar(cluster, options)
