@@ -137,7 +137,7 @@ def test_page__rate_of_a_worker_is_that_of_the_benchmarks() -> None:
 
 def test_page__the_simulation_is_near_the_real_runs() -> None:
     rows = read_given().measured["check"]
-    assert {row["way"] for row in rows} == {way.name for way in WAYS}
+    assert {"one process, killed once", "two shards"} <= {row["way"] for row in rows} <= {way.name for way in WAYS}
     ratios = [row["simulated_s"] / row["measured_s"] for row in rows]
     assert ratios == pytest.approx([1.0] * len(ratios), abs=0.1)
 
