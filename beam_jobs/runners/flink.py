@@ -33,6 +33,7 @@ from lvm_core.errors import LvmError, UsageError
 # machines loses many.
 RESTARTS: Final = 20
 _RESTART_DELAY_MS: Final = 2000
+_KEEP_WORKERS_MS: Final = 20_000
 _ANSWER_WITHIN_S: Final = 20.0
 _CANCEL_WITHIN_S: Final = 120.0
 _LOOK_EVERY_S: Final = 0.5
@@ -40,6 +41,7 @@ _ENDED: Final = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _VERSION_FILE: Final = ".flink-runtime.version.properties"  # Flink's own, in each jar that holds its runtime
 _SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the server does little after its start
 _BUILD: Final = "make flink-job-server builds one (docs/running_on_flink.md)"
+_RESTART_OPTIONS: Final = {"--number_of_execution_retries": "attempts", "--execution_retry_delay": "delay_ms"}
 _EXIT_CODE: Final = re.compile(r"Process died with exit code (\d+)")
 _EXIT_CODES: Final = {
     WRONG_USAGE: "lvm-beam-boot was called in a way that it does not know",
@@ -192,13 +194,49 @@ def cancel_earlier(cluster: Cluster, name: str) -> int:
     return len(running)
 
 
+@dataclass(frozen=True)
+class Restarts:
+    """How often Flink starts lost parts of the job again before the job fails.
+
+    Beam's options for it are without effect for a batch job (seen with 2.62): the job fails with
+    the first lost worker, unless the cluster's own settings say otherwise. So they are given to
+    Flink as its own settings.
+    """
+
+    attempts: int = RESTARTS
+    delay_ms: int = _RESTART_DELAY_MS
+
+    @classmethod
+    def of(cls, beam_options: Sequence[str]) -> Restarts:
+        """Return what the options after `--` say; the last of each counts.
+
+        Raises:
+            UsageError: a value is no number, 0 or more.
+        """
+        values = {"attempts": RESTARTS, "delay_ms": _RESTART_DELAY_MS}
+        for word in beam_options:
+            option, _, text = word.partition("=")
+            if option in _RESTART_OPTIONS:
+                if not text.isdecimal():
+                    raise UsageError(f"{option} is {text!r}, expected {option}=N with a number of 0 or more")
+                values[_RESTART_OPTIONS[option]] = int(text)
+        return cls(**values)
+
+    def yaml(self) -> str:
+        """Return the settings of Flink."""
+        kind = "fixed-delay" if self.attempts else "none"
+        lines = [f"restart-strategy.type: {kind}", f"restart-strategy.fixed-delay.attempts: {max(1, self.attempts)}"]
+        return "\n".join([*lines, f"restart-strategy.fixed-delay.delay: {self.delay_ms} ms", ""])
+
+
 class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
     """Beam's runner with a job server that lives as long as the job."""
 
-    def __init__(self, cluster: Cluster, jar: Path) -> None:
+    def __init__(self, cluster: Cluster, jar: Path, restarts: Restarts) -> None:
         super().__init__()
         self._cluster = cluster
         self._jar = jar
+        self._restarts = restarts
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
         given = options.view_as(JobServerOptions)
@@ -216,7 +254,11 @@ class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
             raise
 
     def _arguments(self, port: int, staged: Path) -> Sequence[str]:
+        folder = staged.with_name("conf")
+        folder.mkdir()
+        (folder / "config.yaml").write_text(self._restarts.yaml(), encoding="utf-8")
         return [
+            f"--flink-conf-dir={folder}",
             f"--flink-master={self._cluster.url}",
             *("--job-host=localhost", f"--job-port={port}"),
             *("--artifact-port=0", "--expansion-port=-1"),
@@ -307,6 +349,7 @@ class FlinkRunner:
         options = PipelineOptions(list(settings.beam_options))
         find_java(options.view_as(JobServerOptions).job_server_java_launcher)
         check_versions(cluster, _jar(settings, cluster, options))
+        Restarts.of(settings.beam_options)
         if not settings.dry_run and cancel_earlier(cluster, job_name(settings)):
             say("an earlier start of this run still had its job on the cluster: it was cancelled")
 
@@ -322,8 +365,8 @@ class FlinkRunner:
             f"--sdk_worker_parallelism={settings.worker_processes or 1}",
             # Pipelined, one lost worker would repeat the whole job.
             "--execution_mode_for_batch=BATCH_FORCED",
-            f"--number_of_execution_retries={RESTARTS}",
-            f"--execution_retry_delay={_RESTART_DELAY_MS}",
+            # A worker serves the next stage too: each start of one takes seconds.
+            f"--environment_cache_millis={_KEEP_WORKERS_MS}",
             # Below, Beam sends a list of the packages that are installed here.
             "--experiments=disable_logging_submission_environment",
             *process_environment(settings),
@@ -332,7 +375,8 @@ class FlinkRunner:
         logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_java)
         options = PipelineOptions([*ours, *settings.beam_options])
         say(f"Flink {cluster.version} with {cluster.slots} slots")
-        return _OnFlink(cluster, _jar(settings, cluster, options)), options
+        runner = _OnFlink(cluster, _jar(settings, cluster, options), Restarts.of(settings.beam_options))
+        return runner, options
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return the worker processes that share a machine: those of all its TaskManagers."""
@@ -340,7 +384,7 @@ class FlinkRunner:
         return (settings.worker_processes or 1) * look_at_cluster(settings.flink_master).most_on_a_host
 
 
-_OF_JAVA: Final = ("--execution_mode_for_batch", "--number_of_execution_retries", "--execution_retry_delay")
+_OF_JAVA: Final = ("--execution_mode_for_batch", *_RESTART_OPTIONS)
 
 
 def _is_not_about_java(record: logging.LogRecord) -> bool:

@@ -20,10 +20,11 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
 from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.runners import flink
-from beam_jobs.runners.flink import FlinkRunner, cancel_earlier, job_name, look_at_cluster, plain_failure
+from beam_jobs.runners.flink import FlinkRunner, Restarts, cancel_earlier, job_name, look_at_cluster, plain_failure
 from beam_jobs.runners.java_job_server import JavaJobServer
 from lvm_core.errors import LvmError, UsageError
-from tests.beam_jobs.engines.workers import boot_program, wait_for
+from tests.beam_jobs.engines import flink_cluster
+from tests.beam_jobs.engines.workers import boot_program, commands_of, wait_for
 from tests.beam_jobs.job_helpers import REPOSITORY
 
 
@@ -232,6 +233,25 @@ def test_job_name__is_of_the_place_and_says_nothing_of_it(tmp_path: Path, monkey
     assert str(tmp_path.name) not in job_name(given)
 
 
+# The page and the cluster for a first look
+
+
+def test_page__shows_commands_that_are_accepted(tmp_path: Path) -> None:
+    score, make, cluster_command = commands_of("running_on_flink.md")
+    given = ScoreSettings.parse(score[2:])
+    assert (given.runner, given.flink_master) == ("flink", "localhost:8081")
+    assert Path(str(given.flink_job_server_jar)) == flink_cluster.JOB_SERVER.relative_to(REPOSITORY)
+    assert make == ["make", "flink-job-server"]
+    program, jars = cluster_command[1], cluster_command[cluster_command.index("--jars") + 1]
+    assert Path(jars) == flink_cluster.JARS.relative_to(REPOSITORY)
+    command = [sys.executable, program, *cluster_command[2:], "--jars", str(tmp_path)]  # without Flink
+    said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert (
+        said.stderr == f"error: {tmp_path} holds no flink-dist*.jar; expected the folder lib of a Flink distribution\n"
+    )
+
+
 # What the job is started with
 
 
@@ -250,6 +270,19 @@ def test_processes_of_a_machine__are_those_of_all_its_task_managers(
     given: tuple[str, ...], expected: int, cluster: FakeFlink, tmp_path: Path
 ) -> None:
     assert FlinkRunner().processes_here(settings(tmp_path, "--flink-master", cluster.master, *given)) == expected
+
+
+def test_restarts__are_twenty_and_the_users_win(cluster: FakeFlink, tmp_path: Path) -> None:
+    assert "restart-strategy.fixed-delay.attempts: 20\n" in Restarts.of(()).yaml()
+    given = Restarts.of(("--number_of_execution_retries=7", "--execution_retry_delay=50", "--parallelism=2"))
+    assert given.yaml().splitlines() == [
+        "restart-strategy.type: fixed-delay",
+        "restart-strategy.fixed-delay.attempts: 7",
+        "restart-strategy.fixed-delay.delay: 50 ms",
+    ]
+    assert "type: none" in Restarts.of(("--number_of_execution_retries=0",)).yaml()
+    with pytest.raises(UsageError, match="--number_of_execution_retries is 'many', expected"):
+        check(settings(tmp_path, "--flink-master", cluster.master, "--", "--number_of_execution_retries=many"))
 
 
 # Failures in the words of Java
