@@ -49,6 +49,7 @@ class Footer:
     sha256: str
     metadata: pq.FileMetaData
     raw: bytes
+    file_size: int  # of the whole file, bytes
 
     @property
     def schema(self) -> pa.Schema:
@@ -97,7 +98,7 @@ def footer_of(stream: RetryingFile) -> Footer:
         metadata.schema.to_arrow_schema()
     except DAMAGE as error:
         raise EcgRejected(RejectReason.UNREADABLE, f"Parquet footer cannot be decoded ({_cause(error)})") from error
-    return Footer(hashlib.sha256(footer).hexdigest(), metadata, raw)
+    return Footer(hashlib.sha256(footer).hexdigest(), metadata, raw, size)
 
 
 def chunk_spans(metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Iterable[int]) -> list[_Span]:

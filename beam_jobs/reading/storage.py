@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 MAX_TRIES: Final = 5
 MAX_PAUSE_S: Final = 60.0
+SETTLE_S: float = 1.0
+"""After which a file that was created in a store is read back."""
 # Requests to a store: a gap in what is wanted that is not worth a request of its own, what is read
 # at once at most and, beside what is asked for, at least, and how many requests run side by side.
 _GAP_BYTES: Final = 64 << 10
@@ -43,10 +45,12 @@ _PASSING: Final = frozenset(
     "EIO EAGAIN EBUSY EINTR ESTALE ETIMEDOUT ENETDOWN ENETUNREACH ENETRESET EHOSTUNREACH EHOSTDOWN ECONNRESET "
     "ECONNREFUSED ECONNABORTED EPIPE EREMOTEIO".split()
 )
+# S3 answers 400 to an expired token, and Arrow tells no more of a HEAD request.
 _DENIED: Final = re.compile(
-    r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId"
-    r"|SignatureDoesNotMatch|HTTP status 40[13]|[Cc]redential"
+    r"ACCESS_DENIED|AccessDenied|PERMISSION_DENIED|Forbidden|UNAUTHENTICATED|InvalidAccessKeyId|ExpiredToken"
+    r"|SignatureDoesNotMatch|HTTP status 40[013]|[Cc]redential"
 )
+_REQUEST_TIMEOUT: Final = "RequestTimeout"  # has status 400 too, and passes
 _NOT_A_FILE: Final = re.compile(r"is a directory|[Nn]ot a directory|not a regular file")
 _MISSING: Final = re.compile(r"NO_SUCH|NoSuch|No such|NOT_FOUND|HTTP status 404|does not exist")
 
@@ -73,7 +77,7 @@ def classify(error: OSError) -> type[LvmError]:
     errors carry no `errno`, so their text is examined; without a match it is a network fault.
     """
     text = str(error) if error.errno is None else ""
-    if isinstance(error, PermissionError) or _DENIED.search(text):
+    if isinstance(error, PermissionError) or (_DENIED.search(text) and _REQUEST_TIMEOUT not in text):
         return StorageDenied
     if isinstance(error, FileNotFoundError) or _MISSING.search(text):
         return FileMissing
@@ -107,7 +111,10 @@ def _message(kind: type[LvmError], what: str, error: OSError) -> str:
         resume = "Run the same command again to resume: finished work is kept"
         return f"{what} failed {MAX_TRIES} times, last with: {reason}. {resume}"
     if kind is StorageDenied:
-        return f"{what}: access denied ({reason}). Check permissions and credentials"
+        return (
+            f"{what}: access denied ({reason}). Check permissions and credentials, which may have expired, and run the "
+            "same command again"
+        )
     return f"{what}: no such file or folder" if kind is FileMissing else f"{what}: {reason}"
 
 
@@ -304,20 +311,29 @@ class Storage:
             with filesystem.open_output_stream(path, compression=None) as stream:
                 stream.write(data)
 
-        with_retries(write, f"writing {uri}")
+        try:
+            with_retries(write, f"writing {uri}")
+        except FileMissing:
+            # A store may forget an upload that it finished, and be asked again for a lost answer.
+            if not (self.exists(uri) and self.read_bytes(uri) == data):
+                raise
 
     def create_exclusive(self, uri: str, data: bytes) -> bool:
         """Write a file unless it is there; return whether this call made it.
 
         Local: atomic among processes. Stores offer no exclusive creation through this library:
-        there two processes may both write, which is harmless where the content is the same.
+        there two processes may both write, and the later one stays. So the file is read back after
+        a moment, and False is returned where it is another process's. One that stalls between its
+        look and its write for longer than the moment still replaces the file: whoever reads it
+        later must check that it is the one that is meant.
         """
         if store_scheme(uri) is None:
             return with_retries(lambda: local_files.create_whole(_local_path(uri), data), f"writing {uri}")
         if self.exists(uri):
             return False
         self.write_atomic(uri, data)
-        return True
+        time.sleep(SETTLE_S)
+        return self.read_bytes(uri) == data
 
     def delete(self, uri: str) -> None:
         """Delete a file; do nothing without one."""
@@ -357,11 +373,11 @@ class RetryingFile(io.RawIOBase):
         self._position = 0
         self._kept: list[tuple[int, memoryview]] = []  # (start, bytes), asked for by `keep`
         self._ahead: tuple[int, memoryview] = 0, memoryview(b"")  # what the last read took beside its own bytes
-        self._native = with_retries(self._open, f"opening {uri}")
-        self._size = int(with_retries(self._native.size, f"opening {uri}"))
+        self._native, self._size = with_retries(self._open, f"opening {uri}")
 
-    def _open(self) -> fs.NativeFile:
-        return self._filesystem.open_input_file(self._path)
+    def _open(self) -> tuple[fs.NativeFile, int]:
+        native = self._filesystem.open_input_file(self._path)
+        return native, int(_with_os_errors(native.size))
 
     def readable(self) -> bool:
         return True
@@ -407,8 +423,9 @@ class RetryingFile(io.RawIOBase):
         """
         if self._is_remote:
             self._kept = []
-            self._ahead = 0, memoryview(b"")
-            joined = _joined(spans, self._size)
+            first, data = self._ahead  # perhaps the end of the file, of a small one all of it
+            last = first + len(data)
+            joined = _joined((span for span in spans if not first <= span[0] <= span[1] <= last), self._size)
             self._kept = list(zip((start for start, _ in joined), self._fetched(joined), strict=True))
 
     def _bytes(self, position: int, size: int) -> bytes | memoryview:
@@ -449,11 +466,10 @@ class RetryingFile(io.RawIOBase):
     def _once(self, read: Callable[..., T], *arguments: Any) -> T:
         """Read once; after a fault open the file anew, because a broken handle stays broken."""
         try:
-            return read(*arguments)
+            return _with_os_errors(read, *arguments)
         except OSError as error:
             with contextlib.suppress(OSError):
-                again = self._open()
-                size = int(again.size())
+                again, size = self._open()
                 # GCS says that the version that was opened is not there any more.
                 if size != self._size or classify(error) is FileMissing:
                     raise LvmError(
@@ -492,6 +508,14 @@ class RetryingFile(io.RawIOBase):
             self._kept = []
             self._ahead = 0, memoryview(b"")
         super().close()
+
+
+def _with_os_errors(read: Callable[..., T], *arguments: Any) -> T:
+    """Read; a file that Arrow's GCS client closed by itself, after a fault, is a passing fault."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise OSError(errno.EIO, f"the connection was given up ({error})") from error
 
 
 def _require(n_bytes: int, wanted: int) -> None:
