@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import datetime as dt
 import os
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -43,17 +45,47 @@ def _client(scheme: str, chosen: tuple[tuple[str, Any], ...]) -> fs.FileSystem:
 def s3_settings(options: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str | bool]:
     """Return the arguments of the S3 client.
 
-    Credentials, AWS_PROFILE and the files of the AWS tools are read by the client itself. What it
-    leaves out, proxies, is added here.
+    Credentials, regions, AWS_PROFILE and the files of the AWS tools are read by the client itself.
+    What it leaves out, other servers than Amazon's and proxies, is added here.
     """
     chosen = _typed(options)
-    endpoint = options.get("endpoint_override") or _first(environment, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") or ""
-    scheme = options.get("scheme") or (urlsplit(endpoint).scheme if "://" in endpoint else "https")
-    host = urlsplit(endpoint).netloc if "://" in endpoint else endpoint
-    proxy = _proxy(scheme, host or "s3.amazonaws.com", environment)
+    if "endpoint_override" not in chosen and (url := s3_endpoint(environment)) is not None:
+        place = urlsplit(url if "://" in url else f"https://{url}")
+        chosen = {"scheme": place.scheme, **chosen, "endpoint_override": place.netloc}
+    host = str(chosen.get("endpoint_override", "s3.amazonaws.com"))
+    proxy = _proxy(str(chosen.get("scheme", "https")), host, environment)
     if proxy is not None:
         chosen["proxy_options"] = proxy
     return chosen
+
+
+def s3_endpoint(environment: Mapping[str, str]) -> str | None:
+    """Return the URL of the S3 server by variables and the AWS configuration file.
+
+    In this order: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's `services` and its
+    `endpoint_url`; None for Amazon's own.
+    """
+    if environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    url = _first(environment, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    if url is not None:
+        return url
+    config = configparser.RawConfigParser(strict=False)
+    path = Path(environment.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+    try:
+        config.read(path, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as an AWS configuration file ({type(error).__name__})") from error
+    profile = _first(environment, "AWS_PROFILE", "AWS_DEFAULT_PROFILE") or "default"
+    names = (profile, f"profile {profile}") if profile == "default" else (f"profile {profile}",)
+    section = {key: value for name in names if config.has_section(name) for key, value in config.items(name)}
+    services = f"services {section.get('services', '')}"
+    if config.has_section(services):
+        of_s3 = (line.partition("=") for line in config.get(services, "s3", fallback="").splitlines())
+        for key, _, value in of_s3:
+            if key.strip() == "endpoint_url":
+                return value.strip()
+    return section.get("endpoint_url")
 
 
 def gcs_settings(options: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str | bool]:
