@@ -118,7 +118,15 @@ class _Score(Job):
         """Refuse a participant table without any key that is among the keys of the inputs."""
         table = self._participants
         known_late = self.settings.id_from_header or not keys.seen
-        if table is None or known_late or table.knows_any(keys.seen, keys.people):
+        if table is None or known_late:
+            return
+        if table.knows_any(keys.seen, keys.people):
+            if n_without := table.n_without_ecg(keys.seen, keys.people):
+                say(
+                    f"warning: {n_without:,} of {len(table):,} rows of {self.settings.participants} "
+                    f"({n_without / len(table):.1%}) have no ECG among the inputs. If all should have one, a folder or "
+                    "a listing is incomplete; --expect-ecgs N stops there"
+                )
             return
         person = f"of the form {form_of(min(keys.people))}" if keys.people else "not known"
         raise UsageError(

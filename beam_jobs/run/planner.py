@@ -28,7 +28,7 @@ from beam_jobs.run.folder import REPORT_NAME, RunFolder
 from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.settings import InputSettings
-from lvm_core.errors import EcgRejected, RejectReason, UsageError, form_of
+from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, form_of
 from lvm_core.formats.registry import format_with_parts, size_problem
 from lvm_core.tables.values import PLACEHOLDER_DATES
 
@@ -69,10 +69,12 @@ def find_inputs(
     """
     storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
-    seen = _Seen()
+    seen, expected = _Seen(), _ExpectedFiles.of(storage, settings.expect_files)
     for index, uri in enumerate(uris):
         is_folder = not is_glob(uri) and not storage.is_file(uri)
-        listing = list_input(storage, found.roots[index], seen.new(_entries(storage, uri)))
+        entries = _entries(storage, uri)
+        expected.note(entries)
+        listing = list_input(storage, found.roots[index], seen.new(entries))
         if not is_folder:
             _refuse_headers_alone(uri, listing)
         found.ignored.update(listing.ignored)
@@ -81,8 +83,10 @@ def find_inputs(
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
         found.pieces.extend(_Cutter(index, settings, layout, person_of).pieces(listing, found))
+    expected.refuse_missing()
     _refuse_unread_archives(found, settings)
     _refuse_emptiness(found, settings)
+    _refuse_other_number(found, settings)
     if settings.reads_parquet:
         _refuse_foreign_parquet(found, layout)
     _check_absent_columns(found, layout)
@@ -141,6 +145,60 @@ def _refuse_emptiness(found: Inputs, settings: InputSettings) -> None:
         + (f", {found.n_parquet} Parquet files have no rows" if found.n_parquet else "")
         + ". Is the path right? lvm-ai score and ingest go on without ECGs with --allow-empty"
     )
+
+
+def _refuse_other_number(found: Inputs, settings: InputSettings) -> None:
+    """Stop where the ECGs are not as many as --expect-ecgs says: a hole that nothing else shows."""
+    expected, n_ecgs = settings.expect_ecgs, sum(piece.weight for piece in found.pieces)
+    if expected is None or n_ecgs == expected:
+        return
+    n_unknown = sum(piece.n_ecgs is None for piece in found.pieces)
+    unknown = f", {n_unknown} of them files that cannot be read and count as 1" if n_unknown else ""
+    cause = "Is a folder, a copy or a listing incomplete?" if n_ecgs < expected else "Are there files too many?"
+    raise LvmError(
+        f"{n_ecgs} ECGs found in {found.n_files} files{unknown}, but --expect-ecgs is {expected}. Nothing was done. "
+        f"{cause} Run the command again, or correct the number"
+    )
+
+
+@dataclass
+class _ExpectedFiles:
+    """The files that --expect-files names, less those that were found."""
+
+    uri: str | None
+    missing: dict[str, None]  # paths as they are written, in order
+
+    @classmethod
+    def of(cls, storage: Storage, uri: str | None) -> _ExpectedFiles:
+        """Read the list; empty lines are left out."""
+        if uri is None:
+            return cls(None, {})
+        try:
+            text = storage.read_bytes(uri, expected="a text file with a path a line").decode("utf-8-sig")
+        except (FileMissing, UnicodeDecodeError) as error:
+            raise UsageError(f"--expect-files {uri} cannot be read: {error}") from error
+        lines = [line.rstrip("\r").removeprefix("./") for line in text.split("\n")]
+        return cls(uri, dict.fromkeys(line for line in lines if line.strip()))
+
+    def note(self, entries: Iterable[FileEntry]) -> None:
+        """Strike out files that were listed."""
+        if self.missing:
+            for entry in entries:
+                self.missing.pop(entry.relative, None)
+                self.missing.pop(entry.uri, None)
+
+    def refuse_missing(self) -> None:
+        """Stop where files are left that nothing listed."""
+        if not self.missing:
+            return
+        names = ", ".join(map(shown_path, list(self.missing)[:_SHOWN])) + (
+            ", ..." if len(self.missing) > _SHOWN else ""
+        )
+        raise LvmError(
+            f"{len(self.missing)} files of --expect-files {self.uri} are not among the inputs: {names}. Nothing was "
+            "done. Is a folder, a copy or a listing incomplete? Paths are as below --input, or whole; run the command "
+            "again, or correct the list"
+        )
 
 
 def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
@@ -296,6 +354,11 @@ class _Cutter:
             footer = read_footer(self.settings.storage, entry.uri)
         except EcgRejected as problem:
             return _ParquetFile([self._broken(entry, problem)])
+        if footer.file_size != entry.size:
+            raise LvmError(
+                f"{shown_path(entry.relative)} changed while the run was planned: it had {entry.size} bytes when it "
+                f"was listed and has {footer.file_size} now. Run the command again when nothing writes to the inputs"
+            )
         unfit = column_problems(footer.schema, self.layout)
         if unfit is not None:
             piece = self._broken(entry, EcgRejected(*unfit))

@@ -232,6 +232,22 @@ class InputSettings(_AllDeclared):
     allow_empty: bool = option(
         "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False
     )
+    expect_ecgs: int | None = option(
+        "--expect-ecgs",
+        _RUN,
+        "stop unless the inputs hold N ECGs: a folder or a listing of it may be incomplete",
+        moves=False,  # which ECGs there are is in the units
+        limits=(0, None),
+        type=int,
+        metavar="N",
+    )
+    expect_files: str | None = option(
+        "--expect-files",
+        _RUN,
+        "text file with a path a line, as below --input or whole: stop unless all are among the inputs",
+        moves=False,
+        metavar="F",
+    )
     accept_unread_archives: bool = option(
         "--accept-unread-archives",
         _RUN,

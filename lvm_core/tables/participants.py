@@ -104,6 +104,10 @@ class ParticipantTable:
         """Return whether any of these ECGs or people has a row."""
         return any(e in self._by_ecg for e in ecg_ids) or any(p in self._by_person for p in people)
 
+    def n_without_ecg(self, ecg_ids: Collection[str], people: Collection[str]) -> int:
+        """Return how many rows are of none of these ECGs and people."""
+        return sum(e not in ecg_ids for e in self._by_ecg) + sum(p not in people for p in self._by_person)
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of the rows."""

@@ -19,7 +19,7 @@ from beam_jobs.run.exclusions import Exclusions, redact_excluded
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import Inputs, Keys, find_inputs, mark_duplicates, refuse_overlap, root_of
 from beam_jobs.run.settings import InputSettings
-from lvm_core.errors import UsageError
+from lvm_core.errors import LvmError, UsageError
 from tests.beam_jobs.helpers import write_ecg_parquet
 from tests.beam_jobs.reading.test_archives import make_archive
 
@@ -368,3 +368,49 @@ def test_redact_excluded__parquet_files_keep_their_path_until_they_are_read() ->
     assert redact_excluded(unit, exclusions) == unit
     (finished,) = redact_excluded(unit, exclusions, finished=True).pieces
     assert "1000001" not in repr(finished)
+
+
+# What should be there
+
+
+def test_find_inputs__other_number_of_ecgs_than_expected_is_refused(tmp_path: Path) -> None:
+    write_ecg_parquet(tmp_path / "a.parquet", 5, row_group_rows=2)
+    _touch(tmp_path, "b.xml")
+    (tmp_path / "c.parquet").write_bytes(b"damaged, of an unknown number of ECGs")
+
+    def find(n_ecgs: int) -> Inputs:
+        return find_inputs(InputSettings(inputs=(str(tmp_path),), expect_ecgs=n_ecgs))
+
+    assert sum(piece.weight for piece in find(7).pieces) == 7
+    unknown = "in 3 files, 1 of them files that cannot be read and count as 1, but"
+    with pytest.raises(LvmError, match=f"7 ECGs found {unknown} --expect-ecgs is 8.*incomplete"):
+        find(8)
+    with pytest.raises(LvmError, match=f"7 ECGs found {unknown} --expect-ecgs is 6.*too many"):
+        find(6)
+
+
+def test_find_inputs__files_that_are_expected_must_be_there(tmp_path: Path) -> None:
+    _touch(tmp_path / "in", "a/x.xml", "b.xml", "README.md")
+    expected = tmp_path / "files.txt"
+
+    def find(*paths: object) -> Inputs:
+        expected.write_text("".join(f"{path}\r\n" for path in paths))
+        return find_inputs(InputSettings(inputs=(str(tmp_path / "in"),), expect_files=str(expected)))
+
+    assert len(find("./a/x.xml", "", tmp_path / "in" / "b.xml", "README.md").pieces) == 2
+    with pytest.raises(LvmError, match=r"2 files of --expect-files .* are not among the inputs: c.xml, a/y.xml\. Not"):
+        find("c.xml", "b.xml", "a/y.xml")
+    with pytest.raises(UsageError, match=r"--expect-files .* cannot be read: .*no such file"):
+        find_inputs(InputSettings(inputs=(str(tmp_path / "in"),), expect_files=str(tmp_path / "nothing.txt")))
+
+
+def test_find_inputs__file_that_grows_after_it_was_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_ecg_parquet(tmp_path / "a.parquet", 5)
+    listed = Storage().list_files(str(tmp_path))
+    n_bytes = path.stat().st_size
+    write_ecg_parquet(path, 6)
+    monkeypatch.setattr(Storage, "list_files", lambda *_: listed)
+    with pytest.raises(LvmError, match=f"a.parquet changed while the run was planned: it had {n_bytes} bytes when"):
+        _find(tmp_path)

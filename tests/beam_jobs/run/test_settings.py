@@ -277,6 +277,8 @@ OTHER: dict[str, Any] = {
     "interpolate_missing_samples": 5,
     "unit_ecgs": 7,
     "allow_empty": True,
+    "expect_ecgs": 7,
+    "expect_files": "files.txt",
     "accept_unread_archives": True,
     "output": "elsewhere",
     "exclude": "people.csv",
