@@ -197,9 +197,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, body: bytes) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.state.upstream, timeout=120)
         try:
-            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            # A client that takes this for its HTTP proxy writes the whole URL.
+            target = re.sub(r"^https?://[^/]*", "", self.path)
+            connection.putrequest(self.command, target, skip_host=target == self.path, skip_accept_encoding=True)
+            left_out = _HOP if target == self.path else _HOP | {"host"}
             for name, value in self.headers.items():
-                if name.lower() not in _HOP and name.lower() != "expect":
+                if name.lower() not in left_out and name.lower() != "expect":
                     connection.putheader(name, value)
             connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)

@@ -118,7 +118,7 @@ def s3_store(folder: Path) -> Iterator[Store]:
         )
         filesystem.create_dir(BUCKET)
         options = (f"s3.endpoint_override={endpoint}", "s3.scheme=http", "s3.region=us-east-1")
-        yield Store("s3", port, _flags(options), filesystem)
+        yield Store("s3", port, flags(options), filesystem)
 
 
 @contextmanager
@@ -140,10 +140,11 @@ def gs_store(folder: Path) -> Iterator[Store]:
         endpoint = f"127.0.0.1:{port}"
         filesystem = pyarrow.fs.GcsFileSystem(anonymous=True, endpoint_override=endpoint, scheme="http")
         options = (f"gs.endpoint_override={endpoint}", "gs.scheme=http", "gs.anonymous=true")
-        yield Store("gs", port, _flags(options), filesystem)
+        yield Store("gs", port, flags(options), filesystem)
 
 
-def _flags(options: Sequence[str]) -> tuple[str, ...]:
+def flags(options: Sequence[str]) -> tuple[str, ...]:
+    """Return the storage options of a command line."""
     return tuple(part for option in options for part in ("--storage-option", option))
 
 

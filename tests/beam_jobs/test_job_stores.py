@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_jobs.reading import storage
 from tests.beam_jobs.job_helpers import (
     CLINICAL_LEADS,
     ECG_ONLY,
@@ -37,6 +38,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with dummy_credentials(), gs_store(tmp_path_factory.mktemp("gs")) as store:
         yield store
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for another process that plans: there is none."""
+    monkeypatch.setattr(storage, "SETTLE_S", 0.0)
 
 
 @pytest.fixture(params=["s3", "gs"])
