@@ -152,4 +152,6 @@ def test_participant_table__knows_its_keys_and_what_nobody_has() -> None:
     table = _table("participant_id,ecg_id,sex\na,,male\nb,e1,female\n")
     assert table.keys == ("e1", "a")
     assert [table.knows_any(*keys) for keys in ((["e1"], []), ([], ["a"]), (["a"], ["b"]))] == [True, True, False]
+    absent = [table.n_without_ecg(*keys) for keys in ((["e1"], ["a"]), (["e1"], []), ([], ["a"]), (["a"], ["e1"]))]
+    assert absent == [len(table) - 2, len(table) - 1, len(table) - 1, len(table)]
     assert table.unknown_throughout == ["age (age_years or birth_date)", "BMI (bmi_kg_m2, or height_cm and weight_kg)"]
