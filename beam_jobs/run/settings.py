@@ -430,9 +430,7 @@ class RunSettings(InputSettings):
         moves=False,
         default=False,
     )
-    gpu: str | None = option(
-        "--gpu", _DATAFLOW, "a GPU for each machine", moves=False, choices=_GPUS_OF_DATAFLOW
-    )
+    gpu: str | None = option("--gpu", _DATAFLOW, "a GPU for each machine", moves=False, choices=_GPUS_OF_DATAFLOW)
     cheap: bool = option(
         "--cheap", _DATAFLOW, "FlexRS: starts within six hours, costs less", moves=False, default=False
     )
