@@ -45,6 +45,7 @@ RUN_OPTIONS = [
     "--expect-files",
     "--accept-unread-archives",
     "--dry-run",
+    "--plan-only",
     "--overwrite",
     "--processes",
     "--share",

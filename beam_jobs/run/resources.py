@@ -46,6 +46,8 @@ def choose_computing(
     """
     if elsewhere and Device.GPU in (settings.device, None if planned is None else planned.device):
         return _on_gpus_elsewhere(settings, planned)
+    if elsewhere and planned is None and settings.device is None:
+        settings = replace(settings, device=Device.CPU)  # a GPU of this machine says nothing about theirs
     if planned is None:
         choice = choose_engine(models, name=settings.engine, device=settings.device, cores=settings.threads)
         engine = _engine_settings(choice.name, settings.precision, choice.device)

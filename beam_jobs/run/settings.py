@@ -473,6 +473,13 @@ class RunSettings(InputSettings):
         metavar="X",
     )
     dry_run: bool = option("--dry-run", _RUN, "print the plan and stop", moves=False, default=False)
+    plan_only: bool = option(
+        "--plan-only",
+        _RUN,
+        "write the plan and stop, so that many shards need not plan each",
+        moves=False,
+        default=False,
+    )
     overwrite: bool = option("--overwrite", _RUN, "remove an earlier run's files", moves=False, default=False)
     share: Share | None = option("--share", _RUN, moves=False, add=add_share_option)
 

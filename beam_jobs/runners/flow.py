@@ -125,6 +125,13 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
     folder.prepare(options.kind, overwrite=options.overwrite)
     planned = _plan(job, folder, exclusions, reuse=True)
     _store_plan(job, planned, folder, exclusions)
+    if options.plan_only:
+        job.write_work_files(folder, planned.plan)
+        say(
+            f"planned: {planned.plan.n_ecgs} ECGs in {len(planned.plan.units)} units. The same command without "
+            "--plan-only, on this machine or by shards, does them"
+        )
+        return DONE
     run = _Run(job, folder, planned.plan, planned.inputs, exclusions, runner)
     n_gpus = job.n_gpus(planned.plan) if runner.in_launcher else 0
     n_processes = 1 if not runner.in_launcher else options.processes or max(1, n_gpus)

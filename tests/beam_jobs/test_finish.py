@@ -111,6 +111,20 @@ def test_finish__knows_whom_the_shards_left_out(cohort: Path, tmp_path: Path) ->
     assert_nowhere(out, gone)
 
 
+def test_plan_only__shards_start_from_the_plan(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out, "--plan-only") == 0
+    assert "planned: 40 ECGs in 5 units" in capsys.readouterr().err
+    plan = (out / "plan.json").read_bytes()
+    assert not result_files(out)
+    for i in (1, 2):
+        assert score(cohort, out, "--shard", f"{i}/2") == 0
+    assert (out / "plan.json").read_bytes() == plan
+    assert_reconciles(out, 40)
+
+
 def test_finish__of_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lvm("finish", tmp_path) == 2
     assert "is no run folder (no plan.json)" in capsys.readouterr().err

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from beam_jobs.run import resources
 from beam_jobs.run.resources import expected_memory_mb, require_memory, threads_that_fit
 from beam_jobs.run.settings import ScoreSettings
 from lvm_core.errors import LvmError
-from models.engines.choosing import EngineName
+from models.engines.choosing import EngineChoice, EngineName
 from models.machine.host import MemoryLimit
 from models.machine.runtime import Device
 
 BATCH = 16
+SETTINGS = ScoreSettings(inputs=("in",), output="out")
 TENSORFLOW = ScoreSettings(inputs=("in",), output="out", engine=EngineName.TENSORFLOW, device=Device.CPU, batch=BATCH)
 # Of a thread: 8 MB for each ECG of its batch, and two batches of 12 x 5000 samples that wait.
 THREAD_MB = BATCH * 8 + 2 * BATCH * 12 * 5000 * 2 / 1e6
@@ -85,3 +88,28 @@ def test_require_memory__both_sides_of_a_limit(monkeypatch: pytest.MonkeyPatch) 
     limit(monkeypatch, 129)
     with pytest.raises(LvmError, match=r"1\.13 GB are needed for the largest unit, .*--unit-ecgs"):
         require_memory(400)
+
+
+# Workers elsewhere: what this machine has says nothing about theirs
+
+
+def test_choose_computing__workers_elsewhere_do_not_need_a_gpu_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "choose_engine", lambda *_, **__: pytest.fail("something was tried out here"))
+    asked = replace(SETTINGS, device=Device.GPU)
+    chosen = resources.choose_computing(asked, (), None, elsewhere=True)
+    assert (chosen.engine, chosen.device, chosen.batch) == (EngineName.TENSORFLOW, Device.GPU, 256)
+    again = resources.choose_computing(SETTINGS, (), replace(chosen, batch=64), elsewhere=True)
+    assert (again.engine, again.device, again.batch) == (EngineName.TENSORFLOW, Device.GPU, 64)
+
+
+def test_choose_computing__a_gpu_of_this_machine_is_not_one_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Device | None] = []
+
+    def choice(_: object, *, device: Device | None, **__: object) -> EngineChoice:
+        asked.append(device)
+        return EngineChoice(EngineName.SPECTRAL, device or Device.GPU)
+
+    monkeypatch.setattr(resources, "choose_engine", choice)
+    chosen = resources.choose_computing(SETTINGS, (), None, elsewhere=True)
+    assert asked == [Device.CPU]
+    assert chosen.device is Device.CPU

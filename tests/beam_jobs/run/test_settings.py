@@ -313,6 +313,7 @@ OTHER: dict[str, Any] = {
     "prices": Path("prices.yaml"),
     "max_rejected_share": 0.5,
     "dry_run": True,
+    "plan_only": True,
     "overwrite": True,
     "share": Share.GROUP,
     "formats": ("wfdb",),
