@@ -208,7 +208,7 @@ class _Parts(fn_runner.BundleManager):
     def process_bundle(
         self, inputs: Any, expected_outputs: Any, fired_timers: Any, expected_output_timers: Any, dry_run: bool = False
     ) -> Any:
-        stage = self.bundle_context_manager
+        stage: Any = self.bundle_context_manager
         workers: queue.Queue[Any] = queue.Queue()
         for worker in stage.worker_handlers:
             workers.put(worker)
