@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(LOCK)
 DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bundle flink-job-server bench bench-statistics \
+.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bundle flink-job-server spark-job-server bench bench-statistics \
   train-demo demo-model-card docs lock clean
 
 env: $(STAMP)
@@ -86,6 +86,11 @@ flink-job-server: env
 	mvn --quiet --batch-mode --file deploy/flink/pom.xml package
 	$(PIP) install --quiet --no-deps --require-hashes --target .flink/cluster --upgrade \
 	  -r deploy/flink/requirements.txt
+
+# The same for --runner spark, with a Spark for a cluster on this machine; 640 MB in all.
+spark-job-server: env
+	mvn --quiet --batch-mode --file deploy/spark/pom.xml package
+	$(PIP) install --quiet --no-deps --target deploy/spark/target/pyspark --upgrade pyspark==3.5.9
 
 # One archive that installs LVM-AI where there is no internet: docs/running_in_enclaves.md.
 bundle: env
