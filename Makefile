@@ -11,8 +11,8 @@ STAMP := $(VENV)/.installed-$(LOCK)
 DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bundle flink-job-server spark-job-server bench bench-statistics \
-  train-demo demo-model-card docs lock clean
+.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bundle \
+  flink-job-server spark-job-server bench bench-statistics scaling train-demo demo-model-card docs lock clean
 
 env: $(STAMP)
 
@@ -105,6 +105,10 @@ bench:
 
 bench-statistics: dev
 	$(BIN)/python -m tests.benchmarks.bench_statistics
+
+# Simulates 10 million ECGs on many workers: docs/scaling.md and its picture, in some minutes.
+scaling: dev
+	$(BIN)/python -m tests.benchmarks.scaling_page
 
 # About an hour on two cores. Keeps what is there: the same command goes on after an interruption.
 train-demo: env
