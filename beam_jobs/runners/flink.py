@@ -29,10 +29,6 @@ from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_prop
 from beam_jobs.runners.portable import WithoutSecretsInOptions, boot_program, check_address, process_environment
 from lvm_core.errors import LvmError, UsageError
 
-# A worker that is killed costs up to three restarts of the job, and a cluster of preemptible
-# machines loses many.
-RESTARTS: Final = 20
-_RESTART_DELAY_MS: Final = 2000
 _KEEP_WORKERS_MS: Final = 20_000
 _ANSWER_WITHIN_S: Final = 20.0
 _CANCEL_WITHIN_S: Final = 120.0
@@ -41,7 +37,6 @@ _ENDED: Final = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _VERSION_FILE: Final = ".flink-runtime.version.properties"  # Flink's own, in each jar that holds its runtime
 _SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the server does little after its start
 _BUILD: Final = "make flink-job-server builds one (docs/running_on_flink.md)"
-_RESTART_OPTIONS: Final = {"--number_of_execution_retries": "attempts", "--execution_retry_delay": "delay_ms"}
 _EXIT_CODE: Final = re.compile(r"Process died with exit code (\d+)")
 _EXIT_CODES: Final = {
     WRONG_USAGE: "lvm-beam-boot was called in a way that it does not know",
@@ -62,6 +57,7 @@ class Cluster:
     version: str  # such as 1.19.3
     slots: int  # of all TaskManagers, free or not
     most_on_a_host: int  # TaskManagers that share one machine
+    restarts: bool  # starts lost parts of a job again, by its own settings
 
     @property
     def line(self) -> str:
@@ -86,7 +82,19 @@ def look_at_cluster(master: str) -> Cluster:
         )
     managers = _get(url, "/taskmanagers")["taskmanagers"]
     hosts = Counter(_host(manager) for manager in managers)
-    return Cluster(url, overview["flink-version"], overview["slots-total"], max(hosts.values(), default=1))
+    most = max(hosts.values(), default=1)
+    return Cluster(url, overview["flink-version"], overview["slots-total"], most, _restarts(url))
+
+
+def _restarts(url: str) -> bool:
+    """Return True where the cluster's settings have lost parts of a job started again.
+
+    Beam's options for it have no effect on a batch job (seen with 2.62.0 on Flink 1.19.3), nor
+    have Flink's settings that a job server is given.
+    """
+    own = {one["key"]: one["value"] for one in _get(url, "/jobmanager/config")}
+    strategy = own.get("restart-strategy.type") or own.get("restart-strategy") or "none"
+    return strategy not in {"none", "off", "disable"}
 
 
 def url_of(master: str) -> str:
@@ -194,49 +202,13 @@ def cancel_earlier(cluster: Cluster, name: str) -> int:
     return len(running)
 
 
-@dataclass(frozen=True)
-class Restarts:
-    """How often Flink starts lost parts of the job again before the job fails.
-
-    Beam's options for it are without effect for a batch job (seen with 2.62): the job fails with
-    the first lost worker, unless the cluster's own settings say otherwise. So they are given to
-    Flink as its own settings.
-    """
-
-    attempts: int = RESTARTS
-    delay_ms: int = _RESTART_DELAY_MS
-
-    @classmethod
-    def of(cls, beam_options: Sequence[str]) -> Restarts:
-        """Return what the options after `--` say; the last of each counts.
-
-        Raises:
-            UsageError: a value is no number, 0 or more.
-        """
-        values = {"attempts": RESTARTS, "delay_ms": _RESTART_DELAY_MS}
-        for word in beam_options:
-            option, _, text = word.partition("=")
-            if option in _RESTART_OPTIONS:
-                if not text.isdecimal():
-                    raise UsageError(f"{option} is {text!r}, expected {option}=N with a number of 0 or more")
-                values[_RESTART_OPTIONS[option]] = int(text)
-        return cls(**values)
-
-    def yaml(self) -> str:
-        """Return the settings of Flink."""
-        kind = "fixed-delay" if self.attempts else "none"
-        lines = [f"restart-strategy.type: {kind}", f"restart-strategy.fixed-delay.attempts: {max(1, self.attempts)}"]
-        return "\n".join([*lines, f"restart-strategy.fixed-delay.delay: {self.delay_ms} ms", ""])
-
-
 class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
     """Beam's runner with a job server that lives as long as the job."""
 
-    def __init__(self, cluster: Cluster, jar: Path, restarts: Restarts) -> None:
+    def __init__(self, cluster: Cluster, jar: Path) -> None:
         super().__init__()
         self._cluster = cluster
         self._jar = jar
-        self._restarts = restarts
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
         given = options.view_as(JobServerOptions)
@@ -254,11 +226,7 @@ class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
             raise
 
     def _arguments(self, port: int, staged: Path) -> Sequence[str]:
-        folder = staged.with_name("conf")
-        folder.mkdir()
-        (folder / "config.yaml").write_text(self._restarts.yaml(), encoding="utf-8")
         return [
-            f"--flink-conf-dir={folder}",
             f"--flink-master={self._cluster.url}",
             *("--job-host=localhost", f"--job-port={port}"),
             *("--artifact-port=0", "--expansion-port=-1"),
@@ -349,7 +317,12 @@ class FlinkRunner:
         options = PipelineOptions(list(settings.beam_options))
         find_java(options.view_as(JobServerOptions).job_server_java_launcher)
         check_versions(cluster, _jar(settings, cluster, options))
-        Restarts.of(settings.beam_options)
+        if not cluster.restarts:
+            say(
+                f"warning: the Flink cluster at {cluster.url} starts no part of a job again, so the run ends with the "
+                "first lost worker (the same command resumes it). Set restart-strategy.type: fixed-delay in its "
+                "config.yaml, with 20 attempts or more (docs/running_on_flink.md)"
+            )
         if not settings.dry_run and cancel_earlier(cluster, job_name(settings)):
             say("an earlier start of this run still had its job on the cluster: it was cancelled")
 
@@ -375,8 +348,7 @@ class FlinkRunner:
         logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_java)
         options = PipelineOptions([*ours, *settings.beam_options])
         say(f"Flink {cluster.version} with {cluster.slots} slots")
-        runner = _OnFlink(cluster, _jar(settings, cluster, options), Restarts.of(settings.beam_options))
-        return runner, options
+        return _OnFlink(cluster, _jar(settings, cluster, options)), options
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return the worker processes that share a machine: those of all its TaskManagers."""
@@ -384,7 +356,7 @@ class FlinkRunner:
         return (settings.worker_processes or 1) * look_at_cluster(settings.flink_master).most_on_a_host
 
 
-_OF_JAVA: Final = ("--execution_mode_for_batch", *_RESTART_OPTIONS)
+_OF_JAVA: Final = ("--execution_mode_for_batch",)
 
 
 def _is_not_about_java(record: logging.LogRecord) -> bool:

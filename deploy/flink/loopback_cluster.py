@@ -184,6 +184,10 @@ class LoopbackCluster:
             "pekko.startup-timeout": "300s",
             "pekko.ask.timeout": "120s",
             "cluster.registration.error-delay": 500,
+            # Without it a job ends with the first lost worker. One lost worker takes up to three.
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": 20,
+            "restart-strategy.fixed-delay.delay": "2s",
             # Each job leaves its jar here.
             "io.tmp.dirs": self._folder / "tmp",
         }

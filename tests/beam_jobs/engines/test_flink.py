@@ -160,7 +160,7 @@ def test_workers_that_do_not_start__say_why(
     boot = tmp_path / "wrong-python"
     boot.write_text("#!/bin/sh\nexit 10\n")
     boot.chmod(boot.stat().st_mode | stat.S_IXUSR)
-    more = ["--worker-command", str(boot), "--", "--number_of_execution_retries=1", "--execution_retry_delay=1"]
+    more = ["--worker-command", str(boot)]
     assert score(inputs, tmp_path / "out", *flink, *more) == 1
     said = capsys.readouterr().err
     assert "their Python is another minor version" in said

@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
 from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.runners import flink
-from beam_jobs.runners.flink import FlinkRunner, Restarts, cancel_earlier, job_name, look_at_cluster, plain_failure
+from beam_jobs.runners.flink import FlinkRunner, cancel_earlier, job_name, look_at_cluster, plain_failure
 from beam_jobs.runners.java_job_server import JavaJobServer
 from lvm_core.errors import LvmError, UsageError
 from tests.beam_jobs.engines import flink_cluster
@@ -42,6 +42,7 @@ class FakeFlink:
                 ]
             },
             "/jobs/overview": {"jobs": []},
+            "/jobmanager/config": [{"key": "restart-strategy.type", "value": "exponential-delay"}],
         }
         self.cancelled: list[str] = []
         self.after_cancel = "CANCELED"
@@ -272,17 +273,14 @@ def test_processes_of_a_machine__are_those_of_all_its_task_managers(
     assert FlinkRunner().processes_here(settings(tmp_path, "--flink-master", cluster.master, *given)) == expected
 
 
-def test_restarts__are_twenty_and_the_users_win(cluster: FakeFlink, tmp_path: Path) -> None:
-    assert "restart-strategy.fixed-delay.attempts: 20\n" in Restarts.of(()).yaml()
-    given = Restarts.of(("--number_of_execution_retries=7", "--execution_retry_delay=50", "--parallelism=2"))
-    assert given.yaml().splitlines() == [
-        "restart-strategy.type: fixed-delay",
-        "restart-strategy.fixed-delay.attempts: 7",
-        "restart-strategy.fixed-delay.delay: 50 ms",
-    ]
-    assert "type: none" in Restarts.of(("--number_of_execution_retries=0",)).yaml()
-    with pytest.raises(UsageError, match="--number_of_execution_retries is 'many', expected"):
-        check(settings(tmp_path, "--flink-master", cluster.master, "--", "--number_of_execution_retries=many"))
+@pytest.mark.parametrize(("strategy", "warns"), [("fixed-delay", False), ("none", True), (None, True)])
+def test_cluster_that_starts_nothing_again__is_warned_about(
+    strategy: str | None, warns: bool, cluster: FakeFlink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [] if strategy is None else [{"key": "restart-strategy.type", "value": strategy}]
+    cluster.answers["/jobmanager/config"] = own
+    check(settings(tmp_path, "--flink-master", cluster.master))
+    assert ("ends with the first lost worker" in capsys.readouterr().err) == warns
 
 
 # Failures in the words of Java
