@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -45,7 +45,7 @@ class Proxied:
     store: Store
     proxy: FaultProxy
     inputs: str
-    local: dict[str, bytes]  # the result files of the local run
+    local: dict[str, bytes] = field(repr=False)  # the result files of the local run
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -301,7 +301,7 @@ def test_short_bodies_of_raw_files__are_no_rejects(on_store: Proxied, tmp_path: 
         (tmp_path / "raw" / f"{ecg_id}.xml").write_bytes(cardiosoft_xml(leads))
     assert lvm("ingest", "--input", tmp_path / "raw", "--output", tmp_path / "ecg") == 0
     raw = on_store.store.upload(tmp_path / "raw", "raw/in")
-    on_store.proxy.set(Rule("short_stated", "data", path="raw/in", share=0.5))
+    on_store.proxy.set(Rule("short_stated", "data", path="raw/in", times=3))
     assert lvm("ingest", "--input", raw, "--output", on_store.store.uri("raw/ecg"), *on_store.options) == 0
     assert on_store.proxy.n_hit > 0
     assert on_store.results("raw/ecg") == result_files(tmp_path / "ecg")
