@@ -23,7 +23,7 @@ from tests.beam_jobs.fault_proxy import FaultProxy, Rule, proxy_command
 from tests.beam_jobs.job_helpers import REPOSITORY, result_files, score_argv, write_cohort
 from tests.beam_jobs.job_servers import BUCKET, Store, binary, dummy_credentials, flags, free_port, server
 
-pytestmark = [pytest.mark.slow, pytest.mark.engines]
+pytestmark = pytest.mark.engines
 
 N_ECGS = 48
 N_RUNS = 10

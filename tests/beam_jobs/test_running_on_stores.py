@@ -12,7 +12,7 @@ import pytest
 from tests.beam_jobs.job_helpers import REPOSITORY, write_cohort
 from tests.beam_jobs.job_servers import BUCKET, Store, dummy_credentials, gs_store, s3_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.tf]
+pytestmark = [pytest.mark.engines, pytest.mark.tf]
 
 PAGE = (REPOSITORY / "docs" / "running_on_stores.md").read_text(encoding="utf-8")
 BLOCKS = [block for block in re.findall(r"^```\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if "lvm-ai" in block]
