@@ -93,9 +93,10 @@ def local(place: Place) -> Path:
     folder = place.folder / "local"
     ingest = ["ingest", "--input", "cohort/raw", "--output", "local/ecg"]
     score = ["score", "--input", "local/ecg/ecg", "--model", "demo-synthetic-ecg-only", "--output", "local/scored"]
+    environment = {**place.node.environment, "HOME": str(place.folder / "home")}
     for argv in (ingest, score):
         command = [sys.executable, "-m", "lvm_ai", *argv, "--unit-ecgs", str(UNIT_ECGS), "--threads", "1"]
-        subprocess.run(command, cwd=place.folder, env=dict(place.node.environment), check=True, capture_output=True)
+        subprocess.run(command, cwd=place.folder, env=environment, check=True, capture_output=True)
     return folder
 
 
