@@ -78,7 +78,12 @@ def logs(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("kind", ["ingest", pytest.param("score", marks=pytest.mark.engines)])
 def test_two_worker_processes__give_the_bits_of_local_though_one_is_killed(
-    tmp_path: Path, portable: list[str], notes: Notes, kind: str
+    tmp_path: Path,
+    portable: list[str],
+    notes: Notes,
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if kind == "score":
         write_cohort(tmp_path / "in", N_ECGS, n_files=2)
@@ -89,12 +94,16 @@ def test_two_worker_processes__give_the_bits_of_local_though_one_is_killed(
     command = [kind, "--input", tmp_path / "in", *options, "--output"]
     assert lvm(*command, tmp_path / "local") == 0
     out, listening = tmp_path / "out", []
+    others = psutil.Process().children(recursive=True)  # servers of other tests
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
 
     def kill_one() -> None:
         wait_for(lambda: n_committed(out) > 0, "the first unit")
         first, second = workers_below(psutil.Process())
         first.suspend()  # so that the job cannot end before the kill
         for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+            if process in others:
+                continue
             listening.extend(c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN)
         first.kill()
         assert second.is_running()
@@ -102,6 +111,7 @@ def test_two_worker_processes__give_the_bits_of_local_though_one_is_killed(
     with meanwhile(kill_one):
         assert lvm(*command, out, *portable) == 0
     assert listening == []
+    assert f"{N_ECGS}/{N_ECGS}" in capsys.readouterr().err  # the progress of what the workers commit
     assert result_files(out) == result_files(tmp_path / "local")
     assert_reconciles(out, N_ECGS)
     # The third is in place of the one that was killed.

@@ -29,6 +29,7 @@ from tests.beam_jobs.runners.test_units_transform import Job
 from tests.file_builders import cardiosoft_xml
 
 N_ECGS = 12
+pytestmark = pytest.mark.engines  # the portable runner's tests show the same on every change
 
 
 class TwoWorkers(LocalRunner):
