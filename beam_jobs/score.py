@@ -17,7 +17,7 @@ from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import Keys
 from beam_jobs.run.progress import say
 from beam_jobs.run.resources import choose_computing, expected_memory_mb, input_memory_mb, threads_that_fit
-from beam_jobs.run.settings import RUNNERS, ScoreSettings
+from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.runners.flow import Job, run_job
 from beam_jobs.scale import sample_scale
 from beam_jobs.scoring.job import UNITS_TO_FEED_GPU, ScoreJob, write_models
@@ -57,8 +57,7 @@ class _Score(Job):
     def resolve(self, planned: Mapping[str, Any] | None) -> ScoreSettings:
         """Return the settings with what computes; as planned where the command leaves a choice."""
         old = None if planned is None else self._of_plan(planned)
-        elsewhere = self.settings.runner != RUNNERS[0]
-        return choose_computing(self.settings, self._models, old, elsewhere=elsewhere)
+        return choose_computing(self.settings, self._models, old, elsewhere=not self.settings.runs_here)
 
     def _of_plan(self, planned: Mapping[str, Any]) -> ScoreSettings:
         return ScoreSettings.from_plan(planned, output=self.settings.output, storage=self.settings.storage)

@@ -94,9 +94,14 @@ def form_of(text: str) -> str:
     return f"{shown} ..." if len(text) > len(shown) else shown
 
 
+def may_identify(text: str) -> bool:
+    """Return whether a text may hold an identifier of a person: five digits in a row."""
+    return _MAY_IDENTIFY.search(text) is not None
+
+
 def shown_cell(text: str) -> str:
     """Return a cell of a table as a message may show it; by its form where it may identify.
 
     Columns of a table can be shifted, so that identifiers stand where ages are expected.
     """
-    return form_of(text) if _MAY_IDENTIFY.search(text) else text
+    return form_of(text) if may_identify(text) else text

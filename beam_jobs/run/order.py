@@ -7,7 +7,6 @@ people, models and checked networks. The folder `work/` is deleted when the run 
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ def _read_exclusions(folder: RunFolder, name: str) -> Exclusions:
         raise LvmError(f"{WORK_FOLDER}/{name} is gone from {folder.uri}: the run was closed meanwhile")
     try:
         return Exclusions.from_json(content)
-    except (KeyError, TypeError, ValueError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise LvmError(f"{WORK_FOLDER}/{name} in {folder.uri} is damaged; run the same command again") from error
 
 

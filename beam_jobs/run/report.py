@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import resource
 import socket
 import time
@@ -26,13 +25,12 @@ from beam_jobs.reading.units import RESULTS_VERSION, Piece, UnitSummary, digest,
 from beam_jobs.run.folder import REPORTS_FOLDER, UNDER_WAY_PREFIX, RunFolder
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.settings import RunSettings
-from lvm_core.errors import LvmError, form_of
+from lvm_core.errors import LvmError, form_of, may_identify
 from lvm_core.signal.plausibility import is_about_scale
 from lvm_core.signal.scale import SourceAmplitudes, scale_verdict
 
 _DISTRIBUTIONS: Final = ("lvm-ai", "apache-beam", "pyarrow", "numpy", "scipy", "keras")
 _NOTE_EVERY_S: Final = 30.0
-_IDENTIFIER: Final = re.compile(r"\d{5}")
 WAITS: Final = ("reader_wait", "engine_wait", "writer_wait")
 DONE_NAMES: Final = {"score": "predicted", "ingest": "ingested"}
 
@@ -310,7 +308,7 @@ def folder_digest_of(pieces: Iterable[Piece]) -> Callable[[str], str]:
 
 
 def _shown(folder: str) -> str:
-    if _IDENTIFIER.search(folder):
+    if may_identify(folder):
         return f"a folder named like {form_of(folder)}"
     return folder or "the top folder"
 

@@ -490,7 +490,7 @@ class RunSettings(InputSettings):
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"--shard is {index}/{count}, expected i/n with 1 <= i <= n")
-        if self.runner != RUNNERS[0] and self.processes is not None:
+        if not self.runs_here and self.processes is not None:
             raise UsageError(
                 f"--processes is {self.processes}, and is for --runner {RUNNERS[0]} alone; expected the number of "
                 f"worker processes among the options of --runner {self.runner}"
@@ -500,6 +500,11 @@ class RunSettings(InputSettings):
                 "--overwrite with --shard would remove what other shards have done; remove "
                 f"{self.output} once, then start the shards without --overwrite"
             )
+
+    @property
+    def runs_here(self) -> bool:
+        """Workers are threads of this process."""
+        return self.runner == RUNNERS[0]
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Self:

@@ -36,7 +36,7 @@ from beam_jobs.runners.dataflow_names import (
     check_service_account,
     labels_of,
 )
-from beam_jobs.runners.registry import JobSubmitted
+from beam_jobs.runners.registry import JobSubmitted, Runner
 from lvm_core.command_line import nearest
 from lvm_core.errors import LvmError, UsageError
 from models.engines.choosing import EngineName
@@ -332,13 +332,10 @@ def raise_plain(error: Exception) -> None:
 # What the command line calls
 
 
-@dataclass(frozen=True)
-class DataflowRunner:
+class DataflowRunner(Runner):
     """Google's service: machines of its own, which reach stores alone."""
 
-    name: str = "dataflow"
-    retries: bool = True
-    in_launcher: bool = False
+    name = "dataflow"
 
     def check(self, settings: RunSettings) -> None:
         """Refuse what Google would refuse, and what its machines cannot reach."""

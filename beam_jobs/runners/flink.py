@@ -9,24 +9,23 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, JobServerOptions, PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, JobServerOptions, PipelineOptions
 from apache_beam.runners.portability.job_server import JavaJarJobServer
-from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
-from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+from apache_beam.runners.runner import PipelineRunner
 from apache_beam.version import __version__ as beam_version
-from grpc import RpcError
 
 from beam_jobs.run.progress import say
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.boot import PACKAGE_MISSING, RUNNER_SILENT, WRONG_PYTHON, WRONG_USAGE, WRONG_VERSION
 from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_property
-from beam_jobs.runners.portable import WithoutSecretsInOptions, boot_program, check_address, process_environment
+from beam_jobs.runners.portable import OnOwnService, ServiceResult, boot_program, check_address, process_environment
+from beam_jobs.runners.registry import Runner
 from lvm_core.errors import LvmError, UsageError
 
 _KEEP_WORKERS_MS: Final = 20_000
@@ -202,83 +201,25 @@ def cancel_earlier(cluster: Cluster, name: str) -> int:
     return len(running)
 
 
-class _OnFlink(WithoutSecretsInOptions, BeamPortableRunner):
-    """Beam's runner with a job server that lives as long as the job."""
+class _FlinkResult(ServiceResult):
+    """The result of a job on Flink, which goes on there without its job server."""
 
-    def __init__(self, cluster: Cluster, jar: Path) -> None:
-        super().__init__()
-        self._cluster = cluster
-        self._jar = jar
-
-    def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
-        given = options.view_as(JobServerOptions)
-        java = [find_java(given.job_server_java_launcher), *_SHORT_LIVED, *given.job_server_jvm_properties]
-        server = JavaJobServer(java, self._jar, self._arguments, "--runner flink")
-        try:
-            options.view_as(PortableOptions).job_endpoint = server.endpoint
-            return _Result(super().run_portable_pipeline(pipeline, options), server)
-        except RpcError as error:
-            said = server.said()
-            server.close()
-            raise LvmError(f"the job server of --runner flink does not take the job; it says: {said}") from error
-        except BaseException:
-            server.close()
-            raise
-
-    def _arguments(self, port: int, staged: Path) -> Sequence[str]:
-        return [
-            f"--flink-master={self._cluster.url}",
-            *("--job-host=localhost", f"--job-port={port}"),
-            *("--artifact-port=0", "--expansion-port=-1"),
-            f"--artifacts-dir={staged}",
-        ]
-
-
-class _Result(PipelineResult):
-    """The result of a job, after which its job server ends."""
-
-    def __init__(self, result: PipelineResult, server: JavaJobServer) -> None:
-        super().__init__(result.state)
-        self._result = result
-        self._server = server
-        self._ended = False
-
-    def wait_until_finish(self, duration: int | None = None) -> Any:
-        """Wait for the end of the job.
-
-        Raises:
-            LvmError: the job failed; the cause stands at its end.
-        """
-        try:
-            state = self._result.wait_until_finish(duration)
-            if state == PipelineState.DONE:
-                self._result.metrics()  # kept there; the server knows no longer
-            return state
-        except RuntimeError as error:  # a failed job, in the words of Java
-            raise LvmError(plain_failure(str(error))) from error
-        except Exception as error:
-            if self._server.runs:
-                raise
-            raise LvmError(
-                f"the job server of --runner flink was ended from outside; it says: {self._server.said()}. The job may "
-                "still be on the cluster. Run the same command again to resume: it ends that job, and finished units "
-                "are kept"
-            ) from error
-        finally:
-            self._end()
+    def plain(self, error: Exception) -> LvmError | None:
+        """Return why the job failed; the cause stands at the end of what Java says."""
+        if isinstance(error, RuntimeError):
+            return LvmError(plain_failure(str(error)))
+        if self._service.runs:
+            return None
+        return LvmError(
+            f"the job server of --runner flink was ended from outside; it says: {self._service.said()}. The job may "
+            "still be on the cluster. Run the same command again to resume: it ends that job, and finished units "
+            "are kept"
+        )
 
     def cancel(self) -> None:
         """Cancel the job on the cluster."""
         if not self._ended:
             self._result.cancel()
-
-    def metrics(self) -> Any:
-        return self._result.metrics()
-
-    def _end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._server.close()
 
 
 def plain_failure(text: str) -> str:
@@ -296,13 +237,10 @@ def plain_failure(text: str) -> str:
     return f"the job failed on Flink: {what}. The web page of the cluster and the logs of its TaskManagers say more"
 
 
-@dataclass(frozen=True)
-class FlinkRunner:
+class FlinkRunner(Runner):
     """Worker processes beside the TaskManagers of a Flink cluster."""
 
-    name: str = "flink"
-    retries: bool = True
-    in_launcher: bool = False
+    name = "flink"
 
     def check(self, settings: RunSettings) -> None:
         """Refuse a cluster that does not fit, and end the job of a start that was killed.
@@ -348,7 +286,13 @@ class FlinkRunner:
         logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_java)
         options = PipelineOptions([*ours, *settings.beam_options])
         say(f"Flink {cluster.version} with {cluster.slots} slots")
-        return _OnFlink(cluster, _jar(settings, cluster, options)), options
+        jar, given = _jar(settings, cluster, options), options.view_as(JobServerOptions)
+        java = [find_java(given.job_server_java_launcher), *_SHORT_LIVED, *given.job_server_jvm_properties]
+
+        def server() -> JavaJobServer:
+            return JavaJobServer(java, jar, [f"--flink-master={cluster.url}"], f"--runner {self.name}")
+
+        return OnOwnService(server, _FlinkResult), options
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return the worker processes that share a machine: those of all its TaskManagers."""
@@ -366,5 +310,5 @@ def _is_not_about_java(record: logging.LogRecord) -> bool:
 def _jar(settings: RunSettings, cluster: Cluster, options: PipelineOptions) -> Path:
     """Return the job server: as given, or Beam's own for this cluster."""
     if settings.flink_job_server_jar is not None:
-        return Path(settings.flink_job_server_jar).absolute()
+        return Path(settings.flink_job_server_jar)
     return _published_jar(cluster, options)

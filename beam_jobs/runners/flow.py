@@ -26,7 +26,7 @@ from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, not
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
 from beam_jobs.runners.processes import run_processes
-from beam_jobs.runners.registry import Describes, JobSubmitted, Runner, runner_of
+from beam_jobs.runners.registry import JobSubmitted, Runner, runner_of
 from lvm_core.errors import LvmError
 from models.machine.host import available_cores
 
@@ -206,7 +206,7 @@ def _print_plan(job: Job, planned: _Planned, runner: Runner) -> None:
         f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
         f"this shard {options.shard[0]}/{options.shard[1]}: {len(plan.shard_units(*options.shard))} units",
         *job.describe(plan),
-        *(runner.describe(options, plan) if isinstance(runner, Describes) else []),
+        *runner.describe(options, plan),
         "nothing was written (--dry-run)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -1,4 +1,7 @@
-"""A Beam job server in Java: one jar, started for one job, listening on loopback only."""
+"""A Beam job server in Java: one jar, started for one job.
+
+Beam's Java listens with its services on every network interface, whatever host it is told.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -66,21 +69,21 @@ def find_java(launcher: str) -> str:
 class JavaJobServer:
     """A running job server, with a private folder for its log and what jobs stage.
 
-    `arguments` makes the arguments of the jar from the port of the job service and a folder for
-    staged files. The constructor returns when the server listens.
+    `arguments` are those that the job servers of all engines do not share. The constructor returns
+    when the server listens.
 
     Raises:
         LvmError: the server ends, or does not listen within three minutes.
     """
 
-    def __init__(
-        self, java: Sequence[str], jar: Path, arguments: Callable[[int, Path], Sequence[str]], name: str
-    ) -> None:
+    def __init__(self, java: Sequence[str], jar: Path, arguments: Sequence[str], name: str) -> None:
         self._name = name
         self._folder = Path(tempfile.mkdtemp(prefix="lvm-job-server-"))
         self._port = _free_port()
         self._log = (self._folder / "log").open("w+", encoding="utf-8", errors="replace")
-        command = [*java, "-jar", str(jar), *arguments(self._port, self._folder / "staged")]
+        services = [f"--job-port={self._port}", "--job-host=localhost", "--artifact-port=0", "--expansion-port=-1"]
+        staged = f"--artifacts-dir={self._folder / 'staged'}"
+        command = [*java, "-jar", str(jar.absolute()), *arguments, *services, staged]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _GUARD, *command],
             stdin=subprocess.PIPE,

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
 from beam_jobs.run.settings import RunSettings
+from beam_jobs.runners.registry import Runner
 from lvm_core.errors import UsageError
 
 
-@dataclass(frozen=True)
-class LocalRunner:
+class LocalRunner(Runner):
     """Beam's FnApiRunner, named outright: Beam's default looks for other runners first."""
 
-    name: str = "local"
-    retries: bool = False
-    in_launcher: bool = True
+    name = "local"
+    retries = False
+    in_launcher = True
 
     def check(self, settings: RunSettings) -> None:
         """Refuse options for Beam, which has nothing to set here."""

@@ -11,17 +11,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.portability.portable_runner import PortableRunner as BeamPortableRunner
-from apache_beam.runners.runner import PipelineResult, PipelineRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+from grpc import RpcError
 
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.boot import worker_environment
 from beam_jobs.runners.job_service import JOB_SOCKET, READY, socket_of
+from beam_jobs.runners.registry import Runner
 from lvm_core.errors import LvmError, UsageError
 from models.engines.choosing import EngineName
 
@@ -97,31 +98,42 @@ class Service(Protocol):
     def runs(self) -> bool:
         """Whether the process is there."""
 
+    def said(self) -> str:
+        """Return what the process said last."""
+
     def close(self) -> None:
-        """End the process, and with it the job."""
+        """End the process."""
 
 
 class OnOwnService(WithoutSecretsInOptions, BeamPortableRunner):
     """Beam's runner, with a job service that starts and ends with the job.
 
-    `start` starts the service; an `LvmError` says why it does not.
+    `start` starts the service; an `LvmError` says why it does not. `wrap` makes the result of the
+    job from Beam's and the service.
     """
 
-    def __init__(self, start: Callable[[], Service]) -> None:
+    def __init__(
+        self, start: Callable[[], Service], wrap: Callable[[PipelineResult, Service], PipelineResult] | None = None
+    ) -> None:
         super().__init__()
         self._start = start
+        self._wrap = wrap or ServiceResult
 
     def run_portable_pipeline(self, pipeline: Any, options: PipelineOptions) -> PipelineResult:
         service = self._start()
         try:
             options.view_as(PortableOptions).job_endpoint = service.endpoint
-            return _Result(super().run_portable_pipeline(pipeline, options), service)
+            return self._wrap(super().run_portable_pipeline(pipeline, options), service)
+        except RpcError as error:
+            said = service.said()
+            service.close()
+            raise LvmError(f"the job service does not take the job; it says: {said}") from error
         except BaseException:
             service.close()
             raise
 
 
-class _Result(PipelineResult):
+class ServiceResult(PipelineResult):
     """The result of a job, after which its service ends."""
 
     def __init__(self, result: PipelineResult, service: Service) -> None:
@@ -133,20 +145,31 @@ class _Result(PipelineResult):
     def wait_until_finish(self, duration: int | None = None) -> Any:
         try:
             state = self._result.wait_until_finish(duration)
-            self._result.metrics()  # kept there; the service is about to end
+            if state == PipelineState.DONE:
+                self._result.metrics()  # kept there; the service is about to end
             return state
         except Exception as error:
-            if not self._ended and not self._service.runs:
-                raise LvmError(
-                    "the job service was ended from outside. Run the same command again to resume: finished units are "
-                    "kept"
-                ) from error
-            raise
+            told = self.plain(error)
+            if told is None:
+                raise
+            raise told from error
         finally:
-            self.cancel()
+            self.end()
+
+    def plain(self, error: Exception) -> LvmError | None:
+        """Return what happened in plain words; None where the error says it itself."""
+        if self._ended or self._service.runs:
+            return None
+        return LvmError(
+            "the job service was ended from outside. Run the same command again to resume: finished units are kept"
+        )
 
     def cancel(self) -> None:
-        """End the service and its workers."""
+        """End the job; it ends with the service and its workers."""
+        self.end()
+
+    def end(self) -> None:
+        """End the service."""
         if not self._ended:
             self._ended = True
             self._service.close()
@@ -179,9 +202,9 @@ class JobService:
             )
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != READY:
-            said = (self._folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            said = self.said()
             self.close()
-            raise LvmError(f"the job service of --runner portable does not start: {said[-1] if said else 'no word'}")
+            raise LvmError(f"the job service of --runner portable does not start: {said}")
 
     @property
     def endpoint(self) -> str:
@@ -193,6 +216,11 @@ class JobService:
         """Whether the process is there."""
         return self._process.poll() is None
 
+    def said(self) -> str:
+        """Return the last line of the log."""
+        lines = (self._folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "no word"
+
     def close(self) -> None:
         """End the process, and with it the workers."""
         self._process.kill()
@@ -203,19 +231,20 @@ class JobService:
         shutil.rmtree(self._folder)
 
 
-@dataclass(frozen=True)
-class PortableRunner:
+class PortableRunner(Runner):
     """Worker processes through Beam's Job API: our own job service, or one that is there."""
 
-    name: str = "portable"
-    retries: bool = True
-    in_launcher: bool = False
+    name = "portable"
 
     def check(self, settings: RunSettings) -> None:
         """Refuse an address that is none, and a boot program that is not there."""
         if settings.job_endpoint is not None:
             check_address("--job-endpoint", settings.job_endpoint)
-            require_answer("--job-endpoint", settings.job_endpoint)
+            if (problem := no_answer(settings.job_endpoint)) is not None:
+                raise LvmError(
+                    f"--job-endpoint {settings.job_endpoint} does not answer ({problem}); expected a service that runs "
+                    "there"
+                )
         boot_program(settings.worker_command)
 
     def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
@@ -247,16 +276,11 @@ def check_address(option: str, value: str) -> None:
         raise UsageError(f"{option} is {value!r}, expected HOST:PORT, for example localhost:8099")
 
 
-def require_answer(option: str, address: str) -> None:
-    """Refuse an address, HOST:PORT, at which nothing listens.
-
-    Raises:
-        LvmError: there is no connection within ten seconds.
-    """
+def no_answer(address: str) -> str | None:
+    """Return why nothing answers at HOST:PORT within ten seconds; None where something does."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise LvmError(
-            f"{option} {address} does not answer ({error.strerror or error}); expected a service that runs there"
-        ) from error
+        return str(error.strerror or error)
+    return None

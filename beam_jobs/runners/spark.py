@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +13,8 @@ from apache_beam.runners.runner import PipelineRunner
 
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_property
-from beam_jobs.runners.portable import OnOwnService, boot_program, process_environment
+from beam_jobs.runners.portable import OnOwnService, boot_program, no_answer, process_environment
+from beam_jobs.runners.registry import Runner
 from lvm_core.errors import LvmError, UsageError
 
 _MAIN_CLASS: Final = "org.apache.beam.runners.spark.SparkJobServerDriver"
@@ -39,13 +38,10 @@ _OPENS: Final = tuple(
 )
 
 
-@dataclass(frozen=True)
-class SparkRunner:
+class SparkRunner(Runner):
     """Spark, with Beam's job server in a process here as the driver."""
 
-    name: str = "spark"
-    retries: bool = True
-    in_launcher: bool = False
+    name = "spark"
 
     def check(self, settings: RunSettings) -> None:
         """Refuse a missing master, job server or Java, and those that do not fit."""
@@ -72,10 +68,6 @@ class SparkRunner:
         ]
         java = _java(settings)
         return OnOwnService(lambda: job_server(java, jar, master)), PipelineOptions(options)
-
-    def processes_here(self, settings: RunSettings) -> int:
-        """Return the worker processes of an executor."""
-        return settings.worker_processes or 1
 
 
 def _java(settings: RunSettings) -> str:
@@ -125,12 +117,10 @@ def require_master(master: str) -> None:
     """
     problems = []
     for address in master.removeprefix("spark://").split(","):
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
+        problem = no_answer(address)
+        if problem is None:
             return
-        except OSError as error:
-            problems.append(f"{address}: {error.strerror or error}")
+        problems.append(f"{address}: {problem}")
     raise LvmError(
         f"--spark-master {master} does not answer ({'; '.join(problems)}); expected a running master. Its address is "
         "on its web page, and in its log after 'Starting Spark master at'"
@@ -151,9 +141,4 @@ def job_server(java: str, jar: str, master: str) -> JavaJobServer:
         f"-Dspark.task.maxFailures={_TRIES}",
         f"-Dspark.executor.extraJavaOptions={' '.join(opens)}",
     ]
-
-    def arguments(port: int, staged: Path) -> list[str]:
-        services = [f"--job-port={port}", "--artifact-port=0", "--expansion-port=-1"]
-        return [f"--spark-master-url={master}", *services, f"--artifacts-dir={staged}"]
-
-    return JavaJobServer(program, Path(jar), arguments, "Spark")
+    return JavaJobServer(program, Path(jar), [f"--spark-master-url={master}"], "--runner spark")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,16 +133,20 @@ def write_models(folder: RunFolder, models: Sequence[ModelSource], settings: Sco
     """
     for model in models:
         if model.path is not None:
-            _write_once(folder, _model_name(model.spec.sha256, model.path.name), model.read_bytes())
+            _write_once(folder, _model_name(model.spec.sha256, model.path.name), model.read_bytes)
         if settings.engine is EngineName.SPECTRAL:
-            network = checked_network(model).to_bytes(model.spec.sha256)
-            _write_once(folder, _network_name(model.spec.sha256), network)
+            _write_once(folder, _network_name(model.spec.sha256), partial(_network_bytes, model))
 
 
-def _write_once(folder: RunFolder, name: str, data: bytes) -> None:
+def _network_bytes(model: ModelSource) -> bytes:
+    return checked_network(model).to_bytes(model.spec.sha256)
+
+
+def _write_once(folder: RunFolder, name: str, make: Callable[[], bytes]) -> None:
+    """Write what `make` returns, unless another shard or an earlier start has written it."""
     uri = folder.path(WORK_FOLDER, *name.split("/"))
     if not folder.storage.is_file(uri):
-        folder.storage.write_atomic(uri, data)
+        folder.storage.write_atomic(uri, make())
 
 
 def _model_name(sha256: str, file_name: str) -> str:

@@ -329,8 +329,7 @@ def checked_network(source: ModelSource, cores: int | None = None) -> CheckedNet
     """Return a model as plain arrays, from the file that is known or kept, else through Keras.
 
     The arrays are then kept in `network_dir()`; where it cannot be written, Keras is needed each
-    time.
-    `configure_threads` receives `cores` where TensorFlow is needed.
+    time. `configure_threads` receives `cores` where TensorFlow is needed.
 
     Raises:
         LvmError: as for `load_model` and `configure_threads`.

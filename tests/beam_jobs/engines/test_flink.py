@@ -117,13 +117,13 @@ def test_two_task_managers__give_the_bits_of_local_and_both_work(
     # One worker process beside each TaskManager, and each did units.
     assert parents == {manager.pid for manager in cluster.alive()}
     assert len({note["process"] for note in notes}) == 2
-    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
     stated = report(output)
     seconds = max(note["last_s"] for note in notes) - min(note["first_s"] for note in notes)
     assert stated["timing_s"]["scoring"] == pytest.approx(seconds, abs=0.01)
     assert stated["ecg_per_s"] == pytest.approx(N_ECGS / seconds, rel=0.01)
     assert f"of {N_UNITS} units" in shown[0] or f"of {N_ECGS}" in shown[0]
     assert not (output / "work").exists()
+    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
 
 
 def test_worker_killed__same_bits_and_exit_0(

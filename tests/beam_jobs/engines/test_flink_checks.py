@@ -313,14 +313,10 @@ def test_failure_to_start_workers__is_told_in_plain_words(code: int, words: str)
 # The job server's process
 
 LISTEN = (
-    "import socket, sys, time\nprint('started with', sys.argv[3:], flush=True)\n"
+    "import socket, sys, time\nprint('started with', sys.argv[1:], flush=True)\n"
     "port = int(next(a for a in sys.argv if a.startswith('--job-port=')).partition('=')[2])\n"
     "s = socket.socket(); s.bind(('127.0.0.1', port)); s.listen(); time.sleep(600)\n"
 )
-
-
-def arguments(port: int, staged: Path) -> list[str]:
-    return [f"--job-port={port}", str(staged)]
 
 
 def listens(port: int) -> bool:
@@ -329,7 +325,7 @@ def listens(port: int) -> bool:
 
 
 def test_job_server__runs_until_it_is_closed(tmp_path: Path) -> None:
-    server = JavaJobServer([sys.executable, "-c", LISTEN], tmp_path / "a.jar", arguments, "test")
+    server = JavaJobServer([sys.executable, "-c", LISTEN], tmp_path / "a.jar", [], "test")
     port = int(server.endpoint.rpartition(":")[2])
     assert server.runs
     assert listens(port)
@@ -338,13 +334,20 @@ def test_job_server__runs_until_it_is_closed(tmp_path: Path) -> None:
     wait_for(lambda: not listens(port), "the end of the server", 20)
 
 
+def test_job_server__finds_its_jar_from_the_folder_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = JavaJobServer([sys.executable, "-c", LISTEN], Path("deploy/a.jar"), [], "test")
+    said = server.said()
+    server.close()
+    assert f"'{tmp_path}/deploy/a.jar'" in said
+
+
 def test_job_server_that_ends_at_once__is_told_with_its_words(tmp_path: Path) -> None:
     with pytest.raises(LvmError, match="of test does not start; it says: no memory today"):
         JavaJobServer(
-            [sys.executable, "-c", "print('no memory today'); raise SystemExit(3)"],
-            tmp_path / "a.jar",
-            arguments,
-            "test",
+            [sys.executable, "-c", "print('no memory today'); raise SystemExit(3)"], tmp_path / "a.jar", [], "test"
         )
 
 
@@ -352,7 +355,7 @@ def test_job_server__ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
     command = (
         "import sys, time\nfrom pathlib import Path\nfrom beam_jobs.runners.java_job_server import JavaJobServer\n"
         f"server = JavaJobServer([sys.executable, '-c', {LISTEN!r}], Path('a.jar'), "
-        "lambda port, staged: [f'--job-port={port}'], 'test')\n"
+        "[], 'test')\n"
         "print(server.endpoint, flush=True)\ntime.sleep(600)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

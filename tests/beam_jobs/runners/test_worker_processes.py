@@ -35,12 +35,14 @@ pytestmark = pytest.mark.engines  # the portable runner's tests show the same on
 class TwoWorkers(LocalRunner):
     """Beam's own runner with its workers in two processes."""
 
+    in_launcher = False
+
     def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
         options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
         return FnApiRunner(), options
 
 
-TWO_WORKERS = TwoWorkers(in_launcher=False)
+TWO_WORKERS = TwoWorkers()
 
 
 @pytest.fixture
