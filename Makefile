@@ -2,6 +2,7 @@
 # checks and tests need; both are incremental, and everything else goes through them.
 PYTHON ?= python3.11
 VENV := .venv
+ENGINES := .venv-engines
 BIN := $(VENV)/bin
 LOCK ?= requirements-cpu.txt
 DEV_LOCK := requirements-dev.txt
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.installed-$(LOCK)
 DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: env dev browser demo check quick format lint types test check-slow check-engines bundle \
+.PHONY: env dev browser demo check quick format lint types test check-slow check-engines engines bundle \
   flink-job-server spark-job-server bench bench-statistics scaling train-demo demo-model-card docs lock clean
 
 env: $(STAMP)
@@ -77,9 +78,26 @@ test: dev
 check-slow: dev
 	$(BIN)/python -m pytest -m slow
 
-# Real clusters and workflow engines on this machine; what is not installed is skipped with a reason.
+# Real clusters and workflow engines on this machine, in about an hour; what is not installed is
+# skipped with a reason. `make engines` installs all that can be had.
 check-engines: dev
 	$(BIN)/python -m pytest -m engines
+	test ! -x .venv-dataflow/bin/python || .venv-dataflow/bin/python -m pytest -m engines \
+	  tests/beam_jobs/engines/test_dataflow_job.py
+
+# Flink, Spark, Nextflow, Snakemake, miniwdl, DNAnexus' tools, Google's clients; Slurm and builders of
+# images where Debian packages may be installed.
+engines: dev flink-job-server spark-job-server
+	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  -r requirements-engines.txt
+	mvn --quiet --batch-mode --file deploy/nextflow/pom.xml dependency:copy-dependencies \
+	  -DoutputDirectory=$(CURDIR)/build/nextflow
+	$(MAKE) env VENV=.venv-dataflow LOCK=requirements-dataflow.txt
+	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends slurm-wlm munge mmdebstrap buildah runc >/dev/null; \
+	else echo "not root on Debian: Slurm and builders of images are not installed"; fi
 
 # The job server of --runner flink, and Flink's own jars for a cluster on this machine; 380 MB in all.
 flink-job-server: env
@@ -142,6 +160,9 @@ lock: dev
 	  requirements-cpu.txt build-pins.txt > $(DEV_LOCK)
 	rm build-pins.txt
 	$(COMPILE) --extra cpu --extra bench -c requirements-cpu.txt -o requirements-bench.txt setup.py
+	$(COMPILE) --extra cpu --extra dev --extra dataflow -c requirements-cpu.txt -c $(DEV_LOCK) \
+	  -o requirements-dataflow.txt setup.py
+	$(COMPILE) -o requirements-engines.txt requirements-engines.in
 
 clean:
 	rm -rf demo-output build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,14 +17,21 @@ from typing import Any, Final
 
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, JobServerOptions, PipelineOptions
 from apache_beam.runners.portability.job_server import JavaJarJobServer
-from apache_beam.runners.runner import PipelineRunner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.version import __version__ as beam_version
 
 from beam_jobs.run.progress import say
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.boot import PACKAGE_MISSING, RUNNER_SILENT, WRONG_PYTHON, WRONG_USAGE, WRONG_VERSION
-from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_property
-from beam_jobs.runners.portable import OnOwnService, ServiceResult, boot_program, check_address, process_environment
+from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_property, warn_of_open_ports
+from beam_jobs.runners.portable import (
+    OnOwnService,
+    Service,
+    ServiceResult,
+    boot_program,
+    check_address,
+    process_environment,
+)
 from beam_jobs.runners.registry import Runner
 from lvm_core.errors import LvmError, UsageError
 
@@ -177,10 +184,8 @@ def job_name(settings: RunSettings) -> str:
     return f"lvm-ai-{settings.kind}-{sha256(json.dumps(place).encode()).hexdigest()[:12]}"
 
 
-def cancel_earlier(cluster: Cluster, name: str) -> int:
-    """Cancel jobs of a name that still run, and wait for their end; return how many there were.
-
-    A command that was killed leaves its job on the cluster, where it would hold the slots.
+def cancel_jobs(cluster: Cluster, name: str) -> int:
+    """Cancel the jobs of a name that still run, and wait for their end; return how many there were.
 
     Raises:
         LvmError: a job does not end.
@@ -194,7 +199,7 @@ def cancel_earlier(cluster: Cluster, name: str) -> int:
         while _get(cluster.url, f"/jobs/{job}")["state"] not in _ENDED:
             if time.monotonic() > stop_s:
                 raise LvmError(
-                    f"an earlier job of this run ({job}) is still on the cluster and does not end within "
+                    f"the job {job} of this run is still on the cluster and does not end within "
                     f"{_CANCEL_WITHIN_S:g} s; look at {cluster.url}/#/job/{job}/overview and cancel it there"
                 )
             time.sleep(_LOOK_EVERY_S)
@@ -203,6 +208,10 @@ def cancel_earlier(cluster: Cluster, name: str) -> int:
 
 class _FlinkResult(ServiceResult):
     """The result of a job on Flink, which goes on there without its job server."""
+
+    def __init__(self, result: PipelineResult, service: Service, cluster: Cluster, name: str) -> None:
+        super().__init__(result, service)
+        self._cluster, self._name = cluster, name
 
     def plain(self, error: Exception) -> LvmError | None:
         """Return why the job failed; the cause stands at the end of what Java says."""
@@ -217,7 +226,11 @@ class _FlinkResult(ServiceResult):
         )
 
     def cancel(self) -> None:
-        """Cancel the job on the cluster."""
+        """Cancel the job on the cluster.
+
+        A job server that is asked to cancel a job leaves it on the cluster (seen with 2.62.0).
+        """
+        cancel_jobs(self._cluster, self._name)
         if not self._ended:
             self._result.cancel()
 
@@ -254,14 +267,17 @@ class FlinkRunner(Runner):
         cluster = look_at_cluster(settings.flink_master)
         options = PipelineOptions(list(settings.beam_options))
         find_java(options.view_as(JobServerOptions).job_server_java_launcher)
-        check_versions(cluster, _jar(settings, cluster, options))
+        jar = _jar(settings, cluster, options)
+        check_versions(cluster, jar)
+        warn_of_open_ports(jar)
         if not cluster.restarts:
             say(
                 f"warning: the Flink cluster at {cluster.url} starts no part of a job again, so the run ends with the "
                 "first lost worker (the same command resumes it). Set restart-strategy.type: fixed-delay in its "
                 "config.yaml, with 20 attempts or more (docs/running_on_flink.md)"
             )
-        if not settings.dry_run and cancel_earlier(cluster, job_name(settings)):
+        # A command that was killed leaves its job on the cluster, where it would hold the slots.
+        if not settings.dry_run and cancel_jobs(cluster, job_name(settings)):
             say("an earlier start of this run still had its job on the cluster: it was cancelled")
 
     def start(self, settings: RunSettings) -> tuple[PipelineRunner, PipelineOptions]:
@@ -292,7 +308,10 @@ class FlinkRunner(Runner):
         def server() -> JavaJobServer:
             return JavaJobServer(java, jar, [f"--flink-master={cluster.url}"], f"--runner {self.name}")
 
-        return OnOwnService(server, _FlinkResult), options
+        def result(of_beam: PipelineResult, service: Service) -> PipelineResult:
+            return _FlinkResult(of_beam, service, cluster, job_name(settings))
+
+        return OnOwnService(server, result), options
 
     def processes_here(self, settings: RunSettings) -> int:
         """Return the worker processes that share a machine: those of all its TaskManagers."""

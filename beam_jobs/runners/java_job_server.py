@@ -1,6 +1,7 @@
 """A Beam job server in Java: one jar, started for one job.
 
-Beam's Java listens with its services on every network interface, whatever host it is told.
+Beam's own job servers listen on every network interface, whatever host they are told. Those that
+the files in deploy/ build listen on this machine alone.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from beam_jobs.run.progress import say
 from lvm_core.errors import LvmError, UsageError
 
+_OURS: Final = "lvm/jobserver/LoopbackServers.class"
 _LOOPBACK: Final = "127.0.0.1"
 _START_TIMEOUT_S: Final = 180.0
 _LOOK_EVERY_S: Final = 0.2
@@ -42,17 +45,40 @@ def jar_property(jar: Path, member: str, key: str) -> str | None:
     Raises:
         UsageError: the jar is missing or is no jar.
     """
+    if not holds(jar, member):
+        return None
+    with zipfile.ZipFile(jar) as content:
+        lines = content.read(member).decode("utf-8").splitlines()
+    values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return values.get(key, "").strip() or None
+
+
+def holds(jar: Path, member: str) -> bool:
+    """Return True where a jar holds a file.
+
+    Raises:
+        UsageError: the jar is missing or is no jar.
+    """
     try:
         with zipfile.ZipFile(jar) as content:
-            lines = content.read(member).decode("utf-8").splitlines()
-    except KeyError:
-        return None
+            return member in content.NameToInfo
     except OSError as error:
         raise UsageError(f"the job server {jar} cannot be read ({error.strerror}); expected a jar") from error
     except zipfile.BadZipFile as error:
         raise UsageError(f"the job server {jar} is no jar ({error}); expected a file such as job-server.jar") from error
-    values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return values.get(key, "").strip() or None
+
+
+def warn_of_open_ports(jar: Path) -> None:
+    """Warn of a job server that others than this machine reach.
+
+    Raises:
+        UsageError: the jar is missing or is no jar.
+    """
+    if not holds(jar, _OURS):
+        say(
+            f"warning: the job server {jar} listens on every network of this machine, and whoever reaches it can "
+            "start programs here. One that `make flink-job-server` or `make spark-job-server` builds does not"
+        )
 
 
 def find_java(launcher: str) -> str:

@@ -200,16 +200,19 @@ class StartLimit:
     seconds: float
     advice: str  # what to look at where no worker begins
 
-    def cancel_late(self, cancel: Callable[[], object], ended: threading.Event, late: threading.Event) -> None:
-        """Wait until a worker begins or the job has `ended`; else cancel the job and set `late`."""
+    def cancel_late(self, cancel: Callable[[], object], ended: threading.Event, late: list[str]) -> None:
+        """Wait until a worker begins or the job has `ended`; else cancel it and add to `late` why."""
         stop_s = time.monotonic() + self.seconds
         while not ended.wait(_LOOK_EVERY_S):
             with suppress(LvmError):  # the storage may fail for a moment
                 if self.has_begun():
                     return
             if time.monotonic() > stop_s:
-                late.set()
-                cancel()
+                late.append(f"no worker began within {self.seconds:g} s, so the job was cancelled. {self.advice}")
+                try:
+                    cancel()
+                except LvmError as error:
+                    late.append(f"Cancelling failed: {error}")
                 return
 
 
@@ -219,7 +222,7 @@ def run_pipeline(pipeline: beam.Pipeline, limit: StartLimit | None = None) -> Ma
     What a unit raised, or the user's interrupt, is raised without what Beam puts around it. Where
     no worker begins within the `limit` of a cluster, the job is cancelled with an `LvmError`.
     """
-    ended, late = threading.Event(), threading.Event()
+    ended, late, watch = threading.Event(), list[str](), None
     try:
         result = pipeline.run()
         if limit is not None:
@@ -227,8 +230,8 @@ def run_pipeline(pipeline: beam.Pipeline, limit: StartLimit | None = None) -> Ma
             watch.start()
         state = result.wait_until_finish()
     except Exception as error:
-        if late.is_set() and limit is not None:
-            raise LvmError(_too_late(limit)) from error
+        if late:
+            raise _too_late(watch, late) from error
         ours = _cause(error) or _told(error)
         if ours is None:
             raise
@@ -239,16 +242,19 @@ def run_pipeline(pipeline: beam.Pipeline, limit: StartLimit | None = None) -> Ma
         raise
     finally:
         ended.set()
-    if late.is_set() and limit is not None:
-        raise LvmError(_too_late(limit))
+    if late:
+        raise _too_late(watch, late)
     if state not in (None, PipelineState.DONE):
         raise LvmError(f"the job ended as {state}; look at the logs of the engine, then run the same command again")
     counters = result.metrics().query()["counters"]
     return {metric.key.metric.name: int(metric.committed or 0) for metric in counters}
 
 
-def _too_late(limit: StartLimit) -> str:
-    return f"no worker began within {limit.seconds:g} s, so the job was cancelled. {limit.advice}"
+def _too_late(watch: threading.Thread | None, late: list[str]) -> LvmError:
+    """Return why a job was cancelled, when that is done."""
+    assert watch is not None
+    watch.join()
+    return LvmError(" ".join(late))
 
 
 def _told(error: Exception) -> LvmError | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +11,12 @@ from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptio
 from apache_beam.runners.runner import PipelineRunner
 
 from beam_jobs.run.settings import RunSettings
-from beam_jobs.runners.java_job_server import JavaJobServer, find_java, jar_property
+from beam_jobs.runners.java_job_server import JavaJobServer, find_java, holds, jar_property, warn_of_open_ports
 from beam_jobs.runners.portable import OnOwnService, boot_program, no_answer, process_environment
 from beam_jobs.runners.registry import Runner
 from lvm_core.errors import LvmError, UsageError
 
-_MAIN_CLASS: Final = "org.apache.beam.runners.spark.SparkJobServerDriver"
+_DRIVER: Final = "org/apache/beam/runners/spark/SparkJobServerDriver.class"
 _SPARK_VERSION: Final = "META-INF/maven/org.apache.spark/spark-core_2.12/pom.properties"
 _JAVA_VERSIONS: Final = (8, 11, 17)  # of Spark 3
 _MASTER: Final = re.compile(r"spark://(?P<hosts>[^,/:]+:\d+(?:,[^,/:]+:\d+)*)")
@@ -51,6 +50,8 @@ class SparkRunner(Runner):
                 f"--spark-master is {master!r}, expected the address of the cluster's master, spark://HOST:PORT"
             )
         spark_of(settings.spark_job_server_jar)
+        assert settings.spark_job_server_jar is not None
+        warn_of_open_ports(Path(settings.spark_job_server_jar))
         java_version(_java(settings))
         boot_program(settings.worker_command)
         require_master(master)
@@ -88,10 +89,8 @@ def spark_of(jar: str | None) -> str:
     if not Path(jar).is_file():
         raise UsageError(f"--spark-job-server-jar {jar} is not there; {how}")
     found = jar_property(Path(jar), _SPARK_VERSION, "version")
-    with zipfile.ZipFile(jar) as content:
-        names = content.namelist()
-    if f"{_MAIN_CLASS.replace('.', '/')}.class" not in names:
-        raise UsageError(f"--spark-job-server-jar {jar} holds no {_MAIN_CLASS}, expected Beam's job server; {how}")
+    if not holds(Path(jar), _DRIVER):
+        raise UsageError(f"--spark-job-server-jar {jar} holds no {_DRIVER}, expected Beam's job server; {how}")
     return found or "of an unknown version"
 
 
@@ -138,6 +137,7 @@ def job_server(java: str, jar: str, master: str) -> JavaJobServer:
         java,
         *opens,
         f"-Dspark.default.parallelism={_PARTS}",
+        "-Dspark.ui.enabled=false",  # it would listen on every network and show the options of the job
         f"-Dspark.task.maxFailures={_TRIES}",
         f"-Dspark.executor.extraJavaOptions={' '.join(opens)}",
     ]

@@ -192,16 +192,8 @@ def _start(steps: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _close(rows: Sequence[Mapping[str, Any]]) -> str:
-    shown = [[str(value) for value in row.values()] for row in rows]
-    head = (
-        "ECGs",
-        "duplicates, processor s",
-        "peak MB",
-        "before: processor s",
-        "before: peak MB",
-        "flags, processor s",
-    )
-    return _table(head, shown)
+    shown = [[row["n"], row["mb"], row["mb0"]] for row in rows]
+    return _table(("ECGs", "peak MB", "before: peak MB"), shown)
 
 
 def draw(given: Given, path: Path) -> None:

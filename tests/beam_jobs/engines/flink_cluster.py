@@ -45,6 +45,10 @@ class FlinkCluster(LoopbackCluster):
         """Return the Python worker processes of all TaskManagers."""
         return [worker for manager in self.alive() for worker in workers_below(manager)]
 
+    def job_states(self) -> set[str]:
+        """Return the states of all jobs, such as RUNNING."""
+        return {job["state"] for job in self.get("/jobs/overview")["jobs"]}
+
     def kill_and_replace(self, manager: psutil.Process) -> None:
         """Kill a TaskManager and start another in its place."""
         manager.kill()

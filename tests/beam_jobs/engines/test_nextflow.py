@@ -34,8 +34,7 @@ JARS = Path(os.environ.get("NEXTFLOW_JARS", REPOSITORY / "build" / "nextflow"))
 NEXTFLOW = shutil.which("nextflow") or (str(FOLDER / "nextflow.sh") if any(JARS.glob("nextflow-[0-9]*.jar")) else None)
 
 needs_nextflow = pytest.mark.skipif(
-    NEXTFLOW is None or shutil.which("java") is None,
-    reason="Nextflow or Java is missing: docs/running_on_nextflow.md says how Maven fetches Nextflow to build/nextflow",
+    NEXTFLOW is None or shutil.which("java") is None, reason="Nextflow or Java is missing: make engines (needs Maven)"
 )
 
 

@@ -16,19 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.beam_jobs.engines.workflow_runs import program_or_none
 from tests.beam_jobs.job_helpers import REPOSITORY, assert_reconciles, result_files, rows_of
 
-# In an environment of its own, here or on the PATH: its packages are not those of this project.
-SNAKEMAKE = shutil.which("snakemake", path=f"{REPOSITORY / '.venv-snakemake' / 'bin'}{os.pathsep}{os.environ['PATH']}")
+SNAKEMAKE = program_or_none("snakemake")
 pytestmark = [
     pytest.mark.engines,
     pytest.mark.tf,
     pytest.mark.timeout(2400),
-    pytest.mark.skipif(
-        SNAKEMAKE is None,
-        reason="Snakemake is not installed: python3.11 -m venv .venv-snakemake; "
-        ".venv-snakemake/bin/pip install snakemake",
-    ),
+    pytest.mark.skipif(SNAKEMAKE is None, reason="Snakemake is missing: make engines"),
 ]
 
 PAGE = (REPOSITORY / "docs" / "running_on_snakemake.md").read_text(encoding="utf-8")

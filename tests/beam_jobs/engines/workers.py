@@ -6,7 +6,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,16 @@ def workers_below(root: psutil.Process) -> list[psutil.Process]:
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
+    return found
+
+
+def listening_on(processes: Sequence[psutil.Process], word: str) -> set[str]:
+    """Return where those of some processes listen that have a word in their command line."""
+    found = set()
+    for process in processes:
+        if word in process.cmdline():
+            ports = (one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN)
+            found.update(one.laddr.ip.removeprefix("::ffff:") for one in ports)
     return found
 
 

@@ -95,9 +95,8 @@ def recorded(folder: Path) -> list[list[str]]:
 
 
 def program_or_none(name: str) -> str | None:
-    """Return a program of the PATH, or one beside this interpreter."""
-    beside = Path(sys.executable).parent / name
-    return str(beside) if beside.is_file() else shutil.which(name)
+    """Return a program that `make engines` installs, or one of the PATH."""
+    return shutil.which(name, path=os.pathsep.join([str(REPOSITORY / ".venv-engines" / "bin"), os.environ["PATH"]]))
 
 
 def commits(run_folder: Path) -> dict[str, bytes]:
