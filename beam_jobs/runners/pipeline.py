@@ -201,7 +201,7 @@ class StartLimit:
     advice: str  # what to look at where no worker begins
 
     def cancel_late(self, cancel: Callable[[], object], ended: threading.Event, late: list[str]) -> None:
-        """Wait until a worker begins or the job has `ended`; else cancel it and add to `late` why."""
+        """Cancel the job and say so in `late`, where no worker begins before the job has `ended`."""
         stop_s = time.monotonic() + self.seconds
         while not ended.wait(_LOOK_EVERY_S):
             with suppress(LvmError):  # the storage may fail for a moment
