@@ -141,7 +141,13 @@ def open_to_others(folder: Path) -> str | None:
     )
 
 
-def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:
+# After this time a temporary file of another machine is taken as left by a killed process: soon,
+# where the file that it was to become is there.
+_OLD_S: Final = 3600.0
+_OLD_BESIDE_ITS_FILE_S: Final = 60.0
+
+
+def sweep_orphans(folder: Path) -> int:
     """Delete temporary files that a killed process left in a folder; return how many.
 
     A temporary file of a process that still runs on this machine is kept, and so is a young one,
@@ -151,7 +157,8 @@ def sweep_orphans(folder: Path, *, older_than_s: float = 3600.0) -> int:
     for path in folder.glob(".*.tmp") if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):
             pid = _local_pid(path)
-            old = now - path.stat().st_mtime > older_than_s
+            has_file = path.with_name(path.name[1:].rsplit(".", 4)[0]).exists()
+            old = now - path.stat().st_mtime > (_OLD_BESIDE_ITS_FILE_S if has_file else _OLD_S)
             if old if pid is None else not _is_running(pid):
                 path.unlink()
                 swept += 1

@@ -74,6 +74,7 @@ def close_run(
     if not problems:
         folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
     folder.storage.delete_folder(folder.path(WORK_FOLDER))
+    folder.sweep()  # workers that were killed on a cluster
     return not problems
 
 

@@ -201,7 +201,7 @@ class StartLimit:
     advice: str  # what to look at where no worker begins
 
     def cancel_late(self, cancel: Callable[[], object], ended: threading.Event, late: list[str]) -> None:
-        """Cancel the job and say so in `late`, where no worker begins before the job has `ended`."""
+        """Cancel the job and say so in `late`, where no worker begins before it has `ended`."""
         stop_s = time.monotonic() + self.seconds
         while not ended.wait(_LOOK_EVERY_S):
             with suppress(LvmError):  # the storage may fail for a moment

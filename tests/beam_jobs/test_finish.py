@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,18 @@ def test_finish__closes_without_inputs_as_the_last_shard_would(cohort: Path, tmp
     assert report(out)["counts"] == report(alone)["counts"]
     assert report(out)["n_processes"] == 3
     assert not (out / "work").exists()
+
+
+def test_closing__sweeps_what_a_killed_worker_left(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out, "--shard", "1/2") == 0
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = out / "predictions" / f".unit-000001-0.parquet.{os.uname().nodename}.1.{dead.pid}.tmp"
+    left.write_bytes(b"half a file")
+    assert score(cohort, out, "--shard", "2/2") == 0
+    assert (out / "_SUCCESS").exists()
+    assert not left.exists()
 
 
 def test_finish__twice_changes_nothing(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

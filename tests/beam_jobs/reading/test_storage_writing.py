@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,6 +162,17 @@ def test_sweep_orphans__old_file_of_another_node_is_deleted(tmp_path: Path) -> N
     left = _die_while_writing(tmp_path / "f", node="another-node")
     os.utime(left, (0, 0))
     assert STORAGE.sweep_orphans(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("age_s", "n_swept"), [(30, 0), (90, 1)])
+def test_sweep_orphans__file_of_another_node_beside_the_finished_file(
+    tmp_path: Path, age_s: float, n_swept: int
+) -> None:
+    left = _die_while_writing(tmp_path / "f.parquet", node="another-node")
+    (tmp_path / "f.parquet").write_bytes(NEW)
+    os.utime(left, (time.time() - age_s,) * 2)
+    assert STORAGE.sweep_orphans(str(tmp_path)) == n_swept
+    assert (tmp_path / "f.parquet").read_bytes() == NEW
 
 
 def test_sweep_orphans__folder_that_is_not_there_is_clean(tmp_path: Path) -> None:
