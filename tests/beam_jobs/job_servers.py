@@ -16,6 +16,7 @@ import pyarrow.fs
 import pytest
 
 BUCKET = "cohort"
+GS_SERVER = (sys.executable, str(Path(__file__).with_name("gs_emulator.py")))
 START_S = 60
 
 
@@ -126,7 +127,7 @@ def gs_store(folder: Path) -> Iterator[Store]:
     """Run the GCS emulator, in memory."""
     port = free_port()
     command = [
-        binary("gcp-storage-emulator"),
+        *GS_SERVER,
         "start",
         "--host",
         "127.0.0.1",

@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from tests.beam_jobs.fault_proxy import FaultProxy, Rule, proxy_command
 from tests.beam_jobs.job_helpers import REPOSITORY, result_files, score_argv, write_cohort
-from tests.beam_jobs.job_servers import BUCKET, Store, binary, dummy_credentials, flags, free_port, server
+from tests.beam_jobs.job_servers import BUCKET, GS_SERVER, Store, binary, dummy_credentials, flags, free_port, server
 
 pytestmark = pytest.mark.engines
 
@@ -43,9 +43,8 @@ class Killable:
 
     def start(self) -> None:
         """Start the server with the data that it had."""
-        names = {"s3": ["moto_server", "-p"], "gs": ["gcp-storage-emulator", "start", "--port"]}
-        program, *words = names[self.scheme]
-        command = [binary(program), *words, str(self.port), *(["-H", "127.0.0.1"])]
+        programs = {"s3": [binary("moto_server"), "-p"], "gs": [*GS_SERVER, "start", "--port"]}
+        command = [*programs[self.scheme], str(self.port), "-H", "127.0.0.1"]
         log = self.folder / "recording"
         had_data = log.exists()
         if had_data:
