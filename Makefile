@@ -91,18 +91,19 @@ check-engines: dev
 	test ! -x .venv-dataflow/bin/python || .venv-dataflow/bin/python -m pytest -m engines \
 	  tests/beam_jobs/engines/test_dataflow_job.py
 
-# Flink, Spark, Nextflow, Snakemake, miniwdl, DNAnexus' tools, Google's clients; Slurm and builders of
-# images where Debian packages may be installed.
+# Flink, Spark, Nextflow, Snakemake, miniwdl, DNAnexus' tools, Google's clients, a server of S3 (needs
+# Go); Slurm and builders of images where Debian packages may be installed.
 engines: dev flink-job-server spark-job-server
 	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
 	  -r requirements-engines.txt
 	mvn --quiet --batch-mode --file deploy/nextflow/pom.xml dependency:copy-dependencies \
 	  -DoutputDirectory=$(CURDIR)/build/nextflow
+	GOBIN=$(CURDIR)/build/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 	$(MAKE) env VENV=.venv-dataflow LOCK=requirements-dataflow.txt
 	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-	    --no-install-recommends slurm-wlm munge mmdebstrap buildah runc >/dev/null; \
+	    --no-install-recommends slurm-wlm munge mmdebstrap buildah podman crun >/dev/null; \
 	else echo "not root on Debian: Slurm and builders of images are not installed"; fi
 
 # The job server of --runner flink, and Flink's own jars for a cluster on this machine; 380 MB in all.

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,8 +67,7 @@ class Service:
             return bytes(stream.read())
 
     def _run(self, job: dict[str, Any]) -> None:
-        own = self.folder / job["id"]
-        own.mkdir()
+        own = Path(tempfile.mkdtemp(prefix=job["id"], dir=self.folder))
         (own / "job.json").write_text(json.dumps(job))
         (own / "pipeline.pb").write_bytes(self.staged(job))
         words = [str(own / name) for name in ("job.json", "pipeline.pb", "result.json")]

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -66,9 +68,14 @@ def unpacked_bundle(folder: Path) -> tuple[Path, Path]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive so that every user can read it."""
+    """Unpack an archive."""
     with tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
-    for path in (folder, *folder.parents):
-        if path.owner() == "root" and path.is_relative_to("/tmp"):
-            path.chmod(path.stat().st_mode | 0o055)
+
+
+@contextmanager
+def open_folder(name: str) -> Iterator[Path]:
+    """Make a folder that every user can enter; pytest's own are for its user alone."""
+    with tempfile.TemporaryDirectory(prefix=f"lvm-{name}-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,15 @@ from deploy.bundle.make_bundle import (
     this_machine,
     write_archive,
 )
-from tests.beam_jobs.engines.enclaves import cut_off, system_python, unpack, unpacked_bundle, why_no_namespace
+from tests.beam_jobs.engines.enclaves import (
+    UNKNOWN_USER,
+    cut_off,
+    open_folder,
+    system_python,
+    unpack,
+    unpacked_bundle,
+    why_no_namespace,
+)
 from tests.beam_jobs.job_helpers import ECG_ONLY, REPOSITORY, exclusion_list, write_cohort, write_participants
 
 PYTHON, PLATFORM = this_machine()
@@ -246,28 +255,26 @@ def test_install__wrong_options_are_2_and_help_says_what_it_needs(small: Path) -
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def bundle() -> Iterator[tuple[Path, Path]]:
     """The bundle of this machine: the archive, and the folder that it unpacks to."""
-    return unpacked_bundle(tmp_path_factory.mktemp("bundle"))
+    with open_folder("bundle") as folder:
+        yield unpacked_bundle(folder)
 
 
 @pytest.fixture(scope="module")
-def installed(bundle: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(bundle: tuple[Path, Path]) -> Iterator[Path]:
     """A folder of an unknown user, with the bundle installed in `env` without any network."""
     if why_no_namespace() or system_python() is None:
         pytest.skip(why_no_namespace() or f"no python{PYTHON} that any user can run; apt-get install python{PYTHON}")
-    folder = tmp_path_factory.mktemp("enclave")
-    os.chown(folder, 12345, 12345)
-    folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    folder.parent.parent.chmod(0o755)
-    command = ["sh", bundle[1] / "install.sh", "--target", folder / "env", "--python", system_python()]
-    start = time.monotonic()
-    done = subprocess.run(cut_off(command, loopback=False), capture_output=True, text=True, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    print(f"archive {bundle[0].stat().st_size / 1e6:.0f} MB, installed in {time.monotonic() - start:.0f} s")  # noqa: T201 - a measurement
-    print(done.stdout)  # noqa: T201
-    return folder
+    with open_folder("enclave") as folder:
+        os.chown(folder, UNKNOWN_USER, UNKNOWN_USER)
+        command = ["sh", bundle[1] / "install.sh", "--target", folder / "env", "--python", system_python()]
+        start = time.monotonic()
+        done = subprocess.run(cut_off(command, loopback=False), capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        print(f"archive {bundle[0].stat().st_size / 1e6:.0f} MB, installed in {time.monotonic() - start:.0f} s")  # noqa: T201 - a measurement
+        print(done.stdout)  # noqa: T201
+        yield folder
 
 
 @pytest.mark.engines
@@ -293,22 +300,21 @@ def test_page__its_parts_have_commands() -> None:
 
 
 @pytest.mark.engines
-def test_page__exchange_works_as_written(bundle: tuple[Path, Path], tmp_path: Path) -> None:
+def test_page__exchange_works_as_written(bundle: tuple[Path, Path]) -> None:
     if why_no_namespace() or system_python() is None:
         pytest.skip(why_no_namespace() or f"no python{PYTHON} that any user can run")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    made = write_cohort(tmp_path / "input", 40, n_files=2)
-    write_participants(tmp_path / "participants.csv", made)
-    exclusion_list(tmp_path / "withdrawn.txt", made.participant_id[3])
-    (tmp_path / bundle[0].name).symlink_to(bundle[0])
-    os.chown(tmp_path, 12345, 12345)
-    script = commands_of("2. Inside: check and install") + commands_of("3. Inside: run")
-    inside = cut_off(["sh", "-euxc", script], loopback=False)
-    done = subprocess.run(inside, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "output" / "scored" / "run_report.json").read_text())
-    assert report["counts"]["predicted"] == 39
+    with open_folder("exchange") as folder:
+        made = write_cohort(folder / "input", 40, n_files=2)
+        write_participants(folder / "participants.csv", made)
+        exclusion_list(folder / "withdrawn.txt", made.participant_id[3])
+        (folder / bundle[0].name).symlink_to(bundle[0])
+        os.chown(folder, UNKNOWN_USER, UNKNOWN_USER)
+        script = commands_of("2. Inside: check and install") + commands_of("3. Inside: run")
+        inside = cut_off(["sh", "-euxc", script], loopback=False)
+        done = subprocess.run(inside, capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((folder / "output" / "scored" / "run_report.json").read_text())
+        assert report["counts"]["predicted"] == 39
 
 
 @pytest.mark.engines
@@ -338,7 +344,7 @@ def test_bundle__scores_as_the_sources_do_with_a_home_that_cannot_be_written(ins
     write_cohort(folder / "in", 64, n_files=2)
     (folder / "home").mkdir(mode=0o555)
     (folder / "out").mkdir()
-    os.chown(folder / "out", 12345, 12345)
+    os.chown(folder / "out", UNKNOWN_USER, UNKNOWN_USER)
     words = [
         "score",
         "--input",
