@@ -143,7 +143,19 @@ def image(engine: Engine, base: str, bundle: Path) -> str:
 
 def run_in(engine: Engine, image: str, folder: Path, *command: object, user: int = 12345) -> str:
     """Run a command in the image without network or home, with a root that cannot be written."""
-    place = ("--network", "none", "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--cgroups", "disabled")
+    # Limits of the host: a container of our root user may not be allowed to raise them.
+    place = (
+        "--ulimit",
+        "host",
+        "--network",
+        "none",
+        "--read-only",
+        "--read-only-tmpfs=false",
+        "--tmpfs",
+        "/tmp",
+        "--cgroups",
+        "disabled",
+    )
     who = ("--user", f"{user}:{user}", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--unsetenv", "HOME")
     mounts = ("-v", f"{folder / 'input'}:/input:ro", "-v", f"{folder / 'output'}:/output")
     done = engine("podman", "run", "--rm", *place, *who, *mounts, image, *command)
