@@ -16,7 +16,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import types
 
-from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, duplicate_reject, reject_of, row_of
+from beam_jobs.reading.blocks import (
+    AMPLITUDES,
+    MEASURERS,
+    QRS_DURATION,
+    Chunk,
+    EcgRow,
+    Reject,
+    duplicate_reject,
+    reject_of,
+    row_of,
+)
 from beam_jobs.reading.layout import Layout, SignalLayout
 from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
@@ -316,7 +326,7 @@ class ParquetReader:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             if (problem := problems[i]) is not None:
                 raise problem
-            known = key.participant_id, key.recorded_at, key.amplitudes, key.measured_by
+            known = key.participant_id, key.recorded_at, key.amplitudes, key.measured_by, key.qrs_measured_by
             return EcgRow(ecg_id, counts[i], float(steps[i]), path, row, *known, tuple(flags[i] or ()))
 
         return decode
@@ -337,6 +347,7 @@ class _Key(NamedTuple):
     recorded_at: dt.datetime | None
     amplitudes: tuple[float, ...]
     measured_by: str | None
+    qrs_measured_by: str | None
     problem: EcgRejected | None
 
 
@@ -356,10 +367,12 @@ def _keys(batch: pa.RecordBatch, name_of: Mapping[str, str | None]) -> Iterator[
         if name_of.get(name) in there:
             values = pc.cast(batch.column(name_of[name]), pa.float64())
             amplitudes[:, k] = _magnitudes(name, np.asarray(pc.fill_null(values, np.nan)))
-    texts = [map(key_text, column(name)) for name in ("ecg_id", "participant_id", "measured_by")]
+    texts = [map(key_text, column(name)) for name in ("ecg_id", "participant_id", "measured_by", "qrs_measured_by")]
     times = map(local_time, column("recorded_at"))
-    for ecg_id, person, measured_by, (time, problem), values in zip(*texts, times, amplitudes.tolist(), strict=True):
-        yield _Key(ecg_id, person, time, tuple(values), measured_by, problem)
+    for ecg_id, person, by, qrs_by, (time, problem), values in zip(*texts, times, amplitudes.tolist(), strict=True):
+        # Tables of earlier versions say once who measured all.
+        qrs_by = None if np.isnan(values[QRS_DURATION]) else qrs_by or by
+        yield _Key(ecg_id, person, time, tuple(values), by, qrs_by, problem)
 
 
 def _magnitudes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -447,7 +460,7 @@ def _ecg(batch: pa.RecordBatch, i: int, key: _Key, signal: SignalLayout) -> Ecg:
         source_format="parquet",
         leads_derived=derived,
         recorded_at=key.recorded_at,
-        measurements=Measurements(**amplitudes, measured_by=key.measured_by),
+        measurements=Measurements(**amplitudes, measured_by=key.measured_by, qrs_measured_by=key.qrs_measured_by),
     )
 
 
@@ -519,7 +532,7 @@ def optional_columns(layout: Layout | None) -> tuple[str, ...]:
     """Return the columns whose values are null in a file that lacks them."""
     if layout is not None:
         return layout.optional_columns
-    return ("participant_id", "recorded_at", *AMPLITUDES, "measured_by", "quality_flags")
+    return ("participant_id", "recorded_at", *AMPLITUDES, *MEASURERS, "quality_flags")
 
 
 def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:

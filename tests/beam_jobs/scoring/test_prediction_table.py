@@ -30,6 +30,7 @@ ROW = ScoredRow(
     ("resampled",),
     (NAN,) * len(AMPLITUDES),
     "12SL",
+    None,
     "ab" * 32,
     lvm_pred_g=130.3,
     lvh_score=0.25,
