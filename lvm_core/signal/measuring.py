@@ -32,6 +32,7 @@ _LENGTH: Final = 2 * _REACH + 1
 _CORE: Final = slice(_REACH - 50, _REACH + 51)  # 100 ms on either side: QRS and little else
 _LEVEL: Final = slice(_REACH - 50, _REACH - 30)  # the same part of PQ in each beat
 _LEVEL_CENTRE: Final = _REACH - 40
+_BESIDE: Final = np.r_[_REACH - 70 : _REACH - 30, _REACH + 40 : _REACH + 65]  # 80 ms before QRS, 50 ms after
 _BEFORE_QRS: Final = slice(_REACH - 110, _REACH - 40)  # 140 ms: 7 or 8.4 cycles of the mains
 _LONGEST_SHIFT: Final = 10  # R of a noisy beat may be found 20 ms beside its place
 
@@ -62,6 +63,7 @@ _MOST_NOISE_UV: Final = 50.0
 # Narrower is no QRS of a heart, and wider is QRS with ST or T.
 _QRS_RANGE_MS: Final = (40.0, 240.0)
 _SE_OF_MEDIAN: Final = 1.25  # over that of the mean
+_SD_OF_MEDIAN_SIZE: Final = 1.4826  # of normal values, over their median absolute value
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,9 @@ def median_beat(leads_uv: NDArray[np.floating]) -> MedianBeat | None:
     median_uv = _median(beats_uv)
     rest_uv = beats_uv - median_uv
     root_n = float(np.sqrt(len(peaks)))
-    noise_uv = _SE_OF_MEDIAN * np.sqrt(np.square(rest_uv[:, :, _CORE]).mean(axis=(0, 2))) / root_n
+    # Half the beats may be spoilt: a median does not see them, and its error must not either.
+    size_uv = _SD_OF_MEDIAN_SIZE * _median(np.abs(rest_uv[:, :, _CORE])).mean(axis=1)
+    noise_uv = _SE_OF_MEDIAN * size_uv / root_n
     steps = _steps(rest_uv[:, _INDEPENDENT, _BEFORE_QRS])
     speed_noise_uv = _SE_OF_MEDIAN * float(np.sqrt(np.square(steps).sum(axis=1).mean())) / root_n
     return MedianBeat(median_uv, len(peaks), noise_uv.astype(np.float32), speed_noise_uv)
@@ -171,13 +175,21 @@ def _lined_up(leads_uv: Floats, peaks: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _without_wander(beats_uv: Floats, peaks: NDArray[np.intp]) -> Floats:
-    """Take from each beat the line through its level before QRS, as steep as from beat to beat."""
+    """Take from each beat the level before QRS and its slope.
+
+    The slope is that from beat to beat, and then what the beat differs from the median beat before
+    and after QRS: wander is faster than beats when they are slow.
+    """
     level_uv = beats_uv[:, :, _LEVEL].mean(axis=2)
     place = np.arange(len(peaks))
     before, after = np.maximum(place - 1, 0), np.minimum(place + 1, len(peaks) - 1)
     slope = (level_uv[after] - level_uv[before]) / (peaks[after] - peaks[before]).astype(np.float32)[:, None]
     from_level = np.arange(_LENGTH, dtype=np.float32) - np.float32(_LEVEL_CENTRE)
-    return beats_uv - level_uv[:, :, None] - slope[:, :, None] * from_level
+    level_uv = beats_uv - level_uv[:, :, None] - slope[:, :, None] * from_level
+    rest_uv = (level_uv - _median(level_uv))[:, :, _BESIDE]
+    x = _BESIDE.astype(np.float32) - np.float32(_LEVEL_CENTRE)
+    slope = rest_uv @ x / (x @ x)
+    return level_uv - slope[:, :, None] * from_level
 
 
 def _without_mains(beats_uv: Floats) -> Floats:

@@ -175,7 +175,7 @@ def test_measure_ecg__real_files_agree_with_their_device(name: str) -> None:
     measured = measure_ecg(canonical.counts * np.float32(canonical.uv_per_count))
     for wave in ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv"):
         assert getattr(measured, wave) == pytest.approx(getattr(ecg.measurements, wave), abs=80)
-    assert measured.qrs_duration_ms == pytest.approx(ecg.measurements.qrs_duration_ms, abs=10)
+    assert measured.qrs_duration_ms == pytest.approx(ecg.measurements.qrs_duration_ms, abs=16)
     assert measured.qrs_voltage_sum_uv == pytest.approx(ecg.measurements.qrs_voltage_sum_uv, rel=0.03)
 
 
