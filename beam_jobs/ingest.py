@@ -109,7 +109,7 @@ def ingest_unit(unit: Unit, worker: IngestWorker) -> UnitSummary:
     return summary
 
 
-def ecg_table(rows: Sequence[EcgRow], measure: Measure = Measure.MISSING) -> pa.Table:
+def ecg_table(rows: Sequence[EcgRow], measure: Measure = Measure.FILES) -> pa.Table:
     """Return decoded ECGs as the canonical ECG table; `measure` says which are measured here."""
     schema = schemas.ECGS.arrow
     columns: dict[str, Any] = {**lead_columns(counts_of(rows))}

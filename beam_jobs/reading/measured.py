@@ -15,10 +15,11 @@ _WAVES: Final = tuple(i for i, _ in enumerate(AMPLITUDES) if i != QRS_DURATION)
 
 
 class Measure(StrEnum):
-    """Which ECGs the software measures."""
+    """Which ECGs the software measures, of those without any amplitude."""
 
-    MISSING = "missing"  # those without any amplitude
-    NEVER = "never"
+    FILES = "files"  # those of device files; Parquet is taken as it is
+    MISSING = "missing"  # all
+    NEVER = "never"  # none
 
 
 class Measured(NamedTuple):
@@ -37,7 +38,8 @@ def measured(row: EcgRow, measure: Measure) -> Measured:
     """
     own = Measured(row.amplitudes, row.measured_by, row.qrs_measured_by)
     has_waves = not all(np.isnan(row.amplitudes[i]) for i in _WAVES)
-    if has_waves or row.measured_by == SOFTWARE or measure is Measure.NEVER:
+    is_wanted = measure is Measure.MISSING or (measure is Measure.FILES and row.row is None)
+    if has_waves or row.measured_by == SOFTWARE or not is_wanted:
         return own
     found = measure_ecg(row.counts * np.float32(row.uv_per_count))
     values = [np.nan if (value := getattr(found, name)) is None else value for name in AMPLITUDES]

@@ -236,10 +236,10 @@ class InputSettings(_AllDeclared):
     measure: Measure = option(
         "--measure",
         _SIGNAL,
-        "which ECGs the software measures: those of which the device gave no amplitudes, or none "
-        "(default: %(default)s)",
+        "which ECGs without amplitudes of the device the software measures: those of device files, all that "
+        "miss them, or none (default: %(default)s)",
         moves=True,
-        default=Measure.MISSING,
+        default=Measure.FILES,
         at_default=False,
     )
     allow_empty: bool = option(

@@ -24,8 +24,11 @@ def _with(**values: float) -> tuple[float, ...]:
     return tuple(values.get(name, np.nan) for name in AMPLITUDES)
 
 
-def test_measured__software_where_the_device_measured_nothing() -> None:
-    found = measured(BARE, Measure.MISSING)
+@pytest.mark.parametrize(
+    ("row", "measure"), [(BARE, Measure.FILES), (BARE, Measure.MISSING), (replace(BARE, row=3), Measure.MISSING)]
+)
+def test_measured__software_where_the_device_measured_nothing(row: EcgRow, measure: Measure) -> None:
+    found = measured(row, measure)
     assert (found.measured_by, found.qrs_measured_by) == ("software", "software")
     values = _named(found)
     assert values["r_avl_uv"] == pytest.approx(1000.0, abs=2.5)
@@ -51,8 +54,12 @@ def test_measured__a_duration_of_the_device_stays() -> None:
 
 @pytest.mark.parametrize(
     ("row", "measure"),
-    [(BARE, Measure.NEVER), (replace(BARE, measured_by="software", qrs_measured_by="software"), Measure.MISSING)],
-    ids=["never", "ingest could not measure it"],
+    [
+        (BARE, Measure.NEVER),
+        (replace(BARE, row=3), Measure.FILES),
+        (replace(BARE, measured_by="software", qrs_measured_by="software"), Measure.MISSING),
+    ],
+    ids=["never", "Parquet", "ingest could not measure it"],
 )
 def test_measured__left_as_it_is(row: EcgRow, measure: Measure) -> None:
     found = measured(row, measure)
