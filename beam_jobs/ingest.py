@@ -32,6 +32,7 @@ from beam_jobs.run.resources import require_memory
 from beam_jobs.run.settings import IngestSettings
 from beam_jobs.runners.flow import Job, run_job
 from lvm_core.signal.canonical import signal_sha256
+from lvm_core.signal.ecg import RhythmCodes
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
@@ -120,6 +121,8 @@ def ecg_table(rows: Sequence[EcgRow], measure: Measure = Measure.FILES) -> pa.Ta
     for name in MEASURERS:
         columns[name] = [getattr(one, name) for one in found]
     columns["signal_sha256"] = [signal_sha256(row.counts, row.uv_per_count) for row in rows]
+    for name in RhythmCodes._fields:
+        columns[name] = [getattr(row.rhythm, name) for row in rows]
     others = {name: [getattr(row, name) for row in rows] for name in schema.names if name not in columns}
     return table_of(schema, columns | others)
 

@@ -32,8 +32,9 @@ _FLAGS: Final = (
     *(name for name in schemas.PREDICTIONS.names if name.startswith("rule_")),
     "any_ecg_rule",
 )
-# The amplitudes that only rules need are in the rules already.
-_NOT_READ: Final = frozenset({"quality_flags", "signal_sha256", *(c.name for c in schemas.MORE_MEASUREMENTS)})
+# What only rules need is in the rules already.
+_UNUSED: Final = (*schemas.MORE_MEASUREMENTS, *schemas.RHYTHM)
+_NOT_READ: Final = frozenset({"quality_flags", "signal_sha256", *(column.name for column in _UNUSED)})
 _SEXES: Final = {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
 _CONVENTIONS: Final = ("input_convention", "bsa", "lvh_preset")
 _STATED: Final = {"bsa": "bsa_formula", "lvh_preset": "lvh_preset"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.canonical import canonicalise
-from lvm_core.signal.ecg import LEADS_12, Ecg
+from lvm_core.signal.ecg import LEADS_12, NOTHING_STATED, Ecg, RhythmCodes
 from lvm_core.signal.scale import qrs_amplitude_uv
 from lvm_core.tables import schemas
 
@@ -78,6 +78,7 @@ class EcgRow:
     amplitudes: tuple[float, ...] = (np.nan,) * len(AMPLITUDES)
     measured_by: str | None = None
     qrs_measured_by: str | None = None
+    rhythm: RhythmCodes = NOTHING_STATED
     quality_flags: tuple[str, ...] = ()
     source_format: str | None = None
     source_sampling_rate_hz: float | None = None
@@ -148,6 +149,7 @@ def row_of(ecg: Ecg, path: str, row: int | None, ecg_id: str, participant_id: st
         amplitudes=amplitudes,
         measured_by=measured.measured_by,
         qrs_measured_by=measured.qrs_measured_by,
+        rhythm=ecg.rhythm,
         quality_flags=canonical.quality_flags,
         source_format=ecg.source_format,
         source_sampling_rate_hz=canonical.source_sampling_rate_hz,

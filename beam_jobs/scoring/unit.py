@@ -49,7 +49,7 @@ from lvm_core.medicine.ecg_rules import ecg_rules, more_ecg_rules
 from lvm_core.medicine.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
 from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.signal.canonical import signal_sha256
-from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.ecg import LEADS_12, NOTHING_STATED, RhythmCodes
 from lvm_core.signal.plausibility import judge_ecgs
 from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, MASS_RANGE_G, QualityFlag, Rejection
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
@@ -77,6 +77,7 @@ class ScoredRow:
     amplitudes: tuple[float, ...]
     measured_by: str | None
     qrs_measured_by: str | None
+    rhythm: RhythmCodes = NOTHING_STATED
     signal_sha256: str = ""
     lvm_pred_g: float = float("nan")
     lvh_score: float = float("nan")
@@ -98,6 +99,7 @@ class ScoredRow:
             row.amplitudes,
             row.measured_by,
             row.qrs_measured_by,
+            row.rhythm,
         )
 
 
@@ -131,6 +133,8 @@ def predictions_table(
     columns["sex"] = [_SEX_TEXT.get(code) for code in sex.tolist()]
     for name in ("ecg_id", "participant_id", "recorded_at", "model_id", *MEASURERS, "signal_sha256"):
         columns[name] = [getattr(row, name) for row in rows]
+    for name in RhythmCodes._fields:
+        columns[name] = [getattr(row.rhythm, name) for row in rows]
     columns["quality_flags"] = [
         (*row.quality_flags, *((QualityFlag.INDEX_UNKNOWN.value,) if unknown else ()))
         for row, unknown in zip(rows, np.isnan(numbers["lvmi_pred_g_m2"]).tolist(), strict=True)

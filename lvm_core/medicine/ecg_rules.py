@@ -146,7 +146,7 @@ def cornell_product_uv_ms(
     check_sex_codes(is_male)
     _check_magnitudes("qrs_duration_ms", qrs_duration_ms)
     added_uv = np.select([is_male == 1, is_male == 0], [0.0, CORNELL_ADDED_WOMEN_UV], np.nan)
-    return (cornell_voltage_uv + added_uv) * qrs_duration_ms
+    return np.asarray((cornell_voltage_uv + added_uv) * qrs_duration_ms)
 
 
 def sokolow_lyon_product_uv_ms(sokolow_lyon_uv: Quantity, qrs_duration_ms: Quantity) -> Quantity:

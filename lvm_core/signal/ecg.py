@@ -6,7 +6,8 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,6 +144,37 @@ AMPLITUDE_COLUMNS: Final = (*_FIRST_AMPLITUDES, *(n for n in _ALL_AMPLITUDES if 
 """Names of the R and S amplitudes of all leads, in `Measurements` and in the tables."""
 
 
+class Rhythm(StrEnum):
+    """The rhythm of an ECG."""
+
+    SINUS = "sinus"
+    AF_FLUTTER = "af_flutter"
+    PACED = "paced"
+    OTHER = "other"
+    UNKNOWN = "unknown"  # there are statements, and none of them says
+
+
+class Conduction(StrEnum):
+    """The conduction in the ventricles."""
+
+    NONE = "none"  # no block is stated
+    LBBB = "lbbb"
+    RBBB = "rbbb"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class RhythmCodes(NamedTuple):
+    """Rhythm and conduction, named as the columns of the tables; None where nothing is stated."""
+
+    rhythm: str | None = None  # a member of `Rhythm`
+    conduction: str | None = None  # a member of `Conduction`
+    rhythm_source: str | None = None  # `device`: its statements
+
+
+NOTHING_STATED: Final = RhythmCodes()
+
+
 @dataclass(frozen=True, slots=True)
 class Ecg:
     """One 12-lead recording, as read.
@@ -165,6 +197,7 @@ class Ecg:
     recorded_at: dt.datetime | None = None
     header_participant_id: str | None = None  # the identifier in the file, used only when the user asks for it
     measurements: Measurements = field(default_factory=Measurements)  # what the device measured
+    rhythm: RhythmCodes = NOTHING_STATED  # what the device stated
     # Remarks of the device, as members of `lvm_core.signal.quality.QualityFlag`.
     quality_flags: tuple[str, ...] = ()
 

@@ -189,7 +189,7 @@ def _without_wander(beats_uv: Floats, peaks: NDArray[np.intp]) -> Floats:
     rest_uv = (level_uv - _median(level_uv))[:, :, _BESIDE]
     x = _BESIDE.astype(np.float32) - np.float32(_LEVEL_CENTRE)
     slope = rest_uv @ x / (x @ x)
-    return level_uv - slope[:, :, None] * from_level
+    return np.asarray(level_uv - slope[:, :, None] * from_level)
 
 
 def _without_mains(beats_uv: Floats) -> Floats:
@@ -200,7 +200,7 @@ def _without_mains(beats_uv: Floats) -> Floats:
         parts = beats_uv[:, :, _BEFORE_QRS] @ fit
         found.append((float(np.sqrt(np.square(parts).sum(axis=2).mean())), parts, waves))
     size_uv, parts, waves = max(found, key=lambda one: one[0])
-    return beats_uv if size_uv < _LEAST_MAINS_UV else beats_uv - parts @ waves
+    return beats_uv if size_uv < _LEAST_MAINS_UV else np.asarray(beats_uv - parts @ waves, dtype=np.float32)
 
 
 @lru_cache(maxsize=len(_MAINS_HZ))

@@ -82,6 +82,12 @@ MORE_MEASUREMENTS: Final = (
 )
 """The other leads, and what the other rules need."""
 
+RHYTHM: Final = (
+    Column("rhythm", pa.string(), "sinus, af_flutter, paced, other or unknown; null without statements of the device"),
+    Column("conduction", pa.string(), "none, lbbb, rbbb, other or unknown; null without statements of the device"),
+    Column("rhythm_source", pa.string(), "device where its statements gave rhythm and conduction"),
+)
+
 _ECG_ID = Column("ecg_id", pa.string(), "key of the recording, unique over a run", nullable=False)
 _PARTICIPANT = Column("participant_id", pa.string(), "key of the person; null when unknown")
 _RECORDED_AT = Column("recorded_at", _TIME, "local date and time of the recording, no zone")
@@ -103,6 +109,7 @@ ECGS: Final = Table(
         _SHA,
         _QUALITY,
         *MORE_MEASUREMENTS,
+        *RHYTHM,
     ),
 )
 
@@ -143,6 +150,7 @@ PREDICTIONS: Final = Table(
         Column("rule_gubner", pa.bool_(), "R(I) + S(III) > 2500 uV"),
         Column("rule_lewis", pa.bool_(), "R(I) + S(III) - R(III) - S(I) > 1700 uV"),
         Column("rule_voltage_sum", pa.bool_(), "qrs_voltage_sum_uv > 17,500 uV"),
+        *RHYTHM,
     ),
 )
 

@@ -32,7 +32,7 @@ MORE_MEASUREMENTS = (
             ECGS,
             "ecg_id I II III aVR aVL aVF V1 V2 V3 V4 V5 V6 uv_per_count participant_id recorded_at "
             f"{MEASUREMENTS} source_uri source_format source_sampling_rate_hz signal_sha256 "
-            f"quality_flags {MORE_MEASUREMENTS}",
+            f"quality_flags {MORE_MEASUREMENTS} rhythm conduction rhythm_source",
         ),
         (
             PREDICTIONS,
@@ -40,7 +40,7 @@ MORE_MEASUREMENTS = (
             "bmi_kg_m2 height_cm weight_kg bsa_m2 lvmi_pred_g_m2 lvh_pred quality_flags "
             f"{MEASUREMENTS} rule_avl rule_sokolow_lyon rule_cornell any_ecg_rule signal_sha256 "
             f"{MORE_MEASUREMENTS} rule_cornell_product rule_sokolow_lyon_product rule_peguero_lo_presti "
-            "rule_gubner rule_lewis rule_voltage_sum",
+            "rule_gubner rule_lewis rule_voltage_sum rhythm conduction rhythm_source",
         ),
         (REJECTS, "source_uri row ecg_id participant_id stage reason detail n_ecgs"),
     ],
