@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
+from beam_jobs.reading.blocks import AMPLITUDES, MEASURERS, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
+from beam_jobs.reading.measured import Measure, measured
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
@@ -31,6 +32,7 @@ from beam_jobs.run.resources import require_memory
 from beam_jobs.run.settings import IngestSettings
 from beam_jobs.runners.flow import Job, run_job
 from lvm_core.signal.canonical import signal_sha256
+from lvm_core.signal.ecg import RhythmCodes
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
 
@@ -89,7 +91,7 @@ def ingest_unit(unit: Unit, worker: IngestWorker) -> UnitSummary:
             kept = worker.exclusions.of_chunk(chunk)
             rejects.extend(kept.rejects)
             if kept.rows:
-                writer.write(ecg_table(kept.rows))
+                writer.write(ecg_table(kept.rows, worker.settings.measure))
                 n_done += len(kept.rows)
             rows_uv = amplitudes_uv(kept.rows)
             amplitudes = amplitudes.add(rows_uv)
@@ -108,14 +110,19 @@ def ingest_unit(unit: Unit, worker: IngestWorker) -> UnitSummary:
     return summary
 
 
-def ecg_table(rows: Sequence[EcgRow]) -> pa.Table:
-    """Return decoded ECGs as the canonical ECG table."""
+def ecg_table(rows: Sequence[EcgRow], measure: Measure = Measure.FILES) -> pa.Table:
+    """Return decoded ECGs as the canonical ECG table; `measure` says which are measured here."""
     schema = schemas.ECGS.arrow
     columns: dict[str, Any] = {**lead_columns(counts_of(rows))}
-    amplitudes = np.array([row.amplitudes for row in rows], dtype=np.float32)
+    found = [measured(row, measure) for row in rows]
+    amplitudes = np.array([one.amplitudes for one in found], dtype=np.float32)
     for i, name in enumerate(AMPLITUDES):
         columns[name] = pa.array(amplitudes[:, i], mask=np.isnan(amplitudes[:, i]))
+    for name in MEASURERS:
+        columns[name] = [getattr(one, name) for one in found]
     columns["signal_sha256"] = [signal_sha256(row.counts, row.uv_per_count) for row in rows]
+    for name in RhythmCodes._fields:
+        columns[name] = [getattr(row.rhythm, name) for row in rows]
     others = {name: [getattr(row, name) for row in rows] for name in schema.names if name not in columns}
     return table_of(schema, columns | others)
 

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from beam_jobs.reading import local_files
+from beam_jobs.reading.blocks import MEASURERS
 from beam_jobs.run.commit import EcgParquetWriter, lead_columns, table_of
 from lvm_core.medicine.ecg_rules import ecg_rules
 from lvm_core.medicine.lvh import lvh_arrays
 from lvm_core.signal.canonical import signal_sha256
-from lvm_core.signal.ecg import Measurements
+from lvm_core.signal.ecg import Measurements, RhythmCodes
 from lvm_core.synthetic.device_files import WRITERS
 from lvm_core.synthetic.ecgs import SAMPLING_RATE_HZ, SyntheticEcgs, ecgs_of
 from lvm_core.synthetic.outcomes import (
@@ -133,7 +134,8 @@ def _ecg_table(ecgs: SyntheticEcgs, repeat: int) -> pa.Table:
         "uv_per_count": steps,
         "participant_id": list(ecgs.participant_id),
         "recorded_at": ecgs.recorded_at.tolist(),
-        "measured_by": [_MEASURED_BY if known else None for known in measured],
+        **{name: [_MEASURED_BY if known else None for known in measured] for name in MEASURERS},
+        **dict.fromkeys(RhythmCodes._fields, [None] * n),
         "source_uri": [None] * n,
         "source_format": [_MEASURED_BY] * n,
         "source_sampling_rate_hz": [float(SAMPLING_RATE_HZ)] * n,
@@ -164,7 +166,7 @@ def _measurements(ecgs: SyntheticEcgs, row: int) -> Measurements:
     values = {name: float(column[row]) for name, column in ecgs.measurements.items()}
     if np.isnan(values["qrs_duration_ms"]):
         return Measurements()
-    return Measurements(**values, measured_by=_MEASURED_BY)
+    return Measurements(**values, measured_by=_MEASURED_BY, qrs_measured_by=_MEASURED_BY)
 
 
 # Tables

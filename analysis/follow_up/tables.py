@@ -23,6 +23,7 @@ from analysis.follow_up.loading import (
 from analysis.follow_up.people import births, codes, column, days
 from analysis.follow_up.rules import FollowUpRules
 from analysis.statistics.columns import TableRefused
+from lvm_core.signal.ecg import Rhythm
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.tables import PLACEHOLDER_DATES, People
 
@@ -59,7 +60,7 @@ def read_tables(
     if "deaths" in sources:
         _join_deaths(connection)
     connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
-    _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules)), rules)
+    _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules), _AF_COLUMNS), rules)
     for name, called in _OF_PEOPLE.items():
         _refuse_strangers(connection, name, called)
 
@@ -76,6 +77,8 @@ class _Kind:
 
 
 _PERSON: Final = "participant_id"
+_AF_COLUMNS: Final = ("af_on_ecg", "rhythm")
+"""Of the predictions; one of them says whether AF is stated on an ECG."""
 _ENDED: Final = ("death_date", "ltfu_date")
 _KINDS: Final = {
     "events": _Kind(("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)),
@@ -169,7 +172,23 @@ def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
 def _columns_of_ecgs(rules: FollowUpRules) -> list[str]:
     needed = [_PERSON, "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
     needed += ["quality_flags"] if rules.exclude_flags else []
-    return [*needed, *(["af_on_ecg"] if any(outcome.af_on_ecg for outcome in rules.outcomes) else [])]
+    return [*needed, *(_AF_COLUMNS if _needs_af(rules) else ())]
+
+
+def _needs_af(rules: FollowUpRules) -> bool:
+    return any(outcome.af_on_ecg for outcome in rules.outcomes)
+
+
+def _af_on_ecg(raw: LoadedTable, rules: FollowUpRules) -> str:
+    """Return the SQL of whether AF is stated on an ECG: its own column wins over the rhythm."""
+    if not _needs_af(rules):
+        return "NULL::BOOLEAN"
+    own, rhythm = (name in raw.types for name in _AF_COLUMNS)
+    if own:
+        return raw.yes_no("af_on_ecg")
+    if not rhythm:
+        raw.refuse_columns({"af_on_ecg": "af_on_ecg"}, list(raw.types))
+    return f"nullif(trim(rhythm::VARCHAR), '{Rhythm.UNKNOWN}') = '{Rhythm.AF_FLUTTER}'"
 
 
 def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
@@ -182,7 +201,7 @@ def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
         f"{is_placeholder(day)} AS date_is_placeholder, "
         f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
-        f"AS has_exposure, {raw.yes_no('af_on_ecg') if 'af_on_ecg' in raw.types else 'NULL::BOOLEAN'} AS af_on_ecg, "
+        f"AS has_exposure, {_af_on_ecg(raw, rules)} AS af_on_ecg, "
         f"{_flagged(raw, rules.exclude_flags) if rules.exclude_flags else 'false'} AS flagged FROM raw_ecgs"
     )
     refuse_repeated(connection, "all_ecgs", "ecg_id")

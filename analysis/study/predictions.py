@@ -26,8 +26,15 @@ _NEEDED: Final = tuple(
 )
 _IDS: Final = ("ecg_id", "participant_id")
 _TEXTS: Final = ("model_id", "measured_by")
-_FLAGS: Final = ("lvh_pred", "lvh_recal", "rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
-_NOT_READ: Final = frozenset({"quality_flags", "signal_sha256"})
+_FLAGS: Final = (
+    "lvh_pred",
+    "lvh_recal",
+    *(name for name in schemas.PREDICTIONS.names if name.startswith("rule_")),
+    "any_ecg_rule",
+)
+# What only rules need is in the rules already.
+_UNUSED: Final = (*schemas.MORE_MEASUREMENTS, *schemas.RHYTHM)
+_NOT_READ: Final = frozenset({"quality_flags", "signal_sha256", *(column.name for column in _UNUSED)})
 _SEXES: Final = {"female": Sex.FEMALE, "f": Sex.FEMALE, "male": Sex.MALE, "m": Sex.MALE}
 _CONVENTIONS: Final = ("input_convention", "bsa", "lvh_preset")
 _STATED: Final = {"bsa": "bsa_formula", "lvh_preset": "lvh_preset"}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.canonical import canonicalise
-from lvm_core.signal.ecg import LEADS_12, Ecg
+from lvm_core.signal.ecg import LEADS_12, NOTHING_STATED, Ecg, RhythmCodes
 from lvm_core.signal.scale import qrs_amplitude_uv
 from lvm_core.tables import schemas
 
@@ -22,7 +22,12 @@ T = TypeVar("T")
 
 _LEAD_II: Final = LEADS_12.index("II")
 
-AMPLITUDES: Final = tuple(c.name for c in schemas.MEASUREMENTS if c.name != "measured_by")
+MEASURERS: Final = ("measured_by", "qrs_measured_by")
+AMPLITUDES: Final = tuple(
+    column.name for column in (*schemas.MEASUREMENTS, *schemas.MORE_MEASUREMENTS) if column.name not in MEASURERS
+)
+"""Names of the measurements: R and S of each lead, the duration of QRS and the voltage sum."""
+QRS_DURATION: Final = AMPLITUDES.index("qrs_duration_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class EcgRow:
     recorded_at: dt.datetime | None = None
     amplitudes: tuple[float, ...] = (np.nan,) * len(AMPLITUDES)
     measured_by: str | None = None
+    qrs_measured_by: str | None = None
+    rhythm: RhythmCodes = NOTHING_STATED
     quality_flags: tuple[str, ...] = ()
     source_format: str | None = None
     source_sampling_rate_hz: float | None = None
@@ -141,6 +148,8 @@ def row_of(ecg: Ecg, path: str, row: int | None, ecg_id: str, participant_id: st
         recorded_at=ecg.recorded_at,
         amplitudes=amplitudes,
         measured_by=measured.measured_by,
+        qrs_measured_by=measured.qrs_measured_by,
+        rhythm=ecg.rhythm,
         quality_flags=canonical.quality_flags,
         source_format=ecg.source_format,
         source_sampling_rate_hz=canonical.source_sampling_rate_hz,

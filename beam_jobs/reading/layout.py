@@ -84,7 +84,7 @@ class Layout(StrictSettings):
     @field_validator("measurements")
     @classmethod
     def _known_measurements(cls, measurements: dict[str, str]) -> dict[str, str]:
-        known = {column.name for column in schemas.MEASUREMENTS}
+        known = {column.name for column in (*schemas.MEASUREMENTS, *schemas.MORE_MEASUREMENTS)}
         unknown = sorted(set(measurements) - known)
         if unknown:
             raise ValueError(f"{unknown} are not known; expected some of {sorted(known)}")

@@ -16,14 +16,33 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import types
 
-from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, duplicate_reject, reject_of, row_of
+from beam_jobs.reading.blocks import (
+    AMPLITUDES,
+    MEASURERS,
+    QRS_DURATION,
+    Chunk,
+    EcgRow,
+    Reject,
+    duplicate_reject,
+    reject_of,
+    row_of,
+)
 from beam_jobs.reading.layout import Layout, SignalLayout
 from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
 from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing
-from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Ecg, Measurements, derive_limb_leads
+from lvm_core.signal.ecg import (
+    DERIVED_FROM_I_AND_II,
+    LEADS_12,
+    Conduction,
+    Ecg,
+    Measurements,
+    Rhythm,
+    RhythmCodes,
+    derive_limb_leads,
+)
 from lvm_core.tables import schemas
 
 # Arrow raises OSError for damaged pages; reading itself never does (see storage.RetryingFile).
@@ -316,7 +335,8 @@ class ParquetReader:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             if (problem := problems[i]) is not None:
                 raise problem
-            known = key.participant_id, key.recorded_at, key.amplitudes, key.measured_by
+            measured = key.amplitudes, key.measured_by, key.qrs_measured_by
+            known = key.participant_id, key.recorded_at, *measured, key.rhythm
             return EcgRow(ecg_id, counts[i], float(steps[i]), path, row, *known, tuple(flags[i] or ()))
 
         return decode
@@ -329,6 +349,14 @@ class ParquetReader:
         return decode
 
 
+# Only what is of the closed lists is read: such a column of other people may hold free text.
+_CODES: Final = {
+    "rhythm": {one.value: one.value for one in Rhythm},
+    "conduction": {one.value: one.value for one in Conduction},
+    "rhythm_source": {"device": "device"},
+}
+
+
 class _Key(NamedTuple):
     """The values of a row except its samples."""
 
@@ -337,6 +365,8 @@ class _Key(NamedTuple):
     recorded_at: dt.datetime | None
     amplitudes: tuple[float, ...]
     measured_by: str | None
+    qrs_measured_by: str | None
+    rhythm: RhythmCodes
     problem: EcgRejected | None
 
 
@@ -356,10 +386,14 @@ def _keys(batch: pa.RecordBatch, name_of: Mapping[str, str | None]) -> Iterator[
         if name_of.get(name) in there:
             values = pc.cast(batch.column(name_of[name]), pa.float64())
             amplitudes[:, k] = _magnitudes(name, np.asarray(pc.fill_null(values, np.nan)))
-    texts = [map(key_text, column(name)) for name in ("ecg_id", "participant_id", "measured_by")]
+    texts = [map(key_text, column(name)) for name in ("ecg_id", "participant_id", "measured_by", "qrs_measured_by")]
+    codes = zip(*(map(_CODES[name].get, column(name)) for name in RhythmCodes._fields), strict=True)
     times = map(local_time, column("recorded_at"))
-    for ecg_id, person, measured_by, (time, problem), values in zip(*texts, times, amplitudes.tolist(), strict=True):
-        yield _Key(ecg_id, person, time, tuple(values), measured_by, problem)
+    columns = zip(*texts, times, amplitudes.tolist(), codes, strict=True)
+    for ecg_id, person, by, qrs_by, (time, problem), values, rhythm in columns:
+        # Tables of earlier versions say once who measured all.
+        qrs_by = None if np.isnan(values[QRS_DURATION]) else qrs_by or by
+        yield _Key(ecg_id, person, time, tuple(values), by, qrs_by, RhythmCodes(*rhythm), problem)
 
 
 def _magnitudes(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -447,7 +481,7 @@ def _ecg(batch: pa.RecordBatch, i: int, key: _Key, signal: SignalLayout) -> Ecg:
         source_format="parquet",
         leads_derived=derived,
         recorded_at=key.recorded_at,
-        measurements=Measurements(**amplitudes, measured_by=key.measured_by),
+        measurements=Measurements(**amplitudes, measured_by=key.measured_by, qrs_measured_by=key.qrs_measured_by),
     )
 
 
@@ -519,7 +553,7 @@ def optional_columns(layout: Layout | None) -> tuple[str, ...]:
     """Return the columns whose values are null in a file that lacks them."""
     if layout is not None:
         return layout.optional_columns
-    return ("participant_id", "recorded_at", *AMPLITUDES, "measured_by", "quality_flags")
+    return ("participant_id", "recorded_at", *AMPLITUDES, *MEASURERS, *RhythmCodes._fields, "quality_flags")
 
 
 def _expected_types(layout: Layout | None) -> Iterator[tuple[str, Callable[[pa.DataType], bool], str]]:

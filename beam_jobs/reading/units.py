@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from beam_jobs.reading import archives
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 
-RESULTS_VERSION: Final = 3
+RESULTS_VERSION: Final = 4
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
 
 DEFAULT_UNIT_ECGS: Final = 1024

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final, Self
 
 from beam_jobs.reading.inputs import ID_PRESETS, IdRule
 from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.measured import Measure
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import DEFAULT_UNIT_ECGS
@@ -231,6 +232,15 @@ class InputSettings(_AllDeclared):
         limits=(1, None),
         type=int,
         metavar="N",
+    )
+    measure: Measure = option(
+        "--measure",
+        _SIGNAL,
+        "which ECGs without amplitudes of the device the software measures: those of device files, all that "
+        "miss them, or none (default: %(default)s)",
+        moves=True,
+        default=Measure.FILES,
+        at_default=False,
     )
     allow_empty: bool = option(
         "--allow-empty", _RUN, "go on although the inputs hold no ECG", moves=False, default=False

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import (
     AMPLITUDES,
+    MEASURERS,
     Chunk,
     EcgRow,
     Reject,
@@ -25,6 +26,7 @@ from beam_jobs.reading.blocks import (
     excluded_reject,
     prefetch,
 )
+from beam_jobs.reading.measured import Measure, Measured, measured
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
 from beam_jobs.run.commit import (
@@ -43,11 +45,11 @@ from beam_jobs.run.participants import demographics_of
 from beam_jobs.run.report import WAITS, folder_digest_of, source_amplitudes
 from beam_jobs.run.settings import ScoreSettings
 from lvm_core.medicine.body import Bsa, body_surface_area_m2, lv_mass_index_g_m2
-from lvm_core.medicine.ecg_rules import ecg_rules
+from lvm_core.medicine.ecg_rules import ecg_rules, more_ecg_rules
 from lvm_core.medicine.lvh import LvhPreset, Sex, ThreeValued, lvh_arrays
 from lvm_core.medicine.recalibration import Recalibration
 from lvm_core.signal.canonical import signal_sha256
-from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.ecg import LEADS_12, NOTHING_STATED, RhythmCodes
 from lvm_core.signal.plausibility import judge_ecgs
 from lvm_core.signal.quality import AGE_RANGE_YEARS, BMI_RANGE_KG_M2, MASS_RANGE_G, QualityFlag, Rejection
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
@@ -60,7 +62,7 @@ _SEX_TEXT = {0: Sex.FEMALE.value, 1: Sex.MALE.value}
 
 @dataclass(slots=True)
 class ScoredRow:
-    """One accepted ECG; its hash and results are filled in when its batch is done."""
+    """One accepted ECG; its hash, measurements and results are filled in when its batch is done."""
 
     ecg_id: str
     participant_id: str | None
@@ -74,6 +76,8 @@ class ScoredRow:
     quality_flags: tuple[str, ...]
     amplitudes: tuple[float, ...]
     measured_by: str | None
+    qrs_measured_by: str | None
+    rhythm: RhythmCodes = NOTHING_STATED
     signal_sha256: str = ""
     lvm_pred_g: float = float("nan")
     lvh_score: float = float("nan")
@@ -94,6 +98,8 @@ class ScoredRow:
             (*row.quality_flags, *flags, *people.flags[i]),
             row.amplitudes,
             row.measured_by,
+            row.qrs_measured_by,
+            row.rhythm,
         )
 
 
@@ -125,8 +131,10 @@ def predictions_table(
     columns["lvh_pred"] = _three_valued(lvh_arrays(_wide(numbers["lvmi_pred_g_m2"]), sex, preset))
     columns.update(_rule_columns(numbers, sex))
     columns["sex"] = [_SEX_TEXT.get(code) for code in sex.tolist()]
-    for name in ("ecg_id", "participant_id", "recorded_at", "model_id", "measured_by", "signal_sha256"):
+    for name in ("ecg_id", "participant_id", "recorded_at", "model_id", *MEASURERS, "signal_sha256"):
         columns[name] = [getattr(row, name) for row in rows]
+    for name in RhythmCodes._fields:
+        columns[name] = [getattr(row.rhythm, name) for row in rows]
     columns["quality_flags"] = [
         (*row.quality_flags, *((QualityFlag.INDEX_UNKNOWN.value,) if unknown else ()))
         for row, unknown in zip(rows, np.isnan(numbers["lvmi_pred_g_m2"]).tolist(), strict=True)
@@ -155,10 +163,11 @@ def _recalibrated(
 
 
 def _rule_columns(numbers: dict[str, NDArray[np.float32]], sex: NDArray[np.int8]) -> dict[str, Any]:
+    measurements = {name: _wide(numbers[name]) for name in AMPLITUDES}
     wanted = ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv")
-    rules = ecg_rules(**{name: _wide(numbers[name]) for name in wanted}, is_male=sex)
-    names = ("rule_avl", "rule_sokolow_lyon", "rule_cornell", "any_ecg_rule")
-    return {name: _three_valued(getattr(rules, name)) for name in names}
+    rules = ecg_rules(**{name: measurements[name] for name in wanted}, is_male=sex)
+    more = more_ecg_rules(measurements, is_male=sex)
+    return {name: _three_valued(getattr(one, name)) for one in (rules, more) for name in one.__slots__}
 
 
 def _wide(values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -274,6 +283,14 @@ def _adding_to(stage_s: dict[str, float], stage: str, sign: int = 1) -> Iterator
         stage_s[stage] += sign * (time.monotonic() - started)
 
 
+class _Computed(NamedTuple):
+    """What a batch gives, for each of its ECGs: the hash is that of the signal."""
+
+    predictions: Predictions
+    hashes: list[str]
+    measurements: list[Measured]
+
+
 class _Batch:
     """A batch being filled: its model, its rows, their places in the unit, and its arrays."""
 
@@ -287,8 +304,8 @@ class _Batch:
         self.sex = np.empty(size, dtype=np.int8)
         self.bmi_kg_m2 = np.empty(size, dtype=np.float32)
 
-    def compute(self, predictor: LvmPredictor) -> tuple[Predictions, list[str]]:
-        """Return the predictions and the hash of each signal; runs in a thread of the engine.
+    def compute(self, predictor: LvmPredictor, measure: Measure) -> _Computed:
+        """Return what a batch gives for each of its ECGs; runs in a thread of the engine.
 
         Whatever reads all samples is done here together: they are in this core's cache then.
         """
@@ -296,9 +313,10 @@ class _Batch:
         for own, row in zip(self.counts, self.rows, strict=False):
             own[:] = row.counts
         hashes = [signal_sha256(row.counts, row.uv_per_count) for row in self.rows]
+        measurements = [measured(row, measure) for row in self.rows]
         demographics = (self.age_years[:n], self.sex[:n], self.bmi_kg_m2[:n]) if predictor.needs_demographics else ()
         predictions = predictor.predict_batch(self.counts[:n], self.uv_per_count[:n], *demographics)
-        return predictions, hashes
+        return _Computed(predictions, hashes, measurements)
 
     def clear(self) -> None:
         """Forget its rows; its arrays stay, because fresh ones cost more than filling them."""
@@ -318,7 +336,7 @@ class _UnitWork:
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
     sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
     filling: dict[int, _Batch] = field(default_factory=dict)
-    pending: dict[Future[tuple[Predictions, list[str]]], _Batch] = field(default_factory=dict)
+    pending: dict[Future[_Computed], _Batch] = field(default_factory=dict)
     spare: dict[int, list[_Batch]] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
 
@@ -382,7 +400,7 @@ class _UnitWork:
 
     def _submit(self, k: int) -> None:
         batch = self.filling.pop(k)
-        future = self.context.executor.submit(batch.compute, self.context.predictors[k])
+        future = self.context.executor.submit(batch.compute, self.context.predictors[k], self.context.settings.measure)
         self.pending[future] = batch
         while len(self.pending) >= self.context.n_in_flight:
             with _adding_to(self.stage_s, "total", -1):  # what is done there is another unit's time
@@ -393,7 +411,7 @@ class _UnitWork:
         with _adding_to(self.stage_s, "engine_wait"):
             done, _ = wait(self.pending, return_when=FIRST_COMPLETED)
         for future in done:
-            predictions, hashes = future.result()
+            predictions, hashes, measurements = future.result()
             batch = self.pending.pop(future)
             odd_mass = MASS_RANGE_G.is_outside(predictions.lvm_pred_g)
             for j, place in enumerate(batch.places):
@@ -403,6 +421,7 @@ class _UnitWork:
                     row.quality_flags = (*row.quality_flags, QualityFlag.MASS_IMPLAUSIBLE.value)
                 row.lvh_score = float(predictions.lvh_score[j])
                 row.signal_sha256 = hashes[j]
+                row.amplitudes, row.measured_by, row.qrs_measured_by = measurements[j]
             batch.clear()
             self.spare.setdefault(batch.model, []).append(batch)
 

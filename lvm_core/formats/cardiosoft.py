@@ -11,6 +11,7 @@ import numpy as np
 
 from lvm_core.errors import EcgRejected, RejectReason, described
 from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, leads_by_name, local_datetime, measurements_of
+from lvm_core.formats.statements import rhythm_codes, statements_in
 from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.signal.ecg import Ecg, Measurements, canonical_lead
 from lvm_core.signal.quality import QualityFlag
@@ -49,6 +50,7 @@ def read_cardiosoft(data: bytes) -> Ecg:
         recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientInfo/PID"),
         measurements=_measurements(root),
+        rhythm=rhythm_codes(statements_in(root.find("Interpretation"), "DiagnosisText")),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 

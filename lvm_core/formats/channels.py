@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
-from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Measurements, canonical_lead, derive_limb_leads
+from lvm_core.signal.ecg import (
+    DERIVED_FROM_I_AND_II,
+    LEADS_12,
+    Measurements,
+    canonical_lead,
+    derive_limb_leads,
+    r_column,
+    s_column,
+)
 
 Item = TypeVar("Item")
 
@@ -161,6 +169,9 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
     return tuple(lead for lead in LEADS_12 if calibrations.get(lead, shared) != shared)
 
 
+_WAVES: Final = frozenset({"Q", "R", "S", "R1", "S1"})
+
+
 def measurements_of(
     waves_uv: Mapping[str, Mapping[str, float]], qrs_duration_ms: float | None, measured_by: str | None
 ) -> Measurements:
@@ -170,15 +181,24 @@ def measurements_of(
     without the leads and waves that were not measured. `measured_by`, the program of the device,
     is dropped where nothing was measured.
     """
-    amplitudes_uv = {
-        "r_avl_uv": _r_uv(waves_uv.get("aVL", {})),
-        "s_v1_uv": _s_uv(waves_uv.get("V1", {})),
-        "s_v3_uv": _s_uv(waves_uv.get("V3", {})),
-        "r_v5_uv": _r_uv(waves_uv.get("V5", {})),
-        "r_v6_uv": _r_uv(waves_uv.get("V6", {})),
-    }
+    amplitudes_uv = {r_column(lead): _r_uv(waves_uv.get(lead, {})) for lead in LEADS_12}
+    amplitudes_uv |= {s_column(lead): _s_uv(waves_uv.get(lead, {})) for lead in LEADS_12}
     measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
-    return Measurements(**amplitudes_uv, qrs_duration_ms=qrs_duration_ms, measured_by=measured_by if measured else None)
+    return Measurements(
+        **amplitudes_uv,
+        qrs_voltage_sum_uv=_voltage_sum_uv(waves_uv),
+        qrs_duration_ms=qrs_duration_ms,
+        measured_by=measured_by if measured else None,
+        qrs_measured_by=None if qrs_duration_ms is None else measured_by,
+    )
+
+
+def _voltage_sum_uv(waves_uv: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return the sum of R and the deeper of Q and S over all leads; None unless all are there."""
+    if any(not _WAVES <= waves_uv.get(lead, {}).keys() for lead in LEADS_12):
+        return None
+    leads = [waves_uv[lead] for lead in LEADS_12]
+    return sum(max(one["R"], one["R1"]) + max(one["Q"], one["S"], one["S1"]) for one in leads)
 
 
 def _r_uv(waves_uv: Mapping[str, float]) -> float | None:

@@ -23,9 +23,10 @@ from lvm_core.formats.channels import (
     measurements_of,
     unambiguous_date,
 )
+from lvm_core.formats.statements import rhythm_codes, statements_in
 from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.signal.canonical import MIN_DURATION_S
-from lvm_core.signal.ecg import Ecg, Measurements
+from lvm_core.signal.ecg import Ecg, Measurements, RhythmCodes
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import described_unit, uv_per_unit
 
@@ -75,6 +76,7 @@ def read_muse(data: bytes) -> Ecg:
         recorded_at=recorded_at,
         header_participant_id=text_of(root, "PatientDemographics/PatientID"),
         measurements=_measurements(root),
+        rhythm=_rhythm_codes(root),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
@@ -249,6 +251,12 @@ def _date(text: str) -> tuple[int, int, int] | None:
         return unambiguous_date(text)
     month, day, year = (int(part) for part in match.groups())
     return year, month, day
+
+
+def _rhythm_codes(root: Element) -> RhythmCodes:
+    """Return the codes of the final statements, or of the original ones where there are none."""
+    final = statements_in(root.find("Diagnosis"), "StmtText")
+    return rhythm_codes(final or statements_in(root.find("OriginalDiagnosis"), "StmtText"))
 
 
 def _measurements(root: Element) -> Measurements:

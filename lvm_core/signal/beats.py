@@ -5,6 +5,7 @@ Good enough to say where in a beat something lies; no delineation, and not for m
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -39,8 +40,7 @@ def r_peaks(leads_uv: NDArray[np.floating], sampling_rate_hz: float) -> NDArray[
     nothing stands out.
     """
     wide = np.asarray(leads_uv, dtype=np.float64)
-    sos = butter(2, _BAND_HZ, btype="bandpass", fs=sampling_rate_hz, output="sos")
-    energy = (sosfiltfilt(sos, wide, axis=1) ** 2).sum(axis=0)
+    energy = (sosfiltfilt(_band(sampling_rate_hz), wide, axis=1) ** 2).sum(axis=0)
     width = max(1, round(_SMOOTHING_S * sampling_rate_hz))
     smooth = np.sqrt(np.convolve(energy, np.ones(width) / width, mode="same"))
     usual = float(np.quantile(smooth, 0.98))
@@ -52,6 +52,12 @@ def r_peaks(leads_uv: NDArray[np.floating], sampling_rate_hz: float) -> NDArray[
     reach = round(_SEARCH_S * sampling_rate_hz)
     found = [max(0, p - reach) + int(size[max(0, p - reach) : p + reach + 1].argmax()) for p in rough]
     return np.unique(np.array(found, dtype=np.intp))
+
+
+@lru_cache(maxsize=4)
+def _band(sampling_rate_hz: float) -> NDArray[np.float64]:
+    """Return the filter that leaves QRS, as second-order sections."""
+    return np.asarray(butter(2, _BAND_HZ, btype="bandpass", fs=sampling_rate_hz, output="sos"))
 
 
 def phase_of_samples(peaks: NDArray[np.intp], n_samples: int, sampling_rate_hz: float) -> NDArray[np.int8]:

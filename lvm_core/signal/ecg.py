@@ -6,7 +6,8 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +78,23 @@ def derive_limb_leads(i: NDArray[np.floating], ii: NDArray[np.floating]) -> dict
     return {"III": ii - i, "aVR": -(i + ii) / 2, "aVL": i - ii / 2, "aVF": ii - i / 2}
 
 
+SOFTWARE: Final = "software"
+"""What `measured_by` says where the project itself measured."""
+
+
+def r_column(lead: str) -> str:
+    """Return the name of the R amplitude of a lead, in `Measurements` and in the tables."""
+    return f"r_{lead.lower()}_uv"
+
+
+def s_column(lead: str) -> str:
+    """Return the name of the S amplitude of a lead."""
+    return f"s_{lead.lower()}_uv"
+
+
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """Wave amplitudes and QRS duration as the device measured them.
+    """Wave amplitudes and QRS duration, as the device or the software measured them.
 
     Amplitudes are magnitudes in microvolts, 0 or more; S is not negative. A wave that is absent
     is 0; a wave that was not measured is None.
@@ -91,7 +106,73 @@ class Measurements:
     r_v5_uv: float | None = None
     r_v6_uv: float | None = None
     qrs_duration_ms: float | None = None
-    measured_by: str | None = None  # who measured, for example `12SL`; None when nothing was measured
+    # Who measured the amplitudes: the device's program, for example `12SL`, or `software`; None
+    # when nothing was measured.
+    measured_by: str | None = None
+    r_i_uv: float | None = None
+    r_ii_uv: float | None = None
+    r_iii_uv: float | None = None
+    r_avr_uv: float | None = None
+    r_avf_uv: float | None = None
+    r_v1_uv: float | None = None
+    r_v2_uv: float | None = None
+    r_v3_uv: float | None = None
+    r_v4_uv: float | None = None
+    s_i_uv: float | None = None
+    s_ii_uv: float | None = None
+    s_iii_uv: float | None = None
+    s_avr_uv: float | None = None
+    s_avl_uv: float | None = None
+    s_avf_uv: float | None = None
+    s_v2_uv: float | None = None
+    s_v4_uv: float | None = None
+    s_v5_uv: float | None = None
+    s_v6_uv: float | None = None
+    qrs_voltage_sum_uv: float | None = None  # over the twelve leads, of R and the deeper of Q and S
+    qrs_measured_by: str | None = None  # who measured the QRS duration
+
+    @property
+    def has_amplitudes(self) -> bool:
+        """True when an amplitude was measured."""
+        return any(getattr(self, name) is not None for name in AMPLITUDE_COLUMNS)
+
+
+# The five of the paper's rules first, as tables of earlier versions have them.
+_FIRST_AMPLITUDES: Final = ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv")
+_ALL_AMPLITUDES: Final = (*map(r_column, LEADS_12), *map(s_column, LEADS_12))
+AMPLITUDE_COLUMNS: Final = (*_FIRST_AMPLITUDES, *(n for n in _ALL_AMPLITUDES if n not in _FIRST_AMPLITUDES))
+"""Names of the R and S amplitudes of all leads, in `Measurements` and in the tables."""
+
+
+class Rhythm(StrEnum):
+    """The rhythm of an ECG."""
+
+    SINUS = "sinus"
+    AF_FLUTTER = "af_flutter"
+    PACED = "paced"
+    OTHER = "other"
+    UNKNOWN = "unknown"  # there are statements, and none of them says
+
+
+class Conduction(StrEnum):
+    """The conduction in the ventricles."""
+
+    NONE = "none"  # no block is stated
+    LBBB = "lbbb"
+    RBBB = "rbbb"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class RhythmCodes(NamedTuple):
+    """Rhythm and conduction, named as the columns of the tables; None where nothing is stated."""
+
+    rhythm: str | None = None  # a member of `Rhythm`
+    conduction: str | None = None  # a member of `Conduction`
+    rhythm_source: str | None = None  # `device`: its statements
+
+
+NOTHING_STATED: Final = RhythmCodes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +197,7 @@ class Ecg:
     recorded_at: dt.datetime | None = None
     header_participant_id: str | None = None  # the identifier in the file, used only when the user asks for it
     measurements: Measurements = field(default_factory=Measurements)  # what the device measured
+    rhythm: RhythmCodes = NOTHING_STATED  # what the device stated
     # Remarks of the device, as members of `lvm_core.signal.quality.QualityFlag`.
     quality_flags: tuple[str, ...] = ()
 

@@ -4,5 +4,6 @@
 - `ecgs`: `synthetic_ecgs`, `ecgs_of`
 - `outcomes`: diseases, deaths, predictions drawn without ECGs
 - `records`: coded events with the mess of real records
+- `known_waves`: ECGs of exactly known R, S and QRS duration
 - `device_files`: `WRITERS` of CardioSoft XML, MUSE XML and WFDB
 """

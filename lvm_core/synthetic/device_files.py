@@ -15,17 +15,13 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from lvm_core.signal.ecg import LEADS_12, Measurements
+from lvm_core.signal.ecg import LEADS_12, Measurements, r_column, s_column
 
 Counts = NDArray[np.int16]
 _ByLead = Mapping[str, Counts]
 
-_AMPLITUDES: Final = (
-    ("r_avl_uv", "aVL", "R"),
-    ("s_v1_uv", "V1", "S"),
-    ("s_v3_uv", "V3", "S"),
-    ("r_v5_uv", "V5", "R"),
-    ("r_v6_uv", "V6", "R"),
+_AMPLITUDES: Final = tuple(
+    (name(lead), lead, wave) for lead in LEADS_12 for name, wave in ((r_column, "R"), (s_column, "S"))
 )
 _TABLE_ROWS: Final = ("QAmplitude", "RAmplitude", "SAmplitude", "R1Amplitude", "S1Amplitude")
 
@@ -249,9 +245,11 @@ def _amplitudes_uv(measurements: Measurements) -> dict[str, dict[int, int]]:
     for name, lead, wave in _AMPLITUDES:
         value = getattr(measurements, name)
         if value is not None:
-            number, other = (_R, _S) if wave == "R" else (_S, _R)
-            # A lead whose waves are all 0 counts as not measured: the other wave says it was.
-            amplitudes[lead] = {number: round(value), **({} if round(value) else {other: 1})}
+            amplitudes.setdefault(lead, {})[_R if wave == "R" else _S] = round(value)
+    for waves in amplitudes.values():
+        # A lead whose waves are all 0 counts as not measured: the other wave says it was.
+        if not any(waves.values()):
+            waves |= {number: 1 for number in (_R, _S) if number not in waves}
     return amplitudes
 
 

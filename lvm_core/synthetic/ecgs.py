@@ -8,6 +8,7 @@ it is no physiology, and nothing about real hearts may be concluded from it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lvm_core.medicine.lvh import Sex
-from lvm_core.signal.ecg import LEADS_12, derive_limb_leads
+from lvm_core.signal.ecg import LEADS_12, derive_limb_leads, r_column, s_column
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
 
 SAMPLING_RATE_HZ: Final = 500
@@ -61,6 +62,13 @@ _AMPLITUDE_LEADS: Final = {
     "r_v5_uv": ("V5", 1),
     "r_v6_uv": ("V6", 1),
 }
+_OTHER_AMPLITUDE_LEADS: Final = {
+    name(lead): (lead, sign)
+    for name, sign in ((r_column, 1), (s_column, -1))
+    for lead in LEADS_12
+    if name(lead) not in _AMPLITUDE_LEADS
+}
+_MEASURED: Final = (*_AMPLITUDE_LEADS, "qrs_duration_ms", *_OTHER_AMPLITUDE_LEADS, "qrs_voltage_sum_uv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class SyntheticEcgs:
     sex: tuple[Sex, ...]
     height_cm: NDArray[np.float64]
     weight_kg: NDArray[np.float64]
-    # (n,) by name of `schemas.MEASUREMENTS`, as a device reports them; NaN where not measured.
+    # (n,) by name of `Measurements`, as a device reports them; NaN where not measured.
     measurements: dict[str, NDArray[np.float64]]
 
 
@@ -97,7 +105,7 @@ def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
         raise ValueError(f"repeat is {repeat}; expected 0 or more")
     n = len(people)
     counts = np.empty((n, len(LEADS_12), N_SAMPLES), dtype=np.int16)
-    measured = np.empty((n, len(_AMPLITUDE_LEADS) + 1))
+    measured = np.empty((n, len(_MEASURED)))
     days_later = np.zeros(n, dtype=np.int64)
     for row in range(n):
         heart_rng = np.random.default_rng((people.seed, int(people.index[row]), 0))
@@ -106,7 +114,6 @@ def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
         counts[row] = _ecg_counts(heart, visit_rng, int(people.misplacement[row]) * (repeat == 0))
         measured[row] = _measure(heart, visit_rng)
         days_later[row] = repeat * 730 + (visit_rng.integers(-60, 61) if repeat else 0)
-    names = (*_AMPLITUDE_LEADS, "qrs_duration_ms")
     later = f"-{repeat}" if repeat else ""
     return SyntheticEcgs(
         counts=counts,
@@ -118,7 +125,7 @@ def ecgs_of(people: SyntheticPeople, repeat: int = 0) -> SyntheticEcgs:
         sex=tuple(Sex.MALE if code else Sex.FEMALE for code in people.sex_code.tolist()),
         height_cm=people.height_cm,
         weight_kg=people.weight_kg,
-        measurements={name: measured[:, k] for k, name in enumerate(names)},
+        measurements={name: measured[:, k] for k, name in enumerate(_MEASURED)},
     )
 
 
@@ -300,14 +307,20 @@ def _noise_uv(rng: Generator) -> NDArray[np.float32]:
 
 
 def _measure(heart: _Heart, rng: Generator) -> NDArray[np.float64]:
-    """Return the five amplitudes in uV and the QRS duration in ms as a device reports them."""
+    """Return what a device reports, by `_MEASURED`: amplitudes in uV, the QRS duration in ms."""
     from_r_s = np.arange(-40, 50) / SAMPLING_RATE_HZ
     beat = (_MATRIX @ heart.moments_uv[_QRS].T) @ _waves(heart, from_r_s, 1.0)[_QRS]
     leads = dict(zip(_MEASURED_LEADS, beat, strict=True))
     leads |= derive_limb_leads(leads["I"], leads["II"])
-    exact = [float((sign * leads[lead]).max()) for lead, sign in _AMPLITUDE_LEADS.values()]
-    read = np.maximum(exact + 12.0 * rng.standard_normal(len(exact)), 0.0)
-    amplitudes = _UV_PER_COUNT * np.rint(read / _UV_PER_COUNT)
+
+    def read(waves: Iterable[tuple[str, int]]) -> NDArray[np.float64]:
+        exact = [float((sign * leads[lead]).max()) for lead, sign in waves]
+        with_error = np.maximum(exact + 12.0 * rng.standard_normal(len(exact)), 0.0)
+        return np.asarray(_UV_PER_COUNT * np.rint(with_error / _UV_PER_COUNT))
+
+    amplitudes = read(_AMPLITUDE_LEADS.values())
     duration_ms = 2.0 * np.rint((heart.qrs_duration_ms + 4.0 * rng.standard_normal()) / 2.0)
-    values = np.array([*amplitudes, duration_ms])
-    return np.full_like(values, np.nan) if rng.random() < 0.01 else values
+    is_lost = rng.random() < 0.01
+    others = read(_OTHER_AMPLITUDE_LEADS.values())
+    values = np.array([*amplitudes, duration_ms, *others, amplitudes.sum() + others.sum()])
+    return np.full_like(values, np.nan) if is_lost else values

@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.ecg import LEADS_12, r_column, s_column
 
 N_SAMPLES: Final = 5000
 SAMPLING_RATE_HZ: Final = 500
@@ -58,7 +58,34 @@ MEASUREMENTS: Final = (
     Column("r_v5_uv", pa.float32(), "R amplitude in V5, microvolts"),
     Column("r_v6_uv", pa.float32(), "R amplitude in V6, microvolts"),
     Column("qrs_duration_ms", pa.float32(), "QRS duration, milliseconds"),
-    Column("measured_by", pa.string(), "who measured the amplitudes, for example 12SL"),
+    Column(
+        "measured_by", pa.string(), "who measured the amplitudes: the device's program, for example 12SL, or software"
+    ),
+)
+"""What the paper's rules need, as tables of all versions have it."""
+
+_WAVES: Final = {
+    r_column: "R amplitude in {}, microvolts, 0 or more",
+    s_column: "S amplitude in {} as a magnitude, microvolts",
+}
+_FIRST: Final = frozenset(column.name for column in MEASUREMENTS)
+
+MORE_MEASUREMENTS: Final = (
+    *(
+        Column(name(lead), pa.float32(), meaning.format(lead))
+        for name, meaning in _WAVES.items()
+        for lead in LEADS_12
+        if name(lead) not in _FIRST
+    ),
+    Column("qrs_voltage_sum_uv", pa.float32(), "sum over the twelve leads of R and the deeper of Q and S, microvolts"),
+    Column("qrs_measured_by", pa.string(), "who measured qrs_duration_ms: the device's program, or software"),
+)
+"""The other leads, and what the other rules need."""
+
+RHYTHM: Final = (
+    Column("rhythm", pa.string(), "sinus, af_flutter, paced, other or unknown; null without statements of the device"),
+    Column("conduction", pa.string(), "none, lbbb, rbbb, other or unknown; null without statements of the device"),
+    Column("rhythm_source", pa.string(), "device where its statements gave rhythm and conduction"),
 )
 
 _ECG_ID = Column("ecg_id", pa.string(), "key of the recording, unique over a run", nullable=False)
@@ -81,6 +108,8 @@ ECGS: Final = Table(
         Column("source_sampling_rate_hz", pa.float32(), "sampling rate of the source, hertz"),
         _SHA,
         _QUALITY,
+        *MORE_MEASUREMENTS,
+        *RHYTHM,
     ),
 )
 
@@ -114,6 +143,14 @@ PREDICTIONS: Final = Table(
             "true if one measured rule is positive, false if all three are measured and negative",
         ),
         _SHA,
+        *MORE_MEASUREMENTS,
+        Column("rule_cornell_product", pa.bool_(), "(Cornell voltage, + 600 uV women) x QRS duration > 244,000 uV ms"),
+        Column("rule_sokolow_lyon_product", pa.bool_(), "Sokolow-Lyon voltage x QRS duration > 371,000 uV ms"),
+        Column("rule_peguero_lo_presti", pa.bool_(), "deepest S of any lead + S(V4) >= 2300 uV women, >= 2800 uV men"),
+        Column("rule_gubner", pa.bool_(), "R(I) + S(III) > 2500 uV"),
+        Column("rule_lewis", pa.bool_(), "R(I) + S(III) - R(III) - S(I) > 1700 uV"),
+        Column("rule_voltage_sum", pa.bool_(), "qrs_voltage_sum_uv > 17,500 uV"),
+        *RHYTHM,
     ),
 )
 

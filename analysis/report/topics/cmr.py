@@ -26,6 +26,7 @@ from analysis.report.topics.cmr_agreement import (
 )
 from analysis.report.topics.cmr_lvh import (
     AGAINST_CORNELL,
+    ALL_NINE,
     ALL_PAIRS,
     ALL_THREE,
     AUROC,
@@ -46,6 +47,7 @@ from analysis.report.topics.cmr_pairs import (
     groups_of,
     main_pairs,
     people_of,
+    people_with_all_nine,
 )
 from analysis.report.topics.tables import aggregate
 from analysis.report.words import sentence
@@ -204,6 +206,8 @@ def _people(row: Mapping[str, Any]) -> Count:
         return who.complete("index of mass") if row["contrast"] == INDEX else who
     if row["adjustment"]:
         return people_of(strata, level)
+    if strata == ALL_NINE:
+        return people_with_all_nine()
     on_rules = strata.endswith(ALL_THREE)
     group = strata.removesuffix(ALL_THREE).removesuffix(", ") if on_rules else strata
     if row["measure"] == AUROC:

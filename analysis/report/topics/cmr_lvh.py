@@ -25,6 +25,7 @@ from analysis.report.topics.cmr_pairs import (
     estimate_of,
     levels_of,
     people_of,
+    people_with_all_nine,
 )
 from analysis.report.topics.tables import aggregate
 from analysis.report.words import sentence
@@ -42,12 +43,21 @@ YES_NO: Final = {
     "rule_cornell": "Cornell voltage",
     ANY_RULE: "Any of the three ECG rules",
 }
+MORE_YES_NO: Final = {
+    "rule_cornell_product": "Cornell product",
+    "rule_sokolow_lyon_product": "Sokolow-Lyon product",
+    "rule_peguero_lo_presti": "Peguero-Lo Presti",
+    "rule_gubner": "Gubner",
+    "rule_lewis": "Lewis",
+    "rule_voltage_sum": "12-lead voltage sum",
+}
 RELATIVE_INDEX: Final = "predicted index / limit of the sex"
 RELATIVE_CORNELL: Final = "Cornell voltage / limit of the sex"
 RAW_INDEX: Final = "predicted index, g/m2"
 SCORE: Final = "LVH score of the model"
 ALL_PAIRS: Final = "all pairs"
 ALL_THREE: Final = "all three ECG rules measured"
+ALL_NINE: Final = "all nine ECG rules measured"
 
 C: Final = "binary c-statistic"
 C_DIFFERENCE: Final = "difference in binary c-statistic"
@@ -59,6 +69,7 @@ AGAINST_RULES: Final = f"{YES_NO['lvh']} against any ECG rule"
 AGAINST_CORNELL: Final = f"{RELATIVE_INDEX} against {RELATIVE_CORNELL}"
 FROM_ROUNDED: Final = "computed from rounded counts"
 
+_WORDS: Final = YES_NO | MORE_YES_NO
 _PREDICTED: Final = "lvh"
 _RULED: Final = [_PREDICTED, ANY_RULE]
 _CELLS: Final = ("tp", "fn", "fp", "tn")
@@ -84,6 +95,10 @@ def lvh_counts(data: StudyData, groups: Sequence[Group]) -> Aggregate:
         complete = group.people[group.people["all_three"]]
         for marker in YES_NO:
             rows += _counted(group, complete, marker, ALL_THREE)
+        if not group.strata:
+            with_all = group.people[group.people["all_nine"]]
+            for marker in _every_marker(with_all):
+                rows += _counted(group, with_all, marker, ALL_NINE)
     columns = (
         label("marker", "what says yes or no"),
         label("population", "pairs that are counted"),
@@ -101,10 +116,17 @@ def lvh_counts(data: StudyData, groups: Sequence[Group]) -> Aggregate:
     )
     table = _without_small(pd.DataFrame(rows, columns=[column.name for column in columns]), data.study.masking.k)
     people = [
-        people_of(strata, level, labelled=True, with_rules=population.startswith(ALL_THREE))
+        people_with_all_nine()
+        if population == ALL_NINE
+        else people_of(strata, level, labelled=True, with_rules=population.startswith(ALL_THREE))
         for population, strata, level in zip(table["population"], table["strata"], table["level"], strict=True)
     ]
     return aggregate("cmr_lvh", [table], columns, lambda rows: meanings.two_by_two(rows, people))
+
+
+def _every_marker(with_all: pd.DataFrame) -> tuple[str, ...]:
+    """Return the markers that are compared in people with all nine rules; none without people."""
+    return (*YES_NO, *MORE_YES_NO) if len(with_all) else ()
 
 
 def labelled(pairs: pd.DataFrame, marker: str) -> pd.DataFrame:
@@ -114,7 +136,7 @@ def labelled(pairs: pd.DataFrame, marker: str) -> pd.DataFrame:
 
 def _counted(group: Group, known: pd.DataFrame, marker: str, population: str) -> list[dict[str, Any]]:
     population = f"{population}{ANY_DATE}" if group.strata == IMAGED else population
-    row = {"marker": YES_NO[marker], "population": population, "strata": group.strata}
+    row = {"marker": _WORDS[marker], "population": population, "strata": group.strata}
     return [row | {"level": level} | _two_by_two(own, marker) for level, own in group.levels(known)]
 
 
@@ -171,6 +193,11 @@ def discrimination(data: StudyData, groups: Sequence[Group]) -> list[Estimate]:
             exposure = column if marker == _PREDICTED else marker
             made += _c_rows(group, complete, marker, exposure, on_all_three(group.strata), own)
         made += _paired_rows(group, complete, column, own)
+    everybody = groups[0]
+    with_all = everybody.people[everybody.people["all_nine"]]
+    for marker in _every_marker(with_all):
+        exposure = column if marker == _PREDICTED else marker
+        made += _c_rows(everybody, with_all, marker, exposure, ALL_NINE, rounding)
     return made + _auroc_rows(data, groups)
 
 
@@ -187,7 +214,7 @@ def _c_rows(
         cells = [counts[name] for name in _CELLS]
         exact = _c_of(own, marker)
         shown = _c_of(_people_of([*cells], [marker], rounding), marker) if rounding else exact
-        row = _row(own, C, exposure, YES_NO[marker], strata, level, "DeLong")
+        row = _row(own, C, exposure, _WORDS[marker], strata, level, "DeLong")
         row |= {"n_events": None if group.strata else counts["n_lvh"], "n_events_fewest": _fewest(*cells)}
         made.append(Estimate(row | exact, _coarse(shown) | _as_rounded(rounding)))
     return made
@@ -398,6 +425,7 @@ def _accuracy(counts: Masked) -> list[ReadTable]:
     titles = {
         ALL_PAIRS: ("cmr_accuracy", "Predicted LVH against LVH by CMR"),
         ALL_THREE: ("cmr_rules", "Predicted LVH and the ECG rules on the same people"),
+        ALL_NINE: ("cmr_more_rules", "Predicted LVH and nine ECG rules on the same people"),
     }
     heads = ["Marker", "Group", "Level", *_COUNTS, *_SHARES]
     notes = (_WILSON, "Predictive values hold for this prevalence only.")
@@ -430,9 +458,10 @@ def _c_statistics(found: Masked) -> ReadTable:
     lines = [
         _line(found, C, predicted, strata, level)
         for strata, level in levels_of(found, predicted, C)
-        if not strata.endswith(ALL_THREE)
+        if not strata.endswith((ALL_THREE, ALL_NINE))
     ]
     lines += [_line(found, C, words, ALL_THREE) for words in YES_NO.values() if estimate_of(found, C, words, ALL_THREE)]
+    lines += [_line(found, C, words, ALL_NINE) for words in _WORDS.values() if estimate_of(found, C, words, ALL_NINE)]
     for measure in _TESTS:
         if estimate_of(found, measure, AGAINST_RULES, ALL_THREE):
             words = f"{sentence(measure)}: {AGAINST_RULES}"
@@ -469,6 +498,8 @@ def _line(found: Masked, measure: str, words: str, strata: str, level: str = "")
     group = STRATA.get(base, "Everybody")
     if strata.endswith(ALL_THREE):
         group = f"{group}, {ALL_THREE}" if base else sentence(ALL_THREE)
+    elif strata == ALL_NINE:
+        group = sentence(ALL_NINE)
     cells = cells_of(found, (Cell(measure, words, 3), Cell(measure, words)), strata, level)
     return [sentence(words), group, level, *cells]
 

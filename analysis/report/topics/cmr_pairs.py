@@ -23,6 +23,14 @@ from lvm_core.medicine.ecg_rules import CORNELL_LIMIT_MEN_UV, CORNELL_LIMIT_WOME
 from lvm_core.medicine.lvh import Sex, lvh_arrays, lvh_limit_g_m2, sex_codes
 
 RULES: Final = ("rule_avl", "rule_sokolow_lyon", "rule_cornell")
+MORE_RULES: Final = (
+    "rule_cornell_product",
+    "rule_sokolow_lyon_product",
+    "rule_peguero_lo_presti",
+    "rule_gubner",
+    "rule_lewis",
+    "rule_voltage_sum",
+)
 ANY_RULE: Final = "any_ecg_rule"
 STRATA: Final = {
     "sex": "Sex",
@@ -52,7 +60,7 @@ _STEPS: Final = {
 BEFORE: Final = _STEPS["before"]
 UNDATED: Final = _STEPS["undated"]
 
-_NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv", "s_v3_uv", *RULES)
+_NUMBERS: Final = ("age_years", "bmi_kg_m2", "height_cm", "bsa_m2", "lvh_score", "r_avl_uv", "s_v3_uv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,11 @@ def imaged_of(data: StudyData, people: pd.Series[Any]) -> pd.Series[Any]:
     return people.map(group.where(known & first.notna()))
 
 
+def people_with_all_nine() -> Count:
+    """Return what the count of pairs with the label and all nine ECG rules counts."""
+    return people_of("", "", labelled=True, with_rules=True).complete("the other ECG rules")
+
+
 def people_of(strata: str, level: str, *, labelled: bool = False, with_rules: bool = False) -> Count:
     """Return what the count of pairs of a group counts, the same in flow, counts and results.
 
@@ -136,10 +149,11 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
 
     The columns are participant_id, sex ("female", "male" or missing), age_years, bmi_kg_m2,
     height_cm; mass_g and mass_cmr_g in g, index_g_m2 and index_cmr_g_m2 in g/m2, both with the body
-    surface area of the prediction; lvh and lvh_cmr (1, 0 or NaN); RULES (1, 0 or NaN), and
-    any_ecg_rule, here known only where all three are; relative_index and relative_cornell, each
-    divided by the limit of the sex; lvh_score; all_three: whether prediction, label and all three
-    rules are known; and the columns of STRATA as text, missing where unknown.
+    surface area of the prediction; lvh and lvh_cmr (1, 0 or NaN); RULES and MORE_RULES (1, 0 or
+    NaN), and any_ecg_rule, here known only where all three RULES are; relative_index and
+    relative_cornell, each divided by the limit of the sex; lvh_score; all_three: whether
+    prediction, label and RULES are known; all_nine: MORE_RULES, too; and the columns of STRATA as
+    text, missing where unknown.
     """
     study = data.study
     assert data.cmr is not None
@@ -147,7 +161,7 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
     pairs = pair_with_cmr(data.predictions, data.cmr, max_days=study.cmr.max_days_ecg_cmr)
     sex = pairs["sex"].astype(object).where(pairs["sex"].isin(["female", "male"]))
     made = pd.DataFrame({"participant_id": pairs["participant_id"], "sex": sex})
-    for name in _NUMBERS:
+    for name in (*_NUMBERS, *RULES, *MORE_RULES):
         made[name] = _floats(pairs, name)
     made["mass_g"] = _floats(pairs, study.mass_column)
     made["mass_cmr_g"] = pairs["lvm_cmr_g"].astype(float)
@@ -183,9 +197,11 @@ def _with_lvh(made: pd.DataFrame, data: StudyData) -> pd.DataFrame:
     )
     rules = made[list(RULES)]
     measured = rules.notna().all(axis=1)
+    all_three = measured & made["lvh"].notna() & made["lvh_cmr"].notna()
     return made.assign(
         any_ecg_rule=rules.max(axis=1).where(measured),
-        all_three=measured & made["lvh"].notna() & made["lvh_cmr"].notna(),
+        all_three=all_three,
+        all_nine=all_three & made[list(MORE_RULES)].notna().all(axis=1),
     )
 
 

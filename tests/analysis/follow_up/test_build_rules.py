@@ -228,6 +228,21 @@ def test_af_on_the_index_ecg__is_prevalent_where_the_outcome_says_so(on_ecg: Any
     assert people["excluded"].tolist() == [reason, None]
 
 
+@pytest.mark.parametrize(
+    ("ecg", "reason"),
+    [
+        ({"rhythm": "af_flutter"}, "prevalent"),
+        ({"rhythm": "sinus"}, None),
+        ({"rhythm": "unknown"}, None),
+        ({"rhythm": None}, None),
+        ({"rhythm": "af_flutter", "af_on_ecg": False}, None),
+    ],
+)
+def test_af_on_the_index_ecg__is_taken_from_the_rhythm(ecg: dict[str, Any], reason: str | None) -> None:
+    rules = FollowUpRules((OutcomeRule("af", ("hes",), af_on_ecg=True), MI))
+    assert build(ecgs=[ecg], rules=rules).people["excluded"].tolist() == [reason, None]
+
+
 def test_af_on_ecg__of_another_ecg_does_not_count() -> None:
     ecgs = [{"ecg_id": "1", "af_on_ecg": False}]
     ecgs += [{"ecg_id": "2", "recorded_at": "2017-01-01", "af_on_ecg": True}]

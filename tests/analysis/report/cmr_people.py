@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.disclosure.masking import Masked, MaskingRule, mask
 from analysis.report.topics.cmr import aggregates
+from analysis.report.topics.cmr_pairs import MORE_RULES
 from analysis.study.data import StudyData
 from analysis.study.settings import Masking
 from tests.analysis.report.builders import study, study_data
@@ -54,7 +55,11 @@ def hand_data(people: list[dict[str, Any]], **settings: Any) -> StudyData:
         model_id="hand",
         recorded_at=pd.to_datetime(predictions["ecg_day"]),
         lvmi_pred_g_m2=predictions["lvm_pred_g"] / predictions["bsa_m2"],
-        **{name: predictions[name].astype("boolean") for name in (*RULES, "lvh_pred")},
+        **{
+            name: predictions[name].astype("boolean")
+            for name in (*RULES, *MORE_RULES, "lvh_pred")
+            if name in predictions
+        },
     ).drop(columns=list(_NOT_OF_ECGS))
     cmr = table.loc[table["cmr_day"].notna(), ["participant_id", "cmr_day", "lvm_cmr_g"]]
     cmr = cmr.rename(columns={"cmr_day": "cmr_date"})

@@ -19,6 +19,7 @@ from analysis.disclosure.audit import Audit
 from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
 from analysis.disclosure.suppression import Suppressed, suppress
 from analysis.report.build import computed, constants_of, report_of, topics_of
+from analysis.report.topics.cmr_pairs import MORE_RULES
 from analysis.report.write import write_export
 from analysis.study.data import StudyData, read_study_data
 from analysis.study.inputs import load_study
@@ -81,6 +82,9 @@ def _with_rules(drawn: pd.DataFrame) -> pd.DataFrame:
     for name in names:
         drawn[name] = rng.random(len(drawn)) < np.clip((index - 45) / 300, 0.004, 1)
     drawn["any_ecg_rule"] = drawn[names].any(axis=1)
+    for name in MORE_RULES:
+        drawn[name] = pd.array(rng.random(len(drawn)) < np.clip((index - 45) / 300, 0.004, 1), dtype="boolean")
+    drawn.loc[::97, "rule_peguero_lo_presti"] = None  # a few people without one of the nine
     return drawn
 
 

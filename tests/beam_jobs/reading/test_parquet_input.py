@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.reading.blocks import EcgRow, Reject
-from beam_jobs.reading.parquet_input import ParquetReader, column_problems, read_footer, read_keys, read_table
+from beam_jobs.reading.parquet_input import ParquetReader, _keys, column_problems, read_footer, read_keys, read_table
 from beam_jobs.reading.storage import Storage, join
 from beam_jobs.run.planner import Inputs, find_inputs
 from beam_jobs.run.settings import InputSettings
@@ -126,6 +126,30 @@ def test_parquet_reader__optional_columns(tmp_path: Path) -> None:
     assert [row.quality_flags for row in rows] == [("saturated",), ()]
     assert [row.measured_by for row in rows] == ["12SL", None]
     np.testing.assert_array_equal([row.amplitudes[:2] for row in rows], [[1200.0, 800.0], [np.nan, 700.0]])
+
+
+def test_parquet_reader__who_measured_the_duration() -> None:
+    """Tables of earlier versions have no such column: `measured_by` is of all that they hold."""
+    columns = {"qrs_duration_ms": pa.array([96.0, 90.0, None]), "measured_by": ["12SL", "software", "12SL"]}
+    keys = list(_keys(pa.RecordBatch.from_pydict(columns), {name: name for name in columns}))
+    assert [key.qrs_measured_by for key in keys] == ["12SL", "software", None]
+    columns["qrs_measured_by"] = [None, "12SL", "12SL"]
+    keys = list(_keys(pa.RecordBatch.from_pydict(columns), {name: name for name in columns}))
+    assert [key.qrs_measured_by for key in keys] == ["12SL", "12SL", None]
+
+
+def test_parquet_reader__reads_codes_of_the_closed_lists_only() -> None:
+    columns = {
+        "rhythm": ["paced", "DOE^JANE", None],
+        "conduction": ["rbbb", "see report", "none"],
+        "rhythm_source": ["device", "Dr. Smith", None],
+    }
+    keys = list(_keys(pa.RecordBatch.from_pydict(columns), {name: name for name in columns}))
+    assert [tuple(key.rhythm) for key in keys] == [
+        ("paced", "rbbb", "device"),
+        (None, None, None),
+        (None, "none", None),
+    ]
 
 
 def test_parquet_reader__columns_in_any_order(tmp_path: Path) -> None:

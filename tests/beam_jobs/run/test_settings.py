@@ -12,7 +12,9 @@ import pytest
 
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.measured import Measure
 from beam_jobs.reading.storage import Storage
+from beam_jobs.run import plan
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.settings import (
     IngestSettings,
@@ -275,6 +277,7 @@ OTHER: dict[str, Any] = {
     "id_rule": IdRule("ukb-20205"),
     "id_from_header": True,
     "interpolate_missing_samples": 5,
+    "measure": Measure.NEVER,
     "unit_ecgs": 7,
     "allow_empty": True,
     "expect_ecgs": 7,
@@ -371,8 +374,9 @@ def test_every_field__comes_back_from_the_plan_if_it_moves_a_number(kind: type[R
         assert replace(again, **NAMED) == kind(**NAMED)
 
 
-def test_plan__of_earlier_versions_has_the_same_settings_and_fingerprint() -> None:
-    """Written out from a run of an earlier version: such runs are resumed and verified."""
+def test_plan__of_earlier_versions_has_the_same_settings_and_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written out from a run of `RESULTS_VERSION` 3: a new option keeps out of the plan."""
+    monkeypatch.setattr(plan, "RESULTS_VERSION", 3)
     scored = {
         "batch": 16,
         "bsa": "dubois",

@@ -14,6 +14,7 @@ from beam_jobs.run.participants import Demographics
 from beam_jobs.scoring.unit import ScoredRow, predictions_table
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
+from lvm_core.signal.ecg import NOTHING_STATED, RhythmCodes
 from lvm_core.tables import schemas
 
 NAN = float("nan")
@@ -30,6 +31,8 @@ ROW = ScoredRow(
     ("resampled",),
     (NAN,) * len(AMPLITUDES),
     "12SL",
+    None,
+    NOTHING_STATED,
     "ab" * 32,
     lvm_pred_g=130.3,
     lvh_score=0.25,
@@ -75,6 +78,9 @@ def test_predictions_table__carries_what_it_was_given() -> None:
         "lvh_score": 0.25,
     }
     assert {name: row[name] for name in expected} == expected
+    stated = _one(rhythm=RhythmCodes("af_flutter", "lbbb", "device"), qrs_measured_by="12SL")
+    expected = {"rhythm": "af_flutter", "conduction": "lbbb", "rhythm_source": "device", "qrs_measured_by": "12SL"}
+    assert {name: stated[name] for name in expected} == expected
 
 
 # 170 cm and 70 kg: 1.8097 m2 (Du Bois), 1.8181 m2 (Mosteller); facts sheet, section 3.

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from lvm_core.errors import RejectReason
 from lvm_core.formats.cardiosoft import read_cardiosoft
-from lvm_core.signal.ecg import LEADS_12, Measurements
+from lvm_core.signal.ecg import AMPLITUDE_COLUMNS, LEADS_12, Measurements
 from tests.file_builders import cardiosoft_table, cardiosoft_xml, random_counts
 from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 
@@ -317,7 +317,28 @@ def test_measurements__larger_of_r_and_r1_and_of_s_and_s1() -> None:
         r_v6_uv=1352.0,
         qrs_duration_ms=92.0,
         measured_by="12SL",
+        r_v1_uv=439.0,
+        r_v3_uv=1049.0,
+        s_avl_uv=0.0,
+        s_v5_uv=10.0,
+        s_v6_uv=0.0,
+        qrs_measured_by="12SL",
     )
+
+
+def test_measurements__voltage_sum_takes_the_deeper_of_q_and_s() -> None:
+    """Eleven leads of R 100 and S 50; in V6 Q 249 is deeper than S 0: 11 x 150 + 1352 + 249."""
+    others = [lead for lead in LEADS_12 if lead != "V6"]
+    rows = {
+        "QAmplitude": {"V6": 249},
+        "RAmplitude": {**dict.fromkeys(others, 100), "V6": 1352},
+        "SAmplitude": dict.fromkeys(others, 50),
+        "R1Amplitude": {"I": 90},
+        "S1Amplitude": {},
+    }
+    assert _measure(cardiosoft_table(rows)).qrs_voltage_sum_uv == 3251.0
+    rows["RAmplitude"].pop("I"), rows["SAmplitude"].pop("I"), rows["R1Amplitude"].pop("I")
+    assert _measure(cardiosoft_table(rows)).qrs_voltage_sum_uv is None
 
 
 def test_measurements__columns_go_by_lead_order() -> None:
@@ -365,7 +386,7 @@ def test_measurements__blank_table_without_duration_is_nothing() -> None:
 
 
 def test_measurements__no_table_leaves_the_duration() -> None:
-    assert _measure() == Measurements(qrs_duration_ms=92.0, measured_by="12SL V21")
+    assert _measure() == Measurements(qrs_duration_ms=92.0, measured_by="12SL V21", qrs_measured_by="12SL V21")
 
 
 @pytest.mark.parametrize(
@@ -433,12 +454,16 @@ def test_measurements__file_without_a_measurement_section() -> None:
 def test_measurements__real_file_read_by_eye() -> None:
     """The rows of the file, read by a person: R aVL 214, R' 78; S V1 737, V3 717; R V5, V6."""
     data = (SHARED_ECG / "cardiosoft_xml" / "ecgprocess_example-XML1.xml").read_bytes()
-    assert read_cardiosoft(data).measurements == Measurements(
-        r_avl_uv=214.0,
-        s_v1_uv=737.0,
-        s_v3_uv=717.0,
-        r_v5_uv=1650.0,
-        r_v6_uv=1352.0,
-        qrs_duration_ms=92.0,
-        measured_by="12SL",
-    )
+    expected = {
+        "r_avl_uv": 214.0,
+        "s_v1_uv": 737.0,
+        "s_v3_uv": 717.0,
+        "r_v5_uv": 1650.0,
+        "r_v6_uv": 1352.0,
+        "qrs_duration_ms": 92.0,
+        "measured_by": "12SL",
+        "qrs_measured_by": "12SL",
+    }
+    measured = read_cardiosoft(data).measurements
+    assert {name: getattr(measured, name) for name in expected} == expected
+    assert all(getattr(measured, name) is not None for name in AMPLITUDE_COLUMNS)

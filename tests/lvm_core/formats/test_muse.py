@@ -424,6 +424,12 @@ def test_measurements__matrix_is_read_by_lead_and_wave() -> None:
         r_v6_uv=1328.0,
         qrs_duration_ms=96.0,
         measured_by="12SL 241",
+        r_v1_uv=195.0,
+        r_v3_uv=1328.0,
+        s_avl_uv=0.0,
+        s_v5_uv=0.0,
+        s_v6_uv=0.0,
+        qrs_measured_by="12SL 241",
     )
 
 
@@ -449,7 +455,7 @@ def test_measurements__lead_without_any_wave_was_not_measured() -> None:
     ],
 )
 def test_measurements__matrix_of_another_shape_is_not_read(matrix: str) -> None:
-    assert _measure(matrix) == Measurements(qrs_duration_ms=96.0, measured_by="12SL 241")
+    assert _measure(matrix) == Measurements(qrs_duration_ms=96.0, measured_by="12SL 241", qrs_measured_by="12SL 241")
 
 
 @pytest.mark.parametrize(

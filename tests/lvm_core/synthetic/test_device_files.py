@@ -34,7 +34,13 @@ KNOWN = Measurements(
     qrs_duration_ms=94.0,
     measured_by="synthetic",
 )
+_WRITTEN = ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv", "qrs_duration_ms", "measured_by")
 _UV = st.none() | st.integers(0, 5000).map(float)
+
+
+def _written(measurements: Measurements) -> list[float | str | None]:
+    """Return what the writers are given; the other wave of a lead is read as 0."""
+    return [getattr(measurements, name) for name in _WRITTEN]
 
 
 def test_write_cardiosoft__our_reader_gives_the_same_counts() -> None:
@@ -49,14 +55,14 @@ def test_write_cardiosoft__head_comes_back() -> None:
     data = write_cardiosoft(COUNTS, 2.5, participant_id="A&B<1>", recorded_at=WHEN, measurements=KNOWN)
     ecg = read_cardiosoft(data)
     assert (ecg.recorded_at, ecg.header_participant_id, ecg.step_uv) == (WHEN, "A&B<1>", 2.5)
-    assert ecg.measurements == KNOWN
+    assert _written(ecg.measurements) == _written(KNOWN)
 
 
 @given(r_avl_uv=_UV, s_v1_uv=_UV, s_v3_uv=_UV, r_v5_uv=_UV, r_v6_uv=_UV)
 def test_write_cardiosoft__every_measurement_comes_back(**amplitudes_uv: float | None) -> None:
     known = Measurements(**amplitudes_uv, qrs_duration_ms=88.0, measured_by="synthetic")
     data = write_cardiosoft(COUNTS[:, :600], 5.0, participant_id="1", recorded_at=WHEN, measurements=known)
-    assert read_cardiosoft(data).measurements == known
+    assert _written(read_cardiosoft(data).measurements) == _written(known)
 
 
 @pytest.mark.parametrize("measurements", [None, Measurements()])
@@ -125,14 +131,14 @@ def test_write_muse__head_comes_back() -> None:
     data = write_muse(COUNTS_MUSE, 4.88, participant_id="A&B<1>", recorded_at=WHEN, measurements=known)
     ecg = read_muse(data)
     assert (ecg.recorded_at, ecg.header_participant_id, ecg.step_uv) == (WHEN, "A&B<1>", 4.88)
-    assert ecg.measurements == known
+    assert _written(ecg.measurements) == _written(known)
 
 
 @given(r_avl_uv=_UV, s_v1_uv=_UV, s_v3_uv=_UV, r_v5_uv=_UV, r_v6_uv=_UV)
 def test_write_muse__every_measurement_comes_back(**amplitudes_uv: float | None) -> None:
     known = Measurements(**amplitudes_uv, qrs_duration_ms=88.0, measured_by="synthetic")
     data = write_muse(COUNTS_MUSE[:, :600], 5.0, participant_id="1", recorded_at=WHEN, measurements=known)
-    assert read_muse(data).measurements == known
+    assert _written(read_muse(data).measurements) == _written(known)
 
 
 @pytest.mark.parametrize("measurements", [None, Measurements()])
