@@ -26,6 +26,7 @@ DEV = [
     # independent readers, and real servers of object stores
     "wfdb",
     "ecgdatakit",
+    "sierraecg",
     "moto[server]",
     "gcp-storage-emulator",
     "boto3",

@@ -14,6 +14,7 @@ from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats import wfdb
 from lvm_core.formats.cardiosoft import read_cardiosoft
 from lvm_core.formats.muse import read_muse
+from lvm_core.formats.philips import read_philips
 from lvm_core.formats.xml import root_name
 from lvm_core.signal.ecg import Ecg
 
@@ -51,6 +52,7 @@ def _one_file(read: Callable[[bytes], Ecg]) -> Callable[[Mapping[str, bytes], st
 FORMATS: Final = (
     Format("cardiosoft_xml", "cardiosoft", "CardioSoft XML", ".xml", "CardiologyXML", _one_file(read_cardiosoft)),
     Format("muse_xml", "muse", "MUSE XML", ".xml", "RestingECG", _one_file(read_muse)),
+    Format("philips_xml", "philips", "Philips XML", ".xml", "restingecgdata", _one_file(read_philips)),
     Format(
         "wfdb",
         "wfdb",
@@ -66,12 +68,7 @@ FORMATS: Final = (
 
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
 # offset, bytes and name of others.
-_FOREIGN_BY_ROOT: Final = {
-    "AnnotatedECG": "HL7 aECG XML",
-    "restingecgdata": "Philips Sierra ECG XML",
-    "sapphire": "GE Sapphire XML",
-    "html": "an HTML page",
-}
+_FOREIGN_BY_ROOT: Final = {"AnnotatedECG": "HL7 aECG XML", "sapphire": "GE Sapphire XML", "html": "an HTML page"}
 _FOREIGN_BY_MAGIC: Final = (
     (128, b"DICM", "DICOM"),
     (16, b"SCPECG", "SCP-ECG"),
@@ -126,7 +123,7 @@ def format_with_parts(path: str) -> Format | None:
 def describe_foreign(data: bytes) -> str | None:
     """Return the name of a known kind of file that is not read here, or None.
 
-    Knows other ECG formats (DICOM, SCP-ECG, HL7 aECG, Philips Sierra) and what is often found
+    Knows other ECG formats (DICOM, SCP-ECG, HL7 aECG) and what is often found
     beside ECGs (PDF, HDF5, NumPy, archives, pictures).
     """
     for offset, magic, name in _FOREIGN_BY_MAGIC:
