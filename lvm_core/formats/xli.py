@@ -103,7 +103,7 @@ def _samples(unpacked: bytes, first: int, number: int) -> NDArray[np.int64]:
     header, belongs to the third sample, and the last word has no use.
     """
     planes = np.frombuffer(unpacked, dtype=np.uint8).reshape(2, -1).astype(np.uint16)
-    words = (planes[0] << 8 | planes[1]).view(np.int16).astype(np.int64)
+    words: NDArray[np.int64] = (planes[0] << 8 | planes[1]).view(np.int16).astype(np.int64)
     if len(words) <= 2:
         return words
     second = -np.concatenate([[first], words[2:-1] - _DELTA_OFFSET])
