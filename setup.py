@@ -69,7 +69,7 @@ setup(
         "jinja2>=3.1",  # the report page, with escaping; BSD, alive
         "python-docx>=1.2",  # tables for Word; MIT, alive
         "keras>=3.3",
-        "h5py",  # legacy Keras files
+        "h5py",  # legacy Keras files, and ECGs in HDF5
         "pydantic>=2",  # settings files are checked before any work
         "PyYAML",  # settings files
         "defusedxml",  # vendor XML is not to be trusted

@@ -63,17 +63,6 @@ def _has_run(at_limit: NDArray[np.bool_]) -> bool:
     return bool(windows.all(axis=1).any())
 
 
-def n_zero_samples_at_ends(samples: NDArray[np.number]) -> tuple[int, int]:
-    """Return how many samples at the start and at the end are 0 in all leads.
-
-    `samples` are (n_samples, n_leads). All of them count as the end where every one is 0.
-    """
-    (recorded,) = np.nonzero((samples != 0).any(axis=1))
-    if not len(recorded):
-        return 0, len(samples)
-    return int(recorded[0]), len(samples) - 1 - int(recorded[-1])
-
-
 class LeadFields(TypedDict):
     """The fields of an `Ecg` that its channels give; see there."""
 

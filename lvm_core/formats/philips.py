@@ -13,15 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason, described
-from lvm_core.formats.channels import (
-    HIGHEST_RATE_HZ,
-    Channel,
-    assemble,
-    leads_by_name,
-    local_datetime,
-    measurements_of,
-    n_zero_samples_at_ends,
-)
+from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, leads_by_name, local_datetime, measurements_of
 from lvm_core.formats.xli import decode_xli
 from lvm_core.formats.xml import (
     mentions_poor_quality,
@@ -31,6 +23,7 @@ from lvm_core.formats.xml import (
     text_of,
     whole_number_of,
 )
+from lvm_core.signal.canonical import n_zero_samples_at_ends
 from lvm_core.signal.ecg import LEADS_12, Ecg, Measurements, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 
