@@ -336,3 +336,22 @@ def philips_measured(waves: Mapping[str, Mapping[str, str]]) -> str:
         "</leadmeasurement>"
         for lead, values in waves.items()
     )
+
+
+def wfdb_segments(*parts: Counts, gain: str = "200.0(0)/mV") -> dict[str, bytes]:
+    """Return a WFDB record `rec1` that is cut into segments, one of each of `parts`, by name."""
+    lengths = [len(next(iter(counts.values()))) for counts in parts]
+    lines = [f"rec1/{len(parts)} {len(parts[0])} 500 {sum(lengths)} 10:11:12 17/05/2019"]
+    files: dict[str, bytes] = {}
+    for number, (counts, n_samples) in enumerate(zip(parts, lengths, strict=True), start=1):
+        files |= wfdb_record(counts, name=f"rec1_{number}", gain=gain, comments="")
+        lines.append(f"rec1_{number} {n_samples}")
+    return {**files, "rec1.hea": "\n".join([*lines, "# end"]).encode()}
+
+
+def wfdb_packed_212(counts: Counts, **changes: str | int | None) -> dict[str, bytes]:
+    """Return a WFDB record in format 212; counts are within 12 bits and even in number."""
+    frames = np.column_stack(list(counts.values())).reshape(-1, 2).astype(np.int32) & 4095
+    first, second = frames.T
+    packed = np.stack([first & 255, first >> 8 | second >> 8 << 4, second & 255], axis=1).astype(np.uint8)
+    return {**wfdb_record(counts, layout="212", **changes), "rec1.dat": packed.tobytes()}

@@ -19,7 +19,9 @@ from tests.file_builders import (
     philips_filled,
     philips_xml,
     random_counts,
+    wfdb_packed_212,
     wfdb_record,
+    wfdb_segments,
 )
 
 Files = dict[str, bytes]
@@ -76,6 +78,11 @@ def seeds() -> dict[str, tuple[Files, str]]:
         "philips": ({"a.xml": philips_xml(philips_filled(random_counts(7, largest=60)))}, "a.xml"),
         "philips_uncompressed": ({"a.xml": philips_xml(twelve, version="1.04", compressed=False)}, "a.xml"),
         "wfdb": (wfdb_record(twelve), "rec1.hea"),
+        "wfdb_212": (wfdb_packed_212(twelve), "rec1.hea"),
+        "wfdb_segments": (
+            wfdb_segments(random_counts(8, n_samples=3000), random_counts(9, n_samples=2000)),
+            "rec1.hea",
+        ),
         "wfdb_without_checksum": (wfdb_record(twelve, initial_value=0, checksum=0), "rec1.hea"),
     }
 

@@ -102,12 +102,16 @@ class UnitReader:
         files = {piece.path: main}
         left = MAX_RECORD_BYTES - len(main)
         kind = format_of(main) if piece.parts else None
-        named = kind.part_names(main) if kind is not None and kind.part_names is not None else ()
-        wanted = {posixpath.basename(name) for name in named}
-        for part in piece.parts:
+        if kind is None or kind.part_names is None:
+            return files
+        wanted = {posixpath.basename(name) for name in kind.part_names(main)}
+        # Headers of segments first: they name the signal files.
+        for part in sorted(piece.parts, key=lambda path: not path.lower().endswith(kind.suffix)):
             if left >= 0 and posixpath.basename(part) in wanted:
                 files[part] = self._bytes(part, root, left)
                 left -= len(files[part])
+                if part.lower().endswith(kind.suffix):
+                    wanted.update(posixpath.basename(name) for name in kind.part_names(files[part]))
         return files
 
     def _bytes(self, path: str, root: str, limit_bytes: int) -> bytes:
