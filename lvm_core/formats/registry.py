@@ -66,6 +66,8 @@ FORMATS: Final = (
     ),
 )
 
+_THROUGH_LAYOUT: Final = "which is read with --layout FILE (docs/layouts.md)"
+
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
 # offset, bytes and name of others.
 _FOREIGN_BY_ROOT: Final = {"AnnotatedECG": "HL7 aECG XML", "sapphire": "GE Sapphire XML", "html": "an HTML page"}
@@ -73,8 +75,8 @@ _FOREIGN_BY_MAGIC: Final = (
     (128, b"DICM", "DICOM"),
     (16, b"SCPECG", "SCP-ECG"),
     (0, b"%PDF", "PDF"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x89HDF\r\n\x1a\n", f"HDF5, {_THROUGH_LAYOUT}"),
+    (0, b"\x93NUMPY", f"a NumPy array, {_THROUGH_LAYOUT}"),
     (0, b"\x1f\x8b", "gzip-compressed data"),
     (0, b"BZh", "bzip2-compressed data"),
     (0, b"\xfd7zXZ\0", "xz-compressed data"),
@@ -82,7 +84,7 @@ _FOREIGN_BY_MAGIC: Final = (
     (0, b"PK\x03\x04", "a ZIP archive"),
     (257, b"ustar", "a tar archive"),
     (0, b"PAR1", "Parquet"),
-    (0, b"MATLAB 5.0", "a MATLAB file"),
+    (0, b"MATLAB 5.0", f"a MATLAB file, {_THROUGH_LAYOUT}"),
     (20, b"val\0", "the MATLAB signal file of a WFDB record, whose header is the .hea file"),
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.beam_jobs.job_helpers import assert_reconciles, lvm, reject_counts, rejects, report, rows_of
+from tests.beam_jobs.job_helpers import assert_reconciles, lvm, masses, reject_counts, rejects, report, rows_of, score
 from tests.beam_jobs.reading.test_array_input import CODE_15_LEADS, code_15, samples_mv, write_stack
 
 pytestmark = pytest.mark.timeout(120)
@@ -48,6 +48,17 @@ def test_ingest__code_15_as_it_is_published(tmp_path: Path, capsys: pytest.Captu
     assert _ingest(tmp_path, layout, "--unit-ecgs", 2, "--max-rejected-share", 0.5) == 0
     assert lvm("scale-check", "--input", tmp_path / "in", "--layout", layout) in (0, 1)
     assert "ECGs looked at: " in capsys.readouterr().out
+
+
+def test_score__arrays_give_the_masses_of_the_ingested_ecgs(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_stack(tmp_path / "in" / "a.hdf5", code_15(4))
+    layout = _layout(tmp_path, array="tracings", ecg_id="exam_id")
+    assert _ingest(tmp_path, layout, "--max-rejected-share", 0.5) == 0
+    accepted = ["--accept-scale", "--max-rejected-share", 1]
+    assert score(tmp_path / "in", tmp_path / "direct", "--layout", layout, *accepted) == 0
+    assert score(tmp_path / "out", tmp_path / "two", *accepted) == 0
+    assert masses(tmp_path / "direct") == masses(tmp_path / "two")
 
 
 def test_ingest__each_file_of_numpy_is_one_ecg_also_in_archives(tmp_path: Path) -> None:
