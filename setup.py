@@ -73,6 +73,7 @@ setup(
         "pydantic>=2",  # settings files are checked before any work
         "PyYAML",  # settings files
         "defusedxml",  # vendor XML is not to be trusted
+        "edfio>=0.4.18",  # EDF of bytes in memory; Apache 2.0, alive, pure Python, numpy alone
         "rich",  # progress bars
     ],
     extras_require={

@@ -7,8 +7,10 @@ arguments for what real files get wrong. `replace` of bytes does for the rest.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 from collections.abc import Mapping, Sequence
 
+import edfio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -355,3 +357,42 @@ def wfdb_packed_212(counts: Counts, **changes: str | int | None) -> dict[str, by
     first, second = frames.T
     packed = np.stack([first & 255, first >> 8 | second >> 8 << 4, second & 255], axis=1).astype(np.uint8)
     return {**wfdb_record(counts, layout="212", **changes), "rec1.dat": packed.tobytes()}
+
+
+def edf_file(
+    counts: Counts,
+    *,
+    uv_per_count: float = 2.5,
+    zero_count: float = 0.0,
+    unit: str = "uV",
+    label: str = "ECG {}",
+    rate_hz: float = 500,
+    record_s: float | None = None,
+    code: str = "1000001",
+    date: dt.date | None = dt.date(2018, 7, 19),
+    is_plus: bool = True,
+) -> bytes:
+    """Return an EDF+C file, or an EDF file, as edfio writes it.
+
+    `record_s` is the length of its records, seconds; None for a file of one record.
+    """
+    signals = [
+        edfio.EdfSignal.from_digital(
+            values,
+            rate_hz,
+            label=label.format(lead),
+            physical_dimension=unit,
+            physical_range=((-32768 - zero_count) * uv_per_count, (32767 - zero_count) * uv_per_count),
+            digital_range=(-32768, 32767),
+        )
+        for lead, values in counts.items()
+    ]
+    n_samples = len(next(iter(counts.values())))
+    plus = {"patient": edfio.Patient(code=code, name="Quillfeather"), "recording": edfio.Recording(startdate=date)}
+    data = edfio.Edf(
+        signals, starttime=dt.time(14, 19, 39), data_record_duration=record_s or n_samples / rate_hz, **plus
+    ).to_bytes()
+    if is_plus:
+        return data[:192] + b"EDF+C".ljust(44) + data[236:]
+    day = b"01.01.85" if date is None else f"{date:%d.%m.%y}".encode()
+    return data[:8] + b"Quillfeather".ljust(80) + b"free text".ljust(80) + day + data[176:]

@@ -15,6 +15,7 @@ import numpy as np
 from tests.file_builders import (
     MUSE_LEADS,
     cardiosoft_xml,
+    edf_file,
     muse_xml,
     philips_filled,
     philips_xml,
@@ -78,6 +79,7 @@ def seeds() -> dict[str, tuple[Files, str]]:
         "philips": ({"a.xml": philips_xml(philips_filled(random_counts(7, largest=60)))}, "a.xml"),
         "philips_uncompressed": ({"a.xml": philips_xml(twelve, version="1.04", compressed=False)}, "a.xml"),
         "wfdb": (wfdb_record(twelve), "rec1.hea"),
+        "edf": ({"a.edf": edf_file(twelve, record_s=1)}, "a.edf"),
         "wfdb_212": (wfdb_packed_212(twelve), "rec1.hea"),
         "wfdb_segments": (
             wfdb_segments(random_counts(8, n_samples=3000), random_counts(9, n_samples=2000)),

@@ -13,6 +13,7 @@ from typing import Final
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats import wfdb
 from lvm_core.formats.cardiosoft import read_cardiosoft
+from lvm_core.formats.edf import is_edf, read_edf
 from lvm_core.formats.muse import read_muse
 from lvm_core.formats.philips import read_philips
 from lvm_core.formats.xml import root_name
@@ -53,6 +54,7 @@ FORMATS: Final = (
     Format("cardiosoft_xml", "cardiosoft", "CardioSoft XML", ".xml", "CardiologyXML", _one_file(read_cardiosoft)),
     Format("muse_xml", "muse", "MUSE XML", ".xml", "RestingECG", _one_file(read_muse)),
     Format("philips_xml", "philips", "Philips XML", ".xml", "restingecgdata", _one_file(read_philips)),
+    Format("edf", "edf", "EDF", ".edf", is_edf, _one_file(read_edf)),
     Format(
         "wfdb",
         "wfdb",
@@ -88,7 +90,6 @@ _FOREIGN_BY_MAGIC: Final = (
     (20, b"val\0", "the MATLAB signal file of a WFDB record, whose header is the .hea file"),
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"0       ", "EDF"),
     (0, b"\xffBIOSEMI", "BDF"),
     (0, b"ISHNE1.0", "ISHNE Holter"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),

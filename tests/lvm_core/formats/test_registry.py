@@ -227,7 +227,7 @@ def test_read_ecg__foreign_file_is_named() -> None:
     assert_rejected(
         lambda: read_ecg({"a": data}, "a"),
         RejectReason.NOT_AN_ECG,
-        "file is DICOM; expected CardioSoft XML, MUSE XML, Philips XML or WFDB \\(the .hea file\\)",
+        "file is DICOM; expected CardioSoft XML, MUSE XML, Philips XML, EDF or WFDB \\(the .hea file\\)",
     )
 
 
