@@ -463,7 +463,9 @@ def ecg_of_samples(
         refuse_standardised(np.stack(list(samples.values())))
     # What is beyond float32, or no number, is refused later as not finite.
     with np.errstate(over="ignore", invalid="ignore"):
-        leads_uv = {lead: values.astype(np.float64) * factor for lead, values in samples.items()}
+        leads_uv: dict[str, NDArray[np.floating]] = {
+            lead: values.astype(np.float64) * factor for lead, values in samples.items()
+        }
         derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
         if derived:
             leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}

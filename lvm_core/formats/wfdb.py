@@ -33,7 +33,8 @@ MAX_HEADER_BYTES: Final = 1_000_000
 _GAP: Final = "~"  # the name of a segment in which nothing was recorded
 _MISSING_COUNT: Final = -(2**40)  # of a record that was joined; no format has it
 _MOST_SEGMENTS: Final = 1000
-_MOST_SEGMENT_SAMPLES: Final = 1_000_000  # of a lead, all segments: 16 minutes at 1000 Hz
+# Of a lead, all segments together: eight leads in format 16 have so many in 20 MB.
+_MOST_SAMPLES: Final = 1_300_000
 _PADDING_BYTES: Final = 3  # at the end of a file whose samples share bytes
 _WHERE: Final = "the WFDB record"
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -250,7 +251,7 @@ def parse_segments(data: bytes) -> SegmentedHeader | None:
     """Parse the header of a record that is cut into segments; None for any other record.
 
     Raises:
-        EcgRejected: as `parse_header`; `unreadable`, too, for more than 1,000 segments or 1,000,000
+        EcgRejected: as `parse_header`; `unreadable`, too, for more than 1,000 segments or 1,300,000
             samples.
     """
     record, lines = _record_line(data)
@@ -263,11 +264,11 @@ def parse_segments(data: bytes) -> SegmentedHeader | None:
         )
     segments = tuple(_segment(line, number) for number, line in enumerate(lines, start=1))
     n_samples = sum(n for _, n in segments)
-    if n_segments > _MOST_SEGMENTS or n_samples > _MOST_SEGMENT_SAMPLES:
+    if n_segments > _MOST_SEGMENTS or n_samples > _MOST_SAMPLES:
         raise EcgRejected(
             RejectReason.UNREADABLE,
             f"WFDB record has {n_segments} segments with {n_samples} samples, the limits are {_MOST_SEGMENTS} and "
-            f"{_MOST_SEGMENT_SAMPLES}; expected a resting ECG of 10 s",
+            f"{_MOST_SAMPLES}; expected a resting ECG of 10 s",
         )
     recorded_at, date_unreadable = _stated_time(record)
     return SegmentedHeader(_rate_hz(record["rate"]), recorded_at, date_unreadable, segments)
@@ -472,6 +473,11 @@ def _frames(header: Header, signals: list[Signal], raw: bytes, file: str) -> NDA
     body, number = raw[signals[0].byte_offset :], signals[0].format
     packing, n_signals = SAMPLE_FORMATS[number], len(signals)
     n_samples = header.n_samples or packing.n_samples(len(body)) // n_signals
+    if n_samples > _MOST_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"{file} has {n_samples} samples of a lead, the limit is {_MOST_SAMPLES}; expected a resting ECG of 10 s",
+        )
     expected = packing.n_bytes(n_samples * n_signals)
     # Bytes after the stated samples are left in format 16, which most writers use. Elsewhere only
     # another size shows a wrong format, beside checksums.

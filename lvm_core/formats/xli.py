@@ -57,7 +57,8 @@ def _unpacked(data: bytes, number: int, n_bytes: int) -> bytes:
     parts: list[bytes] = []
     previous = b""
     found = 0
-    for code in _codes(data):
+    # Each code gives one byte at least: what comes after so many is never needed.
+    for code in _codes(data[: (n_bytes + 2) * _CODE_BITS // 8 + 1]):
         if code == _END_CODE:
             break
         if code < len(strings):

@@ -147,6 +147,13 @@ def test_read_wfdb__initial_value_counts_in_format_8_alone(number: int, expected
     np.testing.assert_array_equal(read_wfdb({**record, "rec1.dat": zeros}, "rec1.hea").leads_uv, expected)
 
 
+def test_read_wfdb__samples_of_a_lead_are_limited() -> None:
+    record = _record(80, bytes(24), 2)
+    record["rec1.hea"] = record["rec1.hea"].replace(b"500 2\n", b"500 1300001\n")
+    wanted = "has 1300001 samples of a lead, the limit is 1300000"
+    assert_rejected(lambda: read_wfdb(record, "rec1.hea"), RejectReason.UNREADABLE, wanted)
+
+
 # Records that are cut into segments
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -71,6 +73,15 @@ def test_decode_xli__damage_is_refused(data: bytes, reason: RejectReason, messag
 def test_decode_xli__samples_beyond_16_bits_are_refused() -> None:
     data = xli_chunk(np.full(60, 30000, dtype=np.int16), first=-30000)
     assert_rejected(lambda: decode_xli(data, 1, 60), RejectReason.UNREADABLE, "beyond 16 bits")
+
+
+def test_decode_xli__memory_follows_the_samples_not_the_size_of_a_chunk() -> None:
+    data = _chunk(bytes(4_000_000))
+    tracemalloc.start()
+    assert_rejected(lambda: decode_xli(data, 1, 2), RejectReason.TRUNCATED, "more than 4")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000
 
 
 def test_decode_xli__output_of_a_chunk_is_limited() -> None:
