@@ -26,6 +26,7 @@ DEV = [
     # independent readers, and real servers of object stores
     "wfdb",
     "ecgdatakit",
+    "sierraecg",
     "moto[server]",
     "gcp-storage-emulator",
     "boto3",
@@ -68,10 +69,11 @@ setup(
         "jinja2>=3.1",  # the report page, with escaping; BSD, alive
         "python-docx>=1.2",  # tables for Word; MIT, alive
         "keras>=3.3",
-        "h5py",  # legacy Keras files
+        "h5py",  # legacy Keras files, and ECGs in HDF5
         "pydantic>=2",  # settings files are checked before any work
         "PyYAML",  # settings files
         "defusedxml",  # vendor XML is not to be trusted
+        "edfio>=0.4.18",  # EDF of bytes in memory; Apache 2.0, alive, pure Python, numpy alone
         "rich",  # progress bars
     ],
     extras_require={

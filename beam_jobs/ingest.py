@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs.reading.blocks import AMPLITUDES, MEASURERS, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
+from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.measured import Measure, measured
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
@@ -31,6 +32,7 @@ from beam_jobs.run.report import folder_digest_of, software_versions, source_amp
 from beam_jobs.run.resources import require_memory
 from beam_jobs.run.settings import IngestSettings
 from beam_jobs.runners.flow import Job, run_job
+from lvm_core.errors import UsageError
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import RhythmCodes
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
@@ -131,7 +133,13 @@ class _Ingest(Job):
     """What the ingest job adds to the flow of a run: scale and people are judged before scoring."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        self.settings = settings
+        self.layout = load_layout(settings.storage, settings.layout) if settings.layout else None
+        if self.layout is not None and not self.layout.is_of_arrays:
+            raise UsageError(
+                f"--layout {settings.layout} describes Parquet, which lvm-ai score reads directly; expected a layout "
+                "of arrays (signal: array: NAME)"
+            )
+        self.settings = replace(settings, layout_content=self.layout)
 
     def unit_job(self, plan: Plan, order: WorkOrder) -> IngestJob:
         """Return the job as it travels to workers."""

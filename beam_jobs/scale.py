@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from beam_jobs.reading.array_input import stack_durations
 from beam_jobs.reading.blocks import EcgRow, Reject, amplitudes_uv
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
@@ -117,7 +118,8 @@ def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
     for unit in _evenly(units):
         for piece in [piece for piece in unit.pieces if piece.is_parquet][:1]:
             uri = join(reader.roots[piece.root], piece.path)
-            seen.update(signal_durations(reader.storage, uri, piece.row_group_start, reader.layout))
+            durations = stack_durations if reader.layout.is_of_arrays else signal_durations
+            seen.update(durations(reader.storage, uri, piece.row_group_start, reader.layout))
     if not seen:
         return None
     (n_samples, rate_hz), _ = seen.most_common(1)[0]
@@ -167,7 +169,7 @@ def _evenly(units: Sequence[Unit]) -> list[Unit]:
 def add_reading_options(parser: ArgumentParser) -> None:
     """Add the options of commands that read ECGs without a run folder."""
     add_options(parser, InputSettings, "inputs", "storage")
-    parser.add_argument("--layout", help="YAML file that describes other people's Parquet")
+    parser.add_argument("--layout", help="YAML file that describes other people's Parquet or arrays")
 
 
 def reader_of(args: argparse.Namespace, id_pattern: str | None = None) -> tuple[UnitReader, list[Unit]]:

@@ -6,8 +6,11 @@ arguments for what real files get wrong. `replace` of bytes does for the rest.
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
 from collections.abc import Mapping, Sequence
 
+import edfio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -189,3 +192,207 @@ def wfdb_record(
         ]
     record[f"{name}.hea"] = ("\n".join(lines) + "\n" + comments).encode("ascii")
     return record
+
+
+def xli_chunk(counts: NDArray[np.integer], *, first: int | None = None) -> bytes:
+    """Return one compressed waveform of a Philips file: (n_samples,) counts, two at least.
+
+    `first` is the first second difference as the header states it; None for the truth.
+    """
+    second = np.diff(counts.astype(np.int64), 2)
+    words = np.concatenate([counts[:2], 64 - second[1:], [0] * (len(second) > 0)]).astype(np.int16)
+    planes = words.view(np.uint16)
+    body = lzw_bytes(lzw_codes(bytes((planes >> 8).astype(np.uint8)) + bytes((planes & 255).astype(np.uint8))))
+    stated = (-int(second[0]) if len(second) else 0) if first is None else first
+    return len(body).to_bytes(4, "little") + bytes(2) + stated.to_bytes(2, "little", signed=True) + body
+
+
+def lzw_codes(data: bytes) -> list[int]:
+    """Return the LZW codes of bytes and the end code; the table is never cleared."""
+    table = {bytes([value]): value for value in range(256)}
+    codes, string = [], b""
+    for value in data:
+        longer = string + bytes([value])
+        if longer in table:
+            string = longer
+            continue
+        codes.append(table[string])
+        if len(table) < 1023:
+            table[longer] = len(table)
+        string = longer[-1:]
+    return [*codes, table[string], 1023]
+
+
+def lzw_bytes(codes: Sequence[int]) -> bytes:
+    """Return codes as 10 bits each, the most significant bit first, filled up to whole bytes."""
+    bits = "".join(f"{code:010b}" for code in codes)
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def philips_residuals(counts: Counts) -> dict[str, NDArray[np.int64]]:
+    """Return the leads as a Philips file stores them: residuals in place of the derived leads."""
+    leads = {lead: values.astype(np.int64) for lead, values in counts.items()}
+    i, ii, iii = leads["I"], leads["II"], leads["III"]
+    residuals = {
+        "III": ii - i - iii,
+        "aVR": -np.floor((i + ii) / 2).astype(np.int64) - leads["aVR"],
+        "aVL": np.floor((i - iii) / 2).astype(np.int64) - leads["aVL"],
+        "aVF": np.floor((ii + iii) / 2).astype(np.int64) - leads["aVF"],
+    }
+    return leads | residuals
+
+
+PHILIPS_PULSE = 200
+"""Counts of the calibration pulse: 1 mV at 5 uV a count."""
+
+
+def philips_filled(counts: Counts) -> dict[str, NDArray[np.int16]]:
+    """Return counts filled up to 5,500 samples, with zeros and the calibration pulse."""
+    filled = {}
+    for lead, values in counts.items():
+        row = np.zeros(5500, dtype=np.int16)
+        row[: len(values)] = values
+        row[5350:5450] = PHILIPS_PULSE
+        filled[lead] = row
+    return filled
+
+
+def philips_xml(
+    counts: Counts,
+    *,
+    version: str = "1.03",
+    compressed: bool = True,
+    waveform: str | None = None,
+    attributes: str | None = None,
+    signal: str | None = None,
+    measured: str = "",
+    participant_id: str = "1000001",
+    when: str = 'date="2018-07-19" time="14:19:39"',
+    action: str = "ECG OK",
+    statement: str = "SINUS RHYTHM",
+    encoding: str = "utf-8",
+) -> bytes:
+    """Return a Philips XML file, with representative beats in another lead order than the rhythm.
+
+    Args:
+        counts: by lead, all of one length, in the order to be written; compressed, the derived
+            leads become residuals.
+        version: 1.03 states rate and scale with the signal, 1.04 with the waveform too.
+        compressed: XLI, or none.
+        waveform: the base64 text; None for that of `counts`.
+        attributes: of `parsedwaveforms`; None for those of the version.
+        signal: the content of `signalcharacteristics`; None for that of the version.
+        measured: elements of lead measurements, see `philips_measured`.
+        participant_id: `patientid`.
+        when: attributes of `dataacquisition`.
+        action: the device's word on the quality.
+        statement: of the interpretation.
+        encoding: of the file.
+    """
+    new = version != "1.03"
+    n_samples = len(next(iter(counts.values())))
+    if waveform is None:
+        leads = philips_residuals(counts) if compressed else counts
+        packed = [xli_chunk(values) if compressed else values.astype("<i2").tobytes() for values in leads.values()]
+        waveform = base64.b64encode(b"".join(packed)).decode("ascii")
+    if attributes is None:
+        method = "compression" if new else "compressmethod"
+        attributes = f'{method}="{"XLI" if compressed else "Uncompressed"}" durationperchannel="{2 * n_samples}"'
+        if new:
+            attributes += f' numberofleads="{len(counts)}" leadlabels="{" ".join(counts)}" samplespersecond="500"'
+            attributes += ' resolution="5" signaloffset="0" signalsigned="True" bitspersample="16"'
+        else:
+            attributes += f' compressflag="{compressed}" nbitspersample="16"'
+    if signal is None:
+        scale = "resolution" if new else "signalresolution"
+        signal = (
+            f"<samplingrate>500</samplingrate><{scale}>5</{scale}>"
+            "<acquisitiontype>STD-12</acquisitiontype><bitspersample>16</bitspersample><signaloffset>0</signaloffset>"
+            "<signalsigned>True</signalsigned><numberchannelsallocated>12</numberchannelsallocated>"
+        )
+    beat = base64.b64encode(np.full(600, 77, dtype="<i2").tobytes()).decode("ascii")
+    beats = "".join(f'<repbeat leadname="{lead}" duration="1200">{beat}</repbeat>' for lead in reversed(LEADS_12))
+    text = f"""<?xml version="1.0" encoding="{encoding.upper()}"?>
+<restingecgdata xmlns="http://www3.medical.philips.com"><documentinfo>
+<documenttype>{"PhilipsECG" if new else "SierraECG"}</documenttype><documentversion>{version}</documentversion>
+</documentinfo><dataacquisition {when} statflag="False"><machine machineid="0001">PageWriter</machine>
+<signalcharacteristics>{signal}</signalcharacteristics></dataacquisition>
+<patient><generalpatientdata><patientid>{participant_id}</patientid><sex>Male</sex></generalpatientdata></patient>
+<measurements measurementversion="8"><globalmeasurements><qaactioncode>{action}</qaactioncode>
+</globalmeasurements><leadmeasurements>{measured}</leadmeasurements></measurements>
+<interpretations><interpretation><interpretationmeasurements><meanqrsdur>110</meanqrsdur>
+</interpretationmeasurements><statement><leftstatement>{statement}</leftstatement></statement>
+</interpretation></interpretations><waveforms>
+<parsedwaveforms {attributes} dataencoding="Base64">
+{waveform}
+</parsedwaveforms><repbeats dataencoding="Base64">{beats}</repbeats></waveforms></restingecgdata>
+"""
+    return text.encode(encoding)
+
+
+def philips_measured(waves: Mapping[str, Mapping[str, str]]) -> str:
+    """Return `leadmeasurement` elements: text by lead and tag (`ramp`, `samp`, `qamp` ...)."""
+    return "".join(
+        f'<leadmeasurement leadname="{lead}">{"".join(f"<{tag}>{text}</{tag}>" for tag, text in values.items())}'
+        "</leadmeasurement>"
+        for lead, values in waves.items()
+    )
+
+
+def wfdb_segments(*parts: Counts, gain: str = "200.0(0)/mV") -> dict[str, bytes]:
+    """Return a WFDB record `rec1` that is cut into segments, one of each of `parts`, by name."""
+    lengths = [len(next(iter(counts.values()))) for counts in parts]
+    lines = [f"rec1/{len(parts)} {len(parts[0])} 500 {sum(lengths)} 10:11:12 17/05/2019"]
+    files: dict[str, bytes] = {}
+    for number, (counts, n_samples) in enumerate(zip(parts, lengths, strict=True), start=1):
+        files |= wfdb_record(counts, name=f"rec1_{number}", gain=gain, comments="")
+        lines.append(f"rec1_{number} {n_samples}")
+    return {**files, "rec1.hea": "\n".join([*lines, "# end"]).encode()}
+
+
+def wfdb_packed_212(counts: Counts, **changes: str | int | None) -> dict[str, bytes]:
+    """Return a WFDB record in format 212; counts are within 12 bits and even in number."""
+    frames = np.column_stack(list(counts.values())).reshape(-1, 2).astype(np.int32) & 4095
+    first, second = frames.T
+    packed = np.stack([first & 255, first >> 8 | second >> 8 << 4, second & 255], axis=1).astype(np.uint8)
+    return {**wfdb_record(counts, layout="212", **changes), "rec1.dat": packed.tobytes()}
+
+
+def edf_file(
+    counts: Counts,
+    *,
+    uv_per_count: float = 2.5,
+    zero_count: float = 0.0,
+    unit: str = "uV",
+    label: str = "ECG {}",
+    rate_hz: float = 500,
+    record_s: float | None = None,
+    code: str = "1000001",
+    date: dt.date | None = dt.date(2018, 7, 19),
+    is_plus: bool = True,
+) -> bytes:
+    """Return an EDF+C file, or an EDF file, as edfio writes it.
+
+    `record_s` is the length of its records, seconds; None for a file of one record.
+    """
+    signals = [
+        edfio.EdfSignal.from_digital(
+            values,
+            rate_hz,
+            label=label.format(lead),
+            physical_dimension=unit,
+            physical_range=((-32768 - zero_count) * uv_per_count, (32767 - zero_count) * uv_per_count),
+            digital_range=(-32768, 32767),
+        )
+        for lead, values in counts.items()
+    ]
+    n_samples = len(next(iter(counts.values())))
+    plus = {"patient": edfio.Patient(code=code, name="Quillfeather"), "recording": edfio.Recording(startdate=date)}
+    data = edfio.Edf(
+        signals, starttime=dt.time(14, 19, 39), data_record_duration=record_s or n_samples / rate_hz, **plus
+    ).to_bytes()
+    if is_plus:
+        return data[:192] + b"EDF+C".ljust(44) + data[236:]
+    day = b"01.01.85" if date is None else f"{date:%d.%m.%y}".encode()
+    return data[:8] + b"Quillfeather".ljust(80) + b"free text".ljust(80) + day + data[176:]

@@ -41,7 +41,7 @@ def tables() -> str:
     """Return the content of docs/tables.md."""
     reasons = ", ".join(f"`{reason.value}`" for reason in RejectReason)
     flags = ", ".join(f"`{flag.value}`" for flag in QualityFlag)
-    formats = ", ".join(f"`{one.name}`" for one in FORMATS)
+    formats = ", ".join(f"`{name}`" for name in (*(one.name for one in FORMATS), "parquet", "array"))
     closed = f"## Closed lists\n\nReject reasons: {reasons}.\n\nQuality flags: {flags}.\n\nFormats: {formats}.\n"
     return "\n".join([_HEAD, *(_table_text(table) for table in TABLES), closed])
 

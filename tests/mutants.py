@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.file_builders import (
+    MUSE_LEADS,
+    cardiosoft_xml,
+    edf_file,
+    muse_xml,
+    philips_filled,
+    philips_xml,
+    random_counts,
+    wfdb_packed_212,
+    wfdb_record,
+    wfdb_segments,
+)
 
 Files = dict[str, bytes]
 Rng = np.random.Generator
@@ -65,7 +76,15 @@ def seeds() -> dict[str, tuple[Files, str]]:
         "cardiosoft": ({"a.xml": cardiosoft_xml(twelve)}, "a.xml"),
         "muse": ({"a.xml": muse}, "a.xml"),
         "muse_without_crc": ({"a.xml": without_crc}, "a.xml"),
+        "philips": ({"a.xml": philips_xml(philips_filled(random_counts(7, largest=60)))}, "a.xml"),
+        "philips_uncompressed": ({"a.xml": philips_xml(twelve, version="1.04", compressed=False)}, "a.xml"),
         "wfdb": (wfdb_record(twelve), "rec1.hea"),
+        "edf": ({"a.edf": edf_file(twelve, record_s=1)}, "a.edf"),
+        "wfdb_212": (wfdb_packed_212(twelve), "rec1.hea"),
+        "wfdb_segments": (
+            wfdb_segments(random_counts(8, n_samples=3000), random_counts(9, n_samples=2000)),
+            "rec1.hea",
+        ),
         "wfdb_without_checksum": (wfdb_record(twelve, initial_value=0, checksum=0), "rec1.hea"),
     }
 

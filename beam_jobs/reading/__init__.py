@@ -9,6 +9,7 @@ Others use:
     unit_reader: `UnitReader`.
     blocks: `Chunk`, `EcgRow`, `Reject`, `prefetch` and what is computed of rows.
     parquet_input: `read_footer`, `read_table`, `read_keys`, `column_problems`.
+    array_input: `is_array_file`, `is_stack`, `open_stack`, `stack_keys`, `stack_durations`.
 
 Formats of device files are known to `lvm_core.formats.registry` alone.
 """

@@ -215,10 +215,11 @@ def group_records(
 ) -> list[RecordFiles]:
     """Group (path, bytes) of files into records, sorted by path.
 
-    A WFDB header takes the signal files of its stem, or those that it names; an XML file is alone.
-    `read` returns the content of main files, by path. It is called once, and only where some files
-    have no main file of the same stem, but may be named in one: for the main files of their folders
-    and those without a part.
+    A WFDB header takes the signal files of its stem, or those that it names; the header of a record
+    that is cut into segments takes these with their files; an XML file is alone. `read` returns the
+    content of main files, by path. It is called at most once: for main files without a part and,
+    where some files have no main file of the same stem, but may be named in one, for the main files
+    of their folders.
     """
     sizes = dict(files)
     folders: dict[str, list[str]] = defaultdict(list)
@@ -227,15 +228,20 @@ def group_records(
     owner: dict[str, str] = {}
     orphans: set[str] = set()
     may_name_one: list[str] = []
+    lonely: list[str] = []
     for paths in folders.values():
         mains = _mains_with_parts(paths)
         owned, alone = _owners_by_stem(paths, mains)
         owner.update(owned)
         orphans.update(alone)
-        complete = set() if alone else set(owned.values())
-        may_name_one += [main for main in mains.values() if main not in complete]
-    if orphans and may_name_one:
-        owner.update(_owners_by_content(sorted(may_name_one), orphans, read))
+        complete = set(owned.values())
+        lonely += [main for main in mains.values() if main not in complete]
+        may_name_one += [main for main in mains.values() if alone or main not in complete]
+    to_read = sorted(may_name_one if orphans else lonely)
+    if to_read:
+        contents = read(to_read)
+        owner.update(_owners_by_content(to_read, orphans, contents))
+        owner = _with_segments(owner, lonely, sizes, contents)
     parts: dict[str, list[str]] = defaultdict(list)
     for path, main in sorted(owner.items()):
         parts[main].append(path)
@@ -266,21 +272,35 @@ def _owners_by_stem(paths: Iterable[str], mains: Mapping[str, str]) -> tuple[dic
     return owner, alone
 
 
-def _owners_by_content(
-    mains: Sequence[str], orphans: Collection[str], read: Callable[[Collection[str]], dict[str, bytes]]
-) -> dict[str, str]:
+def _owners_by_content(mains: Sequence[str], orphans: Collection[str], contents: Mapping[str, bytes]) -> dict[str, str]:
     """Map files without a main file of their stem to the first main file that names them."""
-    contents = read(mains)
     owner: dict[str, str] = {}
     for main in reversed(mains):
-        kind, folder = format_with_parts(main), posixpath.dirname(main)
-        assert kind is not None
-        assert kind.part_names is not None
-        for name in kind.part_names(contents.get(main, b"")):
-            stated = posixpath.normpath(posixpath.join(folder, name))
-            beside = posixpath.join(folder, posixpath.basename(name))
+        for stated, beside in _named_in(main, contents):
             owner[stated if stated in orphans else beside] = main
     return {path: main for path, main in owner.items() if path in orphans}
+
+
+def _named_in(main: str, contents: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """Yield where each file that a main file names is: where it says, and beside the main file."""
+    kind, folder = format_with_parts(main), posixpath.dirname(main)
+    assert kind is not None
+    assert kind.part_names is not None
+    for name in kind.part_names(contents.get(main, b"")):
+        yield posixpath.normpath(posixpath.join(folder, name)), posixpath.join(folder, posixpath.basename(name))
+
+
+def _with_segments(
+    owner: Mapping[str, str], lonely: Iterable[str], there: Collection[str], contents: Mapping[str, bytes]
+) -> dict[str, str]:
+    """Give main files, and what they own, to the first main file without a part that names them."""
+    segments: dict[str, str] = {}
+    wholes = {main: [beside for _, beside in _named_in(main, contents)] for main in sorted(lonely)}
+    wholes = {main: names for main, names in wholes.items() if any(format_with_parts(name) for name in names)}
+    for main in reversed(wholes):
+        # A record that names others is never a segment: two that name each other stay two records.
+        segments.update((name, main) for name in wholes[main] if name in there and name not in wholes)
+    return {**{path: segments.get(main, main) for path, main in owner.items()}, **segments}
 
 
 def unmatched_id(rule: IdRule) -> EcgRejected:

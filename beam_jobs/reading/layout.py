@@ -1,8 +1,11 @@
-"""Layout files: how other people's Parquet is read. Unit, lead order and rate are never guessed."""
+"""Layout files: how other people's Parquet and arrays are read.
+
+Unit, lead order and rate are never guessed.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,15 +22,19 @@ class SignalLayout(StrictSettings):
     """Where the samples are, in which order and unit."""
 
     column: str | None = None  # list column that holds all leads of an ECG; or
-    columns: dict[str, str] | None = None  # a list column for each lead, by lead name
-    # Of `column`: `lead_major` (all samples of the first lead, then the next) or `sample_major`
-    # (all leads of the first sample, then the next).
+    columns: dict[str, str] | None = None  # a list column for each lead, by lead name; or
+    # The array of HDF5, NumPy and MATLAB files: a dataset (`a/b`), a variable, or a field of a
+    # structure (`ECG.data`). A .npy file has no names.
+    array: str | None = None
+    # Of `column` and `array`: `lead_major` (all samples of the first lead, then the next) or
+    # `sample_major` (all leads of the first sample, then the next).
     order: Literal["lead_major", "sample_major"] | None = None
-    leads: tuple[str, ...] | None = None  # in the order of `column`; all twelve, or I, II and V1 to V6
+    # In the order of `column` or `array`; all twelve, or I, II and V1 to V6.
+    leads: tuple[str, ...] | None = None
     unit: Literal["mV", "uV", "counts"]  # `mV`, `uV`, or `counts` with `uv_per_count`
-    # Microvolts of one count, or the name of a column that holds them.
+    # Microvolts of one count, or the name of a column or array that holds them.
     uv_per_count: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str | None = None
-    # Of every ECG, or the name of a column that holds it.
+    # Of every ECG, or the name of a column or array that holds it.
     sampling_rate_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] | str
 
     @field_validator("leads")
@@ -44,10 +51,13 @@ class SignalLayout(StrictSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.column is None) == (self.columns is None):
-            raise ValueError("expected either column (all leads in one) or columns (one per lead)")
-        if self.column is not None and (self.order is None or self.leads is None):
-            raise ValueError("column needs order (lead_major or sample_major) and leads")
+        if sum(place is not None for place in (self.column, self.columns, self.array)) != 1:
+            raise ValueError(
+                "expected either column (all leads in one), columns (one per lead) or array (of HDF5, NumPy or MATLAB)"
+            )
+        if self.columns is None and (self.order is None or self.leads is None):
+            place = "column" if self.array is None else "array"
+            raise ValueError(f"{place} needs order (lead_major or sample_major) and leads")
         if (self.unit == "counts") != (self.uv_per_count is not None):
             raise ValueError("unit counts needs uv_per_count; mV and uV must not have it")
         missing = [lead for lead in _NEEDED if lead not in self.lead_names]
@@ -68,14 +78,17 @@ class SignalLayout(StrictSettings):
         """Columns that hold samples."""
         if self.columns is not None:
             return tuple(self.columns.values())
-        assert self.column is not None
-        return (self.column,)
+        place = self.column or self.array
+        assert place is not None
+        return (place,)
 
 
 class Layout(StrictSettings):
     """A layout file."""
 
-    ecg_id: str  # column of the recording's key
+    # Column or array of the recording's key; None for arrays of which each file is one recording,
+    # whose key is its path.
+    ecg_id: str | None = None
     participant_id: str | None = None  # column of the person's key
     recorded_at: str | None = None  # column of the local date and time
     signal: SignalLayout  # where the samples are
@@ -90,6 +103,31 @@ class Layout(StrictSettings):
             raise ValueError(f"{unknown} are not known; expected some of {sorted(known)}")
         return measurements
 
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if self.ecg_id is not None:
+            return self
+        if self.signal.array is None:
+            raise ValueError("ecg_id is missing; expected the column of the recording's key")
+        if self.participant_id or self.recorded_at or self.measurements:
+            raise ValueError(
+                "participant_id, recorded_at and measurements need ecg_id: without it each file is one recording, "
+                "whose keys follow from its path (--id-pattern)"
+            )
+        return self
+
+    def to_plan(self) -> dict[str, Any]:
+        """Return the layout as plan.json holds it; as earlier versions wrote it for Parquet."""
+        found: dict[str, Any] = self.model_dump(mode="json")
+        if not self.is_of_arrays:
+            del found["signal"]["array"]
+        return found
+
+    @property
+    def is_of_arrays(self) -> bool:
+        """True for HDF5, NumPy and MATLAB files, False for Parquet."""
+        return self.signal.array is not None
+
     @property
     def names(self) -> dict[str, str | None]:
         """Column of each of our names beside the signal."""
@@ -100,7 +138,7 @@ class Layout(StrictSettings):
     def needed_columns(self) -> tuple[str, ...]:
         """Columns that a file must have."""
         by_row = (self.signal.uv_per_count, self.signal.sampling_rate_hz)
-        columns = [self.ecg_id, *(value for value in by_row if isinstance(value, str))]
+        columns = [*([self.ecg_id] if self.ecg_id else []), *(value for value in by_row if isinstance(value, str))]
         return tuple(dict.fromkeys([*columns, *self.signal.signal_columns]))
 
     @property

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
-from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing
+from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing, without_filling
 from lvm_core.signal.ecg import (
     DERIVED_FROM_I_AND_II,
     LEADS_12,
@@ -43,6 +43,7 @@ from lvm_core.signal.ecg import (
     RhythmCodes,
     derive_limb_leads,
 )
+from lvm_core.signal.plausibility import refuse_standardised
 from lvm_core.tables import schemas
 
 # Arrow raises OSError for damaged pages; reading itself never does (see storage.RetryingFile).
@@ -54,7 +55,7 @@ _MAX_FOOTER_BYTES: Final = 1 << 30
 _TAIL_BYTES: Final = 64 << 10
 _NULL_LIST: Final = "Expected all lists to be of size"
 _UV_PER_UNIT: Final = {"mV": 1e3, "uV": 1.0}
-_DURATIONS_ROWS: Final = 10
+DURATIONS_ROWS: Final = 10
 
 _Span = tuple[int, int]
 
@@ -201,15 +202,20 @@ def signal_durations(storage: Storage, uri: str, row_group: int, layout: Layout)
     signal = layout.signal
     first, rate = signal.signal_columns[0], signal.sampling_rate_hz
     columns = list(dict.fromkeys([first, rate] if isinstance(rate, str) else [first]))
-    n_leads = 1 if signal.columns is not None else len(signal.lead_names)
     try:
         with storage.open(uri) as stream:
             file = open_parquet(stream)
-            batch = next(file.iter_batches(_DURATIONS_ROWS, [row_group], columns, use_threads=False), None)
+            batch = next(file.iter_batches(DURATIONS_ROWS, [row_group], columns, use_threads=False), None)
     except DAMAGE:
         return []
-    if batch is None:
-        return []
+    return [] if batch is None else durations_of(batch, layout)
+
+
+def durations_of(batch: pa.RecordBatch, layout: Layout) -> list[tuple[int, float]]:
+    """Return the number of samples of a lead and the rate, hertz, of the rows that can be read."""
+    signal = layout.signal
+    first, rate = signal.signal_columns[0], signal.sampling_rate_hz
+    n_leads = 1 if signal.columns is not None else len(signal.lead_names)
     found = []
     for i in range(batch.num_rows):
         rate_hz = batch.column(rate)[i].as_py() if isinstance(rate, str) else rate
@@ -281,7 +287,7 @@ class ParquetReader:
                 reject = Reject(reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
-            yield self._chunk(batch, piece, first_row + done)
+            yield self.chunk(batch, piece, first_row + done)
             done += batch.num_rows
 
     def _batches(self, stream: Any, footer: Footer, group: int, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
@@ -298,7 +304,8 @@ class ParquetReader:
             wanted = (*self.layout.needed_columns, *self.layout.optional_columns)
         return [name for name in wanted if name in footer.schema.names]
 
-    def _chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
+    def chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
+        """Return the rows of a batch whose first has this number in its file."""
         duplicates = set(piece.duplicate_rows)
         chunk = Chunk(n_read=batch.num_rows)
         path = shown_path(piece.path)
@@ -343,7 +350,10 @@ class ParquetReader:
 
     def _through_layout(self, batch: pa.RecordBatch, layout: Layout) -> _DecodeRow:
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
-            ecg = interpolate_missing(_ecg(batch, i, key, layout.signal), self.interpolate_missing_samples)
+            ecg = _ecg(batch, i, key, layout.signal)
+            if layout.is_of_arrays:
+                ecg = without_filling(ecg)
+            ecg = interpolate_missing(ecg, self.interpolate_missing_samples)
             return row_of(ecg, path, row, ecg_id, key.participant_id)
 
         return decode
@@ -467,21 +477,39 @@ def _ecg(batch: pa.RecordBatch, i: int, key: _Key, signal: SignalLayout) -> Ecg:
     """Return one row of other people's Parquet as a recording."""
     uv_per_count = _row_value(batch, i, signal.uv_per_count, RejectReason.UNKNOWN_UNIT)
     rate_hz = _row_value(batch, i, signal.sampling_rate_hz, RejectReason.UNSUPPORTED_RATE)
-    factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
-    samples = _samples(batch, i, signal)
-    leads_uv: dict[str, NDArray[np.floating]] = {lead: values * factor for lead, values in samples.items()}
-    derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
-    if derived:
-        leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}
+    ecg = ecg_of_samples(_samples(batch, i, signal), signal, uv_per_count, rate_hz)
     amplitudes = {n: None if np.isnan(v) else v for n, v in zip(AMPLITUDES, key.amplitudes, strict=True)}
+    measurements = Measurements(**amplitudes, measured_by=key.measured_by, qrs_measured_by=key.qrs_measured_by)
+    return replace(ecg, recorded_at=key.recorded_at, measurements=measurements)
+
+
+def ecg_of_samples(
+    samples: Mapping[str, NDArray[np.floating]], signal: SignalLayout, uv_per_count: float, rate_hz: float
+) -> Ecg:
+    """Return a recording from the samples of its leads, (n_samples,) in the unit of a layout.
+
+    `uv_per_count` is used where that unit is counts. What `leads_uv` lacks of III, aVR, aVL and aVF
+    is derived from I and II. Arrays whose leads were standardised are rejected: copies of data sets
+    circulate so, and nothing else in them shows it.
+    """
+    factor = _UV_PER_UNIT.get(signal.unit, uv_per_count)
+    if signal.array is not None:
+        refuse_standardised(np.stack(list(samples.values())))
+    # What is beyond float32, or no number, is refused later as not finite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        leads_uv: dict[str, NDArray[np.floating]] = {
+            lead: values.astype(np.float64) * factor for lead, values in samples.items()
+        }
+        derived = any(lead not in leads_uv for lead in DERIVED_FROM_I_AND_II)
+        if derived:
+            leads_uv = {**derive_limb_leads(leads_uv["I"], leads_uv["II"]), **leads_uv}
+        columns_uv = np.stack([leads_uv[lead] for lead in LEADS_12], axis=1).astype(np.float32)
     return Ecg(
-        leads_uv=np.stack([leads_uv[lead] for lead in LEADS_12], axis=1).astype(np.float32),
+        leads_uv=columns_uv,
         sampling_rate_hz=rate_hz,
         step_uv=uv_per_count if signal.unit == "counts" else FINEST_STEP_UV,
-        source_format="parquet",
+        source_format="parquet" if signal.array is None else "array",
         leads_derived=derived,
-        recorded_at=key.recorded_at,
-        measurements=Measurements(**amplitudes, measured_by=key.measured_by, qrs_measured_by=key.qrs_measured_by),
     )
 
 

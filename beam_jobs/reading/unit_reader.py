@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Final
 
 from beam_jobs.reading import archives
+from beam_jobs.reading.array_input import is_array_file, is_stack, read_array_file, read_stack
 from beam_jobs.reading.blocks import Chunk, Reject, duplicate_reject, excluded_reject, reject_of, row_of
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.local_files import shown_path
@@ -21,6 +22,7 @@ from beam_jobs.reading.units import Piece, Unit
 from lvm_core.errors import EcgRejected, LvmError, RejectReason
 from lvm_core.formats.registry import MAX_RECORD_BYTES, format_of, read_ecg
 from lvm_core.signal.canonical import interpolate_missing
+from lvm_core.signal.ecg import Ecg
 
 _READ_AHEAD: Final = 8
 _CHUNK_ROWS: Final = 32
@@ -34,7 +36,7 @@ class UnitReader:
 
     storage: Storage  # where inputs are
     roots: tuple[str, ...]  # folders that the pieces' paths start from
-    layout: Layout | None = None  # of other people's Parquet; None for the canonical table
+    layout: Layout | None = None  # of other people's Parquet or arrays; None for the canonical table
     formats: tuple[str, ...] = ()  # raw formats to accept; empty for all
     id_from_header: bool = False  # take the person from a raw file's header where the path names none
     interpolate_missing_samples: int = 0  # longest gap of missing samples that is filled
@@ -58,7 +60,8 @@ class UnitReader:
                         f"unit {unit.number} cannot be done again: the path of its input was "
                         "removed with a person who withdrew; start again with --overwrite"
                     )
-                yield from parquet.read(piece, join(self.roots[piece.root], piece.path))
+                uri = join(self.roots[piece.root], piece.path)
+                yield from read_stack(parquet, piece, uri) if is_stack(piece.path) else parquet.read(piece, uri)
 
     def _raw_chunks(self, pieces: Sequence[Piece]) -> Iterator[Chunk]:
         """Yield the records of consecutive pieces; an archive is read once for all its records."""
@@ -99,12 +102,16 @@ class UnitReader:
         files = {piece.path: main}
         left = MAX_RECORD_BYTES - len(main)
         kind = format_of(main) if piece.parts else None
-        named = kind.part_names(main) if kind is not None and kind.part_names is not None else ()
-        wanted = {posixpath.basename(name) for name in named}
-        for part in piece.parts:
+        if kind is None or kind.part_names is None:
+            return files
+        wanted = {posixpath.basename(name) for name in kind.part_names(main)}
+        # Headers of segments first: they name the signal files.
+        for part in sorted(piece.parts, key=lambda path: not path.lower().endswith(kind.suffix)):
             if left >= 0 and posixpath.basename(part) in wanted:
                 files[part] = self._bytes(part, root, left)
                 left -= len(files[part])
+                if part.lower().endswith(kind.suffix):
+                    wanted.update(posixpath.basename(name) for name in kind.part_names(files[part]))
         return files
 
     def _bytes(self, path: str, root: str, limit_bytes: int) -> bytes:
@@ -150,13 +157,18 @@ class UnitReader:
                 raise files
             if archives.is_single_packed(piece.main_file):
                 files = {piece.main_file: archives.unpack_single(piece.main_file, files[piece.main_file])}
-            self._check_format(files[piece.main_file])
-            ecg = interpolate_missing(read_ecg(files, piece.main_file), self.interpolate_missing_samples)
+            ecg = interpolate_missing(self._decoded(files, piece.main_file), self.interpolate_missing_samples)
             if person is None and self.id_from_header:
                 person = ecg.header_participant_id
             chunk.rows.append(row_of(ecg, path, None, piece.ecg_id, person))
         except EcgRejected as error:
             chunk.rejects.append(reject_of(error, path, None, piece.ecg_id, person))
+
+    def _decoded(self, files: Files, main: str) -> Ecg:
+        if self.layout is not None and self.layout.is_of_arrays and is_array_file(archives.without_packing(main)):
+            return read_array_file(files[main], self.layout)
+        self._check_format(files[main])
+        return read_ecg(files, main)
 
     def _check_format(self, main: bytes) -> None:
         found = format_of(main) if self.formats else None

@@ -22,15 +22,15 @@ MAX_ROW_GROUP_ROWS: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A span of a Parquet file, one raw record, or an input that cannot be read at all."""
+    """A span of a Parquet or HDF5 file, one raw record, or an input that cannot be read at all."""
 
     root: int  # index of the `--input` it belongs to
     path: str  # path relative to the root; `archive!member` in archives; empty after a withdrawal
     path_sha256: str  # identifies the path, also after it was removed
     size: int  # bytes of the file (Parquet), of the record's files (raw), of the archive (damaged)
-    content_sha256: str = ""  # SHA-256 of the Parquet footer; empty for other files
+    content_sha256: str = ""  # SHA-256 of the Parquet footer, of keys and shapes of HDF5; empty for other files
     parts: tuple[str, ...] = ()  # further files, such as WFDB signal files; like `path`, without `archive!`
-    row_group_start: int = 0  # first row group of the span
+    row_group_start: int = 0  # first row group of the span; in HDF5 each row is a group
     row_group_stop: int = 0  # row group after the last one
     first_row: int = 0  # number in its file of the span's first row
     n_ecgs: int | None = 1  # rows of the span; 1 for a record; None when unknown
@@ -43,7 +43,7 @@ class Piece:
 
     @property
     def is_parquet(self) -> bool:
-        """True for a span of row groups."""
+        """True for a span of row groups, also for one of the rows of an HDF5 file."""
         return self.row_group_stop > self.row_group_start
 
     @property

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Final
 
 from beam_jobs.reading import archives
+from beam_jobs.reading.array_input import STACK_SUFFIXES, Stack, is_array_file, is_stack, open_stack, stack_keys
 from beam_jobs.reading.inputs import ArchiveListing, IdRule, InputListing, RecordFiles, list_input, unmatched_id
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.local_files import FileKind, shown_path
@@ -65,8 +66,8 @@ def find_inputs(
 ) -> Inputs:
     """List all inputs and turn them into pieces; refuse what cannot be meant.
 
-    `layout` is of other people's Parquet. `person_of` gives the person of an ECG by the participant
-    table, where the path does not.
+    `layout` is of other people's Parquet or arrays. `person_of` gives the person of an ECG by the
+    participant table, where the path does not.
     """
     storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
@@ -83,17 +84,15 @@ def find_inputs(
         found.n_files += sum(map(len, (listing.parquet, listing.archives, listing.broken, listing.unread)))
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
-        found.pieces.extend(_Cutter(index, settings, layout, person_of).pieces(listing, found))
+        found.pieces.extend(_Cutter(index, found.roots[index], settings, layout, person_of).pieces(listing, found))
     expected.refuse_missing()
     _refuse_unread_archives(found, settings)
     _refuse_emptiness(found, settings)
     _refuse_other_number(found, settings)
-    if settings.reads_parquet:
-        _refuse_foreign_parquet(found, layout)
+    _refuse_foreign_tables(found, layout)
     _check_absent_columns(found, layout)
     _refuse_useless_pattern(found, settings.id_rule)
-    if layout is not None and not any(piece.is_parquet for piece in found.pieces):
-        found.warnings.append("--layout is given, but no Parquet is among the inputs")
+    _warn_of_useless_layout(found, layout)
     return found
 
 
@@ -213,6 +212,15 @@ def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
         )
 
 
+def _warn_of_useless_layout(found: Inputs, layout: Layout | None) -> None:
+    if layout is None:
+        return
+    if layout.is_of_arrays and not any(is_array_file(archives.without_packing(piece.path)) for piece in found.pieces):
+        found.warnings.append("--layout is given, but no HDF5, NumPy or MATLAB file is among the inputs")
+    if not layout.is_of_arrays and not any(piece.is_parquet for piece in found.pieces):
+        found.warnings.append("--layout is given, but no Parquet is among the inputs")
+
+
 def _refuse_useless_pattern(found: Inputs, id_rule: IdRule) -> None:
     """Stop when the pattern gives no record an id: that is a mistake, not damage."""
     raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
@@ -284,13 +292,17 @@ class _Cutter:
     """Cuts one input into pieces."""
 
     root: int
+    root_uri: str
     settings: InputSettings
     layout: Layout | None
     person_of: Callable[[str], str | None] | None
 
     def pieces(self, listing: InputListing, found: Inputs) -> list[Piece]:
         """Return the pieces in the order of their paths; note the rest in `found`."""
-        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None)]) for one in listing.records]
+        stacks = [one for one in listing.records if self._reads_stacks and is_stack(one.main)]
+        kept = (one for one in listing.records if not (self._reads_stacks and is_stack(one.main)))
+        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None)]) for one in kept]
+        self._add_tables(groups, map(self._stack, stacks), [one.main for one in stacks], found)
         dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
         groups += [(entry.relative, [self._broken(entry, dead)]) for entry in listing.broken]
         groups += [(entry.relative, [self._broken(entry, _UNREAD)]) for entry in listing.unread]
@@ -308,13 +320,22 @@ class _Cutter:
         else:
             with ThreadPoolExecutor(_READERS) as pool:
                 spans = pool.map(self._parquet, listing.parquet)
-                for entry, span in zip(listing.parquet, spans, strict=True):
-                    groups.append((entry.relative, span.pieces))
-                    found.warnings.extend([span.warning] if span.warning else [])
-                    if span.absent is not None:
-                        found.absent_columns[entry.relative] = span.absent
+                self._add_tables(groups, spans, [entry.relative for entry in listing.parquet], found)
         groups.sort(key=lambda group: group[0])
         return [piece for _, pieces in groups for piece in pieces]
+
+    @property
+    def _reads_stacks(self) -> bool:
+        return self.layout is not None and self.layout.is_of_arrays and self.layout.ecg_id is not None
+
+    def _add_tables(
+        self, groups: list[tuple[str, list[Piece]]], tables: Iterable[_Table], paths: Sequence[str], found: Inputs
+    ) -> None:
+        for path, table in zip(paths, tables, strict=True):
+            groups.append((path, table.pieces))
+            found.warnings.extend([table.warning] if table.warning else [])
+            if table.absent is not None:
+                found.absent_columns[path] = table.absent
 
     def _record(self, record: RecordFiles, archive: FileEntry | None) -> Piece:
         path = record.main if archive is None else f"{archive.relative}!{record.main}"
@@ -325,10 +346,33 @@ class _Cutter:
         if ecg_id is None:
             problem = unmatched_id(self.settings.id_rule)
             return replace(piece, reason=problem.reason.value, detail=problem.message)
+        unread = self._array_problem(record)
+        if unread is not None:
+            return replace(piece, n_ecgs=None, reason=unread.reason.value, detail=unread.message)
         too_large = size_problem(record.size)
         if too_large is not None:
             return replace(piece, reason=RejectReason.UNREADABLE.value, detail=too_large)
         return piece
+
+    def _array_problem(self, record: RecordFiles) -> EcgRejected | None:
+        """Return why an array file cannot be read as one recording; None where it can be tried."""
+        path = archives.without_packing(record.main)
+        if record.parts or not is_array_file(path):
+            return None
+        if self._reads_stacks:
+            what = "inside an archive or packed" if is_stack(path) else "of another kind than HDF5"
+            return EcgRejected(
+                RejectReason.UNREADABLE,
+                f"file of arrays is {what}, and the layout has ecg_id, so that it holds an unknown number of ECGs; "
+                "expected loose .h5 or .hdf5 files, or a layout without ecg_id for files of one ECG",
+            )
+        if self.layout is None and not path.lower().endswith(".mat"):
+            return EcgRejected(
+                RejectReason.NOT_AN_ECG,
+                "file holds arrays (HDF5 or NumPy), which are read with --layout FILE (docs/layouts.md): unit, lead "
+                "order and rate are not in them",
+            )
+        return None
 
     def _archive(self, archive: ArchiveListing) -> Iterator[Piece]:
         entry = archive.entry
@@ -350,11 +394,39 @@ class _Cutter:
         piece = self._piece(entry.relative, entry.size)
         return replace(piece, n_ecgs=None, reason=problem.reason.value, detail=problem.message)
 
-    def _parquet(self, entry: FileEntry) -> _ParquetFile:
+    def _stack(self, record: RecordFiles) -> _Table:
+        """Return a file of many arrays, cut into spans of rows."""
+        assert self.layout is not None
+        storage, piece = self.settings.storage, self._piece(record.main, record.size)
+        entry = FileEntry(join(self.root_uri, record.main), record.main, record.size)
+        try:
+            with open_stack(storage, entry.uri, self.layout) as stack:
+                unfit = stack.problem()
+                if unfit is not None:
+                    return _Table([self._broken(entry, EcgRejected(*unfit))])
+                absent = tuple(name for name in optional_columns(self.layout) if name not in stack.names)
+                return _Table(list(self._rows(piece, stack)), None, absent)
+        except EcgRejected as problem:
+            return _Table([self._broken(entry, problem)])
+
+    def _rows(self, piece: Piece, stack: Stack) -> Iterator[Piece]:
+        n_ecgs, sha256 = stack.n_ecgs, stack.sha256()
+        for start in range(0, n_ecgs, self.settings.unit_ecgs):
+            stop = min(n_ecgs, start + self.settings.unit_ecgs)
+            yield replace(
+                piece,
+                content_sha256=sha256,
+                row_group_start=start,
+                row_group_stop=stop,
+                first_row=start,
+                n_ecgs=stop - start,
+            )
+
+    def _parquet(self, entry: FileEntry) -> _Table:
         try:
             footer = read_footer(self.settings.storage, entry.uri)
         except EcgRejected as problem:
-            return _ParquetFile([self._broken(entry, problem)])
+            return _Table([self._broken(entry, problem)])
         if footer.file_size != entry.size:
             raise LvmError(
                 f"{shown_path(entry.relative)} changed while the run was planned: it had {entry.size} bytes when it "
@@ -363,7 +435,7 @@ class _Cutter:
         unfit = column_problems(footer.schema, self.layout)
         if unfit is not None:
             piece = self._broken(entry, EcgRejected(*unfit))
-            return _ParquetFile([replace(piece, n_ecgs=footer.metadata.num_rows)])
+            return _Table([replace(piece, n_ecgs=footer.metadata.num_rows)])
         names = set(footer.schema.names)
         absent = tuple(name for name in optional_columns(self.layout) if name not in names)
         largest = max(footer.row_group_rows, default=0)
@@ -373,7 +445,7 @@ class _Cutter:
                 f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
                 "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
             )
-        return _ParquetFile(list(self._spans(entry, footer)), warning, absent)
+        return _Table(list(self._spans(entry, footer)), warning, absent)
 
     def _spans(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
         rows = footer.row_group_rows
@@ -394,19 +466,19 @@ class _Cutter:
 
 
 @dataclass(frozen=True)
-class _ParquetFile:
-    """A Parquet file, cut into spans of row groups."""
+class _Table:
+    """A file of many ECGs, cut into spans of row groups or rows."""
 
     pieces: list[Piece]  # its spans; one piece that says why, where it cannot be read
     warning: str | None = None  # about its row groups
     absent: tuple[str, ...] | None = None  # optional columns that it lacks; None where it cannot be read
 
 
-def _refuse_foreign_parquet(found: Inputs, layout: Layout | None) -> None:
-    """Stop when no Parquet file at all has the needed columns: that is a mistake, not damage."""
-    parquet = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq"))]
-    wrong = [p for p in parquet if (p.detail or "").startswith("columns ")]
-    if wrong and len(wrong) == len(parquet):
+def _refuse_foreign_tables(found: Inputs, layout: Layout | None) -> None:
+    """Stop when no table at all has the needed columns: that is a mistake, not damage."""
+    tables = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq", *STACK_SUFFIXES))]
+    wrong = [p for p in tables if (p.detail or "").startswith("columns ")]
+    if wrong and len(wrong) == len(tables):
         what = "the canonical ECG table" if layout is None else "the layout"
         raise UsageError(
             f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other people's Parquet is read with "
@@ -546,7 +618,10 @@ def _key_columns(storage: Storage, roots: Sequence[str], piece: Piece, layout: L
     names: tuple[str | None, ...] = ("ecg_id", "participant_id", "recorded_at")
     if layout is not None:
         names = (layout.ecg_id, layout.participant_id, layout.recorded_at)
-    return read_keys(storage, join(roots[piece.root], piece.path), names)
+    uri = join(roots[piece.root], piece.path)
+    if layout is not None and is_stack(piece.path):
+        return stack_keys(storage, uri, layout, names)
+    return read_keys(storage, uri, names)
 
 
 def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:

@@ -671,13 +671,10 @@ class ScoreSettings(RunSettings):
         at_default=False,
     )
     layout: str | None = option(
-        "--layout", _FIRST, "YAML file that describes other people's Parquet", moves="layout_content"
+        "--layout", _FIRST, "YAML file that describes other people's Parquet or arrays", moves="layout_content"
     )
     layout_content: Layout | None = resolved(
-        moves=True,
-        plan_name="layout",
-        to_plan=lambda layout: layout.model_dump(mode="json"),
-        from_plan=Layout.model_validate,
+        moves=True, plan_name="layout", to_plan=Layout.to_plan, from_plan=Layout.model_validate
     )
     accept_scale: bool = option(
         "--accept-scale", _FIRST, "go on although voltages, leads or the rate look wrong", moves=False, default=False
@@ -728,11 +725,17 @@ class IngestSettings(RunSettings):
         action="append",
         choices=[_AUTO, *_FORMATS],
     )
+    layout: str | None = option(
+        "--layout", _FIRST, "YAML file that describes HDF5, NumPy or MATLAB arrays", moves="layout_content"
+    )
+    layout_content: Layout | None = resolved(
+        moves=True, plan_name="layout", to_plan=Layout.to_plan, from_plan=Layout.model_validate, at_default=False
+    )
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
         """Return what reads units; paths start from these roots."""
         n_filled = self.interpolate_missing_samples
-        return UnitReader(self.storage, tuple(roots), None, self.formats, self.id_from_header, n_filled)
+        return UnitReader(self.storage, tuple(roots), self.layout_content, self.formats, self.id_from_header, n_filled)
 
 
 def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:

@@ -44,7 +44,7 @@ class Channel:
 
     counts: NDArray[np.integer]  # (n_samples,) integers as stored
     uv_per_count: float  # microvolts of one count, above 0
-    zero_count: int = 0  # the count that means 0 microvolts
+    zero_count: float = 0  # the count that means 0 microvolts; in EDF it need not be whole
     missing_count: int | None = None  # the count that marks a missing sample; None when the format has none
     limits: tuple[int, int] = INT16_LIMITS  # smallest and largest count that the source can hold
 

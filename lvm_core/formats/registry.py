@@ -13,7 +13,9 @@ from typing import Final
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats import wfdb
 from lvm_core.formats.cardiosoft import read_cardiosoft
+from lvm_core.formats.edf import is_edf, read_edf
 from lvm_core.formats.muse import read_muse
+from lvm_core.formats.philips import read_philips
 from lvm_core.formats.xml import root_name
 from lvm_core.signal.ecg import Ecg
 
@@ -51,6 +53,8 @@ def _one_file(read: Callable[[bytes], Ecg]) -> Callable[[Mapping[str, bytes], st
 FORMATS: Final = (
     Format("cardiosoft_xml", "cardiosoft", "CardioSoft XML", ".xml", "CardiologyXML", _one_file(read_cardiosoft)),
     Format("muse_xml", "muse", "MUSE XML", ".xml", "RestingECG", _one_file(read_muse)),
+    Format("philips_xml", "philips", "Philips XML", ".xml", "restingecgdata", _one_file(read_philips)),
+    Format("edf", "edf", "EDF", ".edf", is_edf, _one_file(read_edf)),
     Format(
         "wfdb",
         "wfdb",
@@ -64,20 +68,17 @@ FORMATS: Final = (
     ),
 )
 
+_THROUGH_LAYOUT: Final = "which is read with --layout FILE (docs/layouts.md)"
+
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
 # offset, bytes and name of others.
-_FOREIGN_BY_ROOT: Final = {
-    "AnnotatedECG": "HL7 aECG XML",
-    "restingecgdata": "Philips Sierra ECG XML",
-    "sapphire": "GE Sapphire XML",
-    "html": "an HTML page",
-}
+_FOREIGN_BY_ROOT: Final = {"AnnotatedECG": "HL7 aECG XML", "sapphire": "GE Sapphire XML", "html": "an HTML page"}
 _FOREIGN_BY_MAGIC: Final = (
     (128, b"DICM", "DICOM"),
     (16, b"SCPECG", "SCP-ECG"),
     (0, b"%PDF", "PDF"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
-    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x89HDF\r\n\x1a\n", f"HDF5, {_THROUGH_LAYOUT}"),
+    (0, b"\x93NUMPY", f"a NumPy array, {_THROUGH_LAYOUT}"),
     (0, b"\x1f\x8b", "gzip-compressed data"),
     (0, b"BZh", "bzip2-compressed data"),
     (0, b"\xfd7zXZ\0", "xz-compressed data"),
@@ -85,11 +86,10 @@ _FOREIGN_BY_MAGIC: Final = (
     (0, b"PK\x03\x04", "a ZIP archive"),
     (257, b"ustar", "a tar archive"),
     (0, b"PAR1", "Parquet"),
-    (0, b"MATLAB 5.0", "a MATLAB file"),
+    (0, b"MATLAB 5.0", f"a MATLAB file, {_THROUGH_LAYOUT}"),
     (20, b"val\0", "the MATLAB signal file of a WFDB record, whose header is the .hea file"),
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"0       ", "EDF"),
     (0, b"\xffBIOSEMI", "BDF"),
     (0, b"ISHNE1.0", "ISHNE Holter"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
@@ -126,7 +126,7 @@ def format_with_parts(path: str) -> Format | None:
 def describe_foreign(data: bytes) -> str | None:
     """Return the name of a known kind of file that is not read here, or None.
 
-    Knows other ECG formats (DICOM, SCP-ECG, HL7 aECG, Philips Sierra) and what is often found
+    Knows other ECG formats (DICOM, SCP-ECG, HL7 aECG) and what is often found
     beside ECGs (PDF, HDF5, NumPy, archives, pictures).
     """
     for offset, magic, name in _FOREIGN_BY_MAGIC:

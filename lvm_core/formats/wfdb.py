@@ -1,4 +1,4 @@
-"""WFDB records: a text header and signal files in format 16."""
+"""WFDB records: a text header, signal files, and records that are cut into segments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.channels import (
     HIGHEST_RATE_HZ,
-    INT16_LIMITS,
     Channel,
     assemble,
     leads_by_name,
     local_datetime,
     unambiguous_date,
 )
+from lvm_core.formats.wfdb_samples import SAMPLE_FORMATS, unpack
 from lvm_core.signal.ecg import Ecg, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import is_voltage, uv_per_unit
@@ -30,7 +30,12 @@ from lvm_core.units import is_voltage, uv_per_unit
 MAX_HEADER_BYTES: Final = 1_000_000
 """Of one header; the largest real one seen has 2.7 kB."""
 
-_MISSING_COUNT: Final = -32768
+_GAP: Final = "~"  # the name of a segment in which nothing was recorded
+_MISSING_COUNT: Final = -(2**40)  # of a record that was joined; no format has it
+_MOST_SEGMENTS: Final = 1000
+# Of a lead, all segments together: eight leads in format 16 have so many in 20 MB.
+_MOST_SAMPLES: Final = 1_300_000
+_PADDING_BYTES: Final = 3  # at the end of a file whose samples share bytes
 _WHERE: Final = "the WFDB record"
 _NUMBER: Final = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RECORD: Final = re.compile(
@@ -39,6 +44,7 @@ _RECORD: Final = re.compile(
     r"(?:\s+(?P<n_samples>\d{1,12})(?:\s+(?P<time>\S+)(?:\s+(?P<date>\S+))?.*)?)?)?",
     re.ASCII,
 )
+_SEGMENT: Final = re.compile(r"(?P<name>\S+)\s+(?P<n_samples>\d{1,9})", re.ASCII)
 _FORMAT: Final = re.compile(
     r"(?P<format>\d{1,9})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?"
     r"(?:\+(?P<offset>\d{1,9}))?",
@@ -63,7 +69,7 @@ class Signal:
     """One signal line."""
 
     file_name: str
-    format: int  # 16 for little-endian int16
+    format: int  # of `SAMPLE_FORMATS`, or one that is not read
     samples_per_frame: int
     skew: int  # samples
     byte_offset: int  # bytes before the first sample
@@ -72,6 +78,7 @@ class Signal:
     unit: str  # mV by default
     adc_bits: int  # 0 when not stated
     adc_zero: int  # the count in the middle of the converter's range
+    initial_value: int  # of the first sample; format 8 begins there
     checksum: int | None  # 16-bit sum of the samples; None when not stated
     description: str  # name of the lead; empty when not stated
 
@@ -87,32 +94,125 @@ class Header:
     signals: tuple[Signal, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentedHeader:
+    """The header of a record that is cut into segments, each a record of its own."""
+
+    sampling_rate_hz: float
+    recorded_at: dt.datetime | None
+    date_unreadable: bool  # a date is stated and cannot be read
+    segments: tuple[tuple[str, int], ...]  # name and samples, in order
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The leads of a record, or of a segment of it."""
+
+    channels: dict[str, Channel]  # by lead
+    checked: bool  # checksums are stated, and fit
+
+
 def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
     """Decode a WFDB record; raise `EcgRejected` with the reason when it cannot be used.
 
     Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
     derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
     and a signal file that holds none of the twelve need not be there. Comment lines are not read:
-    they hold no identifier that could be relied on.
+    they hold no identifier that could be relied on. The segments of a record are joined; a gap
+    between them is missing samples.
 
-    `files` holds the header, named `main`, and the signal files. A signal file is looked up by the
-    name in the header, in the folder of `main` and as it is, then without its folder.
+    `files` holds the header, named `main`, the signal files, and the headers of segments. Each is
+    looked up by the name in its header, in the folder of `main` and as it is, then without its
+    folder.
     """
-    header = parse_header(files[main])
-    signals = leads_by_name(((signal.description, signal) for signal in header.signals), _WHERE)
-    channels: dict[str, Channel] = {}
-    for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
-        raw = _signal_file(files, main, file_name, header)
-        channels.update(_read_file(header, file_name, raw))
-    leads = assemble(channels, _WHERE)
-    checked = _check_checksums(signals, channels)
-    flags = {QualityFlag.CHECKSUM_ABSENT: not checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
+    whole = parse_segments(files[main])
+    header = parse_header(files[main]) if whole is None else whole
+    if isinstance(header, Header):
+        part = _read_part(files, main, header)
+    else:
+        part = _read_segments(files, main, header)
+    leads = assemble(part.channels, _WHERE)
+    flags = {QualityFlag.CHECKSUM_ABSENT: not part.checked, QualityFlag.DATE_UNREADABLE: header.date_unreadable}
     return Ecg(
         **leads,
         sampling_rate_hz=header.sampling_rate_hz,
         source_format="wfdb",
         recorded_at=header.recorded_at,
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
+    )
+
+
+def _read_part(files: Mapping[str, bytes], main: str, header: Header) -> _Part:
+    signals = leads_by_name(((signal.description, signal) for signal in header.signals), _WHERE)
+    channels: dict[str, Channel] = {}
+    for file_name in dict.fromkeys(signal.file_name for signal in signals.values()):
+        raw = _signal_file(files, main, file_name, header)
+        channels.update(_read_file(header, file_name, raw))
+    is_empty = any(not channel.counts.size for channel in channels.values())
+    return _Part(channels, not is_empty and _check_checksums(signals, channels))
+
+
+def _read_segments(files: Mapping[str, bytes], main: str, header: SegmentedHeader) -> _Part:
+    """Return the leads of all segments, joined; all must state the same leads and scale."""
+    parts: list[tuple[_Part | None, int]] = []  # None for a gap
+    for number, (name, n_samples) in enumerate(header.segments, start=1):
+        if name == _GAP:
+            parts.append((None, n_samples))
+        elif n_samples:  # the first segment may be empty: it only lists the signals
+            where = f"segment {number} of {len(header.segments)} of {_WHERE}"
+            parts.append((_read_segment(files, main, name, n_samples, header, where), n_samples))
+    found = [part for part, _ in parts if part is not None]
+    first = found[0] if found else _Part({}, False)
+    channels = {}
+    for lead in first.channels:
+        pieces = [None if part is None else part.channels.get(lead) for part, _ in parts]
+        channels[lead] = _joined(lead, first.channels[lead], list(zip(parts, pieces, strict=True)))
+    return _Part(channels, all(part.checked for part in found))
+
+
+def _read_segment(
+    files: Mapping[str, bytes], main: str, name: str, n_samples: int, whole: SegmentedHeader, where: str
+) -> _Part:
+    path = _found(files, main, f"{name}.hea")
+    if path is None:
+        raise EcgRejected(RejectReason.TRUNCATED, f"header of {where} is missing; expected it beside the header")
+    header = parse_header(files[path])
+    if header.sampling_rate_hz != whole.sampling_rate_hz or header.n_samples not in (0, n_samples):
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"{where} states {header.sampling_rate_hz:g} Hz and {header.n_samples} samples, its record "
+            f"{whole.sampling_rate_hz:g} Hz and {n_samples} samples; expected the same",
+        )
+    part = _read_part(files, path, header)
+    if any(len(channel.counts) != n_samples for channel in part.channels.values()):
+        raise EcgRejected(
+            RejectReason.TRUNCATED, f"{where} holds another number of samples than {n_samples}; copy it again"
+        )
+    return part
+
+
+def _joined(lead: str, first: Channel, pieces: list[tuple[tuple[_Part | None, int], Channel | None]]) -> Channel:
+    """Return one channel of the pieces of a lead; gaps are missing samples."""
+    counts = []
+    for (part, n_samples), channel in pieces:
+        if part is None:
+            counts.append(np.full(n_samples, _MISSING_COUNT, dtype=np.int64))
+            continue
+        if channel is None or (channel.uv_per_count, channel.zero_count) != (first.uv_per_count, first.zero_count):
+            raise EcgRejected(
+                RejectReason.UNREADABLE,
+                f"segments of {_WHERE} state different leads or scales of lead {lead}; expected the same in all",
+            )
+        values = channel.counts.astype(np.int64)
+        values[channel.counts == channel.missing_count] = _MISSING_COUNT
+        counts.append(values)
+    limits = [channel.limits for _, channel in pieces if channel is not None]
+    return Channel(
+        counts=np.concatenate(counts),
+        uv_per_count=first.uv_per_count,
+        zero_count=first.zero_count,
+        missing_count=_MISSING_COUNT,
+        limits=(min(low for low, _ in limits), max(high for _, high in limits)),
     )
 
 
@@ -134,11 +234,54 @@ def is_header(data: bytes) -> bool:
 
 
 def signal_files(data: bytes) -> tuple[str, ...]:
-    """Return the names of the signal files in a header, each once; none when it cannot be read."""
+    """Return the names of the files in a header, each once; none when it cannot be read.
+
+    They are signal files or, of a record that is cut into segments, the headers of these.
+    """
     try:
+        whole = parse_segments(data)
+        if whole is not None:
+            return tuple(dict.fromkeys(f"{name}.hea" for name, _ in whole.segments if name != _GAP))
         return tuple(dict.fromkeys(signal.file_name for signal in parse_header(data).signals))
     except EcgRejected:
         return ()
+
+
+def parse_segments(data: bytes) -> SegmentedHeader | None:
+    """Parse the header of a record that is cut into segments; None for any other record.
+
+    Raises:
+        EcgRejected: as `parse_header`; `unreadable`, too, for more than 1,000 segments or 1,300,000
+            samples.
+    """
+    record, lines = _record_line(data)
+    if not record["segments"]:
+        return None
+    n_segments = int(record["segments"])
+    if len(lines) != n_segments:
+        raise EcgRejected(
+            RejectReason.TRUNCATED, f"WFDB header declares {n_segments} segments but has {len(lines)} segment lines"
+        )
+    segments = tuple(_segment(line, number) for number, line in enumerate(lines, start=1))
+    n_samples = sum(n for _, n in segments)
+    if n_segments > _MOST_SEGMENTS or n_samples > _MOST_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"WFDB record has {n_segments} segments with {n_samples} samples, the limits are {_MOST_SEGMENTS} and "
+            f"{_MOST_SAMPLES}; expected a resting ECG of 10 s",
+        )
+    recorded_at, date_unreadable = _stated_time(record)
+    return SegmentedHeader(_rate_hz(record["rate"]), recorded_at, date_unreadable, segments)
+
+
+def _segment(line: str, number: int) -> tuple[str, int]:
+    match = _SEGMENT.fullmatch(line)
+    if match is None:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"WFDB segment line {number} cannot be understood; expected for example 'rec1_1 5000'",
+        )
+    return match["name"], int(match["n_samples"])
 
 
 def parse_header(data: bytes) -> Header:
@@ -149,6 +292,28 @@ def parse_header(data: bytes) -> Header:
             be understood, or the record is cut into segments; `unsupported_rate` when it states no
             rate; `truncated` when signal lines are missing.
     """
+    record, lines = _record_line(data)
+    if record["segments"]:
+        raise EcgRejected(
+            RejectReason.UNREADABLE, "a segment of the WFDB record is itself cut into segments; expected signals"
+        )
+    n_signals = int(record["n_signals"])
+    if len(lines) != n_signals:
+        raise EcgRejected(
+            RejectReason.TRUNCATED, f"WFDB header declares {n_signals} signals but has {len(lines)} signal lines"
+        )
+    recorded_at, date_unreadable = _stated_time(record)
+    return Header(
+        sampling_rate_hz=_rate_hz(record["rate"]),
+        n_samples=int(record["n_samples"] or 0),
+        recorded_at=recorded_at,
+        date_unreadable=date_unreadable,
+        signals=tuple(_signal(line, number) for number, line in enumerate(lines, start=1)),
+    )
+
+
+def _record_line(data: bytes) -> tuple[re.Match[str], list[str]]:
+    """Return the record line and the lines after it, without comments."""
     if len(data) > MAX_HEADER_BYTES:
         raise EcgRejected(
             RejectReason.UNREADABLE,
@@ -163,26 +328,14 @@ def parse_header(data: bytes) -> Header:
         raise EcgRejected(
             RejectReason.UNREADABLE, "WFDB header has no record line; expected for example 'rec1 12 500 5000'"
         )
-    if record["segments"]:
-        raise EcgRejected(
-            RejectReason.UNREADABLE,
-            f"WFDB record is cut into {record['segments']} segments, which is not read; "
-            "expected a record of one segment",
-        )
-    n_signals = int(record["n_signals"])
-    if len(lines) - 1 != n_signals:
-        raise EcgRejected(
-            RejectReason.TRUNCATED, f"WFDB header declares {n_signals} signals but has {len(lines) - 1} signal lines"
-        )
+    return record, lines[1:]
+
+
+def _stated_time(record: re.Match[str]) -> tuple[dt.datetime | None, bool]:
+    """Return when the recording was made, and True when the time it gives cannot be read."""
     recorded_at = _recorded_at(record["time"], record["date"])
     stated = record["date"] is not None or not _TIME.fullmatch(record["time"] or "00:00")
-    return Header(
-        sampling_rate_hz=_rate_hz(record["rate"]),
-        n_samples=int(record["n_samples"] or 0),
-        recorded_at=recorded_at,
-        date_unreadable=stated and recorded_at is None,
-        signals=tuple(_signal(line, number) for number, line in enumerate(lines[1:], start=1)),
-    )
+    return recorded_at, stated and recorded_at is None
 
 
 def _decoded(data: bytes) -> str:
@@ -236,8 +389,8 @@ def _signal(line: str, number: int) -> Signal:
     layout, gain = _FORMAT.fullmatch(fields[1]), _GAIN.fullmatch(fields[2] or "0")
     try:
         adc_bits, adc_zero = int(fields[3] or 0), int(fields[4] or 0)
-        _, checksum = (int(text) if text else None for text in fields[5:7])
-        if layout is None or gain is None or abs(adc_zero) >= 2**31:
+        initial_value, checksum = (int(text) if text else None for text in fields[5:7])
+        if layout is None or gain is None or max(abs(adc_zero), abs(initial_value or 0)) >= 2**31:
             raise ValueError("format, gain or zero of the converter")
     except ValueError as error:
         raise EcgRejected(
@@ -256,21 +409,27 @@ def _signal(line: str, number: int) -> Signal:
         unit=gain["unit"] or "mV",
         adc_bits=adc_bits,
         adc_zero=adc_zero,
+        initial_value=adc_zero if initial_value is None else initial_value,
         checksum=checksum,
         description=fields[8],
     )
 
 
 def _signal_file(files: Mapping[str, bytes], main: str, file_name: str, header: Header) -> bytes:
+    path = _found(files, main, file_name)
+    if path is None:
+        raise EcgRejected(
+            RejectReason.TRUNCATED,
+            f"{_described_file(header, file_name)} is missing; expected it where the header says, or beside the header",
+        )
+    return files[path]
+
+
+def _found(files: Mapping[str, bytes], main: str, file_name: str) -> str | None:
+    """Return the key of a file that a header names, or None."""
     beside = posixpath.join(posixpath.dirname(main), posixpath.basename(file_name))
     named = posixpath.normpath(posixpath.join(posixpath.dirname(main), file_name))
-    for key in (named, file_name, beside):
-        if key in files:
-            return files[key]
-    raise EcgRejected(
-        RejectReason.TRUNCATED,
-        f"{_described_file(header, file_name)} is missing; expected it where the header says, or beside the header",
-    )
+    return next((key for key in (named, file_name, beside) if key in files), None)
 
 
 def _described_file(header: Header, file_name: str) -> str:
@@ -296,31 +455,51 @@ def _read_file(header: Header, file_name: str, raw: bytes) -> dict[str, Channel]
 def _check_layout(signals: list[Signal], file: str) -> None:
     for signal in signals:
         found = f"format {signal.format}x{signal.samples_per_frame}, skew {signal.skew}"
-        if (signal.format, signal.samples_per_frame, signal.skew) != (16, 1, 0):
+        if signal.format not in SAMPLE_FORMATS or (signal.samples_per_frame, signal.skew) != (1, 0):
             raise EcgRejected(
                 RejectReason.UNREADABLE,
-                f"{file} has {found}; only format 16 with one "
-                "sample per frame and no skew is read. Convert it with the WFDB tool xform",
+                f"{file} has {found}; only formats {', '.join(map(str, SAMPLE_FORMATS))} with one "
+                "sample per frame and no skew are read. Convert it with the WFDB tool xform",
             )
-    if len({signal.byte_offset for signal in signals}) > 1:
+    if len({(signal.format, signal.byte_offset) for signal in signals}) > 1:
         raise EcgRejected(
-            RejectReason.UNREADABLE, f"signals of {file} state different byte offsets; expected the same for all"
+            RejectReason.UNREADABLE,
+            f"signals of {file} state different formats or byte offsets; expected the same for all",
         )
 
 
-def _frames(header: Header, signals: list[Signal], raw: bytes, file: str) -> NDArray[np.int16]:
+def _frames(header: Header, signals: list[Signal], raw: bytes, file: str) -> NDArray[np.signedinteger]:
     """Return the samples of one signal file, (n_samples, n_signals), samples interleaved."""
-    body = raw[signals[0].byte_offset :]
-    n_bytes_frame = 2 * len(signals)
-    n_samples = header.n_samples or len(body) // n_bytes_frame
-    expected = n_samples * n_bytes_frame
-    if len(body) < expected or (not header.n_samples and len(body) != expected):
+    body, number = raw[signals[0].byte_offset :], signals[0].format
+    packing, n_signals = SAMPLE_FORMATS[number], len(signals)
+    n_samples = header.n_samples or packing.n_samples(len(body)) // n_signals
+    if n_samples > _MOST_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"{file} has {n_samples} samples of a lead, the limit is {_MOST_SAMPLES}; expected a resting ECG of 10 s",
+        )
+    expected = packing.n_bytes(n_samples * n_signals)
+    # Bytes after the stated samples are left in format 16, which most writers use. Elsewhere only
+    # another size shows a wrong format, beside checksums.
+    spare = 0 if packing.block_samples == 1 else _PADDING_BYTES
+    too_long = len(body) > expected + spare and (number != 16 or not header.n_samples)
+    if len(body) < expected or too_long:
         raise EcgRejected(
             RejectReason.TRUNCATED,
             f"{file} holds {len(body)} bytes of samples; expected {header.n_samples or 'a whole number of'} samples of "
-            f"{n_bytes_frame} bytes. Copy the file again",
+            f"{_frame_size(number, n_signals)}. Copy the file again",
         )
-    return np.frombuffer(body[:expected], dtype="<i2").reshape(n_samples, len(signals))
+    frames = unpack(body, number, n_samples * n_signals).reshape(n_samples, n_signals)
+    if number != 8:
+        return frames
+    first: NDArray[np.int64] = np.array([signal.initial_value for signal in signals], dtype=np.int64)
+    return first + np.cumsum(frames, axis=0, dtype=np.int64)
+
+
+def _frame_size(number: int, n_signals: int) -> str:
+    packing = SAMPLE_FORMATS[number]
+    n_bytes = n_signals * packing.block_bytes[-1] / packing.block_samples
+    return f"{n_bytes:g} bytes" if n_bytes == int(n_bytes) else f"{n_bytes:.2f} bytes"
 
 
 def _check_checksums(signals: Mapping[str, Signal], channels: Mapping[str, Channel]) -> bool:
@@ -343,7 +522,7 @@ def _check_checksums(signals: Mapping[str, Signal], channels: Mapping[str, Chann
     )
 
 
-def _channel(signal: Signal, lead: str, counts: NDArray[np.int16]) -> Channel:
+def _channel(signal: Signal, lead: str, counts: NDArray[np.signedinteger]) -> Channel:
     if signal.gain <= 0:
         raise EcgRejected(
             RejectReason.UNKNOWN_UNIT,
@@ -354,19 +533,21 @@ def _channel(signal: Signal, lead: str, counts: NDArray[np.int16]) -> Channel:
         counts=counts,
         uv_per_count=uv_per_unit(signal.unit) / signal.gain,
         zero_count=signal.baseline,
-        missing_count=_MISSING_COUNT,
+        missing_count=SAMPLE_FORMATS[signal.format].missing_count,
         limits=_limits(signal, counts),
     )
 
 
-def _limits(signal: Signal, counts: NDArray[np.int16]) -> tuple[int, int]:
-    """Return the limits of the ADC; those of int16 when the samples contradict the header."""
-    lowest, highest = INT16_LIMITS[0] + 1, INT16_LIMITS[1]
-    if not 0 < signal.adc_bits < 16:
+def _limits(signal: Signal, counts: NDArray[np.signedinteger]) -> tuple[int, int]:
+    """Return the limits of the ADC; those of the format when the samples contradict the header."""
+    packing = SAMPLE_FORMATS[signal.format]
+    highest = 2 ** (packing.bits - 1) - 1
+    lowest = -highest
+    if not 0 < signal.adc_bits < packing.bits:
         return lowest, highest
     half = 2 ** (signal.adc_bits - 1)
     low, high = max(lowest, signal.adc_zero - half), min(highest, signal.adc_zero + half - 1)
-    valid = counts[counts != _MISSING_COUNT]
+    valid = counts[counts != packing.missing_count] if packing.has_missing else counts
     if np.any(valid < low) or np.any(valid > high):
         return lowest, highest
     return low, high

@@ -276,12 +276,16 @@ def text_of(element: Element | None, path: str) -> str | None:
 
 
 def number_of(element: Element | None, path: str) -> float | None:
-    """Return the number at `path` below `element`; None when absent, blank or not finite.
+    """Return the number at `path` below `element`; None when absent, blank or not finite."""
+    return number_in(text_of(element, path) or "")
+
+
+def number_in(text: str) -> float | None:
+    """Return the number that a text is; None when it is none, or not finite.
 
     A decimal comma is read (`4,88`), except where it could part thousands (`5,000`).
     """
-    text = text_of(element, path) or ""
-    if _DECIMAL_COMMA.fullmatch(text):
+    if _DECIMAL_COMMA.fullmatch(text.strip()):
         text = text.replace(",", ".")
     try:
         value = math.nan if "_" in text else float(text)  # float() would take an underscore

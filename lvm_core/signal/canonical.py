@@ -30,6 +30,9 @@ N_SAMPLES: Final = _DURATION_S * _TARGET_RATE_HZ
 # section 10), and 20 ms of a repeated last sample carry no beat.
 MIN_DURATION_S: Final = 9.98
 
+# No recorded ECG is 0 in all its leads for so long.
+_SHORTEST_FILLING_S: Final = 0.02
+
 # Below the noise of an ECG amplifier; a quarter of the usual 5 uV step.
 _RESAMPLED_STEP_UV: Final = 1.25
 
@@ -51,6 +54,34 @@ class CanonicalEcg:
     quality_flags: tuple[str, ...]  # members of `QualityFlag`, each once: those of the device, then ours
     signal_sha256: str  # of `signal_sha256(counts, uv_per_count)`
     source_sampling_rate_hz: float  # rate of the source
+
+
+def n_zero_samples_at_ends(samples: NDArray[np.number]) -> tuple[int, int]:
+    """Return how many samples at the start and at the end are 0 in all leads.
+
+    `samples` are (n_samples, n_leads). All of them count as the end where every one is 0.
+    """
+    (recorded,) = np.nonzero((samples != 0).any(axis=1))
+    if not len(recorded):
+        return 0, len(samples)
+    return int(recorded[0]), len(samples) - 1 - int(recorded[-1])
+
+
+def without_filling(ecg: Ecg) -> Ecg:
+    """Return a recording without the zeros in all leads that fill its start and its end.
+
+    Zeros for less than 20 ms stay. CODE-15, for example, brings every ECG to 4,096 samples so. A
+    recording that is 0 throughout is rejected as `lead_all_zero`.
+    """
+    n_start, n_end = n_zero_samples_at_ends(ecg.leads_uv)
+    shortest = _SHORTEST_FILLING_S * ecg.sampling_rate_hz
+    start = n_start if n_start >= shortest else 0
+    stop = ecg.n_samples - (n_end if n_end >= shortest else 0)
+    if stop <= start:
+        raise EcgRejected(
+            RejectReason.LEAD_ALL_ZERO, f"all leads are 0 over all {ecg.n_samples} samples; there is no recording"
+        )
+    return replace(ecg, leads_uv=ecg.leads_uv[start:stop])
 
 
 def interpolate_missing(ecg: Ecg, max_gap_samples: int) -> Ecg:

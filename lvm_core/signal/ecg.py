@@ -188,7 +188,7 @@ class Ecg:
     leads_uv: NDArray[np.float32]
     sampling_rate_hz: float  # samples per second, as the file states it
     step_uv: float  # microvolts of one count, the smallest over the leads of the source
-    source_format: str  # name of its format in `lvm_core.formats.registry`
+    source_format: str  # name of its format in `lvm_core.formats.registry`; `parquet` or `array`
     leads_derived: bool = False  # True when III, aVR, aVL and aVF were computed from I and II
     saturated_leads: tuple[str, ...] = ()  # leads that stay at a limit of the source's integer type
     # Leads whose gain or zero differs from the one that nearly all others share.

@@ -268,13 +268,28 @@ def _signal_rejection(
     if constant:
         return Rejection(RejectReason.LEAD_FLAT, _constant_lead_message(counts, uv, constant))
     ratio = float(_standard_deviation_ratio(counts[None])[0])
+    return _standardised(ratio, "twelve") if ratio <= _STANDARDISED_MAX_SD_RATIO else None
+
+
+def _standardised(ratio: float, n_leads: int | str) -> Rejection:
+    return Rejection(
+        RejectReason.LEAD_STANDARDISED,
+        f"the standard deviations of the {n_leads} leads agree within {100 * (ratio - 1):.2g} %; "
+        "the leads were scaled one by one, expected microvolts or counts as recorded",
+    )
+
+
+def refuse_standardised(samples: NDArray[np.floating]) -> None:
+    """Refuse a recording whose leads were all scaled to one standard deviation.
+
+    `samples` are (n_leads, n_samples) as stored, in any unit. Leads that are constant or hold what
+    is not finite are left to other checks.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sd = samples.astype(np.float64).std(axis=1)
+        ratio = float(sd.max() / sd.min()) if np.isfinite(sd).all() and sd.min() > 0 else float("inf")
     if ratio <= _STANDARDISED_MAX_SD_RATIO:
-        return Rejection(
-            RejectReason.LEAD_STANDARDISED,
-            f"the standard deviations of the twelve leads agree within {100 * (ratio - 1):.2g} %; "
-            "the leads were scaled one by one, expected microvolts or counts as recorded",
-        )
-    return None
+        raise EcgRejected(*_standardised(ratio, len(samples)))
 
 
 def refuse_implausible_scale(leads_uv: NDArray[np.float32], rate_hz: int) -> None:

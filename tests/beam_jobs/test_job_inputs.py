@@ -22,7 +22,7 @@ from lvm_core.formats.xml import MAX_ITEMS, MAX_TAG_BYTES
 from tests.beam_jobs.helpers import ecg_table
 from tests.beam_jobs.job_helpers import counts, lvm, rejects, report, rows_of, score, write_cohort, write_parquet
 from tests.beam_jobs.reading.test_archives import make_archive
-from tests.file_builders import cardiosoft_xml, random_counts
+from tests.file_builders import cardiosoft_xml, random_counts, wfdb_segments
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -234,3 +234,13 @@ def test_limits_page__states_the_limits_of_the_code() -> None:
     suffixes = re.findall(r"`(\.t[a-z0-9.]+)`", read)
     assert len(suffixes) == 8
     assert all(archives.is_archive(f"a{suffix}") for suffix in suffixes)
+
+
+def test_ingest__record_of_segments_is_one_ecg_loose_and_in_archives(tmp_path: Path) -> None:
+    parts = (random_counts(1, n_samples=3000), random_counts(2, n_samples=2000))
+    folder = _write(tmp_path / "in", {f"p/{name}": data for name, data in wfdb_segments(*parts).items()})
+    with zipfile.ZipFile(folder / "a.zip", "w") as packed:
+        for name, data in wfdb_segments(*reversed(parts)).items():
+            packed.writestr(name, data)
+    assert _ingest(tmp_path) == 0
+    assert _ids(tmp_path / "out") == {"p/rec1", "a.zip!rec1"}

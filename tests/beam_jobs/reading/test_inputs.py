@@ -78,6 +78,24 @@ def test_group_records__headers_are_read_in_one_go() -> None:
     assert asked == [["a.hea", "b.hea", "c/d.hea"]]
 
 
+SEGMENTED = b"m/3 12 500 15000\nm_1 5000\n~ 5000\nm_2 5000\n"
+
+
+def test_group_records__header_of_segments_takes_them_with_their_files() -> None:
+    files = {f"p/m_{i}.{kind}": _header(f"m_{i}.dat") for i in (1, 2) for kind in ("hea", "dat")}
+    files |= {"p/m.hea": SEGMENTED, "p/other.hea": _header("other.dat"), "p/other.dat": b"1", "q/m_1.hea": b"x"}
+    assert [r.files for r in _group(files)] == [
+        ("p/m.hea", "p/m_1.dat", "p/m_1.hea", "p/m_2.dat", "p/m_2.hea"),
+        ("p/other.hea", "p/other.dat"),
+        ("q/m_1.hea",),
+    ]
+
+
+def test_group_records__headers_that_name_each_other_are_records_of_their_own() -> None:
+    files = {"a.hea": b"a/1 12 500 10\nb 10\n", "b.hea": b"b/1 12 500 10\na 10\n"}
+    assert [r.files for r in _group(files)] == [("a.hea",), ("b.hea",)]
+
+
 def test_group_records__signal_files_named_otherwise_are_found_in_the_header() -> None:
     files = {"f/a.hea": _header("x.dat", "y.dat"), "f/x.dat": b"1", "f/y.dat": b"2"}
     assert [r.files for r in _group(files)] == [("f/a.hea", "f/x.dat", "f/y.dat")]

@@ -130,8 +130,8 @@ def _with_signal(**changes: Any) -> dict[str, Any]:
         (_with_signal(sampling_rate_hz=0), "greater than 0"),
         (_with_signal(sampling_rate_hz=-500), "greater than 0"),
         (_with_signal(unit="counts", uv_per_count=0), "greater than 0"),
-        (_with_signal(column=None), "expected either column .all leads in one. or columns"),
-        (_with_signal(columns={"I": "a"}), "expected either column .all leads in one. or columns"),
+        (_with_signal(column=None), "expected either column .all leads in one., columns"),
+        (_with_signal(columns={"I": "a"}), "expected either column .all leads in one., columns"),
         (_with_signal(order=None), "column needs order .lead_major or sample_major. and leads"),
         (_with_signal(leads=None), "column needs order .lead_major or sample_major. and leads"),
         (_with_signal(order="rows"), "Input should be 'lead_major' or 'sample_major'"),
@@ -427,3 +427,45 @@ def test_layout__time_is_local_and_its_zone_is_dropped(tmp_path: Path, column: p
     (row,) = _ecgs(tmp_path, table, layout)
     assert row.recorded_at == dt.datetime(2019, 5, 6, 7, 8, 9)
     assert row.recorded_at.tzinfo is None
+
+
+# Layouts of arrays
+
+
+ARRAY = {"array": "x", "column": None}
+
+
+def test_layout__of_arrays_needs_no_key_and_its_plan_names_the_array() -> None:
+    layout = Layout.model_validate({"signal": _signal(**ARRAY)})
+    assert (layout.is_of_arrays, layout.ecg_id, layout.needed_columns) == (True, None, ("x",))
+    assert Layout.model_validate(layout.to_plan()) == layout
+
+
+def test_layout__plan_of_parquet_is_that_of_earlier_versions() -> None:
+    assert not _layout().is_of_arrays
+    assert set(_layout().to_plan()["signal"]) == {
+        "column",
+        "columns",
+        "order",
+        "leads",
+        "unit",
+        "uv_per_count",
+        "sampling_rate_hz",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"signal": _signal()}, "ecg_id is missing; expected the column of the recording's key"),
+        (
+            {"signal": _signal(**ARRAY), "participant_id": "p"},
+            "participant_id, recorded_at and measurements need ecg_id",
+        ),
+        ({"signal": _signal(**ARRAY, order=None)}, "array needs order"),
+        ({"signal": _signal(array="x")}, "expected either column"),
+    ],
+)
+def test_layout__of_arrays_is_refused_where_it_says_too_little(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Layout.model_validate(content)

@@ -11,13 +11,23 @@ from hypothesis import strategies as st
 
 from lvm_core.errors import EcgRejected
 from lvm_core.formats.registry import read_ecg
-from tests.file_builders import MUSE_LEADS, cardiosoft_table, cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.file_builders import (
+    MUSE_LEADS,
+    cardiosoft_table,
+    cardiosoft_xml,
+    muse_xml,
+    philips_xml,
+    random_counts,
+    wfdb_record,
+)
 
 NAME = "Quillfeather"
 COUNTS = random_counts(n_samples=6)
 TABLE = cardiosoft_table({"RAmplitude": {"V1": 3}, "SAmplitude": {"V1": 4}})
 CARDIOSOFT = cardiosoft_xml(COUNTS, table=TABLE).decode("latin-1")
 MUSE = muse_xml({lead: COUNTS[lead] for lead in MUSE_LEADS}).decode("latin-1")
+PHILIPS_103 = philips_xml(COUNTS).decode()
+PHILIPS_104 = philips_xml(COUNTS, version="1.04", compressed=False).decode()
 RECORD = wfdb_record(COUNTS, record_line="rec1 12 500 6 10:20:30 01/02/2003")
 HEADER = RECORD["rec1.hea"].decode()
 _XML_PARTS = re.compile(r'(?<=>)[^<>]*[^<>\s][^<>]*(?=<)|(?<=")[^"<>]*(?=")|(?<=<)[A-Za-z]\w*')
@@ -44,6 +54,8 @@ def _message_of_header(text: str) -> str:
 DOCUMENTS = [
     pytest.param(CARDIOSOFT, _XML_PARTS, _message_of_xml, id="cardiosoft"),
     pytest.param(MUSE, _XML_PARTS, _message_of_xml, id="muse"),
+    pytest.param(PHILIPS_103, _XML_PARTS, _message_of_xml, id="philips_103"),
+    pytest.param(PHILIPS_104, _XML_PARTS, _message_of_xml, id="philips_104"),
     pytest.param(HEADER, _HEADER_PARTS, _message_of_header, id="wfdb"),
 ]
 

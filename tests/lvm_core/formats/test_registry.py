@@ -67,8 +67,8 @@ def _numpy_file() -> bytes:
         (b"", None),
         (b"\0\0\0\0", None),
         (AECG, None),
-        (SIERRA.encode("utf-16"), None),
-        (SIERRA.encode("utf-8"), None),
+        (SIERRA.encode("utf-16"), "philips_xml"),
+        (SIERRA.encode("utf-8"), "philips_xml"),
         (b"<CardiologyXMLish/>", None),
     ],
 )
@@ -82,10 +82,9 @@ def test_format_of__goes_by_content(data: bytes, expected: str | None) -> None:
         (bytes(128) + b"DICM\x02\0", "DICOM"),
         (bytes(16) + b"SCPECG", "SCP-ECG"),
         (AECG, "HL7 aECG XML"),
-        (SIERRA.encode("utf-16"), "Philips Sierra ECG XML"),
         (b"%PDF-1.7", "PDF"),
-        (b"\x89HDF\r\n\x1a\n", "HDF5"),
-        (_numpy_file(), "a NumPy array"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5, which is read with --layout FILE (docs/layouts.md)"),
+        (_numpy_file(), "a NumPy array, which is read with --layout FILE (docs/layouts.md)"),
         (gzip.compress(b"x", mtime=0), "gzip-compressed data"),
         (b"<html><body/>", "an HTML page"),
         (b"<unheard_of/>", "an XML document with an unknown root element (a name of 10 characters)"),
@@ -117,7 +116,7 @@ def test_format_of__any_bytes_have_a_format_or_none(data: bytes) -> None:
         ("dicom/*.dcm", None, "DICOM"),
         ("scp/*.scp", None, "SCP-ECG"),
         ("hl7_aecg/*.xml", None, "HL7 aECG XML"),
-        ("philips_sierra/*", None, "Philips Sierra ECG XML"),
+        ("philips_sierra/*", "philips_xml", None),
     ],
 )
 def test_format_of__real_files(pattern: str, format_name: str | None, foreign: str | None) -> None:
@@ -228,7 +227,7 @@ def test_read_ecg__foreign_file_is_named() -> None:
     assert_rejected(
         lambda: read_ecg({"a": data}, "a"),
         RejectReason.NOT_AN_ECG,
-        "file is DICOM; expected CardioSoft XML, MUSE XML or WFDB \\(the .hea file\\)",
+        "file is DICOM; expected CardioSoft XML, MUSE XML, Philips XML, EDF or WFDB \\(the .hea file\\)",
     )
 
 

@@ -244,17 +244,17 @@ def test_read_wfdb__no_samples_at_all() -> None:
 @pytest.mark.parametrize(
     ("layout", "stated"),
     [
-        ("212", "format 212x1, skew 0"),
+        ("310x2", "format 310x2, skew 0"),
         ("16x2", "format 16x2, skew 0"),
         ("16:3", "format 16x1, skew 3"),
-        ("61", "format 61x1, skew 0"),
+        ("160", "format 160x1, skew 0"),
     ],
 )
 def test_read_wfdb__other_storage_is_refused(layout: str, stated: str) -> None:
     assert_rejected(
         lambda: _changed(layout=layout),
         RejectReason.UNREADABLE,
-        f"signal file 1 of 1 of the WFDB record has {stated}; only format 16",
+        f"signal file 1 of 1 of the WFDB record has {stated}; only formats 8, 16, 24, 32, 61, 80, 212, 310, 311",
     )
 
 
@@ -264,7 +264,7 @@ def test_read_wfdb__byte_offsets_that_differ() -> None:
     assert_rejected(
         lambda: _read(record),
         RejectReason.UNREADABLE,
-        "signals of signal file 1 of 1 of the WFDB record state different byte",
+        "signals of signal file 1 of 1 of the WFDB record state different formats or byte",
     )
 
 
@@ -459,11 +459,11 @@ def test_parse_header__rate_is_never_guessed(rate: str, stated: str) -> None:
     )
 
 
-def test_parse_header__segments_are_refused() -> None:
+def test_parse_header__segments_of_segments_are_refused() -> None:
     assert_rejected(
         lambda: parse_header(_header("r/3 12 500 30", "r_1 10", "r_2 10", "r_3 10")),
         RejectReason.UNREADABLE,
-        "WFDB record is cut into 3 segments",
+        "a segment of the WFDB record is itself cut into segments",
     )
 
 

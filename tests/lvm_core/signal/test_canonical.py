@@ -17,9 +17,11 @@ from lvm_core.signal.canonical import (
     filter_reach_samples,
     finest_step_uv,
     interpolate_missing,
+    n_zero_samples_at_ends,
     resample_to_500_hz,
     signal_sha256,
     supported_rate_hz,
+    without_filling,
 )
 from lvm_core.signal.quality import QualityFlag
 from tests import builders
@@ -398,3 +400,28 @@ def test_filter_reach_samples__nothing_further_away_has_a_part(rate_hz: int) -> 
 
 def test_filter_reach_samples__no_filter_at_500_hz() -> None:
     assert filter_reach_samples(500) == 0
+
+
+@pytest.mark.parametrize(("n_start", "n_end"), [(0, 0), (3, 0), (0, 2), (4, 5)])
+def test_n_zero_samples_at_ends__in_all_leads(n_start: int, n_end: int) -> None:
+    samples = np.ones((20, 12))
+    samples[:n_start], samples[20 - n_end :] = 0, 0
+    samples[:, 3] = 0  # one lead alone says nothing
+    assert n_zero_samples_at_ends(samples) == (n_start, n_end)
+
+
+def test_n_zero_samples_at_ends__all_zero() -> None:
+    assert n_zero_samples_at_ends(np.zeros((7, 12))) == (0, 7)
+
+
+@pytest.mark.parametrize(("n_zeros", "n_left"), [(9, 5000), (10, 4980), (600, 3800)])
+def test_without_filling__20_ms_of_zeros_at_both_ends_are_dropped(n_zeros: int, n_left: int) -> None:
+    leads_uv = np.full((5000, 12), 7, dtype=np.float32)
+    leads_uv[:n_zeros], leads_uv[5000 - n_zeros :] = 0, 0
+    assert without_filling(builders.ecg(leads_uv=leads_uv)).n_samples == n_left
+
+
+def test_without_filling__zeros_throughout_are_no_recording() -> None:
+    with pytest.raises(EcgRejected, match="all leads are 0 over all 50 samples") as caught:
+        without_filling(builders.ecg(leads_uv=np.zeros((50, 12), dtype=np.float32)))
+    assert caught.value.reason is RejectReason.LEAD_ALL_ZERO

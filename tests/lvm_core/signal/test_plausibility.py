@@ -12,6 +12,7 @@ from lvm_core.signal.plausibility import (
     judge_ecgs,
     lead_amplitudes,
     refuse_implausible_scale,
+    refuse_standardised,
     unscorable,
 )
 from lvm_core.signal.quality import Rejection
@@ -421,3 +422,21 @@ def test_refuse_implausible_scale__leaves_leads_without_signal_to_scoring() -> N
     one_flat = builders.leads_uv()
     one_flat[:, _V1] = 3.0
     refuse_implausible_scale(one_flat, 500)
+
+
+@pytest.mark.parametrize(("wider", "refused"), [(1.0, True), (1.009, True), (1.011, False)])
+def test_refuse_standardised__leads_of_one_standard_deviation(wider: float, refused: bool) -> None:
+    samples = np.random.default_rng(1).standard_normal((8, 500))
+    samples /= samples.std(axis=1, keepdims=True)
+    samples[3] *= wider
+    if not refused:
+        refuse_standardised(samples)
+        return
+    with pytest.raises(EcgRejected, match="standard deviations of the 8 leads agree within") as caught:
+        refuse_standardised(samples)
+    assert caught.value.reason is RejectReason.LEAD_STANDARDISED
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_refuse_standardised__what_has_no_standard_deviation_is_left(value: float) -> None:
+    refuse_standardised(np.full((8, 50), value))
