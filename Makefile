@@ -103,7 +103,7 @@ engines: dev flink-job-server spark-job-server
 	$(MAKE) env VENV=.venv-dataflow LOCK=requirements-dataflow.txt
 	@if test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-	    --no-install-recommends slurm-wlm munge mmdebstrap buildah podman crun >/dev/null; \
+	    --no-install-recommends slurm-wlm munge mmdebstrap buildah podman runc >/dev/null; \
 	else echo "not root on Debian: Slurm and builders of images are not installed"; fi
 
 # The job server of --runner flink, and Flink's own jars for a cluster on this machine; 380 MB in all.

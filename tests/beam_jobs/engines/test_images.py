@@ -85,9 +85,9 @@ def test_definition__does_what_the_dockerfile_does() -> None:
 @cache
 def why_no_builder() -> str:
     """Return why no image can be built and run here; empty where it can."""
-    for program in ("buildah", "podman", "crun"):
+    for program in ("buildah", "podman", "runc"):
         if shutil.which(program) is None:
-            return f"{program} is not here; apt-get install buildah podman crun"
+            return f"{program} is not here; apt-get install buildah podman runc"
     if not os.environ.get("LVM_AI_BASE_ROOTFS") and shutil.which("mmdebstrap") is None:
         return "no base image: apt-get install mmdebstrap, or name a root file system with LVM_AI_BASE_ROOTFS=FILE.tar"
     return "" if os.getuid() == 0 else "an image is built in a chroot here, which needs root"
@@ -143,22 +143,12 @@ def image(engine: Engine, base: str, bundle: Path) -> str:
 
 def run_in(engine: Engine, image: str, folder: Path, *command: object, user: int = 12345) -> str:
     """Run a command in the image without network or home, with a root that cannot be written."""
-    # Limits of the host: a container of our root user may not be allowed to raise them.
-    place = (
-        "--ulimit",
-        "host",
-        "--network",
-        "none",
-        "--read-only",
-        "--read-only-tmpfs=false",
-        "--tmpfs",
-        "/tmp",
-        "--cgroups",
-        "disabled",
-    )
+    # Without rights to raise limits, and on machines where both versions of cgroups are mounted.
+    allowed = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096", "--cgroups", "no-conmon")
+    place = (*allowed, "--network", "none", "--read-only", "--read-only-tmpfs=false", "--tmpfs", "/tmp")
     who = ("--user", f"{user}:{user}", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--unsetenv", "HOME")
     mounts = ("-v", f"{folder / 'input'}:/input:ro", "-v", f"{folder / 'output'}:/output")
-    done = engine("podman", "run", "--rm", *place, *who, *mounts, image, *command)
+    done = engine("podman", "--runtime", "runc", "run", "--rm", *place, *who, *mounts, image, *command)
     return done.stdout + done.stderr
 
 
