@@ -26,6 +26,7 @@ DEV = [
     # independent readers, and real servers of object stores
     "wfdb",
     "ecgdatakit",
+    "pydicom",  # MIT, alive; also writes the DICOM files of the tests
     "moto[server]",
     "gcp-storage-emulator",
     "boto3",

@@ -10,7 +10,15 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from lvm_core.errors import EcgRejected, RejectReason, described
-from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, leads_by_name, local_datetime, measurements_of
+from lvm_core.formats.channels import (
+    HIGHEST_RATE_HZ,
+    MAX_SAMPLES,
+    Channel,
+    assemble,
+    leads_by_name,
+    local_datetime,
+    measurements_of,
+)
 from lvm_core.formats.xml import mentions_poor_quality, number_of, parse_repairable_xml, text_of, whole_number_of
 from lvm_core.signal.ecg import Ecg, Measurements, canonical_lead
 from lvm_core.signal.quality import QualityFlag
@@ -21,7 +29,6 @@ _STRIP_PATHS: Final = ("StripData", "Strip/StripData", "StripData/Strip")
 _DIAGNOSIS_TAGS: Final = frozenset({"DiagnosisText", "ConclusionText"})
 _STRIP_TAGS: Final = frozenset({"StripData", "Strip"})
 _WHERE: Final = "the CardioSoft rhythm strip"
-_MAX_SAMPLES: Final = 1_000_000  # of a lead: 16 minutes at 1000 Hz; bounds the memory of parsing
 
 
 def read_cardiosoft(data: bytes) -> Ecg:
@@ -93,10 +100,10 @@ def _counts(text: str, lead: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     tokens = text.strip().removesuffix(",")
     if not tokens:
         return np.zeros(0, dtype=np.int64)
-    if tokens.count(",") >= _MAX_SAMPLES:
+    if tokens.count(",") >= MAX_SAMPLES:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"lead {lead} in {_WHERE} has more than {_MAX_SAMPLES} samples, the limit; expected a resting ECG of 10 s",
+            f"lead {lead} in {_WHERE} has more than {MAX_SAMPLES} samples, the limit; expected a resting ECG of 10 s",
         )
     try:
         if "_" in tokens:  # int() would take it

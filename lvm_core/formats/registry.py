@@ -13,6 +13,8 @@ from typing import Final
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats import wfdb
 from lvm_core.formats.cardiosoft import read_cardiosoft
+from lvm_core.formats.dicom import read_dicom
+from lvm_core.formats.dicom_elements import is_dicom
 from lvm_core.formats.muse import read_muse
 from lvm_core.formats.xml import root_name
 from lvm_core.signal.ecg import Ecg
@@ -62,6 +64,7 @@ FORMATS: Final = (
         part_names=wfdb.signal_files,
         max_main_bytes=wfdb.MAX_HEADER_BYTES,
     ),
+    Format("dicom", "dicom", "DICOM", ".dcm", is_dicom, _one_file(read_dicom)),
 )
 
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
@@ -73,7 +76,6 @@ _FOREIGN_BY_ROOT: Final = {
     "html": "an HTML page",
 }
 _FOREIGN_BY_MAGIC: Final = (
-    (128, b"DICM", "DICOM"),
     (16, b"SCPECG", "SCP-ECG"),
     (0, b"%PDF", "PDF"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
