@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -174,6 +175,41 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
     if n_shared < _SHARED_GAIN_SHARE * len(channels):
         return ()
     return tuple(lead for lead in LEADS_12 if calibrations.get(lead, shared) != shared)
+
+
+def whole_counts(text: str, separator: str | None, lead: str, where: str) -> NDArray[np.int64]:
+    """Return the integers of a text, (n_samples,); `separator` None stands for any white space.
+
+    Refuses more than `MAX_SAMPLES` and what is no whole number (`unreadable`); `where` names the
+    part of the file in messages.
+    """
+    if not text:
+        return np.zeros(0, dtype=np.int64)
+    tokens = text.split(separator, MAX_SAMPLES)
+    if len(tokens) > MAX_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"lead {lead} in {where} has more than {MAX_SAMPLES} samples, the limit; expected a resting ECG of 10 s",
+        )
+    try:
+        if "_" in text or not text.isascii():  # int() would take them
+            raise ValueError("an underscore and a letter are no part of a number")
+        return np.array([int(token) for token in tokens], dtype=np.int64)
+    except (ValueError, OverflowError) as error:
+        separated = "white space" if separator is None else "commas"
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"samples of lead {lead} in {where} are not all whole numbers; expected integers separated by {separated}",
+        ) from error
+
+
+def finite_number(text: str) -> float | None:
+    """Return the number that a text states; None when it states none, or one that is not finite."""
+    try:
+        value = math.nan if "_" in text else float(text)  # float() would take an underscore
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def measurements_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from typing import Final
 
@@ -18,6 +17,7 @@ from lvm_core.formats.channels import (
     Channel,
     assemble,
     compact_datetime,
+    finite_number,
     leads_by_name,
     measurements_of,
 )
@@ -194,12 +194,7 @@ def _duration_s(group: DataSet) -> float:
 
 def _decimal(data_set: DataSet, tag: int) -> float | None:
     """Return the number of a decimal string; None when absent, several, or not finite."""
-    text = data_set.text(tag)
-    try:
-        value = math.nan if "_" in text else float(text)  # float() would take an underscore
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return finite_number(data_set.text(tag))
 
 
 def _sampling_rate_hz(group: DataSet) -> float:

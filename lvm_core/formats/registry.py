@@ -12,6 +12,7 @@ from typing import Final
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats import wfdb
+from lvm_core.formats.aecg import read_aecg
 from lvm_core.formats.cardiosoft import read_cardiosoft
 from lvm_core.formats.dicom import read_dicom
 from lvm_core.formats.dicom_elements import is_dicom
@@ -64,13 +65,13 @@ FORMATS: Final = (
         part_names=wfdb.signal_files,
         max_main_bytes=wfdb.MAX_HEADER_BYTES,
     ),
+    Format("hl7_aecg", "aecg", "HL7 aECG", ".xml", "AnnotatedECG", _one_file(read_aecg)),
     Format("dicom", "dicom", "DICOM", ".dcm", is_dicom, _one_file(read_dicom)),
 )
 
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
 # offset, bytes and name of others.
 _FOREIGN_BY_ROOT: Final = {
-    "AnnotatedECG": "HL7 aECG XML",
     "restingecgdata": "Philips Sierra ECG XML",
     "sapphire": "GE Sapphire XML",
     "html": "an HTML page",
