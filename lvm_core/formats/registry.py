@@ -17,6 +17,7 @@ from lvm_core.formats.cardiosoft import read_cardiosoft
 from lvm_core.formats.dicom import read_dicom
 from lvm_core.formats.dicom_elements import is_dicom
 from lvm_core.formats.muse import read_muse
+from lvm_core.formats.scp import is_scp, read_scp
 from lvm_core.formats.xml import root_name
 from lvm_core.signal.ecg import Ecg
 
@@ -67,6 +68,7 @@ FORMATS: Final = (
     ),
     Format("hl7_aecg", "aecg", "HL7 aECG", ".xml", "AnnotatedECG", _one_file(read_aecg)),
     Format("dicom", "dicom", "DICOM", ".dcm", is_dicom, _one_file(read_dicom)),
+    Format("scp_ecg", "scp", "SCP-ECG", ".scp", is_scp, _one_file(read_scp)),
 )
 
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
@@ -77,7 +79,6 @@ _FOREIGN_BY_ROOT: Final = {
     "html": "an HTML page",
 }
 _FOREIGN_BY_MAGIC: Final = (
-    (16, b"SCPECG", "SCP-ECG"),
     (0, b"%PDF", "PDF"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
     (0, b"\x93NUMPY", "a NumPy array"),
