@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.dicom_builders import dicom_file
+from tests.file_builders import MUSE_LEADS, aecg_xml, cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.scp_builders import scp_bytes, scp_sections, scp_subtracted
 
 Files = dict[str, bytes]
 Rng = np.random.Generator
@@ -59,6 +61,8 @@ def seeds() -> dict[str, tuple[Files, str]]:
     """
     twelve = random_counts(3)
     muse = muse_xml(random_counts(4, leads=MUSE_LEADS))
+    beats = random_counts(8, n_samples=300)
+    scp = scp_subtracted(twelve, beats, (400, 1400, 2400), statements=b"Sinus rhythm\0" * 4000)
     without_crc = re.sub(rb"<LeadDataCRC32>.*?</LeadDataCRC32>", b"", muse)
     assert len(without_crc) < len(muse)
     return {
@@ -67,6 +71,13 @@ def seeds() -> dict[str, tuple[Files, str]]:
         "muse_without_crc": ({"a.xml": without_crc}, "a.xml"),
         "wfdb": (wfdb_record(twelve), "rec1.hea"),
         "wfdb_without_checksum": (wfdb_record(twelve, initial_value=0, checksum=0), "rec1.hea"),
+        "aecg": ({"a.xml": aecg_xml(twelve)}, "a.xml"),
+        "dicom": ({"a.dcm": dicom_file(twelve)}, "a.dcm"),
+        "scp": ({"a.scp": scp}, "a.scp"),
+        "scp_without_checksum": (
+            {"a.scp": scp_bytes(scp_sections(twelve, coding="plain", order=0), with_crc=False)},
+            "a.scp",
+        ),
     }
 
 

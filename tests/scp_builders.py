@@ -175,10 +175,12 @@ def scp_subtracted(
     beat_nv: int = 5000,
     types: Sequence[int] | None = None,
     first: int = 1,
+    statements: bytes = b"",
 ) -> bytes:
     """Return a file whose reference beat, (n_beat,) counts by lead, was subtracted at `fiducials`.
 
     Samples and fiducials count from 1. `types` of the QRS: only those of type 0 have the beat.
+    `statements` is section 8, which is not read.
     """
     n_samples, n_beat = len(counts[LEADS_12[0]]), len(beats[LEADS_12[0]])
     types = types or [0] * len(fiducials)
@@ -199,4 +201,4 @@ def scp_subtracted(
     sections[3] = scp_lead_table([NUMBER_OF_LEAD[lead] for lead in counts], n_samples, flags=0x65, first=first)
     sections[4] = struct.pack("<HHH", 2 * n_beat, beat_fiducial, len(fiducials)) + zones
     sections[5] = scp_samples(scp_leads("default", [beats[lead] for lead in counts], 2), nv=beat_nv)
-    return scp_bytes(sections)
+    return scp_bytes({**sections, 8: statements} if statements else sections)
