@@ -41,6 +41,7 @@ _MEASUREMENTS: Final = 10
 _USED: Final = (_PATIENT, _TABLES, _LEADS, _QRS, _BEAT, _RHYTHM)
 _SUBTRACTED: Final = 0x01  # flag of section 3: the reference beat was subtracted
 _FIRST_VERSION_3: Final = 30
+_MAX_SAMPLES: Final = 100_000  # of a lead: 200 s at 500 Hz, and about what 65,535 bytes hold
 _UV_PER_NV: Final = 1e-3
 
 _ID_TAG, _DEVICE_TAG, _DATE_TAG, _TIME_TAG, _END_TAG = 2, 14, 25, 26, 255
@@ -263,11 +264,17 @@ def _channels(sections: Mapping[int, _Section], rhythm: _Coded) -> dict[str, Cha
 def _counts(coded: _Coded, number: int, index: int, n_samples: int, tables: list[Table] | None) -> NDArray[np.int64]:
     """Return the samples of one lead, (n_samples,) counts of its section."""
     data = coded.parts[index]
+    if n_samples > _MAX_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"lead {index + 1} in section {number} of the SCP-ECG file has {n_samples} samples, the limit is "
+            f"{_MAX_SAMPLES}; expected a resting ECG of 10 s",
+        )
     if tables is None:
         values = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int64)
         found = values if len(values) == n_samples else None
     else:
-        found = decode(data, n_samples, tables) if 0 <= n_samples <= 8 * len(data) else None
+        found = decode(data, n_samples, tables) if n_samples >= 0 else None
     if found is None:
         raise EcgRejected(
             RejectReason.TRUNCATED,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
 
-MAX_TABLES: Final = 4
+MAX_TABLES: Final = 2
 """Huffman tables of one file; those of real files are one, the default."""
 
 _DEFAULT_TABLE: Final = 19999
@@ -30,6 +30,14 @@ class Table:
     n_more_bits: NDArray[np.int64]  # of the number after the code, by entry
     values: NDArray[np.int64]  # that is added to that number, or the table to go on with, by entry
     is_switch: NDArray[np.bool_]  # by entry
+
+
+class _Found(NamedTuple):
+    """What a table finds from every bit on, (n_bits,) each."""
+
+    n_bits: NDArray[np.int64]  # to the next code; 0: no code begins here
+    is_switch: NDArray[np.bool_]
+    values: NDArray[np.int64]
 
 
 def tables_of(section: bytes) -> list[Table]:
@@ -96,28 +104,49 @@ def decode(data: bytes, n_values: int, tables: list[Table]) -> NDArray[np.int64]
     """
     windows = _windows(data)
     found = [_look_up(windows, table) for table in tables]
-    n_bits, table, position = len(windows), 0, 0
-    steps = [one[0].tolist() for one in found]
-    switches = [tables[index].is_switch[one[1]].tolist() for index, one in enumerate(found)]
+    # No code begins after the end, as far as the longest code reaches.
+    steps = [[*one.n_bits.tolist(), *[0] * (2 * _LONGEST_CODE)] for one in found]
+    if len(tables) == 1 and not tables[0].is_switch.any():
+        places = _places(steps[0], n_values)
+        values = found[0].values
+    else:
+        places = _places_of_tables(steps, found, n_values)
+        values = np.concatenate([one.values for one in found])
+    return None if places is None else values[np.array(places, np.intp)]
+
+
+def _places(steps: list[int], n_values: int) -> list[int] | None:
+    """Return the first bits of `n_values` codes; None when a code or its end is not there."""
+    places = []
+    position = 0
+    for _ in range(n_values):
+        step = steps[position]
+        if not step:
+            return None
+        places.append(position)
+        position += step
+    return places if position <= len(steps) - 2 * _LONGEST_CODE else None
+
+
+def _places_of_tables(steps: list[list[int]], found: list[_Found], n_values: int) -> list[int] | None:
+    """Return the same for several tables, each of which comes after the bits of the one before."""
+    n_bits = len(found[0].values)
+    switches = [one.is_switch.tolist() for one in found]
     places: list[int] = []
-    used: list[int] = []
+    table = position = 0
     while len(places) < n_values:
-        if position >= n_bits or not steps[table][position]:
+        step = steps[table][position]
+        if not step:
             return None
         if switches[table][position]:
-            target = int(found[table][2][position]) - 1
-            position += steps[table][position]
-            if not 0 <= target < len(tables):
+            target = int(found[table].values[position]) - 1
+            if not 0 <= target < len(found):
                 return None
             table = target
-            continue
-        places.append(position)
-        used.append(table)
-        position += steps[table][position]
-    if position > n_bits:
-        return None
-    values = np.stack([one[2] for one in found])
-    return values[np.array(used, np.intp), np.array(places, np.intp)]
+        else:
+            places.append(table * n_bits + position)
+        position += step
+    return places if position <= n_bits else None
 
 
 def _windows(data: bytes) -> NDArray[np.uint64]:
@@ -131,16 +160,13 @@ def _windows(data: bytes) -> NDArray[np.uint64]:
     return (forty[:, None] >> shifts[None, :] & np.uint64(0xFFFFFFFF)).reshape(-1)
 
 
-def _look_up(
-    windows: NDArray[np.uint64], table: Table
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Return, for every bit, bits to the next code (0: no code here), entry, and value."""
+def _look_up(windows: NDArray[np.uint64], table: Table) -> _Found:
     entries = table.entry_of_bits[(windows >> np.uint64(32 - table.code_bits)).astype(np.intp)]
     n_code, n_more = table.n_bits[entries], table.n_more_bits[entries]
     after = windows << n_code.astype(np.uint64) & np.uint64(0xFFFFFFFF)
     more = np.where(n_more > 0, after.astype(np.int64) >> (32 - n_more), 0)
     signed = np.where((n_more > 0) & (more >= 1 << np.maximum(n_more - 1, 0)), more - (1 << n_more), more)
-    return n_code + n_more, entries, table.values[entries] + signed
+    return _Found(n_code + n_more, table.is_switch[entries], table.values[entries] + signed)
 
 
 def from_differences(values: NDArray[np.int64], order: int) -> NDArray[np.int64]:

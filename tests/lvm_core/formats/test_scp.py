@@ -162,8 +162,8 @@ def test_from_differences__worked_by_hand() -> None:
     ("content", "reason", "wanted"),
     [
         (b"", RejectReason.TRUNCATED, "Huffman tables of the SCP-ECG file end too early"),
-        (struct.pack("<H", 0), RejectReason.UNREADABLE, "has 0 Huffman tables; expected 1 to 4"),
-        (struct.pack("<H", 5), RejectReason.UNREADABLE, "has 5 Huffman tables"),
+        (struct.pack("<H", 0), RejectReason.UNREADABLE, "has 0 Huffman tables; expected 1 to 2"),
+        (struct.pack("<H", 3), RejectReason.UNREADABLE, "has 3 Huffman tables"),
         (struct.pack("<HH", 1, 1), RejectReason.TRUNCATED, "end too early"),
         (struct.pack("<HH", 1, 1001), RejectReason.UNREADABLE, "has 1001 codes; expected at most 1000"),
         (struct.pack("<HHBBBhI", 1, 1, 0, 0, 1, 0, 0), RejectReason.UNREADABLE, "has 0 bits of 0"),
@@ -359,7 +359,8 @@ NUMBERS = [1, 2, 3, 4, 5, 6, 7, 8, 61, 62, 63, 64]
         ),
         (scp_lead_table([1, *NUMBERS[:11]], 200), RejectReason.UNREADABLE, "lead I is twice"),
         (scp_lead_table(NUMBERS, 0), RejectReason.TRUNCATED, "hold 0 samples"),
-        (scp_lead_table(NUMBERS, 2**31), RejectReason.TRUNCATED, "do not hold its 2147483648 samples"),
+        (scp_lead_table(NUMBERS, 100_001), RejectReason.UNREADABLE, "has 100001 samples, the limit is 100000"),
+        (scp_lead_table(NUMBERS, 100_000), RejectReason.TRUNCATED, "do not hold its 100000 samples"),
         (scp_lead_table(NUMBERS, 1, lasts=dict.fromkeys(range(12), 0)), RejectReason.TRUNCATED, "hold 0 samples"),
         (
             scp_lead_table(NUMBERS, 1, first=9, lasts=dict.fromkeys(range(12), 1)),
