@@ -466,6 +466,16 @@ def test_read_dicom__private_sequence_of_unknown_kind_is_implicit_and_skipped() 
     assert read_dicom(_inserted(private)).n_samples == 20
 
 
+def test_read_dicom__waveform_sequence_that_an_archive_kept_as_unknown() -> None:
+    # Archives without a dictionary keep a sequence as UN; its content stays implicit.
+    data_set = dicom_data_set([dicom_group(TWELVE), dicom_median()])
+    implicit, explicit = dicom_bytes(data_set, ImplicitVRLittleEndian), dicom_bytes(data_set)
+    content = implicit[implicit.index(struct.pack("<HH", 0x5400, 0x0100)) + 8 :]
+    at = explicit.index(struct.pack("<HH2s", 0x5400, 0x0100, b"SQ"))
+    unknown = explicit[:at] + struct.pack("<HH2sHI", 0x5400, 0x0100, b"UN", 0, len(content)) + content
+    np.testing.assert_array_equal(read_dicom(unknown).leads_uv, read_dicom(explicit).leads_uv)
+
+
 def test_read_dicom__compressed_icon_is_skipped() -> None:
     # (0008,2001) OB of undefined length, in two fragments.
     icon = struct.pack("<HH2sHI", 0x0009, 0x1010, b"OB", 0, 0xFFFFFFFF)
