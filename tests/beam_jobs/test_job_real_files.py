@@ -148,6 +148,9 @@ def test_score__rules_are_known_whoever_measured(scored: dict[str, Path]) -> Non
         "cardiosoft_xml/ecgprocess_example-XML1",
         "muse_xml/braveheart_example1",
         "muse_xml/braveheart_example2",
+        "philips_sierra/129DYPRG",
+        "philips_sierra/cvrg_Philips103Example01",
+        "philips_sierra/philips-ecg-parser_example",
     }
     assert {ecg_id for ecg_id, row in rows.items() if row["measured_by"] != "software"} == by_device
     assert all(row["rule_sokolow_lyon"] is not None for row in rows.values())
