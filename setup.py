@@ -27,6 +27,7 @@ DEV = [
     "wfdb",
     "ecgdatakit",
     "sierraecg",
+    "pydicom",  # MIT, alive; also writes the DICOM files of the tests
     "moto[server]",
     "gcp-storage-emulator",
     "boto3",

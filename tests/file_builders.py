@@ -396,3 +396,80 @@ def edf_file(
         return data[:192] + b"EDF+C".ljust(44) + data[236:]
     day = b"01.01.85" if date is None else f"{date:%d.%m.%y}".encode()
     return data[:8] + b"Quillfeather".ljust(80) + b"free text".ljust(80) + day + data[176:]
+
+
+def aecg_sequence(
+    code: str,
+    values: NDArray[np.integer],
+    *,
+    scale: str = "2.5",
+    unit: str = "uV",
+    origin: str = "0",
+    kind: str = "SLIST_PQ",
+) -> str:
+    """Return a sequence of one lead; `origin` is in `unit`."""
+    digits = " ".join(map(str, values.tolist()))
+    return (
+        f'<component><sequence><code code="{code}" codeSystem="2.16.840.1.113883.6.24"/><value xsi:type="{kind}">'
+        f'<origin value="{origin}" unit="{unit}"/><scale value="{scale}" unit="{unit}"/><digits>{digits}</digits>'
+        "</value></sequence></component>"
+    )
+
+
+AECG_TIME = (
+    '<component><sequence><code code="TIME_ABSOLUTE"/><value xsi:type="GLIST_TS">'
+    '<head value="20180719141939.250"/><increment value="0.002" unit="s"/></value></sequence></component>'
+)
+AECG_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6", "III", "aVR", "aVL", "aVF")
+
+
+def aecg_series(
+    counts: Counts,
+    *,
+    code: str = "RHYTHM",
+    time: str = AECG_TIME,
+    tag: str = "series",
+    inside: str = "",
+    **changes: str,
+) -> str:
+    """Return a series; `inside` follows the sequences, `changes` go to `aecg_sequence`."""
+    leads = "".join(aecg_sequence(f"MDC_ECG_LEAD_{lead.upper()}", values, **changes) for lead, values in counts.items())
+    author = (
+        "<author><seriesAuthor><manufacturedSeriesDevice><manufacturerModelName>Cart 1</manufacturerModelName>"
+        "</manufacturedSeriesDevice><manufacturerOrganization><name>Maker</name></manufacturerOrganization>"
+        "</seriesAuthor></author>"
+    )
+    return (
+        f'<component><{tag}><code code="{code}"/><effectiveTime><low value="20180719141938"/></effectiveTime>{author}'
+        f"<component><sequenceSet>{time}{leads}</sequenceSet></component>{inside}</{tag}></component>"
+    )
+
+
+def aecg_annotation(code: str = "MDC_ECG_TIME_PD_QRS", value: str = "92", unit: str = "ms") -> str:
+    """Return a measurement of the device, inside a series."""
+    return (
+        f'<subjectOf><annotationSet><component><annotation><code code="{code}"/>'
+        f'<value xsi:type="PQ" value="{value}" unit="{unit}"/></annotation></component></annotationSet></subjectOf>'
+    )
+
+
+def aecg_document(*series: str, participant_id: str = "1000001") -> bytes:
+    """Return an HL7 aECG file with these series."""
+    subject = (
+        "<componentOf><timepointEvent><componentOf><subjectAssignment><subject><trialSubject>"
+        f'<id root="1.2.3" extension="{participant_id}"/><subjectDemographicPerson><name>Somebody Any</name>'
+        '<birthTime value="19500102"/></subjectDemographicPerson></trialSubject></subject></subjectAssignment>'
+        "</componentOf></timepointEvent></componentOf>"
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><!-- made for a test -->'
+        '<AnnotatedECG xmlns="urn:hl7-org:v3" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
+        f'<effectiveTime><center value="20180719"/></effectiveTime>{subject}{"".join(series)}</AnnotatedECG>'
+    ).encode()
+
+
+def aecg_xml(counts: Counts, **changes: str) -> bytes:
+    """Return an HL7 aECG file: the rhythm, and below it the representative beat."""
+    beat = aecg_series(random_counts(99, n_samples=600), code="REPRESENTATIVE_BEAT", tag="derivedSeries")
+    derived = beat.replace("component>", "derivation>", 1)[: -len("component>")] + "derivation>"
+    return aecg_document(aecg_series(counts, inside=derived + aecg_annotation(), **changes))

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from tests.dicom_builders import dicom_file
 from tests.file_builders import (
     MUSE_LEADS,
+    aecg_xml,
     cardiosoft_xml,
     edf_file,
     muse_xml,
@@ -24,6 +26,7 @@ from tests.file_builders import (
     wfdb_record,
     wfdb_segments,
 )
+from tests.scp_builders import scp_bytes, scp_sections, scp_subtracted
 
 Files = dict[str, bytes]
 Rng = np.random.Generator
@@ -70,6 +73,8 @@ def seeds() -> dict[str, tuple[Files, str]]:
     """
     twelve = random_counts(3)
     muse = muse_xml(random_counts(4, leads=MUSE_LEADS))
+    beats = random_counts(8, n_samples=300)
+    scp = scp_subtracted(twelve, beats, (400, 1400, 2400), statements=b"Sinus rhythm\0" * 4000)
     without_crc = re.sub(rb"<LeadDataCRC32>.*?</LeadDataCRC32>", b"", muse)
     assert len(without_crc) < len(muse)
     return {
@@ -86,6 +91,13 @@ def seeds() -> dict[str, tuple[Files, str]]:
             "rec1.hea",
         ),
         "wfdb_without_checksum": (wfdb_record(twelve, initial_value=0, checksum=0), "rec1.hea"),
+        "aecg": ({"a.xml": aecg_xml(twelve)}, "a.xml"),
+        "dicom": ({"a.dcm": dicom_file(twelve)}, "a.dcm"),
+        "scp": ({"a.scp": scp}, "a.scp"),
+        "scp_without_checksum": (
+            {"a.scp": scp_bytes(scp_sections(twelve, coding="plain", order=0), with_crc=False)},
+            "a.scp",
+        ),
     }
 
 

@@ -120,11 +120,16 @@ class InputListing:
 
 
 def path_without_extension(path: str) -> str:
-    """Drop the extension of the last component: `a/b.c.hea` is `a/b.c`, `a.xml.gz` is `a`."""
+    """Drop the extension of the last component: `a/b.c.hea` is `a/b.c`, `a.xml.gz` is `a`.
+
+    Digits are no extension: DICOM files are often named by a number such as `1.2.840.113.7`.
+    """
     path = archives.without_packing(path)
     head, slash, name = path.rpartition("/")
     bang = name.rfind("!") + 1
-    stem = name[bang:].rpartition(".")[0] or name[bang:]
+    stem, _, extension = name[bang:].rpartition(".")
+    if not stem or extension.isdigit():
+        stem = name[bang:]
     return f"{head}{slash}{name[:bang]}{stem}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,9 +27,16 @@ from lvm_core.signal.ecg import (
 Item = TypeVar("Item")
 
 INT16_LIMITS: Final = (-32768, 32767)
+SCP_LEADS: Final = dict(zip((1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), LEADS_12, strict=True))
+"""Leads by their number, the same in SCP-ECG (EN 1064, 5.6.3) and in MDC (ISO 11073-10102)."""
+
 HIGHEST_RATE_HZ: Final = 1e6
+MAX_SAMPLES: Final = 1_000_000
+"""Of a lead: 16 minutes at 1000 Hz; bounds the memory of reading."""
+
 _SMALLEST_STEP_UV: Final = 1e-6
 _LARGEST_STEP_UV: Final = 1e6
+_LARGEST_OFFSET_UV: Final = 1e9
 # A clipped wave stays at the limit. One touch is not saturation: WFDB's own writer stretches each
 # lead to the full integer range. In 278 of the 282 leads of 24 real recordings at 500 and 1000 Hz
 # the largest or smallest count lasts at most 3 samples.
@@ -44,13 +52,14 @@ class Channel:
 
     counts: NDArray[np.integer]  # (n_samples,) integers as stored
     uv_per_count: float  # microvolts of one count, above 0
-    zero_count: float = 0  # the count that means 0 microvolts; in EDF it need not be whole
+    zero_count: float = 0  # the count that means 0 microvolts, before the offset; in EDF it need not be whole
     missing_count: int | None = None  # the count that marks a missing sample; None when the format has none
     limits: tuple[int, int] = INT16_LIMITS  # smallest and largest count that the source can hold
+    offset_uv: float = 0.0  # microvolts that are added after scaling
 
     def microvolts(self) -> NDArray[np.float64]:
         """Return the signal, (n_samples,) float64, microvolts; NaN where a sample is missing."""
-        microvolts = (self.counts.astype(np.float64) - self.zero_count) * self.uv_per_count
+        microvolts = (self.counts.astype(np.float64) - self.zero_count) * self.uv_per_count + self.offset_uv
         if self.missing_count is not None:
             microvolts[self.counts == self.missing_count] = np.nan
         return microvolts
@@ -61,6 +70,7 @@ class Channel:
         at_low, at_high = self.counts <= low, self.counts >= high
         if self.missing_count is not None:
             at_low &= self.counts != self.missing_count
+            at_high &= self.counts != self.missing_count
         return _has_run(at_low) or _has_run(at_high)
 
 
@@ -131,6 +141,12 @@ def _check_lengths_and_steps(channels: Mapping[str, Channel], where: str) -> Non
                 f"one count of lead {lead} in {where} is {channel.uv_per_count:g} uV; "
                 "expected 1e-06 to 1e+06 uV. The scale in the file cannot be right",
             )
+        if not abs(channel.offset_uv) <= _LARGEST_OFFSET_UV:
+            raise EcgRejected(
+                RejectReason.UNKNOWN_UNIT,
+                f"offset of lead {lead} in {where} is {channel.offset_uv:g} uV; "
+                "expected -1e+09 to 1e+09 uV. The offset in the file cannot be right",
+            )
 
 
 def assemble(channels: Mapping[str, Channel], where: str) -> LeadFields:
@@ -162,7 +178,7 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
     A writer that stretches each lead to the full range gives all leads gains of their own: those
     are right as far as can be known, and none is named.
     """
-    calibrations = {lead: (c.uv_per_count, c.zero_count) for lead, c in channels.items()}
+    calibrations = {lead: (c.uv_per_count, c.zero_count, c.offset_uv) for lead, c in channels.items()}
     shared, n_shared = Counter(calibrations.values()).most_common(1)[0]
     if n_shared < _SHARED_GAIN_SHARE * len(channels):
         return ()
@@ -170,6 +186,41 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
 
 
 _WAVES: Final = frozenset({"Q", "R", "S", "R1", "S1"})
+
+
+def whole_counts(text: str, separator: str | None, lead: str, where: str) -> NDArray[np.int64]:
+    """Return the integers of a text, (n_samples,); `separator` None stands for any white space.
+
+    Refuses more than `MAX_SAMPLES` and what is no whole number (`unreadable`); `where` names the
+    part of the file in messages.
+    """
+    if not text:
+        return np.zeros(0, dtype=np.int64)
+    tokens = text.split(separator, MAX_SAMPLES)
+    if len(tokens) > MAX_SAMPLES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"lead {lead} in {where} has more than {MAX_SAMPLES} samples, the limit; expected a resting ECG of 10 s",
+        )
+    try:
+        if "_" in text or not text.isascii():  # int() would take them
+            raise ValueError("an underscore and a letter are no part of a number")
+        return np.array([int(token) for token in tokens], dtype=np.int64)
+    except (ValueError, OverflowError) as error:
+        separated = "white space" if separator is None else "commas"
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"samples of lead {lead} in {where} are not all whole numbers; expected integers separated by {separated}",
+        ) from error
+
+
+def finite_number(text: str) -> float | None:
+    """Return the number that a text states; None when it states none, or one that is not finite."""
+    try:
+        value = math.nan if "_" in text else float(text)  # float() would take an underscore
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def measurements_of(
@@ -225,6 +276,21 @@ def local_datetime(date: tuple[int, int, int], time_of_day: tuple[int, int, int]
         return dt.datetime(*date, *time_of_day)
     except (ValueError, OverflowError):
         return None
+
+
+_COMPACT: Final = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})?(\d{2})?(\d{2})?(?:\.\d*)?(?:[-+]\d{2,4})?", re.ASCII)
+
+
+def compact_datetime(text: str) -> dt.datetime | None:
+    """Return the local moment of `20190517101112.25+0200`, as DICOM and HL7 write it, or None.
+
+    Fractions of a second and the zone are dropped; what is left out of the time of day is 0.
+    """
+    match = _COMPACT.fullmatch(text.strip())
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+    return local_datetime((year, month, day), (hour, minute, second))
 
 
 _MONTHS: Final = ("JANUARY FEBRUARY MARCH APRIL MAY JUNE JULY AUGUST SEPTEMBER OCTOBER NOVEMBER DECEMBER").split()

@@ -12,10 +12,14 @@ from typing import Final
 
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats import wfdb
+from lvm_core.formats.aecg import read_aecg
 from lvm_core.formats.cardiosoft import read_cardiosoft
+from lvm_core.formats.dicom import read_dicom
+from lvm_core.formats.dicom_elements import is_dicom
 from lvm_core.formats.edf import is_edf, read_edf
 from lvm_core.formats.muse import read_muse
 from lvm_core.formats.philips import read_philips
+from lvm_core.formats.scp import is_scp, read_scp
 from lvm_core.formats.xml import root_name
 from lvm_core.signal.ecg import Ecg
 
@@ -66,16 +70,22 @@ FORMATS: Final = (
         part_names=wfdb.signal_files,
         max_main_bytes=wfdb.MAX_HEADER_BYTES,
     ),
+    Format("hl7_aecg", "aecg", "HL7 aECG", ".xml", "AnnotatedECG", _one_file(read_aecg)),
+    Format("dicom", "dicom", "DICOM", ".dcm", is_dicom, _one_file(read_dicom)),
+    Format("scp_ecg", "scp", "SCP-ECG", ".scp", is_scp, _one_file(read_scp)),
 )
 
 _THROUGH_LAYOUT: Final = "which is read with --layout FILE (docs/layouts.md)"
 
 # Kinds of file that are named in messages, and not read: root element and name of XML documents;
 # offset, bytes and name of others.
-_FOREIGN_BY_ROOT: Final = {"AnnotatedECG": "HL7 aECG XML", "sapphire": "GE Sapphire XML", "html": "an HTML page"}
+_FOREIGN_BY_ROOT: Final = {"sapphire": "GE Sapphire XML", "html": "an HTML page"}
+# XML documents whose root element has a common name: words that all stand in them.
+_FOREIGN_BY_WORDS: Final = (
+    ((b"<eventdata", b"<wavedata", b"ECG_RHYTHMS"), "Schiller XML"),
+    ((b"<ECG", b"<CHANNEL", b"UNITS_PER_MV"), "Mortara ELI XML"),
+)
 _FOREIGN_BY_MAGIC: Final = (
-    (128, b"DICM", "DICOM"),
-    (16, b"SCPECG", "SCP-ECG"),
     (0, b"%PDF", "PDF"),
     (0, b"\x89HDF\r\n\x1a\n", f"HDF5, {_THROUGH_LAYOUT}"),
     (0, b"\x93NUMPY", f"a NumPy array, {_THROUGH_LAYOUT}"),
@@ -92,12 +102,14 @@ _FOREIGN_BY_MAGIC: Final = (
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"\xffBIOSEMI", "BDF"),
     (0, b"ISHNE1.0", "ISHNE Holter"),
+    (0, b"@ MFR ", "MFER"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
-_FOREIGN_SUFFIXES: Final = (".dcm", ".scp")
+# Those of them that are ECGs, which another program can export in another format.
+_OTHER_ECGS: Final = frozenset({"GE Sapphire XML", "Schiller XML", "Mortara ELI XML", "BDF", "ISHNE Holter", "MFER"})
 
-MAIN_SUFFIXES: Final = tuple(dict.fromkeys((*(one.suffix for one in FORMATS), *_FOREIGN_SUFFIXES)))
-"""Suffixes of files that are an ECG of their own, read here or not, and never a part of another."""
+MAIN_SUFFIXES: Final = tuple(dict.fromkeys(one.suffix for one in FORMATS))
+"""Suffixes of files that are an ECG of their own, and never a part of another."""
 
 ECG_SUFFIXES: Final = (*MAIN_SUFFIXES, *(suffix for one in FORMATS for suffix in one.part_suffixes))
 """Suffixes of files that are an ECG or a part of one."""
@@ -126,8 +138,8 @@ def format_with_parts(path: str) -> Format | None:
 def describe_foreign(data: bytes) -> str | None:
     """Return the name of a known kind of file that is not read here, or None.
 
-    Knows other ECG formats (DICOM, SCP-ECG, HL7 aECG) and what is often found
-    beside ECGs (PDF, HDF5, NumPy, archives, pictures).
+    Knows other ECG formats (Schiller, Mortara, ISHNE) and what is often found beside ECGs (PDF,
+    HDF5, NumPy, archives, pictures).
     """
     for offset, magic, name in _FOREIGN_BY_MAGIC:
         if data[offset : offset + len(magic)] == magic:
@@ -135,6 +147,9 @@ def describe_foreign(data: bytes) -> str | None:
     root = root_name(data)
     if root is None or format_of(data) is not None:
         return None
+    for words, name in _FOREIGN_BY_WORDS:
+        if all(word in data for word in words):
+            return name
     unknown = f"an XML document with an unknown root element (a name of {len(root)} characters)"
     return _FOREIGN_BY_ROOT.get(root, unknown)
 
@@ -152,8 +167,8 @@ def size_problem(n_bytes: int) -> str | None:
 def read_ecg(files: Mapping[str, bytes], main: str) -> Ecg:
     """Decode one recording, whose format its content shows.
 
-    `files` holds the bytes of each file of the recording, by name; `main` is the name of the XML
-    file or of the WFDB header.
+    `files` holds the bytes of each file of the recording, by name; `main` is the name of the
+    file that is the recording, or of the WFDB header.
 
     Raises:
         EcgRejected: `unreadable` when the files have more than `MAX_RECORD_BYTES` together,
@@ -172,9 +187,7 @@ def read_ecg(files: Mapping[str, bytes], main: str) -> Ecg:
     found = format_of(data)
     if found is None:
         names = [f"{one.title} (the {one.suffix} file)" if one.part_names else one.title for one in FORMATS]
-        raise EcgRejected(
-            RejectReason.NOT_AN_ECG,
-            f"file is {describe_foreign(data) or 'of an unknown format'}; "
-            f"expected {', '.join(names[:-1])} or {names[-1]}",
-        )
+        kind = describe_foreign(data) or "of an unknown format"
+        mend = ", which is not read; export it as" if kind in _OTHER_ECGS else "; expected"
+        raise EcgRejected(RejectReason.NOT_AN_ECG, f"file is {kind}{mend} {', '.join(names[:-1])} or {names[-1]}")
     return found.read(files, main)

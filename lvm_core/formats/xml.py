@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import math
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -13,6 +12,7 @@ from defusedxml import ElementTree as SafeElementTree
 from defusedxml.common import DefusedXmlException
 
 from lvm_core.errors import EcgRejected, RejectReason, described
+from lvm_core.formats.channels import finite_number
 
 MAX_ITEMS: Final = 50_000
 """Elements and attributes of one document; the largest real device file seen has 3,433."""
@@ -285,13 +285,22 @@ def number_in(text: str) -> float | None:
 
     A decimal comma is read (`4,88`), except where it could part thousands (`5,000`).
     """
-    if _DECIMAL_COMMA.fullmatch(text.strip()):
-        text = text.replace(",", ".")
-    try:
-        value = math.nan if "_" in text else float(text)  # float() would take an underscore
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return _number(text.strip())
+
+
+def _number(text: str) -> float | None:
+    return finite_number(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
+
+
+def attribute_of(element: Element, path: str, name: str) -> str | None:
+    """Return the stripped attribute `name` of the element at `path`; None when absent or blank."""
+    found = element.find(path)
+    return None if found is None else found.get(name, "").strip() or None
+
+
+def attribute_number_of(element: Element, path: str, name: str) -> float | None:
+    """Return the number in an attribute as `number_of` reads it; None when there is none."""
+    return _number(attribute_of(element, path, name) or "")
 
 
 def whole_number_of(element: Element | None, path: str) -> int | None:

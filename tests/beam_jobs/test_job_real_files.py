@@ -24,21 +24,15 @@ pytestmark = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"{FOLDER} is not there: real sample files are not part of the code"
 )
 
-# From MANIFEST.tsv: 1 CardioSoft, 2 MUSE, 3 Philips and 21 WFDB records are ours; 7 others are not.
+# From MANIFEST.tsv: 1 CardioSoft, 2 MUSE, 3 Philips, 21 WFDB records, 2 DICOM, 1 aECG and 1 SCP-ECG
+# are ours; 1 aECG has three leads, and 2 files are of other formats.
 FLAT = {f"wfdb/torch_ecg_chapman_ningbo/{name}" for name in ("JS20004", "JS20008")}
-OTHER_FORMATS = {
-    "dicom/ecgprocess_example-DICOM1.dcm": "dicom",
-    "dicom/marcodebe_anonymous_ecg.dcm": "dicom",
-    "hl7_aecg/cvrg_TemplateExample1.xml": "aecg",
-    "hl7_aecg/fda_subject1_0.xml": "aecg",
-    "mat/code_15_1238362.mat": "matlab",
-    "mat/cpsc2018_A1980.mat": "matlab",
-    "scp/ecgtoolkit_Example.scp": "scp",
-}
-N_OURS = 27
-N_ALL = N_OURS + len(OTHER_FORMATS)
+OTHER_FORMATS = {"mat/code_15_1238362.mat": "matlab", "mat/cpsc2018_A1980.mat": "matlab"}
+THREE_LEADS = "hl7_aecg/cvrg_TemplateExample1.xml"
+N_OURS = 31
+N_ALL = N_OURS + 1 + len(OTHER_FORMATS)
 # Two signal files, one named otherwise than its header, belong to the last record.
-RESAMPLED = "wfdb/wfdbpy_ptb/s0010_re"
+RESAMPLED = {"wfdb/wfdbpy_ptb/s0010_re": {"resampled", "cropped"}, "dicom/marcodebe_anonymous_ecg": {"resampled"}}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +47,15 @@ def test_ingest__takes_every_record_of_the_formats_that_are_read(ingested: Path)
     formats: dict[str, int] = {}
     for row in rows_of(ingested / "ecg"):
         formats[row["source_format"]] = formats.get(row["source_format"], 0) + 1
-    assert formats == {"cardiosoft_xml": 1, "muse_xml": 2, "philips_xml": 3, "wfdb": 21}
+    xml = {"cardiosoft_xml": 1, "muse_xml": 2, "philips_xml": 3, "hl7_aecg": 1}
+    assert formats == {**xml, "wfdb": 21, "dicom": 2, "scp_ecg": 1}
     assert_reconciles(ingested, N_ALL)
 
 
 def test_ingest__rejects_files_of_other_formats_and_names_them(ingested: Path) -> None:
     found = {row["source_uri"]: row for row in rejects(ingested)}
-    assert set(found) == set(OTHER_FORMATS)
+    assert set(found) == {*OTHER_FORMATS, THREE_LEADS}
+    assert found[THREE_LEADS]["reason"] == "missing_lead"
     for path, name in OTHER_FORMATS.items():
         assert found[path]["reason"] == "not_an_ecg"
         assert name in found[path]["detail"].lower().replace(" ", "")
@@ -67,7 +63,7 @@ def test_ingest__rejects_files_of_other_formats_and_names_them(ingested: Path) -
 
 def test_ingest__ignores_the_manifest_by_its_name(ingested: Path) -> None:
     assert report(ingested)["ignored_files"] == 1
-    assert reject_counts(ingested) == {"not_an_ecg": len(OTHER_FORMATS)}
+    assert reject_counts(ingested) == {"not_an_ecg": len(OTHER_FORMATS), "missing_lead": 1}
 
 
 def test_ingest__keys_are_paths_without_extension_and_nobody_is_named(ingested: Path) -> None:
@@ -79,13 +75,13 @@ def test_ingest__keys_are_paths_without_extension_and_nobody_is_named(ingested: 
         assert row["source_uri"].rpartition(".")[0] == ecg_id
 
 
-def test_ingest__resamples_and_crops_only_the_record_that_needs_it(ingested: Path) -> None:
+def test_ingest__resamples_and_crops_only_the_records_that_need_it(ingested: Path) -> None:
     rows = {row["ecg_id"]: row for row in rows_of(ingested / "ecg")}
     flags = {"resampled", "cropped"}
-    assert {e for e, row in rows.items() if flags & set(row["quality_flags"])} == {RESAMPLED}
-    assert flags <= set(rows[RESAMPLED]["quality_flags"])
-    assert rows[RESAMPLED]["source_sampling_rate_hz"] == 1000
-    assert {row["source_sampling_rate_hz"] for e, row in rows.items() if e != RESAMPLED} == {500}
+    found = {e: flags & set(row["quality_flags"]) for e, row in rows.items()}
+    assert {e: changed for e, changed in found.items() if changed} == RESAMPLED
+    assert {rows[e]["source_sampling_rate_hz"] for e in RESAMPLED} == {1000}
+    assert {row["source_sampling_rate_hz"] for e, row in rows.items() if e not in RESAMPLED} == {500}
     assert all(len(row["V6"]) == 5000 for row in rows.values())
 
 
@@ -133,7 +129,7 @@ def test_score__flat_leads_are_rejects_and_all_others_predictions(scored: dict[s
 @pytest.mark.tf
 def test_score__files_directly_give_the_bits_of_ingest_and_score(scored: dict[str, Path]) -> None:
     assert masses(scored["raw"]) == masses(scored["parquet"])
-    assert reject_counts(scored["raw"]) == {"lead_flat": 2, "not_an_ecg": len(OTHER_FORMATS)}
+    assert reject_counts(scored["raw"]) == {**{"lead_flat": 2, "missing_lead": 1}, "not_an_ecg": len(OTHER_FORMATS)}
     assert_reconciles(scored["raw"], N_ALL)
 
 
@@ -152,6 +148,9 @@ def test_score__rules_are_known_whoever_measured(scored: dict[str, Path]) -> Non
         "cardiosoft_xml/ecgprocess_example-XML1",
         "muse_xml/braveheart_example1",
         "muse_xml/braveheart_example2",
+        "philips_sierra/129DYPRG",
+        "philips_sierra/cvrg_Philips103Example01",
+        "philips_sierra/philips-ecg-parser_example",
     }
     assert {ecg_id for ecg_id, row in rows.items() if row["measured_by"] != "software"} == by_device
     assert all(row["rule_sokolow_lyon"] is not None for row in rows.values())

@@ -283,6 +283,9 @@ def test_list_input__member_name_given_twice_is_accounted_for(tmp_path: Path) ->
         ("x.zip!a.xml", "x.zip!a"),
         ("p/x.tgz!q/a.b.hea", "p/x.tgz!q/a.b"),
         ("x.zip!a", "x.zip!a"),
+        ("d/1.2.840.113.7", "d/1.2.840.113.7"),
+        ("1.2.840.113.7.dcm", "1.2.840.113.7"),
+        ("x.zip!1.2.840.113.7", "x.zip!1.2.840.113.7"),
     ],
 )
 def test_path_without_extension__drops_the_last_one_only(path: str, stem: str) -> None:

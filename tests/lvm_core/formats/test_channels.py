@@ -9,10 +9,13 @@ from lvm_core.errors import RejectReason
 from lvm_core.formats.channels import (
     Channel,
     assemble,
+    compact_datetime,
+    finite_number,
     leads_by_name,
     local_datetime,
     measurements_of,
     unambiguous_date,
+    whole_counts,
 )
 from lvm_core.signal.ecg import LEADS_12
 from tests.file_builders import random_counts
@@ -32,6 +35,11 @@ def test_microvolts__subtracts_the_zero_before_scaling() -> None:
 def test_microvolts__missing_sample_is_nan_even_with_a_zero() -> None:
     channel = Channel(np.array([-32768, 0], dtype=np.int16), 1.0, 7, missing_count=-32768)
     np.testing.assert_array_equal(channel.microvolts(), [np.nan, -7.0])
+
+
+def test_microvolts__offset_is_added_after_scaling() -> None:
+    channel = Channel(np.array([-1, 0, 4], dtype=np.int16), 2.5, missing_count=-1, offset_uv=-10.0)
+    np.testing.assert_array_equal(channel.microvolts(), [np.nan, -10.0, 0.0])
 
 
 def test_microvolts__no_overflow_of_int16() -> None:
@@ -206,3 +214,53 @@ def test_measurements_of__both_sides_of_the_qs_rule() -> None:
     assert _amplitudes(**waves | {"S": 1.0}) == (0.0, 1.0)
     assert _amplitudes(S=0.0, S1=0.0, R=0.0, R1=0.0) == (0.0, None)
     assert _amplitudes(S=0.0, S1=0.0, Q=500.0) == (None, None)
+
+
+def test_assemble__lead_with_an_offset_of_its_own_is_odd() -> None:
+    channels = _channels()
+    channels["V2"] = Channel(channels["V2"].counts, 5.0, offset_uv=40.0)
+    assert assemble(channels, "the test")["odd_gain_leads"] == ("V2",)
+
+
+@pytest.mark.parametrize("offset_uv", [1e10, -1e10, float("inf"), float("nan")])
+def test_assemble__offset_that_cannot_be_right_is_refused(offset_uv: float) -> None:
+    channels = {lead: Channel(one.counts, 5.0, offset_uv=offset_uv) for lead, one in _channels().items()}
+    assert_rejected(
+        lambda: assemble(channels, "the test"), RejectReason.UNKNOWN_UNIT, "offset of lead I in the test is"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20190517101112.25+0200", dt.datetime(2019, 5, 17, 10, 11, 12)),
+        (" 20190517101112-05 ", dt.datetime(2019, 5, 17, 10, 11, 12)),
+        ("201905171011", dt.datetime(2019, 5, 17, 10, 11)),
+        ("2019051710", dt.datetime(2019, 5, 17, 10)),
+        ("20190517", dt.datetime(2019, 5, 17)),
+        ("201905", None),
+        ("2019-05-17", None),
+        ("20190532", None),
+        ("20190517250000", None),
+        ("", None),
+        ("\u0662\u0660190517", None),
+    ],
+)
+def test_compact_datetime__of_dicom_and_hl7(text: str, expected: dt.datetime | None) -> None:
+    assert compact_datetime(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1.5", 1.5), (" -2e3 ", -2000.0), ("", None), ("1_0", None), ("nan", None), ("-inf", None)]
+)
+def test_finite_number__or_none(text: str, expected: float | None) -> None:
+    assert finite_number(text) == expected
+
+
+def test_whole_counts__by_comma_or_white_space() -> None:
+    np.testing.assert_array_equal(whole_counts("1,-2, 3", ",", "I", "the test"), [1, -2, 3])
+    np.testing.assert_array_equal(whole_counts(" 1\n-2\t3 ", None, "I", "the test"), [1, -2, 3])
+    assert whole_counts("", None, "I", "the test").size == 0
+    wanted = "samples of lead I in the test are not all whole numbers; expected integers separated by commas"
+    for text in ("1,,2", "1 2", "\u0661"):
+        assert_rejected(lambda t=text: whole_counts(t, ",", "I", "the test"), RejectReason.UNREADABLE, wanted)

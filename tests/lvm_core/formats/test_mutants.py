@@ -13,8 +13,8 @@ from lvm_core.signal.canonical import canonicalise
 from tests.mutants import mutant, mutant_record, seeds
 
 N_MUTANTS = 120
-N_MUTANTS_SLOW = 3000
-LONGEST_S = 2.0  # of one file, on a busy machine
+N_MANY_MUTANTS = 4000
+LONGEST_S = 2.0  # of one bad file; those here take 0.1 s at most
 SEEDS = seeds()
 
 
@@ -30,23 +30,23 @@ def test_read_ecg__undamaged_file_is_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_read_ecg__mutant_is_read_or_rejected(name: str) -> None:
-    _read_or_reject(name, range(N_MUTANTS))
+    _read_mutants(name, range(N_MUTANTS))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
-def test_read_ecg__thousands_of_mutants_are_read_or_rejected(name: str) -> None:
-    _read_or_reject(name, range(N_MUTANTS, N_MUTANTS + N_MUTANTS_SLOW))
+def test_read_ecg__thousands_of_mutants_are_read_or_rejected_in_time(name: str) -> None:
+    _read_mutants(name, range(N_MUTANTS, N_MANY_MUTANTS))
 
 
-def _read_or_reject(name: str, numbers: range) -> None:
+def _read_mutants(name: str, mutants: range) -> None:
     files, main = SEEDS[name]
     n_rejected = n_read = 0
-    for seed in numbers:
+    for seed in mutants:
         damaged = mutant_record(files, seed)
         if main not in damaged:
             continue
-        start_s = time.monotonic()
+        started_s = time.perf_counter()
         try:
             ecg = canonicalise(read_ecg(damaged, main))
         except EcgRejected:
@@ -55,7 +55,7 @@ def _read_or_reject(name: str, numbers: range) -> None:
             n_read += 1
             assert ecg.counts.shape == (12, 5000), f"seed {seed}"
             assert np.isfinite(ecg.uv_per_count), f"seed {seed}"
-        assert time.monotonic() - start_s < LONGEST_S, f"seed {seed}"
+        assert time.perf_counter() - started_s < LONGEST_S, f"seed {seed}"
     # The mutants reach the readers: some are noticed, and some change nothing that is read.
     assert n_rejected > 0
     assert n_read > 0

@@ -235,7 +235,16 @@ WAVES = {
 def test_measurements__by_lead_and_wave_as_magnitudes() -> None:
     ecg = read_philips(philips_xml(SHORT, measured=philips_measured(WAVES)))
     assert ecg.measurements == Measurements(
-        r_avl_uv=710.0, s_v1_uv=900.0, s_v3_uv=2010.0, qrs_duration_ms=110.0, measured_by="Philips 8"
+        r_avl_uv=710.0,
+        r_v1_uv=0.0,
+        r_v3_uv=300.0,
+        s_avl_uv=0.0,  # a Q beside an R is no S
+        s_v1_uv=900.0,
+        s_v3_uv=2010.0,
+        s_v5_uv=40.0,
+        qrs_duration_ms=110.0,
+        measured_by="Philips 8",
+        qrs_measured_by="Philips 8",
     )
 
 
@@ -245,4 +254,6 @@ def test_measurements__program_and_duration_of_other_places() -> None:
     data = data.replace(b'"10"', b'"Anna"').replace(b"meanqrsdur>110", b"meanqrsdur>Failed")
     assert read_philips(data).measurements == Measurements()
     data = data.replace(b"<qaactioncode>", b"<meanqrsdur>96</meanqrsdur><qaactioncode>")
-    assert read_philips(data).measurements == Measurements(qrs_duration_ms=96.0, measured_by="Philips")
+    assert read_philips(data).measurements == Measurements(
+        qrs_duration_ms=96.0, measured_by="Philips", qrs_measured_by="Philips"
+    )

@@ -20,14 +20,28 @@ from lvm_core.formats.registry import (
     read_ecg,
     size_problem,
 )
-from tests.file_builders import MUSE_LEADS, cardiosoft_xml, muse_xml, random_counts, wfdb_record
+from tests.dicom_builders import dicom_file
+from tests.file_builders import (
+    MUSE_LEADS,
+    aecg_document,
+    aecg_series,
+    aecg_xml,
+    cardiosoft_xml,
+    muse_xml,
+    random_counts,
+    wfdb_record,
+)
 from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, needs_real_files
+from tests.scp_builders import scp_bytes, scp_file, scp_sections
 
 TWELVE = random_counts(n_samples=10)
 EIGHT = random_counts(n_samples=10, leads=MUSE_LEADS)
 RECORD = wfdb_record(TWELVE)
 AECG = b'<?xml version="1.0"?><!-- <RestingECG> --><AnnotatedECG xmlns="urn:hl7-org:v3">'
 SIERRA = '<?xml version="1.0" encoding="UTF-16"?><restingecgdata xmlns="http://x">'
+
+
+SCHILLER = b"<examdescript><eventdata><event><wavedata><type>ECG_RHYTHMS</type></wavedata></event></eventdata>"
 
 
 def _name_of_format(data: bytes) -> str | None:
@@ -66,7 +80,14 @@ def _numpy_file() -> bytes:
         (b"ecg_id,age\n1,50\n", None),
         (b"", None),
         (b"\0\0\0\0", None),
-        (AECG, None),
+        (AECG, "hl7_aecg"),
+        (aecg_xml(TWELVE), "hl7_aecg"),
+        (bytes(128) + b"DICM", "dicom"),
+        (b"<RestingECG/>".ljust(128) + b"DICM", "muse_xml"),
+        (dicom_file(TWELVE), "dicom"),
+        (scp_file(TWELVE), "scp_ecg"),
+        (scp_file(TWELVE)[:22], "scp_ecg"),
+        (scp_bytes(scp_sections(TWELVE), magic=bytes(6)), "scp_ecg"),
         (SIERRA.encode("utf-16"), "philips_xml"),
         (SIERRA.encode("utf-8"), "philips_xml"),
         (b"<CardiologyXMLish/>", None),
@@ -79,9 +100,11 @@ def test_format_of__goes_by_content(data: bytes, expected: str | None) -> None:
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (bytes(128) + b"DICM\x02\0", "DICOM"),
-        (bytes(16) + b"SCPECG", "SCP-ECG"),
-        (AECG, "HL7 aECG XML"),
+        (SCHILLER, "Schiller XML"),
+        (b'<ECG ACQUISITION_TIME="x"><CHANNEL UNITS_PER_MV="400"/></ECG>', "Mortara ELI XML"),
+        (b"<ECG><CHANNEL/></ECG>", "an XML document with an unknown root element (a name of 3 characters)"),
+        (b"@ MFR Standard 12 leads ECG", "MFER"),
+        (b"ISHNE1.0", "ISHNE Holter"),
         (b"%PDF-1.7", "PDF"),
         (b"\x89HDF\r\n\x1a\n", "HDF5, which is read with --layout FILE (docs/layouts.md)"),
         (_numpy_file(), "a NumPy array, which is read with --layout FILE (docs/layouts.md)"),
@@ -113,9 +136,9 @@ def test_format_of__any_bytes_have_a_format_or_none(data: bytes) -> None:
         ("cardiosoft_xml/*.xml", "cardiosoft_xml", None),
         ("muse_xml/*.xml", "muse_xml", None),
         ("wfdb/*/*.hea", "wfdb", None),
-        ("dicom/*.dcm", None, "DICOM"),
-        ("scp/*.scp", None, "SCP-ECG"),
-        ("hl7_aecg/*.xml", None, "HL7 aECG XML"),
+        ("dicom/*.dcm", "dicom", None),
+        ("scp/*.scp", "scp_ecg", None),
+        ("hl7_aecg/*.xml", "hl7_aecg", None),
         ("philips_sierra/*", "philips_xml", None),
     ],
 )
@@ -160,6 +183,9 @@ SHORT = random_counts(n_samples=6)
         ({"a": cardiosoft_xml(TWELVE_OF_50)}, "a", "cardiosoft_xml"),
         ({"b": muse_xml(random_counts(n_samples=50, leads=MUSE_LEADS))}, "b", "muse_xml"),
         (wfdb_record(TWELVE_OF_50), "rec1.hea", "wfdb"),
+        ({"a": dicom_file(TWELVE_OF_50)}, "a", "dicom"),
+        ({"a": aecg_xml(TWELVE_OF_50)}, "a", "hl7_aecg"),
+        ({"a": scp_file(TWELVE_OF_50)}, "a", "scp_ecg"),
     ],
 )
 def test_read_ecg__goes_by_content(files: dict[str, bytes], main: str, expected: str) -> None:
@@ -168,15 +194,24 @@ def test_read_ecg__goes_by_content(files: dict[str, bytes], main: str, expected:
     assert ecg.n_samples == 50
 
 
+DICOM_OF_6, AECG_OF_6, SCP_OF_6 = (
+    dicom_file(SHORT, with_median=False),
+    aecg_document(aecg_series(SHORT)),
+    scp_file(SHORT),
+)
+
+
 def _files(kind: int) -> tuple[dict[str, bytes], str]:
     if kind == 0:
         return {"a": cardiosoft_xml(SHORT)}, "a"
     if kind == 1:
         return {"a": muse_xml(SHORT, median_first=False)}, "a"
+    if kind > 2:
+        return {"a": (DICOM_OF_6, AECG_OF_6, SCP_OF_6)[kind - 3]}, "a"
     return wfdb_record(SHORT), "rec1.hea"
 
 
-@given(st.integers(0, 2), st.integers(0, 10**6), st.binary(max_size=6), st.integers(0, 6))
+@given(st.integers(0, 5), st.integers(0, 10**6), st.binary(max_size=6), st.integers(0, 6))
 def test_read_ecg__damage_is_rejected_and_nothing_worse(
     kind: int, position: int, inserted: bytes, n_removed: int
 ) -> None:
@@ -191,7 +226,7 @@ def test_read_ecg__damage_is_rejected_and_nothing_worse(
     assert ecg.leads_uv.shape[1] == 12
 
 
-@given(st.integers(0, 2), st.integers(0, 10**6))
+@given(st.integers(0, 5), st.integers(0, 10**6))
 def test_read_ecg__cut_file_never_gives_another_signal(kind: int, position: int) -> None:
     files, main = _files(kind)
     cut = {**files, main: files[main][: position % len(files[main])]}
@@ -223,12 +258,10 @@ def test_size_problem__real_files_are_far_below_the_limit() -> None:
 
 
 def test_read_ecg__foreign_file_is_named() -> None:
-    data = bytes(128) + b"DICM"
-    assert_rejected(
-        lambda: read_ecg({"a": data}, "a"),
-        RejectReason.NOT_AN_ECG,
-        "file is DICOM; expected CardioSoft XML, MUSE XML, Philips XML, EDF or WFDB \\(the .hea file\\)",
-    )
+    wanted = r"file is PDF; expected CardioSoft XML, MUSE XML, .* WFDB \(the .hea file\), .* or SCP-ECG"
+    assert_rejected(lambda: read_ecg({"a": b"%PDF-1.7"}, "a"), RejectReason.NOT_AN_ECG, wanted)
+    wanted = "file is Schiller XML, which is not read; export it as CardioSoft XML, .* or SCP-ECG"
+    assert_rejected(lambda: read_ecg({"a": SCHILLER}, "a"), RejectReason.NOT_AN_ECG, wanted)
 
 
 def test_read_ecg__unknown_file_is_not_an_ecg() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.wfdb import read_wfdb
+from lvm_core.formats.wfdb import read_wfdb, signal_files
 from lvm_core.formats.wfdb_samples import SAMPLE_FORMATS, unpack
 from lvm_core.signal.ecg import LEADS_12, Ecg
 from tests.file_builders import random_counts, wfdb_packed_212, wfdb_record, wfdb_segments
@@ -262,3 +262,8 @@ def test_read_segments__checksums_are_compared() -> None:
     damaged = bytearray(GOOD["rec1_2.dat"])
     damaged[5] ^= 1
     assert_rejected(lambda: _read({**GOOD, "rec1_2.dat": bytes(damaged)}), RejectReason.UNREADABLE, "checksum of lead")
+
+
+def test_signal_files__of_segments_are_their_headers_without_gaps() -> None:
+    header = b"rec1/4 8 500 20\nrec1_1 5\n~ 5\nrec1_2 5\nrec1_1 5\n"
+    assert signal_files(header) == ("rec1_1.hea", "rec1_2.hea")
