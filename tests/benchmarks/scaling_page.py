@@ -176,12 +176,13 @@ def _units(given: Given) -> str:
 
 def _waste(measured: Mapping[str, Any]) -> str:
     rows = []
-    for size, kills in measured.items():
+    for name, kills in measured.items():
+        size = kills[0]["unit_ecgs"]
         twice = [one["computed"] - one["committed"] for one in kills]
-        mean = statistics.fmean(twice)
+        mean, restart_s = statistics.fmean(twice), statistics.median(one["restart_s"] for one in kills)
         shown = ", ".join(map(str, sorted(twice)))
-        rows.append([size, str(len(kills)), shown, f"{mean:.0f}", f"{mean / int(size):.2f}"])
-    head = ("ECGs of a unit", "kills", "ECGs computed twice", "mean", "in units")
+        rows.append([name, str(len(kills)), shown, f"{mean:.0f}", f"{mean / size:.2f}", f"{restart_s:.1f}"])
+    head = ("ECGs of a unit", "kills", "ECGs computed twice", "mean", "in units", "s to the next batch, median")
     return _table(head, rows)
 
 
