@@ -228,8 +228,10 @@ def places_section() -> str:
     rows = [[_cell(place.get(name)) for name in PLACE_COLUMNS] for place in places]
     note = (
         "The same job on engines and schedulers, all on one machine of two cores, so that these times show what a "
-        "place costs and not how it scales. Single runs on a machine that other work shared. What a thousand workers "
-        "would take is simulated: [scaling.md](scaling.md).\n"
+        "place costs and not how it scales. The first four are medians of three runs by turns "
+        "(`python -m tests.benchmarks.places`); fixed is a run of one unit with 8 ECGs. The others are times of tests "
+        "of `make check-engines`. Other work shared the machine. What a thousand workers would take is simulated: "
+        "[scaling.md](scaling.md).\n"
     )
     table = f"{_table(tuple(PLACE_COLUMNS.values()), rows)}\n" if rows else ""
     return f"{PLACES_TITLE}\n{table}{note}"
