@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,3 +29,13 @@ def assert_rejected(read: Callable[[], object], reason: RejectReason, match: str
     with pytest.raises(EcgRejected, match=match) as caught:
         read()
     assert caught.value.reason is reason
+
+
+def assert_is_as_built(ecg: Ecg) -> None:
+    """Check what the builders of aECG, SCP-ECG and DICOM files write beside the samples."""
+    assert ecg.recorded_at == dt.datetime(2018, 7, 19, 14, 19, 39)
+    assert ecg.header_participant_id == "1000001"
+    assert ecg.measurements.qrs_duration_ms == 92
+    assert ecg.measurements.measured_by == "Maker Cart 1"
+    assert ecg.quality_flags == ()
+    assert not ecg.leads_derived

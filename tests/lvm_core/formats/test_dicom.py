@@ -31,7 +31,7 @@ from tests.dicom_builders import (
     dicom_median,
 )
 from tests.file_builders import MUSE_LEADS, random_counts
-from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
+from tests.lvm_core.formats.helpers import SHARED_ECG, assert_is_as_built, assert_rejected, lead_uv, needs_real_files
 
 TWELVE = random_counts(n_samples=20)
 LONG = random_counts()
@@ -47,12 +47,7 @@ def test_read_dicom__leads_in_microvolts_with_what_the_file_says() -> None:
     for lead in LEADS_12:
         np.testing.assert_allclose(lead_uv(ecg, lead), TWELVE[lead] * 4.88, rtol=1e-6)
     assert (ecg.sampling_rate_hz, ecg.step_uv, ecg.source_format) == (500.0, 4.88, "dicom")
-    assert ecg.recorded_at == dt.datetime(2018, 7, 19, 14, 19, 39)
-    assert ecg.header_participant_id == "1000001"
-    assert ecg.measurements.qrs_duration_ms == 92
-    assert ecg.measurements.measured_by == "Maker Cart 1"
-    assert ecg.quality_flags == ()
-    assert not ecg.leads_derived
+    assert_is_as_built(ecg)
 
 
 @pytest.mark.parametrize(
