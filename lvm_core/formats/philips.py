@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason, described
 from lvm_core.formats.channels import HIGHEST_RATE_HZ, Channel, assemble, leads_by_name, local_datetime, measurements_of
+from lvm_core.formats.statements import rhythm_codes, statements_in
 from lvm_core.formats.xli import decode_xli
 from lvm_core.formats.xml import (
     mentions_poor_quality,
@@ -33,6 +34,7 @@ _TYPES: Final = ("SierraECG", "PhilipsECG")
 _VERSIONS: Final = ("1.03", "1.04", "1.04.01", "1.04.02")
 _WAVEFORM_TAGS: Final = frozenset({"parsedwaveforms", "repbeat"})
 _STATEMENT_TAGS: Final = frozenset({"leftstatement", "rightstatement", "lhsstatement", "rhsstatement"})
+_CONCLUSION_TAGS: Final = ("leftstatement", "lhsstatement")  # on the right is what it follows from
 _STANDARD_SETS: Final = ("STD-12", "10-WIRE")
 _LIMB_LEADS: Final = LEADS_12[:6]
 _WORD_BYTES: Final = 2
@@ -87,6 +89,7 @@ def read_philips(data: bytes) -> Ecg:
         recorded_at=recorded_at,
         header_participant_id=_stated(text_of(root, "patient/generalpatientdata/patientid")),
         measurements=_measurements(root),
+        rhythm=rhythm_codes(line for tag in _CONCLUSION_TAGS for line in statements_in(root, tag)),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 

@@ -1,7 +1,8 @@
 """Statements of devices about rhythm and conduction, as codes; the text itself goes nowhere.
 
 `_TABLE` has a line per statement: its text, and the rhythm and conduction that it states, or `-`.
-The words are those of the 12SL program of GE, which CardioSoft and MUSE print, and usual variants.
+The words are those of the 12SL program of GE, which CardioSoft and MUSE print, and usual variants,
+which Philips prints too.
 What is not in the table says nothing: possible, probable and former findings, other languages.
 """
 
@@ -95,6 +96,8 @@ _STATED: Final = {
 _NOTHING: Final = "-"
 # What surrounds a statement: stars of emphasis, and marks at its end.
 _MARKS: Final = " *~.,;:"
+# What may follow a statement: `with premature complexes`, and `, rate 51-69` of Philips.
+_MORE: Final = re.compile(r" with |, (?:v-)?rate\b")
 _SEPARATOR: Final = re.compile(r"[-_=]*")
 # Where several are stated: a paced heart may fibrillate beneath, and one that fibrillates has sinus
 # beats at most beside it.
@@ -104,7 +107,7 @@ _RHYTHMS: Final = (Rhythm.PACED, Rhythm.AF_FLUTTER, Rhythm.OTHER, Rhythm.SINUS)
 def rhythm_codes(statements: Iterable[str]) -> RhythmCodes:
     """Return rhythm and conduction by the statements of a device, one a text.
 
-    A statement is one of the table, in any case, perhaps followed by `with` and more. Without any
+    A statement is one of the table, in any case, perhaps with more after it (`_MORE`). Without any
     statement all is None; where the table knows none of them, both are `unknown`. Conduction is
     `none` where a rhythm or another block of the table is stated, but no block.
     """
@@ -132,11 +135,9 @@ def _normal(text: str) -> str:
 
 
 def _key(text: str) -> str | None:
-    """Return the statement of the table that a text is, or begins with before `with`."""
-    if text in _STATED:
-        return text
-    head, separator, _ = text.partition(" with ")
-    return head.strip(_MARKS) if separator and head.strip(_MARKS) in _STATED else None
+    """Return the statement of the table that a text is, or begins with."""
+    head = _MORE.split(text, maxsplit=1)[0].strip(_MARKS)
+    return next((one for one in (text, head) if one in _STATED), None)
 
 
 def statements_in(element: Element | None, tag: str) -> list[str]:

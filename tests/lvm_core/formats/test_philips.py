@@ -12,7 +12,7 @@ from ecgdatakit import FileParser
 from lvm_core.errors import RejectReason
 from lvm_core.formats.philips import read_philips
 from lvm_core.signal.canonical import canonicalise
-from lvm_core.signal.ecg import LEADS_12, Measurements
+from lvm_core.signal.ecg import LEADS_12, Measurements, RhythmCodes
 from tests.file_builders import PHILIPS_PULSE, philips_filled, philips_measured, philips_xml, random_counts, xli_chunk
 from tests.lvm_core.formats.helpers import SHARED_ECG, assert_rejected, lead_uv, needs_real_files
 
@@ -257,3 +257,21 @@ def test_measurements__program_and_duration_of_other_places() -> None:
     assert read_philips(data).measurements == Measurements(
         qrs_duration_ms=96.0, measured_by="Philips", qrs_measured_by="Philips"
     )
+
+
+def test_rhythm__is_that_of_the_conclusions() -> None:
+    data = philips_xml(SHORT, statement="ATRIAL FIBRILLATION, V-RATE  70-110")
+    assert read_philips(data).rhythm == RhythmCodes("af_flutter", "none", "device")
+    # What a conclusion follows from is on the right, and is none itself.
+    data = data.replace(b"leftstatement", b"rightstatement")
+    assert read_philips(data).rhythm == RhythmCodes(None, None, None)
+
+
+@needs_real_files
+def test_rhythm__of_real_files_is_what_their_conclusions_say() -> None:
+    codes = {path.name: read_philips(path.read_bytes()).rhythm for path in REAL}
+    assert {name: (one.rhythm, one.conduction) for name, one in codes.items()} == {
+        "129DYPRG.XML": ("sinus", "other"),  # nonspecific intraventricular conduction delay
+        "cvrg_Philips103Example01.xml": ("sinus", "other"),  # incomplete right bundle branch block
+        "philips-ecg-parser_example.xml": ("sinus", "none"),
+    }
