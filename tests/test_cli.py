@@ -56,6 +56,7 @@ OPTIONS = {
     "score": [
         *RUN_OPTIONS,
         "--layout",
+        "--measure",
         "--participants",
         "--participants-layout",
         "--accept-people",
@@ -71,7 +72,7 @@ OPTIONS = {
         "--lvh-preset",
         "--recalibration",
     ],
-    "ingest": [*RUN_OPTIONS, "--format"],
+    "ingest": [*RUN_OPTIONS, "--format", "--layout", "--measure"],
     "finish": ["--max-rejected-share", "--accept-scale", "--share", "--storage-option", "--help"],
     "status": ["--json", "--storage-option", "--help"],
     "verify": ["--input", "--model", "--no-sample", "--storage-option", "--help"],
