@@ -78,8 +78,8 @@ def make_tiling(n_samples: int, taps: Iterable[int]) -> Tiling:
     before = max((n_taps - 1) // 2 for n_taps in lengths)
     overlap = before + max(n_taps // 2 for n_taps in lengths)
     for length in _LENGTHS:
-        if overlap <= _LARGEST_OVERLAP * length or n_samples + overlap <= length:
-            longest = (length - overlap) // 2 * 2
+        longest = (length - overlap) // 2 * 2
+        if longest > 0 and (overlap <= _LARGEST_OVERLAP * length or n_samples + overlap <= length):
             step = -(-n_samples // -(-n_samples // longest))
             step += step % 2
             return Tiling(length, step, -(-n_samples // step), before)
