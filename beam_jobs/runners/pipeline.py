@@ -208,11 +208,11 @@ class StartLimit:
                 if self.has_begun():
                     return
             if time.monotonic() > stop_s:
-                late.append(f"no worker began within {self.seconds:g} s, so the job was cancelled. {self.advice}")
+                late[:] = [f"no worker began within {self.seconds:g} s", ", so the job was cancelled. ", self.advice]
                 try:
                     cancel()
                 except LvmError as error:
-                    late.append(f"Cancelling failed: {error}")
+                    late[1] = f", and the job could not be cancelled ({error}). "
                 return
 
 
@@ -254,7 +254,7 @@ def _too_late(watch: threading.Thread | None, late: list[str]) -> LvmError:
     """Return why a job was cancelled, when that is done."""
     assert watch is not None
     watch.join()
-    return LvmError(" ".join(late))
+    return LvmError("".join(late))
 
 
 def _told(error: Exception) -> LvmError | None:

@@ -165,17 +165,17 @@ def with_known_waves() -> None:
         )
 
 
-def rate() -> None:
-    """Print the ECGs measured in a second on one core."""
-    ecgs_uv = synthetic_ecgs(300, seed=2).counts * np.float32(5)
+def ecgs_per_s(n_ecgs: int) -> float:
+    """Return the synthetic ECGs that are measured in a second on one core."""
+    ecgs_uv = synthetic_ecgs(n_ecgs, seed=2).counts * np.float32(5)
     measure_ecg(ecgs_uv[0])
     start = time.process_time()
     for one in ecgs_uv:
         measure_ecg(one)
-    say(f"{len(ecgs_uv) / (time.process_time() - start):.0f} ECGs a second on one core")
+    return n_ecgs / (time.process_time() - start)
 
 
 if __name__ == "__main__":
     with_devices()
     with_known_waves()
-    rate()
+    say(f"{ecgs_per_s(300):.0f} ECGs a second on one core")

@@ -129,6 +129,19 @@ def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beam_jobs.runners.pipeline._LOOK_EVERY_S", 0.01)
 
 
+def test_cluster__job_that_cannot_be_cancelled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(ends_itself=False)
+
+    def fail() -> None:
+        cluster.cancelled.set()
+        raise LvmError("it does not answer")
+
+    monkeypatch.setattr(cluster, "cancel", fail)
+    told = r"within 0\.1 s, and the job could not be cancelled \(it does not answer\)\. Look"
+    with pytest.raises(LvmError, match=told):
+        _run_on(cluster, begins=False)
+
+
 def test_cluster__without_a_worker_the_job_is_cancelled() -> None:
     cluster = Cluster(ends_itself=False)
     with pytest.raises(
