@@ -17,7 +17,7 @@ from lvm_core.formats.channels import (
     measurements_of,
     whole_counts,
 )
-from lvm_core.formats.xml import attribute_number_of, attribute_of, parse_repairable_xml, text_of, walk
+from lvm_core.formats.xml import attribute_number_of, attribute_of, parse_repairable_xml, text_of
 from lvm_core.signal.ecg import Ecg, Measurements, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import described_unit, is_voltage, uv_per_unit
@@ -191,7 +191,7 @@ def _measurements(root: Element, series: Element) -> Measurements:
 
 def _qrs_duration_ms(root: Element) -> float | None:
     """Return the QRS duration that the device measured; None where beats or leads differ."""
-    annotations = [element for element in walk(root) if element.tag == "annotation"]
+    annotations = list(root.iter("annotation"))
     for code in _QRS_DURATIONS:
         found = {_duration_ms(one) for one in annotations if _code(one) == code} - {None}
         if found:

@@ -52,7 +52,6 @@ class CanonicalEcg:
     counts: NDArray[np.int16]  # (12, 5000) int16, rows in `LEADS_12` order, 500 Hz
     uv_per_count: float  # microvolts of one count; exactly a float32
     quality_flags: tuple[str, ...]  # members of `QualityFlag`, each once: those of the device, then ours
-    signal_sha256: str  # of `signal_sha256(counts, uv_per_count)`
     source_sampling_rate_hz: float  # rate of the source
 
 
@@ -143,7 +142,6 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
         counts=counts,
         uv_per_count=step_uv,
         quality_flags=_flags(ecg, n_missing),
-        signal_sha256=signal_sha256(counts, step_uv),
         source_sampling_rate_hz=ecg.sampling_rate_hz,
     )
 

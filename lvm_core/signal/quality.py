@@ -61,8 +61,8 @@ def non_finite_message(n_bad_by_lead: Sequence[int] | NDArray[np.integer], n_sam
 
 def check_finite(leads_uv: NDArray[np.float32]) -> None:
     """Refuse a recording, (n_samples, 12), that has missing samples: `non_finite`."""
-    n_bad = np.count_nonzero(~np.isfinite(leads_uv), axis=0)
-    if n_bad.any():
+    if not (is_finite := np.isfinite(leads_uv)).all():
+        n_bad = np.count_nonzero(~is_finite, axis=0)
         raise EcgRejected(RejectReason.NON_FINITE, non_finite_message(n_bad, len(leads_uv)))
 
 

@@ -4,8 +4,10 @@ import datetime as dt
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lvm_core.errors import RejectReason
+from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.channels import (
     Channel,
     assemble,
@@ -257,10 +259,43 @@ def test_finite_number__or_none(text: str, expected: float | None) -> None:
     assert finite_number(text) == expected
 
 
+@given(st.lists(st.from_regex(r"\A[ \n]?[-+]?[0-9x.,\- ]{0,3}\Z") | st.integers().map(str), min_size=1, max_size=4))
+def test_whole_counts__takes_what_int_takes(tokens: list[str]) -> None:
+    # int() is the reference: both give the same numbers, or refuse.
+    text = ",".join(tokens).strip()
+    try:
+        expected = [int(token) for token in text.split(",")] if text else []
+        fits = all(-(2**63) <= value < 2**63 for value in expected)
+    except ValueError:
+        fits = False
+    try:
+        found = whole_counts(text, ",", "I", "the test").tolist()
+    except EcgRejected:
+        assert not fits
+    else:
+        assert fits
+        assert found == expected
+
+
 def test_whole_counts__by_comma_or_white_space() -> None:
     np.testing.assert_array_equal(whole_counts("1,-2, 3", ",", "I", "the test"), [1, -2, 3])
     np.testing.assert_array_equal(whole_counts(" 1\n-2\t3 ", None, "I", "the test"), [1, -2, 3])
     assert whole_counts("", None, "I", "the test").size == 0
+    assert_rejected(lambda: whole_counts("1,2 3", None, "I", "the test"), RejectReason.UNREADABLE, "white space")
     wanted = "samples of lead I in the test are not all whole numbers; expected integers separated by commas"
-    for text in ("1,,2", "1 2", "\u0661"):
+    for text in (
+        "1,,2",
+        "1 2",
+        "\u0661",
+        "1-2",
+        "1,2-3",
+        "3,4 5",
+        "1,2x",
+        "x,1",
+        "--1,2",
+        "1,2,-",
+        "9" * 30,
+        "1.5,2",
+        "1_0",
+    ):
         assert_rejected(lambda t=text: whole_counts(t, ",", "I", "the test"), RejectReason.UNREADABLE, wanted)
