@@ -29,7 +29,7 @@ from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.order import WorkOrder
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.report import folder_digest_of, software_versions, source_amplitudes
-from beam_jobs.run.resources import require_memory
+from beam_jobs.run.resources import processes_in_free_memory, require_memory
 from beam_jobs.run.settings import IngestSettings
 from beam_jobs.runners.flow import Job, run_job
 from lvm_core.errors import UsageError
@@ -37,9 +37,11 @@ from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import RhythmCodes
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
+from models.machine.host import available_cores
 
 _BASE_MB = 350
 _PER_ECG_MB = 0.1  # the packed file, twice while it is written
+_LEAST_ECGS_OF_A_PROCESS = 500  # 2 to 5 s of work; a process needs 2 s to start
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,18 @@ class _Ingest(Job):
             require_memory(_expected_memory_mb(plan))
         return IngestJob(order)
 
+    def n_processes(self, plan: Plan) -> int:
+        """Return one a core of --threads, as far as memory, units and ECGs are worth another."""
+        units = plan.shard_units(*self.settings.shard)
+        worth = sum(unit.n_ecgs for unit in units) // _LEAST_ECGS_OF_A_PROCESS
+        fit = processes_in_free_memory(_expected_memory_mb(plan))
+        return max(1, min(self.settings.threads or available_cores(), fit, len(units), worth))
+
     def describe(self, plan: Plan) -> list[str]:
         """Return lines for --dry-run."""
-        return [f"expected memory: about {_expected_memory_mb(plan) / 1000:.1f} GB a process"]
+        n_processes = self.settings.processes or self.n_processes(plan)
+        memory = f"about {_expected_memory_mb(plan) / 1000:.1f} GB a process"
+        return [f"processes here: {n_processes}", f"expected memory: {memory}"]
 
 
 def _expected_memory_mb(plan: Plan) -> float:

@@ -46,6 +46,7 @@ RUN_OPTIONS = [
     "--accept-unread-archives",
     "--dry-run",
     "--plan-only",
+    "--reuse-plan",
     "--overwrite",
     "--processes",
     "--share",

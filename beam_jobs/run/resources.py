@@ -136,7 +136,7 @@ def threads_that_fit(
         require_memory_for_tensorflow()
         coming_mb -= _TENSORFLOW_MB  # it is there already, or has just been looked at
     least = asked or 1
-    threads = asked or _threads_in_free_memory(without_mb, each_mb)
+    threads = asked or _as_many_as_fit(without_mb, each_mb)
     for limit in memory_limits():
         first_mb, next_mb = coming_mb, each_mb
         if limit.counts_reservations:
@@ -164,7 +164,13 @@ def _too_small(limit: MemoryLimit, needed_mb: float, what: str, way: str) -> Lvm
     return LvmError(f"{needed_mb / 1000:.2f} GB are needed for {what}, and {limit}. {way}")
 
 
-def _threads_in_free_memory(without_mb: float, each_mb: float) -> int:
+def processes_in_free_memory(each_mb: float) -> int:
+    """Return how many processes of `each_mb` find room in memory: one a core at most, 1 or more."""
+    return _as_many_as_fit(0.0, each_mb)
+
+
+def _as_many_as_fit(without_mb: float, each_mb: float) -> int:
+    """Return one a core, fewer where memory beside `without_mb` is short; 1 or more."""
     cores, free_mb = available_cores(), available_memory_mb()
     if free_mb is None:
         return cores

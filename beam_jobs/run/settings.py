@@ -342,7 +342,7 @@ class RunSettings(InputSettings):
     processes: int | None = option(
         "--processes",
         _RUN,
-        "processes that share the work here (default: one, or one for each GPU)",
+        "processes that share the work here (default: for ingest one a core, for score one, or one for each GPU)",
         moves=False,
         limits=(1, None),
         type=int,
@@ -490,6 +490,13 @@ class RunSettings(InputSettings):
         moves=False,
         default=False,
     )
+    reuse_plan: bool = option(
+        "--reuse-plan",
+        _RUN,
+        "do units of the plan that is there, without listing the inputs again: inputs that were added are not seen",
+        moves=False,
+        default=False,
+    )
     overwrite: bool = option("--overwrite", _RUN, "remove an earlier run's files", moves=False, default=False)
     share: Share | None = option("--share", _RUN, moves=False, add=add_share_option)
 
@@ -505,6 +512,9 @@ class RunSettings(InputSettings):
                 f"--processes is {self.processes}, and is for --runner {RUNNERS[0]} alone; expected the number of "
                 f"worker processes among the options of --runner {self.runner}"
             )
+        for flag, is_given in (("--overwrite", self.overwrite), ("--plan-only", self.plan_only)):
+            if self.reuse_plan and is_given:
+                raise UsageError(f"--reuse-plan goes on with a plan and {flag} makes one; expected one of them")
         if self.overwrite and count > 1:
             raise UsageError(
                 "--overwrite with --shard would remove what other shards have done; remove "

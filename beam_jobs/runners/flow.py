@@ -20,7 +20,16 @@ from beam_jobs.run.folder import REPORTS_FOLDER, SHARD_PREFIX, SUCCESS_NAME, Run
 from beam_jobs.run.order import WorkOrder, places_in, write_exclusions
 from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan, UnitPlace, new_pieces, refuse_other_settings
-from beam_jobs.run.planner import Inputs, Keys, check_dates, find_inputs, ignored_text, mark_duplicates, refuse_overlap
+from beam_jobs.run.planner import (
+    Inputs,
+    Keys,
+    check_dates,
+    find_inputs,
+    ignored_text,
+    mark_duplicates,
+    refuse_overlap,
+    root_of,
+)
 from beam_jobs.run.progress import say, showing
 from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, noted_work, shard_report
 from beam_jobs.run.settings import RunSettings
@@ -83,6 +92,10 @@ class Job:
         """Return the job as it travels to workers."""
         raise NotImplementedError
 
+    def n_processes(self, plan: Plan) -> int:
+        """Return the processes of this machine that share the work, unless --processes says it."""
+        return max(1, self.n_gpus(plan))
+
     def n_gpus(self, plan: Plan) -> int:
         """Return the GPUs that the run computes on and that are visible here; 0 on CPUs."""
         return 0
@@ -134,7 +147,7 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
         return DONE
     run = _Run(job, folder, planned.plan, planned.inputs, exclusions, runner)
     n_gpus = job.n_gpus(planned.plan) if runner.in_launcher else 0
-    n_processes = 1 if not runner.in_launcher else options.processes or max(1, n_gpus)
+    n_processes = 1 if not runner.in_launcher else options.processes or job.n_processes(planned.plan)
     return run.run() if n_processes == 1 else run.run_in_processes(argv, n_processes, n_gpus)
 
 
@@ -146,6 +159,10 @@ def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -
     settings = job.resolve(old.settings if old is not None and of_same_kind else None).planned()
     if old is not None:
         refuse_other_settings(old, options.kind, settings)
+    if options.reuse_plan:
+        if old is None:
+            raise LvmError(f"{folder.uri} holds no plan to go on with; expected the same command without --reuse-plan")
+        return _Planned(old, Inputs(tuple(root_of(options.storage, uri) for uri in options.inputs)), False)
     say("planning: listing the inputs")
     inputs = find_inputs(options, layout, job.person_of)
     added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces

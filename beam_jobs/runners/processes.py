@@ -40,10 +40,11 @@ def command_of(
 ) -> list[str]:
     """Return the command of one process: the user's own, with another shard and fewer threads.
 
-    Of an option that is there twice the last one counts; `--overwrite` was done already.
+    Of an option that is there twice the last one counts; `--overwrite` was done already, and the
+    inputs were listed.
     """
-    own = [word for word in argv if word != "--overwrite"]
-    more = ["--processes", "1", "--shard", f"{shard[0]}/{shard[1]}", "--threads", str(threads)]
+    own = [word for word in argv if word not in ("--overwrite", "--reuse-plan")]
+    more = ["--reuse-plan", "--processes", "1", "--shard", f"{shard[0]}/{shard[1]}", "--threads", str(threads)]
     return [*command, kind, *own, *more]
 
 

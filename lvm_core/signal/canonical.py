@@ -136,7 +136,8 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
     is_resampled = ecg.sampling_rate_hz != _TARGET_RATE_HZ
     counts, step_uv = _to_counts(leads_uv, _RESAMPLED_STEP_UV if is_resampled else source_step_uv)
     n_missing = N_SAMPLES - counts.shape[1]
-    counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
+    if n_missing:
+        counts = np.pad(counts, ((0, 0), (0, n_missing)), mode="edge")
     assert counts.shape == (N_LEADS, N_SAMPLES)
     return CanonicalEcg(
         counts=counts,
@@ -163,7 +164,8 @@ def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[ND
     # int16 reaches one count further down than up: a source at its lower limit stays exact.
     max_abs_uv = np.asarray(max(high_uv, low_uv * _MAX_COUNT / _MIN_COUNT))
     step_uv = float(np.float32(finest_step_uv(max_abs_uv, float(np.float32(source_step_uv)))))
-    counts = np.rint(leads_uv.T.astype(np.float64) / step_uv)
+    counts = np.divide(leads_uv.T, step_uv, dtype=np.float64)
+    np.rint(counts, out=counts)
     return np.ascontiguousarray(counts, dtype=np.int16), step_uv
 
 

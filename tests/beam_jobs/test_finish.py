@@ -139,6 +139,30 @@ def test_plan_only__shards_start_from_the_plan(
     assert_reconciles(out, 40)
 
 
+def test_reuse_plan__nothing_is_listed_again(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert score(cohort, out, "--plan-only") == 0
+    monkeypatch.setattr("beam_jobs.runners.flow.find_inputs", _must_not_be_called)
+    capsys.readouterr()
+    assert score(cohort, out, "--reuse-plan") == 0
+    assert "listing" not in capsys.readouterr().err
+    assert_reconciles(out, 40)
+
+
+def _must_not_be_called(*_: object, **__: object) -> None:
+    raise AssertionError("inputs are listed again")
+
+
+def test_reuse_plan__needs_one(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(cohort, tmp_path / "out", "--reuse-plan") == 1
+    assert "holds no plan to go on with; expected the same command without --reuse-plan" in capsys.readouterr().err
+    for flag in ("--overwrite", "--plan-only"):
+        assert score(cohort, tmp_path / "out", "--reuse-plan", flag) == 2
+        assert f"--reuse-plan goes on with a plan and {flag} makes one" in capsys.readouterr().err
+
+
 def test_finish__of_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lvm("finish", tmp_path) == 2
     assert "is no run folder (no plan.json)" in capsys.readouterr().err

@@ -317,6 +317,7 @@ OTHER: dict[str, Any] = {
     "max_rejected_share": 0.5,
     "dry_run": True,
     "plan_only": True,
+    "reuse_plan": True,
     "overwrite": True,
     "share": Share.GROUP,
     "formats": ("wfdb",),

@@ -45,6 +45,7 @@ def test_command_of__is_the_users_own_with_the_last_word() -> None:
         "1/2",
         "--output",
         "o",
+        "--reuse-plan",
         "--processes",
         "1",
         "--shard",
@@ -68,8 +69,8 @@ def test_run_processes__each_sees_its_gpu_and_says_who_it_is(
     code = run_processes("score", [], (1, 1), n_processes=2, threads=5, n_gpus=2, command=command)
     assert code == 0
     assert sorted(capsys.readouterr().err.splitlines()) == [
-        "[1/2] 0 score --processes 1 --shard 1/2 --threads 2",
-        "[2/2] 1 score --processes 1 --shard 2/2 --threads 2",
+        "[1/2] 0 score --reuse-plan --processes 1 --shard 1/2 --threads 2",
+        "[2/2] 1 score --reuse-plan --processes 1 --shard 2/2 --threads 2",
     ]
 
 
