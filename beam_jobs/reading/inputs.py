@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Final
 
 from beam_jobs.reading import archives
@@ -27,6 +26,8 @@ IGNORED_PATTERNS: Final = tuple(
     "Thumbs.db desktop.ini *.md *.html *.pdf".split()
 )
 """Names of files that are no ECG; case does not matter. They are counted, never read."""
+
+_IGNORED_NAME: Final = re.compile("|".join(fnmatch.translate(pattern.lower()) for pattern in IGNORED_PATTERNS))
 
 BY_NAME: Final = "by name"
 
@@ -135,10 +136,13 @@ def path_without_extension(path: str) -> str:
 
 def is_ignored(path: str) -> bool:
     """Tell from its path whether a file is no ECG: by its name, or in a hidden folder."""
-    parts = PurePosixPath(path).parts
-    name = parts[-1].lower()
-    hidden = any(part.startswith(".") and part not in (".", "..") for part in parts[:-1])
-    return hidden or "__MACOSX" in parts or any(fnmatch.fnmatchcase(name, p.lower()) for p in IGNORED_PATTERNS)
+    folder, _, name = path.rpartition("/")
+    if _IGNORED_NAME.match(name.lower()):
+        return True
+    if "." not in folder and "__MACOSX" not in path:
+        return False
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in folder.split("/"))
+    return hidden or "__MACOSX" in path.split("/")
 
 
 def list_input(storage: Storage, root: str, entries: Sequence[FileEntry]) -> InputListing:

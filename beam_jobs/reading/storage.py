@@ -541,15 +541,18 @@ def _each_once(base: str, found: Sequence[Listed]) -> list[FileEntry]:
     A path without links is preferred, then the first in order.
     """
     best: dict[str, Listed] = {}
-    for listed in found:
+    for listed in found if any(one.linked for one in found) else ():
         known = best.setdefault(listed.real, listed)
         if (listed.linked, listed.relative) < (known.linked, known.relative):
             best[listed.real] = listed
     entries = []
     for listed in found:
-        repeated = listed.kind is FileKind.FILE and best[listed.real] is not listed
+        repeated = listed.kind is FileKind.FILE and best.get(listed.real, listed) is not listed
         kind = FileKind.REPEATED if repeated else listed.kind
-        entries.append(FileEntry(f"{base}/{listed.relative}", listed.relative, listed.size, listed.real, kind))
+        uri = f"{base}/{listed.relative}"
+        # One text where both are equal: there may be millions.
+        real = uri if uri == listed.real else listed.real
+        entries.append(FileEntry(uri, listed.relative, listed.size, real, kind))
     return entries
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, Self
 
 from beam_jobs.reading import archives
@@ -78,8 +79,11 @@ class Piece:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, default in _DEFAULTS
+            if (value := getattr(self, name)) != default
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -88,6 +92,9 @@ class Piece:
         for name in ("parts", "duplicate_rows"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
+
+
+_DEFAULTS: Final = tuple((f.name, f.default) for f in fields(Piece))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +162,11 @@ def digest(value: Any) -> str:
 
 
 def path_digest(root: int, path: str) -> str:
-    """Return the digest that replaces a path once the path itself must be forgotten."""
-    return digest([root, path])[:32]
+    """Return the digest that replaces a path once the path itself must be forgotten.
+
+    It is `digest([root, path])`, in a quarter of the time: there may be millions of paths.
+    """
+    return hashlib.sha256(f"[{root},{encode_basestring_ascii(path)}]".encode()).hexdigest()[:32]
 
 
 def cut_units(pieces: Iterable[Piece], *, unit_ecgs: int, first_number: int, settings_sha256: str) -> Iterator[Unit]:

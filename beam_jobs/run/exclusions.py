@@ -234,6 +234,8 @@ def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = Fals
 
     The path of a shared file is needed until the unit is `finished`.
     """
+    if not exclusions:
+        return unit
     pieces = [p.redacted() if _must_go(p, exclusions, finished=finished) else p for p in unit.pieces]
     return replace(unit, pieces=tuple(pieces))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -74,9 +75,14 @@ class Plan:
             "scale": dict(self.scale),
             "people": dict(self.people),
         }
-        head = json.dumps(content, sort_keys=True, indent=1).removesuffix("\n}").encode()
-        lines = b",\n".join(_unit_line(unit) for unit in self.units)
-        return head + _UNITS_BEGIN + lines + _UNITS_END
+        data = io.BytesIO()
+        data.write(json.dumps(content, sort_keys=True, indent=1).removesuffix("\n}").encode())
+        data.write(_UNITS_BEGIN)
+        for i, unit in enumerate(self.units):  # joined, they would be held twice
+            data.write(b",\n" if i else b"")
+            data.write(_unit_line(unit))
+        data.write(_UNITS_END)
+        return data.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

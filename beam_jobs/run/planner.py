@@ -76,7 +76,9 @@ def find_inputs(
         is_folder = not is_glob(uri) and not storage.is_file(uri)
         entries = _entries(storage, uri)
         expected.note(entries)
-        listing = list_input(storage, found.roots[index], seen.new(entries))
+        entries = entries if len(uris) == 1 else seen.new(entries)
+        listing = list_input(storage, found.roots[index], entries)
+        del entries  # there may be millions
         if not is_folder:
             _refuse_headers_alone(uri, listing)
         found.ignored.update(listing.ignored)
@@ -592,7 +594,8 @@ def mark_duplicates(
             if not duplicate:
                 keys.add(piece.ecg_id, piece.participant_id, None, is_device_file=True)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
-            marked.append(replace(piece, duplicate_rows=(0,) if duplicate else ()))
+            rows = (0,) if duplicate else ()
+            marked.append(piece if piece.duplicate_rows == rows else replace(piece, duplicate_rows=rows))
         else:
             marked.append(piece)
     return marked

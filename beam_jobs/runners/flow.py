@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -151,6 +152,19 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
     return run.run() if n_processes == 1 else run.run_in_processes(argv, n_processes, n_gpus)
 
 
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Stop Python's search for cycles: among millions of pieces it takes a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_no_search_for_cycles()
 def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -> _Planned:
     """Make the plan, or extend the one in the folder by inputs that were added."""
     options, layout = job.settings, job.layout
