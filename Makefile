@@ -13,7 +13,7 @@ DEV_STAMP := $(VENV)/.installed-$(DEV_LOCK)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: env dev browser demo check quick format lint types test check-slow check-engines engines bundle \
-  flink-job-server spark-job-server bench bench-statistics scaling train-demo demo-model-card docs lock clean
+  flink-job-server spark-job-server bench bench-ingest bench-statistics scaling train-demo demo-model-card docs lock clean
 
 env: $(STAMP)
 
@@ -127,6 +127,10 @@ bundle: env
 bench:
 	$(MAKE) env VENV=.venv-bench LOCK=requirements-bench.txt
 	.venv-bench/bin/python -m tests.benchmarks.bench
+
+# Ten minutes. Writes the section "Ingest" of docs/benchmarks.md.
+bench-ingest: dev
+	$(BIN)/python -m tests.benchmarks.bench_ingest
 
 bench-statistics: dev
 	$(BIN)/python -m tests.benchmarks.bench_statistics

@@ -24,6 +24,7 @@ from typing import Any
 from models.machine.host import available_cores, available_memory_mb, instruction_set
 from tests.benchmarks import bench_data
 from tests.benchmarks.bench_page import write_page
+from tests.benchmarks.linked_files import linked_files
 from tests.benchmarks.peers import PEERS
 from tests.benchmarks.watch import Watched, watch
 
@@ -190,7 +191,7 @@ def growth(bench: Bench) -> dict[str, Any]:
         data = cut(bench.job_data, folder / f"rows-{row_group}", 1024, row_group=row_group)
         found["row_groups"][row_group] = of_job(bench.job(data, "spectral"))
     for n_files in (10, 1000) if bench.quick else (10, 1000, 100_000):
-        data = bench_data.linked_files(folder, n_files)
+        data = linked_files(folder, n_files)
         started = time.perf_counter()
         report = bench.job(data, "spectral", "--dry-run")
         found["plan"][n_files] = {"s": time.perf_counter() - started, "code": report["code"]}

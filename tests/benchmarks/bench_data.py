@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import subprocess
 import sys
 from itertools import product
@@ -17,7 +16,6 @@ from lvm_core.signal.ecg import LEADS_12
 from models.catalogue.known import resolve_model
 from models.engines.network import checked_network
 from tests.benchmarks.onnx_export import export_onnx
-from tests.file_builders import cardiosoft_xml, random_counts
 
 SEED = 20261126
 SPOILED = "spoiled"
@@ -96,21 +94,6 @@ def spoiled(source: Path, target: Path, *, missing_lead: bool) -> Path:
     target.mkdir(parents=True)
     made = pa.table(columns, schema=pa.schema(fields))
     pq.write_table(made, target / "part.parquet", row_group_size=N_SPOILED)
-    return target
-
-
-def linked_files(folder: Path, n: int) -> Path:
-    """Return a folder with n device files, a thousand of which are one file on the disk."""
-    target, content = folder / f"files-{n}", cardiosoft_xml(random_counts())
-    if not target.exists():
-        for k in range(n):
-            path = target / f"{k // 1000:03d}" / f"{k:06d}.xml"
-            first = path.with_name(f"{k // 1000 * 1000:06d}.xml")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path == first:
-                path.write_bytes(content)
-            else:
-                os.link(first, path)  # not all to one: file systems have a limit
     return target
 
 

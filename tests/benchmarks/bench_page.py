@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ PICTURE = "images/benchmarks.png"
 GPU_LINE = "On a GPU: [benchmarks_gpu.md](benchmarks_gpu.md).\n"
 PLACES = Path(__file__).with_name("places.yaml")
 PLACES_TITLE = "## Places\n"
+INGEST = Path(__file__).with_name("ingest_measured.json")
+INGEST_TITLE = "## Ingest\n"
 PLACE_COLUMNS = {
     "place": "place",
     "ran": "what ran",
@@ -243,10 +246,41 @@ def _cell(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+def ingest_section() -> str:
+    """Return the section on ingest, from what `bench_ingest` saw."""
+    seen = json.loads(INGEST.read_text(encoding="utf-8"))
+    rows = []
+    for name, rates in seen["per_core"].items():
+        read = seen["readers"][name]
+        others = [f"{read['lvm-ai'] / read[other]:.1f}" if other in read else "-" for other in ("ecgdatakit", "wfdb")]
+        rows.append([name, f"{rates['never']:.0f}", f"{rates['missing']:.0f}", f"{read['lvm-ai']:.0f}", *others])
+    head = ("format", "files/s a core", "and measured", "only read", "times ecgdatakit", "times the wfdb package")
+    cores, listing = seen["cores"], seen["listing"]
+    growth = [
+        [f"{one['files']:,}", f"{one['seconds']:.0f}", f"{one['peak_mb']:.0f}", f"{one['peak_of_one_mb']:.0f}"]
+        for one in seen["growth"]
+    ]
+    return (
+        f"{INGEST_TITLE}\n`make bench-ingest`, medians of {seen['rounds']} rounds by turns; synthetic device files on "
+        "the local disk. From file to ECG Parquet with `lvm-ai ingest --processes 1`, its start taken off: with "
+        "`--measure never`, and where the software measures R, S and QRS of each ECG that the device did not. "
+        "**Only read**: decoded and brought to 500 Hz in a loop, beside other readers of the same files, which "
+        "neither check nor resample; `-` stands for a format that they do not take.\n\n"
+        f"{_table(head, rows)}\n\n"
+        f"Two processes do {cores['files']} WFDB files {cores['ratio']:.2f} times as fast as one (ingest takes one a "
+        f"core by default). Memory does not grow with the files:\n\n"
+        f"{_table(('CardioSoft files', 'seconds', 'peak MB of all processes', 'of the largest'), growth)}\n\n"
+        f"A million files are listed and planned in {listing['seconds']:.0f} s ({listing['cpu_s']:.0f} s of "
+        f"processor time) with {listing['peak_mb'] / 1000:.2f} GB.\n"
+    )
+
+
 def with_places(page: str) -> str:
-    """Return the page with its section on places written again, or added before its last line."""
+    """Return the page with its last sections written again, or added before its last line."""
     before, _, rest = page.partition(GPU_LINE)
-    return f"{before.partition(PLACES_TITLE)[0]}{places_section()}\n{GPU_LINE}{rest}"
+    before = before.partition(INGEST_TITLE)[0].partition(PLACES_TITLE)[0]
+    ingest = f"{ingest_section()}\n" if INGEST.exists() else ""
+    return f"{before}{ingest}{places_section()}\n{GPU_LINE}{rest}"
 
 
 def _draw(median: Mapping[str, Mapping[str, float]], path: Path) -> None:
