@@ -18,6 +18,7 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
+from beam_jobs.reading.flagged import SignalFlags, parse_flags, refuse_flags_of_scoring
 from beam_jobs.reading.inputs import ID_PRESETS, IdRule
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.measured import Measure
@@ -472,6 +473,26 @@ class RunSettings(InputSettings):
         type=Path,
         metavar="F",
     )
+    signal_flags: SignalFlags = option(
+        "--signal-flags",
+        _SIGNAL,
+        "which ECGs get the quality flags of noise, wander, clipping, flat leads, exchanged arms and spikes: those of "
+        "device files, all, or none (default: %(default)s)",
+        moves=True,
+        default=SignalFlags.FILES,
+        at_default=False,
+    )
+    reject_flags: tuple[str, ...] = option(
+        "--reject-flags",
+        _SIGNAL,
+        "reject ECGs with one of these quality flags, with commas between (default: none is rejected for a flag)",
+        moves=True,
+        default=(),
+        convert=lambda text: parse_flags(text),
+        from_plan=tuple,
+        at_default=False,
+        metavar="FLAG[,FLAG...]",
+    )
     max_rejected_share: float = option(
         "--max-rejected-share",
         _RUN,
@@ -731,6 +752,10 @@ class IngestSettings(RunSettings):
     layout_content: Layout | None = resolved(
         moves=True, plan_name="layout", to_plan=Layout.to_plan, from_plan=Layout.model_validate, at_default=False
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_flags_of_scoring(self.reject_flags)
 
     def reader(self, roots: Sequence[str]) -> UnitReader:
         """Return what reads units; paths start from these roots."""

@@ -105,7 +105,7 @@ def disturbances(counts: NDArray[np.int16], uv_per_count: float) -> Disturbances
     leads = counts[INDEPENDENT_LEADS].astype(np.float32)
     bent = bends(leads)
     squares = bent * bent
-    energy = np.asarray(squares.reshape(-1, _BLOCK) @ _SUM).reshape(len(leads), _BLOCKS)
+    energy = np.asarray(squares.reshape(-1, _BLOCK) @ _SUM, dtype=np.float32).reshape(len(leads), _BLOCKS)
     noise, mains = _noise_and_mains(bent, energy)
     means = (leads.reshape(-1, _BLOCK) @ _MEAN).reshape(len(leads), _BLOCKS)
     # The middle between the extremes of a second, from the mean: below 0 where S exceeds R.

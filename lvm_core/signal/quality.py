@@ -49,6 +49,21 @@ class QualityFlag(StrEnum):
     INDEX_UNKNOWN = "index_unknown"  # no LV mass index: height or weight is not known
 
 
+FLAGS_OF_SCORING: Final = frozenset(
+    flag.value
+    for flag in QualityFlag
+    if flag.name.endswith("_OUT_OF_RANGE")
+    or flag
+    in (
+        QualityFlag.AGE_NOT_AT_RECORDING,
+        QualityFlag.BIRTH_DAY_ASSUMED,
+        QualityFlag.MASS_IMPLAUSIBLE,
+        QualityFlag.INDEX_UNKNOWN,
+    )
+)
+"""Flags that come from the table of people or from a prediction, not from the recording."""
+
+
 class Rejection(NamedTuple):
     """Why a recording cannot be scored."""
 
