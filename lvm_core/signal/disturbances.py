@@ -129,10 +129,11 @@ def bends(leads: Floats) -> Floats:
     """
     # As one row, because operations on parts of many rows take twice as long.
     row = leads.reshape(-1)
-    half = row * np.float32(0.5)
     bent = np.empty_like(row)
-    np.subtract(row[2:-2], half[:-4], out=bent[2:-2])
-    bent[2:-2] -= half[4:]
+    inner = bent[2:-2]
+    np.add(row[:-4], row[4:], out=inner)
+    inner *= np.float32(-0.5)
+    inner += row[2:-2]
     by_lead = bent.reshape(leads.shape)
     by_lead[:, :2] = by_lead[:, -2:] = 0
     return by_lead
