@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.reading.blocks import AMPLITUDES, MEASURERS, EcgRow, Reject, amplitudes_uv, counts_of, prefetch
+from beam_jobs.reading.flagged import Flagged
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.measured import Measure, measured
 from beam_jobs.reading.unit_reader import UnitReader
@@ -93,10 +94,11 @@ def ingest_unit(unit: Unit, worker: IngestWorker) -> UnitSummary:
         for chunk in prefetch(chunks, 2):
             n_read += chunk.n_read
             kept = worker.exclusions.of_chunk(chunk)
-            rejects.extend(kept.rejects)
-            if kept.rows:
-                writer.write(ecg_table(kept.rows, worker.settings.measure))
-                n_done += len(kept.rows)
+            flagged = Flagged.of(kept.rows, worker.settings.signal_flags, worker.settings.reject_flags)
+            rejects.extend(kept.rejects + flagged.rejects)
+            if flagged.rows:
+                writer.write(ecg_table(flagged.rows, worker.settings.measure))
+                n_done += len(flagged.rows)
             rows_uv = amplitudes_uv(kept.rows)
             amplitudes = amplitudes.add(rows_uv)
             sources = sources.merge(source_amplitudes(kept.rows, rows_uv, kept.rejects, folder_of))

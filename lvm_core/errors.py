@@ -41,6 +41,7 @@ class RejectReason(StrEnum):
     BMI_MISSING = "bmi_missing"
     BMI_OUT_OF_RANGE = "bmi_out_of_range"
     EXCLUDED = "excluded"
+    QUALITY_FLAG = "quality_flag"
 
 
 class LvmError(Exception):

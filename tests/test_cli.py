@@ -34,6 +34,8 @@ RUN_OPTIONS = [
     "--id-pattern",
     "--id-from-header",
     "--interpolate-missing",
+    "--signal-flags",
+    "--reject-flags",
     "--exclude-participants",
     "--unit-ecgs",
     "--shard",

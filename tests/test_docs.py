@@ -61,6 +61,14 @@ def test_pages__describe_every_flag_once() -> None:
             "mass_implausible",
             "index_unknown",
         },
+        "quality_flags.md": {
+            "arm_leads_reversed",
+            "lead_near_flat",
+            "baseline_wander",
+            "mains_noise",
+            "high_frequency_noise",
+            "pacing_spikes",
+        },
     }
     ranges = {flag.value for flag in QualityFlag if flag.endswith("_out_of_range")}
     pages["people_tables.md"] |= ranges

@@ -26,6 +26,7 @@ from beam_jobs.reading.blocks import (
     excluded_reject,
     prefetch,
 )
+from beam_jobs.reading.flagged import flag_reject, with_signal_flags
 from beam_jobs.reading.measured import Measure, Measured, measured
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, UnitSummary
@@ -333,6 +334,7 @@ class _UnitWork:
     n_read: int = 0
     scored: list[ScoredRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    refused: dict[int, Reject] = field(default_factory=dict)  # for their mass, by place in `scored`
     amplitudes: AmplitudeHistogram = field(default_factory=AmplitudeHistogram)
     sources: SourceAmplitudes = field(default_factory=SourceAmplitudes)
     filling: dict[int, _Batch] = field(default_factory=dict)
@@ -348,6 +350,7 @@ class _UnitWork:
         if not chunk.rows:
             self._note_sources([], chunk)
             return
+        chunk.rows = with_signal_flags(chunk.rows, self.context.settings.signal_flags)
         steps_uv = np.array([row.uv_per_count for row in chunk.rows], dtype=np.float32)
         judgements = judge_ecgs(counts_of(chunk.rows), steps_uv)
         measured = [row for row, its in zip(chunk.rows, judgements, strict=True) if its.has_signal]
@@ -359,8 +362,20 @@ class _UnitWork:
                 self.rejects.append(excluded_reject())
             elif problem is not None:
                 self.rejects.append(row.rejected(problem.reason.value, problem.message, people.participant_id[i]))
+            elif (reject := self._flag_reject(row, people, i, judgements[i].flags)) is not None:
+                self.rejects.append(reject)
             else:
                 self._route(row, people, i, judgements[i].flags)
+
+    def _flag_reject(self, row: EcgRow, people: Demographics, i: int, flags: tuple[str, ...]) -> Reject | None:
+        """Return the reject of an ECG for a flag that is known before it is predicted."""
+        unwanted = self.context.settings.reject_flags
+        if not unwanted:
+            return None
+        known = [*row.quality_flags, *flags, *people.flags[i]]
+        if np.isnan(people.height_cm[i]) or np.isnan(people.weight_kg[i]):
+            known.append(QualityFlag.INDEX_UNKNOWN.value)
+        return flag_reject(row, known, unwanted, people.participant_id[i])
 
     def _note_sources(self, measured: Sequence[EcgRow], chunk: Chunk) -> None:
         """Add the amplitudes of ECGs that hold a signal, in all and by source."""
@@ -419,6 +434,10 @@ class _UnitWork:
                 row.lvm_pred_g = float(predictions.lvm_pred_g[j])
                 if odd_mass[j]:
                     row.quality_flags = (*row.quality_flags, QualityFlag.MASS_IMPLAUSIBLE.value)
+                    unwanted = self.context.settings.reject_flags
+                    reject = flag_reject(batch.rows[j], row.quality_flags, unwanted, row.participant_id)
+                    if reject is not None:
+                        self.refused[place] = reject
                 row.lvh_score = float(predictions.lvh_score[j])
                 row.signal_sha256 = hashes[j]
                 row.amplitudes, row.measured_by, row.qrs_measured_by = measurements[j]
@@ -431,7 +450,9 @@ class _UnitWork:
             self._submit(k)
 
     def finish(self) -> list[ScoredRow]:
-        """Wait for the last batches and return all rows with their results."""
+        """Wait for the last batches and return the rows with their results that are not refused."""
         while self.pending:
             self._collect()
-        return self.scored
+        # In the order of the unit, whichever batch was done first.
+        self.rejects.extend(self.refused[place] for place in sorted(self.refused))
+        return [row for place, row in enumerate(self.scored) if place not in self.refused]

@@ -5,6 +5,7 @@
 - `plausibility`: whether an ECG may be scored: `judge_ecgs`, `unscorable`
 - `quality`: `QualityFlag`, `Rejection`, plausible ranges of people's values
 - `scale`: whether the voltages of a whole run can be right
+- `disturbances`: noise, wander, clipping, with `electrodes` and `pacing` exchanged arms and spikes
 - `beats`: R peaks, phases of a beat, the average beat
 - `measuring`: R, S and QRS duration where the device gave none: `measure_ecg`
 """

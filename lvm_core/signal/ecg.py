@@ -22,6 +22,9 @@ MODEL_LEADS: Final = ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6", "aVF
 
 DERIVED_FROM_I_AND_II: Final = ("III", "aVR", "aVL", "aVF")
 
+INDEPENDENT_LEADS: Final = np.array([i for i, lead in enumerate(LEADS_12) if lead not in DERIVED_FROM_I_AND_II])
+"""Places of I, II and V1 to V6, from which the others follow."""
+
 # "Derivation" 1 to 3, as devices in Romance languages write the limb leads.
 _DERIVATIONS: Final = {"DI": "I", "DII": "II", "DIII": "III", "D1": "I", "D2": "II", "D3": "III"}
 _BY_UPPER: Final = {**{lead.upper(): lead for lead in LEADS_12}, **_DERIVATIONS}

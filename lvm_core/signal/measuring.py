@@ -17,14 +17,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lvm_core.signal.beats import r_peaks
-from lvm_core.signal.ecg import LEADS_12, N_LEADS, SOFTWARE, Measurements, r_column, s_column
+from lvm_core.signal.ecg import INDEPENDENT_LEADS, LEADS_12, N_LEADS, SOFTWARE, Measurements, r_column, s_column
 
 Floats = NDArray[np.float32]
 
 _RATE_HZ: Final = 500
 _MS_PER_SAMPLE: Final = 1000 / _RATE_HZ
 # III, aVR, aVL and aVF follow from I and II, which would count twice.
-_INDEPENDENT: Final = np.array([LEADS_12.index(lead) for lead in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")])
+_INDEPENDENT: Final = INDEPENDENT_LEADS
 
 # A beat is 260 ms on either side of R, in samples at 500 Hz; spans within it count from its start.
 _REACH: Final = 130

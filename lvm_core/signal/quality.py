@@ -18,7 +18,7 @@ class QualityFlag(StrEnum):
     """A remark that travels with a recording into `quality_flags`; the list is closed."""
 
     POOR_DATA_QUALITY = "poor_data_quality"  # the device's own statement
-    SATURATED = "saturated"  # a lead stays at a limit of the source's integer type
+    SATURATED = "saturated"  # a lead stays at a limit of the source's integer type, or at its own as if clipped
     XML_REPAIRED = "xml_repaired"  # stray &, < or control characters outside the waveform
     CHECKSUM_ABSENT = "checksum_absent"  # a WFDB header with 0 in place of every checksum
     UNIT_ASSUMED = "unit_assumed"  # MUSE: 4.88 without a unit, which can only be microvolts
@@ -39,8 +39,29 @@ class QualityFlag(StrEnum):
     LIMB_LEADS_INCONSISTENT = "limb_leads_inconsistent"  # they do not follow from I and II
     GAIN_DIFFERS = "gain_differs"  # a few leads state another gain or zero than all others
     BASELINE_OFFSET = "baseline_offset"  # the mean of a lead is far from 0
+    ARM_LEADS_REVERSED = "arm_leads_reversed"  # suspected: P and QRS are negative in I, V6 is as usual
+    LEAD_NEAR_FLAT = "lead_near_flat"  # a lead moves by less than 100 uV for 2 s
+    BASELINE_WANDER = "baseline_wander"  # the baseline of a lead moves by over 500 uV
+    MAINS_NOISE = "mains_noise"  # a sine of 50 or 60 Hz of over 50 uV in a lead
+    HIGH_FREQUENCY_NOISE = "high_frequency_noise"  # noise between beats above an SD of 25 uV in a lead
+    PACING_SPIKES = "pacing_spikes"  # spikes as those of a pacemaker in three beats or more
     MASS_IMPLAUSIBLE = "mass_implausible"  # a prediction outside MASS_RANGE_G
     INDEX_UNKNOWN = "index_unknown"  # no LV mass index: height or weight is not known
+
+
+FLAGS_OF_SCORING: Final = frozenset(
+    flag.value
+    for flag in QualityFlag
+    if flag.name.endswith("_OUT_OF_RANGE")
+    or flag
+    in (
+        QualityFlag.AGE_NOT_AT_RECORDING,
+        QualityFlag.BIRTH_DAY_ASSUMED,
+        QualityFlag.MASS_IMPLAUSIBLE,
+        QualityFlag.INDEX_UNKNOWN,
+    )
+)
+"""Flags that come from the table of people or from a prediction, not from the recording."""
 
 
 class Rejection(NamedTuple):

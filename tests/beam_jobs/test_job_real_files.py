@@ -75,6 +75,23 @@ def test_ingest__keys_are_paths_without_extension_and_nobody_is_named(ingested: 
         assert row["source_uri"].rpartition(".")[0] == ecg_id
 
 
+# From the traces, which were looked at: docs/quality_flags.md.
+CHAPMAN = "wfdb/torch_ecg_chapman_ningbo"
+MAINS = {f"{CHAPMAN}/JS20006", f"{CHAPMAN}/JS20007"}
+NOISE = MAINS | {f"{CHAPMAN}/JS20004", f"{CHAPMAN}/JS20005", f"{CHAPMAN}/JS20009"}
+
+
+def test_ingest__flags_what_the_traces_show(ingested: Path) -> None:
+    found: dict[str, set[str]] = {}
+    for row in rows_of(ingested / "ecg"):
+        for flag in row["quality_flags"]:
+            found.setdefault(flag, set()).add(row["ecg_id"])
+    assert found["mains_noise"] == MAINS
+    assert found["high_frequency_noise"] == NOISE
+    assert found["lead_near_flat"] == FLAT
+    assert not {"saturated", "arm_leads_reversed", "pacing_spikes"} & set(found)
+
+
 def test_ingest__resamples_and_crops_only_the_records_that_need_it(ingested: Path) -> None:
     rows = {row["ecg_id"]: row for row in rows_of(ingested / "ecg")}
     flags = {"resampled", "cropped"}

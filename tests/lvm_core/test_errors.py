@@ -29,7 +29,7 @@ def test_reject_reason__is_the_closed_list_of_the_design() -> None:
     at_score = (
         "lead_flat lead_all_zero non_finite lead_standardised participant_missing age_missing "
         "age_out_of_range sex_unknown bmi_missing bmi_out_of_range excluded "
-        "limb_leads_inconsistent"
+        "limb_leads_inconsistent quality_flag"
     )
     assert {reason.value for reason in RejectReason} == set(f"{at_ingest} {at_score}".split())
 

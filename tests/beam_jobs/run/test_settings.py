@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from beam_jobs.reading.flagged import SignalFlags
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.measured import Measure
@@ -278,6 +279,8 @@ OTHER: dict[str, Any] = {
     "id_from_header": True,
     "interpolate_missing_samples": 5,
     "measure": Measure.NEVER,
+    "signal_flags": SignalFlags.ALL,
+    "reject_flags": ("saturated",),
     "unit_ecgs": 7,
     "allow_empty": True,
     "expect_ecgs": 7,
