@@ -28,10 +28,10 @@ from lvm_core.tables import (
     read_index,
     schemas,
 )
+from lvm_core.tables.participants import AGE_STALE_DAYS
 from lvm_core.tables.people import MADE_BY_PLANNER
 
 _PEOPLE: Final = ("birth_date", "age_years", "sex", "bmi_kg_m2", "height_cm", "weight_kg")
-_STALE_DAYS: Final = 365
 
 
 def index_of(settings: InputSettings) -> Index | None:
@@ -151,5 +151,5 @@ def _far_apart(table: pa.Table) -> pa.Array:
     spans = known.group_by("participant_id").aggregate([("recorded_at", "min_max")])
     span = spans["recorded_at_min_max"].combine_chunks()
     days = pc.days_between(span.field("min"), span.field("max"))
-    far = pc.filter(spans["participant_id"].combine_chunks(), pc.greater(days, _STALE_DAYS))
+    far = pc.filter(spans["participant_id"].combine_chunks(), pc.greater(days, AGE_STALE_DAYS))
     return pc.fill_null(pc.is_in(table["participant_id"].combine_chunks(), value_set=far, skip_nulls=True), False)

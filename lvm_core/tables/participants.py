@@ -34,7 +34,8 @@ from lvm_core.tables.layout import NUMBERS
 from lvm_core.tables.people import MADE_BY_PLANNER, People, refuse_duplicate_keys
 from lvm_core.tables.values import PLACEHOLDER_DATES, PLACEHOLDER_MONTHS
 
-_AGE_STALE_DAYS: Final = 365
+AGE_STALE_DAYS: Final = 365
+"""An age given once is not that of each of recordings that lie further apart."""
 NO_RECORDING_DATE: Final = "the date of the recording is not known, so that birth_date gives no age"
 _ASSUMED: Final = "birth_day_assumed"
 _SIZES: Final = (
@@ -230,14 +231,17 @@ class ParticipantTable:
         return ParticipantTable(self.arrow.filter(pa.array(keep, pa.bool_())))
 
     def with_stale_ages(self, dates: dict[str, tuple[dt.datetime, dt.datetime]]) -> ParticipantTable:
-        """Return the table with people marked whose ECGs lie over a year apart.
+        """Return the table with people marked, too, whose ECGs lie over a year apart.
 
         Args:
             dates: earliest and latest recording of each participant_id.
         """
         ages = self._numbers["age_years"]
         stale = [
-            e is None and p in dates and (dates[p][1] - dates[p][0]).days > _AGE_STALE_DAYS and not np.isnan(ages[i])
+            bool(self._stale[i])
+            or (
+                e is None and p in dates and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS and not np.isnan(ages[i])
+            )
             for i, (e, p) in enumerate(zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True))
         ]
         index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)
