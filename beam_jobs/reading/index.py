@@ -6,6 +6,7 @@ import datetime as dt
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -61,9 +62,10 @@ class IndexMatch:
         self._paths = None if index.paths is None else self._cased(_array(index.paths))
         self._stacks: set[str] = set()
 
-    def keys(self, row: int) -> tuple[str | None, str | None]:
-        """Return ecg_id and participant_id of a row."""
-        return self._ids[row].as_py(), self._people[row].as_py()
+    def keys_of(self, rows: NDArray[np.int64]) -> Iterator[tuple[str | None, str | None]]:
+        """Yield ecg_id and participant_id of rows, (n,) int64; None for both of a row -1."""
+        places = pa.array(rows, mask=rows < 0)
+        return zip(self._ids.take(places).to_pylist(), self._people.take(places).to_pylist(), strict=True)
 
     def rows_of(self, paths: Sequence[str], ecg_id_of: Callable[[str], str | None]) -> NDArray[np.int64]:
         """Return the row of each record, (n,) int64, -1 where the index does not list it.
@@ -222,14 +224,19 @@ class RecordIndex:
 
     def _place(self, ecg_id: str | None) -> int | None:
         """Return the row of a record; ids are in the order of bytes, which is that of text."""
-        column = self.table["ecg_id"]
-        if ecg_id is None or not len(column):
+        if ecg_id is None:
             return None
+        column = self._columns["ecg_id"]
         place = bisect_left(range(len(column)), ecg_id, key=lambda i: column[i].as_py())
         return place if place < len(column) and column[place].as_py() == ecg_id else None
 
     def _value(self, name: str, place: int) -> Any:
-        return self.table[name][place].as_py()
+        return self._columns[name][place].as_py()
+
+    @cached_property
+    def _columns(self) -> dict[str, pa.Array]:
+        """The columns in one part each: to look into several parts takes ten times as long."""
+        return {name: _array(self.table[name]) for name in self.table.column_names}
 
     def _row(self, row: EcgRow) -> EcgRow:
         place = self._place(row.ecg_id)

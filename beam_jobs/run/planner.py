@@ -41,6 +41,9 @@ from lvm_core.tables.values import PLACEHOLDER_DATES
 
 _READERS: Final = 16
 _SHOWN: Final = 5
+_KeysOfRow = tuple[str | None, str | None]
+"""ecg_id and participant_id by the index; None without one."""
+
 _UNREAD: Final = EcgRejected(
     RejectReason.UNREADABLE, "archive is of a kind that is not read, and holds an unknown number of ECGs"
 )
@@ -144,8 +147,8 @@ def _add_absent(found: Inputs, index: IndexMatch) -> None:
             + (f", and {len(absent) - n_missing} rows repeat one" if len(absent) > n_missing else "")
             + "; each is a reject"
         )
-    for one in absent:
-        ecg_id, person = index.keys(one.row)
+    keys = index.keys_of(np.array([one.row for one in absent], dtype=np.int64))
+    for one, (ecg_id, person) in zip(absent, keys, strict=True):
         piece = Piece(0, one.path, path_digest(0, f"row {one.row} of the index"), 0)
         reason, detail = one.problem.reason.value, one.problem.message
         found.pieces.append(replace(piece, ecg_id=ecg_id, participant_id=person, reason=reason, detail=detail))
@@ -365,7 +368,7 @@ class _Cutter:
         held: list[tuple[FileEntry | None, Sequence[RecordFiles]]] = [(None, loose)]
         held += [(archive.entry, archive.records) for archive in listing.archives]
         (_, kept), *packed = self._listed(held, found)
-        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None, row)]) for one, row in kept]
+        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None, keys)]) for one, keys in kept]
         self._add_tables(groups, map(self._stack, stacks), [one.main for one in stacks], found)
         for one in stacks if self.index is not None else ():
             self._note_unlisted_rows(one.main, groups, found)
@@ -405,20 +408,21 @@ class _Cutter:
 
     def _listed(
         self, held: Sequence[tuple[FileEntry | None, Sequence[RecordFiles]]], found: Inputs
-    ) -> list[tuple[FileEntry | None, list[tuple[RecordFiles, int]]]]:
-        """Return the records that the index lists, with their rows; all, with -1, without an index.
+    ) -> list[tuple[FileEntry | None, list[tuple[RecordFiles, _KeysOfRow]]]]:
+        """Return the records that the index lists, with their keys; all, without, without an index.
 
         `held` are the loose records and those of each archive. The others are counted as ignored.
         """
         if self.index is None:
-            return [(archive, [(record, -1) for record in records]) for archive, records in held]
+            return [(archive, [(record, (None, None)) for record in records]) for archive, records in held]
         paths = [shown_path(_path_of(record, archive)) for archive, records in held for record in records]
-        rows = iter(self.index.rows_of(paths, lambda path: self.settings.id_rule.keys(path)[0]).tolist())
-        kept: list[tuple[FileEntry | None, list[tuple[RecordFiles, int]]]] = []
+        rows = self.index.rows_of(paths, lambda path: self.settings.id_rule.keys(path)[0])
+        known = zip((rows >= 0).tolist(), self.index.keys_of(rows), strict=True)
+        kept: list[tuple[FileEntry | None, list[tuple[RecordFiles, _KeysOfRow]]]] = []
         for archive, records in held:
-            pairs = [(record, next(rows)) for record in records]
-            kept.append((archive, [pair for pair in pairs if pair[1] >= 0]))
-            for record in (record for record, row in pairs if row < 0):
+            its = [(record, *next(known)) for record in records]
+            kept.append((archive, [(record, keys) for record, is_listed, keys in its if is_listed]))
+            for record in (record for record, is_listed, _ in its if not is_listed):
                 found.ignored[NOT_LISTED] += len(record.files)
                 found.n_files -= len(record.files) if archive is None else 0
                 found.unlisted_example = found.unlisted_example or shown_path(_path_of(record, archive))
@@ -429,12 +433,9 @@ class _Cutter:
         found.ignored[NOT_LISTED_ROWS] += sum(len(piece.unlisted_rows) for piece in pieces)
         pieces[:] = [piece for piece in pieces if piece.weight or piece.reason is not None]
 
-    def _record(self, record: RecordFiles, archive: FileEntry | None, row: int) -> Piece:
+    def _record(self, record: RecordFiles, archive: FileEntry | None, keys: _KeysOfRow) -> Piece:
         path = _path_of(record, archive)
-        if self.index is None:
-            ecg_id, person = self.settings.id_rule.keys(shown_path(path))
-        else:
-            ecg_id, person = self.index.keys(row)
+        ecg_id, person = self.settings.id_rule.keys(shown_path(path)) if self.index is None else keys
         if ecg_id is not None and person is None and self.person_of is not None:
             person = self.person_of(ecg_id)
         piece = replace(self._piece(path, record.size), parts=record.parts, ecg_id=ecg_id, participant_id=person)
@@ -469,7 +470,7 @@ class _Cutter:
             )
         return None
 
-    def _archive(self, archive: ArchiveListing, records: Sequence[tuple[RecordFiles, int]]) -> Iterator[Piece]:
+    def _archive(self, archive: ArchiveListing, records: Sequence[tuple[RecordFiles, _KeysOfRow]]) -> Iterator[Piece]:
         entry = archive.entry
         if archive.damage is not None:
             yield self._broken(entry, archive.damage)
@@ -479,8 +480,8 @@ class _Cutter:
             yield replace(piece, reason=RejectReason.UNREADABLE.value, detail=member.refused)
         for member in archive.unread:
             yield self._broken(FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size), _UNREAD)
-        for record, row in records:
-            yield self._record(record, entry, row)
+        for record, keys in records:
+            yield self._record(record, entry, keys)
 
     def _piece(self, path: str, size: int) -> Piece:
         return Piece(self.root, path, path_digest(self.root, path), size)
@@ -716,7 +717,8 @@ def mark_duplicates(
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
             if not duplicate:
-                time = keys.known(piece.ecg_id, None, None)[1]
+                # Only the forecast asks for the time of an ECG that is not read yet.
+                time = None if keys.forecast is None else keys.known(piece.ecg_id, None, None)[1]
                 keys.add(piece.ecg_id, piece.participant_id, time, is_device_file=True)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
             rows = (0,) if duplicate else ()

@@ -126,15 +126,20 @@ def finngen(folder: Path, n: int = 4) -> list[dict[str, Any]]:
     return rows
 
 
-def echonext(folder: Path, n: int = 3) -> list[dict[str, Any]]:
+def echonext(folder: Path, n: int = 3, key: str = "exam_id") -> list[dict[str, Any]]:
     """Write waveforms in millivolts with keys, and metadata as EchoNext's; return the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = [f"ecg{i}" for i in range(n)]
     array = np.stack([people(6).counts[i][:, ::2].T * 0.005 for i in range(n)]).astype(np.float32)
-    write_stack(folder / "waveforms.hdf5", array, ids=[key.encode() for key in keys])
+    write_stack(
+        folder / "waveforms.hdf5",
+        array,
+        ids=[one.encode() for one in keys],
+        **({} if key == "exam_id" else {key: [one.encode() for one in keys]}),
+    )
     rows = [
-        {"patient_key": f"p{i}", "ecg_key": key, "split": "val", "age_at_ecg": 50 + i, "sex": i % 2, "qrs_duration": 96}
-        for i, key in enumerate(keys)
+        {"patient_key": f"p{i}", "ecg_key": one, "split": "val", "age_at_ecg": 50 + i, "sex": i % 2, "qrs_duration": 96}
+        for i, one in enumerate(keys)
     ]
     write_table(folder / "echonext_metadata_100k.csv", rows)
     return rows
