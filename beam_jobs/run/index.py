@@ -73,6 +73,7 @@ def load_index(storage: Storage, uris: Sequence[str], layout: IndexLayout) -> In
         packed = archives.is_single_packed(uri)
         tables.append((archives.without_packing(uri), archives.unpack_single(uri, data) if packed else data))
     index = read_index(tables, layout, rhythm_codes)
+    pa.default_memory_pool().release_unused()  # the listing of millions of files comes next
     if not index.n_rows:
         raise UsageError(f"{index.name} lists no record; expected a row a record")
     return index
