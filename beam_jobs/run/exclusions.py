@@ -66,7 +66,7 @@ class Exclusions:
     @property
     def sha256(self) -> str:
         """Digest that differs between two lists and names nobody."""
-        return digest([sorted(self.ids), sorted(self.digests)])
+        return digest([sorted(self.pseudonyms or self.ids), sorted(self.digests)])
 
     def has(self, identifier: str | None) -> bool:
         """Return True where an identifier is on the list."""

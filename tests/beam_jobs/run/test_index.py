@@ -193,6 +193,8 @@ def test_under_key__list_finds_both_and_gives_only_pseudonyms_away() -> None:
     assert not listed.has(KEYED.person("P-0002"))
     assert len(listed) == 1
     assert listed.hits_path("x/P-0001/y.xml")
+    # The digest of a short list, which reports have, could be tried out.
+    assert listed.sha256 != Exclusions(frozenset({"P-0001"})).sha256
     sent = Exclusions.from_json(listed.to_json())
     assert sent.has(KEYED.person("P-0001"))
     assert not sent.has("P-0001")
