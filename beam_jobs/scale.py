@@ -166,7 +166,7 @@ def _spread(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[
     quota = -(-n_ecgs // max(1, len(chosen)))
     for unit in chosen:
         with reader.open(unit) as chunks:
-            yield from islice((item for c in chunks for item in (*c.rows, *c.rejects)), quota)
+            yield from islice((item for chunk in chunks for item in chunk.results), quota)
 
 
 def _evenly(units: Sequence[Unit]) -> list[Unit]:

@@ -101,6 +101,11 @@ class Chunk:
     rejects: list[Reject] = field(default_factory=list)
     n_read: int = 0
 
+    @property
+    def results(self) -> list[EcgRow | Reject]:
+        """Rows, then rejects."""
+        return [*self.rows, *self.rejects]
+
     def add(self, result: EcgRow | Reject) -> None:
         """Add what one ECG gave; `n_read` is counted apart."""
         if isinstance(result, EcgRow):
