@@ -207,14 +207,18 @@ def _draw_row(sheet: Sheet, row: int, traces: Sequence[tuple[Segment, Floats, Fl
 
 
 def _shift_mm(heights: Sequence[Floats]) -> float:
-    """Return how far the level of a row moves so that its traces stay in it, whole millimetres."""
+    """Return how far the level of a row moves up so that its traces stay in it, whole millimetres.
+
+    It moves no further than the other side of the row has room.
+    """
     values = np.concatenate(heights)
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0
-    too_high, too_low = max(0.0, values.max() - _ABOVE_MM), max(0.0, -values.min() - _BELOW_MM)
-    shift_mm = float(np.ceil(too_low) - np.ceil(too_high)) if min(too_high, too_low) == 0 else 0.0
-    return float(np.clip(shift_mm, -_MOST_SHIFT_MM, _MOST_SHIFT_MM))
+    room_above_mm, room_below_mm = _ABOVE_MM - values.max(), _BELOW_MM + values.min()
+    up_mm = min(np.ceil(-room_below_mm), np.floor(room_above_mm))
+    down_mm = min(np.ceil(-room_above_mm), np.floor(room_below_mm))
+    return float(np.clip(max(up_mm, 0.0) - max(down_mm, 0.0), -_MOST_SHIFT_MM, _MOST_SHIFT_MM))
 
 
 def _mark_clipped(sheet: Sheet, x_mm: Floats, beyond: NDArray[np.bool_], y_mm: float, marker: str) -> None:

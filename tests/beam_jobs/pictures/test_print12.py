@@ -129,6 +129,26 @@ def test_draw_print__level_is_the_median_and_moves_where_a_trace_would_leave(tmp
     assert not any("clipped" in text for text in svg_texts(tall))
 
 
+@pytest.mark.parametrize(
+    ("high_mv", "low_mv", "shift_mm"),
+    [
+        (1.6, 2.0, 0),  # all that there is
+        (1.61, 0.5, -1),
+        (0.5, 2.31, 4),
+        (1.25, 2.31, 3),  # 3.5 mm are left above
+        (1.8, 2.3, 0),  # too tall for any level
+        (3.0, 0.0, -6),  # no further
+    ],
+)
+def test_draw_print__level_moves_no_further_than_there_is_room(
+    high_mv: float, low_mv: float, shift_mm: int, tmp_path: Path
+) -> None:
+    in_second = np.arange(5000) % RATE_HZ
+    waves_uv = np.where(in_second == 100, 1000 * high_mv, np.where(in_second == 150, -1000 * low_mv, 0.0))
+    path = drawn(drawable(with_lead("I", waves_uv)), tmp_path)
+    assert svg_line_mm(path, "pulse-1")[:, 1].min() == pytest.approx(163.0 + shift_mm, abs=1e-4)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_draw_print__what_leaves_its_row_is_clipped_and_said(sign: int, tmp_path: Path) -> None:
     path = drawn(drawable(with_lead("V4", sign * square_uv() * 1000)), tmp_path)
