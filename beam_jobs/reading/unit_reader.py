@@ -40,6 +40,7 @@ class UnitReader:
     formats: tuple[str, ...] = ()  # raw formats to accept; empty for all
     id_from_header: bool = False  # take the person from a raw file's header where the path names none
     interpolate_missing_samples: int = 0  # longest gap of missing samples that is filled
+    keep_refused: bool = False  # rejects hold the recording where one was decoded, to be looked at
 
     @contextmanager
     def open(self, unit: Unit) -> Iterator[Iterator[Chunk]]:
@@ -49,7 +50,7 @@ class UnitReader:
 
     def chunks(self, unit: Unit) -> Generator[Chunk, None, None]:
         """Yield the chunks of a unit in order."""
-        parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples)
+        parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples, self.keep_refused)
         for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):
             if not is_parquet:
                 yield from self._raw_chunks(list(group))
@@ -160,7 +161,7 @@ class UnitReader:
             ecg = interpolate_missing(self._decoded(files, piece.main_file), self.interpolate_missing_samples)
             if person is None and self.id_from_header:
                 person = ecg.header_participant_id
-            chunk.rows.append(row_of(ecg, path, None, piece.ecg_id, person))
+            chunk.add(row_of(ecg, path, None, piece.ecg_id, person, keep_refused=self.keep_refused))
         except EcgRejected as error:
             chunk.rejects.append(reject_of(error, path, None, piece.ecg_id, person))
 
