@@ -120,7 +120,7 @@ def _drawables(reader: UnitReader, units: Sequence[Unit], wanted: frozenset[str]
     """Yield ECGs in order, all or those that are wanted; no unit is read after the last of them."""
     left = None if wanted is None else set(wanted)
     for unit in units:
-        pieces = tuple(p for p in unit.pieces if left is None or p.is_parquet or p.ecg_id in left)
+        pieces = tuple(p for p in unit.pieces if left is None or p.is_table or p.ecg_id in left)
         if not pieces or left == set():
             continue
         with reader.open(replace(unit, pieces=pieces)) as chunks:

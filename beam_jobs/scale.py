@@ -125,7 +125,7 @@ def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
         return None
     seen: Counter[tuple[int, float]] = Counter()
     for unit in _evenly(units):
-        for piece in [piece for piece in unit.pieces if piece.is_parquet][:1]:
+        for piece in [piece for piece in unit.pieces if piece.is_table][:1]:
             uri = join(reader.roots[piece.root], piece.path)
             durations = stack_durations if reader.layout.is_of_arrays else signal_durations
             seen.update(durations(reader.storage, uri, piece.row_group_start, reader.layout))

@@ -453,6 +453,18 @@ def aecg_annotation(code: str = "MDC_ECG_TIME_PD_QRS", value: str = "92", unit: 
     )
 
 
+def aecg_statements(*values: tuple[str, str], author: str = "assignedDevice") -> str:
+    """Return annotations of (code, value element), nested in one, as devices write them."""
+    nested = "".join(
+        f'<component><annotation><code code="{code}"/>{value}</annotation></component>' for code, value in values
+    )
+    return (
+        f"<subjectOf><annotationSet><author><assignedEntity><assignedAuthorType><{author}/></assignedAuthorType>"
+        '</assignedEntity></author><component><annotation><code code="MDC_ECG_INTERPRETATION"/>'
+        f"<value/>{nested}</annotation></component></annotationSet></subjectOf>"
+    )
+
+
 def aecg_document(*series: str, participant_id: str = "1000001") -> bytes:
     """Return an HL7 aECG file with these series."""
     subject = (

@@ -122,6 +122,12 @@ def scp_lead_measurements(waves: Mapping[str, Mapping[str, int]]) -> bytes:
     return struct.pack("<HH", len(waves), 0) + blocks
 
 
+def scp_statements(*fields: bytes) -> bytes:
+    """Return the content of section 8 or 11: unconfirmed, of an unknown time."""
+    numbered = [struct.pack("<BH", number, len(field)) + field for number, field in enumerate(fields, start=1)]
+    return struct.pack("<BHBB3xB", 0, 2018, 7, 19, len(fields)) + b"".join(numbered)
+
+
 def scp_bytes(
     sections: Mapping[int, bytes], *, with_crc: bool = True, protocol: int = 20, magic: bytes = b"SCPECG"
 ) -> bytes:
@@ -180,7 +186,7 @@ def scp_subtracted(
     """Return a file whose reference beat, (n_beat,) counts by lead, was subtracted at `fiducials`.
 
     Samples and fiducials count from 1. `types` of the QRS: only those of type 0 have the beat.
-    `statements` is section 8, which is not read.
+    `statements` is section 8.
     """
     n_samples, n_beat = len(counts[LEADS_12[0]]), len(beats[LEADS_12[0]])
     types = types or [0] * len(fiducials)

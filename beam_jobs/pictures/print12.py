@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.pictures.paper import ALARM, GREY, INK, POINTS_PER_MM, TRACE_PT, WIDTH_MM, Sheet, in_style
 from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject
+from beam_jobs.reading.flagged import SignalFlags, with_signal_flags
 from beam_jobs.reading.measured import Measure, measured
 from lvm_core.signal.ecg import LEADS_12, NOTHING_STATED, SOFTWARE, RhythmCodes
 from lvm_core.signal.plausibility import judge_ecgs
@@ -89,6 +90,7 @@ class Drawable:
     @classmethod
     def of_row(cls, row: EcgRow, *, measure: bool = True) -> Drawable:
         """Return an ECG that was read and judged; `measure`: measured where the device did not."""
+        (row,) = with_signal_flags([row], SignalFlags.FILES)
         (judgement,) = judge_ecgs(row.counts[None], np.array([row.uv_per_count], np.float32))
         known = measured(row, Measure.FILES if measure and judgement.rejection is None else Measure.NEVER)
         reason, detail = (None, None) if judgement.rejection is None else judgement.rejection

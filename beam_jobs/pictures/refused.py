@@ -197,7 +197,7 @@ def _pieces_of(unit: Unit, one: _Refused) -> Iterator[Piece]:
     for piece in unit.pieces:
         if piece.excluded or (one.source_uri is not None and shown_path(piece.path) != one.source_uri):
             continue
-        if piece.is_parquet:
+        if piece.is_table:
             rows = range(piece.first_row, piece.first_row + (piece.n_ecgs or 0))
             if one.row is None or one.row in rows:
                 yield piece

@@ -51,8 +51,8 @@ class UnitReader:
     def chunks(self, unit: Unit) -> Generator[Chunk, None, None]:
         """Yield the chunks of a unit in order."""
         parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples, self.keep_refused)
-        for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):
-            if not is_parquet:
+        for is_table, group in groupby(unit.pieces, key=lambda piece: piece.is_table):
+            if not is_table:
                 yield from self._raw_chunks(list(group))
                 continue
             for piece in group:

@@ -37,7 +37,7 @@ def _read(folder: Path, found: Inputs | None = None) -> tuple[list[EcgRow], list
     rejects: list[Reject] = []
     n_read = 0
     for piece in found.pieces:
-        if piece.is_parquet:
+        if piece.is_table:
             for chunk in reader.read(piece, join(found.roots[piece.root], piece.path)):
                 assert chunk.n_read == len(chunk.rows) + sum(r.weight for r in chunk.rejects)
                 rows += chunk.rows
@@ -257,7 +257,7 @@ def test_find_inputs__one_foreign_file_among_ours_is_a_reject_of_its_rows(tmp_pa
     write_ecg_parquet(tmp_path / "a.parquet", 2)
     pq.write_table(pa.table({"x": range(7)}), tmp_path / "b.parquet")
     ours, foreign = _plan(tmp_path).pieces
-    assert ours.is_parquet
+    assert ours.is_table
     assert (foreign.reason, foreign.n_ecgs) == ("missing_lead", 7)
 
 
