@@ -435,8 +435,8 @@ def aecg_series(
     """Return a series; `inside` follows the sequences, `changes` go to `aecg_sequence`."""
     leads = "".join(aecg_sequence(f"MDC_ECG_LEAD_{lead.upper()}", values, **changes) for lead, values in counts.items())
     author = (
-        "<author><seriesAuthor><manufacturedSeriesDevice><manufacturerModelName>Cart 1</manufacturerModelName>"
-        "</manufacturedSeriesDevice><manufacturerOrganization><name>Maker</name></manufacturerOrganization>"
+        "<author><seriesAuthor><manufacturedSeriesDevice><manufacturerModelName>ELI 25</manufacturerModelName>"
+        "</manufacturedSeriesDevice><manufacturerOrganization><name>Mortara</name></manufacturerOrganization>"
         "</seriesAuthor></author>"
     )
     return (

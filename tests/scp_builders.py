@@ -87,7 +87,7 @@ def scp_patient(
     language: int = 0,
 ) -> bytes:
     """Return the content of section 1; empty bytes leave a field out."""
-    device = bytes(8) + b"Cart 1" + bytes([20, 0xA0, language]) + bytes(19) + b"prog\0serial\0system\0scp\0Maker\0"
+    device = bytes(8) + b"ELI 25" + bytes([20, 0xA0, language]) + bytes(19) + b"prog\0serial\0system\0scp\0Mortara\0"
     fields = {0: b"Somebody\0", 1: b"Any\0", 2: participant_id, 5: struct.pack("<HBB", 1950, 1, 2), 14: device}
     fields |= {25: date, 26: time}
     return b"".join(scp_tag(tag, value) for tag, value in fields.items() if value) + scp_tag(255, b"")
