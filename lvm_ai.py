@@ -31,7 +31,8 @@ COMMANDS = {
     "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
     "analyse": ("analysis.analyse", "a study file to tables, figures and a report"),
     "query": ("analysis.query", "SQL over the tables of a run"),
-    "scale-check": ("beam_jobs.scale", "which unit and lead order do these ECGs look like?"),
+    "plot-ecg": ("beam_jobs.plot", "ECGs as the standard 12-lead print; thumbnails of what was refused"),
+    "scale-check": ("beam_jobs.scale", "which unit, scale and lead order do these ECGs look like?"),
 }
 _HELP = ("-h", "--help", "help")
 # Model files hold nothing of people, and folders of models are shared.

@@ -66,6 +66,7 @@ setup(
         "pandas>=2.3,<3",
         "lifelines>=0.30",
         "matplotlib>=3.9",  # pictures
+        "pillow",  # pictures of few colours are small; matplotlib needs it anyway
         "duckdb>=2",  # joins of millions of coded records in seconds; MIT, alive
         "jinja2>=3.1",  # the report page, with escaping; BSD, alive
         "python-docx>=1.2",  # tables for Word; MIT, alive

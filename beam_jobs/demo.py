@@ -26,6 +26,7 @@ from lvm_core.errors import UsageError
 from lvm_core.synthetic.device_files import write_wfdb
 from lvm_core.synthetic.ecgs import SyntheticEcgs, ecgs_of
 from lvm_core.synthetic.people import SyntheticPeople, synthetic_people
+from lvm_core.wording import counted
 from models.catalogue.known import resolve_model
 
 _MODEL_ID: Final = "demo-synthetic"
@@ -163,7 +164,7 @@ class Comparison:
             return "nobody was scored"
         return (
             f"r = {self.r:.2f}, mean difference {difference_g.mean():+.1f} g, "
-            f"mean absolute error {np.abs(difference_g).mean():.1f} g, {len(difference_g)} people"
+            f"mean absolute error {np.abs(difference_g).mean():.1f} g, {counted(len(difference_g), 'person')}"
         )
 
 

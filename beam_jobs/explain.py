@@ -28,6 +28,7 @@ from lvm_core.signal.beats import PHASES, average_beat, phase_of_samples, r_peak
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.plausibility import unscorable
 from lvm_core.tables import Demographics, ParticipantTable, demographics_problem
+from lvm_core.wording import counted
 from models.catalogue.known import resolve_model
 from models.catalogue.spec import SAMPLING_RATE_HZ, InputConvention, PredictorInputs
 from models.explain import DEFAULT_STEPS, Saliency
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     if args.share is None and (warning := local_files.open_to_others(args.output)):
         say(f"warning: {warning}")
     args.output.mkdir(parents=True, exist_ok=True)
-    say(f"{len(rows)} ECGs, {args.method}")
+    say(f"{counted(len(rows), 'ECG')}, {args.method}")
     explained = _explain(Saliency(source, args.input_convention), rows, people, args.method, args.steps)
     label = f"{source.spec.model_id}. {source.spec.warning or 'Not for clinical use'}"
     if args.sample is not None:
@@ -221,7 +222,7 @@ def shares(explained: Sequence[Explained]) -> NDArray[np.float64]:
         parts.append(np.stack(by_phase, axis=1) / size.sum())
     if not parts:
         raise LvmError(
-            f"none of {len(explained)} ECGs has a QRS complex and a saliency other than 0; is the "
+            f"none of {counted(len(explained), 'ECG')} has a QRS complex and a saliency other than 0; is the "
             "model trained, and are these ECGs?"
         )
     return np.asarray(np.mean(parts, axis=0))
@@ -329,7 +330,7 @@ def _shares_figure(
         colour = "white" if share > dark else "black"
         axes.text(column, row, f"{share:.1f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, shrink=0.7, label="share of saliency (%)")
-    axes.set_title(f"{n_ecgs} ECGs, {method}\n{label}", fontsize=9, wrap=True)
+    axes.set_title(f"{counted(n_ecgs, 'ECG')}, {method}\n{label}", fontsize=9, wrap=True)
     return figure
 
 

@@ -16,6 +16,7 @@ from beam_jobs.run.plan import Plan
 from beam_jobs.run.progress import say
 from beam_jobs.run.settings import RunSettings, ScoreSettings, add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser, add_share_option
+from lvm_core.wording import counted
 
 _SHOWN: Final = 20
 _SHARD_NAME: Final = re.compile(rf"(?:{SHARD_PREFIX}|{UNDER_WAY_PREFIX})\d+-of-(\d+)[-.]")
@@ -58,12 +59,13 @@ def _demands(plan: Plan, options: Mapping[str, Any]) -> Demands:
 def _missing_lines(folder: RunFolder, plan: Plan, missing: set[int]) -> list[str]:
     """Return what is missing: the units, and the shards that have to do them."""
     n_ecgs = sum(plan.units[number].n_ecgs for number in missing)
-    lines = [f"error: {len(missing)} of {len(plan.units)} units are not done ({n_ecgs} ECGs): {_shown(missing)}"]
+    of_all = f"{len(missing)} of {counted(len(plan.units), 'unit', 'are')}"
+    lines = [f"error: {of_all} not done ({counted(n_ecgs, 'ECG')}): {_shown(missing)}"]
     for count in sorted(_shard_counts(folder) - {1}):
         of_shard: defaultdict[int, int] = defaultdict(int)
         for number in missing:
             of_shard[number % count + 1] += 1
-        shards = ", ".join(f"{index}/{count} ({n} units)" for index, n in sorted(of_shard.items())[:_SHOWN])
+        shards = ", ".join(f"{index}/{count} ({counted(n, 'unit')})" for index, n in sorted(of_shard.items())[:_SHOWN])
         more = f" and {len(of_shard) - _SHOWN} more" if len(of_shard) > _SHOWN else ""
         lines.append(f"they belong to shards {shards}{more}")
     lines.append(f"run the lvm-ai {plan.kind} command of these shards again, then lvm-ai finish")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -17,6 +17,7 @@ from beam_jobs.reading.blocks import EcgRow, Reject, amplitudes_uv
 from beam_jobs.reading.inputs import IdRule
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.reading.parquet_input import signal_durations
+from beam_jobs.reading.scale_evidence import ScaleEvidence, evidence_of, order_hint, orders_of
 from beam_jobs.reading.storage import join
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit, cut_units
@@ -52,6 +53,7 @@ class ScaleSample:
     rate_problem: str | None = None  # why the rate of a layout may be wrong; None when it may be right
     # Sampled ECGs that would be scored with a flag of their signal, by flag.
     flagged: dict[str, int] = field(default_factory=dict)
+    order_hint: str | None = None  # which lead order fits better; None where that is not known
 
     @property
     def verdict(self) -> ScaleVerdict:
@@ -73,6 +75,8 @@ class ScaleSample:
         if not self.odd_leads:
             return None
         named = ", ".join(f"{lead} ({value:.0%})" for lead, value in self.odd_leads.items())
+        if self.order_hint is not None:
+            return f"leads {named} do not follow from I and II; {self.order_hint}"
         return (
             f"leads {named} do not follow from I and II; are leads swapped, are the samples in "
             "another order, or are leads scaled one by one?"
@@ -81,7 +85,10 @@ class ScaleSample:
 
 def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     """Look at about 200 ECGs spread evenly over units."""
-    seen = list(_spread(reader, units, SAMPLE_ECGS))
+    return _sample(list(_spread(reader, units, SAMPLE_ECGS)), reader, units)
+
+
+def _sample(seen: Sequence[EcgRow | Reject], reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     rows = [item for item in seen if isinstance(item, EcgRow)]
     refused = [item for item in seen if isinstance(item, Reject) and is_about_scale(item.reason)]
     rejected = Counter(item.reason for item in refused)
@@ -97,16 +104,18 @@ def sample_scale(reader: UnitReader, units: Sequence[Unit]) -> ScaleSample:
     amplitudes = amplitudes_uv(with_signal)
     pieces = [piece for unit in units for piece in unit.pieces]
     sources = source_amplitudes(with_signal, amplitudes, refused, folder_digest_of(pieces))
+    odd_leads = _odd_leads(with_signal)
     return ScaleSample(
         len(with_signal),
         float(np.median(amplitudes)) if with_signal else float("nan"),
-        _odd_leads(with_signal),
+        odd_leads,
         dict(sorted(rejected.items())),
         len(refused),
         refused[0].detail if refused else None,
         tuple(sources.odd(folder_names(pieces))),
         _rate_problem(reader, units),
         dict(sorted(flagged.items())),
+        order_hint(orders_of(with_signal)) if odd_leads else None,
     )
 
 
@@ -116,7 +125,7 @@ def _rate_problem(reader: UnitReader, units: Sequence[Unit]) -> str | None:
         return None
     seen: Counter[tuple[int, float]] = Counter()
     for unit in _evenly(units):
-        for piece in [piece for piece in unit.pieces if piece.is_parquet][:1]:
+        for piece in [piece for piece in unit.pieces if piece.is_table][:1]:
             uri = join(reader.roots[piece.root], piece.path)
             durations = stack_durations if reader.layout.is_of_arrays else signal_durations
             seen.update(durations(reader.storage, uri, piece.row_group_start, reader.layout))
@@ -157,7 +166,7 @@ def _spread(reader: UnitReader, units: Sequence[Unit], n_ecgs: int) -> Iterator[
     quota = -(-n_ecgs // max(1, len(chosen)))
     for unit in chosen:
         with reader.open(unit) as chunks:
-            yield from islice((item for c in chunks for item in (*c.rows, *c.rejects)), quota)
+            yield from islice((item for chunk in chunks for item in chunk.results), quota)
 
 
 def _evenly(units: Sequence[Unit]) -> list[Unit]:
@@ -188,16 +197,35 @@ def main(argv: Sequence[str]) -> int:
     """Run `lvm-ai scale-check`."""
     parser = ArgumentParser(
         prog="lvm-ai scale-check",
-        description="Which unit and lead order do these ECGs look like? Reads about 200 of them.",
+        description="Which unit, scale and lead order do these ECGs look like? Reads about 200 of them, and prints "
+        "the evidence for each hypothesis.",
     )
     add_reading_options(parser)
-    sample = sample_scale(*reader_of(parser.parse_args(argv)))
-    sys.stdout.write("\n".join(_lines(sample)) + "\n")
-    good = sample.verdict.plausible and sample.problem is None and not sample.odd_sources
-    return 0 if good else 1
+    reader, units = reader_of(parser.parse_args(argv))
+    seen = list(_spread(replace(reader, keep_refused=True), units, SAMPLE_ECGS))
+    sample, evidence = _sample(seen, reader, units), evidence_of(seen)
+    problems = _problems(sample, evidence)
+    is_known = sample.verdict.plausible is not None
+    conclusion = "; ".join(problems) or (
+        "unit, scale and lead order are as declared" if is_known else "no ECG could be judged"
+    )
+    lines = [*_lines(sample, evidence), "", *evidence.lines(), f"conclusion: {conclusion}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if is_known and not problems else 1
 
 
-def _lines(sample: ScaleSample) -> list[str]:
+def _problems(sample: ScaleSample, evidence: ScaleEvidence) -> list[str]:
+    """Return what is likely wrong, with how to mend it."""
+    of_all = [sample.rate_problem] if sample.rate_problem else []
+    leads = evidence.order_problems or ([sample.leads_problem] if sample.leads_problem else [])
+    of_records = evidence.scale_problems
+    if sample.verdict.plausible is False:
+        # The step of a record may say more than the median of all.
+        return [*of_all, of_records[0] if len(of_records) == 1 else sample.verdict.message, *leads]
+    return [*of_all, *sample.odd_sources, *of_records, *leads]
+
+
+def _lines(sample: ScaleSample, evidence: ScaleEvidence) -> list[str]:
     lines = [f"ECGs looked at: {sample.n_ecgs}"]
     lines += [f"  not usable: {n} {reason}" for reason, n in sample.rejected.items()]
     lines += [f"  flagged: {n} {flag}" for flag, n in sample.flagged.items()]
@@ -209,6 +237,8 @@ def _lines(sample: ScaleSample) -> list[str]:
         return lines
     if sample.leads_problem is not None:
         lines.append(f"leads: {sample.leads_problem}")
+    elif sample.n_ecgs and not evidence.orders.n_judged:
+        lines.append("leads: III, aVR, aVL and aVF were computed from I and II, so they cannot show their order")
     elif sample.n_ecgs:
         lines.append("leads: III, aVR, aVL and aVF follow from I and II, as they should")
     return lines

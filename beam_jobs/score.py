@@ -25,6 +25,7 @@ from beam_jobs.scale import sample_scale
 from beam_jobs.scoring.job import UNITS_TO_FEED_GPU, ScoreJob, write_models
 from lvm_core.errors import LvmError, UsageError, form_of
 from lvm_core.medicine.recalibration import Recalibration
+from lvm_core.wording import counted
 from models.catalogue.known import ModelSource, resolve_model
 from models.machine.runtime import Device, visible_gpus
 
@@ -128,13 +129,13 @@ class _Score(Job):
         if sample.problem is not None:
             if not self.settings.accept_scale:
                 raise LvmError(
-                    f"{sample.problem} ({sample.n_ecgs} ECGs looked at; nothing was scored). "
+                    f"{sample.problem} ({counted(sample.n_ecgs, 'ECG')} looked at; nothing was scored). "
                     "Correct the unit, the rate, the leads or the layout (lvm-ai scale-check "
                     "--input ... looks again), or go on with --accept-scale"
                 )
             say(f"warning: {sample.problem} (accepted)")
         for sentence in sample.odd_sources:
-            say(f"warning: among {sample.n_ecgs} ECGs looked at, {sentence}")
+            say(f"warning: among {counted(sample.n_ecgs, 'ECG')} looked at, {sentence}")
         median_uv = None if sample.n_ecgs == 0 else round(sample.median_uv, 1)
         return {"n_ecgs": sample.n_ecgs, "median_lead_ii_amplitude_uv": median_uv}
 

@@ -39,6 +39,7 @@ from lvm_core.formats.registry import ECG_SUFFIXES
 from lvm_core.synthetic.outcomes import FIRST_AGE_YEARS, OUTCOMES_TRUTH, lowest_correlation
 from lvm_core.synthetic.people import synthetic_people
 from lvm_core.synthetic.records import CODE_LISTS, DEFAULT_OTHER_RECORDS
+from lvm_core.wording import counted
 from models.machine.host import available_cores
 
 _MARK_NAME: Final = "simulation.json"
@@ -194,7 +195,7 @@ def _write_ecgs(options: SimulateOptions) -> int:
         for n_ecgs in _run(parts, min(options.threads, len(parts))):
             written.append(n_ecgs)
     rate = sum(written) / (time.monotonic() - started)
-    say(f"wrote {sum(written)} ECGs, {rate:.1f} ECG/s")
+    say(f"wrote {counted(sum(written), 'ECG')}, {rate:.1f} ECG/s")
     return sum(written)
 
 
@@ -269,7 +270,7 @@ def main(argv: Sequence[str]) -> int:
         raise LvmError(f"{options.output} is unfinished: {error}") from error
     counts = report["counts"]
     sys.stdout.write(
-        f"{options.output}: {report['participants']} synthetic people, {counts['ecgs']} ECGs, "
+        f"{options.output}: {report['participants']} synthetic people, {counted(counts['ecgs'], 'ECG')}, "
         f"{counts['events.csv']} events\n"
     )
     return 0

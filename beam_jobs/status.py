@@ -16,6 +16,7 @@ from beam_jobs.run.plan import Plan
 from beam_jobs.run.report import DONE_NAMES, stage_shares
 from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser
+from lvm_core.wording import counted
 
 _RECENT_UNITS = 20
 _SHOWN_FAILURES = 5
@@ -115,8 +116,8 @@ def status_lines(status: Status) -> list[str]:
     if status.problems and status.units_done == status.units:
         state = "all units done, but NOT accepted"
     lines = [
-        f"{status.kind}: {state}, {status.units_done} of {status.units} units, "
-        f"{status.n_read} of {status.n_ecgs} ECGs ({share:.1%})",
+        f"{status.kind}: {state}, {status.units_done} of {counted(status.units, 'unit')}, "
+        f"{status.n_read} of {counted(status.n_ecgs, 'ECG')} ({share:.1%})",
         f"{what}: {status.n_done}; rejected: {sum(status.rejected.values())}",
         *(f"  {n} {reason}" for reason, n in sorted(status.rejected.items(), key=lambda i: -i[1])),
     ]

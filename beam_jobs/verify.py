@@ -32,6 +32,7 @@ from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.tables import schemas
+from lvm_core.wording import counted
 from models.catalogue.known import ModelSource, find_spec, resolve_model
 from models.machine.host import available_cores
 from models.machine.runtime import Device, visible_gpus
@@ -60,7 +61,7 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     if len(done) < len(plan.units):
         n_missing = len(plan.units) - len(done)
         found.problems.append(
-            f"not finished: {n_missing} of {len(plan.units)} units are missing or damaged, the first is "
+            f"not finished: {n_missing} of {counted(len(plan.units), 'unit', 'are')} missing or damaged, the first is "
             f"{next(u.number for u in plan.units if u.number not in done)}; run the same command again"
         )
     elif not folder.is_finished:
@@ -92,8 +93,8 @@ def verify_files(folder: RunFolder, plan: Plan, found: Verification) -> None:
     if stated != actual:
         found.problems.append(f"{REPORT_NAME} states {stated}, the units say {actual}")
     found.notes.append(
-        f"{total.n_read} ECGs read = {total.n_done} {DONE_NAMES[plan.kind]} + "
-        f"{total.n_rejected} rejected, in {len(plan.units)} units"
+        f"{counted(total.n_read, 'ECG')} read = {total.n_done} {DONE_NAMES[plan.kind]} + "
+        f"{total.n_rejected} rejected, in {counted(len(plan.units), 'unit')}"
     )
 
 
@@ -126,7 +127,7 @@ def _result_problems(
     """Compare a result file with its footer, and the samples of ECGs with their hashes."""
     read = read_footer(folder.storage, uri)
     if read.metadata.num_rows != content["n_done"]:
-        yield f"its footer says {content['n_done']} rows, it has {read.metadata.num_rows}"
+        yield f"its footer says {counted(content['n_done'], 'row')}, it has {read.metadata.num_rows}"
     if not read.schema.remove_metadata().equals(schema):
         yield "its result file has other columns than this version writes"
         return
@@ -137,7 +138,7 @@ def _result_problems(
     if rows_sha256(table) != content["rows_sha256"]["result"]:
         yield f"{name} was changed: its rows are not those that were committed"
     if plan.kind == "ingest" and (n_changed := _n_changed_signals(folder, uri)):
-        yield f"{name} was changed: the samples of {n_changed} ECGs do not give their signal_sha256"
+        yield f"{name} was changed: the samples of {counted(n_changed, 'ECG')} do not give their signal_sha256"
 
 
 def _n_changed_signals(folder: RunFolder, uri: str) -> int:
@@ -189,7 +190,7 @@ def verify_sample(
             return
         listed = InputSettings(inputs=tuple(inputs), storage=folder.storage, accept_unread_archives=True)
         units = with_paths(units, find_inputs(listed, settings.layout_content).pieces, pseudonyms)
-    units = [u for u in units if not any(p.is_parquet and p.excluded for p in u.pieces)]
+    units = [u for u in units if not any(p.is_table and p.excluded for p in u.pieces)]
     chosen = units[:: max(1, -(-len(units) // _SAMPLED_UNITS))]
     stated = (folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {})
     moved = RejectReason.EXCLUDED.value in stated
@@ -225,7 +226,7 @@ def verify_sample(
     if len(found.problems) > n_problems_before:
         return
     how = f"to {_TOLERANCE_G:g} g (people were removed)" if moved else "bit for bit"
-    found.notes.append(f"{n_compared} ECGs of {len(chosen)} units computed again, equal {how}")
+    found.notes.append(f"{counted(n_compared, 'ECG')} of {counted(len(chosen), 'unit')} computed again, equal {how}")
 
 
 def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> bool:
@@ -308,7 +309,7 @@ def main(argv: Sequence[str]) -> int:
         inputs = [uri for group in args.input or [] for uri in group] or list(options.get("inputs", []))
         n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
         if len(inputs) < n_roots:
-            raise UsageError(f"the run had {n_roots} inputs; name them, in order, with --input")
+            raise UsageError(f"the run had {counted(n_roots, 'input')}; name them, in order, with --input")
         pseudonyms = load_pseudonyms(storage, args.pseudonym_key)
         models, folder_of_models = args.model, args.model_dir
         verify_sample(

@@ -25,6 +25,7 @@ from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
 from lvm_core.pseudonyms import Pseudonyms
+from lvm_core.wording import counted
 
 
 def people_in(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> set[str]:
@@ -137,8 +138,8 @@ def main(argv: Sequence[str]) -> int:
     done = folder.committed(plan)
     if len(done) < len(plan.units):
         raise UsageError(
-            f"{folder.uri} is not finished ({len(done)} of {len(plan.units)} units); finish it with the same command "
-            "and --exclude-participants, which removes people from finished units too"
+            f"{folder.uri} is not finished ({len(done)} of {counted(len(plan.units), 'unit')}); finish it with the "
+            "same command and --exclude-participants, which removes people from finished units too"
         )
     exclusions = load_exclusions(storage, args.participants)
     if not exclusions:

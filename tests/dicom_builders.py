@@ -101,6 +101,22 @@ def dicom_annotation(
     return annotation
 
 
+def dicom_statement(
+    text: str | None = None, *, value: str | None = None, coded: tuple[str, str, str] | None = None
+) -> Dataset:
+    """Return an annotation: unformatted text, a value in words, or one of code, scheme, meaning."""
+    annotation = Dataset()
+    if text is not None:
+        annotation.UnformattedTextValue = text
+    if value is not None:
+        annotation.ConceptNameCodeSequence = [_coded("18844-1", "LN", "EKG impression")]
+        annotation.TextValue = value
+    if coded is not None:
+        annotation.ConceptNameCodeSequence = [_coded("10:256", "MDC", "Rhythm")]
+        annotation.ConceptCodeSequence = [_coded(*coded)]
+    return annotation
+
+
 def dicom_data_set(groups: Sequence[Dataset], *annotations: Dataset) -> Dataset:
     """Return the data set of an ECG with these waveform groups."""
     data_set = Dataset()
@@ -108,8 +124,8 @@ def dicom_data_set(groups: Sequence[Dataset], *annotations: Dataset) -> Dataset:
     data_set.SOPInstanceUID = "2.25.1"
     data_set.AcquisitionDateTime = "20180719141939.250"
     data_set.Modality = "ECG"
-    data_set.Manufacturer = "Maker"
-    data_set.ManufacturerModelName = "Cart 1"
+    data_set.Manufacturer = "Mortara"
+    data_set.ManufacturerModelName = "ELI 25"
     data_set.PatientName = "Somebody^Any"
     data_set.PatientID = "1000001"
     data_set.PatientBirthDate = "19500102"

@@ -435,8 +435,8 @@ def aecg_series(
     """Return a series; `inside` follows the sequences, `changes` go to `aecg_sequence`."""
     leads = "".join(aecg_sequence(f"MDC_ECG_LEAD_{lead.upper()}", values, **changes) for lead, values in counts.items())
     author = (
-        "<author><seriesAuthor><manufacturedSeriesDevice><manufacturerModelName>Cart 1</manufacturerModelName>"
-        "</manufacturedSeriesDevice><manufacturerOrganization><name>Maker</name></manufacturerOrganization>"
+        "<author><seriesAuthor><manufacturedSeriesDevice><manufacturerModelName>ELI 25</manufacturerModelName>"
+        "</manufacturedSeriesDevice><manufacturerOrganization><name>Mortara</name></manufacturerOrganization>"
         "</seriesAuthor></author>"
     )
     return (
@@ -450,6 +450,18 @@ def aecg_annotation(code: str = "MDC_ECG_TIME_PD_QRS", value: str = "92", unit: 
     return (
         f'<subjectOf><annotationSet><component><annotation><code code="{code}"/>'
         f'<value xsi:type="PQ" value="{value}" unit="{unit}"/></annotation></component></annotationSet></subjectOf>'
+    )
+
+
+def aecg_statements(*values: tuple[str, str], author: str = "assignedDevice") -> str:
+    """Return annotations of (code, value element), nested in one, as devices write them."""
+    nested = "".join(
+        f'<component><annotation><code code="{code}"/>{value}</annotation></component>' for code, value in values
+    )
+    return (
+        f"<subjectOf><annotationSet><author><assignedEntity><assignedAuthorType><{author}/></assignedAuthorType>"
+        '</assignedEntity></author><component><annotation><code code="MDC_ECG_INTERPRETATION"/>'
+        f"<value/>{nested}</annotation></component></annotationSet></subjectOf>"
     )
 
 

@@ -87,7 +87,7 @@ def scp_patient(
     language: int = 0,
 ) -> bytes:
     """Return the content of section 1; empty bytes leave a field out."""
-    device = bytes(8) + b"Cart 1" + bytes([20, 0xA0, language]) + bytes(19) + b"prog\0serial\0system\0scp\0Maker\0"
+    device = bytes(8) + b"ELI 25" + bytes([20, 0xA0, language]) + bytes(19) + b"prog\0serial\0system\0scp\0Mortara\0"
     fields = {0: b"Somebody\0", 1: b"Any\0", 2: participant_id, 5: struct.pack("<HBB", 1950, 1, 2), 14: device}
     fields |= {25: date, 26: time}
     return b"".join(scp_tag(tag, value) for tag, value in fields.items() if value) + scp_tag(255, b"")
@@ -120,6 +120,12 @@ def scp_lead_measurements(waves: Mapping[str, Mapping[str, int]]) -> bytes:
             fields[places[wave]] = value
         blocks += struct.pack("<HH16h", NUMBER_OF_LEAD.get(lead, 15), 32, *fields)
     return struct.pack("<HH", len(waves), 0) + blocks
+
+
+def scp_statements(*fields: bytes) -> bytes:
+    """Return the content of section 8 or 11: unconfirmed, of an unknown time."""
+    numbered = [struct.pack("<BH", number, len(field)) + field for number, field in enumerate(fields, start=1)]
+    return struct.pack("<BHBB3xB", 0, 2018, 7, 19, len(fields)) + b"".join(numbered)
 
 
 def scp_bytes(
@@ -180,7 +186,7 @@ def scp_subtracted(
     """Return a file whose reference beat, (n_beat,) counts by lead, was subtracted at `fiducials`.
 
     Samples and fiducials count from 1. `types` of the QRS: only those of type 0 have the beat.
-    `statements` is section 8, which is not read.
+    `statements` is section 8.
     """
     n_samples, n_beat = len(counts[LEADS_12[0]]), len(beats[LEADS_12[0]])
     types = types or [0] * len(fiducials)

@@ -36,6 +36,7 @@ ROOMS = {
     "models.demo": {"models.machine", "models.catalogue", "models.engines"},
     "beam_jobs.reading": set(),
     "beam_jobs.run": {"beam_jobs.reading"},
+    "beam_jobs.pictures": {"beam_jobs.reading", "beam_jobs.run"},
     "beam_jobs.scoring": {"beam_jobs.reading", "beam_jobs.run"},
     "beam_jobs.runners": {"beam_jobs.reading", "beam_jobs.run"},
     "analysis.statistics": set(),

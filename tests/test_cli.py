@@ -116,6 +116,20 @@ OPTIONS = {
     ],
     "analyse": ["--check", "--output", "--overwrite", "--share", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
+    "plot-ecg": [
+        "--input",
+        "--storage-option",
+        "--layout",
+        "--id-pattern",
+        "--output",
+        "--ecg-id",
+        "--grid",
+        "--source",
+        "--note",
+        "--overwrite",
+        "--share",
+        "--help",
+    ],
     "explain": [
         "--ecg-id",
         "--sample",
@@ -411,6 +425,7 @@ WRONG_YAML = {
 TAKES_YAML = {
     "score": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only", "--layout"],
     "scale-check": ["--input", "x", "--layout"],
+    "plot-ecg": ["--input", "x", "--output", "y.pdf", "--layout"],
     "explain": ["--input", "x", "--output", "y", "--model", "demo-synthetic-ecg-only", "--sample", "1", "--layout"],
     "train": ["--config"],
     "analyse": ["--check"],

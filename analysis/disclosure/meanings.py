@@ -181,6 +181,12 @@ def unknown_dates(rows: pd.DataFrame) -> Counts:
     return {"n_people": people, "n_ecgs": _in_ecgs(people)}
 
 
+def unknown_findings(rows: pd.DataFrame) -> Counts:
+    """Describe index ECGs that stay although a finding is unknown: column finding."""
+    people = _each(rows, lambda row: ALL.level(f"finding {row['finding']}", "unknown"))
+    return {"n_people": people, "n_ecgs": _in_ecgs(people)}
+
+
 def bins(rows: pd.DataFrame) -> Counts:
     """Describe a histogram: each row is a bin of its own, some people are in none: model_id."""
     return {"n_people": [of_model(LEFT, one).level("bin", place) for place, one in enumerate(rows["model_id"])]}
@@ -335,13 +341,14 @@ _WITH_LVH: Final = "LVH by CMR"
 def cmr_flow(rows: pd.DataFrame, steps: Mapping[str, str]) -> Counts:
     """Describe where people with CMR end, by column step.
 
-    `steps` says what each step is: "all", "no ECG", "not in time", "before", "undated", "no label",
-    "no rules" or "complete".
+    `steps` says what each step is: "all", "no ECG", "not in time", "finding", "before", "undated",
+    "no label", "no rules" or "complete".
     """
     known = {
         "all": WITH_CMR,
         "no ECG": WITH_CMR.at(("pairing", "no ECG")),
         "not in time": WITH_CMR.at(("pairing", "not in time")),
+        "finding": WITH_CMR.at(("pairing", "finding")),
         "before": PAIRED.at(("imaged", "before")),
         "undated": PAIRED.at(("imaged", "unknown")),
         "no label": COMPARED.at(("label", "unknown")),

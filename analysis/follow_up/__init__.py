@@ -6,6 +6,15 @@ the tables beside the records: `loading` (one table in DuckDB) and `people` (par
 
 from analysis.follow_up.build import FollowUp, build_follow_up
 from analysis.follow_up.event_formats import event_records
-from analysis.follow_up.rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
+from analysis.follow_up.rules import EcgFinding, Exclusion, FollowUpRules, IndexRule, OutcomeRule
 
-__all__ = ["Exclusion", "FollowUp", "FollowUpRules", "IndexRule", "OutcomeRule", "build_follow_up", "event_records"]
+__all__ = [
+    "EcgFinding",
+    "Exclusion",
+    "FollowUp",
+    "FollowUpRules",
+    "IndexRule",
+    "OutcomeRule",
+    "build_follow_up",
+    "event_records",
+]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.follow_up.loading import Source
 from analysis.follow_up.people import people_of
-from analysis.follow_up.rules import Exclusion, FollowUpRules, IndexRule, OutcomeRule
+from analysis.follow_up.rules import EcgFinding, Exclusion, FollowUpRules, IndexRule, OutcomeRule
 from analysis.follow_up.tables import read_tables
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables import People, code_key, system_key
@@ -30,7 +30,8 @@ class FollowUp:
     # end_reason (outcome, death, lost, administrative_end), time_days from the clock's start,
     # exit_date, placeholder_date, event_after_death (the event is not counted, the death is),
     # body_size_far (height and weight are further from the index ECG than allowed, or of an
-    # unknown day), history_days (observed before the index; null if unknown), entry_age_days and
+    # unknown day), ecg_finding (of the index ECG, for which the rules leave people out; null for
+    # none), history_days (observed before the index; null if unknown), entry_age_days and
     # exit_age_days (of the people who are analysed, where attained age is the time scale and the
     # birth is known).
     people: pd.DataFrame
@@ -49,6 +50,11 @@ class FollowUp:
     # record counts once.
     code_hits: pd.DataFrame
     usable_ecgs: pd.Series[str]  # identifiers of the usable ECGs of the cohort, in order
+    # Findings for which the rules leave people out, by the usable ECG of the cohort that has one.
+    ecg_findings: pd.Series[str]
+    # Finding (each that the rules ask for), n_people and n_ecgs of the cohort: index ECGs that stay
+    # although it is not known whether they have the finding.
+    unknown_findings: pd.DataFrame
     # Column ("recorded_at", and "birth_date" where age is the time scale), why ("placeholder",
     # "missing"; "day_assumed", a row where only month and year of some births are known),
     # n_people, n_rows of the cohort.
@@ -77,7 +83,8 @@ def build_follow_up(
 
     Tables are data frames, or CSV or Parquet files, with these columns:
         predictions: participant_id, ecg_id, recorded_at, lvm_pred_g, the exposure, quality_flags
-            where they are excluded, and af_on_ecg (yes or no) where an outcome needs it.
+            where they are excluded, af_on_ecg (yes or no) where an outcome needs it, and rhythm,
+            conduction and qrs_duration_ms where people are left out by them.
         persons: participant_id, region, death_date and ltfu_date unless there are `deaths`,
             body_size_date and birth_date where the rules need them. Participants of another layout
             are read by `lvm_core.tables.read_people` first.
@@ -129,6 +136,8 @@ def build_follow_up(
             body_size=connection.execute(_BODY_SIZES).df(),
             code_hits=_code_hits(connection, code_list),
             usable_ecgs=connection.execute(_USABLE).df()["ecg_id"],
+            ecg_findings=connection.execute(_FOUND).df().set_index("ecg_id")["ecg_finding"],
+            unknown_findings=_unknown_findings(connection, rules),
             unknown_dates=_unknown_dates(connection, rules),
             releases=tuple(row[0] for row in connection.execute(_RELEASES).fetchall()),
             notes=(
@@ -299,7 +308,7 @@ last_seen AS (
 base AS (
     SELECT b.participant_id, i.ecg_id, i.index_date, i.has_exposure, i.history_days,
         coalesce(i.body_size IN ('far', 'unknown_date'), false) AS body_size_far,
-        $af AND coalesce(i.af_on_ecg, false) AS has_af_on_ecg,
+        $af AND coalesce(i.af_on_ecg, false) AS has_af_on_ecg, i.ecg_finding,
         p.participant_id IS NOT NULL AS in_cohort, p.birth_date, a.admin_end, p.death_date,
         CASE WHEN $is_hospital THEN s.last_date ELSE p.ltfu_date END AS ltfu_date,
         $is_hospital AND s.last_date IS NULL AS never_seen
@@ -338,6 +347,7 @@ SELECT participant_id, ecg_id, index_date, $outcome AS outcome,
         WHEN participant_id IN (SELECT participant_id FROM withdrawn) THEN 'withdrawn'
         WHEN participant_id IN (SELECT participant_id FROM excluded) THEN 'excluded_by_list'
         WHEN ecg_id IS NULL THEN 'no_usable_ecg'
+        WHEN ecg_finding IS NOT NULL THEN 'excluded_by_ecg'
         WHEN NOT has_exposure OR (body_size_far AND $exposure_is_index) THEN 'missing_exposure'
         WHEN admin_end IS NULL THEN 'unknown_region'
         WHEN death_date < index_date THEN 'death_before_index'
@@ -353,7 +363,7 @@ SELECT participant_id, ecg_id, index_date, $outcome AS outcome,
     date_diff('day', index_date, exit_date) - $latency AS time_days,
     exit_date, coalesce(placeholder_date, false) AS placeholder_date,
     coalesce(event_date > death_date, false) AS event_after_death,
-    body_size_far, history_days,
+    body_size_far, ecg_finding, history_days,
     date_diff('day', birth_date, index_date) + $latency AS entry_age_days,
     date_diff('day', birth_date, exit_date) AS exit_age_days
 FROM happened ORDER BY participant_id, index_date, ecg_id
@@ -409,6 +419,10 @@ WHERE body_size <> 'not_looked_at' GROUP BY body_size
 ORDER BY list_position(['near', 'far', 'unknown_date'], body_size)
 """
 _USABLE: Final = "SELECT ecg_id FROM usable_ecgs SEMI JOIN cohort USING (participant_id) ORDER BY ecg_id"
+_FOUND: Final = (
+    "SELECT ecg_id, ecg_finding FROM usable_ecgs SEMI JOIN cohort USING (participant_id) "
+    "WHERE ecg_finding IS NOT NULL ORDER BY ecg_id"
+)
 _RELEASES: Final = "SELECT DISTINCT release FROM ends WHERE release IS NOT NULL AND release <> '' ORDER BY 1"
 _CODE_HITS: Final = """
 WITH found AS (
@@ -427,6 +441,13 @@ _UNKNOWN_DATES: Final = {
     ("birth_date", "missing"): "persons WHERE birth_date IS NULL AND NOT birth_is_placeholder",
     ("birth_date", "day_assumed"): "persons WHERE birth_day_assumed",
 }
+
+
+def _unknown_findings(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> pd.DataFrame:
+    asked = [str(one) for one in EcgFinding if one in rules.exclude_ecg]
+    where = "index_ecgs WHERE ecg_finding IS NULL AND list_contains(unknown_findings, '{}')"
+    rows = [(one, *_counts(connection, where.format(one))) for one in asked]
+    return pd.DataFrame(rows, columns=["finding", "n_people", "n_ecgs"])
 
 
 def _eligibility(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:

@@ -41,6 +41,9 @@ _WHY_NEEDED: Final = {
     "af_on_ecg": "an outcome with af_on_ecg needs it",
     "birth_date": "attained age needs it; ages in whole years are not exact enough",
     "body_size_date": "max_days_body_size needs it",
+    "rhythm": "paced of exclude_ecg needs it",
+    "conduction": "blocks of exclude_ecg need it",
+    "qrs_duration_ms": "qrs_120 of exclude_ecg needs it",
 }
 
 

@@ -24,6 +24,7 @@ class Exclusion(StrEnum):
     WITHDRAWN = "withdrawn"
     EXCLUDED_BY_LIST = "excluded_by_list"
     NO_USABLE_ECG = "no_usable_ecg"
+    EXCLUDED_BY_ECG = "excluded_by_ecg"
     MISSING_EXPOSURE = "missing_exposure"
     UNKNOWN_REGION = "unknown_region"
     DEATH_BEFORE_INDEX = "death_before_index"
@@ -32,6 +33,25 @@ class Exclusion(StrEnum):
     PREVALENT = "prevalent"
     UNKNOWN_EVENT_DATE = "unknown_event_date"
     NO_FOLLOW_UP_TIME = "no_follow_up_time"
+
+
+class EcgFinding(StrEnum):
+    """What leaves a person out if the index ECG shows it; the first that holds is counted."""
+
+    PACED = "paced"
+    LBBB = "lbbb"
+    RBBB = "rbbb"
+    OTHER_BLOCK = "other_block"
+    QRS_120 = "qrs_120"
+
+
+WIDE_QRS_MS: Final = 120.0
+"""A QRS of this duration or more is wide (`EcgFinding.QRS_120`).
+
+Surawicz B et al., AHA/ACCF/HRS recommendations for the standardization and interpretation of the
+electrocardiogram, part III, J Am Coll Cardiol 2009;53:976-981: complete bundle branch block in
+adults.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +118,9 @@ class FollowUpRules:
     index: IndexRule = IndexRule()  # which ECG opens follow-up
     exposure: str = "lvm_pred_g"  # column of the predictions that must be known on the index ECG
     exclude_flags: tuple[str, ...] = ()  # quality flags that make an ECG unusable
+    # Findings for which a person leaves after the index ECG was chosen: no other ECG takes its
+    # place. People whose finding is unknown stay.
+    exclude_ecg: tuple[EcgFinding, ...] = ()
     prevalent_window_days: int | None = None  # how far back an outcome counts as prevalent; None for all history
     # Landmark L: events, deaths and ends up to L days drop the person, and the clock starts at L.
     latency_days: int = 0

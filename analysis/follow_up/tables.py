@@ -21,9 +21,9 @@ from analysis.follow_up.loading import (
     refuse_repeated,
 )
 from analysis.follow_up.people import births, codes, column, days
-from analysis.follow_up.rules import FollowUpRules
+from analysis.follow_up.rules import WIDE_QRS_MS, EcgFinding, FollowUpRules
 from analysis.statistics.columns import TableRefused
-from lvm_core.signal.ecg import Rhythm
+from lvm_core.signal.ecg import Conduction, Rhythm
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.tables import PLACEHOLDER_DATES, People
 
@@ -60,7 +60,8 @@ def read_tables(
     if "deaths" in sources:
         _join_deaths(connection)
     connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
-    _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules), _AF_COLUMNS), rules)
+    optional = [name for name in _AF_COLUMNS if name not in _columns_of_findings(rules)]
+    _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules), optional), rules)
     for name, called in _OF_PEOPLE.items():
         _refuse_strangers(connection, name, called)
 
@@ -79,6 +80,14 @@ class _Kind:
 _PERSON: Final = "participant_id"
 _AF_COLUMNS: Final = ("af_on_ecg", "rhythm")
 """Of the predictions; one of them says whether AF is stated on an ECG."""
+_CODED_FINDINGS: Final = {
+    EcgFinding.PACED: ("rhythm", Rhythm.PACED),
+    EcgFinding.LBBB: ("conduction", Conduction.LBBB),
+    EcgFinding.RBBB: ("conduction", Conduction.RBBB),
+    EcgFinding.OTHER_BLOCK: ("conduction", Conduction.OTHER),
+}
+_CODES: Final = {"rhythm": Rhythm, "conduction": Conduction}
+_QRS: Final = "qrs_duration_ms"
 _ENDED: Final = ("death_date", "ltfu_date")
 _KINDS: Final = {
     "events": _Kind(("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)),
@@ -172,7 +181,13 @@ def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
 def _columns_of_ecgs(rules: FollowUpRules) -> list[str]:
     needed = [_PERSON, "ecg_id", "recorded_at", "lvm_pred_g", rules.exposure]
     needed += ["quality_flags"] if rules.exclude_flags else []
-    return [*needed, *(_AF_COLUMNS if _needs_af(rules) else ())]
+    needed += _AF_COLUMNS if _needs_af(rules) else ()
+    return list(dict.fromkeys([*needed, *_columns_of_findings(rules)]))
+
+
+def _columns_of_findings(rules: FollowUpRules) -> list[str]:
+    """Return the columns that say whether an ECG has the findings for which people are left out."""
+    return list(dict.fromkeys(_CODED_FINDINGS[one][0] if one in _CODED_FINDINGS else _QRS for one in rules.exclude_ecg))
 
 
 def _needs_af(rules: FollowUpRules) -> bool:
@@ -191,10 +206,37 @@ def _af_on_ecg(raw: LoadedTable, rules: FollowUpRules) -> str:
     return f"nullif(trim(rhythm::VARCHAR), '{Rhythm.UNKNOWN}') = '{Rhythm.AF_FLUTTER}'"
 
 
+def _findings(raw: LoadedTable, rules: FollowUpRules) -> tuple[str, str]:
+    """Return the SQL of the first finding of an ECG, null for none, and of the unknown ones.
+
+    The latter is a list with a null for each finding that is known.
+    """
+    is_found: dict[EcgFinding, str] = {}
+    columns = _columns_of_findings(rules)
+    words = {name: raw.word(name, _known_codes(name)) for name in _CODES if name in columns}
+    for finding in (one for one in EcgFinding if one in rules.exclude_ecg):
+        if finding in _CODED_FINDINGS:
+            name, code = _CODED_FINDINGS[finding]
+            is_found[finding] = f"({words[name]}) = '{code}'"
+        else:
+            qrs_ms = raw.number(_QRS)
+            is_found[finding] = f"CASE WHEN isfinite({qrs_ms}) AND {qrs_ms} > 0 THEN {qrs_ms} >= {WIDE_QRS_MS} END"
+    if not is_found:
+        return "NULL::VARCHAR", "[]::VARCHAR[]"
+    cases = " ".join(f"WHEN {sql} THEN '{finding}'" for finding, sql in is_found.items())
+    unknown = ", ".join(f"CASE WHEN ({sql}) IS NULL THEN '{finding}' END" for finding, sql in is_found.items())
+    return f"CASE {cases} END", f"[{unknown}]"
+
+
+def _known_codes(name: str) -> dict[str, str]:
+    return {str(code): str(code) for code in _CODES[name] if code != "unknown"}
+
+
 def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
     """Make the tables of all ECGs and of the usable ones."""
     connection = raw.connection
     day, mass = raw.date("recorded_at"), raw.number("lvm_pred_g")
+    finding, unknown_findings = _findings(raw, rules)
     connection.execute(
         f"CREATE TEMP TABLE all_ecgs AS SELECT {raw.identifier('participant_id')} AS participant_id, "
         f"{raw.identifier('ecg_id')} AS ecg_id, {day} AS recorded_at, "
@@ -202,13 +244,14 @@ def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
         f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
         f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
         f"AS has_exposure, {_af_on_ecg(raw, rules)} AS af_on_ecg, "
+        f"{finding} AS ecg_finding, {unknown_findings} AS unknown_findings, "
         f"{_flagged(raw, rules.exclude_flags) if rules.exclude_flags else 'false'} AS flagged FROM raw_ecgs"
     )
     refuse_repeated(connection, "all_ecgs", "ecg_id")
     connection.execute(
         "CREATE TEMP TABLE usable_ecgs AS SELECT participant_id, ecg_id, recorded_at AS "
-        "index_date, has_exposure, af_on_ecg FROM all_ecgs WHERE isfinite(mass) AND NOT flagged "
-        "AND recorded_at IS NOT NULL AND NOT date_is_placeholder"
+        "index_date, has_exposure, af_on_ecg, ecg_finding, unknown_findings FROM all_ecgs "
+        "WHERE isfinite(mass) AND NOT flagged AND recorded_at IS NOT NULL AND NOT date_is_placeholder"
     )
 
 

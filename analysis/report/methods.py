@@ -20,6 +20,13 @@ _RULES: Final = {
     "nearest_on_or_before": "the usable ECG nearest to, and not after,",
     "all": "every usable ECG, each with a follow-up of its own",
 }
+_FINDINGS: Final = {
+    "paced": "is paced",
+    "lbbb": "has left bundle branch block",
+    "rbbb": "has right bundle branch block",
+    "other_block": "has another block",
+    "qrs_120": "has a QRS of 120 ms or more",
+}
 _EVENTS: Final = {
     "records": "one row per record",
     "ukb_wide": "UK Biobank's wide fields",
@@ -107,7 +114,18 @@ def _index(study: Study) -> str:
         if study.max_days_body_size is not None
         else " How far height and weight are from the ECG is not looked at."
     )
-    return f"The index ECG is {rule}{bound}{within}; ties go by its identifier.{history}{size}"
+    return f"The index ECG is {rule}{bound}{within}; ties go by its identifier.{_findings(study)}{history}{size}"
+
+
+def _findings(study: Study) -> str:
+    if not study.exclude_ecg:
+        return ""
+    asked = [words for finding, words in _FINDINGS.items() if finding in study.exclude_ecg]
+    paired = " The same holds for the ECG that is paired with CMR." if study.cmr is not None else ""
+    return (
+        f" People whose index ECG {' or '.join(asked)} are left out, and no other ECG of theirs takes its place; "
+        f"people of whom this is unknown stay and are counted.{paired}"
+    )
 
 
 def _outcomes(study: Study) -> str:

@@ -92,7 +92,8 @@ class StudyData:
     # the study names households. Missing is NaN or NA.
     ecgs: pd.DataFrame
     # A row per usable ECG of everybody in the cohort, with the columns of predictions and
-    # recorded_at: for repeats and for pairs with CMR.
+    # recorded_at, and ecg_finding (of `FollowUp.ecg_findings`) where the study leaves people out by
+    # the ECG: for repeats and for pairs with CMR.
     predictions: pd.DataFrame
     cmr: pd.DataFrame | None  # of `analysis.study.inputs.read_cmr`, or None
     persons: pd.DataFrame  # participant_id, sex, region, the study's covariates; one row per person
@@ -102,6 +103,7 @@ class StudyData:
     sd: Mapping[str, float]  # what "per SD" means, in the unit of the exposure, by `sd_key`
     provenance: Mapping[str, str]  # checksums, versions, model, conventions, release of the follow-up ends
     unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: ECGs and births
+    unknown_findings: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: index ECGs that stay
     notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers, no people
     follow_up_from_index: pd.DataFrame | None = None  # with the clock from the index ECG; for landmarks
     model_id: str = ""  # the model of these predictions, where the study has several; else ""
@@ -185,6 +187,8 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
     people = found.people
     members = people.loc[~people["excluded"].isin(_NOT_OF_THE_COHORT), "participant_id"].unique()
     predictions = read_predictions(study, found.usable_ecgs)
+    if study.exclude_ecg:
+        predictions = predictions.assign(ecg_finding=predictions["ecg_id"].map(found.ecg_findings).astype(object))
     persons = read_persons(study, read.people, pd.Index(members))
     cmr = _cmr(study, read, persons, people[people["excluded"] != Exclusion.NOT_IN_COHORT])
     predictions = _without_far_body_size(study, predictions, persons)
@@ -208,6 +212,7 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
         sd=sd,
         provenance=_provenance(study, footers, predictions, found.releases),
         unknown_dates=found.unknown_dates,
+        unknown_findings=found.unknown_findings,
         notes=(*found.notes, *silent),
     )
 

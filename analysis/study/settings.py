@@ -10,7 +10,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from analysis.follow_up import FollowUpRules, IndexRule, OutcomeRule
+from analysis.follow_up import EcgFinding, FollowUpRules, IndexRule, OutcomeRule
+from lvm_core.command_line import nearest
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.settings_text import StrictSettings
@@ -41,7 +42,7 @@ _COLUMNS: Final[Mapping[str, frozenset[str]]] = {
 _MADE: Final = frozenset(
     """
     exposure mass_g index_g_m2 lvh lvh_group quartile quartile_median exposure_in_sd_of_sex
-    age_band bmi_class lvm_ecg_only_g lvmi_cmr_g_m2 household_id person group imaged af_on_ecg
+    age_band bmi_class lvm_ecg_only_g lvmi_cmr_g_m2 household_id person group imaged af_on_ecg ecg_finding
     index_date eligible history_days body_size_far entry_age_days exit_age_days time_days years
     exit_date outcome excluded status status_code event end_reason placeholder_date event_after_death
     """.split()
@@ -328,6 +329,10 @@ class Study(_Strict):
     """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table."""
     exclude_flags: tuple[str, ...] = ()
     """Quality flags that make an ECG unusable."""
+    exclude_ecg: tuple[EcgFinding, ...] = ()
+    """Findings on the index ECG for which people are left out: `paced`, `lbbb`, `rbbb`,
+    `other_block`, `qrs_120` (QRS of 120 ms or more). No other ECG takes its place; people of whom
+    it is unknown stay."""
     outcomes: Annotated[tuple[Outcome, ...], Field(min_length=1)]
     """One or more outcomes."""
     primary_outcome: str
@@ -376,6 +381,15 @@ class Study(_Strict):
     """Fit Cox models; false: follow-up only."""
     report: bool = True
     """Write `export/`: tables, figures, report."""
+
+    @field_validator("exclude_ecg", mode="before")
+    @classmethod
+    def _findings_are_known(cls, given: Any) -> Any:
+        known = [str(one) for one in EcgFinding]
+        for one in given if isinstance(given, list | tuple) else []:
+            if isinstance(one, str) and one not in known:
+                raise ValueError(f"{one!r} is no finding{nearest(one, known)}, expected some of {', '.join(known)}")
+        return given
 
     @model_validator(mode="after")
     def _primary_is_there(self) -> Self:
@@ -454,6 +468,7 @@ class Study(_Strict):
             index=self.index.as_rule(),
             exposure=self.exposure,
             exclude_flags=self.exclude_flags,
+            exclude_ecg=self.exclude_ecg,
             prevalent_window_days=self.prevalent_window_days,
             latency_days=self.latency_days,
             max_days_body_size=self.max_days_body_size,

@@ -42,6 +42,8 @@ class Reject:
     ecg_id: str | None = None
     participant_id: str | None = None
     n_ecgs: int | None = 1
+    # What was decoded before it was refused, only where the reader was asked to keep it.
+    recording: Ecg | None = field(default=None, compare=False, repr=False)
 
     @property
     def weight(self) -> int:
@@ -99,6 +101,18 @@ class Chunk:
     rows: list[EcgRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     n_read: int = 0
+
+    @property
+    def results(self) -> list[EcgRow | Reject]:
+        """Rows, then rejects."""
+        return [*self.rows, *self.rejects]
+
+    def add(self, result: EcgRow | Reject) -> None:
+        """Add what one ECG gave; `n_read` is counted apart."""
+        if isinstance(result, EcgRow):
+            self.rows.append(result)
+        else:
+            self.rejects.append(result)
 
 
 def with_pseudonyms(chunk: Chunk, pseudonyms: Pseudonyms) -> Chunk:
@@ -158,9 +172,20 @@ def amplitudes_uv(rows: Sequence[EcgRow]) -> NDArray[np.float64]:
     return qrs_amplitude_uv(lead_ii, steps)
 
 
-def row_of(ecg: Ecg, path: str, row: int | None, ecg_id: str, participant_id: str | None) -> EcgRow:
-    """Return the row of a recording that a device file or a layout gave, in canonical form."""
-    canonical, measured = canonicalise(ecg), ecg.measurements
+def row_of(
+    ecg: Ecg, path: str, row: int | None, ecg_id: str, participant_id: str | None, *, keep_refused: bool = False
+) -> EcgRow | Reject:
+    """Return the row of a recording that a device file or a layout gave, in canonical form.
+
+    A recording that has no canonical form is a reject, which holds the recording itself where
+    `keep_refused` asks for it.
+    """
+    try:
+        canonical = canonicalise(ecg)
+    except EcgRejected as error:
+        reject = reject_of(error, path, row, ecg_id, participant_id)
+        return replace(reject, recording=ecg) if keep_refused else reject
+    measured = ecg.measurements
     amplitudes = tuple(np.nan if (value := getattr(measured, name)) is None else value for name in AMPLITUDES)
     return EcgRow(
         ecg_id=ecg_id,

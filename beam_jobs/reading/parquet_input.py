@@ -31,6 +31,7 @@ from beam_jobs.reading.layout import Layout, SignalLayout
 from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
+from lvm_core.formats.registry import FORMATS
 from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing, without_filling
 from lvm_core.signal.ecg import (
     DERIVED_FROM_I_AND_II,
@@ -55,6 +56,7 @@ _TAIL_BYTES: Final = 64 << 10
 _NULL_LIST: Final = "Expected all lists to be of size"
 _UV_PER_UNIT: Final = {"mV": 1e3, "uV": 1.0}
 DURATIONS_ROWS: Final = 10
+_SOURCE_FORMATS: Final = frozenset({*(one.name for one in FORMATS), "parquet", "array"})
 
 _Span = tuple[int, int]
 
@@ -248,6 +250,7 @@ class ParquetReader:
     storage: Storage  # where the files are
     layout: Layout | None  # how to read them; None for the canonical ECG table
     interpolate_missing_samples: int = 0  # longest gap that is filled, with a layout: the canonical table has none
+    keep_refused: bool = False  # rejects hold the recording where one was decoded, with a layout
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; a damaged part is one reject that counts the rows it held."""
@@ -312,10 +315,8 @@ class ParquetReader:
             chunk.n_read += 1
             if row in duplicates:
                 chunk.rejects.append(duplicate_reject(path, row, result.ecg_id, result.participant_id))
-            elif isinstance(result, EcgRow):
-                chunk.rows.append(result)
             else:
-                chunk.rejects.append(result)
+                chunk.add(result)
         return chunk
 
     def _decoded(self, batch: pa.RecordBatch, path: str, first_row: int) -> Iterator[EcgRow | Reject]:
@@ -338,25 +339,36 @@ class ParquetReader:
         flags = batch.column("quality_flags").to_pylist() if "quality_flags" in names else [None] * batch.num_rows
         steps = np.asarray(pc.fill_null(pc.cast(batch.column("uv_per_count"), pa.float32()), np.nan), np.float32)
         counts, problems = _lead_counts(batch)
+        sources = list(_sources(batch))
 
         def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
             if (problem := problems[i]) is not None:
                 raise problem
             measured = key.amplitudes, key.measured_by, key.qrs_measured_by
             known = key.participant_id, key.recorded_at, *measured, key.rhythm
-            return EcgRow(ecg_id, counts[i], float(steps[i]), path, row, *known, tuple(flags[i] or ()))
+            return EcgRow(ecg_id, counts[i], float(steps[i]), path, row, *known, tuple(flags[i] or ()), *sources[i])
 
         return decode
 
     def _through_layout(self, batch: pa.RecordBatch, layout: Layout) -> _DecodeRow:
-        def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow:
+        def decode(i: int, key: _Key, ecg_id: str, path: str, row: int) -> EcgRow | Reject:
             ecg = _ecg(batch, i, key, layout.signal)
             if layout.is_of_arrays:
                 ecg = without_filling(ecg)
             ecg = interpolate_missing(ecg, self.interpolate_missing_samples)
-            return row_of(ecg, path, row, ecg_id, key.participant_id)
+            return row_of(ecg, path, row, ecg_id, key.participant_id, keep_refused=self.keep_refused)
 
         return decode
+
+
+def _sources(batch: pa.RecordBatch) -> Iterator[tuple[str | None, float | None]]:
+    """Yield the format and the rate, hertz, of each row's source; None for any other value."""
+    names = ("source_format", "source_sampling_rate_hz")
+    nothing = [None] * batch.num_rows
+    columns = [batch.column(name).to_pylist() if name in batch.schema.names else nothing for name in names]
+    for kind, rate_hz in zip(*columns, strict=True):
+        is_known = isinstance(kind, str) and kind in _SOURCE_FORMATS
+        yield kind if is_known else None, rate_hz if isinstance(rate_hz, int | float) else None
 
 
 # Only what is of the closed lists is read: such a column of other people may hold free text.
@@ -380,7 +392,7 @@ class _Key(NamedTuple):
     problem: EcgRejected | None
 
 
-_DecodeRow = Callable[[int, _Key, str, str, int], EcgRow]
+_DecodeRow = Callable[[int, _Key, str, str, int], EcgRow | Reject]
 
 
 def _keys(batch: pa.RecordBatch, name_of: Mapping[str, str | None]) -> Iterator[_Key]:

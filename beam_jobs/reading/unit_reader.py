@@ -52,6 +52,7 @@ class UnitReader:
     interpolate_missing_samples: int = 0  # longest gap of missing samples that is filled
     index: RecordIndex | None = None  # what the index of the archive says of its records, if there is one
     pseudonyms: Pseudonyms | None = None  # take the place of all identifiers
+    keep_refused: bool = False  # rejects hold the recording where one was decoded, to be looked at
 
     @contextmanager
     def open(self, unit: Unit) -> Iterator[Iterator[Chunk]]:
@@ -71,9 +72,9 @@ class UnitReader:
             raise type(error)(_without_paths(str(error), unit, self.roots)) from None
 
     def _chunks(self, unit: Unit) -> Iterator[Chunk]:
-        parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples)
-        for is_parquet, group in groupby(unit.pieces, key=lambda piece: piece.is_parquet):
-            if not is_parquet:
+        parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples, self.keep_refused)
+        for is_table, group in groupby(unit.pieces, key=lambda piece: piece.is_table):
+            if not is_table:
                 pieces = list(group)
                 if not all(piece.path or piece.excluded or piece.reason for piece in pieces):
                     raise _path_removed(unit)
@@ -182,7 +183,7 @@ class UnitReader:
             ecg = interpolate_missing(self._decoded(files, piece.main_file), self.interpolate_missing_samples)
             if person is None and self.id_from_header:
                 person = ecg.header_participant_id
-            chunk.rows.append(row_of(ecg, path, None, piece.ecg_id, person))
+            chunk.add(row_of(ecg, path, None, piece.ecg_id, person, keep_refused=self.keep_refused))
         except EcgRejected as error:
             chunk.rejects.append(reject_of(error, path, None, piece.ecg_id, person))
 

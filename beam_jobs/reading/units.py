@@ -46,8 +46,8 @@ class Piece:
     detail: str | None = None  # message that goes with `reason`
 
     @property
-    def is_parquet(self) -> bool:
-        """True for a span of row groups, also for one of the rows of an HDF5 file."""
+    def is_table(self) -> bool:
+        """True for a span of a table: of row groups of Parquet, or of rows of an HDF5 file."""
         return self.row_group_stop > self.row_group_start
 
     @property
@@ -73,7 +73,7 @@ class Piece:
     @property
     def _archive_end(self) -> int | None:
         """Place of the `!` that ends the archive's path; names of folders may hold a `!` too."""
-        places = [] if self.is_parquet else [i for i, character in enumerate(self.path) if character == "!"]
+        places = [] if self.is_table else [i for i, character in enumerate(self.path) if character == "!"]
         return next((i for i in places if archives.is_archive(self.path[:i])), None)
 
     def identity(self) -> list[Any]:

@@ -24,6 +24,7 @@ from beam_jobs.run.pseudonyms import without_paths
 from beam_jobs.run.report import DONE_NAMES, final_report, folder_names
 from lvm_core.errors import RejectReason
 from lvm_core.signal.scale import scale_verdict
+from lvm_core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ def _problems(folder: RunFolder, plan: Plan, total: UnitSummary, demands: Demand
     if share > demands.max_rejected_share:
         worst = ", ".join(f"{n} {r}" for r, n in _by_number(total.rejected)[:3])
         problems.append(
-            f"{n_bad} of {total.n_read} ECGs are rejected ({share:.1%}; {worst}), more than --max-rejected-share "
-            f"{demands.max_rejected_share:g}. Look at {folder.path('rejects')}; where this is right, run "
-            f"the same lvm-ai {plan.kind} command with a larger --max-rejected-share"
+            f"{n_bad} of {counted(total.n_read, 'ECG', 'are')} rejected ({share:.1%}; {worst}), more than "
+            f"--max-rejected-share {demands.max_rejected_share:g}. Look at {folder.path('rejects')}; where this is "
+            f"right, run the same lvm-ai {plan.kind} command with a larger --max-rejected-share"
         )
     foreign = folder.foreign_problem(plan)
     if foreign:
@@ -114,15 +115,15 @@ def _by_number(rejected: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def _summary_lines(plan: Plan, total: UnitSummary, n_identical: int) -> list[str]:
     what = DONE_NAMES[plan.kind]
-    lines = [f"{total.n_read} ECGs read = {total.n_done} {what} + {total.n_rejected} rejected"]
+    lines = [f"{counted(total.n_read, 'ECG')} read = {total.n_done} {what} + {total.n_rejected} rejected"]
     lines += [f"  {n} {reason}" for reason, n in _by_number(total.rejected)]
     if plan.n_of_unknown_size:
         lines.append(
-            f"{plan.n_of_unknown_size} inputs cannot be read and hold an unknown number of ECGs: "
+            f"{counted(plan.n_of_unknown_size, 'input')} with an unknown number of ECGs cannot be read: "
             "each counts as 1 here, and may be many more"
         )
     if plan.ignored:
         lines.append(f"ignored: {ignored_text(plan.ignored)}")
     if n_identical:
-        lines.append(f"{n_identical} recordings share their signal with another: duplicates.parquet")
+        lines.append(f"{counted(n_identical, 'recording', 'share')} their signal with another: duplicates.parquet")
     return lines

@@ -24,6 +24,7 @@ from lvm_core.errors import EcgRejected, LvmError
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 from lvm_core.tables import schemas
+from lvm_core.wording import counted
 
 RESULT_FOLDERS: Final = {"score": "predictions", "ingest": "ecg"}
 REJECTS_FOLDER: Final = "rejects"
@@ -207,8 +208,8 @@ def commit_unit(
     """
     if not unit.n_ecgs == summary.n_read == summary.n_done + summary.n_rejected:
         raise LvmError(
-            f"unit {summary.number}: {summary.n_read} ECGs read, but {unit.n_ecgs} planned, {summary.n_done} done and "
-            f"{summary.n_rejected} rejected; nothing was committed. Please report this"
+            f"unit {summary.number}: {counted(summary.n_read, 'ECG')} read, but {unit.n_ecgs} planned, "
+            f"{summary.n_done} done and {summary.n_rejected} rejected; nothing was committed. Please report this"
         )
     content = footer(unit, summary, provenance, {"result": result_sha256, "rejects": rows_sha256(rejects)})
     result = encode(content)

@@ -251,7 +251,7 @@ def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = Fals
 def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
     if piece.excluded or exclusions.hits(piece.ecg_id, piece.participant_id):
         return True
-    one_record = not piece.is_parquet and piece.n_ecgs == 1
+    one_record = not piece.is_table and piece.n_ecgs == 1
     return (finished or one_record) and any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))
 
 

@@ -24,6 +24,7 @@ from beam_jobs.run.commit import REJECTS_FOLDER, RESULT_FOLDERS, UnitFiles, read
 from beam_jobs.run.plan import PLAN_NAME, Plan
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.tables import ParticipantTable, schemas
+from lvm_core.wording import counted
 
 T = TypeVar("T")
 
@@ -318,7 +319,7 @@ def reconcile(plan: Plan, summaries: Mapping[int, UnitSummary]) -> UnitSummary:
     """Add up the units of a finished run; refuse a missing unit, and a lost ECG."""
     missing = [unit.number for unit in plan.units if unit.number not in summaries]
     if missing:
-        raise LvmError(f"{len(missing)} units are not finished, the first is {missing[0]}")
+        raise LvmError(f"{counted(len(missing), 'unit', 'are')} not finished, the first is {missing[0]}")
     total = merge_summaries(summaries.values())
     if total.n_read != total.n_done + total.n_rejected:
         raise LvmError(

@@ -32,6 +32,7 @@ from lvm_core.tables import (
 from lvm_core.tables.layout import OWN_LAYOUT
 from lvm_core.tables.participants import NO_RECORDING_DATE
 from lvm_core.tables.people import table_files
+from lvm_core.wording import counted
 
 _BATCH: Final = 4096
 _UNMATCHED_KEPT: Final = 1000
@@ -224,17 +225,18 @@ def forecast_lines(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["share_women"] is not None:
         parts.append(f"women {summary['share_women']:.1%}")
-    lines = [f"participants: {found:,} of {n:,} ECGs have a row in the table{share}"]
+    lines = [f"participants: {found:,} of {counted(n, 'ECG', 'have', form=',')} a row in the table{share}"]
     if parts:
         lines.append(f"participants: {', '.join(parts)}")
     if summary["person_known_once_read"]:
         lines.append(
-            f"participants: the person of {summary['person_known_once_read']:,} ECGs is known once "
+            f"participants: the person of {counted(summary['person_known_once_read'], 'ECG', form=',')} is known once "
             "the headers of their files are read"
         )
     if summary["age_known_once_read"]:
         lines.append(
-            f"participants: the age of {summary['age_known_once_read']:,} ECGs is known once their files are read"
+            f"participants: the age of {counted(summary['age_known_once_read'], 'ECG', form=',')} is known once "
+            "their files are read"
         )
     rejects = summary["expected_rejects"]
     if rejects:

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from beam_jobs.reading.units import RESULTS_VERSION, Piece, Unit, digest
 from lvm_core.errors import LvmError, UsageError
+from lvm_core.wording import counted
 
 PLAN_NAME: Final = "plan.json"
 _FORMAT: Final = 1
@@ -217,8 +218,9 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     gone = [names[key] for key in known if key not in now and key not in left_out]
     if changed or gone:
         parts = [
-            f"{len(paths)} inputs {what}: {', '.join(paths[:_SHOWN])}" + (", ..." if len(paths) > _SHOWN else "")
-            for what, paths in (("changed", changed), ("are gone", gone))
+            f"{counted(len(paths), 'input', verb)} {what}: {', '.join(paths[:_SHOWN])}"
+            + (", ..." if len(paths) > _SHOWN else "")
+            for verb, what, paths in (("have", "changed", changed), ("are", "gone", gone))
             if paths
         ]
         raise UsageError(

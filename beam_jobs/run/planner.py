@@ -38,6 +38,7 @@ from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, for
 from lvm_core.formats.registry import format_with_parts, size_problem
 from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.tables.values import PLACEHOLDER_DATES
+from lvm_core.wording import counted
 
 _READERS: Final = 16
 _SHOWN: Final = 5
@@ -192,9 +193,9 @@ def _refuse_unread_archives(found: Inputs, settings: InputSettings) -> None:
         return
     names = ", ".join(found.unread[:_SHOWN]) + (", ..." if len(found.unread) > _SHOWN else "")
     raise UsageError(
-        f"{len(found.unread)} archives among the inputs are of a kind that is not read, so their ECGs would be "
-        f"missing, nobody knows how many: {names}. Unpack them, or pack the files as .zip, .tar, .tar.gz, .tar.bz2 or "
-        ".tar.xz without archives inside; --accept-unread-archives goes on without their ECGs"
+        f"among the inputs {counted(len(found.unread), 'archive', 'are')} of a kind that is not read, so their ECGs "
+        f"would be missing, nobody knows how many: {names}. Unpack them, or pack the files as .zip, .tar, .tar.gz, "
+        ".tar.bz2 or .tar.xz without archives inside; --accept-unread-archives goes on without their ECGs"
     )
 
 
@@ -204,7 +205,7 @@ def _refuse_emptiness(found: Inputs, settings: InputSettings) -> None:
         return
     raise UsageError(
         f"no ECG found in {', '.join(map(shown_path, settings.inputs))}: looked at "
-        f"{found.n_files + found.ignored.total()} files, ignored {ignored_text(found.ignored)}"
+        f"{counted(found.n_files + found.ignored.total(), 'file')}, ignored {ignored_text(found.ignored)}"
         + (f", {found.n_parquet} Parquet files have no rows" if found.n_parquet else "")
         + ". Is the path right? lvm-ai score and ingest go on without ECGs with --allow-empty"
     )
@@ -219,7 +220,8 @@ def _refuse_other_number(found: Inputs, settings: InputSettings) -> None:
     unknown = f", {n_unknown} of them files that cannot be read and count as 1" if n_unknown else ""
     cause = "Is a folder, a copy or a listing incomplete?" if n_ecgs < expected else "Are there files too many?"
     raise LvmError(
-        f"{n_ecgs} ECGs found in {found.n_files} files{unknown}, but --expect-ecgs is {expected}. Nothing was done. "
+        f"{counted(n_ecgs, 'ECG')} found in {counted(found.n_files, 'file')}{unknown}, but --expect-ecgs is "
+        f"{expected}. Nothing was done. "
         f"{cause} Run the command again, or correct the number"
     )
 
@@ -258,9 +260,9 @@ class _ExpectedFiles:
             ", ..." if len(self.missing) > _SHOWN else ""
         )
         raise LvmError(
-            f"{len(self.missing)} files of --expect-files {self.uri} are not among the inputs: {names}. Nothing was "
-            "done. Is a folder, a copy or a listing incomplete? Paths are as below --input, or whole; run the command "
-            "again, or correct the list"
+            f"of --expect-files {self.uri}, {counted(len(self.missing), 'file', 'are')} not among the inputs: {names}. "
+            "Nothing was done. Is a folder, a copy or a listing incomplete? Paths are as below --input, or whole; run "
+            "the command again, or correct the list"
         )
 
 
@@ -280,13 +282,13 @@ def _warn_of_useless_layout(found: Inputs, layout: Layout | None) -> None:
         return
     if layout.is_of_arrays and not any(is_array_file(archives.without_packing(piece.path)) for piece in found.pieces):
         found.warnings.append("--layout is given, but no HDF5, NumPy or MATLAB file is among the inputs")
-    if not layout.is_of_arrays and not any(piece.is_parquet for piece in found.pieces):
+    if not layout.is_of_arrays and not any(piece.is_table for piece in found.pieces):
         found.warnings.append("--layout is given, but no Parquet is among the inputs")
 
 
 def _refuse_useless_pattern(found: Inputs, id_rule: IdRule) -> None:
     """Stop when the pattern gives no record an id: that is a mistake, not damage."""
-    raw = [piece for piece in found.pieces if not piece.is_parquet and piece.n_ecgs is not None]
+    raw = [piece for piece in found.pieces if not piece.is_table and piece.n_ecgs is not None]
     if id_rule.pattern is not None and raw and all(p.ecg_id is None for p in raw):
         raise UsageError(
             f"--id-pattern {id_rule.pattern!r} matches none of the {len(raw)} paths, for example {raw[0].path!r}; it "
@@ -600,13 +602,13 @@ def _refuse_foreign_tables(found: Inputs, layout: Layout | None) -> None:
     for detail, pieces in by_detail.items():
         n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
         found.warnings.append(
-            f"{_named(pieces[0].path, len(pieces))}: {detail}. All {n_ecgs} ECGs there will be rejected"
+            f"{_named(pieces[0].path, len(pieces))}: {detail}. {counted(n_ecgs, 'ECG')} there will be rejected"
         )
 
 
 def _named(first: str, n_files: int) -> str:
     shown = shown_path(first)
-    return shown if n_files == 1 else f"{shown} and {n_files - 1} more files"
+    return shown if n_files == 1 else f"{shown} and {counted(n_files - 1, 'more file')}"
 
 
 def _check_absent_columns(found: Inputs, layout: Layout | None) -> None:
@@ -706,9 +708,9 @@ def mark_duplicates(
     columns: dict[tuple[int, str], list[list[object]]] = {}
     columns_in_turn = _key_columns_in_turn(storage, roots, pieces, layout)
     for piece in pieces:
-        if piece.is_parquet and not piece.path:
+        if piece.is_table and not piece.path:
             marked.append(piece)  # finished, and its path removed with a person who withdrew
-        elif piece.is_parquet:
+        elif piece.is_table:
             key = (piece.root, piece.path)
             if key not in columns:
                 columns = {key: next(columns_in_turn)}
@@ -732,7 +734,7 @@ def _key_columns_in_turn(
     storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None
 ) -> Iterator[list[list[object]]]:
     """Yield the keys of each Parquet file, read some files ahead because a store answers slowly."""
-    with_path = (piece for piece in pieces if piece.is_parquet and piece.path)
+    with_path = (piece for piece in pieces if piece.is_table and piece.path)
     files = [next(spans) for _, spans in groupby(with_path, key=lambda piece: (piece.root, piece.path))]
     waiting: deque[Future[list[list[object]]]] = deque()
     with ThreadPoolExecutor(_READERS) as pool:

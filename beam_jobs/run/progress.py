@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from lvm_core.errors import LvmError
+from lvm_core.wording import counted
 
 _LINE_EVERY_S: Final = 30.0
 _COUNT_EVERY_S: Final = 1.0
@@ -94,4 +95,4 @@ def _lines(total: int, label: str, counts: _Counts, stop: threading.Event) -> No
         n, seconds = counts.now(), time.monotonic() - started
         rate = n / seconds
         left = f"{(total - n) / rate / 60:.0f} min left" if rate > 0 else "time left not known"
-        say(f"{label}: {n} of {total} ECGs, {rate:.1f} ECG/s, {left}")
+        say(f"{label}: {n} of {counted(total, 'ECG')}, {rate:.1f} ECG/s, {left}")

@@ -46,7 +46,7 @@ def hide_inputs(inputs: Inputs, pseudonyms: Pseudonyms, exclusions: Exclusions) 
     Paths that are read stay in the pieces until the run is closed; tables and messages show their
     pseudonyms. People are excluded here, by what they and their files are called.
     """
-    names = {piece.path for piece in inputs.pieces if piece.is_parquet or piece.n_ecgs is None}
+    names = {piece.path for piece in inputs.pieces if piece.is_table or piece.n_ecgs is None}
     names |= {piece.archive for piece in inputs.pieces if piece.archive is not None}
     for name in sorted(filter(None, names), key=len, reverse=True):
         shown = shown_path(name)
@@ -57,7 +57,7 @@ def hide_inputs(inputs: Inputs, pseudonyms: Pseudonyms, exclusions: Exclusions) 
 
 
 def _hidden(piece: Piece, pseudonyms: Pseudonyms, exclusions: Exclusions) -> Piece:
-    is_read = piece.is_parquet or piece.reason is None
+    is_read = piece.is_table or piece.reason is None
     return replace(
         piece,
         path=piece.path if is_read else "",

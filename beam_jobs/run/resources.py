@@ -198,7 +198,7 @@ def input_memory_mb(pieces: Iterable[Piece]) -> float:
         n = piece.n_ecgs or 1
         n_ecgs += n
         n_groups = piece.row_group_stop - piece.row_group_start
-        if piece.is_parquet and n / n_groups <= MAX_ROW_GROUP_ROWS:
+        if piece.is_table and n / n_groups <= MAX_ROW_GROUP_ROWS:
             # The file may hold other spans: its size is an upper bound for a group of this one.
             largest_mb = max(largest_mb, min(piece.size / 1e6 / n_groups, n / n_groups * _ECG_MB))
     return largest_mb + n_ecgs * _PER_PLANNED_ECG_MB

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beam_jobs.runners.dataflow_machines import Gpu, Machine
 from lvm_core.errors import UsageError
+from lvm_core.wording import counted
 from models.engines.choosing import EngineName
 
 PRICES: Final = Path(__file__).with_name("dataflow_prices.yaml")
@@ -156,7 +157,7 @@ def estimate_lines(
     checked = "" if prices.looked_up else ", which nobody looked up: check them before you rely on them"
     lines = [
         f"estimate: {least} to {most} and {found.price[0]:,.2f} to {found.price[1]:,.2f} {prices.currency} for "
-        f"{n_ecgs:,} ECGs",
+        f"{counted(n_ecgs, 'ECG', form=',')}",
         f"  rate: {rate}; the larger figures are for half of it",
         f"  start: {start_s} s until a worker scores, assumed" + ("; FlexRS starts within six hours" * fleet.cheap),
         f"  prices: {source}, list prices of {prices.region} as written down on {prices.written}{checked}",
@@ -164,8 +165,8 @@ def estimate_lines(
     ]
     if n_units < fleet.n_workers:
         lines.append(
-            f"note: {fleet.n_workers} workers, but {n_units} units: {max(1, n_units)} workers are enough, or make "
-            "units smaller with --unit-ecgs"
+            f"note: {counted(fleet.n_workers, 'worker')}, but {counted(n_units, 'unit')}: "
+            f"{counted(max(1, n_units), 'worker', 'are')} enough, or make units smaller with --unit-ecgs"
         )
     return lines
 

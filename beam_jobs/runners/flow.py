@@ -43,6 +43,7 @@ from beam_jobs.runners.registry import JobSubmitted, Runner, runner_of
 from lvm_core.errors import LvmError
 from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.tables import Index
+from lvm_core.wording import counted
 from models.machine.host import available_cores
 
 DONE: Final = 0
@@ -166,8 +167,8 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
     if options.plan_only:
         job.write_work_files(folder, planned.plan)
         say(
-            f"planned: {planned.plan.n_ecgs} ECGs in {len(planned.plan.units)} units. The same command without "
-            "--plan-only, on this machine or by shards, does them"
+            f"planned: {counted(planned.plan.n_ecgs, 'ECG')} in {counted(len(planned.plan.units), 'unit')}. The same "
+            "command without --plan-only, on this machine or by shards, does them"
         )
         return DONE
     run = _Run(job, folder, planned.plan, planned.inputs, exclusions, runner)
@@ -232,7 +233,7 @@ def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -
     plan = base.with_units([*base.units, *(redact_excluded(unit, exclusions) for unit in new_units)])
     plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
     if old is not None:
-        say(f"{len(added)} inputs were added since the run was planned")
+        say(f"{counted(len(added), 'input', 'were')} added since the run was planned")
     return _Planned(plan, inputs, True, keys)
 
 
@@ -263,7 +264,7 @@ def _print_plan(job: Job, planned: _Planned, runner: Runner) -> None:
         f"files: {inputs.n_files}; ignored: {ignored_text(inputs.ignored)}",
         f"ECGs: {plan.n_ecgs} (duplicate ids: {n_duplicates}; unreadable inputs: {n_broken})",
         f"units: {len(plan.units)} of about {options.unit_ecgs} ECGs",
-        f"this shard {options.shard[0]}/{options.shard[1]}: {len(plan.shard_units(*options.shard))} units",
+        f"this shard {options.shard[0]}/{options.shard[1]}: {counted(len(plan.shard_units(*options.shard)), 'unit')}",
         *job.describe(plan),
         *runner.describe(options, plan),
         "nothing was written (--dry-run)",
@@ -288,7 +289,7 @@ class _Run:
 
     def run_in_processes(self, argv: Sequence[str], n_processes: int, n_gpus: int) -> int:
         """Share the units of this shard among processes of this machine."""
-        say(f"{n_processes} processes" + (f" on {n_gpus} GPUs" if n_gpus else ""))
+        say(counted(n_processes, "process") + (f" on {counted(n_gpus, 'GPU')}" if n_gpus else ""))
         done = self.folder.committed(self.plan)
         todo = [unit for unit in self.plan.shard_units(*self.options.shard) if unit.number not in done]
         with self._showing(todo):
@@ -308,7 +309,7 @@ class _Run:
         if self.exclusions:
             removal = remove_people(self.folder, self.plan, self.exclusions, sorted(done))
             if removal.changed:
-                say(f"removed {removal.n_ecgs} ECGs of excluded people from finished units")
+                say(f"removed {counted(removal.n_ecgs, 'ECG')} of excluded people from finished units")
                 self.plan = self.folder.require_plan()
                 done = self.folder.committed(self.plan)
         todo = [unit for unit in mine if unit.number not in done]
@@ -327,7 +328,7 @@ class _Run:
             for failure in failures[:5]:
                 say(f"error: {failure}")
             say(
-                f"{len(unfinished)} of {len(mine)} units are not finished. Run the same command "
+                f"{len(unfinished)} of {counted(len(mine), 'unit', 'are')} not finished. Run the same command "
                 "again to resume: finished units are kept"
             )
             return FAILED
@@ -337,8 +338,8 @@ class _Run:
         if len(done) < len(self.plan.units):
             index, count = self.options.shard
             n_left = len(self.plan.units) - len(done)
-            none = f"shard {index}/{count} has none of the {len(self.plan.units)} units"
-            say(f"{'this shard is done' if mine else none}; {n_left} units of others are not done")
+            none = f"shard {index}/{count} has none of the {counted(len(self.plan.units), 'unit')}"
+            say(f"{'this shard is done' if mine else none}; others have {counted(n_left, 'unit')} to do")
             return DONE
         accepted = close_run(
             self.folder,
@@ -354,8 +355,8 @@ class _Run:
         """Have workers do units; return the messages of those that failed."""
         shard = self.options.shard
         if len(todo) < n_mine:
-            say(f"resuming: {n_mine - len(todo)} of {n_mine} units are finished")
-        say(f"{self.plan.kind}: {sum(unit.n_ecgs for unit in todo)} ECGs in {len(todo)} units")
+            say(f"resuming: {n_mine - len(todo)} of {counted(n_mine, 'unit', 'are')} finished")
+        say(f"{self.plan.kind}: {counted(sum(unit.n_ecgs for unit in todo), 'ECG')} in {counted(len(todo), 'unit')}")
         forget_notes(self.folder, shard)
         unit_job, places = self._order(todo)
         failed: LvmError | None = None

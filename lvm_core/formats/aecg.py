@@ -17,8 +17,10 @@ from lvm_core.formats.channels import (
     measurements_of,
     whole_counts,
 )
+from lvm_core.formats.statement_codes import STATED_BY_CODE
+from lvm_core.formats.statements import rhythm_codes
 from lvm_core.formats.xml import attribute_number_of, attribute_of, parse_repairable_xml, text_of
-from lvm_core.signal.ecg import Ecg, Measurements, canonical_lead
+from lvm_core.signal.ecg import Ecg, Measurements, RhythmCodes, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import described_unit, is_voltage, uv_per_unit
 
@@ -33,6 +35,10 @@ _PER_SECOND: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "µs": 1e6}
 _MS_PER_UNIT: Final = {"ms": 1.0, "s": 1e3}
 # Of all leads together, then without a word on leads.
 _QRS_DURATIONS: Final = ("MDC_ECG_TIME_PD_QRS_GL", "MDC_ECG_TIME_PD_QRS")
+# Annotations whose value is a code, and those whose value is a text of statements.
+_CODED: Final = frozenset({"MDC_ECG_RHY", "MDC_ECG_BEAT"})
+_STATEMENTS: Final = frozenset({"MDC_ECG_INTERPRETATION", "MDC_ECG_INTERPRETATION_STATEMENT"})
+_PERSON: Final = "author/assignedEntity/assignedAuthorType/assignedPerson"
 
 
 def read_aecg(data: bytes) -> Ecg:
@@ -57,6 +63,7 @@ def read_aecg(data: bytes) -> Ecg:
         recorded_at=recorded_at,
         header_participant_id=attribute_of(root, _SUBJECT, "extension"),
         measurements=_measurements(root, series),
+        rhythm=_stated_rhythm(root),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
@@ -203,3 +210,16 @@ def _duration_ms(annotation: Element) -> float | None:
     value = attribute_number_of(annotation, "value", "value")
     factor = _MS_PER_UNIT.get(attribute_of(annotation, "value", "unit") or "")
     return value * factor if value is not None and value > 0 and factor else None
+
+
+def _stated_rhythm(root: Element) -> RhythmCodes:
+    """Return what the device stated; sets of annotations that a person wrote are left out."""
+    sets = [one for one in root.iter("annotationSet") if one.find(_PERSON) is None]
+    annotations = [one for found in sets for one in found.iter("annotation")]
+    coded = [attribute_of(one, "value", "code") or "" for one in annotations if _code(one) in _CODED]
+    texts = [text_of(one, "value") or "" for one in annotations if _code(one) in _STATEMENTS]
+    # A code of a single beat, such as that of a normal one, states nothing about the ECG.
+    return rhythm_codes(
+        [line for text in texts for line in text.splitlines()],
+        [code for code in coded if code in STATED_BY_CODE or code.startswith("MDC_ECG_RHY")],
+    )

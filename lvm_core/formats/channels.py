@@ -199,6 +199,14 @@ def _odd_gain(channels: Mapping[str, Channel]) -> tuple[str, ...]:
 
 _WAVES: Final = frozenset({"Q", "R", "S", "R1", "S1"})
 
+# Words of makers, devices and programs of measurement, and numbers of models and versions.
+_MAKERS: Final = frozenset(
+    "amps allyn btl burdick calecg cardiac cardiosoft clinic denshi dxl edan eli fukuda ge glasgow healthcare "
+    "heart heartstart hillrom instrument kohden mac marquette medical mindray mortara mrx muse nihon norav "
+    "pagewriter philips schiller science siemens spacelabs systems uni-g veritas welch".split()
+)
+_MODEL: Final = re.compile(r"[A-Za-z]{0,4}\d{1,3}(?:\.\d{1,3}){0,3}[A-Za-z]{0,2}", re.ASCII)
+
 
 def whole_counts(text: str, separator: str | None, lead: str, where: str) -> NDArray[np.int64]:
     """Return the integers of a text, (n_samples,); `separator` None stands for any white space.
@@ -265,9 +273,11 @@ def measurements_of(
     """Return what the device measured; None for what it did not.
 
     `waves_uv` holds magnitudes by lead and wave (Q R S R1 S1), microvolts, 0 for an absent wave,
-    without the leads and waves that were not measured. `measured_by`, the program of the device,
-    is dropped where nothing was measured.
+    without the leads and waves that were not measured. Of `measured_by`, the program or the device
+    as the file names it, known words and numbers of models and versions are kept, and `device`
+    where there are none: the field is free text. It is dropped where nothing was measured.
     """
+    measured_by = _known_words(measured_by)
     amplitudes_uv = {r_column(lead): _r_uv(waves_uv.get(lead, {})) for lead in LEADS_12}
     amplitudes_uv |= {s_column(lead): _s_uv(waves_uv.get(lead, {})) for lead in LEADS_12}
     measured = qrs_duration_ms is not None or any(v is not None for v in amplitudes_uv.values())
@@ -278,6 +288,12 @@ def measurements_of(
         measured_by=measured_by if measured else None,
         qrs_measured_by=None if qrs_duration_ms is None else measured_by,
     )
+
+
+def _known_words(measured_by: str | None) -> str:
+    words = [word.strip(",.") for word in (measured_by or "").split()]
+    kept = [word for word in words if word.lower() in _MAKERS or _MODEL.fullmatch(word)]
+    return " ".join(kept) or "device"
 
 
 def _voltage_sum_uv(waves_uv: Mapping[str, Mapping[str, float]]) -> float | None:

@@ -22,8 +22,10 @@ from lvm_core.formats.channels import (
     measurements_of,
 )
 from lvm_core.formats.dicom_elements import DataSet, Kept, read_data_set
+from lvm_core.formats.statement_codes import STATED_BY_CODE
+from lvm_core.formats.statements import is_statement, rhythm_codes
 from lvm_core.signal.canonical import MIN_DURATION_S
-from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Ecg, Measurements, canonical_lead
+from lvm_core.signal.ecg import DERIVED_FROM_I_AND_II, LEADS_12, Ecg, Measurements, RhythmCodes, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import described_unit, uv_per_unit
 
@@ -55,6 +57,9 @@ _TIME_SKEW: Final = 0x003A0214
 _SAMPLE_SKEW: Final = 0x003A0215
 _BITS_STORED: Final = 0x003A021A
 _CONCEPT: Final = 0x0040A043
+_CODED_VALUE: Final = 0x0040A168
+_TEXT_VALUE: Final = 0x0040A160
+_UNFORMATTED_TEXT: Final = 0x00700006
 _NUMERIC_VALUE: Final = 0x0040A30A
 _MEASUREMENT_UNIT: Final = 0x004008EA
 _ANNOTATIONS: Final = 0x0040B020
@@ -72,7 +77,10 @@ _KEPT: Final[Kept] = {
     _MANUFACTURER: None,
     _MODEL: None,
     _PATIENT_ID: None,
-    _ANNOTATIONS: {_CONCEPT: _CODED, _NUMERIC_VALUE: None, _MEASUREMENT_UNIT: _CODED},
+    _ANNOTATIONS: {
+        **dict.fromkeys((_NUMERIC_VALUE, _TEXT_VALUE, _UNFORMATTED_TEXT)),
+        **dict.fromkeys((_CONCEPT, _CODED_VALUE, _MEASUREMENT_UNIT), _CODED),
+    },
     _WAVEFORMS: {
         **dict.fromkeys((_ORIGINALITY, _N_CHANNELS, _N_SAMPLES, _RATE, _GROUP_LABEL)),
         **dict.fromkeys((_BITS_ALLOCATED, _INTERPRETATION, _PADDING, _DATA)),
@@ -136,6 +144,7 @@ def read_dicom(data: bytes) -> Ecg:
         recorded_at=recorded_at,
         header_participant_id=file.text(_PATIENT_ID) or None,
         measurements=_measurements(file),
+        rhythm=_stated_rhythm(file.sequences.get(_ANNOTATIONS, [])),
         quality_flags=(QualityFlag.DATE_UNREADABLE.value,) if date_unreadable else (),
     )
 
@@ -391,3 +400,18 @@ def _qrs_duration_ms(annotation: DataSet) -> float | None:
     is_qrs = concept.text(_CODE) in _QRS_DURATION_CODES or concept.text(_MEANING).lower() == "qrs duration"
     duration_ms = _decimal(annotation, _NUMERIC_VALUE) if is_qrs else None
     return duration_ms if duration_ms is not None and duration_ms > 0 else None
+
+
+def _stated_rhythm(annotations: list[DataSet]) -> RhythmCodes:
+    """Return what annotations state: their texts, and concepts that are statements.
+
+    Other concepts, such as durations and the points of a beat, state nothing.
+    """
+    texts = [one.text(tag) for one in annotations for tag in (_UNFORMATTED_TEXT, _TEXT_VALUE)]
+    concepts = [item for one in annotations for tag in (_CONCEPT, _CODED_VALUE) for item in one.sequences.get(tag, [])]
+    meanings = [item.text(_MEANING) for item in concepts]
+    codes = [item.text(_CODE) for item in concepts]
+    return rhythm_codes(
+        [line for text in texts for line in text.splitlines()] + [text for text in meanings if is_statement(text)],
+        [code for code in codes if code in STATED_BY_CODE],
+    )

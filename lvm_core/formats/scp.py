@@ -29,7 +29,8 @@ from lvm_core.formats.channels import (
     measurements_of,
 )
 from lvm_core.formats.scp_huffman import Table, decode, from_differences, tables_of
-from lvm_core.signal.ecg import Ecg
+from lvm_core.formats.statements import rhythm_codes
+from lvm_core.signal.ecg import Ecg, RhythmCodes
 from lvm_core.signal.quality import QualityFlag
 
 _WHERE: Final = "the SCP-ECG rhythm"
@@ -38,6 +39,10 @@ _START: Final = 6  # of section 0, after the checksum and the size
 _POINTER: Final = struct.Struct("<HII")
 _PATIENT, _TABLES, _LEADS, _QRS, _BEAT, _RHYTHM, _GLOBAL, _LONG_RHYTHM = 1, 2, 3, 4, 5, 6, 7, 12
 _MEASUREMENTS: Final = 10
+_TEXTS, _CODES = 8, 11
+_N_STATEMENTS: Final = 8  # place in sections 8 and 11, after confirmation, date and time
+_HEAD_OF_STATEMENT: Final = struct.Struct("<BH")  # number and bytes
+_CODED_STATEMENT, _IN_WORDS = b"\x01", b"\x02"  # kinds of a statement in section 11
 _USED: Final = (_PATIENT, _TABLES, _LEADS, _QRS, _BEAT, _RHYTHM)
 _SUBTRACTED: Final = 0x01  # flag of section 3: the reference beat was subtracted
 _FIRST_VERSION_3: Final = 30
@@ -118,6 +123,7 @@ def read_scp(data: bytes) -> Ecg:
         recorded_at=recorded_at,
         header_participant_id=_participant_id(tags or {}),
         measurements=measurements_of(_waves_uv(sections), _qrs_duration_ms(sections), _measured_by(tags or {})),
+        rhythm=_stated_rhythm(sections, _language(tags or {}), record_is_whole=record_is_whole),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
 
@@ -348,10 +354,14 @@ def _tags(sections: Mapping[int, _Section]) -> dict[int, bytes] | None:
     return tags if position <= len(content) else None
 
 
-def _participant_id(tags: Mapping[int, bytes]) -> str | None:
+def _language(tags: Mapping[int, bytes]) -> str:
+    """Return the encoding of texts."""
     device = tags.get(_DEVICE_TAG, b"")
-    encoding = "utf-16-le" if device[16:17] == bytes([_UTF_16]) else "latin-1"
-    text = tags.get(_ID_TAG, b"").decode(encoding, "replace")
+    return "utf-16-le" if device[16:17] == bytes([_UTF_16]) else "latin-1"
+
+
+def _participant_id(tags: Mapping[int, bytes]) -> str | None:
+    text = tags.get(_ID_TAG, b"").decode(_language(tags), "replace")
     return text.partition("\0")[0].strip() or None
 
 
@@ -407,3 +417,32 @@ def _waves_uv(sections: Mapping[int, _Section]) -> dict[str, dict[str, float]]:
         if any(measured.values()):
             waves_uv[lead] = {wave: 0.0 if value == _NO_WAVE else float(abs(value)) for wave, value in measured.items()}
     return waves_uv
+
+
+def _stated_rhythm(sections: Mapping[int, _Section], encoding: str, *, record_is_whole: bool) -> RhythmCodes:
+    """Return what sections 8 and 11 state; nothing by a section whose checksum is wrong.
+
+    A code counts when it stands alone: what follows it may make it a possibility.
+    """
+    good = {n: one for n, one in sections.items() if record_is_whole or one.stated_crc in (0, one.found_crc)}
+    universal = _statements(good, _CODES)
+    texts = [*_statements(good, _TEXTS), *(one[1:] for one in universal if one[:1] == _IN_WORDS)]
+    codes = [one[1:] for one in universal if one[:1] == _CODED_STATEMENT]
+    return rhythm_codes(
+        [line for text in texts for line in text.decode(encoding, "replace").replace("\0", "\n").splitlines()],
+        [code.decode("latin-1").strip("\0 ").upper() for code in codes],
+    )
+
+
+def _statements(sections: Mapping[int, _Section], number: int) -> list[bytes]:
+    """Return the content of each statement of section 8 or 11."""
+    content = sections[number].content if number in sections else b""
+    n_statements = content[_N_STATEMENTS] if len(content) > _N_STATEMENTS else 0
+    position = _N_STATEMENTS + 1
+    found: list[bytes] = []
+    while len(found) < n_statements and position + _HEAD_OF_STATEMENT.size <= len(content):
+        _, length = _HEAD_OF_STATEMENT.unpack_from(content, position)
+        position += _HEAD_OF_STATEMENT.size
+        found.append(content[position : position + length])
+        position += length
+    return found

@@ -2,7 +2,7 @@
 
 `_TABLE` has a line per statement: its text, and the rhythm and conduction that it states, or `-`.
 The words are those of the 12SL program of GE, which CardioSoft and MUSE print, and usual variants,
-which Philips prints too.
+which Philips prints too. `statement_codes` has statements that files give as codes.
 What is not in the table says nothing: possible, probable and former findings, other languages.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 from xml.etree.ElementTree import Element
 
+from lvm_core.formats.statement_codes import STATED_BY_CODE
 from lvm_core.signal.ecg import NOTHING_STATED, Conduction, Rhythm, RhythmCodes
 
 _TABLE: Final = """
@@ -104,21 +105,36 @@ _SEPARATOR: Final = re.compile(r"[-_=]*")
 _RHYTHMS: Final = (Rhythm.PACED, Rhythm.AF_FLUTTER, Rhythm.OTHER, Rhythm.SINUS)
 
 
-def rhythm_codes(statements: Iterable[str]) -> RhythmCodes:
-    """Return rhythm and conduction by the statements of a device, one a text.
+DEVICE: Final = "device"
+"""Source of what a device states."""
 
-    A statement is one of the table, in any case, perhaps with more after it (`_MORE`). Without any
-    statement all is None; where the table knows none of them, both are `unknown`. Conduction is
-    `none` where a rhythm or another block of the table is stated, but no block.
+HEADER: Final = "header"
+"""Source of labels in the header of a file, which are often of people."""
+
+
+def rhythm_codes(statements: Iterable[str], codes: Iterable[str] = (), *, source: str = DEVICE) -> RhythmCodes:
+    """Return rhythm and conduction by statements, one a text, and by coded statements.
+
+    A statement is one of the table, in any case, perhaps with more after it (`_MORE`); a code is
+    one of `statement_codes`. Without any of either all is None; where the tables know none of them,
+    both are `unknown`. Conduction is `none` where a rhythm or another block of a table is stated,
+    but no block. `source` is `DEVICE` or `HEADER`.
     """
     given = [text for text in map(_normal, statements) if not _SEPARATOR.fullmatch(text)]
-    if not given:
+    coded = list(codes)
+    if not given and not coded:
         return NOTHING_STATED
     found = [_STATED[key] for text in given if (key := _key(text)) is not None]
+    found += [STATED_BY_CODE[code] for code in coded if code in STATED_BY_CODE]
     rhythms = {rhythm for rhythm, _ in found}
     blocks = {block for _, block in found} - {_NOTHING}
     rhythm = next((one for one in _RHYTHMS if one in rhythms), Rhythm.UNKNOWN)
-    return RhythmCodes(rhythm.value, _conduction(blocks, is_known=bool(found)).value, "device")
+    return RhythmCodes(rhythm.value, _conduction(blocks, is_known=bool(found)).value, source)
+
+
+def is_statement(text: str) -> bool:
+    """Return whether a text is a statement of the table."""
+    return _key(_normal(text)) is not None
 
 
 def _conduction(blocks: set[str], *, is_known: bool) -> Conduction:

@@ -22,8 +22,9 @@ from lvm_core.formats.channels import (
     local_datetime,
     unambiguous_date,
 )
+from lvm_core.formats.statements import HEADER, rhythm_codes
 from lvm_core.formats.wfdb_samples import SAMPLE_FORMATS, unpack
-from lvm_core.signal.ecg import Ecg, canonical_lead
+from lvm_core.signal.ecg import Ecg, RhythmCodes, canonical_lead
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.units import is_voltage, uv_per_unit
 
@@ -53,6 +54,8 @@ _FORMAT: Final = re.compile(
 _GAIN: Final = re.compile(rf"(?P<gain>{_NUMBER})(?:\((?P<baseline>[-+]?\d{{1,9}})\))?(?:/(?P<unit>\S+))?", re.ASCII)
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d*)?)?", re.ASCII)
+_DIAGNOSES: Final = re.compile(r"#\s*Dx\s*:(.*)", re.ASCII | re.IGNORECASE)
+_SNOMED: Final = re.compile(r"\d{6,18}", re.ASCII)
 _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
 # To recognise a header these are stricter than what is read: any two words could be a record line.
 _HEAD_BYTES: Final = 65_536
@@ -117,9 +120,9 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
 
     Leads are used as stored, mapped by the description of each signal; III, aVR, aVL and aVF are
     derived from I and II where they are absent. Signals beyond the twelve (vx, vy, vz) are ignored,
-    and a signal file that holds none of the twelve need not be there. Comment lines are not read:
-    they hold no identifier that could be relied on. The segments of a record are joined; a gap
-    between them is missing samples.
+    and a signal file that holds none of the twelve need not be there. Of comment lines only codes
+    of diagnoses (`#Dx:`) are read: they hold no identifier that could be relied on. The segments of
+    a record are joined; a gap between them is missing samples.
 
     `files` holds the header, named `main`, the signal files, and the headers of segments. Each is
     looked up by the name in its header, in the folder of `main` and as it is, then without its
@@ -138,8 +141,17 @@ def read_wfdb(files: Mapping[str, bytes], main: str) -> Ecg:
         sampling_rate_hz=header.sampling_rate_hz,
         source_format="wfdb",
         recorded_at=header.recorded_at,
+        rhythm=_labelled_rhythm(files[main]),
         quality_flags=tuple(flag.value for flag, is_set in flags.items() if is_set),
     )
+
+
+def _labelled_rhythm(header: bytes) -> RhythmCodes:
+    """Return what diagnoses in comments say: SNOMED CT codes, as of the PhysioNet challenges."""
+    lines = _LINE_END.split(_decoded(header))
+    found = [match[1] for line in lines if (match := _DIAGNOSES.fullmatch(line.strip()))]
+    codes = [code.strip() for text in found for code in text.split(",")]
+    return rhythm_codes([], [code for code in codes if _SNOMED.fullmatch(code)], source=HEADER)
 
 
 def _read_part(files: Mapping[str, bytes], main: str, header: Header) -> _Part:

@@ -172,7 +172,7 @@ class RhythmCodes(NamedTuple):
 
     rhythm: str | None = None  # a member of `Rhythm`
     conduction: str | None = None  # a member of `Conduction`
-    rhythm_source: str | None = None  # `device`: its statements
+    rhythm_source: str | None = None  # `device`: its statements; `header`: labels in a file's header
 
 
 NOTHING_STATED: Final = RhythmCodes()

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc
 
 # Plausibility limits of this project: medians of cohorts lie between 700 and 1400 uV, so that a
 # scale wrong by 5 in either direction leaves the range.
@@ -30,6 +31,26 @@ _SCALE_MISTAKES: Final = (
     (1 / 2000.0, "were microvolts / 2000 read as microvolts?"),
     (1 / 10000.0, "was the model's input, microvolts / 10000, read as microvolts?"),
     (1e-6, "were volts read as microvolts?"),
+)
+
+# The median amplitude of the twelve leads of one ECG: 22 real ECGs have a geometric mean of 1095 uV
+# and an SD of a factor of 1.38 (plausibility.py). One in a thousand ECGs is beyond 3.3 SDs, 378 to
+# 3171 uV; what is beyond 4.3 SDs, 274 to 4376 uV, is one in 60,000.
+_TYPICAL_LEADS_UV: Final = 1095.0
+_SPREAD_OF_LEADS: Final = 1.38
+_DOUBTFUL_SD: Final = 3.3
+_DOUBTFUL_RATE: Final = 0.001
+_WRONG_SD: Final = 4.3
+# More doubtful ECGs than chance gives, one time in a hundred.
+_BY_CHANCE: Final = 0.01
+# Microvolts of one count of common devices and data sets (facts sheet, section 10). A factor that
+# makes the step one of them is worth more than one that does not: 2 SDs of amplitude.
+_USUAL_STEPS_UV: Final = (1.0, 1.25, 2.5, 4.88, 5.0)
+_STEP_TOLERANCE: Final = 0.002
+_STEP_WORTH: Final = 4.0
+_MUSE_MISTAKES: Final = (
+    (4.88, "were microvolts read as counts of 4.88 uV?"),
+    (1 / 4.88, "were counts of 4.88 uV read as microvolts?"),
 )
 
 _BINS_PER_DECADE: Final = 20
@@ -93,8 +114,60 @@ def scale_mistake(ratio: float) -> tuple[float, str]:
     The result is the factor of the mistake, and its size and cause in words.
     """
     factor, cause = min(_SCALE_MISTAKES, key=lambda mistake: abs(np.log(ratio / mistake[0])))
-    size = f"{factor:,.0f} times too large" if factor > 1 else f"{1 / factor:,.0f} times too small"
-    return factor, f"{size}: {cause}"
+    return factor, f"{_size(factor)}: {cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordScale:
+    """How far the amplitude of one ECG is from those of others, and which mistake explains it."""
+
+    median_uv: float  # median amplitude of the twelve leads
+    factor: float  # how many times too large the voltages may be; 1 where the amplitude is common
+    cause: str | None  # size and cause of the mistake in words; None where the amplitude is common
+    is_wrong: bool  # True where no ECG is so large or small, False where few are
+
+    @classmethod
+    def of(cls, median_uv: float, step_uv: float) -> Self:
+        """Judge one ECG by the median amplitude of its leads and the microvolts of one count.
+
+        The mistake is the one that gives the most common amplitude and, of equals, a usual step.
+        """
+        median_uv = max(median_uv, 1e-9)
+        from_typical_sd = _sds_from_typical(median_uv)
+        if abs(from_typical_sd) <= _DOUBTFUL_SD:
+            return cls(median_uv, 1.0, None, False)
+        mistakes = (*_SCALE_MISTAKES, *_MUSE_MISTAKES)
+        factor, cause = min(mistakes, key=lambda one: _misfit(median_uv / one[0], step_uv / one[0]))
+        return cls(median_uv, factor, f"{_size(factor)}: {cause}", abs(from_typical_sd) > _WRONG_SD)
+
+
+def wrong_scales(records: Sequence[RecordScale]) -> list[int]:
+    """Return the places of ECGs whose scale is likely wrong.
+
+    Those that no ECG is like; and, where more are doubtful than chance gives, the doubtful ones.
+    """
+    doubtful = [i for i, one in enumerate(records) if one.cause is not None]
+    if doubtful and bdtrc(len(doubtful) - 1, len(records), _DOUBTFUL_RATE) <= _BY_CHANCE:
+        return doubtful
+    return [i for i in doubtful if records[i].is_wrong]
+
+
+def _sds_from_typical(median_uv: float) -> float:
+    return float(np.log(median_uv / _TYPICAL_LEADS_UV) / np.log(_SPREAD_OF_LEADS))
+
+
+def _misfit(median_uv: float, step_uv: float) -> float:
+    """Return how badly an amplitude and a step fit: squared SDs, less where the step is usual."""
+    is_usual = any(abs(step_uv / usual_uv - 1) <= _STEP_TOLERANCE for usual_uv in _USUAL_STEPS_UV)
+    return _sds_from_typical(median_uv) ** 2 - _STEP_WORTH * is_usual
+
+
+def _size(factor: float) -> str:
+    return f"{_times(factor)} times too large" if factor > 1 else f"{_times(1 / factor)} times too small"
+
+
+def _times(factor: float) -> str:
+    return f"{factor:,.0f}" if abs(factor - round(factor)) < 1e-6 * factor else f"{factor:g}"
 
 
 @dataclass(frozen=True, slots=True)

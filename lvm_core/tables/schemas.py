@@ -83,9 +83,13 @@ MORE_MEASUREMENTS: Final = (
 """The other leads, and what the other rules need."""
 
 RHYTHM: Final = (
-    Column("rhythm", pa.string(), "sinus, af_flutter, paced, other or unknown; null without statements of the device"),
-    Column("conduction", pa.string(), "none, lbbb, rbbb, other or unknown; null without statements of the device"),
-    Column("rhythm_source", pa.string(), "device where its statements gave rhythm and conduction"),
+    Column("rhythm", pa.string(), "sinus, af_flutter, paced, other or unknown; null without statements"),
+    Column("conduction", pa.string(), "none, lbbb, rbbb, other or unknown; null without statements"),
+    Column(
+        "rhythm_source",
+        pa.string(),
+        "device: its statements gave rhythm and conduction; header: labels in the header of a file; null without",
+    ),
 )
 
 _ECG_ID = Column("ecg_id", pa.string(), "key of the recording, unique over a run", nullable=False)

@@ -126,5 +126,5 @@ def test_shares__by_hand() -> None:
 
 
 def test_shares__nothing_to_share_is_refused() -> None:
-    with pytest.raises(LvmError, match="none of 1 ECGs has a QRS complex and a saliency"):
+    with pytest.raises(LvmError, match="none of 1 ECG has a QRS complex and a saliency"):
         shares([_explained(np.zeros((12, 5000), dtype=np.float32), [1000])])

@@ -102,10 +102,10 @@ def test_stray_files__many_are_counted(cohort: Path, tmp_path: Path, capsys: pyt
 def test_shard__without_units_says_so(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(cohort, tmp_path / "out", "--shard", "5/5") == 0
     said = capsys.readouterr().err
-    assert "shard 5/5 has none of the 4 units; 4 units of others are not done" in said
+    assert "shard 5/5 has none of the 4 units; others have 4 units to do" in said
     assert "this shard is done" not in said
     assert score(cohort, tmp_path / "out", "--shard", "1/5") == 0
-    assert "this shard is done; 3 units of others are not done" in capsys.readouterr().err
+    assert "this shard is done; others have 3 units to do" in capsys.readouterr().err
 
 
 def test_lost_rejects_file__is_written_again_by_the_same_command(tmp_path: Path) -> None:

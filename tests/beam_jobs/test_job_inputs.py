@@ -105,7 +105,7 @@ def test_ingest__archives_that_are_not_read_stop_planning_by_name(
         outer.writestr("e.xml", _xml(3))
     assert _ingest(tmp_path) == 2
     said = capsys.readouterr().err
-    assert "3 archives among the inputs are of a kind that is not read" in said
+    assert "among the inputs 3 archives are of a kind that is not read" in said
     assert "b.7z, c.rar, d.zip!inner.zip" in said
     assert not (tmp_path / "out" / "ecg").exists()
     accepted = ("--accept-unread-archives", "--max-rejected-share", "1")
@@ -115,7 +115,7 @@ def test_ingest__archives_that_are_not_read_stop_planning_by_name(
         (name, "unreadable", None) for name in ("b.7z", "c.rar", "d.zip!inner.zip")
     }
     assert report(tmp_path / "out")["inputs_of_unknown_size"] == 3
-    assert "3 inputs cannot be read and hold an unknown number of ECGs" in capsys.readouterr().err
+    assert "3 inputs with an unknown number of ECGs cannot be read" in capsys.readouterr().err
 
 
 def test_ingest__folder_without_any_ecg_says_what_was_looked_at(

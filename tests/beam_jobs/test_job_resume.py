@@ -145,7 +145,7 @@ def test_inputs__changed_one_is_refused_by_name(run: Path, cohort: Path, capsys:
     write_parquet(cohort / "part-1.parquet", people_table(people(10, seed=5)))
     assert score(cohort, run) == 2
     message = capsys.readouterr().err
-    assert "inputs changed: part-1.parquet" in message
+    assert "1 input has changed: part-1.parquet" in message
     assert "part-0.parquet" not in message
     assert everything(run) == before
 
@@ -153,7 +153,7 @@ def test_inputs__changed_one_is_refused_by_name(run: Path, cohort: Path, capsys:
 def test_inputs__gone_one_is_refused_by_name(run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (cohort / "part-0.parquet").unlink()
     assert score(cohort, run) == 2
-    assert "inputs are gone: part-0.parquet" in capsys.readouterr().err
+    assert "1 input is gone: part-0.parquet" in capsys.readouterr().err
 
 
 def test_inputs__raw_file_of_another_size_is_refused_by_name(
@@ -169,7 +169,7 @@ def test_inputs__raw_file_of_another_size_is_refused_by_name(
     with (tmp_path / "raw" / "1.xml").open("ab") as stream:
         stream.write(b"\n")
     assert score(tmp_path / "raw", tmp_path / "out") == 2
-    assert "inputs changed: 1.xml" in capsys.readouterr().err
+    assert "1 input has changed: 1.xml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["part-9.parquet", "a-first.parquet"])

@@ -199,7 +199,7 @@ def test_truncated_listing__stops_where_the_number_of_ecgs_is_expected(
     expected = ("--expect-ecgs", N_ECGS)
     assert on_store.score("cut/out", *expected) == 1
     message = capsys.readouterr().err
-    assert f"{N_ECGS // 2} ECGs found in 1 files, but --expect-ecgs is {N_ECGS}" in message
+    assert f"{N_ECGS // 2} ECGs found in 1 file, but --expect-ecgs is {N_ECGS}" in message
     assert on_store.results("cut/out") == {}
     on_store.proxy.set()
     assert on_store.score("cut/out", *expected) == 0
@@ -214,7 +214,7 @@ def test_truncated_listing__stops_where_files_are_expected(
     files.write_text(f"part-0.parquet\n\n{on_store.inputs}/part-1.parquet\n")
     on_store.proxy.set(Rule("truncated_listing", "listing", path="faults/in"))
     assert on_store.score("files/out", "--expect-files", files) == 1
-    assert f"1 files of --expect-files {files} are not among the inputs" in capsys.readouterr().err
+    assert f"of --expect-files {files}, 1 file is not among the inputs" in capsys.readouterr().err
     assert on_store.results("files/out") == {}
     on_store.proxy.set()
     assert on_store.score("files/out", "--expect-files", files, "--dry-run") == 0

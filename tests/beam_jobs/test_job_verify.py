@@ -313,7 +313,7 @@ def ingested(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("V3", [7] * 5000, "the samples of 1 ECGs do not give their signal_sha256"),
+        ("V3", [7] * 5000, "the samples of 1 ECG do not give their signal_sha256"),
         ("uv_per_count", 1.0, "its rows are not those that were committed"),
         ("signal_sha256", "0" * 64, "its rows are not those that were committed"),
         ("recorded_at", None, "its rows are not those that were committed"),

@@ -16,7 +16,9 @@ from beam_jobs.run.settings import InputSettings
 from beam_jobs.scale import ScaleSample, main, sample_scale
 from lvm_core.errors import UsageError
 from lvm_core.signal.ecg import LEADS_12
+from lvm_core.signal.lead_orders import CHEST_ORDERS, LIMB_ORDERS, LeadOrder
 from tests.beam_jobs.helpers import ecg_counts, lead_array, write_ecg_parquet
+from tests.file_builders import MUSE_LEADS, muse_xml, wfdb_record
 
 STORAGE = Storage()
 N = 12
@@ -91,6 +93,7 @@ def test_main__says_what_it_saw(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"ECGs looked at: {N}" in shown
     assert "plausible" in shown
     assert "follow from I and II, as they should" in shown
+    assert shown.endswith("\nconclusion: unit, scale and lead order are as declared\n")
 
 
 def test_main__wrong_scale_or_leads_exit_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +113,128 @@ def test_main__counts_records_that_are_rejected_or_flagged(tmp_path: Path, capsy
     main(["--input", str(tmp_path)])
     shown = capsys.readouterr().out
     assert "\n  not usable: 2 amplitude_implausible\n  flagged: 1 amplitude_unusual\n" in shown
+
+
+def _order_written(folder: Path, order: LeadOrder) -> None:
+    """Write ECGs whose columns hold the leads of an order, by name."""
+    counts = ecg_counts(N)
+    signs = {lead: -1 if lead.startswith("-") else 1 for lead in order.leads}
+    stands = [counts[:, LEADS_12.index(lead.removeprefix("-"))] * signs[lead] for lead in order.leads]
+    columns = zip(LEADS_12, stands, strict=True)
+    _write(folder, **{place: lead_array(values.astype(np.int16)) for place, values in columns})
+
+
+@pytest.mark.parametrize("order", [*LIMB_ORDERS[1:], *CHEST_ORDERS[1:]], ids=lambda order: order.name)
+def test_main__names_the_order_of_the_leads(
+    order: LeadOrder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _order_written(tmp_path, order)
+    assert main(["--input", str(tmp_path)]) == 1
+    conclusion = capsys.readouterr().out.splitlines()[-1]
+    assert order.name in conclusion
+    assert order.mend in conclusion
+
+
+def test_sample_scale__names_the_likely_order_where_limb_leads_do_not_fit(tmp_path: Path) -> None:
+    mimic = next(order for order in LIMB_ORDERS if "MIMIC" in order.name)
+    _order_written(tmp_path, mimic)
+    problem = _sample(tmp_path).problem
+    assert problem is not None
+    assert f"{N} of {N} ECGs fit {mimic.name}" in problem
+
+
+@pytest.mark.parametrize(
+    ("times", "named"),
+    [
+        (5.0, "5 times too large"),
+        (0.2, "5 times too small"),
+        (1 / 4.88, "4.88 times too small"),
+        (1000.0, "1,000 times too large"),
+        (0.001, "1,000 times too small"),
+    ],
+)
+def test_main__names_the_scale_of_single_records(
+    times: float, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The median of all is right; two ECGs are not."""
+    steps = [5.0] * (N - 2) + [5.0 * times] * 2
+    write_ecg_parquet(tmp_path / "x.parquet", N, uv_per_count=pa.array(steps, pa.float32()))
+    assert main(["--input", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    conclusion = shown.splitlines()[-1]
+    assert f"2 of {N} ECGs look {named}" in conclusion
+    assert conclusion.endswith("e0010, e0011")
+    assert f"\n{named:<30}{2:>6}   " in shown
+
+
+def test_main__recordings_refused_by_the_reader_are_judged_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A gain 1000 times too small in a header makes voltages that no row can hold."""
+    for name, gain in (("good", "200.0(0)/mV"), ("bad", "0.2(0)/mV")):
+        for path, data in wfdb_record(dict(zip(LEADS_12, ecg_counts(1)[0], strict=True)), name=name, gain=gain).items():
+            (tmp_path / path).write_bytes(data)
+    assert main(["--input", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "not usable: 1 amplitude_implausible" in shown
+    assert "1 of 2 ECGs look 1,000 times too large: were microvolts read as millivolts?" in shown
+    assert shown.endswith(" bad\n")
+
+
+def test_main__wrong_gain_of_one_limb_lead_fits_no_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lead_i = ecg_counts(N)[:, 0].astype(np.int16) * 3
+    _write(tmp_path, I=lead_array(lead_i.astype(np.int16)))
+    assert main(["--input", str(tmp_path)]) == 1
+    assert "fit no order that is known here" in capsys.readouterr().out
+
+
+def test_main__derived_limb_leads_show_no_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.xml").write_bytes(muse_xml({lead: ecg_counts(1)[0, LEADS_12.index(lead)] for lead in MUSE_LEADS}))
+    assert main(["--input", str(tmp_path)]) == 0
+    assert "were computed from I and II, so they cannot show their order" in capsys.readouterr().out
+
+
+SHARED = Path(__file__).parents[3] / "shared"
+# Arrays need a layout; a header cannot turn the sign of samples.
+SAMPLE_FOLDERS = [path for path in sorted(SHARED.glob("ecg/*")) if path.is_dir() and path.name != "mat"]
+MOVED_NAMES = [order for order in LIMB_ORDERS[1:] if not any(lead.startswith("-") for lead in order.leads)]
+needs_files = pytest.mark.skipif(not SHARED.exists(), reason="the sample files are not beside the project")
+
+
+@needs_files
+@pytest.mark.parametrize(("record", "named"), [("HR00599", "5 times too large"), ("E00018", "4.88 times too small")])
+def test_main__finds_the_real_wrong_gains(record: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two public recordings whose headers state a wrong gain."""
+    assert main(["--input", str(SHARED / "cases" / "ecg_wrong_scale" / f"{record}.*")]) == 1
+    assert f"1 of 1 ECGs look {named}" in capsys.readouterr().out.splitlines()[-1]
+
+
+@needs_files
+@pytest.mark.parametrize("folder", SAMPLE_FOLDERS, ids=lambda folder: folder.name)
+def test_main__sample_files_are_as_declared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--input", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("conclusion: unit, scale and lead order are as declared\n")
+
+
+@needs_files
+@pytest.mark.parametrize("order", MOVED_NAMES, ids=lambda order: order.name)
+def test_main__finds_each_order_in_damaged_headers(
+    order: LeadOrder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Copies of real WFDB files: names moved in the header, samples left as they are."""
+    for header in (SHARED / "ecg" / "wfdb" / "torch_ecg_ptbxl").glob("*.hea"):
+        lines = header.read_text().splitlines()
+        # The samples of the place that an order gives to a lead get the name of that place.
+        stated = [line.rsplit(" ", 1)[1] for line in lines[1:13]]
+        renamed = [LEADS_12[order.leads.index(name)] for name in stated]
+        pairs = zip(lines[1:13], renamed, strict=True)
+        lines[1:13] = [f"{line.rsplit(' ', 1)[0]} {name}" for line, name in pairs]
+        (tmp_path / header.name).write_text("\n".join(lines) + "\n")
+        signal = header.with_suffix(".mat")
+        (tmp_path / signal.name).write_bytes(signal.read_bytes())
+    assert main(["--input", str(tmp_path)]) == 1
+    conclusion = capsys.readouterr().out.splitlines()[-1]
+    assert f"5 of 5 ECGs fit {order.name}" in conclusion
 
 
 def test_main__nothing_there_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ _STEPS: Final = {
     "all": "people with CMR",
     "no ECG": "no usable ECG",
     "not in time": "no ECG close enough in time",
+    "finding": "paired, but the ECG has a finding for which the study leaves people out",
     "before": "paired, but first imaged before the date of the training set: shown apart",
     "undated": "paired, but it is not known whether first imaged before that date",
     "no label": "paired, but body surface area or sex is unknown",
@@ -147,6 +148,8 @@ def people_of(strata: str, level: str, *, labelled: bool = False, with_rules: bo
 def cmr_pairs(data: StudyData) -> pd.DataFrame:
     """Return one row per person with CMR and an ECG close enough in time; see `pair_with_cmr`.
 
+    People whose paired ECG has a finding of `exclude_ecg` are left out; no other ECG takes its
+    place.
     The columns are participant_id, sex ("female", "male" or missing), age_years, bmi_kg_m2,
     height_cm; mass_g and mass_cmr_g in g, index_g_m2 and index_cmr_g_m2 in g/m2, both with the body
     surface area of the prediction; lvh and lvh_cmr (1, 0 or NaN); RULES and MORE_RULES (1, 0 or
@@ -156,9 +159,9 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
     text, missing where unknown.
     """
     study = data.study
-    assert data.cmr is not None
-    assert study.cmr is not None
-    pairs = pair_with_cmr(data.predictions, data.cmr, max_days=study.cmr.max_days_ecg_cmr)
+    pairs = _nearest(data)
+    if study.exclude_ecg:
+        pairs = pairs[pairs["ecg_finding"].isna()].reset_index(drop=True)
     sex = pairs["sex"].astype(object).where(pairs["sex"].isin(["female", "male"]))
     made = pd.DataFrame({"participant_id": pairs["participant_id"], "sex": sex})
     for name in (*_NUMBERS, *RULES, *MORE_RULES):
@@ -174,6 +177,13 @@ def cmr_pairs(data: StudyData) -> pd.DataFrame:
         ethnicity=_ethnicity(made, data),
         imaged=imaged_of(data, made["participant_id"]),
     )
+
+
+def _nearest(data: StudyData) -> pd.DataFrame:
+    """Return the pairs of everybody with CMR and a usable ECG, whatever the ECG shows."""
+    assert data.cmr is not None
+    assert data.study.cmr is not None
+    return pair_with_cmr(data.predictions, data.cmr, max_days=data.study.cmr.max_days_ecg_cmr)
 
 
 def _floats(table: pd.DataFrame, name: str) -> pd.Series[Any]:
@@ -234,7 +244,10 @@ def flow_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     main, date = main_pairs(data, pairs), data.study.training.exclude_imaged_before
     labelled = main["lvh_cmr"].notna() & main["lvh"].notna()
     n_complete = int(main["all_three"].sum())
-    numbers = {"all": len(with_cmr), "no ECG": len(with_cmr - with_ecg), "not in time": len(with_ecg) - len(pairs)}
+    n_pairs = len(_nearest(data)) if data.study.exclude_ecg else len(pairs)
+    numbers = {"all": len(with_cmr), "no ECG": len(with_cmr - with_ecg), "not in time": len(with_ecg) - n_pairs}
+    if data.study.exclude_ecg:
+        numbers["finding"] = n_pairs - len(pairs)
     if date is not None:
         numbers |= {"before": int((pairs[IMAGED] == before(date)).sum()), "undated": int(pairs[IMAGED].isna().sum())}
     n_labelled = int(labelled.sum())

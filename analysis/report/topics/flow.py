@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.disclosure import meanings
 from analysis.disclosure.aggregates import Aggregate, count, label
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.follow_up import Exclusion
+from analysis.follow_up import EcgFinding, Exclusion
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.flow import flow_diagram
 from analysis.report.topics.tables import aggregate
@@ -25,6 +25,7 @@ TOO_LITTLE_HISTORY: Final = "no_usable_ecg: history"
 TOO_FEW_ENCOUNTERS: Final = "no_usable_ecg: encounters"
 OUTSIDE_INDEX_RULE: Final = "no_usable_ecg: index rule"
 BODY_SIZE_FAR: Final = "missing_exposure: body size"
+FINDINGS: Final = {finding: f"excluded_by_ecg: {finding}" for finding in EcgFinding}
 _WORDS: Final = {
     ALL: "In any table",
     Exclusion.NOT_IN_COHORT: "Not among the participants",
@@ -34,6 +35,12 @@ _WORDS: Final = {
     TOO_LITTLE_HISTORY: "Usable ECG, but records do not reach back far enough",
     TOO_FEW_ENCOUNTERS: "Usable ECG, but too few encounters before",
     OUTSIDE_INDEX_RULE: "Usable ECG, but none that the index rule allows",
+    Exclusion.EXCLUDED_BY_ECG: "Index ECG with a finding that is left out",
+    FINDINGS[EcgFinding.PACED]: "Index ECG paced",
+    FINDINGS[EcgFinding.LBBB]: "Left bundle branch block on the index ECG",
+    FINDINGS[EcgFinding.RBBB]: "Right bundle branch block on the index ECG",
+    FINDINGS[EcgFinding.OTHER_BLOCK]: "Another block on the index ECG",
+    FINDINGS[EcgFinding.QRS_120]: "QRS of 120 ms or more on the index ECG",
     Exclusion.MISSING_EXPOSURE: "Exposure unknown",
     BODY_SIZE_FAR: "Height and weight too far from the ECG, or of an unknown day",
     Exclusion.UNKNOWN_REGION: "Region unknown",
@@ -45,6 +52,13 @@ _WORDS: Final = {
     Exclusion.UNKNOWN_EVENT_DATE: "Outcome at an unknown date",
     Exclusion.NO_FOLLOW_UP_TIME: "No follow-up time",
     ANALYSED: "Analysed",
+}
+_FINDING_WORDS: Final = {
+    EcgFinding.PACED: "Whether it is paced",
+    EcgFinding.LBBB: "Whether there is left bundle branch block",
+    EcgFinding.RBBB: "Whether there is right bundle branch block",
+    EcgFinding.OTHER_BLOCK: "Whether there is another block",
+    EcgFinding.QRS_120: "Duration of QRS",
 }
 _STEPS: Final = {
     "min_history": TOO_LITTLE_HISTORY,
@@ -68,11 +82,12 @@ _UNKNOWN_WORDS: Final = {
 
 
 def aggregates(data: StudyData) -> list[Aggregate]:
-    """Return the flow of people, which ECGs the index rule chooses from, and unknown dates."""
+    """Return the flow of people, which ECGs the index rule chooses from, and what is unknown."""
     return [
         flow_aggregate(data.follow_up, data.eligibility),
         *_eligible_ecgs(data.eligibility),
         *_unknown_dates(data.unknown_dates),
+        *_unknown_findings(data.unknown_findings),
     ]
 
 
@@ -102,6 +117,8 @@ def flow_aggregate(people: pd.DataFrame, eligibility: pd.DataFrame | None = None
 def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[object, ...]]:
     by_outcome = dict(list(people.assign(reason=_reasons(people)).groupby("outcome", sort=False)))
     listed = {*Exclusion, *(one for own in by_outcome.values() for one in own["reason"])}
+    if listed & {*FINDINGS.values()}:
+        listed.discard(Exclusion.EXCLUDED_BY_ECG)  # its parts stand in its place
     reasons = [str(reason) for reason in _WORDS if reason in listed and reason != ANALYSED]
     early = reasons[: reasons.index(Exclusion.PREVALENT)]
     # They differ where outcomes need other sources, whose records end on other days.
@@ -123,8 +140,11 @@ def _rows(people: pd.DataFrame, eligibility: pd.DataFrame | None) -> list[tuple[
 
 
 def _reasons(people: pd.DataFrame) -> pd.Series[str]:
-    """The reason of each row; an exposure can be unknown because body size is."""
+    """The reason of each row, by finding of the ECG; body size can leave an exposure unknown."""
     reasons = people["excluded"].fillna(ANALYSED).astype(str)
+    if "ecg_finding" in people:
+        parts = people["ecg_finding"].map(FINDINGS)
+        reasons = reasons.mask((reasons == Exclusion.EXCLUDED_BY_ECG) & parts.notna(), parts)
     if "body_size_far" not in people:
         return reasons
     far = people["body_size_far"].astype("boolean").fillna(False).astype(bool)
@@ -182,6 +202,18 @@ def _unknown_dates(found: pd.DataFrame) -> list[Aggregate]:
     return [aggregate("unknown_dates", [found.assign(n_ecgs=ecgs)], columns, meanings.unknown_dates)]
 
 
+def _unknown_findings(found: pd.DataFrame) -> list[Aggregate]:
+    """How many stay although it is unknown whether the index ECG has a finding that is left out."""
+    if not len(found):
+        return []
+    columns = (
+        label("finding", "for which people are left out"),
+        count("n_people", "people whose index ECG stays although the finding is unknown"),
+        count("n_ecgs", "index ECGs of them"),
+    )
+    return [aggregate("unknown_findings", [found], columns, meanings.unknown_findings)]
+
+
 def flow_cells(flow: Masked, outcomes: Mapping[str, str]) -> pd.DataFrame:
     """Return the masked flow for readers: a row per reason, a column per outcome, in words."""
     people, ecgs = flow.shown("n_people"), flow.shown("n_ecgs")
@@ -222,6 +254,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
         items.append(_ecg_table(masked["eligible_ecgs"]))
     if "unknown_dates" in masked:
         items.append(_date_table(masked["unknown_dates"]))
+    if "unknown_findings" in masked:
+        items.append(_finding_table(masked["unknown_findings"]))
     return Section("flow", "Who is analysed", items=tuple(items))
 
 
@@ -248,6 +282,16 @@ def _date_table(unknown: Masked) -> ReadTable:
         "and are in no Cox model on that scale.",
     )
     return ReadTable("unknown_dates", "ECGs and births at an unknown day", cells, 1, notes)
+
+
+def _finding_table(unknown: Masked) -> ReadTable:
+    counts = {"People": unknown.shown("n_people"), "ECGs": unknown.shown("n_ecgs")}
+    cells = pd.DataFrame({"": unknown.rows["finding"].map(_FINDING_WORDS), **counts})
+    notes = (
+        "People of the cohort whose index ECG is not left out for another finding. They stay: what is "
+        "unknown leaves nobody out.",
+    )
+    return ReadTable("unknown_findings", "Unknown of the index ECG", cells, 1, notes)
 
 
 # The code lists.

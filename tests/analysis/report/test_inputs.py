@@ -136,6 +136,21 @@ def test_flags__that_no_ecg_has_and_nobody_knows_are_refused(folder: Path) -> No
     assert len(read(folder, "exclude_flags: [noisy, saturated]\n").ecgs) == 37
 
 
+def test_exclude_ecg__of_a_study_leaves_its_people_out(folder: Path) -> None:
+    scored = predictions().assign(rhythm=["paced"] * 3 + [None] * 2 + ["sinus"] * 35, conduction="none")
+    scored.to_parquet(folder / "predictions.parquet")
+    data = read(folder, "exclude_ecg: [lbbb, paced]\n")
+    assert len(read(folder).ecgs) == 40
+    assert len(data.ecgs) == 37
+    assert data.unknown_findings.to_numpy().tolist() == [["paced", 2, 2], ["lbbb", 0, 0]]
+    assert data.predictions["ecg_finding"].fillna("").tolist() == ["paced"] * 3 + [""] * 37
+
+
+def test_exclude_ecg__a_wrong_name_is_refused_with_the_nearest(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"line \d+: exclude_ecg is .*'lbb' is no finding \(did you mean lbbb\?\)"):
+        read(folder, "exclude_ecg: [paced, lbb]\n")
+
+
 def test_sources__that_no_record_has_are_reported(folder: Path) -> None:
     change(folder, "events.csv", source=["hes"] * 7 + ["self_report"])
     found = {

@@ -59,6 +59,10 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
     ),
     "exposure": ("lvm_pred_g", "(lvm_pred_g, g/m2)"),
     "exclude_flags": (("saturated",), "ECGs with the flags saturated are not used"),
+    "exclude_ecg": (
+        ("qrs_120", "paced"),
+        "People whose index ECG is paced or has a QRS of 120 ms or more are left out, and no other",
+    ),
     "outcomes": (
         (Outcome(name="af", incident_sources=("hes",), af_on_ecg=True),),
         "af (incident: hes; prevalent also: no others; AF stated on the index ECG is",

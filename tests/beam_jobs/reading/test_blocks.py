@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from beam_jobs.reading.blocks import AMPLITUDES, EcgRow, Reject, counts_of, prefetch, reject_of, row_of
+from beam_jobs.reading.blocks import AMPLITUDES, Chunk, EcgRow, Reject, counts_of, prefetch, reject_of, row_of
 from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.ecg import Measurements
-from tests.builders import ecg
+from tests.builders import ecg, leads_uv
 
 
 def _readers() -> list[threading.Thread]:
@@ -113,6 +113,33 @@ def test_row_of__unmeasured_is_nan_and_absent_wave_is_zero() -> None:
     assert found["s_v3_uv"] == 900.0
     assert all(np.isnan(found[name]) for name in AMPLITUDES if name not in ("r_avl_uv", "s_v3_uv"))
     assert row.measured_by == "12SL"
+
+
+def test_row_of__refused_recording_is_kept_only_where_it_is_asked_for() -> None:
+    short = ecg(leads_uv=leads_uv(2500))
+    kept = row_of(short, "a.xml", 3, "e", "p", keep_refused=True)
+    assert isinstance(kept, Reject)
+    assert (kept.reason, kept.source_uri, kept.row, kept.ecg_id, kept.participant_id) == (
+        "too_short",
+        "a.xml",
+        3,
+        "e",
+        "p",
+    )
+    assert kept.recording is short
+    plain = row_of(short, "a.xml", 3, "e", "p")
+    assert plain == kept  # the rejects table knows no difference
+    assert isinstance(plain, Reject)
+    assert plain.recording is None
+
+
+def test_chunk__add_sorts_rows_and_rejects() -> None:
+    row = row_of(ecg(), "a.xml", None, "e", None)
+    refused = row_of(ecg(leads_uv=leads_uv(2500)), "b.xml", None, "f", None)
+    chunk = Chunk(n_read=2)
+    chunk.add(refused)
+    chunk.add(row)
+    assert (chunk.rows, chunk.rejects, chunk.results) == ([row], [refused], [row, refused])
 
 
 def test_ecg_row__rejected_names_the_person_known_from_elsewhere() -> None:

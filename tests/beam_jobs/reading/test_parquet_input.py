@@ -37,7 +37,7 @@ def _read(folder: Path, found: Inputs | None = None) -> tuple[list[EcgRow], list
     rejects: list[Reject] = []
     n_read = 0
     for piece in found.pieces:
-        if piece.is_parquet:
+        if piece.is_table:
             for chunk in reader.read(piece, join(found.roots[piece.root], piece.path)):
                 assert chunk.n_read == len(chunk.rows) + sum(r.weight for r in chunk.rejects)
                 rows += chunk.rows
@@ -152,6 +152,15 @@ def test_parquet_reader__reads_codes_of_the_closed_lists_only() -> None:
     ]
 
 
+def test_parquet_reader__source_is_read_where_it_is_a_known_format_and_a_number(tmp_path: Path) -> None:
+    kinds = ["wfdb", "Quillfeather", None, "parquet"]
+    write_ecg_parquet(tmp_path / "a.parquet", 4, source_format=kinds, source_sampling_rate_hz=[250.0, None, 500.0, 1e3])
+    write_ecg_parquet(tmp_path / "b.parquet", 1, start=4, source_format=[["wfdb"]], source_sampling_rate_hz=["fast"])
+    rows, _, _ = _read(tmp_path)
+    found = [(row.source_format, row.source_sampling_rate_hz) for row in rows]
+    assert found == [("wfdb", 250.0), (None, None), (None, 500.0), ("parquet", 1000.0), (None, None)]
+
+
 def test_parquet_reader__columns_in_any_order(tmp_path: Path) -> None:
     table = ecg_table(2)
     pq.write_table(table.select(table.column_names[::-1]), tmp_path / "x.parquet")
@@ -248,7 +257,7 @@ def test_find_inputs__one_foreign_file_among_ours_is_a_reject_of_its_rows(tmp_pa
     write_ecg_parquet(tmp_path / "a.parquet", 2)
     pq.write_table(pa.table({"x": range(7)}), tmp_path / "b.parquet")
     ours, foreign = _plan(tmp_path).pieces
-    assert ours.is_parquet
+    assert ours.is_table
     assert (foreign.reason, foreign.n_ecgs) == ("missing_lead", 7)
 
 

@@ -152,7 +152,7 @@ def test_new_pieces__further_spans_of_a_known_file_are_not_new() -> None:
 @pytest.mark.parametrize("change", [{"size": 101}, {"content_sha256": "cd"}])
 def test_new_pieces__changed_input_is_named(change: dict[str, Any]) -> None:
     now = [ABC[0], replace(ABC[1], **change), ABC[2]]
-    with pytest.raises(UsageError, match=r"1 inputs changed: b\.xml\. Put them back to resume"):
+    with pytest.raises(UsageError, match=r"1 input has changed: b\.xml\. Put them back to resume"):
         new_pieces(_plan(*ABC), now)
 
 
@@ -162,7 +162,7 @@ def test_new_pieces__input_that_is_gone_is_named() -> None:
 
 
 def test_new_pieces__changed_and_gone_are_both_named() -> None:
-    with pytest.raises(UsageError, match=r"1 inputs changed: a\.xml; 1 inputs are gone: b\.xml"):
+    with pytest.raises(UsageError, match=r"1 input has changed: a\.xml; 1 input is gone: b\.xml"):
         new_pieces(_plan(*ABC), [replace(ABC[0], size=1), ABC[2]])
 
 

@@ -412,7 +412,7 @@ def test_find_inputs__files_that_are_expected_must_be_there(tmp_path: Path) -> N
         return find_inputs(InputSettings(inputs=(str(tmp_path / "in"),), expect_files=str(expected)))
 
     assert len(find("./a/x.xml", "", tmp_path / "in" / "b.xml", "README.md").pieces) == 2
-    with pytest.raises(LvmError, match=r"2 files of --expect-files .* are not among the inputs: c.xml, a/y.xml\. Not"):
+    with pytest.raises(LvmError, match=r"of --expect-files .*, 2 files are not among the inputs: c.xml, a/y.xml\. Not"):
         find("c.xml", "b.xml", "a/y.xml")
     with pytest.raises(UsageError, match=r"--expect-files .* cannot be read: .*no such file"):
         find_inputs(InputSettings(inputs=(str(tmp_path / "in"),), expect_files=str(tmp_path / "nothing.txt")))

@@ -36,6 +36,6 @@ def assert_is_as_built(ecg: Ecg) -> None:
     assert ecg.recorded_at == dt.datetime(2018, 7, 19, 14, 19, 39)
     assert ecg.header_participant_id == "1000001"
     assert ecg.measurements.qrs_duration_ms == 92
-    assert ecg.measurements.measured_by == "Maker Cart 1"
+    assert ecg.measurements.measured_by == "Mortara ELI 25"
     assert ecg.quality_flags == ()
     assert not ecg.leads_derived

@@ -256,7 +256,7 @@ def test_read_aecg__number_of_samples_is_limited() -> None:
 def test_read_aecg__qrs_duration_of_the_device(annotations: list[str], expected_ms: float | None) -> None:
     measurements = read_aecg(aecg_document(aecg_series(TWELVE, inside="".join(annotations)))).measurements
     assert measurements.qrs_duration_ms == expected_ms
-    assert measurements.measured_by == (None if expected_ms is None else "Maker Cart 1")
+    assert measurements.measured_by == (None if expected_ms is None else "Mortara ELI 25")
 
 
 def test_read_aecg__malformed_free_text_is_repaired_and_digits_are_not() -> None:

@@ -299,3 +299,19 @@ def test_whole_counts__by_comma_or_white_space() -> None:
         "1_0",
     ):
         assert_rejected(lambda t=text: whole_counts(t, ",", "I", "the test"), RejectReason.UNREADABLE, wanted)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("12SL V21", "12SL V21"),
+        ("GE Healthcare MAC 5500 9.0.7", "GE Healthcare MAC 9.0.7"),  # a number of four digits may be a year
+        ("Mortara Instrument, Inc. ELI250c", "Mortara Instrument ELI250c"),
+        ("Doe^John 1950-01-02", "device"),
+        ("19500102", "device"),
+        (None, "device"),
+    ],
+)
+def test_measurements_of__who_measured_is_known_words_and_numbers_of_models(stated: str | None, expected: str) -> None:
+    found = measurements_of({}, 90.0, stated)
+    assert (found.measured_by, found.qrs_measured_by) == (expected, expected)

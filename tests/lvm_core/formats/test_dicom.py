@@ -441,7 +441,7 @@ def test_read_dicom__date(stated: dict[str, str], expected: dt.datetime | None, 
 def test_read_dicom__qrs_duration_of_the_device(annotations: list[Dataset], expected_ms: float | None) -> None:
     measurements = read_dicom(dicom_bytes(dicom_data_set([dicom_group(TWELVE)], *annotations))).measurements
     assert measurements.qrs_duration_ms == expected_ms
-    assert measurements.measured_by == (None if expected_ms is None else "Maker Cart 1")
+    assert measurements.measured_by == (None if expected_ms is None else "Mortara ELI 25")
 
 
 def test_read_dicom__no_participant_in_the_file() -> None:

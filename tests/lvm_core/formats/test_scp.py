@@ -496,7 +496,7 @@ def test_read_scp__wrong_lengths_in_section_1_leave_who_and_when_unknown() -> No
 def test_read_scp__qrs_duration(content: bytes | None, expected_ms: float | None) -> None:
     measurements = read_scp(_with(s7=content)).measurements
     assert measurements.qrs_duration_ms == expected_ms
-    assert measurements.measured_by == (None if expected_ms is None else "Maker Cart 1")
+    assert measurements.measured_by == (None if expected_ms is None else "Mortara ELI 25")
 
 
 def test_read_scp__amplitudes_of_section_10() -> None:

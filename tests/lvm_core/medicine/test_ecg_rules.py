@@ -265,3 +265,22 @@ def test_more_ecg_rules__refuses_what_is_no_magnitude(name: str, unit: str) -> N
 def test_more_ecg_rules__refuses_a_lack_of_leads() -> None:
     with pytest.raises(ValueError, match="measured has the S of 1 leads, expected 12"):
         more_ecg_rules({"s_v1_uv": np.zeros(1)}, sex_codes([Sex.MALE]))
+
+
+@pytest.mark.parametrize(
+    ("sex", "positive"),
+    [
+        (Sex.FEMALE, {"rule_cornell_product", "rule_peguero_lo_presti", "rule_voltage_sum"}),
+        (Sex.MALE, {"rule_voltage_sum"}),
+    ],
+)
+def test_more_ecg_rules__worked_example_of_the_docs(sex: Sex, positive: set[str]) -> None:
+    """docs/measurements.md works each rule by hand for these amplitudes."""
+    mm = {"r_avl": 9, "s_v3": 13, "s_v1": 12, "r_v5": 15, "r_v6": 19, "s_v2": 15, "s_v4": 8}
+    mm |= {"r_i": 12, "s_i": 3, "r_iii": 2, "s_iii": 10}
+    measured = {f"{name}_uv": 100.0 * value for name, value in mm.items()}
+    made = _more(sex, **measured, qrs_duration_ms=96.0, qrs_voltage_sum_uv=17_600.0)
+    assert {name for name in MoreEcgRules.__slots__ if _answer(getattr(made, name))} == positive
+    first = {name: measured[name] for name in ("r_avl_uv", "s_v1_uv", "s_v3_uv", "r_v5_uv", "r_v6_uv")}
+    assert _answer(_rules(sex, **first).rule_cornell) is (sex is Sex.FEMALE)
+    assert _answer(_rules(sex, **first).rule_sokolow_lyon) is False

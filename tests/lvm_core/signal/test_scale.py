@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvm_core.signal.scale import MAX_SOURCES, AmplitudeHistogram, SourceAmplitudes, qrs_amplitude_uv, scale_verdict
+from lvm_core.signal.scale import (
+    MAX_SOURCES,
+    AmplitudeHistogram,
+    RecordScale,
+    SourceAmplitudes,
+    qrs_amplitude_uv,
+    scale_verdict,
+    wrong_scales,
+)
 
 
 def _of(folders: dict[str, list[float]], step_uv: float = 5.0) -> SourceAmplitudes:
@@ -210,3 +218,60 @@ def test_source_amplitudes__refused_ecgs_of_over_fifty_folders_are_no_sources() 
     assert _refused(many).refused == many
     for more in (_refused({**many, "q": 3}), _refused(many).merge(_refused({"q": 3}))):
         assert (more.folders, more.refused) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("median_uv", "step_uv", "factor"),
+    [
+        (5078.0, 5.0, 5.0),  # HR00599 of PTB-XL: its header states 200/mV, the others 1000/mV
+        (126.0, 1000 / 4880, 1 / 4.88),  # E00018 of Georgia: its header states 4880/mV
+        (1100.0 * 1000, 5000.0, 1000.0),  # uV read as mV
+        (1.1, 0.005, 1 / 1000),  # mV read as uV
+        (1100.0 / 5, 1.0, 1 / 5.0),  # counts of 5 uV read as uV
+        (1100.0 / 4.88, 1.0, 1 / 4.88),
+        (0.0, 1.0, 1e-6),
+    ],
+)
+def test_record_scale__names_the_factor(median_uv: float, step_uv: float, factor: float) -> None:
+    found = RecordScale.of(median_uv, step_uv)
+    # Where the step of a device is 1, factors of 5 and 4.88 fit alike.
+    assert found.factor == pytest.approx(factor, rel=0.03)
+    assert found.is_wrong
+
+
+def test_record_scale__step_tells_5_from_4_88() -> None:
+    five, muse = RecordScale.of(126.0, 1 / 5), RecordScale.of(126.0, 1 / 4.88)
+    assert str(five.cause).startswith("5 times too small")
+    assert str(muse.cause).startswith("4.88 times too small")
+
+
+@pytest.mark.parametrize(
+    ("median_uv", "is_doubtful", "is_wrong"),
+    # 1095 uV times or over 1.38 to the power of 3.3 and 4.3: 3169.6, 378.3; 4374.1, 274.1.
+    [
+        (1095.0, False, False),
+        (3168.0, False, False),
+        (3171.0, True, False),
+        (4372.0, True, False),
+        (4376.0, True, True),
+        (379.0, False, False),
+        (377.0, True, False),
+        (275.0, True, False),
+        (273.0, True, True),
+    ],
+)
+def test_record_scale__limits(median_uv: float, is_doubtful: bool, is_wrong: bool) -> None:
+    found = RecordScale.of(median_uv, 1.0)
+    assert (found.cause is not None, found.is_wrong) == (is_doubtful, is_wrong)
+    assert (found.factor == 1.0) is not is_doubtful
+
+
+def test_wrong_scales__doubtful_records_count_where_chance_does_not_give_so_many() -> None:
+    """By chance one ECG in a thousand is doubtful: one of 10 in 1 % of samples, of 200 in 18 %."""
+    common, doubtful, wrong = (RecordScale.of(median_uv, 1.0) for median_uv in (1095.0, 3300.0, 5000.0))
+    assert wrong_scales([common] * 9 + [doubtful]) == [9]
+    assert wrong_scales([common] * 199 + [doubtful]) == []
+    assert wrong_scales([common] * 197 + [doubtful] * 3) == [197, 198, 199]
+    assert wrong_scales([common] * 198 + [doubtful, wrong]) == [199]
+    assert wrong_scales([common] * 3) == []
+    assert wrong_scales([]) == []

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.disclosure.masking import HIDDEN, Masked, MaskingRule
+from analysis.follow_up import EcgFinding
 from analysis.report.document import ReadTable, Section
 from analysis.report.topics.cmr import NO_RULES, aggregates, present
 from analysis.report.topics.cmr_agreement import (
@@ -86,6 +87,19 @@ def test_flow__every_person_with_cmr_ends_in_one_row() -> None:
     rows = masked_of(data)["cmr_flow"].rows
     assert rows["n_people"].tolist() == [7, 1, 1, 2, 1, 2]
     assert rows["n_people"].iloc[0] == rows["n_people"].iloc[1:].sum()
+
+
+def test_flow__pairs_whose_ecg_has_a_finding_are_left_out_and_counted() -> None:
+    """Of the person with two ECGs the nearer one is paced: the other does not take its place."""
+    asked = {"exclude_ecg": (EcgFinding.PACED,)}
+    data = hand_data([{}, {"ecg_finding": "paced"}, {"ecg_finding": None}, {"ecg_day": None}], **asked)
+    other = data.predictions.iloc[[1]].assign(ecg_id="other", recorded_at=pd.Timestamp("2016-01-02"), ecg_finding=None)
+    data = replace(data, predictions=pd.concat([data.predictions, other], ignore_index=True))
+    assert cmr_pairs(data)["participant_id"].tolist() == ["P0000", "P0002"]
+    rows = masked_of(data)["cmr_flow"].rows
+    counts = rows.set_index("step")["n_people"]
+    assert counts["paired, but the ECG has a finding for which the study leaves people out"] == 1
+    assert counts.iloc[0] == counts.iloc[1:].sum() == 4
 
 
 def test_pairs__index_and_lvh_by_cmr_use_body_surface_and_limit_of_the_prediction() -> None:

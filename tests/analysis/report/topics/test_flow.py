@@ -130,6 +130,31 @@ def test_flow__an_index_unknown_for_the_day_of_body_size_is_counted_apart() -> N
     assert counts["", "missing_exposure"] == 20
 
 
+def test_flow__findings_of_index_ecgs_stand_in_the_place_of_their_reason() -> None:
+    found = people({"excluded_by_ecg": 34}, {"prevalent": 66})
+    findings = ["paced"] * 14 + ["qrs_120"] * 20 + ["lbbb"] + [None] * 65
+    # The finding of somebody who leaves for another reason is not counted.
+    found = found.assign(ecg_finding=findings)
+    rows = flow_aggregate(found).rows.set_index(["outcome", "reason"])["n_people"]
+    own = rows[""][rows[""].index.str.startswith("excluded_by_ecg")]
+    assert own.to_dict() == {"excluded_by_ecg: paced": 14, "excluded_by_ecg: qrs_120": 20}
+    assert rows["", "all"] == rows[""].drop("all").sum() == 100
+    cells = flow_cells(mask(flow_aggregate(found), OFF), {"o0": "AF"}).set_index("")["AF"]
+    assert cells["Index ECG paced"] == "14"
+    assert cells["QRS of 120 ms or more on the index ECG"] == "20"
+
+
+def test_unknown_findings__are_shown_where_the_study_asks_for_findings() -> None:
+    unknown = pd.DataFrame({"finding": ["paced", "qrs_120"], "n_people": [3, 40], "n_ecgs": [3, 40]})
+    data = study_data(unknown_findings=unknown)
+    masked = {one.key: mask(one, RULE) for one in aggregates(data)}
+    section = present(masked, data.about)
+    assert section is not None
+    cells = next(one for one in section.items if one.key == "unknown_findings")
+    assert isinstance(cells, ReadTable)
+    assert cells.cells.to_numpy().tolist() == [["Whether it is paced", HIDDEN, HIDDEN], ["Duration of QRS", "40", "40"]]
+
+
 def test_flow__a_lone_early_reason_is_hidden_with_what_would_reveal_it() -> None:
     """43 less the 40 left, or 40 and 12 of the outcomes: with either shown the 3 would follow."""
     found = people({"withdrawn": 3}, {"prevalent": 40, "unknown_event_date": 0}, {"prevalent": 12})
