@@ -144,8 +144,8 @@ def _add_absent(found: Inputs, index: IndexMatch) -> None:
         )
     if absent:
         found.warnings.append(
-            f"{n_missing} of {n_rows} records of the index are not among the inputs"
-            + (f", and {len(absent) - n_missing} rows repeat one" if len(absent) > n_missing else "")
+            f"{n_missing} of {counted(n_rows, 'record')} of the index not among the inputs"
+            + (f", {counted(len(absent) - n_missing, 'row')} that repeat one" if len(absent) > n_missing else "")
             + "; each is a reject"
         )
     keys = index.keys_of(np.array([one.row for one in absent], dtype=np.int64))

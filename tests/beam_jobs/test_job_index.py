@@ -375,7 +375,7 @@ def test_index__plan_says_how_many_records_are_absent(tmp_path: Path, capsys: py
     write_table(folder / "index.tsv", [*rows, {**rows[0], "MEASID": "gone"}, rows[1]], "\t")
     assert _ingest(folder, tmp_path / "out", "index.tsv", "finngen", "--dry-run") == 0
     captured = capsys.readouterr()
-    assert "1 of 6 records of the index are not among the inputs, and 1 rows repeat one" in captured.err
+    assert "1 of 6 records of the index not among the inputs, 1 row that repeat one" in captured.err
     assert "files: 4; ignored: 1 (1 not in the index)" in captured.out
     assert "ECGs: 6 (duplicate ids: 0; unreadable inputs: 2)" in captured.out
 

@@ -237,7 +237,7 @@ def test_pseudonyms__verify_finds_the_inputs_with_the_key_alone(
     output = tmp_path / "out"
     assert _ingest(folder, output, key) == 0
     assert lvm("verify", output, "--pseudonym-key", key) == 0
-    assert "3 ECGs of 1 units computed again, equal" in capsys.readouterr().out
+    assert "3 ECGs of 1 unit computed again, equal" in capsys.readouterr().out
     assert lvm("verify", output) == 0
     assert "--pseudonym-key needs the key of this run" in capsys.readouterr().out
 
