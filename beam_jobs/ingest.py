@@ -57,7 +57,11 @@ class IngestJob:
         """Read the settings and the people to leave out."""
         order, planned = self.order, self.order.settings()
         settings = IngestSettings.from_plan(planned, output=order.folder.uri, storage=order.folder.storage)
-        return IngestWorker(settings, planned, settings.reader(order.roots), order.excluded())
+        return IngestWorker(settings, planned, _reader(order, settings), order.excluded())
+
+
+def _reader(order: WorkOrder, settings: IngestSettings) -> UnitReader:
+    return settings.reader(order.roots, order.folder.index(), order.pseudonyms())
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class _Ingest(Job):
                 f"--layout {settings.layout} describes Parquet, which lvm-ai score reads directly; expected a layout "
                 "of arrays (signal: array: NAME)"
             )
-        self.settings = replace(settings, layout_content=self.layout)
+        self.settings = replace(settings, layout_content=self.layout, **self.read_keys(settings))
 
     def unit_job(self, plan: Plan, order: WorkOrder) -> IngestJob:
         """Return the job as it travels to workers."""

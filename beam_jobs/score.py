@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from beam_jobs.reading.index import RecordIndex
 from beam_jobs.reading.layout import load_layout
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import RunFolder
+from beam_jobs.run.index import knows_people, with_index
 from beam_jobs.run.order import WorkOrder
-from beam_jobs.run.participants import JoinForecast, forecast_lines, participants_of
+from beam_jobs.run.participants import JoinForecast, forecast_lines, judged, participants_of
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import Keys
 from beam_jobs.run.progress import say
@@ -36,11 +38,16 @@ class _Score(Job):
     def __init__(self, given: ScoreSettings) -> None:
         self._models = _resolve_models(given)
         layout = load_layout(given.storage, given.layout) if given.layout else None
-        self._participants, self._people_problems = participants_of(
+        keys = self.read_keys(given)
+        table, self._people_problems = participants_of(
             given.storage, given.participants, given.participants_layout, accepted=given.accept_people
         )
+        if table is not None and self.pseudonyms is not None:
+            table = table.with_keys(self.pseudonyms.ecg, self.pseudonyms.person)
+        self._given = self._participants = table  # of the option, and with what the index adds
         self.settings = replace(
             given,
+            **keys,
             models=tuple({"model_id": m.spec.model_id, "sha256": m.spec.sha256} for m in self._models),
             layout_content=layout,
             participants_sha256=None if self._participants is None else self._participants.content_sha256,
@@ -48,12 +55,29 @@ class _Score(Job):
         )
         self.layout = layout
         self.stops_at_wrong_scale = not given.accept_scale
-        if self._participants is not None and self._models[0].spec.needs_demographics:
-            for name in self._participants.unknown_throughout:
-                say(f"warning: {given.participants} has no known {name}; is a column misnamed?")
+        if self.index is None:
+            self._warn_of_unknown()
         for model in self._models:
             if model.spec.warning:
                 say(f"warning: {model.spec.model_id}: {model.spec.warning}")
+
+    def _warn_of_unknown(self) -> None:
+        if self._participants is not None and self._models[0].spec.needs_demographics:
+            for name in self._participants.unknown_throughout:
+                table = self.settings.participants or "the index"
+                say(f"warning: {table} has no known {name}; is a column misnamed?")
+
+    def use_records(self, records: RecordIndex | None) -> None:
+        """Add what the index says of people to the participant table, which wins."""
+        super().use_records(records)
+        if records is None or (self._given is None and not knows_people(records)):
+            return
+        self._participants = with_index(self._given, records)
+        if self._given is None:
+            self._people_problems = judged(
+                self._participants, self.settings.index[0], accepted=self.settings.accept_people
+            )
+        self._warn_of_unknown()
 
     def resolve(self, planned: Mapping[str, Any] | None) -> ScoreSettings:
         """Return the settings with what computes; as planned where the command leaves a choice."""
@@ -65,13 +89,14 @@ class _Score(Job):
 
     def person_of(self, ecg_id: str) -> str | None:
         """Return the person of an ECG by the participant table."""
-        return None if self._participants is None else self._participants.person_of(ecg_id)
+        if self._given is None:
+            return None
+        return self._given.person_of(ecg_id if self.pseudonyms is None else self.pseudonyms.ecg(ecg_id))
 
     def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
-        """Return the list extended by the ECGs that the participant table gives these people."""
-        if self._participants is None:
-            return exclusions
-        return exclusions.with_ids(self._participants.ecg_ids_of(exclusions.has))
+        """Return the list extended by the ECGs that the tables of the command give these people."""
+        exclusions = super().with_their_ecgs(exclusions)
+        return exclusions if self._given is None else exclusions.with_ids(self._given.ecg_ids_of(exclusions.has))
 
     def forecast(self, exclusions: Exclusions) -> JoinForecast | None:
         """Return what counts how the participant table fits the ECGs; None without a table."""
@@ -92,7 +117,7 @@ class _Score(Job):
         if share > options.max_rejected_share:
             examples = "; ".join(f"{name}: {text}" for name, text in forecast.examples.items())
             raise LvmError(
-                f"{share:.1%} of the ECGs would be rejected because of {options.participants}, at most "
+                f"{share:.1%} of the ECGs would be rejected because of {options.participants or 'the index'}, at most "
                 f"{options.max_rejected_share:.1%} are allowed ({examples}).{forecast.hint()} Nothing was scored. "
                 "Correct the table or its layout (docs/people_tables.md), or allow more with --max-rejected-share"
             )
@@ -100,7 +125,7 @@ class _Score(Job):
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at amplitudes and leads before the first unit; stop where they cannot be right."""
-        sample = sample_scale(self.settings.reader(roots), plan.units)
+        sample = sample_scale(self.settings.reader(roots, self.records, self.pseudonyms), plan.units)
         if sample.problem is not None:
             if not self.settings.accept_scale:
                 raise LvmError(
@@ -116,7 +141,7 @@ class _Score(Job):
 
     def check_keys(self, keys: Keys) -> None:
         """Refuse a participant table without any key that is among the keys of the inputs."""
-        table = self._participants
+        table = self._given
         known_late = self.settings.id_from_header or not keys.seen
         if table is None or known_late:
             return
@@ -138,6 +163,7 @@ class _Score(Job):
 
     def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
         """Write the participant table that workers join."""
+        super().write_side_files(folder, keys, exclusions)
         if self._participants is None:
             return
         table = self._participants.without(exclusions.hits)
@@ -216,7 +242,8 @@ def _resolve_models(options: ScoreSettings) -> tuple[ModelSource, ...]:
         raise UsageError(
             f"--fallback-model {options.fallback_model} needs age, sex and BMI itself; expected an ECG-only model"
         )
-    if sources[0].spec.needs_demographics and not options.participants and len(sources) == 1:
+    has_people = options.participants or options.index
+    if sources[0].spec.needs_demographics and not has_people and len(sources) == 1:
         raise UsageError(
             f"model {sources[0].spec.model_id} needs age, sex and BMI, and no --participants is given: give a table, "
             "add --fallback-model, or choose an ECG-only model (lvm-ai models list)"

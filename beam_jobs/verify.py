@@ -20,13 +20,15 @@ from beam_jobs.run.commit import read_footer_json, read_rejects, reasons_of, rej
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
 from beam_jobs.run.plan import Plan
-from beam_jobs.run.planner import root_of
+from beam_jobs.run.planner import find_inputs, root_of
+from beam_jobs.run.pseudonyms import KEY_ID, load_pseudonyms, with_paths
 from beam_jobs.run.report import DONE_NAMES, counts
-from beam_jobs.run.settings import IngestSettings, ScoreSettings, add_storage_option, storage_of
+from beam_jobs.run.settings import IngestSettings, InputSettings, ScoreSettings, add_storage_option, storage_of
 from beam_jobs.scoring.job import score_context
 from beam_jobs.scoring.unit import ScoreContext, score_first_rows
 from lvm_core.command_line import ArgumentParser
 from lvm_core.errors import RejectReason, UsageError
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.signal.canonical import signal_sha256
 from lvm_core.signal.ecg import LEADS_12
 from lvm_core.tables import schemas
@@ -171,23 +173,36 @@ def verify_sample(
     *,
     model_files: Sequence[str] = (),
     model_dir: Path | None = None,
+    pseudonyms: Pseudonyms | None = None,
 ) -> None:
-    """Compute the first rows of some units again and compare with what is stored."""
+    """Compute the first rows of some units again and compare with what is stored.
+
+    The paths of inputs are not in the plan of a run with pseudonyms: they are found with its key.
+    """
     kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
     settings: ScoreSettings | IngestSettings = kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
     roots = tuple(root_of(folder.storage, uri) for uri in inputs)
-    units = [u for u in plan.units if not any(p.is_table and p.excluded for p in u.pieces)]
+    units: Sequence[Unit] = plan.units
+    if KEY_ID in plan.settings:
+        if pseudonyms is None or pseudonyms.key_id != plan.settings[KEY_ID]:
+            which = "the key of this run" if pseudonyms is None else "another key, that of this run"
+            found.warnings.append(f"no ECG was computed again: paths are pseudonyms; --pseudonym-key needs {which}")
+            return
+        listed = InputSettings(inputs=tuple(inputs), storage=folder.storage, accept_unread_archives=True)
+        units = with_paths(units, find_inputs(listed, settings.layout_content).pieces, pseudonyms)
+    units = [u for u in units if not any(p.is_table and p.excluded for p in u.pieces)]
     chosen = units[:: max(1, -(-len(units) // _SAMPLED_UNITS))]
     stated = (folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {})
     moved = RejectReason.EXCLUDED.value in stated
     n_compared, n_problems_before = 0, len(found.problems)
     names: tuple[str, ...] = ("signal_sha256",)
-    rows_again = partial(_ingest_rows, settings.reader(roots))
+    reader = settings.reader(roots, folder.index(), pseudonyms)
+    rows_again = partial(_ingest_rows, reader)
     if isinstance(settings, ScoreSettings):
         # After a removal not the columns that amplify a difference.
         more = () if settings.recalibration_content is None or moved else schemas.RECALIBRATED.names
         names = (*_COMPARED, *more)
-        worker = _worker(settings, plan, roots, model_files, model_dir)
+        worker = _worker(settings, plan, reader, model_files, model_dir)
         rows_again = partial(_score_rows, worker, names)
     for unit in chosen:
         again = rows_again(unit)
@@ -225,7 +240,7 @@ def _same(row: Mapping[str, Any], stored: Mapping[str, Any], *, moved: bool) -> 
 
 
 def _worker(
-    settings: ScoreSettings, plan: Plan, roots: tuple[str, ...], model_files: Sequence[str], model_dir: Path | None
+    settings: ScoreSettings, plan: Plan, reader: UnitReader, model_files: Sequence[str], model_dir: Path | None
 ) -> ScoreContext:
     if settings.device is Device.GPU and not visible_gpus():
         raise UsageError(
@@ -234,7 +249,7 @@ def _worker(
         )
     given = [resolve_model(name) for name in model_files]
     models = [_model_of_run(wanted, given, model_dir) for wanted in settings.models]
-    return score_context(settings, plan.settings, settings.reader(roots), models, available_cores(), Exclusions())
+    return score_context(settings, plan.settings, reader, models, available_cores(), Exclusions())
 
 
 def _model_of_run(wanted: Mapping[str, str], given: Sequence[ModelSource], model_dir: Path | None) -> ModelSource:
@@ -280,6 +295,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--model", action="append", default=[], help="model file of the run, where it is no id")
     parser.add_argument("--model-dir", type=Path, help="folder of fetched models")
+    parser.add_argument("--pseudonym-key", metavar="F", help="key of the run, where it has pseudonyms")
     parser.add_argument("--no-sample", action="store_true", help="compute nothing again")
     add_storage_option(parser)
     args = parser.parse_args(argv)
@@ -294,7 +310,11 @@ def main(argv: Sequence[str]) -> int:
         n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
         if len(inputs) < n_roots:
             raise UsageError(f"the run had {counted(n_roots, 'input')}; name them, in order, with --input")
-        verify_sample(folder, plan, inputs, found, model_files=args.model, model_dir=args.model_dir)
+        pseudonyms = load_pseudonyms(storage, args.pseudonym_key)
+        models, folder_of_models = args.model, args.model_dir
+        verify_sample(
+            folder, plan, inputs, found, model_files=models, model_dir=folder_of_models, pseudonyms=pseudonyms
+        )
     for kind, lines in (("ok", found.notes), ("warning", found.warnings), ("problem", found.problems)):
         sys.stdout.writelines(f"{kind}: {line}\n" for line in lines)
     return 1 if found.problems else 0

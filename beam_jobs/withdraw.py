@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from beam_jobs.run.commit import read_rejects, rejects_of
 from beam_jobs.run.exclusions import Exclusions, Removal, id_digest, load_exclusions, remove_people
@@ -19,10 +19,12 @@ from beam_jobs.run.folder import (
 )
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.progress import say
+from beam_jobs.run.pseudonyms import KEY_ID, load_pseudonyms
 from beam_jobs.run.report import counts
 from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import UsageError
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.wording import counted
 
 
@@ -41,10 +43,10 @@ def _traces(folder: RunFolder, plan: Plan) -> Iterator[tuple[str | None, str | N
             yield reject.ecg_id, reject.participant_id, texts
         for piece in unit.pieces:
             yield piece.ecg_id, piece.participant_id, [piece.path, *piece.parts]
-    table = folder.participants()
-    if table is not None:
-        keys = table.arrow.select(["ecg_id", "participant_id"])
-        yield from ((row["ecg_id"], row["participant_id"], ()) for row in keys.to_pylist())
+    people, index = folder.participants(), folder.index()
+    for table in (None if people is None else people.arrow, None if index is None else index.table):
+        keys = [] if table is None else table.select(["ecg_id", "participant_id"]).to_pylist()
+        yield from ((row["ecg_id"], row["participant_id"], ()) for row in keys)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,28 @@ def withdraw(folder: RunFolder, plan: Plan, exclusions: Exclusions) -> Withdrawa
             folder.storage.write_atomic(folder.path(SUCCESS_NAME), b"")
     before = {one for one in exclusions.ids - found if id_digest(one) in found_ever}
     return Withdrawal(removal, frozenset(found), frozenset(before), exclusions.ids - found - before, report is not None)
+
+
+def withdraw_under_key(
+    folder: RunFolder, plan: Plan, exclusions: Exclusions, pseudonyms: Pseudonyms | None
+) -> Withdrawal:
+    """Remove people from a run; with the key of its pseudonyms the list holds identifiers."""
+    if pseudonyms is None:
+        return withdraw(folder, plan, exclusions)
+    listed = {make(one): one for one in exclusions.ids for make in (pseudonyms.person, pseudonyms.ecg)}
+    done = withdraw(folder, plan, Exclusions(frozenset(listed)))
+    found = frozenset(listed[one] for one in done.found)
+    before = frozenset(listed[one] for one in done.found_before) - found
+    return replace(done, found=found, found_before=before, not_found=exclusions.ids - found - before)
+
+
+def _refuse_other_key(plan: Plan, pseudonyms: Pseudonyms | None) -> None:
+    stated = plan.settings.get(KEY_ID)
+    if pseudonyms is not None and pseudonyms.key_id != stated:
+        what = "has no pseudonyms" if stated is None else "was made with another key"
+        raise UsageError(f"--pseudonym-key is given, and the run {what}; expected the key of the run, or none")
+    if pseudonyms is None and stated is not None:
+        say("note: the run has pseudonyms, so the list must hold these; with --pseudonym-key it may hold identifiers")
 
 
 def _lines(done: Withdrawal) -> Iterator[str]:
@@ -120,7 +144,9 @@ def main(argv: Sequence[str]) -> int:
     exclusions = load_exclusions(storage, args.participants)
     if not exclusions:
         raise UsageError(f"{args.participants} names nobody; expected one identifier per line")
-    withdrawal = withdraw(folder, plan, exclusions)
+    pseudonyms = load_pseudonyms(storage, args.pseudonym_key)
+    _refuse_other_key(plan, pseudonyms)
+    withdrawal = withdraw_under_key(folder, plan, exclusions, pseudonyms)
     for line in _lines(withdrawal):
         say(line)
     if args.not_found_list is not None:
@@ -153,6 +179,7 @@ def _parser() -> ArgumentParser:
         metavar="F",
         help="new file for the identifiers that were not found, for you alone, not in the folder",
     )
+    parser.add_argument("--pseudonym-key", metavar="F", help="key of the run, where it has pseudonyms")
     add_share_option(parser)
     add_storage_option(parser)
     return parser

@@ -42,6 +42,7 @@ class RejectReason(StrEnum):
     BMI_OUT_OF_RANGE = "bmi_out_of_range"
     EXCLUDED = "excluded"
     QUALITY_FLAG = "quality_flag"
+    FILE_MISSING = "file_missing"
 
 
 class LvmError(Exception):

@@ -4,6 +4,7 @@ Others use:
     storage: `Storage` (and `FileMissing`, `StorageFault`, `StorageDenied`), `join`, `is_glob`.
     local_files: `FileKind`, `shown_path`, `write_whole`, `open_to_others`.
     inputs: `IdRule`, `list_input` and what it returns; names of archives are in `archives`.
+    index: `IndexMatch` (which records of an index are there), `RecordIndex` (what it says of them).
     layout: `Layout`, `load_layout`.
     units: `Piece`, `Unit`, `UnitSummary`, `cut_units`, `merge_summaries`, `digest`, `path_digest`.
     unit_reader: `UnitReader`.

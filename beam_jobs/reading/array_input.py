@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import Chunk, Reject
 from beam_jobs.reading.layout import Layout
-from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.parquet_input import (
     DURATIONS_ROWS,
     ParquetReader,
@@ -427,7 +426,7 @@ def read_stack(rows: ParquetReader, piece: Piece, uri: str) -> Iterator[Chunk]:
     stop = piece.first_row + (piece.n_ecgs or 0)
     with open_stack(rows.storage, uri, rows.layout) as stack:
         if stack.problem() is not None or stack.sha256() != piece.content_sha256:
-            raise LvmError(f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it")
+            raise LvmError(f"{piece.shown} changed since the run was planned, so it cannot be read for it")
         for start in range(piece.first_row, stop, _READ_ROWS):
             try:
                 yield rows.chunk(stack.batch(start, min(stop, start + _READ_ROWS)), piece, start)
@@ -440,8 +439,10 @@ def _one_row(rows: ParquetReader, stack: Stack, piece: Piece, row: int) -> Chunk
     try:
         return rows.chunk(stack.batch(row, row + 1), piece, row)
     except EcgRejected as damage:
+        if row in piece.unlisted_rows:
+            return Chunk()
         ecg_id = key_text(stack.keys(stack.layout.ecg_id)[row])
-        reject = Reject(damage.reason.value, damage.message, shown_path(piece.path), row, ecg_id)
+        reject = Reject(damage.reason.value, damage.message, piece.shown, row, ecg_id)
         return Chunk(rejects=[reject], n_read=1)
 
 

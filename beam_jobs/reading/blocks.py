@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar, cast
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvm_core.errors import EcgRejected, RejectReason
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.signal.canonical import canonicalise
 from lvm_core.signal.ecg import LEADS_12, NOTHING_STATED, Ecg, RhythmCodes
 from lvm_core.signal.scale import qrs_amplitude_uv
@@ -112,6 +113,29 @@ class Chunk:
             self.rows.append(result)
         else:
             self.rejects.append(result)
+
+
+def with_pseudonyms(chunk: Chunk, pseudonyms: Pseudonyms) -> Chunk:
+    """Return a chunk with pseudonyms in place of the keys of its ECGs and people."""
+    rows = [
+        replace(
+            row, ecg_id=pseudonyms.ecg(row.ecg_id), participant_id=_pseudonym(pseudonyms.person, row.participant_id)
+        )
+        for row in chunk.rows
+    ]
+    rejects = [
+        replace(
+            one,
+            ecg_id=_pseudonym(pseudonyms.ecg, one.ecg_id),
+            participant_id=_pseudonym(pseudonyms.person, one.participant_id),
+        )
+        for one in chunk.rejects
+    ]
+    return Chunk(rows, rejects, chunk.n_read)
+
+
+def _pseudonym(make: Callable[[str], str], key: str | None) -> str | None:
+    return None if key is None else make(key)
 
 
 def counts_of(rows: Sequence[EcgRow]) -> NDArray[np.int16]:

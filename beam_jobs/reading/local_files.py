@@ -209,9 +209,9 @@ def write_whole(path: Path, data: bytes, *, private: bool) -> None:
     _sync_folder(path.parent)
 
 
-def create_whole(path: Path, data: bytes) -> bool:
+def create_whole(path: Path, data: bytes, *, private: bool = False) -> bool:
     """Write a whole file unless it is there; return whether this call made it."""
-    with _written_temporary(path, data) as temporary:
+    with _written_temporary(path, data, private=private) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:

@@ -28,7 +28,6 @@ from beam_jobs.reading.blocks import (
     row_of,
 )
 from beam_jobs.reading.layout import Layout, SignalLayout
-from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
@@ -259,14 +258,12 @@ class ParquetReader:
         with self.storage.open(uri) as stream:
             if stream.size() != piece.size:
                 raise LvmError(
-                    f"{shown_path(piece.path)} changed since the run was planned: it had {piece.size} bytes and has "
+                    f"{piece.shown} changed since the run was planned: it had {piece.size} bytes and has "
                     f"{stream.size()} now. Put the old file back to resume, or plan again with --overwrite"
                 )
             footer = footer_of(stream)
             if footer.sha256 != piece.content_sha256:
-                raise LvmError(
-                    f"{shown_path(piece.path)} changed since the run was planned, so it cannot be read for it"
-                )
+                raise LvmError(f"{piece.shown} changed since the run was planned, so it cannot be read for it")
             for group in range(piece.row_group_start, piece.row_group_stop):
                 yield from self._read_group(stream, footer, group, piece, first_row)
                 first_row += footer.row_group_rows[group]
@@ -287,7 +284,7 @@ class ParquetReader:
                     continue
                 reason, lost = RejectReason.UNREADABLE.value, n_rows - done
                 detail = f"row group {group} cannot be decoded ({_cause(error)})"
-                reject = Reject(reason, detail, shown_path(piece.path), first_row + done, n_ecgs=lost)
+                reject = Reject(reason, detail, piece.shown, first_row + done, n_ecgs=lost)
                 yield Chunk(rejects=[reject], n_read=lost)
                 return
             yield self.chunk(batch, piece, first_row + done)
@@ -309,10 +306,13 @@ class ParquetReader:
 
     def chunk(self, batch: pa.RecordBatch, piece: Piece, first_row: int) -> Chunk:
         """Return the rows of a batch whose first has this number in its file."""
-        duplicates = set(piece.duplicate_rows)
-        chunk = Chunk(n_read=batch.num_rows)
-        path = shown_path(piece.path)
+        duplicates, unlisted = set(piece.duplicate_rows), set(piece.unlisted_rows)
+        chunk = Chunk()
+        path = piece.shown
         for row, result in enumerate(self._decoded(batch, path, first_row), start=first_row):
+            if row in unlisted:
+                continue
+            chunk.n_read += 1
             if row in duplicates:
                 chunk.rejects.append(duplicate_reject(path, row, result.ecg_id, result.participant_id))
             else:

@@ -318,8 +318,8 @@ class Storage:
             if not (self.exists(uri) and self.read_bytes(uri) == data):
                 raise
 
-    def create_exclusive(self, uri: str, data: bytes) -> bool:
-        """Write a file unless it is there; return whether this call made it.
+    def create_exclusive(self, uri: str, data: bytes, *, private: bool = False) -> bool:
+        """Write a file unless it is there, `private` as `write_atomic`; return whether it was made.
 
         Local: atomic among processes. Stores offer no exclusive creation through this library:
         there two processes may both write, and the later one stays. So the file is read back after
@@ -328,7 +328,8 @@ class Storage:
         later must check that it is the one that is meant.
         """
         if store_scheme(uri) is None:
-            return with_retries(lambda: local_files.create_whole(_local_path(uri), data), f"writing {uri}")
+            path = _local_path(uri)
+            return with_retries(lambda: local_files.create_whole(path, data, private=private), f"writing {uri}")
         if self.exists(uri):
             return False
         self.write_atomic(uri, data)

@@ -13,7 +13,16 @@ from typing import Final
 
 from beam_jobs.reading import archives
 from beam_jobs.reading.array_input import is_array_file, is_stack, read_array_file, read_stack
-from beam_jobs.reading.blocks import Chunk, Reject, duplicate_reject, excluded_reject, reject_of, row_of
+from beam_jobs.reading.blocks import (
+    Chunk,
+    Reject,
+    duplicate_reject,
+    excluded_reject,
+    reject_of,
+    row_of,
+    with_pseudonyms,
+)
+from beam_jobs.reading.index import RecordIndex
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.parquet_input import ParquetReader
@@ -21,6 +30,7 @@ from beam_jobs.reading.storage import FileMissing, Storage, join
 from beam_jobs.reading.units import Piece, Unit
 from lvm_core.errors import EcgRejected, LvmError, RejectReason
 from lvm_core.formats.registry import MAX_RECORD_BYTES, format_of, read_ecg
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.signal.canonical import interpolate_missing
 from lvm_core.signal.ecg import Ecg
 
@@ -40,6 +50,8 @@ class UnitReader:
     formats: tuple[str, ...] = ()  # raw formats to accept; empty for all
     id_from_header: bool = False  # take the person from a raw file's header where the path names none
     interpolate_missing_samples: int = 0  # longest gap of missing samples that is filled
+    index: RecordIndex | None = None  # what the index of the archive says of its records, if there is one
+    pseudonyms: Pseudonyms | None = None  # take the place of all identifiers
     keep_refused: bool = False  # rejects hold the recording where one was decoded, to be looked at
 
     @contextmanager
@@ -50,17 +62,27 @@ class UnitReader:
 
     def chunks(self, unit: Unit) -> Generator[Chunk, None, None]:
         """Yield the chunks of a unit in order."""
+        try:
+            for chunk in self._chunks(unit):
+                hidden = chunk if self.pseudonyms is None else with_pseudonyms(chunk, self.pseudonyms)
+                yield hidden if self.index is None else self.index.completed(hidden)
+        except LvmError as error:
+            if self.pseudonyms is None:
+                raise
+            raise type(error)(_without_paths(str(error), unit, self.roots)) from None
+
+    def _chunks(self, unit: Unit) -> Iterator[Chunk]:
         parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples, self.keep_refused)
         for is_table, group in groupby(unit.pieces, key=lambda piece: piece.is_table):
             if not is_table:
-                yield from self._raw_chunks(list(group))
+                pieces = list(group)
+                if not all(piece.path or piece.excluded or piece.reason for piece in pieces):
+                    raise _path_removed(unit)
+                yield from self._raw_chunks(pieces)
                 continue
             for piece in group:
                 if not piece.path:
-                    raise LvmError(
-                        f"unit {unit.number} cannot be done again: the path of its input was "
-                        "removed with a person who withdrew; start again with --overwrite"
-                    )
+                    raise _path_removed(unit)
                 uri = join(self.roots[piece.root], piece.path)
                 yield from read_stack(parquet, piece, uri) if is_stack(piece.path) else parquet.read(piece, uri)
 
@@ -152,7 +174,7 @@ class UnitReader:
         """Decode a record and add its row or its reject to a chunk."""
         chunk.n_read += piece.weight
         assert piece.ecg_id is not None
-        person, path = piece.participant_id, shown_path(piece.path)
+        person, path = piece.participant_id, piece.shown
         try:
             if isinstance(files, EcgRejected):
                 raise files
@@ -179,6 +201,22 @@ class UnitReader:
             )
 
 
+def _path_removed(unit: Unit) -> LvmError:
+    return LvmError(
+        f"unit {unit.number} cannot be done again: the path of its input was removed, with a person who withdrew or "
+        "because a run with pseudonyms was closed; start again with --overwrite"
+    )
+
+
+def _without_paths(message: str, unit: Unit, roots: Sequence[str]) -> str:
+    """Return a message in which no path of the unit stands: it may identify a person."""
+    for piece in unit.pieces:
+        for path in filter(None, (piece.path, piece.archive, *piece.parts)):
+            for text in (join(roots[piece.root], path), path):
+                message = message.replace(text, piece.shown).replace(shown_path(text), piece.shown)
+    return message
+
+
 def _complete(held: dict[str, bytes | EcgRejected]) -> Files | EcgRejected:
     """Return a record's files, or the first refusal among them."""
     files: Files = {}
@@ -191,11 +229,11 @@ def _complete(held: dict[str, bytes | EcgRejected]) -> Files | EcgRejected:
 
 def _planned_reject(piece: Piece) -> Reject | None:
     """Return the reject of a record that planning decided on; None where it is to be read."""
-    path = shown_path(piece.path)
+    path = piece.shown or None
     if piece.excluded:
         return excluded_reject()
     if piece.reason is not None:
         return Reject(piece.reason, piece.detail, path, None, piece.ecg_id, piece.participant_id, piece.n_ecgs)
     if piece.duplicate_rows:
-        return duplicate_reject(path, None, piece.ecg_id, piece.participant_id)
+        return duplicate_reject(piece.shown, None, piece.ecg_id, piece.participant_id)
     return None

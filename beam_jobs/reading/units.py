@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Final, Self
 
 from beam_jobs.reading import archives
+from beam_jobs.reading.local_files import shown_path
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 
 RESULTS_VERSION: Final = 4
@@ -38,6 +39,8 @@ class Piece:
     ecg_id: str | None = None  # key of a raw record; None for Parquet
     participant_id: str | None = None  # person of a raw record, if its path names one
     duplicate_rows: tuple[int, ...] = ()  # rows, from 0, with an ecg_id that came earlier; (0,) for a record
+    unlisted_rows: tuple[int, ...] = ()  # rows, from 0, that the index does not list; they are not read
+    alias: str = ""  # what tables and messages show in place of the path; empty without pseudonyms
     excluded: bool = False  # True for a raw record of an excluded person, which is not read
     reason: str | None = None  # reject reason of an input that cannot be read; None otherwise
     detail: str | None = None  # message that goes with `reason`
@@ -49,8 +52,13 @@ class Piece:
 
     @property
     def weight(self) -> int:
-        """Number of ECGs; an unknown number counts as 1."""
-        return 1 if self.n_ecgs is None else self.n_ecgs
+        """Number of ECGs that are read; an unknown number counts as 1."""
+        return 1 if self.n_ecgs is None else self.n_ecgs - len(self.unlisted_rows)
+
+    @property
+    def shown(self) -> str:
+        """The path as tables and messages show it."""
+        return self.alias or shown_path(self.path)
 
     @property
     def archive(self) -> str | None:
@@ -75,7 +83,8 @@ class Piece:
 
     def redacted(self) -> Self:
         """Return the piece without anything that names a person."""
-        return replace(self, path="", parts=(), ecg_id=None, participant_id=None, detail=None, excluded=True)
+        nothing = {"path": "", "parts": (), "ecg_id": None, "participant_id": None, "detail": None, "alias": ""}
+        return replace(self, **nothing, excluded=True)  # type: ignore[arg-type]  # of all fields
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults."""
@@ -89,7 +98,7 @@ class Piece:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         values = dict(data)
-        for name in ("parts", "duplicate_rows"):
+        for name in ("parts", "duplicate_rows", "unlisted_rows"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

@@ -20,6 +20,7 @@ from beam_jobs.run.folder import (
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import ignored_text
 from beam_jobs.run.progress import say
+from beam_jobs.run.pseudonyms import without_paths
 from beam_jobs.run.report import DONE_NAMES, final_report, folder_names
 from lvm_core.errors import RejectReason
 from lvm_core.signal.scale import scale_verdict
@@ -66,6 +67,9 @@ def close_run(
             "are they participant_id or ecg_id as in the inputs?"
         )
     folder.write_json(REPORT_NAME, exclusions.scrubbed(report))
+    if plan.is_private:
+        # All units are done, so that no path is needed any more.
+        folder.write_plan(without_paths(folder.require_plan()))
     for line in _summary_lines(plan, total, n_identical):
         say(line)
     for flag, n in flags.items():

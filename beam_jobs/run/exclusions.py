@@ -26,7 +26,7 @@ from beam_jobs.run.commit import (
     rows_sha256,
 )
 from beam_jobs.run.folder import REPORT_NAME, REPORTS_FOLDER, SUCCESS_NAME, UNDER_WAY_PREFIX, RunFolder
-from beam_jobs.run.plan import PLAN_NAME, Plan
+from beam_jobs.run.plan import Plan
 from beam_jobs.run.progress import say
 from lvm_core.errors import LvmError, RejectReason
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
@@ -53,6 +53,9 @@ class Exclusions:
     # of words (`P-00001` has two), and, where it begins or ends with another sign, by its length.
     word_digests: Mapping[int, frozenset[str]] = field(default_factory=dict)
     odd_digests: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    # Of the same people and ECGs, in a run with a key: all that its tables have, and all that
+    # leaves this process.
+    pseudonyms: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,16 +66,20 @@ class Exclusions:
     @property
     def sha256(self) -> str:
         """Digest that differs between two lists and names nobody."""
-        return digest([sorted(self.ids), sorted(self.digests)])
+        return digest([sorted(self.pseudonyms or self.ids), sorted(self.digests)])
 
     def has(self, identifier: str | None) -> bool:
         """Return True where an identifier is on the list."""
         if identifier is None:
             return False
-        return identifier in self.ids or (bool(self.digests) and id_digest(identifier) in self.digests)
+        if identifier in self.ids or identifier in self.pseudonyms:
+            return True
+        return bool(self.digests) and id_digest(identifier) in self.digests
 
     def with_ids(self, ids: Iterable[str]) -> Exclusions:
-        """Return the list extended."""
+        """Return the list extended by identifiers as the run has them."""
+        if self.pseudonyms:
+            return replace(self, pseudonyms=self.pseudonyms | frozenset(ids))
         return replace(self, ids=self.ids | frozenset(ids))
 
     def with_digests(self, digests: Iterable[str]) -> Exclusions:
@@ -81,9 +88,10 @@ class Exclusions:
 
     def to_json(self) -> dict[str, Any]:
         """Return the list as digests, which find the same people and name nobody."""
-        words = {n: {id_digest(i) for i in ids} for n, ids in self._compound.items() if n > 0}
+        compound = {} if self.pseudonyms else self._compound
+        words = {n: {id_digest(i) for i in ids} for n, ids in compound.items() if n > 0}
         odd: defaultdict[int, set[str]] = defaultdict(set)
-        for one in self._compound.get(0, ()):
+        for one in compound.get(0, ()):
             odd[len(one)].add(id_digest(one))
         return {
             "id_sha256": self.all_digests(),
@@ -109,7 +117,7 @@ class Exclusions:
 
     def all_digests(self) -> list[str]:
         """Return the digests of everybody on the list."""
-        return sorted(self.digests | {id_digest(i) for i in self.ids})
+        return sorted(self.digests | {id_digest(i) for i in self.pseudonyms or self.ids})
 
     def hits(self, ecg_id: str | None, participant_id: str | None) -> bool:
         """Return True where an ECG belongs to an excluded person, or is excluded itself.
@@ -241,16 +249,18 @@ def redact_excluded(unit: Unit, exclusions: Exclusions, *, finished: bool = Fals
 
 
 def _must_go(piece: Piece, exclusions: Exclusions, *, finished: bool) -> bool:
-    if exclusions.hits(piece.ecg_id, piece.participant_id):
+    if piece.excluded or exclusions.hits(piece.ecg_id, piece.participant_id):
         return True
     one_record = not piece.is_table and piece.n_ecgs == 1
     return (finished or one_record) and any(exclusions.hits_path(text) for text in (piece.path, *piece.parts))
 
 
 def with_their_ecgs(folder: RunFolder, exclusions: Exclusions) -> Exclusions:
-    """Return the list extended by the ECGs that the run's participant table gives these people."""
-    table = folder.participants()
-    return exclusions if table is None else exclusions.with_ids(table.ecg_ids_of(exclusions.has))
+    """Return the list extended by the ECGs that the run's tables give these people."""
+    for table in (folder.participants(), folder.index()):
+        if table is not None:
+            exclusions = exclusions.with_ids(table.ecg_ids_of(exclusions.has))
+    return exclusions
 
 
 @dataclass(frozen=True)
@@ -275,6 +285,7 @@ def remove_people(folder: RunFolder, plan: Plan, exclusions: Exclusions, units: 
     changed = any(one.changed for one in done)
     changed |= _redact_plan(folder, exclusions, set(units))
     changed |= _remove_from_participants(folder, exclusions)
+    changed |= _remove_from_index(folder, exclusions)
     reports = [*folder.reports(), *folder.reports(UNDER_WAY_PREFIX)]
     for name in [*(f"{REPORTS_FOLDER}/{name}" for name in reports), REPORT_NAME]:
         content = folder.read_json(name)
@@ -358,7 +369,7 @@ def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection
     if tuple(units) == plan.units:
         return False
     folder.storage.delete(folder.path(SUCCESS_NAME))
-    folder.storage.write_atomic(folder.path(PLAN_NAME), plan.with_units(units).to_bytes())
+    folder.write_plan(plan.with_units(units))
     return True
 
 
@@ -369,4 +380,14 @@ def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool
         return False
     folder.storage.delete(folder.path(SUCCESS_NAME))
     folder.write_participants(smaller)
+    return True
+
+
+def _remove_from_index(folder: RunFolder, exclusions: Exclusions) -> bool:
+    index = folder.index()
+    smaller = None if index is None else index.without(exclusions.hits)
+    if index is None or smaller is None or len(smaller) == len(index):
+        return False
+    folder.storage.delete(folder.path(SUCCESS_NAME))
+    folder.write_index(smaller)
     return True

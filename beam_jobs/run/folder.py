@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from beam_jobs.reading.index import RecordIndex
 from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage, join
 from beam_jobs.reading.units import Unit, UnitSummary, merge_summaries
@@ -35,10 +36,11 @@ WORK_FOLDER: Final = "work"
 SHARD_PREFIX: Final = "shard-"
 UNDER_WAY_PREFIX: Final = "under-way-"
 PARTICIPANTS_NAME: Final = "participants.parquet"
+INDEX_NAME: Final = "index.parquet"
 DUPLICATES_NAME: Final = "duplicates.parquet"
 WITHDRAWN_NAME: Final = "withdrawn.json"
 _FOLDERS: Final = (*RESULT_FOLDERS.values(), REJECTS_FOLDER, REPORTS_FOLDER, WORK_FOLDER)
-_FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, WITHDRAWN_NAME, PLAN_NAME)
+_FILES: Final = (SUCCESS_NAME, REPORT_NAME, DUPLICATES_NAME, PARTICIPANTS_NAME, INDEX_NAME, WITHDRAWN_NAME, PLAN_NAME)
 _READERS: Final = 16
 _SHOWN_FOREIGN: Final = 3
 
@@ -111,6 +113,21 @@ class RunFolder:
         """Write the participant table, for the user's eyes alone."""
         self.storage.write_atomic(self.path(PARTICIPANTS_NAME), table.to_parquet(), private=True)
 
+    def index(self) -> RecordIndex | None:
+        """Return the index that workers look records up in; None for a run without one."""
+        uri = self.path(INDEX_NAME)
+        return RecordIndex(read_table(self.storage, uri).combine_chunks()) if self.storage.is_file(uri) else None
+
+    def write_index(self, index: RecordIndex) -> None:
+        """Write the index, for the user's eyes alone."""
+        sink = io.BytesIO()
+        pq.write_table(index.table, sink, compression="zstd")
+        self.storage.write_atomic(self.path(INDEX_NAME), sink.getvalue(), private=True)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan again; with paths of a run with pseudonyms it is for its user alone."""
+        self.storage.write_atomic(self.path(PLAN_NAME), plan.to_bytes(), private=plan.is_private)
+
     def prepare(self, kind: str, *, overwrite: bool) -> None:
         """Make the folder ready for a run of this kind, and sweep orphaned files.
 
@@ -121,8 +138,8 @@ class RunFolder:
             raise UsageError(f"--output {self.uri} is a file; expected a folder to make")
         there = [name for name in self.storage.entries(self.uri) if not name.startswith(".")]
         has_plan = PLAN_NAME in there
-        # The participant table is written before the plan: a killed start may leave it alone.
-        if not has_plan and set(there) - {PARTICIPANTS_NAME}:
+        # The tables of people are written before the plan: a killed start may leave them alone.
+        if not has_plan and set(there) - {PARTICIPANTS_NAME, INDEX_NAME}:
             raise UsageError(
                 f"--output {self.uri} is not empty and holds no run ({', '.join(there[:3])}); "
                 "expected a new or empty folder, or one that an earlier run made"

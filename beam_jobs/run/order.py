@@ -16,7 +16,9 @@ from beam_jobs.reading.units import Unit, digest
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import WORK_FOLDER, RunFolder
 from beam_jobs.run.plan import PLAN_NAME, Plan, UnitPlace, head_of, places_of, plan_of_head
+from beam_jobs.run.pseudonyms import load_pseudonyms
 from lvm_core.errors import LvmError
+from lvm_core.pseudonyms import Pseudonyms
 
 _EXCLUSIONS_PREFIX: Final = "exclusions-"
 
@@ -35,6 +37,7 @@ class WorkOrder:
     processes_here: int = 1  # worker processes that share the cores of a machine
     keep_going: bool = True  # finish the other units when the storage fails one
     in_launcher: bool = True  # workers are threads of the process that made the order
+    pseudonym_key: str | None = None  # where the key of the run is, which workers read themselves
 
     def settings(self) -> Mapping[str, Any]:
         """Return the settings of the plan; an `LvmError` where this machine does not see it."""
@@ -66,6 +69,10 @@ class WorkOrder:
         if place.number < len(units) and units[place.number].fingerprint == place.fingerprint:
             return units[place.number]
         raise LvmError(f"unit {place.number} is not in {PLAN_NAME} any more; run the same command again")
+
+    def pseudonyms(self) -> Pseudonyms | None:
+        """Return the pseudonyms of the run; None without a key."""
+        return load_pseudonyms(self.folder.storage, self.pseudonym_key)
 
     def excluded(self) -> Exclusions:
         """Return the people who must not be read, as digests."""

@@ -85,15 +85,20 @@ def participants_of(
     people = load_participants(storage, uri, load_layout_of_people(storage, layout))
     for note in people.read.notes:
         say(f"note: {note}")
-    problems = judge_people(people.table.arrow).problems
+    return people.table, judged(people.table, uri, accepted=accepted)
+
+
+def judged(table: ParticipantTable, uri: str, *, accepted: bool) -> tuple[str, ...]:
+    """Return the problems of a table of people as a whole; refuse it unless they are accepted."""
+    problems = judge_people(table.arrow).problems
     if problems and not accepted:
         raise UsageError(
             f"{uri} cannot be right as a whole: {'; '.join(problems)}. Nothing was scored. Correct the table, or say "
-            "in --participants-layout what it means (docs/people_tables.md); if it is right, go on with --accept-people"
+            "in its layout what it means (docs/people_tables.md); if it is right, go on with --accept-people"
         )
     for problem in problems:
         say(f"warning: {uri}: {problem} (accepted)")
-    return people.table, problems
+    return problems
 
 
 def demographics_of(table: ParticipantTable | None, rows: Sequence[EcgRow]) -> Demographics:

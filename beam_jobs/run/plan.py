@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
-from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.units import RESULTS_VERSION, Piece, Unit, digest
 from lvm_core.errors import LvmError, UsageError
 from lvm_core.wording import counted
@@ -56,6 +55,11 @@ class Plan:
     def n_of_unknown_size(self) -> int:
         """Inputs that hold an unknown number of ECGs, because they cannot be read."""
         return sum(piece.n_ecgs is None for piece in self.pieces)
+
+    @property
+    def is_private(self) -> bool:
+        """The plan is of a run with pseudonyms, and holds paths, which may identify people."""
+        return bool(self.settings.get("pseudonym_key_id")) and any(piece.path for piece in self.pieces)
 
     def shard_units(self, index: int, count: int) -> list[Unit]:
         """Return every `count`-th unit, beginning with the `index`-th, both from 1."""
@@ -205,7 +209,7 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     Inputs of the old plan that changed or are gone are refused, by name.
     """
     known = {_key(piece): _state(piece) for piece in old.pieces}
-    names = {_key(piece): piece.path for piece in old.pieces}
+    names = {_key(piece): piece.shown for piece in old.pieces}
     now = {_key(piece): _state(piece) for piece in pieces}
     changed_keys = [key for key, state in known.items() if key in now and now[key] != state]
     # People who withdrew may be gone from the inputs too: their records are not read again.
@@ -214,7 +218,7 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     gone = [names[key] for key in known if key not in now and key not in left_out]
     if changed or gone:
         parts = [
-            f"{counted(len(paths), 'input', verb)} {what}: {', '.join(map(shown_path, paths[:_SHOWN]))}"
+            f"{counted(len(paths), 'input', verb)} {what}: {', '.join(paths[:_SHOWN])}"
             + (", ..." if len(paths) > _SHOWN else "")
             for verb, what, paths in (("have", "changed", changed), ("are", "gone", gone))
             if paths

@@ -10,8 +10,12 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from beam_jobs.reading import archives
 from beam_jobs.reading.array_input import STACK_SUFFIXES, Stack, is_array_file, is_stack, open_stack, stack_keys
+from beam_jobs.reading.index import NO_KEY, NOT_LISTED, NOT_LISTED_ROWS, IndexMatch, RecordIndex
 from beam_jobs.reading.inputs import ArchiveListing, IdRule, InputListing, RecordFiles, list_input, unmatched_id
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.local_files import FileKind, shown_path
@@ -32,11 +36,15 @@ from beam_jobs.run.plan import PLAN_NAME, Plan
 from beam_jobs.run.settings import InputSettings
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, UsageError, form_of
 from lvm_core.formats.registry import format_with_parts, size_problem
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.tables.values import PLACEHOLDER_DATES
 from lvm_core.wording import counted
 
 _READERS: Final = 16
 _SHOWN: Final = 5
+_KeysOfRow = tuple[str | None, str | None]
+"""ecg_id and participant_id by the index; None without one."""
+
 _UNREAD: Final = EcgRejected(
     RejectReason.UNREADABLE, "archive is of a kind that is not read, and holds an unknown number of ECGs"
 )
@@ -54,6 +62,7 @@ class Inputs:
     unread: list[str] = field(default_factory=list)  # archives of kinds that are not read
     warnings: list[str] = field(default_factory=list)  # what the user should know
     absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # columns that a file, by path, lacks
+    unlisted_example: str | None = None  # a record that the index does not list
 
 
 def ignored_text(ignored: Mapping[str, int]) -> str:
@@ -63,22 +72,26 @@ def ignored_text(ignored: Mapping[str, int]) -> str:
 
 
 def find_inputs(
-    settings: InputSettings, layout: Layout | None = None, person_of: Callable[[str], str | None] | None = None
+    settings: InputSettings,
+    layout: Layout | None = None,
+    person_of: Callable[[str], str | None] | None = None,
+    index: IndexMatch | None = None,
 ) -> Inputs:
     """List all inputs and turn them into pieces; refuse what cannot be meant.
 
     `layout` is of other people's Parquet or arrays. `person_of` gives the person of an ECG by the
-    participant table, where the path does not.
+    participant table, where the path does not. Of an archive with an `index` the records that it
+    lists are the inputs: those that are absent are pieces too, which say so.
     """
     storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
     seen, expected = _Seen(), _ExpectedFiles.of(storage, settings.expect_files)
-    for index, uri in enumerate(uris):
+    for number, uri in enumerate(uris):
         is_folder = not is_glob(uri) and not storage.is_file(uri)
         entries = _entries(storage, uri)
         expected.note(entries)
         entries = entries if len(uris) == 1 else seen.new(entries)
-        listing = list_input(storage, found.roots[index], entries)
+        listing = list_input(storage, found.roots[number], entries)
         del entries  # there may be millions
         if not is_folder:
             _refuse_headers_alone(uri, listing)
@@ -87,16 +100,64 @@ def find_inputs(
         found.n_files += sum(map(len, (listing.parquet, listing.archives, listing.broken, listing.unread)))
         found.n_parquet += len(listing.parquet)
         found.unread += _unread_archives(listing)
-        found.pieces.extend(_Cutter(index, found.roots[index], settings, layout, person_of).pieces(listing, found))
+        if index is not None:
+            listing = _refuse_parquet_with_index(uri, listing, settings, found)
+        cutter = _Cutter(number, found.roots[number], settings, layout, person_of, index)
+        found.pieces.extend(cutter.pieces(listing, found))
+    if index is not None:
+        _add_absent(found, index)
     expected.refuse_missing()
     _refuse_unread_archives(found, settings)
     _refuse_emptiness(found, settings)
     _refuse_other_number(found, settings)
     _refuse_foreign_tables(found, layout)
     _check_absent_columns(found, layout)
-    _refuse_useless_pattern(found, settings.id_rule)
+    if index is None:
+        _refuse_useless_pattern(found, settings.id_rule)
     _warn_of_useless_layout(found, layout)
     return found
+
+
+def _refuse_parquet_with_index(uri: str, listing: InputListing, settings: InputSettings, found: Inputs) -> InputListing:
+    """Refuse Parquet beside an index; return the listing without dead links: absent files."""
+    if listing.parquet and settings.reads_parquet:
+        raise UsageError(
+            f"--index is for device files and HDF5, and --input {uri} holds {len(listing.parquet)} Parquet files, "
+            "which have keys of their own; give --input and --index of one kind of data"
+        )
+    if listing.broken:
+        found.ignored[FileKind.DEAD_LINK.value] += len(listing.broken)
+        found.n_files -= len(listing.broken)
+    return replace(listing, broken=())
+
+
+def _add_absent(found: Inputs, index: IndexMatch) -> None:
+    """Add the records that the index lists and no input holds, each as a reject of its own."""
+    absent = list(index.absent())
+    n_rows = index.index.n_rows
+    n_missing = sum(one.problem.reason is RejectReason.FILE_MISSING for one in absent)
+    if n_missing == n_rows and n_rows:
+        raise UsageError(
+            f"none of the {n_rows} records of {index.index.name} is among the inputs: it lists {absent[0].path!r} "
+            f"first, and {_first_file(found)}. Give the folder that the paths of the index start from as --input; "
+            "--index-layout says what its columns mean (docs/archives.md)"
+        )
+    if absent:
+        found.warnings.append(
+            f"{n_missing} of {counted(n_rows, 'record')} of the index not among the inputs"
+            + (f", {counted(len(absent) - n_missing, 'row')} that repeat one" if len(absent) > n_missing else "")
+            + "; each is a reject"
+        )
+    keys = index.keys_of(np.array([one.row for one in absent], dtype=np.int64))
+    for one, (ecg_id, person) in zip(absent, keys, strict=True):
+        piece = Piece(0, one.path, path_digest(0, f"row {one.row} of the index"), 0)
+        reason, detail = one.problem.reason.value, one.problem.message
+        found.pieces.append(replace(piece, ecg_id=ecg_id, participant_id=person, reason=reason, detail=detail))
+
+
+def _first_file(found: Inputs) -> str:
+    example = found.unlisted_example
+    return "the inputs hold no record" if example is None else f"the inputs hold {example!r}"
 
 
 @dataclass
@@ -300,24 +361,30 @@ class _Cutter:
     settings: InputSettings
     layout: Layout | None
     person_of: Callable[[str], str | None] | None
+    index: IndexMatch | None = None
 
     def pieces(self, listing: InputListing, found: Inputs) -> list[Piece]:
         """Return the pieces in the order of their paths; note the rest in `found`."""
         stacks = [one for one in listing.records if self._reads_stacks and is_stack(one.main)]
-        kept = (one for one in listing.records if not (self._reads_stacks and is_stack(one.main)))
-        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None)]) for one in kept]
+        loose = [one for one in listing.records if not (self._reads_stacks and is_stack(one.main))]
+        held: list[tuple[FileEntry | None, Sequence[RecordFiles]]] = [(None, loose)]
+        held += [(archive.entry, archive.records) for archive in listing.archives]
+        (_, kept), *packed = self._listed(held, found)
+        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None, keys)]) for one, keys in kept]
         self._add_tables(groups, map(self._stack, stacks), [one.main for one in stacks], found)
+        for one in stacks if self.index is not None else ():
+            self._note_unlisted_rows(one.main, groups, found)
         dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
         groups += [(entry.relative, [self._broken(entry, dead)]) for entry in listing.broken]
         groups += [(entry.relative, [self._broken(entry, _UNREAD)]) for entry in listing.unread]
-        for archive in listing.archives:
-            n_records = len(archive.records)
+        for archive, (_, its) in zip(listing.archives, packed, strict=True):
+            n_records = len(its)
             if archives.is_streamed(archive.entry.relative) and n_records > 4 * self.settings.unit_ecgs:
                 found.warnings.append(
                     f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
                     "TAR is one unit: it is not done in parallel and needs memory; a .zip or .tar would be cut"
                 )
-            groups.append((archive.entry.relative, list(self._archive(archive))))
+            groups.append((archive.entry.relative, list(self._archive(archive, its))))
         if listing.parquet and not self.settings.reads_parquet:
             reject = EcgRejected(RejectReason.NOT_AN_ECG, "file is Parquet; lvm-ai score reads it directly")
             groups += [(entry.relative, [self._broken(entry, reject)]) for entry in listing.parquet]
@@ -341,14 +408,41 @@ class _Cutter:
             if table.absent is not None:
                 found.absent_columns[path] = table.absent
 
-    def _record(self, record: RecordFiles, archive: FileEntry | None) -> Piece:
-        path = record.main if archive is None else f"{archive.relative}!{record.main}"
-        ecg_id, person = self.settings.id_rule.keys(shown_path(path))
+    def _listed(
+        self, held: Sequence[tuple[FileEntry | None, Sequence[RecordFiles]]], found: Inputs
+    ) -> list[tuple[FileEntry | None, list[tuple[RecordFiles, _KeysOfRow]]]]:
+        """Return the records that the index lists, with their keys; all, without, without an index.
+
+        `held` are the loose records and those of each archive. The others are counted as ignored.
+        """
+        if self.index is None:
+            return [(archive, [(record, (None, None)) for record in records]) for archive, records in held]
+        paths = [shown_path(_path_of(record, archive)) for archive, records in held for record in records]
+        rows = self.index.rows_of(paths, lambda path: self.settings.id_rule.keys(path)[0])
+        known = zip((rows >= 0).tolist(), self.index.keys_of(rows), strict=True)
+        kept: list[tuple[FileEntry | None, list[tuple[RecordFiles, _KeysOfRow]]]] = []
+        for archive, records in held:
+            its = [(record, *next(known)) for record in records]
+            kept.append((archive, [(record, keys) for record, is_listed, keys in its if is_listed]))
+            for record in (record for record, is_listed, _ in its if not is_listed):
+                found.ignored[NOT_LISTED] += len(record.files)
+                found.n_files -= len(record.files) if archive is None else 0
+                found.unlisted_example = found.unlisted_example or shown_path(_path_of(record, archive))
+        return kept
+
+    def _note_unlisted_rows(self, path: str, groups: Sequence[tuple[str, list[Piece]]], found: Inputs) -> None:
+        pieces = next(pieces for name, pieces in groups if name == path)
+        found.ignored[NOT_LISTED_ROWS] += sum(len(piece.unlisted_rows) for piece in pieces)
+        pieces[:] = [piece for piece in pieces if piece.weight or piece.reason is not None]
+
+    def _record(self, record: RecordFiles, archive: FileEntry | None, keys: _KeysOfRow) -> Piece:
+        path = _path_of(record, archive)
+        ecg_id, person = self.settings.id_rule.keys(shown_path(path)) if self.index is None else keys
         if ecg_id is not None and person is None and self.person_of is not None:
             person = self.person_of(ecg_id)
         piece = replace(self._piece(path, record.size), parts=record.parts, ecg_id=ecg_id, participant_id=person)
         if ecg_id is None:
-            problem = unmatched_id(self.settings.id_rule)
+            problem = unmatched_id(self.settings.id_rule) if self.index is None else NO_KEY
             return replace(piece, reason=problem.reason.value, detail=problem.message)
         unread = self._array_problem(record)
         if unread is not None:
@@ -378,7 +472,7 @@ class _Cutter:
             )
         return None
 
-    def _archive(self, archive: ArchiveListing) -> Iterator[Piece]:
+    def _archive(self, archive: ArchiveListing, records: Sequence[tuple[RecordFiles, _KeysOfRow]]) -> Iterator[Piece]:
         entry = archive.entry
         if archive.damage is not None:
             yield self._broken(entry, archive.damage)
@@ -388,8 +482,8 @@ class _Cutter:
             yield replace(piece, reason=RejectReason.UNREADABLE.value, detail=member.refused)
         for member in archive.unread:
             yield self._broken(FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size), _UNREAD)
-        for record in archive.records:
-            yield self._record(record, entry)
+        for record, keys in records:
+            yield self._record(record, entry, keys)
 
     def _piece(self, path: str, size: int) -> Piece:
         return Piece(self.root, path, path_digest(self.root, path), size)
@@ -415,6 +509,7 @@ class _Cutter:
 
     def _rows(self, piece: Piece, stack: Stack) -> Iterator[Piece]:
         n_ecgs, sha256 = stack.n_ecgs, stack.sha256()
+        unlisted = self._unlisted_rows(piece, stack)
         for start in range(0, n_ecgs, self.settings.unit_ecgs):
             stop = min(n_ecgs, start + self.settings.unit_ecgs)
             yield replace(
@@ -424,7 +519,16 @@ class _Cutter:
                 row_group_stop=stop,
                 first_row=start,
                 n_ecgs=stop - start,
+                unlisted_rows=tuple(unlisted[slice(*np.searchsorted(unlisted, (start, stop)))].tolist()),
             )
+
+    def _unlisted_rows(self, piece: Piece, stack: Stack) -> NDArray[np.int64]:
+        """Return the numbers of the ECGs of a file that the index does not list, in order."""
+        if self.index is None:
+            return np.empty(0, dtype=np.int64)
+        assert self.layout is not None
+        keys = [key_text(key) for key in stack.keys(self.layout.ecg_id)]
+        return np.flatnonzero(self.index.rows_of_stack(piece.shown, keys) < 0)
 
     def _parquet(self, entry: FileEntry) -> _Table:
         try:
@@ -467,6 +571,10 @@ class _Cutter:
                 n_ecgs=n_rows,
             )
             start, first_row = stop, first_row + n_rows
+
+
+def _path_of(record: RecordFiles, archive: FileEntry | None) -> str:
+    return record.main if archive is None else f"{archive.relative}!{record.main}"
 
 
 @dataclass(frozen=True)
@@ -554,6 +662,23 @@ class Keys:
     n_dated_files: int = 0  # Parquet files with a date of recording
     # How dates are written, by path of each file of which none can be read.
     unreadable_dates: dict[str, str] = field(default_factory=dict)
+    index: RecordIndex | None = None  # of the archive, by the keys that the run uses
+    pseudonyms: Pseudonyms | None = None  # take the place of keys that are read
+
+    def own(self, ecg_id: str | None, person: str | None) -> tuple[str | None, str | None]:
+        """Return the keys that the run uses for those of a file."""
+        if self.pseudonyms is None:
+            return ecg_id, person
+        return (
+            None if ecg_id is None else self.pseudonyms.ecg(ecg_id),
+            None if person is None else self.pseudonyms.person(person),
+        )
+
+    def known(
+        self, ecg_id: str | None, person: str | None, time: dt.datetime | None
+    ) -> tuple[str | None, dt.datetime | None]:
+        """Return person and time of an ECG by the index, where it has them, else as given."""
+        return (person, time) if self.index is None else self.index.known(ecg_id, person, time)
 
     def add(self, ecg_id: str, person: str | None, time: dt.datetime | None, *, is_device_file: bool) -> None:
         """Add an ECG that is the first of its ecg_id."""
@@ -594,7 +719,9 @@ def mark_duplicates(
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
             if not duplicate:
-                keys.add(piece.ecg_id, piece.participant_id, None, is_device_file=True)
+                # Only the forecast asks for the time of an ECG that is not read yet.
+                time = None if keys.forecast is None else keys.known(piece.ecg_id, None, None)[1]
+                keys.add(piece.ecg_id, piece.participant_id, time, is_device_file=True)
             keys.people.update([piece.participant_id] if piece.participant_id else [])
             rows = (0,) if duplicate else ()
             marked.append(piece if piece.duplicate_rows == rows else replace(piece, duplicate_rows=rows))
@@ -633,9 +760,12 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
     duplicates = []
     ids, people, times = columns
     stop = piece.first_row + (piece.n_ecgs or 0)
+    unlisted = set(piece.unlisted_rows)
     for row in range(piece.first_row, min(stop, len(ids))):
-        ecg_id = key_text(ids[row])
-        person, time = key_text(people[row]), local_time(times[row])[0]
+        if row in unlisted:
+            continue
+        ecg_id, person = keys.own(key_text(ids[row]), key_text(people[row]))
+        person, time = keys.known(ecg_id, person, local_time(times[row])[0])
         if ecg_id is not None and ecg_id in keys.seen:
             duplicates.append(row)
         elif ecg_id is not None:

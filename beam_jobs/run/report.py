@@ -295,7 +295,7 @@ def first_folder(path: str) -> str:
 
 def folder_digest_of(pieces: Iterable[Piece]) -> Callable[[str], str]:
     """Return what gives the digest of the first folder of a record of these pieces by its path."""
-    roots = {piece.path: piece.root for piece in pieces if piece.path}
+    roots = {piece.shown: piece.root for piece in pieces if piece.path}
     digests: dict[tuple[int, str], str] = {}
 
     def digest_of(path: str) -> str:
@@ -319,7 +319,7 @@ def folder_names(pieces: Iterable[Piece]) -> dict[str, str]:
     With several inputs the number of the input stands before the folder. A folder name that may be
     an identifier, as one with five digits in a row, is shown by its form.
     """
-    places = {(piece.root, first_folder(piece.path)) for piece in pieces if piece.path}
+    places = {(piece.root, first_folder(piece.shown)) for piece in pieces if piece.shown}
     several = len({root for root, _ in places}) > 1
     shown = {(root, folder): f"{f'input {root + 1}, ' if several else ''}{_shown(folder)}" for root, folder in places}
     return {path_digest(*place): name for place, name in shown.items()}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from beam_jobs.reading.flagged import SignalFlags, parse_flags, refuse_flags_of_scoring
+from beam_jobs.reading.index import RecordIndex
 from beam_jobs.reading.inputs import ID_PRESETS, IdRule
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.measured import Measure
@@ -30,7 +31,8 @@ from lvm_core.formats.registry import FORMATS
 from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset
 from lvm_core.medicine.recalibration import Recalibration
-from lvm_core.tables import PRESETS
+from lvm_core.pseudonyms import Pseudonyms
+from lvm_core.tables import INDEX_PRESETS, PRESETS
 from models.catalogue.spec import InputConvention
 from models.engines.choosing import EngineName, EngineSettings, Precision
 from models.machine.runtime import Device
@@ -97,6 +99,34 @@ class InputSettings(AllDeclared):
         moves=True,
         default=False,
     )
+    index: tuple[str, ...] = option(
+        "--index",
+        _KEYS,
+        "table that lists the records, with their keys, people and times, CSV or Parquet; further tables are added "
+        "by its key (docs/archives.md)",
+        moves="index_sha256",
+        default=(),
+        convert=tuple,
+        nargs="+",
+        metavar="F",
+    )
+    index_layout: str | None = option(
+        "--index-layout",
+        _KEYS,
+        f"what its columns mean: a YAML file, or {', '.join(INDEX_PRESETS)} (default: our own names)",
+        moves="index_sha256",
+        metavar="F|PRESET",
+    )
+    index_sha256: str | None = resolved(moves=True, at_default=False)
+    pseudonym_key: str | None = option(
+        "--pseudonym-key",
+        _KEYS,
+        "file of 32 random bytes or more: keyed pseudonyms take the place of all identifiers (docs/pseudonyms.md)",
+        moves="pseudonym_key_id",
+        metavar="F",
+    )
+    pseudonym_key_id: str | None = resolved(moves=True, at_default=False)
+    """Fingerprint of the key."""
     interpolate_missing_samples: int = option(
         "--interpolate-missing",
         _SIGNAL,
@@ -615,10 +645,12 @@ class ScoreSettings(RunSettings):
         note = f" ({self.engine_note})" if self.engine_note else ""
         return f"{self.engine} engine on the {self.device}, {self.precision}, batch {self.batch}{note}"
 
-    def reader(self, roots: Sequence[str]) -> UnitReader:
+    def reader(
+        self, roots: Sequence[str], index: RecordIndex | None = None, pseudonyms: Pseudonyms | None = None
+    ) -> UnitReader:
         """Return what reads units; paths start from these roots."""
         layout, n_filled = self.layout_content, self.interpolate_missing_samples
-        return UnitReader(self.storage, tuple(roots), layout, (), self.id_from_header, n_filled)
+        return UnitReader(self.storage, tuple(roots), layout, (), self.id_from_header, n_filled, index, pseudonyms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -651,10 +683,13 @@ class IngestSettings(RunSettings):
         super().__post_init__()
         refuse_flags_of_scoring(self.reject_flags)
 
-    def reader(self, roots: Sequence[str]) -> UnitReader:
+    def reader(
+        self, roots: Sequence[str], index: RecordIndex | None = None, pseudonyms: Pseudonyms | None = None
+    ) -> UnitReader:
         """Return what reads units; paths start from these roots."""
-        n_filled = self.interpolate_missing_samples
-        return UnitReader(self.storage, tuple(roots), self.layout_content, self.formats, self.id_from_header, n_filled)
+        layout, n_filled = self.layout_content, self.interpolate_missing_samples
+        own = self.formats, self.id_from_header, n_filled
+        return UnitReader(self.storage, tuple(roots), layout, *own, index, pseudonyms)
 
 
 def add_options(parser: argparse._ActionsContainer, settings: type[InputSettings], *names: str) -> None:

@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import apache_beam as beam
 
+from beam_jobs.reading.index import IndexMatch, RecordIndex
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.storage import store_scheme
 from beam_jobs.reading.units import Unit, cut_units, merge_summaries
 from beam_jobs.run.closing import Demands, close_run
 from beam_jobs.run.exclusions import Exclusions, load_exclusions, redact_excluded, remove_people
 from beam_jobs.run.folder import REPORTS_FOLDER, SHARD_PREFIX, SUCCESS_NAME, RunFolder
+from beam_jobs.run.index import ecg_ids_in, index_of, index_sha256, record_index
 from beam_jobs.run.order import WorkOrder, places_in, write_exclusions
 from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan, UnitPlace, new_pieces, refuse_other_settings
@@ -32,12 +34,15 @@ from beam_jobs.run.planner import (
     root_of,
 )
 from beam_jobs.run.progress import say, showing
+from beam_jobs.run.pseudonyms import hide_inputs, load_pseudonyms, under_key
 from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, noted_work, shard_report
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
 from beam_jobs.runners.processes import run_processes
 from beam_jobs.runners.registry import JobSubmitted, Runner, runner_of
 from lvm_core.errors import LvmError
+from lvm_core.pseudonyms import Pseudonyms
+from lvm_core.tables import Index
 from lvm_core.wording import counted
 from models.machine.host import available_cores
 
@@ -51,7 +56,18 @@ class Job:
 
     settings: RunSettings  # of the command, with what they lead to as far as no plan is needed for it
     layout: Layout | None = None
+    index: Index | None = None  # lists the records; None where all that is found is a record
+    records: RecordIndex | None = None  # what the index says of those that were found, once they are
+    pseudonyms: Pseudonyms | None = None
     stops_at_wrong_scale = False  # amplitudes that cannot be right make the whole run fail
+
+    def read_keys(self, given: RunSettings) -> dict[str, Any]:
+        """Read index and pseudonym key of the options; return the settings that they lead to."""
+        self.index, self.pseudonyms = index_of(given), load_pseudonyms(given.storage, given.pseudonym_key)
+        sha256, own = index_sha256(self.index), self.pseudonyms
+        if own is not None and sha256 is not None:
+            sha256 = own.path_sha256(sha256)
+        return {"index_sha256": sha256, "pseudonym_key_id": None if own is None else own.key_id}
 
     def resolve(self, planned: Mapping[str, Any] | None) -> RunSettings:
         """Return the settings with every choice made.
@@ -65,9 +81,15 @@ class Job:
         """Return the person of an ECG by the participant table."""
         return None
 
+    def use_records(self, records: RecordIndex | None) -> None:
+        """Take what the index says of the records that were found."""
+        self.records = records
+
     def with_their_ecgs(self, exclusions: Exclusions) -> Exclusions:
-        """Return the list extended by the ECGs that the participant table gives these people."""
-        return exclusions
+        """Return the list extended by the ECGs that the tables of the command give these people."""
+        if self.index is None:
+            return exclusions
+        return exclusions.with_ids(ecg_ids_in(self.index, exclusions, self.pseudonyms))
 
     def scale(self, plan: Plan, roots: Sequence[str]) -> dict[str, Any]:
         """Look at the amplitudes before the first unit; stop when they cannot be right."""
@@ -86,6 +108,8 @@ class Job:
 
     def write_side_files(self, folder: RunFolder, keys: Keys | None, exclusions: Exclusions) -> None:
         """Write, with a new plan, what workers read beside the inputs."""
+        if self.records is not None:
+            folder.write_index(self.records.without(exclusions.hits))
 
     def write_work_files(self, folder: RunFolder, plan: Plan) -> None:
         """Write what workers read only until the run is closed."""
@@ -131,7 +155,7 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
     exclusions = load_exclusions(options.storage, options.exclude) if options.exclude else Exclusions()
     if not options.overwrite:
         exclusions = exclusions.with_digests(folder.withdrawn())
-    exclusions = job.with_their_ecgs(exclusions)
+    exclusions = job.with_their_ecgs(under_key(exclusions, job.pseudonyms))
     if options.dry_run:
         _print_plan(job, _plan(job, folder, exclusions, reuse=not options.overwrite), runner)
         return DONE
@@ -179,11 +203,15 @@ def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -
             raise LvmError(f"{folder.uri} holds no plan to go on with; expected the same command without --reuse-plan")
         return _Planned(old, Inputs(tuple(root_of(options.storage, uri) for uri in options.inputs)), False)
     say("planning: listing the inputs")
-    inputs = find_inputs(options, layout, job.person_of)
+    match = None if job.index is None else IndexMatch(job.index)
+    inputs = find_inputs(options, layout, job.person_of, match)
+    job.use_records(None if match is None else record_index(match.records(), job.pseudonyms))
+    if job.pseudonyms is not None:
+        hide_inputs(inputs, job.pseudonyms, exclusions)
     added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces
     if old is not None and not added:
         return _Planned(old, inputs, False)
-    keys = Keys(forecast=job.forecast(exclusions))
+    keys = Keys(forecast=job.forecast(exclusions), index=job.records, pseudonyms=job.pseudonyms)
     if old is not None:
         mark_duplicates(options.storage, inputs.roots, old.pieces, layout, keys)
     marked = mark_duplicates(options.storage, inputs.roots, added, layout, keys)
@@ -214,8 +242,8 @@ def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Excl
     if not planned.is_new:
         return
     job.write_side_files(folder, planned.keys, exclusions)
-    data = planned.plan.to_bytes()
-    if folder.storage.create_exclusive(folder.path(PLAN_NAME), data):
+    plan = planned.plan
+    if folder.storage.create_exclusive(folder.path(PLAN_NAME), plan.to_bytes(), private=plan.is_private):
         return
     there = folder.require_plan()
     if there.fingerprint == planned.plan.fingerprint:
@@ -225,7 +253,7 @@ def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Excl
     if [unit.fingerprint for unit in planned.plan.units[: len(known)]] != known:
         raise LvmError("another process planned this run differently in the same moment; run the command again")
     folder.storage.delete(folder.path(SUCCESS_NAME))
-    folder.storage.write_atomic(folder.path(PLAN_NAME), data)
+    folder.write_plan(plan)
 
 
 def _print_plan(job: Job, planned: _Planned, runner: Runner) -> None:
@@ -361,6 +389,7 @@ class _Run:
             processes_here=self.runner.processes_here(options),
             keep_going=not self.runner.retries,
             in_launcher=self.runner.in_launcher,
+            pseudonym_key=None if options.pseudonym_key is None else storage.absolute(options.pseudonym_key),
         )
         return self.job.unit_job(self.plan, order), places
 

@@ -62,7 +62,8 @@ def _opened(launch: str, job: ScoreJob) -> ScoreContext:
         claim_gpu()
     threads = order.threads if order.in_launcher else None
     threads = threads or _threads_here(job, settings, models)
-    return score_context(settings, planned, settings.reader(order.roots), models, threads, order.excluded())
+    reader = settings.reader(order.roots, order.folder.index(), order.pseudonyms())
+    return score_context(settings, planned, reader, models, threads, order.excluded())
 
 
 def _threads_here(job: ScoreJob, settings: ScoreSettings, models: Sequence[ModelSource]) -> int:
@@ -98,7 +99,7 @@ def score_context(
     ]
     n_callers = IN_FLIGHT if settings.device is Device.GPU else threads
     # Without one in the plan, a table in the folder is of a start that was killed.
-    has_people = settings.participants_sha256 is not None
+    has_people = settings.participants_sha256 is not None or settings.index_sha256 is not None
     return ScoreContext(
         settings=settings,
         reader=reader,

@@ -6,6 +6,7 @@ people, `read_code_table` code lists; `ParticipantTable` joins participants to E
 """
 
 from lvm_core.tables.cmr import CmrExaminations, read_cmr_table
+from lvm_core.tables.index import INDEX_PRESETS, Index, IndexLayout, index_layout_of_file, read_index
 from lvm_core.tables.layout import PRESETS, ParticipantsLayout, layout_of_file, preset_layout
 from lvm_core.tables.lists import PeopleList, code_key, read_code_table, read_people_list, system_key
 from lvm_core.tables.participants import (
@@ -22,11 +23,14 @@ from lvm_core.tables.people import People, read_people, table_files
 from lvm_core.tables.values import PLACEHOLDER_DATES, UNKNOWN_TEXTS, no_formula
 
 __all__ = [
+    "INDEX_PRESETS",
     "PLACEHOLDER_DATES",
     "PRESETS",
     "UNKNOWN_TEXTS",
     "CmrExaminations",
     "Demographics",
+    "Index",
+    "IndexLayout",
     "ParticipantTable",
     "ParticipantsLayout",
     "People",
@@ -36,12 +40,14 @@ __all__ = [
     "code_key",
     "completed_years",
     "demographics_problem",
+    "index_layout_of_file",
     "judge_people",
     "layout_of_file",
     "no_formula",
     "preset_layout",
     "read_cmr_table",
     "read_code_table",
+    "read_index",
     "read_people",
     "read_people_list",
     "system_key",

@@ -34,7 +34,8 @@ from lvm_core.tables.layout import NUMBERS
 from lvm_core.tables.people import MADE_BY_PLANNER, People, refuse_duplicate_keys
 from lvm_core.tables.values import PLACEHOLDER_DATES, PLACEHOLDER_MONTHS
 
-_AGE_STALE_DAYS: Final = 365
+AGE_STALE_DAYS: Final = 365
+"""An age given once is not that of each of recordings that lie further apart."""
 NO_RECORDING_DATE: Final = "the date of the recording is not known, so that birth_date gives no age"
 _ASSUMED: Final = "birth_day_assumed"
 _SIZES: Final = (
@@ -142,6 +143,22 @@ class ParticipantTable:
         """Return the ECGs that rows keyed by `ecg_id` give to excluded people."""
         return frozenset(e for e, row in self._by_ecg.items() if is_excluded(self._people[row]))
 
+    def rows_of(self, ecg_id: Sequence[str], participant_id: Sequence[str | None]) -> NDArray[np.intp]:
+        """Return the row of each ECG, by its key or its person, (n,) intp; -1 without one."""
+        rows = [
+            self._by_ecg.get(e, -1 if p is None else self._by_person.get(p, -1))
+            for e, p in zip(ecg_id, participant_id, strict=True)
+        ]
+        return np.array(rows, dtype=np.intp)
+
+    def with_keys(self, ecg_id_of: Callable[[str], str], participant_id_of: Callable[[str], str]) -> ParticipantTable:
+        """Return the table with other keys, such as pseudonyms."""
+        table = self.arrow
+        for name, make in (("ecg_id", ecg_id_of), ("participant_id", participant_id_of)):
+            keys = [None if key is None else make(key) for key in table[name].to_pylist()]
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(keys, pa.string()))
+        return ParticipantTable(table)
+
     def join(
         self, ecg_id: Sequence[str], participant_id: Sequence[str | None], recorded_at: Sequence[dt.datetime | None]
     ) -> Demographics:
@@ -150,11 +167,8 @@ class ParticipantTable:
         Age is in completed years where the birth date and the recording's date are known, else
         the given age; BMI is computed from height and weight when absent.
         """
-        rows = [
-            self._by_ecg.get(e, -1 if p is None else self._by_person.get(p, -1))
-            for e, p in zip(ecg_id, participant_id, strict=True)
-        ]
-        index = np.array(rows, dtype=np.intp)
+        index = self.rows_of(ecg_id, participant_id)
+        rows = index.tolist()
         given = {name: column[index] for name, column in self._numbers.items()}
         values = dict(given)
         flags: list[list[str]] = [[] for _ in rows]
@@ -217,14 +231,17 @@ class ParticipantTable:
         return ParticipantTable(self.arrow.filter(pa.array(keep, pa.bool_())))
 
     def with_stale_ages(self, dates: dict[str, tuple[dt.datetime, dt.datetime]]) -> ParticipantTable:
-        """Return the table with people marked whose ECGs lie over a year apart.
+        """Return the table with people marked, too, whose ECGs lie over a year apart.
 
         Args:
             dates: earliest and latest recording of each participant_id.
         """
         ages = self._numbers["age_years"]
         stale = [
-            e is None and p in dates and (dates[p][1] - dates[p][0]).days > _AGE_STALE_DAYS and not np.isnan(ages[i])
+            bool(self._stale[i])
+            or (
+                e is None and p in dates and (dates[p][1] - dates[p][0]).days > AGE_STALE_DAYS and not np.isnan(ages[i])
+            )
             for i, (e, p) in enumerate(zip(self.arrow["ecg_id"].to_pylist(), self._people, strict=True))
         ]
         index = self.arrow.schema.get_field_index(MADE_BY_PLANNER)

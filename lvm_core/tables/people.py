@@ -93,10 +93,19 @@ def read_people(
     _refuse_missing_columns(raw, layout, full)
     found = {our: raw.find_first(full.names_of(our)) for our in READ}
     _refuse_useless(raw, found, layout, needs_demographics=needs_demographics)
-    reader = _Reader(raw, full, found)
+    table, notes = read_columns(raw, full)
+    return People(table, raw, full, (*raw.notes, *notes))
+
+
+def read_columns(raw: RawTable, full: ParticipantsLayout) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return the columns of `schemas.PARTICIPANTS` that a table holds, and notes for the user.
+
+    `full` is a layout with its preset filled in; what the table lacks is null. A `UsageError`
+    refuses values that are not what their column means.
+    """
+    reader = _Reader(raw, full, {our: raw.find_first(full.names_of(our)) for our in READ})
     columns = {our: reader.column(our) for our in schemas.PARTICIPANTS.names}
-    table = pa.table(columns, schema=schemas.PARTICIPANTS.arrow)
-    return People(table, raw, full, (*raw.notes, *reader.notes))
+    return pa.table(columns, schema=schemas.PARTICIPANTS.arrow), (*reader.notes,)
 
 
 def _raw_table(source: Source, name: str, layout: ParticipantsLayout) -> RawTable:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +34,7 @@ class RawTable:
     columns: tuple[tuple[str, pa.Array], ...]  # (name without blanks around, cells) in the order of the file
     delimiter: str | None = None  # of a text file; None for Parquet and for a file with one column
     notes: tuple[str, ...] = ()  # what a user should know of how the file was read
+    header: tuple[str, ...] = ()  # names of all columns, where some are not kept
 
     @property
     def n_rows(self) -> int:
@@ -82,8 +83,9 @@ class RawTable:
 
     def described(self) -> str:
         """Return the number of rows and the columns, for messages."""
-        shown = ", ".join(self.names[:_SHOWN])
-        more = f" and {len(self.names) - _SHOWN} more" if len(self.names) > _SHOWN else ""
+        names = self.header or self.names
+        shown = ", ".join(names[:_SHOWN])
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return f"{self.name} has {self.n_rows} rows and columns {shown}{more}"
 
 
@@ -91,24 +93,32 @@ def _key(name: str) -> str:
     return name.strip().casefold()
 
 
-def read_raw(data: bytes, name: str) -> RawTable:
+def read_raw(data: bytes, name: str, wanted: Collection[str] | None = None) -> RawTable:
     """Read a table whose first line is its header; every cell of a text file stays text.
 
     A file is Parquet when its name, which messages give too, ends in `.parquet` or `.pq`, or when
-    its first bytes say so; otherwise it is CSV.
+    its first bytes say so; otherwise it is CSV. Where `wanted` is given and the header has some of
+    these columns, the others are not kept.
 
     Raises:
         UsageError: it is empty, or cannot be read as what it looks like.
     """
     if is_parquet(data, name):
-        return _read_parquet(data, name)
+        return _read_parquet(data, name, wanted)
     text, notes = decode(data, name)
     delimiter, text = _delimiter_and_rest(text, name)
     if not text.strip():
         raise UsageError(f"{name} is empty; expected a table with a header")
     if delimiter is None:
         return _one_column(text, name, notes)
-    return _read_csv(text, delimiter, name, notes)
+    return _read_csv(text, delimiter, name, notes, wanted)
+
+
+def _kept(header: Sequence[str], wanted: Collection[str] | None) -> list[int]:
+    """Return the numbers of the columns that are kept: all, where none is wanted or there."""
+    keys = {_key(name) for name in wanted or ()}
+    kept = [i for i, name in enumerate(header) if _key(name) in keys]
+    return kept or list(range(len(header)))
 
 
 def read_lines(data: bytes, name: str) -> tuple[list[str], tuple[str, ...]]:
@@ -195,9 +205,10 @@ def _one_column(text: str, name: str, notes: tuple[str, ...]) -> RawTable:
     return RawTable(name, ((cells[0], pa.array(cells[1:], pa.string())),), None, notes)
 
 
-def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> RawTable:
+def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...], wanted: Collection[str] | None) -> RawTable:
     header = next(_rows(io.StringIO(text.lstrip("\n")), delimiter, name))
     numbered = [str(i) for i in range(len(header))]
+    kept = _kept(header, wanted)
     try:
         table = pa_csv.read_csv(
             io.BytesIO(text.lstrip("\n").encode()),
@@ -206,7 +217,10 @@ def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> R
             parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             # All text: an identifier 007 must stay 007, and a bad number gets its row number.
             convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(numbered, pa.string()), strings_can_be_null=False
+                column_types=dict.fromkeys(numbered, pa.string()),
+                strings_can_be_null=False,
+                # The last shows whether a quotation mark is closed.
+                include_columns=[numbered[i] for i in dict.fromkeys([*kept, len(header) - 1])],
             ),
         )
     except pa.ArrowInvalid as error:
@@ -214,15 +228,16 @@ def _read_csv(text: str, delimiter: str, name: str, notes: tuple[str, ...]) -> R
             f"{name} cannot be read as a table with {len(header)} columns parted by a "
             f"{_DELIMITER_NAMES[delimiter]}: {_without_cells(str(error))}"
         ) from error
-    columns = [column.combine_chunks() for column in table.columns]
-    last = columns[-1][-1].as_py() if table.num_rows else ""
+    columns = [table[numbered[i]].combine_chunks() for i in kept]
+    last = table[numbered[-1]][-1].as_py() if table.num_rows else ""
     if "\n" in last and not text.rstrip("\n").endswith('"'):
         raise UsageError(
             f"{name}: the quotation mark that begins a cell of row {table.num_rows} is not closed, "
             "so that the rows after it would be lost; close it, or remove it"
         )
     stripped = [column.strip() for column in header]
-    return RawTable(name, tuple(zip(stripped, columns, strict=True)), delimiter, notes)
+    named = tuple((stripped[i], column) for i, column in zip(kept, columns, strict=True))
+    return RawTable(name, named, delimiter, notes, tuple(stripped))
 
 
 def _without_cells(message: str) -> str:
@@ -234,15 +249,16 @@ def _without_cells(message: str) -> str:
     return f"{row} {found['n']} cells, expected {found['expected']} (the first row is 1)"
 
 
-def _read_parquet(data: bytes, name: str) -> RawTable:
+def _read_parquet(data: bytes, name: str, wanted: Collection[str] | None) -> RawTable:
     try:
-        table = pq.read_table(io.BytesIO(data))
+        header = pq.read_schema(io.BytesIO(data)).names
+        table = pq.read_table(io.BytesIO(data), columns=[header[i] for i in _kept(header, wanted)])
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{name} cannot be read as Parquet: {error}") from error
     columns = [column.combine_chunks() for column in table.columns]
     plain = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in columns]
     names = [column.strip() for column in table.column_names]
-    return RawTable(name, tuple(zip(names, plain, strict=True)))
+    return RawTable(name, tuple(zip(names, plain, strict=True)), header=tuple(column.strip() for column in header))
 
 
 def refuse_rows(name: str, bad: pa.Array, what: str, expected: str) -> None:

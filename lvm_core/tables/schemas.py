@@ -200,6 +200,20 @@ PARTICIPANTS: Final = Table(
     ),
 )
 
+_OF_PEOPLE = tuple(column for column in PARTICIPANTS.columns[2:] if column.name != "age_not_at_recording")
+
+INDEX: Final = Table(
+    "Index of an archive",
+    (
+        Column("ecg_id", pa.string(), "key of the recording"),
+        _PARTICIPANT,
+        _RECORDED_AT,
+        *_OF_PEOPLE,
+        Column("qrs_duration_ms", pa.float32(), "QRS duration by the device, milliseconds"),
+        *RHYTHM,
+    ),
+)
+
 DUPLICATES: Final = Table(
     "Identical signals",
     (
@@ -217,4 +231,4 @@ def predictions_schema(*, recalibrated: bool) -> pa.Schema:
     return pa.schema([column.field() for column in (*PREDICTIONS.columns, *extra)])
 
 
-TABLES: Final = (ECGS, PREDICTIONS, RECALIBRATED, REJECTS, PARTICIPANTS, DUPLICATES)
+TABLES: Final = (ECGS, PREDICTIONS, RECALIBRATED, REJECTS, PARTICIPANTS, INDEX, DUPLICATES)

@@ -164,7 +164,7 @@ def parse_column(
     ready = _ready(column, meaning, missing)
     if ready is not None:
         return ready
-    encoded = pc.dictionary_encode(_texts(column))
+    encoded = pc.dictionary_encode(cell_texts(column))
     values: list[Any] = []
     bad: dict[int, tuple[str, str]] = {}
     for place, given in enumerate(encoded.dictionary.to_pylist()):
@@ -195,7 +195,7 @@ def _ready(column: pa.Array, meaning: Meaning, missing: frozenset[str]) -> pa.Ar
     return None
 
 
-def _texts(column: pa.Array) -> pa.Array:
+def cell_texts(column: pa.Array) -> pa.Array:
     """Return the cells as texts; whole numbers without a decimal point."""
     if pa.types.is_floating(column.type):
         cells = [None if v is None else whole_text(repr(v)) for v in column.to_pylist()]
@@ -233,7 +233,7 @@ def identifiers(column: pa.Array, *, column_name: str, table: str) -> tuple[pa.A
     dropped = (f"{where} holds whole numbers with a decimal point; 1001.0 is read as 1001",)
     if pa.types.is_floating(column.type):
         return _whole_identifiers(column, where), dropped
-    texts = pc.utf8_trim_whitespace(_texts(column))
+    texts = pc.utf8_trim_whitespace(cell_texts(column))
     unknown = pc.is_in(pc.utf8_lower(texts), pa.array(sorted(UNKNOWN_TEXTS)))
     texts = pc.if_else(unknown, pa.scalar(None, pa.string()), texts)
     known = pc.drop_null(texts)

@@ -31,7 +31,8 @@ def test_reject_reason__is_the_closed_list_of_the_design() -> None:
         "age_out_of_range sex_unknown bmi_missing bmi_out_of_range excluded "
         "limb_leads_inconsistent quality_flag"
     )
-    assert {reason.value for reason in RejectReason} == set(f"{at_ingest} {at_score}".split())
+    by_index = "file_missing"
+    assert {reason.value for reason in RejectReason} == set(f"{at_ingest} {at_score} {by_index}".split())
 
 
 @pytest.mark.parametrize(

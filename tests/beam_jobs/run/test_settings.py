@@ -16,17 +16,9 @@ from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.measured import Measure
 from beam_jobs.reading.storage import Storage
 from beam_jobs.run import plan
+from beam_jobs.run.declared import declared_fields, option, resolved
 from beam_jobs.run.plan import Plan
-from beam_jobs.run.settings import (
-    IngestSettings,
-    RunSettings,
-    ScoreSettings,
-    declared_fields,
-    option,
-    parse_shard,
-    resolved,
-    storage_of,
-)
+from beam_jobs.run.settings import IngestSettings, RunSettings, ScoreSettings, parse_shard, storage_of
 from lvm_core.command_line import Share
 from lvm_core.errors import UsageError
 from lvm_core.medicine.body import Bsa
@@ -277,6 +269,11 @@ OTHER: dict[str, Any] = {
     "storage": Storage((("s3.region", "eu-west-1"),)),
     "id_rule": IdRule("ukb-20205"),
     "id_from_header": True,
+    "index": ("records.csv",),
+    "index_layout": "ptb-xl",
+    "index_sha256": "ab",
+    "pseudonym_key": "study.key",
+    "pseudonym_key_id": "ab",
     "interpolate_missing_samples": 5,
     "measure": Measure.NEVER,
     "signal_flags": SignalFlags.ALL,

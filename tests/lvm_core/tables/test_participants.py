@@ -155,3 +155,18 @@ def test_participant_table__knows_its_keys_and_what_nobody_has() -> None:
     absent = [table.n_without_ecg(*keys) for keys in ((["e1"], ["a"]), (["e1"], []), ([], ["a"]), (["a"], ["e1"]))]
     assert absent == [len(table) - 2, len(table) - 1, len(table) - 1, len(table)]
     assert table.unknown_throughout == ["age (age_years or birth_date)", "BMI (bmi_kg_m2, or height_cm and weight_kg)"]
+
+
+def test_with_keys__rows_are_found_by_the_new_keys() -> None:
+    table = _table("ecg_id,participant_id,age_years\ne,p,50\n,q,60\n").with_keys(str.upper, lambda key: f"{key}!")
+    assert table.rows_of(["E", "e", "x"], [None, None, "q!"]).tolist() == [0, -1, 1]
+    assert table.join(["E"], [None], [NOON]).participant_id == ["p!"]
+    assert set(table.keys) == {"E", "q!"}
+
+
+def test_with_stale_ages__keeps_marks_that_were_there() -> None:
+    table = _table("ecg_id,participant_id,age_years\n,p,50\n,q,60\n,r,70\n")
+    year = {"p": (NOON, NOON + dt.timedelta(days=366)), "q": (NOON, NOON + dt.timedelta(days=365))}
+    marked = table.with_stale_ages(year).with_stale_ages({"r": (NOON, NOON + dt.timedelta(days=900))})
+    flags = marked.join(["a", "b", "c"], ["p", "q", "r"], [NOON] * 3).flags
+    assert [QualityFlag.AGE_NOT_AT_RECORDING in one for one in flags] == [True, False, True]

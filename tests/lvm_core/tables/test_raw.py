@@ -46,3 +46,16 @@ def test_read_raw__long_headers_are_cut_in_messages() -> None:
     raw = read_raw(",".join(f"c{i}" for i in range(50)).encode() + b"\n", "t.csv")
     assert raw.described().endswith("c39 and 10 more")
     assert read_raw(b"a,b\n", "t.csv").n_rows == 0
+
+
+def test_read_raw__unwanted_columns_are_not_kept_and_are_named() -> None:
+    data = b"a,b , c\n1,2,3\n4,5,6\n"
+    raw = read_raw(data, "t.csv", ["B", "missing"])
+    assert [(name, column.to_pylist()) for name, column in raw.columns] == [("b", ["2", "5"])]
+    assert raw.described() == "t.csv has 2 rows and columns a, b, c"
+    assert read_raw(data, "t.csv", ["missing"]).names == ("a", "b", "c")
+
+
+def test_read_raw__quotation_mark_in_an_unwanted_column_is_still_noticed() -> None:
+    with pytest.raises(UsageError, match="is not closed"):
+        read_raw(b'a,b\n1,2\n3,"4\n5,6\n', "t.csv", ["a"])

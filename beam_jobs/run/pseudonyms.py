@@ -1,0 +1,95 @@
+"""Pseudonyms in a run: the key, the plan without identifiers, and lists of people under the key."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from beam_jobs.reading.local_files import shown_path
+from beam_jobs.reading.storage import Storage, store_scheme
+from beam_jobs.reading.units import Piece, Unit
+from beam_jobs.run.exclusions import Exclusions
+from beam_jobs.run.plan import Plan
+from beam_jobs.run.planner import Inputs
+from lvm_core.errors import UsageError, form_of
+from lvm_core.pseudonyms import Pseudonyms
+
+KEY_ID: Final = "pseudonym_key_id"
+"""Name in plan.json of the fingerprint of the key; absent without pseudonyms."""
+
+_MAX_KEY_BYTES: Final = 1 << 16
+
+
+def load_pseudonyms(storage: Storage, uri: str | None) -> Pseudonyms | None:
+    """Read the key of --pseudonym-key; None without one. A key that others may read is refused."""
+    if uri is None:
+        return None
+    if store_scheme(uri) is None and storage.is_file(uri):
+        mode = stat.S_IMODE(Path(uri.removeprefix("file://")).stat().st_mode)
+        if mode & 0o007:
+            raise UsageError(
+                f"--pseudonym-key {uri} may be read by everybody here (mode {mode:04o}): who has the key finds the way "
+                f"back from pseudonyms. chmod 600 {uri}, and make a new key if others had a login"
+            )
+    key = storage.read_bytes(uri, expected="a file that holds a key", limit_bytes=_MAX_KEY_BYTES)
+    if len(key) > _MAX_KEY_BYTES:
+        raise UsageError(f"--pseudonym-key {uri} has over {_MAX_KEY_BYTES} bytes, expected a key of 32 random bytes")
+    return Pseudonyms(key)
+
+
+def hide_inputs(inputs: Inputs, pseudonyms: Pseudonyms, exclusions: Exclusions) -> None:
+    """Put pseudonyms in place of the identifiers of inputs.
+
+    Paths that are read stay in the pieces until the run is closed; tables and messages show their
+    pseudonyms. People are excluded here, by what they and their files are called.
+    """
+    names = {piece.path for piece in inputs.pieces if piece.is_table or piece.n_ecgs is None}
+    names |= {piece.archive for piece in inputs.pieces if piece.archive is not None}
+    for name in sorted(filter(None, names), key=len, reverse=True):
+        shown = shown_path(name)
+        inputs.warnings = [text.replace(shown, form_of(shown)) for text in inputs.warnings]
+    inputs.unread = [form_of(name) for name in inputs.unread]
+    inputs.absent_columns = {}
+    inputs.pieces = [_hidden(piece, pseudonyms, exclusions) for piece in inputs.pieces]
+
+
+def _hidden(piece: Piece, pseudonyms: Pseudonyms, exclusions: Exclusions) -> Piece:
+    is_read = piece.is_table or piece.reason is None
+    return replace(
+        piece,
+        path=piece.path if is_read else "",
+        path_sha256=pseudonyms.path_sha256(piece.path_sha256),
+        alias=pseudonyms.path(shown_path(piece.path)) if piece.path else "",
+        ecg_id=None if piece.ecg_id is None else pseudonyms.ecg(piece.ecg_id),
+        participant_id=None if piece.participant_id is None else pseudonyms.person(piece.participant_id),
+        excluded=exclusions.hits(piece.ecg_id, piece.participant_id),
+    )
+
+
+def under_key(exclusions: Exclusions, pseudonyms: Pseudonyms | None) -> Exclusions:
+    """Return a list of people with the pseudonyms that each may have, a person's and an ECG's."""
+    if pseudonyms is None:
+        return exclusions
+    made = {make(one) for one in exclusions.ids for make in (pseudonyms.person, pseudonyms.ecg)}
+    return replace(exclusions, pseudonyms=exclusions.pseudonyms | made)
+
+
+def without_paths(plan: Plan) -> Plan:
+    """Return the plan of a run that is done without the paths of its inputs."""
+    return plan.with_units(
+        [replace(u, pieces=tuple(replace(p, path="", parts=()) for p in u.pieces)) for u in plan.units]
+    )
+
+
+def with_paths(units: Iterable[Unit], found: Sequence[Piece], pseudonyms: Pseudonyms) -> list[Unit]:
+    """Return units with the paths of inputs that were found again, under the same key."""
+    places = {(piece.root, pseudonyms.path_sha256(piece.path_sha256)): piece for piece in found}
+
+    def restored(piece: Piece) -> Piece:
+        known = places.get((piece.root, piece.path_sha256))
+        return piece if known is None else replace(piece, path=known.path, parts=known.parts)
+
+    return [replace(unit, pieces=tuple(map(restored, unit.pieces))) for unit in units]
