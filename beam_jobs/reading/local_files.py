@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -187,14 +187,14 @@ def _host_tag() -> str:
 
 
 @contextlib.contextmanager
-def _written_temporary(path: Path, data: bytes, *, private: bool = False) -> Iterator[Path]:
+def _written_temporary(path: Path, parts: Iterable[bytes], *, private: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The thread is named too: two of them may write the same bytes to the same name.
     temporary = path.parent / f".{path.name}.{_host_tag()}.{threading.get_ident()}.{os.getpid()}.tmp"
     mode = 0o600 if private else 0o666
     try:
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
-            stream.write(data)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         yield temporary
@@ -204,14 +204,14 @@ def _written_temporary(path: Path, data: bytes, *, private: bool = False) -> Ite
 
 def write_whole(path: Path, data: bytes, *, private: bool) -> None:
     """Write a file that is there whole or not at all; `private`: for its owner only."""
-    with _written_temporary(path, data, private=private) as temporary:
+    with _written_temporary(path, [data], private=private) as temporary:
         temporary.replace(path)
     _sync_folder(path.parent)
 
 
-def create_whole(path: Path, data: bytes, *, private: bool = False) -> bool:
-    """Write a whole file unless it is there; return whether this call made it."""
-    with _written_temporary(path, data, private=private) as temporary:
+def create_whole(path: Path, parts: Iterable[bytes], *, private: bool = False) -> bool:
+    """Write a whole file, of parts, unless it is there; return whether this call made it."""
+    with _written_temporary(path, parts, private=private) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:

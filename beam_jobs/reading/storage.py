@@ -318,9 +318,10 @@ class Storage:
             if not (self.exists(uri) and self.read_bytes(uri) == data):
                 raise
 
-    def create_exclusive(self, uri: str, data: bytes, *, private: bool = False) -> bool:
+    def create_exclusive(self, uri: str, parts: Callable[[], Iterable[bytes]], *, private: bool = False) -> bool:
         """Write a file unless it is there, `private` as `write_atomic`; return whether it was made.
 
+        `parts` gives its bytes, piece by piece; it is called again after a passing fault.
         Local: atomic among processes. Stores offer no exclusive creation through this library:
         there two processes may both write, and the later one stays. So the file is read back after
         a moment, and False is returned where it is another process's. One that stalls between its
@@ -329,9 +330,10 @@ class Storage:
         """
         if store_scheme(uri) is None:
             path = _local_path(uri)
-            return with_retries(lambda: local_files.create_whole(path, data, private=private), f"writing {uri}")
+            return with_retries(lambda: local_files.create_whole(path, parts(), private=private), f"writing {uri}")
         if self.exists(uri):
             return False
+        data = b"".join(parts())
         self.write_atomic(uri, data)
         time.sleep(SETTLE_S)
         return self.read_bytes(uri) == data

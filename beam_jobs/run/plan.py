@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
@@ -71,6 +70,10 @@ class Plan:
 
     def to_bytes(self) -> bytes:
         """Return the plan as JSON: the same bytes for the same plan, each unit on a line, last."""
+        return b"".join(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield `to_bytes` piece by piece: the plan of millions of files need not be held twice."""
         content = {
             "lvm_ai_plan": _FORMAT,
             "kind": self.kind,
@@ -80,14 +83,12 @@ class Plan:
             "scale": dict(self.scale),
             "people": dict(self.people),
         }
-        data = io.BytesIO()
-        data.write(json.dumps(content, sort_keys=True, indent=1).removesuffix("\n}").encode())
-        data.write(_UNITS_BEGIN)
-        for i, unit in enumerate(self.units):  # joined, they would be held twice
-            data.write(b",\n" if i else b"")
-            data.write(_unit_line(unit))
-        data.write(_UNITS_END)
-        return data.getvalue()
+        yield json.dumps(content, sort_keys=True, indent=1).removesuffix("\n}").encode()
+        yield _UNITS_BEGIN
+        for i, unit in enumerate(self.units):
+            yield b",\n" if i else b""
+            yield _unit_line(unit)
+        yield _UNITS_END
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Final
 
 import numpy as np
@@ -43,6 +43,8 @@ from lvm_core.wording import counted
 _READERS: Final = 16
 _SHOWN: Final = 5
 _KeysOfRow = tuple[str | None, str | None]
+# Records, and as many keys or more.
+_RecordsAndKeys = tuple[Sequence[RecordFiles], Iterable[_KeysOfRow]]
 """ecg_id and participant_id by the index; None without one."""
 
 _UNREAD: Final = EcgRejected(
@@ -369,16 +371,17 @@ class _Cutter:
         loose = [one for one in listing.records if not (self._reads_stacks and is_stack(one.main))]
         held: list[tuple[FileEntry | None, Sequence[RecordFiles]]] = [(None, loose)]
         held += [(archive.entry, archive.records) for archive in listing.archives]
-        (_, kept), *packed = self._listed(held, found)
-        groups: list[tuple[str, list[Piece]]] = [(one.main, [self._record(one, None, keys)]) for one, keys in kept]
+        kept, *packed = self._listed(held, found)
+        single = [self._record(one, None, keys) for one, keys in zip(*kept, strict=False)]
+        groups: list[tuple[str, list[Piece]]] = []
         self._add_tables(groups, map(self._stack, stacks), [one.main for one in stacks], found)
         for one in stacks if self.index is not None else ():
             self._note_unlisted_rows(one.main, groups, found)
         dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
         groups += [(entry.relative, [self._broken(entry, dead)]) for entry in listing.broken]
         groups += [(entry.relative, [self._broken(entry, _UNREAD)]) for entry in listing.unread]
-        for archive, (_, its) in zip(listing.archives, packed, strict=True):
-            n_records = len(its)
+        for archive, its in zip(listing.archives, packed, strict=True):
+            n_records = len(its[0])
             if archives.is_streamed(archive.entry.relative) and n_records > 4 * self.settings.unit_ecgs:
                 found.warnings.append(
                     f"{shown_path(archive.entry.relative)} holds {n_records} records, and a compressed "
@@ -392,6 +395,9 @@ class _Cutter:
             with ThreadPoolExecutor(_READERS) as pool:
                 spans = pool.map(self._parquet, listing.parquet)
                 self._add_tables(groups, spans, [entry.relative for entry in listing.parquet], found)
+        if not groups:
+            return single  # in order already, and there may be millions
+        groups += [(piece.path, [piece]) for piece in single]
         groups.sort(key=lambda group: group[0])
         return [piece for _, pieces in groups for piece in pieces]
 
@@ -410,20 +416,21 @@ class _Cutter:
 
     def _listed(
         self, held: Sequence[tuple[FileEntry | None, Sequence[RecordFiles]]], found: Inputs
-    ) -> list[tuple[FileEntry | None, list[tuple[RecordFiles, _KeysOfRow]]]]:
+    ) -> list[_RecordsAndKeys]:
         """Return the records that the index lists, with their keys; all, without, without an index.
 
         `held` are the loose records and those of each archive. The others are counted as ignored.
         """
         if self.index is None:
-            return [(archive, [(record, (None, None)) for record in records]) for archive, records in held]
+            return [(records, repeat((None, None))) for _, records in held]
         paths = [shown_path(_path_of(record, archive)) for archive, records in held for record in records]
         rows = self.index.rows_of(paths, lambda path: self.settings.id_rule.keys(path)[0])
         known = zip((rows >= 0).tolist(), self.index.keys_of(rows), strict=True)
-        kept: list[tuple[FileEntry | None, list[tuple[RecordFiles, _KeysOfRow]]]] = []
+        kept: list[_RecordsAndKeys] = []
         for archive, records in held:
             its = [(record, *next(known)) for record in records]
-            kept.append((archive, [(record, keys) for record, is_listed, keys in its if is_listed]))
+            listed = [(record, keys) for record, is_listed, keys in its if is_listed]
+            kept.append(([record for record, _ in listed], [keys for _, keys in listed]))
             for record in (record for record, is_listed, _ in its if not is_listed):
                 found.ignored[NOT_LISTED] += len(record.files)
                 found.n_files -= len(record.files) if archive is None else 0
@@ -472,7 +479,7 @@ class _Cutter:
             )
         return None
 
-    def _archive(self, archive: ArchiveListing, records: Sequence[tuple[RecordFiles, _KeysOfRow]]) -> Iterator[Piece]:
+    def _archive(self, archive: ArchiveListing, records: _RecordsAndKeys) -> Iterator[Piece]:
         entry = archive.entry
         if archive.damage is not None:
             yield self._broken(entry, archive.damage)
@@ -482,7 +489,7 @@ class _Cutter:
             yield replace(piece, reason=RejectReason.UNREADABLE.value, detail=member.refused)
         for member in archive.unread:
             yield self._broken(FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size), _UNREAD)
-        for record, keys in records:
+        for record, keys in zip(*records, strict=False):
             yield self._record(record, entry, keys)
 
     def _piece(self, path: str, size: int) -> Piece:
@@ -656,7 +663,7 @@ class Keys:
     """Keys of all inputs, as far as planning needs them."""
 
     seen: set[str] = field(default_factory=set)  # ecg_id of everything so far
-    people: set[str] = field(default_factory=set)  # participant_id of everything so far
+    people: set[str] = field(default_factory=set)  # participant_id of everything so far, with a table alone
     dates: dict[str, tuple[dt.datetime, dt.datetime]] = field(default_factory=dict)  # first and last of each person
     forecast: JoinForecast | None = None  # counts how the participant table fits the ECGs; None without a table
     n_dated_files: int = 0  # Parquet files with a date of recording
@@ -685,6 +692,11 @@ class Keys:
         self.seen.add(ecg_id)
         if self.forecast is not None:
             self.forecast.add(ecg_id, person, time, is_device_file=is_device_file)
+
+    def add_person(self, person: str | None) -> None:
+        """Add the person of an ECG, where a participant table is there to be compared with."""
+        if person and self.forecast is not None:
+            self.people.add(person)
 
     def note_dates(self, path: str, times: Sequence[object]) -> None:
         """Note whether any date of recording of a file can be read."""
@@ -722,7 +734,7 @@ def mark_duplicates(
                 # Only the forecast asks for the time of an ECG that is not read yet.
                 time = None if keys.forecast is None else keys.known(piece.ecg_id, None, None)[1]
                 keys.add(piece.ecg_id, piece.participant_id, time, is_device_file=True)
-            keys.people.update([piece.participant_id] if piece.participant_id else [])
+            keys.add_person(piece.participant_id)
             rows = (0,) if duplicate else ()
             marked.append(piece if piece.duplicate_rows == rows else replace(piece, duplicate_rows=rows))
         else:
@@ -770,7 +782,7 @@ def _mark_span(piece: Piece, columns: list[list[object]], keys: Keys) -> Piece:
             duplicates.append(row)
         elif ecg_id is not None:
             keys.add(ecg_id, person, time, is_device_file=False)
-        keys.people.update([person] if person else [])
+        keys.add_person(person)
         if person is not None and time is not None and time.date() not in PLACEHOLDER_DATES:
             first, last = keys.dates.get(person, (time, time))
             keys.dates[person] = min(first, time), max(last, time)

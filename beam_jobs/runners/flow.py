@@ -242,8 +242,9 @@ def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Excl
     if not planned.is_new:
         return
     job.write_side_files(folder, planned.keys, exclusions)
+    planned.keys = None  # of millions of ECGs, while the plan is written
     plan = planned.plan
-    if folder.storage.create_exclusive(folder.path(PLAN_NAME), plan.to_bytes(), private=plan.is_private):
+    if folder.storage.create_exclusive(folder.path(PLAN_NAME), plan.parts, private=plan.is_private):
         return
     there = folder.require_plan()
     if there.fingerprint == planned.plan.fingerprint:

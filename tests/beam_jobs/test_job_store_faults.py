@@ -351,6 +351,6 @@ def test_created_by_two__one_of_them_is_told(on_store: Proxied, monkeypatch: pyt
     monkeypatch.setattr(Storage, "exists", lambda self, _: False)  # both look before either writes
     monkeypatch.setattr(storage, "SETTLE_S", 0.5)
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda data: looked.create_exclusive(uri, data), (b"mine", b"yours")))
+        made = list(pool.map(lambda data: looked.create_exclusive(uri, lambda: [data]), (b"mine", b"yours")))
     assert sorted(made) == [False, True]
     assert looked.read_bytes(uri) == (b"mine" if made[0] else b"yours")

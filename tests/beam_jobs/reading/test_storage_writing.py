@@ -209,8 +209,8 @@ def test_sweep_orphans__file_of_a_living_process_is_kept(
 
 
 def test_create_exclusive__second_one_changes_nothing(tmp_path: Path) -> None:
-    assert STORAGE.create_exclusive(f"{tmp_path}/f", OLD)
-    assert not STORAGE.create_exclusive(f"{tmp_path}/f", NEW)
+    assert STORAGE.create_exclusive(f"{tmp_path}/f", lambda: [OLD])
+    assert not STORAGE.create_exclusive(f"{tmp_path}/f", lambda: [NEW[:2], NEW[2:]])
     assert (tmp_path / "f").read_bytes() == OLD
     assert os.listdir(tmp_path) == ["f"]
 
@@ -219,7 +219,7 @@ def test_create_exclusive__of_many_processes_one_makes_the_file(tmp_path: Path) 
     code = (
         "import sys; from beam_jobs.reading.storage import Storage\n"
         "sys.stdin.readline()\n"
-        "print(Storage().create_exclusive(sys.argv[1], sys.argv[2].encode()))"
+        "print(Storage().create_exclusive(sys.argv[1], lambda: [sys.argv[2].encode()]))"
     )
     root = Path(__file__).resolve().parents[3]
     processes = [
@@ -260,7 +260,7 @@ def _two_threads_meet_in_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_create_exclusive__of_two_threads_one_makes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _two_threads_meet_in_fsync(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
-        made = [pool.submit(STORAGE.create_exclusive, f"{tmp_path}/f", data) for data in (OLD, NEW)]
+        made = [pool.submit(STORAGE.create_exclusive, f"{tmp_path}/f", lambda data=data: [data]) for data in (OLD, NEW)]
     answers = [future.result() for future in made]
     assert sorted(answers) == [False, True]
     assert (tmp_path / "f").read_bytes() == (OLD if answers[0] else NEW)
@@ -280,13 +280,13 @@ def test_create_exclusive__file_system_without_links(tmp_path: Path, monkeypatch
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(os, "link", no_links)
-    assert STORAGE.create_exclusive(f"{tmp_path}/f", OLD)
-    assert not STORAGE.create_exclusive(f"{tmp_path}/f", NEW)
+    assert STORAGE.create_exclusive(f"{tmp_path}/f", lambda: [OLD])
+    assert not STORAGE.create_exclusive(f"{tmp_path}/f", lambda: [NEW[:2], NEW[2:]])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"f": OLD}
 
 
 def test_create_exclusive__failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", _disk_full)
     with pytest.raises(LvmError, match="No space left on device"):
-        STORAGE.create_exclusive(f"{tmp_path}/f", OLD)
+        STORAGE.create_exclusive(f"{tmp_path}/f", lambda: [OLD])
     assert list(tmp_path.iterdir()) == []
