@@ -163,8 +163,12 @@ def assemble(channels: Mapping[str, Channel], where: str) -> LeadFields:
     if absent:
         derived = derive_limb_leads(microvolts["I"], microvolts["II"])
         microvolts.update({lead: derived[lead].astype(np.float64) for lead in absent})
+    # Lead by lead into place: all of them once more in float64 would be 96 MB of the longest ECG.
+    leads_uv = np.empty((len(microvolts["I"]), len(LEADS_12)), dtype=np.float32)
+    for column, lead in enumerate(LEADS_12):
+        leads_uv[:, column] = microvolts[lead]
     return LeadFields(
-        leads_uv=np.column_stack([microvolts[lead] for lead in LEADS_12]).astype(np.float32),
+        leads_uv=leads_uv,
         step_uv=min(channel.uv_per_count for channel in channels.values()),
         leads_derived=bool(absent),
         saturated_leads=tuple(lead for lead in LEADS_12 if lead in channels and channels[lead].is_saturated()),
