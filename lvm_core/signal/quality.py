@@ -38,6 +38,9 @@ class QualityFlag(StrEnum):
     LEAD_OUT_OF_PROPORTION = "lead_out_of_proportion"  # one lead far larger or smaller than others
     LIMB_LEADS_INCONSISTENT = "limb_leads_inconsistent"  # they do not follow from I and II
     GAIN_DIFFERS = "gain_differs"  # a few leads state another gain or zero than all others
+    SCALE_CONTRADICTED = "scale_contradicted"  # the file states another rate or step for its median beat
+    MEASUREMENTS_DISAGREE = "measurements_disagree"  # the trace cannot have the device's R and S
+    SAMPLING_RATE_UNUSUAL = "sampling_rate_unusual"  # a rate that no device is known to have
     BASELINE_OFFSET = "baseline_offset"  # the mean of a lead is far from 0
     MASS_IMPLAUSIBLE = "mass_implausible"  # a prediction outside MASS_RANGE_G
     INDEX_UNKNOWN = "index_unknown"  # no LV mass index: height or weight is not known
