@@ -8,7 +8,7 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -212,6 +212,53 @@ def mutant(data: bytes, seed: int) -> bytes:
         if changed:
             changed = kinds[int(rng.integers(len(kinds)))](changed, rng)
     return bytes(changed)
+
+
+def _retyped(text: bytes, rng: Rng) -> bytes:
+    """Return a number as a slip would write it: near the old one, and still a number."""
+    at = int(rng.integers(len(text)))
+    digit = b"%d" % rng.integers(10)
+    changes = (
+        text[:at] + digit + text[at + 1 :],
+        text[:at] + text[at + 1 :],
+        text[:at] + digit + text[at:],
+        text[:at] + b"." + text[at:],
+        text[:at] + text[at + 1 : at + 2] + text[at : at + 1] + text[at + 2 :],
+    )
+    return changes[int(rng.integers(len(changes)))]
+
+
+def _retype(data: bytearray, rng: Rng) -> bytearray:
+    found = _NUMBER.search(data, int(rng.integers(len(data)))) or _NUMBER.search(data)
+    if found is None:
+        return _flip_bits(data, rng)
+    return data[: found.start()] + _retyped(found[0], rng) + data[found.end() :]
+
+
+def mutant_beside(data: bytes, parts: Sequence[bytes], seed: int) -> bytes:
+    """Return a copy that is damaged beside `parts`, which hold the samples and stand in this order.
+
+    A part is lost where the damage strikes its place. Every second one has other numbers only,
+    most of them near the old ones, and every fourth one other bit.
+    """
+    rng = np.random.default_rng((seed, 1))
+    marks = [b"@%s@" % bytes(97 + int(digit) for digit in f"{place:03d}") for place in range(len(parts))]
+    short, position = bytearray(), 0
+    for mark, part in zip(marks, parts, strict=True):
+        start = data.index(part, position)
+        short += data[position:start] + mark
+        position = start + len(part)
+    short += data[position:]
+    kinds = (*_KINDS, _retype) if seed % 2 else (_retype, _retype, _retype, _other_number)
+    if seed % 4 == 1:
+        short[int(rng.integers(len(short)))] ^= 1 << int(rng.integers(8))
+    for _ in range(0 if seed % 4 == 1 else int(rng.integers(1, 4))):
+        if short:
+            short = kinds[int(rng.integers(len(kinds)))](short, rng)
+    changed = bytes(short)
+    for mark, part in zip(marks, parts, strict=True):
+        changed = changed.replace(mark, part)
+    return changed
 
 
 def mutant_record(files: Mapping[str, bytes], seed: int) -> Files:

@@ -58,6 +58,8 @@ def test_pages__describe_every_flag_once() -> None:
             "limb_leads_inconsistent",
             "baseline_offset",
             "gain_differs",
+            "measurements_disagree",
+            "sampling_rate_unusual",
             "mass_implausible",
             "index_unknown",
         },

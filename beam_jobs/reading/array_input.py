@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import h5py
 import numpy as np
 import pyarrow as pa
-import scipy.io
 from numpy.typing import NDArray
 
 from beam_jobs.reading.blocks import Chunk, Reject
+from beam_jobs.reading.hdf5_chunks import MOST_UNPACKED_BYTES, Chunks
 from beam_jobs.reading.layout import Layout
+from beam_jobs.reading.mat_file import MatFile, unpacks_too_much
 from beam_jobs.reading.parquet_input import (
     DURATIONS_ROWS,
     ParquetReader,
@@ -43,11 +45,11 @@ STACK_SUFFIXES: Final = (".h5", ".hdf5")
 _READ_ROWS: Final = 32
 # An ECG of 10 s at 2000 Hz with 12 leads has 240,000 samples.
 _MAX_SAMPLES: Final = 4_000_000  # of one ECG, all leads
-_MAX_UNPACKED_BYTES: Final = 64_000_000  # of what a compressed file or chunk of one ECG gives
 _MAX_ECGS: Final = 10_000_000  # of one file
-_MAT_HEADER_BYTES: Final = 128
-_MAT_COMPRESSED: Final = 15
-# What h5py, numpy, scipy and zipfile raise for damaged files.
+_WIDEST_VALUE_BYTES: Final = 1000
+_MOST_MEMBERS: Final = 1000  # of a .npz file; each takes zipfile 6 microseconds before any is read
+_ENTRY_OF_ZIP: Final = b"PK\x01\x02"  # begins the entry of each member in its directory
+# What h5py, numpy and zipfile raise for damaged files.
 _DAMAGE: Final = (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, OverflowError, EOFError)
 _DAMAGE_IN_MEMORY: Final = (
     *_DAMAGE,
@@ -55,8 +57,9 @@ _DAMAGE_IN_MEMORY: Final = (
     zlib.error,
     MemoryError,
     AttributeError,
-    SyntaxError,  # the last two: the header of a .npy file is a line of Python
+    SyntaxError,  # the header of a .npy file is a line of Python
     tokenize.TokenError,
+    struct.error,
 )
 
 
@@ -165,7 +168,7 @@ def _arrays_of(data: bytes) -> _Arrays:
     if data[:4] == b"\x89HDF":
         return _Arrays(lambda name: _one_of_hdf5(data, name))
     if data[:10] == b"MATLAB 5.0":
-        return _Arrays(lambda name: _mat(data, name))
+        return _Arrays(MatFile(data, MOST_UNPACKED_BYTES).array)
     if not data:
         raise EcgRejected(RejectReason.TRUNCATED, "file is empty, 0 bytes; copy it again")
     if data[:10] == b"MATLAB 7.3":
@@ -189,53 +192,19 @@ def _npy(stream: Any) -> NDArray[Any]:
 
 
 def _npz(data: bytes, name: str) -> NDArray[Any] | None:
+    if data.count(_ENTRY_OF_ZIP) > _MOST_MEMBERS:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"file holds more than {_MOST_MEMBERS} arrays, the limit; expected those of one resting ECG",
+        )
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
         member = f"{name}.npy"
         if member not in packed.namelist():
             return None
-        if packed.getinfo(member).file_size > _MAX_UNPACKED_BYTES:
-            raise _unpacks_too_much()
+        if packed.getinfo(member).file_size > MOST_UNPACKED_BYTES:
+            raise unpacks_too_much(MOST_UNPACKED_BYTES)
         with packed.open(member) as stream:
             return _npy(stream)
-
-
-def _unpacks_too_much() -> EcgRejected:
-    return EcgRejected(
-        RejectReason.UNREADABLE,
-        f"file unpacks to more than {_MAX_UNPACKED_BYTES} bytes, the limit; expected one resting ECG",
-    )
-
-
-def _mat(data: bytes, name: str) -> Any:
-    """Return a variable of a MATLAB 5 file, or a field `a.b` of a structure; None when absent."""
-    first, *rest = name.split(".")
-    variables = scipy.io.loadmat(io.BytesIO(_inflated(data)), variable_names=[first], chars_as_strings=False)
-    found = variables.get(first)
-    for field in rest:
-        names = getattr(getattr(found, "dtype", None), "names", None) or ()
-        if field not in names or found is None or found.size != 1:
-            return None
-        found = found[field].reshape(-1)[0]
-    return found
-
-
-def _inflated(data: bytes) -> bytes:
-    """Return a MATLAB 5 file with its compressed elements unpacked, so that their size is known."""
-    order = "little" if data[126:128] == b"IM" else "big"
-    parts, position, n_bytes = [data[:_MAT_HEADER_BYTES]], _MAT_HEADER_BYTES, 0
-    while position + 8 <= len(data):
-        kind = int.from_bytes(data[position : position + 4], order)  # type: ignore[arg-type]
-        size = int.from_bytes(data[position + 4 : position + 8], order)  # type: ignore[arg-type]
-        stop = position + 8 + size
-        element = data[position:stop]
-        if kind == _MAT_COMPRESSED:
-            element = zlib.decompressobj().decompress(element[8:], _MAX_UNPACKED_BYTES + 1)
-        n_bytes += len(element)
-        if n_bytes > _MAX_UNPACKED_BYTES:
-            raise _unpacks_too_much()
-        parts.append(element)
-        position = stop
-    return b"".join(parts)
 
 
 # HDF5
@@ -248,6 +217,7 @@ def _one_of_hdf5(data: bytes, name: str) -> NDArray[Any] | None:
             return None
         if int(np.prod(dataset.shape, dtype=object)) > _MAX_SAMPLES:
             raise _too_large(int(np.prod(dataset.shape, dtype=object)))
+        Chunks(dataset).check(0, dataset.shape[0] if dataset.shape else 1)
         return np.asarray(dataset[()])
 
 
@@ -265,11 +235,17 @@ def _dataset(file: Any, name: str) -> Any:
         return None
     if place.external or place.is_virtual:
         raise EcgRejected(RejectReason.UNREADABLE, f"array {name} lies in another file, which is never followed")
-    chunk = place.chunks or ()
-    if int(np.prod(chunk, dtype=object)) * place.dtype.itemsize > _MAX_UNPACKED_BYTES:
+    if place.dtype.itemsize > _WIDEST_VALUE_BYTES:
         raise EcgRejected(
             RejectReason.UNREADABLE,
-            f"array {name} is cut into parts of more than {_MAX_UNPACKED_BYTES} bytes; write it with smaller chunks",
+            f"array {name} has values of {place.dtype.itemsize} bytes, the limit is {_WIDEST_VALUE_BYTES}; "
+            "expected numbers or names",
+        )
+    chunk = place.chunks or ()
+    if int(np.prod(chunk, dtype=object)) * place.dtype.itemsize > MOST_UNPACKED_BYTES:
+        raise EcgRejected(
+            RejectReason.UNREADABLE,
+            f"array {name} is cut into parts of more than {MOST_UNPACKED_BYTES} bytes; write it with smaller chunks",
         )
     return place
 
@@ -315,6 +291,7 @@ class Stack:
     layout: Layout
     size: int  # of the file, bytes
     stream: _Watched
+    chunks: dict[str, Chunks] = field(default_factory=dict)  # by dataset, of those read so far
 
     def problem(self) -> tuple[RejectReason, str] | None:
         """Return why the file cannot be read through the layout, or None."""
@@ -335,7 +312,7 @@ class Stack:
         """Return a column as a list, one value per ECG; None for each where it is absent."""
         if name is None or name not in self.names:
             return [None] * self.n_ecgs
-        return self._read(lambda: _plain(_dataset(self.file, name)[()]))
+        return self._read(lambda: _plain(self._rows(name, 0, self.n_ecgs)))
 
     def sha256(self) -> str:
         """Return the digest of keys and shapes, by which the file is known again."""
@@ -383,10 +360,17 @@ class Stack:
             )
         return None
 
+    def _rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        dataset = _dataset(self.file, name)
+        if name not in self.chunks:
+            self.chunks[name] = Chunks(dataset)
+        self.chunks[name].check(start, stop)
+        return np.asarray(dataset[start:stop])
+
     def _batch(self, start: int, stop: int) -> pa.RecordBatch:
         columns: dict[str, pa.Array] = {}
         for name in self.names:
-            values = _dataset(self.file, name)[start:stop]
+            values = self._rows(name, start, stop)
             if name == self._array:
                 flat = pa.array(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")).reshape(-1))
                 columns[name] = pa.FixedSizeListArray.from_arrays(flat, len(flat) // (stop - start))

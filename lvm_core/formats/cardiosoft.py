@@ -47,6 +47,7 @@ def read_cardiosoft(data: bytes) -> Ecg:
         QualityFlag.POOR_DATA_QUALITY: mentions_poor_quality(root, _DIAGNOSIS_TAGS),
         QualityFlag.XML_REPAIRED: repaired,
         QualityFlag.DATE_UNREADABLE: date_unreadable,
+        QualityFlag.SCALE_CONTRADICTED: _is_contradicted(root, scope),
     }
     return Ecg(
         **leads,
@@ -129,6 +130,17 @@ def _sampling_rate_hz(scope: list[Element]) -> float:
             f"SampleRate of {_WHERE} is {stated}; expected a number of Hz above 0. It is never guessed",
         )
     return value
+
+
+def _is_contradicted(root: Element, scope: list[Element]) -> bool:
+    """Return True where the median beat states another rate or step than the strip does."""
+    beat = root.find("RestingECGMeasurements/MedianSamples")
+    pairs = [(None if beat is None else beat.find(tag), _first(scope, tag)) for tag in ("SampleRate", "Resolution")]
+    return any(own is not None and _value_and_unit(own) != _value_and_unit(strip) for own, strip in pairs)
+
+
+def _value_and_unit(element: Element | None) -> tuple[float | None, str]:
+    return number_of(element, "."), "" if element is None else element.get("units", "").strip().lower()
 
 
 def _check_counts(scope: list[Element], n_samples: int) -> None:

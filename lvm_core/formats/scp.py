@@ -47,6 +47,8 @@ _USED: Final = (_PATIENT, _TABLES, _LEADS, _QRS, _BEAT, _RHYTHM)
 _SUBTRACTED: Final = 0x01  # flag of section 3: the reference beat was subtracted
 _FIRST_VERSION_3: Final = 30
 _MAX_SAMPLES: Final = 100_000  # of a lead: 200 s at 500 Hz, and about what 65,535 bytes hold
+_MOST_FIELDS: Final = 1000  # of section 1; a tag is one byte, and few may be there more than once
+_MOST_LEADS: Final = 255  # section 3 states their number in one byte
 _UV_PER_NV: Final = 1e-3
 
 _ID_TAG, _DEVICE_TAG, _DATE_TAG, _TIME_TAG, _END_TAG = 2, 14, 25, 26, 255
@@ -347,7 +349,9 @@ def _tags(sections: Mapping[int, _Section]) -> dict[int, bytes] | None:
     content = sections[_PATIENT].content if _PATIENT in sections else b""
     tags: dict[int, bytes] = {}
     position = 0
-    while position + 3 <= len(content) and content[position] != _END_TAG:
+    for _ in range(_MOST_FIELDS):
+        if position + 3 > len(content) or content[position] == _END_TAG:
+            break
         tag, length = struct.unpack_from("<BH", content, position)
         tags.setdefault(tag, content[position + 3 : position + 3 + length])
         position += 3 + length
@@ -405,7 +409,9 @@ def _waves_uv(sections: Mapping[int, _Section]) -> dict[str, dict[str, float]]:
     content = sections[_MEASUREMENTS].content if _MEASUREMENTS in sections else b""
     waves_uv: dict[str, dict[str, float]] = {}
     position = 4
-    while position + 4 <= len(content):
+    for _ in range(_MOST_LEADS):
+        if position + 4 > len(content):
+            break
         number, length = struct.unpack_from("<HH", content, position)
         block = content[position + 4 : position + 4 + length]
         position += 4 + length

@@ -16,6 +16,7 @@ from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.signal.ecg import N_LEADS, Ecg
 from lvm_core.signal.plausibility import refuse_implausible_scale
 from lvm_core.signal.quality import QualityFlag, check_finite
+from lvm_core.signal.stated import is_usual_rate, measurements_disagree
 
 _TARGET_RATE_HZ: Final = 500
 _MIN_RATE_HZ: Final = 200
@@ -142,7 +143,7 @@ def canonicalise(ecg: Ecg) -> CanonicalEcg:
     return CanonicalEcg(
         counts=counts,
         uv_per_count=step_uv,
-        quality_flags=_flags(ecg, n_missing),
+        quality_flags=_flags(ecg, n_missing, disagrees=measurements_disagree(counts, step_uv, ecg.measurements)),
         source_sampling_rate_hz=ecg.sampling_rate_hz,
     )
 
@@ -169,10 +170,12 @@ def _to_counts(leads_uv: NDArray[np.float32], source_step_uv: float) -> tuple[ND
     return np.ascontiguousarray(counts, dtype=np.int16), step_uv
 
 
-def _flags(ecg: Ecg, n_missing: int) -> tuple[str, ...]:
+def _flags(ecg: Ecg, n_missing: int, *, disagrees: bool) -> tuple[str, ...]:
     ours = {
         QualityFlag.SATURATED: bool(ecg.saturated_leads),
         QualityFlag.GAIN_DIFFERS: bool(ecg.odd_gain_leads),
+        QualityFlag.MEASUREMENTS_DISAGREE: disagrees,
+        QualityFlag.SAMPLING_RATE_UNUSUAL: not is_usual_rate(ecg.sampling_rate_hz),
         QualityFlag.LEADS_DERIVED: ecg.leads_derived,
         QualityFlag.RESAMPLED: ecg.sampling_rate_hz != _TARGET_RATE_HZ,
         QualityFlag.END_REPEATED: n_missing > 0,

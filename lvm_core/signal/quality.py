@@ -38,6 +38,9 @@ class QualityFlag(StrEnum):
     LEAD_OUT_OF_PROPORTION = "lead_out_of_proportion"  # one lead far larger or smaller than others
     LIMB_LEADS_INCONSISTENT = "limb_leads_inconsistent"  # they do not follow from I and II
     GAIN_DIFFERS = "gain_differs"  # a few leads state another gain or zero than all others
+    SCALE_CONTRADICTED = "scale_contradicted"  # the file states another rate or step for its median beat
+    MEASUREMENTS_DISAGREE = "measurements_disagree"  # the trace cannot have the device's R and S
+    SAMPLING_RATE_UNUSUAL = "sampling_rate_unusual"  # a rate that no device is known to have
     BASELINE_OFFSET = "baseline_offset"  # the mean of a lead is far from 0
     ARM_LEADS_REVERSED = "arm_leads_reversed"  # suspected: P and QRS are negative in I, V6 is as usual
     LEAD_NEAR_FLAT = "lead_near_flat"  # a lead moves by less than 100 uV for 2 s

@@ -144,7 +144,7 @@ def test_score__parquet_without_rows_is_refused_unless_allowed(
     assert (tmp_path / "out" / "_SUCCESS").exists()
 
 
-@pytest.mark.parametrize("option", ["--participants", "--layout", "--exclude-participants"])
+@pytest.mark.parametrize("option", ["--participants", "--layout", "--exclude-participants", "--expect-files"])
 def test_score__option_that_leads_to_no_file_is_refused_at_once(
     tmp_path: Path, fake: None, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:

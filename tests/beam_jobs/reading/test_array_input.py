@@ -172,7 +172,7 @@ def test_read_array_file__objects_are_never_executed() -> None:
 
 
 def test_read_array_file__what_it_unpacks_to_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array_input, "_MAX_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr(array_input, "MOST_UNPACKED_BYTES", 100_000)
     for data in (_npz(ONE), _mat(ONE)):
         assert_rejected(lambda d=data: read_array_file(d, layout_of()), RejectReason.UNREADABLE, "unpacks to more than")
     assert_rejected(
@@ -180,8 +180,29 @@ def test_read_array_file__what_it_unpacks_to_is_limited(monkeypatch: pytest.Monk
         RejectReason.UNREADABLE,
         "the limit is 4000000",
     )
-    monkeypatch.setattr(array_input, "_MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(array_input, "MOST_UNPACKED_BYTES", 1000)
     assert_rejected(lambda: read_array_file(_hdf5(ONE), layout_of()), RejectReason.UNREADABLE, "smaller chunks")
+
+
+def test_read_array_file__width_of_a_value_in_hdf5_is_limited() -> None:
+    texts = np.array([[b"a" * 1001]])
+    assert_rejected(lambda: read_array_file(_hdf5(texts), layout_of()), RejectReason.UNREADABLE, "values of 1001 bytes")
+    assert_rejected(
+        lambda: read_array_file(_hdf5(texts.astype("S1000")), layout_of()), RejectReason.UNREADABLE, "no num"
+    )
+
+
+@pytest.mark.parametrize(("n_members", "is_read"), [(1000, True), (1001, False)])
+def test_read_array_file__number_of_arrays_is_limited(n_members: int, is_read: bool) -> None:
+    buffer = io.BytesIO(_npz(ONE))
+    with zipfile.ZipFile(buffer, "a") as packed:
+        for number in range(n_members - 1):
+            packed.writestr(f"{number}.npy", b"")
+    if is_read:
+        assert read_array_file(buffer.getvalue(), layout_of()).n_samples == 5000
+    else:
+        wanted = "file holds more than 1000 arrays, the limit"
+        assert_rejected(lambda: read_array_file(buffer.getvalue(), layout_of()), RejectReason.UNREADABLE, wanted)
 
 
 def test_read_array_file__sizes_that_headers_state_are_limited() -> None:

@@ -205,6 +205,28 @@ def test_read_cardiosoft__poor_quality_statement() -> None:
     assert read_cardiosoft(data).quality_flags == ("poor_data_quality",)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "flags"),
+    [
+        (b"Resolution", b"Resolution", ()),
+        (b">5</Resolution>", b"> 5.0 </Resolution>", ()),
+        (b">5</Resolution>", b">4</Resolution>", ("scale_contradicted",)),
+        (b'"uVperLsb">5</Resolution>', b'"mVperLsb">5</Resolution>', ("scale_contradicted",)),
+        (b">500</SampleRate>", b">250</SampleRate>", ("scale_contradicted",)),
+        (b">500</SampleRate>", b">5O0</SampleRate>", ("scale_contradicted",)),
+    ],
+)
+def test_read_cardiosoft__median_beat_of_another_scale_is_flagged(old: bytes, new: bytes, flags: tuple[str]) -> None:
+    data = cardiosoft_xml(COUNTS)
+    assert data.index(b"<MedianSamples>") < data.index(old)
+    assert read_cardiosoft(data.replace(old, new, 1)).quality_flags == flags
+
+
+def test_read_cardiosoft__median_beat_without_a_scale_contradicts_nothing() -> None:
+    data = cardiosoft_xml(COUNTS).replace(b'<Resolution units="uVperLsb">5</Resolution>', b"", 1)
+    assert read_cardiosoft(data).quality_flags == ()
+
+
 def test_read_cardiosoft__participant_and_time() -> None:
     ecg = read_cardiosoft(cardiosoft_xml(COUNTS, participant_id=" 42 "))
     assert ecg.header_participant_id == "42"

@@ -519,6 +519,20 @@ def test_read_scp__short_section_10_measures_nothing(content: bytes) -> None:
     assert read_scp(_with(s10=content)).measurements.r_avl_uv is None
 
 
+@pytest.mark.parametrize(("n_before", "expected_uv"), [(254, 639.0), (255, None)])
+def test_read_scp__number_of_measured_leads_is_limited(n_before: int, expected_uv: float | None) -> None:
+    measured = scp_lead_measurements({"aVL": {"Q": 0, "R": 639, "S": 0, "R1": 0, "S1": 0}})
+    others = struct.pack("<HH", 15, 0) * n_before
+    found = read_scp(_with(s10=measured[:4] + others + measured[4:])).measurements
+    assert found.r_avl_uv == expected_uv
+
+
+@pytest.mark.parametrize(("n_before", "is_read"), [(999, True), (1000, False)])
+def test_read_scp__number_of_fields_about_the_person_is_limited(n_before: int, is_read: bool) -> None:
+    content = scp_tag(9, b"") * n_before + scp_tag(2, b"A-7\0")
+    assert read_scp(_with(s1=content + scp_tag(255, b""))).header_participant_id == ("A-7" if is_read else None)
+
+
 # The real file.
 
 

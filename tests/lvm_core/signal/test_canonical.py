@@ -23,6 +23,7 @@ from lvm_core.signal.canonical import (
     supported_rate_hz,
     without_filling,
 )
+from lvm_core.signal.ecg import Measurements
 from lvm_core.signal.quality import QualityFlag
 from tests import builders
 
@@ -265,6 +266,21 @@ def test_canonicalise__a_gain_a_thousand_times_too_large_is_a_matter_of_scale(ra
 def test_canonicalise__leads_of_another_gain_are_flagged() -> None:
     stored = canonicalise(builders.ecg(odd_gain_leads=("V2",)))
     assert stored.quality_flags == (QualityFlag.GAIN_DIFFERS,)
+
+
+def test_canonicalise__measurements_that_the_trace_cannot_have_are_flagged() -> None:
+    uv = np.ptp(builders.leads_uv(), axis=0)
+    measured = Measurements(r_v5_uv=float(uv[10]), s_v5_uv=0.0)
+    assert canonicalise(builders.ecg(measurements=measured)).quality_flags == ()
+    measured = Measurements(r_v5_uv=float(2 * uv[10]), s_v5_uv=0.0)
+    stored = canonicalise(builders.ecg(measurements=measured))
+    assert stored.quality_flags == (QualityFlag.MEASUREMENTS_DISAGREE,)
+
+
+@pytest.mark.parametrize(("rate_hz", "is_unusual"), [(1000.0, False), (1001.0, True), (510.0, True), (400.0, False)])
+def test_canonicalise__a_rate_that_no_device_has_is_flagged(rate_hz: float, is_unusual: bool) -> None:
+    stored = canonicalise(builders.ecg(leads_uv=builders.leads_uv(10_020), sampling_rate_hz=rate_hz))
+    assert (QualityFlag.SAMPLING_RATE_UNUSUAL in stored.quality_flags) is is_unusual
 
 
 _RATES_HZ = (200, 240, 250, 257, 360, 400, 512, 600, 977, 1000, 2000)
