@@ -15,7 +15,7 @@ from beam_jobs.reading import archives
 from beam_jobs.reading.local_files import shown_path
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
 
-RESULTS_VERSION: Final = 4
+RESULTS_VERSION: Final = 5
 """Raised only when a result changes for the same input and options; see CHANGELOG, Results."""
 
 DEFAULT_UNIT_ECGS: Final = 1024

@@ -57,7 +57,7 @@ def test_plan__bytes_hold_no_time_host_or_absolute_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"lvm_ai_plan": 1, "results_version": 4}', b"null"]
+    "data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"lvm_ai_plan": 1, "results_version": 5}', b"null"]
 )
 def test_plan__damaged_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(LvmError, match=r"plan\.json is damaged .*start again with --overwrite"):
