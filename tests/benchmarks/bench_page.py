@@ -253,7 +253,7 @@ def ingest_section() -> str:
     for name, rates in seen["per_core"].items():
         read = seen["readers"][name]
         others = [f"{read['lvm-ai'] / read[other]:.1f}" if other in read else "-" for other in ("ecgdatakit", "wfdb")]
-        rows.append([name, f"{rates['never']:.0f}", f"{rates['missing']:.0f}", f"{read['lvm-ai']:.0f}", *others])
+        rows.append([name, *(f"{rates[way]:.0f}" for way in rates), f"{read['lvm-ai']:.0f}", *others])
     head = ("format", "files/s a core", "and measured", "only read", "times ecgdatakit", "times the wfdb package")
     cores, listing = seen["cores"], seen["listing"]
     growth = [
@@ -262,8 +262,9 @@ def ingest_section() -> str:
     ]
     return (
         f"{INGEST_TITLE}\n`make bench-ingest`, medians of {seen['rounds']} rounds by turns; synthetic device files on "
-        "the local disk. From file to ECG Parquet with `lvm-ai ingest --processes 1`, its start taken off: with "
-        "`--measure never`, and where the software measures R, S and QRS of each ECG that the device did not. "
+        "the local disk. From file to ECG Parquet with `lvm-ai ingest --processes 1`, its start taken off: without and "
+        "with flags of the signal (`--signal-flags`), and where the software measures R, S and QRS too of each ECG "
+        "that the device did not measure: CardioSoft and MUSE files have amplitudes, WFDB has none. "
         "**Only read**: decoded and brought to 500 Hz in a loop, beside other readers of the same files, which "
         "neither check nor resample; `-` stands for a format that they do not take.\n\n"
         f"{_table(head, rows)}\n\n"
