@@ -25,6 +25,7 @@ from beam_jobs.run.settings import IngestSettings, ScoreSettings, storage_of
 from beam_jobs.scale import add_reading_options, reader_of
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
+from lvm_core.wording import counted
 
 _KINDS: Final = (".svg", ".png", ".pdf")
 _MOST_THUMBNAILS: Final = 1000
@@ -167,7 +168,7 @@ def _reader_of_run(folder: RunFolder, plan: Plan, sources: Sequence[str] | None)
     inputs = list(sources or options.get("inputs", []))
     n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
     if len(inputs) < n_roots:
-        raise UsageError(f"the run had {n_roots} inputs; name them, in order, with --source")
+        raise UsageError(f"the run had {counted(n_roots, 'input')}; name them, in order, with --source")
     kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
     settings: ScoreSettings | IngestSettings = kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
     roots = tuple(root_of(folder.storage, uri) for uri in inputs)

@@ -21,6 +21,7 @@ from beam_jobs.pictures.print12 import (
     shown_id,
     wrapped,
 )
+from lvm_core.wording import counted
 
 # A quarter of the standard print: 62.5 mm for 10 s.
 _SCALE: Final = 0.25
@@ -64,7 +65,11 @@ def _pages(groups: Sequence[Group], note: str | None) -> Iterator[Sheet]:
         sheet = Sheet.new()
         n_all = sum(group.n_all for group in groups)
         sheet.text(
-            _LEFT_MM, _TITLE_MM, f"{len(cells)} of {n_all} ECGs that were rejected or flagged", 9.0, weight="bold"
+            _LEFT_MM,
+            _TITLE_MM,
+            f"{len(cells)} of {counted(n_all, 'ECG')} that were rejected or flagged",
+            9.0,
+            weight="bold",
         )
         for k, (group, ecg) in enumerate(cells[start : start + _PER_PAGE]):
             row, column = divmod(k, _N_COLUMNS)

@@ -15,6 +15,7 @@ from lvm_core.signal.lead_orders import DECLARED, OrderEvidence, OrderVerdict, o
 from lvm_core.signal.plausibility import is_about_scale, lead_amplitudes
 from lvm_core.signal.quality import QualityFlag
 from lvm_core.signal.scale import RecordScale, wrong_scales
+from lvm_core.wording import counted
 
 _RATE_HZ: Final = 500
 _DURATION_S: Final = 10
@@ -71,7 +72,8 @@ class ScaleEvidence:
         for cause, ids in by_number:
             more = f" and {len(ids) - _SHOWN_RECORDS} more" if len(ids) > _SHOWN_RECORDS else ""
             shown = ", ".join(ids[:_SHOWN_RECORDS])
-            yield f"{len(ids)} of {len(self.records)} ECGs look {cause} Correct their unit or gain: {shown}{more}"
+            n_all = counted(len(self.records), "ECG")
+            yield f"voltages of {len(ids)} of {n_all} look {cause} Correct the unit or the gain: {shown}{more}"
 
     def lines(self) -> list[str]:
         """Return the two tables, line by line; nothing where no ECG could be judged."""
@@ -99,7 +101,7 @@ def order_hint(orders: OrderVerdict) -> str | None:
     if found is DECLARED:
         return None
     n = next(one.n_best for one in orders.limb if one.order is found)
-    return f"{n} of {orders.n_judged} ECGs fit {found.name}: {found.mend}"
+    return f"leads of {n} of {counted(orders.n_judged, 'ECG')} fit {found.name}: {found.mend}"
 
 
 def _verdict(signals: Sequence[_Signal]) -> OrderVerdict:
@@ -129,8 +131,8 @@ def _order_problems(orders: OrderVerdict) -> Iterator[str]:
         yield f"leads stand in another order: {hint}"
     elif orders.fits_none:
         yield (
-            f"limb leads of {orders.n_without} of {orders.n_judged} ECGs fit no order that is known here; are leads "
-            "scaled one by one, or is the gain of one of them wrong?"
+            f"limb leads of {orders.n_without} of {counted(orders.n_judged, 'ECG')} fit no order that is known here; "
+            "are leads scaled one by one, or is the gain of one of them wrong?"
         )
     chest = orders.chest_found
     if chest is not DECLARED:

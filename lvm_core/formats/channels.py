@@ -203,7 +203,7 @@ _WAVES: Final = frozenset({"Q", "R", "S", "R1", "S1"})
 _MAKERS: Final = frozenset(
     "amps allyn btl burdick calecg cardiac cardiosoft clinic denshi dxl edan eli fukuda ge glasgow healthcare "
     "heart heartstart hillrom instrument kohden mac marquette medical mindray mortara mrx muse nihon norav "
-    "pagewriter philips schiller science siemens spacelabs systems uni-g veritas welch".split()
+    "pagewriter philips schiller science siemens spacelabs synthetic systems uni-g veritas welch".split()
 )
 _MODEL: Final = re.compile(r"[A-Za-z]{0,4}\d{1,3}(?:\.\d{1,3}){0,3}[A-Za-z]{0,2}", re.ASCII)
 

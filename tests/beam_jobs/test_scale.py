@@ -140,7 +140,7 @@ def test_sample_scale__names_the_likely_order_where_limb_leads_do_not_fit(tmp_pa
     _order_written(tmp_path, mimic)
     problem = _sample(tmp_path).problem
     assert problem is not None
-    assert f"{N} of {N} ECGs fit {mimic.name}" in problem
+    assert f"leads of {N} of {N} ECGs fit {mimic.name}" in problem
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_main__names_the_scale_of_single_records(
     assert main(["--input", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     conclusion = shown.splitlines()[-1]
-    assert f"2 of {N} ECGs look {named}" in conclusion
+    assert f"voltages of 2 of {N} ECGs look {named}" in conclusion
     assert conclusion.endswith("e0010, e0011")
     assert f"\n{named:<30}{2:>6}   " in shown
 
@@ -177,7 +177,7 @@ def test_main__recordings_refused_by_the_reader_are_judged_too(
     assert main(["--input", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     assert "not usable: 1 amplitude_implausible" in shown
-    assert "1 of 2 ECGs look 1,000 times too large: were microvolts read as millivolts?" in shown
+    assert "voltages of 1 of 2 ECGs look 1,000 times too large: were microvolts read as millivolts?" in shown
     assert shown.endswith(" bad\n")
 
 
@@ -206,7 +206,7 @@ needs_files = pytest.mark.skipif(not SHARED.exists(), reason="the sample files a
 def test_main__finds_the_real_wrong_gains(record: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Two public recordings whose headers state a wrong gain."""
     assert main(["--input", str(SHARED / "cases" / "ecg_wrong_scale" / f"{record}.*")]) == 1
-    assert f"1 of 1 ECGs look {named}" in capsys.readouterr().out.splitlines()[-1]
+    assert f"voltages of 1 of 1 ECG look {named}" in capsys.readouterr().out.splitlines()[-1]
 
 
 @needs_files
@@ -234,7 +234,7 @@ def test_main__finds_each_order_in_damaged_headers(
         (tmp_path / signal.name).write_bytes(signal.read_bytes())
     assert main(["--input", str(tmp_path)]) == 1
     conclusion = capsys.readouterr().out.splitlines()[-1]
-    assert f"5 of 5 ECGs fit {order.name}" in conclusion
+    assert f"leads of 5 of 5 ECGs fit {order.name}" in conclusion
 
 
 def test_main__nothing_there_is_refused(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_write_muse__head_comes_back() -> None:
         r_v5_uv=1230.0,
         r_v6_uv=0.0,
         qrs_duration_ms=94.0,
-        measured_by="synthetic & more",
+        measured_by="synthetic",
     )
     data = write_muse(COUNTS_MUSE, 4.88, participant_id="A&B<1>", recorded_at=WHEN, measurements=known)
     ecg = read_muse(data)
