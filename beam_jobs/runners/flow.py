@@ -38,7 +38,7 @@ from beam_jobs.run.pseudonyms import hide_inputs, load_pseudonyms, under_key
 from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, noted_work, shard_report
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
-from beam_jobs.runners.processes import run_processes
+from beam_jobs.runners.processes import run_processes, shards_of
 from beam_jobs.runners.registry import JobSubmitted, Runner, runner_of
 from lvm_core.errors import LvmError
 from lvm_core.pseudonyms import Pseudonyms
@@ -273,6 +273,10 @@ def _print_plan(job: Job, planned: _Planned, runner: Runner) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _report_name(shard: tuple[int, int]) -> str:
+    return f"{REPORTS_FOLDER}/{SHARD_PREFIX}{shard[0]}-of-{shard[1]}.json"
+
+
 @dataclass
 class _Run:
     """One run of a command over a plan that is stored."""
@@ -294,7 +298,7 @@ class _Run:
         done = self.folder.committed(self.plan)
         todo = [unit for unit in self.plan.shard_units(*self.options.shard) if unit.number not in done]
         with self._showing(todo):
-            return run_processes(
+            code = run_processes(
                 self.plan.kind,
                 argv,
                 self.options.shard,
@@ -302,6 +306,17 @@ class _Run:
                 threads=self.options.threads or available_cores(),
                 n_gpus=n_gpus,
             )
+        self._report_warnings(shards_of(self.options.shard, n_processes))
+        return code
+
+    def _report_warnings(self, shards: Sequence[tuple[int, int]]) -> None:
+        """Add the warnings of planning to a report of the processes, which listed nothing."""
+        for name in map(_report_name, shards if self.inputs.warnings else ()):
+            content = self.folder.read_json(name)
+            if content is not None:
+                content["warnings"] = [*self.inputs.warnings, *content["warnings"]]
+                self.folder.write_json(name, self.exclusions.scrubbed(content))
+                return
 
     def run(self) -> int:
         """Do the units of this shard that are missing, then close the run if all are done."""
@@ -411,7 +426,7 @@ class _Run:
         total = merge_summaries(done[u.number] for u in todo if u.number in done)
         content = shard_report(total, work, self.options, self.inputs.warnings)
         content["exclusions"] = {"n": len(self.exclusions), "sha256": self.exclusions.sha256}
-        name = f"{REPORTS_FOLDER}/{SHARD_PREFIX}{shard[0]}-of-{shard[1]}.json"
+        name = _report_name(shard)
         earlier = self.folder.read_json(name)
         content["earlier_runs"] = [*earlier.pop("earlier_runs", []), earlier] if earlier is not None else []
         self.folder.write_json(name, self.exclusions.scrubbed(content))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from beam_jobs.run import planner
 from tests.beam_jobs.job_helpers import assert_reconciles, counts, lvm, result_files
 from tests.file_builders import random_counts, wfdb_record
 
@@ -39,6 +43,21 @@ def test_ingest__two_cores_give_the_bits_of_one_process(
     assert result_files(tmp_path / "two") == result_files(tmp_path / "one")
     for name in ("one", "two"):
         assert_reconciles(tmp_path / name, N_ECGS)
+
+
+def test_ingest__warnings_of_planning_are_in_a_report(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = planner.find_inputs
+
+    def with_warning(*given: Any, **more: Any) -> planner.Inputs:
+        return replace(found(*given, **more), warnings=["a warning"])
+
+    monkeypatch.setattr("beam_jobs.runners.flow.find_inputs", with_warning)
+    assert _ingest(raw, tmp_path / "out", "--processes", 2) == 0
+    reports = [json.loads(path.read_text()) for path in (tmp_path / "out" / "reports").glob("shard-*.json")]
+    assert len(reports) == 2
+    assert [warning for report in reports for warning in report["warnings"]] == ["a warning"]
 
 
 @pytest.mark.parametrize(
