@@ -29,6 +29,7 @@ from lvm_core.wording import counted
 
 _KINDS: Final = (".svg", ".png", ".pdf")
 _MOST_THUMBNAILS: Final = 1000
+_LONGEST_NOTE: Final = 60  # what one line of the foot holds
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +78,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--note", metavar="TEXT", help="printed at the foot of each page, for example: synthetic")
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     add_share_option(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.note is not None and len(args.note) > _LONGEST_NOTE:
+        raise UsageError(f"--note has {len(args.note)} characters; expected at most {_LONGEST_NOTE}, one line")
+    return args
 
 
 # One a page

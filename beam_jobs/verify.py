@@ -19,9 +19,9 @@ from beam_jobs.reading.units import Unit
 from beam_jobs.run.commit import read_footer_json, read_rejects, reasons_of, rejects_of, rows_sha256
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
-from beam_jobs.run.plan import Plan
+from beam_jobs.run.plan import KEY_ID, Plan
 from beam_jobs.run.planner import find_inputs, root_of
-from beam_jobs.run.pseudonyms import KEY_ID, load_pseudonyms, with_paths
+from beam_jobs.run.pseudonyms import load_pseudonyms, with_paths
 from beam_jobs.run.report import DONE_NAMES, counts
 from beam_jobs.run.settings import IngestSettings, InputSettings, ScoreSettings, add_storage_option, storage_of
 from beam_jobs.scoring.job import score_context

@@ -17,9 +17,9 @@ from beam_jobs.run.folder import (
     reconcile,
     write_duplicates,
 )
-from beam_jobs.run.plan import Plan
+from beam_jobs.run.plan import KEY_ID, Plan
 from beam_jobs.run.progress import say
-from beam_jobs.run.pseudonyms import KEY_ID, load_pseudonyms
+from beam_jobs.run.pseudonyms import load_pseudonyms
 from beam_jobs.run.report import counts
 from beam_jobs.run.settings import add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser, add_share_option

@@ -320,7 +320,7 @@ def _draw_foot(sheet: Sheet, note: str | None, clipped: Sequence[str]) -> None:
     how = "baseline of each lead: its median; no filter. Printed at 100 % on A4 the scale is true."
     sheet.text(GRID_LEFT_MM, 13.5, how, _SMALL_PT, color=GREY)
     if clipped:
-        leads = ", ".join(dict.fromkeys(clipped))
-        sheet.text(GRID_LEFT_MM, 9.5, f"clipped at the space of the row: {leads}", _SMALL_PT, color=ALARM)
+        leads = ", ".join(lead for lead in LEADS_12 if lead in clipped)
+        sheet.text(GRID_LEFT_MM, 9.5, f"cut off at the edge of the row: {leads}", _SMALL_PT, color=ALARM)
     if note:
         sheet.text(right_mm, 13.5, note, 8.0, ha="right", weight="bold", color=ALARM)

@@ -13,7 +13,7 @@ from lvm_core.command_line import nearest
 from lvm_core.errors import RejectReason, UsageError
 from lvm_core.signal.disturbances import disturbances
 from lvm_core.signal.plausibility import judge_ecgs
-from lvm_core.signal.quality import FLAGS_OF_SCORING, QualityFlag
+from lvm_core.signal.quality import FLAGS_OF_SCORING, FLAGS_OF_SIGNALS, QualityFlag
 
 
 class SignalFlags(StrEnum):
@@ -28,6 +28,8 @@ def parse_flags(text: str) -> tuple[str, ...]:
     """Return the quality flags of a list with commas, each once, in the order of `QualityFlag`."""
     known = [flag.value for flag in QualityFlag]
     names = [name.strip().lower() for name in text.split(",")]
+    if not text.strip():
+        raise UsageError(f"--reject-flags is empty; expected names with commas between, of {', '.join(known)}")
     for name in names:
         if name not in known:
             raise UsageError(
@@ -35,6 +37,16 @@ def parse_flags(text: str) -> tuple[str, ...]:
                 f"commas between, of {', '.join(known)}"
             )
     return tuple(flag for flag in known if flag in names)
+
+
+def refuse_flags_not_looked_for(flags: Collection[str], which: SignalFlags) -> None:
+    """Refuse flags of the signal where nobody looks at it: they would reject nothing."""
+    unseen = [flag for flag in flags if flag in FLAGS_OF_SIGNALS]
+    if unseen and which is SignalFlags.NEVER:
+        raise UsageError(
+            f"--reject-flags names {', '.join(unseen)}, and --signal-flags never gives no ECG these flags; expected "
+            "--signal-flags files or all"
+        )
 
 
 def refuse_flags_of_scoring(flags: Collection[str]) -> None:

@@ -67,7 +67,8 @@ class ScaleEvidence:
         for i in self.wrong:
             causes[str(self.records[i].cause)].append(self.ecg_ids[i])
         by_number = sorted(causes.items(), key=lambda item: -len(item[1]))
-        if len(self.wrong) > len(self.records) / 2:  # one mistake in all, blurred by how ECGs differ
+        # One mistake in all, blurred by how ECGs differ.
+        if by_number and len(by_number[0][1]) > len(self.records) / 2:
             by_number = by_number[:1]
         for cause, ids in by_number:
             more = f" and {len(ids) - _SHOWN_RECORDS} more" if len(ids) > _SHOWN_RECORDS else ""

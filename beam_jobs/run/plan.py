@@ -12,6 +12,8 @@ from lvm_core.errors import LvmError, UsageError
 from lvm_core.wording import counted
 
 PLAN_NAME: Final = "plan.json"
+KEY_ID: Final = "pseudonym_key_id"
+"""Name in the settings of the fingerprint of the key; absent without pseudonyms."""
 _FORMAT: Final = 1
 _SHOWN: Final = 5
 # The last of the sorted names is `units`. A line break cannot stand inside a text of JSON.
@@ -58,7 +60,7 @@ class Plan:
     @property
     def is_private(self) -> bool:
         """The plan is of a run with pseudonyms, and holds paths, which may identify people."""
-        return bool(self.settings.get("pseudonym_key_id")) and any(piece.path for piece in self.pieces)
+        return bool(self.settings.get(KEY_ID)) and any(piece.path for piece in self.pieces)
 
     def shard_units(self, index: int, count: int) -> list[Unit]:
         """Return every `count`-th unit, beginning with the `index`-th, both from 1."""
@@ -196,6 +198,9 @@ def refuse_other_settings(old: Plan, kind: str, settings: Mapping[str, Any]) -> 
 def _difference(name: str, was: Any, now: Any) -> str:
     if was is not None and now is not None and name.endswith("_sha256"):
         return f"{name.removesuffix('_sha256')}: its content changed"
+    if name == KEY_ID:
+        found = "the run has none" if was is None else "none is given" if now is None else "another one is given"
+        return f"--pseudonym-key: {found}"
     return f"{name}: was {_shown(was)}, is {_shown(now)}"
 
 

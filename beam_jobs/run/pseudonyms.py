@@ -17,9 +17,6 @@ from beam_jobs.run.planner import Inputs
 from lvm_core.errors import UsageError, form_of
 from lvm_core.pseudonyms import Pseudonyms
 
-KEY_ID: Final = "pseudonym_key_id"
-"""Name in plan.json of the fingerprint of the key; absent without pseudonyms."""
-
 _MAX_KEY_BYTES: Final = 1 << 16
 
 

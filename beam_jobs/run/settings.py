@@ -16,7 +16,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
-from beam_jobs.reading.flagged import SignalFlags, parse_flags, refuse_flags_of_scoring
+from beam_jobs.reading.flagged import SignalFlags, parse_flags, refuse_flags_not_looked_for, refuse_flags_of_scoring
 from beam_jobs.reading.index import RecordIndex
 from beam_jobs.reading.inputs import ID_PRESETS, IdRule
 from beam_jobs.reading.layout import Layout
@@ -439,6 +439,7 @@ class RunSettings(InputSettings):
         super().__post_init__()
         if not all(name.strip() for name in (*self.inputs, self.output)):
             raise UsageError("an --input or --output is empty, expected a path; is a shell variable unset?")
+        refuse_flags_not_looked_for(self.reject_flags, self.signal_flags)
         index, count = self.shard
         if not 1 <= index <= count:
             raise UsageError(f"--shard is {index}/{count}, expected i/n with 1 <= i <= n")

@@ -52,6 +52,19 @@ class QualityFlag(StrEnum):
     INDEX_UNKNOWN = "index_unknown"  # no LV mass index: height or weight is not known
 
 
+FLAGS_OF_SIGNALS: Final = frozenset(
+    flag.value
+    for flag in (
+        QualityFlag.ARM_LEADS_REVERSED,
+        QualityFlag.LEAD_NEAR_FLAT,
+        QualityFlag.BASELINE_WANDER,
+        QualityFlag.MAINS_NOISE,
+        QualityFlag.HIGH_FREQUENCY_NOISE,
+        QualityFlag.PACING_SPIKES,
+    )
+)
+"""Flags that only a look at the signal gives (`lvm_core.signal.disturbances`)."""
+
 FLAGS_OF_SCORING: Final = frozenset(
     flag.value
     for flag in QualityFlag

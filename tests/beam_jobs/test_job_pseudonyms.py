@@ -208,7 +208,7 @@ def test_pseudonyms__same_command_goes_on_and_another_key_is_refused(
     other.write_bytes(bytes(40))
     other.chmod(0o600)
     assert _ingest(folder, output, other, "--unit-ecgs", 2) == 2
-    assert "pseudonym_key_id" in capsys.readouterr().err
+    assert "--pseudonym-key: another one is given" in capsys.readouterr().err
     assert (
         lvm("withdraw", output, "--participants", exclusion_list(tmp_path / "l", PERSON), "--pseudonym-key", other) == 2
     )

@@ -202,6 +202,14 @@ needs_files = pytest.mark.skipif(not SHARED.exists(), reason="the sample files a
 
 
 @needs_files
+def test_main__each_of_several_mistakes_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--input", str(SHARED / "cases" / "ecg_wrong_scale")]) == 1
+    conclusion = capsys.readouterr().out.splitlines()[-1]
+    for named in ("5 times too large", "4.88 times too small", "1,000 times too large", "HR00599", "E00018"):
+        assert named in conclusion
+
+
+@needs_files
 @pytest.mark.parametrize(("record", "named"), [("HR00599", "5 times too large"), ("E00018", "4.88 times too small")])
 def test_main__finds_the_real_wrong_gains(record: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Two public recordings whose headers state a wrong gain."""

@@ -154,7 +154,7 @@ def test_draw_print__what_leaves_its_row_is_clipped_and_said(sign: int, tmp_path
     path = drawn(drawable(with_lead("V4", sign * square_uv() * 1000)), tmp_path)
     texts = svg_texts(path)
     assert "V4  clipped" in texts
-    assert "clipped at the space of the row: V4" in texts
+    assert "cut off at the edge of the row: V4" in texts
     assert "V1" in texts
     assert 'clip-path="url(#' in path.read_text(encoding="utf-8").partition('id="lead-V4"')[2].partition("</g>")[0]
     ink = dark(imread(drawn(drawable(with_lead("V4", sign * square_uv() * 1000)), tmp_path, ".png")))

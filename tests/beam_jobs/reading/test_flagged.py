@@ -14,6 +14,7 @@ from beam_jobs.reading.flagged import (
     SignalFlags,
     flag_reject,
     parse_flags,
+    refuse_flags_not_looked_for,
     refuse_flags_of_scoring,
     with_signal_flags,
 )
@@ -40,11 +41,27 @@ def test_parse_flags__in_the_order_of_the_closed_list_each_once() -> None:
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("main_noise", "did you mean mains_noise"), ("saturated,pacing", "did you mean pacing_spikes"), ("", "expected")],
+    [
+        ("main_noise", "did you mean mains_noise"),
+        ("saturated,pacing", "did you mean pacing_spikes"),
+        ("saturated,", "expected"),
+    ],
 )
 def test_parse_flags__an_unknown_name_is_refused_with_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError, match=f"--reject-flags names .*{nearest}"):
         parse_flags(text)
+
+
+def test_parse_flags__nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--reject-flags is empty; expected names with commas between"):
+        parse_flags(" ")
+
+
+def test_refuse_flags_not_looked_for__only_where_nobody_looks() -> None:
+    refuse_flags_not_looked_for(["mains_noise"], SignalFlags.FILES)
+    refuse_flags_not_looked_for(["amplitude_unusual", "saturated"], SignalFlags.NEVER)
+    with pytest.raises(UsageError, match="names mains_noise, and --signal-flags never gives no ECG these flags"):
+        refuse_flags_not_looked_for(["saturated", "mains_noise"], SignalFlags.NEVER)
 
 
 def test_refuse_flags_of_scoring__which_ingest_cannot_know() -> None:
