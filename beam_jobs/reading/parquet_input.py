@@ -32,6 +32,7 @@ from beam_jobs.reading.storage import RetryingFile, Storage
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
 from lvm_core.formats.registry import FORMATS
+from lvm_core.formats.statements import DEVICE, HEADER
 from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing, without_filling
 from lvm_core.signal.ecg import (
     DERIVED_FROM_I_AND_II,
@@ -375,7 +376,7 @@ def _sources(batch: pa.RecordBatch) -> Iterator[tuple[str | None, float | None]]
 _CODES: Final = {
     "rhythm": {one.value: one.value for one in Rhythm},
     "conduction": {one.value: one.value for one in Conduction},
-    "rhythm_source": {"device": "device"},
+    "rhythm_source": {one: one for one in (DEVICE, HEADER)},
 }
 
 

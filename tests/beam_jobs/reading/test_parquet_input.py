@@ -140,15 +140,15 @@ def test_parquet_reader__who_measured_the_duration() -> None:
 
 def test_parquet_reader__reads_codes_of_the_closed_lists_only() -> None:
     columns = {
-        "rhythm": ["paced", "DOE^JANE", None],
+        "rhythm": ["paced", "DOE^JANE", "sinus"],
         "conduction": ["rbbb", "see report", "none"],
-        "rhythm_source": ["device", "Dr. Smith", None],
+        "rhythm_source": ["device", "Dr. Smith", "header"],
     }
     keys = list(_keys(pa.RecordBatch.from_pydict(columns), {name: name for name in columns}))
     assert [tuple(key.rhythm) for key in keys] == [
         ("paced", "rbbb", "device"),
         (None, None, None),
-        (None, "none", None),
+        ("sinus", "none", "header"),
     ]
 
 
