@@ -228,5 +228,8 @@ def test_page__prints_only_messages_that_there_are() -> None:
     quoted = [row for row in rows if row not in ("errors while unpickling", "memory")]
     assert len(quoted) >= 6
     for row in quoted:
-        text = {"no worker began within 900 s": "no worker began within", "units not finished": "are not finished"}
+        text = {
+            "no worker began within 900 s": "no worker began within",
+            "units not finished": "'unit', 'are')} not finished",
+        }
         assert text.get(row, row) in joined, row

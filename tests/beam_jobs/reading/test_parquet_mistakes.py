@@ -155,7 +155,7 @@ def test_an_optional_column_of_a_layout_missing_in_one_file__is_warned_of_and_nu
     write_waveforms(tmp_path / "in" / "c.parquet", start=2 * N)
     layout = write_layout(tmp_path / "l.yaml", participant_id="person")
     assert score(tmp_path / "in", tmp_path / "out", "--layout", layout) == 0
-    assert "warning: b.parquet and 1 more files: column person is missing" in (capsys.readouterr().err)
+    assert "warning: b.parquet and 1 more file: column person is missing" in (capsys.readouterr().err)
     people = {row["ecg_id"]: row["participant_id"] for row in predictions(tmp_path / "out")}
     assert [people[e] for e in ecg_ids(3 * N)] == ["p0", "p1", "p2", "p3", *[None] * 2 * N]
 
