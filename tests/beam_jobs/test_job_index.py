@@ -106,7 +106,7 @@ def test_code_15__ecgs_of_hdf5_are_listed_by_file_and_key(tmp_path: Path) -> Non
         "2000": ("file_missing", "exams_part1.hdf5"),
     }
     ignored = report(output)["ignored_by_kind"]
-    assert ignored == {"not in the index": 1, "ECGs of HDF5 not in the index": 2}
+    assert ignored == {"not in the index": 1, "of the ECGs in HDF5 not in the index": 2}
     assert lvm("verify", output) == 0
 
 
