@@ -48,6 +48,11 @@ class Unread(NamedTuple):
     problem: EcgRejected
     is_archive: bool  # it may hold files of any path
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether it is itself in an archive."""
+        return _member(self.path) is not None
+
 
 class Absent(NamedTuple):
     """A row of the index that matches no file."""
