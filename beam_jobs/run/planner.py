@@ -515,7 +515,7 @@ class _Cutter:
         return replace(piece, n_ecgs=None, reason=problem.reason.value, detail=problem.message)
 
     def _unread(self, entry: FileEntry, problem: EcgRejected, *, is_archive: bool = False) -> list[Piece]:
-        """Return the piece of an input of an unknown number of ECGs; none where an index lists them."""
+        """Return the piece of an input that cannot be read; none where an index lists its ECGs."""
         if self.index is None:
             return [self._broken(entry, problem)]
         self.index.note_unread(Unread(shown_path(entry.relative), entry.size, problem, is_archive))
@@ -630,9 +630,9 @@ def _refuse_foreign_tables(found: Inputs, layout: Layout | None) -> None:
     for piece in wrong:
         by_detail[piece.detail or ""].append(piece)
     for detail, pieces in by_detail.items():
-        n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
+        n_ecgs, n_files = sum(piece.n_ecgs or 0 for piece in pieces), len({(p.root, p.path) for p in pieces})
         found.warnings.append(
-            f"{_named(pieces[0].path, len({(p.root, p.path) for p in pieces}))}: {detail}. {counted(n_ecgs, 'ECG')} there will be rejected"
+            f"{_named(pieces[0].path, n_files)}: {detail}. {counted(n_ecgs, 'ECG')} there will be rejected"
         )
 
 
