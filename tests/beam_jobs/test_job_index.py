@@ -466,3 +466,25 @@ def test_index__file_that_arrives_after_planning_is_named_as_such(
     assert _ingest(folder, tmp_path / "out", *argv, "--overwrite") == 0
     assert_reconciles(tmp_path / "out", 4)
     assert len(_ecgs(tmp_path / "out")) == 4
+
+
+def test_index__without_times_leaves_the_dates_of_ecgs_to_tell_an_old_age(fake: None, tmp_path: Path) -> None:
+    from tests.beam_jobs.reading.test_array_input import CODE_15_LEADS, write_stack
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    array = np.stack([people(6).counts[i].T * 0.005 for i in range(3)]).astype(np.float32)
+    times = [b"2010-01-01T10:00:00", b"2020-01-01T10:00:00", b"2020-01-01T10:00:00"]
+    write_stack(folder / "a.h5", array, ids=[b"a", b"b", b"c"], when=times)
+    layout = tmp_path / "layout.yaml"
+    signal = {"array": "tracings", "order": "sample_major", "leads": CODE_15_LEADS, "unit": "mV"}
+    content = {"ecg_id": "exam_id", "recorded_at": "when", "signal": {**signal, "sampling_rate_hz": 500}}
+    layout.write_text(json.dumps(content))
+    listed = [{"path": "a.h5", "ecg_id": key, "participant_id": p} for key, p in (("a", "p"), ("b", "p"), ("c", "q"))]
+    index = write_table(tmp_path / "list.csv", listed)
+    size = {"age_years": 50, "sex": "male", "bmi_kg_m2": 25}
+    table = write_table(tmp_path / "people.csv", [{"participant_id": p, **size} for p in "pq"])
+    argv = ["--index", index, "--participants", table, "--layout", layout]
+    assert score(folder, tmp_path / "out", *argv, model=FULL) == 0
+    flags = {row["ecg_id"]: "age_not_at_recording" in row["quality_flags"] for row in predictions(tmp_path / "out")}
+    assert flags == {"a": True, "b": True, "c": False}

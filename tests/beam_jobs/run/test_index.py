@@ -179,6 +179,16 @@ def test_with_index__age_of_a_person_is_marked_where_records_lie_apart() -> None
     assert flags(366) == [("age_not_at_recording",)] * 2
 
 
+def test_with_index__age_of_a_person_marked_by_the_dates_of_files_is_marked_in_each_record() -> None:
+    rows = [{"ecg_id": f"e{i}", "participant_id": p} for i, p in enumerate(("p", "p", "q"))]
+    rows[1]["age_years"] = 60.0
+    given = _people("ecg_id,participant_id,age_years\n,p,50\n,q,50\ne3,p,55\n")
+    apart = given.with_stale_ages({"p": (NOON, NOON + dt.timedelta(days=3650))})
+    joined = with_index(apart, _records(*rows)).join(["e0", "e1", "e2", "e3"], ["p", "p", "q", "p"], [None] * 4)
+    assert joined.age_years.tolist() == [50, 50, 50, 55]
+    assert joined.flags == [("age_not_at_recording",)] * 2 + [()] * 2
+
+
 def test_with_index__given_age_is_not_replaced_by_a_birth_of_the_index() -> None:
     records = _records(
         {"ecg_id": "a", "participant_id": "p", "birth_date": dt.date(1950, 1, 1), "birth_day_assumed": True}
