@@ -166,7 +166,11 @@ class _Score(Job):
         super().write_side_files(folder, keys, exclusions)
         if self._participants is None:
             return
-        table = self._participants.without(exclusions.hits)
+        table = self._participants
+        if keys is not None and self._given is not None and self.records is not None:
+            # The age of a person stands in the rows of their records, too, if an index lists these.
+            table = with_index(self._given.with_stale_ages(keys.dates), self.records)
+        table = table.without(exclusions.hits)
         if keys is not None:
             table = table.with_stale_ages(keys.dates)
         folder.write_participants(table)

@@ -6,6 +6,7 @@ The HDF5 library unpacks a chunk to its end, however large it becomes: 1 MB of a
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ class Chunks:
     """
 
     dataset: Any
-    _suspects: list[Any] = field(default_factory=list)  # not yet looked at
+    _suspects: list[Any] = field(default_factory=list)  # not yet looked at; the last rows first
 
     def __post_init__(self) -> None:
         if self.dataset.chunks is None:
@@ -62,7 +63,9 @@ class Chunks:
             if one.size > most_bytes:
                 self._suspects.append(one)
 
+        # HDF5 walks over the chunks, too, to find the one at a place: a walk for each, if asked so.
         self.dataset.id.chunk_iter(note)
+        self._suspects.sort(key=_from_the_end)  # read from the first row, they are removed at the end of the list
 
     def check(self, start: int, stop: int) -> None:
         """Refuse too many chunks with rows from `start` to `stop` - 1, or one that is a bomb."""
@@ -72,10 +75,10 @@ class Chunks:
         sides = zip((stop - start, *self.dataset.shape[1:]), self.dataset.chunks, strict=True)
         if int(np.prod([-(-whole // part) for whole, part in sides], dtype=object)) > _MOST_AT_ONCE:
             raise _unreadable(f"cut into chunks that are too small: more than {_MOST_AT_ONCE} at once")
-        mine = [one for one in self._suspects if one.chunk_offset[0] < stop and one.chunk_offset[0] + rows > start]
-        for one in mine:
+        mine = slice(*(bisect_left(self._suspects, row, key=_from_the_end) for row in (1 - stop, rows - start)))
+        for one in self._suspects[mine]:
             self._check(one)
-            self._suspects.remove(one)
+        del self._suspects[mine]
 
     def _check(self, one: Any) -> None:
         filters = _filters(self.dataset)
@@ -92,6 +95,10 @@ class Chunks:
             raise _unreadable("damaged in a compressed chunk; copy the file again") from error
         if is_larger:
             raise _unreadable(f"in a chunk of {one.size} bytes that unpacks to more than its {allowed} bytes")
+
+
+def _from_the_end(one: Any) -> int:
+    return -int(one.chunk_offset[0])
 
 
 def _filters(dataset: Any) -> list[int]:

@@ -22,7 +22,7 @@ from lvm_core.signal.ecg import NOTHING_STATED, RhythmCodes
 from lvm_core.tables import Index
 
 NOT_LISTED: Final = "not in the index"
-NOT_LISTED_ROWS: Final = "ECGs of HDF5 not in the index"
+NOT_LISTED_ROWS: Final = "of the ECGs in HDF5 not in the index"
 """Kinds of what is ignored: files, and ECGs in files of many."""
 
 _DEVICE: Final = "device"
@@ -32,7 +32,7 @@ _NO_ROW: Final = EcgRejected(
     RejectReason.FILE_MISSING, "the index lists the record, and the file that it names holds no ECG of this ecg_id"
 )
 _TWICE: Final = EcgRejected(
-    RejectReason.DUPLICATE_ECG_ID, "the index lists this ecg_id in an earlier row; the first is kept"
+    RejectReason.DUPLICATE_ECG_ID, "the index lists this ecg_id in an earlier row, which was found"
 )
 _FILE_TWICE: Final = EcgRejected(
     RejectReason.DUPLICATE_ECG_ID, "the index lists the file of this record in an earlier row, under another ecg_id"
@@ -40,12 +40,27 @@ _FILE_TWICE: Final = EcgRejected(
 NO_KEY: Final = EcgRejected(RejectReason.UNREADABLE, "the index lists the file without an ecg_id")
 
 
+class Unread(NamedTuple):
+    """An input that cannot be read, so that nobody knows which ECGs it holds."""
+
+    path: str  # as tables show it
+    size: int  # bytes
+    problem: EcgRejected
+    is_archive: bool  # it may hold files of any path
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it is itself in an archive."""
+        return _member(self.path) is not None
+
+
 class Absent(NamedTuple):
-    """A row of an index that no file or ECG was found for."""
+    """A row of the index that matches no file."""
 
     row: int  # of the index, from 0
-    path: str  # as the index states it; empty where it states none
+    path: str  # as the index states it, of `unread` where that is there; empty where neither is
     problem: EcgRejected  # why it is rejected
+    unread: Unread | None = None  # the input that would have held it
 
 
 class IndexMatch:
@@ -61,6 +76,8 @@ class IndexMatch:
         self._people = _array(index.table["participant_id"])
         self._paths = None if index.paths is None else self._cased(_array(index.paths))
         self._stacks: set[str] = set()
+        self._turns = np.full(index.n_rows, -1, dtype=np.int64)  # of the rows that were found, in turn
+        self.unread: list[Unread] = []
 
     def keys_of(self, rows: NDArray[np.int64]) -> Iterator[tuple[str | None, str | None]]:
         """Yield ecg_id and participant_id of rows, (n,) int64; None for both of a row -1."""
@@ -86,38 +103,82 @@ class IndexMatch:
 
     def rows_of_stack(self, path: str, ecg_ids: Sequence[str | None]) -> NDArray[np.int64]:
         """Return the row of each ECG of a file of many, (n,) int64, -1 where it is not listed."""
-        rows = _places(pa.array(ecg_ids, pa.string()), self._ids)
-        if self._paths is not None:
-            forms = self._cased(pa.array([form(path) for form in _FORMS], pa.string()))
-            self._stacks.update(text for text in forms.to_pylist() if text is not None)
-            its = np.asarray(pc.fill_null(pc.is_in(self._paths, value_set=forms), False))
-            rows = np.where((rows >= 0) & its[rows], rows, -1)
-        return self._used(rows)
+        ids = pa.array(ecg_ids, pa.string())
+        if self._paths is None:
+            return self._used(_places(ids, self._ids))
+        forms = self._forms(path)
+        self._stacks.update(forms.to_pylist())
+        its = np.flatnonzero(self._is_among(forms))
+        places = _places(ids, self._ids.take(pa.array(its)))
+        return self._used(np.where(places >= 0, its[places], -1) if len(its) else places)
+
+    def note_unread(self, one: Unread) -> None:
+        """Note an input that cannot be read; its rows are absent for the same reason."""
+        self.unread.append(one)
 
     def absent(self) -> Iterator[Absent]:
         """Yield the rows that were not found, in order."""
         rows = np.flatnonzero(~self.found)
-        first_id = _places(self._ids, self._ids)
-        first_path = first_id if self._paths is None else _places(self._paths, self._paths)
+        first_id = self._first_found(self._ids)
+        first_path = first_id if self._paths is None else self._first_found(self._paths)
+        unread = self._unread_of_rows()
         stated = self.index.paths
         for row in rows.tolist():
             path = None if stated is None else stated[row].as_py()
+            if row in unread:
+                yield Absent(row, unread[row].path, unread[row].problem, unread[row])
+                continue
             if 0 <= first_id[row] < row:
                 problem = _TWICE
             elif self._paths is not None and path is None:
                 problem = _NO_PATH
             elif self._paths is not None and self._paths[row].as_py() in self._stacks:
                 problem = _NO_ROW
-            elif self._paths is not None and 0 <= first_path[row] < row and self.found[first_path[row]]:
+            elif self._paths is not None and 0 <= first_path[row] < row:
                 problem = _FILE_TWICE
             else:
+                archive = next((one for one in self.unread if one.is_archive or self._paths is None), None)
+                if archive is not None:  # the only place left where the record may be
+                    yield Absent(row, archive.path, archive.problem, archive)
+                    continue
                 problem = _MISSING
             yield Absent(row, path or "", problem)
 
     def records(self) -> pa.Table:
-        """Return the rows that were found as `RecordIndex` needs them, the first of each ecg_id."""
-        is_first = _places(self._ids, self._ids) == np.arange(self.index.n_rows)
-        return self.index.table.filter(pa.array(self.found & is_first))
+        """Return the rows that were found as `RecordIndex` needs them, each ecg_id once.
+
+        Of several rows it is the one that was found first: its ECG is the one that is kept.
+        """
+        rows = np.flatnonzero(self.found)
+        rows = rows[np.argsort(self._turns[rows], kind="stable")]
+        ids = self._ids.take(pa.array(rows))
+        rows = np.sort(rows[_places(ids, ids) == np.arange(len(rows))])
+        return self.index.table.take(pa.array(rows))
+
+    def _first_found(self, values: pa.Array) -> NDArray[np.int64]:
+        """Return for each row the first row of the same value that was found, -1 for none."""
+        found = np.flatnonzero(self.found)
+        places = _places(values, values.take(pa.array(found)))
+        return np.where(places >= 0, found[places], -1) if len(found) else places
+
+    def _unread_of_rows(self) -> dict[int, Unread]:
+        """Return the unreadable input of each row that names it, alone or before a file inside."""
+        found: dict[int, Unread] = {}
+        for one in self.unread if self._paths is not None else ():
+            its = self._is_among(self._forms(one.path))
+            if one.is_archive:
+                inside = self._cased(pa.array([f"{one.path}!"]))[0].as_py()
+                its |= np.asarray(pc.fill_null(pc.starts_with(self._paths, inside), False))
+            found |= dict.fromkeys(np.flatnonzero(its & ~self.found).tolist(), one)
+        return found
+
+    def _forms(self, path: str) -> pa.Array:
+        forms = self._cased(pa.array([form(path) for form in _FORMS], pa.string()))
+        return forms.drop_null()
+
+    def _is_among(self, forms: pa.Array) -> NDArray[np.bool_]:
+        """Return which rows state one of these paths."""
+        return np.asarray(pc.fill_null(pc.is_in(self._paths, value_set=forms), False)).copy()
 
     def _cased(self, paths: pa.Array) -> pa.Array:
         return pc.utf8_lower(paths) if self.index.any_case else paths
@@ -127,7 +188,9 @@ class IndexMatch:
         first = np.zeros(len(rows), dtype=np.bool_)
         first[np.unique(rows, return_index=True)[1]] = True
         rows = np.where((rows >= 0) & first & ~self.found[rows], rows, -1) if len(self.found) else rows
-        self.found[rows[rows >= 0]] = True
+        now = rows[rows >= 0]
+        self._turns[now] = np.arange(len(now)) + np.count_nonzero(self.found)
+        self.found[now] = True
         return rows
 
 

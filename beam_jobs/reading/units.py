@@ -41,6 +41,7 @@ class Piece:
     duplicate_rows: tuple[int, ...] = ()  # rows, from 0, with an ecg_id that came earlier; (0,) for a record
     unlisted_rows: tuple[int, ...] = ()  # rows, from 0, that the index does not list; they are not read
     alias: str = ""  # what tables and messages show in place of the path; empty without pseudonyms
+    is_absent: bool = False  # True for a row of an index that no input was found for, or one that cannot be read
     excluded: bool = False  # True for a raw record of an excluded person, which is not read
     reason: str | None = None  # reject reason of an input that cannot be read; None otherwise
     detail: str | None = None  # message that goes with `reason`

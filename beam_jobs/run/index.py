@@ -119,7 +119,8 @@ def with_index(people: ParticipantTable | None, index: RecordIndex) -> Participa
 
     What the table knows of a record or its person wins; the index fills what it does not know: the
     age at the recording, say, beside the body size of the person. An age of the person beside
-    records that lie over a year apart is marked as not that of the recording.
+    records that lie over a year apart is marked as not that of the recording, by the dates of the
+    index here, and where the table has it marked already.
     """
     table = index.table
     own = {name: table[name].combine_chunks() for name in ("ecg_id", "participant_id", *_PEOPLE)}
@@ -129,7 +130,9 @@ def with_index(people: ParticipantTable | None, index: RecordIndex) -> Participa
         rows = people.rows_of(own["ecg_id"].to_pylist(), own["participant_id"].to_pylist())
         its = people.arrow.take(pa.array(rows, mask=rows < 0))
         is_persons = pa.array((rows >= 0) & np.asarray(pc.is_null(its["ecg_id"])))
-        stale = pc.and_(pc.and_(is_persons, pc.is_valid(its["age_years"])), _far_apart(table))
+        is_marked = pc.fill_null(its[MADE_BY_PLANNER], False)
+        is_apart = pc.or_(is_marked, _far_apart(table))
+        stale = pc.and_(pc.and_(is_persons, pc.is_valid(its["age_years"])), is_apart)
         # A birth of the one and a day that is assumed by the other do not go together.
         has_birth = pc.is_valid(its["birth_date"])
         assumed = pc.if_else(has_birth, pc.fill_null(its["birth_day_assumed"], False), own["birth_day_assumed"])

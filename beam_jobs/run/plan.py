@@ -212,7 +212,8 @@ def _shown(value: Any) -> str:
 def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     """Return the pieces of inputs that the old plan does not know.
 
-    Inputs of the old plan that changed or are gone are refused, by name.
+    Inputs of the old plan that changed or are gone are refused, by name; so are records that an
+    index lists and that were absent then, and are there now.
     """
     known = {_key(piece): _state(piece) for piece in old.pieces}
     names = {_key(piece): piece.shown for piece in old.pieces}
@@ -221,7 +222,8 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
     # People who withdrew may be gone from the inputs too: their records are not read again.
     left_out = {_key(piece) for piece in old.pieces if piece.excluded}
     changed = [names[key] for key in changed_keys if key not in left_out]
-    gone = [names[key] for key in known if key not in now and key not in left_out]
+    absent = {_key(piece) for piece in old.pieces if piece.is_absent}
+    gone = [names[key] for key in known if key not in now and key not in left_out and key not in absent]
     if changed or gone:
         parts = [
             f"{counted(len(paths), 'input', verb)} {what}: {', '.join(paths[:_SHOWN])}"
@@ -232,6 +234,12 @@ def new_pieces(old: Plan, pieces: Sequence[Piece]) -> list[Piece]:
         raise UsageError(
             f"since this run was planned, {'; '.join(parts)}. Put them back to resume, use another "
             "--output, or --overwrite to start again"
+        )
+    arrived = sum(key not in now and key not in left_out for key in absent)
+    if arrived:
+        raise UsageError(
+            f"{counted(arrived, 'record', 'have')} arrived that the index lists, and that could not be read when this "
+            "run was planned: they were rejected. Use another --output, or --overwrite to start again with them"
         )
     return [piece for piece in pieces if _key(piece) not in known]
 

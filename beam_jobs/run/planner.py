@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.reading import archives
 from beam_jobs.reading.array_input import STACK_SUFFIXES, Stack, is_array_file, is_stack, open_stack, stack_keys
-from beam_jobs.reading.index import NO_KEY, NOT_LISTED, NOT_LISTED_ROWS, IndexMatch, RecordIndex
+from beam_jobs.reading.index import NO_KEY, NOT_LISTED, NOT_LISTED_ROWS, IndexMatch, RecordIndex, Unread
 from beam_jobs.reading.inputs import ArchiveListing, IdRule, InputListing, RecordFiles, list_input, unmatched_id
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.local_files import FileKind, shown_path
@@ -134,10 +134,20 @@ def _refuse_parquet_with_index(uri: str, listing: InputListing, settings: InputS
 
 
 def _add_absent(found: Inputs, index: IndexMatch) -> None:
-    """Add the records that the index lists and no input holds, each as a reject of its own."""
+    """Add the records that the index lists and no input holds, each as a reject of its own.
+
+    So are those of an input that cannot be read, in place of a reject of an unknown number.
+    """
     absent = list(index.absent())
     n_rows = index.index.n_rows
-    n_missing = sum(one.problem.reason is RejectReason.FILE_MISSING for one in absent)
+    named = {one.unread for one in absent}
+    for unread in index.unread:
+        if unread not in named:
+            found.ignored[NOT_LISTED] += 1
+            found.n_files -= 0 if unread.is_inside else 1
+    n_unread = sum(one.unread is not None for one in absent)
+    n_missing = sum(one.unread is None and one.problem.reason is RejectReason.FILE_MISSING for one in absent)
+    n_repeated = len(absent) - n_missing - n_unread
     if n_missing == n_rows and n_rows:
         raise UsageError(
             f"none of the {n_rows} records of {index.index.name} is among the inputs: it lists {absent[0].path!r} "
@@ -147,12 +157,14 @@ def _add_absent(found: Inputs, index: IndexMatch) -> None:
     if absent:
         found.warnings.append(
             f"{n_missing} of {counted(n_rows, 'record')} of the index not among the inputs"
-            + (f", {counted(len(absent) - n_missing, 'row')} that repeat one" if len(absent) > n_missing else "")
+            + (f", {n_unread} in inputs that cannot be read" if n_unread else "")
+            + (f", {counted(n_repeated, 'row')} listed again" if n_repeated else "")
             + "; each is a reject"
         )
     keys = index.keys_of(np.array([one.row for one in absent], dtype=np.int64))
     for one, (ecg_id, person) in zip(absent, keys, strict=True):
-        piece = Piece(0, one.path, path_digest(0, f"row {one.row} of the index"), 0)
+        size = 0 if one.unread is None else one.unread.size
+        piece = Piece(0, one.path, path_digest(0, f"row {one.row} of the index"), size, is_absent=True)
         reason, detail = one.problem.reason.value, one.problem.message
         found.pieces.append(replace(piece, ecg_id=ecg_id, participant_id=person, reason=reason, detail=detail))
 
@@ -379,7 +391,7 @@ class _Cutter:
             self._note_unlisted_rows(one.main, groups, found)
         dead = EcgRejected(RejectReason.UNREADABLE, "link leads to a file that is not there")
         groups += [(entry.relative, [self._broken(entry, dead)]) for entry in listing.broken]
-        groups += [(entry.relative, [self._broken(entry, _UNREAD)]) for entry in listing.unread]
+        groups += [(entry.relative, self._unread(entry, _UNREAD, is_archive=True)) for entry in listing.unread]
         for archive, its in zip(listing.archives, packed, strict=True):
             n_records = len(its[0])
             if archives.is_streamed(archive.entry.relative) and n_records > 4 * self.settings.unit_ecgs:
@@ -482,13 +494,16 @@ class _Cutter:
     def _archive(self, archive: ArchiveListing, records: _RecordsAndKeys) -> Iterator[Piece]:
         entry = archive.entry
         if archive.damage is not None:
-            yield self._broken(entry, archive.damage)
+            yield from self._unread(entry, archive.damage, is_archive=True)
             return
         for member in archive.refused:
-            piece = self._piece(f"{entry.relative}!{member.name}", member.size)
-            yield replace(piece, reason=RejectReason.UNREADABLE.value, detail=member.refused)
+            refused = EcgRejected(RejectReason.UNREADABLE, member.refused or "")
+            inside = FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size)
+            for piece in self._unread(inside, refused):
+                yield replace(piece, n_ecgs=1)
         for member in archive.unread:
-            yield self._broken(FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size), _UNREAD)
+            inside = FileEntry(entry.uri, f"{entry.relative}!{member.name}", member.size)
+            yield from self._unread(inside, _UNREAD, is_archive=True)
         for record, keys in zip(*records, strict=False):
             yield self._record(record, entry, keys)
 
@@ -499,6 +514,13 @@ class _Cutter:
         piece = self._piece(entry.relative, entry.size)
         return replace(piece, n_ecgs=None, reason=problem.reason.value, detail=problem.message)
 
+    def _unread(self, entry: FileEntry, problem: EcgRejected, *, is_archive: bool = False) -> list[Piece]:
+        """Return the piece of an input that cannot be read; none where an index lists its ECGs."""
+        if self.index is None:
+            return [self._broken(entry, problem)]
+        self.index.note_unread(Unread(shown_path(entry.relative), entry.size, problem, is_archive))
+        return []
+
     def _stack(self, record: RecordFiles) -> _Table:
         """Return a file of many arrays, cut into spans of rows."""
         assert self.layout is not None
@@ -508,11 +530,11 @@ class _Cutter:
             with open_stack(storage, entry.uri, self.layout) as stack:
                 unfit = stack.problem()
                 if unfit is not None:
-                    return _Table([self._broken(entry, EcgRejected(*unfit))])
+                    return _Table(self._unread(entry, EcgRejected(*unfit)))
                 absent = tuple(name for name in optional_columns(self.layout) if name not in stack.names)
                 return _Table(list(self._rows(piece, stack)), None, absent)
         except EcgRejected as problem:
-            return _Table([self._broken(entry, problem)])
+            return _Table(self._unread(entry, problem))
 
     def _rows(self, piece: Piece, stack: Stack) -> Iterator[Piece]:
         n_ecgs, sha256 = stack.n_ecgs, stack.sha256()
@@ -597,7 +619,8 @@ def _refuse_foreign_tables(found: Inputs, layout: Layout | None) -> None:
     """Stop when no table at all has the needed columns: that is a mistake, not damage."""
     tables = [p for p in found.pieces if p.path.lower().endswith((".parquet", ".pq", *STACK_SUFFIXES))]
     wrong = [p for p in tables if (p.detail or "").startswith("columns ")]
-    if wrong and len(wrong) == len(tables):
+    others = sum(not p.is_absent for p in tables) - sum(not p.is_absent for p in wrong)
+    if wrong and not others:
         what = "the canonical ECG table" if layout is None else "the layout"
         raise UsageError(
             f"{shown_path(wrong[0].path)}: {wrong[0].detail}; expected {what}. Other people's Parquet is read with "
@@ -607,9 +630,9 @@ def _refuse_foreign_tables(found: Inputs, layout: Layout | None) -> None:
     for piece in wrong:
         by_detail[piece.detail or ""].append(piece)
     for detail, pieces in by_detail.items():
-        n_ecgs = sum(piece.n_ecgs or 0 for piece in pieces)
+        n_ecgs, n_files = sum(piece.n_ecgs or 0 for piece in pieces), len({(p.root, p.path) for p in pieces})
         found.warnings.append(
-            f"{_named(pieces[0].path, len(pieces))}: {detail}. {counted(n_ecgs, 'ECG')} there will be rejected"
+            f"{_named(pieces[0].path, n_files)}: {detail}. {counted(n_ecgs, 'ECG')} there will be rejected"
         )
 
 

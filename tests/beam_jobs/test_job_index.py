@@ -106,7 +106,7 @@ def test_code_15__ecgs_of_hdf5_are_listed_by_file_and_key(tmp_path: Path) -> Non
         "2000": ("file_missing", "exams_part1.hdf5"),
     }
     ignored = report(output)["ignored_by_kind"]
-    assert ignored == {"not in the index": 1, "ECGs of HDF5 not in the index": 2}
+    assert ignored == {"not in the index": 1, "of the ECGs in HDF5 not in the index": 2}
     assert lvm("verify", output) == 0
 
 
@@ -375,7 +375,7 @@ def test_index__plan_says_how_many_records_are_absent(tmp_path: Path, capsys: py
     write_table(folder / "index.tsv", [*rows, {**rows[0], "MEASID": "gone"}, rows[1]], "\t")
     assert _ingest(folder, tmp_path / "out", "index.tsv", "finngen", "--dry-run") == 0
     captured = capsys.readouterr()
-    assert "1 of 6 records of the index not among the inputs, 1 row that repeat one" in captured.err
+    assert "1 of 6 records of the index not among the inputs, 1 row listed again" in captured.err
     assert "files: 4; ignored: 1 (1 not in the index)" in captured.out
     assert "ECGs: 6 (duplicate ids: 0; unreadable inputs: 2)" in captured.out
 
@@ -390,3 +390,101 @@ def test_index__plan_holds_no_row_of_the_index_beside_keys(tmp_path: Path) -> No
         *("root", "path", "path_sha256", "size", "parts", "ecg_id", "participant_id")
     }
     assert set(plan["settings"]["index_sha256"]) <= set("0123456789abcdef")
+
+
+def _hdf5_index(tmp_path: Path) -> tuple[Path, list[Any]]:
+    """Write two HDF5 files of two ECGs each and their index; return the folder and the options."""
+    archive_builders.code_15(tmp_path / "in")
+    return tmp_path / "in", ["exams.csv", "code-15", "--layout", stack_layout(tmp_path / "layout.yaml")]
+
+
+def test_index__ecg_of_a_present_file_is_kept_after_a_row_of_an_absent_one(tmp_path: Path) -> None:
+    folder, argv = _hdf5_index(tmp_path)
+    rows = archive_builders.code_15(folder)
+    gone = {**rows[0], "trace_file": "zz.hdf5", "patient_id": 7}
+    write_table(folder / "exams.csv", [gone, *rows])
+    assert _ingest(folder, tmp_path / "out", *argv) == 0
+    assert_reconciles(tmp_path / "out", 5)
+    assert _ecgs(tmp_path / "out")["1000"]["participant_id"] == "501000"
+    assert [(row["source_uri"], row["reason"]) for row in rejects(tmp_path / "out")] == [("zz.hdf5", "file_missing")]
+
+
+@pytest.mark.parametrize("n_damaged", [1, 2])
+def test_index__each_row_of_a_damaged_hdf5_file_has_its_reason(tmp_path: Path, n_damaged: int) -> None:
+    folder, argv = _hdf5_index(tmp_path)
+    names = [f"exams_part{i}.hdf5" for i in range(n_damaged)]
+    for name in names:
+        (folder / name).write_bytes((folder / name).read_bytes()[:3000])
+    assert _ingest(folder, tmp_path / "out", *argv, *(["--allow-empty"] if n_damaged == 2 else [])) == 0
+    assert_reconciles(tmp_path / "out", 4)
+    found = rejects(tmp_path / "out")
+    assert [row["source_uri"] for row in found] == [name for name in names for _ in range(2)]
+    assert {row["reason"] for row in found} == {"unreadable"}
+    assert {row["ecg_id"] for row in found} == {"1000", "1001", "1010", "1011"} - set(
+        () if n_damaged == 2 else ("1010", "1011")
+    )
+
+
+def test_index__damaged_file_that_no_row_lists_is_ignored(tmp_path: Path) -> None:
+    folder, argv = _hdf5_index(tmp_path)
+    (folder / "other.hdf5").write_bytes(b"no HDF5")
+    assert _ingest(folder, tmp_path / "out", *argv) == 0
+    assert_reconciles(tmp_path / "out", 4)
+    assert report(tmp_path / "out")["ignored_by_kind"]["not in the index"] == 2
+
+
+def test_index__each_row_of_a_damaged_archive_has_its_reason(tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    archive_builders.ptb_xl(tmp_path / "data", 2)
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        for path in sorted((tmp_path / "data").rglob("*.*")):
+            archive.write(path, path.relative_to(tmp_path / "data"))
+    (folder / "all.zip").write_bytes((folder / "all.zip").read_bytes()[:5000])
+    argv = ["--index", tmp_path / "data" / "ptbxl_database.csv", "--index-layout", "ptb-xl", "--max-rejected-share", 1]
+    assert lvm("ingest", "--input", folder, "--output", output, *argv, "--allow-empty") == 0
+    assert_reconciles(output, 2)
+    assert [(row["ecg_id"], row["source_uri"]) for row in rejects(output)] == [("1", "all.zip"), ("2", "all.zip")]
+    assert "file_missing" not in reject_counts(output)
+
+
+def test_index__file_that_arrives_after_planning_is_named_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, argv = _hdf5_index(tmp_path)
+    away = (folder / "exams_part1.hdf5").rename(tmp_path / "away.hdf5")
+    assert _ingest(folder, tmp_path / "out", *argv) == 0
+    assert reject_counts(tmp_path / "out") == {"file_missing": 2}
+    away.rename(folder / "exams_part1.hdf5")
+    capsys.readouterr()
+    assert _ingest(folder, tmp_path / "out", *argv) == 2
+    said = capsys.readouterr().err
+    assert "2 records have arrived that the index lists" in said
+    assert "--overwrite" in said
+    assert "gone" not in said
+    assert "Put them back" not in said
+    assert _ingest(folder, tmp_path / "out", *argv, "--overwrite") == 0
+    assert_reconciles(tmp_path / "out", 4)
+    assert len(_ecgs(tmp_path / "out")) == 4
+
+
+def test_index__without_times_leaves_the_dates_of_ecgs_to_tell_an_old_age(fake: None, tmp_path: Path) -> None:
+    from tests.beam_jobs.reading.test_array_input import CODE_15_LEADS, write_stack
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    array = np.stack([people(6).counts[i].T * 0.005 for i in range(3)]).astype(np.float32)
+    times = [b"2010-01-01T10:00:00", b"2020-01-01T10:00:00", b"2020-01-01T10:00:00"]
+    write_stack(folder / "a.h5", array, ids=[b"a", b"b", b"c"], when=times)
+    layout = tmp_path / "layout.yaml"
+    signal = {"array": "tracings", "order": "sample_major", "leads": CODE_15_LEADS, "unit": "mV"}
+    content = {"ecg_id": "exam_id", "recorded_at": "when", "signal": {**signal, "sampling_rate_hz": 500}}
+    layout.write_text(json.dumps(content))
+    listed = [{"path": "a.h5", "ecg_id": key, "participant_id": p} for key, p in (("a", "p"), ("b", "p"), ("c", "q"))]
+    index = write_table(tmp_path / "list.csv", listed)
+    size = {"age_years": 50, "sex": "male", "bmi_kg_m2": 25}
+    table = write_table(tmp_path / "people.csv", [{"participant_id": p, **size} for p in "pq"])
+    argv = ["--index", index, "--participants", table, "--layout", layout]
+    assert score(folder, tmp_path / "out", *argv, model=FULL) == 0
+    flags = {row["ecg_id"]: "age_not_at_recording" in row["quality_flags"] for row in predictions(tmp_path / "out")}
+    assert flags == {"a": True, "b": True, "c": False}

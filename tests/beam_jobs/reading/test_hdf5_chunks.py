@@ -114,3 +114,40 @@ def test_chunks__number_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     Chunks(file["x"]).check(0, 8)
     monkeypatch.setattr(hdf5_chunks, "_MOST_CHUNKS", 3)
     assert_rejected(lambda: Chunks(file["x"]), RejectReason.UNREADABLE, "cut into more than 3 chunks")
+
+
+class _Noted:
+    """A harmless chunk of a dataset of its own; it counts how often its place is asked for."""
+
+    size, filter_mask = 1, 1
+    n_asked = 0
+
+    def __init__(self, row: int) -> None:
+        self._row = row
+
+    @property
+    def chunk_offset(self) -> tuple[int, int, int]:
+        type(self).n_asked += 1
+        return self._row, 0, 0
+
+
+def test_chunks__those_of_other_rows_are_not_looked_at(suspicious: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class _Id:
+        get_create_plist = _file(compression="gzip")["x"].id.get_create_plist
+
+        def chunk_iter(self, note: Any) -> None:
+            for row in range(0, 2000, 2):
+                note(_Noted(row))
+
+    class _Dataset:
+        shape, chunks, dtype, id = (2000, *SHAPE[1:]), CHUNKS, np.dtype(np.int16), _Id()
+
+    checked: list[int] = []
+    chunks = Chunks(_Dataset())
+    monkeypatch.setattr(Chunks, "_check", lambda _, one: checked.append(one._row))
+    _Noted.n_asked = 0
+    for start in range(0, 2000, 32):
+        chunks.check(start, min(2000, start + 32))
+    assert checked == [row for start in range(0, 2000, 32) for row in reversed(range(start, min(2000, start + 32), 2))]
+    # 63 readings of 1,000 chunks: two searches each by halves, not 63,000 looks.
+    assert _Noted.n_asked < 63 * 2 * 12

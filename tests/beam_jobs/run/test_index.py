@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 
 from beam_jobs.reading.blocks import Chunk, EcgRow, Reject
-from beam_jobs.reading.index import IndexMatch, RecordIndex
+from beam_jobs.reading.index import IndexMatch, RecordIndex, Unread
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.index import ecg_ids_in, index_sha256, record_index, with_index
 from beam_jobs.run.pseudonyms import under_key
+from lvm_core.errors import EcgRejected, RejectReason
 from lvm_core.formats.statements import rhythm_codes
 from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.tables import Index, IndexLayout, ParticipantsLayout, ParticipantTable, read_index, read_people, schemas
@@ -89,6 +90,42 @@ def test_absent__says_why_each_row_has_no_record() -> None:
     assert all(word in found[row][1] for row, word in words.items())
 
 
+def test_rows_of_stack__ecg_of_a_present_file_is_found_after_the_row_of_an_absent_one() -> None:
+    match = IndexMatch(_index(("3", "zz.h5"), ("3", "b.h5"), ("3", "b.h5"), ("4", "")))
+    assert match.rows_of_stack("b.h5", ["3", "4"]).tolist() == [1, -1]
+    assert [(one.row, one.problem.reason.value) for one in match.absent()] == [
+        (0, "file_missing"),
+        (2, "duplicate_ecg_id"),
+        (3, "file_missing"),
+    ]
+    assert match.records()["ecg_id"].to_pylist() == ["3"]
+
+
+def test_records__of_a_repeated_key_is_the_row_whose_file_came_first() -> None:
+    data = b"ecg_id,path,participant_id\n3,gone,p\n3,b,q\n3,a,r\n4,c,s\n"
+    for there, person in ((["a.xml", "b.xml", "c.xml"], "r"), (["b.xml", "c.xml"], "q")):
+        match = IndexMatch(read_index([("list.csv", data)], IndexLayout(), rhythm_codes))
+        match.rows_of(there, lambda path: path)
+        assert match.records()["participant_id"].to_pylist() == [person, "s"]
+
+
+def test_absent__rows_of_an_unreadable_input_have_its_reason() -> None:
+    damaged = EcgRejected(RejectReason.TRUNCATED, "file is cut off")
+    rows = [("1", "a.h5"), ("2", "b.h5"), ("3", "b"), ("4", "x.zip!y.xml"), ("5", "y.xml")]
+    match = IndexMatch(_index(*rows))
+    match.rows_of_stack("a.h5", ["1"])
+    match.note_unread(Unread("b.h5", 9, damaged, is_archive=False))
+    found = {one.row: (one.path, one.problem.reason.value) for one in match.absent()}
+    assert found == {
+        1: ("b.h5", "truncated"),
+        2: ("b.h5", "truncated"),
+        3: ("x.zip!y.xml", "file_missing"),
+        4: ("y.xml", "file_missing"),
+    }
+    match.note_unread(Unread("x.zip", 9, damaged, is_archive=True))
+    assert [(one.path, one.problem) for one in match.absent()][2:] == [("x.zip", damaged)] * 2
+
+
 def test_record_index__looks_ids_up_whatever_they_are() -> None:
     ids = ["b", "a", "é", "Z", "10", "9", "\U0001f600", "~"]
     records = _records(*({"ecg_id": one, "participant_id": f"p{i}"} for i, one in enumerate(ids)))
@@ -140,6 +177,16 @@ def test_with_index__age_of_a_person_is_marked_where_records_lie_apart() -> None
 
     assert flags(365) == [(), ()]
     assert flags(366) == [("age_not_at_recording",)] * 2
+
+
+def test_with_index__age_of_a_person_marked_by_the_dates_of_files_is_marked_in_each_record() -> None:
+    rows = [{"ecg_id": f"e{i}", "participant_id": p} for i, p in enumerate(("p", "p", "q"))]
+    rows[1]["age_years"] = 60.0
+    given = _people("ecg_id,participant_id,age_years\n,p,50\n,q,50\ne3,p,55\n")
+    apart = given.with_stale_ages({"p": (NOON, NOON + dt.timedelta(days=3650))})
+    joined = with_index(apart, _records(*rows)).join(["e0", "e1", "e2", "e3"], ["p", "p", "q", "p"], [None] * 4)
+    assert joined.age_years.tolist() == [50, 50, 50, 55]
+    assert joined.flags == [("age_not_at_recording",)] * 2 + [()] * 2
 
 
 def test_with_index__given_age_is_not_replaced_by_a_birth_of_the_index() -> None:
