@@ -30,6 +30,7 @@ from beam_jobs.reading.parquet_input import (
 )
 from beam_jobs.reading.storage import FileEntry, FileMissing, Storage, is_glob, join, split_glob
 from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece, path_digest
+from beam_jobs.run.expected_files import ExpectedFiles
 from beam_jobs.run.folder import REPORT_NAME, RunFolder
 from beam_jobs.run.participants import JoinForecast
 from beam_jobs.run.plan import PLAN_NAME, Plan
@@ -87,7 +88,7 @@ def find_inputs(
     """
     storage, uris = settings.storage, settings.inputs
     found = Inputs(tuple(root_of(storage, uri) for uri in uris))
-    seen, expected = _Seen(), _ExpectedFiles.of(storage, settings.expect_files)
+    seen, expected = _Seen(), ExpectedFiles.of(storage, settings.expect_files)
     for number, uri in enumerate(uris):
         is_folder = not is_glob(uri) and not storage.is_file(uri)
         entries = _entries(storage, uri)
@@ -238,46 +239,6 @@ def _refuse_other_number(found: Inputs, settings: InputSettings) -> None:
         f"{expected}. Nothing was done. "
         f"{cause} Run the command again, or correct the number"
     )
-
-
-@dataclass
-class _ExpectedFiles:
-    """The files that --expect-files names, less those that were found."""
-
-    uri: str | None
-    missing: dict[str, None]  # paths as they are written, in order
-
-    @classmethod
-    def of(cls, storage: Storage, uri: str | None) -> _ExpectedFiles:
-        """Read the list; empty lines are left out."""
-        if uri is None:
-            return cls(None, {})
-        try:
-            text = storage.read_bytes(uri, expected="a text file with a path a line").decode("utf-8-sig")
-        except (FileMissing, UnicodeDecodeError) as error:
-            raise UsageError(f"--expect-files {uri} cannot be read: {error}") from error
-        lines = [line.rstrip("\r").removeprefix("./") for line in text.split("\n")]
-        return cls(uri, dict.fromkeys(line for line in lines if line.strip()))
-
-    def note(self, entries: Iterable[FileEntry]) -> None:
-        """Strike out files that were listed."""
-        if self.missing:
-            for entry in entries:
-                self.missing.pop(entry.relative, None)
-                self.missing.pop(entry.uri, None)
-
-    def refuse_missing(self) -> None:
-        """Stop where files are left that nothing listed."""
-        if not self.missing:
-            return
-        names = ", ".join(map(shown_path, list(self.missing)[:_SHOWN])) + (
-            ", ..." if len(self.missing) > _SHOWN else ""
-        )
-        raise LvmError(
-            f"of --expect-files {self.uri}, {counted(len(self.missing), 'file', 'are')} not among the inputs: {names}. "
-            "Nothing was done. Is a folder, a copy or a listing incomplete? Paths are as below --input, or whole; run "
-            "the command again, or correct the list"
-        )
 
 
 def _refuse_headers_alone(uri: str, listing: InputListing) -> None:
