@@ -57,11 +57,11 @@ class IngestJob:
         """Read the settings and the people to leave out."""
         order, planned = self.order, self.order.settings()
         settings = IngestSettings.from_plan(planned, output=order.folder.uri, storage=order.folder.storage)
-        return IngestWorker(settings, planned, _reader(order, settings), order.excluded())
+        return IngestWorker(settings, planned, _reader(order, settings, planned), order.excluded())
 
 
-def _reader(order: WorkOrder, settings: IngestSettings) -> UnitReader:
-    return settings.reader(order.roots, order.folder.index(), order.pseudonyms())
+def _reader(order: WorkOrder, settings: IngestSettings, planned: Mapping[str, Any]) -> UnitReader:
+    return settings.reader(order.roots, order.folder.index(), order.pseudonyms(planned))
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,12 @@ from beam_jobs.run.folder import REPORT_NAME, RunFolder
 from beam_jobs.run.plan import Plan
 from beam_jobs.run.planner import root_of
 from beam_jobs.run.progress import say
+from beam_jobs.run.pseudonyms import KEY_ID, find_again, load_pseudonyms, with_paths
 from beam_jobs.run.settings import IngestSettings, ScoreSettings, storage_of
 from beam_jobs.scale import add_reading_options, reader_of
 from lvm_core.command_line import ArgumentParser, add_share_option
 from lvm_core.errors import LvmError, UsageError
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.wording import counted
 
 _KINDS: Final = (".svg", ".png", ".pdf")
@@ -75,6 +77,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--source", nargs="+", metavar="URI", help="where the inputs of that run are now (default: where they were)"
     )
+    parser.add_argument("--pseudonym-key", metavar="F", help="key of that run, where it has pseudonyms")
     parser.add_argument("--note", metavar="TEXT", help="printed at the foot of each page, for example: synthetic")
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     add_share_option(parser)
@@ -161,13 +164,26 @@ def _groups(args: argparse.Namespace) -> list[Group]:
     folder = RunFolder(storage, inputs[0].rstrip("/") or "/")
     plan = folder.load_plan() if len(inputs) == 1 else None
     if plan is None:
+        if args.pseudonym_key is not None:
+            raise UsageError("--pseudonym-key is for the run folder of a run with pseudonyms as --input")
         reader, units = reader_of(args, args.id_pattern)
         return groups_of_inputs(replace(reader, keep_refused=True), units, args.grid)
-    return groups_of_run(folder, plan, _reader_of_run(folder, plan, args.source), args.grid)
+    pseudonyms = load_pseudonyms(storage, args.pseudonym_key)
+    stated = plan.settings.get(KEY_ID)
+    if stated != (None if pseudonyms is None else pseudonyms.key_id):
+        raise UsageError(
+            f"{folder.uri} is a run "
+            + ("with pseudonyms; expected its key as --pseudonym-key" if stated else "without pseudonyms")
+            + (", and the key that is given is another" if pseudonyms is not None and stated else "")
+            + ("" if stated else "; expected no --pseudonym-key")
+        )
+    return groups_of_run(folder, *_readable(folder, plan, args.source, pseudonyms), args.grid)
 
 
-def _reader_of_run(folder: RunFolder, plan: Plan, sources: Sequence[str] | None) -> UnitReader:
-    """Return what reads the inputs of a run as the run did, and keeps what it refused."""
+def _readable(
+    folder: RunFolder, plan: Plan, sources: Sequence[str] | None, pseudonyms: Pseudonyms | None
+) -> tuple[Plan, UnitReader]:
+    """Return a plan with paths, and what reads its inputs as its run did, refused ECGs kept."""
     options = (folder.read_json(REPORT_NAME) or {}).get("options") or {}
     inputs = list(sources or options.get("inputs", []))
     n_roots = 1 + max((piece.root for piece in plan.pieces), default=0)
@@ -176,7 +192,9 @@ def _reader_of_run(folder: RunFolder, plan: Plan, sources: Sequence[str] | None)
     kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
     settings: ScoreSettings | IngestSettings = kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
     roots = tuple(root_of(folder.storage, uri) for uri in inputs)
-    return replace(settings.reader(roots), keep_refused=True)
+    if pseudonyms is not None:
+        plan = plan.with_units(with_paths(plan.units, find_again(folder.storage, inputs, settings), pseudonyms))
+    return plan, replace(settings.reader(roots, None, pseudonyms), keep_refused=True)
 
 
 # The file

@@ -20,10 +20,10 @@ from beam_jobs.run.commit import read_footer_json, read_rejects, reasons_of, rej
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import REPORT_NAME, RunFolder, reconcile
 from beam_jobs.run.plan import KEY_ID, Plan
-from beam_jobs.run.planner import find_inputs, root_of
-from beam_jobs.run.pseudonyms import load_pseudonyms, with_paths
+from beam_jobs.run.planner import root_of
+from beam_jobs.run.pseudonyms import find_again, load_pseudonyms, with_paths
 from beam_jobs.run.report import DONE_NAMES, counts
-from beam_jobs.run.settings import IngestSettings, InputSettings, ScoreSettings, add_storage_option, storage_of
+from beam_jobs.run.settings import IngestSettings, ScoreSettings, add_storage_option, storage_of
 from beam_jobs.scoring.job import score_context
 from beam_jobs.scoring.unit import ScoreContext, score_first_rows
 from lvm_core.command_line import ArgumentParser
@@ -188,8 +188,7 @@ def verify_sample(
             which = "the key of this run" if pseudonyms is None else "another key, that of this run"
             found.warnings.append(f"no ECG was computed again: paths are pseudonyms; --pseudonym-key needs {which}")
             return
-        listed = InputSettings(inputs=tuple(inputs), storage=folder.storage, accept_unread_archives=True)
-        units = with_paths(units, find_inputs(listed, settings.layout_content).pieces, pseudonyms)
+        units = with_paths(units, find_again(folder.storage, inputs, settings), pseudonyms)
     units = [u for u in units if not any(p.is_table and p.excluded for p in u.pieces)]
     chosen = units[:: max(1, -(-len(units) // _SAMPLED_UNITS))]
     stated = (folder.read_json(REPORT_NAME) or {}).get("counts", {}).get("rejected", {})

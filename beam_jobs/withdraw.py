@@ -18,12 +18,13 @@ from beam_jobs.run.folder import (
     write_duplicates,
 )
 from beam_jobs.run.plan import KEY_ID, Plan
+from beam_jobs.run.planner import root_of
 from beam_jobs.run.progress import say
-from beam_jobs.run.pseudonyms import load_pseudonyms
+from beam_jobs.run.pseudonyms import find_again, listed_ecgs, load_pseudonyms
 from beam_jobs.run.report import counts
-from beam_jobs.run.settings import add_storage_option, storage_of
+from beam_jobs.run.settings import IngestSettings, ScoreSettings, add_storage_option, storage_of
 from lvm_core.command_line import ArgumentParser, add_share_option
-from lvm_core.errors import UsageError
+from lvm_core.errors import EcgRejected, LvmError, UsageError
 from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.wording import counted
 
@@ -90,11 +91,41 @@ def withdraw_under_key(
     """Remove people from a run; with the key of its pseudonyms the list holds identifiers."""
     if pseudonyms is None:
         return withdraw(folder, plan, exclusions)
-    listed = {make(one): one for one in exclusions.ids for make in (pseudonyms.person, pseudonyms.ecg)}
+    listed = {make(one): {one} for one in exclusions.ids for make in (pseudonyms.person, pseudonyms.ecg)}
+    inside, was_searched = _listed_in_inputs(folder, plan, exclusions, pseudonyms)
+    for own, names in inside.items():
+        listed[own] = listed.get(own, set()) | names
     done = withdraw(folder, plan, Exclusions(frozenset(listed)))
-    found = frozenset(listed[one] for one in done.found)
-    before = frozenset(listed[one] for one in done.found_before) - found
-    return replace(done, found=found, found_before=before, not_found=exclusions.ids - found - before)
+    found = frozenset(one for own in done.found for one in listed[own])
+    before = frozenset(one for own in done.found_before for one in listed[own]) - found
+    not_found = exclusions.ids - found - before
+    if not_found and not was_searched:
+        say(
+            f"warning: {counted(len(not_found), 'listed identifier', 'were')} not found as a whole id; without all "
+            "inputs of the run, identifiers inside longer ids cannot be matched under a key. Run the same lvm-ai "
+            f"{plan.kind} command with --exclude-participants where the inputs are"
+        )
+    return replace(done, found=found, found_before=before, not_found=not_found)
+
+
+def _listed_in_inputs(
+    folder: RunFolder, plan: Plan, exclusions: Exclusions, pseudonyms: Pseudonyms
+) -> tuple[dict[str, set[str]], bool]:
+    """Return listed identifiers by the pseudonyms of ECGs, and whether all inputs were there."""
+    kind = ScoreSettings if plan.kind == ScoreSettings.kind else IngestSettings
+    settings: ScoreSettings | IngestSettings = kind.from_plan(plan.settings, output=folder.uri, storage=folder.storage)
+    inputs = ((folder.read_json(REPORT_NAME) or {}).get("options") or {}).get("inputs", [])
+    try:
+        roots = [root_of(folder.storage, uri) for uri in inputs]
+        again = find_again(folder.storage, inputs, settings)
+        there = {(piece.root, pseudonyms.path_sha256(piece.path_sha256)) for piece in again}
+        is_whole = all(p.excluded or (p.root, p.path_sha256) in there for p in plan.pieces)
+        found = listed_ecgs(
+            folder.storage, roots, again, settings.layout_content, exclusions, pseudonyms, folder.index()
+        )
+    except (LvmError, EcgRejected, OSError):
+        return {}, False
+    return found, is_whole and bool(inputs)
 
 
 def _refuse_other_key(plan: Plan, pseudonyms: Pseudonyms | None) -> None:

@@ -60,6 +60,10 @@ class Pseudonyms:
         """Return the keyed digest that takes the place of the digest of a path."""
         return self._digest("path", path_sha256)
 
+    def content_sha256(self, content_sha256: str) -> str:
+        """Return the keyed digest that takes the place of a digest of content."""
+        return self._digest("content", content_sha256)
+
     def _named(self, kind: str, name: str) -> str:
         if _PSEUDONYM.fullmatch(name):
             return name

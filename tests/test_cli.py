@@ -125,6 +125,7 @@ OPTIONS = {
         "--ecg-id",
         "--grid",
         "--source",
+        "--pseudonym-key",
         "--note",
         "--overwrite",
         "--share",

@@ -16,7 +16,6 @@ from typing import Final, Generic, TypeVar
 from beam_jobs.pictures.print12 import Drawable
 from beam_jobs.pictures.thumbnails import Group
 from beam_jobs.reading.blocks import Chunk, EcgRow, Reject
-from beam_jobs.reading.local_files import shown_path
 from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Piece, Unit, digest
@@ -195,7 +194,7 @@ def _decoded(
 def _pieces_of(unit: Unit, one: _Refused) -> Iterator[Piece]:
     """Yield the pieces of a unit that may hold an ECG; people who are excluded are left out."""
     for piece in unit.pieces:
-        if piece.excluded or (one.source_uri is not None and shown_path(piece.path) != one.source_uri):
+        if piece.excluded or (one.source_uri is not None and piece.shown != one.source_uri):
             continue
         if piece.is_table:
             rows = range(piece.first_row, piece.first_row + (piece.n_ecgs or 0))

@@ -33,6 +33,7 @@ from beam_jobs.reading.units import MAX_ROW_GROUP_ROWS, Piece
 from lvm_core.errors import EcgRejected, LvmError, RejectReason, form_of
 from lvm_core.formats.registry import FORMATS
 from lvm_core.formats.statements import DEVICE, HEADER
+from lvm_core.pseudonyms import Pseudonyms
 from lvm_core.signal.canonical import FINEST_STEP_UV, interpolate_missing, without_filling
 from lvm_core.signal.ecg import (
     DERIVED_FROM_I_AND_II,
@@ -252,6 +253,12 @@ class ParquetReader:
     layout: Layout | None  # how to read them; None for the canonical ECG table
     interpolate_missing_samples: int = 0  # longest gap that is filled, with a layout: the canonical table has none
     keep_refused: bool = False  # rejects hold the recording where one was decoded, with a layout
+    pseudonyms: Pseudonyms | None = None  # of a run whose plan holds keyed digests
+
+    def is_planned(self, piece: Piece, content_sha256: str) -> bool:
+        """Return whether content is that for which a span was planned."""
+        own = content_sha256 if self.pseudonyms is None else self.pseudonyms.content_sha256(content_sha256)
+        return own == piece.content_sha256
 
     def read(self, piece: Piece, uri: str) -> Iterator[Chunk]:
         """Yield the rows of a span; a damaged part is one reject that counts the rows it held."""
@@ -263,7 +270,7 @@ class ParquetReader:
                     f"{stream.size()} now. Put the old file back to resume, or plan again with --overwrite"
                 )
             footer = footer_of(stream)
-            if footer.sha256 != piece.content_sha256:
+            if not self.is_planned(piece, footer.sha256):
                 raise LvmError(f"{piece.shown} changed since the run was planned, so it cannot be read for it")
             for group in range(piece.row_group_start, piece.row_group_stop):
                 yield from self._read_group(stream, footer, group, piece, first_row)

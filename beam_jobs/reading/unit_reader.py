@@ -72,7 +72,8 @@ class UnitReader:
             raise type(error)(_without_paths(str(error), unit, self.roots)) from None
 
     def _chunks(self, unit: Unit) -> Iterator[Chunk]:
-        parquet = ParquetReader(self.storage, self.layout, self.interpolate_missing_samples, self.keep_refused)
+        gap, keep = self.interpolate_missing_samples, self.keep_refused
+        parquet = ParquetReader(self.storage, self.layout, gap, keep, self.pseudonyms)
         for is_table, group in groupby(unit.pieces, key=lambda piece: piece.is_table):
             if not is_table:
                 pieces = list(group)

@@ -30,7 +30,7 @@ class Piece:
     path: str  # path relative to the root; `archive!member` in archives; empty after a withdrawal
     path_sha256: str  # identifies the path, also after it was removed
     size: int  # bytes of the file (Parquet), of the record's files (raw), of the archive (damaged)
-    content_sha256: str = ""  # SHA-256 of the Parquet footer, of keys and shapes of HDF5; empty for other files
+    content_sha256: str = ""  # SHA-256 of the Parquet footer, of keys and shapes of HDF5; keyed with pseudonyms
     parts: tuple[str, ...] = ()  # further files, such as WFDB signal files; like `path`, without `archive!`
     row_group_start: int = 0  # first row group of the span; in HDF5 each row is a group
     row_group_stop: int = 0  # row group after the last one

@@ -16,7 +16,7 @@ from beam_jobs.reading.units import Unit, digest
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import WORK_FOLDER, RunFolder
 from beam_jobs.run.plan import PLAN_NAME, Plan, UnitPlace, head_of, places_of, plan_of_head
-from beam_jobs.run.pseudonyms import load_pseudonyms
+from beam_jobs.run.pseudonyms import KEY_ID, load_pseudonyms
 from lvm_core.errors import LvmError
 from lvm_core.pseudonyms import Pseudonyms
 
@@ -70,9 +70,19 @@ class WorkOrder:
             return units[place.number]
         raise LvmError(f"unit {place.number} is not in {PLAN_NAME} any more; run the same command again")
 
-    def pseudonyms(self) -> Pseudonyms | None:
-        """Return the pseudonyms of the run; None without a key."""
-        return load_pseudonyms(self.folder.storage, self.pseudonym_key)
+    def pseudonyms(self, planned: Mapping[str, Any]) -> Pseudonyms | None:
+        """Return the pseudonyms of the run with these settings of the plan; None without a key."""
+        own = load_pseudonyms(self.folder.storage, self.pseudonym_key)
+        stated, key_id = planned.get(KEY_ID), None if own is None else own.key_id
+        if key_id != stated:
+            found = "no key" if own is None else f"the key {key_id}" if stated else "a key"
+            raise LvmError(
+                f"the worker on {socket.gethostname()} has {found} at --pseudonym-key {self.pseudonym_key}, and "
+                "the run "
+                + (f"was planned with the key {stated}" if stated else "was planned without one")
+                + "; put the key of the run there, for all workers, and run the same command again"
+            )
+        return own
 
     def excluded(self) -> Exclusions:
         """Return the people who must not be read, as digests."""

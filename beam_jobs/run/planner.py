@@ -702,7 +702,7 @@ def mark_duplicates(
     """
     marked: list[Piece] = []
     columns: dict[tuple[int, str], list[list[object]]] = {}
-    columns_in_turn = _key_columns_in_turn(storage, roots, pieces, layout)
+    columns_in_turn = key_columns_in_turn(storage, roots, pieces, layout)
     for piece in pieces:
         if piece.is_table and not piece.path:
             marked.append(piece)  # finished, and its path removed with a person who withdrew
@@ -710,7 +710,7 @@ def mark_duplicates(
             key = (piece.root, piece.path)
             if key not in columns:
                 columns = {key: next(columns_in_turn)}
-                keys.note_dates(piece.path, columns[key][2])
+                keys.note_dates(piece.shown, columns[key][2])
             marked.append(_mark_span(piece, columns[key], keys))
         elif piece.ecg_id is not None and piece.reason is None:
             duplicate = piece.ecg_id in keys.seen
@@ -726,10 +726,13 @@ def mark_duplicates(
     return marked
 
 
-def _key_columns_in_turn(
+def key_columns_in_turn(
     storage: Storage, roots: Sequence[str], pieces: Sequence[Piece], layout: Layout | None
 ) -> Iterator[list[list[object]]]:
-    """Yield the keys of each Parquet file, read some files ahead because a store answers slowly."""
+    """Yield ecg_id, participant_id and recorded_at of each table with a path, each a whole column.
+
+    Some files are read ahead because a store answers slowly.
+    """
     with_path = (piece for piece in pieces if piece.is_table and piece.path)
     files = [next(spans) for _, spans in groupby(with_path, key=lambda piece: (piece.root, piece.path))]
     waiting: deque[Future[list[list[object]]]] = deque()

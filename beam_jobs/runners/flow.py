@@ -15,7 +15,7 @@ import apache_beam as beam
 from beam_jobs.reading.index import IndexMatch, RecordIndex
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.storage import store_scheme
-from beam_jobs.reading.units import Unit, cut_units, merge_summaries
+from beam_jobs.reading.units import Piece, Unit, cut_units, merge_summaries
 from beam_jobs.run.closing import Demands, close_run
 from beam_jobs.run.exclusions import Exclusions, load_exclusions, redact_excluded, remove_people
 from beam_jobs.run.folder import REPORTS_FOLDER, SHARD_PREFIX, SUCCESS_NAME, RunFolder
@@ -34,7 +34,7 @@ from beam_jobs.run.planner import (
     root_of,
 )
 from beam_jobs.run.progress import say, showing
-from beam_jobs.run.pseudonyms import hide_inputs, load_pseudonyms, under_key
+from beam_jobs.run.pseudonyms import hide_inputs, listed_ecgs, load_pseudonyms, under_key, with_paths
 from beam_jobs.run.report import Work, WorkerNotes, forget_notes, has_notes, noted_work, shard_report
 from beam_jobs.run.settings import RunSettings
 from beam_jobs.runners.pipeline import StartLimit, UnitJob, build, run_pipeline
@@ -138,6 +138,7 @@ class _Planned:
     plan: Plan
     inputs: Inputs
     is_new: bool
+    exclusions: Exclusions  # with the ECGs of these people in the inputs, where only these have their keys
     keys: Keys | None = None
 
 
@@ -163,6 +164,7 @@ def run_job(job: Job, argv: Sequence[str]) -> int:
         say(f"warning: {warning}")
     folder.prepare(options.kind, overwrite=options.overwrite)
     planned = _plan(job, folder, exclusions, reuse=True)
+    exclusions = planned.exclusions
     _store_plan(job, planned, folder, exclusions)
     if options.plan_only:
         job.write_work_files(folder, planned.plan)
@@ -201,19 +203,21 @@ def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -
     if options.reuse_plan:
         if old is None:
             raise LvmError(f"{folder.uri} holds no plan to go on with; expected the same command without --reuse-plan")
-        return _Planned(old, Inputs(tuple(root_of(options.storage, uri) for uri in options.inputs)), False)
+        return _reused(job, folder, old, exclusions)
     say("planning: listing the inputs")
     match = None if job.index is None else IndexMatch(job.index)
     inputs = find_inputs(options, layout, job.person_of, match)
     job.use_records(None if match is None else record_index(match.records(), job.pseudonyms))
+    found = inputs.pieces
+    exclusions = _with_listed_ecgs(job, inputs.roots, found, exclusions)
     if job.pseudonyms is not None:
         hide_inputs(inputs, job.pseudonyms, exclusions)
     added = new_pieces(old, inputs.pieces) if old is not None else inputs.pieces
     if old is not None and not added:
-        return _Planned(old, inputs, False)
+        return _Planned(old, inputs, False, exclusions)
     keys = Keys(forecast=job.forecast(exclusions), index=job.records, pseudonyms=job.pseudonyms)
     if old is not None:
-        mark_duplicates(options.storage, inputs.roots, old.pieces, layout, keys)
+        mark_duplicates(options.storage, inputs.roots, _readable_pieces(job, old, found), layout, keys)
     marked = mark_duplicates(options.storage, inputs.roots, added, layout, keys)
     inputs.warnings.extend(check_dates(keys, layout))
     # Said before anything stops: a column that a file lacks may be why people do not match.
@@ -234,7 +238,35 @@ def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -
     plan = replace(plan, ignored=inputs.ignored, scale=scale, people=people)
     if old is not None:
         say(f"{counted(len(added), 'input', 'were')} added since the run was planned")
-    return _Planned(plan, inputs, True, keys)
+    return _Planned(plan, inputs, True, exclusions, keys)
+
+
+def _reused(job: Job, folder: RunFolder, old: Plan, exclusions: Exclusions) -> _Planned:
+    """Go on with the plan in the folder; inputs are listed where only they say who is excluded."""
+    options = job.settings
+    inputs = Inputs(tuple(root_of(options.storage, uri) for uri in options.inputs))
+    pieces: Sequence[Piece] = old.pieces
+    if job.pseudonyms is not None and exclusions.ids:
+        job.use_records(folder.index())
+        if not all(piece.path or piece.excluded or piece.reason for piece in pieces):
+            match = None if job.index is None else IndexMatch(job.index)
+            pieces = find_inputs(options, job.layout, job.person_of, match).pieces
+    return _Planned(old, inputs, False, _with_listed_ecgs(job, inputs.roots, pieces, exclusions))
+
+
+def _readable_pieces(job: Job, old: Plan, found: Sequence[Piece]) -> Sequence[Piece]:
+    """Return the pieces of a plan with paths, which a closed run with pseudonyms does not keep."""
+    if job.pseudonyms is None:
+        return old.pieces
+    return [piece for unit in with_paths(old.units, found, job.pseudonyms) for piece in unit.pieces]
+
+
+def _with_listed_ecgs(job: Job, roots: Sequence[str], pieces: Sequence[Piece], exclusions: Exclusions) -> Exclusions:
+    """Return the list extended by the pseudonyms of these people's ECGs in the inputs."""
+    if job.pseudonyms is None:
+        return exclusions
+    storage, layout = job.settings.storage, job.layout
+    return exclusions.with_ids(listed_ecgs(storage, roots, pieces, layout, exclusions, job.pseudonyms, job.records))
 
 
 def _store_plan(job: Job, planned: _Planned, folder: RunFolder, exclusions: Exclusions) -> None:

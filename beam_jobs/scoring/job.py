@@ -62,7 +62,7 @@ def _opened(launch: str, job: ScoreJob) -> ScoreContext:
         claim_gpu()
     threads = order.threads if order.in_launcher else None
     threads = threads or _threads_here(job, settings, models)
-    reader = settings.reader(order.roots, order.folder.index(), order.pseudonyms())
+    reader = settings.reader(order.roots, order.folder.index(), order.pseudonyms(planned))
     return score_context(settings, planned, reader, models, threads, order.excluded())
 
 

@@ -66,3 +66,9 @@ def test_pseudonyms__short_key_is_refused() -> None:
     assert Pseudonyms(bytes(32)).key_id
     with pytest.raises(UsageError, match="has 31 bytes, expected at least 32"):
         Pseudonyms(bytes(31))
+
+
+def test_pseudonyms__digest_of_content_is_the_hmac_of_its_own_domain() -> None:
+    key = bytes(range(32))
+    made = hmac.new(key, b"lvm-ai content\0abc", hashlib.sha256).hexdigest()[:32]
+    assert Pseudonyms(key).content_sha256("abc") == made

@@ -19,6 +19,7 @@ from beam_jobs.run.folder import RunFolder
 from beam_jobs.run.order import WorkOrder, places_in, write_exclusions, written_exclusions
 from beam_jobs.run.plan import Plan, UnitPlace, head_of, places_of, plan_of_head
 from lvm_core.errors import LvmError
+from lvm_core.pseudonyms import Pseudonyms
 
 # Texts as they may stand in names of files: with what separates units in plan.json, too.
 TEXTS = st.text(st.sampled_from('ab",\n{}[]:ü '), max_size=12)
@@ -159,3 +160,22 @@ def test_place__is_a_plain_value() -> None:
     assert UnitPlace(0, "ab").unit_of(b"") is None
     unit = Unit(0, "ab", ())
     assert UnitPlace(0, "ab").unit_of(b'{"fingerprint": "ab", "pieces": []}') == unit
+
+
+@pytest.mark.parametrize(
+    ("stated", "given", "said"), [(0, 1, "has the key"), (0, None, "has no key"), (None, 1, "was planned without one")]
+)
+def test_order__another_key_of_pseudonyms_or_none_is_refused(
+    stated: int | None, given: int | None, said: str, folder: RunFolder, tmp_path: Path
+) -> None:
+    keys = [tmp_path / "0", tmp_path / "1"]
+    for i, path in enumerate(keys):
+        path.write_bytes(bytes([i]) * 32)
+        path.chmod(0o600)
+    planned = {} if stated is None else {"pseudonym_key_id": Pseudonyms(keys[stated].read_bytes()).key_id}
+    plan = plan_of(["a"], **planned)
+    order = replace(order_of(folder, plan, 0), pseudonym_key=None if given is None else str(keys[given]))
+    with pytest.raises(LvmError, match=said):
+        order.pseudonyms(plan.settings)
+    own = replace(order, pseudonym_key=None if stated is None else str(keys[stated])).pseudonyms(plan.settings)
+    assert (own is None) == (stated is None)
