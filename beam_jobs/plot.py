@@ -18,10 +18,10 @@ from beam_jobs.pictures.thumbnails import Group, draw_thumbnails
 from beam_jobs.reading.unit_reader import UnitReader
 from beam_jobs.reading.units import Unit
 from beam_jobs.run.folder import REPORT_NAME, RunFolder
-from beam_jobs.run.plan import Plan
+from beam_jobs.run.plan import KEY_ID, Plan
 from beam_jobs.run.planner import root_of
 from beam_jobs.run.progress import say
-from beam_jobs.run.pseudonyms import KEY_ID, find_again, load_pseudonyms, with_paths
+from beam_jobs.run.pseudonyms import find_again, load_pseudonyms, with_paths
 from beam_jobs.run.settings import IngestSettings, ScoreSettings, storage_of
 from beam_jobs.scale import add_reading_options, reader_of
 from lvm_core.command_line import ArgumentParser, add_share_option

@@ -15,8 +15,8 @@ from typing import Any, Final
 from beam_jobs.reading.units import Unit, digest
 from beam_jobs.run.exclusions import Exclusions
 from beam_jobs.run.folder import WORK_FOLDER, RunFolder
-from beam_jobs.run.plan import PLAN_NAME, Plan, UnitPlace, head_of, places_of, plan_of_head
-from beam_jobs.run.pseudonyms import KEY_ID, load_pseudonyms
+from beam_jobs.run.plan import KEY_ID, PLAN_NAME, Plan, UnitPlace, head_of, places_of, plan_of_head
+from beam_jobs.run.pseudonyms import load_pseudonyms
 from lvm_core.errors import LvmError
 from lvm_core.pseudonyms import Pseudonyms
 
