@@ -250,9 +250,9 @@ def test_input__that_vanishes_while_the_job_runs_is_a_clear_stop(
     # The last thing before the first unit: the plan is written.
     original = storage.Storage.create_exclusive
 
-    def create_then_lose(self: storage.Storage, uri: str, data: bytes) -> bool:
+    def create_then_lose(self: storage.Storage, uri: str, parts: Any, **more: Any) -> bool:
         cohort.unlink(missing_ok=True)
-        return original(self, uri, data)
+        return original(self, uri, parts, **more)
 
     monkeypatch.setattr(storage.Storage, "create_exclusive", create_then_lose)
     assert score(cohort.parent, tmp_path / "out") == 1
