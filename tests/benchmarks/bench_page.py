@@ -261,7 +261,7 @@ def ingest_section() -> str:
         for one in seen["growth"]
     ]
     return (
-        f"{INGEST_TITLE}\n`make bench-ingest`, medians of {seen['rounds']} rounds by turns; synthetic device files on "
+        f"{INGEST_TITLE}\n`make bench-ingest`, rounds: {seen['rounds']}; synthetic device files on "
         "the local disk. From file to ECG Parquet with `lvm-ai ingest --processes 1`, its start taken off: without and "
         "with flags of the signal (`--signal-flags`), and where the software measures R, S and QRS too of each ECG "
         "that the device did not measure: CardioSoft and MUSE files have amplitudes, WFDB has none. "
@@ -269,7 +269,7 @@ def ingest_section() -> str:
         "neither check nor resample; `-` stands for a format that they do not take.\n\n"
         f"{_table(head, rows)}\n\n"
         f"Two processes do {cores['files']} WFDB files {cores['ratio']:.2f} times as fast as one (ingest takes one a "
-        f"core by default). Memory does not grow with the files:\n\n"
+        f"core by default). Memory by the number of files, of one process and then of two beside the command:\n\n"
         f"{_table(('CardioSoft files', 'seconds', 'peak MB of all processes', 'of the largest'), growth)}\n\n"
         f"A million files are listed and planned in {listing['seconds']:.0f} s ({listing['cpu_s']:.0f} s of "
         f"processor time) with {listing['peak_mb'] / 1000:.2f} GB.\n"
