@@ -254,7 +254,15 @@ def ingest_section() -> str:
         read = seen["readers"][name]
         others = [f"{read['lvm-ai'] / read[other]:.1f}" if other in read else "-" for other in ("ecgdatakit", "wfdb")]
         rows.append([name, *(f"{rates[way]:.0f}" for way in rates), f"{read['lvm-ai']:.0f}", *others])
-    head = ("format", "files/s a core", "and measured", "only read", "times ecgdatakit", "times the wfdb package")
+    head = (
+        "format",
+        "files/s a core",
+        "with flags of the signal",
+        "and measured",
+        "only read",
+        "times ecgdatakit",
+        "times the wfdb package",
+    )
     cores, listing = seen["cores"], seen["listing"]
     growth = [
         [f"{one['files']:,}", f"{one['seconds']:.0f}", f"{one['peak_mb']:.0f}", f"{one['peak_of_one_mb']:.0f}"]
