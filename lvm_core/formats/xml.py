@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from typing import Final
-from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import ElementTree as SafeElementTree
 from defusedxml.common import DefusedXmlException
@@ -19,7 +19,6 @@ MAX_ITEMS: Final = 50_000
 MAX_TAG_BYTES: Final = 1_000_000
 """Longest single tag or comment; those of real device files are below 1 kB."""
 
-_ENTITY: Final = re.compile(rb"<!ENTITY")
 _FEED_BYTES: Final = 65_536
 _HEAD_BYTES: Final = 65_536
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -215,18 +214,6 @@ def _escaped(text: str) -> str:
 
 
 def _parse(document: bytes) -> Element:
-    """Parse what is clearly a small document without entities at once, and all else with care."""
-    is_small = len(document) <= MAX_TAG_BYTES and document.count(b"<") + document.count(b"=") <= MAX_ITEMS
-    if not is_small or _ENTITY.search(document):
-        return _parse_with_care(document)
-    # Three times as fast, as all is done in C. Without <!ENTITY nothing is defined that could be
-    # expanded or fetched, and each element has a <, each attribute a =.
-    parser = XMLParser()
-    parser.feed(document)
-    return parser.close()
-
-
-def _parse_with_care(document: bytes) -> Element:
     """Parse piece by piece, so that a document of far too many elements ends early."""
     parser = SafeElementTree.DefusedXMLParser(target=_CountingBuilder(), forbid_dtd=False)
     view = memoryview(document)
