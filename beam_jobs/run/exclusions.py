@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
 from beam_jobs.reading.blocks import Chunk, Reject, excluded_reject
+from beam_jobs.reading.index import RecordIndex
 from beam_jobs.reading.parquet_input import read_table
 from beam_jobs.reading.storage import Storage
 from beam_jobs.reading.units import Piece, Unit, UnitSummary, digest
@@ -30,7 +31,7 @@ from beam_jobs.run.plan import Plan
 from beam_jobs.run.progress import say
 from lvm_core.errors import LvmError, RejectReason
 from lvm_core.signal.scale import AmplitudeHistogram, SourceAmplitudes
-from lvm_core.tables import read_people_list
+from lvm_core.tables import ParticipantTable, read_people_list
 
 MIN_PATH_ID: Final = 6
 _REDACTED: Final = "(withdrawn)"
@@ -374,20 +375,22 @@ def _redact_plan(folder: RunFolder, exclusions: Exclusions, finished: Collection
 
 
 def _remove_from_participants(folder: RunFolder, exclusions: Exclusions) -> bool:
-    table = folder.participants()
-    smaller = None if table is None else table.without(exclusions.hits)
-    if table is None or smaller is None or len(smaller) == len(table):
-        return False
-    folder.storage.delete(folder.path(SUCCESS_NAME))
-    folder.write_participants(smaller)
-    return True
+    return _remove_rows(folder, folder.participants(), folder.write_participants, exclusions)
 
 
 def _remove_from_index(folder: RunFolder, exclusions: Exclusions) -> bool:
-    index = folder.index()
-    smaller = None if index is None else index.without(exclusions.hits)
-    if index is None or smaller is None or len(smaller) == len(index):
+    return _remove_rows(folder, folder.index(), folder.write_index, exclusions)
+
+
+_Rows = TypeVar("_Rows", ParticipantTable, RecordIndex)
+
+
+def _remove_rows(
+    folder: RunFolder, table: _Rows | None, write: Callable[[_Rows], None], exclusions: Exclusions
+) -> bool:
+    """Write a table of the run again without some people; return whether they were in it."""
+    if table is None or len(smaller := table.without(exclusions.hits)) == len(table):
         return False
     folder.storage.delete(folder.path(SUCCESS_NAME))
-    folder.write_index(smaller)
+    write(smaller)
     return True
