@@ -455,7 +455,7 @@ def _read_file(header: Header, file_name: str, raw: bytes) -> dict[str, Channel]
     signals = [signal for signal in header.signals if signal.file_name == file_name]
     file = _described_file(header, file_name)
     _check_layout(signals, file)
-    # Lead by lead in memory: sums and scaling of interleaved samples take three times as long.
+    # Lead by lead in memory: sums and scaling of interleaved samples take a third longer.
     by_signal = np.ascontiguousarray(_frames(header, signals, raw, file).T)
     channels: dict[str, Channel] = {}
     for column, signal in enumerate(signals):
