@@ -6,7 +6,7 @@ import codecs
 import datetime as dt
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +46,7 @@ _RECORD: Final = re.compile(
     re.ASCII,
 )
 _SEGMENT: Final = re.compile(r"(?P<name>\S+)\s+(?P<n_samples>\d{1,9})", re.ASCII)
+_NUMBERED: Final = re.compile(r"(?P<stem>.*?)(?P<number>\d{1,9})", re.ASCII)
 _FORMAT: Final = re.compile(
     r"(?P<format>\d{1,9})(?:x(?P<per_frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?"
     r"(?:\+(?P<offset>\d{1,9}))?",
@@ -282,6 +283,7 @@ def parse_segments(data: bytes) -> SegmentedHeader | None:
             f"WFDB record has {n_segments} segments with {n_samples} samples, the limits are {_MOST_SEGMENTS} and "
             f"{_MOST_SAMPLES}; expected a resting ECG of 10 s",
         )
+    _check_order([name for name, _ in segments])
     recorded_at, date_unreadable = _stated_time(record)
     return SegmentedHeader(_rate_hz(record["rate"]), recorded_at, date_unreadable, segments)
 
@@ -294,6 +296,22 @@ def _segment(line: str, number: int) -> tuple[str, int]:
             f"WFDB segment line {number} cannot be understood; expected for example 'rec1_1 5000'",
         )
     return match["name"], int(match["n_samples"])
+
+
+def _check_order(names: Sequence[str]) -> None:
+    """Refuse segments whose numbers fall: lines of a damaged header have changed places."""
+    last: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            continue
+        if int(match["number"]) < last.get(match["stem"], 0):
+            raise EcgRejected(
+                RejectReason.UNREADABLE,
+                f"WFDB segment line {number} names an earlier segment than the line before; expected the segments in "
+                "the order of their numbers",
+            )
+        last[match["stem"]] = int(match["number"])
 
 
 def parse_header(data: bytes) -> Header:

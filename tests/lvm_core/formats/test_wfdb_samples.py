@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvm_core.errors import RejectReason
-from lvm_core.formats.wfdb import read_wfdb, signal_files
+from lvm_core.formats.wfdb import parse_segments, read_wfdb, signal_files
 from lvm_core.formats.wfdb_samples import SAMPLE_FORMATS, unpack
 from lvm_core.signal.ecg import LEADS_12, Ecg
 from tests.file_builders import random_counts, wfdb_packed_212, wfdb_record, wfdb_segments
@@ -186,6 +186,14 @@ def test_read_segments__gap_is_missing_samples_and_an_empty_segment_is_none() ->
     np.testing.assert_array_equal(np.delete(ecg.leads_uv, range(40, 70), axis=0), whole)
 
 
+def test_read_segments__a_segment_may_come_twice_and_ten_follows_nine() -> None:
+    names = [f"rec1_{number}" for number in (1, 9, 9, 10)]
+    lines = "".join(f"{name} 5\n" for name in ["other_20", *names])
+    found = parse_segments(f"rec1/5 12 500 25\n{lines}".encode())
+    assert found is not None
+    assert [name for name, _ in found.segments] == ["other_20", *names]
+
+
 def test_read_segments__missing_samples_of_a_segment_stay_missing() -> None:
     files = _segments(40)
     counts = random_counts(9, n_samples=10)
@@ -243,6 +251,11 @@ GOOD = _segments(40, 60)
             "declares 3 segments but has 2 segment lines",
         ),
         (GOOD | {"rec1.hea": b"rec1/1 12 500 100\nrec1_1\n"}, RejectReason.UNREADABLE, "segment line 1 cannot be"),
+        (
+            GOOD | {"rec1.hea": b"rec1/3 12 500\nrec1_2 60\n~ 10\nrec1_1 40\n"},
+            RejectReason.UNREADABLE,
+            "segment line 3 names an earlier segment than the line before",
+        ),
         (GOOD | {"rec1.hea": b"rec1/1 12 500 9\n~ 999999999\n"}, RejectReason.UNREADABLE, "1 segments with 999999999"),
         (GOOD | {"rec1.hea": b"rec1/1 12 500 9\n~ 9\n"}, RejectReason.MISSING_LEAD, "none of the twelve"),
         (GOOD | {"rec1.hea": b"rec1/1 12 0 40\nrec1_1 40\n"}, RejectReason.UNSUPPORTED_RATE, "a sampling rate of 0 Hz"),
@@ -265,5 +278,5 @@ def test_read_segments__checksums_are_compared() -> None:
 
 
 def test_signal_files__of_segments_are_their_headers_without_gaps() -> None:
-    header = b"rec1/4 8 500 20\nrec1_1 5\n~ 5\nrec1_2 5\nrec1_1 5\n"
+    header = b"rec1/4 8 500 20\nrec1_1 5\n~ 5\nrec1_1 5\nrec1_2 5\n"
     assert signal_files(header) == ("rec1_1.hea", "rec1_2.hea")
