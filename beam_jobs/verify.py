@@ -184,9 +184,10 @@ def verify_sample(
     roots = tuple(root_of(folder.storage, uri) for uri in inputs)
     units: Sequence[Unit] = plan.units
     if KEY_ID in plan.settings:
-        if pseudonyms is None or pseudonyms.key_id != plan.settings[KEY_ID]:
-            which = "the key of this run" if pseudonyms is None else "another key, that of this run"
-            found.warnings.append(f"no ECG was computed again: paths are pseudonyms; --pseudonym-key needs {which}")
+        if pseudonyms is None:
+            found.warnings.append(
+                "no ECG was computed again: paths are pseudonyms; --pseudonym-key needs the key of this run"
+            )
             return
         units = with_paths(units, find_again(folder.storage, inputs, settings), pseudonyms)
     units = [u for u in units if not any(p.is_table and p.excluded for p in u.pieces)]
@@ -310,6 +311,8 @@ def main(argv: Sequence[str]) -> int:
         if len(inputs) < n_roots:
             raise UsageError(f"the run had {counted(n_roots, 'input')}; name them, in order, with --input")
         pseudonyms = load_pseudonyms(storage, args.pseudonym_key)
+        if pseudonyms is not None and pseudonyms.key_id != plan.settings.get(KEY_ID):
+            raise UsageError("--pseudonym-key holds another key than that of this run; give the key it was made with")
         models, folder_of_models = args.model, args.model_dir
         verify_sample(
             folder, plan, inputs, found, model_files=models, model_dir=folder_of_models, pseudonyms=pseudonyms

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -14,6 +15,8 @@ from lvm_core.errors import RejectReason, UsageError
 from lvm_core.signal.disturbances import disturbances
 from lvm_core.signal.plausibility import judge_ecgs
 from lvm_core.signal.quality import FLAGS_OF_SCORING, FLAGS_OF_SIGNALS, QualityFlag
+from lvm_core.tables import schemas
+from lvm_core.wording import counted
 
 
 class SignalFlags(StrEnum):
@@ -47,6 +50,26 @@ def refuse_flags_not_looked_for(flags: Collection[str], which: SignalFlags) -> N
             f"--reject-flags names {', '.join(unseen)}, and --signal-flags never gives no ECG these flags; expected "
             "--signal-flags files or all"
         )
+
+
+def has_signal_flags(metadata: Mapping[bytes, bytes] | None) -> bool:
+    """Return whether an ingest that looked at signals has written a Parquet file, by its footer."""
+    content = (metadata or {}).get(schemas.FOOTER_KEY)
+    if content is None:
+        return False
+    settings = json.loads(content).get("provenance", {}).get("settings", {})
+    return str(settings.get("signal_flags", SignalFlags.FILES.value)) != SignalFlags.NEVER.value
+
+
+def warning_of_unflagged(n_files: int, flags: Collection[str], which: SignalFlags) -> str | None:
+    """Return a warning where flags are to be rejected that Parquet files do not have."""
+    unseen = [flag for flag in flags if flag in FLAGS_OF_SIGNALS]
+    if not n_files or not unseen or which is not SignalFlags.FILES:
+        return None
+    return (
+        f"--reject-flags names {', '.join(unseen)}, and the signals of {counted(n_files, 'Parquet file')} were never "
+        "looked at for quality flags: nothing in them is rejected for these. --signal-flags all looks at them now"
+    )
 
 
 def refuse_flags_of_scoring(flags: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from beam_jobs.reading import archives
 from beam_jobs.reading.array_input import STACK_SUFFIXES, Stack, is_array_file, is_stack, open_stack, stack_keys
+from beam_jobs.reading.flagged import has_signal_flags
 from beam_jobs.reading.index import NO_KEY, NOT_LISTED, NOT_LISTED_ROWS, IndexMatch, RecordIndex, Unread
 from beam_jobs.reading.inputs import ArchiveListing, IdRule, InputListing, RecordFiles, list_input, unmatched_id
 from beam_jobs.reading.layout import Layout
@@ -66,6 +67,7 @@ class Inputs:
     warnings: list[str] = field(default_factory=list)  # what the user should know
     absent_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # columns that a file, by path, lacks
     unlisted_example: str | None = None  # a record that the index does not list
+    n_unflagged: int = 0  # Parquet files that no ingest with quality flags of signals has written
 
 
 def ignored_text(ignored: Mapping[str, int]) -> str:
@@ -386,6 +388,7 @@ class _Cutter:
             found.warnings.extend([table.warning] if table.warning else [])
             if table.absent is not None:
                 found.absent_columns[path] = table.absent
+            found.n_unflagged += table.is_unflagged
 
     def _listed(
         self, held: Sequence[tuple[FileEntry | None, Sequence[RecordFiles]]], found: Inputs
@@ -543,7 +546,8 @@ class _Cutter:
                 f"{shown_path(entry.relative)} has row groups of up to {largest} rows, read as a stream "
                 "and not in parallel; rewrite it with smaller row groups (lvm-ai ingest makes such files)"
             )
-        return _Table(list(self._spans(entry, footer)), warning, absent)
+        is_unflagged = not has_signal_flags(footer.metadata.metadata)
+        return _Table(list(self._spans(entry, footer)), warning, absent, is_unflagged=is_unflagged)
 
     def _spans(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
         rows = footer.row_group_rows
@@ -574,6 +578,7 @@ class _Table:
     pieces: list[Piece]  # its spans; one piece that says why, where it cannot be read
     warning: str | None = None  # about its row groups
     absent: tuple[str, ...] | None = None  # optional columns that it lacks; None where it cannot be read
+    is_unflagged: bool = False  # no ingest has looked at its signals for quality flags
 
 
 def _refuse_foreign_tables(found: Inputs, layout: Layout | None) -> None:

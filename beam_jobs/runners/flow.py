@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import apache_beam as beam
 
+from beam_jobs.reading.flagged import warning_of_unflagged
 from beam_jobs.reading.index import IndexMatch, RecordIndex
 from beam_jobs.reading.layout import Layout
 from beam_jobs.reading.storage import store_scheme
@@ -220,6 +221,8 @@ def _plan(job: Job, folder: RunFolder, exclusions: Exclusions, *, reuse: bool) -
         mark_duplicates(options.storage, inputs.roots, _readable_pieces(job, old, found), layout, keys)
     marked = mark_duplicates(options.storage, inputs.roots, added, layout, keys)
     inputs.warnings.extend(check_dates(keys, layout))
+    unflagged = warning_of_unflagged(inputs.n_unflagged, options.reject_flags, options.signal_flags)
+    inputs.warnings.extend([unflagged] if unflagged else [])
     # Said before anything stops: a column that a file lacks may be why people do not match.
     for warning in inputs.warnings:
         say(f"warning: {warning}")

@@ -108,6 +108,26 @@ def test_flags__never_means_never(files: Path, tmp_path: Path) -> None:
     assert _of_signal(rows_of(tmp_path / "ecg" / "ecg")) == {}
 
 
+def test_reject_flags__says_that_the_signals_of_a_table_were_never_looked_at(
+    files: Path, parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, more in (("looked", ()), ("never", ("--signal-flags", "never"))):
+        assert lvm("ingest", "--input", files, "--output", tmp_path / name, *more) == 0
+    said = "the signals of 1 Parquet file were never looked at for quality flags"
+    for table, flags, expected in (
+        (tmp_path / "looked" / "ecg", "mains_noise", False),
+        (tmp_path / "never" / "ecg", "mains_noise", True),
+        (parquet, "mains_noise", True),
+        (parquet, "saturated", False),  # of voltages, which scoring looks at
+    ):
+        capsys.readouterr()
+        output = tmp_path / f"{table.parent.name}-{flags}"
+        assert score(table, output, "--reject-flags", flags, "--dry-run", *REJECTS_ALLOWED) == 0
+        assert (said in capsys.readouterr().err) == expected
+    assert score(parquet, tmp_path / "all", "--reject-flags", "mains_noise", "--signal-flags", "all", "--dry-run") == 0
+    assert said not in capsys.readouterr().err
+
+
 def test_plan__a_run_without_the_options_has_the_settings_of_earlier_versions(files: Path, tmp_path: Path) -> None:
     assert score(files, tmp_path / "run") == 0
     settings = json.loads((tmp_path / "run" / "plan.json").read_text())["settings"]

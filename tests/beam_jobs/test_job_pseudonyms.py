@@ -213,6 +213,8 @@ def test_pseudonyms__same_command_goes_on_and_another_key_is_refused(
         lvm("withdraw", output, "--participants", exclusion_list(tmp_path / "l", PERSON), "--pseudonym-key", other) == 2
     )
     assert "another key" in capsys.readouterr().err
+    assert lvm("verify", output, "--pseudonym-key", other) == 2
+    assert "--pseudonym-key holds another key than that of this run" in capsys.readouterr().err
 
 
 def test_pseudonyms__plan_under_way_is_private_and_holds_no_key_but_paths(
