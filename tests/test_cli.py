@@ -101,6 +101,11 @@ OPTIONS = {
         "--help",
     ],
     "train": ["--config", "--share", "--help"],
+    "phenotype": [
+        *["--for", "--output", "--traits", "--covariates", "--more-covariates", "--rint", "--identifiers", "--fid"],
+        *["--sex", "--where", "--keep", "--relatives", "--least-kinship", "--first-id", "--overwrite", "--share"],
+        "--help",
+    ],
     "recalibrate": [
         "--predictions",
         "--cmr",
