@@ -30,6 +30,7 @@ COMMANDS = {
     "recalibrate": ("analysis.recalibrate", "recalibrate predictions on a CMR subset"),
     "explain": ("beam_jobs.explain", "which part of an ECG moves the predicted mass"),
     "analyse": ("analysis.analyse", "a study file to tables, figures and a report"),
+    "meta": ("analysis.meta", "pool the hazard ratios of several cohorts"),
     "phenotype": ("analysis.phenotype.command", "predictions as files for genetic programs, or as rows of OMOP"),
     "query": ("analysis.query", "SQL over the tables of a run"),
     "plot-ecg": ("beam_jobs.plot", "ECGs as the standard 12-lead print; thumbnails of what was refused"),

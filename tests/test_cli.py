@@ -101,6 +101,7 @@ OPTIONS = {
         "--help",
     ],
     "train": ["--config", "--share", "--help"],
+    "meta": ["--output", "--step", "--model", "--accept-models", "--overwrite", "--share", "--help"],
     "phenotype": [
         *["--for", "--output", "--traits", "--covariates", "--more-covariates", "--rint", "--identifiers", "--fid"],
         *["--sex", "--where", "--keep", "--relatives", "--least-kinship", "--first-id", "--overwrite", "--share"],
