@@ -136,7 +136,7 @@ def _read(path: Path) -> pd.DataFrame:
     for name in _NUMBERS:
         table[name] = pd.to_numeric(table[name].replace("", None), errors="coerce")
     known = np.isfinite(table["log_hr"]) & (table["se"] > 0)
-    kept = table[known].reset_index(drop=True)
+    kept = pd.DataFrame(table[known].reset_index(drop=True))
     twice = kept.duplicated(list(_KEYS))
     if twice.any():
         first = kept[twice].iloc[0]
