@@ -13,10 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from analysis.disclosure.masking import MaskingRule, mask
-from analysis.report.build import Steps, analyse, constants_of, topics_of
+from analysis.disclosure.masking import mask
+from analysis.report.build import Steps, analyse, constants_of, rule_of, topics_of
 from analysis.report.topics.flow import flow_aggregate, flow_cells
-from analysis.report.write import check_script, write_export, write_follow_up, write_restricted
+from analysis.report.write import check_script, write_export, write_follow_up, write_rendered, write_restricted
 from analysis.study.data import read_study_data
 from analysis.study.inputs import follow_up_of, load_study, read_inputs
 from analysis.study.settings import Study
@@ -77,12 +77,17 @@ def _preview(study: Study) -> tuple[str, ...]:
     else:
         found = follow_up_of(study, read)
         people, eligibility, notes = found.people, found.eligibility, found.notes
-    rule = study.masking
     words = {one.name: one.words for one in study.all_outcomes}
-    cells = flow_cells(mask(flow_aggregate(people, eligibility), MaskingRule(rule.k, rule.base)), words)
-    masked = f", masked (below {rule.k} hidden, others rounded to {rule.base})" if rule.k > 1 else ""
-    sys.stdout.write(f"{study.name}: people by reason{masked}\n\n{cells.to_string(index=False)}\n")
-    return (*read.warnings, *notes)
+    cells = flow_cells(mask(flow_aggregate(people, eligibility), rule_of(study)), words)
+    sys.stdout.write(f"{study.name}: people by reason{_rule_text(study)}\n\n{cells.to_string(index=False)}\n")
+    return (*study.notes, *read.warnings, *notes)
+
+
+def _rule_text(study: Study) -> str:
+    """What is hidden, to stand behind other words; "" where nothing is."""
+    rule = study.release
+    rounded = f", others rounded to {rule.base}" if rule.base > 1 else ""
+    return f", release {rule.rule} (below {rule.k} hidden{rounded})" if rule.k > 1 else ""
 
 
 def _fits(study: Study) -> bool:
@@ -100,7 +105,7 @@ def _run(folder: Path, study: Study) -> tuple[str, ...]:
         else:
             read = read_inputs(study)
             found = follow_up_of(study, read)
-            notes = (*read.warnings, *found.notes)
+            notes = (*study.notes, *read.warnings, *found.notes)
             write_follow_up(partial / "restricted", study, found.people, found.flow)
         if folder.exists():
             shutil.rmtree(folder)
@@ -124,16 +129,20 @@ def _analyse(partial: Path, study: Study) -> tuple[str, ...]:
         write_restricted(partial / "restricted", data, found.aggregates)
         if study.report:
             texts = {"check.R": check_script()} if study.hazard_ratios else {}
-            write_export(partial / "export", found.report, found.masked, constants=constants_of(data), texts=texts)
-    return (*warnings, *data.notes)
+            write_rendered(partial / "restricted", found.restricted)
+            write_export(partial / "export", found.export, constants=constants_of(data), texts=texts)
+    return (*study.notes, *warnings, *data.notes)
 
 
 def _outputs(folder: Path, study: Study) -> str:
     lines = [f"restricted  {folder / 'restricted'}  (rows of people, exact counts: stay here)"]
     if study.report:
-        rule = study.masking
-        masked = f"masked: k {rule.k}, base {rule.base}" if rule.k > 1 else "NOT MASKED: it must not leave either"
-        lines += [f"export      {folder / 'export'}  ({masked})", f"report      {folder / 'export' / 'report.html'}"]
+        masked = _rule_text(study).removeprefix(", ") or "release none: NOTHING IS HIDDEN"
+        lines += [
+            f"exact       {folder / 'restricted' / 'report.html'}  (not for release)",
+            f"export      {folder / 'export'}  ({masked})",
+            f"report      {folder / 'export' / 'report.html'}",
+        ]
     return "\n".join([*lines, ""])
 
 

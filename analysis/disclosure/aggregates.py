@@ -59,12 +59,27 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Thinned:
-    """A curve that may move only in steps of enough events."""
+    """A curve: under the rule `strict` it moves only in steps of enough events.
+
+    Under `standard` it keeps its steps, ends where few are at risk, and is hidden where there are
+    few events at its end.
+    """
 
     events: str  # count column: events so far, which never falls along a curve
     within: tuple[str, ...]  # label columns of one curve
     # For each row what counts the events of its curve at the end; () where not known.
     ends: Sequence[Count | None] = ()
+    at_risk: str = ""  # count column: people at risk just before the row's time; "" where not known
+    times: str = ""  # label column of times, which `strict` rounds to multiples of `step`
+    step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Counts that are all left out, in all rows of a group, as soon as one of them is small."""
+
+    columns: tuple[str, ...]  # count columns
+    within: tuple[str, ...]  # label columns that rows of a group share
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,9 @@ class Aggregate:
     # "hide" the cells of small counts, or "drop" the rows (bins of histograms and hexagons).
     small: Literal["hide", "drop"] = "hide"
     thinned: Thinned | None = None  # for curves
+    blocks: Blocks | None = None  # for tables of combinations
+    # Of each row, whether only an exact report has it; () for none.
+    exact_only: Sequence[bool] = ()
     # Of the rows of `rows`, values that replace the exact ones as soon as anything is masked;
     # missing where the exact ones stay. For what is computed from counts alone, and would be more
     # exact than the rounded counts beside it.
@@ -141,7 +159,7 @@ def person_years(name: str, meaning: str, *needs: str) -> Column:
 
 _ESTIMATED: Final = ("n_people", "n_events", "n_events_fewest")
 # They decide what is hidden and how numbers are rounded, and are never exported.
-NEVER: Final = frozenset({"n_events_fewest", "precision"})
+NEVER: Final = frozenset({"n_at_risk_before", "n_events_fewest", "n_people_fewest", "precision"})
 
 # One row per estimate; every topic's estimates together are results.parquet.
 RESULT_COLUMNS: Final = (
@@ -161,6 +179,7 @@ RESULT_COLUMNS: Final = (
     count("n_ecgs", "ECGs analysed"),
     count("n_events", "people with the event, however many ECGs, or with what is classified"),
     count("n_events_fewest", "people with the event in the arm that has fewest; never exported"),
+    count("n_people_fewest", "people in the arm that has fewest; never exported"),
     label("precision", "how the estimate depends on counts, see masking.py; never exported"),
     person_years("person_years", "follow-up, years, added over ECGs", "n_people"),
     number("estimate", "value of the measure", *_ESTIMATED),

@@ -28,6 +28,8 @@ _MOST_OF_ALL: Final = 0.2  # the same where all counts are rounded more at once
 _MOST: Final = 0.4  # of a count: how much it may be rounded before it is hidden instead
 _DRAWS: Final = 6
 _HOPS: Final = 2
+_MOST_LOOKS: Final = 1500  # at single small counts, some 20 ms each; then more is hidden at once
+_WIDER: Final = (1, 2, 4, 0)  # relations away from a small count; 0: everything
 _MANY: Final = 60  # small counts that can be worked out, so that large ones are rounded more at once
 
 # Without presolve the fastest; now and then it fails where numbers have very different sizes.
@@ -96,6 +98,7 @@ class Audit:
         """Take counts, small ones hidden already; `unseen` are exact values that no table holds."""
         self.cells = cells  # `run` changes their bases
         self.unsafe: list[Count] = []  # after `run`, small counts for which nothing was left to take away
+        self._n_looks = 0
         self._n_taken = 0
         self._promise = promise
         self._exact = solved(relations, {count: cell.value for count, cell in cells.items()} | dict(unseen))
@@ -144,16 +147,38 @@ class Audit:
         if len(self._open(todo)) > _MANY:
             self._round_all_more()
         n_taken = -1
-        while self._open(todo) and self._n_taken > n_taken:
+        while self._open(todo) and self._n_taken > n_taken and not self._is_spent():
             n_taken = self._n_taken
             # What the counts nearby imply is found fast, and is a part of the truth.
             for nearby in (True, False):
                 self._look_around(todo, _DRAWS)
                 unsafe = self._open(todo)
-                while unsafe:
+                while unsafe and not self._is_spent():
                     unsafe = self._pass(unsafe, nearby=nearby)
                     self._look_around(unsafe, 1)
+        self._hide_around(todo)
         self.unsafe = [self._program.names[i] for i in self._open(todo)]
+
+    def _is_spent(self) -> bool:
+        """Whether so much was looked at that the rest is better hidden: a bound that no clock moves."""
+        return self._n_looks > _MOST_LOOKS
+
+    def _hide_around(self, todo: Sequence[int]) -> None:
+        """Hide all counts near those that are still open, ever further away, at last all of them."""
+        for hops in _WIDER:
+            self._look_around(todo, _DRAWS)
+            unsafe = self._open(todo)
+            if not unsafe:
+                return
+            near = range(len(self._program.names))
+            if hops:
+                near = sorted({j for i in unsafe for j in self._program.near(i, hops)})
+            for j in near:
+                cell = self.cells.get(self._program.names[j])
+                if cell is not None and cell.base and cell.value:
+                    cell.base = 0.0
+                    self._set_bounds(self._program.names[j])
+        self._look_around(todo, _DRAWS)
 
     def _round_all_more(self) -> None:
         """Round all large counts more: of a few hundred people nearly every sum narrows a range."""
@@ -207,6 +232,7 @@ class Audit:
 
     def _worst(self, i: int, *, nearby: bool) -> int | None:
         """Return the shown count that narrows a small one most for its cost; None if it is safe."""
+        self._n_looks += 1
         p, is_in_table = self._program, self._is_in_table(i)
         low, high, far = p.least[i], p.most[i], self._promise.k - 1
         if self._promise.keeps(low, high, is_in_table=is_in_table):

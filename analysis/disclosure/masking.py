@@ -1,12 +1,18 @@
 """What may leave of the tables of a study, all of them looked at together.
 
-Study rules, section 8; k and base are the data custodian's. A count of 1 to k - 1 is hidden. Others
-are rounded to `base`, 0 stays 0; and where a hidden count could be worked out from what is shown in
-any table, more is rounded to a coarser base or hidden (`suppression`). Estimates are hidden where a
-count that they need is. All hidden cells look the same. What is a function of counts alone (a rate,
-a percentage) is computed from masked counts by the code that shows it.
+Study rules, section 8; the rule, k and base are the data custodian's. A count of 1 to k - 1 is
+hidden, and all hidden cells look the same. What is a function of counts alone (a rate, a
+percentage) is computed from masked counts by the code that shows it.
 
-Numbers are rounded, too, so that they say no more of their counts than the rounded counts do. A
+- `none`: everything is exact.
+- `standard`: the module of that name says which other counts are hidden, and which estimates; the
+  rest is exact, unless `base` is above 1.
+- `strict`: counts are rounded to `base`, 0 stays 0. Where a hidden count could be worked out from
+  what is shown in any table, more is rounded to a coarser base or hidden (`suppression`). Estimates
+  are hidden where a count that they need is.
+
+With a base above 1, and under `strict`, numbers are rounded, too, so that they say no
+more of their counts than the rounded counts do. A
 standard error is a standard deviation over the root of n; the mean of all lies between those of two
 groups as their sizes do; a cumulative incidence is events over people. Therefore:
 
@@ -36,8 +42,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.disclosure.aggregates import Aggregate, Column, Kind, Precision
+from analysis.disclosure.aggregates import Aggregate, Blocks, Column, Kind, Precision
 from analysis.disclosure.audit import Promise, rounded
+from analysis.disclosure.release import ReleaseRule
+from analysis.disclosure.standard import hidden_under_standard, suppress_standard
 from analysis.disclosure.suppression import FEWEST_YEARS, Suppressed, Table, nice, suppress
 
 HIDDEN: Final = "*"
@@ -45,6 +53,7 @@ NOT_APPLICABLE: Final = "–"
 _FEW_EVENTS: Final = "fewer events than ten for each parameter: estimates are unstable and limits too narrow"
 _ELSEWHERE: Final = "a message with exact numbers is in restricted/results.csv"
 _DIGITS_OF_SIZES: Final = 4
+_DIGITS_OF_YEARS: Final = 1  # after the point, of person-years under `standard`
 _FEW: Final = 20
 _MANY: Final = 100
 _LEAST_P: Final = 0.001
@@ -60,10 +69,21 @@ class MaskingRule:
 
     k: int = 10  # counts of 1 to k - 1 are hidden; 0 turns masking off
     base: int = 5  # shown counts are rounded to multiples of it; 1 for exact counts
+    rule: ReleaseRule = ReleaseRule.STRICT
 
     def __post_init__(self) -> None:
         if self.k < 0 or self.base < 1:
             raise ValueError(f"masking is k {self.k}, base {self.base}; expected k 0 or more, base 1 or more")
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether more is taken away than small counts and what gives them by subtraction."""
+        return self.on and self.rule == ReleaseRule.STRICT
+
+    @property
+    def rounds(self) -> bool:
+        """Whether numbers are rounded as the counts behind them are."""
+        return self.is_strict or self.base > 1
 
     @property
     def on(self) -> bool:
@@ -117,8 +137,7 @@ def mask_all(
 
     What one table hides, no other may show: all counts are looked at together. The rows that
     `small="drop"` or thinning take away are missing. `longest_years` is the longest follow-up of
-    anybody, by outcome. Raise UsageError where a small count could be worked out whatever is
-    hidden.
+    anybody, by outcome.
     """
     tables = [_kept(one, rule) for one in aggregates]
     found = _suppressed(tables, rule, longest_years or {})
@@ -128,11 +147,15 @@ def mask_all(
 def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
     """The rows that may stay, with their coarse values where they have some."""
     rows = aggregate.rows.reset_index(drop=True)
-    if aggregate.coarse is not None and rule.on:
+    if aggregate.coarse is not None and rule.rounds:
         coarse = aggregate.coarse.set_axis(rows.index)
         rows = rows.assign(**{str(name): rows[name].where(own.isna(), own) for name, own in coarse.items()})
-        aggregate = replace(aggregate, rows=rows)
+    if aggregate.blocks is not None and rule.k > 1:
+        rows = _without_blocks(rows, aggregate.blocks, rule.k)
+    aggregate = replace(aggregate, rows=rows)
     keep = _steps_of_curves(aggregate, rows, rule)
+    if len(aggregate.exact_only) and rule.on:
+        keep &= ~np.asarray(aggregate.exact_only, dtype=bool)
     lost = np.zeros(len(rows), dtype=bool)
     if aggregate.small == "drop":
         counts = rows[aggregate.names(Kind.COUNT)].apply(pd.to_numeric)
@@ -142,12 +165,26 @@ def _kept(aggregate: Aggregate, rule: MaskingRule) -> Table:
     return Table(aggregate, kept, places.tolist(), np.flatnonzero(keep & lost).tolist())
 
 
+def _without_blocks(rows: pd.DataFrame, blocks: Blocks, k: int) -> pd.DataFrame:
+    cells = rows[list(blocks.columns)].astype("Int64")
+    small = ((cells > 0) & (cells < k)).any(axis=1)
+    together = small.groupby([rows[name] for name in blocks.within])
+    return rows.assign(**cells.mask(together.transform("any")))
+
+
 def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule) -> Any:
-    """Keep the first row of each curve, and then a row whenever k more events have come."""
+    """Which rows of curves stay.
+
+    Under `strict` the first row of each curve, and then a row whenever k more events have come;
+    under `standard` those with k people at risk.
+    """
     thinned = aggregate.thinned
+    keep = np.ones(len(rows), dtype=bool)
     if thinned is None or rule.k < 2:
-        return np.ones(len(rows), dtype=bool)
-    keep = np.zeros(len(rows), dtype=bool)
+        return keep
+    if not rule.is_strict:
+        return keep if not thinned.at_risk else (pd.to_numeric(rows[thinned.at_risk]) >= rule.k).to_numpy(dtype=bool)
+    keep[:] = False
     for _, curve in rows.groupby(list(thinned.within), sort=False, dropna=False):
         last = None
         for place, events in zip(curve.index, curve[thinned.events], strict=True):
@@ -158,15 +195,22 @@ def _steps_of_curves(aggregate: Aggregate, rows: pd.DataFrame, rule: MaskingRule
 
 def _suppressed(tables: Sequence[Table], rule: MaskingRule, longest_years: Mapping[str, float]) -> Suppressed:
     if rule.k > 1:
-        return suppress(tables, Promise(rule.k, rule.base), longest_years)
+        promise = Promise(rule.k, rule.base)
+        return suppress(tables, promise, longest_years) if rule.is_strict else suppress_standard(tables, promise)
     bases = [table.rows[table.counted()].notna().astype(float).replace(0.0, np.nan) * rule.base for table in tables]
     return Suppressed(bases, [])
 
 
 def _masked(table: Table, bases: pd.DataFrame, rule: MaskingRule) -> Masked:
     aggregate, rows = table.aggregate, table.rows
-    hidden = _together(aggregate, rows, _hidden(aggregate, rows, bases))
+    if rule.is_strict or not rule.on:
+        hidden = _together(aggregate, rows, _hidden(aggregate, rows, bases))
+    else:
+        hidden = hidden_under_standard(aggregate, rows, bases, rule.k)
     values = rows.copy()
+    thinned = aggregate.thinned
+    if thinned is not None and thinned.times and rule.is_strict:
+        values[thinned.times] = (rows[thinned.times] / thinned.step).round() * thinned.step
     for name in aggregate.names(Kind.COUNT):
         values[name] = _rounded(rows[name], bases[name])
     for column in aggregate.columns:
@@ -217,6 +261,8 @@ def _years(own: pd.Series[Any], bases: pd.Series[Any] | None, rule: MaskingRule)
     years = pd.to_numeric(own).astype(float)
     if not rule.on:
         return years
+    if not rule.rounds:
+        return years.round(_DIGITS_OF_YEARS)
     base = FEWEST_YEARS if bases is None else bases.replace(0.0, np.nan)
     return (years / base).astype(float).round() * base
 
@@ -252,6 +298,8 @@ def _numbers(
     exact = rows[list(columns)].apply(pd.to_numeric).astype(float)
     if not rule.on or not len(rows):
         return {name: exact[name] for name in columns}
+    if not rule.rounds:
+        return {name: _with_k_on_either_side(exact[name], column, rows, rule.k) for name, column in columns.items()}
     counts: dict[str, list[Known]] = {}
     for name in aggregate.names(Kind.COUNT):
         values, rounded_ones = pd.to_numeric(rows[name]).astype(float), shown[name].astype("Float64").astype(float)
@@ -268,6 +316,14 @@ def _numbers(
         ]
         made[name] = pd.Series(numbers, rows.index, dtype=float)
     return made
+
+
+def _with_k_on_either_side(numbers: pd.Series[Any], column: Column, rows: pd.DataFrame, k: int) -> pd.Series[Any]:
+    """Quantiles that are nobody's own."""
+    if column.quantile is None:
+        return numbers
+    people = pd.to_numeric(rows[column.needs[0]]).astype(float)
+    return numbers.where(people * min(column.quantile, 1 - column.quantile) >= k)
 
 
 def _numbers_of_results(

@@ -13,7 +13,6 @@ import pandas as pd
 from analysis.disclosure.aggregates import Aggregate, Kind
 from analysis.disclosure.audit import Audit, Cell, Promise, holds, rounded
 from analysis.disclosure.counts import PEOPLE, YEARS, Count, Relation, hidden_parts, parts_of, relations_of
-from lvm_core.errors import UsageError
 
 FEWEST_YEARS: Final = 10.0
 """What person-years are rounded to at least."""
@@ -61,12 +60,12 @@ def nice(value: float) -> float:
 def suppress(tables: Sequence[Table], promise: Promise, longest_years: Mapping[str, float]) -> Suppressed:
     """Hide small counts, and round or hide others until no small one can be worked out.
 
-    `longest_years` is the longest follow-up of anybody, by outcome. Raise UsageError where a small
-    count can be worked out whatever is taken away.
+    `longest_years` is the longest follow-up of anybody, by outcome. Where a small count could still
+    be worked out, everything around it is hidden.
     """
     cells: dict[Count, Cell] = {}
     wrong: list[str] = []
-    names = [_named(table, cells, promise, wrong) for table in tables]
+    names = [named_cells(table, cells, promise, wrong) for table in tables]
     for named, cell in cells.items():
         people = cells.get(named.of(PEOPLE)) if named.unit == YEARS else None
         if people is not None and not people.base:
@@ -84,19 +83,13 @@ def suppress(tables: Sequence[Table], promise: Promise, longest_years: Mapping[s
     same, related = _same(cells, found)
     audit = Audit({same.get(c, c): cells[same.get(c, c)] for c in cells}, related, promise, unseen)
     audit.run()
-    if audit.unsafe:
-        raise UsageError(
-            f"{len(audit.unsafe)} counts below {promise.k} could be worked out from the others, such as: "
-            f"{audit.unsafe[0]}; expected that all can be hidden. Raise masking.k or masking.base, "
-            "or leave out outcomes or covariates"
-        )
     wrong += [" ".join(f"{w:+g} [{c}]" for c, w in one.terms) for one in audit.left_out]
     bases = [own.map(lambda c: cells[same.get(c, c)].base if isinstance(c, Count) else math.nan) for own in names]
     return Suppressed(bases, wrong)
 
 
-def _named(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]) -> pd.DataFrame:
-    """What each cell counts, None where there is no count; new counts are added to the cells."""
+def named_cells(table: Table, cells: dict[Count, Cell], promise: Promise, wrong: list[str]) -> pd.DataFrame:
+    """Return what each cell counts, None where there is no count; add new ones to the cells."""
     made: dict[str, list[Count | None]] = {}
     for column in table.counted():
         estimates = [c.name for c in table.aggregate.columns if column in c.needs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import pandas as pd
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from analysis.disclosure.aggregates import Aggregate
 from analysis.disclosure.masking import Masked, MaskingRule, mask_all
+from analysis.disclosure.release import ReleaseRule
 from analysis.report.document import Section, Topic
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.page import Report
@@ -31,6 +32,7 @@ from analysis.report.topics import (
     sensitivity,
 )
 from analysis.study.data import StudyData
+from analysis.study.settings import Release, Study
 from lvm_core.units import DAYS_PER_YEAR
 
 _ALWAYS: Final = (flow.TOPIC, baseline.TOPIC, follow_up.TOPIC)
@@ -48,16 +50,26 @@ _OF_OUTCOMES: Final = (
     sensitivity.NEGATIVE_CONTROL,
 )
 _OF_ECGS: Final = (cmr.TOPIC, measurement_error.REPEATS, flow.CODES)
+NOTHING: Final = MaskingRule(0, 1, ReleaseRule.NONE)
+"""Nothing is hidden."""
 _LISTS_OF_PEOPLE: Final = "participants events deaths cmr encounters history_starts withdrawn excluded"
 
 
 @dataclass(frozen=True, slots=True)
-class Analysis:
-    """What a study found."""
+class Rendered:
+    """Masked tables, and the report that is drawn from them."""
 
-    aggregates: Sequence[Aggregate]  # exact; they stay restricted
-    masked: Mapping[str, Masked]  # by key; all that may leave
-    report: Report  # drawn from `masked`
+    masked: Mapping[str, Masked]  # by key
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What a study found, rendered twice by the same code."""
+
+    aggregates: Sequence[Aggregate]  # exact
+    restricted: Rendered  # nothing is hidden; it must not leave
+    export: Rendered  # what the release rule of the study leaves
 
 
 def topics_of(data: StudyData) -> tuple[Topic, ...]:
@@ -70,12 +82,29 @@ def topics_of(data: StudyData) -> tuple[Topic, ...]:
 
 def analyse(data: StudyData, on_topic: Callable[[str], None]) -> Analysis:
     """Compute, mask, and only then draw; `on_topic` gets the name of each step before it."""
-    exact, masked = computed(data, on_topic)
+    aggregates, masked = computed(data, on_topic)
+    exact = mask_all(aggregates, NOTHING)
     on_topic("tables and figures")
+    return Analysis(aggregates, _rendered(unmasked(data), exact), _rendered(data, masked))
+
+
+def _rendered(data: StudyData, masked: Mapping[str, Masked]) -> Rendered:
     shown = topics_of(data) if data.study.report else ()
     found = [topic.present(masked, data.about) for topic in shown]
-    sections = tuple(section for section in found if section is not None)
-    return Analysis(exact, masked, report_of(data, masked, sections))
+    return Rendered(masked, report_of(data, masked, tuple(section for section in found if section is not None)))
+
+
+def unmasked(data: StudyData) -> StudyData:
+    """Return a study as its restricted report describes it: nothing hidden, and not for release."""
+    about = replace(data.about, k=0, base=1, release=ReleaseRule.NONE.value, is_restricted=True)
+    study = data.study.model_copy(update={"release": Release(rule="none")})
+    return replace(data, study=study, about=about)
+
+
+def rule_of(study: Study) -> MaskingRule:
+    """Return the rule by which numbers of a study may leave."""
+    release = study.release
+    return MaskingRule(release.k, release.base, ReleaseRule(release.rule))
 
 
 def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Aggregate], dict[str, Masked]]:
@@ -85,8 +114,7 @@ def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Agg
         on_topic(topic.name)
         exact += topic.aggregates(data)
     on_topic("masking")
-    rule = MaskingRule(data.study.masking.k, data.study.masking.base)
-    masked = mask_all(exact, rule, _longest_years(data))
+    masked = mask_all(exact, rule_of(data.study), _longest_years(data))
     if len(masked) != len(exact):
         raise AssertionError("two aggregates have one key")
     return exact, masked

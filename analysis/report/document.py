@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure as Canvas
 from analysis.disclosure.aggregates import Aggregate
 from analysis.disclosure.masking import Masked
 from analysis.study.data import About, StudyData
+
+NOT_FOR_RELEASE: Final = "Not for release: exact numbers, which must not leave the place of the data."
 
 
 @dataclass(frozen=True, slots=True)

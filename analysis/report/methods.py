@@ -268,9 +268,17 @@ def _training(study: Study) -> str:
 
 
 def _masking(study: Study) -> str:
-    rule = study.masking
-    if rule.k < 2 and rule.base < 2:
-        return "Masking is off: counts are exact. Such a report must not leave where the data are."
+    rule = study.release
+    if rule.k < 2:
+        return "Counts are exact, and nothing is hidden."
+    if rule.rule == "standard":
+        others = "others are exact" if rule.base == 1 else f"others are rounded to {rule.base}"
+        return (
+            f"Counts of 1 to {rule.k - 1} are hidden ({HIDDEN}), and counts from which they would follow by "
+            f"subtraction; {others}. Rates, percentages, curves and tests of groups with fewer than {rule.k} events "
+            f"are hidden; coefficients of models are shown where every group of the contrast has {rule.k} people and "
+            f"an event. Curves end where fewer than {rule.k} people are at risk."
+        )
     return (
         f"Counts of 1 to {rule.k - 1} are hidden ({HIDDEN}); others are rounded to {rule.base}, "
         "and more (±) or hidden where a hidden count could be found from them. Rates and "
@@ -305,8 +313,8 @@ def banners(data: StudyData) -> tuple[str, ...]:
             "the training set may be among those analysed. Give training.exclude_ids or "
             "training.exclude_imaged_before."
         )
-    if data.study.masking.k < 2:
-        texts.append("Masking is off: this report must not leave where the data are.")
+    if data.study.release.k < 2 and not data.about.is_restricted:
+        texts.append("Nothing is hidden (release: none): every count is exact.")
     return tuple(texts)
 
 
@@ -321,6 +329,7 @@ def warnings(data: StudyData) -> tuple[str, ...]:
             "outcomes are by model; counts of people, rates, curves, comparisons with CMR and "
             "repeats are of all of them together."
         )
-    if data.study.masking.k > 1:
-        texts.append("Small counts are hidden and all counts rounded.")
+    if data.study.release.k > 1:
+        rounded = " and all counts rounded" if data.study.release.base > 1 else ""
+        texts.append(f"Small counts are hidden{rounded}.")
     return tuple(texts)

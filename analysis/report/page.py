@@ -16,7 +16,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from analysis.disclosure.masking import HIDDEN
-from analysis.report.document import ReadFigure, ReadTable, Section
+from analysis.disclosure.release import ReleaseRule
+from analysis.report.document import NOT_FOR_RELEASE, ReadFigure, ReadTable, Section
 from analysis.report.figures.drawing import svg_bytes
 from analysis.study.data import About
 
@@ -178,14 +179,20 @@ def render(report: Report) -> str:
         hidden_text=hidden_text(report.about),
         checklists=[(one, _checklist_rows(one, places)) for one in checklists()],
         not_clinical=NOT_CLINICAL,
+        mark=mark(report.about),
     )
+
+
+def mark(about: About) -> str:
+    """Return what stands on each page of a report that must not leave, else ""."""
+    return NOT_FOR_RELEASE if about.is_restricted else ""
 
 
 def render_table(table: ReadTable, about: About) -> str:
     """Return one table as a small page of its own."""
     text = hidden_text(about) if has_hidden(table) else ""
     return _ENVIRONMENT.get_template("table.html.j2").render(
-        table=_table(table, ""), about=about, hidden_text=text, not_clinical=NOT_CLINICAL
+        table=_table(table, ""), about=about, hidden_text=text, not_clinical=NOT_CLINICAL, mark=mark(about)
     )
 
 
@@ -194,6 +201,13 @@ def hidden_text(about: About) -> str:
     if about.k < 2 and about.base < 2:
         return ""
     parts = []
+    if about.release == ReleaseRule.STANDARD:
+        parts.append(
+            f"{HIDDEN} is a hidden number: one of 1 to {about.k - 1}, one of a group with so few people or events, or "
+            "one from which such a number would follow by subtraction."
+        )
+        parts += [f"Other counts are rounded to multiples of {about.base}."] if about.base > 1 else []
+        return " ".join(parts)
     if about.k > 1:
         parts.append(
             f"{HIDDEN} is a hidden number: one of 1 to {about.k - 1}, one that is computed from such a "

@@ -23,7 +23,7 @@ from docx.table import _Cell
 from docx.text.paragraph import Paragraph
 
 from analysis.report.document import ReadTable
-from analysis.report.page import NOT_CLINICAL, WIDE_COLUMNS, has_hidden, hidden_text, numeric_columns
+from analysis.report.page import NOT_CLINICAL, WIDE_COLUMNS, has_hidden, hidden_text, mark, numeric_columns
 from analysis.study.data import About
 
 _SHORT_MM: Final = 210
@@ -68,6 +68,8 @@ def _set_up(document: WordDocument, about: About) -> None:
     properties.comments, properties.language = NOT_CLINICAL, "en"
     properties.created = properties.modified = _DAY
     document.sections[0].footer.paragraphs[0].text = _clean(f"{about.name}. {NOT_CLINICAL}")
+    if mark(about):
+        document.sections[0].header.paragraphs[0].add_run(mark(about).upper()).bold = True
 
 
 def _set_page(section: WordSection, *, is_wide: bool) -> None:

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from analysis.csv_files import write_csv
 from analysis.disclosure.aggregates import NEVER, RESULT_COLUMNS, Aggregate, Column, Kind
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.report.build import results_of
+from analysis.report.build import Rendered, results_of
 from analysis.report.document import ReadTable
 from analysis.report.figures.drawing import save
-from analysis.report.page import Report, render, render_table
+from analysis.report.page import render, render_table
 from analysis.report.topics.hazard_ratios import SDS, sd_by_sex_text
 from analysis.report.word import write_word
 from analysis.statistics.design import Category
@@ -59,29 +59,37 @@ _MODEL_ID: Final = "model_id"
 _BOOLEANS: Final = frozenset({"primary"})
 _FLOATS: Final = frozenset({"unit_value"})
 _NOTICE: Final = """\
-RESTRICTED: rows of single people and exact counts. Nothing in this folder may leave the site of the
-data; what may leave is in ../export. ../export/check.R reads it.
+RESTRICTED, NOT FOR RELEASE: rows of single people and exact counts. Nothing in this folder may leave
+the site of the data: neither the report, nor its tables, figures and Word files, which are those of
+../export with every number exact. What may leave is in ../export. ../export/check.R reads this folder.
 """
 
 
 def write_export(
-    folder: Path,
-    report: Report,
-    masked: Mapping[str, Masked],
-    *,
-    constants: Mapping[str, str],
-    texts: Mapping[str, str] | None = None,
+    folder: Path, found: Rendered, *, constants: Mapping[str, str], texts: Mapping[str, str] | None = None
 ) -> None:
     """Write everything of a study that may leave to a folder, new or empty.
 
-    `report` is drawn from `masked`, the masked aggregates by key. `constants` are columns that
-    every row of the results gets, as `training_overlap`, `model_id`, `versions`, `data_hash`;
-    `cohort` names the study in the table for meta-analyses. `texts` are further files by name, such
-    as a script, that hold nothing of people. Raise ValueError where a key cannot be the name of a
-    file.
+    `constants` are columns that every row of the results gets, as `training_overlap`, `model_id`,
+    `versions`, `data_hash`; `cohort` names the study in the table for meta-analyses. `texts` are
+    further files by name, such as a script, that hold nothing of people. Raise ValueError where a
+    key cannot be the name of a file.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; expected a new folder")
+    write_rendered(folder, found)
+    _write_results(folder, found.masked, constants, found.report.about)
+    for name, text in (texts or {}).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    _write_manifest(folder)
+
+
+def write_rendered(folder: Path, found: Rendered) -> None:
+    """Write the report of a study with its tables, figures, Word files and data.
+
+    Raise ValueError where a key cannot be the name of a file.
+    """
+    report, masked = found.report, found.masked
     tables, figures = report.tables(), report.figures()
     _check_names([*(one.key for one in tables), *(one.key for one in figures), *masked])
     for name in ("tables", "figures", "data"):
@@ -95,10 +103,6 @@ def write_export(
         save(figure.canvas, path.with_name(f"{figure.key}.svg"), path.with_name(f"{figure.key}.png"))
     (folder / "report.html").write_text(render(report), encoding="utf-8")
     _write_data(folder, masked)
-    _write_results(folder, masked, constants, report.about)
-    for name, text in (texts or {}).items():
-        (folder / name).write_text(text, encoding="utf-8")
-    _write_manifest(folder)
 
 
 def results_table(masked: Mapping[str, Masked], constants: Mapping[str, str]) -> pd.DataFrame:

@@ -66,10 +66,12 @@ class About:
     lvh_preset: str  # limits of LVH
     k: int  # the smallest count of people or events that is shown; 0 when masking is off
     base: int  # counts are rounded to multiples of it; 1 when masking is off
+    release: str  # the rule by which numbers may leave, of analysis.disclosure.release
     is_demo: bool  # predictions are of a demonstration model, or drawn
     several_ecgs: bool = False  # people may have several index ECGs
     several_models: bool = False  # predictions are of several models, which are analysed apart
     time_scale: str = "follow_up"  # of the Cox models, "follow_up" or "attained_age"
+    is_restricted: bool = False  # the exact report, which must not leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,8 +367,9 @@ def _about(study: Study, predictions: pd.DataFrame) -> About:
         horizon_years=study.horizon_years,
         model_id=", ".join(models),
         lvh_preset=study.lvh_preset.value,
-        k=study.masking.k,
-        base=study.masking.base,
+        k=study.release.k,
+        base=study.release.base,
+        release=study.release.rule,
         is_demo=any(model.startswith(("demo-", "drawn-")) for model in models),
         several_ecgs=study.index.rule == "all",
         several_models=study.model_strata and len(models) > 1,

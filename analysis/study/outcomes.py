@@ -189,6 +189,13 @@ def fewest_with_event(table: pd.DataFrame, study: Study, by: str) -> int:
     return fewest(groups.nunique() if study.index.rule == "all" else groups.size())
 
 
+def fewest_of_arms(table: pd.DataFrame, study: Study, by: str) -> dict[str, int]:
+    """Return the columns of the results that say how few people and events an arm has."""
+    people = table.groupby(by, observed=True)["participant_id"]
+    n_people = fewest(people.nunique() if study.index.rule == "all" else people.size())
+    return {"n_events_fewest": fewest_with_event(table, study, by), "n_people_fewest": n_people}
+
+
 def fewest(arms: pd.Series[Any]) -> int:
     """Return the fewest events of an arm, above 0; an arm without events hides nothing."""
     some = arms[arms > 0]
@@ -264,7 +271,7 @@ def estimate(table: pd.DataFrame, study: Study, contrast: Contrast, model: Model
     model = without_constant_sex(model, table)
     row = followed(table, study) | named(contrast, model)
     if contrast.yes_no:
-        row["n_events_fewest"] = fewest_with_event(table, study, contrast.column)
+        row |= fewest_of_arms(table, study, contrast.column)
     try:
         fit = fit_model(table, study, [contrast.column, *model.covariates])
     except TableRefused as error:

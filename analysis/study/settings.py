@@ -8,8 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
+from analysis.disclosure.release import DEFAULT_BASES, DEFAULT_K, ReleaseRule
+from analysis.disclosure.release import PRESETS as CUSTODIANS
 from analysis.follow_up import EcgFinding, FollowUpRules, IndexRule, OutcomeRule
 from lvm_core.command_line import nearest
 from lvm_core.medicine.body import Bsa
@@ -217,13 +227,56 @@ class Training(_Strict):
         return "unknown"
 
 
-class Masking(_Strict):
-    """How small numbers are hidden; the custodian of the data sets both."""
+class Release(_Strict):
+    """What may leave of the tables of a study, as the custodian of the data has it."""
 
-    k: Annotated[int, Field(ge=0)] = 10
-    """Counts of 1 to k - 1 are hidden; 0 turns masking off."""
-    base: Annotated[int, Field(ge=1)] = 5
-    """Counts are rounded to multiples of this; 1 for exact counts."""
+    preset: Literal["opensafely", "all-of-us", "nhs-england", "ukb"] | None = None
+    """The rule of a custodian, which sets the other three: see docs/release.md."""
+    rule: Literal["none", "standard", "strict"] = "standard"
+    """`standard` hides small counts and what gives them by subtraction; `strict` also rounds, and
+    takes away whatever narrows a hidden count; `none` leaves everything exact."""
+    k: Annotated[int, Field(ge=0)] = DEFAULT_K
+    """Counts of 1 to k - 1 are hidden, at least those of 1; 0 with the rule `none`."""
+    base: Annotated[int, Field(ge=1)] = 1
+    """Other counts are rounded to multiples of this, 1 for exact ones; by default 5 with
+    `strict`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        others = sorted(set(given) - {"preset"})
+        preset = CUSTODIANS.get(given.get("preset", ""))
+        if preset is not None:
+            own = {"rule": preset.rule.value, "k": preset.k, "base": preset.base}
+            if any(given[name] != own.get(name) for name in others):
+                raise ValueError(
+                    f"preset {given['preset']} sets rule, k and base, but {', '.join(others)} is given too; expected "
+                    f"the preset alone, or `release: {{rule: {own['rule']}, k: {own['k']}, base: {own['base']}}}` "
+                    "with your changes"
+                )
+            return {**given, **own}
+        if given.get("rule") == ReleaseRule.NONE:
+            return {"k": 0, "base": 1, **given}
+        if given.get("rule") == ReleaseRule.STRICT:
+            return {"base": DEFAULT_BASES[ReleaseRule.STRICT], **given}
+        return given
+
+    @model_validator(mode="after")
+    def _hides(self) -> Self:
+        if self.rule == "none" and (self.k > 0 or self.base > 1):
+            raise ValueError(f"rule none hides and rounds nothing, but k is {self.k} and base {self.base}")
+        if self.rule != "none" and self.k < 2:
+            raise ValueError(
+                f"k is {self.k}, expected 2 or more with rule {self.rule}; write `release: none` to hide nothing"
+            )
+        return self
+
+
+def _release(given: Any) -> Any:
+    """Return the settings of a release rule from its name."""
+    return {"rule": given} if isinstance(given, str) else given
 
 
 class Hospital(_Strict):
@@ -371,8 +424,10 @@ class Study(_Strict):
     """Formula of the body surface area; the predictions must have the same."""
     model_strata: bool = False
     """Allow predictions of several models; SD and hazard ratios are then by model."""
-    masking: Masking = Masking()
-    """How small numbers are hidden."""
+    release: Annotated[
+        Release, BeforeValidator(_release, json_schema_input_type=Literal["none", "standard", "strict"] | Release)
+    ] = Release()
+    """What may leave: the name of a rule, such as `release: standard`, or its settings."""
     bootstrap: Annotated[int, Field(ge=0)] = 200
     """Samples of each bootstrap (regression calibration, standardised risks); 0: no bootstrap."""
     seed: Annotated[int, Field(ge=0)] = 1
@@ -381,6 +436,39 @@ class Study(_Strict):
     """Fit Cox models; false: follow-up only."""
     report: bool = True
     """Write `export/`: tables, figures, report."""
+
+    _has_masking: bool = PrivateAttr(default=False)  # the file has the setting that `release` replaces
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _masking_is_strict(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Take `masking: {k, base}` of earlier files as the rule that it was."""
+        if not isinstance(given, Mapping) or "masking" not in given:
+            return handler(given)
+        if "release" in given:
+            raise ValueError("masking and release are both given; expected release alone")
+        old = given["masking"]
+        is_known = isinstance(old, Mapping) and not set(old) - {"k", "base"}
+        if not is_known or not all(isinstance(value, int) and value >= 0 for value in old.values()):
+            raise ValueError(
+                f"masking is {old!r}; write `release: strict`, or `release: {{rule: strict, k: 10, base: 5}}`"
+            )
+        is_off = old.get("k", DEFAULT_K) in (0, 1)
+        if is_off and old.get("base") != 1:
+            raise ValueError("masking rounds but hides nothing; write `release: none`, or `release: strict`")
+        rule = {"rule": "none"} if is_off else {"rule": "strict", **old}
+        made = handler({**{name: value for name, value in given.items() if name != "masking"}, "release": rule})
+        made._has_masking = True
+        return made
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the file: settings that have a new name."""
+        if not self._has_masking:
+            return ()
+        own = self.release
+        new = "none" if own.rule == "none" else f"{{rule: strict, k: {own.k}, base: {own.base}}}"
+        return (f"the setting masking is now `release: {new}`; write that, or `release: standard`",)
 
     @field_validator("exclude_ecg", mode="before")
     @classmethod

@@ -183,9 +183,10 @@ def _last_known(at_risk: pd.DataFrame, group: str, end: float) -> float:
 
 def _draw_group(axes: Axes, place: int, rows: pd.DataFrame, last: float) -> None:
     style = series_style(place)
-    rows = rows[(floats(rows, "incidence") >= 0) & (floats(rows, "years") <= last)]
+    rows = rows[floats(rows, "incidence") >= 0]
     if not len(rows):
         return
+    last = max(last, float(floats(rows, "years").max()))
     years, incidence = floats(rows, "years"), 100 * floats(rows, "incidence")
     lo, hi = 100 * floats(rows, "lo"), 100 * floats(rows, "hi")
     # Before the first event there are no limits: they start at the curve.

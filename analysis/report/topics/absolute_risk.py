@@ -261,7 +261,7 @@ def _standardised_rows(data: StudyData) -> list[dict[str, Any]]:
         "se_type": f"bootstrap by {'household' if HOUSEHOLD in complete else 'person'}",
     }
     try:
-        draws = study.bootstrap if arms.min() >= study.masking.k else 0  # it would be hidden
+        draws = study.bootstrap if arms.min() > 0 else 0  # there is no estimate
         estimate, errors, n_draws = _standardised(complete, model, at, draws, study.seed)
     except TableRefused as error:
         return [known | {"measure": _MEASURES[0], "warnings": str(error)}]

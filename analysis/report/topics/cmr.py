@@ -91,7 +91,7 @@ def _hexagons(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     made, truth = (table[name].to_numpy(dtype=float) for name in table)
     drawn = {PREDICTED_MEASURED: (made, truth), BLAND_ALTMAN: ((made + truth) / 2, made - truth)}
     parts = [
-        _fitting(x, y, data.study.masking.k).assign(figure=figure) for figure, (x, y) in drawn.items() if len(table)
+        _fitting(x, y, data.study.release.k).assign(figure=figure) for figure, (x, y) in drawn.items() if len(table)
     ]
     columns = (
         label("figure", "which it is drawn in"),
@@ -140,7 +140,7 @@ def _roc_aggregate(data: StudyData, pairs: pd.DataFrame) -> Aggregate:
     are.
     """
     own = pairs[pairs["all_three"]] if pairs["all_three"].any() else pairs
-    step = max(data.study.masking.k, 1)
+    step = max(data.study.release.k, 1)
     rows: list[dict[str, Any]] = []
     for marker, words in (("relative_index", RELATIVE_INDEX), ("relative_cornell", RELATIVE_CORNELL)):
         table = own[[LABEL, marker]].dropna()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.disclosure import meanings
-from analysis.disclosure.aggregates import Aggregate, Kind, count, label, result
+from analysis.disclosure.aggregates import Aggregate, Blocks, Kind, count, label, result
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked, MaskingRule
 from analysis.report.document import ReadTable
 from analysis.report.topics.cmr_agreement import MASS
@@ -114,14 +114,15 @@ def lvh_counts(data: StudyData, groups: Sequence[Group]) -> Aggregate:
         count("fp", "no LVH but positive"),
         count("tn", "no LVH and negative"),
     )
-    table = _without_small(pd.DataFrame(rows, columns=[column.name for column in columns]), data.study.masking.k)
+    table = pd.DataFrame(rows, columns=[column.name for column in columns])
     people = [
         people_with_all_nine()
         if population == ALL_NINE
         else people_of(strata, level, labelled=True, with_rules=population.startswith(ALL_THREE))
         for population, strata, level in zip(table["population"], table["strata"], table["level"], strict=True)
     ]
-    return aggregate("cmr_lvh", [table], columns, lambda rows: meanings.two_by_two(rows, people))
+    blocks = Blocks(_CELLS, ("marker", "population", "strata"))
+    return aggregate("cmr_lvh", [table], columns, lambda rows: meanings.two_by_two(rows, people), blocks=blocks)
 
 
 def _every_marker(with_all: pd.DataFrame) -> tuple[str, ...]:
@@ -149,13 +150,6 @@ def _two_by_two(table: pd.DataFrame, marker: str) -> dict[str, int]:
     return sums | {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
 
 
-def _without_small(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    cells = table[list(_CELLS)].astype("Int64")
-    small = ((cells > 0) & (cells < k)).any(axis=1)
-    together = small.groupby([table[name] for name in ("marker", "population", "strata")])
-    return table.assign(**cells.mask(together.transform("any")))
-
-
 # Estimates.
 
 
@@ -180,7 +174,7 @@ def on_all_three(strata: str) -> str:
 def discrimination(data: StudyData, groups: Sequence[Group]) -> list[Estimate]:
     """Return binary c-statistics, AUROCs and the paired tests, by group."""
     column = data.study.lvh_column
-    rule = MaskingRule(0, data.study.masking.base)
+    rule = MaskingRule(0, data.study.release.base)
     rounding = rule if rule.on else None
     has_rules = bool(groups[0].people["all_three"].any())
     made: list[Estimate] = []

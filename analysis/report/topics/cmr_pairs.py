@@ -223,7 +223,7 @@ def _ethnicity(made: pd.DataFrame, data: StudyData) -> pd.Series[Any]:
     words = made["participant_id"].map(known).astype("string").str.strip()
     known_words = words.notna() & (words != "").fillna(False)
     groups: pd.Series[Any] = words.astype(object).where(known_words.astype(bool))
-    fewest = max(FEWEST_OF_ETHNICITY, data.study.masking.k)
+    fewest = max(FEWEST_OF_ETHNICITY, data.study.release.k)
     return groups.mask(groups.isin(_too_small(groups.value_counts(), fewest)), "other groups")
 
 

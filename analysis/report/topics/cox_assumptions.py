@@ -70,6 +70,7 @@ NONLINEAR: Final = "nonlinearity, chi-square"
 _KNOTS: Final = 4
 _POINTS: Final = 81
 _BINS: Final = 30
+# Of people at either end, whom only an exact report shows: the values there are of few.
 _MASKED_SHARE: Final = 0.05
 
 
@@ -92,7 +93,8 @@ def _dose_response_aggregates(data: StudyData) -> list[Aggregate]:
         label("knots", "in the unit of the exposure, at Harrell's quantiles"),
         count("n_events", "people with the event"),
     )
-    curve_table = aggregate("dose_response", curves, columns, meanings.curve_of_doses)
+    outer = pd.concat(curves)["is_outer"].tolist() if curves else []
+    curve_table = aggregate("dose_response", curves, columns, meanings.curve_of_doses, exact_only=outer)
     return [curve_table, _histogram(data), results("dose_response", tests)]
 
 
@@ -111,26 +113,23 @@ def _fitted(data: StudyData, outcome: str) -> tuple[dict[str, Any], list[pd.Data
     return row | more, [curve]
 
 
-def _range(data: StudyData, values: pd.Series[Any], share: float) -> tuple[float, float]:
-    """The range that is shown, without that share of people at either end.
-
-    With masking on the 5th to the 95th percentile, to four digits: what lies beyond is of few
-    people, and near the smallest and largest value of a small cohort.
-    """
-    masked = data.study.masking.k > 1
-    low, high = np.quantile(values, [_MASKED_SHARE, 1 - _MASKED_SHARE] if masked else [share, 1 - share])
-    return (float(f"{low:.4g}"), float(f"{high:.4g}")) if masked else (float(low), float(high))
+def _range(values: pd.Series[Any], share: float) -> tuple[float, float]:
+    """The range of values to four digits, without that share of people at either end."""
+    low, high = np.quantile(values, [share, 1 - share])
+    return float(f"{low:.4g}"), float(f"{high:.4g}")
 
 
 def _curve(table: pd.DataFrame, data: StudyData, fit: CoxFit, spline: RestrictedCubicSpline) -> pd.DataFrame:
-    low, high = _range(data, table["exposure"], 0.01)
+    ends, inner = _range(table["exposure"], 0.01), _range(table["exposure"], _MASKED_SHARE)
     middle = float(np.quantile(table["exposure"], 0.5))
-    values = np.linspace(low, high, _POINTS)
+    outer = np.linspace(*ends, _POINTS)
+    values = np.sort(np.append(np.linspace(*inner, _POINTS), outer[(outer < inner[0]) | (outer > inner[1])]))
     found = spline_contrast(fit, spline=spline, values=values.tolist(), reference=middle)
     return pd.DataFrame(
         {
             "model_id": data.model_id,
             "value": values,
+            "is_outer": ~((values >= inner[0]) & (values <= inner[1])),
             "hr": found["hr"].to_numpy(),
             "lo": found["hr_lo"].to_numpy(),
             "hi": found["hr_hi"].to_numpy(),
@@ -154,7 +153,7 @@ def _histogram(data: StudyData) -> Aggregate:
 
 def _bins_of(data: StudyData) -> pd.DataFrame:
     values = data.ecgs.drop_duplicates("participant_id")["exposure"].dropna()
-    low, high = _range(data, values, 0.005) if len(values) else (0.0, 1.0)
+    low, high = _range(values, _MASKED_SHARE if data.study.release.k > 1 else 0.005) if len(values) else (0.0, 1.0)
     counts, edges = np.histogram(values, np.linspace(low, high, _BINS + 1))
     return pd.DataFrame({"model_id": data.model_id, "left": edges[:-1], "right": edges[1:], "n_people": counts})
 
@@ -226,7 +225,9 @@ def _proportional_hazards_aggregates(data: StudyData) -> list[Aggregate]:
         number("hi_log", "its upper 95 % limit", "n_events"),
         count("n_events", "people with an event in the bin"),
     )
-    return [results("proportional_hazards", rows), aggregate("schoenfeld", bins, columns, small="drop")]
+    first = pd.concat(bins)["is_first"].tolist() if bins else []
+    residuals = aggregate("schoenfeld", bins, columns, small="drop", exact_only=first)
+    return [results("proportional_hazards", rows), residuals]
 
 
 def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
@@ -316,7 +317,7 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
         }
     )
     # The mean time of the first bin bounds how many events there are early on.
-    return made.iloc[int(data.about.k > 1) :].reset_index(drop=True)
+    return made.reset_index(drop=True).assign(is_first=np.arange(len(made)) == 0)
 
 
 def _present_proportional_hazards(masked: Mapping[str, Masked], about: About) -> Section | None:

@@ -54,7 +54,7 @@ from analysis.study.outcomes import (
     complete_rows,
     estimate,
     estimates,
-    fewest_with_event,
+    fewest_of_arms,
     fit_model,
     followed,
     models_of,
@@ -94,10 +94,7 @@ def _quartiles(table: pd.DataFrame, data: StudyData, models: Sequence[Model]) ->
     complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"])
     medians = complete.groupby("quartile")["exposure"].median()
     complete = complete.assign(quartile_median=complete["quartile"].map(medians))
-    more = {
-        "n_dropped_missing": len(table) - len(complete),
-        "n_events_fewest": fewest_with_event(complete, data.study, "quartile"),
-    }
+    more = {"n_dropped_missing": len(table) - len(complete)} | fewest_of_arms(complete, data.study, "quartile")
     return [
         row | more for model in models for row in _of_quartiles(complete, data, without_constant_sex(model, complete))
     ]
@@ -192,7 +189,7 @@ def _interaction(
     main = with_covariates(own, *(f"level_{i}" for i in range(n)))
     products = [f"product_{i}" for i in range(n)]
     row = {"measure": INTERACTION} | followed(table, data.study) | named(contrast, own)
-    row["n_events_fewest"] = fewest_with_event(table, data.study, column)
+    row |= fewest_of_arms(table, data.study, column)
     try:
         larger, smaller = (
             fit_model(apart, data.study, [contrast.column, *main.covariates, *more]) for more in (products, [])
@@ -425,7 +422,7 @@ def _fine_gray(table: pd.DataFrame, study: Study, contrast: Contrast, model: Mod
     errors = "robust by person" if own == "model" else f"robust {own}"
     row |= {"se_type": errors, "time_scale": FOLLOW_UP_TIME}
     if contrast.yes_no:
-        row["n_events_fewest"] = fewest_with_event(table, study, contrast.column)
+        row |= fewest_of_arms(table, study, contrast.column)
     try:
         fit = fit_fine_gray(
             table,

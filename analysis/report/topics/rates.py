@@ -100,13 +100,16 @@ def _curves(table: pd.DataFrame, outcome: str, column: str) -> pd.DataFrame:
             "lo": curve["lo"],
             "hi": curve["hi"],
             "n_people": curve[column].map(sizes),
+            "n_at_risk_before": curve["n_at_risk"],
             "n_events": curve.groupby(column)["n_events"].cumsum(),
         }
     )
     start = {"years": 0.0, "incidence": 0.0, "n_events": 0}
-    first = [start | {"group": group, "n_people": int(sizes[group])} for group in sorted(made["group"].unique())]
+    first = [
+        start | {"group": group, "n_people": int(sizes[group]), "n_at_risk_before": int(sizes[group])}
+        for group in sorted(made["group"].unique())
+    ]
     made = pd.concat([pd.DataFrame(first), made]).sort_values(["group", "years"], kind="stable")
-    made["years"] = (made["years"] / _STEP_YEARS).round() * _STEP_YEARS
     least = fewest(made.groupby("group")["n_events"].max())
     return made.assign(outcome=outcome, classification=CLASSIFICATIONS[column], n_events_fewest=least)
 
@@ -169,6 +172,7 @@ def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
         label("years", "since the index ECG"),
         *shares({"incidence": "cumulative incidence (Aalen-Johansen), 0 to 1"}, "n_people", "n_events_fewest"),
         count("n_people", "people at the start"),
+        count("n_at_risk_before", "people at risk just before; never exported"),
         count("n_events", "events so far"),
         count("n_events_fewest", "events of the group that has fewest"),
     )
@@ -176,11 +180,17 @@ def _curves_aggregate(curves: list[pd.DataFrame]) -> Aggregate:
         "incidence_curves",
         curves,
         columns,
-        lambda points: meanings.curves(points, _STEP_YEARS / 2, CLASSIFICATIONS),
+        lambda points: meanings.curves(points.assign(years=_in_steps(points)), _STEP_YEARS / 2, CLASSIFICATIONS),
         together=("outcome", "classification"),
     )
     ends = meanings.by_group(made.rows, {"n_events": "outcome"}, CLASSIFICATIONS)["n_events"]
-    return replace(made, thinned=Thinned("n_events", ("outcome", "classification", "group"), ends))
+    curve = ("outcome", "classification", "group")
+    return replace(made, thinned=Thinned("n_events", curve, ends, "n_at_risk_before", "years", _STEP_YEARS))
+
+
+def _in_steps(points: pd.DataFrame) -> pd.Series[Any]:
+    """Times as `strict` rounds them."""
+    return (points["years"].astype(float) / _STEP_YEARS).round() * _STEP_YEARS
 
 
 def _at_risk_aggregate(rows: list[dict[str, Any]]) -> Aggregate:

@@ -12,7 +12,7 @@ from analysis.disclosure.masking import Masked, MaskingRule, mask
 from analysis.report.topics.cmr import aggregates
 from analysis.report.topics.cmr_pairs import MORE_RULES
 from analysis.study.data import StudyData
-from analysis.study.settings import Masking
+from analysis.study.settings import Release
 from tests.analysis.report.builders import study, study_data
 
 EXACT: Final = MaskingRule(0, 1)
@@ -64,7 +64,7 @@ def hand_data(people: list[dict[str, Any]], **settings: Any) -> StudyData:
     cmr = table.loc[table["cmr_day"].notna(), ["participant_id", "cmr_day", "lvm_cmr_g"]]
     cmr = cmr.rename(columns={"cmr_day": "cmr_date"})
     return replace(
-        study_data(60, study=study(**({"masking": Masking(k=0, base=1)} | settings))),
+        study_data(60, study=study(**({"release": Release(rule="none")} | settings))),
         predictions=predictions.reset_index(drop=True),
         cmr=cmr.assign(cmr_date=pd.to_datetime(cmr["cmr_date"])).reset_index(drop=True),
         persons=table[["participant_id", "sex", "ethnicity"]],

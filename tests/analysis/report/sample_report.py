@@ -29,6 +29,7 @@ ABOUT = About(
     lvh_preset="khurshid2021",
     k=10,
     base=5,
+    release="strict",
     is_demo=True,
 )
 

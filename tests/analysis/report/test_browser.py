@@ -89,7 +89,7 @@ def made(request: pytest.FixtureRequest) -> Report:
     """A report that is difficult to show, and that of a drawn study with every topic."""
     if request.param == "sample":
         return sample_report()
-    return analyse(study_data(n=4000, seed=3), lambda _: None).report
+    return analyse(study_data(n=4000, seed=3), lambda _: None).export.report
 
 
 @pytest.fixture(scope="module")

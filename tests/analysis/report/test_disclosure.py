@@ -18,7 +18,7 @@ from analysis.disclosure.aggregates import Aggregate, Kind
 from analysis.disclosure.audit import Audit
 from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
 from analysis.disclosure.suppression import Suppressed, suppress
-from analysis.report.build import computed, constants_of, report_of, topics_of
+from analysis.report.build import Rendered, computed, constants_of, report_of, topics_of
 from analysis.report.topics.cmr_pairs import MORE_RULES
 from analysis.report.write import write_export
 from analysis.study.data import StudyData, read_study_data
@@ -134,7 +134,7 @@ class Run:
     def write(self, folder: Path, masked: Mapping[str, Masked]) -> None:
         """The data of an export, without its tables and figures."""
         report = report_of(self.data, self.masked, ())
-        write_export(folder, report, masked, constants=constants_of(self.data))
+        write_export(folder, Rendered(masked, report), constants=constants_of(self.data))
 
 
 def study_data(name: str, folder: Path) -> StudyData:
@@ -189,7 +189,7 @@ def drawn(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "export"
     found = [topic.present(run.masked, run.data.about) for topic in topics_of(run.data)]
     report = report_of(run.data, run.masked, tuple(one for one in found if one is not None))
-    write_export(folder, report, run.masked, constants=constants_of(run.data))
+    write_export(folder, Rendered(run.masked, report), constants=constants_of(run.data))
     return folder
 
 

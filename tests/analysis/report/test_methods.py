@@ -17,7 +17,7 @@ from analysis.report.build import constants_of, public_checksums
 from analysis.report.methods import banners, methods, warnings
 from analysis.report.topics import rates
 from analysis.study.data import RELEASE, StudyData
-from analysis.study.settings import CmrSettings, Hospital, Index, Masking, Outcome, Study, StudyCovariate, Training
+from analysis.study.settings import CmrSettings, Hospital, Index, Outcome, Release, Study, StudyCovariate, Training
 from tests.analysis.report.builders import study, study_data
 
 
@@ -96,7 +96,7 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
     "lvh_preset": ("petersen2017", "above 55 g/m2 (female) and 70 g/m2 (male)"),
     "bsa_formula": ("mosteller", "by the formula of mosteller"),
     "model_strata": (True, "Quartiles are cut within sex and prediction model."),
-    "masking": (Masking(k=0, base=1), "Masking is off"),
+    "release": (Release(rule="none"), "nothing is hidden"),
     "bootstrap": (77, "are bootstrapped with at most 77 draws, too few for the latter."),
     "seed": (5, "Random draws have the seed 5"),
     "hazard_ratios": (False, "No Cox models are fitted"),
@@ -202,10 +202,10 @@ def test_training_overlap__is_in_every_result_row_and_unknown_is_a_banner(
 
 def test_banners__tell_of_demonstrations_and_of_masking_that_is_off(data: StudyData) -> None:
     shown = replace(data, about=replace(data.about, is_demo=True))
-    shown = with_study(shown, masking=Masking(k=0, base=1))
+    shown = with_study(shown, release=Release(rule="none"))
     first, second = banners(shown)
     assert "mean nothing for patients" in first
-    assert "must not leave" in second
+    assert "Nothing is hidden" in second
 
 
 def test_warnings__a_raw_prediction_is_not_calibrated(data: StudyData) -> None:

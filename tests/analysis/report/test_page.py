@@ -122,7 +122,7 @@ def test_render__hidden_cells_are_explained_once(page: str) -> None:
 
 def test_render__masking_off_is_said() -> None:
     page = render(replace(sample_report(), about=replace(ABOUT, k=0, base=1)))
-    assert "masking is off" in page
+    assert "Nothing is hidden" in page
     assert "is a hidden number" not in page
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from analysis.disclosure.aggregates import Aggregate, count, label, number, result, results
 from analysis.disclosure.masking import Masked, MaskingRule, mask, mask_all
+from analysis.report.build import Rendered
 from analysis.report.document import ReadTable, Section
 from analysis.report.page import Report
 from analysis.report.topics.hazard_ratios import exposure_sds, sd_by_sex_text, sd_note
@@ -81,7 +82,7 @@ def masked() -> dict[str, Masked]:
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written") / "export"
     made = {"counts": _counts(), "results_hazard_ratios": _ratios()}
-    write_export(folder, sample_report(), made, constants=CONSTANTS)
+    write_export(folder, Rendered(made, sample_report()), constants=CONSTANTS)
     return folder
 
 
@@ -117,7 +118,7 @@ def test_write_export__manifest_has_the_checksum_of_every_file(export: Path) -> 
 
 
 def test_write_export__same_bytes_twice(export: Path, tmp_path: Path, masked: dict[str, Masked]) -> None:
-    write_export(tmp_path / "again", sample_report(), masked, constants=CONSTANTS)
+    write_export(tmp_path / "again", Rendered(masked, sample_report()), constants=CONSTANTS)
     assert (tmp_path / "again" / "MANIFEST").read_text() == (export / "MANIFEST").read_text()
 
 
@@ -155,7 +156,7 @@ def test_write_export__a_label_is_no_formula(export: Path) -> None:
 def test_tables__numbers_stay_as_they_are(text: str, tmp_path: Path) -> None:
     table = ReadTable("t", "T", pd.DataFrame({"a": ["x"], "b": [text]}))
     report = Report("R", ABOUT, (Section("s", "S", items=(table,)),), ())
-    write_export(tmp_path / "e", report, {}, constants=CONSTANTS)
+    write_export(tmp_path / "e", Rendered({}, report), constants=CONSTANTS)
     read = pd.read_csv(tmp_path / "e" / "tables" / "t.csv", dtype=str)
     written = str(read["b"].iloc[0])
     assert written == (f"'{text}" if text.startswith("- ") else text)
@@ -200,7 +201,7 @@ def test_meta_analysis_table__has_logarithms_of_ratios_that_are_shown(masked: di
 
 
 def test_write_export__without_results_or_tables_is_still_whole(tmp_path: Path) -> None:
-    write_export(tmp_path / "e", Report("R", ABOUT, (), ()), {}, constants=CONSTANTS)
+    write_export(tmp_path / "e", Rendered({}, Report("R", ABOUT, (), ())), constants=CONSTANTS)
     assert pd.read_parquet(tmp_path / "e" / "results.parquet").empty
     assert not (tmp_path / "e" / "tables.docx").exists()
 
@@ -210,14 +211,14 @@ def test_write_export__a_key_that_is_no_file_name_is_refused(key: str, tmp_path:
     table = ReadTable(key, "T", pd.DataFrame({"a": ["1"]}))
     report = Report("R", ABOUT, (Section("s", "S", items=(table,)),), ())
     with pytest.raises(ValueError, match="cannot be names of files"):
-        write_export(tmp_path / "e", report, {}, constants=CONSTANTS)
+        write_export(tmp_path / "e", Rendered({}, report), constants=CONSTANTS)
     assert not (tmp_path / "e").exists()
 
 
 def test_write_export__a_folder_with_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.csv").write_text("a\n")
     with pytest.raises(ValueError, match="is not empty"):
-        write_export(tmp_path, sample_report(), {}, constants=CONSTANTS)
+        write_export(tmp_path, Rendered({}, sample_report()), constants=CONSTANTS)
 
 
 def _by_sex() -> dict[str, Masked]:
@@ -254,7 +255,7 @@ def _by_sex() -> dict[str, Masked]:
 
 
 def test_meta_analysis_table__has_both_sds_where_they_differ_by_sex(tmp_path: Path) -> None:
-    write_export(tmp_path / "e", Report("R", ABOUT, (), ()), _by_sex(), constants=CONSTANTS)
+    write_export(tmp_path / "e", Rendered(_by_sex(), Report("R", ABOUT, (), ())), constants=CONSTANTS)
     made = pd.read_csv(tmp_path / "e" / "results_for_meta_analysis.csv")
     assert made["sd_by_sex"].fillna("").tolist() == ["female 8.412 g/m2; male 9.5 g/m2", ""]
     assert made["sd_used"].fillna(0).tolist() == [0, 10]

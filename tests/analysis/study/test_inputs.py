@@ -110,7 +110,14 @@ def test_follow_up_of__a_run_that_is_not_finished_is_refused(folder: Path) -> No
             f"{LAST}\ncovariates: [{{name: a, kind: category}}]",
             "line 15: covariates.0: .*a category needs its reference",
         ),
-        (LAST, f"{LAST}\nmasking: {{k: -1}}", "line 15: masking.k is -1"),
+        (LAST, f"{LAST}\nrelease: {{k: -1}}", "line 15: release.k is -1"),
+        (LAST, f"{LAST}\nrelease: lenient", "line 15: release is 'lenient'"),
+        (LAST, f"{LAST}\nrelease: {{preset: ukb, k: 3}}", "preset ukb sets rule, k and base, but k"),
+        (LAST, f"{LAST}\nrelease: {{rule: none, k: 3}}", "rule none hides and rounds nothing"),
+        (LAST, f"{LAST}\nrelease: {{k: 1}}", "expected 2 or more with rule standard"),
+        (LAST, f"{LAST}\nmasking: {{k: -1}}", "masking is .*write `release: strict`"),
+        (LAST, f"{LAST}\nmasking: {{k: 0}}", "masking rounds but hides nothing"),
+        (LAST, f"{LAST}\nmasking: {{k: 5}}\nrelease: strict", "expected release alone"),
         (LAST, f"{LAST}\nindex: {{rule: last_on_or_before}}", "line 15: index: .*needs a date"),
         (LAST, f"{LAST}\nlatency_days: -3", "line 15: latency_days is -3"),
         (LAST, f"- name: af\n  incident_sources: [hes]\n{LAST}", "are af, af, expected each once"),
@@ -170,3 +177,28 @@ def test_page__its_study_runs_on_the_cohort_that_it_makes(tmp_path: Path) -> Non
     people = pd.read_parquet(tmp_path / "study" / "restricted" / "follow_up.parquet")
     assert len(people) == 3000
     assert set(people["status"].dropna()) == {0, 1, 2}
+
+
+def test_load_study__masking_of_earlier_files_is_strict_with_a_note(folder: Path) -> None:
+    (folder / "study.yaml").write_text(f"{STUDY}masking: {{k: 5, base: 5}}\n")
+    study = load_study(folder / "study.yaml")
+    assert (study.release.rule, study.release.k, study.release.base) == ("strict", 5, 5)
+    assert "release: {rule: strict, k: 5, base: 5}" in study.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("standard", ("standard", 10, 1)),
+        ("strict", ("strict", 10, 5)),
+        ("none", ("none", 0, 1)),
+        ("{preset: opensafely}", ("standard", 8, 5)),
+        ("{preset: all-of-us}", ("strict", 21, 1)),
+        ("{preset: nhs-england}", ("standard", 8, 5)),
+        ("{preset: ukb}", ("standard", 5, 1)),
+    ],
+)
+def test_load_study__release_by_name_and_by_custodian(folder: Path, given: str, expected: tuple[str, int, int]) -> None:
+    (folder / "study.yaml").write_text(f"{STUDY}release: {given}\n")
+    release = load_study(folder / "study.yaml").release
+    assert (release.rule, release.k, release.base) == expected

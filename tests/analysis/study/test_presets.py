@@ -75,9 +75,9 @@ def test_preset__explains_itself_in_comments(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_preset__keeps_masking_on(name: str, tmp_path: Path) -> None:
-    masking = loaded(name, tmp_path).masking
-    assert (masking.k, masking.base) == (10, 5)
+def test_preset__hides_small_counts(name: str, tmp_path: Path) -> None:
+    release = loaded(name, tmp_path).release
+    assert (release.rule, release.k, release.base) == ("standard", 10, 1)
 
 
 @pytest.mark.parametrize("name", ["ukb", "mgb"])

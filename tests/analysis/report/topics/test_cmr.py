@@ -27,12 +27,12 @@ from analysis.statistics.agreement.bland_altman import MEASURES, agreement
 from analysis.statistics.agreement.regression import deming_regression, passing_bablok
 from analysis.study.cmr import pair_with_cmr
 from analysis.study.data import StudyData
-from analysis.study.settings import Masking, Training
+from analysis.study.settings import Release, Training
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import hand_data, masked_of
 from tests.analysis.report.shown_counts import left_for
 
-UNMASKED = study(masking=Masking(k=0, base=1))
+UNMASKED = study(release=Release(rule="none"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from matplotlib.collections import PolyCollection
 from analysis.disclosure.masking import MaskingRule
 from analysis.report.figures.cmr import bland_altman, predicted_measured, roc
 from analysis.report.topics.cmr import aggregates, hexagon_counts, present, roc_steps
-from analysis.study.settings import Masking
+from analysis.study.settings import Release
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import masked_of
 from tests.analysis.report.drawn_texts import drawn_texts, faults
@@ -87,7 +87,7 @@ def test_roc_steps__move_by_enough_people_of_both_kinds() -> None:
 
 
 def test_roc__of_a_study_lies_on_the_exact_curve() -> None:
-    data = study_data(900, study=study(masking=Masking(k=0, base=1)))
+    data = study_data(900, study=study(release=Release(rule="none")))
     rows = masked_of(data)["cmr_roc"].rows
     own = rows[rows["marker"].str.startswith("predicted")]
     assert (own["tp"] + own["fn"] == own["n_lvh"]).all()

@@ -46,7 +46,7 @@ from analysis.statistics.accuracy.roc import binary_c_statistic, compare_auroc, 
 from analysis.statistics.agreement import deming_regression
 from analysis.statistics.agreement.regression import passing_bablok
 from analysis.study.data import StudyData
-from analysis.study.settings import Masking, Training
+from analysis.study.settings import Release, Training
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import hand_data, masked_of
 from tests.analysis.report.outcome_rows import COMPLETE
@@ -58,7 +58,7 @@ SINCE = Training(is_uk_biobank=True, exclude_imaged_before=DATE)
 
 @pytest.fixture(scope="module")
 def drawn() -> StudyData:
-    data = study_data(900, study=study(masking=Masking(k=0, base=1)))
+    data = study_data(900, study=study(release=Release(rule="none")))
     words = np.where(np.arange(len(data.persons)) % 4 == 0, "Black", "White")
     return replace(data, persons=data.persons.assign(ethnicity=words))
 
@@ -180,7 +180,7 @@ def _exact(data: StudyData) -> Aggregate:
 
 def test_masking__shows_rounded_and_keeps_exact_what_stays_restricted() -> None:
     """A c-statistic of a group: exact counts in restricted/, rounded ones in what may leave."""
-    data = hand_data(_people(13) + _people(17, age_years=45.0), masking=Masking(k=10, base=5))
+    data = hand_data(_people(13) + _people(17, age_years=45.0), release=Release(rule="strict", k=10, base=5))
     own = cmr_pairs(data)
     young = own[own["age_band"] == "<50"]
     wanted = binary_c_statistic(young, label="lvh_cmr", marker="rule_avl").estimates["c"].iloc[0]
@@ -197,7 +197,7 @@ def test_masking__shows_rounded_and_keeps_exact_what_stays_restricted() -> None:
 
 
 def test_masking__paired_tests_of_groups_are_of_rounded_combinations() -> None:
-    data = hand_data(_people(13) + _people(17, age_years=45.0), masking=Masking(k=10, base=5))
+    data = hand_data(_people(13) + _people(17, age_years=45.0), release=Release(rule="strict", k=10, base=5))
     masked = masked_of(data, MaskingRule(10, 5))
     rounded = {17: 15, 19: 20, 21: 20, 23: 25, 18: 20, 20: 20, 28: 30, 51: 50}
     sizes = [17, 19, 21, 23, 18, 20, 28, 51]
@@ -215,7 +215,7 @@ def test_masking__few_of_a_combination_in_one_group_hide_the_tests_of_all() -> N
     few = {"lvm_cmr_g": 120.0, "rule_avl": True, "age_years": 45.0}
     kept = [one for one in people if not all(one.get(k) == v for k, v in few.items()) or one.get("lvh_pred")]
     assert len(kept) == len(people) - 21
-    data = hand_data([*kept, *[few] * 3], masking=Masking(k=10, base=5))
+    data = hand_data([*kept, *[few] * 3], release=Release(rule="strict", k=10, base=5))
     masked = masked_of(data, MaskingRule(10, 5))
     for level in ("<50", "60-69"):
         row = _row(masked, C_DIFFERENCE, AGAINST_RULES, on_all_three("age_band"), level)
@@ -290,7 +290,7 @@ def test_training__an_earlier_cmr_than_the_paired_one_counts_and_flow_adds_up() 
 
 
 def test_training__outcomes_are_split_by_first_cmr_or_none() -> None:
-    data = study_data(400, study=study(masking=Masking(k=0, base=1), training=SINCE))
+    data = study_data(400, study=study(release=Release(rule="none"), training=SINCE))
     assert data.cmr is not None
     rows = sensitivity.TOPIC.aggregates(data)[0].rows
     own = rows[(rows["outcome"] == "af") & rows["level"].str.contains("imaged")]

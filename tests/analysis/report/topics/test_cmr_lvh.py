@@ -30,7 +30,7 @@ from analysis.report.topics.cmr_pairs import cmr_pairs, estimate_of
 from analysis.statistics.accuracy.diagnostic import diagnostic_accuracy
 from analysis.statistics.accuracy.roc import auroc, binary_c_statistic, compare_binary_c_statistic
 from analysis.study.data import StudyData
-from analysis.study.settings import Masking
+from analysis.study.settings import Release
 from tests.analysis.report.builders import study, study_data
 from tests.analysis.report.cmr_people import hand_data, masked_of
 
@@ -42,7 +42,7 @@ FOUND = {"lvh_pred": True, "lvm_pred_g": 115.0}
 
 @pytest.fixture(scope="module")
 def drawn() -> StudyData:
-    return study_data(900, study=study(masking=Masking(k=0, base=1)))
+    return study_data(900, study=study(release=Release(rule="none")))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_auroc__nobody_with_lvh_gives_no_estimate() -> None:
 
 
 def test_masking__a_small_cell_hides_c_and_the_tests() -> None:
-    data = hand_data(_people() * 2, masking=Masking(k=10, base=5))
+    data = hand_data(_people() * 2, release=Release(rule="strict", k=10, base=5))
     masked = masked_of(data, MaskingRule(10, 5))
     # The prediction has 4 people without LVH who are positive.
     assert np.isnan(_row(masked, C, YES_NO["lvh"], ALL_THREE)["estimate"])
@@ -199,8 +199,8 @@ def test_masking__only_one_population_has_a_c_of_exact_counts() -> None:
     cells = [({**LVH, **FOUND}, 22), (LVH, 31), ({**NO_LVH, **FOUND}, 13), (NO_LVH, 54)]
     people = [one for one, n in cells for _ in range(n)]
     few = [{**LVH, **FOUND, "rule_avl": None}] * 3
-    rounded = Masking(k=10, base=5)
-    masked = masked_of(hand_data(people + few, masking=rounded), MaskingRule(10, 5))
+    rounded = Release(rule="strict", k=10, base=5)
+    masked = masked_of(hand_data(people + few, release=rounded), MaskingRule(10, 5))
     exact = _row(masked, C, YES_NO["lvh"], ALL_THREE)
     assert exact["estimate"] == pytest.approx((22 / 53 + 54 / 67) / 2, abs=6e-4)
     # 25, 31, 13 and 54 are shown as 25, 30, 15 and 55; it reveals no more than these.
@@ -208,7 +208,7 @@ def test_masking__only_one_population_has_a_c_of_exact_counts() -> None:
     assert everybody["estimate"] == pytest.approx((25 / 55 + 55 / 70) / 2, abs=6e-4)
     assert everybody["warnings"] == FROM_ROUNDED
     # Without rules nothing is subtracted from everybody.
-    bare = masked_of(hand_data([{**one, "rule_avl": None} for one in people], masking=rounded), MaskingRule(10, 5))
+    bare = masked_of(hand_data([{**one, "rule_avl": None} for one in people], release=rounded), MaskingRule(10, 5))
     assert _row(bare, C, YES_NO["lvh"])["estimate"] == exact["estimate"]
 
 
@@ -217,7 +217,7 @@ def test_masking__a_small_cell_of_one_group_hides_those_of_the_other() -> None:
     people = [{**LVH, **FOUND}] * 20 + [LVH] * 20 + [NO_LVH] * 30 + [{**NO_LVH, **FOUND}] * 12
     people += [{**men, "lvm_cmr_g": 150.0}] * 15 + [{**men, "lvm_cmr_g": 120.0}] * 30
     people += [{**men, "lvm_cmr_g": 150.0, "lvh_pred": True}] * 3
-    data = hand_data(people, masking=Masking(k=10, base=1))
+    data = hand_data(people, release=Release(rule="strict", k=10, base=1))
     rows = masked_of(data, MaskingRule(10, 1))["cmr_lvh"].rows
     own = rows[(rows["strata"] == "sex") & (rows["population"] == ALL_PAIRS)]
     assert own[["tp", "fn", "fp", "tn"]].isna().all(axis=None)

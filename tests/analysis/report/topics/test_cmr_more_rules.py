@@ -11,7 +11,7 @@ from analysis.disclosure.masking import Masked, MaskingRule
 from analysis.report.topics.cmr import present
 from analysis.report.topics.cmr_lvh import ALL_NINE, ALL_THREE, FROM_ROUNDED, MORE_YES_NO, YES_NO, C
 from analysis.report.topics.cmr_pairs import MORE_RULES, cmr_pairs, estimate_of
-from analysis.study.settings import Masking
+from analysis.study.settings import Release
 from lvm_core.tables.schemas import PREDICTIONS
 from tests.analysis.report.cmr_people import hand_data, masked_of
 
@@ -68,10 +68,10 @@ def test_predictions_of_earlier_versions__have_no_comparison_of_nine() -> None:
 
 
 def test_masking__hides_small_cells_and_rounds_the_rest() -> None:
-    rule, masking = MaskingRule(5, 5), Masking(k=5, base=5)
+    rule, release = MaskingRule(5, 5), Release(rule="strict", k=5, base=5)
 
     def shown(people: list[dict[str, Any]]) -> tuple[pd.Series[Any], dict[str, Any]]:
-        masked = masked_of(hand_data(people, masking=masking), rule)
+        masked = masked_of(hand_data(people, release=release), rule)
         row = estimate_of(masked["results_cmr"], C, "Peguero-Lo Presti", ALL_NINE)
         assert row is not None
         return _all_nine(masked).loc["Peguero-Lo Presti", ["tp", "fn", "fp", "tn"]], dict(row)
