@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category, Covariate
-from analysis.statistics.survival import CoxFit, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, FineGrayFit, proportional_hazards_test
 from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.cox_fit import ChiSquareTest, few_events
 from analysis.study.settings import Study
@@ -216,9 +216,9 @@ def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Cova
     )
 
 
-def warnings_of(fit: CoxFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:
+def warnings_of(fit: CoxFit | FineGrayFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:
     """Return the warnings of a fit, where several ECGs of a person count as one event."""
-    n_parameters = len(fit.coefficients)
+    n_parameters = int(fit.estimates["coef"].notna().sum())
     by_row = few_events(fit.n_events, n_parameters)
     others = [text for text in fit.warnings if text not in by_row]
     return (*others, *few_events(people_with_event(table, study), n_parameters))
@@ -309,17 +309,18 @@ def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
 def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> ChiSquareTest:
     """Test the terms that one model has beyond another nested in it.
 
-    The test is the likelihood-ratio test. Where people or households have several rows, rows are
-    not independent and have no likelihood; the test is then Wald's with robust errors.
-    Raise TableRefused where none of the terms has an estimate.
+    The test is the likelihood-ratio test, also of a level without events, whose likelihood has a
+    limit. Where people or households have several rows, rows are not independent and have no
+    likelihood; the test is then Wald's with robust errors.
+    Raise TableRefused where Wald's test is of terms without an estimate.
     """
+    if not larger.robust:
+        return larger.likelihood_ratio_test(smaller)
     known = set(larger.estimates.loc[larger.estimates["coef"].notna(), "term"])
     estimated = [term for term in terms if term in known]
     if not estimated:
         raise TableRefused("nothing that is tested has an estimate, expected events on every side")
-    if larger.robust:
-        return larger.wald_test(estimated)
-    return larger.likelihood_ratio_test(smaller)
+    return larger.wald_test(estimated)
 
 
 def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -42,7 +42,6 @@ from analysis.report.words import (
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
 from analysis.statistics.survival import fit_fine_gray
-from analysis.statistics.survival.cox_fit import few_events
 from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import (
     FOLLOW_UP_TIME,
@@ -59,7 +58,6 @@ from analysis.study.outcomes import (
     followed,
     models_of,
     named,
-    people_with_event,
     ratio_of,
     read_columns,
     se_type_of,
@@ -438,7 +436,7 @@ def _fine_gray(table: pd.DataFrame, study: Study, contrast: Contrast, model: Mod
     except TableRefused as error:
         return row | {"warnings": str(error)}
     first = fit.estimates.iloc[0]
-    row["warnings"] = "; ".join(few_events(people_with_event(table, study), len(fit.estimates)))
+    row["warnings"] = "; ".join(warnings_of(fit, table, study))
     return row if np.isnan(first["coef"]) else row | ratio_of(first, contrast.size)
 
 
