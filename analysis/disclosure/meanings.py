@@ -15,6 +15,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.disclosure.counts import ECGS, EVERYBODY, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count, Pair, Relation
+from lvm_core.units import DAYS_PER_YEAR
 
 Counts = dict[str, Sequence[Count | None]]
 Row = Mapping[str, Any]
@@ -233,9 +234,12 @@ def ends(rows: pd.DataFrame, classifications: Mapping[str, str]) -> Counts:
 
 
 def at_risk(rows: pd.DataFrame, classifications: Mapping[str, str]) -> Counts:
-    """Describe numbers below a curve: columns outcome, classification, group, years."""
+    """Describe numbers below a curve: columns outcome, classification, group, years.
+
+    Who ends on the day of a tick is at risk on it, and has not ended before it.
+    """
     who = _people(rows, classifications)
-    pairs = list(zip(who, rows["years"].astype(float), strict=True))
+    pairs = list(zip(who, map(_before, rows["years"].astype(float)), strict=True))
     made: Counts = {
         "n_people": who,
         # At the beginning everybody is at risk, and nothing has happened.
@@ -244,6 +248,11 @@ def at_risk(rows: pd.DataFrame, classifications: Mapping[str, str]) -> Counts:
     for name, end in (("n_censored", "censored"), ("n_events", "outcome"), ("n_deaths", "death")):
         made[name] = [ended(one, end).by(years) if years else None for one, years in pairs]
     return made
+
+
+def _before(years: float) -> float:
+    """Return a time just before a tick that falls on a whole day; else the tick."""
+    return years - 0.5 / DAYS_PER_YEAR if years and (years * DAYS_PER_YEAR).is_integer() else years
 
 
 def curves(rows: pd.DataFrame, fuzz: float, classifications: Mapping[str, str]) -> Counts:

@@ -390,6 +390,7 @@ DEATH: Final = "cause-specific hazard ratio of death without the outcome"
 _AGE_SEX: Final = Model(2, "age, sex", ("age_years", SEX))
 _MORE: Final = ("age_years",)
 _NEEDED: Final = (MODELS, "what hazards need")
+_NO_DEATH: Final = "nobody died without the outcome, so that no event competes"
 
 
 def _competing_aggregates(data: StudyData) -> list[Aggregate]:
@@ -413,6 +414,8 @@ def _competing_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
         SUBDISTRIBUTION: estimates(table, study, contrasts, [_AGE_SEX], more=_MORE, fitted_by=_fine_gray),
         DEATH: estimates(dead, study, contrasts, models, more=_MORE),
     }
+    if not dead["event"].any():
+        found[DEATH] = [row | {"warnings": _NO_DEATH} for row in found[DEATH]]
     return [row | {"measure": measure} for measure, own in found.items() for row in own]
 
 

@@ -119,8 +119,8 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str) -> list[dict[str, A
         status = own["status"].astype(int)
         known = {"outcome": outcome, "classification": CLASSIFICATIONS[column], "group": group, "n_people": len(own)}
         for year in range(0, last + 1, step):
-            # A person whose follow-up ends on the day of a tick is no longer at risk after it.
-            gone = own["time_days"] <= year * DAYS_PER_YEAR if year else pd.Series(False, own.index)
+            # Who ends on the day of a tick is at risk on it, as in R's survfit.
+            gone = own["time_days"] < year * DAYS_PER_YEAR
             ended = {
                 name: int((gone & (status == code)).sum())
                 for code, name in enumerate(("n_censored", "n_events", "n_deaths"))
@@ -139,7 +139,8 @@ def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
         events = known.groupby(column)["event"].sum()
         if len(events) < 2 or events.min() == 0:
             continue
-        tested = gray_test(known, duration="time_days", event="status_code", by=column)
+        causes = (1, 2) if (known["status_code"] == 2).any() else (1,)
+        tested = gray_test(known, duration="time_days", event="status_code", by=column, causes=causes)
         own = tested[tested["cause"] == 1].iloc[0]
         rows.append(
             result(
@@ -189,10 +190,10 @@ def _at_risk_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         *GROUP,
         label("years", "since the index ECG"),
         count("n_people", "people at the start"),
-        count("n_at_risk", "people still followed"),
-        count("n_censored", "people censored so far"),
-        count("n_events", "events so far"),
-        count("n_deaths", "deaths without the outcome so far"),
+        count("n_at_risk", "people whose follow-up ends at this time or later"),
+        count("n_censored", "people censored before"),
+        count("n_events", "events before"),
+        count("n_deaths", "deaths without the outcome before"),
     )
     return aggregate("incidence_at_risk", rows, columns, lambda table: meanings.at_risk(table, CLASSIFICATIONS))
 
@@ -296,7 +297,10 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
     key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
-    notes = ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",)
+    notes = (
+        "Below the axis: people at risk at each time, and those censored, with the outcome or dead before it, "
+        "who add up to all; bands are pointwise 95 % limits.",
+    )
     return ReadFigure(f"incidence_{outcome}_{key}", title, drawn.alt, drawn.canvas, notes)
 
 
