@@ -21,6 +21,8 @@ from lvm_core.units import DAYS_PER_YEAR
 SEX: Final = Category("sex", reference="female")
 SD_OF_SEX: Final = "SD of the sex"
 """Unit of a step that has another size in each sex."""
+YES_NO: Final = "yes against no"
+"""Unit of the step of a yes/no exposure."""
 FOLLOW_UP_TIME: Final = "days since the index ECG"
 HOUSEHOLD: Final = "household_id"
 CLUSTER: Final = "error_cluster"
@@ -85,12 +87,18 @@ def columns_of(covariates: Iterable[str | Covariate]) -> list[str]:
 
 
 def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Contrast, ...]:
-    """Return the contrasts per SD, per 10 of the unit, and LVH yes against no."""
+    """Return the contrasts per SD, per 10 of the unit, and LVH yes against no.
+
+    A yes/no exposure has one step, yes against no, in place of the first two.
+    """
+    lvh = Contrast(study.lvh_column, "lvh", "LVH", YES_NO, 1.0, yes_no=True)
+    if study.is_yes_no:
+        return Contrast(study.exposure, "exposure", YES_NO, YES_NO, 1.0, yes_no=True), lvh
     per_sd = Contrast(study.exposure, "exposure", "per SD", unit, sd["exposure"])
     if study.sd == "by_sex":
         per_sd = Contrast(study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0)
     ten = Contrast(study.exposure, "exposure", "per 10", unit, 10.0)
-    return per_sd, ten, Contrast(study.lvh_column, "lvh", "LVH", "yes against no", 1.0, yes_no=True)
+    return per_sd, ten, lvh
 
 
 def named(contrast: Contrast, model: Model) -> dict[str, Any]:

@@ -248,7 +248,7 @@ def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks
 def _blocks(at_risk: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the blocks of rows below the axis; none of deaths where nobody died."""
     died = "n_deaths" in at_risk and bool((at_risk["n_deaths"].isna() | (at_risk["n_deaths"] > 0)).any())
-    return [block for block in _BLOCKS if block[0] != "n_deaths" or died]
+    return list(_BLOCKS if died else _BLOCKS[:-1])
 
 
 def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:

@@ -211,8 +211,8 @@ def _accuracy(
     rows = []
     for measure, found, name in ((_AUC, aucs, "auc"), (_BRIER, briers, "brier")):
         for model, text in words.items():
-            own = [one.estimates.set_index("model").loc[model] for one in found]
-            value, se = _over_repeats([one[name] for one in own], [one["se"] for one in own])
+            own = [one.estimates.set_index("model") for one in found]
+            value, se = _over_repeats(*([one[each].to_dict()[model] for one in own] for each in (name, "se")))
             lo, hi = logit_limits(value, se)
             rows.append({"measure": measure, "adjustment": text, "estimate": value, "se": se, "lo": lo, "hi": hi})
         # Without a P value: one model is nested in the other, and the likelihood ratio is the test.
@@ -343,7 +343,9 @@ class _People(NamedTuple):
 
 def _distinct(table: pd.DataFrame, columns: Sequence[str]) -> _People:
     grouped = table.groupby(list(columns), observed=True, sort=True)
-    return _People(pd.DataFrame(grouped.size().index.to_frame(index=False)), grouped.ngroup().to_numpy(dtype=np.int64))
+    return _People(
+        pd.DataFrame(grouped.size().index.to_frame(index=False)), np.asarray(grouped.ngroup(), dtype=np.int64)
+    )
 
 
 def _for_draws(table: pd.DataFrame, people: _People, columns: Sequence[str]) -> _People:

@@ -41,6 +41,7 @@ from analysis.statistics.survival.splines import (
 )
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (
+    YES_NO,
     Model,
     complete_rows,
     estimates,
@@ -74,7 +75,12 @@ _MASKED_SHARE: Final = 0.05
 
 
 def _dose_response_aggregates(data: StudyData) -> list[Aggregate]:
-    """Return the curve of each outcome, the histogram, and tests of nonlinearity."""
+    """Return the curve of each outcome, the histogram, and tests of nonlinearity.
+
+    Yes and no have no dose.
+    """
+    if data.study.is_yes_no:
+        return []
     curves: list[pd.DataFrame] = []
     tests: list[dict[str, Any]] = []
     for outcome, part in outcomes_and_parts(data):
@@ -296,7 +302,7 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
     fewest = max(_FEWEST_IN_BIN, data.about.k)
     n_bins = int(np.clip(len(set(people)) // fewest, 1, _MOST_BINS))
     bins = np.arange(len(own)) * n_bins // max(len(own), 1)
-    size = data.sd["exposure"]
+    size = data.sd.get("exposure", 1.0)  # yes against no
     grouped = own.assign(beta=own["value"] * size, years=own["time"] / DAYS_PER_YEAR, person=people).groupby(bins)
     mean, n = grouped["beta"].mean(), grouped.size()
     half: pd.Series[Any] = Z95 * grouped["beta"].std(ddof=1) / np.sqrt(n)
@@ -364,11 +370,16 @@ def _residual_figure(rows: pd.DataFrame, outcome: str, model: str, key: str, *, 
         return None
     first, is_age = rows.iloc[0], about.time_scale == "attained_age"
     options: dict[str, Any] = {name: float(first[name]) for name in ("hr_log", "lo_log", "hi_log")}
-    options |= {"exposure_name": f"{about.exposure_name}, per SD", "outcome_name": outcome, "is_age": is_age}
+    options |= {"exposure_name": f"{about.exposure_name}, {_step(about)}", "outcome_name": outcome, "is_age": is_age}
     over = "attained age" if is_age else "time"
-    title = f"Log hazard ratio per SD over {over} for {outcome}{of_model(model)}: scaled Schoenfeld residuals, binned"
+    ratio = f"Log hazard ratio {_step(about)} over {over} for {outcome}{of_model(model)}"
+    title = f"{ratio}: scaled Schoenfeld residuals, binned"
     drawn = schoenfeld(rows, **options)
     return ReadFigure(f"schoenfeld{key}", title, drawn.alt, drawn.canvas)
+
+
+def _step(about: About) -> str:
+    return YES_NO if about.exposure_unit == YES_NO else "per SD"
 
 
 DOSE_RESPONSE: Final = Topic("dose response", _dose_response_aggregates, _present_dose_response)

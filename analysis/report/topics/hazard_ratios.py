@@ -11,12 +11,13 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, count, label, number, results
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.disclosure.meanings import MODELS, Analysed, analysed, name_of
+from analysis.disclosure.meanings import LVH, MODELS, Analysed, analysed, name_of, of_results
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.forest import forest
 from analysis.report.topics.tables import (
     HAZARD_RATIO,
     MODEL_ID,
+    OUTCOME,
     age_sex_model,
     aggregate,
     cells_by_model,
@@ -46,6 +47,7 @@ from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import (
     FOLLOW_UP_TIME,
     SEX,
+    YES_NO,
     Contrast,
     Model,
     added_terms_test,
@@ -76,50 +78,94 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return the main hazard ratios, those of subgroups, and what one SD is."""
     rows = [row for outcome, part in outcomes_and_parts(data) for row in _main_rows(part, outcome)]
     subgroups = [row for part in data.by_prediction_model() for row in _subgroup_rows(part)]
-    return [results("hazard_ratios", with_q(rows)), results("subgroups", subgroups), exposure_sds(data)]
+    return [results("hazard_ratios", with_q(rows)), results("subgroups", subgroups), exposure_sds(data), _arms(data)]
 
 
 def _main_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     """Per SD, per 10, LVH, quartiles and their trend; all models on the same complete rows."""
     models = models_of(data.study)
     table = data.analysed(outcome)
-    rows = estimates(table, data.study, contrasts_of_study(data), models) + _quartiles(table, data, models)
+    rows = estimates(table, data.study, contrasts_of_study(data), models)
+    if not data.study.is_yes_no:
+        rows += _quartiles(table, data, outcome, models)
     return results_about(outcome, "hazard_ratios", data, rows)
 
 
-def _quartiles(table: pd.DataFrame, data: StudyData, models: Sequence[Model]) -> list[dict[str, Any]]:
+def _quartiles(table: pd.DataFrame, data: StudyData, outcome: str, models: Sequence[Model]) -> list[dict[str, Any]]:
     """Quartiles 2 to 4 against 1, and the trend on the medians of the quartiles, by model."""
     complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"])
     medians = complete.groupby("quartile")["exposure"].median()
     complete = complete.assign(quartile_median=complete["quartile"].map(medians))
-    more = {
-        "n_dropped_missing": len(table) - len(complete),
-        "n_events_fewest": fewest_with_event(complete, data.study, "quartile"),
-    }
+    fewest_events = fewest_with_event(complete, data.study, "quartile")
+    dropped = [int((table["quartile"] == q).sum() - (complete["quartile"] == q).sum()) for q in (1, 2, 3, 4)]
+    dropped.append(len(table) - len(complete))  # of the trend
     return [
-        row | more for model in models for row in _of_quartiles(complete, data, without_constant_sex(model, complete))
+        row | {"n_events_fewest": fewest_events, "n_dropped_missing": n}
+        for model in models
+        for row, n in zip(
+            _of_quartiles(complete, data, outcome, without_constant_sex(model, complete)), dropped, strict=True
+        )
     ]
 
 
-def _of_quartiles(table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
+def _of_quartiles(table: pd.DataFrame, data: StudyData, outcome: str, model: Model) -> list[dict[str, Any]]:
+    """Return each quartile with its people and events, the first as reference, and the trend."""
     study, name = data.study, f"{data.study.exposure}, quartile within sex"
     unit = data.about.exposure_unit
     trend = Contrast(name, "quartile_median", "trend over quartiles", unit, 10.0)
     last = estimate(table, study, trend, model)
-    contrasts = [Contrast(name, "quartile", f"quartile {q} against 1", "", 1.0) for q in (2, 3, 4)]
-    base = followed(table, study)
+    words = ["quartile 1 (reference)", *(f"quartile {q} against 1" for q in (2, 3, 4))]
+    rows = []
+    for q, own in enumerate(words, 1):
+        rows.append(
+            followed(table[table["quartile"] == q], study) | named(Contrast(name, "quartile", own, "", 1.0), model)
+        )
+        rows[-1]["counted"] = _of_level(data, outcome, "quartile", f"Q{q}")
     try:
         fit = fit_model(table, study, [Category("quartile", reference=1.0), *model.covariates])
     except TableRefused as error:
-        empty = {"warnings": str(error)}
-        return [*(base | named(one, model) | empty for one in contrasts), last]
+        return [*(row | {"warnings": str(error)} for row in rows), last]
     terms = fit.estimates.set_index("term")
     warned = {"warnings": "; ".join((*warnings_of(fit, table, study), *model.warnings))}
-    rows = [
-        base | named(one, model) | warned | _of_term(terms, f"quartile={q}")
-        for one, q in zip(contrasts, (2.0, 3.0, 4.0), strict=True)
-    ]
-    return [*rows, last]
+    found = [{"estimate": 1.0}, *(_of_term(terms, f"quartile={q}") for q in (2.0, 3.0, 4.0))]
+    return [*(row | warned | own for row, own in zip(rows, found, strict=True)), last]
+
+
+def _of_level(data: StudyData, outcome: str, name: str, level: str) -> Analysed:
+    """The people of the main analysis who are of a level."""
+    main = analysed(outcome, data.model_id)
+    return replace(main, who=main.who.level(name, level))
+
+
+# Of people: those behind each yes and no.
+
+_ARMS: Final = {"lvh": ("no LVH", "LVH"), "exposure": ("no", "yes")}
+_ARM_NAMES: Final = {"lvh": LVH, "exposure": "exposure_group"}
+
+
+def _arms(data: StudyData) -> Aggregate:
+    """Return the people and events of both sides of each yes/no contrast, the reference first."""
+    rows: list[dict[str, Any]] = []
+    for outcome, part in outcomes_and_parts(data):
+        for one in (one for one in contrasts_of_study(part) if one.yes_no):
+            complete = complete_rows(part.analysed(outcome), part.study, [one.column])
+            for value, level in enumerate(_ARMS[one.column]):
+                own = followed(complete[complete[one.column] == value], part.study)
+                known = {"outcome": outcome, "model_id": part.model_id, "exposure": one.exposure, "level": level}
+                who = _of_level(part, outcome, _ARM_NAMES[one.column], level)
+                rows.append(known | own | {"counted": who})
+    columns = (
+        OUTCOME,
+        MODEL_ID,
+        label("exposure", "column of the predictions"),
+        label("level", "of it; the reference first"),
+        count("n_people", "people of the level in the main analysis"),
+        count("n_events", "of them with the event"),
+    )
+    one_each = data.study.index.rule != "all"
+    counts = of_results([row["counted"] for row in rows], one_ecg_each=one_each)
+    own_counts = {name: counts[name] for name in ("n_people", "n_events")}
+    return aggregate("hazard_ratio_arms", rows, columns, lambda _: own_counts)
 
 
 def _of_term(terms: pd.DataFrame, term: str) -> dict[str, float]:
@@ -218,7 +264,7 @@ def exposure_sds(data: StudyData) -> Aggregate:
     """Return the SDs that "per SD" means, with the people behind each, who are never exported."""
     rows: list[dict[str, Any]] = []
     of_everybody = "of everybody with an index ECG"
-    for part in data.by_prediction_model():
+    for part in data.by_prediction_model() if not data.study.is_yes_no else ():
         kind = "fixed in the study file" if isinstance(part.study.sd, float | int) else of_everybody
         rows += _sd_rows(part, part.study.exposure, part.about.exposure_unit, part.sd, kind)
         if ECG_ONLY in part.ecgs:
@@ -254,6 +300,8 @@ def _sd_rows(data: StudyData, exposure: str, unit: str, sd: Mapping[str, float],
 def sd_note(found: Masked, exposure: str) -> str:
     """Return what one SD is, as a sentence."""
     rows = found.rows[found.rows["exposure"] == exposure]
+    if not len(rows):
+        return "The exposure is yes or no."
     texts = []
     for model in models_in(found):
         own = rows[rows["model_id"] == model]
@@ -314,9 +362,24 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "hazard_ratios",
         "Hazard ratios",
         paragraphs,
-        (table, *([by_outcome] if by_outcome else []), *by_subgroup),
+        (
+            table,
+            *_arm_table(masked.get("hazard_ratio_arms"), about),
+            *([by_outcome] if by_outcome else []),
+            *by_subgroup,
+        ),
         _warnings(found, about),
     )
+
+
+def _arm_table(found: Masked | None, about: About) -> list[ReadTable]:
+    if found is None or not len(found.rows):
+        return []
+    labels = row_labels(found, about) | {"Level": found.rows["level"]}
+    cells = pd.DataFrame(labels | {"People": found.shown("n_people"), "Events": found.shown("n_events")})
+    title = "People and events behind yes against no"
+    notes = ("The first of each pair is the reference. All models have these people.",)
+    return [ReadTable("hazard_ratio_arms", title, cells.reset_index(drop=True), len(labels), notes)]
 
 
 def _errors(found: Masked, about: About) -> str:
@@ -355,7 +418,8 @@ def _outcome_figure(found: Masked, about: About) -> ReadFigure | None:
 
 
 def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
-    own = rows[rows["contrast"].str.startswith("per SD")]
+    own = rows[rows["contrast"].str.startswith(("per SD", YES_NO))]
+    step = YES_NO if (own["contrast"] == YES_NO).any() else "per SD"
     tested = own[(own["measure"] == INTERACTION) & own["p"].notna()]
     tests = tested.set_index("strata")["p"].map(p_text)
     ratios = own[own["measure"] == HAZARD_RATIO]
@@ -364,8 +428,8 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
         f"P interaction {tests[strata]}" if strata in tests and not again else ""
         for strata, again in zip(drawn["group"], drawn["group"].duplicated(), strict=True)
     ]
-    title = f"Hazard ratio per SD for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
-    return _forest(f"forest_subgroups{key}", title, drawn, "Hazard ratio per SD (95 % interval)")
+    title = f"Hazard ratio {step} for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
+    return _forest(f"forest_subgroups{key}", title, drawn, f"Hazard ratio {step} (95 % interval)")
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:

@@ -27,19 +27,22 @@ from lvm_core.units import DAYS_PER_YEAR
 CLASSIFICATIONS: Final = {
     "lvh_group": "Predicted LVH",
     "quartile_group": "Quartile within sex",
+    "exposure_group": "Exposure",
     "sex": "Sex",
     "age_band": "Age, years",
 }
-_DRAWN: Final = ("lvh_group", "quartile_group")
+_DRAWN: Final = ("lvh_group", "quartile_group", "exposure_group")
+_FILES: Final = dict(zip((CLASSIFICATIONS[name] for name in _DRAWN), ("lvh", "quartile", "exposure"), strict=True))
 _PER: Final = 1000.0
 _STEP_YEARS: Final = 0.05  # curves do not give the day of an event, but 18 days about it
 _READ: Final = ("participant_id", "region", "time_days", "years", "status", "status_code", "event", "end_reason")
-_READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "sex", "age_band")
+_READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "exposure_group", "sex", "age_band")
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """Return one ECG per person with the groups as text, and what describes follow-up."""
-    first = table[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
+    first = table.assign(exposure_group=table.get("exposure_group", None))
+    first = first[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
     names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
     return first.assign(quartile_group=first["quartile"].map(names).astype(object))
 
@@ -295,7 +298,7 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
     name = about.outcomes[outcome]
     drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
-    key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
+    key = _FILES[words]
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
     notes = (
         "Below the axis: people at risk at each time, and those censored, with the outcome or dead before it, "
