@@ -75,6 +75,7 @@ class About:
     several_ecgs: bool = False  # people may have several index ECGs
     several_models: bool = False  # predictions are of several models, which are analysed apart
     time_scale: str = "follow_up"  # of the Cox models, "follow_up" or "attained_age"
+    rows: str = "same"  # of the models: "same" or "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +384,7 @@ def _about(study: Study, predictions: pd.DataFrame) -> About:
         several_ecgs=study.index.rule == "all",
         several_models=study.model_strata and len(models) > 1,
         time_scale=study.time_scale,
+        rows=study.rows,
     )
 
 

@@ -152,15 +152,17 @@ def _covariates(study: Study) -> list[str | Covariate]:
 
 
 def complete_rows(
-    table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = ()
+    table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = (), model: Model | None = None
 ) -> pd.DataFrame:
     """Return the rows that every model of the study can take, and in which `columns` are known.
 
-    So all models, and all analyses that vary the main one, are of the same people. Where attained
+    So all models, and all analyses that vary the main one, are of the same people. With
+    `rows: all` of the study they are the rows that `model` can take, if it is given. Where attained
     age is the time scale, a row without an age at entry or exit is not complete. The columns `kept`
     stay, known or not.
     """
-    covariates = _covariates(study)
+    alone = model is not None and study.rows == "all"
+    covariates = list(model.covariates) if alone and model is not None else _covariates(study)
     needed = list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
     names = [name for name in _ALWAYS if name in table.columns]
     own = table[list(dict.fromkeys([*names, *needed, *kept]))]
@@ -243,21 +245,24 @@ def estimates(
 ) -> list[dict[str, Any]]:
     """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
-    Rows are complete in the columns of the study's models, of the contrast, and in `more`. Return
+    Rows are complete in the columns of the study's models (with `rows: all` of the model), of the
+    contrast, and in `more`. Return
     rows of `fitted_by`, by default `estimate`, with n_dropped_missing, by contrast, then model.
     """
     rows: list[dict[str, Any]] = []
     fitted: dict[tuple[str, int], dict[str, Any]] = {}
-    complete: dict[str, pd.DataFrame] = {}
+    complete: dict[tuple[str, int], pd.DataFrame] = {}
     for contrast in contrasts:
         column = contrast.column
-        if column not in complete:
-            complete[column] = complete_rows(table, study, [column, *more])
         for model in models:
             key = column, model.number
+            of_rows = column, model.number if study.rows == "all" else 0
+            if of_rows not in complete:
+                complete[of_rows] = complete_rows(table, study, [column, *more], model=model)
             if key not in fitted:
-                dropped = {"n_dropped_missing": len(table) - len(complete[column])}
-                fitted[key] = (fitted_by or estimate)(complete[column], study, contrast, model) | dropped
+                own = complete[of_rows]
+                dropped = {"n_dropped_missing": len(table) - len(own)}
+                fitted[key] = (fitted_by or estimate)(own, study, contrast, model) | dropped
             rows.append(rescaled(fitted[key], contrast))
     return rows
 

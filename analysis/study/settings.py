@@ -348,6 +348,9 @@ class Study(_Strict):
     """An outcome that should not depend on LV mass."""
     covariates: tuple[StudyCovariate, ...] = ()
     """Covariates of model 4."""
+    rows: Literal["same", "all"] = "same"
+    """Rows of the models: `same`, those that are complete for the largest model, so that models
+    differ in their adjustment alone; or `all`, for each model those that it can take."""
     household: str | None = None
     """Column of the participants that names the household. Errors of Cox models are then by
     household; a person without one is a household alone."""

@@ -24,6 +24,7 @@ from analysis.report.topics.tables import (
     aggregate,
     contrasts_of_study,
     figures_by_outcome,
+    needs_of,
     outcomes_and_parts,
     result_table,
     results_about,
@@ -58,7 +59,7 @@ from lvm_core.units import DAYS_PER_YEAR
 def _main_model(data: StudyData, outcome: str) -> tuple[pd.DataFrame, Model, dict[str, Any]]:
     """The complete rows of an outcome, model 2, and what the results say of both."""
     table = data.analysed(outcome)
-    complete = complete_rows(table, data.study, ["exposure"])
+    complete = complete_rows(table, data.study, ["exposure"], model=age_sex_model(data))
     model = without_constant_sex(age_sex_model(data), complete)
     row = followed(complete, data.study) | {"exposure": data.study.exposure}
     dropped = len(table) - len(complete)
@@ -98,7 +99,8 @@ def _dose_response_aggregates(data: StudyData) -> list[Aggregate]:
         label("knots", "in the unit of the exposure, at Harrell's quantiles"),
         count("n_events", "people with the event"),
     )
-    curve_table = aggregate("dose_response", curves, columns, meanings.curve_of_doses)
+    described = partial(meanings.curve_of_doses, needed=needs_of(data.study))
+    curve_table = aggregate("dose_response", curves, columns, described)
     return [curve_table, _histogram(data), results("dose_response", tests)]
 
 
@@ -255,7 +257,7 @@ def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
 
 
 def _counted(data: StudyData, outcome: str, row: dict[str, Any], start: float, end: float) -> Analysed:
-    who = analysed(outcome, data.model_id, lvh=row["exposure"] == data.study.lvh_column)
+    who = analysed(outcome, data.model_id, needs_of(data.study), lvh=row["exposure"] == data.study.lvh_column)
     own = who.who.after(start) if start else who.who
     return replace(who, who=own, by=None if np.isinf(end) else end, has_own_clock=True)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, count, label, number, results
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.disclosure.meanings import LVH, MODELS, Analysed, analysed, name_of, of_results
+from analysis.disclosure.meanings import LVH, Analysed, analysed, name_of, of_results, rows_left_out
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.forest import forest
 from analysis.report.topics.tables import (
@@ -23,6 +23,7 @@ from analysis.report.topics.tables import (
     cells_by_model,
     contrasts_of_study,
     figures_by_outcome,
+    needs_of,
     outcomes_and_parts,
     results_about,
     results_of,
@@ -52,6 +53,7 @@ from analysis.study.outcomes import (
     Model,
     added_terms_test,
     cluster_of,
+    columns_of,
     complete_rows,
     estimate,
     estimates,
@@ -78,7 +80,13 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return the main hazard ratios, those of subgroups, and what one SD is."""
     rows = [row for outcome, part in outcomes_and_parts(data) for row in _main_rows(part, outcome)]
     subgroups = [row for part in data.by_prediction_model() for row in _subgroup_rows(part)]
-    return [results("hazard_ratios", with_q(rows)), results("subgroups", subgroups), exposure_sds(data), _arms(data)]
+    return [
+        results("hazard_ratios", with_q(rows)),
+        results("subgroups", subgroups),
+        exposure_sds(data),
+        _arms(data),
+        _left_out(data),
+    ]
 
 
 def _main_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
@@ -93,18 +101,19 @@ def _main_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
 
 def _quartiles(table: pd.DataFrame, data: StudyData, outcome: str, models: Sequence[Model]) -> list[dict[str, Any]]:
     """Quartiles 2 to 4 against 1, and the trend on the medians of the quartiles, by model."""
-    complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"])
+    return [row for model in models for row in _quartiles_under(table, data, outcome, model)]
+
+
+def _quartiles_under(table: pd.DataFrame, data: StudyData, outcome: str, model: Model) -> list[dict[str, Any]]:
+    complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"], model=model)
     medians = complete.groupby("quartile")["exposure"].median()
     complete = complete.assign(quartile_median=complete["quartile"].map(medians))
     fewest_events = fewest_with_event(complete, data.study, "quartile")
     dropped = [int((table["quartile"] == q).sum() - (complete["quartile"] == q).sum()) for q in (1, 2, 3, 4)]
     dropped.append(len(table) - len(complete))  # of the trend
+    rows = _of_quartiles(complete, data, outcome, without_constant_sex(model, complete))
     return [
-        row | {"n_events_fewest": fewest_events, "n_dropped_missing": n}
-        for model in models
-        for row, n in zip(
-            _of_quartiles(complete, data, outcome, without_constant_sex(model, complete)), dropped, strict=True
-        )
+        row | {"n_events_fewest": fewest_events, "n_dropped_missing": n} for row, n in zip(rows, dropped, strict=True)
     ]
 
 
@@ -120,7 +129,7 @@ def _of_quartiles(table: pd.DataFrame, data: StudyData, outcome: str, model: Mod
         rows.append(
             followed(table[table["quartile"] == q], study) | named(Contrast(name, "quartile", own, "", 1.0), model)
         )
-        rows[-1]["counted"] = _of_level(data, outcome, "quartile", f"Q{q}")
+        rows[-1]["counted"] = _of_level(data, outcome, model.number, "quartile", f"Q{q}")
     try:
         fit = fit_model(table, study, [Category("quartile", reference=1.0), *model.covariates])
     except TableRefused as error:
@@ -131,10 +140,46 @@ def _of_quartiles(table: pd.DataFrame, data: StudyData, outcome: str, model: Mod
     return [*(row | warned | own for row, own in zip(rows, found, strict=True)), last]
 
 
-def _of_level(data: StudyData, outcome: str, name: str, level: str) -> Analysed:
+def _of_level(data: StudyData, outcome: str, model: int, name: str, level: str) -> Analysed:
     """The people of the main analysis who are of a level."""
-    main = analysed(outcome, data.model_id)
+    main = analysed(outcome, data.model_id, needs_of(data.study, model))
     return replace(main, who=main.who.level(name, level))
+
+
+# Rows that models leave out, by what is missing.
+
+IN_ALL: Final = "any of these"
+
+
+def _left_out(data: StudyData) -> Aggregate:
+    """Return how many rows lack each column that models need, and how many lack any of them."""
+    largest = models_of(data.study)[-1]
+    rows: list[dict[str, Any]] = []
+    for outcome, part in outcomes_and_parts(data):
+        table = part.analysed(outcome)
+        names = ["exposure", *columns_of(largest.covariates)]
+        known = {"outcome": outcome, "model_id": part.model_id}
+        rows += [
+            known | {"column": one, "words": _words_of(part, one), "n_missing": int(table[one].isna().sum())}
+            for one in names
+        ]
+        whole = len(table) - len(complete_rows(table, part.study, ["exposure"], model=largest))
+        rows.append(known | {"column": "", "words": IN_ALL, "needed": needs_of(part.study, largest.number)})
+        rows[-1]["n_missing"] = whole
+    described = pd.DataFrame([{"needed": ""} | row for row in rows])
+    columns = (
+        OUTCOME,
+        MODEL_ID,
+        label("words", "what is missing"),
+        count("n_missing", "rows of people followed that lack it and that the largest model leaves out"),
+    )
+    counts = rows_left_out(described, one_ecg_each=data.study.index.rule != "all")
+    return aggregate("rows_left_out", rows, columns, lambda _: counts)
+
+
+def _words_of(data: StudyData, column: str) -> str:
+    own = {one.name: one.words for one in data.study.covariates}
+    return own.get(column, data.about.exposure_name if column == "exposure" else column.rsplit("_", 1)[0])
 
 
 # Of people: those behind each yes and no.
@@ -148,11 +193,11 @@ def _arms(data: StudyData) -> Aggregate:
     rows: list[dict[str, Any]] = []
     for outcome, part in outcomes_and_parts(data):
         for one in (one for one in contrasts_of_study(part) if one.yes_no):
-            complete = complete_rows(part.analysed(outcome), part.study, [one.column])
+            complete = complete_rows(part.analysed(outcome), part.study, [one.column], model=age_sex_model(part))
             for value, level in enumerate(_ARMS[one.column]):
                 own = followed(complete[complete[one.column] == value], part.study)
                 known = {"outcome": outcome, "model_id": part.model_id, "exposure": one.exposure, "level": level}
-                who = _of_level(part, outcome, _ARM_NAMES[one.column], level)
+                who = _of_level(part, outcome, 2, _ARM_NAMES[one.column], level)
                 rows.append(known | own | {"counted": who})
     columns = (
         OUTCOME,
@@ -199,7 +244,7 @@ def _subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
 def _by_level(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
     study, model = data.study, age_sex_model(data)
     *contrasts, _ = contrasts_of_study(data)
-    complete = complete_rows(table, study, [contrasts[0].column, column])
+    complete = complete_rows(table, study, [contrasts[0].column, column], model=model)
     levels = levels_in_order(complete[column].unique())
     if len(levels) < 2:
         return []
@@ -215,7 +260,7 @@ def _by_level(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[st
 
 def _counted(data: StudyData, outcome: str, column: str, row: Mapping[str, Any]) -> Analysed:
     """The people of a subgroup; of all together for the test of the interaction."""
-    main, name = analysed(outcome, data.model_id), name_of(column)
+    main, name = analysed(outcome, data.model_id, needs_of(data.study)), name_of(column)
     is_of_all = row["measure"] == INTERACTION
     return replace(main, who=main.who.complete(name) if is_of_all else main.who.level(name, row["level"]))
 
@@ -342,7 +387,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     sd = sd_note(masked[SDS], about.exposure)
     notes = (
-        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows." + _errors(found, about),
+        f"Cause-specific hazard ratios with 95 % limits; {_ROWS[about.rows]}." + _errors(found, about),
         f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
     )
@@ -362,24 +407,35 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "hazard_ratios",
         "Hazard ratios",
         paragraphs,
-        (
-            table,
-            *_arm_table(masked.get("hazard_ratio_arms"), about),
-            *([by_outcome] if by_outcome else []),
-            *by_subgroup,
-        ),
+        (table, *_count_tables(masked, about), *([by_outcome] if by_outcome else []), *by_subgroup),
         _warnings(found, about),
     )
 
 
-def _arm_table(found: Masked | None, about: About) -> list[ReadTable]:
-    if found is None or not len(found.rows):
-        return []
+_ROWS: Final = {"same": "all models on the same complete rows", "all": "each model on the rows that it can take"}
+
+
+def _count_tables(masked: Mapping[str, Masked], about: About) -> list[ReadTable]:
+    """The people behind each yes and no, and the rows that models leave out."""
+    arms, left_out = masked.get("hazard_ratio_arms"), masked.get("rows_left_out")
+    made = [_arm_table(arms, about)] if arms is not None and len(arms.rows) else []
+    return [*made, _left_out_table(left_out, about)] if left_out is not None and len(left_out.rows) else made
+
+
+def _left_out_table(found: Masked, about: About) -> ReadTable:
+    labels = row_labels(found, about) | {"Missing": found.rows["words"]}
+    cells = pd.DataFrame(labels | {"Rows without it": found.shown("n_missing")}).reset_index(drop=True)
+    what = "so are all models" if about.rows == "same" else "the other models leave out those that they cannot take"
+    notes = (f"The largest model is fitted without the rows that lack any of these; {what}.",)
+    return ReadTable("rows_left_out", "Rows that models leave out, by what is missing", cells, len(labels), notes)
+
+
+def _arm_table(found: Masked, about: About) -> ReadTable:
     labels = row_labels(found, about) | {"Level": found.rows["level"]}
     cells = pd.DataFrame(labels | {"People": found.shown("n_people"), "Events": found.shown("n_events")})
     title = "People and events behind yes against no"
-    notes = ("The first of each pair is the reference. All models have these people.",)
-    return [ReadTable("hazard_ratio_arms", title, cells.reset_index(drop=True), len(labels), notes)]
+    notes = ("The first of each pair is the reference; those of model 2.",)
+    return ReadTable("hazard_ratio_arms", title, cells.reset_index(drop=True), len(labels), notes)
 
 
 def _errors(found: Masked, about: About) -> str:
@@ -453,7 +509,6 @@ DEATH: Final = "cause-specific hazard ratio of death without the outcome"
 # Fine and Gray's hazard runs from the index ECG, so age is a covariate on either time scale.
 _AGE_SEX: Final = Model(2, "age, sex", ("age_years", SEX))
 _MORE: Final = ("age_years",)
-_NEEDED: Final = (MODELS, "what hazards need")
 _NO_DEATH: Final = "nobody died without the outcome, so that no event competes"
 
 
@@ -461,7 +516,8 @@ def _competing_aggregates(data: StudyData) -> list[Aggregate]:
     """Return the three hazard ratios of each outcome and contrast, model 2, on the same rows."""
     rows = []
     for outcome, part in outcomes_and_parts(data):
-        for row in results_about(outcome, "competing", part, _competing_rows(part, outcome), *_NEEDED):
+        needed = (needs_of(part.study), "what hazards need")
+        for row in results_about(outcome, "competing", part, _competing_rows(part, outcome), *needed):
             is_of_death = row["measure"] == DEATH
             rows.append(row | {"counted": replace(row["counted"], end="death")} if is_of_death else row)
     return [results("competing", rows)]

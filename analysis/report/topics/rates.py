@@ -41,10 +41,10 @@ _READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "exposure_group"
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """Return one ECG per person with the groups as text, and what describes follow-up."""
-    first = table.assign(exposure_group=table.get("exposure_group", None))
-    first = first[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
+    first = table[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
     names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
-    return first.assign(quartile_group=first["quartile"].map(names).astype(object))
+    exposure = first.get("exposure_group", pd.Series(None, first.index, dtype=object))
+    return first.assign(quartile_group=first["quartile"].map(names).astype(object), exposure_group=exposure)
 
 
 def _aggregates(data: StudyData) -> list[Aggregate]:
