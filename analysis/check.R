@@ -25,7 +25,7 @@ attained <- "entry_age_days" %in% names(people)
 column_of <- function(contrast) {
   if (grepl("^quartile", contrast)) return("quartile_factor")
   if (grepl("^trend", contrast)) return("quartile_median")
-  c("per SD" = "exposure", "per 10" = "exposure", "LVH" = "lvh",
+  c("per SD" = "exposure", "per 10" = "exposure", "yes against no" = "exposure", "LVH" = "lvh",
     "per SD of the own sex" = "exposure_in_sd_of_sex")[[contrast]]
 }
 
@@ -50,8 +50,15 @@ refit <- function(row) {
   # By person, or by household in which people are nested.
   if (row$se_type != "model") call$cluster <- own$error_cluster
   fit <- do.call(coxph, call)
-  term <- if (column == "quartile_factor")
-    paste0(column, sub("^quartile (.) .*", "\\1", row$contrast)) else column
+  if (column == "quartile_factor") {  # people and events are those of the quartile
+    quartile <- sub("^quartile (.) .*", "\\1", row$contrast)
+    own <- own[own$quartile == as.numeric(quartile), ]
+    counts <- c(n = nrow(own), events = length(unique(own$person[own$status == 1])))
+    if (quartile == "1") return(c(log_hr = 0, se = NA, counts))
+    term <- paste0(column, quartile)
+    return(c(log_hr = coef(fit)[[term]], se = sqrt(vcov(fit)[term, term]), counts))
+  }
+  term <- column
   c(log_hr = coef(fit)[[term]] * row$unit_value,
     se = sqrt(vcov(fit)[term, term]) * row$unit_value, n = fit$n,
     events = length(unique(own$person[own$status == 1])))
@@ -61,6 +68,7 @@ known <- ours[!is.na(ours$estimate), ]
 r <- t(vapply(seq_len(nrow(known)), function(i) refit(known[i, ]), numeric(4)))
 off <- pmax(abs(r[, "log_hr"] - log(known$estimate)) / known$se,
             abs(r[, "se"] / known$se - 1))
+off[is.na(known$se)] <- abs(log(known$estimate[is.na(known$se)]))  # the reference is 1
 same_counts <- r[, "n"] == known$n_ecgs & r[, "events"] == known$n_events
 print(data.frame(known[, c("outcome", "contrast", "model")], ours = signif(known$estimate, 6),
                  R = signif(exp(r[, "log_hr"]), 6), off = signif(off, 2), counts = same_counts),

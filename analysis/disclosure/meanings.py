@@ -15,6 +15,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.disclosure.counts import ECGS, EVERYBODY, PEOPLE, PEOPLE_OF_ECGS, YEARS, Count, Pair, Relation
+from lvm_core.units import DAYS_PER_YEAR
 
 Counts = dict[str, Sequence[Count | None]]
 Row = Mapping[str, Any]
@@ -24,6 +25,8 @@ LEFT: Final = ALL.at(("left out", "left"))
 """People who are left by every exclusion that comes before outcomes."""
 MODELS: Final = "what models need"
 RISKS: Final = "what risks need"
+ALL_ROWS: Final = "what model {} needs"
+"""Where each model has its own rows."""
 JUDGED: Final = "whether judged"
 LVH: Final = "lvh"
 # Columns that group people, by what has to be known for it.
@@ -233,9 +236,12 @@ def ends(rows: pd.DataFrame, classifications: Mapping[str, str]) -> Counts:
 
 
 def at_risk(rows: pd.DataFrame, classifications: Mapping[str, str]) -> Counts:
-    """Describe numbers below a curve: columns outcome, classification, group, years."""
+    """Describe numbers below a curve: columns outcome, classification, group, years.
+
+    Who ends on the day of a tick is at risk on it, and has not ended before it.
+    """
     who = _people(rows, classifications)
-    pairs = list(zip(who, rows["years"].astype(float), strict=True))
+    pairs = list(zip(who, map(_before, rows["years"].astype(float)), strict=True))
     made: Counts = {
         "n_people": who,
         # At the beginning everybody is at risk, and nothing has happened.
@@ -244,6 +250,11 @@ def at_risk(rows: pd.DataFrame, classifications: Mapping[str, str]) -> Counts:
     for name, end in (("n_censored", "censored"), ("n_events", "outcome"), ("n_deaths", "death")):
         made[name] = [ended(one, end).by(years) if years else None for one, years in pairs]
     return made
+
+
+def _before(years: float) -> float:
+    """Return a time just before a tick that falls on a whole day; else the tick."""
+    return years - 0.5 / DAYS_PER_YEAR if years and (years * DAYS_PER_YEAR).is_integer() else years
 
 
 def curves(rows: pd.DataFrame, fuzz: float, classifications: Mapping[str, str]) -> Counts:
@@ -269,14 +280,14 @@ def events_by_period(rows: pd.DataFrame) -> Counts:
 # Models of outcomes.
 
 
-def curve_of_doses(rows: pd.DataFrame) -> Counts:
+def curve_of_doses(rows: pd.DataFrame, needed: str = MODELS) -> Counts:
     """Describe curves of hazard ratios: columns outcome, model_id."""
-    return {"n_events": [ended(one, "outcome") for one in _complete(rows, MODELS)]}
+    return {"n_events": [ended(one, "outcome") for one in _complete(rows, needed)]}
 
 
-def calibrated_people(rows: pd.DataFrame) -> Counts:
+def calibrated_people(rows: pd.DataFrame, needed: str = MODELS) -> Counts:
     """Describe which people of the calibrated model have a CMR: columns outcome, model_id."""
-    who = _complete(rows, MODELS)
+    who = _complete(rows, needed)
     return {
         "n_people": who,
         "n_cmr": [one.part("CMR near the ECG", "yes") for one in who],
@@ -293,6 +304,18 @@ def calibration(rows: pd.DataFrame) -> Counts:
         "n_people": tenths,
         "n_events": [ended(one, "outcome").by(at) for one, at in zip(tenths, horizons, strict=True)],
     }
+
+
+def rows_left_out(rows: pd.DataFrame, *, one_ecg_each: bool) -> Counts:
+    """Describe rows that models leave out: columns outcome, model_id, column, needed.
+
+    `needed` is what the rows of "in all" lack, "" for those of one column.
+    """
+    who = _each(rows, lambda row: of_model(followed(row["outcome"]), row["model_id"]))
+    if not one_ecg_each:
+        who = [one.of(ECGS) for one in who]
+    names = [row["needed"] or name_of(row["column"]) for row in rows.to_dict("records")]
+    return {"n_missing": [one.lacking(name) for one, name in zip(who, names, strict=True)]}
 
 
 # Repeat ECGs.

@@ -117,6 +117,7 @@ class FollowUpRules:
     outcomes: tuple[OutcomeRule, ...]  # one or more
     index: IndexRule = IndexRule()  # which ECG opens follow-up
     exposure: str = "lvm_pred_g"  # column of the predictions that must be known on the index ECG
+    exposure_is_yes_no: bool = False  # and not a number
     exclude_flags: tuple[str, ...] = ()  # quality flags that make an ECG unusable
     # Findings for which a person leaves after the index ECG was chosen: no other ECG takes its
     # place. People whose finding is unknown stay.

@@ -242,8 +242,7 @@ def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
         f"{raw.identifier('ecg_id')} AS ecg_id, {day} AS recorded_at, "
         f"{is_placeholder(day)} AS date_is_placeholder, "
         f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "
-        f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE)) "
-        f"AS has_exposure, {_af_on_ecg(raw, rules)} AS af_on_ecg, "
+        f"{_has_exposure(raw, rules)} AS has_exposure, {_af_on_ecg(raw, rules)} AS af_on_ecg, "
         f"{finding} AS ecg_finding, {unknown_findings} AS unknown_findings, "
         f"{_flagged(raw, rules.exclude_flags) if rules.exclude_flags else 'false'} AS flagged FROM raw_ecgs"
     )
@@ -253,6 +252,12 @@ def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
         "index_date, has_exposure, af_on_ecg, ecg_finding, unknown_findings FROM all_ecgs "
         "WHERE isfinite(mass) AND NOT flagged AND recorded_at IS NOT NULL AND NOT date_is_placeholder"
     )
+
+
+def _has_exposure(raw: LoadedTable, rules: FollowUpRules) -> str:
+    if rules.exposure_is_yes_no:
+        return f"({raw.yes_no(quoted(rules.exposure))}) IS NOT NULL"
+    return f"isfinite(coalesce(try_cast({quoted(rules.exposure)} AS DOUBLE), 'nan'::DOUBLE))"
 
 
 def _flagged(raw: LoadedTable, flags: tuple[str, ...]) -> str:

@@ -178,9 +178,12 @@ def _models(data: StudyData) -> str:
     elif study.index.rule == "all":
         errors = "robust, by person"
     cut = "sex and prediction model" if study.model_strata else "sex"
+    steps = f"One SD is {_sd_text(data)}. Quartiles are cut within {cut}."
+    if study.is_yes_no:
+        steps = "The exposure is compared as yes against no."
     return (
         f"Cause-specific Cox models on {scale}, Efron's ties, errors {errors}; models: {models}. "
-        f"{_covariates(study)} One SD is {_sd_text(data)}. Quartiles are cut within {cut}. "
+        f"{_covariates(study)} {steps} "
         "Q-values are Benjamini and Hochberg's over the outcomes that are not primary."
     )
 
@@ -190,7 +193,8 @@ def _covariates(study: Study) -> str:
     levels = ["female", *(f"{one.reference} ({one.words})" for one in study.covariates if one.reference is not None)]
     linear = [one.words for one in study.covariates if one.kind == "number"]
     mediators = [one.words for one in study.covariates if one.mediator]
-    texts = [f"Reference levels are {', '.join(levels)}, no LVH and quartile 1."]
+    own = "no" if study.is_yes_no else "quartile 1"
+    texts = [f"Reference levels are {', '.join(levels)}, no LVH and {own}."]
     if linear:
         texts.append(f"Linear are {', '.join(linear)}.")
     if mediators:

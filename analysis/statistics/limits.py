@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 CiKind = Literal["log-log", "log", "plain"]
 Floats = NDArray[np.float64]
@@ -49,3 +49,21 @@ def confidence_limits(probability: Floats, se: Floats, *, ci: CiKind, confidence
         return inside * np.exp(-width), np.minimum(inside * np.exp(width), 1)
     factor = np.exp(-width / np.log(inside))
     return inside**factor, inside ** (1 / factor)
+
+
+def logit_limits(share: float, se: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return confidence limits of a concordance or an AUC, symmetric on the logit scale.
+
+    They stay within 0 and 1 however few the events are. They are NaN at 0 and 1, where the logit
+    has no value, as after a handful of events that are ranked without a mistake.
+
+    Source:
+        Pepe MS, The Statistical Evaluation of Medical Tests, 2003, 5.2.
+        R: `plogis(qlogis(share) + c(-1, 1) * 1.96 * se / (share * (1 - share)))`
+    """
+    z = normal_quantile(confidence)
+    if not 0 < share < 1:
+        return math.nan, math.nan
+    middle, width = math.log(share / (1 - share)), z * se / (share * (1 - share))
+    lo, hi = (float(special.expit(middle + side * width)) for side in (-1, 1))
+    return lo, hi

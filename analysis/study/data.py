@@ -16,7 +16,7 @@ from analysis.follow_up import Exclusion
 from analysis.follow_up.loading import nothing_in_common
 from analysis.statistics.columns import TableRefused
 from analysis.study.inputs import StudyInputs, follow_up_of, read_inputs
-from analysis.study.outcomes import CLUSTER, HOUSEHOLD
+from analysis.study.outcomes import CLUSTER, HOUSEHOLD, YES_NO
 from analysis.study.people import AGE_BANDS_YEARS, banded, read_persons
 from analysis.study.predictions import footers_of, read_predictions
 from analysis.study.settings import Study
@@ -44,6 +44,11 @@ _EXPOSURES: Final = {
     "lvmi_pred_g_m2": ("predicted LV mass index", "g/m2"),
     "lvm_recal_g": ("recalibrated LV mass", "g"),
     "lvmi_recal_g_m2": ("recalibrated LV mass index", "g/m2"),
+    "any_ecg_rule": ("LVH by any ECG rule", ""),
+    "rule_avl": ("LVH by R in aVL", ""),
+    "rule_sokolow_lyon": ("LVH by Sokolow-Lyon", ""),
+    "rule_cornell": ("LVH by Cornell voltage", ""),
+    "lvh_cmr": ("LVH by CMR", ""),
 }
 
 
@@ -59,7 +64,7 @@ class About:
     name: str  # of the study
     exposure: str  # column of the predictions
     exposure_name: str  # in words, such as "predicted LV mass index"
-    exposure_unit: str  # such as g/m2
+    exposure_unit: str  # such as g/m2; "yes against no" where it is yes or no
     outcomes: Mapping[str, str]  # names in words, by name in the study file; the primary outcome first
     horizon_years: float  # of absolute risks
     model_id: str  # the model that made the predictions
@@ -72,6 +77,7 @@ class About:
     several_models: bool = False  # predictions are of several models, which are analysed apart
     time_scale: str = "follow_up"  # of the Cox models, "follow_up" or "attained_age"
     is_restricted: bool = False  # the exact report, which must not leave
+    rows: str = "same"  # of the models: "same" or "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,8 @@ class StudyData:
     # bmi_kg_m2, height_cm, weight_kg, bsa_m2, lvm_pred_g, lvmi_pred_g_m2, lvh_pred, lvh_score,
     # rule_* ...), the study's covariates, and what topics group by: exposure, mass_g, index_g_m2
     # (floats), lvh (1, 0 or NaN), lvh_group ("LVH", "no LVH" or NaN), quartile (1 to 4, cut
-    # within sex), exposure_in_sd_of_sex, age_band, and household_id (text, never missing) where
+    # within sex), exposure_group ("yes" or "no" of a yes/no exposure), exposure_in_sd_of_sex,
+    # age_band, and household_id (text, never missing) where
     # the study names households. Missing is NaN or NA.
     ecgs: pd.DataFrame
     # A row per usable ECG of everybody in the cohort, with the columns of predictions and
@@ -291,8 +298,10 @@ def _grouped(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         if name not in table:
             table[name] = np.nan
     lvh = table[study.lvh_column].astype("Float64").astype(float)
+    exposure = table[study.exposure].astype("Float64").astype(float)
     return table.assign(
-        exposure=table[study.exposure].astype(float),
+        exposure=exposure,
+        exposure_group=exposure.map({1.0: "yes", 0.0: "no"}).astype(object) if study.is_yes_no else None,
         mass_g=table[study.mass_column].astype(float),
         index_g_m2=table[study.index_column].astype(float),
         lvh=lvh,
@@ -308,13 +317,14 @@ def standard_deviations(study: Study, indexed: pd.DataFrame) -> dict[str, float]
     keeps several models apart, for each model and each sex in it.
     """
     known: dict[str, float] = {}
+    measures = [name for name in _MEASURES if name != "exposure" or not study.is_yes_no]
     for model, rows in _by_model(study, indexed):
         first = rows.drop_duplicates("participant_id")
-        for name in (one for one in _MEASURES if one in first):
+        for name in (one for one in measures if one in first):
             known[sd_key(name, model=model)] = float(first[name].std(ddof=1))
-        if isinstance(study.sd, float | int):
+        if isinstance(study.sd, float | int) and not study.is_yes_no:
             known[sd_key(model=model)] = float(study.sd)
-        for name in (one for one in _BY_SEX if one in first):
+        for name in (one for one in _BY_SEX if one in first and one in measures):
             for sex, value in first.groupby("sex", observed=True)[name].std(ddof=1).items():
                 known[sd_key(name, model=model, sex=str(sex))] = float(value)
     return known
@@ -327,7 +337,8 @@ def with_scale(study: Study, indexed: pd.DataFrame, sd: dict[str, float]) -> pd.
     for model, rows in _by_model(study, indexed, several=False):
         one_sd = {sex: sd.get(sd_key(model=model, sex=sex), np.nan) for sex in SEXES}
         in_sd[rows.index] = rows["exposure"] / rows["sex"].map(one_sd)
-        quartile[rows.index] = _quartiles(rows)
+        if not study.is_yes_no:
+            quartile[rows.index] = _quartiles(rows)
     return indexed.assign(exposure_in_sd_of_sex=in_sd, quartile=quartile)
 
 
@@ -356,7 +367,9 @@ def _about(study: Study, predictions: pd.DataFrame) -> About:
     names = {one.name: one.words for one in study.outcomes}
     first = study.primary_outcome
     ordered = {first: names[first]} | names
-    words, unit = _EXPOSURES.get(study.exposure, (study.exposure, "its unit"))
+    words, unit = _EXPOSURES.get(study.exposure, (study.exposure.replace("_", " "), "its unit"))
+    if study.is_yes_no:
+        unit = YES_NO
     models = sorted(str(name) for name in predictions["model_id"].dropna().unique())
     return About(
         name=study.name,
@@ -374,6 +387,7 @@ def _about(study: Study, predictions: pd.DataFrame) -> About:
         several_ecgs=study.index.rule == "all",
         several_models=study.model_strata and len(models) > 1,
         time_scale=study.time_scale,
+        rows=study.rows,
     )
 
 

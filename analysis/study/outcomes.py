@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category, Covariate
-from analysis.statistics.survival import CoxFit, proportional_hazards_test
+from analysis.statistics.survival import CoxFit, FineGrayFit, proportional_hazards_test
 from analysis.statistics.survival.cox import fit_cox
 from analysis.statistics.survival.cox_fit import ChiSquareTest, few_events
 from analysis.study.settings import Study
@@ -21,6 +21,8 @@ from lvm_core.units import DAYS_PER_YEAR
 SEX: Final = Category("sex", reference="female")
 SD_OF_SEX: Final = "SD of the sex"
 """Unit of a step that has another size in each sex."""
+YES_NO: Final = "yes against no"
+"""Unit of the step of a yes/no exposure."""
 FOLLOW_UP_TIME: Final = "days since the index ECG"
 HOUSEHOLD: Final = "household_id"
 CLUSTER: Final = "error_cluster"
@@ -85,12 +87,18 @@ def columns_of(covariates: Iterable[str | Covariate]) -> list[str]:
 
 
 def contrasts_of(study: Study, sd: Mapping[str, float], unit: str) -> tuple[Contrast, ...]:
-    """Return the contrasts per SD, per 10 of the unit, and LVH yes against no."""
+    """Return the contrasts per SD, per 10 of the unit, and LVH yes against no.
+
+    A yes/no exposure has one step, yes against no, in place of the first two.
+    """
+    lvh = Contrast(study.lvh_column, "lvh", "LVH", YES_NO, 1.0, yes_no=True)
+    if study.is_yes_no:
+        return Contrast(study.exposure, "exposure", YES_NO, YES_NO, 1.0, yes_no=True), lvh
     per_sd = Contrast(study.exposure, "exposure", "per SD", unit, sd["exposure"])
     if study.sd == "by_sex":
         per_sd = Contrast(study.exposure, "exposure_in_sd_of_sex", "per SD of the own sex", SD_OF_SEX, 1.0)
     ten = Contrast(study.exposure, "exposure", "per 10", unit, 10.0)
-    return per_sd, ten, Contrast(study.lvh_column, "lvh", "LVH", "yes against no", 1.0, yes_no=True)
+    return per_sd, ten, lvh
 
 
 def named(contrast: Contrast, model: Model) -> dict[str, Any]:
@@ -144,15 +152,17 @@ def _covariates(study: Study) -> list[str | Covariate]:
 
 
 def complete_rows(
-    table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = ()
+    table: pd.DataFrame, study: Study, columns: Sequence[str], *, kept: Sequence[str] = (), model: Model | None = None
 ) -> pd.DataFrame:
     """Return the rows that every model of the study can take, and in which `columns` are known.
 
-    So all models, and all analyses that vary the main one, are of the same people. Where attained
+    So all models, and all analyses that vary the main one, are of the same people. With
+    `rows: all` of the study they are the rows that `model` can take, if it is given. Where attained
     age is the time scale, a row without an age at entry or exit is not complete. The columns `kept`
     stay, known or not.
     """
-    covariates = _covariates(study)
+    alone = model is not None and study.rows == "all"
+    covariates = list(model.covariates) if alone and model is not None else _covariates(study)
     needed = list(dict.fromkeys([*columns, *columns_of(covariates), *time_columns(study).values()]))
     names = [name for name in _ALWAYS if name in table.columns]
     own = table[list(dict.fromkeys([*names, *needed, *kept]))]
@@ -223,9 +233,9 @@ def fit_model(table: pd.DataFrame, study: Study, covariates: Sequence[str | Cova
     )
 
 
-def warnings_of(fit: CoxFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:
+def warnings_of(fit: CoxFit | FineGrayFit, table: pd.DataFrame, study: Study) -> tuple[str, ...]:
     """Return the warnings of a fit, where several ECGs of a person count as one event."""
-    n_parameters = len(fit.coefficients)
+    n_parameters = int(fit.estimates["coef"].notna().sum())
     by_row = few_events(fit.n_events, n_parameters)
     others = [text for text in fit.warnings if text not in by_row]
     return (*others, *few_events(people_with_event(table, study), n_parameters))
@@ -242,21 +252,24 @@ def estimates(
 ) -> list[dict[str, Any]]:
     """Fit contrasts under models to the rows of one outcome; contrasts of one column share fits.
 
-    Rows are complete in the columns of the study's models, of the contrast, and in `more`. Return
+    Rows are complete in the columns of the study's models (with `rows: all` of the model), of the
+    contrast, and in `more`. Return
     rows of `fitted_by`, by default `estimate`, with n_dropped_missing, by contrast, then model.
     """
     rows: list[dict[str, Any]] = []
     fitted: dict[tuple[str, int], dict[str, Any]] = {}
-    complete: dict[str, pd.DataFrame] = {}
+    complete: dict[tuple[str, int], pd.DataFrame] = {}
     for contrast in contrasts:
         column = contrast.column
-        if column not in complete:
-            complete[column] = complete_rows(table, study, [column, *more])
         for model in models:
             key = column, model.number
+            of_rows = column, model.number if study.rows == "all" else 0
+            if of_rows not in complete:
+                complete[of_rows] = complete_rows(table, study, [column, *more], model=model)
             if key not in fitted:
-                dropped = {"n_dropped_missing": len(table) - len(complete[column])}
-                fitted[key] = (fitted_by or estimate)(complete[column], study, contrast, model) | dropped
+                own = complete[of_rows]
+                dropped = {"n_dropped_missing": len(table) - len(own)}
+                fitted[key] = (fitted_by or estimate)(own, study, contrast, model) | dropped
             rows.append(rescaled(fitted[key], contrast))
     return rows
 
@@ -316,17 +329,18 @@ def rescaled(row: dict[str, Any], contrast: Contrast) -> dict[str, Any]:
 def added_terms_test(larger: CoxFit, smaller: CoxFit, terms: Sequence[str]) -> ChiSquareTest:
     """Test the terms that one model has beyond another nested in it.
 
-    The test is the likelihood-ratio test. Where people or households have several rows, rows are
-    not independent and have no likelihood; the test is then Wald's with robust errors.
-    Raise TableRefused where none of the terms has an estimate.
+    The test is the likelihood-ratio test, also of a level without events, whose likelihood has a
+    limit. Where people or households have several rows, rows are not independent and have no
+    likelihood; the test is then Wald's with robust errors.
+    Raise TableRefused where Wald's test is of terms without an estimate.
     """
+    if not larger.robust:
+        return larger.likelihood_ratio_test(smaller)
     known = set(larger.estimates.loc[larger.estimates["coef"].notna(), "term"])
     estimated = [term for term in terms if term in known]
     if not estimated:
         raise TableRefused("nothing that is tested has an estimate, expected events on every side")
-    if larger.robust:
-        return larger.wald_test(estimated)
-    return larger.likelihood_ratio_test(smaller)
+    return larger.wald_test(estimated)
 
 
 def with_q(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

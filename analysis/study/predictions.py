@@ -29,6 +29,7 @@ _TEXTS: Final = ("model_id", "measured_by")
 _FLAGS: Final = (
     "lvh_pred",
     "lvh_recal",
+    "lvh_cmr",
     *(name for name in schemas.PREDICTIONS.names if name.startswith("rule_")),
     "any_ecg_rule",
 )
@@ -58,7 +59,7 @@ def read_predictions(study: Study, usable: pd.Series[str]) -> pd.DataFrame:
     states, or contradict themselves.
     """
     path, date_format = study.inputs.predictions, study.date_formats.get("predictions")
-    table = _read(path, PREDICTED - _NOT_READ, study.columns.predictions, date_format)
+    table = _read(path, PREDICTED - _NOT_READ | {study.exposure}, study.columns.predictions, date_format)
     missing = [name for name in (*_NEEDED, study.exposure) if name not in table.columns]
     if missing:
         raise UsageError(

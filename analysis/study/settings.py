@@ -35,10 +35,15 @@ PREDICTED: Final = frozenset(
 )
 """Columns of the predictions."""
 
+YES_NO_EXPOSURES: Final = frozenset(
+    ("any_ecg_rule", "lvh_cmr", *(name for name in schemas.PREDICTIONS.names if name.startswith("rule_")))
+)
+"""Columns of the predictions that are yes or no; LVH by CMR is one that a user may add."""
+
 _PERSON: Final = frozenset({"participant_id"})
 # The columns that are read of each table; of the participants also the covariates.
 _COLUMNS: Final[Mapping[str, frozenset[str]]] = {
-    "predictions": PREDICTED | {"af_on_ecg"},
+    "predictions": PREDICTED | {"af_on_ecg", "lvh_cmr"},
     "persons": frozenset((*READ, *OF_STUDIES)),
     "events": _PERSON | {"date", "code", "system", "source", "reported_date"},
     "ends": frozenset({"region", "source", "end_date", "release"}),
@@ -375,7 +380,9 @@ class Study(_Strict):
     index: Index = Index()
     """Which ECG opens follow-up."""
     exposure: str = "lvmi_pred_g_m2"
-    """Column of the predictions; with a recalibrated column, LVH is recalibrated too."""
+    """Column of the predictions; with a recalibrated column, LVH is recalibrated too. A yes/no
+    column (`any_ecg_rule`, `rule_avl` ..., or `lvh_cmr`: LVH by CMR) is compared as yes against
+    no."""
     accept_people: bool = False
     """Go on although the participants as a whole look wrong (units, sexes or ages)."""
     allow_unknown: bool = False
@@ -394,6 +401,9 @@ class Study(_Strict):
     """An outcome that should not depend on LV mass."""
     covariates: tuple[StudyCovariate, ...] = ()
     """Covariates of model 4."""
+    rows: Literal["same", "all"] = "same"
+    """Rows of the models: `same`, those that are complete for the largest model, so that models
+    differ in their adjustment alone; or `all`, for each model those that it can take."""
     household: str | None = None
     """Column of the participants that names the household. Errors of Cox models are then by
     household; a person without one is a household alone."""
@@ -519,6 +529,21 @@ class Study(_Strict):
             refuse_unknown_columns(self, table, self.columns.of(table))
         return self
 
+    @field_validator("exposure")
+    @classmethod
+    def _is_no_lvh(cls, name: str) -> str:
+        if name in ("lvh_pred", "lvh_recal"):
+            raise ValueError(
+                f"{name} is compared in every study; choose the index as the exposure, as lvmi_pred_g_m2, "
+                "and LVH stands beside it"
+            )
+        return name
+
+    @property
+    def is_yes_no(self) -> bool:
+        """Whether the exposure is yes or no, without steps, quartiles and a dose."""
+        return self.exposure in YES_NO_EXPOSURES
+
     @property
     def recalibrated(self) -> bool:
         """Whether the exposure is a recalibrated one."""
@@ -555,6 +580,7 @@ class Study(_Strict):
             outcomes=outcomes,
             index=self.index.as_rule(),
             exposure=self.exposure,
+            exposure_is_yes_no=self.is_yes_no,
             exclude_flags=self.exclude_flags,
             exclude_ecg=self.exclude_ecg,
             prevalent_window_days=self.prevalent_window_days,

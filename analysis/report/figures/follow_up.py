@@ -120,7 +120,7 @@ def _draw(axes: Axes, places: NDArray[np.int64], n_events: NDArray[np.float64]) 
     return bool((~known).any())
 
 
-_BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_events", "Events"))
+_BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_events", "Events"), ("n_deaths", "Deaths"))
 # Of the plot itself; legend and labels come to it.
 _CURVES_IN: Final = 2.6
 _AXIS_LABELS_IN: Final = 0.62
@@ -139,12 +139,13 @@ def cumulative_incidence(
 
     `points` are masked: `group`, `years`, `incidence`, `lo`, `hi` (0 to 1), a row per step; groups
     without any incidence are named as hidden. `at_risk` is masked: `group`, `years` (the ticks),
-    `n_at_risk`, `n_censored`, `n_events` so far; missing is `HIDDEN`.
+    `n_at_risk`, `n_censored`, `n_events`, `n_deaths` before the tick, which add up; missing is
+    `HIDDEN`. Deaths have no rows where nobody died.
     """
     groups = in_order([*points["group"], *at_risk["group"]])
     labels = {group: wrapped(group, _LABEL_IN, SMALL_PT) for group in groups}
     lines = sum(label.count("\n") + 1 for label in labels.values()) + 1
-    table_in = len(_BLOCKS) * (lines * _ROW_PT + _BLOCK_GAP_PT) / 72
+    table_in = len(_blocks(at_risk)) * (lines * _ROW_PT + _BLOCK_GAP_PT) / 72
     height_in = _CURVES_IN + _AXIS_LABELS_IN + (2 + len(groups)) * _LEGEND_LINE_IN + table_in
     canvas = new_canvas(WIDTH_IN, height_in, "constrained")
     axes = canvas.subplots()
@@ -169,7 +170,7 @@ def cumulative_incidence(
     alt = (
         f"Step curves of the cumulative incidence of {outcome_name} by "
         f"{mid_sentence(group_name)}, with 95 % limits. At {at:.3g} years: {'; '.join(texts)}. "
-        "Numbers at risk, censored and with events are below the axis."
+        f"Below the axis: {', '.join(title.lower() for _, title in _blocks(at_risk))}."
     )
     return Drawn(canvas, alt)
 
@@ -210,7 +211,9 @@ def _fitting(
     ticks: NDArray[np.float64], at_risk: pd.DataFrame, labels: dict[str, str], end: float
 ) -> NDArray[np.float64]:
     """Every tick, or every second, third ... so that numbers side by side stay apart."""
-    widest = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in at_risk[name]), default=0.0)
+    widest = max(
+        (text_width_in(count_text(n), SMALL_PT) for name, _ in _blocks(at_risk) for n in at_risk[name]), default=0.0
+    )
     left = max(text_width_in(label, SMALL_PT) for label in labels.values()) + widest / 2
     room = WIDTH_IN - max(left, 0.7) - widest / 2 - 3 * _GAP_IN
     steps = np.diff(ticks).min() if len(ticks) > 1 else end
@@ -222,13 +225,16 @@ def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks
     """Write numbers centred under the ticks, and what they are at the left."""
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     first = at_risk[floats(at_risk, "years") == ticks[0]] if len(ticks) else at_risk
-    half = max((text_width_in(count_text(n), SMALL_PT) for name, _ in _BLOCKS for n in first[name]), default=0.0) / 2
+    half = (
+        max((text_width_in(count_text(n), SMALL_PT) for name, _ in _blocks(at_risk) for n in first[name]), default=0.0)
+        / 2
+    )
     widest = max(text_width_in(label, SMALL_PT) for label in labels.values())
     left_pt = -72 * (half + _GAP_IN + max(widest, text_width_in("Censored", SMALL_PT, "bold")))
     keyed = at_risk.assign(group=at_risk["group"].astype(str), years=floats(at_risk, "years"))
     keyed = keyed.set_index(["group", "years"])
     down = _FIRST_ROW_PT
-    for name, heading in _BLOCKS:
+    for name, heading in _blocks(at_risk):
         _text(axes, (0, down, left_pt), heading, ha="left", weight="bold")
         for group, label in labels.items():
             for tick in ticks:
@@ -238,6 +244,12 @@ def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks
                 down += _ROW_PT
                 _text(axes, (0, down, left_pt), line, ha="left")
         down += _ROW_PT + _BLOCK_GAP_PT
+
+
+def _blocks(at_risk: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the blocks of rows below the axis; none of deaths where nobody died."""
+    died = "n_deaths" in at_risk and bool((at_risk["n_deaths"].isna() | (at_risk["n_deaths"] > 0)).any())
+    return list(_BLOCKS if died else _BLOCKS[:-1])
 
 
 def _text(axes: Axes, place: tuple[float, ...], text: str, **how: Any) -> None:

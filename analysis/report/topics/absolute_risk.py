@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,10 +30,11 @@ from analysis.report.topics.tables import (
 from analysis.report.words import estimate_texts, of_model, row_labels, side_by_side
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
-from analysis.statistics.limits import Z95
+from analysis.statistics.limits import Z95, logit_limits
 from analysis.statistics.risk import auc_at, brier_score, calibration_by_group, observed_expected
 from analysis.statistics.survival.cause_specific import cumulative_incidences
 from analysis.statistics.survival.cox import CoxSamples, fit_cox
+from analysis.statistics.survival.cox_fit import few_events
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (
     CLUSTER,
@@ -41,6 +42,7 @@ from analysis.study.outcomes import (
     HOUSEHOLD,
     SEX,
     Model,
+    columns_of,
     fewest,
     followed,
     without_constant_sex,
@@ -48,7 +50,8 @@ from analysis.study.outcomes import (
 
 # The most people whose risk is predicted: each needs the hazards of every event time.
 MOST_PEOPLE: Final = 40_000
-_FOLDS: Final = 2
+# People up to which there are so many repeats of so many folds; many people need fewer.
+_SPLITS: Final = ((20_000, 5, 5), (100_000, 3, 5), (np.inf, 2, 2))
 _FEWEST_AT_RISK: Final = 50
 _FEWEST_SHARE: Final = 0.1
 _BASE: Final = Model(0, "age, sex", ("age_years", SEX))
@@ -118,29 +121,50 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
 def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     complete, base, at, known = _people(data, outcome, ("exposure", "age_years", "sex"))
     known |= {"exposure": data.study.exposure, "se_type": ""}
+    models = {_WITHOUT: base.covariates, _WITH: ("exposure", *base.covariates)}
+    words = {_WITHOUT: base.adjustment, _WITH: f"{base.adjustment}, exposure"}
     try:
-        predicted = _held_out(complete, base, at, data.study.seed)
-        words = {_WITHOUT: base.adjustment, _WITH: f"{base.adjustment}, exposure"}
-        return _accuracy(predicted, at, known, words), [_tenths(predicted, at)]
+        repeats = _held_out(complete, models, at, data.study.seed)
+        few = few_events(int((complete["event"] & (complete["years"] <= at)).sum()), len(base.covariates) + 1)
+        predicted = _averaged(repeats, list(models))
+        rows = _accuracy(repeats, predicted, at, known | {"warnings": "; ".join(few)}, words)
+        return rows, [_tenths(predicted, at)]
     except TableRefused as error:
         return [known | {"measure": _AUC, "warnings": str(error)}], []
 
 
-def _held_out(table: pd.DataFrame, base: Model, at: float, seed: int) -> pd.DataFrame:
-    """Predict everybody's risk, or that of a sample, by models fitted to the other half."""
+def _held_out(
+    table: pd.DataFrame, models: Mapping[str, Sequence[str | Covariate]], at: float, seed: int
+) -> list[pd.DataFrame]:
+    """Predict everybody's risk, or that of a sample, by models fitted to the others.
+
+    Each repeat parts the people into other folds. The same people are judged in all of them.
+    """
     if at <= 0:
         raise TableRefused(f"fewer than {_FEWEST_AT_RISK} people are followed, expected more for absolute risks")
-    models = {_WITHOUT: base.covariates, _WITH: ("exposure", *base.covariates)}
     rng = np.random.default_rng(seed)
-    fold = rng.permutation(np.arange(len(table)) % _FOLDS)
     chosen = rng.permutation(len(table)) < MOST_PEOPLE
+    repeats, folds = next((times, parts) for most, times, parts in _SPLITS if len(table) <= most)
+    return [
+        _held_out_once(table, models, at, rng.permutation(np.arange(len(table)) % folds), chosen)
+        for _ in range(repeats)
+    ]
+
+
+def _held_out_once(
+    table: pd.DataFrame,
+    models: Mapping[str, Sequence[str | Covariate]],
+    at: float,
+    fold: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
+) -> pd.DataFrame:
     parts = []
-    for left_out in range(_FOLDS):
+    for left_out in np.unique(fold):
         others = table[fold != left_out].reset_index(drop=True)
-        own = table[(fold == left_out) & chosen].reset_index(drop=True)
+        own = table[(fold == left_out) & chosen]
         risks = {name: _risk(others, own, covariates, at) for name, covariates in models.items()}
         parts.append(own[["participant_id", "years", "status_code"]].assign(**risks))
-    return pd.DataFrame(pd.concat(parts, ignore_index=True))
+    return pd.DataFrame(pd.concat(parts).sort_index())
 
 
 def _risk(
@@ -148,32 +172,57 @@ def _risk(
 ) -> NDArray[np.float64]:
     """Cause-specific models of the outcome and of death combined (Benichou and Gail 1990)."""
     options: dict[str, Any] = {"duration": "years", "event": "event", "covariates": list(covariates)}
-    fits = {cause: fit_cox(others.assign(event=others["status_code"] == cause), **options) for cause in (1, 2)}
+    # Nobody may have died, as where death is the outcome; nobody with the outcome is refused.
+    causes = [1, *([2] if (others["status_code"] == 2).any() else [])]
+    fits = {cause: fit_cox(others.assign(event=others["status_code"] == cause), **options) for cause in causes}
     return np.asarray(cumulative_incidences(fits, own, [at])[0, :, 0])
 
 
-def _accuracy(table: pd.DataFrame, at: float, known: dict[str, Any], words: Mapping[str, str]) -> list[dict[str, Any]]:
+def _averaged(repeats: Sequence[pd.DataFrame], risks: Sequence[str]) -> pd.DataFrame:
+    """The mean risk of each person over the repeats, each by models without the person."""
+    means = np.mean([one[risks].to_numpy() for one in repeats], axis=0)
+    return repeats[0].assign(**dict(zip(risks, means.T, strict=True)))
+
+
+def _over_repeats(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of an estimate over repeats of cross-fitting, and its error.
+
+    The variance is the mean of that of each repeat, given its fits, and of the squared distance
+    from the mean: it holds the split and the fits too.
+
+    Source:
+        Chernozhukov V et al., Econometrics J 2018;21:C1, definition 3.3.
+    """
+    mean = float(np.mean(values))
+    return mean, float(np.sqrt(np.mean(np.square(errors) + np.square(np.asarray(values) - mean))))
+
+
+def _accuracy(
+    repeats: Sequence[pd.DataFrame], predicted: pd.DataFrame, at: float, known: dict[str, Any], words: Mapping[str, str]
+) -> list[dict[str, Any]]:
     options: dict[str, Any] = {"duration": "years", "event": "status_code", "risk": list(words), "at": at}
-    auc, brier = auc_at(table, **options), brier_score(table, **options)
-    ratio = observed_expected(table, **options)
+    aucs, briers = ([judge(one, **options) for one in repeats] for judge in (auc_at, brier_score))
     known = known | {
-        "n_people": len(table),
-        "n_ecgs": len(table),
-        "n_events": auc.n_events,
-        "se_type": "influence of each person",
+        "n_people": len(predicted),
+        "n_ecgs": len(predicted),
+        "n_events": aucs[0].n_events,
+        "se_type": f"influence of each person, and of the split ({len(repeats)} times cross-fitted)",
     }
     rows = []
-    for measure, found, name in ((_AUC, auc, "auc"), (_BRIER, brier, "brier")):
-        for row in found.estimates.to_dict("records"):
-            values = {"estimate": row[name], "se": row["se"], "lo": row[f"{name}_lo"], "hi": row[f"{name}_hi"]}
-            rows.append(values | {"measure": measure, "adjustment": words[row["model"]]})
+    for measure, found, name in ((_AUC, aucs, "auc"), (_BRIER, briers, "brier")):
+        for model, text in words.items():
+            own = [one.estimates.set_index("model") for one in found]
+            value, se = _over_repeats(*([one[each].to_dict()[model] for one in own] for each in (name, "se")))
+            lo, hi = logit_limits(value, se)
+            rows.append({"measure": measure, "adjustment": text, "estimate": value, "se": se, "lo": lo, "hi": hi})
         # Without a P value: one model is nested in the other, and the likelihood ratio is the test.
-        last = found.differences.iloc[-1]
-        lo, hi = -last["difference_hi"], -last["difference_lo"]
-        values = {"estimate": -last["difference"], "se": last["se"], "lo": lo, "hi": hi}
+        last = [one.differences.iloc[-1] for one in found]
+        gain, se = _over_repeats([-one["difference"] for one in last], [one["se"] for one in last])
+        values = {"estimate": gain, "se": se, "lo": gain - Z95 * se, "hi": gain + Z95 * se}
         rows.append(values | {"measure": f"{measure}{_GAIN}", "adjustment": "difference"})
     rows = [known | row for row in rows]
     known = known | {"se_type": "of the observed risk (Aalen-Johansen)"}
+    ratio = observed_expected(predicted, **options)
     for row in ratio.estimates.to_dict("records"):
         values = {"estimate": row["ratio"], "lo": row["ratio_lo"], "hi": row["ratio_hi"]}
         rows.append(known | values | {"measure": _RATIO, "adjustment": words[row["model"]]})
@@ -208,7 +257,9 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     cells = cells.rename(columns={"Horizon": "Horizon, years", "": "Observed"})
     notes = (
         "Risks combine cause-specific Cox models of the outcome and of death (Benichou and Gail "
-        "1990), fitted to one half of the people and judged on the other, both ways. At most "
+        "1990), by cross-fitting: each person is judged by models fitted to the other folds. The split "
+        "is repeated; estimates are means over the repeats, and their errors hold the split and the "
+        "fits (Chernozhukov et al. 2018). Limits of AUC and Brier score are on the logit scale. At most "
         f"{MOST_PEOPLE:,} people, drawn at random, are judged, whether other covariates are known "
         "or not.",
         "Cases have the outcome by the horizon; everybody else without censoring is a control, "
@@ -234,10 +285,13 @@ def _calibration_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) 
 
 # Standardised risk: what the incidence would be if everybody, or nobody, had LVH.
 
-AVERAGED: Final = 4_000
 _ROWS_OF_ALL_DRAWS: Final = 25_000_000
 _FEWEST_DRAWS: Final = 50
+# Bootstrap samples average over this many rows of age and sex, or over classes of age.
+_MOST_ROWS: Final = 2_000
+_AGE_CLASS_YEARS: Final = 0.1
 _MEASURES: Final = ("risk if all had LVH", "risk if none had LVH", "risk difference", "risk ratio")
+_ERRORS_OF: Final = ("of the risk", "of the risk", "of the difference", "of the logarithm of the ratio")
 
 
 def _standardised_aggregates(data: StudyData) -> list[Aggregate]:
@@ -267,30 +321,62 @@ def _standardised_rows(data: StudyData) -> list[dict[str, Any]]:
         return [known | {"measure": _MEASURES[0], "warnings": str(error)}]
     rows = []
     for place, measure in enumerate(_MEASURES):
-        value, se = float(estimate[place]), float(errors[place])
-        half = Z95 * se
+        value, se, half = float(estimate[place]), float(errors[0, place]), Z95 * float(errors[1, place])
         limits = (value * np.exp(-half), value * np.exp(half)) if place != 2 else (value - half, value + half)
         drawn = {"se": se, "lo": float(limits[0]), "hi": float(limits[1])} if n_draws else {}
-        rows.append(known | drawn | {"measure": measure, "estimate": value, "level": f"{n_draws} bootstrap samples"})
+        scale = {"se_type": f"{known['se_type']}, {_ERRORS_OF[place]}"}
+        level = {"level": f"{n_draws} bootstrap samples"}
+        rows.append(known | drawn | scale | level | {"measure": measure, "estimate": value})
     return rows
 
 
+class _People(NamedTuple):
+    """Distinct rows of covariates with the place of each person among them."""
+
+    rows: pd.DataFrame
+    place: NDArray[np.int64]
+
+    def counts(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how many people have each row, if each is there as often as drawn."""
+        return np.bincount(self.place, drawn, len(self.rows)).astype(np.float64)
+
+
+def _distinct(table: pd.DataFrame, columns: Sequence[str]) -> _People:
+    grouped = table.groupby(list(columns), observed=True, sort=True)
+    return _People(
+        pd.DataFrame(grouped.size().index.to_frame(index=False)), np.asarray(grouped.ngroup(), dtype=np.int64)
+    )
+
+
+def _for_draws(table: pd.DataFrame, people: _People, columns: Sequence[str]) -> _People:
+    """The same rows, or ages in narrow classes: only errors come from it."""
+    if len(people.rows) <= _MOST_ROWS or "age_years" not in columns:
+        return people
+    narrow = (table["age_years"] / _AGE_CLASS_YEARS).round() * _AGE_CLASS_YEARS
+    return _distinct(table.assign(age_years=narrow), columns)
+
+
 def _standardised(table: pd.DataFrame, model: Model, at: float, draws: int, seed: int) -> tuple[Any, Any, int]:
-    """Risks if all and if none had LVH, difference, ratio; errors (of logarithms but the third)."""
+    """Risks if all and if none had LVH, their difference and ratio, exact over all people.
+
+    With (2, 4) errors from samples: on the scale of each estimate, the ratio's of its logarithm;
+    and of the logarithms but for the difference, for the limits.
+    """
     if at <= 0:
         raise TableRefused("fewer than 50 people are followed, expected more for absolute risks")
     rng = np.random.default_rng(seed)
-    sample = rng.permutation(len(table))[:AVERAGED]
+    columns = columns_of(model.covariates)
+    people = _distinct(table, columns)
     options: dict[str, Any] = {"duration": "years", "event": "event", "covariates": ["lvh", *model.covariates]}
-    models = {cause: CoxSamples.of(table.assign(event=table["status_code"] == cause), **options) for cause in (1, 2)}
-    value = _risks(models, np.ones(len(table), dtype=np.int64), table.iloc[sample], at)
+    # Nobody may have died, as where death is the outcome.
+    causes = [1, *([2] if (table["status_code"] == 2).any() else [])]
+    models = {cause: CoxSamples.of(table.assign(event=table["status_code"] == cause), **options) for cause in causes}
+    value = _risks(models, table["status_code"], np.ones(len(table), dtype=np.int64), people, at)
     n_draws = min(draws, max(_FEWEST_DRAWS, _ROWS_OF_ALL_DRAWS // len(table))) if draws else 0
-    found = []
+    coarse, found = _for_draws(table, people, columns), []
     for _ in range(n_draws):
-        drawn = _drawn(table, rng)
-        again = table.iloc[rng.choice(sample, len(sample))]
         try:
-            found.append(_risks(models, drawn, again, at))
+            found.append(_risks(models, table["status_code"], _drawn(table, rng), coarse, at))
         except TableRefused:
             continue  # a sample without events in an arm; counted below
     if n_draws and len(found) < 0.95 * n_draws:
@@ -298,9 +384,17 @@ def _standardised(table: pd.DataFrame, model: Model, at: float, draws: int, seed
             f"{n_draws - len(found)} of {n_draws} bootstrap samples have no estimate, expected "
             "5 % at most; there are too few events in an arm"
         )
-    scaled = [[np.log(a), np.log(b), a - b, np.log(a / b)] for a, b in found]
-    errors = np.std(scaled, axis=0, ddof=1) if found else np.full(4, np.nan)
-    return np.array([*value, value[0] - value[1], value[0] / value[1]]), errors, len(found)
+    estimate = np.array([*value, value[0] - value[1], value[0] / value[1]])
+    return estimate, _errors(found), len(found)
+
+
+def _errors(found: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    if not found:
+        return np.full((2, 4), np.nan)
+    a, b = np.array(found).T
+    shown = np.stack([a, b, a - b, np.log(a / b)])
+    for_limits = np.stack([np.log(a), np.log(b), a - b, np.log(a / b)])
+    return np.stack([shown.std(axis=1, ddof=1), for_limits.std(axis=1, ddof=1)])
 
 
 def _drawn(table: pd.DataFrame, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -313,14 +407,17 @@ def _drawn(table: pd.DataFrame, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _risks(
-    models: Mapping[int, CoxSamples], drawn: NDArray[np.int64], people: pd.DataFrame, at: float
+    models: Mapping[int, CoxSamples], status: pd.Series[Any], drawn: NDArray[np.int64], people: _People, at: float
 ) -> tuple[float, float]:
-    """Mean risk of the people if all and if none had LVH, by models fitted to a sample."""
-    fits = {cause: model.repeated(drawn) for cause, model in models.items()}
-    if any(fit.estimates["coef"].isna().any() for fit in fits.values()):
+    """Mean risk of the people drawn if all and if none had LVH, by models fitted to them."""
+    happened = np.bincount(status, drawn, 3)  # a sample may be without deaths
+    fits = {cause: model.repeated(drawn) for cause, model in models.items() if cause == 1 or happened[cause]}
+    if np.isnan(fits[1].estimates["coef"].iloc[0]):
         raise TableRefused("an arm has no event, expected events with and without LVH")
-    risks = [float(cumulative_incidences(fits, people.assign(lvh=lvh), [at])[0].mean()) for lvh in (1.0, 0.0)]
-    return risks[0], risks[1]
+    weights = people.counts(drawn)
+    parts = (cumulative_incidences(fits, people.rows.assign(lvh=lvh), [at])[0, :, 0] for lvh in (1.0, 0.0))
+    with_lvh, without = (float(np.average(risks, weights=weights)) for risks in parts)
+    return with_lvh, without
 
 
 def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section | None:
@@ -332,8 +429,8 @@ def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section
     drawn = ", ".join(dict.fromkeys(filter(None, rows["level"])))
     notes = (
         "g-formula: cause-specific Cox models of the outcome and of death with LVH, age and sex, "
-        "their predicted incidence averaged over the age and sex of the people analysed (at most "
-        f"{AVERAGED:,}, drawn at random). Intervals from {drawn or 'no samples'}, "
+        "their predicted incidence averaged over the age and sex of all people analysed. "
+        f"Intervals from {drawn or 'no samples'}, "
         "normal on the log scale, and on the linear scale for the difference.",
     )
     table = result_table(

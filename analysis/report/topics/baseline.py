@@ -44,6 +44,9 @@ _BY_QUARTILE: Final = _Table(
     "quartile",
     ("Q1", "Q2", "Q3", "Q4", ""),
 )
+_BY_EXPOSURE: Final = _Table(
+    "baseline_exposure", ("no", "yes", "unknown"), ("yes", "no"), "exposure_group", ("no", "yes", "")
+)
 _NUMBERS: Final = {
     "age_years": "Age, years",
     "bmi_kg_m2": "Body mass index, kg/m2",
@@ -66,6 +69,9 @@ def aggregates(data: StudyData) -> list[Aggregate]:
         _BY_LVH: people["lvh_group"].fillna(_BY_LVH.groups[-1]),
         _BY_QUARTILE: quartile.astype(object).fillna(_BY_QUARTILE.groups[-1]),
     }
+    if data.study.is_yes_no:
+        del grouped[_BY_QUARTILE]
+        grouped[_BY_EXPOSURE] = people["exposure_group"].astype(object).fillna(_BY_EXPOSURE.groups[-1])
     return [one for table, group in grouped.items() for one in _aggregates(data, people.assign(group=group), table)]
 
 
@@ -156,6 +162,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     titles = {
         _BY_LVH: ("People by predicted LVH", lvh),
         _BY_QUARTILE: (f"People by quartile of the {about.exposure_name}, cut within sex", cut),
+        _BY_EXPOSURE: (f"People by {about.exposure_name}", f"{sentence(about.exposure_name)}: yes or no."),
     }
     items = tuple(
         _read_table(masked, table, title, note)

@@ -24,6 +24,7 @@ from analysis.report.topics.tables import (
     aggregate,
     contrasts_of_study,
     figures_by_outcome,
+    needs_of,
     outcomes_and_parts,
     result_table,
     results_about,
@@ -41,6 +42,7 @@ from analysis.statistics.survival.splines import (
 )
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import (
+    YES_NO,
     Model,
     complete_rows,
     estimates,
@@ -57,7 +59,7 @@ from lvm_core.units import DAYS_PER_YEAR
 def _main_model(data: StudyData, outcome: str) -> tuple[pd.DataFrame, Model, dict[str, Any]]:
     """The complete rows of an outcome, model 2, and what the results say of both."""
     table = data.analysed(outcome)
-    complete = complete_rows(table, data.study, ["exposure"])
+    complete = complete_rows(table, data.study, ["exposure"], model=age_sex_model(data))
     model = without_constant_sex(age_sex_model(data), complete)
     row = followed(complete, data.study) | {"exposure": data.study.exposure}
     dropped = len(table) - len(complete)
@@ -75,7 +77,12 @@ _MASKED_SHARE: Final = 0.05
 
 
 def _dose_response_aggregates(data: StudyData) -> list[Aggregate]:
-    """Return the curve of each outcome, the histogram, and tests of nonlinearity."""
+    """Return the curve of each outcome, the histogram, and tests of nonlinearity.
+
+    Yes and no have no dose.
+    """
+    if data.study.is_yes_no:
+        return []
     curves: list[pd.DataFrame] = []
     tests: list[dict[str, Any]] = []
     for outcome, part in outcomes_and_parts(data):
@@ -94,7 +101,8 @@ def _dose_response_aggregates(data: StudyData) -> list[Aggregate]:
         count("n_events", "people with the event"),
     )
     outer = pd.concat(curves)["is_outer"].tolist() if curves else []
-    curve_table = aggregate("dose_response", curves, columns, meanings.curve_of_doses, exact_only=outer)
+    described = partial(meanings.curve_of_doses, needed=needs_of(data.study))
+    curve_table = aggregate("dose_response", curves, columns, described, exact_only=outer)
     return [curve_table, _histogram(data), results("dose_response", tests)]
 
 
@@ -250,7 +258,7 @@ def _by_period(data: StudyData, outcome: str) -> list[dict[str, Any]]:
 
 
 def _counted(data: StudyData, outcome: str, row: dict[str, Any], start: float, end: float) -> Analysed:
-    who = analysed(outcome, data.model_id, lvh=row["exposure"] == data.study.lvh_column)
+    who = analysed(outcome, data.model_id, needs_of(data.study), lvh=row["exposure"] == data.study.lvh_column)
     own = who.who.after(start) if start else who.who
     return replace(who, who=own, by=None if np.isinf(end) else end, has_own_clock=True)
 
@@ -297,7 +305,7 @@ def _binned(fit: CoxFit, table: pd.DataFrame, data: StudyData, outcome: str) -> 
     fewest = max(_FEWEST_IN_BIN, data.about.k)
     n_bins = int(np.clip(len(set(people)) // fewest, 1, _MOST_BINS))
     bins = np.arange(len(own)) * n_bins // max(len(own), 1)
-    size = data.sd["exposure"]
+    size = data.sd.get("exposure", 1.0)  # yes against no
     grouped = own.assign(beta=own["value"] * size, years=own["time"] / DAYS_PER_YEAR, person=people).groupby(bins)
     mean, n = grouped["beta"].mean(), grouped.size()
     half: pd.Series[Any] = Z95 * grouped["beta"].std(ddof=1) / np.sqrt(n)
@@ -365,11 +373,16 @@ def _residual_figure(rows: pd.DataFrame, outcome: str, model: str, key: str, *, 
         return None
     first, is_age = rows.iloc[0], about.time_scale == "attained_age"
     options: dict[str, Any] = {name: float(first[name]) for name in ("hr_log", "lo_log", "hi_log")}
-    options |= {"exposure_name": f"{about.exposure_name}, per SD", "outcome_name": outcome, "is_age": is_age}
+    options |= {"exposure_name": f"{about.exposure_name}, {_step(about)}", "outcome_name": outcome, "is_age": is_age}
     over = "attained age" if is_age else "time"
-    title = f"Log hazard ratio per SD over {over} for {outcome}{of_model(model)}: scaled Schoenfeld residuals, binned"
+    ratio = f"Log hazard ratio {_step(about)} over {over} for {outcome}{of_model(model)}"
+    title = f"{ratio}: scaled Schoenfeld residuals, binned"
     drawn = schoenfeld(rows, **options)
     return ReadFigure(f"schoenfeld{key}", title, drawn.alt, drawn.canvas)
+
+
+def _step(about: About) -> str:
+    return YES_NO if about.exposure_unit == YES_NO else "per SD"
 
 
 DOSE_RESPONSE: Final = Topic("dose response", _dose_response_aggregates, _present_dose_response)

@@ -28,7 +28,7 @@ END_REASONS: Final = {
     "administrative_end": "End of records",
 }
 _STATUS: Final = {"outcome": "1", "death": "2"}
-_GROUPS: Final = ("lvh_group", "quartile_group")
+_GROUPS: Final = ("lvh_group", "quartile_group", "exposure_group")
 _LARGEST_SPARSE: Final = 2.0  # times k: fewer events a period in the middle are joined to longer ones
 _PERIODS: Final = ("M", "Q", "Y")
 

@@ -11,17 +11,19 @@ import pandas as pd
 
 from analysis.disclosure.aggregates import Aggregate, count, label, number, results
 from analysis.disclosure.masking import HIDDEN, Masked
-from analysis.disclosure.meanings import MODELS, Analysed, analysed, name_of
+from analysis.disclosure.meanings import LVH, Analysed, analysed, name_of, of_results, rows_left_out
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.forest import forest
 from analysis.report.topics.tables import (
     HAZARD_RATIO,
     MODEL_ID,
+    OUTCOME,
     age_sex_model,
     aggregate,
     cells_by_model,
     contrasts_of_study,
     figures_by_outcome,
+    needs_of,
     outcomes_and_parts,
     results_about,
     results_of,
@@ -42,15 +44,16 @@ from analysis.report.words import (
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
 from analysis.statistics.survival import fit_fine_gray
-from analysis.statistics.survival.cox_fit import few_events
 from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import (
     FOLLOW_UP_TIME,
     SEX,
+    YES_NO,
     Contrast,
     Model,
     added_terms_test,
     cluster_of,
+    columns_of,
     complete_rows,
     estimate,
     estimates,
@@ -59,7 +62,6 @@ from analysis.study.outcomes import (
     followed,
     models_of,
     named,
-    people_with_event,
     ratio_of,
     read_columns,
     se_type_of,
@@ -78,47 +80,135 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
     """Return the main hazard ratios, those of subgroups, and what one SD is."""
     rows = [row for outcome, part in outcomes_and_parts(data) for row in _main_rows(part, outcome)]
     subgroups = [row for part in data.by_prediction_model() for row in _subgroup_rows(part)]
-    return [results("hazard_ratios", with_q(rows)), results("subgroups", subgroups), exposure_sds(data)]
+    return [
+        results("hazard_ratios", with_q(rows)),
+        results("subgroups", subgroups),
+        exposure_sds(data),
+        _arms(data),
+        _left_out(data),
+    ]
 
 
 def _main_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
     """Per SD, per 10, LVH, quartiles and their trend; all models on the same complete rows."""
     models = models_of(data.study)
     table = data.analysed(outcome)
-    rows = estimates(table, data.study, contrasts_of_study(data), models) + _quartiles(table, data, models)
+    rows = estimates(table, data.study, contrasts_of_study(data), models)
+    if not data.study.is_yes_no:
+        rows += _quartiles(table, data, outcome, models)
     return results_about(outcome, "hazard_ratios", data, rows)
 
 
-def _quartiles(table: pd.DataFrame, data: StudyData, models: Sequence[Model]) -> list[dict[str, Any]]:
+def _quartiles(table: pd.DataFrame, data: StudyData, outcome: str, models: Sequence[Model]) -> list[dict[str, Any]]:
     """Quartiles 2 to 4 against 1, and the trend on the medians of the quartiles, by model."""
-    complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"])
+    return [row for model in models for row in _quartiles_under(table, data, outcome, model)]
+
+
+def _quartiles_under(table: pd.DataFrame, data: StudyData, outcome: str, model: Model) -> list[dict[str, Any]]:
+    complete = complete_rows(table, data.study, ["quartile"], kept=["exposure"], model=model)
     medians = complete.groupby("quartile")["exposure"].median()
     complete = complete.assign(quartile_median=complete["quartile"].map(medians))
-    more = {"n_dropped_missing": len(table) - len(complete)} | fewest_of_arms(complete, data.study, "quartile")
-    return [
-        row | more for model in models for row in _of_quartiles(complete, data, without_constant_sex(model, complete))
-    ]
+    fewest_arms = fewest_of_arms(complete, data.study, "quartile")
+    dropped = [int((table["quartile"] == q).sum() - (complete["quartile"] == q).sum()) for q in (1, 2, 3, 4)]
+    dropped.append(len(table) - len(complete))  # of the trend
+    rows = _of_quartiles(complete, data, outcome, without_constant_sex(model, complete))
+    return [row | fewest_arms | {"n_dropped_missing": n} for row, n in zip(rows, dropped, strict=True)]
 
 
-def _of_quartiles(table: pd.DataFrame, data: StudyData, model: Model) -> list[dict[str, Any]]:
+def _of_quartiles(table: pd.DataFrame, data: StudyData, outcome: str, model: Model) -> list[dict[str, Any]]:
+    """Return each quartile with its people and events, the first as reference, and the trend."""
     study, name = data.study, f"{data.study.exposure}, quartile within sex"
     unit = data.about.exposure_unit
     trend = Contrast(name, "quartile_median", "trend over quartiles", unit, 10.0)
     last = estimate(table, study, trend, model)
-    contrasts = [Contrast(name, "quartile", f"quartile {q} against 1", "", 1.0) for q in (2, 3, 4)]
-    base = followed(table, study)
+    words = ["quartile 1 (reference)", *(f"quartile {q} against 1" for q in (2, 3, 4))]
+    rows = []
+    for q, own in enumerate(words, 1):
+        rows.append(
+            followed(table[table["quartile"] == q], study) | named(Contrast(name, "quartile", own, "", 1.0), model)
+        )
+        rows[-1]["counted"] = _of_level(data, outcome, model.number, "quartile", f"Q{q}")
     try:
         fit = fit_model(table, study, [Category("quartile", reference=1.0), *model.covariates])
     except TableRefused as error:
-        empty = {"warnings": str(error)}
-        return [*(base | named(one, model) | empty for one in contrasts), last]
+        return [*(row | {"warnings": str(error)} for row in rows), last]
     terms = fit.estimates.set_index("term")
     warned = {"warnings": "; ".join((*warnings_of(fit, table, study), *model.warnings))}
-    rows = [
-        base | named(one, model) | warned | _of_term(terms, f"quartile={q}")
-        for one, q in zip(contrasts, (2.0, 3.0, 4.0), strict=True)
-    ]
-    return [*rows, last]
+    found = [{"estimate": 1.0}, *(_of_term(terms, f"quartile={q}") for q in (2.0, 3.0, 4.0))]
+    return [*(row | warned | own for row, own in zip(rows, found, strict=True)), last]
+
+
+def _of_level(data: StudyData, outcome: str, model: int, name: str, level: str) -> Analysed:
+    """The people of the main analysis who are of a level."""
+    main = analysed(outcome, data.model_id, needs_of(data.study, model))
+    return replace(main, who=main.who.level(name, level))
+
+
+# Rows that models leave out, by what is missing.
+
+IN_ALL: Final = "any of these"
+
+
+def _left_out(data: StudyData) -> Aggregate:
+    """Return how many rows lack each column that models need, and how many lack any of them."""
+    largest = models_of(data.study)[-1]
+    rows: list[dict[str, Any]] = []
+    for outcome, part in outcomes_and_parts(data):
+        table = part.analysed(outcome)
+        names = ["exposure", *columns_of(largest.covariates)]
+        known = {"outcome": outcome, "model_id": part.model_id}
+        rows += [
+            known | {"column": one, "words": _words_of(part, one), "n_missing": int(table[one].isna().sum())}
+            for one in names
+        ]
+        whole = len(table) - len(complete_rows(table, part.study, ["exposure"], model=largest))
+        rows.append(known | {"column": "", "words": IN_ALL, "needed": needs_of(part.study, largest.number)})
+        rows[-1]["n_missing"] = whole
+    described = pd.DataFrame([{"needed": ""} | row for row in rows])
+    columns = (
+        OUTCOME,
+        MODEL_ID,
+        label("words", "what is missing"),
+        count("n_missing", "rows of people followed that lack it and that the largest model leaves out"),
+    )
+    counts = rows_left_out(described, one_ecg_each=data.study.index.rule != "all")
+    return aggregate("rows_left_out", rows, columns, lambda _: counts)
+
+
+def _words_of(data: StudyData, column: str) -> str:
+    own = {one.name: one.words for one in data.study.covariates}
+    return own.get(column, data.about.exposure_name if column == "exposure" else column.rsplit("_", 1)[0])
+
+
+# Of people: those behind each yes and no.
+
+_ARMS: Final = {"lvh": ("no LVH", "LVH"), "exposure": ("no", "yes")}
+_ARM_NAMES: Final = {"lvh": LVH, "exposure": "exposure_group"}
+
+
+def _arms(data: StudyData) -> Aggregate:
+    """Return the people and events of both sides of each yes/no contrast, the reference first."""
+    rows: list[dict[str, Any]] = []
+    for outcome, part in outcomes_and_parts(data):
+        for one in (one for one in contrasts_of_study(part) if one.yes_no):
+            complete = complete_rows(part.analysed(outcome), part.study, [one.column], model=age_sex_model(part))
+            for value, level in enumerate(_ARMS[one.column]):
+                own = followed(complete[complete[one.column] == value], part.study)
+                known = {"outcome": outcome, "model_id": part.model_id, "exposure": one.exposure, "level": level}
+                who = _of_level(part, outcome, 2, _ARM_NAMES[one.column], level)
+                rows.append(known | own | {"counted": who})
+    columns = (
+        OUTCOME,
+        MODEL_ID,
+        label("exposure", "column of the predictions"),
+        label("level", "of it; the reference first"),
+        count("n_people", "people of the level in the main analysis"),
+        count("n_events", "of them with the event"),
+    )
+    one_each = data.study.index.rule != "all"
+    counts = of_results([row["counted"] for row in rows], one_ecg_each=one_each)
+    own_counts = {name: counts[name] for name in ("n_people", "n_events")}
+    return aggregate("hazard_ratio_arms", rows, columns, lambda _: own_counts)
 
 
 def _of_term(terms: pd.DataFrame, term: str) -> dict[str, float]:
@@ -152,7 +242,7 @@ def _subgroup_rows(data: StudyData) -> list[dict[str, Any]]:
 def _by_level(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
     study, model = data.study, age_sex_model(data)
     *contrasts, _ = contrasts_of_study(data)
-    complete = complete_rows(table, study, [contrasts[0].column, column])
+    complete = complete_rows(table, study, [contrasts[0].column, column], model=model)
     levels = levels_in_order(complete[column].unique())
     if len(levels) < 2:
         return []
@@ -168,7 +258,7 @@ def _by_level(data: StudyData, table: pd.DataFrame, column: str) -> list[dict[st
 
 def _counted(data: StudyData, outcome: str, column: str, row: Mapping[str, Any]) -> Analysed:
     """The people of a subgroup; of all together for the test of the interaction."""
-    main, name = analysed(outcome, data.model_id), name_of(column)
+    main, name = analysed(outcome, data.model_id, needs_of(data.study)), name_of(column)
     is_of_all = row["measure"] == INTERACTION
     return replace(main, who=main.who.complete(name) if is_of_all else main.who.level(name, row["level"]))
 
@@ -217,7 +307,7 @@ def exposure_sds(data: StudyData) -> Aggregate:
     """Return the SDs that "per SD" means, with the people behind each, who are never exported."""
     rows: list[dict[str, Any]] = []
     of_everybody = "of everybody with an index ECG"
-    for part in data.by_prediction_model():
+    for part in data.by_prediction_model() if not data.study.is_yes_no else ():
         kind = "fixed in the study file" if isinstance(part.study.sd, float | int) else of_everybody
         rows += _sd_rows(part, part.study.exposure, part.about.exposure_unit, part.sd, kind)
         if ECG_ONLY in part.ecgs:
@@ -253,6 +343,8 @@ def _sd_rows(data: StudyData, exposure: str, unit: str, sd: Mapping[str, float],
 def sd_note(found: Masked, exposure: str) -> str:
     """Return what one SD is, as a sentence."""
     rows = found.rows[found.rows["exposure"] == exposure]
+    if not len(rows):
+        return "The exposure is yes or no."
     texts = []
     for model in models_in(found):
         own = rows[rows["model_id"] == model]
@@ -293,7 +385,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     sd = sd_note(masked[SDS], about.exposure)
     notes = (
-        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows." + _errors(found, about),
+        f"Cause-specific hazard ratios with 95 % limits; {_ROWS[about.rows]}." + _errors(found, about),
         f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
     )
@@ -313,9 +405,35 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         "hazard_ratios",
         "Hazard ratios",
         paragraphs,
-        (table, *([by_outcome] if by_outcome else []), *by_subgroup),
+        (table, *_count_tables(masked, about), *([by_outcome] if by_outcome else []), *by_subgroup),
         _warnings(found, about),
     )
+
+
+_ROWS: Final = {"same": "all models on the same complete rows", "all": "each model on the rows that it can take"}
+
+
+def _count_tables(masked: Mapping[str, Masked], about: About) -> list[ReadTable]:
+    """The people behind each yes and no, and the rows that models leave out."""
+    arms, left_out = masked.get("hazard_ratio_arms"), masked.get("rows_left_out")
+    made = [_arm_table(arms, about)] if arms is not None and len(arms.rows) else []
+    return [*made, _left_out_table(left_out, about)] if left_out is not None and len(left_out.rows) else made
+
+
+def _left_out_table(found: Masked, about: About) -> ReadTable:
+    labels = row_labels(found, about) | {"Missing": found.rows["words"]}
+    cells = pd.DataFrame(labels | {"Rows without it": found.shown("n_missing")}).reset_index(drop=True)
+    what = "so are all models" if about.rows == "same" else "the other models leave out those that they cannot take"
+    notes = (f"The largest model is fitted without the rows that lack any of these; {what}.",)
+    return ReadTable("rows_left_out", "Rows that models leave out, by what is missing", cells, len(labels), notes)
+
+
+def _arm_table(found: Masked, about: About) -> ReadTable:
+    labels = row_labels(found, about) | {"Level": found.rows["level"]}
+    cells = pd.DataFrame(labels | {"People": found.shown("n_people"), "Events": found.shown("n_events")})
+    title = "People and events behind yes against no"
+    notes = ("The first of each pair is the reference; those of model 2.",)
+    return ReadTable("hazard_ratio_arms", title, cells.reset_index(drop=True), len(labels), notes)
 
 
 def _errors(found: Masked, about: About) -> str:
@@ -354,7 +472,8 @@ def _outcome_figure(found: Masked, about: About) -> ReadFigure | None:
 
 
 def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
-    own = rows[rows["contrast"].str.startswith("per SD")]
+    own = rows[rows["contrast"].str.startswith(("per SD", YES_NO))]
+    step = YES_NO if (own["contrast"] == YES_NO).any() else "per SD"
     tested = own[(own["measure"] == INTERACTION) & own["p"].notna()]
     tests = tested.set_index("strata")["p"].map(p_text)
     ratios = own[own["measure"] == HAZARD_RATIO]
@@ -363,8 +482,8 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
         f"P interaction {tests[strata]}" if strata in tests and not again else ""
         for strata, again in zip(drawn["group"], drawn["group"].duplicated(), strict=True)
     ]
-    title = f"Hazard ratio per SD for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
-    return _forest(f"forest_subgroups{key}", title, drawn, "Hazard ratio per SD (95 % interval)")
+    title = f"Hazard ratio {step} for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
+    return _forest(f"forest_subgroups{key}", title, drawn, f"Hazard ratio {step} (95 % interval)")
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:
@@ -388,14 +507,15 @@ DEATH: Final = "cause-specific hazard ratio of death without the outcome"
 # Fine and Gray's hazard runs from the index ECG, so age is a covariate on either time scale.
 _AGE_SEX: Final = Model(2, "age, sex", ("age_years", SEX))
 _MORE: Final = ("age_years",)
-_NEEDED: Final = (MODELS, "what hazards need")
+_NO_DEATH: Final = "nobody died without the outcome, so that no event competes"
 
 
 def _competing_aggregates(data: StudyData) -> list[Aggregate]:
     """Return the three hazard ratios of each outcome and contrast, model 2, on the same rows."""
     rows = []
     for outcome, part in outcomes_and_parts(data):
-        for row in results_about(outcome, "competing", part, _competing_rows(part, outcome), *_NEEDED):
+        needed = (needs_of(part.study), "what hazards need")
+        for row in results_about(outcome, "competing", part, _competing_rows(part, outcome), *needed):
             is_of_death = row["measure"] == DEATH
             rows.append(row | {"counted": replace(row["counted"], end="death")} if is_of_death else row)
     return [results("competing", rows)]
@@ -412,6 +532,8 @@ def _competing_rows(data: StudyData, outcome: str) -> list[dict[str, Any]]:
         SUBDISTRIBUTION: estimates(table, study, contrasts, [_AGE_SEX], more=_MORE, fitted_by=_fine_gray),
         DEATH: estimates(dead, study, contrasts, models, more=_MORE),
     }
+    if not dead["event"].any():
+        found[DEATH] = [row | {"warnings": _NO_DEATH} for row in found[DEATH]]
     return [row | {"measure": measure} for measure, own in found.items() for row in own]
 
 
@@ -435,7 +557,7 @@ def _fine_gray(table: pd.DataFrame, study: Study, contrast: Contrast, model: Mod
     except TableRefused as error:
         return row | {"warnings": str(error)}
     first = fit.estimates.iloc[0]
-    row["warnings"] = "; ".join(few_events(people_with_event(table, study), len(fit.estimates)))
+    row["warnings"] = "; ".join(warnings_of(fit, table, study))
     return row if np.isnan(first["coef"]) else row | ratio_of(first, contrast.size)
 
 

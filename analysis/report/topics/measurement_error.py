@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import pandas as pd
@@ -18,6 +19,7 @@ from analysis.report.topics.tables import (
     OUTCOME,
     age_sex_model,
     aggregate,
+    needs_of,
     result_table,
     results_about,
     results_of,
@@ -63,7 +65,7 @@ def _calibration_aggregates(data: StudyData) -> list[Aggregate]:
     notes = pd.DataFrame({"assumption": list(assumptions)})
     return [
         results("calibrated", rows),
-        aggregate("calibrated_people", people, columns, meanings.calibrated_people),
+        aggregate("calibrated_people", people, columns, partial(meanings.calibrated_people, needed=needs_of(study))),
         Aggregate("calibrated", notes, (label("assumption", "what must hold"),)),
     ]
 
@@ -72,7 +74,7 @@ def _calibrated(data: StudyData) -> tuple[list[dict[str, Any]], dict[str, Any], 
     """Both hazard ratios, how many people have a CMR, and the assumptions."""
     study, outcome = data.study, data.study.primary_outcome
     table = _with_cmr(data, data.analysed(outcome))
-    complete = complete_rows(table, study, ["exposure"], kept=["lvmi_cmr_g_m2"])
+    complete = complete_rows(table, study, ["exposure"], kept=["lvmi_cmr_g_m2"], model=age_sex_model(data))
     complete = complete.reset_index(drop=True)
     model = without_constant_sex(age_sex_model(data), complete)
     known = followed(complete, study) | {

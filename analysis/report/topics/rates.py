@@ -27,21 +27,24 @@ from lvm_core.units import DAYS_PER_YEAR
 CLASSIFICATIONS: Final = {
     "lvh_group": "Predicted LVH",
     "quartile_group": "Quartile within sex",
+    "exposure_group": "Exposure",
     "sex": "Sex",
     "age_band": "Age, years",
 }
-_DRAWN: Final = ("lvh_group", "quartile_group")
+_DRAWN: Final = ("lvh_group", "quartile_group", "exposure_group")
+_FILES: Final = dict(zip((CLASSIFICATIONS[name] for name in _DRAWN), ("lvh", "quartile", "exposure"), strict=True))
 _PER: Final = 1000.0
 _STEP_YEARS: Final = 0.05  # curves do not give the day of an event, but 18 days about it
 _READ: Final = ("participant_id", "region", "time_days", "years", "status", "status_code", "event", "end_reason")
-_READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "sex", "age_band")
+_READ_OF_GROUPS: Final = ("exit_date", "lvh_group", "quartile", "exposure_group", "sex", "age_band")
 
 
 def grouped(table: pd.DataFrame) -> pd.DataFrame:
     """Return one ECG per person with the groups as text, and what describes follow-up."""
     first = table[[name for name in (*_READ, *_READ_OF_GROUPS) if name in table]].drop_duplicates("participant_id")
     names = {q: f"Q{q:.0f}" for q in (1.0, 2.0, 3.0, 4.0)}
-    return first.assign(quartile_group=first["quartile"].map(names).astype(object))
+    exposure = first.get("exposure_group", pd.Series(None, first.index, dtype=object))
+    return first.assign(quartile_group=first["quartile"].map(names).astype(object), exposure_group=exposure)
 
 
 def _aggregates(data: StudyData) -> list[Aggregate]:
@@ -122,8 +125,8 @@ def _at_risk(table: pd.DataFrame, outcome: str, column: str) -> list[dict[str, A
         status = own["status"].astype(int)
         known = {"outcome": outcome, "classification": CLASSIFICATIONS[column], "group": group, "n_people": len(own)}
         for year in range(0, last + 1, step):
-            # A person whose follow-up ends on the day of a tick is no longer at risk after it.
-            gone = own["time_days"] <= year * DAYS_PER_YEAR if year else pd.Series(False, own.index)
+            # Who ends on the day of a tick is at risk on it, as in R's survfit.
+            gone = own["time_days"] < year * DAYS_PER_YEAR
             ended = {
                 name: int((gone & (status == code)).sum())
                 for code, name in enumerate(("n_censored", "n_events", "n_deaths"))
@@ -142,7 +145,8 @@ def _tests(data: StudyData, outcome: str) -> list[dict[str, Any]]:
         events = known.groupby(column)["event"].sum()
         if len(events) < 2 or events.min() == 0:
             continue
-        tested = gray_test(known, duration="time_days", event="status_code", by=column)
+        causes = (1, 2) if (known["status_code"] == 2).any() else (1,)
+        tested = gray_test(known, duration="time_days", event="status_code", by=column, causes=causes)
         own = tested[tested["cause"] == 1].iloc[0]
         rows.append(
             result(
@@ -199,10 +203,10 @@ def _at_risk_aggregate(rows: list[dict[str, Any]]) -> Aggregate:
         *GROUP,
         label("years", "since the index ECG"),
         count("n_people", "people at the start"),
-        count("n_at_risk", "people still followed"),
-        count("n_censored", "people censored so far"),
-        count("n_events", "events so far"),
-        count("n_deaths", "deaths without the outcome so far"),
+        count("n_at_risk", "people whose follow-up ends at this time or later"),
+        count("n_censored", "people censored before"),
+        count("n_events", "events before"),
+        count("n_deaths", "deaths without the outcome before"),
     )
     return aggregate("incidence_at_risk", rows, columns, lambda table: meanings.at_risk(table, CLASSIFICATIONS))
 
@@ -304,9 +308,12 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     at_risk = at_risk[at_risk["group"] != EVERYBODY]
     name = about.outcomes[outcome]
     drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
-    key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
+    key = _FILES[words]
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
-    notes = ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",)
+    notes = (
+        "Below the axis: people at risk at each time, and those censored, with the outcome or dead before it, "
+        "who add up to all; bands are pointwise 95 % limits.",
+    )
     return ReadFigure(f"incidence_{outcome}_{key}", title, drawn.alt, drawn.canvas, notes)
 
 

@@ -13,29 +13,35 @@ import pandas as pd
 from analysis.disclosure.aggregates import Aggregate, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
-from analysis.disclosure.meanings import Analysed, analysed
+from analysis.disclosure.meanings import ALL_ROWS, Analysed, analysed
 from analysis.report.document import ReadTable, Section, Topic
 from analysis.report.topics.cmr_pairs import before, imaged_of, on_or_after
 from analysis.report.topics.hazard_ratios import ecg_only_sd
 from analysis.report.topics.tables import (
     INTERVAL,
     OUTCOME,
-    age_sex_model,
     cells_by_model,
     contrasts_of_study,
+    needs_of,
     outcomes_and_parts,
     result_table,
     results_about,
     results_of,
 )
 from analysis.report.words import estimate_texts, row_counts, row_labels
+from analysis.statistics.survival.splines import restricted_cubic_spline
 from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
-from analysis.study.outcomes import Contrast, contrasts_of, estimates, models_of, read_columns
+from analysis.study.outcomes import SEX, Contrast, Model, contrasts_of, estimates, models_of, read_columns
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from lvm_core.medicine.lvh import LvhPreset, lvh_arrays, parse_sex, sex_codes
 from lvm_core.units import DAYS_PER_YEAR
 
 MAIN: Final = "main analysis"
+AGE_SPLINE: Final = "age as a spline of four knots"
+ATTAINED_AGE: Final = "attained age as the time scale"
+SINCE_ECG: Final = "time since the index ECG as the time scale, age as a covariate"
+_FEWEST_EXACT: Final = 0.5
+EVERY_ROW: Final = "all rows with age and sex, whether the covariates of model 4 are known or not"
 NOT_IMAGED: Final = "never imaged, or at an unknown date"
 _LATENCIES_DAYS: Final = (0, 30, 365)
 _OTHER_VALUES: Final = {
@@ -46,7 +52,18 @@ _OTHER_VALUES: Final = {
 }
 
 # Columns of StudyData.analysed that variants read, where they are there.
-_COLUMNS: Final = ("exposure", "exposure_in_sd_of_sex", "lvh", "mass_g", "index_g_m2", "index_date", ECG_ONLY)
+_COLUMNS: Final = (
+    "age_years",
+    "entry_age_days",
+    "exit_age_days",
+    "exposure",
+    "exposure_in_sd_of_sex",
+    "lvh",
+    "mass_g",
+    "index_g_m2",
+    "index_date",
+    ECG_ONLY,
+)
 _READ: Final = (*_COLUMNS, *_OTHER_VALUES)
 
 
@@ -62,6 +79,10 @@ class Variant:
     sd: Mapping[str, float] | None = None  # what one SD is, by `sd_key`, where it is not the main one
     exposure: str | None = None  # name in the results where it is another one
     unit: str | None = None  # of the exposure where it is another one
+    # The model in place of model 2, from the rows of the variant.
+    model: Callable[[pd.DataFrame], Model] | None = None
+    time_scale: str | None = None  # of the Cox model, where it is another one
+    every_row: bool = False  # whether all rows are taken that model 2 can take, not the same as of model 4
     from_index: bool = False  # whether it changes rows whose clock starts at the index ECG
     # That remain of the main analysis; None: those for whom what is changed is known.
     people: Callable[[Count], Count] | None = None
@@ -79,10 +100,12 @@ def _aggregates(data: StudyData) -> list[Aggregate]:
 def _counted(data: StudyData, outcome: str, variant: Variant) -> Analysed | None:
     """The people of a variant; those of an earlier clock are not part of the main analysis."""
     if variant.words == MAIN:
-        return analysed(outcome, data.model_id, lvh=variant.is_lvh)
+        return analysed(outcome, data.model_id, needs_of(data.study), lvh=variant.is_lvh)
+    if variant.every_row:
+        return analysed(outcome, data.model_id, ALL_ROWS.format(2), lvh=variant.is_lvh)
     if variant.from_index:
         return None
-    main = analysed(outcome, data.model_id)
+    main = analysed(outcome, data.model_id, needs_of(data.study))
     who = variant.people(main.who) if variant.people else main.who.complete(variant.words)
     return replace(main, who=who, has_own_clock=True)
 
@@ -90,12 +113,17 @@ def _counted(data: StudyData, outcome: str, variant: Variant) -> Analysed | None
 def _rows(data: StudyData, outcome: str, variant: Variant) -> list[dict[str, Any]]:
     """Per SD and per 10 of the exposure, or LVH, on the complete rows of all models."""
     study, sd = data.study, variant.sd or data.sd
+    if variant.every_row:
+        study = study.model_copy(update={"rows": "all"})
+    if variant.time_scale is not None:
+        study = study.model_copy(update={"time_scale": variant.time_scale})
     table = data.analysed(outcome, from_index=variant.from_index)
     changed = variant.change(read_columns(table, study, _READ))
     if study.sd == "by_sex":
         own = changed["sex"].map({sex: sd.get(sd_key(sex=sex), np.nan) for sex in SEXES})
         changed = changed.assign(exposure_in_sd_of_sex=changed["exposure"] / own)
-    found = estimates(changed, study, _contrasts(data, variant, sd), [age_sex_model(data)])
+    model = models_of(study)[1] if variant.model is None else variant.model(changed)
+    found = estimates(changed, study, _contrasts(data, variant, sd), [model])
     known = {"strata": "variant", "level": variant.words, "counted": _counted(data, outcome, variant)}
     return [row | known for row in found]
 
@@ -111,6 +139,9 @@ def variants(data: StudyData) -> list[Variant]:
     """Return the variants that data of one model of the predictions allow; the main first."""
     study = data.study
     made = [Variant(MAIN, lambda table: table), Variant(MAIN, lambda table: table, is_lvh=True), *_latencies(data)]
+    if study.covariates and study.rows == "same":
+        made += [Variant(EVERY_ROW, lambda table: table, is_lvh=one, every_row=True) for one in (False, True)]
+    made += _ages(data)
     if study.exposure == study.index_column:
         formula = Bsa.MOSTELLER if study.bsa_formula is Bsa.DUBOIS else Bsa.DUBOIS
         made.append(Variant(f"body surface area by {formula.value}", partial(_with_area, formula=formula)))
@@ -149,7 +180,40 @@ def _latencies(data: StudyData) -> list[Variant]:
     return made
 
 
+def _ages(data: StudyData) -> list[Variant]:
+    """Age as a spline, and on the other time scale: a line in age may not hold its effect.
+
+    Attained age needs ages that are not whole years.
+    """
+    study, made = data.study, []
+
+    def pair(words: str, **options: Any) -> list[Variant]:
+        change = options.pop("change", lambda table: table)
+        return [Variant(words, change, is_lvh=one, **options) for one in (False, True)]
+
+    if study.time_scale == "attained_age":
+        return pair(SINCE_ECG, time_scale="follow_up")
+    made += pair(AGE_SPLINE, model=_with_spline_of_age)
+    exact = pd.to_numeric(data.ecgs["age_years"]).dropna() % 1 != 0
+    if study.index.rule != "all" and ("entry_age_days" in data.follow_up or exact.mean() > _FEWEST_EXACT):
+        made += pair(ATTAINED_AGE, time_scale="attained_age", change=_with_ages)
+    return made
+
+
+def _with_spline_of_age(table: pd.DataFrame) -> Model:
+    spline = restricted_cubic_spline(table.dropna(subset=["age_years"]), column="age_years")
+    return Model(2, "age (spline of four knots), sex", (spline, SEX))
+
+
 # Changes of the rows of an outcome.
+
+
+def _with_ages(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the ages at entry and exit, in days, where births were not read."""
+    if "entry_age_days" in table and table["entry_age_days"].notna().any():
+        return table
+    entry = (table["age_years"] * DAYS_PER_YEAR).round()
+    return table.assign(entry_age_days=entry, exit_age_days=entry + table["time_days"])
 
 
 def _replaced(table: pd.DataFrame, *, column: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.disclosure.aggregates import Aggregate, Column, Precision, label, number, result
 from analysis.disclosure.counts import EVERYBODY, Count
 from analysis.disclosure.masking import NOT_APPLICABLE, Masked
-from analysis.disclosure.meanings import analysed
+from analysis.disclosure.meanings import ALL_ROWS, MODELS, analysed
 from analysis.report.document import ReadFigure, ReadTable
 from analysis.report.words import (
     MODEL_WORDS,
@@ -23,6 +23,7 @@ from analysis.report.words import (
 )
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import Contrast, Model, contrasts_of, models_of
+from analysis.study.settings import Study
 
 OUTCOME: Final = label("outcome", "of the code list")
 MODEL_ID: Final = label("model_id", "of the predictions where they are of several")
@@ -69,6 +70,11 @@ def contrasts_of_study(data: StudyData) -> tuple[Contrast, ...]:
     return contrasts_of(data.study, data.sd, data.about.exposure_unit)
 
 
+def needs_of(study: Study, model: int = 2) -> str:
+    """Return the name of what has to be known of the people of a model, for `meanings.analysed`."""
+    return MODELS if study.rows == "same" else ALL_ROWS.format(model)
+
+
 def age_sex_model(data: StudyData) -> Model:
     """Return model 2, adjusted for age and sex."""
     return models_of(data.study)[1]
@@ -84,7 +90,8 @@ def results_about(
     """
     made = []
     for row in rows:
-        who = analysed(outcome, data.model_id, *needed, lvh=row.get("exposure") == data.study.lvh_column)
+        needs = needed or (needs_of(data.study, row.get("model") or 2),)
+        who = analysed(outcome, data.model_id, *needs, lvh=row.get("exposure") == data.study.lvh_column)
         columns: dict[str, Any] = {"measure": HAZARD_RATIO, "counted": who} | dict(row) | data.keys(outcome)
         made.append(result(analysis, **columns))
     return made

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.statistics.limits import Z95
+from analysis.statistics.limits import Z95, logit_limits
 from analysis.statistics.survival.cox_fit import CoxFit, CoxRows
 from analysis.statistics.survival.cox_likelihood import ordered_product
 from analysis.statistics.survival.risk_sets import censoring_curve, count_risk_sets, step_values
@@ -25,7 +25,8 @@ class Concordance:
     Attributes:
         c: the share, tied risks counting half.
         se: standard error by the infinitesimal jackknife, by cluster where the fit has clusters.
-        lo: lower 95 % limit, c - 1.96 se.
+        lo: lower 95 % limit, on the logit scale, so that it stays within 0 and 1; NaN where c is
+            0 or 1.
         hi: upper 95 % limit.
         counts: kind (concordant, discordant, tied_risk) and pairs, with weights.
         n: rows.
@@ -70,10 +71,11 @@ def concordance(fit: CoxFit) -> Concordance:
 
     Pairs are taken within strata, among people at risk at the time of the event (delayed entry),
     and weigh the product of their case weights. With competing events it is cause-specific: those
-    who had another event count as censored.
+    who had another event count as censored. People of a level without events have a lower risk
+    than all others, as in the limit of its coefficient.
 
     Args:
-        fit: a fitted Cox model. Rows that its likelihood leaves out are left out here.
+        fit: a fitted Cox model.
 
     Returns:
         The concordance.
@@ -85,7 +87,8 @@ def concordance(fit: CoxFit) -> Concordance:
         Harrell FE, Lee KL, Mark DB, Stat Med 1996;15:361; error: Therneau TM, Watson DA, The
         concordance statistic and the Cox model, Mayo Clinic 2015. R: `concordance(fit)`.
     """
-    return _concordance(fit, np.ones(len(fit.state.rows.exits)))
+    people = _people_of(fit)
+    return _concordance(people, np.ones(len(people.exits)))
 
 
 def uno_concordance(fit: CoxFit, *, tau: float | None = None) -> Concordance:
@@ -107,18 +110,18 @@ def uno_concordance(fit: CoxFit, *, tau: float | None = None) -> Concordance:
     Source:
         Uno H et al., Stat Med 2011;30:1105. R: `concordance(fit, timewt = "n/G2", ymax = tau)`.
     """
-    rows = fit.state.rows
-    if rows.entries is not None:
+    people = _people_of(fit)
+    if people.entries is not None:
         raise ValueError("the fit has delayed entry, for which Uno's concordance is not defined")
     if tau is not None and not tau > 0:
         raise ValueError(f"tau is {tau}, expected a time above 0")
-    weights = np.zeros(len(rows.exits))
-    for code in range(len(rows.stratum_labels)):
-        chosen = rows.stratum == code
-        weights[chosen] = 1 / _uncensored(fit, chosen) ** 2
+    weights = np.zeros(len(people.exits))
+    for code in range(len(fit.state.rows.stratum_labels)):
+        chosen = people.stratum == code
+        weights[chosen] = 1 / _uncensored(people, chosen) ** 2
     if tau is not None:
-        weights[rows.exits > tau] = 0.0
-    return _concordance(fit, weights)
+        weights[people.exits > tau] = 0.0
+    return _concordance(people, weights)
 
 
 def delta_concordance(
@@ -142,7 +145,7 @@ def delta_concordance(
         `c(1, -1) %*% vcov %*% c(1, -1)` as the variance.
     """
     a, b = known or (concordance(fit_a), concordance(fit_b))
-    people = [_in_table_order(fit.state.rows) for fit in (fit_a, fit_b)]
+    people = [_people_of(fit).identity() for fit in (fit_a, fit_b)]
     if not all(np.array_equal(one, other) for one, other in zip(*people, strict=True)):
         raise ValueError(
             f"the fits are of {fit_a.n} and {fit_b.n} rows that are not the same people with the "
@@ -162,15 +165,56 @@ def delta_concordance(
     )
 
 
-def _concordance(fit: CoxFit, event_weights: Floats) -> Concordance:
-    rows, weights = fit.state.rows, fit.state.ranges.weights
+@dataclass(frozen=True, slots=True)
+class _People:
+    """Everybody of a fit, those of levels without events too, in the order of the table."""
+
+    row_numbers: Integers
+    exits: Floats
+    entries: Floats | None
+    events: NDArray[np.bool_]
+    weights: Floats
+    stratum: Integers
+    clusters: Integers | None
+    risk: Floats  # linear predictor; minus infinity at a level without events
+
+    def identity(self) -> list[NDArray[Any]]:
+        """Return what must be equal in two fits: rows, outcome and clusters."""
+        clusters = np.array([]) if self.clusters is None else self.clusters
+        return [self.row_numbers, self.exits, self.events, clusters]
+
+
+def _people_of(fit: CoxFit) -> _People:
+    rows, out = fit.state.rows, fit.state.left_out
+    parts: list[CoxRows] = [rows] if out is None else [rows, out]
+    risks = [ordered_product(rows.x, fit.coefficients), *(np.full(len(one.exits), -np.inf) for one in parts[1:])]
+    order = np.argsort(np.concatenate([one.row_numbers for one in parts]), kind="stable")
+
+    def joined(values: list[NDArray[Any] | None]) -> Any:
+        known = [one for one in values if one is not None]
+        return np.concatenate(known)[order] if known else None
+
+    weights = joined([one.weights for one in parts])
+    return _People(
+        row_numbers=joined([one.row_numbers for one in parts]),
+        exits=joined([one.exits for one in parts]),
+        entries=joined([one.entries for one in parts]),
+        events=joined([one.events for one in parts]),
+        weights=np.ones(len(order)) if weights is None else weights,
+        stratum=joined([one.stratum for one in parts]),
+        clusters=joined([one.clusters for one in parts]),
+        risk=joined([*risks]),
+    )
+
+
+def _concordance(people: _People, event_weights: Floats) -> Concordance:
     pairs = count_pairs(
-        rows.exits,
-        rows.events,
-        ordered_product(rows.x, fit.coefficients),
-        entries=rows.entries,
-        stratum=rows.stratum,
-        weights=weights,
+        people.exits,
+        people.events,
+        people.risk,
+        entries=people.entries,
+        stratum=people.stratum,
+        weights=people.weights,
         event_weights=event_weights,
     )
     concordant, discordant, tied = pairs.totals
@@ -178,35 +222,28 @@ def _concordance(fit: CoxFit, event_weights: Floats) -> Concordance:
     if not n_pairs > 0:
         raise ValueError("no pair is comparable: nobody is at risk after an event")
     c = (concordant + tied / 2) / n_pairs
-    influence = _influence(fit, pairs, n_pairs, c)
+    influence = _influence(people, pairs, n_pairs, c)
     error = float(np.sqrt((influence**2).sum()))
+    lo, hi = logit_limits(c, error)
     counts = pd.DataFrame({"kind": ["concordant", "discordant", "tied_risk"], "pairs": pairs.totals})
-    return Concordance(c, error, c - Z95 * error, c + Z95 * error, counts, len(rows.exits), influence)
+    return Concordance(c, error, lo, hi, counts, len(people.exits), influence)
 
 
-def _influence(fit: CoxFit, pairs: _PairCounts, n_pairs: float, c: float) -> Floats:
+def _influence(people: _People, pairs: _PairCounts, n_pairs: float, c: float) -> Floats:
     """Return the derivative of the concordance in each row's weight, times the weight."""
     in_pairs = pairs.concordant + pairs.discordant + pairs.tied_risk
     good = pairs.concordant + pairs.tied_risk / 2
-    influence = fit.state.ranges.weights * (good - c * in_pairs) / n_pairs
-    clusters = fit.state.rows.clusters
-    if clusters is None:
-        return fit.state.rows.in_table_order(influence)
-    return np.bincount(clusters, influence).astype(np.float64)
+    influence = people.weights * (good - c * in_pairs) / n_pairs
+    if people.clusters is None:
+        return np.asarray(influence)
+    return np.bincount(people.clusters, influence).astype(np.float64)
 
 
-def _uncensored(fit: CoxFit, chosen: NDArray[np.bool_]) -> Floats:
+def _uncensored(people: _People, chosen: NDArray[np.bool_]) -> Floats:
     """Return G just before the exit of each chosen row, by Kaplan-Meier of being censored."""
-    exits, events = fit.state.rows.exits[chosen], fit.state.rows.events[chosen]
-    weights = fit.state.ranges.weights[chosen]
+    exits, events, weights = people.exits[chosen], people.events[chosen], people.weights[chosen]
     sets = count_risk_sets(exits, events.astype(np.int64), n_causes=1, weights=weights)
     return step_values(sets.times, censoring_curve(sets).uncensored, exits, start=1.0, left=True)
-
-
-def _in_table_order(rows: CoxRows) -> list[NDArray[Any]]:
-    """Return what must be equal in two fits: rows, outcome and clusters."""
-    clusters = np.array([]) if rows.clusters is None else rows.in_table_order(rows.clusters)
-    return [*(rows.in_table_order(values) for values in (rows.row_numbers, rows.exits, rows.events)), clusters]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.statistics.columns import Missing, TableRefused
-from analysis.statistics.limits import normal_quantile
+from analysis.statistics.limits import logit_limits, normal_quantile
 from analysis.statistics.risk.outcome import Outcome, read_outcome
 from analysis.statistics.survival.risk_sets import censoring_curve, count_risk_sets, step_values
 
@@ -64,7 +64,7 @@ class TimeDependentAuc:
 
     Attributes:
         estimates: one row per model: `model` (the column of the risk), `auc`, `se`, `auc_lo`,
-            `auc_hi`.
+            `auc_hi`; limits are on the logit scale, NaN at 0 and 1.
         differences: as those of `BrierScore`.
         at: the horizon.
         n: people.
@@ -211,7 +211,10 @@ def auc_at(
     censoring = _censoring_weights(outcome)
     risks = np.stack([columns.risks(name) for name in names])
     areas, influence = _areas(outcome, censoring, risks)
-    found = _limits("auc", areas, influence, z, low=0.0, high=1.0)
+    errors = _errors(influence)
+    bounds = [logit_limits(area, se, confidence=confidence) for area, se in zip(areas, errors, strict=True)]
+    lo, hi = np.array(bounds).T
+    found = {"auc": areas, "auc_se": errors, "auc_lo": lo, "auc_hi": hi}
     return TimeDependentAuc(
         estimates=_rows(names, found),
         differences=_differences(names, areas, influence, z),

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.statistics.columns import TableRefused
 from analysis.statistics.survival.cox_fit import CoxFit, prediction_times
 
 Floats = NDArray[np.float64]
@@ -23,11 +22,12 @@ def predict_cumulative_incidence(
     """Predict the probability of each cause by given times from cause-specific Cox fits.
 
     The incidence of a cause is the sum over event times of the event-free survival just before,
-    by the product of (1 - all hazards), times the hazard of the cause.
+    by the product of (1 - all hazards), times the hazard of the cause. A level in which nobody had
+    a cause has no hazard of it, the limit of its coefficient.
 
     Args:
         fits_by_cause: a Cox fit for each cause of event, in which the other causes are censored;
-            of the same rows.
+            of the same rows. One alone where nobody had another event.
         table: rows with the covariates and strata of all fits, complete.
         times: times of 0 or above; beyond the last event the incidence stays where it is.
 
@@ -36,8 +36,8 @@ def predict_cumulative_incidence(
         resample people for them.
 
     Raises:
-        TableRefused: a column cannot be used, or a covariate has an estimate for some causes only.
-        ValueError: fewer than two causes, fits of other rows or with events in common, or times
+        TableRefused: a column cannot be used.
+        ValueError: no fit, fits of other rows or with events in common, or times
             that are negative or not finite.
 
     Source:
@@ -64,7 +64,7 @@ def cumulative_incidences(fits_by_cause: Mapping[int, CoxFit], table: pd.DataFra
     fits = list(fits_by_cause.values())
     grid = np.unique(np.concatenate([fit.state.ranges.times for fit in fits]))
     grid = grid[grid <= at.max()]
-    parts = [fit.relative_risks(table) for fit in fits]
+    parts = [fit.relative_risks(table, in_limit=True) for fit in fits]
     # Rows that are alike are computed once, so that their risks are equal to the last bit, which
     # ties in an AUC need and a matrix product does not promise.
     keys = np.stack([values for part in parts for values in part])
@@ -83,14 +83,13 @@ def cumulative_incidences(fits_by_cause: Mapping[int, CoxFit], table: pd.DataFra
 
 
 def _check_fits(fits: Mapping[int, CoxFit]) -> None:
-    if len(fits) < 2:
-        raise ValueError(f"{len(fits)} fit given, expected one for each of two causes or more")
+    if not fits:
+        raise ValueError("no fit given, expected one for each cause")
     first, *others = fits.values()
     # A row may be there several times, in samples drawn with replacement.
-    times = np.bincount(first.state.rows.row_numbers)
+    times = np.bincount(first.row_numbers)
     for other in others:
-        if not np.array_equal(times, np.bincount(other.state.rows.row_numbers)):
-            _refuse_separated(fits)
+        if not np.array_equal(times, np.bincount(other.row_numbers)):
             raise ValueError(
                 f"the fits are of {first.n} and {other.n} rows that are not the same; drop rows "
                 "with missing values before all of them"
@@ -100,13 +99,6 @@ def _check_fits(fits: Mapping[int, CoxFit]) -> None:
         causes[np.unique(fit.state.rows.row_numbers[fit.state.rows.events])] += 1
     if (causes > 1).any():
         raise ValueError("a row has the event of two causes; expected each cause to have its own")
-
-
-def _refuse_separated(fits: Mapping[int, CoxFit]) -> None:
-    """Refuse a cause without an event in some level: its fit leaves the rows of the level out."""
-    for cause, fit in fits.items():
-        if not fit.state.estimated.all():
-            raise TableRefused(f"cause {cause}: {fit.warnings[0]}")
 
 
 def _incidences(risks: Floats, steps: Floats, within: NDArray[np.bool_]) -> Floats:

@@ -19,6 +19,7 @@ from analysis.statistics.survival.cox_likelihood import (
     RiskRanges,
     Ties,
     find_separated,
+    likelihood,
     maximise,
     ordered_product,
     risk_ranges,
@@ -100,6 +101,9 @@ class FitState:
     means: Floats  # (p,) of the covariates
     estimated: NDArray[np.bool_]  # for each term whether it has an estimate
     fixed_values: Floats  # of each term without an estimate, in all rows of the likelihood
+    # Rows of people whose level has no event, as a fit has them in the limit: never at the event,
+    # and of a lower risk than all others. None where there are none.
+    left_out: CoxRows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class CoxFit:
             hr_hi (95 %). `se` is the robust or clustered one where asked for, and z, p and limits
             follow it. Terms without an estimate are NaN and named in `warnings`.
         covariance: (p, p) DataFrame, of `se`.
-        log_likelihood: null and fitted.
+        log_likelihood: null and fitted; where a term has no estimate, fitted is the limit.
         n: rows in the fit.
         n_events: events.
         n_clusters: clusters behind the errors, or None.
@@ -141,8 +145,19 @@ class CoxFit:
         """Return the estimated coefficients, without the terms that have none."""
         return self.estimates["coef"].to_numpy()[self.state.estimated]
 
+    @property
+    def row_numbers(self) -> Integers:
+        """Return the (n,) numbers of the rows of the table, ascending; a row may be there twice."""
+        parts = [self.state.rows.row_numbers]
+        if self.state.left_out is not None:
+            parts.append(self.state.left_out.row_numbers)
+        return np.sort(np.concatenate(parts))
+
     def likelihood_ratio_test(self, other: CoxFit) -> ChiSquareTest:
         """Test a model against one nested in it, on the same rows.
+
+        A term without an estimate, of a level without events, counts as a degree of freedom: the
+        likelihood has a limit where the coefficient has none.
 
         Args:
             other: the smaller or the larger model.
@@ -168,7 +183,7 @@ class CoxFit:
         same = (
             small.ties == large.ties
             and small.n_events == large.n_events
-            and np.array_equal(np.sort(small.state.rows.row_numbers), np.sort(large.state.rows.row_numbers))
+            and np.array_equal(small.row_numbers, large.row_numbers)
             and np.isclose(small.log_likelihood.null, large.log_likelihood.null, rtol=1e-10, atol=0)
         )
         if not same:
@@ -184,7 +199,7 @@ class CoxFit:
                 "clusters, weights or robust=True; use wald_test"
             )
         gain = 2 * (large.log_likelihood.fitted - small.log_likelihood.fitted)
-        return chi_square_test(gain, int(large.state.estimated.sum() - small.state.estimated.sum()))
+        return chi_square_test(gain, len(extra))
 
     def wald_test(self, terms: Sequence[str]) -> ChiSquareTest:
         """Test whether several coefficients are all 0, with the errors of the fit.
@@ -210,8 +225,11 @@ class CoxFit:
         coef = self.estimates.set_index("term").loc[list(terms), "coef"].to_numpy()
         return chi_square_test(float(coef @ linalg.solve(part, coef, assume_a="pos")), len(coef))
 
-    def relative_risks(self, table: pd.DataFrame) -> tuple[Floats, Integers]:
+    def relative_risks(self, table: pd.DataFrame, *, in_limit: bool = False) -> tuple[Floats, Integers]:
         """Return (n,) hazard ratios against a person at the means, and (n,) codes of strata.
+
+        With `in_limit` the hazard ratio of a level without events is 0, the limit that R's comes
+        close to; without, such rows are refused.
 
         Raises:
             TableRefused: a column cannot be used, a row has a level without an estimate or a
@@ -220,14 +238,11 @@ class CoxFit:
         state = self.state
         columns = used_columns(table, [*self.design.columns, *state.rows.strata])
         matrix = self.design.matrix(columns)
-        strange = np.flatnonzero((matrix[:, ~state.estimated] != state.fixed_values).any(axis=1))
-        if len(strange):
-            raise TableRefused(
-                f"{len(strange)} rows (the first: {columns.row_numbers[strange[0]]}) have a level "
-                "without an estimate, since nobody with it had an event; leave them out"
-            )
-        x = np.asarray(matrix[:, state.estimated] - state.means)
-        return relative_risk(x, self.coefficients), self._strata_of(columns)
+        if not in_limit:
+            refuse_unestimated(matrix, state.estimated, state.fixed_values, columns)
+        ratios = relative_risk(np.asarray(matrix[:, state.estimated] - state.means), self.coefficients)
+        is_free = (matrix[:, ~state.estimated] != state.fixed_values).any(axis=1)
+        return np.where(is_free, 0.0, ratios), self._strata_of(columns)
 
     def _strata_of(self, columns: Columns) -> Integers:
         rows = self.state.rows
@@ -261,18 +276,11 @@ def fit_rows(data: CoxRows) -> CoxFit:
     separated = find_separated(data.design, data.x, data.events)
     if separated.terms.all():
         raise TableRefused("; ".join(separated.messages) + "; no covariate has an estimate")
-    estimated, kept = ~separated.terms, data
+    estimated, kept, left_out = ~separated.terms, data, None
     if separated.terms.any():
         kept = data.taken(np.flatnonzero(~separated.rows), estimated)
-    ranges = risk_ranges(
-        kept.exits,
-        kept.events,
-        entries=kept.entries,
-        stratum=kept.stratum,
-        n_strata=len(kept.stratum_labels),
-        weights=kept.weights,
-        ties=kept.ties,
-    )
+        left_out = data.taken(np.flatnonzero(separated.rows), estimated)
+    ranges = _ranges_of(kept)
     means = np.average(kept.x, axis=1, weights=kept.weights)
     kept = replace(kept, x=kept.x - means[:, None])
     terms = pd.Index(data.design.terms)
@@ -289,7 +297,9 @@ def fit_rows(data: CoxRows) -> CoxFit:
     return CoxFit(
         estimates=estimate_table(data.design.terms, coef, np.sqrt(np.diagonal(full)), se_model),
         covariance=pd.DataFrame(full, terms, terms),
-        log_likelihood=LogLikelihood(best.log_likelihood_null, best.at.log_likelihood),
+        log_likelihood=LogLikelihood(
+            best.log_likelihood_null if left_out is None else _null_log_likelihood(data), best.at.log_likelihood
+        ),
         n=len(data.exits),
         n_events=n_events,
         n_clusters=None if data.clusters is None else len(np.unique(data.clusters)),
@@ -305,8 +315,26 @@ def fit_rows(data: CoxRows) -> CoxFit:
             means=means,
             estimated=estimated,
             fixed_values=data.x[separated.terms][:, np.argmin(separated.rows)],
+            left_out=left_out,
         ),
     )
+
+
+def _ranges_of(data: CoxRows) -> RiskRanges:
+    return risk_ranges(
+        data.exits,
+        data.events,
+        entries=data.entries,
+        stratum=data.stratum,
+        n_strata=len(data.stratum_labels),
+        weights=data.weights,
+        ties=data.ties,
+    )
+
+
+def _null_log_likelihood(data: CoxRows) -> float:
+    """Return the log-likelihood of all rows with all coefficients 0."""
+    return likelihood(_ranges_of(data), np.zeros((0, len(data.exits))), np.zeros(0)).log_likelihood
 
 
 def estimate_table(terms: Sequence[str], coef: Floats, se: Floats, se_model: Floats) -> pd.DataFrame:
@@ -352,6 +380,16 @@ def prediction_times(times: ArrayLike) -> Floats:
     if at.ndim != 1 or not len(at) or not (np.isfinite(at) & (at >= 0)).all():
         raise ValueError(f"times are {times!r}, expected finite times of 0 or above")
     return at
+
+
+def refuse_unestimated(matrix: Floats, estimated: NDArray[np.bool_], fixed_values: Floats, columns: Columns) -> None:
+    """Refuse to predict for rows of a level without events, whose hazard ratio has no estimate."""
+    strange = np.flatnonzero((matrix[:, ~estimated] != fixed_values).any(axis=1))
+    if len(strange):
+        raise TableRefused(
+            f"{len(strange)} rows (the first: {columns.row_numbers[strange[0]]}) have a level "
+            "without an estimate, since nobody with it had an event; leave them out"
+        )
 
 
 def relative_risk(x: Floats, coefficients: Floats) -> Floats:

@@ -451,7 +451,8 @@ def find_separated(design: Design, x: Floats, events: NDArray[np.bool_]) -> Sepa
     """Find yes/no covariates and levels of categories without events on one side.
 
     In the limit of an infinite coefficient the people on that side leave the risk sets, and the
-    other coefficients are estimated without them. A reference without events is refused.
+    other coefficients are estimated without them. The reference of several levels is refused
+    without events.
     """
     _refuse_reference_without_events(design, x, events)
     terms = np.zeros(len(x), dtype=bool)
@@ -478,7 +479,7 @@ def find_separated(design: Design, x: Floats, events: NDArray[np.bool_]) -> Sepa
 def _refuse_reference_without_events(design: Design, x: Floats, events: NDArray[np.bool_]) -> None:
     for covariate, (name, places) in zip(design.covariates, design.groups, strict=True):
         reference = getattr(covariate, "reference", None)
-        if reference is None:
+        if reference is None or len(places) == 1:  # of two levels the other has no estimate either
             continue
         people = ~x[list(places)].any(axis=0)
         if not (people & events).any():

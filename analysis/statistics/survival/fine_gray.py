@@ -22,6 +22,7 @@ from analysis.statistics.survival.cox_fit import (
     estimate_table,
     few_events,
     prediction_times,
+    refuse_unestimated,
     relative_risk,
     sandwich,
 )
@@ -31,6 +32,7 @@ from analysis.statistics.survival.cox_likelihood import (
     Tail,
     Ties,
     find_separated,
+    likelihood,
     maximise,
     risk_order,
     risk_ranges,
@@ -49,7 +51,8 @@ class FineGrayFit:
 
     Attributes:
         estimates: one row per term: term, coef (log subdistribution hazard ratio), se (robust, by
-            person or cluster), se_model, z, p, hr, hr_lo, hr_hi (95 %).
+            person or cluster), se_model, z, p, hr, hr_lo, hr_hi (95 %). A level without an event of
+            interest is NaN and named in `warnings`; the others are those in its limit.
         covariance: (p, p) DataFrame, of `se`.
         log_likelihood: null and fitted, of the weighted partial likelihood.
         n: rows.
@@ -60,7 +63,8 @@ class FineGrayFit:
         convention: "survival" or "crr".
         warnings: what a reader of the result must know; empty when all is well.
         design: the covariates, as fixed by these data.
-        means: (p,) means of the covariates, at which the baseline is.
+        estimated: (p,) for each term whether it has an estimate.
+        means: means of the covariates with an estimate, at which the baseline is.
         baseline: time and cumulative_hazard of the subdistribution at these means.
     """
 
@@ -75,6 +79,8 @@ class FineGrayFit:
     convention: Convention
     warnings: tuple[str, ...]
     design: Design
+    estimated: NDArray[np.bool_] = field(repr=False)
+    fixed_values: Floats = field(repr=False)  # of each term without an estimate, in the likelihood
     means: Floats = field(repr=False)
     baseline: pd.DataFrame = field(repr=False)
 
@@ -89,7 +95,8 @@ class FineGrayFit:
             row (from 0), time, cumulative_incidence; without limits: resample people for them.
 
         Raises:
-            TableRefused: a column cannot be used, or a row is far from the fit.
+            TableRefused: a column cannot be used, a row has a level without an estimate, or is far
+                from the fit.
             ValueError: the times are negative or not finite.
 
         Source:
@@ -98,8 +105,10 @@ class FineGrayFit:
         """
         at = prediction_times(times)
         columns = used_columns(table, self.design.columns)
-        x = self.design.matrix(columns) - self.means
-        risk = relative_risk(x, self.estimates["coef"].to_numpy())
+        matrix = self.design.matrix(columns)
+        refuse_unestimated(matrix, self.estimated, self.fixed_values, columns)
+        x = np.asarray(matrix[:, self.estimated] - self.means)
+        risk = relative_risk(x, self.estimates["coef"].to_numpy()[self.estimated])
         hazard = step_values(
             self.baseline["time"].to_numpy(), self.baseline["cumulative_hazard"].to_numpy(), at, start=0.0
         )
@@ -145,8 +154,8 @@ def fit_fine_gray(
         The fit.
 
     Raises:
-        TableRefused: a column cannot be used, there is no event of interest, or a covariate has no
-            estimate.
+        TableRefused: a column cannot be used, there is no event of interest, or no covariate has
+            an estimate.
         ValueError: `event_of_interest` is no cause, or another word for convention.
 
     Source:
@@ -169,36 +178,51 @@ def fit_fine_gray(
     design, matrix = resolve_design(wanted, columns)
     x = np.ascontiguousarray(matrix.T)
     separated = find_separated(design, x, status == 1)
-    if separated.messages:
-        raise TableRefused("; ".join(separated.messages) + ". Leave it out, or join levels")
+    if separated.terms.all():
+        raise TableRefused("; ".join(separated.messages) + "; no covariate has an estimate")
     order = risk_order(exits, status == 1, np.zeros(columns.n, dtype=np.int64))
-    exits, status, x = exits[order], status[order], np.stack([values[order] for values in x])
+    estimated, kept = ~separated.terms, ~separated.rows[order]
+    exits, status = exits[order], status[order]
+    x = np.stack([values[order] for values in x[estimated]])
     clusters = None if cluster is None else columns.groups([cluster])[0][order]
     censoring = _censoring(exits, status, events_first=convention == "survival")
-    ranges = _weighted_ranges(exits, status, censoring, "efron" if convention == "survival" else "breslow")
-    means = x.mean(axis=1)
+    # People of a level without events are never at the event, but their censoring counts.
+    weights = kept.astype(np.float64)
+    ties: Ties = "efron" if convention == "survival" else "breslow"
+    ranges = _weighted_ranges(exits, status, censoring, weights, ties)
+    means = np.average(x, axis=1, weights=weights)
     x = x - means[:, None]
-    best = maximise(ranges, x, design.terms)
+    terms = pd.Index(design.terms)
+    best = maximise(ranges, x, terms[estimated].tolist())
+    null = best.log_likelihood_null
+    if not kept.all():
+        everybody = _weighted_ranges(exits, status, censoring, np.ones(columns.n), ties)
+        null = likelihood(everybody, np.zeros((0, columns.n)), np.zeros(0)).log_likelihood
     influence = score_residuals(ranges, x, best.at)
     if convention == "crr":
         influence = influence + _influence_of_weights(ranges, x, best.at, censoring, status)
     covariance = sandwich(influence @ best.covariance, clusters)
-    se, se_model = (np.sqrt(np.diagonal(matrix)) for matrix in (covariance, best.covariance))
+    coef, se, se_model = (np.full(len(terms), np.nan) for _ in range(3))
+    coef[estimated] = best.coefficients
+    se[estimated], se_model[estimated] = (np.sqrt(np.diagonal(one)) for one in (covariance, best.covariance))
+    full = np.full((len(terms), len(terms)), np.nan)
+    full[np.ix_(estimated, estimated)] = covariance
     hazard = np.cumsum(ranges.sums_of_events(best.at.hazard))
     n_events = int((status == 1).sum())
-    terms = pd.Index(design.terms)
     return FineGrayFit(
-        estimates=estimate_table(design.terms, best.coefficients, se, se_model),
-        covariance=pd.DataFrame(covariance, terms, terms),
-        log_likelihood=LogLikelihood(best.log_likelihood_null, best.at.log_likelihood),
+        estimates=estimate_table(design.terms, coef, se, se_model),
+        covariance=pd.DataFrame(full, terms, terms),
+        log_likelihood=LogLikelihood(null, best.at.log_likelihood),
         n=columns.n,
         n_events=n_events,
         n_competing=int((status == 2).sum()),
         n_clusters=None if clusters is None else len(np.unique(clusters)),
         n_dropped_missing=columns.n_dropped_missing,
         convention=convention,
-        warnings=few_events(n_events, len(terms)),
+        warnings=(*separated.messages, *few_events(n_events, int(estimated.sum()))),
         design=design,
+        estimated=estimated,
+        fixed_values=matrix[int(np.argmin(separated.rows)), separated.terms],
         means=means,
         baseline=pd.DataFrame({"time": ranges.times, "cumulative_hazard": hazard}),
     )
@@ -220,10 +244,12 @@ def _censoring(exits: Floats, status: NDArray[np.int64], *, events_first: bool) 
     return _Censoring(sets.times, sets.place, curve, np.concatenate([[1.0], curve.uncensored[:-1]]))
 
 
-def _weighted_ranges(exits: Floats, status: NDArray[np.int64], censoring: _Censoring, ties: Ties) -> RiskRanges:
+def _weighted_ranges(
+    exits: Floats, status: NDArray[np.int64], censoring: _Censoring, weights: Floats, ties: Ties
+) -> RiskRanges:
     """Return who is at risk when; after a competing event at T with the weight G(t) / G(T)."""
     none = np.zeros(len(exits), dtype=np.int64)
-    ranges = risk_ranges(exits, status == 1, entries=None, stratum=none, n_strata=1, weights=None, ties=ties)
+    ranges = risk_ranges(exits, status == 1, entries=None, stratum=none, n_strata=1, weights=weights, ties=ties)
     rows = np.flatnonzero(status == 2)
     free = censoring.free[np.searchsorted(censoring.times, ranges.times)]
     tail = Tail(rows=rows, first=ranges.stop[rows], inverse=1 / censoring.free[censoring.place[rows]], free=free)
@@ -243,7 +269,7 @@ def _influence_of_weights(
     size = len(censoring.times)
     from_first = np.searchsorted(ranges.times, censoring.times, side="left")
     before = censoring.place[tail.rows]
-    carried = at.risk[tail.rows] * tail.inverse
+    carried = ranges.weights[tail.rows] * at.risk[tail.rows] * tail.inverse
     steps = tail.free * ranges.sums_of_events(at.hazard)
     means = sums_of_means(ranges, at, at.hazard)
     influence = np.empty(x.shape)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
+from analysis.disclosure.masking import MaskingRule, mask_all
 from analysis.report.topics import sensitivity
 from analysis.statistics.design import Category
 from analysis.statistics.survival.cox import fit_cox
+from analysis.statistics.survival.splines import restricted_cubic_spline
 from analysis.study.data import StudyData, standard_deviations
 from lvm_core.medicine.body import Bsa, body_surface_area_m2
 from tests.analysis.report.builders import study_data
-from tests.analysis.report.outcome_rows import COMPLETE, one, rows_of, section_of, table_of
+from tests.analysis.report.outcome_rows import COMPLETE, TOPICS, one, rows_of, section_of, table_of
 from tests.analysis.report.variations import with_study
 
 SEX = Category("sex", reference="female")
@@ -133,3 +136,67 @@ def test_table__has_people_and_events_of_each_row(data: StudyData) -> None:
     main = shown[(shown["Analysis"] == sensitivity.MAIN) & (shown["Contrast"] == "per SD")]
     found = one(rows, outcome="af", level=sensitivity.MAIN, contrast="per SD")
     assert main["People"].iloc[0] == f"{found['n_people']:,}"
+
+
+def test_age__as_a_spline_and_on_its_own_scale_are_plain_fits(data: StudyData) -> None:
+    rows = rows_of(data, "sensitivity")
+    table = data.analysed("af").dropna(subset=COMPLETE)
+    scaled = table.assign(x=table["exposure"] / data.sd["exposure"])
+    spline = restricted_cubic_spline(scaled, column="age_years")
+    options: dict[str, Any] = {"duration": "time_days", "event": "event"}
+    by_spline = fit_cox(scaled, covariates=["x", spline, SEX], **options)
+    ages = {"duration": "exit_age_days", "entry": "entry_age_days", "event": "event"}
+    by_age = fit_cox(scaled, covariates=["x", SEX], **ages)
+    for words, fit in ((sensitivity.AGE_SPLINE, by_spline), (sensitivity.ATTAINED_AGE, by_age)):
+        row = one(rows, outcome="af", contrast="per SD", level=words)
+        assert_allclose(math.log(row["estimate"]), fit.estimates["coef"][0], rtol=1e-6)
+        assert row["n_people"] == len(table)
+        assert one(rows, outcome="af", contrast="LVH", level=words)["estimate"] > 0
+    assert (
+        one(rows, outcome="af", contrast="per SD", level=sensitivity.ATTAINED_AGE)["time_scale"] == "attained age, days"
+    )
+
+
+def test_age__of_whole_years_has_no_scale_of_its_own(data: StudyData) -> None:
+    without = replace(data, follow_up=data.follow_up.drop(columns=["entry_age_days", "exit_age_days"]))
+    without = replace(without, ecgs=without.ecgs.drop(columns="entry_age_days"))
+    words = {one.words for one in sensitivity.variants(without)}
+    assert sensitivity.AGE_SPLINE in words
+    assert sensitivity.ATTAINED_AGE not in words
+    exact = replace(without, ecgs=without.ecgs.assign(age_years=lambda t: t["age_years"] + 0.37))
+    rows = rows_of(exact, "sensitivity")
+    row = one(rows, outcome="af", contrast="per SD", level=sensitivity.ATTAINED_AGE)
+    assert row["estimate"] > 0
+
+
+def test_every_row__is_model_2_of_all_who_have_age_and_sex(data: StudyData) -> None:
+    rows = rows_of(data, "sensitivity")
+    table = data.analysed("af").dropna(subset=["exposure", "age_years", "sex"])
+    row = one(rows, outcome="af", contrast="per SD", level=sensitivity.EVERY_ROW)
+    assert (
+        row["n_people"] == len(table) > one(rows, outcome="af", contrast="per SD", level=sensitivity.MAIN)["n_people"]
+    )
+    expected = _log_hr(table, table["exposure"] / data.sd["exposure"])
+    assert_allclose(math.log(row["estimate"]), expected, rtol=1e-6)
+
+
+def test_rows__of_each_model_are_those_that_it_can_take(data: StudyData) -> None:
+    own = with_study(data, rows="all")
+    rows = rows_of(own, "hazard_ratios").query("outcome == 'af' and contrast == 'per SD'").set_index("model")
+    table = data.analysed("af")
+    needs = {1: ["exposure"], 2: ["exposure", "age_years", "sex"], 4: COMPLETE}
+    for number, columns in needs.items():
+        assert rows.loc[number, "n_people"] == table[columns].notna().all(axis=1).sum()
+        assert rows.loc[number, "n_people"] + rows.loc[number, "n_dropped_missing"] == len(table)
+    assert rows.loc[2, "n_people"] > rows.loc[4, "n_people"]
+    assert sensitivity.EVERY_ROW not in set(rows_of(own, "sensitivity")["level"])
+    assert mask_all([part for topic in TOPICS.values() for part in topic.aggregates(own)], MaskingRule(10, 5))
+
+
+def test_rows_left_out__are_counted_by_what_is_missing(data: StudyData) -> None:
+    section = section_of(data, "hazard_ratios")
+    cells = table_of(section, "rows_left_out").cells
+    own = cells[cells["Outcome"] == "atrial fibrillation"].set_index("Missing")["Rows without it"]
+    table = data.analysed("af")
+    assert own["systolic pressure, mmHg"] == str(table["sbp_mmhg"].isna().sum()) != "0"
+    assert own["any of these"] == str(table[COMPLETE].isna().any(axis=1).sum())

@@ -26,6 +26,20 @@ def test_concordance__equals_r(case: str) -> None:
     assert got.lo < got.c < got.hi
 
 
+def test_concordance__of_a_few_events_stays_within_0_and_1() -> None:
+    """Three events, two of them of the highest risks: c +- 1.96 se would go beyond 1."""
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"time": rng.uniform(1, 9, 300), "event": False, "x": np.linspace(-3, 3, 300)})
+    table.loc[[299, 298, 270], ["time", "event"]] = [[1.0, True], [2.0, True], [1.5, True]]
+    found = concordance(fit_cox(table, duration="time", event="event", covariates=["x"]))
+    assert found.c + 1.96 * found.se > 1 - 1e-3
+    assert 0 < found.lo < found.c < found.hi < 1
+    # By hand: odds times exp of 1.96 errors of the logit.
+    width = 1.959964 * found.se / (found.c * (1 - found.c))
+    odds = found.c / (1 - found.c) * np.exp(width)
+    close(found.hi, odds / (1 + odds), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("key", "arguments"), [("rossi_weighted", {}), ("rossi_weighted_cluster", {"cluster": "home"})]
 )

@@ -69,8 +69,28 @@ def test_auc_at__is_equal_to_r(run: str) -> None:
     of_r = _of_r(run, "auc").set_index("model")
     found = auc_at(_people(), **RUNS[run]).estimates
     models = of_r.loc[found["model"]]
-    for name, of in {"auc": "AUC", "se": "se", "auc_lo": "lower", "auc_hi": "upper"}.items():
-        close(found[name], models[of], rtol=1e-12)
+    close(found["auc"], models["AUC"], rtol=1e-12)
+    close(found["se"], models["se"], rtol=1e-12)
+    # R has c +- 1.96 se, which leaves 0 to 1 with few events; ours are the same on the logit scale.
+    c, half = models["AUC"].to_numpy(), (models["upper"] - models["lower"]).to_numpy() / 2
+    inside = (models["upper"] < 1).to_numpy()
+    width = half / (c * (1 - c))
+    for name, side in (("auc_lo", -1), ("auc_hi", 1)):
+        odds = c / (1 - c) * np.exp(side * width)
+        close(found[name].to_numpy()[inside], (odds / (1 + odds))[inside], rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_cases", [1, 2, 3])
+def test_auc_at__of_a_few_events_stays_within_0_and_1(n_cases: int) -> None:
+    """Nearly all cases are ranked first: c +- 1.96 se would go beyond 1."""
+    risk = np.linspace(0.01, 0.9, 200)
+    status = np.zeros(200, dtype=int)
+    status[[199, 180, 198][:n_cases]] = 1
+    table = pd.DataFrame({"time": np.where(status == 1, 2.0, 9.0), "status": status, "risk": risk})
+    table.loc[0:60, "time"] = 3.0
+    table.loc[150, ["time", "status"]] = [1.0, 1]
+    row = auc_at(table, duration="time", event="status", risk="risk", at=5).estimates.iloc[0]
+    assert 0 < row["auc_lo"] < row["auc"] < row["auc_hi"] < 1
 
 
 @pytest.mark.parametrize("run", list(RUNS))

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics.columns import TableRefused
 from analysis.statistics.survival import CoxFit, cumulative_incidence, predict_cumulative_incidence
 from analysis.statistics.survival.cox import fit_cox
 from tests.analysis.statistics.references import close, expected, mgus2, ties
@@ -86,8 +85,8 @@ def test_predict_cumulative_incidence__in_pieces_of_rows_is_the_same(monkeypatch
 
 def test_predict_cumulative_incidence__refuses() -> None:
     fits = _by_cause(ties(), "status", duration="time", covariates=["x"])
-    with pytest.raises(ValueError, match="1 fit given, expected one for each of two causes"):
-        predict_cumulative_incidence({1: fits[1]}, ties(), [1])
+    with pytest.raises(ValueError, match="no fit given, expected one for each cause"):
+        predict_cumulative_incidence({}, ties(), [1])
     with pytest.raises(ValueError, match="a row has the event of two causes"):
         predict_cumulative_incidence({1: fits[1], 2: fits[1]}, ties(), [1])
     other = _by_cause(ties().iloc[1:], "status", duration="time", covariates=["x"])
@@ -97,13 +96,26 @@ def test_predict_cumulative_incidence__refuses() -> None:
         predict_cumulative_incidence(fits, ties(), [np.nan])
 
 
-def test_predict_cumulative_incidence__level_without_one_cause_is_refused() -> None:
-    """As where no woman died: the fit of death leaves women out, and that of the outcome not."""
+def test_predict_cumulative_incidence__a_level_without_one_cause_has_none_of_it() -> None:
+    """As where no woman died: for her the other cause stands alone, by its own hazard."""
     table = ties()
     table = table.assign(woman=(table["status"] == 1) & (np.arange(len(table)) % 2 == 0))
     fits = _by_cause(table, "status", duration="time", covariates=["x", "woman"])
-    with pytest.raises(TableRefused, match="cause 2: covariate 'woman': none of the"):
-        predict_cumulative_incidence(fits, table, [1])
+    person = pd.DataFrame({"x": [0.3], "woman": [True]})
+    got = predict_cumulative_incidence(fits, person, [5.0]).set_index("cause")["cumulative_incidence"]
+    alone = predict_cumulative_incidence({1: fits[1]}, person, [5.0])["cumulative_incidence"].iloc[0]
+    close([got[1], got[2]], [alone, 0.0], rtol=1e-12)
+
+
+def test_predict_cumulative_incidence__of_one_cause_is_that_of_the_baseline() -> None:
+    """Nobody died: 1 - the product of (1 - hazard), here by hand of three events."""
+    table = pd.DataFrame({"time": [1.0, 2, 3, 4, 5, 6], "status": [1, 0, 1, 0, 1, 0], "x": [0.0, 1, 1, 0, 0, 1]})
+    fit = fit_cox(table.assign(event=table["status"] == 1), duration="time", event="event", covariates=["x"])
+    found = predict_cumulative_incidence({1: fit}, pd.DataFrame({"x": [1.0]}), [5.0])
+    ratio = float(np.exp(fit.estimates["coef"][0]))
+    at_risk = [3 + 3 * ratio, 2 + 2 * ratio, 1 + 1 * ratio]
+    free = np.prod([1 - ratio / one for one in at_risk])
+    close(found["cumulative_incidence"], [1 - free], rtol=1e-9)
 
 
 def test_predict_cumulative_incidence__people_alike_have_the_same_risk_to_the_last_bit() -> None:

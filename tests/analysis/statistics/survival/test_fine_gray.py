@@ -106,12 +106,6 @@ def test_fit_fine_gray__refuses(
         fit_fine_gray(ties().assign(**changes), **(TIES | arguments))
 
 
-def test_fit_fine_gray__a_side_without_the_event_is_refused() -> None:
-    table = ties().assign(z=lambda t: (t["status"] == 1) | (t["x"] > 1))
-    with pytest.raises(TableRefused, match=r"covariate 'z': none of the .* value 0 has an event"):
-        fit_fine_gray(table, **TIES)
-
-
 def test_fit_fine_gray__other_codes_are_named_by_causes() -> None:
     table = ties().assign(status=lambda t: t["status"].map({0: 0, 1: 7, 2: 9}))
     fit = fit_fine_gray(table, causes=(7, 9), **(TIES | {"event_of_interest": 7}))
