@@ -19,6 +19,7 @@ from analysis.follow_up.rules import EcgFinding, Exclusion, FollowUpRules, Index
 from analysis.follow_up.tables import read_tables
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables import People, code_key, system_key
+from lvm_core.tables.codes import RANGE, without_filler
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class FollowUp:
     # The code list with n_records and n_people of the cohort that each code found; a repeated
     # record counts once.
     code_hits: pd.DataFrame
+    # Outcome, system and code as the records of the cohort have it (without dots), n_records,
+    # n_people: everything that the code list caught.
+    codes_caught: pd.DataFrame
+    outcomes_without_records: tuple[str, ...]  # of the code list: no record of anybody has their codes
+    # System, n_records and the most frequent codes of all records, whoever they are of.
+    records: pd.DataFrame
     usable_ecgs: pd.Series[str]  # identifiers of the usable ECGs of the cohort, in order
     # Findings for which the rules leave people out, by the usable ECG of the cohort that has one.
     ecg_findings: pd.Series[str]
@@ -135,6 +142,9 @@ def build_follow_up(
             eligibility=_eligibility(connection),
             body_size=connection.execute(_BODY_SIZES).df(),
             code_hits=_code_hits(connection, code_list),
+            codes_caught=connection.execute(_CODES_CAUGHT).df(),
+            outcomes_without_records=tuple(row[0] for row in connection.execute(_NEVER_SEEN).fetchall()),
+            records=connection.execute(_RECORDS).df(),
             usable_ecgs=connection.execute(_USABLE).df()["ecg_id"],
             ecg_findings=connection.execute(_FOUND).df().set_index("ecg_id")["ecg_finding"],
             unknown_findings=_unknown_findings(connection, rules),
@@ -190,8 +200,19 @@ def _refuse_missing_ends(connection: duckdb.DuckDBPyConnection, rules: FollowUpR
 def _register_lists(
     connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame, withdrawn: Sequence[str], excluded: Sequence[str]
 ) -> None:
-    codes = code_list.assign(code=code_list["code"].map(code_key), system=code_list["system"].map(system_key))
-    codes = codes[["code", "system", "match", "outcome"]].assign(list_row=range(len(codes)))
+    system = code_list["system"].map(system_key)
+    written = code_list["code"].where(code_list["match"] == RANGE, code_list["code"].map(code_key))
+    bounds = written.str.split("-", n=1).where(code_list["match"] == RANGE, written.map(lambda code: [code]))
+    codes = pd.DataFrame(
+        {
+            "code": [without_filler(own[0], its) for own, its in zip(bounds, system, strict=True)],
+            "last_code": [own[-1] for own in bounds],
+            "system": system,
+            "match": code_list["match"],
+            "outcome": code_list["outcome"],
+            "list_row": range(len(code_list)),
+        }
+    )
     connection.register("code_list", codes)
     for name, ids in (("withdrawn", withdrawn), ("excluded", excluded)):
         frame = pd.DataFrame({"participant_id": pd.Series(list(ids), dtype=str)}).drop_duplicates()
@@ -272,14 +293,22 @@ def _picked(rule: IndexRule) -> str:
     return f"CREATE TEMP TABLE index_ecgs AS SELECT * FROM eligible_ecgs {where} {'' if rule.kind == 'all' else pick}"
 
 
-# Codes are compared once for each distinct one, not for each record.
+# Codes are compared once for each distinct one, not for each record. I48X is I48: hospital records
+# fill codes of three signs up. A range holds both of its ends with everything below them.
 _CODE_MATCHES: Final = """
 CREATE TEMP TABLE code_matches AS
-WITH distinct_codes AS (SELECT DISTINCT system, code FROM events)
+WITH distinct_codes AS (
+    SELECT DISTINCT system, code,
+        CASE WHEN system = 'icd10' AND regexp_full_match(code, '[A-Z][0-9][0-9A-Z]X')
+            THEN left(code, 3) ELSE code END AS plain
+    FROM events
+)
 SELECT l.list_row, l.outcome, d.system, d.code
 FROM distinct_codes d JOIN code_list l ON l.system = d.system AND (
-    (l.match = 'exact' AND d.code = l.code)
-    OR (l.match = 'prefix' AND starts_with(d.code, l.code))
+    (l.match = 'exact' AND d.plain = l.code)
+    OR (l.match = 'prefix' AND starts_with(d.plain, l.code))
+    OR (l.match = 'range' AND left(d.plain, length(l.code)) >= l.code
+        AND left(d.plain, length(l.last_code)) <= l.last_code)
 )
 """
 
@@ -433,6 +462,23 @@ WITH found AS (
 SELECT l.list_row, count(f.list_row) AS n_records, count(DISTINCT f.participant_id) AS n_people
 FROM code_list l LEFT JOIN found f ON f.list_row = l.list_row
 GROUP BY l.list_row ORDER BY l.list_row
+"""
+_CODES_CAUGHT: Final = """
+WITH hits AS (SELECT DISTINCT system, code, outcome FROM code_matches),
+found AS (
+    SELECT DISTINCT h.outcome, e.* FROM events e JOIN hits h ON h.system = e.system AND h.code = e.code
+    SEMI JOIN cohort c ON c.participant_id = e.participant_id
+)
+SELECT outcome, system, code, count(*) AS n_records, count(DISTINCT participant_id) AS n_people
+FROM found GROUP BY ALL ORDER BY min(outcome), system, code
+"""
+_NEVER_SEEN: Final = (
+    "SELECT outcome FROM code_list ANTI JOIN code_matches USING (outcome) GROUP BY 1 ORDER BY min(list_row)"
+)
+_RECORDS: Final = """
+WITH counted AS (SELECT system, code, count(*) AS n FROM events GROUP BY ALL)
+SELECT system, sum(n)::BIGINT AS n_records, list(code ORDER BY n DESC, code)[:5] AS codes
+FROM counted GROUP BY system ORDER BY n_records DESC, system
 """
 _UNKNOWN_DATES: Final = {
     ("recorded_at", "placeholder"): "all_ecgs WHERE date_is_placeholder",

@@ -25,7 +25,7 @@ from analysis.follow_up.rules import WIDE_QRS_MS, EcgFinding, FollowUpRules
 from analysis.statistics.columns import TableRefused
 from lvm_core.signal.ecg import Conduction, Rhythm
 from lvm_core.signal.quality import QualityFlag
-from lvm_core.tables import PLACEHOLDER_DATES, People
+from lvm_core.tables import PLACEHOLDER_DATES, People, system_key
 
 
 def read_tables(
@@ -101,7 +101,6 @@ _KINDS: Final = {
 # Written as `lvm_core.tables` writes the codes and systems of a code list.
 _COMPARABLE: Final = {
     "code": "upper(regexp_replace(code::VARCHAR, '[.\\s]', '', 'g'))",
-    "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
     "release": "trim(release::VARCHAR)",
 }
 _EMPTY: Final = {
@@ -152,6 +151,8 @@ def _keep(raw: LoadedTable, kind: _Kind) -> None:
     """Make the table of a loaded one, its columns read."""
     connection, name = raw.connection, raw.name
     taken = {text: _COMPARABLE.get(text) or raw.identifier(text) for text in kind.texts}
+    if "system" in taken:
+        taken["system"] = _systems(raw)
     for day in kind.dates:
         taken[day] = raw.date(day)
         if day in kind.needed:
@@ -161,6 +162,14 @@ def _keep(raw: LoadedTable, kind: _Kind) -> None:
     connection.execute(f"DROP TABLE raw_{name}")
     if kind.key is not None:
         refuse_repeated(connection, name, kind.key)
+
+
+def _systems(raw: LoadedTable) -> str:
+    """Return the SQL of coding systems by the one name of each, of which a table has a few."""
+    found = raw.connection.execute(f"SELECT DISTINCT system::VARCHAR FROM raw_{raw.name} WHERE system IS NOT NULL")
+    given = pd.Series([row[0] for row in found.fetchall()], dtype=str)
+    raw.connection.register("named_systems", pd.DataFrame({"given": given, "key": given.map(system_key)}))
+    return "(SELECT key FROM named_systems WHERE given = system::VARCHAR)"
 
 
 def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:

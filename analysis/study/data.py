@@ -104,6 +104,7 @@ class StudyData:
     provenance: Mapping[str, str]  # checksums, versions, model, conventions, release of the follow-up ends
     unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: ECGs and births
     unknown_findings: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: index ECGs that stay
+    codes_caught: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: what the code list caught
     notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers, no people
     follow_up_from_index: pd.DataFrame | None = None  # with the clock from the index ECG; for landmarks
     model_id: str = ""  # the model of these predictions, where the study has several; else ""
@@ -207,6 +208,7 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
         cmr=cmr,
         persons=persons,
         code_hits=found.code_hits,
+        codes_caught=found.codes_caught,
         eligibility=found.eligibility,
         body_size=found.body_size,
         sd=sd,

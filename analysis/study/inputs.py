@@ -12,10 +12,11 @@ import pandas as pd
 
 from analysis.follow_up import FollowUp, build_follow_up, event_records
 from analysis.follow_up.people import in_words_of_studies, people_of
+from analysis.study.code_lists import refuse_unfound, study_codes
 from analysis.study.settings import Columns, PersonsLayout, Study, refuse_unknown_columns
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
-from lvm_core.tables import People, PeopleList, judge_people, read_cmr_table, read_code_table, read_people_list
+from lvm_core.tables import People, PeopleList, judge_people, read_cmr_table, read_people_list
 from lvm_core.tables.layout import READ, date_format_problem
 from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
@@ -35,7 +36,7 @@ class StudyInputs:
 
     people: People  # the participants
     lists: dict[str, PeopleList]  # people of each list that is given, by the name of its setting
-    code_list: pd.DataFrame  # of `read_code_list`
+    code_list: pd.DataFrame  # of `study_codes`
     cmr: pd.DataFrame | None  # of `read_cmr`, where the study has CMR
     notes: tuple[str, ...]  # sentences for the report; no numbers of people and no values of people
     warnings: tuple[str, ...]  # how the tables were read; only for the person who runs the study
@@ -53,11 +54,12 @@ def load_study(path: Path) -> Study:
     training = study.training
     if training.exclude_ids is not None:
         training = training.model_copy(update={"exclude_ids": folder / training.exclude_ids})
-    paths = [*inputs, ("training.exclude_ids", training.exclude_ids)]
+    code_lists = tuple(one.model_copy(update={"file": folder / one.file}) for one in study.code_lists)
+    paths = [*inputs, ("training.exclude_ids", training.exclude_ids), *(("code_lists", one.file) for one in code_lists)]
     absent = [f"{name}: {value}" for name, value in paths if value and not value.exists()]
     if absent:
         raise UsageError(f"inputs of {path} do not exist: {'; '.join(absent)}")
-    loaded = study.model_copy(update={"inputs": inputs, "training": training})
+    loaded = study.model_copy(update={"inputs": inputs, "training": training, "code_lists": code_lists})
     return _with_layout(loaded, path, folder)
 
 
@@ -118,14 +120,7 @@ def prediction_paths(given: Path) -> list[Path]:
 
 def read_inputs(study: Study) -> StudyInputs:
     """Read the participants, the lists, the codes of all outcomes and the CMR of a study."""
-    code_list = read_code_list(study.inputs.code_list)
-    listed = sorted(set(code_list["outcome"]))
-    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
-    if unlisted:
-        raise UsageError(
-            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
-            f"the outcomes {', '.join(listed)}"
-        )
+    code_list = study_codes(study)
     (people, problems), lists = judged_people(study), study_lists(study)
     cmr: pd.DataFrame | None = None
     cmr_notes: tuple[str, ...] = ()
@@ -202,11 +197,6 @@ def _people_list(name: str, path: Path) -> PeopleList:
     return found
 
 
-def read_code_list(path: Path) -> pd.DataFrame:
-    """Read a list of codes; columns as `lvm_core.tables.read_code_table` has them."""
-    return pd.DataFrame(read_code_table(_bytes_of(path, f"code list {path}"), path.name).to_pandas())
-
-
 def read_cmr(
     path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -250,7 +240,8 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
     )
     everybody = set(found.people["participant_id"])
     idle = [_idle(name, own, everybody, allow_unknown=study.allow_unknown) for name, own in read.lists.items()]
-    return replace(found, notes=(*found.notes, *read.notes, *filter(None, idle)))
+    unfound = refuse_unfound(study, read.code_list, found)
+    return replace(found, notes=(*found.notes, *read.notes, *filter(None, idle), *unfound))
 
 
 def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> str | None:

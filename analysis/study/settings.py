@@ -73,8 +73,10 @@ class Inputs(_Strict):
     """participant_id, date, code, system, source."""
     follow_up_ends: Path
     """region, source, end_date, and release: the label of the data release."""
-    code_list: Path
-    """CSV of codes and outcomes."""
+    code_list: Path | None = None
+    """CSV of codes and outcomes; not needed where `code_lists` names a list for each outcome."""
+    phecode_map: Path | None = None
+    """Map of phecodes to ICD codes, for code lists with phecodes whose records hold ICD codes."""
     deaths: Path | None = None
     """participant_id, death_date, ltfu_date; not where the participants have these dates."""
     cmr: Path | None = None
@@ -140,6 +142,20 @@ class Outcome(_Strict):
     def words(self) -> str:
         """The outcome in words."""
         return self.label or self.name.replace("_", " ")
+
+
+class PublishedCodes(_Strict):
+    """A list of codes in the shape in which others publish it."""
+
+    outcome: str
+    """Outcome that its codes belong to."""
+    file: Path
+    """CSV of OpenCodelists, of the HDR UK Phenotype Library or of CALIBER, or a concept set of
+    ATLAS (JSON)."""
+    system: str | None = None
+    """Coding system, where the file does not say it."""
+    match: Literal["exact", "prefix"] | None = None
+    """Whether a code holds its subcodes (`prefix`); needed for ICD and OPCS."""
 
 
 class StudyCovariate(_Strict):
@@ -326,7 +342,12 @@ class Study(_Strict):
     accept_people: bool = False
     """Go on although the participants as a whole look wrong (units, sexes or ages)."""
     allow_unknown: bool = False
-    """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table."""
+    """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table, or
+    no record has a code of an outcome."""
+    code_lists: tuple[PublishedCodes, ...] = ()
+    """Lists of codes that others have published, beside `inputs.code_list` or in its place."""
+    without_systems: tuple[str, ...] = ()
+    """Coding systems of the code list that these records do not hold; their codes are left out."""
     exclude_flags: tuple[str, ...] = ()
     """Quality flags that make an ECG unusable."""
     exclude_ecg: tuple[EcgFinding, ...] = ()
@@ -423,6 +444,12 @@ class Study(_Strict):
         names = [covariate.name for covariate in self.covariates]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
+        return self
+
+    @model_validator(mode="after")
+    def _has_codes(self) -> Self:
+        if self.inputs.code_list is None and not self.code_lists:
+            raise ValueError("there are no codes of outcomes; expected inputs.code_list or code_lists")
         return self
 
     @model_validator(mode="after")
