@@ -188,6 +188,9 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
     people = found.people
     members = people.loc[~people["excluded"].isin(_NOT_OF_THE_COHORT), "participant_id"].unique()
     predictions = read_predictions(study, found.usable_ecgs)
+    if read.crosswalk is not None:
+        own = read.crosswalk.column(predictions["participant_id"])
+        predictions = predictions.assign(participant_id=own)
     if study.exclude_ecg:
         predictions = predictions.assign(ecg_finding=predictions["ecg_id"].map(found.ecg_findings).astype(object))
     persons = read_persons(study, read.people, pd.Index(members))
