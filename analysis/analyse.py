@@ -15,7 +15,7 @@ from typing import Final
 
 from analysis.disclosure.masking import mask
 from analysis.report.build import Steps, analyse, constants_of, rule_of, topics_of
-from analysis.report.topics.flow import flow_aggregate, flow_cells
+from analysis.report.topics.flow import caught_aggregate, caught_cells, flow_aggregate, flow_cells
 from analysis.report.write import check_script, write_export, write_follow_up, write_rendered, write_restricted
 from analysis.study.data import read_study_data
 from analysis.study.inputs import follow_up_of, load_study, read_inputs
@@ -73,13 +73,15 @@ def _preview(study: Study) -> tuple[str, ...]:
     read = read_inputs(study)
     if _fits(study):
         data = read_study_data(study, read)
-        people, eligibility, notes = data.follow_up, data.eligibility, data.notes
+        people, eligibility, caught, notes = data.follow_up, data.eligibility, data.codes_caught, data.notes
     else:
         found = follow_up_of(study, read)
-        people, eligibility, notes = found.people, found.eligibility, found.notes
-    words = {one.name: one.words for one in study.all_outcomes}
-    cells = flow_cells(mask(flow_aggregate(people, eligibility), rule_of(study)), words)
+        people, eligibility, caught, notes = found.people, found.eligibility, found.codes_caught, found.notes
+    words, rule = {one.name: one.words for one in study.all_outcomes}, rule_of(study)
+    cells = flow_cells(mask(flow_aggregate(people, eligibility), rule), words)
     sys.stdout.write(f"{study.name}: people by reason{_rule_text(study)}\n\n{cells.to_string(index=False)}\n")
+    codes = caught_cells(mask(caught_aggregate(caught), rule), words)
+    sys.stdout.write(f"\ncodes that the lists caught{_rule_text(study)}\n\n{codes.to_string(index=False)}\n")
     return (*study.notes, *read.warnings, *notes)
 
 

@@ -13,12 +13,14 @@ from typing import Final
 import duckdb
 import pandas as pd
 
+from analysis.follow_up.crosswalk import Crosswalk
 from analysis.follow_up.loading import Source
 from analysis.follow_up.people import people_of
 from analysis.follow_up.rules import EcgFinding, Exclusion, FollowUpRules, IndexRule, OutcomeRule
-from analysis.follow_up.tables import read_tables
+from analysis.follow_up.tables import OF_PEOPLE, read_tables
 from analysis.statistics.columns import TableRefused
 from lvm_core.tables import People, code_key, system_key
+from lvm_core.tables.codes import RANGE, without_filler
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,15 @@ class FollowUp:
     # The code list with n_records and n_people of the cohort that each code found; a repeated
     # record counts once.
     code_hits: pd.DataFrame
+    # Outcome, system and code as the records of the cohort have it (without dots), n_records,
+    # n_people: everything that the code list caught.
+    codes_caught: pd.DataFrame
+    outcomes_without_records: tuple[str, ...]  # of the code list: no record of anybody has their codes
+    # System, n_records and the most frequent codes of all records, whoever they are of.
+    records: pd.DataFrame
+    # Table ("predictions", "events" ...), n_people, n_unmatched (who are not among the
+    # participants), form_unmatched and form_matched: the most frequent form of their identifiers.
+    matches: pd.DataFrame
     usable_ecgs: pd.Series[str]  # identifiers of the usable ECGs of the cohort, in order
     # Findings for which the rules leave people out, by the usable ECG of the cohort that has one.
     ecg_findings: pd.Series[str]
@@ -74,6 +85,8 @@ def build_follow_up(
     deaths: Source | None = None,
     encounters: Source | None = None,
     history_starts: Source | None = None,
+    observation_periods: Source | None = None,
+    crosswalk: Crosswalk | None = None,
     withdrawn: Sequence[str] = (),
     excluded: Sequence[str] = (),
     date_formats: Mapping[str, str] | None = None,
@@ -96,7 +109,11 @@ def build_follow_up(
         encounters: participant_id, date, of hospital cohorts: follow-up then ends `grace_days`
             after the last encounter, and ltfu_date is not used.
         history_starts: participant_id, start_date: the first day of each person's records.
+        observation_periods: participant_id, start_date, end_date, several of a person: an ECG
+            outside of all cannot open follow-up, and follow-up ends with the period of its ECG.
+            Periods that overlap or follow upon each other are one.
 
+    `crosswalk` says which record numbers in these tables are of one person, as persons names it.
     `withdrawn` and `excluded` are identifiers. `date_formats` are strptime formats where dates are
     not ISO, and `columns` own names of columns by ours, both by table, but for persons.
 
@@ -116,37 +133,61 @@ def build_follow_up(
         raise ValueError("columns and dates of persons are given by a layout: use read_people")
     people = people_of(persons)
     sources = {"predictions": predictions, "events": events, "ends": ends}
-    further = {"deaths": deaths, "encounters": encounters, "history_starts": history_starts}
+    further = {
+        "deaths": deaths,
+        "encounters": encounters,
+        "history_starts": history_starts,
+        "observation_periods": observation_periods,
+    }
     sources |= {name: table for name, table in further.items() if table is not None}
     _refuse_missing_tables(sources, rules)
     with duckdb.connect() as connection:
-        read_tables(connection, people, sources, rules, date_formats=date_formats or {}, columns=columns or {})
+        read_tables(
+            connection,
+            people,
+            sources,
+            rules,
+            date_formats=date_formats or {},
+            columns=columns or {},
+            crosswalk=crosswalk,
+        )
         _register_lists(connection, code_list, withdrawn, excluded)
         _refuse_missing_ends(connection, rules)
-        _choose_index_ecgs(connection, rules, has_starts="history_starts" in sources)
+        _choose_index_ecgs(connection, rules, sources)
         _refuse_ecgs_before_birth(connection)
-        connection.execute(_CODE_MATCHES)
-        connection.execute(_MATCHED)
-        followed = [_of_outcome(connection, one, rules, is_hospital="encounters" in sources) for one in rules.outcomes]
-        rows = pd.concat(followed, ignore_index=True)
-        return FollowUp(
-            people=rows,
-            flow=_flow(rows, [outcome.name for outcome in rules.outcomes]),
-            eligibility=_eligibility(connection),
-            body_size=connection.execute(_BODY_SIZES).df(),
-            code_hits=_code_hits(connection, code_list),
-            usable_ecgs=connection.execute(_USABLE).df()["ecg_id"],
-            ecg_findings=connection.execute(_FOUND).df().set_index("ecg_id")["ecg_finding"],
-            unknown_findings=_unknown_findings(connection, rules),
-            unknown_dates=_unknown_dates(connection, rules),
-            releases=tuple(row[0] for row in connection.execute(_RELEASES).fetchall()),
-            notes=(
-                *_sources_without_records(connection, rules),
-                *_unknown_regions(connection),
-                *_deaths_of_others(connection),
-                *_assumed_births(connection, rules),
-            ),
-        )
+        return _follow_up(connection, code_list, rules, is_hospital="encounters" in sources)
+
+
+def _follow_up(
+    connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame, rules: FollowUpRules, *, is_hospital: bool
+) -> FollowUp:
+    """Return the follow-up of the people whose index ECGs are chosen."""
+    connection.execute(_CODE_MATCHES)
+    connection.execute(_MATCHED)
+    followed = [_of_outcome(connection, one, rules, is_hospital=is_hospital) for one in rules.outcomes]
+    rows = pd.concat(followed, ignore_index=True)
+    return FollowUp(
+        people=rows,
+        flow=_flow(rows, [outcome.name for outcome in rules.outcomes]),
+        eligibility=_eligibility(connection),
+        body_size=connection.execute(_BODY_SIZES).df(),
+        code_hits=_code_hits(connection, code_list),
+        codes_caught=connection.execute(_CODES_CAUGHT).df(),
+        outcomes_without_records=tuple(row[0] for row in connection.execute(_NEVER_SEEN).fetchall()),
+        records=connection.execute(_RECORDS).df(),
+        matches=_matches(connection),
+        usable_ecgs=connection.execute(_USABLE).df()["ecg_id"],
+        ecg_findings=connection.execute(_FOUND).df().set_index("ecg_id")["ecg_finding"],
+        unknown_findings=_unknown_findings(connection, rules),
+        unknown_dates=_unknown_dates(connection, rules),
+        releases=tuple(row[0] for row in connection.execute(_RELEASES).fetchall()),
+        notes=(
+            *_sources_without_records(connection, rules),
+            *_unknown_regions(connection),
+            *_deaths_of_others(connection),
+            *_assumed_births(connection, rules),
+        ),
+    )
 
 
 def _refuse_missing_tables(sources: Mapping[str, Source], rules: FollowUpRules) -> None:
@@ -155,10 +196,11 @@ def _refuse_missing_tables(sources: Mapping[str, Source], rules: FollowUpRules) 
     asked = [f"{name} is {value}" for name, value in hospital.items() if value]
     if asked and "encounters" not in sources:
         raise TableRefused(f"{' and '.join(asked)}, but there is no table encounters")
-    if rules.min_history_days and not {"history_starts", "encounters"} & set(sources):
+    if rules.min_history_days and not {"history_starts", "encounters", "observation_periods"} & set(sources):
         raise TableRefused(
             f"min_history_days is {rules.min_history_days}, but there is neither a table "
-            "history_starts nor encounters; with events alone, only people who were ill would have a history"
+            "history_starts nor encounters nor observation_periods; with events alone, only people who were ill "
+            "would have a history"
         )
 
 
@@ -190,8 +232,19 @@ def _refuse_missing_ends(connection: duckdb.DuckDBPyConnection, rules: FollowUpR
 def _register_lists(
     connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame, withdrawn: Sequence[str], excluded: Sequence[str]
 ) -> None:
-    codes = code_list.assign(code=code_list["code"].map(code_key), system=code_list["system"].map(system_key))
-    codes = codes[["code", "system", "match", "outcome"]].assign(list_row=range(len(codes)))
+    system = code_list["system"].map(system_key)
+    written = code_list["code"].where(code_list["match"] == RANGE, code_list["code"].map(code_key))
+    bounds = written.str.split("-", n=1).where(code_list["match"] == RANGE, written.map(lambda code: [code]))
+    codes = pd.DataFrame(
+        {
+            "code": [without_filler(own[0], its) for own, its in zip(bounds, system, strict=True)],
+            "last_code": [own[-1] for own in bounds],
+            "system": system,
+            "match": code_list["match"],
+            "outcome": code_list["outcome"],
+            "list_row": range(len(code_list)),
+        }
+    )
     connection.register("code_list", codes)
     for name, ids in (("withdrawn", withdrawn), ("excluded", excluded)):
         frame = pd.DataFrame({"participant_id": pd.Series(list(ids), dtype=str)}).drop_duplicates()
@@ -218,12 +271,35 @@ visits AS (
         ON e.participant_id = u.participant_id AND e.date < u.index_date
     WHERE e.date NOT IN (SELECT date FROM placeholders) GROUP BY u.ecg_id
 )
-SELECT u.*, coalesce(v.n_encounters, 0) AS n_encounters,
-    CASE WHEN s.start_date IS NOT NULL
+SELECT u.*, coalesce(v.n_encounters, 0) AS n_encounters, o.end_date AS period_end,
+    CASE WHEN $has_periods THEN date_diff('day', o.start_date, u.index_date)
+        WHEN s.start_date IS NOT NULL
         THEN greatest(date_diff('day', s.start_date, u.index_date), 0) END AS history_days,
-    $min_history = 0 OR coalesce(history_days >= $min_history, false) AS has_history,
+    (o.start_date IS NOT NULL OR NOT $has_periods)
+        AND ($min_history = 0 OR coalesce(history_days >= $min_history, false)) AS has_history,
     coalesce(v.n_encounters, 0) >= $min_encounters AS has_encounters
 FROM usable_ecgs u LEFT JOIN starts s USING (participant_id) LEFT JOIN visits v USING (ecg_id)
+LEFT JOIN periods o
+    ON o.participant_id = u.participant_id AND u.index_date BETWEEN o.start_date AND o.end_date
+"""
+
+# Periods that overlap, or of which one begins on the day after the other, are one.
+_PERIODS: Final = """
+CREATE TEMP TABLE periods AS
+WITH begun AS (
+    SELECT *, coalesce(start_date > 1 + max(end_date) OVER (
+        PARTITION BY participant_id ORDER BY start_date, end_date
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), true) AS is_new
+    FROM observation_periods
+),
+numbered AS (
+    SELECT *, sum(is_new::INTEGER) OVER (
+        PARTITION BY participant_id ORDER BY start_date, end_date
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS number
+    FROM begun
+)
+SELECT participant_id, min(start_date) AS start_date, max(end_date) AS end_date
+FROM numbered GROUP BY participant_id, number
 """
 
 _COHORT: Final = """
@@ -245,13 +321,17 @@ FROM index_ecgs i LEFT JOIN persons p USING (participant_id)
 """
 
 
-def _choose_index_ecgs(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules, *, has_starts: bool) -> None:
+def _choose_index_ecgs(
+    connection: duckdb.DuckDBPyConnection, rules: FollowUpRules, sources: Mapping[str, Source]
+) -> None:
     """Make index_ecgs, one a person or with "all" every eligible one, and the table cohort."""
     connection.execute(_COHORT)
+    connection.execute(_PERIODS)
     connection.execute(
         _ELIGIBLE,
         {
-            "has_starts": has_starts,
+            "has_starts": "history_starts" in sources,
+            "has_periods": "observation_periods" in sources,
             "incident": list(rules.incident_sources),
             "min_history": rules.min_history_days,
             "min_encounters": rules.min_encounters,
@@ -272,14 +352,22 @@ def _picked(rule: IndexRule) -> str:
     return f"CREATE TEMP TABLE index_ecgs AS SELECT * FROM eligible_ecgs {where} {'' if rule.kind == 'all' else pick}"
 
 
-# Codes are compared once for each distinct one, not for each record.
+# Codes are compared once for each distinct one, not for each record. I48X is I48: hospital records
+# fill codes of three signs up. A range holds both of its ends with everything below them.
 _CODE_MATCHES: Final = """
 CREATE TEMP TABLE code_matches AS
-WITH distinct_codes AS (SELECT DISTINCT system, code FROM events)
+WITH distinct_codes AS (
+    SELECT DISTINCT system, code,
+        CASE WHEN system = 'icd10' AND regexp_full_match(code, '[A-Z][0-9][0-9A-Z]X')
+            THEN left(code, 3) ELSE code END AS plain
+    FROM events
+)
 SELECT l.list_row, l.outcome, d.system, d.code
 FROM distinct_codes d JOIN code_list l ON l.system = d.system AND (
-    (l.match = 'exact' AND d.code = l.code)
-    OR (l.match = 'prefix' AND starts_with(d.code, l.code))
+    (l.match = 'exact' AND d.plain = l.code)
+    OR (l.match = 'prefix' AND starts_with(d.plain, l.code))
+    OR (l.match = 'range' AND left(d.plain, length(l.code)) >= l.code
+        AND left(d.plain, length(l.last_code)) <= l.last_code)
 )
 """
 
@@ -310,7 +398,7 @@ base AS (
         coalesce(i.body_size IN ('far', 'unknown_date'), false) AS body_size_far,
         $af AND coalesce(i.af_on_ecg, false) AS has_af_on_ecg, i.ecg_finding,
         p.participant_id IS NOT NULL AS in_cohort, p.birth_date, a.admin_end, p.death_date,
-        CASE WHEN $is_hospital THEN s.last_date ELSE p.ltfu_date END AS ltfu_date,
+        least(CASE WHEN $is_hospital THEN s.last_date ELSE p.ltfu_date END, i.period_end) AS ltfu_date,
         $is_hospital AND s.last_date IS NULL AS never_seen
     FROM everybody b LEFT JOIN persons p USING (participant_id)
     LEFT JOIN index_ecgs i USING (participant_id) LEFT JOIN admin a ON a.region = p.region
@@ -434,6 +522,23 @@ SELECT l.list_row, count(f.list_row) AS n_records, count(DISTINCT f.participant_
 FROM code_list l LEFT JOIN found f ON f.list_row = l.list_row
 GROUP BY l.list_row ORDER BY l.list_row
 """
+_CODES_CAUGHT: Final = """
+WITH hits AS (SELECT DISTINCT system, code, outcome FROM code_matches),
+found AS (
+    SELECT DISTINCT h.outcome, e.* FROM events e JOIN hits h ON h.system = e.system AND h.code = e.code
+    SEMI JOIN cohort c ON c.participant_id = e.participant_id
+)
+SELECT outcome, system, code, count(*) AS n_records, count(DISTINCT participant_id) AS n_people
+FROM found GROUP BY ALL ORDER BY min(outcome), system, code
+"""
+_NEVER_SEEN: Final = (
+    "SELECT outcome FROM code_list ANTI JOIN code_matches USING (outcome) GROUP BY 1 ORDER BY min(list_row)"
+)
+_RECORDS: Final = """
+WITH counted AS (SELECT system, code, count(*) AS n FROM events GROUP BY ALL)
+SELECT system, sum(n)::BIGINT AS n_records, list(code ORDER BY n DESC, code)[:5] AS codes
+FROM counted GROUP BY system ORDER BY n_records DESC, system
+"""
 _UNKNOWN_DATES: Final = {
     ("recorded_at", "placeholder"): "all_ecgs WHERE date_is_placeholder",
     ("recorded_at", "missing"): "all_ecgs WHERE recorded_at IS NULL",
@@ -468,6 +573,23 @@ def _counts(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[int, in
 def _code_hits(connection: duckdb.DuckDBPyConnection, code_list: pd.DataFrame) -> pd.DataFrame:
     found = connection.execute(_CODE_HITS).df()
     return code_list.reset_index(drop=True).assign(n_records=found["n_records"], n_people=found["n_people"])
+
+
+_MATCHES: Final = """
+WITH people AS (
+    SELECT DISTINCT t.participant_id, p.participant_id IS NOT NULL AS is_known,
+        regexp_replace(regexp_replace(t.participant_id, '[0-9]', '9', 'g'), '[A-Za-z]', 'A', 'g') AS form
+    FROM {table} t LEFT JOIN persons p USING (participant_id)
+)
+SELECT '{called}' AS "table", count(*) AS n_people, count(*) FILTER (NOT is_known) AS n_unmatched,
+    mode(form) FILTER (NOT is_known) AS form_unmatched, mode(form) FILTER (is_known) AS form_matched
+FROM people
+"""
+
+
+def _matches(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    queries = [_MATCHES.format(table=table, called=called) for table, called in OF_PEOPLE.items()]
+    return pd.concat([connection.execute(query).df() for query in queries], ignore_index=True)
 
 
 def _unknown_dates(connection: duckdb.DuckDBPyConnection, rules: FollowUpRules) -> pd.DataFrame:

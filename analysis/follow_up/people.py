@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +23,10 @@ _SETTING: Final = "`columns: persons` of the study"
 _PRESETS: Final = "`columns: {persons: ukb}` or `{persons: ukb-rap}` in the study"
 
 
-def people_of(source: People | pd.DataFrame | Path, layout: ParticipantsLayout = OWN_LAYOUT) -> People:
-    """Return the participants of a table, a file, or the folder of the preset `omop`."""
+def people_of(
+    source: People | pd.DataFrame | Path | Mapping[str, pd.DataFrame], layout: ParticipantsLayout = OWN_LAYOUT
+) -> People:
+    """Return the participants of a table, a file, or the tables or folder of the preset `omop`."""
     if isinstance(source, People):
         return source
     try:
@@ -35,16 +38,24 @@ def people_of(source: People | pd.DataFrame | Path, layout: ParticipantsLayout =
         raise UsageError(in_words_of_studies(str(error))) from error
 
 
-def _content(source: pd.DataFrame | Path) -> tuple[bytes | dict[str, tuple[str, bytes]], str]:
+def _content(
+    source: pd.DataFrame | Path | Mapping[str, pd.DataFrame],
+) -> tuple[bytes | dict[str, tuple[str, bytes]], str]:
     """Return the bytes of a table, or those of each table of a folder, and its name."""
     if isinstance(source, pd.DataFrame):
-        stream = io.BytesIO()
-        pq.write_table(pa.Table.from_pandas(source, preserve_index=False), stream)
-        return stream.getvalue(), "participants"
+        return _parquet(source), "participants"
+    if isinstance(source, Mapping):
+        return {name: (f"{name}.parquet", _parquet(table)) for name, table in source.items()}, "participants"
     if source.is_dir():
         files = table_files([one.name for one in source.iterdir()], source.name)
         return {table: (file, (source / file).read_bytes()) for table, file in files.items()}, source.name
     return source.read_bytes(), source.name
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), stream)
+    return stream.getvalue()
 
 
 def in_words_of_studies(message: str) -> str:
@@ -69,7 +80,9 @@ def codes(people: People, our: str) -> pa.Array:
     own, cells = present_column(people, our)
     texts, _ = identifiers(cells, column_name=own, table=people.raw.name)
     is_missing = pc.is_in(texts, pa.array(sorted(people.layout.missing_codes), pa.string()))
-    return pc.if_else(is_missing, pa.scalar(None, pa.string()), texts)
+    known = pc.if_else(is_missing, pa.scalar(None, pa.string()), texts)
+    meanings = people.layout.regions if our == "region" else {}
+    return pa.array([meanings.get(one, one) for one in known.to_pylist()], pa.string()) if meanings else known
 
 
 def days(people: People, our: str) -> pa.Array:

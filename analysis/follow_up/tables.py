@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from analysis.follow_up.crosswalk import Crosswalk
 from analysis.follow_up.loading import (
     LoadedTable,
     Source,
@@ -25,7 +26,7 @@ from analysis.follow_up.rules import WIDE_QRS_MS, EcgFinding, FollowUpRules
 from analysis.statistics.columns import TableRefused
 from lvm_core.signal.ecg import Conduction, Rhythm
 from lvm_core.signal.quality import QualityFlag
-from lvm_core.tables import PLACEHOLDER_DATES, People
+from lvm_core.tables import PLACEHOLDER_DATES, People, system_key
 
 
 def read_tables(
@@ -36,12 +37,14 @@ def read_tables(
     *,
     date_formats: Mapping[str, str],
     columns: Mapping[str, Mapping[str, str]],
+    crosswalk: Crosswalk | None = None,
 ) -> None:
     """Make the tables of which follow-up is built.
 
-    These are persons, events, event_people, ends, encounters, history_starts (the last two empty
-    where they are not given), placeholders, all_ecgs and usable_ecgs. Arguments and refusals are
-    those of `build_follow_up`; `sources` are its other tables, by name, where they are given.
+    These are persons, events, event_people, ends, encounters, history_starts, observation_periods
+    (the last three empty where they are not given), placeholders, all_ecgs and usable_ecgs.
+    Arguments and refusals are those of `build_follow_up`; `sources` are its other tables, by name,
+    where they are given.
     """
 
     def load(name: str, called: str, wanted: Sequence[str], optional: Collection[str] = ()) -> LoadedTable:
@@ -51,6 +54,7 @@ def read_tables(
 
     placeholders = pd.DataFrame({"date": pd.to_datetime(list(PLACEHOLDER_DATES))})
     connection.register("placeholders", placeholders)
+    connection.register("crosswalk", (crosswalk or Crosswalk({})).as_frame())
     _read_persons(connection, people, rules)
     for name, kind in _KINDS.items():
         if name in sources:
@@ -62,7 +66,7 @@ def read_tables(
     connection.execute("CREATE TEMP TABLE event_people AS SELECT DISTINCT participant_id FROM events")
     optional = [name for name in _AF_COLUMNS if name not in _columns_of_findings(rules)]
     _keep_ecgs(load("predictions", "ecgs", _columns_of_ecgs(rules), optional), rules)
-    for name, called in _OF_PEOPLE.items():
+    for name, called in OF_PEOPLE.items():
         _refuse_strangers(connection, name, called)
 
 
@@ -89,6 +93,7 @@ _CODED_FINDINGS: Final = {
 _CODES: Final = {"rhythm": Rhythm, "conduction": Conduction}
 _QRS: Final = "qrs_duration_ms"
 _ENDED: Final = ("death_date", "ltfu_date")
+_PERIOD: Final = ("start_date", "end_date")
 _KINDS: Final = {
     "events": _Kind(("date", "reported_date"), (_PERSON, "code", "system", "source"), ("reported_date",)),
     "ends": _Kind(
@@ -97,24 +102,28 @@ _KINDS: Final = {
     "deaths": _Kind(_ENDED, (_PERSON,), _ENDED, _PERSON, _ENDED),
     "encounters": _Kind(("date",), (_PERSON,)),
     "history_starts": _Kind(("start_date",), (_PERSON,), key=_PERSON),
+    "observation_periods": _Kind(_PERIOD, (_PERSON,), needed=_PERIOD),
 }
 # Written as `lvm_core.tables` writes the codes and systems of a code list.
 _COMPARABLE: Final = {
     "code": "upper(regexp_replace(code::VARCHAR, '[.\\s]', '', 'g'))",
-    "system": "lower(regexp_replace(system::VARCHAR, '[\\s.\\-]', '', 'g'))",
     "release": "trim(release::VARCHAR)",
 }
 _EMPTY: Final = {
     "encounters": "CREATE TEMP TABLE encounters (participant_id VARCHAR, date DATE)",
     "history_starts": "CREATE TEMP TABLE history_starts (participant_id VARCHAR, start_date DATE)",
+    "observation_periods": "CREATE TEMP TABLE observation_periods (participant_id VARCHAR, start_date DATE, "
+    "end_date DATE)",
 }
-# With their names in messages. Not the deaths: in a small cohort nobody may have died.
-_OF_PEOPLE: Final = {
+# Not the deaths: in a small cohort nobody may have died.
+OF_PEOPLE: Final = {
     "all_ecgs": "predictions",
     "event_people": "events",
     "encounters": "encounters",
     "history_starts": "history_starts",
+    "observation_periods": "observation_periods",
 }
+"""Tables of people, with their names in messages."""
 
 
 def _read_persons(connection: duckdb.DuckDBPyConnection, people: People, rules: FollowUpRules) -> None:
@@ -152,29 +161,54 @@ def _keep(raw: LoadedTable, kind: _Kind) -> None:
     """Make the table of a loaded one, its columns read."""
     connection, name = raw.connection, raw.name
     taken = {text: _COMPARABLE.get(text) or raw.identifier(text) for text in kind.texts}
+    if "system" in taken:
+        taken["system"] = _systems(raw)
+    if _PERSON in taken:
+        taken[_PERSON] = person_of(taken[_PERSON])
     for day in kind.dates:
         taken[day] = raw.date(day)
         if day in kind.needed:
             raw.refuse_placeholders(day, taken[day])
     chosen = ", ".join(f"{expression} AS {its}" for its, expression in taken.items())
-    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {chosen} FROM raw_{name}")
+    # Several record numbers of a person give the same row several times, and no more than that.
+    has_crosswalk = connection.execute("SELECT count(*) FROM crosswalk").fetchall()[0][0]
+    distinct = "DISTINCT" if kind.key == _PERSON and has_crosswalk else ""
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT {distinct} {chosen} FROM raw_{name}")
     connection.execute(f"DROP TABLE raw_{name}")
     if kind.key is not None:
         refuse_repeated(connection, name, kind.key)
 
 
+def person_of(identifier: str) -> str:
+    """Return the SQL of the person of an identifier, by the crosswalk; without one it is itself."""
+    return (
+        f"coalesce((SELECT c.person_of_number FROM crosswalk c WHERE c.number_of_person = {identifier}), {identifier})"
+    )
+
+
+def _systems(raw: LoadedTable) -> str:
+    """Return the SQL of coding systems by the one name of each, of which a table has a few."""
+    found = raw.connection.execute(f"SELECT DISTINCT system::VARCHAR FROM raw_{raw.name} WHERE system IS NOT NULL")
+    given = pd.Series([row[0] for row in found.fetchall()], dtype=str)
+    raw.connection.register("named_systems", pd.DataFrame({"given": given, "key": given.map(system_key)}))
+    return "(SELECT key FROM named_systems WHERE given = system::VARCHAR)"
+
+
 def _join_deaths(connection: duckdb.DuckDBPyConnection) -> None:
-    known = connection.execute(
-        "SELECT count(*) FROM persons WHERE death_date IS NOT NULL OR ltfu_date IS NOT NULL"
-    ).fetchone()
-    if known and known[0]:
-        raise TableRefused(
-            f"table persons has dates of death or loss in {known[0]} rows, and so has table "
-            "deaths; expected them in one of the two"
-        )
+    for column_name in _ENDED:
+        known = [
+            connection.execute(f"SELECT count({column_name}) FROM {table}").fetchall()[0][0]
+            for table in ("persons", "deaths")
+        ]
+        if all(known):
+            raise TableRefused(
+                f"table persons has dates of death or loss ({column_name}) in {known[0]} rows, and so has table "
+                "deaths; expected them in one of the two"
+            )
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE persons AS SELECT p.* EXCLUDE (death_date, ltfu_date), "
-        "d.death_date, d.ltfu_date FROM persons p LEFT JOIN deaths d USING (participant_id)"
+        "coalesce(p.death_date, d.death_date) AS death_date, coalesce(p.ltfu_date, d.ltfu_date) AS ltfu_date "
+        "FROM persons p LEFT JOIN deaths d USING (participant_id)"
     )
 
 
@@ -238,7 +272,7 @@ def _keep_ecgs(raw: LoadedTable, rules: FollowUpRules) -> None:
     day, mass = raw.date("recorded_at"), raw.number("lvm_pred_g")
     finding, unknown_findings = _findings(raw, rules)
     connection.execute(
-        f"CREATE TEMP TABLE all_ecgs AS SELECT {raw.identifier('participant_id')} AS participant_id, "
+        f"CREATE TEMP TABLE all_ecgs AS SELECT {person_of(raw.identifier('participant_id'))} AS participant_id, "
         f"{raw.identifier('ecg_id')} AS ecg_id, {day} AS recorded_at, "
         f"{is_placeholder(day)} AS date_is_placeholder, "
         f"coalesce({mass}, 'nan'::DOUBLE) AS mass, "

@@ -276,6 +276,7 @@ def write_restricted(folder: Path, data: StudyData, aggregates: Sequence[Aggrega
     rows = results_of(aggregates)
     own = rows["model_id"].where(rows["model_id"] != "", data.about.model_id)
     write_csv(rows.assign(model_id=own), folder / "results.csv")
+    write_csv(data.codes_caught, folder / "codes_caught.csv")
     if data.study.hazard_ratios:
         ratios = next(one.rows for one in aggregates if one.key == "results_hazard_ratios")
         write_csv(ratios, folder / "hazard_ratios.csv")

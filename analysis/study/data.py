@@ -113,6 +113,7 @@ class StudyData:
     provenance: Mapping[str, str]  # checksums, versions, model, conventions, release of the follow-up ends
     unknown_dates: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: ECGs and births
     unknown_findings: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: index ECGs that stay
+    codes_caught: pd.DataFrame = field(default_factory=pd.DataFrame)  # of `FollowUp`: what the code list caught
     notes: tuple[str, ...] = ()  # sentences about the inputs that a reader must see; no numbers, no people
     follow_up_from_index: pd.DataFrame | None = None  # with the clock from the index ECG; for landmarks
     model_id: str = ""  # the model of these predictions, where the study has several; else ""
@@ -196,6 +197,9 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
     people = found.people
     members = people.loc[~people["excluded"].isin(_NOT_OF_THE_COHORT), "participant_id"].unique()
     predictions = read_predictions(study, found.usable_ecgs)
+    if read.crosswalk is not None:
+        own = read.crosswalk.column(predictions["participant_id"])
+        predictions = predictions.assign(participant_id=own)
     if study.exclude_ecg:
         predictions = predictions.assign(ecg_finding=predictions["ecg_id"].map(found.ecg_findings).astype(object))
     persons = read_persons(study, read.people, pd.Index(members))
@@ -216,6 +220,7 @@ def read_study_data(study: Study, read: StudyInputs | None = None) -> StudyData:
         cmr=cmr,
         persons=persons,
         code_hits=found.code_hits,
+        codes_caught=found.codes_caught,
         eligibility=found.eligibility,
         body_size=found.body_size,
         sd=sd,

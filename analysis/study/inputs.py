@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
+import pyarrow as pa
 
 from analysis.follow_up import FollowUp, build_follow_up, event_records
+from analysis.follow_up.crosswalk import Crosswalk
+from analysis.follow_up.extracts import CohortTables, Extract
 from analysis.follow_up.people import in_words_of_studies, people_of
+from analysis.study.code_lists import refuse_unfound, study_codes
+from analysis.study.cohort import (
+    cohort_tables,
+    crosswalk_of,
+    expanded_codes,
+    open_extract,
+    people_source,
+    refuse_unmatched,
+)
 from analysis.study.settings import Columns, PersonsLayout, Study, refuse_unknown_columns
 from lvm_core.errors import UsageError
 from lvm_core.settings_text import parse_settings
-from lvm_core.tables import People, PeopleList, judge_people, read_cmr_table, read_code_table, read_people_list
+from lvm_core.tables import People, PeopleList, judge_people, read_cmr_table, read_people_list
 from lvm_core.tables.layout import READ, date_format_problem
 from lvm_core.tables.people import refuse_duplicate_keys
 from lvm_core.tables.raw import decode
@@ -35,8 +47,10 @@ class StudyInputs:
 
     people: People  # the participants
     lists: dict[str, PeopleList]  # people of each list that is given, by the name of its setting
-    code_list: pd.DataFrame  # of `read_code_list`
+    code_list: pd.DataFrame  # of `study_codes`
     cmr: pd.DataFrame | None  # of `read_cmr`, where the study has CMR
+    cohort: CohortTables | None  # the records of the extract, where the study has one
+    crosswalk: Crosswalk | None  # record numbers of people, where the study has them
     notes: tuple[str, ...]  # sentences for the report; no numbers of people and no values of people
     warnings: tuple[str, ...]  # how the tables were read; only for the person who runs the study
 
@@ -53,11 +67,12 @@ def load_study(path: Path) -> Study:
     training = study.training
     if training.exclude_ids is not None:
         training = training.model_copy(update={"exclude_ids": folder / training.exclude_ids})
-    paths = [*inputs, ("training.exclude_ids", training.exclude_ids)]
+    code_lists = tuple(one.model_copy(update={"file": folder / one.file}) for one in study.code_lists)
+    paths = [*inputs, ("training.exclude_ids", training.exclude_ids), *(("code_lists", one.file) for one in code_lists)]
     absent = [f"{name}: {value}" for name, value in paths if value and not value.exists()]
     if absent:
         raise UsageError(f"inputs of {path} do not exist: {'; '.join(absent)}")
-    loaded = study.model_copy(update={"inputs": inputs, "training": training})
+    loaded = study.model_copy(update={"inputs": inputs, "training": training, "code_lists": code_lists})
     return _with_layout(loaded, path, folder)
 
 
@@ -118,34 +133,64 @@ def prediction_paths(given: Path) -> list[Path]:
 
 def read_inputs(study: Study) -> StudyInputs:
     """Read the participants, the lists, the codes of all outcomes and the CMR of a study."""
-    code_list = read_code_list(study.inputs.code_list)
-    listed = sorted(set(code_list["outcome"]))
-    unlisted = [one.name for one in study.all_outcomes if one.name not in listed]
-    if unlisted:
-        raise UsageError(
-            f"the code list {study.inputs.code_list} has no codes of {', '.join(unlisted)}; it has "
-            f"the outcomes {', '.join(listed)}"
-        )
-    (people, problems), lists = judged_people(study), study_lists(study)
-    cmr: pd.DataFrame | None = None
-    cmr_notes: tuple[str, ...] = ()
-    if study.inputs.cmr is not None:
-        cmr, cmr_notes = read_cmr(
-            study.inputs.cmr, columns=study.columns.cmr, date_format=study.date_formats.get("cmr"), called="inputs.cmr"
-        )
+    extract = open_extract(study)
+    code_list = expanded_codes(study_codes(study), study, extract)
+    (people, problems), lists = judged_people(study, extract), study_lists(study)
+    cohort = cohort_tables(study, extract, code_list)
+    crosswalk = crosswalk_of(study, cohort)
+    cmr, cmr_notes = _cmr(study, cohort)
+    if crosswalk is not None:
+        people = _with_crosswalk(people, crosswalk)
+        lists = {name: replace(own, people=crosswalk.people(own.people)) for name, own in lists.items()}
+        cmr = None if cmr is None else cmr.assign(participant_id=crosswalk.column(cmr["participant_id"]))
     return StudyInputs(
         people=people,
         lists=lists,
         code_list=code_list,
         cmr=cmr,
+        cohort=cohort,
+        crosswalk=crosswalk,
         notes=tuple(map(_accepted, problems)),
         warnings=(*people.notes, *(note for own in lists.values() for note in own.notes), *cmr_notes),
     )
 
 
-def judged_people(study: Study) -> tuple[People, tuple[str, ...]]:
+def _cmr(study: Study, cohort: CohortTables | None) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Return the CMR of a study, of its own table or of the extract, and notes."""
+    if study.inputs.cmr is not None:
+        return read_cmr(
+            study.inputs.cmr, columns=study.columns.cmr, date_format=study.date_formats.get("cmr"), called="inputs.cmr"
+        )
+    if study.cmr is None:
+        return None, ()
+    if cohort is None or cohort.cmr is None:
+        raise UsageError(
+            f"cmr is set, but {study.inputs.extract} holds no LV mass (field 24105 of an imaging visit with its day, "
+            "field 53); expected it, or inputs.cmr"
+        )
+    table = cohort.cmr
+    texts = {"participant_id": table["participant_id"].astype(object), "cmr_date": pd.to_datetime(table["cmr_date"])}
+    return table.assign(**texts, lvm_cmr_g=table["lvm_cmr_g"].astype(float)), ()
+
+
+def _with_crosswalk(people: People, crosswalk: Crosswalk) -> People:
+    """Return participants by person; refuse a person who is there by several record numbers."""
+    ids = pd.Series(people.table["participant_id"].to_pandas())
+    named = pa.array(crosswalk.column(ids), pa.string())
+    place = people.table.schema.get_field_index("participant_id")
+    table = people.table.set_column(place, people.table.schema.field(place), named)
+    twice = int(pd.Series(named.to_pandas()).dropna().duplicated().sum())
+    if twice:
+        raise UsageError(
+            f"the participants have {twice} rows of people who are there already by another record number; expected "
+            "one row for each person of the crosswalk"
+        )
+    return replace(people, table=table)
+
+
+def judged_people(study: Study, extract: Extract | None = None) -> tuple[People, tuple[str, ...]]:
     """Return the participants, and the problems of the whole table; refuse those not accepted."""
-    people = study_people(study)
+    people = study_people(study, extract)
     refuse_duplicate_keys(people.table, people.raw.name)
     problems = judge_people(people.table).problems
     if problems and not study.accept_people:
@@ -165,11 +210,13 @@ def _accepted(problem: str) -> str:
     return f"the participants as a whole look wrong, and accept_people goes on with them: {text}"
 
 
-def study_people(study: Study) -> People:
-    """Read the participants of a study, as their layout says."""
+def study_people(study: Study, extract: Extract | None = None) -> People:
+    """Read the participants of a study, as their layout says, or else the shape of its extract."""
     layout = study.columns.persons
-    people = people_of(study.inputs.participants, layout)
-    asked = {our: layout.names_of(our) for our in layout.columns if our not in READ}
+    if study.shape is not None and study.inputs.participants is None and layout.preset is None:
+        layout = PersonsLayout.model_validate({**layout.model_dump(exclude_unset=True), "preset": study.shape})
+    people = people_of(people_source(study, extract or open_extract(study)), layout)
+    asked = {our: layout.names_of(our) for our in study.columns.persons.columns if our not in READ}
     asked |= {one.name: layout.names_of(one.name) for one in study.covariates}
     if study.household is not None:
         asked[study.household] = (study.household,)
@@ -202,11 +249,6 @@ def _people_list(name: str, path: Path) -> PeopleList:
     return found
 
 
-def read_code_list(path: Path) -> pd.DataFrame:
-    """Read a list of codes; columns as `lvm_core.tables.read_code_table` has them."""
-    return pd.DataFrame(read_code_table(_bytes_of(path, f"code list {path}"), path.name).to_pandas())
-
-
 def read_cmr(
     path: Path, *, columns: Mapping[str, str] | None = None, date_format: str | None = None, called: str = "--cmr"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -236,21 +278,42 @@ def follow_up_of(study: Study, read: StudyInputs | None = None) -> FollowUp:
     found = build_follow_up(
         predictions=prediction_files(inputs.predictions),
         persons=read.people,
-        events=event_records(inputs.events, study.events_format),
+        events=_events(study, read.cohort),
         ends=inputs.follow_up_ends,
-        deaths=inputs.deaths,
-        encounters=inputs.encounters,
+        deaths=_either(inputs.deaths, read.cohort, "deaths"),
+        encounters=_either(inputs.encounters, read.cohort if study.hospital is not None else None, "encounters"),
         history_starts=inputs.history_starts,
+        observation_periods=_either(inputs.observation_periods, read.cohort, "observation_periods"),
+        crosswalk=read.crosswalk,
         code_list=read.code_list,
         rules=study.rules(),
         withdrawn=read.lists[_WITHDRAWN].people if _WITHDRAWN in read.lists else (),
         excluded=[person for name, own in read.lists.items() if name != _WITHDRAWN for person in own.people],
         date_formats={name: study.date_formats[name] for name in tables if name in study.date_formats},
-        columns={name: study.columns.of(name) for name in tables},
+        columns={name: own for name in tables if (own := _own_columns(study, name))},
     )
     everybody = set(found.people["participant_id"])
     idle = [_idle(name, own, everybody, allow_unknown=study.allow_unknown) for name, own in read.lists.items()]
-    return replace(found, notes=(*found.notes, *read.notes, *filter(None, idle)))
+    unmatched = refuse_unmatched(study, found)
+    unfound = refuse_unfound(study, read.code_list, found)
+    return replace(found, notes=(*found.notes, *read.notes, *filter(None, idle), *unmatched, *unfound))
+
+
+def _own_columns(study: Study, name: str) -> Mapping[str, str]:
+    """Return a table's own names; events of a format of their own have ours once they are read."""
+    return {} if name == "events" and study.events_format != "records" else study.columns.of(name)
+
+
+def _events(study: Study, cohort: CohortTables | None) -> pd.DataFrame | Path:
+    if study.inputs.events is not None:
+        return event_records(study.inputs.events, study.events_format, study.columns.events)
+    assert cohort is not None, "settings ask for events or an extract"
+    return cohort.events
+
+
+def _either(given: Path | None, cohort: CohortTables | None, name: str) -> pd.DataFrame | Path | None:
+    """Return a table that the study names, or else that of its extract."""
+    return getattr(cohort, name, None) if given is None else given
 
 
 def _idle(name: str, own: PeopleList, everybody: set[str], *, allow_unknown: bool) -> str | None:

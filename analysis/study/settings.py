@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import (
     BeforeValidator,
@@ -51,6 +52,8 @@ _COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "cmr": _PERSON | {"cmr_date", "lvm_cmr_g"},
     "encounters": _PERSON | {"date"},
     "history_starts": _PERSON | {"start_date"},
+    "observation_periods": _PERSON | {"start_date", "end_date"},
+    "crosswalk": _PERSON | {"record_id"},
 }
 
 # Columns that the analysis adds to the rows of people, whose names no covariate may have.
@@ -65,7 +68,9 @@ _MADE: Final = frozenset(
 _NUMBERED: Final = re.compile(r"(product|level)_\d+")
 
 _Days = Annotated[int, Field(ge=0)]
-_Table = Literal["predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts"]
+_Table = Literal[
+    "predictions", "persons", "events", "ends", "deaths", "cmr", "encounters", "history_starts", "observation_periods"
+]
 _RECALIBRATED: Final = frozenset(column.name for column in schemas.RECALIBRATED.columns)
 
 
@@ -81,15 +86,20 @@ class Inputs(_Strict):
     predictions_ecg_only: Path | None = None
     """Predictions of the same ECGs by the model that sees the ECG alone: they show what the ECG
     adds."""
-    participants: Path
+    extract: Path | None = None
+    """With `shape`: the folder of the extract, or a DuckDB or SQLite file. Other tables that are
+    named here take the place of those of the extract."""
+    participants: Path | None = None
     """participant_id, region, the covariates, and birth_date where age is the time scale. For the
     layout `omop`: a folder with the tables person and measurement."""
-    events: Path
+    events: Path | None = None
     """participant_id, date, code, system, source."""
     follow_up_ends: Path
     """region, source, end_date, and release: the label of the data release."""
-    code_list: Path
-    """CSV of codes and outcomes."""
+    code_list: Path | None = None
+    """CSV of codes and outcomes; not needed where `code_lists` names a list for each outcome."""
+    phecode_map: Path | None = None
+    """Map of phecodes to ICD codes, for code lists with phecodes whose records hold ICD codes."""
     deaths: Path | None = None
     """participant_id, death_date, ltfu_date; not where the participants have these dates."""
     cmr: Path | None = None
@@ -98,6 +108,11 @@ class Inputs(_Strict):
     """Hospital cohorts: participant_id, date of each encounter."""
     history_starts: Path | None = None
     """participant_id, start_date of the person's records."""
+    observation_periods: Path | None = None
+    """participant_id, start_date, end_date; a person may have several. Follow-up ends with the
+    period of the index ECG."""
+    crosswalk: Path | None = None
+    """participant_id, record_id: the record numbers of each person in all other tables."""
     withdrawn: Path | None = None
     """List of people who withdrew."""
     excluded: Path | None = None
@@ -155,6 +170,20 @@ class Outcome(_Strict):
     def words(self) -> str:
         """The outcome in words."""
         return self.label or self.name.replace("_", " ")
+
+
+class PublishedCodes(_Strict):
+    """A list of codes in the shape in which others publish it."""
+
+    outcome: str
+    """Outcome that its codes belong to."""
+    file: Path
+    """CSV of OpenCodelists, of the HDR UK Phenotype Library or of CALIBER, or a concept set of
+    ATLAS (JSON)."""
+    system: str | None = None
+    """Coding system, where the file does not say it."""
+    match: Literal["exact", "prefix"] | None = None
+    """Whether a code holds its subcodes (`prefix`); needed for ICD and OPCS."""
 
 
 class StudyCovariate(_Strict):
@@ -341,7 +370,7 @@ class Columns(_Strict):
         PersonsLayout, BeforeValidator(_layout, json_schema_input_type=str | dict[str, str] | PersonsLayout)
     ] = PersonsLayout()
     """Of the participants, such as `{region: centre_nation}`; or their layout, as
-    `lvm-ai score --participants-layout` takes it: a preset (ukb, ukb-rap, omop), the path of a
+    `lvm-ai score --participants-layout` takes it: a preset (ukb, ukb-rap, ehr, omop), the path of a
     layout file, or its settings. `columns` of a layout may also name covariates."""
     events: _Names = Field(default={})
     """Of the events."""
@@ -355,6 +384,10 @@ class Columns(_Strict):
     """Of the encounters."""
     history_starts: _Names = Field(default={})
     """Of the first days of records."""
+    observation_periods: _Names = Field(default={})
+    """Of the observation periods."""
+    crosswalk: _Names = Field(default={})
+    """Of the record numbers."""
 
     def of(self, table: str) -> Mapping[str, Any]:
         """Return the names of a table's columns, by ours."""
@@ -371,6 +404,14 @@ class Study(_Strict):
     """Short name of the cohort, for meta-analyses."""
     inputs: Inputs
     """The tables."""
+    shape: Literal["ukb-rap", "ehr", "omop"] | None = None
+    """Shape of `inputs.extract`, from which tables are taken that `inputs` does not name: UK
+    Biobank's platform, a hospital's records, or OMOP's common data model."""
+    time_zone: str | None = None
+    """Where the hospital is, as America/New_York: times with a zone in the extract are of the day
+    there."""
+    allow_unmatched: bool = False
+    """Go on although many people with ECGs are not among the participants."""
     events_format: Literal["records", "ukb_wide", "ml4h"] = "records"
     """Format of `inputs.events`."""
     columns: Columns = Columns()
@@ -386,7 +427,12 @@ class Study(_Strict):
     accept_people: bool = False
     """Go on although the participants as a whole look wrong (units, sexes or ages)."""
     allow_unknown: bool = False
-    """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table."""
+    """Go on although nobody of a list (`withdrawn`, `excluded`, `exclude_ids`) is in any table, or
+    no record has a code of an outcome."""
+    code_lists: tuple[PublishedCodes, ...] = ()
+    """Lists of codes that others have published, beside `inputs.code_list` or in its place."""
+    without_systems: tuple[str, ...] = ()
+    """Coding systems of the code list that these records do not hold; their codes are left out."""
     exclude_flags: tuple[str, ...] = ()
     """Quality flags that make an ECG unusable."""
     exclude_ecg: tuple[EcgFinding, ...] = ()
@@ -502,12 +548,12 @@ class Study(_Strict):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if (self.inputs.cmr is None) != (self.cmr is None):
+        if (self.inputs.cmr is None) != (self.cmr is None) and self.shape != "ukb-rap":
             raise ValueError(
                 "inputs.cmr and cmr (with max_days_ecg_cmr) are needed together: how far an ECG "
                 "may be from its CMR is part of the study"
             )
-        if (self.hospital is None) != (self.inputs.encounters is None):
+        if (self.hospital is None) != (self.inputs.encounters is None) and self.shape not in ("ehr", "omop"):
             raise ValueError(
                 "hospital and inputs.encounters are needed together: follow-up then ends with the "
                 "last encounter, and the grace after it is part of the study"
@@ -516,11 +562,37 @@ class Study(_Strict):
             raise ValueError("max_days_body_size is about the index, but the exposure is the mass")
         if self.index.rule == "all" and self.time_scale == "attained_age":
             raise ValueError("index rule all goes with time_scale follow_up only")
-        if self.training.exclude_imaged_before is not None and self.inputs.cmr is None:
+        if self.training.exclude_imaged_before is not None and self.inputs.cmr is None and self.cmr is None:
             raise ValueError("training.exclude_imaged_before needs inputs.cmr, whose dates say who was imaged when")
         names = [covariate.name for covariate in self.covariates]
         if len(set(names)) != len(names):
             raise ValueError(f"covariates are {', '.join(names)}, expected each once")
+        return self
+
+    @model_validator(mode="after")
+    def _has_tables(self) -> Self:
+        if (self.shape is None) != (self.inputs.extract is None):
+            raise ValueError("shape and inputs.extract are needed together: the shape says what the extract holds")
+        if self.shape is None:
+            absent = [name for name in ("participants", "events") if getattr(self.inputs, name) is None]
+            if absent:
+                names = " and ".join(f"inputs.{name}" for name in absent)
+                raise ValueError(f"{names} missing; expected the table, or shape and inputs.extract")
+        elif self.inputs.events is None and self.events_format != "records":
+            raise ValueError(f"events_format is {self.events_format}, but the events are those of the extract")
+        return self
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in available_timezones():
+            raise ValueError(f"{name!r} is no time zone; expected a name such as America/New_York or Europe/London")
+        return name
+
+    @model_validator(mode="after")
+    def _has_codes(self) -> Self:
+        if self.inputs.code_list is None and not self.code_lists:
+            raise ValueError("there are no codes of outcomes; expected inputs.code_list or code_lists")
         return self
 
     @model_validator(mode="after")

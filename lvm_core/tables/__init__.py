@@ -6,9 +6,10 @@ people, `read_code_table` code lists; `ParticipantTable` joins participants to E
 """
 
 from lvm_core.tables.cmr import CmrExaminations, read_cmr_table
+from lvm_core.tables.codes import code_key, read_code_table, read_published_codes, system_key, with_phecodes
 from lvm_core.tables.index import INDEX_PRESETS, Index, IndexLayout, index_layout_of_file, read_index
 from lvm_core.tables.layout import PRESETS, ParticipantsLayout, layout_of_file, preset_layout
-from lvm_core.tables.lists import PeopleList, code_key, read_code_table, read_people_list, system_key
+from lvm_core.tables.lists import PeopleList, read_people_list
 from lvm_core.tables.participants import (
     Demographics,
     ParticipantTable,
@@ -50,7 +51,9 @@ __all__ = [
     "read_index",
     "read_people",
     "read_people_list",
+    "read_published_codes",
     "system_key",
     "table_files",
     "unknown_demographics",
+    "with_phecodes",
 ]

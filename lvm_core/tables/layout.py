@@ -48,13 +48,15 @@ class ParticipantsLayout(StrictSettings):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    preset: Literal["ukb", "ukb-rap", "omop"] | None = None
+    preset: Literal["ukb", "ukb-rap", "ehr", "omop"] | None = None
     """Begin with a preset; what else is given replaces its settings, column by column."""
     columns: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """The table's own name of each of our columns, or several names of which the first that is
     there is read. Other names than ours are columns for studies, such as covariates."""
     sex: dict[str, Literal["female", "male"]] = Field(default_factory=dict)
     """What the codes of the sex mean, as `{0: female, 1: male}`."""
+    regions: dict[str, str] = Field(default_factory=dict)
+    """What the codes of the region mean, as `{11003: Wales}`; other regions stay as they are."""
     units: Units = Units()
     """Units of body size."""
     date_format: str | None = None
@@ -76,7 +78,7 @@ class ParticipantsLayout(StrictSettings):
             return columns
         return {name: (own,) if isinstance(own, str) else own for name, own in columns.items()}
 
-    @field_validator("sex", mode="before")
+    @field_validator("sex", "regions", mode="before")
     @classmethod
     def _codes_are_texts(cls, codes: Any) -> Any:
         if not isinstance(codes, Mapping):
@@ -155,8 +157,28 @@ def date_format_problem(date_format: str | None, births: str) -> str | None:
 # UK Biobank, Data Showcase: field 31 sex (0 female, 1 male), 21003 age when attended assessment
 # centre, 50 standing height (cm), 21002 weight (kg), 21001 BMI (kg/m2). Codes -1 and -3 are "do not
 # know" and "prefer not to answer".
+# Of studies: 54 assessment centre, of the first visit (data coding 10; all imaging centres are in
+# England), 40000 date of death, 191 date lost to follow-up, 53 date of attending the centre.
+_CENTRES: Final = {
+    "England": "10003 Stockport,11001 Manchester,11002 Oxford,11006 Stoke,11007 Reading,11008 Bury,11009 Newcastle,"
+    "11010 Leeds,11011 Bristol,11012 Barts,11013 Nottingham,11014 Sheffield,11016 Liverpool,11017 Middlesborough,"
+    "11018 Hounslow,11020 Croydon,11021 Birmingham",
+    "Scotland": "11004 Glasgow,11005 Edinburgh",
+    "Wales": "11003 Cardiff,11022 Swansea,11023 Wrexham",
+}
+
+
+def _nations() -> dict[str, str]:
+    """Return the nation of each centre of UK Biobank, by its code and by its name."""
+    named = {nation: [one.split(" ", 1) for one in centres.split(",")] for nation, centres in _CENTRES.items()}
+    nations = {text: nation for nation, pairs in named.items() for pair in pairs for text in pair}
+    return {**nations, "Stockport (pilot)": "England"}
+
+
 def _uk_biobank(columns: Mapping[str, tuple[str, ...]]) -> ParticipantsLayout:
-    return ParticipantsLayout(columns=dict(columns), sex={"0": "female", "1": "male"}, missing=("-1", "-3"))
+    return ParticipantsLayout(
+        columns=dict(columns), sex={"0": "female", "1": "male"}, regions=_nations(), missing=("-1", "-3")
+    )
 
 
 PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
@@ -169,6 +191,10 @@ PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
                 "height_cm": ("50-{instance}.0", "f.50.{instance}.0", "height_cm"),
                 "weight_kg": ("21002-{instance}.0", "f.21002.{instance}.0", "weight_kg"),
                 "bmi_kg_m2": ("21001-{instance}.0", "f.21001.{instance}.0", "bmi_kg_m2"),
+                "region": ("54-0.0", "f.54.0.0", "region"),
+                "death_date": ("40000-0.0", "f.40000.0.0", "death_date"),
+                "ltfu_date": ("191-0.0", "f.191.0.0", "ltfu_date"),
+                "body_size_date": ("53-{instance}.0", "f.53.{instance}.0", "body_size_date"),
             }
         ),
         "ukb-rap": _uk_biobank(
@@ -179,6 +205,19 @@ PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
                 "height_cm": ("participant.p50_i{instance}", "p50_i{instance}", "height_cm"),
                 "weight_kg": ("participant.p21002_i{instance}", "p21002_i{instance}", "weight_kg"),
                 "bmi_kg_m2": ("participant.p21001_i{instance}", "p21001_i{instance}", "bmi_kg_m2"),
+                "region": ("participant.p54_i0", "p54_i0", "region"),
+                "death_date": ("participant.p40000_i0", "p40000_i0", "death_date"),
+                "ltfu_date": ("participant.p191", "p191", "ltfu_date"),
+                "body_size_date": ("participant.p53_i{instance}", "p53_i{instance}", "body_size_date"),
+            }
+        ),
+        "ehr": ParticipantsLayout(
+            columns={
+                "participant_id": ("participant_id", "patient_id", "person_id", "empi", "mrn"),
+                "sex": ("sex", "gender", "gender_legal_sex"),
+                "birth_date": ("birth_date", "date_of_birth", "dob"),
+                "region": ("region", "site", "hospital"),
+                "death_date": ("death_date", "date_of_death", "dod"),
             }
         ),
         # OMOP CDM 5.4, table PERSON; body size comes from MEASUREMENT (lvm_core/tables/people.py).
@@ -189,6 +228,7 @@ PRESETS: Final[Mapping[str, ParticipantsLayout]] = MappingProxyType(
                 "birth_year": ("year_of_birth",),
                 "birth_month": ("month_of_birth",),
                 "birth_day": ("day_of_birth",),
+                "region": ("region",),
             },
             sex={"8507": "male", "8532": "female"},
             births="month_and_year",

@@ -1,8 +1,7 @@
-"""Lists that users give: of people, such as those who withdrew, and of codes of diseases."""
+"""Lists of people that users give, such as those who withdrew."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,16 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lvm_core.errors import UsageError
-from lvm_core.tables.raw import RawTable, find_delimiter, is_parquet, read_lines, read_raw, refuse_rows
+from lvm_core.tables.raw import RawTable, find_delimiter, is_parquet, read_lines, read_raw
 from lvm_core.tables.values import identifiers
 
 _PERSON_KEYS: Final = ("participant_id", "eid", "f.eid", "participant.eid", "person_id")
 _ECG_KEYS: Final = ("ecg_id",)
 _COLUMN_NAMES: Final = frozenset({*_PERSON_KEYS, *_ECG_KEYS, "id", "iid", "withdrawn"})
 """First lines of a list with one column that are a header and nobody's identifier."""
-_CODE_COLUMNS: Final = ("code", "system", "match", "outcome", "source", "comment")
-_FILLED: Final = ("code", "system", "outcome")
-_MATCHES: Final = ("prefix", "exact")
 
 
 @dataclass(frozen=True)
@@ -97,46 +93,3 @@ def _distinct(ids: pa.Array, name: str) -> tuple[str, ...]:
             "them; expected one identifier per line, or a table whose header names its columns"
         )
     return tuple(dict.fromkeys(texts))
-
-
-def read_code_table(data: bytes, name: str) -> pa.Table:
-    """Read a list of codes.
-
-    The columns are code, system (icd10, icd9, opcs4, cpt, phecode, self-report ...), match
-    ("prefix" or "exact"), outcome, source (where the list comes from) and comment. They are
-    returned as text without blanks around, with `code` and `system` as `code_key` and
-    `system_key` make them.
-
-    Raises:
-        UsageError: the file cannot be read, a column is missing, a value is empty where it must
-            not be, `code` holds numbers with a decimal point, or `match` is another word; the
-            first row is 1.
-    """
-    raw = read_raw(data, name)
-    found = raw.require(_CODE_COLUMNS)
-    if pa.types.is_floating(found["code"].type):
-        raise UsageError(
-            f"{name}: code holds numbers with a decimal point, so that leading zeros and dots of "
-            "codes are lost; expected text. Write the column as text"
-        )
-    texts = {
-        column: pc.fill_null(pc.utf8_trim_whitespace(pc.cast(cells, pa.string())), "")
-        for column, cells in found.items()
-    }
-    for column in _FILLED:
-        refuse_rows(f"code list {name}", pc.equal(texts[column], ""), f"no {column}", "a value")
-    other = pc.invert(pc.is_in(texts["match"], pa.array(_MATCHES)))
-    refuse_rows(f"code list {name}", other, "another match", " or ".join(_MATCHES))
-    texts["code"] = pa.array([code_key(code) for code in texts["code"].to_pylist()])
-    texts["system"] = pa.array([system_key(system) for system in texts["system"].to_pylist()])
-    return pa.table(texts)
-
-
-def code_key(code: str) -> str:
-    """Return a code without dots and blanks, in upper case: I48.0 and i480 are one."""
-    return re.sub(r"[.\s]", "", code).upper()
-
-
-def system_key(system: str) -> str:
-    """Return a coding system in lower case without blanks, hyphens and dots: ICD-10 is icd10."""
-    return re.sub(r"[\s.\-]", "", system).lower()

@@ -49,6 +49,8 @@ _QUANTITIES: Final = {
     "weight_kg": _BodySize(3025315, {9529: 1.0, 8739: KG_PER_UNIT["lb"]}),
     "bmi_kg_m2": _BodySize(3038553, {9531: 1.0}),
 }
+BODY_SIZE_CONCEPTS: Final = frozenset(one.concept for one in _QUANTITIES.values())
+"""Concepts of OMOP's measurements that are read."""
 _OF_MEASUREMENT: Final = (
     "person_id",
     "measurement_concept_id",

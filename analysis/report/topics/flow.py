@@ -14,6 +14,7 @@ from analysis.follow_up import EcgFinding, Exclusion
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.flow import flow_diagram
 from analysis.report.topics.tables import aggregate
+from analysis.study.code_lists import SYSTEM_WORDS
 from analysis.study.data import About, StudyData
 
 ALL: Final = "all"
@@ -296,14 +297,34 @@ def _finding_table(unknown: Masked) -> ReadTable:
 
 # The code lists.
 
-_SYSTEMS: Final = {
-    "icd10": "ICD-10",
-    "icd9": "ICD-9",
-    "opcs4": "OPCS-4",
-    "selfreport": "self-report",
-    "cpt": "CPT",
-    "phecode": "phecode",
-}
+_AFTER_CODE: Final = {"prefix": "…"}
+
+
+def caught_aggregate(caught: pd.DataFrame) -> Aggregate:
+    """Return what the code lists caught, of `FollowUp.codes_caught`, before masking."""
+    columns = (
+        label("outcome", "that the code belongs to"),
+        label("system", "coding system"),
+        label("code", "as records have it, without dots"),
+        label("match", "exact"),
+        count("n_records", "distinct records of people of the cohort, from any source"),
+        count("n_people", "people of the cohort with such a record, at any time"),
+    )
+    return aggregate("codes_caught", [caught.assign(match="exact")], columns, meanings.code_hits)
+
+
+def caught_cells(masked: Masked, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return the codes that the lists caught as a table to print; `names` are outcomes in words."""
+    rows = masked.rows
+    return pd.DataFrame(
+        {
+            "Outcome": rows["outcome"].map(lambda name: names.get(name, name.replace("_", " "))),
+            "System": rows["system"].map(lambda name: SYSTEM_WORDS.get(name, name)),
+            "Code": rows["code"],
+            "Records": masked.shown("n_records"),
+            "People": masked.shown("n_people"),
+        }
+    )
 
 
 def _codes_aggregates(data: StudyData) -> list[Aggregate]:
@@ -331,19 +352,19 @@ def _present_codes(masked: Mapping[str, Masked], about: About) -> Section | None
         return None
     rows = hits.rows
     outcome = rows["outcome"].map(lambda name: about.outcomes.get(name, name.replace("_", " ")))
-    system = rows["system"].map(lambda name: _SYSTEMS.get(name, name))
+    system = rows["system"].map(lambda name: SYSTEM_WORDS.get(name, name))
     cells = pd.DataFrame(
         {
             "Outcome": outcome,
             "System": system,
-            "Code": rows["code"].where(rows["match"] == "exact", rows["code"] + "…"),
+            "Code": rows["code"] + rows["match"].map(_AFTER_CODE).fillna(""),
             "Records": hits.shown("n_records"),
             "People": hits.shown("n_people"),
         }
     )
     notes = (
-        "… means any code that begins so. A person can have several codes; records count at "
-        "any time, before and after the index ECG.",
+        "… means any code that begins so; a range holds both of its ends with all codes below them. A person "
+        "can have several codes; records count at any time, before and after the index ECG.",
     )
     tables = [ReadTable("code_hits", "Records and people by code", cells, 3, notes)]
     # A hidden count is not 0: somebody has the code.

@@ -127,8 +127,10 @@ def test_deaths__may_be_a_table_of_their_own_but_not_in_two() -> None:
     deaths = pd.DataFrame({"participant_id": ["a"], "death_date": ["2017-01-01"], "ltfu_date": [None]})
     row = the_row(deaths=deaths)
     assert (row["time_days"], row["status"]) == (366, 2)
-    with pytest.raises(TableRefused, match="has dates of death or loss in 1 rows, and so has table"):
-        the_row(deaths=deaths, person={"ltfu_date": "2018-01-01"})
+    with pytest.raises(TableRefused, match=r"has dates of death or loss .death_date. in 1 rows, and so has table"):
+        the_row(deaths=deaths, person={"death_date": "2018-01-01"})
+    lost = the_row(deaths=deaths, person={"ltfu_date": "2016-06-01"})
+    assert (lost["end_reason"], lost["time_days"], lost["status"]) == ("lost", 152, 0)
 
 
 def test_outcome_after_death__is_flagged_and_the_death_counts() -> None:

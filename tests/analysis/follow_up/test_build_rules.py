@@ -147,6 +147,60 @@ def test_repeated_records__count_once() -> None:
     assert hits.loc["I48", ["n_records", "n_people"]].tolist() == [3, 1]
 
 
+@pytest.mark.parametrize(
+    ("code", "match", "recorded", "is_found"),
+    [
+        ("I48-I49", "range", "I48.9", True),
+        ("I48-I49", "range", "I49.8", True),
+        ("I48-I49", "range", "I48X", True),
+        ("I48-I49", "range", "I50.0", False),
+        ("I48-I49", "range", "I47.9", False),
+        ("I48-I49", "range", "I4", False),
+        ("I21.0-I21.2", "range", "I21.29", True),
+        ("I21.0-I21.2", "range", "I21.3", False),
+        ("I21.0-I21.2", "range", "I21", False),
+        ("I48", "exact", "I48X", True),  # hospital records fill codes of three signs up
+        ("I48X", "exact", "I48", True),
+        ("I48", "exact", "I480X", False),
+        ("T36.0", "prefix", "T36.0X1A", True),
+    ],
+)
+def test_codes__ranges_and_filled_up_codes(code: str, match: str, recorded: str, is_found: bool) -> None:
+    written = code.replace(".", "")
+    codes = pd.DataFrame([(written, "icd10", match, "af")], columns=["code", "system", "match", "outcome"])
+    found = build(events=[hes("2017-01-01", recorded)], code_list=codes)
+    assert found.people["status"].tolist() == [int(is_found)]
+    assert found.code_hits["n_people"].tolist() == [int(is_found)]
+    assert found.outcomes_without_records == (() if is_found else ("af",))
+
+
+@pytest.mark.parametrize("name", ["ICD10CM", "ICD-10-CM", "icd_10", "ICD10 codes", " ICD-10 "])
+def test_systems__are_one_whatever_the_records_call_them(name: str) -> None:
+    assert the_row(events=[hes("2017-01-01", "I48.0", system=name)])["status"] == 1
+
+
+def test_codes_caught__are_those_of_the_records_each_once() -> None:
+    records = [
+        hes("2017-01-01", "I48.0"),
+        hes("2017-01-01", "i480"),
+        hes("2017-01-02", "I48"),
+        hes("2017-01-01", "J18"),
+    ]
+    caught = build(events=records).codes_caught
+    assert caught[["outcome", "system", "code", "n_records", "n_people"]].values.tolist() == [
+        ["af", "icd10", "I48", 1, 1],
+        ["af", "icd10", "I480", 1, 1],
+    ]
+
+
+def test_records__name_the_systems_and_the_most_frequent_codes() -> None:
+    records = build(
+        events=[hes("2017-01-01", "J18"), hes("2017-01-02", "J18"), hes("2017-01-01", "K1", "opcs4")]
+    ).records
+    assert records.set_index("system")["n_records"].to_dict() == {"icd10": 2, "opcs4": 1}
+    assert list(records["codes"][0]) == ["J18"]
+
+
 def test_code_hits__are_of_the_cohort_and_zero_for_codes_never_seen() -> None:
     records = [NOBODY, hes("2017-01-01", "4273", "ICD9"), hes(None, "427.31", "icd9", "gp")]
     hits = build(events=records).code_hits

@@ -136,7 +136,8 @@ def test_command__check_shows_masked_counts_and_writes_nothing(
 ) -> None:
     before = sorted(folder.rglob("*"))
     assert lvm_ai.main(["analyse", str(folder / "study.yaml"), "--check"]) == 0
-    lines = [line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()[3:]]
+    flow = capsys.readouterr().out.split("codes that the lists caught")[0].rstrip()
+    lines = [line.rsplit(maxsplit=1) for line in flow.splitlines()[3:]]
     shown = {words.strip(): count for words, count in lines}
     assert (shown["In any table"], shown["Withdrawn"]) == ("*", "0")
     assert shown["Outcome on or before the index date"] == "*"
@@ -202,3 +203,61 @@ def test_load_study__release_by_name_and_by_custodian(folder: Path, given: str, 
     (folder / "study.yaml").write_text(f"{STUDY}release: {given}\n")
     release = load_study(folder / "study.yaml").release
     assert (release.rule, release.k, release.base) == expected
+
+
+def _with_codes(folder: Path, rows: str, more: str = "") -> None:
+    (folder / "codes.csv").write_text("code,system,match,outcome,source,comment\n" + rows)
+    (folder / "study.yaml").write_text(STUDY + more)
+
+
+def test_follow_up_of__an_outcome_that_no_record_has_stops(folder: Path) -> None:
+    _with_codes(folder, "Q99,icd10,prefix,af,hand,\n")
+    with pytest.raises(UsageError, match=r"no record has a code of the outcome af, which are icd10 Q99") as refusal:
+        follow_up_of(load_study(folder / "study.yaml"))
+    assert "The records hold icd10 (as I48" in str(refusal.value)
+    _with_codes(folder, "Q99,icd10,prefix,af,hand,\n", "allow_unknown: true\n")
+    found = follow_up_of(load_study(folder / "study.yaml"))
+    assert any("no record has a code of the outcome af" in note and "as allow_unknown" in note for note in found.notes)
+
+
+def test_follow_up_of__a_system_that_no_record_has_stops(folder: Path) -> None:
+    _with_codes(folder, "I48,icd10,prefix,af,hand,\nK62.1,OPCS-4,prefix,af,hand,\n")
+    with pytest.raises(
+        UsageError, match=r"no record has a code of opcs4, of which the code list has K621 .of af"
+    ) as no:
+        follow_up_of(load_study(folder / "study.yaml"))
+    assert "write `without_systems: [opcs4]`" in str(no.value)
+    _with_codes(folder, "I48,icd10,prefix,af,hand,\nK62.1,OPCS-4,prefix,af,hand,\n", "without_systems: [OPCS4]\n")
+    assert follow_up_of(load_study(folder / "study.yaml")).code_hits["code"].tolist() == ["I48"]
+    _with_codes(folder, "I48,icd10,prefix,af,hand,\n", "without_systems: [cpt]\n")
+    with pytest.raises(UsageError, match="without_systems names cpt, of which the code list has no code; it has icd10"):
+        follow_up_of(load_study(folder / "study.yaml"))
+
+
+def test_follow_up_of__published_lists_and_a_map_of_phecodes(folder: Path) -> None:
+    whole = follow_up_of(load_study(folder / "study.yaml")).people
+    (folder / "af.csv").write_text("code,description,coding_system\nI48,x,ICD10 codes\n427.3,x,ICD9 codes\n")
+    lists = "code_lists:\n- {outcome: af, file: af.csv, match: prefix}\n"
+    (folder / "study.yaml").write_text(STUDY.replace("  code_list: codes.csv\n", "") + lists)
+    pd.testing.assert_frame_equal(follow_up_of(load_study(folder / "study.yaml")).people, whole)
+    recorded = pd.read_csv(folder / "events.csv", dtype=str)
+    ours = recorded[recorded["code"].str.replace(".", "").str.upper().str.startswith(("I48", "4273"))]
+    rows = "".join(f"427.2,{code},{system}\n" for code, system in set(zip(ours["code"], ours["system"], strict=True)))
+    (folder / "map.csv").write_text(f"phecode,ICD,vocabulary_id\n{rows}")
+    _with_codes(folder, "427.2,phecode,prefix,af,hand,\n")
+    text = (folder / "study.yaml").read_text().replace("codes.csv", "codes.csv\n  phecode_map: map.csv")
+    (folder / "study.yaml").write_text(text)
+    pd.testing.assert_frame_equal(follow_up_of(load_study(folder / "study.yaml")).people, whole)
+
+
+def test_load_study__needs_codes(folder: Path) -> None:
+    (folder / "study.yaml").write_text(STUDY.replace("  code_list: codes.csv\n", ""))
+    with pytest.raises(UsageError, match=r"there are no codes of outcomes; expected inputs\.code_list or code_lists"):
+        load_study(folder / "study.yaml")
+
+
+def test_check__prints_what_the_lists_caught(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lvm_ai.main(["analyse", str(folder / "study.yaml"), "--check"]) == 0
+    printed = capsys.readouterr().out.split("codes that the lists caught")[1]
+    (line,) = [one.split() for one in printed.splitlines() if " I48 " in one]
+    assert line[:3] == ["af", "ICD-10", "I48"]

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.study.inputs import load_study, read_code_list
+from analysis.study.code_lists import read_code_list
+from analysis.study.inputs import load_study
 from analysis.study.settings import Study
 from lvm_core.synthetic.records import CODE_LISTS, CODE_SYSTEMS, CODE_TEXTS, OTHER_CODES
 from tests.builders import in_code_list

@@ -76,7 +76,7 @@ def test_read_code_table__codes_and_systems_are_made_comparable() -> None:
     [
         ("code,system\nI48,icd10\n", "expected match, outcome, source, comment among them"),
         (CODES + ",icd10,exact,af,s,c\n", "no code in 1 rows .row 1"),
-        (CODES + "I48,icd10,range,af,s,c\n", "another match in 1 rows .row 1"),
+        (CODES + "I48,icd10,like,af,s,c\n", "another match in 1 rows .row 1"),
     ],
 )
 def test_read_code_table__mistakes(text: str, message: str) -> None:
