@@ -30,6 +30,7 @@ from analysis.report.topics import (
     rates,
     sensitivity,
 )
+from analysis.report.topics.key_results import key_results
 from analysis.study.data import StudyData
 from lvm_core.units import DAYS_PER_YEAR
 
@@ -104,6 +105,7 @@ def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Sec
         versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
         checksums=public_checksums(data.provenance),
         banners=banners(data),
+        key=key_results(masked, data.about),
     )
 
 

@@ -15,13 +15,14 @@ from analysis.study.data import About, StudyData
 
 @dataclass(frozen=True, slots=True)
 class ReadTable:
-    """A table of text, for HTML, CSV and Word."""
+    """A table of text, long: CSV has it so, and `layout` says how HTML, Word and LaTeX print it."""
 
     key: str  # name of its files, unique in a report, as `hazard_ratios`
     title: str  # caption, in words
     cells: pd.DataFrame  # all text; the column names are the head of the table
     n_label_columns: int = 1  # how many columns at the left name the rows
-    notes: tuple[str, ...] = ()  # below the table
+    # Below the table. A note that begins with the name of a column and a colon has a sign there.
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from analysis.report.topics.tables import (
 )
 from analysis.report.words import (
     MODEL_WORDS,
+    counted_text,
     estimate_texts,
     levels_in_order,
     models_in,
@@ -38,6 +39,7 @@ from analysis.report.words import (
     row_counts,
     row_labels,
     side_by_side,
+    with_texts,
 )
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
@@ -346,7 +348,8 @@ def _warnings(found: Masked, about: About) -> tuple[str, ...]:
 
 
 def _outcome_figure(found: Masked, about: About) -> ReadFigure | None:
-    own = found.rows[(found.rows["model"] == 2) & (found.rows["level"] == "")]
+    rows = with_texts(found)
+    own = rows[(rows["model"] == 2) & (rows["level"] == "")]
     own = own[~own["contrast"].str.startswith(("quartile", "trend"))]
     own = own.assign(contrast=own["contrast"].replace("per 10", f"per 10 {about.exposure_unit}"))
     names = own["outcome"].map(about.outcomes) + own["model_id"].map(of_model)
@@ -371,7 +374,7 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:
-    events = [HIDDEN if pd.isna(n) else f"{n:,}" for n in rows["n_events"]]
+    events = [counted_text(row, "n_events") for row in rows.to_dict("records")]
     made = rows[["estimate", "lo", "hi"]].assign(group=rows[group], label=name, n_text=events, p_interaction_text="")
     return made.reset_index(drop=True)
 

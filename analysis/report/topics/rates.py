@@ -17,7 +17,7 @@ from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.drawing import mid_sentence
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels, result_table, shares
-from analysis.report.words import levels_in_order, p_texts
+from analysis.report.words import interval_text, levels_in_order, number_text, p_texts, with_texts
 from analysis.statistics.survival import cumulative_incidence, gray_test
 from analysis.statistics.survival.rates import poisson_limits
 from analysis.study.data import About, StudyData
@@ -266,7 +266,7 @@ def _rate_texts(rates: Masked) -> list[str]:
         else:
             lo, hi = poisson_limits(np.array([int(events)]), confidence=0.95)
             value, low, high = (_PER * float(v) / float(years) for v in (events, lo[0], hi[0]))
-            texts.append(f"{value:.2f} ({low:.2f} to {high:.2f})")
+            texts.append(interval_text({"estimate": value, "lo": low, "hi": high}))
     return texts
 
 
@@ -276,7 +276,7 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
         return []
     shown = zip(rows["estimate"], tests.hidden["estimate"], strict=True)
     values = {
-        "Chi-square": [HIDDEN if hidden else f"{value:.1f}" for value, hidden in shown],
+        "Chi-square": [number_text(value, 1, hidden=hidden) for value, hidden in shown],
         "Degrees of freedom": rows["unit"].str.removesuffix(" df"),
         "P": p_texts(tests),
     }
@@ -287,7 +287,7 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
 def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str) -> ReadFigure | None:
     rows, at_risk = (
         table[(table["outcome"] == outcome) & (table["classification"] == words)]
-        for table in (masked["incidence_curves"].rows, masked["incidence_at_risk"].rows)
+        for table in (masked["incidence_curves"].rows, with_texts(masked["incidence_at_risk"]))
     )
     if not len(rows) or rows["incidence"].isna().all():
         return None
@@ -296,7 +296,10 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     drawn = draw_incidence(rows, at_risk, outcome_name=name, group_name=words, horizon_years=about.horizon_years)
     key = "lvh" if words == CLASSIFICATIONS["lvh_group"] else "quartile"
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
-    notes = ("Below the axis: people at risk, censored and with the outcome so far; bands are pointwise 95 % limits.",)
+    notes = (
+        "Below the axis: people at risk, and so far with the outcome, dead without it, and censored. "
+        "Bands are pointwise 95% limits.",
+    )
     return ReadFigure(f"incidence_{outcome}_{key}", title, drawn.alt, drawn.canvas, notes)
 
 
