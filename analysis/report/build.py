@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from analysis.disclosure.aggregates import Aggregate
 from analysis.disclosure.masking import Masked, MaskingRule, mask_all
 from analysis.report.document import Section, Topic
-from analysis.report.methods import banners, methods, warnings
+from analysis.report.manuscript import manuscript_of
+from analysis.report.methods import author_methods, banners, methods, warnings
 from analysis.report.page import Report
 from analysis.report.topics import (
     absolute_risk,
@@ -95,6 +96,7 @@ def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Agg
 
 def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]) -> Report:
     """Return the report of a study with these sections."""
+    key = key_results(masked, data.about)
     texts = [*warnings(data), *(text for section in sections for text in section.warnings)]
     return Report(
         title=data.study.name,
@@ -105,7 +107,8 @@ def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Sec
         versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
         checksums=public_checksums(data.provenance),
         banners=banners(data),
-        key=key_results(masked, data.about),
+        key=key,
+        manuscript=manuscript_of(masked, data.about, author_methods(data, masked), sections, key),
     )
 
 

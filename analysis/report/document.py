@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
@@ -23,6 +23,8 @@ class ReadTable:
     n_label_columns: int = 1  # how many columns at the left name the rows
     # Below the table. A note that begins with the name of a column and a colon has a sign there.
     notes: tuple[str, ...] = ()
+    # Headings above columns, by the names of these; columns named "A: b" and "A: c" have one anyway.
+    above: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ have a heading above them, and a note about one column has a sign at it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,7 +81,7 @@ def laid_out(table: ReadTable) -> LaidOut:
     n_labels = table.n_label_columns
     names = [str(name) for name in cells.columns]
     notes, signs = _notes(table, names)
-    heads = _heads(names[n_labels:], signs)
+    heads = _heads(names[n_labels:], signs, table.above)
     lines = _lines(cells, n_labels)
     stub_names = [name for name in names[:n_labels] if name]
     stub = Head(", ".join([*stub_names[:1], *(one[:1].lower() + one[1:] for one in stub_names[1:])]))
@@ -128,7 +128,7 @@ def _notes(table: ReadTable, names: Sequence[str]) -> tuple[tuple[tuple[str, str
     return (*others, *own), signs
 
 
-def _heads(names: Sequence[str], signs: dict[str, str]) -> tuple[Head, ...]:
+def _heads(names: Sequence[str], signs: Mapping[str, str], above: Mapping[str, str]) -> tuple[Head, ...]:
     """Columns "Cause: a" and "Cause: b" beside each other share the heading "Cause"."""
     parts = [name.partition(": ") for name in names]
     shared = [before if colon else "" for before, colon, _ in parts]
@@ -136,7 +136,8 @@ def _heads(names: Sequence[str], signs: dict[str, str]) -> tuple[Head, ...]:
     for place, (name, (before, colon, after)) in enumerate(zip(names, parts, strict=True)):
         beside = (shared[place - 1] if place else "", shared[place + 1] if place + 1 < len(names) else "")
         is_shared = bool(colon) and before in beside
-        made.append(Head(after if is_shared else name, signs.get(name, ""), before if is_shared else ""))
+        own = above.get(name, before if is_shared else "")
+        made.append(Head(after if is_shared else name, signs.get(name, ""), own))
     return tuple(made)
 
 

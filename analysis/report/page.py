@@ -19,6 +19,7 @@ from analysis.disclosure.masking import HIDDEN
 from analysis.report.document import ReadFigure, ReadTable, Section
 from analysis.report.figures.drawing import svg_bytes
 from analysis.report.layout import LaidOut, Line, laid_out, letters, split_interval
+from analysis.report.manuscript import Manuscript
 from analysis.report.topics.key_results import KeyResults
 from analysis.report.words import sentence
 from analysis.study.data import About
@@ -39,6 +40,7 @@ _URL: Final = re.compile(r"url\(#([^)]+)\)")
 _DROPPED: Final = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
 _PX_PER_INCH: Final = 96
 _NARROW_IN: Final = 4.5
+_MM_PER_INCH: Final = 25.4
 # Sections that most readers look up and do not read; they are folded when the page opens.
 _FOLDED: Final = frozenset(
     {"section-follow-up", "section-code-lists", "section-repeats", "section-proportional-hazards"}
@@ -96,6 +98,7 @@ class Report:
     checksums: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of inputs, by name
     banners: tuple[str, ...] = ()  # above everything, as "Synthetic data", "Masking is off"
     key: KeyResults | None = None  # page one
+    manuscript: Manuscript | None = None  # sentences for authors
 
     def __post_init__(self) -> None:
         for what, keys in (
@@ -196,6 +199,23 @@ def render_table(table: ReadTable, about: About) -> str:
     )
 
 
+def render_figures(report: Report) -> str:
+    """Return the page of all figures, with their files, to stand beside them."""
+    return _ENVIRONMENT.get_template("figures.html.j2").render(
+        report=report,
+        about=report.about,
+        figures=[
+            (place, one, _is_narrow(one.canvas), f"{one.canvas.get_size_inches()[0] * _MM_PER_INCH:.0f}")
+            for place, one in enumerate(report.figures(), 1)
+        ],
+        not_clinical=NOT_CLINICAL,
+    )
+
+
+def _is_narrow(canvas: Figure) -> bool:
+    return bool(canvas.get_size_inches()[0] < _NARROW_IN)
+
+
 def hidden_text(about: About) -> str:
     """Return what a hidden cell means, in words; empty where masking is off."""
     if about.k < 2 and about.base < 2:
@@ -267,8 +287,7 @@ def _figure(figure: ReadFigure, label: str) -> _Figure:
     name = slug("figure", figure.key)
     # Texts in it were escaped when the XML was written, so it may stand in the page as it is.
     svg = Markup(inline_svg(figure.canvas, name, figure.alt))
-    is_narrow = figure.canvas.get_size_inches()[0] < _NARROW_IN
-    return _Figure(name, label, figure.title, svg, figure.notes, is_narrow)
+    return _Figure(name, label, figure.title, svg, figure.notes, _is_narrow(figure.canvas))
 
 
 def _table(table: ReadTable, label: str) -> _Table:

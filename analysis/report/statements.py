@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.disclosure.masking import Masked
-from analysis.report.words import digits_of, interval_text, p_phrase
+from analysis.report.words import digits_of, interval_text, p_phrase, percent_text
 
 RESULTS = "results_"
 
@@ -48,6 +48,13 @@ class Found:
     def is_shown(self) -> bool:
         """Whether there is an estimate that is not hidden."""
         return not self.hidden["estimate"] and self.values["estimate"] == self.values["estimate"]
+
+    def share(self, part: str, whole: str) -> str:
+        """Return one masked count in per cent of another; "" where either is hidden."""
+        values = [self.values[name] for name in (part, whole)]
+        if any(self.hidden[name] for name in (part, whole)) or not values[1] > 0:
+            return ""
+        return percent_text(min(float(values[0]) / float(values[1]), 1.0))
 
     def p(self) -> str:
         """Return its P value as a phrase, as "P=0.03"; "" where it is hidden or there is none."""

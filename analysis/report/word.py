@@ -47,7 +47,7 @@ _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U00
 def write_word(tables: Sequence[ReadTable], about: About, path: Path) -> None:
     """Write masked tables to a `.docx` file, each on a page of its own; several are numbered."""
     document = Document()
-    _set_up(document, about)
+    set_up(document, about, "tables")
     for place, table in enumerate(tables):
         section = document.add_section(WD_SECTION.NEW_PAGE) if place else document.sections[0]
         body = laid_out(table)
@@ -60,15 +60,16 @@ def write_word(tables: Sequence[ReadTable], about: About, path: Path) -> None:
             for run in note.runs:
                 run.font.size = Pt(_WIDE_TEXT_PT)
             note.paragraph_format.space_before = Pt(3)
-    path.write_bytes(_same_bytes(document))
+    save_document(document, path)
 
 
-def _set_up(document: WordDocument, about: About) -> None:
+def set_up(document: WordDocument, about: About, what: str) -> None:
+    """Give a document its font, its footer, and properties that tell no time and no person."""
     style = document.styles["Normal"]
     style.font.name, style.font.size = "Arial", Pt(_TEXT_PT)
     style.paragraph_format.space_after = Pt(2)
     properties = document.core_properties
-    properties.title, properties.author = _clean(f"{about.name}: tables"), "LVM-AI"
+    properties.title, properties.author = _clean(f"{about.name}: {what}"), "LVM-AI"
     properties.comments, properties.language = NOT_CLINICAL, "en"
     properties.created = properties.modified = _DAY
     document.sections[0].footer.paragraphs[0].text = _clean(f"{about.name}. {NOT_CLINICAL}")
@@ -231,8 +232,8 @@ def _clean(text: str) -> str:
     return _NOT_IN_XML.sub("\ufffd", text)
 
 
-def _same_bytes(document: WordDocument) -> bytes:
-    """Return the file with one fixed time for all that is packed in it."""
+def save_document(document: WordDocument, path: Path) -> None:
+    """Write a document with one fixed time for all that is packed in it."""
     packed, again = BytesIO(), BytesIO()
     document.save(packed)
     with zipfile.ZipFile(packed) as old, zipfile.ZipFile(again, "w") as new:
@@ -240,4 +241,4 @@ def _same_bytes(document: WordDocument) -> bytes:
             entry = zipfile.ZipInfo(name, _ZIP_DAY)
             entry.compress_type = zipfile.ZIP_DEFLATED
             new.writestr(entry, old.read(name))
-    return again.getvalue()
+    path.write_bytes(again.getvalue())

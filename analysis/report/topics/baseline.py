@@ -157,7 +157,7 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
     cut = f"Quartiles of the {about.exposure_name} are cut within sex; otherwise a quartile would mostly be a sex."
     titles = {
         _BY_LVH: ("Characteristics of people by predicted LVH", lvh),
-        _BY_QUARTILE: (f"Characteristics of people by quartile of the {about.exposure_name}", cut),
+        _BY_QUARTILE: (f"Characteristics of people by quartile of the {about.exposure_name}, cut within sex", cut),
     }
     items: list[ReadTable | ReadFigure] = []
     for table, (title, note) in titles.items():

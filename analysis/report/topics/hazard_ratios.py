@@ -298,7 +298,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     sd = sd_note(masked[SDS], about.exposure)
     notes = (
-        "Cause-specific hazard ratios with 95 % limits; all models on the same complete rows." + _errors(found, about),
+        "Cause-specific hazard ratios with 95% limits; all models on the same complete rows." + _errors(found, about),
         f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
     )
@@ -307,7 +307,8 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     is_model_2 = found.rows["model"] == 2
     for head, column in (("P", "p"), ("q", "q"), ("P for proportional hazards", "p_ph")):
         cells[f"{head}, model 2"] = list(p_texts(found, column)[is_model_2])
-    table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes)
+    above = dict.fromkeys(MODEL_WORDS.values(), "Hazard ratio (95% CI)")
+    table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes, above)
     by_outcome = _outcome_figure(found, about)
     by_subgroup = figures_by_outcome(masked["results_subgroups"], about, _subgroup_figure)
     paragraphs = (
@@ -356,7 +357,7 @@ def _outcome_figure(found: Masked, about: About) -> ReadFigure | None:
     title = f"Hazard ratios of {about.exposure_name} by outcome, adjusted for age and sex"
     notes = ("Events are those of everybody analysed, with and without LVH.",)
     rows = _forest_rows(own, group="contrast", name=names)
-    return _forest("forest_outcomes", title, rows, "Hazard ratio (95 % interval)", notes)
+    return _forest("forest_outcomes", title, rows, "Hazard ratio (95% CI)", notes)
 
 
 def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
@@ -370,7 +371,7 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
         for strata, again in zip(drawn["group"], drawn["group"].duplicated(), strict=True)
     ]
     title = f"Hazard ratio per SD for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
-    return _forest(f"forest_subgroups{key}", title, drawn, "Hazard ratio per SD (95 % interval)")
+    return _forest(f"forest_subgroups{key}", title, drawn, "Hazard ratio per SD (95% CI)")
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:

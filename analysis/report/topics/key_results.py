@@ -45,10 +45,10 @@ def key_results(masked: Mapping[str, Masked], about: About) -> KeyResults:
 def _study(masked: Mapping[str, Masked], about: About) -> tuple[tuple[str, Statement], ...]:
     lines = {
         "Design": _design(masked, about),
-        "People": people_statement(masked, about),
-        "Exposure": exposure_statement(masked, about),
+        "People": _people(masked, about),
+        "Exposure": _exposure(masked, about),
         "Outcomes": _outcomes(masked, about),
-        "Follow-up": follow_up_statement(masked, about),
+        "Follow-up": _follow_up_line(masked, about),
     }
     return tuple((what, one) for what, one in lines.items() if one is not None)
 
@@ -65,19 +65,19 @@ def _design(masked: Mapping[str, Masked], about: About) -> Statement:
     )
 
 
-def people_statement(masked: Mapping[str, Masked], about: About) -> Statement | None:
+def _people(masked: Mapping[str, Masked], about: About) -> Statement | None:
     """Return how many people there are, how old, and the share of women."""
     age = find(masked, "baseline_numbers", group=EVERYBODY, variable="Age, years")
     women = find(masked, "baseline_counts", group=EVERYBODY, variable="Sex", level="female")
     if age is None or women is None:
         return None
-    shares = percent_texts(pd.Series([women.values["n_people"]]), pd.Series([women.values["n_group"]]))
+    share = women.share("n_people", "n_group") or HIDDEN
     mean, sd = (number_text(age.values[name], 1, hidden=age.hidden["mean"]) for name in ("mean", "sd"))
-    text = f"{age.counts['n_people']} people with an index ECG; age {mean} (SD {sd}) years; women {shares[0]}."
+    text = f"{age.counts['n_people']} people with an index ECG; age {mean} (SD {sd}) years; women {share}."
     return Statement(text, (age.source, women.source))
 
 
-def exposure_statement(masked: Mapping[str, Masked], about: About) -> Statement | None:
+def _exposure(masked: Mapping[str, Masked], about: About) -> Statement | None:
     """Return what the exposure is, its SD, and how many have predicted LVH."""
     sd = find(masked, "exposure_sd", exposure=about.exposure)
     lvh = find(masked, "baseline_numbers", group="LVH")
@@ -106,7 +106,7 @@ def _outcomes(masked: Mapping[str, Masked], about: About) -> Statement:
     return Statement(f"People with a first event: {', '.join(texts)}.", tuple(sources))
 
 
-def follow_up_statement(masked: Mapping[str, Masked], about: About) -> Statement | None:
+def _follow_up_line(masked: Mapping[str, Masked], about: About) -> Statement | None:
     """Return the median follow-up, person-years and deaths of the primary outcome."""
     primary, words = next(iter(about.outcomes.items()))
     years = find(masked, "follow_up_years", outcome=primary, group=EVERYBODY)
@@ -251,40 +251,47 @@ def cmr_statements(masked: Mapping[str, Masked]) -> tuple[Statement, ...]:
     return tuple(one for one in (_agreement(masked), _lvh(masked)) if one is not None)
 
 
+def agreement_rows(masked: Mapping[str, Masked]) -> tuple[Found | None, ...]:
+    """Return r, bias and the limits of agreement of LV mass; None unless all are shown."""
+    names = ("pearson", "bias", "lower_limit_of_agreement", "upper_limit_of_agreement")
+    found = [find_result(masked, "cmr", measure=name, contrast=MASS, strata="") for name in names]
+    return tuple(found) if all(one is not None and one.is_shown for one in found) else (None,) * 4
+
+
 def _agreement(masked: Mapping[str, Masked]) -> Statement | None:
-    rows = {
-        name: find_result(masked, "cmr", measure=name, contrast=MASS, strata="")
-        for name in ("pearson", "bias", "lower_limit_of_agreement", "upper_limit_of_agreement")
-    }
-    known = [one for one in rows.values() if one is not None]
-    if len(known) < len(rows) or not all(one.is_shown for one in known):
+    r, bias, lower, upper = agreement_rows(masked)
+    if r is None or bias is None or lower is None or upper is None:
         return None
-    r, bias, lower, upper = known
     low, high = (number_text(one.values["estimate"], 1) for one in (lower, upper))
     text = (
         f"LV mass in {r.counts['n_people']} people with CMR: r {r.estimate(2)}; predicted less measured "
         f"{bias.estimate(1)} g, 95% limits of agreement {low} and {high} g."
     )
-    return Statement(text, tuple(one.source for one in known))
+    return Statement(text, tuple(one.source for one in (r, bias, lower, upper)))
+
+
+def lvh_rows(masked: Mapping[str, Masked]) -> tuple[Found | None, Found | None, Found | None]:
+    """Return c-statistics of predicted LVH and of any rule on the same people, and their test."""
+    wanted = (
+        (cmr_lvh.C, cmr_lvh.YES_NO["lvh"]),
+        (cmr_lvh.C, cmr_lvh.YES_NO[ANY_RULE]),
+        (cmr_lvh.C_DIFFERENCE, cmr_lvh.AGAINST_RULES),
+    )
+    ours, rules, difference = (
+        find_result(masked, "cmr", measure=measure, contrast=contrast, strata=cmr_lvh.ALL_THREE)
+        for measure, contrast in wanted
+    )
+    is_shown = ours is not None and rules is not None and ours.is_shown and rules.is_shown
+    return (ours, rules, difference) if is_shown else (None, None, None)
 
 
 def _lvh(masked: Mapping[str, Masked]) -> Statement | None:
-    predicted, rule = cmr_lvh.YES_NO["lvh"], cmr_lvh.YES_NO[ANY_RULE]
-    ours, rules, difference = (
-        find_result(masked, "cmr", measure=measure, contrast=contrast, strata=cmr_lvh.ALL_THREE)
-        for measure, contrast in (
-            (cmr_lvh.C, predicted),
-            (cmr_lvh.C, rule),
-            (cmr_lvh.C_DIFFERENCE, cmr_lvh.AGAINST_RULES),
-        )
-    )
+    ours, rules, difference = lvh_rows(masked)
     if ours is None or rules is None:
-        alone = find_result(masked, "cmr", measure=cmr_lvh.C, contrast=predicted, strata="")
+        alone = find_result(masked, "cmr", measure=cmr_lvh.C, contrast=cmr_lvh.YES_NO["lvh"], strata="")
         if alone is None or not alone.is_shown:
             return None
         return Statement(f"LVH by CMR: binary c-statistic of predicted LVH {alone.estimate(3)}.", (alone.source,))
-    if not (ours.is_shown and rules.is_shown):
-        return None
     p = difference.p() if difference is not None else ""
     text = (
         f"LVH by CMR, binary c-statistic: predicted LVH {ours.estimate(3)}, any of three ECG rules "

@@ -252,7 +252,7 @@ def pooled_text(about: About) -> str:
 def _rate_cells(rates: Masked, about: About) -> pd.DataFrame:
     counts = {"People": "n_people", "Events": "n_events", "Deaths": "n_deaths", "Person-years": "person_years"}
     cells: dict[str, Any] = group_labels(rates.rows, about) | {head: rates.shown(name) for head, name in counts.items()}
-    cells["Rate per 1,000 person-years (95 % interval)"] = _rate_texts(rates)
+    cells["Rate per 1,000 person-years (95% CI)"] = _rate_texts(rates)
     return pd.DataFrame(cells).reset_index(drop=True)
 
 

@@ -29,7 +29,7 @@ OUTCOME: Final = label("outcome", "of the code list")
 MODEL_ID: Final = label("model_id", "of the predictions where they are of several")
 GROUP: Final = (label("classification", "what groups people"), label("group", "of it"))
 HAZARD_RATIO: Final = "hazard ratio"
-INTERVAL: Final = "Hazard ratio (95 % interval)"
+INTERVAL: Final = "Hazard ratio (95% CI)"
 
 
 # Rows of people to aggregates.

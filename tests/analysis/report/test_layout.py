@@ -46,6 +46,12 @@ def test_laid_out__columns_of_one_kind_share_a_heading() -> None:
     assert body.spans() == [("", 1), ("", 1), ("Hazard ratio", 2), ("", 1)]
 
 
+def test_laid_out__headings_above_columns_may_be_given() -> None:
+    cells = pd.DataFrame({"Outcome": ["af"], "Model 1": ["1.2"], "Model 2": ["1.3"], "P": ["0.5"]})
+    body = laid_out(ReadTable("t", "T", cells, 1, (), {"Model 1": "Hazard ratio", "Model 2": "Hazard ratio"}))
+    assert body.spans() == [("Hazard ratio", 2), ("", 1)]
+
+
 def test_laid_out__a_note_about_a_column_has_a_sign_at_it() -> None:
     body = laid_out(RATIOS)
     assert body.notes == (("", "Limits are 95%."), ("†", "q: Benjamini and Hochberg."))
