@@ -15,6 +15,7 @@ from typing import Final
 
 from analysis.disclosure.masking import mask
 from analysis.report.build import Steps, analyse, constants_of, rule_of, topics_of
+from analysis.report.journals import JOURNALS, in_journal
 from analysis.report.topics.flow import caught_aggregate, caught_cells, flow_aggregate, flow_cells
 from analysis.report.write import check_script, write_export, write_follow_up, write_rendered, write_restricted
 from analysis.study.data import read_study_data
@@ -40,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if args.output is not None:
         _refuse_foreign(args.output, overwrite=args.overwrite)
     study = load_study(args.study)
-    notes = _preview(study) if args.check else _run(args.output, study)
+    with in_journal(args.journal):
+        notes = _preview(study) if args.check else _run(args.output, study)
     sys.stderr.write("".join(f"warning: {text}\n" for text in notes))
     return 0
 
@@ -162,6 +164,13 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--output", type=Path, default=None, help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier output")
+    parser.add_argument(
+        "--journal",
+        choices=list(JOURNALS),
+        default="plain",
+        help="format of numbers in tables, figures and text, as one family of journals prints them "
+        "(default: plain, as 1.53 (1.27 to 1.84) and P<0.001)",
+    )
     add_share_option(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of study files, for editors")
     return parser

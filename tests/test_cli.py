@@ -120,7 +120,7 @@ OPTIONS = {
         "--share",
         "--help",
     ],
-    "analyse": ["--check", "--output", "--overwrite", "--share", "--help"],
+    "analyse": ["--check", "--output", "--overwrite", "--journal", "--share", "--help"],
     "query": ["--run", "--rows", "--output", "--overwrite", "--share", "--help"],
     "plot-ecg": [
         "--input",

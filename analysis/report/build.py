@@ -16,7 +16,8 @@ from analysis.disclosure.aggregates import Aggregate
 from analysis.disclosure.masking import Masked, MaskingRule, mask_all
 from analysis.disclosure.release import ReleaseRule
 from analysis.report.document import Section, Topic
-from analysis.report.methods import banners, methods, warnings
+from analysis.report.manuscript import manuscript_of
+from analysis.report.methods import author_methods, banners, methods, warnings
 from analysis.report.page import Report
 from analysis.report.topics import (
     absolute_risk,
@@ -31,6 +32,7 @@ from analysis.report.topics import (
     rates,
     sensitivity,
 )
+from analysis.report.topics.key_results import key_results
 from analysis.study.data import StudyData
 from analysis.study.settings import Release, Study
 from lvm_core.units import DAYS_PER_YEAR
@@ -122,6 +124,7 @@ def computed(data: StudyData, on_topic: Callable[[str], None]) -> tuple[list[Agg
 
 def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Section, ...]) -> Report:
     """Return the report of a study with these sections."""
+    key = key_results(masked, data.about)
     texts = [*warnings(data), *(text for section in sections for text in section.warnings)]
     return Report(
         title=data.study.name,
@@ -132,6 +135,8 @@ def report_of(data: StudyData, masked: Mapping[str, Masked], sections: tuple[Sec
         versions={k: v for k, v in data.provenance.items() if "sha256" not in k},
         checksums=public_checksums(data.provenance),
         banners=banners(data),
+        key=key,
+        manuscript=manuscript_of(masked, data.about, author_methods(data, masked), sections, key),
     )
 
 

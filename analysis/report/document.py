@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pandas as pd
@@ -18,13 +18,16 @@ NOT_FOR_RELEASE: Final = "Not for release: exact numbers, which must not leave t
 
 @dataclass(frozen=True, slots=True)
 class ReadTable:
-    """A table of text, for HTML, CSV and Word."""
+    """A table of text, long: CSV has it so, and `layout` says how HTML, Word and LaTeX print it."""
 
     key: str  # name of its files, unique in a report, as `hazard_ratios`
     title: str  # caption, in words
     cells: pd.DataFrame  # all text; the column names are the head of the table
     n_label_columns: int = 1  # how many columns at the left name the rows
-    notes: tuple[str, ...] = ()  # below the table
+    # Below the table. A note that begins with the name of a column and a colon has a sign there.
+    notes: tuple[str, ...] = ()
+    # Headings above columns, by the names of these; columns named "A: b" and "A: c" have one anyway.
+    above: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

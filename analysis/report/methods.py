@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import pandas as pd
+
 from analysis.disclosure.counts import EVERYBODY
 from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.report.topics.measurement_error import FEWEST_DRAWS
@@ -12,6 +14,7 @@ from analysis.report.words import of_model
 from analysis.study.data import RELEASE, StudyData, sd_key
 from analysis.study.outcomes import models_of
 from analysis.study.settings import Outcome, Study
+from lvm_core.medicine.body import Bsa
 from lvm_core.medicine.lvh import LvhPreset, Sex, lvh_limit_g_m2
 
 _RULES: Final = {
@@ -33,29 +36,32 @@ _EVENTS: Final = {
     "ml4h": "ml4h's disease tables, of which only the dates are read",
 }
 _KNOWN: Final = (
-    "All statistics are computed by LVM-AI's own functions, each compared with R (survival, "
+    "Statistics are computed by LVM-AI's own functions, each compared with R (survival, "
     "cmprsk, riskRegression, pROC and others) in its tests. The code lists, hazard ratios and "
     "errors in grams of Khurshid et al. 2021 are not known here, and which of the three "
     "published files gave its figures is not stated."
 )
+_BSA: Final = {Bsa.DUBOIS: "Du Bois and Du Bois", Bsa.MOSTELLER: "Mosteller"}
 
 
 def methods(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
-    """Return what was done, a paragraph each, with masked numbers."""
+    """Return what was done, a paragraph each, with masked numbers; last what only software says."""
+    study = data.study
+    return (*author_methods(data, masked), _files(data), _training(study), _masking(study), _KNOWN)
+
+
+def author_methods(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
+    """Return the paragraphs that authors can take over into a manuscript."""
     study = data.study
     return (
+        _index(study) + _calendar(data, masked),
         _exposure(data),
-        _people(study),
-        _index(study),
         _outcomes(study),
         _follow_up(data),
+        *_analysed(data, masked),
         _models(data),
         _risks(data, masked),
         *_cmr(study),
-        _training(study),
-        *_analysed(data, masked),
-        _masking(study),
-        _KNOWN,
     )
 
 
@@ -63,23 +69,26 @@ def _exposure(data: StudyData) -> str:
     study, about = data.study, data.about
     preset = LvhPreset(study.lvh_preset)
     limits = [f"{lvh_limit_g_m2(sex, preset):g} g/m2 ({sex.value})" for sex in Sex]
-    convention = data.provenance.get("input_convention", "not recorded with the predictions")
-    strata = " Predictions of several models are allowed." if study.model_strata else ""
+    strata = " Predictions of several models were analysed apart." if study.model_strata else ""
+    flags = "No ECG was left out for its quality flags."
+    if study.exclude_flags:
+        flags = f"ECGs flagged {', '.join(study.exclude_flags)} were not used."
     alone = (
         " Predictions of the model that sees the ECG alone stand beside it."
         if study.inputs.predictions_ecg_only is not None
         else ""
     )
     return (
-        f"The exposure is {about.exposure_name} ({study.exposure}, {about.exposure_unit}) from "
-        f"12-lead ECGs by model {about.model_id}; input convention: {convention}. Body surface "
-        f"area is by the formula of {study.bsa_formula.value}. LVH is an index above "
-        f"{' and '.join(limits)} (preset {preset.value}). ECGs with the flags "
-        f"{', '.join(study.exclude_flags) or 'none'} are not used.{strata}{alone}"
+        f"The exposure was {about.exposure_name} ({about.exposure_unit}), predicted from the 12-lead ECG by model "
+        f"{about.model_id}. Body surface area was computed by the formula of "
+        f"{_BSA[study.bsa_formula]}. Predicted left ventricular hypertrophy (LVH) was an index "
+        f"above {' and '.join(limits)} ({preset.value}). {flags}{strata}{alone}"
     )
 
 
-def _people(study: Study) -> str:
+def _files(data: StudyData) -> str:
+    study = data.study
+    convention = data.provenance.get("input_convention", "not recorded with the predictions")
     lists = {
         "who withdrew": study.inputs.withdrawn,
         "to leave out": study.inputs.excluded,
@@ -91,9 +100,34 @@ def _people(study: Study) -> str:
         lists_given = "No list of people who withdrew or are to be left out was"
     formats = "; ".join(f"{table} {text}" for table, text in study.date_formats.items())
     return (
-        f"{lists_given} given. Events are read as {_EVENTS[study.events_format]}, dates as "
-        f"{f'YYYY-MM-DD but for {formats}' if formats else 'YYYY-MM-DD'}."
+        f"{lists_given} given. The exposure is the column {study.exposure}; input convention: "
+        f"{convention}. Events are read as {_EVENTS[study.events_format]}, dates as "
+        f"{f'YYYY-MM-DD but for {formats}' if formats else 'YYYY-MM-DD'}. Random draws have the seed {study.seed}."
     )
+
+
+def _calendar(data: StudyData, masked: Mapping[str, Masked]) -> str:
+    """The years of index ECGs, of the masked table, and the last days of records."""
+    text, years = "", masked.get("index_years")
+    if years is not None and len(years.rows):
+        known = sorted(map(int, years.rows["year"]))
+        span = f"from {known[0]} to {known[-1]}" if known[0] != known[-1] else f"in {known[0]}"
+        text = f" Index ECGs were recorded {span}."
+    return text + _last_days(data)
+
+
+def _last_days(data: StudyData) -> str:
+    """The administrative ends that follow-up met: days of records, and not of people."""
+    rows = data.follow_up
+    if data.study.hospital is not None or "region" not in data.ecgs:  # with encounters, ends are people's own
+        return ""
+    ends = rows[(rows["end_reason"] == "administrative_end") & rows["excluded"].isna()]
+    regions = ends["ecg_id"].map(data.ecgs.set_index("ecg_id")["region"])
+    days = ends.groupby(regions, observed=True)["exit_date"].max()
+    if not len(days):
+        return ""
+    texts = [f"{pd.Timestamp(day).day} {pd.Timestamp(day):%B %Y} ({region})" for region, day in days.items()]
+    return f" Follow-up was complete to {', '.join(texts)}."
 
 
 def _index(study: Study) -> str:
@@ -107,14 +141,18 @@ def _index(study: Study) -> str:
     if study.inputs.history_starts is None:
         begin = "with the first event or encounter"
     history = (
-        f" Records must reach back {study.min_history_days} days; they begin {begin}." if study.min_history_days else ""
+        f" Records had to reach back {study.min_history_days} days; they begin {begin}."
+        if study.min_history_days
+        else ""
     )
     size = (
-        f" Height and weight more than {study.max_days_body_size} days from the ECG leave the index unknown."
+        f" Height and weight more than {study.max_days_body_size} days from the ECG left the index unknown."
         if study.max_days_body_size is not None
-        else " How far height and weight are from the ECG is not looked at."
+        else " Height and weight were used whatever their distance from the ECG."
     )
-    return f"The index ECG is {rule}{bound}{within}; ties go by its identifier.{_findings(study)}{history}{size}"
+    return (
+        f"The index ECG was {rule}{bound}{within}; ties were broken by its identifier.{_findings(study)}{history}{size}"
+    )
 
 
 def _findings(study: Study) -> str:
@@ -123,8 +161,8 @@ def _findings(study: Study) -> str:
     asked = [words for finding, words in _FINDINGS.items() if finding in study.exclude_ecg]
     paired = " The same holds for the ECG that is paired with CMR." if study.cmr is not None else ""
     return (
-        f" People whose index ECG {' or '.join(asked)} are left out, and no other ECG of theirs takes its place; "
-        f"people of whom this is unknown stay and are counted.{paired}"
+        f" People whose index ECG {' or '.join(asked)} were left out, and no other ECG of theirs took its place; "
+        f"people of whom this is unknown stayed and were counted.{paired}"
     )
 
 
@@ -133,10 +171,10 @@ def _outcomes(study: Study) -> str:
     control = study.negative_control
     window = "all history" if study.prevalent_window_days is None else f"{study.prevalent_window_days} days"
     return (
-        f"Outcomes are {'; '.join(map(_outcome, study.outcomes))}. The primary outcome is "
-        f"{primary}. The negative control is {_outcome(control) if control else 'none'}. People "
-        f"with the outcome on or before the index date (window: {window}) are left out for it, as "
-        "are those with an outcome date that is missing or a placeholder, even where a later date "
+        f"Outcomes were {'; '.join(map(_outcome, study.outcomes))}. The primary outcome was "
+        f"{primary}.{f' The negative control was {_outcome(control)}.' if control else ''} People "
+        f"with the outcome on or before the index date (window: {window}) were left out for it, as "
+        "were those with an outcome date that is missing or a placeholder, even where a later date "
         "is known, since the first may have been earlier (our convention)."
     )
 
@@ -152,25 +190,36 @@ def _outcome(one: Outcome) -> str:
 def _follow_up(data: StudyData) -> str:
     study, hospital = data.study, data.study.hospital
     seen = (
-        f" Follow-up ends {hospital.grace_days} days after the last encounter at the latest; "
-        f"{hospital.min_encounters} encounters must come before the index ECG."
+        f" Follow-up ended {hospital.grace_days} days after the last encounter at the latest; "
+        f"{hospital.min_encounters} encounters had to come before the index ECG."
         if hospital
         else ""
     )
     release = data.provenance.get(RELEASE, "not stated")
     return (
-        "Follow-up ends at the outcome, death, loss, or the last day of records of the region over "
+        "Follow-up ended at the outcome, death, loss, or the last day of records of the region over "
         f"the sources that the outcome needs (release of the ends: {release}), that day included; "
-        "on one day the outcome comes before death. The clock starts "
-        f"{study.latency_days} days after the ECG.{seen} Death competes."
+        f"on one day the outcome came before death. {_clock(study)}{seen} Death was a competing event."
+    )
+
+
+def _clock(study: Study) -> str:
+    if not study.latency_days:
+        return "Time ran from the index ECG."
+    return (
+        f"Time ran from a landmark {study.latency_days} days after the index ECG; people whose follow-up ended before "
+        "it were left out."
     )
 
 
 def _models(data: StudyData) -> str:
     study = data.study
     if not study.hazard_ratios:
-        return "No Cox models are fitted."
-    models = "; ".join(f"{one.number} {one.adjustment}" for one in models_of(study))
+        return "No Cox models were fitted."
+    models = "; ".join(
+        f"model {one.number} was {f'adjusted for {one.adjustment}' if one.number > 1 else 'unadjusted'}"
+        for one in models_of(study)
+    )
     scale = "attained age, with delayed entry" if study.time_scale == "attained_age" else ("time since the index ECG")
     errors = "from the model"
     if study.household is not None:
@@ -178,13 +227,25 @@ def _models(data: StudyData) -> str:
     elif study.index.rule == "all":
         errors = "robust, by person"
     cut = "sex and prediction model" if study.model_strata else "sex"
-    steps = f"One SD is {_sd_text(data)}. Quartiles are cut within {cut}."
+    steps = f"One SD is {_sd_text(data)}. Quartiles were cut within {cut}."
     if study.is_yes_no:
-        steps = "The exposure is compared as yes against no."
+        steps = "The exposure was compared as yes against no."
     return (
-        f"Cause-specific Cox models on {scale}, Efron's ties, errors {errors}; models: {models}. "
-        f"{_covariates(study)} {steps} "
-        "Q-values are Benjamini and Hochberg's over the outcomes that are not primary."
+        f"Hazard ratios were estimated by cause-specific Cox models on {scale} (Efron's ties, errors {errors}): "
+        f"{models}. "
+        f"{_covariates(study)} {steps} {_subgroups(study)} "
+        "Dose-response was modelled by restricted cubic splines with four knots. Proportional hazards were "
+        "examined by scaled Schoenfeld residuals and by hazard ratios in periods of follow-up. For the outcomes that "
+        "are not primary, q-values are Benjamini and Hochberg's."
+    )
+
+
+def _subgroups(study: Study) -> str:
+    groups = "sex, age and body mass index"
+    test = "Wald tests" if study.household is not None or study.index.rule == "all" else "likelihood-ratio tests"
+    return (
+        f"Hazard ratios under model 2 are also given by {groups}; interactions were tested by {test} of the "
+        "products of the exposure with the levels of the group, levels in the model."
     )
 
 
@@ -194,11 +255,11 @@ def _covariates(study: Study) -> str:
     linear = [one.words for one in study.covariates if one.kind == "number"]
     mediators = [one.words for one in study.covariates if one.mediator]
     own = "no" if study.is_yes_no else "quartile 1"
-    texts = [f"Reference levels are {', '.join(levels)}, no LVH and {own}."]
+    texts = [f"Reference levels were {', '.join(levels)}, no LVH and {own}."]
     if linear:
-        texts.append(f"Linear are {', '.join(linear)}.")
+        texts.append(f"Linear terms were used for {', '.join(linear)}.")
     if mediators:
-        texts.append(f"Likely mediators are {', '.join(mediators)}.")
+        texts.append(f"Likely mediators were {', '.join(mediators)}.")
     return " ".join(texts)
 
 
@@ -221,18 +282,18 @@ def _sd_text(data: StudyData) -> str:
 
 def _risks(data: StudyData, masked: Mapping[str, Masked]) -> str:
     study = data.study
-    incidence = "Cumulative incidence is Aalen and Johansen's"
+    incidence = "Cumulative incidence was estimated by the method of Aalen and Johansen"
     if not study.hazard_ratios:
-        return f"{incidence}. Random draws have the seed {study.seed}."
+        return f"{incidence}."
     draws = f"with at most {study.bootstrap} draws"
     if study.bootstrap < FEWEST_DRAWS:
         draws += ", too few for the latter" if study.bootstrap else ": neither is given"
     return (
-        f"{incidence}, the subdistribution Fine and Gray's; "
-        f"absolute risks have a horizon of {study.horizon_years:g} years, shortened to where at "
-        f"least 50 people and 10 % are at risk{_horizons(data, masked)}. The limits "
-        "of standardised risks and the correction for the error of the prediction are bootstrapped "
-        f"{draws}. Random draws have the seed {study.seed}."
+        f"{incidence} and compared by Gray's test; subdistribution hazards are Fine and Gray's. "
+        f"Absolute risks had a horizon of {study.horizon_years:g} years, shortened to where at "
+        f"least 50 people and 10% are at risk{_horizons(data, masked)}. The limits "
+        "of standardised risks and the correction for the error of the prediction were bootstrapped "
+        f"{draws}."
     )
 
 
@@ -261,8 +322,9 @@ def _cmr(study: Study) -> tuple[str, ...]:
         else ""
     )
     return (
-        f"Each person has one pair of ECG and CMR ({within}), the nearest.{whom} Difference is "
-        "predicted less CMR; calibration is the regression of CMR on predicted.",
+        f"Each person had one pair of ECG and CMR ({within}), the nearest.{whom} Differences are "
+        "predicted less CMR; calibration is the regression of CMR on predicted. Binary c-statistics, the mean of "
+        "sensitivity and specificity, were compared by DeLong's test.",
     )
 
 
@@ -301,7 +363,7 @@ def _analysed(data: StudyData, masked: Mapping[str, Masked]) -> tuple[str, ...]:
         f"{people} people for {data.about.outcomes[outcome]} ({events} events in {years} person-years)"
         for outcome, people, events, years in zip(rates.rows.loc[whole, "outcome"], *shown, strict=True)
     ]
-    return (f"Analysed were {', '.join(texts)}.",)
+    return (f"We analysed {', '.join(texts)}.",)
 
 
 def banners(data: StudyData) -> tuple[str, ...]:

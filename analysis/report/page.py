@@ -19,18 +19,15 @@ from analysis.disclosure.masking import HIDDEN
 from analysis.disclosure.release import ReleaseRule
 from analysis.report.document import NOT_FOR_RELEASE, ReadFigure, ReadTable, Section
 from analysis.report.figures.drawing import svg_bytes
+from analysis.report.layout import LaidOut, Line, laid_out, letters, split_interval
+from analysis.report.manuscript import Manuscript
+from analysis.report.topics.key_results import KeyResults
+from analysis.report.words import sentence
 from analysis.study.data import About
 
 NOT_CLINICAL: Final = "Research software, not for clinical use."
-# A table with more columns is printed on a landscape page.
-WIDE_COLUMNS: Final = 8
 # A wide table with more letters across than fit beside the contents at 1,280 px is set smaller.
 _TIGHT_LETTERS: Final = 138
-_GAP_LETTERS: Final = 2
-# Labels and numbers of at most so many letters are not broken into lines.
-_SHORT_LETTERS: Final = 12
-_NUMBER: Final = re.compile(r"\s*([-−+<>≥≤]?\s*[\d.]|\*|–|$)")
-_INTERVAL: Final = re.compile(r"([^()]+) (\([^()]+\))")
 _ENVIRONMENT: Final = Environment(
     loader=PackageLoader("analysis.report"),
     autoescape=True,
@@ -43,6 +40,13 @@ _XLINK_HREF: Final = "{http://www.w3.org/1999/xlink}href"
 _URL: Final = re.compile(r"url\(#([^)]+)\)")
 _DROPPED: Final = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
 _PX_PER_INCH: Final = 96
+_NARROW_IN: Final = 4.5
+_MM_PER_INCH: Final = 25.4
+# Sections that most readers look up and do not read; they are folded when the page opens.
+_FOLDED: Final = frozenset(
+    {"section-follow-up", "section-code-lists", "section-repeats", "section-proportional-hazards"}
+)
+_MOST_WARNINGS: Final = 4  # on page one
 _OWN_SECTIONS: Final = {"methods": "Methods", "versions": "Versions and checksums"}
 # Every section that an item of a checklist may point to; a study has those that apply to it.
 _SECTIONS: Final = {
@@ -94,6 +98,8 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)  # of software, by name
     checksums: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of inputs, by name
     banners: tuple[str, ...] = ()  # above everything, as "Synthetic data", "Masking is off"
+    key: KeyResults | None = None  # page one
+    manuscript: Manuscript | None = None  # sentences for authors
 
     def __post_init__(self) -> None:
         for what, keys in (
@@ -108,21 +114,13 @@ class Report:
 
     def tables(self) -> list[ReadTable]:
         """Return the tables of all sections, in order."""
-        return [item for one in self.sections for item in one.items if isinstance(item, ReadTable)]
+        first = () if self.key is None or self.key.table is None else (self.key.table,)
+        return [*first, *(item for one in self.sections for item in one.items if isinstance(item, ReadTable))]
 
     def figures(self) -> list[ReadFigure]:
         """Return the figures of all sections, in order."""
-        return [item for one in self.sections for item in one.items if isinstance(item, ReadFigure)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A cell; `interval` is the part in brackets, which goes to a second line as a whole or not."""
-
-    text: str
-    is_head: bool
-    classes: str
-    interval: str = ""
+        first = () if self.key is None or self.key.figure is None else (self.key.figure,)
+        return [*first, *(item for one in self.sections for item in one.items if isinstance(item, ReadFigure))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +130,8 @@ class _Table:
     id: str
     label: str
     title: str
-    heads: list[_Cell]
-    rows: list[list[_Cell]]
-    notes: tuple[str, ...]
-    is_wide: bool
+    body: LaidOut
+    rows: list[tuple[Line, list[tuple[str, str, str]]]]  # of each cell: its text, its interval, its class
     is_tight: bool
 
 
@@ -148,7 +144,17 @@ class _Figure:
     title: str
     svg: Markup
     notes: tuple[str, ...]
-    is_wide: bool = False
+    is_narrow: bool  # as wide as one column of a journal
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """Page one for the template."""
+
+    study: tuple[tuple[str, str], ...]
+    figure: _Figure | None
+    table: _Table | None
+    cmr: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +174,17 @@ def render(report: Report) -> str:
     The page asks for nothing over the network and forbids it, has no script, and escapes every
     text. Figures are drawn into it.
     """
-    parts = _parts(report.sections)
+    first = _page_one(report)
+    parts = _parts(report.sections, first)
     places = {section.key: (section.title, part.id) for section, part in zip(report.sections, parts, strict=True)}
     places |= {key: (title, slug("section", key)) for key, title in _OWN_SECTIONS.items()}
     return _ENVIRONMENT.get_template("page.html.j2").render(
         report=report,
         about=report.about,
         parts=parts,
+        first=first,
+        folded=_FOLDED,
+        most_warnings=_MOST_WARNINGS,
         warnings=_warnings(report),
         hidden_text=hidden_text(report.about),
         checklists=[(one, _checklist_rows(one, places)) for one in checklists()],
@@ -194,6 +204,23 @@ def render_table(table: ReadTable, about: About) -> str:
     return _ENVIRONMENT.get_template("table.html.j2").render(
         table=_table(table, ""), about=about, hidden_text=text, not_clinical=NOT_CLINICAL, mark=mark(about)
     )
+
+
+def render_figures(report: Report) -> str:
+    """Return the page of all figures, with their files, to stand beside them."""
+    return _ENVIRONMENT.get_template("figures.html.j2").render(
+        report=report,
+        about=report.about,
+        figures=[
+            (place, one, _is_narrow(one.canvas), f"{one.canvas.get_size_inches()[0] * _MM_PER_INCH:.0f}")
+            for place, one in enumerate(report.figures(), 1)
+        ],
+        not_clinical=NOT_CLINICAL,
+    )
+
+
+def _is_narrow(canvas: Figure) -> bool:
+    return bool(canvas.get_size_inches()[0] < _NARROW_IN)
 
 
 def hidden_text(about: About) -> str:
@@ -225,19 +252,6 @@ def has_hidden(table: ReadTable) -> bool:
     return bool((table.cells.to_numpy() == HIDDEN).any())
 
 
-def _label_kind(texts: Iterable[str]) -> str:
-    return "label short" if all(len(text) <= _SHORT_LETTERS for text in texts) else "label"
-
-
-def numeric_columns(table: ReadTable) -> list[bool]:
-    """Return for each column whether its cells are, or begin with, numbers; False for labels."""
-    cells = table.cells.astype(str)
-    return [
-        place >= table.n_label_columns and all(map(_NUMBER.match, cells.iloc[:, place]))
-        for place in range(cells.shape[1])
-    ]
-
-
 def slug(*names: str) -> str:
     """Return names as an id of a page: letters, digits and hyphens."""
     return "-".join(re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() for name in names)
@@ -251,11 +265,24 @@ def _warnings(report: Report) -> list[tuple[str, str, str]]:
         for text in section.warnings
     }
     texts = [*report.warnings, *(text for one in report.sections for text in one.warnings)]
-    return [(text, *where.get(text, ("", ""))) for text in dict.fromkeys(texts)]
+    return [(sentence(text), *where.get(text, ("", ""))) for text in dict.fromkeys(texts)]
 
 
-def _parts(sections: Iterable[Section]) -> list[_Part]:
-    n_tables = n_figures = 0
+def _page_one(report: Report) -> _First | None:
+    if report.key is None:
+        return None
+    table, figure = report.key.table, report.key.figure
+    return _First(
+        tuple((what, one.text) for what, one in report.key.study),
+        None if figure is None else _figure(figure, "Figure 1"),
+        None if table is None else _table(table, "Table 1"),
+        tuple(one.text for one in report.key.cmr),
+    )
+
+
+def _parts(sections: Iterable[Section], first: _First | None) -> list[_Part]:
+    n_tables = int(first is not None and first.table is not None)
+    n_figures = int(first is not None and first.figure is not None)
     parts = []
     for section in sections:
         items: list[_Table | _Figure] = []
@@ -274,63 +301,22 @@ def _figure(figure: ReadFigure, label: str) -> _Figure:
     name = slug("figure", figure.key)
     # Texts in it were escaped when the XML was written, so it may stand in the page as it is.
     svg = Markup(inline_svg(figure.canvas, name, figure.alt))
-    return _Figure(name, label, figure.title, svg, figure.notes)
+    return _Figure(name, label, figure.title, svg, figure.notes, _is_narrow(figure.canvas))
 
 
 def _table(table: ReadTable, label: str) -> _Table:
-    cells = table.cells.astype(str)
-    n_columns = cells.shape[1]
-    kinds = [
-        _label_kind(cells.iloc[:, place]) if place < table.n_label_columns else "number" if is_number else "text"
-        for place, is_number in enumerate(numeric_columns(table))
+    body = laid_out(table)
+    rows = [
+        (line, [_cell(text, is_number=number) for text, number in zip(line.cells, body.is_number, strict=True)])
+        for line in body.lines
     ]
-    heads = [_Cell(str(name), True, kind) for name, kind in zip(cells.columns, kinds, strict=True)]
-    rows: list[list[_Cell]] = []
-    before: list[str | None] = [None] * n_columns
-    for texts in cells.itertuples(index=False, name=None):
-        rows.append(_row(texts, before, kinds))
-        before = list(texts)
-    is_wide = n_columns > WIDE_COLUMNS
-    return _Table(
-        slug("table", table.key),
-        label,
-        table.title,
-        heads,
-        rows,
-        table.notes,
-        is_wide,
-        is_wide and _narrowest(table) > _TIGHT_LETTERS,
-    )
+    is_tight = body.is_wide and sum(letters(body.heads, body.lines)) > _TIGHT_LETTERS
+    return _Table(slug("table", table.key), label, table.title, body, rows, is_tight)
 
 
-def _narrowest(table: ReadTable) -> int:
-    """Letters across when every column is as narrow as its longest word; intervals are words."""
-    cells = table.cells.astype(str)
-    heads = [max(map(len, str(name).split()), default=0) for name in cells]
-    longest = [
-        max((len(word) for text in cells.iloc[:, place] for word in _words(text)), default=0)
-        for place in range(cells.shape[1])
-    ]
-    return sum(max(pair) + _GAP_LETTERS for pair in zip(heads, longest, strict=True))
-
-
-def _words(text: str) -> list[str]:
-    split = _INTERVAL.fullmatch(text)
-    return [*split[1].split(), split[2]] if split else text.split()
-
-
-def _row(texts: tuple[str, ...], before: list[str | None], kinds: list[str]) -> list[_Cell]:
-    """Cells of a row; labels that only repeat the row above are marked, to be drawn lighter."""
-    cells, same = [], True
-    for text, last, kind in zip(texts, before, kinds, strict=True):
-        is_label = kind.startswith("label")
-        same = same and is_label and text == last
-        split = None if is_label else _INTERVAL.fullmatch(text)
-        before_it, interval = split.groups() if split else (text, "")
-        is_long = not is_label and (bool(interval) or len(text) > _SHORT_LETTERS)
-        more = " again" if same else " split" if is_long else ""
-        cells.append(_Cell(before_it, is_label, f"{kind}{more}", interval))
-    return cells
+def _cell(text: str, *, is_number: bool) -> tuple[str, str, str]:
+    before, interval = split_interval(text) if is_number else (text, "")
+    return before, interval, f"{'number' if is_number else 'text'}{' split' if interval else ''}"
 
 
 def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
@@ -357,7 +343,7 @@ def inline_svg(canvas: Figure, prefix: str, alt: str) -> str:
         "height": str(height),
         "role": "img",
         "aria-label": alt,
-        "style": "stroke-linejoin: round; stroke-linecap: butt",
+        "style": f"--paper: {width}px; stroke-linejoin: round; stroke-linecap: butt",
     }
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
 

@@ -8,9 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from analysis.disclosure.aggregates import Kind
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
+from analysis.report.journals import journal
 from analysis.study.data import About
 
+_TEXT: Final = "_text"
 MODEL_WORDS: Final = {1: "Model 1", 2: "Model 2", 3: "Model 3", 4: "Model 4"}
 
 
@@ -25,12 +28,51 @@ def levels_in_order(levels: Iterable[Any]) -> list[str]:
 
 
 def p_text(p: float) -> str:
-    """Return a P value: "0.03", "0.45", "< 0.001"."""
+    """Return a P value for a column of P values: "0.03", "0.004", "<0.001".
+
+    Two decimals; three below 0.01, and where two would read 0.05 on the other side of it (AMA
+    Manual of Style, section 19.5).
+    """
     if p is None or pd.isna(p):
         return NOT_APPLICABLE
+    style = journal()
+    if p < style.least_p:
+        return f"<{_p_decimals(style.least_p, 4 if style.least_p < 0.001 else 3)}"
     if p < 0.001:
-        return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+        return _p_decimals(p, 4)
+    return _p_decimals(p, 3 if p < 0.01 or 0.045 <= p < 0.055 else 2)
+
+
+def _p_decimals(p: float, digits: int) -> str:
+    text = f"{p:.{digits}f}"
+    if text.startswith("0"):
+        text = journal().p_zero + text[1:]
+    return text.replace(".", journal().decimal)
+
+
+def p_phrase(p: float) -> str:
+    """Return a P value inside a sentence: "P=0.03", "P<0.001"."""
+    text = p_text(p)
+    return f"{journal().p_letter}{'' if text.startswith('<') else '='}{text}"
+
+
+def count_text(value: Any) -> str:
+    """Return a masked count as text: "1,235", or `HIDDEN` where it is missing."""
+    return HIDDEN if pd.isna(value) else f"{int(value):,}"
+
+
+def with_texts(masked: Masked) -> pd.DataFrame:
+    """Return the rows of a masked table with each count also as text, as `n_people_text`.
+
+    Figures print the text, so that they have the same "±10" as the tables.
+    """
+    names = [column.name for column in masked.columns if column.kind == Kind.COUNT]
+    return masked.rows.assign(**{f"{name}{_TEXT}": masked.shown(name) for name in names})
+
+
+def counted_text(row: Mapping[Any, Any], name: str) -> str:
+    """Return a count of a row of `with_texts` as text; of other rows, `count_text`."""
+    return str(row[f"{name}{_TEXT}"]) if f"{name}{_TEXT}" in row else count_text(row.get(name))
 
 
 def number_text(value: float, digits: int = 2, *, hidden: bool = False) -> str:
@@ -39,7 +81,36 @@ def number_text(value: float, digits: int = 2, *, hidden: bool = False) -> str:
         return HIDDEN
     if pd.isna(value) or not np.isfinite(value):
         return NOT_APPLICABLE
-    return f"{round(float(value), digits) + 0.0:,.{digits}f}"  # no "-0.0"
+    text = f"{round(float(value), digits) + 0.0:,.{digits}f}"  # no "-0.0"
+    return text.replace(".", journal().decimal)
+
+
+def percent_text(share: float, digits: int = 1) -> str:
+    """Return a share (0 to 1) in per cent: "12.3%"."""
+    text = number_text(100 * share, digits)
+    return text if text == NOT_APPLICABLE else f"{text}%"
+
+
+def limits_text(lo: float, hi: float, digits: int = 2) -> str:
+    """Return the limits of an interval: "1.27 to 1.84"."""
+    between = journal().between_negative if min(lo, hi) < 0 else journal().between
+    return f"{number_text(lo, digits)}{between}{number_text(hi, digits)}"
+
+
+def percent_interval_text(share: float, lo: float, hi: float, digits: int = 1) -> str:
+    """Return a share with its limits in per cent: "4.1% (3.2 to 5.0)"."""
+    return f"{percent_text(share, digits)} ({limits_text(100 * lo, 100 * hi, digits)})"
+
+
+def digits_of(estimate: float, lo: float, hi: float, least: int = 2) -> int:
+    """Return decimals by which an estimate differs from its limits in two digits, at most five.
+
+    So that nobody reads "0.0000 (0.0000 to 0.0000)", nor "2.0400 (1.2600 to 3.3200)".
+    """
+    apart = [abs(estimate - one) for one in (lo, hi) if np.isfinite(one) and one != estimate]
+    if not apart:
+        return least
+    return int(np.clip(1 - np.floor(np.log10(min(apart))), least, 5))
 
 
 def interval_text(row: Mapping[Any, Any], digits: int = 2, *, hidden: bool = False) -> str:
@@ -51,7 +122,7 @@ def interval_text(row: Mapping[Any, Any], digits: int = 2, *, hidden: bool = Fal
     middle = number_text(row["estimate"], digits)
     if pd.isna(row["lo"]) or pd.isna(row["hi"]):
         return middle
-    return f"{middle} ({number_text(row['lo'], digits)} to {number_text(row['hi'], digits)})"
+    return f"{middle} ({limits_text(row['lo'], row['hi'], digits)})"
 
 
 def estimate_texts(masked: Masked, digits: int = 2) -> pd.Series[Any]:
@@ -79,7 +150,7 @@ def percent_texts(parts: pd.Series[Any], wholes: pd.Series[Any]) -> pd.Series[An
         if pd.isna(part) or pd.isna(whole)
         else NOT_APPLICABLE
         if not whole
-        else f"{100 * min(part / whole, 1):.1f} %"
+        else percent_text(min(part / whole, 1))
         for part, whole in zip(parts, wholes, strict=True)
     ]
     return pd.Series(texts, index=parts.index, dtype=object)

@@ -21,7 +21,9 @@ from analysis.disclosure.masking import HIDDEN, Masked
 from analysis.report.build import Rendered, results_of
 from analysis.report.document import ReadTable
 from analysis.report.figures.drawing import save
-from analysis.report.page import render, render_table
+from analysis.report.latex import latex_table
+from analysis.report.manuscript_files import write_manuscript
+from analysis.report.page import NOT_CLINICAL, has_hidden, hidden_text, render, render_figures, render_table
 from analysis.report.topics.hazard_ratios import SDS, sd_by_sex_text
 from analysis.report.word import write_word
 from analysis.statistics.design import Category
@@ -101,6 +103,11 @@ def write_rendered(folder: Path, found: Rendered) -> None:
     for figure in figures:
         path = folder / "figures" / figure.key
         save(figure.canvas, path.with_name(f"{figure.key}.svg"), path.with_name(f"{figure.key}.png"))
+    (folder / "figures" / "index.html").write_text(render_figures(report), encoding="utf-8")
+    if report.manuscript is not None:
+        keys = [one.key for one in report.sections]
+        notices = (*report.banners, NOT_CLINICAL)
+        write_manuscript(folder / "manuscript", report.manuscript, report.title, notices, report.about, keys)
     (folder / "report.html").write_text(render(report), encoding="utf-8")
     _write_data(folder, masked)
 
@@ -216,6 +223,8 @@ def _write_table(folder: Path, table: ReadTable, about: About) -> None:
     write_csv(table.cells.astype(str), folder / f"{table.key}.csv", encoding="utf-8-sig")
     (folder / f"{table.key}.html").write_text(render_table(table, about), encoding="utf-8")
     write_word([table], about, folder / f"{table.key}.docx")
+    more = hidden_text(about) if has_hidden(table) else ""
+    (folder / f"{table.key}.tex").write_text(latex_table(table, more), encoding="utf-8")
 
 
 def _write_data(folder: Path, masked: Mapping[str, Masked]) -> None:

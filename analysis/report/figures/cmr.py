@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from analysis.report.figures.drawing import (
     GREY,
+    ONE_COLUMN_IN,
     SERIES,
-    WIDTH_IN,
     Drawn,
     floats,
     in_style,
@@ -24,10 +24,10 @@ from analysis.report.figures.drawing import (
     series_style,
     use_round_steps,
 )
-from analysis.report.words import number_text
+from analysis.report.words import number_text, percent_text
 
-_HEX_HEIGHT_IN: Final = 5.4
-_ROC_SIZE_IN: Final = (5.2, 5.8)
+_HEX_HEIGHT_IN: Final = 3.8
+_ROC_HEIGHT_IN: Final = 4.6
 # Light for few people, dark for many: ordered in grey print too. Its lightest shades are left out.
 _COLOURS: Final = "cividis_r"
 _DASHED: Final = (0, (5, 2))
@@ -43,7 +43,7 @@ def predicted_measured(rows: pd.DataFrame, *, intercept: float, slope: float, ax
     `rows` are masked bins, at least one: x_g (predicted), y_g (CMR), width_g, n_people. Where the
     intercept (g) is NaN, no calibration line is drawn.
     """
-    canvas = new_canvas(WIDTH_IN, _HEX_HEIGHT_IN, "constrained")
+    canvas = new_canvas(ONE_COLUMN_IN, _HEX_HEIGHT_IN, "constrained")
     axes = canvas.subplots()
     x, y, width = _drawn_hexagons(canvas, axes, rows)
     lo, hi = _range(np.concatenate([x, y]), width)
@@ -55,7 +55,7 @@ def predicted_measured(rows: pd.DataFrame, *, intercept: float, slope: float, ax
         ends = np.array(_range(x, width))
         style: dict[str, Any] = {"color": SERIES[1].colour, "linewidth": 2.0}
         axes.plot(ends, intercept + slope * ends, **style)
-        line = f"CMR = {intercept:.1f} + {slope:.3f} x predicted"
+        line = f"CMR = {number_text(intercept, 1)} + {number_text(slope, 3)} × predicted"
         handles.append(key_line(f"calibration: {line}", **style))
     axes.set(xlim=(lo, hi), ylim=(lo, hi), aspect="equal")
     axes.set(xlabel=axis_name, ylabel="LV mass by CMR, g")
@@ -73,7 +73,7 @@ def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float)
     `rows` are masked bins, at least one: x_g (mean), y_g (difference), width_g, n_people. Where the
     bias is NaN, no lines are drawn.
     """
-    canvas = new_canvas(WIDTH_IN, _HEX_HEIGHT_IN - 0.6, "constrained")
+    canvas = new_canvas(ONE_COLUMN_IN, _HEX_HEIGHT_IN - 0.2, "constrained")
     axes = canvas.subplots()
     x, y, width = _drawn_hexagons(canvas, axes, rows)
     none: dict[str, Any] = {"color": "black", "linewidth": 0.9, "linestyle": _DOTTED}
@@ -88,10 +88,10 @@ def bland_altman(rows: pd.DataFrame, *, bias: float, lower: float, upper: float)
             axes.axhline(limit, **outer)
         handles += [
             key_line(f"bias {number_text(bias, 1)} g", **middle),
-            key_line(f"95 % limits of agreement {lower:.1f} and {upper:.1f} g", **outer),
+            key_line(f"95% limits of agreement {number_text(lower, 1)} and {number_text(upper, 1)} g", **outer),
         ]
         drawn = np.append(drawn, [lower, upper])
-        limits = f"Bias {number_text(bias, 1)} g, limits {lower:.1f} and {upper:.1f} g."
+        limits = f"Bias {number_text(bias, 1)} g, limits {number_text(lower, 1)} and {number_text(upper, 1)} g."
     axes.set(xlim=_range(x, width), ylim=_range(drawn, width))
     axes.set(xlabel="Mean of predicted and CMR mass, g", ylabel="Predicted - CMR mass, g")
     use_round_steps(axes.xaxis)
@@ -139,7 +139,7 @@ def roc(curves: pd.DataFrame, points: pd.DataFrame) -> Drawn:
     Both have marker, sensitivity, specificity (0 to 1). Curves are in order; points are missing
     where hidden, and the figure says how many are.
     """
-    canvas = new_canvas(*_ROC_SIZE_IN, "constrained")
+    canvas = new_canvas(ONE_COLUMN_IN, _ROC_HEIGHT_IN, "constrained")
     axes = canvas.subplots()
     chance: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": _DOTTED}
     axes.plot((0, 100), (0, 100), **chance)
@@ -149,19 +149,20 @@ def roc(curves: pd.DataFrame, points: pd.DataFrame) -> Drawn:
         x, y = 1 - floats(own, "specificity"), floats(own, "sensitivity")
         axes.plot(100 * x, 100 * y, **line)
         handles.append(key_line(str(name), **line))
-        # What the curve reaches at a specificity of 90 %, by a straight line between its points.
-        texts.append(f"{name}: sensitivity {100 * np.interp(0.1, x, y):.0f} % at specificity 90 %")
+        # What the curve reaches at a specificity of 90%, by a straight line between its points.
+        texts.append(f"{name}: sensitivity {100 * np.interp(0.1, x, y):.0f}% at specificity 90%")
     for place, row in enumerate(points.to_dict("records")):
         sensitivity, specificity = 100 * row["sensitivity"], 100 * row["specificity"]
         if pd.isna(sensitivity) or pd.isna(specificity):
             n_hidden += 1
             continue
         style = series_style(place)
-        look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 7, "linestyle": "none"}
+        look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 5.5, "linestyle": "none"}
         look["markeredgecolor"] = "white"
         axes.plot([100 * (1 - row["specificity"])], [sensitivity], **look)
         handles.append(key_line(row["marker"], **look))
-        texts.append(f"{row['marker']}: sensitivity {sensitivity:.1f} %, specificity {specificity:.1f} %")
+        shares = [percent_text(share / 100) for share in (sensitivity, specificity)]
+        texts.append(f"{row['marker']}: sensitivity {shares[0]}, specificity {shares[1]}")
     hidden = f" ({n_hidden} yes/no markers not shown)" if n_hidden else ""
     axes.set(xlim=(-1, 101), ylim=(-1, 101), aspect="equal")
     axes.set(xlabel="1 - specificity, %", ylabel="Sensitivity, %")

@@ -1,8 +1,11 @@
 """What all figures of a report share: style, sizes of text, legends, and files of equal bytes.
 
-Figures are drawn with matplotlib's objects alone (no pyplot), from masked tables alone. Text is
-drawn as outlines of DejaVu Sans, which comes with matplotlib, so a figure looks the same where
-the font is not installed and its text is as wide as it was measured here.
+Figures are drawn with matplotlib's objects alone (no pyplot), from masked tables alone. They are as
+wide as one or two columns of a journal, and are read at that size. In SVG, text is text: it can be
+searched, read aloud, compared with the tables and edited by a journal. It asks for the fonts that
+journals ask for (Arial, Helvetica) and for others that are everywhere; it is measured in DejaVu
+Sans, which comes with matplotlib and is wider than all of them, so nothing overlaps. PNG has the
+same text drawn in DejaVu Sans.
 """
 
 from __future__ import annotations
@@ -26,15 +29,16 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from analysis.disclosure.masking import HIDDEN
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-WIDTH_IN: Final = 6.5
-SMALL_PT: Final = 8.0
-TEXT_PT: Final = 9.0
-PNG_DPI: Final = 200
+_MM_PER_IN: Final = 25.4
+ONE_COLUMN_IN: Final = 85 / _MM_PER_IN
+WIDTH_IN: Final = 178 / _MM_PER_IN  # two columns
+SMALL_PT: Final = 7.0
+TEXT_PT: Final = 8.0
+PNG_DPI: Final = 300
+FONTS: Final = "Arial, Helvetica, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 GREY: Final = "0.45"
 LIGHT: Final = "0.82"
 BAND_ALPHA: Final = 0.16
@@ -59,7 +63,7 @@ STYLE: Final[Any] = {
     "text.parse_math": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "lvm-ai",
     "path.simplify": False,
 }
@@ -130,17 +134,12 @@ def svg_bytes(canvas: Figure) -> bytes:
     sink = io.BytesIO()
     with mpl.rc_context(STYLE):
         canvas.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    return sink.getvalue()
+    return sink.getvalue().replace(b"'DejaVu Sans'", FONTS.encode())
 
 
 def floats(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """Return a column as floats, NaN where it is missing or hidden."""
     return np.asarray(rows[name].astype("Float64").to_numpy(dtype=float, na_value=np.nan))
-
-
-def count_text(value: Any) -> str:
-    """Return a masked count as text: "1,235", or `HIDDEN` where it is missing."""
-    return HIDDEN if pd.isna(value) else f"{int(value):,}"
 
 
 def mid_sentence(text: str) -> str:
@@ -186,13 +185,18 @@ def key_line(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **style)
 
 
+# A handle is 2.8 letters wide; with its gaps so much comes to each label.
+_HANDLE_IN: Final = 0.6
+
+
 def legend_above(canvas: Figure, handles: Sequence[Any], title: str = "") -> None:
     """Put a legend above all axes, where it covers no curve, in as many columns as fit."""
-    labels = [str(handle.get_label()) for handle in handles]
     width = canvas.get_size_inches()[0] - 0.2
+    labels = [wrapped(str(handle.get_label()), width - _HANDLE_IN, SMALL_PT) for handle in handles]
+    for handle, label in zip(handles, labels, strict=True):
+        handle.set_label(label)
     widest = max((text_width_in(label, SMALL_PT) for label in labels), default=0.0)
-    # A handle is 2.8 letters wide; with its gaps some 0.65 inches come to each label.
-    n_columns = max(1, min(len(labels), int(width / (widest + 0.65))))
+    n_columns = max(1, min(len(labels), int(width / (widest + _HANDLE_IN))))
     canvas.legend(
         handles=list(handles),
         loc="outside upper left",

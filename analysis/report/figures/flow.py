@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from analysis.disclosure.masking import HIDDEN
-from analysis.report.figures.drawing import SMALL_PT, WIDTH_IN, Drawn, count_text, in_style, new_canvas, wrapped
-from analysis.report.words import sentence
+from analysis.report.figures.drawing import SMALL_PT, WIDTH_IN, Drawn, in_style, new_canvas, wrapped
+from analysis.report.words import counted_text, sentence
 
-_LINE_IN: Final = 0.15
+_LINE_IN: Final = 0.135
 _PAD_IN: Final = 0.09
 _GAP_IN: Final = 0.12
 _EDGE_IN: Final = 0.06
@@ -68,14 +68,14 @@ def flow_diagram(rows: pd.DataFrame) -> Drawn:
     for box in sides:
         _arrow(axes, (trunk, box.middle), (box.left, box.middle))
 
-    first, *between, last = (f"{row['label']} {count_text(row['n_people'])}" for row in rows.to_dict("records"))
+    first, *between, last = (f"{row['label']} {counted_text(row, 'n_people')}" for row in rows.to_dict("records"))
     hidden = f" {HIDDEN}: a small number, not shown." if rows["n_people"].isna().any() else ""
     return Drawn(canvas, f"Flow diagram. {first}; left out: {'; '.join(between) or 'nobody'}; {last}.{hidden}")
 
 
 def _main(row: Any, top: float) -> _Box:
     label = wrapped(sentence(str(row["label"])), _MAIN_IN - 2 * _PAD_IN, SMALL_PT)
-    return _Box(f"{label}\nn = {count_text(row['n_people'])}", _EDGE_IN, top, _MAIN_IN)
+    return _Box(f"{label}\nn = {counted_text(row, 'n_people')}", _EDGE_IN, top, _MAIN_IN)
 
 
 def _exclusions(rows: pd.DataFrame) -> list[str]:
@@ -83,7 +83,7 @@ def _exclusions(rows: pd.DataFrame) -> list[str]:
     width = WIDTH_IN - _EDGE_IN - _SIDE_LEFT_IN - 2 * _PAD_IN
     nobody = (rows["n_people"] == 0).fillna(False).astype(bool)
     texts = [
-        wrapped(f"{sentence(str(row['label']))}: n\u00a0=\u00a0{count_text(row['n_people'])}", width, SMALL_PT)
+        wrapped(f"{sentence(str(row['label']))}: n\u00a0=\u00a0{counted_text(row, 'n_people')}", width, SMALL_PT)
         for row in rows[~nobody].to_dict("records")
     ]
     if nobody.any():

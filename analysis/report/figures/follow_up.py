@@ -20,7 +20,6 @@ from analysis.report.figures.drawing import (
     SMALL_PT,
     WIDTH_IN,
     Drawn,
-    count_text,
     floats,
     in_order,
     in_style,
@@ -33,6 +32,7 @@ from analysis.report.figures.drawing import (
     use_round_steps,
     wrapped,
 )
+from analysis.report.words import count_text, counted_text, limits_text, percent_text
 
 _REGION_IN: Final = 1.15
 _LABELS_IN: Final = 0.75
@@ -125,8 +125,8 @@ _BLOCKS: Final = (("n_at_risk", "At risk"), ("n_censored", "Censored"), ("n_even
 _CURVES_IN: Final = 2.6
 _AXIS_LABELS_IN: Final = 0.62
 _LEGEND_LINE_IN: Final = 0.19
-_FIRST_ROW_PT: Final = 48.0
-_ROW_PT: Final = 11.0
+_FIRST_ROW_PT: Final = 42.0
+_ROW_PT: Final = 9.5
 _BLOCK_GAP_PT: Final = 3.0
 _LABEL_IN: Final = 1.3
 
@@ -169,7 +169,7 @@ def cumulative_incidence(
     texts = [_group_text(points[points["group"].astype(str) == one], one, at) for one in groups]
     alt = (
         f"Step curves of the cumulative incidence of {outcome_name} by "
-        f"{mid_sentence(group_name)}, with 95 % limits. At {at:.3g} years: {'; '.join(texts)}. "
+        f"{mid_sentence(group_name)}, with 95% limits. At {at:.3g} years: {'; '.join(texts)}. "
         f"Below the axis: {', '.join(title.lower() for _, title in _blocks(at_risk))}."
     )
     return Drawn(canvas, alt)
@@ -211,9 +211,7 @@ def _fitting(
     ticks: NDArray[np.float64], at_risk: pd.DataFrame, labels: dict[str, str], end: float
 ) -> NDArray[np.float64]:
     """Every tick, or every second, third ... so that numbers side by side stay apart."""
-    widest = max(
-        (text_width_in(count_text(n), SMALL_PT) for name, _ in _blocks(at_risk) for n in at_risk[name]), default=0.0
-    )
+    widest = _widest_count(at_risk)
     left = max(text_width_in(label, SMALL_PT) for label in labels.values()) + widest / 2
     room = WIDTH_IN - max(left, 0.7) - widest / 2 - 3 * _GAP_IN
     steps = np.diff(ticks).min() if len(ticks) > 1 else end
@@ -221,24 +219,26 @@ def _fitting(
     return ticks[:: max(every, 1)]
 
 
+def _widest_count(rows: pd.DataFrame) -> float:
+    texts = (counted_text(row, name) for name, _ in _blocks(rows) for row in rows.to_dict("records"))
+    return max((text_width_in(text, SMALL_PT) for text in texts), default=0.0)
+
+
 def _write_rows(axes: Axes, at_risk: pd.DataFrame, labels: dict[str, str], ticks: NDArray[np.float64]) -> None:
     """Write numbers centred under the ticks, and what they are at the left."""
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     first = at_risk[floats(at_risk, "years") == ticks[0]] if len(ticks) else at_risk
-    half = (
-        max((text_width_in(count_text(n), SMALL_PT) for name, _ in _blocks(at_risk) for n in first[name]), default=0.0)
-        / 2
-    )
+    half = _widest_count(first) / 2
     widest = max(text_width_in(label, SMALL_PT) for label in labels.values())
     left_pt = -72 * (half + _GAP_IN + max(widest, text_width_in("Censored", SMALL_PT, "bold")))
-    keyed = at_risk.assign(group=at_risk["group"].astype(str), years=floats(at_risk, "years"))
-    keyed = keyed.set_index(["group", "years"])
+    rows = at_risk.assign(group=at_risk["group"].astype(str), years=floats(at_risk, "years"))
+    keyed = {(row["group"], row["years"]): row for row in rows.to_dict("records")}
     down = _FIRST_ROW_PT
     for name, heading in _blocks(at_risk):
         _text(axes, (0, down, left_pt), heading, ha="left", weight="bold")
         for group, label in labels.items():
             for tick in ticks:
-                text = count_text(keyed[name].get((group, tick), None))
+                text = counted_text(keyed.get((group, tick), {}), name)
                 _text(axes, (tick, down + _ROW_PT), text, ha="center", label=f"_{name}:{group}")
             for line in label.split("\n"):
                 down += _ROW_PT
@@ -267,5 +267,5 @@ def _group_text(rows: pd.DataFrame, group: str, at: float) -> str:
         return f"{group} {HIDDEN} (not shown)"
     last = known.sort_values("years", kind="stable").iloc[-1]
     values = [100 * float(last[name]) for name in ("incidence", "lo", "hi") if pd.notna(last[name])]
-    limits = f" ({values[1]:.1f} to {values[2]:.1f})" if len(values) == 3 else ""
-    return f"{group} {values[0]:.1f} %{limits}"
+    limits = f" ({limits_text(values[1], values[2], 1)})" if len(values) == 3 else ""
+    return f"{group} {percent_text(values[0] / 100)}{limits}"

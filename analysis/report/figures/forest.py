@@ -27,7 +27,7 @@ from analysis.report.figures.drawing import (
 )
 from analysis.report.words import interval_text, sentence
 
-_LINE_IN: Final = 0.165
+_LINE_IN: Final = 0.15
 _ROW_GAP_IN: Final = 0.035
 _GROUP_GAP_IN: Final = 0.07
 _EDGE_IN: Final = 0.08
@@ -35,7 +35,7 @@ _GAP_IN: Final = 0.16
 _INDENT_IN: Final = 0.12
 _LABEL_IN: Final = 2.1
 _ESTIMATE_IN: Final = 1.55
-_AXIS_IN: Final = 0.48
+_AXIS_IN: Final = 0.44
 
 
 class _Line(NamedTuple):
@@ -58,7 +58,7 @@ class _Columns(NamedTuple):
 
 @in_style
 def forest(rows: pd.DataFrame, *, measure_name: str) -> Drawn:
-    """Draw a forest plot; `measure_name` is as "Hazard ratio (95 % interval)".
+    """Draw a forest plot; `measure_name` is as "Hazard ratio (95% interval)".
 
     `rows` are masked: `group` (heading or ""), `label`, `estimate`, `lo`, `hi` (ratios, missing
     where hidden), `n_text`, `p_interaction_text` (of the first row of a group). Rows of one heading
@@ -95,7 +95,7 @@ def _alt(rows: pd.DataFrame, measure: str) -> str:
 
 def _heads(measure_name: str) -> tuple[str, str]:
     name, _, rest = measure_name.partition(" (")
-    inside = f"({rest}" if rest else "(95 % interval)"
+    inside = f"({rest}" if rest else "(95% interval)"
     return "Events", f"{wrapped(sentence(name), _ESTIMATE_IN, SMALL_PT, 'bold')}\n{inside}"
 
 

@@ -17,10 +17,9 @@ from analysis.report.figures.drawing import (
     BAND_ALPHA,
     GREY,
     LIGHT,
+    ONE_COLUMN_IN,
     SERIES,
-    WIDTH_IN,
     Drawn,
-    count_text,
     floats,
     in_style,
     key_line,
@@ -32,15 +31,15 @@ from analysis.report.figures.drawing import (
     use_round_steps,
     wrapped,
 )
-from analysis.report.words import sentence
+from analysis.report.words import counted_text, limits_text, number_text, percent_text, sentence
 
 Numbers = NDArray[np.float64]
 
 _BLUE: Final = SERIES[0].colour
 _ORANGE: Final = SERIES[1].colour
-_HEIGHT_IN: Final = 4.9
-_SCHOENFELD_IN: Final = 3.9
-_CALIBRATION_IN: Final = 4.6
+_DOSE_IN: Final = 4.2
+_SCHOENFELD_IN: Final = 3.6
+_CALIBRATION_IN: Final = 3.7
 # Limits are vertical, the curve is not; black and grey, so that they differ from it in colour.
 _LIMIT_STYLES: Final = ("dashed", "dashdot", "dotted")
 _KNOT_TOP: Final = 0.05
@@ -66,18 +65,18 @@ def dose_response(
     the value of hazard ratio 1, in the exposure's unit. `limits_by_sex` are limits of LVH, by sex
     in words; {} where the exposure has none.
     """
-    canvas = new_canvas(WIDTH_IN, _HEIGHT_IN, "constrained")
+    canvas = new_canvas(ONE_COLUMN_IN, _DOSE_IN, "constrained")
     above, below = canvas.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     known = curve[np.isfinite(floats(curve, "hr"))]
     _draw_curve(above, known, knots, reference)
     _draw_histogram(below, histogram)
     limits = _draw_limits((above, below), limits_by_sex, exposure_unit)
-    above.set_ylabel(wrapped(f"Hazard ratio of {outcome_name}, log scale", 2.5))
-    below.set_xlabel(wrapped(f"{sentence(exposure_name)}, {exposure_unit}", WIDTH_IN - 1))
+    above.set_ylabel(wrapped(f"Hazard ratio of {outcome_name}, log scale", 2.0))
+    below.set_xlabel(wrapped(f"{sentence(exposure_name)}, {exposure_unit}", ONE_COLUMN_IN - 0.7))
     point: dict[str, Any] = {"color": "black", "linestyle": "none"}
     handles: list[Any] = [
         key_line("hazard ratio", color=_BLUE),
-        Patch(facecolor=_BLUE, alpha=BAND_ALPHA, label="95 % limits"),
+        Patch(facecolor=_BLUE, alpha=BAND_ALPHA, label="95% limits"),
         key_line(f"hazard ratio 1 at {reference:.3g} {exposure_unit}", marker="o", markersize=5, **point),
         *([key_line("knots", marker="|", markersize=8, markeredgewidth=1.6, **point)] if len(knots) else []),
     ]
@@ -88,7 +87,7 @@ def dose_response(
     below_text = f" Below, a histogram from {left.min():.3g} to {right.max():.3g} {exposure_unit}." if len(left) else ""
     alt = (
         f"Curve of the hazard ratio of {outcome_name} along {exposure_name}, 1 at "
-        f"{reference:.3g} {exposure_unit}, log axis, with 95 % limits: "
+        f"{reference:.3g} {exposure_unit}, log axis, with 95% limits: "
         f"{_points_text(known, exposure_unit) or HIDDEN}. {len(knots)} knots.{''.join(limit_texts)}{below_text}"
     )
     return Drawn(canvas, alt)
@@ -132,7 +131,7 @@ def _points_text(known: pd.DataFrame, unit: str) -> str:
     """The first, the middle and the last point of a curve."""
     places = sorted({0, len(known) // 2, len(known) - 1}) if len(known) else []
     return "; ".join(
-        f"{row['hr']:.2f} ({row['lo']:.2f} to {row['hi']:.2f}) at {row['value']:.3g} {unit}"
+        f"{number_text(row['hr'])} ({limits_text(row['lo'], row['hi'])}) at {row['value']:.3g} {unit}"
         for row in known.iloc[places].to_dict("records")
     )
 
@@ -152,10 +151,10 @@ def schoenfeld(
 
     `rows` are masked, a row per bin of events: `years` (their mean time), `beta` (mean scaled
     residual, log hazard ratio), `lo`, `hi`, `n_events`. `hr_log` is NaN where it is hidden;
-    `lo_log` and `hi_log` are its 95 % limits. `exposure_name` includes its step, as "predicted LV
+    `lo_log` and `hi_log` are its 95% limits. `exposure_name` includes its step, as "predicted LV
     mass index, per SD". With `is_age`, `years` are attained age, and not time since the index ECG.
     """
-    canvas = new_canvas(WIDTH_IN, _SCHOENFELD_IN, "constrained")
+    canvas = new_canvas(ONE_COLUMN_IN, _SCHOENFELD_IN, "constrained")
     axes = canvas.subplots()
     known = rows[np.isfinite(floats(rows, "beta"))]
     years = floats(known, "years")
@@ -171,19 +170,19 @@ def schoenfeld(
     axes.plot(years, floats(known, "beta"), linestyle="none", **points)
     _time_axis(axes, years, is_age=is_age)
     axes.margins(y=0.08)
-    axes.set_ylabel(wrapped(f"Log hazard ratio of {outcome_name}", 2.6))
+    axes.set_ylabel(wrapped(f"Log hazard ratio of {outcome_name}", 2.0))
     _ratio_axis(axes)
     handles = [
-        key_line("mean scaled residual of a bin of events, 95 % limits", **points),
-        key_line("Cox model, 95 % limits", **cox),
+        key_line("mean scaled residual of a bin of events, 95% limits", **points),
+        key_line("Cox model, 95% limits", **cox),
         key_line("no association", **none),
     ]
     legend_above(canvas, handles, sentence(exposure_name))
 
     at = "age {years:.1f}" if is_age else "{years:.1f} years"
     ends = known.iloc[sorted({0, len(known) - 1}) if len(known) else []].to_dict("records")
-    texts = [f"{row['beta']:.2f} at {at.format(years=row['years'])}" for row in ends]
-    ratio = f"{hr_log:.2f} ({lo_log:.2f} to {hi_log:.2f})" if has_ratio else "not shown"
+    texts = [f"{number_text(row['beta'])} at {at.format(years=row['years'])}" for row in ends]
+    ratio = f"{number_text(hr_log)} ({limits_text(lo_log, hi_log)})" if has_ratio else "not shown"
     alt = (
         f"Mean scaled Schoenfeld residuals of {exposure_name} for {outcome_name} in {len(known)} "
         f"bins of events over {'attained age' if is_age else 'time'}, first and last: "
@@ -224,7 +223,7 @@ def calibration(rows: pd.DataFrame, *, horizon_years: float) -> Drawn:
     `rows` are masked: `group`, `n_people`, `predicted`, `observed`, `lo`, `hi` (0 to 1). Groups
     with a missing value are not drawn, and the legend says how many.
     """
-    canvas = new_canvas(_CALIBRATION_IN, _HEIGHT_IN, "constrained")
+    canvas = new_canvas(ONE_COLUMN_IN, _CALIBRATION_IN, "constrained")
     axes = canvas.subplots()
     known = rows[np.isfinite(floats(rows, "predicted")) & np.isfinite(floats(rows, "observed"))]
     predicted, observed, lo, hi = (100 * floats(known, name) for name in ("predicted", "observed", "lo", "hi"))
@@ -241,12 +240,12 @@ def calibration(rows: pd.DataFrame, *, horizon_years: float) -> Drawn:
     axes.set_ylabel(f"Observed {horizon_years:.3g}-year risk, %")
     n_hidden = len(rows) - len(known)
     hidden = f" ({n_hidden} of {len(rows)} not shown)" if n_hidden else ""
-    groups = key_line(f"groups of predicted risk, 95 % limits{hidden}", **points)
+    groups = key_line(f"groups of predicted risk, 95% limits{hidden}", **points)
     legend_above(canvas, [groups, key_line("observed = predicted", **identity)])
 
     texts = [
-        f"{row['group']}: predicted {100 * row['predicted']:.1f} %, observed "
-        f"{100 * row['observed']:.1f} % ({count_text(row['n_people'])} people)"
+        f"{row['group']}: predicted {percent_text(row['predicted'])}, observed "
+        f"{percent_text(row['observed'])} ({counted_text(row, 'n_people')} people)"
         for row in known.to_dict("records")
     ]
     hidden = f" Groups not shown ({HIDDEN}): {n_hidden}." if n_hidden else ""

@@ -27,7 +27,15 @@ from analysis.report.topics.tables import (
     results_of,
     shares,
 )
-from analysis.report.words import estimate_texts, of_model, row_labels, side_by_side
+from analysis.report.words import (
+    digits_of,
+    interval_text,
+    of_model,
+    percent_interval_text,
+    percent_text,
+    row_labels,
+    side_by_side,
+)
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Covariate
 from analysis.statistics.limits import Z95, logit_limits
@@ -59,10 +67,10 @@ _COLUMNS: Final = ("participant_id", "event", "status_code", "time_days", "years
 # Columns of predicted risks.
 _WITHOUT: Final = "risk_without"
 _WITH: Final = "risk_with"
-_AUC: Final = "AUC at the horizon"
+AUC: Final = "AUC at the horizon"
 _BRIER: Final = "Brier score at the horizon"
 _GAIN: Final = ", with less without"
-_RATIO: Final = "observed over expected risk"
+RATIO: Final = "observed over expected risk"
 _INCIDENCE: Final = "cumulative incidence at the horizon"
 
 
@@ -130,7 +138,7 @@ def _judged(data: StudyData, outcome: str) -> tuple[list[dict[str, Any]], list[p
         rows = _accuracy(repeats, predicted, at, known | {"warnings": "; ".join(few)}, words)
         return rows, [_tenths(predicted, at)]
     except TableRefused as error:
-        return [known | {"measure": _AUC, "warnings": str(error)}], []
+        return [known | {"measure": AUC, "warnings": str(error)}], []
 
 
 def _held_out(
@@ -209,7 +217,7 @@ def _accuracy(
         "se_type": f"influence of each person, and of the split ({len(repeats)} times cross-fitted)",
     }
     rows = []
-    for measure, found, name in ((_AUC, aucs, "auc"), (_BRIER, briers, "brier")):
+    for measure, found, name in ((AUC, aucs, "auc"), (_BRIER, briers, "brier")):
         for model, text in words.items():
             own = [one.estimates.set_index("model") for one in found]
             value, se = _over_repeats(*([one[each].to_dict()[model] for one in own] for each in (name, "se")))
@@ -225,7 +233,7 @@ def _accuracy(
     ratio = observed_expected(predicted, **options)
     for row in ratio.estimates.to_dict("records"):
         values = {"estimate": row["ratio"], "lo": row["ratio_lo"], "hi": row["ratio_hi"]}
-        rows.append(known | values | {"measure": _RATIO, "adjustment": words[row["model"]]})
+        rows.append(known | values | {"measure": RATIO, "adjustment": words[row["model"]]})
     first = ratio.estimates.iloc[0]
     names = {"estimate": "observed", "se": "observed_se", "lo": "observed_lo", "hi": "observed_hi"}
     observed = {column: first[its] for column, its in names.items()}
@@ -246,7 +254,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     labels = row_labels(found, about)
     rows = found.rows.assign(
         **labels,
-        text=estimate_texts(found, 4),
+        text=[_text(found, place) for place in found.rows.index],
         People=found.shown("n_people"),
         Events=found.shown("n_events"),
         Measure=found.rows["measure"].str.removesuffix(_GAIN),
@@ -271,6 +279,19 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     table = ReadTable("absolute_risk", "Accuracy of predicted absolute risk", cells, len(labels) + 1, notes)
     figures = figures_by_outcome(masked["calibration"], about, _calibration_figure)
     return Section("absolute_risk", "Absolute risk", (), (table, *figures))
+
+
+def _text(found: Masked, place: Any) -> str:
+    """An estimate with limits: a risk in per cent, all else with as many digits as it needs."""
+    row, hidden = found.rows.loc[place], bool(found.hidden.loc[place, "estimate"])
+    measure = str(row["measure"])
+    if not hidden and pd.notna(row["estimate"]) and (measure == _INCIDENCE or measure.startswith("risk if")):
+        if pd.isna(row["lo"]) or pd.isna(row["hi"]):
+            return percent_text(row["estimate"], 2)
+        return percent_interval_text(row["estimate"], row["lo"], row["hi"], 2)
+    estimate, lo, hi = (float(row[name]) if pd.notna(row[name]) else np.nan for name in ("estimate", "lo", "hi"))
+    digits = 3 if measure.startswith(AUC) else digits_of(estimate, lo, hi)
+    return interval_text(dict(row), digits, hidden=hidden)
 
 
 def _calibration_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
@@ -441,7 +462,7 @@ def _present_standardised(masked: Mapping[str, Masked], about: About) -> Section
         {"Measure": rows["measure"]},
         {
             "Horizon, years": horizon_texts(found),
-            "Estimate (95 % interval)": estimate_texts(found, 4),
+            "Estimate (95% CI)": [_text(found, place) for place in rows.index],
             "People": found.shown("n_people"),
             "Events": found.shown("n_events"),
         },

@@ -35,7 +35,7 @@ C: Final = "Harrell's C, cause-specific"
 DELTA: Final = "difference in C"
 LIKELIHOOD: Final = "likelihood-ratio chi-square"
 WALD: Final = "Wald chi-square"  # in its place where people or households repeat
-_WITHOUT: Final = "without the ECG"
+WITHOUT: Final = "without the ECG"
 _OF_DEMOGRAPHICS: Final = ("mass_g", "bsa_m2", "bmi_kg_m2", "age_years", "sex")
 _NOTHING: Final = "there is no covariate that the marker could be added to"
 _WALD_WORDS: Final = "Wald's with errors that allow for repeated people or households"
@@ -126,7 +126,7 @@ def _compared(table: pd.DataFrame, data: StudyData, comparisons: Sequence[_Compa
         try:
             if base.adjustment not in bases:
                 bases[base.adjustment] = _fitted(table, data, base.covariates)
-                rows.append(_of_c(bases[base.adjustment]) | known | {"contrast": _WITHOUT})
+                rows.append(_of_c(bases[base.adjustment]) | known | {"contrast": WITHOUT})
             smaller = bases[base.adjustment]
             larger = _fitted(table, data, (one.marker, *base.covariates))
             found = (_of_c(larger), _delta(larger, smaller), _test(larger, smaller, one.marker))
@@ -196,7 +196,7 @@ def _cells(found: Masked, about: About, *, is_wald: bool) -> pd.DataFrame:
     lines = []
     for row in rows[rows["measure"] == DELTA].to_dict("records"):
         key = tuple(row[name] for name in keys)
-        texts = (c.get((*key[:-2], _WITHOUT, key[-1]), NOT_APPLICABLE), c.get(key, NOT_APPLICABLE), row["text"])
+        texts = (c.get((*key[:-2], WITHOUT, key[-1]), NOT_APPLICABLE), c.get(key, NOT_APPLICABLE), row["text"])
         lines.append([*key, *(row[name] for name in counts), *texts, p.get(key, NOT_APPLICABLE)])
     test = "P (Wald)" if is_wald else "P (likelihood ratio)"
     titles = [*labels, "Added", "To", *counts, "C without", "C with", "Difference in C", test]

@@ -14,9 +14,10 @@ from analysis.disclosure.aggregates import Aggregate, Precision, count, label, n
 from analysis.disclosure.counts import EVERYBODY, Count
 from analysis.disclosure.masking import HIDDEN, NOT_APPLICABLE, Masked
 from analysis.disclosure.meanings import LEFT, LVH
-from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.document import ReadFigure, ReadTable, Section, Topic
+from analysis.report.figures.differences import love_plot
 from analysis.report.topics.tables import aggregate
-from analysis.report.words import levels_in_order, number_text, percent_texts, sentence
+from analysis.report.words import counted_text, levels_in_order, number_text, percent_texts, sentence, with_texts
 from analysis.study.data import About, StudyData
 
 
@@ -58,6 +59,7 @@ _NUMBERS: Final = {
 }
 _CATEGORIES: Final = {"sex": "Sex", "age_band": "Age band, years", "region": "Region", "ethnicity": "Ethnicity"}
 _MISSING: Final = "missing"
+_DIFFERENCE: Final = "Standardised difference"
 _QUANTILES: Final = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95}
 
 
@@ -154,57 +156,81 @@ def _counts_aggregate(rows: list[dict[str, Any]], whole: _Table) -> Aggregate:
 
 
 def present(masked: Mapping[str, Masked], about: About) -> Section | None:
-    """Return Table 1, by LVH and by quartile."""
+    """Return Table 1, by LVH and by quartile, and their standardised differences as a figure."""
     if "baseline_numbers" not in masked or "baseline_counts" not in masked:
         return None
     lvh = f"LVH: predicted index above the limit of the sex ({about.lvh_preset})."
     cut = f"Quartiles of the {about.exposure_name} are cut within sex; otherwise a quartile would mostly be a sex."
     titles = {
-        _BY_LVH: ("People by predicted LVH", lvh),
-        _BY_QUARTILE: (f"People by quartile of the {about.exposure_name}, cut within sex", cut),
-        _BY_EXPOSURE: (f"People by {about.exposure_name}", f"{sentence(about.exposure_name)}: yes or no."),
+        _BY_LVH: ("Characteristics of people by predicted LVH", lvh),
+        _BY_QUARTILE: (f"Characteristics of people by quartile of the {about.exposure_name}, cut within sex", cut),
+        _BY_EXPOSURE: (
+            f"Characteristics of people by {about.exposure_name}",
+            f"{sentence(about.exposure_name)}: yes or no.",
+        ),
     }
-    items = tuple(
-        _read_table(masked, table, title, note)
-        for table, (title, note) in titles.items()
-        if f"{table.key}_numbers" in masked
-    )
-    return Section("baseline", "Who they are", items=items)
+    items: list[ReadTable | ReadFigure] = []
+    for table, (title, note) in titles.items():
+        if f"{table.key}_numbers" in masked:
+            read, differences = _read_table(masked, table, title, note)
+            items += [read, *([_love_plot(differences)] if table is _BY_LVH and len(differences) else [])]
+    return Section("baseline", "Who they are", items=tuple(items))
 
 
-def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: str) -> ReadTable:
+def _love_plot(differences: pd.DataFrame) -> ReadFigure:
+    drawn = love_plot(differences, compared=_BY_LVH.compared)
+    title = "Standardised differences of people with and without predicted LVH"
+    notes = ("Index and mass differ because LVH is defined by the index.",)
+    return ReadFigure("standardised_differences", title, drawn.alt, drawn.canvas, notes)
+
+
+def _read_table(masked: Mapping[str, Masked], table: _Table, title: str, note: str) -> tuple[ReadTable, pd.DataFrame]:
+    """The table, and its standardised differences: label, difference."""
     numbers, counts = masked[f"{table.key}_numbers"], masked[f"{table.key}_counts"]
     shown = numbers.shown("n_people").groupby(numbers.rows["group"]).first()
     # A group is shown unless nobody is in it; a hidden count is not 0.
     groups = [group for group in (EVERYBODY, *table.groups) if not shown[group].startswith("0")]
-    lines = [*_number_lines(numbers, groups, table.compared), *_count_lines(counts, groups, table.compared)]
-    titles = ["Characteristic", "", *(f"{sentence(g)} (n = {shown[g]})" for g in groups), "Standardised difference"]
+    lines, differences = [], []
+    for variable in dict.fromkeys(numbers.rows["variable"]):
+        own = _of(numbers, variable)
+        difference, is_hidden = _difference_of_means(own, table.compared)
+        lines += _number_lines(sentence(variable), own, groups, number_text(difference, hidden=is_hidden))
+        differences.append((sentence(variable), difference))
+    for variable in dict.fromkeys(counts.rows["variable"]):
+        made, own_differences = _count_lines(counts, variable, groups, table.compared)
+        lines += made
+        differences += own_differences
+    heads = [f"{sentence(g)} (n = {shown[g]})" for g in groups]
+    titles = ["Characteristic", "", *heads, _DIFFERENCE]
     cells = pd.DataFrame(lines, columns=range(len(titles)), dtype=object)
     cells.columns = pd.Index(titles)
     notes = (
-        "Numbers: mean (SD), median [quartiles]; categories: people (per cent of the group).",
-        "One index ECG a person. Standardised difference: "
-        f"{table.compared[0]} against {table.compared[1]}, difference of means or shares over the "
-        "root of the mean variance (Austin PC, Stat Med 2009;28:3083).",
+        "Numbers: mean (SD), median [quartiles]; categories: people (per cent of the group). One index ECG a person.",
         note,
+        f"{_DIFFERENCE}: {table.compared[0]} less {table.compared[1]}, of means or shares, over the root of the mean "
+        "variance (Austin PC, Stat Med 2009;28:3083).",
     )
-    return ReadTable(table.key, title, cells, 2, notes)
+    known = pd.DataFrame(differences, columns=["label", "difference"])
+    return ReadTable(table.key, title, cells, 2, notes), known
 
 
-def _number_lines(numbers: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
-    lines = []
-    missing = numbers.shown("n_missing")
-    for variable in dict.fromkeys(numbers.rows["variable"]):
-        own = numbers.rows[numbers.rows["variable"] == variable].set_index("group")
-        hidden = numbers.hidden.loc[numbers.rows["variable"] == variable].set_axis(own.index)
-        means = [HIDDEN if hidden.loc[g, "mean"] else _spread(own.loc[g]) for g in groups]
-        middles = [HIDDEN if hidden.loc[g, "median"] else _middle(own.loc[g]) for g in groups]
-        blank = missing[numbers.rows["variable"] == variable].set_axis(own.index)
-        lines.append([sentence(variable), "mean (SD)", *means, _difference_of_means(own, hidden, compared)])
-        lines.append(["", "median [quartiles]", *middles, ""])
-        if any(blank[g] != "0" for g in groups):
-            lines.append(["", "missing", *(blank[g] for g in groups), ""])
-    return lines
+def _of(numbers: Masked, variable: str) -> pd.DataFrame:
+    """The rows of a variable by group, with counts as text, and whether numbers are hidden."""
+    is_own = numbers.rows["variable"] == variable
+    made = with_texts(numbers)[is_own].assign(
+        mean_hidden=numbers.hidden.loc[is_own, "mean"], median_hidden=numbers.hidden.loc[is_own, "median"]
+    )
+    return made.set_index("group")
+
+
+def _number_lines(variable: str, own: pd.DataFrame, groups: list[str], difference: str) -> list[list[str]]:
+    by_group = [row for _, row in own.loc[groups].iterrows()]
+    lines = [
+        [variable, "mean (SD)", *(HIDDEN if row["mean_hidden"] else _spread(row) for row in by_group), difference],
+        ["", "median [quartiles]", *(HIDDEN if row["median_hidden"] else _middle(row) for row in by_group), ""],
+    ]
+    blank = [counted_text(dict(row), "n_missing") for row in by_group]
+    return [*lines, ["", _MISSING, *blank, ""]] if any(text != "0" for text in blank) else lines
 
 
 def _spread(row: pd.Series[Any]) -> str:
@@ -222,44 +248,52 @@ def _number_texts(row: pd.Series[Any], *names: str) -> list[str]:
     return [number_text(row[name], 2 if row["sd"] < 1 else 1) for name in names]
 
 
-def _difference_of_means(own: pd.DataFrame, hidden: pd.DataFrame, compared: tuple[str, str]) -> str:
-    if hidden.loc[list(compared), "mean"].any():
-        return HIDDEN
+def _difference_of_means(own: pd.DataFrame, compared: tuple[str, str]) -> tuple[float, bool]:
+    """The difference, NaN where there is none, and whether it is hidden."""
+    if own.loc[list(compared), "mean_hidden"].any():
+        return np.nan, True
     yes, no = (own.loc[group] for group in compared)
     spread = np.sqrt((yes["sd"] ** 2 + no["sd"] ** 2) / 2)
-    if not spread > 0:
-        return NOT_APPLICABLE
-    return number_text((yes["mean"] - no["mean"]) / spread, 2)
+    return (float((yes["mean"] - no["mean"]) / spread) if spread > 0 else np.nan), False
 
 
-def _count_lines(counts: Masked, groups: list[str], compared: tuple[str, str]) -> list[list[str]]:
-    lines = []
-    shown = counts.shown("n_people")
-    shares = percent_texts(counts.rows["n_people"], counts.rows["n_group"])
-    for variable in dict.fromkeys(counts.rows["variable"]):
-        own = counts.rows[counts.rows["variable"] == variable]
-        for place, level in enumerate(dict.fromkeys(own["level"])):
-            rows = own[own["level"] == level]
-            places = dict(zip(rows["group"], rows.index, strict=True))
-            pairs = [(shown[places[g]], shares[places[g]]) for g in groups]
-            cells = [n if share in (HIDDEN, NOT_APPLICABLE) else f"{n} ({share})" for n, share in pairs]
-            if level == _MISSING and all(cell.startswith("0") for cell in cells):
-                continue
-            difference = "" if level == _MISSING else _difference_of_shares(rows, compared)
-            lines.append(["" if place else sentence(variable), level, *cells, difference])
-    return lines
+def _count_lines(
+    counts: Masked, variable: str, groups: list[str], compared: tuple[str, str]
+) -> tuple[list[list[str]], list[tuple[str, float]]]:
+    """The lines of a category, and its differences; of yes and no, only the line of yes."""
+    own = counts.rows[counts.rows["variable"] == variable]
+    shown = counts.shown("n_people")[own.index]
+    shares = percent_texts(own["n_people"], own["n_group"])
+    levels = list(dict.fromkeys(own["level"]))
+    is_yes_no = set(levels) <= {"yes", "no", _MISSING}
+    lines: list[list[str]] = []
+    differences: list[tuple[str, float]] = []
+    for level in levels:
+        rows = own[own["level"] == level]
+        places = dict(zip(rows["group"], rows.index, strict=True))
+        pairs = [(shown[places[g]], shares[places[g]]) for g in groups]
+        cells = [n if share in (HIDDEN, NOT_APPLICABLE) else f"{n} ({share})" for n, share in pairs]
+        nobody = all(cell.startswith("0") for cell in cells)
+        if (level == _MISSING and nobody) or (is_yes_no and level == "no"):
+            continue
+        difference, is_hidden = (np.nan, False) if level == _MISSING else _difference_of_shares(rows, compared)
+        text = "" if level == _MISSING else number_text(difference, hidden=is_hidden)
+        lines.append(["" if lines else sentence(variable), level, *cells, text])
+        if level != _MISSING:
+            differences.append((f"{sentence(variable)}: {level}", difference))
+    return lines, differences
 
 
-def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> str:
+def _difference_of_shares(rows: pd.DataFrame, compared: tuple[str, str]) -> tuple[float, bool]:
     keyed = rows.set_index("group")
     parts, wholes = (keyed.loc[list(compared), name] for name in ("n_people", "n_group"))
     if parts.isna().any() or wholes.isna().any():
-        return HIDDEN
+        return np.nan, True
     if not wholes.all():
-        return NOT_APPLICABLE
+        return np.nan, False
     yes, no = (min(float(parts[g]) / float(wholes[g]), 1.0) for g in compared)
     spread = np.sqrt((yes * (1 - yes) + no * (1 - no)) / 2)
-    return number_text((yes - no) / spread, 2) if spread > 0 else NOT_APPLICABLE
+    return (float((yes - no) / spread) if spread > 0 else np.nan), False
 
 
 TOPIC: Final = Topic("baseline", aggregates, present)

@@ -131,8 +131,8 @@ def _line(method: str, table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def agreement_tables(found: Masked) -> list[ReadTable]:
     """Return errors, and correlations with calibration, of mass and of index; lines last."""
     error_note = (
-        "Difference = predicted - CMR, one pair a person. Limits of agreement are those of 95 % of the "
-        "differences (bias -+ 1.96 SD); brackets hold 95 % intervals."
+        "Difference = predicted - CMR, one pair a person. Limits of agreement are those of 95% of the "
+        "differences (bias -+ 1.96 SD); brackets hold 95% intervals."
     )
     calibration_notes = (
         "Calibration is the regression of CMR on the prediction: intercept 0 and slope 1 are ideal. "

@@ -28,7 +28,7 @@ from analysis.report.topics.cmr_pairs import (
     people_with_all_nine,
 )
 from analysis.report.topics.tables import aggregate
-from analysis.report.words import sentence
+from analysis.report.words import percent_interval_text, sentence
 from analysis.statistics.accuracy import mcnemar_test
 from analysis.statistics.accuracy.diagnostic import Within, wilson_limits
 from analysis.statistics.accuracy.roc import auroc, binary_c_statistic, compare_auroc, compare_binary_c_statistic
@@ -393,7 +393,7 @@ def share_text(part: Any, whole: Any) -> str:
         return NOT_APPLICABLE
     above, below = float(min(part, whole)), float(whole)
     lo, hi = wilson_limits(np.array([above]), np.array([below]), confidence=0.95)
-    return f"{100 * above / below:.1f} % ({100 * lo[0]:.1f} to {100 * hi[0]:.1f})"
+    return percent_interval_text(above / below, lo[0], hi[0])
 
 
 def _prevalence(counts: Masked) -> ReadTable:

@@ -14,6 +14,7 @@ from analysis.follow_up import EcgFinding, Exclusion
 from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.flow import flow_diagram
 from analysis.report.topics.tables import aggregate
+from analysis.report.words import with_texts
 from analysis.study.code_lists import SYSTEM_WORDS
 from analysis.study.data import About, StudyData
 
@@ -262,7 +263,8 @@ def present(masked: Mapping[str, Masked], about: About) -> Section | None:
 
 def _diagram(flow: Masked, about: About) -> ReadFigure:
     primary, words = next(iter(about.outcomes.items()))
-    rows = pd.concat([flow.rows[flow.rows["outcome"] == one] for one in (EVERY_OUTCOME, primary)])
+    shown = with_texts(flow)
+    rows = pd.concat([shown[shown["outcome"] == one] for one in (EVERY_OUTCOME, primary)])
     rows = rows[rows["reason"] != LEFT].reset_index(drop=True)
     rows = rows.assign(label=rows["reason"].map(_WORDS))
     drawn = flow_diagram(rows)

@@ -30,6 +30,7 @@ from analysis.report.topics.tables import (
 )
 from analysis.report.words import (
     MODEL_WORDS,
+    counted_text,
     estimate_texts,
     levels_in_order,
     models_in,
@@ -40,6 +41,7 @@ from analysis.report.words import (
     row_counts,
     row_labels,
     side_by_side,
+    with_texts,
 )
 from analysis.statistics.columns import TableRefused
 from analysis.statistics.design import Category
@@ -385,7 +387,7 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         return None
     sd = sd_note(masked[SDS], about.exposure)
     notes = (
-        f"Cause-specific hazard ratios with 95 % limits; {_ROWS[about.rows]}." + _errors(found, about),
+        f"Cause-specific hazard ratios with 95% limits; {_ROWS[about.rows]}." + _errors(found, about),
         f"{sd} Model 1 unadjusted; {'; '.join(_adjustments(found))}.",
         "q: Benjamini-Hochberg over the outcomes that are not the primary one, model 2.",
     )
@@ -394,7 +396,8 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
     is_model_2 = found.rows["model"] == 2
     for head, column in (("P", "p"), ("q", "q"), ("P for proportional hazards", "p_ph")):
         cells[f"{head}, model 2"] = list(p_texts(found, column)[is_model_2])
-    table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes)
+    above = dict.fromkeys(MODEL_WORDS.values(), "Hazard ratio (95% CI)")
+    table = ReadTable("hazard_ratios", "Hazard ratios", cells, len(labels) + 1, notes, above)
     by_outcome = _outcome_figure(found, about)
     by_subgroup = figures_by_outcome(masked["results_subgroups"], about, _subgroup_figure)
     paragraphs = (
@@ -461,14 +464,15 @@ def _warnings(found: Masked, about: About) -> tuple[str, ...]:
 
 
 def _outcome_figure(found: Masked, about: About) -> ReadFigure | None:
-    own = found.rows[(found.rows["model"] == 2) & (found.rows["level"] == "")]
+    rows = with_texts(found)
+    own = rows[(rows["model"] == 2) & (rows["level"] == "")]
     own = own[~own["contrast"].str.startswith(("quartile", "trend"))]
     own = own.assign(contrast=own["contrast"].replace("per 10", f"per 10 {about.exposure_unit}"))
     names = own["outcome"].map(about.outcomes) + own["model_id"].map(of_model)
     title = f"Hazard ratios of {about.exposure_name} by outcome, adjusted for age and sex"
     notes = ("Events are those of everybody analysed, with and without LVH.",)
     rows = _forest_rows(own, group="contrast", name=names)
-    return _forest("forest_outcomes", title, rows, "Hazard ratio (95 % interval)", notes)
+    return _forest("forest_outcomes", title, rows, "Hazard ratio (95% CI)", notes)
 
 
 def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
@@ -483,11 +487,11 @@ def _subgroup_figure(rows: pd.DataFrame, outcome: str, model: str, key: str) -> 
         for strata, again in zip(drawn["group"], drawn["group"].duplicated(), strict=True)
     ]
     title = f"Hazard ratio {step} for {outcome}{of_model(model)} by subgroup, adjusted for age and sex"
-    return _forest(f"forest_subgroups{key}", title, drawn, f"Hazard ratio {step} (95 % interval)")
+    return _forest(f"forest_subgroups{key}", title, drawn, f"Hazard ratio {step} (95% CI)")
 
 
 def _forest_rows(rows: pd.DataFrame, *, group: str, name: pd.Series[Any]) -> pd.DataFrame:
-    events = [HIDDEN if pd.isna(n) else f"{n:,}" for n in rows["n_events"]]
+    events = [counted_text(row, "n_events") for row in rows.to_dict("records")]
     made = rows[["estimate", "lo", "hi"]].assign(group=rows[group], label=name, n_text=events, p_interaction_text="")
     return made.reset_index(drop=True)
 

@@ -149,7 +149,7 @@ def _present_calibration(masked: Mapping[str, Masked], about: About) -> Section 
         "hazard ratio, naive": "predicted index, uncorrected",
         "hazard ratio, calibrated": "CMR index expected from it",
     }
-    values = {"Hazard ratio per 10 g/m2 (95 % interval)": estimate_texts(found), **row_counts(found, about)}
+    values = {"Hazard ratio per 10 g/m2 (95% CI)": estimate_texts(found), **row_counts(found, about)}
     table = result_table(
         found,
         about,
@@ -261,7 +261,7 @@ def _present_repeats(masked: Mapping[str, Masked], about: About) -> Section | No
     cells = side_by_side(rows, by=["Quantity", "Pairs", "People", "ECGs"], over="measure", values=["text"])
     notes = (
         "One-way random effects (Shrout and Fleiss 1979); SD and coefficient in the unit of the "
-        "quantity. 95 % of the differences of two ECGs of a person lie within the coefficient "
+        "quantity. 95% of the differences of two ECGs of a person lie within the coefficient "
         "(Bland and Altman 1996). Over years hearts change too.",
     )
     items.append(ReadTable("repeats", "Repeatability of the prediction", cells, 2, notes))

@@ -17,7 +17,7 @@ from analysis.report.document import ReadFigure, ReadTable, Section, Topic
 from analysis.report.figures.drawing import mid_sentence
 from analysis.report.figures.follow_up import cumulative_incidence as draw_incidence
 from analysis.report.topics.tables import GROUP, OUTCOME, aggregate, group_labels, result_table, shares
-from analysis.report.words import levels_in_order, p_texts
+from analysis.report.words import interval_text, levels_in_order, number_text, p_texts, with_texts
 from analysis.statistics.survival import cumulative_incidence, gray_test
 from analysis.statistics.survival.rates import poisson_limits
 from analysis.study.data import About, StudyData
@@ -266,7 +266,7 @@ def pooled_text(about: About) -> str:
 def _rate_cells(rates: Masked, about: About) -> pd.DataFrame:
     counts = {"People": "n_people", "Events": "n_events", "Deaths": "n_deaths", "Person-years": "person_years"}
     cells: dict[str, Any] = group_labels(rates.rows, about) | {head: rates.shown(name) for head, name in counts.items()}
-    cells["Rate per 1,000 person-years (95 % interval)"] = _rate_texts(rates)
+    cells["Rate per 1,000 person-years (95% CI)"] = _rate_texts(rates)
     return pd.DataFrame(cells).reset_index(drop=True)
 
 
@@ -280,7 +280,7 @@ def _rate_texts(rates: Masked) -> list[str]:
         else:
             lo, hi = poisson_limits(np.array([int(events)]), confidence=0.95)
             value, low, high = (_PER * float(v) / float(years) for v in (events, lo[0], hi[0]))
-            texts.append(f"{value:.2f} ({low:.2f} to {high:.2f})")
+            texts.append(interval_text({"estimate": value, "lo": low, "hi": high}))
     return texts
 
 
@@ -290,7 +290,7 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
         return []
     shown = zip(rows["estimate"], tests.hidden["estimate"], strict=True)
     values = {
-        "Chi-square": [HIDDEN if hidden else f"{value:.1f}" for value, hidden in shown],
+        "Chi-square": [number_text(value, 1, hidden=hidden) for value, hidden in shown],
         "Degrees of freedom": rows["unit"].str.removesuffix(" df"),
         "P": p_texts(tests),
     }
@@ -301,7 +301,7 @@ def _test_table(tests: Masked, about: About) -> list[ReadTable]:
 def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str) -> ReadFigure | None:
     rows, at_risk = (
         table[(table["outcome"] == outcome) & (table["classification"] == words)]
-        for table in (masked["incidence_curves"].rows, masked["incidence_at_risk"].rows)
+        for table in (masked["incidence_curves"].rows, with_texts(masked["incidence_at_risk"]))
     )
     if not len(rows) or rows["incidence"].isna().all():
         return None
@@ -312,7 +312,7 @@ def _figure(masked: Mapping[str, Masked], about: About, outcome: str, words: str
     title = f"Cumulative incidence of {name} by {mid_sentence(words)}"
     notes = (
         "Below the axis: people at risk at each time, and those censored, with the outcome or dead before it, "
-        "who add up to all; bands are pointwise 95 % limits.",
+        "who add up to all; bands are pointwise 95% limits.",
     )
     return ReadFigure(f"incidence_{outcome}_{key}", title, drawn.alt, drawn.canvas, notes)
 

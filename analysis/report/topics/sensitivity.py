@@ -14,7 +14,8 @@ from analysis.disclosure.aggregates import Aggregate, label, results
 from analysis.disclosure.counts import Count
 from analysis.disclosure.masking import Masked
 from analysis.disclosure.meanings import ALL_ROWS, Analysed, analysed
-from analysis.report.document import ReadTable, Section, Topic
+from analysis.report.document import ReadFigure, ReadTable, Section, Topic
+from analysis.report.figures.specifications import specification_plot
 from analysis.report.topics.cmr_pairs import before, imaged_of, on_or_after
 from analysis.report.topics.hazard_ratios import ecg_only_sd
 from analysis.report.topics.tables import (
@@ -22,13 +23,14 @@ from analysis.report.topics.tables import (
     OUTCOME,
     cells_by_model,
     contrasts_of_study,
+    figures_by_outcome,
     needs_of,
     outcomes_and_parts,
     result_table,
     results_about,
     results_of,
 )
-from analysis.report.words import estimate_texts, row_counts, row_labels
+from analysis.report.words import estimate_texts, of_model, row_counts, row_labels
 from analysis.statistics.survival.splines import restricted_cubic_spline
 from analysis.study.data import ECG_ONLY, SEXES, About, StudyData, sd_key
 from analysis.study.outcomes import SEX, Contrast, Model, contrasts_of, estimates, models_of, read_columns
@@ -267,7 +269,19 @@ def _present(masked: Mapping[str, Masked], about: About) -> Section | None:
         ),
         sort_by=["Contrast"],
     )
-    return Section("sensitivity", "Sensitivity analyses", items=(table,))
+    figures = figures_by_outcome(found, about, _specifications)
+    return Section("sensitivity", "Sensitivity analyses", items=(table, *figures))
+
+
+def _specifications(rows: pd.DataFrame, outcome: str, model: str, key: str) -> ReadFigure | None:
+    """Ratios per SD of the main analysis and its variants, in order of size."""
+    own = rows[rows["contrast"].str.startswith("per SD")]
+    own = own.assign(specification=own["level"])[["specification", "estimate", "lo", "hi"]]
+    if own["estimate"].notna().sum() < 2:
+        return None
+    drawn = specification_plot(own.reset_index(drop=True), main=MAIN, measure_name="Hazard ratio per SD")
+    title = f"Hazard ratio per SD for {outcome}{of_model(model)} in the main analysis and with one change of it"
+    return ReadFigure(f"specifications{key}", title, drawn.alt, drawn.canvas)
 
 
 # The negative control.

@@ -20,6 +20,7 @@ from analysis.report.words import (
     row_labels,
     side_by_side,
     sorted_as_met,
+    with_texts,
 )
 from analysis.study.data import About, StudyData
 from analysis.study.outcomes import Contrast, Model, contrasts_of, models_of
@@ -29,7 +30,7 @@ OUTCOME: Final = label("outcome", "of the code list")
 MODEL_ID: Final = label("model_id", "of the predictions where they are of several")
 GROUP: Final = (label("classification", "what groups people"), label("group", "of it"))
 HAZARD_RATIO: Final = "hazard ratio"
-INTERVAL: Final = "Hazard ratio (95 % interval)"
+INTERVAL: Final = "Hazard ratio (95% CI)"
 
 
 # Rows of people to aggregates.
@@ -169,5 +170,5 @@ def figures_by_outcome(
     made = []
     for outcome, model, key in outcomes_and_models(found, about):
         own = (found.rows["outcome"] == outcome) & (found.rows["model_id"] == model)
-        made.append(draw(found.rows[own].reset_index(drop=True), about.outcomes[outcome], model, key))
+        made.append(draw(with_texts(found)[own].reset_index(drop=True), about.outcomes[outcome], model, key))
     return [figure for figure in made if figure is not None]

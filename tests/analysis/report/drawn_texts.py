@@ -32,7 +32,7 @@ def drawn_texts(canvas: Figure) -> list[tuple[Text, Bbox]]:
         return [(text, text.get_window_extent(agg.get_renderer())) for text in once]
 
 
-def faults(canvas: Figure, fewest_pt: float = 8.0) -> list[str]:
+def faults(canvas: Figure, fewest_pt: float = 7.0) -> list[str]:
     """Return what is wrong with a figure's texts: cut off, on each other, too small."""
     texts = drawn_texts(canvas)
     width, height = canvas.get_size_inches() * canvas.dpi

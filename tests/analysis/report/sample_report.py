@@ -60,7 +60,7 @@ def _wide_table(key: str, title: str, n_rows: int) -> ReadTable:
         "People",
         "Events",
         "Person-years",
-        *(f"Model {n} (95 % interval)" for n in (1, 2, 3, 4)),
+        *(f"Model {n} (95% CI)" for n in (1, 2, 3, 4)),
         "P",
         "P for proportional hazards",
         "q",
@@ -110,7 +110,7 @@ def _forest() -> ReadFigure:
     axes.errorbar([1.5, 1.2, 1.8, 1.4], places, xerr=0.2, fmt="s", color=COLOURS[0], capsize=3)
     axes.axvline(1, color="0.4", linewidth=0.8)
     axes.set_yticks(places, list(OUTCOMES.values()))
-    axes.set(xlabel="Hazard ratio per SD (95 % interval)")
+    axes.set(xlabel="Hazard ratio per SD (95% CI)")
     return ReadFigure("forest", "Hazard ratios per SD", "Four hazard ratios, all above 1.", canvas)
 
 

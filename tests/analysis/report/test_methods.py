@@ -14,8 +14,8 @@ import pytest
 from analysis.disclosure.aggregates import result, results
 from analysis.disclosure.masking import MaskingRule, mask_all
 from analysis.report.build import constants_of, public_checksums
-from analysis.report.methods import banners, methods, warnings
-from analysis.report.topics import rates
+from analysis.report.methods import author_methods, banners, methods, warnings
+from analysis.report.topics import follow_up, rates
 from analysis.study.data import RELEASE, StudyData
 from analysis.study.settings import CmrSettings, Hospital, Index, Outcome, Release, Study, StudyCovariate, Training
 from tests.analysis.report.builders import study, study_data
@@ -34,7 +34,7 @@ def test_methods__tell_the_masked_numbers_of_each_outcome(data: StudyData) -> No
     masked = mask_all(rates.TOPIC.aggregates(data), MaskingRule(10, 5))
     text = " ".join(methods(data, masked))
     people = len(data.analysed("af"))
-    found = re.search(r"Analysed were ([0-9,]+)(?:±10)? people for atrial fibrillation", text)
+    found = re.search(r"We analysed ([0-9,]+)(?:±10)? people for atrial fibrillation", text)
     assert found
     assert abs(int(found[1].replace(",", "")) - people) <= 10
     assert f"{data.sd['exposure']:.3g} g/m2" in text
@@ -57,49 +57,49 @@ CHOICES: dict[str, tuple[Any, str] | None] = {
         Index(rule="all", date=dt.date(2015, 5, 1)),
         "every usable ECG, each with a follow-up of its own, on or after 2015-05-01",
     ),
-    "exposure": ("lvm_pred_g", "(lvm_pred_g, g/m2)"),
-    "exclude_flags": (("saturated",), "ECGs with the flags saturated are not used"),
+    "exposure": ("lvm_pred_g", "The exposure is the column lvm_pred_g;"),
+    "exclude_flags": (("saturated",), "ECGs flagged saturated were not used."),
     "exclude_ecg": (
         ("qrs_120", "paced"),
-        "People whose index ECG is paced or has a QRS of 120 ms or more are left out, and no other",
+        "People whose index ECG is paced or has a QRS of 120 ms or more were left out, and no other",
     ),
     "outcomes": (
         (Outcome(name="af", incident_sources=("hes",), af_on_ecg=True),),
         "af (incident: hes; prevalent also: no others; AF stated on the index ECG is",
     ),
-    "primary_outcome": ("heart_failure", "The primary outcome is heart failure"),
+    "primary_outcome": ("heart_failure", "The primary outcome was heart failure"),
     "negative_control": (
         Outcome(name="cataract", incident_sources=("hes",)),
-        "The negative control is cataract (incident: hes;",
+        "The negative control was cataract (incident: hes;",
     ),
     "covariates": (
         (StudyCovariate(name="smoking", kind="category", reference="former"),),
-        "Reference levels are female, former (smoking), no LVH and quartile 1.",
+        "Reference levels were female, former (smoking), no LVH and quartile 1.",
     ),
     "household": ("home", "errors robust, by household (home)"),
     "prevalent_window_days": (365, "(window: 365 days)"),
-    "min_history_days": (90, "must reach back 90 days"),
-    "max_days_body_size": (0, "Height and weight more than 0 days from the ECG leave"),
-    "latency_days": (30, "The clock starts 30 days after the ECG"),
+    "min_history_days": (90, "had to reach back 90 days"),
+    "max_days_body_size": (0, "Height and weight more than 0 days from the ECG left"),
+    "latency_days": (30, "a landmark 30 days after the index ECG"),
     "time_scale": ("attained_age", "attained age, with delayed entry"),
     "hospital": (
         Hospital(grace_days=5, min_encounters=3),
-        "ends 5 days after the last encounter at the latest; 3 encounters must come bef",
+        "ended 5 days after the last encounter at the latest; 3 encounters had to come bef",
     ),
     "sd": (7.5, "One SD is 7.5 g/m2 (fixed in the study file)"),
-    "horizon_years": (7.0, "absolute risks have a horizon of 7 years"),
+    "horizon_years": (7.0, "Absolute risks had a horizon of 7 years"),
     "cmr": (CmrSettings(max_days_ecg_cmr=7), "(at most 7 days apart)"),
     "training": (
         Training(is_uk_biobank=True, exclude_imaged_before=dt.date(2020, 1, 1)),
         "people whose first CMR is on or after 2020-01-01; before and after stand beside",
     ),
     "lvh_preset": ("petersen2017", "above 55 g/m2 (female) and 70 g/m2 (male)"),
-    "bsa_formula": ("mosteller", "by the formula of mosteller"),
-    "model_strata": (True, "Quartiles are cut within sex and prediction model."),
+    "bsa_formula": ("mosteller", "by the formula of Mosteller"),
+    "model_strata": (True, "Quartiles were cut within sex and prediction model."),
     "release": (Release(rule="none"), "nothing is hidden"),
-    "bootstrap": (77, "are bootstrapped with at most 77 draws, too few for the latter."),
+    "bootstrap": (77, "were bootstrapped with at most 77 draws, too few for the latter."),
     "seed": (5, "Random draws have the seed 5"),
-    "hazard_ratios": (False, "No Cox models are fitted"),
+    "hazard_ratios": (False, "No Cox models were fitted"),
 }
 
 
@@ -118,6 +118,29 @@ def test_methods__tell_every_setting(data: StudyData, setting: str) -> None:
     assert choice[1] not in before
 
 
+def test_methods__without_flags_no_flag_is_named(data: StudyData) -> None:
+    text = " ".join(methods(data, {}))
+    assert "No ECG was left out for its quality flags." in text
+    assert "none" not in text.replace("none expected", "")
+
+
+def test_methods__tell_the_calendar_of_index_ecgs_and_of_records(data: StudyData) -> None:
+    masked = mask_all(follow_up.TOPIC.aggregates(data), MaskingRule(10, 5))
+    text = " ".join(author_methods(data, masked))
+    first, last = (int(day.year) for day in (data.ecgs["index_date"].min(), data.ecgs["index_date"].max()))
+    assert f"Index ECGs were recorded from {first} to {last}." in text
+    # The last days of records that the drawn study has, and nobody's own day.
+    assert (
+        "Follow-up was complete to 31 October 2022 (England), 31 August 2022 (Scotland), 31 May 2022 (Wales)." in text
+    )
+
+
+def test_methods__tell_how_subgroups_were_tested(data: StudyData) -> None:
+    assert "interactions were tested by likelihood-ratio tests" in " ".join(methods(data, {}))
+    clustered = with_study(data, household="home")
+    assert "interactions were tested by Wald tests" in " ".join(methods(clustered, {}))
+
+
 def test_methods__tell_the_lists_and_tables_that_were_used(data: StudyData) -> None:
     assert "No list of people who withdrew or are to be left out was given" in " ".join(methods(data, {}))
     given = {"withdrawn": Path("w"), "predictions_ecg_only": Path("p"), "history_starts": Path("h")}
@@ -126,7 +149,7 @@ def test_methods__tell_the_lists_and_tables_that_were_used(data: StudyData) -> N
     changed = with_study(data, inputs=inputs, training=training, min_history_days=9)
     text = " ".join(methods(changed, {}))
     assert "Lists of people who withdrew and of the training set were given" in text
-    assert "must reach back 9 days; they begin with the days of inputs.history_starts" in text
+    assert "had to reach back 9 days; they begin with the days of inputs.history_starts" in text
     assert "Predictions of the model that sees the ECG alone stand beside it" in text
 
 
@@ -147,7 +170,7 @@ def test_methods__tell_the_horizon_that_was_used(data: StudyData) -> None:
     ]
     masked = mask_all([results("absolute_risk", rows)], MaskingRule(10, 5))
     text = " ".join(methods(with_study(data, horizon_years=20.0), masked))
-    assert "a horizon of 20 years, shortened to where at least 50 people and 10 % are at risk: " in (text)
+    assert "a horizon of 20 years, shortened to where at least 50 people and 10% are at risk: " in (text)
     assert "at risk: 7.77 years for atrial fibrillation." in text
 
 

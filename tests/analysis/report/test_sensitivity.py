@@ -123,14 +123,7 @@ def test_landmarks__are_0_30_and_365_days_whatever_the_study_s_own(
 
 def test_table__has_people_and_events_of_each_row(data: StudyData) -> None:
     shown = table_of(section_of(data, "sensitivity"), "sensitivity").cells
-    assert list(shown.columns) == [
-        "Outcome",
-        "Contrast",
-        "Analysis",
-        "People",
-        "Events",
-        "Hazard ratio (95 % interval)",
-    ]
+    assert list(shown.columns) == ["Outcome", "Contrast", "Analysis", "People", "Events", "Hazard ratio (95% CI)"]
     rows = rows_of(data, "sensitivity")
     assert len(shown) == len(rows)
     main = shown[(shown["Analysis"] == sensitivity.MAIN) & (shown["Contrast"] == "per SD")]

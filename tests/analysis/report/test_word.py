@@ -11,7 +11,7 @@ from docx.enum.section import WD_ORIENT
 from docx.oxml.ns import qn
 
 from analysis.report.document import ReadTable
-from analysis.report.page import WIDE_COLUMNS
+from analysis.report.layout import WIDE_COLUMNS
 from analysis.report.word import write_word
 from tests.analysis.report.sample_report import ABOUT
 

@@ -25,7 +25,15 @@ from tests.analysis.report.sample_report import ABOUT
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0004, "< 0.001"), (0.0312, "0.031"), (0.45, "0.45"), (float("nan"), NOT_APPLICABLE)]
+    ("p", "text"),
+    [
+        (0.0004, "<0.001"),
+        (0.0044, "0.004"),
+        (0.0312, "0.03"),
+        (0.0494, "0.049"),
+        (0.45, "0.45"),
+        (float("nan"), NOT_APPLICABLE),
+    ],
 )
 def test_p_text(p: float, text: str) -> None:
     assert p_text(p) == text
@@ -48,7 +56,7 @@ def test_interval_text__without_limits_is_the_estimate_alone() -> None:
 def test_percent_texts__of_what_is_hidden_are_hidden() -> None:
     parts, wholes = pd.Series([5, None, 0, 15]), pd.Series([20, 20, 0, 10])
     # 15 of 10 can come of rounding both.
-    assert percent_texts(parts, wholes).tolist() == ["25.0 %", HIDDEN, NOT_APPLICABLE, "100.0 %"]
+    assert percent_texts(parts, wholes).tolist() == ["25.0%", HIDDEN, NOT_APPLICABLE, "100.0%"]
 
 
 def test_levels_in_order__what_is_below_comes_first() -> None:

@@ -108,7 +108,7 @@ def test_cumulative_incidence__labels_of_rows_stand_left_of_the_numbers() -> Non
     left, top = min(box.x0 for box in numbers), max(box.y1 for box in numbers)
     # The legend above names the groups too.
     names = [box for text, box in boxes if text.get_text() == "second quarter" and box.y1 < top]
-    assert len(names) == 3
+    assert len(names) == 4  # at risk, events, deaths, censored
     assert all(box.x1 < left for box in names)
 
 
@@ -140,30 +140,31 @@ def test_cumulative_incidence_alt__gives_the_risk_at_the_horizon() -> None:
     groups = ["no LVH", "LVH"]
     alt = cumulative_incidence(_points(groups, ("LVH",)), _at_risk(groups), **_OPTIONS).alt
     assert "of heart failure by predicted LVH, with" in alt
-    assert "At 5 years: no LVH 3.0 % (2.4 to 3.9); LVH * (not shown)." in alt
+    assert "At 5 years: no LVH 3.0% (2.4 to 3.9); LVH * (not shown)." in alt
 
 
 def test_cumulative_incidence_alt__horizon_beyond_follow_up_is_not_named() -> None:
     options = _OPTIONS | {"horizon_years": 20.0}
     alt = cumulative_incidence(_points(["a"]), _at_risk(["a"]), **options).alt
-    assert "At 8 years: a 4.0 % (3.2 to 5.2)." in alt
+    assert "At 8 years: a 4.0% (3.2 to 5.2)." in alt
 
 
 def _ends(figure: Figure) -> list[float]:
     return [float(np.asarray(line.get_xdata())[-1]) for line in figure.axes[0].get_lines()[:2]]
 
 
-def test_cumulative_incidence__curves_end_at_the_last_tick_with_people_at_risk() -> None:
-    """Of the last step at 6.5 years the figure does not say how few were left."""
+def test_cumulative_incidence__curves_end_with_their_last_row_or_the_last_tick_at_risk() -> None:
+    """Masking has taken away the rows of curves after which too few are at risk."""
     groups = ["no LVH", "LVH"]
-    at_risk = _at_risk(groups, last=6)
+    at_risk = _at_risk(groups, last=8)
     nobody = (at_risk["group"] == "LVH") & (at_risk["years"] > 4)
     at_risk.loc[nobody, "n_at_risk"] = 0
-    figure = cumulative_incidence(_points(groups), at_risk, **_OPTIONS).canvas
-    assert _ends(figure) == [6.0, 4.0]
-    assert figure.axes[0].get_xlim() == (0, 6)
+    points = _points(groups)
+    points = points[(points["group"] == "no LVH") | (points["years"] <= 4)]
+    figure = cumulative_incidence(points, at_risk, **_OPTIONS).canvas
+    assert _ends(figure) == [8.0, 4.0]
     heights = [np.asarray(line.get_ydata()).max() for line in figure.axes[0].get_lines()[:2]]
-    assert heights == pytest.approx([3.0, 6.0])  # per cent, of the step at 4 years
+    assert heights == pytest.approx([4.0, 6.0])  # per cent
 
 
 def test_cumulative_incidence__with_no_tick_but_0_is_drawn_to_its_end() -> None:

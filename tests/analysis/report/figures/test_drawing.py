@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.report.figures.drawing import (
+    FONTS,
     SERIES,
     SMALL_PT,
-    count_text,
     floats,
     in_style,
     mid_sentence,
@@ -26,6 +26,7 @@ from analysis.report.figures.drawing import (
     wrapped,
 )
 from analysis.report.figures.follow_up import cumulative_incidence
+from analysis.report.words import count_text
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
 
@@ -53,18 +54,21 @@ def test_save__drawing_twice_gives_same_bytes() -> None:
     assert svg_bytes(canvas) == first
 
 
-def test_svg_bytes__no_date_no_version_no_font_of_the_reader() -> None:
+def test_svg_bytes__text_is_text_in_fonts_that_are_everywhere_and_no_date_is_told() -> None:
     svg = svg_bytes(_simple()).decode()
     assert "<dc:date" not in svg
     assert "Matplotlib v" not in svg
-    assert "<text" not in svg
     assert "<image" not in svg
+    families = set(re.findall(r"font-family: ([^;\"]*)", svg)) | set(re.findall(r"font: [\d.]+px ([^;\"]*)", svg))
+    assert families == {FONTS}
+    assert FONTS.startswith("Arial, Helvetica")
+    assert FONTS.endswith("sans-serif")
 
 
 def test_save__png_is_at_print_size(tmp_path: Path) -> None:
     save(_simple(), tmp_path / "a.svg", tmp_path / "a.png")
     head = (tmp_path / "a.png").read_bytes()[16:24]
-    assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (600, 400)
+    assert (int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")) == (900, 600)
     assert b"Matplotlib" not in (tmp_path / "a.png").read_bytes()
 
 
@@ -172,7 +176,7 @@ def test_svg_bytes__names_inside_are_unique_and_without_blanks() -> None:
     points = pd.DataFrame({"group": groups, "years": 1.0, "incidence": 0.1, "lo": 0.05, "hi": 0.2})
     at_risk = pd.DataFrame(
         [
-            {"group": group, "years": year, "n_at_risk": 50, "n_censored": 20, "n_events": 10}
+            {"group": group, "years": year, "n_at_risk": 50, "n_censored": 20, "n_events": 10, "n_deaths": 0}
             for group in groups
             for year in (0.0, 1.0)
         ]

@@ -56,7 +56,7 @@ def test_flow_diagram__each_text_lies_in_its_box() -> None:
     for (_, text), box in zip(texts, boxes, strict=True):
         assert box.x0 < text.x0 < text.x1 < box.x1
         assert box.y0 < text.y0 < text.y1 < box.y1
-    assert axes.get_xlim() == (0, 6.5)
+    assert axes.get_xlim() == pytest.approx((0, 178 / 25.4))  # two columns of a journal
 
 
 def test_flow_diagram__nobody_met_is_one_box() -> None:

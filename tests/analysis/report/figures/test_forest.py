@@ -10,7 +10,7 @@ from analysis.report.figures.forest import forest
 from tests.analysis.report.drawn_texts import drawn_texts, faults
 
 _NAMES = ["group", "label", "estimate", "lo", "hi", "n_text", "p_interaction_text"]
-_MEASURE = "Hazard ratio per SD (95 % interval)"
+_MEASURE = "Hazard ratio per SD (95% CI)"
 
 
 def _rows(*rows: tuple[Any, ...]) -> pd.DataFrame:

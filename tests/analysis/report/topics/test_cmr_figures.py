@@ -148,5 +148,5 @@ def test_roc__points_that_are_hidden_are_counted_not_drawn() -> None:
     np.testing.assert_allclose(places, [(10, 50), (3, 10), (10, 20)])
     assert any("(2 yes/no markers not shown)" in text.get_text() for text, _ in drawn_texts(canvas))
     alt = roc(_curve(), _points()).alt
-    assert "Predicted LVH: sensitivity 50.0 %, specificity 90.0 %" in alt
+    assert "Predicted LVH: sensitivity 50.0%, specificity 90.0%" in alt
     assert "Cornell" not in alt

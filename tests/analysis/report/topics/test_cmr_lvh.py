@@ -243,8 +243,8 @@ def test_shares__are_of_the_counts_as_shown() -> None:
     assert isinstance(cells, ReadTable)
     # 22 of 53 are shown as 20 of 55; 53 of 64 as 55 of 65.
     row = cells.cells.iloc[0]
-    assert row["Sensitivity"].startswith("36.4 %")
-    assert row["Specificity"].startswith("84.6 %")
+    assert row["Sensitivity"].startswith("36.4%")
+    assert row["Specificity"].startswith("84.6%")
 
 
 def test_share_text__limits_of_wilson_and_odd_counts() -> None:
@@ -253,10 +253,10 @@ def test_share_text__limits_of_wilson_and_odd_counts() -> None:
     n, p, z2 = 55, 20 / 55, 1.959963984540054**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    assert share_text(20, 55) == (f"36.4 % ({100 * (centre - half):.1f} to {100 * (centre + half):.1f})")
+    assert share_text(20, 55) == (f"36.4% ({100 * (centre - half):.1f} to {100 * (centre + half):.1f})")
     assert share_text(pd.NA, 55) == HIDDEN
     assert share_text(20, pd.NA) == HIDDEN
-    assert share_text(15, 10).startswith("100.0 %")
+    assert share_text(15, 10).startswith("100.0%")
     assert share_text(0, 0) == "–"
 
 
@@ -267,6 +267,6 @@ def test_prevalence__is_given_by_cmr_and_by_prediction() -> None:
     table = next(one for one in made.items if one.key == "cmr_prevalence")
     assert isinstance(table, ReadTable)
     row = table.cells.iloc[0]
-    assert row["Prevalence by CMR"].startswith("33.3 %")
-    assert row["Predicted prevalence"].startswith("26.7 %")
+    assert row["Prevalence by CMR"].startswith("33.3%")
+    assert row["Predicted prevalence"].startswith("26.7%")
     assert any("too few" in note for note in table.notes)

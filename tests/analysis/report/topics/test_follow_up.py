@@ -257,8 +257,8 @@ def test_present__percentages_are_of_the_rounded_counts() -> None:
     people = [("outcome", 1, 0)] * 33 + [("lost", 3, 0)] * 12 + [("administrative_end", 4, 0)] * 101
     cells = _section_items(followed(people))["follow_up_ends"].cells
     group = cells[cells["Level"] == "no LVH"].iloc[0]
-    assert group["With the outcome"] == "35 (24.1 %)"  # of 146: 145
-    assert group["Lost"] == "10 (6.9 %)"
+    assert group["With the outcome"] == "35 (24.1%)"  # of 146: 145
+    assert group["Lost"] == "10 (6.9%)"
 
 
 def test_present__says_where_events_are_too_few_to_be_drawn() -> None:
